@@ -1,0 +1,98 @@
+//! StateFun's built-in types: `bool`, `int`, `long`, `float`, `double` and `string`, each one protobuf field wide.
+//!
+//! A zero value encodes to zero bytes; [`typed_value`] therefore always sets `has_value`.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::reqreply::TypedValue;
+
+/// The generated wrapper messages, package `io.statefun.sdk.types`.
+#[allow(missing_docs, reason = "generated; the .proto text documents the messages")]
+pub mod wrappers {
+    include!(concat!(env!("OUT_DIR"), "/io.statefun.sdk.types.rs"));
+}
+
+/// The typename of JSON text: what a request without a typename of its own is given.
+pub const JSON_TYPENAME: &str = "satchel/json";
+
+/// A Rust type with a StateFun built-in typename and its wire form.
+pub trait BuiltIn: Sized {
+    /// StateFun's typename, such as `io.statefun.types/int`.
+    const TYPENAME: &'static str;
+
+    /// The wire form; empty for a zero value.
+    fn to_wire(&self) -> Bytes;
+
+    /// Reads the wire form.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not the wrapper message of this type.
+    fn from_wire(bytes: &[u8]) -> Result<Self, prost::DecodeError>;
+}
+
+macro_rules! built_in {
+    ($type:ty, $typename:literal, $wrapper:ident) => {
+        impl BuiltIn for $type {
+            const TYPENAME: &'static str = $typename;
+
+            fn to_wire(&self) -> Bytes {
+                wrappers::$wrapper {
+                    value: self.clone(),
+                }
+                .encode_to_vec()
+                .into()
+            }
+
+            fn from_wire(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+                wrappers::$wrapper::decode(bytes).map(|wrapper| wrapper.value)
+            }
+        }
+    };
+}
+
+built_in!(bool, "io.statefun.types/bool", BooleanWrapper);
+built_in!(i32, "io.statefun.types/int", IntWrapper);
+built_in!(i64, "io.statefun.types/long", LongWrapper);
+built_in!(f32, "io.statefun.types/float", FloatWrapper);
+built_in!(f64, "io.statefun.types/double", DoubleWrapper);
+built_in!(String, "io.statefun.types/string", StringWrapper);
+
+/// A [`TypedValue`] that holds `value`, even if it encodes to zero bytes.
+pub fn typed_value(typename: impl Into<String>, value: impl Into<Bytes>) -> TypedValue {
+    TypedValue {
+        typename: typename.into(),
+        has_value: true,
+        value: value.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zero_value_is_zero_bytes_and_still_a_value() {
+        assert_eq!(0_i32.to_wire(), Bytes::new());
+        assert_eq!(false.to_wire(), Bytes::new());
+        assert!(typed_value(i32::TYPENAME, 0_i32.to_wire()).has_value);
+        assert_eq!(i32::from_wire(&[]).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_wire_form_is_that_of_the_statefun_sdks() {
+        assert_eq!(&1_i32.to_wire()[..], &[0x0d, 1, 0, 0, 0]);
+        assert_eq!(&(-2_i64).to_wire()[..], &[0x09, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(&true.to_wire()[..], &[0x08, 1]);
+        assert_eq!(&"ab".to_owned().to_wire()[..], &[0x0a, 2, b'a', b'b']);
+        assert_eq!(&1.0_f32.to_wire()[..], &[0x0d, 0, 0, 0x80, 0x3f]);
+        assert_eq!(f64::from_wire(&1.5_f64.to_wire()).unwrap(), 1.5);
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        assert!(i32::from_wire(&[0x0d, 1]).is_err());
+        assert!(String::from_wire(&[0x0a, 1, 0xff]).is_err());
+    }
+}
