@@ -1,1 +1,5 @@
-//! satchel-engine
+//! The pure core of Satchel.
+
+pub mod address;
+pub mod endpoint;
+pub mod invocation;

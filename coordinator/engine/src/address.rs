@@ -1,0 +1,138 @@
+//! Function types and addresses.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use satchel_protocol::reqreply;
+use xxhash_rust::xxh3::Xxh3;
+
+/// The namespace whose addresses stand for callers outside; no function may live in it.
+pub const RESERVED_NAMESPACE: &str = "satchel";
+
+/// `namespace/name`: a class of instances. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionType(Arc<Name>);
+
+#[derive(PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Name {
+    namespace: Box<str>,
+    name: Box<str>,
+}
+
+/// Why a text is not a function type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a function type: it should be `namespace/name`, both not empty and the name without `/`")]
+pub struct InvalidFunctionType(pub String);
+
+impl FunctionType {
+    /// The function type `namespace/name`.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self(Arc::new(Name {
+            namespace: namespace.into(),
+            name: name.into(),
+        }))
+    }
+
+    /// The part before the last `/`.
+    pub fn namespace(&self) -> &str {
+        &self.0.namespace
+    }
+
+    /// The part after the last `/`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl std::str::FromStr for FunctionType {
+    type Err = InvalidFunctionType;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.rsplit_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+                Ok(Self::new(namespace, name))
+            }
+            _ => Err(InvalidFunctionType(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for FunctionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0.namespace, self.0.name)
+    }
+}
+
+impl fmt::Debug for FunctionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A function type and an id: one virtual instance. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// Its class.
+    pub function: FunctionType,
+    /// Which instance of the class.
+    pub id: Arc<str>,
+}
+
+impl Address {
+    /// The instance `id` of `function`.
+    pub fn new(function: FunctionType, id: impl Into<Arc<str>>) -> Self {
+        Self {
+            function,
+            id: id.into(),
+        }
+    }
+
+    /// A hash that never changes between versions: partitions and buckets are ranges of it.
+    pub fn stable_hash(&self) -> u64 {
+        let mut hasher = Xxh3::new();
+        hasher.update(self.function.namespace().as_bytes());
+        hasher.update(b"/");
+        hasher.update(self.function.name().as_bytes());
+        hasher.update(b"/");
+        hasher.update(self.id.as_bytes());
+        hasher.digest()
+    }
+
+    /// The wire form.
+    pub fn to_wire(&self) -> reqreply::Address {
+        reqreply::Address {
+            namespace: self.function.namespace().to_owned(),
+            r#type: self.function.name().to_owned(),
+            id: self.id.as_ref().to_owned(),
+        }
+    }
+}
+
+impl From<&reqreply::Address> for Address {
+    fn from(wire: &reqreply::Address) -> Self {
+        Self::new(
+            FunctionType::new(&wire.namespace, &wire.r#type),
+            wire.id.as_str(),
+        )
+    }
+}
+
+impl Hash for Address {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.function.hash(state);
+        self.id.hash(state);
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.function, self.id)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
