@@ -22,7 +22,9 @@ struct Name {
 
 /// Why a text is not a function type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a function type: it should be `namespace/name`, both not empty and the name without `/`")]
+#[error(
+    "`{0}` is not a function type: it should be `namespace/name`, both not empty and the name without `/`"
+)]
 pub struct InvalidFunctionType(pub String);
 
 impl FunctionType {

@@ -1,5 +1,10 @@
 //! The pure core of Satchel.
 
 pub mod address;
+pub mod durable;
 pub mod endpoint;
+pub mod input;
 pub mod invocation;
+pub mod message;
+pub mod output;
+pub mod position;

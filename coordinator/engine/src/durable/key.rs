@@ -1,0 +1,144 @@
+//! The durable form of keys.
+
+use super::Key;
+use super::codec::{
+    Malformed, Reader, put_address, put_function, put_number, put_option, put_text,
+};
+use crate::input::Verb;
+use crate::position::ShardId;
+
+const STATE: u8 = 1;
+const MESSAGE: u8 = 2;
+const TIMER: u8 = 3;
+const SUSPENSION: u8 = 4;
+const TROUBLE: u8 = 5;
+const IDEMPOTENCY: u8 = 6;
+const DEAD_LETTER: u8 = 7;
+const REGISTRATION: u8 = 8;
+const SHARD: u8 = 9;
+const OUTBOX: u8 = 10;
+const COUNTER: u8 = 11;
+
+const CALL: u8 = 1;
+const SEND: u8 = 2;
+
+pub(super) fn encode(key: &Key, out: &mut Vec<u8>) {
+    match key {
+        Key::State { address, name } => {
+            out.push(STATE);
+            put_address(out, address);
+            put_text(out, name);
+        }
+        Key::Message { address, number } => {
+            out.push(MESSAGE);
+            put_address(out, address);
+            put_number(out, *number);
+        }
+        Key::Timer { owner, number } => {
+            out.push(TIMER);
+            put_address(out, owner);
+            put_number(out, *number);
+        }
+        Key::Suspension { address } => {
+            out.push(SUSPENSION);
+            put_address(out, address);
+        }
+        Key::Trouble { address } => {
+            out.push(TROUBLE);
+            put_address(out, address);
+        }
+        Key::Idempotency { address, verb, key } => {
+            out.push(IDEMPOTENCY);
+            put_address(out, address);
+            out.push(match verb {
+                Verb::Call => CALL,
+                Verb::Send => SEND,
+            });
+            put_text(out, key);
+        }
+        Key::DeadLetter { address, number } => {
+            out.push(DEAD_LETTER);
+            put_option(out, address.as_ref(), put_address);
+            put_number(out, *number);
+        }
+        Key::Registration { function } => {
+            out.push(REGISTRATION);
+            put_function(out, function);
+        }
+        Key::Shard(shard) => {
+            out.push(SHARD);
+            put_text(out, &shard.ingress);
+            put_text(out, &shard.stream);
+            put_text(out, &shard.shard);
+        }
+        Key::Outbox { number } => {
+            out.push(OUTBOX);
+            put_number(out, *number);
+        }
+        Key::Counter => out.push(COUNTER),
+    }
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Key, Malformed> {
+    let mut read = Reader(bytes);
+    let key = match read.byte()? {
+        STATE => Key::State {
+            address: read.address()?,
+            name: read.shared_text()?,
+        },
+        MESSAGE => Key::Message {
+            address: read.address()?,
+            number: read.number()?,
+        },
+        TIMER => Key::Timer {
+            owner: read.address()?,
+            number: read.number()?,
+        },
+        SUSPENSION => Key::Suspension {
+            address: read.address()?,
+        },
+        TROUBLE => Key::Trouble {
+            address: read.address()?,
+        },
+        IDEMPOTENCY => Key::Idempotency {
+            address: read.address()?,
+            verb: verb(read.byte()?)?,
+            key: read.shared_text()?,
+        },
+        DEAD_LETTER => Key::DeadLetter {
+            address: read.option(Reader::address)?,
+            number: read.number()?,
+        },
+        REGISTRATION => Key::Registration {
+            function: read.function()?,
+        },
+        SHARD => Key::Shard(ShardId {
+            ingress: read.shared_text()?,
+            stream: read.shared_text()?,
+            shard: read.shared_text()?,
+        }),
+        OUTBOX => Key::Outbox {
+            number: read.number()?,
+        },
+        COUNTER => Key::Counter,
+        found => {
+            return Err(Malformed::Unknown {
+                what: "key tag",
+                found: found.into(),
+            });
+        }
+    };
+    read.end()?;
+    Ok(key)
+}
+
+fn verb(tag: u8) -> Result<Verb, Malformed> {
+    match tag {
+        CALL => Ok(Verb::Call),
+        SEND => Ok(Verb::Send),
+        found => Err(Malformed::Unknown {
+            what: "verb",
+            found: found.into(),
+        }),
+    }
+}

@@ -1,0 +1,261 @@
+use proptest::prelude::*;
+use satchel_protocol::types::typed_value;
+
+use super::*;
+use crate::message::Correction;
+
+fn address() -> impl Strategy<Value = Address> {
+    ("[a-z.]{1,8}", "[a-z]{1,8}", "\\PC{0,12}")
+        .prop_map(|(namespace, name, id)| Address::new(FunctionType::new(&namespace, &name), id))
+}
+
+fn text() -> impl Strategy<Value = Arc<str>> {
+    "\\PC{0,12}".prop_map(Arc::from)
+}
+
+fn any_typed_value() -> impl Strategy<Value = TypedValue> {
+    ("[a-z/]{1,8}", any::<Vec<u8>>()).prop_map(|(typename, value)| typed_value(typename, value))
+}
+
+fn id() -> impl Strategy<Value = MessageId> {
+    any::<[u8; 16]>().prop_map(MessageId)
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let correction =
+        (text(), any::<bool>()).prop_map(|(state, delete)| Correction { state, delete });
+    (
+        id(),
+        proptest::option::of(address()),
+        any_typed_value(),
+        proptest::option::of(correction),
+    )
+        .prop_map(|(id, caller, argument, correction)| Message {
+            id,
+            caller,
+            argument,
+            correction,
+        })
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Accepted),
+        any_typed_value().prop_map(Outcome::Replied),
+        (id(), "\\PC{0,12}").prop_map(|(dead_letter, reason)| Outcome::Failed {
+            dead_letter,
+            reason
+        }),
+    ]
+}
+
+fn position() -> impl Strategy<Value = ShardPosition> {
+    prop_oneof![
+        Just(ShardPosition::Beginning),
+        ("[1-9][0-9]{0,60}", any::<u64>()).prop_map(|(digits, sub_sequence)| {
+            ShardPosition::After {
+                sequence: digits.parse().unwrap(),
+                sub_sequence,
+            }
+        }),
+    ]
+}
+
+fn spec() -> impl Strategy<Value = StateSpec> {
+    let expiration = prop_oneof![
+        Just(Expiration::Never),
+        any::<u64>().prop_map(Expiration::AfterWrite),
+        any::<u64>().prop_map(Expiration::AfterInvoke),
+    ];
+    (text(), text(), expiration).prop_map(|(name, typename, expiration)| StateSpec {
+        name,
+        typename,
+        expiration,
+    })
+}
+
+fn fact() -> impl Strategy<Value = (Key, Value)> {
+    let verb = prop_oneof![Just(Verb::Call), Just(Verb::Send)];
+    prop_oneof![
+        (
+            address(),
+            text(),
+            text(),
+            any::<Option<u64>>(),
+            any::<Vec<u8>>()
+        )
+            .prop_map(|(address, name, typename, expires_at_ms, value)| (
+                Key::State { address, name },
+                Value::State(StoredState {
+                    typename,
+                    expires_at_ms,
+                    value: value.into()
+                })
+            )),
+        (address(), any::<u64>(), message()).prop_map(|(address, number, message)| (
+            Key::Message { address, number },
+            Value::Message(message)
+        )),
+        (
+            address(),
+            any::<u64>(),
+            any::<u64>(),
+            proptest::option::of(text()),
+            address(),
+            message()
+        )
+            .prop_map(|(owner, number, due_ms, token, target, message)| (
+                Key::Timer { owner, number },
+                Value::Timer(Timer {
+                    due_ms,
+                    token,
+                    target,
+                    message
+                })
+            )),
+        (address(), "\\PC{0,12}", any::<u64>()).prop_map(|(address, reason, since_ms)| (
+            Key::Suspension { address },
+            Value::Suspension(Suspension { reason, since_ms })
+        )),
+        (address(), any::<(u64, u32, u32, u64)>(), "\\PC{0,12}").prop_map(
+            |(address, (message, attempts, deaths, deaths_through), reason)| (
+                Key::Trouble { address },
+                Value::Trouble(Trouble {
+                    message,
+                    attempts,
+                    reason,
+                    deaths,
+                    deaths_through
+                })
+            )
+        ),
+        (
+            address(),
+            verb,
+            text(),
+            any::<([u8; 16], [u8; 16])>(),
+            proptest::option::of(outcome()),
+            any::<Option<u64>>()
+        )
+            .prop_map(
+                |(address, verb, key, (fingerprint, call), outcome, expires_at_ms)| (
+                    Key::Idempotency { address, verb, key },
+                    Value::Idempotency(Idempotency {
+                        fingerprint,
+                        call: CallId(call),
+                        outcome,
+                        expires_at_ms
+                    })
+                )
+            ),
+        (
+            proptest::option::of(address()),
+            any::<(u64, u32, u64)>(),
+            id(),
+            proptest::option::of(address()),
+            any_typed_value(),
+            "\\PC{0,12}",
+            proptest::option::of(text())
+        )
+            .prop_map(
+                |(
+                    address,
+                    (number, attempts, failed_at_ms),
+                    id,
+                    caller,
+                    argument,
+                    reason,
+                    egress,
+                )| (
+                    Key::DeadLetter { address, number },
+                    Value::DeadLetter(DeadLetter {
+                        id,
+                        source: reason.clone(),
+                        caller,
+                        argument,
+                        attempts,
+                        reason,
+                        failed_at_ms,
+                        egress
+                    })
+                )
+            ),
+        (address(), proptest::collection::vec(spec(), 0..4)).prop_map(|(address, specs)| (
+            Key::Registration {
+                function: address.function
+            },
+            Value::Registration(specs)
+        )),
+        (text(), text(), text(), position()).prop_map(|(ingress, stream, shard, position)| (
+            Key::Shard(ShardId {
+                ingress,
+                stream,
+                shard
+            }),
+            Value::Shard(position)
+        )),
+        (any::<u64>(), id(), text(), any_typed_value()).prop_map(|(number, id, egress, value)| (
+            Key::Outbox { number },
+            Value::Outbox(OutboxEntry { id, egress, value })
+        )),
+        any::<u64>().prop_map(|next| (Key::Counter, Value::Counter(next))),
+    ]
+}
+
+fn encode(change: &Change) -> (Vec<u8>, Option<Vec<u8>>) {
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    change.encode_key(&mut key);
+    let set = change.encode_value(&mut value);
+    (key, set.then_some(value))
+}
+
+proptest! {
+    #[test]
+    fn every_fact_round_trips((key, value) in fact(), set: bool) {
+        let change = Change { key, value: set.then_some(value) };
+        let (key, value) = encode(&change);
+        prop_assert_eq!(Change::decode(&key, value.as_deref()).unwrap(), change);
+    }
+
+    #[test]
+    fn a_fact_that_is_cut_off_or_too_long_is_refused((key, value) in fact(), cut in any::<prop::sample::Index>()) {
+        let change = Change { key, value: Some(value) };
+        let (key, value) = encode(&change);
+        let value = value.unwrap();
+        prop_assert!(Change::decode(&key, Some(&value[..cut.index(value.len())])).is_err());
+        prop_assert!(Change::decode(&key[..cut.index(key.len())], None).is_err());
+        let long = [&value[..], &[0]].concat();
+        prop_assert!(Change::decode(&key, Some(&long)).is_err());
+    }
+
+    #[test]
+    fn garbage_never_panics(key: Vec<u8>, value: Option<Vec<u8>>) {
+        let _ = Change::decode(&key, value.as_deref());
+    }
+}
+
+#[test]
+fn an_unknown_version_is_refused_by_name() {
+    let key = [11];
+    assert_eq!(
+        Change::decode(&key, Some(&[9, 1])).unwrap_err().to_string(),
+        "the value version 9 is not known to this version"
+    );
+    assert_eq!(
+        Change::decode(&[200], None).unwrap_err().to_string(),
+        "the key tag 200 is not known to this version"
+    );
+}
+
+#[test]
+fn facts_of_an_address_share_its_bucket_and_the_others_lie_past_the_last() {
+    let address = Address::new(FunctionType::new("example", "greeter"), "alice");
+    let state = Key::State {
+        address: address.clone(),
+        name: "seen".into(),
+    };
+    let message = Key::Message { address, number: 7 };
+    assert_eq!(state.bucket(256), message.bucket(256));
+    assert!(state.bucket(256) < 256);
+    assert_eq!(Key::Counter.bucket(256), 256);
+}

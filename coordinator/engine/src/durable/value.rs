@@ -1,0 +1,279 @@
+//! The durable form of values. Each begins with the version of its own layout.
+
+use super::codec::{
+    Malformed, Reader, put_address, put_bytes, put_number, put_option, put_text, put_typed_value,
+};
+use super::{
+    DeadLetter, Expiration, Idempotency, Key, OutboxEntry, Outcome, StateSpec, StoredState,
+    Suspension, Timer, Trouble, Value,
+};
+use crate::input::CallId;
+use crate::message::{Correction, Message};
+use crate::position::ShardPosition;
+
+/// The version of every value's layout. A layout that changes gets a number of its own, and its reader keeps reading this one.
+const VERSION: u8 = 1;
+
+pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    match value {
+        Value::State(state) => {
+            put_text(out, &state.typename);
+            put_option(out, state.expires_at_ms, put_number);
+            put_bytes(out, &state.value);
+        }
+        Value::Message(message) => put_message(out, message),
+        Value::Timer(timer) => {
+            put_number(out, timer.due_ms);
+            put_option(out, timer.token.as_deref(), put_text);
+            put_address(out, &timer.target);
+            put_message(out, &timer.message);
+        }
+        Value::Suspension(suspension) => {
+            put_text(out, &suspension.reason);
+            put_number(out, suspension.since_ms);
+        }
+        Value::Trouble(trouble) => {
+            put_number(out, trouble.message);
+            put_number(out, trouble.attempts.into());
+            put_text(out, &trouble.reason);
+            put_number(out, trouble.deaths.into());
+            put_number(out, trouble.deaths_through);
+        }
+        Value::Idempotency(idempotency) => {
+            out.extend_from_slice(&idempotency.fingerprint);
+            out.extend_from_slice(&idempotency.call.0);
+            put_option(out, idempotency.outcome.as_ref(), put_outcome);
+            put_option(out, idempotency.expires_at_ms, put_number);
+        }
+        Value::DeadLetter(letter) => {
+            out.extend_from_slice(&letter.id.0);
+            put_text(out, &letter.source);
+            put_option(out, letter.caller.as_ref(), put_address);
+            put_typed_value(out, &letter.argument);
+            put_number(out, letter.attempts.into());
+            put_text(out, &letter.reason);
+            put_number(out, letter.failed_at_ms);
+            put_option(out, letter.egress.as_deref(), put_text);
+        }
+        Value::Registration(specs) => {
+            put_number(out, specs.len() as u64);
+            for spec in specs {
+                put_spec(out, spec);
+            }
+        }
+        Value::Shard(position) => put_position(out, position),
+        Value::Outbox(entry) => {
+            out.extend_from_slice(&entry.id.0);
+            put_text(out, &entry.egress);
+            put_typed_value(out, &entry.value);
+        }
+        Value::Counter(next) => put_number(out, *next),
+    }
+}
+
+pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
+    let mut read = Reader(bytes);
+    match read.byte()? {
+        VERSION => {}
+        found => {
+            return Err(Malformed::Unknown {
+                what: "value version",
+                found: found.into(),
+            });
+        }
+    }
+    let value = match key {
+        Key::State { .. } => Value::State(StoredState {
+            typename: read.shared_text()?,
+            expires_at_ms: read.option(Reader::number)?,
+            value: read.owned_bytes()?,
+        }),
+        Key::Message { .. } => Value::Message(message(&mut read)?),
+        Key::Timer { .. } => Value::Timer(Timer {
+            due_ms: read.number()?,
+            token: read.option(Reader::shared_text)?,
+            target: read.address()?,
+            message: message(&mut read)?,
+        }),
+        Key::Suspension { .. } => Value::Suspension(Suspension {
+            reason: read.string()?,
+            since_ms: read.number()?,
+        }),
+        Key::Trouble { .. } => Value::Trouble(Trouble {
+            message: read.number()?,
+            attempts: read.small()?,
+            reason: read.string()?,
+            deaths: read.small()?,
+            deaths_through: read.number()?,
+        }),
+        Key::Idempotency { .. } => Value::Idempotency(Idempotency {
+            fingerprint: read.id()?,
+            call: CallId(read.id()?),
+            outcome: read.option(outcome)?,
+            expires_at_ms: read.option(Reader::number)?,
+        }),
+        Key::DeadLetter { .. } => Value::DeadLetter(DeadLetter {
+            id: read.message_id()?,
+            source: read.string()?,
+            caller: read.option(Reader::address)?,
+            argument: read.typed_value()?,
+            attempts: read.small()?,
+            reason: read.string()?,
+            failed_at_ms: read.number()?,
+            egress: read.option(Reader::shared_text)?,
+        }),
+        Key::Registration { .. } => {
+            let count = read.number()?;
+            Value::Registration(
+                (0..count)
+                    .map(|_| spec(&mut read))
+                    .collect::<Result<_, _>>()?,
+            )
+        }
+        Key::Shard(_) => Value::Shard(position(&mut read)?),
+        Key::Outbox { .. } => Value::Outbox(OutboxEntry {
+            id: read.message_id()?,
+            egress: read.shared_text()?,
+            value: read.typed_value()?,
+        }),
+        Key::Counter => Value::Counter(read.number()?),
+    };
+    read.end()?;
+    Ok(value)
+}
+
+fn put_message(out: &mut Vec<u8>, message: &Message) {
+    out.extend_from_slice(&message.id.0);
+    put_option(out, message.caller.as_ref(), put_address);
+    put_typed_value(out, &message.argument);
+    put_option(out, message.correction.as_ref(), |out, correction| {
+        put_text(out, &correction.state);
+        out.push(u8::from(correction.delete));
+    });
+}
+
+fn message(read: &mut Reader<'_>) -> Result<Message, Malformed> {
+    Ok(Message {
+        id: read.message_id()?,
+        caller: read.option(Reader::address)?,
+        argument: read.typed_value()?,
+        correction: read.option(|read| {
+            Ok(Correction {
+                state: read.shared_text()?,
+                delete: read.flag()?,
+            })
+        })?,
+    })
+}
+
+const ACCEPTED: u8 = 0;
+const REPLIED: u8 = 1;
+const FAILED: u8 = 2;
+
+fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    match outcome {
+        Outcome::Accepted => out.push(ACCEPTED),
+        Outcome::Replied(value) => {
+            out.push(REPLIED);
+            put_typed_value(out, value);
+        }
+        Outcome::Failed {
+            dead_letter,
+            reason,
+        } => {
+            out.push(FAILED);
+            out.extend_from_slice(&dead_letter.0);
+            put_text(out, reason);
+        }
+    }
+}
+
+fn outcome(read: &mut Reader<'_>) -> Result<Outcome, Malformed> {
+    match read.byte()? {
+        ACCEPTED => Ok(Outcome::Accepted),
+        REPLIED => Ok(Outcome::Replied(read.typed_value()?)),
+        FAILED => Ok(Outcome::Failed {
+            dead_letter: read.message_id()?,
+            reason: read.string()?,
+        }),
+        found => Err(Malformed::Unknown {
+            what: "outcome",
+            found: found.into(),
+        }),
+    }
+}
+
+const NEVER: u8 = 0;
+const AFTER_WRITE: u8 = 1;
+const AFTER_INVOKE: u8 = 2;
+
+fn put_spec(out: &mut Vec<u8>, spec: &StateSpec) {
+    put_text(out, &spec.name);
+    put_text(out, &spec.typename);
+    match spec.expiration {
+        Expiration::Never => out.push(NEVER),
+        Expiration::AfterWrite(ms) => {
+            out.push(AFTER_WRITE);
+            put_number(out, ms);
+        }
+        Expiration::AfterInvoke(ms) => {
+            out.push(AFTER_INVOKE);
+            put_number(out, ms);
+        }
+    }
+}
+
+fn spec(read: &mut Reader<'_>) -> Result<StateSpec, Malformed> {
+    Ok(StateSpec {
+        name: read.shared_text()?,
+        typename: read.shared_text()?,
+        expiration: match read.byte()? {
+            NEVER => Expiration::Never,
+            AFTER_WRITE => Expiration::AfterWrite(read.number()?),
+            AFTER_INVOKE => Expiration::AfterInvoke(read.number()?),
+            found => {
+                return Err(Malformed::Unknown {
+                    what: "expiration",
+                    found: found.into(),
+                });
+            }
+        },
+    })
+}
+
+const BEGINNING: u8 = 0;
+const AFTER: u8 = 1;
+
+fn put_position(out: &mut Vec<u8>, position: &ShardPosition) {
+    match position {
+        ShardPosition::Beginning => out.push(BEGINNING),
+        ShardPosition::After {
+            sequence,
+            sub_sequence,
+        } => {
+            out.push(AFTER);
+            put_text(out, sequence.as_str());
+            put_number(out, *sub_sequence);
+        }
+    }
+}
+
+fn position(read: &mut Reader<'_>) -> Result<ShardPosition, Malformed> {
+    match read.byte()? {
+        BEGINNING => Ok(ShardPosition::Beginning),
+        AFTER => {
+            let digits = read.text()?;
+            Ok(ShardPosition::After {
+                sequence: digits
+                    .parse()
+                    .map_err(|_| Malformed::SequenceNumber(digits.to_owned()))?,
+                sub_sequence: read.number()?,
+            })
+        }
+        found => Err(Malformed::Unknown {
+            what: "position",
+            found: found.into(),
+        }),
+    }
+}

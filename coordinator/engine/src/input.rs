@@ -1,0 +1,190 @@
+//! What a partition is told: facts, in the past tense.
+
+use std::sync::Arc;
+
+use satchel_protocol::reqreply::{FromFunction, TypedValue};
+
+use crate::address::Address;
+use crate::invocation::{AttemptId, Failure};
+use crate::message::MessageId;
+use crate::position::{SequenceNumber, ShardId, ShardPosition};
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// An ingress found a shard, and resolved where reading it would start if it had never been read.
+    ShardFound {
+        /// The shard.
+        shard: ShardId,
+        /// Where to start: `latest` and dates resolved to a position, once.
+        start: ShardPosition,
+    },
+    /// Records of a shard were read, in order.
+    RecordsRead {
+        /// The shard.
+        shard: ShardId,
+        /// What was read.
+        records: Vec<Record>,
+    },
+    /// Somebody outside called or sent.
+    CallReceived(Call),
+    /// The one who waited for this request's answer is gone.
+    RequestAbandoned(RequestId),
+    /// A function answered.
+    InvocationCompleted {
+        /// The attempt that it answers.
+        attempt: AttemptId,
+        /// What it answers.
+        answer: FromFunction,
+    },
+    /// A batch got no answer.
+    InvocationFailed {
+        /// The attempt that failed.
+        attempt: AttemptId,
+        /// Why.
+        failure: Failure,
+    },
+    /// This delta of this ownership period, and all before it, are durable.
+    CommitDurable {
+        /// The number of the delta, as in [`crate::output::Delta::number`].
+        number: u64,
+    },
+    /// These entries of the outbox have arrived for good.
+    EgressAcked {
+        /// Their numbers.
+        numbers: Vec<u64>,
+    },
+    /// An entry of the outbox can never be delivered as it is.
+    EgressRefused {
+        /// Its number.
+        number: u64,
+        /// Why.
+        reason: String,
+    },
+    /// An administrator asks or corrects.
+    Administered {
+        /// Names the request.
+        request: RequestId,
+        /// What is asked.
+        administration: Administration,
+    },
+    /// Images of these buckets are wanted for a snapshot.
+    ImagesWanted(Vec<u16>),
+    /// Nothing happened but time.
+    TimeReached,
+    /// The process wants to stop: finish what is in flight, start nothing new.
+    StopRequested,
+    /// The time for finishing is over: seal what there is and stop.
+    StopForced,
+}
+
+/// One user record of a shard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// Its sequence number.
+    pub sequence: SequenceNumber,
+    /// Its place among the user records aggregated under that number; 0 if there is no aggregation.
+    pub sub_sequence: u64,
+    /// Its partition key.
+    pub key: Arc<str>,
+    /// Where it goes: the messages it becomes, or why it becomes none.
+    pub routed: Result<Vec<(Address, TypedValue)>, Unroutable>,
+}
+
+/// Why a record becomes no message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unroutable {
+    /// The record's bytes, under the typename that it would have had.
+    pub value: TypedValue,
+    /// Why.
+    pub reason: String,
+}
+
+/// Names a request from outside, within one process. The adapter counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Names a call over all processes: 128 random bits, drawn by the adapter.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct CallId(pub [u8; 16]);
+
+/// What somebody outside wants of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verb {
+    /// The function's reply.
+    Call,
+    /// To know that the message is durable.
+    Send,
+}
+
+impl Verb {
+    /// Its name in paths and durable keys.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Send => "send",
+        }
+    }
+}
+
+/// A call or a send from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// Names the request.
+    pub request: RequestId,
+    /// Names the call; random.
+    pub id: CallId,
+    /// What is wanted.
+    pub verb: Verb,
+    /// Of whom.
+    pub target: Address,
+    /// The message.
+    pub argument: TypedValue,
+    /// The caller's idempotency key.
+    pub idempotency_key: Option<Arc<str>>,
+}
+
+/// What an administrator wants.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Administration {
+    /// The state, backlog and suspension of an address.
+    Inspect(Address),
+    /// Dead letters, oldest first.
+    ListDeadLetters {
+        /// Only those of this function, `namespace/name`.
+        function: Option<Arc<str>>,
+        /// Only those after this one.
+        after: Option<MessageId>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Send the message of a dead letter again, as a new message at the tail.
+    RetryDeadLetter(MessageId),
+    /// Forget a dead letter.
+    DropDeadLetter(MessageId),
+    /// Set a state, in order with the address's messages; at once if it is suspended.
+    SetState {
+        /// Whose state.
+        address: Address,
+        /// Its name.
+        state: Arc<str>,
+        /// Its new typename and value; the typename may be `satchel/json` for any state.
+        value: TypedValue,
+    },
+    /// Delete a state, in order with the address's messages; at once if it is suspended.
+    DeleteState {
+        /// Whose state.
+        address: Address,
+        /// Its name.
+        state: Arc<str>,
+    },
+    /// Let a suspended address go on with the message at its head.
+    Resume(Address),
+    /// Timers that are pending, by due time.
+    ListTimers {
+        /// Only those set by this function, `namespace/name`.
+        function: Option<Arc<str>>,
+        /// At most so many.
+        limit: usize,
+    },
+}

@@ -1,0 +1,132 @@
+//! How far a shard has been applied.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+/// A shard of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId {
+    /// The id of the ingress that reads it, `namespace/name`: two ingresses may read the same stream, each at its own pace.
+    pub ingress: Arc<str>,
+    /// The stream's name.
+    pub stream: Arc<str>,
+    /// The shard's id.
+    pub shard: Arc<str>,
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", self.ingress, self.stream, self.shard)
+    }
+}
+
+/// The sequence number of a record: decimal digits, compared as a number. Kinesis's are longer than any machine integer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SequenceNumber(Arc<str>);
+
+/// The text is not a row of decimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a sequence number: it should be decimal digits")]
+pub struct InvalidSequenceNumber(pub String);
+
+impl SequenceNumber {
+    /// Its digits, without leading zeros.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for SequenceNumber {
+    type Err = InvalidSequenceNumber;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(InvalidSequenceNumber(text.to_owned()));
+        }
+        let digits = text.trim_start_matches('0');
+        Ok(Self(if digits.is_empty() { "0" } else { digits }.into()))
+    }
+}
+
+impl From<u64> for SequenceNumber {
+    fn from(number: u64) -> Self {
+        Self(number.to_string().into())
+    }
+}
+
+impl Ord for SequenceNumber {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.0.len(), &*self.0).cmp(&(other.0.len(), &*other.0))
+    }
+}
+
+impl PartialOrd for SequenceNumber {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for SequenceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How far a shard has been applied.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ShardPosition {
+    /// Nothing of it.
+    Beginning,
+    /// Everything up to and including this user record.
+    After {
+        /// The record's sequence number.
+        sequence: SequenceNumber,
+        /// Its place among the user records aggregated under that number; `u64::MAX` for all of them.
+        sub_sequence: u64,
+    },
+}
+
+impl ShardPosition {
+    /// Whether the record at (`sequence`, `sub_sequence`) has been applied already.
+    pub fn covers(&self, record_sequence: &SequenceNumber, record_sub_sequence: u64) -> bool {
+        match self {
+            Self::Beginning => false,
+            Self::After {
+                sequence,
+                sub_sequence,
+            } => (record_sequence, record_sub_sequence) <= (sequence, *sub_sequence),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_compare_as_numbers_of_any_length() {
+        let number = |text: &str| text.parse::<SequenceNumber>().unwrap();
+        assert!(number("9") < number("10"));
+        assert!(
+            number("49545115243490985018280067714973144582180062593244200961")
+                < number("49545115243490985018280067714973144582180062593244200962")
+        );
+        assert_eq!(number("007"), number("7"));
+        assert_eq!(number("000"), number("0"));
+        assert!("".parse::<SequenceNumber>().is_err());
+        assert!("12a".parse::<SequenceNumber>().is_err());
+    }
+
+    #[test]
+    fn a_position_covers_the_sub_sequences_that_were_applied() {
+        let position = ShardPosition::After {
+            sequence: 7.into(),
+            sub_sequence: 2,
+        };
+        assert!(position.covers(&6.into(), 9));
+        assert!(position.covers(&7.into(), 2));
+        assert!(!position.covers(&7.into(), 3));
+        assert!(!ShardPosition::Beginning.covers(&0.into(), 0));
+    }
+}
