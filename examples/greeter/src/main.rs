@@ -1,0 +1,5 @@
+//! The handler of the greeter.
+
+fn main() -> std::process::ExitCode {
+    satchel_function_handler::run(greeter::functions())
+}

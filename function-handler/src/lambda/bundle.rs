@@ -1,0 +1,260 @@
+//! A bundle: its batches started together, and a response that Lambda takes.
+
+use lambda_runtime::Diagnostic;
+use satchel_protocol::bundle::{BatchError, BatchResult, BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::prost::Message as _;
+use satchel_protocol::reqreply::FromFunction;
+use tokio::time::Instant;
+
+use super::RESPONSE_BYTES_MAX;
+use crate::batches::{Batches, Running};
+
+/// From this size of all answers together on, compressing them costs less than it saves.
+const COMPRESSED_FROM_BYTES: usize = 32 << 10;
+
+/// An error's text is cut here: enough for a person, and no danger to the results beside it.
+const ERROR_BYTES_MAX: usize = 8 << 10;
+
+/// Answers every batch of the bundle, in its order.
+pub(super) async fn answer(
+    batches: &Batches,
+    request: BundleRequest,
+    cutoff: Option<Instant>,
+) -> Result<BundleResponse, Diagnostic> {
+    let accepted = request.response_encoding();
+    let started: Vec<_> = request
+        .batches
+        .iter()
+        .map(|batch| {
+            let to = batch.to_function(request.encoding);
+            to.map(|to| batches.start(to)).map_err(|error| BatchError {
+                kind: "invalid_request".to_owned(),
+                message: error.to_string(),
+            })
+        })
+        .collect();
+    let mut answers = Vec::with_capacity(started.len());
+    for (batch, started) in request.batches.into_iter().zip(started) {
+        let answer = match started {
+            Ok(running) => finish(running, cutoff).await,
+            Err(error) => Err(error),
+        };
+        answers.push((batch.attempt, answer.map_err(shortened)));
+    }
+    for (attempt, answer) in &answers {
+        if let Err(BatchError { kind, message }) = answer {
+            tracing::warn!(attempt, kind, message, "a batch failed");
+        }
+    }
+    Ok(respond(request.bundle, accepted, answers))
+}
+
+/// The answer of a batch, or that there is none in time.
+async fn finish(mut running: Running, cutoff: Option<Instant>) -> Result<FromFunction, BatchError> {
+    let Some(cutoff) = cutoff else {
+        return running.answer().await;
+    };
+    match tokio::time::timeout_at(cutoff, running.answer()).await {
+        Ok(answer) => answer,
+        Err(_) => Err(BatchError {
+            kind: "timeout".to_owned(),
+            message: "the batch was not done before the deadline of the Lambda request".to_owned(),
+        }),
+    }
+}
+
+/// The response, compressed if that is accepted and pays, with as many results as fit.
+fn respond(
+    bundle: String,
+    accepted: Encoding,
+    answers: Vec<(String, Result<FromFunction, BatchError>)>,
+) -> BundleResponse {
+    let bytes: usize = answers
+        .iter()
+        .filter_map(|(_, answer)| answer.as_ref().ok())
+        .map(FromFunction::encoded_len)
+        .sum();
+    let encoding = if bytes >= COMPRESSED_FROM_BYTES {
+        accepted
+    } else {
+        Encoding::Identity
+    };
+    let mut response = BundleResponse::new(bundle, encoding);
+    for (attempt, answer) in answers {
+        response.push(attempt, answer.as_ref().map_err(Clone::clone));
+    }
+    fit(&mut response, RESPONSE_BYTES_MAX);
+    response
+}
+
+/// Turns the largest results into errors until the response takes at most `bytes_max` as JSON. So most results get through, and one
+/// that is too large by itself takes no other with it.
+fn fit(response: &mut BundleResponse, bytes_max: usize) {
+    let around = json_bytes(&BundleResponse::new(
+        response.bundle.clone(),
+        response.encoding,
+    ));
+    let sizes: Vec<_> = response.results.iter().map(json_bytes).collect();
+    // The comma after each result.
+    let mut total: usize = around + sizes.iter().map(|size| size + 1).sum::<usize>();
+    let mut by_size: Vec<_> = (0..sizes.len()).collect();
+    by_size.sort_by_key(|index| sizes[*index]);
+    while total > bytes_max
+        && let Some(largest) = by_size.pop()
+    {
+        let refused = too_large(&response.results[largest], sizes[largest]);
+        total = total - sizes[largest] + json_bytes(&refused);
+        response.results[largest] = refused;
+    }
+}
+
+fn too_large(result: &BatchResult, size: usize) -> BatchResult {
+    BatchResult {
+        attempt: result.attempt.clone(),
+        from: None,
+        error: Some(BatchError {
+            kind: "response_too_large".to_owned(),
+            message: format!(
+                "the result takes {size} bytes; Lambda takes {RESPONSE_BYTES_MAX} for the results of all batches of a request"
+            ),
+        }),
+    }
+}
+
+fn json_bytes(value: &impl serde::Serialize) -> usize {
+    let mut counter = Counter(0);
+    serde_json::to_writer(&mut counter, value).expect("strings and numbers always serialize");
+    counter.0
+}
+
+/// Counts what is written to it.
+struct Counter(usize);
+
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn shortened(mut error: BatchError) -> BatchError {
+    if error.message.len() > ERROR_BYTES_MAX {
+        let end = error.message.floor_char_boundary(ERROR_BYTES_MAX);
+        error.message.truncate(end);
+        error.message.push('…');
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(attempt: &str, bytes: usize) -> BatchResult {
+        BatchResult {
+            attempt: attempt.to_owned(),
+            from: Some("A".repeat(bytes)),
+            error: None,
+        }
+    }
+
+    fn outcomes(response: &BundleResponse) -> Vec<(&str, &str)> {
+        response
+            .results
+            .iter()
+            .map(|result| {
+                let outcome = result.error.as_ref().map_or("ok", |error| &error.kind);
+                (result.attempt.as_str(), outcome)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_the_largest_results_give_way() {
+        let mut response = BundleResponse::new("b", Encoding::Identity);
+        response.results = vec![
+            result("small", 1_000),
+            result("huge", 9_000),
+            result("middle", 4_000),
+            result("large", 6_000),
+        ];
+        fit(&mut response, 6_000);
+        assert_eq!(
+            outcomes(&response),
+            [
+                ("small", "ok"),
+                ("huge", "response_too_large"),
+                ("middle", "ok"),
+                ("large", "response_too_large"),
+            ]
+        );
+        assert!(response.to_json().len() <= 6_000);
+    }
+
+    #[test]
+    fn a_response_that_fits_to_the_byte_stays() {
+        let mut response = BundleResponse::new("b", Encoding::Identity);
+        response.results = vec![result("a", 100), result("b", 100)];
+        let whole = response.clone();
+        // The last result has no comma after it, which the estimate counts all the same.
+        fit(&mut response, whole.to_json().len() + 1);
+        assert_eq!(response, whole);
+        fit(&mut response, whole.to_json().len() - 1);
+        assert_ne!(response, whole);
+    }
+
+    #[test]
+    fn small_answers_are_not_compressed_and_large_ones_only_if_accepted() {
+        let answer = |bytes: usize| FromFunction {
+            response: Some(
+                satchel_protocol::reqreply::from_function::Response::InvocationResult(
+                    satchel_protocol::reqreply::from_function::InvocationResponse {
+                        outgoing_messages: vec![
+                            satchel_protocol::reqreply::from_function::Invocation {
+                                target: None,
+                                argument: Some(satchel_protocol::types::typed_value(
+                                    "a/b",
+                                    vec![7; bytes],
+                                )),
+                                cause: 1,
+                            },
+                        ],
+                        ..Default::default()
+                    },
+                ),
+            ),
+        };
+        for (bytes, accepted, expected) in [
+            (100, Encoding::Zstd, Encoding::Identity),
+            (COMPRESSED_FROM_BYTES, Encoding::Zstd, Encoding::Zstd),
+            (
+                COMPRESSED_FROM_BYTES,
+                Encoding::Identity,
+                Encoding::Identity,
+            ),
+        ] {
+            let answers = vec![("1".to_owned(), Ok(answer(bytes)))];
+            let response = respond("b".to_owned(), accepted, answers);
+            assert_eq!(response.encoding, expected);
+            assert_eq!(
+                response.results[0]
+                    .from_function(response.encoding)
+                    .unwrap(),
+                Ok(answer(bytes))
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_error_is_cut_between_characters() {
+        let error = shortened(BatchError {
+            kind: "panic".to_owned(),
+            message: "ü".repeat(ERROR_BYTES_MAX),
+        });
+        assert_eq!(error.message.chars().count(), ERROR_BYTES_MAX / 2 + 1);
+    }
+}

@@ -1,0 +1,314 @@
+//! Names: of functions, of their instances, of egresses.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use satchel_protocol::reqreply;
+
+/// A class of instances, `namespace/name`.
+///
+/// Usually a constant, so that a wrong name does not compile:
+///
+/// ```
+/// use satchel_sdk::FunctionType;
+///
+/// const GREETER: FunctionType = FunctionType::new("example/greeter");
+///
+/// assert_eq!(GREETER.id("alice").to_string(), "example/greeter/alice");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionType(Name);
+
+/// One egress of the module file, `namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EgressId(Name);
+
+/// One virtual instance of a function: its type and its id.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    function_type: FunctionType,
+    id: String,
+}
+
+/// Why a text is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A function type or egress that is not two parts with one `/` between them.
+    #[error("{0:?} is not a name of the form namespace/name")]
+    Name(String),
+    /// An address without a function type or without an id.
+    #[error("{0:?} is not an address of the form namespace/name/id")]
+    Address(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Name {
+    namespace: Cow<'static, str>,
+    name: Cow<'static, str>,
+}
+
+impl FunctionType {
+    /// The function type of a literal `namespace/name`.
+    ///
+    /// # Panics
+    ///
+    /// When the text has another form; in a constant, that is a compile error. [`FromStr`] reads text of unknown form.
+    pub const fn new(name: &'static str) -> Self {
+        Self(Name::new(name))
+    }
+
+    /// The instance of this function with this id.
+    pub fn id(&self, id: impl Into<String>) -> Address {
+        Address {
+            function_type: self.clone(),
+            id: id.into(),
+        }
+    }
+
+    /// The part before the `/`.
+    pub fn namespace(&self) -> &str {
+        &self.0.namespace
+    }
+
+    /// The part after the `/`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl EgressId {
+    /// The egress of a literal `namespace/name`.
+    ///
+    /// # Panics
+    ///
+    /// When the text has another form; in a constant, that is a compile error. [`FromStr`] reads text of unknown form.
+    pub const fn new(name: &'static str) -> Self {
+        Self(Name::new(name))
+    }
+
+    /// The part before the `/`.
+    pub fn namespace(&self) -> &str {
+        &self.0.namespace
+    }
+
+    /// The part after the `/`.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl EgressId {
+    pub(crate) fn from_wire(namespace: String, name: String) -> Self {
+        Self(Name {
+            namespace: namespace.into(),
+            name: name.into(),
+        })
+    }
+}
+
+impl Address {
+    /// The class of this instance.
+    pub fn function_type(&self) -> &FunctionType {
+        &self.function_type
+    }
+
+    /// Which instance of its class it is.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn from_wire(address: reqreply::Address) -> Self {
+        Self {
+            function_type: FunctionType(Name {
+                namespace: address.namespace.into(),
+                name: address.r#type.into(),
+            }),
+            id: address.id,
+        }
+    }
+
+    pub(crate) fn to_wire(&self) -> reqreply::Address {
+        reqreply::Address {
+            namespace: self.function_type.namespace().to_owned(),
+            r#type: self.function_type.name().to_owned(),
+            id: self.id.clone(),
+        }
+    }
+}
+
+impl Name {
+    const fn new(name: &'static str) -> Self {
+        let bytes = name.as_bytes();
+        let mut slash = None;
+        let mut at = 0;
+        while at < bytes.len() {
+            if bytes[at] == b'/' {
+                assert!(slash.is_none(), "a name has one `/`: namespace/name");
+                slash = Some(at);
+            }
+            at += 1;
+        }
+        let Some(slash) = slash else {
+            panic!("a name has the form namespace/name")
+        };
+        assert!(
+            slash > 0 && slash + 1 < bytes.len(),
+            "neither part of namespace/name is empty"
+        );
+        let (namespace, rest) = name.split_at(slash);
+        let (_, name) = rest.split_at(1);
+        Self {
+            namespace: Cow::Borrowed(namespace),
+            name: Cow::Borrowed(name),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (namespace, name) = text.split_once('/')?;
+        if namespace.is_empty() || name.is_empty() || name.contains('/') {
+            return None;
+        }
+        Some(Self {
+            namespace: namespace.to_owned().into(),
+            name: name.to_owned().into(),
+        })
+    }
+}
+
+/// A literal; see [`FunctionType::new`], which panics alike.
+impl From<&'static str> for FunctionType {
+    fn from(name: &'static str) -> Self {
+        Self::new(name)
+    }
+}
+
+/// A literal; see [`EgressId::new`], which panics alike.
+impl From<&'static str> for EgressId {
+    fn from(name: &'static str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<&FunctionType> for FunctionType {
+    fn from(function_type: &FunctionType) -> Self {
+        function_type.clone()
+    }
+}
+
+impl From<&EgressId> for EgressId {
+    fn from(egress: &EgressId) -> Self {
+        egress.clone()
+    }
+}
+
+impl FromStr for FunctionType {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Name::parse(text)
+            .map(Self)
+            .ok_or_else(|| NameError::Name(text.to_owned()))
+    }
+}
+
+impl FromStr for EgressId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Name::parse(text)
+            .map(Self)
+            .ok_or_else(|| NameError::Name(text.to_owned()))
+    }
+}
+
+impl FromStr for Address {
+    type Err = NameError;
+
+    /// Reads `namespace/name/id`; everything after the second `/` is the id.
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let error = || NameError::Address(text.to_owned());
+        let mut parts = text.splitn(3, '/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(namespace), Some(name), Some(id))
+                if !namespace.is_empty() && !name.is_empty() && !id.is_empty() =>
+            {
+                Ok(Self {
+                    function_type: FunctionType(Name {
+                        namespace: namespace.to_owned().into(),
+                        name: name.to_owned().into(),
+                    }),
+                    id: id.to_owned(),
+                })
+            }
+            _ => Err(error()),
+        }
+    }
+}
+
+impl From<&Address> for Address {
+    fn from(address: &Address) -> Self {
+        address.clone()
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Display for FunctionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for EgressId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.function_type, self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_may_hold_slashes_a_name_may_not() {
+        let address: Address = "example/greeter/a/b".parse().unwrap();
+        assert_eq!(address, FunctionType::new("example/greeter").id("a/b"));
+        assert_eq!(
+            "a/b/c".parse::<FunctionType>().unwrap_err().to_string(),
+            r#""a/b/c" is not a name of the form namespace/name"#
+        );
+    }
+
+    #[test]
+    fn incomplete_names_are_refused() {
+        for text in ["", "a", "a/", "/a", "/"] {
+            assert_eq!(
+                text.parse::<EgressId>(),
+                Err(NameError::Name(text.to_owned()))
+            );
+        }
+        for text in ["a/b", "a/b/", "/b/c", "a//c"] {
+            assert_eq!(
+                text.parse::<Address>(),
+                Err(NameError::Address(text.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_survives_the_wire() {
+        let address = FunctionType::new("example/greeter").id("alice");
+        assert_eq!(Address::from_wire(address.to_wire()), address);
+    }
+}
