@@ -1,1 +1,5 @@
 //! satchel
+pub mod invoker;
+pub mod lambda;
+pub mod module;
+pub mod streams;

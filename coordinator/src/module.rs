@@ -1,0 +1,191 @@
+//! Module files: the description of an application.
+//!
+//! ```yaml
+//! kind: satchel.endpoints.v1/lambda
+//! spec:
+//!   functions: example/*
+//!   functionName: greeter
+//! ---
+//! kind: io.statefun.kinesis.v1/ingress
+//! spec:
+//!   id: example/names
+//!   streams:
+//!     - stream: names
+//!       valueType: example/name
+//!       targets: [example/greeter]
+//! ```
+//!
+//! The form and most kinds are those of StateFun 3.3: YAML documents, each with a `kind` and a `spec`. Everything that is wrong with the
+//! files of an application is told at once, each thing with its file and line; what is not known is refused, never ignored.
+
+mod check;
+mod date;
+mod document;
+mod duration;
+mod endpoint;
+mod fields;
+mod http_endpoint;
+mod kinesis;
+mod placeholder;
+mod problem;
+mod secret;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use satchel_engine::endpoint::Endpoints;
+
+pub use crate::module::duration::{format_duration, parse_bytes, parse_duration};
+pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
+pub use crate::module::http_endpoint::{HttpEndpoint, Tls};
+pub use crate::module::kinesis::{
+    AwsCredentials, AwsRegion, EgressAdapter, EgressSpec, Identifier, IngressAdapter, IngressSpec,
+    IngressStream, KinesisEgress, KinesisIngress, StartupPosition,
+};
+pub use crate::module::problem::{Place, Problem, Problems, Source};
+pub use crate::module::secret::Secret;
+
+use crate::module::fields::Reading;
+use crate::module::placeholder::Environment;
+
+/// An application as its module files describe it, in the order of the files and documents.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Application {
+    /// Where its functions are served.
+    pub endpoints: Vec<EndpointSpec>,
+    /// Where its messages come from.
+    pub ingresses: Vec<IngressSpec>,
+    /// Where its records go.
+    pub egresses: Vec<EgressSpec>,
+}
+
+impl Application {
+    /// Reads the module files that `paths` name. A path is a module file, or a directory: then its `module.yaml` and every
+    /// `*.module.yaml` in it. A file that is named twice is read once. `environment` gives the values of `${NAME}` placeholders.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with its place.
+    pub fn load(
+        paths: &[PathBuf],
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut application = Self::default();
+        let mut seen = HashSet::new();
+        for path in paths {
+            for file in module_files(path, &mut problems) {
+                let identity = file.canonicalize().unwrap_or_else(|_| file.clone());
+                if seen.insert(identity) {
+                    application.read_file(&file, environment, &mut problems);
+                }
+            }
+        }
+        application.check(problems)
+    }
+
+    /// Reads one module file's `text`; `file` is its name in messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with its place.
+    pub fn parse(
+        file: &Path,
+        text: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut application = Self::default();
+        application.read_text(file, text, environment, &mut problems);
+        application.check(problems)
+    }
+
+    /// What the engine must know of the endpoints: their index is their place in `self.endpoints`.
+    pub fn engine_endpoints(&self) -> Endpoints {
+        Endpoints::new(
+            self.endpoints
+                .iter()
+                .map(|endpoint| endpoint.engine.clone())
+                .collect(),
+        )
+    }
+
+    fn check(self, mut problems: Problems) -> Result<Self, Problems> {
+        check::check(&self, &mut problems);
+        problems.or(self)
+    }
+
+    fn read_file(&mut self, file: &Path, environment: Environment<'_>, problems: &mut Problems) {
+        match std::fs::read_to_string(file) {
+            Ok(text) => self.read_text(file, &text, environment, problems),
+            Err(error) => problems.push(
+                Place::Path(file.to_owned()),
+                format!("cannot be read: {error}"),
+            ),
+        }
+    }
+
+    fn read_text(
+        &mut self,
+        file: &Path,
+        text: &str,
+        environment: Environment<'_>,
+        problems: &mut Problems,
+    ) {
+        let mut reading = Reading {
+            file: Arc::from(file),
+            problems: std::mem::take(problems),
+        };
+        match yaml::parse(text) {
+            Ok(documents) if documents.is_empty() => reading.problem(1, "the file is empty"),
+            Ok(documents) => {
+                for mut document in documents {
+                    placeholder::resolve(&mut document, environment, &mut reading);
+                    document::read(&mut reading, &document, self);
+                }
+            }
+            Err(error) => reading.problem(error.line, format!("not YAML: {}", error.message)),
+        }
+        *problems = reading.problems;
+    }
+}
+
+/// The module files that `path` stands for.
+fn module_files(path: &Path, problems: &mut Problems) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let found = std::fs::read_dir(path).and_then(|entries| {
+        let files = entries.map(|entry| entry.map(|entry| entry.path()));
+        files.collect::<Result<Vec<PathBuf>, std::io::Error>>()
+    });
+    match found {
+        Ok(mut files) => {
+            files.retain(|file| is_module_file(file) && file.is_file());
+            files.sort();
+            if files.is_empty() {
+                let message = "the directory has neither a module.yaml nor a *.module.yaml";
+                problems.push(Place::Path(path.to_owned()), message);
+            }
+            files
+        }
+        Err(error) => {
+            let message = format!("the directory cannot be read: {error}");
+            problems.push(Place::Path(path.to_owned()), message);
+            Vec::new()
+        }
+    }
+}
+
+fn is_module_file(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| {
+        let stem = name
+            .strip_suffix(".yaml")
+            .or_else(|| name.strip_suffix(".yml"));
+        stem.is_some_and(|stem| stem == "module" || stem.ends_with(".module"))
+    })
+}

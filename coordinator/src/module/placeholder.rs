@@ -1,0 +1,81 @@
+//! `${NAME}` placeholders, which take their values from the environment.
+//!
+//! StateFun 3.3 replaces them in every scalar of a module file, by name only, without defaults. They are replaced after the YAML is
+//! parsed, so that a value can never change the structure of a file.
+
+use crate::module::fields::Reading;
+use crate::module::yaml::{Node, Value};
+
+/// Looks a name up in the environment.
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Replaces every placeholder in the scalars of `node`; what cannot be replaced becomes a problem and [`Value::Unresolved`].
+pub(crate) fn resolve(node: &mut Node, environment: Environment<'_>, reading: &mut Reading) {
+    match &mut node.value {
+        Value::Null | Value::Unresolved => {}
+        Value::List(items) => {
+            for item in items {
+                resolve(item, environment, reading);
+            }
+        }
+        Value::Map(entries) => {
+            for entry in entries {
+                resolve(&mut entry.value, environment, reading);
+            }
+        }
+        Value::Text(text) => match replace(text, environment) {
+            Ok(replaced) => *text = replaced,
+            Err(message) => {
+                reading.problem(node.line, message);
+                node.value = Value::Unresolved;
+            }
+        },
+    }
+}
+
+fn replace(text: &str, environment: Environment<'_>) -> Result<String, String> {
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let Some((name, after)) = after.split_once('}') else {
+            return Err("a placeholder `${` without its `}`".to_owned());
+        };
+        let Some(value) = environment(name) else {
+            return Err(format!(
+                "the placeholder `${{{name}}}` has no value: set the environment variable '{name}'"
+            ));
+        };
+        replaced.push_str(before);
+        replaced.push_str(&value);
+        rest = after;
+    }
+    replaced.push_str(rest);
+    Ok(replaced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str) -> Option<String> {
+        match name {
+            "HOST" => Some("localhost".to_owned()),
+            "ODD" => Some("${HOST}: [".to_owned()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn placeholders_take_the_values_of_the_environment_once() {
+        let replaced = replace("http://${HOST}:80/${HOST}/$x/{y}", &environment);
+        assert_eq!(replaced.unwrap(), "http://localhost:80/localhost/$x/{y}");
+        assert_eq!(replace("${ODD}", &environment).unwrap(), "${HOST}: [");
+    }
+
+    #[test]
+    fn a_placeholder_without_a_value_is_refused_by_name() {
+        let refused = replace("a${NOWHERE}b", &environment).unwrap_err();
+        assert!(refused.contains("`${NOWHERE}`"), "{refused}");
+        assert!(replace("a${HOST", &environment).is_err());
+    }
+}

@@ -1,0 +1,169 @@
+//! What is wrong with module files: all of it, each with its place.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where something stands in a module file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// The module file, as the user named it.
+    pub file: Arc<Path>,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+impl Source {
+    /// The directory of the module file: handlers are built there.
+    pub fn directory(&self) -> PathBuf {
+        match self.file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// One thing that is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where; a file that cannot be read has no line.
+    pub place: Place,
+    /// What, in words for the person who wrote the file.
+    pub message: String,
+}
+
+/// Where a [`Problem`] is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A path that was named on the command line.
+    Path(PathBuf),
+    /// A line of a module file.
+    Line(Source),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Path(path) => write!(f, "{}: {}", path.display(), self.message),
+            Place::Line(source) => write!(f, "{source}: {}", self.message),
+        }
+    }
+}
+
+/// Everything that is wrong with the module files of an application, ordered by place. One line each when displayed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// One problem with a path as a whole.
+    pub fn with_path(path: &Path, message: impl Into<String>) -> Self {
+        let mut problems = Self::default();
+        problems.push(Place::Path(path.to_owned()), message);
+        problems
+    }
+
+    /// Adds one.
+    pub(crate) fn push(&mut self, place: Place, message: impl Into<String>) {
+        self.0.push(Problem {
+            place,
+            message: message.into(),
+        });
+    }
+
+    /// Adds one at a line.
+    pub(crate) fn at(&mut self, source: &Source, message: impl Into<String>) {
+        self.push(Place::Line(source.clone()), message);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
+    /// `value`, unless something is wrong.
+    pub(crate) fn or<T>(mut self, value: T) -> Result<T, Self> {
+        if self.0.is_empty() {
+            return Ok(value);
+        }
+        self.0.sort();
+        Err(self)
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// `, did you mean …?` if one of `known` is so near to `written` that it was likely meant, else nothing.
+pub(crate) fn hint<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let nearest = known
+        .into_iter()
+        .map(|name| (distance(written, name), name))
+        .min_by_key(|(distance, _)| *distance);
+    match nearest {
+        Some((distance, name)) if distance <= name.chars().count().div_ceil(3).min(3) => {
+            format!(", did you mean '{name}'?")
+        }
+        _ => String::new(),
+    }
+}
+
+/// How many letters must be added, removed or changed to make `b` of `a`, whatever their case.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.to_lowercase().chars().collect();
+    // Nothing longer is near to a known name, and the table stays small.
+    let a: Vec<char> = a.to_lowercase().chars().take(128).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_name_is_hinted_and_a_far_one_is_not() {
+        let known = ["functions", "functionName", "qualifier"];
+        assert_eq!(hint("funtions", known), ", did you mean 'functions'?");
+        assert_eq!(
+            hint("functionname", known),
+            ", did you mean 'functionName'?"
+        );
+        assert_eq!(hint("colour", known), "");
+    }
+}

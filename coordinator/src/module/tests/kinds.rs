@@ -1,0 +1,467 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use satchel_engine::address::FunctionType;
+use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
+
+use super::parse;
+use crate::module::{
+    Application, AwsCredentials, AwsRegion, EgressAdapter, EgressSpec, EndpointAdapter,
+    EndpointSpec, HttpEndpoint, Identifier, IngressAdapter, IngressSpec, IngressStream,
+    KinesisEgress, KinesisIngress, LambdaEndpoint, Secret, Source, StartupPosition, Tls,
+};
+
+fn source(line: usize) -> Source {
+    Source {
+        file: Arc::from(Path::new("app/module.yaml")),
+        line,
+    }
+}
+
+fn function(text: &str) -> FunctionType {
+    text.parse().unwrap()
+}
+
+fn id(namespace: &str, name: &str) -> Identifier {
+    Identifier {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+fn http_engine(functions: Vec<FunctionPattern>) -> Endpoint {
+    Endpoint {
+        functions,
+        batch_messages_max: 1_000,
+        bundle_batches_max: 1,
+        bundle_bytes_max: 32 << 20,
+        concurrency_max: 1_024,
+        retries: Retries {
+            attempts_max: 8,
+            backoff_initial_ms: 100,
+            backoff_max_ms: 30_000,
+        },
+        on_poison: OnPoison::DeadLetter,
+    }
+}
+
+#[test]
+fn a_lambda_endpoint_has_the_documented_defaults() {
+    let application = parse(
+        "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: example/*\n  functionName: greeter\n",
+    );
+    let endpoint = EndpointSpec {
+        source: source(3),
+        engine: Endpoint {
+            functions: vec![FunctionPattern::Namespace("example".to_owned())],
+            batch_messages_max: 1_000,
+            bundle_batches_max: 500,
+            bundle_bytes_max: (5 << 20) / 4 * 3,
+            concurrency_max: 50,
+            retries: Retries {
+                attempts_max: 8,
+                backoff_initial_ms: 100,
+                backoff_max_ms: 30_000,
+            },
+            on_poison: OnPoison::DeadLetter,
+        },
+        adapter: EndpointAdapter::Lambda(LambdaEndpoint {
+            function_name: "greeter".to_owned(),
+            qualifier: None,
+            timeout: Duration::from_secs(30),
+            dev_command: None,
+        }),
+    };
+    let expected = Application {
+        endpoints: vec![endpoint],
+        ..Application::default()
+    };
+    assert_eq!(application, Ok(expected));
+}
+
+#[test]
+fn every_field_of_a_lambda_endpoint_is_read() {
+    let application = parse(
+        r#"
+kind: satchel.endpoints.v1/lambda
+spec:
+  functions: [example/a, other.ns/b]
+  functionName: arn:aws:lambda:us-east-1:123456789012:function:fn
+  qualifier: live
+  maxBatchMessages: ${BATCH}
+  maxBundleBatches: 10
+  maxBundleBytes: 1MiB
+  maxConcurrency: 7
+  timeout: 1min
+  retries: {maxAttempts: 3, backoff: {initial: 10ms, max: 1s}}
+  onPoison: suspend
+  dev:
+    command: [python3, handler.py, "7"]
+"#,
+    )
+    .unwrap();
+    let expected = EndpointSpec {
+        source: source(4),
+        engine: Endpoint {
+            functions: vec![
+                FunctionPattern::One(function("example/a")),
+                FunctionPattern::One(function("other.ns/b")),
+            ],
+            batch_messages_max: 20,
+            bundle_batches_max: 10,
+            bundle_bytes_max: 786_432,
+            concurrency_max: 7,
+            retries: Retries {
+                attempts_max: 3,
+                backoff_initial_ms: 10,
+                backoff_max_ms: 1_000,
+            },
+            on_poison: OnPoison::Suspend,
+        },
+        adapter: EndpointAdapter::Lambda(LambdaEndpoint {
+            function_name: "arn:aws:lambda:us-east-1:123456789012:function:fn".to_owned(),
+            qualifier: Some("live".to_owned()),
+            timeout: Duration::from_secs(60),
+            dev_command: Some(vec![
+                "python3".to_owned(),
+                "handler.py".to_owned(),
+                "7".to_owned(),
+            ]),
+        }),
+    };
+    assert_eq!(application.endpoints, vec![expected]);
+}
+
+const ASYNC: HttpEndpoint = HttpEndpoint {
+    url_template: String::new(),
+    call: Duration::from_secs(120),
+    connect: Duration::from_secs(20),
+    read: None,
+    write: None,
+    pool_idle: Duration::from_secs(15),
+    pool_size: 1_024,
+    payload_max_bytes: 32 << 20,
+    tls: Tls {
+        trust_cacerts: None,
+        client: None,
+    },
+};
+
+fn okhttp(url_template: &str) -> HttpEndpoint {
+    HttpEndpoint {
+        url_template: url_template.to_owned(),
+        call: Duration::from_secs(60),
+        connect: Duration::from_secs(10),
+        read: Some(Duration::from_secs(10)),
+        write: Some(Duration::from_secs(10)),
+        ..ASYNC
+    }
+}
+
+#[test]
+fn an_http_endpoint_takes_the_defaults_of_its_transport() {
+    let application = parse(
+        "
+kind: io.statefun.endpoints.v2/http
+spec:
+  functions: example/*
+  urlPathTemplate: ${SERVICE}/{function.name}
+---
+kind: io.statefun.endpoints.v2/http
+spec:
+  functions: example/b
+  urlPathTemplate: http+unix:///run/fn.sock/statefun
+  transport: {type: io.statefun.transports.v1/okhttp}
+",
+    )
+    .unwrap();
+    let first = EndpointSpec {
+        source: source(4),
+        engine: http_engine(vec![FunctionPattern::Namespace("example".to_owned())]),
+        adapter: EndpointAdapter::Http(HttpEndpoint {
+            url_template: "http://localhost:8000/{function.name}".to_owned(),
+            ..ASYNC
+        }),
+    };
+    let second = EndpointSpec {
+        source: source(9),
+        engine: http_engine(vec![FunctionPattern::One(function("example/b"))]),
+        adapter: EndpointAdapter::Http(okhttp("http+unix:///run/fn.sock/statefun")),
+    };
+    assert_eq!(application.endpoints, vec![first, second]);
+}
+
+#[test]
+fn every_field_of_the_transports_is_read_in_both_spellings() {
+    let application = parse(
+        "
+kind: io.statefun.endpoints.v2/http
+spec:
+  functions: example/a
+  urlPathTemplate: https://example.com/a
+  maxNumBatchRequests: 10
+  transport:
+    type: io.statefun.transports.v1/async
+    call: 3m
+    connect: 4s
+    pool_ttl: 5s
+    pool_size: 6
+    payload_max_bytes: 700
+    trust_cacerts: ca.pem
+    client_cert: /etc/cert.pem
+    client_key: key.pem
+---
+kind: io.statefun.endpoints.v2/http
+spec:
+  functions: example/b
+  urlPathTemplate: http://example.com/b
+  transport:
+    timeouts: {call: 1min, connect: 10sec}
+---
+kind: io.statefun.endpoints.v1/http
+spec:
+  functions: example/c
+  urlPathTemplate: http://example.com/c
+  timeouts: {call: 9s, connect: 8s, read: 7s, write: 6s}
+",
+    )
+    .unwrap();
+    let adapters: Vec<_> = application
+        .endpoints
+        .iter()
+        .map(|endpoint| match &endpoint.adapter {
+            EndpointAdapter::Http(http) => http.clone(),
+            other => panic!("not HTTP: {other:?}"),
+        })
+        .collect();
+    let a = HttpEndpoint {
+        url_template: "https://example.com/a".to_owned(),
+        call: Duration::from_secs(180),
+        connect: Duration::from_secs(4),
+        read: None,
+        write: None,
+        pool_idle: Duration::from_secs(5),
+        pool_size: 6,
+        payload_max_bytes: 700,
+        tls: Tls {
+            trust_cacerts: Some(PathBuf::from("app/ca.pem")),
+            client: Some((PathBuf::from("/etc/cert.pem"), PathBuf::from("app/key.pem"))),
+        },
+    };
+    let b = HttpEndpoint {
+        url_template: "http://example.com/b".to_owned(),
+        call: Duration::from_secs(60),
+        connect: Duration::from_secs(10),
+        ..ASYNC
+    };
+    let c = HttpEndpoint {
+        url_template: "http://example.com/c".to_owned(),
+        call: Duration::from_secs(9),
+        connect: Duration::from_secs(8),
+        read: Some(Duration::from_secs(7)),
+        write: Some(Duration::from_secs(6)),
+        ..ASYNC
+    };
+    assert_eq!(adapters, vec![a, b, c]);
+    let first = &application.endpoints[0].engine;
+    assert_eq!((first.batch_messages_max, first.concurrency_max), (10, 6));
+}
+
+const KINESIS: &str = r#"
+kind: satchel.endpoints.v1/lambda
+spec: {functions: example/*, functionName: f}
+---
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: com.example/in
+  awsRegion: {type: custom-endpoint, endpoint: "http://localhost:4567", id: us-west-1}
+  awsCredentials: {type: basic, accessKeyId: "${KEY}", secretAccessKey: "${SECRET}"}
+  startupPosition: {type: date, date: 2020-02-01 04:15:00.000 Z}
+  streams:
+    - stream: names
+      valueType: com.example/name
+      targets:
+        - example/greeter
+        - example/counter
+  clientConfigProperties:
+    - SocketTimeout: 9999
+    - MaxConnections: 15
+---
+kind: io.statefun.kinesis.v1/egress
+spec:
+  id: com.example/out
+  awsRegion: {type: specific, id: us-west-2}
+  awsCredentials: {type: profile, profileName: john, profilePath: /path/to/config}
+  maxOutstandingRecords: 9
+---
+kind: io.statefun.kinesis.v1/egress
+spec:
+  id: com.example/defaults
+"#;
+
+#[test]
+fn every_field_of_the_kinesis_kinds_is_read() {
+    let application = parse(KINESIS).unwrap();
+    let ingress = IngressSpec {
+        source: source(7),
+        id: id("com.example", "in"),
+        adapter: IngressAdapter::Kinesis(KinesisIngress {
+            region: AwsRegion::CustomEndpoint {
+                endpoint: "http://localhost:4567".to_owned(),
+                region: "us-west-1".to_owned(),
+            },
+            credentials: AwsCredentials::Basic {
+                access_key_id: "AKIA".to_owned(),
+                secret_access_key: Secret::new("s3cr3t-value"),
+            },
+            startup: StartupPosition::Date(1_580_530_500_000),
+            streams: vec![IngressStream {
+                source: source(12),
+                stream: "names".to_owned(),
+                value_type: "com.example/name".to_owned(),
+                targets: vec![function("example/greeter"), function("example/counter")],
+            }],
+            client_properties: vec![
+                ("SocketTimeout".to_owned(), "9999".to_owned()),
+                ("MaxConnections".to_owned(), "15".to_owned()),
+            ],
+        }),
+    };
+    let out = EgressSpec {
+        source: source(23),
+        id: id("com.example", "out"),
+        adapter: EgressAdapter::Kinesis(KinesisEgress {
+            region: AwsRegion::Specific("us-west-2".to_owned()),
+            credentials: AwsCredentials::Profile {
+                name: "john".to_owned(),
+                path: Some(PathBuf::from("/path/to/config")),
+            },
+            outstanding_records_max: 9,
+            client_properties: Vec::new(),
+        }),
+    };
+    let defaults = EgressSpec {
+        source: source(30),
+        id: id("com.example", "defaults"),
+        adapter: EgressAdapter::Kinesis(KinesisEgress {
+            region: AwsRegion::Default,
+            credentials: AwsCredentials::Default,
+            outstanding_records_max: 1_000,
+            client_properties: Vec::new(),
+        }),
+    };
+    assert_eq!(application.ingresses, vec![ingress]);
+    assert_eq!(application.egresses, vec![out, defaults]);
+}
+
+#[test]
+fn a_secret_access_key_is_not_shown_when_debugged() {
+    let application = parse(KINESIS).unwrap();
+    let shown = format!("{application:?}");
+    assert!(shown.contains("secret_access_key: (hidden)"), "{shown}");
+    assert!(!shown.contains("s3cr3t-value"), "{shown}");
+}
+
+#[test]
+fn the_single_root_of_statefun_3_0_gives_the_same_as_its_documents_of_today() {
+    let legacy = r#"
+version: "3.0"
+module:
+  meta: {type: remote}
+  spec:
+    endpoints:
+      - endpoint:
+          meta: {kind: http}
+          spec:
+            functions: example/*
+            urlPathTemplate: http://localhost:8000/statefun
+            timeouts: {call: 2min}
+    ingresses:
+      - ingress:
+          meta: {type: io.statefun.kinesis/ingress, id: example/names}
+          spec:
+            startupPosition: {type: earliest}
+            streams: [{stream: names, valueType: example/name, targets: [example/greeter]}]
+    egresses:
+      - egress:
+          meta: {type: io.statefun.kinesis/egress, id: example/greetings}
+          spec: {awsRegion: {type: default}}
+"#;
+    let today = r#"
+kind: io.statefun.endpoints.v1/http
+spec:
+  functions: example/*
+  urlPathTemplate: http://localhost:8000/statefun
+  timeouts: {call: 2min}
+---
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: example/names
+  startupPosition: {type: earliest}
+  streams: [{stream: names, valueType: example/name, targets: [example/greeter]}]
+---
+kind: io.statefun.kinesis.v1/egress
+spec:
+  id: example/greetings
+  awsRegion: {type: default}
+"#;
+    assert_eq!(
+        without_lines(parse(legacy).unwrap()),
+        without_lines(parse(today).unwrap())
+    );
+}
+
+fn without_lines(mut application: Application) -> Application {
+    for endpoint in &mut application.endpoints {
+        endpoint.source.line = 0;
+    }
+    for ingress in &mut application.ingresses {
+        ingress.source.line = 0;
+        let IngressAdapter::Kinesis(kinesis) = &mut ingress.adapter;
+        for stream in &mut kinesis.streams {
+            stream.source.line = 0;
+        }
+    }
+    for egress in &mut application.egresses {
+        egress.source.line = 0;
+    }
+    application
+}
+
+#[test]
+fn a_directory_stands_for_its_module_files_and_each_is_read_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, function: &str| {
+        let text = format!(
+            "kind: satchel.endpoints.v1/lambda\nspec: {{functions: example/{function}, functionName: {function}}}\n"
+        );
+        std::fs::write(directory.path().join(name), text).unwrap();
+    };
+    write("module.yaml", "a");
+    write("b.module.yaml", "b");
+    write("other.yaml", "c");
+    let paths = [
+        directory.path().to_owned(),
+        directory.path().join("module.yaml"),
+    ];
+    let application = Application::load(&paths, &|_| None).unwrap();
+    let read: Vec<_> = application
+        .endpoints
+        .iter()
+        .map(|endpoint| {
+            (
+                endpoint.engine.functions.clone(),
+                endpoint.source.directory(),
+            )
+        })
+        .collect();
+    let pattern = |name| vec![FunctionPattern::One(function(name))];
+    assert_eq!(
+        read,
+        vec![
+            (pattern("example/b"), directory.path().to_owned()),
+            (pattern("example/a"), directory.path().to_owned()),
+        ]
+    );
+}

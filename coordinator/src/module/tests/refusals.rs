@@ -1,0 +1,221 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{environment, parse, problems};
+use crate::module::Application;
+
+#[test]
+fn all_problems_are_told_each_with_its_line_and_a_hint() {
+    let told = problems(
+        r#"kind: satchel.endpoints.v1/lambda
+spec:
+  funtions: example/*
+  functionName: [a]
+  maxConcurrency: many
+  maxBatchMessages: 0
+  timeout: 30 parsecs
+  retries: {maxAttempts: 2, backof: {}}
+  onPoison: ignore
+---
+kind: satchel.endpoints.v1/lamda
+spec: {}
+---
+kid: io.statefun.kinesis.v1/egress
+spec: {}
+"#,
+    );
+    assert_eq!(
+        told,
+        vec![
+            "app/module.yaml:3: satchel.endpoints.v1/lambda needs the field 'functions'",
+            "app/module.yaml:3: unknown field 'funtions' in satchel.endpoints.v1/lambda, did you mean 'functions'?",
+            "app/module.yaml:4: 'functionName' of satchel.endpoints.v1/lambda must be a text, this is a list",
+            "app/module.yaml:5: 'maxConcurrency' of satchel.endpoints.v1/lambda: `many` is not a whole number",
+            "app/module.yaml:6: 'maxBatchMessages' of satchel.endpoints.v1/lambda: 0 is not between 1 and 1000000",
+            "app/module.yaml:7: 'timeout' of satchel.endpoints.v1/lambda: `30 parsecs` is not a duration: write a whole number and a unit, such as 100ms, 30s, 2m or 1h",
+            "app/module.yaml:8: unknown field 'backof' in retries, did you mean 'backoff'?",
+            "app/module.yaml:9: 'onPoison' of satchel.endpoints.v1/lambda: `ignore` is neither `dead-letter` nor `suspend`",
+            "app/module.yaml:11: 'kind' of a module document: unknown kind 'satchel.endpoints.v1/lamda', did you mean 'satchel.endpoints.v1/lambda'?",
+            "app/module.yaml:14: a module document needs the field 'kind'",
+            "app/module.yaml:14: unknown field 'kid' in a module document, did you mean 'kind'?",
+        ]
+    );
+}
+
+#[test]
+fn a_kind_that_is_near_to_none_is_refused_with_the_list_of_all() {
+    let told = problems("kind: io.statefun.kafka.v1/ingress\nspec: {}\n");
+    assert_eq!(
+        told,
+        vec![
+            "app/module.yaml:1: 'kind' of a module document: unknown kind 'io.statefun.kafka.v1/ingress', the kinds are satchel.endpoints.v1/lambda, io.statefun.endpoints.v2/http, io.statefun.endpoints.v1/http, io.statefun.kinesis.v1/ingress, io.statefun.kinesis.v1/egress"
+        ]
+    );
+}
+
+#[test]
+fn what_does_not_fit_together_is_told() {
+    let told = problems(
+        r#"kind: satchel.endpoints.v1/lambda
+spec: {functions: example/*, functionName: a}
+---
+kind: satchel.endpoints.v1/lambda
+spec: {functions: [example/*, satchel/x], functionName: b}
+---
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: example/in
+  streams:
+    - {stream: s, valueType: t/t, targets: [example/a, elsewhere/b, satchel/c]}
+    - {stream: s, valueType: t/t, targets: [example/a]}
+---
+kind: io.statefun.kinesis.v1/egress
+spec: {id: example/in}
+---
+kind: io.statefun.kinesis.v1/egress
+spec: {id: example/in}
+"#,
+    );
+    assert_eq!(
+        told,
+        vec![
+            "app/module.yaml:5: functions `satchel/x`: the namespace 'satchel' is reserved for callers outside",
+            "app/module.yaml:5: the functions pattern `example/*` is already at app/module.yaml:2",
+            "app/module.yaml:11: no endpoint serves the target `elsewhere/b`",
+            "app/module.yaml:11: target `satchel/c`: the namespace 'satchel' is reserved for callers outside",
+            "app/module.yaml:12: the stream of this ingress `s` is already at app/module.yaml:11",
+            "app/module.yaml:18: the egress `example/in` is already at app/module.yaml:15",
+        ]
+    );
+}
+
+#[test]
+fn a_placeholder_without_a_value_is_told_once_and_by_name() {
+    let told = problems(
+        "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: example/*\n  functionName: f\n  maxConcurrency: ${NOWHERE}\n",
+    );
+    assert_eq!(
+        told,
+        vec![
+            "app/module.yaml:5: the placeholder `${NOWHERE}` has no value: set the environment variable 'NOWHERE'"
+        ]
+    );
+}
+
+#[test]
+fn what_is_known_but_not_supported_is_refused_by_name() {
+    let told = problems(
+        r#"kind: io.statefun.endpoints.v2/http
+spec:
+  functions: example/*
+  urlPathTemplate: https+unix:///run/f.sock
+  transport:
+    trust_cacerts: classpath:ca.pem
+    client_key: key.pem
+    client_key_password: hunter2
+"#,
+    );
+    assert_eq!(
+        told,
+        vec![
+            "app/module.yaml:4: 'urlPathTemplate' of io.statefun.endpoints.v2/http: TLS over a Unix socket (https+unix) is not supported",
+            "app/module.yaml:6: 'trust_cacerts' of transport: `classpath:ca.pem` is in a Java class path, which does not exist here: name a file",
+            "app/module.yaml:7: 'client_key' of transport: a key needs its 'client_cert'",
+            "app/module.yaml:8: 'client_key_password' of transport: encrypted keys are not supported: decrypt 'client_key' and leave the password out",
+        ]
+    );
+}
+
+#[test]
+fn urls_that_cannot_be_reached_are_refused() {
+    for url in [
+        "localhost:8000",
+        "ftp://host/",
+        "http:///path",
+        "http+unix:///run/no/socket",
+        "http://host/{function.id}",
+    ] {
+        let text = format!(
+            "kind: io.statefun.endpoints.v2/http\nspec: {{functions: a/*, urlPathTemplate: \"{url}\"}}\n"
+        );
+        let told = problems(&text);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with("app/module.yaml:2: 'urlPathTemplate'"),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn a_text_that_is_not_yaml_is_refused_with_its_line() {
+    let told = problems("kind: a\nspec: [1, 2\n");
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with("app/module.yaml:3: not YAML: "),
+        "{told:?}"
+    );
+    assert_eq!(problems(""), vec!["app/module.yaml:1: the file is empty"]);
+}
+
+#[test]
+fn a_path_that_holds_no_module_file_is_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("nowhere.yaml");
+    let paths = [directory.path().to_owned(), missing.clone()];
+    let refused = Application::load(&paths, &|_| None).unwrap_err();
+    let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    let empty = format!(
+        "{}: the directory has neither a module.yaml nor a *.module.yaml",
+        directory.path().display()
+    );
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(told[0], empty);
+    assert!(
+        told[1].starts_with(&format!("{}: cannot be read: ", missing.display())),
+        "{told:?}"
+    );
+}
+
+/// Lines that are at home in a module file, to make garbage that gets far.
+fn fragment() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        "kind: satchel.endpoints.v1/lambda",
+        "kind: io.statefun.endpoints.v2/http",
+        "kind: io.statefun.kinesis.v1/ingress",
+        "version: \"3.0\"",
+        "module: {meta: {type: remote}, spec: {endpoints: [{endpoint: {}}], ingresses: [1]}}",
+        "spec:",
+        "  functions: example/*",
+        "  functionName: ${BATCH}",
+        "  retries: {backoff: {initial: 1d, max: 0}}",
+        "  streams: [{stream: .., targets: [a/b]}]",
+        "  transport: {type: io.statefun.transports.v1/async, timeouts: 3}",
+        "  startupPosition: {type: date, date: 2020-02-30 00:00:00.000 Z}",
+        "  - &a [*a, !x y, ? z]",
+        "---",
+    ]);
+    prop_oneof![3 => known.prop_map(str::to_owned), 1 => any::<String>(), 1 => "[ -~\n]{0,20}"]
+}
+
+proptest! {
+    #[test]
+    fn garbage_never_panics(lines in prop::collection::vec(fragment(), 0..12)) {
+        let text = lines.join("\n");
+        // Whether it is refused or not, every problem has a place in this file.
+        if let Err(refused) = parse(&text) {
+            prop_assert!(!refused.is_empty());
+            for problem in refused.iter() {
+                prop_assert!(problem.to_string().starts_with("app/module.yaml:"));
+            }
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let text = String::from_utf8_lossy(&bytes);
+        let outcome = Application::parse(Path::new("x"), &text, &environment);
+        prop_assert!(outcome.is_err() || outcome == Ok(Application::default()));
+    }
+}
