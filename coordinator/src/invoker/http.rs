@@ -1,0 +1,342 @@
+//! StateFun's request-reply protocol over HTTP: one batch a request, the answer matched by its connection.
+//!
+//! Semantics: Apache Flink Stateful Functions 3.3, `io.statefun.endpoints.v2/http`. Its runtime retries inside the transport; here one
+//! request is sent and its outcome told.
+
+use std::error::Error as _;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
+use prost::Message as _;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::{Certificate, Client, Identity, Response, StatusCode};
+use satchel_engine::address::FunctionType;
+use satchel_engine::invocation::{
+    Batch, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind,
+};
+use satchel_protocol::reqreply::FromFunction;
+
+use self::url::UrlTemplate;
+
+mod url;
+
+pub use self::url::InvalidUrl;
+
+/// The content type of both directions.
+const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// How much of an error answer's text is passed on, in characters.
+const ERROR_TEXT_CHARS_MAX: usize = 500;
+
+/// Where an HTTP endpoint is and how it is spoken to. The defaults of [`HttpEndpoint::new`] are StateFun's.
+#[derive(Debug, Clone)]
+pub struct HttpEndpoint {
+    /// An `http`, `https`, `http+unix` or `https+unix` URL; `{function.name}` stands for the function's name without its namespace. A
+    /// `+unix` URL holds the path of the socket, which ends in `.sock`, and then the path of the request.
+    pub url_template: String,
+    /// How long a request may take in all, from connecting to the last byte of the answer.
+    pub call: Duration,
+    /// How long connecting may take.
+    pub connect: Duration,
+    /// How long a connection that is not used is kept.
+    pub pool_idle: Duration,
+    /// How many connections that are not used are kept.
+    pub pool_size: usize,
+    /// The largest answer in bytes.
+    pub payload_max_bytes: usize,
+    /// A PEM file of the only authorities to trust, in place of the system's.
+    pub trust_cacerts: Option<PathBuf>,
+    /// PEM files of the certificate, with its chain, and of its unencrypted private key, to show to the server.
+    pub client_cert: Option<(PathBuf, PathBuf)>,
+}
+
+impl HttpEndpoint {
+    /// The endpoint at `url_template`, with StateFun's defaults.
+    pub fn new(url_template: impl Into<String>) -> Self {
+        Self {
+            url_template: url_template.into(),
+            call: Duration::from_secs(120),
+            connect: Duration::from_secs(20),
+            pool_idle: Duration::from_secs(15),
+            pool_size: 1024,
+            payload_max_bytes: 32 << 20,
+            trust_cacerts: None,
+            client_cert: None,
+        }
+    }
+}
+
+/// Why an [`HttpEndpoint`] cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpEndpointError {
+    /// The URL is none of the supported kinds.
+    #[error(transparent)]
+    Url(#[from] InvalidUrl),
+    /// A certificate or key file cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A certificate or key file holds something else.
+    #[error("{} is not a PEM file of the right kind: {source}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: reqwest::Error,
+    },
+    /// The client refuses the settings.
+    #[error("the HTTP client of {url} cannot be made: {source}")]
+    Client {
+        /// The endpoint.
+        url: String,
+        /// Why not.
+        source: reqwest::Error,
+    },
+}
+
+/// Sends batches to one HTTP endpoint.
+pub struct HttpInvoker {
+    client: Client,
+    url: UrlTemplate,
+    call: Duration,
+    payload_max_bytes: usize,
+}
+
+impl HttpInvoker {
+    /// An invoker with a connection pool of its own.
+    ///
+    /// # Errors
+    ///
+    /// Everything that [`HttpEndpointError`] names.
+    pub fn new(endpoint: HttpEndpoint) -> Result<Self, HttpEndpointError> {
+        let url = UrlTemplate::parse(&endpoint.url_template)?;
+        // The environment's proxy and redirects would send state to places that no module file names; a retry would hide an
+        // attempt from the dispatcher.
+        let mut builder = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .tcp_nodelay(true)
+            .timeout(endpoint.call)
+            .connect_timeout(endpoint.connect)
+            .pool_idle_timeout(endpoint.pool_idle)
+            .pool_max_idle_per_host(endpoint.pool_size);
+        if let Some(path) = &endpoint.trust_cacerts {
+            builder = builder.tls_certs_only(certificates(path)?);
+        }
+        if let Some((cert, key)) = &endpoint.client_cert {
+            builder = builder.identity(identity(cert, key)?);
+        }
+        if let Some(socket) = url.socket() {
+            builder = builder.unix_socket(socket);
+        }
+        let client = builder
+            .build()
+            .map_err(|source| HttpEndpointError::Client {
+                url: endpoint.url_template,
+                source,
+            })?;
+        Ok(Self {
+            client,
+            url,
+            call: endpoint.call,
+            payload_max_bytes: endpoint.payload_max_bytes,
+        })
+    }
+
+    /// Sends every batch of `bundle` in a request of its own: the protocol knows no bundles.
+    pub async fn invoke(&self, bundle: Bundle) -> BundleOutcome {
+        let [only] = bundle.batches.as_slice() else {
+            let results = bundle.batches.iter().map(|batch| async {
+                let outcome = self.invoke_batch(batch).await;
+                (batch.attempt, outcome)
+            });
+            return BundleOutcome::Answered(join_all(results).await);
+        };
+        match self.invoke_batch(only).await {
+            Ok(answer) => BundleOutcome::Answered(vec![(only.attempt, Ok(answer))]),
+            Err(failure) => BundleOutcome::Failed(failure),
+        }
+    }
+
+    async fn invoke_batch(&self, batch: &Batch) -> BatchOutcome {
+        let response = self.send(&batch.target.function, batch).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refusal(response).await);
+        }
+        if let Some(other) = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .filter(|kind| !is_octet_stream(kind))
+        {
+            return Err(function_failure(format!(
+                "the answer has content type {other:?} instead of application/octet-stream"
+            )));
+        }
+        let body = self.read(response).await?;
+        if body.is_empty() {
+            return Err(function_failure(format!(
+                "the answer, with status {status}, has no body"
+            )));
+        }
+        FromFunction::decode(body)
+            .map_err(|error| function_failure(format!("the answer is not a FromFunction: {error}")))
+    }
+
+    async fn send(&self, function: &FunctionType, batch: &Batch) -> Result<Response, Failure> {
+        self.client
+            .post(self.url.of(function))
+            .header(CONTENT_TYPE, OCTET_STREAM)
+            .header(ACCEPT, OCTET_STREAM)
+            .body(batch.to_wire().encode_to_vec())
+            .send()
+            .await
+            .map_err(|error| self.transport_failure(&error))
+    }
+
+    /// Reads the body, and stops as soon as it is known to be too large.
+    async fn read(&self, mut response: Response) -> Result<Bytes, Failure> {
+        let max = self.payload_max_bytes;
+        let too_large = || {
+            function_failure(format!(
+                "the answer is larger than {max} bytes (payload_max_bytes)"
+            ))
+        };
+        if response
+            .content_length()
+            .is_some_and(|bytes| bytes > max as u64)
+        {
+            return Err(too_large());
+        }
+        let mut body = BytesMut::new();
+        loop {
+            let chunk = response.chunk().await;
+            match chunk.map_err(|error| self.transport_failure(&error))? {
+                Some(chunk) if body.len() + chunk.len() > max => return Err(too_large()),
+                Some(chunk) => body.extend_from_slice(&chunk),
+                None => return Ok(body.freeze()),
+            }
+        }
+    }
+
+    fn transport_failure(&self, error: &reqwest::Error) -> Failure {
+        if error.is_connect() || error.is_dns() {
+            Failure::new(
+                FailureKind::Unreachable,
+                format!("cannot connect: {}", chain(error)),
+            )
+        } else if error.is_timeout() {
+            function_failure(format!("timed out after {:?}", self.call))
+        } else {
+            function_failure(format!("no answer: {}", chain(error)))
+        }
+    }
+}
+
+impl fmt::Debug for HttpInvoker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpInvoker")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an answer with another status than 2xx means.
+async fn refusal(response: Response) -> Failure {
+    let status = response.status();
+    let kind = match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => FailureKind::Throttled,
+        StatusCode::PAYLOAD_TOO_LARGE => FailureKind::RequestTooLarge,
+        _ => FailureKind::Function,
+    };
+    let text = error_text(response).await;
+    let message = if text.is_empty() {
+        format!("the endpoint answered {status}")
+    } else {
+        format!("the endpoint answered {status}: {text}")
+    };
+    Failure::new(kind, message)
+}
+
+/// The beginning of the body if it is text: nothing more is read than that takes.
+async fn error_text(mut response: Response) -> String {
+    let bytes_max = 4 * ERROR_TEXT_CHARS_MAX;
+    let mut body = Vec::new();
+    while body.len() < bytes_max {
+        match response.chunk().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) | Err(_) => break,
+        }
+    }
+    body.truncate(bytes_max);
+    let text = match std::str::from_utf8(&body) {
+        Ok(text) => text,
+        // A character that the limit cut in two is no reason to show nothing.
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&body[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return String::new(),
+    };
+    text.trim()
+        .chars()
+        .filter(|char| !char.is_control() || *char == '\n')
+        .take(ERROR_TEXT_CHARS_MAX)
+        .collect()
+}
+
+fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, HttpEndpointError> {
+    Certificate::from_pem_bundle(&read_file(path)?).map_err(|source| HttpEndpointError::Pem {
+        path: path.clone(),
+        source,
+    })
+}
+
+fn identity(cert: &PathBuf, key: &PathBuf) -> Result<Identity, HttpEndpointError> {
+    let mut pem = read_file(cert)?;
+    pem.push(b'\n');
+    pem.extend(read_file(key)?);
+    Identity::from_pem(&pem).map_err(|source| HttpEndpointError::Pem {
+        path: cert.clone(),
+        source,
+    })
+}
+
+fn read_file(path: &PathBuf) -> Result<Vec<u8>, HttpEndpointError> {
+    std::fs::read(path).map_err(|source| HttpEndpointError::File {
+        path: path.clone(),
+        source,
+    })
+}
+
+fn is_octet_stream(kind: &HeaderValue) -> bool {
+    let essence = kind.as_bytes().split(|byte| *byte == b';').next();
+    essence.is_some_and(|essence| {
+        essence
+            .trim_ascii()
+            .eq_ignore_ascii_case(OCTET_STREAM.as_bytes())
+    })
+}
+
+fn function_failure(message: String) -> Failure {
+    Failure::new(FailureKind::Function, message)
+}
+
+/// An error with its causes: the outermost alone says only that something failed.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,137 @@
+//! The URL of an endpoint, with `{function.name}` in it.
+
+use std::path::{Path, PathBuf};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use satchel_engine::address::FunctionType;
+
+/// What stands for the function's name.
+const PLACEHOLDER: &str = "{function.name}";
+
+/// Everything that may not stand unescaped in one segment of a path.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// Why a text is not the URL of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{url}` is not the URL of an endpoint: {reason}")]
+pub struct InvalidUrl {
+    url: String,
+    reason: String,
+}
+
+/// A URL that gets its last piece, the function, for each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UrlTemplate {
+    http: String,
+    socket: Option<PathBuf>,
+}
+
+impl UrlTemplate {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidUrl> {
+        let invalid = |reason: &str| InvalidUrl {
+            url: text.to_owned(),
+            reason: reason.to_owned(),
+        };
+        let template = match text.split_once("://") {
+            Some(("http" | "https", _)) => Self {
+                http: text.to_owned(),
+                socket: None,
+            },
+            Some(("http+unix", path)) => Self::unix("http", path).map_err(invalid)?,
+            Some(("https+unix", path)) => Self::unix("https", path).map_err(invalid)?,
+            _ => {
+                return Err(invalid(
+                    "it should begin with http://, https://, http+unix:// or https+unix://",
+                ));
+            }
+        };
+        // Whatever the name is, it is escaped to letters, digits, `%` and the like: if one is fine, all are.
+        match reqwest::Url::parse(&template.http.replace(PLACEHOLDER, "name")) {
+            Ok(_) => Ok(template),
+            Err(error) => Err(invalid(&error.to_string())),
+        }
+    }
+
+    /// Splits `/run/functions.sock/path` after the segment that ends in `.sock`, as StateFun does.
+    fn unix(scheme: &str, path: &str) -> Result<Self, &'static str> {
+        if !path.starts_with('/') {
+            return Err(
+                "the path of the socket should be absolute: http+unix:///run/functions.sock/path",
+            );
+        }
+        let Some(socket_end) = path
+            .match_indices(".sock")
+            .map(|(at, found)| at + found.len())
+            .find(|end| path[*end..].is_empty() || path[*end..].starts_with('/'))
+        else {
+            return Err("the path should hold a socket whose name ends in `.sock`");
+        };
+        let (socket, rest) = path.split_at(socket_end);
+        if socket.contains(PLACEHOLDER) {
+            return Err("`{function.name}` can stand behind the path of the socket, not in it");
+        }
+        Ok(Self {
+            http: format!("{scheme}://localhost{rest}"),
+            socket: Some(socket.into()),
+        })
+    }
+
+    /// The Unix socket to connect to, in place of the URL's host.
+    pub(super) fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
+    /// The URL for `function`.
+    pub(super) fn of(&self, function: &FunctionType) -> String {
+        let name = utf8_percent_encode(function.name(), SEGMENT).to_string();
+        self.http.replace(PLACEHOLDER, &name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greeter() -> FunctionType {
+        FunctionType::new("example", "greeter v2")
+    }
+
+    #[test]
+    fn the_functions_name_takes_the_place_of_its_placeholder() {
+        let url = UrlTemplate::parse("https://functions:8443/f/{function.name}?x=1").unwrap();
+        assert_eq!(
+            url.of(&greeter()),
+            "https://functions:8443/f/greeter%20v2?x=1"
+        );
+        assert_eq!(url.socket(), None);
+    }
+
+    #[test]
+    fn a_unix_url_is_a_socket_and_a_path() {
+        let url = UrlTemplate::parse("http+unix:///run/x.socket/f.sock/{function.name}").unwrap();
+        assert_eq!(url.socket(), Some(Path::new("/run/x.socket/f.sock")));
+        assert_eq!(url.of(&greeter()), "http://localhost/greeter%20v2");
+        let url = UrlTemplate::parse("https+unix:///run/f.sock").unwrap();
+        assert_eq!(url.of(&greeter()), "https://localhost");
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_with_its_reason() {
+        for (text, reason) in [
+            ("ftp://functions", "it should begin with http://"),
+            ("functions:8080", "it should begin with http://"),
+            ("http://", "empty host"),
+            ("http+unix://run/f.sock", "should be absolute"),
+            ("http+unix:///run/f", "ends in `.sock`"),
+            ("http+unix:///run/{function.name}.sock", "not in it"),
+        ] {
+            let error = UrlTemplate::parse(text).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{text}` is not")), "{error}");
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+}

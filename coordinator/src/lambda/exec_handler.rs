@@ -1,0 +1,190 @@
+//! How this binary becomes a handler process, so that handlers do not outlive it: not even `kill -9`.
+//!
+//! Two guards, each for what the other misses:
+//!
+//! - On Linux a handler is started as `satchel exec-handler PARENT -- COMMAND…`, which asks the kernel to kill it when its parent ends, and
+//!   then becomes the command. It covers the handler itself at once, without anything else alive.
+//! - One `satchel exec-handler reap` a process is told the process group of every handler over a pipe. When the pipe ends, because who
+//!   held it ended in whatever way, it kills the groups that are left: processes that handlers started, and handlers on other systems.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io::BufRead;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::{Pid, Signal};
+
+/// The hidden subcommand of the binary that does what this module says.
+pub const SUBCOMMAND: &str = "exec-handler";
+
+/// The exit code of a handler process whose command could not be run, as a shell has it.
+const EXIT_NOT_RUN: i32 = 127;
+
+/// The argument that makes the process the reaper.
+const REAP: &str = "reap";
+
+/// Which binary does what this module says, and what is said to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launcher {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl Launcher {
+    /// This binary, whose `main` must call [`run_if_asked`] first.
+    ///
+    /// # Errors
+    ///
+    /// The system does not tell which binary runs.
+    pub fn this_binary() -> std::io::Result<Self> {
+        // On Linux this name stays right when the file was replaced meanwhile, by a build for instance.
+        let proc_name = Path::new("/proc/self/exe");
+        let program = if proc_name.exists() {
+            proc_name.to_owned()
+        } else {
+            std::env::current_exe()?
+        };
+        Ok(Self::new(program, [SUBCOMMAND.into()]))
+    }
+
+    /// `program`, which calls [`run`] with the arguments that follow `arguments`.
+    pub fn new(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = OsString>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: arguments.into_iter().collect(),
+        }
+    }
+
+    /// The command that becomes `command` in a child of this process.
+    pub(super) fn handler(&self, command: &[String]) -> Command {
+        let mut launch = Command::new(&self.program);
+        launch
+            .args(&self.arguments)
+            .arg(std::process::id().to_string())
+            .arg("--")
+            .args(command);
+        launch
+    }
+
+    /// The command that becomes the reaper.
+    pub(super) fn reaper(&self) -> Command {
+        let mut launch = Command::new(&self.program);
+        launch.args(&self.arguments).arg(REAP);
+        launch
+    }
+}
+
+/// If this process was started as `satchel exec-handler …`, does that and never returns. To be called first in `main`, before threads and
+/// a runtime are started.
+pub fn run_if_asked() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == SUBCOMMAND) {
+        run(arguments);
+    }
+}
+
+/// Does what the arguments behind `exec-handler` say, and never returns: `PARENT -- COMMAND…` or `reap`.
+///
+/// Exit code 127 if the command cannot be run, 2 for other arguments.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match arguments.as_slice() {
+        [reap] if reap == REAP => {
+            kill_groups(groups_at_end(std::io::stdin().lock()));
+            std::process::exit(0)
+        }
+        [parent, dashes, program, rest @ ..] if dashes == "--" => exec(parent, program, rest),
+        _ => {
+            eprintln!("satchel {SUBCOMMAND} is started by satchel itself");
+            std::process::exit(2)
+        }
+    }
+}
+
+fn exec(parent: &OsStr, program: &OsStr, arguments: &[OsString]) -> ! {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
+        eprintln!("satchel: this handler may outlive satchel: {error}");
+    }
+    // The parent may have ended before the kernel was asked; nobody would kill this process then.
+    let parent_now = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if parent.to_str().and_then(|pid| pid.parse().ok()) != Some(parent_now) {
+        eprintln!("satchel: the process that started this handler is gone");
+        std::process::exit(EXIT_NOT_RUN);
+    }
+    let error = Command::new(program).args(arguments).exec();
+    eprintln!(
+        "satchel: cannot run `{}`: {error}",
+        program.to_string_lossy()
+    );
+    std::process::exit(EXIT_NOT_RUN)
+}
+
+/// The groups that were added, as `+GROUP`, and not taken off again, as `-GROUP`, when `orders` ends.
+fn groups_at_end(orders: impl BufRead) -> BTreeSet<i32> {
+    let mut groups = BTreeSet::new();
+    for order in orders.lines().map_while(Result::ok) {
+        match order.split_at_checked(1) {
+            Some(("+", group)) => groups.extend(group.parse::<i32>()),
+            Some(("-", group)) => {
+                group.parse().map(|group: i32| groups.remove(&group)).ok();
+            }
+            _ => {}
+        }
+    }
+    groups
+}
+
+fn kill_groups(groups: BTreeSet<i32>) {
+    // 0 and 1 would name the reaper's own group and the system's first process.
+    for group in groups.into_iter().filter(|group| *group > 1) {
+        if let Some(group) = Pid::from_raw(group) {
+            // A group that has ended by itself is what is wanted.
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// Whether `program` names a file that can be run by a process whose directory is `dir`.
+pub(super) fn is_runnable(program: &str, dir: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    let is_executable = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
+    if program.is_empty() {
+        false
+    } else if program.contains('/') {
+        is_executable(&dir.join(program))
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|entry| is_executable(&dir.join(entry).join(program)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reaper_kills_what_was_added_and_not_taken_off() {
+        let orders = "+101\n+102\nnonsense\n-101\n\n+x\n+103".as_bytes();
+        assert_eq!(groups_at_end(orders), BTreeSet::from([102, 103]));
+    }
+
+    #[test]
+    fn a_program_is_looked_for_as_a_process_in_that_directory_would() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("run.sh");
+        std::fs::write(&script, "#!/bin/sh\n").unwrap();
+        assert!(!is_runnable("./run.sh", dir.path()), "it is not executable");
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(is_runnable("./run.sh", dir.path()));
+        assert!(!is_runnable("run.sh", dir.path()), "it is not on PATH");
+        assert!(is_runnable("sh", dir.path()));
+        assert!(!is_runnable("", dir.path()));
+    }
+}

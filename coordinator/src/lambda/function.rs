@@ -1,0 +1,127 @@
+//! One function: its pool, shared by who invokes, who answers and who starts processes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::pool::{Invocation, Next, Pool, ProcessId};
+use super::{FunctionSpec, FunctionView, LogLines};
+
+#[derive(Debug)]
+pub(super) struct Function {
+    pub(super) spec: FunctionSpec,
+    /// Told whenever the pool may want something else than before.
+    pub(super) changed: Notify,
+    command: Mutex<Command>,
+    pool: Mutex<Pool>,
+}
+
+/// What processes run, and when its file was written.
+#[derive(Debug)]
+struct Command {
+    words: Vec<String>,
+    modified: Option<SystemTime>,
+}
+
+impl Command {
+    fn new(words: Vec<String>) -> Self {
+        Self {
+            modified: modified(&words),
+            words,
+        }
+    }
+}
+
+fn modified(words: &[String]) -> Option<SystemTime> {
+    std::fs::metadata(words.first()?).ok()?.modified().ok()
+}
+
+impl Function {
+    pub(super) fn new(spec: FunctionSpec, command: Vec<String>) -> Self {
+        Self {
+            pool: Mutex::new(Pool::new(spec.processes_max)),
+            spec,
+            changed: Notify::new(),
+            command: Mutex::new(Command::new(command)),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    pub(super) fn log_lines(&self) -> &LogLines {
+        &self.spec.log_lines
+    }
+
+    /// The region that handlers are told when this process knows none.
+    pub(super) fn region() -> String {
+        ["AWS_REGION", "AWS_DEFAULT_REGION"]
+            .into_iter()
+            .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+            .unwrap_or_else(|| "us-east-1".to_owned())
+    }
+
+    pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
+        // No code that holds the lock can leave the pool half changed.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn submit(&self, invocation: Invocation) {
+        self.pool().submit(invocation, Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// The process asks for a request.
+    pub(super) fn next(&self, process: ProcessId) -> Next {
+        let mut pool = self.pool();
+        let next = pool.next(process, Instant::now());
+        if pool.queued() > 0 {
+            // While it started, nothing else was to be started for what waits.
+            self.changed.notify_one();
+        }
+        next
+    }
+
+    /// What a new process runs.
+    pub(super) fn command(&self) -> Vec<String> {
+        self.lock_command().words.clone()
+    }
+
+    /// Whether the running handlers are of exactly this executable: a build that changes nothing leaves the file alone.
+    pub(super) fn is_made_from(&self, words: &[String]) -> bool {
+        let command = self.lock_command();
+        command.words == words && command.modified == modified(words)
+    }
+
+    /// New processes run `words`; those of now finish what they hold and end.
+    pub(super) fn replace(&self, words: Vec<String>) {
+        *self.lock_command() = Command::new(words);
+        self.pool().retire_all();
+        self.changed.notify_one();
+    }
+
+    fn lock_command(&self) -> MutexGuard<'_, Command> {
+        self.command.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stop(&self) {
+        self.pool().stop();
+        self.changed.notify_one();
+    }
+
+    pub(super) fn describe(&self) -> FunctionView {
+        let command = self.command();
+        let pool = self.pool();
+        FunctionView {
+            name: self.spec.name.clone(),
+            command,
+            processes: pool.processes(),
+            queued: pool.queued(),
+            started: pool.started(),
+            foreign_answers: pool.foreign_answers(),
+        }
+    }
+}

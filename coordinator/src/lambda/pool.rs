@@ -1,0 +1,443 @@
+//! Which process holds which request, and how many processes there should be: a state machine without sockets, processes or a clock.
+//!
+//! ```text
+//!            next            submit                finish
+//! Starting ───────► Idle ──────────────► Busy ──────────────► Between ──next──► Idle
+//!                                          │ deadline, stop          (to Busy at once if a request waits)
+//!                                          └──────► the request is answered for it; the process is ended
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{FunctionError, InvokeError, ProcessState, ProcessView};
+
+mod tick;
+
+/// A request and who waits for its answer.
+#[derive(Debug)]
+pub(super) struct Invocation {
+    pub(super) payload: Bytes,
+    pub(super) timeout: Duration,
+    pub(super) reply: Reply,
+}
+
+/// Where the answer goes.
+pub(super) type Reply = oneshot::Sender<Result<Bytes, InvokeError>>;
+
+/// A request on its way to the process that will hold it.
+#[derive(Debug, Clone)]
+pub(super) struct Delivery {
+    pub(super) request: Uuid,
+    pub(super) payload: Bytes,
+    pub(super) deadline: Instant,
+}
+
+/// Names a process of the pool; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ProcessId(u64);
+
+/// What the pool wants from a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Control {
+    /// When the request that it holds has taken too long.
+    pub(super) deadline: Option<Instant>,
+    /// Whether it is to end.
+    pub(super) end: Option<End>,
+}
+
+/// How a process is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It is asked to, and killed a little later.
+    Gracefully,
+    /// It is killed.
+    AtOnce,
+}
+
+/// What a process gets that asks for a request.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// This one.
+    Deliver(Delivery),
+    /// One that will come here. If the other end is dropped, none comes.
+    Wait(oneshot::Receiver<Delivery>),
+    /// None: it holds one that it has not answered.
+    HoldsOne,
+    /// None ever: it is to end.
+    Ending,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    slots: BTreeMap<ProcessId, Slot>,
+    queue: VecDeque<Queued>,
+    processes_max: usize,
+    started: u64,
+    foreign_answers: u64,
+    trouble: Trouble,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    pid: Option<u32>,
+    since: Instant,
+    control: watch::Sender<Control>,
+    /// It serves what it holds and nothing more.
+    retiring: bool,
+    /// Why it could not begin to serve, if it said so.
+    init_error: Option<String>,
+}
+
+#[derive(Debug)]
+enum State {
+    Starting,
+    Idle(oneshot::Sender<Delivery>),
+    Busy {
+        delivery: Delivery,
+        timeout: Duration,
+        reply: Reply,
+        /// Whether the process has surely asked for it: its connection may break before.
+        received: bool,
+    },
+    Between,
+}
+
+#[derive(Debug)]
+struct Queued {
+    invocation: Invocation,
+    since: Instant,
+}
+
+/// What went wrong with starting processes lately.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// Why the last process ended before it asked for a request; none once one asked.
+    not_starting: Option<String>,
+    /// How many processes in a row ended early.
+    early_ends: u32,
+    /// No process is started before this.
+    retry_at: Option<Instant>,
+}
+
+impl Pool {
+    pub(super) fn new(processes_max: usize) -> Self {
+        Self {
+            processes_max: processes_max.max(1),
+            ..Self::default()
+        }
+    }
+
+    /// Hands the request to the process that became idle last, or lets it wait.
+    pub(super) fn submit(&mut self, invocation: Invocation, now: Instant) {
+        if self.stopped {
+            refuse(invocation.reply, "the handlers were stopped");
+            return;
+        }
+        let mut invocation = invocation;
+        while let Some(process) = self.last_idle() {
+            match self.hand(process, invocation, now) {
+                Ok(()) => return,
+                Err(back) => invocation = back,
+            }
+        }
+        self.queue.push_back(Queued {
+            invocation,
+            since: now,
+        });
+    }
+
+    /// A process that was started takes its place.
+    pub(super) fn add(&mut self, now: Instant) -> (ProcessId, watch::Receiver<Control>) {
+        self.started += 1;
+        let process = ProcessId(self.started);
+        let (control, wanted) = watch::channel(Control::default());
+        self.slots.insert(
+            process,
+            Slot {
+                state: State::Starting,
+                pid: None,
+                since: now,
+                control,
+                retiring: false,
+                init_error: None,
+            },
+        );
+        (process, wanted)
+    }
+
+    pub(super) fn set_pid(&mut self, process: ProcessId, pid: Option<u32>) {
+        if let Some(slot) = self.slots.get_mut(&process) {
+            slot.pid = pid;
+        }
+    }
+
+    /// The process asks for a request.
+    pub(super) fn next(&mut self, process: ProcessId, now: Instant) -> Next {
+        let Some(slot) = self.slots.get_mut(&process) else {
+            return Next::Ending;
+        };
+        self.trouble.not_starting = None;
+        match &slot.state {
+            State::Busy { received: true, .. } => return Next::HoldsOne,
+            State::Busy { delivery, .. } => return Next::Deliver(delivery.clone()),
+            _ if slot.is_ending() => return Next::Ending,
+            State::Starting | State::Idle(_) | State::Between => {}
+        }
+        slot.since = now;
+        let (hand, delivery) = oneshot::channel();
+        slot.state = State::Idle(hand);
+        while let Some(queued) = self.queue.pop_front() {
+            if queued.invocation.reply.is_closed() {
+                continue;
+            }
+            match self.hand(process, queued.invocation, now) {
+                Ok(()) => break,
+                Err(_) => unreachable!("the receiver is still here"),
+            }
+        }
+        Next::Wait(delivery)
+    }
+
+    /// The process has surely asked for the request that it was handed.
+    pub(super) fn received(&mut self, process: ProcessId, request: Uuid) {
+        if let Some(State::Busy {
+            delivery, received, ..
+        }) = self.slots.get_mut(&process).map(|slot| &mut slot.state)
+            && delivery.request == request
+        {
+            *received = true;
+        }
+    }
+
+    /// The process answers `request`. Returns whether it holds that one; else the answer is dropped and counted.
+    pub(super) fn finish(
+        &mut self,
+        process: ProcessId,
+        request: Uuid,
+        answer: Result<Bytes, FunctionError>,
+    ) -> bool {
+        let holder = self.slots.get_mut(&process).filter(
+            |slot| matches!(&slot.state, State::Busy { delivery, .. } if delivery.request == request),
+        );
+        let Some(slot) = holder else {
+            self.foreign_answers += 1;
+            return false;
+        };
+        self.trouble.early_ends = 0;
+        slot.answer(answer.map_err(InvokeError::Function));
+        if slot.retiring {
+            slot.end(End::Gracefully);
+        }
+        true
+    }
+
+    /// An answer came that names no request at all.
+    pub(super) fn foreign_answer(&mut self) {
+        self.foreign_answers += 1;
+    }
+
+    /// The process says that it cannot begin to serve.
+    pub(super) fn init_failed(&mut self, process: ProcessId, why: String) {
+        if let Some(slot) = self.slots.get_mut(&process) {
+            slot.init_error = Some(why);
+        }
+    }
+
+    /// If the process has held its request too long, answers for it and ends it.
+    pub(super) fn expire(&mut self, process: ProcessId, now: Instant) {
+        if let Some(slot) = self.slots.get_mut(&process)
+            && let State::Busy {
+                delivery, timeout, ..
+            } = &slot.state
+            && delivery.deadline <= now
+        {
+            let message = format!("timed out after {timeout:?}");
+            slot.end(End::AtOnce);
+            slot.answer(Err(InvokeError::Function(FunctionError::new(
+                "Sandbox.Timedout",
+                &message,
+            ))));
+        }
+    }
+
+    /// The process ended, or never began; `how` says it.
+    pub(super) fn exited(&mut self, process: ProcessId, how: &str, now: Instant) {
+        let Some(mut slot) = self.slots.remove(&process) else {
+            return;
+        };
+        let ending = slot.is_ending() && slot.init_error.is_none();
+        match slot.state {
+            State::Busy { .. } => slot.answer(Err(InvokeError::Function(FunctionError::new(
+                "Runtime.ExitError",
+                &format!("the handler process ended while it held the request: {how}"),
+            )))),
+            _ if ending => {}
+            State::Starting => {
+                let why = match slot.init_error {
+                    Some(why) => format!("the handler does not start: {why}"),
+                    None => format!("the handler ended before it asked for a request: {how}"),
+                };
+                self.trouble.not_starting = Some(why);
+                self.trouble.ended_early(now);
+            }
+            State::Idle(_) | State::Between if now < slot.since + tick::EARLY => {
+                self.trouble.ended_early(now);
+            }
+            State::Idle(_) | State::Between => {}
+        }
+    }
+
+    /// Every process of now finishes what it holds and ends; new ones take their place.
+    pub(super) fn retire_all(&mut self) {
+        self.trouble = Trouble::default();
+        for slot in self.slots.values_mut() {
+            slot.retire();
+        }
+    }
+
+    /// Every process ends now; what is held or waits fails, as does what comes later.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+        for queued in self.queue.drain(..) {
+            refuse(queued.invocation.reply, "the handlers were stopped");
+        }
+        for slot in self.slots.values_mut() {
+            slot.end(End::Gracefully);
+            slot.answer(Err(InvokeError::Unreachable(
+                "the handler was stopped while it held the request".to_owned(),
+            )));
+        }
+    }
+
+    /// Whether it was stopped and the last process is gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.stopped && self.slots.is_empty()
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
+    pub(super) fn foreign_answers(&self) -> u64 {
+        self.foreign_answers
+    }
+
+    pub(super) fn processes(&self) -> Vec<ProcessView> {
+        let view = |slot: &Slot| ProcessView {
+            pid: slot.pid,
+            state: match slot.state {
+                State::Busy { .. } => ProcessState::Busy,
+                _ if slot.is_ending() => ProcessState::Other,
+                State::Starting => ProcessState::Starting,
+                State::Idle(_) => ProcessState::Idle,
+                State::Between => ProcessState::Other,
+            },
+        };
+        self.slots.values().map(view).collect()
+    }
+
+    fn last_idle(&self) -> Option<ProcessId> {
+        self.slots
+            .iter()
+            .filter(|(_, slot)| slot.is_idle())
+            .max_by_key(|(_, slot)| slot.since)
+            .map(|(process, _)| *process)
+    }
+
+    /// Gives the invocation back if the process is not listening any more.
+    fn hand(
+        &mut self,
+        process: ProcessId,
+        invocation: Invocation,
+        now: Instant,
+    ) -> Result<(), Invocation> {
+        let Some(slot) = self.slots.get_mut(&process) else {
+            return Err(invocation);
+        };
+        let State::Idle(hand) = std::mem::replace(&mut slot.state, State::Between) else {
+            return Err(invocation);
+        };
+        let delivery = Delivery {
+            request: Uuid::new_v4(),
+            payload: invocation.payload,
+            deadline: now + invocation.timeout,
+        };
+        match hand.send(delivery.clone()) {
+            Ok(()) => {
+                let deadline = Some(delivery.deadline);
+                slot.control
+                    .send_modify(|control| control.deadline = deadline);
+                slot.state = State::Busy {
+                    delivery,
+                    timeout: invocation.timeout,
+                    reply: invocation.reply,
+                    received: false,
+                };
+                Ok(())
+            }
+            Err(delivery) => Err(Invocation {
+                payload: delivery.payload,
+                ..invocation
+            }),
+        }
+    }
+}
+
+impl Slot {
+    fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle(_))
+    }
+
+    /// Whether it will take no further request.
+    fn is_ending(&self) -> bool {
+        self.retiring || self.control.borrow().end.is_some()
+    }
+
+    fn end(&mut self, how: End) {
+        self.retiring = true;
+        self.control.send_modify(|control| {
+            control.deadline = None;
+            control.end = Some(how);
+        });
+        if self.is_idle() {
+            self.state = State::Between;
+        }
+    }
+
+    fn retire(&mut self) {
+        self.retiring = true;
+        if !matches!(self.state, State::Busy { .. }) {
+            self.end(End::Gracefully);
+        }
+    }
+
+    /// Answers the request that it holds, if it holds one.
+    fn answer(&mut self, answer: Result<Bytes, InvokeError>) {
+        if matches!(self.state, State::Busy { .. })
+            && let State::Busy { reply, .. } = std::mem::replace(&mut self.state, State::Between)
+        {
+            self.control.send_modify(|control| control.deadline = None);
+            // Who gave the request up is not interested.
+            let _ = reply.send(answer);
+        }
+    }
+}
+
+fn refuse(reply: Reply, why: &str) {
+    let _ = reply.send(Err(InvokeError::Unreachable(why.to_owned())));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! One handler process from its start to its end, with the Runtime API that it alone talks to.
+
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::OptionFuture;
+use rustix::process::{Pid, Signal};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::cargo_build::is_set_by_cargo_run;
+use super::function::Function;
+use super::pool::{Control, End, ProcessId};
+use super::runtime_api::RuntimeApi;
+use super::spawner;
+
+/// A process that was asked to end is killed after this long.
+const TERM_TO_KILL: Duration = Duration::from_secs(2);
+
+/// What a process sent before it ended is read for no longer than this afterwards: a process of another group may hold its pipes.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
+/// Runs one process and returns how it ended, or why it did not start.
+pub(super) async fn run(
+    function: Arc<Function>,
+    process: ProcessId,
+    wanted: watch::Receiver<Control>,
+) -> String {
+    let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await {
+        Ok(listener) => listener,
+        Err(error) => return format!("no port for its Runtime API: {error}"),
+    };
+    let runtime_api = match listener.local_addr() {
+        Ok(address) => address.to_string(),
+        Err(error) => return format!("no address for its Runtime API: {error}"),
+    };
+    let command = command(&function, &runtime_api);
+    let spawned = spawner::spawn(function.spec.launcher.clone(), command).await;
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(error) => return format!("it cannot be started: {error}"),
+    };
+    // Known until it was waited for, which nobody has yet.
+    let pid = child.id().unwrap_or_default();
+    function.pool().set_pid(process, Some(pid));
+    tracing::debug!(function = function.name(), pid, "started a handler");
+
+    let api = RuntimeApi::serve(listener, Arc::clone(&function), process);
+    let output = Output::of(&mut child, &function, pid);
+    // Held and never written: a handler that wants to know when its parent is gone can read it to its end.
+    let _stdin = child.stdin.take();
+    let status = until_it_ends(&mut child, pid, &function, process, wanted, &api).await;
+    signal_group(pid, Signal::KILL);
+    spawner::forget(pid);
+    // An answer that it sent just before it ended counts.
+    api.finish(LAST_WORDS_MAX).await;
+    let last_line = output.finish().await;
+    let how = match status {
+        Ok(status) => status.to_string(),
+        Err(error) => format!("it cannot be waited for: {error}"),
+    };
+    if last_line.is_empty() {
+        how
+    } else {
+        format!("{how}; its last line: {last_line}")
+    }
+}
+
+async fn until_it_ends(
+    child: &mut Child,
+    pid: u32,
+    function: &Function,
+    process: ProcessId,
+    mut wanted: watch::Receiver<Control>,
+    api: &RuntimeApi,
+) -> std::io::Result<std::process::ExitStatus> {
+    let mut kill_at = None;
+    loop {
+        let control = *wanted.borrow_and_update();
+        match control.end {
+            Some(End::AtOnce) => signal_group(pid, Signal::KILL),
+            Some(End::Gracefully) if kill_at.is_none() => {
+                kill_at = Some(Instant::now() + TERM_TO_KILL);
+                api.announce_shutdown(TERM_TO_KILL);
+                signal_group(pid, Signal::TERM);
+            }
+            Some(End::Gracefully) | None => {}
+        }
+        let alarm = kill_at.or(control.deadline);
+        tokio::select! {
+            status = child.wait() => {
+                report_end(function, pid, &status, control.end.is_some());
+                return status;
+            }
+            changed = wanted.changed() => if changed.is_err() {
+                // The pool forgot it, which it does only with processes that ended: end it, whatever it is.
+                signal_group(pid, Signal::KILL);
+                return child.wait().await;
+            },
+            Some(()) = OptionFuture::from(alarm.map(sleep_until)) => match kill_at {
+                Some(_) => {
+                    signal_group(pid, Signal::KILL);
+                    return child.wait().await;
+                }
+                None => function.pool().expire(process, Instant::now()),
+            },
+        }
+    }
+}
+
+fn report_end(
+    function: &Function,
+    pid: u32,
+    status: &std::io::Result<std::process::ExitStatus>,
+    wanted: bool,
+) {
+    let function = function.name();
+    match status {
+        _ if wanted => tracing::debug!(function, pid, "a handler ended as it was told to"),
+        Ok(status) => tracing::warn!(function, pid, %status, "a handler ended"),
+        Err(error) => tracing::warn!(function, pid, %error, "a handler cannot be waited for"),
+    }
+}
+
+fn signal_group(pid: u32, signal: Signal) {
+    let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let Some(group) = group.filter(|group| !group.is_init()) {
+        // A group that has ended is what is wanted.
+        let _ = rustix::process::kill_process_group(group, signal);
+    }
+}
+
+fn command(function: &Function, runtime_api: &str) -> Command {
+    let spec = &function.spec;
+    let mut command = Command::from(spec.launcher.handler(&function.command()));
+    command
+        .current_dir(&spec.dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        // What configures satchel, its tokens among it, is not the handlers' business; nor is a Lambda that satchel itself may run in.
+        if text.starts_with("SATCHEL_")
+            || text.starts_with("AWS_LAMBDA_")
+            || is_set_by_cargo_run(&text)
+        {
+            command.env_remove(name);
+        }
+    }
+    let region = Function::region();
+    if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        command.env("NO_COLOR", "1");
+    }
+    command
+        .env("AWS_REGION", &region)
+        .env("AWS_DEFAULT_REGION", &region)
+        .env("LAMBDA_TASK_ROOT", &spec.dir)
+        .envs(spec.environment.iter().map(|(name, value)| (name, value)))
+        .env("AWS_LAMBDA_RUNTIME_API", runtime_api)
+        .env("AWS_LAMBDA_FUNCTION_NAME", &spec.name)
+        .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+        .env(
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+            spec.memory_mb.to_string(),
+        )
+        .env("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+        .env(
+            "AWS_LAMBDA_LOG_GROUP_NAME",
+            format!("/aws/lambda/{}", spec.name),
+        )
+        .env("AWS_LAMBDA_LOG_STREAM_NAME", "local")
+        .env("_HANDLER", &spec.name);
+    command
+}
+
+/// What a process prints, on its way to the log lines.
+struct Output {
+    copies: Vec<JoinHandle<()>>,
+    last_line: Arc<Mutex<String>>,
+}
+
+impl Output {
+    fn of(child: &mut Child, function: &Arc<Function>, pid: u32) -> Self {
+        let last_line = Arc::new(Mutex::new(String::new()));
+        let name = format!("{}-{pid}", function.name());
+        let mut copies = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            let (function, name) = (Arc::clone(function), name.clone());
+            copies.push(tokio::spawn(async move {
+                function.log_lines().copy(&name, stdout, |_| {}).await;
+            }));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            let (function, last_line) = (Arc::clone(function), Arc::clone(&last_line));
+            copies.push(tokio::spawn(async move {
+                let remember = |line: &str| {
+                    if !line.trim().is_empty() {
+                        let mut last = last_line.lock().unwrap_or_else(PoisonError::into_inner);
+                        *last = line.chars().take(500).collect();
+                    }
+                };
+                function.log_lines().copy(&name, stderr, remember).await;
+            }));
+        }
+        Self { copies, last_line }
+    }
+
+    /// The last line of its standard error.
+    async fn finish(self) -> String {
+        for mut copy in self.copies {
+            if timeout(LAST_WORDS_MAX, &mut copy).await.is_err() {
+                copy.abort();
+            }
+        }
+        let last = self
+            .last_line
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        last.clone()
+    }
+}
