@@ -1,5 +1,8 @@
 //! satchel
+pub mod http;
 pub mod invoker;
 pub mod lambda;
+pub mod metrics;
 pub mod module;
+pub mod requests;
 pub mod streams;

@@ -1,0 +1,96 @@
+//! The HTTP surface: a port for traffic and a port for administration.
+//!
+//! ```text
+//!  listener ─► serve ─► observe ─► defend ─► routes ─► Requests ─► the partition's loop
+//!              limits   counts     browsers  traffic, admin, and what others merge in
+//! ```
+//!
+//! Bodies are the raw bytes of values, typenames travel in headers, errors are `{"error":{"code","message"}}`. Only what the HTTP library
+//! itself refuses before a request exists (a malformed or oversized head) has an empty body.
+
+mod admin;
+mod duration;
+mod error;
+mod guard;
+mod observe;
+mod render;
+mod server;
+mod target;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod value;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
+
+pub use self::admin::{Admin, AdminToken, AdminWrites, routes as admin_routes};
+pub use self::guard::Guard;
+pub use self::server::{BindError, ServeLimits, bind, serve};
+pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
+pub use self::value::BodyLimits;
+
+use self::error::ApiError;
+use self::observe::Observer;
+use crate::metrics::Metrics;
+
+/// Which of the two ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Calls, sends, streams.
+    Traffic,
+    /// Administration.
+    Admin,
+}
+
+impl Port {
+    /// Its name in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Traffic => "traffic",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// What it is for, and the flag that chooses it.
+    fn purpose(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Traffic => ("traffic", "--http"),
+            Self::Admin => ("administration", "--admin"),
+        }
+    }
+}
+
+/// Makes of `routes` what a port serves: with the defence against browsers, answers to unknown paths and methods, and counts.
+///
+/// `routes` must have no fallbacks of their own.
+pub fn surface(port: Port, routes: Router, guard: Guard, metrics: Metrics) -> Router {
+    routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(guard, guard::defend))
+        .layer(from_fn_with_state(
+            Observer { port, metrics },
+            observe::observe,
+        ))
+}
+
+async fn not_found(uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        format!(
+            "nothing is served at {}; addresses are namespace/name/id, each part percent-encoded and not empty",
+            uri.path()
+        ),
+    )
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        format!("{} does not take {method}; see the header allow", uri.path()),
+    )
+}

@@ -1,0 +1,379 @@
+//! The administration port: health, metrics, dead letters, addresses, timers.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use satchel_engine::address::FunctionType;
+use satchel_engine::input::Administration;
+use satchel_engine::message::MessageId;
+use satchel_engine::output::Answer;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+
+use super::error::{ApiError, json};
+use super::render::{AddressBody, DeadLetters, Timers};
+use super::target::{PathParams, Target, query};
+use super::traffic::{Wait, WaitQuery};
+use super::value::{BodyLimits, read_value};
+use crate::metrics::{self, Metrics};
+use crate::requests::{Readiness, Requests};
+
+/// What the administration port works with.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Where questions and corrections go.
+    pub requests: Requests,
+    /// What `/readyz` tells.
+    pub readiness: watch::Receiver<Readiness>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// Who may change something.
+    pub writes: AdminWrites,
+    /// Limits of bodies.
+    pub limits: BodyLimits,
+}
+
+/// Who may change something over the administration port.
+#[derive(Debug, Clone)]
+pub enum AdminWrites {
+    /// Everybody who reaches the port.
+    Allowed,
+    /// Those who show this token, as `Authorization: Bearer …`.
+    Token(AdminToken),
+    /// Nobody.
+    Denied,
+}
+
+/// A secret that allows administration; never printed, and compared in constant time.
+#[derive(Clone)]
+pub struct AdminToken([u8; 32]);
+
+impl AdminToken {
+    /// The token whose text is `secret`. An empty text would be no secret.
+    pub fn new(secret: &str) -> Option<Self> {
+        (!secret.is_empty()).then(|| Self(digest(secret.as_bytes())))
+    }
+
+    /// Whether `shown` is the token; takes the same time whatever is shown, because digests are compared and not texts.
+    fn is(&self, shown: &[u8]) -> bool {
+        self.0.ct_eq(&digest(shown)).into()
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(…)")
+    }
+}
+
+fn digest(text: &[u8]) -> [u8; 32] {
+    Sha256::digest(text).into()
+}
+
+/// `/healthz`, `/readyz`, `/metrics` and `/api/…` (design: the administration port).
+///
+/// Answers to corrections are `200 {}` once they are durable; they wait for their turn among the address's messages, 30 s unless
+/// `?timeout=` says otherwise. Reads are open to everybody who reaches the port, writes to those whom [`Admin::writes`] allows.
+pub fn routes(admin: Admin) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show_metrics))
+        .route("/api/dead-letters", get(list_dead_letters))
+        .route("/api/dead-letters/{id}/retry", post(retry_dead_letter))
+        .route(
+            "/api/dead-letters/{id}",
+            axum::routing::delete(drop_dead_letter),
+        )
+        .route("/api/addresses/{namespace}/{name}/{id}", get(inspect))
+        .route(
+            "/api/addresses/{namespace}/{name}/{id}/state/{state}",
+            put(set_state).delete(delete_state),
+        )
+        .route(
+            "/api/addresses/{namespace}/{name}/{id}/resume",
+            post(resume),
+        )
+        .route("/api/timers", get(list_timers))
+        .with_state(Arc::new(admin))
+}
+
+type Shared = State<Arc<Admin>>;
+
+async fn healthz() -> Response {
+    json_response(StatusCode::OK, &Health::Alive)
+}
+
+async fn readyz(State(admin): Shared) -> Response {
+    let health = match *admin.readiness.borrow() {
+        Readiness::Serving => return json_response(StatusCode::OK, &Health::Serving),
+        Readiness::Starting { recovered } => Health::Starting {
+            recovered: hundredths(recovered),
+        },
+        Readiness::Standby => Health::Standby,
+        Readiness::Stopping => Health::Stopping,
+    };
+    let response = json_response(StatusCode::SERVICE_UNAVAILABLE, &health);
+    ([(RETRY_AFTER, "1")], response).into_response()
+}
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum Health {
+    Alive,
+    Serving,
+    Starting { recovered: f64 },
+    Standby,
+    Stopping,
+}
+
+/// A share rounded to hundredths, not to look finished before it is.
+fn hundredths(share: f64) -> f64 {
+    (share.clamp(0.0, 1.0) * 100.0).floor() / 100.0
+}
+
+async fn show_metrics(State(admin): Shared) -> Response {
+    let headers = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
+    (headers, admin.metrics.encode()).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeadLetterQuery {
+    function: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn list_dead_letters(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
+    let (parts, _) = request.into_parts();
+    let query: DeadLetterQuery = query(&parts)?;
+    let limit = page_limit(query.limit)?;
+    let after = query.after.as_deref().map(dead_letter_id).transpose()?;
+    let asked = Administration::ListDeadLetters {
+        function: function_filter(query.function)?,
+        after,
+        // One more than is shown tells whether there is a next page.
+        limit: limit + 1,
+    };
+    match admin.ask(asked).await? {
+        Answer::DeadLetters(views) => {
+            Ok(json_response(StatusCode::OK, &DeadLetters::page(views, limit)))
+        }
+        other => Err(ApiError::of_answer(other)),
+    }
+}
+
+async fn retry_dead_letter(
+    State(admin): Shared,
+    params: PathParams,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = dead_letter_id(params.get("id"))?;
+    admin
+        .correct(request, Administration::RetryDeadLetter(id))
+        .await
+}
+
+async fn drop_dead_letter(
+    State(admin): Shared,
+    params: PathParams,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = dead_letter_id(params.get("id"))?;
+    admin
+        .correct(request, Administration::DropDeadLetter(id))
+        .await
+}
+
+async fn inspect(
+    State(admin): Shared,
+    Target(address): Target,
+) -> Result<Response, ApiError> {
+    match admin.ask(Administration::Inspect(address)).await? {
+        Answer::Address(view) => Ok(json_response(StatusCode::OK, &AddressBody::of(*view))),
+        other => Err(ApiError::of_answer(other)),
+    }
+}
+
+async fn set_state(
+    State(admin): Shared,
+    Target(address): Target,
+    params: PathParams,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let state = Arc::from(params.get("state"));
+    let (parts, body) = request.into_parts();
+    let wait = admin.admit(&parts)?;
+    let value = read_value(&parts.headers, body, admin.limits).await?;
+    let correction = Administration::SetState {
+        address,
+        state,
+        value,
+    };
+    admin.apply(wait, correction).await
+}
+
+async fn delete_state(
+    State(admin): Shared,
+    Target(address): Target,
+    params: PathParams,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let state = Arc::from(params.get("state"));
+    admin
+        .correct(request, Administration::DeleteState { address, state })
+        .await
+}
+
+async fn resume(
+    State(admin): Shared,
+    Target(address): Target,
+    request: Request,
+) -> Result<Response, ApiError> {
+    admin
+        .correct(request, Administration::Resume(address))
+        .await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TimerQuery {
+    function: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn list_timers(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
+    let (parts, _) = request.into_parts();
+    let query: TimerQuery = query(&parts)?;
+    let asked = Administration::ListTimers {
+        function: function_filter(query.function)?,
+        limit: page_limit(query.limit)?,
+    };
+    match admin.ask(asked).await? {
+        Answer::Timers(views) => Ok(json_response(StatusCode::OK, &Timers::of(views))),
+        other => Err(ApiError::of_answer(other)),
+    }
+}
+
+/// How long an administrator waits unless he says otherwise; a partition answers questions at once and corrections in their turn.
+const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// The longest that he may wait.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+impl Admin {
+    /// Asks the partition.
+    async fn ask(&self, question: Administration) -> Result<Answer, ApiError> {
+        let readiness = *self.readiness.borrow();
+        ApiError::not_serving(readiness)?;
+        Wait::of(WAIT_DEFAULT)
+            .until(self.requests.administer(question))
+            .await
+    }
+
+    /// Corrects something, if the one who asks may.
+    async fn correct(
+        &self,
+        request: Request,
+        correction: Administration,
+    ) -> Result<Response, ApiError> {
+        let (parts, _) = request.into_parts();
+        let wait = self.admit(&parts)?;
+        self.apply(wait, correction).await
+    }
+
+    /// Lets a write in: the one who asks may do it, the process serves, and he said how long he waits.
+    fn admit(&self, parts: &Parts) -> Result<Wait, ApiError> {
+        self.authorize(&parts.headers)?;
+        let readiness = *self.readiness.borrow();
+        ApiError::not_serving(readiness)?;
+        let query: WaitQuery = query(parts)?;
+        Wait::parse(query, WAIT_DEFAULT, WAIT_MAX)
+    }
+
+    async fn apply(&self, wait: Wait, correction: Administration) -> Result<Response, ApiError> {
+        match wait.until(self.requests.administer(correction)).await? {
+            Answer::Done | Answer::Accepted => Ok(json_response(StatusCode::OK, &Empty {})),
+            other => Err(ApiError::of_answer(other)),
+        }
+    }
+
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let unauthorized = |why| Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why));
+        match &self.writes {
+            AdminWrites::Allowed => Ok(()),
+            AdminWrites::Denied => Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "writes_not_allowed",
+                "this process was started without a token for administration, so nothing can be changed over this port",
+            )),
+            AdminWrites::Token(token) => match bearer(headers) {
+                None => unauthorized(
+                    "changing something over this port needs the token, as `Authorization: Bearer …`",
+                ),
+                Some(shown) if !token.is(shown) => unauthorized("the token is not the right one"),
+                Some(_) => Ok(()),
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Empty {}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"Bearer ")
+        .then(|| token.trim_ascii())
+}
+
+/// How many entries a list shows unless asked otherwise, and at most.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1000;
+
+fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
+    match limit.unwrap_or(PAGE_DEFAULT) {
+        limit @ 1..=PAGE_MAX => Ok(limit),
+        limit => Err(ApiError::bad_request(
+            "invalid_query",
+            format!("limit={limit} is not usable: it should be from 1 to {PAGE_MAX}"),
+        )),
+    }
+}
+
+fn function_filter(function: Option<String>) -> Result<Option<Arc<str>>, ApiError> {
+    let Some(function) = function else {
+        return Ok(None);
+    };
+    match function.parse::<FunctionType>() {
+        Ok(_) => Ok(Some(function.into())),
+        Err(error) => Err(ApiError::bad_request("invalid_query", error.to_string())),
+    }
+}
+
+fn dead_letter_id(text: &str) -> Result<MessageId, ApiError> {
+    MessageId::parse(text).ok_or_else(|| {
+        ApiError::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            format!("there is no dead letter {text:?}: ids of dead letters are 32 hexadecimal digits"),
+        )
+    })
+}
+
+fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+    let headers = [(CONTENT_TYPE, "application/json")];
+    (status, headers, json(body)).into_response()
+}

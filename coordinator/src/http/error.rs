@@ -1,0 +1,165 @@
+//! Errors as clients see them: `{"error":{"code","message"}}`.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use satchel_engine::output::Answer;
+use serde::Serialize;
+
+use crate::requests::Readiness;
+
+/// Why a request was not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    /// A word for programs.
+    code: &'static str,
+    /// A sentence for people.
+    message: String,
+    retry_after_s: Option<u64>,
+}
+
+impl ApiError {
+    /// An error with this status, this word for programs and this sentence for people.
+    pub(crate) fn new(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after_s: None,
+        }
+    }
+
+    /// 400: the request can not be understood.
+    pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// 503: not now; worth another try after `retry_after_s` seconds.
+    pub(crate) fn unavailable(
+        code: &'static str,
+        retry_after_s: u64,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            retry_after_s: Some(retry_after_s),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+        }
+    }
+
+    /// The error of a process that is not serving; none if it is.
+    pub(crate) fn not_serving(readiness: Readiness) -> Result<(), Self> {
+        let (code, retry_after_s, message) = match readiness {
+            Readiness::Serving => return Ok(()),
+            Readiness::Starting { .. } => ("starting", 1, "the process is still starting"),
+            Readiness::Standby => (
+                "standby",
+                5,
+                "this process is on standby: another one serves the application",
+            ),
+            Readiness::Stopping => ("stopping", 1, "the process is stopping"),
+        };
+        Err(Self::unavailable(
+            code,
+            retry_after_s,
+            format!("{message}; nothing was done, try again"),
+        ))
+    }
+
+    /// The error that a partition's answer stands for. Answers that are no errors must have been taken out before.
+    pub(crate) fn of_answer(answer: Answer) -> Self {
+        match answer {
+            Answer::Failed {
+                dead_letter,
+                reason,
+            } => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "dead_letter",
+                format!("the message was given up on and is kept as dead letter {dead_letter}: {reason}"),
+            ),
+            Answer::UnknownFunction(function) => Self::unknown_function(&function.to_string()),
+            Answer::KeyReused => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                "this Idempotency-Key was used for another body before; a new message needs a new key",
+            ),
+            Answer::Overloaded => Self::unavailable(
+                "overloaded",
+                1,
+                "too many messages wait; nothing was taken, try again",
+            ),
+            Answer::Stopping => Self::unavailable(
+                "stopping",
+                1,
+                "the process is stopping and the outcome is unknown; try again with the same Idempotency-Key, \
+                 which makes a repeat harmless",
+            ),
+            Answer::NotFound(what) => Self::new(StatusCode::NOT_FOUND, "not_found", what),
+            Answer::Refused(why) => Self::new(StatusCode::CONFLICT, "refused", why),
+            other => {
+                tracing::error!(answer = ?other, "the partition answered something else than was asked");
+                Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    "the partition answered something else than was asked: this is a defect of Satchel",
+                )
+            }
+        }
+    }
+
+    /// 404: nothing serves this function.
+    pub(crate) fn unknown_function(function: &str) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "unknown_function",
+            format!("no endpoint serves the function {function}"),
+        )
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Detail<'a>,
+}
+
+#[derive(Serialize)]
+struct Detail<'a> {
+    code: &'a str,
+    message: &'a str,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = Body {
+            error: Detail {
+                code: self.code,
+                message: &self.message,
+            },
+        };
+        let mut response = (self.status, json(&body)).into_response();
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        if let Some(seconds) = self.retry_after_s {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// The JSON text of `body`.
+pub(crate) fn json(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("what is answered has text keys only, and no values that refuse to be serialised")
+}

@@ -1,0 +1,229 @@
+//! Defence against browsers, which reach loopback ports on behalf of any web page.
+//!
+//! - A page whose name its author rebinds to 127.0.0.1 is same-origin with us: its requests carry its own name as `Host`, so a name that
+//!   is not ours is refused.
+//! - Any page may send simple requests anywhere without asking: such requests carry a foreign `Origin` (or `Sec-Fetch-Site`), so those
+//!   that could change something are refused.
+//!
+//! Behind a listener that is not on loopback there are load balancers and names that we cannot know, and no person's browser that would be
+//! a way in; nothing is checked there.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::error::ApiError;
+
+/// Which requests may come from browsers.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// The host names besides `localhost` by which this process may be called; none if nothing is checked.
+    names: Option<Arc<[String]>>,
+}
+
+impl Guard {
+    /// The guard of a listener bound to `bound`, which may be called by `names` (`host`, without port) too.
+    pub fn of(bound: SocketAddr, names: impl IntoIterator<Item = String>) -> Self {
+        let names = names.into_iter().map(|name| normal(&name)).collect();
+        Self {
+            names: bound.ip().is_loopback().then_some(names),
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), ApiError> {
+        let Some(names) = &self.names else {
+            return Ok(());
+        };
+        let headers = request.headers();
+        let host = named_host(request.uri(), headers)?;
+        for authority in host.iter().flatten() {
+            let name = normal(authority.host());
+            if !is_ip(&name) && !is_ours(&name, names) {
+                return Err(ApiError::new(
+                    StatusCode::FORBIDDEN,
+                    "host_not_allowed",
+                    format!(
+                        "the host name {name:?} is not one of this process: it listens on loopback only and answers to localhost \
+                         and IP addresses"
+                    ),
+                ));
+            }
+        }
+        let reads = [Method::GET, Method::HEAD, Method::OPTIONS];
+        if reads.contains(request.method()) {
+            return Ok(());
+        }
+        check_origin(headers, host[0].as_ref(), names)
+    }
+}
+
+/// Refuses what the guard in `State` does not let through.
+pub(crate) async fn defend(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    match guard.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// The authorities that a request names: that of `Host`, and that of its target if it is a whole URL.
+fn named_host(uri: &Uri, headers: &HeaderMap) -> Result<[Option<Authority>; 2], ApiError> {
+    let invalid = || {
+        ApiError::bad_request(
+            "invalid_header",
+            "the header host is not usable: it should be there once, as a host name or an IP address, with or without a port",
+        )
+    };
+    let mut values = headers.get_all(HOST).iter();
+    let host = match values.next() {
+        // Only HTTP/1.0 knows requests without a host, and no browser speaks it.
+        None => None,
+        Some(value) => {
+            let authority = Authority::try_from(value.as_bytes()).map_err(|_| invalid())?;
+            Some(authority)
+        }
+    };
+    if values.next().is_some() {
+        return Err(invalid());
+    }
+    Ok([host, uri.authority().cloned()])
+}
+
+fn check_origin(
+    headers: &HeaderMap,
+    host: Option<&Authority>,
+    names: &[String],
+) -> Result<(), ApiError> {
+    let cross_site = headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site.as_bytes() == b"cross-site");
+    let foreign = headers
+        .get_all(ORIGIN)
+        .iter()
+        .any(|origin| !is_our_origin(origin.as_bytes(), host, names));
+    if !cross_site && !foreign {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::FORBIDDEN,
+        "origin_not_allowed",
+        "a web page of another site sent this request; only pages of this machine may",
+    ))
+}
+
+/// Whether a page of `origin` is one of this machine, or was served under the name by which it calls.
+fn is_our_origin(origin: &[u8], host: Option<&Authority>, names: &[String]) -> bool {
+    let Ok(origin) = Uri::try_from(origin) else {
+        return false;
+    };
+    let Some(origin) = origin.authority() else {
+        return false;
+    };
+    let name = normal(origin.host());
+    let loopback = name
+        .parse::<IpAddr>()
+        .is_ok_and(|address| address.is_loopback());
+    loopback || is_ours(&name, names) || host.is_some_and(|host| host == origin)
+}
+
+fn is_ours(name: &str, names: &[String]) -> bool {
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || names.iter().any(|allowed| allowed == name)
+}
+
+fn is_ip(name: &str) -> bool {
+    name.parse::<IpAddr>().is_ok()
+}
+
+/// A host name in lower case, without a closing dot; an IPv6 address without its brackets.
+fn normal(name: &str) -> String {
+    name.trim_start_matches('[')
+        .trim_end_matches([']', '.'])
+        .to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn guard() -> Guard {
+        Guard::of(
+            "127.0.0.1:8080".parse().unwrap(),
+            ["Satchel.Internal".to_owned()],
+        )
+    }
+
+    fn passes(guard: &Guard, method: &str, target: &str, headers: &[(&str, &str)]) -> bool {
+        let mut request = Request::builder().method(method).uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        guard.check(&request.body(Body::empty()).unwrap()).is_ok()
+    }
+
+    #[test]
+    fn only_names_of_this_machine_and_addresses_are_answered() {
+        for (host, expected) in [
+            ("localhost", true),
+            ("LOCALHOST:8080", true),
+            ("localhost.", true),
+            ("app.localhost:1", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("192.168.1.7", true),
+            ("satchel.internal:8080", true),
+            ("evil.example", false),
+            ("evil.example:8080", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("evillocalhost", false),
+            ("", false),
+            ("a b", false),
+        ] {
+            assert_eq!(passes(&guard(), "GET", "/", &[("host", host)]), expected, "{host:?}");
+        }
+        assert!(passes(&guard(), "GET", "/", &[]));
+        assert!(!passes(&guard(), "GET", "/", &[("host", "localhost"), ("host", "localhost")]));
+        assert!(!passes(&guard(), "GET", "http://evil.example/", &[("host", "localhost")]));
+    }
+
+    #[test]
+    fn a_write_from_a_page_of_another_site_is_refused() {
+        for (headers, expected) in [
+            (&[][..], true),
+            (&[("origin", "http://localhost:3000")], true),
+            (&[("origin", "http://127.0.0.1:3000")], true),
+            (&[("origin", "http://[::1]")], true),
+            (&[("origin", "https://satchel.internal")], true),
+            (&[("origin", "http://evil.example")], false),
+            (&[("origin", "http://6.6.6.6")], false),
+            (&[("origin", "null")], false),
+            (&[("origin", "")], false),
+            (&[("origin", "http://localhost"), ("sec-fetch-site", "cross-site")], false),
+            (&[("sec-fetch-site", "same-origin")], true),
+        ] {
+            let headers = [&[("host", "127.0.0.1:8080")], headers].concat();
+            for method in ["POST", "PUT", "DELETE", "PATCH"] {
+                assert_eq!(passes(&guard(), method, "/", &headers), expected, "{method} {headers:?}");
+            }
+            assert!(passes(&guard(), "GET", "/", &headers), "{headers:?}");
+        }
+        let own_page = [("host", "192.168.1.7:81"), ("origin", "http://192.168.1.7:81")];
+        assert!(passes(&guard(), "POST", "/", &own_page));
+    }
+
+    #[test]
+    fn a_listener_for_others_checks_nothing() {
+        let guard = Guard::of("0.0.0.0:8080".parse().unwrap(), []);
+        let headers = [("host", "satchel.example"), ("origin", "http://other.example")];
+        assert!(passes(&guard, "POST", "/", &headers));
+    }
+}

@@ -1,0 +1,71 @@
+//! The address that a path names: `…/{namespace}/{name}/{id}`.
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use satchel_engine::address::{Address, FunctionType};
+
+use super::error::ApiError;
+
+/// The address in a path, each of its parts percent-decoded: an id and a namespace may hold `/` as `%2F`.
+#[derive(Debug)]
+pub(crate) struct Target(pub(crate) Address);
+
+impl<S: Send + Sync> FromRequestParts<S> for Target {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let params = PathParams::from_request_parts(parts, state).await?;
+        let name = params.get("name");
+        if name.contains('/') {
+            return Err(ApiError::bad_request(
+                "invalid_address",
+                format!("the function name {name:?} holds a `/`; only namespaces and ids may"),
+            ));
+        }
+        let function = FunctionType::new(params.get("namespace"), name);
+        Ok(Self(Address::new(function, params.get("id"))))
+    }
+}
+
+/// All parameters of a path, percent-decoded.
+#[derive(Debug)]
+pub(crate) struct PathParams(RawPathParams);
+
+impl PathParams {
+    /// The parameter `name` of the matched route.
+    pub(crate) fn get(&self, name: &str) -> &str {
+        // A route without this parameter gives an empty one, which nothing is called.
+        self.0
+            .iter()
+            .find_map(|(key, value)| (key == name).then_some(value))
+            .unwrap_or_default()
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathParams {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        match RawPathParams::from_request_parts(parts, state).await {
+            Ok(params) => Ok(Self(params)),
+            Err(rejection) => Err(ApiError::bad_request(
+                "invalid_path",
+                format!("the path can not be decoded: {}", rejection.body_text()),
+            )),
+        }
+    }
+}
+
+/// The parameters of a query, as `Q`'s fields.
+///
+/// # Errors
+///
+/// 400 for parameters that `Q` does not know, or of another form.
+pub(crate) fn query<Q: serde::de::DeserializeOwned>(parts: &Parts) -> Result<Q, ApiError> {
+    axum::extract::Query::try_from_uri(&parts.uri)
+        .map(|axum::extract::Query(query)| query)
+        .map_err(|rejection| {
+            let text = rejection.body_text();
+            ApiError::bad_request("invalid_query", text)
+        })
+}

@@ -1,0 +1,198 @@
+//! The traffic port: calls and sends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use satchel_engine::address::RESERVED_NAMESPACE;
+use satchel_engine::input::Verb;
+use satchel_engine::output::Answer;
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::duration::parse_duration;
+use super::error::ApiError;
+use super::target::{Target, query};
+use super::value::{BodyLimits, invalid_header, read_value, single_header, value_response};
+use crate::requests::{Readiness, Requests};
+
+/// What the traffic port works with.
+#[derive(Debug, Clone)]
+pub struct Traffic {
+    /// Where calls go.
+    pub requests: Requests,
+    /// Whether the process serves; while it does not, requests are answered with 503 and `Retry-After`.
+    pub readiness: watch::Receiver<Readiness>,
+    /// How large and how long.
+    pub limits: TrafficLimits,
+}
+
+/// Limits of the traffic port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrafficLimits {
+    /// Of bodies.
+    pub body: BodyLimits,
+    /// How long a request waits that does not say so with `?timeout=`.
+    pub timeout_default: Duration,
+    /// The longest timeout that a request may ask for.
+    pub timeout_max: Duration,
+}
+
+impl Default for TrafficLimits {
+    /// 30 s unless asked otherwise, an hour at most.
+    fn default() -> Self {
+        Self {
+            body: BodyLimits::default(),
+            timeout_default: Duration::from_secs(30),
+            timeout_max: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// `POST /call/{namespace}/{name}/{id}` and `POST /send/{namespace}/{name}/{id}`.
+///
+/// | | |
+/// |---|---|
+/// | 200 | the function's reply to the call, durable |
+/// | 202 | the message that was sent is durable |
+/// | 400 | path, query, header or body can not be understood |
+/// | 404 | no endpoint serves the function |
+/// | 408, 413 | the body came too slowly, or is too large |
+/// | 422 | the `Idempotency-Key` was used for another body |
+/// | 500 | the message became a dead letter; the reason |
+/// | 503 | starting, standby, stopping or overloaded; with `Retry-After` |
+/// | 504 | no answer within `?timeout=` (default 30 s); the message is processed all the same |
+pub fn routes(traffic: Traffic) -> Router {
+    Router::new()
+        .route("/call/{namespace}/{name}/{id}", post(call))
+        .route("/send/{namespace}/{name}/{id}", post(send))
+        .with_state(Arc::new(traffic))
+}
+
+async fn call(
+    State(traffic): State<Arc<Traffic>>,
+    target: Target,
+    request: Request,
+) -> Result<Response, ApiError> {
+    match ask(&traffic, Verb::Call, target, request).await? {
+        Answer::Replied(value) => Ok(value_response(value)),
+        other => Err(ApiError::of_answer(other)),
+    }
+}
+
+async fn send(
+    State(traffic): State<Arc<Traffic>>,
+    target: Target,
+    request: Request,
+) -> Result<Response, ApiError> {
+    match ask(&traffic, Verb::Send, target, request).await? {
+        Answer::Accepted => Ok(StatusCode::ACCEPTED.into_response()),
+        other => Err(ApiError::of_answer(other)),
+    }
+}
+
+async fn ask(
+    traffic: &Traffic,
+    verb: Verb,
+    Target(target): Target,
+    request: Request,
+) -> Result<Answer, ApiError> {
+    let readiness = *traffic.readiness.borrow();
+    ApiError::not_serving(readiness)?;
+    let (parts, body) = request.into_parts();
+    let limits = traffic.limits;
+    let wait = Wait::parse(query(&parts)?, limits.timeout_default, limits.timeout_max)?;
+    let key = idempotency_key(&parts.headers)?;
+    if target.function.namespace() == RESERVED_NAMESPACE {
+        return Err(ApiError::unknown_function(&target.function.to_string()));
+    }
+    let argument = read_value(&parts.headers, body, limits.body).await?;
+    wait.until(traffic.requests.call(verb, target, argument, key))
+        .await
+}
+
+/// How long a request waits for its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wait(Duration);
+
+/// The query of requests that wait.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WaitQuery {
+    timeout: Option<String>,
+}
+
+impl Wait {
+    /// As long as `query` says, or else `default`.
+    ///
+    /// # Errors
+    ///
+    /// 400 if it is no duration, zero, or longer than `max`.
+    pub(crate) fn parse(
+        query: WaitQuery,
+        default: Duration,
+        max: Duration,
+    ) -> Result<Self, ApiError> {
+        let Some(text) = query.timeout else {
+            return Ok(Self(default));
+        };
+        match parse_duration(&text) {
+            Some(timeout) if !timeout.is_zero() && timeout <= max => Ok(Self(timeout)),
+            _ => Err(ApiError::bad_request(
+                "invalid_timeout",
+                format!(
+                    "timeout={text:?} is not usable: write a whole number and a unit, such as 500ms, 30s or 2m, \
+                     more than nothing and at most {}s",
+                    max.as_secs()
+                ),
+            )),
+        }
+    }
+
+    /// As long as `timeout`.
+    pub(crate) fn of(timeout: Duration) -> Self {
+        Self(timeout)
+    }
+
+    /// What `asking` gives, or 504.
+    pub(crate) async fn until(
+        self,
+        asking: impl Future<Output = Answer>,
+    ) -> Result<Answer, ApiError> {
+        tokio::time::timeout(self.0, asking).await.map_err(|_| {
+            ApiError::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                format!(
+                    "no answer within {:?}; what was asked for may still happen: repeat the request with the same \
+                     Idempotency-Key to get its answer",
+                    self.0
+                ),
+            )
+        })
+    }
+}
+
+/// The longest `Idempotency-Key` in characters.
+const KEY_CHARACTERS_MAX: usize = 255;
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, ApiError> {
+    const NAME: &str = "idempotency-key";
+    let Some(key) = single_header(headers, NAME)? else {
+        return Ok(None);
+    };
+    let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
+    if key.is_empty() || key.len() > KEY_CHARACTERS_MAX || !visible {
+        return Err(invalid_header(
+            NAME,
+            &format_args!(
+                "it should be 1 to {KEY_CHARACTERS_MAX} visible ASCII characters without blanks"
+            ),
+        ));
+    }
+    Ok(Some(key.into()))
+}

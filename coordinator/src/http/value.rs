@@ -1,0 +1,261 @@
+//! Typed values in requests and answers: the raw bytes as the body, the typename in the headers.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http_body_util::LengthLimitError;
+use percent_encoding::{CONTROLS, percent_encode};
+use satchel_protocol::reqreply::TypedValue;
+use satchel_protocol::types::{JSON_TYPENAME, typed_value};
+use serde::de::IgnoredAny;
+
+use super::error::ApiError;
+
+/// The header that names a value's typename.
+pub(crate) const TYPENAME_HEADER: &str = "satchel-type";
+
+/// The content types that name a typename begin so.
+const VENDOR_PREFIX: &str = "application/vnd.";
+
+/// The built-in types' values are protobuf, even where their bytes happen to read as JSON (`\r1234` is an `int`).
+const BUILT_IN_PREFIX: &str = "io.statefun.types/";
+
+/// Limits of what is read from a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyLimits {
+    /// The largest body in bytes; a larger one is answered with 413.
+    pub bytes_max: usize,
+    /// How long a client may take to send a body; slower ones are answered with 408.
+    pub time_max: Duration,
+}
+
+impl Default for BodyLimits {
+    /// 6 MiB, about what one Lambda request takes, in 30 s.
+    fn default() -> Self {
+        Self {
+            bytes_max: 6 * 1024 * 1024,
+            time_max: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Reads the value of a request.
+///
+/// # Errors
+///
+/// 400 for a bad typename and for text that should be JSON and is not, 408 and 413 for what is over the limits.
+pub(crate) async fn read_value(
+    headers: &HeaderMap,
+    body: Body,
+    limits: BodyLimits,
+) -> Result<TypedValue, ApiError> {
+    let typename = typename(headers)?;
+    let bytes = read_body(body, limits).await?;
+    if typename == JSON_TYPENAME {
+        check_json(&bytes)?;
+    }
+    Ok(typed_value(typename, bytes))
+}
+
+/// The answer that is `value`.
+pub(crate) fn value_response(value: TypedValue) -> Response {
+    let typename = header_text(&value.typename);
+    let content_type = if is_json(&value.typename, &value.value) {
+        HeaderValue::from_static("application/json")
+    } else if typename.is_empty() {
+        HeaderValue::from_static("application/octet-stream")
+    } else {
+        header_value(&format!("{VENDOR_PREFIX}{typename}"))
+    };
+    let headers = [
+        (CONTENT_TYPE.as_str(), content_type),
+        (TYPENAME_HEADER, header_value(&typename)),
+    ];
+    (StatusCode::OK, headers, value.value).into_response()
+}
+
+/// Whether the bytes of a value are JSON text.
+pub(crate) fn is_json(typename: &str, bytes: &[u8]) -> bool {
+    !typename.starts_with(BUILT_IN_PREFIX) && check_json(bytes).is_ok()
+}
+
+/// The only value of a header, if it is there.
+///
+/// # Errors
+///
+/// 400 if it is there several times, or holds other than visible ASCII characters and blanks.
+pub(crate) fn single_header<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+) -> Result<Option<&'a str>, ApiError> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(invalid_header(name, &"it is there more than once"));
+    }
+    value
+        .to_str()
+        .map(|text| Some(text.trim()))
+        .map_err(|_| invalid_header(name, &"it holds other than visible ASCII characters"))
+}
+
+/// 400: a header that can not be understood.
+pub(crate) fn invalid_header(name: &str, why: &dyn fmt::Display) -> ApiError {
+    ApiError::bad_request("invalid_header", format!("the header {name} is not usable: {why}"))
+}
+
+fn typename(headers: &HeaderMap) -> Result<String, ApiError> {
+    if let Some(content_type) = single_header(headers, CONTENT_TYPE.as_str())? {
+        let vendor = content_type
+            .get(..VENDOR_PREFIX.len())
+            .is_some_and(|prefix| prefix.eq_ignore_ascii_case(VENDOR_PREFIX));
+        if vendor {
+            let typename = &content_type[VENDOR_PREFIX.len()..];
+            let typename = typename.split(';').next().unwrap_or_default().trim();
+            return named(CONTENT_TYPE.as_str(), typename);
+        }
+    }
+    match single_header(headers, TYPENAME_HEADER)? {
+        Some(typename) => named(TYPENAME_HEADER, typename),
+        None => Ok(JSON_TYPENAME.to_owned()),
+    }
+}
+
+fn named(header: &str, typename: &str) -> Result<String, ApiError> {
+    if typename.is_empty() {
+        return Err(invalid_header(header, &"its typename is empty"));
+    }
+    Ok(typename.to_owned())
+}
+
+async fn read_body(body: Body, limits: BodyLimits) -> Result<Bytes, ApiError> {
+    let reading = axum::body::to_bytes(body, limits.bytes_max);
+    match tokio::time::timeout(limits.time_max, reading).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_length_limit(&error) => Err(ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            format!("the body is larger than the limit of {} bytes", limits.bytes_max),
+        )),
+        Ok(Err(error)) => Err(ApiError::bad_request(
+            "body_unreadable",
+            format!("the body could not be read: {error}"),
+        )),
+        Err(_) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            format!("the body did not come within {:?}", limits.time_max),
+        )),
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
+}
+
+fn check_json(bytes: &[u8]) -> Result<(), ApiError> {
+    let invalid = |why: &dyn fmt::Display| {
+        ApiError::bad_request(
+            "invalid_json",
+            format!(
+                "the body is not JSON: {why}; a body of another kind needs its typename, as content type \
+                 application/vnd.<typename> or as header {TYPENAME_HEADER}"
+            ),
+        )
+    };
+    // The parser below skips over strings without looking at them as text.
+    std::str::from_utf8(bytes).map_err(|error| invalid(&error))?;
+    serde_json::from_slice::<IgnoredAny>(bytes)
+        .map(|_| ())
+        .map_err(|error| invalid(&error))
+}
+
+/// `typename` as a header can carry it: a function may make up any text, control characters included, which are percent-encoded.
+fn header_text(typename: &str) -> String {
+    percent_encode(typename.as_bytes(), CONTROLS).to_string()
+}
+
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("control characters and all beyond ASCII are percent-encoded")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn the_typename_is_read_from_the_raw_content_type_then_the_header_then_is_json() {
+        for (pairs, expected) in [
+            (&[][..], "satchel/json"),
+            (&[("content-type", "application/json")], "satchel/json"),
+            (&[("content-type", "application/x-www-form-urlencoded")], "satchel/json"),
+            (&[("content-type", "application/vnd.example/greet")], "example/greet"),
+            (&[("content-type", "application/vnd.example/greet; charset=utf-8")], "example/greet"),
+            (&[("content-type", "Application/VND.Example/Greet")], "Example/Greet"),
+            (
+                &[("content-type", "application/vnd.io.statefun.types/int")],
+                "io.statefun.types/int",
+            ),
+            (&[("satchel-type", "example/greet")], "example/greet"),
+            (
+                &[("content-type", "application/vnd.a/b"), ("satchel-type", "c/d")],
+                "a/b",
+            ),
+            (
+                &[("content-type", "application/octet-stream"), ("satchel-type", "c/d")],
+                "c/d",
+            ),
+        ] {
+            assert_eq!(typename(&headers(pairs)), Ok(expected.to_owned()), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn a_typename_that_is_empty_or_there_twice_is_refused() {
+        for pairs in [
+            &[("content-type", "application/vnd.")][..],
+            &[("content-type", "application/vnd. ; charset=utf-8")],
+            &[("satchel-type", "")],
+            &[("satchel-type", "a/b"), ("satchel-type", "a/b")],
+        ] {
+            assert!(typename(&headers(pairs)).is_err(), "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_always_carries_its_typename() {
+        for (typename, value, content_type, header) in [
+            ("satchel/json", &b"{\"a\":1}"[..], "application/json", "satchel/json"),
+            ("example/greeting", b" [1] ", "application/json", "example/greeting"),
+            ("example/raw", b"{", "application/vnd.example/raw", "example/raw"),
+            ("example/raw", b"\"\xff\"", "application/vnd.example/raw", "example/raw"),
+            (
+                "io.statefun.types/int",
+                b"\r1234",
+                "application/vnd.io.statefun.types/int",
+                "io.statefun.types/int",
+            ),
+            ("io.statefun.types/int", b"", "application/vnd.io.statefun.types/int", "io.statefun.types/int"),
+            ("", b"", "application/octet-stream", ""),
+            ("a\r\nb: \u{e9}", b"x", "application/vnd.a%0D%0Ab: %C3%A9", "a%0D%0Ab: %C3%A9"),
+        ] {
+            let response = value_response(typed_value(typename, value.to_vec()));
+            assert_eq!(response.headers()["content-type"], content_type, "{typename}");
+            assert_eq!(response.headers()["satchel-type"], header, "{typename}");
+        }
+    }
+}
