@@ -275,7 +275,7 @@ pub struct OutboxEntry {
 /// The bucket of an address among `buckets`.
 pub fn bucket_of(address: &Address, buckets: u16) -> u16 {
     // The low bits choose the bucket, so that partitions can be ranges of the high ones.
-    (address.stable_hash() & 0xffff_ffff) as u16 % buckets.max(1)
+    ((address.stable_hash() & 0xffff_ffff) % u64::from(buckets.max(1))) as u16
 }
 
 impl Key {

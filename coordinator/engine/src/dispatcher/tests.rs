@@ -1,0 +1,281 @@
+use super::*;
+use crate::address::{Address, FunctionType};
+use crate::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
+
+const LAMBDA: EndpointIndex = EndpointIndex(0);
+
+fn endpoint(concurrency_max: usize) -> Endpoint {
+    Endpoint {
+        functions: vec![FunctionPattern::Namespace("example".into())],
+        batch_messages_max: 1000,
+        bundle_batches_max: 500,
+        bundle_bytes_max: 1000,
+        concurrency_max,
+        retries: Retries {
+            attempts_max: 3,
+            backoff_initial_ms: 100,
+            backoff_max_ms: 1000,
+        },
+        on_poison: OnPoison::DeadLetter,
+    }
+}
+
+struct Scene {
+    dispatcher: Dispatcher,
+    now_ms: u64,
+}
+
+impl Scene {
+    fn new(concurrency_max: usize) -> Self {
+        let endpoints = Endpoints::new(vec![endpoint(concurrency_max)]);
+        Self {
+            dispatcher: Dispatcher::new(endpoints, 7),
+            now_ms: 1_000,
+        }
+    }
+
+    fn ready(&mut self, number: u64, bytes: usize) -> Vec<DispatcherOutput> {
+        let batch = Arc::new(batch(number, bytes));
+        self.input(DispatcherInput::BatchReady {
+            endpoint: LAMBDA,
+            batch,
+        })
+    }
+
+    fn returned(&mut self, bundle: u64, outcome: BundleOutcome) -> Vec<DispatcherOutput> {
+        let bundle = BundleId(bundle);
+        self.input(DispatcherInput::BundleReturned { bundle, outcome })
+    }
+
+    fn input(&mut self, input: DispatcherInput) -> Vec<DispatcherOutput> {
+        self.dispatcher.handle_input(self.now_ms, input);
+        std::iter::from_fn(|| self.dispatcher.poll_output()).collect()
+    }
+
+    fn later(&mut self, ms: u64) -> Vec<DispatcherOutput> {
+        self.now_ms += ms;
+        self.input(DispatcherInput::TimeReached)
+    }
+}
+
+fn attempt(number: u64) -> AttemptId {
+    AttemptId {
+        partition: 0,
+        epoch: 1,
+        number,
+    }
+}
+
+fn batch(number: u64, bytes: usize) -> Batch {
+    Batch {
+        attempt: attempt(number),
+        target: Address::new(FunctionType::new("example", "greeter"), number.to_string()),
+        state: vec![],
+        messages: vec![],
+        bytes,
+    }
+}
+
+/// The requests among `outputs`: the bundle's number and the numbers of its attempts.
+fn sent(outputs: &[DispatcherOutput]) -> Vec<(u64, Vec<u64>)> {
+    outputs
+        .iter()
+        .filter_map(|output| match output {
+            DispatcherOutput::Send(bundle) => {
+                let attempts = bundle.batches.iter().map(|batch| batch.attempt.number);
+                Some((bundle.id.0, attempts.collect()))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn completed(number: u64) -> DispatcherOutput {
+    DispatcherOutput::Completed {
+        attempt: attempt(number),
+        answer: FromFunction::default(),
+    }
+}
+
+fn failed(number: u64, message: &str) -> DispatcherOutput {
+    DispatcherOutput::Failed {
+        attempt: attempt(number),
+        failure: Failure::new(FailureKind::Function, message),
+    }
+}
+
+fn answers(numbers: &[u64]) -> BundleOutcome {
+    let answer = |number: &u64| (attempt(*number), Ok(FromFunction::default()));
+    BundleOutcome::Answered(numbers.iter().map(answer).collect())
+}
+
+fn failure(kind: FailureKind) -> BundleOutcome {
+    BundleOutcome::Failed(Failure::new(kind, "no"))
+}
+
+#[test]
+fn a_batch_leaves_at_once_while_concurrency_is_free_and_gathers_while_it_is_not() {
+    let mut scene = Scene::new(1);
+    assert_eq!(sent(&scene.ready(1, 10)), [(1, vec![1])]);
+    assert_eq!(scene.ready(2, 10), []);
+    assert_eq!(scene.ready(3, 10), []);
+    let outputs = scene.returned(1, answers(&[1]));
+    assert_eq!(outputs[0], completed(1));
+    assert_eq!(sent(&outputs), [(2, vec![2, 3])]);
+}
+
+#[test]
+fn a_bundle_is_bounded_by_bytes_and_one_large_batch_travels_alone() {
+    let mut scene = Scene::new(1);
+    scene.ready(1, 10);
+    for (number, bytes) in [(2, 600), (3, 300), (4, 200), (5, 5000)] {
+        scene.ready(number, bytes);
+    }
+    assert_eq!(sent(&scene.returned(1, answers(&[1]))), [(2, vec![2, 3])]);
+    assert_eq!(sent(&scene.returned(2, answers(&[2, 3]))), [(3, vec![4])]);
+    assert_eq!(sent(&scene.returned(3, answers(&[4]))), [(4, vec![5])]);
+}
+
+#[test]
+fn ten_thousand_batches_take_at_most_a_hundred_requests_at_concurrency_ten() {
+    let mut scene = Scene::new(10);
+    let mut under_way = VecDeque::new();
+    for number in 1..=10_000 {
+        under_way.extend(sent(&scene.ready(number, 1)));
+    }
+    let mut requests = 0;
+    while let Some((bundle, attempts)) = under_way.pop_front() {
+        requests += 1;
+        under_way.extend(sent(&scene.returned(bundle, answers(&attempts))));
+    }
+    assert_eq!(scene.dispatcher.batches_waiting(), 0);
+    assert!(requests <= 100, "{requests} requests");
+}
+
+#[test]
+fn results_left_out_fail_and_foreign_and_second_ones_are_dropped() {
+    let mut scene = Scene::new(1);
+    scene.ready(1, 10);
+    scene.ready(2, 10);
+    scene.ready(3, 10);
+    scene.returned(1, answers(&[1]));
+    let outputs = scene.returned(2, answers(&[3, 3, 9]));
+    let missing = failed(2, "the response holds no result for this batch");
+    assert_eq!(outputs, [completed(3), missing]);
+    assert_eq!(scene.dispatcher.counts().foreign_results, 2);
+    assert_eq!(scene.returned(2, answers(&[2])), []);
+    assert_eq!(scene.dispatcher.counts().foreign_results, 3);
+}
+
+#[test]
+fn a_bundle_that_keeps_failing_is_split_until_the_batch_that_fails_is_alone() {
+    let mut scene = Scene::new(1);
+    scene.ready(1, 10);
+    (2..=5).for_each(|number| assert_eq!(scene.ready(number, 10), []));
+    let poison = 4;
+    let mut under_way = VecDeque::from(sent(&scene.returned(1, answers(&[1]))));
+    assert_eq!(under_way, [(2, vec![2, 3, 4, 5])]);
+    let mut results = Vec::new();
+    let mut requests = Vec::new();
+    for _ in 0..50 {
+        let outputs = match under_way.pop_front() {
+            Some((bundle, attempts)) => {
+                requests.push(attempts.clone());
+                let outcome = if attempts.contains(&poison) {
+                    failure(FailureKind::Function)
+                } else {
+                    answers(&attempts)
+                };
+                scene.returned(bundle, outcome)
+            }
+            None => scene.later(200),
+        };
+        under_way.extend(sent(&outputs));
+        results.extend(outputs.into_iter().filter(|output| {
+            matches!(
+                output,
+                DispatcherOutput::Completed { .. } | DispatcherOutput::Failed { .. }
+            )
+        }));
+    }
+    let whole = vec![2, 3, 4, 5];
+    assert_eq!(requests[..2], [whole.clone(), whole]);
+    results.sort_by_key(|result| match result {
+        DispatcherOutput::Completed { attempt, .. } | DispatcherOutput::Failed { attempt, .. } => {
+            attempt.number
+        }
+        _ => 0,
+    });
+    assert_eq!(
+        results,
+        [completed(2), completed(3), failed(4, "no"), completed(5)]
+    );
+}
+
+#[test]
+fn throttling_halves_the_concurrency_once_a_round_and_nothing_is_sent_until_the_back_off_is_over() {
+    let mut scene = Scene::new(8);
+    for number in 1..=8 {
+        assert_eq!(sent(&scene.ready(number, 10)).len(), 1);
+    }
+    for bundle in 1..=8 {
+        let outputs = scene.returned(bundle, failure(FailureKind::Throttled));
+        assert_eq!(sent(&outputs), []);
+    }
+    let outputs = scene.later(100);
+    assert_eq!(
+        sent(&outputs).len(),
+        4,
+        "half of eight, and not a half for each of eight answers"
+    );
+    // Four successes at a limit of four are one round: one more request may be under way.
+    for (bundle, attempts) in sent(&outputs) {
+        scene.returned(bundle, answers(&attempts));
+    }
+    for number in 11..=30 {
+        scene.ready(number, 10);
+    }
+    assert_eq!(scene.dispatcher.bundles_under_way(), 5);
+}
+
+#[test]
+fn an_endpoint_out_of_reach_is_asked_again_ever_less_often_and_loses_nothing() {
+    let mut scene = Scene::new(2);
+    let mut bundle = sent(&scene.ready(1, 10))[0].0;
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        let mut outputs = scene.returned(bundle, failure(FailureKind::Unreachable));
+        let mut waited_ms = 0;
+        while sent(&outputs).is_empty() {
+            outputs = scene.later(10);
+            waited_ms += 10;
+        }
+        waits.push(waited_ms);
+        bundle = sent(&outputs)[0].0;
+    }
+    for (wait_ms, longest_ms) in waits.iter().zip([100, 200, 400, 800, 1000]) {
+        assert!(
+            (longest_ms / 2..=longest_ms + 10).contains(wait_ms),
+            "{waits:?}"
+        );
+    }
+    assert_eq!(scene.returned(bundle, answers(&[1])), [completed(1)]);
+}
+
+#[test]
+fn a_request_that_is_too_large_is_split_at_once() {
+    let mut scene = Scene::new(1);
+    scene.ready(1, 10);
+    scene.ready(2, 10);
+    scene.ready(3, 10);
+    scene.returned(1, answers(&[1]));
+    let outputs = scene.returned(2, failure(FailureKind::RequestTooLarge));
+    assert_eq!(sent(&outputs), [(3, vec![2])]);
+    let outputs = scene.returned(3, failure(FailureKind::RequestTooLarge));
+    let too_large = DispatcherOutput::Failed {
+        attempt: attempt(2),
+        failure: Failure::new(FailureKind::RequestTooLarge, "no"),
+    };
+    assert_eq!(outputs[0], too_large);
+    assert_eq!(sent(&outputs), [(4, vec![3])]);
+}

@@ -1,0 +1,292 @@
+//! What administrators ask and correct.
+//!
+//! Answers wait until everything that they tell is durable. A correction of a state takes its turn among the messages of its address; if
+//! the address is suspended, or nothing is pending, it happens at once.
+
+use std::sync::Arc;
+
+use satchel_protocol::reqreply::TypedValue;
+use satchel_protocol::types::JSON_TYPENAME;
+
+use super::Partition;
+use crate::address::Address;
+use crate::durable::{DeadLetter, Key, OutboxEntry};
+use crate::input::{Administration, RequestId};
+use crate::message::{Correction, IdSource, Message, MessageId};
+use crate::output::{AddressView, Answer, DeadLetterView, StateView, TimerView};
+use crate::tables::Activity;
+
+impl Partition {
+    pub(super) fn administered(&mut self, request: RequestId, administration: Administration) {
+        let answer = match administration {
+            Administration::Inspect(address) => self.inspect(&address),
+            Administration::ListDeadLetters {
+                function,
+                after,
+                limit,
+            } => self.list_letters(function.as_deref(), after, limit),
+            Administration::RetryDeadLetter(id) => self.retry_letter(id),
+            Administration::DropDeadLetter(id) => self.drop_letter(id),
+            Administration::SetState {
+                address,
+                state,
+                value,
+            } => self.correct(&address, state, Some(value)),
+            Administration::DeleteState { address, state } => self.correct(&address, state, None),
+            Administration::Resume(address) => self.resume_address(&address),
+            Administration::ListTimers { function, limit } => {
+                self.list_timers(function.as_deref(), limit)
+            }
+        };
+        self.reply_when_durable(request, answer);
+    }
+
+    fn inspect(&self, address: &Address) -> Answer {
+        let Some(instance) = self.tables.instance(address) else {
+            return Answer::NotFound(format!("nothing is known of {address}"));
+        };
+        let slots = self.tables.states_of(&address.function);
+        let state = instance
+            .states()
+            .iter()
+            .filter(|state| !state.is_expired(self.now_ms))
+            .filter_map(|state| {
+                let slot = &slots?.slots[usize::from(state.slot)];
+                Some(StateView {
+                    name: slot.name.clone(),
+                    typename: slot.typename.clone(),
+                    value: state.value.clone(),
+                    expires_at_ms: state.expires_at_ms(),
+                })
+            })
+            .collect();
+        let live = instance.live.as_ref();
+        let trouble = live.and_then(|live| live.trouble.as_ref());
+        let suspension = live.and_then(|live| live.suspension.as_ref());
+        Answer::Address(Box::new(AddressView {
+            address: address.clone(),
+            state,
+            backlog_messages: live.map_or(0, |live| live.mailbox.len()),
+            backlog_bytes: live.map_or(0, |live| live.mailbox_bytes),
+            in_flight: live.is_some_and(|live| matches!(live.activity, Activity::InFlight(_))),
+            suspended: suspension.map(|suspension| suspension.reason.clone()),
+            failing: trouble
+                .filter(|trouble| trouble.attempts > 0)
+                .map(|trouble| (trouble.attempts, trouble.reason.clone())),
+        }))
+    }
+
+    fn list_letters(
+        &self,
+        function: Option<&str>,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Answer {
+        let first = match after {
+            None => 0,
+            Some(after) => match self.letter_number(after) {
+                Some(number) => number + 1,
+                None => return Answer::NotFound(format!("there is no dead letter {after}")),
+            },
+        };
+        let letters = self.tables.letters.range(first..).filter(|(_, place)| {
+            let of_address = place
+                .address
+                .as_ref()
+                .map(|address| address.function.to_string());
+            function.is_none_or(|function| of_address.is_some_and(|name| name == function))
+        });
+        let views = letters.filter_map(|(number, place)| {
+            let letter = self.tables.letter(*number)?;
+            Some(view(place.address.clone(), letter))
+        });
+        Answer::DeadLetters(views.take(limit).collect())
+    }
+
+    fn list_timers(&self, function: Option<&str>, limit: usize) -> Answer {
+        let timers = self
+            .agenda
+            .iter_timers()
+            .filter_map(|(due_ms, number, owner)| {
+                if function.is_some_and(|function| owner.function.to_string() != function) {
+                    return None;
+                }
+                let timer = self.tables.live(owner)?.timers.get(&number)?;
+                Some(TimerView {
+                    owner: owner.clone(),
+                    due_ms,
+                    target: timer.target.clone(),
+                    typename: timer.message.argument.typename.clone(),
+                    token: timer.token.clone(),
+                })
+            });
+        Answer::Timers(timers.take(limit).collect())
+    }
+
+    fn letter_number(&self, id: MessageId) -> Option<u64> {
+        let mut letters = self.tables.letters.iter();
+        letters
+            .find(|(_, place)| place.id == id)
+            .map(|(number, _)| *number)
+    }
+
+    fn take_letter(&mut self, id: MessageId) -> Option<(Option<Address>, DeadLetter)> {
+        let number = self.letter_number(id)?;
+        let taken = self.tables.take_letter(number)?;
+        let key = Key::DeadLetter {
+            address: taken.0.clone(),
+            number,
+        };
+        self.commits.mark_end(key, number, self.now_ms);
+        Some(taken)
+    }
+
+    fn retry_letter(&mut self, id: MessageId) -> Answer {
+        let Some(number) = self.letter_number(id) else {
+            return Answer::NotFound(format!("there is no dead letter {id}"));
+        };
+        let place = &self.tables.letters[&number];
+        let address = place.address.clone();
+        let egress = self
+            .tables
+            .letter(number)
+            .and_then(|letter| letter.egress.clone());
+        if address.is_none() && egress.is_none() {
+            return Answer::Refused(
+                "the record could not be routed to any address, so there is none to retry it at"
+                    .to_owned(),
+            );
+        }
+        let Some((_, letter)) = self.take_letter(id) else {
+            return Answer::NotFound(format!("there is no dead letter {id}"));
+        };
+        let again = MessageId::derive(IdSource::Retry { parent: letter.id }, &letter.argument);
+        if let Some(egress) = egress {
+            self.put_outbox(OutboxEntry {
+                id: again,
+                egress,
+                value: letter.argument,
+            });
+        } else if let Some(address) = address {
+            if let Some(caller) = &letter.caller {
+                self.call_reopened(caller);
+            }
+            let message = Message {
+                id: again,
+                caller: letter.caller,
+                argument: letter.argument,
+                correction: None,
+            };
+            self.deliver(&address, message);
+        }
+        Answer::Done
+    }
+
+    fn drop_letter(&mut self, id: MessageId) -> Answer {
+        match self.take_letter(id) {
+            Some(_) => Answer::Done,
+            None => Answer::NotFound(format!("there is no dead letter {id}")),
+        }
+    }
+
+    fn resume_address(&mut self, address: &Address) -> Answer {
+        let live = self.tables.live_mut(address);
+        let Some(live) = live.filter(|live| live.suspension.is_some()) else {
+            return Answer::NotFound(format!("{address} is not suspended"));
+        };
+        live.suspension = None;
+        if let Some(trouble) = &mut live.trouble {
+            trouble.attempts = 0;
+        }
+        self.mark(Key::Suspension {
+            address: address.clone(),
+        });
+        self.mark(Key::Trouble {
+            address: address.clone(),
+        });
+        self.make_ready(address);
+        self.tables.tidy(address);
+        Answer::Done
+    }
+
+    /// Sets or deletes a state, or queues that behind the messages that came before.
+    fn correct(&mut self, address: &Address, state: Arc<str>, value: Option<TypedValue>) -> Answer {
+        let states = self.tables.states_of(&address.function);
+        let Some((_, slot)) = states.and_then(|states| states.find(&state)) else {
+            let function = &address.function;
+            return Answer::NotFound(format!("the function {function} has no state {state:?}"));
+        };
+        if let Some(value) = &value
+            && value.typename != *slot.typename
+            && value.typename != JSON_TYPENAME
+        {
+            return Answer::Refused(format!(
+                "the state {state:?} is a {}, not a {}",
+                slot.typename, value.typename
+            ));
+        }
+        let waits = self
+            .tables
+            .live(address)
+            .is_some_and(|live| live.suspension.is_none() && !live.mailbox.is_empty());
+        if waits {
+            let message = correction(state, value);
+            self.enqueue(address, message);
+        } else {
+            self.write_state(address, &state, value.map(|value| value.value));
+            self.tables.tidy(address);
+        }
+        Answer::Done
+    }
+
+    /// Does the corrections at the head of a mailbox.
+    pub(super) fn apply_corrections(&mut self, address: &Address) {
+        while let Some(live) = self.tables.live_mut(address)
+            && live
+                .mailbox
+                .front()
+                .is_some_and(|(_, message)| message.correction.is_some())
+        {
+            let Some((number, message)) = live.pop_message() else {
+                return;
+            };
+            self.pending_bytes -= message.bytes();
+            let key = Key::Message {
+                address: address.clone(),
+                number,
+            };
+            self.commits.mark_end(key, number, self.now_ms);
+            if let Some(correction) = message.correction {
+                let value = (!correction.delete).then_some(message.argument.value);
+                self.write_state(address, &correction.state, value);
+            }
+        }
+    }
+}
+
+fn correction(state: Arc<str>, value: Option<TypedValue>) -> Message {
+    let delete = value.is_none();
+    let argument = value.unwrap_or_default();
+    let source = IdSource::BatchEffect {
+        parents: &[],
+        index: 0,
+    };
+    Message {
+        id: MessageId::derive(source, &argument),
+        caller: None,
+        argument,
+        correction: Some(Correction { state, delete }),
+    }
+}
+
+fn view(address: Option<Address>, letter: &DeadLetter) -> DeadLetterView {
+    DeadLetterView {
+        id: letter.id,
+        address,
+        source: letter.source.clone(),
+        message: letter.argument.clone(),
+        attempts: letter.attempts,
+        reason: letter.reason.clone(),
+        failed_at_ms: letter.failed_at_ms,
+    }
+}

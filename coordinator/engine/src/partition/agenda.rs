@@ -1,0 +1,117 @@
+//! What is due when: timers, expiries, and the end of a back-off.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::address::Address;
+use crate::input::Verb;
+use crate::tables::Set;
+
+/// Something that becomes due.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Due {
+    /// A timer fires.
+    Timer { owner: Address, number: u64 },
+    /// A value may have expired; it may also have been refreshed since.
+    State { address: Address, name: Arc<str> },
+    /// The outcome of a request may be forgotten.
+    Idempotency {
+        address: Address,
+        verb: Verb,
+        key: Arc<str>,
+    },
+    /// An address may try again.
+    Retry { address: Address },
+}
+
+/// What is due when, in order of time, and of arrival where times are equal.
+#[derive(Default)]
+pub(super) struct Agenda {
+    timers: BTreeMap<(u64, u64), Address>,
+    others: BTreeMap<(u64, u64), Due>,
+    /// What `others` holds: each thing is there once at most, however often it was put off.
+    scheduled: Set<Due>,
+    next_entry: u64,
+    /// The time for which the driver was asked to wake us.
+    asked_for_ms: Option<u64>,
+}
+
+impl Agenda {
+    pub(super) fn add_timer(&mut self, due_ms: u64, number: u64, owner: Address) {
+        self.timers.insert((due_ms, number), owner);
+    }
+
+    /// Forgets a timer that was cancelled, so that cancelled timers do not pile up until they would have been due.
+    pub(super) fn remove_timer(&mut self, due_ms: u64, number: u64) {
+        self.timers.remove(&(due_ms, number));
+    }
+
+    /// Adds `due`, unless it is there already: one that comes up too early is added again by whoever looks at it.
+    pub(super) fn add(&mut self, due_ms: u64, due: Due) {
+        if self.scheduled.insert(due.clone()) {
+            self.others.insert((due_ms, self.next_entry), due);
+            self.next_entry += 1;
+        }
+    }
+
+    /// How many entries were ever made.
+    pub(super) fn entries(&self) -> u64 {
+        self.next_entry
+    }
+
+    pub(super) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// The timers in order of time: due time, number, owner.
+    pub(super) fn iter_timers(&self) -> impl Iterator<Item = (u64, u64, &Address)> {
+        self.timers
+            .iter()
+            .map(|((due_ms, number), owner)| (*due_ms, *number, owner))
+    }
+
+    /// Takes what is due at `now_ms`, earliest first.
+    pub(super) fn pop(&mut self, now_ms: u64) -> Option<Due> {
+        let timer = self.timers.first_key_value().map(|(key, _)| key.0);
+        let other = self.others.first_key_value().map(|(key, _)| key.0);
+        let timer_first = match (timer, other) {
+            (Some(timer), Some(other)) => timer <= other,
+            (timer, _) => timer.is_some(),
+        };
+        let earliest_ms = if timer_first { timer } else { other }?;
+        if earliest_ms > now_ms {
+            return None;
+        }
+        if timer_first {
+            let ((_, number), owner) = self.timers.pop_first()?;
+            Some(Due::Timer { owner, number })
+        } else {
+            let (_, due) = self.others.pop_first()?;
+            self.scheduled.remove(&due);
+            Some(due)
+        }
+    }
+
+    /// Time has come to `now_ms`: a wake-up for then or earlier is used up.
+    pub(super) fn reached(&mut self, now_ms: u64) {
+        self.asked_for_ms = self.asked_for_ms.filter(|asked_ms| *asked_ms > now_ms);
+    }
+
+    /// The time for which to ask for a wake-up, if none was asked for that comes as early: `also_ms`, and what is on the agenda if
+    /// `agenda_too`.
+    pub(super) fn wake_at(&mut self, also_ms: Option<u64>, agenda_too: bool) -> Option<u64> {
+        let timer = self.timers.first_key_value().map(|(key, _)| key.0);
+        let other = self.others.first_key_value().map(|(key, _)| key.0);
+        let agenda = [timer, other].into_iter().flatten().min();
+        let due_ms = also_ms
+            .into_iter()
+            .chain(agenda.filter(|_| agenda_too))
+            .min()?;
+        if self.asked_for_ms.is_some_and(|asked_ms| asked_ms <= due_ms) {
+            // Waking early is harmless, and asking again for each change would cost more.
+            return None;
+        }
+        self.asked_for_ms = Some(due_ms);
+        Some(due_ms)
+    }
+}

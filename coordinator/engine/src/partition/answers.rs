@@ -1,0 +1,486 @@
+//! What a function answered becomes one transaction: all of its effects, or none.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use satchel_protocol::reqreply::from_function::{
+    DelayedInvocation, ExpirationSpec, IncompleteInvocationContext, InvocationResponse,
+    PersistedValueMutation, PersistedValueSpec, Response, expiration_spec::ExpireMode,
+    persisted_value_mutation::MutationType,
+};
+use satchel_protocol::reqreply::{self, FromFunction, TypedValue};
+
+use super::Partition;
+use super::agenda::Due;
+use super::commits::Release;
+use crate::address::{Address, FunctionType};
+use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
+use crate::invocation::{AttemptId, Failure, FailureKind};
+use crate::message::{IdSource, Message, MessageId};
+use crate::tables::{Activity, Flight};
+
+/// A function that declares more states than this is broken: every request carries them all.
+const STATES_PER_FUNCTION_MAX: usize = 1000;
+
+impl Partition {
+    pub(super) fn invocation_completed(&mut self, attempt: AttemptId, answer: FromFunction) {
+        let Some((address, flight)) = self.landed(attempt) else {
+            return;
+        };
+        let problem = match answer.response {
+            None => {
+                self.apply(&address, flight, InvocationResponse::default());
+                None
+            }
+            Some(Response::InvocationResult(response)) => match self.check(&address, &response) {
+                Ok(()) => {
+                    self.apply(&address, flight, response);
+                    None
+                }
+                Err(problem) => Some(problem),
+            },
+            Some(Response::IncompleteInvocationContext(missing)) => {
+                let declared = self.declare(&address.function, &missing);
+                if declared.is_ok() {
+                    // The same messages are sent again, now with every declared state.
+                    self.make_ready(&address);
+                }
+                declared.err()
+            }
+        };
+        if let Some(problem) = problem {
+            let message = format!("the answer was not accepted: {problem}");
+            let failure = Failure::new(FailureKind::Function, message);
+            self.batch_failed(&address, flight, &failure);
+        }
+    }
+
+    /// Takes an attempt out of flight, if it is the one in flight at its address; everything else is dropped and counted.
+    pub(super) fn landed(&mut self, attempt: AttemptId) -> Option<(Address, Flight)> {
+        let ours = attempt.epoch == self.epoch && attempt.partition == self.config.partition;
+        let address = ours.then(|| self.flights.remove(&attempt.number)).flatten();
+        let Some(address) = address else {
+            self.counts.stale_answers += 1;
+            return None;
+        };
+        let live = self
+            .tables
+            .live_mut(&address)
+            .expect("its messages are in its mailbox");
+        let Activity::InFlight(flight) = live.activity else {
+            unreachable!(
+                "{address} has a batch in flight, and is {:?}",
+                live.activity
+            );
+        };
+        assert_eq!(flight.attempt, attempt.number, "one batch in flight");
+        live.activity = Activity::Idle;
+        Some((address, flight))
+    }
+
+    /// Checks everything before anything is applied.
+    fn check(&self, address: &Address, response: &InvocationResponse) -> Result<(), String> {
+        for message in &response.outgoing_messages {
+            check_message(
+                "a message",
+                message.target.as_ref(),
+                message.argument.as_ref(),
+            )?;
+        }
+        self.check_delayed(address, &response.delayed_invocations)?;
+        for egress in &response.outgoing_egresses {
+            let id = format!("{}/{}", egress.egress_namespace, egress.egress_type);
+            if !self.config.egresses.contains(id.as_str()) {
+                return Err(format!("no egress is named {id}"));
+            }
+            if egress.argument.is_none() {
+                return Err(format!("a record for the egress {id} has no argument"));
+            }
+        }
+        let mutations = &response.state_mutations;
+        mutations
+            .iter()
+            .try_for_each(|mutation| self.check_mutation(address, mutation))
+    }
+
+    /// Cancellations free their token for the messages after them, as in StateFun; a token that is pending may not be used again.
+    fn check_delayed(
+        &self,
+        address: &Address,
+        delayed: &[DelayedInvocation],
+    ) -> Result<(), String> {
+        let tokens = self.tables.live(address).map(|live| &live.tokens);
+        let mut freed = BTreeSet::new();
+        let mut taken = BTreeSet::new();
+        for invocation in delayed {
+            let token = invocation.cancellation_token.as_str();
+            if invocation.is_cancellation_request {
+                if token.is_empty() {
+                    return Err("a cancellation has no token".to_owned());
+                }
+                taken.remove(token);
+                freed.insert(token);
+                continue;
+            }
+            let argument = invocation.argument.as_ref();
+            check_message("a delayed message", invocation.target.as_ref(), argument)?;
+            if token.is_empty() {
+                continue;
+            }
+            let pending = tokens.is_some_and(|tokens| tokens.contains_key(token));
+            if taken.contains(token) || (pending && !freed.contains(token)) {
+                return Err(format!("the cancellation token {token:?} is still pending"));
+            }
+            taken.insert(token);
+        }
+        Ok(())
+    }
+
+    fn check_mutation(
+        &self,
+        address: &Address,
+        mutation: &PersistedValueMutation,
+    ) -> Result<(), String> {
+        let name = &mutation.state_name;
+        let states = self.tables.states_of(&address.function);
+        let slot = states
+            .and_then(|states| states.find(name))
+            .map(|(_, slot)| slot)
+            .filter(|slot| slot.declared.is_some())
+            .ok_or_else(|| format!("the state {name:?} was never declared"))?;
+        let Ok(kind) = MutationType::try_from(mutation.mutation_type) else {
+            let kind = mutation.mutation_type;
+            return Err(format!(
+                "the mutation of the state {name:?} has the unknown type {kind}"
+            ));
+        };
+        match (kind, &mutation.state_value) {
+            (MutationType::Delete, _) => Ok(()),
+            (MutationType::Modify, None) => {
+                Err(format!("the mutation of the state {name:?} has no value"))
+            }
+            (MutationType::Modify, Some(value)) if value.typename != *slot.typename => {
+                Err(format!(
+                    "the state {name:?} was declared as {}, its new value is a {}",
+                    slot.typename, value.typename
+                ))
+            }
+            (MutationType::Modify, Some(_)) => Ok(()),
+        }
+    }
+
+    /// Applies an answer: messages, delayed messages, egress, state, as StateFun orders them, and the removal of what it consumed.
+    fn apply(&mut self, address: &Address, flight: Flight, response: InvocationResponse) {
+        let parents = self.consume(address, flight.messages);
+        let mut ids = EffectIds::new(parents);
+        for message in response.outgoing_messages {
+            let (Some(target), Some(argument)) = (message.target, message.argument) else {
+                continue;
+            };
+            let message = Message {
+                id: ids.next(message.cause, &argument),
+                caller: Some(address.clone()),
+                argument: owned(argument),
+                correction: None,
+            };
+            self.deliver(&Address::from(&target), message);
+        }
+        for delayed in response.delayed_invocations {
+            self.apply_delayed(address, delayed, &mut ids);
+        }
+        for egress in response.outgoing_egresses {
+            let Some(value) = egress.argument else {
+                continue;
+            };
+            let entry = OutboxEntry {
+                id: ids.next(egress.cause, &value),
+                egress: format!("{}/{}", egress.egress_namespace, egress.egress_type).into(),
+                value: owned(value),
+            };
+            self.put_outbox(entry);
+        }
+        for mutation in response.state_mutations {
+            self.apply_mutation(address, mutation);
+        }
+        self.refresh_values(address);
+        self.succeeded(address);
+        self.make_ready(address);
+        self.tables.tidy(address);
+    }
+
+    /// Removes the messages that were processed; their ids are the parents of the effects.
+    fn consume(&mut self, address: &Address, messages: usize) -> Vec<MessageId> {
+        let mut parents = Vec::with_capacity(messages);
+        for _ in 0..messages {
+            let live = self
+                .tables
+                .live_mut(address)
+                .expect("its messages are in its mailbox");
+            let (number, message) = live.pop_message().expect("its messages are in its mailbox");
+            self.pending_bytes -= message.bytes();
+            parents.push(message.id);
+            let key = Key::Message {
+                address: address.clone(),
+                number,
+            };
+            self.commits.mark_end(key, number, self.now_ms);
+        }
+        self.counts.processed += messages as u64;
+        parents
+    }
+
+    fn apply_delayed(&mut self, owner: &Address, delayed: DelayedInvocation, ids: &mut EffectIds) {
+        if delayed.is_cancellation_request {
+            self.cancel_timer(owner, &delayed.cancellation_token);
+            return;
+        }
+        let (Some(target), Some(argument)) = (delayed.target, delayed.argument) else {
+            return;
+        };
+        let delay_ms = u64::try_from(delayed.delay_in_ms).unwrap_or(0);
+        let token = delayed.cancellation_token;
+        let timer = Timer {
+            due_ms: self.now_ms.saturating_add(delay_ms),
+            token: (!token.is_empty()).then(|| token.into()),
+            target: Address::from(&target),
+            message: Message {
+                id: ids.next(delayed.cause, &argument),
+                caller: Some(owner.clone()),
+                argument: owned(argument),
+                correction: None,
+            },
+        };
+        self.set_timer(owner, timer);
+    }
+
+    /// Puts a record into the outbox; it leaves when that is durable.
+    pub(super) fn put_outbox(&mut self, entry: OutboxEntry) {
+        let number = self.tables.take_number();
+        self.pending_bytes += outbox_bytes(&entry);
+        self.tables.outbox.insert(number, entry);
+        self.mark(Key::Outbox { number });
+        self.release_when_durable(Release::Emit(number));
+    }
+
+    fn apply_mutation(&mut self, address: &Address, mutation: PersistedValueMutation) {
+        let deletes = mutation.mutation_type == i32::from(MutationType::Delete);
+        let value = mutation
+            .state_value
+            .filter(|_| !deletes)
+            .map(|value| value.value);
+        self.write_state(address, &mutation.state_name, value);
+    }
+
+    /// Sets or deletes the value of a declared state.
+    pub(super) fn write_state(&mut self, address: &Address, name: &str, value: Option<Bytes>) {
+        let states = self.tables.states_of(&address.function);
+        let Some((index, slot)) = states.and_then(|states| states.find(name)) else {
+            return;
+        };
+        let name = slot.name.clone();
+        let expires_at_ms = match slot.declared {
+            Some(Expiration::AfterWrite(ms) | Expiration::AfterInvoke(ms)) => {
+                Some(self.now_ms.saturating_add(ms))
+            }
+            Some(Expiration::Never) | None => None,
+        };
+        let key = Key::State {
+            address: address.clone(),
+            name: name.clone(),
+        };
+        let instance = self.tables.instance_or_new(address);
+        let Some(value) = value else {
+            if instance.remove_state(index) {
+                self.mark(key);
+            }
+            return;
+        };
+        instance.set_state(index, Bytes::copy_from_slice(&value), expires_at_ms);
+        self.mark(key);
+        if let Some(expires_at_ms) = expires_at_ms {
+            let address = address.clone();
+            self.agenda.add(expires_at_ms, Due::State { address, name });
+        }
+    }
+
+    /// An invocation is what keeps `AFTER_INVOKE` values alive; their new expiry is part of its delta.
+    fn refresh_values(&mut self, address: &Address) {
+        let Some(states) = self.tables.states_of(&address.function) else {
+            return;
+        };
+        let kept_alive: Vec<(u16, Arc<str>, u64)> = (0..)
+            .zip(&states.slots)
+            .filter_map(|(index, slot)| match slot.declared {
+                Some(Expiration::AfterInvoke(ms)) => Some((index, slot.name.clone(), ms)),
+                _ => None,
+            })
+            .collect();
+        for (slot, name, ms) in kept_alive {
+            let expires_at_ms = self.now_ms.saturating_add(ms);
+            let instance = self.tables.instance_mut(address);
+            if instance.is_some_and(|instance| instance.refresh_state(slot, expires_at_ms)) {
+                self.mark(Key::State {
+                    address: address.clone(),
+                    name,
+                });
+            }
+        }
+    }
+
+    /// Takes the states that a function says it has; they are durable, so the handshake happens once in the life of an application.
+    fn declare(
+        &mut self,
+        function: &FunctionType,
+        missing: &IncompleteInvocationContext,
+    ) -> Result<(), String> {
+        let specs = missing
+            .missing_values
+            .iter()
+            .map(read_spec)
+            .collect::<Result<Vec<_>, _>>()?;
+        let states = self.tables.states_of(function);
+        let mut new = BTreeSet::new();
+        for spec in &specs {
+            match states.and_then(|states| states.find(&spec.name)) {
+                Some((_, slot)) if slot.typename != spec.typename => {
+                    return Err(format!(
+                        "the state {:?} is a {}, it can not be declared as {}",
+                        spec.name, slot.typename, spec.typename
+                    ));
+                }
+                Some((_, slot)) if slot.declared.is_some() => {}
+                _ => {
+                    new.insert(spec.name.clone());
+                }
+            }
+        }
+        if new.is_empty() {
+            return Err("it asks for states that the request held".to_owned());
+        }
+        let known = states.map_or(0, |states| states.slots.len());
+        if known + new.len() > STATES_PER_FUNCTION_MAX {
+            return Err(format!(
+                "it declares more than {STATES_PER_FUNCTION_MAX} states"
+            ));
+        }
+        let states = self.tables.states_of_mut(function);
+        for spec in specs.iter().filter(|spec| new.contains(&spec.name)) {
+            states.declare(spec);
+        }
+        self.mark(Key::Registration {
+            function: function.clone(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn egress_acked(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            self.take_outbox(*number);
+        }
+    }
+
+    /// Removes a record that has left, or never will.
+    pub(super) fn take_outbox(&mut self, number: u64) -> Option<OutboxEntry> {
+        let entry = self.tables.outbox.remove(&number)?;
+        self.pending_bytes -= outbox_bytes(&entry);
+        self.mark(Key::Outbox { number });
+        Some(entry)
+    }
+}
+
+/// About how many bytes an entry of the outbox takes.
+pub(super) fn outbox_bytes(entry: &OutboxEntry) -> usize {
+    entry.value.value.len() + entry.value.typename.len() + 128
+}
+
+/// Gives ids to the effects of one answer, by the message that caused each if the SDK says so.
+struct EffectIds {
+    parents: Vec<MessageId>,
+    /// The next index of the effects of the batch as a whole, then of each message.
+    next: Vec<u32>,
+}
+
+impl EffectIds {
+    fn new(parents: Vec<MessageId>) -> Self {
+        Self {
+            next: vec![0; parents.len() + 1],
+            parents,
+        }
+    }
+
+    /// `cause` is 1 + the index of the message that caused the effect, or 0 when it is not known.
+    fn next(&mut self, cause: u32, argument: &TypedValue) -> MessageId {
+        let known = usize::try_from(cause)
+            .ok()
+            .filter(|cause| *cause <= self.parents.len());
+        let cause = known.unwrap_or(0);
+        let index = self.next[cause];
+        self.next[cause] += 1;
+        let source = match cause.checked_sub(1) {
+            Some(parent) => IdSource::Effect {
+                parent: self.parents[parent],
+                index,
+            },
+            None => IdSource::BatchEffect {
+                parents: &self.parents,
+                index,
+            },
+        };
+        MessageId::derive(source, argument)
+    }
+}
+
+fn check_message(
+    what: &str,
+    target: Option<&reqreply::Address>,
+    argument: Option<&TypedValue>,
+) -> Result<(), String> {
+    let target = target.ok_or_else(|| format!("{what} has no target"))?;
+    if target.namespace.is_empty() || target.r#type.is_empty() {
+        return Err(format!("{what} has an incomplete target, {target}"));
+    }
+    match argument {
+        Some(_) => Ok(()),
+        None => Err(format!("{what} to {target} has no argument")),
+    }
+}
+
+fn read_spec(spec: &PersistedValueSpec) -> Result<StateSpec, String> {
+    if spec.state_name.is_empty() {
+        return Err("it declares a state without a name".to_owned());
+    }
+    let expiration = match &spec.expiration_spec {
+        None => Expiration::Never,
+        Some(ExpirationSpec {
+            mode,
+            expire_after_millis,
+        }) => {
+            let ms = u64::try_from(*expire_after_millis).unwrap_or(0);
+            match ExpireMode::try_from(*mode) {
+                Ok(ExpireMode::None) => Expiration::Never,
+                Ok(ExpireMode::AfterWrite) => Expiration::AfterWrite(ms),
+                Ok(ExpireMode::AfterInvoke) => Expiration::AfterInvoke(ms),
+                Err(_) => {
+                    let name = &spec.state_name;
+                    return Err(format!(
+                        "the state {name:?} has the unknown expiration mode {mode}"
+                    ));
+                }
+            }
+        }
+    };
+    Ok(StateSpec {
+        name: spec.state_name.as_str().into(),
+        typename: spec.type_typename.as_str().into(),
+        expiration,
+    })
+}
+
+/// Copies a value out of the answer that it came in, which could otherwise be kept in memory by its smallest part.
+fn owned(value: TypedValue) -> TypedValue {
+    TypedValue {
+        value: Bytes::copy_from_slice(&value.value),
+        ..value
+    }
+}

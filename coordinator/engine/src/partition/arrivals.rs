@@ -1,0 +1,117 @@
+//! Messages that come in: records of shards, calls, and what functions send each other.
+
+use satchel_protocol::reqreply::TypedValue;
+
+use super::Partition;
+use super::commits::Release;
+use crate::address::{Address, RESERVED_NAMESPACE};
+use crate::durable::{DeadLetter, Key};
+use crate::input::{Record, Unroutable};
+use crate::message::{IdSource, Message, MessageId};
+use crate::output::Output;
+use crate::position::{ShardId, ShardPosition};
+
+impl Partition {
+    /// Reading starts where the shard was applied to, or, for a new one, where its ingress resolved the start, once that is durable.
+    pub(super) fn shard_found(&mut self, shard: ShardId, start: ShardPosition) {
+        if let Some(after) = self.tables.shards.get(&shard) {
+            let after = after.clone();
+            self.outputs.push_back(Output::Read { shard, after });
+            return;
+        }
+        self.tables.shards.insert(shard.clone(), start);
+        self.mark(Key::Shard(shard.clone()));
+        self.release_when_durable(Release::Read(shard));
+    }
+
+    pub(super) fn records_read(&mut self, shard: &ShardId, records: Vec<Record>) {
+        let Some(mut applied) = self.tables.shards.get(shard).cloned() else {
+            // No reading was asked for, so there is no position from which to tell new records from old ones.
+            self.counts.repeated_records += records.len() as u64;
+            return;
+        };
+        let name = shard.to_string();
+        let before = applied.clone();
+        for record in records {
+            if applied.covers(&record.sequence, record.sub_sequence) {
+                self.counts.repeated_records += 1;
+                continue;
+            }
+            applied = ShardPosition::After {
+                sequence: record.sequence.clone(),
+                sub_sequence: record.sub_sequence,
+            };
+            self.record_read(&name, record);
+        }
+        if applied != before {
+            self.tables.shards.insert(shard.clone(), applied);
+            self.mark(Key::Shard(shard.clone()));
+        }
+    }
+
+    fn record_read(&mut self, shard: &str, record: Record) {
+        let id = |target, argument: &TypedValue| {
+            let source = IdSource::Record {
+                shard,
+                sequence: record.sequence.as_str(),
+                sub_sequence: record.sub_sequence,
+                target,
+            };
+            MessageId::derive(source, argument)
+        };
+        match record.routed {
+            Ok(messages) => {
+                for (target, (address, argument)) in (0..).zip(messages) {
+                    let message = Message {
+                        id: id(target, &argument),
+                        caller: None,
+                        argument,
+                        correction: None,
+                    };
+                    self.deliver(&address, message);
+                }
+            }
+            Err(Unroutable { value, reason }) => {
+                let letter = DeadLetter {
+                    id: id(0, &value),
+                    source: format!("{shard} {} (key {:?})", record.sequence, record.key),
+                    caller: None,
+                    argument: value,
+                    attempts: 0,
+                    reason,
+                    failed_at_ms: self.now_ms,
+                    egress: None,
+                };
+                self.keep_letter(None, letter);
+            }
+        }
+    }
+
+    /// Brings a message to its address: a mailbox, a caller outside, or, if nothing serves the address, the dead letters.
+    pub(super) fn deliver(&mut self, address: &Address, message: Message) {
+        if address.function.namespace() == RESERVED_NAMESPACE {
+            self.reply_arrived(address, message.argument);
+            return;
+        }
+        if self.config.endpoints.serving(&address.function).is_none() {
+            let reason = format!("no endpoint serves the function {}", address.function);
+            self.give_up(address, message, 0, reason);
+            return;
+        }
+        self.counts.messages += 1;
+        self.enqueue(address, message);
+    }
+
+    /// Puts a message at the tail of a mailbox.
+    pub(super) fn enqueue(&mut self, address: &Address, message: Message) {
+        let number = self.tables.take_number();
+        self.pending_bytes += message.bytes();
+        let live = self.tables.instance_or_new(address).live_or_new();
+        live.insert_message(number, message);
+        self.mark(Key::Message {
+            address: address.clone(),
+            number,
+        });
+        self.make_ready(address);
+    }
+}

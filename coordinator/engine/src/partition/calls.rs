@@ -1,0 +1,294 @@
+//! Calls and sends from outside, and the answers that go back.
+//!
+//! A call appears to its function as a message from the address `satchel/call/<call id>`; what is sent to that address is the reply. With
+//! an idempotency key, the key is in the delta of the message and the outcome in that of the reply, so a repeat finds one or the other
+//! whoever owns the partition then.
+
+use std::sync::Arc;
+
+use satchel_protocol::reqreply::TypedValue;
+
+use super::agenda::Due;
+use super::{Partition, Stopping};
+use crate::address::{Address, FunctionType, RESERVED_NAMESPACE};
+use crate::durable::{Idempotency, Key, Outcome};
+use crate::input::{Call, CallId, RequestId, Verb};
+use crate::message::{IdSource, Message, MessageId, fingerprint, parse_hex};
+use crate::output::{Answer, Output};
+use crate::tables::Map;
+
+/// The name of the function type whose addresses stand for callers.
+const CALLER_NAME: &str = "call";
+
+/// The calls whose reply somebody waits for, or may ask for again.
+#[derive(Default)]
+pub(super) struct Calls {
+    open: Map<CallId, OpenCall>,
+    requests: Map<RequestId, CallId>,
+}
+
+#[derive(Default)]
+struct OpenCall {
+    /// Where its outcome is kept, if it has an idempotency key.
+    record: Option<RecordKey>,
+    waiting: Vec<RequestId>,
+}
+
+type RecordKey = (Address, Verb, Arc<str>);
+
+impl Calls {
+    /// Knows a call that was kept in a delta.
+    pub(super) fn restore(&mut self, call: CallId, record: RecordKey) {
+        self.open.entry(call).or_default().record = Some(record);
+    }
+
+    pub(super) fn forget(&mut self, call: CallId) {
+        for request in self
+            .open
+            .remove(&call)
+            .into_iter()
+            .flat_map(|call| call.waiting)
+        {
+            self.requests.remove(&request);
+        }
+    }
+
+    pub(super) fn abandon(&mut self, request: RequestId) {
+        if let Some(call) = self.requests.remove(&request)
+            && let Some(open) = self.open.get_mut(&call)
+        {
+            open.waiting.retain(|waiting| *waiting != request);
+            if open.waiting.is_empty() && open.record.is_none() {
+                self.open.remove(&call);
+            }
+        }
+    }
+
+    /// The requests that were not answered.
+    pub(super) fn take_waiting(&mut self) -> Vec<RequestId> {
+        let mut waiting: Vec<_> = self.requests.drain().map(|(request, _)| request).collect();
+        waiting.sort_unstable();
+        waiting
+    }
+
+    fn wait(&mut self, call: CallId, request: RequestId) {
+        self.requests.insert(request, call);
+        self.open.entry(call).or_default().waiting.push(request);
+    }
+}
+
+impl Partition {
+    pub(super) fn call_received(&mut self, call: Call) {
+        let request = call.request;
+        if self.stopping != Stopping::No {
+            self.answer(request, Answer::Stopping);
+            return;
+        }
+        let function = &call.target.function;
+        if self.config.endpoints.serving(function).is_none() {
+            let function = function.clone();
+            self.answer(request, Answer::UnknownFunction(function));
+            return;
+        }
+        if let Some(key) = &call.idempotency_key
+            && let Some(live) = self.tables.live(&call.target)
+            && let Some(record) = live.idempotency.get(&(call.verb, key.clone()))
+        {
+            let record = record.clone();
+            self.call_repeated(&call, &record);
+            return;
+        }
+        if self.pending_bytes > self.config.pending_bytes_max {
+            self.answer(request, Answer::Overloaded);
+            return;
+        }
+        self.call_admitted(call);
+    }
+
+    /// A request under a key that is known: its answer is the first one's, whether that is there or still to come.
+    fn call_repeated(&mut self, call: &Call, record: &Idempotency) {
+        if record.fingerprint != fingerprint(&call.argument) {
+            self.reply_when_durable(call.request, Answer::KeyReused);
+            return;
+        }
+        match &record.outcome {
+            Some(outcome) => self.reply_when_durable(call.request, outcome.to_answer()),
+            None => self.calls.wait(record.call, call.request),
+        }
+    }
+
+    fn call_admitted(&mut self, call: Call) {
+        let source = match &call.idempotency_key {
+            Some(key) => IdSource::Key {
+                address: &call.target,
+                verb: call.verb.as_str(),
+                key,
+            },
+            None => IdSource::Request(&call.id.0),
+        };
+        let id = MessageId::derive(source, &call.argument);
+        let caller = match call.verb {
+            Verb::Call => {
+                self.calls.wait(call.id, call.request);
+                Some(caller_address(call.id))
+            }
+            Verb::Send => {
+                self.reply_when_durable(call.request, Answer::Accepted);
+                None
+            }
+        };
+        if let Some(key) = call.idempotency_key {
+            let record = Idempotency {
+                fingerprint: fingerprint(&call.argument),
+                call: call.id,
+                outcome: None,
+                expires_at_ms: None,
+            };
+            let record_key = (call.target.clone(), call.verb, key.clone());
+            let live = self.tables.instance_or_new(&call.target).live_or_new();
+            live.idempotency.insert((call.verb, key), record);
+            self.calls.restore(call.id, record_key.clone());
+            match call.verb {
+                Verb::Call => self.mark_record(record_key),
+                Verb::Send => self.set_outcome(record_key, Outcome::Accepted),
+            }
+        }
+        let message = Message {
+            id,
+            caller,
+            argument: call.argument,
+            correction: None,
+        };
+        self.counts.messages += 1;
+        self.enqueue(&call.target, message);
+    }
+
+    /// A function sent something to a caller's address.
+    pub(super) fn reply_arrived(&mut self, caller: &Address, reply: TypedValue) {
+        self.resolve(caller, Outcome::Replied(reply));
+    }
+
+    /// The message of a caller became a dead letter.
+    pub(super) fn call_failed(&mut self, caller: &Address, dead_letter: MessageId, reason: &str) {
+        if caller.function.namespace() == RESERVED_NAMESPACE {
+            let reason = reason.to_owned();
+            self.resolve(
+                caller,
+                Outcome::Failed {
+                    dead_letter,
+                    reason,
+                },
+            );
+        }
+    }
+
+    /// The dead letter of a caller's message is tried again: its outcome is open once more.
+    pub(super) fn call_reopened(&mut self, caller: &Address) {
+        let Some(call) = call_id_of(caller) else {
+            return;
+        };
+        let record = self
+            .calls
+            .open
+            .get(&call)
+            .and_then(|open| open.record.clone());
+        let Some((address, verb, key)) = record else {
+            return;
+        };
+        if let Some(live) = self.tables.live_mut(&address)
+            && let Some(record) = live.idempotency.get_mut(&(verb, key.clone()))
+        {
+            record.outcome = None;
+            record.expires_at_ms = None;
+            self.mark_record((address, verb, key));
+        }
+    }
+
+    /// Gives a call its outcome, and its waiters the answer once that is durable. Only the first outcome counts.
+    fn resolve(&mut self, caller: &Address, outcome: Outcome) {
+        let open =
+            call_id_of(caller).and_then(|call| Some((call, self.calls.open.get_mut(&call)?)));
+        let Some((call, open)) = open else {
+            self.counts.stale_replies += 1;
+            return;
+        };
+        let waiting = std::mem::take(&mut open.waiting);
+        match open.record.clone() {
+            None => {
+                self.calls.open.remove(&call);
+            }
+            Some(record) if self.has_outcome(&record) => {
+                self.counts.stale_replies += 1;
+                return;
+            }
+            Some(record) => self.set_outcome(record, outcome.clone()),
+        }
+        for request in waiting {
+            self.calls.requests.remove(&request);
+            self.reply_when_durable(request, outcome.to_answer());
+        }
+    }
+
+    fn has_outcome(&self, (address, verb, key): &RecordKey) -> bool {
+        let live = self.tables.live(address);
+        let record = live.and_then(|live| live.idempotency.get(&(*verb, key.clone())));
+        record.is_none_or(|record| record.outcome.is_some())
+    }
+
+    fn set_outcome(&mut self, (address, verb, key): RecordKey, outcome: Outcome) {
+        let expires_at_ms = self.now_ms + self.config.idempotency_ttl_ms;
+        let live = self.tables.live_mut(&address);
+        let record = live.and_then(|live| live.idempotency.get_mut(&(verb, key.clone())));
+        if let Some(record) = record {
+            record.outcome = Some(outcome);
+            record.expires_at_ms = Some(expires_at_ms);
+            let due = Due::Idempotency {
+                address: address.clone(),
+                verb,
+                key: key.clone(),
+            };
+            self.agenda.add(expires_at_ms, due);
+            self.mark_record((address, verb, key));
+        }
+    }
+
+    fn mark_record(&mut self, (address, verb, key): RecordKey) {
+        self.mark(Key::Idempotency { address, verb, key });
+    }
+
+    /// Answers at once, because the answer depends on nothing that is still to become durable.
+    pub(super) fn answer(&mut self, request: RequestId, answer: Answer) {
+        self.outputs.push_back(Output::Reply { request, answer });
+    }
+}
+
+impl Outcome {
+    fn to_answer(&self) -> Answer {
+        match self.clone() {
+            Self::Accepted => Answer::Accepted,
+            Self::Replied(value) => Answer::Replied(value),
+            Self::Failed {
+                dead_letter,
+                reason,
+            } => Answer::Failed {
+                dead_letter,
+                reason,
+            },
+        }
+    }
+}
+
+/// The address by which a function knows its caller outside.
+fn caller_address(call: CallId) -> Address {
+    Address::new(
+        FunctionType::new(RESERVED_NAMESPACE, CALLER_NAME),
+        MessageId(call.0).to_string(),
+    )
+}
+
+fn call_id_of(caller: &Address) -> Option<CallId> {
+    let is_caller =
+        caller.function.namespace() == RESERVED_NAMESPACE && caller.function.name() == CALLER_NAME;
+    let id = is_caller.then(|| parse_hex(&caller.id))?;
+    id.map(CallId)
+}

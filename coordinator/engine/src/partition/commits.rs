@@ -1,0 +1,275 @@
+//! Sealing deltas, and releasing what waited for them.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use foldhash::fast::FixedState;
+use indexmap::IndexSet;
+
+use super::{Config, Partition, Stopping};
+use crate::address::Address;
+use crate::durable::{Change, Key};
+use crate::input::RequestId;
+use crate::output::{Answer, BucketImage, Delta, Emission, Output};
+use crate::position::ShardId;
+use crate::tables::Activity;
+
+/// Something that may happen only when the delta that holds its cause is durable.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Release {
+    /// An entry of the outbox leaves.
+    Emit(u64),
+    /// A request is answered.
+    Reply { request: RequestId, answer: Answer },
+    /// A shard is read, its resolved start being durable.
+    Read(ShardId),
+    /// A message that may have killed the process is tried, the attempt being durable.
+    Try(Address),
+}
+
+/// The facts that changed, the deltas on their way, and what waits for them.
+#[derive(Default)]
+pub(super) struct Commits {
+    dirty: IndexSet<Key, FixedState>,
+    /// When the oldest of `dirty` changed.
+    dirty_since_ms: u64,
+    /// Numbers below this one were given out before the last seal.
+    first_unsealed_number: u64,
+    sealed: u64,
+    durable: u64,
+    /// What waits for a delta that is not sealed yet.
+    waiting: Vec<Release>,
+    /// What waits for a sealed delta, in order of its number.
+    releases: VecDeque<(u64, Release)>,
+    wanted_images: BTreeSet<u16>,
+}
+
+impl Commits {
+    pub(super) fn new(next_number: u64) -> Self {
+        Self {
+            first_unsealed_number: next_number,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn sealed(&self) -> u64 {
+        self.sealed
+    }
+
+    pub(super) fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    pub(super) fn mark(&mut self, key: Key, now_ms: u64) {
+        if self.dirty.is_empty() {
+            self.dirty_since_ms = now_ms;
+        }
+        self.dirty.insert(key);
+    }
+
+    /// Marks the end of something numbered. If it began after the last seal, no delta needs to know of it at all.
+    pub(super) fn mark_end(&mut self, key: Key, number: u64, now_ms: u64) {
+        if number >= self.first_unsealed_number {
+            self.dirty.swap_remove(&key);
+        } else {
+            self.mark(key, now_ms);
+        }
+    }
+
+    pub(super) fn want_images(&mut self, buckets: Vec<u16>) {
+        self.wanted_images.extend(buckets);
+    }
+
+    /// When the next delta should be sealed for no other reason than time.
+    pub(super) fn due_ms(&self, config: &Config) -> Option<u64> {
+        let room = self.sealed - self.durable < config.commit_depth;
+        (room && !self.dirty.is_empty()).then_some(self.dirty_since_ms + config.commit_interval_ms)
+    }
+}
+
+impl Partition {
+    /// Lets something happen as soon as everything that the partition knows now is durable.
+    pub(super) fn release_when_durable(&mut self, release: Release) {
+        self.commits.waiting.push(release);
+    }
+
+    /// Answers a request as soon as everything that the partition knows now is durable.
+    pub(super) fn reply_when_durable(&mut self, request: RequestId, answer: Answer) {
+        self.release_when_durable(Release::Reply { request, answer });
+    }
+
+    pub(super) fn commit_durable(&mut self, number: u64) {
+        let commits = &mut self.commits;
+        assert!(
+            commits.durable <= number && number <= commits.sealed,
+            "delta {number} became durable, out of {} durable and {} sealed ones",
+            commits.durable,
+            commits.sealed
+        );
+        commits.durable = number;
+        let releases = &mut self.commits.releases;
+        let due = releases.partition_point(|(delta, _)| *delta <= number);
+        let due: Vec<_> = releases.drain(..due).map(|(_, release)| release).collect();
+        self.carry_out(due);
+    }
+
+    /// Seals a delta if something waits to leave or the oldest change has waited long enough, and if the log has room for one more.
+    pub(super) fn seal_if_due(&mut self) {
+        let commits = &mut self.commits;
+        if commits.dirty.is_empty() {
+            self.release_behind_last_seal();
+            self.take_images();
+            return;
+        }
+        let due = !commits.waiting.is_empty()
+            || self.now_ms >= commits.dirty_since_ms + self.config.commit_interval_ms;
+        let room = commits.sealed - commits.durable < self.config.commit_depth;
+        if due && room {
+            // Acknowledgements may still come after the last delta of an orderly stop; the one that holds them is the last one then.
+            self.seal(self.stopping == Stopping::Sealed);
+        }
+    }
+
+    /// Nothing changed since the last seal: what waits, waits for that one.
+    fn release_behind_last_seal(&mut self) {
+        let waiting = std::mem::take(&mut self.commits.waiting);
+        if self.commits.durable == self.commits.sealed {
+            self.carry_out(waiting);
+        } else {
+            let sealed = self.commits.sealed;
+            let waiting = waiting.into_iter().map(|release| (sealed, release));
+            self.commits.releases.extend(waiting);
+        }
+    }
+
+    fn seal(&mut self, clean: bool) {
+        self.commits.dirty.insert(Key::Counter);
+        let dirty = std::mem::take(&mut self.commits.dirty);
+        let changes = dirty
+            .into_iter()
+            .map(|key| {
+                let value = self.tables.value(&key);
+                Change { key, value }
+            })
+            .collect();
+        self.commits.sealed += 1;
+        self.commits.first_unsealed_number = self.tables.next_number;
+        let number = self.commits.sealed;
+        let waiting = std::mem::take(&mut self.commits.waiting);
+        let waiting = waiting.into_iter().map(|release| (number, release));
+        self.commits.releases.extend(waiting);
+        self.outputs.push_back(Output::Commit(Box::new(Delta {
+            number,
+            committed_at_ms: self.now_ms,
+            clean,
+            changes,
+        })));
+        self.take_images();
+    }
+
+    /// Images some of the wanted buckets. Called only when nothing is dirty, so that an image equals the fold through the last seal.
+    fn take_images(&mut self) {
+        debug_assert!(self.commits.dirty.is_empty());
+        let mut bytes = 0;
+        while bytes < self.config.image_bytes_per_seal
+            && let Some(bucket) = self.commits.wanted_images.pop_first()
+        {
+            let content = self.tables.content(bucket);
+            bytes += content.iter().map(change_bytes).sum::<usize>();
+            let (earliest_due_ms, pending) = self.tables.bucket_outlook(bucket);
+            self.outputs.push_back(Output::Image(Box::new(BucketImage {
+                bucket,
+                delta: self.commits.sealed,
+                earliest_due_ms,
+                pending,
+                content,
+            })));
+        }
+    }
+
+    fn carry_out(&mut self, releases: Vec<Release>) {
+        let mut emissions = Vec::new();
+        for release in releases {
+            match release {
+                Release::Emit(number) => {
+                    let entry = self.tables.outbox.get(&number);
+                    emissions.extend(entry.map(|entry| Emission {
+                        number,
+                        id: entry.id,
+                        egress: entry.egress.clone(),
+                        value: entry.value.clone(),
+                    }));
+                }
+                Release::Reply { request, answer } => {
+                    self.outputs.push_back(Output::Reply { request, answer });
+                }
+                Release::Read(shard) => {
+                    if let Some(after) = self.tables.shards.get(&shard).cloned() {
+                        self.outputs.push_back(Output::Read { shard, after });
+                    }
+                }
+                Release::Try(address) => {
+                    if let Some(live) = self.tables.live_mut(&address)
+                        && live.activity == Activity::Gated
+                    {
+                        live.activity = Activity::Released;
+                        self.ready.push_back(address);
+                    }
+                }
+            }
+        }
+        if !emissions.is_empty() {
+            self.outputs.push_back(Output::Emit(emissions));
+        }
+    }
+
+    pub(super) fn stop_requested(&mut self) {
+        if self.stopping == Stopping::No {
+            self.stopping = Stopping::Draining;
+            self.outputs.push_back(Output::PauseIngress);
+        }
+    }
+
+    pub(super) fn stop_forced(&mut self) {
+        self.stop_requested();
+        // What is in flight stays in its mailbox and is tried again by the next owner.
+        self.flights.clear();
+    }
+
+    /// Seals the last delta when nothing is in flight any more, and says so when it is durable.
+    pub(super) fn finish_stop(&mut self) {
+        let room = self.commits.sealed - self.commits.durable < self.config.commit_depth;
+        if self.stopping == Stopping::Draining && self.flights.is_empty() && room {
+            // Without pending messages the next owner need not know whether the stop was an orderly one.
+            if !self.commits.dirty.is_empty() || self.pending_bytes > 0 {
+                self.seal(true);
+            }
+            self.stopping = Stopping::Sealed;
+        }
+        let durable = self.commits.durable == self.commits.sealed;
+        if self.stopping == Stopping::Sealed && durable && self.commits.dirty.is_empty() {
+            self.stopping = Stopping::Stopped;
+            for request in self.calls.take_waiting() {
+                self.outputs.push_back(Output::Reply {
+                    request,
+                    answer: Answer::Stopping,
+                });
+            }
+            self.outputs.push_back(Output::Stopped);
+        }
+    }
+}
+
+/// About how many bytes a change takes.
+fn change_bytes(change: &Change) -> usize {
+    use crate::durable::Value;
+    const OVERHEAD_BYTES: usize = 64;
+    OVERHEAD_BYTES
+        + match &change.value {
+            Some(Value::State(state)) => state.value.len(),
+            Some(Value::Message(message)) => message.bytes(),
+            Some(Value::Timer(timer)) => timer.message.bytes(),
+            Some(Value::DeadLetter(letter)) => letter.argument.value.len(),
+            Some(Value::Outbox(entry)) => entry.value.value.len(),
+            _ => 0,
+        }
+}

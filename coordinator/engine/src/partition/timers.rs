@@ -1,0 +1,156 @@
+//! What becomes due: timers fire, values and outcomes expire, addresses try again.
+
+use std::sync::Arc;
+
+use super::Partition;
+use super::agenda::Due;
+use crate::address::Address;
+use crate::durable::{Key, Outcome, Timer};
+use crate::input::Verb;
+use crate::tables::Activity;
+
+impl Partition {
+    /// Does everything that is due by now.
+    pub(super) fn handle_due(&mut self) {
+        while let Some(due) = self.agenda.pop(self.now_ms) {
+            match due {
+                Due::Timer { owner, number } => self.fire(&owner, number),
+                Due::State { address, name } => self.expire_state(&address, &name),
+                Due::Idempotency { address, verb, key } => {
+                    self.expire_outcome(&address, verb, &key);
+                }
+                Due::Retry { address } => {
+                    if let Some(live) = self.tables.live_mut(&address)
+                        && live.activity == Activity::BackingOff
+                    {
+                        live.activity = Activity::Idle;
+                        self.make_ready(&address);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, owner: &Address, timer: Timer) {
+        let number = self.tables.take_number();
+        self.agenda.add_timer(timer.due_ms, number, owner.clone());
+        let live = self.tables.instance_or_new(owner).live_or_new();
+        live.insert_timer(number, timer);
+        self.mark(Key::Timer {
+            owner: owner.clone(),
+            number,
+        });
+    }
+
+    /// Cancels the pending timer with this token of this owner; an unknown token is no error, as in StateFun.
+    pub(super) fn cancel_timer(&mut self, owner: &Address, token: &str) {
+        let live = self.tables.live_mut(owner);
+        let number = live.and_then(|live| live.tokens.get(token).copied());
+        if let Some(number) = number
+            && let Some(timer) = self.remove_timer(owner, number)
+        {
+            self.agenda.remove_timer(timer.due_ms, number);
+        }
+    }
+
+    /// The removal of the timer and the arrival of its message are in one delta.
+    fn fire(&mut self, owner: &Address, number: u64) {
+        if let Some(timer) = self.remove_timer(owner, number) {
+            assert!(
+                timer.due_ms <= self.now_ms,
+                "a timer never fires early: due {}, now {}",
+                timer.due_ms,
+                self.now_ms
+            );
+            self.counts.timers_fired += 1;
+            self.deliver(&timer.target, timer.message);
+        }
+    }
+
+    fn remove_timer(&mut self, owner: &Address, number: u64) -> Option<Timer> {
+        let timer = self.tables.live_mut(owner)?.take_timer(number)?;
+        self.tables.tidy(owner);
+        let key = Key::Timer {
+            owner: owner.clone(),
+            number,
+        };
+        self.commits.mark_end(key, number, self.now_ms);
+        Some(timer)
+    }
+
+    /// Removes a value that has expired; one that was refreshed since is looked at again later.
+    fn expire_state(&mut self, address: &Address, name: &Arc<str>) {
+        let states = self.tables.states_of(&address.function);
+        let Some((slot, _)) = states.and_then(|states| states.find(name)) else {
+            return;
+        };
+        let now_ms = self.now_ms;
+        let Some(instance) = self.tables.instance_mut(address) else {
+            return;
+        };
+        let Some(state) = instance.state(slot) else {
+            return;
+        };
+        let due = Due::State {
+            address: address.clone(),
+            name: name.clone(),
+        };
+        match state.expires_at_ms() {
+            Some(_) if state.is_expired(now_ms) => {
+                instance.remove_state(slot);
+                self.counts.expired += 1;
+                self.mark(Key::State {
+                    address: address.clone(),
+                    name: name.clone(),
+                });
+                self.tables.tidy(address);
+            }
+            Some(expires_at_ms) => self.agenda.add(expires_at_ms, due),
+            None => {}
+        }
+    }
+
+    fn expire_outcome(&mut self, address: &Address, verb: Verb, key: &Arc<str>) {
+        let record_key = (verb, key.clone());
+        let now_ms = self.now_ms;
+        let Some(live) = self.tables.live_mut(address) else {
+            return;
+        };
+        let Some(record) = live.idempotency.get(&record_key) else {
+            return;
+        };
+        // A dead letter keeps its key, because retrying it answers the same request.
+        let kept = matches!(&record.outcome, Some(Outcome::Failed { dead_letter, .. })
+            if live.letters.values().any(|letter| letter.id == *dead_letter));
+        let expires_at_ms = if kept {
+            record
+                .expires_at_ms
+                .map(|_| now_ms + self.config.idempotency_ttl_ms)
+        } else {
+            record.expires_at_ms
+        };
+        match expires_at_ms {
+            Some(expires_at_ms) if expires_at_ms <= now_ms => {
+                let call = record.call;
+                live.idempotency.remove(&record_key);
+                self.calls.forget(call);
+                self.mark(Key::Idempotency {
+                    address: address.clone(),
+                    verb,
+                    key: key.clone(),
+                });
+                self.tables.tidy(address);
+            }
+            Some(expires_at_ms) => {
+                let due = Due::Idempotency {
+                    address: address.clone(),
+                    verb,
+                    key: key.clone(),
+                };
+                self.agenda.add(expires_at_ms, due);
+            }
+            // Its dead letter was retried: there is no outcome at present, and expiry counts from the next one.
+            None => {}
+        }
+    }
+}
