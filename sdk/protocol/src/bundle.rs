@@ -317,12 +317,14 @@ fn unpack(encoding: Encoding, attempt: &str, text: &str) -> Result<Bytes, Envelo
         })?;
     match encoding {
         Encoding::Identity => Ok(bytes.into()),
-        Encoding::Zstd => decompress(&bytes)
-            .map(Bytes::from)
-            .map_err(|source| EnvelopeError::Decompress {
-                attempt: attempt.to_owned(),
-                source,
-            }),
+        Encoding::Zstd => {
+            decompress(&bytes)
+                .map(Bytes::from)
+                .map_err(|source| EnvelopeError::Decompress {
+                    attempt: attempt.to_owned(),
+                    source,
+                })
+        }
     }
 }
 
@@ -412,7 +414,10 @@ mod tests {
             let mut request = BundleRequest::new("b1", encoding);
             request.push("1-7", &greeting());
             let request = BundleRequest::from_json(&request.to_json()).unwrap();
-            assert_eq!(request.batches[0].to_function(encoding).unwrap(), greeting());
+            assert_eq!(
+                request.batches[0].to_function(encoding).unwrap(),
+                greeting()
+            );
 
             let answer = FromFunction {
                 response: Some(from_function::Response::InvocationResult(
@@ -422,7 +427,10 @@ mod tests {
             let mut response = BundleResponse::new("b1", encoding);
             response.push("1-7", Ok(&answer));
             let response = BundleResponse::from_json(&response.to_json()).unwrap();
-            assert_eq!(response.results[0].from_function(encoding).unwrap(), Ok(answer));
+            assert_eq!(
+                response.results[0].from_function(encoding).unwrap(),
+                Ok(answer)
+            );
         }
     }
 

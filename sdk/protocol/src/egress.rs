@@ -1,6 +1,9 @@
 //! What a function hands to a Kafka or Kinesis egress, package `io.statefun.sdk.egress`.
 
-#![allow(missing_docs, reason = "generated; the .proto text documents the messages")]
+#![allow(
+    missing_docs,
+    reason = "generated; the .proto text documents the messages"
+)]
 
 include!(concat!(env!("OUT_DIR"), "/io.statefun.sdk.egress.rs"));
 

@@ -1,6 +1,9 @@
 //! StateFun's request-reply messages, package `io.statefun.sdk.reqreply`.
 
-#![allow(missing_docs, reason = "generated; the .proto text documents the messages")]
+#![allow(
+    missing_docs,
+    reason = "generated; the .proto text documents the messages"
+)]
 #![allow(clippy::all, reason = "generated")]
 
 include!(concat!(env!("OUT_DIR"), "/io.statefun.sdk.reqreply.rs"));

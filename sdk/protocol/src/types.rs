@@ -8,7 +8,10 @@ use prost::Message;
 use crate::reqreply::TypedValue;
 
 /// The generated wrapper messages, package `io.statefun.sdk.types`.
-#[allow(missing_docs, reason = "generated; the .proto text documents the messages")]
+#[allow(
+    missing_docs,
+    reason = "generated; the .proto text documents the messages"
+)]
 pub mod wrappers {
     include!(concat!(env!("OUT_DIR"), "/io.statefun.sdk.types.rs"));
 }
@@ -55,9 +58,34 @@ macro_rules! built_in {
 built_in!(bool, "io.statefun.types/bool", BooleanWrapper);
 built_in!(i32, "io.statefun.types/int", IntWrapper);
 built_in!(i64, "io.statefun.types/long", LongWrapper);
-built_in!(f32, "io.statefun.types/float", FloatWrapper);
-built_in!(f64, "io.statefun.types/double", DoubleWrapper);
 built_in!(String, "io.statefun.types/string", StringWrapper);
+
+/// Like `built_in`, for what has two zeros: only the positive one encodes to zero bytes (the protobuf rule, and what StateFun's SDKs do), while
+/// prost leaves the negative one out as well.
+macro_rules! built_in_float {
+    ($type:ty, $typename:literal, $wrapper:ident, $key:literal) => {
+        impl BuiltIn for $type {
+            const TYPENAME: &'static str = $typename;
+
+            fn to_wire(&self) -> Bytes {
+                if self.to_bits() == 0 {
+                    return Bytes::new();
+                }
+                let mut wire = vec![$key];
+                wire.extend_from_slice(&self.to_le_bytes());
+                wire.into()
+            }
+
+            fn from_wire(bytes: &[u8]) -> Result<Self, prost::DecodeError> {
+                wrappers::$wrapper::decode(bytes).map(|wrapper| wrapper.value)
+            }
+        }
+    };
+}
+
+// The keys are those of field 1 with the wire types of 4 and of 8 bytes.
+built_in_float!(f32, "io.statefun.types/float", FloatWrapper, 0x0d);
+built_in_float!(f64, "io.statefun.types/double", DoubleWrapper, 0x09);
 
 /// A [`TypedValue`] that holds `value`, even if it encodes to zero bytes.
 pub fn typed_value(typename: impl Into<String>, value: impl Into<Bytes>) -> TypedValue {
@@ -83,11 +111,28 @@ mod tests {
     #[test]
     fn the_wire_form_is_that_of_the_statefun_sdks() {
         assert_eq!(&1_i32.to_wire()[..], &[0x0d, 1, 0, 0, 0]);
-        assert_eq!(&(-2_i64).to_wire()[..], &[0x09, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(
+            &(-2_i64).to_wire()[..],
+            &[0x09, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]
+        );
         assert_eq!(&true.to_wire()[..], &[0x08, 1]);
         assert_eq!(&"ab".to_owned().to_wire()[..], &[0x0a, 2, b'a', b'b']);
         assert_eq!(&1.0_f32.to_wire()[..], &[0x0d, 0, 0, 0x80, 0x3f]);
         assert_eq!(f64::from_wire(&1.5_f64.to_wire()).unwrap(), 1.5);
+    }
+
+    #[test]
+    fn a_negative_zero_keeps_its_sign() {
+        assert_eq!(0.0_f64.to_wire(), Bytes::new());
+        assert_eq!(
+            &(-0.0_f64).to_wire()[..],
+            &[0x09, 0, 0, 0, 0, 0, 0, 0, 0x80]
+        );
+        assert!(
+            f32::from_wire(&(-0.0_f32).to_wire())
+                .unwrap()
+                .is_sign_negative()
+        );
     }
 
     #[test]
