@@ -1,0 +1,183 @@
+//! Bytes in and out: little-endian integers, varints, checksums. Every read is checked.
+
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::error::Defect;
+
+/// The compression level of all bodies: the fastest one; a better ratio is not worth the owner's only core.
+const ZSTD_LEVEL: i32 = 1;
+
+/// The checksum used everywhere: XXH3, 64 bits.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
+}
+
+/// Compresses a body.
+pub(crate) fn compress(raw: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(raw, ZSTD_LEVEL)
+        .expect("compressing into a buffer that zstd itself sized does not fail")
+}
+
+/// Decompresses a body whose checksum was found right; `raw_len` is its length as the header says.
+pub(crate) fn decompress(stored: &[u8], raw_len: usize) -> Result<Bytes, Defect> {
+    let raw = zstd::bulk::decompress(stored, raw_len)
+        .map_err(|_| Defect::Malformed("its body does not decompress"))?;
+    if raw.len() != raw_len {
+        return Err(Defect::Malformed(
+            "its body has another length than it says",
+        ));
+    }
+    Ok(Bytes::from(raw))
+}
+
+/// Appends `value` in groups of seven bits, lowest first.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends an optional number: 0 for none, else the number plus one. `u64::MAX` itself cannot be written and is not needed: it
+/// would be a time in 584 million years.
+pub(crate) fn put_option(out: &mut Vec<u8>, value: Option<u64>) {
+    put_varint(out, value.map_or(0, |value| value.saturating_add(1)));
+}
+
+/// Reads from the front of a slice.
+#[derive(Clone, Debug)]
+pub(crate) struct Source<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Defect> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(Defect::Truncated)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Defect> {
+        let (head, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(Defect::Truncated)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Defect> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Defect> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Defect> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Defect> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn varint(&mut self) -> Result<u64, Defect> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(Defect::Malformed("it holds a number that is too large"))
+    }
+
+    /// A length that must fit into what is left.
+    pub(crate) fn length(&mut self) -> Result<usize, Defect> {
+        let length = self.varint()?;
+        usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= self.rest.len())
+            .ok_or(Defect::Truncated)
+    }
+
+    pub(crate) fn option(&mut self) -> Result<Option<u64>, Defect> {
+        Ok(self.varint()?.checked_sub(1))
+    }
+
+    /// A varint that must fit a narrower type.
+    pub(crate) fn narrow<T: TryFrom<u64>>(&mut self) -> Result<T, Defect> {
+        T::try_from(self.varint()?)
+            .map_err(|_| Defect::Malformed("it holds a number that is too large"))
+    }
+
+    pub(crate) fn end(&self) -> Result<(), Defect> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Defect::Malformed("it goes on after its end"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_varint_reads_back_as_written(value: u64) {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            let mut source = Source::new(&out);
+            prop_assert_eq!(source.varint(), Ok(value));
+            prop_assert!(source.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_varint_beyond_64_bits_is_refused() {
+        let mut source = Source::new(&[0xff; 11]);
+        assert_eq!(
+            source.varint(),
+            Err(Defect::Malformed("it holds a number that is too large"))
+        );
+    }
+
+    #[test]
+    fn a_body_that_decompresses_to_another_length_is_refused() {
+        let stored = compress(b"twelve bytes");
+        assert_eq!(
+            decompress(&stored, 13),
+            Err(Defect::Malformed(
+                "its body has another length than it says"
+            ))
+        );
+        assert_eq!(
+            decompress(&stored, 12).as_deref(),
+            Ok(b"twelve bytes".as_slice())
+        );
+    }
+}

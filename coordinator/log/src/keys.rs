@@ -1,0 +1,174 @@
+//! Where things lie under a root.
+
+use crate::segment::SegmentName;
+
+/// The names of all objects of one partition of a root.
+///
+/// ```text
+/// <root>/application
+/// <root>/partitions/<p>/log/<number>
+/// <root>/partitions/<p>/epochs/<epoch>
+/// <root>/partitions/<p>/snapshots/<number>/<epoch>-<n>
+/// <root>/partitions/<p>/manifests/<number>
+/// ```
+///
+/// Numbers have 20 digits, so that the order of names is the order of numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    application: String,
+    partition: String,
+}
+
+impl Layout {
+    /// The layout of `partition` under `root` (a prefix without a slash at its end; empty for the store's own top).
+    #[must_use]
+    pub fn new(root: &str, partition: u32) -> Self {
+        let root = root.trim_matches('/');
+        let prefix = if root.is_empty() {
+            String::new()
+        } else {
+            format!("{root}/")
+        };
+        Self {
+            application: format!("{prefix}application"),
+            partition: format!("{prefix}partitions/{partition}/"),
+        }
+    }
+
+    /// The record that says whose root this is.
+    #[must_use]
+    pub fn application(&self) -> &str {
+        &self.application
+    }
+
+    /// Everything of this partition.
+    #[must_use]
+    pub fn partition_prefix(&self) -> &str {
+        &self.partition
+    }
+
+    /// All log objects.
+    #[must_use]
+    pub fn log_prefix(&self) -> String {
+        format!("{}log/", self.partition)
+    }
+
+    /// One log object.
+    #[must_use]
+    pub fn log(&self, number: u64) -> String {
+        format!("{}log/{number:020}", self.partition)
+    }
+
+    /// All claims of epochs.
+    #[must_use]
+    pub fn epochs_prefix(&self) -> String {
+        format!("{}epochs/", self.partition)
+    }
+
+    /// One claim of an epoch.
+    #[must_use]
+    pub fn epoch(&self, epoch: u64) -> String {
+        format!("{}epochs/{epoch:020}", self.partition)
+    }
+
+    /// All manifests.
+    #[must_use]
+    pub fn manifests_prefix(&self) -> String {
+        format!("{}manifests/", self.partition)
+    }
+
+    /// One manifest.
+    #[must_use]
+    pub fn manifest(&self, number: u64) -> String {
+        format!("{}manifests/{number:020}", self.partition)
+    }
+
+    /// All segments of all snapshots.
+    #[must_use]
+    pub fn segments_prefix(&self) -> String {
+        format!("{}snapshots/", self.partition)
+    }
+
+    /// One segment.
+    #[must_use]
+    pub fn segment(&self, name: &SegmentName) -> String {
+        format!(
+            "{}snapshots/{:020}/{:020}-{:06}",
+            self.partition, name.snapshot, name.epoch, name.index
+        )
+    }
+}
+
+/// The number that `key` carries after `prefix`, if it is one of this layout's names.
+#[must_use]
+pub(crate) fn number_in(key: &str, prefix: &str) -> Option<u64> {
+    digits(key.strip_prefix(prefix)?, 20)
+}
+
+/// The segment that `key` names after `prefix`, if it is one of this layout's names.
+#[must_use]
+pub(crate) fn segment_in(key: &str, prefix: &str) -> Option<SegmentName> {
+    let (snapshot, rest) = key.strip_prefix(prefix)?.split_once('/')?;
+    let (epoch, index) = rest.split_once('-')?;
+    Some(SegmentName {
+        snapshot: digits(snapshot, 20)?,
+        epoch: digits(epoch, 20)?,
+        index: u32::try_from(digits(index, 6)?).ok()?,
+    })
+}
+
+fn digits(text: &str, len: usize) -> Option<u64> {
+    (text.len() == len && text.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_padded_and_read_back() {
+        let layout = Layout::new("/root/app/", 2);
+        assert_eq!(layout.application(), "root/app/application");
+        assert_eq!(
+            layout.log(17),
+            "root/app/partitions/2/log/00000000000000000017"
+        );
+        assert_eq!(
+            number_in(&layout.log(u64::MAX), &layout.log_prefix()),
+            Some(u64::MAX)
+        );
+        let name = SegmentName {
+            snapshot: 12,
+            epoch: 3,
+            index: 4,
+        };
+        assert_eq!(
+            layout.segment(&name),
+            "root/app/partitions/2/snapshots/00000000000000000012/00000000000000000003-000004"
+        );
+        assert_eq!(
+            segment_in(&layout.segment(&name), &layout.segments_prefix()),
+            Some(name)
+        );
+    }
+
+    #[test]
+    fn an_empty_root_is_the_top_of_the_store() {
+        assert_eq!(Layout::new("", 0).application(), "application");
+    }
+
+    #[test]
+    fn foreign_names_are_not_numbers() {
+        let layout = Layout::new("", 0);
+        for key in [
+            "partitions/0/log/17",
+            "partitions/0/log/0000000000000000001x",
+            "partitions/0/log/000000000000000000017",
+            "partitions/1/log/00000000000000000017",
+        ] {
+            assert_eq!(number_in(key, &layout.log_prefix()), None, "{key}");
+        }
+    }
+}

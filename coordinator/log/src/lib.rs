@@ -1,0 +1,59 @@
+//! The durable form of one partition: a commit log with fenced takeover, and incremental snapshots, over any store with a conditional
+//! create.
+//!
+//! What an entry means is nobody's business here: the content of a partition is a set of `(bucket, key) → value`, and a partition's state is
+//! exactly the fold of its durable commits (the law of this crate).
+//!
+//! - [`take_over`] makes this process the owner and hands everything durable to a [`Fold`].
+//! - [`Ownership::start`] gives a [`Log`] to commit deltas with, the [`Notice`]s of what became of them, and a [`Driver`] that does the I/O.
+//! - [`Writer`] holds the rules of committing without any I/O.
+//! - [`ObjectStore`] is all that is asked of a backend; [`MemoryStore`] is the smallest one.
+//!
+//! Nothing here spawns, sleeps or reads a clock by itself: futures run where the caller polls them, time comes through [`Clock`]; so the same code runs
+//! in production and in a deterministic simulation.
+
+#![warn(missing_docs)]
+
+pub use application::{Application, DEFAULT_BUCKETS, Identity};
+pub use clock::{Clock, Now};
+pub use control::{Condemned, Control, Effect};
+pub use entries::{Entries, EntriesBuilder, Entry};
+pub use error::{Defect, ErrorKind, LogError};
+pub use io::{OnTrouble, Retry, Trouble};
+pub use keys::Layout;
+pub use log::{Driver, Log, Notice, Notices};
+pub use manifest::{BucketAt, Manifest, Placed};
+pub use memory::MemoryStore;
+pub use options::Options;
+pub use owner::{Nonce, Owner};
+pub use record::{BODY_BYTES_MAX, Header, Kind, Record};
+pub use segment::{Block, BlockAt, BucketImage, SegmentName, check_segment};
+pub use snapshotter::{Snapshot, SnapshotPolicy};
+pub use store::{Created, ObjectMeta, ObjectStore, StoreError};
+pub use takeover::{Fold, Ownership, Place, Recovery, take_over};
+pub use writer::{Action, Committed, DEPTH_MAX, Delta, Start, What, Writer};
+
+mod application;
+mod clock;
+mod codec;
+mod collector;
+mod control;
+#[cfg(test)]
+mod damage;
+mod entries;
+mod epoch;
+mod error;
+mod frame;
+mod io;
+mod keys;
+mod log;
+mod manifest;
+mod memory;
+mod options;
+mod owner;
+mod record;
+mod segment;
+mod snapshotter;
+mod store;
+mod takeover;
+mod writer;

@@ -1,0 +1,362 @@
+//! The log of an owned partition at work: a handle to commit with, notices of what became of it, and the driver between them and the
+//! store.
+//!
+//! ```text
+//! Log::commit ─► Driver ─► Writer ─────┐
+//!                   │  └─► Snapshotter ├─► requests to the store, all at once ─► answers ─► Driver ─► Notice
+//!                   └────► Collector ──┘
+//! ```
+
+use bytes::Bytes;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, select_biased};
+
+use crate::clock::Now;
+use crate::codec::checksum;
+use crate::collector::Collector;
+use crate::control::Condemned;
+use crate::error::LogError;
+use crate::io::{Io, Put, Retry, Trouble};
+use crate::keys::{Layout, number_in, segment_in};
+use crate::segment::{BucketImage, SegmentName};
+use crate::snapshotter::{Snapshot, Snapshotter, Step};
+use crate::store::Created;
+use crate::takeover::Ownership;
+use crate::writer::{Action, Committed, Delta, What, Writer};
+
+/// What happened to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// This delta and all before it are durable: what waited for it may leave.
+    Durable {
+        /// The delta's sequence.
+        sequence: u64,
+        /// The number that it got.
+        number: u64,
+        /// The size of its object in bytes.
+        stored_bytes: u64,
+    },
+    /// A snapshot begins: hand over an image of each of these buckets with the deltas to come, a few with each, in any order. Each
+    /// bucket once; nothing else is asked for until all were handed over.
+    WantImages(Vec<u16>),
+    /// A snapshot is finished and in effect.
+    Snapshot(Snapshot),
+    /// A request got no answer and is being repeated.
+    Trouble(Trouble),
+}
+
+/// Commits deltas of an owned partition. Dropping it ends the [`Driver`] once everything handed over is durable.
+#[derive(Debug)]
+pub struct Log {
+    commands: UnboundedSender<Commit>,
+}
+
+#[derive(Debug)]
+struct Commit {
+    delta: Delta,
+    images: Vec<BucketImage>,
+}
+
+impl Log {
+    /// Hands over the next delta, and images of buckets as they are at its seal. The caller bounds how much it hands over before
+    /// it is durable. After the driver's end this does nothing.
+    pub fn commit(&self, delta: Delta, images: Vec<BucketImage>) {
+        // The driver's end is told by its own result; a commit after it is lost like one that was on its way.
+        let _ = self.commands.unbounded_send(Commit { delta, images });
+    }
+}
+
+/// The notices of one partition, in order. They end when the driver does.
+pub type Notices = UnboundedReceiver<Notice>;
+
+/// Does the work: poll [`Driver::run`] until it ends. Dropping it stops at once, as a crash would.
+pub struct Driver {
+    io: Io,
+    layout: Layout,
+    partition: u32,
+    writer: Writer,
+    snapshotter: Snapshotter,
+    collector: Collector,
+    commands: UnboundedReceiver<Commit>,
+    notices: UnboundedSender<Notice>,
+    requests: FuturesUnordered<BoxFuture<'static, Result<Answer, LogError>>>,
+    waiting_for_grace: bool,
+}
+
+enum Answer {
+    Created(u64, Created),
+    Fetched(u64, Option<Bytes>),
+    NextEpoch(bool),
+    SegmentStored(SegmentName),
+    SegmentsListed(Vec<SegmentName>),
+    ManifestStored(u64),
+    Deleted,
+    GraceOver,
+}
+
+impl Ownership {
+    /// Begins to write.
+    #[must_use]
+    pub fn start(self) -> (Log, Notices, Driver) {
+        let (commands_in, commands) = unbounded();
+        let (notices, notices_out) = unbounded();
+        let start = self.start_of_epoch();
+        let options = self.place.options;
+        let partition = self.place.identity.partition;
+        let now = self.place.clock.now();
+        let on_trouble = self.place.on_trouble.clone();
+        let troubles = notices.clone();
+        let driver = Driver {
+            io: Io {
+                store: self.place.store,
+                clock: self.place.clock,
+                retry: Retry {
+                    give_up_ms: None,
+                    ..options.retry
+                },
+                on_trouble: std::sync::Arc::new(move |trouble| {
+                    on_trouble(trouble.clone());
+                    let _ = troubles.unbounded_send(Notice::Trouble(trouble));
+                }),
+            },
+            writer: Writer::new(
+                self.layout.clone(),
+                partition,
+                &start,
+                options.depth,
+                options.window_ms,
+            ),
+            snapshotter: Snapshotter::new(
+                partition,
+                self.owner,
+                self.takeover,
+                options.snapshots,
+                &self.base,
+            ),
+            collector: Collector::new(options.grace_ms, self.base.condemned, now),
+            layout: self.layout,
+            partition,
+            commands,
+            notices,
+            requests: FuturesUnordered::new(),
+            waiting_for_grace: false,
+        };
+        (
+            Log {
+                commands: commands_in,
+            },
+            notices_out,
+            driver,
+        )
+    }
+}
+
+impl Driver {
+    /// Works until the [`Log`] is dropped and everything handed over is durable, or until this process does not own the partition
+    /// any more.
+    ///
+    /// # Errors
+    /// Why the epoch ended. What was not reported durable does not count, and nothing that waits for it may leave.
+    pub async fn run(mut self) -> Result<(), LogError> {
+        let mut open = true;
+        loop {
+            self.drain()?;
+            if !open && self.writer.is_idle() {
+                return Ok(());
+            }
+            // One of both can always go on: a writer that is not idle has a request under way.
+            select_biased! {
+                answer = self.requests.select_next_some() => self.answer(answer?)?,
+                // Once it has ended it is not asked again.
+                commit = self.commands.next() => match commit {
+                    Some(commit) => self.commit(commit),
+                    None => open = false,
+                },
+            }
+        }
+    }
+
+    fn commit(&mut self, commit: Commit) {
+        let Commit { delta, images } = commit;
+        self.writer.append(&delta);
+        self.snapshotter.sealed(&delta.entries);
+        for image in &images {
+            self.snapshotter.imaged(image, delta.sequence);
+        }
+    }
+
+    /// Starts everything that can be started.
+    fn drain(&mut self) -> Result<(), LogError> {
+        let now = self.io.clock.now();
+        loop {
+            if let Some(action) = self.writer.poll(now) {
+                self.act(action, now)?;
+            } else if let Some(step) = self.snapshotter.poll() {
+                self.step(step, now);
+            } else if let Some(condemned) = self.collector.poll(now) {
+                self.delete(condemned);
+            } else {
+                break;
+            }
+        }
+        if let Some(wait_ms) = self.collector.wait_ms(now)
+            && !self.waiting_for_grace
+        {
+            self.waiting_for_grace = true;
+            let sleep = self.io.clock.sleep(wait_ms.max(1));
+            self.request(sleep.map(|()| Ok(Answer::GraceOver)));
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, answer: Answer) -> Result<(), LogError> {
+        let now = self.io.clock.now();
+        match answer {
+            Answer::Created(number, created) => self.writer.created(number, created, now),
+            Answer::Fetched(number, found) => self.writer.fetched(number, found, now),
+            Answer::NextEpoch(present) => self.writer.next_epoch_read(present, now),
+            Answer::SegmentStored(name) => self.snapshotter.segment_stored(&name),
+            Answer::SegmentsListed(found) => self.snapshotter.segments_listed(found),
+            Answer::ManifestStored(sum) => self.snapshotter.manifest_stored(sum),
+            Answer::Deleted => self.collector.carried_out(),
+            Answer::GraceOver => self.waiting_for_grace = false,
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: Action, now: Now) -> Result<(), LogError> {
+        let io = self.io.clone();
+        match action {
+            Action::Put { number, key, bytes } => {
+                self.request(
+                    async move { Ok(Answer::Created(number, io.create(&key, &bytes).await?)) },
+                );
+            }
+            Action::Get { number, key } => {
+                self.request(async move { Ok(Answer::Fetched(number, io.get(&key).await?)) });
+            }
+            Action::ReadNextEpoch { key } => {
+                self.request(async move { Ok(Answer::NextEpoch(io.get(&key).await?.is_some())) });
+            }
+            Action::Durable(committed) => self.durable(committed, now),
+            Action::End(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn durable(&mut self, committed: Committed, now: Now) {
+        let Committed {
+            what,
+            number,
+            stored_bytes,
+        } = committed;
+        match what {
+            What::Delta { sequence } => {
+                self.notify(Notice::Durable {
+                    sequence,
+                    number,
+                    stored_bytes,
+                });
+                self.snapshotter
+                    .durable(Some(sequence), number, stored_bytes);
+            }
+            What::Control => {
+                if let Some((snapshot, condemned)) = self.snapshotter.took_effect() {
+                    self.collector.condemned(condemned, now);
+                    self.notify(Notice::Snapshot(snapshot));
+                }
+                self.snapshotter.durable(None, number, stored_bytes);
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step, now: Now) {
+        let io = self.io.clone();
+        match step {
+            Step::Want(buckets) => self.notify(Notice::WantImages(buckets)),
+            Step::PutSegment { name, bytes } => {
+                let key = self.layout.segment(&name);
+                self.request(async move {
+                    put_own(&io, &key, &bytes).await?;
+                    Ok(Answer::SegmentStored(name))
+                });
+            }
+            Step::ListSegments => {
+                let prefix = self.layout.segments_prefix();
+                self.request(async move {
+                    let found = io.list(&prefix, None).await?;
+                    let names = found
+                        .iter()
+                        .filter_map(|object| segment_in(&object.key, &prefix))
+                        .collect();
+                    Ok(Answer::SegmentsListed(names))
+                });
+            }
+            Step::Publish => self
+                .snapshotter
+                .publish(&self.collector.standing(), now.wall_ms),
+            Step::PutManifest { number, bytes } => {
+                let key = self.layout.manifest(number);
+                self.request(async move {
+                    put_own(&io, &key, &bytes).await?;
+                    Ok(Answer::ManifestStored(checksum(&bytes)))
+                });
+            }
+            Step::Commit(control) => {
+                // After the last delta of a clean stop nothing is committed: the snapshot stays without effect.
+                self.writer.append_control(&control);
+            }
+        }
+    }
+
+    /// Carries a condemnation out.
+    fn delete(&mut self, condemned: Condemned) {
+        let io = self.io.clone();
+        let layout = self.layout.clone();
+        self.request(async move {
+            let manifests = condemned.manifests.iter().map(|n| layout.manifest(*n));
+            let segments = condemned.segments.iter().map(|name| layout.segment(name));
+            let mut keys: Vec<String> = manifests.chain(segments).collect();
+            if condemned.log_below > 0 {
+                let prefix = layout.log_prefix();
+                let end = layout.log(condemned.log_below);
+                let below = io.list_below(&prefix, &end).await?;
+                let numbered = below.into_iter().map(|object| object.key);
+                keys.extend(numbered.filter(|key| number_in(key, &prefix).is_some()));
+            }
+            io.delete(&keys).await?;
+            Ok(Answer::Deleted)
+        });
+    }
+
+    fn request(&self, request: impl Future<Output = Result<Answer, LogError>> + Send + 'static) {
+        self.requests.push(Box::pin(request));
+    }
+
+    fn notify(&self, notice: Notice) {
+        // Nobody listening is the listener's choice; the log goes on.
+        let _ = self.notices.unbounded_send(notice);
+    }
+}
+
+/// Creates an object whose name is used by this owner alone.
+async fn put_own(io: &Io, key: &str, bytes: &Bytes) -> Result<(), LogError> {
+    match io.put(key, bytes).await? {
+        Put::Mine => Ok(()),
+        Put::Other(_) | Put::Gone => Err(LogError::Unexpected {
+            key: key.to_owned(),
+            reason: "its name belongs to this epoch alone, but another object has it".to_owned(),
+        }),
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver")
+            .field("partition", &self.partition)
+            .field("writer", &self.writer)
+            .finish_non_exhaustive()
+    }
+}

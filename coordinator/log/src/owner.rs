@@ -1,0 +1,33 @@
+//! Who writes: an epoch and the nonce of the process that holds it.
+
+use crate::codec::Source;
+use crate::error::Defect;
+
+/// A random value that a process draws once, so that two processes never write the same record.
+pub type Nonce = [u8; 16];
+
+/// The holder of an epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The number of the ownership period; 0 is nobody.
+    pub epoch: u64,
+    /// The nonce of the process.
+    pub nonce: Nonce,
+}
+
+impl Owner {
+    /// Encoded length in bytes.
+    pub(crate) const BYTES: usize = 24;
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.epoch.to_le_bytes());
+        out.extend_from_slice(&self.nonce);
+    }
+
+    pub(crate) fn read(source: &mut Source<'_>) -> Result<Self, Defect> {
+        Ok(Self {
+            epoch: source.u64()?,
+            nonce: source.array()?,
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Reading the images of a manifest, many segments at once, unpacked by the caller.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream;
+
+use crate::error::LogError;
+use crate::manifest::Manifest;
+use crate::segment::{BlockAt, SegmentName, check_segment};
+use crate::takeover::{Fold, Halt, Taker};
+
+/// The stored images of some buckets.
+type Blocks = Vec<(u16, BlockAt, Bytes)>;
+
+impl Taker {
+    /// Hands all images to `fold`, and returns how many bytes were read. `newest` is the newest manifest known, in effect or not.
+    pub(crate) async fn load(
+        &self,
+        manifest: &Manifest,
+        tail_bytes: u64,
+        newest: Option<u64>,
+        fold: &mut impl Fold,
+    ) -> Result<u64, Halt> {
+        let mut wanted: BTreeMap<SegmentName, Vec<(u16, BlockAt)>> = BTreeMap::new();
+        for (bucket, at) in (0u16..).zip(&manifest.buckets) {
+            if let Some(placed) = at.image {
+                wanted
+                    .entry(placed.segment)
+                    .or_default()
+                    .push((bucket, placed.at));
+            }
+        }
+        let total: u64 = tail_bytes
+            + wanted
+                .values()
+                .flatten()
+                .map(|(_, at)| at.stored_len)
+                .sum::<u64>();
+        let mut read = stream::iter(wanted)
+            .map(|(name, blocks)| {
+                let size = manifest.segments.get(&name).copied().unwrap_or(0);
+                async move { (name, self.read_blocks(&name, size, blocks).await) }
+            })
+            .buffer_unordered(self.place.options.parallel_reads);
+        let mut done = 0;
+        while let Some((name, blocks)) = read.next().await {
+            let key = self.layout.segment(&name);
+            let Some(blocks) = blocks? else {
+                let reason = format!("manifest {} names it", manifest.number);
+                return Err(self.missing(newest, key, &reason).await);
+            };
+            for (bucket, at, stored) in blocks {
+                let entries = at
+                    .open(&stored, bucket)
+                    .map_err(|defect| LogError::damaged(&key, defect))?;
+                for entry in entries.iter() {
+                    fold.apply(entry);
+                }
+                done += at.stored_len;
+                fold.progress(done, total);
+            }
+        }
+        Ok(done)
+    }
+
+    /// The stored blocks of one segment, or `None` if it does not exist. A segment that is mostly needed is read and checked as a
+    /// whole.
+    async fn read_blocks(
+        &self,
+        name: &SegmentName,
+        size: u64,
+        blocks: Vec<(u16, BlockAt)>,
+    ) -> Result<Option<Blocks>, LogError> {
+        let key = self.layout.segment(name);
+        let live: u64 = blocks.iter().map(|(_, at)| at.stored_len).sum();
+        let whole = if live >= size / 2 {
+            let Some(object) = self.io.get(&key).await? else {
+                return Ok(None);
+            };
+            check_segment(&object, self.place.identity.partition, name)
+                .map_err(|defect| LogError::damaged(&key, defect))?;
+            Some(object)
+        } else {
+            None
+        };
+        let mut read = Blocks::with_capacity(blocks.len());
+        for (bucket, at) in blocks {
+            let stored = match &whole {
+                Some(object) => {
+                    let len = object.len() as u64;
+                    let range = at.range();
+                    object.slice(range.start.min(len) as usize..range.end.min(len) as usize)
+                }
+                None => match self.io.get_range(&key, at.range()).await? {
+                    Some(stored) => stored,
+                    None => return Ok(None),
+                },
+            };
+            read.push((bucket, at, stored));
+        }
+        Ok(Some(read))
+    }
+}

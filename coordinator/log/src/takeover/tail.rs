@@ -1,0 +1,165 @@
+//! The log from a number to its end: which records are valid, in number order.
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream;
+
+use crate::control::{Condemned, Effect};
+use crate::error::LogError;
+use crate::keys::number_in;
+use crate::manifest::Manifest;
+use crate::owner::Owner;
+use crate::record::{Header, Kind, Record};
+use crate::takeover::{Halt, Taker};
+use crate::writer::DEPTH_MAX;
+
+/// Whether a record counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is of the owner in force at its number, or takes over.
+    Valid,
+    /// A late write of a former owner: as if it were not there.
+    Void,
+}
+
+/// Judges the record `header` where `in_force` owns the log, and updates that.
+pub(crate) fn judge(in_force: &mut Owner, header: &Header) -> Result<Verdict, String> {
+    let owner = header.owner;
+    match header.kind {
+        Kind::Takeover if owner.epoch > in_force.epoch => {
+            *in_force = owner;
+            Ok(Verdict::Valid)
+        }
+        Kind::Delta | Kind::Control if owner == *in_force => Ok(Verdict::Valid),
+        Kind::Delta | Kind::Control if owner.epoch > in_force.epoch => Err(format!(
+            "it is of epoch {}, whose takeover is not in the log before it",
+            owner.epoch
+        )),
+        _ => Ok(Verdict::Void),
+    }
+}
+
+/// The log from a replay start on.
+pub(crate) struct Tail {
+    /// The first number without an object.
+    pub(crate) end: u64,
+    pub(crate) in_force: Owner,
+    /// Valid records with the sizes of their objects in bytes.
+    pub(crate) valid: Vec<(Record, u64)>,
+    pub(crate) void: u64,
+    pub(crate) bytes: u64,
+    pub(crate) committed_at_ms: u64,
+    pub(crate) clean: bool,
+    /// The last manifest that a record in here put in effect.
+    pub(crate) effect: Option<Effect>,
+    condemned: Vec<Condemned>,
+}
+
+impl Tail {
+    fn new(from: u64, before: Owner) -> Self {
+        Self {
+            end: from,
+            in_force: before,
+            valid: Vec::new(),
+            void: 0,
+            bytes: 0,
+            committed_at_ms: 0,
+            // Nothing was ever committed: nothing can have been cut off.
+            clean: true,
+            effect: None,
+            condemned: Vec::new(),
+        }
+    }
+
+    /// Takes the object at the end of the tail in.
+    pub(crate) fn push(
+        &mut self,
+        key: &str,
+        object: &Bytes,
+        partition: u32,
+    ) -> Result<(), LogError> {
+        let record = Record::decode(object, partition, self.end)
+            .map_err(|defect| LogError::damaged(key, defect))?;
+        let verdict =
+            judge(&mut self.in_force, &record.header).map_err(|reason| LogError::Unexpected {
+                key: key.to_owned(),
+                reason,
+            })?;
+        self.end += 1;
+        self.bytes += object.len() as u64;
+        if verdict == Verdict::Void {
+            self.void += 1;
+            return Ok(());
+        }
+        if record.header.kind == Kind::Control {
+            let control = record
+                .control()
+                .map_err(|defect| LogError::damaged(key, defect))?;
+            self.effect = control.effect.or(self.effect);
+            self.condemned.extend(control.condemned);
+        }
+        self.committed_at_ms = self.committed_at_ms.max(record.header.committed_at_ms);
+        self.clean = record.header.clean;
+        self.valid.push((record, object.len() as u64));
+        Ok(())
+    }
+
+    /// All durable condemnations that may not have been carried out yet.
+    pub(crate) fn take_condemned(&mut self, manifest: Option<&Manifest>) -> Vec<Condemned> {
+        let mut all = manifest.map_or_else(Vec::new, |manifest| manifest.condemned.clone());
+        all.append(&mut self.condemned);
+        all
+    }
+}
+
+impl Taker {
+    /// Reads the log from `from` on, before which `before` was in force. `newest` is the newest manifest known.
+    pub(crate) async fn read_tail(
+        &self,
+        from: u64,
+        before: Owner,
+        newest: Option<u64>,
+    ) -> Result<Tail, Halt> {
+        let prefix = self.layout.log_prefix();
+        let partition = self.place.identity.partition;
+        let listed: Vec<u64> = self
+            .io
+            .list(&prefix, Some(self.layout.log(from - 1)))
+            .await?
+            .iter()
+            .filter_map(|object| number_in(&object.key, &prefix))
+            .collect();
+        let unbroken = (from..).zip(&listed).take_while(|(n, have)| n == *have);
+        let end = from + unbroken.count() as u64;
+
+        let mut tail = Tail::new(from, before);
+        let mut objects = stream::iter(from..end)
+            .map(|number| async move {
+                let key = self.layout.log(number);
+                let object = self.io.get(&key).await;
+                (key, object)
+            })
+            .buffered(self.place.options.parallel_reads);
+        while let Some((key, object)) = objects.next().await {
+            let Some(object) = object? else {
+                return Err(self.missing(newest, key, "it was listed").await);
+            };
+            tail.push(&key, &object, partition)?;
+        }
+        // The listing may be older than what a living owner has written since.
+        loop {
+            let key = self.layout.log(tail.end);
+            let Some(object) = self.io.get(&key).await? else {
+                break;
+            };
+            tail.push(&key, &object, partition)?;
+        }
+        // An owner that died may leave a hole before its last writes, but none further back than its window.
+        if let Some(beyond) = listed.last().filter(|last| **last >= tail.end + DEPTH_MAX) {
+            let key = self.layout.log(tail.end);
+            let reason = format!("{} exists", self.layout.log(*beyond));
+            return Err(self.missing(newest, key, &reason).await);
+        }
+        Ok(tail)
+    }
+}
