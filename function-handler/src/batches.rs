@@ -7,7 +7,8 @@ use satchel_protocol::bundle::BatchError;
 use satchel_protocol::reqreply::{FromFunction, ToFunction, to_function::Request};
 use satchel_sdk::Functions;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 /// How many batches run at once. What the rest waits for is mostly the outside world, so this is well above the number of cores; a
@@ -21,8 +22,14 @@ pub(crate) struct Batches {
     room: Arc<Semaphore>,
 }
 
+/// An error's text is cut here: enough for a person, and no danger to the results beside it.
+const ERROR_BYTES_MAX: usize = 8 << 10;
+
 /// A batch on its way; dropping it gives the batch up.
-pub(crate) struct Running(JoinHandle<Result<FromFunction, BatchError>>);
+pub(crate) struct Running {
+    address: String,
+    task: JoinHandle<Result<FromFunction, BatchError>>,
+}
 
 impl Batches {
     pub(crate) fn new(functions: Functions) -> Self {
@@ -36,7 +43,8 @@ impl Batches {
     pub(crate) fn start(&self, request: ToFunction) -> Running {
         let functions = Arc::clone(&self.functions);
         let room = Arc::clone(&self.room);
-        let span = tracing::info_span!("batch", address = address(&request));
+        let address = address(&request);
+        let span = tracing::info_span!("batch", address);
         let batch = async move {
             let _permit = room
                 .acquire_owned()
@@ -44,30 +52,69 @@ impl Batches {
                 .expect("the semaphore is never closed");
             functions.handle(request).await
         };
-        Running(tokio::spawn(batch.instrument(span)))
+        Running {
+            address,
+            task: tokio::spawn(batch.instrument(span)),
+        }
     }
 }
 
 impl Running {
-    /// The answer of the batch; an error of kind `panic` if its function panicked.
-    pub(crate) async fn answer(&mut self) -> Result<FromFunction, BatchError> {
-        match (&mut self.0).await {
-            Ok(answer) => answer,
-            Err(error) => Err(BatchError {
-                kind: "panic".to_owned(),
-                message: match error.try_into_panic() {
-                    Ok(payload) => panic_text(payload.as_ref()),
-                    Err(error) => error.to_string(),
-                },
+    /// The answer of the batch; an error of kind `panic` if its function panicked, and of kind `timeout` if it is not done at `cutoff`.
+    pub(crate) async fn answer(
+        mut self,
+        cutoff: Option<Instant>,
+    ) -> Result<FromFunction, BatchError> {
+        let joined = match cutoff {
+            Some(cutoff) => tokio::time::timeout_at(cutoff, &mut self.task).await,
+            None => Ok((&mut self.task).await),
+        };
+        let answer = match joined {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => Err(panicked(error)),
+            Err(_) => Err(BatchError {
+                kind: "timeout".to_owned(),
+                message: "the batch was not done before the deadline of the Lambda request"
+                    .to_owned(),
             }),
-        }
+        };
+        answer.map_err(|error| {
+            let error = shortened(error);
+            let BatchError { kind, message } = &error;
+            tracing::warn!(
+                address = self.address,
+                kind,
+                reason = message,
+                "a batch failed"
+            );
+            error
+        })
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
+}
+
+fn panicked(error: JoinError) -> BatchError {
+    BatchError {
+        kind: "panic".to_owned(),
+        message: match error.try_into_panic() {
+            Ok(payload) => panic_text(payload.as_ref()),
+            Err(error) => error.to_string(),
+        },
+    }
+}
+
+fn shortened(mut error: BatchError) -> BatchError {
+    if error.message.len() > ERROR_BYTES_MAX {
+        let end = error.message.floor_char_boundary(ERROR_BYTES_MAX);
+        error.message.truncate(end);
+        error.message.push('…');
+    }
+    error
 }
 
 fn address(request: &ToFunction) -> String {
@@ -88,5 +135,22 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
         text.clone()
     } else {
         "the function panicked with a value that is not text".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_is_cut_between_characters() {
+        let error = shortened(BatchError {
+            kind: "panic".to_owned(),
+            message: "€".repeat(ERROR_BYTES_MAX),
+        });
+        assert_eq!(
+            error.message,
+            format!("{}…", "€".repeat(ERROR_BYTES_MAX / 3))
+        );
     }
 }

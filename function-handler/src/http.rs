@@ -27,6 +27,7 @@ use satchel_protocol::reqreply::ToFunction;
 use satchel_sdk::Functions;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::batches::Batches;
 
@@ -115,6 +116,7 @@ impl Answer {
         let status = match error.kind.as_str() {
             "invalid_request" => StatusCode::BAD_REQUEST,
             "unknown_function" => StatusCode::NOT_FOUND,
+            "timeout" => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::text(status, format!("{}: {}", error.kind, error.message))
@@ -122,7 +124,12 @@ impl Answer {
 }
 
 /// Serves one plain request, however it came.
-pub(crate) async fn answer_plain(batches: &Batches, method: &str, body: Bytes) -> Answer {
+pub(crate) async fn answer_plain(
+    batches: &Batches,
+    method: &str,
+    body: Bytes,
+    cutoff: Option<Instant>,
+) -> Answer {
     if method != Method::POST.as_str() {
         return Answer::text(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -144,21 +151,18 @@ pub(crate) async fn answer_plain(batches: &Batches, method: &str, body: Bytes) -
             );
         }
     };
-    match batches.start(request).answer().await {
+    match batches.start(request).answer(cutoff).await {
         Ok(from) => Answer {
             status: StatusCode::OK,
             content_type: CONTENT_TYPE,
             body: from.encode_to_vec(),
         },
-        Err(error) => {
-            tracing::warn!(kind = error.kind, message = error.message, "a batch failed");
-            Answer::error(&error)
-        }
+        Err(error) => Answer::error(&error),
     }
 }
 
 async fn answer(State(batches): State<Batches>, method: Method, body: Bytes) -> Response {
-    let answer = answer_plain(&batches, method.as_str(), body).await;
+    let answer = answer_plain(&batches, method.as_str(), body, None).await;
     (
         answer.status,
         [(header::CONTENT_TYPE, answer.content_type)],

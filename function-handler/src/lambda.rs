@@ -41,7 +41,9 @@ pub async fn run(functions: Functions) -> Result<(), satchel_sdk::Error> {
             answer(&batches, event.payload.get(), cutoff).await
         }
     });
-    lambda_runtime::run(handler).await
+    lambda_runtime::run(handler)
+        .await
+        .map_err(|error| format!("the Lambda Runtime API is gone: {error}").into())
 }
 
 /// The response of one Lambda request.

@@ -7,13 +7,10 @@ use satchel_protocol::reqreply::FromFunction;
 use tokio::time::Instant;
 
 use super::RESPONSE_BYTES_MAX;
-use crate::batches::{Batches, Running};
+use crate::batches::Batches;
 
 /// From this size of all answers together on, compressing them costs less than it saves.
 const COMPRESSED_FROM_BYTES: usize = 32 << 10;
-
-/// An error's text is cut here: enough for a person, and no danger to the results beside it.
-const ERROR_BYTES_MAX: usize = 8 << 10;
 
 /// Answers every batch of the bundle, in its order.
 pub(super) async fn answer(
@@ -36,31 +33,12 @@ pub(super) async fn answer(
     let mut answers = Vec::with_capacity(started.len());
     for (batch, started) in request.batches.into_iter().zip(started) {
         let answer = match started {
-            Ok(running) => finish(running, cutoff).await,
+            Ok(running) => running.answer(cutoff).await,
             Err(error) => Err(error),
         };
-        answers.push((batch.attempt, answer.map_err(shortened)));
-    }
-    for (attempt, answer) in &answers {
-        if let Err(BatchError { kind, message }) = answer {
-            tracing::warn!(attempt, kind, message, "a batch failed");
-        }
+        answers.push((batch.attempt, answer));
     }
     Ok(respond(request.bundle, accepted, answers))
-}
-
-/// The answer of a batch, or that there is none in time.
-async fn finish(mut running: Running, cutoff: Option<Instant>) -> Result<FromFunction, BatchError> {
-    let Some(cutoff) = cutoff else {
-        return running.answer().await;
-    };
-    match tokio::time::timeout_at(cutoff, running.answer()).await {
-        Ok(answer) => answer,
-        Err(_) => Err(BatchError {
-            kind: "timeout".to_owned(),
-            message: "the batch was not done before the deadline of the Lambda request".to_owned(),
-        }),
-    }
 }
 
 /// The response, compressed if that is accepted and pays, with as many results as fit.
@@ -139,15 +117,6 @@ impl std::io::Write for Counter {
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-fn shortened(mut error: BatchError) -> BatchError {
-    if error.message.len() > ERROR_BYTES_MAX {
-        let end = error.message.floor_char_boundary(ERROR_BYTES_MAX);
-        error.message.truncate(end);
-        error.message.push('…');
-    }
-    error
 }
 
 #[cfg(test)]
@@ -247,14 +216,5 @@ mod tests {
                 Ok(answer(bytes))
             );
         }
-    }
-
-    #[test]
-    fn a_long_error_is_cut_between_characters() {
-        let error = shortened(BatchError {
-            kind: "panic".to_owned(),
-            message: "ü".repeat(ERROR_BYTES_MAX),
-        });
-        assert_eq!(error.message.chars().count(), ERROR_BYTES_MAX / 2 + 1);
     }
 }

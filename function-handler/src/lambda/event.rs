@@ -121,18 +121,8 @@ impl HttpRequest<'_> {
         } else {
             Bytes::copy_from_slice(self.body.as_bytes())
         };
-        let answer = http::answer_plain(batches, &self.method, body);
-        let answer = match cutoff {
-            Some(cutoff) => tokio::time::timeout_at(cutoff, answer).await.ok(),
-            None => Some(answer.await),
-        };
-        answer
-            .unwrap_or_else(|| {
-                http::Answer::text(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "timeout: the batch was not done before the deadline of the Lambda request",
-                )
-            })
+        http::answer_plain(batches, &self.method, body, cutoff)
+            .await
             .into()
     }
 }

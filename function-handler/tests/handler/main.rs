@@ -1,0 +1,46 @@
+//! A handler whose functions misbehave on demand, for the tests of this crate.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use satchel_sdk::{Context, Functions, Json, Result, State, Value};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+#[derive(State)]
+struct Counter {
+    count: Value<i64>,
+}
+
+/// Adds what it is told and answers with the sum.
+async fn counter(ctx: &mut Context<Counter>, message: i64) -> Result {
+    let count = ctx.state.count.get_or_default() + message;
+    ctx.state.count.set(count);
+    ctx.reply(&count)?;
+    Ok(())
+}
+
+/// Does what it is told to.
+async fn misbehave(ctx: &mut Context, message: String) -> Result {
+    match message.split_once(' ').unwrap_or((&message, "")) {
+        ("panic", text) => panic!("{text}"),
+        ("fail", text) => return Err(text.into()),
+        ("hang", _) => std::future::pending().await,
+        ("connect", address) => {
+            // Until the other side says that it is enough.
+            let mut peer = TcpStream::connect(address).await?;
+            peer.read_to_end(&mut Vec::new()).await?;
+        }
+        ("sleep", ms) => tokio::time::sleep(Duration::from_millis(ms.parse()?)).await,
+        ("answer", bytes) => ctx.reply(&Json("x".repeat(bytes.parse()?)))?,
+        _ => return Err(format!("what is {message:?}?").into()),
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let functions = Functions::new()
+        .bind("test/counter", counter)
+        .bind("test/misbehave", misbehave);
+    satchel_function_handler::run(functions)
+}

@@ -1,0 +1,129 @@
+//! A real handler process over HTTP.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use reqwest::{Client, Response, StatusCode};
+use satchel_protocol::prost::Message as _;
+use satchel_protocol::reqreply::{FromFunction, from_function};
+
+use support::{Handler, count, counted, misbehave};
+
+async fn post(client: &Client, address: &str, body: Vec<u8>) -> Response {
+    client
+        .post(format!("http://{address}/statefun"))
+        .header("content-type", "application/octet-stream")
+        .body(body)
+        .send()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn statefuns_protocol_is_served_on_both_versions_of_http() {
+    let (_handler, address) = Handler::on_http();
+    let clients = [
+        Client::builder().http1_only().build().unwrap(),
+        Client::builder().http2_prior_knowledge().build().unwrap(),
+    ];
+    for client in clients {
+        let body = count(Some(5), &[1, 2]).encode_to_vec();
+        let response = post(&client, &address, body).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(
+            response.headers()["content-type"],
+            "application/octet-stream"
+        );
+        assert_eq!(
+            FromFunction::decode(response.bytes().await.unwrap()).unwrap(),
+            counted(&[6, 8], 8)
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_a_batch_and_what_fails_is_said_in_words() {
+    let (_handler, address) = Handler::on_http();
+    let client = Client::new();
+    for (body, status, text) in [
+        (
+            vec![],
+            StatusCode::BAD_REQUEST,
+            "invalid_request: the body is empty: POST a ToFunction",
+        ),
+        (
+            b"{}".to_vec(),
+            StatusCode::BAD_REQUEST,
+            "invalid_request: the body is not a ToFunction: ",
+        ),
+        (
+            misbehave("panic at the disco").encode_to_vec(),
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "panic: at the disco",
+        ),
+        (
+            misbehave("fail as told").encode_to_vec(),
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "function: as told",
+        ),
+    ] {
+        let response = post(&client, &address, body).await;
+        assert_eq!(response.status(), status);
+        let answer = response.text().await.unwrap();
+        assert!(answer.starts_with(text), "{answer}");
+    }
+    let response = client
+        .get(format!("http://{address}/"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn a_large_body_is_served() {
+    let (_handler, address) = Handler::on_http();
+    let messages = vec![1; 500_000];
+    let body = count(None, &messages).encode_to_vec();
+    assert!(body.len() > 20 << 20, "{}", body.len());
+    let response = post(&Client::new(), &address, body).await;
+    let answer = FromFunction::decode(response.bytes().await.unwrap()).unwrap();
+    let Some(from_function::Response::InvocationResult(result)) = answer.response else {
+        panic!("no result")
+    };
+    assert_eq!(result.outgoing_messages.len(), messages.len());
+    assert_eq!(
+        result.state_mutations[0].state_value,
+        Some(support::typed(&500_000_i64))
+    );
+}
+
+#[tokio::test]
+async fn a_request_under_way_is_finished_before_a_stop() {
+    let (mut handler, address) = Handler::on_http();
+    let client = Client::new();
+    // A connection that stays open must not hold the stop up.
+    post(&client, &address, count(None, &[1]).encode_to_vec()).await;
+    let peer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let told = format!("connect {}", peer.local_addr().unwrap());
+    let running = tokio::spawn({
+        let address = address.clone();
+        async move {
+            let body = misbehave(&told).encode_to_vec();
+            post(&Client::new(), &address, body).await.status()
+        }
+    });
+    let (under_way, _) = peer.accept().await.unwrap();
+    handler.terminate();
+    // Once nobody is let in any more, the stop has begun.
+    while tokio::net::TcpStream::connect(&address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    drop(under_way);
+    assert_eq!(running.await.unwrap(), StatusCode::OK);
+    let status = tokio::task::spawn_blocking(move || handler.exit_status())
+        .await
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
