@@ -1,0 +1,235 @@
+//! Local streams over HTTP.
+//!
+//! | Request | Answer |
+//! |---|---|
+//! | `POST /streams/{name}`, header `satchel-key`, body: the data | 200 `{"sequence_number":"…"}` once durable |
+//! | `GET /streams/{name}?from=earliest&follow=false` | 200, NDJSON `{"sequence_number","key","time","data"}`, `base64` instead of `data` where the bytes are not UTF-8; `time` in ms since the Unix epoch |
+//!
+//! `from` is `earliest` (the default), `latest`, or a sequence number: then the record with this number is the first, as with Kinesis'
+//! `AT_SEQUENCE_NUMBER`. With `follow=true` the answer goes on with every new record until the client leaves or the server stops.
+//! Errors are `{"error":{"code","message"}}`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::streams::{DATA_MAX_BYTES, NewRecord, ReadFrom, Reader, Record, StreamError, Streams};
+
+/// The header that carries a record's key, as UTF-8.
+pub const KEY_HEADER: &str = "satchel-key";
+
+/// How many records are read at once.
+const PIECE_RECORDS: usize = 1_000;
+/// How many bytes are read at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// The routes of local streams. Answers that follow a stream end when `stopping` becomes true or its sender is gone.
+pub fn router(streams: Streams, stopping: watch::Receiver<bool>) -> Router {
+    Router::new()
+        .route("/streams/{name}", post(put).get(get))
+        .with_state(Service { streams, stopping })
+}
+
+#[derive(Clone)]
+struct Service {
+    streams: Streams,
+    stopping: watch::Receiver<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reading {
+    from: Option<String>,
+    follow: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Put {
+    sequence_number: String,
+}
+
+#[derive(Serialize)]
+struct Line<'r> {
+    sequence_number: String,
+    key: &'r str,
+    time: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'r str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+async fn put(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let key = record_key(request.headers())?;
+    let stream = service.streams.stream(&name).await?;
+    let data = to_bytes(request.into_body(), DATA_MAX_BYTES).await;
+    let data = data.map_err(|_| Refusal {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        code: "too_large",
+        message: format!("a record's data has at most {DATA_MAX_BYTES} bytes"),
+    })?;
+    let record = NewRecord {
+        key,
+        data,
+        time_ms: now_ms(),
+    };
+    let put = Put {
+        sequence_number: stream.append(record).await?.to_string(),
+    };
+    Ok(json(StatusCode::OK, &put))
+}
+
+async fn get(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    reading: Result<Query<Reading>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Refusal> {
+    let Query(reading) = reading.map_err(|error| Refusal::invalid(error.body_text()))?;
+    let from = read_from(reading.from.as_deref().unwrap_or("earliest"))?;
+    let stream = service.streams.stream(&name).await?;
+    let follow = Follow {
+        reader: stream.read(from).await?,
+        stopping: reading.follow.unwrap_or(false).then_some(service.stopping),
+    };
+    let pieces = futures::stream::try_unfold(follow, async |mut follow| {
+        let records = follow.next().await?;
+        if records.is_empty() {
+            return Ok(None);
+        }
+        Ok::<_, StreamError>(Some((lines(&records), follow)))
+    });
+    let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((content_type, Body::from_stream(pieces)).into_response())
+}
+
+struct Follow {
+    reader: Reader,
+    /// None if the answer ends with the last record there is.
+    stopping: Option<watch::Receiver<bool>>,
+}
+
+impl Follow {
+    async fn next(&mut self) -> Result<Vec<Record>, StreamError> {
+        let Some(stopping) = &mut self.stopping else {
+            return self.reader.next(PIECE_RECORDS, PIECE_BYTES).await;
+        };
+        tokio::select! {
+            records = self.reader.follow(PIECE_RECORDS, PIECE_BYTES) => records,
+            // Gone or true: either way the server stops.
+            _ = stopping.wait_for(|stopping| *stopping) => Ok(Vec::new()),
+        }
+    }
+}
+
+fn record_key(headers: &HeaderMap) -> Result<String, Refusal> {
+    let Some(key) = headers.get(KEY_HEADER) else {
+        return Err(Refusal::invalid(format!(
+            "the header `{KEY_HEADER}` with the record's key is missing"
+        )));
+    };
+    let key = std::str::from_utf8(key.as_bytes());
+    let key =
+        key.map_err(|_| Refusal::invalid(format!("the header `{KEY_HEADER}` is not UTF-8")))?;
+    Ok(key.to_owned())
+}
+
+fn read_from(text: &str) -> Result<ReadFrom, Refusal> {
+    match text {
+        "earliest" => Ok(ReadFrom::Earliest),
+        "latest" => Ok(ReadFrom::Latest),
+        text => text.parse().map(ReadFrom::At).map_err(|_| {
+            Refusal::invalid(format!(
+                "from: `{text}` is neither earliest, latest nor a sequence number"
+            ))
+        }),
+    }
+}
+
+fn lines(records: &[Record]) -> Bytes {
+    let mut out = Vec::new();
+    for record in records {
+        let text = std::str::from_utf8(&record.data).ok();
+        let line = Line {
+            sequence_number: record.sequence_number.to_string(),
+            key: &record.key,
+            time: record.time_ms,
+            data: text,
+            base64: text.is_none().then(|| STANDARD.encode(&record.data)),
+        };
+        serde_json::to_writer(&mut out, &line)
+            .expect("writing texts and numbers to memory cannot fail");
+        out.push(b'\n');
+    }
+    out.into()
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// A request that is answered with an error.
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn invalid(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: "invalid_request",
+            message: message.into(),
+        }
+    }
+}
+
+impl From<StreamError> for Refusal {
+    fn from(error: StreamError) -> Self {
+        let (status, code) = match &error {
+            StreamError::InvalidName(_) | StreamError::InvalidRecord(_) => {
+                (StatusCode::BAD_REQUEST, "invalid_request")
+            }
+            StreamError::UnknownPosition { .. } => {
+                (StatusCode::BAD_REQUEST, "unknown_sequence_number")
+            }
+            StreamError::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
+            StreamError::Io { .. }
+            | StreamError::Unsure { .. }
+            | StreamError::OutOfOrder { .. }
+            | StreamError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        };
+        Self {
+            status,
+            code,
+            message: error.to_string(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let error = serde_json::json!({"error": {"code": self.code, "message": self.message}});
+        json(self.status, &error)
+    }
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("writing texts to memory cannot fail");
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (status, content_type, body).into_response()
+}

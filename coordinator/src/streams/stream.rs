@@ -1,0 +1,258 @@
+//! One stream: concurrent appends that share a sync, and readers that follow.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::streams::error::StreamError;
+use crate::streams::frame::{PAYLOAD_MAX_BYTES, Producer, frame_bytes};
+use crate::streams::log::{Append, Appended, Log};
+use crate::streams::reader::Reader;
+use crate::streams::record::{DATA_MAX_BYTES, KEY_MAX_CHARS, NewRecord, ReadFrom, SequenceNumber};
+
+/// How many bytes of records may wait for the file; who appends more waits.
+const WAITING_MAX_BYTES: usize = 64 << 20;
+/// How much one write and sync takes at most, so that the first of a long queue is not acknowledged last.
+const GROUP_MAX_BYTES: usize = 16 << 20;
+
+/// A local stream. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Stream(Arc<Shared>);
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    name: String,
+    runtime: Handle,
+    log: Mutex<Log>,
+    queue: Mutex<Queue>,
+    room: Semaphore,
+    /// How far the file is durable.
+    end: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    /// Whether a thread is at work on the queue.
+    served: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    append: Append,
+    bytes: usize,
+    answer: oneshot::Sender<Result<Appended, StreamError>>,
+}
+
+impl Stream {
+    /// Serves `log` on `runtime`.
+    pub(crate) fn new(name: &str, log: Log, runtime: Handle) -> Self {
+        Self(Arc::new(Shared {
+            name: name.to_owned(),
+            runtime,
+            end: watch::Sender::new(log.end()),
+            log: Mutex::new(log),
+            queue: Mutex::default(),
+            room: Semaphore::new(WAITING_MAX_BYTES),
+        }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Appends a record; done when it is durable. Waits while too much is waiting.
+    ///
+    /// # Errors
+    /// A record that no stream takes, or what the file system says; then the record is not in the stream, unless the error is
+    /// [`StreamError::Unsure`] or [`StreamError::Stopped`].
+    pub async fn append(&self, record: NewRecord) -> Result<SequenceNumber, StreamError> {
+        let append = Append {
+            producer: None,
+            records: vec![record],
+        };
+        let bytes = check(&append)?;
+        let room = self.0.room.acquire_many(bytes as u32).await;
+        let room = room.map_err(|_| StreamError::Stopped)?;
+        let answer = self.enqueue(append, bytes);
+        let appended = answer.await.unwrap_or(Err(StreamError::Stopped));
+        drop(room);
+        match appended? {
+            Appended::New(numbers) => Ok(numbers[0]),
+            Appended::Known => unreachable!("only a producer's records can be known"),
+        }
+    }
+
+    /// Appends the records of one append call of a producer exactly once, all or none: a number that is not higher than the highest
+    /// applied of `producer` is acknowledged without appending. The call itself takes its place in the queue, the future only waits;
+    /// a producer calls in the order of its numbers, which may have gaps, and bounds what it has under way itself.
+    ///
+    /// After a failure, higher numbers of the producer are refused with [`StreamError::OutOfOrder`] until the failed one is sent
+    /// again, so that it cannot be taken for applied.
+    ///
+    /// # Errors
+    /// As for [`Stream::append`].
+    pub fn append_from(
+        &self,
+        producer: &str,
+        number: u64,
+        records: Vec<NewRecord>,
+    ) -> impl Future<Output = Result<Appended, StreamError>> + Send + use<> {
+        let append = Append {
+            producer: Some(Producer {
+                id: producer.to_owned(),
+                number,
+            }),
+            records,
+        };
+        let answer = check(&append).map(|bytes| self.enqueue(append, bytes));
+        async move { answer?.await.unwrap_or(Err(StreamError::Stopped)) }
+    }
+
+    /// Reads from a place on.
+    ///
+    /// # Errors
+    /// A number that the stream never gave, or what the file system says.
+    pub async fn read(&self, from: ReadFrom) -> Result<Reader, StreamError> {
+        Reader::open(self.clone(), from).await
+    }
+
+    /// The number that the next record gets.
+    pub async fn next_sequence_number(&self) -> Result<SequenceNumber, StreamError> {
+        self.with_log(|log| Ok(log.next())).await
+    }
+
+    /// Takes in what another process appended, and tells the readers.
+    pub(crate) async fn refresh(&self) -> Result<(), StreamError> {
+        let end = self
+            .with_log(|log| {
+                log.refresh()?;
+                Ok(log.end())
+            })
+            .await?;
+        self.publish(end);
+        Ok(())
+    }
+
+    /// Learns how far the stream is durable.
+    pub(crate) fn watch_end(&self) -> watch::Receiver<u64> {
+        self.0.end.subscribe()
+    }
+
+    /// Runs blocking work on the log, off the async workers.
+    pub(crate) async fn with_log<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Log) -> Result<T, StreamError> + Send + 'static,
+    ) -> Result<T, StreamError> {
+        let shared = Arc::clone(&self.0);
+        let done = self
+            .0
+            .runtime
+            .spawn_blocking(move || work(&mut lock(&shared.log)));
+        done.await.unwrap_or(Err(StreamError::Stopped))
+    }
+
+    fn enqueue(
+        &self,
+        append: Append,
+        bytes: usize,
+    ) -> oneshot::Receiver<Result<Appended, StreamError>> {
+        let (answer, answered) = oneshot::channel();
+        let mut queue = lock(&self.0.queue);
+        queue.waiting.push(Waiting {
+            append,
+            bytes,
+            answer,
+        });
+        if !queue.served {
+            queue.served = true;
+            let stream = self.clone();
+            self.0.runtime.spawn_blocking(move || stream.serve_queue());
+        }
+        answered
+    }
+
+    /// Writes what waits, group by group: what arrives during one sync goes together into the next.
+    fn serve_queue(&self) {
+        loop {
+            let group = {
+                let mut queue = lock(&self.0.queue);
+                let mut bytes = 0;
+                let fits = queue.waiting.iter().take_while(|waiting| {
+                    let first = bytes == 0;
+                    bytes += waiting.bytes;
+                    first || bytes <= GROUP_MAX_BYTES
+                });
+                let count = fits.count();
+                if count == 0 {
+                    queue.served = false;
+                    return;
+                }
+                queue.waiting.drain(..count).collect::<Vec<_>>()
+            };
+            let (appends, answers): (Vec<Append>, Vec<_>) = group
+                .into_iter()
+                .map(|waiting| (waiting.append, waiting.answer))
+                .unzip();
+            let mut log = lock(&self.0.log);
+            let outcome = log.append(&appends);
+            let end = log.end();
+            drop(log);
+            self.publish(end);
+            let outcomes = outcome.unwrap_or_else(|error| vec![Err(error); appends.len()]);
+            for (answer, outcome) in answers.into_iter().zip(outcomes) {
+                // Who does not wait any more does not need the answer.
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+
+    fn publish(&self, end: u64) {
+        self.0.end.send_if_modified(|known| {
+            let grown = end > *known;
+            *known = end.max(*known);
+            grown
+        });
+    }
+}
+
+/// Checks an append call, and gives its size.
+fn check(append: &Append) -> Result<usize, StreamError> {
+    let refused = |message: String| Err(StreamError::InvalidRecord(message));
+    if append.records.is_empty() {
+        return refused("there is no record".to_owned());
+    }
+    if let Some(producer) = &append.producer
+        && !(1..=1_024).contains(&producer.id.len())
+    {
+        return refused("a producer's id has 1 to 1024 bytes".to_owned());
+    }
+    for record in &append.records {
+        let chars = record.key.chars().count();
+        if !(1..=KEY_MAX_CHARS).contains(&chars) {
+            return refused(format!(
+                "its key has {chars} characters; 1 to {KEY_MAX_CHARS} are allowed"
+            ));
+        }
+        if record.data.len() > DATA_MAX_BYTES {
+            let bytes = record.data.len();
+            return refused(format!(
+                "its data has {bytes} bytes; at most {DATA_MAX_BYTES} are allowed"
+            ));
+        }
+    }
+    let bytes = frame_bytes(append.producer.as_ref(), &append.records);
+    if bytes > PAYLOAD_MAX_BYTES {
+        return refused(format!(
+            "the records of one append take {bytes} bytes; at most {PAYLOAD_MAX_BYTES} are allowed"
+        ));
+    }
+    Ok(bytes)
+}
+
+/// The state behind a lock is whole between any two statements that could panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,196 @@
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::streams::{Streams, http};
+
+/// A server on a free port.
+struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    client: reqwest::Client,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let (stop, stopping) = watch::channel(false);
+        let router = http::router(Streams::ephemeral(), stopping.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut stopped = stopping;
+        let serving = tokio::spawn(async move {
+            let until = async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            };
+            let server = axum::serve(listener, router).with_graceful_shutdown(until);
+            server.await.unwrap();
+        });
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self {
+            address,
+            stop,
+            serving,
+            client,
+        }
+    }
+
+    fn url(&self, rest: &str) -> String {
+        format!("http://{}/streams/{rest}", self.address)
+    }
+
+    async fn put(&self, stream: &str, key: &str, data: impl Into<reqwest::Body>) -> (u16, Value) {
+        let request = self
+            .client
+            .post(self.url(stream))
+            .header("satchel-key", key);
+        answer(request.body(data).send().await.unwrap()).await
+    }
+}
+
+async fn answer(response: reqwest::Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let body = response.bytes().await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+/// The lines of a text, each without its time, which must be near now.
+fn records(text: &str) -> Vec<Value> {
+    let strip = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        let time = record.as_object_mut().unwrap().remove("time").unwrap();
+        assert!(time.as_u64().unwrap() > 1_600_000_000_000, "{time}");
+        record
+    };
+    text.lines().map(strip).collect()
+}
+
+#[tokio::test]
+async fn what_is_put_is_got_as_lines() {
+    let server = Server::start().await;
+    let first = server.put("names", "bob", "{\"name\":\"Bob\"}").await;
+    assert_eq!(first, (200, json!({"sequence_number": "1"})));
+    let second = server.put("names", "ürsel", vec![0xff, 0x00]).await;
+    assert_eq!(second, (200, json!({"sequence_number": "2"})));
+    let expected = [
+        json!({"sequence_number": "1", "key": "bob", "data": "{\"name\":\"Bob\"}"}),
+        json!({"sequence_number": "2", "key": "ürsel", "base64": "/wA="}),
+    ];
+    for (query, skipped) in [
+        ("", 0),
+        ("?from=earliest", 0),
+        ("?from=2", 1),
+        ("?from=latest", 2),
+    ] {
+        let got = server
+            .client
+            .get(server.url(&format!("names{query}")))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(got.status(), 200);
+        assert_eq!(got.headers()["content-type"], "application/x-ndjson");
+        let text = String::from_utf8(got.bytes().await.unwrap().to_vec()).unwrap();
+        assert_eq!(records(&text), expected[skipped..], "{query}");
+    }
+}
+
+#[tokio::test]
+async fn following_goes_on_with_new_records_until_the_server_stops() {
+    let server = Server::start().await;
+    server.put("names", "a", "1").await;
+    let url = server.url("names?from=earliest&follow=true");
+    let mut following = server.client.get(url).send().await.unwrap();
+    let mut text = String::new();
+    for put in ["2", "3"] {
+        let lines = text.lines().count();
+        while text.lines().count() == lines {
+            let chunk = following.chunk().await.unwrap().unwrap();
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        server.put("names", "a", put).await;
+    }
+    while text.lines().count() < 3 {
+        let chunk = following.chunk().await.unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    let data: Vec<Value> = records(&text)
+        .iter()
+        .map(|record| record["data"].clone())
+        .collect();
+    assert_eq!(data, ["1", "2", "3"]);
+    server.stop.send(true).unwrap();
+    assert_eq!(following.chunk().await.unwrap(), None);
+    server.serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn wrong_requests_are_refused_with_a_code_and_a_message() {
+    let server = Server::start().await;
+    let without_key = server
+        .client
+        .post(server.url("names"))
+        .body("x")
+        .send()
+        .await
+        .unwrap();
+    let (status, body) = answer(without_key).await;
+    assert_eq!(status, 400);
+    assert_eq!(
+        body,
+        json!({"error": {"code": "invalid_request", "message": "the header `satchel-key` with the record's key is missing"}})
+    );
+    let wrong = [
+        (
+            "bad%20name",
+            400,
+            "invalid_request",
+            "`bad name` is not the name of a stream",
+        ),
+        (
+            "..%2Fx",
+            400,
+            "invalid_request",
+            "`../x` is not the name of a stream",
+        ),
+        (
+            "names?from=soon",
+            400,
+            "invalid_request",
+            "from: `soon` is neither",
+        ),
+        (
+            "names?from=9",
+            400,
+            "unknown_sequence_number",
+            "has no record 9",
+        ),
+        (
+            "names?form=1",
+            400,
+            "invalid_request",
+            "unknown field `form`",
+        ),
+    ];
+    for (rest, status, code, message) in wrong {
+        let response = server.client.get(server.url(rest)).send().await.unwrap();
+        let (got, body) = answer(response).await;
+        assert_eq!(
+            (got, &body["error"]["code"]),
+            (status, &json!(code)),
+            "{rest}"
+        );
+        let told = body["error"]["message"].as_str().unwrap();
+        assert!(told.contains(message), "{rest}: {told}");
+    }
+    let (status, body) = server.put("names", "k", vec![0; (10 << 20) + 1]).await;
+    assert_eq!((status, &body["error"]["code"]), (413, &json!("too_large")));
+    let (status, body) = server.put("names", &"k".repeat(257), "x").await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (400, &json!("invalid_request"))
+    );
+}
