@@ -5,4 +5,5 @@ pub mod lambda;
 pub mod metrics;
 pub mod module;
 pub mod requests;
+pub mod store;
 pub mod streams;

@@ -38,7 +38,7 @@ pub enum Notice {
         /// The size of its object in bytes.
         stored_bytes: u64,
     },
-    /// A snapshot begins: hand over an image of each of these buckets with the deltas to come, a few with each, in any order. Each
+    /// A snapshot begins: hand over an image of each of these buckets ([`Log::keep`]), a few at each seal, in any order. Each
     /// bucket once; nothing else is asked for until all were handed over.
     WantImages(Vec<u16>),
     /// A snapshot is finished and in effect.
@@ -50,21 +50,29 @@ pub enum Notice {
 /// Commits deltas of an owned partition. Dropping it ends the [`Driver`] once everything handed over is durable.
 #[derive(Debug)]
 pub struct Log {
-    commands: UnboundedSender<Commit>,
+    commands: UnboundedSender<Command>,
 }
 
 #[derive(Debug)]
-struct Commit {
-    delta: Delta,
-    images: Vec<BucketImage>,
+enum Command {
+    Commit(Delta),
+    Keep(BucketImage),
 }
 
 impl Log {
-    /// Hands over the next delta, and images of buckets as they are at its seal. The caller bounds how much it hands over before
-    /// it is durable. After the driver's end this does nothing.
-    pub fn commit(&self, delta: Delta, images: Vec<BucketImage>) {
-        // The driver's end is told by its own result; a commit after it is lost like one that was on its way.
-        let _ = self.commands.unbounded_send(Commit { delta, images });
+    /// Hands over the next delta. The caller bounds how much it hands over before it is durable.
+    pub fn commit(&self, delta: Delta) {
+        self.send(Command::Commit(delta));
+    }
+
+    /// Hands over an image that was asked for, taken at the seal of the last delta handed over.
+    pub fn keep(&self, image: BucketImage) {
+        self.send(Command::Keep(image));
+    }
+
+    fn send(&self, command: Command) {
+        // The driver's end is told by its own result; what comes after it is lost like what was on its way.
+        let _ = self.commands.unbounded_send(command);
     }
 }
 
@@ -79,7 +87,7 @@ pub struct Driver {
     writer: Writer,
     snapshotter: Snapshotter,
     collector: Collector,
-    commands: UnboundedReceiver<Commit>,
+    commands: UnboundedReceiver<Command>,
     notices: UnboundedSender<Notice>,
     requests: FuturesUnordered<BoxFuture<'static, Result<Answer, LogError>>>,
     waiting_for_grace: bool,
@@ -170,20 +178,21 @@ impl Driver {
             select_biased! {
                 answer = self.requests.select_next_some() => self.answer(answer?)?,
                 // Once it has ended it is not asked again.
-                commit = self.commands.next() => match commit {
-                    Some(commit) => self.commit(commit),
+                command = self.commands.next() => match command {
+                    Some(command) => self.command(&command),
                     None => open = false,
                 },
             }
         }
     }
 
-    fn commit(&mut self, commit: Commit) {
-        let Commit { delta, images } = commit;
-        self.writer.append(&delta);
-        self.snapshotter.sealed(&delta.entries);
-        for image in &images {
-            self.snapshotter.imaged(image, delta.sequence);
+    fn command(&mut self, command: &Command) {
+        match command {
+            Command::Commit(delta) => {
+                self.writer.append(delta);
+                self.snapshotter.sealed(delta.sequence, &delta.entries);
+            }
+            Command::Keep(image) => self.snapshotter.imaged(image),
         }
     }
 

@@ -80,14 +80,16 @@ pub(crate) struct Snapshotter {
     policy: SnapshotPolicy,
     table: Vec<BucketAt>,
     segments: BTreeMap<SegmentName, u64>,
-    /// Changed since the last image.
-    dirty: Vec<bool>,
+    /// The last delta that changed a bucket after its image; 0 for one of an earlier epoch.
+    changed: Vec<Option<u64>>,
     manifests: Vec<u64>,
     /// Segments of earlier epochs, as far as they are not condemned yet. `None` until they were looked for.
     former: Option<Vec<SegmentName>>,
     /// Durable log bytes since the last snapshot began.
     log_bytes: u64,
     durable: u64,
+    /// The last durable delta of this epoch: its sequence and its number.
+    last_delta: (u64, u64),
     /// How much of the log became growth of the state last time, in percent.
     growth_percent: u64,
     round: Option<Round>,
@@ -139,11 +141,12 @@ impl Snapshotter {
             policy,
             table,
             segments,
-            dirty: base.dirty.clone(),
+            changed: base.dirty.iter().map(|dirty| dirty.then_some(0)).collect(),
             manifests: base.manifests.clone(),
             former: None,
             log_bytes: base.log_bytes,
             durable: takeover,
+            last_delta: (0, takeover),
             growth_percent: 100,
             round: None,
             steps: Vec::new(),
@@ -160,23 +163,24 @@ impl Snapshotter {
     }
 
     /// A delta was sealed.
-    pub(crate) fn sealed(&mut self, entries: &Entries) {
+    pub(crate) fn sealed(&mut self, sequence: u64, entries: &Entries) {
         for entry in entries.iter() {
-            if let Some(dirty) = self.dirty.get_mut(usize::from(entry.bucket)) {
-                *dirty = true;
+            if let Some(changed) = self.changed.get_mut(usize::from(entry.bucket)) {
+                *changed = Some(sequence);
             }
         }
     }
 
-    /// An image was taken at the seal of delta `sequence`, after [`Snapshotter::sealed`] of it. One that nobody asked for is dropped.
-    pub(crate) fn imaged(&mut self, image: &BucketImage, sequence: u64) {
+    /// An image was taken. One that nobody asked for is dropped.
+    pub(crate) fn imaged(&mut self, image: &BucketImage) {
         let Some(round) = &mut self.round else {
             return;
         };
         if !round.waiting_for.remove(&image.bucket) {
             return;
         }
-        self.dirty[usize::from(image.bucket)] = false;
+        let changed = &mut self.changed[usize::from(image.bucket)];
+        *changed = changed.filter(|sequence| *sequence > image.sequence);
         let (partition, owner) = (self.partition, self.owner);
         let builder = round.builder.get_or_insert_with(|| {
             let name = SegmentName {
@@ -187,7 +191,7 @@ impl Snapshotter {
             round.next_index += 1;
             SegmentBuilder::new(partition, &owner, name)
         });
-        builder.push(image, sequence);
+        builder.push(image);
         let full = builder.len_bytes() as u64 >= self.policy.segment_bytes;
         if (full || round.waiting_for.is_empty())
             && let Some(builder) = round.builder.take()
@@ -206,6 +210,9 @@ impl Snapshotter {
     pub(crate) fn durable(&mut self, sequence: Option<u64>, number: u64, stored_bytes: u64) {
         self.durable = number;
         self.log_bytes += stored_bytes;
+        if let Some(sequence) = sequence {
+            self.last_delta = (sequence, number);
+        }
         match (&mut self.round, sequence) {
             (Some(round), Some(sequence)) => {
                 round.numbers.insert(sequence, number);
@@ -368,7 +375,7 @@ impl Snapshotter {
             uploading: BTreeSet::new(),
             sizes: BTreeMap::new(),
             images: BTreeMap::new(),
-            numbers: BTreeMap::new(),
+            numbers: BTreeMap::from([self.last_delta]),
             finishing: Finishing::Imaging,
             published: None,
         });
@@ -388,9 +395,9 @@ impl Snapshotter {
                 .is_some_and(|size| live.get(name).copied().unwrap_or(0) < size / 4)
         };
         (0u16..)
-            .zip(self.dirty.iter().zip(&self.table))
-            .filter(|(_, (dirty, at))| {
-                **dirty || at.image.is_some_and(|placed| sparse(&placed.segment))
+            .zip(self.changed.iter().zip(&self.table))
+            .filter(|(_, (changed, at))| {
+                changed.is_some() || at.image.is_some_and(|placed| sparse(&placed.segment))
             })
             .map(|(bucket, _)| bucket)
             .collect()

@@ -36,7 +36,7 @@ pub struct Delta {
     pub sequence: u64,
     /// Partition time in milliseconds since 1970; must not go back.
     pub committed_at_ms: u64,
-    /// Whether it is the last of a clean stop; nothing may follow it.
+    /// Whether it ends a clean stop. The log adds nothing of its own behind it.
     pub clean: bool,
     /// The changes.
     pub entries: Entries,
@@ -176,12 +176,6 @@ impl Writer {
     pub fn append(&mut self, delta: &Delta) {
         if self.ended {
             return;
-        }
-        if self.closed {
-            return self.end(LogError::Misuse(format!(
-                "delta {} comes after the last one of a clean stop",
-                delta.sequence
-            )));
         }
         if delta.sequence != self.last_sequence + 1 {
             return self.end(LogError::Misuse(format!(

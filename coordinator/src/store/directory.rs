@@ -1,0 +1,336 @@
+//! Objects as files of a directory, with S3's rule of conditional creation.
+//!
+//! A create writes a temporary file, makes its content durable, gives it its name by a hard link, which fails if the name exists, and
+//! makes the name durable. So an object is whole as soon as it is visible, and never replaced.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
+
+/// Temporary files lie here, under the store's directory. No object's name begins with a dot.
+const TEMPORARY: &str = ".temporary";
+
+/// An [`ObjectStore`] in a local directory. Several processes may use the same one.
+///
+/// Must be used within a tokio runtime: file operations run on its blocking threads.
+#[derive(Clone, Debug)]
+pub struct DirectoryStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    /// Distinguishes this store's temporary files from those of all others.
+    stamp: String,
+    counter: AtomicU64,
+    /// Directories that are known to exist durably.
+    known: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl DirectoryStore {
+    /// Opens the directory, making it if there is none, and removes temporary files that a dead process left.
+    ///
+    /// # Errors
+    /// The operating system's, with the path in its message.
+    pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let inner = Inner {
+            root: root.into(),
+            stamp: format!(
+                "{}-{:016x}",
+                std::process::id(),
+                RandomState::new().build_hasher().finish()
+            ),
+            counter: AtomicU64::new(0),
+            known: Mutex::new(BTreeSet::new()),
+        };
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("{}: {error}", inner.root.display()))
+        };
+        inner.make_root().map_err(named)?;
+        inner.sweep().map_err(named)?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.root
+    }
+
+    fn blocking<T: Send + 'static>(
+        &self,
+        key: &str,
+        work: impl FnOnce(&Inner, &str) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let inner = self.inner.clone();
+        let key = key.to_owned();
+        Box::pin(async move {
+            let name = key.clone();
+            tokio::task::spawn_blocking(move || work(&inner, &key))
+                .await
+                .unwrap_or_else(|stopped| {
+                    Err(StoreError::Unavailable {
+                        key: name,
+                        reason: stopped.to_string(),
+                    })
+                })
+        })
+    }
+}
+
+impl ObjectStore for DirectoryStore {
+    fn create<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: Bytes,
+    ) -> BoxFuture<'a, Result<Created, StoreError>> {
+        self.blocking(key, move |inner, key| {
+            let path = inner.path(key)?;
+            inner.create(&path, &bytes).map_err(|e| failed(key, &e))
+        })
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        self.blocking(key, |inner, key| {
+            let path = inner.path(key)?;
+            absent_is_none(fs::read(path).map(Bytes::from)).map_err(|e| failed(key, &e))
+        })
+    }
+
+    fn get_range<'a>(
+        &'a self,
+        key: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        self.blocking(key, move |inner, key| {
+            let path = inner.path(key)?;
+            absent_is_none(read_range(&path, &range)).map_err(|e| failed(key, &e))
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        start_after: Option<&'a str>,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<ObjectMeta>, StoreError>> {
+        let start_after = start_after.unwrap_or_default().to_owned();
+        self.blocking(prefix, move |inner, prefix| {
+            let directory = match prefix.strip_suffix('/') {
+                Some(directory) => inner.path(directory)?,
+                None if prefix.is_empty() => inner.root.clone(),
+                None => return Err(refused(prefix, "a listed prefix must end with a slash")),
+            };
+            let mut keys = Vec::new();
+            walk(&directory, prefix, &mut keys).map_err(|e| failed(prefix, &e))?;
+            keys.retain(|key| *key > start_after);
+            keys.sort_unstable();
+            keys.truncate(max);
+            let sized = keys
+                .into_iter()
+                .filter_map(|key| inner.meta(key).transpose());
+            sized.collect()
+        })
+    }
+
+    fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
+        let keys = keys.to_vec();
+        let first = keys.first().cloned().unwrap_or_default();
+        self.blocking(&first, move |inner, _| {
+            for key in &keys {
+                let path = inner.path(key)?;
+                absent_is_none(fs::remove_file(path)).map_err(|e| failed(key, &e))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Inner {
+    fn make_root(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.root)?;
+        let temporary = self.root.join(TEMPORARY);
+        match fs::create_dir(&temporary) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        sync_directory(&self.root)?;
+        match self.root.parent().filter(|parent| parent.is_dir()) {
+            Some(parent) => sync_directory(parent),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes all temporary files. A living process that loses one by this finds its link refused, and writes it again.
+    fn sweep(&self) -> io::Result<()> {
+        for entry in fs::read_dir(self.root.join(TEMPORARY))? {
+            absent_is_none(fs::remove_file(entry?.path()))?;
+        }
+        Ok(())
+    }
+
+    /// The file of `key`. Only plain names get through, so nothing outside the directory can be named.
+    fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
+        let plain = |name: &str| {
+            !name.is_empty()
+                && !name.starts_with('.')
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        };
+        let mut path = self.root.clone();
+        for name in key.split('/') {
+            if !plain(name) {
+                return Err(refused(
+                    key,
+                    "a key must consist of names of letters, digits, '.', '_' and '-', not beginning with a dot",
+                ));
+            }
+            path.push(name);
+        }
+        Ok(path)
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Created> {
+        let parent = path.parent().unwrap_or(&self.root);
+        if fs::exists(path)? {
+            // Whoever reads it may rely on it: its name must be durable, too.
+            sync_directory(parent)?;
+            return Ok(Created::Exists);
+        }
+        self.make_parent(parent)?;
+        let count = self.counter.fetch_add(1, Ordering::Relaxed);
+        let temporary = self
+            .root
+            .join(TEMPORARY)
+            .join(format!("{}-{count}", self.stamp));
+        let linked =
+            write_durably(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, path));
+        absent_is_none(fs::remove_file(&temporary))?;
+        let created = match linked {
+            Ok(()) => Created::Stored,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Created::Exists,
+            Err(error) => return Err(error),
+        };
+        sync_directory(parent)?;
+        Ok(created)
+    }
+
+    /// Makes a directory and those above it, durably.
+    fn make_parent(&self, directory: &Path) -> io::Result<()> {
+        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if directory == self.root || lock().contains(directory) {
+            return Ok(());
+        }
+        if let Some(above) = directory.parent() {
+            self.make_parent(above)?;
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            sync_directory(above)?;
+        }
+        lock().insert(directory.to_owned());
+        Ok(())
+    }
+
+    fn meta(&self, key: String) -> Result<Option<ObjectMeta>, StoreError> {
+        let meta = fs::metadata(self.path(&key)?);
+        match absent_is_none(meta) {
+            Ok(meta) => Ok(meta.map(|meta| ObjectMeta {
+                size: meta.len(),
+                key,
+            })),
+            Err(error) => Err(failed(&key, &error)),
+        }
+    }
+}
+
+/// Collects the keys of all files below `directory`, each beginning with `prefix`.
+fn walk(directory: &Path, prefix: &str, keys: &mut Vec<String>) -> io::Result<()> {
+    let Some(entries) = absent_is_none(fs::read_dir(directory))? else {
+        return Ok(());
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        // Objects have plain names; whatever else lies here is not ours.
+        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+            continue;
+        };
+        if entry.file_type()?.is_dir() {
+            walk(&entry.path(), &format!("{prefix}{name}/"), keys)?;
+        } else {
+            keys.push(format!("{prefix}{name}"));
+        }
+    }
+    Ok(())
+}
+
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn read_range(path: &Path, range: &Range<u64>) -> io::Result<Bytes> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(range.start))?;
+    let mut part = Vec::new();
+    file.take(range.end.saturating_sub(range.start))
+        .read_to_end(&mut part)?;
+    Ok(Bytes::from(part))
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn absent_is_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn refused(key: &str, reason: &str) -> StoreError {
+    StoreError::Fatal {
+        key: key.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// What may pass is to be asked again, a full disk first of all; what a person must mend is final.
+fn failed(key: &str, error: &io::Error) -> StoreError {
+    let key = key.to_owned();
+    let reason = match error.kind() {
+        ErrorKind::StorageFull => format!("no space left on the device ({error})"),
+        ErrorKind::QuotaExceeded => format!("the disk quota is exceeded ({error})"),
+        _ => error.to_string(),
+    };
+    match error.kind() {
+        ErrorKind::PermissionDenied
+        | ErrorKind::ReadOnlyFilesystem
+        | ErrorKind::NotADirectory
+        | ErrorKind::IsADirectory
+        | ErrorKind::InvalidFilename
+        | ErrorKind::Unsupported => StoreError::Fatal { key, reason },
+        _ => StoreError::Unavailable { key, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests;
