@@ -1,5 +1,6 @@
 //! Builds a handler with cargo and finds the executable, which is then started directly, as often as needed.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -14,6 +15,7 @@ use super::LogLines;
 /// One build of one binary target, in the profile of this binary: a release build of satchel builds release handlers.
 #[derive(Debug, Clone)]
 pub struct CargoBuild {
+    cargo: OsString,
     name: String,
     dir: PathBuf,
     bin: String,
@@ -69,6 +71,7 @@ impl CargoBuild {
     /// The build of the binary `bin` of the package in `dir`, whose output is shown under `name`.
     pub fn new(name: &str, dir: &Path, bin: &str) -> Self {
         Self {
+            cargo: std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
             name: name.to_owned(),
             dir: dir.to_owned(),
             bin: bin.to_owned(),
@@ -145,8 +148,7 @@ impl CargoBuild {
     }
 
     fn command(&self) -> Command {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut command = Command::new(cargo);
+        let mut command = Command::new(&self.cargo);
         command
             .args(["build", "--bin", &self.bin])
             .arg("--message-format=json-render-diagnostics");
@@ -208,4 +210,55 @@ async fn executable(messages: impl AsyncRead + Unpin, bin: &str) -> Option<PathB
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_machine_without_cargo_is_told_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let build = CargoBuild {
+            cargo: "no-such-cargo".into(),
+            ..CargoBuild::new("greeter", dir.path(), "greeter")
+        };
+        let error = build.run(&LogLines::stderr()).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "cargo was not found, which builds the handler in {}: install Rust, or say how to run the handler with `dev: {{command: […]}}`",
+                dir.path().display()
+            )
+        );
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_does_not_exist_is_named() {
+        let error = CargoBuild::new("greeter", Path::new("/no/such/place"), "greeter")
+            .run(&LogLines::stderr())
+            .await
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("cargo cannot be run in /no/such/place: "),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_executable_is_the_one_of_the_binary_among_other_messages() {
+        let messages = r#"printed by a build script
+{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"greeter"},"executable":null}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"other"},"executable":"/t/other"}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"greeter"},"executable":"/t/greeter"}
+{"reason":"build-finished","success":true}
+"#;
+        assert_eq!(
+            executable(messages.as_bytes(), "greeter").await,
+            Some(PathBuf::from("/t/greeter"))
+        );
+        assert_eq!(executable(messages.as_bytes(), "greter").await, None);
+    }
 }

@@ -43,10 +43,7 @@ impl LogLines {
     ) {
         let mut output = BufReader::new(output);
         let mut line = Vec::new();
-        loop {
-            let Ok(bytes) = output.fill_buf().await else {
-                break;
-            };
+        while let Ok(bytes) = output.fill_buf().await {
             let ended = bytes.is_empty();
             let newline = bytes.iter().position(|byte| *byte == b'\n');
             line.extend_from_slice(&bytes[..newline.unwrap_or(bytes.len())]);

@@ -47,6 +47,7 @@ pub(super) async fn run(
     };
     // Known until it was waited for, which nobody has yet.
     let pid = child.id().unwrap_or_default();
+    let group = Group(pid);
     function.pool().set_pid(process, Some(pid));
     tracing::debug!(function = function.name(), pid, "started a handler");
 
@@ -55,8 +56,7 @@ pub(super) async fn run(
     // Held and never written: a handler that wants to know when its parent is gone can read it to its end.
     let _stdin = child.stdin.take();
     let status = until_it_ends(&mut child, pid, &function, process, wanted, &api).await;
-    signal_group(pid, Signal::KILL);
-    spawner::forget(pid);
+    drop(group);
     // An answer that it sent just before it ended counts.
     api.finish(LAST_WORDS_MAX).await;
     let last_line = output.finish().await;
@@ -124,6 +124,16 @@ fn report_end(
         _ if wanted => tracing::debug!(function, pid, "a handler ended as it was told to"),
         Ok(status) => tracing::warn!(function, pid, %status, "a handler ended"),
         Err(error) => tracing::warn!(function, pid, %error, "a handler cannot be waited for"),
+    }
+}
+
+/// The process group of a handler: killed and forgotten when the handler has ended, also if nobody is left to wait for that.
+struct Group(u32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        signal_group(self.0, Signal::KILL);
+        spawner::forget(self.0);
     }
 }
 

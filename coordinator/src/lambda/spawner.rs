@@ -79,11 +79,14 @@ fn run(inbox: &mpsc::Receiver<Order>) {
                 let reaper = reaper.get_or_insert_with(|| Reaper::start(&launcher));
                 let _in_runtime = runtime.enter();
                 let child = command.spawn();
-                if let Some(pid) = child.as_ref().ok().and_then(Child::id) {
+                let pid = child.as_ref().ok().and_then(Child::id);
+                if let Some(pid) = pid {
                     reaper.tell('+', pid);
                 }
                 // If nobody waits any more, dropping the child kills it.
-                let _ = reply.send(child);
+                if let (Err(_), Some(pid)) = (reply.send(child), pid) {
+                    reaper.tell('-', pid);
+                }
             }
             Order::Forget { pid } => {
                 if let Some(reaper) = &mut reaper {
