@@ -9,7 +9,6 @@
 //! itself refuses before a request exists (a malformed or oversized head) has an empty body.
 
 mod admin;
-mod duration;
 mod error;
 mod guard;
 mod observe;
@@ -91,6 +90,9 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        format!("{} does not take {method}; see the header allow", uri.path()),
+        format!(
+            "{} does not take {method}; see the header allow",
+            uri.path()
+        ),
     )
 }

@@ -56,6 +56,11 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
+    /// Serving a request panicked.
+    pub fn observe_http_panic(&self) {
+        self.0.http_panics.inc();
+    }
+
     /// A connection was opened on `port`.
     pub fn observe_connection_opened(&self, port: &'static str) {
         self.0.connections.get_or_create(&Port { port }).inc();
@@ -256,6 +261,7 @@ struct Families {
     registry: Registry,
     http_requests: Family<HttpRequest, Counter>,
     http_seconds: Family<HttpVerb, Histogram, fn() -> Histogram>,
+    http_panics: Counter,
     connections: Family<Port, Gauge>,
     requests_waiting: Gauge,
     unclaimed_answers: Counter,
@@ -287,6 +293,7 @@ impl Families {
         Self {
             http_requests: names.add("http_requests", "Requests answered, by port, verb and status", Family::default()),
             http_seconds: names.add("http_request_seconds", "Time from a request's head to its answer's head", Family::new_with_constructor(latencies)),
+            http_panics: names.add("http_panics", "Requests whose serving panicked", Counter::default()),
             connections: names.add("http_connections", "Connections that are open", Family::default()),
             requests_waiting: names.add("requests_waiting", "Requests from outside that wait for an answer", Gauge::default()),
             unclaimed_answers: names.add("unclaimed_answers", "Answers for which nobody waited any more", Counter::default()),
@@ -357,6 +364,7 @@ mod tests {
         let metrics = Metrics::new();
         let half_second = Duration::from_millis(500);
         metrics.observe_http_request("traffic", "call", 504, half_second);
+        metrics.observe_http_panic();
         metrics.observe_connection_opened("admin");
         metrics.observe_connection_opened("admin");
         metrics.observe_connection_closed("admin");
@@ -388,6 +396,7 @@ mod tests {
                 "satchel_egress_emitted_records_total{egress=\"example/out\"} 6",
                 "satchel_egress_refused_records_total{egress=\"example/out\"} 1",
                 "satchel_http_connections{port=\"admin\"} 1",
+                "satchel_http_panics_total 1",
                 "satchel_http_request_seconds_count{port=\"traffic\",verb=\"call\"} 1",
                 "satchel_http_request_seconds_sum{port=\"traffic\",verb=\"call\"} 0.5",
                 "satchel_http_requests_total{port=\"traffic\",verb=\"call\",code=\"504\"} 1",

@@ -247,7 +247,12 @@ mod tests {
             })
         };
         let call = |text: &'static [u8]| {
-            requests.call(Verb::Call, alice(), typed_value("t", text), Some("k".into()))
+            requests.call(
+                Verb::Call,
+                alice(),
+                typed_value("t", text),
+                Some("k".into()),
+            )
         };
         let (one, two) = tokio::join!(call(b"one"), call(b"two"));
         assert_eq!(one, Answer::Replied(typed_value("t", &b"one"[..])));
@@ -294,7 +299,10 @@ mod tests {
         let Some(Input::Administered { request, .. }) = loop_side.recv().await else {
             panic!("the question came first");
         };
-        assert_eq!(loop_side.recv().await, Some(Input::RequestAbandoned(request)));
+        assert_eq!(
+            loop_side.recv().await,
+            Some(Input::RequestAbandoned(request))
+        );
         requests.answer(request, Answer::Done);
         assert!(loop_side.try_recv().is_err());
         assert!(shows(&metrics, "satchel_unclaimed_answers_total 1"));
@@ -310,7 +318,10 @@ mod tests {
         let Some(Input::Administered { request, .. }) = loop_side.recv().await else {
             panic!("the question came first");
         };
-        assert_eq!(loop_side.recv().await, Some(Input::RequestAbandoned(request)));
+        assert_eq!(
+            loop_side.recv().await,
+            Some(Input::RequestAbandoned(request))
+        );
     }
 
     #[tokio::test]
@@ -323,7 +334,10 @@ mod tests {
         drop(second);
         assert!(matches!(
             loop_side.recv().await,
-            Some(Input::Administered { request: RequestId(1), .. })
+            Some(Input::Administered {
+                request: RequestId(1),
+                ..
+            })
         ));
         tokio::task::yield_now().await;
         assert!(loop_side.try_recv().is_err());

@@ -167,9 +167,10 @@ async fn list_dead_letters(State(admin): Shared, request: Request) -> Result<Res
         limit: limit + 1,
     };
     match admin.ask(asked).await? {
-        Answer::DeadLetters(views) => {
-            Ok(json_response(StatusCode::OK, &DeadLetters::page(views, limit)))
-        }
+        Answer::DeadLetters(views) => Ok(json_response(
+            StatusCode::OK,
+            &DeadLetters::page(views, limit),
+        )),
         other => Err(ApiError::of_answer(other)),
     }
 }
@@ -196,10 +197,7 @@ async fn drop_dead_letter(
         .await
 }
 
-async fn inspect(
-    State(admin): Shared,
-    Target(address): Target,
-) -> Result<Response, ApiError> {
+async fn inspect(State(admin): Shared, Target(address): Target) -> Result<Response, ApiError> {
     match admin.ask(Administration::Inspect(address)).await? {
         Answer::Address(view) => Ok(json_response(StatusCode::OK, &AddressBody::of(*view))),
         other => Err(ApiError::of_answer(other)),
@@ -368,7 +366,9 @@ fn dead_letter_id(text: &str) -> Result<MessageId, ApiError> {
         ApiError::new(
             StatusCode::NOT_FOUND,
             "not_found",
-            format!("there is no dead letter {text:?}: ids of dead letters are 32 hexadecimal digits"),
+            format!(
+                "there is no dead letter {text:?}: ids of dead letters are 32 hexadecimal digits"
+            ),
         )
     })
 }

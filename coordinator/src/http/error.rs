@@ -21,11 +21,7 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     /// An error with this status, this word for programs and this sentence for people.
-    pub(crate) fn new(
-        status: StatusCode,
-        code: &'static str,
-        message: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             code,
@@ -79,7 +75,9 @@ impl ApiError {
             } => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "dead_letter",
-                format!("the message was given up on and is kept as dead letter {dead_letter}: {reason}"),
+                format!(
+                    "the message was given up on and is kept as dead letter {dead_letter}: {reason}"
+                ),
             ),
             Answer::UnknownFunction(function) => Self::unknown_function(&function.to_string()),
             Answer::KeyReused => Self::new(
@@ -141,10 +139,9 @@ impl IntoResponse for ApiError {
             },
         };
         let mut response = (self.status, json(&body)).into_response();
-        response.headers_mut().insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.retry_after_s {
             response
                 .headers_mut()
@@ -161,5 +158,6 @@ impl IntoResponse for ApiError {
 
 /// The JSON text of `body`.
 pub(crate) fn json(body: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(body).expect("what is answered has text keys only, and no values that refuse to be serialised")
+    serde_json::to_vec(body)
+        .expect("what is answered has text keys only, and no values that refuse to be serialised")
 }

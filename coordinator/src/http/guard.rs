@@ -188,11 +188,25 @@ mod tests {
             ("", false),
             ("a b", false),
         ] {
-            assert_eq!(passes(&guard(), "GET", "/", &[("host", host)]), expected, "{host:?}");
+            assert_eq!(
+                passes(&guard(), "GET", "/", &[("host", host)]),
+                expected,
+                "{host:?}"
+            );
         }
         assert!(passes(&guard(), "GET", "/", &[]));
-        assert!(!passes(&guard(), "GET", "/", &[("host", "localhost"), ("host", "localhost")]));
-        assert!(!passes(&guard(), "GET", "http://evil.example/", &[("host", "localhost")]));
+        assert!(!passes(
+            &guard(),
+            "GET",
+            "/",
+            &[("host", "localhost"), ("host", "localhost")]
+        ));
+        assert!(!passes(
+            &guard(),
+            "GET",
+            "http://evil.example/",
+            &[("host", "localhost")]
+        ));
     }
 
     #[test]
@@ -207,23 +221,39 @@ mod tests {
             (&[("origin", "http://6.6.6.6")], false),
             (&[("origin", "null")], false),
             (&[("origin", "")], false),
-            (&[("origin", "http://localhost"), ("sec-fetch-site", "cross-site")], false),
+            (
+                &[
+                    ("origin", "http://localhost"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                false,
+            ),
             (&[("sec-fetch-site", "same-origin")], true),
         ] {
             let headers = [&[("host", "127.0.0.1:8080")], headers].concat();
             for method in ["POST", "PUT", "DELETE", "PATCH"] {
-                assert_eq!(passes(&guard(), method, "/", &headers), expected, "{method} {headers:?}");
+                assert_eq!(
+                    passes(&guard(), method, "/", &headers),
+                    expected,
+                    "{method} {headers:?}"
+                );
             }
             assert!(passes(&guard(), "GET", "/", &headers), "{headers:?}");
         }
-        let own_page = [("host", "192.168.1.7:81"), ("origin", "http://192.168.1.7:81")];
+        let own_page = [
+            ("host", "192.168.1.7:81"),
+            ("origin", "http://192.168.1.7:81"),
+        ];
         assert!(passes(&guard(), "POST", "/", &own_page));
     }
 
     #[test]
     fn a_listener_for_others_checks_nothing() {
         let guard = Guard::of("0.0.0.0:8080".parse().unwrap(), []);
-        let headers = [("host", "satchel.example"), ("origin", "http://other.example")];
+        let headers = [
+            ("host", "satchel.example"),
+            ("origin", "http://other.example"),
+        ];
         assert!(passes(&guard, "POST", "/", &headers));
     }
 }

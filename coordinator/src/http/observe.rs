@@ -1,12 +1,16 @@
-//! Counts the requests of a port.
+//! Counts the requests of a port, and keeps a panic in one of them from being more than its own error.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::StatusCode;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 
 use super::Port;
+use super::error::ApiError;
 use crate::metrics::Metrics;
 
 /// Whose requests are counted where.
@@ -31,7 +35,17 @@ pub(crate) async fn observe(
         started: Instant::now(),
         observer,
     };
-    let response = next.run(request).await;
+    // What a handler shares with others are channels and counters, none of which a panic leaves half changed.
+    let served = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let response = served.unwrap_or_else(|_| {
+        observation.observer.metrics.observe_http_panic();
+        ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "serving this request panicked: this is a defect of Satchel, and its log says where",
+        )
+        .into_response()
+    });
     observation.code = response.status().as_u16();
     response
 }

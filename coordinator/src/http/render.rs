@@ -68,6 +68,8 @@ impl DeadLetter {
 /// An address with its state, backlog and suspension.
 #[derive(Serialize)]
 pub(crate) struct AddressBody {
+    /// `namespace/name/id`, as in dead letters and timers; the parts by themselves follow, because each may hold a `/`.
+    address: String,
     namespace: String,
     name: String,
     id: String,
@@ -104,10 +106,11 @@ struct Failing {
 impl AddressBody {
     pub(crate) fn of(view: AddressView) -> Self {
         Self {
+            address: view.address.to_string(),
             namespace: view.address.function.namespace().to_owned(),
             name: view.address.function.name().to_owned(),
             id: view.address.id.to_string(),
-            state: view.state.into_iter().map(State::of).collect(),
+            state: view.state.iter().map(State::of).collect(),
             backlog: Backlog {
                 messages: view.backlog_messages,
                 bytes: view.backlog_bytes,
@@ -122,7 +125,7 @@ impl AddressBody {
 }
 
 impl State {
-    fn of(view: StateView) -> Self {
+    fn of(view: &StateView) -> Self {
         let (value, base64) = json_or_base64(&view.typename, &view.value);
         Self {
             name: view.name.to_string(),
@@ -259,20 +262,41 @@ mod tests {
 
     #[test]
     fn a_value_is_shown_as_json_where_nothing_is_lost_by_it() {
-        assert_eq!(rendered("satchel/json", b" {\"a\" : 1}\n"), Ok("{\"a\" : 1}".to_owned()));
+        assert_eq!(
+            rendered("satchel/json", b" {\"a\" : 1}\n"),
+            Ok("{\"a\" : 1}".to_owned())
+        );
         assert_eq!(rendered("example/raw", b"\xff"), Err("/w==".to_owned()));
         assert_eq!(rendered("example/raw", b""), Err(String::new()));
-        assert_eq!(rendered(i32::TYPENAME, &(-3_i32).to_wire()), Ok("-3".to_owned()));
+        assert_eq!(
+            rendered(i32::TYPENAME, &(-3_i32).to_wire()),
+            Ok("-3".to_owned())
+        );
         assert_eq!(rendered(i32::TYPENAME, b""), Ok("0".to_owned()));
-        assert_eq!(rendered(i64::TYPENAME, &i64::MAX.to_wire()), Ok(i64::MAX.to_string()));
-        assert_eq!(rendered(bool::TYPENAME, &true.to_wire()), Ok("true".to_owned()));
-        assert_eq!(rendered(f64::TYPENAME, &0.1_f64.to_wire()), Ok("0.1".to_owned()));
-        assert_eq!(rendered(f32::TYPENAME, &0.1_f32.to_wire()), Ok("0.1".to_owned()));
+        assert_eq!(
+            rendered(i64::TYPENAME, &i64::MAX.to_wire()),
+            Ok(i64::MAX.to_string())
+        );
+        assert_eq!(
+            rendered(bool::TYPENAME, &true.to_wire()),
+            Ok("true".to_owned())
+        );
+        assert_eq!(
+            rendered(f64::TYPENAME, &0.1_f64.to_wire()),
+            Ok("0.1".to_owned())
+        );
+        assert_eq!(
+            rendered(f32::TYPENAME, &0.1_f32.to_wire()),
+            Ok("0.1".to_owned())
+        );
         assert!(rendered(f64::TYPENAME, &f64::NAN.to_wire()).is_err());
         assert_eq!(
             rendered(String::TYPENAME, &"a\"b".to_owned().to_wire()),
             Ok(r#""a\"b""#.to_owned())
         );
-        assert!(rendered(i32::TYPENAME, b"\x0d\0\0\0\0").is_err(), "a zero is encoded as nothing");
+        assert!(
+            rendered(i32::TYPENAME, b"\x0d\0\0\0\0").is_err(),
+            "a zero is encoded as nothing"
+        );
     }
 }

@@ -22,7 +22,9 @@ use crate::metrics::Metrics;
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// Another process has it.
-    #[error("can not listen on {address} for {purpose}: another process uses this port; stop it or choose another port with {option}")]
+    #[error(
+        "can not listen on {address} for {purpose}: another process uses this port; stop it or choose another port with {option}"
+    )]
     InUse {
         /// The address.
         address: SocketAddr,
@@ -96,6 +98,9 @@ impl Default for ServeLimits {
     }
 }
 
+/// The library takes no smaller buffer.
+const BUFFER_BYTES_MIN: usize = 8192;
+
 /// Serves `router` on `listener` until `shutdown`, then finishes the requests under way and returns.
 ///
 /// A connection that dies takes the request it carries with it: the handler's future is dropped. After
@@ -126,7 +131,8 @@ pub async fn serve(
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_time_max)
-            .max_buf_size(limits.head_bytes_max)
+            .max_header_size(limits.head_bytes_max)
+            .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
             .serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         connections.spawn(async move {

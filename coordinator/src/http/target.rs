@@ -15,6 +15,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let params = PathParams::from_request_parts(parts, state).await?;
+        let empty = ["namespace", "name", "id"]
+            .into_iter()
+            .find(|part| params.get(part).is_empty());
+        if let Some(part) = empty {
+            return Err(ApiError::bad_request(
+                "invalid_address",
+                format!("the {part} in the path is empty; an address is namespace/name/id"),
+            ));
+        }
         let name = params.get("name");
         if name.contains('/') {
             return Err(ApiError::bad_request(

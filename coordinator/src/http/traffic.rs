@@ -14,10 +14,10 @@ use satchel_engine::output::Answer;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::duration::parse_duration;
 use super::error::ApiError;
 use super::target::{Target, query};
 use super::value::{BodyLimits, invalid_header, read_value, single_header, value_response};
+use crate::module::parse_duration;
 use crate::requests::{Readiness, Requests};
 
 /// What the traffic port works with.
@@ -140,17 +140,20 @@ impl Wait {
         let Some(text) = query.timeout else {
             return Ok(Self(default));
         };
-        match parse_duration(&text) {
-            Some(timeout) if !timeout.is_zero() && timeout <= max => Ok(Self(timeout)),
-            _ => Err(ApiError::bad_request(
+        let unusable = |why: &str| {
+            ApiError::bad_request(
                 "invalid_timeout",
-                format!(
-                    "timeout={text:?} is not usable: write a whole number and a unit, such as 500ms, 30s or 2m, \
-                     more than nothing and at most {}s",
-                    max.as_secs()
-                ),
-            )),
+                format!("the timeout is not usable: {why}"),
+            )
+        };
+        let timeout = parse_duration(&text).map_err(|why| unusable(&why))?;
+        if timeout.is_zero() || timeout > max {
+            let max_s = max.as_secs();
+            return Err(unusable(&format!(
+                "`{text}` should be more than nothing and at most {max_s}s"
+            )));
         }
+        Ok(Self(timeout))
     }
 
     /// As long as `timeout`.

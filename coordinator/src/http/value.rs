@@ -107,7 +107,10 @@ pub(crate) fn single_header<'a>(
 
 /// 400: a header that can not be understood.
 pub(crate) fn invalid_header(name: &str, why: &dyn fmt::Display) -> ApiError {
-    ApiError::bad_request("invalid_header", format!("the header {name} is not usable: {why}"))
+    ApiError::bad_request(
+        "invalid_header",
+        format!("the header {name} is not usable: {why}"),
+    )
 }
 
 fn typename(headers: &HeaderMap) -> Result<String, ApiError> {
@@ -141,7 +144,10 @@ async fn read_body(body: Body, limits: BodyLimits) -> Result<Bytes, ApiError> {
         Ok(Err(error)) if is_length_limit(&error) => Err(ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
-            format!("the body is larger than the limit of {} bytes", limits.bytes_max),
+            format!(
+                "the body is larger than the limit of {} bytes",
+                limits.bytes_max
+            ),
         )),
         Ok(Err(error)) => Err(ApiError::bad_request(
             "body_unreadable",
@@ -182,7 +188,8 @@ fn header_text(typename: &str) -> String {
 }
 
 fn header_value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("control characters and all beyond ASCII are percent-encoded")
+    HeaderValue::from_str(text)
+        .expect("control characters and all beyond ASCII are percent-encoded")
 }
 
 #[cfg(test)]
@@ -202,25 +209,50 @@ mod tests {
         for (pairs, expected) in [
             (&[][..], "satchel/json"),
             (&[("content-type", "application/json")], "satchel/json"),
-            (&[("content-type", "application/x-www-form-urlencoded")], "satchel/json"),
-            (&[("content-type", "application/vnd.example/greet")], "example/greet"),
-            (&[("content-type", "application/vnd.example/greet; charset=utf-8")], "example/greet"),
-            (&[("content-type", "Application/VND.Example/Greet")], "Example/Greet"),
+            (
+                &[("content-type", "application/x-www-form-urlencoded")],
+                "satchel/json",
+            ),
+            (
+                &[("content-type", "application/vnd.example/greet")],
+                "example/greet",
+            ),
+            (
+                &[(
+                    "content-type",
+                    "application/vnd.example/greet; charset=utf-8",
+                )],
+                "example/greet",
+            ),
+            (
+                &[("content-type", "Application/VND.Example/Greet")],
+                "Example/Greet",
+            ),
             (
                 &[("content-type", "application/vnd.io.statefun.types/int")],
                 "io.statefun.types/int",
             ),
             (&[("satchel-type", "example/greet")], "example/greet"),
             (
-                &[("content-type", "application/vnd.a/b"), ("satchel-type", "c/d")],
+                &[
+                    ("content-type", "application/vnd.a/b"),
+                    ("satchel-type", "c/d"),
+                ],
                 "a/b",
             ),
             (
-                &[("content-type", "application/octet-stream"), ("satchel-type", "c/d")],
+                &[
+                    ("content-type", "application/octet-stream"),
+                    ("satchel-type", "c/d"),
+                ],
                 "c/d",
             ),
         ] {
-            assert_eq!(typename(&headers(pairs)), Ok(expected.to_owned()), "{pairs:?}");
+            assert_eq!(
+                typename(&headers(pairs)),
+                Ok(expected.to_owned()),
+                "{pairs:?}"
+            );
         }
     }
 
@@ -239,22 +271,56 @@ mod tests {
     #[test]
     fn an_answer_always_carries_its_typename() {
         for (typename, value, content_type, header) in [
-            ("satchel/json", &b"{\"a\":1}"[..], "application/json", "satchel/json"),
-            ("example/greeting", b" [1] ", "application/json", "example/greeting"),
-            ("example/raw", b"{", "application/vnd.example/raw", "example/raw"),
-            ("example/raw", b"\"\xff\"", "application/vnd.example/raw", "example/raw"),
+            (
+                "satchel/json",
+                &b"{\"a\":1}"[..],
+                "application/json",
+                "satchel/json",
+            ),
+            (
+                "example/greeting",
+                b" [1] ",
+                "application/json",
+                "example/greeting",
+            ),
+            (
+                "example/raw",
+                b"{",
+                "application/vnd.example/raw",
+                "example/raw",
+            ),
+            (
+                "example/raw",
+                b"\"\xff\"",
+                "application/vnd.example/raw",
+                "example/raw",
+            ),
             (
                 "io.statefun.types/int",
                 b"\r1234",
                 "application/vnd.io.statefun.types/int",
                 "io.statefun.types/int",
             ),
-            ("io.statefun.types/int", b"", "application/vnd.io.statefun.types/int", "io.statefun.types/int"),
+            (
+                "io.statefun.types/int",
+                b"",
+                "application/vnd.io.statefun.types/int",
+                "io.statefun.types/int",
+            ),
             ("", b"", "application/octet-stream", ""),
-            ("a\r\nb: \u{e9}", b"x", "application/vnd.a%0D%0Ab: %C3%A9", "a%0D%0Ab: %C3%A9"),
+            (
+                "a\r\nb: \u{e9}",
+                b"x",
+                "application/vnd.a%0D%0Ab: %C3%A9",
+                "a%0D%0Ab: %C3%A9",
+            ),
         ] {
             let response = value_response(typed_value(typename, value.to_vec()));
-            assert_eq!(response.headers()["content-type"], content_type, "{typename}");
+            assert_eq!(
+                response.headers()["content-type"],
+                content_type,
+                "{typename}"
+            );
             assert_eq!(response.headers()["satchel-type"], header, "{typename}");
         }
     }
