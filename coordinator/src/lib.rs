@@ -1,4 +1,6 @@
 //! satchel
+pub mod cli;
+pub mod config;
 pub mod http;
 pub mod invoker;
 pub mod lambda;

@@ -130,23 +130,8 @@ fn is_alive(pid: u64) -> bool {
     !state.is_empty() && !state.starts_with('Z')
 }
 
-/// Makes this test binary play the part of `satchel exec-handler`: it runs [`becomes_what_it_is_told`] alone, with what follows.
+/// The real binary: a test binary has another `main`.
 fn launcher() -> Launcher {
-    let part = [
-        "--ignored",
-        "--exact",
-        "--nocapture",
-        "--quiet",
-        "--test-threads=1",
-        "becomes_what_it_is_told",
-    ];
-    Launcher::new(std::env::current_exe().unwrap(), part.map(Into::into))
-}
-
-#[test]
-#[ignore = "a part that the other tests give to a process of their own"]
-fn becomes_what_it_is_told() {
-    let arguments =
-        std::env::args_os().skip_while(|argument| argument != "becomes_what_it_is_told");
-    exec_handler::run(arguments.skip(1));
+    let subcommand = exec_handler::SUBCOMMAND.into();
+    Launcher::new(env!("CARGO_BIN_EXE_satchel"), [subcommand])
 }
