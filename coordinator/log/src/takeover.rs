@@ -110,8 +110,8 @@ pub(crate) struct Base {
 
 /// Why an attempt ended.
 pub(crate) enum Halt {
-    /// What was read is not the newest any more. The next epoch must be at least this.
-    Anew { epoch_min: u64 },
+    /// What was read is not the newest any more.
+    Anew,
     /// For good.
     Error(LogError),
 }
@@ -144,18 +144,16 @@ pub async fn take_over(place: Place, fold: &mut impl Fold) -> Result<Ownership, 
         place,
     };
     taker.admit().await?;
-    let mut epoch_min = 1;
     let mut restarts = 0;
     loop {
-        match taker.attempt(epoch_min, fold).await {
+        match taker.attempt(fold).await {
             Ok(mut ownership) => {
                 ownership.recovery.restarts = restarts;
                 return Ok(ownership);
             }
             Err(Halt::Error(error)) => return Err(error),
-            Err(Halt::Anew { epoch_min: higher }) => {
+            Err(Halt::Anew) => {
                 fold.clear();
-                epoch_min = epoch_min.max(higher);
                 restarts += 1;
             }
         }
@@ -194,11 +192,8 @@ impl Taker {
             .admit(key, identity)
     }
 
-    async fn attempt(&self, epoch_min: u64, fold: &mut impl Fold) -> Result<Ownership, Halt> {
-        let owner = self.claim(epoch_min).await?;
-        let anew = Halt::Anew {
-            epoch_min: owner.epoch + 1,
-        };
+    async fn attempt(&self, fold: &mut impl Fold) -> Result<Ownership, Halt> {
+        let owner = self.claim().await?;
         let manifests = self.manifests().await?;
         let (manifest, mut tail) = self.effective(&manifests).await?;
         let image_bytes = match &manifest {
@@ -211,11 +206,11 @@ impl Taker {
         let (takeover, committed_at_ms) = self.write_takeover(owner, &mut tail).await?;
         // A snapshot that took effect meanwhile makes the base an old one: its objects may be deleted while this epoch builds on them.
         if tail.effect.map(|effect| effect.manifest) != manifest.as_ref().map(|m| m.number) {
-            return Err(anew);
+            return Err(Halt::Anew);
         }
         let manifests = self.manifests().await?;
         if self.newest_replays_beyond(takeover, &manifests).await? {
-            return Err(anew);
+            return Err(Halt::Anew);
         }
         let next = self.layout.epoch(owner.epoch + 1);
         if self.io.get(&next).await?.is_some() {
@@ -250,8 +245,9 @@ impl Taker {
         })
     }
 
-    /// Claims the first epoch that nobody holds. Computed anew after every refusal.
-    async fn claim(&self, epoch_min: u64) -> Result<Owner, LogError> {
+    /// Claims the first epoch that nobody holds. Computed anew after every refusal. Epochs are claimed without gaps, so that an owner that sees
+    /// the next one unclaimed knows that no later one is.
+    async fn claim(&self) -> Result<Owner, LogError> {
         let prefix = self.layout.epochs_prefix();
         loop {
             let claimed = self.io.list(&prefix, None).await?;
@@ -261,7 +257,7 @@ impl Taker {
                 .max()
                 .unwrap_or(0);
             let owner = Owner {
-                epoch: (highest + 1).max(epoch_min),
+                epoch: highest + 1,
                 nonce: self.place.nonce,
             };
             let claim = Claim {
@@ -353,9 +349,7 @@ impl Taker {
     async fn write_takeover(&self, owner: Owner, tail: &mut Tail) -> Result<(u64, u64), Halt> {
         loop {
             if tail.in_force.epoch >= owner.epoch {
-                return Err(Halt::Anew {
-                    epoch_min: tail.in_force.epoch + 1,
-                });
+                return Err(self.outrun(owner, tail).await);
             }
             let number = tail.end;
             let time = tail.committed_at_ms.max(self.io.clock.now().wall_ms);
@@ -367,12 +361,27 @@ impl Taker {
                 Put::Other(found) => {
                     tail.push(&key, &found, self.place.identity.partition)?;
                 }
-                Put::Gone => {
-                    return Err(Halt::Anew {
-                        epoch_min: owner.epoch + 1,
-                    });
-                }
+                Put::Gone => return Err(Halt::Anew),
             }
+        }
+    }
+
+    /// What it means that the log is of an epoch that is not below `owner`'s: another takeover, whose claim must exist.
+    async fn outrun(&self, owner: Owner, tail: &Tail) -> Halt {
+        let key = self.layout.epoch(tail.in_force.epoch);
+        if tail.in_force.epoch == owner.epoch {
+            return Halt::Error(LogError::Unexpected {
+                key,
+                reason: "this process claimed it, but the log holds a takeover of it".to_owned(),
+            });
+        }
+        match self.io.get(&key).await {
+            Ok(Some(_)) => Halt::Anew,
+            Ok(None) => Halt::Error(LogError::Missing {
+                key,
+                reason: "the log holds a takeover of this epoch".to_owned(),
+            }),
+            Err(error) => Halt::from(error),
         }
     }
 
@@ -391,7 +400,7 @@ impl Taker {
     pub(crate) async fn missing(&self, newest: Option<u64>, key: String, reason: &str) -> Halt {
         match self.manifests().await {
             Err(error) => Halt::Error(error),
-            Ok(manifests) if manifests.last().copied() > newest => Halt::Anew { epoch_min: 0 },
+            Ok(manifests) if manifests.last().copied() > newest => Halt::Anew,
             Ok(_) => Halt::Error(LogError::Missing {
                 key,
                 reason: reason.to_owned(),

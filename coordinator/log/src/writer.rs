@@ -288,10 +288,11 @@ impl Writer {
     }
 
     fn may_begin(&self) -> bool {
-        if self.next <= self.settled_at {
-            self.flights.is_empty()
-        } else {
-            self.next <= self.durable + self.depth
+        match self.flights.keys().next() {
+            None => true,
+            // It may yet have to move past a void object: nothing may be begun behind it.
+            Some(first) if *first <= self.settled_at => false,
+            Some(_) => self.next <= self.durable + self.depth,
         }
     }
 
