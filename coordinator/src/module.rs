@@ -29,6 +29,7 @@ mod kinesis;
 mod placeholder;
 mod problem;
 mod secret;
+mod summary;
 mod yaml;
 
 #[cfg(test)]
@@ -111,6 +112,11 @@ impl Application {
                 .map(|endpoint| endpoint.engine.clone())
                 .collect(),
         )
+    }
+
+    /// One line for each endpoint, each stream of an ingress, and each egress: what runs or goes where, for a person.
+    pub fn summary(&self) -> Vec<String> {
+        summary::lines(self)
     }
 
     fn check(self, mut problems: Problems) -> Result<Self, Problems> {

@@ -1,0 +1,93 @@
+//! The command line.
+//!
+//! | Exit code | |
+//! |---|---|
+//! | 0 | done, or a clean stop |
+//! | 1 | the application answered with an error, which stands on standard error |
+//! | 2 | usage, or a module file |
+//! | 3 | fenced by another owner |
+//! | 4 | damaged or refused durable data |
+//! | 5 | environment: a port, credentials, a service that cannot be reached |
+
+mod address;
+mod addresses;
+mod call;
+mod client;
+mod dead_letters;
+mod exit;
+mod logging;
+mod output;
+mod signals;
+mod stream;
+mod validate;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use clap::{Parser, Subcommand};
+
+pub use crate::cli::exit::{Exit, Failure};
+pub use crate::cli::logging::init_logging;
+pub use crate::cli::signals::shutdown_signal;
+
+use crate::cli::addresses::AddressCommand;
+use crate::cli::call::CallArgs;
+use crate::cli::dead_letters::DeadLettersCommand;
+use crate::cli::stream::StreamCommand;
+use crate::cli::validate::ValidateArgs;
+use crate::config::DevConfig;
+
+/// Stateful functions on AWS Lambda.
+#[derive(Debug, Parser)]
+#[command(name = "satchel", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run an application on this machine: local streams, local state, handlers as local processes.
+    Dev(Box<DevConfig>),
+    /// What talks to a running application, or only reads files.
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// A command that talks to a running application, or only reads files.
+#[derive(Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Check module files and tell what runs where.
+    Validate(ValidateArgs),
+    /// Send a message to a function and print its reply.
+    Call(CallArgs),
+    /// Send a message to a function; done when it is durable.
+    Send(CallArgs),
+    /// Local streams.
+    #[command(subcommand)]
+    Stream(StreamCommand),
+    /// Messages that were given up on.
+    #[command(subcommand)]
+    DeadLetters(DeadLettersCommand),
+    /// One address: its state, backlog and suspension.
+    #[command(subcommand)]
+    Address(AddressCommand),
+}
+
+/// Runs a command that talks to a running application, or only reads files; what it gives goes to standard output.
+///
+/// # Errors
+/// What went wrong and the exit code for it.
+pub async fn run(command: ClientCommand) -> Result<(), Failure> {
+    match command {
+        ClientCommand::Validate(args) => validate::run(&args),
+        ClientCommand::Call(args) => call::run("call", args).await,
+        ClientCommand::Send(args) => call::run("send", args).await,
+        ClientCommand::Stream(command) => stream::run(command).await,
+        ClientCommand::DeadLetters(command) => dead_letters::run(command).await,
+        ClientCommand::Address(command) => addresses::run(command).await,
+    }
+}

@@ -1,0 +1,48 @@
+//! `satchel address`.
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+
+use crate::cli::address::AddressArg;
+use crate::cli::client::Client;
+use crate::cli::dead_letters::AdminArgs;
+use crate::cli::exit::Failure;
+use crate::cli::output;
+
+/// Commands on one address.
+#[derive(Debug, Subcommand)]
+pub enum AddressCommand {
+    /// Print its state, backlog and suspension.
+    Get(AddressArgs),
+    /// Let a suspended address go on.
+    Resume(AddressArgs),
+}
+
+/// Arguments of the commands on one address.
+#[derive(Debug, Args)]
+pub struct AddressArgs {
+    /// Which one: namespace/name/id; the id is everything after the second `/`.
+    #[arg(value_name = "ADDRESS")]
+    address: AddressArg,
+
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Runs a command on one address.
+pub(crate) async fn run(command: AddressCommand) -> Result<(), Failure> {
+    match command {
+        AddressCommand::Get(args) => {
+            let client = Client::new(&args.admin.admin_url)?;
+            let path = format!("/api/addresses/{}", args.address.path());
+            let address = client.json(client.request(Method::GET, &path)).await?;
+            output::line(format!("{address:#}").as_bytes())?;
+        }
+        AddressCommand::Resume(args) => {
+            let client = Client::new(&args.admin.admin_url)?;
+            let path = format!("/api/addresses/{}/resume", args.address.path());
+            client.send(client.request(Method::POST, &path)).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! `satchel call` and `satchel send`.
+
+use std::io::Read;
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::Method;
+use reqwest::header::HeaderValue;
+
+use crate::cli::address::{AddressArg, encoded};
+use crate::cli::client::Client;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::{output, value};
+use crate::module::{format_duration, parse_duration};
+
+/// Longer than the application takes to tell that the time is over.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Arguments of `call` and `send`.
+#[derive(Debug, Args)]
+pub struct CallArgs {
+    /// Whom: namespace/name/id; the id is everything after the second `/`.
+    #[arg(value_name = "ADDRESS")]
+    address: AddressArg,
+
+    /// The message, JSON; `-` reads it from standard input.
+    #[arg(value_name = "JSON")]
+    message: String,
+
+    /// Where the application serves traffic.
+    #[arg(long, env = "SATCHEL_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+
+    /// The message's typename; without it, any function that takes JSON understands it. Values of StateFun's built-in types
+    /// (io.statefun.types/int, …) are written as JSON too.
+    #[arg(long = "type", value_name = "TYPENAME")]
+    typename: Option<String>,
+
+    /// A key under which the same request may be repeated without taking effect again.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+
+    /// How long to wait for the answer.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    timeout: Duration,
+}
+
+/// Calls or sends, and prints the reply to a call.
+pub(crate) async fn run(verb: &str, args: CallArgs) -> Result<(), Failure> {
+    let message = match args.message.as_str() {
+        "-" => read_stdin()?,
+        text => text.to_owned(),
+    };
+    let typename = args.typename.as_deref();
+    let body = value::encode(typename, &message)
+        .map_err(|error| Failure::usage(format!("the message is {error}")))?;
+    let client = Client::new(&args.url)?;
+    let timeout = encoded(&format_duration(args.timeout));
+    let path = format!("/{verb}/{}?timeout={timeout}", args.address.path());
+    let mut request = client
+        .request(Method::POST, &path)
+        .timeout(args.timeout + GRACE)
+        .body(body);
+    request = match typename {
+        Some(typename) => request.header("satchel-type", header("--type", typename)?),
+        None => request.header("content-type", "application/json"),
+    };
+    if let Some(key) = &args.idempotency_key {
+        request = request.header("idempotency-key", header("--idempotency-key", key)?);
+    }
+    let response = client.send(request).await?;
+    let typename = response.headers().get("satchel-type");
+    let typename = typename.and_then(|typename| typename.to_str().ok());
+    let typename = typename.map(str::to_owned);
+    let reply = response
+        .bytes()
+        .await
+        .map_err(|error| client.lost(&error))?;
+    if verb == "call" {
+        output::line(&value::show(typename.as_deref(), &reply))?;
+    }
+    Ok(())
+}
+
+/// A value that a header can carry as it is.
+pub(crate) fn header(flag: &str, text: &str) -> Result<HeaderValue, Failure> {
+    let refused = || {
+        Failure::usage(format!(
+            "{flag}: `{}` has a control character or a blank at an end, which a header cannot carry",
+            text.escape_debug()
+        ))
+    };
+    if text.trim() != text {
+        return Err(refused());
+    }
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| refused())
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().read_to_string(&mut text);
+    read.map_err(|error| Failure::new(Exit::Usage, format!("standard input: {error}")))?;
+    Ok(text)
+}

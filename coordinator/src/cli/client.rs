@@ -1,0 +1,102 @@
+//! Asking a running application over HTTP.
+
+use std::error::Error;
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+
+use crate::cli::exit::{Exit, Failure};
+
+/// A running application.
+pub(crate) struct Client {
+    base: String,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// The application at `base`, such as `http://127.0.0.1:8080`.
+    pub(crate) fn new(base: &str) -> Result<Self, Failure> {
+        let base = base.trim_end_matches('/');
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            return Err(Failure::usage(format!(
+                "`{base}` is not a URL: write http://host:port"
+            )));
+        }
+        let http = reqwest::Client::builder()
+            // A proxy of the environment is for the world outside, not for this machine.
+            .no_proxy()
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(10))
+            .redirect(reqwest::redirect::Policy::none())
+            .build();
+        let http = http.map_err(|error| Failure::new(Exit::Environment, error.to_string()))?;
+        Ok(Self {
+            base: base.to_owned(),
+            http,
+        })
+    }
+
+    /// A request for `path`, which begins with `/` and is percent-encoded.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// Sends a request, and gives a good answer.
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let response = request.send().await.map_err(|error| self.lost(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let exit = match status {
+            // Not ready, or on standby: nothing was done.
+            StatusCode::SERVICE_UNAVAILABLE => Exit::Environment,
+            _ => Exit::Refused,
+        };
+        let body = response.bytes().await.unwrap_or_default();
+        Err(Failure::new(exit, describe(status, &body)))
+    }
+
+    /// Sends a request, and gives the JSON of a good answer.
+    pub(crate) async fn json(&self, request: RequestBuilder) -> Result<Value, Failure> {
+        let response = self.send(request).await?;
+        let body = response.bytes().await.map_err(|error| self.lost(&error))?;
+        serde_json::from_slice(&body).map_err(|error| {
+            let message = format!(
+                "{} answered with something else than JSON: {error}",
+                self.base
+            );
+            Failure::new(Exit::Environment, message)
+        })
+    }
+
+    /// The failure of a connection.
+    pub(crate) fn lost(&self, error: &reqwest::Error) -> Failure {
+        let base = &self.base;
+        if error.is_timeout() && !error.is_connect() {
+            let message = format!("{base} did not answer in time");
+            return Failure::new(Exit::Environment, message);
+        }
+        // The innermost cause is what a person understands: connection refused, no such host.
+        let mut cause: &dyn Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        let message = format!("{base} cannot be reached: {cause}; is `satchel dev` running?");
+        Failure::new(Exit::Environment, message)
+    }
+}
+
+/// `message (code, status)` of an error in our form, else what came.
+fn describe(status: StatusCode, body: &[u8]) -> String {
+    let error: Option<Value> = serde_json::from_slice(body).ok();
+    let field = |name: &str| error.as_ref()?.get("error")?.get(name)?.as_str();
+    match (field("code"), field("message")) {
+        (Some(code), Some(message)) => format!("{message} ({code}, HTTP {})", status.as_u16()),
+        _ => {
+            let text: String = String::from_utf8_lossy(body).chars().take(500).collect();
+            format!("HTTP {status}: {text}")
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `satchel dead-letters`.
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::cli::address::encoded;
+use crate::cli::client::Client;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
+
+/// How many are asked for at once.
+const PAGE: usize = 500;
+
+/// Commands on messages that were given up on.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// Print them, one JSON object a line, oldest first.
+    List(ListArgs),
+    /// Print one.
+    Show(OneArgs),
+    /// Send one to its address again, as a new message, and forget the dead letter.
+    Retry(OneArgs),
+    /// Forget one.
+    Drop(OneArgs),
+}
+
+/// Arguments of `dead-letters list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only those of this function: namespace/name.
+    #[arg(long, value_name = "FUNCTION")]
+    function: Option<String>,
+
+    /// At most so many.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<usize>,
+
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Arguments of the commands on one dead letter.
+#[derive(Debug, Args)]
+pub struct OneArgs {
+    /// Which one: its id.
+    id: String,
+
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+/// Where to ask.
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    /// Where the application serves administration.
+    #[arg(
+        long,
+        env = "SATCHEL_ADMIN_URL",
+        default_value = "http://127.0.0.1:8081"
+    )]
+    pub(crate) admin_url: String,
+}
+
+/// Runs a command on messages that were given up on.
+pub(crate) async fn run(command: DeadLettersCommand) -> Result<(), Failure> {
+    match command {
+        DeadLettersCommand::List(args) => list(&args).await,
+        DeadLettersCommand::Show(args) => show(&args).await,
+        DeadLettersCommand::Retry(args) => {
+            let path = format!("/api/dead-letters/{}/retry", encoded(&args.id));
+            change(&args, Method::POST, &path).await
+        }
+        DeadLettersCommand::Drop(args) => {
+            let path = format!("/api/dead-letters/{}", encoded(&args.id));
+            change(&args, Method::DELETE, &path).await
+        }
+    }
+}
+
+async fn list(args: &ListArgs) -> Result<(), Failure> {
+    let mut pages = Pages::new(&args.admin.admin_url, args.function.as_deref())?;
+    let mut left = args.limit.unwrap_or(usize::MAX);
+    while left > 0
+        && let Some(page) = pages.next(left.min(PAGE)).await?
+    {
+        for letter in page.into_iter().take(left) {
+            left -= 1;
+            if !output::line(letter.to_string().as_bytes())? {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn show(args: &OneArgs) -> Result<(), Failure> {
+    let mut pages = Pages::new(&args.admin.admin_url, None)?;
+    while let Some(page) = pages.next(PAGE).await? {
+        let is_it = |letter: &&Value| letter["id"].as_str() == Some(&args.id);
+        if let Some(letter) = page.iter().find(is_it) {
+            output::line(format!("{letter:#}").as_bytes())?;
+            return Ok(());
+        }
+    }
+    let message = format!("there is no dead letter `{}`", args.id);
+    Err(Failure::new(Exit::Refused, message))
+}
+
+async fn change(args: &OneArgs, method: Method, path: &str) -> Result<(), Failure> {
+    let client = Client::new(&args.admin.admin_url)?;
+    client.send(client.request(method, path)).await?;
+    Ok(())
+}
+
+/// The list of dead letters, page by page.
+struct Pages {
+    client: Client,
+    function: Option<String>,
+    /// Where the next page begins; none after the last.
+    after: Option<String>,
+    ended: bool,
+}
+
+impl Pages {
+    fn new(admin_url: &str, function: Option<&str>) -> Result<Self, Failure> {
+        Ok(Self {
+            client: Client::new(admin_url)?,
+            function: function.map(str::to_owned),
+            after: None,
+            ended: false,
+        })
+    }
+
+    async fn next(&mut self, limit: usize) -> Result<Option<Vec<Value>>, Failure> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut path = format!("/api/dead-letters?limit={limit}");
+        for (name, value) in [("function", &self.function), ("after", &self.after)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        let mut page = self
+            .client
+            .json(self.client.request(Method::GET, &path))
+            .await?;
+        self.after = page["next"].as_str().map(str::to_owned);
+        self.ended = self.after.is_none();
+        match page["dead_letters"].take() {
+            Value::Array(letters) => Ok(Some(letters)),
+            _ => Err(Failure::new(
+                Exit::Environment,
+                "the list of dead letters came in another form",
+            )),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `satchel stream put` and `satchel stream tail`.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde::Deserialize;
+
+use crate::cli::address::encoded;
+use crate::cli::call::header;
+use crate::cli::client::Client;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
+use crate::streams::check_stream_name;
+use crate::streams::http::KEY_HEADER;
+
+/// Commands on local streams.
+#[derive(Debug, Subcommand)]
+pub enum StreamCommand {
+    /// Append a record, or one for each line of standard input; prints their sequence numbers.
+    Put(PutArgs),
+    /// Print records as they come, from the oldest on.
+    Tail(TailArgs),
+}
+
+/// Arguments of `stream put`.
+#[derive(Debug, Args)]
+pub struct PutArgs {
+    /// The stream; it is created if it is not there yet.
+    #[arg(value_parser = stream_name)]
+    name: String,
+
+    /// The key of every record. Without it, each line of standard input is {"key":…,"data":…} or {"key":…,"base64":…}.
+    #[arg(long)]
+    key: Option<String>,
+
+    /// The data of the one record.
+    #[arg(long, requires = "key", conflicts_with = "file")]
+    data: Option<String>,
+
+    /// A file that holds the data of the one record.
+    #[arg(long, requires = "key")]
+    file: Option<PathBuf>,
+
+    /// Where the application serves traffic.
+    #[arg(long, env = "SATCHEL_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+}
+
+/// Arguments of `stream tail`.
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// The stream.
+    #[arg(value_parser = stream_name)]
+    name: String,
+
+    /// Where to begin: earliest, latest, or the sequence number of the first record to print.
+    #[arg(long, default_value = "earliest")]
+    from: String,
+
+    /// Go on with new records until interrupted; this is the default.
+    #[arg(long, conflicts_with = "no_follow")]
+    follow: bool,
+
+    /// End with the last record there is now.
+    #[arg(long)]
+    no_follow: bool,
+
+    /// End after so many records.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u64>,
+
+    /// Print whole records, one JSON object a line, instead of key and data with a tab between.
+    #[arg(long)]
+    json: bool,
+
+    /// Where the application serves traffic.
+    #[arg(long, env = "SATCHEL_URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+}
+
+/// A record as lines of JSON hold it.
+#[derive(Debug, Deserialize)]
+struct Line {
+    key: String,
+    data: Option<String>,
+    base64: Option<String>,
+}
+
+/// Runs a command on local streams.
+pub(crate) async fn run(command: StreamCommand) -> Result<(), Failure> {
+    match command {
+        StreamCommand::Put(args) => put(args).await,
+        StreamCommand::Tail(args) => tail(args).await,
+    }
+}
+
+async fn put(args: PutArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.url)?;
+    let one = match (args.data, args.file) {
+        (Some(data), _) => Some(Bytes::from(data)),
+        (None, Some(file)) => {
+            let read = std::fs::read(&file);
+            let read =
+                read.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+            Some(Bytes::from(read))
+        }
+        (None, None) => None,
+    };
+    if let (Some(key), Some(data)) = (&args.key, one) {
+        put_one(&client, &args.name, key, data).await?;
+        return Ok(());
+    }
+    for (index, line) in std::io::stdin().lock().lines().enumerate() {
+        let place = format!("standard input, line {}", index + 1);
+        let line = line.map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+        let (key, data) = match &args.key {
+            Some(key) => (key.clone(), Bytes::from(line)),
+            None => parse_line(&line)
+                .map_err(|message| Failure::usage(format!("{place}: {message}")))?,
+        };
+        if !put_one(&client, &args.name, &key, data).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Appends one record and prints its number; false if nobody reads that.
+async fn put_one(client: &Client, name: &str, key: &str, data: Bytes) -> Result<bool, Failure> {
+    let request = client
+        .request(Method::POST, &format!("/streams/{name}"))
+        .header(KEY_HEADER, header("the key", key)?)
+        .body(data);
+    let put = client.json(request).await?;
+    output::line(put.to_string().as_bytes())
+}
+
+fn parse_line(line: &str) -> Result<(String, Bytes), String> {
+    let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let data = match (line.data, line.base64) {
+        (Some(data), None) => Bytes::from(data),
+        (None, Some(base64)) => STANDARD
+            .decode(base64)
+            .map_err(|error| format!("base64: {error}"))?
+            .into(),
+        _ => return Err("a record has either `data` or `base64`".to_owned()),
+    };
+    Ok((line.key, data))
+}
+
+async fn tail(args: TailArgs) -> Result<(), Failure> {
+    let client = Client::new(&args.url)?;
+    let (name, from) = (&args.name, encoded(&args.from));
+    let follow = !args.no_follow;
+    let path = format!("/streams/{name}?from={from}&follow={follow}");
+    let mut response = client.send(client.request(Method::GET, &path)).await?;
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    let mut buffered = Vec::new();
+    while left > 0 {
+        let chunk = response
+            .chunk()
+            .await
+            .map_err(|error| client.lost(&error))?;
+        let Some(chunk) = chunk else { return Ok(()) };
+        buffered.extend_from_slice(&chunk);
+        let mut begin = 0;
+        while let Some(length) = buffered[begin..].iter().position(|byte| *byte == b'\n') {
+            if left == 0 || !print_record(&buffered[begin..begin + length], args.json)? {
+                return Ok(());
+            }
+            left -= 1;
+            begin += length + 1;
+        }
+        buffered.drain(..begin);
+    }
+    Ok(())
+}
+
+fn print_record(line: &[u8], json: bool) -> Result<bool, Failure> {
+    if json {
+        return output::line(line);
+    }
+    let record: Line = serde_json::from_slice(line).map_err(|error| {
+        let message = format!("a record came in another form: {error}");
+        Failure::new(Exit::Environment, message)
+    })?;
+    let data = match (record.data, record.base64) {
+        (Some(data), _) => data,
+        (None, base64) => format!("base64:{}", base64.unwrap_or_default()),
+    };
+    output::line(format!("{}\t{data}", record.key).as_bytes())
+}
+
+fn stream_name(text: &str) -> Result<String, String> {
+    check_stream_name(text).map(|()| text.to_owned())
+}

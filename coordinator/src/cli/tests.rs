@@ -1,0 +1,111 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+use crate::config::{DevConfig, LogFormat};
+
+fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
+    let words = ["satchel", "dev"].iter().chain(arguments);
+    let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+    match cli.command {
+        Command::Dev(config) => config.validated(),
+        Command::Client(other) => panic!("not dev: {other:?}"),
+    }
+}
+
+#[test]
+fn dev_without_arguments_has_the_documented_defaults() {
+    let expected = DevConfig {
+        paths: vec![PathBuf::from(".")],
+        http: "127.0.0.1:8080".parse().unwrap(),
+        admin: "127.0.0.1:8081".parse().unwrap(),
+        data_dir: PathBuf::from(".satchel"),
+        ephemeral: false,
+        watch: false,
+        application: "satchel".to_owned(),
+        idempotency_ttl: Duration::from_secs(86_400),
+        commit_interval: Duration::from_millis(100),
+        commit_depth: 4,
+        pending_limit: 256 << 20,
+        log_format: LogFormat::Text,
+        log: "info".to_owned(),
+    };
+    assert_eq!(dev(&[]), Ok(expected));
+}
+
+#[test]
+fn every_flag_of_dev_is_read() {
+    let read = dev(&[
+        "examples/a",
+        "b.yaml",
+        "--http=127.0.0.1:0",
+        "--admin=[::1]:0",
+        "--data-dir=/tmp/x",
+        "--ephemeral",
+        "--watch",
+        "--application=orders-2",
+        "--idempotency-ttl=1h",
+        "--commit-interval=5ms",
+        "--commit-depth=8",
+        "--pending-limit=1MiB",
+        "--log-format=json",
+        "--log=debug",
+    ]);
+    let expected = DevConfig {
+        paths: vec![PathBuf::from("examples/a"), PathBuf::from("b.yaml")],
+        http: "127.0.0.1:0".parse().unwrap(),
+        admin: "[::1]:0".parse().unwrap(),
+        data_dir: PathBuf::from("/tmp/x"),
+        ephemeral: true,
+        watch: true,
+        application: "orders-2".to_owned(),
+        idempotency_ttl: Duration::from_secs(3_600),
+        commit_interval: Duration::from_millis(5),
+        commit_depth: 8,
+        pending_limit: 1 << 20,
+        log_format: LogFormat::Json,
+        log: "debug".to_owned(),
+    };
+    assert_eq!(read, Ok(expected));
+}
+
+#[test]
+fn every_flag_of_dev_has_its_environment_variable() {
+    let cli = Cli::command();
+    let dev = cli.find_subcommand("dev").unwrap();
+    let flags = dev.get_arguments().filter(|flag| flag.get_long().is_some());
+    let mut count = 0;
+    for flag in flags.filter(|flag| flag.get_id() != "help") {
+        let name = flag.get_long().unwrap().to_uppercase().replace('-', "_");
+        let variable = flag.get_env().map(|variable| variable.to_str().unwrap());
+        assert_eq!(variable, Some(format!("SATCHEL_{name}").as_str()));
+        count += 1;
+    }
+    assert_eq!(count, 12);
+}
+
+#[test]
+fn wrong_values_are_refused_with_the_flag() {
+    let wrong = [
+        (&["--http", "localhost"][..], "--http"),
+        (&["--commit-depth", "0"], "--commit-depth"),
+        (&["--idempotency-ttl", "soon"], "--idempotency-ttl"),
+        (&["--idempotency-ttl", "1ms"], "--idempotency-ttl"),
+        (&["--commit-interval", "0s"], "--commit-interval"),
+        (&["--pending-limit", "9"], "--pending-limit"),
+        (&["--application", "../x"], "--application"),
+        (&["--http", "127.0.0.1:8081"], "--http and --admin"),
+        (&["--log-format", "xml"], "--log-format"),
+    ];
+    for (arguments, told) in wrong {
+        let refused = dev(arguments).unwrap_err();
+        assert!(refused.contains(told), "{arguments:?}: {refused}");
+    }
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}

@@ -1,0 +1,162 @@
+//! The configuration of a process: the command line, then `SATCHEL_*` variables, then defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+
+use crate::module::{format_duration, parse_bytes, parse_duration};
+
+/// Configuration of `satchel dev`. Made by clap, then checked with [`DevConfig::validated`].
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DevConfig {
+    /// Module files, or directories that hold a module.yaml.
+    #[arg(value_name = "PATH", default_value = ".")]
+    pub paths: Vec<PathBuf>,
+
+    /// Where calls, sends and streams are served; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "SATCHEL_HTTP",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub http: SocketAddr,
+
+    /// Where administration is served; port 0 takes a free one.
+    #[arg(
+        long,
+        env = "SATCHEL_ADMIN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8081"
+    )]
+    pub admin: SocketAddr,
+
+    /// Where state and streams are kept.
+    #[arg(
+        long,
+        env = "SATCHEL_DATA_DIR",
+        value_name = "DIRECTORY",
+        default_value = ".satchel"
+    )]
+    pub data_dir: PathBuf,
+
+    /// Keep nothing: state and streams end with the process.
+    #[arg(long, env = "SATCHEL_EPHEMERAL", value_parser = BoolishValueParser::new())]
+    pub ephemeral: bool,
+
+    /// Build and restart handlers when their sources change.
+    #[arg(long, env = "SATCHEL_WATCH", value_parser = BoolishValueParser::new())]
+    pub watch: bool,
+
+    /// The application's name, which its state is kept under.
+    #[arg(long, env = "SATCHEL_APPLICATION", value_name = "NAME", default_value = "satchel", value_parser = application_name)]
+    pub application: String,
+
+    /// How long the answer to an idempotency key is kept.
+    #[arg(long, env = "SATCHEL_IDEMPOTENCY_TTL", value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
+    pub idempotency_ttl: Duration,
+
+    /// How long a change may wait for its commit when nothing waits to leave.
+    #[arg(long, env = "SATCHEL_COMMIT_INTERVAL", value_name = "DURATION", default_value = "100ms", value_parser = parse_duration)]
+    pub commit_interval: Duration,
+
+    /// How many commits may be on their way at once.
+    #[arg(long, env = "SATCHEL_COMMIT_DEPTH", value_name = "COUNT", default_value = "4", value_parser = clap::value_parser!(u64).range(1..=COMMIT_DEPTH_MAX))]
+    pub commit_depth: u64,
+
+    /// Over so many bytes of waiting messages, ingress pauses and requests are refused for now.
+    #[arg(long, env = "SATCHEL_PENDING_LIMIT", value_name = "SIZE", default_value = "256MiB", value_parser = parse_bytes)]
+    pub pending_limit: u64,
+
+    /// How log lines are written.
+    #[arg(
+        long,
+        env = "SATCHEL_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub log_format: LogFormat,
+
+    /// What is logged: a level, or tracing's directives such as `info,satchel=debug`.
+    #[arg(
+        long,
+        env = "SATCHEL_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub log: String,
+}
+
+/// The commit log takes no deeper pipeline.
+const COMMIT_DEPTH_MAX: u64 = 64;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl DevConfig {
+    /// Checks what no single flag shows.
+    ///
+    /// # Errors
+    /// What does not fit together, naming the flags.
+    pub fn validated(self) -> Result<Self, String> {
+        if self.http == self.admin && self.http.port() != 0 {
+            return Err(format!(
+                "--http and --admin are both {}: give them two ports",
+                self.http
+            ));
+        }
+        let durations = [
+            (
+                "--idempotency-ttl",
+                self.idempotency_ttl,
+                Duration::from_secs(1),
+            ),
+            (
+                "--commit-interval",
+                self.commit_interval,
+                Duration::from_millis(1),
+            ),
+        ];
+        for (flag, duration, least) in durations {
+            if duration < least {
+                let least = format_duration(least);
+                return Err(format!("{flag} must be at least {least}"));
+            }
+        }
+        if self.pending_limit < 1 << 20 {
+            return Err("--pending-limit must be at least 1MiB".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// Where the state is kept.
+    pub fn state_dir(&self) -> PathBuf {
+        self.data_dir.join("state")
+    }
+
+    /// Where the local streams are kept.
+    pub fn streams_dir(&self) -> PathBuf {
+        self.data_dir.join("streams")
+    }
+}
+
+/// Names are safe as parts of file names, bucket prefixes and metrics.
+fn application_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins || text.len() > 64 || !text.chars().all(allowed) {
+        return Err(format!(
+            "`{text}` is not a name for an application: write 1 to 64 letters, digits, `_` or `-`, a letter or digit first"
+        ));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,63 @@
+//! What an application consists of, for a person: one line for each part.
+
+use satchel_engine::endpoint::FunctionPattern;
+
+use crate::module::{
+    Application, EgressAdapter, EgressSpec, EndpointAdapter, EndpointSpec, IngressAdapter,
+    IngressSpec, StartupPosition,
+};
+
+/// One line for each endpoint, each stream of an ingress, and each egress: what runs or goes where.
+pub(crate) fn lines(application: &Application) -> Vec<String> {
+    let endpoints = application.endpoints.iter().map(endpoint);
+    let ingresses = application.ingresses.iter().flat_map(ingress);
+    let egresses = application.egresses.iter().map(egress);
+    endpoints.chain(ingresses).chain(egresses).collect()
+}
+
+fn endpoint(endpoint: &EndpointSpec) -> String {
+    let patterns = endpoint
+        .engine
+        .functions
+        .iter()
+        .map(|pattern| match pattern {
+            FunctionPattern::One(function) => function.to_string(),
+            FunctionPattern::Namespace(namespace) => format!("{namespace}/*"),
+        });
+    let place = match &endpoint.adapter {
+        EndpointAdapter::Lambda(lambda) => match &lambda.qualifier {
+            Some(qualifier) => format!("Lambda {} ({qualifier})", lambda.function_name),
+            None => format!("Lambda {}", lambda.function_name),
+        },
+        EndpointAdapter::Http(http) => http.url_template.clone(),
+    };
+    format!(
+        "functions {} on {place}",
+        patterns.collect::<Vec<_>>().join(", ")
+    )
+}
+
+fn ingress(ingress: &IngressSpec) -> Vec<String> {
+    let IngressAdapter::Kinesis(kinesis) = &ingress.adapter;
+    let begin = match kinesis.startup {
+        StartupPosition::Latest => "latest".to_owned(),
+        StartupPosition::Earliest => "earliest".to_owned(),
+        StartupPosition::Date(ms) => format!("{ms} ms since 1970"),
+    };
+    let line = |stream: &crate::module::IngressStream| {
+        let targets: Vec<String> = stream.targets.iter().map(ToString::to_string).collect();
+        format!(
+            "ingress {} from stream {} (from {begin}, as {}) to {}",
+            ingress.id,
+            stream.stream,
+            stream.value_type,
+            targets.join(", ")
+        )
+    };
+    kinesis.streams.iter().map(line).collect()
+}
+
+fn egress(egress: &EgressSpec) -> String {
+    let EgressAdapter::Kinesis(_) = &egress.adapter;
+    format!("egress {} to streams", egress.id)
+}
