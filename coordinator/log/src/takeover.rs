@@ -312,9 +312,7 @@ impl Taker {
                 None => {}
                 Some(effect) if effect.manifest < *number => {}
                 Some(effect) if effect.manifest > *number => {
-                    let key = self.layout.manifest(effect.manifest);
-                    let reason = "a log record put it in effect";
-                    return Err(self.missing(newest, key, reason).await);
+                    return Err(self.overtaken(newest, effect.manifest).await);
                 }
                 Some(effect) if effect.checksum != sum => {
                     return Err(Halt::Error(LogError::Unexpected {
@@ -327,11 +325,22 @@ impl Taker {
         }
         let tail = self.read_tail(1, Owner::default(), newest).await?;
         if let Some(effect) = tail.effect {
-            let key = self.layout.manifest(effect.manifest);
-            let reason = "a log record put it in effect";
-            return Err(self.missing(newest, key, reason).await);
+            return Err(self.overtaken(newest, effect.manifest).await);
         }
         Ok((None, tail))
+    }
+
+    /// What it means that the log puts a newer manifest in effect than the one at hand: it took effect while we read, or it is lost.
+    async fn overtaken(&self, newest: Option<u64>, manifest: u64) -> Halt {
+        let key = self.layout.manifest(manifest);
+        match self.io.get(&key).await {
+            Ok(Some(_)) => Halt::Anew,
+            Ok(None) => {
+                let reason = "a log record put it in effect";
+                self.missing(newest, key, reason).await
+            }
+            Err(error) => Halt::from(error),
+        }
     }
 
     async fn read_manifest(&self, number: u64) -> Result<Option<(Manifest, u64)>, LogError> {

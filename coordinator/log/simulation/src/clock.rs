@@ -1,0 +1,68 @@
+//! Virtual time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::future::BoxFuture;
+use satchel_log::{Clock, Now};
+
+use crate::executor::give_way;
+
+/// A clock that moves when it is told to. Clones show the same time, each with its own error of the calendar.
+#[derive(Clone, Debug)]
+pub struct SimulatedClock {
+    boot_ms: Arc<AtomicU64>,
+    calendar_ms: Arc<AtomicU64>,
+}
+
+impl Default for SimulatedClock {
+    fn default() -> Self {
+        Self {
+            boot_ms: Arc::new(AtomicU64::new(1_000_000)),
+            calendar_ms: Arc::new(AtomicU64::new(1_700_000_000_000)),
+        }
+    }
+}
+
+impl SimulatedClock {
+    /// Lets time pass.
+    pub fn advance(&self, ms: u64) {
+        self.boot_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// The same time with a calendar of its own.
+    #[must_use]
+    pub fn with_own_calendar(&self) -> Self {
+        Self {
+            boot_ms: self.boot_ms.clone(),
+            calendar_ms: Arc::new(AtomicU64::new(self.calendar_ms.load(Ordering::Relaxed))),
+        }
+    }
+
+    /// Sets this clock's calendar ahead or back.
+    pub fn shift_calendar(&self, ms: i64) {
+        let now = self.calendar_ms.load(Ordering::Relaxed);
+        self.calendar_ms
+            .store(now.saturating_add_signed(ms), Ordering::Relaxed);
+    }
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Now {
+        let boot_ms = self.boot_ms.load(Ordering::Relaxed);
+        Now {
+            boot_ms,
+            wall_ms: self.calendar_ms.load(Ordering::Relaxed) + boot_ms,
+        }
+    }
+
+    fn sleep(&self, ms: u64) -> BoxFuture<'static, ()> {
+        let boot_ms = self.boot_ms.clone();
+        let until = boot_ms.load(Ordering::Relaxed) + ms;
+        Box::pin(async move {
+            while boot_ms.load(Ordering::Relaxed) < until {
+                give_way(1).await;
+            }
+        })
+    }
+}

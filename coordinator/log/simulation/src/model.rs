@@ -1,0 +1,148 @@
+//! What must be true.
+
+use std::collections::BTreeMap;
+
+use satchel_log::{Entries, Entry, Fold};
+
+/// The content of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State(pub BTreeMap<(u16, Vec<u8>), Vec<u8>>);
+
+impl Fold for State {
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn apply(&mut self, entry: Entry<'_>) {
+        let key = (entry.bucket, entry.key.to_vec());
+        match entry.value {
+            Some(value) => self.0.insert(key, value.to_vec()),
+            None => self.0.remove(&key),
+        };
+    }
+}
+
+impl State {
+    /// Applies all entries.
+    pub fn fold(&mut self, entries: &Entries) {
+        for entry in entries.iter() {
+            self.apply(entry);
+        }
+    }
+}
+
+/// The key in the partition-wide bucket under which each delta of `epoch` leaves its sequence.
+pub(crate) fn mark(epoch: u64) -> Vec<u8> {
+    format!("sequence of epoch {epoch}").into_bytes()
+}
+
+/// Everything that was sealed, acknowledged and recovered, and the laws that connect them.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// The partition-wide bucket.
+    wide: u16,
+    epochs: BTreeMap<u64, Epoch>,
+    /// Laws that were broken.
+    pub violations: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct Epoch {
+    deltas: Vec<Entries>,
+    acknowledged: u64,
+    /// How many of its deltas a successor found; no more can ever count.
+    settled: Option<u64>,
+}
+
+impl Model {
+    /// Of a partition with this many buckets.
+    #[must_use]
+    pub fn new(buckets: u16) -> Self {
+        Self {
+            wide: buckets,
+            ..Self::default()
+        }
+    }
+
+    /// A takeover returned: `recovered` must be the fold of a prefix of every earlier epoch, with nothing acknowledged missing.
+    pub fn took_over(&mut self, epoch: u64, recovered: &State) {
+        let later = self.epochs.keys().next_back().copied() > Some(epoch);
+        let mut expected = State::default();
+        for (number, former) in self.epochs.range_mut(..epoch) {
+            let mark = (self.wide, mark(*number));
+            let found = recovered.0.get(&mark).map_or(0, |value| {
+                u64::from_le_bytes(value.as_slice().try_into().unwrap_or([0xff; 8]))
+            });
+            if found < former.acknowledged {
+                self.violations.push(format!(
+                    "epoch {epoch} recovered {found} deltas of epoch {number}, which was acknowledged {}",
+                    former.acknowledged
+                ));
+            }
+            match former.settled {
+                Some(settled) if settled != found => self.violations.push(format!(
+                    "epoch {epoch} recovered {found} deltas of epoch {number}, an earlier takeover {settled}"
+                )),
+                _ => former.settled = Some(found),
+            }
+            for delta in former.deltas.iter().take(found as usize) {
+                expected.fold(delta);
+            }
+        }
+        if expected != *recovered {
+            self.violations.push(format!(
+                "epoch {epoch} recovered another state than the fold of the durable prefix: {recovered:?} instead of {expected:?}"
+            ));
+        }
+        let settled = later.then_some(0);
+        let known = self.epochs.insert(
+            epoch,
+            Epoch {
+                settled,
+                ..Epoch::default()
+            },
+        );
+        if known.is_some() {
+            self.violations
+                .push(format!("epoch {epoch} has two holders"));
+        }
+    }
+
+    /// An owner seals a delta.
+    pub fn sealed(&mut self, epoch: u64, entries: Entries) {
+        if let Some(epoch) = self.epochs.get_mut(&epoch) {
+            epoch.deltas.push(entries);
+        }
+    }
+
+    /// An owner is told that its delta `sequence` is durable.
+    pub fn acknowledged(&mut self, epoch: u64, sequence: u64) {
+        let Some(known) = self.epochs.get_mut(&epoch) else {
+            return;
+        };
+        if sequence != known.acknowledged + 1 {
+            self.violations.push(format!(
+                "epoch {epoch} was acknowledged delta {sequence} after delta {}",
+                known.acknowledged
+            ));
+        }
+        known.acknowledged = sequence;
+        if let Some(settled) = known.settled.filter(|settled| sequence > *settled) {
+            self.violations.push(format!(
+                "the zombie of epoch {epoch} was acknowledged delta {sequence}; its successor knows only {settled}"
+            ));
+        }
+    }
+
+    /// Acknowledged deltas of all epochs.
+    #[must_use]
+    pub fn acknowledgements(&self) -> u64 {
+        self.epochs.values().map(|epoch| epoch.acknowledged).sum()
+    }
+
+    /// Takeovers so far.
+    #[must_use]
+    pub fn takeovers(&self) -> u64 {
+        self.epochs.len() as u64
+    }
+}

@@ -1,0 +1,197 @@
+//! A run: owners over one root, one after the other and several at once.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use satchel_log::{Identity, ObjectStore, Options, Place, Retry, SnapshotPolicy};
+
+use crate::clock::SimulatedClock;
+use crate::executor::Crew;
+use crate::model::Model;
+use crate::owner::{Shared, live};
+use crate::random::Random;
+use crate::store::{Faults, FaultyStore};
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// All choices follow from it.
+    pub seed: u64,
+    /// For how many turns faults and crashes go on.
+    pub turns: u64,
+    /// How many processes may live at once.
+    pub owners_max: usize,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Deltas reported durable.
+    pub acknowledged: u64,
+    /// Takeovers that returned.
+    pub takeovers: u64,
+    /// Snapshots that took effect.
+    pub snapshots: u64,
+    /// Requests to the store.
+    pub requests: u64,
+}
+
+const BUCKETS: u16 = 4;
+const GRACE_MS: u64 = 60_000;
+
+/// Runs a plan over an empty store.
+///
+/// # Errors
+/// The laws that were broken, one a line, with the seed.
+pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
+    let random = Random::new(plan.seed);
+    let faults = draw_faults(&random);
+    let store = Arc::new(FaultyStore::new(inner, faults, random.clone()));
+    let clock = SimulatedClock::default();
+    let shared = Shared {
+        model: RefCell::new(Model::new(BUCKETS)),
+        snapshots: Cell::new(0),
+        random: random.clone(),
+        buckets: BUCKETS,
+    };
+    let options = draw_options(&random);
+    let mut lives = 0u64;
+    let mut next_place = |clock: &SimulatedClock| {
+        lives += 1;
+        let clock = clock.with_own_calendar();
+        clock.shift_calendar(random.below(200_000) as i64 - 100_000);
+        place(store.clone(), clock, options, lives)
+    };
+
+    let mut crew = Crew::new();
+    let crash = random.below(4);
+    let pause = random.below(4);
+    for turn in 0..plan.turns {
+        if crew.is_empty() || (crew.len() < plan.owners_max && random.chance(3)) {
+            crew.join(live(&shared, next_place(&clock), 5 + random.below(200)));
+        }
+        if random.chance(crash) {
+            crew.crash(&random);
+        }
+        if random.chance(pause) {
+            crew.pause(turn + random.below(3000), &random);
+        }
+        if random.chance(10) {
+            let store = store.clone();
+            crew.join(async move { store.land_late_write().await });
+        }
+        clock.advance(if random.chance(5) {
+            random.below(2 * GRACE_MS)
+        } else {
+            random.below(20)
+        });
+        crew.turn(turn, &random);
+    }
+
+    store.heal();
+    crew.wake_all();
+    let mut turn = plan.turns;
+    finish(&mut crew, &clock, &random, &mut turn)?;
+    // One more owner, undisturbed, sees what is durable in the end and must be able to go on.
+    let before = shared.model.borrow().acknowledgements();
+    crew.join(live(&shared, next_place(&clock), 20));
+    finish(&mut crew, &clock, &random, &mut turn)?;
+    crew.join(live(&shared, next_place(&clock), 1));
+    finish(&mut crew, &clock, &random, &mut turn)?;
+
+    let model = shared.model.borrow();
+    if model.acknowledgements() != before + 21 {
+        return Err(format!(
+            "seed {}: the last owners were not acknowledged",
+            plan.seed
+        ));
+    }
+    if !model.violations.is_empty() {
+        return Err(format!(
+            "seed {}: {}",
+            plan.seed,
+            model.violations.join("\n")
+        ));
+    }
+    Ok(Report {
+        acknowledged: model.acknowledgements(),
+        takeovers: model.takeovers(),
+        snapshots: shared.snapshots.get(),
+        requests: store.requests(),
+    })
+}
+
+fn finish(
+    crew: &mut Crew<'_>,
+    clock: &SimulatedClock,
+    random: &Random,
+    turn: &mut u64,
+) -> Result<(), String> {
+    let end = *turn + 10_000_000;
+    while !crew.is_empty() {
+        if *turn == end {
+            return Err("owners do not end, with nothing in their way".to_owned());
+        }
+        clock.advance(random.below(20));
+        crew.turn(*turn, random);
+        *turn += 1;
+    }
+    Ok(())
+}
+
+fn draw_faults(random: &Random) -> Faults {
+    let rate = |max| {
+        if random.chance(500) {
+            random.below(max)
+        } else {
+            0
+        }
+    };
+    Faults {
+        lost: rate(100),
+        answer_lost: rate(100),
+        delayed: rate(100),
+        repeated: rate(100),
+        conflict: rate(50),
+        turns_max: rate(20),
+    }
+}
+
+fn draw_options(random: &Random) -> Options {
+    Options {
+        depth: 1 + random.below(8),
+        window_ms: 1 + random.below(GRACE_MS / 6),
+        grace_ms: GRACE_MS,
+        retry: Retry {
+            initial_ms: 10,
+            max_ms: 1000,
+            give_up_ms: None,
+        },
+        takeover_give_up_ms: random.chance(500).then_some(5000),
+        parallel_reads: 1 + random.below(5) as usize,
+        snapshots: SnapshotPolicy {
+            floor_bytes: 200 + random.below(5000),
+            log_percent: 70,
+            segment_bytes: 50 + random.below(500),
+        },
+    }
+}
+
+fn place(store: Arc<FaultyStore>, clock: SimulatedClock, options: Options, life: u64) -> Place {
+    let mut nonce = [0; 16];
+    nonce[..8].copy_from_slice(&life.to_le_bytes());
+    Place {
+        store,
+        root: "root".to_owned(),
+        identity: Identity {
+            application: "simulated".to_owned(),
+            partition: 0,
+            partitions: 1,
+            buckets: BUCKETS,
+        },
+        nonce,
+        clock: Arc::new(clock),
+        options,
+        on_trouble: Arc::new(|_| {}),
+    }
+}
