@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use satchel_protocol::reqreply;
+use serde::{Deserialize, Serialize};
 
 /// A class of instances, `namespace/name`.
 ///
@@ -25,7 +26,10 @@ pub struct FunctionType(Name);
 pub struct EgressId(Name);
 
 /// One virtual instance of a function: its type and its id.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// Serde has it as the text `namespace/name/id`, so that state and messages can hold addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Address {
     function_type: FunctionType,
     id: String,
@@ -252,6 +256,20 @@ impl From<&Address> for Address {
     }
 }
 
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.to_string()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = NameError;
+
+    fn try_from(text: String) -> Result<Self, NameError> {
+        text.parse()
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -307,8 +325,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_survives_the_wire() {
+    fn an_address_survives_the_wire_and_json() {
         let address = FunctionType::new("example/greeter").id("alice");
         assert_eq!(Address::from_wire(address.to_wire()), address);
+        let json = serde_json::to_string(&address).unwrap();
+        assert_eq!(json, r#""example/greeter/alice""#);
+        assert_eq!(serde_json::from_str::<Address>(&json).unwrap(), address);
     }
 }
