@@ -64,7 +64,7 @@ pub struct DevConfig {
     pub commit_interval: Duration,
 
     /// How many commits may be on their way at once.
-    #[arg(long, env = "SATCHEL_COMMIT_DEPTH", value_name = "COUNT", default_value = "4", value_parser = clap::value_parser!(u64).range(1..=COMMIT_DEPTH_MAX))]
+    #[arg(long, env = "SATCHEL_COMMIT_DEPTH", value_name = "COUNT", default_value = "4", value_parser = clap::value_parser!(u64).range(1..=satchel_log::DEPTH_MAX))]
     pub commit_depth: u64,
 
     /// Over so many bytes of waiting messages, ingress pauses and requests are refused for now.
@@ -89,9 +89,6 @@ pub struct DevConfig {
     )]
     pub log: String,
 }
-
-/// The commit log takes no deeper pipeline.
-const COMMIT_DEPTH_MAX: u64 = 64;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

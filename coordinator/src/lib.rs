@@ -1,11 +1,26 @@
-//! satchel
+//! The coordinator of Satchel: everything around the pure core.
+//!
+//! ```text
+//!  cli, config, module ─► dev ─► runtime ─► satchel-engine (partition, dispatcher)
+//!                          │        ├─► invoker ─► lambda (local processes), HTTP, in-process
+//!                          │        ├─► ingress, egress ─► streams (local)
+//!                          │        └─► satchel-log ─► store (directory, memory)
+//!                          └─► http ─► requests ─► runtime
+//! ```
+//!
+//! `ARCHITECTURE.md` beside this crate has the invariants and the map.
+
 pub mod cli;
 pub mod config;
+pub mod dev;
+pub mod egress;
 pub mod http;
+pub mod ingress;
 pub mod invoker;
 pub mod lambda;
 pub mod metrics;
 pub mod module;
 pub mod requests;
+pub mod runtime;
 pub mod store;
 pub mod streams;

@@ -27,12 +27,15 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
         .validated()
         .map_err(|message| Failure::new(Exit::Usage, message))?;
     cli::init_logging(config.log_format, &config.log)?;
-    satchel::module::Application::load(&config.paths, &|name| std::env::var(name).ok())
-        .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
-    Err(Failure::new(
-        Exit::Environment,
-        "this build has no runtime to run the application with",
-    ))
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Environment, format!("the runtime: {error}")))?;
+    runtime.block_on(async {
+        let shutdown = cli::shutdown_signal()
+            .map_err(|error| Failure::new(Exit::Environment, format!("signals: {error}")))?;
+        satchel::dev::run(config, shutdown).await
+    })
 }
 
 fn client(command: ClientCommand) -> Result<(), Failure> {

@@ -1,5 +1,7 @@
 //! The `satchel` binary as a client, against a server on a free port.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Output, Stdio};

@@ -41,6 +41,8 @@ pub struct HttpEndpoint {
     pub call: Duration,
     /// How long connecting may take.
     pub connect: Duration,
+    /// How long the endpoint may be silent while its answer is awaited or read, if that is bounded apart from `call`.
+    pub read: Option<Duration>,
     /// How long a connection that is not used is kept.
     pub pool_idle: Duration,
     /// How many connections that are not used are kept.
@@ -60,6 +62,7 @@ impl HttpEndpoint {
             url_template: url_template.into(),
             call: Duration::from_secs(120),
             connect: Duration::from_secs(20),
+            read: None,
             pool_idle: Duration::from_secs(15),
             pool_size: 1024,
             payload_max_bytes: 32 << 20,
@@ -129,6 +132,9 @@ impl HttpInvoker {
             .connect_timeout(endpoint.connect)
             .pool_idle_timeout(endpoint.pool_idle)
             .pool_max_idle_per_host(endpoint.pool_size);
+        if let Some(read) = endpoint.read {
+            builder = builder.read_timeout(read);
+        }
         if let Some(path) = &endpoint.trust_cacerts {
             builder = builder.tls_certs_only(certificates(path)?);
         }

@@ -83,6 +83,14 @@ impl StreamError {
         )
     }
 
+    /// Whether the stream goes on only after it is opened again, that is, after a restart of the process.
+    pub fn needs_restart(&self) -> bool {
+        matches!(
+            self,
+            Self::Damaged { .. } | Self::Unsure { .. } | Self::Stopped
+        )
+    }
+
     /// Whether durable data is not what was once written.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. })

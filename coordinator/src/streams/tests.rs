@@ -2,6 +2,7 @@
 
 mod appends;
 mod damage;
+mod processes;
 mod routes;
 
 use std::path::Path;

@@ -91,6 +91,8 @@ def serve(request, headers, event):
     elif do == "start a child":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
         answer(request, json.dumps({"pid": os.getpid(), "child": child.pid, "env": dict(os.environ)}))
+        # Not asking again: a handler that waits for a request would notice that its connection breaks.
+        time.sleep(1000)
     else:
         raise SystemExit(f"what is {do}?")
 

@@ -21,15 +21,11 @@ async fn handlers_and_what_they_started_end_when_their_host_is_killed() {
 async fn a_handler_ends_with_its_host_even_if_the_reaper_was_killed_before() {
     let mut hosted = Hosted::start().await;
     let reaper = reaper_of(hosted.host.id());
-    let pid = rustix::process::Pid::from_raw(reaper.try_into().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    kill(reaper);
     eventually("the end of the reaper", || !is_alive(reaper)).await;
     hosted.kill_host();
     let handler = hosted.handler;
     eventually("the end of the handler", || !is_alive(handler)).await;
-    // What the handler started has lost both guards: this test ends it.
-    let child = rustix::process::Pid::from_raw(hosted.child.try_into().unwrap()).unwrap();
-    rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
 }
 
 /// A process that hosts a handler, which has started a process of its own.
@@ -70,6 +66,26 @@ impl Hosted {
     fn kill_host(&mut self) {
         self.host.kill().unwrap();
         self.host.wait().unwrap();
+    }
+}
+
+/// Nothing of a test that failed stays behind, nor what lost its guards in one that did not.
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        let _ = self.host.kill();
+        let _ = self.host.wait();
+        for pid in [self.handler, self.child] {
+            kill(pid);
+        }
+    }
+}
+
+fn kill(pid: u64) {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 }
 

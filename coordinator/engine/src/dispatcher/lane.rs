@@ -99,7 +99,8 @@ impl Lane {
         while let Some(batch) = self.waiting.front() {
             let fits = bytes + batch.bytes <= endpoint.bundle_bytes_max;
             let room = batches.len() < endpoint.bundle_batches_max.max(1);
-            if !batches.is_empty() && !(fits && room) {
+            let takes = batches.is_empty() || (fits && room);
+            if !takes {
                 break;
             }
             bytes += batch.bytes;

@@ -165,7 +165,7 @@ impl Partition {
 
     /// A function sent something to a caller's address.
     pub(super) fn reply_arrived(&mut self, caller: &Address, reply: TypedValue) {
-        self.resolve(caller, Outcome::Replied(reply));
+        self.resolve(caller, &Outcome::Replied(reply));
     }
 
     /// The message of a caller became a dead letter.
@@ -174,7 +174,7 @@ impl Partition {
             let reason = reason.to_owned();
             self.resolve(
                 caller,
-                Outcome::Failed {
+                &Outcome::Failed {
                     dead_letter,
                     reason,
                 },
@@ -205,7 +205,7 @@ impl Partition {
     }
 
     /// Gives a call its outcome, and its waiters the answer once that is durable. Only the first outcome counts.
-    fn resolve(&mut self, caller: &Address, outcome: Outcome) {
+    fn resolve(&mut self, caller: &Address, outcome: &Outcome) {
         let open =
             call_id_of(caller).and_then(|call| Some((call, self.calls.open.get_mut(&call)?)));
         let Some((call, open)) = open else {

@@ -1,0 +1,186 @@
+//! `satchel dev`: an application on this machine, with everything embedded.
+//!
+//! ```text
+//!  module files ─► ports ─► handlers (processes, built with cargo) ─► takeover of the state ─► serving, until a signal
+//! ```
+
+mod banner;
+mod servers;
+mod wiring;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use satchel_engine::input::Input;
+use satchel_engine::partition::Config;
+use satchel_log::{DEFAULT_BUCKETS, MemoryStore, ObjectStore, Options};
+use tokio::sync::{mpsc, watch};
+
+use crate::cli::{Exit, Failure};
+use crate::config::DevConfig;
+use crate::ingress::local_stream::LocalStreamIngress;
+use crate::metrics::Metrics;
+use crate::module::Application;
+use crate::requests::{Readiness, Requests};
+use crate::runtime::INPUTS_WAITING_MAX;
+use crate::runtime::node::{Node, NodeParts};
+use crate::store::DirectoryStore;
+use crate::streams::Streams;
+
+use servers::Servers;
+use wiring::Handlers;
+
+/// How long what is in flight may go on after a signal.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How old a sight of the unclaimed next epoch may be, and how long a condemned object is kept: on one machine a process that was
+/// stopped and goes on has the same clocks, so minutes are enough where a root that is shared by machines keeps an hour.
+const WINDOW_MS: u64 = 10_000;
+const GRACE_MS: u64 = 120_000;
+
+/// What the parts of the process share.
+struct Shared {
+    application: Application,
+    metrics: Metrics,
+    streams: Streams,
+    requests: Requests,
+    readiness: watch::Sender<Readiness>,
+}
+
+/// Runs the application until `shutdown`, then stops it in an orderly way.
+///
+/// # Errors
+///
+/// What is wrong with the module files, the environment or the durable data, with the exit code for it.
+pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
+    let application = Application::load(&config.paths, &|name| std::env::var(name).ok())
+        .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
+    let metrics = Metrics::new();
+    let (inputs_sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
+    let (readiness, _) = watch::channel(Readiness::Starting { recovered: 0.0 });
+    let shared = Shared {
+        application,
+        requests: Requests::new(inputs_sender.clone(), metrics.clone()),
+        metrics,
+        streams: open_streams(&config),
+        readiness,
+    };
+    let mut shutdown = std::pin::pin!(shutdown);
+    let servers = Servers::start(&config, &shared).await?;
+    let handlers = tokio::select! {
+        handlers = Handlers::start(&config, &shared.application) => handlers?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let outcome = serve(
+        &config,
+        &shared,
+        &servers,
+        &handlers,
+        (inputs, inputs_sender),
+        shutdown,
+    )
+    .await;
+    shared.readiness.send_replace(Readiness::Stopping);
+    if outcome.is_ok() {
+        servers.stop().await;
+    }
+    handlers.stop().await;
+    outcome
+}
+
+/// Takes the state over and serves until `shutdown` or until something is wrong.
+async fn serve(
+    config: &DevConfig,
+    shared: &Shared,
+    servers: &Servers,
+    handlers: &Handlers,
+    (inputs, inputs_sender): (mpsc::Receiver<Input>, mpsc::Sender<Input>),
+    mut shutdown: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), Failure> {
+    let parts = NodeParts {
+        application: config.application.clone(),
+        config: engine_config(config, &shared.application),
+        store: open_store(config)?,
+        log: Options {
+            depth: config.commit_depth,
+            window_ms: WINDOW_MS,
+            grace_ms: GRACE_MS,
+            ..Options::default()
+        },
+        destinations: handlers.destinations(),
+        ingresses: ingresses(shared).await?,
+        streams: shared.streams.clone(),
+        metrics: shared.metrics.clone(),
+        requests: shared.requests.clone(),
+        inputs,
+        inputs_sender,
+        readiness: shared.readiness.clone(),
+    };
+    let mut node = tokio::select! {
+        node = Node::start(parts) => node?,
+        () = &mut shutdown => return Ok(()),
+    };
+    banner::print(config, shared, servers, &node);
+    tokio::select! {
+        failure = node.failed() => Err(failure),
+        () = shutdown => {
+            eprintln!("satchel: stopping; what is in flight has {} s to finish", STOP_LIMIT.as_secs());
+            shared.readiness.send_replace(Readiness::Stopping);
+            node.stop(STOP_LIMIT).await
+        }
+    }
+}
+
+fn engine_config(config: &DevConfig, application: &Application) -> Config {
+    Config {
+        partition: 0,
+        buckets: DEFAULT_BUCKETS,
+        endpoints: application.engine_endpoints(),
+        egresses: application
+            .egresses
+            .iter()
+            .map(|egress| egress.id.to_string().into())
+            .collect(),
+        commit_depth: config.commit_depth,
+        commit_interval_ms: config.commit_interval.as_millis() as u64,
+        pending_bytes_max: usize::try_from(config.pending_limit).unwrap_or(usize::MAX),
+        idempotency_ttl_ms: config.idempotency_ttl.as_millis() as u64,
+        ..Config::default()
+    }
+}
+
+fn open_streams(config: &DevConfig) -> Streams {
+    if config.ephemeral {
+        Streams::ephemeral()
+    } else {
+        Streams::durable(config.streams_dir())
+    }
+}
+
+fn open_store(config: &DevConfig) -> Result<Arc<dyn ObjectStore>, Failure> {
+    if config.ephemeral {
+        return Ok(Arc::new(MemoryStore::new()));
+    }
+    let store = DirectoryStore::open(config.state_dir()).map_err(|error| {
+        Failure::new(
+            Exit::Environment,
+            format!("the state directory (--data-dir): {error}"),
+        )
+    })?;
+    Ok(Arc::new(store))
+}
+
+async fn ingresses(shared: &Shared) -> Result<Vec<LocalStreamIngress>, Failure> {
+    let mut ingresses = Vec::new();
+    for (ingress, adapter, stream) in wiring::ingress_streams(&shared.application) {
+        let opened = shared.streams.stream(&stream.stream).await;
+        ingresses.push(LocalStreamIngress {
+            ingress: ingress.id.to_string(),
+            stream: opened.map_err(crate::runtime::node::stream_failure)?,
+            startup: adapter.startup,
+            routing: wiring::routing(stream),
+        });
+    }
+    Ok(ingresses)
+}

@@ -1,0 +1,109 @@
+//! What `satchel dev` says when it serves: what runs where, and one command to try.
+
+use std::fmt::Write as _;
+
+use satchel_engine::endpoint::FunctionPattern;
+
+use super::servers::Servers;
+use super::{Shared, wiring};
+use crate::config::DevConfig;
+use crate::module::{Application, EndpointAdapter};
+use crate::runtime::node::Node;
+
+/// Prints it to standard output.
+pub(super) fn print(config: &DevConfig, shared: &Shared, servers: &Servers, node: &Node) {
+    print!("{}", text(config, &shared.application, servers, node));
+}
+
+fn text(config: &DevConfig, application: &Application, servers: &Servers, node: &Node) -> String {
+    let mut text = format!("\nsatchel dev: {} is serving\n\n", config.application);
+    let mut line = |what: &str, how: String| {
+        // Writing to a String can not fail.
+        let _ = writeln!(text, "  {what:<10} {how}");
+    };
+    for endpoint in &application.endpoints {
+        let functions = endpoint
+            .engine
+            .functions
+            .iter()
+            .map(pattern)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let place = match &endpoint.adapter {
+            EndpointAdapter::Lambda(lambda) => {
+                format!("handler {}, as local processes", lambda.function_name)
+            }
+            EndpointAdapter::Http(http) => http.url_template.clone(),
+        };
+        line("functions", format!("{functions}  ({place})"));
+    }
+    for (ingress, _, stream) in wiring::ingress_streams(application) {
+        let targets = stream
+            .targets
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
+        line(
+            "ingress",
+            format!(
+                "{}: local stream {} -> {targets}",
+                ingress.id, stream.stream
+            ),
+        );
+    }
+    for egress in &application.egresses {
+        line("egress", format!("{}: local streams", egress.id));
+    }
+    let state = if config.ephemeral {
+        "in memory, gone at the end".to_owned()
+    } else {
+        let recovered = node.recovered;
+        let read = match recovered.bytes {
+            0 => "new".to_owned(),
+            bytes => format!(
+                "{bytes} bytes read, {} commits replayed",
+                recovered.replayed
+            ),
+        };
+        format!(
+            "{} (epoch {}, {read})",
+            config.data_dir.display(),
+            recovered.epoch
+        )
+    };
+    line("state", state);
+    line("traffic", format!("http://{}", servers.traffic));
+    line("admin", format!("http://{}", servers.admin));
+    let _ = write!(text, "\nTry:\n\n  {}\n\n", command(application, servers));
+    text
+}
+
+fn pattern(pattern: &FunctionPattern) -> String {
+    match pattern {
+        FunctionPattern::One(function) => function.to_string(),
+        FunctionPattern::Namespace(namespace) => format!("{namespace}/*"),
+    }
+}
+
+/// A call to a function whose name is known: one that is named exactly, or the target of an ingress.
+fn command(application: &Application, servers: &Servers) -> String {
+    let named = application
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| &endpoint.engine.functions);
+    let named = named.filter_map(|pattern| match pattern {
+        FunctionPattern::One(function) => Some(function.to_string()),
+        FunctionPattern::Namespace(_) => None,
+    });
+    let targets = wiring::ingress_streams(application)
+        .flat_map(|(_, _, stream)| stream.targets.iter().map(ToString::to_string));
+    let function = named
+        .chain(targets)
+        .next()
+        .unwrap_or_else(|| "<namespace>/<function>".to_owned());
+    format!(
+        "curl -d '{{\"name\":\"Alice\"}}' http://{}/call/{function}/alice",
+        servers.traffic
+    )
+}

@@ -1,0 +1,143 @@
+//! From what a module file says to what runs: handlers, invokers, routes.
+
+use std::sync::Arc;
+
+use crate::cli::{Exit, Failure};
+use crate::config::DevConfig;
+use crate::ingress::routing::Routing;
+use crate::invoker::Invoker;
+use crate::invoker::http::{HttpEndpoint, HttpInvoker};
+use crate::invoker::local_lambda::LocalLambdaInvoker;
+use crate::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, processes_max};
+use crate::module::{
+    Application, EndpointAdapter, EndpointSpec, IngressAdapter, IngressSpec, IngressStream,
+    KinesisIngress, LambdaEndpoint,
+};
+use crate::runtime::dispatch::Destination;
+
+/// What a handler is told as its memory size, in megabytes. Nothing enforces it here.
+const HANDLER_MEMORY_MB: u32 = 512;
+
+/// The endpoints of an application, with the processes of those that run here.
+pub(super) struct Handlers {
+    destinations: Vec<Destination>,
+    lambdas: Vec<Arc<LocalLambda>>,
+}
+
+impl Handlers {
+    /// Builds and starts what runs here, one after the other: cargo would let builds of one workspace wait for each other anyway.
+    pub(super) async fn start(
+        config: &DevConfig,
+        application: &Application,
+    ) -> Result<Self, Failure> {
+        let launcher = Launcher::this_binary().map_err(|error| {
+            Failure::new(
+                Exit::Environment,
+                format!("this binary can not be found again: {error}"),
+            )
+        })?;
+        let mut handlers = Self {
+            destinations: Vec::new(),
+            lambdas: Vec::new(),
+        };
+        for endpoint in &application.endpoints {
+            let destination = match &endpoint.adapter {
+                EndpointAdapter::Lambda(lambda) => {
+                    let spec = function_spec(config, endpoint, lambda, launcher.clone());
+                    let started = LocalLambda::start(spec).await;
+                    let started = Arc::new(started.map_err(|error| {
+                        Failure::new(Exit::Environment, format!("{}: {error}", endpoint.source))
+                    })?);
+                    handlers.lambdas.push(Arc::clone(&started));
+                    Destination {
+                        name: lambda.function_name.as_str().into(),
+                        invoker: Arc::new(Invoker::LocalLambda(LocalLambdaInvoker::new(
+                            started,
+                            lambda.timeout,
+                        ))),
+                    }
+                }
+                EndpointAdapter::Http(http) => {
+                    let invoker = HttpInvoker::new(http_endpoint(http)).map_err(|error| {
+                        Failure::new(Exit::Usage, format!("{}: {error}", endpoint.source))
+                    })?;
+                    Destination {
+                        name: http.url_template.as_str().into(),
+                        invoker: Arc::new(Invoker::Http(invoker)),
+                    }
+                }
+            };
+            handlers.destinations.push(destination);
+        }
+        Ok(handlers)
+    }
+
+    /// The endpoints in the order of the module files.
+    pub(super) fn destinations(&self) -> Vec<Destination> {
+        self.destinations.clone()
+    }
+
+    /// Ends the processes.
+    pub(super) async fn stop(&self) {
+        futures::future::join_all(self.lambdas.iter().map(|lambda| lambda.shutdown())).await;
+    }
+}
+
+fn function_spec(
+    config: &DevConfig,
+    endpoint: &EndpointSpec,
+    lambda: &LambdaEndpoint,
+    launcher: Launcher,
+) -> FunctionSpec {
+    FunctionSpec {
+        name: lambda.function_name.clone(),
+        dir: endpoint.source.directory(),
+        program: match &lambda.dev_command {
+            Some(command) => Program::Command(command.clone()),
+            None => Program::Cargo {
+                bin: lambda.function_name.clone(),
+            },
+        },
+        environment: Vec::new(),
+        processes_max: processes_max(endpoint.engine.concurrency_max),
+        memory_mb: HANDLER_MEMORY_MB,
+        watch: config.watch,
+        launcher,
+        log_lines: LogLines::stderr(),
+    }
+}
+
+fn http_endpoint(http: &crate::module::HttpEndpoint) -> HttpEndpoint {
+    HttpEndpoint {
+        call: http.call,
+        connect: http.connect,
+        read: http.read,
+        pool_idle: http.pool_idle,
+        pool_size: http.pool_size,
+        payload_max_bytes: usize::try_from(http.payload_max_bytes).unwrap_or(usize::MAX),
+        trust_cacerts: http.tls.trust_cacerts.clone(),
+        client_cert: http.tls.client.clone(),
+        ..HttpEndpoint::new(&http.url_template)
+    }
+}
+
+/// Every stream that is read, with its ingress.
+pub(super) fn ingress_streams(
+    application: &Application,
+) -> impl Iterator<Item = (&IngressSpec, &KinesisIngress, &IngressStream)> {
+    application.ingresses.iter().flat_map(|ingress| {
+        let IngressAdapter::Kinesis(kinesis) = &ingress.adapter;
+        kinesis
+            .streams
+            .iter()
+            .map(move |stream| (ingress, kinesis, stream))
+    })
+}
+
+/// Where the records of a stream go.
+pub(super) fn routing(stream: &IngressStream) -> Routing {
+    Routing {
+        value_type: stream.value_type.clone(),
+        targets: stream.targets.clone(),
+    }
+}

@@ -1,0 +1,57 @@
+//! Egresses: how records leave. The partition hands over only what is durable, and keeps it until it is acknowledged.
+
+pub mod local_stream;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use satchel_engine::input::Input;
+use satchel_engine::output::Emission;
+use tokio::sync::mpsc;
+
+use crate::metrics::Metrics;
+
+/// The egresses of an application, each with the queue of the task that serves it.
+pub struct Egresses {
+    queues: HashMap<Arc<str>, mpsc::UnboundedSender<Emission>>,
+    facts: mpsc::UnboundedSender<Input>,
+    metrics: Metrics,
+}
+
+impl Egresses {
+    /// No egress yet. `facts` is where the partition is told.
+    pub fn new(facts: mpsc::UnboundedSender<Input>, metrics: Metrics) -> Self {
+        Self {
+            queues: HashMap::new(),
+            facts,
+            metrics,
+        }
+    }
+
+    /// Adds the egress `id`, `namespace/name`; what is to leave through it comes out of the queue that is returned.
+    pub fn add(&mut self, id: Arc<str>) -> mpsc::UnboundedReceiver<Emission> {
+        let (queue, emissions) = mpsc::unbounded_channel();
+        self.queues.insert(id, queue);
+        emissions
+    }
+
+    /// Hands records to their egresses, in order. They are bounded by the partition's limit for its outbox.
+    pub fn emit(&self, emissions: Vec<Emission>) {
+        for emission in emissions {
+            match self.queues.get(&emission.egress) {
+                Some(queue) => {
+                    self.metrics.observe_egress_emitted(&emission.egress, 1);
+                    // The task that serves the egress ends only with the process.
+                    let _ = queue.send(emission);
+                }
+                None => {
+                    // The module that named it is gone since the record was made.
+                    self.metrics.observe_egress_refused(&emission.egress);
+                    let reason = format!("no egress is named {}", emission.egress);
+                    let number = emission.number;
+                    let _ = self.facts.send(Input::EgressRefused { number, reason });
+                }
+            }
+        }
+    }
+}

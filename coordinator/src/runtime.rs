@@ -1,0 +1,195 @@
+//! The loop around a partition: facts in, imperatives carried out.
+//!
+//! ```text
+//!  HTTP, ingress ──bounded──► inputs ─┐                        ┌─► dispatch ──► invokers
+//!                                     ├─► handle_input         ├─► committer ─► log
+//!  dispatch, committer, egress ► facts┘      poll_output ──────┼─► egress
+//!                                                              └─► answers, reading, wake-up
+//! ```
+//!
+//! One task owns the partition. What comes from outside waits in a bounded queue; what the partition asked for itself (answers,
+//! acknowledgements, durable deltas) comes over an unbounded one, because it is bounded by what was asked for, and must never wait for
+//! what is outside.
+
+pub mod committer;
+pub mod dispatch;
+pub mod fold;
+pub mod node;
+pub mod reading;
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use satchel_engine::input::Input;
+use satchel_engine::output::Output;
+use satchel_engine::partition::{Counts, Partition};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::egress::Egresses;
+use crate::metrics::Metrics;
+use crate::requests::Requests;
+
+use committer::CommitCommand;
+use dispatch::DispatchCommand;
+use reading::Reading;
+
+/// How many facts are handed to the partition before its outputs are taken: so many share a delta where they come together.
+const FACTS_PER_ROUND: usize = 256;
+
+/// How many inputs from outside may wait.
+pub const INPUTS_WAITING_MAX: usize = 1024;
+
+/// Where a partition's imperatives go.
+pub struct Ports {
+    /// Batches.
+    pub dispatch: mpsc::UnboundedSender<DispatchCommand>,
+    /// Deltas and images.
+    pub committer: mpsc::UnboundedSender<CommitCommand>,
+    /// Records that leave.
+    pub egresses: Egresses,
+    /// Which shards are read, and whether.
+    pub reading: Reading,
+    /// Those who wait for answers.
+    pub requests: Requests,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// Owns a partition and runs it until it has stopped.
+pub struct PartitionLoop {
+    partition: Partition,
+    inputs: mpsc::Receiver<Input>,
+    facts: mpsc::UnboundedReceiver<Input>,
+    ports: Ports,
+    wake_at_ms: Option<u64>,
+    counted: Counts,
+}
+
+impl PartitionLoop {
+    /// A loop that takes `inputs` from outside and `facts` about what the partition asked for.
+    pub fn new(
+        partition: Partition,
+        inputs: mpsc::Receiver<Input>,
+        facts: mpsc::UnboundedReceiver<Input>,
+        ports: Ports,
+    ) -> Self {
+        Self {
+            partition,
+            inputs,
+            facts,
+            ports,
+            wake_at_ms: None,
+            counted: Counts::default(),
+        }
+    }
+
+    /// Runs until the partition has stopped; dropping the future stops it as a crash would.
+    pub async fn run(mut self) {
+        let mut round = Vec::with_capacity(FACTS_PER_ROUND);
+        // The first round has no facts: it takes up what the last owner left.
+        let mut stopped = self.carry_out(&mut round);
+        while !stopped {
+            let wake = wait_until(self.wake_at_ms);
+            tokio::select! {
+                fact = self.facts.recv() => round.extend(fact),
+                input = self.inputs.recv() => round.extend(input),
+                () = wake => {
+                    self.wake_at_ms = None;
+                    round.push(Input::TimeReached);
+                }
+            }
+            self.take_waiting(&mut round);
+            stopped = self.carry_out(&mut round);
+        }
+    }
+
+    /// Adds what else waits, up to a round's worth: first what the partition asked for.
+    fn take_waiting(&mut self, round: &mut Vec<Input>) {
+        while round.len() < FACTS_PER_ROUND {
+            let waiting = self
+                .facts
+                .try_recv()
+                .ok()
+                .or_else(|| self.inputs.try_recv().ok());
+            match waiting {
+                Some(input) => round.push(input),
+                None => return,
+            }
+        }
+    }
+
+    /// Hands in what has happened and does what is wanted then. Returns whether the partition has stopped.
+    fn carry_out(&mut self, round: &mut Vec<Input>) -> bool {
+        let now_ms = now_ms();
+        for input in round.drain(..) {
+            self.partition.handle_input(now_ms, input);
+        }
+        let mut stopped = false;
+        while let Some(output) = self.partition.poll_output() {
+            stopped |= output == Output::Stopped;
+            self.perform(output);
+        }
+        self.count();
+        stopped
+    }
+
+    fn perform(&mut self, output: Output) {
+        let ports = &self.ports;
+        // Where a receiver is gone the process is ending, and nothing that was asked for now will be missed.
+        match output {
+            Output::Invoke { endpoint, batch } => {
+                let _ = ports
+                    .dispatch
+                    .send(DispatchCommand::Ready { endpoint, batch });
+            }
+            Output::Commit(delta) => {
+                ports.metrics.observe_sealed(0, delta.number);
+                let _ = ports.committer.send(CommitCommand::Commit(delta));
+            }
+            Output::Image(image) => {
+                let _ = ports.committer.send(CommitCommand::Keep(image));
+            }
+            Output::Emit(emissions) => ports.egresses.emit(emissions),
+            Output::Reply { request, answer } => ports.requests.answer(request, answer),
+            Output::Read { shard, after } => ports.reading.start(&shard, after),
+            Output::PauseIngress => ports.reading.pause(true),
+            Output::ResumeIngress => ports.reading.pause(false),
+            Output::WakeAt(due_ms) => self.wake_at_ms = Some(due_ms),
+            Output::Stopped => {}
+        }
+    }
+
+    fn count(&mut self) {
+        let metrics = &self.ports.metrics;
+        let counts = self.partition.counts();
+        for _ in self.counted.stale_answers..counts.stale_answers {
+            metrics.observe_stale_answer();
+        }
+        metrics.observe_dead_letters_made(counts.dead_letters - self.counted.dead_letters);
+        self.counted.clone_from(counts);
+        let gauges = self.partition.gauges();
+        metrics.observe_dead_letters_present(gauges.dead_letters);
+        metrics.observe_pending_bytes(gauges.pending_bytes);
+        metrics.observe_ingress_paused(gauges.ingress_paused);
+        metrics.observe_timers_pending(gauges.timers);
+    }
+}
+
+/// The calendar clock, in ms since the epoch.
+pub fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Timers farther off than this are looked at again in between: the calendar clock may be set meanwhile.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+async fn wait_until(wake_at_ms: Option<u64>) {
+    let Some(wake_at_ms) = wake_at_ms else {
+        return std::future::pending().await;
+    };
+    let wait = Duration::from_millis(wake_at_ms.saturating_sub(now_ms()));
+    tokio::time::sleep_until(Instant::now() + wait.min(WAIT_MAX)).await;
+}

@@ -1,0 +1,152 @@
+//! The loop around the dispatcher: batches in from all partitions of the process, requests out to the endpoints.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use satchel_engine::dispatcher::{Dispatcher, DispatcherInput, DispatcherOutput};
+use satchel_engine::input::Input;
+use satchel_engine::invocation::{
+    AttemptId, Batch, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure, FailureKind,
+};
+use tokio::sync::mpsc;
+
+use super::{FACTS_PER_ROUND, now_ms, wait_until};
+use crate::invoker::Invoker;
+use crate::metrics::Metrics;
+
+/// What the dispatcher is told.
+#[derive(Debug)]
+pub enum DispatchCommand {
+    /// A partition has a batch to process.
+    Ready {
+        /// Where.
+        endpoint: EndpointIndex,
+        /// What.
+        batch: Arc<Batch>,
+    },
+    /// A request ended.
+    Returned {
+        /// Which one.
+        bundle: BundleId,
+        /// How.
+        outcome: BundleOutcome,
+    },
+}
+
+/// One endpoint as the dispatcher's loop needs it.
+#[derive(Debug, Clone)]
+pub struct Destination {
+    /// Its name in metrics.
+    pub name: Arc<str>,
+    /// How it is reached.
+    pub invoker: Arc<Invoker>,
+}
+
+/// Owns the dispatcher.
+pub struct DispatchLoop {
+    /// The state machine.
+    pub dispatcher: Dispatcher,
+    /// The endpoints, in the order of the dispatcher's.
+    pub destinations: Vec<Destination>,
+    /// Where the partitions are told, by their number.
+    pub partitions: Vec<mpsc::UnboundedSender<Input>>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl DispatchLoop {
+    /// Runs until it is dropped. `returned` is the sending side of `commands`.
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<DispatchCommand>,
+        returned: mpsc::UnboundedSender<DispatchCommand>,
+    ) {
+        let mut wake_at_ms = None;
+        let mut round = Vec::with_capacity(FACTS_PER_ROUND);
+        loop {
+            tokio::select! {
+                _ = commands.recv_many(&mut round, FACTS_PER_ROUND) => {}
+                () = wait_until(wake_at_ms) => wake_at_ms = None,
+            }
+            let now_ms = now_ms();
+            self.dispatcher
+                .handle_input(now_ms, DispatcherInput::TimeReached);
+            for command in round.drain(..) {
+                self.dispatcher.handle_input(now_ms, to_input(command));
+            }
+            while let Some(output) = self.dispatcher.poll_output() {
+                match output {
+                    DispatcherOutput::Send(bundle) => self.send(bundle, returned.clone()),
+                    DispatcherOutput::Completed { attempt, answer } => {
+                        self.tell(attempt, Input::InvocationCompleted { attempt, answer });
+                    }
+                    DispatcherOutput::Failed { attempt, failure } => {
+                        self.tell(attempt, Input::InvocationFailed { attempt, failure });
+                    }
+                    DispatcherOutput::WakeAt(due_ms) => wake_at_ms = Some(due_ms),
+                }
+            }
+        }
+    }
+
+    fn tell(&self, attempt: AttemptId, input: Input) {
+        if let Some(partition) = self.partitions.get(attempt.partition as usize) {
+            // A partition that has stopped waits for nothing.
+            let _ = partition.send(input);
+        }
+    }
+
+    /// Sends a request in a task of its own, which always tells how it ended.
+    fn send(&self, bundle: Bundle, returned: mpsc::UnboundedSender<DispatchCommand>) {
+        let destination = self.destinations[bundle.endpoint.0 as usize].clone();
+        let metrics = self.metrics.clone();
+        tokio::spawn(async move {
+            let id = bundle.id;
+            let batches = bundle.batches.len();
+            let messages = bundle
+                .batches
+                .iter()
+                .map(|batch| batch.messages.len())
+                .sum();
+            let begun = Instant::now();
+            // In a task of its own again, so that a panic of the adapter is an outcome too.
+            let invoker = Arc::clone(&destination.invoker);
+            let invoking = tokio::spawn(async move { invoker.invoke(bundle).await });
+            let outcome = invoking.await.unwrap_or_else(|error| {
+                let message = format!("the request was broken off inside the coordinator: {error}");
+                BundleOutcome::Failed(Failure::new(FailureKind::Function, message))
+            });
+            metrics.observe_bundle(&destination.name, batches, messages, begun.elapsed());
+            observe_failures(&metrics, &destination.name, &outcome);
+            let _ = returned.send(DispatchCommand::Returned {
+                bundle: id,
+                outcome,
+            });
+        });
+    }
+}
+
+fn to_input(command: DispatchCommand) -> DispatcherInput {
+    match command {
+        DispatchCommand::Ready { endpoint, batch } => {
+            DispatcherInput::BatchReady { endpoint, batch }
+        }
+        DispatchCommand::Returned { bundle, outcome } => {
+            DispatcherInput::BundleReturned { bundle, outcome }
+        }
+    }
+}
+
+fn observe_failures(metrics: &Metrics, endpoint: &str, outcome: &BundleOutcome) {
+    let failures: Vec<&Failure> = match outcome {
+        BundleOutcome::Failed(failure) => vec![failure],
+        BundleOutcome::Answered(results) => results
+            .iter()
+            .filter_map(|(_, result)| result.as_ref().err())
+            .collect(),
+    };
+    for failure in failures {
+        metrics.observe_invocation_failure(endpoint, failure.kind);
+        tracing::debug!(endpoint, kind = ?failure.kind, "{failure}");
+    }
+}

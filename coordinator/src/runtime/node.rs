@@ -1,0 +1,315 @@
+//! A running partition with everything around it: takes over, serves, stops.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use satchel_engine::dispatcher::Dispatcher;
+use satchel_engine::input::Input;
+use satchel_engine::partition::{Config, Ownership};
+use satchel_log::{ErrorKind, Identity, Layout, LogError, ObjectStore, Options, Place, take_over};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::committer::Committer;
+use super::dispatch::{Destination, DispatchLoop};
+use super::fold::RecoveryFold;
+use super::reading::Reading;
+use super::{PartitionLoop, Ports, now_ms};
+use crate::cli::{Exit, Failure};
+use crate::egress::Egresses;
+use crate::egress::local_stream::LocalStreamEgress;
+use crate::ingress::local_stream::LocalStreamIngress;
+use crate::metrics::Metrics;
+use crate::requests::{Readiness, Requests};
+use crate::store::SystemClock;
+use crate::streams::{StreamError, Streams};
+
+/// What a node is made of.
+pub struct NodeParts {
+    /// The application's name.
+    pub application: String,
+    /// What the partition must know.
+    pub config: Config,
+    /// Where the durable truth lies.
+    pub store: Arc<dyn ObjectStore>,
+    /// How its log behaves.
+    pub log: Options,
+    /// The endpoints, in the order of the configuration's.
+    pub destinations: Vec<Destination>,
+    /// What is read.
+    pub ingresses: Vec<LocalStreamIngress>,
+    /// Where egresses write.
+    pub streams: Streams,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Those who ask.
+    pub requests: Requests,
+    /// What they ask.
+    pub inputs: mpsc::Receiver<Input>,
+    /// The sending side of the same queue, for ingresses.
+    pub inputs_sender: mpsc::Sender<Input>,
+    /// Where it is told how far the start has come.
+    pub readiness: watch::Sender<Readiness>,
+}
+
+/// A running partition.
+pub struct Node {
+    facts: mpsc::UnboundedSender<Input>,
+    partition: JoinHandle<()>,
+    /// The log's side; ends well only after the partition has stopped.
+    committing: JoinSet<Result<(), Failure>>,
+    /// Everything else; none of it ends by itself unless something is wrong.
+    others: JoinSet<Result<(), Failure>>,
+    /// What the takeover found, for a line on the screen.
+    pub recovered: Recovered,
+}
+
+/// What a takeover found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// The ownership period that begins.
+    pub epoch: u64,
+    /// Deltas replayed.
+    pub replayed: u64,
+    /// Bytes of images and deltas read.
+    pub bytes: u64,
+}
+
+impl Node {
+    /// Takes the partition over and serves it.
+    ///
+    /// # Errors
+    ///
+    /// What the durable data or the environment is refused for.
+    pub async fn start(parts: NodeParts) -> Result<Self, Failure> {
+        let partition = parts.config.partition;
+        let buckets = parts.config.buckets;
+        let layout = Layout::new("", partition);
+        let readiness = parts.readiness;
+        let mut fold = RecoveryFold::new(parts.config.clone(), |recovered| {
+            readiness.send_replace(Readiness::Starting { recovered });
+        });
+        let ownership = take_over(
+            Place {
+                store: Arc::clone(&parts.store),
+                root: String::new(),
+                identity: Identity {
+                    application: parts.application.clone(),
+                    partition,
+                    partitions: 1,
+                    buckets,
+                },
+                nonce: random(),
+                clock: Arc::new(SystemClock),
+                options: parts.log,
+                on_trouble: Arc::new(|trouble| {
+                    tracing::warn!(error = %trouble.error, "the store did not answer well; the request is repeated");
+                }),
+            },
+            &mut fold,
+        )
+        .await
+        .map_err(log_failure)?;
+        let recovery = fold.finish().map_err(|problem| {
+            Failure::new(Exit::Damaged, format!("partition {partition}: {problem}"))
+        })?;
+        let recovered = Recovered {
+            epoch: ownership.owner.epoch,
+            replayed: ownership.recovery.replayed,
+            bytes: ownership.recovery.image_bytes + ownership.recovery.log_bytes,
+        };
+        let engine = recovery.start(
+            Ownership {
+                epoch: ownership.owner.epoch,
+                committed_at_ms: ownership.committed_at_ms,
+                clean: ownership.clean,
+            },
+            now_ms(),
+        );
+        let incarnation = incarnation(parts.store.as_ref(), &layout).await?;
+
+        let (facts, facts_receiver) = mpsc::unbounded_channel();
+        let (log, notices, driver) = ownership.start();
+        let mut committing = JoinSet::new();
+        committing.spawn(async move { driver.run().await.map_err(log_failure) });
+        let (committer, commit_commands) = mpsc::unbounded_channel();
+        let commits = Committer {
+            partition,
+            buckets,
+            log,
+            notices,
+            facts: facts.clone(),
+            metrics: parts.metrics.clone(),
+        };
+        committing.spawn(async move {
+            commits.run(commit_commands).await;
+            Ok(())
+        });
+
+        let mut others = JoinSet::new();
+        let (dispatch, dispatch_commands) = mpsc::unbounded_channel();
+        let dispatching = DispatchLoop {
+            dispatcher: Dispatcher::new(
+                parts.config.endpoints.clone(),
+                u64::from_le_bytes(random()),
+            ),
+            destinations: parts.destinations,
+            partitions: vec![facts.clone()],
+            metrics: parts.metrics.clone(),
+        };
+        let returned = dispatch.clone();
+        others.spawn(async move {
+            dispatching.run(dispatch_commands, returned).await;
+            Ok(())
+        });
+
+        let mut egresses = Egresses::new(facts.clone(), parts.metrics.clone());
+        for id in &parts.config.egresses {
+            let emissions = egresses.add(Arc::clone(id));
+            let egress = LocalStreamEgress {
+                id: Arc::clone(id),
+                producer: format!("{incarnation}-{partition}-{id}"),
+                streams: parts.streams.clone(),
+                facts: facts.clone(),
+                metrics: parts.metrics.clone(),
+            };
+            others.spawn(async move { egress.run(emissions).await.map_err(stream_failure) });
+        }
+        let reading = Reading::new();
+        for ingress in parts.ingresses {
+            let (inputs, reading) = (parts.inputs_sender.clone(), reading.clone());
+            others.spawn(async move { ingress.run(inputs, reading).await.map_err(stream_failure) });
+        }
+        drop(parts.inputs_sender);
+
+        let ports = Ports {
+            dispatch,
+            committer,
+            egresses,
+            reading,
+            requests: parts.requests,
+            metrics: parts.metrics,
+        };
+        let partition_loop = PartitionLoop::new(engine, parts.inputs, facts_receiver, ports);
+        let partition = tokio::spawn(partition_loop.run());
+        readiness.send_replace(Readiness::Serving);
+        Ok(Self {
+            facts,
+            partition,
+            committing,
+            others,
+            recovered,
+        })
+    }
+
+    /// Waits for something to go wrong: the epoch to end, a stream to be damaged, a task to panic.
+    pub async fn failed(&mut self) -> Failure {
+        loop {
+            let ended = tokio::select! {
+                Some(ended) = self.committing.join_next() => ended,
+                Some(ended) = self.others.join_next() => ended,
+                ended = &mut self.partition => {
+                    let how = ended.err().map_or("it stopped by itself".to_owned(), |error| error.to_string());
+                    return Failure::new(Exit::Environment, format!("the partition's loop ended: {how}"));
+                }
+            };
+            match ended {
+                // An ingress ends well when the partition is gone, which the branch above tells.
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => return failure,
+                Err(error) => {
+                    return Failure::new(
+                        Exit::Environment,
+                        format!("a task of the coordinator ended: {error}"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Stops in an orderly way: what is in flight may finish within `limit`, then everything is made durable.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be made durable.
+    pub async fn stop(mut self, limit: Duration) -> Result<(), Failure> {
+        // The loop ends only when told, so it hears this.
+        let _ = self.facts.send(Input::StopRequested);
+        let facts = self.facts.clone();
+        let forcing = tokio::spawn(async move {
+            tokio::time::sleep(limit).await;
+            let _ = facts.send(Input::StopForced);
+        });
+        let mut stopped = false;
+        while !stopped || !self.committing.is_empty() {
+            tokio::select! {
+                ended = &mut self.partition, if !stopped => {
+                    stopped = true;
+                    forcing.abort();
+                    if let Err(error) = ended {
+                        return Err(Failure::new(Exit::Environment, format!("the partition's loop ended: {error}")));
+                    }
+                }
+                Some(ended) = self.committing.join_next() => match ended {
+                    Ok(outcome) => outcome?,
+                    Err(error) => return Err(Failure::new(Exit::Environment, format!("the log ended: {error}"))),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    /// Ends everything at once, as a crash would.
+    fn drop(&mut self) {
+        self.partition.abort();
+    }
+}
+
+/// Names this root for ever, so that what one root sent is never taken for what another one sends: its first epoch's record, which holds
+/// random bytes, is written once and never deleted.
+async fn incarnation(store: &dyn ObjectStore, layout: &Layout) -> Result<String, Failure> {
+    let key = layout.epoch(1);
+    match store.get(&key).await {
+        Ok(Some(bytes)) => Ok(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))),
+        Ok(None) => Err(Failure::new(
+            Exit::Damaged,
+            format!("{key} is missing: it is never deleted"),
+        )),
+        Err(error) => Err(Failure::new(Exit::Environment, error.to_string())),
+    }
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .expect("an operating system without random bytes can not fence a former owner");
+    bytes
+}
+
+fn log_failure(error: LogError) -> Failure {
+    let exit = match error.kind() {
+        ErrorKind::Fenced => Exit::Fenced,
+        ErrorKind::Refused => Exit::Damaged,
+        ErrorKind::Environment => Exit::Environment,
+        ErrorKind::Bug => Exit::Environment,
+    };
+    let message = match exit {
+        Exit::Fenced => {
+            format!("another process took this application over, so this one stops: {error}")
+        }
+        _ => format!("the durable state: {error}"),
+    };
+    Failure::new(exit, message)
+}
+
+/// How a process ends for the sake of a stream.
+pub(crate) fn stream_failure(error: StreamError) -> Failure {
+    let exit = if error.is_damage() || error.is_refusal() {
+        Exit::Damaged
+    } else {
+        Exit::Environment
+    };
+    Failure::new(exit, error.to_string())
+}

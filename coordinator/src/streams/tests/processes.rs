@@ -1,0 +1,126 @@
+//! Streams whose process is killed, or that meets a full disk: the test starts itself again as that process.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::{data_from, number, open, read_all, record};
+use crate::streams::{Appended, NewRecord, ReadFrom, StreamError};
+
+/// Tells a copy of this test that it is the other process, and in which directory.
+const OTHER_PROCESS: &str = "SATCHEL_TEST_STREAMS_DIRECTORY";
+
+/// Starts the test `name` of this binary as another process, by way of a shell that runs `before` first.
+fn start_other(name: &str, directory: &Path, before: &str) -> Child {
+    Command::new("sh")
+        .arg("-c")
+        .arg(format!("{before}\nexec \"$0\" \"$@\""))
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "--test-threads=1"])
+        .arg(format!("streams::tests::processes::{name}"))
+        .env(OTHER_PROCESS, directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9_in_the_middle_of_appends() {
+    if let Some(directory) = std::env::var_os(OTHER_PROCESS) {
+        return append_until_killed(Path::new(&directory)).await;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let name = "what_was_acknowledged_survives_kill_9_in_the_middle_of_appends";
+    let mut acknowledged = 0;
+    for round in 0..5 {
+        let mut other = start_other(name, directory.path(), "");
+        let lines = BufReader::new(other.stdout.take().unwrap()).lines();
+        let mut enough = 0;
+        for line in lines {
+            let line = line.unwrap();
+            if let Some(last) = line.strip_prefix("acknowledged ") {
+                acknowledged = last.parse().unwrap();
+                enough += 1;
+            }
+            if enough == 10 + round * 7 {
+                other.kill().unwrap();
+            }
+        }
+        assert!(!other.wait().unwrap().success());
+
+        // Whatever is there is a prefix of what was sent, each once, with all that was acknowledged.
+        let stream = open(directory.path()).await;
+        let records = read_all(&stream, ReadFrom::Earliest).await;
+        let sent: Vec<u64> = records
+            .iter()
+            .map(|record| record.key.parse().unwrap())
+            .collect();
+        let expected: Vec<u64> = (1..=sent.len() as u64).collect();
+        assert_eq!(sent, expected);
+        assert!(
+            sent.len() as u64 >= acknowledged,
+            "{} < {acknowledged}",
+            sent.len()
+        );
+    }
+}
+
+/// Appends records 1, 2, … as an exactly-once producer that begins anew, and tells what was acknowledged.
+async fn append_until_killed(directory: &Path) {
+    let stream = open(directory).await;
+    for next in 1.. {
+        let records = vec![NewRecord {
+            key: next.to_string(),
+            data: vec![7; 30_000].into(),
+            time_ms: 0,
+        }];
+        if stream.append_from("outbox", next, records).await.unwrap() != Appended::Known {
+            println!("acknowledged {next}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_full_disk_a_producer_must_send_what_failed_before_anything_later() {
+    if let Some(directory) = std::env::var_os(OTHER_PROCESS) {
+        return meet_a_full_disk(Path::new(&directory)).await;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let name = "after_a_full_disk_a_producer_must_send_what_failed_before_anything_later";
+    // No file may grow beyond some tens of kilobytes; writing more is an error like that of a full disk.
+    let other = start_other(name, directory.path(), "trap '' XFSZ; ulimit -f 64");
+    let output = other.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}"
+    );
+
+    let stream = open(directory.path()).await;
+    let data = data_from(&stream, ReadFrom::Earliest).await;
+    assert_eq!(data, ["four", "small", "five, smaller", "six"]);
+}
+
+async fn meet_a_full_disk(directory: &Path) {
+    let stream = open(directory).await;
+    let send =
+        |number, data: &str| stream.append_from("outbox", number, vec![record("k", data, 0)]);
+    assert_eq!(send(4, "four").await, Ok(Appended::New(vec![number(1)])));
+    let failed = send(5, &"x".repeat(1 << 20)).await.unwrap_err();
+    assert!(matches!(failed, StreamError::Io { .. }), "{failed}");
+    // Others go on; a later number of the same producer would make the failed one look applied.
+    assert_eq!(stream.append(record("k", "small", 0)).await, Ok(number(2)));
+    let refused = send(6, "six").await.unwrap_err();
+    let expected = StreamError::OutOfOrder {
+        stream: "names".to_owned(),
+        producer: "outbox".to_owned(),
+        number: 6,
+        failed: 5,
+    };
+    assert_eq!(refused, expected);
+    assert_eq!(
+        send(5, "five, smaller").await,
+        Ok(Appended::New(vec![number(3)]))
+    );
+    assert_eq!(send(6, "six").await, Ok(Appended::New(vec![number(4)])));
+}
