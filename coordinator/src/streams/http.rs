@@ -9,7 +9,7 @@
 //! `AT_SEQUENCE_NUMBER`. With `follow=true` the answer goes on with every new record until the client leaves or the server stops.
 //! Errors are `{"error":{"code","message"}}`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http_body_util::LengthLimitError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -27,6 +28,8 @@ use crate::streams::{DATA_MAX_BYTES, NewRecord, ReadFrom, Reader, Record, Stream
 /// The header that carries a record's key, as UTF-8.
 pub const KEY_HEADER: &str = "satchel-key";
 
+/// How long a client may take to send a record.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// How many records are read at once.
 const PIECE_RECORDS: usize = 1_000;
 /// How many bytes are read at once.
@@ -75,12 +78,17 @@ async fn put(
 ) -> Result<Response, Refusal> {
     let key = record_key(request.headers())?;
     let stream = service.streams.stream(&name).await?;
-    let data = to_bytes(request.into_body(), DATA_MAX_BYTES).await;
+    let body = to_bytes(request.into_body(), DATA_MAX_BYTES);
+    let data = tokio::time::timeout(BODY_TIME_MAX, body).await;
     let data = data.map_err(|_| Refusal {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        code: "too_large",
-        message: format!("a record's data has at most {DATA_MAX_BYTES} bytes"),
+        status: StatusCode::REQUEST_TIMEOUT,
+        code: "too_slow",
+        message: format!(
+            "the record did not arrive within {} s",
+            BODY_TIME_MAX.as_secs()
+        ),
     })?;
+    let data = data.map_err(|error| too_large_or_broken(&error))?;
     let record = NewRecord {
         key,
         data,
@@ -132,6 +140,18 @@ impl Follow {
             _ = stopping.wait_for(|stopping| *stopping) => Ok(Vec::new()),
         }
     }
+}
+
+fn too_large_or_broken(error: &axum::Error) -> Refusal {
+    let source = std::error::Error::source(error);
+    if source.is_some_and(|source| source.is::<LengthLimitError>()) {
+        return Refusal {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            code: "too_large",
+            message: format!("a record's data has at most {DATA_MAX_BYTES} bytes"),
+        };
+    }
+    Refusal::invalid(format!("the body cannot be read: {error}"))
 }
 
 fn record_key(headers: &HeaderMap) -> Result<String, Refusal> {
