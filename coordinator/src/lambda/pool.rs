@@ -77,6 +77,8 @@ pub(super) enum Next {
 pub(super) struct Pool {
     slots: BTreeMap<ProcessId, Slot>,
     queue: VecDeque<Queued>,
+    /// Since when some request has waited at every moment, or since the last process was started if that is later.
+    backlog_since: Option<Instant>,
     processes_max: usize,
     started: u64,
     foreign_answers: u64,
@@ -152,11 +154,13 @@ impl Pool {
             invocation,
             since: now,
         });
+        self.backlog_since.get_or_insert(now);
     }
 
     /// A process that was started takes its place.
     pub(super) fn add(&mut self, now: Instant) -> (ProcessId, watch::Receiver<Control>) {
         self.started += 1;
+        self.backlog_since = self.backlog_since.map(|_| now);
         let process = ProcessId(self.started);
         let (control, wanted) = watch::channel(Control::default());
         self.slots.insert(
@@ -203,6 +207,7 @@ impl Pool {
                 Err(_) => unreachable!("the receiver is still here"),
             }
         }
+        self.note_backlog();
         Next::Wait(delivery)
     }
 
@@ -346,6 +351,12 @@ impl Pool {
             },
         };
         self.slots.values().map(view).collect()
+    }
+
+    fn note_backlog(&mut self) {
+        if self.queue.is_empty() {
+            self.backlog_since = None;
+        }
     }
 
     fn last_idle(&self) -> Option<ProcessId> {

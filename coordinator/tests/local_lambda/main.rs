@@ -16,7 +16,6 @@ mod bundles;
 mod failures;
 mod outliving;
 mod processes;
-mod zz_speed;
 
 /// Longer than anything here takes, and shorter than a person waits.
 const LONG: Duration = Duration::from_secs(60);

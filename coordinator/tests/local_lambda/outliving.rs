@@ -75,7 +75,9 @@ impl Drop for Hosted {
         let _ = self.host.kill();
         let _ = self.host.wait();
         for pid in [self.handler, self.child] {
-            kill(pid);
+            if is_alive(pid) {
+                kill(pid);
+            }
         }
     }
 }

@@ -213,6 +213,24 @@ fn a_short_burst_starts_no_process() {
 }
 
 #[test]
+fn requests_that_wait_without_a_break_start_a_process_however_short_they_are() {
+    let mut story = Story::new(3);
+    let (one, _one) = story.start();
+    let mut answers = vec![story.submit("first"), story.submit("second")];
+    for _ in 0..3 {
+        let held = story.takes(one).request;
+        assert!(!story.after(6).start);
+        answers.push(story.submit("another"));
+        story.pool.finish(one, held, Ok("".into()));
+    }
+    story.takes(one);
+    assert!(story.after(2).start);
+    let (two, _two) = story.start();
+    story.takes(two);
+    assert!(!story.after(1_000).start, "nothing waits any more");
+}
+
+#[test]
 fn what_is_idle_for_long_is_ended_but_the_last() {
     let mut story = Story::new(3);
     let processes = [story.start(), story.start(), story.start()];

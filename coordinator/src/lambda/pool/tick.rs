@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{End, Pool, State, Trouble, refuse};
 
-/// A request that has waited this long is worth another process: a burst of short ones is not.
+/// Requests that have waited without a break for this long are worth another process: a burst of short ones is not.
 const GROW_AFTER: Duration = Duration::from_millis(20);
 
 /// A request fails after this long while no process starts.
@@ -47,6 +47,7 @@ impl Pool {
         }
         self.queue
             .retain(|queued| !queued.invocation.reply.is_closed());
+        self.note_backlog();
         let mut alarms = Vec::new();
         alarms.extend(self.end_what_never_asked(now));
         alarms.extend(self.fail_what_cannot_be_served(now));
@@ -135,7 +136,7 @@ impl Pool {
             if starting || serving().count() >= self.processes_max {
                 return None;
             }
-            self.queue.front()?.since + GROW_AFTER
+            self.backlog_since? + GROW_AFTER
         };
         Some(wanted_at.max(self.trouble.retry_at.unwrap_or(wanted_at)))
     }

@@ -19,7 +19,7 @@ use super::{ReadBody, Session, Shared, accepted, broken, epoch_ms, function_erro
 /// The header that names an extension after it has registered.
 const IDENTIFIER: &str = "lambda-extension-identifier";
 
-/// An extension that does not ask for its events is not kept more than this many.
+/// How many events are kept for an extension that does not ask for them.
 const EVENTS_MAX: usize = 64;
 
 /// The extensions of one process.
