@@ -228,8 +228,8 @@ async fn a_request_that_the_endpoint_finds_too_large_is_so() {
 async fn answers_that_are_none_fail_the_function_by_name() {
     for (answer, reason) in [
         (
-            octets(Body::empty()),
-            "the answer, with status 200 OK, has no body",
+            Response::new(Body::empty()),
+            "the answer, with status 200 OK, has neither a body nor a content type",
         ),
         (octets("\u{7f}\u{7f}"), "the answer is not a FromFunction: "),
         (
@@ -254,6 +254,15 @@ async fn answers_that_are_none_fail_the_function_by_name() {
         assert_eq!(failure.kind, FailureKind::Function);
         assert!(failure.message.starts_with(reason), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_of_no_bytes_that_says_what_it_is_has_no_effects() {
+    let url = serve(|| octets(Body::empty())).await;
+    assert_eq!(
+        invoke(quick(url)).await,
+        BundleOutcome::Answered(vec![(attempt(1), Ok(FromFunction::default()))])
+    );
 }
 
 #[tokio::test]
