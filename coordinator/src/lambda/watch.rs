@@ -240,10 +240,7 @@ mod tests {
                 PathBuf::from("/with blank/lib.rs")
             ]
         );
-        assert_eq!(
-            dependencies(&dir.path().join("none.d")),
-            [PathBuf::new(); 0]
-        );
+        assert!(dependencies(&dir.path().join("none.d")).is_empty());
     }
 
     #[test]
