@@ -1,6 +1,7 @@
 //! Writes to local streams: what stands for Kinesis in `satchel dev`. Exactly once: a stream durably knows the highest number that it
 //! took from each producer, in the same record as the data.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ impl LocalStreamEgress {
     ///
     /// # Errors
     ///
-    /// Damage of a stream, which no repetition mends.
+    /// What no repetition mends: damage of a stream, or a stream of which it is unknown what is durable.
     pub async fn run(
         self,
         mut emissions: mpsc::UnboundedReceiver<Emission>,
@@ -63,8 +64,9 @@ impl LocalStreamEgress {
     async fn deliver(&self, round: Vec<Emission>) -> Result<Vec<Emission>, StreamError> {
         // Each append takes its place in its stream's queue in the order of the numbers; only the waiting is side by side.
         let mut appends = Vec::with_capacity(round.len());
+        let mut shut = HashSet::new();
         for emission in &round {
-            appends.push(self.append(emission).await);
+            appends.push(self.append(emission, &mut shut).await);
         }
         let outcomes = join_all(appends.into_iter().map(async |append| match append {
             Ok(append) => append.await.map(drop).map_err(Trouble::Stream),
@@ -79,7 +81,10 @@ impl LocalStreamEgress {
                 Err(Trouble::Stream(error)) if error.is_refusal() => {
                     self.refuse(emission.number, error.to_string());
                 }
-                Err(Trouble::Stream(error)) if error.is_damage() => return Err(error),
+                Err(Trouble::Stream(error)) if error.is_damage() || error.needs_restart() => {
+                    return Err(error);
+                }
+                Err(Trouble::Behind) => again.push(emission),
                 Err(Trouble::Stream(error)) => {
                     if again.is_empty() {
                         tracing::warn!(egress = %self.id, %error, "a record was not delivered; it is tried again");
@@ -98,9 +103,13 @@ impl LocalStreamEgress {
     }
 
     /// Takes a place in the stream's queue; the future that is returned waits for the outcome.
+    ///
+    /// `shut` are the streams that could not be opened in this round: a record behind one that was not handed over must wait with it,
+    /// because the stream would take the lower number for known when it comes after the higher one.
     async fn append(
         &self,
         emission: &Emission,
+        shut: &mut HashSet<String>,
     ) -> Result<impl Future<Output = Result<crate::streams::Appended, StreamError>> + use<>, Trouble>
     {
         if emission.value.typename != KINESIS_RECORD_TYPENAME {
@@ -111,11 +120,18 @@ impl LocalStreamEgress {
         }
         let record = KinesisEgressRecord::decode(emission.value.value.clone())
             .map_err(|error| Trouble::Refused(format!("it is not a Kinesis record: {error}")))?;
-        let stream = self
-            .streams
-            .stream(&record.stream)
-            .await
-            .map_err(Trouble::Stream)?;
+        if shut.contains(&record.stream) {
+            return Err(Trouble::Behind);
+        }
+        let stream = match self.streams.stream(&record.stream).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                if !error.is_refusal() {
+                    shut.insert(record.stream);
+                }
+                return Err(Trouble::Stream(error));
+            }
+        };
         let new = NewRecord {
             key: record.partition_key,
             data: record.value_bytes,
@@ -135,4 +151,6 @@ enum Trouble {
     Refused(String),
     /// The stream says so.
     Stream(StreamError),
+    /// A record before it to the same stream was not handed over.
+    Behind,
 }
