@@ -1,0 +1,364 @@
+//! `satchel dev` as a process of a test.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::client::{Addresses, Client};
+use crate::processes::{MARK, marked, signal, survivors};
+use crate::{LONG, satchel};
+
+/// What is run: which application, how, and where its data lies. Cheap to clone; clones share the data directory.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    modules: Vec<PathBuf>,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    data: Data,
+}
+
+#[derive(Debug, Clone)]
+enum Data {
+    /// Removed with the last setup that knows it.
+    Temporary(Arc<TempDir>),
+    At(PathBuf),
+}
+
+impl Setup {
+    /// The application of one module file, or of a directory with a `module.yaml`, with an empty data directory of its own.
+    pub fn of(module: impl Into<PathBuf>) -> Self {
+        let data = tempfile::tempdir().expect("a directory for the data can be made");
+        Self {
+            modules: vec![module.into()],
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            data: Data::Temporary(Arc::new(data)),
+        }
+    }
+
+    /// Also this module file or directory.
+    pub fn module(mut self, module: impl Into<PathBuf>) -> Self {
+        self.modules.push(module.into());
+        self
+    }
+
+    /// With this variable, for satchel and its handlers.
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With this argument, such as `--ephemeral`. Of an argument that is given twice the later counts, so `--http` can be given too.
+    pub fn arg(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// With the data in this directory, which stays.
+    pub fn data_at(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data = Data::At(dir.into());
+        self
+    }
+
+    /// Where the data lies.
+    pub fn data_dir(&self) -> &Path {
+        match &self.data {
+            Data::Temporary(dir) => dir.path(),
+            Data::At(dir) => dir,
+        }
+    }
+
+    /// Starts it and waits until it serves.
+    ///
+    /// # Panics
+    ///
+    /// When it ends instead, or does not serve in time; with what it printed.
+    pub async fn start(&self) -> Dev {
+        let process = Process::spawn(self);
+        let mut dev = Dev {
+            client: Client::new(Addresses::default()),
+            setup: self.clone(),
+            process: Some(process),
+        };
+        dev.serves().await;
+        dev
+    }
+
+    /// Starts it and waits until it ends by itself, for what is refused.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end in time; with what it printed.
+    pub async fn run_to_end(&self) -> Ended {
+        Process::spawn(self).ended().await
+    }
+
+    fn command(&self, mark: &str) -> Command {
+        let mut command = Command::new(satchel());
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("SATCHEL_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .arg("dev")
+            .args(&self.modules)
+            .args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env(MARK, mark)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+}
+
+/// A running `satchel dev`.
+///
+/// Dropping it kills it. A process that it started and that stays is a panic then, unless the test panics already: then what it printed is
+/// shown instead.
+#[derive(Debug)]
+pub struct Dev {
+    /// Talks to it, now and after restarts.
+    pub client: Client,
+    setup: Setup,
+    /// None between its end and a restart.
+    process: Option<Process>,
+}
+
+impl Dev {
+    /// What is run, for running it again beside this one.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// The process' id.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub fn pid(&self) -> u32 {
+        self.process().child.id()
+    }
+
+    /// The ids of the processes that it started and that run now: handlers, what they started, and the one that guards them.
+    pub fn started(&self) -> Vec<u32> {
+        let process = self.process();
+        let pids = marked(&process.mark).into_iter().map(|(pid, _)| pid);
+        pids.filter(|pid| *pid != process.child.id()).collect()
+    }
+
+    /// What it printed since its last start, both outputs in one.
+    pub fn printed(&self) -> String {
+        self.process().printed.text()
+    }
+
+    /// Kills it with SIGKILL, and waits until everything that it started has ended too.
+    ///
+    /// # Panics
+    ///
+    /// When something that it started does not end.
+    pub async fn kill9(&mut self) {
+        let process = self.take();
+        signal(process.child.id(), Signal::KILL);
+        process.ended().await;
+    }
+
+    /// Asks it to end, with SIGTERM, and waits until it did.
+    ///
+    /// # Panics
+    ///
+    /// When it, or something that it started, does not end.
+    pub async fn terminate(&mut self) -> Ended {
+        signal(self.pid(), Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    ///
+    /// When it, or something that it started, does not end.
+    pub async fn ended(&mut self) -> Ended {
+        self.take().ended().await
+    }
+
+    /// Starts it again, on the same data; kills it before if it still runs.
+    ///
+    /// # Panics
+    ///
+    /// When it does not serve.
+    pub async fn restart(&mut self) {
+        if self.process.is_some() {
+            self.kill9().await;
+        }
+        self.process = Some(Process::spawn(&self.setup));
+        self.serves().await;
+    }
+
+    async fn serves(&mut self) {
+        let begun = Instant::now();
+        let serving = loop {
+            let process = self.process_mut();
+            // Looked at before the output, so that nothing that it printed is missed.
+            let ended = process.exit();
+            if let Some(addresses) = Addresses::in_banner(&process.printed.text()) {
+                break addresses;
+            }
+            if let Some(status) = ended {
+                panic!("satchel dev ended before it served: {status}");
+            }
+            assert!(
+                begun.elapsed() < LONG * 3,
+                "satchel dev does not serve; it printed what follows"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        self.client.follow(serving);
+        crate::until_true("it is ready", async || self.client.is_ready().await).await;
+    }
+
+    fn process(&self) -> &Process {
+        self.process.as_ref().expect("satchel dev runs")
+    }
+
+    fn process_mut(&mut self) -> &mut Process {
+        self.process.as_mut().expect("satchel dev runs")
+    }
+
+    fn take(&mut self) -> Process {
+        self.process.take().expect("satchel dev runs")
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed since its start, both outputs in one.
+    pub printed: String,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    mark: String,
+    printed: Printed,
+    readers: Vec<JoinHandle<()>>,
+    over: bool,
+}
+
+impl Process {
+    fn spawn(setup: &Setup) -> Self {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let mark = format!("{}-{number}", std::process::id());
+        let mut child = setup
+            .command(&mark)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be run: {error}", satchel().display()));
+        let printed = Printed::default();
+        let stdout = child.stdout.take().map(|pipe| printed.read(pipe));
+        let stderr = child.stderr.take().map(|pipe| printed.read(pipe));
+        Self {
+            child,
+            mark,
+            printed,
+            readers: stdout.into_iter().chain(stderr).collect(),
+            over: false,
+        }
+    }
+
+    fn exit(&mut self) -> Option<ExitStatus> {
+        let exit = self.child.try_wait();
+        exit.expect("a child can be waited for")
+    }
+
+    async fn ended(mut self) -> Ended {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.exit() {
+                break status;
+            }
+            assert!(begun.elapsed() < LONG, "satchel dev does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        let survivors = self.finish();
+        assert!(
+            survivors.is_empty(),
+            "these outlived satchel: {survivors:?}"
+        );
+        Ended {
+            code: status.code(),
+            printed: self.printed.text(),
+        }
+    }
+
+    /// Kills it if it runs. Returns what outlived it, and has killed that.
+    fn finish(&mut self) -> Vec<(u32, String)> {
+        self.over = true;
+        // An error means that it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let survivors = survivors(&self.mark);
+        for reader in self.readers.drain(..) {
+            // It reads on as long as somebody holds the pipe, and nobody is left.
+            let _ = reader.join();
+        }
+        survivors
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let survivors = if self.over { Vec::new() } else { self.finish() };
+        if std::thread::panicking() {
+            eprintln!("--- satchel dev printed:\n{}---", self.printed.text());
+        } else {
+            assert!(
+                survivors.is_empty(),
+                "these outlived satchel: {survivors:?}"
+            );
+        }
+    }
+}
+
+/// What a process prints, line by line as it comes.
+#[derive(Debug, Clone, Default)]
+struct Printed(Arc<Mutex<String>>);
+
+impl Printed {
+    fn read(&self, pipe: impl Read + Send + 'static) -> JoinHandle<()> {
+        let printed = self.clone();
+        std::thread::spawn(move || {
+            let mut pipe = BufReader::new(pipe);
+            let mut line = Vec::new();
+            while pipe
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|length| length > 0)
+            {
+                printed.lock().push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        })
+    }
+
+    fn text(&self) -> String {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,94 @@
+//! Which processes are there, and whose: everything that a process under test starts inherits a mark in its environment.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+/// The variable that marks what was started by one [`crate::Dev`].
+pub(crate) const MARK: &str = "TESTKIT_STARTED_BY";
+
+/// How long what was started may take to notice that who started it is gone.
+const NOTICING_MAX: Duration = Duration::from_secs(60);
+
+/// Whether the process runs: one that has ended and was not waited for does not.
+pub fn is_alive(pid: u32) -> bool {
+    let state = if Path::new("/proc/self/stat").exists() {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name before the state is in parentheses and may hold anything.
+        stat.rsplit_once(')')
+            .map_or(String::new(), |(_, rest)| rest.trim().to_owned())
+    } else {
+        ps(&["-o", "stat=", "-p", &pid.to_string()])
+            .trim()
+            .to_owned()
+    };
+    !state.is_empty() && !state.starts_with('Z')
+}
+
+/// The processes that carry `mark`, with their command lines.
+pub(crate) fn marked(mark: &str) -> Vec<(u32, String)> {
+    let mark = format!("{MARK}={mark}");
+    if Path::new("/proc/self/environ").exists() {
+        let names = std::fs::read_dir("/proc").expect("/proc can be read");
+        names
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(|pid: u32| {
+                let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+                let carries = environment
+                    .split(|byte| *byte == 0)
+                    .any(|variable| variable == mark.as_bytes());
+                (carries && is_alive(pid)).then(|| (pid, command_line(pid)))
+            })
+            .collect()
+    } else {
+        ps(&["eww", "-A", "-o", "pid=,command="])
+            .lines()
+            .filter(|line| line.contains(&mark))
+            .filter_map(|line| {
+                let (pid, command) = line.trim().split_once(' ')?;
+                Some((pid.parse().ok()?, command.to_owned()))
+            })
+            .collect()
+    }
+}
+
+/// Waits until no process carries `mark`. If some stay, kills them and returns them.
+pub(crate) fn survivors(mark: &str) -> Vec<(u32, String)> {
+    let begun = Instant::now();
+    loop {
+        let left = marked(mark);
+        if left.is_empty() {
+            return left;
+        }
+        if begun.elapsed() > NOTICING_MAX {
+            for (pid, _) in &left {
+                signal(*pid, Signal::KILL);
+            }
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        // One that has ended meanwhile needs no signal.
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+fn command_line(pid: u32) -> String {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).replace('\0', " ")
+}
+
+fn ps(arguments: &[&str]) -> String {
+    let output = Command::new("ps")
+        .args(arguments)
+        .output()
+        .expect("`ps` runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
