@@ -1,10 +1,13 @@
 //! Where the durable truth lies: the backends of [`satchel_log::ObjectStore`], and the clocks of this machine.
 //!
 //! - [`DirectoryStore`]: a directory of this machine, for development and single machines.
+//! - [`S3Store`]: a bucket of Amazon S3, or of a store that speaks its protocol.
 //! - [`satchel_log::MemoryStore`]: nowhere, for what may be forgotten.
 
 pub use clock::SystemClock;
 pub use directory::DirectoryStore;
+pub use s3::S3Store;
 
 mod clock;
 mod directory;
+pub mod s3;

@@ -1,0 +1,378 @@
+//! Objects in Amazon S3, or in a store that speaks its protocol.
+//!
+//! ```text
+//! create ─► up to 16 MiB: PutObject, If-None-Match: * ────────────────────────────────┬─ 200 ─► Stored
+//!        └► larger: CreateMultipartUpload ─► UploadPart… ─► CompleteMultipartUpload, ──┼─ 412 ─► Exists
+//!                          └── anything fails: AbortMultipartUpload   If-None-Match: * └─ 409, 5xx, silence ─► to be asked again
+//! ```
+//!
+//! Nothing is repeated here, neither by this adapter nor by the SDK: the log repeats sealed bytes and compares what it finds. Every object
+//! travels with a CRC-32C that S3 checks when it is stored; one that was stored as a whole is checked again when it is read as a whole.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, Delete, Object, ObjectIdentifier};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
+
+use self::failure::{Failure, Problem};
+use self::url::check_key;
+
+pub use self::options::{Addressing, Encryption, S3Options};
+pub use self::request::{OnS3Request, S3Operation, S3Outcome, S3Request};
+pub use self::url::{S3Url, S3UrlError};
+
+mod client;
+mod failure;
+mod multipart;
+mod options;
+mod request;
+mod url;
+
+/// S3 lists and deletes at most so many objects at once.
+const PAGE: usize = 1000;
+
+/// The checksum that objects travel with: known to S3 and to more of the stores that resemble it than any of its others that is as good.
+const CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc32C;
+
+/// An [`ObjectStore`] in a bucket. Cheap to clone. Must be used within a tokio runtime.
+///
+/// The bucket needs a lifecycle rule that drops incomplete multipart uploads after a day: a process that is killed leaves its own behind.
+#[derive(Clone)]
+pub struct S3Store {
+    client: Client,
+    bucket: Arc<str>,
+    options: Arc<S3Options>,
+}
+
+impl S3Store {
+    /// Makes sure that the store refuses to create an object that exists: some that resemble S3 ignore `If-None-Match`, and would let
+    /// two owners write the same number. `key` is an object that never changes (the application's record); if there is none yet, nothing is checked.
+    ///
+    /// It is not a proof: a store may do this right for one writer and still be wrong for two at once.
+    ///
+    /// # Errors
+    /// [`StoreError::Fatal`] if the store is not fit to hold a root; any other as for the requests.
+    pub async fn check_conditional_create(&self, key: &str) -> Result<(), StoreError> {
+        let Some(found) = self.get(key).await? else {
+            return Ok(());
+        };
+        // The same bytes again: a store that ignores the condition does no harm by it.
+        match self.create(key, found).await? {
+            Created::Exists => Ok(()),
+            Created::Stored => Err(self.refused(
+                key,
+                "this store replaces an object that exists (it ignores If-None-Match: *), so it cannot keep two owners apart",
+            )),
+        }
+    }
+
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<Created, StoreError> {
+        let operation = S3Operation::PutObject;
+        let size = bytes.len() as u64;
+        let encryption = &self.options.encryption;
+        let request = self
+            .client
+            .put_object()
+            .bucket(&*self.bucket)
+            .key(key)
+            .if_none_match("*")
+            .checksum_algorithm(CHECKSUM)
+            .set_server_side_encryption(encryption.algorithm())
+            .set_ssekms_key_id(encryption.key_id())
+            .set_bucket_key_enabled(encryption.bucket_key())
+            .body(ByteStream::from(bytes));
+        let call = async {
+            self.within(size, request.send()).await?;
+            Ok(((), size))
+        };
+        match self.ask(operation, key, call).await {
+            Ok(()) => Ok(Created::Stored),
+            Err(Failure::Exists) => Ok(Created::Exists),
+            Err(failure) => Err(failure.into_error(operation, &self.bucket, key)),
+        }
+    }
+
+    fn get_request(&self, key: &str) -> GetObjectFluentBuilder {
+        self.client.get_object().bucket(&*self.bucket).key(key)
+    }
+
+    async fn read(&self, key: &str, request: GetObjectFluentBuilder) -> Result<Bytes, Failure> {
+        let call = async {
+            let answer = self.within(0, request.send()).await?;
+            let size = answer.content_length().unwrap_or_default();
+            let body = answer.body.collect();
+            let body = self.within(u64::try_from(size).unwrap_or_default(), body);
+            let bytes = body.await?.into_bytes();
+            let read = bytes.len() as u64;
+            Ok((bytes, read))
+        };
+        self.ask(S3Operation::GetObject, key, call).await
+    }
+
+    /// A part of an object. Behind the object's end there is nothing, which is not the same as no object.
+    async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
+        // HTTP has no empty ranges: one byte says whether there is an object.
+        let wanted = range.end.saturating_sub(range.start);
+        let last = range.start.saturating_add(wanted.max(1) - 1);
+        let header = format!("bytes={}-{last}", range.start);
+        let part = self.read(key, self.get_request(key).range(header)).await;
+        match part {
+            Ok(_) if wanted == 0 => Ok(Some(Bytes::new())),
+            Ok(bytes) if bytes.len() as u64 > wanted => Err(self.refused(
+                key,
+                "this store answers a request for a part with more than the part",
+            )),
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Failure::BehindEnd) => Ok(Some(Bytes::new())),
+            Err(Failure::Absent) => Ok(None),
+            Err(failure) => Err(failure.into_error(S3Operation::GetObject, &self.bucket, key)),
+        }
+    }
+
+    /// One page of a listing, and whether it is the last.
+    async fn page(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        max: usize,
+    ) -> Result<(Vec<ObjectMeta>, bool), StoreError> {
+        let operation = S3Operation::ListObjectsV2;
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&*self.bucket)
+            .prefix(prefix)
+            .set_start_after(start_after.map(str::to_owned))
+            .max_keys(i32::try_from(max.min(PAGE)).unwrap_or(1000));
+        let call = async {
+            let answer = self.within(0, request.send()).await?;
+            let last = !answer.is_truncated().unwrap_or(false);
+            let objects = answer.contents.unwrap_or_default();
+            let objects: Vec<ObjectMeta> =
+                objects.into_iter().map(meta).collect::<Result<_, _>>()?;
+            if objects.is_empty() && !last {
+                let text = "an empty page that is not the last".to_owned();
+                return Err(Problem::local(text));
+            }
+            Ok(((objects, last), 0))
+        };
+        let answer = self.ask(operation, prefix, call).await;
+        let (objects, last) =
+            answer.map_err(|failure| failure.into_error(operation, &self.bucket, prefix))?;
+        let mut before = start_after;
+        for object in &objects {
+            if before.is_some_and(|before| before >= object.key.as_str()) {
+                return Err(
+                    self.refused(prefix, "this store does not list in the order of the keys")
+                );
+            }
+            before = Some(&object.key);
+        }
+        Ok((objects, last))
+    }
+
+    /// Removes up to [`PAGE`] objects. The answer has an error for each key that could not be removed; the first that is final counts, else the
+    /// first.
+    async fn delete_page(&self, keys: &[String]) -> Result<(), StoreError> {
+        let operation = S3Operation::DeleteObjects;
+        let first = keys.first().map(String::as_str).unwrap_or_default();
+        let mut names = Vec::with_capacity(keys.len());
+        for key in keys {
+            let name = ObjectIdentifier::builder().key(key).build();
+            names.push(name.map_err(|error| self.refused(key, &error.to_string()))?);
+        }
+        let names = Delete::builder().set_objects(Some(names)).quiet(true);
+        let names = names.build();
+        let names = names.map_err(|error| self.refused(first, &error.to_string()))?;
+        let request = self
+            .client
+            .delete_objects()
+            .bucket(&*self.bucket)
+            .checksum_algorithm(CHECKSUM)
+            .delete(names);
+        let call = async {
+            let answer = self.within(0, request.send()).await?;
+            Ok((answer.errors.unwrap_or_default(), 0))
+        };
+        let answer = self.ask(operation, first, call).await;
+        let errors =
+            answer.map_err(|failure| failure.into_error(operation, &self.bucket, first))?;
+        let mut failed = None;
+        for error in errors {
+            let key = error.key().unwrap_or(first);
+            let problem = Problem::of_key(error.code(), error.message());
+            match problem.judge(operation, &self.bucket, key) {
+                // It is gone: that is what was wanted.
+                Failure::Absent => {}
+                failure => {
+                    let error = failure.into_error(operation, &self.bucket, key);
+                    if !error.is_retryable() {
+                        return Err(error);
+                    }
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Waits for an answer as long as one may take that carries so many bytes of an object.
+    async fn within<T, E>(
+        &self,
+        object_bytes: u64,
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Problem>
+    where
+        Problem: From<E>,
+    {
+        let limit = self.options.limit(object_bytes);
+        match tokio::time::timeout(limit, answer).await {
+            Ok(answer) => answer.map_err(Problem::from),
+            Err(_) => Err(Problem::late(limit)),
+        }
+    }
+
+    /// Makes one request, tells the hook about it, and says what its failure means. `call` gives the answer and how many bytes of an object it
+    /// carried.
+    async fn ask<T>(
+        &self,
+        operation: S3Operation,
+        key: &str,
+        call: impl Future<Output = Result<(T, u64), Problem>>,
+    ) -> Result<T, Failure> {
+        let begun = Instant::now();
+        let answer = call
+            .await
+            .map_err(|problem| problem.judge(operation, &self.bucket, key));
+        (self.options.on_request)(S3Request {
+            operation,
+            outcome: match &answer {
+                Ok(_) => S3Outcome::Done,
+                Err(failure) => failure.outcome(),
+            },
+            object_bytes: answer.as_ref().map_or(0, |(_, bytes)| *bytes),
+            elapsed: begun.elapsed(),
+        });
+        answer.map(|(answer, _)| answer)
+    }
+
+    fn checked<'k>(&self, key: &'k str) -> Result<&'k str, StoreError> {
+        match check_key(key) {
+            Ok(()) => Ok(key),
+            Err(reason) => Err(self.refused(key, &reason)),
+        }
+    }
+
+    fn refused(&self, key: &str, reason: &str) -> StoreError {
+        StoreError::Fatal {
+            key: key.to_owned(),
+            reason: format!("in bucket {}: {reason}", self.bucket),
+        }
+    }
+}
+
+impl ObjectStore for S3Store {
+    fn create<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: Bytes,
+    ) -> BoxFuture<'a, Result<Created, StoreError>> {
+        Box::pin(async move {
+            let key = self.checked(key)?;
+            if bytes.len() as u64 > self.options.part_bytes() * 2 {
+                self.create_in_parts(key, bytes).await
+            } else {
+                self.put(key, bytes).await
+            }
+        })
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move {
+            let key = self.checked(key)?;
+            let request = self.get_request(key).checksum_mode(ChecksumMode::Enabled);
+            match self.read(key, request).await {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(Failure::Absent) => Ok(None),
+                Err(failure) => Err(failure.into_error(S3Operation::GetObject, &self.bucket, key)),
+            }
+        })
+    }
+
+    fn get_range<'a>(
+        &'a self,
+        key: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        Box::pin(async move { self.read_range(self.checked(key)?, range).await })
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        start_after: Option<&'a str>,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<ObjectMeta>, StoreError>> {
+        Box::pin(async move {
+            match prefix.strip_suffix('/') {
+                Some(above) => self.checked(above)?,
+                None if prefix.is_empty() => prefix,
+                None => return Err(self.refused(prefix, "a listed prefix must end with a slash")),
+            };
+            let mut found: Vec<ObjectMeta> = Vec::new();
+            while found.len() < max {
+                let after = found.last().map(|object| object.key.as_str());
+                let after = after.or(start_after);
+                let (page, last) = self.page(prefix, after, max - found.len()).await?;
+                found.extend(page);
+                if last {
+                    break;
+                }
+            }
+            found.truncate(max);
+            Ok(found)
+        })
+    }
+
+    fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            for key in keys {
+                self.checked(key)?;
+            }
+            for page in keys.chunks(PAGE) {
+                self.delete_page(page).await?;
+            }
+            Ok(())
+        })
+    }
+}
+
+impl fmt::Debug for S3Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("S3Store")
+            .field("bucket", &self.bucket)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+fn meta(object: Object) -> Result<ObjectMeta, Problem> {
+    let size = object.size().and_then(|size| u64::try_from(size).ok());
+    match (object.key, size) {
+        (Some(key), Some(size)) => Ok(ObjectMeta { key, size }),
+        (key, _) => {
+            let name = key.unwrap_or_else(|| "an object".to_owned());
+            Err(Problem::local(format!(
+                "a listing in which {name} has no key or no size"
+            )))
+        }
+    }
+}
