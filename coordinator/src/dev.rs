@@ -136,7 +136,7 @@ fn engine_config(config: &DevConfig, application: &Application) -> Config {
     Config {
         partition: 0,
         buckets: DEFAULT_BUCKETS,
-        endpoints: application.engine_endpoints(),
+        endpoints: wiring::engine_endpoints(application),
         egresses: application
             .egresses
             .iter()

@@ -39,8 +39,6 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use satchel_engine::endpoint::Endpoints;
-
 pub use crate::module::duration::{format_duration, parse_bytes, parse_duration};
 pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
 pub use crate::module::http_endpoint::{HttpEndpoint, Tls};
@@ -102,16 +100,6 @@ impl Application {
         let mut application = Self::default();
         application.read_text(file, text, environment, &mut problems);
         application.check(problems)
-    }
-
-    /// What the engine must know of the endpoints: their index is their place in `self.endpoints`.
-    pub fn engine_endpoints(&self) -> Endpoints {
-        Endpoints::new(
-            self.endpoints
-                .iter()
-                .map(|endpoint| endpoint.engine.clone())
-                .collect(),
-        )
     }
 
     /// One line for each endpoint, each stream of an ingress, and each egress: what runs or goes where, for a person.

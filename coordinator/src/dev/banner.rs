@@ -7,7 +7,7 @@ use satchel_engine::endpoint::FunctionPattern;
 use super::servers::Servers;
 use super::{Shared, wiring};
 use crate::config::DevConfig;
-use crate::module::{Application, EndpointAdapter};
+use crate::module::Application;
 use crate::runtime::node::Node;
 
 /// Prints it to standard output.
@@ -17,44 +17,13 @@ pub(super) fn print(config: &DevConfig, shared: &Shared, servers: &Servers, node
 
 fn text(config: &DevConfig, application: &Application, servers: &Servers, node: &Node) -> String {
     let mut text = format!("\nsatchel dev: {} is serving\n\n", config.application);
-    let mut line = |what: &str, how: String| {
+    for summary in application.summary() {
         // Writing to a String can not fail.
+        let _ = writeln!(text, "  {summary}");
+    }
+    let mut line = |what: &str, how: String| {
         let _ = writeln!(text, "  {what:<10} {how}");
     };
-    for endpoint in &application.endpoints {
-        let functions = endpoint
-            .engine
-            .functions
-            .iter()
-            .map(pattern)
-            .collect::<Vec<_>>()
-            .join(", ");
-        let place = match &endpoint.adapter {
-            EndpointAdapter::Lambda(lambda) => {
-                format!("handler {}, as local processes", lambda.function_name)
-            }
-            EndpointAdapter::Http(http) => http.url_template.clone(),
-        };
-        line("functions", format!("{functions}  ({place})"));
-    }
-    for (ingress, _, stream) in wiring::ingress_streams(application) {
-        let targets = stream
-            .targets
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(", ");
-        line(
-            "ingress",
-            format!(
-                "{}: local stream {} -> {targets}",
-                ingress.id, stream.stream
-            ),
-        );
-    }
-    for egress in &application.egresses {
-        line("egress", format!("{}: local streams", egress.id));
-    }
     let state = if config.ephemeral {
         "in memory, gone at the end".to_owned()
     } else {
@@ -77,13 +46,6 @@ fn text(config: &DevConfig, application: &Application, servers: &Servers, node: 
     line("admin", format!("http://{}", servers.admin));
     let _ = write!(text, "\nTry:\n\n  {}\n\n", command(application, servers));
     text
-}
-
-fn pattern(pattern: &FunctionPattern) -> String {
-    match pattern {
-        FunctionPattern::One(function) => function.to_string(),
-        FunctionPattern::Namespace(namespace) => format!("{namespace}/*"),
-    }
 }
 
 /// A call to a function whose name is known: one that is named exactly, or the target of an ingress.

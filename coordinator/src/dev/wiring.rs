@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use satchel_engine::endpoint::{Endpoint, Endpoints};
+
 use crate::cli::{Exit, Failure};
 use crate::config::DevConfig;
 use crate::ingress::routing::Routing;
@@ -105,6 +107,19 @@ fn function_spec(
         launcher,
         log_lines: LogLines::stderr(),
     }
+}
+
+/// The endpoints as the engine is to know them: no more requests at once than there are processes for them, so that batches gather in
+/// the dispatcher, into bundles, and not one by one in front of the processes.
+pub(super) fn engine_endpoints(application: &Application) -> Endpoints {
+    let endpoints = application.endpoints.iter().map(|endpoint| Endpoint {
+        concurrency_max: match &endpoint.adapter {
+            EndpointAdapter::Lambda(_) => processes_max(endpoint.engine.concurrency_max),
+            EndpointAdapter::Http(_) => endpoint.engine.concurrency_max,
+        },
+        ..endpoint.engine.clone()
+    });
+    Endpoints::new(endpoints.collect())
 }
 
 fn http_endpoint(http: &crate::module::HttpEndpoint) -> HttpEndpoint {
