@@ -19,6 +19,7 @@ mod logging;
 mod output;
 mod signals;
 mod stream;
+mod timers;
 mod validate;
 mod value;
 
@@ -35,6 +36,7 @@ use crate::cli::addresses::AddressCommand;
 use crate::cli::call::CallArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::stream::StreamCommand;
+use crate::cli::timers::TimersCommand;
 use crate::cli::validate::ValidateArgs;
 use crate::config::DevConfig;
 
@@ -72,6 +74,9 @@ pub enum ClientCommand {
     /// Messages that were given up on.
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
+    /// Delayed messages that are pending.
+    #[command(subcommand)]
+    Timers(TimersCommand),
     /// One address: its state, backlog and suspension.
     #[command(subcommand)]
     Address(AddressCommand),
@@ -88,6 +93,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Send(args) => call::run("send", args).await,
         ClientCommand::Stream(command) => stream::run(command).await,
         ClientCommand::DeadLetters(command) => dead_letters::run(command).await,
+        ClientCommand::Timers(command) => timers::run(command).await,
         ClientCommand::Address(command) => addresses::run(command).await,
     }
 }
