@@ -1,0 +1,124 @@
+//! Messages that fail amid others: what is before and behind them at the same address, and at others.
+
+use satchel_testkit::{example, until};
+use serde_json::{Value, json};
+
+use super::{
+    App, Endpoint, THREE_ATTEMPTS, call_patiently, http_endpoint, kept_log, lambda_endpoint,
+    log_of, say, told,
+};
+
+#[tokio::test]
+async fn a_poison_message_amid_good_ones_of_its_address_is_taken_out_and_their_order_kept() {
+    let endpoint = Endpoint::start();
+    let fields = ["timeout: 20s", THREE_ATTEMPTS];
+    let lambda = lambda_endpoint("trouble/*", "trouble", &fields);
+    let app = App::start(&(http_endpoint("web/*", &endpoint) + &lambda)).await;
+
+    let exits = json!({"do": "exit"});
+    poison_amid_good_ones(&app, "trouble/log/x", &exits).await;
+    let closes = json!({"do": "close at once"});
+    poison_amid_good_ones(&app, "web/log/x", &closes).await;
+}
+
+async fn poison_amid_good_ones(app: &App, address: &str, worst: &Value) {
+    let client = app.client();
+    let obstacle = app.obstacle();
+    let raises = json!({"do": "raise"});
+    // What comes while the first one is processed is one batch.
+    let first = client.send(address, &obstacle.message("wait")).await;
+    assert_eq!(first.status, 202);
+    for each in 0..60 {
+        let message = match each {
+            20 => worst.clone(),
+            45 | 46 => raises.clone(),
+            _ => say(each),
+        };
+        assert_eq!(client.send(address, &message).await.status, 202);
+    }
+    obstacle.remove();
+
+    let log = log_of(&call_patiently(client, address, &say("last")).await);
+    let good = (0..60)
+        .filter(|each| ![20, 45, 46].contains(each))
+        .map(Value::from);
+    let expected: Value = [json!("wait")]
+        .into_iter()
+        .chain(good)
+        .chain([json!("last")])
+        .collect();
+    assert_eq!(log, expected);
+    let letters: Vec<_> = client.dead_letters().await.iter().map(told).collect();
+    let of_here: Vec<_> = letters
+        .iter()
+        .filter(|(at, ..)| at == address)
+        .map(|(_, message, ..)| message)
+        .collect();
+    assert_eq!(of_here, [worst, &raises, &raises]);
+}
+
+#[tokio::test]
+async fn while_an_address_fails_others_go_on_and_when_it_heals_so_does_it() {
+    let retries = "retries: {maxAttempts: 1000000, backoff: {initial: 10ms, max: 50ms}}";
+    let module = lambda_endpoint("trouble/*", "trouble", &[retries]);
+    let app = App::start_with(&module, |setup| setup.module(example("greeter"))).await;
+    let client = app.client();
+
+    let obstacle = app.obstacle();
+    for address in ["trouble/log/raises", "trouble/log/exits"] {
+        let what = if address.ends_with("exits") {
+            "exit"
+        } else {
+            "raise"
+        };
+        assert_eq!(client.send(address, &say("before")).await.status, 202);
+        assert_eq!(
+            client.send(address, &obstacle.message(what)).await.status,
+            202
+        );
+        assert_eq!(client.send(address, &say("behind")).await.status, 202);
+    }
+    for (address, reason) in [
+        ("trouble/log/raises", "FunctionError: no such thing"),
+        (
+            "trouble/log/exits",
+            "Runtime.ExitError: the handler process ended while it held the request: exit status: 3",
+        ),
+    ] {
+        let shown = until(&format!("{address} failed twice"), async || {
+            let shown = client.address(address).await.json();
+            (shown["failing"]["attempts"].as_u64() >= Some(2)).then_some(shown)
+        })
+        .await;
+        assert_eq!(shown["failing"]["reason"], reason);
+        assert_eq!(
+            (&shown["backlog"]["messages"], &shown["suspended"]),
+            (&json!(2), &Value::Null)
+        );
+        assert_eq!(kept_log(client, address).await, json!(["before"]));
+    }
+
+    for round in 1..=10 {
+        let expected: Value = (1..=round).collect();
+        let neighbour = call_patiently(client, "trouble/log/good", &say(round)).await;
+        assert_eq!(log_of(&neighbour), expected);
+        let elsewhere = client
+            .call("example/greeter/alice", &json!({"name": "Alice"}))
+            .await;
+        assert_eq!(
+            (elsewhere.status, &elsewhere.json()["seen"]),
+            (200, &json!(round))
+        );
+    }
+
+    obstacle.remove();
+    for (address, what) in [
+        ("trouble/log/raises", "raise"),
+        ("trouble/log/exits", "exit"),
+    ] {
+        let log = log_of(&call_patiently(client, address, &say("last")).await);
+        assert_eq!(log, json!(["before", what, "behind", "last"]));
+        assert_eq!(client.address(address).await.json()["failing"], Value::Null);
+    }
+    assert_eq!(client.dead_letters().await, [Value::Null; 0]);
+}

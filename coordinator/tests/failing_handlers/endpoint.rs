@@ -1,0 +1,58 @@
+//! `endpoint.py` as a process of a test.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use super::handlers;
+
+/// An HTTP endpoint that misbehaves when it is told to. It ends with this value, or with the test's process.
+pub(super) struct Endpoint {
+    process: Child,
+    /// What it reads; it listens from the first line on, and ends with its input.
+    stdin: ChildStdin,
+    port: u16,
+}
+
+impl Endpoint {
+    /// One that answers.
+    pub(super) fn start() -> Self {
+        let mut endpoint = Self::start_deaf();
+        endpoint.listen();
+        endpoint
+    }
+
+    /// One that has its port and refuses connections.
+    pub(super) fn start_deaf() -> Self {
+        let mut process = Command::new("python3")
+            .args(["-B", "-u"])
+            .arg(handlers().join("endpoint.py"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let mut port = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        stdout.read_line(&mut port).unwrap();
+        Self {
+            stdin: process.stdin.take().unwrap(),
+            process,
+            port: port.trim().parse().expect("the endpoint tells its port"),
+        }
+    }
+
+    pub(super) fn listen(&mut self) {
+        self.stdin.write_all(b"listen\n").unwrap();
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // An error means that it has ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
