@@ -37,6 +37,11 @@ pub fn example(name: &str) -> PathBuf {
     workspace().join("examples").join(name)
 }
 
+/// The target directory that this test was built into.
+pub(crate) fn target_dir() -> PathBuf {
+    Place::of_this_test().target_dir
+}
+
 fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let place = Place::of_this_test();

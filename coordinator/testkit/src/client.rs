@@ -12,7 +12,8 @@ use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{LONG, until};
+use crate::LONG;
+use crate::waiting::EVERY;
 
 /// Where an application serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -158,6 +159,16 @@ impl Client {
             .unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
+    /// One that goes its own way from now on.
+    pub(crate) fn fork(&self) -> Self {
+        let addresses = self.addresses.read();
+        let addresses = addresses.unwrap_or_else(PoisonError::into_inner).clone();
+        Self {
+            addresses: Arc::new(RwLock::new(addresses)),
+            http: self.http.clone(),
+        }
+    }
+
     /// Where traffic is served, such as `http://127.0.0.1:40123`.
     pub fn url(&self) -> String {
         let addresses = self.addresses.read();
@@ -239,12 +250,18 @@ impl Client {
 
     /// The records of a local stream once there are `count` of them; more are a panic, and so is waiting in vain.
     pub async fn records_when(&self, stream: &str, count: usize) -> Vec<Record> {
-        let what = format!("{stream} holds {count} records");
-        let records = until(&what, async || {
+        let begun = Instant::now();
+        let records = loop {
             let records = self.records(stream).await;
-            (records.len() >= count).then_some(records)
-        });
-        let records = records.await;
+            if records.len() >= count {
+                break records;
+            }
+            assert!(
+                begun.elapsed() < LONG,
+                "waited {LONG:?} in vain until {stream} holds {count} records: {records:?}"
+            );
+            tokio::time::sleep(EVERY).await;
+        };
         assert_eq!(records.len(), count, "{records:?}");
         records
     }

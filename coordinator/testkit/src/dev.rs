@@ -55,7 +55,7 @@ impl Setup {
         self
     }
 
-    /// With this argument, such as `--ephemeral`. Of an argument that is given twice the later counts, so `--http` can be given too.
+    /// With this argument, such as `--ephemeral`, or `--http=127.0.0.1:8080` where a free port will not do.
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
@@ -110,10 +110,10 @@ impl Setup {
         command
             .arg("dev")
             .args(&self.modules)
-            .args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .arg("--data-dir")
-            .arg(self.data_dir())
             .args(&self.arguments)
+            .env("SATCHEL_HTTP", "127.0.0.1:0")
+            .env("SATCHEL_ADMIN", "127.0.0.1:0")
+            .env("SATCHEL_DATA_DIR", self.data_dir())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env(MARK, mark)
             .stdin(Stdio::null())
@@ -204,6 +204,23 @@ impl Dev {
         }
         self.process = Some(Process::spawn(&self.setup));
         self.serves().await;
+    }
+
+    /// Starts another one beside it, on the same data, which takes over: [`Dev::client`] and its clones talk to that one from now on. Returns
+    /// the one that ran before, with a client of its own.
+    ///
+    /// # Panics
+    ///
+    /// When the new one does not serve.
+    pub async fn overtake(&mut self) -> Dev {
+        let before = Dev {
+            client: self.client.fork(),
+            setup: self.setup.clone(),
+            process: Some(self.take()),
+        };
+        self.process = Some(Process::spawn(&self.setup));
+        self.serves().await;
+        before
     }
 
     async fn serves(&mut self) {

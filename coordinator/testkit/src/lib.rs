@@ -24,19 +24,24 @@
 //! - [`Dev`] is the running process. Its ports are free ones and change with every start. Dropping it kills it and checks that no process
 //!   that it started is left; what it printed is shown when the test fails.
 //! - [`Client`] talks to both ports. It is cheap to clone and follows its process over restarts.
+//! - [`Moto`] stands in for AWS; [`python_with`] makes the Python that such a program needs.
 //! - [`until`] waits for something that becomes true in its own time, far longer than it should take.
 //!
 //! Whatever goes wrong in here is a panic that says what: a test has nothing better to do with an error. The methods that tests of crashes
 //! need return the error instead: [`Request::send`], [`Client::try_put`].
 
+mod aws;
 mod binary;
 mod client;
 mod dev;
 mod processes;
+mod python;
 mod waiting;
 
+pub use aws::Moto;
 pub use binary::{example, satchel, workspace};
 pub use client::{Client, Lost, Record, Reply, Request};
 pub use dev::{Dev, Ended, Setup};
 pub use processes::is_alive;
+pub use python::python_with;
 pub use waiting::{LONG, until, until_true};

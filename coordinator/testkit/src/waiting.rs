@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 /// Longer than anything in a test takes, on a busy machine too; whoever waits longer waits in vain.
 pub const LONG: Duration = Duration::from_secs(120);
 
-const EVERY: Duration = Duration::from_millis(20);
+/// How often is looked.
+pub(crate) const EVERY: Duration = Duration::from_millis(20);
 
 /// Looks again and again until there is something to see, and gives it.
 ///
