@@ -6,6 +6,7 @@
 //!
 //! - [`take_over`] makes this process the owner and hands everything durable to a [`Fold`].
 //! - [`Ownership::start`] gives a [`Log`] to commit deltas with, the [`Notice`]s of what became of them, and a [`Driver`] that does the I/O.
+//! - [`verify()`] looks at every object of a root and names what is damaged, missing or foreign.
 //! - [`Writer`] holds the rules of committing without any I/O.
 //! - [`ObjectStore`] is all that is asked of a backend; [`MemoryStore`] is the smallest one.
 //!
@@ -31,6 +32,7 @@ pub use segment::{Block, BlockAt, BucketImage, SegmentName, check_segment};
 pub use snapshotter::{Snapshot, SnapshotPolicy};
 pub use store::{Created, ObjectMeta, ObjectStore, StoreError};
 pub use takeover::{Fold, Ownership, Place, Recovery, take_over};
+pub use verify::{Verification, verify};
 pub use writer::{Action, Committed, DEPTH_MAX, Delta, Start, What, Writer};
 
 mod application;
@@ -56,4 +58,5 @@ mod segment;
 mod snapshotter;
 mod store;
 mod takeover;
+mod verify;
 mod writer;

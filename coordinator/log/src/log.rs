@@ -84,6 +84,7 @@ pub struct Driver {
     io: Io,
     layout: Layout,
     partition: u32,
+    epoch: u64,
     writer: Writer,
     snapshotter: Snapshotter,
     collector: Collector,
@@ -146,6 +147,7 @@ impl Ownership {
             collector: Collector::new(options.grace_ms, self.base.condemned, now),
             layout: self.layout,
             partition,
+            epoch: self.owner.epoch,
             commands,
             notices,
             requests: FuturesUnordered::new(),
@@ -283,12 +285,13 @@ impl Driver {
 
     fn step(&mut self, step: Step, now: Now) {
         let io = self.io.clone();
+        let epoch = self.epoch;
         match step {
             Step::Want(buckets) => self.notify(Notice::WantImages(buckets)),
             Step::PutSegment { name, bytes } => {
                 let key = self.layout.segment(&name);
                 self.request(async move {
-                    put_own(&io, &key, &bytes).await?;
+                    put_own(&io, &key, &bytes, epoch).await?;
                     Ok(Answer::SegmentStored(name))
                 });
             }
@@ -309,7 +312,7 @@ impl Driver {
             Step::PutManifest { number, bytes } => {
                 let key = self.layout.manifest(number);
                 self.request(async move {
-                    put_own(&io, &key, &bytes).await?;
+                    put_own(&io, &key, &bytes, epoch).await?;
                     Ok(Answer::ManifestStored(checksum(&bytes)))
                 });
             }
@@ -350,11 +353,16 @@ impl Driver {
     }
 }
 
-/// Creates an object whose name is used by this owner alone.
-async fn put_own(io: &Io, key: &str, bytes: &Bytes) -> Result<(), LogError> {
+/// Creates an object whose name is used by the owner of `epoch` alone.
+async fn put_own(io: &Io, key: &str, bytes: &Bytes, epoch: u64) -> Result<(), LogError> {
     match io.put(key, bytes).await? {
         Put::Mine => Ok(()),
-        Put::Other(_) | Put::Gone => Err(LogError::Unexpected {
+        // It was mine, by an earlier try; only a later owner condemns what no manifest names.
+        Put::Gone => Err(LogError::Fenced {
+            epoch,
+            reason: format!("{key} was stored and has been collected by another owner"),
+        }),
+        Put::Other(_) => Err(LogError::Unexpected {
             key: key.to_owned(),
             reason: "its name belongs to this epoch alone, but another object has it".to_owned(),
         }),

@@ -30,6 +30,9 @@ use crate::writer::Start;
 mod images;
 pub(crate) mod tail;
 
+/// How often a takeover begins anew before it gives up.
+const RESTARTS_MAX: u32 = 100;
+
 /// Receives what is durable: the state to be rebuilt.
 pub trait Fold {
     /// Forget everything applied so far: the takeover begins anew.
@@ -155,6 +158,7 @@ pub async fn take_over(place: Place, fold: &mut impl Fold) -> Result<Ownership, 
             Err(Halt::Anew) => {
                 fold.clear();
                 restarts += 1;
+                taker.pause_before(restarts).await?;
             }
         }
     }
@@ -167,6 +171,24 @@ pub(crate) struct Taker {
 }
 
 impl Taker {
+    /// Once or twice is normal where owners change; more often means that somebody else does not give in.
+    async fn pause_before(&self, restart: u32) -> Result<(), LogError> {
+        if restart > RESTARTS_MAX {
+            return Err(LogError::Unexpected {
+                key: self.layout.partition_prefix().to_owned(),
+                reason: format!("what was read was never the newest in {RESTARTS_MAX} takeovers"),
+            });
+        }
+        let Retry {
+            initial_ms, max_ms, ..
+        } = self.io.retry;
+        if restart > 1 {
+            let wait_ms = initial_ms.saturating_mul(u64::from(restart)).min(max_ms);
+            self.io.clock.sleep(wait_ms).await;
+        }
+        Ok(())
+    }
+
     /// Makes the root's record, or refuses a root of somebody else.
     async fn admit(&self) -> Result<(), LogError> {
         let key = self.layout.application();

@@ -17,7 +17,7 @@ fn run_in_memory(seed: u64) -> Report {
 /// `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other seeds than the usual ones.
 fn seeds() -> std::ops::Range<u64> {
     match std::env::var("SATCHEL_SIMULATION_SEEDS") {
-        Err(_) => 0..60,
+        Err(_) => 0..40,
         Ok(range) => {
             let (first, end) = range.split_once("..").expect("FIRST..END");
             first.parse().expect("a number")..end.parse().expect("a number")

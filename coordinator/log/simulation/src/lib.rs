@@ -8,15 +8,19 @@
 
 pub use clock::SimulatedClock;
 pub use executor::{Crew, give_way};
+pub use gate::GatedStore;
 pub use model::{Model, State};
+pub use puppet::{Puppet, Taking, push, taking};
 pub use random::Random;
 pub use store::{Faults, FaultyStore};
 pub use world::{Plan, Report, run};
 
 mod clock;
 mod executor;
+mod gate;
 mod model;
 mod owner;
+mod puppet;
 mod random;
 mod store;
 mod world;

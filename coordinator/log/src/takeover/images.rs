@@ -11,6 +11,9 @@ use crate::manifest::Manifest;
 use crate::segment::{BlockAt, SegmentName, check_segment};
 use crate::takeover::{Fold, Halt, Taker};
 
+/// Segments up to this many bytes are always read as a whole: one request instead of several.
+const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
+
 /// The stored images of some buckets.
 type Blocks = Vec<(u16, BlockAt, Bytes)>;
 
@@ -65,8 +68,8 @@ impl Taker {
         Ok(done)
     }
 
-    /// The stored blocks of one segment, or `None` if it does not exist. A segment that is mostly needed is read and checked as a
-    /// whole.
+    /// The stored blocks of one segment, or `None` if it does not exist. A segment that is small or mostly needed is read and checked
+    /// as a whole.
     async fn read_blocks(
         &self,
         name: &SegmentName,
@@ -75,7 +78,7 @@ impl Taker {
     ) -> Result<Option<Blocks>, LogError> {
         let key = self.layout.segment(name);
         let live: u64 = blocks.iter().map(|(_, at)| at.stored_len).sum();
-        let whole = if live >= size / 2 {
+        let whole = if size <= SMALL_SEGMENT_BYTES || live >= size / 2 {
             let Some(object) = self.io.get(&key).await? else {
                 return Ok(None);
             };

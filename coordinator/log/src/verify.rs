@@ -1,0 +1,301 @@
+//! Looks at every object of a root, and names each that is damaged, missing or foreign. Changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+
+use crate::application::Application;
+use crate::clock::Clock;
+use crate::control::Effect;
+use crate::epoch::Claim;
+use crate::error::{Defect, LogError};
+use crate::io::{Io, OnTrouble, Retry};
+use crate::keys::{Layout, number_in, segment_in};
+use crate::manifest::Manifest;
+use crate::owner::Owner;
+use crate::record::{Header, Kind, Record};
+use crate::segment::{SegmentName, check_segment};
+use crate::store::{ObjectStore, StoreError};
+use crate::takeover::tail::{Verdict, judge};
+use crate::writer::DEPTH_MAX;
+
+/// How many objects are read at once.
+const PARALLEL_READS: usize = 16;
+
+/// What a look at a whole root found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// Objects that were read.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is wrong, in the order of the keys within each partition. Each names its object.
+    pub findings: Vec<LogError>,
+}
+
+/// Reads everything under `root` and checks it, alone and together. An owner may be at work meanwhile; what it deletes is not missed.
+///
+/// # Errors
+/// The store's, if it does not answer for as long as `retry` is patient.
+pub async fn verify(
+    store: Arc<dyn ObjectStore>,
+    root: &str,
+    clock: Arc<dyn Clock>,
+    retry: Retry,
+    on_trouble: OnTrouble,
+) -> Result<Verification, StoreError> {
+    let io = Io {
+        store,
+        clock,
+        retry,
+        on_trouble,
+    };
+    let mut verification = Verification::default();
+    let key = Layout::new(root, 0).application().to_owned();
+    let application = match io.get(&key).await? {
+        None => {
+            let reason = "without it this is no root".to_owned();
+            let missing = LogError::Missing { key, reason };
+            verification.findings.push(missing);
+            return Ok(verification);
+        }
+        Some(object) => match Application::decode(&object) {
+            Ok(application) => {
+                verification.objects += 1;
+                verification.bytes += object.len() as u64;
+                application
+            }
+            Err(defect) => {
+                verification.findings.push(LogError::damaged(&key, defect));
+                return Ok(verification);
+            }
+        },
+    };
+    for partition in 0..application.partitions {
+        let mut checker = Checker {
+            layout: Layout::new(root, partition),
+            partition,
+            buckets: application.buckets,
+            log: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            segments: BTreeSet::new(),
+            findings: Vec::new(),
+        };
+        checker.read_all(&io, &mut verification).await?;
+        checker.check_together();
+        verification.findings.append(&mut checker.findings);
+    }
+    Ok(verification)
+}
+
+struct Checker {
+    layout: Layout,
+    partition: u32,
+    buckets: u16,
+    /// Headers of readable log objects, and what they put in effect. `None` for damaged ones.
+    log: BTreeMap<u64, Option<(Header, Option<Effect>)>>,
+    claims: BTreeMap<u64, Option<Claim>>,
+    /// Readable manifests with the checksums of their objects.
+    manifests: BTreeMap<u64, (Manifest, u64)>,
+    segments: BTreeSet<SegmentName>,
+    findings: Vec<LogError>,
+}
+
+enum Place {
+    Log(u64),
+    Epoch(u64),
+    Manifest(u64),
+    Segment(SegmentName),
+}
+
+impl Checker {
+    async fn read_all(
+        &mut self,
+        io: &Io,
+        verification: &mut Verification,
+    ) -> Result<(), StoreError> {
+        let listed = io.list(self.layout.partition_prefix(), None).await?;
+        let mut objects = stream::iter(listed)
+            .map(|meta| async move {
+                let object = io.get(&meta.key).await;
+                (meta.key, object)
+            })
+            .buffered(PARALLEL_READS);
+        while let Some((key, object)) = objects.next().await {
+            // Gone since it was listed: an owner collects. What must exist is looked for below.
+            let Some(object) = object? else {
+                continue;
+            };
+            verification.objects += 1;
+            verification.bytes += object.len() as u64;
+            match self.place(&key) {
+                None => self.findings.push(LogError::Unexpected {
+                    key,
+                    reason: "no object of a partition has such a name".to_owned(),
+                }),
+                Some(place) => {
+                    if let Err(defect) = self.read(&place, &object) {
+                        self.findings.push(LogError::damaged(&key, defect));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, key: &str) -> Option<Place> {
+        let layout = &self.layout;
+        number_in(key, &layout.log_prefix())
+            .map(Place::Log)
+            .or_else(|| number_in(key, &layout.epochs_prefix()).map(Place::Epoch))
+            .or_else(|| number_in(key, &layout.manifests_prefix()).map(Place::Manifest))
+            .or_else(|| segment_in(key, &layout.segments_prefix()).map(Place::Segment))
+    }
+
+    fn read(&mut self, place: &Place, object: &Bytes) -> Result<(), Defect> {
+        match place {
+            Place::Log(number) => {
+                let number = *number;
+                self.log.insert(number, None);
+                let read = self.read_record(object, number)?;
+                self.log.insert(number, Some(read));
+            }
+            Place::Epoch(epoch) => {
+                let epoch = *epoch;
+                self.claims.insert(epoch, None);
+                let claim = Claim::decode(object)?;
+                if claim.owner.epoch != epoch || claim.partition != self.partition {
+                    return Err(Defect::Mismatch {
+                        field: "epoch",
+                        found: format!("{} of partition {}", claim.owner.epoch, claim.partition),
+                        expected: format!("{epoch} of partition {}", self.partition),
+                    });
+                }
+                self.claims.insert(epoch, Some(claim));
+            }
+            Place::Manifest(number) => {
+                let number = *number;
+                let manifest = Manifest::decode(object, self.partition, number, self.buckets)?;
+                let sum = crate::codec::checksum(object);
+                self.manifests.insert(number, (manifest, sum));
+            }
+            Place::Segment(name) => {
+                self.segments.insert(*name);
+                check_segment(object, self.partition, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_record(&self, object: &Bytes, number: u64) -> Result<(Header, Option<Effect>), Defect> {
+        let record = Record::decode(object, self.partition, number)?;
+        let effect = match record.header.kind {
+            Kind::Delta => {
+                record.entries(self.buckets)?;
+                None
+            }
+            Kind::Control => record.control()?.effect,
+            Kind::Takeover => None,
+        };
+        Ok((record.header, effect))
+    }
+
+    /// What only shows when objects are seen together: gaps, lost segments, records that nobody may have written.
+    fn check_together(&mut self) {
+        let mut candidates: Vec<u64> = self.manifests.keys().copied().collect();
+        while let Some(number) = candidates.pop() {
+            let (manifest, sum) = &self.manifests[&number];
+            let (from, before, sum) = (manifest.replay_from(), manifest.before, *sum);
+            let effect = self.effect_from(from);
+            if let Some(effect) = effect.filter(|effect| effect.manifest == number) {
+                if effect.checksum != sum {
+                    self.findings.push(LogError::Unexpected {
+                        key: self.layout.manifest(number),
+                        reason: "it is not the manifest that a log record put in effect".to_owned(),
+                    });
+                }
+                self.check_segments(number);
+                self.check_log(from, before);
+                return;
+            }
+        }
+        let (first, damaged) = (
+            self.log.keys().next().copied(),
+            self.log.values().any(Option::is_none),
+        );
+        // With damage among them it cannot be told where the log would have to begin.
+        if first.is_some() && !damaged {
+            self.check_log(1, Owner::default());
+        }
+    }
+
+    /// The last manifest that the unbroken log from `from` on puts in effect.
+    fn effect_from(&self, from: u64) -> Option<Effect> {
+        (from..)
+            .map_while(|number| self.log.get(&number))
+            .filter_map(|read| read.as_ref().and_then(|(_, effect)| *effect))
+            .last()
+    }
+
+    fn check_segments(&mut self, number: u64) {
+        let (manifest, _) = &self.manifests[&number];
+        for name in manifest.segments.keys() {
+            if !self.segments.contains(name) {
+                self.findings.push(LogError::Missing {
+                    key: self.layout.segment(name),
+                    reason: format!("manifest {number} names it"),
+                });
+            }
+        }
+    }
+
+    fn check_log(&mut self, from: u64, before: Owner) {
+        let mut in_force = before;
+        let mut end = from;
+        while let Some(read) = self.log.get(&end) {
+            let Some((header, _)) = read else {
+                // Behind a damaged object nothing can be judged.
+                return;
+            };
+            let key = self.layout.log(end);
+            match judge(&mut in_force, header) {
+                Err(reason) => self.findings.push(LogError::Unexpected { key, reason }),
+                Ok(Verdict::Valid) if header.kind == Kind::Takeover => {
+                    self.check_claim(key, header.owner);
+                }
+                Ok(_) => {}
+            }
+            end += 1;
+        }
+        if let Some(beyond) = self
+            .log
+            .keys()
+            .next_back()
+            .filter(|last| **last >= end + DEPTH_MAX)
+        {
+            self.findings.push(LogError::Missing {
+                key: self.layout.log(end),
+                reason: format!("{} exists", self.layout.log(*beyond)),
+            });
+        }
+    }
+
+    fn check_claim(&mut self, key: String, owner: Owner) {
+        match self.claims.get(&owner.epoch) {
+            None => self.findings.push(LogError::Missing {
+                key: self.layout.epoch(owner.epoch),
+                reason: format!("{key} is a takeover of this epoch"),
+            }),
+            Some(Some(claim)) if claim.owner != owner => {
+                self.findings.push(LogError::Unexpected {
+                    key,
+                    reason: format!("another process claimed epoch {}", owner.epoch),
+                });
+            }
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Damaged, missing and foreign objects: a start that must read them refuses by name, and verification names them all.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use satchel_log::{
+    DEPTH_MAX, ErrorKind, Identity, Layout, LogError, MemoryStore, ObjectStore, Options, Place,
+    Retry, SnapshotPolicy, Verification, verify,
+};
+use satchel_log_simulation::{Puppet, SimulatedClock, push};
+
+fn identity() -> Identity {
+    Identity {
+        application: "refusals".to_owned(),
+        partition: 0,
+        partitions: 1,
+        buckets: 2,
+    }
+}
+
+fn place(store: &Arc<MemoryStore>, identity: Identity) -> Place {
+    Place {
+        store: store.clone(),
+        root: "root".to_owned(),
+        identity,
+        nonce: [1; 16],
+        clock: Arc::new(SimulatedClock::default()),
+        options: Options {
+            snapshots: SnapshotPolicy {
+                floor_bytes: 1,
+                log_percent: 0,
+                segment_bytes: 1 << 20,
+            },
+            ..Options::default()
+        },
+        on_trouble: Arc::new(|_| {}),
+    }
+}
+
+fn layout() -> Layout {
+    Layout::new("root", 0)
+}
+
+/// A root with a snapshot in effect and a log tail behind it.
+fn root() -> Arc<MemoryStore> {
+    let store = Arc::new(MemoryStore::new());
+    let mut owner = Puppet::take_over(place(&store, identity())).expect("a new root");
+    owner.commit(&[(0, "key", Some("1")), (1, "key", Some("2"))]);
+    owner.image_and_go_on();
+    assert_eq!(owner.snapshots.len(), 1);
+    owner.commit(&[(2, "key", Some("3"))]);
+    owner.commit(&[(0, "key", None)]);
+    store
+}
+
+fn copy(store: &MemoryStore) -> Arc<MemoryStore> {
+    let copy = MemoryStore::new();
+    for key in store.keys() {
+        copy.plant(&key, object(store, &key));
+    }
+    Arc::new(copy)
+}
+
+fn object(store: &MemoryStore, key: &str) -> Bytes {
+    let got = push(&mut store.get(key)).expect("memory answers at once");
+    got.expect("memory does not fail").expect("it exists")
+}
+
+fn remove(store: &MemoryStore, key: &str) {
+    let deleted = push(&mut store.delete(&[key.to_owned()]));
+    assert_eq!(deleted, Some(Ok(())));
+}
+
+fn start(store: &Arc<MemoryStore>) -> Result<Puppet, LogError> {
+    Puppet::take_over(place(store, identity()))
+}
+
+fn look(store: &Arc<MemoryStore>) -> Verification {
+    let retry = Retry {
+        initial_ms: 1,
+        max_ms: 1,
+        give_up_ms: Some(1),
+    };
+    let clock = Arc::new(SimulatedClock::default());
+    let looking = verify(store.clone(), "root", clock, retry, Arc::new(|_| {}));
+    let looked = push(&mut Box::pin(looking)).expect("memory answers at once");
+    looked.expect("memory does not fail")
+}
+
+fn names(finding: &LogError) -> &str {
+    match finding {
+        LogError::Damaged { key, .. }
+        | LogError::Missing { key, .. }
+        | LogError::Foreign { key, .. }
+        | LogError::Unexpected { key, .. } => key,
+        other => panic!("{other} names no object"),
+    }
+}
+
+/// Whether a start reads this object: everything but what lies before the replay start, and old claims.
+fn is_read_at_start(key: &str) -> bool {
+    key != layout().log(1) && key != layout().log(2) && !key.starts_with(&layout().epochs_prefix())
+}
+
+#[test]
+fn a_whole_root_has_no_findings() {
+    let store = root();
+    let verification = look(&store);
+    assert_eq!(verification.findings, []);
+    assert_eq!(verification.objects, store.keys().len() as u64);
+}
+
+#[test]
+fn every_flipped_byte_of_every_object_is_found_and_named_and_nothing_of_it_applied() {
+    let whole = root();
+    for key in whole.keys() {
+        let bytes = object(&whole, &key);
+        for at in 0..bytes.len() {
+            let store = copy(&whole);
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 0x10;
+            store.plant(&key, Bytes::from(damaged));
+
+            let findings = look(&store).findings;
+            let found = findings.iter().any(|finding| names(finding) == key);
+            assert!(found, "byte {at} of {key}: {findings:?}");
+            if is_read_at_start(&key) {
+                match start(&store) {
+                    Ok(_) => panic!("byte {at} of {key} did not stop the start"),
+                    Err(error) => {
+                        assert_eq!(names(&error), key, "byte {at}: {error}");
+                        assert_eq!(error.kind(), ErrorKind::Refused);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_missing_object_that_a_start_needs_is_named() {
+    let whole = root();
+    let segment = whole
+        .keys()
+        .into_iter()
+        .find(|key| key.starts_with(&layout().segments_prefix()))
+        .unwrap();
+    let store = copy(&whole);
+    remove(&store, &segment);
+    assert_eq!(
+        start(&store).err().map(|e| e.to_string()).unwrap(),
+        format!("{segment} is missing: manifest 2 names it")
+    );
+    assert_eq!(names(&look(&store).findings[0]), segment);
+
+    let manifest = layout().manifest(2);
+    let store = copy(&whole);
+    remove(&store, &manifest);
+    assert_eq!(
+        start(&store).err().map(|e| e.to_string()).unwrap(),
+        format!("{manifest} is missing: a log record put it in effect")
+    );
+}
+
+#[test]
+fn a_hole_in_the_log_that_no_crash_leaves_is_named() {
+    let store = Arc::new(MemoryStore::new());
+    let mut owner = Puppet::take_over(Place {
+        options: Options::default(),
+        ..place(&store, identity())
+    })
+    .unwrap();
+    for _ in 0..20 {
+        owner.commit(&[(0, "key", Some("1"))]);
+    }
+    assert_eq!(owner.numbers.last(), Some(&21));
+    let hole = layout().log(21 - DEPTH_MAX);
+    remove(&store, &hole);
+    let expected = format!("{hole} is missing: {} exists", layout().log(21));
+    assert_eq!(
+        start(&store).err().map(|e| e.to_string()),
+        Some(expected.clone())
+    );
+    let findings = look(&store).findings;
+    assert_eq!(
+        findings.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [expected]
+    );
+}
+
+#[test]
+fn a_root_of_another_application_or_shape_is_refused() {
+    let store = root();
+    let refusal = |identity| {
+        let refused = Puppet::take_over(place(&store, identity)).err();
+        refused.map(|error| error.to_string()).unwrap()
+    };
+    assert_eq!(
+        refusal(Identity {
+            application: "shop".to_owned(),
+            ..identity()
+        }),
+        r#"root/application: this root has application "refusals", not "shop""#
+    );
+    assert_eq!(
+        refusal(Identity {
+            partitions: 2,
+            ..identity()
+        }),
+        "root/application: this root has partitions 1, not 2"
+    );
+    assert_eq!(
+        refusal(Identity {
+            buckets: 256,
+            ..identity()
+        }),
+        "root/application: this root has buckets 2, not 256"
+    );
+}
+
+#[test]
+fn a_foreign_object_is_found() {
+    let store = root();
+    let key = format!("{}log/readme", layout().partition_prefix());
+    store.plant(&key, Bytes::from_static(b"hello"));
+    assert_eq!(
+        look(&store).findings,
+        [LogError::Unexpected {
+            key,
+            reason: "no object of a partition has such a name".to_owned(),
+        }]
+    );
+}
+
+#[test]
+fn what_is_not_a_root_is_said_to_be_none() {
+    let findings = look(&Arc::new(MemoryStore::new())).findings;
+    assert_eq!(names(&findings[0]), "root/application");
+    assert_eq!(findings.len(), 1);
+}
+
+#[test]
+fn settings_that_would_break_the_rules_are_refused() {
+    let store = Arc::new(MemoryStore::new());
+    let refusal = |options| {
+        let place = Place {
+            options,
+            ..place(&store, identity())
+        };
+        Puppet::take_over(place).err().map(|error| error.kind())
+    };
+    let options = Options::default();
+    assert_eq!(
+        refusal(Options {
+            depth: DEPTH_MAX + 1,
+            ..options
+        }),
+        Some(ErrorKind::Bug)
+    );
+    assert_eq!(
+        refusal(Options {
+            grace_ms: options.window_ms,
+            ..options
+        }),
+        Some(ErrorKind::Bug)
+    );
+    assert_eq!(store.keys(), Vec::<String>::new());
+}
