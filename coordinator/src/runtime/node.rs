@@ -288,6 +288,7 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
 fn log_failure(error: LogError) -> Failure {
     let exit = match error.kind() {
         ErrorKind::Fenced => Exit::Fenced,
@@ -305,6 +306,7 @@ fn log_failure(error: LogError) -> Failure {
 }
 
 /// How a process ends for the sake of a stream.
+#[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
 pub(crate) fn stream_failure(error: StreamError) -> Failure {
     let exit = if error.is_damage() || error.is_refusal() {
         Exit::Damaged
