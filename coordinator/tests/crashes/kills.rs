@@ -1,0 +1,35 @@
+//! `kill -9`, between and during calls.
+
+use std::time::Duration;
+
+use satchel_testkit::{Setup, example, is_alive};
+
+use crate::load::Load;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_kills_under_load_lose_nothing_and_double_nothing() {
+    let mut app = Setup::of(example("greeter")).start().await;
+    let mut load = Load::begin(&app.client);
+    for kill in 0..20 {
+        load.answered(40).await;
+        // So that not every kill comes just after an answer.
+        tokio::time::sleep(Duration::from_millis(kill * 7 % 30)).await;
+        app.kill9().await;
+        app.restart().await;
+        load.last_answers_are_given_again().await;
+    }
+    load.answered(40).await;
+    load.everything_is_done_once(&app.client).await;
+    let ended = app.terminate().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.printed);
+}
+
+#[tokio::test]
+async fn handlers_do_not_outlive_a_killed_satchel() {
+    let mut app = Setup::of(example("greeter")).start().await;
+    let handlers = app.started();
+    assert!(!handlers.is_empty());
+    assert!(handlers.iter().all(|pid| is_alive(*pid)));
+    app.kill9().await;
+    assert!(!handlers.iter().any(|pid| is_alive(*pid)));
+}

@@ -1,0 +1,58 @@
+//! Two processes on one data directory.
+
+use satchel_testkit::{Setup, example};
+use serde_json::json;
+
+use crate::load::Load;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_takes_over_and_the_first_ends_at_its_next_commit() {
+    let mut first = Setup::of(example("greeter")).start().await;
+    let name = json!({"name": "Alice"});
+    let alice = "example/greeter/alice";
+    assert_eq!(first.client.call(alice, &name).await.json()["seen"], 1);
+
+    let second = first.setup().start().await;
+    assert!(
+        second.printed().contains("(epoch 2, "),
+        "{}",
+        second.printed()
+    );
+    // It does not know yet. The call is not answered: what it did was not committed, so it did not happen.
+    let call = first.client.to_call(alice).json(&name).key("once");
+    let unanswered = call.send().await;
+    assert!(
+        unanswered
+            .as_ref()
+            .map_or(true, |reply| reply.status == 503),
+        "{unanswered:?}"
+    );
+    let ended = first.ended().await;
+    assert_eq!(ended.code, Some(3), "{}", ended.printed);
+    assert!(
+        ended
+            .printed
+            .contains("another process took this application over, so this one stops"),
+        "{}",
+        ended.printed
+    );
+
+    let call = second.client.to_call(alice).json(&name).key("once");
+    assert_eq!(call.send().await.unwrap().json()["seen"], 2);
+    assert_eq!(call.send().await.unwrap().json()["seen"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takeovers_under_load_lose_nothing_and_double_nothing() {
+    let mut app = Setup::of(example("greeter")).start().await;
+    let mut load = Load::begin(&app.client);
+    for _ in 0..4 {
+        load.answered(100).await;
+        let mut before = app.overtake().await;
+        let ended = before.ended().await;
+        assert_eq!(ended.code, Some(3), "{}", ended.printed);
+        load.last_answers_are_given_again().await;
+    }
+    load.answered(100).await;
+    load.everything_is_done_once(&app.client).await;
+}
