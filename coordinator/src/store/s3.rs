@@ -90,7 +90,7 @@ impl S3Store {
             .set_bucket_key_enabled(encryption.bucket_key())
             .body(ByteStream::from(bytes));
         let call = async {
-            self.within(size, request.send()).await?;
+            self.within(size, Box::pin(request.send())).await?;
             Ok(((), size))
         };
         match self.ask(operation, key, call).await {
@@ -106,7 +106,7 @@ impl S3Store {
 
     async fn read(&self, key: &str, request: GetObjectFluentBuilder) -> Result<Bytes, Failure> {
         let call = async {
-            let answer = self.within(0, request.send()).await?;
+            let answer = self.within(0, Box::pin(request.send())).await?;
             let size = answer.content_length().unwrap_or_default();
             let body = answer.body.collect();
             let body = self.within(u64::try_from(size).unwrap_or_default(), body);
@@ -153,7 +153,7 @@ impl S3Store {
             .set_start_after(start_after.map(str::to_owned))
             .max_keys(i32::try_from(max.min(PAGE)).unwrap_or(1000));
         let call = async {
-            let answer = self.within(0, request.send()).await?;
+            let answer = self.within(0, Box::pin(request.send())).await?;
             let last = !answer.is_truncated().unwrap_or(false);
             let objects = answer.contents.unwrap_or_default();
             let objects: Vec<ObjectMeta> =
@@ -199,7 +199,7 @@ impl S3Store {
             .checksum_algorithm(CHECKSUM)
             .delete(names);
         let call = async {
-            let answer = self.within(0, request.send()).await?;
+            let answer = self.within(0, Box::pin(request.send())).await?;
             Ok((answer.errors.unwrap_or_default(), 0))
         };
         let answer = self.ask(operation, first, call).await;

@@ -1,0 +1,236 @@
+//! Buckets that are not there, credentials that are wrong, addresses from the environment, and stores that only look like S3.
+
+use std::process::Command;
+
+use hyper::http::Method;
+use satchel::store::S3Store;
+use satchel::store::s3::{Addressing, S3Options};
+use satchel_log::{Created, ObjectStore};
+use satchel_testkit::Moto;
+
+use crate::proxy::{Fault, Proxy};
+use crate::{Bucket, SECRET, bytes, moto, sdk, told};
+
+#[tokio::test]
+async fn a_bucket_that_does_not_exist_is_named_by_every_operation() {
+    let store = S3Store::with_config(
+        &sdk(moto().endpoint()),
+        "no-such-bucket",
+        S3Options::default(),
+    );
+    for (answer, key, operation) in [
+        (store.get("log/1").await.map(drop), "log/1", "GetObject"),
+        (
+            store.get_range("log/1", 0..2).await.map(drop),
+            "log/1",
+            "GetObject",
+        ),
+        (
+            store.create("log/1", bytes("x")).await.map(drop),
+            "log/1",
+            "PutObject",
+        ),
+        (
+            store.create("s/1", crate::noise(17 << 20)).await.map(drop),
+            "s/1",
+            "GetObject",
+        ),
+        (
+            store.list("log/", None, 1).await.map(drop),
+            "log/",
+            "ListObjectsV2",
+        ),
+        (
+            store.delete(&["log/1".to_owned()]).await,
+            "log/1",
+            "DeleteObjects",
+        ),
+    ] {
+        let (kind, text) = told(answer);
+        assert_eq!(kind, "fatal", "{text}");
+        let expected = format!(
+            "{key}: the store refuses: {operation} in bucket no-such-bucket: NoSuchBucket: "
+        );
+        assert!(text.starts_with(&expected), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_said_without_showing_them() {
+    let strict = Moto::start_with(&[("INITIAL_NO_AUTH_ACTION_COUNT", "0")]);
+    let store = S3Store::with_config(&sdk(strict.endpoint()), "some-bucket", S3Options::default());
+    let (kind, text) = told(store.get("log/1").await);
+    assert_eq!(kind, "fatal");
+    let expected =
+        "log/1: the store refuses: GetObject in bucket some-bucket: InvalidAccessKeyId: ";
+    assert!(text.starts_with(expected), "{text}");
+    assert!(!text.contains("AKIDOFTHETEST"), "{text}");
+    let shown = format!("{store:?}");
+    assert!(
+        shown.contains("some-bucket") && !shown.contains(SECRET) && !shown.contains("AKID"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn nobody_listening_is_worth_another_try() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let store = S3Store::with_config(&sdk(&endpoint), "some-bucket", S3Options::default());
+    let (kind, text) = told(store.get("log/1").await);
+    assert_eq!(kind, "unavailable", "{text}");
+    assert!(text.contains("GetObject in bucket some-bucket: "), "{text}");
+}
+
+#[tokio::test]
+async fn a_missing_permission_to_list_is_named_as_what_a_missing_object_may_look_like() {
+    let bucket = Bucket::make("denied").await;
+    let proxy = Proxy::start(moto().endpoint()).await;
+    let store = bucket.store_at(&proxy.endpoint(), S3Options::default());
+    proxy.strike(Method::GET, "log/1", Fault::error(403, "AccessDenied"));
+    let (kind, text) = told(store.get("log/1").await);
+    assert_eq!(kind, "fatal");
+    assert!(
+        text.contains("without the permission s3:ListBucket"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_ignores_the_condition_is_found_out_without_harm() {
+    let bucket = Bucket::make("unconditional").await;
+    let proxy = Proxy::start(moto().endpoint()).await;
+    let store = bucket.store_at(&proxy.endpoint(), S3Options::default());
+    assert_eq!(
+        store.check_conditional_create("application").await,
+        Ok(()),
+        "nothing there to check with"
+    );
+    assert_eq!(
+        store.create("application", bytes("whose")).await,
+        Ok(Created::Stored)
+    );
+    assert_eq!(store.check_conditional_create("application").await, Ok(()));
+    proxy.strike(Method::PUT, "application", Fault::DropConditions);
+    let (kind, text) = told(store.check_conditional_create("application").await);
+    assert_eq!(kind, "fatal");
+    assert!(text.contains("ignores If-None-Match"), "{text}");
+    assert_eq!(store.get("application").await, Ok(Some(bytes("whose"))));
+}
+
+/// What the environment says is read from the environment: this test runs itself again in processes that have one.
+#[tokio::test]
+async fn the_endpoint_credentials_and_region_come_from_the_environment() {
+    const ROLE: &str = "SATCHEL_TEST_S3_FROM_ENVIRONMENT";
+    if std::env::var_os(ROLE).is_some() {
+        let answer = match S3Store::connect("from-environment", S3Options::default()).await {
+            Ok(store) => store
+                .create("log/1", bytes("x"))
+                .await
+                .map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        println!("answer: {answer:?}");
+        return;
+    }
+    let bucket = Bucket::make("from-environment").await;
+    let nowhere = "http://127.0.0.1:9";
+    let here = moto().endpoint();
+    let keys = [
+        ("AWS_ACCESS_KEY_ID", "AKIDOFTHETEST"),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+    ];
+    let run = |environment: Vec<(&'static str, &str)>| {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again
+            .args(["--exact", "--nocapture"])
+            .arg("configuration::the_endpoint_credentials_and_region_come_from_the_environment")
+            .env(ROLE, "1")
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        for name in [
+            "AWS_REGION",
+            "AWS_DEFAULT_REGION",
+            "AWS_PROFILE",
+            "AWS_ENDPOINT_URL",
+            "AWS_ENDPOINT_URL_S3",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+        ] {
+            again.env_remove(name);
+        }
+        let output = again.envs(environment).output().unwrap();
+        let text =
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        assert!(!text.contains(SECRET), "{text}");
+        let answer = text.lines().find_map(|line| line.split_once("answer: "));
+        answer.unwrap_or_else(|| panic!("{text}")).1.to_owned()
+    };
+
+    // For all services; the path holds the bucket, else the name `from-environment.127.0.0.1` would have to be found.
+    let all = [vec![("AWS_ENDPOINT_URL", here)], keys.to_vec()].concat();
+    assert_eq!(run(all), "Ok(Stored)");
+    bucket.store().delete(&["log/1".to_owned()]).await.unwrap();
+    // What is said for S3 counts more.
+    let both = [
+        vec![
+            ("AWS_ENDPOINT_URL", nowhere),
+            ("AWS_ENDPOINT_URL_S3", here),
+            ("AWS_REGION", "eu-west-1"),
+        ],
+        keys.to_vec(),
+    ]
+    .concat();
+    assert_eq!(run(both), "Ok(Stored)");
+
+    let no_region = run(keys.to_vec());
+    assert!(
+        no_region.contains(
+            "s3://from-environment: the store refuses: no AWS region is configured: set AWS_REGION"
+        ),
+        "{no_region}"
+    );
+    let no_credentials = run(vec![("AWS_REGION", "eu-west-1")]);
+    assert!(
+        no_credentials.contains("s3://from-environment: the store refuses: no AWS credentials: "),
+        "{no_credentials}"
+    );
+}
+
+#[tokio::test]
+async fn the_bucket_is_in_the_path_or_in_the_host_name_as_asked() {
+    let bucket = Bucket::make("addressing").await;
+    let proxy = Proxy::start(moto().endpoint()).await;
+    for (addressing, seen) in [
+        (
+            Addressing::Automatic,
+            "GET /addressing/log/1?x-id=GetObject",
+        ),
+        (Addressing::Path, "GET /addressing/log/1?x-id=GetObject"),
+    ] {
+        let options = S3Options {
+            addressing,
+            ..S3Options::default()
+        };
+        let store = bucket.store_at(&proxy.endpoint(), options);
+        assert_eq!(store.get("log/1").await, Ok(None));
+        assert_eq!(proxy.seen(), [seen]);
+    }
+    // Names below `localhost` lead to this machine where the system's resolver follows RFC 6761; whether or not it does, the path has no bucket.
+    let port = proxy.endpoint().rsplit_once(':').unwrap().1.to_owned();
+    let options = S3Options {
+        addressing: Addressing::VirtualHost,
+        ..S3Options::default()
+    };
+    let store = bucket.store_at(&format!("http://localhost:{port}"), options);
+    let answer = store.get("log/1").await;
+    let seen = proxy.seen();
+    assert!(
+        seen.iter()
+            .all(|request| request == "GET /log/1?x-id=GetObject"),
+        "{seen:?}"
+    );
+    assert!(!seen.is_empty() || answer.is_err(), "{answer:?}");
+}
