@@ -10,6 +10,65 @@
 //! - [`Writer`] holds the rules of committing without any I/O.
 //! - [`ObjectStore`] is all that is asked of a backend; [`MemoryStore`] is the smallest one.
 //!
+//! ```
+//! use std::collections::BTreeMap;
+//! use std::sync::Arc;
+//! use futures::{StreamExt, executor::block_on, future::{BoxFuture, ready}};
+//! use satchel_log::{Clock, Delta, Entries, Entry, Fold, Identity, LogError, MemoryStore, Notice, Now, Options, Place, take_over};
+//!
+//! #[derive(Default)]
+//! struct State(BTreeMap<Vec<u8>, Vec<u8>>);
+//!
+//! impl Fold for State {
+//!     fn clear(&mut self) {
+//!         self.0.clear();
+//!     }
+//!     fn apply(&mut self, entry: Entry<'_>) {
+//!         match entry.value {
+//!             Some(value) => self.0.insert(entry.key.to_vec(), value.to_vec()),
+//!             None => self.0.remove(entry.key),
+//!         };
+//!     }
+//! }
+//!
+//! struct Frozen;
+//!
+//! impl Clock for Frozen {
+//!     fn now(&self) -> Now {
+//!         Now::default()
+//!     }
+//!     fn sleep(&self, _ms: u64) -> BoxFuture<'static, ()> {
+//!         Box::pin(ready(()))
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), LogError> {
+//! let place = Place {
+//!     store: Arc::new(MemoryStore::new()),
+//!     root: "state".to_owned(),
+//!     identity: Identity { application: "shop".to_owned(), partition: 0, partitions: 1, buckets: 256 },
+//!     nonce: *b"16 random bytes.",
+//!     clock: Arc::new(Frozen),
+//!     options: Options::default(),
+//!     on_trouble: Arc::new(|trouble| eprintln!("{}", trouble.error)),
+//! };
+//! let mut state = State::default();
+//! let ownership = block_on(take_over(place.clone(), &mut state))?;
+//!
+//! let (log, mut notices, driver) = ownership.start();
+//! let entries = Entries::from_iter([Entry { bucket: 7, key: b"stock", value: Some(b"12") }]);
+//! log.commit(Delta { sequence: 1, committed_at_ms: 0, clean: true, entries });
+//! drop(log); // the driver ends once everything is durable
+//! block_on(driver.run())?;
+//! assert!(matches!(block_on(notices.next()), Some(Notice::Durable { sequence: 1, number: 2, .. })));
+//!
+//! let next_owner = block_on(take_over(place, &mut state))?;
+//! assert!(next_owner.clean);
+//! assert_eq!(state.0[b"stock".as_slice()], b"12");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Nothing here spawns, sleeps or reads a clock by itself: futures run where the caller polls them, time comes through [`Clock`]; so the same code runs
 //! in production and in a deterministic simulation.
 

@@ -3,7 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-use satchel_log::{Identity, ObjectStore, Options, Place, Retry, SnapshotPolicy};
+use satchel_log::{
+    Identity, ObjectStore, OnTrouble, Options, Place, Retry, SnapshotPolicy, verify,
+};
 
 use crate::clock::SimulatedClock;
 use crate::executor::Crew;
@@ -99,6 +101,13 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
     crew.join(live(&shared, next_place(&clock), 1));
     finish(&mut crew, &clock, &random, &mut turn)?;
 
+    let looking = Looking {
+        store: store.clone(),
+        clock: clock.clone(),
+    };
+    crew.join(looking.look(&shared));
+    finish(&mut crew, &clock, &random, &mut turn)?;
+
     let model = shared.model.borrow();
     if model.acknowledgements() != before + 21 {
         return Err(format!(
@@ -119,6 +128,29 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         snapshots: shared.snapshots.get(),
         requests: store.requests(),
     })
+}
+
+/// A look at the whole root, which must find nothing wrong.
+struct Looking {
+    store: Arc<FaultyStore>,
+    clock: SimulatedClock,
+}
+
+impl Looking {
+    async fn look(self, shared: &Shared) {
+        let retry = Retry {
+            initial_ms: 1,
+            max_ms: 1,
+            give_up_ms: None,
+        };
+        let quiet: OnTrouble = Arc::new(|_| {});
+        let looked = verify(self.store, "root", Arc::new(self.clock), retry, quiet).await;
+        let violations = &mut shared.model.borrow_mut().violations;
+        match looked {
+            Ok(looked) => violations.extend(looked.findings.iter().map(ToString::to_string)),
+            Err(error) => violations.push(error.to_string()),
+        }
+    }
 }
 
 fn finish(
