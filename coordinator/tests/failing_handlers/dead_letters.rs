@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use satchel_testkit::{Client, Reply, satchel, until};
+use satchel_testkit::{Client, Reply, Setup, example, satchel, until};
 use serde_json::{Value, json};
 
 use super::{
@@ -202,4 +202,35 @@ async fn a_corrected_state_lets_a_dead_letter_succeed() {
     assert_eq!(client.retry_dead_letter(&id_of(&letter)).await.status, 200);
     let log = log_of(&call_patiently(client, address, &say("third")).await);
     assert_eq!(log, json!(["first", "second", "third"]));
+}
+
+#[tokio::test]
+async fn a_state_of_a_built_in_type_is_corrected_with_json() {
+    let app = Setup::of(example("greeter")).start().await;
+    let client = &app.client;
+    let address = "example/greeter/alice";
+    let greet =
+        async || client.call(address, &json!({"name": "Alice"})).await.json()["seen"].clone();
+    assert_eq!(greet().await, 1);
+
+    let corrected = client
+        .put_state(address, "seen", "satchel/json", "41")
+        .await;
+    assert_eq!(corrected.status, 200);
+    assert_eq!(greet().await, 42);
+
+    let refused = client
+        .put_state(address, "seen", "satchel/json", r#""many""#)
+        .await;
+    assert_eq!(
+        (refused.status, refused.error_code()),
+        (409, "refused".to_owned())
+    );
+    let reason = refused.error_message();
+    assert!(
+        reason
+            .starts_with("the state \"seen\" is a io.statefun.types/long, which the text is not: "),
+        "{reason}"
+    );
+    assert_eq!(greet().await, 43);
 }

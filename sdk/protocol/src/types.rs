@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use prost::Message;
+use serde::de::DeserializeOwned;
 
 use crate::reqreply::TypedValue;
 
@@ -87,6 +88,27 @@ macro_rules! built_in_float {
 built_in_float!(f32, "io.statefun.types/float", FloatWrapper, 0x0d);
 built_in_float!(f64, "io.statefun.types/double", DoubleWrapper, 0x09);
 
+/// The wire form of a value that is written as JSON, if `typename` is that of a built-in type; `None` if it is any other.
+///
+/// # Errors
+///
+/// When the JSON text is no value of that type.
+pub fn built_in_from_json(typename: &str, json: &[u8]) -> Option<Result<Bytes, serde_json::Error>> {
+    fn read<T: BuiltIn + DeserializeOwned>(json: &[u8]) -> Result<Bytes, serde_json::Error> {
+        serde_json::from_slice::<T>(json).map(|value| value.to_wire())
+    }
+    let wire = match typename {
+        bool::TYPENAME => read::<bool>(json),
+        i32::TYPENAME => read::<i32>(json),
+        i64::TYPENAME => read::<i64>(json),
+        f32::TYPENAME => read::<f32>(json),
+        f64::TYPENAME => read::<f64>(json),
+        String::TYPENAME => read::<String>(json),
+        _ => return None,
+    };
+    Some(wire)
+}
+
 /// A [`TypedValue`] that holds `value`, even if it encodes to zero bytes.
 pub fn typed_value(typename: impl Into<String>, value: impl Into<Bytes>) -> TypedValue {
     TypedValue {
@@ -133,6 +155,31 @@ mod tests {
                 .unwrap()
                 .is_sign_negative()
         );
+    }
+
+    #[test]
+    fn json_is_read_as_the_built_in_type_that_is_asked_for() {
+        let wire = |typename, json: &str| {
+            let wire = built_in_from_json(typename, json.as_bytes());
+            wire.expect("a built-in type").map_err(|_| ())
+        };
+        assert_eq!(wire(bool::TYPENAME, "true"), Ok(true.to_wire()));
+        assert_eq!(wire(i32::TYPENAME, "-7"), Ok((-7_i32).to_wire()));
+        assert_eq!(wire(i64::TYPENAME, " 0 "), Ok(0_i64.to_wire()));
+        assert_eq!(wire(f32::TYPENAME, "0.5"), Ok(0.5_f32.to_wire()));
+        assert_eq!(wire(f64::TYPENAME, "1"), Ok(1.0_f64.to_wire()));
+        let text = "ü\"".to_owned();
+        assert_eq!(wire(String::TYPENAME, r#""ü\"""#), Ok(text.to_wire()));
+        for (typename, json) in [
+            (i32::TYPENAME, "2147483648"),
+            (i64::TYPENAME, "1.5"),
+            (bool::TYPENAME, "1"),
+            (String::TYPENAME, "text"),
+            (f64::TYPENAME, ""),
+        ] {
+            assert_eq!(wire(typename, json), Err(()), "{typename} {json}");
+        }
+        assert!(built_in_from_json("example/order", b"{}").is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use satchel_protocol::reqreply::TypedValue;
-use satchel_protocol::types::JSON_TYPENAME;
+use satchel_protocol::types::{JSON_TYPENAME, built_in_from_json, typed_value};
 
 use super::Partition;
 use crate::address::Address;
@@ -216,15 +216,11 @@ impl Partition {
             let function = &address.function;
             return Answer::NotFound(format!("the function {function} has no state {state:?}"));
         };
-        if let Some(value) = &value
-            && value.typename != *slot.typename
-            && value.typename != JSON_TYPENAME
-        {
-            return Answer::Refused(format!(
-                "the state {state:?} is a {}, not a {}",
-                slot.typename, value.typename
-            ));
-        }
+        let value = match value.map(|value| as_declared(value, &slot.typename)) {
+            None => None,
+            Some(Ok(value)) => Some(value),
+            Some(Err(why)) => return Answer::Refused(format!("the state {state:?} is {why}")),
+        };
         let waits = self
             .tables
             .live(address)
@@ -261,6 +257,22 @@ impl Partition {
                 self.write_state(address, &correction.state, value);
             }
         }
+    }
+}
+
+/// A value for a state that was declared as `typename`. JSON text is what a person writes: it is read as a built-in type, and is the
+/// bytes of any other. Errors say what the state is.
+fn as_declared(value: TypedValue, typename: &str) -> Result<TypedValue, String> {
+    if value.typename == typename {
+        return Ok(value);
+    }
+    if value.typename != JSON_TYPENAME {
+        return Err(format!("a {typename}, not a {}", value.typename));
+    }
+    match built_in_from_json(typename, &value.value) {
+        None => Ok(value),
+        Some(Ok(wire)) => Ok(typed_value(typename, wire)),
+        Some(Err(error)) => Err(format!("a {typename}, which the text is not: {error}")),
     }
 }
 
