@@ -1,11 +1,8 @@
 //! The official Python SDK of StateFun, unmodified, behind an HTTP endpoint of a module file: the real binary, real connections.
 //!
-//! The SDK comes from a package index, so these tests are not among those of a plain `cargo test`; `.ci/run` runs them, and so does
-//! `cargo test -p satchel --test statefun_python -- --ignored`.
+//! pip gets the SDK when the tests run for the first time.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod venv;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,8 +11,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use reqwest::Method;
 use satchel_protocol::types::BuiltIn;
-use satchel_testkit::{Client, Dev, Setup, until, until_true};
+use satchel_testkit::{Client, Dev, Setup, python_with, until, until_true};
 use serde_json::{Value, json};
+
+/// The SDK as it was released; its generated code needs a protobuf before 4.
+const PACKAGES: [&str; 2] = ["apache-flink-statefun==3.3.0", "protobuf<4"];
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python")
@@ -30,7 +30,7 @@ struct Functions {
 
 impl Functions {
     fn start() -> Self {
-        let mut process = Command::new(venv::python())
+        let mut process = Command::new(python_with(&PACKAGES))
             .args(["-B", "-u"])
             .arg(scripts().join("serve.py"))
             .stdin(Stdio::piped())
@@ -128,7 +128,6 @@ impl Shop {
 }
 
 #[tokio::test]
-#[ignore = "needs the Python SDK from a package index: run by .ci/run"]
 async fn states_are_declared_once_and_kept_over_restarts_and_expire() {
     let mut shop = Shop::start().await;
     let basket = "shop/basket/alice";
@@ -186,7 +185,6 @@ async fn states_are_declared_once_and_kept_over_restarts_and_expire() {
 }
 
 #[tokio::test]
-#[ignore = "needs the Python SDK from a package index: run by .ci/run"]
 async fn values_of_every_built_in_type_come_back_as_they_were_zeros_too() {
     let shop = Shop::start().await;
     comes_back(&shop, [true, false]).await;
@@ -218,7 +216,6 @@ async fn comes_back<T: BuiltIn, const N: usize>(shop: &Shop, values: [T; N]) {
 }
 
 #[tokio::test]
-#[ignore = "needs the Python SDK from a package index: run by .ci/run"]
 async fn functions_send_each_other_messages_and_answer_the_caller_in_the_end() {
     let shop = Shop::start().await;
     for asked in 1..=3 {
@@ -237,7 +234,6 @@ async fn functions_send_each_other_messages_and_answer_the_caller_in_the_end() {
 }
 
 #[tokio::test]
-#[ignore = "needs the Python SDK from a package index: run by .ci/run"]
 async fn delayed_messages_come_unless_they_are_cancelled_also_over_a_restart() {
     let mut shop = Shop::start().await;
     let alarm = "shop/alarm/kitchen";
@@ -282,7 +278,6 @@ async fn delayed_messages_come_unless_they_are_cancelled_also_over_a_restart() {
 }
 
 #[tokio::test]
-#[ignore = "needs the Python SDK from a package index: run by .ci/run"]
 async fn records_of_an_ingress_come_without_a_caller_and_leave_by_an_egress() {
     let shop = Shop::start().await;
     for (key, article) in [("alice", "shoe"), ("bob", "hat"), ("alice", "glove")] {
@@ -312,7 +307,6 @@ async fn records_of_an_ingress_come_without_a_caller_and_leave_by_an_egress() {
 }
 
 #[tokio::test]
-#[ignore = "needs the Python SDK from a package index: run by .ci/run"]
 async fn a_function_may_do_nothing() {
     let shop = Shop::start().await;
     let idle = "shop/idle/x";
