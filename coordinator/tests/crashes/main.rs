@@ -8,3 +8,4 @@ mod load;
 mod refusals;
 mod stops;
 mod takeovers;
+mod watching;
