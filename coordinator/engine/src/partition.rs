@@ -138,6 +138,8 @@ pub struct Partition {
     epoch: u64,
     /// Partition time: the latest of every `now_ms` seen and of the last owner's last delta.
     now_ms: u64,
+    /// Until then messages are tried only once they are durable, the last owner having died.
+    cautious_until_ms: u64,
     tables: Tables,
     agenda: Agenda,
     calls: Calls,
@@ -253,6 +255,10 @@ impl Partition {
 
     /// Stops reading shards when too much is pending, and reads on when it has become clearly less.
     fn regulate_ingress(&mut self) {
+        if self.stopping != Stopping::No {
+            // It was paused for good when the stop began.
+            return;
+        }
         let limit = self.config.pending_bytes_max;
         if !self.ingress_paused && self.pending_bytes > limit {
             self.ingress_paused = true;

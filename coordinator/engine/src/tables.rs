@@ -77,6 +77,12 @@ impl FunctionStates {
         (self.slots.len() - 1) as u16
     }
 
+    /// How many states the function has declared.
+    pub(crate) fn declared_count(&self) -> usize {
+        let declared = self.slots.iter().filter(|slot| slot.declared.is_some());
+        declared.count()
+    }
+
     /// Takes a declaration.
     pub(crate) fn declare(&mut self, spec: &StateSpec) {
         let index = usize::from(self.slot_for(&spec.name, &spec.typename));
@@ -84,17 +90,18 @@ impl FunctionStates {
         self.slots[index].declared = Some(spec.expiration);
     }
 
+    /// What the function declared, by name: slots have another order after a recovery, and an image must equal the fold all the same.
     fn declared(&self) -> Vec<StateSpec> {
-        self.slots
-            .iter()
-            .filter_map(|slot| {
-                Some(StateSpec {
-                    name: slot.name.clone(),
-                    typename: slot.typename.clone(),
-                    expiration: slot.declared?,
-                })
+        let declared = self.slots.iter().filter_map(|slot| {
+            Some(StateSpec {
+                name: slot.name.clone(),
+                typename: slot.typename.clone(),
+                expiration: slot.declared?,
             })
-            .collect()
+        });
+        let mut declared: Vec<_> = declared.collect();
+        declared.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        declared
     }
 }
 

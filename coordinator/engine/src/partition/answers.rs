@@ -18,7 +18,7 @@ use crate::address::{Address, FunctionType};
 use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
 use crate::invocation::{AttemptId, Failure, FailureKind};
 use crate::message::{IdSource, Message, MessageId};
-use crate::tables::{Activity, Flight};
+use crate::tables::{Activity, Flight, FunctionStates};
 
 /// A function that declares more states than this is broken: every request carries them all.
 const STATES_PER_FUNCTION_MAX: usize = 1000;
@@ -41,9 +41,10 @@ impl Partition {
                 Err(problem) => Some(problem),
             },
             Some(Response::IncompleteInvocationContext(missing)) => {
-                let declared = self.declare(&address.function, &missing);
+                let declared = self.declare(&address.function, &missing, flight.states);
                 if declared.is_ok() {
-                    // The same messages are sent again, now with every declared state.
+                    // The same messages are sent again, now with every declared state. They were not tried yet.
+                    self.forgive_presumed(&address, flight);
                     self.make_ready(&address);
                 }
                 declared.err()
@@ -329,10 +330,12 @@ impl Partition {
     }
 
     /// Takes the states that a function says it has; they are durable, so the handshake happens once in the life of an application.
+    /// `sent` is how many states the request held: another address may have declared more since.
     fn declare(
         &mut self,
         function: &FunctionType,
         missing: &IncompleteInvocationContext,
+        sent: usize,
     ) -> Result<(), String> {
         let specs = missing
             .missing_values
@@ -354,6 +357,10 @@ impl Partition {
                     new.insert(spec.name.clone());
                 }
             }
+        }
+        let declared = states.map_or(0, FunctionStates::declared_count);
+        if new.is_empty() && declared > sent {
+            return Ok(());
         }
         if new.is_empty() {
             return Err("it asks for states that the request held".to_owned());

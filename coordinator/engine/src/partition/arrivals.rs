@@ -8,19 +8,15 @@ use crate::address::{Address, RESERVED_NAMESPACE};
 use crate::durable::{DeadLetter, Key};
 use crate::input::{Record, Unroutable};
 use crate::message::{IdSource, Message, MessageId};
-use crate::output::Output;
 use crate::position::{ShardId, ShardPosition};
 
 impl Partition {
     /// Reading starts where the shard was applied to, or, for a new one, where its ingress resolved the start, once that is durable.
     pub(super) fn shard_found(&mut self, shard: ShardId, start: ShardPosition) {
-        if let Some(after) = self.tables.shards.get(&shard) {
-            let after = after.clone();
-            self.outputs.push_back(Output::Read { shard, after });
-            return;
+        if !self.tables.shards.contains_key(&shard) {
+            self.tables.shards.insert(shard.clone(), start);
+            self.mark(Key::Shard(shard.clone()));
         }
-        self.tables.shards.insert(shard.clone(), start);
-        self.mark(Key::Shard(shard.clone()));
         self.release_when_durable(Release::Read(shard));
     }
 

@@ -34,9 +34,8 @@ impl Partition {
         let Some(live) = self.tables.live_mut(address) else {
             return;
         };
-        let released = match live.activity {
-            Activity::Ready => false,
-            Activity::Released => true,
+        let turn = match live.activity {
+            Activity::Ready | Activity::Released | Activity::Admitted => live.activity.clone(),
             _ => return,
         };
         live.activity = Activity::Idle;
@@ -50,10 +49,27 @@ impl Partition {
             self.give_up_head(address, reason);
             return;
         };
+        let released = turn == Activity::Released;
         if self.is_deadly(address) && !released {
             self.gate(address, endpoint);
+        } else if turn == Activity::Ready && self.is_cautious() {
+            self.hold(address);
         } else {
             self.invoke(address, endpoint, released);
+        }
+    }
+
+    /// Whether messages must be durable before they are tried. A message that ends the process at once would otherwise come again with every
+    /// new owner (read from its shard once more, or sent again) without a trace of the deaths before.
+    fn is_cautious(&self) -> bool {
+        self.now_ms < self.cautious_until_ms && !self.commits.is_everything_durable()
+    }
+
+    /// Gives the address its turn again when everything that it could be given now is durable.
+    fn hold(&mut self, address: &Address) {
+        if let Some(live) = self.tables.live_mut(address) {
+            live.activity = Activity::Held;
+            self.release_when_durable(Release::Begin(address.clone()));
         }
     }
 
@@ -113,7 +129,7 @@ impl Partition {
             return;
         }
         self.next_attempt += 1;
-        let messages = batch.messages.len();
+        let (messages, states) = (batch.messages.len(), batch.state.len());
         let live = self.tables.live_mut(address).expect("it has messages");
         assert_eq!(
             live.activity,
@@ -124,6 +140,7 @@ impl Partition {
             attempt: attempt.number,
             messages,
             presumed: alone,
+            states,
         });
         self.flights.insert(attempt.number, address.clone());
         self.outputs.push_back(Output::Invoke {

@@ -24,6 +24,8 @@ pub(super) enum Release {
     Read(ShardId),
     /// A message that may have killed the process is tried, the attempt being durable.
     Try(Address),
+    /// An address has its turn, what it is given being durable.
+    Begin(Address),
 }
 
 /// The facts that changed, the deltas on their way, and what waits for them.
@@ -57,6 +59,11 @@ impl Commits {
 
     pub(super) fn durable(&self) -> u64 {
         self.durable
+    }
+
+    /// Whether nothing changed since a delta that is durable.
+    pub(super) fn is_everything_durable(&self) -> bool {
+        self.dirty.is_empty() && self.sealed == self.durable
     }
 
     pub(super) fn mark(&mut self, key: Key, now_ms: u64) {
@@ -205,6 +212,14 @@ impl Partition {
                 Release::Read(shard) => {
                     if let Some(after) = self.tables.shards.get(&shard).cloned() {
                         self.outputs.push_back(Output::Read { shard, after });
+                    }
+                }
+                Release::Begin(address) => {
+                    if let Some(live) = self.tables.live_mut(&address)
+                        && live.activity == Activity::Held
+                    {
+                        live.activity = Activity::Admitted;
+                        self.ready.push_back(address);
                     }
                 }
                 Release::Try(address) => {

@@ -28,7 +28,10 @@ impl Partition {
         };
         let retries = self.config.endpoints.get(endpoint).retries;
         match failure.kind {
-            FailureKind::Throttled | FailureKind::Unreachable => self.back_off(address, retries, 1),
+            FailureKind::Throttled | FailureKind::Unreachable => {
+                self.forgive_presumed(address, flight);
+                self.back_off(address, retries, 1);
+            }
             FailureKind::RequestTooLarge | FailureKind::Function if flight.messages > 1 => {
                 self.isolate(address, flight.messages);
                 self.back_off(address, retries, 1);
@@ -122,6 +125,23 @@ impl Partition {
     /// Counts a failed attempt against the message at the head; returns how many it has had.
     pub(super) fn count_attempt(&mut self, address: &Address, reason: String) -> u32 {
         self.note_attempt(address, reason, 1)
+    }
+
+    /// An attempt that was counted before it began did not reach the function's code, so it was none.
+    pub(super) fn forgive_presumed(&mut self, address: &Address, flight: Flight) {
+        if !flight.presumed {
+            return;
+        }
+        if let Some(trouble) = self
+            .tables
+            .live_mut(address)
+            .and_then(|live| live.trouble.as_mut())
+        {
+            trouble.attempts = trouble.attempts.saturating_sub(1);
+            self.mark(Key::Trouble {
+                address: address.clone(),
+            });
+        }
     }
 
     /// Gives the reason of an attempt that was counted before it began.

@@ -11,6 +11,9 @@ use crate::address::Address;
 use crate::durable::{Change, Key};
 use crate::tables::{Map, Tables};
 
+/// For how long after the death of its predecessor an owner tries no message that is not durable yet.
+const CAUTION_MS: u64 = 10_000;
+
 /// The fold of what is durable: images of buckets and changes of deltas, in the order in which they were written.
 pub struct Recovery {
     config: Config,
@@ -46,6 +49,11 @@ impl Recovery {
         let mut partition = Partition {
             epoch: ownership.epoch,
             now_ms,
+            cautious_until_ms: if ownership.clean {
+                0
+            } else {
+                now_ms.saturating_add(CAUTION_MS)
+            },
             agenda: Agenda::default(),
             calls: Calls::default(),
             commits: Commits::new(self.tables.next_number),

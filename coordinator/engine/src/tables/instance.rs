@@ -56,6 +56,10 @@ pub(crate) enum Activity {
     Gated,
     /// The gate is open: its next message alone may be tried.
     Released,
+    /// It waits for what it would be given to become durable.
+    Held,
+    /// What it is given is durable.
+    Admitted,
     /// It waits for some time before its next attempt.
     BackingOff,
     /// A batch is in flight.
@@ -71,6 +75,8 @@ pub(crate) struct Flight {
     pub(crate) messages: usize,
     /// Whether the attempt was counted as failed before it began.
     pub(crate) presumed: bool,
+    /// How many states it holds.
+    pub(crate) states: usize,
 }
 
 /// The search for a poison message by halving the batch.

@@ -288,3 +288,22 @@ fn a_message_to_a_function_that_nothing_serves_becomes_a_dead_letter() {
         "the caller still waits for its reply"
     );
 }
+
+#[test]
+fn addresses_that_declare_the_same_states_at_once_are_all_served_without_a_failure() {
+    let mut scene = Scene::new();
+    scene.send("alice", "1");
+    scene.send("bob", "2");
+    let batches = scene.batches();
+    for batch in &batches {
+        scene.declare(batch.attempt, ExpireMode::None, 0);
+    }
+    let again = scene.batches();
+    assert_eq!(again.len(), 2, "both are sent again at once");
+    for batch in &again {
+        assert_eq!(batch.messages[0].failed_attempts, 0);
+        assert_eq!(batch.state.len(), 1);
+        scene.complete(batch.attempt, set_seen("x"));
+    }
+    assert_eq!(scene.seen("bob").as_deref(), Some("x"));
+}

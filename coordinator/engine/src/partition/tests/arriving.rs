@@ -41,6 +41,7 @@ fn positions_are_in_the_delta_of_the_messages_and_records_read_again_are_dropped
     scene.settle();
     scene.crash();
     scene.find_shard(ShardPosition::Beginning);
+    scene.commit();
     assert_eq!(scene.reads(), [after(3)]);
     assert_eq!(texts(&scene.batch()), ["1", "2", "3"], "they were pending");
     scene.read("alice", 2..=5);
@@ -165,4 +166,33 @@ fn an_idle_partition_wants_nothing() {
     scene.later(1_000_000);
     scene.settle();
     assert_eq!((scene.log.len(), scene.outputs.len()), (deltas, 0));
+}
+
+#[test]
+fn a_shard_that_is_found_twice_is_not_read_before_its_start_is_durable() {
+    let mut scene = Scene::new();
+    scene.find_shard(after(7));
+    scene.find_shard(after(9));
+    assert_eq!(scene.reads(), []);
+    scene.commit();
+    assert_eq!(scene.reads(), [after(7), after(7)]);
+}
+
+#[test]
+fn a_partition_that_stops_does_not_ask_for_more_to_read() {
+    let mut scene = Scene::new();
+    let large = "x".repeat(9_000);
+    for id in 0..12 {
+        scene.send(&id.to_string(), &large);
+    }
+    let batches = scene.batches();
+    assert!(scene.partition.gauges().ingress_paused);
+    scene.outputs.clear();
+    scene.tell(Input::StopRequested);
+    for batch in &batches {
+        scene.complete(batch.attempt, nothing());
+    }
+    scene.commit();
+    assert!(!scene.outputs.contains(&Output::ResumeIngress));
+    assert_eq!(scene.outputs.last(), Some(&Output::Stopped));
 }

@@ -1,5 +1,7 @@
 //! Failures: isolation of poison, suspension, what may have killed the process.
 
+use satchel_protocol::reqreply::from_function::expiration_spec::ExpireMode;
+
 use super::scene::*;
 use crate::endpoint::OnPoison;
 use crate::input::{Administration, Input};
@@ -212,4 +214,58 @@ fn a_message_that_was_pending_at_several_deaths_is_tried_alone_with_its_attempt_
     );
     let reason = "each time that this message was tried, the process ended".to_owned();
     assert_eq!(scene.dead_letters(), [("deadly".to_owned(), reason)]);
+}
+
+#[test]
+fn after_a_death_messages_are_tried_only_once_they_are_durable() {
+    let mut scene = Scene::new();
+    scene.send("alice", "pending");
+    scene.settle();
+    scene.crash();
+    assert_eq!(scene.batches(), [], "the death is not durable yet");
+    scene.commit();
+    assert_eq!(texts(&scene.batch()), ["pending"]);
+    scene.send("bob", "new");
+    assert_eq!(
+        scene.batches(),
+        [],
+        "were it deadly, nothing would know of it"
+    );
+    scene.commit();
+    let batch = scene.batch();
+    assert_eq!(texts(&batch), ["new"]);
+    scene.complete(batch.attempt, nothing());
+    scene.later(10_000);
+    scene.send("bob", "newer");
+    assert_eq!(texts(&scene.batch()), ["newer"], "the caution has an end");
+}
+
+#[test]
+fn an_attempt_that_was_counted_beforehand_and_never_reached_the_code_is_taken_back() {
+    let mut scene = Scene::new();
+    scene.send("alice", "suspected");
+    scene.settle();
+    for _ in 0..3 {
+        scene.crash();
+        scene.settle();
+    }
+    for _ in 0..5 {
+        let batch = scene.batch();
+        assert_eq!(batch.messages[0].failed_attempts, 1, "counted beforehand");
+        let failure = Failure::new(FailureKind::Throttled, "429");
+        scene.tell(Input::InvocationFailed {
+            attempt: batch.attempt,
+            failure,
+        });
+        scene.later(1_000);
+        scene.commit();
+    }
+    let batch = scene.batch();
+    scene.declare(batch.attempt, ExpireMode::None, 0);
+    scene.commit();
+    let batch = scene.batch();
+    assert_eq!(batch.messages[0].failed_attempts, 1, "a handshake is none");
+    scene.complete(batch.attempt, set_seen("done"));
+    assert_eq!(scene.seen("alice").as_deref(), Some("done"));
+    assert_eq!(scene.dead_letters(), []);
 }

@@ -26,6 +26,7 @@ fn a_timer_fires_when_it_is_due_and_not_before_even_if_the_process_dies_meanwhil
     assert_eq!(scene.batches(), []);
     scene.crash();
     scene.later(200);
+    scene.commit();
     let batch = scene.batch();
     assert_eq!(texts(&batch), ["tick"]);
     assert_eq!(batch.messages[0].caller, Some(address("alice")));
@@ -95,6 +96,7 @@ fn a_value_expires_after_it_was_written_or_after_its_address_was_invoked() {
         scene.later(600);
         assert_eq!(scene.seen("alice").is_some(), survives, "{mode:?}");
         scene.send("alice", "3");
+        scene.commit();
         let batch = scene.batch();
         assert_eq!(batch.state[0].value.is_some(), survives, "{mode:?}");
         scene.complete(batch.attempt, nothing());
@@ -152,6 +154,7 @@ fn a_repeat_after_a_crash_finds_the_outcome_or_the_message_or_begins_anew_with_t
     // The message is durable, the outcome is not: the repeat waits for it.
     scene.settle();
     scene.crash();
+    scene.commit();
     let batch = scene.batch();
     let request = scene.call_with_key("alice", "hello", "key");
     scene.complete(batch.attempt, reply(&batch, "hi"));
