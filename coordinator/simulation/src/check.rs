@@ -1,0 +1,187 @@
+//! What must be true in the end: everything asked for has happened exactly once.
+
+use std::collections::BTreeMap;
+
+use satchel_engine::input::Verb;
+use satchel_engine::output::Answer;
+
+use crate::functions::{STEADY, address, number};
+use crate::outside::Operation;
+use crate::world::World;
+
+impl World {
+    pub(crate) fn check_end(&mut self) {
+        let mut wrong = Vec::new();
+        self.check_records(&mut wrong);
+        self.check_operations(&mut wrong);
+        self.check_letters(&mut wrong);
+        self.check_corrections(&mut wrong);
+        self.stage.violations.append(&mut wrong);
+    }
+
+    fn log_of(&self, namespace: &str, name: &str, id: &str) -> Vec<String> {
+        let log = self.truth.facts.state(&address(namespace, name, id), "log");
+        log.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// What the streams asked for.
+    fn check_records(&self, wrong: &mut Vec<String>) {
+        let streams = self.streams.borrow();
+        let (expected, _) = streams.expected(&self.truth.beginnings);
+        let mut items: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        let mut gathered = Vec::new();
+        for (target, argument) in &expected {
+            let name = target.function.name();
+            let log = || self.log_of(target.function.namespace(), name, &target.id);
+            let words: Vec<&str> = argument.split(' ').collect();
+            match (name, &words[..]) {
+                ("sequence", ["item", k]) => {
+                    items
+                        .entry(target.id.to_string())
+                        .or_default()
+                        .push(number(k));
+                }
+                ("alarm", ["set", n, _]) => {
+                    let log = log();
+                    let ended = [format!("ring{n}"), format!("cancel{n}")];
+                    let set = log.contains(&format!("set{n}"));
+                    if !set || !ended.iter().any(|end| log.contains(end)) {
+                        wrong.push(format!(
+                            "alarm {n} was set and neither rang nor was cancelled: {log:?}"
+                        ));
+                    }
+                }
+                ("scatter", ["scatter", n, _]) => gathered.push(format!("gathered {n}")),
+                ("poison" | "stubborn", [_, entry]) if !log().contains(&(*entry).to_owned()) => {
+                    wrong.push(format!("{argument} never happened at {target}"));
+                }
+                _ => {}
+            }
+        }
+        let mut left: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        let mut left_gathered = Vec::new();
+        for (_, record) in &self.sink.records {
+            match record.split(' ').collect::<Vec<_>>()[..] {
+                ["item", sender, k] => left.entry(sender.to_owned()).or_default().push(number(k)),
+                _ => left_gathered.push(record.clone()),
+            }
+        }
+        if items != left {
+            wrong.push(format!("the egress got {left:?} instead of {items:?}"));
+        }
+        gathered.sort();
+        left_gathered.sort();
+        if gathered != left_gathered {
+            wrong.push(format!(
+                "the egress got {left_gathered:?} instead of {gathered:?}"
+            ));
+        }
+    }
+
+    /// What callers asked for.
+    fn check_operations(&self, wrong: &mut Vec<String>) {
+        let operations: Vec<&Operation> = self
+            .callers
+            .iter()
+            .flat_map(|caller| &caller.finished)
+            .collect();
+        for operation in &operations {
+            let (namespace, name, id) = &operation.target;
+            if matches!(*name, "expiring" | "register") {
+                continue;
+            }
+            let log = self.log_of(namespace, name, id);
+            let place = log.iter().position(|entry| *entry == operation.entry);
+            let promised = match (&operation.outcome, operation.verb) {
+                (None, _) => operation.key.is_some(),
+                (Some(Answer::Replied(_)), Verb::Call) | (Some(Answer::Accepted), Verb::Send) => {
+                    true
+                }
+                (Some(Answer::Failed { .. }), Verb::Call) => true,
+                (Some(answer), _) => {
+                    wrong.push(format!("{} is answered {answer:?}", operation.argument));
+                    false
+                }
+            };
+            if promised && place.is_none() {
+                wrong.push(format!("{operation:?} never happened: {log:?}"));
+            }
+            if let (Some(Answer::Replied(reply)), Some(place)) = (&operation.outcome, place) {
+                let reply = crate::functions::text_of(reply);
+                let told = match *name {
+                    "asker" => format!("answered {}", operation.entry),
+                    _ => (place + 1).to_string(),
+                };
+                if reply != told {
+                    wrong.push(format!(
+                        "{} was answered {reply}, which is not {told}",
+                        operation.argument
+                    ));
+                }
+            }
+        }
+        self.check_nothing_else(&operations, wrong);
+        for asker in 0..3 {
+            let open = self
+                .truth
+                .facts
+                .state(&address(STEADY, "asker", asker.to_string()), "open");
+            if !open.is_empty() {
+                wrong.push(format!("asker {asker} still waits for {open}"));
+            }
+        }
+    }
+
+    /// Counters hold nothing that nobody asked for.
+    fn check_nothing_else(&self, operations: &[&Operation], wrong: &mut Vec<String>) {
+        for counter in 0..3 {
+            for entry in self.log_of(STEADY, "counter", &counter.to_string()) {
+                let asked = operations.iter().find(|operation| operation.entry == entry);
+                if !asked.is_some_and(|operation| operation.may_have_happened) {
+                    wrong.push(format!(
+                        "counter {counter} counts {entry}, for which nobody asked"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// What could not be delivered is kept, each once.
+    fn check_letters(&self, wrong: &mut Vec<String>) {
+        let streams = self.streams.borrow();
+        let (expected, unroutable) = streams.expected(&self.truth.beginnings);
+        let lost = expected.iter().filter(|(target, argument)| {
+            let k = argument.strip_prefix("item ").map(number);
+            target.function.name() == "sequence" && k.is_some_and(|k| k % 11 == 5)
+        });
+        let lost = lost.count() as u64;
+        let letters = self.truth.dead_letters();
+        let strays = letters
+            .iter()
+            .filter(|(address, _)| address.is_none())
+            .count() as u64;
+        let void = letters.len() as u64 - strays;
+        if (strays, void) != (unroutable, lost) {
+            wrong.push(format!(
+                "there are {strays} and {void} dead letters instead of {unroutable} and {lost}: {letters:?}"
+            ));
+        }
+    }
+
+    /// The last correction that was confirmed is there, or a later one.
+    fn check_corrections(&self, wrong: &mut Vec<String>) {
+        let log = self.log_of(STEADY, "register", "0");
+        let found = log
+            .first()
+            .and_then(|entry| entry.strip_prefix('c'))
+            .map_or(0, number);
+        let administrator = &self.administrator;
+        if found < administrator.corrected || found > administrator.corrections() {
+            wrong.push(format!(
+                "the register holds correction {found}, of {} confirmed and {} asked for",
+                administrator.corrected,
+                administrator.corrections()
+            ));
+        }
+    }
+}

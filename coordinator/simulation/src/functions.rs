@@ -1,0 +1,418 @@
+//! The simulated application: functions whose result is known. They are stateless, as handlers are: all they know is in the batch.
+//!
+//! Whatever a function sees must be consistent in itself, committed or not, so it checks that on the spot: nothing twice, nothing out of
+//! order, every id with one content.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use satchel_engine::address::{Address, FunctionType};
+use satchel_engine::invocation::{Batch, BatchMessage, BatchOutcome, Failure, FailureKind};
+use satchel_protocol::reqreply::from_function::{
+    self, DelayedInvocation, EgressMessage, ExpirationSpec, IncompleteInvocationContext,
+    InvocationResponse, PersistedValueMutation, PersistedValueSpec, expiration_spec::ExpireMode,
+};
+use satchel_protocol::reqreply::{FromFunction, TypedValue};
+use satchel_protocol::types::typed_value;
+
+/// The namespace whose messages are tried for ever.
+pub(crate) const STEADY: &str = "steady";
+/// The namespace whose messages become dead letters after a few attempts.
+pub(crate) const FRAIL: &str = "frail";
+/// The namespace whose addresses are suspended by a message that fails.
+pub(crate) const STIFF: &str = "stiff";
+/// The typename of all messages and states.
+pub(crate) const TEXT: &str = "simulated/text";
+/// How long a value of `steady/expiring` lives, in ms.
+pub(crate) const EXPIRY_MS: u64 = 4_000;
+
+/// What functions share with their world, which real handlers do not have.
+#[derive(Debug, Default)]
+pub(crate) struct Stage {
+    /// From now on nothing is poisonous.
+    pub(crate) healed: bool,
+    /// Whether this application's SDK says which message caused which effect.
+    pub(crate) tells_cause: bool,
+    /// What each message id was seen with.
+    pub(crate) ids: BTreeMap<Arc<str>, (String, TypedValue)>,
+    /// Laws that were seen broken.
+    pub(crate) violations: Vec<String>,
+}
+
+pub(crate) fn address(namespace: &str, name: &str, id: impl Into<Arc<str>>) -> Address {
+    Address::new(FunctionType::new(namespace, name), id)
+}
+
+pub(crate) fn text(text: impl Into<String>) -> TypedValue {
+    typed_value(TEXT, text.into().into_bytes())
+}
+
+pub(crate) fn text_of(value: &TypedValue) -> String {
+    String::from_utf8_lossy(&value.value).into_owned()
+}
+
+/// Runs a function over a batch.
+pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
+    let name = batch.target.function.name();
+    let declared = states_of(name);
+    if batch.state.len() < declared.len() {
+        return Ok(handshake(declared));
+    }
+    let mut run = Run {
+        batch,
+        stage,
+        state: read_state(batch),
+        cause: 0,
+        response: InvocationResponse::default(),
+    };
+    for (index, message) in (1..).zip(&batch.messages) {
+        run.cause = if run.stage.tells_cause { index } else { 0 };
+        run.check_id(message);
+        let argument = text_of(&message.argument);
+        let words: Vec<&str> = argument.split(' ').collect();
+        run.message(name, message, &words)
+            .map_err(|reason| Failure::new(FailureKind::Function, reason))?;
+    }
+    Ok(run.finish())
+}
+
+fn states_of(name: &str) -> &'static [(&'static str, ExpireMode, i64)] {
+    const NEVER: ExpireMode = ExpireMode::None;
+    match name {
+        "account" => &[("balance", NEVER, 0)],
+        "sequence" => &[("last", NEVER, 0)],
+        "collector" => &[("lasts", NEVER, 0)],
+        "asker" => &[("open", NEVER, 0), ("log", NEVER, 0)],
+        "counter" | "alarm" | "gather" | "poison" | "killer" | "stubborn" | "register" => {
+            &[("log", NEVER, 0)]
+        }
+        "expiring" => &[
+            ("written", ExpireMode::AfterWrite, EXPIRY_MS as i64),
+            ("touched", ExpireMode::AfterInvoke, EXPIRY_MS as i64),
+        ],
+        _ => &[],
+    }
+}
+
+fn handshake(declared: &[(&str, ExpireMode, i64)]) -> FromFunction {
+    let missing_values = declared
+        .iter()
+        .map(|(name, mode, ms)| PersistedValueSpec {
+            state_name: (*name).to_owned(),
+            expiration_spec: Some(ExpirationSpec {
+                mode: (*mode).into(),
+                expire_after_millis: *ms,
+            }),
+            type_typename: TEXT.to_owned(),
+        })
+        .collect();
+    FromFunction {
+        response: Some(from_function::Response::IncompleteInvocationContext(
+            IncompleteInvocationContext { missing_values },
+        )),
+    }
+}
+
+fn read_state(batch: &Batch) -> BTreeMap<String, (String, bool)> {
+    let read = batch.state.iter().map(|state| {
+        let value = state.value.as_ref().map_or(String::new(), |(_, value)| {
+            String::from_utf8_lossy(value).into_owned()
+        });
+        (state.name.to_string(), (value, false))
+    });
+    read.collect()
+}
+
+struct Run<'a> {
+    batch: &'a Batch,
+    stage: &'a mut Stage,
+    /// Each state with whether it changed; empty for no value.
+    state: BTreeMap<String, (String, bool)>,
+    cause: u32,
+    response: InvocationResponse,
+}
+
+impl Run<'_> {
+    fn message(&mut self, name: &str, from: &BatchMessage, words: &[&str]) -> Result<(), String> {
+        match (name, words) {
+            ("account", words) => self.account(words),
+            ("sequence", ["item", k]) => self.item(k),
+            ("collector", ["from", sender, k]) => self.collect(sender, k),
+            ("counter", ["add", op]) => {
+                let place = self.log_once(op);
+                self.reply(from, format!("{place}"));
+            }
+            ("asker", words) => self.asker(from, words),
+            ("answerer", ["question", n]) => self.reply(from, format!("answer {n}")),
+            ("alarm", words) => self.alarm(words),
+            ("scatter", ["scatter", n, width]) => {
+                for part in 0..number(width) {
+                    let target = address(STEADY, "worker", format!("{}", part % 3));
+                    self.send(&target, format!("work {n} {part} {width}"));
+                }
+            }
+            ("worker", ["work", n, part, width]) => {
+                let target = address(STEADY, "gather", "all");
+                self.send(&target, format!("done {n} {part} {width}"));
+            }
+            ("gather", ["done", n, part, width]) => self.gather(n, part, width),
+            ("poison" | "stubborn", ["bad", _]) if !self.stage.healed => {
+                return Err("it is poisonous".to_owned());
+            }
+            ("poison" | "stubborn" | "killer", [_, op]) => {
+                let place = self.log_once(op);
+                self.reply(from, format!("{place}"));
+            }
+            ("expiring", ["write", n]) => {
+                self.set("written", (*n).to_owned());
+                self.set("touched", (*n).to_owned());
+            }
+            ("expiring", ["look"]) => {}
+            ("register", ["note", op]) => {
+                self.log_once(op);
+            }
+            _ => self.violation(format!("nobody sends {words:?}")),
+        }
+        Ok(())
+    }
+
+    fn account(&mut self, words: &[&str]) {
+        let balance: i64 = self.get("balance").parse().unwrap_or(0);
+        match words {
+            ["mint", amount] | ["deposit", amount] => {
+                self.set("balance", (balance + signed(amount)).to_string());
+            }
+            ["transfer", amount, to, delay_ms] => {
+                self.set("balance", (balance - signed(amount)).to_string());
+                let target = address(STEADY, "account", *to);
+                let deposit = format!("deposit {amount}");
+                match number(delay_ms) {
+                    0 => self.send(&target, deposit),
+                    delay_ms => self.send_after(delay_ms, &target, deposit, ""),
+                }
+            }
+            _ => self.violation(format!("nobody sends {words:?}")),
+        }
+    }
+
+    /// Records of one key come in order, without gaps; each goes on to a collector.
+    fn item(&mut self, k: &str) {
+        let last = self.get("last");
+        if !last.is_empty() && number(k) != number(&last) + 1 {
+            self.violation(format!("item {k} comes after item {last}"));
+        }
+        self.set("last", k.to_owned());
+        let id = self.batch.target.id.clone();
+        let collector = address(STEADY, "collector", format!("{}", id.len() % 2));
+        self.send(&collector, format!("from {id} {k}"));
+        if number(k) % 11 == 5 {
+            self.send(
+                &address("nowhere", "void", id.clone()),
+                format!("lost {id}-{k}"),
+            );
+        }
+    }
+
+    /// Messages of one sender come in order, without gaps; each leaves as an egress record.
+    fn collect(&mut self, sender: &str, k: &str) {
+        let lasts = self.get("lasts");
+        let mut lasts: BTreeMap<&str, u64> = lasts
+            .split_whitespace()
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(sender, last)| (sender, number(last)))
+            .collect();
+        if let Some(last) = lasts.insert(sender, number(k))
+            && number(k) != last + 1
+        {
+            self.violation(format!("{sender}'s message {k} comes after {last}"));
+        }
+        let lasts: Vec<String> = lasts
+            .iter()
+            .map(|(sender, last)| format!("{sender}={last}"))
+            .collect();
+        self.set("lasts", lasts.join(" "));
+        self.emit(format!("item {sender} {k}"));
+    }
+
+    fn asker(&mut self, from: &BatchMessage, words: &[&str]) {
+        let open = self.get("open");
+        match words {
+            ["ask", n] => {
+                self.log_once(n);
+                let caller = from.caller.as_ref().map_or("", |caller| &caller.id);
+                self.set("open", format!("{open}{n}={caller} "));
+                let target = address(STEADY, "answerer", format!("{}", number(n) % 3));
+                self.send(&target, format!("question {n}"));
+            }
+            ["answer", n] => {
+                let asked = open
+                    .split_whitespace()
+                    .find_map(|pair| pair.split_once('=').filter(|(asked, _)| asked == n));
+                let Some((_, caller)) = asked else {
+                    return self.violation(format!("{n} is answered, and was not asked"));
+                };
+                let rest = open
+                    .split_whitespace()
+                    .filter(|pair| !pair.starts_with(&format!("{n}=")))
+                    .map(|pair| format!("{pair} "));
+                self.set("open", rest.collect());
+                let caller = Address::new(FunctionType::new("satchel", "call"), caller);
+                self.send(&caller, format!("answered {n}"));
+            }
+            _ => self.violation(format!("nobody sends {words:?}")),
+        }
+    }
+
+    fn alarm(&mut self, words: &[&str]) {
+        match words {
+            ["set", n, delay_ms] => {
+                self.log_once(&format!("set{n}"));
+                let own = self.batch.target.clone();
+                self.send_after(
+                    number(delay_ms),
+                    &own,
+                    format!("ring {n}"),
+                    &format!("t{n}"),
+                );
+            }
+            ["ring", n] => {
+                let set = self
+                    .get("log")
+                    .split(' ')
+                    .any(|entry| entry == format!("set{n}"));
+                if !set {
+                    self.violation(format!("alarm {n} rings and was not set"));
+                }
+                self.log_once(&format!("ring{n}"));
+            }
+            ["cancel", n] => {
+                self.log_once(&format!("cancel{n}"));
+                self.response.delayed_invocations.push(DelayedInvocation {
+                    is_cancellation_request: true,
+                    cancellation_token: format!("t{n}"),
+                    cause: self.cause,
+                    ..Default::default()
+                });
+            }
+            _ => self.violation(format!("nobody sends {words:?}")),
+        }
+    }
+
+    fn gather(&mut self, n: &str, part: &str, width: &str) {
+        self.log_once(&format!("{n}.{part}"));
+        let log = self.get("log");
+        let prefix = format!("{n}.");
+        let done = log.split(' ').filter(|entry| entry.starts_with(&prefix));
+        if done.count() as u64 == number(width) {
+            self.emit(format!("gathered {n}"));
+        }
+    }
+
+    /// Adds an entry to the log, which must not hold it; returns its place in it, from 1.
+    fn log_once(&mut self, entry: &str) -> usize {
+        let log = self.get("log");
+        if log.split(' ').any(|known| known == entry) {
+            self.violation(format!("{entry} happens twice"));
+        }
+        let log = if log.is_empty() {
+            entry.to_owned()
+        } else {
+            format!("{log} {entry}")
+        };
+        let place = log.split(' ').count();
+        self.set("log", log);
+        place
+    }
+
+    fn reply(&mut self, from: &BatchMessage, reply: String) {
+        if let Some(caller) = &from.caller {
+            self.send(&caller.clone(), reply);
+        }
+    }
+
+    fn send(&mut self, target: &Address, argument: String) {
+        self.response
+            .outgoing_messages
+            .push(from_function::Invocation {
+                target: Some(target.to_wire()),
+                argument: Some(text(argument)),
+                cause: self.cause,
+            });
+    }
+
+    fn send_after(&mut self, delay_ms: u64, target: &Address, argument: String, token: &str) {
+        self.response.delayed_invocations.push(DelayedInvocation {
+            delay_in_ms: delay_ms as i64,
+            target: Some(target.to_wire()),
+            argument: Some(text(argument)),
+            cancellation_token: token.to_owned(),
+            cause: self.cause,
+            ..Default::default()
+        });
+    }
+
+    fn emit(&mut self, record: String) {
+        self.response.outgoing_egresses.push(EgressMessage {
+            egress_namespace: STEADY.to_owned(),
+            egress_type: "out".to_owned(),
+            argument: Some(text(record)),
+            cause: self.cause,
+        });
+    }
+
+    fn get(&self, name: &str) -> String {
+        self.state
+            .get(name)
+            .map_or(String::new(), |state| state.0.clone())
+    }
+
+    fn set(&mut self, name: &str, value: String) {
+        self.state.insert(name.to_owned(), (value, true));
+    }
+
+    fn check_id(&mut self, message: &BatchMessage) {
+        let seen = (self.batch.target.to_string(), message.argument.clone());
+        let known = self
+            .stage
+            .ids
+            .entry(message.id.clone())
+            .or_insert_with(|| seen.clone());
+        if *known != seen {
+            let known = known.clone();
+            self.violation(format!(
+                "the id {} names {known:?} and {seen:?}",
+                message.id
+            ));
+        }
+    }
+
+    fn violation(&mut self, what: String) {
+        let target = &self.batch.target;
+        let attempt = self.batch.attempt;
+        self.stage
+            .violations
+            .push(format!("{target}, attempt {attempt}: {what}"));
+    }
+
+    fn finish(mut self) -> FromFunction {
+        let changed = self.state.into_iter().filter(|(_, (_, changed))| *changed);
+        self.response.state_mutations = changed
+            .map(|(state_name, (value, _))| PersistedValueMutation {
+                mutation_type: i32::from(!value.is_empty()),
+                state_name,
+                state_value: (!value.is_empty()).then(|| text(value)),
+            })
+            .collect();
+        FromFunction {
+            response: Some(from_function::Response::InvocationResult(self.response)),
+        }
+    }
+}
+
+pub(crate) fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(u64::MAX)
+}
+
+fn signed(text: &str) -> i64 {
+    text.parse().unwrap_or(i64::MAX / 4)
+}

@@ -1,0 +1,104 @@
+//! The simulation of a whole coordinator: one thread, one seed, virtual time.
+//!
+//! The real partition, dispatcher, commit log, takeover and snapshots run in several processes that own one partition in turn, over a
+//! simulated outside: an object store that loses, delays and repeats requests; streams that are read again; functions that fail, hang and
+//! answer garbage; callers that repeat and give up; clocks that are wrong; processes that crash, freeze and come back as zombies.
+//!
+//! ```text
+//!  streams ─► ┌───────── process ─────────┐ ─► functions (known results)
+//!  callers ─► │ partition ◄─► dispatcher   │ ─► egress
+//!  admin   ─► │     └─ log, snapshots      │ ─► object store
+//!             └───────────────────────────┘      truth: the fold of what is durable
+//! ```
+//!
+//! [`run`] gives a [`Report`] or says which law was broken. The same seed gives the same run.
+
+mod around;
+mod check;
+mod endpoints;
+mod functions;
+mod mutants;
+mod outside;
+mod owner;
+mod process;
+mod recovered;
+mod store;
+mod streams;
+mod timeline;
+mod truth;
+mod weather;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use mutants::Mutant;
+
+/// What to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// All choices follow from it.
+    pub seed: u64,
+    /// What is deliberately broken.
+    pub mutant: Option<Mutant>,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Events of the simulated world.
+    pub events: u64,
+    /// Simulated time in ms.
+    pub simulated_ms: u64,
+    /// Takeovers that returned.
+    pub takeovers: u64,
+    /// Processes that ended, for whatever reason.
+    pub crashes: u64,
+    /// Owners that learned that their time was over.
+    pub fenced: u64,
+    /// Times that a message ended the process.
+    pub kills: u64,
+    /// Deltas that became durable.
+    pub deltas: u64,
+    /// Snapshots that took effect.
+    pub snapshots: u64,
+    /// Requests to the store.
+    pub requests: u64,
+    /// Requests to functions.
+    pub bundles: u64,
+    /// Operations of callers that ended.
+    pub operations: u64,
+}
+
+/// A law was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Which, and how.
+    pub what: String,
+    /// What happened before, one line an event; empty unless it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs a plan.
+///
+/// # Errors
+///
+/// The laws that were broken; with the trace if `trace` is set.
+pub fn run(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
+    let mut world = world::World::new(plan, trace);
+    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let mut report = world.report.clone();
+    report.simulated_ms = world.timeline.now_ms() - 1_000_000;
+    report.deltas = world.truth.deltas;
+    match ended {
+        Ok(Ok(())) => Ok((report, world.trace.unwrap_or_default())),
+        Ok(Err(failure)) => Err(failure),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(Failure {
+                what: format!("it panics: {}", text.unwrap_or("without a word")),
+                trace: world.trace.unwrap_or_default(),
+            })
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Deliberately broken variants of what stands around the engine and the log. Each must be caught; none is in any production binary.
+
+/// One way to break a law.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Records that are read again are told as new ones.
+    SkipDedup,
+    /// Deltas lose their positions, all but the first of each shard.
+    ForgetPosition,
+    /// The partition is told that a delta is durable as soon as it is sealed.
+    ReleaseBeforeCommit,
+    /// Egress records are acknowledged before they arrived.
+    AcknowledgeEarly,
+    /// Answers of former owners' attempts are taken for the attempt in flight.
+    IgnoreEpoch,
+    /// An answer is applied again to the next batch of its address.
+    ApplyTwice,
+    /// Results of one bundle are handed to each other's batches.
+    SwapAnswers,
+    /// What a former owner left in the outbox is not sent again.
+    SkipReemission,
+    /// Deltas lose some of the messages.
+    LoseMessages,
+    /// Deltas lose the removal of messages.
+    KeepConsumed,
+    /// Deltas lose the removal of timers.
+    KeepTimers,
+    /// Deltas lose new timers.
+    LoseTimers,
+    /// Recovered timers are due earlier.
+    HastenTimers,
+    /// Recovered mailboxes are in another order.
+    ReorderMailbox,
+    /// Deltas lose idempotency keys.
+    ForgetKeys,
+    /// Deltas lose entries of the outbox.
+    ForgetOutbox,
+    /// Deltas lose the counter, so that numbers are given out again.
+    ForgetCounter,
+    /// Deltas lose dead letters.
+    DropDeadLetters,
+    /// Recovered values never expire.
+    NeverExpire,
+    /// Images of buckets are told to be of a later seal than they are.
+    ImageTooOld,
+    /// An owner that was fenced goes on as if its deltas were durable.
+    IgnoreFence,
+    /// A create replaces the object that is there.
+    UnconditionalCreate,
+    /// Requests are answered before the delta that holds their cause is durable.
+    ReplyEarly,
+    /// Deaths of the process are not remembered.
+    ForgetDeaths,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [(&'static str, Mutant); 24] = [
+        ("skip-dedup", Mutant::SkipDedup),
+        ("forget-position", Mutant::ForgetPosition),
+        ("release-before-commit", Mutant::ReleaseBeforeCommit),
+        ("acknowledge-early", Mutant::AcknowledgeEarly),
+        ("ignore-epoch", Mutant::IgnoreEpoch),
+        ("apply-twice", Mutant::ApplyTwice),
+        ("swap-answers", Mutant::SwapAnswers),
+        ("skip-reemission", Mutant::SkipReemission),
+        ("lose-messages", Mutant::LoseMessages),
+        ("keep-consumed", Mutant::KeepConsumed),
+        ("keep-timers", Mutant::KeepTimers),
+        ("lose-timers", Mutant::LoseTimers),
+        ("hasten-timers", Mutant::HastenTimers),
+        ("reorder-mailbox", Mutant::ReorderMailbox),
+        ("forget-keys", Mutant::ForgetKeys),
+        ("forget-outbox", Mutant::ForgetOutbox),
+        ("forget-counter", Mutant::ForgetCounter),
+        ("drop-dead-letters", Mutant::DropDeadLetters),
+        ("never-expire", Mutant::NeverExpire),
+        ("image-too-old", Mutant::ImageTooOld),
+        ("ignore-fence", Mutant::IgnoreFence),
+        ("unconditional-create", Mutant::UnconditionalCreate),
+        ("reply-early", Mutant::ReplyEarly),
+        ("forget-deaths", Mutant::ForgetDeaths),
+    ];
+
+    /// The mutant of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|(_, mutant)| *mutant)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, mutant)| *mutant == self);
+        found.map_or("", |(name, _)| name)
+    }
+}

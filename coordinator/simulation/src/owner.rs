@@ -1,0 +1,445 @@
+//! The loop around a partition: facts in, imperatives carried out. It mirrors the coordinator's own, with virtual time in place of tasks.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use satchel_engine::dispatcher::{DispatcherInput, DispatcherOutput};
+use satchel_engine::durable::{Key, Value};
+use satchel_engine::input::{Input, Verb};
+use satchel_engine::invocation::{Batch, EndpointIndex};
+use satchel_engine::output::{Answer, BucketImage, Delta, Output};
+use satchel_engine::position::{ShardId, ShardPosition};
+use satchel_log::Notice;
+
+use std::sync::Arc;
+
+use crate::mutants::Mutant;
+use crate::process::{Life, ProcessId, Serving};
+use crate::recovered::{encode_delta, encode_image, sealed_by};
+use crate::streams::Streams;
+use crate::world::{Event, World};
+
+/// The calendar clock may be set, so no wait is longer than this, in ms.
+const WAIT_MAX_MS: u64 = 60_000;
+
+impl World {
+    /// Lets a process do all that it can do now.
+    pub(crate) fn pump(&mut self, id: ProcessId) {
+        loop {
+            let went_on = match self.processes.get(&id).map(|process| &process.life) {
+                None => return,
+                Some(Life::TakingOver(_)) => self.take_over_on(id),
+                Some(Life::Serving(_)) => self.drive_on(id) | self.round(id),
+            };
+            self.dispatch_asked(id);
+            if !went_on {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn tell(&mut self, id: ProcessId, input: Input) {
+        if self.serving(id).is_some() {
+            if let Input::CallReceived(call) = &input
+                && call.verb == Verb::Send
+            {
+                let request = call.request;
+                if self.mutant == Some(Mutant::ReplyEarly) {
+                    self.reply(id, request, Answer::Accepted);
+                }
+            }
+            if let Some(serving) = self.serving(id) {
+                serving.facts.push(input);
+            }
+            self.pump(id);
+        } else if matches!(input, Input::StopRequested) {
+            self.crash(id, "it was stopped while it took over");
+        }
+    }
+
+    pub(crate) fn serving(&mut self, id: ProcessId) -> Option<&mut Serving> {
+        self.processes.get_mut(&id)?.serving()
+    }
+
+    fn take_over_on(&mut self, id: ProcessId) -> bool {
+        let Some(process) = self.processes.get_mut(&id) else {
+            return false;
+        };
+        let Life::TakingOver(taking) = &mut process.life else {
+            return false;
+        };
+        let Poll::Ready((result, recovered)) = poll(taking.as_mut()) else {
+            return false;
+        };
+        let ownership = match result {
+            Ok(ownership) => ownership,
+            Err(error) => {
+                self.ended(id, &error);
+                return false;
+            }
+        };
+        if let Some(problem) = recovered.problem {
+            self.stage.violations.push(problem);
+            return false;
+        }
+        let epoch = ownership.owner.epoch;
+        self.report.takeovers += 1;
+        self.truth.took_over(epoch, &recovered.facts);
+        let now_ms = process.clock.wall_ms();
+        let clean = ownership.clean;
+        let manifest = ownership.recovery.manifest;
+        let serving = Serving::start(ownership, recovered, &self.weather.config, now_ms);
+        process.life = Life::Serving(Box::new(serving));
+        self.say(|| {
+            format!(
+                "process {id} takes over as epoch {epoch}, clean {clean}, manifest {manifest:?}"
+            )
+        });
+        let shards = self.streams.borrow().ids();
+        for shard in shards {
+            let start = self.resolved_start(&shard);
+            if let Some(serving) = self.serving(id) {
+                serving.facts.push(Input::ShardFound { shard, start });
+            }
+        }
+        // The first round takes up what the last owner left.
+        self.round(id);
+        true
+    }
+
+    fn resolved_start(&self, shard: &ShardId) -> ShardPosition {
+        if self.weather.latest {
+            Streams::position_before(self.streams.borrow().end(&shard.shard))
+        } else {
+            ShardPosition::Beginning
+        }
+    }
+
+    /// Lets the log go on, and takes its notices.
+    fn drive_on(&mut self, id: ProcessId) -> bool {
+        let Some(serving) = self.serving(id) else {
+            return false;
+        };
+        let ended = serving
+            .driver
+            .as_mut()
+            .and_then(|driver| match poll(driver.as_mut()) {
+                Poll::Ready(ended) => Some(ended),
+                Poll::Pending => None,
+            });
+        let epoch = serving.epoch;
+        let mut durable = Vec::new();
+        let mut facts = Vec::new();
+        let mut snapshots = 0;
+        while let Ok(notice) = serving.notices.try_recv() {
+            match notice {
+                Notice::Durable { sequence, .. } => {
+                    durable.push(sequence);
+                    facts.push(Input::CommitDurable { number: sequence });
+                }
+                Notice::WantImages(buckets) => facts.push(Input::ImagesWanted(buckets)),
+                Notice::Snapshot(_) => snapshots += 1,
+                Notice::Trouble(_) => {}
+            }
+        }
+        if self.mutant == Some(Mutant::ReleaseBeforeCommit) {
+            facts.retain(|fact| !matches!(fact, Input::CommitDurable { .. }));
+        }
+        let went_on = !facts.is_empty();
+        if let Some(serving) = self.serving(id) {
+            serving.facts.append(&mut facts);
+        }
+        self.report.snapshots += snapshots;
+        for sequence in durable {
+            self.say(|| format!("epoch {epoch}: delta {sequence} is durable"));
+            self.truth.durable(epoch, sequence);
+        }
+        match ended {
+            None => went_on,
+            Some(Ok(())) => {
+                self.crash(id, "it has stopped");
+                false
+            }
+            Some(Err(error)) => {
+                if self.mutant == Some(Mutant::IgnoreFence)
+                    && let Some(serving) = self.serving(id)
+                {
+                    serving.driver = None;
+                    serving.broken.fenced = true;
+                    let number = serving.broken.sealed;
+                    serving.facts.push(Input::CommitDurable { number });
+                    return true;
+                }
+                // What was reported before it ended may still be released.
+                self.round(id);
+                self.ended(id, &error);
+                false
+            }
+        }
+    }
+
+    /// Hands in what has happened and does what is wanted then.
+    fn round(&mut self, id: ProcessId) -> bool {
+        let Some(process) = self.processes.get_mut(&id) else {
+            return false;
+        };
+        let now_ms = process.clock.wall_ms();
+        let Some(serving) = process.serving() else {
+            return false;
+        };
+        let facts = std::mem::take(&mut serving.facts);
+        if serving.stopped {
+            return false;
+        }
+        let some = !facts.is_empty();
+        let tracing = self.trace.is_some();
+        for fact in facts {
+            if tracing {
+                let said = format!("process {id} <- {}", brief(&fact));
+                self.say(|| said);
+            }
+            let Some(serving) = self.serving(id) else {
+                return false;
+            };
+            if let Input::InvocationCompleted { attempt, .. }
+            | Input::InvocationFailed { attempt, .. } = &fact
+            {
+                serving.flights.retain(|_, flying| flying != attempt);
+            }
+            serving.partition.handle_input(now_ms, fact);
+        }
+        let mut any = false;
+        while let Some(output) = self
+            .serving(id)
+            .and_then(|serving| serving.partition.poll_output())
+        {
+            any = true;
+            self.perform(id, output, now_ms);
+        }
+        some || any
+    }
+
+    fn perform(&mut self, id: ProcessId, output: Output, now_ms: u64) {
+        if self.trace.is_some() {
+            let said = format!("process {id} -> {}", brief_output(&output));
+            self.say(|| said);
+        }
+        match output {
+            Output::Invoke { endpoint, batch } => self.invoke(id, endpoint, batch, now_ms),
+            Output::Commit(delta) => self.commit(id, *delta),
+            Output::Image(image) => self.image(id, *image),
+            Output::Emit(emissions) => self.emit(id, emissions),
+            Output::Reply { request, answer } => self.reply(id, request, answer),
+            Output::Read { shard, after } => {
+                let next = Streams::index_after(&after);
+                let shard = shard.shard.to_string();
+                if let Some(serving) = self.serving(id)
+                    && serving.reading.insert(shard.clone(), next).is_none()
+                {
+                    self.timeline.after(1, Event::Reads(id, shard));
+                }
+            }
+            Output::PauseIngress => self.pause_ingress(id, true),
+            Output::ResumeIngress => self.pause_ingress(id, false),
+            Output::WakeAt(due_ms) => {
+                if let Some(serving) = self.serving(id) {
+                    serving.wake_at_ms = Some(due_ms);
+                }
+                let wait_ms = due_ms.saturating_sub(now_ms).min(WAIT_MAX_MS);
+                self.timeline
+                    .after(wait_ms, Event::PartitionWakes(id, due_ms));
+            }
+            Output::Stopped => {
+                if let Some(serving) = self.serving(id) {
+                    serving.stopped = true;
+                    serving.log = None;
+                }
+            }
+        }
+    }
+
+    fn pause_ingress(&mut self, id: ProcessId, paused: bool) {
+        if let Some(serving) = self.serving(id) {
+            serving.ingress_paused = paused;
+        }
+    }
+
+    pub(crate) fn partition_wakes(&mut self, id: ProcessId, at_ms: u64) {
+        let Some(process) = self.processes.get_mut(&id) else {
+            return;
+        };
+        let now_ms = process.clock.wall_ms();
+        let Some(serving) = process.serving() else {
+            return;
+        };
+        if serving.wake_at_ms != Some(at_ms) {
+            return;
+        }
+        if now_ms < at_ms {
+            // It was a long wait, or the calendar was set back meanwhile: a timer of the machine ends all the same.
+            let wait_ms = (at_ms - now_ms).min(WAIT_MAX_MS);
+            self.timeline
+                .after(wait_ms, Event::PartitionWakes(id, at_ms));
+            return;
+        }
+        serving.wake_at_ms = None;
+        self.tell(id, Input::TimeReached);
+    }
+
+    fn invoke(&mut self, id: ProcessId, endpoint: EndpointIndex, batch: Arc<Batch>, now_ms: u64) {
+        self.check_expired(&batch, now_ms);
+        let Some(serving) = self.serving(id) else {
+            return;
+        };
+        let before = serving.flights.insert(batch.target.clone(), batch.attempt);
+        if let Some(before) = before {
+            let violation = format!(
+                "{} has the attempts {before} and {} in flight",
+                batch.target, batch.attempt
+            );
+            self.stage.violations.push(violation);
+        }
+        self.apply_twice(id, &batch);
+        self.dispatch(id, Some(DispatcherInput::BatchReady { endpoint, batch }));
+    }
+
+    /// An expired value is never given to a function.
+    fn check_expired(&mut self, batch: &Batch, now_ms: u64) {
+        let written = batch.state.iter().find(|state| &*state.name == "written");
+        let Some((_, value)) = written.and_then(|state| state.value.as_ref()) else {
+            return;
+        };
+        let value = String::from_utf8_lossy(value).into_owned();
+        let expired = self.expiries.get(&value).filter(|at_ms| **at_ms <= now_ms);
+        if let Some(at_ms) = expired {
+            let violation = format!(
+                "{} is given {value}, which expired at {at_ms}, at {now_ms}",
+                batch.target
+            );
+            self.stage.violations.push(violation);
+        }
+    }
+
+    pub(crate) fn dispatcher_wakes(&mut self, id: ProcessId) {
+        self.dispatch(id, Some(DispatcherInput::TimeReached));
+        self.pump(id);
+    }
+
+    pub(crate) fn dispatch(&mut self, id: ProcessId, input: Option<DispatcherInput>) {
+        let Some(process) = self.processes.get_mut(&id) else {
+            return;
+        };
+        let now_ms = process.clock.wall_ms();
+        let Some(serving) = process.serving() else {
+            return;
+        };
+        if let Some(input) = input {
+            serving.dispatcher.handle_input(now_ms, input);
+        }
+        while let Some(output) = self
+            .serving(id)
+            .and_then(|serving| serving.dispatcher.poll_output())
+        {
+            match output {
+                DispatcherOutput::Send(bundle) => self.send(id, bundle),
+                DispatcherOutput::Completed { attempt, answer } => {
+                    self.completed(id, attempt, answer);
+                }
+                DispatcherOutput::Failed { attempt, failure } => {
+                    if let Some(serving) = self.serving(id) {
+                        serving
+                            .facts
+                            .push(Input::InvocationFailed { attempt, failure });
+                    }
+                }
+                DispatcherOutput::WakeAt(due_ms) => {
+                    let wait_ms = due_ms.saturating_sub(now_ms).min(WAIT_MAX_MS);
+                    self.timeline.after(wait_ms, Event::DispatcherWakes(id));
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, id: ProcessId, delta: Delta) {
+        let mutant = self.mutant;
+        let buckets = self.weather.config.buckets;
+        for change in &delta.changes {
+            if let (Key::State { name, .. }, Some(Value::State(state))) =
+                (&change.key, &change.value)
+                && &**name == "written"
+                && let Some(at_ms) = state.expires_at_ms
+            {
+                let value = String::from_utf8_lossy(&state.value).into_owned();
+                self.expiries.insert(value, at_ms);
+            }
+        }
+        let Some(serving) = self.serving(id) else {
+            return;
+        };
+        if serving.stopped {
+            let violation = format!(
+                "process {id} seals delta {} after it has stopped",
+                delta.number
+            );
+            self.stage.violations.push(violation);
+            return;
+        }
+        let number = delta.number;
+        let first = number == 1 && serving.epoch == 1;
+        let delta = sealed_by(mutant, delta, first);
+        serving.broken.sealed = number;
+        let early = mutant == Some(Mutant::ReleaseBeforeCommit) || serving.broken.fenced;
+        if early {
+            serving.facts.push(Input::CommitDurable { number });
+        }
+        if let Some(log) = &serving.log {
+            log.commit(encode_delta(buckets, &delta));
+            for mut image in std::mem::take(&mut serving.broken.held_images) {
+                image.delta = number;
+                log.keep(encode_image(buckets, &image));
+            }
+        }
+        let epoch = serving.epoch;
+        self.truth.sealed(epoch, Rc::new(delta));
+    }
+
+    fn image(&mut self, id: ProcessId, image: BucketImage) {
+        let buckets = self.weather.config.buckets;
+        let holds = self.mutant == Some(Mutant::ImageTooOld);
+        let Some(serving) = self.serving(id) else {
+            return;
+        };
+        if holds {
+            serving.broken.held_images.push(image);
+        } else if let Some(log) = &serving.log {
+            log.keep(encode_image(buckets, &image));
+        }
+    }
+}
+
+/// Polls a future once; who waits is found by polling again.
+fn poll<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// One line about an input, for the trace.
+fn brief(input: &Input) -> String {
+    let mut said = format!("{input:?}");
+    shorten(&mut said);
+    said
+}
+
+fn brief_output(output: &Output) -> String {
+    let mut said = format!("{output:?}");
+    shorten(&mut said);
+    said
+}
+
+fn shorten(said: &mut String) {
+    const LENGTH_MAX: usize = 600;
+    if let Some((at, _)) = said.char_indices().nth(LENGTH_MAX) {
+        said.truncate(at);
+        said.push('…');
+    }
+}

@@ -1,0 +1,174 @@
+//! One process: takes the partition over and runs the same loop around engine and log as the coordinator does, without threads.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use satchel_engine::address::Address;
+use satchel_engine::dispatcher::Dispatcher;
+use satchel_engine::input::{Input, RequestId};
+use satchel_engine::invocation::AttemptId;
+use satchel_engine::output::{BucketImage, Emission};
+use satchel_engine::partition::{Config, Ownership as Start, Partition};
+use satchel_log::{Driver, Identity, Log, LogError, Notices, Options, Ownership, Place, take_over};
+use satchel_protocol::reqreply::FromFunction;
+
+use crate::mutants::Mutant;
+use crate::recovered::Recovered;
+use crate::store::{MachineClock, Mailbox};
+
+/// Names a process over the whole run.
+pub(crate) type ProcessId = u64;
+
+type TakingOver = Pin<Box<dyn Future<Output = (Result<Ownership, LogError>, Recovered)>>>;
+pub(crate) type Driving = Pin<Box<dyn Future<Output = Result<(), LogError>>>>;
+
+/// One process.
+pub(crate) struct Process {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) clock: MachineClock,
+    /// It does not run before this true time.
+    pub(crate) paused_until_ms: u64,
+    pub(crate) life: Life,
+}
+
+/// How far it has come.
+pub(crate) enum Life {
+    TakingOver(TakingOver),
+    Serving(Box<Serving>),
+}
+
+/// An owner at work.
+pub(crate) struct Serving {
+    pub(crate) epoch: u64,
+    pub(crate) partition: Partition,
+    pub(crate) dispatcher: Dispatcher,
+    /// `None` once the partition has stopped.
+    pub(crate) log: Option<Log>,
+    pub(crate) notices: Notices,
+    pub(crate) driver: Option<Driving>,
+    /// Facts that the partition was not told yet.
+    pub(crate) facts: Vec<Input>,
+    pub(crate) stopped: bool,
+    pub(crate) ingress_paused: bool,
+    /// The next record to read of each shard that may be read.
+    pub(crate) reading: BTreeMap<String, u64>,
+    /// Which operation waits for which request.
+    pub(crate) waiting: BTreeMap<RequestId, Waiting>,
+    pub(crate) emissions: VecDeque<Emission>,
+    pub(crate) emitting: bool,
+    pub(crate) flights: BTreeMap<Address, AttemptId>,
+    pub(crate) wake_at_ms: Option<u64>,
+    pub(crate) broken: Broken,
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// The caller with this number.
+    Caller(usize),
+    /// The administrator.
+    Administrator,
+}
+
+/// What only mutants need.
+#[derive(Default)]
+pub(crate) struct Broken {
+    /// Numbers below this one were recovered.
+    pub(crate) first_number: u64,
+    pub(crate) fenced: bool,
+    pub(crate) sealed: u64,
+    pub(crate) held_images: Vec<BucketImage>,
+    pub(crate) last_answer: BTreeMap<Address, FromFunction>,
+}
+
+impl Process {
+    pub(crate) fn start(
+        id: ProcessId,
+        config: &Config,
+        log: Options,
+        clock_error_ms: i64,
+        mutant: Option<Mutant>,
+    ) -> Self {
+        let mailbox = Mailbox::default();
+        let clock = MachineClock::new(clock_error_ms, mailbox.clone());
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&id.to_le_bytes());
+        let place = Place {
+            store: Arc::new(mailbox.clone()),
+            root: "root".to_owned(),
+            identity: Identity {
+                application: "simulated".to_owned(),
+                partition: config.partition,
+                partitions: 1,
+                buckets: config.buckets,
+            },
+            nonce,
+            clock: Arc::new(clock.clone()),
+            options: log,
+            on_trouble: Arc::new(|_| {}),
+        };
+        let mut recovered = Recovered::new(config.clone(), mutant);
+        let taking_over = async move {
+            let ownership = take_over(place, &mut recovered).await;
+            (ownership, recovered)
+        };
+        Self {
+            mailbox,
+            clock,
+            paused_until_ms: 0,
+            life: Life::TakingOver(Box::pin(taking_over)),
+        }
+    }
+
+    pub(crate) fn serving(&mut self) -> Option<&mut Serving> {
+        match &mut self.life {
+            Life::Serving(serving) => Some(serving),
+            Life::TakingOver(_) => None,
+        }
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        matches!(&self.life, Life::Serving(serving) if !serving.stopped)
+    }
+}
+
+impl Serving {
+    pub(crate) fn start(
+        ownership: Ownership,
+        recovered: Recovered,
+        config: &Config,
+        now_ms: u64,
+    ) -> Self {
+        let start = Start {
+            epoch: ownership.owner.epoch,
+            committed_at_ms: ownership.committed_at_ms,
+            clean: ownership.clean,
+        };
+        let broken = Broken {
+            first_number: recovered.next_number(),
+            ..Broken::default()
+        };
+        let partition = recovered.finish().start(start, now_ms);
+        let (log, notices, driver): (Log, Notices, Driver) = ownership.start();
+        Self {
+            epoch: start.epoch,
+            partition,
+            dispatcher: Dispatcher::new(config.endpoints.clone(), start.epoch),
+            log: Some(log),
+            notices,
+            driver: Some(Box::pin(driver.run())),
+            facts: Vec::new(),
+            stopped: false,
+            ingress_paused: false,
+            reading: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            emissions: VecDeque::new(),
+            emitting: false,
+            flights: BTreeMap::new(),
+            wake_at_ms: None,
+            broken,
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! What is true: the fold of the durable deltas, and the laws that every durable state must keep.
+//!
+//! The truth is built from what was handed to the log and reported durable by it, never from what a partition believes. At each takeover
+//! the recovered state must be the fold of a prefix that misses nothing that was reported.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use satchel_engine::address::Address;
+use satchel_engine::durable::{Change, DeadLetter, Key, OutboxEntry, Value};
+use satchel_engine::message::MessageId;
+use satchel_engine::output::Delta;
+use satchel_protocol::reqreply::TypedValue;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::functions::{address, number, text_of};
+use crate::streams::Streams;
+
+/// Facts by their durable key.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Facts {
+    facts: BTreeMap<Vec<u8>, (Vec<u8>, Change)>,
+    /// Of all facts together, in any order.
+    hash: u64,
+}
+
+impl Facts {
+    /// Applies a change; returns the value that it replaces.
+    pub(crate) fn apply(&mut self, change: &Change) -> Option<Change> {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        change.encode_key(&mut key);
+        let before = if change.encode_value(&mut value) {
+            self.hash = self.hash.wrapping_add(hash(&key, &value));
+            self.facts.insert(key.clone(), (value, change.clone()))
+        } else {
+            self.facts.remove(&key)
+        };
+        let (bytes, before) = before?;
+        self.hash = self.hash.wrapping_sub(hash(&key, &bytes));
+        Some(before)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.facts
+            .values()
+            .filter_map(|(_, change)| Some((&change.key, change.value.as_ref()?)))
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&Value> {
+        let mut bytes = Vec::new();
+        let change = Change { key, value: None };
+        change.encode_key(&mut bytes);
+        self.facts.get(&bytes)?.1.value.as_ref()
+    }
+
+    /// The value of a state, empty if it has none.
+    pub(crate) fn state(&self, address: &Address, name: &str) -> String {
+        let key = Key::State {
+            address: address.clone(),
+            name: name.into(),
+        };
+        match self.get(key) {
+            Some(Value::State(state)) => String::from_utf8_lossy(&state.value).into_owned(),
+            _ => String::new(),
+        }
+    }
+
+    fn difference(&self, other: &Self) -> String {
+        let missing = self
+            .facts
+            .iter()
+            .filter(|(key, fact)| other.facts.get(*key).map(|fact| &fact.0) != Some(&fact.0));
+        let added = other
+            .facts
+            .keys()
+            .filter(|key| !self.facts.contains_key(*key));
+        let missing: Vec<_> = missing.map(|(_, fact)| &fact.1).take(3).collect();
+        let added: Vec<_> = added.map(|key| &other.facts[key].1).take(3).collect();
+        format!("it should hold {missing:?}; it should not hold {added:?}")
+    }
+}
+
+fn hash(key: &[u8], value: &[u8]) -> u64 {
+    xxh3_64(&[&(key.len() as u64).to_le_bytes(), key, value].concat())
+}
+
+/// See the module's documentation.
+pub(crate) struct Truth {
+    /// What is durable.
+    pub(crate) facts: Facts,
+    pub(crate) violations: Vec<String>,
+    epochs: BTreeMap<u64, Epoch>,
+    streams: Rc<std::cell::RefCell<Streams>>,
+    committed_at_ms: u64,
+    /// Everything that was ever durably in the outbox.
+    outbox: BTreeMap<u64, OutboxEntry>,
+    /// When each timer that was ever durable is due.
+    timers: BTreeMap<(String, u64), u64>,
+    /// Money in accounts and on its way.
+    money: i64,
+    /// The position from which each shard counts.
+    pub(crate) beginnings: BTreeMap<String, u64>,
+    /// Durable deltas.
+    pub(crate) deltas: u64,
+}
+
+#[derive(Default)]
+struct Epoch {
+    sealed: Vec<Rc<Delta>>,
+    /// How many of them are in `facts`.
+    applied: usize,
+    /// A later owner has taken over: no more can ever count.
+    over: bool,
+}
+
+impl Truth {
+    pub(crate) fn new(streams: Rc<std::cell::RefCell<Streams>>) -> Self {
+        Self {
+            facts: Facts::default(),
+            violations: Vec::new(),
+            epochs: BTreeMap::new(),
+            streams,
+            committed_at_ms: 0,
+            outbox: BTreeMap::new(),
+            timers: BTreeMap::new(),
+            money: 0,
+            beginnings: BTreeMap::new(),
+            deltas: 0,
+        }
+    }
+
+    /// An owner took over and recovered this.
+    pub(crate) fn took_over(&mut self, epoch: u64, recovered: &Facts) {
+        if self
+            .epochs
+            .keys()
+            .next_back()
+            .is_some_and(|last| *last > epoch)
+        {
+            // A later owner's takeover returned earlier: nothing of this epoch can count.
+            self.epochs.entry(epoch).or_default().over = true;
+            return;
+        }
+        if let Some(former) = self.epochs.keys().next_back().copied() {
+            while self.facts.hash != recovered.hash && self.apply_next(former) {}
+            if let Some(former) = self.epochs.get_mut(&former) {
+                former.over = true;
+            }
+        }
+        if self.facts.hash != recovered.hash {
+            let difference = self.facts.difference(recovered);
+            self.violation(format!(
+                "epoch {epoch} recovered another state than the fold of the durable prefix: {difference}"
+            ));
+        }
+        if self.epochs.insert(epoch, Epoch::default()).is_some() {
+            self.violation(format!("epoch {epoch} has two holders"));
+        }
+    }
+
+    /// A delta is handed to the log.
+    pub(crate) fn sealed(&mut self, epoch: u64, delta: Rc<Delta>) {
+        if let Some(epoch) = self.epochs.get_mut(&epoch) {
+            epoch.sealed.push(delta);
+        }
+    }
+
+    /// The log reports that a delta is durable.
+    pub(crate) fn durable(&mut self, epoch: u64, sequence: u64) {
+        loop {
+            let Some(known) = self.epochs.get(&epoch) else {
+                return;
+            };
+            if known.applied as u64 >= sequence {
+                return;
+            }
+            if known.over {
+                return self.violation(format!(
+                    "epoch {epoch} is over, and is told that its delta {sequence} is durable"
+                ));
+            }
+            if !self.apply_next(epoch) {
+                return self.violation(format!("epoch {epoch} never sealed delta {sequence}"));
+            }
+        }
+    }
+
+    /// What the outbox durably held under this number, now or before.
+    pub(crate) fn left_durably(&self, number: u64) -> Option<&OutboxEntry> {
+        self.outbox.get(&number)
+    }
+
+    pub(crate) fn dead_letters(&self) -> Vec<(Option<Address>, DeadLetter)> {
+        let letters = self
+            .facts
+            .iter()
+            .filter_map(|(key, value)| match (key, value) {
+                (Key::DeadLetter { address, .. }, Value::DeadLetter(letter)) => {
+                    Some((address.clone(), letter.clone()))
+                }
+                _ => None,
+            });
+        letters.collect()
+    }
+
+    /// How many addresses are suspended.
+    pub(crate) fn suspended(&self) -> usize {
+        let keys = self.facts.iter().map(|(key, _)| key);
+        keys.filter(|key| matches!(key, Key::Suspension { .. }))
+            .count()
+    }
+
+    /// Whether no messages wait but those of suspended addresses.
+    pub(crate) fn only_suspended_wait(&self) -> bool {
+        self.facts.iter().all(|(key, _)| match key {
+            Key::Message { address, .. } => {
+                let address = address.clone();
+                self.facts.get(Key::Suspension { address }).is_some()
+            }
+            _ => true,
+        })
+    }
+
+    fn violation(&mut self, what: String) {
+        self.violations.push(what);
+    }
+
+    fn apply_next(&mut self, epoch: u64) -> bool {
+        let Some(known) = self.epochs.get_mut(&epoch) else {
+            return false;
+        };
+        let Some(delta) = known.sealed.get(known.applied).cloned() else {
+            return false;
+        };
+        known.applied += 1;
+        self.apply(&delta);
+        true
+    }
+
+    fn apply(&mut self, delta: &Delta) {
+        self.deltas += 1;
+        if delta.committed_at_ms < self.committed_at_ms {
+            self.violation("partition time goes back".to_owned());
+        }
+        self.committed_at_ms = delta.committed_at_ms;
+        let arrived: Vec<MessageId> = delta
+            .changes
+            .iter()
+            .filter_map(|change| match &change.value {
+                Some(Value::Message(message)) => Some(message.id),
+                _ => None,
+            })
+            .collect();
+        for change in &delta.changes {
+            let before = self.facts.apply(change);
+            if let Some(before) = &before {
+                self.money -= worth(before);
+                self.check_end(before, change, &arrived);
+            }
+            self.money += worth(change);
+            self.note(change);
+        }
+        self.check_money();
+    }
+
+    /// A timer's message does not arrive before the timer is due.
+    fn check_end(&mut self, before: &Change, change: &Change, arrived: &[MessageId]) {
+        if let (Key::Timer { owner, number }, Some(Value::Timer(timer)), None) =
+            (&before.key, &before.value, &change.value)
+            && arrived.contains(&timer.message.id)
+        {
+            let due_ms = self.timers.get(&(owner.to_string(), *number)).copied();
+            if due_ms.is_some_and(|due_ms| due_ms > self.committed_at_ms) {
+                self.violation(format!(
+                    "a timer of {owner} fired at {}, and was due at {due_ms:?}",
+                    self.committed_at_ms
+                ));
+            }
+        }
+    }
+
+    fn note(&mut self, change: &Change) {
+        match (&change.key, &change.value) {
+            (Key::Outbox { number }, Some(Value::Outbox(entry))) => {
+                let before = self.outbox.insert(*number, entry.clone());
+                if before.is_some_and(|before| before != *entry) {
+                    self.violation(format!("the outbox holds {number} with two contents"));
+                }
+            }
+            (Key::Timer { owner, number }, Some(Value::Timer(timer))) => {
+                let key = (owner.to_string(), *number);
+                self.timers.entry(key).or_insert(timer.due_ms);
+            }
+            (Key::Shard(shard), Some(Value::Shard(position))) => {
+                let shard = shard.shard.to_string();
+                let at = Streams::index_after(position);
+                self.beginnings.entry(shard).or_insert(at);
+            }
+            _ => {}
+        }
+    }
+
+    /// Money is where it was minted, in every durable state.
+    fn check_money(&mut self) {
+        let mut minted = 0;
+        for (key, value) in self.facts.iter() {
+            if let (Key::Shard(shard), Value::Shard(position)) = (key, value) {
+                let from = self.beginnings.get(&*shard.shard).copied().unwrap_or(0);
+                let to = Streams::index_after(position);
+                minted += self.streams.borrow().minted(&shard.shard, from, to);
+            }
+        }
+        if minted != self.money {
+            let money = self.money;
+            self.violation(format!("{minted} was minted, and there is {money}"));
+        }
+    }
+}
+
+/// The money in a fact.
+fn worth(change: &Change) -> i64 {
+    let message = |target: &Address, argument: &TypedValue| {
+        if *target.function.name() != *"account" {
+            return 0;
+        }
+        match text_of(argument).split(' ').collect::<Vec<_>>()[..] {
+            ["mint" | "deposit", amount] => number(amount) as i64,
+            _ => 0,
+        }
+    };
+    match (&change.key, &change.value) {
+        (Key::State { address: at, name }, Some(Value::State(state)))
+            if at.function == address("steady", "account", "").function && &**name == "balance" =>
+        {
+            String::from_utf8_lossy(&state.value).parse().unwrap_or(0)
+        }
+        (Key::Message { address, .. }, Some(Value::Message(found))) => {
+            message(address, &found.argument)
+        }
+        (Key::Timer { .. }, Some(Value::Timer(timer))) => {
+            message(&timer.target, &timer.message.argument)
+        }
+        (
+            Key::DeadLetter {
+                address: Some(address),
+                ..
+            },
+            Some(Value::DeadLetter(letter)),
+        ) => message(address, &letter.argument),
+        _ => 0,
+    }
+}

@@ -1,0 +1,162 @@
+//! What a run is made of: how often what goes wrong, and how the partition and its log are set. All drawn from the seed.
+
+use std::sync::Arc;
+
+use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use satchel_engine::partition::Config;
+use satchel_log::{Options, Retry, SnapshotPolicy};
+use satchel_log_simulation::Random;
+
+use crate::functions::{FRAIL, STEADY, STIFF};
+use crate::store::StoreFaults;
+
+/// The grace of the log, in ms: short, so that runs see collections.
+const GRACE_MS: u64 = 30_000;
+
+/// How often what goes wrong, per mille where nothing else is said.
+#[derive(Debug, Clone)]
+pub(crate) struct Weather {
+    pub(crate) store: StoreFaults,
+    /// For how long things go wrong, in ms.
+    pub(crate) storm_ms: u64,
+    /// The mean time between two troubles of processes, in ms; 0 for never.
+    pub(crate) trouble_every_ms: u64,
+    pub(crate) pause_max_ms: u64,
+    pub(crate) second_owner: u64,
+    pub(crate) requests: RequestFaults,
+    pub(crate) read_again: u64,
+    pub(crate) ack_lost: u64,
+    pub(crate) abandon: u64,
+    pub(crate) send_twice: u64,
+    pub(crate) callers: u64,
+    pub(crate) operations: u64,
+    pub(crate) kills: u64,
+    pub(crate) config: Config,
+    pub(crate) log: Options,
+    pub(crate) clock_error_max_ms: u64,
+    pub(crate) latest: bool,
+}
+
+/// How often what goes wrong with requests to functions, per mille.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RequestFaults {
+    pub(crate) throttled: u64,
+    pub(crate) unreachable: u64,
+    pub(crate) failed: u64,
+    pub(crate) hangs: u64,
+    pub(crate) batch_failed: u64,
+    pub(crate) garbage: u64,
+    pub(crate) missing: u64,
+    pub(crate) foreign: u64,
+    pub(crate) twice: u64,
+    pub(crate) late: u64,
+    pub(crate) latency_max_ms: u64,
+}
+
+impl Weather {
+    pub(crate) fn draw(random: &Random) -> Self {
+        let rate = |max| {
+            if random.chance(500) {
+                random.below(max)
+            } else {
+                0
+            }
+        };
+        Self {
+            store: StoreFaults::draw(random),
+            storm_ms: 5_000 + random.below(40_000),
+            trouble_every_ms: if random.chance(850) {
+                200 + random.below(8_000)
+            } else {
+                0
+            },
+            pause_max_ms: if random.chance(200) {
+                3 * GRACE_MS
+            } else {
+                1 + random.below(8_000)
+            },
+            second_owner: rate(300),
+            requests: RequestFaults {
+                throttled: rate(100),
+                unreachable: rate(60),
+                failed: rate(100),
+                hangs: rate(20),
+                batch_failed: rate(100),
+                garbage: rate(60),
+                missing: rate(40),
+                foreign: rate(60),
+                twice: rate(100),
+                late: rate(200),
+                latency_max_ms: 1 + random.below(80),
+            },
+            read_again: rate(300),
+            ack_lost: rate(150),
+            abandon: rate(80),
+            send_twice: rate(200),
+            callers: 1 + random.below(4),
+            operations: 4 + random.below(24),
+            kills: if random.chance(250) { 1 } else { 0 },
+            config: draw_config(random),
+            log: draw_log(random),
+            clock_error_max_ms: if random.chance(500) {
+                random.below(2_000)
+            } else {
+                0
+            },
+            latest: random.chance(300),
+        }
+    }
+}
+
+fn draw_config(random: &Random) -> Config {
+    let endpoint = |namespace: &str, attempts_max, on_poison| Endpoint {
+        functions: vec![FunctionPattern::Namespace(namespace.to_owned())],
+        batch_messages_max: 1 + random.below(30) as usize,
+        bundle_batches_max: 1 + random.below(10) as usize,
+        bundle_bytes_max: 1 << 16,
+        concurrency_max: 1 + random.below(6) as usize,
+        retries: Retries {
+            attempts_max,
+            backoff_initial_ms: 1 + random.below(200),
+            backoff_max_ms: 1_000,
+        },
+        on_poison,
+    };
+    let endpoints = vec![
+        endpoint(STEADY, u32::MAX, OnPoison::DeadLetter),
+        endpoint(FRAIL, 1 + random.below(4) as u32, OnPoison::DeadLetter),
+        endpoint(STIFF, 1 + random.below(3) as u32, OnPoison::Suspend),
+    ];
+    let egress: Arc<str> = "steady/out".into();
+    Config {
+        partition: 0,
+        buckets: 1 + random.below(8) as u16,
+        endpoints: Endpoints::new(endpoints),
+        egresses: [egress].into(),
+        commit_depth: 1 + random.below(5),
+        commit_interval_ms: 1 + random.below(200),
+        pending_bytes_max: if random.chance(200) { 4_000 } else { 256 << 10 },
+        image_bytes_per_seal: 200 + random.below(4_000) as usize,
+        ..Config::default()
+    }
+}
+
+fn draw_log(random: &Random) -> Options {
+    Options {
+        depth: 1 + random.below(8),
+        window_ms: 100 + random.below(GRACE_MS / 6 - 100),
+        grace_ms: GRACE_MS,
+        retry: Retry {
+            initial_ms: 10,
+            max_ms: 500,
+            give_up_ms: None,
+        },
+        takeover_give_up_ms: random.chance(500).then_some(5_000),
+        parallel_reads: 1 + random.below(5) as usize,
+        snapshots: SnapshotPolicy {
+            floor_bytes: 1_000 + random.below(8_000),
+            log_percent: 70,
+            segment_bytes: 100 + random.below(3_000),
+        },
+    }
+}

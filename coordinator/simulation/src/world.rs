@@ -1,0 +1,508 @@
+//! The world of one run: one thread, one seed, virtual time.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use satchel_engine::input::Input;
+use satchel_engine::invocation::{AttemptId, Bundle, BundleId, BundleOutcome};
+use satchel_engine::output::Emission;
+use satchel_log::{ErrorKind, LogError, StoreError};
+use satchel_log_simulation::Random;
+use satchel_protocol::reqreply::FromFunction;
+
+use crate::functions::Stage;
+use crate::mutants::Mutant;
+use crate::outside::{Administrator, Caller};
+use crate::process::{Life, Process, ProcessId};
+use crate::store::{Ask, Objects, Request, Told};
+use crate::streams::{Sink, Streams};
+use crate::timeline::{Slot, Timeline};
+use crate::truth::Truth;
+use crate::weather::Weather;
+use crate::{Failure, Plan, Report};
+
+/// What is to happen.
+pub(crate) enum Event {
+    /// A request to the store has its effect; nobody is told.
+    Effect(Ask),
+    /// A request to the store has its effect, and is answered later, if it is.
+    Arrives(ProcessId, Request, Fate),
+    /// The answer to a request comes back.
+    Answered(ProcessId, Request, Result<Told, StoreError>),
+    SleepOver(ProcessId, Slot<()>),
+    Tell(ProcessId, Input),
+    PartitionWakes(ProcessId, u64),
+    DispatcherWakes(ProcessId),
+    /// A request reaches its functions.
+    Runs(ProcessId, Bundle),
+    Returns(ProcessId, BundleId, BundleOutcome),
+    Reads(ProcessId, String),
+    /// An egress record arrives.
+    Lands(ProcessId, Emission),
+    EgressAnswers(ProcessId, Emission, bool),
+    Appends(String),
+    CallerActs(usize, u64),
+    CallerTiresOf(usize, u64),
+    AdministratorActs,
+    Trouble,
+    ProcessStarts,
+    StopForced(ProcessId),
+    /// A message has ended the process that read it.
+    Killed(ProcessId),
+}
+
+/// What becomes of a request that has reached the store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Answered,
+    AnswerLost,
+}
+
+/// Everything there is.
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) weather: Weather,
+    pub(crate) mutant: Option<Mutant>,
+    pub(crate) timeline: Timeline<Event>,
+    pub(crate) processes: BTreeMap<ProcessId, Process>,
+    next_process: ProcessId,
+    pub(crate) objects: Objects,
+    pub(crate) streams: Rc<RefCell<Streams>>,
+    pub(crate) sink: Sink,
+    pub(crate) stage: Stage,
+    pub(crate) truth: Truth,
+    pub(crate) callers: Vec<Caller>,
+    pub(crate) administrator: Administrator,
+    pub(crate) next_request: u64,
+    pub(crate) next_operation: u64,
+    /// Answers that may come once more, to whoever owns the partition then.
+    pub(crate) old_answers: Vec<(satchel_engine::address::Address, AttemptId, FromFunction)>,
+    /// When each value of `steady/expiring` that was sealed expires.
+    pub(crate) expiries: BTreeMap<String, u64>,
+    pub(crate) calm: bool,
+    /// Nothing of the outside asks for anything new.
+    pub(crate) ending: bool,
+    pub(crate) report: Report,
+    pub(crate) trace: Option<Vec<String>>,
+    pub(crate) starting: bool,
+}
+
+/// More events than any run needs: one that takes more makes no progress.
+const EVENTS_MAX: u64 = 400_000;
+
+/// How long the world may take to come to rest once nothing goes wrong, in ms.
+const REST_MS: u64 = 900_000;
+
+impl World {
+    pub(crate) fn new(plan: &Plan, trace: bool) -> Self {
+        let random = Random::new(plan.seed);
+        let weather = Weather::draw(&random);
+        let streams = Rc::new(RefCell::new(Streams::draw(&random)));
+        let callers = (0..weather.callers).map(|_| Caller::new(weather.operations));
+        let callers = callers.collect();
+        let tells_cause = random.chance(500);
+        let mut world = Self {
+            truth: Truth::new(streams.clone()),
+            timeline: Timeline::new(1_000_000),
+            processes: BTreeMap::new(),
+            next_process: 1,
+            objects: Objects::default(),
+            streams,
+            sink: Sink::default(),
+            stage: Stage {
+                tells_cause,
+                ..Stage::default()
+            },
+            callers,
+            administrator: Administrator::default(),
+            next_request: 1,
+            next_operation: 1,
+            old_answers: Vec::new(),
+            expiries: BTreeMap::new(),
+            calm: false,
+            ending: false,
+            report: Report::default(),
+            trace: trace.then(Vec::new),
+            starting: false,
+            mutant: plan.mutant,
+            weather,
+            random,
+        };
+        world.objects.unconditional = plan.mutant == Some(Mutant::UnconditionalCreate);
+        world
+    }
+
+    /// Runs to the end.
+    pub(crate) fn run(&mut self) -> Result<(), Failure> {
+        self.begin();
+        let storm_ends_ms = self.timeline.now_ms() + self.weather.storm_ms;
+        while self.timeline.now_ms() < storm_ends_ms {
+            self.next()?;
+        }
+        self.calm_down();
+        self.rest("with what is poisonous")?;
+        self.stage.healed = true;
+        self.say(|| "everything is healed".to_owned());
+        self.administrator.retry_all();
+        self.rest("with everything healed")?;
+        self.end()?;
+        self.check_end();
+        self.judge()
+    }
+
+    fn begin(&mut self) {
+        self.say_weather();
+        self.timeline.after(0, Event::ProcessStarts);
+        let shards = self.streams.borrow().ids();
+        for shard in shards {
+            let delay_ms = self.random.below(500);
+            self.timeline
+                .after(delay_ms, Event::Appends(shard.shard.to_string()));
+        }
+        for caller in 0..self.callers.len() {
+            let delay_ms = self.random.below(500);
+            self.timeline.after(delay_ms, Event::CallerActs(caller, 0));
+        }
+        self.timeline.after(1_000, Event::AdministratorActs);
+        self.trouble_later();
+    }
+
+    fn say_weather(&mut self) {
+        if self.trace.is_some() {
+            let weather = format!("{:?}", self.weather);
+            self.say(|| weather);
+        }
+    }
+
+    pub(crate) fn trouble_later(&mut self) {
+        if self.weather.trouble_every_ms > 0 {
+            let delay_ms = 1 + self.random.below(2 * self.weather.trouble_every_ms);
+            self.timeline.after(delay_ms, Event::Trouble);
+        }
+    }
+
+    /// From now on nothing goes wrong by itself.
+    fn calm_down(&mut self) {
+        self.say(|| "calm".to_owned());
+        self.calm = true;
+        self.weather.store = self.weather.store.healed();
+        let latency_max_ms = self.weather.requests.latency_max_ms;
+        self.weather.requests = crate::weather::RequestFaults {
+            latency_max_ms,
+            ..Default::default()
+        };
+        self.weather.ack_lost = 0;
+        self.weather.read_again = 0;
+        self.weather.abandon = 0;
+        for process in self.processes.values_mut() {
+            process.paused_until_ms = 0;
+        }
+        // The newest owner alone goes on.
+        let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
+        for id in ids.iter().rev().skip(1) {
+            self.crash(*id, "the world calms down");
+        }
+    }
+
+    /// Waits until everything that is pending is done.
+    fn rest(&mut self, how: &str) -> Result<(), Failure> {
+        let until_ms = self.timeline.now_ms() + REST_MS;
+        let mut looked_at_ms = 0;
+        loop {
+            self.next()?;
+            // Looking costs more than most events do.
+            if self.timeline.now_ms() > looked_at_ms + 500 {
+                looked_at_ms = self.timeline.now_ms();
+                if self.is_at_rest() {
+                    return Ok(());
+                }
+                if looked_at_ms > until_ms {
+                    let pending = self.pending();
+                    return self.fail(format!("the world does not come to rest {how}: {pending}"));
+                }
+            }
+        }
+    }
+
+    fn is_at_rest(&mut self) -> bool {
+        let outside = self.streams.borrow().all_appended()
+            && self.callers.iter().all(|caller| {
+                caller.is_done() || (!self.stage.healed && caller.waits_for_healing())
+            })
+            && self.administrator.is_done();
+        let streams = self.streams.clone();
+        let Some(process) = self.processes.values_mut().next() else {
+            return false;
+        };
+        let Some(serving) = process.serving() else {
+            return false;
+        };
+        let gauges = serving.partition.gauges();
+        let streams = streams.borrow();
+        let read = streams.ids().iter().all(|shard| {
+            let next = serving.reading.get(&*shard.shard);
+            next.is_some_and(|next| *next == streams.end(&shard.shard))
+        });
+        outside
+            && read
+            && gauges.in_flight == 0
+            && (gauges.pending_bytes == 0
+                || (!self.stage.healed && self.truth.only_suspended_wait()))
+            && gauges.timers == 0
+            && gauges.outbox == 0
+            && gauges.sealed == gauges.durable
+    }
+
+    fn pending(&mut self) -> String {
+        let callers: Vec<_> = self
+            .callers
+            .iter()
+            .filter(|caller| !caller.is_done())
+            .collect();
+        let callers = format!("{callers:?}, {:?}", self.administrator);
+        let serving: Vec<_> = self
+            .processes
+            .iter_mut()
+            .map(|(id, process)| match process.serving() {
+                Some(serving) => format!("process {id}: {:?}", serving.partition.gauges()),
+                None => format!("process {id} is taking over"),
+            })
+            .collect();
+        format!(
+            "{serving:?}, callers {callers}, {} letters",
+            self.truth.dead_letters().len()
+        )
+    }
+
+    /// An orderly stop, and one more takeover that sees what is durable.
+    fn end(&mut self) -> Result<(), Failure> {
+        self.ending = true;
+        let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
+        for id in ids {
+            self.tell(id, Input::StopRequested);
+        }
+        let before = self.report.takeovers;
+        let until_ms = self.timeline.now_ms() + 60_000;
+        while self.report.takeovers == before {
+            self.next()?;
+            if self.timeline.now_ms() > until_ms {
+                let pending = self.pending();
+                return self.fail(format!("there is no last takeover: {pending}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<(), Failure> {
+        self.report.events += 1;
+        if self.report.events > EVENTS_MAX {
+            let pending = self.pending();
+            return self.fail(format!("there is no end of events: {pending}"));
+        }
+        if self.processes.is_empty() && !self.starting {
+            self.starting = true;
+            let delay_ms = 10 + self.random.below(1_000);
+            self.timeline.after(delay_ms, Event::ProcessStarts);
+        }
+        let Some(event) = self.timeline.pop() else {
+            return self.fail("nothing happens any more".to_owned());
+        };
+        self.happen(event);
+        self.judge()
+    }
+
+    fn judge(&mut self) -> Result<(), Failure> {
+        let mut violations = std::mem::take(&mut self.stage.violations);
+        violations.append(&mut self.truth.violations);
+        if violations.is_empty() {
+            return Ok(());
+        }
+        self.fail(violations.join("\n"))
+    }
+
+    fn fail<T>(&mut self, what: String) -> Result<T, Failure> {
+        Err(Failure {
+            what,
+            trace: self.trace.take().unwrap_or_default(),
+        })
+    }
+
+    fn happen(&mut self, event: Event) {
+        let Some(event) = self.unless_paused(event) else {
+            return;
+        };
+        match event {
+            Event::Effect(ask) => {
+                self.objects.perform(&ask);
+            }
+            Event::Arrives(id, request, fate) => self.request_arrives(id, request, fate),
+            Event::Answered(id, request, answer) => {
+                request.answer.fill(answer);
+                self.pump(id);
+            }
+            Event::SleepOver(id, slot) => {
+                slot.fill(());
+                self.pump(id);
+            }
+            Event::Tell(id, input) => self.tell(id, input),
+            Event::PartitionWakes(id, at_ms) => self.partition_wakes(id, at_ms),
+            Event::DispatcherWakes(id) => self.dispatcher_wakes(id),
+            Event::Runs(id, bundle) => self.runs(id, &bundle),
+            Event::Returns(id, bundle, outcome) => self.returns(id, bundle, outcome),
+            Event::Reads(id, shard) => self.reads(id, shard),
+            Event::Lands(id, emission) => self.lands(id, emission),
+            Event::EgressAnswers(id, emission, well) => self.egress_answers(id, emission, well),
+            Event::Appends(shard) => self.appends(shard),
+            Event::CallerActs(caller, turn) => self.caller_acts(caller, turn),
+            Event::CallerTiresOf(caller, turn) => self.caller_tires(caller, turn),
+            Event::AdministratorActs => self.administrator_acts(),
+            Event::Trouble => self.trouble(),
+            Event::ProcessStarts => self.process_starts(),
+            Event::StopForced(id) => self.tell(id, Input::StopForced),
+            Event::Killed(id) => self.crash(id, "a message killed it"),
+        }
+    }
+
+    /// Puts off what a paused process would do now.
+    fn unless_paused(&mut self, event: Event) -> Option<Event> {
+        let id = match &event {
+            Event::Answered(id, ..)
+            | Event::SleepOver(id, _)
+            | Event::Tell(id, _)
+            | Event::PartitionWakes(id, _)
+            | Event::DispatcherWakes(id)
+            | Event::Returns(id, ..)
+            | Event::Reads(id, _)
+            | Event::EgressAnswers(id, ..)
+            | Event::StopForced(id)
+            | Event::Killed(id) => *id,
+            _ => return Some(event),
+        };
+        let process = self.processes.get(&id)?;
+        if process.paused_until_ms > self.timeline.now_ms() {
+            self.timeline.at(process.paused_until_ms, event);
+            return None;
+        }
+        process.clock.set(self.timeline.now_ms());
+        Some(event)
+    }
+
+    fn process_starts(&mut self) {
+        self.starting = false;
+        let id = self.next_process;
+        self.next_process += 1;
+        let error_max_ms = self.weather.clock_error_max_ms;
+        let error_ms = self.random.below(2 * error_max_ms + 1) as i64 - error_max_ms as i64;
+        let log = self.weather.log;
+        let process = Process::start(id, &self.weather.config, log, error_ms, self.mutant);
+        process.clock.set(self.timeline.now_ms());
+        self.processes.insert(id, process);
+        self.say(|| format!("process {id} starts"));
+        self.pump(id);
+    }
+
+    /// A process ends wherever it is. What it has sent travels on.
+    pub(crate) fn crash(&mut self, id: ProcessId, why: &str) {
+        let Some(process) = self.processes.remove(&id) else {
+            return;
+        };
+        self.report.crashes += 1;
+        self.say(|| format!("process {id} ends: {why}"));
+        if let Life::Serving(serving) = process.life {
+            for waiting in serving.waiting.into_values() {
+                self.unanswered(waiting);
+            }
+        }
+    }
+
+    /// An owner or would-be owner ended by itself.
+    pub(crate) fn ended(&mut self, id: ProcessId, error: &LogError) {
+        match error.kind() {
+            ErrorKind::Fenced => self.report.fenced += 1,
+            ErrorKind::Environment => {}
+            ErrorKind::Refused | ErrorKind::Bug => {
+                let violation = format!("process {id} ended with: {error}");
+                self.stage.violations.push(violation);
+            }
+        }
+        self.crash(id, &error.to_string());
+    }
+
+    /// Sends what a process has asked the store and the clock for on its way.
+    pub(crate) fn dispatch_asked(&mut self, id: ProcessId) {
+        let Some(process) = self.processes.get(&id) else {
+            return;
+        };
+        let asked = process.mailbox.take();
+        for (ms, slot) in asked.sleeps {
+            self.timeline.after(ms, Event::SleepOver(id, slot));
+        }
+        for request in asked.requests {
+            self.request_leaves(id, request);
+        }
+    }
+
+    fn request_leaves(&mut self, id: ProcessId, request: Request) {
+        self.report.requests += 1;
+        let faults = self.weather.store;
+        let there_ms = 1 + self.random.below(faults.latency_max_ms);
+        let back_ms = there_ms + 1 + self.random.below(faults.latency_max_ms);
+        let creates = matches!(request.ask, Ask::Create(..));
+        if self.random.chance(faults.lost) {
+            request_lost(self, id, request, back_ms);
+        } else if creates && self.random.chance(faults.conflict) {
+            let error = request.conflict();
+            self.timeline
+                .after(back_ms, Event::Answered(id, request, Err(error)));
+        } else if creates && self.random.chance(faults.delayed) {
+            let late_ms = back_ms + self.random.below(20_000);
+            self.timeline
+                .after(late_ms, Event::Effect(request.ask.clone()));
+            request_lost(self, id, request, back_ms);
+        } else {
+            if creates && self.random.chance(faults.repeated) {
+                let late_ms = back_ms + self.random.below(20_000);
+                self.timeline
+                    .after(late_ms, Event::Effect(request.ask.clone()));
+            }
+            let lost = self.random.chance(faults.answer_lost);
+            let fate = if lost {
+                Fate::AnswerLost
+            } else {
+                Fate::Answered
+            };
+            self.timeline
+                .after(there_ms, Event::Arrives(id, request, fate));
+        }
+    }
+
+    fn request_arrives(&mut self, id: ProcessId, request: Request, fate: Fate) {
+        let told = self.objects.perform(&request.ask);
+        let back_ms = 1 + self.random.below(self.weather.store.latency_max_ms);
+        match fate {
+            Fate::Answered => {
+                self.timeline
+                    .after(back_ms, Event::Answered(id, request, Ok(told)));
+            }
+            Fate::AnswerLost => request_lost(self, id, request, back_ms),
+        }
+    }
+
+    pub(crate) fn say(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!(
+                "{:>9} {}",
+                self.timeline.now_ms() - 1_000_000,
+                what()
+            ));
+        }
+    }
+}
+
+fn request_lost(world: &mut World, id: ProcessId, request: Request, back_ms: u64) {
+    let error = request.lost();
+    world
+        .timeline
+        .after(back_ms, Event::Answered(id, request, Err(error)));
+}
