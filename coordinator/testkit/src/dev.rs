@@ -153,9 +153,15 @@ impl Dev {
 
     /// The ids of the processes that it started and that run now: handlers, what they started, and the one that guards them.
     pub fn started(&self) -> Vec<u32> {
+        self.started_as("")
+    }
+
+    /// Those of [`Dev::started`] whose command line contains `command`, such as the path of a handler's executable.
+    pub fn started_as(&self, command: &str) -> Vec<u32> {
         let process = self.process();
-        let pids = marked(&process.mark).into_iter().map(|(pid, _)| pid);
-        pids.filter(|pid| *pid != process.child.id()).collect()
+        let started = marked(&process.mark).into_iter();
+        let named = started.filter(|(pid, is)| *pid != process.child.id() && is.contains(command));
+        named.map(|(pid, _)| pid).collect()
     }
 
     /// What it printed since its last start, both outputs in one.
@@ -202,8 +208,18 @@ impl Dev {
         if self.process.is_some() {
             self.kill9().await;
         }
-        self.process = Some(Process::spawn(&self.setup));
+        self.begin_restart();
         self.serves().await;
+    }
+
+    /// Starts it again, on the same data, and does not wait until it serves: for killing it while it starts.
+    ///
+    /// # Panics
+    ///
+    /// When it still runs.
+    pub fn begin_restart(&mut self) {
+        assert!(self.process.is_none(), "satchel dev still runs");
+        self.process = Some(Process::spawn(&self.setup));
     }
 
     /// Starts another one beside it, on the same data, which takes over: [`Dev::client`] and its clones talk to that one from now on. Returns

@@ -42,6 +42,6 @@ pub use aws::Moto;
 pub use binary::{example, satchel, workspace};
 pub use client::{Client, Lost, Record, Reply, Request};
 pub use dev::{Dev, Ended, Setup};
-pub use processes::is_alive;
+pub use processes::{is_alive, kill};
 pub use python::python_with;
 pub use waiting::{LONG, until, until_true};

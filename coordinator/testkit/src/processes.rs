@@ -73,6 +73,11 @@ pub(crate) fn survivors(mark: &str) -> Vec<(u32, String)> {
     }
 }
 
+/// Kills a process with SIGKILL; one that has ended meanwhile needs no signal.
+pub fn kill(pid: u32) {
+    signal(pid, Signal::KILL);
+}
+
 pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         // One that has ended meanwhile needs no signal.
