@@ -1,6 +1,7 @@
 //! Messages that fail amid others: what is before and behind them at the same address, and at others.
 
-use satchel_testkit::{example, until};
+use futures::future::join_all;
+use satchel_testkit::{example, until, until_true};
 use serde_json::{Value, json};
 
 use super::{
@@ -121,4 +122,95 @@ async fn while_an_address_fails_others_go_on_and_when_it_heals_so_does_it() {
         assert_eq!(client.address(address).await.json()["failing"], Value::Null);
     }
     assert_eq!(client.dead_letters().await, [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn callers_in_one_batch_with_a_poison_message_are_answered_each_for_itself() {
+    let app = App::start(&lambda_endpoint(
+        "trouble/*",
+        "trouble",
+        &["timeout: 20s", THREE_ATTEMPTS],
+    ))
+    .await;
+    let client = app.client();
+    let address = "trouble/log/x";
+    let obstacle = app.obstacle();
+    let first = client.send(address, &obstacle.message("wait")).await;
+    assert_eq!(first.status, 202);
+    let calls = join_all((0..30).map(async |each| {
+        let message = if each == 17 {
+            json!({"do": "exit"})
+        } else {
+            say(each)
+        };
+        call_patiently(client, address, &message).await
+    }));
+    let release = async {
+        until_true("every call waits in the mailbox", async || {
+            client.address(address).await.json()["backlog"]["messages"] == 31
+        })
+        .await;
+        obstacle.remove();
+    };
+    let (replies, ()) = futures::join!(calls, release);
+
+    for (each, reply) in replies.iter().enumerate() {
+        if each == 17 {
+            assert_eq!(
+                (reply.status, reply.error_code()),
+                (500, "dead_letter".to_owned())
+            );
+        } else {
+            let log = log_of(reply);
+            assert_eq!(log.as_array().unwrap().last(), Some(&json!(each)));
+        }
+    }
+    let log = kept_log(client, address).await;
+    let mut said: Vec<_> = log.as_array().unwrap()[1..]
+        .iter()
+        .map(|said| said.as_u64().unwrap())
+        .collect();
+    said.sort_unstable();
+    assert_eq!(said, (0..30).filter(|each| *each != 17).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_message_that_no_request_can_hold_is_given_up_on_and_large_ones_travel_apart() {
+    let app = App::start(&lambda_endpoint(
+        "trouble/*",
+        "trouble",
+        &["timeout: 20s", THREE_ATTEMPTS],
+    ))
+    .await;
+    let client = app.client();
+    let address = "trouble/log/x";
+    let obstacle = app.obstacle();
+    let first = client.send(address, &obstacle.message("wait")).await;
+    assert_eq!(first.status, 202);
+    for each in 0..12 {
+        let bytes = if each == 5 { 5_000_000 } else { 1_000_000 };
+        let message = json!({"say": each, "padding": "x".repeat(bytes)});
+        assert_eq!(client.send(address, &message).await.status, 202);
+    }
+    obstacle.remove();
+
+    let log = log_of(&call_patiently(client, address, &say("last")).await);
+    assert_eq!(
+        log,
+        json!(["wait", 0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, "last"])
+    );
+    let letters: Vec<_> = client.dead_letters().await.iter().map(told).collect();
+    let [(at, message, attempts, reason)] = letters.as_slice() else {
+        panic!("{} dead letters", letters.len());
+    };
+    assert_eq!(
+        (at.as_str(), &message["say"], *attempts),
+        (address, &json!(5), 0)
+    );
+    let expected = "the message with the state of its address takes 5000";
+    assert!(reason.starts_with(expected), "{reason}");
+    assert!(
+        reason.ends_with(" bytes, the endpoint takes 3932160"),
+        "{reason}"
+    );
 }
