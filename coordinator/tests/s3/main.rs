@@ -1,5 +1,7 @@
 //! The S3 backend against a real S3 server process (moto), with a proxy between both that does what networks and S3 do on bad days.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod configuration;
 mod faults;
 mod large;
