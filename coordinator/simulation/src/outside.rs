@@ -4,7 +4,7 @@ use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb
 use satchel_engine::message::MessageId;
 use satchel_engine::output::{Answer, DeadLetterView};
 
-use crate::functions::{FRAIL, STEADY, STIFF, address, text};
+use crate::functions::{FRAIL, MISUSED, STEADY, STIFF, address, text};
 use crate::process::{ProcessId, Waiting};
 use crate::world::{Event, World};
 
@@ -156,7 +156,7 @@ impl World {
         operation.may_have_happened |= !operation.misused;
         let (namespace, name, instance) = operation.target.clone();
         let argument = if operation.misused {
-            format!("{} misused", operation.argument)
+            format!("{} {MISUSED}", operation.argument)
         } else {
             operation.argument.clone()
         };

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use satchel_engine::dispatcher::{DispatcherInput, DispatcherOutput};
-use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::{Input, Verb};
 use satchel_engine::invocation::{Batch, EndpointIndex};
 use satchel_engine::output::{Answer, BucketImage, Delta, Output};
@@ -15,7 +14,7 @@ use satchel_log::Notice;
 use std::sync::Arc;
 
 use crate::mutants::Mutant;
-use crate::process::{Life, ProcessId, Serving};
+use crate::process::{Life, ProcessId, Serving, expiry};
 use crate::recovered::{encode_delta, encode_image, sealed_by};
 use crate::streams::Streams;
 use crate::world::{Event, World};
@@ -288,7 +287,7 @@ impl World {
     }
 
     fn invoke(&mut self, id: ProcessId, endpoint: EndpointIndex, batch: Arc<Batch>, now_ms: u64) {
-        self.check_expired(&batch, now_ms);
+        self.check_expired(id, &batch, now_ms);
         let Some(serving) = self.serving(id) else {
             return;
         };
@@ -305,13 +304,16 @@ impl World {
     }
 
     /// An expired value is never given to a function.
-    fn check_expired(&mut self, batch: &Batch, now_ms: u64) {
+    fn check_expired(&mut self, id: ProcessId, batch: &Batch, now_ms: u64) {
         let written = batch.state.iter().find(|state| &*state.name == "written");
         let Some((_, value)) = written.and_then(|state| state.value.as_ref()) else {
             return;
         };
         let value = String::from_utf8_lossy(value).into_owned();
-        let expired = self.expiries.get(&value).filter(|at_ms| **at_ms <= now_ms);
+        let expiry = self
+            .serving(id)
+            .and_then(|serving| serving.expiries.get(&value).copied());
+        let expired = expiry.filter(|at_ms| *at_ms <= now_ms);
         if let Some(at_ms) = expired {
             let violation = format!(
                 "{} is given {value}, which expired at {at_ms}, at {now_ms}",
@@ -364,16 +366,6 @@ impl World {
     fn commit(&mut self, id: ProcessId, delta: Delta) {
         let mutant = self.mutant;
         let buckets = self.weather.config.buckets;
-        for change in &delta.changes {
-            if let (Key::State { name, .. }, Some(Value::State(state))) =
-                (&change.key, &change.value)
-                && &**name == "written"
-                && let Some(at_ms) = state.expires_at_ms
-            {
-                let value = String::from_utf8_lossy(&state.value).into_owned();
-                self.expiries.insert(value, at_ms);
-            }
-        }
         let Some(serving) = self.serving(id) else {
             return;
         };
@@ -385,6 +377,11 @@ impl World {
             self.stage.violations.push(violation);
             return;
         }
+        let expiries = delta
+            .changes
+            .iter()
+            .filter_map(|change| expiry(&change.key, change.value.as_ref()?));
+        serving.expiries.extend(expiries);
         let number = delta.number;
         let first = number == 1 && serving.epoch == 1;
         let delta = sealed_by(mutant, delta, first);

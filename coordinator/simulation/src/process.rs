@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use satchel_engine::address::Address;
 use satchel_engine::dispatcher::Dispatcher;
+use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::{Input, RequestId};
 use satchel_engine::invocation::AttemptId;
 use satchel_engine::output::{BucketImage, Emission};
@@ -60,6 +61,8 @@ pub(crate) struct Serving {
     pub(crate) emitting: bool,
     pub(crate) flights: BTreeMap<Address, AttemptId>,
     pub(crate) wake_at_ms: Option<u64>,
+    /// When each value of `steady/expiring` that was recovered or sealed expires.
+    pub(crate) expiries: BTreeMap<String, u64>,
     pub(crate) broken: Broken,
 }
 
@@ -150,6 +153,11 @@ impl Serving {
             first_number: recovered.next_number(),
             ..Broken::default()
         };
+        let expiries = recovered
+            .facts
+            .iter()
+            .filter_map(|(key, value)| expiry(key, value))
+            .collect();
         let partition = recovered.finish().start(start, now_ms);
         let (log, notices, driver): (Log, Notices, Driver) = ownership.start();
         Self {
@@ -168,7 +176,19 @@ impl Serving {
             emitting: false,
             flights: BTreeMap::new(),
             wake_at_ms: None,
+            expiries,
             broken,
         }
+    }
+}
+
+/// When a value of `steady/expiring` expires, if the fact is one.
+pub(crate) fn expiry(key: &Key, value: &Value) -> Option<(String, u64)> {
+    match (key, value) {
+        (Key::State { name, .. }, Value::State(state)) if &**name == "written" => {
+            let value = String::from_utf8_lossy(&state.value).into_owned();
+            Some((value, state.expires_at_ms?))
+        }
+        _ => None,
     }
 }

@@ -160,6 +160,12 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
+    /// How many ownership periods were claimed.
+    pub(crate) fn claimed_epochs(&self) -> u64 {
+        let keys = self.objects.keys();
+        keys.filter(|key| key.contains("/epochs/")).count() as u64
+    }
+
     pub(crate) fn perform(&mut self, ask: &Ask) -> Told {
         match ask {
             Ask::Create(key, bytes) => {

@@ -13,7 +13,7 @@ use satchel_engine::output::Delta;
 use satchel_protocol::reqreply::TypedValue;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::functions::{address, number, text_of};
+use crate::functions::{MISUSED, address, number, text_of};
 use crate::streams::Streams;
 
 /// Facts by their durable key.
@@ -281,6 +281,14 @@ impl Truth {
 
     fn note(&mut self, change: &Change) {
         match (&change.key, &change.value) {
+            (Key::Message { address, .. }, Some(Value::Message(message)))
+                if text_of(&message.argument).ends_with(MISUSED) =>
+            {
+                self.violation(format!(
+                    "{address} has {:?}, whose key was used for something else",
+                    message.argument
+                ));
+            }
             (Key::Outbox { number }, Some(Value::Outbox(entry))) => {
                 let before = self.outbox.insert(*number, entry.clone());
                 if before.is_some_and(|before| before != *entry) {

@@ -78,8 +78,6 @@ pub(crate) struct World {
     pub(crate) next_operation: u64,
     /// Answers that may come once more, to whoever owns the partition then.
     pub(crate) old_answers: Vec<(satchel_engine::address::Address, AttemptId, FromFunction)>,
-    /// When each value of `steady/expiring` that was sealed expires.
-    pub(crate) expiries: BTreeMap<String, u64>,
     pub(crate) calm: bool,
     /// Nothing of the outside asks for anything new.
     pub(crate) ending: bool,
@@ -119,7 +117,6 @@ impl World {
             next_request: 1,
             next_operation: 1,
             old_answers: Vec::new(),
-            expiries: BTreeMap::new(),
             calm: false,
             ending: false,
             report: Report::default(),
@@ -198,10 +195,16 @@ impl World {
         for process in self.processes.values_mut() {
             process.paused_until_ms = 0;
         }
-        // The newest owner alone goes on.
+        // Who owns the partition goes on. Others would learn that they do not only when they commit, and may have no reason to.
+        let claimed = self.objects.claimed_epochs();
         let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
-        for id in ids.iter().rev().skip(1) {
-            self.crash(*id, "the world calms down");
+        for id in ids {
+            let owns = self
+                .serving(id)
+                .is_some_and(|serving| serving.epoch == claimed);
+            if !owns {
+                self.crash(id, "the world calms down");
+            }
         }
     }
 
