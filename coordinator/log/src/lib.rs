@@ -6,6 +6,7 @@
 //!
 //! - [`take_over`] makes this process the owner and hands everything durable to a [`Fold`].
 //! - [`Ownership::start`] gives a [`Log`] to commit deltas with, the [`Notice`]s of what became of them, and a [`Driver`] that does the I/O.
+//! - [`read()`] hands the state to a [`Fold`] without taking over: as it is, or as it was at a moment.
 //! - [`verify()`] looks at every object of a root and names what is damaged, missing or foreign.
 //! - [`Writer`] holds the rules of committing without any I/O.
 //! - [`ObjectStore`] is all that is asked of a backend; [`MemoryStore`] is the smallest one.
@@ -79,6 +80,7 @@ pub use clock::{Clock, Now};
 pub use control::{Condemned, Control, Effect};
 pub use entries::{Entries, EntriesBuilder, Entry};
 pub use error::{Defect, ErrorKind, LogError};
+pub use history::{At, HistoryError, Reading, Source, read};
 pub use io::{OnTrouble, Retry, Trouble};
 pub use keys::Layout;
 pub use log::{Driver, Log, Notice, Notices};
@@ -105,6 +107,7 @@ mod entries;
 mod epoch;
 mod error;
 mod frame;
+mod history;
 mod io;
 mod keys;
 mod log;

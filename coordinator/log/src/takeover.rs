@@ -172,7 +172,7 @@ pub(crate) struct Taker {
 
 impl Taker {
     /// Once or twice is normal where owners change; more often means that somebody else does not give in.
-    async fn pause_before(&self, restart: u32) -> Result<(), LogError> {
+    pub(crate) async fn pause_before(&self, restart: u32) -> Result<(), LogError> {
         if restart > RESTARTS_MAX {
             return Err(LogError::Unexpected {
                 key: self.layout.partition_prefix().to_owned(),
@@ -314,7 +314,10 @@ impl Taker {
 
     /// The newest manifest that a committed record put in effect, with the log from its replay start on. One that was published
     /// without taking effect is an orphan of its writer.
-    async fn effective(&self, manifests: &[u64]) -> Result<(Option<Manifest>, Tail), Halt> {
+    pub(crate) async fn effective(
+        &self,
+        manifests: &[u64],
+    ) -> Result<(Option<Manifest>, Tail), Halt> {
         let newest = manifests.last().copied();
         for number in manifests.iter().rev() {
             let Some((manifest, sum)) = self.read_manifest(*number).await? else {
@@ -365,7 +368,10 @@ impl Taker {
         }
     }
 
-    async fn read_manifest(&self, number: u64) -> Result<Option<(Manifest, u64)>, LogError> {
+    pub(crate) async fn read_manifest(
+        &self,
+        number: u64,
+    ) -> Result<Option<(Manifest, u64)>, LogError> {
         let key = self.layout.manifest(number);
         let Some(object) = self.io.get(&key).await? else {
             return Ok(None);
@@ -440,7 +446,7 @@ impl Taker {
     }
 
     /// Applies the log tail over the images, and returns which buckets it changed.
-    fn replay(
+    pub(crate) fn replay(
         &self,
         manifest: Option<&Manifest>,
         tail: &Tail,

@@ -1,0 +1,237 @@
+//! Reading a root without owning it: every moment that can be reached shows the fold of what was committed by then, and nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use satchel_log::{
+    Application, At, HistoryError, Identity, Layout, LogError, MemoryStore, ObjectStore, Options,
+    Place, Reading, Retry, SnapshotPolicy, Source, read,
+};
+use satchel_log_simulation::{Puppet, SimulatedClock, State, push};
+
+const SECOND_MS: u64 = 1_000;
+const HOUR_MS: u64 = 3_600_000;
+const BUCKETS: u16 = 3;
+
+/// A period of ownership.
+#[derive(Clone, Debug)]
+struct Period {
+    /// Commits, each of one change: bucket, key, value.
+    commits: Vec<(u16, u8, Option<u8>)>,
+    /// Whether it takes snapshots.
+    snapshots: bool,
+    /// Whether it lives long enough to delete what it condemned.
+    collects: bool,
+}
+
+fn periods() -> impl Strategy<Value = Vec<Period>> {
+    let commit = (0..=BUCKETS, 0..4_u8, prop::option::of(any::<u8>()));
+    let period = (
+        prop::collection::vec(commit, 0..5),
+        any::<bool>(),
+        prop::bool::weighted(0.3),
+    )
+        .prop_map(|(commits, snapshots, collects)| Period {
+            commits,
+            snapshots,
+            collects,
+        });
+    prop::collection::vec(period, 1..8)
+}
+
+struct World {
+    store: Arc<MemoryStore>,
+    clock: SimulatedClock,
+    /// The state from each moment on.
+    past: BTreeMap<u64, State>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::new()),
+            clock: SimulatedClock::default(),
+            past: BTreeMap::new(),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        satchel_log::Clock::now(&self.clock).wall_ms
+    }
+
+    /// A new owner takes over, commits and goes. All of its records have the time of its takeover.
+    fn live(&mut self, number: u8, period: &Period) {
+        self.clock.advance(SECOND_MS);
+        let mut owner = Puppet::take_over(self.place(number, period.snapshots)).unwrap();
+        let taken_over_ms = self.now_ms();
+        for (bucket, key, value) in &period.commits {
+            let (key, value) = (key.to_string(), value.map(|value| value.to_string()));
+            owner.commit(&[(*bucket, &key, value.as_deref())]);
+            owner.image_and_go_on();
+        }
+        if period.collects {
+            self.clock.advance(2 * HOUR_MS);
+            owner.go_on();
+        }
+        self.past.insert(taken_over_ms, owner.state);
+    }
+
+    fn place(&self, number: u8, snapshots: bool) -> Place {
+        let floor_bytes = if snapshots { 1 } else { u64::MAX };
+        Place {
+            store: self.store.clone(),
+            root: "root".to_owned(),
+            identity: Identity {
+                application: "history".to_owned(),
+                partition: 0,
+                partitions: 1,
+                buckets: BUCKETS,
+            },
+            nonce: [number; 16],
+            clock: Arc::new(self.clock.clone()),
+            options: Options {
+                snapshots: SnapshotPolicy {
+                    floor_bytes,
+                    log_percent: 0,
+                    segment_bytes: 1 << 20,
+                },
+                ..Options::default()
+            },
+            on_trouble: Arc::new(|_| {}),
+        }
+    }
+
+    fn read(&self, at: At) -> Result<(Reading, State), HistoryError> {
+        let source = Source {
+            store: self.store.clone(),
+            root: "root".to_owned(),
+            clock: Arc::new(self.clock.clone()),
+            retry: Retry {
+                initial_ms: 1,
+                max_ms: 1,
+                give_up_ms: Some(1),
+            },
+            on_trouble: Arc::new(|_| {}),
+        };
+        let record = object(&self.store, Layout::new("root", 0).application());
+        let application = Application::decode(&record).unwrap();
+        let mut state = State::default();
+        let reading = {
+            let mut reading = Box::pin(read(&source, &application, 0, at, &mut state));
+            push(&mut reading).expect("memory answers at once")
+        };
+        reading.map(|reading| (reading, state))
+    }
+
+    /// What was there at a moment.
+    fn state_at(&self, moment_ms: u64) -> State {
+        let before = self.past.range(..=moment_ms);
+        before
+            .map(|(_, state)| state.clone())
+            .next_back()
+            .unwrap_or_default()
+    }
+}
+
+fn object(store: &MemoryStore, key: &str) -> bytes::Bytes {
+    let got = push(&mut store.get(key)).expect("memory answers at once");
+    got.expect("memory does not fail").expect("it exists")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn a_moment_shows_what_was_committed_by_then_or_is_refused(periods in periods()) {
+        let mut world = World::new();
+        for (number, period) in (1..).zip(&periods) {
+            world.live(number, period);
+        }
+        let keys = world.store.keys();
+        let (_, latest) = world.read(At::Latest).unwrap();
+        prop_assert_eq!(&latest, world.past.values().next_back().unwrap());
+
+        // What one owner condemned, a later one may delete.
+        let snapshot = periods.iter().position(|period| period.snapshots);
+        let collected = snapshot.is_some_and(|at| periods[at..].iter().any(|later| later.collects));
+        for moment_ms in world.past.keys().flat_map(|at| [at - 1, *at, at + 1]) {
+            match world.read(At::Moment(moment_ms)) {
+                Ok((_, state)) => prop_assert_eq!(state, world.state_at(moment_ms)),
+                Err(HistoryError::Collected { partition, asked_ms, reaches_back_to_ms }) => {
+                    prop_assert!(collected, "nothing was collected, and {moment_ms} is refused");
+                    prop_assert_eq!((partition, asked_ms), (0, moment_ms));
+                    prop_assert!(reaches_back_to_ms > moment_ms);
+                    let (_, reached) = world.read(At::Moment(reaches_back_to_ms)).unwrap();
+                    prop_assert_eq!(reached, world.state_at(reaches_back_to_ms));
+                }
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+        prop_assert_eq!(world.store.keys(), keys, "reading changes nothing");
+    }
+}
+
+#[test]
+fn a_moment_before_a_snapshot_is_read_from_the_log_while_that_is_there_and_refused_after() {
+    let mut world = World::new();
+    let period = |value, collects| Period {
+        commits: vec![(0, 1, Some(value)), (1, 1, Some(value)), (2, 2, None)],
+        snapshots: true,
+        collects,
+    };
+    world.live(1, &period(7, false));
+    world.live(2, &period(8, false));
+    let first_ms = *world.past.keys().next().unwrap();
+    let (reading, state) = world.read(At::Moment(first_ms)).unwrap();
+    assert_eq!(state, world.state_at(first_ms));
+    assert_eq!(reading.committed_at_ms, Some(first_ms));
+    assert!(world.read(At::Latest).unwrap().0.manifest.is_some());
+
+    world.live(3, &period(9, true));
+    let refused = world.read(At::Moment(first_ms)).unwrap_err();
+    let HistoryError::Collected {
+        reaches_back_to_ms, ..
+    } = refused
+    else {
+        panic!("{refused}");
+    };
+    assert_eq!(
+        refused.to_string(),
+        format!(
+            "partition 0: the log reaches back to {reaches_back_to_ms} ms since 1970, not to {first_ms}"
+        )
+    );
+}
+
+#[test]
+fn a_lost_or_damaged_record_is_named_and_not_read_around() {
+    let mut world = World::new();
+    let commits = (0..40).map(|value| (0, 1, Some(value))).collect();
+    let period = Period {
+        commits,
+        snapshots: false,
+        collects: false,
+    };
+    world.live(1, &period);
+    let key = Layout::new("root", 0).log(5);
+    let sound = object(&world.store, &key);
+
+    world.store.plant(&key, sound.slice(..sound.len() - 1));
+    for at in [At::Latest, At::Moment(world.now_ms())] {
+        let refused = world.read(at).unwrap_err();
+        assert!(
+            matches!(&refused, HistoryError::Log(LogError::Damaged { key: named, .. }) if *named == key),
+            "{refused}"
+        );
+    }
+
+    push(&mut world.store.delete(std::slice::from_ref(&key)))
+        .unwrap()
+        .unwrap();
+    let refused = world.read(At::Latest).unwrap_err();
+    assert!(
+        matches!(&refused, HistoryError::Log(LogError::Missing { key: named, .. }) if *named == key),
+        "{refused}"
+    );
+}
