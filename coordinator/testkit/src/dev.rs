@@ -15,6 +15,9 @@ use crate::client::{Addresses, Client};
 use crate::processes::{MARK, marked, signal, survivors};
 use crate::{LONG, satchel};
 
+/// How long a start may take: on a fresh machine it builds the handler and everything that the handler depends on.
+const STARTING_MAX: Duration = Duration::from_secs(15 * 60);
+
 /// What is run: which application, how, and where its data lies. Cheap to clone; clones share the data directory.
 #[derive(Debug, Clone)]
 pub struct Setup {
@@ -252,7 +255,7 @@ impl Dev {
                 panic!("satchel dev ended before it served: {status}");
             }
             assert!(
-                begun.elapsed() < LONG * 3,
+                begun.elapsed() < STARTING_MAX,
                 "satchel dev does not serve; it printed what follows"
             );
             tokio::time::sleep(Duration::from_millis(5)).await;

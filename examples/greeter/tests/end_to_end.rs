@@ -64,9 +64,9 @@ async fn the_banner_says_what_runs_where_and_a_command_that_works() {
     let app = Setup::of(example("greeter")).start().await;
     let printed = app.printed();
     for line in [
-        "functions  example/*  (handler greeter, as local processes)".to_owned(),
-        "ingress    example/names: local stream names -> example/greeter".to_owned(),
-        "egress     example/greetings: local streams".to_owned(),
+        "functions example/* on Lambda greeter".to_owned(),
+        "ingress example/names from stream names (from earliest, as example/name) to example/greeter".to_owned(),
+        "egress example/greetings to streams".to_owned(),
         format!(
             "state      {} (epoch 1, new)",
             app.setup().data_dir().display()
