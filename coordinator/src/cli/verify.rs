@@ -1,0 +1,58 @@
+//! `satchel verify`.
+
+use clap::Args;
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
+use crate::config::application_name;
+use crate::offline::{self, Place};
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    root: RootArgs,
+}
+
+/// Which root of durable data.
+#[derive(Debug, Args)]
+pub(crate) struct RootArgs {
+    /// Where the state lies: a directory (that of `satchel dev` is <data-dir>/state), or s3://bucket/prefix.
+    #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
+    pub(crate) state: Place,
+
+    /// Whose state it must be; that of any application will do if this is left out.
+    #[arg(long, env = "SATCHEL_APPLICATION", value_name = "NAME", value_parser = application_name)]
+    pub(crate) application: Option<String>,
+}
+
+/// Looks at every object of a root, and prints what is wrong, an object a line.
+pub(crate) async fn run(args: &VerifyArgs) -> Result<(), Failure> {
+    let root = args.root.state.open().await?;
+    let verified = offline::verify(&root, args.root.application.as_deref()).await?;
+    if verified.moved {
+        eprintln!(
+            "satchel: an owner was at work meanwhile; not all that it wrote since was looked at"
+        );
+    }
+    let (objects, bytes) = (verified.objects, verified.bytes);
+    if verified.findings.is_empty() {
+        let summary =
+            format!("{objects} objects, {bytes} bytes: nothing is damaged, missing or foreign");
+        output::line(summary.as_bytes())?;
+        return Ok(());
+    }
+    for finding in &verified.findings {
+        if !output::line(finding.to_string().as_bytes())? {
+            break;
+        }
+    }
+    let count = verified.findings.len();
+    Err(Failure::new(
+        Exit::Damaged,
+        format!(
+            "{} is not whole: {count} findings in {objects} objects of {bytes} bytes",
+            root.place()
+        ),
+    ))
+}

@@ -1,0 +1,76 @@
+//! Moments on the command line.
+
+use crate::module::parse_date;
+
+/// Reads a time as RFC 3339 writes it, such as `2026-02-01T04:15:00Z` or `2026-02-01 04:15:00.250+01:00`, as milliseconds since 1970. What
+/// is finer than a millisecond is cut off.
+///
+/// # Errors
+/// Says what such a time looks like.
+pub fn parse_moment(text: &str) -> Result<u64, String> {
+    parse(text).ok_or_else(|| {
+        format!("`{text}` is not a time from 1970 on: write it as 2026-02-01T04:15:00Z (RFC 3339)")
+    })
+}
+
+/// Brings it into StateFun's form, which differs only in its punctuation.
+fn parse(text: &str) -> Option<u64> {
+    let (date, rest) = text.split_at_checked(10)?;
+    let rest = rest.strip_prefix(['T', 't', ' '])?;
+    let at = rest.find(['Z', 'z', '+', '-'])?;
+    let (time, zone) = rest.split_at(at);
+    let zone = match zone.split_at(1) {
+        ("Z" | "z", "") => "Z".to_owned(),
+        (sign, offset) => {
+            let (hours, minutes) = offset.split_once(':')?;
+            (hours.len() == 2 && minutes.len() == 2).then(|| format!("{sign}{hours}{minutes}"))?
+        }
+    };
+    let (time, millis) = match time.split_once('.') {
+        None => (time, "000".to_owned()),
+        Some((time, fraction)) => {
+            let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
+            let millis: String = fraction.chars().chain("00".chars()).take(3).collect();
+            (time, (digits && !fraction.is_empty()).then_some(millis)?)
+        }
+    };
+    parse_date(&format!("{date} {time}.{millis} {zone}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_rfc_3339_writes_them() {
+        for (text, ms) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2020-02-01T04:15:00z", 1_580_530_500_000),
+            ("2020-02-01t05:15:00.1234567+01:00", 1_580_530_500_123),
+            ("2020-02-01 03:45:00.25-00:30", 1_580_530_500_250),
+        ] {
+            assert_eq!(parse_moment(text), Ok(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused_by_name() {
+        for text in [
+            "",
+            "yesterday",
+            "2020-02-01",
+            "2020-02-01T04:15:00",
+            "2020-02-30T04:15:00Z",
+            "2020-02-01T04:15:00.Z",
+            "2020-02-01T04:15:00.1x3Z",
+            "2020-02-01T04:15:00+0100",
+            "2020-02-01T04:15:00+1:00",
+            "2020-02-01T04:15:00ZZ",
+            "1969-12-31T23:59:59Z",
+            "202é-02-01T04:15:00Z",
+        ] {
+            let refused = parse_moment(text).unwrap_err();
+            assert!(refused.contains(&format!("`{text}`")), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The state of an application, now or at a moment, read from its root.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use satchel_engine::address::{Address, FunctionType};
+use satchel_engine::durable::{Change, Key, StoredState, Value};
+use satchel_log::{At, Clock, Entry, Fold, HistoryError, Source};
+
+use super::line::StateLine;
+use super::place::{RETRY, Root, failure, on_trouble};
+use crate::cli::{Exit, Failure};
+use crate::http::rfc3339;
+use crate::store::SystemClock;
+
+/// Which states are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// All.
+    All,
+    /// Those of one function.
+    Function(FunctionType),
+    /// Those of one address, or one of them.
+    Address(Address, Option<Arc<str>>),
+}
+
+/// Reads the states that are wanted from `root`, which must be of the application `expected` if that is given, in the order of their addresses. What
+/// had expired at that time is left out.
+///
+/// # Errors
+/// [`Exit::Environment`] if this is no root, or the store does not answer; [`Exit::Damaged`] if something that must be read is damaged or missing, or
+/// the moment can not be reached any more.
+pub async fn states(
+    root: &Root,
+    expected: Option<&str>,
+    at: At,
+    wanted: Wanted,
+) -> Result<Vec<StateLine>, Failure> {
+    let application = root.application(expected).await?;
+    let source = Source {
+        store: Arc::clone(&root.store),
+        root: root.prefix.clone(),
+        clock: Arc::new(SystemClock),
+        retry: RETRY,
+        on_trouble: on_trouble(),
+    };
+    let now_ms = SystemClock.now().wall_ms;
+    let mut lines = Vec::new();
+    for partition in 0..application.partitions {
+        let mut fold = States::new(application.buckets, wanted.clone());
+        let reading = satchel_log::read(&source, &application, partition, at, &mut fold).await;
+        let reading = reading.map_err(unread)?;
+        if let Some(problem) = fold.problem {
+            let message = format!("the durable state: partition {partition}: {problem}");
+            return Err(Failure::new(Exit::Damaged, message));
+        }
+        let at_ms = match at {
+            At::Moment(moment_ms) => moment_ms,
+            // The time of a partition never goes back, whatever the clock says.
+            At::Latest => now_ms.max(reading.committed_at_ms.unwrap_or_default()),
+        };
+        lines.extend(fold.lines(at_ms));
+    }
+    lines.sort_unstable_by(|one, other| {
+        (&one.address, &one.name).cmp(&(&other.address, &other.name))
+    });
+    Ok(lines)
+}
+
+/// Keeps the states that are wanted.
+struct States {
+    buckets: u16,
+    wanted: Wanted,
+    found: BTreeMap<(Address, Arc<str>), StoredState>,
+    problem: Option<String>,
+}
+
+impl States {
+    fn new(buckets: u16, wanted: Wanted) -> Self {
+        Self {
+            buckets,
+            wanted,
+            found: BTreeMap::new(),
+            problem: None,
+        }
+    }
+
+    fn wants(&self, address: &Address, name: &str) -> bool {
+        match &self.wanted {
+            Wanted::All => true,
+            Wanted::Function(function) => address.function == *function,
+            Wanted::Address(wanted, state) => {
+                address == wanted && state.as_deref().is_none_or(|state| state == name)
+            }
+        }
+    }
+
+    fn take(&mut self, change: Change) {
+        let Key::State { address, name } = change.key else {
+            return;
+        };
+        if !self.wants(&address, &name) {
+            return;
+        }
+        match change.value {
+            Some(Value::State(state)) => {
+                self.found.insert((address, name), state);
+            }
+            _ => {
+                self.found.remove(&(address, name));
+            }
+        }
+    }
+
+    fn lines(self, at_ms: u64) -> impl Iterator<Item = StateLine> {
+        let lives = move |state: &StoredState| state.expires_at_ms.is_none_or(|end| end > at_ms);
+        let found = self
+            .found
+            .into_iter()
+            .filter(move |(_, state)| lives(state));
+        found.map(|((address, name), state)| StateLine {
+            address,
+            name,
+            state,
+        })
+    }
+}
+
+impl Fold for States {
+    fn clear(&mut self) {
+        self.found.clear();
+        self.problem = None;
+    }
+
+    fn apply(&mut self, entry: Entry<'_>) {
+        let bucket = entry.bucket;
+        match Change::decode(entry.key, entry.value) {
+            Ok(change) if change.key.bucket(self.buckets) == bucket => self.take(change),
+            Ok(change) => {
+                let key = change.key;
+                self.problem.get_or_insert_with(|| {
+                    format!("bucket {bucket} holds a fact of another bucket: {key:?}")
+                });
+            }
+            Err(malformed) => {
+                self.problem.get_or_insert_with(|| {
+                    format!("bucket {bucket} holds an entry that can not be read: {malformed}")
+                });
+            }
+        }
+    }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
+fn unread(error: HistoryError) -> Failure {
+    match error {
+        HistoryError::Log(error) => failure(error),
+        HistoryError::Collected {
+            partition,
+            asked_ms,
+            reaches_back_to_ms,
+        } => Failure::new(
+            Exit::Damaged,
+            format!(
+                "the history of partition {partition} is kept from {} on: {} can not be read any more",
+                rfc3339(reaches_back_to_ms),
+                rfc3339(asked_ms)
+            ),
+        ),
+    }
+}
