@@ -18,10 +18,12 @@ mod exit;
 mod logging;
 mod output;
 mod signals;
+mod state;
 mod stream;
 mod timers;
 mod validate;
-mod value;
+pub(crate) mod value;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -35,9 +37,11 @@ pub use crate::cli::signals::shutdown_signal;
 use crate::cli::addresses::AddressCommand;
 use crate::cli::call::CallArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
+use crate::cli::state::StateCommand;
 use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
 use crate::cli::validate::ValidateArgs;
+use crate::cli::verify::VerifyArgs;
 use crate::config::DevConfig;
 
 /// Stateful functions on AWS Lambda.
@@ -54,12 +58,12 @@ pub struct Cli {
 pub enum Command {
     /// Run an application on this machine: local streams, local state, handlers as local processes.
     Dev(Box<DevConfig>),
-    /// What talks to a running application, or only reads files.
+    /// What talks to a running application, or works on files.
     #[command(flatten)]
     Client(ClientCommand),
 }
 
-/// A command that talks to a running application, or only reads files.
+/// A command that talks to a running application, or works on files.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     /// Check module files and tell what runs where.
@@ -77,12 +81,17 @@ pub enum ClientCommand {
     /// Delayed messages that are pending.
     #[command(subcommand)]
     Timers(TimersCommand),
+    /// Read a whole root of durable data and name every object in it that is damaged, missing or foreign.
+    Verify(VerifyArgs),
+    /// Durable state, without a running application.
+    #[command(subcommand)]
+    State(StateCommand),
     /// One address: its state, backlog and suspension.
     #[command(subcommand)]
     Address(AddressCommand),
 }
 
-/// Runs a command that talks to a running application, or only reads files; what it gives goes to standard output.
+/// Runs a command that talks to a running application, or works on files; what it gives goes to standard output.
 ///
 /// # Errors
 /// What went wrong and the exit code for it.
@@ -94,6 +103,8 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Stream(command) => stream::run(command).await,
         ClientCommand::DeadLetters(command) => dead_letters::run(command).await,
         ClientCommand::Timers(command) => timers::run(command).await,
+        ClientCommand::Verify(args) => Box::pin(verify::run(&args)).await,
+        ClientCommand::State(command) => Box::pin(state::run(command)).await,
         ClientCommand::Address(command) => addresses::run(command).await,
     }
 }

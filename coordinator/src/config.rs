@@ -147,7 +147,7 @@ impl DevConfig {
 }
 
 /// Names are safe as parts of file names, bucket prefixes and metrics.
-fn application_name(text: &str) -> Result<String, String> {
+pub(crate) fn application_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
     let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     if !begins || text.len() > 64 || !text.chars().all(allowed) {

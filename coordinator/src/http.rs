@@ -30,6 +30,8 @@ pub use self::server::{BindError, ServeLimits, bind, serve};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
 pub use self::value::BodyLimits;
 
+pub(crate) use self::render::rfc3339;
+
 use self::error::ApiError;
 use self::observe::Observer;
 use crate::metrics::Metrics;

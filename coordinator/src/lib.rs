@@ -20,6 +20,7 @@ pub mod invoker;
 pub mod lambda;
 pub mod metrics;
 pub mod module;
+pub mod offline;
 pub mod requests;
 pub mod runtime;
 pub mod store;

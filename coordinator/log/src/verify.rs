@@ -86,6 +86,7 @@ pub async fn verify(
         };
         checker.read_all(&io, &mut verification).await?;
         checker.check_together();
+        checker.check_claims();
         verification.findings.append(&mut checker.findings);
     }
     Ok(verification)
@@ -222,6 +223,9 @@ impl Checker {
                 return;
             }
         }
+        if self.lost_manifest() {
+            return;
+        }
         let (first, damaged) = (
             self.log.keys().next().copied(),
             self.log.values().any(Option::is_none),
@@ -230,6 +234,24 @@ impl Checker {
         if first.is_some() && !damaged {
             self.check_log(1, Owner::default());
         }
+    }
+
+    /// Whether the manifest that took effect last is not there, or not readable: without it nobody can tell where the log begins.
+    fn lost_manifest(&mut self) -> bool {
+        let effects = self.log.values().rev().flatten();
+        let Some(effect) = effects.filter_map(|(_, effect)| *effect).next() else {
+            return false;
+        };
+        if self.manifests.contains_key(&effect.manifest) {
+            return false;
+        }
+        let key = self.layout.manifest(effect.manifest);
+        let named = |finding: &LogError| matches!(finding, LogError::Damaged { key: named, .. } if *named == key);
+        if !self.findings.iter().any(named) {
+            let reason = "a log record put it in effect".to_owned();
+            self.findings.push(LogError::Missing { key, reason });
+        }
+        true
     }
 
     /// The last manifest that the unbroken log from `from` on puts in effect.
@@ -280,6 +302,24 @@ impl Checker {
                 key: self.layout.log(end),
                 reason: format!("{} exists", self.layout.log(*beyond)),
             });
+        }
+    }
+
+    /// Epochs are claimed one after the other, and claims are never deleted.
+    fn check_claims(&mut self) {
+        let written = self.manifests.values().map(|(manifest, _)| manifest.writer);
+        let highest = written
+            .map(|writer| writer.epoch)
+            .chain(self.claims.keys().copied())
+            .max()
+            .unwrap_or(0);
+        for epoch in 1..=highest {
+            let key = self.layout.epoch(epoch);
+            let named = |finding: &LogError| matches!(finding, LogError::Missing { key: named, .. } if *named == key);
+            if !self.claims.contains_key(&epoch) && !self.findings.iter().any(named) {
+                let reason = format!("epochs up to {highest} were claimed");
+                self.findings.push(LogError::Missing { key, reason });
+            }
         }
     }
 

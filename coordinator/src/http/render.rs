@@ -210,7 +210,7 @@ fn finite<T: BuiltIn + Serialize + Copy>(
 }
 
 /// A time in ms since the epoch as RFC 3339 writes it, in UTC.
-fn rfc3339(ms: u64) -> String {
+pub(crate) fn rfc3339(ms: u64) -> String {
     const DAY_MS: u64 = 86_400_000;
     let (year, month, day) = civil(ms / DAY_MS);
     let of_day = ms % DAY_MS;

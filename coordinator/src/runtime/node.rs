@@ -281,15 +281,16 @@ async fn incarnation(store: &dyn ObjectStore, layout: &Layout) -> Result<String,
     }
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes)
         .expect("an operating system without random bytes can not fence a former owner");
     bytes
 }
 
+/// How a process ends for the sake of the durable state.
 #[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
-fn log_failure(error: LogError) -> Failure {
+pub(crate) fn log_failure(error: LogError) -> Failure {
     let exit = match error.kind() {
         ErrorKind::Fenced => Exit::Fenced,
         ErrorKind::Refused => Exit::Damaged,

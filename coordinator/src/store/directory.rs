@@ -43,16 +43,7 @@ impl DirectoryStore {
     /// # Errors
     /// The operating system's, with the path in its message.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
-        let inner = Inner {
-            root: root.into(),
-            stamp: format!(
-                "{}-{:016x}",
-                std::process::id(),
-                RandomState::new().build_hasher().finish()
-            ),
-            counter: AtomicU64::new(0),
-            known: Mutex::new(BTreeSet::new()),
-        };
+        let inner = Inner::at(root.into());
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("{}: {error}", inner.root.display()))
         };
@@ -60,6 +51,21 @@ impl DirectoryStore {
         inner.sweep().map_err(named)?;
         Ok(Self {
             inner: Arc::new(inner),
+        })
+    }
+
+    /// Opens a directory that exists, for reading: nothing is made or removed by it.
+    ///
+    /// # Errors
+    /// The operating system's, with the path in its message; also if it is no directory.
+    pub fn open_existing(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let root = root.into();
+        // Listing it shows at once what reading from it would run into.
+        fs::read_dir(&root).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", root.display()))
+        })?;
+        Ok(Self {
+            inner: Arc::new(Inner::at(root)),
         })
     }
 
@@ -159,6 +165,19 @@ impl ObjectStore for DirectoryStore {
 }
 
 impl Inner {
+    fn at(root: PathBuf) -> Self {
+        Self {
+            root,
+            stamp: format!(
+                "{}-{:016x}",
+                std::process::id(),
+                RandomState::new().build_hasher().finish()
+            ),
+            counter: AtomicU64::new(0),
+            known: Mutex::new(BTreeSet::new()),
+        }
+    }
+
     fn make_root(&self) -> io::Result<()> {
         fs::create_dir_all(&self.root)?;
         let temporary = self.root.join(TEMPORARY);
