@@ -90,6 +90,10 @@ impl World {
             if matches!(*name, "expiring" | "register") {
                 continue;
             }
+            if *name == "answerer" {
+                self.check_stateless(operation, wrong);
+                continue;
+            }
             let log = self.log_of(namespace, name, id);
             let place = log.iter().position(|entry| *entry == operation.entry);
             let promised = match (&operation.outcome, operation.verb) {
@@ -129,6 +133,21 @@ impl World {
             if !open.is_empty() {
                 wrong.push(format!("asker {asker} still waits for {open}"));
             }
+        }
+    }
+
+    /// A function without state leaves nothing behind but its reply.
+    fn check_stateless(&self, operation: &Operation, wrong: &mut Vec<String>) {
+        let well = match &operation.outcome {
+            None => operation.key.is_none(),
+            Some(Answer::Accepted) => operation.verb == Verb::Send,
+            Some(Answer::Replied(reply)) => {
+                crate::functions::text_of(reply) == format!("answer {}", operation.entry)
+            }
+            Some(_) => false,
+        };
+        if !well {
+            wrong.push(format!("{operation:?} is answered wrongly"));
         }
     }
 

@@ -63,10 +63,51 @@ pub struct Report {
     pub snapshots: u64,
     /// Requests to the store.
     pub requests: u64,
+    /// Objects that were collected.
+    pub collected: u64,
+    /// Log objects that a takeover found void.
+    pub void: u64,
+    /// Takeovers after a clean stop.
+    pub clean: u64,
+    /// Answers that a partition dropped because they answered no attempt in flight.
+    pub stale_answers: u64,
+    /// Records that were read again.
+    pub repeated_records: u64,
+    /// Timers that fired.
+    pub timers_fired: u64,
+    /// Values that expired.
+    pub expired: u64,
+    /// Messages that became dead letters.
+    pub dead_letters: u64,
     /// Requests to functions.
     pub bundles: u64,
     /// Operations of callers that ended.
     pub operations: u64,
+}
+
+impl Report {
+    /// Adds what another run did.
+    pub fn add(&mut self, more: &Self) {
+        self.events += more.events;
+        self.simulated_ms += more.simulated_ms;
+        self.takeovers += more.takeovers;
+        self.crashes += more.crashes;
+        self.fenced += more.fenced;
+        self.kills += more.kills;
+        self.deltas += more.deltas;
+        self.snapshots += more.snapshots;
+        self.requests += more.requests;
+        self.collected += more.collected;
+        self.void += more.void;
+        self.clean += more.clean;
+        self.stale_answers += more.stale_answers;
+        self.repeated_records += more.repeated_records;
+        self.timers_fired += more.timers_fired;
+        self.expired += more.expired;
+        self.dead_letters += more.dead_letters;
+        self.bundles += more.bundles;
+        self.operations += more.operations;
+    }
 }
 
 /// A law was broken.
@@ -89,6 +130,7 @@ pub fn run(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
     let mut report = world.report.clone();
     report.simulated_ms = world.timeline.now_ms() - 1_000_000;
     report.deltas = world.truth.deltas;
+    report.collected = world.objects.collected;
     match ended {
         Ok(Ok(())) => Ok((report, world.trace.unwrap_or_default())),
         Ok(Err(failure)) => Err(failure),

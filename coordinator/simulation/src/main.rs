@@ -65,7 +65,7 @@ fn run_seeds(arguments: &Arguments, mutant: Option<Mutant>) -> ExitCode {
         match run(&plan, arguments.trace) {
             Ok((report, trace)) => {
                 trace.iter().for_each(|line| println!("{line}"));
-                add(&mut total, &report);
+                total.add(&report);
             }
             Err(failure) => {
                 tell(&plan, &failure, arguments.trace);
@@ -108,18 +108,4 @@ fn tell(plan: &Plan, failure: &Failure, all: bool) {
         "to replay it: cargo run --release --bin simulate -- --seed {}{mutant} --trace",
         plan.seed
     );
-}
-
-fn add(total: &mut Report, report: &Report) {
-    total.events += report.events;
-    total.simulated_ms += report.simulated_ms;
-    total.takeovers += report.takeovers;
-    total.crashes += report.crashes;
-    total.fenced += report.fenced;
-    total.kills += report.kills;
-    total.deltas += report.deltas;
-    total.snapshots += report.snapshots;
-    total.requests += report.requests;
-    total.bundles += report.bundles;
-    total.operations += report.operations;
 }

@@ -51,11 +51,17 @@ pub enum Mutant {
     ReplyEarly,
     /// Deaths of the process are not remembered.
     ForgetDeaths,
+    /// Where reading a shard begins is resolved anew by each owner.
+    ResolveAgain,
+    /// To every other process its ownership looks as fresh as when it started.
+    FrozenClock,
+    /// What is condemned is deleted long before the grace is over.
+    NoGrace,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [(&'static str, Mutant); 24] = [
+    pub const ALL: [(&'static str, Mutant); 27] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -80,6 +86,9 @@ impl Mutant {
         ("unconditional-create", Mutant::UnconditionalCreate),
         ("reply-early", Mutant::ReplyEarly),
         ("forget-deaths", Mutant::ForgetDeaths),
+        ("resolve-again", Mutant::ResolveAgain),
+        ("frozen-clock", Mutant::FrozenClock),
+        ("no-grace", Mutant::NoGrace),
     ];
 
     /// The mutant of this name.

@@ -315,7 +315,8 @@ impl World {
         let mut instance = format!("{}", self.random.below(3));
         let (target, argument) = match draw {
             0..35 => ((STEADY, "counter"), format!("add {entry}")),
-            35..50 => ((STEADY, "asker"), format!("ask {n}")),
+            35..40 => ((STEADY, "answerer"), format!("question {n}")),
+            40..50 => ((STEADY, "asker"), format!("ask {n}")),
             50..62 => ((FRAIL, "poison"), format!("bad {entry}")),
             62..74 => ((FRAIL, "poison"), format!("good {entry}")),
             74..80 => ((STIFF, "stubborn"), format!("good {entry}")),
@@ -338,7 +339,7 @@ impl World {
         let key = self.random.chance(600).then(|| format!("key{n}"));
         Operation {
             target: (target.0, target.1, instance),
-            entry: if target.1 == "asker" {
+            entry: if matches!(target.1, "asker" | "answerer") {
                 n.to_string()
             } else {
                 entry

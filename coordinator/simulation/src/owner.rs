@@ -84,6 +84,8 @@ impl World {
         }
         let epoch = ownership.owner.epoch;
         self.report.takeovers += 1;
+        self.report.void += ownership.recovery.void;
+        self.report.clean += u64::from(ownership.clean && epoch > 1);
         self.truth.took_over(epoch, &recovered.facts);
         let now_ms = process.clock.wall_ms();
         let clean = ownership.clean;
@@ -231,8 +233,11 @@ impl World {
             Output::Emit(emissions) => self.emit(id, emissions),
             Output::Reply { request, answer } => self.reply(id, request, answer),
             Output::Read { shard, after } => {
-                let next = Streams::index_after(&after);
+                let mut next = Streams::index_after(&after);
                 let shard = shard.shard.to_string();
+                if self.mutant == Some(Mutant::ResolveAgain) {
+                    next = next.max(self.streams.borrow().end(&shard));
+                }
                 if let Some(serving) = self.serving(id)
                     && serving.reading.insert(shard.clone(), next).is_none()
                 {

@@ -155,6 +155,8 @@ impl ObjectStore for Mailbox {
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) objects: BTreeMap<String, Bytes>,
+    /// How many objects were removed.
+    pub(crate) collected: u64,
     /// A mutant: a create replaces what is there.
     pub(crate) unconditional: bool,
 }
@@ -196,7 +198,7 @@ impl Objects {
             }
             Ask::Delete(keys) => {
                 for key in keys {
-                    self.objects.remove(key);
+                    self.collected += u64::from(self.objects.remove(key).is_some());
                 }
                 Told::Deleted
             }
@@ -254,6 +256,17 @@ pub(crate) struct MachineClock {
 struct Times {
     true_ms: u64,
     error_ms: i64,
+    /// What mutants make of the clock that the log sees.
+    broken: Option<BrokenClock>,
+}
+
+/// A clock that shows the log another time than the true one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BrokenClock {
+    /// Always the first time that it showed.
+    Frozen(Option<u64>),
+    /// It runs a thousand times too fast.
+    Fast,
 }
 
 /// The calendar's beginning, in ms since the epoch.
@@ -265,9 +278,14 @@ impl MachineClock {
             times: Arc::new(Mutex::new(Times {
                 true_ms: 0,
                 error_ms,
+                broken: None,
             })),
             mailbox,
         }
+    }
+
+    pub(crate) fn breaks(&self, how: BrokenClock) {
+        self.times().broken = Some(how);
     }
 
     pub(crate) fn set(&self, true_ms: u64) {
@@ -290,10 +308,26 @@ impl MachineClock {
 
 impl Clock for MachineClock {
     fn now(&self) -> Now {
-        let boot_ms = self.times().true_ms;
-        Now {
-            boot_ms,
-            wall_ms: self.wall_ms(),
+        let wall_ms = self.wall_ms();
+        let mut times = self.times();
+        let true_ms = times.true_ms;
+        match &mut times.broken {
+            None => Now {
+                boot_ms: true_ms,
+                wall_ms,
+            },
+            Some(BrokenClock::Frozen(first)) => {
+                let boot_ms = *first.get_or_insert(true_ms);
+                // The calendar stands still with it, so that neither of both tells.
+                Now {
+                    boot_ms,
+                    wall_ms: BEGINNING_MS + boot_ms,
+                }
+            }
+            Some(BrokenClock::Fast) => Now {
+                boot_ms: true_ms * 1_000,
+                wall_ms,
+            },
         }
     }
 

@@ -136,6 +136,11 @@ fn draw_config(random: &Random) -> Config {
         commit_depth: 1 + random.below(5),
         commit_interval_ms: 1 + random.below(200),
         pending_bytes_max: if random.chance(200) { 4_000 } else { 256 << 10 },
+        idempotency_ttl_ms: if random.chance(500) {
+            100_000
+        } else {
+            24 * 60 * 60 * 1000
+        },
         image_bytes_per_seal: 200 + random.below(4_000) as usize,
         ..Config::default()
     }

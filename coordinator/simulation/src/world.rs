@@ -413,6 +413,12 @@ impl World {
         self.report.crashes += 1;
         self.say(|| format!("process {id} ends: {why}"));
         if let Life::Serving(serving) = process.life {
+            let counts = serving.partition.counts();
+            self.report.stale_answers += counts.stale_answers;
+            self.report.repeated_records += counts.repeated_records;
+            self.report.timers_fired += counts.timers_fired;
+            self.report.expired += counts.expired;
+            self.report.dead_letters += counts.dead_letters;
             for waiting in serving.waiting.into_values() {
                 self.unanswered(waiting);
             }

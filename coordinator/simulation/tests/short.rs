@@ -1,0 +1,57 @@
+//! The short form of the simulation: a few hundred seeds, the same trace twice, and mutants that must be caught.
+
+use satchel_simulation::{Mutant, Plan, Report, run};
+
+fn plan(seed: u64) -> Plan {
+    Plan { seed, mutant: None }
+}
+
+#[test]
+fn whatever_goes_wrong_everything_takes_effect_exactly_once_and_in_order() {
+    let mut total = Report::default();
+    for seed in 1..=200 {
+        match run(&plan(seed), false) {
+            Ok((report, _)) => total.add(&report),
+            Err(failure) => panic!(
+                "seed {seed}: {}\nto replay it: cargo run --release --bin simulate -- --seed {seed} --trace",
+                failure.what
+            ),
+        }
+    }
+    println!("{total:?}");
+    // The worlds must be worth running.
+    assert!(total.takeovers > 1_000, "{total:?}");
+    assert!(total.fenced > 100, "{total:?}");
+    assert!(total.snapshots > 500, "{total:?}");
+    assert!(total.collected > 1_000, "{total:?}");
+    assert!(total.void > 0, "{total:?}");
+    assert!(total.clean > 0, "{total:?}");
+    assert!(total.kills > 50, "{total:?}");
+    assert!(total.operations > 3_000, "{total:?}");
+    assert!(total.stale_answers > 100, "{total:?}");
+    assert!(total.repeated_records > 100, "{total:?}");
+    assert!(total.timers_fired > 100, "{total:?}");
+    assert!(total.expired > 100, "{total:?}");
+    assert!(total.dead_letters > 100, "{total:?}");
+}
+
+#[test]
+fn a_seed_run_twice_gives_the_same_trace() {
+    for seed in 1..=10 {
+        let first = run(&plan(seed), true).expect("no law is broken");
+        let second = run(&plan(seed), true).expect("no law is broken");
+        assert!(first.1.len() > 10, "seed {seed}");
+        assert_eq!(first, second, "seed {seed}");
+    }
+}
+
+#[test]
+fn mutants_are_caught() {
+    for (name, mutant) in Mutant::ALL {
+        let caught = (1..=1_000).any(|seed| {
+            let mutant = Some(mutant);
+            run(&Plan { seed, mutant }, false).is_err()
+        });
+        assert!(caught, "{name} survives");
+    }
+}
