@@ -1,5 +1,7 @@
 //! Reading a root without owning it: every moment that can be reached shows the fold of what was committed by then, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

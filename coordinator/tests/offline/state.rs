@@ -238,7 +238,9 @@ async fn wait_for_the_next_millisecond() {
 /// Now, as the command line takes it.
 fn rfc3339_now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let (mut year, mut days) = (1970, now.as_secs() / 86_400);
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));
