@@ -262,11 +262,15 @@ impl Tables {
         }
     }
 
-    /// Every fact of one bucket; the number of buckets names the partition-wide one.
-    pub(crate) fn content(&self, bucket: u16) -> Vec<Change> {
+    /// Every fact of one bucket; the number of buckets names the partition-wide one. `next_number` is the counter's value at the last seal:
+    /// numbers that were given out since and left no trace are in no delta.
+    pub(crate) fn content(&self, bucket: u16, next_number: u64) -> Vec<Change> {
         let mut content = Vec::new();
         let mut keep = |key: Key| {
-            let value = self.value(&key);
+            let value = match key {
+                Key::Counter => Some(Value::Counter(next_number)),
+                _ => self.value(&key),
+            };
             debug_assert!(value.is_some(), "{key:?} has a value");
             content.push(Change { key, value });
         };

@@ -180,7 +180,9 @@ impl Partition {
         while bytes < self.config.image_bytes_per_seal
             && let Some(bucket) = self.commits.wanted_images.pop_first()
         {
-            let content = self.tables.content(bucket);
+            let content = self
+                .tables
+                .content(bucket, self.commits.first_unsealed_number);
             bytes += content.iter().map(change_bytes).sum::<usize>();
             let (earliest_due_ms, pending) = self.tables.bucket_outlook(bucket);
             self.outputs.push_back(Output::Image(Box::new(BucketImage {

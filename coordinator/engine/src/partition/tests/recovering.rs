@@ -329,3 +329,18 @@ fn applying_the_log_twice_is_harmless() {
     assert_eq!(fold(&scene.log), once);
     assert_images_equal_the_fold(&mut scene);
 }
+
+#[test]
+fn an_image_knows_nothing_of_what_was_done_without_a_trace_since_the_last_seal() {
+    let mut scene = Scene::new();
+    scene.send("alice", "1");
+    scene.settle();
+    let batch = scene.batch();
+    scene.complete(batch.attempt, nothing());
+    scene.settle();
+    scene.call("alice", "it takes a number");
+    let batch = scene.batch();
+    scene.complete(batch.attempt, nothing());
+    assert!(scene.sealed.is_empty());
+    assert_images_equal_the_fold(&mut scene);
+}
