@@ -113,7 +113,7 @@ impl World {
     pub(crate) fn lands(&mut self, id: ProcessId, emission: Emission) {
         let refused = !self.stage.healed
             && emission.value.value.starts_with(b"gathered ")
-            && emission.number % 3 == 0;
+            && emission.number.is_multiple_of(3);
         let lost = self.random.chance(self.weather.ack_lost) && self.random.chance(500);
         if !refused
             && !lost

@@ -393,7 +393,7 @@ impl Run<'_> {
         }
     }
 
-    fn violation(&mut self, what: String) {
+    fn violation(&mut self, what: impl std::fmt::Display) {
         let target = &self.batch.target;
         let attempt = self.batch.attempt;
         self.stage

@@ -55,13 +55,11 @@ pub enum Mutant {
     ResolveAgain,
     /// To every other process its ownership looks as fresh as when it started.
     FrozenClock,
-    /// What is condemned is deleted long before the grace is over.
-    NoGrace,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [(&'static str, Mutant); 27] = [
+    pub const ALL: [(&'static str, Mutant); 26] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -88,7 +86,6 @@ impl Mutant {
         ("forget-deaths", Mutant::ForgetDeaths),
         ("resolve-again", Mutant::ResolveAgain),
         ("frozen-clock", Mutant::FrozenClock),
-        ("no-grace", Mutant::NoGrace),
     ];
 
     /// The mutant of this name.

@@ -325,7 +325,7 @@ impl World {
             88..95 => ((STEADY, "expiring"), format!("write {n}")),
             _ => ((STEADY, "expiring"), "look".to_owned()),
         };
-        let (target, argument) = if self.weather.kills > 0 && draw % 5 == 0 {
+        let (target, argument) = if self.weather.kills > 0 && draw.is_multiple_of(5) {
             self.weather.kills -= 1;
             ((FRAIL, "killer"), format!("kill {entry}"))
         } else {

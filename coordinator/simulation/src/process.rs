@@ -17,7 +17,7 @@ use satchel_protocol::reqreply::FromFunction;
 
 use crate::mutants::Mutant;
 use crate::recovered::Recovered;
-use crate::store::{BrokenClock, MachineClock, Mailbox};
+use crate::store::{MachineClock, Mailbox};
 
 /// Names a process over the whole run.
 pub(crate) type ProcessId = u64;
@@ -96,10 +96,8 @@ impl Process {
     ) -> Self {
         let mailbox = Mailbox::default();
         let clock = MachineClock::new(clock_error_ms, mailbox.clone());
-        match mutant {
-            Some(Mutant::FrozenClock) if id % 2 == 1 => clock.breaks(BrokenClock::Frozen(None)),
-            Some(Mutant::NoGrace) => clock.breaks(BrokenClock::Fast),
-            _ => {}
+        if mutant == Some(Mutant::FrozenClock) && id % 2 == 1 {
+            clock.freeze();
         }
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&id.to_le_bytes());

@@ -256,17 +256,8 @@ pub(crate) struct MachineClock {
 struct Times {
     true_ms: u64,
     error_ms: i64,
-    /// What mutants make of the clock that the log sees.
-    broken: Option<BrokenClock>,
-}
-
-/// A clock that shows the log another time than the true one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BrokenClock {
-    /// Always the first time that it showed.
-    Frozen(Option<u64>),
-    /// It runs a thousand times too fast.
-    Fast,
+    /// Whether a mutant makes the log see always the same time, and which, once it was seen.
+    frozen: Option<Option<u64>>,
 }
 
 /// The calendar's beginning, in ms since the epoch.
@@ -278,14 +269,15 @@ impl MachineClock {
             times: Arc::new(Mutex::new(Times {
                 true_ms: 0,
                 error_ms,
-                broken: None,
+                frozen: None,
             })),
             mailbox,
         }
     }
 
-    pub(crate) fn breaks(&self, how: BrokenClock) {
-        self.times().broken = Some(how);
+    /// From now on the log sees the first time that it looks at for ever.
+    pub(crate) fn freeze(&self) {
+        self.times().frozen = Some(None);
     }
 
     pub(crate) fn set(&self, true_ms: u64) {
@@ -311,23 +303,17 @@ impl Clock for MachineClock {
         let wall_ms = self.wall_ms();
         let mut times = self.times();
         let true_ms = times.true_ms;
-        match &mut times.broken {
+        match &mut times.frozen {
             None => Now {
                 boot_ms: true_ms,
                 wall_ms,
             },
-            Some(BrokenClock::Frozen(first)) => {
+            Some(first) => {
                 let boot_ms = *first.get_or_insert(true_ms);
                 // The calendar stands still with it, so that neither of both tells.
-                Now {
-                    boot_ms,
-                    wall_ms: BEGINNING_MS + boot_ms,
-                }
+                let wall_ms = BEGINNING_MS + boot_ms;
+                Now { boot_ms, wall_ms }
             }
-            Some(BrokenClock::Fast) => Now {
-                boot_ms: true_ms * 1_000,
-                wall_ms,
-            },
         }
     }
 

@@ -142,7 +142,6 @@ fn draw_config(random: &Random) -> Config {
             24 * 60 * 60 * 1000
         },
         image_bytes_per_seal: 200 + random.below(4_000) as usize,
-        ..Config::default()
     }
 }
 
