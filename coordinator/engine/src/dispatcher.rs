@@ -45,7 +45,7 @@ pub enum DispatcherInput {
         /// How.
         outcome: BundleOutcome,
     },
-    /// Nothing happened but time.
+    /// Nothing happened but time. Uses up the wake-up that was asked for, even if it comes too early: then it is asked for again.
     TimeReached,
 }
 
@@ -132,7 +132,8 @@ impl Dispatcher {
                 self.lane(endpoint).waiting.push_back(batch);
             }
             DispatcherInput::BundleReturned { bundle, outcome } => self.returned(bundle, outcome),
-            DispatcherInput::TimeReached => {}
+            // It may be too early, and the driver then waits for nothing any more: it is asked once more.
+            DispatcherInput::TimeReached => self.asked_for_ms = None,
         }
     }
 

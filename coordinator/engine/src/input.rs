@@ -70,7 +70,7 @@ pub enum Input {
     },
     /// Images of these buckets are wanted for a snapshot.
     ImagesWanted(Vec<u16>),
-    /// Nothing happened but time.
+    /// Nothing happened but time. Uses up the wake-up that was asked for, even if it comes too early: then it is asked for again.
     TimeReached,
     /// The process wants to stop: finish what is in flight, start nothing new.
     StopRequested,

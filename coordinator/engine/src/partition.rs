@@ -190,7 +190,7 @@ impl Partition {
                 administration,
             } => self.administered(request, administration),
             Input::ImagesWanted(buckets) => self.commits.want_images(buckets),
-            Input::TimeReached => {}
+            Input::TimeReached => self.agenda.woken(),
             Input::StopRequested => self.stop_requested(),
             Input::StopForced => self.stop_forced(),
         }

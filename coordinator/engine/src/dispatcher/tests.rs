@@ -279,3 +279,19 @@ fn a_request_that_is_too_large_is_split_at_once() {
     assert_eq!(outputs[0], too_large);
     assert_eq!(sent(&outputs), [(4, vec![3])]);
 }
+
+#[test]
+fn a_dispatcher_that_is_woken_too_early_asks_to_be_woken_again() {
+    let mut scene = Scene::new(1);
+    scene.ready(1, 10);
+    let failure = Failure::new(FailureKind::Throttled, "429");
+    let asked = scene.returned(1, BundleOutcome::Failed(failure));
+    assert!(
+        matches!(asked[..], [DispatcherOutput::WakeAt(_)]),
+        "{asked:?}"
+    );
+    assert_eq!(scene.later(1), asked);
+    assert_eq!(scene.later(1), asked);
+    let sent = scene.later(1_000);
+    assert!(matches!(sent[..], [DispatcherOutput::Send(_)]), "{sent:?}");
+}

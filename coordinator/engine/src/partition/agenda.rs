@@ -97,6 +97,12 @@ impl Agenda {
         self.asked_for_ms = self.asked_for_ms.filter(|asked_ms| *asked_ms > now_ms);
     }
 
+    /// The wake-up that was asked for has come. It may be too early: the driver waits by another clock than the one that it shows, and
+    /// limits its waits; so it is asked for once more.
+    pub(super) fn woken(&mut self) {
+        self.asked_for_ms = None;
+    }
+
     /// The time for which to ask for a wake-up, if none was asked for that comes as early: `also_ms`, and what is on the agenda if
     /// `agenda_too`.
     pub(super) fn wake_at(&mut self, also_ms: Option<u64>, agenda_too: bool) -> Option<u64> {

@@ -3,8 +3,8 @@
 use satchel_protocol::reqreply::from_function::{InvocationResponse, expiration_spec::ExpireMode};
 
 use super::scene::*;
-use crate::input::{Administration, Verb};
-use crate::output::Answer;
+use crate::input::{Administration, Input, RequestId, Verb};
+use crate::output::{Answer, Output};
 
 /// Lets `alice` set these delayed messages.
 fn set_timers(
@@ -256,4 +256,26 @@ fn a_correction_of_an_unknown_state_or_of_another_type_is_refused() {
             "the state \"seen\" is a t/text, not a t/number".into()
         ))
     );
+}
+
+#[test]
+fn a_partition_that_is_woken_too_early_asks_to_be_woken_again() {
+    let mut scene = Scene::new();
+    set_timers(&mut scene, vec![delayed("bob", 300_000, "tick", "")]);
+    scene.settle();
+    let due_ms = scene.now_ms + 300_000 - scene.config.commit_interval_ms;
+    let wishes = |scene: &mut Scene, input| {
+        scene.partition.handle_input(scene.now_ms, input);
+        let outputs = std::iter::from_fn(|| scene.partition.poll_output());
+        outputs.collect::<Vec<_>>()
+    };
+    scene.now_ms += 60_000;
+    let again = [Output::WakeAt(due_ms)];
+    assert_eq!(wishes(&mut scene, Input::TimeReached), again);
+    assert_eq!(
+        wishes(&mut scene, Input::RequestAbandoned(RequestId(9))),
+        [],
+        "who was asked need not be asked again"
+    );
+    assert_eq!(wishes(&mut scene, Input::TimeReached), again);
 }
