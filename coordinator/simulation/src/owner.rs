@@ -20,7 +20,7 @@ use crate::streams::Streams;
 use crate::world::{Event, World};
 
 /// The calendar clock may be set, so no wait is longer than this, in ms.
-const WAIT_MAX_MS: u64 = 60_000;
+const WAIT_MAX_MS: u64 = 2_000;
 
 impl World {
     /// Lets a process do all that it can do now.
@@ -270,23 +270,13 @@ impl World {
     }
 
     pub(crate) fn partition_wakes(&mut self, id: ProcessId, at_ms: u64) {
-        let Some(process) = self.processes.get_mut(&id) else {
-            return;
-        };
-        let now_ms = process.clock.wall_ms();
-        let Some(serving) = process.serving() else {
+        let Some(serving) = self.serving(id) else {
             return;
         };
         if serving.wake_at_ms != Some(at_ms) {
             return;
         }
-        if now_ms < at_ms {
-            // It was a long wait, or the calendar was set back meanwhile: a timer of the machine ends all the same.
-            let wait_ms = (at_ms - now_ms).min(WAIT_MAX_MS);
-            self.timeline
-                .after(wait_ms, Event::PartitionWakes(id, at_ms));
-            return;
-        }
+        // It may be too early: after the longest wait, and when the calendar was set back meanwhile.
         serving.wake_at_ms = None;
         self.tell(id, Input::TimeReached);
     }
