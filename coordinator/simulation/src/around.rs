@@ -111,9 +111,7 @@ impl World {
 
     /// A record has arrived, whoever sent it.
     pub(crate) fn lands(&mut self, id: ProcessId, emission: Emission) {
-        let refused = !self.stage.healed
-            && emission.value.value.starts_with(b"gathered ")
-            && emission.number.is_multiple_of(3);
+        let refused = self.refuses(&emission);
         let lost = self.random.chance(self.weather.ack_lost) && self.random.chance(500);
         if !refused
             && !lost
@@ -136,15 +134,25 @@ impl World {
             .after(delay_ms, Event::EgressAnswers(id, emission, well));
     }
 
+    /// Whether the egress refuses a record: for good, whoever sends it again.
+    fn refuses(&mut self, emission: &Emission) -> bool {
+        let number = emission.number;
+        let dislikes = emission.value.value.starts_with(b"gathered ") && number.is_multiple_of(3);
+        if dislikes && !self.stage.healed {
+            self.sink.refused.insert(number);
+        }
+        self.sink.refused.contains(&number)
+    }
+
     /// The egress has answered, or not.
     pub(crate) fn egress_answers(&mut self, id: ProcessId, emission: Emission, well: bool) {
-        let refused = !self.stage.healed && emission.value.value.starts_with(b"gathered ");
+        let refused = self.sink.refused.contains(&emission.number);
         let Some(serving) = self.serving(id) else {
             return;
         };
         serving.emitting = false;
         if well {
-            if !refused || !emission.number.is_multiple_of(3) {
+            if !refused {
                 let numbers = vec![emission.number];
                 self.tell(id, Input::EgressAcked { numbers });
             }

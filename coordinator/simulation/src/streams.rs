@@ -1,6 +1,6 @@
 //! The streams that the application reads, and the one that it writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use satchel_engine::address::Address;
 use satchel_engine::input::{Record, Unroutable};
@@ -254,6 +254,8 @@ fn plan(
 pub(crate) struct Sink {
     /// The records in the order in which they first arrived.
     pub(crate) records: Vec<(u64, String)>,
+    /// The numbers that were refused.
+    pub(crate) refused: BTreeSet<u64>,
     seen: BTreeMap<u64, (MessageId, TypedValue)>,
 }
 
