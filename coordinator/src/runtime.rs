@@ -41,6 +41,8 @@ pub const INPUTS_WAITING_MAX: usize = 1024;
 
 /// Where a partition's imperatives go.
 pub struct Ports {
+    /// Which partition it is, for the metrics.
+    pub partition: u32,
     /// Batches.
     pub dispatch: mpsc::UnboundedSender<DispatchCommand>,
     /// Deltas and images.
@@ -143,7 +145,7 @@ impl PartitionLoop {
                     .send(DispatchCommand::Ready { endpoint, batch });
             }
             Output::Commit(delta) => {
-                ports.metrics.observe_sealed(0, delta.number);
+                ports.metrics.observe_sealed(ports.partition, delta.number);
                 let _ = ports.committer.send(CommitCommand::Commit(delta));
             }
             Output::Image(image) => {

@@ -202,6 +202,8 @@ impl Partition {
             self.start_batches();
             self.regulate_ingress();
             self.seal_if_due();
+            // What had waited for a delta that is durable by now may have got its turn.
+            self.start_batches();
             self.finish_stop();
             self.wake_if_due();
         }

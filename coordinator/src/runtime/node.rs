@@ -183,6 +183,7 @@ impl Node {
         drop(parts.inputs_sender);
 
         let ports = Ports {
+            partition,
             dispatch,
             committer,
             egresses,
