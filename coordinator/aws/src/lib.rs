@@ -1,0 +1,1 @@
+//! What the coordinator uses of AWS, each service behind the inputs and outputs of the engine.
