@@ -68,6 +68,16 @@ pub enum LogError {
         /// What is wrong with it.
         defect: Defect,
     },
+    /// The image of a bucket in a segment is damaged.
+    #[error("{key}, the image of bucket {bucket} in it, cannot be read: {defect}")]
+    DamagedImage {
+        /// The segment.
+        key: String,
+        /// The bucket.
+        bucket: u16,
+        /// What is wrong with it.
+        defect: Defect,
+    },
     /// An object that must exist does not.
     #[error("{key} is missing: {reason}")]
     Missing {
@@ -124,6 +134,7 @@ impl LogError {
         match self {
             LogError::Fenced { .. } => ErrorKind::Fenced,
             LogError::Damaged { .. }
+            | LogError::DamagedImage { .. }
             | LogError::Missing { .. }
             | LogError::Foreign { .. }
             | LogError::Unexpected { .. } => ErrorKind::Refused,

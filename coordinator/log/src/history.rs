@@ -15,6 +15,7 @@ use crate::application::{Application, Identity};
 use crate::clock::Clock;
 use crate::control::Effect;
 use crate::error::LogError;
+use crate::fold::{Eager, Fold};
 use crate::io::{Io, OnTrouble, Retry};
 use crate::keys::Layout;
 use crate::manifest::Manifest;
@@ -23,7 +24,7 @@ use crate::owner::Owner;
 use crate::record::Kind;
 use crate::store::ObjectStore;
 use crate::takeover::tail::Tail;
-use crate::takeover::{Fold, Halt, Place, Taker};
+use crate::takeover::{Halt, Place, Taker};
 
 /// Which state of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +98,7 @@ pub async fn read(
     reader.place.identity.validate()?;
     let mut restarts = 0;
     loop {
-        match reader.read_at(at, fold).await {
+        match reader.read_at(at, &mut Eager(fold)).await {
             Ok(reading) => return Ok(reading),
             Err(Stop::For(error)) => return Err(error),
             Err(Stop::Anew) => {

@@ -4,7 +4,8 @@
 //! What an entry means is nobody's business here: the content of a partition is a set of `(bucket, key) → value`, and a partition's state is
 //! exactly the fold of its durable commits (the law of this crate).
 //!
-//! - [`take_over`] makes this process the owner and hands everything durable to a [`Fold`].
+//! - [`take_over`] makes this process the owner and hands everything durable to a [`Fold`], except for the buckets that it would rather have later
+//!   ([`Fold::absent`], [`Log::load`]).
 //! - [`Ownership::start`] gives a [`Log`] to commit deltas with, the [`Notice`]s of what became of them, and a [`Driver`] that does the I/O.
 //! - [`read()`] hands the state to a [`Fold`] without taking over: as it is, or as it was at a moment.
 //! - [`verify()`] looks at every object of a root and names what is damaged, missing or foreign.
@@ -80,9 +81,11 @@ pub use clock::{Clock, Now};
 pub use control::{Condemned, Control, Effect};
 pub use entries::{Entries, EntriesBuilder, Entry};
 pub use error::{Defect, ErrorKind, LogError};
+pub use fold::{Fold, Outlook};
 pub use history::{At, HistoryError, Reading, Source, read};
 pub use io::{OnTrouble, Retry, Trouble};
 pub use keys::Layout;
+pub use loading::{Offload, Work};
 pub use log::{Driver, Log, Notice, Notices};
 pub use manifest::{BucketAt, Manifest, Placed};
 pub use memory::MemoryStore;
@@ -92,7 +95,7 @@ pub use record::{BODY_BYTES_MAX, Header, Kind, Record};
 pub use segment::{Block, BlockAt, BucketImage, SegmentName, check_segment};
 pub use snapshotter::{Snapshot, SnapshotPolicy};
 pub use store::{Created, ObjectMeta, ObjectStore, StoreError};
-pub use takeover::{Fold, Ownership, Place, Recovery, take_over};
+pub use takeover::{Ownership, Place, Recovery, take_over};
 pub use verify::{Verification, verify};
 pub use writer::{Action, Committed, DEPTH_MAX, Delta, Start, What, Writer};
 
@@ -106,10 +109,12 @@ mod damage;
 mod entries;
 mod epoch;
 mod error;
+mod fold;
 mod frame;
 mod history;
 mod io;
 mod keys;
+mod loading;
 mod log;
 mod manifest;
 mod memory;

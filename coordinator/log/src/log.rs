@@ -4,8 +4,11 @@
 //! ```text
 //! Log::commit ─► Driver ─► Writer ─────┐
 //!                   │  └─► Snapshotter ├─► requests to the store, all at once ─► answers ─► Driver ─► Notice
-//!                   └────► Collector ──┘
+//!                   ├────► Collector ──┤
+//!    Log::load ─────┴────► loading ────┘
 //! ```
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -17,9 +20,11 @@ use crate::clock::Now;
 use crate::codec::checksum;
 use crate::collector::Collector;
 use crate::control::Condemned;
+use crate::entries::Entries;
 use crate::error::LogError;
 use crate::io::{Io, Put, Retry, Trouble};
 use crate::keys::{Layout, number_in, segment_in};
+use crate::loading::{self, Load, Loaded, Offload};
 use crate::segment::{BucketImage, SegmentName};
 use crate::snapshotter::{Snapshot, Snapshotter, Step};
 use crate::store::Created;
@@ -43,6 +48,15 @@ pub enum Notice {
     WantImages(Vec<u16>),
     /// A snapshot is finished and in effect.
     Snapshot(Snapshot),
+    /// The image that was asked for ([`Log::load`]).
+    Loaded {
+        /// The bucket.
+        bucket: u16,
+        /// Everything in the image, in one buffer: `entries.as_bytes().slice_ref(value)` shares it.
+        entries: Entries,
+        /// The log number that the image equals; what is of a later number must be applied over it.
+        number: u64,
+    },
     /// A request got no answer and is being repeated.
     Trouble(Trouble),
 }
@@ -57,6 +71,8 @@ pub struct Log {
 enum Command {
     Commit(Delta),
     Keep(BucketImage),
+    Load(u16),
+    WantSnapshot,
 }
 
 impl Log {
@@ -68,6 +84,19 @@ impl Log {
     /// Hands over an image that was asked for, taken at the seal of the last delta handed over.
     pub fn keep(&self, image: BucketImage) {
         self.send(Command::Keep(image));
+    }
+
+    /// Asks for the image of a bucket as the manifest in effect places it; a bucket without an image is empty. Each call is answered by one
+    /// [`Notice::Loaded`], in any order. An image that is damaged or missing ends the [`Driver`] with an error that names it. The caller bounds
+    /// how much it asks for at once.
+    pub fn load(&self, bucket: u16) {
+        self.send(Command::Load(bucket));
+    }
+
+    /// Asks for a snapshot at the next chance, however small the log is. Several wishes are one; one that comes while a snapshot is under way is
+    /// for the next. Nothing happens if nothing changed.
+    pub fn want_snapshot(&self) {
+        self.send(Command::WantSnapshot);
     }
 
     fn send(&self, command: Command) {
@@ -92,6 +121,7 @@ pub struct Driver {
     notices: UnboundedSender<Notice>,
     requests: FuturesUnordered<BoxFuture<'static, Result<Answer, LogError>>>,
     waiting_for_grace: bool,
+    offload: Offload,
 }
 
 enum Answer {
@@ -103,12 +133,19 @@ enum Answer {
     ManifestStored(u64),
     Deleted,
     GraceOver,
+    Loaded(Loaded),
 }
 
 impl Ownership {
-    /// Begins to write.
+    /// Begins to write. What takes a while is done between two requests, where the driver is polled.
     #[must_use]
     pub fn start(self) -> (Log, Notices, Driver) {
+        self.start_with(Arc::new(|work| work()))
+    }
+
+    /// Begins to write; what takes a while is handed to `offload`, so that commits do not wait for it.
+    #[must_use]
+    pub fn start_with(self, offload: Offload) -> (Log, Notices, Driver) {
         let (commands_in, commands) = unbounded();
         let (notices, notices_out) = unbounded();
         let start = self.start_of_epoch();
@@ -125,7 +162,7 @@ impl Ownership {
                     give_up_ms: None,
                     ..options.retry
                 },
-                on_trouble: std::sync::Arc::new(move |trouble| {
+                on_trouble: Arc::new(move |trouble| {
                     on_trouble(trouble.clone());
                     let _ = troubles.unbounded_send(Notice::Trouble(trouble));
                 }),
@@ -152,6 +189,7 @@ impl Ownership {
             notices,
             requests: FuturesUnordered::new(),
             waiting_for_grace: false,
+            offload,
         };
         (
             Log {
@@ -181,21 +219,74 @@ impl Driver {
                 answer = self.requests.select_next_some() => self.answer(answer?)?,
                 // Once it has ended it is not asked again.
                 command = self.commands.next() => match command {
-                    Some(command) => self.command(&command),
+                    Some(command) => self.command(command)?,
                     None => open = false,
                 },
             }
         }
     }
 
-    fn command(&mut self, command: &Command) {
+    fn command(&mut self, command: Command) -> Result<(), LogError> {
         match command {
             Command::Commit(delta) => {
-                self.writer.append(delta);
+                self.writer.append(&delta);
                 self.snapshotter.sealed(delta.sequence, &delta.entries);
             }
-            Command::Keep(image) => self.snapshotter.imaged(image),
+            Command::Keep(image) => self.snapshotter.imaged(&image),
+            Command::Load(bucket) => self.load(bucket)?,
+            Command::WantSnapshot => self.snapshotter.want(),
         }
+        Ok(())
+    }
+
+    fn load(&mut self, bucket: u16) -> Result<(), LogError> {
+        let Some(at) = self.snapshotter.place_of(bucket).copied() else {
+            let reason = format!("there is no bucket {bucket} to be loaded");
+            return Err(LogError::Misuse(reason));
+        };
+        let number = at.number;
+        match at.image {
+            None => self.notify(Notice::Loaded {
+                bucket,
+                entries: Entries::empty(),
+                number,
+            }),
+            Some(placed) => {
+                let (io, layout) = (self.io.clone(), self.layout.clone());
+                let offload = self.offload.clone();
+                let load = Load {
+                    bucket,
+                    number,
+                    placed,
+                };
+                self.request(async move {
+                    let loaded = loading::load(&io, &layout, &offload, load).await?;
+                    Ok(Answer::Loaded(loaded))
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn loaded(&mut self, loaded: Loaded) -> Result<(), LogError> {
+        match loaded {
+            Loaded::Image(load, entries) => self.notify(Notice::Loaded {
+                bucket: load.bucket,
+                entries,
+                number: load.number,
+            }),
+            Loaded::Gone(load) => {
+                let at = self.snapshotter.place_of(load.bucket);
+                if at.is_none_or(|at| at.image != Some(load.placed)) {
+                    return self.load(load.bucket);
+                }
+                let (io, layout, epoch) = (self.io.clone(), self.layout.clone(), self.epoch);
+                self.request(
+                    async move { Err(loading::explain_gone(&io, &layout, epoch, load).await) },
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Starts everything that can be started.
@@ -233,6 +324,7 @@ impl Driver {
             Answer::ManifestStored(sum) => self.snapshotter.manifest_stored(sum),
             Answer::Deleted => self.collector.carried_out(),
             Answer::GraceOver => self.waiting_for_grace = false,
+            Answer::Loaded(loaded) => self.loaded(loaded)?,
         }
         Ok(())
     }

@@ -62,8 +62,9 @@ pub(crate) enum Step {
 pub struct Snapshot {
     /// The manifest.
     pub manifest: u64,
-    /// Buckets whose images were written.
-    pub buckets: usize,
+    /// The images that were written for it, by bucket, each with the sequence of the delta at whose seal it was taken: through that
+    /// delta the bucket can be loaded again from now on. 0 stands for the bucket as this epoch found it.
+    pub images: Vec<(u16, u64)>,
     /// Bytes of their segments.
     pub bytes: u64,
     /// Bytes of all images that the manifest needs.
@@ -92,6 +93,8 @@ pub(crate) struct Snapshotter {
     last_delta: (u64, u64),
     /// How much of the log became growth of the state last time, in percent.
     growth_percent: u64,
+    /// Somebody wants a snapshot, however small the log is.
+    wanted: bool,
     round: Option<Round>,
     steps: Vec<Step>,
 }
@@ -148,6 +151,7 @@ impl Snapshotter {
             durable: takeover,
             last_delta: (0, takeover),
             growth_percent: 100,
+            wanted: false,
             round: None,
             steps: Vec::new(),
         }
@@ -160,6 +164,19 @@ impl Snapshotter {
         } else {
             Some(self.steps.remove(0))
         }
+    }
+
+    /// A snapshot is wanted at the next chance, whatever the size of the log: now, or when the one under way has ended.
+    pub(crate) fn want(&mut self) {
+        self.wanted = true;
+        if self.round.is_none() {
+            self.begin_if_due();
+        }
+    }
+
+    /// Where the image of a bucket lies, by the manifest in effect.
+    pub(crate) fn place_of(&self, bucket: u16) -> Option<&BucketAt> {
+        self.table.get(usize::from(bucket))
     }
 
     /// A delta was sealed.
@@ -276,7 +293,11 @@ impl Snapshotter {
         self.former = Some(Vec::new());
         let snapshot = Snapshot {
             manifest: manifest.number,
-            buckets: round.images.len(),
+            images: round
+                .images
+                .iter()
+                .map(|(bucket, (block, _))| (*bucket, block.sequence))
+                .collect(),
             bytes: round.sizes.values().sum(),
             state_bytes: self.table.iter().map(stored_len).sum(),
             replay_from,
@@ -351,7 +372,8 @@ impl Snapshotter {
     }
 
     fn begin_if_due(&mut self) {
-        if self.log_bytes < self.policy.floor_bytes {
+        let wanted = std::mem::take(&mut self.wanted);
+        if self.log_bytes < self.policy.floor_bytes && !wanted {
             return;
         }
         let waiting_for = self.worth_writing();
@@ -360,7 +382,8 @@ impl Snapshotter {
             .map(|bucket| stored_len(&self.table[usize::from(*bucket)]))
             .sum();
         let expected = replaced_bytes + self.log_bytes / 100 * self.growth_percent;
-        if waiting_for.is_empty() || self.log_bytes < expected / 100 * self.policy.log_percent {
+        let enough = self.log_bytes >= expected / 100 * self.policy.log_percent;
+        if waiting_for.is_empty() || !(enough || wanted) {
             return;
         }
         self.steps

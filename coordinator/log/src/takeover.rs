@@ -14,9 +14,9 @@ use std::sync::Arc;
 use crate::application::{Application, Identity};
 use crate::clock::Clock;
 use crate::control::Condemned;
-use crate::entries::Entry;
 use crate::epoch::Claim;
 use crate::error::LogError;
+use crate::fold::Fold;
 use crate::io::{Io, OnTrouble, Put, Retry};
 use crate::keys::{Layout, number_in};
 use crate::manifest::Manifest;
@@ -32,20 +32,6 @@ pub(crate) mod tail;
 
 /// How often a takeover begins anew before it gives up.
 const RESTARTS_MAX: u32 = 100;
-
-/// Receives what is durable: the state to be rebuilt.
-pub trait Fold {
-    /// Forget everything applied so far: the takeover begins anew.
-    fn clear(&mut self);
-
-    /// Apply one change. The changes of one bucket come in their order: its image first, then the log.
-    fn apply(&mut self, entry: Entry<'_>);
-
-    /// `done` of `total` bytes are read and applied.
-    fn progress(&mut self, done: u64, total: u64) {
-        let _ = (done, total);
-    }
-}
 
 /// Where and as whom to take over.
 #[derive(Clone)]

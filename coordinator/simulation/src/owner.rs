@@ -141,7 +141,7 @@ impl World {
                 }
                 Notice::WantImages(buckets) => facts.push(Input::ImagesWanted(buckets)),
                 Notice::Snapshot(_) => snapshots += 1,
-                Notice::Trouble(_) => {}
+                Notice::Loaded { .. } | Notice::Trouble(_) => {}
             }
         }
         if self.mutant == Some(Mutant::ReleaseBeforeCommit) {

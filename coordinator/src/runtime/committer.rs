@@ -77,6 +77,8 @@ impl Committer {
                     Some(Notice::Snapshot(snapshot)) => {
                         tracing::debug!(partition, ?snapshot, "a snapshot is in effect");
                     }
+                    // Nothing was left unread at the takeover.
+                    Some(Notice::Loaded { .. }) => {}
                     Some(Notice::Trouble(trouble)) => {
                         tracing::warn!(
                             partition,

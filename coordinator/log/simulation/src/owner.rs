@@ -111,7 +111,7 @@ impl Engine<'_> {
                 }
                 Notice::WantImages(buckets) => self.wanted.extend(buckets),
                 Notice::Snapshot(_) => self.shared.snapshots.set(self.shared.snapshots.get() + 1),
-                Notice::Trouble(_) => {}
+                Notice::Loaded { .. } | Notice::Trouble(_) => {}
             }
         }
     }

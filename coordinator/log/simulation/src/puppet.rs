@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use satchel_log::{
-    BucketImage, Delta, EntriesBuilder, Entry, Log, LogError, Notice, Notices, Ownership, Place,
-    Snapshot, take_over,
+    BucketImage, Delta, Entries, EntriesBuilder, Entry, Log, LogError, Notice, Notices, Ownership,
+    Place, Snapshot, take_over,
 };
 
 use crate::model::State;
@@ -58,6 +58,8 @@ pub struct Puppet {
     pub ended: Option<Result<(), LogError>>,
     /// Buckets of which images are wanted.
     pub wanted: BTreeSet<u16>,
+    /// Images that were asked for, in the order in which they came.
+    pub loaded: Vec<(u16, Entries)>,
     sealed: u64,
     log: Option<Log>,
     notices: Notices,
@@ -91,6 +93,7 @@ impl Puppet {
             snapshots: Vec::new(),
             ended: None,
             wanted: BTreeSet::new(),
+            loaded: Vec::new(),
             sealed: 0,
             log: Some(log),
             notices,
@@ -132,6 +135,9 @@ impl Puppet {
                 }
                 Notice::WantImages(buckets) => self.wanted.extend(buckets),
                 Notice::Snapshot(snapshot) => self.snapshots.push(snapshot),
+                Notice::Loaded {
+                    bucket, entries, ..
+                } => self.loaded.push((bucket, entries)),
                 Notice::Trouble(_) => {}
             }
         }

@@ -7,9 +7,10 @@ use futures::StreamExt;
 use futures::stream;
 
 use crate::error::LogError;
+use crate::fold::{Fold, Outlook};
 use crate::manifest::Manifest;
 use crate::segment::{BlockAt, SegmentName, check_segment};
-use crate::takeover::{Fold, Halt, Taker};
+use crate::takeover::{Halt, Taker};
 
 /// Segments up to this many bytes are always read as a whole: one request instead of several.
 const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
@@ -18,7 +19,8 @@ const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 type Blocks = Vec<(u16, BlockAt, Bytes)>;
 
 impl Taker {
-    /// Hands all images to `fold`, and returns how many bytes were read. `newest` is the newest manifest known, in effect or not.
+    /// Hands all images to `fold` that it does not leave unread, and returns how many bytes were read. `newest` is the newest manifest known, in effect
+    /// or not.
     pub(crate) async fn load(
         &self,
         manifest: &Manifest,
@@ -27,8 +29,17 @@ impl Taker {
         fold: &mut impl Fold,
     ) -> Result<u64, Halt> {
         let mut wanted: BTreeMap<SegmentName, Vec<(u16, BlockAt)>> = BTreeMap::new();
+        let wide = self.place.identity.buckets;
         for (bucket, at) in (0u16..).zip(&manifest.buckets) {
             if let Some(placed) = at.image {
+                let outlook = Outlook {
+                    earliest_due_ms: at.earliest_due_ms,
+                    pending: at.pending,
+                    raw_bytes: placed.at.raw_len,
+                };
+                if bucket != wide && fold.absent(bucket, outlook) {
+                    continue;
+                }
                 wanted
                     .entry(placed.segment)
                     .or_default()
