@@ -18,6 +18,7 @@
 //! The form and most kinds are those of StateFun 3.3: YAML documents, each with a `kind` and a `spec`. Everything that is wrong with the
 //! files of an application is told at once, each thing with its file and line; what is not known is refused, never ignored.
 
+mod aws;
 mod check;
 mod date;
 mod document;
@@ -28,7 +29,6 @@ mod http_endpoint;
 mod kinesis;
 mod placeholder;
 mod problem;
-mod secret;
 mod summary;
 mod yaml;
 
@@ -39,16 +39,18 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use satchel_aws::config::{AwsAccess, AwsCredentials, AwsRegion};
+pub use satchel_aws::secret::Secret;
+
 pub(crate) use crate::module::date::parse_date;
 pub use crate::module::duration::{format_duration, parse_bytes, parse_duration};
 pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
 pub use crate::module::http_endpoint::{HttpEndpoint, Tls};
 pub use crate::module::kinesis::{
-    AwsCredentials, AwsRegion, EgressAdapter, EgressSpec, Identifier, IngressAdapter, IngressSpec,
-    IngressStream, KinesisEgress, KinesisIngress, StartupPosition,
+    EgressAdapter, EgressSpec, Identifier, IngressAdapter, IngressSpec, IngressStream,
+    KinesisEgress, KinesisIngress, StartupPosition,
 };
 pub use crate::module::problem::{Place, Problem, Problems, Source};
-pub use crate::module::secret::Secret;
 
 use crate::module::fields::Reading;
 use crate::module::placeholder::Environment;

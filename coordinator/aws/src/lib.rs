@@ -1,1 +1,4 @@
 //! What the coordinator uses of AWS, each service behind the inputs and outputs of the engine.
+
+pub mod config;
+pub mod secret;

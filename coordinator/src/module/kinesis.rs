@@ -1,16 +1,15 @@
 //! The Kinesis kinds: streams that messages come from and records go to. In `dev` both are local streams.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
+use satchel_aws::config::AwsAccess;
 use satchel_engine::address::FunctionType;
 
+use crate::module::aws::{access, client_properties, variant};
 use crate::module::date::parse_date;
 use crate::module::fields::Fields;
 use crate::module::problem::Source;
-use crate::module::secret::Secret;
-use crate::module::yaml::{Node, Value};
 use crate::streams::check_stream_name;
 
 /// An ingress of a module file.
@@ -61,10 +60,8 @@ pub struct Identifier {
 /// Streams to read, with what their records become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KinesisIngress {
-    /// Where Kinesis is.
-    pub region: AwsRegion,
-    /// Who asks.
-    pub credentials: AwsCredentials,
+    /// Where Kinesis is, and who asks.
+    pub access: AwsAccess,
     /// Where a shard that has no position yet is begun.
     pub startup: StartupPosition,
     /// At least one.
@@ -89,51 +86,12 @@ pub struct IngressStream {
 /// Where records go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KinesisEgress {
-    /// Where Kinesis is.
-    pub region: AwsRegion,
-    /// Who asks.
-    pub credentials: AwsCredentials,
+    /// Where Kinesis is, and who asks.
+    pub access: AwsAccess,
     /// How many records may be on their way at once.
     pub outstanding_records_max: usize,
     /// `clientConfigProperties`, in order.
     pub client_properties: Vec<(String, String)>,
-}
-
-/// Which AWS region to ask.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AwsRegion {
-    /// What the environment says.
-    Default,
-    /// This one.
-    Specific(String),
-    /// A service at another place.
-    CustomEndpoint {
-        /// Its URL.
-        endpoint: String,
-        /// The region it says it is.
-        region: String,
-    },
-}
-
-/// Who asks AWS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AwsCredentials {
-    /// What the environment says.
-    Default,
-    /// A key from the module file.
-    Basic {
-        /// `accessKeyId`.
-        access_key_id: String,
-        /// `secretAccessKey`.
-        secret_access_key: Secret,
-    },
-    /// A profile of the AWS configuration files.
-    Profile {
-        /// `profileName`.
-        name: String,
-        /// `profilePath`: the file, if not the usual one.
-        path: Option<PathBuf>,
-    },
 }
 
 /// Where a shard that has no position yet is begun.
@@ -171,8 +129,7 @@ impl fmt::Display for Identifier {
 pub(crate) fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
     let source = fields.source();
     let id = identifier(&mut fields);
-    let region = region(&mut fields);
-    let credentials = credentials(&mut fields);
+    let access = access(&mut fields);
     let startup = match fields.optional("startupPosition") {
         Some(node) => startup(fields.inside(node, "startupPosition")),
         None => StartupPosition::Latest,
@@ -188,8 +145,7 @@ pub(crate) fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
         source,
         id,
         adapter: IngressAdapter::Kinesis(KinesisIngress {
-            region,
-            credentials,
+            access,
             startup,
             streams,
             client_properties,
@@ -201,8 +157,7 @@ pub(crate) fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
 pub(crate) fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
     let source = fields.source();
     let id = identifier(&mut fields);
-    let region = region(&mut fields);
-    let credentials = credentials(&mut fields);
+    let access = access(&mut fields);
     let outstanding_records_max = fields.whole("maxOutstandingRecords", 1_000, 1..=1_000_000);
     let client_properties = client_properties(&mut fields);
     fields.finish();
@@ -210,8 +165,7 @@ pub(crate) fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
         source,
         id,
         adapter: EgressAdapter::Kinesis(KinesisEgress {
-            region,
-            credentials,
+            access,
             outstanding_records_max: outstanding_records_max as usize,
             client_properties,
         }),
@@ -226,59 +180,6 @@ fn identifier(fields: &mut Fields<'_, '_>) -> Identifier {
     })
 }
 
-fn region(fields: &mut Fields<'_, '_>) -> AwsRegion {
-    let Some(node) = fields.optional("awsRegion") else {
-        return AwsRegion::Default;
-    };
-    let mut fields = fields.inside(node, "awsRegion");
-    let kinds = ["default", "specific", "custom-endpoint"];
-    let region = match variant(&mut fields, &kinds) {
-        Some("specific") => AwsRegion::Specific(fields.text("id")),
-        Some("custom-endpoint") => AwsRegion::CustomEndpoint {
-            endpoint: fields
-                .parsed("endpoint", parse_endpoint)
-                .unwrap_or_default(),
-            region: fields.text("id"),
-        },
-        Some(_) => AwsRegion::Default,
-        None => return AwsRegion::Default,
-    };
-    fields.finish();
-    region
-}
-
-fn parse_endpoint(text: &str) -> Result<String, String> {
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
-    match host {
-        Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err(format!("`{text}` is not a http:// or https:// URL")),
-    }
-}
-
-fn credentials(fields: &mut Fields<'_, '_>) -> AwsCredentials {
-    let Some(node) = fields.optional("awsCredentials") else {
-        return AwsCredentials::Default;
-    };
-    let mut fields = fields.inside(node, "awsCredentials");
-    let kinds = ["default", "basic", "profile"];
-    let credentials = match variant(&mut fields, &kinds) {
-        Some("basic") => AwsCredentials::Basic {
-            access_key_id: fields.text("accessKeyId"),
-            secret_access_key: Secret::new(fields.text("secretAccessKey")),
-        },
-        Some("profile") => AwsCredentials::Profile {
-            name: fields.text("profileName"),
-            path: fields.optional_text("profilePath").map(PathBuf::from),
-        },
-        Some(_) => AwsCredentials::Default,
-        None => return AwsCredentials::Default,
-    };
-    fields.finish();
-    credentials
-}
-
 fn startup(mut fields: Fields<'_, '_>) -> StartupPosition {
     let position = match variant(&mut fields, &["latest", "earliest", "date"]) {
         Some("earliest") => StartupPosition::Earliest,
@@ -291,17 +192,6 @@ fn startup(mut fields: Fields<'_, '_>) -> StartupPosition {
     };
     fields.finish();
     position
-}
-
-/// Reads `type`, which says which other fields there are.
-fn variant(fields: &mut Fields<'_, '_>, known: &[&'static str]) -> Option<&'static str> {
-    fields.parsed("type", |text| {
-        let kind = known.iter().copied().find(|kind| *kind == text);
-        kind.ok_or_else(|| {
-            let hint = crate::module::problem::hint(text, known.iter().copied());
-            format!("`{text}` is none of {}{hint}", known.join(", "))
-        })
-    })
 }
 
 fn stream(mut fields: Fields<'_, '_>) -> IngressStream {
@@ -337,32 +227,4 @@ fn parse_target(text: &str) -> Result<FunctionType, String> {
         return Err(format!("`{text}` is not one function: a target has no `*`"));
     }
     Ok(function)
-}
-
-/// Reads `clientConfigProperties`: a list of mappings with one entry each, as in StateFun.
-fn client_properties(fields: &mut Fields<'_, '_>) -> Vec<(String, String)> {
-    let name = "clientConfigProperties";
-    let mut properties = Vec::new();
-    for node in fields.optional_list(name) {
-        properties.extend(client_property(fields, name, node));
-    }
-    properties
-}
-
-fn client_property(
-    fields: &mut Fields<'_, '_>,
-    name: &str,
-    node: &Node,
-) -> Option<(String, String)> {
-    match &node.value {
-        Value::Map(entries) if entries.len() == 1 => {
-            let value = fields.text_of(name, Some(&entries[0].value))?;
-            Some((entries[0].key.clone(), value))
-        }
-        _ => {
-            let message = format!("an element of '{name}' must be one `property: value`");
-            fields.problem(node.line, message);
-            None
-        }
-    }
 }

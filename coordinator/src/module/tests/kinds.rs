@@ -7,7 +7,7 @@ use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
 
 use super::parse;
 use crate::module::{
-    Application, AwsCredentials, AwsRegion, EgressAdapter, EgressSpec, EndpointAdapter,
+    Application, AwsAccess, AwsCredentials, AwsRegion, EgressAdapter, EgressSpec, EndpointAdapter,
     EndpointSpec, HttpEndpoint, Identifier, IngressAdapter, IngressSpec, IngressStream,
     KinesisEgress, KinesisIngress, LambdaEndpoint, Secret, Source, StartupPosition, Tls,
 };
@@ -307,13 +307,15 @@ fn every_field_of_the_kinesis_kinds_is_read() {
         source: source(7),
         id: id("com.example", "in"),
         adapter: IngressAdapter::Kinesis(KinesisIngress {
-            region: AwsRegion::CustomEndpoint {
-                endpoint: "http://localhost:4567".to_owned(),
-                region: "us-west-1".to_owned(),
-            },
-            credentials: AwsCredentials::Basic {
-                access_key_id: "AKIA".to_owned(),
-                secret_access_key: Secret::new("s3cr3t-value"),
+            access: AwsAccess {
+                region: AwsRegion::CustomEndpoint {
+                    endpoint: "http://localhost:4567".to_owned(),
+                    region: "us-west-1".to_owned(),
+                },
+                credentials: AwsCredentials::Basic {
+                    access_key_id: "AKIA".to_owned(),
+                    secret_access_key: Secret::new("s3cr3t-value"),
+                },
             },
             startup: StartupPosition::Date(1_580_530_500_000),
             streams: vec![IngressStream {
@@ -332,10 +334,12 @@ fn every_field_of_the_kinesis_kinds_is_read() {
         source: source(23),
         id: id("com.example", "out"),
         adapter: EgressAdapter::Kinesis(KinesisEgress {
-            region: AwsRegion::Specific("us-west-2".to_owned()),
-            credentials: AwsCredentials::Profile {
-                name: "john".to_owned(),
-                path: Some(PathBuf::from("/path/to/config")),
+            access: AwsAccess {
+                region: AwsRegion::Specific("us-west-2".to_owned()),
+                credentials: AwsCredentials::Profile {
+                    name: "john".to_owned(),
+                    path: Some(PathBuf::from("/path/to/config")),
+                },
             },
             outstanding_records_max: 9,
             client_properties: Vec::new(),
@@ -345,8 +349,7 @@ fn every_field_of_the_kinesis_kinds_is_read() {
         source: source(30),
         id: id("com.example", "defaults"),
         adapter: EgressAdapter::Kinesis(KinesisEgress {
-            region: AwsRegion::Default,
-            credentials: AwsCredentials::Default,
+            access: AwsAccess::default(),
             outstanding_records_max: 1_000,
             client_properties: Vec::new(),
         }),

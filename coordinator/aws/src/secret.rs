@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// A text that is never shown: its `Debug` form hides it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
 impl Secret {
