@@ -102,6 +102,7 @@ fn whatever_happens_the_recovered_state_is_the_fold_of_the_durable_prefix() {
             seed,
             turns: 4_000,
             owners_max: 3,
+            mutant: None,
         };
         let report =
             run(&plan, Inline::open(&directory)).unwrap_or_else(|broken| panic!("{broken}"));

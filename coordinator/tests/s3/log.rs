@@ -281,6 +281,7 @@ async fn the_simulation_of_owners_that_crash_and_overlap_holds_on_s3() {
                 seed,
                 turns: 1500,
                 owners_max: 3,
+                mutant: None,
             };
             run(&plan, Arc::new(AtOnce { inner, runtime }))
         };

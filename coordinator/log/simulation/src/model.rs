@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use satchel_log::{Entries, Entry, Fold};
 
+use crate::memory::Memory;
+
 /// The content of a partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State(pub BTreeMap<(u16, Vec<u8>), Vec<u8>>);
@@ -64,13 +66,14 @@ impl Model {
         }
     }
 
-    /// A takeover returned: `recovered` must be the fold of a prefix of every earlier epoch, with nothing acknowledged missing.
-    pub fn took_over(&mut self, epoch: u64, recovered: &State) {
+    /// A takeover returned: what it recovered must be the fold of a prefix of every earlier epoch, with nothing acknowledged missing. Returns that
+    /// fold.
+    pub(crate) fn took_over(&mut self, epoch: u64, recovered: &Memory) -> State {
         let later = self.epochs.keys().next_back().copied() > Some(epoch);
         let mut expected = State::default();
         for (number, former) in self.epochs.range_mut(..epoch) {
-            let mark = (self.wide, mark(*number));
-            let found = recovered.0.get(&mark).map_or(0, |value| {
+            let found = recovered.value(self.wide, &mark(*number));
+            let found = found.map_or(0, |value| {
                 u64::from_le_bytes(value.as_slice().try_into().unwrap_or([0xff; 8]))
             });
             if found < former.acknowledged {
@@ -89,9 +92,9 @@ impl Model {
                 expected.fold(delta);
             }
         }
-        if expected != *recovered {
+        if let Some(difference) = recovered.contradicts(&expected) {
             self.violations.push(format!(
-                "epoch {epoch} recovered another state than the fold of the durable prefix: {recovered:?} instead of {expected:?}"
+                "epoch {epoch} recovered another state than the fold of the durable prefix: {difference}"
             ));
         }
         let settled = later.then_some(0);
@@ -106,6 +109,7 @@ impl Model {
             self.violations
                 .push(format!("epoch {epoch} has two holders"));
         }
+        expected
     }
 
     /// An owner seals a delta.

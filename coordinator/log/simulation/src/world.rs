@@ -10,6 +10,7 @@ use satchel_log::{
 use crate::clock::SimulatedClock;
 use crate::executor::Crew;
 use crate::model::Model;
+use crate::mutants::Mutant;
 use crate::owner::{Shared, live};
 use crate::random::Random;
 use crate::store::{Faults, FaultyStore};
@@ -23,6 +24,8 @@ pub struct Plan {
     pub turns: u64,
     /// How many processes may live at once.
     pub owners_max: usize,
+    /// A mistake that its owners make; the run must fail then.
+    pub mutant: Option<Mutant>,
 }
 
 /// What a run did.
@@ -34,6 +37,8 @@ pub struct Report {
     pub takeovers: u64,
     /// Snapshots that took effect.
     pub snapshots: u64,
+    /// Buckets that were loaded after a takeover or an eviction.
+    pub loads: u64,
     /// Requests to the store.
     pub requests: u64,
 }
@@ -53,6 +58,8 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
     let shared = Shared {
         model: RefCell::new(Model::new(BUCKETS)),
         snapshots: Cell::new(0),
+        loads: Cell::new(0),
+        mutant: plan.mutant,
         random: random.clone(),
         buckets: BUCKETS,
     };
@@ -126,6 +133,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         acknowledged: model.acknowledgements(),
         takeovers: model.takeovers(),
         snapshots: shared.snapshots.get(),
+        loads: shared.loads.get(),
         requests: store.requests(),
     })
 }
