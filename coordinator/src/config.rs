@@ -1,5 +1,7 @@
 //! The configuration of a process: the command line, then `SATCHEL_*` variables, then defaults.
 
+mod s3;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,9 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use crate::module::{format_duration, parse_bytes, parse_duration};
+use crate::store::Place;
+
+pub use s3::{S3Args, S3Sse};
 
 /// Configuration of `satchel dev`. Made by clap, then checked with [`DevConfig::validated`].
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -34,7 +39,7 @@ pub struct DevConfig {
     )]
     pub admin: SocketAddr,
 
-    /// Where state and streams are kept.
+    /// Where local streams are kept, and state, unless --state says otherwise.
     #[arg(
         long,
         env = "SATCHEL_DATA_DIR",
@@ -42,6 +47,10 @@ pub struct DevConfig {
         default_value = ".satchel"
     )]
     pub data_dir: PathBuf,
+
+    /// Where state is kept: s3://bucket/prefix, or a directory; <data-dir>/state if this is left out.
+    #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
+    pub state: Option<Place>,
 
     /// Keep nothing: state and streams end with the process.
     #[arg(long, env = "SATCHEL_EPHEMERAL", value_parser = BoolishValueParser::new())]
@@ -88,6 +97,10 @@ pub struct DevConfig {
         default_value = "info"
     )]
     pub log: String,
+
+    /// How state in a bucket is read and written.
+    #[command(flatten)]
+    pub s3: S3Args,
 }
 
 /// How log lines are written.
@@ -111,6 +124,10 @@ impl DevConfig {
                 self.http
             ));
         }
+        if self.ephemeral && self.state.is_some() {
+            return Err("--ephemeral keeps no state: leave out --state, or --ephemeral".to_owned());
+        }
+        self.s3.options()?;
         let durations = [
             (
                 "--idempotency-ttl",
@@ -136,8 +153,9 @@ impl DevConfig {
     }
 
     /// Where the state is kept.
-    pub fn state_dir(&self) -> PathBuf {
-        self.data_dir.join("state")
+    pub fn state(&self) -> Place {
+        let in_data_dir = || Place::Directory(self.data_dir.join("state"));
+        self.state.clone().unwrap_or_else(in_data_dir)
     }
 
     /// Where the local streams are kept.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use satchel_engine::input::Input;
 use satchel_engine::partition::Config;
-use satchel_log::{DEFAULT_BUCKETS, MemoryStore, ObjectStore, Options};
+use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
 use tokio::sync::{mpsc, watch};
 
 use crate::cli::{Exit, Failure};
@@ -25,7 +25,7 @@ use crate::module::Application;
 use crate::requests::{Readiness, Requests};
 use crate::runtime::INPUTS_WAITING_MAX;
 use crate::runtime::node::{Node, NodeParts};
-use crate::store::DirectoryStore;
+use crate::store::{Opened, Place, PlaceOptions};
 use crate::streams::Streams;
 
 use servers::Servers;
@@ -101,13 +101,8 @@ async fn serve(
     let parts = NodeParts {
         application: config.application.clone(),
         config: engine_config(config, &shared.application),
-        store: open_store(config)?,
-        log: Options {
-            depth: config.commit_depth,
-            window_ms: WINDOW_MS,
-            grace_ms: GRACE_MS,
-            ..Options::default()
-        },
+        state: open_state(config, &shared.metrics).await?,
+        log: log_options(config),
         destinations: handlers.destinations(),
         ingresses: ingresses(shared).await?,
         streams: shared.streams.clone(),
@@ -158,17 +153,32 @@ fn open_streams(config: &DevConfig) -> Streams {
     }
 }
 
-fn open_store(config: &DevConfig) -> Result<Arc<dyn ObjectStore>, Failure> {
+async fn open_state(config: &DevConfig, metrics: &Metrics) -> Result<Opened, Failure> {
     if config.ephemeral {
-        return Ok(Arc::new(MemoryStore::new()));
+        return Ok(Opened::of(Arc::new(MemoryStore::new())));
     }
-    let store = DirectoryStore::open(config.state_dir()).map_err(|error| {
-        Failure::new(
-            Exit::Environment,
-            format!("the state directory (--data-dir): {error}"),
-        )
-    })?;
-    Ok(Arc::new(store))
+    let s3 = config.s3.options().map_err(Failure::usage)?;
+    let options = PlaceOptions {
+        s3,
+        on_written: None,
+    };
+    config.state().open_new(options.counted(metrics)).await
+}
+
+fn log_options(config: &DevConfig) -> Options {
+    let options = Options {
+        depth: config.commit_depth,
+        ..Options::default()
+    };
+    match config.state() {
+        Place::Directory(_) => Options {
+            window_ms: WINDOW_MS,
+            grace_ms: GRACE_MS,
+            ..options
+        },
+        // Whoever shares a bucket may be on another machine, with clocks of its own.
+        Place::S3(_) => options,
+    }
 }
 
 async fn ingresses(shared: &Shared) -> Result<Vec<LocalStreamIngress>, Failure> {

@@ -4,6 +4,8 @@
 //! know how it is counted. Names begin with `satchel_`; times are in seconds and sizes in bytes, as Prometheus wants them. Labels take
 //! few values (an endpoint, a partition, a kind), never an address or an id, so that their number does not grow with the state.
 
+mod store;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -17,6 +19,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use satchel_engine::invocation::FailureKind;
+
+use store::StoreFamilies;
 
 /// The content type of [`Metrics::encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -284,6 +288,7 @@ struct Families {
     egress_emitted: Family<Egress, Counter>,
     egress_acked: Family<Egress, Counter>,
     egress_refused: Family<Egress, Counter>,
+    store: StoreFamilies,
 }
 
 impl Families {
@@ -316,6 +321,7 @@ impl Families {
             egress_emitted: names.add("egress_emitted_records", "Records handed to an egress, repeats included", Family::default()),
             egress_acked: names.add("egress_acked_records", "Records that arrived at an egress for good", Family::default()),
             egress_refused: names.add("egress_refused_records", "Records that an egress can never deliver as they are", Family::default()),
+            store: StoreFamilies::register(&mut names),
             registry: names.0,
         }
     }
@@ -345,6 +351,7 @@ fn gauge_value(count: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::s3::{S3Operation, S3Outcome, S3Request};
 
     /// The samples of `metrics`, without comments, buckets and sums of times, sorted.
     fn samples(metrics: &Metrics) -> Vec<String> {
@@ -383,6 +390,19 @@ mod tests {
         metrics.observe_egress_emitted("example/out", 6);
         metrics.observe_egress_acked("example/out", 5);
         metrics.observe_egress_refused("example/out");
+        for (operation, outcome, object_bytes) in [
+            (S3Operation::PutObject, S3Outcome::Done, 300),
+            (S3Operation::PutObject, S3Outcome::Refused, 0),
+            (S3Operation::GetObject, S3Outcome::Done, 20),
+        ] {
+            metrics.observe_s3_request(S3Request {
+                operation,
+                outcome,
+                object_bytes,
+                elapsed: half_second,
+            });
+        }
+        metrics.observe_file_written(11);
         assert_eq!(
             samples(&metrics),
             [
@@ -411,7 +431,15 @@ mod tests {
                 "satchel_partition_sealed_number{partition=\"0\"} 9",
                 "satchel_pending_bytes 77",
                 "satchel_requests_waiting 3",
+                "satchel_s3_estimated_dollars_total 0.0000104",
+                "satchel_s3_object_bytes_total{operation=\"GetObject\"} 20",
+                "satchel_s3_object_bytes_total{operation=\"PutObject\"} 300",
+                "satchel_s3_requests_total{operation=\"GetObject\",outcome=\"done\"} 1",
+                "satchel_s3_requests_total{operation=\"PutObject\",outcome=\"done\"} 1",
+                "satchel_s3_requests_total{operation=\"PutObject\",outcome=\"refused\"} 1",
                 "satchel_stale_answers_dropped_total 1",
+                "satchel_state_file_bytes_written_total 11",
+                "satchel_state_files_written_total 1",
                 "satchel_timers_pending 4",
                 "satchel_unclaimed_answers_total 1",
             ]

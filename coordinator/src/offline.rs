@@ -19,5 +19,5 @@ pub use import::{Imported, import};
 pub use line::{StateLine, parse_address};
 pub use moment::parse_moment;
 pub use past::{Wanted, states};
-pub use place::{Place, Root};
+pub use place::Root;
 pub use verification::{Verified, verify};

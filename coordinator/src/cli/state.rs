@@ -10,9 +10,9 @@ use satchel_log::{At, Clock};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::verify::RootArgs;
-use crate::config::application_name;
-use crate::offline::{self, Place, Wanted, parse_address, parse_moment};
-use crate::store::SystemClock;
+use crate::config::{S3Args, application_name};
+use crate::offline::{self, Wanted, parse_address, parse_moment};
+use crate::store::{Place, SystemClock};
 
 /// Commands on durable state, without a running application. States are printed as NDJSON: `address`, `state`, `typename`, `expires_at_ms`, and
 /// `value` where JSON loses nothing, else `base64`.
@@ -94,6 +94,9 @@ pub struct ImportArgs {
     /// The name of the application that will run on it.
     #[arg(long, env = "SATCHEL_APPLICATION", value_name = "NAME", default_value = "satchel", value_parser = application_name)]
     application: String,
+
+    #[command(flatten)]
+    s3: S3Args,
 }
 
 /// Runs a command on durable state.
@@ -143,7 +146,7 @@ async fn print(args: &ReadArgs, wanted: Wanted, limit: usize) -> Result<usize, F
         }
         Some(moment_ms) => At::Moment(moment_ms),
     };
-    let root = args.root.state.open().await?;
+    let root = args.root.open().await?;
     let lines = offline::states(&root, args.root.application.as_deref(), at, wanted).await?;
     for line in lines.iter().take(limit) {
         if !output::line(line.to_json().as_bytes())? {
@@ -154,7 +157,8 @@ async fn print(args: &ReadArgs, wanted: Wanted, limit: usize) -> Result<usize, F
 }
 
 async fn import(args: &ImportArgs) -> Result<(), Failure> {
-    let imported = offline::import(&args.file, &args.state, &args.application).await?;
+    let s3 = args.s3.options().map_err(Failure::usage)?;
+    let imported = offline::import(&args.file, &args.state, s3, &args.application).await?;
     let summary = format!(
         "{} states of {} addresses are in {}, for the application {}",
         imported.states, imported.addresses, args.state, args.application

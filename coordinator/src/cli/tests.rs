@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
-use crate::config::{DevConfig, LogFormat};
+use crate::config::{DevConfig, LogFormat, S3Args, S3Sse};
 
 fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
     let words = ["satchel", "dev"].iter().chain(arguments);
@@ -22,6 +22,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
         http: "127.0.0.1:8080".parse().unwrap(),
         admin: "127.0.0.1:8081".parse().unwrap(),
         data_dir: PathBuf::from(".satchel"),
+        state: None,
         ephemeral: false,
         watch: false,
         application: "satchel".to_owned(),
@@ -31,6 +32,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
         pending_limit: 256 << 20,
         log_format: LogFormat::Text,
         log: "info".to_owned(),
+        s3: S3Args::default(),
     };
     assert_eq!(dev(&[]), Ok(expected));
 }
@@ -43,7 +45,7 @@ fn every_flag_of_dev_is_read() {
         "--http=127.0.0.1:0",
         "--admin=[::1]:0",
         "--data-dir=/tmp/x",
-        "--ephemeral",
+        "--state=s3://my-bucket/orders",
         "--watch",
         "--application=orders-2",
         "--idempotency-ttl=1h",
@@ -52,13 +54,18 @@ fn every_flag_of_dev_is_read() {
         "--pending-limit=1MiB",
         "--log-format=json",
         "--log=debug",
+        "--s3-sse=kms",
+        "--s3-kms-key=alias/orders",
+        "--s3-timeout=20s",
+        "--s3-path-style",
     ]);
     let expected = DevConfig {
         paths: vec![PathBuf::from("examples/a"), PathBuf::from("b.yaml")],
         http: "127.0.0.1:0".parse().unwrap(),
         admin: "[::1]:0".parse().unwrap(),
         data_dir: PathBuf::from("/tmp/x"),
-        ephemeral: true,
+        state: Some("s3://my-bucket/orders".parse().unwrap()),
+        ephemeral: false,
         watch: true,
         application: "orders-2".to_owned(),
         idempotency_ttl: Duration::from_secs(3_600),
@@ -67,8 +74,15 @@ fn every_flag_of_dev_is_read() {
         pending_limit: 1 << 20,
         log_format: LogFormat::Json,
         log: "debug".to_owned(),
+        s3: S3Args {
+            s3_sse: S3Sse::Kms,
+            s3_kms_key: Some("alias/orders".to_owned()),
+            s3_timeout: Duration::from_secs(20),
+            s3_path_style: true,
+        },
     };
     assert_eq!(read, Ok(expected));
+    assert!(dev(&["--ephemeral"]).unwrap().ephemeral);
 }
 
 #[test]
@@ -83,7 +97,7 @@ fn every_flag_of_dev_has_its_environment_variable() {
         assert_eq!(variable, Some(format!("SATCHEL_{name}").as_str()));
         count += 1;
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 17);
 }
 
 #[test]
@@ -98,6 +112,10 @@ fn wrong_values_are_refused_with_the_flag() {
         (&["--application", "../x"], "--application"),
         (&["--http", "127.0.0.1:8081"], "--http and --admin"),
         (&["--log-format", "xml"], "--log-format"),
+        (&["--state", "gs://a/b"], "`gs://`"),
+        (&["--state", "a", "--ephemeral"], "--ephemeral"),
+        (&["--s3-kms-key", "a"], "--s3-kms-key"),
+        (&["--s3-timeout", "1ms"], "--s3-timeout"),
     ];
     for (arguments, told) in wrong {
         let refused = dev(arguments).unwrap_err();

@@ -4,8 +4,9 @@ use clap::Args;
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
-use crate::config::application_name;
-use crate::offline::{self, Place};
+use crate::config::{S3Args, application_name};
+use crate::offline::{self, Root};
+use crate::store::Place;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
@@ -24,11 +25,22 @@ pub(crate) struct RootArgs {
     /// Whose state it must be; that of any application will do if this is left out.
     #[arg(long, env = "SATCHEL_APPLICATION", value_name = "NAME", value_parser = application_name)]
     pub(crate) application: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
+}
+
+impl RootArgs {
+    /// Opens it for reading.
+    pub(crate) async fn open(&self) -> Result<Root, Failure> {
+        let s3 = self.s3.options().map_err(Failure::usage)?;
+        Root::open(&self.state, s3).await
+    }
 }
 
 /// Looks at every object of a root, and prints what is wrong, an object a line.
 pub(crate) async fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    let root = args.root.state.open().await?;
+    let root = args.root.open().await?;
     let verified = offline::verify(&root, args.root.application.as_deref()).await?;
     if verified.moved {
         eprintln!(

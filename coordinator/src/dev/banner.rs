@@ -35,11 +35,7 @@ fn text(config: &DevConfig, application: &Application, servers: &Servers, node: 
                 recovered.replayed
             ),
         };
-        format!(
-            "{} (epoch {}, {read})",
-            config.data_dir.display(),
-            recovered.epoch
-        )
+        format!("{} (epoch {}, {read})", config.state(), recovered.epoch)
     };
     line("state", state);
     line("traffic", format!("http://{}", servers.traffic));

@@ -16,10 +16,11 @@ use satchel_log::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::line::StateLine;
-use super::place::{Place, RETRY, Root, failure, on_trouble};
+use super::place::{RETRY, Root, failure, on_trouble};
 use crate::cli::{Exit, Failure};
 use crate::runtime::node::random;
-use crate::store::SystemClock;
+use crate::store::s3::S3Options;
+use crate::store::{Place, SystemClock};
 
 /// The size at which a delta is closed, in bytes.
 const DELTA_BYTES: usize = 4 << 20;
@@ -42,7 +43,12 @@ pub struct Imported {
 ///
 /// # Errors
 /// [`Exit::Usage`] names the line that is wrong; [`Exit::Damaged`] if there is a root already; [`Exit::Environment`] if file or store fail.
-pub async fn import(file: &Path, place: &Place, application: &str) -> Result<Imported, Failure> {
+pub async fn import(
+    file: &Path,
+    place: &Place,
+    s3: S3Options,
+    application: &str,
+) -> Result<Imported, Failure> {
     let mut lines = Lines::open(file)?;
     let mut check = Check::default();
     while let Some((number, line)) = lines.next()? {
@@ -51,7 +57,7 @@ pub async fn import(file: &Path, place: &Place, application: &str) -> Result<Imp
             .map_err(|problem| lines.problem(number, &problem))?;
     }
     lines.rewind()?;
-    let root = place.open_new().await?;
+    let root = Root::open_new(place, s3).await?;
     refuse_existing(&root).await?;
     // From here on there is a root, of which nobody may take a part for the whole.
     write(&root, application, &mut lines)
@@ -185,7 +191,7 @@ fn change(line: StateLine) -> Change {
 
 async fn refuse_existing(root: &Root) -> Result<(), Failure> {
     let key = root.layout(0).application().to_owned();
-    let found = root.store.get(&key).await;
+    let found = root.store().get(&key).await;
     let found = found.map_err(|error| failure(error.into()))?;
     if found.is_some() || root.holds_partitions().await? {
         return Err(occupied(root));
@@ -205,11 +211,8 @@ fn occupied(root: &Root) -> Failure {
 
 async fn write(root: &Root, application: &str, lines: &mut Lines) -> Result<(), Failure> {
     let ownership = own(root, application).await?;
-    if let Some(bucket) = &root.bucket {
-        let key = root.layout(0).application().to_owned();
-        let checked = bucket.check_conditional_create(&key).await;
-        checked.map_err(|error| failure(error.into()))?;
-    }
+    let checked = root.opened.check_conditional_create().await;
+    checked.map_err(|error| failure(error.into()))?;
     let (log, notices, driver) = ownership.start();
     let mut writing = Writing {
         log,
@@ -237,8 +240,8 @@ async fn own(root: &Root, application: &str) -> Result<Ownership, Failure> {
     }
     let mut nothing = Nothing(true);
     let place = satchel_log::Place {
-        store: Arc::clone(&root.store),
-        root: root.prefix.clone(),
+        store: Arc::clone(root.store()),
+        root: root.prefix().to_owned(),
         identity: Identity {
             application: application.to_owned(),
             partition: 0,

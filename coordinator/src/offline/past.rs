@@ -38,8 +38,8 @@ pub async fn states(
 ) -> Result<Vec<StateLine>, Failure> {
     let application = root.application(expected).await?;
     let source = Source {
-        store: Arc::clone(&root.store),
-        root: root.prefix.clone(),
+        store: Arc::clone(root.store()),
+        root: root.prefix().to_owned(),
         clock: Arc::new(SystemClock),
         retry: RETRY,
         on_trouble: on_trouble(),

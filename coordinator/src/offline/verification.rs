@@ -51,8 +51,8 @@ pub async fn verify(root: &Root, expected: Option<&str>) -> Result<Verified, Fai
 
 async fn look(root: &Root, expected: Option<&str>) -> Result<Verified, Failure> {
     let looking = satchel_log::verify(
-        Arc::clone(&root.store),
-        &root.prefix,
+        Arc::clone(root.store()),
+        root.prefix(),
         Arc::new(SystemClock),
         RETRY,
         on_trouble(),
@@ -77,13 +77,13 @@ async fn look(root: &Root, expected: Option<&str>) -> Result<Verified, Failure> 
 }
 
 async fn readable_application(root: &Root, key: &str) -> Result<Option<Application>, Failure> {
-    let object = root.store.get(key).await.map_err(store_failure)?;
+    let object = root.store().get(key).await.map_err(store_failure)?;
     Ok(object.and_then(|object| Application::decode(&object).ok()))
 }
 
 /// Keys of the root that belong to no partition. Those of partitions are leapt over.
 async fn strays(root: &Root, application: &str, partitions: u32) -> Result<Vec<String>, Failure> {
-    let top = match root.prefix.as_str() {
+    let top = match root.prefix() {
         "" => String::new(),
         prefix => format!("{prefix}/"),
     };
@@ -91,14 +91,14 @@ async fn strays(root: &Root, application: &str, partitions: u32) -> Result<Vec<S
         let rest = key.strip_prefix(&top)?.strip_prefix("partitions/")?;
         let (partition, _) = rest.split_once('/')?;
         let number: u32 = partition.parse().ok()?;
-        let layout = Layout::new(&root.prefix, number);
+        let layout = Layout::new(root.prefix(), number);
         let prefix = layout.partition_prefix();
         (number < partitions && key.starts_with(prefix)).then(|| prefix.to_owned())
     };
     let mut strays = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let listed = root.store.list(&top, after.as_deref(), PAGE).await;
+        let listed = root.store().list(&top, after.as_deref(), PAGE).await;
         let listed = listed.map_err(store_failure)?;
         let Some(last) = listed.last() else {
             return Ok(strays);
@@ -146,7 +146,7 @@ async fn ends(root: &Root) -> Result<Vec<Option<String>>, Failure> {
 async fn last_key(root: &Root, prefix: &str) -> Result<Option<String>, Failure> {
     let mut last: Option<String> = None;
     loop {
-        let listed = root.store.list(prefix, last.as_deref(), PAGE).await;
+        let listed = root.store().list(prefix, last.as_deref(), PAGE).await;
         let listed = listed.map_err(store_failure)?;
         let complete = listed.len() < PAGE;
         last = listed

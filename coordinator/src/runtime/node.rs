@@ -6,7 +6,9 @@ use std::time::Duration;
 use satchel_engine::dispatcher::Dispatcher;
 use satchel_engine::input::Input;
 use satchel_engine::partition::{Config, Ownership};
-use satchel_log::{ErrorKind, Identity, Layout, LogError, ObjectStore, Options, Place, take_over};
+use satchel_log::{
+    ErrorKind, Identity, Layout, LogError, ObjectStore, Options, Place, StoreError, take_over,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -21,7 +23,7 @@ use crate::egress::local_stream::LocalStreamEgress;
 use crate::ingress::local_stream::LocalStreamIngress;
 use crate::metrics::Metrics;
 use crate::requests::{Readiness, Requests};
-use crate::store::SystemClock;
+use crate::store::{Opened, SystemClock};
 use crate::streams::{StreamError, Streams};
 
 /// What a node is made of.
@@ -31,7 +33,7 @@ pub struct NodeParts {
     /// What the partition must know.
     pub config: Config,
     /// Where the durable truth lies.
-    pub store: Arc<dyn ObjectStore>,
+    pub state: Opened,
     /// How its log behaves.
     pub log: Options,
     /// The endpoints, in the order of the configuration's.
@@ -84,15 +86,21 @@ impl Node {
     pub async fn start(parts: NodeParts) -> Result<Self, Failure> {
         let partition = parts.config.partition;
         let buckets = parts.config.buckets;
-        let layout = Layout::new("", partition);
+        let (store, root) = (&parts.state.store, &parts.state.prefix);
+        let layout = Layout::new(root, partition);
         let readiness = parts.readiness;
+        let checked = parts
+            .state
+            .check_conditional_create()
+            .await
+            .map_err(unfit)?;
         let mut fold = RecoveryFold::new(parts.config.clone(), |recovered| {
             readiness.send_replace(Readiness::Starting { recovered });
         });
         let ownership = take_over(
             Place {
-                store: Arc::clone(&parts.store),
-                root: String::new(),
+                store: Arc::clone(store),
+                root: root.clone(),
                 identity: Identity {
                     application: parts.application.clone(),
                     partition,
@@ -110,6 +118,11 @@ impl Node {
         )
         .await
         .map_err(log_failure)?;
+        if !checked {
+            // The root is new: only now is there something to try it on.
+            let checked = parts.state.check_conditional_create().await;
+            checked.map_err(unfit)?;
+        }
         let recovery = fold.finish().map_err(|problem| {
             Failure::new(Exit::Damaged, format!("partition {partition}: {problem}"))
         })?;
@@ -126,7 +139,7 @@ impl Node {
             },
             now_ms(),
         );
-        let incarnation = incarnation(parts.store.as_ref(), &layout).await?;
+        let incarnation = incarnation(store.as_ref(), &layout).await?;
 
         let (facts, facts_receiver) = mpsc::unbounded_channel();
         let (log, notices, driver) = ownership.start();
@@ -287,6 +300,10 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     getrandom::fill(&mut bytes)
         .expect("an operating system without random bytes can not fence a former owner");
     bytes
+}
+
+fn unfit(error: StoreError) -> Failure {
+    log_failure(error.into())
 }
 
 /// How a process ends for the sake of the durable state.

@@ -54,19 +54,19 @@ pub struct S3Store {
 
 impl S3Store {
     /// Makes sure that the store refuses to create an object that exists: some that resemble S3 ignore `If-None-Match`, and would let
-    /// two owners write the same number. `key` is an object that never changes (the application's record); if there is none yet, nothing is checked.
+    /// two owners write the same number. `key` is an object that never changes (the application's record). Says whether it was checked: if there is none yet, nothing is.
     ///
     /// It is not a proof: a store may do this right for one writer and still be wrong for two at once.
     ///
     /// # Errors
     /// [`StoreError::Fatal`] if the store is not fit to hold a root; any other as for the requests.
-    pub async fn check_conditional_create(&self, key: &str) -> Result<(), StoreError> {
+    pub async fn check_conditional_create(&self, key: &str) -> Result<bool, StoreError> {
         let Some(found) = self.get(key).await? else {
-            return Ok(());
+            return Ok(false);
         };
         // The same bytes again: a store that ignores the condition does no harm by it.
         match self.create(key, found).await? {
-            Created::Exists => Ok(()),
+            Created::Exists => Ok(true),
             Created::Stored => Err(self.refused(
                 key,
                 "this store replaces an object that exists (it ignores If-None-Match: *), so it cannot keep two owners apart",

@@ -104,14 +104,17 @@ async fn a_store_that_ignores_the_condition_is_found_out_without_harm() {
     let store = bucket.store_at(&proxy.endpoint(), S3Options::default());
     assert_eq!(
         store.check_conditional_create("application").await,
-        Ok(()),
+        Ok(false),
         "nothing there to check with"
     );
     assert_eq!(
         store.create("application", bytes("whose")).await,
         Ok(Created::Stored)
     );
-    assert_eq!(store.check_conditional_create("application").await, Ok(()));
+    assert_eq!(
+        store.check_conditional_create("application").await,
+        Ok(true)
+    );
     proxy.strike(Method::PUT, "application", Fault::DropConditions);
     let (kind, text) = told(store.check_conditional_create("application").await);
     assert_eq!(kind, "fatal");

@@ -1,0 +1,72 @@
+//! What is counted of the store.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use super::{Metrics, Names};
+use crate::store::s3::{S3Outcome, S3Request};
+
+impl Metrics {
+    /// A request was made to S3: its end, and what S3's price list asks for it.
+    pub fn observe_s3_request(&self, request: S3Request) {
+        let store = &self.0.store;
+        let operation = request.operation.name();
+        let outcome = match request.outcome {
+            S3Outcome::Done => "done",
+            S3Outcome::Refused => "refused",
+            S3Outcome::Unavailable => "unavailable",
+            S3Outcome::Fatal => "fatal",
+        };
+        store
+            .s3_requests
+            .get_or_create(&S3RequestLabels { operation, outcome })
+            .inc();
+        store
+            .s3_bytes
+            .get_or_create(&S3OperationLabel { operation })
+            .inc_by(request.object_bytes);
+        let dollars = request.operation.price_nanodollars() as f64 * 1e-9;
+        store.s3_dollars.inc_by(dollars);
+    }
+
+    /// A file of so many bytes was written into the directory that holds the state.
+    pub fn observe_file_written(&self, bytes: u64) {
+        self.0.store.files.inc();
+        self.0.store.file_bytes.inc_by(bytes);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct S3RequestLabels {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct S3OperationLabel {
+    operation: &'static str,
+}
+
+pub(super) struct StoreFamilies {
+    s3_requests: Family<S3RequestLabels, Counter>,
+    s3_bytes: Family<S3OperationLabel, Counter>,
+    s3_dollars: Counter<f64, AtomicU64>,
+    files: Counter,
+    file_bytes: Counter,
+}
+
+impl StoreFamilies {
+    #[rustfmt::skip]
+    pub(super) fn register(names: &mut Names) -> Self {
+        Self {
+            s3_requests: names.add("s3_requests", "Requests to S3 for the durable state, by operation and outcome; the rate of PutObject is what commits cost", Family::default()),
+            s3_bytes: names.add("s3_object_bytes", "Bytes of objects that these requests carried", Family::default()),
+            s3_dollars: names.add("s3_estimated_dollars", "List price of these requests (S3 Standard, us-east-1) in US dollars, without storage and transfer", Counter::default()),
+            files: names.add("state_files_written", "Files written into the directory that holds the durable state", Counter::default()),
+            file_bytes: names.add("state_file_bytes_written", "Bytes of these files", Counter::default()),
+        }
+    }
+}
