@@ -85,7 +85,7 @@ impl Default for Config {
             commit_interval_ms: 100,
             pending_bytes_max: 256 << 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
-            image_bytes_per_seal: 4 << 20,
+            image_bytes_per_seal: 1 << 20,
         }
     }
 }
@@ -171,6 +171,7 @@ impl Partition {
     /// Takes one fact. `now_ms` is the present, in ms since the epoch.
     pub fn handle_input(&mut self, now_ms: u64, input: Input) {
         self.advance(now_ms);
+        self.commits.give_image_turn();
         match input {
             Input::ShardFound { shard, start } => self.shard_found(shard, start),
             Input::RecordsRead { shard, records } => self.records_read(&shard, records),

@@ -43,6 +43,8 @@ pub(super) struct Commits {
     /// What waits for a sealed delta, in order of its number.
     releases: VecDeque<(u64, Release)>,
     wanted_images: BTreeSet<u16>,
+    /// Whether images may be taken: a few after each input, so that inputs need not wait for a whole snapshot.
+    image_turn: bool,
 }
 
 impl Commits {
@@ -86,8 +88,17 @@ impl Commits {
         self.wanted_images.extend(buckets);
     }
 
-    /// When the next delta should be sealed for no other reason than time.
+    /// An input came, so images may be taken once more.
+    pub(super) fn give_image_turn(&mut self) {
+        self.image_turn = true;
+    }
+
+    /// When the next delta should be sealed for no other reason than time, or the next images taken: at once, where no seal will give the
+    /// occasion.
     pub(super) fn due_ms(&self, config: &Config) -> Option<u64> {
+        if self.dirty.is_empty() && !self.wanted_images.is_empty() {
+            return Some(0);
+        }
         let room = self.sealed - self.durable < config.commit_depth;
         (room && !self.dirty.is_empty()).then_some(self.dirty_since_ms + config.commit_interval_ms)
     }
@@ -176,6 +187,9 @@ impl Partition {
     /// Images some of the wanted buckets. Called only when nothing is dirty, so that an image equals the fold through the last seal.
     fn take_images(&mut self) {
         debug_assert!(self.commits.dirty.is_empty());
+        if !std::mem::take(&mut self.commits.image_turn) {
+            return;
+        }
         let mut bytes = 0;
         while bytes < self.config.image_bytes_per_seal
             && let Some(bucket) = self.commits.wanted_images.pop_first()

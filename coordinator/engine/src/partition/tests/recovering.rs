@@ -11,6 +11,7 @@ use satchel_protocol::reqreply::from_function::{InvocationResponse, expiration_s
 
 use super::scene::*;
 use crate::durable::{Change, Key};
+use crate::endpoint::OnPoison;
 use crate::input::Input;
 use crate::invocation::Batch;
 use crate::output::{Delta, Output};
@@ -343,4 +344,33 @@ fn an_image_knows_nothing_of_what_was_done_without_a_trace_since_the_last_seal()
     scene.complete(batch.attempt, nothing());
     assert!(scene.sealed.is_empty());
     assert_images_equal_the_fold(&mut scene);
+}
+
+#[test]
+fn images_come_a_few_after_each_input_so_that_inputs_need_not_wait_for_a_snapshot() {
+    let mut config = super::scene::config(OnPoison::DeadLetter);
+    config.image_bytes_per_seal = 1;
+    let mut scene = Scene::with(config);
+    for id in ["alice", "bob", "carol", "dave", "erin"] {
+        scene.send(id, "hello");
+    }
+    scene.settle();
+    scene.outputs.clear();
+    let mut images = Vec::new();
+    scene.tell(Input::ImagesWanted((0..=4).collect()));
+    while images.len() < 5 {
+        let taken: Vec<_> = scene
+            .outputs
+            .drain(..)
+            .filter_map(|output| match output {
+                Output::Image(image) => Some((image.bucket, image.content.len())),
+                _ => None,
+            })
+            .collect();
+        let with_content = taken.iter().filter(|(_, facts)| *facts > 0);
+        assert_eq!(with_content.count(), 1, "{taken:?} after one input");
+        images.extend(taken.into_iter().map(|(bucket, _)| bucket));
+        scene.tell(Input::TimeReached);
+    }
+    assert_eq!(images, [0, 1, 2, 3, 4]);
 }
