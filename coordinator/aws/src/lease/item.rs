@@ -1,0 +1,150 @@
+//! What stands in the table for one partition.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+/// The version of the form, written now.
+const FORMAT: u64 = 1;
+
+/// The attribute that names the item: the table's partition key.
+pub(crate) const KEY: &str = "pk";
+
+/// A lease as it stands in the table. Attributes: `pk` (S, the partition key), `format` (N), `owner` (S), `epoch` (N), `counter` (N), `lease_ms` (N),
+/// `released` (BOOL), `address` (S, absent if none), `updated` (S, for people: nobody compares it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseItem {
+    /// The process that holds or held it: 128 random bits in hexadecimal, new with every process.
+    pub owner: String,
+    /// The number of this holding; grows by one whenever somebody else begins to hold.
+    pub epoch: u64,
+    /// Moves with every renewal.
+    pub counter: u64,
+    /// How long the owner wants to be waited for, in milliseconds.
+    pub lease_ms: u64,
+    /// Whether the owner is done: then nobody needs to wait.
+    pub released: bool,
+    /// Where the owner can be asked whether it is done.
+    pub address: Option<String>,
+}
+
+/// Why an item cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Newer software wrote it.
+    #[error("its format is version {found}; this program reads version {FORMAT}")]
+    Version {
+        /// The version found.
+        found: u64,
+    },
+    /// An attribute is missing or of another type.
+    #[error("its attribute `{0}` is missing or of another type")]
+    Attribute(&'static str),
+}
+
+impl LeaseItem {
+    /// The attributes of the item named `key`; `updated` is the time of the calendar, as a person reads it.
+    pub(crate) fn to_attributes(
+        &self,
+        key: &str,
+        updated: String,
+    ) -> HashMap<String, AttributeValue> {
+        let number = |number: u64| AttributeValue::N(number.to_string());
+        let mut attributes = HashMap::from([
+            (KEY.to_owned(), AttributeValue::S(key.to_owned())),
+            ("format".to_owned(), number(FORMAT)),
+            ("owner".to_owned(), AttributeValue::S(self.owner.clone())),
+            ("epoch".to_owned(), number(self.epoch)),
+            ("counter".to_owned(), number(self.counter)),
+            ("lease_ms".to_owned(), number(self.lease_ms)),
+            ("released".to_owned(), AttributeValue::Bool(self.released)),
+            ("updated".to_owned(), AttributeValue::S(updated)),
+        ]);
+        if let Some(address) = &self.address {
+            attributes.insert("address".to_owned(), AttributeValue::S(address.clone()));
+        }
+        attributes
+    }
+
+    /// Reads the item. Attributes that this version does not know are ignored: a newer form that gives them a meaning has another number.
+    ///
+    /// # Errors
+    /// Everything that [`Malformed`] names.
+    pub(crate) fn from_attributes<S: BuildHasher>(
+        attributes: &HashMap<String, AttributeValue, S>,
+    ) -> Result<Self, Malformed> {
+        let number = |name: &'static str| {
+            let value = attributes.get(name).and_then(|value| value.as_n().ok());
+            value
+                .and_then(|text| text.parse::<u64>().ok())
+                .ok_or(Malformed::Attribute(name))
+        };
+        let found = number("format")?;
+        if found != FORMAT {
+            return Err(Malformed::Version { found });
+        }
+        let text = |name: &'static str| attributes.get(name).and_then(|value| value.as_s().ok());
+        let released = attributes
+            .get("released")
+            .and_then(|value| value.as_bool().ok());
+        Ok(Self {
+            owner: text("owner").ok_or(Malformed::Attribute("owner"))?.clone(),
+            epoch: number("epoch")?,
+            counter: number("counter")?,
+            lease_ms: number("lease_ms")?,
+            released: *released.ok_or(Malformed::Attribute("released"))?,
+            address: text("address").cloned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn item() -> LeaseItem {
+        LeaseItem {
+            owner: "0f".repeat(16),
+            epoch: 7,
+            counter: 42,
+            lease_ms: 10_000,
+            released: false,
+            address: Some("10.0.0.7:8081".to_owned()),
+        }
+    }
+
+    #[test]
+    fn an_item_reads_back_with_and_without_an_address() {
+        for item in [
+            item(),
+            LeaseItem {
+                address: None,
+                released: true,
+                ..item()
+            },
+        ] {
+            let attributes = item.to_attributes("shop#s3://b/p#0", "2026-11-21".to_owned());
+            assert_eq!(LeaseItem::from_attributes(&attributes), Ok(item));
+        }
+    }
+
+    #[test]
+    fn a_newer_form_is_refused_by_its_version_and_a_broken_one_by_the_attribute() {
+        let mut attributes = item().to_attributes("key", String::new());
+        attributes.remove("epoch");
+        assert_eq!(
+            LeaseItem::from_attributes(&attributes),
+            Err(Malformed::Attribute("epoch"))
+        );
+        attributes.insert("format".to_owned(), AttributeValue::N("2".to_owned()));
+        let refused = LeaseItem::from_attributes(&attributes).unwrap_err();
+        assert_eq!(refused, Malformed::Version { found: 2 });
+        assert_eq!(
+            refused.to_string(),
+            "its format is version 2; this program reads version 1"
+        );
+    }
+}

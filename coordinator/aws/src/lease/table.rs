@@ -1,0 +1,252 @@
+//! The table: one read and one conditional write, each sent once.
+
+use std::fmt::Display;
+use std::time::{Duration, SystemTime};
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{Region, SdkConfig};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::Builder;
+use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
+    ScalarAttributeType, TableStatus,
+};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+
+use super::item::{KEY, LeaseItem};
+use super::machine::{Condition, Write};
+
+/// How long one request may take. A holder has time for several within a lease time, and a watcher too.
+const REQUEST_MAX: Duration = Duration::from_secs(2);
+
+/// How long a table that was just asked for may take to come up.
+const CREATION_MAX: Duration = Duration::from_secs(120);
+
+/// One lease in a DynamoDB table whose partition key is `pk`, a string. Cheap to clone. Must be used within a tokio runtime.
+///
+/// Needs `dynamodb:GetItem` and `dynamodb:PutItem`; [`LeaseTable::create`] needs `dynamodb:DescribeTable` and `dynamodb:CreateTable` too.
+#[derive(Debug, Clone)]
+pub struct LeaseTable {
+    client: Client,
+    table: String,
+    key: String,
+}
+
+/// Why the table did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// There was no answer, or none that counts: it may have been done, and may work the next time.
+    #[error("DynamoDB table {table}: {reason}")]
+    NoAnswer {
+        /// The table.
+        table: String,
+        /// What happened.
+        reason: String,
+    },
+    /// It is refused, and will be again until a person changes something: no such table, no permission, an item that cannot be understood.
+    #[error("DynamoDB table {table}: {reason}")]
+    Refused {
+        /// The table.
+        table: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl LeaseTable {
+    /// The lease `key` in `table`. The SDK's own retries are off and every request has a short limit: the state machine repeats.
+    #[must_use]
+    pub fn new(sdk: &SdkConfig, table: impl Into<String>, key: impl Into<String>) -> Self {
+        let mut config = Builder::from(sdk)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(REQUEST_MAX)
+                    .operation_timeout(REQUEST_MAX)
+                    .build(),
+            );
+        if sdk.region().is_none() {
+            // Only a stand-in can be meant: AWS's own address needs a region.
+            config = config.region(Region::from_static("us-east-1"));
+        }
+        Self {
+            client: Client::from_conf(config.build()),
+            table: table.into(),
+            key: key.into(),
+        }
+    }
+
+    /// The lease's name in the table.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Reads the item, strongly consistent.
+    ///
+    /// # Errors
+    /// Everything that [`TableError`] names.
+    pub async fn look(&self) -> Result<Option<LeaseItem>, TableError> {
+        let request = self
+            .client
+            .get_item()
+            .table_name(&self.table)
+            .key(KEY, AttributeValue::S(self.key.clone()))
+            .consistent_read(true);
+        let answer = request.send().await.map_err(|error| self.error(&error))?;
+        let item = answer.item().map(LeaseItem::from_attributes);
+        item.transpose().map_err(|malformed| TableError::Refused {
+            table: self.table.clone(),
+            reason: format!("the item {}: {malformed}", self.key),
+        })
+    }
+
+    /// Writes the item if what `write` asks for stands there. Returns whether it did.
+    ///
+    /// # Errors
+    /// Everything that [`TableError`] names; after [`TableError::NoAnswer`] the item may have been written.
+    pub async fn write(&self, write: &Write) -> Result<bool, TableError> {
+        let updated = DateTime::from(SystemTime::now())
+            .fmt(Format::DateTime)
+            .unwrap_or_default();
+        let item = write.item.to_attributes(&self.key, updated);
+        let number = |number: u64| AttributeValue::N(number.to_string());
+        let request = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item));
+        let request = match &write.condition {
+            Condition::Absent => request
+                .condition_expression("attribute_not_exists(#key)")
+                .expression_attribute_names("#key", KEY),
+            Condition::Unmoved {
+                owner,
+                epoch,
+                counter,
+            } => request
+                .condition_expression("#owner = :owner AND #epoch = :epoch AND #counter = :counter")
+                .expression_attribute_values(":owner", AttributeValue::S(owner.clone()))
+                .expression_attribute_values(":epoch", number(*epoch))
+                .expression_attribute_values(":counter", number(*counter)),
+            Condition::Mine { owner, epoch } => request
+                .condition_expression("#owner = :owner AND #epoch = :epoch AND #counter < :counter")
+                .expression_attribute_values(":owner", AttributeValue::S(owner.clone()))
+                .expression_attribute_values(":epoch", number(*epoch))
+                .expression_attribute_values(":counter", number(write.item.counter)),
+        };
+        // `owner` and `counter` are words of DynamoDB's own.
+        let request = match &write.condition {
+            Condition::Absent => request,
+            Condition::Unmoved { .. } | Condition::Mine { .. } => request
+                .expression_attribute_names("#owner", "owner")
+                .expression_attribute_names("#epoch", "epoch")
+                .expression_attribute_names("#counter", "counter"),
+        };
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(self.error(&error)),
+        }
+    }
+
+    /// Makes the table if there is none, paid by the request, and waits until it can be used.
+    ///
+    /// # Errors
+    /// Everything that [`TableError`] names.
+    pub async fn create(&self) -> Result<(), TableError> {
+        if !self.is_there().await? {
+            let refused = |error: aws_sdk_dynamodb::error::BuildError| TableError::Refused {
+                table: self.table.clone(),
+                reason: error.to_string(),
+            };
+            let key = KeySchemaElement::builder().attribute_name(KEY);
+            let attribute = AttributeDefinition::builder().attribute_name(KEY);
+            let request = self
+                .client
+                .create_table()
+                .table_name(&self.table)
+                .billing_mode(BillingMode::PayPerRequest)
+                .key_schema(key.key_type(KeyType::Hash).build().map_err(refused)?)
+                .attribute_definitions(
+                    attribute
+                        .attribute_type(ScalarAttributeType::S)
+                        .build()
+                        .map_err(refused)?,
+                );
+            match request.send().await {
+                Ok(_) => {}
+                // Another process makes it at this moment.
+                Err(error) if error.code() == Some("ResourceInUseException") => {}
+                Err(error) => return Err(self.error(&error)),
+            }
+        }
+        self.is_up().await
+    }
+
+    async fn is_up(&self) -> Result<(), TableError> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let request = self.client.describe_table().table_name(&self.table);
+            let answer = request.send().await.map_err(|error| self.error(&error))?;
+            let table = answer.table();
+            if table.and_then(|table| table.table_status()) == Some(&TableStatus::Active) {
+                return Ok(());
+            }
+            if begun.elapsed() > CREATION_MAX {
+                return Err(TableError::NoAnswer {
+                    table: self.table.clone(),
+                    reason: format!("it did not become active in {CREATION_MAX:?}"),
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
+    async fn is_there(&self) -> Result<bool, TableError> {
+        let request = self.client.describe_table().table_name(&self.table);
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(false),
+            Err(error) => Err(self.error(&error)),
+        }
+    }
+
+    fn error<E>(&self, error: &SdkError<E>) -> TableError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let table = self.table.clone();
+        let message = |what: &dyn Display| match error.message() {
+            Some(message) => format!("{what}: {message}"),
+            None => what.to_string(),
+        };
+        match error.code() {
+            Some("ResourceNotFoundException") => TableError::Refused {
+                table,
+                reason: "there is no such table in this region".to_owned(),
+            },
+            Some(
+                code @ ("AccessDeniedException"
+                | "UnrecognizedClientException"
+                | "InvalidSignatureException"
+                | "MissingAuthenticationToken"
+                | "IncompleteSignature"
+                | "ValidationException"),
+            ) => TableError::Refused {
+                table,
+                reason: message(&code),
+            },
+            Some(code) => TableError::NoAnswer {
+                table,
+                reason: message(&code),
+            },
+            None => TableError::NoAnswer {
+                table,
+                reason: DisplayErrorContext(error).to_string(),
+            },
+        }
+    }
+}
