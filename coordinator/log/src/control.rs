@@ -45,6 +45,18 @@ impl Condemned {
         self.log_below == 0 && self.manifests.is_empty() && self.segments.is_empty()
     }
 
+    /// Both together.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.log_below = self.log_below.max(other.log_below);
+        self.manifests.extend(other.manifests);
+        self.manifests.sort_unstable();
+        self.manifests.dedup();
+        self.segments.extend(other.segments);
+        self.segments.sort_unstable();
+        self.segments.dedup();
+        self
+    }
+
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_varint(out, self.log_below);
         put_varint(out, self.manifests.len() as u64);

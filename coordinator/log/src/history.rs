@@ -21,7 +21,9 @@ use crate::keys::Layout;
 use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::owner::Owner;
-use crate::record::Kind;
+use crate::record::Record;
+use crate::savepoint::SavepointName;
+use crate::savepoints::read_one;
 use crate::store::ObjectStore;
 use crate::takeover::tail::Tail;
 use crate::takeover::{Halt, Place, Taker};
@@ -33,6 +35,8 @@ pub enum At {
     Latest,
     /// The fold of the commits whose time, in milliseconds since 1970, is not later.
     Moment(u64),
+    /// What a savepoint keeps.
+    Savepoint(SavepointName),
 }
 
 /// What is read, and how.
@@ -48,6 +52,17 @@ pub struct Source {
     pub retry: Retry,
     /// Is told about requests that are being repeated.
     pub on_trouble: OnTrouble,
+}
+
+impl Source {
+    pub(crate) fn io(&self) -> Io {
+        Io {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            retry: self.retry,
+            on_trouble: self.on_trouble.clone(),
+        }
+    }
 }
 
 /// What was read.
@@ -75,6 +90,14 @@ pub enum HistoryError {
         asked_ms: u64,
         /// The earliest moment that can be read, in milliseconds since 1970.
         reaches_back_to_ms: u64,
+    },
+    /// There is no savepoint of that name.
+    #[error("partition {partition} has no savepoint {name}")]
+    NoSavepoint {
+        /// The partition.
+        partition: u32,
+        /// The name.
+        name: SavepointName,
     },
     /// As for a takeover.
     #[error(transparent)]
@@ -111,15 +134,10 @@ pub async fn read(
 }
 
 /// A taker that is asked for nothing but its eyes.
-fn reader(source: &Source, application: &Application, partition: u32) -> Taker {
+pub(crate) fn reader(source: &Source, application: &Application, partition: u32) -> Taker {
     Taker {
         layout: Layout::new(&source.root, partition),
-        io: Io {
-            store: source.store.clone(),
-            clock: source.clock.clone(),
-            retry: source.retry,
-            on_trouble: source.on_trouble.clone(),
-        },
+        io: source.io(),
         place: Place {
             store: source.store.clone(),
             root: source.root.clone(),
@@ -182,12 +200,6 @@ impl Basis {
             .map_or(u64::MAX, |header| header.committed_at_ms)
     }
 
-    /// Whether the tail goes on beyond the moment, so that nothing up to it can be missing at its end.
-    fn passes(&self, moment_ms: u64) -> bool {
-        let mut records = self.tail.valid.iter();
-        records.any(|(record, _)| record.header.committed_at_ms > moment_ms)
-    }
-
     fn cut(&mut self, moment_ms: u64) {
         let valid = &mut self.tail.valid;
         // Times never go back from one valid record to the next.
@@ -198,19 +210,35 @@ impl Basis {
 
 impl Taker {
     async fn read_at(&self, at: At, fold: &mut impl Fold) -> Result<Reading, Stop> {
+        match at {
+            At::Latest => {
+                let manifests = self.manifests().await?;
+                let newest = self.newest_basis(&manifests).await?;
+                self.apply(&newest, &manifests, fold).await
+            }
+            At::Moment(moment_ms) => self.read_moment(moment_ms, fold).await,
+            At::Savepoint(name) => self.read_savepoint(&name, fold).await,
+        }
+    }
+
+    async fn newest_basis(&self, manifests: &[u64]) -> Result<Basis, Stop> {
+        let (manifest, tail) = self.effective(manifests).await?;
+        Ok(Basis { manifest, tail })
+    }
+
+    async fn read_moment(&self, moment_ms: u64, fold: &mut impl Fold) -> Result<Reading, Stop> {
         let manifests = self.manifests().await?;
-        let (manifest, tail) = self.effective(&manifests).await?;
-        let newest = Basis { manifest, tail };
-        let At::Moment(moment_ms) = at else {
-            return self.apply(&newest, &manifests, fold).await;
-        };
+        let mut newest = self.newest_basis(&manifests).await?;
         let mut reaches_back_to_ms = newest.reaches_back_to_ms();
         if reaches_back_to_ms <= moment_ms {
-            let mut basis = newest;
-            basis.cut(moment_ms);
-            return self.apply(&basis, &manifests, fold).await;
+            newest.cut(moment_ms);
+            return self.apply(&newest, &manifests, fold).await;
         }
-        for number in self.before(&newest, &manifests) {
+        let in_effect = newest.manifest.as_ref().map_or(0, |m| m.number);
+        let former = &manifests[..manifests.partition_point(|number| *number < in_effect)];
+        let young_from = self.first_younger(former, moment_ms).await?;
+        let (old, young) = former.split_at(young_from);
+        for number in old.iter().rev().map(|n| Some(*n)).chain([None]) {
             let Some(mut basis) = self.whole_basis(number, moment_ms, &manifests).await? else {
                 continue;
             };
@@ -226,6 +254,13 @@ impl Taker {
                 read => return read,
             }
         }
+        for number in young {
+            // The oldest that is whole says how far back one can read.
+            if let Some(basis) = self.whole_basis(Some(*number), 0, &manifests).await? {
+                reaches_back_to_ms = reaches_back_to_ms.min(basis.reaches_back_to_ms());
+                break;
+            }
+        }
         Err(Stop::For(HistoryError::Collected {
             partition: self.place.identity.partition,
             asked_ms: moment_ms,
@@ -233,15 +268,39 @@ impl Taker {
         }))
     }
 
-    /// The manifests before the one in effect, newest first, and at last none at all.
-    fn before(&self, newest: &Basis, manifests: &[u64]) -> Vec<Option<u64>> {
-        let in_effect = newest.manifest.as_ref().map_or(0, |m| m.number);
-        let older = manifests.iter().rev().filter(|n| **n < in_effect);
-        older.map(|number| Some(*number)).chain([None]).collect()
+    /// The place of the first manifest whose images are all known to be younger than the moment. A manifest costs two reads, and there may be thousands:
+    /// their times never go back from one to the next, so halving finds it. What is collected lies before everything else.
+    async fn first_younger(&self, manifests: &[u64], moment_ms: u64) -> Result<usize, LogError> {
+        let (mut from, mut to) = (0, manifests.len());
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let time_ms = self.imaged_at_ms(manifests[middle]).await?;
+            if time_ms.is_some_and(|ms| ms > moment_ms) {
+                to = middle;
+            } else {
+                from = middle + 1;
+            }
+        }
+        Ok(from)
     }
 
-    /// A former manifest, or the empty beginning, with the log over it: if all of that is still there, until after the moment, and the manifest was
-    /// in effect once.
+    /// The time of the last record that the images of a manifest hold; `None` if either is not there any more.
+    async fn imaged_at_ms(&self, number: u64) -> Result<Option<u64>, LogError> {
+        let Some((manifest, _)) = self.read_manifest(number).await? else {
+            return Ok(None);
+        };
+        let through = manifest.through();
+        let key = self.layout.log(through);
+        let Some(object) = self.io.get(&key).await? else {
+            return Ok(None);
+        };
+        let record = Record::decode(&object, self.place.identity.partition, through);
+        let record = record.map_err(|defect| LogError::damaged(&key, defect))?;
+        Ok(Some(record.header.committed_at_ms))
+    }
+
+    /// A former manifest, or the empty beginning, with the log over it until after the moment: if all of that is still there, and the manifest was in
+    /// effect once.
     async fn whole_basis(
         &self,
         number: Option<u64>,
@@ -259,39 +318,70 @@ impl Taker {
             None => (1, Owner::default()),
             Some((manifest, _)) => (manifest.replay_from(), manifest.before),
         };
+        let effect = read.as_ref().map(|(manifest, checksum)| Effect {
+            manifest: manifest.number,
+            checksum: *checksum,
+        });
+        let through = read.as_ref().map_or(0, |(manifest, _)| manifest.through());
+        let took_effect = |tail: &Tail| effect.is_none_or(|it| tail.effects.contains(&it));
+        // A snapshot begins after the one before it took effect, or its owner ended.
+        let next = manifests.iter().find(|n| Some(**n) > number).copied();
+        let decided = |tail: &Tail| took_effect(tail) || next.is_some_and(|n| tail.end > n);
+        // Nothing up to the moment can be missing at the end of a tail that goes on beyond it.
+        let passes = |tail: &Tail| tail.committed_at_ms > moment_ms && tail.end > through;
+        let enough = |tail: &Tail| passes(tail) && decided(tail);
         let newest = manifests.last().copied();
-        let tail = match self.read_tail(from, before, newest).await {
+        let tail = match self.read_tail(from, before, newest, &enough).await {
             Err(Halt::Error(LogError::Missing { .. })) => return Ok(None),
             read => read?,
         };
-        if let Some((manifest, checksum)) = &read {
-            let effect = Effect {
-                manifest: manifest.number,
-                checksum: *checksum,
-            };
-            if !self.puts_in_effect(&tail, effect)? {
-                return Ok(None);
-            }
-        }
+        let whole = took_effect(&tail) && passes(&tail);
         let manifest = read.map(|(manifest, _)| manifest);
-        let basis = Basis { manifest, tail };
-        Ok(Some(basis).filter(|basis| basis.passes(moment_ms)))
+        Ok(whole.then_some(Basis { manifest, tail }))
     }
 
-    fn puts_in_effect(&self, tail: &Tail, wanted: Effect) -> Result<bool, LogError> {
-        for (record, _) in &tail.valid {
-            if record.header.kind != Kind::Control {
-                continue;
+    async fn read_savepoint(
+        &self,
+        name: &SavepointName,
+        fold: &mut impl Fold,
+    ) -> Result<Reading, Stop> {
+        let partition = self.place.identity.partition;
+        let savepoint = read_one(&self.io, &self.layout, partition, name).await?;
+        let Some(savepoint) = savepoint else {
+            let name = *name;
+            return Err(Stop::For(HistoryError::NoSavepoint { partition, name }));
+        };
+        let needed = |key: String| LogError::Missing {
+            key,
+            reason: format!("savepoint {name} needs it"),
+        };
+        let manifest = match savepoint.manifest {
+            None => None,
+            Some(effect) => {
+                let key = self.layout.manifest(effect.manifest);
+                let read = self.read_manifest(effect.manifest).await?;
+                let (manifest, sum) = read.ok_or_else(|| needed(key.clone()))?;
+                if sum != effect.checksum {
+                    return Err(Stop::from(LogError::Unexpected {
+                        key,
+                        reason: format!("it is not the manifest that savepoint {name} names"),
+                    }));
+                }
+                Some(manifest)
             }
-            let control = record.control().map_err(|defect| {
-                let key = self.layout.log(record.header.number);
-                LogError::damaged(&key, defect)
-            })?;
-            if control.effect == Some(wanted) {
-                return Ok(true);
-            }
+        };
+        let before = manifest.as_ref().map_or(Owner::default(), |m| m.before);
+        let enough = |tail: &Tail| tail.end > savepoint.through;
+        // With no manifest to be newer than, what is missing is missing.
+        let nothing_newer = Some(u64::MAX);
+        let tail = self
+            .read_tail(savepoint.replay_from, before, nothing_newer, &enough)
+            .await?;
+        if tail.end <= savepoint.through {
+            return Err(Stop::from(needed(self.layout.log(tail.end))));
         }
-        Ok(false)
+        let basis = Basis { manifest, tail };
+        self.apply(&basis, &[u64::MAX], fold).await
     }
 
     async fn apply(

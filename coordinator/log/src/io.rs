@@ -96,6 +96,16 @@ impl Io {
         })
     }
 
+    /// Up to [`PAGE`] objects under `prefix` after `start_after`.
+    pub(crate) async fn list_page(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<Vec<ObjectMeta>, StoreError> {
+        self.repeat(|| self.store.list(prefix, start_after, PAGE))
+            .await
+    }
+
     /// All objects under `prefix` after `start_after`.
     pub(crate) async fn list(
         &self,
@@ -105,9 +115,7 @@ impl Io {
         let mut all: Vec<ObjectMeta> = Vec::new();
         let mut after = start_after;
         loop {
-            let page = self
-                .repeat(|| self.store.list(prefix, after.as_deref(), PAGE))
-                .await?;
+            let page = self.list_page(prefix, after.as_deref()).await?;
             let last = page.len() < PAGE;
             after = page.last().map(|object| object.key.clone());
             all.extend(page);
@@ -117,27 +125,26 @@ impl Io {
         }
     }
 
-    /// All objects under `prefix` whose keys are less than `end`.
-    pub(crate) async fn list_below(
+    /// All objects under `prefix` after `start_after` whose keys are less than `end`.
+    pub(crate) async fn list_between(
         &self,
         prefix: &str,
+        start_after: Option<String>,
         end: &str,
     ) -> Result<Vec<ObjectMeta>, StoreError> {
         let mut all: Vec<ObjectMeta> = Vec::new();
+        let mut after = start_after;
         loop {
-            let after = all.last().map(|object| object.key.clone());
-            let page = self
-                .repeat(|| self.store.list(prefix, after.as_deref(), PAGE))
-                .await?;
-            let listed = page.len();
+            let page = self.list_page(prefix, after.as_deref()).await?;
+            let before = all.len();
             let below = page
                 .into_iter()
                 .take_while(|object| object.key.as_str() < end);
-            let before = all.len();
             all.extend(below);
-            if all.len() - before < PAGE || listed < PAGE {
+            if all.len() - before < PAGE {
                 return Ok(all);
             }
+            after = all.last().map(|object| object.key.clone());
         }
     }
 

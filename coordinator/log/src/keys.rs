@@ -1,5 +1,6 @@
 //! Where things lie under a root.
 
+use crate::savepoint::SavepointName;
 use crate::segment::SegmentName;
 
 /// The names of all objects of one partition of a root.
@@ -10,6 +11,7 @@ use crate::segment::SegmentName;
 /// <root>/partitions/<p>/epochs/<epoch>
 /// <root>/partitions/<p>/snapshots/<number>/<epoch>-<n>
 /// <root>/partitions/<p>/manifests/<number>
+/// <root>/partitions/<p>/savepoints/<name>
 /// ```
 ///
 /// Numbers have 20 digits, so that the order of names is the order of numbers.
@@ -97,6 +99,18 @@ impl Layout {
             self.partition, name.snapshot, name.epoch, name.index
         )
     }
+
+    /// All savepoints.
+    #[must_use]
+    pub fn savepoints_prefix(&self) -> String {
+        format!("{}savepoints/", self.partition)
+    }
+
+    /// One savepoint.
+    #[must_use]
+    pub fn savepoint(&self, name: &SavepointName) -> String {
+        format!("{}savepoints/{name}", self.partition)
+    }
 }
 
 /// The number that `key` carries after `prefix`, if it is one of this layout's names.
@@ -115,6 +129,12 @@ pub(crate) fn segment_in(key: &str, prefix: &str) -> Option<SegmentName> {
         epoch: digits(epoch, 20)?,
         index: u32::try_from(digits(index, 6)?).ok()?,
     })
+}
+
+/// The savepoint that `key` names after `prefix`, if it is one of this layout's names.
+#[must_use]
+pub(crate) fn savepoint_in(key: &str, prefix: &str) -> Option<SavepointName> {
+    key.strip_prefix(prefix)?.parse().ok()
 }
 
 fn digits(text: &str, len: usize) -> Option<u64> {

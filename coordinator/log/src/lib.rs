@@ -8,6 +8,7 @@
 //!   ([`Fold::absent`], [`Log::load`]).
 //! - [`Ownership::start`] gives a [`Log`] to commit deltas with, the [`Notice`]s of what became of them, and a [`Driver`] that does the I/O.
 //! - [`read()`] hands the state to a [`Fold`] without taking over: as it is, or as it was at a moment.
+//! - [`savepoints`] are states that a person named, kept until they are deleted.
 //! - [`verify()`] looks at every object of a root and names what is damaged, missing or foreign.
 //! - [`Writer`] holds the rules of committing without any I/O.
 //! - [`ObjectStore`] is all that is asked of a backend; [`MemoryStore`] is the smallest one.
@@ -92,6 +93,7 @@ pub use memory::MemoryStore;
 pub use options::Options;
 pub use owner::{Nonce, Owner};
 pub use record::{BODY_BYTES_MAX, Header, Kind, Record};
+pub use savepoint::{Savepoint, SavepointName, WrongName};
 pub use segment::{Block, BlockAt, BucketImage, SegmentName, check_segment};
 pub use snapshotter::{Snapshot, SnapshotPolicy};
 pub use store::{Created, ObjectMeta, ObjectStore, StoreError};
@@ -106,6 +108,7 @@ mod collector;
 mod control;
 #[cfg(test)]
 mod damage;
+mod deletion;
 mod entries;
 mod epoch;
 mod error;
@@ -121,6 +124,8 @@ mod memory;
 mod options;
 mod owner;
 mod record;
+mod savepoint;
+pub mod savepoints;
 mod segment;
 mod snapshotter;
 mod store;

@@ -20,10 +20,11 @@ use crate::clock::Now;
 use crate::codec::checksum;
 use crate::collector::Collector;
 use crate::control::Condemned;
+use crate::deletion::{Deletion, carry_out};
 use crate::entries::Entries;
 use crate::error::LogError;
 use crate::io::{Io, Put, Retry, Trouble};
-use crate::keys::{Layout, number_in, segment_in};
+use crate::keys::{Layout, segment_in};
 use crate::loading::{self, Load, Loaded, Offload};
 use crate::segment::{BucketImage, SegmentName};
 use crate::snapshotter::{Snapshot, Snapshotter, Step};
@@ -57,6 +58,8 @@ pub enum Notice {
         /// The log number that the image equals; what is of a later number must be applied over it.
         number: u64,
     },
+    /// Nothing is deleted while this savepoint is there, because it cannot be read and nobody knows what it needs. The log goes on.
+    NothingDeleted(LogError),
     /// A request got no answer and is being repeated.
     Trouble(Trouble),
 }
@@ -131,7 +134,7 @@ enum Answer {
     SegmentStored(SegmentName),
     SegmentsListed(Vec<SegmentName>),
     ManifestStored(u64),
-    Deleted,
+    Deleted(Deletion),
     GraceOver,
     Loaded(Loaded),
 }
@@ -322,7 +325,12 @@ impl Driver {
             Answer::SegmentStored(name) => self.snapshotter.segment_stored(&name),
             Answer::SegmentsListed(found) => self.snapshotter.segments_listed(found),
             Answer::ManifestStored(sum) => self.snapshotter.manifest_stored(sum),
-            Answer::Deleted => self.collector.carried_out(),
+            Answer::Deleted(deletion) => {
+                self.collector.carried_out(deletion.held);
+                if let Some(unreadable) = deletion.unreadable {
+                    self.notify(Notice::NothingDeleted(unreadable));
+                }
+            }
             Answer::GraceOver => self.waiting_for_grace = false,
             Answer::Loaded(loaded) => self.loaded(loaded)?,
         }
@@ -415,23 +423,11 @@ impl Driver {
         }
     }
 
-    /// Carries a condemnation out.
     fn delete(&mut self, condemned: Condemned) {
-        let io = self.io.clone();
-        let layout = self.layout.clone();
+        let (io, layout, partition) = (self.io.clone(), self.layout.clone(), self.partition);
         self.request(async move {
-            let manifests = condemned.manifests.iter().map(|n| layout.manifest(*n));
-            let segments = condemned.segments.iter().map(|name| layout.segment(name));
-            let mut keys: Vec<String> = manifests.chain(segments).collect();
-            if condemned.log_below > 0 {
-                let prefix = layout.log_prefix();
-                let end = layout.log(condemned.log_below);
-                let below = io.list_below(&prefix, &end).await?;
-                let numbered = below.into_iter().map(|object| object.key);
-                keys.extend(numbered.filter(|key| number_in(key, &prefix).is_some()));
-            }
-            io.delete(&keys).await?;
-            Ok(Answer::Deleted)
+            let deletion = carry_out(&io, &layout, partition, condemned).await?;
+            Ok(Answer::Deleted(deletion))
         });
     }
 

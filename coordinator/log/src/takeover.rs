@@ -213,7 +213,7 @@ impl Taker {
         };
         let (takeover, committed_at_ms) = self.write_takeover(owner, &mut tail).await?;
         // A snapshot that took effect meanwhile makes the base an old one: its objects may be deleted while this epoch builds on them.
-        if tail.effect.map(|effect| effect.manifest) != manifest.as_ref().map(|m| m.number) {
+        if tail.effect().map(|effect| effect.manifest) != manifest.as_ref().map(|m| m.number) {
             return Err(Halt::Anew);
         }
         let manifests = self.manifests().await?;
@@ -311,7 +311,7 @@ impl Taker {
                 return Err(self.missing(newest, key, "it was listed").await);
             };
             let tail = self
-                .read_tail(manifest.replay_from(), manifest.before, newest)
+                .read_tail(manifest.replay_from(), manifest.before, newest, &|_| false)
                 .await?;
             if tail.end <= manifest.through() {
                 let reason = format!("manifest {number} relies on it");
@@ -319,7 +319,7 @@ impl Taker {
                     .missing(newest, self.layout.log(tail.end), &reason)
                     .await);
             }
-            match tail.effect {
+            match tail.effect() {
                 None => {}
                 Some(effect) if effect.manifest < *number => {}
                 Some(effect) if effect.manifest > *number => {
@@ -334,8 +334,10 @@ impl Taker {
                 Some(_) => return Ok((Some(manifest), tail)),
             }
         }
-        let tail = self.read_tail(1, Owner::default(), newest).await?;
-        if let Some(effect) = tail.effect {
+        let tail = self
+            .read_tail(1, Owner::default(), newest, &|_| false)
+            .await?;
+        if let Some(effect) = tail.effect() {
             return Err(self.overtaken(newest, effect.manifest).await);
         }
         Ok((None, tail))

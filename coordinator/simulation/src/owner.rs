@@ -141,7 +141,7 @@ impl World {
                 }
                 Notice::WantImages(buckets) => facts.push(Input::ImagesWanted(buckets)),
                 Notice::Snapshot(_) => snapshots += 1,
-                Notice::Loaded { .. } | Notice::Trouble(_) => {}
+                Notice::Loaded { .. } | Notice::NothingDeleted(_) | Notice::Trouble(_) => {}
             }
         }
         if self.mutant == Some(Mutant::ReleaseBeforeCommit) {

@@ -56,6 +56,7 @@ pub async fn states(
         }
         let at_ms = match at {
             At::Moment(moment_ms) => moment_ms,
+            At::Savepoint(_) => reading.committed_at_ms.unwrap_or(now_ms),
             // The time of a partition never goes back, whatever the clock says.
             At::Latest => now_ms.max(reading.committed_at_ms.unwrap_or_default()),
         };
@@ -155,6 +156,7 @@ impl Fold for States {
 fn unread(error: HistoryError) -> Failure {
     match error {
         HistoryError::Log(error) => failure(error),
+        HistoryError::NoSavepoint { .. } => Failure::new(Exit::Usage, error.to_string()),
         HistoryError::Collected {
             partition,
             asked_ms,

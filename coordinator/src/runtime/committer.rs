@@ -79,6 +79,13 @@ impl Committer {
                     }
                     // Nothing was left unread at the takeover.
                     Some(Notice::Loaded { .. }) => {}
+                    Some(Notice::NothingDeleted(error)) => {
+                        tracing::error!(
+                            partition,
+                            %error,
+                            "nothing is deleted while a savepoint can not be read"
+                        );
+                    }
                     Some(Notice::Trouble(trouble)) => {
                         tracing::warn!(
                             partition,

@@ -116,7 +116,7 @@ impl Owner {
                 Some(Notice::Durable { sequence, .. }) => self.durable = sequence,
                 Some(Notice::WantImages(buckets)) => self.wanted.extend(buckets),
                 Some(Notice::Snapshot(_)) => self.snapshots += 1,
-                Some(Notice::Loaded { .. } | Notice::Trouble(_)) => {}
+                Some(Notice::Loaded { .. } | Notice::NothingDeleted(_) | Notice::Trouble(_)) => {}
             }
         }
         true

@@ -153,6 +153,7 @@ impl Engine<'_> {
                 Notice::Loaded {
                     bucket, entries, ..
                 } => self.loaded(bucket, entries),
+                Notice::NothingDeleted(error) => self.broken(&error.to_string()),
                 Notice::Trouble(_) => {}
             }
         }

@@ -60,6 +60,8 @@ pub struct Puppet {
     pub wanted: BTreeSet<u16>,
     /// Images that were asked for, in the order in which they came.
     pub loaded: Vec<(u16, Entries)>,
+    /// Why nothing was deleted.
+    pub nothing_deleted: Vec<LogError>,
     sealed: u64,
     log: Option<Log>,
     notices: Notices,
@@ -94,6 +96,7 @@ impl Puppet {
             ended: None,
             wanted: BTreeSet::new(),
             loaded: Vec::new(),
+            nothing_deleted: Vec::new(),
             sealed: 0,
             log: Some(log),
             notices,
@@ -138,6 +141,7 @@ impl Puppet {
                 Notice::Loaded {
                     bucket, entries, ..
                 } => self.loaded.push((bucket, entries)),
+                Notice::NothingDeleted(reason) => self.nothing_deleted.push(reason),
                 Notice::Trouble(_) => {}
             }
         }

@@ -6,6 +6,7 @@ use futures::stream;
 
 use crate::control::{Condemned, Effect};
 use crate::error::LogError;
+use crate::io::PAGE;
 use crate::keys::number_in;
 use crate::manifest::Manifest;
 use crate::owner::Owner;
@@ -50,8 +51,8 @@ pub(crate) struct Tail {
     pub(crate) bytes: u64,
     pub(crate) committed_at_ms: u64,
     pub(crate) clean: bool,
-    /// The last manifest that a record in here put in effect.
-    pub(crate) effect: Option<Effect>,
+    /// The manifests that records in here put in effect, in their order.
+    pub(crate) effects: Vec<Effect>,
     condemned: Vec<Condemned>,
 }
 
@@ -66,7 +67,7 @@ impl Tail {
             committed_at_ms: 0,
             // Nothing was ever committed: nothing can have been cut off.
             clean: true,
-            effect: None,
+            effects: Vec::new(),
             condemned: Vec::new(),
         }
     }
@@ -95,13 +96,18 @@ impl Tail {
             let control = record
                 .control()
                 .map_err(|defect| LogError::damaged(key, defect))?;
-            self.effect = control.effect.or(self.effect);
+            self.effects.extend(control.effect);
             self.condemned.extend(control.condemned);
         }
         self.committed_at_ms = self.committed_at_ms.max(record.header.committed_at_ms);
         self.clean = record.header.clean;
         self.valid.push((record, object.len() as u64));
         Ok(())
+    }
+
+    /// The last manifest that was put in effect.
+    pub(crate) fn effect(&self) -> Option<Effect> {
+        self.effects.last().copied()
     }
 
     /// All durable condemnations that may not have been carried out yet.
@@ -113,38 +119,49 @@ impl Tail {
 }
 
 impl Taker {
-    /// Reads the log from `from` on, before which `before` was in force. `newest` is the newest manifest known.
+    /// Reads the log from `from` on, before which `before` was in force, to its end, or to the record with which `enough` is content. `newest` is the
+    /// newest manifest known.
     pub(crate) async fn read_tail(
         &self,
         from: u64,
         before: Owner,
         newest: Option<u64>,
+        enough: &(dyn Fn(&Tail) -> bool + Sync),
     ) -> Result<Tail, Halt> {
         let prefix = self.layout.log_prefix();
         let partition = self.place.identity.partition;
-        let listed: Vec<u64> = self
-            .io
-            .list(&prefix, Some(self.layout.log(from - 1)))
-            .await?
-            .iter()
-            .filter_map(|object| number_in(&object.key, &prefix))
-            .collect();
-        let unbroken = (from..).zip(&listed).take_while(|(n, have)| n == *have);
-        let end = from + unbroken.count() as u64;
-
         let mut tail = Tail::new(from, before);
-        let mut objects = stream::iter(from..end)
-            .map(|number| async move {
-                let key = self.layout.log(number);
-                let object = self.io.get(&key).await;
-                (key, object)
-            })
-            .buffered(self.place.options.parallel_reads);
-        while let Some((key, object)) = objects.next().await {
-            let Some(object) = object? else {
-                return Err(self.missing(newest, key, "it was listed").await);
-            };
-            tail.push(&key, &object, partition)?;
+        let mut last_listed = None;
+        let mut after = self.layout.log(from - 1);
+        loop {
+            let page = self.io.list_page(&prefix, Some(&after)).await?;
+            let listed: Vec<u64> = page
+                .iter()
+                .filter_map(|object| number_in(&object.key, &prefix))
+                .collect();
+            last_listed = listed.last().copied().or(last_listed);
+            let begin = tail.end;
+            let unbroken = (begin..).zip(&listed).take_while(|(n, have)| n == *have);
+            let mut objects = stream::iter(begin..begin + unbroken.count() as u64)
+                .map(|number| async move {
+                    let key = self.layout.log(number);
+                    let object = self.io.get(&key).await;
+                    (key, object)
+                })
+                .buffered(self.place.options.parallel_reads);
+            while let Some((key, object)) = objects.next().await {
+                let Some(object) = object? else {
+                    return Err(self.missing(newest, key, "it was listed").await);
+                };
+                tail.push(&key, &object, partition)?;
+                if enough(&tail) {
+                    return Ok(tail);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE => after.clone_from(&last.key),
+                _ => break,
+            }
         }
         // The listing may be older than what a living owner has written since.
         loop {
@@ -153,11 +170,14 @@ impl Taker {
                 break;
             };
             tail.push(&key, &object, partition)?;
+            if enough(&tail) {
+                return Ok(tail);
+            }
         }
         // An owner that died may leave a hole before its last writes, but none further back than its window.
-        if let Some(beyond) = listed.last().filter(|last| **last >= tail.end + DEPTH_MAX) {
+        if let Some(beyond) = last_listed.filter(|last| *last >= tail.end + DEPTH_MAX) {
             let key = self.layout.log(tail.end);
-            let reason = format!("{} exists", self.layout.log(*beyond));
+            let reason = format!("{} exists", self.layout.log(beyond));
             return Err(self.missing(newest, key, &reason).await);
         }
         Ok(tail)

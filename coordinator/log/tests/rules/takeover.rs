@@ -1,90 +1,9 @@
-//! The interleavings behind each rule of the log, built by hand.
+//! Takeover, commits, collection.
 
-use std::sync::Arc;
+use satchel_log::{Created, LogError, ObjectStore};
+use satchel_log_simulation::{Puppet, State, push, taking};
 
-use satchel_log::{
-    Created, Identity, Layout, LogError, MemoryStore, ObjectStore, Options, Place, SnapshotPolicy,
-};
-use satchel_log_simulation::{GatedStore, Puppet, SimulatedClock, State, push, taking};
-
-const HOUR_MS: u64 = 3_600_000;
-
-struct Root {
-    memory: Arc<MemoryStore>,
-    store: Arc<GatedStore>,
-    clock: SimulatedClock,
-    layout: Layout,
-}
-
-impl Root {
-    fn new() -> Self {
-        let memory = Arc::new(MemoryStore::new());
-        Self {
-            store: Arc::new(GatedStore::new(memory.clone())),
-            memory,
-            clock: SimulatedClock::default(),
-            layout: Layout::new("root", 0),
-        }
-    }
-
-    /// A place for a process that takes a snapshot whenever it may.
-    fn place(&self, process: u8) -> Place {
-        let options = Options {
-            snapshots: SnapshotPolicy {
-                floor_bytes: 1,
-                log_percent: 0,
-                segment_bytes: 1 << 20,
-            },
-            ..Options::default()
-        };
-        self.place_with(process, options)
-    }
-
-    /// A place for a process that takes no snapshots.
-    fn place_without_snapshots(&self, process: u8) -> Place {
-        self.place_with(process, Options::default())
-    }
-
-    fn place_with(&self, process: u8, options: Options) -> Place {
-        Place {
-            store: self.store.clone(),
-            root: "root".to_owned(),
-            identity: Identity {
-                application: "rules".to_owned(),
-                partition: 0,
-                partitions: 1,
-                buckets: 2,
-            },
-            nonce: [process; 16],
-            clock: Arc::new(self.clock.clone()),
-            options,
-            on_trouble: Arc::new(|_| {}),
-        }
-    }
-
-    fn exists(&self, key: &str) -> bool {
-        self.memory.keys().iter().any(|present| present == key)
-    }
-
-    /// What a new owner recovers.
-    fn recovered(&self) -> State {
-        Puppet::take_over(self.place_without_snapshots(99))
-            .expect("everything durable is whole")
-            .state
-    }
-}
-
-/// Commits one delta after the other, imaging whenever asked, until a snapshot has taken effect.
-fn commit_until_snapshot(puppet: &mut Puppet, value: &str) {
-    for _ in 0..20 {
-        puppet.commit(&[(0, "key", Some(value))]);
-        puppet.image_and_go_on();
-        if !puppet.snapshots.is_empty() {
-            return;
-        }
-    }
-    panic!("no snapshot took effect");
-}
+use crate::root::{HOUR_MS, Root, commit_until_snapshot};
 
 #[test]
 fn rule_1_a_sleeper_whose_number_was_collected_commits_nothing() {

@@ -1,0 +1,72 @@
+//! Carrying a condemnation out, except for what savepoints need.
+
+use crate::control::Condemned;
+use crate::error::LogError;
+use crate::io::Io;
+use crate::keys::{Layout, number_in};
+use crate::savepoints::read_all;
+
+/// What became of a condemnation.
+#[derive(Debug)]
+pub(crate) struct Deletion {
+    /// What was not deleted.
+    pub(crate) held: Condemned,
+    /// The savepoint that cannot be read: nobody knows what it needs, so nothing was deleted.
+    pub(crate) unreadable: Option<LogError>,
+}
+
+/// Deletes what is condemned. The savepoints are listed after the grace: see [`crate::savepoints`].
+pub(crate) async fn carry_out(
+    io: &Io,
+    layout: &Layout,
+    partition: u32,
+    condemned: Condemned,
+) -> Result<Deletion, LogError> {
+    let prefix = layout.log_prefix();
+    let below = match condemned.log_below {
+        0 => Vec::new(),
+        number => io.list_between(&prefix, None, &layout.log(number)).await?,
+    };
+    let savepoints = match read_all(io, layout, partition).await {
+        Ok(savepoints) => savepoints,
+        Err(LogError::Store(error)) => return Err(error.into()),
+        Err(unreadable) => {
+            return Ok(Deletion {
+                held: condemned,
+                unreadable: Some(unreadable),
+            });
+        }
+    };
+    let mut held = Condemned::default();
+    // Manifests first: one whose segments or log are gone is of no use.
+    let mut keys = Vec::new();
+    for number in condemned.manifests {
+        if savepoints.iter().any(|one| one.needs_manifest(number)) {
+            held.manifests.push(number);
+        } else {
+            keys.push(layout.manifest(number));
+        }
+    }
+    for name in condemned.segments {
+        if savepoints.iter().any(|one| one.needs_segment(&name)) {
+            held.segments.push(name);
+        } else {
+            keys.push(layout.segment(&name));
+        }
+    }
+    for object in below {
+        let Some(number) = number_in(&object.key, &prefix) else {
+            continue;
+        };
+        if savepoints.iter().any(|one| one.needs_log(number)) {
+            held.log_below = condemned.log_below;
+        } else {
+            keys.push(object.key);
+        }
+    }
+    io.delete(&keys).await?;
+    Ok(Deletion {
+        held,
+        unreadable: None,
+    })
+}

@@ -1,0 +1,256 @@
+//! Savepoints and collection: one of both always sees the other.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use satchel_log::savepoints::{NewSavepoint, SavepointError, create, delete, list};
+use satchel_log::{
+    Application, At, HistoryError, LogError, ObjectStore, Retry, Savepoint, SavepointName, Source,
+    read,
+};
+use satchel_log_simulation::{Puppet, State, push};
+
+use crate::root::{HOUR_MS, Root, commit_until_snapshot};
+
+fn name(name: &str) -> SavepointName {
+    name.parse().expect("a name")
+}
+
+fn new(text: &str) -> NewSavepoint {
+    NewSavepoint {
+        name: name(text),
+        nonce: [9; 16],
+        software: "a test".to_owned(),
+        comment: format!("called {text}"),
+    }
+}
+
+type Creating = Pin<Box<dyn Future<Output = Result<Savepoint, SavepointError>>>>;
+
+impl Root {
+    fn source(&self) -> Source {
+        Source {
+            store: self.store.clone(),
+            root: "root".to_owned(),
+            clock: Arc::new(self.clock.clone()),
+            retry: Retry {
+                initial_ms: 1,
+                max_ms: 1,
+                give_up_ms: Some(1),
+            },
+            on_trouble: Arc::new(|_| {}),
+        }
+    }
+
+    fn application(&self) -> Application {
+        let object = push(&mut self.memory.get(self.layout.application()));
+        let object = object.expect("memory answers at once").expect("no failure");
+        Application::decode(&object.expect("it exists")).expect("it is whole")
+    }
+
+    fn creating(&self, text: &str) -> Creating {
+        let (source, application, new) = (self.source(), self.application(), new(text));
+        Box::pin(async move { create(&source, &application, 0, &new).await })
+    }
+
+    fn create(&self, text: &str) -> Result<Savepoint, SavepointError> {
+        push(&mut self.creating(text)).expect("nothing holds it up")
+    }
+
+    fn delete_savepoint(&self, text: &str) -> Result<(), SavepointError> {
+        let source = self.source();
+        let name = name(text);
+        push(&mut Box::pin(delete(&source, 0, &name))).expect("nothing holds it up")
+    }
+
+    fn savepoints(&self) -> Vec<Savepoint> {
+        let source = self.source();
+        let listed = push(&mut Box::pin(list(&source, 0))).expect("nothing holds it up");
+        listed.expect("they are whole")
+    }
+
+    fn read(&self, text: &str) -> Result<State, HistoryError> {
+        let (source, application) = (self.source(), self.application());
+        let mut state = State::default();
+        let at = At::Savepoint(name(text));
+        let reading = push(&mut Box::pin(read(
+            &source,
+            &application,
+            0,
+            at,
+            &mut state,
+        )));
+        reading.expect("nothing holds it up").map(|_| state)
+    }
+
+    /// Everything that a savepoint needs.
+    fn needed(&self, savepoint: &Savepoint) -> BTreeSet<String> {
+        let log = savepoint.replay_from..=savepoint.through;
+        let manifest = savepoint
+            .manifest
+            .map(|it| self.layout.manifest(it.manifest));
+        let segments = savepoint.segments.iter().map(|it| self.layout.segment(it));
+        log.map(|number| self.layout.log(number))
+            .chain(manifest)
+            .chain(segments)
+            .collect()
+    }
+
+    fn has_all(&self, savepoint: &Savepoint) -> bool {
+        let keys: BTreeSet<String> = self.memory.keys().into_iter().collect();
+        self.needed(savepoint).is_subset(&keys)
+    }
+}
+
+/// Commits and takes snapshots until everything of before is condemned, and the grace is over.
+fn outlive(root: &Root, owner: &mut Puppet) {
+    for value in ["x", "y", "z"] {
+        owner.snapshots.clear();
+        commit_until_snapshot(owner, value);
+        owner.commit(&[(1, "other", Some(value)), (2, "wide", Some(value))]);
+        owner.image_and_go_on();
+    }
+    root.clock.advance(2 * HOUR_MS);
+    owner.go_on();
+    owner.go_on();
+}
+
+#[test]
+fn a_savepoint_is_what_was_durable_and_outlives_every_collection_until_it_is_deleted() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    owner.commit(&[(0, "key", Some("1")), (1, "key", Some("2"))]);
+    let early = root.create("early").unwrap();
+    let early_state = owner.state.clone();
+    assert_eq!(early.manifest, None);
+    commit_until_snapshot(&mut owner, "a");
+    owner.commit(&[(1, "key", None)]);
+    let late = root.create("late").unwrap();
+    let late_state = owner.state.clone();
+    assert!(late.manifest.is_some() && !late.segments.is_empty());
+    assert_eq!(root.savepoints(), [early.clone(), late.clone()]);
+
+    for _ in 0..3 {
+        outlive(&root, &mut owner);
+    }
+    assert!(root.has_all(&early) && root.has_all(&late));
+    assert_eq!(root.read("early").unwrap(), early_state);
+    assert_eq!(root.read("late").unwrap(), late_state);
+    let between = root.layout.log(late.through + 1);
+    assert!(!root.exists(&between), "what nobody needs is deleted");
+
+    // What is held back is known to the next owner too.
+    let mut next = Puppet::take_over(root.place(2)).unwrap();
+    outlive(&root, &mut next);
+    assert!(root.has_all(&early) && root.has_all(&late));
+    root.delete_savepoint("late").unwrap();
+    root.delete_savepoint("early").unwrap();
+    outlive(&root, &mut next);
+    let left: BTreeSet<String> = root.memory.keys().into_iter().collect();
+    for savepoint in [&early, &late] {
+        assert!(root.needed(savepoint).is_disjoint(&left), "{left:?}");
+    }
+    assert_eq!(root.recovered(), next.state);
+}
+
+#[test]
+fn a_savepoint_that_comes_while_its_manifest_is_condemned_is_made_of_the_newer_one() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    commit_until_snapshot(&mut owner, "a");
+    let key = root.layout.savepoint(&name("late"));
+    root.store.hold(&key);
+    let mut creating = root.creating("late");
+    assert!(push(&mut creating).is_none(), "about to be created");
+
+    owner.snapshots.clear();
+    commit_until_snapshot(&mut owner, "b");
+    let newer = owner.snapshots[0].manifest;
+    root.store.release(&key);
+    let savepoint = push(&mut creating).expect("nothing holds it up").unwrap();
+    assert_eq!(savepoint.manifest.map(|it| it.manifest), Some(newer));
+    assert_eq!(root.savepoints(), std::slice::from_ref(&savepoint));
+    outlive(&root, &mut owner);
+    assert!(root.has_all(&savepoint));
+    root.read("late").unwrap();
+}
+
+#[test]
+fn a_savepoint_that_comes_after_its_objects_are_deleted_is_made_anew() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    commit_until_snapshot(&mut owner, "a");
+    let key = root.layout.savepoint(&name("late"));
+    root.store.hold(&key);
+    let mut creating = root.creating("late");
+    assert!(push(&mut creating).is_none(), "about to be created");
+    // The condemnation is carried out and forgotten before the savepoint exists.
+    outlive(&root, &mut owner);
+    outlive(&root, &mut owner);
+    root.store.release(&key);
+    let savepoint = push(&mut creating).expect("nothing holds it up").unwrap();
+    assert!(root.has_all(&savepoint));
+    assert_eq!(root.read("late").unwrap(), owner.state);
+}
+
+#[test]
+fn a_savepoint_that_was_there_before_the_condemnation_holds_the_deletion_back() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    commit_until_snapshot(&mut owner, "a");
+    let state = owner.state.clone();
+    let savepoint = root.create("before").unwrap();
+    owner.snapshots.clear();
+    commit_until_snapshot(&mut owner, "b");
+    root.clock.advance(2 * HOUR_MS);
+    owner.go_on();
+    assert!(root.has_all(&savepoint));
+    assert_eq!(root.read("before").unwrap(), state);
+}
+
+#[test]
+fn a_name_is_given_once() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    owner.commit(&[(0, "key", Some("1"))]);
+    root.create("release").unwrap();
+    owner.commit(&[(0, "key", Some("2"))]);
+    let refused = root.create("release").unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "partition 0 has a savepoint release already"
+    );
+    root.delete_savepoint("release").unwrap();
+    let unknown = root.delete_savepoint("release").unwrap_err();
+    assert_eq!(unknown.to_string(), "partition 0 has no savepoint release");
+    assert_eq!(
+        root.read("release").unwrap_err().to_string(),
+        "partition 0 has no savepoint release"
+    );
+}
+
+#[test]
+fn while_a_savepoint_cannot_be_read_nothing_is_deleted_and_the_log_goes_on() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    owner.commit(&[(0, "key", Some("1"))]);
+    root.create("damaged").unwrap();
+    let key = root.layout.savepoint(&name("damaged"));
+    let object = push(&mut root.memory.get(&key)).unwrap().unwrap().unwrap();
+    root.memory.plant(&key, object.slice(..object.len() - 1));
+    outlive(&root, &mut owner);
+    assert!(root.exists(&root.layout.log(1)), "nothing is deleted");
+    assert!(
+        owner
+            .nothing_deleted
+            .iter()
+            .all(|error| matches!(error, LogError::Damaged { key: named, .. } if *named == key)),
+        "{:?}",
+        owner.nothing_deleted
+    );
+    assert!(!owner.nothing_deleted.is_empty() && owner.ended.is_none());
+    root.delete_savepoint("damaged").unwrap();
+    outlive(&root, &mut owner);
+    assert!(!root.exists(&root.layout.log(1)));
+}
