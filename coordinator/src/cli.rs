@@ -15,6 +15,7 @@ mod call;
 mod client;
 mod dead_letters;
 mod exit;
+mod health;
 mod logging;
 mod output;
 mod signals;
@@ -37,6 +38,7 @@ pub use crate::cli::signals::shutdown_signal;
 use crate::cli::addresses::AddressCommand;
 use crate::cli::call::CallArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
+use crate::cli::health::HealthArgs;
 use crate::cli::state::StateCommand;
 use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
@@ -72,6 +74,8 @@ pub enum ClientCommand {
     Call(CallArgs),
     /// Send a message to a function; done when it is durable.
     Send(CallArgs),
+    /// Ask a coordinator whether it lives, owner or standby; exit code 0 if it does.
+    Health(HealthArgs),
     /// Local streams.
     #[command(subcommand)]
     Stream(StreamCommand),
@@ -100,6 +104,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Validate(args) => validate::run(&args),
         ClientCommand::Call(args) => call::run("call", args).await,
         ClientCommand::Send(args) => call::run("send", args).await,
+        ClientCommand::Health(args) => health::run(&args).await,
         ClientCommand::Stream(command) => stream::run(command).await,
         ClientCommand::DeadLetters(command) => dead_letters::run(command).await,
         ClientCommand::Timers(command) => timers::run(command).await,

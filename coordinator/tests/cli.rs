@@ -410,6 +410,37 @@ async fn dead_letters_and_addresses_are_changed_by_the_administration_port() {
     );
 }
 
+#[tokio::test]
+async fn health_tells_by_its_exit_code_whether_a_coordinator_lives() {
+    use axum::routing::get;
+    let asked = |url: String| async move {
+        let flags = ["health", "--timeout", "300ms", "--admin-url"];
+        run(&[&flags[..], &[&url]].concat()).await
+    };
+
+    let alive = serve(Router::new().route("/healthz", get(|| async { "ok" }))).await;
+    assert_eq!(asked(alive).await, (0, String::new(), String::new()));
+
+    let failing = get(|| async { (StatusCode::SERVICE_UNAVAILABLE, "stuck") });
+    let failing = serve(Router::new().route("/healthz", failing)).await;
+    let (code, printed, error) = asked(failing).await;
+    assert_eq!((code, printed.as_str()), (5, ""));
+    assert!(error.contains("503") && error.contains("stuck"), "{error}");
+
+    let silent = get(|| async { std::future::pending::<()>().await });
+    let silent = serve(Router::new().route("/healthz", silent)).await;
+    let (code, _, error) = asked(silent).await;
+    assert_eq!(code, 5);
+    assert!(error.contains("did not answer in time"), "{error}");
+
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let (code, _, error) = asked(nobody).await;
+    assert_eq!(code, 5);
+    assert!(error.contains("cannot be reached"), "{error}");
+}
+
 fn module_file(directory: &Path, text: &str) -> String {
     let path = directory.join("module.yaml");
     let mut file = std::fs::File::create(&path).unwrap();

@@ -1,0 +1,147 @@
+# The coordinator as a service on Fargate: one task owns the partitions, the others stand by, and take over when it is gone.
+
+data "aws_caller_identity" "here" {}
+
+data "aws_region" "here" {}
+
+locals {
+  traffic_port = 8080
+  admin_port   = 8081
+
+  # Administration is for the task itself (its health check) unless a load balancer has to ask it how it is.
+  admin_address = var.load_balancer == null ? "127.0.0.1" : "0.0.0.0"
+
+  command = concat(
+    ["run"],
+    flatten([for file in var.module_files : ["--module", file]]),
+    [
+      "--state", "s3://${var.state_bucket.name}/${var.application}",
+      "--lease-table", var.lease_table.name,
+      "--application", var.application,
+      "--lease-time", "${var.lease_time_seconds}s",
+      "--stop-timeout", "${var.stop_timeout_seconds}s",
+      "--http", "0.0.0.0:${local.traffic_port}",
+      "--admin", "${local.admin_address}:${local.admin_port}",
+      "--log-format", "json",
+    ],
+    var.extra_arguments,
+  )
+
+  # After --stop-timeout the process ends by itself; this much later the container would be killed.
+  stop_margin_seconds = 10
+}
+
+resource "aws_cloudwatch_log_group" "coordinator" {
+  name              = "/satchel/${var.name}"
+  retention_in_days = var.log_retention_days
+  tags              = var.tags
+}
+
+resource "aws_ecs_cluster" "coordinator" {
+  count = var.cluster_arn == null ? 1 : 0
+
+  name = var.name
+  tags = var.tags
+
+  setting {
+    name  = "containerInsights"
+    value = "disabled"
+  }
+}
+
+resource "aws_ecs_task_definition" "coordinator" {
+  family                   = var.name
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.cpu_units
+  memory                   = var.memory_mib
+  execution_role_arn       = aws_iam_role.execution.arn
+  task_role_arn            = aws_iam_role.task.arn
+  tags                     = var.tags
+
+  runtime_platform {
+    operating_system_family = "LINUX"
+    cpu_architecture        = var.architecture
+  }
+
+  container_definitions = jsonencode([{
+    name        = "coordinator"
+    image       = var.image
+    essential   = true
+    command     = local.command
+    environment = [for name in sort(keys(var.environment)) : { name = name, value = var.environment[name] }]
+
+    # What the container was built with is all that it needs: its state is in S3.
+    readonlyRootFilesystem = true
+    user                   = "65532:65532"
+    linuxParameters        = { capabilities = { drop = ["ALL"] } }
+
+    # SIGTERM hands over: stop reading, finish what is in flight, commit, release the lease.
+    stopTimeout = var.stop_timeout_seconds + local.stop_margin_seconds
+
+    # Alive, not ready: a task that stands by is as it should be.
+    healthCheck = {
+      command     = ["CMD", "/satchel", "health"]
+      interval    = 10
+      timeout     = 5
+      retries     = 3
+      startPeriod = 30
+    }
+
+    portMappings = [
+      { name = "traffic", containerPort = local.traffic_port, hostPort = local.traffic_port, protocol = "tcp" },
+      { name = "admin", containerPort = local.admin_port, hostPort = local.admin_port, protocol = "tcp" },
+    ]
+
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.coordinator.name
+        awslogs-region        = data.aws_region.here.name
+        awslogs-stream-prefix = "coordinator"
+        # A coordinator must not wait for its log.
+        mode            = "non-blocking"
+        max-buffer-size = "4m"
+      }
+    }
+  }])
+}
+
+resource "aws_ecs_service" "coordinator" {
+  name            = var.name
+  cluster         = var.cluster_arn == null ? aws_ecs_cluster.coordinator[0].arn : var.cluster_arn
+  task_definition = aws_ecs_task_definition.coordinator.arn
+  launch_type     = "FARGATE"
+  desired_count   = var.tasks
+  propagate_tags  = "SERVICE"
+  tags            = var.tags
+
+  # New tasks come first; only when they are healthy do the old ones go, so there is always one that owns or can take over. What does not
+  # come up is rolled back.
+  deployment_minimum_healthy_percent = 100
+  deployment_maximum_percent         = 200
+
+  deployment_circuit_breaker {
+    enable   = true
+    rollback = true
+  }
+
+  network_configuration {
+    subnets          = var.subnet_ids
+    security_groups  = [aws_security_group.coordinator.id]
+    assign_public_ip = var.assign_public_ip
+  }
+
+  dynamic "load_balancer" {
+    for_each = var.load_balancer == null ? [] : [var.load_balancer]
+
+    content {
+      target_group_arn = aws_lb_target_group.traffic[0].arn
+      container_name   = "coordinator"
+      container_port   = local.traffic_port
+    }
+  }
+
+  # A task that starts before it may write would stop at once, and one whose balancer has no listener is refused by ECS.
+  depends_on = [aws_iam_role_policy.task, aws_iam_role_policy.execution, aws_lb_listener.traffic]
+}

@@ -1,0 +1,143 @@
+# Two roles: what ECS needs to start a task, and what the coordinator may do. Each statement has the exact actions on the exact resources.
+
+locals {
+  assume = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "ecs-tasks.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+      # Only for tasks of this account, so that nobody else has ECS act with this role.
+      Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.here.account_id } }
+    }]
+  })
+
+  # What a statement needs, by its name; those that are about nothing are left out.
+  task_permissions = {
+    # Objects are created, read and, once condemned long enough, deleted; none is overwritten, no version is deleted.
+    StateObjects = {
+      actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+      resources = ["${var.state_bucket.arn}/${var.application}/*"]
+    }
+    # For the whole bucket: without it, S3 answers 403 instead of 404 for an object that is not there, and a condition on the prefix does not
+    # hold in a GetObject.
+    StateList = {
+      actions   = ["s3:ListBucket"]
+      resources = [var.state_bucket.arn]
+    }
+    Leases = {
+      actions   = ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+      resources = [var.lease_table.arn]
+    }
+    Invoke = {
+      actions   = ["lambda:InvokeFunction"]
+      resources = var.function_arns
+    }
+    # Exactly-once egress reads back what was in doubt, so streams that are written are read too.
+    StreamsRead = {
+      actions   = ["kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"]
+      resources = distinct(concat(var.source_stream_arns, var.target_stream_arns))
+    }
+    StreamsWrite = {
+      actions   = ["kinesis:PutRecords"]
+      resources = var.target_stream_arns
+    }
+    FanOutRegister = {
+      actions   = ["kinesis:DescribeStreamConsumer", "kinesis:RegisterStreamConsumer"]
+      resources = flatten([for arn in var.fan_out ? var.source_stream_arns : [] : [arn, "${arn}/consumer/*"]])
+    }
+    FanOutRead = {
+      actions   = ["kinesis:SubscribeToShard"]
+      resources = [for arn in var.fan_out ? var.source_stream_arns : [] : "${arn}/consumer/*"]
+    }
+    QueuesRead = {
+      actions   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ReceiveMessage"]
+      resources = var.source_queue_arns
+    }
+    QueuesWrite = {
+      actions   = ["sqs:GetQueueUrl", "sqs:SendMessage"]
+      resources = var.target_queue_arns
+    }
+    TopicsWrite = {
+      actions   = ["sns:Publish"]
+      resources = var.target_topic_arns
+    }
+    EventBusesWrite = {
+      actions   = ["events:PutEvents"]
+      resources = var.target_event_bus_arns
+    }
+    TablesWrite = {
+      actions   = ["dynamodb:PutItem"]
+      resources = var.target_table_arns
+    }
+    Secrets = {
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = var.secret_arns
+    }
+    Keys = {
+      actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+      resources = var.kms_key_arns
+    }
+  }
+
+  task_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [for sid, permission in local.task_permissions : {
+      Sid      = sid
+      Effect   = "Allow"
+      Action   = permission.actions
+      Resource = permission.resources
+    } if length(permission.resources) > 0]
+  })
+
+  execution_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [{
+        Sid      = "Log"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = ["${aws_cloudwatch_log_group.coordinator.arn}:*"]
+      }],
+      var.repository_arn == null ? [] : [
+        {
+          Sid      = "Image"
+          Effect   = "Allow"
+          Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+          Resource = [var.repository_arn]
+        },
+        {
+          # This action knows no resources.
+          Sid      = "Registry"
+          Effect   = "Allow"
+          Action   = ["ecr:GetAuthorizationToken"]
+          Resource = ["*"]
+        },
+      ],
+    )
+  })
+}
+
+resource "aws_iam_role" "task" {
+  name               = "${var.name}-coordinator"
+  assume_role_policy = local.assume
+  tags               = var.tags
+}
+
+resource "aws_iam_role_policy" "task" {
+  name   = "coordinator"
+  role   = aws_iam_role.task.id
+  policy = local.task_policy
+}
+
+resource "aws_iam_role" "execution" {
+  name               = "${var.name}-execution"
+  assume_role_policy = local.assume
+  tags               = var.tags
+}
+
+resource "aws_iam_role_policy" "execution" {
+  name   = "execution"
+  role   = aws_iam_role.execution.id
+  policy = local.execution_policy
+}

@@ -1,0 +1,228 @@
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+
+  mock_data "aws_region" {
+    defaults = { name = "eu-central-1" }
+  }
+
+  mock_resource "aws_iam_role" {
+    defaults = { arn = "arn:aws:iam::123456789012:role/orders" }
+  }
+
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:/satchel/orders" }
+  }
+
+  mock_resource "aws_ecs_cluster" {
+    defaults = { arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/orders" }
+  }
+
+  mock_resource "aws_ecs_task_definition" {
+    defaults = { arn = "arn:aws:ecs:eu-central-1:123456789012:task-definition/orders:1" }
+  }
+
+  mock_resource "aws_lb" {
+    defaults = { arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/net/orders/1", dns_name = "orders.elb.example" }
+  }
+
+  mock_resource "aws_lb_target_group" {
+    defaults = { arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/orders/1" }
+  }
+}
+
+variables {
+  name           = "orders"
+  application    = "orders"
+  image          = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/orders:1.2.0"
+  repository_arn = "arn:aws:ecr:eu-central-1:123456789012:repository/orders"
+  state_bucket   = { name = "orders-state", arn = "arn:aws:s3:::orders-state" }
+  lease_table    = { name = "orders-leases", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/orders-leases" }
+  function_arns  = ["arn:aws:lambda:eu-central-1:123456789012:function:orders:live"]
+  vpc_id         = "vpc-1"
+  subnet_ids     = ["subnet-1", "subnet-2"]
+}
+
+run "two_tasks_run_and_a_deployment_never_leaves_none" {
+  assert {
+    condition     = aws_ecs_service.coordinator.desired_count == 2
+    error_message = "There is no standby."
+  }
+
+  assert {
+    condition     = aws_ecs_service.coordinator.deployment_minimum_healthy_percent == 100 && aws_ecs_service.coordinator.deployment_maximum_percent == 200
+    error_message = "A deployment stops what runs before what follows is healthy."
+  }
+
+  assert {
+    condition     = aws_ecs_service.coordinator.deployment_circuit_breaker[0].enable && aws_ecs_service.coordinator.deployment_circuit_breaker[0].rollback
+    error_message = "What does not come up is not rolled back."
+  }
+
+  assert {
+    condition     = one(aws_ecs_task_definition.coordinator.runtime_platform).cpu_architecture == "ARM64"
+    error_message = "The task runs elsewhere."
+  }
+}
+
+run "the_container_runs_satchel_with_time_to_hand_over" {
+  variables {
+    stop_timeout_seconds = 110
+    lease_time_seconds   = 20
+    extra_arguments      = ["--retention", "7d"]
+  }
+
+  assert {
+    condition = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command == [
+      "run", "--module", "/etc/satchel/module.yaml", "--state", "s3://orders-state/orders", "--lease-table", "orders-leases",
+      "--application", "orders", "--lease-time", "20s", "--stop-timeout", "110s", "--http", "0.0.0.0:8080", "--admin", "127.0.0.1:8081",
+      "--log-format", "json", "--retention", "7d",
+    ]
+    error_message = "The command is another one."
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].stopTimeout == 120
+    error_message = "The container is killed at another time."
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].healthCheck.command == ["CMD", "/satchel", "health"]
+    error_message = "ECS asks something else whether the coordinator is alive."
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].user == "65532:65532" && jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].readonlyRootFilesystem
+    error_message = "The process may do more in its container than it needs."
+  }
+}
+
+run "the_role_has_what_the_application_uses_and_nothing_else" {
+  assert {
+    condition = jsondecode(output.task_policy).Statement == [
+      {
+        Sid      = "Invoke"
+        Effect   = "Allow"
+        Action   = ["lambda:InvokeFunction"]
+        Resource = ["arn:aws:lambda:eu-central-1:123456789012:function:orders:live"]
+      },
+      {
+        Sid      = "Leases"
+        Effect   = "Allow"
+        Action   = ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+        Resource = ["arn:aws:dynamodb:eu-central-1:123456789012:table/orders-leases"]
+      },
+      {
+        Sid      = "StateList"
+        Effect   = "Allow"
+        Action   = ["s3:ListBucket"]
+        Resource = ["arn:aws:s3:::orders-state"]
+      },
+      {
+        Sid      = "StateObjects"
+        Effect   = "Allow"
+        Action   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+        Resource = ["arn:aws:s3:::orders-state/orders/*"]
+      },
+    ]
+    error_message = "The role is another one: ${output.task_policy}"
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(aws_iam_role_policy.execution.policy).Statement : statement.Sid] == ["Log", "Image", "Registry"]
+    error_message = "Starting a task needs something else: ${aws_iam_role_policy.execution.policy}"
+  }
+}
+
+run "streams_that_are_read_are_not_written" {
+  variables {
+    source_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in"]
+    target_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
+    fan_out            = true
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(output.task_policy).Statement : statement.Sid => statement.Resource
+      if startswith(statement.Sid, "Streams") || startswith(statement.Sid, "FanOut")
+      } == {
+      StreamsRead    = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in", "arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
+      StreamsWrite   = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
+      FanOutRegister = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in", "arn:aws:kinesis:eu-central-1:123456789012:stream/in/consumer/*"]
+      FanOutRead     = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in/consumer/*"]
+    }
+    error_message = "The role is another one: ${output.task_policy}"
+  }
+}
+
+run "nobody_reaches_a_coordinator_but_its_peers_until_a_client_is_named" {
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.clients) == 0 && length(aws_lb.traffic) == 0 && output.url == null
+    error_message = "The traffic port is open."
+  }
+
+  assert {
+    condition     = aws_vpc_security_group_ingress_rule.peers.cidr_ipv4 == null
+    error_message = "Peers are more than the coordinators themselves."
+  }
+}
+
+run "a_balancer_asks_whether_a_coordinator_lives_and_reaches_its_administration_only_by_its_own_group" {
+  variables {
+    load_balancer      = "orders"
+    client_cidr_blocks = ["10.0.0.0/16"]
+  }
+
+  assert {
+    condition     = aws_lb_target_group.traffic[0].health_check[0].path == "/healthz" && aws_lb_target_group.traffic[0].health_check[0].port == "8081"
+    error_message = "ECS would go on replacing the standbys."
+  }
+
+  assert {
+    condition     = contains(jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command, "0.0.0.0:8081")
+    error_message = "The balancer cannot ask."
+  }
+
+  assert {
+    condition     = aws_lb.traffic[0].internal && output.url == "http://orders.elb.example"
+    error_message = "The balancer is elsewhere."
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_ingress_rule.clients : rule.to_port] == [8080]
+    error_message = "Clients reach more than the traffic port."
+  }
+}
+
+run "a_cluster_that_is_there_is_used" {
+  variables {
+    cluster_arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/shared"
+  }
+
+  assert {
+    condition     = length(aws_ecs_cluster.coordinator) == 0 && aws_ecs_service.coordinator.cluster == "arn:aws:ecs:eu-central-1:123456789012:cluster/shared"
+    error_message = "The service runs in a cluster of its own."
+  }
+}
+
+run "what_cannot_work_is_refused_before_anything_is_made" {
+  command = plan
+
+  variables {
+    image                = "satchel:latest"
+    stop_timeout_seconds = 111
+    memory_mib           = 1024
+    architecture         = "arm64"
+    module_files         = ["module.yaml"]
+    extra_arguments      = ["--state=s3://elsewhere/x"]
+    function_arns        = ["*"]
+    source_stream_arns   = ["arn:aws:kinesis:eu-central-1:123456789012:stream/*"]
+    client_cidr_blocks   = ["everywhere"]
+  }
+
+  expect_failures = [
+    var.image, var.stop_timeout_seconds, var.memory_mib, var.architecture, var.module_files, var.extra_arguments, var.function_arns,
+    var.source_stream_arns, var.client_cidr_blocks,
+  ]
+}

@@ -1,0 +1,289 @@
+variable "name" {
+  description = "The service's name, and the beginning of the names of what belongs to it."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z][A-Za-z0-9-]{0,47}$", var.name))
+    error_message = "The name has 1 to 48 letters, digits and hyphens, and begins with a letter."
+  }
+}
+
+variable "application" {
+  description = "The application's name (`--application`). Its state lies in the bucket under this prefix, and another application is refused there."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", var.application))
+    error_message = "The application's name has 1 to 64 letters, digits, dots, hyphens and underscores, and begins with a letter or a digit."
+  }
+}
+
+variable "image" {
+  description = "The image with `/satchel` and the module files in it (infra/container/Dockerfile), with a tag or digest that never comes to mean another image."
+  type        = string
+
+  validation {
+    condition     = can(regex("(:[A-Za-z0-9_.-]+|@sha256:[0-9a-f]{64})$", var.image)) && !endswith(var.image, ":latest")
+    error_message = "Name the image with a tag other than `latest`, or with its digest: two tasks of one service must run the same."
+  }
+}
+
+variable "repository_arn" {
+  description = "The ECR repository of the image; null for an image that anybody may pull."
+  type        = string
+  default     = null
+}
+
+variable "module_files" {
+  description = "The module files inside the image (`--module`)."
+  type        = list(string)
+  default     = ["/etc/satchel/module.yaml"]
+
+  validation {
+    condition     = length(var.module_files) > 0 && alltrue([for file in var.module_files : startswith(file, "/")])
+    error_message = "Name at least one module file, each by its absolute path."
+  }
+}
+
+variable "architecture" {
+  description = "What the image was built for: ARM64, which costs a fifth less, or X86_64."
+  type        = string
+  default     = "ARM64"
+
+  validation {
+    condition     = contains(["ARM64", "X86_64"], var.architecture)
+    error_message = "architecture is ARM64 or X86_64."
+  }
+}
+
+variable "cpu_units" {
+  description = "The processor of a task: 1024 is one core. A partition uses one for its state machine, compression and I/O run on the others."
+  type        = number
+  default     = 1024
+
+  validation {
+    condition     = contains([256, 512, 1024, 2048, 4096, 8192, 16384], var.cpu_units)
+    error_message = "Fargate has 256, 512, 1024, 2048, 4096, 8192 and 16384 units."
+  }
+}
+
+variable "memory_mib" {
+  description = "The memory of a task. It holds the keyed state that is in use, and everything that waits (`--pending-limit`)."
+  type        = number
+  default     = 4096
+
+  validation {
+    condition     = var.memory_mib >= 512 && var.memory_mib >= 2 * var.cpu_units && var.memory_mib <= max(2048, 8 * var.cpu_units) && var.memory_mib <= 122880
+    error_message = "Fargate gives a core between 2 and 8 GiB of memory (a quarter of one 512 MiB to 2 GiB)."
+  }
+}
+
+variable "tasks" {
+  description = "How many tasks there are: one owns, the others stand by."
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.tasks >= 1 && floor(var.tasks) == var.tasks
+    error_message = "tasks is a whole number of at least 1."
+  }
+}
+
+variable "lease_time_seconds" {
+  description = "After how long without a sign of life a standby takes over (`--lease-time`)."
+  type        = number
+  default     = 10
+
+  validation {
+    condition     = var.lease_time_seconds >= 1 && var.lease_time_seconds <= 300
+    error_message = "lease_time_seconds is between 1 and 300."
+  }
+}
+
+variable "stop_timeout_seconds" {
+  description = "How long a task that is told to stop may take to finish what is in flight and hand over (`--stop-timeout`). ECS kills it 10 seconds later, and never waits longer than 120 seconds."
+  type        = number
+  default     = 25
+
+  validation {
+    condition     = var.stop_timeout_seconds >= 1 && var.stop_timeout_seconds <= 110
+    error_message = "stop_timeout_seconds is between 1 and 110: ECS kills a container after at most 120 seconds, and the process needs some of them to end."
+  }
+}
+
+variable "extra_arguments" {
+  description = "More arguments of `satchel run`, such as [\"--retention\", \"7d\"]."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition = length(setintersection(
+      [for argument in var.extra_arguments : split("=", argument)[0]],
+      ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--http", "--admin", "--log-format"],
+    )) == 0
+    error_message = "--module, --state, --lease-table, --application, --lease-time, --stop-timeout, --http, --admin and --log-format are set by this module's own variables."
+  }
+}
+
+variable "environment" {
+  description = "Environment variables of the coordinator, such as SATCHEL_LOG. No secrets: whoever may read the task's definition reads them."
+  type        = map(string)
+  default     = {}
+}
+
+variable "state_bucket" {
+  description = "The bucket of the durable state: outputs of the module state-bucket."
+  type        = object({ name = string, arn = string })
+}
+
+variable "lease_table" {
+  description = "The table of leases: outputs of the module lease-table."
+  type        = object({ name = string, arn = string })
+}
+
+variable "function_arns" {
+  description = "The aliases (or versions) of functions that the coordinator invokes: as endpoints of functions, and as egress."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.function_arns : can(regex("^arn:[^:]+:lambda:[^:]+:[0-9]{12}:function:[^:*]+(:[^:*]+)?$", arn))])
+    error_message = "function_arns has whole ARNs of functions, aliases or versions, without wildcards."
+  }
+}
+
+variable "source_stream_arns" {
+  description = "Kinesis streams that are read."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.source_stream_arns : can(regex("^arn:[^:]+:kinesis:[^:]+:[0-9]{12}:stream/[^/*]+$", arn))])
+    error_message = "source_stream_arns has whole ARNs of streams, without wildcards."
+  }
+}
+
+variable "target_stream_arns" {
+  description = "Kinesis streams that are written."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.target_stream_arns : can(regex("^arn:[^:]+:kinesis:[^:]+:[0-9]{12}:stream/[^/*]+$", arn))])
+    error_message = "target_stream_arns has whole ARNs of streams, without wildcards."
+  }
+}
+
+variable "fan_out" {
+  description = "Whether streams are read by enhanced fan-out, for which the coordinator registers itself as a consumer."
+  type        = bool
+  default     = false
+}
+
+variable "source_queue_arns" {
+  description = "SQS queues that are read."
+  type        = list(string)
+  default     = []
+}
+
+variable "target_queue_arns" {
+  description = "SQS queues that are written."
+  type        = list(string)
+  default     = []
+}
+
+variable "target_topic_arns" {
+  description = "SNS topics that are written."
+  type        = list(string)
+  default     = []
+}
+
+variable "target_event_bus_arns" {
+  description = "EventBridge buses that are written."
+  type        = list(string)
+  default     = []
+}
+
+variable "target_table_arns" {
+  description = "DynamoDB tables that are written."
+  type        = list(string)
+  default     = []
+}
+
+variable "secret_arns" {
+  description = "Secrets that the coordinator reads, such as the token for administration."
+  type        = list(string)
+  default     = []
+}
+
+variable "kms_key_arns" {
+  description = "Keys of one's own that the bucket, the streams or the queues are encrypted with."
+  type        = list(string)
+  default     = []
+}
+
+variable "cluster_arn" {
+  description = "The ECS cluster to run in; null for one of its own."
+  type        = string
+  default     = null
+}
+
+variable "vpc_id" {
+  description = "The network to run in."
+  type        = string
+}
+
+variable "subnet_ids" {
+  description = "The subnets to run in, in different zones."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.subnet_ids) >= 1
+    error_message = "Name at least one subnet; two, in different zones, survive the loss of one."
+  }
+}
+
+variable "assign_public_ip" {
+  description = "Whether tasks get a public address for their way out: true in public subnets, false in those with a NAT gateway or endpoints of all services used. Nobody gets in by it."
+  type        = bool
+  default     = false
+}
+
+variable "client_cidr_blocks" {
+  description = "From where the traffic port is reached; none by default."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for block in var.client_cidr_blocks : can(cidrhost(block, 0))])
+    error_message = "client_cidr_blocks has address blocks such as 10.0.0.0/16."
+  }
+}
+
+variable "load_balancer" {
+  description = <<-EOT
+    The name (at most 32 characters) of a load balancer inside the network, port 80, in front of the traffic port; null for none. It asks /healthz
+    and not /readyz: ECS replaces every task that its balancer finds unhealthy, which a standby under /readyz always is, and in a deployment waits
+    for the new tasks to be found healthy before the old owner goes, which would be for ever. So requests reach standbys too; these answer
+    503 with Retry-After and have done nothing, and clients try again.
+  EOT
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.load_balancer == null ? true : can(regex("^[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?$", var.load_balancer))
+    error_message = "The balancer's name has 1 to 32 letters, digits and hyphens, and neither begins nor ends with a hyphen."
+  }
+}
+
+variable "log_retention_days" {
+  description = "How long the coordinator's log is kept."
+  type        = number
+  default     = 30
+}
+
+variable "tags" {
+  description = "Tags of what is made."
+  type        = map(string)
+  default     = {}
+}

@@ -1,0 +1,78 @@
+# A handler on Lambda: the zip that `cargo lambda build --release --arm64 --output-format zip` makes, a version of it, and an alias that
+# says which version is invoked.
+
+resource "aws_cloudwatch_log_group" "function" {
+  name              = "/aws/lambda/${var.name}"
+  retention_in_days = var.log_retention_days
+  tags              = var.tags
+}
+
+resource "aws_iam_role" "function" {
+  name = "${var.name}-function"
+  tags = var.tags
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Principal = { Service = "lambda.amazonaws.com" }
+      Action    = "sts:AssumeRole"
+    }]
+  })
+}
+
+resource "aws_iam_role_policy" "logs" {
+  name = "logs"
+  role = aws_iam_role.function.id
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect   = "Allow"
+      Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+      Resource = "${aws_cloudwatch_log_group.function.arn}:*"
+    }]
+  })
+}
+
+# Only what the handler itself does needs more: its state, messages, timers and records travel in requests and answers.
+resource "aws_iam_role_policy" "own" {
+  count = var.policy == null ? 0 : 1
+
+  name   = "own"
+  role   = aws_iam_role.function.id
+  policy = var.policy
+}
+
+resource "aws_lambda_function" "function" {
+  function_name                  = var.name
+  description                    = var.description
+  role                           = aws_iam_role.function.arn
+  runtime                        = "provided.al2023"
+  handler                        = "bootstrap"
+  architectures                  = [var.architecture]
+  filename                       = var.package
+  source_code_hash               = filebase64sha256(var.package)
+  publish                        = true
+  memory_size                    = var.memory_mib
+  timeout                        = var.timeout_seconds
+  reserved_concurrent_executions = var.reserved_concurrency
+  tags                           = var.tags
+
+  environment {
+    variables = var.environment
+  }
+
+  logging_config {
+    log_format = "Text"
+    log_group  = aws_cloudwatch_log_group.function.name
+  }
+
+  depends_on = [aws_iam_role_policy.logs]
+}
+
+# The coordinator invokes the alias. It moves only when a new version is there, so no request meets a function that is half updated, and
+# going back is moving it back.
+resource "aws_lambda_alias" "live" {
+  name             = var.alias
+  function_name    = aws_lambda_function.function.function_name
+  function_version = aws_lambda_function.function.version
+}

@@ -1,0 +1,24 @@
+# The table of leases: who owns which partition. It decides how fast a standby takes over, never what is true (that is the log's
+# business), so its loss costs time and no data.
+
+resource "aws_dynamodb_table" "leases" {
+  name                        = var.name
+  billing_mode                = "PAY_PER_REQUEST"
+  hash_key                    = "pk"
+  deletion_protection_enabled = var.deletion_protection
+  tags                        = var.tags
+
+  attribute {
+    name = "pk"
+    type = "S"
+  }
+
+  point_in_time_recovery {
+    enabled = true
+  }
+
+  server_side_encryption {
+    enabled     = var.kms_key_arn != null
+    kms_key_arn = var.kms_key_arn
+  }
+}

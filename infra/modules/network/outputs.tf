@@ -1,0 +1,11 @@
+output "vpc_id" {
+  description = "The network's id."
+  value       = aws_vpc.network.id
+}
+
+output "subnet_ids" {
+  description = "The subnets' ids. Known once there is a way out of them."
+  value       = [for zone in var.availability_zones : aws_subnet.public[zone].id]
+
+  depends_on = [aws_route.out, aws_route_table_association.public, aws_vpc_endpoint.gateway]
+}

@@ -1,0 +1,31 @@
+variable "name" {
+  description = "The network's name."
+  type        = string
+}
+
+variable "availability_zones" {
+  description = "The zones to have a subnet in. Two tasks in two zones survive the loss of one."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.availability_zones) >= 2 && length(distinct(var.availability_zones)) == length(var.availability_zones)
+    error_message = "Name at least two zones, each once."
+  }
+}
+
+variable "cidr_block" {
+  description = "The network's addresses, of which each subnet gets a 256th."
+  type        = string
+  default     = "10.0.0.0/16"
+
+  validation {
+    condition     = can(cidrsubnet(var.cidr_block, 8, 0)) && try(tonumber(split("/", var.cidr_block)[1]), 0) >= 16 && try(tonumber(split("/", var.cidr_block)[1]), 99) <= 20
+    error_message = "cidr_block is an IPv4 block between /16 and /20."
+  }
+}
+
+variable "tags" {
+  description = "Tags of what is made."
+  type        = map(string)
+  default     = {}
+}

@@ -1,0 +1,119 @@
+# The bucket of the durable truth: commit logs, epochs, snapshots and manifests.
+
+resource "aws_s3_bucket" "state" {
+  bucket        = var.name
+  force_destroy = var.force_destroy
+  tags          = var.tags
+}
+
+resource "aws_s3_bucket_public_access_block" "state" {
+  bucket                  = aws_s3_bucket.state.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "state" {
+  bucket = aws_s3_bucket.state.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
+  bucket = aws_s3_bucket.state.id
+
+  rule {
+    # With a key of one's own, a bucket key: else every commit would be a request to the key service too.
+    bucket_key_enabled = var.kms_key_arn != null
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = var.kms_key_arn == null ? "AES256" : "aws:kms"
+      kms_master_key_id = var.kms_key_arn
+    }
+  }
+}
+
+# Satchel overwrites nothing, so versioning costs nothing while objects live. What it keeps is what was deleted: for
+# `deleted_objects_days` a mistaken `aws s3 rm`, or a coordinator with a fault or in wrong hands (its role may delete, but not
+# delete versions), can be undone. The price is the storage of the collected log for that long. A delete marker counts
+# as no object for If-None-Match, as it should: what was collected stays unusable by Satchel's own rules (epochs), not by the bucket's.
+resource "aws_s3_bucket_versioning" "state" {
+  bucket = aws_s3_bucket.state.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "state" {
+  bucket = aws_s3_bucket.state.id
+
+  # A process that is killed leaves its multipart upload behind, and S3 goes on charging for the parts.
+  rule {
+    id     = "abort-incomplete-uploads"
+    status = "Enabled"
+
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+
+  # Delete markers are removed as well: a listing reads past every one of them.
+  rule {
+    id     = "forget-deleted-objects"
+    status = "Enabled"
+
+    filter {}
+
+    noncurrent_version_expiration {
+      noncurrent_days = var.deleted_objects_days
+    }
+
+    expiration {
+      expired_object_delete_marker = true
+    }
+  }
+
+  depends_on = [aws_s3_bucket_versioning.state]
+}
+
+locals {
+  tls_only = {
+    Sid       = "TlsOnly"
+    Effect    = "Deny"
+    Principal = "*"
+    Action    = "s3:*"
+    Resource  = [aws_s3_bucket.state.arn, "${aws_s3_bucket.state.arn}/*"]
+    Condition = { Bool = { "aws:SecureTransport" = "false" } }
+  }
+
+  # No two owners may write one log number, and nothing is ever overwritten: Satchel asks for it with every write, the bucket insists on
+  # it. The parts of a multipart upload cannot carry the condition and are exempt; its completion is not.
+  create_only = {
+    Sid       = "CreateOnly"
+    Effect    = "Deny"
+    Principal = "*"
+    Action    = "s3:PutObject"
+    Resource  = "${aws_s3_bucket.state.arn}/*"
+    Condition = {
+      Null = { "s3:if-none-match" = "true" }
+      Bool = { "s3:ObjectCreationOperation" = "true" }
+    }
+  }
+}
+
+resource "aws_s3_bucket_policy" "state" {
+  bucket = aws_s3_bucket.state.id
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = [local.tls_only, local.create_only]
+  })
+
+  # S3 refuses two changes of a bucket's access at once.
+  depends_on = [aws_s3_bucket_public_access_block.state]
+}
