@@ -154,6 +154,11 @@ impl PartitionLoop {
             Output::Emit(emissions) => ports.egresses.emit(emissions),
             Output::Reply { request, answer } => ports.requests.answer(request, answer),
             Output::Read { shard, after } => ports.reading.start(&shard, after),
+            Output::Plan {
+                ingress,
+                stream,
+                applied,
+            } => ports.reading.plan(ingress, stream, applied),
             Output::PauseIngress => ports.reading.pause(true),
             Output::ResumeIngress => ports.reading.pause(false),
             Output::WakeAt(due_ms) => self.wake_at_ms = Some(due_ms),

@@ -19,6 +19,35 @@ pub enum Input {
         /// Where to start: `latest` and dates resolved to a position, once.
         start: ShardPosition,
     },
+    /// An ingress is about to read a sharded stream, and must know first how far its shards were applied. Answered by
+    /// [`crate::output::Output::Plan`].
+    StreamFound {
+        /// The ingress's id.
+        ingress: Arc<str>,
+        /// The stream's name.
+        stream: Arc<str>,
+    },
+    /// Several shards were found at once, as by [`Input::ShardFound`] each: their starts are in one delta, so that `latest` is resolved for
+    /// all of them or for none.
+    ShardsFound(Vec<(ShardId, ShardPosition)>),
+    /// The last record of a closed shard was read before this. Answered by [`crate::output::Output::Read`] from
+    /// [`ShardPosition::End`] on when that is durable.
+    ShardEnded {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A shard was read to its tip, and nothing had arrived there until this moment.
+    ShardQuiet {
+        /// The shard.
+        shard: ShardId,
+        /// The moment by the stream's clock, in ms since the epoch.
+        until_ms: u64,
+    },
+    /// An ended shard has left its stream: its position is needed no more.
+    ShardForgotten {
+        /// The shard.
+        shard: ShardId,
+    },
     /// Records of a shard were read, in order.
     RecordsRead {
         /// The shard.

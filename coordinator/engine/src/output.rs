@@ -35,12 +35,21 @@ pub enum Output {
         /// With what.
         answer: Answer,
     },
-    /// Read a shard from here on; answer with `RecordsRead`.
+    /// Read a shard from here on; answer with `RecordsRead`. From its end on there is nothing to read: its end is durable.
     Read {
         /// Which one.
         shard: ShardId,
         /// What has been applied already.
         after: ShardPosition,
+    },
+    /// Plan the reading of a stream: all that is durable of its shards is this.
+    Plan {
+        /// The ingress's id.
+        ingress: Arc<str>,
+        /// The stream's name.
+        stream: Arc<str>,
+        /// How far each shard was applied, by its id.
+        applied: Vec<(Arc<str>, ShardPosition)>,
     },
     /// Too much is pending: stop reading shards.
     PauseIngress,

@@ -174,6 +174,15 @@ impl Partition {
         self.commits.give_image_turn();
         match input {
             Input::ShardFound { shard, start } => self.shard_found(shard, start),
+            Input::StreamFound { ingress, stream } => self.stream_found(ingress, stream),
+            Input::ShardsFound(shards) => {
+                for (shard, start) in shards {
+                    self.shard_found(shard, start);
+                }
+            }
+            Input::ShardEnded { shard } => self.shard_ended(shard),
+            Input::ShardQuiet { shard, until_ms } => self.shard_quiet(&shard, until_ms),
+            Input::ShardForgotten { shard } => self.shard_forgotten(&shard),
             Input::RecordsRead { shard, records } => self.records_read(&shard, records),
             Input::CallReceived(call) => self.call_received(call),
             Input::RequestAbandoned(request) => self.calls.abandon(request),

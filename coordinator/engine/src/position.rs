@@ -74,10 +74,15 @@ impl fmt::Display for SequenceNumber {
 }
 
 /// How far a shard has been applied.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShardPosition {
     /// Nothing of it.
     Beginning,
+    /// Nothing that arrived at or after this moment; what arrived before it is not wanted, or there was nothing.
+    Since {
+        /// The moment by the stream's clock, in ms since the epoch.
+        time_ms: u64,
+    },
     /// Everything up to and including this user record.
     After {
         /// The record's sequence number.
@@ -85,17 +90,62 @@ pub enum ShardPosition {
         /// Its place among the user records aggregated under that number; `u64::MAX` for all of them.
         sub_sequence: u64,
     },
+    /// Everything up to and including this user record, and nothing more had arrived until a moment: so a record that the stream has
+    /// forgotten by now is no gap, if it was forgotten after that.
+    Quiet {
+        /// The record's sequence number.
+        sequence: SequenceNumber,
+        /// As in `After`.
+        sub_sequence: u64,
+        /// The moment by the stream's clock, in ms since the epoch.
+        until_ms: u64,
+    },
+    /// All of it: it was closed, and its last record has been applied.
+    End,
 }
 
 impl ShardPosition {
     /// Whether the record at (`sequence`, `sub_sequence`) has been applied already.
     pub fn covers(&self, record_sequence: &SequenceNumber, record_sub_sequence: u64) -> bool {
         match self {
-            Self::Beginning => false,
+            Self::Beginning | Self::Since { .. } => false,
             Self::After {
                 sequence,
                 sub_sequence,
+            }
+            | Self::Quiet {
+                sequence,
+                sub_sequence,
+                ..
             } => (record_sequence, record_sub_sequence) <= (sequence, *sub_sequence),
+            Self::End => true,
+        }
+    }
+
+    /// The same place, knowing that nothing more had arrived until `until_ms`.
+    pub(crate) fn quiet_until(&self, until_ms: u64) -> Self {
+        match self {
+            Self::Beginning | Self::End => self.clone(),
+            Self::Since { time_ms } => Self::Since {
+                time_ms: until_ms.max(*time_ms),
+            },
+            Self::After {
+                sequence,
+                sub_sequence,
+            } => Self::Quiet {
+                sequence: sequence.clone(),
+                sub_sequence: *sub_sequence,
+                until_ms,
+            },
+            Self::Quiet {
+                sequence,
+                sub_sequence,
+                until_ms: before_ms,
+            } => Self::Quiet {
+                sequence: sequence.clone(),
+                sub_sequence: *sub_sequence,
+                until_ms: until_ms.max(*before_ms),
+            },
         }
     }
 }
@@ -128,5 +178,9 @@ mod tests {
         assert!(position.covers(&7.into(), 2));
         assert!(!position.covers(&7.into(), 3));
         assert!(!ShardPosition::Beginning.covers(&0.into(), 0));
+        assert!(!ShardPosition::Since { time_ms: 5 }.covers(&0.into(), 0));
+        assert!(position.quiet_until(9).covers(&7.into(), 2));
+        assert!(!position.quiet_until(9).covers(&7.into(), 3));
+        assert!(ShardPosition::End.covers(&7.into(), 3));
     }
 }

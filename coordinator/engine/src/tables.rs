@@ -174,6 +174,15 @@ impl Tables {
         self.buckets.iter().flatten()
     }
 
+    /// How far the shards of a stream were applied.
+    pub(crate) fn shards_of(&self, ingress: &str, stream: &str) -> Vec<(Arc<str>, ShardPosition)> {
+        let shards = self.shards.iter();
+        shards
+            .filter(|(shard, _)| *shard.ingress == *ingress && *shard.stream == *stream)
+            .map(|(shard, position)| (shard.shard.clone(), position.clone()))
+            .collect()
+    }
+
     /// Adds a dead letter.
     pub(crate) fn put_letter(
         &mut self,

@@ -244,6 +244,8 @@ impl World {
                     self.timeline.after(1, Event::Reads(id, shard));
                 }
             }
+            // The streams of this world are found shard by shard.
+            Output::Plan { .. } => unreachable!("nobody asked for a plan"),
             Output::PauseIngress => self.pause_ingress(id, true),
             Output::ResumeIngress => self.pause_ingress(id, false),
             Output::WakeAt(due_ms) => {

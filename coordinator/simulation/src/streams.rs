@@ -107,10 +107,16 @@ impl Streams {
     /// The index of the first record behind a position.
     pub(crate) fn index_after(position: &ShardPosition) -> u64 {
         match position {
-            ShardPosition::Beginning => 0,
+            ShardPosition::Beginning | ShardPosition::Since { .. } => 0,
+            ShardPosition::End => u64::MAX,
             ShardPosition::After {
                 sequence,
                 sub_sequence,
+            }
+            | ShardPosition::Quiet {
+                sequence,
+                sub_sequence,
+                ..
             } => {
                 let sequence = number(sequence.as_str());
                 // The numbers that a mutant invents lie beyond those of their sequence number.

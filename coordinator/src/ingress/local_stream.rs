@@ -137,14 +137,23 @@ fn before(number: SequenceNumber) -> ShardPosition {
 async fn read_from(stream: &Stream, position: &ShardPosition) -> Result<ReadFrom, StreamError> {
     match position {
         ShardPosition::Beginning => Ok(ReadFrom::Earliest),
-        ShardPosition::After { sequence, .. } => match sequence.as_str().parse() {
-            Ok(number) => Ok(ReadFrom::After(number)),
-            // The position was made on something that was no local stream.
-            Err(_) => Err(StreamError::UnknownPosition {
-                stream: stream.name().to_owned(),
-                sequence_number: sequence.to_string(),
-                next: stream.next_sequence_number().await?.to_string(),
-            }),
-        },
+        ShardPosition::Since { time_ms } => Ok(ReadFrom::AtTime(*time_ms)),
+        // A local stream has one shard, which is never closed.
+        ShardPosition::End => Err(unknown(stream, "the end of a shard").await?),
+        ShardPosition::After { sequence, .. } | ShardPosition::Quiet { sequence, .. } => {
+            match sequence.as_str().parse() {
+                Ok(number) => Ok(ReadFrom::After(number)),
+                // The position was made on something that was no local stream.
+                Err(_) => Err(unknown(stream, sequence.as_str()).await?),
+            }
+        }
     }
+}
+
+async fn unknown(stream: &Stream, position: &str) -> Result<StreamError, StreamError> {
+    Ok(StreamError::UnknownPosition {
+        stream: stream.name().to_owned(),
+        sequence_number: position.to_owned(),
+        next: stream.next_sequence_number().await?.to_string(),
+    })
 }

@@ -3,13 +3,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use satchel_aws::kinesis::{Applied, ReadingPort};
 use satchel_engine::position::{ShardId, ShardPosition};
 use tokio::sync::{oneshot, watch};
+
+/// An ingress's id, and a stream that it reads.
+type StreamOfIngress = (Arc<str>, Arc<str>);
 
 /// Between the partition, which says from where a shard is read, and the ingresses, which read. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reading {
     waiting: Arc<Mutex<HashMap<ShardId, oneshot::Sender<ShardPosition>>>>,
+    planning: Arc<Mutex<HashMap<StreamOfIngress, oneshot::Sender<Applied>>>>,
     paused: watch::Sender<bool>,
 }
 
@@ -18,6 +23,7 @@ impl Reading {
     pub fn new() -> Self {
         Self {
             waiting: Arc::default(),
+            planning: Arc::default(),
             paused: watch::Sender::new(false),
         }
     }
@@ -28,6 +34,14 @@ impl Reading {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.insert(shard, start);
         started
+    }
+
+    /// Waits for what is durable of the shards of a stream; to be called before the partition is told that the stream was found.
+    pub fn expect_plan(&self, ingress: Arc<str>, stream: Arc<str>) -> oneshot::Receiver<Applied> {
+        let (plan, planned) = oneshot::channel();
+        let mut planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
+        planning.insert((ingress, stream), plan);
+        planned
     }
 
     /// Whether reading is paused, now and later.
@@ -43,8 +57,29 @@ impl Reading {
         }
     }
 
+    pub(super) fn plan(&self, ingress: Arc<str>, stream: Arc<str>, applied: Applied) {
+        let mut planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = planning.remove(&(ingress, stream)) {
+            let _ = plan.send(applied);
+        }
+    }
+
     pub(super) fn pause(&self, paused: bool) {
         self.paused.send_replace(paused);
+    }
+}
+
+impl ReadingPort for Reading {
+    fn expect(&self, shard: ShardId) -> oneshot::Receiver<ShardPosition> {
+        self.expect(shard)
+    }
+
+    fn expect_plan(&self, ingress: Arc<str>, stream: Arc<str>) -> oneshot::Receiver<Applied> {
+        self.expect_plan(ingress, stream)
+    }
+
+    fn paused(&self) -> watch::Receiver<bool> {
+        self.paused()
     }
 }
 

@@ -52,12 +52,21 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 fn position() -> impl Strategy<Value = ShardPosition> {
     prop_oneof![
         Just(ShardPosition::Beginning),
+        any::<u64>().prop_map(|time_ms| ShardPosition::Since { time_ms }),
         ("[1-9][0-9]{0,60}", any::<u64>()).prop_map(|(digits, sub_sequence)| {
             ShardPosition::After {
                 sequence: digits.parse().unwrap(),
                 sub_sequence,
             }
         }),
+        ("[1-9][0-9]{0,60}", any::<u64>(), any::<u64>()).prop_map(
+            |(digits, sub_sequence, until_ms)| ShardPosition::Quiet {
+                sequence: digits.parse().unwrap(),
+                sub_sequence,
+                until_ms,
+            }
+        ),
+        Just(ShardPosition::End),
     ]
 }
 

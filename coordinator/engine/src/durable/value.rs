@@ -9,7 +9,7 @@ use super::{
 };
 use crate::input::CallId;
 use crate::message::{Correction, Message};
-use crate::position::ShardPosition;
+use crate::position::{SequenceNumber, ShardPosition};
 
 /// The version of every value's layout. A layout that changes gets a number of its own, and its reader keeps reading this one.
 const VERSION: u8 = 1;
@@ -244,6 +244,9 @@ fn spec(read: &mut Reader<'_>) -> Result<StateSpec, Malformed> {
 
 const BEGINNING: u8 = 0;
 const AFTER: u8 = 1;
+const SINCE: u8 = 2;
+const QUIET: u8 = 3;
+const END: u8 = 4;
 
 fn put_position(out: &mut Vec<u8>, position: &ShardPosition) {
     match position {
@@ -256,24 +259,50 @@ fn put_position(out: &mut Vec<u8>, position: &ShardPosition) {
             put_text(out, sequence.as_str());
             put_number(out, *sub_sequence);
         }
+        ShardPosition::Since { time_ms } => {
+            out.push(SINCE);
+            put_number(out, *time_ms);
+        }
+        ShardPosition::Quiet {
+            sequence,
+            sub_sequence,
+            until_ms,
+        } => {
+            out.push(QUIET);
+            put_text(out, sequence.as_str());
+            put_number(out, *sub_sequence);
+            put_number(out, *until_ms);
+        }
+        ShardPosition::End => out.push(END),
     }
 }
 
 fn position(read: &mut Reader<'_>) -> Result<ShardPosition, Malformed> {
     match read.byte()? {
         BEGINNING => Ok(ShardPosition::Beginning),
-        AFTER => {
-            let digits = read.text()?;
-            Ok(ShardPosition::After {
-                sequence: digits
-                    .parse()
-                    .map_err(|_| Malformed::SequenceNumber(digits.to_owned()))?,
-                sub_sequence: read.number()?,
-            })
-        }
+        AFTER => Ok(ShardPosition::After {
+            sequence: sequence(read)?,
+            sub_sequence: read.number()?,
+        }),
+        SINCE => Ok(ShardPosition::Since {
+            time_ms: read.number()?,
+        }),
+        QUIET => Ok(ShardPosition::Quiet {
+            sequence: sequence(read)?,
+            sub_sequence: read.number()?,
+            until_ms: read.number()?,
+        }),
+        END => Ok(ShardPosition::End),
         found => Err(Malformed::Unknown {
             what: "position",
             found: found.into(),
         }),
     }
+}
+
+fn sequence(read: &mut Reader<'_>) -> Result<SequenceNumber, Malformed> {
+    let digits = read.text()?;
+    digits
+        .parse()
+        .map_err(|_| Malformed::SequenceNumber(digits.to_owned()))
 }

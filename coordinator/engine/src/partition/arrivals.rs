@@ -1,5 +1,7 @@
 //! Messages that come in: records of shards, calls, and what functions send each other.
 
+use std::sync::Arc;
+
 use satchel_protocol::reqreply::TypedValue;
 
 use super::Partition;
@@ -18,6 +20,42 @@ impl Partition {
             self.mark(Key::Shard(shard.clone()));
         }
         self.release_when_durable(Release::Read(shard));
+    }
+
+    /// What is known of a stream's shards is told when it is durable, so that nobody plans with what a crash takes back.
+    pub(super) fn stream_found(&mut self, ingress: Arc<str>, stream: Arc<str>) {
+        self.release_when_durable(Release::Plan { ingress, stream });
+    }
+
+    /// The end of a shard is known by itself, and not from its last record: an empty shard ends too.
+    pub(super) fn shard_ended(&mut self, shard: ShardId) {
+        let Some(position) = self.tables.shards.get_mut(&shard) else {
+            return;
+        };
+        if *position != ShardPosition::End {
+            *position = ShardPosition::End;
+            self.mark(Key::Shard(shard.clone()));
+        }
+        self.release_when_durable(Release::Read(shard));
+    }
+
+    pub(super) fn shard_quiet(&mut self, shard: &ShardId, until_ms: u64) {
+        let Some(position) = self.tables.shards.get_mut(shard) else {
+            return;
+        };
+        let quiet = position.quiet_until(until_ms);
+        if *position != quiet {
+            *position = quiet;
+            self.mark(Key::Shard(shard.clone()));
+        }
+    }
+
+    /// Only an end may be forgotten: anything else is still needed to read on.
+    pub(super) fn shard_forgotten(&mut self, shard: &ShardId) {
+        if self.tables.shards.get(shard) == Some(&ShardPosition::End) {
+            self.tables.shards.remove(shard);
+            self.mark(Key::Shard(shard.clone()));
+        }
     }
 
     pub(super) fn records_read(&mut self, shard: &ShardId, records: Vec<Record>) {

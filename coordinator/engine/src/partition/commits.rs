@@ -1,6 +1,7 @@
 //! Sealing deltas, and releasing what waited for them.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use indexmap::IndexSet;
@@ -22,6 +23,8 @@ pub(super) enum Release {
     Reply { request: RequestId, answer: Answer },
     /// A shard is read, its resolved start being durable.
     Read(ShardId),
+    /// A stream's shards are planned with what is durable.
+    Plan { ingress: Arc<str>, stream: Arc<str> },
     /// A message that may have killed the process is tried, the attempt being durable.
     Try(Address),
     /// An address has its turn, what it is given being durable.
@@ -229,6 +232,14 @@ impl Partition {
                     if let Some(after) = self.tables.shards.get(&shard).cloned() {
                         self.outputs.push_back(Output::Read { shard, after });
                     }
+                }
+                Release::Plan { ingress, stream } => {
+                    let applied = self.tables.shards_of(&ingress, &stream);
+                    self.outputs.push_back(Output::Plan {
+                        ingress,
+                        stream,
+                        applied,
+                    });
                 }
                 Release::Begin(address) => {
                     if let Some(live) = self.tables.live_mut(&address)

@@ -3,7 +3,7 @@
 use super::scene::*;
 use crate::input::{Input, Record, Unroutable, Verb};
 use crate::output::{Answer, Output};
-use crate::position::ShardPosition;
+use crate::position::{ShardId, ShardPosition};
 
 fn after(number: u64) -> ShardPosition {
     ShardPosition::After {
@@ -48,6 +48,91 @@ fn positions_are_in_the_delta_of_the_messages_and_records_read_again_are_dropped
     scene.read("alice", 1..=5);
     assert_eq!(scene.partition.counts().repeated_records, 2 + 5);
     assert_eq!(scene.partition.counts().messages, 2);
+}
+
+#[test]
+fn the_end_of_a_shard_is_told_when_it_is_durable_and_nothing_of_it_is_read_again() {
+    let mut scene = Scene::new();
+    scene.find_shard(ShardPosition::Beginning);
+    scene.commit();
+    scene.reads();
+    scene.read("alice", 1..=3);
+    scene.tell(Input::ShardEnded { shard: shard() });
+    assert_eq!(scene.reads(), [], "the end is not durable yet");
+    scene.commit();
+    assert_eq!(scene.reads(), [ShardPosition::End]);
+    scene.crash();
+    assert_eq!(scene.plan(), [("shardId-0".into(), ShardPosition::End)]);
+    assert_eq!(
+        texts(&scene.batch()),
+        ["1", "2", "3"],
+        "they are in its delta"
+    );
+    scene.read("alice", 4..=5);
+    assert_eq!(scene.partition.counts().repeated_records, 2);
+    scene.tell(Input::ShardForgotten { shard: shard() });
+    scene.settle();
+    scene.crash();
+    assert_eq!(scene.plan(), []);
+}
+
+#[test]
+fn a_position_that_is_no_end_is_not_forgotten_and_an_unknown_shard_does_not_end() {
+    let mut scene = Scene::new();
+    scene.tell(Input::ShardEnded { shard: shard() });
+    scene.settle();
+    assert_eq!(scene.reads(), []);
+    scene.find_shard(after(7));
+    scene.tell(Input::ShardForgotten { shard: shard() });
+    scene.settle();
+    assert_eq!(scene.plan(), [("shardId-0".into(), after(7))]);
+}
+
+#[test]
+fn shards_that_are_found_together_have_their_starts_in_one_delta() {
+    let mut scene = Scene::new();
+    let start = ShardPosition::Since { time_ms: 900 };
+    let other = ShardId {
+        shard: "shardId-1".into(),
+        ..shard()
+    };
+    let found = vec![(shard(), start.clone()), (other, start.clone())];
+    scene.tell(Input::ShardsFound(found));
+    assert_eq!(scene.sealed.len(), 1);
+    scene.commit();
+    assert_eq!(scene.reads(), [start.clone(), start.clone()]);
+    let known = [
+        ("shardId-0".into(), start.clone()),
+        ("shardId-1".into(), start),
+    ];
+    assert_eq!(scene.plan(), known);
+}
+
+#[test]
+fn that_a_shard_was_quiet_is_kept_until_its_next_record() {
+    let mut scene = Scene::new();
+    scene.find_shard(ShardPosition::Since { time_ms: 900 });
+    let quiet = |until_ms| Input::ShardQuiet {
+        shard: shard(),
+        until_ms,
+    };
+    scene.tell(quiet(950));
+    scene.tell(quiet(940));
+    assert_eq!(
+        scene.plan(),
+        [("shardId-0".into(), ShardPosition::Since { time_ms: 950 })]
+    );
+    scene.read("alice", [1]);
+    scene.tell(quiet(1_000));
+    let known = ShardPosition::Quiet {
+        sequence: 1.into(),
+        sub_sequence: 0,
+        until_ms: 1_000,
+    };
+    assert_eq!(scene.plan(), [("shardId-0".into(), known)]);
+    scene.read("alice", [1, 2]);
+    assert_eq!(scene.plan(), [("shardId-0".into(), after(2))]);
+    assert_eq!(scene.partition.counts().repeated_records, 1);
 }
 
 #[test]

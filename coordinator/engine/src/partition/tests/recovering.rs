@@ -111,6 +111,7 @@ impl World {
                     self.reading_from = Some(match after {
                         ShardPosition::Beginning => 0,
                         ShardPosition::After { sequence, .. } => sequence.as_str().parse().unwrap(),
+                        other => panic!("this shard is never at {other:?}"),
                     });
                 }
                 _ => {}

@@ -285,6 +285,23 @@ impl Scene {
         });
     }
 
+    /// What is durable of the shards of the stream, everything having become durable.
+    pub(super) fn plan(&mut self) -> Vec<(Arc<str>, ShardPosition)> {
+        let ShardId {
+            ingress, stream, ..
+        } = shard();
+        self.tell(Input::StreamFound { ingress, stream });
+        self.settle();
+        let planned = self
+            .outputs
+            .iter()
+            .position(|output| matches!(output, Output::Plan { .. }));
+        match self.outputs.remove(planned.expect("a plan was asked for")) {
+            Output::Plan { applied, .. } => applied,
+            _ => unreachable!("it is a plan"),
+        }
+    }
+
     /// Reads records `numbers`, each a message with its number to the address `id`.
     pub(super) fn read(&mut self, id: &str, numbers: impl IntoIterator<Item = u64>) {
         let record = |number: u64| Record {
