@@ -86,6 +86,7 @@ fn place(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, process: u8) -> Pla
                 floor_bytes: 1,
                 log_percent: 0,
                 segment_bytes: 1 << 20,
+                ..SnapshotPolicy::default()
             },
             ..Options::default()
         },

@@ -102,6 +102,7 @@ pub use verify::{Verification, verify};
 pub use writer::{Action, Committed, DEPTH_MAX, Delta, Start, What, Writer};
 
 mod application;
+mod background;
 mod clock;
 mod codec;
 mod collector;

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, select_biased};
 
+use crate::background::{Pacer, look_back, put_own};
 use crate::clock::Now;
 use crate::codec::checksum;
 use crate::collector::Collector;
@@ -23,10 +24,11 @@ use crate::control::Condemned;
 use crate::deletion::{Deletion, carry_out};
 use crate::entries::Entries;
 use crate::error::LogError;
-use crate::io::{Io, Put, Retry, Trouble};
-use crate::keys::{Layout, segment_in};
+use crate::io::{Io, Retry, Trouble};
+use crate::keys::Layout;
 use crate::loading::{self, Load, Loaded, Offload};
 use crate::segment::{BucketImage, SegmentName};
+use crate::snapshotter::past::LookedBack;
 use crate::snapshotter::{Snapshot, Snapshotter, Step};
 use crate::store::Created;
 use crate::takeover::Ownership;
@@ -58,7 +60,8 @@ pub enum Notice {
         /// The log number that the image equals; what is of a later number must be applied over it.
         number: u64,
     },
-    /// Nothing is deleted while this savepoint is there, because it cannot be read and nobody knows what it needs. The log goes on.
+    /// Less is deleted than could be, because this object cannot be read and nobody knows what it needs: nothing while it is a savepoint, no orphans of
+    /// this epoch's beginning while it is a former manifest. The log goes on.
     NothingDeleted(LogError),
     /// A request got no answer and is being repeated.
     Trouble(Trouble),
@@ -116,6 +119,7 @@ pub struct Driver {
     io: Io,
     layout: Layout,
     partition: u32,
+    buckets: u16,
     epoch: u64,
     writer: Writer,
     snapshotter: Snapshotter,
@@ -124,6 +128,7 @@ pub struct Driver {
     notices: UnboundedSender<Notice>,
     requests: FuturesUnordered<BoxFuture<'static, Result<Answer, LogError>>>,
     waiting_for_grace: bool,
+    pacer: Pacer,
     offload: Offload,
 }
 
@@ -132,7 +137,7 @@ enum Answer {
     Fetched(u64, Option<Bytes>),
     NextEpoch(bool),
     SegmentStored(SegmentName),
-    SegmentsListed(Vec<SegmentName>),
+    LookedBack(LookedBack, Option<LogError>),
     ManifestStored(u64),
     Deleted(Deletion),
     GraceOver,
@@ -182,16 +187,19 @@ impl Ownership {
                 self.owner,
                 self.takeover,
                 options.snapshots,
+                options.retention_ms,
                 &self.base,
             ),
             collector: Collector::new(options.grace_ms, self.base.condemned, now),
             layout: self.layout,
             partition,
+            buckets: self.place.identity.buckets,
             epoch: self.owner.epoch,
             commands,
             notices,
             requests: FuturesUnordered::new(),
             waiting_for_grace: false,
+            pacer: Pacer::new(options.snapshots.bytes_per_second),
             offload,
         };
         (
@@ -323,7 +331,12 @@ impl Driver {
             Answer::Fetched(number, found) => self.writer.fetched(number, found, now),
             Answer::NextEpoch(present) => self.writer.next_epoch_read(present, now),
             Answer::SegmentStored(name) => self.snapshotter.segment_stored(&name),
-            Answer::SegmentsListed(found) => self.snapshotter.segments_listed(found),
+            Answer::LookedBack(looked, unreadable) => {
+                if let Some(unreadable) = unreadable {
+                    self.notify(Notice::NothingDeleted(unreadable));
+                }
+                self.snapshotter.looked_back(looked);
+            }
             Answer::ManifestStored(sum) => self.snapshotter.manifest_stored(sum),
             Answer::Deleted(deletion) => {
                 self.collector.carried_out(deletion.held);
@@ -390,25 +403,29 @@ impl Driver {
             Step::Want(buckets) => self.notify(Notice::WantImages(buckets)),
             Step::PutSegment { name, bytes } => {
                 let key = self.layout.segment(&name);
+                let pause = self.pacer.pause_ms(bytes.len() as u64, now);
+                let pause = (pause > 0).then(|| io.clock.sleep(pause));
                 self.request(async move {
+                    if let Some(pause) = pause {
+                        pause.await;
+                    }
                     put_own(&io, &key, &bytes, epoch).await?;
                     Ok(Answer::SegmentStored(name))
                 });
             }
-            Step::ListSegments => {
-                let prefix = self.layout.segments_prefix();
+            Step::LookBack { manifests } => {
+                let (layout, identity) = (self.layout.clone(), (self.partition, self.buckets));
                 self.request(async move {
-                    let found = io.list(&prefix, None).await?;
-                    let names = found
-                        .iter()
-                        .filter_map(|object| segment_in(&object.key, &prefix))
-                        .collect();
-                    Ok(Answer::SegmentsListed(names))
+                    let (looked, unreadable) = look_back(&io, &layout, identity, manifests).await?;
+                    Ok(Answer::LookedBack(looked, unreadable))
                 });
             }
-            Step::Publish => self
-                .snapshotter
-                .publish(&self.collector.standing(), now.wall_ms),
+            Step::Publish => {
+                let carried = self.collector.standing();
+                let partition_ms = self.writer.committed_at_ms();
+                self.snapshotter
+                    .publish(&carried, now.wall_ms, partition_ms);
+            }
             Step::PutManifest { number, bytes } => {
                 let key = self.layout.manifest(number);
                 self.request(async move {
@@ -438,22 +455,6 @@ impl Driver {
     fn notify(&self, notice: Notice) {
         // Nobody listening is the listener's choice; the log goes on.
         let _ = self.notices.unbounded_send(notice);
-    }
-}
-
-/// Creates an object whose name is used by the owner of `epoch` alone.
-async fn put_own(io: &Io, key: &str, bytes: &Bytes, epoch: u64) -> Result<(), LogError> {
-    match io.put(key, bytes).await? {
-        Put::Mine => Ok(()),
-        // It was mine, by an earlier try; only a later owner condemns what no manifest names.
-        Put::Gone => Err(LogError::Fenced {
-            epoch,
-            reason: format!("{key} was stored and has been collected by another owner"),
-        }),
-        Put::Other(_) => Err(LogError::Unexpected {
-            key: key.to_owned(),
-            reason: "its name belongs to this epoch alone, but another object has it".to_owned(),
-        }),
     }
 }
 

@@ -23,6 +23,9 @@ pub struct Options {
     pub parallel_reads: usize,
     /// When snapshots are taken.
     pub snapshots: SnapshotPolicy,
+    /// Every moment of this many last milliseconds of partition time can be read; 0 keeps nothing but what the next owner needs. Beyond that, what is
+    /// older goes with the next snapshot and the grace.
+    pub retention_ms: u64,
 }
 
 impl Default for Options {
@@ -39,6 +42,7 @@ impl Default for Options {
             takeover_give_up_ms: Some(60_000),
             parallel_reads: 16,
             snapshots: SnapshotPolicy::default(),
+            retention_ms: 0,
         }
     }
 }
@@ -50,6 +54,8 @@ impl Options {
             wrong(format!("the commit depth must be from 1 to {DEPTH_MAX}"))
         } else if self.window_ms == 0 || self.window_ms > self.grace_ms / 6 {
             wrong("the window must be at most a sixth of the grace, and not 0".to_owned())
+        } else if self.snapshots.bytes_per_second == Some(0) {
+            wrong("snapshots must be allowed some bytes per second".to_owned())
         } else if self.parallel_reads == 0 {
             wrong("at least one object must be read at a time".to_owned())
         } else {

@@ -7,7 +7,7 @@
 //! A snapshot never stops anything: its images are taken one by one, each atomically at the seal of some delta. Buckets that did not
 //! change since their image keep it; it equals every later number too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -16,7 +16,13 @@ use crate::entries::Entries;
 use crate::manifest::{BucketAt, Manifest, Placed};
 use crate::owner::Owner;
 use crate::segment::{Block, BucketImage, SegmentBuilder, SegmentName};
+use crate::snapshotter::past::{Kept, LookedBack, Past};
 use crate::takeover::Base;
+
+pub(crate) mod past;
+
+/// How many images are asked for at once.
+const ASKED_MAX: usize = 32;
 
 /// When snapshots are taken, and how they are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,12 @@ pub struct SnapshotPolicy {
     pub log_percent: u64,
     /// The size at which a segment is closed, in bytes.
     pub segment_bytes: u64,
+    /// A snapshot begins at the latest when the log since the last one has this many bytes, so that recovery does not take longer the larger the
+    /// state is.
+    pub tail_bytes_max: u64,
+    /// At most so many bytes of segments are stored in a second, so that commits do not feel a snapshot; `None` for no limit. Segments are stored one
+    /// at a time in any case.
+    pub bytes_per_second: Option<u64>,
 }
 
 impl Default for SnapshotPolicy {
@@ -36,6 +48,8 @@ impl Default for SnapshotPolicy {
             floor_bytes: 4 << 20,
             log_percent: 70,
             segment_bytes: 8 << 20,
+            tail_bytes_max: 256 << 20,
+            bytes_per_second: None,
         }
     }
 }
@@ -47,8 +61,8 @@ pub(crate) enum Step {
     Want(Vec<u16>),
     /// Store a segment; then [`Snapshotter::segment_stored`].
     PutSegment { name: SegmentName, bytes: Bytes },
-    /// List all segments in the store; then [`Snapshotter::segments_listed`].
-    ListSegments,
+    /// List all segments in the store, and read these manifests; then [`Snapshotter::looked_back`].
+    LookBack { manifests: Vec<u64> },
     /// Call [`Snapshotter::publish`].
     Publish,
     /// Store a manifest; then [`Snapshotter::manifest_stored`].
@@ -83,9 +97,15 @@ pub(crate) struct Snapshotter {
     segments: BTreeMap<SegmentName, u64>,
     /// The last delta that changed a bucket after its image; 0 for one of an earlier epoch.
     changed: Vec<Option<u64>>,
+    retention_ms: u64,
+    /// The manifest in effect when this epoch began.
+    found: Option<Manifest>,
+    /// All manifests that were in the store when this epoch began.
     manifests: Vec<u64>,
-    /// Segments of earlier epochs, as far as they are not condemned yet. `None` until they were looked for.
-    former: Option<Vec<SegmentName>>,
+    /// Those of them that are condemned already.
+    condemned: BTreeSet<u64>,
+    /// What came before. `None` until it was looked for, which is during the first snapshot of the epoch: a start does not wait for it.
+    past: Option<Past>,
     /// Durable log bytes since the last snapshot began.
     log_bytes: u64,
     durable: u64,
@@ -106,23 +126,37 @@ struct Round {
     log_bytes: u64,
     /// Bytes of the images that it replaces.
     replaced_bytes: u64,
+    /// Buckets that are not asked for yet.
+    unasked: VecDeque<u16>,
+    /// Buckets that are asked for.
     waiting_for: BTreeSet<u16>,
     builder: Option<SegmentBuilder>,
     next_index: u32,
-    uploading: BTreeSet<SegmentName>,
+    /// A finished segment that waits for the one before it to be stored.
+    packed: Option<(SegmentName, Bytes)>,
+    uploading: Option<SegmentName>,
     sizes: BTreeMap<SegmentName, u64>,
     images: BTreeMap<u16, (Block, SegmentName)>,
     /// Log numbers of deltas that became durable since it began, by sequence.
     numbers: BTreeMap<u64, u64>,
     /// The last steps are taken once each.
     finishing: Finishing,
-    published: Option<(Manifest, Condemned)>,
+    published: Option<Published>,
+}
+
+#[derive(Debug)]
+struct Published {
+    manifest: Manifest,
+    kept: Kept,
+    condemned: Condemned,
+    /// Moments from here on are kept, in milliseconds since 1970.
+    since_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finishing {
     Imaging,
-    Listing,
+    LookingBack,
     Publishing,
 }
 
@@ -132,6 +166,7 @@ impl Snapshotter {
         owner: Owner,
         takeover: u64,
         policy: SnapshotPolicy,
+        retention_ms: u64,
         base: &Base,
     ) -> Self {
         let (table, segments) = match &base.manifest {
@@ -145,8 +180,15 @@ impl Snapshotter {
             table,
             segments,
             changed: base.dirty.iter().map(|dirty| dirty.then_some(0)).collect(),
+            retention_ms,
+            found: base.manifest.clone(),
             manifests: base.manifests.clone(),
-            former: None,
+            condemned: base
+                .condemned
+                .iter()
+                .flat_map(|condemned| condemned.manifests.iter().copied())
+                .collect(),
+            past: None,
             log_bytes: base.log_bytes,
             durable: takeover,
             last_delta: (0, takeover),
@@ -209,17 +251,58 @@ impl Snapshotter {
             SegmentBuilder::new(partition, &owner, name)
         });
         builder.push(image);
-        let full = builder.len_bytes() as u64 >= self.policy.segment_bytes;
-        if (full || round.waiting_for.is_empty())
-            && let Some(builder) = round.builder.take()
+        self.pack();
+        self.ask();
+    }
+
+    /// Finishes the segment under way if it is full or the last one, and stores it as soon as the one before it is.
+    fn pack(&mut self) {
+        let Some(round) = &mut self.round else {
+            return;
+        };
+        let last = round.waiting_for.is_empty() && round.unasked.is_empty();
+        let full = |builder: &mut SegmentBuilder| {
+            last || builder.len_bytes() as u64 >= self.policy.segment_bytes
+        };
+        if round.packed.is_none()
+            && let Some(builder) = round.builder.take_if(full)
         {
             let (name, bytes, blocks) = builder.finish();
             for block in blocks {
                 round.images.insert(block.bucket, (block, name));
             }
             round.sizes.insert(name, bytes.len() as u64);
-            round.uploading.insert(name);
+            round.packed = Some((name, bytes));
+        }
+        if round.uploading.is_none()
+            && let Some((name, bytes)) = round.packed.take()
+        {
+            round.uploading = Some(name);
             self.steps.push(Step::PutSegment { name, bytes });
+        }
+    }
+
+    /// Asks for the next few images, about one segment of them, when all that were asked for came and no segment waits: so what a snapshot holds in memory
+    /// is bounded.
+    fn ask(&mut self) {
+        let Some(round) = &mut self.round else {
+            return;
+        };
+        if !round.waiting_for.is_empty() || round.packed.is_some() {
+            return;
+        }
+        let mut bytes = 0;
+        while round.waiting_for.len() < ASKED_MAX && bytes < self.policy.segment_bytes {
+            let Some(bucket) = round.unasked.pop_front() else {
+                break;
+            };
+            let image = self.table[usize::from(bucket)].image;
+            bytes += image.map_or(0, |placed| placed.at.raw_len);
+            round.waiting_for.insert(bucket);
+        }
+        if !round.waiting_for.is_empty() {
+            let asked = round.waiting_for.iter().copied().collect();
+            self.steps.push(Step::Want(asked));
         }
     }
 
@@ -243,32 +326,35 @@ impl Snapshotter {
     /// The answer to [`Step::PutSegment`].
     pub(crate) fn segment_stored(&mut self, name: &SegmentName) {
         if let Some(round) = &mut self.round {
-            round.uploading.remove(name);
+            round.uploading.take_if(|uploading| uploading == name);
         }
+        // What waits is stored, and then what was gathered meanwhile is packed.
+        self.pack();
+        self.pack();
+        self.ask();
         self.advance();
     }
 
-    /// The answer to [`Step::ListSegments`].
-    pub(crate) fn segments_listed(&mut self, found: Vec<SegmentName>) {
-        // Of this epoch there is nothing that no manifest will name; of a later one it is not ours to judge.
-        let own = self.owner.epoch;
-        self.former = Some(found.into_iter().filter(|name| name.epoch < own).collect());
+    /// The answer to [`Step::LookBack`].
+    pub(crate) fn looked_back(&mut self, looked: LookedBack) {
+        let epoch = self.owner.epoch;
+        let found = self.found.take();
+        self.past = Some(Past::new(epoch, found.as_ref(), &self.manifests, looked));
+        self.manifests = Vec::new();
         self.advance();
     }
 
     /// The answer to [`Step::PutManifest`].
     pub(crate) fn manifest_stored(&mut self, sum: u64) {
-        if let Some((manifest, condemned)) = self
-            .round
-            .as_ref()
-            .and_then(|round| round.published.as_ref())
-        {
+        let round = self.round.as_ref();
+        if let Some(published) = round.and_then(|round| round.published.as_ref()) {
+            let condemned = Some(published.condemned.clone());
             self.steps.push(Step::Commit(Control {
                 effect: Some(Effect {
-                    manifest: manifest.number,
+                    manifest: published.manifest.number,
                     checksum: sum,
                 }),
-                condemned: vec![condemned.clone()],
+                condemned: condemned.into_iter().filter(|it| !it.is_empty()).collect(),
             }));
         }
     }
@@ -277,7 +363,12 @@ impl Snapshotter {
     /// may be deleted after the grace.
     pub(crate) fn took_effect(&mut self) -> Option<(Snapshot, Condemned)> {
         let round = self.round.take()?;
-        let (manifest, condemned) = round.published?;
+        let Published {
+            manifest,
+            kept,
+            condemned,
+            since_ms,
+        } = round.published?;
         let replay_from = manifest.replay_from();
         let written: u64 = round
             .images
@@ -289,8 +380,9 @@ impl Snapshotter {
         self.log_bytes = self.log_bytes.saturating_sub(round.log_bytes);
         self.table = manifest.buckets;
         self.segments = manifest.segments;
-        self.manifests = vec![manifest.number];
-        self.former = Some(Vec::new());
+        self.past
+            .get_or_insert_default()
+            .took_effect(kept, since_ms);
         let snapshot = Snapshot {
             manifest: manifest.number,
             images: round
@@ -305,8 +397,9 @@ impl Snapshotter {
         Some((snapshot, condemned))
     }
 
-    /// Writes the manifest. It carries on the durable condemnations that were not carried out yet, because their records may be trimmed.
-    pub(crate) fn publish(&mut self, carried: &[Condemned], now_ms: u64) {
+    /// Writes the manifest. It carries on the durable condemnations that were not carried out yet, because their records may be trimmed. `wall_ms` is
+    /// the calendar's time, `partition_ms` that of the last record: what is too old to be kept is decided by the latter.
+    pub(crate) fn publish(&mut self, carried: &[Condemned], wall_ms: u64, partition_ms: u64) {
         let Some(round) = &mut self.round else {
             return;
         };
@@ -336,11 +429,9 @@ impl Snapshotter {
             .filter(|(name, _)| needed.contains(name))
             .map(|(name, size)| (*name, *size))
             .collect();
-        let unneeded: BTreeSet<SegmentName> = known
-            .map(|(name, _)| name)
-            .chain(self.former.iter().flatten())
+        let released: Vec<SegmentName> = known
+            .map(|(name, _)| *name)
             .filter(|name| !needed.contains(name))
-            .copied()
             .collect();
         let manifest = Manifest {
             partition: self.partition,
@@ -348,23 +439,23 @@ impl Snapshotter {
             writer: self.owner,
             // Every bucket was imaged, or known to be unchanged, in this epoch: the replay begins after the takeover.
             before: self.owner,
-            written_at_ms: now_ms,
+            written_at_ms: wall_ms.max(partition_ms),
             segments,
             buckets,
             condemned: carried.to_vec(),
         };
-        let condemned = Condemned {
-            log_below: manifest.replay_from(),
-            manifests: self
-                .manifests
-                .iter()
-                .copied()
-                .filter(|number| *number < manifest.number)
-                .collect(),
-            segments: unneeded.into_iter().collect(),
-        };
+        let kept = Kept::new(&manifest, released);
+        let since_ms =
+            (self.retention_ms > 0).then(|| partition_ms.saturating_sub(self.retention_ms));
+        let past = self.past.get_or_insert_default();
+        let condemned = past.condemned(&kept, since_ms);
         let bytes = manifest.encode();
-        round.published = Some((manifest, condemned));
+        round.published = Some(Published {
+            manifest,
+            kept,
+            condemned,
+            since_ms,
+        });
         self.steps.push(Step::PutManifest {
             number: round.number,
             bytes,
@@ -372,36 +463,38 @@ impl Snapshotter {
     }
 
     fn begin_if_due(&mut self) {
-        let wanted = std::mem::take(&mut self.wanted);
+        let bound = self.log_bytes >= self.policy.tail_bytes_max;
+        let wanted = std::mem::take(&mut self.wanted) || bound;
         if self.log_bytes < self.policy.floor_bytes && !wanted {
             return;
         }
-        let waiting_for = self.worth_writing();
-        let replaced_bytes: u64 = waiting_for
+        let unasked = self.worth_writing();
+        let replaced_bytes: u64 = unasked
             .iter()
             .map(|bucket| stored_len(&self.table[usize::from(*bucket)]))
             .sum();
         let expected = replaced_bytes + self.log_bytes / 100 * self.growth_percent;
         let enough = self.log_bytes >= expected / 100 * self.policy.log_percent;
-        if waiting_for.is_empty() || !(enough || wanted) {
+        if unasked.is_empty() || !(enough || wanted) {
             return;
         }
-        self.steps
-            .push(Step::Want(waiting_for.iter().copied().collect()));
         self.round = Some(Round {
             number: self.durable,
             log_bytes: self.log_bytes,
             replaced_bytes,
-            waiting_for,
+            unasked: unasked.into_iter().collect(),
+            waiting_for: BTreeSet::new(),
             builder: None,
             next_index: 0,
-            uploading: BTreeSet::new(),
+            packed: None,
+            uploading: None,
             sizes: BTreeMap::new(),
             images: BTreeMap::new(),
             numbers: BTreeMap::from([self.last_delta]),
             finishing: Finishing::Imaging,
             published: None,
         });
+        self.ask();
     }
 
     /// The buckets that changed, and those that keep a segment alive of which little else is needed.
@@ -431,21 +524,31 @@ impl Snapshotter {
             return;
         };
         let complete = round.waiting_for.is_empty()
-            && round.uploading.is_empty()
+            && round.unasked.is_empty()
+            && round.builder.is_none()
+            && round.packed.is_none()
+            && round.uploading.is_none()
             && round
                 .images
                 .values()
                 .all(|(block, _)| round.numbers.contains_key(&block.sequence));
         match round.finishing {
-            Finishing::Imaging if complete && self.former.is_none() => {
-                round.finishing = Finishing::Listing;
-                self.steps.push(Step::ListSegments);
+            Finishing::Imaging if complete && self.past.is_none() => {
+                round.finishing = Finishing::LookingBack;
+                let in_effect = self.found.as_ref().map_or(0, |found| found.number);
+                // Newer ones than that in effect never took effect.
+                let kept = |number: &u64| *number < in_effect && !self.condemned.contains(number);
+                let manifests = match self.retention_ms {
+                    0 => Vec::new(),
+                    _ => self.manifests.iter().copied().filter(kept).collect(),
+                };
+                self.steps.push(Step::LookBack { manifests });
             }
-            Finishing::Imaging | Finishing::Listing if complete && self.former.is_some() => {
+            Finishing::Imaging | Finishing::LookingBack if complete && self.past.is_some() => {
                 round.finishing = Finishing::Publishing;
                 self.steps.push(Step::Publish);
             }
-            Finishing::Imaging | Finishing::Listing | Finishing::Publishing => {}
+            Finishing::Imaging | Finishing::LookingBack | Finishing::Publishing => {}
         }
     }
 }

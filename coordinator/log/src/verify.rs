@@ -12,10 +12,11 @@ use crate::control::Effect;
 use crate::epoch::Claim;
 use crate::error::{Defect, LogError};
 use crate::io::{Io, OnTrouble, Retry};
-use crate::keys::{Layout, number_in, segment_in};
+use crate::keys::{Layout, number_in, savepoint_in, segment_in};
 use crate::manifest::Manifest;
 use crate::owner::Owner;
 use crate::record::{Header, Kind, Record};
+use crate::savepoint::{Savepoint, SavepointName};
 use crate::segment::{SegmentName, check_segment};
 use crate::store::{ObjectStore, StoreError};
 use crate::takeover::tail::{Verdict, judge};
@@ -82,11 +83,13 @@ pub async fn verify(
             claims: BTreeMap::new(),
             manifests: BTreeMap::new(),
             segments: BTreeSet::new(),
+            savepoints: Vec::new(),
             findings: Vec::new(),
         };
         checker.read_all(&io, &mut verification).await?;
         checker.check_together();
         checker.check_claims();
+        checker.check_savepoints();
         verification.findings.append(&mut checker.findings);
     }
     Ok(verification)
@@ -102,6 +105,7 @@ struct Checker {
     /// Readable manifests with the checksums of their objects.
     manifests: BTreeMap<u64, (Manifest, u64)>,
     segments: BTreeSet<SegmentName>,
+    savepoints: Vec<Savepoint>,
     findings: Vec<LogError>,
 }
 
@@ -110,6 +114,7 @@ enum Place {
     Epoch(u64),
     Manifest(u64),
     Segment(SegmentName),
+    Savepoint(SavepointName),
 }
 
 impl Checker {
@@ -154,6 +159,7 @@ impl Checker {
             .or_else(|| number_in(key, &layout.epochs_prefix()).map(Place::Epoch))
             .or_else(|| number_in(key, &layout.manifests_prefix()).map(Place::Manifest))
             .or_else(|| segment_in(key, &layout.segments_prefix()).map(Place::Segment))
+            .or_else(|| savepoint_in(key, &layout.savepoints_prefix()).map(Place::Savepoint))
     }
 
     fn read(&mut self, place: &Place, object: &Bytes) -> Result<(), Defect> {
@@ -186,6 +192,10 @@ impl Checker {
             Place::Segment(name) => {
                 self.segments.insert(*name);
                 check_segment(object, self.partition, name)?;
+            }
+            Place::Savepoint(name) => {
+                let savepoint = Savepoint::decode(object, self.partition, name)?;
+                self.savepoints.push(savepoint);
             }
         }
         Ok(())
@@ -321,6 +331,37 @@ impl Checker {
                 self.findings.push(LogError::Missing { key, reason });
             }
         }
+    }
+
+    /// What a savepoint needs must be there. A creator that died may leave a savepoint of which something is missing; a person may delete it.
+    fn check_savepoints(&mut self) {
+        for savepoint in std::mem::take(&mut self.savepoints) {
+            let log = (savepoint.replay_from..=savepoint.through)
+                .filter(|number| !self.log.contains_key(number))
+                .map(|number| self.layout.log(number));
+            let segments = savepoint.segments.iter();
+            let segments = segments
+                .filter(|name| !self.segments.contains(name))
+                .map(|name| self.layout.segment(name));
+            let manifest = savepoint.manifest.iter();
+            let manifest = manifest.map(|it| self.layout.manifest(it.manifest));
+            let unread = manifest.filter(|_| !self.has_manifest_of(&savepoint));
+            let missing: Vec<String> = log.chain(segments).chain(unread).collect();
+            for key in missing {
+                let named = |finding: &LogError| matches!(finding, LogError::Damaged { key: named, .. } | LogError::Missing { key: named, .. } if *named == key);
+                if !self.findings.iter().any(named) {
+                    let reason = format!("savepoint {} needs it", savepoint.name);
+                    self.findings.push(LogError::Missing { key, reason });
+                }
+            }
+        }
+    }
+
+    fn has_manifest_of(&self, savepoint: &Savepoint) -> bool {
+        savepoint.manifest.is_none_or(|wanted| {
+            let found = self.manifests.get(&wanted.manifest);
+            found.is_some_and(|(_, sum)| *sum == wanted.checksum)
+        })
     }
 
     fn check_claim(&mut self, key: String, owner: Owner) {

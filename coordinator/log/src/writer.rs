@@ -214,6 +214,11 @@ impl Writer {
         self.actions.pop_front()
     }
 
+    /// The time of the last record appended, in milliseconds since 1970.
+    pub(crate) fn committed_at_ms(&self) -> u64 {
+        self.committed_at_ms
+    }
+
     /// Whether everything appended is durable, and nothing is to be done.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -45,6 +45,7 @@ fn periods() -> impl Strategy<Value = Vec<Period>> {
 struct World {
     store: Arc<MemoryStore>,
     clock: SimulatedClock,
+    retention_ms: u64,
     /// The state from each moment on.
     past: BTreeMap<u64, State>,
 }
@@ -52,6 +53,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
+            retention_ms: 0,
             store: Arc::new(MemoryStore::new()),
             clock: SimulatedClock::default(),
             past: BTreeMap::new(),
@@ -97,7 +99,9 @@ impl World {
                     floor_bytes,
                     log_percent: 0,
                     segment_bytes: 1 << 20,
+                    ..SnapshotPolicy::default()
                 },
+                retention_ms: self.retention_ms,
                 ..Options::default()
             },
             on_trouble: Arc::new(|_| {}),
@@ -145,8 +149,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn a_moment_shows_what_was_committed_by_then_or_is_refused(periods in periods()) {
+    fn a_moment_shows_what_was_committed_by_then_or_is_refused(
+        periods in periods(),
+        retention_ms in prop::sample::select(vec![0, 2 * SECOND_MS, 3 * HOUR_MS, 10 * HOUR_MS]),
+    ) {
         let mut world = World::new();
+        world.retention_ms = retention_ms;
         for (number, period) in (1..).zip(&periods) {
             world.live(number, period);
         }
@@ -161,6 +169,11 @@ proptest! {
             match world.read(At::Moment(moment_ms)) {
                 Ok((_, state)) => prop_assert_eq!(state, world.state_at(moment_ms)),
                 Err(HistoryError::Collected { partition, asked_ms, reaches_back_to_ms }) => {
+                    let newest_ms = *world.past.keys().next_back().unwrap();
+                    prop_assert!(
+                        retention_ms == 0 || moment_ms + retention_ms < newest_ms,
+                        "{moment_ms} is less than {retention_ms} ms before {newest_ms}"
+                    );
                     prop_assert!(collected, "nothing was collected, and {moment_ms} is refused");
                     prop_assert_eq!((partition, asked_ms), (0, moment_ms));
                     prop_assert!(reaches_back_to_ms > moment_ms);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use satchel_log::savepoints::{NewSavepoint, create};
 use satchel_log::{
-    DEPTH_MAX, ErrorKind, Identity, Layout, LogError, MemoryStore, ObjectStore, Options, Place,
-    Retry, SnapshotPolicy, Verification, verify,
+    Application, At, DEPTH_MAX, ErrorKind, HistoryError, Identity, Layout, LogError, MemoryStore,
+    ObjectStore, Options, Place, Retry, SnapshotPolicy, Source, Verification, read, verify,
 };
-use satchel_log_simulation::{Puppet, SimulatedClock, push};
+use satchel_log_simulation::{Puppet, SimulatedClock, State, push};
 
 fn identity() -> Identity {
     Identity {
@@ -30,6 +31,7 @@ fn place(store: &Arc<MemoryStore>, identity: Identity) -> Place {
                 floor_bytes: 1,
                 log_percent: 0,
                 segment_bytes: 1 << 20,
+                ..SnapshotPolicy::default()
             },
             ..Options::default()
         },
@@ -50,7 +52,58 @@ fn root() -> Arc<MemoryStore> {
     assert_eq!(owner.snapshots.len(), 1);
     owner.commit(&[(2, "key", Some("3"))]);
     owner.commit(&[(0, "key", None)]);
+    save(&store, "kept");
     store
+}
+
+fn source(store: &Arc<MemoryStore>) -> Source {
+    Source {
+        store: store.clone(),
+        root: "root".to_owned(),
+        clock: Arc::new(SimulatedClock::default()),
+        retry: Retry {
+            initial_ms: 1,
+            max_ms: 1,
+            give_up_ms: Some(1),
+        },
+        on_trouble: Arc::new(|_| {}),
+    }
+}
+
+fn application(store: &Arc<MemoryStore>) -> Application {
+    Application::decode(&object(store, layout().application())).expect("it is whole")
+}
+
+fn save(store: &Arc<MemoryStore>, name: &str) {
+    let new = NewSavepoint {
+        name: name.parse().expect("a name"),
+        nonce: [7; 16],
+        software: "a test".to_owned(),
+        comment: "kept".to_owned(),
+    };
+    let (source, application) = (source(store), application(store));
+    let created = push(&mut Box::pin(create(&source, &application, 0, &new)));
+    created.expect("memory answers at once").expect("created");
+}
+
+/// Reads the savepoint.
+fn read_kept(store: &Arc<MemoryStore>) -> Result<State, LogError> {
+    let whole = root();
+    let (source, application) = (source(store), application(&whole));
+    let mut state = State::default();
+    let at = At::Savepoint("kept".parse().expect("a name"));
+    let reading = push(&mut Box::pin(read(
+        &source,
+        &application,
+        0,
+        at,
+        &mut state,
+    )));
+    match reading.expect("memory answers at once") {
+        Ok(_) => Ok(state),
+        Err(HistoryError::Log(error)) => Err(error),
+        Err(error) => panic!("{error}"),
+    }
 }
 
 fn copy(store: &MemoryStore) -> Arc<MemoryStore> {
@@ -97,9 +150,11 @@ fn names(finding: &LogError) -> &str {
     }
 }
 
-/// Whether a start reads this object: everything but what lies before the replay start, and old claims.
+/// Whether a start reads this object: everything but what lies before the replay start, old claims, and savepoints.
 fn is_read_at_start(key: &str) -> bool {
-    key != layout().log(1) && key != layout().log(2) && !key.starts_with(&layout().epochs_prefix())
+    let prefixes = [layout().epochs_prefix(), layout().savepoints_prefix()];
+    let apart = prefixes.iter().any(|prefix| key.starts_with(prefix));
+    key != layout().log(1) && key != layout().log(2) && !apart
 }
 
 #[test]
@@ -133,6 +188,10 @@ fn every_flipped_byte_of_every_object_is_found_and_named_and_nothing_of_it_appli
                     }
                 }
             }
+            if key.starts_with(&layout().savepoints_prefix()) {
+                let error = read_kept(&store).unwrap_err();
+                assert_eq!(names(&error), key, "byte {at}: {error}");
+            }
         }
     }
 }
@@ -160,6 +219,29 @@ fn every_missing_object_that_a_start_needs_is_named() {
         start(&store).err().map(|e| e.to_string()).unwrap(),
         format!("{manifest} is missing: a log record put it in effect")
     );
+}
+
+#[test]
+fn every_missing_object_that_a_savepoint_needs_is_named() {
+    let whole = root();
+    assert!(read_kept(&whole).is_ok());
+    let is_needed = |key: &String| {
+        let kinds = [
+            layout().manifests_prefix(),
+            layout().segments_prefix(),
+            layout().log_prefix(),
+        ];
+        let before = [layout().log(1), layout().log(2)];
+        kinds.iter().any(|kind| key.starts_with(kind)) && !before.contains(key)
+    };
+    for key in whole.keys().into_iter().filter(is_needed) {
+        let store = copy(&whole);
+        remove(&store, &key);
+        let error = read_kept(&store).unwrap_err();
+        assert_eq!(names(&error), key, "{error}");
+        let found = look(&store).findings;
+        assert!(found.iter().any(|one| names(one) == key), "{found:?}");
+    }
 }
 
 #[test]

@@ -52,12 +52,18 @@ fn whatever_happens_the_recovered_state_is_the_fold_of_the_durable_prefix() {
         total.takeovers += report.takeovers;
         total.snapshots += report.snapshots;
         total.loads += report.loads;
+        total.savepoints.0 += report.savepoints.0;
+        total.savepoints.1 += report.savepoints.1;
         total.requests += report.requests;
     }
     println!("{total:?}");
     // The worlds must be worth running: owners follow each other, commit, and snapshot.
     assert!(total.takeovers > 5 * seeds().count() as u64, "{total:?}");
     assert!(total.snapshots > seeds().count() as u64, "{total:?}");
+    assert!(
+        total.savepoints.0 > seeds().count() as u64 && total.savepoints.1 > seeds().count() as u64,
+        "{total:?}"
+    );
     assert!(total.loads > 10 * seeds().count() as u64, "{total:?}");
     assert!(
         total.acknowledged > 100 * seeds().count() as u64,
@@ -88,4 +94,14 @@ fn an_unread_bucket_that_is_imaged_without_being_read_is_noticed() {
 #[test]
 fn a_changed_bucket_that_is_dropped_before_its_image_is_in_effect_is_noticed() {
     assert_noticed(Mutant::EvictDirty);
+}
+
+#[test]
+fn an_owner_that_deletes_without_looking_for_savepoints_is_noticed() {
+    assert_noticed(Mutant::NoLookByOwner);
+}
+
+#[test]
+fn a_savepoint_made_without_looking_for_condemnations_is_noticed() {
+    assert_noticed(Mutant::NoLookByCreator);
 }

@@ -161,6 +161,8 @@ fn draw_log(random: &Random) -> Options {
             floor_bytes: 1_000 + random.below(8_000),
             log_percent: 70,
             segment_bytes: 100 + random.below(3_000),
+            ..SnapshotPolicy::default()
         },
+        ..Options::default()
     }
 }

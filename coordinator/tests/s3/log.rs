@@ -46,6 +46,7 @@ fn place(store: S3Store, owner: u8) -> Place {
                 floor_bytes: 4000,
                 log_percent: 70,
                 segment_bytes: 1 << 20,
+                ..SnapshotPolicy::default()
             },
             ..Options::default()
         },

@@ -16,11 +16,13 @@ pub struct GatedStore {
     inner: Arc<dyn ObjectStore>,
     gates: Mutex<Gates>,
     requests: AtomicU64,
+    reads: Mutex<Vec<String>>,
 }
 
 #[derive(Default)]
 struct Gates {
     held: BTreeSet<String>,
+    held_reads: BTreeSet<String>,
     swallowed: BTreeSet<String>,
     late: Vec<(String, Bytes)>,
 }
@@ -33,6 +35,7 @@ impl GatedStore {
             inner,
             gates: Mutex::default(),
             requests: AtomicU64::new(0),
+            reads: Mutex::default(),
         }
     }
 
@@ -44,6 +47,21 @@ impl GatedStore {
     /// Lets creates of this key go on.
     pub fn release(&self, key: &str) {
         self.gates().held.remove(key);
+    }
+
+    /// Reads of parts of this object wait until [`GatedStore::release_reads`].
+    pub fn hold_reads(&self, key: &str) {
+        self.gates().held_reads.insert(key.to_owned());
+    }
+
+    /// Lets reads of parts of this object go on.
+    pub fn release_reads(&self, key: &str) {
+        self.gates().held_reads.remove(key);
+    }
+
+    /// The objects that were read, as a whole or in part, since this was asked last.
+    pub fn take_reads(&self) -> Vec<String> {
+        std::mem::take(&mut *self.reads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Creates of this key get no answer, and happen at [`GatedStore::land`].
@@ -83,6 +101,11 @@ impl GatedStore {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn note_read(&self, key: &str) {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        reads.push(key.to_owned());
+    }
+
     fn gates(&self) -> MutexGuard<'_, Gates> {
         self.gates.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,6 +139,7 @@ impl ObjectStore for GatedStore {
 
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         self.count();
+        self.note_read(key);
         self.inner.get(key)
     }
 
@@ -125,7 +149,13 @@ impl ObjectStore for GatedStore {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         self.count();
-        self.inner.get_range(key, range)
+        self.note_read(key);
+        Box::pin(async move {
+            while self.gates().held_reads.contains(key) {
+                give_way(1).await;
+            }
+            self.inner.get_range(key, range).await
+        })
     }
 
     fn list<'a>(

@@ -16,6 +16,8 @@ pub use random::Random;
 pub use store::{Faults, FaultyStore};
 pub use world::{Plan, Report, run};
 
+mod blinkers;
+mod bystanders;
 mod clock;
 mod executor;
 mod gate;

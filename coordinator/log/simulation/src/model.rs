@@ -50,7 +50,8 @@ pub struct Model {
 
 #[derive(Debug, Default)]
 struct Epoch {
-    deltas: Vec<Entries>,
+    /// Each with its time.
+    deltas: Vec<(u64, Entries)>,
     acknowledged: u64,
     /// How many of its deltas a successor found; no more can ever count.
     settled: Option<u64>,
@@ -88,7 +89,7 @@ impl Model {
                 )),
                 _ => former.settled = Some(found),
             }
-            for delta in former.deltas.iter().take(found as usize) {
+            for (_, delta) in former.deltas.iter().take(found as usize) {
                 expected.fold(delta);
             }
         }
@@ -113,9 +114,9 @@ impl Model {
     }
 
     /// An owner seals a delta.
-    pub fn sealed(&mut self, epoch: u64, entries: Entries) {
+    pub fn sealed(&mut self, epoch: u64, time_ms: u64, entries: Entries) {
         if let Some(epoch) = self.epochs.get_mut(&epoch) {
-            epoch.deltas.push(entries);
+            epoch.deltas.push((time_ms, entries));
         }
     }
 
@@ -136,6 +137,63 @@ impl Model {
                 "the zombie of epoch {epoch} was acknowledged delta {sequence}; its successor knows only {settled}"
             ));
         }
+    }
+
+    /// How many deltas of each epoch are acknowledged.
+    pub(crate) fn acknowledged_by_epoch(&self) -> BTreeMap<u64, u64> {
+        let epochs = self.epochs.iter();
+        epochs
+            .map(|(epoch, known)| (*epoch, known.acknowledged))
+            .collect()
+    }
+
+    /// Why `state` is not the fold of a prefix of every epoch with at least so many deltas, if it is not.
+    pub(crate) fn is_no_prefix(
+        &self,
+        state: &State,
+        at_least: &BTreeMap<u64, u64>,
+    ) -> Option<String> {
+        let mut expected = State::default();
+        for (epoch, known) in &self.epochs {
+            let found = state.0.get(&(self.wide, mark(*epoch)));
+            let found = found.map_or(0, |value| {
+                u64::from_le_bytes(value.as_slice().try_into().unwrap_or([0xff; 8]))
+            });
+            let least = at_least.get(epoch).copied().unwrap_or(0);
+            if found < least {
+                return Some(format!("{found} of {least} acknowledged of epoch {epoch}"));
+            }
+            for (_, delta) in known.deltas.iter().take(found as usize) {
+                expected.fold(delta);
+            }
+        }
+        (expected != *state).then(|| format!("{state:?} instead of {expected:?}"))
+    }
+
+    /// The time of the last delta that counts, once nobody is at work any more.
+    pub(crate) fn newest_ms(&self) -> u64 {
+        self.counting()
+            .map(|(time_ms, _)| *time_ms)
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// What the state was at a moment, once nobody is at work any more.
+    pub(crate) fn at(&self, moment_ms: u64) -> State {
+        let mut state = State::default();
+        for (time_ms, delta) in self.counting() {
+            if *time_ms <= moment_ms {
+                state.fold(delta);
+            }
+        }
+        state
+    }
+
+    fn counting(&self) -> impl Iterator<Item = &(u64, Entries)> {
+        self.epochs.values().flat_map(|epoch| {
+            let count = epoch.settled.unwrap_or(epoch.acknowledged);
+            epoch.deltas.iter().take(count as usize)
+        })
     }
 
     /// Acknowledged deltas of all epochs.

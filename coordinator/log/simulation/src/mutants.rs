@@ -11,4 +11,8 @@ pub enum Mutant {
     OverlayAsImage,
     /// A bucket is dropped that has changed since its last image in effect.
     EvictDirty,
+    /// An owner deletes what it condemned without looking for savepoints.
+    NoLookByOwner,
+    /// The creator of a savepoint does not look for what was condemned meanwhile.
+    NoLookByCreator,
 }

@@ -10,6 +10,7 @@ use satchel_log::{
     Place, take_over,
 };
 
+use crate::bystanders::Savepoints;
 use crate::executor::give_way;
 use crate::memory::{Memory, outlook};
 use crate::model::{Model, State, mark};
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) snapshots: Cell<u64>,
     pub(crate) loads: Cell<u64>,
     pub(crate) mutant: Option<Mutant>,
+    pub(crate) savepoints: RefCell<Savepoints>,
     pub(crate) random: Random,
     pub(crate) buckets: u16,
 }
@@ -188,7 +190,7 @@ impl Engine<'_> {
             self.changed.insert(entry.bucket, self.sealed);
         }
         let mut model = self.shared.model.borrow_mut();
-        model.sealed(self.epoch, entries.clone());
+        model.sealed(self.epoch, self.time, entries.clone());
         self.log.commit(Delta {
             sequence: self.sealed,
             committed_at_ms: self.time,

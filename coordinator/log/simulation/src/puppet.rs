@@ -62,6 +62,8 @@ pub struct Puppet {
     pub loaded: Vec<(u16, Entries)>,
     /// Why nothing was deleted.
     pub nothing_deleted: Vec<LogError>,
+    /// The time of what it seals next, in milliseconds since 1970.
+    pub time_ms: u64,
     sealed: u64,
     log: Option<Log>,
     notices: Notices,
@@ -85,6 +87,7 @@ impl Puppet {
     #[must_use]
     pub fn begin(ownership: Ownership, state: State) -> Self {
         let (epoch, takeover) = (ownership.owner.epoch, ownership.takeover);
+        let time_ms = ownership.committed_at_ms;
         let (log, notices, driver) = ownership.start();
         Self {
             epoch,
@@ -97,6 +100,7 @@ impl Puppet {
             wanted: BTreeSet::new(),
             loaded: Vec::new(),
             nothing_deleted: Vec::new(),
+            time_ms,
             sealed: 0,
             log: Some(log),
             notices,
@@ -116,7 +120,7 @@ impl Puppet {
         if let Some(log) = &self.log {
             log.commit(Delta {
                 sequence: self.sealed,
-                committed_at_ms: self.sealed,
+                committed_at_ms: self.time_ms,
                 clean: false,
                 entries,
             });
@@ -178,6 +182,22 @@ impl Puppet {
     /// Hands over all wanted images and goes on.
     pub fn image_and_go_on(&mut self) {
         self.image();
+        self.go_on();
+    }
+
+    /// Asks for the image of a bucket and goes on.
+    pub fn load(&mut self, bucket: u16) {
+        if let Some(log) = &self.log {
+            log.load(bucket);
+        }
+        self.go_on();
+    }
+
+    /// Asks for a snapshot and goes on.
+    pub fn want_snapshot(&mut self) {
+        if let Some(log) = &self.log {
+            log.want_snapshot();
+        }
         self.go_on();
     }
 

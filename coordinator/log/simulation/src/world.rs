@@ -1,12 +1,14 @@
 //! A run: owners over one root, one after the other and several at once.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use satchel_log::{
     Identity, ObjectStore, OnTrouble, Options, Place, Retry, SnapshotPolicy, verify,
 };
 
+use crate::blinkers::{Blinkered, Blinkers};
+use crate::bystanders::{Visit, source};
 use crate::clock::SimulatedClock;
 use crate::executor::Crew;
 use crate::model::Model;
@@ -39,6 +41,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Buckets that were loaded after a takeover or an eviction.
     pub loads: u64,
+    /// Savepoints that were made, and how often one was read again.
+    pub savepoints: (u64, u64),
     /// Requests to the store.
     pub requests: u64,
 }
@@ -59,6 +63,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         model: RefCell::new(Model::new(BUCKETS)),
         snapshots: Cell::new(0),
         loads: Cell::new(0),
+        savepoints: RefCell::default(),
         mutant: plan.mutant,
         random: random.clone(),
         buckets: BUCKETS,
@@ -69,7 +74,35 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         lives += 1;
         let clock = clock.with_own_calendar();
         clock.shift_calendar(random.below(200_000) as i64 - 100_000);
-        place(store.clone(), clock, options, lives)
+        let store: Arc<dyn ObjectStore> = match plan.mutant {
+            Some(Mutant::NoLookByOwner) => Arc::new(Blinkered {
+                inner: store.clone(),
+                blinkers: Blinkers::Savepoints,
+                sleep: None,
+            }),
+            _ => store.clone(),
+        };
+        place(store, clock, options, lives)
+    };
+    let mut visits = 0;
+    let mut visit = |give_up_ms: Option<u64>| {
+        visits += 1;
+        // The creator of a savepoint may sleep so long that its base is collected under it.
+        let sleeps = random.chance(500);
+        let creators = Arc::new(Blinkered {
+            inner: store.clone(),
+            blinkers: match plan.mutant {
+                Some(Mutant::NoLookByCreator) => Blinkers::Changes(Mutex::default()),
+                _ => Blinkers::Off,
+            },
+            sleep: sleeps.then(|| (clock.clone(), random.below(2 * GRACE_MS))),
+        });
+        Visit {
+            shared: &shared,
+            creator: source(creators, clock.clone(), give_up_ms),
+            source: source(store.clone(), clock.clone(), give_up_ms),
+            nonce: visits,
+        }
     };
 
     let mut crew = Crew::new();
@@ -84,6 +117,9 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         }
         if random.chance(pause) {
             crew.pause(turn + random.below(3000), &random);
+        }
+        if random.chance(4) {
+            crew.join(visit(Some(500)).pay());
         }
         if random.chance(10) {
             let store = store.clone();
@@ -115,6 +151,9 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
     crew.join(looking.look(&shared));
     finish(&mut crew, &clock, &random, &mut turn)?;
 
+    crew.join(visit(None).look_back(options.retention_ms));
+    finish(&mut crew, &clock, &random, &mut turn)?;
+
     let model = shared.model.borrow();
     if model.acknowledgements() != before + 21 {
         return Err(format!(
@@ -134,6 +173,10 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         takeovers: model.takeovers(),
         snapshots: shared.snapshots.get(),
         loads: shared.loads.get(),
+        savepoints: {
+            let savepoints = shared.savepoints.borrow();
+            (savepoints.created, savepoints.read)
+        },
         requests: store.requests(),
     })
 }
@@ -155,7 +198,13 @@ impl Looking {
         let looked = verify(self.store, "root", Arc::new(self.clock), retry, quiet).await;
         let violations = &mut shared.model.borrow_mut().violations;
         match looked {
-            Ok(looked) => violations.extend(looked.findings.iter().map(ToString::to_string)),
+            Ok(looked) => {
+                // Creators that were crashed leave savepoints that nobody relies on.
+                let kept = shared.savepoints.borrow();
+                let findings = looked.findings.iter().map(ToString::to_string);
+                let relied_on = findings.filter(|finding| kept.relied_on(finding));
+                violations.extend(relied_on);
+            }
             Err(error) => violations.push(error.to_string()),
         }
     }
@@ -213,11 +262,18 @@ fn draw_options(random: &Random) -> Options {
             floor_bytes: 200 + random.below(5000),
             log_percent: 70,
             segment_bytes: 50 + random.below(500),
+            tail_bytes_max: 1000 + random.below(20_000),
+            bytes_per_second: random.chance(300).then(|| 1 + random.below(5000)),
+        },
+        retention_ms: if random.chance(500) {
+            0
+        } else {
+            random.below(5 * GRACE_MS)
         },
     }
 }
 
-fn place(store: Arc<FaultyStore>, clock: SimulatedClock, options: Options, life: u64) -> Place {
+fn place(store: Arc<dyn ObjectStore>, clock: SimulatedClock, options: Options, life: u64) -> Place {
     let mut nonce = [0; 16];
     nonce[..8].copy_from_slice(&life.to_le_bytes());
     Place {

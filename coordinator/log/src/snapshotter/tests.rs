@@ -30,7 +30,7 @@ impl Bench {
             condemned: Vec::new(),
         };
         Self {
-            snapshotter: Snapshotter::new(0, OWNER, TAKEOVER, policy, &base),
+            snapshotter: Snapshotter::new(0, OWNER, TAKEOVER, policy, 0, &base),
             state: BTreeMap::new(),
             sequence: 0,
             number: TAKEOVER,
@@ -76,8 +76,11 @@ impl Bench {
                     self.image_bytes += bytes.len() as u64;
                     self.snapshotter.segment_stored(&name);
                 }
-                Step::ListSegments => self.snapshotter.segments_listed(Vec::new()),
-                Step::Publish => self.snapshotter.publish(&[], 0),
+                Step::LookBack { .. } => self.snapshotter.looked_back(LookedBack {
+                    readable: true,
+                    ..LookedBack::default()
+                }),
+                Step::Publish => self.snapshotter.publish(&[], 0, 0),
                 Step::PutManifest { number, bytes } => {
                     let manifest = Manifest::decode(&bytes, 0, number, self.buckets).unwrap();
                     self.manifests.push(manifest);
@@ -253,7 +256,7 @@ fn what_a_log_tail_changed_before_this_epoch_is_imaged() {
         manifests: Vec::new(),
         condemned: Vec::new(),
     };
-    let mut snapshotter = Snapshotter::new(0, OWNER, TAKEOVER, policy(1000), &base);
+    let mut snapshotter = Snapshotter::new(0, OWNER, TAKEOVER, policy(1000), 0, &base);
     snapshotter.durable(Some(1), TAKEOVER + 1, 1000);
     assert_eq!(snapshotter.poll(), Some(Step::Want(vec![0])));
 }

@@ -32,6 +32,7 @@ impl Root {
                 floor_bytes: 1,
                 log_percent: 0,
                 segment_bytes: 1 << 20,
+                ..SnapshotPolicy::default()
             },
             ..Options::default()
         };

@@ -1,0 +1,117 @@
+//! What a snapshot asks of the store beside the commits.
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+
+use crate::clock::Now;
+use crate::error::LogError;
+use crate::io::{Io, Put};
+use crate::keys::{Layout, segment_in};
+use crate::manifest::Manifest;
+use crate::snapshotter::past::LookedBack;
+
+/// How many former manifests are read at once: nobody waits for them.
+const PARALLEL_READS: usize = 4;
+
+/// Creates an object whose name is used by the owner of `epoch` alone.
+pub(crate) async fn put_own(io: &Io, key: &str, bytes: &Bytes, epoch: u64) -> Result<(), LogError> {
+    match io.put(key, bytes).await? {
+        Put::Mine => Ok(()),
+        // It was mine, by an earlier try; only a later owner condemns what no manifest names.
+        Put::Gone => Err(LogError::Fenced {
+            epoch,
+            reason: format!("{key} was stored and has been collected by another owner"),
+        }),
+        Put::Other(_) => Err(LogError::Unexpected {
+            key: key.to_owned(),
+            reason: "its name belongs to this epoch alone, but another object has it".to_owned(),
+        }),
+    }
+}
+
+/// Lists all segments, and reads former `manifests` of a partition with so many buckets. Also says which of them cannot be read.
+pub(crate) async fn look_back(
+    io: &Io,
+    layout: &Layout,
+    (partition, buckets): (u32, u16),
+    manifests: Vec<u64>,
+) -> Result<(LookedBack, Option<LogError>), LogError> {
+    let prefix = layout.segments_prefix();
+    let listed = io.list(&prefix, None).await?;
+    let names = listed.iter().map(|object| segment_in(&object.key, &prefix));
+    let mut looked = LookedBack {
+        segments: names.flatten().collect(),
+        manifests: Vec::new(),
+        readable: true,
+    };
+    let mut unreadable = None;
+    let mut objects = stream::iter(manifests)
+        .map(|number| async move {
+            let key = layout.manifest(number);
+            let object = io.get(&key).await;
+            (number, key, object)
+        })
+        .buffered(PARALLEL_READS);
+    while let Some((number, key, object)) = objects.next().await {
+        // Gone since it was listed: a former owner's condemnation was carried out.
+        let Some(object) = object? else {
+            continue;
+        };
+        match Manifest::decode(&object, partition, number, buckets) {
+            Ok(manifest) => looked.manifests.push(manifest),
+            Err(defect) => {
+                looked.readable = false;
+                unreadable = Some(LogError::damaged(&key, defect));
+            }
+        }
+    }
+    drop(objects);
+    Ok((looked, unreadable))
+}
+
+/// Spreads stored bytes over time.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    bytes_per_second: Option<u64>,
+    /// When what was stored so far is paid for, by the clock that nobody sets.
+    free_at_ms: u64,
+}
+
+impl Pacer {
+    pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
+        Self {
+            bytes_per_second,
+            free_at_ms: 0,
+        }
+    }
+
+    /// How long to wait before so many bytes are stored, in milliseconds.
+    pub(crate) fn pause_ms(&mut self, bytes: u64, now: Now) -> u64 {
+        let Some(bytes_per_second) = self.bytes_per_second else {
+            return 0;
+        };
+        let begin_ms = self.free_at_ms.max(now.boot_ms);
+        let cost_ms = bytes.saturating_mul(1000) / bytes_per_second.max(1);
+        self.free_at_ms = begin_ms.saturating_add(cost_ms);
+        begin_ms - now.boot_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_follow_each_other_no_faster_than_allowed() {
+        let at = |boot_ms| Now {
+            boot_ms,
+            wall_ms: 0,
+        };
+        let mut pacer = Pacer::new(Some(1000));
+        assert_eq!(pacer.pause_ms(500, at(10_000)), 0);
+        assert_eq!(pacer.pause_ms(2000, at(10_100)), 400);
+        assert_eq!(pacer.pause_ms(1, at(10_500)), 2000);
+        assert_eq!(pacer.pause_ms(1, at(20_000)), 0);
+        assert_eq!(Pacer::new(None).pause_ms(1 << 40, at(0)), 0);
+    }
+}

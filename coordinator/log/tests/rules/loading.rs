@@ -1,0 +1,262 @@
+//! Buckets that are not loaded.
+
+use bytes::Bytes;
+use satchel_log::{
+    Entry, ErrorKind, Fold, LogError, ObjectStore, Options, Outlook, Place, SnapshotPolicy,
+    take_over,
+};
+use satchel_log_simulation::{Puppet, State, push};
+
+use crate::root::{HOUR_MS, Root};
+
+/// Leaves everything unread that it may.
+#[derive(Default)]
+struct Unread {
+    asked: Vec<(u16, Outlook)>,
+    applied: State,
+}
+
+impl Fold for Unread {
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn absent(&mut self, bucket: u16, outlook: Outlook) -> bool {
+        self.asked.push((bucket, outlook));
+        true
+    }
+
+    fn apply(&mut self, entry: Entry<'_>) {
+        self.applied.apply(entry);
+    }
+}
+
+impl Root {
+    /// A place for a process that takes a snapshot whenever it may, and stores each image in a segment of its own.
+    fn place_of_many_segments(&self, process: u8) -> Place {
+        let options = Options {
+            snapshots: SnapshotPolicy {
+                floor_bytes: 1,
+                log_percent: 0,
+                segment_bytes: 1,
+                ..SnapshotPolicy::default()
+            },
+            ..Options::default()
+        };
+        self.place_with(process, options)
+    }
+
+    /// Takes over without reading any bucket that can stay unread. The puppet believes in the log tail and the partition-wide bucket.
+    fn take_over_unread(&self, process: u8) -> (Puppet, Vec<(u16, Outlook)>) {
+        let mut fold = Unread::default();
+        let taken = push(&mut Box::pin(take_over(self.place(process), &mut fold)));
+        let ownership = taken.expect("nothing holds it up").expect("it is whole");
+        (Puppet::begin(ownership, fold.applied), fold.asked)
+    }
+
+    fn segments(&self) -> Vec<String> {
+        let prefix = self.layout.segments_prefix();
+        let keys = self.memory.keys().into_iter();
+        keys.filter(|key| key.starts_with(&prefix)).collect()
+    }
+}
+
+/// A snapshot of buckets 0, 1 and the partition-wide one, 2; then one more commit.
+fn root_with_a_snapshot() -> (Root, State) {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place_of_many_segments(1)).unwrap();
+    owner.commit(&[
+        (0, "a", Some("1")),
+        (1, "b", Some("2")),
+        (2, "c", Some("3")),
+    ]);
+    owner.image_and_go_on();
+    assert_eq!(owner.snapshots.len(), 1);
+    assert_eq!(owner.snapshots[0].images, [(0, 1), (1, 1), (2, 1)]);
+    owner.commit(&[(0, "a", None), (0, "d", Some("4"))]);
+    let state = owner.state.clone();
+    (root, state)
+}
+
+fn only(puppet: &Puppet) -> Vec<(u16, Vec<u8>, Vec<u8>)> {
+    let [(_, entries)] = &puppet.loaded[..] else {
+        panic!("one bucket, not {}", puppet.loaded.len());
+    };
+    let set = |entry: Entry<'_>| Some((entry.bucket, entry.key.to_vec(), entry.value?.to_vec()));
+    entries.iter().filter_map(set).collect()
+}
+
+#[test]
+fn rule_7_a_takeover_reads_no_image_that_can_stay_unread_and_the_log_over_it_is_an_overlay() {
+    let (root, state) = root_with_a_snapshot();
+    assert_eq!(root.segments().len(), 3);
+    root.store.take_reads();
+    let (mut owner, asked) = root.take_over_unread(2);
+    let prefix = root.layout.segments_prefix();
+    let reads = root.store.take_reads();
+    let images = reads.iter().filter(|key| key.starts_with(&prefix)).count();
+    assert_eq!(images, 1, "only the partition-wide bucket: {reads:?}");
+    assert_eq!(asked.iter().map(|it| it.0).collect::<Vec<_>>(), [0, 1]);
+    assert!(asked.iter().all(|(_, outlook)| outlook.raw_bytes > 0));
+    let known: Vec<u16> = owner.state.0.keys().map(|(bucket, _)| *bucket).collect();
+    assert_eq!(known, [0, 2], "the overlay of 0, all of 2");
+
+    owner.load(0);
+    assert_eq!(only(&owner), [(0, b"a".to_vec(), b"1".to_vec())]);
+    owner.loaded.clear();
+    owner.load(1);
+    assert_eq!(only(&owner), [(1, b"b".to_vec(), b"2".to_vec())]);
+    owner.state.0.insert((1, b"b".to_vec()), b"2".to_vec());
+    assert_eq!(owner.state, state);
+}
+
+#[test]
+fn a_bucket_without_an_image_is_loaded_as_an_empty_one() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place_without_snapshots(1)).unwrap();
+    owner.commit(&[(0, "key", Some("1"))]);
+    owner.load(0);
+    assert_eq!(only(&owner), []);
+}
+
+#[test]
+fn rule_7_no_snapshot_takes_effect_before_every_changed_bucket_is_loaded_and_imaged() {
+    let (root, state) = root_with_a_snapshot();
+    let (mut owner, _) = root.take_over_unread(2);
+    owner.commit(&[(2, "c", Some("5"))]);
+    owner.want_snapshot();
+    assert!(owner.wanted.contains(&0), "its tail is not merged");
+    let unread: Vec<u16> = owner.wanted.extract_if(..2, |_| true).collect();
+    owner.image_and_go_on();
+    for value in ["6", "7", "8"] {
+        owner.commit(&[(2, "c", Some(value))]);
+        owner.image_and_go_on();
+    }
+    assert!(owner.snapshots.is_empty(), "bucket 0 is missing");
+
+    owner.load(0);
+    // The overlay takes "a" away; the puppet applied that before it had the image.
+    assert_eq!(only(&owner).len(), 1);
+    owner.load(1);
+    owner.state.0.insert((1, b"b".to_vec()), b"2".to_vec());
+    owner.wanted.extend(unread);
+    owner.image_and_go_on();
+    assert_eq!(owner.snapshots.len(), 1);
+    root.clock.advance(2 * HOUR_MS);
+    owner.go_on();
+    let mut expected = state;
+    expected.0.insert((2, b"c".to_vec()), b"8".to_vec());
+    assert_eq!(root.recovered(), expected);
+}
+
+#[test]
+fn an_image_that_moves_and_is_collected_during_a_read_is_read_where_it_lies_then() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    owner.commit(&[(0, "key", Some("old"))]);
+    owner.image_and_go_on();
+    let segment = root.segments().pop().expect("a segment");
+    root.store.hold_reads(&segment);
+    owner.load(0);
+    assert!(owner.loaded.is_empty(), "the read is under way");
+
+    owner.commit(&[(0, "key", Some("new"))]);
+    owner.image_and_go_on();
+    root.clock.advance(2 * HOUR_MS);
+    owner.go_on();
+    assert!(!root.exists(&segment), "it is collected");
+    root.store.release_reads(&segment);
+    owner.go_on();
+    assert_eq!(only(&owner), [(0, b"key".to_vec(), b"new".to_vec())]);
+    assert!(owner.ended.is_none());
+}
+
+#[test]
+fn a_sleeper_whose_images_were_collected_is_fenced_and_does_not_speak_of_damage() {
+    let root = Root::new();
+    let mut a = Puppet::take_over(root.place(1)).unwrap();
+    a.commit(&[(0, "key", Some("a"))]);
+    a.image_and_go_on();
+    let mut b = Puppet::take_over(root.place(2)).unwrap();
+    b.commit(&[
+        (0, "key", Some("b")),
+        (1, "key", Some("b")),
+        (2, "key", Some("b")),
+    ]);
+    b.image_and_go_on();
+    root.clock.advance(2 * HOUR_MS);
+    b.go_on();
+    a.load(0);
+    assert!(a.loaded.is_empty() && a.is_fenced(), "{:?}", a.ended);
+}
+
+#[test]
+fn an_image_that_is_damaged_or_missing_ends_the_log_with_its_name_and_its_bucket() {
+    for lost in [false, true] {
+        let (root, _) = root_with_a_snapshot();
+        let (mut owner, _) = root.take_over_unread(2);
+        let segment = root.segments()[1].clone();
+        let object = push(&mut root.memory.get(&segment)).unwrap().unwrap();
+        if lost {
+            let deleted = push(&mut root.memory.delete(std::slice::from_ref(&segment)));
+            assert_eq!(deleted, Some(Ok(())));
+        } else {
+            let mut bytes = object.expect("it exists").to_vec();
+            let at = bytes.len() / 3;
+            bytes[at..].iter_mut().for_each(|byte| *byte ^= 0x10);
+            root.memory.plant(&segment, Bytes::from(bytes));
+        }
+        owner.load(0);
+        assert_eq!(owner.loaded.len(), 1, "another segment is whole");
+        owner.load(1);
+        let Some(Err(error)) = &owner.ended else {
+            panic!("it goes on");
+        };
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        let expected = if lost {
+            format!("{segment} is missing: the image of bucket 1 lies in it")
+        } else {
+            format!(
+                "{segment}, the image of bucket 1 in it, cannot be read: the checksum of its image of a bucket does not match"
+            )
+        };
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_bucket_that_does_not_exist_cannot_be_loaded() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    owner.load(3);
+    assert_eq!(
+        owner.ended,
+        Some(Err(LogError::Misuse(
+            "there is no bucket 3 to be loaded".to_owned()
+        )))
+    );
+}
+
+#[test]
+fn a_snapshot_that_is_wished_for_begins_however_small_the_log_is() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place_without_snapshots(1)).unwrap();
+    owner.want_snapshot();
+    assert!(owner.wanted.is_empty(), "nothing changed");
+    owner.commit(&[(0, "key", Some("1"))]);
+    assert!(owner.wanted.is_empty(), "a wish for nothing is forgotten");
+    owner.want_snapshot();
+    owner.want_snapshot();
+    assert_eq!(owner.wanted.iter().copied().collect::<Vec<_>>(), [0]);
+
+    // Both wishes were one, and one for the next snapshot.
+    owner.commit(&[(1, "key", Some("2"))]);
+    owner.image_and_go_on();
+    assert_eq!(owner.snapshots.len(), 1);
+    assert!(owner.wanted.contains(&1), "{:?}", owner.wanted);
+    owner.image_and_go_on();
+    assert_eq!(owner.snapshots.len(), 2);
+    owner.commit(&[(0, "key", Some("3"))]);
+    assert!(owner.wanted.is_empty());
+    assert_eq!(root.recovered(), owner.state);
+}
