@@ -8,9 +8,6 @@ locals {
   traffic_port = 8080
   admin_port   = 8081
 
-  # Administration is for the task itself (its health check) unless a load balancer has to ask it how it is.
-  admin_address = var.load_balancer == null ? "127.0.0.1" : "0.0.0.0"
-
   command = concat(
     ["run"],
     flatten([for file in var.module_files : ["--module", file]]),
@@ -21,9 +18,12 @@ locals {
       "--lease-time", "${var.lease_time_seconds}s",
       "--stop-timeout", "${var.stop_timeout_seconds}s",
       "--http", "0.0.0.0:${local.traffic_port}",
-      "--admin", "${local.admin_address}:${local.admin_port}",
+      # Not only for the task itself: a standby asks the owner there when it hands over, and a load balancer how it is. Without a token
+      # nothing but this, health and metrics is served.
+      "--admin", "0.0.0.0:${local.admin_port}",
       "--log-format", "json",
     ],
+    var.admin_token_secret_arn == null ? [] : ["--admin-token-secret", var.admin_token_secret_arn],
     var.extra_arguments,
   )
 

@@ -26,7 +26,7 @@ locals {
       resources = [var.state_bucket.arn]
     }
     Leases = {
-      actions   = ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+      actions   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem"]
       resources = [var.lease_table.arn]
     }
     Invoke = {
@@ -72,7 +72,7 @@ locals {
     }
     Secrets = {
       actions   = ["secretsmanager:GetSecretValue"]
-      resources = var.secret_arns
+      resources = distinct(concat(var.admin_token_secret_arn == null ? [] : [var.admin_token_secret_arn], var.secret_arns))
     }
     Keys = {
       actions   = ["kms:Decrypt", "kms:GenerateDataKey"]

@@ -112,16 +112,16 @@ variable "stop_timeout_seconds" {
 }
 
 variable "extra_arguments" {
-  description = "More arguments of `satchel run`, such as [\"--retention\", \"7d\"]."
+  description = "More arguments of `satchel run`, such as [\"--pending-limit\", \"1GiB\"]."
   type        = list(string)
   default     = []
 
   validation {
     condition = length(setintersection(
       [for argument in var.extra_arguments : split("=", argument)[0]],
-      ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--http", "--admin", "--log-format"],
+      ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--http", "--admin", "--admin-token-secret", "--log-format"],
     )) == 0
-    error_message = "--module, --state, --lease-table, --application, --lease-time, --stop-timeout, --http, --admin and --log-format are set by this module's own variables."
+    error_message = "--module, --state, --lease-table, --application, --lease-time, --stop-timeout, --http, --admin, --admin-token-secret and --log-format are set by this module's own variables."
   }
 }
 
@@ -210,8 +210,19 @@ variable "target_table_arns" {
   default     = []
 }
 
+variable "admin_token_secret_arn" {
+  description = "The secret that holds the token for administration (`--admin-token-secret`). Without one nothing can be changed over the administration port, and only health and metrics are served."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.admin_token_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:[^*]+$", var.admin_token_secret_arn))
+    error_message = "admin_token_secret_arn is the whole ARN of a secret, without wildcards."
+  }
+}
+
 variable "secret_arns" {
-  description = "Secrets that the coordinator reads, such as the token for administration."
+  description = "More secrets that the coordinator reads."
   type        = list(string)
   default     = []
 }

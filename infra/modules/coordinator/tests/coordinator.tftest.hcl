@@ -70,14 +70,14 @@ run "the_container_runs_satchel_with_time_to_hand_over" {
   variables {
     stop_timeout_seconds = 110
     lease_time_seconds   = 20
-    extra_arguments      = ["--retention", "7d"]
+    extra_arguments      = ["--pending-limit", "1GiB"]
   }
 
   assert {
     condition = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command == [
       "run", "--module", "/etc/satchel/module.yaml", "--state", "s3://orders-state/orders", "--lease-table", "orders-leases",
-      "--application", "orders", "--lease-time", "20s", "--stop-timeout", "110s", "--http", "0.0.0.0:8080", "--admin", "127.0.0.1:8081",
-      "--log-format", "json", "--retention", "7d",
+      "--application", "orders", "--lease-time", "20s", "--stop-timeout", "110s", "--http", "0.0.0.0:8080", "--admin", "0.0.0.0:8081",
+      "--log-format", "json", "--pending-limit", "1GiB",
     ]
     error_message = "The command is another one."
   }
@@ -110,7 +110,7 @@ run "the_role_has_what_the_application_uses_and_nothing_else" {
       {
         Sid      = "Leases"
         Effect   = "Allow"
-        Action   = ["dynamodb:DeleteItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+        Action   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem"]
         Resource = ["arn:aws:dynamodb:eu-central-1:123456789012:table/orders-leases"]
       },
       {
@@ -156,6 +156,22 @@ run "streams_that_are_read_are_not_written" {
   }
 }
 
+run "the_token_for_administration_is_a_secret_that_the_coordinator_may_read" {
+  variables {
+    admin_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:orders-admin-AbCdEf"
+  }
+
+  assert {
+    condition     = endswith(join(" ", jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command), "--admin-token-secret ${var.admin_token_secret_arn}")
+    error_message = "The coordinator does not know its token."
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(output.task_policy).Statement : statement.Resource if statement.Sid == "Secrets"] == [[var.admin_token_secret_arn]]
+    error_message = "The coordinator may not read its token, or more than that."
+  }
+}
+
 run "nobody_reaches_a_coordinator_but_its_peers_until_a_client_is_named" {
   assert {
     condition     = length(aws_vpc_security_group_ingress_rule.clients) == 0 && length(aws_lb.traffic) == 0 && output.url == null
@@ -177,11 +193,6 @@ run "a_balancer_asks_whether_a_coordinator_lives_and_reaches_its_administration_
   assert {
     condition     = aws_lb_target_group.traffic[0].health_check[0].path == "/healthz" && aws_lb_target_group.traffic[0].health_check[0].port == "8081"
     error_message = "ECS would go on replacing the standbys."
-  }
-
-  assert {
-    condition     = contains(jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command, "0.0.0.0:8081")
-    error_message = "The balancer cannot ask."
   }
 
   assert {
