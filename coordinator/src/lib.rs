@@ -24,4 +24,4 @@ pub mod offline;
 pub mod requests;
 pub mod runtime;
 pub mod store;
-pub mod streams;
+pub use satchel_streams as streams;

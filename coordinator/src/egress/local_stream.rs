@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
 use crate::runtime::now_ms;
-use crate::streams::{NewRecord, StreamError, Streams};
+use crate::streams::{NewRecord, StreamError, Streams, parse_hash_key};
 
 /// How many records are handed to the streams before their answers are awaited.
 const RECORDS_PER_ROUND: usize = 1000;
@@ -132,8 +132,13 @@ impl LocalStreamEgress {
                 return Err(Trouble::Stream(error));
             }
         };
+        let explicit_hash_key = match record.explicit_hash_key.as_str() {
+            "" => None,
+            text => Some(parse_hash_key(text).map_err(Trouble::Refused)?),
+        };
         let new = NewRecord {
             key: record.partition_key,
+            explicit_hash_key,
             data: record.value_bytes,
             time_ms: now_ms(),
         };

@@ -1,22 +1,29 @@
 //! Reads a local stream: what stands for a Kinesis stream in `satchel dev`.
+//!
+//! Each shard has a task that reads it. A shard's children are begun when the ends of all its parents are durable, and with them, or before
+//! them, everything that came from the parents.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use satchel_engine::input::{Input, Record};
 use satchel_engine::position::{ShardId, ShardPosition};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::routing::Routing;
 use crate::module::StartupPosition;
 use crate::runtime::now_ms;
 use crate::runtime::reading::Reading;
-use crate::streams::{ReadFrom, SHARD_ID, SequenceNumber, Stream, StreamError};
+use crate::streams::shards::shard_id;
+use crate::streams::{Description, ReadFrom, SequenceNumber, Shard, Stream, StreamError};
 
 /// How much is read at once.
 const RECORDS_PER_READ: usize = 1000;
 const BYTES_PER_READ: usize = 1 << 20;
 
 /// Reads one local stream for one ingress.
+#[derive(Clone)]
 pub struct LocalStreamIngress {
     /// The ingress's id, `namespace/name`.
     pub ingress: String,
@@ -26,6 +33,22 @@ pub struct LocalStreamIngress {
     pub startup: StartupPosition,
     /// Where the records go.
     pub routing: Routing,
+}
+
+/// Where one shard is begun if it never was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Where the module says: it was there before the ingress, like all that it goes on from.
+    Startup,
+    /// At its beginning, because what it goes on from was read.
+    Beginning,
+}
+
+/// A shard that was read to its end.
+struct Ended {
+    shard: u32,
+    /// Whether the ingress began only after it, so that its children are begun where the module says.
+    skipped: bool,
 }
 
 impl LocalStreamIngress {
@@ -39,33 +62,73 @@ impl LocalStreamIngress {
         inputs: mpsc::Sender<Input>,
         reading: Reading,
     ) -> Result<(), StreamError> {
+        let mut plan = Plan::default();
+        let mut readers = JoinSet::new();
+        loop {
+            for (shard, start) in plan.next(&self.stream.description()) {
+                let reader = self.clone();
+                let (inputs, reading) = (inputs.clone(), reading.clone());
+                readers.spawn(async move { reader.read(shard, start, inputs, reading).await });
+            }
+            match readers.join_next().await {
+                Some(Ok(outcome)) => match outcome? {
+                    Some(ended) => plan.ended(&ended),
+                    None => return Ok(()),
+                },
+                // A task that panics takes the process with it; without any there is nothing to read.
+                Some(Err(_)) | None => return Err(StreamError::Stopped),
+            }
+        }
+    }
+
+    /// Reads one shard to its end; none if the partition is gone.
+    async fn read(
+        self,
+        index: u32,
+        start: Start,
+        inputs: mpsc::Sender<Input>,
+        reading: Reading,
+    ) -> Result<Option<Ended>, StreamError> {
         let shard = ShardId {
             ingress: self.ingress.as_str().into(),
             stream: self.stream.name().into(),
-            shard: SHARD_ID.into(),
+            shard: shard_id(index).into(),
         };
-        let start = self.resolve_start().await?;
+        let start = match start {
+            Start::Startup => self.resolve_start(index).await?,
+            Start::Beginning => ShardPosition::Beginning,
+        };
         let started = reading.expect(shard.clone());
         let found = Input::ShardFound {
             shard: shard.clone(),
             start,
         };
         if inputs.send(found).await.is_err() {
-            return Ok(());
+            return Ok(None);
         }
         let Ok(after) = started.await else {
-            return Ok(());
+            return Ok(None);
         };
-        let mut reader = self
-            .stream
-            .read(read_from(&self.stream, &after).await?)
-            .await?;
+        if after == ShardPosition::End {
+            return Ok(Some(Ended {
+                shard: index,
+                skipped: false,
+            }));
+        }
+        let from = self.read_from(&after)?;
+        let ending = |shard: &Shard| shard.ending_sequence_number();
+        let ending = self.stream.description().shard(index).and_then(ending);
+        let skipped = matches!((from, ending), (ReadFrom::After(after), Some(ending)) if after >= ending);
+        let mut reader = self.stream.read_shard(index, from).await?;
         let mut paused = reading.paused();
         loop {
             if paused.wait_for(|paused| !paused).await.is_err() {
-                return Ok(());
+                return Ok(None);
             }
             let read = reader.follow(RECORDS_PER_READ, BYTES_PER_READ).await?;
+            if read.is_empty() {
+                return self.end(shard, index, skipped, &inputs, &reading).await;
+            }
             let records = read
                 .into_iter()
                 .map(|record| self.to_input(record))
@@ -75,7 +138,7 @@ impl LocalStreamIngress {
                 records,
             };
             if inputs.send(read).await.is_err() {
-                return Ok(());
+                return Ok(None);
             }
         }
     }
@@ -89,25 +152,102 @@ impl LocalStreamIngress {
         }
     }
 
-    /// Where reading starts if it never did: `latest` and dates become a position.
-    async fn resolve_start(&self) -> Result<ShardPosition, StreamError> {
-        match self.startup {
-            StartupPosition::Earliest => Ok(ShardPosition::Beginning),
-            StartupPosition::Latest => self.before_next().await,
+    /// Where reading starts if it never did: `latest` and dates become a position. That of a closed shard in which nothing is to be read
+    /// is its ending sequence number, which no record has.
+    async fn resolve_start(&self, shard: u32) -> Result<ShardPosition, StreamError> {
+        let from = match self.startup {
+            StartupPosition::Earliest => return Ok(ShardPosition::Beginning),
+            StartupPosition::Latest => ReadFrom::Latest,
             StartupPosition::Date(date_ms) => {
                 let wait_ms = date_ms.saturating_sub(now_ms());
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                let mut reader = self.stream.read(ReadFrom::AtTime(date_ms)).await?;
-                match reader.next(1, 0).await?.first() {
-                    Some(first) => Ok(before(first.sequence_number)),
-                    None => self.before_next().await,
-                }
+                ReadFrom::AtTime(date_ms)
+            }
+        };
+        let before = self.stream.before(shard, from).await?;
+        Ok(
+            before.map_or(ShardPosition::Beginning, |number| ShardPosition::After {
+                sequence: position_number(number),
+                sub_sequence: 0,
+            }),
+        )
+    }
+
+    /// Waits until the end of a shard is durable; none if the partition is gone. The end of one that was skipped is its position already,
+    /// and must stay told from one that was read.
+    async fn end(
+        &self,
+        shard: ShardId,
+        index: u32,
+        skipped: bool,
+        inputs: &mpsc::Sender<Input>,
+        reading: &Reading,
+    ) -> Result<Option<Ended>, StreamError> {
+        if !skipped {
+            let durable = reading.expect(shard.clone());
+            let ended = Input::ShardEnded { shard };
+            if inputs.send(ended).await.is_err() || durable.await.is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Ended {
+            shard: index,
+            skipped,
+        }))
+    }
+
+    fn read_from(&self, position: &ShardPosition) -> Result<ReadFrom, StreamError> {
+        let unknown = |position: &str| StreamError::UnknownPosition {
+            stream: self.stream.name().to_owned(),
+            sequence_number: position.to_owned(),
+        };
+        match position {
+            ShardPosition::Beginning => Ok(ReadFrom::Earliest),
+            ShardPosition::Since { time_ms } => Ok(ReadFrom::AtTime(*time_ms)),
+            ShardPosition::End => Err(unknown("after its end")),
+            ShardPosition::After { sequence, .. } | ShardPosition::Quiet { sequence, .. } => {
+                // Anything else was made on something that was no local stream.
+                let number = sequence.as_str().parse();
+                number
+                    .map(ReadFrom::After)
+                    .map_err(|_| unknown(sequence.as_str()))
             }
         }
     }
+}
 
-    async fn before_next(&self) -> Result<ShardPosition, StreamError> {
-        Ok(before(self.stream.next_sequence_number().await?))
+/// Which shards are read, and which may be begun.
+#[derive(Debug, Default)]
+struct Plan {
+    begun: HashSet<u32>,
+    /// Those that ended, and whether they were skipped.
+    ended: HashMap<u32, bool>,
+}
+
+impl Plan {
+    /// The shards that may be begun now: those without parents that are still there, and those whose parents ended.
+    fn next(&mut self, description: &Description) -> Vec<(u32, Start)> {
+        let mut next = Vec::new();
+        for shard in &description.shards {
+            let there = shard.parents.iter().filter(|parent| {
+                description.shard(**parent).is_some() || self.begun.contains(parent)
+            });
+            let parents: Vec<_> = there.map(|parent| self.ended.get(parent)).collect();
+            if parents.iter().any(Option::is_none) || !self.begun.insert(shard.index) {
+                continue;
+            }
+            // A parent that was read was there when the ingress began, so the child came later.
+            let start = match parents.into_iter().flatten().all(|skipped| *skipped) {
+                true => Start::Startup,
+                false => Start::Beginning,
+            };
+            next.push((shard.index, start));
+        }
+        next
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        self.ended.insert(ended.shard, ended.skipped);
     }
 }
 
@@ -118,42 +258,40 @@ fn position_number(number: SequenceNumber) -> satchel_engine::position::Sequence
         .expect("it is written in decimal digits")
 }
 
-/// The position from which `number` is the next record.
-fn before(number: SequenceNumber) -> ShardPosition {
-    let number: u64 = number
-        .to_string()
-        .parse()
-        .expect("a local stream counts in 64 bit");
-    match number {
-        0 | 1 => ShardPosition::Beginning,
-        number => ShardPosition::After {
-            sequence: (number - 1).into(),
-            sub_sequence: 0,
-        },
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streams::Streams;
 
-/// Where to read on after `position`.
-async fn read_from(stream: &Stream, position: &ShardPosition) -> Result<ReadFrom, StreamError> {
-    match position {
-        ShardPosition::Beginning => Ok(ReadFrom::Earliest),
-        ShardPosition::Since { time_ms } => Ok(ReadFrom::AtTime(*time_ms)),
-        // A local stream has one shard, which is never closed.
-        ShardPosition::End => Err(unknown(stream, "the end of a shard").await?),
-        ShardPosition::After { sequence, .. } | ShardPosition::Quiet { sequence, .. } => {
-            match sequence.as_str().parse() {
-                Ok(number) => Ok(ReadFrom::After(number)),
-                // The position was made on something that was no local stream.
-                Err(_) => Err(unknown(stream, sequence.as_str()).await?),
-            }
-        }
+    #[tokio::test]
+    async fn children_begin_when_all_their_parents_ended_and_at_their_beginning_if_one_was_read() {
+        let streams = Streams::ephemeral();
+        let stream = streams.create("names", 2, false).await.unwrap();
+        stream.split(0, 5).await.unwrap();
+        stream.merge(3, 1).await.unwrap();
+        let description = stream.description();
+        let mut plan = Plan::default();
+        assert_eq!(
+            plan.next(&description),
+            [(0, Start::Startup), (1, Start::Startup)]
+        );
+        plan.ended(&Ended {
+            shard: 0,
+            skipped: true,
+        });
+        assert_eq!(
+            plan.next(&description),
+            [(2, Start::Startup), (3, Start::Startup)]
+        );
+        plan.ended(&Ended {
+            shard: 3,
+            skipped: true,
+        });
+        assert_eq!(plan.next(&description), []);
+        plan.ended(&Ended {
+            shard: 1,
+            skipped: false,
+        });
+        assert_eq!(plan.next(&description), [(4, Start::Beginning)]);
     }
-}
-
-async fn unknown(stream: &Stream, position: &str) -> Result<StreamError, StreamError> {
-    Ok(StreamError::UnknownPosition {
-        stream: stream.name().to_owned(),
-        sequence_number: position.to_owned(),
-        next: stream.next_sequence_number().await?.to_string(),
-    })
 }

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::streams::error::StreamError;
-use crate::streams::frame::{PAYLOAD_MAX_BYTES, Producer, frame_bytes};
-use crate::streams::log::{Append, Appended, Log};
-use crate::streams::reader::Reader;
-use crate::streams::record::{DATA_MAX_BYTES, KEY_MAX_CHARS, NewRecord, ReadFrom, SequenceNumber};
+use crate::error::StreamError;
+use crate::frame::{PAYLOAD_MAX_BYTES, Producer, frame_bytes};
+use crate::log::{Append, Appended, Log, Tip};
+use crate::number::SequenceNumber;
+use crate::reader::{Limits, Piece, Place, Reader, before, locate, read_piece};
+use crate::record::{DATA_MAX_BYTES, KEY_MAX_CHARS, NewRecord, ReadFrom};
+use crate::shards::{Description, Moment};
 
 /// How many bytes of records may wait for the file; who appends more waits.
 const WAITING_MAX_BYTES: usize = 64 << 20;
@@ -27,8 +29,8 @@ pub(crate) struct Shared {
     log: Mutex<Log>,
     queue: Mutex<Queue>,
     room: Semaphore,
-    /// How far the file is durable.
-    end: watch::Sender<u64>,
+    /// How far the stream is durable.
+    tip: watch::Sender<Tip>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +53,7 @@ impl Stream {
         Self(Arc::new(Shared {
             name: name.to_owned(),
             runtime,
-            end: watch::Sender::new(log.end()),
+            tip: watch::Sender::new(log.tip()),
             log: Mutex::new(log),
             queue: Mutex::default(),
             room: Semaphore::new(WAITING_MAX_BYTES),
@@ -69,9 +71,21 @@ impl Stream {
     /// A record that no stream takes, or what the file system says; then the record is not in the stream, unless the error is
     /// [`StreamError::Unsure`] or [`StreamError::Stopped`].
     pub async fn append(&self, record: NewRecord) -> Result<SequenceNumber, StreamError> {
+        Ok(self.append_all(vec![record]).await?[0])
+    }
+
+    /// Appends at least one record, all or none; done when they are durable. Their numbers are in their order. Waits while too much is
+    /// waiting.
+    ///
+    /// # Errors
+    /// As for [`Stream::append`].
+    pub async fn append_all(
+        &self,
+        records: Vec<NewRecord>,
+    ) -> Result<Vec<SequenceNumber>, StreamError> {
         let append = Append {
             producer: None,
-            records: vec![record],
+            records,
         };
         let bytes = check(&append)?;
         let room = self.0.room.acquire_many(bytes as u32).await;
@@ -80,7 +94,7 @@ impl Stream {
         let appended = answer.await.unwrap_or(Err(StreamError::Stopped));
         drop(room);
         match appended? {
-            Appended::New(numbers) => Ok(numbers[0]),
+            Appended::New(numbers) => Ok(numbers),
             Appended::Known => unreachable!("only a producer's records can be known"),
         }
     }
@@ -111,34 +125,147 @@ impl Stream {
         async move { answer?.await.unwrap_or(Err(StreamError::Stopped)) }
     }
 
-    /// Reads from a place on.
+    /// Reads all shards from a place on, in the order of the appends.
     ///
     /// # Errors
-    /// A number that the stream never gave, or what the file system says.
+    /// A number that the stream never gave or whose successors were deleted for their age, or what the file system says.
     pub async fn read(&self, from: ReadFrom) -> Result<Reader, StreamError> {
-        Reader::open(self.clone(), from).await
+        Reader::open(self.clone(), None, from).await
     }
 
-    /// The number that the next record gets.
-    pub async fn next_sequence_number(&self) -> Result<SequenceNumber, StreamError> {
-        self.with_log(|log| Ok(log.next())).await
+    /// Reads one shard from a place on.
+    ///
+    /// # Errors
+    /// A number that the shard never gave or whose successors were deleted for their age, or what the file system says.
+    pub async fn read_shard(&self, shard: u32, from: ReadFrom) -> Result<Reader, StreamError> {
+        Reader::open(self.clone(), Some(shard), from).await
+    }
+
+    /// The number after which reading a shard from `from` on begins: that of a record or of its closing; none for its beginning.
+    ///
+    /// # Errors
+    /// As for [`Stream::read_shard`].
+    pub async fn before(
+        &self,
+        shard: u32,
+        from: ReadFrom,
+    ) -> Result<Option<SequenceNumber>, StreamError> {
+        self.refresh().await?;
+        let tip = self.0.tip.borrow().clone();
+        let name = self.name().to_owned();
+        self.blocking(move || before(&name, &tip, shard, from))
+            .await
+    }
+
+    /// Its shards and settings, as they are durable now.
+    pub fn description(&self) -> Arc<Description> {
+        Arc::clone(&self.0.tip.borrow().description)
+    }
+
+    /// Splits an open shard: its second child begins at the hash key `second_from`.
+    ///
+    /// # Errors
+    /// A shard that is not there or closed, a hash key that does not split it, or what the file system says.
+    pub async fn split(&self, shard: u32, second_from: u128) -> Result<(), StreamError> {
+        let split = move |description: &mut Description, moment: &mut Moment| {
+            description.split(shard, second_from, moment)
+        };
+        self.change(split).await
+    }
+
+    /// Merges two open shards that are beside each other.
+    ///
+    /// # Errors
+    /// Shards that are not there, closed or not beside each other, or what the file system says.
+    pub async fn merge(&self, one: u32, other: u32) -> Result<(), StreamError> {
+        let merge = move |description: &mut Description, moment: &mut Moment| {
+            description.merge(one, other, moment)
+        };
+        self.change(merge).await
+    }
+
+    /// Changes shards or settings durably, or not at all if `change` refuses.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Description, &mut Moment) -> Result<T, StreamError> + Send + 'static,
+    ) -> Result<T, StreamError> {
+        let now_ms = crate::now_ms();
+        let (changed, tip) = self
+            .with_log(move |log| Ok((log.change(now_ms, change)?, log.tip())))
+            .await?;
+        self.publish(tip);
+        Ok(changed)
+    }
+
+    /// Deletes the stream. Who reads it or appends to it hears that it is missing.
+    pub(crate) async fn delete(&self) -> Result<(), StreamError> {
+        let tip = self
+            .with_log(|log| {
+                log.delete()?;
+                Ok(log.tip())
+            })
+            .await?;
+        self.publish(tip);
+        Ok(())
+    }
+
+    /// Whether it was deleted.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.tip.borrow().gone
+    }
+
+    /// Whether `other` is this one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Takes in what another process appended, and tells the readers.
     pub(crate) async fn refresh(&self) -> Result<(), StreamError> {
-        let end = self
+        let tip = self
             .with_log(|log| {
                 log.refresh()?;
-                Ok(log.end())
+                Ok(log.tip())
             })
             .await?;
-        self.publish(end);
+        self.publish(tip);
         Ok(())
     }
 
     /// Learns how far the stream is durable.
-    pub(crate) fn watch_end(&self) -> watch::Receiver<u64> {
-        self.0.end.subscribe()
+    pub(crate) fn watch_tip(&self) -> watch::Receiver<Tip> {
+        self.0.tip.subscribe()
+    }
+
+    /// Finds where reading begins.
+    pub(crate) async fn locate(
+        &self,
+        shard: Option<u32>,
+        from: ReadFrom,
+    ) -> Result<Place, StreamError> {
+        let (name, tip) = (self.name().to_owned(), self.0.tip.borrow().clone());
+        self.blocking(move || locate(&name, &tip, shard, from))
+            .await
+    }
+
+    /// Reads on from a place.
+    pub(crate) async fn read_piece(
+        &self,
+        tip: Tip,
+        shard: Option<u32>,
+        place: Place,
+        limits: Limits,
+    ) -> Result<Piece, StreamError> {
+        let name = self.name().to_owned();
+        self.blocking(move || read_piece(&name, &tip, shard, place, limits))
+            .await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StreamError> + Send + 'static,
+    ) -> Result<T, StreamError> {
+        let done = self.0.runtime.spawn_blocking(work);
+        done.await.unwrap_or(Err(StreamError::Stopped))
     }
 
     /// Runs blocking work on the log, off the async workers.
@@ -198,9 +325,9 @@ impl Stream {
                 .unzip();
             let mut log = lock(&self.0.log);
             let outcome = log.append(&appends);
-            let end = log.end();
+            let tip = log.tip();
             drop(log);
-            self.publish(end);
+            self.publish(tip);
             let outcomes = outcome.unwrap_or_else(|error| vec![Err(error); appends.len()]);
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
                 // Who does not wait any more does not need the answer.
@@ -209,10 +336,16 @@ impl Stream {
         }
     }
 
-    fn publish(&self, end: u64) {
-        self.0.end.send_if_modified(|known| {
-            let grown = end > *known;
-            *known = end.max(*known);
+    fn publish(&self, tip: Tip) {
+        self.0.tip.send_if_modified(|known| {
+            let reached = |tip: &Tip| {
+                let last = &tip.segments[tip.segments.len() - 1];
+                (tip.gone, last.number, tip.end)
+            };
+            let grown = reached(&tip) > reached(known);
+            if grown {
+                *known = tip;
+            }
             grown
         });
     }

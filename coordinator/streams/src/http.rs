@@ -9,7 +9,7 @@
 //! `AT_SEQUENCE_NUMBER`. With `follow=true` the answer goes on with every new record until the client leaves or the server stops.
 //! Errors are `{"error":{"code","message"}}`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -23,7 +23,7 @@ use http_body_util::LengthLimitError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::streams::{DATA_MAX_BYTES, NewRecord, ReadFrom, Reader, Record, StreamError, Streams};
+use crate::{DATA_MAX_BYTES, NewRecord, ReadFrom, Reader, Record, StreamError, Streams};
 
 /// The header that carries a record's key, as UTF-8.
 pub const KEY_HEADER: &str = "satchel-key";
@@ -91,8 +91,9 @@ async fn put(
     let data = data.map_err(|error| too_large_or_broken(&error))?;
     let record = NewRecord {
         key,
+        explicit_hash_key: None,
         data,
-        time_ms: now_ms(),
+        time_ms: crate::now_ms(),
     };
     let put = Put {
         sequence_number: stream.append(record).await?.to_string(),
@@ -196,11 +197,6 @@ fn lines(records: &[Record]) -> Bytes {
     out.into()
 }
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
-}
-
 /// A request that is answered with an error.
 struct Refusal {
     status: StatusCode,
@@ -227,6 +223,13 @@ impl From<StreamError> for Refusal {
             StreamError::UnknownPosition { .. } => {
                 (StatusCode::BAD_REQUEST, "unknown_sequence_number")
             }
+            StreamError::Expired { .. } => (StatusCode::GONE, "expired"),
+            StreamError::Missing(_) => (StatusCode::NOT_FOUND, "not_found"),
+            StreamError::UnknownShard(_)
+            | StreamError::InvalidChange(_)
+            | StreamError::InUse(_)
+            | StreamError::TooMany(_)
+            | StreamError::Exists(_) => (StatusCode::CONFLICT, "refused"),
             StreamError::Damaged { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "damaged"),
             StreamError::Io { .. }
             | StreamError::Unsure { .. }

@@ -4,23 +4,35 @@ mod appends;
 mod damage;
 mod processes;
 mod routes;
+mod segments;
+mod sharding;
 
 use std::path::Path;
 
 use bytes::Bytes;
 
-use crate::streams::{NewRecord, ReadFrom, Record, SequenceNumber, Stream, Streams};
+use crate::{Appended, NewRecord, ReadFrom, Record, SequenceNumber, Stream, StreamError, Streams};
 
 fn record(key: &str, data: &str, time_ms: u64) -> NewRecord {
     NewRecord {
         key: key.to_owned(),
+        explicit_hash_key: None,
         data: Bytes::copy_from_slice(data.as_bytes()),
         time_ms,
     }
 }
 
-fn number(number: u64) -> SequenceNumber {
-    SequenceNumber::new(number).unwrap()
+/// How many records of a stream that was created with one shard come before it, plus one: its shard's creation counts too.
+fn ordinal(number: SequenceNumber) -> u64 {
+    number.count() - 1
+}
+
+/// What became of an append call, with ordinals.
+fn ordinals(appended: Result<Appended, StreamError>) -> Result<Option<Vec<u64>>, StreamError> {
+    Ok(match appended? {
+        Appended::New(numbers) => Some(numbers.into_iter().map(ordinal).collect()),
+        Appended::Known => None,
+    })
 }
 
 async fn open(directory: &Path) -> Stream {

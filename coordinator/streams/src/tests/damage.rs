@@ -2,13 +2,16 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{data_from, number, open, record};
-use crate::streams::{ReadFrom, StreamError, Streams};
+use super::{data_from, open, ordinal, record};
+use crate::{ReadFrom, StreamError, Streams};
+
+/// The first file of a stream.
+const FILE: &str = "segment-00000000000000000001";
 
 /// A stream with three acknowledged records; the file, and where each record ends.
 async fn written(directory: &Path) -> (PathBuf, Vec<u64>) {
     let stream = open(directory).await;
-    let file = directory.join("names").join("records");
+    let file = directory.join("names").join(FILE);
     let mut ends = Vec::new();
     for data in ["first", "second", "third"] {
         stream.append(record("key", data, 7)).await.unwrap();
@@ -47,7 +50,7 @@ async fn an_unfinished_record_at_the_end_is_cut_off_and_its_number_given_again()
     }
     let stream = open(directory.path()).await;
     let again = stream.append(record("key", "again", 7)).await;
-    assert_eq!(again, Ok(number(4)));
+    assert_eq!(again.map(ordinal), Ok(4));
 }
 
 #[tokio::test]
@@ -114,9 +117,10 @@ async fn a_file_that_was_shortened_while_open_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let stream = open(directory.path()).await;
     stream.append(record("key", "first", 7)).await.unwrap();
-    let path = directory.path().join("names").join("records");
+    let path = directory.path().join("names").join(FILE);
     let file = OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_len(40).unwrap();
+    let length = file.metadata().unwrap().len();
+    file.set_len(length - 10).unwrap();
     let refused = stream.append(record("key", "second", 7)).await.unwrap_err();
     assert!(refused.is_damage(), "{refused}");
 }
@@ -125,7 +129,7 @@ async fn a_file_that_was_shortened_while_open_is_refused_by_name() {
 async fn a_file_of_something_else_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("names")).unwrap();
-    let path = directory.path().join("names").join("records");
+    let path = directory.path().join("names").join(FILE);
     for content in [
         "short",
         "a text that is longer than the head of a stream is",

@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::streams::frame::{FRAME_HEAD_BYTES, Frame, decode_frame, decode_frame_head};
+use crate::frame::{FRAME_HEAD_BYTES, Frame, decode_frame, decode_frame_head};
 
 /// How much is read at once, unless one frame is larger.
 const PIECE_BYTES: usize = 1 << 20;
@@ -13,6 +13,7 @@ const PIECE_BYTES: usize = 1 << 20;
 /// A place in a file from which frames are read.
 pub(crate) struct Scan<'f> {
     file: &'f File,
+    version: u32,
     offset: u64,
     end: u64,
     /// What was read and not used yet, beginning at `offset`.
@@ -33,10 +34,11 @@ pub(crate) enum Step {
 }
 
 impl<'f> Scan<'f> {
-    /// Reads from `offset`, where a frame begins, up to `end`.
-    pub(crate) fn new(file: &'f File, offset: u64, end: u64) -> Self {
+    /// Reads frames of the format `version` from `offset`, where one begins, up to `end`.
+    pub(crate) fn new(file: &'f File, version: u32, offset: u64, end: u64) -> Self {
         Self {
             file,
+            version,
             offset,
             end,
             ahead: Bytes::new(),
@@ -67,7 +69,7 @@ impl<'f> Scan<'f> {
             return Ok(Step::Unfinished(offset));
         }
         self.fill(frame_bytes)?;
-        match decode_frame(self.ahead.slice(..frame_bytes)) {
+        match decode_frame(self.version, self.ahead.slice(..frame_bytes)) {
             Ok(frame) => {
                 self.ahead = self.ahead.slice(frame_bytes..);
                 self.offset += frame_bytes as u64;

@@ -13,16 +13,44 @@ pub enum StreamError {
     InvalidRecord(String),
     /// A position that the stream never had.
     #[error(
-        "the stream '{stream}' has no record {sequence_number}: its next one will be {next}; was its data directory exchanged?"
+        "the stream '{stream}' never gave the sequence number {sequence_number} there; was its data directory exchanged?"
     )]
     UnknownPosition {
         /// The stream.
         stream: String,
         /// What was asked for.
         sequence_number: String,
-        /// The number that the next record gets.
-        next: String,
     },
+    /// A position from which on records were deleted for their age before they were read.
+    #[error(
+        "the stream '{stream}' deleted records of {shard} after {sequence_number} for their age; its retention is too short for how late they are read"
+    )]
+    Expired {
+        /// The stream.
+        stream: String,
+        /// The shard's id.
+        shard: String,
+        /// What was asked for.
+        sequence_number: String,
+    },
+    /// The stream does not exist.
+    #[error("there is no stream '{0}'")]
+    Missing(String),
+    /// The stream exists.
+    #[error("the stream '{0}' exists already")]
+    Exists(String),
+    /// The shard does not exist.
+    #[error("{0}")]
+    UnknownShard(String),
+    /// A change that cannot be made to the stream as it is.
+    #[error("{0}")]
+    InvalidChange(String),
+    /// Something of this name is there already.
+    #[error("{0}")]
+    InUse(String),
+    /// A limit of Kinesis would be exceeded.
+    #[error("{0}")]
+    TooMany(String),
     /// The file holds something that was never written so, or lacks what was acknowledged. Nothing is read past it.
     #[error("the stream '{stream}' is damaged: {path} at byte {offset}: {reason}", path = .path.display())]
     Damaged {
@@ -79,7 +107,15 @@ impl StreamError {
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
-            Self::InvalidName(_) | Self::InvalidRecord(_) | Self::UnknownPosition { .. }
+            Self::InvalidName(_)
+                | Self::InvalidRecord(_)
+                | Self::UnknownPosition { .. }
+                | Self::Expired { .. }
+                | Self::UnknownShard(_)
+                | Self::InvalidChange(_)
+                | Self::InUse(_)
+                | Self::TooMany(_)
+                | Self::Exists(_)
         )
     }
 

@@ -1,25 +1,24 @@
-//! A sparse index over a stream's file: enough to begin reading near a number or a time.
+//! A sparse index over a segment: enough to begin reading near a count or a time.
 
-use crate::streams::frame::HEAD_BYTES;
-use crate::streams::record::SequenceNumber;
+use crate::frame::HEAD_BYTES;
 
-/// At most this much of a file is read to find a record.
+/// At most this much of a segment is read to find a record, or one frame.
 const STEP_BYTES: u64 = 64 << 10;
 
-/// Some frames of a file, in order.
+/// Some frames of a segment, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Index(Vec<Entry>);
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     offset: u64,
-    first: SequenceNumber,
+    first: u64,
     time_ms: u64,
 }
 
 impl Index {
-    /// Notes a frame, unless one shortly before it is noted: where it is, and the number and time of its first record.
-    pub(crate) fn add(&mut self, offset: u64, first: SequenceNumber, time_ms: u64) {
+    /// Notes a frame, unless one shortly before it is noted: where it is, and the count and time of its first record.
+    pub(crate) fn add(&mut self, offset: u64, first: u64, time_ms: u64) {
         let entry = Entry {
             offset,
             first,
@@ -34,9 +33,9 @@ impl Index {
         }
     }
 
-    /// A frame at or before the one that holds `number`.
-    pub(crate) fn before_number(&self, number: SequenceNumber) -> u64 {
-        self.before(|entry| entry.first <= number)
+    /// A frame at or before the one that holds `count`.
+    pub(crate) fn before_count(&self, count: u64) -> u64 {
+        self.before(|entry| entry.first <= count)
     }
 
     /// A frame at or before the first one that holds a record of `time_ms` or later.
@@ -60,15 +59,14 @@ mod tests {
     #[test]
     fn the_nearest_noted_frame_before_is_found() {
         let mut index = Index::default();
-        let number = |number| SequenceNumber::new(number).unwrap();
         for step in 0..10 {
-            index.add(32 + step * 40_000, number(1 + step * 10), step * 100);
+            index.add(32 + step * 40_000, 1 + step * 10, step * 100);
         }
         // Every second frame is noted: at 32, 80032, 160032, ….
-        assert_eq!(index.before_number(number(1)), 32);
-        assert_eq!(index.before_number(number(20)), 32);
-        assert_eq!(index.before_number(number(21)), 80_032);
-        assert_eq!(index.before_number(number(1_000)), 320_032);
+        assert_eq!(index.before_count(1), 32);
+        assert_eq!(index.before_count(20), 32);
+        assert_eq!(index.before_count(21), 80_032);
+        assert_eq!(index.before_count(1_000), 320_032);
         assert_eq!(index.before_time(0), 32);
         assert_eq!(index.before_time(200), 32);
         assert_eq!(index.before_time(201), 80_032);

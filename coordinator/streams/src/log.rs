@@ -1,0 +1,529 @@
+//! The segments of one stream: opening, appending, changing, catching up with another process. All of it blocks.
+
+mod group;
+mod opening;
+
+use std::collections::HashMap;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use bytes::BytesMut;
+
+use crate::error::StreamError;
+use crate::frame::{
+    ACKNOWLEDGED_OFFSET, Beginning, Content, Frame, Producer, encode_acknowledged, encode_change,
+    encode_continued,
+};
+use crate::index::Index;
+use crate::number::SequenceNumber;
+use crate::record::NewRecord;
+use crate::scan::{Scan, Step, is_zero_from};
+use crate::segment::{FileError, Home, Segment};
+use crate::shards::{Description, Moment};
+use group::{Group, Summary};
+
+pub(crate) use opening::{Opening, damaged, io_error};
+
+/// A segment is followed by another when it is larger than this.
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
+
+/// One append call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Append {
+    /// Who appends, if it is to be exactly once.
+    pub(crate) producer: Option<Producer>,
+    /// At least one.
+    pub(crate) records: Vec<NewRecord>,
+}
+
+/// What became of one append call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// The records are durable, with these numbers.
+    New(Vec<SequenceNumber>),
+    /// The producer's number was applied before; nothing was appended.
+    Known,
+}
+
+/// What readers know of a stream: how far it is durable, and its description there.
+#[derive(Debug, Clone)]
+pub(crate) struct Tip {
+    /// The segments, in order; the last one is written.
+    pub(crate) segments: Arc<[Arc<Segment>]>,
+    /// How far the last segment is durable.
+    pub(crate) end: u64,
+    /// The count of what is next.
+    pub(crate) next: u64,
+    /// Shards and settings.
+    pub(crate) description: Arc<Description>,
+    /// Whether the stream was deleted.
+    pub(crate) gone: bool,
+}
+
+/// The files of one stream and what is known of them.
+#[derive(Debug)]
+pub(crate) struct Log {
+    name: String,
+    home: Home,
+    segment_bytes: u64,
+    segments: Arc<[Arc<Segment>]>,
+    /// The last of them.
+    last: Arc<Segment>,
+    /// How far the last segment is known to be good and durable.
+    end: u64,
+    /// The count of what is next.
+    next: u64,
+    /// The time of the last record.
+    time_ms: u64,
+    description: Description,
+    /// The first hash key and the number of each open shard, in order.
+    routes: Vec<(u128, u32)>,
+    /// The highest number applied of each producer.
+    producers: HashMap<String, u64>,
+    /// The lowest number that failed of each producer: nothing later is taken before it comes again.
+    failed: HashMap<String, u64>,
+    /// Whether the last segment says that there is a next one.
+    continued: bool,
+    /// Set when it is unknown what the file holds: nothing is appended any more.
+    unsure: Option<String>,
+    gone: bool,
+}
+
+impl Log {
+    /// What readers know of it.
+    pub(crate) fn tip(&self) -> Tip {
+        Tip {
+            segments: Arc::clone(&self.segments),
+            end: self.end,
+            next: self.next,
+            description: Arc::new(self.description.clone()),
+            gone: self.gone,
+        }
+    }
+
+    /// Appends a group with one write and one sync. The answers are in the order of `appends`; an error of the whole means that nothing
+    /// of the group is in the stream, except after [`StreamError::Unsure`].
+    pub(crate) fn append(
+        &mut self,
+        appends: &[Append],
+    ) -> Result<Vec<Result<Appended, StreamError>>, StreamError> {
+        let outcome = self.locked(|log| {
+            log.catch_up()?;
+            log.append_locked(appends)
+        });
+        if outcome.is_err() {
+            for append in appends {
+                self.note_failure(append.producer.as_ref());
+            }
+        }
+        outcome
+    }
+
+    /// Changes shards or settings; durable when it returns. Nothing is changed if `change` refuses.
+    pub(crate) fn change<T>(
+        &mut self,
+        now_ms: u64,
+        change: impl FnOnce(&mut Description, &mut Moment) -> Result<T, StreamError>,
+    ) -> Result<T, StreamError> {
+        self.locked(|log| {
+            log.catch_up()?;
+            log.check_sure()?;
+            let mut description = log.description.clone();
+            let mut moment = Moment {
+                now_ms: now_ms.max(log.time_ms),
+                next: log.next,
+            };
+            let changed = change(&mut description, &mut moment)?;
+            let mut bytes = BytesMut::new();
+            encode_change(
+                log.end,
+                log.next,
+                moment.next,
+                moment.now_ms,
+                &description,
+                &mut bytes,
+            );
+            log.write_durably(&bytes)?;
+            log.end += bytes.len() as u64;
+            log.set_description(description, moment.next, moment.now_ms);
+            log.note_acknowledged();
+            Ok(changed)
+        })
+    }
+
+    /// Takes in what another process appended.
+    pub(crate) fn refresh(&mut self) -> Result<(), StreamError> {
+        if self.home.is_durable() && !self.gone && self.is_behind()? {
+            self.locked(Self::catch_up)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the stream with all its files.
+    pub(crate) fn delete(&mut self) -> Result<(), StreamError> {
+        self.locked(|log| {
+            if let Home::Directory { path, .. } = &log.home {
+                // No stream has this name, so a crash leaves something that is no stream.
+                let mut doomed = path.clone().into_os_string();
+                doomed.push("~deleted");
+                let doomed = PathBuf::from(doomed);
+                let deleted = match std::fs::remove_dir_all(&doomed) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                    _ => std::fs::rename(path, &doomed)
+                        .and_then(|()| std::fs::remove_dir_all(&doomed)),
+                };
+                deleted.map_err(|error| log.io("delete its directory", &error))?;
+            }
+            log.gone = true;
+            Ok(())
+        })
+    }
+
+    /// Runs `work` while no other process appends.
+    fn locked<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, StreamError>,
+    ) -> Result<T, StreamError> {
+        if let Home::Directory { lock, .. } = &self.home {
+            lock.lock().map_err(|error| self.io("lock it", &error))?;
+        }
+        let outcome = match self.check_there() {
+            Ok(()) => work(self),
+            Err(error) => Err(error),
+        };
+        if let Home::Directory { lock, .. } = &self.home {
+            lock.unlock()
+                .map_err(|error| self.io("unlock it", &error))?;
+        }
+        outcome
+    }
+
+    fn check_there(&mut self) -> Result<(), StreamError> {
+        let gone = self.home.is_gone();
+        self.gone |= gone.map_err(|error| self.io("look at its lock", &error))?;
+        match self.gone {
+            true => Err(StreamError::Missing(self.name.clone())),
+            false => Ok(()),
+        }
+    }
+
+    fn check_sure(&self) -> Result<(), StreamError> {
+        match &self.unsure {
+            None => Ok(()),
+            Some(message) => Err(StreamError::Unsure {
+                stream: self.name.clone(),
+                message: message.clone(),
+            }),
+        }
+    }
+
+    fn is_behind(&self) -> Result<bool, StreamError> {
+        let look = |error: std::io::Error| self.io("look at its files", &error);
+        Ok(self.length()? != self.end
+            || self.home.has(self.last.number + 1).map_err(look)?
+            || self.home.is_gone().map_err(look)?)
+    }
+
+    fn catch_up(&mut self) -> Result<(), StreamError> {
+        if !self.home.is_durable() {
+            return Ok(());
+        }
+        loop {
+            let length = self.length()?;
+            if length < self.end {
+                return Err(self.damaged(length, "the file is shorter than it was"));
+            }
+            let next = self.last.number + 1;
+            let has_next = self.home.has(next);
+            let has_next = has_next.map_err(|error| self.io("look at its files", &error))?;
+            if length > self.end {
+                self.read_on(length, self.end)?;
+                self.sync()
+                    .map_err(|error| self.io("make its file durable", &error))?;
+                self.note_acknowledged();
+            }
+            if !has_next {
+                return Ok(());
+            }
+            let (segment, beginning) = self.open_segment(next)?;
+            self.begin_segment(segment, beginning)?;
+        }
+    }
+
+    /// Takes in the frames from `self.end` to `length`, and cuts off an unfinished one at the end that was never acknowledged.
+    fn read_on(&mut self, length: u64, acknowledged: u64) -> Result<(), StreamError> {
+        let segment = Arc::clone(&self.last);
+        let mut scan = Scan::new(&segment.file, segment.version, self.end, length);
+        let (offset, reason) = loop {
+            match scan
+                .step()
+                .map_err(|error| self.io("read its file", &error))?
+            {
+                Step::Frame(offset, frame) => self.take_in_frame(offset, scan.offset(), &frame)?,
+                Step::End => break (self.end, None),
+                Step::Unfinished(offset) => {
+                    break (offset, Some("the last record is not complete"));
+                }
+                Step::Damaged(offset, reason) => {
+                    // A crash of the machine may leave a file that was made longer but never filled.
+                    let zero = is_zero_from(&segment.file, offset, length);
+                    if !zero.map_err(|error| self.io("read its file", &error))? {
+                        return Err(self.damaged(offset, reason));
+                    }
+                    break (offset, Some("there is nothing but zeros"));
+                }
+            }
+        };
+        if offset < acknowledged {
+            let reason = reason.unwrap_or("the file ends here");
+            return Err(self.damaged(
+                offset,
+                format!("{reason}, but records up to byte {acknowledged} were acknowledged"),
+            ));
+        }
+        if reason.is_some() {
+            let cut = segment.file.set_len(offset);
+            cut.map_err(|error| self.io("cut off an unfinished record", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Remembers a frame that was found in the last segment from `offset` to `end`.
+    fn take_in_frame(&mut self, offset: u64, end: u64, frame: &Frame) -> Result<(), StreamError> {
+        let (first, content) = frame
+            .content()
+            .map_err(|reason| self.damaged(offset, reason))?;
+        if first != self.next {
+            let reason = format!(
+                "what stands here counts from {first}, not from {}",
+                self.next
+            );
+            return Err(self.damaged(offset, reason));
+        }
+        match content {
+            Content::Records { producer, records } => {
+                let summary = Summary::of(producer, &records);
+                self.take_in(offset, end, summary);
+            }
+            Content::Change {
+                next,
+                time_ms,
+                description,
+            } => {
+                self.end = end;
+                self.set_description(*description, next, time_ms);
+            }
+            Content::Continued => {
+                self.end = end;
+                self.continued = true;
+            }
+            Content::Beginning { .. } => {
+                return Err(self.damaged(offset, "a segment begins inside another"));
+            }
+        }
+        Ok(())
+    }
+
+    fn append_locked(
+        &mut self,
+        appends: &[Append],
+    ) -> Result<Vec<Result<Appended, StreamError>>, StreamError> {
+        self.check_sure()?;
+        if self.end >= self.segment_bytes {
+            self.begin_new_segment()?;
+        }
+        let mut group = Group::begin(self);
+        let outcomes = appends
+            .iter()
+            .map(|append| group.add(self, append))
+            .collect();
+        let (bytes, summaries) = group.finish();
+        if summaries.is_empty() {
+            return Ok(outcomes);
+        }
+        self.write_durably(&bytes)?;
+        for (end, summary) in summaries {
+            self.take_in(self.end, end, summary);
+        }
+        self.note_acknowledged();
+        Ok(outcomes)
+    }
+
+    /// Writes at the end of the last segment. An error means that nothing was written, except after [`StreamError::Unsure`].
+    fn write_durably(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        if let Err(error) = self.last.file.write_all_at(bytes, self.end) {
+            if let Err(error) = self.last.file.set_len(self.end) {
+                self.unsure = Some(error.to_string());
+            }
+            return Err(self.io("write its file", &error));
+        }
+        if let Err(error) = self.sync() {
+            // After a failed sync the system may have forgotten what it did not write: only reading it again tells.
+            self.unsure = Some(error.to_string());
+            return self.check_sure();
+        }
+        Ok(())
+    }
+
+    /// Goes on in a new segment, and deletes those whose records are all too old.
+    fn begin_new_segment(&mut self) -> Result<(), StreamError> {
+        let mut description = self.description.clone();
+        let horizon_ms = description.horizon_ms(self.time_ms);
+        // A segment can go when all of its records came before the horizon, that is, when the next began before it.
+        let kept = self
+            .segments
+            .iter()
+            .rposition(|segment| segment.begun_ms < horizon_ms);
+        let kept = kept.unwrap_or(0);
+        for (index, last_before) in &self.segments[kept].last_before {
+            if let Some(shard) = description.shard_mut(*index) {
+                shard.trimmed = (*last_before).max(shard.trimmed);
+            }
+        }
+        description.forget_trimmed(self.time_ms);
+        let beginning = Beginning {
+            segment: self.last.number + 1,
+            first_segment: self.segments[kept].number,
+            description,
+            producers: self.producers.clone().into_iter().collect(),
+        };
+        let created = self.home.create(self.next, self.time_ms, &beginning);
+        let (segment, end) = created.map_err(|error| self.io("begin a new file", &error))?;
+        let mut continued = BytesMut::new();
+        encode_continued(self.end, self.next, &mut continued);
+        // It only helps to notice that the next file was lost.
+        if let Err(error) = self.last.file.write_all_at(&continued, self.end) {
+            tracing::warn!(stream = self.name, %error, "the end of a stream's file was not marked");
+        }
+        for segment in &self.segments[..kept] {
+            if self.home.is_durable()
+                && let Err(error) = std::fs::remove_file(&segment.path)
+            {
+                tracing::warn!(stream = self.name, %error, "an old file of a stream was not deleted");
+            }
+        }
+        self.begin_segment(segment, beginning)?;
+        debug_assert_eq!(self.end, end);
+        Ok(())
+    }
+
+    /// Takes in a segment that follows the last one.
+    fn begin_segment(&mut self, segment: Segment, beginning: Beginning) -> Result<(), StreamError> {
+        if segment.first != self.next {
+            let reason = format!(
+                "the segment counts from {}, the one before it ends at {}",
+                segment.first, self.next
+            );
+            let path = segment.path;
+            return Err(opening::damaged(&self.name, path, 0, reason));
+        }
+        let end = opening::end_of_beginning(&segment)
+            .map_err(|error| opening::file_error(&self.name, &segment.path, error))?;
+        let first = beginning.first_segment;
+        let kept = self.segments.iter().filter(|kept| kept.number >= first);
+        let segment = Arc::new(segment);
+        self.segments = kept.cloned().chain([Arc::clone(&segment)]).collect();
+        self.last = segment;
+        self.end = end;
+        self.continued = false;
+        self.set_description(beginning.description, self.next, self.time_ms);
+        Ok(())
+    }
+
+    /// Remembers records that are in the last segment from `offset` to `end`.
+    fn take_in(&mut self, offset: u64, end: u64, summary: Summary) {
+        let index = &mut *self
+            .last
+            .index
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let index = index.get_or_insert_with(Index::default);
+        index.add(offset, self.next, summary.first_ms);
+        for (shard, count, time_ms) in summary.shards {
+            if let Some(shard) = self.description.shard_mut(shard) {
+                (shard.last, shard.last_ms) = (count, time_ms);
+            }
+        }
+        self.next = summary.next;
+        self.time_ms = summary.last_ms;
+        self.end = end;
+        if let Some(producer) = summary.producer {
+            if self.failed.get(&producer.id) <= Some(&producer.number) {
+                self.failed.remove(&producer.id);
+            }
+            self.producers.insert(producer.id, producer.number);
+        }
+    }
+
+    fn set_description(&mut self, description: Description, next: u64, time_ms: u64) {
+        let open = description.open_shards();
+        let routes = open
+            .into_iter()
+            .map(|shard| (shard.first_hash_key, shard.index));
+        self.routes = routes.collect();
+        self.description = description;
+        self.next = next;
+        self.time_ms = time_ms.max(self.time_ms);
+    }
+
+    /// The open shard of a hash key.
+    fn route(&self, hash_key: u128) -> u32 {
+        let after = self.routes.partition_point(|(first, _)| *first <= hash_key);
+        // The first range begins with the first hash key.
+        self.routes
+            .get(after.saturating_sub(1))
+            .map_or(0, |(_, index)| *index)
+    }
+
+    fn note_failure(&mut self, producer: Option<&Producer>) {
+        let Some(producer) = producer else { return };
+        if self.producers.get(&producer.id) >= Some(&producer.number) {
+            return;
+        }
+        let lowest = self
+            .failed
+            .entry(producer.id.clone())
+            .or_insert(producer.number);
+        *lowest = producer.number.min(*lowest);
+    }
+
+    /// Writes how far records were acknowledged, so that the loss of one is noticed. It need not be durable: it may only be too low.
+    fn note_acknowledged(&mut self) {
+        if !self.home.is_durable() {
+            return;
+        }
+        let acknowledged = encode_acknowledged(self.end);
+        let file = &self.last.file;
+        if let Err(error) = file.write_all_at(&acknowledged, ACKNOWLEDGED_OFFSET) {
+            tracing::warn!(stream = self.name, %error, "the acknowledged end of a stream was not noted");
+        }
+    }
+
+    fn open_segment(&self, number: u64) -> Result<(Segment, Beginning), StreamError> {
+        self.home.open(number).map_err(|error: FileError| {
+            opening::file_error(&self.name, &self.home.path(number), error)
+        })
+    }
+
+    fn length(&self) -> Result<u64, StreamError> {
+        let metadata = self.last.file.metadata();
+        let metadata = metadata.map_err(|error| self.io("look at its file", &error))?;
+        Ok(metadata.len())
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        if self.home.is_durable() {
+            self.last.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    fn io(&self, action: &'static str, error: &std::io::Error) -> StreamError {
+        opening::io_error(&self.name, action, error)
+    }
+
+    fn damaged(&self, offset: u64, reason: impl Into<String>) -> StreamError {
+        opening::damaged(&self.name, self.last.path.clone(), offset, reason)
+    }
+}

@@ -1,0 +1,125 @@
+//! What a group of append calls writes.
+
+use std::collections::HashMap;
+
+use bytes::BytesMut;
+
+use super::{Append, Appended, Log};
+use crate::error::StreamError;
+use crate::frame::{Producer, RawRecord, encode_records};
+use crate::number::SequenceNumber;
+
+/// What is remembered of a frame of records.
+#[derive(Debug)]
+pub(super) struct Summary {
+    pub(super) producer: Option<Producer>,
+    /// The count of what comes after it.
+    pub(super) next: u64,
+    pub(super) first_ms: u64,
+    pub(super) last_ms: u64,
+    /// The last record of each shard: its count and time.
+    pub(super) shards: Vec<(u32, u64, u64)>,
+}
+
+impl Summary {
+    /// Of a frame that was read; it has at least one record.
+    pub(super) fn of(producer: Option<Producer>, records: &[RawRecord<'_>]) -> Self {
+        let mut summary = Self::new(producer, records[0].count, records[0].time_ms);
+        for record in records {
+            summary.note(record.shard.unwrap_or(0), record.time_ms);
+        }
+        summary
+    }
+
+    fn new(producer: Option<Producer>, first: u64, first_ms: u64) -> Self {
+        Self {
+            producer,
+            next: first,
+            first_ms,
+            last_ms: first_ms,
+            shards: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, shard: u32, time_ms: u64) {
+        let noted = self.shards.iter_mut().find(|(noted, ..)| *noted == shard);
+        match noted {
+            Some(noted) => *noted = (shard, self.next, time_ms),
+            None => self.shards.push((shard, self.next, time_ms)),
+        }
+        self.last_ms = time_ms;
+        self.next += 1;
+    }
+}
+
+/// What a group of append calls will write.
+pub(super) struct Group {
+    bytes: BytesMut,
+    /// Each with where it ends in the segment.
+    summaries: Vec<(u64, Summary)>,
+    next: u64,
+    time_ms: u64,
+    /// Highest numbers of producers inside the group.
+    producers: HashMap<String, u64>,
+}
+
+impl Group {
+    /// An empty one at the end of `log`.
+    pub(super) fn begin(log: &Log) -> Self {
+        Self {
+            bytes: BytesMut::new(),
+            summaries: Vec::new(),
+            next: log.next,
+            time_ms: log.time_ms,
+            producers: HashMap::new(),
+        }
+    }
+
+    /// Adds one append call, unless it is known or out of order.
+    pub(super) fn add(&mut self, log: &Log, append: &Append) -> Result<Appended, StreamError> {
+        if let Some(Producer { id, number }) = &append.producer {
+            let applied = self.producers.get(id).or_else(|| log.producers.get(id));
+            if applied >= Some(number) {
+                return Ok(Appended::Known);
+            }
+            if let Some(failed) = log.failed.get(id).filter(|failed| *failed < number)
+                && applied < Some(failed)
+            {
+                return Err(StreamError::OutOfOrder {
+                    stream: log.name.clone(),
+                    producer: id.clone(),
+                    number: *number,
+                    failed: *failed,
+                });
+            }
+            self.producers.insert(id.clone(), *number);
+        }
+        let first = self.next;
+        let mut placed = Vec::with_capacity(append.records.len());
+        let mut numbers = Vec::with_capacity(append.records.len());
+        for record in &append.records {
+            self.time_ms = record.time_ms.max(self.time_ms);
+            let shard = log.route(record.hash_key());
+            placed.push((record, shard, self.time_ms));
+            let number = log.description.shard(shard);
+            let number = number.map(|shard| shard.number(self.next, self.time_ms));
+            numbers.push(number.unwrap_or_else(|| SequenceNumber::plain(self.next)));
+            self.next += 1;
+        }
+        let mut summary = Summary::new(append.producer.clone(), first, placed[0].2);
+        for (_, shard, time_ms) in &placed {
+            summary.note(*shard, *time_ms);
+        }
+        let offset = log.end + self.bytes.len() as u64;
+        let producer = append.producer.as_ref();
+        encode_records(offset, first, producer, placed.into_iter(), &mut self.bytes);
+        self.summaries
+            .push((log.end + self.bytes.len() as u64, summary));
+        Ok(Appended::New(numbers))
+    }
+
+    /// What is to be written, and what is to be remembered of it.
+    pub(super) fn finish(self) -> (BytesMut, Vec<(u64, Summary)>) {
+        (self.bytes, self.summaries)
+    }
+}

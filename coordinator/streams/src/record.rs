@@ -1,0 +1,100 @@
+//! Records, and where reading begins.
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+
+use crate::number::SequenceNumber;
+
+/// The largest data of one record, as Kinesis allows at most.
+pub const DATA_MAX_BYTES: usize = 10 << 20;
+/// The longest key in characters, as in Kinesis; the shortest is 1.
+pub const KEY_MAX_CHARS: usize = 256;
+
+/// A record to be appended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// The partition key: 1 to [`KEY_MAX_CHARS`] characters.
+    pub key: String,
+    /// Where in the range of hash keys it belongs, if not where its key says.
+    pub explicit_hash_key: Option<u128>,
+    /// The data: at most [`DATA_MAX_BYTES`].
+    pub data: Bytes,
+    /// When it arrived, in milliseconds since the Unix epoch. A stream's times never go back: an earlier one becomes that of the record
+    /// before.
+    pub time_ms: u64,
+}
+
+impl NewRecord {
+    /// The hash key that decides on the shard: the explicit one, else the MD5 of the partition key, as in Kinesis.
+    pub fn hash_key(&self) -> u128 {
+        self.explicit_hash_key
+            .unwrap_or_else(|| hash_key(&self.key))
+    }
+}
+
+/// The hash key of a partition key: its MD5 as a number, as in Kinesis.
+pub fn hash_key(partition_key: &str) -> u128 {
+    u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
+}
+
+/// Reads an explicit hash key: a decimal number below 2^128, without leading zeros.
+///
+/// # Errors
+/// Says what a hash key looks like.
+pub fn parse_hash_key(text: &str) -> Result<u128, String> {
+    let canonical = text == "0" || text.starts_with(|c: char| matches!(c, '1'..='9'));
+    let number = canonical.then(|| text.parse().ok()).flatten();
+    number.ok_or_else(|| {
+        format!("`{text}` is not a hash key: write a decimal number from 0 to 2^128 - 1")
+    })
+}
+
+/// A record of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Where it stands, and in which shard.
+    pub sequence_number: SequenceNumber,
+    /// The partition key.
+    pub key: String,
+    /// The data.
+    pub data: Bytes,
+    /// When it arrived, in milliseconds since the Unix epoch; never before the record before it.
+    pub time_ms: u64,
+}
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// At the first record.
+    Earliest,
+    /// After what is in the stream now.
+    Latest,
+    /// At the record with this number, as Kinesis' `AT_SEQUENCE_NUMBER`.
+    At(SequenceNumber),
+    /// After the record with this number, as Kinesis' `AFTER_SEQUENCE_NUMBER`.
+    After(SequenceNumber),
+    /// At the first record that arrived at this time or later, in milliseconds since the Unix epoch, as Kinesis' `AT_TIMESTAMP`.
+    AtTime(u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hash_keys_are_the_md5_as_a_big_endian_number() {
+        // RFC 1321: MD5("abc") = 900150983cd24fb0d6963f7d28e17f72.
+        assert_eq!(hash_key("abc"), 0x9001_5098_3cd2_4fb0_d696_3f7d_28e1_7f72);
+        assert_eq!(parse_hash_key(&u128::MAX.to_string()), Ok(u128::MAX));
+        assert_eq!(parse_hash_key("0"), Ok(0));
+        for wrong in [
+            "",
+            "00",
+            "-1",
+            "+1",
+            "340282366920938463463374607431768211456",
+        ] {
+            assert!(parse_hash_key(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! What a stream is besides its records: its shards and settings. Changes are made to a copy, which becomes durable as a whole.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::StreamError;
+use crate::number::SequenceNumber;
+
+/// The shortest retention, in hours, which is also that of a new stream.
+pub const RETENTION_HOURS_MIN: u32 = 24;
+/// The longest retention, in hours.
+pub const RETENTION_HOURS_MAX: u32 = 8_760;
+/// No stream has more open shards.
+pub const SHARDS_MAX: usize = 500;
+/// How many shards a stream has that scales by demand.
+pub const ON_DEMAND_SHARDS: usize = 4;
+
+/// A stream's shards and settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// When the stream was created, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// Whether Kinesis would scale it by demand.
+    pub on_demand: bool,
+    /// How long records are kept at least.
+    pub retention_hours: u32,
+    /// The shards that may still have records, by number.
+    pub shards: Vec<Shard>,
+    /// The number of the next shard.
+    next_shard: u32,
+    /// What people noted.
+    pub tags: BTreeMap<String, String>,
+    /// Who registered for enhanced fan-out.
+    pub consumers: Vec<Consumer>,
+}
+
+/// A consumer that registered for enhanced fan-out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consumer {
+    /// Its name, unique in its stream.
+    pub name: String,
+    /// When it registered, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+}
+
+/// A shard of a stream: the records whose hash keys lie in its range, while it was open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// Its number in the stream, from 0.
+    pub index: u32,
+    /// The shards that it goes on from: none, the one that was split, or the two that were merged.
+    pub parents: Vec<u32>,
+    /// The first hash key of its range.
+    #[serde(with = "decimal")]
+    pub first_hash_key: u128,
+    /// The last hash key of its range.
+    #[serde(with = "decimal")]
+    pub last_hash_key: u128,
+    created_ms: u64,
+    /// The count that its creation took; 0 for the one shard of a stream that counted from 1.
+    created_count: u64,
+    closed: Option<Closed>,
+    /// The highest count of its records; 0 if it has none.
+    #[serde(default)]
+    pub(crate) last: u64,
+    /// When its last record arrived.
+    #[serde(default)]
+    pub(crate) last_ms: u64,
+    /// The highest count of its records that were deleted for their age; 0 if there are none.
+    #[serde(default)]
+    pub(crate) trimmed: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Closed {
+    count: u64,
+    time_ms: u64,
+}
+
+impl Shard {
+    /// Its id, as Kinesis writes it.
+    pub fn id(&self) -> String {
+        shard_id(self.index)
+    }
+
+    /// A number that is smaller than those of its records.
+    pub fn starting_sequence_number(&self) -> SequenceNumber {
+        if self.created_count == 0 {
+            return SequenceNumber::plain(0);
+        }
+        self.number(self.created_count, self.created_ms)
+    }
+
+    /// A number that is larger than those of its records, if it is closed.
+    pub fn ending_sequence_number(&self) -> Option<SequenceNumber> {
+        let closed = self.closed.as_ref()?;
+        Some(self.number(closed.count, closed.time_ms))
+    }
+
+    /// Whether it takes records.
+    pub fn is_open(&self) -> bool {
+        self.closed.is_none()
+    }
+
+    /// When it was created, in milliseconds since the Unix epoch.
+    pub fn created_ms(&self) -> u64 {
+        self.created_ms
+    }
+
+    /// When it was closed, in milliseconds since the Unix epoch.
+    pub fn closed_ms(&self) -> Option<u64> {
+        self.closed.as_ref().map(|closed| closed.time_ms)
+    }
+
+    /// When its last record arrived, in milliseconds since the Unix epoch; 0 if it has none.
+    pub fn last_ms(&self) -> u64 {
+        self.last_ms
+    }
+
+    /// Whether a record with this hash key belongs to it.
+    pub fn holds(&self, hash_key: u128) -> bool {
+        (self.first_hash_key..=self.last_hash_key).contains(&hash_key)
+    }
+
+    /// The number of a record of it.
+    pub(crate) fn number(&self, count: u64, time_ms: u64) -> SequenceNumber {
+        SequenceNumber::new(self.created_ms / 1_000, count, time_ms, self.index)
+    }
+
+    /// Whether `number` is one that this shard gave or could give.
+    pub(crate) fn could_give(&self, number: SequenceNumber) -> bool {
+        let plain = self.created_count == 0 && number < SequenceNumber::new(0, 0, 0, 0);
+        plain
+            || number.shard() == self.index
+                && self.number(number.count(), 0).with_time_of(number) == number
+    }
+}
+
+/// The id of a shard, as Kinesis writes it.
+pub fn shard_id(index: u32) -> String {
+    format!("shardId-{index:012}")
+}
+
+/// The number of the shard with this id.
+pub fn parse_shard_id(id: &str) -> Option<u32> {
+    let digits = id.strip_prefix("shardId-")?;
+    let index = digits.parse().ok()?;
+    (shard_id(index) == id).then_some(index)
+}
+
+/// When a change is made, and the count that what it creates and closes takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now_ms: u64,
+    /// The next count of the stream.
+    pub(crate) next: u64,
+}
+
+impl Moment {
+    fn take(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+impl Description {
+    /// A new stream with `shards` equal shards.
+    pub(crate) fn new(shards: usize, on_demand: bool, moment: &mut Moment) -> Self {
+        let mut description = Self::empty(on_demand, moment);
+        for (first, last) in equal_ranges(shards) {
+            description.open(Vec::new(), first, last, moment);
+        }
+        description
+    }
+
+    /// A stream that counted from 1 and had one shard, up to now.
+    pub(crate) fn of_plain(moment: &mut Moment) -> Self {
+        let mut description = Self::empty(false, moment);
+        description.open(Vec::new(), 0, u128::MAX, &mut Moment { next: 0, ..*moment });
+        description
+    }
+
+    fn empty(on_demand: bool, moment: &Moment) -> Self {
+        Self {
+            created_ms: moment.now_ms,
+            on_demand,
+            retention_hours: RETENTION_HOURS_MIN,
+            shards: Vec::new(),
+            next_shard: 0,
+            tags: BTreeMap::new(),
+            consumers: Vec::new(),
+        }
+    }
+
+    /// The shard with this number.
+    pub fn shard(&self, index: u32) -> Option<&Shard> {
+        let place = self
+            .shards
+            .binary_search_by_key(&index, |shard| shard.index);
+        place.ok().map(|place| &self.shards[place])
+    }
+
+    /// The shard with this number, for a change.
+    pub(crate) fn shard_mut(&mut self, index: u32) -> Option<&mut Shard> {
+        let place = self
+            .shards
+            .binary_search_by_key(&index, |shard| shard.index);
+        place.ok().map(|place| &mut self.shards[place])
+    }
+
+    /// The shards that take records, in the order of their ranges.
+    pub fn open_shards(&self) -> Vec<&Shard> {
+        let mut open: Vec<_> = self.shards.iter().filter(|shard| shard.is_open()).collect();
+        open.sort_by_key(|shard| shard.first_hash_key);
+        open
+    }
+
+    /// The shards that go on from this one.
+    pub fn children(&self, parent: u32) -> impl Iterator<Item = &Shard> {
+        let is_child = move |shard: &&Shard| shard.parents.contains(&parent);
+        self.shards.iter().filter(is_child)
+    }
+
+    /// Splits a shard in two.
+    pub(crate) fn split(
+        &mut self,
+        index: u32,
+        second_from: u128,
+        moment: &mut Moment,
+    ) -> Result<(), StreamError> {
+        let shard = self.open_shard(index)?;
+        let (first, last) = (shard.first_hash_key, shard.last_hash_key);
+        if second_from <= first || second_from > last {
+            return Err(StreamError::InvalidChange(format!(
+                "the new starting hash key {second_from} of {} must be above {first} and not above {last}",
+                shard.id()
+            )));
+        }
+        self.room_for(1)?;
+        self.close(index, moment);
+        self.open(vec![index], first, second_from - 1, moment);
+        self.open(vec![index], second_from, last, moment);
+        Ok(())
+    }
+
+    /// Merges two shards that are beside each other.
+    pub(crate) fn merge(
+        &mut self,
+        one: u32,
+        other: u32,
+        moment: &mut Moment,
+    ) -> Result<(), StreamError> {
+        let (low, high) = (self.open_shard(one)?, self.open_shard(other)?);
+        let (low, high) = if low.first_hash_key <= high.first_hash_key {
+            (low, high)
+        } else {
+            (high, low)
+        };
+        if low.last_hash_key.checked_add(1) != Some(high.first_hash_key) {
+            return Err(StreamError::InvalidChange(format!(
+                "the shards {} and {} are not beside each other",
+                shard_id(one),
+                shard_id(other)
+            )));
+        }
+        let (first, last) = (low.first_hash_key, high.last_hash_key);
+        self.close(one, moment);
+        self.close(other, moment);
+        self.open(vec![one, other], first, last, moment);
+        Ok(())
+    }
+
+    /// Makes `target` equal shards by splitting at every new border and merging over every old one.
+    pub(crate) fn scale(&mut self, target: usize, moment: &mut Moment) -> Result<(), StreamError> {
+        let ranges = equal_ranges(target);
+        for (border, _) in ranges.iter().skip(1) {
+            let crossed = self.shards.iter().find(|shard| {
+                shard.is_open() && shard.holds(*border) && shard.first_hash_key != *border
+            });
+            if let Some(index) = crossed.map(|shard| shard.index) {
+                self.close_into(index, *border, moment);
+            }
+        }
+        for (first, last) in ranges {
+            let inside =
+                |shard: &&Shard| first <= shard.first_hash_key && shard.last_hash_key <= last;
+            let parts: Vec<u32> = self
+                .open_shards()
+                .into_iter()
+                .filter(inside)
+                .map(|shard| shard.index)
+                .collect();
+            let mut parts = parts.into_iter();
+            let Some(mut merged) = parts.next() else {
+                continue;
+            };
+            for next in parts {
+                self.merge(merged, next, moment)?;
+                merged = self.next_shard - 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn close_into(&mut self, index: u32, border: u128, moment: &mut Moment) {
+        let Some(shard) = self.shard(index) else {
+            return;
+        };
+        let (first, last) = (shard.first_hash_key, shard.last_hash_key);
+        self.close(index, moment);
+        self.open(vec![index], first, border - 1, moment);
+        self.open(vec![index], border, last, moment);
+    }
+
+    /// Forgets closed shards all of whose records were deleted for their age.
+    pub(crate) fn forget_trimmed(&mut self, now_ms: u64) {
+        let kept_ms = u64::from(self.retention_hours) * 3_600_000;
+        self.shards.retain(|shard| match &shard.closed {
+            Some(closed) => {
+                shard.last > shard.trimmed || closed.time_ms.saturating_add(kept_ms) >= now_ms
+            }
+            None => true,
+        });
+    }
+
+    /// What is older than this is not shown any more, in milliseconds since the Unix epoch.
+    pub fn horizon_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(u64::from(self.retention_hours) * 3_600_000)
+    }
+
+    pub(crate) fn room_for(&self, more: usize) -> Result<(), StreamError> {
+        let open = self.shards.iter().filter(|shard| shard.is_open()).count();
+        if open + more > SHARDS_MAX {
+            return Err(StreamError::TooMany(format!(
+                "a stream has at most {SHARDS_MAX} open shards; these would be {}",
+                open + more
+            )));
+        }
+        Ok(())
+    }
+
+    fn open_shard(&self, index: u32) -> Result<&Shard, StreamError> {
+        let shard = self.shard(index).ok_or_else(|| {
+            StreamError::UnknownShard(format!("the stream has no shard {}", shard_id(index)))
+        })?;
+        if !shard.is_open() {
+            return Err(StreamError::InvalidChange(format!(
+                "{} is closed",
+                shard.id()
+            )));
+        }
+        Ok(shard)
+    }
+
+    fn close(&mut self, index: u32, moment: &mut Moment) {
+        let count = moment.take();
+        let time_ms = moment.now_ms;
+        if let Some(shard) = self.shard_mut(index) {
+            shard.closed = Some(Closed { count, time_ms });
+        }
+    }
+
+    fn open(&mut self, parents: Vec<u32>, first: u128, last: u128, moment: &mut Moment) {
+        // Never before its parents, whatever the clock says: its numbers begin with this time and must be larger than theirs.
+        let parents_ms = parents.iter().filter_map(|parent| self.shard(*parent));
+        let parents_ms = parents_ms.map(|parent| parent.created_ms).max();
+        self.shards.push(Shard {
+            index: self.next_shard,
+            parents,
+            first_hash_key: first,
+            last_hash_key: last,
+            created_ms: moment.now_ms.max(parents_ms.unwrap_or(0)),
+            created_count: moment.take(),
+            closed: None,
+            last: 0,
+            last_ms: 0,
+            trimmed: 0,
+        });
+        self.next_shard += 1;
+    }
+}
+
+/// All hash keys in `count` ranges of equal size.
+fn equal_ranges(count: usize) -> Vec<(u128, u128)> {
+    let count = count.max(1) as u128;
+    // 2^128 / count, rounded down, without 2^128.
+    let size = if count == 1 {
+        u128::MAX
+    } else {
+        (u128::MAX - count + 1) / count + 1
+    };
+    let range = |place: u128| {
+        let last = if place + 1 == count {
+            u128::MAX
+        } else {
+            (place + 1) * size - 1
+        };
+        (place * size, last)
+    };
+    (0..count).map(range).collect()
+}
+
+/// 128-bit numbers as decimal texts: JSON readers lose the digits of large numbers.
+mod decimal {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(number: &u128, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn moment() -> Moment {
+        Moment {
+            now_ms: 1_700_000_000_000,
+            next: 1,
+        }
+    }
+
+    fn assert_covers_all(description: &Description) {
+        let mut next = Some(0);
+        for shard in description.open_shards() {
+            assert_eq!(Some(shard.first_hash_key), next);
+            assert!(shard.first_hash_key <= shard.last_hash_key);
+            next = shard.last_hash_key.checked_add(1);
+        }
+        assert_eq!(next, None, "the last range ends with the last hash key");
+    }
+
+    #[test]
+    fn equal_ranges_are_those_of_kinesis() {
+        assert_eq!(equal_ranges(1), [(0, u128::MAX)]);
+        let third = 113_427_455_640_312_821_154_458_202_477_256_070_485;
+        let ranges = equal_ranges(3);
+        assert_eq!(ranges[1], (third, 2 * third - 1));
+        assert_eq!(ranges[2], (2 * third, u128::MAX));
+        assert_eq!(equal_ranges(2)[0], (0, (1 << 127) - 1));
+    }
+
+    #[test]
+    fn a_child_names_its_parents_and_its_numbers_are_larger() {
+        let mut moment = moment();
+        let mut description = Description::new(2, false, &mut moment);
+        moment.now_ms -= 5_000_000;
+        description.split(0, 77, &mut moment).unwrap();
+        description.merge(3, 1, &mut moment).unwrap();
+        assert_covers_all(&description);
+        let parents: Vec<_> = description
+            .shards
+            .iter()
+            .map(|shard| shard.parents.clone())
+            .collect();
+        assert_eq!(parents, [vec![], vec![], vec![0], vec![0], vec![3, 1]]);
+        assert_eq!(
+            description
+                .children(0)
+                .map(|shard| shard.index)
+                .collect::<Vec<_>>(),
+            [2, 3]
+        );
+        for shard in &description.shards {
+            for parent in &shard.parents {
+                let ended = description
+                    .shard(*parent)
+                    .unwrap()
+                    .ending_sequence_number()
+                    .unwrap();
+                assert!(ended < shard.starting_sequence_number());
+            }
+        }
+        let open: Vec<_> = description
+            .open_shards()
+            .iter()
+            .map(|shard| shard.index)
+            .collect();
+        assert_eq!(open, [2, 4]);
+    }
+
+    #[test]
+    fn what_cannot_be_split_or_merged_is_refused_and_changes_nothing() {
+        let mut moment = moment();
+        let mut description = Description::new(3, false, &mut moment);
+        let before = description.clone();
+        let first = description.shards[1].first_hash_key;
+        let refused = description.split(1, first, &mut moment).unwrap_err();
+        assert!(
+            matches!(refused, StreamError::InvalidChange(_)),
+            "{refused}"
+        );
+        let refused = description.merge(0, 2, &mut moment).unwrap_err();
+        assert!(
+            refused.to_string().contains("not beside each other"),
+            "{refused}"
+        );
+        let refused = description.split(9, 5, &mut moment).unwrap_err();
+        assert!(matches!(refused, StreamError::UnknownShard(_)), "{refused}");
+        assert_eq!(description, before);
+    }
+
+    #[test]
+    fn a_shard_knows_its_own_numbers_from_those_of_others() {
+        let mut moment = moment();
+        let mut description = Description::new(2, false, &mut moment);
+        let (zero, one) = (&description.shards[0], &description.shards[1]);
+        assert!(zero.could_give(zero.number(55, 1_800_000_000_000)));
+        assert!(!zero.could_give(one.number(55, 1_800_000_000_000)));
+        assert!(!zero.could_give(SequenceNumber::plain(3)));
+        description = Description::of_plain(&mut moment);
+        let plain = &description.shards[0];
+        assert!(plain.could_give(SequenceNumber::plain(3)));
+        assert!(plain.could_give(plain.number(55, 1)));
+        assert_eq!(plain.starting_sequence_number().to_string(), "0");
+    }
+
+    proptest! {
+        #[test]
+        fn scaling_leaves_equal_shards_that_cover_all(counts in prop::collection::vec(1..20_usize, 2..6)) {
+            let mut moment = moment();
+            let mut description = Description::new(counts[0], false, &mut moment);
+            for count in &counts[1..] {
+                description.scale(*count, &mut moment).unwrap();
+                assert_covers_all(&description);
+                let ranges: Vec<_> = description.open_shards().iter().map(|shard| (shard.first_hash_key, shard.last_hash_key)).collect();
+                prop_assert_eq!(ranges, equal_ranges(*count));
+            }
+            let text = serde_json::to_vec(&description).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<Description>(&text).unwrap(), description);
+        }
+    }
+}
