@@ -39,6 +39,14 @@ pub struct DevConfig {
     )]
     pub admin: SocketAddr,
 
+    /// Also serve the local streams under the API of Kinesis here, without TLS and without checking signatures; port 0 takes a free one.
+    #[arg(long, env = "SATCHEL_KINESIS_API", value_name = "ADDRESS:PORT")]
+    pub kinesis_api: Option<SocketAddr>,
+
+    /// Let the Kinesis API take and give as much as comes, instead of 1 MiB or 1,000 records a second in each shard.
+    #[arg(long, env = "SATCHEL_KINESIS_UNLIMITED", value_parser = BoolishValueParser::new())]
+    pub kinesis_unlimited: bool,
+
     /// Where local streams are kept, and state, unless --state says otherwise.
     #[arg(
         long,

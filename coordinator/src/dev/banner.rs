@@ -40,6 +40,9 @@ fn text(config: &DevConfig, application: &Application, servers: &Servers, node: 
     line("state", state);
     line("traffic", format!("http://{}", servers.traffic));
     line("admin", format!("http://{}", servers.admin));
+    if let Some(kinesis) = servers.kinesis {
+        line("kinesis", format!("http://{kinesis}"));
+    }
     let _ = write!(text, "\nTry:\n\n  {}\n\n", command(application, servers));
     text
 }

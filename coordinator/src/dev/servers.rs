@@ -1,4 +1,4 @@
-//! The two ports. They are open from the beginning, so that whoever asks early hears that the application is starting.
+//! The two ports, and a third for the Kinesis API if it is wanted. They are open from the beginning, so that whoever asks early hears that the application is starting.
 
 use std::net::SocketAddr;
 
@@ -15,25 +15,29 @@ use crate::http::{
     bind, serve, surface, traffic_routes,
 };
 use crate::streams::http::router as stream_routes;
+use crate::streams::kinesis;
 
-/// The servers of both ports.
+/// The servers of all ports.
 pub(super) struct Servers {
     /// Where traffic is served.
     pub(super) traffic: SocketAddr,
     /// Where administration is served.
     pub(super) admin: SocketAddr,
+    /// Where the Kinesis API is served, if it is.
+    pub(super) kinesis: Option<SocketAddr>,
     stopping: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
 
 impl Servers {
-    /// Opens both ports.
+    /// Opens all ports.
     pub(super) async fn start(config: &DevConfig, shared: &Shared) -> Result<Self, Failure> {
         let traffic = listen(config.http, Port::Traffic).await?;
         let admin = listen(config.admin, Port::Admin).await?;
         let mut servers = Self {
             traffic: address(&traffic)?,
             admin: address(&admin)?,
+            kinesis: None,
             stopping: watch::Sender::new(false),
             tasks: JoinSet::new(),
         };
@@ -55,7 +59,40 @@ impl Servers {
         });
         servers.spawn(traffic, Port::Traffic, traffic_router, shared);
         servers.spawn(admin, Port::Admin, admin_router, shared);
+        if let Some(kinesis) = config.kinesis_api {
+            servers.spawn_kinesis(kinesis, config, shared).await?;
+        }
         Ok(servers)
+    }
+
+    async fn spawn_kinesis(
+        &mut self,
+        at: SocketAddr,
+        config: &DevConfig,
+        shared: &Shared,
+    ) -> Result<(), Failure> {
+        let listener = TcpListener::bind(at).await.map_err(|error| {
+            let message =
+                format!("the Kinesis API (--kinesis-api) can not be served at {at}: {error}");
+            Failure::new(Exit::Environment, message)
+        })?;
+        self.kinesis = Some(address(&listener)?);
+        let options = kinesis::Options {
+            limit_throughput: !config.kinesis_unlimited,
+            ..kinesis::Options::default()
+        };
+        let serving = kinesis::serve(
+            listener,
+            shared.streams.clone(),
+            options,
+            self.stopping.subscribe(),
+        );
+        self.tasks.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the Kinesis API is not served any more");
+            }
+        });
+        Ok(())
     }
 
     fn spawn(&mut self, listener: TcpListener, port: Port, routes: Router, shared: &Shared) {
@@ -83,7 +120,7 @@ impl Servers {
         });
     }
 
-    /// Closes both ports; requests that are under way may finish within their limit.
+    /// Closes all ports; requests that are under way may finish within their limit.
     pub(super) async fn stop(mut self) {
         self.stopping.send_replace(true);
         while self.tasks.join_next().await.is_some() {}

@@ -54,6 +54,9 @@ const BODY_MAX_BYTES: usize = 16 << 20;
 /// How long a client may take to send a request.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// How long requests that are under way may take when the server stops.
+const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// How the server differs from Kinesis, if it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -74,7 +77,7 @@ impl Default for Options {
 }
 
 /// Serves `streams` on `listener` until `stopping` becomes true or its sender is gone. Subscriptions end then; other requests that are
-/// under way are finished.
+/// under way have ten seconds.
 ///
 /// # Errors
 /// What the system says about the listener.
@@ -94,9 +97,16 @@ pub async fn serve(
         // Gone or true: either way the server stops.
         let _ = stopped.wait_for(|stopping| *stopping).await;
     };
-    axum::serve(listener, router(streams, options, stopping))
-        .with_graceful_shutdown(stopped)
-        .await
+    let mut stopping_for_good = stopping.clone();
+    let served =
+        axum::serve(listener, router(streams, options, stopping)).with_graceful_shutdown(stopped);
+    tokio::select! {
+        served = async { served.await } => served,
+        () = async {
+            let _ = stopping_for_good.wait_for(|stopping| *stopping).await;
+            tokio::time::sleep(STOP_TIME_MAX).await;
+        } => Ok(()),
+    }
 }
 
 /// The one route of the API. Subscriptions end when `stopping` becomes true or its sender is gone.
@@ -211,7 +221,7 @@ impl Service {
             "GetShardIterator" => self.get_shard_iterator(&call).await?,
             "GetRecords" => self.get_records(&call).await?,
             "SubscribeToShard" => return self.subscribe(call).await.map(Answer::Events),
-            "ListShards" => self.list_shards(call).await?,
+            "ListShards" => self.list_shards(&call).await?,
             "DescribeStream" => self.describe_stream(&call).await?,
             "DescribeStreamSummary" => self.describe_stream_summary(&call).await?,
             "ListStreams" => self.list_streams(&call).await?,

@@ -25,6 +25,7 @@
 //!   that it started is left; what it printed is shown when the test fails.
 //! - [`Client`] talks to both ports. It is cheap to clone and follows its process over restarts.
 //! - [`Moto`] stands in for AWS; [`python_with`] makes the Python that such a program needs.
+//! - [`Kinesalite`] and [`KinesisLocal`] stand in for Kinesis; [`node_with`] installs such programs for Node.js.
 //! - [`until`] waits for something that becomes true in its own time, far longer than it should take.
 //!
 //! Whatever goes wrong in here is a panic that says what: a test has nothing better to do with an error. The methods that tests of crashes
@@ -34,6 +35,7 @@ mod aws;
 mod binary;
 mod client;
 mod dev;
+mod node;
 mod processes;
 mod python;
 mod waiting;
@@ -42,6 +44,7 @@ pub use aws::Moto;
 pub use binary::{example, satchel, workspace};
 pub use client::{Client, Lost, Record, Reply, Request};
 pub use dev::{Dev, Ended, Setup};
+pub use node::{Kinesalite, KinesisLocal, node_with};
 pub use processes::{is_alive, kill};
 pub use python::python_with;
 pub use waiting::{LONG, until, until_true};

@@ -209,9 +209,11 @@ fn listed(description: &Description, now_ms: u64) -> impl Iterator<Item = &Shard
 
 fn shards_wanted(stream: &Stream, arguments: &Arguments) -> Result<(Option<u32>, Filter), Refusal> {
     let description = stream.description();
-    let after = |id: Option<&str>| match id {
-        None => Ok(None),
-        Some(id) => Ok(Some(known_shard(stream, &description, id)?.index)),
+    let after = |id: Option<&str>| -> Result<Option<u32>, Refusal> {
+        match id {
+            None => Ok(None),
+            Some(id) => Ok(Some(known_shard(stream, &description, id)?.index)),
+        }
     };
     let start = after(arguments.text("ExclusiveStartShardId")?)?;
     let Some(filter) = arguments.structure("ShardFilter")? else {
