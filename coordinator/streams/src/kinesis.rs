@@ -122,12 +122,14 @@ pub fn router(streams: Streams, options: Options, stopping: watch::Receiver<bool
     Router::new().fallback(answer).with_state(Arc::new(service))
 }
 
+/// The subscription of each consumer to each shard: when it began, and what ends it.
+type Subscriptions = HashMap<(String, ShardKey), (Instant, watch::Sender<bool>)>;
+
 struct Service {
     streams: Streams,
     options: Options,
     throughput: Throughput,
-    /// The subscription of each consumer to each shard: when it began, and what ends it.
-    subscriptions: Mutex<HashMap<(String, ShardKey), (Instant, watch::Sender<bool>)>>,
+    subscriptions: Mutex<Subscriptions>,
     requests: AtomicU64,
     stopping: watch::Receiver<bool>,
 }

@@ -41,7 +41,7 @@ pub(crate) async fn what_is_put_is_read_in_order_from_every_kind_of_iterator(ser
     );
     let keys: Vec<_> = all
         .iter()
-        .map(|record| record.partition_key.as_str())
+        .map(|record| record.partition_key.as_deref().unwrap())
         .collect();
     assert_eq!(keys, ["key 0", "key 1", "key 2", "key 3", "key 4"]);
     assert!(
