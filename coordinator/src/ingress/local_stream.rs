@@ -118,7 +118,8 @@ impl LocalStreamIngress {
         let from = self.read_from(&after)?;
         let ending = |shard: &Shard| shard.ending_sequence_number();
         let ending = self.stream.description().shard(index).and_then(ending);
-        let skipped = matches!((from, ending), (ReadFrom::After(after), Some(ending)) if after >= ending);
+        let skipped =
+            matches!((from, ending), (ReadFrom::After(after), Some(ending)) if after >= ending);
         let mut reader = self.stream.read_shard(index, from).await?;
         let mut paused = reading.paused();
         loop {
