@@ -1,6 +1,8 @@
 //! One client, the AWS SDK, against three servers of the Kinesis API: local streams, kinesalite and kinesis-local. Where a stand-in is
 //! known to differ from Kinesis, the suite names that, and fails when it does not differ any more.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod consumers;
 mod control;
 mod own;
@@ -129,7 +131,7 @@ async fn run_all(server: &Server) {
             None => wrong.push(format!("{name}: failed or took too long, see above")),
             Some((_, _, how)) if !passed => println!("{name}: differs as known: {how}"),
             Some((_, _, how)) => {
-                wrong.push(format!("{name}: it is said that {how}, but it passed"))
+                wrong.push(format!("{name}: it is said that {how}, but it passed"));
             }
         }
     }
