@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cli::{Exit, Failure};
 use crate::config::DevConfig;
+use crate::egress::aws::aws_egresses;
 use crate::ingress::local_stream::LocalStreamIngress;
 use crate::metrics::Metrics;
 use crate::module::Application;
@@ -106,6 +107,7 @@ async fn serve(
         destinations: handlers.destinations(),
         ingresses: ingresses(shared).await?,
         streams: shared.streams.clone(),
+        aws_egresses: aws_egresses(&shared.application, true),
         metrics: shared.metrics.clone(),
         requests: shared.requests.clone(),
         inputs,

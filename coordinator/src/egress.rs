@@ -1,5 +1,6 @@
 //! Egresses: how records leave. The partition hands over only what is durable, and keeps it until it is acknowledged.
 
+pub mod aws;
 pub mod local_stream;
 
 use std::collections::HashMap;

@@ -191,6 +191,14 @@ impl Metrics {
             .inc_by(records);
     }
 
+    /// `egress` did not take so many records; they are tried again.
+    pub fn observe_egress_retried(&self, egress: &str, records: u64) {
+        self.0
+            .egress_retried
+            .get_or_create(&Egress::of(egress))
+            .inc_by(records);
+    }
+
     /// A record can never be delivered to `egress` as it is.
     pub fn observe_egress_refused(&self, egress: &str) {
         self.0
@@ -288,6 +296,7 @@ struct Families {
     egress_emitted: Family<Egress, Counter>,
     egress_acked: Family<Egress, Counter>,
     egress_refused: Family<Egress, Counter>,
+    egress_retried: Family<Egress, Counter>,
     store: StoreFamilies,
 }
 
@@ -321,6 +330,7 @@ impl Families {
             egress_emitted: names.add("egress_emitted_records", "Records handed to an egress, repeats included", Family::default()),
             egress_acked: names.add("egress_acked_records", "Records that arrived at an egress for good", Family::default()),
             egress_refused: names.add("egress_refused_records", "Records that an egress can never deliver as they are", Family::default()),
+            egress_retried: names.add("egress_retried_records", "Records that an egress did not take and that are tried again, each time", Family::default()),
             store: StoreFamilies::register(&mut names),
             registry: names.0,
         }
@@ -390,6 +400,7 @@ mod tests {
         metrics.observe_egress_emitted("example/out", 6);
         metrics.observe_egress_acked("example/out", 5);
         metrics.observe_egress_refused("example/out");
+        metrics.observe_egress_retried("example/out", 3);
         for (operation, outcome, object_bytes) in [
             (S3Operation::PutObject, S3Outcome::Done, 300),
             (S3Operation::PutObject, S3Outcome::Refused, 0),
@@ -415,6 +426,7 @@ mod tests {
                 "satchel_egress_acked_records_total{egress=\"example/out\"} 5",
                 "satchel_egress_emitted_records_total{egress=\"example/out\"} 6",
                 "satchel_egress_refused_records_total{egress=\"example/out\"} 1",
+                "satchel_egress_retried_records_total{egress=\"example/out\"} 3",
                 "satchel_http_connections{port=\"admin\"} 1",
                 "satchel_http_panics_total 1",
                 "satchel_http_request_seconds_count{port=\"traffic\",verb=\"call\"} 1",

@@ -15,6 +15,7 @@ pub mod committer;
 pub mod dispatch;
 pub mod fold;
 pub mod node;
+pub mod ownership;
 pub mod reading;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,6 +1,7 @@
 //! What the coordinator uses of AWS, each service behind the inputs and outputs of the engine.
 
 pub mod config;
+pub mod egress;
 pub mod kinesis;
 pub mod lambda;
 pub mod lease;

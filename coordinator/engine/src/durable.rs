@@ -22,6 +22,7 @@
 //! | 9 | shard: ingress, stream, shard | position |
 //! | 10 | outbox: number | id, egress, value |
 //! | 11 | counter | the next number |
+//! | 13 | egress mark: egress, name | bytes |
 
 mod codec;
 mod key;
@@ -112,6 +113,13 @@ pub enum Key {
     },
     /// The next number to give to a message, timer, dead letter or outbox entry.
     Counter,
+    /// What an egress noted.
+    EgressMark {
+        /// The egress, `namespace/type`.
+        egress: Arc<str>,
+        /// The mark's name, within the egress.
+        name: Arc<str>,
+    },
 }
 
 /// The value of a fact.
@@ -139,6 +147,8 @@ pub enum Value {
     Outbox(OutboxEntry),
     /// Of [`Key::Counter`].
     Counter(u64),
+    /// Of [`Key::EgressMark`]: what the egress made of it.
+    EgressMark(Bytes),
 }
 
 /// The value of a state.
@@ -297,9 +307,11 @@ impl Key {
             | Self::Trouble { address }
             | Self::Idempotency { address, .. } => Some(address),
             Self::DeadLetter { address, .. } => address.as_ref(),
-            Self::Registration { .. } | Self::Shard(_) | Self::Outbox { .. } | Self::Counter => {
-                None
-            }
+            Self::Registration { .. }
+            | Self::Shard(_)
+            | Self::Outbox { .. }
+            | Self::Counter
+            | Self::EgressMark { .. } => None,
         }
     }
 }

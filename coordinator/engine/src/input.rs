@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use satchel_protocol::reqreply::{FromFunction, TypedValue};
 
 use crate::address::Address;
@@ -83,6 +84,15 @@ pub enum Input {
         /// Their numbers.
         numbers: Vec<u64>,
     },
+    /// These entries of the outbox have arrived for good, and their egress wants this to be known after a takeover: both are in one delta.
+    EgressMarked {
+        /// The egress, `namespace/type`.
+        egress: Arc<str>,
+        /// The entries' numbers.
+        numbers: Vec<u64>,
+        /// What to remember, or to forget.
+        marks: Vec<EgressMark>,
+    },
     /// An entry of the outbox can never be delivered as it is.
     EgressRefused {
         /// Its number.
@@ -105,6 +115,15 @@ pub enum Input {
     StopRequested,
     /// The time for finishing is over: seal what there is and stop.
     StopForced,
+}
+
+/// A note of an egress, kept as long as it is not replaced: how far a stream is known, for instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EgressMark {
+    /// Names it, within the egress.
+    pub name: Arc<str>,
+    /// What it says from now on; `None` forgets it. The egress knows what it means.
+    pub value: Option<Bytes>,
 }
 
 /// One user record of a shard.

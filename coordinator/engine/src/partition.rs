@@ -38,6 +38,8 @@ mod timers;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::address::Address;
 use crate::durable::Key;
 use crate::endpoint::Endpoints;
@@ -194,6 +196,11 @@ impl Partition {
             }
             Input::CommitDurable { number } => self.commit_durable(number),
             Input::EgressAcked { numbers } => self.egress_acked(&numbers),
+            Input::EgressMarked {
+                egress,
+                numbers,
+                marks,
+            } => self.egress_marked(&egress, &numbers, marks),
             Input::EgressRefused { number, reason } => self.egress_refused(number, reason),
             Input::Administered {
                 request,
@@ -218,6 +225,24 @@ impl Partition {
             self.wake_if_due();
         }
         self.outputs.pop_front()
+    }
+
+    /// What the egress `egress` has noted: names and values.
+    pub fn egress_marks(&self, egress: &str) -> Vec<(Arc<str>, Bytes)> {
+        let marks = self.tables.egress_marks.iter();
+        marks
+            .filter(|((of, _), _)| &**of == egress)
+            .map(|((_, name), mark)| (name.clone(), mark.clone()))
+            .collect()
+    }
+
+    /// The numbers of the records that are to leave through the egress `egress` and have not been acknowledged.
+    pub fn outbox_of(&self, egress: &str) -> BTreeSet<u64> {
+        let outbox = self.tables.outbox.iter();
+        outbox
+            .filter(|(_, entry)| &*entry.egress == egress)
+            .map(|(number, _)| *number)
+            .collect()
     }
 
     /// What it has counted since it started.

@@ -5,6 +5,7 @@ mod instance;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
@@ -29,6 +30,8 @@ pub(crate) struct Tables {
     functions: Map<FunctionType, FunctionStates>,
     pub(crate) shards: BTreeMap<ShardId, ShardPosition>,
     pub(crate) outbox: BTreeMap<u64, OutboxEntry>,
+    /// What egresses noted, by egress and name.
+    pub(crate) egress_marks: BTreeMap<(Arc<str>, Arc<str>), Bytes>,
     /// Every dead letter by its place in their order; those of an address lie in its instance.
     pub(crate) letters: BTreeMap<u64, LetterPlace>,
     /// Dead letters that are for no address.
@@ -112,6 +115,7 @@ impl Tables {
             functions: Map::default(),
             shards: BTreeMap::new(),
             outbox: BTreeMap::new(),
+            egress_marks: BTreeMap::new(),
             letters: BTreeMap::new(),
             stray_letters: BTreeMap::new(),
             next_number: 1,
@@ -259,6 +263,10 @@ impl Tables {
             Key::Shard(shard) => self.shards.get(shard).cloned().map(Value::Shard),
             Key::Outbox { number } => self.outbox.get(number).cloned().map(Value::Outbox),
             Key::Counter => Some(Value::Counter(self.next_number)),
+            Key::EgressMark { egress, name } => {
+                let mark = self.egress_marks.get(&(egress.clone(), name.clone()));
+                mark.cloned().map(Value::EgressMark)
+            }
         }
     }
 
@@ -308,6 +316,12 @@ impl Tables {
                 self.outbox
                     .keys()
                     .for_each(|number| keep(Key::Outbox { number: *number }));
+                self.egress_marks.keys().for_each(|(egress, name)| {
+                    keep(Key::EgressMark {
+                        egress: egress.clone(),
+                        name: name.clone(),
+                    });
+                });
                 self.stray_letters.keys().for_each(|number| {
                     keep(Key::DeadLetter {
                         address: None,
@@ -398,6 +412,9 @@ impl Tables {
                 self.outbox.insert(number, entry);
             }
             (Key::Counter, Value::Counter(next)) => self.next_number = next,
+            (Key::EgressMark { egress, name }, Value::EgressMark(mark)) => {
+                self.egress_marks.insert((egress, name), mark);
+            }
             (key, value) => {
                 unreachable!("{key:?} was decoded with a value of another fact, {value:?}")
             }
@@ -429,6 +446,9 @@ impl Tables {
                 self.outbox.remove(number);
             }
             Key::Counter => {}
+            Key::EgressMark { egress, name } => {
+                self.egress_marks.remove(&(egress.clone(), name.clone()));
+            }
             Key::Message { .. }
             | Key::Timer { .. }
             | Key::Suspension { .. }

@@ -1,6 +1,11 @@
 //! The documents of a module file: which kinds there are, and StateFun's legacy form with a single root.
 
 use crate::module::Application;
+use crate::module::egress_dynamodb;
+use crate::module::egress_eventbridge;
+use crate::module::egress_lambda;
+use crate::module::egress_sns;
+use crate::module::egress_sqs;
 use crate::module::endpoint;
 use crate::module::fields::{Fields, Reading};
 use crate::module::http_endpoint;
@@ -9,12 +14,17 @@ use crate::module::problem::hint;
 use crate::module::yaml::{Entry, Node, Value};
 
 /// Every kind that a module file may have.
-pub(crate) const KINDS: [&str; 5] = [
+pub(crate) const KINDS: [&str; 10] = [
     "satchel.endpoints.v1/lambda",
     "io.statefun.endpoints.v2/http",
     "io.statefun.endpoints.v1/http",
     "io.statefun.kinesis.v1/ingress",
     "io.statefun.kinesis.v1/egress",
+    "satchel.sqs.v1/egress",
+    "satchel.sns.v1/egress",
+    "satchel.eventbridge.v1/egress",
+    "satchel.dynamodb.v1/egress",
+    "satchel.lambda.v1/egress",
 ];
 
 /// What StateFun 3.0 called some kinds.
@@ -65,6 +75,15 @@ fn read_component(reading: &mut Reading, kind: &str, spec: &Node, application: &
         "io.statefun.endpoints.v1/http" => application.endpoints.push(http_endpoint::v1(fields)),
         "io.statefun.kinesis.v1/ingress" => application.ingresses.push(kinesis::ingress(fields)),
         "io.statefun.kinesis.v1/egress" => application.egresses.push(kinesis::egress(fields)),
+        "satchel.sqs.v1/egress" => application.egresses.push(egress_sqs::egress(fields)),
+        "satchel.sns.v1/egress" => application.egresses.push(egress_sns::egress(fields)),
+        "satchel.eventbridge.v1/egress" => {
+            application
+                .egresses
+                .push(egress_eventbridge::egress(fields));
+        }
+        "satchel.dynamodb.v1/egress" => application.egresses.push(egress_dynamodb::egress(fields)),
+        "satchel.lambda.v1/egress" => application.egresses.push(egress_lambda::egress(fields)),
         _ => unreachable!("only kinds of KINDS are asked for"),
     }
 }

@@ -1,9 +1,14 @@
 //! The Kinesis kinds: streams that messages come from and records go to. In `dev` both are local streams.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use satchel_aws::config::AwsAccess;
+use satchel_aws::egress::destination::{AwsEgress, Delivery, Destination};
+use satchel_aws::egress::kinesis::envelope::Envelope;
+use satchel_aws::egress::kinesis::{KinesisSettings, RECORD_BYTES_MAX, RECORD_BYTES_MAX_LARGE};
 use satchel_engine::address::FunctionType;
 
 use crate::module::aws::{access, client_properties, variant};
@@ -11,6 +16,12 @@ use crate::module::date::parse_date;
 use crate::module::fields::Fields;
 use crate::module::problem::Source;
 use crate::streams::check_stream_name;
+
+/// How long a request may take that puts records, if the module file does not say it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What it may say: a new owner waits this long, and more, before it looks for records in doubt.
+const REQUEST_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// An ingress of a module file.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +57,8 @@ pub struct EgressSpec {
 pub enum EgressAdapter {
     /// `io.statefun.kinesis.v1/egress`.
     Kinesis(KinesisEgress),
+    /// `satchel.sqs.v1/egress`, `satchel.sns.v1/egress`, and so on.
+    Aws(AwsEgress),
 }
 
 /// `namespace/name` of an ingress or egress.
@@ -90,6 +103,14 @@ pub struct KinesisEgress {
     pub access: AwsAccess,
     /// How many records may be on their way at once.
     pub outstanding_records_max: usize,
+    /// How often a record may be in its stream.
+    pub delivery: Delivery,
+    /// Whether the records' ids are put around them.
+    pub envelope: Envelope,
+    /// What the streams take as one record, its key included.
+    pub record_bytes_max: usize,
+    /// How long a request may take.
+    pub request_timeout: Duration,
     /// `clientConfigProperties`, in order.
     pub client_properties: Vec<(String, String)>,
 }
@@ -159,6 +180,10 @@ pub(crate) fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
     let id = identifier(&mut fields);
     let access = access(&mut fields);
     let outstanding_records_max = fields.whole("maxOutstandingRecords", 1_000, 1..=1_000_000);
+    let (delivery, envelope) = (delivery(&mut fields), envelope(&mut fields));
+    let sizes = 1_024..=RECORD_BYTES_MAX_LARGE as u64;
+    let record_bytes_max = fields.bytes("maxRecordBytes", RECORD_BYTES_MAX as u64, sizes);
+    let request_timeout = fields.optional_duration("requestTimeout", REQUEST_TIMEOUTS);
     let client_properties = client_properties(&mut fields);
     fields.finish();
     EgressSpec {
@@ -167,12 +192,53 @@ pub(crate) fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
         adapter: EgressAdapter::Kinesis(KinesisEgress {
             access,
             outstanding_records_max: outstanding_records_max as usize,
+            delivery,
+            envelope,
+            record_bytes_max: record_bytes_max as usize,
+            request_timeout: request_timeout.unwrap_or(REQUEST_TIMEOUT),
             client_properties,
         }),
     }
 }
 
-fn identifier(fields: &mut Fields<'_, '_>) -> Identifier {
+impl KinesisEgress {
+    /// The egress to real Kinesis.
+    pub fn to_aws(&self) -> AwsEgress {
+        let settings = KinesisSettings {
+            outstanding_records_max: self.outstanding_records_max,
+            record_bytes_max: self.record_bytes_max,
+            request_timeout: self.request_timeout,
+            envelope: self.envelope,
+        };
+        AwsEgress {
+            access: self.access.clone(),
+            destination: Destination::Kinesis(settings, self.delivery),
+        }
+    }
+}
+
+fn delivery(fields: &mut Fields<'_, '_>) -> Delivery {
+    let node = fields.optional("delivery");
+    let delivery = fields.parse_of("delivery", node, |text| match text {
+        "at-least-once" => Ok(Delivery::AtLeastOnce),
+        "exactly-once" => Ok(Delivery::ExactlyOnce),
+        _ => Err(format!("`{text}` is none of at-least-once, exactly-once")),
+    });
+    delivery.unwrap_or_default()
+}
+
+fn envelope(fields: &mut Fields<'_, '_>) -> Envelope {
+    let node = fields.optional("envelope");
+    let envelope = fields.parse_of("envelope", node, |text| match text {
+        "none" => Ok(Envelope::None),
+        "json" => Ok(Envelope::Json),
+        _ => Err(format!("`{text}` is none of none, json")),
+    });
+    envelope.unwrap_or_default()
+}
+
+/// Reads `id`.
+pub(crate) fn identifier(fields: &mut Fields<'_, '_>) -> Identifier {
     let id = fields.parsed("id", str::parse);
     id.unwrap_or_else(|| Identifier {
         namespace: String::new(),

@@ -1,5 +1,6 @@
 //! What an application consists of, for a person: one line for each part.
 
+use satchel_aws::egress::destination::Destination;
 use satchel_engine::endpoint::FunctionPattern;
 
 use crate::module::{
@@ -58,6 +59,16 @@ fn ingress(ingress: &IngressSpec) -> Vec<String> {
 }
 
 fn egress(egress: &EgressSpec) -> String {
-    let EgressAdapter::Kinesis(_) = &egress.adapter;
-    format!("egress {} to streams", egress.id)
+    let place = match &egress.adapter {
+        EgressAdapter::Kinesis(_) => "streams".to_owned(),
+        EgressAdapter::Aws(aws) => match &aws.destination {
+            Destination::Kinesis(..) => "streams".to_owned(),
+            Destination::Sqs(sqs) => format!("the queue {}", sqs.queue_url),
+            Destination::Sns(sns) => format!("the topic {}", sns.topic_arn),
+            Destination::EventBridge(bus) => format!("the event bus {}", bus.event_bus),
+            Destination::DynamoDb(table) => format!("the table {}", table.table),
+            Destination::Lambda(lambda) => format!("the function {}", lambda.function_name),
+        },
+    };
+    format!("egress {} to {place}", egress.id)
 }

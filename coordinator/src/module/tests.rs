@@ -1,5 +1,6 @@
 //! Module files as a user writes them: what they give, and how wrong ones are refused.
 
+mod egresses;
 mod kinds;
 mod refusals;
 

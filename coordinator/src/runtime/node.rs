@@ -1,8 +1,12 @@
 //! A running partition with everything around it: takes over, serves, stops.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use satchel_aws::egress::Outlet;
+use satchel_aws::egress::destination::{AwsEgress, Owner};
+use satchel_aws::egress::kinesis::exactly_once::Left;
 use satchel_engine::dispatcher::Dispatcher;
 use satchel_engine::input::Input;
 use satchel_engine::partition::{Config, Ownership};
@@ -11,14 +15,17 @@ use satchel_log::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::committer::Committer;
 use super::dispatch::{Destination, DispatchLoop};
 use super::fold::RecoveryFold;
+use super::ownership::EpochWatch;
 use super::reading::Reading;
 use super::{PartitionLoop, Ports, now_ms};
 use crate::cli::{Exit, Failure};
 use crate::egress::Egresses;
+use crate::egress::aws::egress_failure;
 use crate::egress::local_stream::LocalStreamEgress;
 use crate::ingress::local_stream::LocalStreamIngress;
 use crate::metrics::Metrics;
@@ -40,8 +47,10 @@ pub struct NodeParts {
     pub destinations: Vec<Destination>,
     /// What is read.
     pub ingresses: Vec<LocalStreamIngress>,
-    /// Where egresses write.
+    /// Where egresses write that are not to AWS.
     pub streams: Streams,
+    /// The egresses to AWS, by id.
+    pub aws_egresses: HashMap<Arc<str>, AwsEgress>,
     /// What is counted.
     pub metrics: Metrics,
     /// Those who ask.
@@ -118,6 +127,7 @@ impl Node {
         )
         .await
         .map_err(log_failure)?;
+        let taken_over = Instant::now();
         if !checked {
             // The root is new: only now is there something to try it on.
             let checked = parts.state.check_conditional_create().await;
@@ -176,9 +186,36 @@ impl Node {
             Ok(())
         });
 
+        let watch = Arc::new(EpochWatch::default());
+        let looking = Arc::clone(&watch).run(Arc::clone(store), layout.epoch(recovered.epoch + 1));
+        // It ends when the epoch does, which the log tells everybody.
+        others.spawn(async move {
+            looking.await;
+            std::future::pending().await
+        });
         let mut egresses = Egresses::new(facts.clone(), parts.metrics.clone());
         for id in &parts.config.egresses {
             let emissions = egresses.add(Arc::clone(id));
+            if let Some(egress) = parts.aws_egresses.get(id) {
+                let owner = Owner {
+                    writer: format!("{incarnation}-{partition}-{id}"),
+                    left: Left {
+                        numbers: engine.outbox_of(id),
+                        marks: engine.egress_marks(id),
+                    },
+                    taken_over,
+                    ownership: Arc::clone(&watch) as Arc<_>,
+                };
+                let outlet = Outlet {
+                    id: Arc::clone(id),
+                    facts: facts.clone(),
+                    observer: Arc::new(parts.metrics.clone()),
+                    seed: u64::from_le_bytes(random()),
+                };
+                let running = egress.clone().run(outlet, owner, emissions);
+                others.spawn(async move { running.await.map_err(egress_failure) });
+                continue;
+            }
             let egress = LocalStreamEgress {
                 id: Arc::clone(id),
                 producer: format!("{incarnation}-{partition}-{id}"),

@@ -18,6 +18,7 @@ const REGISTRATION: u8 = 8;
 const SHARD: u8 = 9;
 const OUTBOX: u8 = 10;
 const COUNTER: u8 = 11;
+const EGRESS_MARK: u8 = 13;
 
 const CALL: u8 = 1;
 const SEND: u8 = 2;
@@ -76,6 +77,11 @@ pub(super) fn encode(key: &Key, out: &mut Vec<u8>) {
             put_number(out, *number);
         }
         Key::Counter => out.push(COUNTER),
+        Key::EgressMark { egress, name } => {
+            out.push(EGRESS_MARK);
+            put_text(out, egress);
+            put_text(out, name);
+        }
     }
 }
 
@@ -121,6 +127,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Key, Malformed> {
             number: read.number()?,
         },
         COUNTER => Key::Counter,
+        EGRESS_MARK => Key::EgressMark {
+            egress: read.shared_text()?,
+            name: read.shared_text()?,
+        },
         found => {
             return Err(Malformed::Unknown {
                 what: "key tag",

@@ -86,6 +86,10 @@ fn spec() -> impl Strategy<Value = StateSpec> {
 fn fact() -> impl Strategy<Value = (Key, Value)> {
     let verb = prop_oneof![Just(Verb::Call), Just(Verb::Send)];
     prop_oneof![
+        (text(), text(), any::<Vec<u8>>()).prop_map(|(egress, name, mark)| (
+            Key::EgressMark { egress, name },
+            Value::EgressMark(mark.into())
+        )),
         (
             address(),
             text(),

@@ -69,6 +69,7 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
             put_typed_value(out, &entry.value);
         }
         Value::Counter(next) => put_number(out, *next),
+        Value::EgressMark(bytes) => put_bytes(out, bytes),
     }
 }
 
@@ -138,6 +139,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             value: read.typed_value()?,
         }),
         Key::Counter => Value::Counter(read.number()?),
+        Key::EgressMark { .. } => Value::EgressMark(read.owned_bytes()?),
     };
     read.end()?;
     Ok(value)

@@ -16,6 +16,7 @@ use super::agenda::Due;
 use super::commits::Release;
 use crate::address::{Address, FunctionType};
 use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
+use crate::input::EgressMark;
 use crate::invocation::{AttemptId, Failure, FailureKind};
 use crate::message::{IdSource, Message, MessageId};
 use crate::tables::{Activity, Flight, FunctionStates};
@@ -384,6 +385,30 @@ impl Partition {
     pub(super) fn egress_acked(&mut self, numbers: &[u64]) {
         for number in numbers {
             self.take_outbox(*number);
+        }
+    }
+
+    /// Acknowledges, and remembers what the egress noted, in one delta.
+    pub(super) fn egress_marked(
+        &mut self,
+        egress: &Arc<str>,
+        numbers: &[u64],
+        marks: Vec<EgressMark>,
+    ) {
+        self.egress_acked(numbers);
+        for EgressMark { name, value } in marks {
+            let place = (egress.clone(), name.clone());
+            let changed = match value {
+                Some(value) => {
+                    let before = self.tables.egress_marks.insert(place, value.clone());
+                    before != Some(value)
+                }
+                None => self.tables.egress_marks.remove(&place).is_some(),
+            };
+            if changed {
+                let egress = egress.clone();
+                self.mark(Key::EgressMark { egress, name });
+            }
         }
     }
 

@@ -2,6 +2,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use satchel_aws::egress::destination::Delivery;
+use satchel_aws::egress::kinesis::envelope::Envelope;
 use satchel_engine::address::FunctionType;
 use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
 
@@ -294,6 +296,10 @@ spec:
   awsRegion: {type: specific, id: us-west-2}
   awsCredentials: {type: profile, profileName: john, profilePath: /path/to/config}
   maxOutstandingRecords: 9
+  delivery: exactly-once
+  envelope: json
+  maxRecordBytes: 10MiB
+  requestTimeout: 2s
 ---
 kind: io.statefun.kinesis.v1/egress
 spec:
@@ -342,15 +348,23 @@ fn every_field_of_the_kinesis_kinds_is_read() {
                 },
             },
             outstanding_records_max: 9,
+            delivery: Delivery::ExactlyOnce,
+            envelope: Envelope::Json,
+            record_bytes_max: 10 << 20,
+            request_timeout: Duration::from_secs(2),
             client_properties: Vec::new(),
         }),
     };
     let defaults = EgressSpec {
-        source: source(30),
+        source: source(34),
         id: id("com.example", "defaults"),
         adapter: EgressAdapter::Kinesis(KinesisEgress {
             access: AwsAccess::default(),
             outstanding_records_max: 1_000,
+            delivery: Delivery::AtLeastOnce,
+            envelope: Envelope::None,
+            record_bytes_max: 1 << 20,
+            request_timeout: Duration::from_secs(5),
             client_properties: Vec::new(),
         }),
     };

@@ -4,7 +4,7 @@ use satchel_protocol::reqreply::from_function::{InvocationResponse, expiration_s
 
 use super::scene::*;
 use crate::address::Address;
-use crate::input::Input;
+use crate::input::{EgressMark, Input};
 use crate::invocation::AttemptId;
 use crate::output::Answer;
 
@@ -246,6 +246,49 @@ fn an_egress_record_leaves_after_its_commit_in_order_and_again_after_a_crash_unt
         "the same number, id and bytes"
     );
     assert_eq!(scene.partition.gauges().outbox, 1);
+}
+
+#[test]
+fn what_an_egress_notes_with_an_acknowledgement_is_durable_with_it_or_not_at_all() {
+    let mut scene = Scene::new();
+    scene.send("alice", "1");
+    let batch = scene.batch();
+    let two = InvocationResponse {
+        outgoing_egresses: vec![egress("out", "a"), egress("out", "b")],
+        ..Default::default()
+    };
+    scene.complete(batch.attempt, effects(two));
+    scene.commit();
+    let numbers: Vec<u64> = scene.emissions().iter().map(|it| it.number).collect();
+    let arrived = |number, mark: Option<&'static str>| Input::EgressMarked {
+        egress: "example/out".into(),
+        numbers: vec![number],
+        marks: vec![EgressMark {
+            name: "shard-1".into(),
+            value: mark.map(Into::into),
+        }],
+    };
+    let known = |scene: &Scene| {
+        let partition = &scene.partition;
+        let marks = partition.egress_marks("example/out").into_iter();
+        let marks: Vec<_> = marks.map(|(name, mark)| (name.to_string(), mark)).collect();
+        (partition.outbox_of("example/out"), marks)
+    };
+    let mark = |text: &'static str| vec![("shard-1".to_owned(), bytes::Bytes::from(text))];
+    scene.tell(arrived(numbers[0], Some("17")));
+    scene.settle();
+    scene.tell(arrived(numbers[1], Some("18")));
+    scene.crash();
+    assert_eq!(known(&scene), ([numbers[1]].into(), mark("17")));
+    scene.tell(arrived(numbers[1], Some("19")));
+    scene.settle();
+    scene.crash();
+    assert_eq!(known(&scene), ([].into(), mark("19")));
+    assert_eq!(scene.partition.egress_marks("example/other"), []);
+    scene.tell(arrived(0, None));
+    scene.settle();
+    scene.crash();
+    assert_eq!(known(&scene), ([].into(), vec![]));
 }
 
 #[test]

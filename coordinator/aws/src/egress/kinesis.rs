@@ -1,0 +1,339 @@
+//! Egress to Kinesis: what functions hand over as `KinesisEgressRecord`, put with `PutRecords`.
+//!
+//! Records of one stream and partition key arrive in order: a key has one record under way, because a request of several can be taken in part. So a
+//! key carries as many records a second as there are round trips in it, and a stream as many as its shards take.
+//!
+//! At least once: a request whose answer is lost is sent again. For exactly once see [`exactly_once`].
+
+pub mod doubt;
+pub mod envelope;
+pub mod exactly_once;
+pub mod look;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use bytes::Bytes;
+use prost::Message;
+use satchel_engine::output::Emission;
+use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
+
+use self::envelope::Envelope;
+use super::failure;
+use super::sequencer::{Limits, Outcome, Record, Request};
+use super::{Answer, Service, with_timeout};
+
+/// In one request, as the API has it.
+const RECORDS_PER_REQUEST: usize = 500;
+
+/// In one request, keys included, as the API has it for streams with the usual size of records.
+const BYTES_PER_REQUEST: usize = 5 << 20;
+
+/// In one request, keys included, for streams that take larger records.
+const BYTES_PER_REQUEST_LARGE: usize = 10 << 20;
+
+/// What a stream takes as one record unless it is set otherwise, its key included.
+pub const RECORD_BYTES_MAX: usize = 1 << 20;
+
+/// The most that a stream can be set to take as one record.
+pub const RECORD_BYTES_MAX_LARGE: usize = 10 << 20;
+
+/// How many requests may be under way to one stream: enough to fill the line, few enough for batches to gather.
+const REQUESTS_IN_FLIGHT: usize = 4;
+
+/// What a module file says of an egress to Kinesis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KinesisSettings {
+    /// How many records may be under way to one stream at once.
+    pub outstanding_records_max: usize,
+    /// What a stream takes as one record, its key included.
+    pub record_bytes_max: usize,
+    /// How long a request may take.
+    pub request_timeout: Duration,
+    /// Whether records are put as they are, or with their ids around them.
+    pub envelope: Envelope,
+}
+
+impl Default for KinesisSettings {
+    fn default() -> Self {
+        Self {
+            outstanding_records_max: 1000,
+            record_bytes_max: RECORD_BYTES_MAX,
+            request_timeout: Duration::from_secs(5),
+            envelope: Envelope::None,
+        }
+    }
+}
+
+/// What is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// The partition key.
+    pub key: String,
+    /// Where in the hash range, if not where the key says.
+    pub explicit_hash_key: Option<String>,
+    /// The bytes, with the envelope if there is one.
+    pub data: Bytes,
+}
+
+/// Puts records at least once.
+#[derive(Debug, Clone)]
+pub struct KinesisService {
+    client: Client,
+    settings: KinesisSettings,
+}
+
+/// What is known of a request.
+enum Told {
+    /// Of each record: where it is, or why not.
+    Each(Vec<PutRecordsResultEntry>),
+    /// None was taken.
+    Failed(Vec<Outcome>),
+    /// Any may have been taken, or not.
+    InDoubt(String),
+}
+
+impl KinesisService {
+    /// Asks the Kinesis of `config`.
+    pub fn new(config: &SdkConfig, settings: KinesisSettings) -> Self {
+        let client = Client::new(&with_timeout(config, settings.request_timeout));
+        Self { client, settings }
+    }
+
+    /// Sends a request and reads the answer.
+    async fn put(&self, request: &Request<Put>) -> Told {
+        let entries = request.records.iter().map(|record| {
+            let put = &record.payload;
+            PutRecordsRequestEntry::builder()
+                .data(Blob::new(put.data.clone()))
+                .partition_key(&put.key)
+                .set_explicit_hash_key(put.explicit_hash_key.clone())
+                .build()
+                .expect("it has data and a key")
+        });
+        let answer = self
+            .client
+            .put_records()
+            .stream_name(&*request.destination)
+            .set_records(Some(entries.collect()))
+            .send()
+            .await;
+        let expected = request.records.len();
+        match answer {
+            Ok(answer) if answer.records.len() == expected => Told::Each(answer.records),
+            Ok(answer) => {
+                let found = answer.records.len();
+                Told::InDoubt(format!("{found} results for {expected} records"))
+            }
+            Err(error) if failure::is_in_doubt(&error) => Told::InDoubt(failure::describe(&error)),
+            Err(error) => Told::Failed(failure::outcomes(&error, expected)),
+        }
+    }
+}
+
+impl Service for KinesisService {
+    type Payload = Put;
+
+    fn limits(&self) -> Limits {
+        limits(&self.settings, REQUESTS_IN_FLIGHT)
+    }
+
+    fn prepare(&self, emission: Emission) -> Result<Record<Put>, String> {
+        prepare(emission, &self.settings)
+    }
+
+    async fn deliver(&self, request: &Request<Put>) -> Answer {
+        let outcomes = match self.put(request).await {
+            Told::Each(results) => results.iter().map(outcome).collect(),
+            Told::Failed(outcomes) => outcomes,
+            Told::InDoubt(reason) => vec![Outcome::Again(reason); request.records.len()],
+        };
+        Answer::of(outcomes)
+    }
+}
+
+fn limits(settings: &KinesisSettings, requests_in_flight: usize) -> Limits {
+    let large = settings.record_bytes_max > BYTES_PER_REQUEST;
+    Limits {
+        records_per_request: RECORDS_PER_REQUEST,
+        bytes_per_request: if large {
+            BYTES_PER_REQUEST_LARGE
+        } else {
+            BYTES_PER_REQUEST
+        },
+        requests_in_flight,
+        records_in_flight: settings.outstanding_records_max,
+    }
+}
+
+fn outcome(result: &PutRecordsResultEntry) -> Outcome {
+    let message = result.error_message().unwrap_or_default();
+    match result.error_code() {
+        None => Outcome::Delivered,
+        Some(code) => {
+            let reason = format!("{code}: {message}");
+            match code {
+                "ProvisionedThroughputExceededException" => Outcome::Throttled(reason),
+                _ => Outcome::Again(reason),
+            }
+        }
+    }
+}
+
+/// Reads a record as functions hand it over.
+fn prepare(emission: Emission, settings: &KinesisSettings) -> Result<Record<Put>, String> {
+    let Emission {
+        number, id, value, ..
+    } = emission;
+    if value.typename != KINESIS_RECORD_TYPENAME {
+        let typename = value.typename;
+        return Err(format!(
+            "a Kinesis egress takes {KINESIS_RECORD_TYPENAME}, this is {typename}"
+        ));
+    }
+    let record = KinesisEgressRecord::decode(value.value)
+        .map_err(|error| format!("it is not a Kinesis record: {error}"))?;
+    let key = record.partition_key;
+    check_stream(&record.stream)?;
+    check_key(&key)?;
+    let explicit_hash_key = match record.explicit_hash_key {
+        hash_key if hash_key.is_empty() => None,
+        hash_key => Some(check_hash_key(hash_key)?),
+    };
+    let data = settings.envelope.wrap(id, record.value_bytes);
+    let bytes = data.len() + key.len();
+    if bytes > settings.record_bytes_max {
+        let limit = settings.record_bytes_max;
+        return Err(format!(
+            "it has {bytes} bytes with its key, and a record of the stream may have {limit}"
+        ));
+    }
+    Ok(Record {
+        number,
+        destination: record.stream.into(),
+        key: Some(Arc::from(key.as_str())),
+        bytes,
+        payload: Put {
+            key,
+            explicit_hash_key,
+            data,
+        },
+    })
+}
+
+fn check_stream(stream: &str) -> Result<(), String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if (1..=128).contains(&stream.len()) && stream.bytes().all(is_name) {
+        return Ok(());
+    }
+    Err(format!("{stream:?} is not the name of a Kinesis stream"))
+}
+
+fn check_key(key: &str) -> Result<(), String> {
+    match key.chars().count() {
+        1..=256 => Ok(()),
+        0 => Err("it has no partition key".to_owned()),
+        count => Err(format!(
+            "its partition key has {count} characters, and 256 are allowed"
+        )),
+    }
+}
+
+fn check_hash_key(hash_key: String) -> Result<String, String> {
+    let is_number = hash_key.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && hash_key.parse::<u128>().is_ok() {
+        return Ok(hash_key);
+    }
+    Err(format!(
+        "{hash_key:?} is not an explicit hash key: it should be a number below 2^128"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use satchel_engine::message::MessageId;
+    use satchel_protocol::types::typed_value;
+
+    use super::*;
+
+    fn emission(record: &KinesisEgressRecord) -> Emission {
+        Emission {
+            number: 7,
+            id: MessageId([1; 16]),
+            egress: "example/out".into(),
+            value: typed_value(KINESIS_RECORD_TYPENAME, record.encode_to_vec()),
+        }
+    }
+
+    fn record() -> KinesisEgressRecord {
+        KinesisEgressRecord {
+            partition_key: "customer".into(),
+            value_bytes: Bytes::from_static(b"data"),
+            stream: "alerts".into(),
+            explicit_hash_key: "17".into(),
+        }
+    }
+
+    #[test]
+    fn a_record_keeps_its_key_bytes_and_hash_key() {
+        let prepared = prepare(emission(&record()), &KinesisSettings::default()).unwrap();
+        let expected = Record {
+            number: 7,
+            destination: "alerts".into(),
+            key: Some("customer".into()),
+            bytes: 12,
+            payload: Put {
+                key: "customer".into(),
+                explicit_hash_key: Some("17".into()),
+                data: Bytes::from_static(b"data"),
+            },
+        };
+        assert_eq!(prepared, expected);
+    }
+
+    #[test]
+    fn what_kinesis_would_never_take_is_refused_with_the_reason() {
+        let refused = |record: KinesisEgressRecord| {
+            prepare(emission(&record), &KinesisSettings::default()).unwrap_err()
+        };
+        let with = |change: &dyn Fn(&mut KinesisEgressRecord)| {
+            let mut record = record();
+            change(&mut record);
+            refused(record)
+        };
+        let limit = RECORD_BYTES_MAX;
+        assert_eq!(
+            with(&|it| it.partition_key.clear()),
+            "it has no partition key"
+        );
+        assert_eq!(
+            with(&|it| it.partition_key = "ä".repeat(257)),
+            "its partition key has 257 characters, and 256 are allowed"
+        );
+        assert_eq!(
+            with(&|it| it.stream = "a b".into()),
+            "\"a b\" is not the name of a Kinesis stream"
+        );
+        assert_eq!(
+            with(&|it| it.value_bytes = vec![0; limit].into()),
+            format!(
+                "it has {} bytes with its key, and a record of the stream may have {limit}",
+                limit + 8
+            )
+        );
+        assert_eq!(
+            with(&|it| it.explicit_hash_key = "340282366920938463463374607431768211456".into()),
+            "\"340282366920938463463374607431768211456\" is not an explicit hash key: it should be a number below 2^128"
+        );
+        let mut other = emission(&record());
+        other.value.typename = "satchel/json".into();
+        assert_eq!(
+            prepare(other, &KinesisSettings::default()).unwrap_err(),
+            format!("a Kinesis egress takes {KINESIS_RECORD_TYPENAME}, this is satchel/json")
+        );
+    }
+}

@@ -1,0 +1,63 @@
+//! What can be put around a record's bytes, so that its readers know which records are one and the same.
+//!
+//! `json`: `{"satchel":1,"id":"<32 hexadecimal digits>","data":<the bytes>}` where the bytes are JSON text, else `"base64":"<the bytes>"` instead of
+//! `"data"`. The id is that of the record: the same whenever it is sent again, and of no other.
+
+use aws_smithy_types::base64;
+use bytes::Bytes;
+use satchel_engine::message::MessageId;
+use serde_json::value::RawValue;
+
+/// What is put around a record's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Envelope {
+    /// Nothing.
+    #[default]
+    None,
+    /// JSON with the record's id.
+    Json,
+}
+
+impl Envelope {
+    /// The bytes that are put.
+    pub fn wrap(self, id: MessageId, data: Bytes) -> Bytes {
+        match self {
+            Self::None => data,
+            Self::Json => {
+                let content = match json_text(&data) {
+                    Some(text) => format!("\"data\":{text}"),
+                    None => format!("\"base64\":\"{}\"", base64::encode(&data)),
+                };
+                format!("{{\"satchel\":1,\"id\":\"{id}\",{content}}}").into()
+            }
+        }
+    }
+}
+
+/// The bytes, if they are one JSON value.
+fn json_text(data: &[u8]) -> Option<&str> {
+    let value: &RawValue = serde_json::from_slice(data).ok()?;
+    Some(value.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_enclosed_as_it_is_and_other_bytes_as_base64() {
+        let id = MessageId([0xab; 16]);
+        let wrap = |data: &'static [u8]| {
+            let bytes = Envelope::Json.wrap(id, Bytes::from_static(data));
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        let head = format!("{{\"satchel\":1,\"id\":\"{}\",", "ab".repeat(16));
+        assert_eq!(
+            wrap(b" {\"a\": 1.0}"),
+            format!("{head}\"data\":{{\"a\": 1.0}}}}")
+        );
+        assert_eq!(wrap(b"\xff{"), format!("{head}\"base64\":\"/3s=\"}}"));
+        assert_eq!(wrap(b""), format!("{head}\"base64\":\"\"}}"));
+        assert_eq!(Envelope::None.wrap(id, Bytes::from_static(b"x")), "x");
+    }
+}

@@ -1,0 +1,100 @@
+//! How surely this process still owns its partition: what an egress asks before it does something that can not be fenced.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use satchel_aws::egress::kinesis::exactly_once::Ownership;
+use satchel_log::{Clock, ObjectStore};
+use tokio::sync::Notify;
+
+use crate::store::SystemClock;
+
+/// An older confirmation is renewed when somebody asks.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Between two looks that failed.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Knows by the log: no other process has taken over as long as the next epoch is not claimed. It looks only while somebody asks, so that an idle
+/// partition reads nothing.
+#[derive(Debug, Default)]
+pub struct EpochWatch {
+    /// When the last look began that found the next epoch unclaimed, by the boot clock, in ms; 0 for never.
+    confirmed_ms: AtomicU64,
+    wanted: Notify,
+}
+
+impl EpochWatch {
+    /// Looks at `next_epoch`, the key of the next owner's claim, whenever somebody asks.
+    pub async fn run(self: Arc<Self>, store: Arc<dyn ObjectStore>, next_epoch: String) {
+        loop {
+            self.wanted.notified().await;
+            if self.confirmed_ago() < FRESH {
+                continue;
+            }
+            let begun_ms = boot_ms();
+            match store.get(&next_epoch).await {
+                Ok(None) => self.confirmed_ms.store(begun_ms, Ordering::Release),
+                // The log will find it out too, and end this process.
+                Ok(Some(_)) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "it could not be confirmed that this process owns the partition; egress waits");
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+impl Ownership for EpochWatch {
+    fn confirmed_ago(&self) -> Duration {
+        let confirmed_ms = self.confirmed_ms.load(Ordering::Acquire);
+        let ago = match confirmed_ms {
+            0 => Duration::MAX,
+            _ => Duration::from_millis(boot_ms().saturating_sub(confirmed_ms)),
+        };
+        if ago >= FRESH {
+            self.wanted.notify_one();
+        }
+        ago
+    }
+}
+
+fn boot_ms() -> u64 {
+    SystemClock.now().boot_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use satchel_log::MemoryStore;
+
+    use super::*;
+
+    async fn is_confirmed(watch: &EpochWatch) -> bool {
+        for _ in 0..200 {
+            if watch.confirmed_ago() < FRESH {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn ownership_is_confirmed_while_the_next_epoch_is_unclaimed_and_not_after() {
+        let store: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+        let watch = Arc::new(EpochWatch::default());
+        let looking = tokio::spawn(Arc::clone(&watch).run(Arc::clone(&store), "epochs/2".into()));
+        assert!(is_confirmed(&watch).await);
+        store
+            .create("epochs/2", Bytes::from_static(b"taken"))
+            .await
+            .unwrap();
+        tokio::time::sleep(FRESH).await;
+        watch.confirmed_ago();
+        looking.await.unwrap();
+        assert!(watch.confirmed_ago() >= FRESH);
+    }
+}
