@@ -14,7 +14,7 @@ pub use mutants::Mutant;
 pub use puppet::{Puppet, Taking, push, taking};
 pub use random::Random;
 pub use store::{Faults, FaultyStore};
-pub use world::{Plan, Report, run};
+pub use world::{Plan, Report, run, seeds};
 
 mod blinkers;
 mod bystanders;

@@ -1,6 +1,7 @@
 //! A run: owners over one root, one after the other and several at once.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use satchel_log::{
@@ -45,6 +46,22 @@ pub struct Report {
     pub savepoints: (u64, u64),
     /// Requests to the store.
     pub requests: u64,
+}
+
+/// Which seeds to run: those that `SATCHEL_SIMULATION_SEEDS=FIRST..END` names, or `usual`. The same variable makes the long form of every suite: over
+/// memory, a directory, S3.
+///
+/// # Panics
+/// If the variable is set to anything else.
+#[must_use]
+pub fn seeds(usual: Range<u64>) -> Range<u64> {
+    match std::env::var("SATCHEL_SIMULATION_SEEDS") {
+        Err(_) => usual,
+        Ok(range) => {
+            let (first, end) = range.split_once("..").expect("FIRST..END");
+            first.parse().expect("a number")..end.parse().expect("a number")
+        }
+    }
 }
 
 const BUCKETS: u16 = 4;
