@@ -44,7 +44,7 @@ use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
 use crate::cli::validate::ValidateArgs;
 use crate::cli::verify::VerifyArgs;
-use crate::config::DevConfig;
+use crate::config::{DevConfig, RunConfig};
 
 /// Stateful functions on AWS Lambda.
 #[derive(Debug, Parser)]
@@ -60,6 +60,8 @@ pub struct Cli {
 pub enum Command {
     /// Run an application on this machine: local streams, local state, handlers as local processes.
     Dev(Box<DevConfig>),
+    /// Run an application in production: state in a bucket, Lambda, several processes of which one owns.
+    Run(Box<RunConfig>),
     /// What talks to a running application, or works on files.
     #[command(flatten)]
     Client(ClientCommand),

@@ -1,5 +1,6 @@
 //! The configuration of a process: the command line, then `SATCHEL_*` variables, then defaults.
 
+mod run;
 mod s3;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use clap::{Args, ValueEnum};
 use crate::module::{format_duration, parse_bytes, parse_duration};
 use crate::store::Place;
 
+pub use run::RunConfig;
 pub use s3::{S3Args, S3Sse};
 
 /// Configuration of `satchel dev`. Made by clap, then checked with [`DevConfig::validated`].
@@ -105,6 +107,11 @@ pub struct DevConfig {
         default_value = "info"
     )]
     pub log: String,
+
+    /// A file that holds the token for administration. With it, changes need it, and without it nothing but health and metrics is served where
+    /// --admin is not an address of this machine alone.
+    #[arg(long, env = "SATCHEL_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
 
     /// How state in a bucket is read and written.
     #[command(flatten)]

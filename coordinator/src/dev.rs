@@ -26,10 +26,10 @@ use crate::module::Application;
 use crate::requests::{Readiness, Requests};
 use crate::runtime::INPUTS_WAITING_MAX;
 use crate::runtime::node::{Node, NodeParts};
+use crate::servers::Servers;
 use crate::store::{Opened, Place, PlaceOptions};
 use crate::streams::Streams;
 
-use servers::Servers;
 use wiring::Handlers;
 
 /// How long what is in flight may go on after a signal.
@@ -68,7 +68,7 @@ pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Resul
         readiness,
     };
     let mut shutdown = std::pin::pin!(shutdown);
-    let servers = Servers::start(&config, &shared).await?;
+    let servers = servers::start(&config, &shared).await?;
     let handlers = tokio::select! {
         handlers = Handlers::start(&config, &shared.application) => handlers?,
         () = &mut shutdown => return Ok(()),

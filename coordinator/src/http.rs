@@ -24,7 +24,7 @@ use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 
-pub use self::admin::{Admin, AdminToken, AdminWrites, routes as admin_routes};
+pub use self::admin::{Admin, AdminAccess, AdminToken, routes as admin_routes};
 pub use self::guard::Guard;
 pub use self::server::{BindError, ServeLimits, bind, serve};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};

@@ -12,6 +12,7 @@
 
 pub mod cli;
 pub mod config;
+mod destinations;
 pub mod dev;
 pub mod egress;
 pub mod http;
@@ -22,6 +23,8 @@ pub mod metrics;
 pub mod module;
 pub mod offline;
 pub mod requests;
+pub mod run;
 pub mod runtime;
+mod servers;
 pub mod store;
 pub use satchel_streams as streams;

@@ -4,13 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use satchel::cli::{self, Cli, ClientCommand, Command, Exit, Failure};
-use satchel::config::DevConfig;
+use satchel::config::{DevConfig, RunConfig};
 
 fn main() -> ExitCode {
     // Before any thread is started: this process may be the beginning of a handler.
     satchel::lambda::exec_handler::run_if_asked();
     let outcome = match Cli::parse().command {
         Command::Dev(config) => dev(*config),
+        Command::Run(config) => run(*config),
         Command::Client(command) => client(command),
     };
     match outcome {
@@ -27,6 +28,22 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
         .validated()
         .map_err(|message| Failure::new(Exit::Usage, message))?;
     cli::init_logging(config.log_format, &config.log)?;
+    until_shutdown(async |shutdown| satchel::dev::run(config, shutdown).await)
+}
+
+fn run(config: RunConfig) -> Result<(), Failure> {
+    let config = config
+        .validated()
+        .map_err(|message| Failure::new(Exit::Usage, message))?;
+    cli::init_logging(config.log_format, &config.log)?;
+    until_shutdown(async |shutdown| satchel::run::run(config, shutdown).await)
+}
+
+/// Runs a server, which is told when the process is asked to stop.
+fn until_shutdown<S>(server: S) -> Result<(), Failure>
+where
+    S: AsyncFnOnce(std::pin::Pin<Box<dyn Future<Output = ()> + Send>>) -> Result<(), Failure>,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -34,7 +51,7 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
     runtime.block_on(async {
         let shutdown = cli::shutdown_signal()
             .map_err(|error| Failure::new(Exit::Environment, format!("signals: {error}")))?;
-        satchel::dev::run(config, shutdown).await
+        server(Box::pin(shutdown)).await
     })
 }
 

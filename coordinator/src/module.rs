@@ -50,7 +50,7 @@ pub use satchel_aws::secret::Secret;
 pub(crate) use crate::module::date::parse_date;
 pub use crate::module::duration::{format_duration, parse_bytes, parse_duration};
 pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
-pub use crate::module::http_endpoint::{HttpEndpoint, Tls};
+pub use crate::module::http_endpoint::{HttpAuth, HttpEndpoint, Tls};
 pub use crate::module::kinesis::{
     EgressAdapter, EgressSpec, Identifier, IngressAdapter, IngressSpec, IngressStream,
     KinesisEgress, KinesisIngress, StartupPosition,

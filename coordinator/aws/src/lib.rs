@@ -6,4 +6,5 @@ pub mod kinesis;
 pub mod lambda;
 pub mod lease;
 pub mod secret;
+pub mod secrets;
 pub mod sigv4;

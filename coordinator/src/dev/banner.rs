@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use satchel_engine::endpoint::FunctionPattern;
 
-use super::servers::Servers;
 use super::{Shared, wiring};
 use crate::config::DevConfig;
 use crate::module::Application;
 use crate::runtime::node::Node;
+use crate::servers::Servers;
 
 /// Prints it to standard output.
 pub(super) fn print(config: &DevConfig, shared: &Shared, servers: &Servers, node: &Node) {

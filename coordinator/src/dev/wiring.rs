@@ -6,9 +6,9 @@ use satchel_engine::endpoint::{Endpoint, Endpoints};
 
 use crate::cli::{Exit, Failure};
 use crate::config::DevConfig;
+use crate::destinations::{self, AwsConfigs};
 use crate::ingress::routing::Routing;
 use crate::invoker::Invoker;
-use crate::invoker::http::{HttpEndpoint, HttpInvoker};
 use crate::invoker::local_lambda::LocalLambdaInvoker;
 use crate::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, processes_max};
 use crate::module::{
@@ -42,6 +42,7 @@ impl Handlers {
             destinations: Vec::new(),
             lambdas: Vec::new(),
         };
+        let mut configs = AwsConfigs::default();
         for endpoint in &application.endpoints {
             let destination = match &endpoint.adapter {
                 EndpointAdapter::Lambda(lambda) => {
@@ -60,13 +61,7 @@ impl Handlers {
                     }
                 }
                 EndpointAdapter::Http(http) => {
-                    let invoker = HttpInvoker::new(http_endpoint(http)).map_err(|error| {
-                        Failure::new(Exit::Usage, format!("{}: {error}", endpoint.source))
-                    })?;
-                    Destination {
-                        name: http.url_template.as_str().into(),
-                        invoker: Arc::new(Invoker::Http(invoker)),
-                    }
+                    destinations::http(endpoint, http, &mut configs).await?
                 }
             };
             handlers.destinations.push(destination);
@@ -120,20 +115,6 @@ pub(super) fn engine_endpoints(application: &Application) -> Endpoints {
         ..endpoint.engine.clone()
     });
     Endpoints::new(endpoints.collect())
-}
-
-fn http_endpoint(http: &crate::module::HttpEndpoint) -> HttpEndpoint {
-    HttpEndpoint {
-        call: http.call,
-        connect: http.connect,
-        read: http.read,
-        pool_idle: http.pool_idle,
-        pool_size: http.pool_size,
-        payload_max_bytes: usize::try_from(http.payload_max_bytes).unwrap_or(usize::MAX),
-        trust_cacerts: http.tls.trust_cacerts.clone(),
-        client_cert: http.tls.client.clone(),
-        ..HttpEndpoint::new(&http.url_template)
-    }
 }
 
 /// Every stream that is read, with its ingress.

@@ -37,15 +37,17 @@ pub struct Admin {
     pub readiness: watch::Receiver<Readiness>,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// Who may ask: lists, addresses, timers. Health and metrics are open to everybody who reaches the port.
+    pub reads: AdminAccess,
     /// Who may change something.
-    pub writes: AdminWrites,
+    pub writes: AdminAccess,
     /// Limits of bodies.
     pub limits: BodyLimits,
 }
 
-/// Who may change something over the administration port.
+/// Who may do something over the administration port.
 #[derive(Debug, Clone)]
-pub enum AdminWrites {
+pub enum AdminAccess {
     /// Everybody who reaches the port.
     Allowed,
     /// Those who show this token, as `Authorization: Bearer …`.
@@ -83,7 +85,8 @@ fn digest(text: &[u8]) -> [u8; 32] {
 /// `/healthz`, `/readyz`, `/metrics` and `/api/…` (design: the administration port).
 ///
 /// Answers to corrections are `200 {}` once they are durable; they wait for their turn among the address's messages, 30 s unless
-/// `?timeout=` says otherwise. Reads are open to everybody who reaches the port, writes to those whom [`Admin::writes`] allows.
+/// `?timeout=` says otherwise. Health and metrics are open to everybody who reaches the port, the rest to those whom [`Admin::reads`] and
+/// [`Admin::writes`] allow.
 pub fn routes(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
@@ -157,6 +160,7 @@ struct DeadLetterQuery {
 
 async fn list_dead_letters(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
     let (parts, _) = request.into_parts();
+    admin.allow_reading(&parts.headers)?;
     let query: DeadLetterQuery = query(&parts)?;
     let limit = page_limit(query.limit)?;
     let after = query.after.as_deref().map(dead_letter_id).transpose()?;
@@ -197,7 +201,12 @@ async fn drop_dead_letter(
         .await
 }
 
-async fn inspect(State(admin): Shared, Target(address): Target) -> Result<Response, ApiError> {
+async fn inspect(
+    State(admin): Shared,
+    Target(address): Target,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    admin.allow_reading(&headers)?;
     match admin.ask(Administration::Inspect(address)).await? {
         Answer::Address(view) => Ok(json_response(StatusCode::OK, &AddressBody::of(*view))),
         other => Err(ApiError::of_answer(other)),
@@ -253,6 +262,7 @@ struct TimerQuery {
 
 async fn list_timers(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
     let (parts, _) = request.into_parts();
+    admin.allow_reading(&parts.headers)?;
     let query: TimerQuery = query(&parts)?;
     let asked = Administration::ListTimers {
         function: function_filter(query.function)?,
@@ -292,7 +302,8 @@ impl Admin {
 
     /// Lets a write in: the one who asks may do it, the process serves, and he said how long he waits.
     fn admit(&self, parts: &Parts) -> Result<Wait, ApiError> {
-        self.authorize(&parts.headers)?;
+        self.writes
+            .authorize(&parts.headers, "changing something")?;
         let readiness = *self.readiness.borrow();
         ApiError::not_serving(readiness)?;
         let query: WaitQuery = query(parts)?;
@@ -306,20 +317,33 @@ impl Admin {
         }
     }
 
-    fn authorize(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let unauthorized = |why| Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why));
-        match &self.writes {
-            AdminWrites::Allowed => Ok(()),
-            AdminWrites::Denied => Err(ApiError::new(
+    fn allow_reading(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        self.reads
+            .authorize(headers, "reading more than health and metrics")
+    }
+}
+
+impl AdminAccess {
+    /// Lets a request with these headers in; `what` it wants to do is for the person who reads the refusal.
+    fn authorize(&self, headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
+        let unauthorized =
+            |why: String| Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why));
+        match self {
+            Self::Allowed => Ok(()),
+            Self::Denied => Err(ApiError::new(
                 StatusCode::FORBIDDEN,
-                "writes_not_allowed",
-                "this process was started without a token for administration, so nothing can be changed over this port",
-            )),
-            AdminWrites::Token(token) => match bearer(headers) {
-                None => unauthorized(
-                    "changing something over this port needs the token, as `Authorization: Bearer …`",
+                "not_allowed",
+                format!(
+                    "{what} over this port needs a token for administration, and this process was started without one (--admin-token-file)"
                 ),
-                Some(shown) if !token.is(shown) => unauthorized("the token is not the right one"),
+            )),
+            Self::Token(token) => match bearer(headers) {
+                None => unauthorized(format!(
+                    "{what} over this port needs the token, as `Authorization: Bearer …`"
+                )),
+                Some(shown) if !token.is(shown) => {
+                    unauthorized("the token is not the right one".to_owned())
+                }
                 Some(_) => Ok(()),
             },
         }

@@ -40,7 +40,8 @@ struct Process {
 struct Setup {
     limits: TrafficLimits,
     serve: ServeLimits,
-    writes: AdminWrites,
+    reads: AdminAccess,
+    writes: AdminAccess,
 }
 
 impl Default for Setup {
@@ -48,7 +49,8 @@ impl Default for Setup {
         Self {
             limits: TrafficLimits::default(),
             serve: ServeLimits::default(),
-            writes: AdminWrites::Allowed,
+            reads: AdminAccess::Allowed,
+            writes: AdminAccess::Allowed,
         }
     }
 }
@@ -77,6 +79,7 @@ impl Process {
             requests,
             readiness: watching,
             metrics: metrics.clone(),
+            reads: setup.reads,
             writes: setup.writes,
             limits: setup.limits.body,
         });

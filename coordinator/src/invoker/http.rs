@@ -13,6 +13,7 @@ use futures::future::join_all;
 use prost::Message as _;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use reqwest::{Certificate, Client, Identity, Response, StatusCode};
+use satchel_aws::sigv4::Signer;
 use satchel_engine::address::FunctionType;
 use satchel_engine::invocation::{
     Batch, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind,
@@ -108,6 +109,7 @@ pub enum HttpEndpointError {
 pub struct HttpInvoker {
     client: Client,
     url: UrlTemplate,
+    signer: Option<Signer>,
     call: Duration,
     payload_max_bytes: usize,
 }
@@ -153,9 +155,17 @@ impl HttpInvoker {
         Ok(Self {
             client,
             url,
+            signer: None,
             call: endpoint.call,
             payload_max_bytes: endpoint.payload_max_bytes,
         })
+    }
+
+    /// The same, with every request signed.
+    #[must_use]
+    pub fn signed_by(mut self, signer: Signer) -> Self {
+        self.signer = Some(signer);
+        self
     }
 
     /// Sends every batch of `bundle` in a request of its own: the protocol knows no bundles.
@@ -177,7 +187,12 @@ impl HttpInvoker {
         let response = self.send(&batch.target.function, batch).await?;
         let status = response.status();
         if !status.is_success() {
-            return Err(refusal(response).await);
+            let mut failure = refusal(response).await;
+            if status == StatusCode::FORBIDDEN && self.signer.is_some() {
+                // The service turned the request away before the function: a permission is missing, which is not the message's fault.
+                failure.kind = FailureKind::Unreachable;
+            }
+            return Err(failure);
         }
         let kind = response.headers().get(CONTENT_TYPE);
         if let Some(other) = kind.filter(|kind| !is_octet_stream(kind)) {
@@ -199,11 +214,23 @@ impl HttpInvoker {
     }
 
     async fn send(&self, function: &FunctionType, batch: &Batch) -> Result<Response, Failure> {
-        self.client
-            .post(self.url.of(function))
+        let body = batch.to_wire().encode_to_vec();
+        let url = self.url.of(function);
+        let mut request = self
+            .client
+            .post(&url)
             .header(CONTENT_TYPE, OCTET_STREAM)
-            .header(ACCEPT, OCTET_STREAM)
-            .body(batch.to_wire().encode_to_vec())
+            .header(ACCEPT, OCTET_STREAM);
+        if let Some(signer) = &self.signer {
+            let signed = signer.sign("POST", &url, &[], &body).await;
+            let signed = signed
+                .map_err(|error| Failure::new(FailureKind::Unreachable, error.to_string()))?;
+            for (name, value) in signed {
+                request = request.header(name, value);
+            }
+        }
+        request
+            .body(body)
             .send()
             .await
             .map_err(|error| self.transport_failure(&error))

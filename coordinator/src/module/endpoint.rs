@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use satchel_aws::config::AwsAccess;
 use satchel_engine::address::FunctionType;
 use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
 
+use crate::module::aws;
 use crate::module::fields::Fields;
 use crate::module::http_endpoint::HttpEndpoint;
 use crate::module::problem::Source;
@@ -43,6 +45,8 @@ pub struct LambdaEndpoint {
     pub function_name: String,
     /// The version or alias to invoke.
     pub qualifier: Option<String>,
+    /// Where Lambda is, and who asks it; of no meaning in `dev`.
+    pub access: AwsAccess,
     /// How long one invocation may take.
     pub timeout: Duration,
     /// The command that starts a handler process in `dev`, run in the directory of the module file; without one, the binary named
@@ -63,6 +67,7 @@ pub(crate) fn lambda(mut fields: Fields<'_, '_>) -> EndpointSpec {
     let functions = patterns(&mut fields);
     let function_name = fields.parsed("functionName", parse_function_name);
     let qualifier = fields.optional_text("qualifier");
+    let access = aws::access(&mut fields);
     let batch_messages_max = fields.whole("maxBatchMessages", 1_000, 1..=1_000_000);
     let bundle_batches_max = fields.whole("maxBundleBatches", 500, 1..=10_000);
     let payload_max_bytes =
@@ -90,6 +95,7 @@ pub(crate) fn lambda(mut fields: Fields<'_, '_>) -> EndpointSpec {
         adapter: EndpointAdapter::Lambda(LambdaEndpoint {
             function_name: function_name.unwrap_or_default(),
             qualifier,
+            access,
             timeout,
             dev_command,
         }),

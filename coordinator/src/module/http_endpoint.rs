@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use satchel_aws::config::AwsAccess;
 use satchel_engine::endpoint::{Endpoint, OnPoison};
 
+use crate::module::aws;
 use crate::module::endpoint::{EndpointAdapter, EndpointSpec, RETRIES, file_path, patterns};
 use crate::module::fields::Fields;
 
@@ -33,6 +35,17 @@ pub struct HttpEndpoint {
     pub payload_max_bytes: u64,
     /// What makes the connection private.
     pub tls: Tls,
+    /// How requests are signed, if they are.
+    pub auth: Option<HttpAuth>,
+}
+
+/// Requests are signed with AWS Signature Version 4, as a Function URL with the auth type `AWS_IAM` wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpAuth {
+    /// The service that they are signed for: `lambda` for a Function URL.
+    pub service: String,
+    /// The region that they are signed for, and who signs.
+    pub access: AwsAccess,
 }
 
 /// Files for TLS, PEM.
@@ -65,6 +78,7 @@ pub(crate) fn v1(mut fields: Fields<'_, '_>) -> EndpointSpec {
 
 struct Head {
     spec: EndpointSpec,
+    auth: Option<HttpAuth>,
 }
 
 impl Head {
@@ -74,6 +88,7 @@ impl Head {
             let url_template = std::mem::take(&mut http.url_template);
             *http = HttpEndpoint {
                 url_template,
+                auth: self.auth,
                 ..transport
             };
         }
@@ -85,6 +100,14 @@ fn head(fields: &mut Fields<'_, '_>) -> Head {
     let source = fields.source();
     let functions = patterns(fields);
     let url_template = fields.parsed("urlPathTemplate", parse_url);
+    let auth = auth(fields);
+    if auth.is_some()
+        && url_template
+            .as_ref()
+            .is_some_and(|url| url.contains("+unix://"))
+    {
+        fields.problem_with("auth", "requests over a Unix socket cannot be signed");
+    }
     let batch_messages_max = fields.whole("maxNumBatchRequests", 1_000, 1..=1_000_000);
     let spec = EndpointSpec {
         source,
@@ -102,7 +125,21 @@ fn head(fields: &mut Fields<'_, '_>) -> Head {
             ..ASYNC_DEFAULTS
         }),
     };
-    Head { spec }
+    Head { spec, auth }
+}
+
+/// Reads `auth`, an extension of ours: how requests are signed.
+fn auth(fields: &mut Fields<'_, '_>) -> Option<HttpAuth> {
+    let node = fields.optional("auth")?;
+    let mut fields = fields.inside(node, "auth");
+    aws::variant(&mut fields, &["aws-iam"])?;
+    let service = fields.optional_text("service");
+    let access = aws::access(&mut fields);
+    fields.finish();
+    Some(HttpAuth {
+        service: service.unwrap_or_else(|| "lambda".to_owned()),
+        access,
+    })
 }
 
 const ASYNC_DEFAULTS: HttpEndpoint = HttpEndpoint {
@@ -118,6 +155,7 @@ const ASYNC_DEFAULTS: HttpEndpoint = HttpEndpoint {
         trust_cacerts: None,
         client: None,
     },
+    auth: None,
 };
 
 fn transport(mut fields: Fields<'_, '_>) -> HttpEndpoint {

@@ -425,7 +425,7 @@ fn writes() -> Vec<(&'static str, String)> {
 #[tokio::test]
 async fn with_a_token_only_those_who_show_it_change_something() {
     let setup = Setup {
-        writes: AdminWrites::Token(AdminToken::new("s3cret").unwrap()),
+        writes: AdminAccess::Token(AdminToken::new("s3cret").unwrap()),
         ..Setup::default()
     };
     let process = Process::start(setup, done).await;
@@ -459,9 +459,33 @@ async fn with_a_token_only_those_who_show_it_change_something() {
 }
 
 #[tokio::test]
+async fn beyond_loopback_what_is_read_needs_the_token_too_but_health_and_metrics_do_not() {
+    let token = || AdminAccess::Token(AdminToken::new("s3cret").unwrap());
+    let setup = Setup {
+        reads: token(),
+        writes: token(),
+        ..Setup::default()
+    };
+    let process = Process::start(setup, dead_letters).await;
+    for target in ["/api/dead-letters", "/api/timers", ADDRESS] {
+        let reply = ask(process.admin, "GET", target, &[], b"").await;
+        assert_eq!(reply.code(), (401, "unauthorized".to_owned()), "{target}");
+    }
+    assert_eq!(process.told(), []);
+    let shown = [("authorization", "Bearer s3cret")];
+    let reply = ask(process.admin, "GET", "/api/dead-letters", &shown, b"").await;
+    assert_eq!(reply.status, 200);
+    for target in ["/healthz", "/readyz", "/metrics"] {
+        let reply = ask(process.admin, "GET", target, &[], b"").await;
+        assert_eq!(reply.status, 200, "{target}");
+    }
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn without_a_token_nothing_is_changed_and_all_is_readable() {
     let setup = Setup {
-        writes: AdminWrites::Denied,
+        writes: AdminAccess::Denied,
         ..Setup::default()
     };
     let process = Process::start(setup, dead_letters).await;
@@ -470,7 +494,7 @@ async fn without_a_token_nothing_is_changed_and_all_is_readable() {
         let reply = ask(process.admin, method, &target, &headers, b"1").await;
         assert_eq!(
             reply.code(),
-            (403, "writes_not_allowed".to_owned()),
+            (403, "not_allowed".to_owned()),
             "{method} {target}"
         );
     }
@@ -507,7 +531,7 @@ async fn a_process_that_is_not_serving_refuses_administration_but_tells_its_heal
 
 #[test]
 fn a_token_is_never_printed_and_never_empty() {
-    let writes = AdminWrites::Token(AdminToken::new("s3cret").unwrap());
+    let writes = AdminAccess::Token(AdminToken::new("s3cret").unwrap());
     assert_eq!(format!("{writes:?}"), "Token(AdminToken(…))");
     assert!(AdminToken::new("").is_none());
 }

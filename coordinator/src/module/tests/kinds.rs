@@ -10,7 +10,7 @@ use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
 use super::parse;
 use crate::module::{
     Application, AwsAccess, AwsCredentials, AwsRegion, EgressAdapter, EgressSpec, EndpointAdapter,
-    EndpointSpec, HttpEndpoint, Identifier, IngressAdapter, IngressSpec, IngressStream,
+    EndpointSpec, HttpAuth, HttpEndpoint, Identifier, IngressAdapter, IngressSpec, IngressStream,
     KinesisEgress, KinesisIngress, LambdaEndpoint, Secret, Source, StartupPosition, Tls,
 };
 
@@ -71,6 +71,7 @@ fn a_lambda_endpoint_has_the_documented_defaults() {
         adapter: EndpointAdapter::Lambda(LambdaEndpoint {
             function_name: "greeter".to_owned(),
             qualifier: None,
+            access: AwsAccess::default(),
             timeout: Duration::from_secs(30),
             dev_command: None,
         }),
@@ -124,6 +125,7 @@ spec:
         adapter: EndpointAdapter::Lambda(LambdaEndpoint {
             function_name: "arn:aws:lambda:us-east-1:123456789012:function:fn".to_owned(),
             qualifier: Some("live".to_owned()),
+            access: AwsAccess::default(),
             timeout: Duration::from_secs(60),
             dev_command: Some(vec![
                 "python3".to_owned(),
@@ -148,6 +150,7 @@ const ASYNC: HttpEndpoint = HttpEndpoint {
         trust_cacerts: None,
         client: None,
     },
+    auth: None,
 };
 
 fn okhttp(url_template: &str) -> HttpEndpoint {
@@ -192,6 +195,33 @@ spec:
         adapter: EndpointAdapter::Http(okhttp("http+unix:///run/fn.sock/statefun")),
     };
     assert_eq!(application.endpoints, vec![first, second]);
+}
+
+#[test]
+fn requests_to_a_function_url_are_signed_when_the_module_says_so() {
+    let application = parse(
+        "
+kind: io.statefun.endpoints.v2/http
+spec:
+  functions: example/*
+  urlPathTemplate: https://abc.lambda-url.eu-central-1.on.aws/
+  auth:
+    type: aws-iam
+    awsRegion: {type: specific, id: eu-central-1}
+",
+    )
+    .unwrap();
+    let EndpointAdapter::Http(http) = &application.endpoints[0].adapter else {
+        panic!("{application:?}");
+    };
+    let auth = HttpAuth {
+        service: "lambda".to_owned(),
+        access: AwsAccess {
+            region: AwsRegion::Specific("eu-central-1".to_owned()),
+            credentials: AwsCredentials::Default,
+        },
+    };
+    assert_eq!(http.auth, Some(auth));
 }
 
 #[test]

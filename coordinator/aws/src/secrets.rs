@@ -1,0 +1,35 @@
+//! Secrets Manager: texts that are not to stand in a configuration.
+
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::config::Builder;
+use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata};
+
+use crate::secret::Secret;
+
+/// How long the service may take.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// The text of the secret `name`, a name or an ARN. Needs `secretsmanager:GetSecretValue`, and `kms:Decrypt` where the secret has a key of its own.
+///
+/// # Errors
+/// Why not, without anything of the secret.
+pub async fn fetch(sdk: &SdkConfig, name: &str) -> Result<Secret, String> {
+    let timeout = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
+    let config = Builder::from(sdk).timeout_config(timeout.build()).build();
+    let request = Client::from_conf(config).get_secret_value().secret_id(name);
+    let answer = request.send().await.map_err(|error| {
+        let text = || DisplayErrorContext(&error).to_string();
+        match (error.code(), error.message()) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            _ => text(),
+        }
+    })?;
+    answer
+        .secret_string()
+        .map(Secret::new)
+        .ok_or_else(|| "the secret holds bytes and no text".to_owned())
+}

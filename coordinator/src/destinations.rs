@@ -1,0 +1,107 @@
+//! From an endpoint of a module file to what sends to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use satchel_aws::config::{AwsAccess, check_credentials};
+use satchel_aws::lambda::LambdaFunction;
+use satchel_aws::sigv4::Signer;
+
+use crate::cli::{Exit, Failure};
+use crate::invoker::Invoker;
+use crate::invoker::aws_lambda::AwsLambdaInvoker;
+use crate::invoker::http::{HttpEndpoint, HttpInvoker};
+use crate::module::{EndpointSpec, HttpEndpoint as HttpModule, LambdaEndpoint, Source};
+use crate::runtime::dispatch::Destination;
+
+/// The AWS configurations that the modules of an application ask for, each made once.
+#[derive(Debug, Default)]
+pub(crate) struct AwsConfigs(HashMap<AwsAccess, aws_config::SdkConfig>);
+
+impl AwsConfigs {
+    /// The configuration for `access`, with credentials that were there at least once; `source` is who asks for it.
+    pub(crate) async fn get(
+        &mut self,
+        access: &AwsAccess,
+        source: &dyn std::fmt::Display,
+    ) -> Result<aws_config::SdkConfig, Failure> {
+        if let Some(known) = self.0.get(access) {
+            return Ok(known.clone());
+        }
+        let unusable = |error: satchel_aws::config::ConfigError| {
+            Failure::new(Exit::Environment, format!("{source}: {error}"))
+        };
+        let config = Box::pin(access.load()).await.map_err(unusable)?;
+        Box::pin(check_credentials(&config))
+            .await
+            .map_err(unusable)?;
+        self.0.insert(access.clone(), config.clone());
+        Ok(config)
+    }
+}
+
+/// A function server over HTTP, with its requests signed if the module says so.
+pub(crate) async fn http(
+    endpoint: &EndpointSpec,
+    http: &HttpModule,
+    configs: &mut AwsConfigs,
+) -> Result<Destination, Failure> {
+    let source = &endpoint.source;
+    let invoker = HttpInvoker::new(adapter(http))
+        .map_err(|error| Failure::new(Exit::Usage, format!("{source}: {error}")))?;
+    let invoker = match &http.auth {
+        None => invoker,
+        Some(auth) => {
+            let config = configs.get(&auth.access, source).await?;
+            let signer = Signer::new(&config, &auth.service)
+                .map_err(|error| Failure::new(Exit::Environment, format!("{source}: {error}")))?;
+            invoker.signed_by(signer)
+        }
+    };
+    Ok(Destination {
+        name: http.url_template.as_str().into(),
+        invoker: Arc::new(Invoker::Http(invoker)),
+    })
+}
+
+/// A function on AWS Lambda.
+pub(crate) async fn lambda(
+    source: &Source,
+    lambda: &LambdaEndpoint,
+    configs: &mut AwsConfigs,
+) -> Result<Destination, Failure> {
+    let function = lambda_function(source, lambda, configs).await?;
+    Ok(Destination {
+        name: lambda.function_name.as_str().into(),
+        invoker: Arc::new(Invoker::AwsLambda(AwsLambdaInvoker::new(function))),
+    })
+}
+
+/// The function that a Lambda endpoint names.
+pub(crate) async fn lambda_function(
+    source: &Source,
+    lambda: &LambdaEndpoint,
+    configs: &mut AwsConfigs,
+) -> Result<LambdaFunction, Failure> {
+    let config = configs.get(&lambda.access, source).await?;
+    Ok(LambdaFunction::new(
+        &config,
+        &lambda.function_name,
+        lambda.qualifier.clone(),
+        lambda.timeout,
+    ))
+}
+
+fn adapter(http: &HttpModule) -> HttpEndpoint {
+    HttpEndpoint {
+        call: http.call,
+        connect: http.connect,
+        read: http.read,
+        pool_idle: http.pool_idle,
+        pool_size: http.pool_size,
+        payload_max_bytes: usize::try_from(http.payload_max_bytes).unwrap_or(usize::MAX),
+        trust_cacerts: http.tls.trust_cacerts.clone(),
+        client_cert: http.tls.client.clone(),
+        ..HttpEndpoint::new(&http.url_template)
+    }
+}

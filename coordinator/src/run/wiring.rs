@@ -1,0 +1,105 @@
+//! From what a module file says to what runs in production.
+
+use satchel_engine::endpoint::Endpoints;
+use satchel_engine::input::Input;
+use satchel_engine::partition::Config;
+use satchel_log::{DEFAULT_BUCKETS, Options};
+use tokio::sync::mpsc;
+
+use super::Shared;
+use crate::cli::{Exit, Failure};
+use crate::config::RunConfig;
+use crate::destinations::{self, AwsConfigs};
+use crate::module::{Application, EndpointAdapter};
+use crate::runtime::dispatch::Destination;
+use crate::runtime::node::NodeParts;
+use crate::store::{Opened, PlaceOptions};
+use crate::streams::Streams;
+
+/// Everything that the node is made of, with its clients but without a request to take over.
+pub(super) async fn parts(
+    shared: &Shared,
+    configs: &mut AwsConfigs,
+    (inputs, inputs_sender): (mpsc::Receiver<Input>, mpsc::Sender<Input>),
+) -> Result<NodeParts, Failure> {
+    let (config, application) = (&shared.config, &shared.application);
+    refuse_what_cannot_run(application)?;
+    Ok(NodeParts {
+        application: config.application.clone(),
+        config: engine_config(config, application),
+        destinations: destinations(application, configs).await?,
+        state: open_state(shared).await?,
+        log: Options {
+            depth: config.commit_depth,
+            ..Options::default()
+        },
+        ingresses: Vec::new(),
+        streams: Streams::ephemeral(),
+        metrics: shared.metrics.clone(),
+        requests: shared.requests.clone(),
+        inputs,
+        inputs_sender,
+        readiness: shared.readiness.clone(),
+    })
+}
+
+async fn destinations(
+    application: &Application,
+    configs: &mut AwsConfigs,
+) -> Result<Vec<Destination>, Failure> {
+    let mut destinations = Vec::new();
+    for endpoint in &application.endpoints {
+        destinations.push(match &endpoint.adapter {
+            EndpointAdapter::Lambda(lambda) => {
+                destinations::lambda(&endpoint.source, lambda, configs).await?
+            }
+            EndpointAdapter::Http(http) => destinations::http(endpoint, http, configs).await?,
+        });
+    }
+    Ok(destinations)
+}
+
+/// Names everything at once that this version cannot do in production.
+fn refuse_what_cannot_run(application: &Application) -> Result<(), Failure> {
+    let ingresses = application.ingresses.iter().map(|one| &one.source);
+    let egresses = application.egresses.iter().map(|one| &one.source);
+    let refused: Vec<String> = ingresses
+        .chain(egresses)
+        .map(|source| format!("{source}: streams cannot be read or written by `satchel run` yet"))
+        .collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Usage, refused.join("\n")))
+}
+
+async fn open_state(shared: &Shared) -> Result<Opened, Failure> {
+    let config = &shared.config;
+    let options = PlaceOptions {
+        s3: config.s3.options().map_err(Failure::usage)?,
+        on_written: None,
+    };
+    config
+        .state
+        .open_new(options.counted(&shared.metrics))
+        .await
+}
+
+fn engine_config(config: &RunConfig, application: &Application) -> Config {
+    let endpoints = application.endpoints.iter();
+    Config {
+        partition: 0,
+        buckets: DEFAULT_BUCKETS,
+        endpoints: Endpoints::new(endpoints.map(|endpoint| endpoint.engine.clone()).collect()),
+        egresses: application
+            .egresses
+            .iter()
+            .map(|egress| egress.id.to_string().into())
+            .collect(),
+        commit_depth: config.commit_depth,
+        commit_interval_ms: config.commit_interval.as_millis() as u64,
+        pending_bytes_max: usize::try_from(config.pending_limit).unwrap_or(usize::MAX),
+        idempotency_ttl_ms: config.idempotency_ttl.as_millis() as u64,
+        ..Config::default()
+    }
+}
