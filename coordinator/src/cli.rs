@@ -103,7 +103,7 @@ pub enum ClientCommand {
 /// What went wrong and the exit code for it.
 pub async fn run(command: ClientCommand) -> Result<(), Failure> {
     match command {
-        ClientCommand::Validate(args) => validate::run(&args),
+        ClientCommand::Validate(args) => Box::pin(validate::run(args)).await,
         ClientCommand::Call(args) => call::run("call", args).await,
         ClientCommand::Send(args) => call::run("send", args).await,
         ClientCommand::Health(args) => health::run(&args).await,

@@ -70,6 +70,19 @@ pub struct DevConfig {
     #[arg(long, env = "SATCHEL_WATCH", value_parser = BoolishValueParser::new())]
     pub watch: bool,
 
+    /// Serve the Lambda functions under AWS's Invoke API too, at this address; port 0 takes a free one.
+    #[arg(long, env = "SATCHEL_LAMBDA_API", value_name = "ADDRESS:PORT")]
+    pub lambda_api: Option<SocketAddr>,
+
+    /// How many requests at once each function takes over --lambda-api; more are answered 429, as with a reserved concurrency.
+    #[arg(
+        long,
+        env = "SATCHEL_LAMBDA_CONCURRENCY",
+        value_name = "COUNT",
+        requires = "lambda_api"
+    )]
+    pub lambda_concurrency: Option<usize>,
+
     /// The application's name, which its state is kept under.
     #[arg(long, env = "SATCHEL_APPLICATION", value_name = "NAME", default_value = "satchel", value_parser = application_name)]
     pub application: String,

@@ -118,7 +118,7 @@ async fn serve(
         node = Node::start(parts) => node?,
         () = &mut shutdown => return Ok(()),
     };
-    banner::print(config, shared, servers, &node);
+    banner::print(config, shared, (servers, handlers), &node);
     tokio::select! {
         failure = node.failed() => Err(failure),
         () = shutdown => {

@@ -22,6 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use self::cargo_build::{BuildError, CargoBuild};
 use self::function::Function;
@@ -31,6 +32,7 @@ pub mod cargo_build;
 pub mod exec_handler;
 mod function;
 mod handlers;
+pub mod invoke_api;
 mod log_lines;
 mod pool;
 mod process;
@@ -192,6 +194,21 @@ pub fn processes_max(concurrency: usize) -> usize {
     concurrency.clamp(1, (4 * cores).max(8))
 }
 
+/// A request to a function, with what an AWS SDK may send beside the payload.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Names it, for the handler's logs.
+    pub request: Uuid,
+    /// What the handler gets.
+    pub payload: Bytes,
+    /// How long the handler has, from when a process took the request.
+    pub timeout: Duration,
+    /// `X-Amzn-Trace-Id`, passed on to the handler.
+    pub trace: Option<String>,
+    /// `X-Amz-Client-Context`, passed on to the handler.
+    pub client_context: Option<String>,
+}
+
 /// A function whose handlers run on this machine. Dropping it stops them without waiting for it.
 #[derive(Debug)]
 pub struct LocalLambda {
@@ -241,17 +258,29 @@ impl LocalLambda {
     ///
     /// Everything that [`InvokeError`] names.
     pub async fn invoke(&self, payload: Bytes, timeout: Duration) -> Result<Bytes, InvokeError> {
-        if payload.len() > REQUEST_BYTES_MAX {
+        self.call(Call {
+            request: Uuid::new_v4(),
+            payload,
+            timeout,
+            trace: None,
+            client_context: None,
+        })
+        .await
+    }
+
+    /// The same as [`LocalLambda::invoke`], with everything that a request can have.
+    ///
+    /// # Errors
+    ///
+    /// Everything that [`InvokeError`] names.
+    pub async fn call(&self, call: Call) -> Result<Bytes, InvokeError> {
+        if call.payload.len() > REQUEST_BYTES_MAX {
             return Err(InvokeError::RequestTooLarge {
-                bytes: payload.len(),
+                bytes: call.payload.len(),
             });
         }
         let (reply, answer) = oneshot::channel();
-        self.function.submit(Invocation {
-            payload,
-            timeout,
-            reply,
-        });
+        self.function.submit(Invocation { call, reply });
         answer.await.unwrap_or_else(|_| {
             Err(InvokeError::Unreachable(
                 "the handlers were stopped".to_owned(),

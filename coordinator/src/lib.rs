@@ -10,6 +10,7 @@
 //!
 //! `ARCHITECTURE.md` beside this crate has the invariants and the map.
 
+mod check;
 pub mod cli;
 pub mod config;
 mod destinations;

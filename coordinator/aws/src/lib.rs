@@ -1,5 +1,6 @@
 //! What the coordinator uses of AWS, each service behind the inputs and outputs of the engine.
 
+pub mod check;
 pub mod config;
 pub mod egress;
 pub mod kinesis;

@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::exit::Failure;
+use crate::check::{Around, check};
+use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
+use crate::config::S3Args;
 use crate::module::Application;
+use crate::store::{Place, PlaceOptions};
 
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
@@ -14,10 +17,26 @@ pub struct ValidateArgs {
     /// Module files, or directories that hold a module.yaml.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
+
+    /// Ask AWS too: whether every function, stream, table and bucket that is named is there and may be used, as this process would be. Changes
+    /// nothing, but for an object beside the state that is written and removed again.
+    #[arg(long)]
+    check_aws: bool,
+
+    /// With --check-aws: where `satchel run` is to keep state.
+    #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
+    state: Option<Place>,
+
+    /// With --check-aws: the table of its leases.
+    #[arg(long, env = "SATCHEL_LEASE_TABLE", value_name = "TABLE")]
+    lease_table: Option<String>,
+
+    #[command(flatten)]
+    s3: S3Args,
 }
 
 /// Checks module files and tells what runs where.
-pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
     let application = Application::load(&args.files, &|name| std::env::var(name).ok())
         .map_err(|problems| Failure::usage(problems.to_string()))?;
     for line in application.summary() {
@@ -25,5 +44,29 @@ pub(crate) fn run(args: &ValidateArgs) -> Result<(), Failure> {
             break;
         }
     }
-    Ok(())
+    if !args.check_aws {
+        return Ok(());
+    }
+    let options = PlaceOptions {
+        s3: args.s3.options().map_err(Failure::usage)?,
+        on_written: None,
+    };
+    let around = Around {
+        state: args.state.map(|place| (place, options)),
+        lease_table: args.lease_table,
+    };
+    let findings = check(&application, &around).await;
+    let mut problems = Vec::new();
+    for finding in findings {
+        match finding.problem {
+            None => {
+                output::line(format!("ok: {}", finding.what).as_bytes())?;
+            }
+            Some(problem) => problems.push(format!("{}: {problem}", finding.what)),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Environment, problems.join("\n")))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 
 use super::{LogFormat, S3Args, application_name};
 use crate::module::{format_duration, parse_bytes, parse_duration};
@@ -30,7 +30,7 @@ pub struct RunConfig {
     pub state: Place,
 
     /// The DynamoDB table that says who owns the application (partition key `pk`, a string). Needed for state in a bucket.
-    #[arg(long, env = "SATCHEL_LEASE_TABLE", value_name = "TABLE")]
+    #[arg(long, env = "SATCHEL_LEASE_TABLE", value_name = "TABLE", value_parser = NonEmptyStringValueParser::new())]
     pub lease_table: Option<String>,
 
     /// Make the lease table if there is none.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use satchel_engine::endpoint::FunctionPattern;
 
+use super::wiring::Handlers;
 use super::{Shared, wiring};
 use crate::config::DevConfig;
 use crate::module::Application;
@@ -11,11 +12,21 @@ use crate::runtime::node::Node;
 use crate::servers::Servers;
 
 /// Prints it to standard output.
-pub(super) fn print(config: &DevConfig, shared: &Shared, servers: &Servers, node: &Node) {
-    print!("{}", text(config, &shared.application, servers, node));
+pub(super) fn print(
+    config: &DevConfig,
+    shared: &Shared,
+    serving: (&Servers, &Handlers),
+    node: &Node,
+) {
+    print!("{}", text(config, &shared.application, serving, node));
 }
 
-fn text(config: &DevConfig, application: &Application, servers: &Servers, node: &Node) -> String {
+fn text(
+    config: &DevConfig,
+    application: &Application,
+    (servers, handlers): (&Servers, &Handlers),
+    node: &Node,
+) -> String {
     let mut text = format!("\nsatchel dev: {} is serving\n\n", config.application);
     for summary in application.summary() {
         // Writing to a String can not fail.
@@ -42,6 +53,9 @@ fn text(config: &DevConfig, application: &Application, servers: &Servers, node: 
     line("admin", format!("http://{}", servers.admin));
     if let Some(kinesis) = servers.kinesis {
         line("kinesis", format!("http://{kinesis}"));
+    }
+    if let Some(address) = handlers.invoke_api() {
+        line("Lambda", format!("http://{address} (Invoke API)"));
     }
     let _ = write!(text, "\nTry:\n\n  {}\n\n", command(application, servers));
     text

@@ -1,8 +1,11 @@
 //! From what a module file says to what runs: handlers, invokers, routes.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use satchel_engine::endpoint::{Endpoint, Endpoints};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::cli::{Exit, Failure};
 use crate::config::DevConfig;
@@ -10,6 +13,7 @@ use crate::destinations::{self, AwsConfigs};
 use crate::ingress::routing::Routing;
 use crate::invoker::Invoker;
 use crate::invoker::local_lambda::LocalLambdaInvoker;
+use crate::lambda::invoke_api::{InvokeApi, Served};
 use crate::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, processes_max};
 use crate::module::{
     Application, EndpointAdapter, EndpointSpec, IngressAdapter, IngressSpec, IngressStream,
@@ -24,6 +28,9 @@ const HANDLER_MEMORY_MB: u32 = 512;
 pub(super) struct Handlers {
     destinations: Vec<Destination>,
     lambdas: Vec<Arc<LocalLambda>>,
+    served: Vec<Served>,
+    /// Serves them under AWS's Invoke API, if that was asked for; ends when it is dropped.
+    invoke_api: Option<(SocketAddr, JoinSet<()>)>,
 }
 
 impl Handlers {
@@ -41,6 +48,8 @@ impl Handlers {
         let mut handlers = Self {
             destinations: Vec::new(),
             lambdas: Vec::new(),
+            served: Vec::new(),
+            invoke_api: None,
         };
         let mut configs = AwsConfigs::default();
         for endpoint in &application.endpoints {
@@ -52,6 +61,13 @@ impl Handlers {
                         Failure::new(Exit::Environment, format!("{}: {error}", endpoint.source))
                     })?);
                     handlers.lambdas.push(Arc::clone(&started));
+                    handlers.served.push(Served {
+                        name: lambda.function_name.clone(),
+                        lambda: Arc::clone(&started),
+                        timeout: lambda.timeout,
+                        qualifiers: lambda.qualifier.iter().cloned().collect(),
+                        concurrency_max: config.lambda_concurrency,
+                    });
                     Destination {
                         name: lambda.function_name.as_str().into(),
                         invoker: Arc::new(Invoker::LocalLambda(LocalLambdaInvoker::new(
@@ -66,7 +82,35 @@ impl Handlers {
             };
             handlers.destinations.push(destination);
         }
+        if let Some(address) = config.lambda_api {
+            handlers.serve_invoke_api(address).await?;
+        }
         Ok(handlers)
+    }
+
+    /// Where AWS's Invoke API is served, if it is.
+    pub(super) fn invoke_api(&self) -> Option<SocketAddr> {
+        self.invoke_api.as_ref().map(|(address, _)| *address)
+    }
+
+    async fn serve_invoke_api(&mut self, address: SocketAddr) -> Result<(), Failure> {
+        let wrong = |error: std::io::Error| {
+            Failure::new(
+                Exit::Environment,
+                format!("--lambda-api {address}: {error}"),
+            )
+        };
+        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let bound = listener.local_addr().map_err(wrong)?;
+        let api = InvokeApi::of(std::mem::take(&mut self.served));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            if let Err(error) = api.serve(listener, std::future::pending()).await {
+                tracing::error!(%error, "the Invoke API ended");
+            }
+        });
+        self.invoke_api = Some((bound, tasks));
+        Ok(())
     }
 
     /// The endpoints in the order of the module files.

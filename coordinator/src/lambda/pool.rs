@@ -8,22 +8,20 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{FunctionError, InvokeError, ProcessState, ProcessView};
+use super::{Call, FunctionError, InvokeError, ProcessState, ProcessView};
 
 mod tick;
 
 /// A request and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Invocation {
-    pub(super) payload: Bytes,
-    pub(super) timeout: Duration,
+    pub(super) call: Call,
     pub(super) reply: Reply,
 }
 
@@ -33,8 +31,7 @@ pub(super) type Reply = oneshot::Sender<Result<Bytes, InvokeError>>;
 /// A request on its way to the process that will hold it.
 #[derive(Debug, Clone)]
 pub(super) struct Delivery {
-    pub(super) request: Uuid,
-    pub(super) payload: Bytes,
+    pub(super) call: Call,
     pub(super) deadline: Instant,
 }
 
@@ -104,7 +101,6 @@ enum State {
     Idle(oneshot::Sender<Delivery>),
     Busy {
         delivery: Delivery,
-        timeout: Duration,
         reply: Reply,
         /// Whether the process has surely asked for it: its connection may break before.
         received: bool,
@@ -216,7 +212,7 @@ impl Pool {
         if let Some(State::Busy {
             delivery, received, ..
         }) = self.slots.get_mut(&process).map(|slot| &mut slot.state)
-            && delivery.request == request
+            && delivery.call.request == request
         {
             *received = true;
         }
@@ -230,7 +226,7 @@ impl Pool {
         answer: Result<Bytes, FunctionError>,
     ) -> bool {
         let holder = self.slots.get_mut(&process).filter(
-            |slot| matches!(&slot.state, State::Busy { delivery, .. } if delivery.request == request),
+            |slot| matches!(&slot.state, State::Busy { delivery, .. } if delivery.call.request == request),
         );
         let Some(slot) = holder else {
             self.foreign_answers += 1;
@@ -259,12 +255,10 @@ impl Pool {
     /// If the process has held its request too long, answers for it and ends it.
     pub(super) fn expire(&mut self, process: ProcessId, now: Instant) {
         if let Some(slot) = self.slots.get_mut(&process)
-            && let State::Busy {
-                delivery, timeout, ..
-            } = &slot.state
+            && let State::Busy { delivery, .. } = &slot.state
             && delivery.deadline <= now
         {
-            let message = format!("timed out after {timeout:?}");
+            let message = format!("timed out after {:?}", delivery.call.timeout);
             slot.end(End::AtOnce);
             slot.answer(Err(InvokeError::Function(FunctionError::new(
                 "Sandbox.Timedout",
@@ -381,9 +375,8 @@ impl Pool {
             return Err(invocation);
         };
         let delivery = Delivery {
-            request: Uuid::new_v4(),
-            payload: invocation.payload,
-            deadline: now + invocation.timeout,
+            deadline: now + invocation.call.timeout,
+            call: invocation.call,
         };
         match hand.send(delivery.clone()) {
             Ok(()) => {
@@ -392,14 +385,13 @@ impl Pool {
                     .send_modify(|control| control.deadline = deadline);
                 slot.state = State::Busy {
                     delivery,
-                    timeout: invocation.timeout,
                     reply: invocation.reply,
                     received: false,
                 };
                 Ok(())
             }
             Err(delivery) => Err(Invocation {
-                payload: delivery.payload,
+                call: delivery.call,
                 ..invocation
             }),
         }

@@ -144,7 +144,7 @@ async fn next(State(session): Shared) -> Response {
     session
         .function
         .pool()
-        .received(session.process, delivery.request);
+        .received(session.process, delivery.call.request);
     session.deliver(delivery)
 }
 
@@ -202,8 +202,9 @@ impl Session {
             self.region,
             self.function.name()
         );
-        let trace = trace_id(delivery.request);
-        let id = delivery.request.to_string();
+        let call = delivery.call;
+        let trace = call.trace.unwrap_or_else(|| trace_id(call.request));
+        let id = call.request.to_string();
         self.extensions
             .announce_invoke(&id, &deadline, &arn, &trace);
         let headers = [
@@ -213,7 +214,13 @@ impl Session {
             ("lambda-runtime-invoked-function-arn", arn.as_str()),
             ("lambda-runtime-trace-id", trace.as_str()),
         ];
-        (headers, delivery.payload).into_response()
+        let mut response = (headers, call.payload).into_response();
+        let context = call.client_context.and_then(|text| text.parse().ok());
+        if let Some(context) = context {
+            let name = "lambda-runtime-client-context";
+            response.headers_mut().insert(name, context);
+        }
+        response
     }
 
     /// `done` if the process holds the request `id`; else the answer is dropped, and the handler told so.

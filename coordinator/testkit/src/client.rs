@@ -39,6 +39,23 @@ impl Addresses {
     }
 }
 
+impl Addresses {
+    /// What `satchel run` logs when its ports are open.
+    pub(crate) fn in_log(printed: &str) -> Option<Self> {
+        let lines = printed.lines();
+        let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find_map(|line| {
+            let fields = &line["fields"];
+            let url = |name: &str| Some(format!("http://{}", fields[name].as_str()?));
+            (fields["message"] == "the ports are open").then_some(())?;
+            Some(Self {
+                traffic: url("traffic")?,
+                admin: url("admin")?,
+            })
+        })
+    }
+}
+
 /// Talks to a [`crate::Dev`], also after it was restarted. Cheap to clone.
 ///
 /// Addresses are written `namespace/name/id`; the id may hold anything. Unless said otherwise, methods panic when the connection is lost,

@@ -21,6 +21,7 @@ const STARTING_MAX: Duration = Duration::from_secs(15 * 60);
 /// What is run: which application, how, and where its data lies. Cheap to clone; clones share the data directory.
 #[derive(Debug, Clone)]
 pub struct Setup {
+    command: &'static str,
     modules: Vec<PathBuf>,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
@@ -39,11 +40,19 @@ impl Setup {
     pub fn of(module: impl Into<PathBuf>) -> Self {
         let data = tempfile::tempdir().expect("a directory for the data can be made");
         Self {
+            command: "dev",
             modules: vec![module.into()],
             environment: Vec::new(),
             arguments: Vec::new(),
             data: Data::Temporary(Arc::new(data)),
         }
+    }
+
+    /// As `satchel run`, in production: with its state at `state`, such as `s3://bucket/prefix`.
+    pub fn in_production(mut self, state: impl Into<String>) -> Self {
+        self.command = "run";
+        self.env("SATCHEL_STATE", state)
+            .env("SATCHEL_LOG_FORMAT", "json")
     }
 
     /// Also this module file or directory.
@@ -94,6 +103,22 @@ impl Setup {
         dev
     }
 
+    /// Starts it and waits until its ports are open, for one that is to stand by.
+    ///
+    /// # Panics
+    ///
+    /// As [`Setup::start`].
+    pub async fn start_standby(&self) -> Dev {
+        let process = Process::spawn(self);
+        let mut dev = Dev {
+            client: Client::new(Addresses::default()),
+            setup: self.clone(),
+            process: Some(process),
+        };
+        dev.is_open().await;
+        dev
+    }
+
     /// Starts it and waits until it ends by itself, for what is refused.
     ///
     /// # Panics
@@ -110,9 +135,14 @@ impl Setup {
                 command.env_remove(name);
             }
         }
+        command.arg(self.command);
+        for module in &self.modules {
+            if self.command == "run" {
+                command.arg("--module");
+            }
+            command.arg(module);
+        }
         command
-            .arg("dev")
-            .args(&self.modules)
             .args(&self.arguments)
             .env("SATCHEL_HTTP", "127.0.0.1:0")
             .env("SATCHEL_ADMIN", "127.0.0.1:0")
@@ -242,13 +272,29 @@ impl Dev {
         before
     }
 
+    /// Waits until it serves, for one that stood by.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn is_ready(&self) {
+        crate::until_true("it is ready", async || self.client.is_ready().await).await;
+    }
+
     async fn serves(&mut self) {
+        self.is_open().await;
+        self.is_ready().await;
+    }
+
+    async fn is_open(&mut self) {
         let begun = Instant::now();
         let serving = loop {
             let process = self.process_mut();
             // Looked at before the output, so that nothing that it printed is missed.
             let ended = process.exit();
-            if let Some(addresses) = Addresses::in_banner(&process.printed.text()) {
+            let printed = process.printed.text();
+            let found = Addresses::in_banner(&printed).or_else(|| Addresses::in_log(&printed));
+            if let Some(addresses) = found {
                 break addresses;
             }
             if let Some(status) = ended {
@@ -261,7 +307,6 @@ impl Dev {
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         self.client.follow(serving);
-        crate::until_true("it is ready", async || self.client.is_ready().await).await;
     }
 
     fn process(&self) -> &Process {

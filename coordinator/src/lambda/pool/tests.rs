@@ -1,4 +1,6 @@
 use super::tick::Tick;
+use std::time::Duration;
+
 use super::*;
 
 type Answer = oneshot::Receiver<Result<Bytes, InvokeError>>;
@@ -25,8 +27,13 @@ impl Story {
     fn submit(&mut self, payload: &'static str) -> Answer {
         let (reply, answer) = oneshot::channel();
         let invocation = Invocation {
-            payload: payload.into(),
-            timeout: Duration::from_secs(30),
+            call: Call {
+                request: Uuid::new_v4(),
+                payload: payload.into(),
+                timeout: Duration::from_secs(30),
+                trace: None,
+                client_context: None,
+            },
             reply,
         };
         self.pool.submit(invocation, self.now);
@@ -47,7 +54,7 @@ impl Story {
     /// The process asks, gets what it waits for, and says that it has it.
     fn takes(&mut self, process: ProcessId) -> Delivery {
         let delivery = self.waits(process).try_recv().unwrap();
-        self.pool.received(process, delivery.request);
+        self.pool.received(process, delivery.call.request);
         delivery
     }
 
@@ -77,13 +84,13 @@ fn a_request_goes_to_a_process_and_its_answer_comes_back() {
     let mut waiting = story.waits(process);
     let mut answer = story.submit("one");
     let delivery = waiting.try_recv().unwrap();
-    assert_eq!(delivery.payload, "one");
+    assert_eq!(delivery.call.payload, "one");
     assert_eq!(delivery.deadline, story.now + Duration::from_secs(30));
     assert_eq!(control.borrow().deadline, Some(delivery.deadline));
     assert!(
         story
             .pool
-            .finish(process, delivery.request, Ok("done".into()))
+            .finish(process, delivery.call.request, Ok("done".into()))
     );
     assert_eq!(answer.try_recv().unwrap(), Ok("done".into()));
     assert_eq!(*control.borrow(), Control::default());
@@ -95,13 +102,15 @@ fn requests_wait_in_order_for_a_process_that_holds_one() {
     let (process, _control) = story.start();
     let _answers = [story.submit("one"), story.submit("two")];
     let first = story.takes(process);
-    assert_eq!(first.payload, "one");
+    assert_eq!(first.call.payload, "one");
     assert!(matches!(
         story.pool.next(process, story.now),
         Next::HoldsOne
     ));
-    story.pool.finish(process, first.request, Ok("".into()));
-    assert_eq!(story.takes(process).payload, "two");
+    story
+        .pool
+        .finish(process, first.call.request, Ok("".into()));
+    assert_eq!(story.takes(process).call.payload, "two");
 }
 
 #[test]
@@ -110,7 +119,7 @@ fn an_answer_to_another_request_is_dropped_and_counted() {
     let (one, _) = story.start();
     let (two, _) = story.start();
     let mut answer = story.submit("one");
-    let held = story.takes(one).request;
+    let held = story.takes(one).call.request;
     assert!(!story.pool.finish(two, held, Ok("foreign".into())));
     assert!(!story.pool.finish(one, Uuid::new_v4(), Ok("unknown".into())));
     assert!(story.pool.finish(one, held, Ok("right".into())));
@@ -125,11 +134,14 @@ fn a_request_that_did_not_arrive_is_delivered_again() {
     let (process, _control) = story.start();
     let _answer = story.submit("one");
     // The connection breaks before the process has the request.
-    let lost = story.waits(process).try_recv().unwrap().request;
+    let lost = story.waits(process).try_recv().unwrap().call.request;
     let Next::Deliver(again) = story.pool.next(process, story.now) else {
         panic!("it was not delivered again");
     };
-    assert_eq!((again.request, again.payload), (lost, "one".into()));
+    assert_eq!(
+        (again.call.request, again.call.payload),
+        (lost, "one".into())
+    );
 }
 
 #[test]
@@ -141,7 +153,7 @@ fn a_process_that_stopped_listening_is_passed_over() {
     story.now += Duration::from_millis(1);
     drop(story.waits(two));
     let _answer = story.submit("one");
-    assert_eq!(listens.try_recv().unwrap().payload, "one");
+    assert_eq!(listens.try_recv().unwrap().call.payload, "one");
 }
 
 #[test]
@@ -160,7 +172,11 @@ fn a_process_that_takes_too_long_is_killed_and_answered_for() {
         function_error(&mut answer),
         r#"{"errorMessage":"timed out after 30s","errorType":"Sandbox.Timedout"}"#
     );
-    assert!(!story.pool.finish(process, held.request, Ok("late".into())));
+    assert!(
+        !story
+            .pool
+            .finish(process, held.call.request, Ok("late".into()))
+    );
     assert!(story.after(0).start, "it is replaced");
 }
 
@@ -218,7 +234,7 @@ fn requests_that_wait_without_a_break_start_a_process_however_short_they_are() {
     let (one, _one) = story.start();
     let mut answers = vec![story.submit("first"), story.submit("second")];
     for _ in 0..3 {
-        let held = story.takes(one).request;
+        let held = story.takes(one).call.request;
         assert!(!story.after(6).start);
         answers.push(story.submit("another"));
         story.pool.finish(one, held, Ok("".into()));
@@ -312,7 +328,7 @@ fn replaced_processes_finish_what_they_hold_and_take_nothing_more() {
     let (busy, busy_control) = story.start();
     let (idle, idle_control) = story.start();
     let mut answer = story.submit("one");
-    let held = story.takes(busy).request;
+    let held = story.takes(busy).call.request;
     let mut waiting = story.waits(idle);
     story.pool.retire_all();
     assert_eq!(idle_control.borrow().end, Some(End::Gracefully));
@@ -325,7 +341,7 @@ fn replaced_processes_finish_what_they_hold_and_take_nothing_more() {
     assert_eq!(busy_control.borrow().end, Some(End::Gracefully));
     assert!(matches!(story.pool.next(busy, story.now), Next::Ending));
     let (new, _new) = story.start();
-    assert_eq!(story.takes(new).payload, "two");
+    assert_eq!(story.takes(new).call.payload, "two");
 }
 
 #[test]
@@ -358,5 +374,5 @@ fn a_request_that_was_given_up_is_not_sent() {
     let (process, _control) = story.start();
     drop(story.submit("one"));
     let _answer = story.submit("two");
-    assert_eq!(story.takes(process).payload, "two");
+    assert_eq!(story.takes(process).call.payload, "two");
 }

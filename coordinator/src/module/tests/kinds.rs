@@ -280,6 +280,7 @@ spec:
             trust_cacerts: Some(PathBuf::from("app/ca.pem")),
             client: Some((PathBuf::from("/etc/cert.pem"), PathBuf::from("app/key.pem"))),
         },
+        auth: None,
     };
     let b = HttpEndpoint {
         url_template: "http://example.com/b".to_owned(),

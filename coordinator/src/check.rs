@@ -1,0 +1,144 @@
+//! Whether everything that an application names in AWS is there and may be used, found out before it is started (`satchel validate --check-aws`).
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use satchel_aws::config::AwsAccess;
+use satchel_aws::lease::LeaseTable;
+
+use crate::cli::Failure;
+use crate::destinations::{AwsConfigs, lambda_function};
+use crate::module::{Application, EndpointAdapter, IngressAdapter};
+use crate::runtime::node::random;
+use crate::store::{Place, PlaceOptions};
+
+/// What is looked at beside the module files.
+#[derive(Clone, Default)]
+pub(crate) struct Around {
+    /// The state, if it is to be looked at, and how its bucket is used.
+    pub(crate) state: Option<(Place, PlaceOptions)>,
+    /// The lease table, if it is to be looked at.
+    pub(crate) lease_table: Option<String>,
+}
+
+/// What one look gave: what was looked at, and what is wrong with it if something is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// What was looked at, by its name.
+    pub(crate) what: String,
+    /// What is wrong.
+    pub(crate) problem: Option<String>,
+}
+
+/// Looks at all of it, one after the other, and goes on after a problem.
+pub(crate) async fn check(application: &Application, around: &Around) -> Vec<Finding> {
+    let mut checks = Checks {
+        configs: AwsConfigs::default(),
+        findings: Vec::new(),
+    };
+    for endpoint in &application.endpoints {
+        let source = &endpoint.source;
+        match &endpoint.adapter {
+            EndpointAdapter::Lambda(lambda) => {
+                let function = lambda_function(source, lambda, &mut checks.configs).await;
+                let what = match &lambda.qualifier {
+                    Some(qualifier) => {
+                        format!("{source}: Lambda {}:{qualifier}", lambda.function_name)
+                    }
+                    None => format!("{source}: Lambda {}", lambda.function_name),
+                };
+                let outcome = match function {
+                    Ok(function) => Box::pin(function.check())
+                        .await
+                        .map_err(|failure| failure.message),
+                    Err(failure) => Err(failure.message),
+                };
+                checks.note(what, outcome);
+            }
+            EndpointAdapter::Http(http) => {
+                if let Some(auth) = &http.auth {
+                    let config = checks.configs.get(&auth.access, source).await;
+                    let outcome = config.map(|_| ()).map_err(|failure| failure.message);
+                    checks.note(format!("{source}: signing for {}", auth.service), outcome);
+                }
+            }
+        }
+    }
+    checks.streams(application).await;
+    if let Some(name) = &around.lease_table {
+        checks.lease_table(name).await;
+    }
+    if let Some((place, options)) = &around.state {
+        let outcome = state(place, options.clone()).await;
+        checks.note(format!("state {place}"), outcome);
+    }
+    checks.findings
+}
+
+struct Checks {
+    configs: AwsConfigs,
+    findings: Vec<Finding>,
+}
+
+impl Checks {
+    fn note(&mut self, what: impl Display, outcome: Result<(), String>) {
+        self.findings.push(Finding {
+            what: what.to_string(),
+            problem: outcome.err(),
+        });
+    }
+
+    async fn streams(&mut self, application: &Application) {
+        for ingress in &application.ingresses {
+            let IngressAdapter::Kinesis(kinesis) = &ingress.adapter;
+            for stream in &kinesis.streams {
+                let what = format!("{}: Kinesis stream {}", stream.source, stream.stream);
+                let config = self.configs.get(&kinesis.access, &stream.source).await;
+                let outcome = match config {
+                    Ok(sdk) => satchel_aws::check::kinesis_stream(&sdk, &stream.stream).await,
+                    Err(failure) => Err(failure.message),
+                };
+                self.note(what, outcome);
+            }
+        }
+    }
+
+    async fn lease_table(&mut self, name: &str) {
+        let what = format!("lease table {name}");
+        let config = self.configs.get(&AwsAccess::default(), &what).await;
+        let outcome = match config {
+            Ok(sdk) => {
+                let table = LeaseTable::new(&sdk, name, "satchel validate");
+                satchel_aws::check::lease_table(&table).await
+            }
+            Err(failure) => Err(failure.message),
+        };
+        self.note(what, outcome);
+    }
+}
+
+/// Lists, writes and removes an object of its own beside the state, as an owner does with those of the state.
+async fn state(place: &Place, options: PlaceOptions) -> Result<(), String> {
+    let stated = |failure: Failure| failure.message;
+    let opened = place.open(options).await.map_err(stated)?;
+    let prefix = match opened.prefix.as_str() {
+        "" => String::new(),
+        prefix => format!("{prefix}/"),
+    };
+    let store = &opened.store;
+    let told = |doing: &str, error: satchel_log::StoreError| format!("{doing}: {error}");
+    store
+        .list(&prefix, None, 1)
+        .await
+        .map_err(|error| told("listing", error))?;
+    let random: [u8; 8] = random();
+    let key = format!("{prefix}validate-{:016x}", u64::from_le_bytes(random));
+    store
+        .create(&key, Bytes::from_static(b"written by satchel validate"))
+        .await
+        .map_err(|error| told("writing", error))?;
+    let read = store.get(&key).await;
+    let removed = store.delete(std::slice::from_ref(&key)).await;
+    read.map_err(|error| told("reading", error))?;
+    removed.map_err(|error| told("removing", error))
+}

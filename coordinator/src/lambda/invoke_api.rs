@@ -1,0 +1,362 @@
+//! The Invoke API of AWS Lambda over dev's functions, so that any AWS SDK invokes them. Signatures are not checked, and never logged.
+//!
+//! | AWS's own semantics | |
+//! |---|---|
+//! | answer, error of the handler | 200; with an error also `X-Amz-Function-Error: Unhandled` |
+//! | `InvocationType` `Event`, `DryRun` | 202 at once, run later and again up to twice; 204 and nothing is run |
+//! | payload over 6 MB (`Event`: 1 MB) | 413 `RequestTooLargeException` |
+//! | more at once than the set concurrency | 429 `TooManyRequestsException` |
+//! | no such function, version or alias | 404 `ResourceNotFoundException` |
+//! | not JSON | 400 `InvalidRequestContentException` |
+//!
+//! Unlike AWS: an asynchronous invocation is tried again after seconds instead of minutes, and is forgotten when the process ends; the tail of the
+//! log is not returned. Source: API reference of AWS Lambda, "Invoke".
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::serve::ListenerExt as _;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use super::{Call, FunctionError, InvokeError, LocalLambda, REQUEST_BYTES_MAX};
+
+/// The largest payload of an asynchronous request, in bytes (AWS Lambda's limit).
+const EVENT_BYTES_MAX: usize = 1_048_576;
+
+/// How long a failed asynchronous invocation waits before it is tried again, the first and the second time.
+const EVENT_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+
+/// The version that is meant when nothing else is asked for.
+const LATEST: &str = "$LATEST";
+
+/// A function that can be invoked.
+#[derive(Debug)]
+pub struct Served {
+    /// Its name.
+    pub name: String,
+    /// Its handlers.
+    pub lambda: Arc<LocalLambda>,
+    /// How long the handler has for a request.
+    pub timeout: Duration,
+    /// Its versions and aliases, which all are the same here; `$LATEST` is always there.
+    pub qualifiers: Vec<String>,
+    /// How many requests it takes at once; more are refused.
+    pub concurrency_max: Option<usize>,
+}
+
+/// The functions that can be invoked, and how often they were. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct InvokeApi(Arc<Functions>);
+
+#[derive(Debug)]
+struct Functions {
+    by_name: HashMap<String, Function>,
+    requests: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Function {
+    served: Served,
+    permits: Option<Arc<Semaphore>>,
+}
+
+impl InvokeApi {
+    /// Serves these functions.
+    pub fn of(functions: Vec<Served>) -> Self {
+        let functions = functions.into_iter().map(|served| {
+            let permits = served.concurrency_max;
+            let function = Function {
+                permits: permits.map(|permits| Arc::new(Semaphore::new(permits))),
+                served,
+            };
+            (function.served.name.clone(), function)
+        });
+        Self(Arc::new(Functions {
+            by_name: functions.collect(),
+            requests: AtomicU64::new(0),
+        }))
+    }
+
+    /// How many requests came to the functions, refused ones too.
+    pub fn requests(&self) -> u64 {
+        self.0.requests.load(Ordering::Relaxed)
+    }
+
+    /// Serves on `listener` until `stopped`.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stopped: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        let listener = listener.tap_io(|connection| {
+            // Without it small answers wait for the other side's acknowledgements.
+            let _ = connection.set_nodelay(true);
+        });
+        let router = Router::new()
+            .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+            .fallback(async || {
+                Refusal::not_found("this server knows no operation of Lambda but Invoke")
+            })
+            .with_state(self);
+        axum::serve(listener, router)
+            .with_graceful_shutdown(stopped)
+            .await
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Parameters {
+    qualifier: Option<String>,
+}
+
+async fn invoke(
+    State(api): State<InvokeApi>,
+    Path(name): Path<String>,
+    Query(parameters): Query<Parameters>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    api.0.requests.fetch_add(1, Ordering::Relaxed);
+    let named = Named::parse(&name, parameters.qualifier);
+    let function = api.find(&named)?;
+    let text = |header: &str| headers.get(header).and_then(|value| value.to_str().ok());
+    let asynchronous = match text("x-amz-invocation-type") {
+        None | Some("RequestResponse") => false,
+        Some("Event") => true,
+        Some("DryRun") => return Ok(StatusCode::NO_CONTENT.into_response()),
+        Some(other) => return Err(Refusal::invalid_type(other)),
+    };
+    let limit = if asynchronous {
+        EVENT_BYTES_MAX
+    } else {
+        REQUEST_BYTES_MAX
+    };
+    let call = Call {
+        request: Uuid::new_v4(),
+        payload: event(read(body, limit).await?)?,
+        timeout: function.served.timeout,
+        trace: text("x-amzn-trace-id").map(str::to_owned),
+        client_context: text("x-amz-client-context").map(str::to_owned),
+    };
+    let permit = function.permit()?;
+    let request = call.request.to_string();
+    let lambda = Arc::clone(&function.served.lambda);
+    if asynchronous {
+        tokio::spawn(run_later(lambda, call, permit));
+        let headers = [("x-amzn-requestid", request)];
+        return Ok((StatusCode::ACCEPTED, headers).into_response());
+    }
+    let trace = call.trace.clone();
+    let answer = lambda.call(call).await;
+    drop(permit);
+    let version = named.qualifier.as_deref().unwrap_or(LATEST);
+    answered(answer, &request, version, trace)
+}
+
+/// Runs it, and twice again if it fails, as AWS does with asynchronous invocations unless told otherwise.
+async fn run_later(lambda: Arc<LocalLambda>, call: Call, permit: Option<OwnedSemaphorePermit>) {
+    let _permit = permit;
+    for again in EVENT_AGAIN.into_iter().map(Some).chain([None]) {
+        let Err(error) = lambda.call(call.clone()).await else {
+            return;
+        };
+        let Some(wait) = again else {
+            tracing::warn!(request = %call.request, %error, "an asynchronous invocation failed three times and is given up");
+            return;
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn answered(
+    answer: Result<Bytes, InvokeError>,
+    request: &str,
+    version: &str,
+    trace: Option<String>,
+) -> Result<Response, Refusal> {
+    let (payload, failed) = match answer {
+        Ok(payload) => (payload, false),
+        Err(InvokeError::Function(error)) => (error.payload, true),
+        // A handler that does not start is an error of the function to whoever invokes it.
+        Err(InvokeError::Unreachable(why)) => {
+            (FunctionError::new("Runtime.ExitError", &why).payload, true)
+        }
+        Err(InvokeError::RequestTooLarge { bytes }) => {
+            return Err(Refusal::too_large(bytes, REQUEST_BYTES_MAX));
+        }
+    };
+    let mut response = (
+        [
+            ("content-type", "application/json"),
+            ("x-amzn-requestid", request),
+            ("x-amz-executed-version", version),
+        ],
+        payload,
+    )
+        .into_response();
+    let headers = response.headers_mut();
+    if failed {
+        headers.insert("x-amz-function-error", "Unhandled".parse().expect("ASCII"));
+    }
+    if let Some(trace) = trace.and_then(|trace| trace.parse().ok()) {
+        headers.insert("x-amzn-trace-id", trace);
+    }
+    Ok(response)
+}
+
+/// A name, a partial ARN or an ARN, each with or without `:qualifier`, and the parameter `Qualifier`.
+struct Named {
+    name: String,
+    qualifier: Option<String>,
+}
+
+impl Named {
+    fn parse(text: &str, parameter: Option<String>) -> Self {
+        let last = text
+            .rsplit_once(":function:")
+            .map_or(text, |(_, last)| last);
+        let (name, qualifier) = match last.split_once(':') {
+            Some((name, qualifier)) => (name, Some(qualifier.to_owned())),
+            None => (last, None),
+        };
+        Self {
+            name: name.to_owned(),
+            qualifier: parameter.or(qualifier),
+        }
+    }
+}
+
+impl InvokeApi {
+    fn find(&self, named: &Named) -> Result<&Function, Refusal> {
+        let function =
+            self.0.by_name.get(&named.name).ok_or_else(|| {
+                Refusal::not_found(&format!("Function not found: {}", named.name))
+            })?;
+        match &named.qualifier {
+            Some(wanted) if wanted != LATEST && !function.served.qualifiers.contains(wanted) => {
+                Err(Refusal::not_found(&format!(
+                    "Function not found: {}:{wanted}",
+                    named.name
+                )))
+            }
+            _ => Ok(function),
+        }
+    }
+}
+
+impl Function {
+    fn permit(&self) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        let permit = self.permits.as_ref().map(|permits| {
+            Arc::clone(permits)
+                .try_acquire_owned()
+                .map_err(|_| Refusal::throttled())
+        });
+        permit.transpose()
+    }
+}
+
+/// Reads to the end also what is too large, without keeping it: a client that is cut off while it sends would not read the refusal.
+async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
+    let mut stream = body.into_data_stream();
+    let mut kept = BytesMut::new();
+    let mut bytes = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| Refusal::not_json("the body broke off"))?;
+        bytes += chunk.len();
+        if bytes <= limit {
+            kept.extend_from_slice(&chunk);
+        }
+    }
+    if bytes > limit {
+        return Err(Refusal::too_large(bytes, limit));
+    }
+    Ok(kept.freeze())
+}
+
+/// No payload is an empty object.
+fn event(payload: Bytes) -> Result<Bytes, Refusal> {
+    if payload.is_empty() {
+        return Ok(Bytes::from_static(b"{}"));
+    }
+    match serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
+        Ok(_) => Ok(payload),
+        Err(error) => Err(Refusal::not_json(&error.to_string())),
+    }
+}
+
+/// An error of the service, as AWS tells it.
+struct Refusal {
+    status: StatusCode,
+    kind: &'static str,
+    body: serde_json::Value,
+}
+
+impl Refusal {
+    fn not_found(message: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            kind: "ResourceNotFoundException",
+            body: json!({"Type": "User", "Message": message}),
+        }
+    }
+
+    fn too_large(bytes: usize, limit: usize) -> Self {
+        Self {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            kind: "RequestTooLargeException",
+            body: json!({"Type": "User", "message": format!("{bytes} byte payload is too large for the invocation type (limit {limit} bytes)")}),
+        }
+    }
+
+    fn not_json(why: &str) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            kind: "InvalidRequestContentException",
+            body: json!({"Type": "User", "message": format!("Could not parse request body into json: {why}")}),
+        }
+    }
+
+    fn invalid_type(found: &str) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            kind: "InvalidParameterValueException",
+            body: json!({"Type": "User", "message": format!("Unsupported invocation type {found}")}),
+        }
+    }
+
+    fn throttled() -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            kind: "TooManyRequestsException",
+            body: json!({"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."}),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-amzn-errortype", self.kind),
+        ];
+        (self.status, headers, self.body.to_string()).into_response()
+    }
+}

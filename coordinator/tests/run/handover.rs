@@ -1,0 +1,106 @@
+//! An owner and a standby: killed, stopped, put to sleep.
+
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use satchel_testkit::{Client, Dev, until_true};
+use serde_json::json;
+
+use super::*;
+
+async fn call(client: &Client, name: &str) -> (u16, serde_json::Value) {
+    let address = format!("example/greeter/{name}");
+    let request = client.to_call(&address).json(&json!({"name": name}));
+    match request.key("once").send().await {
+        Ok(reply) => (reply.status, reply.json()),
+        Err(_) => (0, json!(null)),
+    }
+}
+
+async fn stands_by(app: &Dev) {
+    let (status, body) = call(&app.client, "nobody").await;
+    assert_eq!((status, &body["error"]["code"]), (503, &json!("standby")));
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let admin = app.client.admin_url();
+    let ready = http.get(format!("{admin}/readyz")).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    assert!(ready.headers().contains_key("retry-after"));
+    assert_eq!(ready.text().await.unwrap(), r#"{"state":"standby"}"#);
+    let healthy = http.get(format!("{admin}/healthz")).send().await.unwrap();
+    assert_eq!(healthy.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_takes_over_from_an_owner_that_was_killed_and_nothing_that_was_answered_is_lost()
+{
+    let aws = Aws::with_greeter().await;
+    let setup = aws.setup("2s");
+    let mut owner = setup.start().await;
+    assert_eq!(call(&owner.client, "alice").await.1["seen"], 1);
+    for round in 0..2 {
+        let standby = setup.start_standby().await;
+        stands_by(&standby).await;
+        owner.kill9().await;
+        let killed = Instant::now();
+        standby.is_ready().await;
+        eprintln!("round {round}: taken over after {:?}", killed.elapsed());
+        // The answer is remembered, so the repeat is not counted.
+        assert_eq!(call(&standby.client, "alice").await.1["seen"], 1);
+        let next = format!("bob-{round}");
+        assert_eq!(call(&standby.client, &next).await.1["seen"], 1);
+        owner = standby;
+    }
+    drop(owner);
+    aws.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_planned_stop_hands_over_without_waiting_for_the_lease_time() {
+    let aws = Aws::with_greeter().await;
+    // So long that only a release explains a takeover.
+    let setup = aws.setup("10min");
+    let mut owner = setup.start().await;
+    assert_eq!(call(&owner.client, "alice").await.1["seen"], 1);
+    for round in 0..3 {
+        let standby = setup.start_standby().await;
+        stands_by(&standby).await;
+        // Time to be asking the owner when it stops, which makes it quick.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let ended = tokio::spawn(async move { owner.terminate().await });
+        let begun = Instant::now();
+        until_true("the standby answers", async || {
+            call(&standby.client, "alice").await.0 == 200
+        })
+        .await;
+        eprintln!("round {round}: handed over in {:?}", begun.elapsed());
+        let ended = ended.await.unwrap();
+        assert_eq!(ended.code, Some(0), "{}", ended.printed);
+        assert_eq!(call(&standby.client, "alice").await.1["seen"], 1);
+        owner = standby;
+    }
+    drop(owner);
+    aws.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_slept_through_its_lease_ends_fenced() {
+    let aws = Aws::with_greeter().await;
+    let setup = aws.setup("2s");
+    let mut owner = setup.start().await;
+    let pid = Pid::from_raw(i32::try_from(owner.pid()).unwrap()).unwrap();
+    let standby = setup.start_standby().await;
+    kill_process(pid, Signal::STOP).unwrap();
+    standby.is_ready().await;
+    assert_eq!(call(&standby.client, "alice").await.1["seen"], 1);
+    kill_process(pid, Signal::CONT).unwrap();
+    let ended = owner.ended().await;
+    assert_eq!(ended.code, Some(3), "{}", ended.printed);
+    assert!(
+        ended.printed.contains("so this one stops"),
+        "{}",
+        ended.printed
+    );
+    assert_eq!(call(&standby.client, "alice").await.1["seen"], 1);
+    drop(standby);
+    aws.stop().await;
+}

@@ -1,0 +1,144 @@
+//! `satchel run` as a process: state in S3 and leases in DynamoDB (moto), functions over the Invoke API of dev's Lambda with real handlers.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
+use satchel::lambda::invoke_api::{InvokeApi, Served};
+use satchel::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, exec_handler};
+use satchel_testkit::{Moto, Setup, example};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+mod bundles;
+mod handover;
+mod refusals;
+mod serving;
+
+/// What no output may show.
+const SECRET: &str = "the-secret-key-of-the-test";
+
+/// The bucket that every stand-in has.
+const BUCKET: &str = "state-of-the-test";
+
+/// Stand-ins for what `satchel run` uses of AWS, and a module file of an application on them.
+struct Aws {
+    moto: Moto,
+    lambda: Arc<LocalLambda>,
+    api: InvokeApi,
+    lambda_endpoint: String,
+    dir: tempfile::TempDir,
+    _server: JoinSet<()>,
+}
+
+impl Aws {
+    /// With the handler of the greeter example as the function `greeter`.
+    async fn with_greeter() -> Self {
+        let module = "
+kind: satchel.endpoints.v1/lambda
+spec:
+  functions: example/*
+  functionName: greeter
+";
+        let program = Program::Cargo {
+            bin: "greeter".to_owned(),
+        };
+        Self::with(program, example("greeter"), module).await
+    }
+
+    /// With one function, `greeter`, whose handlers run `program` in `dir`.
+    async fn with(program: Program, dir: PathBuf, module: &str) -> Self {
+        let moto = Moto::start();
+        let spec = FunctionSpec {
+            name: "greeter".to_owned(),
+            dir,
+            program,
+            environment: Vec::new(),
+            processes_max: 10,
+            memory_mb: 256,
+            watch: false,
+            launcher: Launcher::new(
+                env!("CARGO_BIN_EXE_satchel"),
+                [exec_handler::SUBCOMMAND.into()],
+            ),
+            log_lines: LogLines::stderr(),
+        };
+        let lambda = Arc::new(LocalLambda::start(spec).await.unwrap());
+        let api = InvokeApi::of(vec![Served {
+            name: "greeter".to_owned(),
+            lambda: Arc::clone(&lambda),
+            timeout: Duration::from_secs(30),
+            qualifiers: vec!["live".to_owned()],
+            concurrency_max: None,
+        }]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let lambda_endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let mut server = JoinSet::new();
+        let serving = api.clone();
+        server.spawn(async move {
+            let stopped = std::future::pending();
+            serving.serve(listener, stopped).await.unwrap();
+        });
+        let config = aws_sdk_s3::config::Builder::from(&sdk(moto.endpoint()));
+        let s3 = aws_sdk_s3::Client::from_conf(config.force_path_style(true).build());
+        s3.create_bucket().bucket(BUCKET).send().await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("module.yaml"), module).unwrap();
+        Self {
+            moto,
+            lambda,
+            api,
+            lambda_endpoint,
+            dir,
+            _server: server,
+        }
+    }
+
+    /// The application in production, with its lease table made at the start.
+    fn setup(&self, lease_time: &str) -> Setup {
+        let setup = Setup::of(self.dir.path())
+            .in_production(format!("s3://{BUCKET}/app"))
+            .env("SATCHEL_LEASE_TABLE", "leases")
+            .env("SATCHEL_CREATE_LEASE_TABLE", "true")
+            .env("SATCHEL_LEASE_TIME", lease_time);
+        let environment = self.environment().into_iter();
+        environment.fold(setup, |setup, (name, value)| setup.env(name, value))
+    }
+
+    /// What leads every AWS client to the stand-ins, and to nothing of this machine.
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("AWS_ENDPOINT_URL", self.moto.endpoint().to_owned()),
+            ("AWS_ENDPOINT_URL_LAMBDA", self.lambda_endpoint.clone()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "AKIDOFTHETEST".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
+            ("AWS_CONFIG_FILE", self.nothing()),
+            ("AWS_SHARED_CREDENTIALS_FILE", self.nothing()),
+            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ]
+    }
+
+    fn nothing(&self) -> String {
+        self.dir.path().join("nothing").display().to_string()
+    }
+
+    async fn stop(self) {
+        self.lambda.shutdown().await;
+    }
+}
+
+/// An AWS configuration that takes nothing from this machine.
+fn sdk(endpoint: &str) -> SdkConfig {
+    let key = Credentials::new("AKIDOFTHETEST", SECRET, None, None, "test");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("us-east-1"))
+        .credentials_provider(SharedCredentialsProvider::new(key))
+        .endpoint_url(endpoint)
+        .build()
+}

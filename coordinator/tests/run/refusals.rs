@@ -1,0 +1,79 @@
+//! What is wrong with the environment or the files is told at the start, by name.
+
+use super::*;
+
+async fn refused(setup: Setup, code: i32, named: &[&str]) {
+    let ended = setup.run_to_end().await;
+    assert_eq!(ended.code, Some(code), "{}", ended.printed);
+    for name in named {
+        assert!(ended.printed.contains(name), "{name}: {}", ended.printed);
+    }
+    assert!(!ended.printed.contains(SECRET), "{}", ended.printed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_missing_is_told_by_its_name() {
+    let aws = Aws::with_greeter().await;
+    let setup = || aws.setup("10s");
+    let absent = setup()
+        .env("SATCHEL_CREATE_LEASE_TABLE", "false")
+        .env("SATCHEL_LEASE_TABLE", "no-such-table");
+    refused(absent, 5, &["--lease-table", "no-such-table"]).await;
+    let bucket = setup().env("SATCHEL_STATE", "s3://no-such-bucket/app");
+    refused(bucket, 5, &["no-such-bucket"]).await;
+    let token = setup().env("SATCHEL_ADMIN_TOKEN_FILE", aws.nothing());
+    refused(token, 5, &["--admin-token-file", "nothing"]).await;
+    let secret = setup().env("SATCHEL_ADMIN_TOKEN_SECRET", "no-such-secret");
+    refused(secret, 5, &["--admin-token-secret", "no-such-secret"]).await;
+    let no_table = setup()
+        .env("SATCHEL_LEASE_TABLE", "")
+        .env("SATCHEL_CREATE_LEASE_TABLE", "false");
+    refused(no_table, 2, &["--lease-table"]).await;
+    aws.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn validate_asks_aws_for_everything_that_is_named_before_the_start() {
+    let aws = Aws::with_greeter().await;
+    // The table is made by a first start.
+    aws.setup("10s").start().await.terminate().await;
+    let module = aws.dir.path().join("other.yaml");
+    let text = "
+kind: satchel.endpoints.v1/lambda
+spec: {functions: example/*, functionName: greeter, qualifier: live}
+---
+kind: satchel.endpoints.v1/lambda
+spec: {functions: other/*, functionName: nobody}
+";
+    std::fs::write(&module, text).unwrap();
+    let validate = |state: &str, table: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_satchel"));
+        command.arg("validate").arg(&module).arg("--check-aws");
+        command.args(["--state", state, "--lease-table", table]);
+        for (name, value) in aws.environment() {
+            command.env(name, value);
+        }
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    };
+    let (code, good, wrong) = validate(&format!("s3://{BUCKET}/app"), "leases");
+    assert_eq!(code, Some(5), "{wrong}");
+    for named in ["Lambda greeter:live", "lease table leases", "state s3://"] {
+        assert!(good.contains("ok: ") && good.contains(named), "{good}");
+    }
+    assert!(wrong.contains("nobody") && wrong.contains("ResourceNotFoundException"));
+    assert!(!wrong.contains("greeter:live"), "{wrong}");
+
+    let (code, _, wrong) = validate("s3://no-such-bucket/app", "no-such-table");
+    assert_eq!(code, Some(5));
+    for named in ["no-such-bucket", "no-such-table", "nobody"] {
+        assert!(wrong.contains(named), "{wrong}");
+    }
+    assert!(!wrong.contains(SECRET));
+    aws.stop().await;
+}
