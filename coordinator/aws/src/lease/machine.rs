@@ -29,6 +29,9 @@ pub struct Claimant {
 /// How soon a process that is to end tries again to give the lease back: whoever waits for the application waits for this.
 const RELEASE_AGAIN_MS: u64 = 100;
 
+/// How old the confirmation of a lease may become while the table answers.
+const CONFIRMED_MS: u64 = 3_333;
+
 /// How patient a claimant is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -47,9 +50,10 @@ impl Timing {
         }
     }
 
-    /// A holder renews three times in a lease time, so that two renewals may fail.
+    /// A holder renews three times in a lease time, so that two renewals may fail; and not more rarely than every few seconds, because some send only
+    /// while ownership was confirmed that recently.
     fn renewal_ms(&self) -> u64 {
-        (self.lease_ms / 3).max(1)
+        (self.lease_ms / 3).clamp(1, CONFIRMED_MS)
     }
 
     /// How soon a holder tries again that got no answer.
