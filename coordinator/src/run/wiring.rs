@@ -31,6 +31,7 @@ pub(super) async fn parts(
         state: open_state(shared).await?,
         log: Options {
             depth: config.commit_depth,
+            retention_ms: retention_ms(config),
             ..Options::default()
         },
         ingresses: Vec::new(),
@@ -71,6 +72,11 @@ fn refuse_what_cannot_run(application: &Application) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(Exit::Usage, refused.join("\n")))
+}
+
+fn retention_ms(config: &RunConfig) -> u64 {
+    let retention = config.retention.unwrap_or_default();
+    u64::try_from(retention.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn open_state(shared: &Shared) -> Result<Opened, Failure> {
