@@ -10,6 +10,7 @@ use super::Shared;
 use crate::cli::{Exit, Failure};
 use crate::config::RunConfig;
 use crate::destinations::{self, AwsConfigs};
+use crate::egress::aws::aws_egresses;
 use crate::module::{Application, EndpointAdapter};
 use crate::runtime::dispatch::Destination;
 use crate::runtime::node::NodeParts;
@@ -36,6 +37,7 @@ pub(super) async fn parts(
         },
         ingresses: Vec::new(),
         streams: Streams::ephemeral(),
+        aws_egresses: aws_egresses(application, false),
         metrics: shared.metrics.clone(),
         requests: shared.requests.clone(),
         inputs,
@@ -63,10 +65,8 @@ async fn destinations(
 /// Names everything at once that this version cannot do in production.
 fn refuse_what_cannot_run(application: &Application) -> Result<(), Failure> {
     let ingresses = application.ingresses.iter().map(|one| &one.source);
-    let egresses = application.egresses.iter().map(|one| &one.source);
     let refused: Vec<String> = ingresses
-        .chain(egresses)
-        .map(|source| format!("{source}: streams cannot be read or written by `satchel run` yet"))
+        .map(|source| format!("{source}: streams cannot be read by `satchel run` yet"))
         .collect();
     if refused.is_empty() {
         return Ok(());
