@@ -1,4 +1,5 @@
 //! The laws of the log over real files: the same simulation as over memory, the same interleavings of takeover and collection.
+//! `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other worlds, and more of them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use satchel_log::{
     Clock, Created, Identity, LogError, ObjectMeta, ObjectStore, Options, Place, Retry,
     SnapshotPolicy, StoreError, verify,
 };
-use satchel_log_simulation::{Plan, Puppet, Report, SimulatedClock, run};
+use satchel_log_simulation::{Plan, Puppet, Report, SimulatedClock, run, seeds};
 
 /// A directory whose every operation is done when its future is made, so that a run over files is as repeatable as one over memory.
 struct Inline {
@@ -97,7 +98,7 @@ fn place(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, process: u8) -> Pla
 #[test]
 fn whatever_happens_the_recovered_state_is_the_fold_of_the_durable_prefix() {
     let mut total = Report::default();
-    for seed in 0..2 {
+    for seed in seeds(0..2) {
         let directory = tempfile::tempdir().unwrap();
         let plan = Plan {
             seed,

@@ -1,4 +1,5 @@
 //! The log on S3: takeovers, commits, snapshots, fencing, and the log's own simulation with this store under it.
+//! `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other worlds of the simulation, and more of them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -15,7 +16,7 @@ use satchel_log::{
     Notices, ObjectMeta, ObjectStore, Options, Ownership, Place, Recovery, Retry, SnapshotPolicy,
     StoreError, take_over,
 };
-use satchel_log_simulation::{Plan, State, run};
+use satchel_log_simulation::{Plan, State, run, seeds};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -273,7 +274,7 @@ impl ObjectStore for AtOnce {
 async fn the_simulation_of_owners_that_crash_and_overlap_holds_on_s3() {
     let mut takeovers = 0;
     let mut acknowledged = 0;
-    for seed in 0..3 {
+    for seed in seeds(0..3) {
         let bucket = Bucket::make(&format!("simulation-{seed}")).await;
         let inner = bucket.store();
         let runtime = Handle::current();
