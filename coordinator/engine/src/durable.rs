@@ -22,6 +22,7 @@
 //! | 9 | shard: ingress, stream, shard | position |
 //! | 10 | outbox: number | id, egress, value |
 //! | 11 | counter | the next number |
+//! | 12 | hold | origin, since, filling |
 //! | 13 | egress mark: egress, name | bytes |
 
 mod codec;
@@ -120,6 +121,8 @@ pub enum Key {
         /// The mark's name, within the egress.
         name: Arc<str>,
     },
+    /// That the partition is a fork whose ingress, timers and outbox are held.
+    Hold,
 }
 
 /// The value of a fact.
@@ -149,6 +152,19 @@ pub enum Value {
     Counter(u64),
     /// Of [`Key::EgressMark`]: what the egress made of it.
     EgressMark(Bytes),
+    /// Of [`Key::Hold`].
+    Hold(Hold),
+}
+
+/// That a partition is a fork whose ingress, timers and outbox are held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// What it was made of, for people.
+    pub origin: Arc<str>,
+    /// When, in ms since the epoch.
+    pub since_ms: u64,
+    /// It is not whole yet: whoever makes it is at work, or died over it. Nobody may serve it.
+    pub filling: bool,
 }
 
 /// The value of a state.
@@ -311,7 +327,8 @@ impl Key {
             | Self::Shard(_)
             | Self::Outbox { .. }
             | Self::Counter
-            | Self::EgressMark { .. } => None,
+            | Self::EgressMark { .. }
+            | Self::Hold => None,
         }
     }
 }

@@ -109,6 +109,11 @@ pub enum Input {
     },
     /// Images of these buckets are wanted for a snapshot.
     ImagesWanted(Vec<u16>),
+    /// A person lets a fork go on: its ingress, timers and outbox. Without a hold this means nothing.
+    HoldLifted {
+        /// Forget what the outbox holds, instead of delivering it.
+        drop_outbox: bool,
+    },
     /// Nothing happened but time. Uses up the wake-up that was asked for, even if it comes too early: then it is asked for again.
     TimeReached,
     /// The process wants to stop: finish what is in flight, start nothing new.

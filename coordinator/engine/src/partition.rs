@@ -32,6 +32,7 @@ mod batches;
 mod calls;
 mod commits;
 mod failures;
+mod hold;
 mod recovery;
 mod timers;
 
@@ -45,6 +46,7 @@ use crate::durable::Key;
 use crate::endpoint::Endpoints;
 use crate::input::Input;
 use crate::output::Output;
+use crate::position::ShardId;
 use crate::tables::{Activity, Map, Tables};
 
 use agenda::Agenda;
@@ -111,6 +113,8 @@ pub struct Counts {
     pub timers_fired: u64,
     /// Values that expired.
     pub expired: u64,
+    /// Records of the outbox that were dropped when a hold was lifted.
+    pub dropped_records: u64,
 }
 
 /// What a partition holds at the moment.
@@ -128,6 +132,8 @@ pub struct Gauges {
     pub dead_letters: usize,
     /// Records in the outbox.
     pub outbox: usize,
+    /// Whether ingress, timers and outbox are held, because this is a fork that nobody has let go on.
+    pub held: bool,
     /// Deltas sealed by this owner.
     pub sealed: u64,
     /// Deltas of this owner that are durable.
@@ -153,6 +159,8 @@ pub struct Partition {
     next_attempt: u64,
     pending_bytes: usize,
     ingress_paused: bool,
+    /// Shards that are to be read when the hold is lifted.
+    held_shards: Vec<ShardId>,
     stopping: Stopping,
     outputs: VecDeque<Output>,
     counts: Counts,
@@ -207,6 +215,7 @@ impl Partition {
                 administration,
             } => self.administered(request, administration),
             Input::ImagesWanted(buckets) => self.commits.want_images(buckets),
+            Input::HoldLifted { drop_outbox } => self.hold_lifted(drop_outbox),
             Input::TimeReached => self.agenda.woken(),
             Input::StopRequested => self.stop_requested(),
             Input::StopForced => self.stop_forced(),
@@ -259,6 +268,7 @@ impl Partition {
             timers: self.agenda.timers(),
             dead_letters: self.tables.letters.len(),
             outbox: self.tables.outbox.len(),
+            held: self.is_held(),
             sealed: self.commits.sealed(),
             durable: self.commits.durable(),
         }

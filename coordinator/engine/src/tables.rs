@@ -11,7 +11,7 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::address::{Address, FunctionType};
 use crate::durable::{
-    Change, DeadLetter, Expiration, Key, OutboxEntry, StateSpec, StoredState, Value, bucket_of,
+    Change, DeadLetter, Expiration, Hold, Key, OutboxEntry, StateSpec, StoredState, Value, bucket_of,
 };
 use crate::message::MessageId;
 use crate::position::{ShardId, ShardPosition};
@@ -37,6 +37,7 @@ pub(crate) struct Tables {
     /// Dead letters that are for no address.
     pub(crate) stray_letters: BTreeMap<u64, DeadLetter>,
     pub(crate) next_number: u64,
+    pub(crate) hold: Option<Hold>,
 }
 
 /// Where a dead letter lies.
@@ -119,6 +120,7 @@ impl Tables {
             letters: BTreeMap::new(),
             stray_letters: BTreeMap::new(),
             next_number: 1,
+            hold: None,
         }
     }
 
@@ -267,6 +269,7 @@ impl Tables {
                 let mark = self.egress_marks.get(&(egress.clone(), name.clone()));
                 mark.cloned().map(Value::EgressMark)
             }
+            Key::Hold => self.hold.clone().map(Value::Hold),
         }
     }
 
@@ -329,6 +332,9 @@ impl Tables {
                     });
                 });
                 keep(Key::Counter);
+                if self.hold.is_some() {
+                    keep(Key::Hold);
+                }
             }
         }
         content
@@ -415,6 +421,7 @@ impl Tables {
             (Key::EgressMark { egress, name }, Value::EgressMark(mark)) => {
                 self.egress_marks.insert((egress, name), mark);
             }
+            (Key::Hold, Value::Hold(hold)) => self.hold = Some(hold),
             (key, value) => {
                 unreachable!("{key:?} was decoded with a value of another fact, {value:?}")
             }
@@ -449,6 +456,7 @@ impl Tables {
             Key::EgressMark { egress, name } => {
                 self.egress_marks.remove(&(egress.clone(), name.clone()));
             }
+            Key::Hold => self.hold = None,
             Key::Message { .. }
             | Key::Timer { .. }
             | Key::Suspension { .. }

@@ -19,6 +19,7 @@ const SHARD: u8 = 9;
 const OUTBOX: u8 = 10;
 const COUNTER: u8 = 11;
 const EGRESS_MARK: u8 = 13;
+const HOLD: u8 = 12;
 
 const CALL: u8 = 1;
 const SEND: u8 = 2;
@@ -82,6 +83,7 @@ pub(super) fn encode(key: &Key, out: &mut Vec<u8>) {
             put_text(out, egress);
             put_text(out, name);
         }
+        Key::Hold => out.push(HOLD),
     }
 }
 
@@ -131,6 +133,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Key, Malformed> {
             egress: read.shared_text()?,
             name: read.shared_text()?,
         },
+        HOLD => Key::Hold,
         found => {
             return Err(Malformed::Unknown {
                 what: "key tag",

@@ -212,6 +212,14 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             Value::Outbox(OutboxEntry { id, egress, value })
         )),
         any::<u64>().prop_map(|next| (Key::Counter, Value::Counter(next))),
+        (".*", any::<u64>(), any::<bool>()).prop_map(|(origin, since_ms, filling)| {
+            let hold = Hold {
+                origin: origin.into(),
+                since_ms,
+                filling,
+            };
+            (Key::Hold, Value::Hold(hold))
+        }),
     ]
 }
 

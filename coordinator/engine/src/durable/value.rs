@@ -4,7 +4,7 @@ use super::codec::{
     Malformed, Reader, put_address, put_bytes, put_number, put_option, put_text, put_typed_value,
 };
 use super::{
-    DeadLetter, Expiration, Idempotency, Key, OutboxEntry, Outcome, StateSpec, StoredState,
+    DeadLetter, Expiration, Hold, Idempotency, Key, OutboxEntry, Outcome, StateSpec, StoredState,
     Suspension, Timer, Trouble, Value,
 };
 use crate::input::CallId;
@@ -70,6 +70,11 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
         }
         Value::Counter(next) => put_number(out, *next),
         Value::EgressMark(bytes) => put_bytes(out, bytes),
+        Value::Hold(hold) => {
+            put_text(out, &hold.origin);
+            put_number(out, hold.since_ms);
+            out.push(u8::from(hold.filling));
+        }
     }
 }
 
@@ -140,6 +145,11 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
         }),
         Key::Counter => Value::Counter(read.number()?),
         Key::EgressMark { .. } => Value::EgressMark(read.owned_bytes()?),
+        Key::Hold => Value::Hold(Hold {
+            origin: read.shared_text()?,
+            since_ms: read.number()?,
+            filling: read.flag()?,
+        }),
     };
     read.end()?;
     Ok(value)

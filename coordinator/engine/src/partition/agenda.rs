@@ -28,6 +28,8 @@ pub(super) enum Due {
 #[derive(Default)]
 pub(super) struct Agenda {
     timers: BTreeMap<(u64, u64), Address>,
+    /// Timers are kept, and none is due.
+    timers_held: bool,
     others: BTreeMap<(u64, u64), Due>,
     /// What `others` holds: each thing is there once at most, however often it was put off.
     scheduled: Set<Due>,
@@ -39,6 +41,11 @@ pub(super) struct Agenda {
 impl Agenda {
     pub(super) fn add_timer(&mut self, due_ms: u64, number: u64, owner: Address) {
         self.timers.insert((due_ms, number), owner);
+    }
+
+    /// Keeps timers from becoming due, or lets them.
+    pub(super) fn hold_timers(&mut self, held: bool) {
+        self.timers_held = held;
     }
 
     /// Forgets a timer that was cancelled, so that cancelled timers do not pile up until they would have been due.
@@ -72,7 +79,7 @@ impl Agenda {
 
     /// Takes what is due at `now_ms`, earliest first.
     pub(super) fn pop(&mut self, now_ms: u64) -> Option<Due> {
-        let timer = self.timers.first_key_value().map(|(key, _)| key.0);
+        let timer = self.next_timer_ms();
         let other = self.others.first_key_value().map(|(key, _)| key.0);
         let timer_first = match (timer, other) {
             (Some(timer), Some(other)) => timer <= other,
@@ -106,7 +113,7 @@ impl Agenda {
     /// The time for which to ask for a wake-up, if none was asked for that comes as early: `also_ms`, and what is on the agenda if
     /// `agenda_too`.
     pub(super) fn wake_at(&mut self, also_ms: Option<u64>, agenda_too: bool) -> Option<u64> {
-        let timer = self.timers.first_key_value().map(|(key, _)| key.0);
+        let timer = self.next_timer_ms();
         let other = self.others.first_key_value().map(|(key, _)| key.0);
         let agenda = [timer, other].into_iter().flatten().min();
         let due_ms = also_ms
@@ -119,5 +126,11 @@ impl Agenda {
         }
         self.asked_for_ms = Some(due_ms);
         Some(due_ms)
+    }
+
+    /// When the next timer is due.
+    fn next_timer_ms(&self) -> Option<u64> {
+        let next = self.timers.first_key_value().map(|(key, _)| key.0);
+        next.filter(|_| !self.timers_held)
     }
 }

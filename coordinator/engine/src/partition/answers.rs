@@ -13,7 +13,6 @@ use satchel_protocol::reqreply::{self, FromFunction, TypedValue};
 
 use super::Partition;
 use super::agenda::Due;
-use super::commits::Release;
 use crate::address::{Address, FunctionType};
 use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
 use crate::input::EgressMark;
@@ -262,7 +261,7 @@ impl Partition {
         self.pending_bytes += outbox_bytes(&entry);
         self.tables.outbox.insert(number, entry);
         self.mark(Key::Outbox { number });
-        self.release_when_durable(Release::Emit(number));
+        self.emit_when_durable(number);
     }
 
     fn apply_mutation(&mut self, address: &Address, mutation: PersistedValueMutation) {

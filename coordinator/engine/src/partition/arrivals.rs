@@ -5,7 +5,6 @@ use std::sync::Arc;
 use satchel_protocol::reqreply::TypedValue;
 
 use super::Partition;
-use super::commits::Release;
 use crate::address::{Address, RESERVED_NAMESPACE};
 use crate::durable::{DeadLetter, Key};
 use crate::input::{Record, Unroutable};
@@ -19,7 +18,7 @@ impl Partition {
             self.tables.shards.insert(shard.clone(), start);
             self.mark(Key::Shard(shard.clone()));
         }
-        self.release_when_durable(Release::Read(shard));
+        self.read_when_durable(shard);
     }
 
     /// What is known of a stream's shards is told when it is durable, so that nobody plans with what a crash takes back.

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use super::agenda::{Agenda, Due};
 use super::answers::outbox_bytes;
 use super::calls::Calls;
-use super::commits::{Commits, Release};
+use super::commits::Commits;
 use super::{Config, Counts, Partition, Stopping};
 use crate::address::Address;
-use crate::durable::{Change, Key};
+use crate::durable::{Change, Hold, Key};
 use crate::tables::{Map, Tables};
 
 /// For how long after the death of its predecessor an owner tries no message that is not durable yet.
@@ -43,6 +43,11 @@ impl Recovery {
         self.tables.apply(change);
     }
 
+    /// The hold under which a fork is, or as which it was not finished ([`Hold::filling`]).
+    pub fn hold(&self) -> Option<&Hold> {
+        self.tables.hold.as_ref()
+    }
+
     /// Begins an ownership period with what was applied.
     pub fn start(self, ownership: Ownership, now_ms: u64) -> Partition {
         let now_ms = now_ms.max(ownership.committed_at_ms);
@@ -62,6 +67,7 @@ impl Recovery {
             next_attempt: 1,
             pending_bytes: 0,
             ingress_paused: false,
+            held_shards: Vec::new(),
             stopping: Stopping::No,
             outputs: VecDeque::new(),
             counts: Counts::default(),
@@ -76,6 +82,7 @@ impl Recovery {
 impl Partition {
     /// Takes up what the last owner left: due times, calls, pending messages and the outbox.
     fn resume(&mut self, clean: bool) {
+        self.agenda.hold_timers(self.is_held());
         let addresses: Vec<Address> = self
             .tables
             .instances()
@@ -93,7 +100,7 @@ impl Partition {
         self.pending_bytes += outbox.values().map(outbox_bytes).sum::<usize>();
         let numbers: Vec<u64> = outbox.keys().copied().collect();
         for number in numbers {
-            self.release_when_durable(Release::Emit(number));
+            self.emit_when_durable(number);
         }
     }
 

@@ -3,6 +3,7 @@
 mod answering;
 mod arriving;
 mod failing;
+mod holding;
 mod recovering;
 mod remembering;
 mod scene;

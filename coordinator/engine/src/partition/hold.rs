@@ -1,0 +1,72 @@
+//! The hold of a fork: what would touch the world outside waits until a person lets it go on.
+//!
+//! A root that was made of another one has the other's shards, timers and outbox. Were both to go on with them, every record would be read
+//! twice, every timer would fire twice, and what the first has sent would be sent again. So the copy is held, durably and over restarts: shards
+//! are registered and not read, timers are kept and set and do not fire, the outbox fills and nothing leaves it. Calls from outside are served,
+//! and messages between functions are delivered.
+//!
+//! A hold is part of what a fork begins with; nothing sets one later, and it is lifted once.
+
+use super::answers::outbox_bytes;
+use super::commits::Release;
+use super::{Partition, Stopping};
+use crate::durable::{Hold, Key};
+use crate::position::ShardId;
+
+impl Partition {
+    /// The hold, as long as nobody has lifted it.
+    pub fn hold(&self) -> Option<&Hold> {
+        self.tables.hold.as_ref()
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.tables.hold.is_some()
+    }
+
+    /// A shard is read as soon as what is known of it is durable; under a hold, when that is lifted.
+    pub(super) fn read_when_durable(&mut self, shard: ShardId) {
+        if self.is_held() {
+            self.held_shards.push(shard);
+        } else {
+            self.release_when_durable(Release::Read(shard));
+        }
+    }
+
+    /// A record leaves as soon as it is durable; under a hold, when that is lifted.
+    pub(super) fn emit_when_durable(&mut self, number: u64) {
+        if !self.is_held() {
+            self.release_when_durable(Release::Emit(number));
+        }
+    }
+
+    /// Lifts the hold; without one there is nothing to do, and above all nothing to drop. What leaves waits until that is durable.
+    pub(super) fn hold_lifted(&mut self, drop_outbox: bool) {
+        if self.tables.hold.take().is_none() {
+            return;
+        }
+        self.mark(Key::Hold);
+        if drop_outbox {
+            self.drop_outbox();
+        }
+        let numbers: Vec<u64> = self.tables.outbox.keys().copied().collect();
+        for number in numbers {
+            self.emit_when_durable(number);
+        }
+        for shard in std::mem::take(&mut self.held_shards) {
+            self.read_when_durable(shard);
+        }
+        self.agenda.hold_timers(false);
+        if self.stopping == Stopping::No {
+            self.handle_due();
+        }
+    }
+
+    fn drop_outbox(&mut self) {
+        for (number, entry) in std::mem::take(&mut self.tables.outbox) {
+            self.pending_bytes -= outbox_bytes(&entry);
+            self.counts.dropped_records += 1;
+            self.commits
+                .mark_end(Key::Outbox { number }, number, self.now_ms);
+        }
+    }
+}
