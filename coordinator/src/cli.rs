@@ -18,6 +18,7 @@ mod exit;
 mod health;
 mod logging;
 mod output;
+mod savepoint;
 mod signals;
 mod state;
 mod stream;
@@ -39,6 +40,7 @@ use crate::cli::addresses::AddressCommand;
 use crate::cli::call::CallArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
+use crate::cli::savepoint::SavepointCommand;
 use crate::cli::state::StateCommand;
 use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
@@ -64,7 +66,7 @@ pub enum Command {
     Run(Box<RunConfig>),
     /// What talks to a running application, or works on files.
     #[command(flatten)]
-    Client(ClientCommand),
+    Client(Box<ClientCommand>),
 }
 
 /// A command that talks to a running application, or works on files.
@@ -92,6 +94,9 @@ pub enum ClientCommand {
     /// Durable state, without a running application.
     #[command(subcommand)]
     State(StateCommand),
+    /// States of an application that are kept under a name.
+    #[command(subcommand)]
+    Savepoint(SavepointCommand),
     /// One address: its state, backlog and suspension.
     #[command(subcommand)]
     Address(AddressCommand),
@@ -112,6 +117,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Timers(command) => timers::run(command).await,
         ClientCommand::Verify(args) => Box::pin(verify::run(&args)).await,
         ClientCommand::State(command) => Box::pin(state::run(command)).await,
+        ClientCommand::Savepoint(command) => Box::pin(savepoint::run(command)).await,
         ClientCommand::Address(command) => addresses::run(command).await,
     }
 }

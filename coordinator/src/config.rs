@@ -1,5 +1,6 @@
 //! The configuration of a process: the command line, then `SATCHEL_*` variables, then defaults.
 
+mod restore;
 mod run;
 mod s3;
 
@@ -13,6 +14,7 @@ use clap::{Args, ValueEnum};
 use crate::module::{format_duration, parse_bytes, parse_duration};
 use crate::store::Place;
 
+pub use restore::RestoreArgs;
 pub use run::RunConfig;
 pub use s3::{S3Args, S3Sse};
 
@@ -126,6 +128,10 @@ pub struct DevConfig {
     #[arg(long, env = "SATCHEL_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
 
+    /// What the application begins with.
+    #[command(flatten)]
+    pub fork: RestoreArgs,
+
     /// How state in a bucket is read and written.
     #[command(flatten)]
     pub s3: S3Args,
@@ -156,6 +162,7 @@ impl DevConfig {
             return Err("--ephemeral keeps no state: leave out --state, or --ephemeral".to_owned());
         }
         self.s3.options()?;
+        self.fork.on_hold()?;
         let durations = [
             (
                 "--idempotency-ttl",

@@ -6,15 +6,15 @@
 
 mod banner;
 mod servers;
+mod state;
 mod wiring;
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use satchel_engine::input::Input;
 use satchel_engine::partition::Config;
-use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
+use satchel_log::DEFAULT_BUCKETS;
 use tokio::sync::{mpsc, watch};
 
 use crate::cli::{Exit, Failure};
@@ -27,18 +27,13 @@ use crate::requests::{Readiness, Requests};
 use crate::runtime::INPUTS_WAITING_MAX;
 use crate::runtime::node::{Node, NodeParts};
 use crate::servers::Servers;
-use crate::store::{Opened, Place, PlaceOptions};
+use crate::store::Opened;
 use crate::streams::Streams;
 
 use wiring::Handlers;
 
 /// How long what is in flight may go on after a signal.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-
-/// How old a sight of the unclaimed next epoch may be, and how long a condemned object is kept: on one machine a process that was
-/// stopped and goes on has the same clocks, so minutes are enough where a root that is shared by machines keeps an hour.
-const WINDOW_MS: u64 = 10_000;
-const GRACE_MS: u64 = 120_000;
 
 /// What the parts of the process share.
 struct Shared {
@@ -69,12 +64,17 @@ pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Resul
     };
     let mut shutdown = std::pin::pin!(shutdown);
     let servers = servers::start(&config, &shared).await?;
+    // Before anything is built: what is refused is refused at once.
+    let state = tokio::select! {
+        state = state::open(&config, &shared) => state?,
+        () = &mut shutdown => return Ok(()),
+    };
     let handlers = tokio::select! {
         handlers = Handlers::start(&config, &shared.application) => handlers?,
         () = &mut shutdown => return Ok(()),
     };
     let outcome = serve(
-        &config,
+        (&config, state),
         &shared,
         &servers,
         &handlers,
@@ -92,7 +92,7 @@ pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Resul
 
 /// Takes the state over and serves until `shutdown` or until something is wrong.
 async fn serve(
-    config: &DevConfig,
+    (config, state): (&DevConfig, Opened),
     shared: &Shared,
     servers: &Servers,
     handlers: &Handlers,
@@ -102,8 +102,9 @@ async fn serve(
     let parts = NodeParts {
         application: config.application.clone(),
         config: engine_config(config, &shared.application),
-        state: open_state(config, &shared.metrics).await?,
-        log: log_options(config),
+        state,
+        on_hold: config.fork.on_hold().map_err(Failure::usage)?,
+        log: state::log_options(config),
         destinations: handlers.destinations(),
         ingresses: ingresses(shared).await?,
         streams: shared.streams.clone(),
@@ -152,34 +153,6 @@ fn open_streams(config: &DevConfig) -> Streams {
         Streams::ephemeral()
     } else {
         Streams::durable(config.streams_dir())
-    }
-}
-
-async fn open_state(config: &DevConfig, metrics: &Metrics) -> Result<Opened, Failure> {
-    if config.ephemeral {
-        return Ok(Opened::of(Arc::new(MemoryStore::new())));
-    }
-    let s3 = config.s3.options().map_err(Failure::usage)?;
-    let options = PlaceOptions {
-        s3,
-        on_written: None,
-    };
-    config.state().open_new(options.counted(metrics)).await
-}
-
-fn log_options(config: &DevConfig) -> Options {
-    let options = Options {
-        depth: config.commit_depth,
-        ..Options::default()
-    };
-    match config.state() {
-        Place::Directory(_) => Options {
-            window_ms: WINDOW_MS,
-            grace_ms: GRACE_MS,
-            ..options
-        },
-        // Whoever shares a bucket may be on another machine, with clocks of its own.
-        Place::S3(_) => options,
     }
 }
 

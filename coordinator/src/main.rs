@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Dev(config) => dev(*config),
         Command::Run(config) => run(*config),
-        Command::Client(command) => client(command),
+        Command::Client(command) => client(*command),
     };
     match outcome {
         Ok(()) => Exit::Clean.into(),

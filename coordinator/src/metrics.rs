@@ -170,6 +170,11 @@ impl Metrics {
         self.0.ingress_paused.set(i64::from(paused));
     }
 
+    /// Ingress, timers and outbox are held, because this is a fork that nobody has let go on; or they are not.
+    pub fn observe_held(&self, held: bool) {
+        self.0.held.set(i64::from(held));
+    }
+
     /// So many timers are pending.
     pub fn observe_timers_pending(&self, count: usize) {
         self.0.timers_pending.set(gauge_value(count));
@@ -292,6 +297,7 @@ struct Families {
     dead_letters_present: Gauge,
     pending_bytes: Gauge,
     ingress_paused: Gauge,
+    held: Gauge,
     timers_pending: Gauge,
     egress_emitted: Family<Egress, Counter>,
     egress_acked: Family<Egress, Counter>,
@@ -326,6 +332,7 @@ impl Families {
             dead_letters_present: names.add("dead_letters_present", "Dead letters that wait for a person", Gauge::default()),
             pending_bytes: names.add("pending_bytes", "Bytes of messages that wait", Gauge::default()),
             ingress_paused: names.add("ingress_paused", "1 while shards are not read because too much waits, else 0", Gauge::default()),
+            held: names.add("fork_held", "1 while the ingresses, timers and outbox of a fork are held, else 0", Gauge::default()),
             timers_pending: names.add("timers_pending", "Timers that have not fired", Gauge::default()),
             egress_emitted: names.add("egress_emitted_records", "Records handed to an egress, repeats included", Family::default()),
             egress_acked: names.add("egress_acked_records", "Records that arrived at an egress for good", Family::default()),
@@ -396,6 +403,7 @@ mod tests {
         metrics.observe_dead_letters_present(1);
         metrics.observe_pending_bytes(77);
         metrics.observe_ingress_paused(true);
+        metrics.observe_held(true);
         metrics.observe_timers_pending(4);
         metrics.observe_egress_emitted("example/out", 6);
         metrics.observe_egress_acked("example/out", 5);
@@ -427,6 +435,7 @@ mod tests {
                 "satchel_egress_emitted_records_total{egress=\"example/out\"} 6",
                 "satchel_egress_refused_records_total{egress=\"example/out\"} 1",
                 "satchel_egress_retried_records_total{egress=\"example/out\"} 3",
+                "satchel_fork_held 1",
                 "satchel_http_connections{port=\"admin\"} 1",
                 "satchel_http_panics_total 1",
                 "satchel_http_request_seconds_count{port=\"traffic\",verb=\"call\"} 1",

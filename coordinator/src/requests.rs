@@ -31,6 +31,8 @@ pub enum Readiness {
     },
     /// Every partition that this process should own answers.
     Serving,
+    /// The same, and it is a fork whose ingresses, timers and outbox are held.
+    Held,
     /// Another process owns the partitions; this one waits to take over.
     Standby,
     /// The process ends; nothing new is taken.

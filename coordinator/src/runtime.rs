@@ -179,6 +179,7 @@ impl PartitionLoop {
         metrics.observe_dead_letters_present(gauges.dead_letters);
         metrics.observe_pending_bytes(gauges.pending_bytes);
         metrics.observe_ingress_paused(gauges.ingress_paused);
+        metrics.observe_held(gauges.held);
         metrics.observe_timers_pending(gauges.timers);
     }
 }

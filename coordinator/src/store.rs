@@ -17,3 +17,4 @@ mod counted;
 mod directory;
 mod place;
 pub mod s3;
+pub(crate) mod unfinished;

@@ -11,7 +11,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::verify::RootArgs;
 use crate::config::{S3Args, application_name};
-use crate::offline::{self, Wanted, parse_address, parse_moment};
+use crate::offline::{self, Wanted, parse_address, parse_at};
 use crate::store::{Place, SystemClock};
 
 /// Commands on durable state, without a running application. States are printed as NDJSON: `address`, `state`, `typename`, `expires_at_ms`, and
@@ -34,9 +34,9 @@ struct ReadArgs {
     #[command(flatten)]
     root: RootArgs,
 
-    /// As it was at this time, such as 2026-02-01T04:15:00Z (RFC 3339), instead of now.
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
-    at: Option<u64>,
+    /// As it was at this time, such as 2026-02-01T04:15:00Z (RFC 3339), or at this savepoint, instead of now.
+    #[arg(long, value_name = "TIME|SAVEPOINT", value_parser = parse_at)]
+    at: Option<At>,
 }
 
 /// Arguments of `state get`.
@@ -141,10 +141,10 @@ fn of(function: Option<FunctionType>) -> Wanted {
 async fn print(args: &ReadArgs, wanted: Wanted, limit: usize) -> Result<usize, Failure> {
     let at = match args.at {
         None => At::Latest,
-        Some(moment_ms) if moment_ms > SystemClock.now().wall_ms => {
+        Some(At::Moment(moment_ms)) if moment_ms > SystemClock.now().wall_ms => {
             return Err(Failure::usage("--at lies in the future"));
         }
-        Some(moment_ms) => At::Moment(moment_ms),
+        Some(at) => at,
     };
     let root = args.root.open().await?;
     let lines = offline::states(&root, args.root.application.as_deref(), at, wanted).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
-use crate::config::{DevConfig, LogFormat, S3Args, S3Sse};
+use crate::config::{DevConfig, LogFormat, RestoreArgs, S3Args, S3Sse};
 
 fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
     let words = ["satchel", "dev"].iter().chain(arguments);
@@ -37,6 +37,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
         log_format: LogFormat::Text,
         log: "info".to_owned(),
         admin_token_file: None,
+        fork: RestoreArgs::default(),
         s3: S3Args::default(),
     };
     assert_eq!(dev(&[]), Ok(expected));
@@ -62,6 +63,9 @@ fn every_flag_of_dev_is_read() {
         "--log-format=json",
         "--log=debug",
         "--admin-token-file=token",
+        "--restore=s3://my-bucket/shop@monday",
+        "--resume-io",
+        "--drop-outbox",
         "--s3-sse=kms",
         "--s3-kms-key=alias/orders",
         "--s3-timeout=20s",
@@ -87,6 +91,11 @@ fn every_flag_of_dev_is_read() {
         log_format: LogFormat::Json,
         log: "debug".to_owned(),
         admin_token_file: Some(PathBuf::from("token")),
+        fork: RestoreArgs {
+            restore: Some("s3://my-bucket/shop@monday".parse().unwrap()),
+            resume_io: true,
+            drop_outbox: true,
+        },
         s3: S3Args {
             s3_sse: S3Sse::Kms,
             s3_kms_key: Some("alias/orders".to_owned()),
@@ -131,6 +140,8 @@ fn wrong_values_are_refused_with_the_flag() {
         (&["--state", "gs://a/b"], "`gs://`"),
         (&["--state", "a", "--ephemeral"], "--ephemeral"),
         (&["--s3-kms-key", "a"], "--s3-kms-key"),
+        (&["--drop-outbox"], "--drop-outbox"),
+        (&["--restore", "a@.b"], "--restore"),
         (&["--s3-timeout", "1ms"], "--s3-timeout"),
     ];
     for (arguments, told) in wrong {

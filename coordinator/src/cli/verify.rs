@@ -17,7 +17,7 @@ pub struct VerifyArgs {
 
 /// Which root of durable data.
 #[derive(Debug, Args)]
-pub(crate) struct RootArgs {
+pub struct RootArgs {
     /// Where the state lies: a directory (that of `satchel dev` is <data-dir>/state), or s3://bucket/prefix.
     #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
     pub(crate) state: Place,

@@ -49,6 +49,15 @@ fn text(
         format!("{} (epoch {}, {read})", config.state(), recovered.epoch)
     };
     line("state", state);
+    if let Some(hold) = &node.held {
+        let origin = &hold.origin;
+        line(
+            "held",
+            format!(
+                "a fork of {origin}: ingresses, timers and outbox wait for a start with --resume-io"
+            ),
+        );
+    }
     line("traffic", format!("http://{}", servers.traffic));
     line("admin", format!("http://{}", servers.admin));
     if let Some(kinesis) = servers.kinesis {

@@ -119,7 +119,10 @@ async fn healthz() -> Response {
 
 async fn readyz(State(admin): Shared) -> Response {
     let health = match *admin.readiness.borrow() {
-        Readiness::Serving => return json_response(StatusCode::OK, &Health::Serving),
+        Readiness::Serving => {
+            return json_response(StatusCode::OK, &Health::Serving { held: false });
+        }
+        Readiness::Held => return json_response(StatusCode::OK, &Health::Serving { held: true }),
         Readiness::Starting { recovered } => Health::Starting {
             recovered: hundredths(recovered),
         },
@@ -134,8 +137,13 @@ async fn readyz(State(admin): Shared) -> Response {
 #[serde(tag = "state", rename_all = "snake_case")]
 enum Health {
     Alive,
-    Serving,
-    Starting { recovered: f64 },
+    Serving {
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        held: bool,
+    },
+    Starting {
+        recovered: f64,
+    },
     Standby,
     Stopping,
 }

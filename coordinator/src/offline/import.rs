@@ -6,24 +6,16 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use satchel_engine::address::{FunctionType, RESERVED_NAMESPACE};
 use satchel_engine::durable::{Change, Key, Value};
-use satchel_log::{
-    DEFAULT_BUCKETS, Delta, EntriesBuilder, Entry, Fold, Identity, Log, LogError, Notice, Notices,
-    Options, Ownership, take_over,
-};
+use satchel_log::DEFAULT_BUCKETS;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::filling::{Filling, NewRoot};
 use super::line::StateLine;
-use super::place::{RETRY, Root, failure, on_trouble};
 use crate::cli::{Exit, Failure};
-use crate::runtime::node::random;
 use crate::store::s3::S3Options;
-use crate::store::{Place, SystemClock};
-
-/// The size at which a delta is closed, in bytes.
-const DELTA_BYTES: usize = 4 << 20;
+use crate::store::{Place, PlaceOptions};
 
 /// The longest line, in bytes: a delta must be able to hold it, and an engine to send it.
 const LINE_BYTES_MAX: usize = 64 << 20;
@@ -39,7 +31,7 @@ pub struct Imported {
 
 /// Makes a root of `application` at `place` of the states in `file`, one JSON object a line.
 ///
-/// The whole file is checked before anything is written. A state counts as undeclared until its function declares it, with the same typename.
+/// The whole file is checked before anything is written. A root that was left unfinished is gone on with. A state counts as undeclared until its function declares it, with the same typename.
 ///
 /// # Errors
 /// [`Exit::Usage`] names the line that is wrong; [`Exit::Damaged`] if there is a root already; [`Exit::Environment`] if file or store fail.
@@ -57,18 +49,28 @@ pub async fn import(
             .map_err(|problem| lines.problem(number, &problem))?;
     }
     lines.rewind()?;
-    let root = Root::open_new(place, s3).await?;
-    refuse_existing(&root).await?;
-    // From here on there is a root, of which nobody may take a part for the whole.
-    write(&root, application, &mut lines)
-        .await
-        .map_err(|failed| {
-            let message = format!(
-                "{}; the new state in {place} is not complete: remove it",
-                failed.message
-            );
-            Failure::new(failed.exit, message)
-        })?;
+    let opened = place.open_new(PlaceOptions {
+        s3,
+        on_written: None,
+    });
+    let opened = opened.await?;
+    let mut filling = Filling::begin(NewRoot {
+        opened: &opened,
+        place: &place.to_string(),
+        application,
+        making: &format!("an import of {}", lines.name),
+        not_before_ms: 0,
+    })
+    .await?;
+    while let Some((_, line)) = lines.next()? {
+        let change = change(line);
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        change.encode_key(&mut key);
+        change.encode_value(&mut value);
+        let bucket = change.key.bucket(DEFAULT_BUCKETS);
+        filling.push(bucket, key, &value).await?;
+    }
+    filling.finish(None).await?;
     Ok(check.imported())
 }
 
@@ -186,141 +188,6 @@ fn change(line: StateLine) -> Change {
             name: line.name,
         },
         value: Some(Value::State(line.state)),
-    }
-}
-
-async fn refuse_existing(root: &Root) -> Result<(), Failure> {
-    let key = root.layout(0).application().to_owned();
-    let found = root.store().get(&key).await;
-    let found = found.map_err(|error| failure(error.into()))?;
-    if found.is_some() || root.holds_partitions().await? {
-        return Err(occupied(root));
-    }
-    Ok(())
-}
-
-fn occupied(root: &Root) -> Failure {
-    Failure::new(
-        Exit::Damaged,
-        format!(
-            "{} holds the state of an application already: an import makes a new one",
-            root.place()
-        ),
-    )
-}
-
-async fn write(root: &Root, application: &str, lines: &mut Lines) -> Result<(), Failure> {
-    let ownership = own(root, application).await?;
-    let checked = root.opened.check_conditional_create().await;
-    checked.map_err(|error| failure(error.into()))?;
-    let (log, notices, driver) = ownership.start();
-    let mut writing = Writing {
-        log,
-        notices,
-        driver: Box::pin(driver.run()),
-        sequence: 0,
-        entries: EntriesBuilder::new(),
-    };
-    while let Some((_, line)) = lines.next()? {
-        writing.push(line).await?;
-    }
-    writing.finish().await
-}
-
-/// Takes the new root's only partition over. Somebody else may have been faster.
-async fn own(root: &Root, application: &str) -> Result<Ownership, Failure> {
-    struct Nothing(bool);
-    impl Fold for Nothing {
-        fn clear(&mut self) {
-            self.0 = true;
-        }
-        fn apply(&mut self, _: Entry<'_>) {
-            self.0 = false;
-        }
-    }
-    let mut nothing = Nothing(true);
-    let place = satchel_log::Place {
-        store: Arc::clone(root.store()),
-        root: root.prefix().to_owned(),
-        identity: Identity {
-            application: application.to_owned(),
-            partition: 0,
-            partitions: 1,
-            buckets: DEFAULT_BUCKETS,
-        },
-        nonce: random(),
-        clock: Arc::new(SystemClock),
-        options: Options {
-            retry: RETRY,
-            takeover_give_up_ms: RETRY.give_up_ms,
-            ..Options::default()
-        },
-        on_trouble: on_trouble(),
-    };
-    let ownership = take_over(place, &mut nothing).await.map_err(failure)?;
-    if !nothing.0 || ownership.owner.epoch != 1 {
-        return Err(occupied(root));
-    }
-    Ok(ownership)
-}
-
-/// Commits states, one delta after the other.
-struct Writing {
-    log: Log,
-    notices: Notices,
-    driver: futures::future::BoxFuture<'static, Result<(), LogError>>,
-    sequence: u64,
-    entries: EntriesBuilder,
-}
-
-impl Writing {
-    async fn push(&mut self, line: StateLine) -> Result<(), Failure> {
-        let change = change(line);
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        change.encode_key(&mut key);
-        change.encode_value(&mut value);
-        let bucket = change.key.bucket(DEFAULT_BUCKETS);
-        self.entries.push(bucket, &key, Some(&value));
-        if self.entries.len_bytes() >= DELTA_BYTES {
-            self.commit(false);
-            self.durable().await?;
-        }
-        Ok(())
-    }
-
-    fn commit(&mut self, clean: bool) {
-        self.sequence += 1;
-        self.log.commit(Delta {
-            sequence: self.sequence,
-            committed_at_ms: satchel_log::Clock::now(&SystemClock).wall_ms,
-            clean,
-            entries: std::mem::take(&mut self.entries).finish(),
-        });
-    }
-
-    /// Waits until all that was committed is durable.
-    async fn durable(&mut self) -> Result<(), Failure> {
-        loop {
-            tokio::select! {
-                biased;
-                notice = self.notices.next() => {
-                    if matches!(notice, Some(Notice::Durable { sequence, .. }) if sequence == self.sequence) {
-                        return Ok(());
-                    }
-                }
-                ended = &mut self.driver => {
-                    ended.map_err(failure)?;
-                }
-            }
-        }
-    }
-
-    /// The last delta, which says that nothing is missing behind it.
-    async fn finish(mut self) -> Result<(), Failure> {
-        self.commit(true);
-        self.durable().await?;
-        drop(self.log);
-        self.driver.await.map_err(failure)
     }
 }
 

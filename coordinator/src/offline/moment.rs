@@ -1,5 +1,7 @@
 //! Moments on the command line.
 
+use satchel_log::At;
+
 use crate::module::parse_date;
 
 /// Reads a time as RFC 3339 writes it, such as `2026-02-01T04:15:00Z` or `2026-02-01 04:15:00.250+01:00`, as milliseconds since 1970. What
@@ -10,6 +12,21 @@ use crate::module::parse_date;
 pub fn parse_moment(text: &str) -> Result<u64, String> {
     parse(text).ok_or_else(|| {
         format!("`{text}` is not a time from 1970 on: write it as 2026-02-01T04:15:00Z (RFC 3339)")
+    })
+}
+
+/// Reads a time, or else the name of a savepoint.
+///
+/// # Errors
+/// Says what both look like.
+pub fn parse_at(text: &str) -> Result<At, String> {
+    if let Some(moment_ms) = parse(text) {
+        return Ok(At::Moment(moment_ms));
+    }
+    let looks_like_a_time = text.contains(':');
+    let savepoint = text.parse().ok().filter(|_| !looks_like_a_time);
+    savepoint.map(At::Savepoint).ok_or_else(|| {
+        format!("`{text}` is neither a time from 1970 on, such as 2026-02-01T04:15:00Z (RFC 3339), nor the name of a savepoint")
     })
 }
 
@@ -50,6 +67,17 @@ mod tests {
             ("2020-02-01 03:45:00.25-00:30", 1_580_530_500_250),
         ] {
             assert_eq!(parse_moment(text), Ok(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_the_name_of_a_savepoint_or_refused() {
+        assert_eq!(parse_at("1970-01-01T00:00:01Z"), Ok(At::Moment(1_000)));
+        let monday = At::Savepoint("before-monday.1".parse().unwrap());
+        assert_eq!(parse_at("before-monday.1"), Ok(monday));
+        for text in ["", "2020-02-30T04:15:00Z", ".hidden", "a/b"] {
+            let refused = parse_at(text).unwrap_err();
+            assert!(refused.contains(&format!("`{text}`")), "{refused}");
         }
     }
 

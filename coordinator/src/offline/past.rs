@@ -153,7 +153,7 @@ impl Fold for States {
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
-fn unread(error: HistoryError) -> Failure {
+pub(super) fn unread(error: HistoryError) -> Failure {
     match error {
         HistoryError::Log(error) => failure(error),
         HistoryError::NoSavepoint { .. } => Failure::new(Exit::Usage, error.to_string()),

@@ -86,6 +86,7 @@ impl Root {
                 defect,
             })
         })?;
+        self.opened.refuse_unfinished().await?;
         match foreign(&application, expected, key) {
             Some(error) => Err(failure(error)),
             None => Ok(application),
@@ -95,7 +96,7 @@ impl Root {
     /// Makes sure that there is anything of a root.
     pub(super) async fn must_be_a_root(&self) -> Result<(), Failure> {
         let key = self.layout(0).application().to_owned();
-        if self.read(&key).await?.is_some() || self.holds_partitions().await? {
+        if self.read(&key).await?.is_some() || holds_partitions(&self.opened).await? {
             return Ok(());
         }
         let mut message = format!("{} holds no durable state of an application", self.place);
@@ -108,20 +109,20 @@ impl Root {
         Err(Failure::new(Exit::Environment, message))
     }
 
-    /// Whether something lies where the partitions of a root would.
-    pub(super) async fn holds_partitions(&self) -> Result<bool, Failure> {
-        let partitions = match self.prefix() {
-            "" => "partitions/".to_owned(),
-            prefix => format!("{prefix}/partitions/"),
-        };
-        let listed = self.store().list(&partitions, None, 1).await;
-        Ok(!listed.map_err(|error| failure(error.into()))?.is_empty())
-    }
-
     async fn read(&self, key: &str) -> Result<Option<bytes::Bytes>, Failure> {
         let read = self.store().get(key).await;
         read.map_err(|error| failure(error.into()))
     }
+}
+
+/// Whether something lies where the partitions of a root would.
+pub(super) async fn holds_partitions(opened: &Opened) -> Result<bool, Failure> {
+    let partitions = match opened.prefix.as_str() {
+        "" => "partitions/".to_owned(),
+        prefix => format!("{prefix}/partitions/"),
+    };
+    let listed = opened.store.list(&partitions, None, 1).await;
+    Ok(!listed.map_err(|error| failure(error.into()))?.is_empty())
 }
 
 /// What is wrong if the root must be of `expected`.

@@ -63,9 +63,14 @@ async fn look(root: &Root, expected: Option<&str>) -> Result<Verified, Failure> 
     if let Some(application) = readable_application(root, &key).await? {
         let strays = strays(root, &key, application.partitions).await?;
         findings.splice(0..0, foreign(&application, expected, key));
+        let marks = root.opened.unfinished().await?;
         findings.extend(strays.into_iter().map(|key| LogError::Unexpected {
+            reason: if marks.contains(&key) {
+                "a restore or an import has not come to its end".to_owned()
+            } else {
+                "no object of a root has such a name".to_owned()
+            },
             key,
-            reason: "no object of a root has such a name".to_owned(),
         }));
     }
     Ok(Verified {

@@ -8,6 +8,7 @@ use satchel_aws::egress::Outlet;
 use satchel_aws::egress::destination::{AwsEgress, Owner};
 use satchel_aws::egress::kinesis::exactly_once::Left;
 use satchel_engine::dispatcher::Dispatcher;
+use satchel_engine::durable::Hold;
 use satchel_engine::input::Input;
 use satchel_engine::partition::{Config, Ownership};
 use satchel_log::{
@@ -30,6 +31,7 @@ use crate::egress::local_stream::LocalStreamEgress;
 use crate::ingress::local_stream::LocalStreamIngress;
 use crate::metrics::Metrics;
 use crate::requests::{Readiness, Requests};
+use crate::store::unfinished::not_whole;
 use crate::store::{Opened, SystemClock};
 use crate::streams::{StreamError, Streams};
 
@@ -41,6 +43,8 @@ pub struct NodeParts {
     pub config: Config,
     /// Where the durable truth lies.
     pub state: Opened,
+    /// What happens to the hold, if it is a fork that is held.
+    pub on_hold: OnHold,
     /// How its log behaves.
     pub log: Options,
     /// The endpoints, in the order of the configuration's.
@@ -63,6 +67,18 @@ pub struct NodeParts {
     pub readiness: watch::Sender<Readiness>,
 }
 
+/// What happens to a fork that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnHold {
+    /// It stays so.
+    #[default]
+    Stay,
+    /// Its ingresses, timers and outbox go on.
+    Resume,
+    /// The same, and what the outbox holds is forgotten.
+    ResumeWithoutOutbox,
+}
+
 /// A running partition.
 pub struct Node {
     facts: mpsc::UnboundedSender<Input>,
@@ -73,6 +89,8 @@ pub struct Node {
     others: JoinSet<Result<(), Failure>>,
     /// What the takeover found, for a line on the screen.
     pub recovered: Recovered,
+    /// The hold, if it is a fork that stays held.
+    pub held: Option<Hold>,
 }
 
 /// What a takeover found.
@@ -98,6 +116,7 @@ impl Node {
         let (store, root) = (&parts.state.store, &parts.state.prefix);
         let layout = Layout::new(root, partition);
         let readiness = parts.readiness;
+        parts.state.refuse_unfinished().await?;
         let checked = parts
             .state
             .check_conditional_create()
@@ -128,6 +147,7 @@ impl Node {
         .await
         .map_err(log_failure)?;
         let taken_over = Instant::now();
+        parts.state.refuse_unfinished().await?;
         if !checked {
             // The root is new: only now is there something to try it on.
             let checked = parts.state.check_conditional_create().await;
@@ -136,6 +156,13 @@ impl Node {
         let recovery = fold.finish().map_err(|problem| {
             Failure::new(Exit::Damaged, format!("partition {partition}: {problem}"))
         })?;
+        let held = recovery.hold().cloned();
+        if let Some(hold) = held.as_ref().filter(|hold| hold.filling) {
+            return Err(not_whole(&format!(
+                "{} has not come to its end",
+                hold.origin
+            )));
+        }
         let recovered = Recovered {
             epoch: ownership.owner.epoch,
             replayed: ownership.recovery.replayed,
@@ -152,6 +179,7 @@ impl Node {
         let incarnation = incarnation(store.as_ref(), &layout).await?;
 
         let (facts, facts_receiver) = mpsc::unbounded_channel();
+        let held = lift(parts.on_hold, held, &facts);
         let (log, notices, driver) = ownership.start();
         let mut committing = JoinSet::new();
         committing.spawn(async move { driver.run().await.map_err(log_failure) });
@@ -243,13 +271,18 @@ impl Node {
         };
         let partition_loop = PartitionLoop::new(engine, parts.inputs, facts_receiver, ports);
         let partition = tokio::spawn(partition_loop.run());
-        readiness.send_replace(Readiness::Serving);
+        readiness.send_replace(if held.is_some() {
+            Readiness::Held
+        } else {
+            Readiness::Serving
+        });
         Ok(Self {
             facts,
             partition,
             committing,
             others,
             recovered,
+            held,
         })
     }
 
@@ -316,6 +349,21 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.partition.abort();
     }
+}
+
+/// The first fact that the partition is told, if its hold is to be lifted. Returns the hold that stays.
+fn lift(on_hold: OnHold, held: Option<Hold>, facts: &mpsc::UnboundedSender<Input>) -> Option<Hold> {
+    let drop_outbox = match on_hold {
+        OnHold::Stay => return held,
+        OnHold::Resume => false,
+        OnHold::ResumeWithoutOutbox => true,
+    };
+    if let Some(hold) = held {
+        tracing::info!(origin = %hold.origin, drop_outbox, "this fork goes on by itself from now on: its hold is lifted");
+        // The loop that receives it begins below.
+        let _ = facts.send(Input::HoldLifted { drop_outbox });
+    }
+    None
 }
 
 /// Names this root for ever, so that what one root sent is never taken for what another one sends: its first epoch's record, which holds

@@ -119,6 +119,15 @@ impl Setup {
         dev
     }
 
+    /// Starts it and does not wait until it serves: for killing it while it starts.
+    pub fn begin(&self) -> Dev {
+        Dev {
+            client: Client::new(Addresses::default()),
+            setup: self.clone(),
+            process: Some(Process::spawn(self)),
+        }
+    }
+
     /// Starts it and waits until it ends by itself, for what is refused.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! Two processes on one data directory.
 
-use satchel_testkit::{Setup, example};
+use satchel_testkit::{Moto, Setup, example};
 use serde_json::json;
 
 use crate::load::Load;
@@ -42,11 +42,18 @@ async fn a_second_process_takes_over_and_the_first_ends_at_its_next_commit() {
     assert_eq!(call.send().await.unwrap().json()["seen"], 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn takeovers_under_load_lose_nothing_and_double_nothing() {
-    let mut app = Setup::of(example("greeter")).start().await;
+/// How many takeovers a run makes: `SATCHEL_TEST_TAKEOVERS`, or a few.
+fn takeovers() -> usize {
+    let said = std::env::var("SATCHEL_TEST_TAKEOVERS").ok();
+    said.map_or(8, |said| {
+        said.parse().expect("SATCHEL_TEST_TAKEOVERS is a number")
+    })
+}
+
+async fn takeovers_lose_nothing_and_double_nothing(setup: Setup) {
+    let mut app = setup.start().await;
     let mut load = Load::begin(&app.client);
-    for _ in 0..4 {
+    for _ in 0..takeovers() {
         load.answered(100).await;
         let mut before = app.overtake().await;
         let ended = before.ended().await;
@@ -55,4 +62,25 @@ async fn takeovers_under_load_lose_nothing_and_double_nothing() {
     }
     load.answered(100).await;
     load.everything_is_done_once(&app.client).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takeovers_under_load_lose_nothing_and_double_nothing() {
+    takeovers_lose_nothing_and_double_nothing(Setup::of(example("greeter"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn takeovers_of_a_root_in_a_bucket_lose_nothing_and_double_nothing() {
+    let moto = Moto::start();
+    let made = reqwest::Client::new()
+        .put(format!("{}/roots", moto.endpoint()))
+        .send();
+    assert!(made.await.unwrap().status().is_success());
+    let setup = Setup::of(example("greeter"))
+        .env("AWS_ENDPOINT_URL", moto.endpoint())
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("AWS_REGION", "us-east-1")
+        .arg("--state=s3://roots/greeter");
+    takeovers_lose_nothing_and_double_nothing(setup).await;
 }

@@ -34,6 +34,10 @@ class Answer:
     def send(self, target, typename, data):
         self.effects += length(2, length(1, target) + length(2, typed_value(typename, data)))
 
+    def send_later(self, delay_ms, target, typename, data):
+        delayed = number(1, delay_ms) + length(2, target) + length(3, typed_value(typename, data))
+        self.effects += length(3, delayed)
+
     def egress(self, namespace, name, typename, data):
         self.effects += length(4, text(1, namespace) + text(2, name) + length(3, typed_value(typename, data)))
 

@@ -15,7 +15,7 @@ use crate::position::ShardId;
 
 impl Partition {
     /// The hold, as long as nobody has lifted it.
-    pub fn hold(&self) -> Option<&Hold> {
+    pub fn held(&self) -> Option<&Hold> {
         self.tables.hold.as_ref()
     }
 

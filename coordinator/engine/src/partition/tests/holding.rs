@@ -50,7 +50,7 @@ fn sent(scene: &mut Scene) -> Vec<String> {
 }
 
 fn is_held(partition: &Partition) -> bool {
-    assert_eq!(partition.gauges().held, partition.hold().is_some());
+    assert_eq!(partition.gauges().held, partition.held().is_some());
     partition.gauges().held
 }
 
@@ -118,6 +118,7 @@ fn what_was_held_goes_on_once_the_end_of_the_hold_is_durable_and_it_stays_ended(
 
     scene.crash();
     assert!(!is_held(&scene.partition));
+    scene.settle();
     assert_eq!(sent(&mut scene), ["sent"], "it was never acknowledged");
     // A flag that stays on the command line means nothing now.
     scene.tell(Input::HoldLifted { drop_outbox: true });

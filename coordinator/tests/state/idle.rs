@@ -1,0 +1,34 @@
+//! Who has nothing to do asks S3 for nothing.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::bucket::{Bucket, with_s3};
+use crate::proxy::Proxy;
+use crate::{counter, tell};
+
+/// How long nothing is to happen.
+const IDLE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn an_idle_application_makes_no_request_to_s3_over_a_minute() {
+    let bucket = Bucket::make().await;
+    let proxy = Proxy::start(bucket.moto.endpoint()).await;
+    let (_dir, setup) = counter();
+    let setup = with_s3(setup, &proxy.endpoint()).arg("--state=s3://roots/idle");
+    let mut app = setup.start().await;
+    assert_eq!(tell(&app.client, "a", &json!({"add": 3})).await, 3);
+    // What the last commit brought about comes to its end.
+    let mut requests = proxy.seen().len();
+    assert!(requests > 0);
+    while requests > 0 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        requests = proxy.seen().len();
+    }
+    tokio::time::sleep(IDLE).await;
+    assert_eq!(proxy.seen(), Vec::<String>::new());
+    assert_eq!(tell(&app.client, "a", &json!({"add": 1})).await, 4);
+    assert!(!proxy.seen().is_empty());
+    assert_eq!(app.terminate().await.code, Some(0));
+}

@@ -1,0 +1,80 @@
+//! Where the state of a running application lies, and what is made of it: buckets, savepoints, forks, roots that were left unfinished.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bucket;
+mod forks;
+mod idle;
+#[path = "../s3/proxy.rs"]
+#[allow(
+    dead_code,
+    reason = "these tests need fewer faults than those of the store"
+)]
+mod proxy;
+#[path = "../offline/tool.rs"]
+#[allow(dead_code, reason = "every place is named by its text here")]
+mod tool;
+mod unfinished;
+
+use std::path::Path;
+
+use satchel_testkit::{Client, Setup};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The application of `tests/handlers/counter.py`, with a stream in and a stream out.
+fn counter() -> (TempDir, Setup) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/handlers/counter.py");
+    let script = json!(script);
+    let module = format!(
+        "kind: satchel.endpoints.v1/lambda
+spec:
+  functions: example/*
+  functionName: counter
+  dev: {{command: [python3, -B, {script}]}}
+---
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: example/in
+  awsRegion: {{type: default}}
+  startupPosition: {{type: earliest}}
+  streams:
+    - stream: in
+      valueType: example/add
+      targets: [example/counter]
+---
+kind: io.statefun.kinesis.v1/egress
+spec:
+  id: example/out
+  awsRegion: {{type: default}}
+"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("module.yaml");
+    std::fs::write(&file, module).unwrap();
+    (dir, Setup::of(file))
+}
+
+/// Tells a counter something; the sum that it answers.
+async fn tell(client: &Client, id: &str, message: &Value) -> i64 {
+    let reply = client.call(&format!("example/counter/{id}"), message).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json().as_i64().unwrap()
+}
+
+/// The sum that a counter holds.
+async fn sum(client: &Client, id: &str) -> Option<i64> {
+    let shown = client.address(&format!("example/counter/{id}")).await;
+    if shown.status == 404 {
+        return None;
+    }
+    assert_eq!(shown.status, 200, "{shown:?}");
+    let shown = shown.json();
+    let state = &shown["state"][0];
+    let text = state["value"].clone();
+    text.as_i64()
+}
+
+async fn readiness(client: &Client) -> Value {
+    client.admin(reqwest::Method::GET, "/readyz").await.json()
+}
