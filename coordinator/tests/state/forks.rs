@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use satchel::http::rfc3339;
 use satchel_testkit::{Client, Setup, until_true};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            files.extend(super::forks::files(&path));
+            files.extend(self::files(&path));
         } else {
             files.insert(path.display().to_string(), std::fs::read(&path).unwrap());
         }
@@ -167,8 +167,10 @@ async fn a_fork_of_a_moment_in_a_bucket_is_held_and_the_original_stays_as_it_is(
     let timer_set = fill(&original.client).await;
     // Times of commits are milliseconds: the next one is later than the moment.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let moment = rfc3339(now.unwrap().as_millis() as u64);
+    let mut now = Command::new("date");
+    now.args(["-u", "+%Y-%m-%dT%H:%M:%S.%3NZ"]);
+    let moment = String::from_utf8(now.output().unwrap().stdout).unwrap();
+    let moment = moment.trim();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(tell(&original.client, "b", &json!({"add": 7})).await, 12);
     assert_eq!(original.terminate().await.code, Some(0));
