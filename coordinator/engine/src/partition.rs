@@ -46,12 +46,11 @@ use crate::durable::Key;
 use crate::endpoint::Endpoints;
 use crate::input::Input;
 use crate::output::Output;
-use crate::position::ShardId;
 use crate::tables::{Activity, Map, Tables};
 
 use agenda::Agenda;
 use calls::Calls;
-use commits::Commits;
+use commits::{Commits, Release};
 
 pub use recovery::{Ownership, Recovery};
 
@@ -159,8 +158,8 @@ pub struct Partition {
     next_attempt: u64,
     pending_bytes: usize,
     ingress_paused: bool,
-    /// Shards that are to be read when the hold is lifted.
-    held_shards: Vec<ShardId>,
+    /// What is to be read when the hold is lifted.
+    held_reading: Vec<Release>,
     stopping: Stopping,
     outputs: VecDeque<Output>,
     counts: Counts,

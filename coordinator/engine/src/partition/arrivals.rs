@@ -5,6 +5,7 @@ use std::sync::Arc;
 use satchel_protocol::reqreply::TypedValue;
 
 use super::Partition;
+use super::commits::Release;
 use crate::address::{Address, RESERVED_NAMESPACE};
 use crate::durable::{DeadLetter, Key};
 use crate::input::{Record, Unroutable};
@@ -18,12 +19,12 @@ impl Partition {
             self.tables.shards.insert(shard.clone(), start);
             self.mark(Key::Shard(shard.clone()));
         }
-        self.read_when_durable(shard);
+        self.read_when_durable(Release::Read(shard));
     }
 
     /// What is known of a stream's shards is told when it is durable, so that nobody plans with what a crash takes back.
     pub(super) fn stream_found(&mut self, ingress: Arc<str>, stream: Arc<str>) {
-        self.release_when_durable(Release::Plan { ingress, stream });
+        self.read_when_durable(Release::Plan { ingress, stream });
     }
 
     /// The end of a shard is known by itself, and not from its last record: an empty shard ends too.

@@ -11,7 +11,6 @@ use super::answers::outbox_bytes;
 use super::commits::Release;
 use super::{Partition, Stopping};
 use crate::durable::{Hold, Key};
-use crate::position::ShardId;
 
 impl Partition {
     /// The hold, as long as nobody has lifted it.
@@ -23,12 +22,12 @@ impl Partition {
         self.tables.hold.is_some()
     }
 
-    /// A shard is read as soon as what is known of it is durable; under a hold, when that is lifted.
-    pub(super) fn read_when_durable(&mut self, shard: ShardId) {
+    /// A shard is read, or a stream's reading planned, as soon as what is known of it is durable; under a hold, when that is lifted.
+    pub(super) fn read_when_durable(&mut self, reading: Release) {
         if self.is_held() {
-            self.held_shards.push(shard);
+            self.held_reading.push(reading);
         } else {
-            self.release_when_durable(Release::Read(shard));
+            self.release_when_durable(reading);
         }
     }
 
@@ -52,8 +51,8 @@ impl Partition {
         for number in numbers {
             self.emit_when_durable(number);
         }
-        for shard in std::mem::take(&mut self.held_shards) {
-            self.read_when_durable(shard);
+        for reading in std::mem::take(&mut self.held_reading) {
+            self.read_when_durable(reading);
         }
         self.agenda.hold_timers(false);
         if self.stopping == Stopping::No {

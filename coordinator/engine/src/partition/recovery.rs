@@ -67,7 +67,7 @@ impl Recovery {
             next_attempt: 1,
             pending_bytes: 0,
             ingress_paused: false,
-            held_shards: Vec::new(),
+            held_reading: Vec::new(),
             stopping: Stopping::No,
             outputs: VecDeque::new(),
             counts: Counts::default(),
