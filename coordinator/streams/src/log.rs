@@ -129,11 +129,13 @@ impl Log {
         self.locked(|log| {
             log.catch_up()?;
             log.check_sure()?;
+            log.make_room()?;
             let mut description = log.description.clone();
             let mut moment = Moment {
                 now_ms: now_ms.max(log.time_ms),
                 next: log.next,
             };
+            description.forget_trimmed(moment.now_ms);
             let changed = change(&mut description, &mut moment)?;
             let mut bytes = BytesMut::new();
             encode_change(
@@ -330,9 +332,7 @@ impl Log {
         appends: &[Append],
     ) -> Result<Vec<Result<Appended, StreamError>>, StreamError> {
         self.check_sure()?;
-        if self.end >= self.segment_bytes {
-            self.begin_new_segment()?;
-        }
+        self.make_room()?;
         let mut group = Group::begin(self);
         let outcomes = appends
             .iter()
@@ -364,6 +364,14 @@ impl Log {
             return self.check_sure();
         }
         Ok(())
+    }
+
+    /// Goes on in a new segment if the last one is large enough.
+    fn make_room(&mut self) -> Result<(), StreamError> {
+        match self.end >= self.segment_bytes {
+            true => self.begin_new_segment(),
+            false => Ok(()),
+        }
     }
 
     /// Goes on in a new segment, and deletes those whose records are all too old.

@@ -254,7 +254,9 @@ impl Filter {
         match self {
             Self::All => true,
             Self::OpenAt(time_ms) => shard.created_ms() <= time_ms && open_at(time_ms),
-            Self::OpenFrom(time_ms) => open_at(time_ms),
+            Self::OpenFrom(time_ms) => shard
+                .closed_ms()
+                .is_none_or(|closed_ms| closed_ms >= time_ms),
             Self::Open => shard.is_open(),
         }
     }

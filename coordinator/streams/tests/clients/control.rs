@@ -37,84 +37,71 @@ async fn split(server: &Server, stream: &str) {
     server.active(stream).await;
 }
 
-pub(crate) async fn streams_are_created_listed_described_and_deleted(server: &Server) {
-    let arn = server.create("made-a", 3).await;
-    server.create("made-b", 1).await;
+pub(crate) async fn streams_are_created_described_and_deleted(server: &Server) {
+    let arn = server.create("made", 3).await;
     assert!(
-        arn.starts_with("arn:aws:kinesis:us-east-1:") && arn.ends_with(":stream/made-a"),
+        arn.starts_with("arn:aws:kinesis:us-east-1:") && arn.ends_with(":stream/made"),
         "{arn}"
     );
-    let listed = server
-        .client
-        .list_streams()
-        .exclusive_start_stream_name("made")
-        .limit(1)
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(
-        (listed.stream_names, listed.has_more_streams),
-        (vec!["made-a".to_owned()], true)
-    );
-    let listed = server
-        .client
-        .list_streams()
-        .exclusive_start_stream_name("made-a")
-        .send()
-        .await
-        .unwrap();
-    assert!(
-        listed.stream_names.contains(&"made-b".to_owned()),
-        "{:?}",
-        listed.stream_names
-    );
-    let described = server
-        .client
-        .describe_stream()
-        .stream_name("made-a")
-        .limit(2)
-        .send()
-        .await
-        .unwrap();
+    let listed = server.client.list_streams().send().await.unwrap();
+    assert!(listed.stream_names.contains(&"made".to_owned()));
+    let described = server.client.describe_stream().stream_name("made");
+    let described = described.send().await.unwrap();
     let described = described.stream_description.unwrap();
-    assert_eq!(
-        ids(&described.shards),
-        ["shardId-000000000000", "shardId-000000000001"]
-    );
-    assert!(described.has_more_shards);
+    assert_eq!(described.stream_name, "made");
     assert_eq!(described.retention_period_hours, 24);
-    let described = server.client.describe_stream().stream_name("made-a");
-    let rest = described
-        .exclusive_start_shard_id("shardId-000000000001")
-        .send()
-        .await
-        .unwrap();
-    let rest = rest.stream_description.unwrap();
     assert_eq!(
-        (ids(&rest.shards), rest.has_more_shards),
-        (vec!["shardId-000000000002"], false)
+        (described.shards.len(), described.has_more_shards),
+        (3, false)
     );
-    assert_eq!(range(&rest.shards[0]).1, LAST);
-    server
-        .client
-        .delete_stream()
-        .stream_name("made-a")
-        .send()
-        .await
-        .unwrap();
+    assert_eq!(range(&described.shards[0]).0, "0");
+    assert_eq!(range(&described.shards[2]).1, LAST);
+    let delete = server.client.delete_stream().stream_name("made");
+    delete.send().await.unwrap();
     loop {
-        let described = server
-            .client
-            .describe_stream()
-            .stream_name("made-a")
-            .send()
-            .await;
-        if let Err(error) = described {
+        let described = server.client.describe_stream().stream_name("made");
+        if let Err(error) = described.send().await {
             assert_eq!(code::<(), _>(Err(error)), "ResourceNotFoundException");
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+}
+
+pub(crate) async fn streams_are_listed_from_any_name_on(server: &Server) {
+    server.create("listed-a", 1).await;
+    server.create("listed-b", 1).await;
+    let list = server.client.list_streams();
+    let listed = list.exclusive_start_stream_name("listed").limit(1);
+    let listed = listed.send().await.unwrap();
+    let first = (listed.stream_names, listed.has_more_streams);
+    assert_eq!(first, (vec!["listed-a".to_owned()], true));
+    let list = server.client.list_streams();
+    let listed = list.exclusive_start_stream_name("listed-a").limit(1);
+    let listed = listed.send().await.unwrap();
+    assert_eq!(listed.stream_names, ["listed-b"]);
+}
+
+pub(crate) async fn shards_are_described_in_pages(server: &Server) {
+    server.create("described", 3).await;
+    let describe = || server.client.describe_stream().stream_name("described");
+    let first = describe().limit(2).send().await.unwrap();
+    let first = first.stream_description.unwrap();
+    let two = ["shardId-000000000000", "shardId-000000000001"];
+    assert_eq!(ids(&first.shards), two);
+    assert!(first.has_more_shards);
+    let rest = describe().exclusive_start_shard_id(two[1]).send().await;
+    let rest = rest.unwrap().stream_description.unwrap();
+    assert_eq!(ids(&rest.shards), ["shardId-000000000002"]);
+    assert!(!rest.has_more_shards);
+}
+
+pub(crate) async fn a_name_that_is_none_is_refused(server: &Server) {
+    let create = server.client.create_stream().stream_name("not a name");
+    assert_eq!(
+        code(create.shard_count(1).send().await),
+        "ValidationException"
+    );
 }
 
 pub(crate) async fn what_is_missing_or_there_already_has_its_code(server: &Server) {
@@ -144,18 +131,14 @@ pub(crate) async fn what_is_missing_or_there_already_has_its_code(server: &Serve
         .send()
         .await;
     assert_eq!(code(again), "ResourceInUseException");
-    let named = server
-        .client
-        .create_stream()
-        .stream_name("not a name")
-        .shard_count(1)
-        .send()
-        .await;
-    assert_eq!(code(named), "ValidationException");
+}
+
+pub(crate) async fn a_split_at_the_edge_of_a_shard_is_refused(server: &Server) {
+    server.create("edge", 1).await;
     let far = server
         .client
         .split_shard()
-        .stream_name("there")
+        .stream_name("edge")
         .shard_to_split("shardId-000000000000");
     let far = far.new_starting_hash_key("0").send().await;
     assert_eq!(code(far), "InvalidArgumentException");

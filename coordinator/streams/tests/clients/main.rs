@@ -37,8 +37,14 @@ scenarios! {
     records::records_go_to_the_shard_of_their_key_or_explicit_hash_key,
     records::the_largest_record_is_taken_and_a_larger_one_refused,
     records::a_request_has_at_most_500_records,
-    records::wrong_positions_are_refused,
-    control::streams_are_created_listed_described_and_deleted,
+    records::a_shard_that_is_not_there_is_refused,
+    records::an_iterator_that_is_none_is_refused,
+    records::sequence_numbers_of_no_record_of_a_shard_are_refused,
+    control::streams_are_created_described_and_deleted,
+    control::streams_are_listed_from_any_name_on,
+    control::shards_are_described_in_pages,
+    control::a_name_that_is_none_is_refused,
+    control::a_split_at_the_edge_of_a_shard_is_refused,
     control::what_is_missing_or_there_already_has_its_code,
     control::a_split_shard_is_closed_and_its_children_name_it,
     control::a_closed_shard_ends_with_its_children,
@@ -55,6 +61,46 @@ scenarios! {
 
 /// How a stand-in differs from Kinesis.
 const DEVIATIONS: &[(Which, &str, &str)] = &[
+    (
+        KINESALITE,
+        "shards_are_described_in_pages",
+        "its DescribeStream gives all shards, whatever the limit",
+    ),
+    (
+        KINESALITE,
+        "shards_are_listed_in_pages",
+        "its ListShards gives all shards, whatever the limit",
+    ),
+    (
+        KINESIS_LOCAL,
+        "an_iterator_that_is_none_is_refused",
+        "it fails itself",
+    ),
+    (
+        KINESIS_LOCAL,
+        "a_split_at_the_edge_of_a_shard_is_refused",
+        "it makes an empty shard",
+    ),
+    (
+        KINESIS_LOCAL,
+        "a_request_has_at_most_500_records",
+        "it takes more",
+    ),
+    (
+        KINESIS_LOCAL,
+        "a_name_that_is_none_is_refused",
+        "it says InvalidArgumentException",
+    ),
+    (
+        KINESIS_LOCAL,
+        "streams_are_listed_from_any_name_on",
+        "it begins after names that are there only",
+    ),
+    (
+        KINESIS_LOCAL,
+        "sequence_numbers_of_no_record_of_a_shard_are_refused",
+        "it takes any number",
+    ),
     (
         KINESALITE,
         "a_time_after_the_last_record_finds_nothing",

@@ -1,11 +1,15 @@
 //! What the stand-ins have no part in: limits of throughput, other encodings and transports, the ends of subscriptions.
 
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType, StartingPosition};
-use satchel_streams::Streams;
 use satchel_streams::kinesis::Options;
+use satchel_streams::{NewRecord, ReadFrom, Streams};
+use satchel_testkit::python_with;
 use serde_json::{Value, json};
 
 use crate::consumers::register;
@@ -321,4 +325,54 @@ async fn what_a_client_put_is_there_after_a_restart() {
         described.consumer_description.unwrap().consumer_name,
         "reader"
     );
+}
+
+/// An application in miniature: what comes on `names` is answered on `greetings`, with how often that key was seen.
+async fn greet(streams: Streams) {
+    let names = streams.stream("names").await.unwrap();
+    let mut reader = names.read(ReadFrom::Earliest).await.unwrap();
+    let mut seen: HashMap<String, u64> = HashMap::new();
+    loop {
+        for name in reader.follow(100, 1 << 20).await.unwrap() {
+            let seen = seen.entry(name.key.clone()).or_default();
+            *seen += 1;
+            let greetings = streams.stream("greetings").await.unwrap();
+            let greeting = NewRecord {
+                key: name.key,
+                explicit_hash_key: None,
+                data: json!({ "seen": *seen }).to_string().into(),
+                time_ms: name.time_ms,
+            };
+            greetings.append(greeting).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn boto3_puts_reads_splits_and_merges() {
+    let streams = Streams::ephemeral();
+    streams.stream("names").await.unwrap();
+    let server = Server::of(streams.clone(), Options::default()).await;
+    let greeting = tokio::spawn(greet(streams));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kinesis_api/client.py");
+    let endpoint = server.endpoint.clone();
+    let output = tokio::task::spawn_blocking(move || {
+        let python = python_with(&["boto3==1.44.5"]);
+        Command::new(python)
+            .arg("-B")
+            .arg(script)
+            .arg(endpoint)
+            .output()
+    });
+    let output = output.await.unwrap().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{told}", output.status);
+    let greetings: HashMap<String, Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(greetings.len(), 20);
+    let thrice = json!([{"seen": 1}, {"seen": 2}, {"seen": 3}]);
+    assert!(
+        greetings.values().all(|greetings| *greetings == thrice),
+        "{greetings:?}"
+    );
+    greeting.abort();
 }

@@ -185,25 +185,23 @@ pub(crate) async fn a_request_has_at_most_500_records(server: &Server) {
     assert_eq!(server.data("many", SHARD, 500).await.len(), 500);
 }
 
-pub(crate) async fn wrong_positions_are_refused(server: &Server) {
+pub(crate) async fn a_shard_that_is_not_there_is_refused(server: &Server) {
     server.create("positions", 2).await;
-    let get = |shard: &str, number: &str| {
-        let get = server
-            .client
-            .get_shard_iterator()
-            .stream_name("positions")
-            .shard_id(shard);
-        let get = get.shard_iterator_type(ShardIteratorType::AfterSequenceNumber);
-        get.starting_sequence_number(number).send()
-    };
-    let unknown = get("shardId-000000000009", "0").await;
-    assert_eq!(code(unknown), "ResourceNotFoundException");
-    assert_eq!(code(get(SHARD, "77").await), "InvalidArgumentException");
-    let bad = server
-        .client
-        .get_records()
-        .shard_iterator("AAAA")
-        .send()
-        .await;
-    assert_eq!(code(bad), "InvalidArgumentException");
+    let get = server.client.get_shard_iterator().stream_name("positions");
+    let get = get.shard_id("shardId-000000000009");
+    let unknown = get.shard_iterator_type(ShardIteratorType::Latest).send();
+    assert_eq!(code(unknown.await), "ResourceNotFoundException");
+}
+
+pub(crate) async fn sequence_numbers_of_no_record_of_a_shard_are_refused(server: &Server) {
+    server.create("numbers", 2).await;
+    let get = server.client.get_shard_iterator().stream_name("numbers");
+    let get = get.shard_id(SHARD).starting_sequence_number("77");
+    let got = get.shard_iterator_type(ShardIteratorType::AfterSequenceNumber);
+    assert_eq!(code(got.send().await), "InvalidArgumentException");
+}
+
+pub(crate) async fn an_iterator_that_is_none_is_refused(server: &Server) {
+    let bad = server.client.get_records().shard_iterator("AAAA").send();
+    assert_eq!(code(bad.await), "InvalidArgumentException");
 }
