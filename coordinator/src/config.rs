@@ -64,6 +64,10 @@ pub struct DevConfig {
     #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
     pub state: Option<Place>,
 
+    /// How far back every moment of the state can be read and restored, such as 7d; beyond it what is not needed is deleted.
+    #[arg(long, env = "SATCHEL_RETENTION", value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    pub retention: Duration,
+
     /// Keep nothing: state and streams end with the process.
     #[arg(long, env = "SATCHEL_EPHEMERAL", value_parser = BoolishValueParser::new())]
     pub ephemeral: bool,

@@ -56,6 +56,7 @@ pub(super) async fn open(config: &DevConfig, shared: &Shared) -> Result<Opened, 
 pub(super) fn log_options(config: &DevConfig) -> Options {
     let options = Options {
         depth: config.commit_depth,
+        retention_ms: u64::try_from(config.retention.as_millis()).unwrap_or(u64::MAX),
         ..Options::default()
     };
     match config.state() {
