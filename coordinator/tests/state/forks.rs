@@ -13,7 +13,7 @@ use crate::tool::tool_in;
 use crate::{counter, readiness, sum, tell};
 
 /// When the timer of `b` is due: later than the original takes to be asked and stopped.
-const TIMER: Duration = Duration::from_secs(20);
+const TIMER: Duration = Duration::from_secs(30);
 
 /// All files below a directory.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
