@@ -36,7 +36,7 @@ fn run(config: RunConfig) -> Result<(), Failure> {
         .validated()
         .map_err(|message| Failure::new(Exit::Usage, message))?;
     cli::init_logging(config.log_format, &config.log)?;
-    until_shutdown(async |shutdown| satchel::run::run(config, shutdown).await)
+    until_shutdown(async |shutdown| Box::pin(satchel::run::run(config, shutdown)).await)
 }
 
 /// Runs a server, which is told when the process is asked to stop.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 
-use super::{LogFormat, S3Args, application_name};
+use super::{LogFormat, RestoreArgs, S3Args, application_name};
 use crate::module::{format_duration, parse_bytes, parse_duration};
 use crate::store::Place;
 
@@ -125,6 +125,10 @@ pub struct RunConfig {
     )]
     pub log: String,
 
+    /// What the application begins with.
+    #[command(flatten)]
+    pub fork: RestoreArgs,
+
     /// How state in a bucket is read and written.
     #[command(flatten)]
     pub s3: S3Args,
@@ -142,6 +146,7 @@ impl RunConfig {
                 self.http
             ));
         }
+        self.fork.on_hold()?;
         if matches!(self.state, Place::S3(_)) && self.lease_table.is_none() {
             return Err("--state in a bucket is shared by machines: name a --lease-table, by which they agree who owns it".to_owned());
         }

@@ -12,6 +12,8 @@ use crate::config::RunConfig;
 use crate::destinations::{self, AwsConfigs};
 use crate::egress::aws::aws_egresses;
 use crate::module::{Application, EndpointAdapter};
+use crate::offline::{Fork, restore};
+use crate::requests::Readiness;
 use crate::runtime::dispatch::Destination;
 use crate::runtime::node::NodeParts;
 use crate::store::{Opened, PlaceOptions};
@@ -30,6 +32,7 @@ pub(super) async fn parts(
         config: engine_config(config, application),
         destinations: destinations(application, configs).await?,
         state: open_state(shared).await?,
+        on_hold: config.fork.on_hold().map_err(Failure::usage)?,
         log: Options {
             depth: config.commit_depth,
             retention_ms: retention_ms(config),
@@ -81,14 +84,27 @@ fn retention_ms(config: &RunConfig) -> u64 {
 
 async fn open_state(shared: &Shared) -> Result<Opened, Failure> {
     let config = &shared.config;
+    let s3 = config.s3.options().map_err(Failure::usage)?;
     let options = PlaceOptions {
-        s3: config.s3.options().map_err(Failure::usage)?,
+        s3: s3.clone(),
         on_written: None,
     };
-    config
-        .state
-        .open_new(options.counted(&shared.metrics))
-        .await
+    let options = options.counted(&shared.metrics);
+    let opened = config.state.open_new(options).await?;
+    if let Some(origin) = &config.fork.restore {
+        let fork = Fork {
+            opened: &opened,
+            place: &config.state.to_string(),
+            application: &config.application,
+        };
+        let progress = |recovered| {
+            let starting = Readiness::Starting { recovered };
+            shared.readiness.send_replace(starting);
+        };
+        let restored = restore(origin, s3, fork, progress).await?;
+        tracing::info!(facts = restored.facts, %origin, "the state of another root was restored");
+    }
+    Ok(opened)
 }
 
 fn engine_config(config: &RunConfig, application: &Application) -> Config {
