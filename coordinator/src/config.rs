@@ -72,6 +72,10 @@ pub struct DevConfig {
     #[arg(long, env = "SATCHEL_EPHEMERAL", value_parser = BoolishValueParser::new())]
     pub ephemeral: bool,
 
+    /// Read Kinesis ingresses from the AWS region or endpoint that their module names, instead of from local streams.
+    #[arg(long, env = "SATCHEL_KINESIS_INGRESS", value_parser = BoolishValueParser::new())]
+    pub kinesis_ingress: bool,
+
     /// Build and restart handlers when their sources change.
     #[arg(long, env = "SATCHEL_WATCH", value_parser = BoolishValueParser::new())]
     pub watch: bool,

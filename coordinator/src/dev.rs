@@ -20,6 +20,8 @@ use tokio::sync::{mpsc, watch};
 use crate::cli::{Exit, Failure};
 use crate::config::DevConfig;
 use crate::egress::aws::aws_egresses;
+use crate::ingress::Ingress;
+use crate::ingress::kinesis::kinesis_ingresses;
 use crate::ingress::local_stream::LocalStreamIngress;
 use crate::metrics::Metrics;
 use crate::module::Application;
@@ -106,7 +108,7 @@ async fn serve(
         on_hold: config.fork.on_hold().map_err(Failure::usage)?,
         log: state::log_options(config),
         destinations: handlers.destinations(),
-        ingresses: ingresses(shared).await?,
+        ingresses: ingresses(config, shared).await?,
         streams: shared.streams.clone(),
         aws_egresses: aws_egresses(&shared.application, true),
         metrics: shared.metrics.clone(),
@@ -156,16 +158,21 @@ fn open_streams(config: &DevConfig) -> Streams {
     }
 }
 
-async fn ingresses(shared: &Shared) -> Result<Vec<LocalStreamIngress>, Failure> {
+/// What is read: streams on this machine, or, if that is wanted, those on AWS.
+async fn ingresses(config: &DevConfig, shared: &Shared) -> Result<Vec<Ingress>, Failure> {
+    if config.kinesis_ingress {
+        let (application, name) = (&shared.application, &config.application);
+        return kinesis_ingresses(application, name, &shared.metrics).await;
+    }
     let mut ingresses = Vec::new();
     for (ingress, adapter, stream) in wiring::ingress_streams(&shared.application) {
         let opened = shared.streams.stream(&stream.stream).await;
-        ingresses.push(LocalStreamIngress {
+        ingresses.push(Ingress::LocalStream(LocalStreamIngress {
             ingress: ingress.id.to_string(),
             stream: opened.map_err(crate::runtime::node::stream_failure)?,
             startup: adapter.startup,
             routing: wiring::routing(stream),
-        });
+        }));
     }
     Ok(ingresses)
 }

@@ -4,6 +4,7 @@
 //! know how it is counted. Names begin with `satchel_`; times are in seconds and sizes in bytes, as Prometheus wants them. Labels take
 //! few values (an endpoint, a partition, a kind), never an address or an id, so that their number does not grow with the state.
 
+mod kinesis;
 mod store;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use satchel_engine::invocation::FailureKind;
 
+use kinesis::KinesisFamilies;
 use store::StoreFamilies;
 
 /// The content type of [`Metrics::encode`]'s text.
@@ -304,6 +306,7 @@ struct Families {
     egress_refused: Family<Egress, Counter>,
     egress_retried: Family<Egress, Counter>,
     store: StoreFamilies,
+    kinesis: KinesisFamilies,
 }
 
 impl Families {
@@ -339,6 +342,7 @@ impl Families {
             egress_refused: names.add("egress_refused_records", "Records that an egress can never deliver as they are", Family::default()),
             egress_retried: names.add("egress_retried_records", "Records that an egress did not take and that are tried again, each time", Family::default()),
             store: StoreFamilies::register(&mut names),
+            kinesis: KinesisFamilies::register(&mut names),
             registry: names.0,
         }
     }
@@ -367,6 +371,9 @@ fn gauge_value(count: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use satchel_aws::kinesis::KinesisObserver;
+    use satchel_engine::position::ShardId;
+
     use super::*;
     use crate::store::s3::{S3Operation, S3Outcome, S3Request};
 
@@ -381,6 +388,19 @@ mod tests {
             .collect();
         samples.sort();
         samples
+    }
+
+    fn observe_kinesis(metrics: &Metrics) {
+        let shard = |shard: &str| ShardId {
+            ingress: "example/in".into(),
+            stream: "in".into(),
+            shard: shard.into(),
+        };
+        metrics.lag(&shard("shardId-0"), 1_500);
+        metrics.lag(&shard("shardId-1"), 10);
+        metrics.reading_ended(&shard("shardId-1"));
+        metrics.read(&shard("shardId-0"), 3, 30);
+        metrics.repeated("GetRecords", true);
     }
 
     #[test]
@@ -422,6 +442,7 @@ mod tests {
             });
         }
         metrics.observe_file_written(11);
+        observe_kinesis(&metrics);
         assert_eq!(
             samples(&metrics),
             [
@@ -448,6 +469,10 @@ mod tests {
                 "satchel_invocation_messages_total{endpoint=\"example/*\"} 5",
                 "satchel_invocation_seconds_count{endpoint=\"example/*\"} 1",
                 "satchel_invocation_seconds_sum{endpoint=\"example/*\"} 0.5",
+                "satchel_kinesis_read_bytes_total{ingress=\"example/in\",stream=\"in\"} 30",
+                "satchel_kinesis_read_records_total{ingress=\"example/in\",stream=\"in\"} 3",
+                "satchel_kinesis_repeated_requests_total{operation=\"GetRecords\",reason=\"throttled\"} 1",
+                "satchel_kinesis_shard_lag_seconds{ingress=\"example/in\",stream=\"in\",shard=\"shardId-0\"} 1.5",
                 "satchel_partition_durable_number{partition=\"0\"} 8",
                 "satchel_partition_sealed_number{partition=\"0\"} 9",
                 "satchel_pending_bytes 77",

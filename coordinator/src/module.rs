@@ -52,8 +52,8 @@ pub use crate::module::duration::{format_duration, parse_bytes, parse_duration};
 pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
 pub use crate::module::http_endpoint::{HttpAuth, HttpEndpoint, Tls};
 pub use crate::module::kinesis::{
-    EgressAdapter, EgressSpec, Identifier, IngressAdapter, IngressSpec, IngressStream,
-    KinesisEgress, KinesisIngress, StartupPosition,
+    Consumer, EgressAdapter, EgressSpec, Identifier, IngressAdapter, IngressSpec, IngressStream,
+    KinesisEgress, KinesisIngress, RecordId, StartupPosition,
 };
 pub use crate::module::problem::{Place, Problem, Problems, Source};
 

@@ -11,7 +11,8 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::address::{Address, FunctionType};
 use crate::durable::{
-    Change, DeadLetter, Expiration, Hold, Key, OutboxEntry, StateSpec, StoredState, Value, bucket_of,
+    Change, DeadLetter, Expiration, Hold, Key, OutboxEntry, StateSpec, StoredState, Value,
+    bucket_of,
 };
 use crate::message::MessageId;
 use crate::position::{ShardId, ShardPosition};

@@ -179,5 +179,6 @@ pub(super) fn routing(stream: &IngressStream) -> Routing {
     Routing {
         value_type: stream.value_type.clone(),
         targets: stream.targets.clone(),
+        id: stream.id.clone(),
     }
 }

@@ -9,6 +9,7 @@ use satchel_aws::config::AwsAccess;
 use satchel_aws::egress::destination::{AwsEgress, Delivery, Destination};
 use satchel_aws::egress::kinesis::envelope::Envelope;
 use satchel_aws::egress::kinesis::{KinesisSettings, RECORD_BYTES_MAX, RECORD_BYTES_MAX_LARGE};
+use satchel_aws::kinesis::ExpiredPosition;
 use satchel_engine::address::FunctionType;
 
 use crate::module::aws::{access, client_properties, variant};
@@ -79,11 +80,28 @@ pub struct KinesisIngress {
     pub startup: StartupPosition,
     /// At least one.
     pub streams: Vec<IngressStream>,
+    /// `onExpiredPosition`: what to do when the stream has forgotten what was not read yet.
+    pub on_expired: ExpiredPosition,
+    /// `consumer`: how records are got.
+    pub consumer: Consumer,
     /// `clientConfigProperties`, in order.
     pub client_properties: Vec<(String, String)>,
 }
 
-/// One stream of an ingress: the key of a record becomes the id of the address.
+/// How records are got from Kinesis. Local streams have no such choice.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Consumer {
+    /// By asking again and again, within the five reads a second that a shard allows all its readers together.
+    #[default]
+    Polling,
+    /// By enhanced fan-out: pushed, with a throughput of its own.
+    FanOut {
+        /// `name`: under which the consumer is registered; one of the application's own if none is given.
+        name: Option<String>,
+    },
+}
+
+/// One stream of an ingress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IngressStream {
     /// Where it is written.
@@ -92,8 +110,22 @@ pub struct IngressStream {
     pub stream: String,
     /// The typename given to the bytes of its records.
     pub value_type: String,
-    /// The functions that get each record; at least one.
+    /// The functions that get each record; at least one. With `router` it is that function alone.
     pub targets: Vec<FunctionType>,
+    /// What becomes the id of the address at each of them.
+    pub id: RecordId,
+}
+
+/// What of a record becomes the id of an address.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RecordId {
+    /// Its key, as in StateFun.
+    #[default]
+    Key,
+    /// What this JSON pointer (RFC 6901) points at in its data: a text that is not empty, or a whole number.
+    Pointer(String),
+    /// Always this: one instance sees every record, and may send it on.
+    Constant(String),
 }
 
 /// Where records go.
@@ -160,6 +192,12 @@ pub(crate) fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
         .iter()
         .map(|node| stream(fields.inside(node, "an element of streams")))
         .collect();
+    let on_expired = fields.optional("onExpiredPosition");
+    let on_expired = fields.parse_of("onExpiredPosition", on_expired, parse_on_expired);
+    let consumer = match fields.optional("consumer") {
+        Some(node) => consumer(fields.inside(node, "consumer")),
+        None => Consumer::Polling,
+    };
     let client_properties = client_properties(&mut fields);
     fields.finish();
     IngressSpec {
@@ -169,6 +207,8 @@ pub(crate) fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
             access,
             startup,
             streams,
+            on_expired: on_expired.unwrap_or_default(),
+            consumer,
             client_properties,
         }),
     }
@@ -271,18 +311,93 @@ fn stream(mut fields: Fields<'_, '_>) -> IngressStream {
             .map(|_| text.to_owned())
             .map_err(|_| format!("`{text}` is not a typename: write `namespace/name`"))
     });
-    let targets = fields
-        .list("targets")
-        .iter()
-        .filter_map(|node| fields.parse_of("targets", Some(node), parse_target))
-        .collect();
+    let (targets, id) = match fields.optional("router") {
+        Some(node) => {
+            for name in ["targets", "id"] {
+                if fields.optional(name).is_some() {
+                    fields.problem_with(name, "a router decides that: leave it out");
+                }
+            }
+            router(fields.inside(node, "router"))
+        }
+        None => (targets(&mut fields), record_id(&mut fields)),
+    };
     fields.finish();
     IngressStream {
         source,
         stream: stream.unwrap_or_default(),
         value_type: value_type.unwrap_or_default(),
         targets,
+        id,
     }
+}
+
+fn targets(fields: &mut Fields<'_, '_>) -> Vec<FunctionType> {
+    let nodes = fields.list("targets").iter();
+    nodes
+        .filter_map(|node| fields.parse_of("targets", Some(node), parse_target))
+        .collect()
+}
+
+/// Reads `id`, which is absent for the record's key, or a JSON pointer into the record's data.
+fn record_id(fields: &mut Fields<'_, '_>) -> RecordId {
+    let node = fields.optional("id");
+    let id = fields.parse_of("id", node, |text| match text {
+        "key" => Ok(RecordId::Key),
+        _ => parse_pointer(text).map(RecordId::Pointer),
+    });
+    id.unwrap_or_default()
+}
+
+fn parse_pointer(text: &str) -> Result<String, String> {
+    let is_pointer = text.starts_with('/')
+        && text
+            .split('~')
+            .skip(1)
+            .all(|rest| rest.starts_with(['0', '1']));
+    is_pointer.then(|| text.to_owned()).ok_or_else(|| {
+        format!("`{text}` is neither `key` nor a JSON pointer: write it as /customer/id (RFC 6901)")
+    })
+}
+
+/// Reads `router`: a function that gets each record and sends it on, at the id that is given, or else at the record's key.
+fn router(mut fields: Fields<'_, '_>) -> (Vec<FunctionType>, RecordId) {
+    let function = fields.parsed("function", parse_target);
+    let id = fields.optional_text("id");
+    fields.finish();
+    let id = id.map_or(RecordId::Key, RecordId::Constant);
+    (function.into_iter().collect(), id)
+}
+
+fn parse_on_expired(text: &str) -> Result<ExpiredPosition, String> {
+    match text {
+        "stop" => Ok(ExpiredPosition::Stop),
+        "earliest" => Ok(ExpiredPosition::Earliest),
+        _ => Err(format!("`{text}` is neither stop nor earliest")),
+    }
+}
+
+fn consumer(mut fields: Fields<'_, '_>) -> Consumer {
+    let consumer = match variant(&mut fields, &["polling", "fan-out"]) {
+        Some("fan-out") => {
+            let name = fields.optional("name");
+            Consumer::FanOut {
+                name: fields.parse_of("name", name, parse_consumer_name),
+            }
+        }
+        Some(_) => Consumer::Polling,
+        None => return Consumer::Polling,
+    };
+    fields.finish();
+    consumer
+}
+
+fn parse_consumer_name(text: &str) -> Result<String, String> {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
+    let is_name = text.len() <= 128 && text.chars().all(allowed);
+    is_name.then(|| text.to_owned()).ok_or_else(|| {
+        format!("`{text}` is no name of a consumer: up to 128 letters, digits, `_`, `.` and `-`")
+    })
 }
 
 fn parse_target(text: &str) -> Result<FunctionType, String> {

@@ -7,10 +7,11 @@ use satchel_log::{DEFAULT_BUCKETS, Options};
 use tokio::sync::mpsc;
 
 use super::Shared;
-use crate::cli::{Exit, Failure};
+use crate::cli::Failure;
 use crate::config::RunConfig;
 use crate::destinations::{self, AwsConfigs};
 use crate::egress::aws::aws_egresses;
+use crate::ingress::kinesis::kinesis_ingresses;
 use crate::module::{Application, EndpointAdapter};
 use crate::offline::{Fork, restore};
 use crate::requests::Readiness;
@@ -26,7 +27,6 @@ pub(super) async fn parts(
     (inputs, inputs_sender): (mpsc::Receiver<Input>, mpsc::Sender<Input>),
 ) -> Result<NodeParts, Failure> {
     let (config, application) = (&shared.config, &shared.application);
-    refuse_what_cannot_run(application)?;
     Ok(NodeParts {
         application: config.application.clone(),
         config: engine_config(config, application),
@@ -38,7 +38,7 @@ pub(super) async fn parts(
             retention_ms: retention_ms(config),
             ..Options::default()
         },
-        ingresses: Vec::new(),
+        ingresses: kinesis_ingresses(application, &config.application, &shared.metrics).await?,
         streams: Streams::ephemeral(),
         aws_egresses: aws_egresses(application, false),
         metrics: shared.metrics.clone(),
@@ -63,18 +63,6 @@ async fn destinations(
         });
     }
     Ok(destinations)
-}
-
-/// Names everything at once that this version cannot do in production.
-fn refuse_what_cannot_run(application: &Application) -> Result<(), Failure> {
-    let ingresses = application.ingresses.iter().map(|one| &one.source);
-    let refused: Vec<String> = ingresses
-        .map(|source| format!("{source}: streams cannot be read by `satchel run` yet"))
-        .collect();
-    if refused.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Usage, refused.join("\n")))
 }
 
 fn retention_ms(config: &RunConfig) -> u64 {

@@ -28,7 +28,7 @@ use crate::cli::{Exit, Failure};
 use crate::egress::Egresses;
 use crate::egress::aws::egress_failure;
 use crate::egress::local_stream::LocalStreamEgress;
-use crate::ingress::local_stream::LocalStreamIngress;
+use crate::ingress::Ingress;
 use crate::metrics::Metrics;
 use crate::requests::{Readiness, Requests};
 use crate::store::unfinished::not_whole;
@@ -50,7 +50,7 @@ pub struct NodeParts {
     /// The endpoints, in the order of the configuration's.
     pub destinations: Vec<Destination>,
     /// What is read.
-    pub ingresses: Vec<LocalStreamIngress>,
+    pub ingresses: Vec<Ingress>,
     /// Where egresses write that are not to AWS.
     pub streams: Streams,
     /// The egresses to AWS, by id.
@@ -256,7 +256,8 @@ impl Node {
         let reading = Reading::new();
         for ingress in parts.ingresses {
             let (inputs, reading) = (parts.inputs_sender.clone(), reading.clone());
-            others.spawn(async move { ingress.run(inputs, reading).await.map_err(stream_failure) });
+            let incarnation = incarnation.clone();
+            others.spawn(async move { ingress.run(inputs, reading, &incarnation).await });
         }
         drop(parts.inputs_sender);
 

@@ -153,6 +153,7 @@ async fn receive(
             return Ok(Err(trouble));
         }
         backoff.reset();
+        reader.begins_newest = false;
         if !event.child_shards().is_empty() {
             if reader.is_over().await? {
                 return Ok(Ok(Closed::Ended));

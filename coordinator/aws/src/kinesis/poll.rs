@@ -1,5 +1,6 @@
 //! Reading a shard by asking for its records again and again.
 
+use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use tokio::time::Instant;
 
 use super::backoff::{Backoff, Pace};
@@ -46,25 +47,18 @@ pub(super) async fn poll(
         match requests::get_records(&shared.client, &current, limit).await {
             Ok(answer) => {
                 pace.answered();
-                let behind_ms = answer.millis_behind_latest.unwrap_or_default();
-                let tip = behind_ms == 0;
-                let lag_ms = u64::try_from(behind_ms).unwrap_or_default();
-                shared.observer.lag(&reader.id, lag_ms);
-                match (
-                    reader.take(answer.records, tip).await?,
-                    answer.next_shard_iterator,
-                ) {
-                    (Ok(()), Some(next)) => {
+                match taken(reader, answer).await? {
+                    Ok(Some(next)) => {
                         backoff.reset();
                         iterator = Some(next);
                     }
-                    (Ok(()), None) => {
+                    Ok(None) => {
                         if reader.is_over().await? {
                             return Ok(Polled::Ended);
                         }
                         backoff.wait().await;
                     }
-                    (Err(trouble), _) => {
+                    Err(trouble) => {
                         shared.repeat("GetRecords", Some(&reader.id.shard), &trouble);
                         backoff.wait().await;
                     }
@@ -96,6 +90,23 @@ pub(super) async fn poll(
             }
         }
     }
+}
+
+/// Takes the records of an answer. Returns the next iterator; none if the answer says that the shard has ended.
+async fn taken(
+    reader: &mut ShardReader,
+    answer: GetRecordsOutput,
+) -> Result<Result<Option<String>, Trouble>, Stop> {
+    // Every answer says this. One that does not is none, and must not be taken for the end of the shard.
+    let Some(behind_ms) = answer.millis_behind_latest else {
+        let garbage = "the answer does not say how far behind it is";
+        return Ok(Err(Trouble::Unanswered(garbage.to_owned())));
+    };
+    let lag_ms = u64::try_from(behind_ms).unwrap_or_default();
+    reader.shared.observer.lag(&reader.id, lag_ms);
+    let tip = lag_ms == 0 && answer.next_shard_iterator.is_some();
+    let taken = reader.take(answer.records, tip).await?;
+    Ok(taken.map(|()| answer.next_shard_iterator))
 }
 
 /// An iterator at the reader's position; nothing if the shard is lost and that is accepted.

@@ -102,6 +102,8 @@ pub(super) struct ShardReader {
     hash_range: Option<(u128, u128)>,
     /// What was handed over so far, or what is durable.
     position: ShardPosition,
+    /// Whether the first subscription begins at the newest record, `latest` having been resolved just now.
+    pub(super) begins_newest: bool,
     /// Until when nothing more had arrived, as far as this reader or a former one knows.
     quiet_until_ms: u64,
     quiet_told_ms: u64,
@@ -158,6 +160,7 @@ impl ShardReader {
             id,
             hash_range: listed.hash_range,
             position,
+            begins_newest: false,
             quiet_until_ms,
             quiet_told_ms: quiet_until_ms,
             expected: None,
@@ -176,10 +179,12 @@ impl ShardReader {
         loop {
             let mut until = None;
             if let Some(consumer) = self.shared.consumer.clone() {
+                self.begins_newest = fresh.is_some();
                 match fan_out::subscribe(self, &consumer).await? {
                     Subscribed::Ended => return Ok(()),
                     Subscribed::FallBack => {
                         until = Some(Instant::now() + fan_out::POLLED_INSTEAD);
+                        self.begins_newest = false;
                     }
                 }
             }
@@ -198,6 +203,9 @@ impl ShardReader {
     /// From where on the shard is to be read now.
     pub(super) fn from(&mut self) -> Result<From, Stop> {
         self.expected = None;
+        if self.begins_newest {
+            return Ok(From::Newest);
+        }
         Ok(match &self.position {
             ShardPosition::Beginning => From::Oldest,
             ShardPosition::Since { .. } => {

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use satchel_aws::egress::destination::Delivery;
 use satchel_aws::egress::kinesis::envelope::Envelope;
+use satchel_aws::kinesis::ExpiredPosition;
 use satchel_engine::address::FunctionType;
 use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
 
 use super::parse;
 use crate::module::{
-    Application, AwsAccess, AwsCredentials, AwsRegion, EgressAdapter, EgressSpec, EndpointAdapter,
-    EndpointSpec, HttpAuth, HttpEndpoint, Identifier, IngressAdapter, IngressSpec, IngressStream,
-    KinesisEgress, KinesisIngress, LambdaEndpoint, Secret, Source, StartupPosition, Tls,
+    Application, AwsAccess, AwsCredentials, AwsRegion, Consumer, EgressAdapter, EgressSpec,
+    EndpointAdapter, EndpointSpec, HttpAuth, HttpEndpoint, Identifier, IngressAdapter, IngressSpec,
+    IngressStream, KinesisEgress, KinesisIngress, LambdaEndpoint, RecordId, Secret, Source,
+    StartupPosition, Tls,
 };
 
 fn source(line: usize) -> Source {
@@ -360,7 +362,10 @@ fn every_field_of_the_kinesis_kinds_is_read() {
                 stream: "names".to_owned(),
                 value_type: "com.example/name".to_owned(),
                 targets: vec![function("example/greeter"), function("example/counter")],
+                id: RecordId::Key,
             }],
+            on_expired: ExpiredPosition::Stop,
+            consumer: Consumer::Polling,
             client_properties: vec![
                 ("SocketTimeout".to_owned(), "9999".to_owned()),
                 ("MaxConnections".to_owned(), "15".to_owned()),
@@ -401,6 +406,64 @@ fn every_field_of_the_kinesis_kinds_is_read() {
     };
     assert_eq!(application.ingresses, vec![ingress]);
     assert_eq!(application.egresses, vec![out, defaults]);
+}
+
+#[test]
+fn what_satchel_adds_to_a_kinesis_ingress_is_read() {
+    let application = parse(
+        r#"
+kind: satchel.endpoints.v1/lambda
+spec: {functions: example/*, functionName: handler}
+---
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: com.example/in
+  awsCredentials: {type: assume-role, roleArn: "arn:aws:iam::123456789012:role/reader", externalId: x}
+  onExpiredPosition: earliest
+  consumer: {type: fan-out, name: my-consumer}
+  streams:
+    - stream: orders
+      valueType: com.example/order
+      id: /customer/id
+      targets: [example/customer]
+    - stream: events
+      valueType: com.example/event
+      router: {function: example/router, id: main}
+    - stream: others
+      valueType: com.example/event
+      router: {function: example/router}
+"#,
+    )
+    .unwrap();
+    let IngressAdapter::Kinesis(kinesis) = &application.ingresses[0].adapter;
+    assert_eq!(
+        kinesis.access.credentials,
+        AwsCredentials::AssumeRole {
+            role_arn: "arn:aws:iam::123456789012:role/reader".to_owned(),
+            session_name: None,
+            external_id: Some("x".to_owned()),
+        }
+    );
+    assert_eq!(kinesis.on_expired, ExpiredPosition::Earliest);
+    let name = Some("my-consumer".to_owned());
+    assert_eq!(kinesis.consumer, Consumer::FanOut { name });
+    let routes: Vec<_> = kinesis
+        .streams
+        .iter()
+        .map(|stream| (stream.targets.clone(), stream.id.clone()))
+        .collect();
+    let router = || vec![function("example/router")];
+    assert_eq!(
+        routes,
+        [
+            (
+                vec![function("example/customer")],
+                RecordId::Pointer("/customer/id".to_owned())
+            ),
+            (router(), RecordId::Constant("main".to_owned())),
+            (router(), RecordId::Key),
+        ]
+    );
 }
 
 #[test]

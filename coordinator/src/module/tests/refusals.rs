@@ -91,6 +91,39 @@ spec: {id: example/in}
 }
 
 #[test]
+fn what_is_wrong_with_a_kinesis_ingress_is_told_with_its_line() {
+    let told = problems(
+        r#"kind: satchel.endpoints.v1/lambda
+spec: {functions: example/*, functionName: a}
+---
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: example/in
+  awsCredentials: {type: assume-role, roleArn: reader}
+  onExpiredPosition: latest
+  consumer: {type: fanout}
+  streams:
+    - {stream: a, valueType: t/t, targets: [example/a], id: customer.id}
+    - {stream: b, valueType: t/t, targets: [example/a], router: {function: example/r}}
+    - {stream: c, valueType: t/t, router: {function: example/r, ids: main}}
+    - {stream: d, valueType: t/t, id: /customer~id, targets: [example/a]}
+"#,
+    );
+    assert_eq!(
+        told,
+        vec![
+            "app/module.yaml:7: 'roleArn' of awsCredentials: `reader` is not the ARN of a role: write arn:aws:iam::<account>:role/<name>",
+            "app/module.yaml:8: 'onExpiredPosition' of io.statefun.kinesis.v1/ingress: `latest` is neither stop nor earliest",
+            "app/module.yaml:9: 'type' of consumer: `fanout` is none of polling, fan-out, did you mean 'fan-out'?",
+            "app/module.yaml:11: 'id' of an element of streams: `customer.id` is neither `key` nor a JSON pointer: write it as /customer/id (RFC 6901)",
+            "app/module.yaml:12: 'targets' of an element of streams: a router decides that: leave it out",
+            "app/module.yaml:13: unknown field 'ids' in router, did you mean 'id'?",
+            "app/module.yaml:14: 'id' of an element of streams: `/customer~id` is neither `key` nor a JSON pointer: write it as /customer/id (RFC 6901)",
+        ]
+    );
+}
+
+#[test]
 fn a_placeholder_without_a_value_is_told_once_and_by_name() {
     let told = problems(
         "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: example/*\n  functionName: f\n  maxConcurrency: ${NOWHERE}\n",

@@ -165,5 +165,8 @@ fn an_image_of_what_belongs_to_the_partition_holds_the_hold() {
         panic!("{image:?}");
     };
     let held = image.content.iter().find(|change| change.key == Key::Hold);
-    assert!(held.is_some_and(|change| change.value.is_some()), "{held:?}");
+    assert!(
+        held.is_some_and(|change| change.value.is_some()),
+        "{held:?}"
+    );
 }

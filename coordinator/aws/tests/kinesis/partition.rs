@@ -1,0 +1,229 @@
+//! A real partition whose log is in memory: it commits at once, its functions take note of what they get and answer nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use satchel_aws::kinesis::{
+    Applied, KinesisError, KinesisIngress, KinesisObserver, KinesisOptions, ReadingPort,
+};
+use satchel_engine::address::Address;
+use satchel_engine::durable::Change;
+use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use satchel_engine::input::Input;
+use satchel_engine::output::Output;
+use satchel_engine::partition::{Config, Ownership, Recovery};
+use satchel_engine::position::{ShardId, ShardPosition};
+use satchel_protocol::reqreply::FromFunction;
+use satchel_protocol::reqreply::from_function::{InvocationResponse, Response};
+use satchel_protocol::types::typed_value;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+/// What is durable: it outlives the partition.
+#[derive(Clone, Default)]
+pub struct Durable {
+    changes: Arc<Mutex<Vec<Change>>>,
+    /// The texts that each address got, in order; an effect that is durable, as a state would be.
+    pub got: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+}
+
+/// A partition and the ingress that reads for it. Dropping it is a crash.
+pub struct Running {
+    partition: JoinHandle<()>,
+    ingress: JoinHandle<Result<(), KinesisError>>,
+    paused: watch::Sender<bool>,
+}
+
+/// What the readers wait for.
+struct Port {
+    waiting: Mutex<HashMap<ShardId, oneshot::Sender<ShardPosition>>>,
+    planning: Mutex<Option<oneshot::Sender<Applied>>>,
+    paused: watch::Sender<bool>,
+}
+
+impl ReadingPort for Port {
+    fn expect(&self, shard: ShardId) -> oneshot::Receiver<ShardPosition> {
+        let (start, started) = oneshot::channel();
+        self.waiting.lock().unwrap().insert(shard, start);
+        started
+    }
+
+    fn expect_plan(&self, _: Arc<str>, _: Arc<str>) -> oneshot::Receiver<Applied> {
+        let (plan, planned) = oneshot::channel();
+        *self.planning.lock().unwrap() = Some(plan);
+        planned
+    }
+
+    fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
+    }
+}
+
+struct Unobserved;
+
+impl KinesisObserver for Unobserved {
+    fn lag(&self, _: &ShardId, _: u64) {}
+    fn reading_ended(&self, _: &ShardId) {}
+    fn repeated(&self, _: &'static str, _: bool) {}
+    fn read(&self, _: &ShardId, _: u64, _: u64) {}
+}
+
+impl Durable {
+    /// Starts a partition with what is durable, and an ingress for it.
+    pub fn start(&self, config: &aws_config::SdkConfig, options: KinesisOptions) -> Running {
+        let (inputs, received) = mpsc::channel(64);
+        let port = Arc::new(Port {
+            waiting: Mutex::default(),
+            planning: Mutex::default(),
+            paused: watch::Sender::new(false),
+        });
+        let router = |key: &str, data: &bytes::Bytes| {
+            let function = "example/taker".parse().unwrap();
+            let value = typed_value("example/text".to_owned(), data.clone());
+            Ok(vec![(Address::new(function, key), value)])
+        };
+        let ingress = KinesisIngress::new(config, options, Arc::new(router), Arc::new(Unobserved));
+        Running {
+            paused: port.paused.clone(),
+            partition: tokio::spawn(run(self.clone(), received, port.clone())),
+            ingress: tokio::spawn(ingress.run(inputs, port)),
+        }
+    }
+
+    /// Makes a position durable, as if a former owner had.
+    pub fn put(&self, shard: ShardId, position: ShardPosition) {
+        let mut partition = recovered(&self.changes.lock().unwrap());
+        partition.handle_input(
+            1,
+            Input::ShardFound {
+                shard,
+                start: position,
+            },
+        );
+        while let Some(output) = partition.poll_output() {
+            if let Output::Commit(delta) = output {
+                self.changes.lock().unwrap().extend(delta.changes);
+            }
+        }
+    }
+
+    /// How many texts were got.
+    pub fn count(&self) -> usize {
+        self.got.lock().unwrap().values().map(Vec::len).sum()
+    }
+}
+
+impl Running {
+    /// The process dies.
+    pub async fn crash(self) {
+        self.partition.abort();
+        self.ingress.abort();
+        let _ = self.partition.await;
+        let _ = self.ingress.await;
+    }
+
+    /// Pauses reading, or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        self.paused.send_replace(paused);
+    }
+
+    /// Waits for the ingress to stop, and says why.
+    pub async fn stopped(self) -> Result<(), KinesisError> {
+        let ended = self.ingress.await.unwrap();
+        self.partition.abort();
+        ended
+    }
+}
+
+fn recovered(changes: &[Change]) -> satchel_engine::partition::Partition {
+    let endpoint = Endpoint {
+        functions: vec![FunctionPattern::Namespace("example".into())],
+        batch_messages_max: 1000,
+        bundle_batches_max: 500,
+        bundle_bytes_max: 1 << 20,
+        concurrency_max: 10,
+        retries: Retries {
+            attempts_max: 3,
+            backoff_initial_ms: 100,
+            backoff_max_ms: 1000,
+        },
+        on_poison: OnPoison::DeadLetter,
+    };
+    let mut recovery = Recovery::new(Config {
+        buckets: 4,
+        endpoints: Endpoints::new(vec![endpoint]),
+        commit_interval_ms: 0,
+        ..Config::default()
+    });
+    for change in changes {
+        recovery.apply(change.clone());
+    }
+    let ownership = Ownership {
+        epoch: 1,
+        committed_at_ms: 0,
+        clean: true,
+    };
+    recovery.start(ownership, now_ms())
+}
+
+/// The loop around the partition. A round's deltas and effects are taken together, without a pause in between, so a crash is before or after.
+async fn run(durable: Durable, mut inputs: mpsc::Receiver<Input>, port: Arc<Port>) {
+    let mut partition = recovered(&durable.changes.lock().unwrap());
+    let mut facts = std::collections::VecDeque::from([Input::TimeReached]);
+    loop {
+        let Some(fact) = facts.pop_front() else {
+            match inputs.recv().await {
+                Some(input) => facts.push_back(input),
+                None => return,
+            }
+            continue;
+        };
+        partition.handle_input(now_ms(), fact);
+        while let Some(output) = partition.poll_output() {
+            match output {
+                Output::Commit(delta) => {
+                    durable.changes.lock().unwrap().extend(delta.changes);
+                    facts.push_back(Input::CommitDurable {
+                        number: delta.number,
+                    });
+                }
+                Output::Invoke { batch, .. } => {
+                    let mut got = durable.got.lock().unwrap();
+                    let texts = got.entry(batch.target.id.to_string()).or_default();
+                    for message in batch.messages.iter() {
+                        let text = String::from_utf8(message.argument.value.to_vec());
+                        texts.push(text.unwrap());
+                    }
+                    facts.push_back(Input::InvocationCompleted {
+                        attempt: batch.attempt,
+                        answer: FromFunction {
+                            response: Some(Response::InvocationResult(
+                                InvocationResponse::default(),
+                            )),
+                        },
+                    });
+                }
+                Output::Read { shard, after } => {
+                    if let Some(start) = port.waiting.lock().unwrap().remove(&shard) {
+                        let _ = start.send(after);
+                    }
+                }
+                Output::Plan { applied, .. } => {
+                    if let Some(plan) = port.planning.lock().unwrap().take() {
+                        let _ = plan.send(applied);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if facts.is_empty() {
+            facts.extend(inputs.try_recv().ok());
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since_epoch.as_millis() as u64
+}

@@ -1,0 +1,181 @@
+//! A proxy in front of a stand-in that treats every other request badly.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Kinesis says that there were too many.
+    Throttled,
+    /// Kinesis says that something is wrong with it.
+    Broken,
+    /// Kinesis says that the iterator is too old.
+    Expired,
+    /// It takes effect, and the connection ends without an answer.
+    Unanswered,
+    /// It takes effect, and the answer breaks off.
+    Truncated,
+    /// It takes effect, and the answer is well formed and says nothing.
+    Empty,
+}
+
+const FAULTS: [Fault; 6] = [
+    Fault::Throttled,
+    Fault::Broken,
+    Fault::Expired,
+    Fault::Unanswered,
+    Fault::Truncated,
+    Fault::Empty,
+];
+
+/// How often each fault struck, by operation.
+type Struck = Arc<Mutex<BTreeMap<(String, Fault), u32>>>;
+
+/// Serves until it is dropped.
+pub struct Proxy {
+    pub endpoint: String,
+    struck: Struck,
+    serving: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// In front of `upstream`, `http://127.0.0.1:port`.
+    pub async fn start(upstream: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let upstream: Arc<str> = upstream.strip_prefix("http://").unwrap().into();
+        let struck = Struck::default();
+        let requests = Arc::<Mutex<BTreeMap<String, usize>>>::default();
+        let serving = tokio::spawn({
+            let struck = struck.clone();
+            async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let (upstream, struck) = (upstream.clone(), struck.clone());
+                    tokio::spawn(serve(stream, upstream, struck, requests.clone()));
+                }
+            }
+        });
+        Self {
+            endpoint,
+            struck,
+            serving,
+        }
+    }
+
+    /// Whether every fault has struck `operation`.
+    pub fn has_struck_all(&self, operation: &str) -> bool {
+        let struck = self.struck.lock().unwrap();
+        FAULTS
+            .iter()
+            .all(|fault| struck.contains_key(&(operation.to_owned(), *fault)))
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// Serves one request, and ends the connection.
+async fn serve(
+    mut stream: TcpStream,
+    upstream: Arc<str>,
+    struck: Struck,
+    requests: Arc<Mutex<BTreeMap<String, usize>>>,
+) {
+    stream.set_nodelay(true).unwrap();
+    let Some((head, body)) = message(&mut stream).await else {
+        return;
+    };
+    let operation = header(&head, "x-amz-target").unwrap();
+    let operation = operation.rsplit('.').next().unwrap().to_owned();
+    let fault = {
+        let mut requests = requests.lock().unwrap();
+        let count = requests.entry(operation.clone()).or_default();
+        *count += 1;
+        (*count % 2 == 0).then(|| FAULTS[*count / 2 % FAULTS.len()])
+    };
+    if let Some(fault) = fault {
+        let mut struck = struck.lock().unwrap();
+        *struck.entry((operation, fault)).or_default() += 1;
+    }
+    let answer = match fault {
+        Some(Fault::Throttled) => error(400, "ProvisionedThroughputExceededException"),
+        Some(Fault::Broken) => error(500, "InternalFailure"),
+        Some(Fault::Expired) => error(400, "ExpiredIteratorException"),
+        fault => {
+            let Some((status, body)) = forward(&upstream, &head, &body).await else {
+                return;
+            };
+            match fault {
+                Some(Fault::Unanswered) => return,
+                Some(Fault::Truncated) => {
+                    let mut cut = response(&status, &body);
+                    cut.truncate(cut.len() - body.len().div_ceil(2));
+                    cut
+                }
+                Some(Fault::Empty) => response("200 OK", b"{}"),
+                _ => response(&status, &body),
+            }
+        }
+    };
+    let _ = stream.write_all(&answer).await;
+    let _ = stream.shutdown().await;
+}
+
+async fn forward(upstream: &str, head: &str, body: &[u8]) -> Option<(String, Vec<u8>)> {
+    let mut server = TcpStream::connect(upstream).await.ok()?;
+    server.set_nodelay(true).unwrap();
+    server.write_all(head.as_bytes()).await.ok()?;
+    server.write_all(body).await.ok()?;
+    let (head, body) = message(&mut server).await?;
+    let status = head.lines().next()?.split_once(' ')?.1.to_owned();
+    Some((status, body))
+}
+
+/// A message's head, and its body as long as the head says.
+async fn message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).ok()?;
+    let length: usize = header(&head, "content-length")?.parse().ok()?;
+    let mut body = bytes.split_off(end);
+    while body.len() < length {
+        if stream.read_buf(&mut body).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some((head, body))
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let fields = head.lines().filter_map(|line| line.split_once(':'));
+    let mut found = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+    found.next().map(|(_, value)| value.trim())
+}
+
+fn error(status: u16, code: &str) -> Vec<u8> {
+    let body = format!(r#"{{"__type":"{code}","message":"as the test wants it"}}"#);
+    response(&format!("{status} Error"), body.as_bytes())
+}
+
+fn response(status: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}

@@ -1,0 +1,146 @@
+//! Reads a stream of Amazon Kinesis: from what a module file says to what `satchel-aws` does.
+
+use std::sync::Arc;
+
+use satchel_aws::config::{ConfigError, check_credentials};
+use satchel_aws::kinesis::{KinesisError, KinesisIngress, KinesisOptions, Startup};
+use satchel_engine::input::Input;
+use tokio::sync::mpsc;
+
+use super::Ingress;
+use super::routing::Routing;
+use crate::cli::{Exit, Failure};
+use crate::metrics::Metrics;
+use crate::module::{
+    self, Application, Consumer, IngressAdapter, IngressSpec, IngressStream, StartupPosition,
+};
+use crate::runtime::reading::Reading;
+
+/// Reads one stream for one ingress.
+pub struct KinesisStream {
+    application: String,
+    config: aws_config::SdkConfig,
+    options: KinesisOptions,
+    consumer: Consumer,
+    routing: Routing,
+    metrics: Metrics,
+}
+
+/// Everything that the module files of an application read from Kinesis. `name` is the application's.
+///
+/// # Errors
+///
+/// A module whose region or credentials are nowhere to be found, with its place.
+pub async fn kinesis_ingresses(
+    application: &Application,
+    name: &str,
+    metrics: &Metrics,
+) -> Result<Vec<Ingress>, Failure> {
+    let mut ingresses = Vec::new();
+    for spec in &application.ingresses {
+        let IngressAdapter::Kinesis(kinesis) = &spec.adapter;
+        for stream in &kinesis.streams {
+            let opened = KinesisStream::open(spec, kinesis, stream, name, metrics).await;
+            let opened = opened.map_err(|error| {
+                Failure::new(Exit::Environment, format!("{}: {error}", spec.source))
+            })?;
+            ingresses.push(Ingress::Kinesis(Box::new(opened)));
+        }
+    }
+    Ok(ingresses)
+}
+
+impl KinesisStream {
+    /// Finds region and credentials; asks nothing of Kinesis yet.
+    ///
+    /// # Errors
+    ///
+    /// That there are none.
+    pub async fn open(
+        spec: &IngressSpec,
+        kinesis: &module::KinesisIngress,
+        stream: &IngressStream,
+        application: &str,
+        metrics: &Metrics,
+    ) -> Result<Self, ConfigError> {
+        let config = kinesis.access.load().await?;
+        check_credentials(&config).await?;
+        Ok(Self {
+            application: application.to_owned(),
+            config,
+            options: KinesisOptions {
+                startup: match kinesis.startup {
+                    StartupPosition::Latest => Startup::Latest,
+                    StartupPosition::Earliest => Startup::Earliest,
+                    StartupPosition::Date(ms) => Startup::Date(ms),
+                },
+                on_expired: kinesis.on_expired,
+                ..KinesisOptions::new(spec.id.to_string(), stream.stream.as_str())
+            },
+            consumer: kinesis.consumer.clone(),
+            routing: Routing {
+                value_type: stream.value_type.clone(),
+                targets: stream.targets.clone(),
+                id: stream.id.clone(),
+            },
+            metrics: metrics.clone(),
+        })
+    }
+
+    /// Reads until the partition is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`KinesisIngress::run`].
+    pub async fn run(
+        self,
+        inputs: mpsc::Sender<Input>,
+        reading: Reading,
+        incarnation: &str,
+    ) -> Result<(), KinesisError> {
+        let mut options = self.options;
+        options.consumer = match self.consumer {
+            Consumer::Polling => None,
+            Consumer::FanOut { name: Some(name) } => Some(name),
+            Consumer::FanOut { name: None } => Some(consumer_name(
+                &self.application,
+                &options.ingress,
+                incarnation,
+            )),
+        };
+        let routing = self.routing;
+        let router = Arc::new(move |key: &str, data: &bytes::Bytes| routing.route(key, data));
+        KinesisIngress::new(&self.config, options, router, Arc::new(self.metrics))
+            .run(inputs, Arc::new(reading))
+            .await
+    }
+}
+
+/// A consumer's name: of the application, the ingress and the root, so that no two ever share one; at most 128 letters that Kinesis takes.
+fn consumer_name(application: &str, ingress: &str, incarnation: &str) -> String {
+    const LENGTH_MAX: usize = 128;
+    let root = &incarnation[..incarnation.len().min(12)];
+    let mut name: String = format!("{application}-{ingress}")
+        .chars()
+        .map(|letter| match letter {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '.' | '-' => letter,
+            _ => '_',
+        })
+        .collect();
+    name.truncate(LENGTH_MAX - 1 - root.len());
+    format!("{name}-{root}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumers_name_has_only_what_kinesis_takes_and_tells_roots_apart() {
+        let name = consumer_name("fraud", "example/trans actions", "0123456789abcdef");
+        assert_eq!(name, "fraud-example_trans_actions-0123456789ab");
+        let long = consumer_name(&"ä".repeat(300), "example/in", "0123456789abcdef");
+        assert_eq!(long.len(), 128);
+        assert!(long.ends_with("-0123456789ab"));
+    }
+}

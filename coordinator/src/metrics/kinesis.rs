@@ -1,0 +1,93 @@
+//! What is counted of Kinesis ingresses.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use satchel_aws::kinesis::KinesisObserver;
+use satchel_engine::position::ShardId;
+
+use super::{Metrics, Names};
+
+impl KinesisObserver for Metrics {
+    fn lag(&self, shard: &ShardId, behind_ms: u64) {
+        let kinesis = &self.0.kinesis;
+        kinesis
+            .lag
+            .get_or_create(&Shard::of(shard))
+            .set(behind_ms as f64 / 1_000.0);
+    }
+
+    fn reading_ended(&self, shard: &ShardId) {
+        // Shards come and go; one that is gone is not to be shown for ever.
+        self.0.kinesis.lag.remove(&Shard::of(shard));
+    }
+
+    fn repeated(&self, operation: &'static str, throttled: bool) {
+        let reason = if throttled { "throttled" } else { "failed" };
+        let repeated = Repeated { operation, reason };
+        self.0.kinesis.repeated.get_or_create(&repeated).inc();
+    }
+
+    fn read(&self, shard: &ShardId, records: u64, bytes: u64) {
+        let stream = Stream {
+            ingress: shard.ingress.to_string(),
+            stream: shard.stream.to_string(),
+        };
+        let kinesis = &self.0.kinesis;
+        kinesis.records.get_or_create(&stream).inc_by(records);
+        kinesis.bytes.get_or_create(&stream).inc_by(bytes);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Shard {
+    ingress: String,
+    stream: String,
+    shard: String,
+}
+
+impl Shard {
+    fn of(shard: &ShardId) -> Self {
+        Self {
+            ingress: shard.ingress.to_string(),
+            stream: shard.stream.to_string(),
+            shard: shard.shard.to_string(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Stream {
+    ingress: String,
+    stream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Repeated {
+    operation: &'static str,
+    reason: &'static str,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+pub(super) struct KinesisFamilies {
+    lag: Family<Shard, Seconds>,
+    records: Family<Stream, Counter>,
+    bytes: Family<Stream, Counter>,
+    repeated: Family<Repeated, Counter>,
+}
+
+impl KinesisFamilies {
+    #[rustfmt::skip]
+    pub(super) fn register(names: &mut Names) -> Self {
+        Self {
+            lag: names.add("kinesis_shard_lag_seconds", "How far a shard's reader is behind its newest record, as Kinesis says", Family::default()),
+            records: names.add("kinesis_read_records", "Records read, those of aggregates one by one", Family::default()),
+            bytes: names.add("kinesis_read_bytes", "Bytes of data in those records", Family::default()),
+            repeated: names.add("kinesis_repeated_requests", "Requests to Kinesis that failed and were repeated, by operation and reason", Family::default()),
+        }
+    }
+}
