@@ -1,5 +1,7 @@
 //! The Kinesis ingress against kinesalite, with a real partition behind it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod partition;
 mod proxy;
 mod stream;
