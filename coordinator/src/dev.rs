@@ -162,7 +162,7 @@ fn open_streams(config: &DevConfig) -> Streams {
 async fn ingresses(config: &DevConfig, shared: &Shared) -> Result<Vec<Ingress>, Failure> {
     if config.kinesis_ingress {
         let (application, name) = (&shared.application, &config.application);
-        return Box::pin(kinesis_ingresses(application, name, &shared.metrics)).await;
+        return kinesis_ingresses(application, name, &shared.metrics).await;
     }
     let mut ingresses = Vec::new();
     for (ingress, adapter, stream) in wiring::ingress_streams(&shared.application) {

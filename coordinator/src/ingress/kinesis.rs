@@ -40,8 +40,9 @@ pub async fn kinesis_ingresses(
     for spec in &application.ingresses {
         let IngressAdapter::Kinesis(kinesis) = &spec.adapter;
         for stream in &kinesis.streams {
-            let opened = KinesisStream::open(spec, kinesis, stream, name, metrics).await;
-            let opened = opened.map_err(|error| {
+            // Boxed, because what finds credentials is large.
+            let opened = Box::pin(KinesisStream::open(spec, kinesis, stream, name, metrics));
+            let opened = opened.await.map_err(|error| {
                 Failure::new(Exit::Environment, format!("{}: {error}", spec.source))
             })?;
             ingresses.push(Ingress::Kinesis(Box::new(opened)));

@@ -22,14 +22,14 @@ use tokio::task::JoinHandle;
 
 /// What is durable: it outlives the partition.
 #[derive(Clone, Default)]
-pub struct Durable {
+pub(crate) struct Durable {
     changes: Arc<Mutex<Vec<Change>>>,
     /// The texts that each address got, in order; an effect that is durable, as a state would be.
-    pub got: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    pub(crate) got: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
 }
 
 /// A partition and the ingress that reads for it. Dropping it is a crash.
-pub struct Running {
+pub(crate) struct Running {
     partition: JoinHandle<()>,
     ingress: JoinHandle<Result<(), KinesisError>>,
     paused: watch::Sender<bool>,
@@ -71,7 +71,7 @@ impl KinesisObserver for Unobserved {
 
 impl Durable {
     /// Starts a partition with what is durable, and an ingress for it.
-    pub fn start(&self, config: &aws_config::SdkConfig, options: KinesisOptions) -> Running {
+    pub(crate) fn start(&self, config: &aws_config::SdkConfig, options: KinesisOptions) -> Running {
         let (inputs, received) = mpsc::channel(64);
         let port = Arc::new(Port {
             waiting: Mutex::default(),
@@ -92,7 +92,7 @@ impl Durable {
     }
 
     /// Makes a position durable, as if a former owner had.
-    pub fn put(&self, shard: ShardId, position: ShardPosition) {
+    pub(crate) fn put(&self, shard: ShardId, position: ShardPosition) {
         let mut partition = recovered(&self.changes.lock().unwrap());
         partition.handle_input(
             1,
@@ -109,14 +109,14 @@ impl Durable {
     }
 
     /// How many texts were got.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.got.lock().unwrap().values().map(Vec::len).sum()
     }
 }
 
 impl Running {
     /// The process dies.
-    pub async fn crash(self) {
+    pub(crate) async fn crash(self) {
         self.partition.abort();
         self.ingress.abort();
         let _ = self.partition.await;
@@ -124,12 +124,12 @@ impl Running {
     }
 
     /// Pauses reading, or lets it go on.
-    pub fn pause(&self, paused: bool) {
+    pub(crate) fn pause(&self, paused: bool) {
         self.paused.send_replace(paused);
     }
 
     /// Waits for the ingress to stop, and says why.
-    pub async fn stopped(self) -> Result<(), KinesisError> {
+    pub(crate) async fn stopped(self) -> Result<(), KinesisError> {
         let ended = self.ingress.await.unwrap();
         self.partition.abort();
         ended

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Kinesis says that there were too many.
     Throttled,
     /// Kinesis says that something is wrong with it.
@@ -37,15 +37,15 @@ const FAULTS: [Fault; 6] = [
 type Struck = Arc<Mutex<BTreeMap<(String, Fault), u32>>>;
 
 /// Serves until it is dropped.
-pub struct Proxy {
-    pub endpoint: String,
+pub(crate) struct Proxy {
+    pub(crate) endpoint: String,
     struck: Struck,
     serving: JoinHandle<()>,
 }
 
 impl Proxy {
     /// In front of `upstream`, `http://127.0.0.1:port`.
-    pub async fn start(upstream: &str) -> Self {
+    pub(crate) async fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let upstream: Arc<str> = upstream.strip_prefix("http://").unwrap().into();
@@ -68,7 +68,7 @@ impl Proxy {
     }
 
     /// Whether every fault has struck `operation`.
-    pub fn has_struck_all(&self, operation: &str) -> bool {
+    pub(crate) fn has_struck_all(&self, operation: &str) -> bool {
         let struck = self.struck.lock().unwrap();
         FAULTS
             .iter()
@@ -99,7 +99,9 @@ async fn serve(
         let mut requests = requests.lock().unwrap();
         let count = requests.entry(operation.clone()).or_default();
         *count += 1;
-        (*count % 2 == 0).then(|| FAULTS[*count / 2 % FAULTS.len()])
+        count
+            .is_multiple_of(2)
+            .then(|| FAULTS[*count / 2 % FAULTS.len()])
     };
     if let Some(fault) = fault {
         let mut struck = struck.lock().unwrap();

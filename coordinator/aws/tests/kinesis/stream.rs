@@ -11,15 +11,15 @@ use satchel_aws::secret::Secret;
 
 /// A stream.
 #[derive(Clone)]
-pub struct Stream {
-    pub name: String,
-    pub config: SdkConfig,
+pub(crate) struct Stream {
+    pub(crate) name: String,
+    pub(crate) config: SdkConfig,
     client: Client,
 }
 
 impl Stream {
     /// Makes one.
-    pub async fn create(endpoint: &str, name: &str, shards: i32) -> Self {
+    pub(crate) async fn create(endpoint: &str, name: &str, shards: i32) -> Self {
         let config = config(endpoint).await;
         let client = Client::new(&config);
         let create = client.create_stream().stream_name(name);
@@ -34,7 +34,7 @@ impl Stream {
     }
 
     /// Puts a record until that succeeds; returns its sequence number.
-    pub async fn put(&self, key: &str, data: impl Into<Vec<u8>>) -> String {
+    pub(crate) async fn put(&self, key: &str, data: impl Into<Vec<u8>>) -> String {
         let data = Blob::new(data);
         let put = self.client.put_record().stream_name(&self.name);
         let put = put.partition_key(key).data(data).send().await;
@@ -42,7 +42,7 @@ impl Stream {
     }
 
     /// Splits the first open shard in the middle.
-    pub async fn split(&self) {
+    pub(crate) async fn split(&self) {
         let open = self.open().await;
         let (first, last) = range(&open[0]);
         let split = self.client.split_shard().stream_name(&self.name);
@@ -53,7 +53,7 @@ impl Stream {
     }
 
     /// Merges the first two open shards that lie side by side.
-    pub async fn merge(&self) {
+    pub(crate) async fn merge(&self) {
         let open = self.open().await;
         let merge = self.client.merge_shards().stream_name(&self.name);
         let merge = merge.shard_to_merge(open[0].shard_id());
@@ -94,7 +94,7 @@ fn range(shard: &Shard) -> (u128, u128) {
 }
 
 /// How the stand-in at `endpoint` is asked.
-pub async fn config(endpoint: &str) -> SdkConfig {
+pub(crate) async fn config(endpoint: &str) -> SdkConfig {
     let access = AwsAccess {
         region: AwsRegion::CustomEndpoint {
             endpoint: endpoint.to_owned(),
