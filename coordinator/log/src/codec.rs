@@ -19,8 +19,15 @@ pub(crate) fn compress(raw: &[u8]) -> Vec<u8> {
         .expect("compressing into a buffer that zstd itself sized does not fail")
 }
 
+/// zstd makes at most so many bytes of each: a block of 128 KiB takes three bytes of header and at least one of content.
+const EXPANSION_MAX: usize = (128 << 10) / 4;
+
 /// Decompresses a body whose checksum was found right; `raw_len` is its length as the header says.
 pub(crate) fn decompress(stored: &[u8], raw_len: usize) -> Result<Bytes, Defect> {
+    // So much memory is taken beforehand: what cannot be true must not end the process.
+    if raw_len > stored.len().saturating_mul(EXPANSION_MAX) {
+        return Err(Defect::Malformed("its body is shorter than it says"));
+    }
     let raw = zstd::bulk::decompress(stored, raw_len)
         .map_err(|_| Defect::Malformed("its body does not decompress"))?;
     if raw.len() != raw_len {
@@ -154,6 +161,23 @@ mod tests {
             let mut source = Source::new(&out);
             prop_assert_eq!(source.varint(), Ok(value));
             prop_assert!(source.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_body_that_says_it_is_longer_than_any_can_be_takes_no_memory() {
+        let raw = vec![0; 8 << 20];
+        let stored = compress(&raw);
+        assert_eq!(decompress(&stored, raw.len()), Ok(Bytes::from(raw)));
+
+        // A frame of one empty block, which does not say how long it is.
+        let empty = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58, 0x01, 0x00, 0x00];
+        assert_eq!(decompress(&empty, 0), Ok(Bytes::new()));
+        for raw_len in [1 << 40, usize::MAX] {
+            assert_eq!(
+                decompress(&empty, raw_len),
+                Err(Defect::Malformed("its body is shorter than it says"))
+            );
         }
     }
 

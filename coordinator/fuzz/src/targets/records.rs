@@ -1,0 +1,61 @@
+//! Records of Kinesis streams that the producer library aggregated.
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use satchel_aws::kinesis::aggregation::{UserRecord, aggregate, user_records};
+
+use crate::Target;
+
+/// Bytes of the digest at an aggregate's end.
+const DIGEST_BYTES: usize = 16;
+
+/// An aggregate; decoded as it is, and again with its digest put right.
+pub(super) const AGGREGATE: Target = Target {
+    name: "aggregate",
+    words: &["key", "340282366920938463463374607431768211455", "-1"],
+    seeds: || {
+        let record = |key: &str, explicit_hash_key, data: &[u8]| UserRecord {
+            key: key.into(),
+            explicit_hash_key,
+            data: Bytes::copy_from_slice(data),
+        };
+        let records = [
+            record("alice", None, b"first"),
+            record("bob", Some(u128::MAX), b""),
+            record("alice", Some(7), &[0; 300]),
+        ];
+        [&records[..], &records[..1], &[]]
+            .map(|records| aggregate(records).to_vec())
+            .to_vec()
+    },
+    decode: |input| {
+        let end = input.len().saturating_sub(DIGEST_BYTES);
+        let message = input.get(4..end).unwrap_or_default();
+        let put_right = [
+            &[0xF3, 0x89, 0x9A, 0xC2],
+            message,
+            &Md5::digest(message)[..],
+        ]
+        .concat();
+        [input.to_vec(), put_right]
+            .map(|data| unpacked(&data.into()))
+            .join(" / ")
+    },
+};
+
+fn unpacked(data: &Bytes) -> String {
+    let all = user_records("key", data, None);
+    let none = user_records("key", data, Some((1, 0)));
+    let whole = matches!(&all[..], [(0, record)] if record.data == *data);
+    let sub_sequences: Vec<u64> = all.iter().map(|(sub_sequence, _)| *sub_sequence).collect();
+    let expected: Vec<u64> = (0..).take(all.len()).collect();
+    assert_eq!(sub_sequences, expected, "records are numbered otherwise");
+    let bytes: usize = all.iter().map(|(_, record)| record.data.len()).sum();
+    assert!(bytes <= data.len(), "more data than came");
+    let explicit = all
+        .iter()
+        .any(|(_, record)| record.explicit_hash_key.is_some());
+    // Plain data is of every shard, a user record only of that to which it belongs.
+    assert!(whole || none.is_empty(), "a record of an empty range");
+    format!("{whole} {explicit} {:?}", all.len().min(3).checked_ilog2())
+}
