@@ -286,8 +286,16 @@ impl Dev {
     /// # Panics
     ///
     /// When it does not.
-    pub async fn is_ready(&self) {
-        crate::until_true("it is ready", async || self.client.is_ready().await).await;
+    pub async fn is_ready(&mut self) {
+        crate::until_true("it is ready", async || {
+            let ended = self.process_mut().exit();
+            assert!(
+                ended.is_none(),
+                "satchel ended before it was ready: {ended:?}"
+            );
+            self.client.is_ready().await
+        })
+        .await;
     }
 
     async fn serves(&mut self) {

@@ -38,7 +38,7 @@ async fn a_standby_takes_over_from_an_owner_that_was_killed_and_nothing_that_was
     let mut owner = setup.start().await;
     assert_eq!(call(&owner.client, "alice").await.1["seen"], 1);
     for round in 0..2 {
-        let standby = setup.start_standby().await;
+        let mut standby = setup.start_standby().await;
         stands_by(&standby).await;
         owner.kill9().await;
         let killed = Instant::now();
@@ -88,7 +88,7 @@ async fn an_owner_that_slept_through_its_lease_ends_fenced() {
     let setup = aws.setup("2s");
     let mut owner = setup.start().await;
     let pid = Pid::from_raw(i32::try_from(owner.pid()).unwrap()).unwrap();
-    let standby = setup.start_standby().await;
+    let mut standby = setup.start_standby().await;
     kill_process(pid, Signal::STOP).unwrap();
     standby.is_ready().await;
     assert_eq!(call(&standby.client, "alice").await.1["seen"], 1);

@@ -88,6 +88,7 @@ spec:
         s3.create_bucket().bucket(BUCKET).send().await.unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("module.yaml"), module).unwrap();
+        std::fs::write(dir.path().join("nothing"), "").unwrap();
         Self {
             moto,
             lambda,

@@ -152,64 +152,58 @@ impl LeaseTable {
         }
     }
 
-    /// Makes the table if there is none, paid by the request, and waits until it can be used.
+    /// Makes the table if there is none, paid by the request, and waits until it can be used. What gets no answer is asked again.
     ///
     /// # Errors
-    /// Everything that [`TableError`] names.
+    /// [`TableError::Refused`] at once, [`TableError::NoAnswer`] after two minutes.
     pub async fn create(&self) -> Result<(), TableError> {
-        if !self.is_there().await? {
-            let refused = |error: aws_sdk_dynamodb::error::BuildError| TableError::Refused {
-                table: self.table.clone(),
-                reason: error.to_string(),
-            };
-            let key = KeySchemaElement::builder().attribute_name(KEY);
-            let attribute = AttributeDefinition::builder().attribute_name(KEY);
-            let request = self
-                .client
-                .create_table()
-                .table_name(&self.table)
-                .billing_mode(BillingMode::PayPerRequest)
-                .key_schema(key.key_type(KeyType::Hash).build().map_err(refused)?)
-                .attribute_definitions(
-                    attribute
-                        .attribute_type(ScalarAttributeType::S)
-                        .build()
-                        .map_err(refused)?,
-                );
-            match request.send().await {
-                Ok(_) => {}
-                // Another process makes it at this moment.
-                Err(error) if error.code() == Some("ResourceInUseException") => {}
-                Err(error) => return Err(self.error(&error)),
-            }
-        }
-        self.is_up().await
-    }
-
-    async fn is_up(&self) -> Result<(), TableError> {
         let begun = tokio::time::Instant::now();
         loop {
-            let request = self.client.describe_table().table_name(&self.table);
-            let answer = request.send().await.map_err(|error| self.error(&error))?;
-            let table = answer.table();
-            if table.and_then(|table| table.table_status()) == Some(&TableStatus::Active) {
-                return Ok(());
+            let late = begun.elapsed() > CREATION_MAX;
+            match self.create_step().await {
+                Ok(true) => return Ok(()),
+                Ok(false) if late => {
+                    return Err(TableError::NoAnswer {
+                        table: self.table.clone(),
+                        reason: format!("it did not become active in {CREATION_MAX:?}"),
+                    });
+                }
+                Err(error @ TableError::Refused { .. }) => return Err(error),
+                Err(error) if late => return Err(error),
+                Ok(false) | Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
             }
-            if begun.elapsed() > CREATION_MAX {
-                return Err(TableError::NoAnswer {
-                    table: self.table.clone(),
-                    reason: format!("it did not become active in {CREATION_MAX:?}"),
-                });
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 
-    async fn is_there(&self) -> Result<bool, TableError> {
+    /// Looks at the table, and asks for it if it is not there. Returns whether it can be used.
+    async fn create_step(&self) -> Result<bool, TableError> {
         let request = self.client.describe_table().table_name(&self.table);
         match request.send().await {
-            Ok(_) => Ok(true),
-            Err(error) if error.code() == Some("ResourceNotFoundException") => Ok(false),
+            Ok(found) => {
+                let status = found.table().and_then(|table| table.table_status());
+                return Ok(status == Some(&TableStatus::Active));
+            }
+            Err(error) if error.code() == Some("ResourceNotFoundException") => {}
+            Err(error) => return Err(self.error(&error)),
+        }
+        let refused = |error: aws_sdk_dynamodb::error::BuildError| TableError::Refused {
+            table: self.table.clone(),
+            reason: error.to_string(),
+        };
+        let key = KeySchemaElement::builder().attribute_name(KEY);
+        let attribute = AttributeDefinition::builder().attribute_name(KEY);
+        let attribute = attribute.attribute_type(ScalarAttributeType::S);
+        let request = self
+            .client
+            .create_table()
+            .table_name(&self.table)
+            .billing_mode(BillingMode::PayPerRequest)
+            .key_schema(key.key_type(KeyType::Hash).build().map_err(refused)?)
+            .attribute_definitions(attribute.build().map_err(refused)?);
+        match request.send().await {
+            Ok(_) => Ok(false),
+            // Another process makes it at this moment.
+            Err(error) if error.code() == Some("ResourceInUseException") => Ok(false),
             Err(error) => Err(self.error(&error)),
         }
     }
