@@ -18,6 +18,7 @@ mod bundles;
 mod handover;
 mod refusals;
 mod serving;
+mod streams;
 
 /// What no output may show.
 const SECRET: &str = "the-secret-key-of-the-test";
