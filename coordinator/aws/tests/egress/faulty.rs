@@ -1,0 +1,160 @@
+//! The Kinesis API over local streams, with faults where records are put.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{Response, StatusCode};
+use axum::middleware::{Next, from_fn};
+use satchel_streams::Streams;
+use satchel_streams::kinesis::{Options, router};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// It is refused before it has any effect: 500.
+    Before,
+    /// It has its effect, and is answered with 500.
+    After,
+    /// It has its effect, and the answer is late.
+    Late,
+    /// It has its effect, and the answer ends in its middle.
+    Cut,
+    /// Every third record is throttled.
+    Part,
+    /// All of it is throttled.
+    Throttle,
+}
+
+/// A server that runs until it is dropped.
+pub(crate) struct Faulty {
+    pub(crate) endpoint: String,
+    serving: JoinHandle<()>,
+    _stopping: watch::Sender<bool>,
+}
+
+/// Later than any answer is waited for.
+const LATE: Duration = Duration::from_secs(20);
+
+impl Faulty {
+    /// Serves new streams; what happens to the n-th request that puts records is the n-th of `faults`.
+    pub(crate) async fn start(faults: Vec<Fault>) -> Self {
+        let (stopping, stopped) = watch::channel(false);
+        let options = Options {
+            limit_throughput: false,
+            ..Options::default()
+        };
+        let faults = Arc::new(Mutex::new(faults.into_iter()));
+        let api: Router = router(Streams::ephemeral(), options, stopped);
+        let api = api.layer(from_fn(move |request: Request, next: Next| {
+            let puts = request
+                .headers()
+                .get("x-amz-target")
+                .is_some_and(|target| target.as_bytes().ends_with(b".PutRecords"));
+            let fault = match puts {
+                true => faults.lock().unwrap().next().unwrap_or(Fault::None),
+                false => Fault::None,
+            };
+            apply(fault, request, next)
+        }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let serving = tokio::spawn(async move { axum::serve(listener, api).await.unwrap() });
+        Self {
+            endpoint,
+            serving,
+            _stopping: stopping,
+        }
+    }
+}
+
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn apply(fault: Fault, request: Request, next: Next) -> Response<Body> {
+    match fault {
+        Fault::None => next.run(request).await,
+        Fault::Before => error(StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure"),
+        Fault::Throttle => {
+            let code = "ProvisionedThroughputExceededException";
+            error(StatusCode::BAD_REQUEST, code)
+        }
+        Fault::After => {
+            next.run(request).await;
+            error(StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure")
+        }
+        Fault::Late => {
+            let answer = next.run(request).await;
+            tokio::time::sleep(LATE).await;
+            answer
+        }
+        Fault::Cut => {
+            let answer = next.run(request).await;
+            let (head, body) = answer.into_parts();
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            let half = body.slice(..body.len() / 2);
+            let mut answer = Response::new(Body::from(half));
+            *answer.status_mut() = head.status;
+            answer
+        }
+        Fault::Part => part(request, next).await,
+    }
+}
+
+/// Passes on two of three records, and says of the others that they were throttled.
+async fn part(request: Request, next: Next) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    let mut put: Value = serde_json::from_slice(&body).expect("the SDK for Rust speaks JSON");
+    let records = put["Records"].as_array().unwrap().clone();
+    let fails = |index: &usize| index % 3 == 0;
+    let passed: Vec<Value> = (0..records.len())
+        .filter(|index| !fails(index))
+        .map(|index| records[index].clone())
+        .collect();
+    let mut results = Vec::new().into_iter();
+    if !passed.is_empty() {
+        put["Records"] = Value::from(passed);
+        let mut head = head;
+        head.headers.remove("content-length");
+        let request = Request::from_parts(head, Body::from(put.to_string()));
+        let answer = next.run(request).await;
+        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        results = answer["Records"].as_array().unwrap().clone().into_iter();
+    }
+    let throttled = json!({
+        "ErrorCode": "ProvisionedThroughputExceededException",
+        "ErrorMessage": "Rate exceeded for shard",
+    });
+    let merged: Vec<Value> = (0..records.len())
+        .map(|index| match fails(&index) {
+            true => throttled.clone(),
+            false => results.next().unwrap(),
+        })
+        .collect();
+    let failed = merged.iter().filter(|one| one.get("ErrorCode").is_some());
+    let answer = json!({"FailedRecordCount": failed.count(), "Records": merged});
+    let mut response = Response::new(Body::from(answer.to_string()));
+    let json = "application/x-amz-json-1.1".parse().unwrap();
+    response.headers_mut().insert("content-type", json);
+    response
+}
+
+fn error(status: StatusCode, code: &str) -> Response<Body> {
+    let body = json!({"__type": code, "message": "as the test wants it"}).to_string();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,184 @@
+//! Records that are put into streams of a Kinesis that fails in every way.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use prost::Message;
+use satchel_aws::egress::destination::{Delivery, Destination};
+use satchel_aws::egress::kinesis::KinesisSettings;
+use satchel_aws::egress::kinesis::envelope::Envelope;
+use satchel_engine::output::Emission;
+use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
+use satchel_protocol::types::typed_value;
+
+use crate::faulty::{Fault, Faulty};
+use crate::outbox::{Outbox, access, emission};
+
+const STREAM: &str = "alerts";
+
+fn record(number: u64, stream: &str, key: &str, data: &str) -> Emission {
+    let record = KinesisEgressRecord {
+        partition_key: key.to_owned(),
+        value_bytes: data.to_owned().into(),
+        stream: stream.to_owned(),
+        explicit_hash_key: String::new(),
+    };
+    emission(
+        number,
+        typed_value(KINESIS_RECORD_TYPENAME, record.encode_to_vec()),
+    )
+}
+
+fn destination(delivery: Delivery, envelope: Envelope) -> Destination {
+    let settings = KinesisSettings {
+        request_timeout: Duration::from_secs(1),
+        envelope,
+        ..KinesisSettings::default()
+    };
+    Destination::Kinesis(settings, delivery)
+}
+
+async fn client(server: &Faulty) -> Client {
+    Client::new(&access(&server.endpoint).load().await.unwrap())
+}
+
+async fn create(client: &Client) {
+    let creating = client.create_stream().stream_name(STREAM).shard_count(3);
+    creating.send().await.unwrap();
+}
+
+/// What is in the stream, by key, in order.
+async fn read(client: &Client) -> BTreeMap<String, Vec<String>> {
+    let mut read: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let shards = client
+        .list_shards()
+        .stream_name(STREAM)
+        .send()
+        .await
+        .unwrap();
+    for shard in shards.shards() {
+        let iterator = client
+            .get_shard_iterator()
+            .stream_name(STREAM)
+            .shard_id(shard.shard_id())
+            .shard_iterator_type(ShardIteratorType::TrimHorizon)
+            .send()
+            .await
+            .unwrap();
+        let mut iterator = iterator.shard_iterator;
+        while let Some(at) = iterator {
+            let page = client
+                .get_records()
+                .shard_iterator(at)
+                .send()
+                .await
+                .unwrap();
+            for record in page.records() {
+                let key = record.partition_key().unwrap_or_default().to_owned();
+                let data = String::from_utf8(record.data().as_ref().to_vec()).unwrap();
+                read.entry(key).or_default().push(data);
+            }
+            iterator = page.next_shard_iterator;
+            if page.records.is_empty() && page.millis_behind_latest == Some(0) {
+                break;
+            }
+        }
+    }
+    read
+}
+
+/// Twenty keys, each with the same rows of records; some rows repeat the same bytes.
+fn data_of(number: u64) -> (String, String) {
+    let (key, place) = (number % 20, number / 20);
+    (format!("key-{key}"), format!("{:04}", place / 2))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_record_arrives_in_the_order_of_its_key_whatever_fails() {
+    use Fault::{After, Before, Cut, Late, None, Part, Throttle};
+    let faults = vec![
+        None, Part, After, None, Part, Cut, Throttle, Before, Late, Part, None, After,
+    ];
+    let server = Faulty::start(faults).await;
+    let client = client(&server).await;
+    create(&client).await;
+    let mut outbox = Outbox::default();
+    let to = destination(Delivery::AtLeastOnce, Envelope::None);
+    let mut running = outbox.start(&server.endpoint, to);
+    for number in 1..=400 {
+        let key = format!("key-{}", number % 20);
+        let data = format!("{number:04}");
+        outbox.emit(&running, record(number, STREAM, &key, &data));
+    }
+    outbox.emit(&running, record(401, STREAM, "", "no key"));
+    outbox.until(&mut running, 0).await;
+    let read = read(&client).await;
+    assert_eq!(read.len(), 20);
+    for (key, data) in read {
+        assert!(data.is_sorted(), "{key}: {data:?}");
+        let mut once = data.clone();
+        once.dedup();
+        assert_eq!(once.len(), 20, "{key}: {data:?}");
+    }
+    assert_eq!(outbox.refused()[&401], "it has no partition key");
+    assert!(running.retried() > 0);
+    running.kill().await;
+}
+
+/// Emits 200 records in four lives; each ends in the middle, at its own distance from the last commit.
+async fn once_over_crashes(envelope: Envelope) -> BTreeMap<String, Vec<String>> {
+    use Fault::{After, Before, Cut, Late, None, Part};
+    let faults = vec![
+        None, Part, After, None, Cut, Part, Late, Before, None, After,
+    ];
+    let server = Faulty::start(faults).await;
+    let client = client(&server).await;
+    create(&client).await;
+    let mut outbox = Outbox::default();
+    let mut number = 0;
+    for left in [15, 30, 45, 0] {
+        let to = destination(Delivery::ExactlyOnce, envelope);
+        let mut running = outbox.start(&server.endpoint, to);
+        for _ in 0..50 {
+            let (key, data) = data_of(number);
+            number += 1;
+            outbox.emit(&running, record(number, STREAM, &key, &data));
+        }
+        // What is acknowledged before this is durable, what comes then is not.
+        outbox.until(&mut running, left + 10).await;
+        outbox.commit();
+        outbox.until(&mut running, left).await;
+        running.kill().await;
+    }
+    read(&client).await
+}
+
+fn expected() -> BTreeMap<String, Vec<String>> {
+    let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for number in 0..200 {
+        let (key, data) = data_of(number);
+        expected.entry(key).or_default().push(data);
+    }
+    expected
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_once_is_once_over_lost_answers_and_crashes_for_equal_records_too() {
+    assert_eq!(once_over_crashes(Envelope::None).await, expected());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_with_an_envelope_are_known_by_their_ids() {
+    let read = once_over_crashes(Envelope::Json).await;
+    let mut ids = Vec::new();
+    for data in read.values().flatten() {
+        let value: serde_json::Value = serde_json::from_str(data).unwrap();
+        ids.push(value["id"].as_str().unwrap().to_owned());
+    }
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!((count, ids.len()), (200, 200));
+}

@@ -1,0 +1,7 @@
+//! Egresses against real servers: the Kinesis of local streams with faults in front of it, moto, and a small Lambda.
+
+mod faulty;
+mod kinesis;
+mod lambda;
+mod outbox;
+mod services;

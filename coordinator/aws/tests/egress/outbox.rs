@@ -1,0 +1,193 @@
+//! What stands for a partition: an outbox, marks, and a log to which both are committed now and then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use satchel_aws::config::{AwsAccess, AwsCredentials, AwsRegion};
+use satchel_aws::egress::destination::{AwsEgress, Destination, Owner};
+use satchel_aws::egress::kinesis::exactly_once::{Left, Ownership};
+use satchel_aws::egress::{Observer, Outlet};
+use satchel_aws::secret::Secret;
+use satchel_engine::input::Input;
+use satchel_engine::message::MessageId;
+use satchel_engine::output::Emission;
+use satchel_protocol::reqreply::TypedValue;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// Longer than anything here takes on a slow machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How an egress reaches the server at `endpoint`.
+pub(crate) fn access(endpoint: &str) -> AwsAccess {
+    AwsAccess {
+        region: AwsRegion::CustomEndpoint {
+            endpoint: endpoint.to_owned(),
+            region: "us-east-1".to_owned(),
+        },
+        credentials: AwsCredentials::Basic {
+            access_key_id: "AKIDEXAMPLE".to_owned(),
+            secret_access_key: Secret::new("example"),
+        },
+    }
+}
+
+/// A record on its way out.
+pub(crate) fn emission(number: u64, value: TypedValue) -> Emission {
+    let mut id = [0x5a; 16];
+    id[..8].copy_from_slice(&number.to_le_bytes());
+    Emission {
+        number,
+        id: MessageId(id),
+        egress: "example/out".into(),
+        value,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Always(AtomicU64);
+
+impl Ownership for Always {
+    fn confirmed_ago(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+impl Observer for Always {
+    fn delivered(&self, _egress: &str, _records: u64) {}
+
+    fn refused(&self, _egress: &str) {}
+
+    fn retried(&self, _egress: &str, records: u64) {
+        self.0.fetch_add(records, Ordering::Relaxed);
+    }
+}
+
+/// What is durable, or what the living process knows.
+#[derive(Debug, Clone, Default)]
+struct Facts {
+    outbox: BTreeMap<u64, Emission>,
+    marks: BTreeMap<Arc<str>, Bytes>,
+    refused: BTreeMap<u64, String>,
+}
+
+/// The partition.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    durable: Facts,
+    known: Facts,
+}
+
+/// An egress that runs for the partition.
+pub(crate) struct Running {
+    emissions: mpsc::UnboundedSender<Emission>,
+    facts: mpsc::UnboundedReceiver<Input>,
+    task: JoinHandle<()>,
+    observer: Arc<Always>,
+}
+
+impl Outbox {
+    /// Takes the partition over and runs the egress: what is durable is handed to it again.
+    pub(crate) fn start(&mut self, endpoint: &str, destination: Destination) -> Running {
+        self.known = self.durable.clone();
+        let (emissions, receiver) = mpsc::unbounded_channel();
+        let (facts_sender, facts) = mpsc::unbounded_channel();
+        let observer = Arc::new(Always::default());
+        let outlet = Outlet {
+            id: "example/out".into(),
+            facts: facts_sender,
+            observer: Arc::clone(&observer) as Arc<_>,
+            seed: 7,
+        };
+        let owner = Owner {
+            writer: "root-0-example/out".to_owned(),
+            left: Left {
+                numbers: self.known.outbox.keys().copied().collect(),
+                marks: self.known.marks.clone().into_iter().collect(),
+            },
+            taken_over: Instant::now(),
+            ownership: Arc::new(Always::default()),
+        };
+        let egress = AwsEgress {
+            access: access(endpoint),
+            destination,
+        };
+        let task = tokio::spawn(async move { egress.run(outlet, owner, receiver).await.unwrap() });
+        for emission in self.known.outbox.values() {
+            emissions.send(emission.clone()).unwrap();
+        }
+        Running {
+            emissions,
+            facts,
+            task,
+            observer,
+        }
+    }
+
+    /// Makes a record durable and hands it over.
+    pub(crate) fn emit(&mut self, running: &Running, emission: Emission) {
+        self.known.outbox.insert(emission.number, emission.clone());
+        self.commit();
+        running.emissions.send(emission).unwrap();
+    }
+
+    /// Makes everything durable.
+    pub(crate) fn commit(&mut self) {
+        self.durable = self.known.clone();
+    }
+
+    /// Takes facts until so many records are left.
+    pub(crate) async fn until(&mut self, running: &mut Running, left: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.known.outbox.len() > left {
+            let fact = tokio::time::timeout_at(deadline, running.facts.recv()).await;
+            let fact = fact.unwrap_or_else(|_| panic!("{} are left", self.known.outbox.len()));
+            match fact.expect("the egress runs") {
+                Input::EgressAcked { numbers } => self.acked(&numbers),
+                Input::EgressMarked { numbers, marks, .. } => {
+                    self.acked(&numbers);
+                    for mark in marks {
+                        match mark.value {
+                            Some(value) => self.known.marks.insert(mark.name, value),
+                            None => self.known.marks.remove(&mark.name),
+                        };
+                    }
+                }
+                Input::EgressRefused { number, reason } => {
+                    self.acked(&[number]);
+                    self.known.refused.insert(number, reason);
+                }
+                other => panic!("an egress does not say {other:?}"),
+            }
+        }
+    }
+
+    /// The records that were refused, with the reasons.
+    pub(crate) fn refused(&self) -> &BTreeMap<u64, String> {
+        &self.known.refused
+    }
+
+    fn acked(&mut self, numbers: &[u64]) {
+        for number in numbers {
+            let removed = self.known.outbox.remove(number);
+            assert!(removed.is_some(), "{number} is acknowledged once");
+        }
+    }
+}
+
+impl Running {
+    /// Ends it as a crash would.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    /// How many times a record was not taken.
+    pub(crate) fn retried(&self) -> u64 {
+        self.observer.0.load(Ordering::Relaxed)
+    }
+}
