@@ -168,8 +168,8 @@ spec:
 "#,
     );
     let expected = [
-        "app/module.yaml:6: 'attributes': `satchel-id` is reserved",
         "app/module.yaml:3: 'messageGroupId' of satchel.sqs.v1/egress: a FIFO queue needs it: write a JSON pointer (/customer/id), $id or a constant",
+        "app/module.yaml:6: 'attributes': `satchel-id` is reserved",
         "app/module.yaml:11: 'topicArn' of satchel.sns.v1/egress: `news` is not the ARN of a topic: write arn:aws:sns:<region>:<account>:<topic>",
         "app/module.yaml:12: 'subject' of satchel.sns.v1/egress: `$what` is not known: write $id, $typename, $egress, a JSON pointer (/customer/id) or a constant",
         "app/module.yaml:17: 'source' of satchel.eventbridge.v1/egress: `aws.ec2`: sources that begin with `aws.` are those of AWS",
