@@ -1,5 +1,6 @@
 //! The Kinesis API over local streams, with faults where records are put.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub(crate) enum Fault {
 /// A server that runs until it is dropped.
 pub(crate) struct Faulty {
     pub(crate) endpoint: String,
+    effects: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
     _stopping: watch::Sender<bool>,
 }
@@ -53,6 +55,8 @@ impl Faulty {
             ..Options::default()
         };
         let faults = Arc::new(Mutex::new(faults.into_iter()));
+        let effects = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&effects);
         let api: Router = router(Streams::ephemeral(), options, stopped);
         let api = api.layer(from_fn(move |request: Request, next: Next| {
             let puts = request
@@ -63,15 +67,24 @@ impl Faulty {
                 true => faults.lock().unwrap().next().unwrap_or(Fault::None),
                 false => Fault::None,
             };
-            apply(fault, request, next)
+            let counted = puts.then(|| Arc::clone(&counted));
+            apply(fault, request, next, counted)
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let serving = tokio::spawn(async move { axum::serve(listener, api).await.unwrap() });
         Self {
             endpoint,
+            effects,
             serving,
             _stopping: stopping,
+        }
+    }
+
+    /// Waits until so many requests that put records have had their effect, answered or not.
+    pub(crate) async fn until_effects(&self, count: usize) {
+        while self.effects.load(Ordering::SeqCst) < count {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
@@ -82,25 +95,37 @@ impl Drop for Faulty {
     }
 }
 
-async fn apply(fault: Fault, request: Request, next: Next) -> Response<Body> {
+async fn apply(
+    fault: Fault,
+    request: Request,
+    next: Next,
+    counted: Option<Arc<AtomicUsize>>,
+) -> Response<Body> {
+    let run = async |next: Next, request| {
+        let answer = next.run(request).await;
+        if let Some(effects) = counted {
+            effects.fetch_add(1, Ordering::SeqCst);
+        }
+        answer
+    };
     match fault {
-        Fault::None => next.run(request).await,
+        Fault::None => run(next, request).await,
         Fault::Before => error(StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure"),
         Fault::Throttle => {
             let code = "ProvisionedThroughputExceededException";
             error(StatusCode::BAD_REQUEST, code)
         }
         Fault::After => {
-            next.run(request).await;
+            run(next, request).await;
             error(StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure")
         }
         Fault::Late => {
-            let answer = next.run(request).await;
+            let answer = run(next, request).await;
             tokio::time::sleep(LATE).await;
             answer
         }
         Fault::Cut => {
-            let answer = next.run(request).await;
+            let answer = run(next, request).await;
             let (head, body) = answer.into_parts();
             let body = to_bytes(body, usize::MAX).await.unwrap();
             let half = body.slice(..body.len() / 2);

@@ -129,9 +129,9 @@ async fn every_record_arrives_in_the_order_of_its_key_whatever_fails() {
 
 /// Emits 200 records in four lives; each ends in the middle, at its own distance from the last commit.
 async fn once_over_crashes(envelope: Envelope) -> BTreeMap<String, Vec<String>> {
-    use Fault::{After, Before, Cut, Late, None, Part};
+    use Fault::{After, Before, Cut, Late, None, Part, Throttle};
     let faults = vec![
-        None, Part, After, None, Cut, Part, Late, Before, None, After,
+        None, Part, After, Throttle, None, Cut, Part, Late, Before, None, After,
     ];
     let server = Faulty::start(faults).await;
     let client = client(&server).await;
@@ -181,4 +181,84 @@ async fn records_with_an_envelope_are_known_by_their_ids() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!((count, ids.len()), (200, 200));
+}
+
+/// An owner dies while its request is under way: once after Kinesis took the records, once before.
+async fn once_over_a_death_in_doubt(envelope: Envelope) {
+    let server = Faulty::start(vec![Fault::Late, Fault::Before]).await;
+    let client = client(&server).await;
+    create(&client).await;
+    let mut outbox = Outbox::default();
+    let to = destination(Delivery::ExactlyOnce, envelope);
+    let running = outbox.start(&server.endpoint, to.clone());
+    outbox.emit(&running, record(1, STREAM, "key", "same"));
+    server.until_effects(1).await;
+    running.kill().await;
+
+    // The next owner has the same bytes to put twice more, and finds one of the three.
+    let mut running = outbox.start(&server.endpoint, to.clone());
+    outbox.emit(&running, record(2, STREAM, "key", "same"));
+    outbox.emit(&running, record(3, STREAM, "key", "same"));
+    outbox.until(&mut running, 2).await;
+    outbox.commit();
+    running.kill().await;
+
+    let mut running = outbox.start(&server.endpoint, to);
+    outbox.until(&mut running, 0).await;
+    running.kill().await;
+    let read = read(&client).await;
+    assert_eq!(read["key"].len(), 3, "{read:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_owner_put_is_found_by_its_bytes_and_not_put_again() {
+    once_over_a_death_in_doubt(Envelope::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_owner_put_is_found_by_its_id_and_not_put_again() {
+    once_over_a_death_in_doubt(Envelope::Json).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_were_dropped_with_a_hold_are_not_waited_for() {
+    let server = Faulty::start(vec![]).await;
+    let client = client(&server).await;
+    create(&client).await;
+    let to = destination(Delivery::ExactlyOnce, Envelope::None);
+    let mut outbox = Outbox::default();
+    let mut running = outbox.start(&server.endpoint, to.clone());
+    outbox.emit(&running, record(1, STREAM, "key", "first"));
+    outbox.until(&mut running, 0).await;
+    running.kill().await;
+    // The acknowledgement was not durable, so the next owner counts it among what is in doubt.
+    let mut running = outbox.start_held(&server.endpoint, to);
+    outbox.drop_all();
+    outbox.emit(&running, record(2, STREAM, "key", "second"));
+    outbox.until(&mut running, 0).await;
+    running.kill().await;
+    let expected = vec!["first".to_owned(), "second".to_owned()];
+    assert_eq!(read(&client).await["key"], expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_made_anew_under_its_name_is_looked_through_from_its_beginning() {
+    let server = Faulty::start(vec![Fault::None, Fault::After]).await;
+    let client = client(&server).await;
+    create(&client).await;
+    let to = destination(Delivery::ExactlyOnce, Envelope::None);
+    let mut outbox = Outbox::default();
+    let mut running = outbox.start(&server.endpoint, to);
+    outbox.emit(&running, record(1, STREAM, "key", "same"));
+    outbox.until(&mut running, 0).await;
+    let deleting = client.delete_stream().stream_name(STREAM);
+    deleting.send().await.unwrap();
+    // Numbers tell streams of one name apart by the second in which they were made.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    create(&client).await;
+    // Kinesis takes it and says that it failed; its position is one of a stream that is no more.
+    outbox.emit(&running, record(2, STREAM, "key", "same"));
+    outbox.until(&mut running, 0).await;
+    running.kill().await;
+    assert_eq!(read(&client).await["key"], ["same"]);
 }

@@ -93,6 +93,15 @@ pub(crate) struct Running {
 impl Outbox {
     /// Takes the partition over and runs the egress: what is durable is handed to it again.
     pub(crate) fn start(&mut self, endpoint: &str, destination: Destination) -> Running {
+        let running = self.start_held(endpoint, destination);
+        for emission in self.known.outbox.values() {
+            running.emissions.send(emission.clone()).unwrap();
+        }
+        running
+    }
+
+    /// Takes the partition over and runs the egress, and hands nothing to it.
+    pub(crate) fn start_held(&mut self, endpoint: &str, destination: Destination) -> Running {
         self.known = self.durable.clone();
         let (emissions, receiver) = mpsc::unbounded_channel();
         let (facts_sender, facts) = mpsc::unbounded_channel();
@@ -117,9 +126,6 @@ impl Outbox {
             destination,
         };
         let task = tokio::spawn(async move { egress.run(outlet, owner, receiver).await.unwrap() });
-        for emission in self.known.outbox.values() {
-            emissions.send(emission.clone()).unwrap();
-        }
         Running {
             emissions,
             facts,
@@ -138,6 +144,12 @@ impl Outbox {
     /// Makes everything durable.
     pub(crate) fn commit(&mut self) {
         self.durable = self.known.clone();
+    }
+
+    /// Forgets what is to leave, as lifting a fork's hold may do, while it is in doubt for a running egress.
+    pub(crate) fn drop_all(&mut self) {
+        self.known.outbox.clear();
+        self.commit();
     }
 
     /// Takes facts until so many records are left.

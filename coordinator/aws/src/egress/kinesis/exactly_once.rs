@@ -17,7 +17,9 @@
 //! clock and the write to the network, and the network holds nothing back for longer;
 //! a record that is put after the answer to an earlier one has the greater sequence number in the same shard;
 //! what was put can be read [`SETTLING`] later;
-//! nobody else puts records with the same key and bytes into the stream (without the envelope);
+//! an owner whose `requestTimeout` is shorter, or whose envelope is another, takes over only when nothing of the former one is in doubt;
+//! nobody else puts records with the same key and bytes into the stream (without the envelope),
+//! which this egress itself may have done until five minutes before it was told to put each once;
 //! and the stream keeps its records for longer than a takeover may take.
 
 use std::collections::BTreeSet;
@@ -107,7 +109,8 @@ impl ExactlyOnce {
             let Some(emission) = emissions.recv().await else {
                 return;
             };
-            missing.remove(&emission.number);
+            // They come in the order of their numbers; what was dropped with a fork's hold never comes.
+            missing.retain(|number| *number > emission.number);
             waiting.push(emission);
         }
         if self.positions().since_ms().is_none() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Shard, ShardIteratorType};
 use futures::future::try_join_all;
@@ -155,7 +156,8 @@ async fn first_iterator(
         .get_shard_iterator()
         .stream_name(stream)
         .shard_id(shard);
-    let request = match after.shards.get(shard) {
+    let position = after.shards.get(shard);
+    let request = match position {
         Some(sequence) => request
             .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
             .starting_sequence_number(sequence),
@@ -167,11 +169,23 @@ async fn first_iterator(
                 .timestamp(since)
         }
     };
-    let answer = request
-        .send()
-        .await
-        .map_err(|error| format!("{shard}: {}", failure::describe(&error)))?;
+    let mut answer = request.send().await;
+    // The number is of another stream, which had this name and was deleted. Nothing of this one is acknowledged, else its number were known: so
+    // all of it lies beyond the position.
+    if let Err(error) = &answer
+        && position.is_some()
+        && error.code() == Some("InvalidArgumentException")
+    {
+        answer = client
+            .get_shard_iterator()
+            .stream_name(stream)
+            .shard_id(shard)
+            .shard_iterator_type(ShardIteratorType::TrimHorizon)
+            .send()
+            .await;
+    }
     answer
+        .map_err(|error| format!("{shard}: {}", failure::describe(&error)))?
         .shard_iterator
         .ok_or_else(|| format!("{shard}: no iterator was given"))
 }
