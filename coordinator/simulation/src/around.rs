@@ -4,7 +4,7 @@ use satchel_engine::input::{Input, Record};
 use satchel_engine::output::Emission;
 
 use crate::mutants::Mutant;
-use crate::process::ProcessId;
+use crate::process::{Process, ProcessId};
 use crate::world::{Event, World};
 
 impl World {
@@ -168,8 +168,14 @@ impl World {
             return;
         }
         self.trouble_later();
-        let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
-        if ids.len() < 3 && self.random.chance(self.weather.second_owner) {
+        let now_ms = self.timeline.now_ms();
+        let left_alone =
+            |process: &Process| self.weather.sleepy && process.paused_until_ms > now_ms;
+        let ids: Vec<ProcessId> = (self.processes.iter())
+            .filter(|(_, process)| !left_alone(process))
+            .map(|(id, _)| *id)
+            .collect();
+        if self.processes.len() < 3 && self.random.chance(self.weather.second_owner) {
             self.timeline.after(0, Event::ProcessStarts);
         }
         if ids.is_empty() {

@@ -22,6 +22,9 @@ pub(crate) struct Weather {
     /// The mean time between two troubles of processes, in ms; 0 for never.
     pub(crate) trouble_every_ms: u64,
     pub(crate) pause_max_ms: u64,
+    /// Whether pauses are often longer than the grace, nothing else happens to who is paused, and the storm outlasts a pause: so that an
+    /// owner wakes whose numbers were collected.
+    pub(crate) sleepy: bool,
     pub(crate) second_owner: u64,
     pub(crate) requests: RequestFaults,
     pub(crate) read_again: u64,
@@ -62,19 +65,27 @@ impl Weather {
                 0
             }
         };
+        let sleepy = random.chance(150);
         Self {
             store: StoreFaults::draw(random),
-            storm_ms: 5_000 + random.below(40_000),
-            trouble_every_ms: if random.chance(850) {
+            storm_ms: if sleepy {
+                2 * GRACE_MS + random.below(2 * GRACE_MS)
+            } else {
+                5_000 + random.below(40_000)
+            },
+            trouble_every_ms: if sleepy {
+                2_000 + random.below(8_000)
+            } else if random.chance(850) {
                 200 + random.below(8_000)
             } else {
                 0
             },
-            pause_max_ms: if random.chance(200) {
+            pause_max_ms: if sleepy {
                 3 * GRACE_MS
             } else {
                 1 + random.below(8_000)
             },
+            sleepy,
             second_owner: rate(300),
             requests: RequestFaults {
                 throttled: rate(100),

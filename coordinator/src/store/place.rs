@@ -84,7 +84,10 @@ impl Place {
         match self {
             Self::Directory(path) => {
                 let store = directory(path.clone()).map_err(|error| {
-                    Failure::new(Exit::Environment, format!("the state (--state): {error}"))
+                    Failure::new(
+                        Exit::Environment,
+                        format!("the directory of the state (--state or --data-dir): {error}"),
+                    )
                 })?;
                 let store: Arc<dyn ObjectStore> = match options.on_written {
                     Some(on_written) => Arc::new(Counted::new(store, on_written)),

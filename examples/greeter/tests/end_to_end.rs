@@ -69,7 +69,7 @@ async fn the_banner_says_what_runs_where_and_a_command_that_works() {
         "egress example/greetings to streams".to_owned(),
         format!(
             "state      {} (epoch 1, new)",
-            app.setup().data_dir().display()
+            app.setup().data_dir().join("state").display()
         ),
     ] {
         assert!(printed.contains(&line), "{line}\n{printed}");
