@@ -24,6 +24,7 @@
 //! - [`Dev`] is the running process. Its ports are free ones and change with every start. Dropping it kills it and checks that no process
 //!   that it started is left; what it printed is shown when the test fails.
 //! - [`Client`] talks to both ports. It is cheap to clone and follows its process over restarts.
+//! - [`Cloud`] is what `satchel run` uses of AWS, all of it on this machine, with real handler processes.
 //! - [`Moto`] stands in for AWS; [`python_with`] makes the Python that such a program needs.
 //! - [`Kinesalite`] and [`KinesisLocal`] stand in for Kinesis; [`node_with`] installs such programs for Node.js.
 //! - [`until`] waits for something that becomes true in its own time, far longer than it should take.
@@ -34,6 +35,7 @@
 mod aws;
 mod binary;
 mod client;
+mod cloud;
 mod dev;
 mod node;
 mod processes;
@@ -43,6 +45,7 @@ mod waiting;
 pub use aws::Moto;
 pub use binary::{example, satchel, workspace};
 pub use client::{Client, Lost, Record, Reply, Request};
+pub use cloud::{Cloud, Follower};
 pub use dev::{Dev, Ended, Setup};
 pub use node::{Kinesalite, KinesisLocal, node_with};
 pub use processes::{is_alive, kill};
