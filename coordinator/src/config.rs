@@ -113,6 +113,11 @@ pub struct DevConfig {
     #[arg(long, env = "SATCHEL_PENDING_LIMIT", value_name = "SIZE", default_value = "256MiB", value_parser = parse_bytes)]
     pub pending_limit: u64,
 
+    /// Over so many bytes of state in memory, what was not used for longest is dropped, and loaded again when it is needed; without a limit
+    /// all of it is kept in memory.
+    #[arg(long, env = "SATCHEL_MEMORY_LIMIT", value_name = "SIZE", value_parser = parse_bytes)]
+    pub memory_limit: Option<u64>,
+
     /// How log lines are written.
     #[arg(
         long,

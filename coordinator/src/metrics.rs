@@ -182,6 +182,28 @@ impl Metrics {
         self.0.timers_pending.set(gauge_value(count));
     }
 
+    /// So many buckets were loaded since the last time.
+    pub fn observe_bucket_loads(&self, loads: u64) {
+        self.0.bucket_loads.inc_by(loads);
+    }
+
+    /// So many buckets were dropped from memory since the last time.
+    pub fn observe_buckets_dropped(&self, dropped: u64) {
+        self.0.buckets_dropped.inc_by(dropped);
+    }
+
+    /// Of `buckets`, so many are in memory, and take about so many bytes.
+    pub fn observe_state(&self, buckets: usize, loaded: usize, bytes: usize) {
+        self.0.buckets.set(gauge_value(buckets));
+        self.0.buckets_loaded.set(gauge_value(loaded));
+        self.0.state_bytes.set(gauge_value(bytes));
+    }
+
+    /// This share of what was not in memory at the takeover is, or need not be.
+    pub fn observe_recovered(&self, share: f64) {
+        self.0.recovered.set(share);
+    }
+
     /// So many records were handed to `egress`.
     pub fn observe_egress_emitted(&self, egress: &str, records: u64) {
         self.0
@@ -301,6 +323,12 @@ struct Families {
     ingress_paused: Gauge,
     held: Gauge,
     timers_pending: Gauge,
+    bucket_loads: Counter,
+    buckets_dropped: Counter,
+    buckets: Gauge,
+    buckets_loaded: Gauge,
+    state_bytes: Gauge,
+    recovered: Gauge<f64, AtomicU64>,
     egress_emitted: Family<Egress, Counter>,
     egress_acked: Family<Egress, Counter>,
     egress_refused: Family<Egress, Counter>,
@@ -337,6 +365,12 @@ impl Families {
             ingress_paused: names.add("ingress_paused", "1 while shards are not read because too much waits, else 0", Gauge::default()),
             held: names.add("fork_held", "1 while the ingresses, timers and outbox of a fork are held, else 0", Gauge::default()),
             timers_pending: names.add("timers_pending", "Timers that have not fired", Gauge::default()),
+            bucket_loads: names.add("bucket_loads", "Buckets that were loaded into memory", Counter::default()),
+            buckets_dropped: names.add("buckets_dropped", "Buckets that were dropped from memory", Counter::default()),
+            buckets: names.add("buckets", "Buckets into which the addresses are divided", Gauge::default()),
+            buckets_loaded: names.add("buckets_loaded", "Buckets that are in memory", Gauge::default()),
+            state_bytes: names.add("state_memory_bytes", "About how many bytes the buckets take in memory", Gauge::default()),
+            recovered: names.add("recovered_ratio", "Share of the buckets that were not in memory at the takeover and are, or need not be", Gauge::default()),
             egress_emitted: names.add("egress_emitted_records", "Records handed to an egress, repeats included", Family::default()),
             egress_acked: names.add("egress_acked_records", "Records that arrived at an egress for good", Family::default()),
             egress_refused: names.add("egress_refused_records", "Records that an egress can never deliver as they are", Family::default()),
@@ -425,6 +459,10 @@ mod tests {
         metrics.observe_ingress_paused(true);
         metrics.observe_held(true);
         metrics.observe_timers_pending(4);
+        metrics.observe_bucket_loads(5);
+        metrics.observe_buckets_dropped(2);
+        metrics.observe_state(256, 250, 1_000);
+        metrics.observe_recovered(0.5);
         metrics.observe_egress_emitted("example/out", 6);
         metrics.observe_egress_acked("example/out", 5);
         metrics.observe_egress_refused("example/out");
@@ -446,6 +484,10 @@ mod tests {
         assert_eq!(
             samples(&metrics),
             [
+                "satchel_bucket_loads_total 5",
+                "satchel_buckets 256",
+                "satchel_buckets_dropped_total 2",
+                "satchel_buckets_loaded 250",
                 "satchel_commit_bytes_total{partition=\"0\"} 1000",
                 "satchel_commit_seconds_count{partition=\"0\"} 1",
                 "satchel_commit_seconds_sum{partition=\"0\"} 0.5",
@@ -476,6 +518,7 @@ mod tests {
                 "satchel_partition_durable_number{partition=\"0\"} 8",
                 "satchel_partition_sealed_number{partition=\"0\"} 9",
                 "satchel_pending_bytes 77",
+                "satchel_recovered_ratio 0.5",
                 "satchel_requests_waiting 3",
                 "satchel_s3_estimated_dollars_total 0.0000104",
                 "satchel_s3_object_bytes_total{operation=\"GetObject\"} 20",
@@ -486,6 +529,7 @@ mod tests {
                 "satchel_stale_answers_dropped_total 1",
                 "satchel_state_file_bytes_written_total 11",
                 "satchel_state_files_written_total 1",
+                "satchel_state_memory_bytes 1000",
                 "satchel_timers_pending 4",
                 "satchel_unclaimed_answers_total 1",
             ]

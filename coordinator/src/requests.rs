@@ -29,6 +29,11 @@ pub enum Readiness {
         /// How much of it has been, from 0 to 1.
         recovered: f64,
     },
+    /// Every partition that this process should own answers, and buckets are still being loaded: what needs one waits for that one.
+    Loading {
+        /// How much of what was not in memory at the takeover is, from 0 to 1.
+        recovered: f64,
+    },
     /// Every partition that this process should own answers.
     Serving,
     /// The same, and it is a fork whose ingresses, timers and outbox are held.

@@ -22,13 +22,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
-use satchel_engine::partition::{Counts, Partition};
-use tokio::sync::mpsc;
+use satchel_engine::partition::{Counts, Gauges, Partition};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::egress::Egresses;
 use crate::metrics::Metrics;
-use crate::requests::Requests;
+use crate::requests::{Readiness, Requests};
 
 use committer::CommitCommand;
 use dispatch::DispatchCommand;
@@ -54,6 +54,8 @@ pub struct Ports {
     pub reading: Reading,
     /// Those who wait for answers.
     pub requests: Requests,
+    /// Where it is told how much of the state is in memory.
+    pub readiness: watch::Sender<Readiness>,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -66,6 +68,8 @@ pub struct PartitionLoop {
     ports: Ports,
     wake_at_ms: Option<u64>,
     counted: Counts,
+    /// Whether it was told that everything is in memory that is to be.
+    told_loaded: bool,
 }
 
 impl PartitionLoop {
@@ -83,6 +87,7 @@ impl PartitionLoop {
             ports,
             wake_at_ms: None,
             counted: Counts::default(),
+            told_loaded: false,
         }
     }
 
@@ -152,6 +157,21 @@ impl PartitionLoop {
             Output::Image(image) => {
                 let _ = ports.committer.send(CommitCommand::Keep(image));
             }
+            Output::LoadBucket {
+                bucket,
+                load,
+                replayed,
+            } => {
+                let load = CommitCommand::Load {
+                    bucket,
+                    load,
+                    replayed,
+                };
+                let _ = ports.committer.send(load);
+            }
+            Output::SnapshotWanted => {
+                let _ = ports.committer.send(CommitCommand::WantSnapshot);
+            }
             Output::Emit(emissions) => ports.egresses.emit(emissions),
             Output::Reply { request, answer } => ports.requests.answer(request, answer),
             Output::Read { shard, after } => ports.reading.start(&shard, after),
@@ -174,6 +194,8 @@ impl PartitionLoop {
             metrics.observe_stale_answer();
         }
         metrics.observe_dead_letters_made(counts.dead_letters - self.counted.dead_letters);
+        metrics.observe_bucket_loads(counts.loads - self.counted.loads);
+        metrics.observe_buckets_dropped(counts.evictions - self.counted.evictions);
         self.counted.clone_from(counts);
         let gauges = self.partition.gauges();
         metrics.observe_dead_letters_present(gauges.dead_letters);
@@ -181,6 +203,43 @@ impl PartitionLoop {
         metrics.observe_ingress_paused(gauges.ingress_paused);
         metrics.observe_held(gauges.held);
         metrics.observe_timers_pending(gauges.timers);
+        metrics.observe_state(gauges.buckets, gauges.buckets_loaded, gauges.state_bytes);
+        self.tell_loading(&gauges);
+    }
+
+    /// Tells how much of what was absent at the takeover is in memory, until all is that is to be.
+    fn tell_loading(&mut self, gauges: &Gauges) {
+        if self.told_loaded {
+            return;
+        }
+        let absent = gauges.buckets_absent_at_start;
+        self.told_loaded = gauges.buckets_awaited == 0;
+        let recovered = if self.told_loaded {
+            1.0
+        } else {
+            (absent - gauges.buckets_awaited.min(absent)) as f64 / absent as f64
+        };
+        self.ports.metrics.observe_recovered(recovered);
+        self.ports.readiness.send_if_modified(|readiness| {
+            let serving = matches!(readiness, Readiness::Serving | Readiness::Loading { .. });
+            if serving {
+                *readiness = if self.told_loaded {
+                    Readiness::Serving
+                } else {
+                    Readiness::Loading { recovered }
+                };
+            }
+            serving
+        });
+        if self.told_loaded && absent > 0 {
+            tracing::info!(
+                partition = self.ports.partition,
+                buckets = gauges.buckets,
+                in_memory = gauges.buckets_loaded,
+                bytes = gauges.state_bytes,
+                "the state is in memory, as far as it is to be"
+            );
+        }
     }
 }
 

@@ -26,7 +26,9 @@
 //! | 13 | egress mark: egress, name | bytes |
 
 mod codec;
+pub(crate) mod glance;
 mod key;
+pub(crate) mod state;
 mod value;
 
 use std::sync::Arc;
@@ -300,8 +302,13 @@ pub struct OutboxEntry {
 
 /// The bucket of an address among `buckets`.
 pub fn bucket_of(address: &Address, buckets: u16) -> u16 {
+    bucket_of_hash(address.stable_hash(), buckets)
+}
+
+/// The bucket among `buckets` of the address with this hash.
+pub(crate) fn bucket_of_hash(stable_hash: u64, buckets: u16) -> u16 {
     // The low bits choose the bucket, so that partitions can be ranges of the high ones.
-    ((address.stable_hash() & 0xffff_ffff) % u64::from(buckets.max(1))) as u16
+    ((stable_hash & 0xffff_ffff) % u64::from(buckets.max(1))) as u16
 }
 
 impl Key {

@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::invocation::{AttemptId, Failure};
 use crate::message::MessageId;
 use crate::position::{SequenceNumber, ShardId, ShardPosition};
+use crate::tables::LoadedBucket;
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,6 +114,17 @@ pub enum Input {
     HoldLifted {
         /// Forget what the outbox holds, instead of delivering it.
         drop_outbox: bool,
+    },
+    /// A snapshot took effect: the images of these buckets, each as in [`crate::output::BucketImage::delta`], are what is loaded from now on.
+    SnapshotTaken(Vec<(u16, u64)>),
+    /// A bucket was loaded.
+    BucketLoaded {
+        /// Which bucket.
+        bucket: u16,
+        /// The load that it answers, as in [`crate::output::Output::LoadBucket`].
+        load: u64,
+        /// What was read.
+        content: Box<LoadedBucket>,
     },
     /// Nothing happened but time. Uses up the wake-up that was asked for, even if it comes too early: then it is asked for again.
     TimeReached,

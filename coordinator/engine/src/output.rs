@@ -11,6 +11,7 @@ use crate::input::RequestId;
 use crate::invocation::{Batch, EndpointIndex};
 use crate::message::MessageId;
 use crate::position::{ShardId, ShardPosition};
+use crate::tables::Overlay;
 
 /// One imperative.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +27,18 @@ pub enum Output {
     Commit(Box<Delta>),
     /// Keep this image for a snapshot; never answered.
     Image(Box<BucketImage>),
+    /// Read the image of this bucket, decode it with what is replayed over it ([`LoadedBucket::decode`](crate::partition::LoadedBucket::decode))
+    /// and answer with `BucketLoaded`. At most `loads_at_once` of them are unanswered.
+    LoadBucket {
+        /// Which bucket.
+        bucket: u16,
+        /// Names this load, so that no other answer is taken for its own.
+        load: u64,
+        /// What the log says over the image.
+        replayed: Arc<Overlay>,
+    },
+    /// Too much is in memory, and it can be dropped only after a snapshot: begin one. Wanted again only after one was taken.
+    SnapshotWanted,
     /// Deliver these records, in order per egress and key; answer with `EgressAcked` or `EgressRefused`.
     Emit(Vec<Emission>),
     /// Answer a request.
@@ -81,12 +94,20 @@ pub struct BucketImage {
     pub bucket: u16,
     /// The number of the delta at whose seal it was taken; 0 if this period has sealed none yet.
     pub delta: u64,
-    /// When the earliest timer or expiry in it is due, in ms since the epoch.
-    pub earliest_due_ms: Option<u64>,
-    /// Whether messages wait in it.
-    pub pending: bool,
+    /// What must be known of it as long as it is not read.
+    pub outlook: Outlook,
     /// Its content.
     pub content: Vec<Change>,
+}
+
+/// What must be known of a bucket that is not in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// When something in it must be looked at, in ms since the epoch: when its earliest timer is due; some time after its first value has
+    /// expired, which nobody is in a hurry to remove.
+    pub earliest_due_ms: Option<u64>,
+    /// Whether it must be in memory: messages wait in it, or requests whose outcome is open, or dead letters.
+    pub pending: bool,
 }
 
 /// One record on its way out.

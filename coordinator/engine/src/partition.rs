@@ -33,6 +33,9 @@ mod calls;
 mod commits;
 mod failures;
 mod hold;
+mod loading;
+mod memory;
+mod parked;
 mod recovery;
 mod timers;
 
@@ -51,7 +54,10 @@ use crate::tables::{Activity, Map, Tables};
 use agenda::Agenda;
 use calls::Calls;
 use commits::{Commits, Release};
+use loading::Loading;
+use parked::Parked;
 
+pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
 pub use recovery::{Ownership, Recovery};
 
 /// What a partition must know before it starts.
@@ -75,6 +81,10 @@ pub struct Config {
     pub idempotency_ttl_ms: u64,
     /// About how many bytes of bucket images are taken at one seal.
     pub image_bytes_per_seal: usize,
+    /// Over so many bytes of buckets in memory, those are dropped that were not used for longest and can be loaded again.
+    pub memory_limit_bytes: Option<usize>,
+    /// How many buckets may be on their way into memory at once.
+    pub loads_at_once: usize,
 }
 
 impl Default for Config {
@@ -89,6 +99,8 @@ impl Default for Config {
             pending_bytes_max: 256 << 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
             image_bytes_per_seal: 1 << 20,
+            memory_limit_bytes: None,
+            loads_at_once: 8,
         }
     }
 }
@@ -114,6 +126,12 @@ pub struct Counts {
     pub expired: u64,
     /// Records of the outbox that were dropped when a hold was lifted.
     pub dropped_records: u64,
+    /// Buckets that were loaded.
+    pub loads: u64,
+    /// Loaded buckets that nobody had asked for, or that were asked for in vain.
+    pub stale_loads: u64,
+    /// Buckets that were dropped from memory.
+    pub evictions: u64,
 }
 
 /// What a partition holds at the moment.
@@ -137,6 +155,16 @@ pub struct Gauges {
     pub sealed: u64,
     /// Deltas of this owner that are durable.
     pub durable: u64,
+    /// Buckets of addresses.
+    pub buckets: usize,
+    /// Those that are in memory.
+    pub buckets_loaded: usize,
+    /// Those that are still to be loaded because the partition was taken over; the others are loaded when something needs them.
+    pub buckets_awaited: usize,
+    /// Those that were not in memory when the partition was taken over.
+    pub buckets_absent_at_start: usize,
+    /// About how many bytes the buckets take in memory.
+    pub state_bytes: usize,
 }
 
 /// The pure state machine that owns a range of addresses.
@@ -163,6 +191,12 @@ pub struct Partition {
     stopping: Stopping,
     outputs: VecDeque<Output>,
     counts: Counts,
+    loading: Loading,
+    parked: Parked,
+    /// Whether a snapshot was asked for to make room, and none was taken since.
+    snapshot_wanted: bool,
+    /// Messages with numbers below this one were pending when the last owner died; 0 if it stopped in an orderly way.
+    deaths_below: u64,
 }
 
 /// How far an orderly stop has come.
@@ -194,7 +228,10 @@ impl Partition {
             Input::ShardForgotten { shard } => self.shard_forgotten(&shard),
             Input::RecordsRead { shard, records } => self.records_read(&shard, records),
             Input::CallReceived(call) => self.call_received(call),
-            Input::RequestAbandoned(request) => self.calls.abandon(request),
+            Input::RequestAbandoned(request) => {
+                self.abandon_parked(request);
+                self.calls.abandon(request);
+            }
             Input::InvocationCompleted { attempt, answer } => {
                 self.invocation_completed(attempt, answer);
             }
@@ -215,6 +252,12 @@ impl Partition {
             } => self.administered(request, administration),
             Input::ImagesWanted(buckets) => self.commits.want_images(buckets),
             Input::HoldLifted { drop_outbox } => self.hold_lifted(drop_outbox),
+            Input::SnapshotTaken(images) => self.snapshot_taken(&images),
+            Input::BucketLoaded {
+                bucket,
+                load,
+                content,
+            } => self.bucket_loaded(bucket, load, *content),
             Input::TimeReached => self.agenda.woken(),
             Input::StopRequested => self.stop_requested(),
             Input::StopForced => self.stop_forced(),
@@ -229,6 +272,8 @@ impl Partition {
             self.seal_if_due();
             // What had waited for a delta that is durable by now may have got its turn.
             self.start_batches();
+            self.regulate_memory();
+            self.ask_for_loads();
             self.finish_stop();
             self.wake_if_due();
         }
@@ -270,12 +315,18 @@ impl Partition {
             held: self.is_held(),
             sealed: self.commits.sealed(),
             durable: self.commits.durable(),
+            buckets: usize::from(self.tables.buckets()),
+            buckets_loaded: usize::from(self.tables.buckets()) - self.absent_buckets(),
+            buckets_awaited: self.loading.awaited(),
+            buckets_absent_at_start: self.loading.absent_at_start(),
+            state_bytes: self.tables.bytes(),
         }
     }
 
     /// Moves partition time on and does what has become due.
     fn advance(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
+        self.tables.turn += 1;
         self.agenda.reached(self.now_ms);
         if self.stopping == Stopping::No {
             self.handle_due();
@@ -284,7 +335,14 @@ impl Partition {
 
     /// Remembers that a fact changed, so that the next delta holds its value.
     fn mark(&mut self, key: Key) {
+        self.note_change(&key);
         self.commits.mark(key, self.now_ms);
+    }
+
+    /// Remembers the end of something numbered.
+    fn mark_end(&mut self, key: Key, number: u64) {
+        self.note_change(&key);
+        self.commits.mark_end(key, number, self.now_ms);
     }
 
     /// Gives `address` its turn, unless it has one already or something else must happen first.

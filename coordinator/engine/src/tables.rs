@@ -1,44 +1,82 @@
 //! The durable content of a partition, in memory: what the fold of its deltas gives, in the shape in which the engine works on it.
 
-mod instance;
+mod body;
+mod bucket;
+mod functions;
+mod live;
+mod loaded;
+mod overlay;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use crate::address::{Address, FunctionType};
-use crate::durable::{
-    Change, DeadLetter, Expiration, Hold, Key, OutboxEntry, StateSpec, StoredState, Value,
-    bucket_of,
-};
+use crate::durable::{Change, DeadLetter, Hold, Key, OutboxEntry, Value, bucket_of};
 use crate::message::MessageId;
+use crate::output::Outlook;
 use crate::position::{ShardId, ShardPosition};
 
-pub(crate) use instance::{Activity, Flight, Instance, Isolation, Live};
+use bucket::Bucket;
+use functions::Functions;
+
+pub(crate) use bucket::Instance;
+pub(crate) use functions::FunctionStates;
+pub(crate) use live::{Activity, Flight, Isolation, Live};
+pub use loaded::{BucketProblem, LoadedBucket};
+pub use overlay::Overlay;
 
 /// A hash map whose order is the same in every run, so that a simulation can be replayed.
 pub(crate) type Map<K, V> = HashMap<K, V, FixedState>;
 
-/// A hash set of the same kind.
-pub(crate) type Set<T> = HashSet<T, FixedState>;
-
 /// Everything durable.
 pub(crate) struct Tables {
-    buckets: Vec<Map<Address, Instance>>,
-    functions: Map<FunctionType, FunctionStates>,
+    places: Vec<Place>,
+    functions: Functions,
     pub(crate) shards: BTreeMap<ShardId, ShardPosition>,
     pub(crate) outbox: BTreeMap<u64, OutboxEntry>,
     /// What egresses noted, by egress and name.
     pub(crate) egress_marks: BTreeMap<(Arc<str>, Arc<str>), Bytes>,
-    /// Every dead letter by its place in their order; those of an address lie in its instance.
+    /// Every dead letter of what is in memory by its place in their order; those of an address lie in its instance.
     pub(crate) letters: BTreeMap<u64, LetterPlace>,
     /// Dead letters that are for no address.
     pub(crate) stray_letters: BTreeMap<u64, DeadLetter>,
     pub(crate) next_number: u64,
     pub(crate) hold: Option<Hold>,
+    /// Counts what was told, so that it is known which bucket was not used for longest.
+    pub(crate) turn: u64,
+}
+
+/// Where a bucket is, in memory or not.
+#[derive(Default)]
+pub(crate) struct Place {
+    bucket: Bucket,
+    absence: Option<Absence>,
+    /// What the log says over the image in effect, of deltas before this period: as long as the bucket may be dropped before a newer image
+    /// takes effect, it is kept.
+    pub(crate) replayed: Arc<Overlay>,
+    /// Of the image in effect with `replayed`, or, while loaded, at the last image that was taken.
+    pub(crate) outlook: Outlook,
+    /// About how many bytes it will take when it is loaded.
+    pub(crate) expected_bytes: usize,
+    /// The delta whose fold the image in effect equals; 0 for that of the takeover, with `replayed`. None if there is none.
+    pub(crate) image: Option<u64>,
+    /// The delta of this period that holds its last change; 0 for none.
+    pub(crate) changed: u64,
+    /// One more than the deltas that were sealed when a fact of it was marked last: only if no more are now, it may be in none of them.
+    pub(crate) marked: u64,
+    /// The turn at which it was used last.
+    pub(crate) touched: u64,
+}
+
+/// What this period adds to a bucket that is not in memory: messages that came for it, and dead letters.
+#[derive(Default)]
+pub(crate) struct Absence {
+    fresh: Map<Key, Value>,
+    fresh_bytes: usize,
 }
 
 /// Where a dead letter lies.
@@ -48,73 +86,75 @@ pub(crate) struct LetterPlace {
     pub(crate) address: Option<Address>,
 }
 
-/// The states of one function, each in the slot by which instances refer to it.
-#[derive(Debug, Default)]
-pub(crate) struct FunctionStates {
-    pub(crate) slots: Vec<Slot>,
-}
-
-/// One state of a function.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    pub(crate) name: Arc<str>,
-    pub(crate) typename: Arc<str>,
-    /// When its values expire, once the function has declared it.
-    pub(crate) declared: Option<Expiration>,
-}
-
-impl FunctionStates {
-    /// The slot of the state `name`.
-    pub(crate) fn find(&self, name: &str) -> Option<(u16, &Slot)> {
-        (0..).zip(&self.slots).find(|(_, slot)| *slot.name == *name)
+impl Place {
+    pub(crate) fn is_absent(&self) -> bool {
+        self.absence.is_some()
     }
 
-    /// The slot of the state `name`, made if there is none.
-    fn slot_for(&mut self, name: &Arc<str>, typename: &Arc<str>) -> u16 {
-        if let Some((index, _)) = self.find(name) {
-            return index;
-        }
-        self.slots.push(Slot {
-            name: name.clone(),
-            typename: typename.clone(),
-            declared: None,
+    /// Whether it can be dropped: it is in memory, could be loaded as it is, and nothing in it must be in memory.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.is_absent() && self.is_as_imaged() && !self.outlook.pending && self.bucket.bytes() > 0
+    }
+
+    /// When a timer of an absent bucket may be due first.
+    pub(crate) fn earliest_timer_ms(&self) -> Option<u64> {
+        let due = [
+            self.outlook.earliest_due_ms,
+            self.replayed.earliest_timer_ms(),
+        ];
+        let due_ms = due.into_iter().flatten().min();
+        due_ms.filter(|_| self.is_absent())
+    }
+
+    /// About how many bytes of messages are known of an absent bucket.
+    pub(crate) fn message_bytes(&self) -> usize {
+        let fresh = self
+            .absence
+            .iter()
+            .flat_map(|absence| absence.fresh.values());
+        let fresh = fresh.map(|value| match value {
+            Value::Message(message) => message.bytes(),
+            _ => 0,
         });
-        (self.slots.len() - 1) as u16
+        self.replayed.message_bytes() + fresh.sum::<usize>()
     }
 
-    /// How many states the function has declared.
-    pub(crate) fn declared_count(&self) -> usize {
-        let declared = self.slots.iter().filter(|slot| slot.declared.is_some());
-        declared.count()
+    /// Whether messages or dead letters have come since it is absent.
+    pub(crate) fn has_news(&self) -> bool {
+        let absence = self.absence.as_ref();
+        absence.is_some_and(|absence| !absence.fresh.is_empty())
     }
 
-    /// Takes a declaration.
-    pub(crate) fn declare(&mut self, spec: &StateSpec) {
-        let index = usize::from(self.slot_for(&spec.name, &spec.typename));
-        self.slots[index].typename = spec.typename.clone();
-        self.slots[index].declared = Some(spec.expiration);
+    /// About how many bytes it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let fresh = self
+            .absence
+            .as_ref()
+            .map_or(0, |absence| absence.fresh_bytes);
+        self.bucket.bytes() + self.replayed.bytes() + fresh
     }
 
-    /// What the function declared, by name: slots have another order after a recovery, and an image must equal the fold all the same.
-    fn declared(&self) -> Vec<StateSpec> {
-        let declared = self.slots.iter().filter_map(|slot| {
-            Some(StateSpec {
-                name: slot.name.clone(),
-                typename: slot.typename.clone(),
-                expiration: slot.declared?,
-            })
-        });
-        let mut declared: Vec<_> = declared.collect();
-        declared.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        declared
+    /// The addresses at which something is due or goes on.
+    pub(crate) fn lively(&self) -> Vec<Address> {
+        self.bucket.lively()
+    }
+
+    /// Whether there is something in memory that only a newer image could give back.
+    pub(crate) fn is_ahead_of_image(&self) -> bool {
+        !self.is_absent() && !self.is_as_imaged() && self.bucket.bytes() > 0
+    }
+
+    /// Whether the image in effect, with what is replayed over it, equals what is in memory.
+    pub(crate) fn is_as_imaged(&self) -> bool {
+        self.image.is_some_and(|image| self.changed <= image)
     }
 }
 
 impl Tables {
     pub(crate) fn new(buckets: u16) -> Self {
         Self {
-            buckets: (0..buckets).map(|_| Map::default()).collect(),
-            functions: Map::default(),
+            places: (0..buckets).map(|_| Place::default()).collect(),
+            functions: Functions::default(),
             shards: BTreeMap::new(),
             outbox: BTreeMap::new(),
             egress_marks: BTreeMap::new(),
@@ -122,7 +162,113 @@ impl Tables {
             stray_letters: BTreeMap::new(),
             next_number: 1,
             hold: None,
+            turn: 1,
         }
+    }
+
+    /// How many buckets there are, besides the partition-wide one.
+    pub(crate) fn buckets(&self) -> u16 {
+        self.places.len() as u16
+    }
+
+    pub(crate) fn place(&self, bucket: u16) -> &Place {
+        &self.places[usize::from(bucket)]
+    }
+
+    pub(crate) fn place_mut(&mut self, bucket: u16) -> &mut Place {
+        &mut self.places[usize::from(bucket)]
+    }
+
+    pub(crate) fn places(&self) -> impl Iterator<Item = (u16, &Place)> {
+        (0..).zip(&self.places)
+    }
+
+    /// The bucket of an address.
+    pub(crate) fn bucket_of(&self, address: &Address) -> u16 {
+        bucket_of(address, self.buckets())
+    }
+
+    /// The bucket of an address, if it is not in memory.
+    pub(crate) fn absent_bucket_of(&self, address: &Address) -> Option<u16> {
+        let bucket = self.bucket_of(address);
+        self.place(bucket).is_absent().then_some(bucket)
+    }
+
+    /// The bucket's image was not read.
+    pub(crate) fn set_absent(&mut self, bucket: u16, outlook: Outlook, raw_bytes: usize) {
+        let place = self.place_mut(bucket);
+        // Tables have free places, and allocations a size of their own.
+        place.expected_bytes = raw_bytes.saturating_add(raw_bytes / 2);
+        place.absence = Some(Absence::default());
+        place.outlook = outlook;
+        place.image = Some(0);
+    }
+
+    /// The log says this of a bucket whose image was not read; only while what is durable is read.
+    pub(crate) fn replay(&mut self, bucket: u16, key: &[u8], value: Option<&[u8]>) {
+        let place = self.place_mut(bucket);
+        Arc::make_mut(&mut place.replayed).put(key, value);
+    }
+
+    /// A fact is added to a bucket that is not in memory.
+    pub(crate) fn put_absent(&mut self, key: Key, value: Value) {
+        let address = key.address().expect("facts of a bucket have an address");
+        let bucket = self.bucket_of(address);
+        let turn = self.turn;
+        let place = self.place_mut(bucket);
+        place.touched = turn;
+        let absence = place.absence.get_or_insert_default();
+        absence.fresh_bytes += 2 * size_of::<Value>()
+            + match &value {
+                Value::Message(message) => message.bytes(),
+                Value::DeadLetter(letter) => letter.argument.value.len() + letter.reason.len(),
+                _ => 0,
+            };
+        absence.fresh.insert(key, value);
+    }
+
+    /// Puts a bucket that was loaded in its place, under what came while it was absent.
+    pub(crate) fn install(&mut self, bucket: u16, loaded: LoadedBucket) {
+        let LoadedBucket {
+            bucket: mut content,
+            functions,
+            outlook,
+        } = loaded;
+        content.adopt(&functions, &mut self.functions);
+        let place = &mut self.places[usize::from(bucket)];
+        let absence = place.absence.take().unwrap_or_default();
+        place.bucket = content;
+        place.outlook = outlook;
+        for (key, value) in absence.fresh {
+            let address = key.address().cloned();
+            place.bucket.put(&mut self.functions, key, value);
+            if let Some(address) = address {
+                place.bucket.recount(&address);
+            }
+        }
+        for address in place.bucket.lively() {
+            let live = place.bucket.get(&address).and_then(|it| it.live.as_ref());
+            for (number, letter) in live.into_iter().flat_map(|live| live.letters()) {
+                let place = LetterPlace {
+                    id: letter.id,
+                    address: Some(address.clone()),
+                };
+                self.letters.insert(number, place);
+            }
+        }
+    }
+
+    /// Forgets the content of a bucket; the image in effect, with what is replayed over it, equals it.
+    pub(crate) fn drop_bucket(&mut self, bucket: u16) {
+        let place = self.place_mut(bucket);
+        place.expected_bytes = place.bucket.bytes();
+        place.bucket = Bucket::default();
+        place.absence = Some(Absence::default());
+    }
+
+    /// About how many bytes all buckets take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.places.iter().map(Place::bytes).sum()
     }
 
     /// A number that grows.
@@ -133,18 +279,21 @@ impl Tables {
     }
 
     pub(crate) fn instance(&self, address: &Address) -> Option<&Instance> {
-        self.buckets[self.index(address)].get(address)
+        self.place(self.bucket_of(address)).bucket.get(address)
     }
 
     pub(crate) fn instance_mut(&mut self, address: &Address) -> Option<&mut Instance> {
-        let index = self.index(address);
-        self.buckets[index].get_mut(address)
+        self.bucket_mut(address).get_mut(address)
     }
 
     /// The instance at `address`, made if there is none.
     pub(crate) fn instance_or_new(&mut self, address: &Address) -> &mut Instance {
-        let index = self.index(address);
-        self.buckets[index].entry(address.clone()).or_default()
+        self.bucket_mut(address).get_or_new(address)
+    }
+
+    /// What goes on at `address`, whether anything does or not.
+    pub(crate) fn live_or_new(&mut self, address: &Address) -> &mut Live {
+        self.instance_or_new(address).live.get_or_insert_default()
     }
 
     /// What of an instance is more than its states, if there is anything.
@@ -157,15 +306,35 @@ impl Tables {
         self.instance(address)?.live.as_deref()
     }
 
+    pub(crate) fn set_state(
+        &mut self,
+        address: &Address,
+        slot: u16,
+        expires_at_ms: Option<u64>,
+        value: &[u8],
+    ) {
+        self.bucket_mut(address)
+            .set_state(address, slot, expires_at_ms, value);
+    }
+
+    /// Moves the expiry of a value, if there is one.
+    pub(crate) fn refresh_state(&mut self, address: &Address, slot: u16, at_ms: u64) -> bool {
+        self.bucket_mut(address).refresh_state(address, slot, at_ms)
+    }
+
+    pub(crate) fn remove_state(&mut self, address: &Address, slot: u16) -> bool {
+        self.bucket_mut(address).remove_state(address, slot)
+    }
+
     /// Forgets what is empty of the instance at `address`.
     pub(crate) fn tidy(&mut self, address: &Address) {
-        let index = self.index(address);
-        if let Some(instance) = self.buckets[index].get_mut(address) {
-            instance.tidy();
-            if instance.is_empty() {
-                self.buckets[index].remove(address);
-            }
-        }
+        self.bucket_mut(address).tidy(address);
+    }
+
+    /// Counts again what goes on at `address`.
+    pub(crate) fn recount(&mut self, address: &Address) {
+        let bucket = self.bucket_of(address);
+        self.place_mut(bucket).bucket.recount(address);
     }
 
     pub(crate) fn states_of(&self, function: &FunctionType) -> Option<&FunctionStates> {
@@ -173,12 +342,7 @@ impl Tables {
     }
 
     pub(crate) fn states_of_mut(&mut self, function: &FunctionType) -> &mut FunctionStates {
-        self.functions.entry(function.clone()).or_default()
-    }
-
-    /// Every instance.
-    pub(crate) fn instances(&self) -> impl Iterator<Item = (&Address, &Instance)> {
-        self.buckets.iter().flatten()
+        self.functions.get_or_new(function)
     }
 
     /// How far the shards of a stream were applied.
@@ -204,8 +368,7 @@ impl Tables {
         self.letters.insert(number, place);
         match address {
             Some(address) => {
-                let live = self.instance_or_new(address).live_or_new();
-                live.letters.insert(number, letter);
+                self.live_or_new(address).insert_letter(number, letter);
             }
             None => {
                 self.stray_letters.insert(number, letter);
@@ -217,7 +380,7 @@ impl Tables {
     pub(crate) fn take_letter(&mut self, number: u64) -> Option<(Option<Address>, DeadLetter)> {
         let place = self.letters.remove(&number)?;
         let letter = match &place.address {
-            Some(address) => self.live_mut(address)?.letters.remove(&number),
+            Some(address) => self.live_mut(address)?.take_letter(number),
             None => self.stray_letters.remove(&number),
         };
         if let Some(address) = &place.address {
@@ -228,36 +391,22 @@ impl Tables {
 
     pub(crate) fn letter(&self, number: u64) -> Option<&DeadLetter> {
         match &self.letters.get(&number)?.address {
-            Some(address) => self.live(address)?.letters.get(&number),
+            Some(address) => self.live(address)?.letter(number),
             None => self.stray_letters.get(&number),
         }
     }
 
     /// The present value of a fact.
     pub(crate) fn value(&self, key: &Key) -> Option<Value> {
+        if let Some(address) = key.address() {
+            let place = self.place(self.bucket_of(address));
+            return match &place.absence {
+                // What is replayed over the image is durable already, so nobody asks for it.
+                Some(absence) => absence.fresh.get(key).cloned(),
+                None => place.bucket.value(&self.functions, key),
+            };
+        }
         match key {
-            Key::State { address, name } => self.state_value(address, name).map(Value::State),
-            Key::Message { address, number } => {
-                let live = self.live(address)?;
-                live.message(*number).cloned().map(Value::Message)
-            }
-            Key::Timer { owner, number } => {
-                let timer = self.live(owner)?.timers.get(number)?;
-                Some(Value::Timer(timer.clone()))
-            }
-            Key::Suspension { address } => {
-                let suspension = self.live(address)?.suspension.clone()?;
-                Some(Value::Suspension(suspension))
-            }
-            Key::Trouble { address } => {
-                let trouble = self.live(address)?.trouble.as_deref()?;
-                Some(Value::Trouble(trouble.clone()))
-            }
-            Key::Idempotency { address, verb, key } => {
-                let live = self.live(address)?;
-                let record = live.idempotency.get(&(*verb, key.clone()))?;
-                Some(Value::Idempotency(record.clone()))
-            }
             Key::DeadLetter { number, .. } => self.letter(*number).cloned().map(Value::DeadLetter),
             Key::Registration { function } => {
                 let declared = self.states_of(function)?.declared();
@@ -271,6 +420,7 @@ impl Tables {
                 mark.cloned().map(Value::EgressMark)
             }
             Key::Hold => self.hold.clone().map(Value::Hold),
+            _ => None,
         }
     }
 
@@ -295,13 +445,8 @@ impl Tables {
             debug_assert!(value.is_some(), "{key:?} has a value");
             content.push(Change { key, value });
         };
-        match self.buckets.get(usize::from(bucket)) {
-            Some(instances) => {
-                for (address, instance) in instances {
-                    let slots = self.states_of(&address.function);
-                    instance.for_each_key(address, slots, &mut keep);
-                }
-            }
+        match self.places.get(usize::from(bucket)) {
+            Some(place) => place.bucket.for_each_key(&self.functions, &mut keep),
             None => {
                 let declared = self
                     .functions
@@ -341,73 +486,26 @@ impl Tables {
         content
     }
 
-    /// When something in a bucket is due, and whether messages wait in it.
-    pub(crate) fn bucket_outlook(&self, bucket: u16) -> (Option<u64>, bool) {
-        let mut earliest_due_ms = None;
-        let mut pending = false;
-        for instance in self
-            .buckets
-            .get(usize::from(bucket))
-            .into_iter()
-            .flat_map(Map::values)
-        {
-            earliest_due_ms = earliest_due_ms
-                .into_iter()
-                .chain(instance.earliest_due_ms())
-                .min();
-            pending |= instance
-                .live
-                .as_ref()
-                .is_some_and(|live| !live.mailbox.is_empty());
-        }
-        (earliest_due_ms, pending)
+    /// When something in a bucket that is in memory is due, and whether it must stay there.
+    pub(crate) fn bucket_outlook(&self, bucket: u16) -> Outlook {
+        let place = self.places.get(usize::from(bucket));
+        place.map_or(Outlook::default(), |place| place.bucket.outlook())
     }
 
-    fn index(&self, address: &Address) -> usize {
-        bucket_of(address, self.buckets.len() as u16).into()
-    }
-
-    fn state_value(&self, address: &Address, name: &str) -> Option<StoredState> {
-        let (index, slot) = self.states_of(&address.function)?.find(name)?;
-        let entry = self.instance(address)?.state(index)?;
-        Some(StoredState {
-            typename: slot.typename.clone(),
-            expires_at_ms: entry.expires_at_ms(),
-            value: entry.value.clone(),
-        })
+    fn bucket_mut(&mut self, address: &Address) -> &mut Bucket {
+        let turn = self.turn;
+        let bucket = self.bucket_of(address);
+        let place = self.place_mut(bucket);
+        assert!(
+            !place.is_absent(),
+            "{address} is worked on while bucket {bucket} is absent"
+        );
+        place.touched = turn;
+        &mut place.bucket
     }
 
     fn put(&mut self, key: Key, value: Value) {
         match (key, value) {
-            (Key::State { address, name }, Value::State(state)) => {
-                let states = self.states_of_mut(&address.function);
-                let slot = states.slot_for(&name, &state.typename);
-                self.instance_or_new(&address)
-                    .set_state(slot, state.value, state.expires_at_ms);
-            }
-            (Key::Message { address, number }, Value::Message(message)) => {
-                self.instance_or_new(&address)
-                    .live_or_new()
-                    .insert_message(number, message);
-            }
-            (Key::Timer { owner, number }, Value::Timer(timer)) => {
-                self.instance_or_new(&owner)
-                    .live_or_new()
-                    .insert_timer(number, timer);
-            }
-            (Key::Suspension { address }, Value::Suspension(suspension)) => {
-                self.instance_or_new(&address).live_or_new().suspension = Some(suspension);
-            }
-            (Key::Trouble { address }, Value::Trouble(trouble)) => {
-                self.instance_or_new(&address).live_or_new().trouble = Some(Box::new(trouble));
-            }
-            (Key::Idempotency { address, verb, key }, Value::Idempotency(record)) => {
-                let live = self.instance_or_new(&address).live_or_new();
-                live.idempotency.insert((verb, key), record);
-            }
-            (Key::DeadLetter { address, number }, Value::DeadLetter(letter)) => {
-                self.put_letter(address.as_ref(), number, letter);
-            }
             (Key::Registration { function }, Value::Registration(specs)) => {
                 let states = self.states_of_mut(&function);
                 specs.iter().for_each(|spec| states.declare(spec));
@@ -423,24 +521,22 @@ impl Tables {
                 self.egress_marks.insert((egress, name), mark);
             }
             (Key::Hold, Value::Hold(hold)) => self.hold = Some(hold),
+            (Key::DeadLetter { address, number }, Value::DeadLetter(letter)) => {
+                self.put_letter(address.as_ref(), number, letter);
+            }
             (key, value) => {
-                unreachable!("{key:?} was decoded with a value of another fact, {value:?}")
+                let address = key.address().cloned();
+                let address = address.expect("what belongs to the partition is above");
+                let bucket = self.bucket_of(&address);
+                let place = &mut self.places[usize::from(bucket)];
+                place.bucket.put(&mut self.functions, key, value);
+                place.bucket.recount(&address);
             }
         }
     }
 
     fn remove(&mut self, key: &Key) {
         match key {
-            Key::State { address, name } => {
-                let slot = self
-                    .states_of(&address.function)
-                    .and_then(|states| states.find(name));
-                if let Some((slot, _)) = slot
-                    && let Some(instance) = self.instance_mut(address)
-                {
-                    instance.remove_state(slot);
-                }
-            }
             Key::DeadLetter { number, .. } => {
                 self.take_letter(*number);
             }
@@ -458,20 +554,14 @@ impl Tables {
                 self.egress_marks.remove(&(egress.clone(), name.clone()));
             }
             Key::Hold => self.hold = None,
-            Key::Message { .. }
-            | Key::Timer { .. }
-            | Key::Suspension { .. }
-            | Key::Trouble { .. }
-            | Key::Idempotency { .. } => {
-                if let Some(address) = key.address()
-                    && let Some(live) = self.live_mut(address)
-                {
-                    live.remove(key);
+            _ => {
+                if let Some(address) = key.address() {
+                    let bucket = self.bucket_of(address);
+                    let place = &mut self.places[usize::from(bucket)];
+                    place.bucket.remove(&self.functions, key);
+                    place.bucket.recount(address);
                 }
             }
-        }
-        if let Some(address) = key.address() {
-            self.tidy(address);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Requests on their way to functions and back.
 
+use satchel_engine::address::RESERVED_NAMESPACE;
 use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::input::Input;
 use satchel_engine::invocation::{
@@ -115,10 +116,25 @@ impl World {
     }
 
     /// The dispatcher says that a function answered.
-    pub(crate) fn completed(&mut self, id: ProcessId, attempt: AttemptId, answer: FromFunction) {
+    pub(crate) fn completed(
+        &mut self,
+        id: ProcessId,
+        attempt: AttemptId,
+        mut answer: FromFunction,
+    ) {
+        let loses = self.mutant == Some(Mutant::LoseEarlyReplies);
         let Some(serving) = self.serving(id) else {
             return;
         };
+        if loses
+            && serving.partition.gauges().buckets_awaited > 0
+            && let Some(Response::InvocationResult(result)) = &mut answer.response
+        {
+            result.outgoing_messages.retain(|message| {
+                let target = message.target.as_ref();
+                target.is_none_or(|target| target.namespace != RESERVED_NAMESPACE)
+            });
+        }
         let flying = serving
             .flights
             .iter()

@@ -79,6 +79,10 @@ pub struct Report {
     pub expired: u64,
     /// Messages that became dead letters.
     pub dead_letters: u64,
+    /// Buckets that were loaded after a takeover.
+    pub loads: u64,
+    /// Buckets that were dropped from memory.
+    pub evictions: u64,
     /// Requests to functions.
     pub bundles: u64,
     /// Operations of callers that ended.
@@ -105,6 +109,8 @@ impl Report {
         self.timers_fired += more.timers_fired;
         self.expired += more.expired;
         self.dead_letters += more.dead_letters;
+        self.loads += more.loads;
+        self.evictions += more.evictions;
         self.bundles += more.bundles;
         self.operations += more.operations;
     }

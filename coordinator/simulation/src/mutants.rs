@@ -55,11 +55,21 @@ pub enum Mutant {
     ResolveAgain,
     /// To every other process its ownership looks as fresh as when it started.
     FrozenClock,
+    /// What the log says over the image of a bucket is lost when the bucket is loaded.
+    LoseOverlay,
+    /// Each seal is told to be a snapshot in effect, so that buckets are dropped that can not be loaded as they were.
+    DropDirty,
+    /// It is not known when something in a bucket that is not loaded is due.
+    ForgetDue,
+    /// Replies to callers are lost while buckets are being loaded.
+    LoseEarlyReplies,
+    /// A bucket that is loaded again is what it was when it was loaded first.
+    StaleLoad,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [(&'static str, Mutant); 26] = [
+    pub const ALL: [(&'static str, Mutant); 31] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -86,6 +96,11 @@ impl Mutant {
         ("forget-deaths", Mutant::ForgetDeaths),
         ("resolve-again", Mutant::ResolveAgain),
         ("frozen-clock", Mutant::FrozenClock),
+        ("lose-overlay", Mutant::LoseOverlay),
+        ("drop-dirty", Mutant::DropDirty),
+        ("forget-due", Mutant::ForgetDue),
+        ("lose-early-replies", Mutant::LoseEarlyReplies),
+        ("stale-load", Mutant::StaleLoad),
     ];
 
     /// The mutant of this name.

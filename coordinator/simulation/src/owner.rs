@@ -4,18 +4,21 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use futures::FutureExt;
 use satchel_engine::dispatcher::{DispatcherInput, DispatcherOutput};
 use satchel_engine::input::{Input, Verb};
 use satchel_engine::invocation::{Batch, EndpointIndex};
 use satchel_engine::output::{Answer, BucketImage, Delta, Output};
 use satchel_engine::position::{ShardId, ShardPosition};
-use satchel_log::Notice;
+use satchel_log::{Application, At, Entries, Notice, Source, read};
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::mutants::Mutant;
 use crate::process::{Life, ProcessId, Serving, expiry};
-use crate::recovered::{encode_delta, encode_image, sealed_by};
+use crate::recovered::{Everything, decode_bucket, encode_delta, encode_image, sealed_by};
+use crate::store::{MachineClock, Still};
 use crate::streams::Streams;
 use crate::world::{Event, World};
 
@@ -82,15 +85,32 @@ impl World {
             self.stage.violations.push(problem);
             return false;
         }
+        let clock = process.clock.clone();
+        let everything = match self.look(clock) {
+            Ok(everything) => everything,
+            Err(problem) => {
+                self.stage.violations.push(problem);
+                return false;
+            }
+        };
+        let Some(process) = self.processes.get_mut(&id) else {
+            return false;
+        };
         let epoch = ownership.owner.epoch;
         self.report.takeovers += 1;
         self.report.void += ownership.recovery.void;
         self.report.clean += u64::from(ownership.clean && epoch > 1);
-        self.truth.took_over(epoch, &recovered.facts);
+        self.truth.took_over(epoch, &everything.facts);
         let now_ms = process.clock.wall_ms();
         let clean = ownership.clean;
         let manifest = ownership.recovery.manifest;
-        let serving = Serving::start(ownership, recovered, &self.weather.config, now_ms);
+        let serving = Serving::start(
+            ownership,
+            recovered,
+            &everything,
+            &self.weather.config,
+            now_ms,
+        );
         process.life = Life::Serving(Box::new(serving));
         self.say(|| {
             format!(
@@ -107,6 +127,35 @@ impl World {
         // The first round takes up what the last owner left.
         self.round(id);
         true
+    }
+
+    /// Reads all that is durable, from outside of all processes. Just after a takeover that is what the takeover found: its owner has written
+    /// nothing yet, and nobody after it matters.
+    fn look(&self, clock: MachineClock) -> Result<Everything, String> {
+        let config = &self.weather.config;
+        let source = Source {
+            store: Arc::new(Still::new(&self.objects)),
+            root: "root".to_owned(),
+            clock: Arc::new(clock),
+            retry: self.weather.log.retry,
+            on_trouble: Arc::new(|_| {}),
+        };
+        let record = self.objects.objects.get("root/application");
+        let record = record.ok_or("the root has no application")?;
+        let application = Application::decode(record).map_err(|defect| defect.to_string())?;
+        let mut everything = Everything::default();
+        let read = read(
+            &source,
+            &application,
+            config.partition,
+            At::Latest,
+            &mut everything,
+        );
+        match read.now_or_never() {
+            Some(Ok(_)) => everything.problem.take().map_or(Ok(everything), Err),
+            Some(Err(error)) => Err(format!("what is durable can not be read: {error}")),
+            None => Err("reading what is durable waits for something".to_owned()),
+        }
     }
 
     fn resolved_start(&self, shard: &ShardId) -> ShardPosition {
@@ -132,6 +181,7 @@ impl World {
         let epoch = serving.epoch;
         let mut durable = Vec::new();
         let mut facts = Vec::new();
+        let mut loaded = Vec::new();
         let mut snapshots = 0;
         while let Ok(notice) = serving.notices.try_recv() {
             match notice {
@@ -140,8 +190,14 @@ impl World {
                     facts.push(Input::CommitDurable { number: sequence });
                 }
                 Notice::WantImages(buckets) => facts.push(Input::ImagesWanted(buckets)),
-                Notice::Snapshot(_) => snapshots += 1,
-                Notice::Loaded { .. } | Notice::NothingDeleted(_) | Notice::Trouble(_) => {}
+                Notice::Snapshot(snapshot) => {
+                    snapshots += 1;
+                    facts.push(Input::SnapshotTaken(snapshot.images));
+                }
+                Notice::Loaded {
+                    bucket, entries, ..
+                } => loaded.push((bucket, entries)),
+                Notice::NothingDeleted(_) | Notice::Trouble(_) => {}
             }
         }
         if self.mutant == Some(Mutant::ReleaseBeforeCommit) {
@@ -150,6 +206,9 @@ impl World {
         let went_on = !facts.is_empty();
         if let Some(serving) = self.serving(id) {
             serving.facts.append(&mut facts);
+        }
+        for (bucket, entries) in loaded {
+            self.loaded(id, bucket, entries);
         }
         self.report.snapshots += snapshots;
         for sequence in durable {
@@ -230,6 +289,24 @@ impl World {
             Output::Invoke { endpoint, batch } => self.invoke(id, endpoint, batch, now_ms),
             Output::Commit(delta) => self.commit(id, *delta),
             Output::Image(image) => self.image(id, *image),
+            Output::LoadBucket {
+                bucket,
+                load,
+                replayed,
+            } => {
+                if let Some(serving) = self.serving(id)
+                    && let Some(log) = &serving.log
+                {
+                    log.load(bucket);
+                    let loads = serving.loads.entry(bucket).or_default();
+                    loads.push_back((load, replayed));
+                }
+            }
+            Output::SnapshotWanted => {
+                if let Some(log) = self.serving(id).and_then(|serving| serving.log.as_ref()) {
+                    log.want_snapshot();
+                }
+            }
             Output::Emit(emissions) => self.emit(id, emissions),
             Output::Reply { request, answer } => self.reply(id, request, answer),
             Output::Read { shard, after } => {
@@ -387,6 +464,10 @@ impl World {
         if early {
             serving.facts.push(Input::CommitDurable { number });
         }
+        if mutant == Some(Mutant::DropDirty) {
+            let images = (0..buckets).map(|bucket| (bucket, number)).collect();
+            serving.facts.push(Input::SnapshotTaken(images));
+        }
         if let Some(log) = &serving.log {
             log.commit(encode_delta(buckets, &delta));
             for mut image in std::mem::take(&mut serving.broken.held_images) {
@@ -396,6 +477,45 @@ impl World {
         }
         let epoch = serving.epoch;
         self.truth.sealed(epoch, Rc::new(delta));
+    }
+
+    /// An image was read; decoding it takes a while, and the partition may be told late.
+    fn loaded(&mut self, id: ProcessId, bucket: u16, entries: Entries) {
+        let (mutant, buckets) = (self.mutant, self.weather.config.buckets);
+        let Some(serving) = self.serving(id) else {
+            return;
+        };
+        let loads = serving.loads.get_mut(&bucket);
+        let Some((load, replayed)) = loads.and_then(VecDeque::pop_front) else {
+            return;
+        };
+        let first = serving.broken.first_loads.entry(bucket);
+        let first = first.or_insert_with(|| entries.clone()).clone();
+        let image = if mutant == Some(Mutant::StaleLoad) {
+            first
+        } else {
+            entries
+        };
+        match decode_bucket((bucket, buckets), mutant, &image, &replayed) {
+            Ok(content) => {
+                let late = self.random.chance(200);
+                let delay_ms = self.random.below(if late { 3_000 } else { 30 });
+                let content = Box::new(content);
+                let input = Input::BucketLoaded {
+                    bucket,
+                    load,
+                    content,
+                };
+                if self.random.chance(50) {
+                    // It comes twice, the second time when nobody waits for it any more.
+                    let later_ms = delay_ms + self.random.below(5_000);
+                    self.timeline
+                        .after(later_ms, Event::Tell(id, input.clone()));
+                }
+                self.timeline.after(delay_ms, Event::Tell(id, input));
+            }
+            Err(problem) => self.stage.violations.push(problem),
+        }
     }
 
     fn image(&mut self, id: ProcessId, image: BucketImage) {

@@ -11,12 +11,14 @@ use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::{Input, RequestId};
 use satchel_engine::invocation::AttemptId;
 use satchel_engine::output::{BucketImage, Emission};
-use satchel_engine::partition::{Config, Ownership as Start, Partition};
-use satchel_log::{Driver, Identity, Log, LogError, Notices, Options, Ownership, Place, take_over};
+use satchel_engine::partition::{Config, Overlay, Ownership as Start, Partition};
+use satchel_log::{
+    Driver, Entries, Identity, Log, LogError, Notices, Options, Ownership, Place, take_over,
+};
 use satchel_protocol::reqreply::FromFunction;
 
 use crate::mutants::Mutant;
-use crate::recovered::Recovered;
+use crate::recovered::{Everything, Recovered};
 use crate::store::{MachineClock, Mailbox};
 
 /// Names a process over the whole run.
@@ -63,6 +65,8 @@ pub(crate) struct Serving {
     pub(crate) wake_at_ms: Option<u64>,
     /// When each value of `steady/expiring` that was recovered or sealed expires.
     pub(crate) expiries: BTreeMap<String, u64>,
+    /// Loads that the log has not answered, by bucket.
+    pub(crate) loads: BTreeMap<u16, VecDeque<(u64, Arc<Overlay>)>>,
     pub(crate) broken: Broken,
 }
 
@@ -83,6 +87,7 @@ pub(crate) struct Broken {
     pub(crate) fenced: bool,
     pub(crate) sealed: u64,
     pub(crate) held_images: Vec<BucketImage>,
+    pub(crate) first_loads: BTreeMap<u16, Entries>,
     pub(crate) last_answer: BTreeMap<Address, FromFunction>,
 }
 
@@ -93,6 +98,7 @@ impl Process {
         log: Options,
         clock_error_ms: i64,
         mutant: Option<Mutant>,
+        unread: (u64, u64),
     ) -> Self {
         let mailbox = Mailbox::default();
         let clock = MachineClock::new(clock_error_ms, mailbox.clone());
@@ -115,7 +121,7 @@ impl Process {
             options: log,
             on_trouble: Arc::new(|_| {}),
         };
-        let mut recovered = Recovered::new(config.clone(), mutant);
+        let mut recovered = Recovered::new(config.clone(), mutant, unread);
         let taking_over = async move {
             let ownership = take_over(place, &mut recovered).await;
             (ownership, recovered)
@@ -144,6 +150,7 @@ impl Serving {
     pub(crate) fn start(
         ownership: Ownership,
         recovered: Recovered,
+        everything: &Everything,
         config: &Config,
         now_ms: u64,
     ) -> Self {
@@ -153,15 +160,15 @@ impl Serving {
             clean: ownership.clean,
         };
         let broken = Broken {
-            first_number: recovered.next_number(),
+            first_number: everything.next_number(),
             ..Broken::default()
         };
-        let expiries = recovered
+        let expiries = everything
             .facts
             .iter()
             .filter_map(|(key, value)| expiry(key, value))
             .collect();
-        let partition = recovered.finish().start(start, now_ms);
+        let partition = recovered.finish(&everything.facts).start(start, now_ms);
         let (log, notices, driver): (Log, Notices, Driver) = ownership.start();
         Self {
             epoch: start.epoch,
@@ -180,6 +187,7 @@ impl Serving {
             flights: BTreeMap::new(),
             wake_at_ms: None,
             expiries,
+            loads: BTreeMap::new(),
             broken,
         }
     }

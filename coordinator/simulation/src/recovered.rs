@@ -3,52 +3,46 @@
 use std::collections::BTreeMap;
 
 use satchel_engine::durable::{Change, Key, Value};
-use satchel_engine::output::{BucketImage, Delta};
-use satchel_engine::partition::{Config, Recovery};
+use satchel_engine::output::{BucketImage, Delta, Outlook};
+use satchel_engine::partition::{Config, LoadedBucket, Overlay, Recovery};
 use satchel_log::{Entries, EntriesBuilder, Entry, Fold};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::mutants::Mutant;
 use crate::truth::Facts;
 
-/// What a takeover reads, for the engine and for the truth.
+/// What a takeover reads.
 pub(crate) struct Recovered {
     config: Config,
     mutant: Option<Mutant>,
+    /// Which buckets are left unread, per mille, and what else it depends on.
+    unread: (u64, u64),
     recovery: Recovery,
-    pub(crate) facts: Facts,
     pub(crate) problem: Option<String>,
 }
 
 impl Recovered {
-    pub(crate) fn new(config: Config, mutant: Option<Mutant>) -> Self {
+    pub(crate) fn new(config: Config, mutant: Option<Mutant>, unread: (u64, u64)) -> Self {
         Self {
             recovery: Recovery::new(config.clone()),
             config,
             mutant,
-            facts: Facts::default(),
+            unread,
             problem: None,
         }
     }
 
-    /// What the engine starts from.
-    pub(crate) fn finish(mut self) -> Recovery {
+    /// What the engine starts from; `facts` is all that is durable.
+    pub(crate) fn finish(mut self, facts: &Facts) -> Recovery {
         if self.mutant == Some(Mutant::ReorderMailbox) {
-            self.reverse_mailboxes();
+            self.reverse_mailboxes(facts);
         }
         self.recovery
     }
 
-    /// The next number that the recovered counter will give out.
-    pub(crate) fn next_number(&self) -> u64 {
-        match self.facts.get(Key::Counter) {
-            Some(Value::Counter(next)) => *next,
-            _ => 1,
-        }
-    }
-
-    fn reverse_mailboxes(&mut self) {
+    fn reverse_mailboxes(&mut self, facts: &Facts) {
         let mut mailboxes: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (key, value) in self.facts.iter() {
+        for (key, value) in facts.iter() {
             if let Key::Message { address, number } = key {
                 let mailbox = mailboxes.entry(address.clone()).or_default();
                 mailbox.push((*number, value.clone()));
@@ -72,32 +66,106 @@ impl Recovered {
 
 impl Fold for Recovered {
     fn clear(&mut self) {
-        *self = Self::new(self.config.clone(), self.mutant);
+        *self = Self::new(self.config.clone(), self.mutant, self.unread);
+    }
+
+    fn apply(&mut self, entry: Entry<'_>) {
+        let broken = recovered_by(self.mutant, entry.key, entry.value);
+        let value = broken.as_deref().or(entry.value);
+        if let Err(problem) = self.recovery.apply_entry(entry.bucket, entry.key, value) {
+            self.problem = Some(problem.to_string());
+        }
+    }
+
+    fn absent(&mut self, bucket: u16, outlook: satchel_log::Outlook) -> bool {
+        let (share, salt) = self.unread;
+        let draw = xxh3_64(&[salt.to_le_bytes(), u64::from(bucket).to_le_bytes()].concat()) % 1_000;
+        let unread = draw < share;
+        if unread {
+            let raw_bytes = outlook.raw_bytes;
+            let forgets = self.mutant == Some(Mutant::ForgetDue);
+            let outlook = Outlook {
+                earliest_due_ms: outlook.earliest_due_ms.filter(|_| !forgets),
+                pending: outlook.pending,
+            };
+            self.recovery.absent(bucket, outlook, raw_bytes);
+        }
+        unread
+    }
+}
+
+/// All that is durable, for the truth.
+#[derive(Default)]
+pub(crate) struct Everything {
+    pub(crate) facts: Facts,
+    pub(crate) problem: Option<String>,
+}
+
+impl Everything {
+    /// The next number that the recovered counter will give out.
+    pub(crate) fn next_number(&self) -> u64 {
+        match self.facts.get(Key::Counter) {
+            Some(Value::Counter(next)) => *next,
+            _ => 1,
+        }
+    }
+}
+
+impl Fold for Everything {
+    fn clear(&mut self) {
+        *self = Self::default();
     }
 
     fn apply(&mut self, entry: Entry<'_>) {
         match Change::decode(entry.key, entry.value) {
-            Ok(change) if change.key.bucket(self.config.buckets) == entry.bucket => {
-                self.facts.apply(&change);
-                self.recovery.apply(recovered_by(self.mutant, change));
-            }
             Ok(change) => {
-                self.problem = Some(format!("{:?} lies in bucket {}", change.key, entry.bucket));
+                self.facts.apply(&change);
             }
             Err(malformed) => self.problem = Some(malformed.to_string()),
         }
     }
 }
 
-fn recovered_by(mutant: Option<Mutant>, mut change: Change) -> Change {
+/// The value that a mutant makes of a durable one.
+fn recovered_by(mutant: Option<Mutant>, key: &[u8], value: Option<&[u8]>) -> Option<Vec<u8>> {
+    if !matches!(mutant, Some(Mutant::HastenTimers | Mutant::NeverExpire)) {
+        return None;
+    }
+    let mut change = Change::decode(key, value).ok()?;
     match (mutant, &mut change.value) {
         (Some(Mutant::HastenTimers), Some(Value::Timer(timer))) => {
             timer.due_ms = timer.due_ms.saturating_sub(3_000);
         }
         (Some(Mutant::NeverExpire), Some(Value::State(state))) => state.expires_at_ms = None,
-        _ => {}
+        _ => return None,
     }
-    change
+    let mut bytes = Vec::new();
+    change.encode_value(&mut bytes);
+    Some(bytes)
+}
+
+/// Decodes a bucket as it was loaded.
+pub(crate) fn decode_bucket(
+    (bucket, buckets): (u16, u16),
+    mutant: Option<Mutant>,
+    image: &Entries,
+    replayed: &Overlay,
+) -> Result<LoadedBucket, String> {
+    let entries: Vec<_> = image
+        .iter()
+        .map(|entry| (entry, recovered_by(mutant, entry.key, entry.value)))
+        .collect();
+    let image = entries
+        .iter()
+        .map(|(entry, broken)| (entry.key, broken.as_deref().or(entry.value)));
+    let nothing = Overlay::default();
+    let over = if mutant == Some(Mutant::LoseOverlay) {
+        &nothing
+    } else {
+        replayed
+    };
+    LoadedBucket::decode(bucket, buckets, image, entries.len(), over)
+        .map_err(|problem| problem.to_string())
 }
 
 /// What a mutant makes of a delta before it reaches the log.
@@ -138,8 +206,8 @@ pub(crate) fn encode_image(buckets: u16, image: &BucketImage) -> satchel_log::Bu
     satchel_log::BucketImage {
         bucket: image.bucket,
         sequence: image.delta,
-        earliest_due_ms: image.earliest_due_ms,
-        pending: image.pending,
+        earliest_due_ms: image.outlook.earliest_due_ms,
+        pending: image.outlook.pending,
         entries: encode(buckets, &image.content),
     }
 }

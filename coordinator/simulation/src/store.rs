@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, ready};
 use satchel_log::{Clock, Created, Now, ObjectMeta, ObjectStore, StoreError};
 use satchel_log_simulation::Random;
 
@@ -203,6 +203,69 @@ impl Objects {
                 Told::Deleted
             }
         }
+    }
+}
+
+/// The store as it is at one moment, for looking at it from outside of all processes.
+#[derive(Debug)]
+pub(crate) struct Still(Mutex<Objects>);
+
+impl Still {
+    pub(crate) fn new(objects: &Objects) -> Self {
+        Self(Mutex::new(Objects {
+            objects: objects.objects.clone(),
+            ..Objects::default()
+        }))
+    }
+
+    fn ask(&self, ask: &Ask) -> Told {
+        let mut objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.perform(ask)
+    }
+}
+
+impl ObjectStore for Still {
+    fn create<'a>(
+        &'a self,
+        key: &'a str,
+        _bytes: Bytes,
+    ) -> BoxFuture<'a, Result<Created, StoreError>> {
+        unreachable!("{key} would be created by somebody who only looks")
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        match self.ask(&Ask::Get(key.to_owned())) {
+            Told::Object(object) => Box::pin(ready(Ok(object))),
+            told => unreachable!("a get was answered {told:?}"),
+        }
+    }
+
+    fn get_range<'a>(
+        &'a self,
+        key: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        match self.ask(&Ask::GetRange(key.to_owned(), range)) {
+            Told::Object(object) => Box::pin(ready(Ok(object))),
+            told => unreachable!("a get was answered {told:?}"),
+        }
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        start_after: Option<&'a str>,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<ObjectMeta>, StoreError>> {
+        let after = start_after.map(str::to_owned);
+        match self.ask(&Ask::List(prefix.to_owned(), after, max)) {
+            Told::Listed(listed) => Box::pin(ready(Ok(listed))),
+            told => unreachable!("a list was answered {told:?}"),
+        }
+    }
+
+    fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
+        unreachable!("{keys:?} would be deleted by somebody who only looks")
     }
 }
 

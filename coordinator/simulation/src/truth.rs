@@ -209,6 +209,12 @@ impl Truth {
         letters.collect()
     }
 
+    /// Whether a timer has not fired yet.
+    pub(crate) fn is_a_timer_pending(&self) -> bool {
+        let mut keys = self.facts.iter().map(|(key, _)| key);
+        keys.any(|key| matches!(key, Key::Timer { .. }))
+    }
+
     /// How many addresses are suspended.
     pub(crate) fn suspended(&self) -> usize {
         let keys = self.facts.iter().map(|(key, _)| key);

@@ -38,6 +38,8 @@ pub(crate) struct Weather {
     pub(crate) log: Options,
     pub(crate) clock_error_max_ms: u64,
     pub(crate) latest: bool,
+    /// Which buckets are left unread at a takeover, per mille.
+    pub(crate) unread: u64,
 }
 
 /// How often what goes wrong with requests to functions, per mille.
@@ -115,6 +117,11 @@ impl Weather {
                 0
             },
             latest: random.chance(300),
+            unread: if random.chance(700) {
+                1_000
+            } else {
+                random.below(1_000)
+            },
         }
     }
 }
@@ -141,7 +148,7 @@ fn draw_config(random: &Random) -> Config {
     let egress: Arc<str> = "steady/out".into();
     Config {
         partition: 0,
-        buckets: 1 + random.below(8) as u16,
+        buckets: 1 + random.below(12) as u16,
         endpoints: Endpoints::new(endpoints),
         egresses: [egress].into(),
         commit_depth: 1 + random.below(5),
@@ -153,6 +160,10 @@ fn draw_config(random: &Random) -> Config {
             24 * 60 * 60 * 1000
         },
         image_bytes_per_seal: 200 + random.below(4_000) as usize,
+        memory_limit_bytes: random
+            .chance(600)
+            .then(|| 500 + random.below(30_000) as usize),
+        loads_at_once: 1 + random.below(4) as usize,
     }
 }
 

@@ -253,6 +253,7 @@ impl World {
             && (gauges.pending_bytes == 0
                 || (!self.stage.healed && self.truth.only_suspended_wait()))
             && gauges.timers == 0
+            && !self.truth.is_a_timer_pending()
             && gauges.outbox == 0
             && gauges.sealed == gauges.durable
     }
@@ -398,7 +399,14 @@ impl World {
         let error_max_ms = self.weather.clock_error_max_ms;
         let error_ms = self.random.below(2 * error_max_ms + 1) as i64 - error_max_ms as i64;
         let log = self.weather.log;
-        let process = Process::start(id, &self.weather.config, log, error_ms, self.mutant);
+        let process = Process::start(
+            id,
+            &self.weather.config,
+            log,
+            error_ms,
+            self.mutant,
+            (self.weather.unread, id),
+        );
         process.clock.set(self.timeline.now_ms());
         self.processes.insert(id, process);
         self.say(|| format!("process {id} starts"));
@@ -419,6 +427,8 @@ impl World {
             self.report.timers_fired += counts.timers_fired;
             self.report.expired += counts.expired;
             self.report.dead_letters += counts.dead_letters;
+            self.report.loads += counts.loads;
+            self.report.evictions += counts.evictions;
             for waiting in serving.waiting.into_values() {
                 self.unanswered(waiting);
             }

@@ -103,6 +103,11 @@ pub struct RunConfig {
     #[arg(long, env = "SATCHEL_PENDING_LIMIT", value_name = "SIZE", default_value = "256MiB", value_parser = parse_bytes)]
     pub pending_limit: u64,
 
+    /// Over so many bytes of state in memory, what was not used for longest is dropped, and loaded again when it is needed; without a limit
+    /// all of it is kept in memory.
+    #[arg(long, env = "SATCHEL_MEMORY_LIMIT", value_name = "SIZE", value_parser = parse_bytes)]
+    pub memory_limit: Option<u64>,
+
     /// How long any moment of the past can be read or restored: so long is kept what snapshots no longer need. Without it, only the present.
     #[arg(long, env = "SATCHEL_RETENTION", value_name = "DURATION", value_parser = parse_duration)]
     pub retention: Option<Duration>,

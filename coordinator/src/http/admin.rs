@@ -120,9 +120,16 @@ async fn healthz() -> Response {
 async fn readyz(State(admin): Shared) -> Response {
     let health = match *admin.readiness.borrow() {
         Readiness::Serving => {
-            return json_response(StatusCode::OK, &Health::Serving { held: false });
+            let health = Health::serving(false, None);
+            return json_response(StatusCode::OK, &health);
         }
-        Readiness::Held => return json_response(StatusCode::OK, &Health::Serving { held: true }),
+        Readiness::Held => {
+            return json_response(StatusCode::OK, &Health::serving(true, None));
+        }
+        Readiness::Loading { recovered } => {
+            let health = Health::serving(false, Some(hundredths(recovered)));
+            return json_response(StatusCode::OK, &health);
+        }
         Readiness::Starting { recovered } => Health::Starting {
             recovered: hundredths(recovered),
         },
@@ -140,12 +147,20 @@ enum Health {
     Serving {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         held: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovered: Option<f64>,
     },
     Starting {
         recovered: f64,
     },
     Standby,
     Stopping,
+}
+
+impl Health {
+    fn serving(held: bool, recovered: Option<f64>) -> Self {
+        Self::Serving { held, recovered }
+    }
 }
 
 /// A share rounded to hundredths, not to look finished before it is.

@@ -50,7 +50,7 @@ impl ApiError {
     /// The error of a process that is not serving; none if it is.
     pub(crate) fn not_serving(readiness: Readiness) -> Result<(), Self> {
         let (code, retry_after_s, message) = match readiness {
-            Readiness::Serving | Readiness::Held => return Ok(()),
+            Readiness::Serving | Readiness::Held | Readiness::Loading { .. } => return Ok(()),
             Readiness::Starting { .. } => ("starting", 1, "the process is still starting"),
             Readiness::Standby => (
                 "standby",

@@ -109,6 +109,9 @@ fn engine_config(config: &RunConfig, application: &Application) -> Config {
         commit_depth: config.commit_depth,
         commit_interval_ms: config.commit_interval.as_millis() as u64,
         pending_bytes_max: usize::try_from(config.pending_limit).unwrap_or(usize::MAX),
+        memory_limit_bytes: config
+            .memory_limit
+            .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         idempotency_ttl_ms: config.idempotency_ttl.as_millis() as u64,
         ..Config::default()
     }

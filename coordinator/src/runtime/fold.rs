@@ -1,14 +1,14 @@
 //! What a takeover reads becomes the content of a partition.
 
-use satchel_engine::durable::Change;
-use satchel_engine::partition::{Config, Recovery};
+use satchel_engine::output::Outlook;
+use satchel_engine::partition::{BucketProblem, Config, Recovery};
 use satchel_log::{Entry, Fold};
 
-/// Decodes what is durable and hands it to the engine.
+/// Hands what is durable to the engine: all but the images of buckets, which are loaded later.
 pub struct RecoveryFold<P> {
     config: Config,
     recovery: Recovery,
-    problem: Option<String>,
+    problem: Option<BucketProblem>,
     progress: P,
 }
 
@@ -28,7 +28,7 @@ impl<P: FnMut(f64)> RecoveryFold<P> {
     /// # Errors
     ///
     /// The first entry that is not a fact of a version that this software knows.
-    pub fn finish(self) -> Result<Recovery, String> {
+    pub fn finish(self) -> Result<Recovery, BucketProblem> {
         match self.problem {
             Some(problem) => Err(problem),
             None => Ok(self.recovery),
@@ -43,19 +43,23 @@ impl<P: FnMut(f64)> Fold for RecoveryFold<P> {
     }
 
     fn apply(&mut self, entry: Entry<'_>) {
-        match Change::decode(entry.key, entry.value) {
-            Ok(change) if change.key.bucket(self.config.buckets) == entry.bucket => {
-                self.recovery.apply(change);
-            }
-            Ok(change) => self.refuse(format!(
-                "bucket {} holds a fact of another bucket: {:?}",
-                entry.bucket, change.key
-            )),
-            Err(malformed) => self.refuse(format!(
-                "bucket {} holds an entry that can not be read: {malformed}",
-                entry.bucket
-            )),
+        if let Err(problem) = self
+            .recovery
+            .apply_entry(entry.bucket, entry.key, entry.value)
+        {
+            self.problem.get_or_insert(problem);
         }
+    }
+
+    /// The partition loads what it needs, while it serves already.
+    fn absent(&mut self, bucket: u16, outlook: satchel_log::Outlook) -> bool {
+        let raw_bytes = outlook.raw_bytes;
+        let outlook = Outlook {
+            earliest_due_ms: outlook.earliest_due_ms,
+            pending: outlook.pending,
+        };
+        self.recovery.absent(bucket, outlook, raw_bytes);
+        true
     }
 
     fn progress(&mut self, done: u64, total: u64) {
@@ -65,11 +69,5 @@ impl<P: FnMut(f64)> Fold for RecoveryFold<P> {
             done as f64 / total as f64
         };
         (self.progress)(share.min(1.0));
-    }
-}
-
-impl<P> RecoveryFold<P> {
-    fn refuse(&mut self, problem: String) {
-        self.problem.get_or_insert(problem);
     }
 }

@@ -180,22 +180,22 @@ impl Node {
 
         let (facts, facts_receiver) = mpsc::unbounded_channel();
         let held = lift(parts.on_hold, held, &facts);
-        let (log, notices, driver) = ownership.start();
+        let (log, notices, driver) = ownership.start_with(Arc::new(|work| {
+            // It is not waited for: what it makes comes back by itself.
+            drop(tokio::task::spawn_blocking(work));
+        }));
         let mut committing = JoinSet::new();
         committing.spawn(async move { driver.run().await.map_err(log_failure) });
         let (committer, commit_commands) = mpsc::unbounded_channel();
         let commits = Committer {
             partition,
             buckets,
-            log,
+            log: Some(log),
             notices,
             facts: facts.clone(),
             metrics: parts.metrics.clone(),
         };
-        committing.spawn(async move {
-            commits.run(commit_commands).await;
-            Ok(())
-        });
+        committing.spawn(commits.run(commit_commands));
 
         let mut others = JoinSet::new();
         let (dispatch, dispatch_commands) = mpsc::unbounded_channel();
@@ -268,15 +268,17 @@ impl Node {
             egresses,
             reading,
             requests: parts.requests,
+            readiness: readiness.clone(),
             metrics: parts.metrics,
         };
         let partition_loop = PartitionLoop::new(engine, parts.inputs, facts_receiver, ports);
-        let partition = tokio::spawn(partition_loop.run());
+        // Before the loop runs, which tells how much is loaded.
         readiness.send_replace(if held.is_some() {
             Readiness::Held
         } else {
             Readiness::Serving
         });
+        let partition = tokio::spawn(partition_loop.run());
         Ok(Self {
             facts,
             partition,

@@ -7,13 +7,13 @@ use super::codec::{
 use crate::input::Verb;
 use crate::position::ShardId;
 
-const STATE: u8 = 1;
-const MESSAGE: u8 = 2;
-const TIMER: u8 = 3;
+pub(super) const STATE: u8 = 1;
+pub(super) const MESSAGE: u8 = 2;
+pub(super) const TIMER: u8 = 3;
 const SUSPENSION: u8 = 4;
 const TROUBLE: u8 = 5;
-const IDEMPOTENCY: u8 = 6;
-const DEAD_LETTER: u8 = 7;
+pub(super) const IDEMPOTENCY: u8 = 6;
+pub(super) const DEAD_LETTER: u8 = 7;
 const REGISTRATION: u8 = 8;
 const SHARD: u8 = 9;
 const OUTBOX: u8 = 10;

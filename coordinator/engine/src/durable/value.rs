@@ -12,7 +12,7 @@ use crate::message::{Correction, Message};
 use crate::position::{SequenceNumber, ShardPosition};
 
 /// The version of every value's layout. A layout that changes gets a number of its own, and its reader keeps reading this one.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
     out.push(VERSION);

@@ -13,11 +13,14 @@ use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry};
 use crate::input::{Administration, RequestId};
 use crate::message::{Correction, IdSource, Message, MessageId};
-use crate::output::{AddressView, Answer, DeadLetterView, StateView, TimerView};
+use crate::output::{AddressView, Answer, DeadLetterView, StateView};
 use crate::tables::Activity;
 
 impl Partition {
     pub(super) fn administered(&mut self, request: RequestId, administration: Administration) {
+        let Some(administration) = self.park_administration(request, administration) else {
+            return;
+        };
         let answer = match administration {
             Administration::Inspect(address) => self.inspect(&address),
             Administration::ListDeadLetters {
@@ -35,7 +38,8 @@ impl Partition {
             Administration::DeleteState { address, state } => self.correct(&address, state, None),
             Administration::Resume(address) => self.resume_address(&address),
             Administration::ListTimers { function, limit } => {
-                self.list_timers(function.as_deref(), limit)
+                self.begin_listing(request, function, limit);
+                return;
             }
         };
         self.reply_when_durable(request, answer);
@@ -48,14 +52,13 @@ impl Partition {
         let slots = self.tables.states_of(&address.function);
         let state = instance
             .states()
-            .iter()
             .filter(|state| !state.is_expired(self.now_ms))
             .filter_map(|state| {
                 let slot = &slots?.slots[usize::from(state.slot)];
                 Some(StateView {
                     name: slot.name.clone(),
                     typename: slot.typename.clone(),
-                    value: state.value.clone(),
+                    value: state.value(),
                     expires_at_ms: state.expires_at_ms(),
                 })
             })
@@ -103,26 +106,6 @@ impl Partition {
         Answer::DeadLetters(views.take(limit).collect())
     }
 
-    fn list_timers(&self, function: Option<&str>, limit: usize) -> Answer {
-        let timers = self
-            .agenda
-            .iter_timers()
-            .filter_map(|(due_ms, number, owner)| {
-                if function.is_some_and(|function| owner.function.to_string() != function) {
-                    return None;
-                }
-                let timer = self.tables.live(owner)?.timers.get(&number)?;
-                Some(TimerView {
-                    owner: owner.clone(),
-                    due_ms,
-                    target: timer.target.clone(),
-                    typename: timer.message.argument.typename.clone(),
-                    token: timer.token.clone(),
-                })
-            });
-        Answer::Timers(timers.take(limit).collect())
-    }
-
     fn letter_number(&self, id: MessageId) -> Option<u64> {
         let mut letters = self.tables.letters.iter();
         letters
@@ -137,7 +120,7 @@ impl Partition {
             address: taken.0.clone(),
             number,
         };
-        self.commits.mark_end(key, number, self.now_ms);
+        self.mark_end(key, number);
         Some(taken)
     }
 
@@ -251,7 +234,7 @@ impl Partition {
                 address: address.clone(),
                 number,
             };
-            self.commits.mark_end(key, number, self.now_ms);
+            self.mark_end(key, number);
             if let Some(correction) = message.correction {
                 let value = (!correction.delete).then_some(message.argument.value);
                 self.write_state(address, &correction.state, value);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::input::Verb;
-use crate::tables::Set;
+use crate::tables::Map;
 
 /// Something that becomes due.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,6 +22,8 @@ pub(super) enum Due {
     },
     /// An address may try again.
     Retry { address: Address },
+    /// Something in a bucket that is not in memory must be looked at.
+    Bucket { bucket: u16 },
 }
 
 /// What is due when, in order of time, and of arrival where times are equal.
@@ -32,7 +34,7 @@ pub(super) struct Agenda {
     timers_held: bool,
     others: BTreeMap<(u64, u64), Due>,
     /// What `others` holds: each thing is there once at most, however often it was put off.
-    scheduled: Set<Due>,
+    scheduled: Map<Due, (u64, u64)>,
     next_entry: u64,
     /// The time for which the driver was asked to wake us.
     asked_for_ms: Option<u64>,
@@ -55,9 +57,18 @@ impl Agenda {
 
     /// Adds `due`, unless it is there already: one that comes up too early is added again by whoever looks at it.
     pub(super) fn add(&mut self, due_ms: u64, due: Due) {
-        if self.scheduled.insert(due.clone()) {
-            self.others.insert((due_ms, self.next_entry), due);
+        if !self.scheduled.contains_key(&due) {
+            let entry = (due_ms, self.next_entry);
+            self.scheduled.insert(due.clone(), entry);
+            self.others.insert(entry, due);
             self.next_entry += 1;
+        }
+    }
+
+    /// Forgets `due`, whenever it would have come up.
+    pub(super) fn remove(&mut self, due: &Due) {
+        if let Some(entry) = self.scheduled.remove(due) {
+            self.others.remove(&entry);
         }
     }
 

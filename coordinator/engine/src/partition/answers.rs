@@ -25,6 +25,10 @@ const STATES_PER_FUNCTION_MAX: usize = 1000;
 
 impl Partition {
     pub(super) fn invocation_completed(&mut self, attempt: AttemptId, answer: FromFunction) {
+        if self.is_in_flight(attempt) && self.awaits_pending(&answer) {
+            self.park_answer(attempt, answer);
+            return;
+        }
         let Some((address, flight)) = self.landed(attempt) else {
             return;
         };
@@ -55,6 +59,11 @@ impl Partition {
             let failure = Failure::new(FailureKind::Function, message);
             self.batch_failed(&address, flight, &failure);
         }
+    }
+
+    fn is_in_flight(&self, attempt: AttemptId) -> bool {
+        let ours = attempt.epoch == self.epoch && attempt.partition == self.config.partition;
+        ours && self.flights.contains_key(&attempt.number)
     }
 
     /// Takes an attempt out of flight, if it is the one in flight at its address; everything else is dropped and counted.
@@ -225,7 +234,7 @@ impl Partition {
                 address: address.clone(),
                 number,
             };
-            self.commits.mark_end(key, number, self.now_ms);
+            self.mark_end(key, number);
         }
         self.counts.processed += messages as u64;
         parents
@@ -290,14 +299,13 @@ impl Partition {
             address: address.clone(),
             name: name.clone(),
         };
-        let instance = self.tables.instance_or_new(address);
         let Some(value) = value else {
-            if instance.remove_state(index) {
+            if self.tables.remove_state(address, index) {
                 self.mark(key);
             }
             return;
         };
-        instance.set_state(index, Bytes::copy_from_slice(&value), expires_at_ms);
+        self.tables.set_state(address, index, expires_at_ms, &value);
         self.mark(key);
         if let Some(expires_at_ms) = expires_at_ms {
             let address = address.clone();
@@ -319,8 +327,7 @@ impl Partition {
             .collect();
         for (slot, name, ms) in kept_alive {
             let expires_at_ms = self.now_ms.saturating_add(ms);
-            let instance = self.tables.instance_mut(address);
-            if instance.is_some_and(|instance| instance.refresh_state(slot, expires_at_ms)) {
+            if self.tables.refresh_state(address, slot, expires_at_ms) {
                 self.mark(Key::State {
                     address: address.clone(),
                     name,

@@ -7,7 +7,7 @@ use satchel_protocol::reqreply::TypedValue;
 use super::Partition;
 use super::commits::Release;
 use crate::address::{Address, RESERVED_NAMESPACE};
-use crate::durable::{DeadLetter, Key};
+use crate::durable::{DeadLetter, Key, Value};
 use crate::input::{Record, Unroutable};
 use crate::message::{IdSource, Message, MessageId};
 use crate::position::{ShardId, ShardPosition};
@@ -140,12 +140,21 @@ impl Partition {
     pub(super) fn enqueue(&mut self, address: &Address, message: Message) {
         let number = self.tables.take_number();
         self.pending_bytes += message.bytes();
-        let live = self.tables.instance_or_new(address).live_or_new();
-        live.insert_message(number, message);
-        self.mark(Key::Message {
+        let key = Key::Message {
             address: address.clone(),
             number,
-        });
+        };
+        if let Some(bucket) = self.tables.absent_bucket_of(address) {
+            // It belongs to the delta of its cause, so it can not wait outside until the bucket is there.
+            self.tables.put_absent(key.clone(), Value::Message(message));
+            self.mark(key);
+            self.want_load(bucket);
+            return;
+        }
+        self.tables
+            .live_or_new(address)
+            .insert_message(number, message);
+        self.mark(key);
         self.make_ready(address);
     }
 }

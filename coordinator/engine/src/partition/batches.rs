@@ -159,7 +159,6 @@ impl Partition {
         };
         let expired: Vec<_> = instance
             .states()
-            .iter()
             .filter(|state| state.is_expired(self.now_ms))
             .map(|state| {
                 (
@@ -169,8 +168,7 @@ impl Partition {
             })
             .collect();
         for (slot, name) in expired {
-            let instance = self.tables.instance_or_new(address);
-            instance.remove_state(slot);
+            self.tables.remove_state(address, slot);
             self.counts.expired += 1;
             self.mark(Key::State {
                 address: address.clone(),
@@ -228,7 +226,7 @@ fn batch_state(instance: &Instance, states: Option<&FunctionStates>) -> Vec<Batc
             name: slot.name.clone(),
             value: instance
                 .state(index)
-                .map(|state| (slot.typename.clone(), state.value.clone())),
+                .map(|(_, value)| (slot.typename.clone(), value)),
         })
         .collect()
 }

@@ -71,6 +71,11 @@ impl Calls {
         waiting
     }
 
+    /// Whether somebody waits for the reply that is sent to `caller`, or may ask for it again.
+    pub(super) fn knows(&self, caller: &Address) -> bool {
+        call_id_of(caller).is_some_and(|call| self.open.contains_key(&call))
+    }
+
     fn wait(&mut self, call: CallId, request: RequestId) {
         self.requests.insert(request, call);
         self.open.entry(call).or_default().waiting.push(request);
@@ -90,9 +95,17 @@ impl Partition {
             self.answer(request, Answer::UnknownFunction(function));
             return;
         }
+        if let Some(call) = self.park_call(call) {
+            self.call_taken(call);
+        }
+    }
+
+    /// A call whose bucket is in memory, if it needs that.
+    pub(super) fn call_taken(&mut self, call: Call) {
+        let request = call.request;
         if let Some(key) = &call.idempotency_key
             && let Some(live) = self.tables.live(&call.target)
-            && let Some(record) = live.idempotency.get(&(call.verb, key.clone()))
+            && let Some(record) = live.record(call.verb, key)
         {
             let record = record.clone();
             self.call_repeated(&call, &record);
@@ -145,8 +158,8 @@ impl Partition {
                 expires_at_ms: None,
             };
             let record_key = (call.target.clone(), call.verb, key.clone());
-            let live = self.tables.instance_or_new(&call.target).live_or_new();
-            live.idempotency.insert((call.verb, key), record);
+            let live = self.tables.live_or_new(&call.target);
+            live.insert_record(call.verb, key, record);
             self.calls.restore(call.id, record_key.clone());
             match call.verb {
                 Verb::Call => self.mark_record(record_key),
@@ -196,10 +209,8 @@ impl Partition {
             return;
         };
         if let Some(live) = self.tables.live_mut(&address)
-            && let Some(record) = live.idempotency.get_mut(&(verb, key.clone()))
+            && live.set_outcome((verb, &key), None, None)
         {
-            record.outcome = None;
-            record.expires_at_ms = None;
             self.mark_record((address, verb, key));
         }
     }
@@ -231,17 +242,16 @@ impl Partition {
 
     fn has_outcome(&self, (address, verb, key): &RecordKey) -> bool {
         let live = self.tables.live(address);
-        let record = live.and_then(|live| live.idempotency.get(&(*verb, key.clone())));
+        let record = live.and_then(|live| live.record(*verb, key));
         record.is_none_or(|record| record.outcome.is_some())
     }
 
     fn set_outcome(&mut self, (address, verb, key): RecordKey, outcome: Outcome) {
         let expires_at_ms = self.now_ms + self.config.idempotency_ttl_ms;
         let live = self.tables.live_mut(&address);
-        let record = live.and_then(|live| live.idempotency.get_mut(&(verb, key.clone())));
-        if let Some(record) = record {
-            record.outcome = Some(outcome);
-            record.expires_at_ms = Some(expires_at_ms);
+        let known = live
+            .is_some_and(|live| live.set_outcome((verb, &key), Some(outcome), Some(expires_at_ms)));
+        if known {
             let due = Due::Idempotency {
                 address: address.clone(),
                 verb,

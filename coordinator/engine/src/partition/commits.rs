@@ -46,6 +46,8 @@ pub(super) struct Commits {
     /// What waits for a sealed delta, in order of its number.
     releases: VecDeque<(u64, Release)>,
     wanted_images: BTreeSet<u16>,
+    /// Those of them that must be loaded first.
+    unloaded_images: BTreeSet<u16>,
     /// Whether images may be taken: a few after each input, so that inputs need not wait for a whole snapshot.
     image_turn: bool,
 }
@@ -84,6 +86,21 @@ impl Commits {
             self.dirty.swap_remove(&key);
         } else {
             self.mark(key, now_ms);
+        }
+    }
+
+    pub(super) fn is_anything_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    pub(super) fn is_image_wanted(&self, bucket: u16) -> bool {
+        self.wanted_images.contains(&bucket) || self.unloaded_images.contains(&bucket)
+    }
+
+    /// A bucket is in memory: it can be imaged, if that is wanted.
+    pub(super) fn image_loaded(&mut self, bucket: u16) {
+        if self.unloaded_images.remove(&bucket) {
+            self.wanted_images.insert(bucket);
         }
     }
 
@@ -165,16 +182,22 @@ impl Partition {
     fn seal(&mut self, clean: bool) {
         self.commits.dirty.insert(Key::Counter);
         let dirty = std::mem::take(&mut self.commits.dirty);
+        let number = self.commits.sealed + 1;
         let changes = dirty
             .into_iter()
             .map(|key| {
+                if let Some(address) = key.address()
+                    && !matches!(key, Key::State { .. })
+                {
+                    self.tables.recount(address);
+                }
+                self.note_seal(&key, number);
                 let value = self.tables.value(&key);
                 Change { key, value }
             })
             .collect();
-        self.commits.sealed += 1;
+        self.commits.sealed = number;
         self.commits.first_unsealed_number = self.tables.next_number;
-        let number = self.commits.sealed;
         let waiting = std::mem::take(&mut self.commits.waiting);
         let waiting = waiting.into_iter().map(|release| (number, release));
         self.commits.releases.extend(waiting);
@@ -197,16 +220,24 @@ impl Partition {
         while bytes < self.config.image_bytes_per_seal
             && let Some(bucket) = self.commits.wanted_images.pop_first()
         {
+            if self.is_absent(bucket) {
+                // It is loaded first, and imaged then; the others need not wait for it.
+                self.want_load(bucket);
+                self.commits.unloaded_images.insert(bucket);
+                continue;
+            }
             let content = self
                 .tables
                 .content(bucket, self.commits.first_unsealed_number);
             bytes += content.iter().map(change_bytes).sum::<usize>();
-            let (earliest_due_ms, pending) = self.tables.bucket_outlook(bucket);
+            let outlook = self.tables.bucket_outlook(bucket);
+            if bucket < self.tables.buckets() {
+                self.tables.place_mut(bucket).outlook = outlook;
+            }
             self.outputs.push_back(Output::Image(Box::new(BucketImage {
                 bucket,
                 delta: self.commits.sealed,
-                earliest_due_ms,
-                pending,
+                outlook,
                 content,
             })));
         }
@@ -268,6 +299,7 @@ impl Partition {
         if self.stopping == Stopping::No {
             self.stopping = Stopping::Draining;
             self.outputs.push_back(Output::PauseIngress);
+            self.refuse_parked();
         }
     }
 

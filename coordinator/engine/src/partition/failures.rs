@@ -7,7 +7,7 @@
 use super::Partition;
 use super::agenda::Due;
 use crate::address::Address;
-use crate::durable::{DeadLetter, Key, OutboxEntry, Suspension};
+use crate::durable::{DeadLetter, Key, OutboxEntry, Suspension, Value};
 use crate::endpoint::{OnPoison, Retries};
 use crate::invocation::{AttemptId, EndpointIndex, Failure, FailureKind};
 use crate::message::Message;
@@ -213,7 +213,7 @@ impl Partition {
             address: address.clone(),
             number,
         };
-        self.commits.mark_end(key, number, self.now_ms);
+        self.mark_end(key, number);
         self.succeeded(address);
         self.give_up(address, message, attempts, reason);
         self.make_ready(address);
@@ -251,11 +251,19 @@ impl Partition {
     pub(super) fn keep_letter(&mut self, address: Option<&Address>, letter: DeadLetter) {
         let number = self.tables.take_number();
         self.counts.dead_letters += 1;
-        self.tables.put_letter(address, number, letter);
-        self.mark(Key::DeadLetter {
+        let key = Key::DeadLetter {
             address: address.cloned(),
             number,
-        });
+        };
+        match address.and_then(|address| self.tables.absent_bucket_of(address)) {
+            Some(bucket) => {
+                self.tables
+                    .put_absent(key.clone(), Value::DeadLetter(letter));
+                self.want_letters(bucket);
+            }
+            None => self.tables.put_letter(address, number, letter),
+        }
+        self.mark(key);
     }
 
     /// An egress will never take this record as it is.

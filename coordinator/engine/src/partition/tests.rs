@@ -2,8 +2,11 @@
 
 mod answering;
 mod arriving;
+mod dropping;
 mod failing;
 mod holding;
+mod library;
+mod loading;
 mod recovering;
 mod remembering;
 mod scene;

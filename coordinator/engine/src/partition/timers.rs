@@ -20,13 +20,16 @@ impl Partition {
                     self.expire_outcome(&address, verb, &key);
                 }
                 Due::Retry { address } => {
-                    if let Some(live) = self.tables.live_mut(&address)
-                        && live.activity == Activity::BackingOff
+                    // It may have been given up on since, and its bucket dropped.
+                    let live = self.tables.live(&address);
+                    if live.is_some_and(|live| live.activity == Activity::BackingOff)
+                        && let Some(live) = self.tables.live_mut(&address)
                     {
                         live.activity = Activity::Idle;
                         self.make_ready(&address);
                     }
                 }
+                Due::Bucket { bucket } => self.want_load(bucket),
             }
         }
     }
@@ -34,8 +37,7 @@ impl Partition {
     pub(super) fn set_timer(&mut self, owner: &Address, timer: Timer) {
         let number = self.tables.take_number();
         self.agenda.add_timer(timer.due_ms, number, owner.clone());
-        let live = self.tables.instance_or_new(owner).live_or_new();
-        live.insert_timer(number, timer);
+        self.tables.live_or_new(owner).insert_timer(number, timer);
         self.mark(Key::Timer {
             owner: owner.clone(),
             number,
@@ -54,7 +56,16 @@ impl Partition {
     }
 
     /// The removal of the timer and the arrival of its message are in one delta.
-    fn fire(&mut self, owner: &Address, number: u64) {
+    pub(super) fn fire(&mut self, owner: &Address, number: u64) {
+        if self.tables.absent_bucket_of(owner).is_some() {
+            // It waited for something else, and its bucket was dropped meanwhile: it comes up again when that is loaded.
+            return;
+        }
+        let timer = self.tables.live(owner).and_then(|live| live.timer(number));
+        if timer.is_some_and(|timer| self.awaits_pending_call(&timer.target)) {
+            self.park_timer(owner.clone(), number);
+            return;
+        }
         if let Some(timer) = self.remove_timer(owner, number) {
             assert!(
                 timer.due_ms <= self.now_ms,
@@ -74,7 +85,7 @@ impl Partition {
             owner: owner.clone(),
             number,
         };
-        self.commits.mark_end(key, number, self.now_ms);
+        self.mark_end(key, number);
         Some(timer)
     }
 
@@ -85,19 +96,17 @@ impl Partition {
             return;
         };
         let now_ms = self.now_ms;
-        let Some(instance) = self.tables.instance_mut(address) else {
-            return;
-        };
-        let Some(state) = instance.state(slot) else {
+        let instance = self.tables.instance(address);
+        let Some(expiry) = instance.and_then(|instance| instance.expiry(slot)) else {
             return;
         };
         let due = Due::State {
             address: address.clone(),
             name: name.clone(),
         };
-        match state.expires_at_ms() {
-            Some(_) if state.is_expired(now_ms) => {
-                instance.remove_state(slot);
+        match expiry {
+            Some(expires_at_ms) if expires_at_ms <= now_ms => {
+                self.tables.remove_state(address, slot);
                 self.counts.expired += 1;
                 self.mark(Key::State {
                     address: address.clone(),
@@ -111,17 +120,19 @@ impl Partition {
     }
 
     fn expire_outcome(&mut self, address: &Address, verb: Verb, key: &Arc<str>) {
-        let record_key = (verb, key.clone());
         let now_ms = self.now_ms;
+        if self.tables.live(address).is_none() {
+            return;
+        }
         let Some(live) = self.tables.live_mut(address) else {
             return;
         };
-        let Some(record) = live.idempotency.get(&record_key) else {
+        let Some(record) = live.record(verb, key) else {
             return;
         };
         // A dead letter keeps its key, because retrying it answers the same request.
         let kept = matches!(&record.outcome, Some(Outcome::Failed { dead_letter, .. })
-            if live.letters.values().any(|letter| letter.id == *dead_letter));
+            if live.letters().any(|(_, letter)| letter.id == *dead_letter));
         let expires_at_ms = if kept {
             record
                 .expires_at_ms
@@ -132,7 +143,7 @@ impl Partition {
         match expires_at_ms {
             Some(expires_at_ms) if expires_at_ms <= now_ms => {
                 let call = record.call;
-                live.idempotency.remove(&record_key);
+                live.take_record(verb, key);
                 self.calls.forget(call);
                 self.mark(Key::Idempotency {
                     address: address.clone(),

@@ -45,6 +45,11 @@ async fn health_is_told_apart_from_readiness() {
             json!({"state": "starting", "recovered": 0.99}),
         ),
         (Readiness::Standby, 503, json!({"state": "standby"})),
+        (
+            Readiness::Loading { recovered: 0.25 },
+            200,
+            json!({"state": "serving", "recovered": 0.25}),
+        ),
         (Readiness::Serving, 200, json!({"state": "serving"})),
         (Readiness::Stopping, 503, json!({"state": "stopping"})),
     ] {

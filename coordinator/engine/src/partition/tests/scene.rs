@@ -28,7 +28,7 @@ pub(super) struct Scene {
     pub(super) sealed: Vec<Delta>,
     /// Everything the partition wanted done and no test asked for yet, in order; deltas aside.
     pub(super) outputs: Vec<Output>,
-    epoch: u64,
+    pub(super) epoch: u64,
     next_request: u64,
 }
 

@@ -1,0 +1,99 @@
+//! The states of functions, each in the slot by which instances refer to it.
+
+use std::sync::Arc;
+
+use super::Map;
+use crate::address::FunctionType;
+use crate::durable::{Expiration, StateSpec};
+
+/// The functions that are known, with their states.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct Functions(Map<FunctionType, FunctionStates>);
+
+/// The states of one function.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct FunctionStates {
+    pub(crate) slots: Vec<Slot>,
+}
+
+/// One state of a function.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Slot {
+    pub(crate) name: Arc<str>,
+    pub(crate) typename: Arc<str>,
+    /// When its values expire, once the function has declared it.
+    pub(crate) declared: Option<Expiration>,
+}
+
+impl Functions {
+    pub(crate) fn get(&self, function: &FunctionType) -> Option<&FunctionStates> {
+        self.0.get(function)
+    }
+
+    pub(crate) fn get_or_new(&mut self, function: &FunctionType) -> &mut FunctionStates {
+        self.0.entry(function.clone()).or_default()
+    }
+
+    pub(super) fn remove(&mut self, function: &FunctionType) {
+        self.0.remove(function);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&FunctionType, &FunctionStates)> {
+        self.0.iter()
+    }
+
+    /// The slot of the state `name`, made if there is none.
+    pub(super) fn slot_for(&mut self, function: &FunctionType, name: &str, typename: &str) -> u16 {
+        // Looked up first, because that needs no clone of the function type.
+        match self.0.get_mut(function) {
+            Some(states) => states.slot_for(name, typename),
+            None => self.get_or_new(function).slot_for(name, typename),
+        }
+    }
+}
+
+impl FunctionStates {
+    /// The slot of the state `name`.
+    pub(crate) fn find(&self, name: &str) -> Option<(u16, &Slot)> {
+        (0..).zip(&self.slots).find(|(_, slot)| *slot.name == *name)
+    }
+
+    fn slot_for(&mut self, name: &str, typename: &str) -> u16 {
+        if let Some((index, _)) = self.find(name) {
+            return index;
+        }
+        self.slots.push(Slot {
+            name: name.into(),
+            typename: typename.into(),
+            declared: None,
+        });
+        (self.slots.len() - 1) as u16
+    }
+
+    /// How many states the function has declared.
+    pub(crate) fn declared_count(&self) -> usize {
+        let declared = self.slots.iter().filter(|slot| slot.declared.is_some());
+        declared.count()
+    }
+
+    /// Takes a declaration.
+    pub(crate) fn declare(&mut self, spec: &StateSpec) {
+        let index = usize::from(self.slot_for(&spec.name, &spec.typename));
+        self.slots[index].typename = spec.typename.clone();
+        self.slots[index].declared = Some(spec.expiration);
+    }
+
+    /// What the function declared, by name: slots have another order after a recovery, and an image must equal the fold all the same.
+    pub(crate) fn declared(&self) -> Vec<StateSpec> {
+        let declared = self.slots.iter().filter_map(|slot| {
+            Some(StateSpec {
+                name: slot.name.clone(),
+                typename: slot.typename.clone(),
+                expiration: slot.declared?,
+            })
+        });
+        let mut declared: Vec<_> = declared.collect();
+        declared.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        declared
+    }
+}

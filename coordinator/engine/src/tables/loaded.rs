@@ -1,0 +1,172 @@
+//! A bucket as it was loaded: decoded away from the partition, which only has to put it in its place.
+
+use super::bucket::Bucket;
+use super::functions::Functions;
+use super::overlay::Overlay;
+use crate::address::FunctionType;
+use crate::durable::state::{RawState, raw_state};
+use crate::durable::{Change, Malformed, Value};
+use crate::output::Outlook;
+
+/// The content of a bucket, decoded: its image, with what the log says over it.
+#[derive(Debug, Clone)]
+pub struct LoadedBucket {
+    pub(crate) bucket: Bucket,
+    /// The slots by which its instances refer to their states.
+    pub(crate) functions: Functions,
+    pub(crate) outlook: Outlook,
+}
+
+/// A bucket holds what it can not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BucketProblem {
+    /// An entry is not a fact of a version that this software knows.
+    #[error("bucket {bucket} holds an entry that can not be read: {malformed}")]
+    Malformed {
+        /// Which bucket.
+        bucket: u16,
+        /// What is wrong with the entry.
+        malformed: Malformed,
+    },
+    /// A fact belongs to another bucket.
+    #[error("bucket {bucket} holds a fact of another bucket: {fact}")]
+    Foreign {
+        /// Which bucket.
+        bucket: u16,
+        /// The fact's key.
+        fact: String,
+    },
+}
+
+impl LoadedBucket {
+    /// Decodes the image of `bucket`, one of `buckets`, and lays what was replayed over it. Entries are key and value; `expected` is how
+    /// many there may be, to make room for them at once. A pure function: it may run on any thread.
+    ///
+    /// # Errors
+    ///
+    /// The first entry that the bucket can not hold.
+    pub fn decode<'a>(
+        bucket: u16,
+        buckets: u16,
+        image: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+        expected: usize,
+        replayed: &'a Overlay,
+    ) -> Result<Self, BucketProblem> {
+        let mut decoding = Decoding {
+            number: bucket,
+            buckets,
+            expected,
+            bucket: Bucket::default(),
+            functions: Functions::default(),
+            last: FunctionType::new("", ""),
+        };
+        for (key, value) in image.chain(replayed.iter()) {
+            decoding.take(key, value)?;
+        }
+        let mut bucket = decoding.bucket;
+        bucket.settle();
+        Ok(Self {
+            outlook: bucket.outlook(),
+            functions: decoding.functions,
+            bucket,
+        })
+    }
+
+    /// About how many bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        self.bucket.bytes()
+    }
+
+    fn facts(&self) -> Vec<(Vec<u8>, Option<Value>)> {
+        let mut facts = Vec::new();
+        self.bucket.for_each_key(&self.functions, &mut |key| {
+            let value = self.bucket.value(&self.functions, &key);
+            let mut bytes = Vec::new();
+            let change = Change { key, value };
+            change.encode_key(&mut bytes);
+            facts.push((bytes, change.value));
+        });
+        facts.sort_by(|one, other| one.0.cmp(&other.0));
+        facts
+    }
+}
+
+/// Two are the same that hold the same facts, wherever these lie.
+impl PartialEq for LoadedBucket {
+    fn eq(&self, other: &Self) -> bool {
+        self.facts() == other.facts()
+    }
+}
+
+struct Decoding {
+    number: u16,
+    buckets: u16,
+    expected: usize,
+    bucket: Bucket,
+    functions: Functions,
+    /// The function of the last state, which most often is that of the next.
+    last: FunctionType,
+}
+
+impl Decoding {
+    fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BucketProblem> {
+        let state = value.and_then(|value| raw_state(key, value).transpose());
+        match state
+            .transpose()
+            .map_err(|malformed| self.malformed(malformed))?
+        {
+            Some(state) => self.take_state(&state),
+            None => self.take_other(key, value),
+        }
+    }
+
+    /// Most of what a bucket holds are states, so they take a short way.
+    fn take_state(&mut self, state: &RawState<'_>) -> Result<(), BucketProblem> {
+        if (self.last.namespace(), self.last.name()) != (state.namespace, state.name) {
+            self.last = FunctionType::new(state.namespace, state.name);
+        }
+        let hash = crate::address::stable_hash(&self.last, state.id);
+        if crate::durable::bucket_of_hash(hash, self.buckets) != self.number {
+            return Err(self.foreign(&(state.namespace, state.name, state.id, state.state)));
+        }
+        let slot = self
+            .functions
+            .slot_for(&self.last, state.state, state.typename);
+        self.bucket.load_state(
+            (&self.last, state.id),
+            slot,
+            state.expires_at_ms,
+            state.value,
+            self.expected,
+        );
+        // Another function has a table of its own, of a size that is not known.
+        self.expected = 0;
+        Ok(())
+    }
+
+    fn take_other(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BucketProblem> {
+        let change = Change::decode(key, value).map_err(|malformed| self.malformed(malformed))?;
+        if change.key.bucket(self.buckets) != self.number || self.number >= self.buckets {
+            return Err(self.foreign(&change.key));
+        }
+        match change.value {
+            Some(value) => self.bucket.put(&mut self.functions, change.key, value),
+            None => self.bucket.remove(&self.functions, &change.key),
+        }
+        Ok(())
+    }
+
+    fn malformed(&self, malformed: Malformed) -> BucketProblem {
+        BucketProblem::Malformed {
+            bucket: self.number,
+            malformed,
+        }
+    }
+
+    fn foreign(&self, fact: &dyn std::fmt::Debug) -> BucketProblem {
+        BucketProblem::Foreign {
+            bucket: self.number,
+            fact: format!("{fact:?}"),
+        }
+    }
+}
