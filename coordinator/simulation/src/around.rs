@@ -169,13 +169,12 @@ impl World {
         }
         self.trouble_later();
         let now_ms = self.timeline.now_ms();
-        let left_alone =
-            |process: &Process| self.weather.sleepy && process.paused_until_ms > now_ms;
-        let ids: Vec<ProcessId> = (self.processes.iter())
-            .filter(|(_, process)| !left_alone(process))
-            .map(|(id, _)| *id)
-            .collect();
-        if self.processes.len() < 3 && self.random.chance(self.weather.second_owner) {
+        let sleeps = |process: &Process| process.paused_until_ms > now_ms;
+        if self.weather.sleepy && self.processes.values().any(sleeps) {
+            return;
+        }
+        let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
+        if ids.len() < 3 && self.random.chance(self.weather.second_owner) {
             self.timeline.after(0, Event::ProcessStarts);
         }
         if ids.is_empty() {
@@ -185,8 +184,8 @@ impl World {
         match self.random.below(10) {
             0..4 => self.crash(id, "it crashes"),
             4..7 => {
-                let until_ms =
-                    self.timeline.now_ms() + 1 + self.random.below(self.weather.pause_max_ms);
+                let (min_ms, max_ms) = (self.weather.pause_min_ms, self.weather.pause_max_ms);
+                let until_ms = now_ms + min_ms + self.random.below(max_ms - min_ms + 1);
                 self.say(|| format!("process {id} is paused until {}", until_ms - 1_000_000));
                 if let Some(process) = self.processes.get_mut(&id) {
                     process.paused_until_ms = until_ms;

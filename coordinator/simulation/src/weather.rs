@@ -21,9 +21,10 @@ pub(crate) struct Weather {
     pub(crate) storm_ms: u64,
     /// The mean time between two troubles of processes, in ms; 0 for never.
     pub(crate) trouble_every_ms: u64,
+    pub(crate) pause_min_ms: u64,
     pub(crate) pause_max_ms: u64,
-    /// Whether pauses are often longer than the grace, nothing else happens to who is paused, and the storm outlasts a pause: so that an
-    /// owner wakes whose numbers were collected.
+    /// Whether pauses are longer than the grace, and whoever takes over is left in peace until they end: so that an owner wakes whose
+    /// numbers were collected.
     pub(crate) sleepy: bool,
     pub(crate) second_owner: u64,
     pub(crate) requests: RequestFaults,
@@ -82,8 +83,9 @@ impl Weather {
             } else {
                 0
             },
+            pause_min_ms: if sleepy { GRACE_MS } else { 1 },
             pause_max_ms: if sleepy {
-                3 * GRACE_MS
+                2 * GRACE_MS
             } else {
                 1 + random.below(8_000)
             },
@@ -107,7 +109,7 @@ impl Weather {
             abandon: rate(80),
             send_twice: rate(200),
             callers: 1 + random.below(4),
-            operations: 4 + random.below(24),
+            operations: 4 + random.below(if sleepy { 200 } else { 24 }),
             kills: if random.chance(250) { 1 } else { 0 },
             config: draw_config(random),
             log: draw_log(random),
