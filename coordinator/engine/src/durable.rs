@@ -24,6 +24,7 @@
 //! | 11 | counter | the next number |
 //! | 12 | hold | origin, since, filling |
 //! | 13 | egress mark: egress, name | bytes |
+//! | 14 | received: ingress, id (16 bytes) | when it is forgotten |
 
 mod codec;
 pub(crate) mod glance;
@@ -40,6 +41,7 @@ use crate::address::{Address, FunctionType};
 use crate::input::{CallId, Verb};
 use crate::message::{Message, MessageId};
 use crate::position::{ShardId, ShardPosition};
+use crate::queue::QueuedId;
 
 pub use codec::Malformed;
 
@@ -125,6 +127,13 @@ pub enum Key {
     },
     /// That the partition is a fork whose ingress, timers and outbox are held.
     Hold,
+    /// That a message of a queue was taken.
+    Received {
+        /// The ingress that received it.
+        ingress: Arc<str>,
+        /// The message's id.
+        id: QueuedId,
+    },
 }
 
 /// The value of a fact.
@@ -156,6 +165,8 @@ pub enum Value {
     EgressMark(Bytes),
     /// Of [`Key::Hold`].
     Hold(Hold),
+    /// Of [`Key::Received`]: when it is forgotten, in ms since the epoch.
+    Received(u64),
 }
 
 /// That a partition is a fork whose ingress, timers and outbox are held.
@@ -335,7 +346,8 @@ impl Key {
             | Self::Outbox { .. }
             | Self::Counter
             | Self::EgressMark { .. }
-            | Self::Hold => None,
+            | Self::Hold
+            | Self::Received { .. } => None,
         }
     }
 }

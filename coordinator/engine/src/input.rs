@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::invocation::{AttemptId, Failure};
 use crate::message::MessageId;
 use crate::position::{SequenceNumber, ShardId, ShardPosition};
+use crate::queue::{QueuedId, QueuedMessage};
 use crate::tables::LoadedBucket;
 
 /// One fact.
@@ -56,6 +57,30 @@ pub enum Input {
         shard: ShardId,
         /// What was read.
         records: Vec<Record>,
+    },
+    /// An ingress is about to receive from a queue. Answered by [`crate::output::Output::Receive`].
+    QueueFound {
+        /// The ingress's id; it has one queue.
+        ingress: Arc<str>,
+    },
+    /// Messages were received from a queue, in the order in which it gave them; any of them may have been received before. Answered by
+    /// [`crate::output::Output::Taken`].
+    MessagesReceived {
+        /// The ingress's id.
+        ingress: Arc<str>,
+        /// What was received.
+        messages: Vec<QueuedMessage>,
+        /// For so long the queue may hand them out again if they are not deleted.
+        keep_ms: u64,
+    },
+    /// A queue has confirmed that these are deleted.
+    MessagesDeleted {
+        /// The ingress's id.
+        ingress: Arc<str>,
+        /// Their ids.
+        ids: Vec<QueuedId>,
+        /// For so long it may hand them out all the same.
+        keep_ms: u64,
     },
     /// Somebody outside called or sent.
     CallReceived(Call),

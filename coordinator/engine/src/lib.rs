@@ -26,4 +26,5 @@ pub mod message;
 pub mod output;
 pub mod partition;
 pub mod position;
+pub mod queue;
 mod tables;

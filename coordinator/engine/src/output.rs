@@ -11,6 +11,7 @@ use crate::input::RequestId;
 use crate::invocation::{Batch, EndpointIndex};
 use crate::message::MessageId;
 use crate::position::{ShardId, ShardPosition};
+use crate::queue::QueuedId;
 use crate::tables::Overlay;
 
 /// One imperative.
@@ -64,7 +65,19 @@ pub enum Output {
         /// How far each shard was applied, by its id.
         applied: Vec<(Arc<str>, ShardPosition)>,
     },
-    /// Too much is pending: stop reading shards.
+    /// Receive from the queue of this ingress; answer with `MessagesReceived`.
+    Receive {
+        /// The ingress's id.
+        ingress: Arc<str>,
+    },
+    /// What these messages of a queue became is durable: delete them; answer with `MessagesDeleted` those of which that is confirmed.
+    Taken {
+        /// The ingress's id.
+        ingress: Arc<str>,
+        /// Their ids.
+        ids: Vec<QueuedId>,
+    },
+    /// Too much is pending: stop reading shards, and receiving from queues.
     PauseIngress,
     /// Read on.
     ResumeIngress,

@@ -36,6 +36,7 @@ mod hold;
 mod loading;
 mod memory;
 mod parked;
+mod queues;
 mod recovery;
 mod timers;
 
@@ -149,6 +150,8 @@ pub struct Gauges {
     pub dead_letters: usize,
     /// Records in the outbox.
     pub outbox: usize,
+    /// Ids of messages of queues that are kept.
+    pub received_ids: usize,
     /// Whether ingress, timers and outbox are held, because this is a fork that nobody has let go on.
     pub held: bool,
     /// Deltas sealed by this owner.
@@ -227,6 +230,17 @@ impl Partition {
             Input::ShardQuiet { shard, until_ms } => self.shard_quiet(&shard, until_ms),
             Input::ShardForgotten { shard } => self.shard_forgotten(&shard),
             Input::RecordsRead { shard, records } => self.records_read(&shard, records),
+            Input::QueueFound { ingress } => self.queue_found(ingress),
+            Input::MessagesReceived {
+                ingress,
+                messages,
+                keep_ms,
+            } => self.messages_received(ingress, messages, keep_ms),
+            Input::MessagesDeleted {
+                ingress,
+                ids,
+                keep_ms,
+            } => self.messages_deleted(&ingress, ids, keep_ms),
             Input::CallReceived(call) => self.call_received(call),
             Input::RequestAbandoned(request) => {
                 self.abandon_parked(request);
@@ -312,6 +326,7 @@ impl Partition {
             timers: self.agenda.timers(),
             dead_letters: self.tables.letters.len(),
             outbox: self.tables.outbox.len(),
+            received_ids: self.tables.received.len(),
             held: self.is_held(),
             sealed: self.commits.sealed(),
             durable: self.commits.durable(),

@@ -6,6 +6,7 @@ mod functions;
 mod live;
 mod loaded;
 mod overlay;
+mod received;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::position::{ShardId, ShardPosition};
 
 use bucket::Bucket;
 use functions::Functions;
+use received::Received;
 
 pub(crate) use bucket::Instance;
 pub(crate) use functions::FunctionStates;
@@ -44,6 +46,8 @@ pub(crate) struct Tables {
     pub(crate) letters: BTreeMap<u64, LetterPlace>,
     /// Dead letters that are for no address.
     pub(crate) stray_letters: BTreeMap<u64, DeadLetter>,
+    /// The ids of messages that were taken from queues.
+    pub(crate) received: Received,
     pub(crate) next_number: u64,
     pub(crate) hold: Option<Hold>,
     /// Counts what was told, so that it is known which bucket was not used for longest.
@@ -160,6 +164,7 @@ impl Tables {
             egress_marks: BTreeMap::new(),
             letters: BTreeMap::new(),
             stray_letters: BTreeMap::new(),
+            received: Received::default(),
             next_number: 1,
             hold: None,
             turn: 1,
@@ -420,6 +425,10 @@ impl Tables {
                 mark.cloned().map(Value::EgressMark)
             }
             Key::Hold => self.hold.clone().map(Value::Hold),
+            Key::Received { ingress, id } => {
+                let expires_at_ms = self.received.expires_at_ms(ingress, *id);
+                expires_at_ms.map(Value::Received)
+            }
             _ => None,
         }
     }
@@ -477,6 +486,12 @@ impl Tables {
                         number: *number,
                     });
                 });
+                self.received.iter().for_each(|(ingress, id)| {
+                    keep(Key::Received {
+                        ingress: ingress.clone(),
+                        id,
+                    });
+                });
                 keep(Key::Counter);
                 if self.hold.is_some() {
                     keep(Key::Hold);
@@ -521,6 +536,9 @@ impl Tables {
                 self.egress_marks.insert((egress, name), mark);
             }
             (Key::Hold, Value::Hold(hold)) => self.hold = Some(hold),
+            (Key::Received { ingress, id }, Value::Received(expires_at_ms)) => {
+                self.received.keep(&ingress, id, expires_at_ms);
+            }
             (Key::DeadLetter { address, number }, Value::DeadLetter(letter)) => {
                 self.put_letter(address.as_ref(), number, letter);
             }
@@ -554,6 +572,7 @@ impl Tables {
                 self.egress_marks.remove(&(egress.clone(), name.clone()));
             }
             Key::Hold => self.hold = None,
+            Key::Received { ingress, id } => self.received.forget(ingress, *id),
             _ => {
                 if let Some(address) = key.address() {
                     let bucket = self.bucket_of(address);

@@ -6,6 +6,7 @@ use super::codec::{
 };
 use crate::input::Verb;
 use crate::position::ShardId;
+use crate::queue::QueuedId;
 
 pub(super) const STATE: u8 = 1;
 pub(super) const MESSAGE: u8 = 2;
@@ -20,6 +21,7 @@ const OUTBOX: u8 = 10;
 const COUNTER: u8 = 11;
 const EGRESS_MARK: u8 = 13;
 const HOLD: u8 = 12;
+const RECEIVED: u8 = 14;
 
 const CALL: u8 = 1;
 const SEND: u8 = 2;
@@ -84,6 +86,11 @@ pub(super) fn encode(key: &Key, out: &mut Vec<u8>) {
             put_text(out, name);
         }
         Key::Hold => out.push(HOLD),
+        Key::Received { ingress, id } => {
+            out.push(RECEIVED);
+            put_text(out, ingress);
+            out.extend_from_slice(&id.0);
+        }
     }
 }
 
@@ -134,6 +141,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Key, Malformed> {
             name: read.shared_text()?,
         },
         HOLD => Key::Hold,
+        RECEIVED => Key::Received {
+            ingress: read.shared_text()?,
+            id: QueuedId(read.id()?),
+        },
         found => {
             return Err(Malformed::Unknown {
                 what: "key tag",

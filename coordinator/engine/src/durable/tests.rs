@@ -90,6 +90,13 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             Key::EgressMark { egress, name },
             Value::EgressMark(mark.into())
         )),
+        (text(), any::<[u8; 16]>(), any::<u64>()).prop_map(|(ingress, id, expires_at_ms)| (
+            Key::Received {
+                ingress,
+                id: QueuedId(id)
+            },
+            Value::Received(expires_at_ms)
+        )),
         (
             address(),
             text(),

@@ -75,6 +75,7 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
             put_number(out, hold.since_ms);
             out.push(u8::from(hold.filling));
         }
+        Value::Received(expires_at_ms) => put_number(out, *expires_at_ms),
     }
 }
 
@@ -150,6 +151,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             since_ms: read.number()?,
             filling: read.flag()?,
         }),
+        Key::Received { .. } => Value::Received(read.number()?),
     };
     read.end()?;
     Ok(value)

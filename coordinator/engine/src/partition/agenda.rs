@@ -20,6 +20,8 @@ pub(super) enum Due {
         verb: Verb,
         key: Arc<str>,
     },
+    /// Ids of messages of a queue may be forgotten.
+    Received { ingress: Arc<str>, at_ms: u64 },
     /// An address may try again.
     Retry { address: Address },
     /// Something in a bucket that is not in memory must be looked at.

@@ -12,6 +12,18 @@ use crate::input::{Record, Unroutable};
 use crate::message::{IdSource, Message, MessageId};
 use crate::position::{ShardId, ShardPosition};
 
+/// Where something outside stands that becomes messages: their ids derive from it.
+pub(super) struct Origin<'a> {
+    /// The shard or queue.
+    pub(super) source: &'a str,
+    /// Its place or id there.
+    pub(super) sequence: &'a str,
+    /// Its place among those that share a sequence number.
+    pub(super) sub_sequence: u64,
+    /// All of this for people.
+    pub(super) described: &'a dyn Fn() -> String,
+}
+
 impl Partition {
     /// Reading starts where the shard was applied to, or, for a new one, where its ingress resolved the start, once that is durable.
     pub(super) fn shard_found(&mut self, shard: ShardId, start: ShardPosition) {
@@ -75,7 +87,14 @@ impl Partition {
                 sequence: record.sequence.clone(),
                 sub_sequence: record.sub_sequence,
             };
-            self.record_read(&name, record);
+            let Record { key, routed, .. } = record;
+            let origin = Origin {
+                source: &name,
+                sequence: record.sequence.as_str(),
+                sub_sequence: record.sub_sequence,
+                described: &|| format!("{name} {} (key {key:?})", record.sequence),
+            };
+            self.arrived(origin, routed);
         }
         if applied != before {
             self.tables.shards.insert(shard.clone(), applied);
@@ -83,17 +102,22 @@ impl Partition {
         }
     }
 
-    fn record_read(&mut self, shard: &str, record: Record) {
+    /// What came from outside becomes messages, or a dead letter.
+    pub(super) fn arrived(
+        &mut self,
+        origin: Origin<'_>,
+        routed: Result<Vec<(Address, TypedValue)>, Unroutable>,
+    ) {
         let id = |target, argument: &TypedValue| {
             let source = IdSource::Record {
-                shard,
-                sequence: record.sequence.as_str(),
-                sub_sequence: record.sub_sequence,
+                shard: origin.source,
+                sequence: origin.sequence,
+                sub_sequence: origin.sub_sequence,
                 target,
             };
             MessageId::derive(source, argument)
         };
-        match record.routed {
+        match routed {
             Ok(messages) => {
                 for (target, (address, argument)) in (0..).zip(messages) {
                     let message = Message {
@@ -108,7 +132,7 @@ impl Partition {
             Err(Unroutable { value, reason }) => {
                 let letter = DeadLetter {
                     id: id(0, &value),
-                    source: format!("{shard} {} (key {:?})", record.sequence, record.key),
+                    source: (origin.described)(),
                     caller: None,
                     argument: value,
                     attempts: 0,

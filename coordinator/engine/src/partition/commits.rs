@@ -12,6 +12,7 @@ use crate::durable::{Change, Key};
 use crate::input::RequestId;
 use crate::output::{Answer, BucketImage, Delta, Emission, Output};
 use crate::position::ShardId;
+use crate::queue::QueuedId;
 use crate::tables::Activity;
 
 /// Something that may happen only when the delta that holds its cause is durable.
@@ -25,6 +26,13 @@ pub(super) enum Release {
     Read(ShardId),
     /// A stream's shards are planned with what is durable.
     Plan { ingress: Arc<str>, stream: Arc<str> },
+    /// A queue is received from.
+    Receive(Arc<str>),
+    /// Messages of a queue are deleted.
+    Taken {
+        ingress: Arc<str>,
+        ids: Vec<QueuedId>,
+    },
     /// A message that may have killed the process is tried, the attempt being durable.
     Try(Address),
     /// An address has its turn, what it is given being durable.
@@ -271,6 +279,10 @@ impl Partition {
                         stream,
                         applied,
                     });
+                }
+                Release::Receive(ingress) => self.outputs.push_back(Output::Receive { ingress }),
+                Release::Taken { ingress, ids } => {
+                    self.outputs.push_back(Output::Taken { ingress, ids });
                 }
                 Release::Begin(address) => {
                     if let Some(live) = self.tables.live_mut(&address)

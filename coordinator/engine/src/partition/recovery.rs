@@ -145,6 +145,9 @@ impl Partition {
                 self.take_up(bucket);
             }
         }
+        for (ingress, at_ms) in self.tables.received.expiries() {
+            self.schedule_forgetting(ingress, at_ms);
+        }
         let outbox = &self.tables.outbox;
         self.pending_bytes += outbox.values().map(outbox_bytes).sum::<usize>();
         let numbers: Vec<u64> = outbox.keys().copied().collect();

@@ -7,6 +7,7 @@ mod failing;
 mod holding;
 mod library;
 mod loading;
+mod queueing;
 mod recovering;
 mod remembering;
 mod scene;

@@ -19,6 +19,7 @@ impl Partition {
                 Due::Idempotency { address, verb, key } => {
                     self.expire_outcome(&address, verb, &key);
                 }
+                Due::Received { ingress, .. } => self.forget_ids(&ingress),
                 Due::Retry { address } => {
                     // It may have been given up on since, and its bucket dropped.
                     let live = self.tables.live(&address);

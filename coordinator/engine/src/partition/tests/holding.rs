@@ -6,6 +6,7 @@ use crate::input::Input;
 use crate::output::{Delta, Output};
 use crate::partition::Partition;
 use crate::position::ShardPosition;
+use crate::queue::{QueuedId, QueuedMessage};
 
 const BEGINNING: ShardPosition = ShardPosition::Beginning;
 
@@ -169,4 +170,41 @@ fn an_image_of_what_belongs_to_the_partition_holds_the_hold() {
         held.is_some_and(|change| change.value.is_some()),
         "{held:?}"
     );
+}
+
+#[test]
+fn a_queue_is_received_from_when_the_hold_is_lifted_and_nothing_is_taken_from_it_before() {
+    let mut scene = copied();
+    let ingress: std::sync::Arc<str> = "example/tasks".into();
+    let received = Input::MessagesReceived {
+        ingress: ingress.clone(),
+        messages: vec![QueuedMessage {
+            id: QueuedId([1; 16]),
+            name: "message-1".into(),
+            routed: Ok(vec![(address("alice"), value("1"))]),
+        }],
+        keep_ms: 1_000,
+    };
+    scene.tell(Input::QueueFound {
+        ingress: ingress.clone(),
+    });
+    // It asks nobody, and its queue hands the message out again.
+    scene.tell(received.clone());
+    scene.settle();
+    let receive = Output::Receive {
+        ingress: ingress.clone(),
+    };
+    let taken = Output::Taken {
+        ingress,
+        ids: vec![QueuedId([1; 16])],
+    };
+    assert!(!scene.outputs.contains(&receive));
+    assert!(!scene.outputs.contains(&taken));
+    assert_eq!(scene.partition.gauges().received_ids, 0);
+    scene.tell(Input::HoldLifted { drop_outbox: false });
+    scene.settle();
+    assert!(scene.outputs.contains(&receive));
+    scene.tell(received);
+    scene.settle();
+    assert!(scene.outputs.contains(&taken));
 }

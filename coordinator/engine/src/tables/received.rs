@@ -1,0 +1,80 @@
+//! The ids of the messages that were taken from queues.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::queue::QueuedId;
+
+/// The ids of the messages that were taken from queues, and when each is forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    by_ingress: BTreeMap<Arc<str>, Ids>,
+}
+
+#[derive(Debug, Default)]
+struct Ids {
+    expiry: BTreeMap<QueuedId, u64>,
+    by_expiry: BTreeSet<(u64, QueuedId)>,
+}
+
+impl Received {
+    pub(crate) fn contains(&self, ingress: &str, id: QueuedId) -> bool {
+        self.expires_at_ms(ingress, id).is_some()
+    }
+
+    pub(crate) fn expires_at_ms(&self, ingress: &str, id: QueuedId) -> Option<u64> {
+        self.by_ingress.get(ingress)?.expiry.get(&id).copied()
+    }
+
+    /// Keeps an id until then, whatever was said of it before.
+    pub(crate) fn keep(&mut self, ingress: &Arc<str>, id: QueuedId, expires_at_ms: u64) {
+        let ids = self.by_ingress.entry(Arc::clone(ingress)).or_default();
+        if let Some(before_ms) = ids.expiry.insert(id, expires_at_ms) {
+            ids.by_expiry.remove(&(before_ms, id));
+        }
+        ids.by_expiry.insert((expires_at_ms, id));
+    }
+
+    pub(crate) fn forget(&mut self, ingress: &str, id: QueuedId) {
+        let Some(ids) = self.by_ingress.get_mut(ingress) else {
+            return;
+        };
+        if let Some(expires_at_ms) = ids.expiry.remove(&id) {
+            ids.by_expiry.remove(&(expires_at_ms, id));
+        }
+        if ids.expiry.is_empty() {
+            self.by_ingress.remove(ingress);
+        }
+    }
+
+    /// An id that need not be kept any longer.
+    pub(crate) fn expired(&self, ingress: &str, now_ms: u64) -> Option<QueuedId> {
+        let (expires_at_ms, id) = self.by_ingress.get(ingress)?.by_expiry.first()?;
+        (*expires_at_ms <= now_ms).then_some(*id)
+    }
+
+    /// How many are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.by_ingress.values().map(|ids| ids.expiry.len()).sum()
+    }
+
+    /// Every id, with its ingress.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, QueuedId)> {
+        let ingresses = self.by_ingress.iter();
+        ingresses.flat_map(|(ingress, ids)| ids.expiry.keys().map(move |id| (ingress, *id)))
+    }
+
+    /// When ids are to be forgotten: each ingress with each time once.
+    pub(crate) fn expiries(&self) -> Vec<(Arc<str>, u64)> {
+        let mut expiries = Vec::new();
+        for (ingress, ids) in &self.by_ingress {
+            let mut last_ms = None;
+            for (expires_at_ms, _) in &ids.by_expiry {
+                if last_ms.replace(*expires_at_ms) != Some(*expires_at_ms) {
+                    expiries.push((Arc::clone(ingress), *expires_at_ms));
+                }
+            }
+        }
+        expiries
+    }
+}
