@@ -20,6 +20,7 @@ pub mod reading;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use satchel_aws::sqs::QueueWord;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::{Counts, Gauges, Partition};
@@ -180,6 +181,10 @@ impl PartitionLoop {
                 stream,
                 applied,
             } => ports.reading.plan(ingress, stream, applied),
+            Output::Receive { ingress } => ports.reading.queue(&ingress, QueueWord::Receive),
+            Output::Taken { ingress, ids } => {
+                ports.reading.queue(&ingress, QueueWord::Taken(ids));
+            }
             Output::PauseIngress => ports.reading.pause(true),
             Output::ResumeIngress => ports.reading.pause(false),
             Output::WakeAt(due_ms) => self.wake_at_ms = Some(due_ms),

@@ -14,7 +14,7 @@ pub mod error;
 pub mod ingress;
 pub mod shards;
 
-mod backoff;
+pub(crate) mod backoff;
 mod fan_out;
 mod hash_key;
 mod poll;

@@ -9,3 +9,4 @@ pub mod lease;
 pub mod secret;
 pub mod secrets;
 pub mod sigv4;
+pub mod sqs;

@@ -323,6 +323,9 @@ impl World {
             }
             // The streams of this world are found shard by shard.
             Output::Plan { .. } => unreachable!("nobody asked for a plan"),
+            Output::Receive { .. } | Output::Taken { .. } => {
+                unreachable!("there are no queues in this world")
+            }
             Output::PauseIngress => self.pause_ingress(id, true),
             Output::ResumeIngress => self.pause_ingress(id, false),
             Output::WakeAt(due_ms) => {

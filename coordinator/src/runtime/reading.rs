@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use satchel_aws::kinesis::{Applied, ReadingPort};
+use satchel_aws::sqs::{QueuePort, QueueWord};
 use satchel_engine::position::{ShardId, ShardPosition};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// An ingress's id, and a stream that it reads.
 type StreamOfIngress = (Arc<str>, Arc<str>);
@@ -15,6 +16,7 @@ type StreamOfIngress = (Arc<str>, Arc<str>);
 pub struct Reading {
     waiting: Arc<Mutex<HashMap<ShardId, oneshot::Sender<ShardPosition>>>>,
     planning: Arc<Mutex<HashMap<StreamOfIngress, oneshot::Sender<Applied>>>>,
+    queues: Arc<Mutex<HashMap<Arc<str>, mpsc::UnboundedSender<QueueWord>>>>,
     paused: watch::Sender<bool>,
 }
 
@@ -24,6 +26,7 @@ impl Reading {
         Self {
             waiting: Arc::default(),
             planning: Arc::default(),
+            queues: Arc::default(),
             paused: watch::Sender::new(false),
         }
     }
@@ -64,6 +67,14 @@ impl Reading {
         }
     }
 
+    pub(super) fn queue(&self, ingress: &str, word: QueueWord) {
+        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get(ingress) {
+            // Without its ingress, a queue keeps its messages.
+            let _ = queue.send(word);
+        }
+    }
+
     pub(super) fn pause(&self, paused: bool) {
         self.paused.send_replace(paused);
     }
@@ -76,6 +87,19 @@ impl ReadingPort for Reading {
 
     fn expect_plan(&self, ingress: Arc<str>, stream: Arc<str>) -> oneshot::Receiver<Applied> {
         self.expect_plan(ingress, stream)
+    }
+
+    fn paused(&self) -> watch::Receiver<bool> {
+        self.paused()
+    }
+}
+
+impl QueuePort for Reading {
+    fn listen(&self, ingress: Arc<str>) -> mpsc::UnboundedReceiver<QueueWord> {
+        let (words, heard) = mpsc::unbounded_channel();
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.insert(ingress, words);
+        heard
     }
 
     fn paused(&self) -> watch::Receiver<bool> {

@@ -94,7 +94,7 @@ impl Partition {
                 sub_sequence: record.sub_sequence,
                 described: &|| format!("{name} {} (key {key:?})", record.sequence),
             };
-            self.arrived(origin, routed);
+            self.arrived(&origin, routed);
         }
         if applied != before {
             self.tables.shards.insert(shard.clone(), applied);
@@ -105,7 +105,7 @@ impl Partition {
     /// What came from outside becomes messages, or a dead letter.
     pub(super) fn arrived(
         &mut self,
-        origin: Origin<'_>,
+        origin: &Origin<'_>,
         routed: Result<Vec<(Address, TypedValue)>, Unroutable>,
     ) {
         let id = |target, argument: &TypedValue| {

@@ -44,7 +44,7 @@ impl Partition {
                 sub_sequence: 0,
                 described: &|| format!("{ingress} {}", message.name),
             };
-            self.arrived(origin, message.routed);
+            self.arrived(&origin, message.routed);
         }
         if !ids.is_empty() {
             self.release_when_durable(Release::Taken { ingress, ids });

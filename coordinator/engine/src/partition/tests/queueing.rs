@@ -103,6 +103,7 @@ fn a_message_of_a_commit_whose_owner_died_before_the_deletion_is_not_applied_aga
     scene.receive(&[1, 2]);
     scene.commit();
     scene.crash();
+    scene.settle();
     assert_eq!(texts(&scene.batch()), ["1", "2"], "they were pending");
     scene.receive(&[2, 3]);
     scene.commit();

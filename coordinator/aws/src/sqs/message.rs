@@ -1,0 +1,154 @@
+//! A message as it was received, and what of it is the id of the address that it goes to.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use satchel_engine::queue::QueuedId;
+
+/// The attribute by which Satchel's egress says that a body is base64.
+const ENCODING: &str = "satchel-encoding";
+
+/// A received message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SqsMessage {
+    /// The id that SQS gave it when it was sent.
+    pub id: String,
+    /// Its text.
+    pub body: Bytes,
+    /// Of a FIFO queue: its message group.
+    pub group: Option<String>,
+    /// Its attributes that are texts or numbers.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// What of a message becomes the id of an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SqsSelector {
+    /// `$messageGroupId`.
+    Group,
+    /// `$messageId`.
+    MessageId,
+    /// `$attribute:NAME`.
+    Attribute(String),
+    /// What a JSON pointer (RFC 6901) points at in the body.
+    Pointer(String),
+    /// Always this.
+    Constant(String),
+}
+
+impl SqsMessage {
+    /// By what the partition knows it: its UUID, or what stands for an id that is none.
+    pub fn queued_id(&self) -> QueuedId {
+        let digits: String = self.id.chars().filter(|it| *it != '-').collect();
+        let is_uuid = digits.len() == 32 && digits.bytes().all(|it| it.is_ascii_hexdigit());
+        match u128::from_str_radix(&digits, 16) {
+            Ok(number) if is_uuid => QueuedId(number.to_be_bytes()),
+            _ => QueuedId(Md5::digest(self.id.as_bytes()).into()),
+        }
+    }
+
+    /// What it holds: its body, or what that stands for if Satchel's egress has sent it as base64.
+    ///
+    /// # Errors
+    ///
+    /// That it is no base64.
+    pub fn data(&self) -> Result<Bytes, String> {
+        match self.attributes.get(ENCODING).map(String::as_str) {
+            None => Ok(self.body.clone()),
+            Some("base64") => {
+                let decoded = std::str::from_utf8(&self.body).ok();
+                let decoded = decoded.and_then(|text| aws_smithy_types::base64::decode(text).ok());
+                let wrong = || format!("its attribute {ENCODING} says base64, and it is not");
+                decoded.map(Bytes::from).ok_or_else(wrong)
+            }
+            Some(other) => Err(format!(
+                "its attribute {ENCODING} is {other:?}, and only base64 is known"
+            )),
+        }
+    }
+}
+
+impl FromStr for SqsSelector {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_pointer = |text: &str| {
+            let mut escapes = text.split('~').skip(1);
+            escapes.all(|rest| rest.starts_with(['0', '1']))
+        };
+        match text {
+            "$messageGroupId" => Ok(Self::Group),
+            "$messageId" => Ok(Self::MessageId),
+            _ => match (text.strip_prefix("$attribute:"), text.starts_with('/')) {
+                (Some(name), _) if !name.is_empty() => Ok(Self::Attribute(name.to_owned())),
+                (None, true) if is_pointer(text) => Ok(Self::Pointer(text.to_owned())),
+                _ => Err(format!(
+                    "`{text}` is none of $messageGroupId, $messageId, $attribute:<name> and a JSON pointer (/customer/id)"
+                )),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(id: &str) -> SqsMessage {
+        SqsMessage {
+            id: id.to_owned(),
+            body: Bytes::from_static(b"/w=="),
+            ..SqsMessage::default()
+        }
+    }
+
+    #[test]
+    fn an_id_is_its_uuid_and_another_text_has_an_id_of_its_own() {
+        let uuid = message("00112233-4455-6677-8899-aabbccddeeff").queued_id();
+        assert_eq!(uuid.to_string(), "00112233445566778899aabbccddeeff");
+        let one = message("message-1").queued_id();
+        assert_eq!(one, message("message-1").queued_id());
+        assert_ne!(one, message("message-2").queued_id());
+        // What only looks like a number is no UUID.
+        let signed = message("+0112233445566778899aabbccddeeff").queued_id();
+        assert_ne!(signed.to_string(), "00112233445566778899aabbccddeeff");
+    }
+
+    #[test]
+    fn what_the_egress_encoded_is_decoded() {
+        let plain = message("1");
+        assert_eq!(plain.data().unwrap(), "/w==");
+        let with = |encoding: &str, body: &'static str| {
+            let mut message = message("1");
+            message.body = Bytes::from_static(body.as_bytes());
+            let attribute = (ENCODING.to_owned(), encoding.to_owned());
+            message.attributes.extend([attribute]);
+            message.data()
+        };
+        assert_eq!(with("base64", "/w==").unwrap(), &b"\xff"[..]);
+        assert_eq!(
+            with("base64", "?").unwrap_err(),
+            "its attribute satchel-encoding says base64, and it is not"
+        );
+        assert_eq!(
+            with("gzip", "?").unwrap_err(),
+            "its attribute satchel-encoding is \"gzip\", and only base64 is known"
+        );
+    }
+
+    #[test]
+    fn a_selector_is_read() {
+        let read = |text: &str| text.parse::<SqsSelector>();
+        assert_eq!(read("$messageGroupId"), Ok(SqsSelector::Group));
+        assert_eq!(read("$messageId"), Ok(SqsSelector::MessageId));
+        let attribute = SqsSelector::Attribute("customer".to_owned());
+        assert_eq!(read("$attribute:customer"), Ok(attribute));
+        let pointer = SqsSelector::Pointer("/a~1b".to_owned());
+        assert_eq!(read("/a~1b"), Ok(pointer));
+        for wrong in ["$attribute:", "$group", "customer", "/a~2"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

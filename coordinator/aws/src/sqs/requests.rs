@@ -1,0 +1,231 @@
+//! Requests to SQS, one try each, and what their failures mean.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::{
+    BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
+    DeleteMessageBatchRequestEntry, Message, MessageSystemAttributeName, QueueAttributeName,
+};
+use bytes::Bytes;
+
+use super::inbox::{BATCH_MAX, Fate, Handed};
+use super::message::SqsMessage;
+use crate::egress::failure;
+use crate::egress::sequencer::Outcome;
+
+/// Codes by which SQS says that a receipt handle is good for nothing any more.
+const LOST: [&str; 4] = [
+    "InvalidParameterValue",
+    "MessageNotInflight",
+    "ReceiptHandleIsInvalid",
+    "InvalidIdFormat",
+];
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    /// For people.
+    pub(super) reason: String,
+    /// Fewer requests would help.
+    pub(super) throttled: bool,
+    /// There is no such queue.
+    pub(super) missing: bool,
+    /// Who asks is not allowed to.
+    pub(super) denied: bool,
+}
+
+/// A message, with the handle by which it is deleted and when it was sent, in ms since the epoch.
+pub(super) struct Received {
+    pub(super) message: SqsMessage,
+    pub(super) handle: String,
+    pub(super) sent_ms: Option<u64>,
+}
+
+/// About how many messages a queue has.
+pub(super) struct Backlog {
+    pub(super) visible: u64,
+    pub(super) in_flight: u64,
+}
+
+impl Trouble {
+    fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let code = error.code().unwrap_or_default();
+        let outcome = failure::of_code(code, String::new(), true);
+        Self {
+            reason: failure::describe(error),
+            throttled: matches!(outcome, Outcome::Throttled(_)),
+            missing: matches!(outcome, Outcome::Missing(_)),
+            denied: failure::is_permission(code),
+        }
+    }
+}
+
+/// Waits for messages.
+pub(super) async fn receive(
+    client: &Client,
+    queue_url: &str,
+    wait: Duration,
+    visibility: Duration,
+) -> Result<Vec<Received>, Trouble> {
+    let answer = client
+        .receive_message()
+        .queue_url(queue_url)
+        .max_number_of_messages(BATCH_MAX as i32)
+        .wait_time_seconds(seconds(wait))
+        .visibility_timeout(seconds(visibility))
+        .message_system_attribute_names(MessageSystemAttributeName::All)
+        .message_attribute_names("All")
+        .send()
+        .await
+        .map_err(|error| Trouble::of(&error))?;
+    let messages = answer.messages.unwrap_or_default();
+    Ok(messages.into_iter().filter_map(received).collect())
+}
+
+/// Deletes messages, at most [`BATCH_MAX`].
+pub(super) async fn delete(
+    client: &Client,
+    queue_url: &str,
+    handed: Vec<Handed>,
+) -> (Vec<(Handed, Fate)>, Option<Trouble>) {
+    let entries = (0..).zip(&handed).map(|(place, (_, handle))| {
+        let place: usize = place;
+        DeleteMessageBatchRequestEntry::builder()
+            .id(place.to_string())
+            .receipt_handle(handle)
+            .build()
+            .expect("it has an id and a handle")
+    });
+    let answer = client
+        .delete_message_batch()
+        .queue_url(queue_url)
+        .set_entries(Some(entries.collect()))
+        .send()
+        .await;
+    match answer {
+        Ok(answer) => {
+            let done = answer.successful.iter().map(|done| done.id.as_str());
+            (fates(handed, done, &answer.failed), None)
+        }
+        Err(error) => (all_again(handed), Some(Trouble::of(&error))),
+    }
+}
+
+/// Keeps messages from others for longer, at most [`BATCH_MAX`].
+pub(super) async fn extend(
+    client: &Client,
+    queue_url: &str,
+    handed: Vec<Handed>,
+    visibility: Duration,
+) -> (Vec<(Handed, Fate)>, Option<Trouble>) {
+    let entries = (0..).zip(&handed).map(|(place, (_, handle))| {
+        let place: usize = place;
+        ChangeMessageVisibilityBatchRequestEntry::builder()
+            .id(place.to_string())
+            .receipt_handle(handle)
+            .visibility_timeout(seconds(visibility))
+            .build()
+            .expect("it has an id and a handle")
+    });
+    let answer = client
+        .change_message_visibility_batch()
+        .queue_url(queue_url)
+        .set_entries(Some(entries.collect()))
+        .send()
+        .await;
+    match answer {
+        Ok(answer) => {
+            let done = answer.successful.iter().map(|done| done.id.as_str());
+            (fates(handed, done, &answer.failed), None)
+        }
+        Err(error) => (all_again(handed), Some(Trouble::of(&error))),
+    }
+}
+
+/// About how many messages the queue has.
+pub(super) async fn backlog(client: &Client, queue_url: &str) -> Result<Backlog, Trouble> {
+    let visible = QueueAttributeName::ApproximateNumberOfMessages;
+    let in_flight = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
+    let answer = client
+        .get_queue_attributes()
+        .queue_url(queue_url)
+        .attribute_names(visible.clone())
+        .attribute_names(in_flight.clone())
+        .send()
+        .await
+        .map_err(|error| Trouble::of(&error))?;
+    let attributes = answer.attributes.unwrap_or_default();
+    let number = |name: &QueueAttributeName| {
+        let text = attributes.get(name);
+        text.and_then(|text| text.parse().ok()).unwrap_or_default()
+    };
+    Ok(Backlog {
+        visible: number(&visible),
+        in_flight: number(&in_flight),
+    })
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}
+
+/// Without an id it can not be told from others, and without a handle not be deleted: SQS has it both ways in each answer.
+fn received(message: Message) -> Option<Received> {
+    let (Some(id), Some(handle)) = (message.message_id, message.receipt_handle) else {
+        tracing::warn!(
+            "a message without id or receipt handle was received; it is left to its queue"
+        );
+        return None;
+    };
+    let mut system = message.attributes.unwrap_or_default();
+    let sent = system.remove(&MessageSystemAttributeName::SentTimestamp);
+    let attributes: HashMap<_, _> = message.message_attributes.unwrap_or_default();
+    let attributes = attributes.into_iter().filter_map(|(name, value)| {
+        // What is binary is no text, so nothing here can use it.
+        value.string_value.map(|value| (name, value))
+    });
+    let message = SqsMessage {
+        id,
+        body: Bytes::from(message.body.unwrap_or_default()),
+        group: system.remove(&MessageSystemAttributeName::MessageGroupId),
+        attributes: attributes.collect::<BTreeMap<_, _>>(),
+    };
+    Some(Received {
+        message,
+        handle,
+        sent_ms: sent.and_then(|sent| sent.parse().ok()),
+    })
+}
+
+/// What became of each; of what the answer does not speak, nothing is known.
+fn fates<'a>(
+    handed: Vec<Handed>,
+    done: impl Iterator<Item = &'a str>,
+    failed: &[BatchResultErrorEntry],
+) -> Vec<(Handed, Fate)> {
+    let mut by_place: HashMap<&str, Fate> = done.map(|place| (place, Fate::Done)).collect();
+    for error in failed {
+        let code = error.code.rsplit('.').next().unwrap_or_default();
+        let fate = match LOST.contains(&code) {
+            true => Fate::Lost,
+            false => Fate::Again,
+        };
+        by_place.insert(&error.id, fate);
+    }
+    let fates = handed.into_iter().enumerate().map(|(place, handed)| {
+        let fate = by_place.get(place.to_string().as_str()).copied();
+        (handed, fate.unwrap_or(Fate::Again))
+    });
+    fates.collect()
+}
+
+fn all_again(handed: Vec<Handed>) -> Vec<(Handed, Fate)> {
+    handed.into_iter().map(|it| (it, Fate::Again)).collect()
+}
