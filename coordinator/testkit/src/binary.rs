@@ -22,9 +22,27 @@ pub fn satchel() -> &'static Path {
                 assert!(path.is_file(), "{} is no binary", path.display());
                 path
             }
-            None => build(),
+            None => build("satchel"),
         }
     })
+}
+
+/// The handler of an example, whose package and binary have the example's name: what the variable `<NAME>_BIN` names, such as `GREETER_BIN`, else what cargo
+/// builds in the profile and the target directory of this test.
+///
+/// # Panics
+///
+/// When cargo is missing or the build fails.
+pub fn handler(example: &str) -> PathBuf {
+    let variable = format!("{}_BIN", example.to_uppercase().replace('-', "_"));
+    match std::env::var_os(&variable).filter(|path| !path.is_empty()) {
+        Some(path) => {
+            let path = PathBuf::from(path);
+            assert!(path.is_file(), "{variable}: {} is no file", path.display());
+            path
+        }
+        None => build(example),
+    }
 }
 
 /// Where the workspace lies.
@@ -42,12 +60,13 @@ pub(crate) fn target_dir() -> PathBuf {
     Place::of_this_test().target_dir
 }
 
-fn build() -> PathBuf {
+/// Builds the binary of a package of the same name.
+fn build(package: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let place = Place::of_this_test();
     let mut command = Command::new(&cargo);
     command
-        .args(["build", "-p", "satchel", "--bin", "satchel", "--profile"])
+        .args(["build", "-p", package, "--bin", package, "--profile"])
         .arg(&place.profile)
         .arg("--target-dir")
         .arg(&place.target_dir)
@@ -62,19 +81,19 @@ fn build() -> PathBuf {
         .output();
     let output = output.unwrap_or_else(|error| {
         panic!(
-            "`{}` cannot be run, which builds the satchel binary for this test: {error}; install Rust, or name a binary in SATCHEL_BIN",
+            "`{}` cannot be run, which builds {package} for this test: {error}; install Rust, or name a binary in SATCHEL_BIN",
             cargo.to_string_lossy()
         )
     });
     assert!(
         output.status.success(),
-        "building the satchel binary for this test failed: {}",
+        "building {package} for this test failed: {}",
         output.status
     );
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "satchel")
+        .filter(|message| message["target"]["name"] == package)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .expect("cargo names the executable that it built")
 }

@@ -43,7 +43,7 @@ mod python;
 mod waiting;
 
 pub use aws::Moto;
-pub use binary::{example, satchel, workspace};
+pub use binary::{example, handler, satchel, workspace};
 pub use client::{Client, Lost, Record, Reply, Request};
 pub use cloud::{Cloud, Follower};
 pub use dev::{Dev, Ended, Setup};

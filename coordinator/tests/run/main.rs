@@ -16,9 +16,9 @@ use tokio::task::JoinSet;
 
 mod bundles;
 mod handover;
+mod load;
 mod refusals;
 mod serving;
-mod streams;
 
 /// What no output may show.
 const SECRET: &str = "the-secret-key-of-the-test";
