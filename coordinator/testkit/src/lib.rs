@@ -25,6 +25,7 @@
 //!   that it started is left; what it printed is shown when the test fails.
 //! - [`Client`] talks to both ports. It is cheap to clone and follows its process over restarts.
 //! - [`Cloud`] is what `satchel run` uses of AWS, all of it on this machine, with real handler processes.
+//! - [`Proxy`] stands between a process and a server, and misbehaves.
 //! - [`Moto`] stands in for AWS; [`python_with`] makes the Python that such a program needs.
 //! - [`Kinesalite`] and [`KinesisLocal`] stand in for Kinesis; [`node_with`] installs such programs for Node.js.
 //! - [`until`] waits for something that becomes true in its own time, far longer than it should take.
@@ -39,6 +40,7 @@ mod cloud;
 mod dev;
 mod node;
 mod processes;
+mod proxy;
 mod python;
 mod waiting;
 
@@ -49,5 +51,6 @@ pub use cloud::{Cloud, Follower};
 pub use dev::{Dev, Ended, Setup};
 pub use node::{Kinesalite, KinesisLocal, node_with};
 pub use processes::{is_alive, kill};
+pub use proxy::{Asked, Fault, Proxy};
 pub use python::python_with;
 pub use waiting::{LONG, until, until_true};

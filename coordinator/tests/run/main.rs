@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 mod bundles;
+mod faults;
 mod handover;
 mod load;
 mod refusals;

@@ -6,9 +6,8 @@ use hyper::http::Method;
 use satchel::store::S3Store;
 use satchel::store::s3::{Addressing, S3Options};
 use satchel_log::{Created, ObjectStore};
-use satchel_testkit::Moto;
+use satchel_testkit::{Fault, Moto, Proxy};
 
-use crate::proxy::{Fault, Proxy};
 use crate::{Bucket, SECRET, bytes, moto, sdk, told};
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use satchel::store::s3::S3Options;
 use satchel_log::{Created, ObjectStore};
 use tokio::sync::oneshot;
 
-use crate::proxy::{Fault, Proxy};
 use crate::{Bucket, bytes, moto, noise, told};
+use satchel_testkit::{Fault, Proxy};
 
 async fn behind_proxy(bucket: &str) -> (Bucket, Proxy, S3Store) {
     let bucket = Bucket::make(bucket).await;

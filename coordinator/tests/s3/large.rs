@@ -3,10 +3,9 @@
 use hyper::http::Method;
 use satchel::store::s3::{S3Operation, S3Options, S3Outcome};
 use satchel_log::{Created, ObjectStore};
-use satchel_testkit::until_true;
+use satchel_testkit::{Fault, Proxy, until_true};
 use tokio::sync::oneshot;
 
-use crate::proxy::{Fault, Proxy};
 use crate::{Bucket, Counted, bytes, moto, noise, told};
 
 /// Three parts of 8 MiB at most.

@@ -20,8 +20,8 @@ use satchel_log_simulation::{Plan, State, run, seeds};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::proxy::{Fault, Proxy};
 use crate::{Bucket, keys, moto};
+use satchel_testkit::{Fault, Proxy};
 
 const BUCKETS: u16 = 4;
 
@@ -199,7 +199,8 @@ async fn nothing_is_lost_or_doubled_on_a_day_full_of_conflicts_throttling_and_lo
     let bucket = Bucket::make("bad-day").await;
     let proxy = Proxy::start(moto().endpoint()).await;
     let mut requests = 0;
-    proxy.obey(move |method, _| {
+    proxy.obey(move |asked| {
+        let method = asked.method;
         requests += 1;
         match requests % 23 {
             3 | 11 if method == Method::PUT => Some(Fault::LoseAnswer),

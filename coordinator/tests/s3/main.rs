@@ -7,7 +7,6 @@ mod faults;
 mod large;
 mod log;
 mod objects;
-mod proxy;
 
 use std::sync::{Arc, Mutex, OnceLock};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::bucket::{Bucket, with_s3};
-use crate::proxy::Proxy;
 use crate::{counter, tell};
+use satchel_testkit::Proxy;
 
 /// How long nothing is to happen.
 const IDLE: Duration = Duration::from_secs(60);

@@ -5,12 +5,6 @@
 mod bucket;
 mod forks;
 mod idle;
-#[path = "../s3/proxy.rs"]
-#[allow(
-    dead_code,
-    reason = "these tests need fewer faults than those of the store"
-)]
-mod proxy;
 #[path = "../offline/tool.rs"]
 #[allow(dead_code, reason = "every place is named by its text here")]
 mod tool;

@@ -3,12 +3,11 @@
 use std::process::{Command, Stdio};
 
 use reqwest::Method;
-use satchel_testkit::{Setup, satchel};
+use satchel_testkit::{Fault, Proxy, Setup, satchel};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::bucket::{Bucket, environment, with_s3};
-use crate::proxy::{Fault, Proxy};
 use crate::tool::{Told, tool_in};
 use crate::{counter, tell};
 

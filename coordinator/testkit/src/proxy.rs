@@ -1,8 +1,9 @@
-//! A proxy in front of the server that misbehaves when told to: once for each fault that was asked for.
+//! A proxy in front of a stand-in that misbehaves when told to: once for each fault that was asked for, or as it is told request by request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
@@ -10,7 +11,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::http::request::Parts;
-use hyper::http::{HeaderName, Method, StatusCode, header};
+use hyper::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -18,7 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 /// What happens to one request.
-pub(crate) enum Fault {
+#[derive(Debug)]
+pub enum Fault {
     /// It is answered so, and never reaches the server.
     Answer(u16, String),
     /// It is lost on its way.
@@ -29,6 +31,8 @@ pub(crate) enum Fault {
     HoldAnswer(oneshot::Receiver<()>),
     /// The first end is told that it came; it goes on when the other end says so.
     HoldRequest(oneshot::Sender<()>, oneshot::Receiver<()>),
+    /// It has its effect, and the answer comes so much later.
+    DelayAnswer(Duration),
     /// The answer's body ends in its middle.
     CutAnswer,
     /// One byte of the answer's body is changed.
@@ -39,7 +43,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// An error as S3 writes it.
-    pub(crate) fn error(status: u16, code: &str) -> Self {
+    pub fn error(status: u16, code: &str) -> Self {
         Self::Answer(
             status,
             format!("<Error><Code>{code}</Code><Message>as the test wants it</Message></Error>"),
@@ -54,8 +58,19 @@ struct Rule {
     fault: Fault,
 }
 
-/// Says what happens to a request of this method, path and query.
-type Whim = Box<dyn FnMut(&Method, &str) -> Option<Fault> + Send>;
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its path and query.
+    pub place: &'a str,
+    /// What `x-amz-target` says, such as `Kinesis_20131202.PutRecords`; empty where the place says it all.
+    pub target: &'a str,
+}
+
+/// Says what happens to a request.
+type Whim = Box<dyn FnMut(Asked<'_>) -> Option<Fault> + Send>;
 
 #[derive(Default)]
 struct State {
@@ -64,20 +79,36 @@ struct State {
     seen: Vec<String>,
 }
 
-/// A proxy that serves until it is dropped.
-pub(crate) struct Proxy {
+/// The state, which every request looks at.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<State>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A proxy that serves until it is dropped. Then it is a panic if a fault never struck that was asked for.
+pub struct Proxy {
     address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    state: Shared,
     serving: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
     /// In front of the server at `upstream`.
-    pub(crate) async fn start(upstream: &str) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let state = Arc::<Mutex<State>>::default();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    ///
+    /// # Panics
+    ///
+    /// When there is no free port.
+    pub async fn start(upstream: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        let listener = listener.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let state = Shared::default();
+        let client = reqwest::Client::builder().no_proxy().build();
+        let client = client.expect("a client without TLS files can be made");
         let server = Server {
             upstream: upstream.to_owned(),
             client,
@@ -90,29 +121,30 @@ impl Proxy {
         }
     }
 
-    pub(crate) fn endpoint(&self) -> String {
+    /// Where it serves: `http://127.0.0.1:port`.
+    pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The next request with this method whose path and query hold `part` meets `fault`. The first that applies is taken.
-    pub(crate) fn strike(&self, method: Method, part: &str, fault: Fault) {
+    pub fn strike(&self, method: Method, part: &str, fault: Fault) {
         let part = part.to_owned();
         let rule = Rule {
             method,
             part,
             fault,
         };
-        self.state.lock().unwrap().rules.push(rule);
+        self.state.lock().rules.push(rule);
     }
 
     /// From now on, this says what happens to each request.
-    pub(crate) fn obey(&self, whim: impl FnMut(&Method, &str) -> Option<Fault> + Send + 'static) {
-        self.state.lock().unwrap().whim = Some(Box::new(whim));
+    pub fn obey(&self, whim: impl FnMut(Asked<'_>) -> Option<Fault> + Send + 'static) {
+        self.state.lock().whim = Some(Box::new(whim));
     }
 
     /// The requests since the last look, in the order in which they came: method, path and query.
-    pub(crate) fn seen(&self) -> Vec<String> {
-        std::mem::take(&mut self.state.lock().unwrap().seen)
+    pub fn seen(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().seen)
     }
 }
 
@@ -120,7 +152,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.serving.abort();
         if !std::thread::panicking() {
-            let state = self.state.lock().unwrap();
+            let state = self.state.lock();
             let left: Vec<&str> = state.rules.iter().map(|rule| &*rule.part).collect();
             assert!(left.is_empty(), "faults that never struck: {left:?}");
         }
@@ -131,7 +163,7 @@ impl Drop for Proxy {
 struct Server {
     upstream: String,
     client: reqwest::Client,
-    state: Arc<Mutex<State>>,
+    state: Shared,
 }
 
 async fn accept(listener: TcpListener, server: Server) {
@@ -141,9 +173,9 @@ async fn accept(listener: TcpListener, server: Server) {
 }
 
 async fn serve(stream: TcpStream, server: Server) {
-    stream.set_nodelay(true).unwrap();
-    let service = service_fn(|request| server.clone().answer(request));
     // An end of the connection without an answer is what some faults are.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| server.clone().answer(request));
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -185,9 +217,14 @@ impl Server {
                 go_on.await.map_err(|_| Lost)?;
                 self.pass(&head, body).await.map(whole)
             }
+            Some(Fault::DelayAnswer(by)) => {
+                let answer = self.pass(&head, body).await?;
+                tokio::time::sleep(by).await;
+                Ok(whole(answer))
+            }
             Some(Fault::CutAnswer) => {
                 let (status, mut headers, body) = self.pass(&head, body).await?;
-                headers.push((header::CONTENT_LENGTH, body.len().to_string()));
+                headers.push((header::CONTENT_LENGTH, body.len().into()));
                 let half = body.slice(..body.len() / 2);
                 let frames = [Ok(Frame::data(half)), Err(Lost)];
                 Ok(respond(
@@ -213,12 +250,20 @@ impl Server {
     /// Notes the request, and what is to happen to it.
     fn fault(&self, head: &Parts) -> Option<Fault> {
         let place = head.uri.to_string();
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.seen.push(format!("{} {place}", head.method));
         let applies = |rule: &Rule| rule.method == head.method && place.contains(&rule.part);
         match state.rules.iter().position(applies) {
             Some(at) => Some(state.rules.remove(at).fault),
-            None => state.whim.as_mut()?(&head.method, &place),
+            None => {
+                let target = head.headers.get("x-amz-target");
+                let target = target.and_then(|target| target.to_str().ok());
+                state.whim.as_mut()?(Asked {
+                    method: &head.method,
+                    place: &place,
+                    target: target.unwrap_or_default(),
+                })
+            }
         }
     }
 
@@ -241,7 +286,7 @@ impl Server {
                 ]
                 .contains(name)
             })
-            .map(|(name, value)| (name.clone(), value.to_str().unwrap().to_owned()))
+            .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let status = answer.status().as_u16();
         let body = answer.bytes().await.map_err(|_| Lost)?;
@@ -249,18 +294,18 @@ impl Server {
     }
 }
 
-type Answer = (u16, Vec<(HeaderName, String)>, Bytes);
+type Answer = (u16, Vec<(HeaderName, HeaderValue)>, Bytes);
 
 fn whole((status, headers, body): Answer) -> Response<Body> {
     let body = Full::new(body).map_err(|never: Infallible| match never {});
     respond(status, headers, body.boxed())
 }
 
-fn respond(status: u16, headers: Vec<(HeaderName, String)>, body: Body) -> Response<Body> {
+fn respond(status: u16, headers: Vec<(HeaderName, HeaderValue)>, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     for (name, value) in headers {
-        response.headers_mut().append(name, value.parse().unwrap());
+        response.headers_mut().append(name, value);
     }
     response
 }

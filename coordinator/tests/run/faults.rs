@@ -1,0 +1,180 @@
+//! Every service that `satchel run` uses has bad days: it throttles, fails, answers too late, breaks off. Nothing is lost, nothing is doubled, and the process
+//! goes on by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use satchel_testkit::{Asked, Cloud, Fault, Proxy, example, handler, until_true};
+
+use super::load::{Greetings, Producer, all_are_counted_once, all_are_greeted_once, module};
+
+/// Longer than any of the clients waits.
+const LATE: Duration = Duration::from_secs(3);
+
+/// What a service says when it is asked too often and when it is broken.
+struct Service {
+    name: &'static str,
+    /// How many of a hundred requests are treated badly.
+    percent: u64,
+    throttled: (u16, &'static str),
+    broken: (u16, &'static str),
+}
+
+const S3: Service = Service {
+    name: "S3",
+    percent: 12,
+    throttled: (503, "SlowDown"),
+    broken: (500, "InternalError"),
+};
+
+const DYNAMODB: Service = Service {
+    name: "DynamoDB",
+    percent: 50,
+    throttled: (400, "ThrottlingException"),
+    broken: (500, "InternalServerError"),
+};
+
+const KINESIS: Service = Service {
+    name: "Kinesis",
+    percent: 12,
+    throttled: (400, "ProvisionedThroughputExceededException"),
+    broken: (500, "InternalFailure"),
+};
+
+const LAMBDA: Service = Service {
+    name: "Lambda",
+    percent: 12,
+    throttled: (429, "TooManyRequestsException"),
+    broken: (500, "ServiceException"),
+};
+
+/// The kinds of faults, in the order in which an operation meets them.
+const KINDS: [&str; 6] = ["throttled", "broken", "lost", "unanswered", "late", "cut"];
+
+impl Service {
+    fn fault(&self, kind: &str) -> Fault {
+        let said = |(status, code): (u16, &str)| {
+            let text = format!(r#"{{"__type":"{code}","message":"as the test wants it"}}"#);
+            match self.name {
+                "S3" => Fault::error(status, code),
+                _ => Fault::Answer(status, text),
+            }
+        };
+        match kind {
+            "throttled" => said(self.throttled),
+            "broken" => said(self.broken),
+            "lost" => Fault::LoseRequest,
+            "unanswered" => Fault::LoseAnswer,
+            "late" => Fault::DelayAnswer(LATE),
+            _ => Fault::CutAnswer,
+        }
+    }
+}
+
+/// A service and what was asked of it.
+type Operation = (&'static str, String);
+
+/// What struck.
+#[derive(Clone, Default)]
+struct Struck(Arc<Mutex<BTreeMap<Operation, BTreeSet<&'static str>>>>);
+
+impl Struck {
+    /// Whether these operations have met every kind of fault.
+    fn have_met_all(&self, operations: &[(&'static str, &str)]) -> bool {
+        let struck = self.0.lock().unwrap();
+        operations.iter().all(|(service, operation)| {
+            let met = struck.get(&(*service, (*operation).to_owned()));
+            met.is_some_and(|met| met.len() == KINDS.len())
+        })
+    }
+}
+
+/// The name of what is asked for, as AWS has it where it is easily told.
+fn operation(asked: &Asked<'_>) -> String {
+    match asked.target.rsplit_once('.') {
+        Some((_, operation)) => operation.to_owned(),
+        None => asked.method.to_string(),
+    }
+}
+
+/// A proxy in front of a service that treats requests badly, the same ones for the same seed and order of requests.
+async fn bad_days(service: &'static Service, upstream: &str, seed: u64, struck: &Struck) -> Proxy {
+    let proxy = Proxy::start(upstream).await;
+    let struck = struck.clone();
+    let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next: BTreeMap<String, usize> = BTreeMap::new();
+    proxy.obey(move |asked| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        if random % 100 >= service.percent {
+            return None;
+        }
+        let operation = operation(&asked);
+        let at = next.entry(operation.clone()).or_default();
+        let kind = KINDS[*at % KINDS.len()];
+        *at += 1;
+        let mut struck = struck.0.lock().unwrap();
+        struck
+            .entry((service.name, operation))
+            .or_default()
+            .insert(kind);
+        Some(service.fault(kind))
+    });
+    proxy
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_services_do_nothing_is_lost_or_doubled_and_nobody_need_restart_anything() {
+    let seed = std::env::var("RUN_FAULTS_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let greeter = example("greeter").join("module.yaml");
+    let cloud = Arc::new(Cloud::start(&greeter, &handler("greeter"), &[]).await);
+    cloud.create_stream("names", 2).await;
+    cloud.create_stream("greetings", 2).await;
+    let struck = Struck::default();
+    let s3 = bad_days(&S3, cloud.moto(), seed, &struck).await;
+    let dynamodb = bad_days(&DYNAMODB, cloud.moto(), seed, &struck).await;
+    let kinesis = bad_days(&KINESIS, cloud.kinesis(), seed, &struck).await;
+    let lambda = bad_days(&LAMBDA, cloud.lambda(), seed, &struck).await;
+    let dir = tempfile::tempdir().unwrap();
+    let module = module(dir.path(), "");
+    // So that what is late is too late.
+    let text = std::fs::read_to_string(&module).unwrap();
+    let impatient = "  functionName: greeter\n  timeout: 1s\n";
+    std::fs::write(
+        &module,
+        text.replace("  functionName: greeter\n", impatient),
+    )
+    .unwrap();
+    let setup = cloud
+        .setup(&module)
+        .env("AWS_ENDPOINT_URL_S3", s3.endpoint())
+        .env("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.endpoint())
+        .env("AWS_ENDPOINT_URL_KINESIS", kinesis.endpoint())
+        .env("AWS_ENDPOINT_URL_LAMBDA", lambda.endpoint())
+        .env("SATCHEL_S3_TIMEOUT", "1s");
+    let mut app = setup.start().await;
+    let mut greetings = Greetings::of(&cloud);
+    let producer = Producer::begin(&cloud, 200);
+    let operations = [
+        ("S3", "PUT"),
+        ("S3", "GET"),
+        ("DynamoDB", "PutItem"),
+        ("Kinesis", "GetRecords"),
+        ("Kinesis", "PutRecords"),
+        ("Lambda", "POST"),
+    ];
+    until_true("every fault struck", async || {
+        greetings.read_on().await;
+        struck.have_met_all(&operations)
+    })
+    .await;
+    let put = producer.end().await;
+    all_are_greeted_once(&mut greetings, put).await;
+    all_are_counted_once(&app.client, put).await;
+    let ended = app.terminate().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.printed);
+    let struck = struck.0.lock().unwrap().clone();
+    eprintln!("{put} records, seed {seed}: {struck:?}");
+}
