@@ -59,7 +59,7 @@ pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Resul
     let (readiness, _) = watch::channel(Readiness::Starting { recovered: 0.0 });
     let shared = Shared {
         application,
-        requests: Requests::new(inputs_sender.clone(), metrics.clone()),
+        requests: Requests::new(inputs_sender, metrics.clone()),
         metrics,
         streams: open_streams(&config),
         readiness,
@@ -80,7 +80,7 @@ pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Resul
         &shared,
         &servers,
         &handlers,
-        (inputs, inputs_sender),
+        inputs,
         shutdown,
     )
     .await;
@@ -98,7 +98,7 @@ async fn serve(
     shared: &Shared,
     servers: &Servers,
     handlers: &Handlers,
-    (inputs, inputs_sender): (mpsc::Receiver<Input>, mpsc::Sender<Input>),
+    inputs: mpsc::Receiver<Input>,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), Failure> {
     let parts = NodeParts {
@@ -114,7 +114,6 @@ async fn serve(
         metrics: shared.metrics.clone(),
         requests: shared.requests.clone(),
         inputs,
-        inputs_sender,
         readiness: shared.readiness.clone(),
     };
     let mut node = tokio::select! {

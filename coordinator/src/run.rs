@@ -67,7 +67,7 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
         None => Readiness::Starting { recovered: 0.0 },
     };
     let shared = Shared {
-        requests: Requests::new(inputs_sender.clone(), metrics.clone()),
+        requests: Requests::new(inputs_sender, metrics.clone()),
         readiness: watch::Sender::new(first),
         handover: Handover::default(),
         config,
@@ -77,7 +77,7 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
     let mut shutdown = std::pin::pin!(shutdown);
     let mut configs = AwsConfigs::default();
     let token = token::of(&shared.config, &mut configs).await?;
-    let parts = wiring::parts(&shared, &mut configs, (inputs, inputs_sender)).await?;
+    let parts = wiring::parts(&shared, &mut configs, inputs).await?;
     let servers = serve_ports(&shared, token.as_ref()).await?;
     let lease = begin_lease(&shared, &servers, &mut configs).await?;
     let outcome = own(&shared, parts, lease.as_ref(), shutdown.as_mut()).await;

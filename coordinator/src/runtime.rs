@@ -1,13 +1,14 @@
 //! The loop around a partition: facts in, imperatives carried out.
 //!
 //! ```text
-//!  HTTP, ingress ──bounded──► inputs ─┐                        ┌─► dispatch ──► invokers
-//!                                     ├─► handle_input         ├─► committer ─► log
+//!  HTTP ──bounded──► inputs ──────────┐                        ┌─► dispatch ──► invokers
+//!  ingress ──bounded──► records ──────┼─► handle_input         ├─► committer ─► log
 //!  dispatch, committer, egress ► facts┘      poll_output ──────┼─► egress
 //!                                                              └─► answers, reading, wake-up
 //! ```
 //!
-//! One task owns the partition. What comes from outside waits in a bounded queue; what the partition asked for itself (answers,
+//! One task owns the partition. What comes from outside waits in bounded queues, a short one for what was read, because a read
+//! may be large and a pause stops only the next one; what the partition asked for itself (answers,
 //! acknowledgements, durable deltas) comes over an unbounded one, because it is bounded by what was asked for, and must never wait for
 //! what is outside.
 
@@ -38,8 +39,12 @@ use reading::Reading;
 /// How many facts are handed to the partition before its outputs are taken: so many share a delta where they come together.
 const FACTS_PER_ROUND: usize = 256;
 
-/// How many inputs from outside may wait.
+/// How many requests from outside may wait.
 pub const INPUTS_WAITING_MAX: usize = 1024;
+
+/// How many reads of shards may wait, and how many are handed to the partition before it is asked whether reading is to pause. Each is
+/// about a mebibyte at most.
+const READS_WAITING_MAX: usize = 16;
 
 /// Where a partition's imperatives go.
 pub struct Ports {
@@ -65,6 +70,7 @@ pub struct Ports {
 pub struct PartitionLoop {
     partition: Partition,
     inputs: mpsc::Receiver<Input>,
+    records: mpsc::Receiver<Input>,
     facts: mpsc::UnboundedReceiver<Input>,
     ports: Ports,
     wake_at_ms: Option<u64>,
@@ -74,16 +80,17 @@ pub struct PartitionLoop {
 }
 
 impl PartitionLoop {
-    /// A loop that takes `inputs` from outside and `facts` about what the partition asked for.
+    /// A loop that takes `inputs` and `records` from outside, and `facts` about what the partition asked for.
     pub fn new(
         partition: Partition,
-        inputs: mpsc::Receiver<Input>,
+        (inputs, records): (mpsc::Receiver<Input>, mpsc::Receiver<Input>),
         facts: mpsc::UnboundedReceiver<Input>,
         ports: Ports,
     ) -> Self {
         Self {
             partition,
             inputs,
+            records,
             facts,
             ports,
             wake_at_ms: None,
@@ -102,6 +109,8 @@ impl PartitionLoop {
             tokio::select! {
                 fact = self.facts.recv() => round.extend(fact),
                 input = self.inputs.recv() => round.extend(input),
+                // Without an ingress nobody sends.
+                Some(read) = self.records.recv() => round.push(read),
                 () = wake => {
                     self.wake_at_ms = None;
                     round.push(Input::TimeReached);
@@ -122,7 +131,13 @@ impl PartitionLoop {
                 .or_else(|| self.inputs.try_recv().ok());
             match waiting {
                 Some(input) => round.push(input),
-                None => return,
+                None => break,
+            }
+        }
+        for _ in 1..READS_WAITING_MAX {
+            match self.records.try_recv() {
+                Ok(read) => round.push(read),
+                Err(_) => return,
             }
         }
     }

@@ -1,5 +1,11 @@
 //! What a key costs: bytes of memory, and time to reload it. `cargo bench -p satchel-engine` prints both for a million keys.
 
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a benchmark looks at the clock"
+)]
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;

@@ -198,6 +198,10 @@ pub struct Partition {
     parked: Parked,
     /// Whether a snapshot was asked for to make room, and none was taken since.
     snapshot_wanted: bool,
+    /// Whether a snapshot took effect in this period: what it did not image had not changed.
+    snapshot_taken: bool,
+    /// Whether more is in memory than may be, and much of it changed and waits for a snapshot: then shards are not read.
+    memory_is_short: bool,
     /// Messages with numbers below this one were pending when the last owner died; 0 if it stopped in an orderly way.
     deaths_below: u64,
 }
@@ -287,6 +291,7 @@ impl Partition {
             // What had waited for a delta that is durable by now may have got its turn.
             self.start_batches();
             self.regulate_memory();
+            self.regulate_ingress();
             self.ask_for_loads();
             self.finish_stop();
             self.wake_if_due();
@@ -372,17 +377,20 @@ impl Partition {
         }
     }
 
-    /// Stops reading shards when too much is pending, and reads on when it has become clearly less.
+    /// Stops reading shards when too much is pending, or in memory and not to be dropped, and reads on when it has become clearly less.
     fn regulate_ingress(&mut self) {
         if self.stopping != Stopping::No {
             // It was paused for good when the stop began.
             return;
         }
         let limit = self.config.pending_bytes_max;
-        if !self.ingress_paused && self.pending_bytes > limit {
+        if !self.ingress_paused && (self.pending_bytes > limit || self.memory_is_short) {
             self.ingress_paused = true;
             self.outputs.push_back(Output::PauseIngress);
-        } else if self.ingress_paused && self.pending_bytes <= limit / 4 * 3 {
+        } else if self.ingress_paused
+            && self.pending_bytes <= limit / 4 * 3
+            && !self.memory_is_short
+        {
             self.ingress_paused = false;
             self.outputs.push_back(Output::ResumeIngress);
         }

@@ -143,9 +143,19 @@ impl Place {
         self.bucket.lively()
     }
 
-    /// Whether there is something in memory that only a newer image could give back.
-    pub(crate) fn is_ahead_of_image(&self) -> bool {
-        !self.is_absent() && !self.is_as_imaged() && self.bucket.bytes() > 0
+    /// Whether it must be in memory, so that no image would let it be dropped.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.bucket.is_pending()
+    }
+
+    /// Whether it changed in this period, and no image that is in effect holds that.
+    pub(crate) fn is_changed(&self) -> bool {
+        self.changed > self.image.unwrap_or(0)
+    }
+
+    /// Whether it was in memory from the beginning, and nothing is known of an image of it.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.image.is_none() && self.bucket.bytes() > 0
     }
 
     /// Whether the image in effect, with what is replayed over it, equals what is in memory.

@@ -464,7 +464,7 @@ impl Snapshotter {
 
     fn begin_if_due(&mut self) {
         let bound = self.log_bytes >= self.policy.tail_bytes_max;
-        let wanted = std::mem::take(&mut self.wanted) || bound;
+        let wanted = self.wanted || bound;
         if self.log_bytes < self.policy.floor_bytes && !wanted {
             return;
         }
@@ -476,8 +476,10 @@ impl Snapshotter {
         let expected = replaced_bytes + self.log_bytes / 100 * self.growth_percent;
         let enough = self.log_bytes >= expected / 100 * self.policy.log_percent;
         if unasked.is_empty() || !(enough || wanted) {
+            // Whoever wants one while there is nothing to write has it as soon as there is.
             return;
         }
+        self.wanted = false;
         self.round = Some(Round {
             number: self.durable,
             log_bytes: self.log_bytes,

@@ -24,7 +24,7 @@ use crate::streams::Streams;
 pub(super) async fn parts(
     shared: &Shared,
     configs: &mut AwsConfigs,
-    (inputs, inputs_sender): (mpsc::Receiver<Input>, mpsc::Sender<Input>),
+    inputs: mpsc::Receiver<Input>,
 ) -> Result<NodeParts, Failure> {
     let (config, application) = (&shared.config, &shared.application);
     Ok(NodeParts {
@@ -44,7 +44,6 @@ pub(super) async fn parts(
         metrics: shared.metrics.clone(),
         requests: shared.requests.clone(),
         inputs,
-        inputs_sender,
         readiness: shared.readiness.clone(),
     })
 }

@@ -23,7 +23,7 @@ use super::dispatch::{Destination, DispatchLoop};
 use super::fold::RecoveryFold;
 use super::ownership::EpochWatch;
 use super::reading::Reading;
-use super::{PartitionLoop, Ports, now_ms};
+use super::{PartitionLoop, Ports, READS_WAITING_MAX, now_ms};
 use crate::cli::{Exit, Failure};
 use crate::egress::Egresses;
 use crate::egress::aws::egress_failure;
@@ -61,8 +61,6 @@ pub struct NodeParts {
     pub requests: Requests,
     /// What they ask.
     pub inputs: mpsc::Receiver<Input>,
-    /// The sending side of the same queue, for ingresses.
-    pub inputs_sender: mpsc::Sender<Input>,
     /// Where it is told how far the start has come.
     pub readiness: watch::Sender<Readiness>,
 }
@@ -254,12 +252,13 @@ impl Node {
             others.spawn(async move { egress.run(emissions).await.map_err(stream_failure) });
         }
         let reading = Reading::new();
+        let (read, records) = mpsc::channel(READS_WAITING_MAX);
         for ingress in parts.ingresses {
-            let (inputs, reading) = (parts.inputs_sender.clone(), reading.clone());
+            let (read, reading) = (read.clone(), reading.clone());
             let incarnation = incarnation.clone();
-            others.spawn(async move { ingress.run(inputs, reading, &incarnation).await });
+            others.spawn(async move { ingress.run(read, reading, &incarnation).await });
         }
-        drop(parts.inputs_sender);
+        drop(read);
 
         let ports = Ports {
             partition,
@@ -271,7 +270,8 @@ impl Node {
             readiness: readiness.clone(),
             metrics: parts.metrics,
         };
-        let partition_loop = PartitionLoop::new(engine, parts.inputs, facts_receiver, ports);
+        let partition_loop =
+            PartitionLoop::new(engine, (parts.inputs, records), facts_receiver, ports);
         // Before the loop runs, which tells how much is loaded.
         readiness.send_replace(if held.is_some() {
             Readiness::Held

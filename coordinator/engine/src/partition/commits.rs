@@ -326,7 +326,8 @@ impl Partition {
         let room = self.commits.sealed - self.commits.durable < self.config.commit_depth;
         if self.stopping == Stopping::Draining && self.flights.is_empty() && room {
             // Without pending messages the next owner need not know whether the stop was an orderly one.
-            if !self.commits.dirty.is_empty() || self.pending_bytes > 0 {
+            let pending = self.pending_bytes > 0 || self.loading.is_something_pending();
+            if !self.commits.dirty.is_empty() || pending {
                 self.seal(true);
             }
             self.stopping = Stopping::Sealed;

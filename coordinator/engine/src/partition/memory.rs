@@ -34,6 +34,7 @@ impl Partition {
     /// The images of these buckets are what would be loaded from now on.
     pub(super) fn snapshot_taken(&mut self, images: &[(u16, u64)]) {
         self.snapshot_wanted = false;
+        self.snapshot_taken = true;
         for (bucket, delta) in images {
             if *bucket >= self.tables.buckets() {
                 continue;
@@ -47,7 +48,8 @@ impl Partition {
         }
     }
 
-    /// Drops buckets while too much is in memory, those that were not used for longest first; asks for a snapshot if that is what is missing.
+    /// Drops buckets while too much is in memory, those that were not used for longest first. If a snapshot is what is missing, one is asked
+    /// for, and nothing is read until there is room again.
     pub(super) fn regulate_memory(&mut self) {
         let Some(limit) = self.config.memory_limit_bytes else {
             return;
@@ -55,6 +57,7 @@ impl Partition {
         if self.stopping != Stopping::No {
             return;
         }
+        self.memory_is_short = false;
         let mut bytes = self.tables.bytes();
         if bytes <= limit {
             return;
@@ -81,11 +84,32 @@ impl Partition {
                 return;
             }
         }
-        let changed = self
-            .tables
-            .places()
-            .any(|(_, place)| !place.replayed.is_empty() || place.is_ahead_of_image());
-        if changed && !self.snapshot_wanted {
+        self.ask_for_room(bytes - limit, limit);
+    }
+
+    /// Nothing more can be dropped. What changed could be, once a snapshot has it; what must be in memory could not. That is messages, which have
+    /// a limit of their own, and dead letters: these may stay for ever, and must not keep a partition from reading.
+    fn ask_for_room(&mut self, excess_bytes: usize, limit: usize) {
+        let (mut changed_bytes, mut ahead_bytes) = (0, 0);
+        for (_, place) in self.tables.places() {
+            let unknown = !self.snapshot_taken && place.is_unknown();
+            let bytes = match place.is_pending() {
+                true => place.replayed.bytes(),
+                false => place.bytes(),
+            };
+            if place.is_changed() {
+                changed_bytes += bytes;
+            } else if unknown {
+                ahead_bytes += bytes;
+            } else {
+                ahead_bytes += place.replayed.bytes();
+            }
+        }
+        ahead_bytes += changed_bytes;
+        // A snapshot that gives back little and not enough is not worth its writing.
+        let worth = |given: usize| given > 0 && given >= excess_bytes.min(limit / 8);
+        self.memory_is_short = worth(changed_bytes);
+        if worth(ahead_bytes) && !self.snapshot_wanted {
             self.snapshot_wanted = true;
             self.outputs.push_back(Output::SnapshotWanted);
         }

@@ -121,6 +121,8 @@ impl Recovery {
             loading: Loading::default(),
             parked: Parked::default(),
             snapshot_wanted: false,
+            snapshot_taken: false,
+            memory_is_short: false,
             deaths_below: if ownership.clean {
                 0
             } else {

@@ -7,6 +7,7 @@ mod failing;
 mod holding;
 mod library;
 mod loading;
+mod outlasting;
 mod queueing;
 mod recovering;
 mod remembering;

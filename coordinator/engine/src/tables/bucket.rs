@@ -28,6 +28,8 @@ pub(crate) struct Bucket {
     live_bytes: usize,
     /// What the tables take, in bytes.
     table_bytes: usize,
+    /// At how many addresses there is something that must be in memory, as far as it is counted.
+    pending: usize,
 }
 
 /// The instances of one function, which is thus not stored with each.
@@ -201,6 +203,7 @@ impl Bucket {
     pub(super) fn settle(&mut self) {
         self.table_bytes = 0;
         self.live_bytes = 0;
+        self.pending = 0;
         for shelf in &mut self.shelves {
             let of = |instance: &Instance| hash_of(instance.body.id());
             shelf.instances.shrink_to_fit(of);
@@ -208,6 +211,8 @@ impl Bucket {
             for live in shelf.instances.iter_mut().filter_map(|it| it.live.as_mut()) {
                 live.counted_bytes = live.bytes();
                 self.live_bytes += live.counted_bytes;
+                live.counted_pending = live.is_pending();
+                self.pending += usize::from(live.counted_pending);
             }
         }
     }
@@ -239,14 +244,16 @@ impl Bucket {
         let Some(instance) = self.get_mut(address) else {
             return;
         };
-        let mut counted_bytes = 0;
-        if let Some(live) = instance.live.take_if(|live| live.is_empty()) {
-            counted_bytes = live.counted_bytes;
-        }
+        let over = instance.live.take_if(|live| live.is_empty());
         let gone = instance.is_empty();
-        self.live_bytes -= counted_bytes;
+        if let Some(live) = over {
+            self.live_bytes -= live.counted_bytes;
+            self.pending -= usize::from(live.counted_pending);
+        }
         if gone {
             self.forget(address);
+        } else {
+            self.recount(address);
         }
     }
 
@@ -257,7 +264,10 @@ impl Bucket {
         };
         let after = live.bytes();
         let before = std::mem::replace(&mut live.counted_bytes, after);
+        let pending = live.is_pending();
+        let was_pending = std::mem::replace(&mut live.counted_pending, pending);
         self.live_bytes = self.live_bytes + after - before;
+        self.pending = self.pending + usize::from(pending) - usize::from(was_pending);
     }
 
     fn forget(&mut self, address: &Address) {
@@ -282,6 +292,11 @@ impl Bucket {
     /// About how many bytes it takes.
     pub(crate) fn bytes(&self) -> usize {
         self.body_bytes + self.live_bytes + self.table_bytes
+    }
+
+    /// Whether something in it must be in memory, as of the last seal.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending > 0
     }
 
     /// When something in it is due, and whether it must be in memory.

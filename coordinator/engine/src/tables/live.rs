@@ -26,6 +26,8 @@ pub(crate) struct Live {
     kept_bytes: usize,
     /// What its bucket has counted for it, in bytes.
     pub(super) counted_bytes: usize,
+    /// Whether its bucket has counted it as one that must be in memory.
+    pub(super) counted_pending: bool,
     /// Not durable: a new owner begins idle.
     pub(crate) activity: Activity,
     /// Not durable: how many messages a batch may hold while a poison message is searched for, and the last suspect.

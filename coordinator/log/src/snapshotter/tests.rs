@@ -260,3 +260,14 @@ fn what_a_log_tail_changed_before_this_epoch_is_imaged() {
     snapshotter.durable(Some(1), TAKEOVER + 1, 1000);
     assert_eq!(snapshotter.poll(), Some(Step::Want(vec![0])));
 }
+
+#[test]
+fn who_wants_a_snapshot_while_nothing_has_changed_has_it_as_soon_as_something_has() {
+    let mut bench = Bench::new(2, policy(1_000_000));
+    bench.snapshotter.want();
+    assert_eq!(bench.snapshotter.poll(), None);
+    bench.commit(&[(0, 1)]);
+    assert_eq!(bench.wanted, [[0]]);
+    bench.commit(&[(1, 1)]);
+    assert_eq!(bench.wanted, [[0]], "it was wanted once");
+}
