@@ -90,7 +90,21 @@ impl Checks {
 
     async fn streams(&mut self, application: &Application) {
         for ingress in &application.ingresses {
-            let IngressAdapter::Kinesis(kinesis) = &ingress.adapter;
+            let kinesis = match &ingress.adapter {
+                IngressAdapter::Kinesis(kinesis) => kinesis,
+                IngressAdapter::Sqs(sqs) => {
+                    let what = format!("{}: queue {}", ingress.source, sqs.options.queue_url);
+                    let config = self.configs.get(&sqs.access, &ingress.source).await;
+                    let outcome = match config {
+                        Ok(sdk) => {
+                            satchel_aws::check::sqs_queue(&sdk, &sqs.options.queue_url).await
+                        }
+                        Err(failure) => Err(failure.message),
+                    };
+                    self.note(what, outcome);
+                    continue;
+                }
+            };
             for stream in &kinesis.streams {
                 let what = format!("{}: Kinesis stream {}", stream.source, stream.stream);
                 let config = self.configs.get(&kinesis.access, &stream.source).await;

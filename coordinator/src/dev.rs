@@ -23,6 +23,7 @@ use crate::egress::aws::aws_egresses;
 use crate::ingress::Ingress;
 use crate::ingress::kinesis::kinesis_ingresses;
 use crate::ingress::local_stream::LocalStreamIngress;
+use crate::ingress::sqs::sqs_ingresses;
 use crate::metrics::Metrics;
 use crate::module::Application;
 use crate::requests::{Readiness, Requests};
@@ -160,13 +161,14 @@ fn open_streams(config: &DevConfig) -> Streams {
     }
 }
 
-/// What is read: streams on this machine, or, if that is wanted, those on AWS.
+/// What is read: streams on this machine, or, if that is wanted, those on AWS; and queues, which are always where their module says.
 async fn ingresses(config: &DevConfig, shared: &Shared) -> Result<Vec<Ingress>, Failure> {
+    let mut ingresses = sqs_ingresses(&shared.application, &shared.metrics).await?;
     if config.kinesis_ingress {
         let (application, name) = (&shared.application, &config.application);
-        return kinesis_ingresses(application, name, &shared.metrics).await;
+        ingresses.extend(kinesis_ingresses(application, name, &shared.metrics).await?);
+        return Ok(ingresses);
     }
-    let mut ingresses = Vec::new();
     for (ingress, adapter, stream) in wiring::ingress_streams(&shared.application) {
         let opened = shared.streams.stream(&stream.stream).await;
         ingresses.push(Ingress::LocalStream(LocalStreamIngress {

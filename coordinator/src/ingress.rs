@@ -3,6 +3,7 @@
 pub mod kinesis;
 pub mod local_stream;
 pub mod routing;
+pub mod sqs;
 
 use satchel_engine::input::Input;
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use crate::runtime::reading::Reading;
 
 use kinesis::KinesisStream;
 use local_stream::LocalStreamIngress;
+use sqs::SqsQueue;
 
 /// Reads one stream for one ingress.
 pub enum Ingress {
@@ -20,6 +22,8 @@ pub enum Ingress {
     LocalStream(LocalStreamIngress),
     /// A stream of Amazon Kinesis.
     Kinesis(Box<KinesisStream>),
+    /// A queue of Amazon SQS.
+    Sqs(Box<SqsQueue>),
 }
 
 impl Ingress {
@@ -36,6 +40,10 @@ impl Ingress {
     ) -> Result<(), Failure> {
         match self {
             Self::LocalStream(stream) => stream.run(inputs, reading).await.map_err(stream_failure),
+            Self::Sqs(queue) => {
+                let received = queue.run(inputs, reading).await;
+                received.map_err(|error| Failure::new(Exit::Environment, error.to_string()))
+            }
             Self::Kinesis(stream) => {
                 let read = stream.run(inputs, reading, incarnation).await;
                 read.map_err(|error| {

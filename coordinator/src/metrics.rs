@@ -5,6 +5,7 @@
 //! few values (an endpoint, a partition, a kind), never an address or an id, so that their number does not grow with the state.
 
 mod kinesis;
+mod sqs;
 mod store;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use prometheus_client::registry::{Metric, Registry};
 use satchel_engine::invocation::FailureKind;
 
 use kinesis::KinesisFamilies;
+use sqs::SqsFamilies;
 use store::StoreFamilies;
 
 /// The content type of [`Metrics::encode`]'s text.
@@ -182,6 +184,11 @@ impl Metrics {
         self.0.timers_pending.set(gauge_value(count));
     }
 
+    /// So many ids of messages of queues are kept.
+    pub fn observe_received_ids(&self, count: usize) {
+        self.0.sqs.ids.set(gauge_value(count));
+    }
+
     /// So many buckets were loaded since the last time.
     pub fn observe_bucket_loads(&self, loads: u64) {
         self.0.bucket_loads.inc_by(loads);
@@ -335,6 +342,7 @@ struct Families {
     egress_retried: Family<Egress, Counter>,
     store: StoreFamilies,
     kinesis: KinesisFamilies,
+    sqs: SqsFamilies,
 }
 
 impl Families {
@@ -377,6 +385,7 @@ impl Families {
             egress_retried: names.add("egress_retried_records", "Records that an egress did not take and that are tried again, each time", Family::default()),
             store: StoreFamilies::register(&mut names),
             kinesis: KinesisFamilies::register(&mut names),
+            sqs: SqsFamilies::register(&mut names),
             registry: names.0,
         }
     }
@@ -437,6 +446,16 @@ mod tests {
         metrics.repeated("GetRecords", true);
     }
 
+    fn observe_sqs(metrics: &Metrics) {
+        use satchel_aws::sqs::SqsObserver;
+        metrics.received("example/tasks", 4, 40);
+        metrics.deleted("example/tasks", 3);
+        SqsObserver::lag(metrics, "example/tasks", 2_500);
+        metrics.backlog("example/tasks", 7, 1);
+        SqsObserver::repeated(metrics, "ReceiveMessage", false);
+        metrics.observe_received_ids(12);
+    }
+
     #[test]
     fn every_observation_is_shown_under_its_name() {
         let metrics = Metrics::new();
@@ -481,6 +500,7 @@ mod tests {
         }
         metrics.observe_file_written(11);
         observe_kinesis(&metrics);
+        observe_sqs(&metrics);
         assert_eq!(
             samples(&metrics),
             [
@@ -526,6 +546,14 @@ mod tests {
                 "satchel_s3_requests_total{operation=\"GetObject\",outcome=\"done\"} 1",
                 "satchel_s3_requests_total{operation=\"PutObject\",outcome=\"done\"} 1",
                 "satchel_s3_requests_total{operation=\"PutObject\",outcome=\"refused\"} 1",
+                "satchel_sqs_backlog_messages{ingress=\"example/tasks\",state=\"in-flight\"} 1",
+                "satchel_sqs_backlog_messages{ingress=\"example/tasks\",state=\"visible\"} 7",
+                "satchel_sqs_deleted_messages_total{ingress=\"example/tasks\"} 3",
+                "satchel_sqs_ids_kept 12",
+                "satchel_sqs_lag_seconds{ingress=\"example/tasks\"} 2.5",
+                "satchel_sqs_received_bytes_total{ingress=\"example/tasks\"} 40",
+                "satchel_sqs_received_messages_total{ingress=\"example/tasks\"} 4",
+                "satchel_sqs_repeated_requests_total{operation=\"ReceiveMessage\",reason=\"failed\"} 1",
                 "satchel_stale_answers_dropped_total 1",
                 "satchel_state_file_bytes_written_total 11",
                 "satchel_state_files_written_total 1",

@@ -31,6 +31,7 @@ mod egress_sqs;
 mod endpoint;
 mod fields;
 mod http_endpoint;
+mod ingress_sqs;
 mod kinesis;
 mod placeholder;
 mod problem;
@@ -51,6 +52,7 @@ pub(crate) use crate::module::date::parse_date;
 pub use crate::module::duration::{format_duration, parse_bytes, parse_duration};
 pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
 pub use crate::module::http_endpoint::{HttpAuth, HttpEndpoint, Tls};
+pub use crate::module::ingress_sqs::SqsIngress;
 pub use crate::module::kinesis::{
     Consumer, EgressAdapter, EgressSpec, Identifier, IngressAdapter, IngressSpec, IngressStream,
     KinesisEgress, KinesisIngress, RecordId, StartupPosition,

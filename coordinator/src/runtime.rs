@@ -223,6 +223,7 @@ impl PartitionLoop {
         metrics.observe_ingress_paused(gauges.ingress_paused);
         metrics.observe_held(gauges.held);
         metrics.observe_timers_pending(gauges.timers);
+        metrics.observe_received_ids(gauges.received_ids);
         metrics.observe_state(gauges.buckets, gauges.buckets_loaded, gauges.state_bytes);
         self.tell_loading(&gauges);
     }

@@ -6,6 +6,7 @@ use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata};
 
+use crate::egress::failure;
 use crate::lease::{Claimant, Condition, LeaseItem, LeaseTable, Write};
 
 /// How long one question may take.
@@ -27,6 +28,56 @@ pub async fn kinesis_stream(sdk: &SdkConfig, stream: &str) -> Result<(), String>
             (Some(code), None) => code.to_owned(),
             _ => DisplayErrorContext(&error).to_string(),
         }),
+    }
+}
+
+/// Whether the queue is there (`sqs:GetQueueAttributes`), and messages could be deleted and kept from others (tried on a message that does not
+/// exist). Whether they could be received is not tried: it would count against the queue's redrive policy.
+///
+/// # Errors
+/// Why not.
+pub async fn sqs_queue(sdk: &SdkConfig, queue_url: &str) -> Result<(), String> {
+    use aws_sdk_sqs::types::QueueAttributeName;
+
+    let limits = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
+    let config = aws_sdk_sqs::config::Builder::from(sdk).timeout_config(limits.build());
+    let client = aws_sdk_sqs::Client::from_conf(config.build());
+    let looking = client
+        .get_queue_attributes()
+        .queue_url(queue_url)
+        .attribute_names(QueueAttributeName::QueueArn);
+    let looked = Box::pin(looking.send()).await;
+    looked.map_err(|error| failure::describe(&error))?;
+    let handle = "satchel validate";
+    let deleting = client
+        .delete_message()
+        .queue_url(queue_url)
+        .receipt_handle(handle);
+    if let Err(error) = Box::pin(deleting.send()).await {
+        refused_for_good("sqs:DeleteMessage", &error)?;
+    }
+    let extending = client
+        .change_message_visibility()
+        .queue_url(queue_url)
+        .receipt_handle(handle)
+        .visibility_timeout(0);
+    if let Err(error) = Box::pin(extending.send()).await {
+        refused_for_good("sqs:ChangeMessageVisibility", &error)?;
+    }
+    Ok(())
+}
+
+/// Whether the answer says that it may not be done; that there is no such message is what was expected.
+fn refused_for_good<E>(
+    what: &str,
+    error: &aws_sdk_sqs::error::SdkError<E, aws_sdk_sqs::config::http::HttpResponse>,
+) -> Result<(), String>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match failure::is_permission(error.code().unwrap_or_default()) {
+        true => Err(format!("{what}: {}", failure::describe(error))),
+        false => Ok(()),
     }
 }
 

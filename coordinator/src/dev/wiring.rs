@@ -166,11 +166,14 @@ pub(super) fn ingress_streams(
     application: &Application,
 ) -> impl Iterator<Item = (&IngressSpec, &KinesisIngress, &IngressStream)> {
     application.ingresses.iter().flat_map(|ingress| {
-        let IngressAdapter::Kinesis(kinesis) = &ingress.adapter;
-        kinesis
-            .streams
-            .iter()
-            .map(move |stream| (ingress, kinesis, stream))
+        let kinesis = match &ingress.adapter {
+            IngressAdapter::Kinesis(kinesis) => Some(kinesis),
+            IngressAdapter::Sqs(_) => None,
+        };
+        kinesis.into_iter().flat_map(move |kinesis| {
+            let streams = kinesis.streams.iter();
+            streams.map(move |stream| (ingress, kinesis, stream))
+        })
     })
 }
 

@@ -38,7 +38,9 @@ pub async fn kinesis_ingresses(
 ) -> Result<Vec<Ingress>, Failure> {
     let mut ingresses = Vec::new();
     for spec in &application.ingresses {
-        let IngressAdapter::Kinesis(kinesis) = &spec.adapter;
+        let IngressAdapter::Kinesis(kinesis) = &spec.adapter else {
+            continue;
+        };
         for stream in &kinesis.streams {
             // Boxed, because what finds credentials is large.
             let opened = Box::pin(KinesisStream::open(spec, kinesis, stream, name, metrics));

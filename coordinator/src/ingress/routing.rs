@@ -51,7 +51,8 @@ impl RecordId {
     }
 }
 
-fn pointed(pointer: &str, data: &[u8]) -> Result<String, String> {
+/// What a JSON pointer finds in a record's data: a text that is not empty, or a whole number.
+pub(super) fn pointed(pointer: &str, data: &[u8]) -> Result<String, String> {
     use serde_json::Value;
     let document: Value = serde_json::from_slice(data).map_err(|error| {
         format!("the record is not JSON ({error}), and {pointer} in it is the id of the address it goes to")

@@ -76,7 +76,16 @@ fn check_targets(application: &Application, all_read: bool, problems: &mut Probl
             .collect(),
     );
     for ingress in &application.ingresses {
-        let IngressAdapter::Kinesis(kinesis) = &ingress.adapter;
+        let kinesis = match &ingress.adapter {
+            IngressAdapter::Kinesis(kinesis) => kinesis,
+            IngressAdapter::Sqs(sqs) => {
+                for target in &sqs.targets {
+                    let serving = all_read.then_some(&endpoints);
+                    check_target(target, serving, &ingress.source, problems);
+                }
+                continue;
+            }
+        };
         for stream in &kinesis.streams {
             for target in &stream.targets {
                 let serving = all_read.then_some(&endpoints);

@@ -9,17 +9,19 @@ use crate::module::egress_sqs;
 use crate::module::endpoint;
 use crate::module::fields::{Fields, Reading};
 use crate::module::http_endpoint;
+use crate::module::ingress_sqs;
 use crate::module::kinesis;
 use crate::module::problem::hint;
 use crate::module::yaml::{Entry, Node, Value};
 
 /// Every kind that a module file may have.
-pub(crate) const KINDS: [&str; 10] = [
+pub(crate) const KINDS: [&str; 11] = [
     "satchel.endpoints.v1/lambda",
     "io.statefun.endpoints.v2/http",
     "io.statefun.endpoints.v1/http",
     "io.statefun.kinesis.v1/ingress",
     "io.statefun.kinesis.v1/egress",
+    "satchel.sqs.v1/ingress",
     "satchel.sqs.v1/egress",
     "satchel.sns.v1/egress",
     "satchel.eventbridge.v1/egress",
@@ -75,6 +77,7 @@ fn read_component(reading: &mut Reading, kind: &str, spec: &Node, application: &
         "io.statefun.endpoints.v1/http" => application.endpoints.push(http_endpoint::v1(fields)),
         "io.statefun.kinesis.v1/ingress" => application.ingresses.push(kinesis::ingress(fields)),
         "io.statefun.kinesis.v1/egress" => application.egresses.push(kinesis::egress(fields)),
+        "satchel.sqs.v1/ingress" => application.ingresses.push(ingress_sqs::ingress(fields)),
         "satchel.sqs.v1/egress" => application.egresses.push(egress_sqs::egress(fields)),
         "satchel.sns.v1/egress" => application.egresses.push(egress_sns::egress(fields)),
         "satchel.eventbridge.v1/egress" => {

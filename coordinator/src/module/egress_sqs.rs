@@ -122,7 +122,8 @@ fn check_name(name: &str, before: &[(String, Selector)]) -> Result<(), String> {
     }
 }
 
-fn parse_url(text: &str) -> Result<String, String> {
+/// The URL of a queue.
+pub(crate) fn parse_url(text: &str) -> Result<String, String> {
     let place = text
         .strip_prefix("https://")
         .or_else(|| text.strip_prefix("http://"));

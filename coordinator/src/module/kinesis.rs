@@ -15,6 +15,7 @@ use satchel_engine::address::FunctionType;
 use crate::module::aws::{access, client_properties, variant};
 use crate::module::date::parse_date;
 use crate::module::fields::Fields;
+use crate::module::ingress_sqs::SqsIngress;
 use crate::module::problem::Source;
 use crate::streams::check_stream_name;
 
@@ -40,6 +41,8 @@ pub struct IngressSpec {
 pub enum IngressAdapter {
     /// `io.statefun.kinesis.v1/ingress`.
     Kinesis(KinesisIngress),
+    /// `satchel.sqs.v1/ingress`.
+    Sqs(SqsIngress),
 }
 
 /// An egress of a module file.
@@ -305,12 +308,7 @@ fn stream(mut fields: Fields<'_, '_>) -> IngressStream {
     let stream = fields.parsed("stream", |text| {
         check_stream_name(text).map(|()| text.to_owned())
     });
-    let value_type = fields.parsed("valueType", |text| {
-        let typename: Result<Identifier, String> = text.parse();
-        typename
-            .map(|_| text.to_owned())
-            .map_err(|_| format!("`{text}` is not a typename: write `namespace/name`"))
-    });
+    let value_type = fields.parsed("valueType", parse_value_type);
     let (targets, id) = match fields.optional("router") {
         Some(node) => {
             for name in ["targets", "id"] {
@@ -332,7 +330,16 @@ fn stream(mut fields: Fields<'_, '_>) -> IngressStream {
     }
 }
 
-fn targets(fields: &mut Fields<'_, '_>) -> Vec<FunctionType> {
+/// The typename that bytes are given.
+pub(crate) fn parse_value_type(text: &str) -> Result<String, String> {
+    let typename: Result<Identifier, String> = text.parse();
+    typename
+        .map(|_| text.to_owned())
+        .map_err(|_| format!("`{text}` is not a typename: write `namespace/name`"))
+}
+
+/// Reads `targets`.
+pub(crate) fn targets(fields: &mut Fields<'_, '_>) -> Vec<FunctionType> {
     let nodes = fields.list("targets").iter();
     nodes
         .filter_map(|node| fields.parse_of("targets", Some(node), parse_target))
@@ -400,7 +407,8 @@ fn parse_consumer_name(text: &str) -> Result<String, String> {
     })
 }
 
-fn parse_target(text: &str) -> Result<FunctionType, String> {
+/// One function.
+pub(crate) fn parse_target(text: &str) -> Result<FunctionType, String> {
     let function: FunctionType = text
         .parse()
         .map_err(|_| format!("`{text}` is not a function: write `namespace/name`"))?;

@@ -39,7 +39,19 @@ fn endpoint(endpoint: &EndpointSpec) -> String {
 }
 
 fn ingress(ingress: &IngressSpec) -> Vec<String> {
-    let IngressAdapter::Kinesis(kinesis) = &ingress.adapter;
+    let kinesis = match &ingress.adapter {
+        IngressAdapter::Kinesis(kinesis) => kinesis,
+        IngressAdapter::Sqs(sqs) => {
+            let targets: Vec<String> = sqs.targets.iter().map(ToString::to_string).collect();
+            return vec![format!(
+                "ingress {} from the queue {} (as {}) to {}",
+                ingress.id,
+                sqs.options.queue_url,
+                sqs.value_type,
+                targets.join(", ")
+            )];
+        }
+    };
     let begin = match kinesis.startup {
         StartupPosition::Latest => "latest".to_owned(),
         StartupPosition::Earliest => "earliest".to_owned(),

@@ -2,6 +2,7 @@
 
 mod egresses;
 mod kinds;
+mod queues;
 mod refusals;
 
 use std::path::Path;

@@ -11,7 +11,9 @@ use crate::cli::Failure;
 use crate::config::RunConfig;
 use crate::destinations::{self, AwsConfigs};
 use crate::egress::aws::aws_egresses;
+use crate::ingress::Ingress;
 use crate::ingress::kinesis::kinesis_ingresses;
+use crate::ingress::sqs::sqs_ingresses;
 use crate::module::{Application, EndpointAdapter};
 use crate::offline::{Fork, restore};
 use crate::requests::Readiness;
@@ -38,7 +40,7 @@ pub(super) async fn parts(
             retention_ms: retention_ms(config),
             ..Options::default()
         },
-        ingresses: kinesis_ingresses(application, &config.application, &shared.metrics).await?,
+        ingresses: ingresses(shared).await?,
         streams: Streams::ephemeral(),
         aws_egresses: aws_egresses(application, false),
         metrics: shared.metrics.clone(),
@@ -46,6 +48,14 @@ pub(super) async fn parts(
         inputs,
         readiness: shared.readiness.clone(),
     })
+}
+
+async fn ingresses(shared: &Shared) -> Result<Vec<Ingress>, Failure> {
+    let (application, metrics) = (&shared.application, &shared.metrics);
+    let name = &shared.config.application;
+    let mut ingresses = kinesis_ingresses(application, name, metrics).await?;
+    ingresses.extend(sqs_ingresses(application, metrics).await?);
+    Ok(ingresses)
 }
 
 async fn destinations(

@@ -18,6 +18,7 @@ mod bundles;
 mod faults;
 mod handover;
 mod load;
+mod queues;
 mod refusals;
 mod serving;
 

@@ -435,7 +435,9 @@ spec:
 "#,
     )
     .unwrap();
-    let IngressAdapter::Kinesis(kinesis) = &application.ingresses[0].adapter;
+    let IngressAdapter::Kinesis(kinesis) = &application.ingresses[0].adapter else {
+        panic!("it is one of Kinesis");
+    };
     assert_eq!(
         kinesis.access.credentials,
         AwsCredentials::AssumeRole {
@@ -529,9 +531,10 @@ fn without_lines(mut application: Application) -> Application {
     }
     for ingress in &mut application.ingresses {
         ingress.source.line = 0;
-        let IngressAdapter::Kinesis(kinesis) = &mut ingress.adapter;
-        for stream in &mut kinesis.streams {
-            stream.source.line = 0;
+        if let IngressAdapter::Kinesis(kinesis) = &mut ingress.adapter {
+            for stream in &mut kinesis.streams {
+                stream.source.line = 0;
+            }
         }
     }
     for egress in &mut application.egresses {

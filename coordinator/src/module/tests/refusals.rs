@@ -49,7 +49,7 @@ fn a_kind_that_is_near_to_none_is_refused_with_the_list_of_all() {
     assert_eq!(
         told,
         vec![
-            "app/module.yaml:1: 'kind' of a module document: unknown kind 'io.statefun.kafka.v1/ingress', the kinds are satchel.endpoints.v1/lambda, io.statefun.endpoints.v2/http, io.statefun.endpoints.v1/http, io.statefun.kinesis.v1/ingress, io.statefun.kinesis.v1/egress, satchel.sqs.v1/egress, satchel.sns.v1/egress, satchel.eventbridge.v1/egress, satchel.dynamodb.v1/egress, satchel.lambda.v1/egress"
+            "app/module.yaml:1: 'kind' of a module document: unknown kind 'io.statefun.kafka.v1/ingress', the kinds are satchel.endpoints.v1/lambda, io.statefun.endpoints.v2/http, io.statefun.endpoints.v1/http, io.statefun.kinesis.v1/ingress, io.statefun.kinesis.v1/egress, satchel.sqs.v1/ingress, satchel.sqs.v1/egress, satchel.sns.v1/egress, satchel.eventbridge.v1/egress, satchel.dynamodb.v1/egress, satchel.lambda.v1/egress"
         ]
     );
 }

@@ -1,0 +1,97 @@
+//! What is counted of queues.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use satchel_aws::sqs::SqsObserver;
+
+use super::{Metrics, Names};
+
+impl SqsObserver for Metrics {
+    fn received(&self, ingress: &str, messages: u64, bytes: u64) {
+        let (sqs, ingress) = (&self.0.sqs, Queue::of(ingress));
+        sqs.messages.get_or_create(&ingress).inc_by(messages);
+        sqs.bytes.get_or_create(&ingress).inc_by(bytes);
+    }
+
+    fn deleted(&self, ingress: &str, messages: u64) {
+        let deleted = &self.0.sqs.deleted;
+        deleted.get_or_create(&Queue::of(ingress)).inc_by(messages);
+    }
+
+    fn lag(&self, ingress: &str, behind_ms: u64) {
+        let lag = self.0.sqs.lag.get_or_create(&Queue::of(ingress));
+        lag.set(behind_ms as f64 / 1_000.0);
+    }
+
+    fn backlog(&self, ingress: &str, visible: u64, in_flight: u64) {
+        for (state, messages) in [("visible", visible), ("in-flight", in_flight)] {
+            let ingress = ingress.to_owned();
+            let backlog = self
+                .0
+                .sqs
+                .backlog
+                .get_or_create(&Backlog { ingress, state });
+            backlog.set(i64::try_from(messages).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn repeated(&self, operation: &'static str, throttled: bool) {
+        let reason = if throttled { "throttled" } else { "failed" };
+        let repeated = Repeated { operation, reason };
+        self.0.sqs.repeated.get_or_create(&repeated).inc();
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Queue {
+    ingress: String,
+}
+
+impl Queue {
+    fn of(ingress: &str) -> Self {
+        Self {
+            ingress: ingress.to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Backlog {
+    ingress: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Repeated {
+    operation: &'static str,
+    reason: &'static str,
+}
+
+pub(super) struct SqsFamilies {
+    lag: Family<Queue, Gauge<f64, AtomicU64>>,
+    backlog: Family<Backlog, Gauge>,
+    messages: Family<Queue, Counter>,
+    bytes: Family<Queue, Counter>,
+    deleted: Family<Queue, Counter>,
+    repeated: Family<Repeated, Counter>,
+    pub(super) ids: Gauge,
+}
+
+impl SqsFamilies {
+    #[rustfmt::skip]
+    pub(super) fn register(names: &mut Names) -> Self {
+        Self {
+            lag: names.add("sqs_lag_seconds", "How long ago the oldest message of the last answer was sent; 0 if there was none", Family::default()),
+            backlog: names.add("sqs_backlog_messages", "About how many messages a queue has, as SQS says", Family::default()),
+            messages: names.add("sqs_received_messages", "Messages received, those that were received before too", Family::default()),
+            bytes: names.add("sqs_received_bytes", "Bytes in the bodies of those messages", Family::default()),
+            deleted: names.add("sqs_deleted_messages", "Messages whose deletion is confirmed", Family::default()),
+            repeated: names.add("sqs_repeated_requests", "Requests to SQS that failed and were repeated, by operation and reason", Family::default()),
+            ids: names.add("sqs_ids_kept", "Ids of messages that are kept, so that none is applied twice", Gauge::default()),
+        }
+    }
+}
