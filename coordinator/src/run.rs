@@ -42,6 +42,9 @@ use handover::Handover;
 /// How long giving the lease back may take.
 const RELEASE_MAX: Duration = Duration::from_secs(3);
 
+/// The share of the stop time in which a snapshot may be taken before anything stops.
+const SHORTENING_SHARE: u32 = 10;
+
 /// What the parts of the process share.
 struct Shared {
     config: RunConfig,
@@ -196,19 +199,33 @@ async fn own(
         failure = node.failed() => Err(failure),
         lost = lost(lease) => Err(lost),
         () = shutdown => {
-            let limit = shared.config.drain_limit();
-            tracing::info!(limit_s = limit.as_secs(), "stopping: what is in flight may finish");
-            shared.readiness.send_replace(Readiness::Stopping);
-            let stopped = tokio::time::timeout(shared.config.stop_timeout, node.stop(limit));
-            stopped.await.unwrap_or_else(|_| {
-                let within = shared.config.stop_timeout;
-                Err(Failure::new(
-                    Exit::Environment,
-                    format!("not everything could be made durable within {within:?}: the next owner does it again"),
-                ))
-            })
+            let prepared = tokio::select! {
+                () = node.shorten_replay(shared.config.stop_timeout / SHORTENING_SHARE) => Ok(()),
+                lost = lost(lease) => Err(lost),
+            };
+            prepared?;
+            stop(shared, node).await
         }
     }
+}
+
+/// Lets what is in flight finish, and makes everything durable.
+async fn stop(shared: &Shared, node: Node) -> Result<(), Failure> {
+    let config = &shared.config;
+    let limit = config.drain_limit();
+    tracing::info!(
+        limit_s = limit.as_secs(),
+        "stopping: what is in flight may finish"
+    );
+    shared.readiness.send_replace(Readiness::Stopping);
+    let within = config.stop_timeout - config.stop_timeout / SHORTENING_SHARE;
+    let stopped = tokio::time::timeout(within, node.stop(limit)).await;
+    stopped.unwrap_or_else(|_| {
+        Err(Failure::new(
+            Exit::Environment,
+            format!("not everything could be made durable within {within:?}: the next owner does it again"),
+        ))
+    })
 }
 
 /// Waits until the lease is held.

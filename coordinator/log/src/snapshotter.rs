@@ -37,6 +37,9 @@ pub struct SnapshotPolicy {
     /// A snapshot begins at the latest when the log since the last one has this many bytes, so that recovery does not take longer the larger the
     /// state is.
     pub tail_bytes_max: u64,
+    /// What each object of the log counts besides its bytes: reading one takes a reader about as long as reading so many bytes more. Without it, many
+    /// small commits would make a takeover long.
+    pub object_bytes: u64,
     /// At most so many bytes of segments are stored in a second, so that commits do not feel a snapshot; `None` for no limit. Segments are stored one
     /// at a time in any case.
     pub bytes_per_second: Option<u64>,
@@ -49,6 +52,7 @@ impl Default for SnapshotPolicy {
             log_percent: 70,
             segment_bytes: 8 << 20,
             tail_bytes_max: 256 << 20,
+            object_bytes: 16 << 10,
             bytes_per_second: None,
         }
     }
@@ -106,7 +110,7 @@ pub(crate) struct Snapshotter {
     condemned: BTreeSet<u64>,
     /// What came before. `None` until it was looked for, which is during the first snapshot of the epoch: a start does not wait for it.
     past: Option<Past>,
-    /// Durable log bytes since the last snapshot began.
+    /// Durable log bytes since the last snapshot began, with what the objects count besides.
     log_bytes: u64,
     durable: u64,
     /// The last durable delta of this epoch: its sequence and its number.
@@ -189,7 +193,7 @@ impl Snapshotter {
                 .flat_map(|condemned| condemned.manifests.iter().copied())
                 .collect(),
             past: None,
-            log_bytes: base.log_bytes,
+            log_bytes: base.log_bytes + base.log_objects * policy.object_bytes,
             durable: takeover,
             last_delta: (0, takeover),
             growth_percent: 100,
@@ -309,7 +313,7 @@ impl Snapshotter {
     /// A log record became durable; `sequence` if it is a delta.
     pub(crate) fn durable(&mut self, sequence: Option<u64>, number: u64, stored_bytes: u64) {
         self.durable = number;
-        self.log_bytes += stored_bytes;
+        self.log_bytes += stored_bytes + self.policy.object_bytes;
         if let Some(sequence) = sequence {
             self.last_delta = (sequence, number);
         }

@@ -92,6 +92,8 @@ pub(crate) struct Base {
     /// Which buckets the log tail changed beyond their images.
     pub(crate) dirty: Vec<bool>,
     pub(crate) log_bytes: u64,
+    /// How many objects the log tail has.
+    pub(crate) log_objects: u64,
     /// All manifests in the store.
     pub(crate) manifests: Vec<u64>,
     pub(crate) condemned: Vec<Condemned>,
@@ -246,6 +248,7 @@ impl Taker {
             base: Base {
                 dirty,
                 log_bytes: tail.bytes,
+                log_objects: tail.valid.len() as u64 + tail.void,
                 manifests,
                 condemned: tail.take_condemned(manifest.as_ref()),
                 manifest,

@@ -10,7 +10,7 @@ use satchel_engine::input::Input;
 use satchel_engine::output::{BucketImage, Delta};
 use satchel_engine::partition::{LoadedBucket, Overlay};
 use satchel_log::{Entries, EntriesBuilder, Log, Notice, Notices};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::cli::{Exit, Failure};
@@ -56,6 +56,8 @@ pub struct Committer {
     pub facts: mpsc::UnboundedSender<Input>,
     /// What is counted.
     pub metrics: Metrics,
+    /// About how many commits a takeover would replay; holds what this one replayed when it begins.
+    pub tail: watch::Sender<u64>,
 }
 
 impl Committer {
@@ -129,6 +131,7 @@ impl Committer {
             self.metrics
                 .observe_commit(self.partition, number, bytes, since.elapsed());
         }
+        self.tail.send_modify(|commits| *commits += 1);
         let _ = self.facts.send(Input::CommitDurable { number: sequence });
     }
 
@@ -140,6 +143,7 @@ impl Committer {
             }
             Notice::Snapshot(snapshot) => {
                 tracing::debug!(partition, ?snapshot, "a snapshot is in effect");
+                self.tail.send_replace(0);
                 let _ = self.facts.send(Input::SnapshotTaken(snapshot.images));
             }
             Notice::NothingDeleted(error) => {

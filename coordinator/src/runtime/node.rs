@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::committer::Committer;
+use super::committer::{CommitCommand, Committer};
 use super::dispatch::{Destination, DispatchLoop};
 use super::fold::RecoveryFold;
 use super::ownership::EpochWatch;
@@ -34,6 +34,9 @@ use crate::requests::{Readiness, Requests};
 use crate::store::unfinished::not_whole;
 use crate::store::{Opened, SystemClock};
 use crate::streams::{StreamError, Streams};
+
+/// So many commits are replayed before anybody notices.
+const REPLAY_WORTH_SHORTENING: u64 = 32;
 
 /// What a node is made of.
 pub struct NodeParts {
@@ -81,6 +84,10 @@ pub enum OnHold {
 pub struct Node {
     facts: mpsc::UnboundedSender<Input>,
     partition: JoinHandle<()>,
+    /// Weak, because the log's side ends when nobody can ask it for anything any more.
+    committer: mpsc::WeakUnboundedSender<CommitCommand>,
+    /// About how many commits a takeover would replay.
+    tail: watch::Receiver<u64>,
     /// The log's side; ends well only after the partition has stopped.
     committing: JoinSet<Result<(), Failure>>,
     /// Everything else; none of it ends by itself unless something is wrong.
@@ -185,6 +192,9 @@ impl Node {
         let mut committing = JoinSet::new();
         committing.spawn(async move { driver.run().await.map_err(log_failure) });
         let (committer, commit_commands) = mpsc::unbounded_channel();
+        let weak_committer = committer.downgrade();
+        let tail = watch::Sender::new(recovered.replayed);
+        let tail_length = tail.subscribe();
         let commits = Committer {
             partition,
             buckets,
@@ -192,6 +202,7 @@ impl Node {
             notices,
             facts: facts.clone(),
             metrics: parts.metrics.clone(),
+            tail,
         };
         committing.spawn(commits.run(commit_commands));
 
@@ -282,6 +293,8 @@ impl Node {
         Ok(Self {
             facts,
             partition,
+            committer: weak_committer,
+            tail: tail_length,
             committing,
             others,
             recovered,
@@ -312,6 +325,29 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Before a planned stop, while everything is still served: sees to it that the next owner has little to replay, for `limit` at the longest.
+    pub async fn shorten_replay(&self, limit: Duration) {
+        let mut tail = self.tail.clone();
+        let before = *tail.borrow_and_update();
+        if before < REPLAY_WORTH_SHORTENING {
+            return;
+        }
+        let Some(committer) = self.committer.upgrade() else {
+            return;
+        };
+        let _ = committer.send(CommitCommand::WantSnapshot);
+        drop(committer);
+        let begun = Instant::now();
+        let shortened = tail.wait_for(|commits| *commits < before);
+        let shortened = matches!(tokio::time::timeout(limit, shortened).await, Ok(Ok(_)));
+        tracing::info!(
+            commits = before,
+            shortened,
+            took_ms = begun.elapsed().as_millis(),
+            "a snapshot was taken, so that the next owner has less to replay"
+        );
     }
 
     /// Stops in an orderly way: what is in flight may finish within `limit`, then everything is made durable.

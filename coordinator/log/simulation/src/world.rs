@@ -280,6 +280,7 @@ fn draw_options(random: &Random) -> Options {
             log_percent: 70,
             segment_bytes: 50 + random.below(500),
             tail_bytes_max: 1000 + random.below(20_000),
+            object_bytes: 0,
             bytes_per_second: random.chance(300).then(|| 1 + random.below(5000)),
         },
         retention_ms: if random.chance(500) {

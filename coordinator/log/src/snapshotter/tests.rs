@@ -26,6 +26,7 @@ impl Bench {
             manifest: None,
             dirty: vec![false; usize::from(buckets) + 1],
             log_bytes: 0,
+            log_objects: 0,
             manifests: Vec::new(),
             condemned: Vec::new(),
         };
@@ -127,6 +128,7 @@ fn policy(floor_bytes: u64) -> SnapshotPolicy {
     SnapshotPolicy {
         floor_bytes,
         segment_bytes: 20_000,
+        object_bytes: 0,
         ..SnapshotPolicy::default()
     }
 }
@@ -213,6 +215,17 @@ fn write_amplification_stays_bounded_when_the_state_only_grows() {
 }
 
 #[test]
+fn many_small_commits_are_a_long_log_too() {
+    let mut bench = Bench::new(16, policy(50_000));
+    bench.snapshotter.policy.object_bytes = 1000;
+    for key in 0..60u64 {
+        bench.commit(&[(0, key)]);
+    }
+    assert!(bench.log_bytes < 20_000, "{}", bench.log_bytes);
+    assert_eq!(bench.manifests.len(), 1);
+}
+
+#[test]
 fn an_image_that_nobody_asked_for_is_dropped() {
     let mut bench = Bench::new(2, policy(1 << 20));
     bench.commit(&[(0, 1)]);
@@ -253,6 +266,7 @@ fn what_a_log_tail_changed_before_this_epoch_is_imaged() {
         manifest: None,
         dirty: vec![true, false, false],
         log_bytes: 5000,
+        log_objects: 0,
         manifests: Vec::new(),
         condemned: Vec::new(),
     };

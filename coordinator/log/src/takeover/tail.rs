@@ -14,6 +14,9 @@ use crate::record::{Header, Kind, Record};
 use crate::takeover::{Halt, Taker};
 use crate::writer::DEPTH_MAX;
 
+/// Log objects are so much smaller than the segments that [`crate::Options::parallel_reads`] is meant for that as many times more are read at once.
+const SMALLER: usize = 4;
+
 /// Whether a record counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -148,7 +151,7 @@ impl Taker {
                     let object = self.io.get(&key).await;
                     (key, object)
                 })
-                .buffered(self.place.options.parallel_reads);
+                .buffered(self.place.options.parallel_reads * SMALLER);
             while let Some((key, object)) = objects.next().await {
                 let Some(object) = object? else {
                     return Err(self.missing(newest, key, "it was listed").await);
