@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use satchel_testkit::{Asked, Cloud, Fault, Proxy, example, handler, until_true};
+use satchel_testkit::{Asked, Fault, Proxy, until_true};
 
-use super::load::{Greetings, Producer, all_are_counted_once, all_are_greeted_once, module};
+use super::load::{Greetings, Producer, all_are_counted_once, all_are_greeted_once, cloud, module};
 
 /// Longer than any of the clients waits.
 const LATE: Duration = Duration::from_secs(3);
@@ -130,10 +130,7 @@ async fn bad_days(service: &'static Service, upstream: &str, seed: u64, struck: 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_the_services_do_nothing_is_lost_or_doubled_and_nobody_need_restart_anything() {
     let seed = std::env::var("RUN_FAULTS_SEED").map_or(1, |seed| seed.parse().unwrap());
-    let greeter = example("greeter").join("module.yaml");
-    let cloud = Arc::new(Cloud::start(&greeter, &handler("greeter"), &[]).await);
-    cloud.create_stream("names", 2).await;
-    cloud.create_stream("greetings", 2).await;
+    let cloud = cloud(2).await;
     let begun = Instant::now();
     let struck = Struck::default();
     let s3 = bad_days(&S3, cloud.moto(), seed, &struck).await;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use satchel_testkit::{Client, Cloud, Dev, Follower, LONG, Setup, example, handler};
+use satchel_testkit::{Client, Cloud, Dev, Follower, LONG, Record, Setup, example, handler};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -44,6 +44,15 @@ pub(crate) fn module(dir: &Path, of_ingress: &str) -> std::path::PathBuf {
     path
 }
 
+/// Stand-ins with the greeter's handler and its streams.
+pub(crate) async fn cloud(shards: i32) -> Arc<Cloud> {
+    let module = example("greeter").join("module.yaml");
+    let cloud = Cloud::start(&module, &handler("greeter"), &[]).await;
+    cloud.create_stream("names", shards).await;
+    cloud.create_stream("greetings", 2).await;
+    Arc::new(cloud)
+}
+
 /// Puts records until it is told to stop.
 pub(crate) struct Producer {
     stop: Arc<AtomicBool>,
@@ -66,7 +75,7 @@ impl Producer {
                     let next = until.min(put + 500);
                     let records = (put..next).map(|number| {
                         let key = key(number);
-                        let name = json!({"name": key}).to_string();
+                        let name = json!({"name": format!("#{number};")}).to_string();
                         (key, name.into_bytes())
                     });
                     cloud.put_all("names", records).await;
@@ -89,7 +98,8 @@ fn key(number: usize) -> String {
     format!("key-{}", number % KEYS)
 }
 
-/// Reads greetings until there is one for each of `put` records, and checks that each key was greeted with 1, 2, 3 and so on.
+/// Reads greetings until there is one for each of `put` records, and checks that each record of a key was greeted once and in the order in which they were put,
+/// with 1, 2, 3 and so on.
 pub(crate) async fn all_are_greeted_once(greetings: &mut Greetings, put: usize) {
     let mut progress = Instant::now();
     while greetings.count < put {
@@ -103,13 +113,14 @@ pub(crate) async fn all_are_greeted_once(greetings: &mut Greetings, put: usize) 
         );
         tokio::time::sleep(TICK).await;
     }
-    let mut expected: BTreeMap<String, Vec<i64>> = BTreeMap::new();
-    for number in 0..put {
-        let numbers = expected.entry(key(number)).or_default();
-        numbers.push(numbers.len() as i64 + 1);
+    let mut expected: BTreeMap<String, Vec<Greeting>> = BTreeMap::new();
+    for record in 0..put {
+        let greetings = expected.entry(key(record)).or_default();
+        let seen = greetings.len() as i64 + 1;
+        greetings.push(Greeting { record, seen });
     }
-    for (key, numbers) in &expected {
-        assert_eq!(greetings.seen.get(key), Some(numbers), "{key}");
+    for (key, greeted) in &expected {
+        assert_eq!(greetings.seen.get(key), Some(greeted), "{key}");
     }
     assert_eq!(greetings.seen.len(), expected.len());
 }
@@ -127,11 +138,33 @@ pub(crate) async fn all_are_counted_once(client: &Client, put: usize) {
     assert_eq!(client.dead_letters().await, Vec::<Value>::new());
 }
 
+/// What a greeting says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Greeting {
+    /// The number of the record.
+    record: usize,
+    /// How often its key was greeted.
+    seen: i64,
+}
+
+impl Greeting {
+    fn of(record: &Record) -> Self {
+        let greeting = record.json();
+        let text = greeting["greeting"].as_str().unwrap();
+        let (_, name) = text.split_once('#').unwrap();
+        let (number, _) = name.split_once(';').unwrap();
+        Self {
+            record: number.parse().unwrap(),
+            seen: greeting["seen"].as_i64().unwrap(),
+        }
+    }
+}
+
 /// What the stream of greetings held so far.
 pub(crate) struct Greetings {
     follower: Follower,
-    /// The numbers of each key, in the order of the stream.
-    seen: BTreeMap<String, Vec<i64>>,
+    /// Those of each key, in the order of the stream.
+    seen: BTreeMap<String, Vec<Greeting>>,
     pub(crate) count: usize,
 }
 
@@ -148,8 +181,8 @@ impl Greetings {
     pub(crate) async fn read_on(&mut self) -> usize {
         let came = self.follower.read_on().await;
         for record in &came {
-            let seen = record.json()["seen"].as_i64().unwrap();
-            self.seen.entry(record.key.clone()).or_default().push(seen);
+            let of_key = self.seen.entry(record.key.clone()).or_default();
+            of_key.push(Greeting::of(record));
         }
         self.count += came.len();
         came.len()
@@ -235,10 +268,7 @@ async fn owners_that_are_killed_and_stopped_under_load_lose_nothing_and_double_n
     let time = Duration::from_secs(number("RUN_LOAD_SECONDS", 9));
     let rate = number("RUN_LOAD_RATE", 500);
     let kill_every = Duration::from_secs(number("RUN_LOAD_KILL_EVERY", 3));
-    let module_of = example("greeter").join("module.yaml");
-    let cloud = Arc::new(Cloud::start(&module_of, &handler("greeter"), &[]).await);
-    cloud.create_stream("names", 4).await;
-    cloud.create_stream("greetings", 2).await;
+    let cloud = cloud(4).await;
     let dir = tempfile::tempdir().unwrap();
     let mut pair = Pair::start(cloud.setup(module(dir.path(), ""))).await;
     let mut greetings = Greetings::of(&cloud);

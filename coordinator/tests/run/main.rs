@@ -20,6 +20,7 @@ mod handover;
 mod load;
 mod queues;
 mod refusals;
+mod resharding;
 mod serving;
 
 /// What no output may show.

@@ -1,0 +1,95 @@
+//! Streams that are split, merged and rescaled while records are put and owners are killed: the records of a key stay in order, each is counted once.
+
+use std::time::{Duration, Instant};
+
+use aws_sdk_kinesis::types::{ScalingType, Shard};
+use satchel_testkit::Cloud;
+
+use super::load::{Greetings, Producer, all_are_counted_once, all_are_greeted_once, cloud, module};
+
+const STREAM: &str = "names";
+
+/// Between two changes of the stream.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The open shards of the stream, in the order of their hash keys.
+async fn open_shards(cloud: &Cloud) -> Vec<Shard> {
+    let list = cloud.kinesis_client().list_shards().stream_name(STREAM);
+    let mut shards = list.send().await.unwrap().shards.unwrap();
+    shards.retain(|shard| {
+        let range = shard.sequence_number_range().unwrap();
+        range.ending_sequence_number().is_none()
+    });
+    shards.sort_by_key(range);
+    shards
+}
+
+fn range(shard: &Shard) -> (u128, u128) {
+    let range = shard.hash_key_range().unwrap();
+    let first = range.starting_hash_key().parse().unwrap();
+    (first, range.ending_hash_key().parse().unwrap())
+}
+
+async fn split(cloud: &Cloud) {
+    let first = open_shards(cloud).await.remove(0);
+    let (from, to) = range(&first);
+    let split = cloud.kinesis_client().split_shard().stream_name(STREAM);
+    let split = split.shard_to_split(first.shard_id());
+    let middle = (from + (to - from) / 2).to_string();
+    split.new_starting_hash_key(middle).send().await.unwrap();
+    cloud.stream_is_active(STREAM).await;
+}
+
+async fn merge(cloud: &Cloud) {
+    let open = open_shards(cloud).await;
+    let merge = cloud.kinesis_client().merge_shards().stream_name(STREAM);
+    let merge = merge.shard_to_merge(open[0].shard_id());
+    let merge = merge.adjacent_shard_to_merge(open[1].shard_id());
+    merge.send().await.unwrap();
+    cloud.stream_is_active(STREAM).await;
+}
+
+async fn rescale(cloud: &Cloud, shards: i32) {
+    let update = cloud.kinesis_client().update_shard_count();
+    let update = update.stream_name(STREAM).target_shard_count(shards);
+    let update = update.scaling_type(ScalingType::UniformScaling);
+    update.send().await.unwrap();
+    cloud.stream_is_active(STREAM).await;
+    let open = open_shards(cloud).await.len();
+    assert_eq!(i32::try_from(open).unwrap(), shards);
+}
+
+async fn order_holds(consumer: &str) {
+    let cloud = cloud(2).await;
+    let dir = tempfile::tempdir().unwrap();
+    let module = module(dir.path(), &format!("  consumer: {{type: {consumer}}}\n"));
+    let mut app = cloud.setup(&module).start().await;
+    let begun = Instant::now();
+    let mut greetings = Greetings::of(&cloud);
+    let producer = Producer::begin(&cloud, 500);
+    tokio::time::sleep(PAUSE).await;
+    split(&cloud).await;
+    tokio::time::sleep(PAUSE).await;
+    merge(&cloud).await;
+    split(&cloud).await;
+    app.kill9().await;
+    rescale(&cloud, 4).await;
+    app.restart().await;
+    tokio::time::sleep(PAUSE).await;
+    rescale(&cloud, 2).await;
+    tokio::time::sleep(PAUSE).await;
+    let put = producer.end().await;
+    all_are_greeted_once(&mut greetings, put).await;
+    all_are_counted_once(&app.client, put).await;
+    eprintln!("{consumer}: {put} records in {:.1?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_per_key_holds_over_changes_of_the_stream_under_load_by_polling() {
+    order_holds("polling").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn order_per_key_holds_over_changes_of_the_stream_under_load_by_fan_out() {
+    order_holds("fan-out").await;
+}
