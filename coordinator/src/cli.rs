@@ -22,6 +22,7 @@ mod savepoint;
 mod signals;
 mod state;
 mod stream;
+mod target;
 mod timers;
 mod validate;
 pub(crate) mod value;

@@ -1,5 +1,6 @@
 //! The configuration of a process: the command line, then `SATCHEL_*` variables, then defaults.
 
+mod ports;
 mod restore;
 mod run;
 mod s3;
@@ -14,6 +15,7 @@ use clap::{Args, ValueEnum};
 use crate::module::{format_duration, parse_bytes, parse_duration};
 use crate::store::Place;
 
+pub use ports::PortArgs;
 pub use restore::RestoreArgs;
 pub use run::RunConfig;
 pub use s3::{S3Args, S3Sse};
@@ -140,6 +142,10 @@ pub struct DevConfig {
     /// --admin is not an address of this machine alone.
     #[arg(long, env = "SATCHEL_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
+
+    /// Who may use the ports.
+    #[command(flatten)]
+    pub ports: PortArgs,
 
     /// What the application begins with.
     #[command(flatten)]

@@ -1,8 +1,9 @@
 //! The HTTP surface: a port for traffic and a port for administration.
 //!
 //! ```text
-//!  listener ─► serve ─► observe ─► defend ─► routes ─► Requests ─► the partition's loop
-//!              limits   counts     browsers  traffic, admin, and what others merge in
+//!  listener ─► serve ─► observe ─► defend ─► behind ─► routes ─► Requests ─► the partition's loop
+//!              limits   counts     browsers  token     traffic, admin, and what others merge in
+//!              TLS
 //! ```
 //!
 //! Bodies are the raw bytes of values, typenames travel in headers, errors are `{"error":{"code","message"}}`. Only what the HTTP library
@@ -17,6 +18,8 @@ mod server;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod token;
 mod traffic;
 mod value;
 
@@ -24,9 +27,11 @@ use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 
-pub use self::admin::{Admin, AdminAccess, AdminToken, routes as admin_routes};
+pub use self::admin::{Admin, AdminAccess, routes as admin_routes};
 pub use self::guard::Guard;
-pub use self::server::{BindError, ServeLimits, bind, serve};
+pub use self::server::{BindError, Listening, ServeLimits, bind, serve};
+pub use self::tls::{Tls, TlsProblem};
+pub use self::token::{Token, behind};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
 pub use self::value::BodyLimits;
 

@@ -26,8 +26,7 @@ use crate::cli::{Exit, Failure};
 use crate::config::RunConfig;
 use crate::destinations::AwsConfigs;
 use crate::http::{
-    Admin, AdminAccess, AdminToken, BodyLimits, Traffic, TrafficLimits, admin_routes,
-    traffic_routes,
+    Admin, AdminAccess, BodyLimits, Traffic, TrafficLimits, admin_routes, traffic_routes,
 };
 use crate::metrics::Metrics;
 use crate::module::Application;
@@ -38,6 +37,7 @@ use crate::servers::{Servers, admin_reads};
 use crate::store::SystemClock;
 
 use handover::Handover;
+use token::Tokens;
 
 /// How long giving the lease back may take.
 const RELEASE_MAX: Duration = Duration::from_secs(3);
@@ -79,9 +79,9 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
     };
     let mut shutdown = std::pin::pin!(shutdown);
     let mut configs = AwsConfigs::default();
-    let token = token::of(&shared.config, &mut configs).await?;
+    let tokens = Tokens::of(&shared.config, &mut configs).await?;
     let parts = wiring::parts(&shared, &mut configs, inputs).await?;
-    let servers = serve_ports(&shared, token.as_ref()).await?;
+    let servers = serve_ports(&shared, tokens).await?;
     let lease = begin_lease(&shared, &servers, &mut configs).await?;
     let outcome = own(&shared, parts, lease.as_ref(), shutdown.as_mut()).await;
     shared.readiness.send_replace(Readiness::Stopping);
@@ -94,9 +94,9 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
     outcome
 }
 
-async fn serve_ports(shared: &Shared, token: Option<&AdminToken>) -> Result<Servers, Failure> {
+async fn serve_ports(shared: &Shared, tokens: Tokens) -> Result<Servers, Failure> {
     let config = &shared.config;
-    let mut servers = Servers::open(config.http, config.admin).await?;
+    let mut servers = Servers::open(config.http, config.admin, &config.ports).await?;
     let traffic = traffic_routes(Traffic {
         requests: shared.requests.clone(),
         readiness: shared.readiness.subscribe(),
@@ -106,14 +106,12 @@ async fn serve_ports(shared: &Shared, token: Option<&AdminToken>) -> Result<Serv
         requests: shared.requests.clone(),
         readiness: shared.readiness.subscribe(),
         metrics: shared.metrics.clone(),
-        reads: admin_reads(servers.admin, token),
-        writes: token.map_or(AdminAccess::Denied, |token| {
-            AdminAccess::Token(token.clone())
-        }),
+        reads: admin_reads(servers.admin, tokens.admin.as_ref()),
+        writes: tokens.admin.map_or(AdminAccess::Denied, AdminAccess::Token),
         limits: BodyLimits::default(),
     })
     .merge(handover::routes(shared.handover.clone()));
-    servers.serve(traffic, admin, &shared.metrics);
+    servers.serve((traffic, tokens.traffic), admin, &shared.metrics);
     tracing::info!(
         application = config.application,
         state = %config.state,
@@ -150,7 +148,8 @@ async fn begin_lease(
         address: config
             .advertise
             .clone()
-            .or_else(|| handover::own_address(servers.admin)),
+            .or_else(|| handover::own_address(servers.admin))
+            .map(|address| handover::url(&address, config.ports.admin_tls)),
     };
     tracing::info!(
         lease = table.key(),

@@ -4,10 +4,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use crate::cli::address::AddressArg;
-use crate::cli::client::Client;
-use crate::cli::dead_letters::AdminArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output;
+use crate::cli::target::AdminArgs;
 
 /// Commands on one address.
 #[derive(Debug, Subcommand)]
@@ -33,13 +32,13 @@ pub struct AddressArgs {
 pub(crate) async fn run(command: AddressCommand) -> Result<(), Failure> {
     match command {
         AddressCommand::Get(args) => {
-            let client = Client::new(&args.admin.admin_url)?;
+            let client = args.admin.client()?;
             let path = format!("/api/addresses/{}", args.address.path());
             let address = client.json(client.request(Method::GET, &path)).await?;
             output::line(format!("{address:#}").as_bytes())?;
         }
         AddressCommand::Resume(args) => {
-            let client = Client::new(&args.admin.admin_url)?;
+            let client = args.admin.client()?;
             let path = format!("/api/addresses/{}/resume", args.address.path());
             client.send(client.request(Method::POST, &path)).await?;
         }

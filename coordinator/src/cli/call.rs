@@ -8,8 +8,8 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 
 use crate::cli::address::{AddressArg, encoded};
-use crate::cli::client::Client;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::target::TrafficArgs;
 use crate::cli::{output, value};
 use crate::module::{format_duration, parse_duration};
 
@@ -27,9 +27,8 @@ pub struct CallArgs {
     #[arg(value_name = "JSON")]
     message: String,
 
-    /// Where the application serves traffic.
-    #[arg(long, env = "SATCHEL_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    #[command(flatten)]
+    traffic: TrafficArgs,
 
     /// The message's typename; without it, any function that takes JSON understands it. Values of StateFun's built-in types
     /// (io.statefun.types/int, …) are written as JSON too.
@@ -54,7 +53,7 @@ pub(crate) async fn run(verb: &str, args: CallArgs) -> Result<(), Failure> {
     let typename = args.typename.as_deref();
     let body = value::encode(typename, &message)
         .map_err(|error| Failure::usage(format!("the message is {error}")))?;
-    let client = Client::new(&args.url)?;
+    let client = args.traffic.client()?;
     let timeout = encoded(&format_duration(args.timeout));
     let path = format!("/{verb}/{}?timeout={timeout}", args.address.path());
     let mut request = client

@@ -1,6 +1,7 @@
 //! Asking a running application over HTTP.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
@@ -12,11 +13,12 @@ use crate::cli::exit::{Exit, Failure};
 pub(crate) struct Client {
     base: String,
     http: reqwest::Client,
+    token: Option<String>,
 }
 
 impl Client {
-    /// The application at `base`, such as `http://127.0.0.1:8080`.
-    pub(crate) fn new(base: &str) -> Result<Self, Failure> {
+    /// The application at `base`, such as `http://127.0.0.1:8080`, which is shown the token in `token_file`.
+    pub(crate) fn new(base: &str, token_file: Option<&Path>) -> Result<Self, Failure> {
         let base = base.trim_end_matches('/');
         if !base.starts_with("http://") && !base.starts_with("https://") {
             return Err(Failure::usage(format!(
@@ -31,15 +33,26 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .build();
         let http = http.map_err(|error| Failure::new(Exit::Environment, error.to_string()))?;
+        let read = |file: &Path| {
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                Failure::new(Exit::Environment, format!("{}: {error}", file.display()))
+            })?;
+            Ok(text.trim().to_owned())
+        };
         Ok(Self {
             base: base.to_owned(),
             http,
+            token: token_file.map(read).transpose()?,
         })
     }
 
     /// A request for `path`, which begins with `/` and is percent-encoded.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends a request, and gives a good answer.

@@ -8,6 +8,7 @@ use crate::cli::address::encoded;
 use crate::cli::client::Client;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
+use crate::cli::target::AdminArgs;
 
 /// How many are asked for at once.
 const PAGE: usize = 500;
@@ -50,18 +51,6 @@ pub struct OneArgs {
     admin: AdminArgs,
 }
 
-/// Where to ask.
-#[derive(Debug, Args)]
-pub(crate) struct AdminArgs {
-    /// Where the application serves administration.
-    #[arg(
-        long,
-        env = "SATCHEL_ADMIN_URL",
-        default_value = "http://127.0.0.1:8081"
-    )]
-    pub(crate) admin_url: String,
-}
-
 /// Runs a command on messages that were given up on.
 pub(crate) async fn run(command: DeadLettersCommand) -> Result<(), Failure> {
     match command {
@@ -79,7 +68,7 @@ pub(crate) async fn run(command: DeadLettersCommand) -> Result<(), Failure> {
 }
 
 async fn list(args: &ListArgs) -> Result<(), Failure> {
-    let mut pages = Pages::new(&args.admin.admin_url, args.function.as_deref())?;
+    let mut pages = Pages::new(args.admin.client()?, args.function.as_deref());
     let mut left = args.limit.unwrap_or(usize::MAX);
     while left > 0
         && let Some(page) = pages.next(left.min(PAGE)).await?
@@ -95,7 +84,7 @@ async fn list(args: &ListArgs) -> Result<(), Failure> {
 }
 
 async fn show(args: &OneArgs) -> Result<(), Failure> {
-    let mut pages = Pages::new(&args.admin.admin_url, None)?;
+    let mut pages = Pages::new(args.admin.client()?, None);
     while let Some(page) = pages.next(PAGE).await? {
         let is_it = |letter: &&Value| letter["id"].as_str() == Some(&args.id);
         if let Some(letter) = page.iter().find(is_it) {
@@ -108,7 +97,7 @@ async fn show(args: &OneArgs) -> Result<(), Failure> {
 }
 
 async fn change(args: &OneArgs, method: Method, path: &str) -> Result<(), Failure> {
-    let client = Client::new(&args.admin.admin_url)?;
+    let client = args.admin.client()?;
     client.send(client.request(method, path)).await?;
     Ok(())
 }
@@ -123,13 +112,13 @@ struct Pages {
 }
 
 impl Pages {
-    fn new(admin_url: &str, function: Option<&str>) -> Result<Self, Failure> {
-        Ok(Self {
-            client: Client::new(admin_url)?,
+    fn new(client: Client, function: Option<&str>) -> Self {
+        Self {
+            client,
             function: function.map(str::to_owned),
             after: None,
             ended: false,
-        })
+        }
     }
 
     async fn next(&mut self, limit: usize) -> Result<Option<Vec<Value>>, Failure> {

@@ -5,9 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use reqwest::Method;
 
-use crate::cli::client::Client;
-use crate::cli::dead_letters::AdminArgs;
 use crate::cli::exit::Failure;
+use crate::cli::target::AdminArgs;
 use crate::module::parse_duration;
 
 /// Arguments of `health`.
@@ -23,7 +22,7 @@ pub struct HealthArgs {
 
 /// Asks `/healthz`: for container images without a shell, whose platform wants a command that tells by its exit code.
 pub(crate) async fn run(args: &HealthArgs) -> Result<(), Failure> {
-    let client = Client::new(&args.admin.admin_url)?;
+    let client = args.admin.client()?;
     let request = client
         .request(Method::GET, "/healthz")
         .timeout(args.timeout);

@@ -15,6 +15,7 @@ use crate::cli::call::header;
 use crate::cli::client::Client;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
+use crate::cli::target::TrafficArgs;
 use crate::streams::check_stream_name;
 use crate::streams::http::KEY_HEADER;
 
@@ -46,9 +47,8 @@ pub struct PutArgs {
     #[arg(long, requires = "key")]
     file: Option<PathBuf>,
 
-    /// Where the application serves traffic.
-    #[arg(long, env = "SATCHEL_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    #[command(flatten)]
+    traffic: TrafficArgs,
 }
 
 /// Arguments of `stream tail`.
@@ -78,9 +78,8 @@ pub struct TailArgs {
     #[arg(long)]
     json: bool,
 
-    /// Where the application serves traffic.
-    #[arg(long, env = "SATCHEL_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
+    #[command(flatten)]
+    traffic: TrafficArgs,
 }
 
 /// A record as lines of JSON hold it.
@@ -100,7 +99,7 @@ pub(crate) async fn run(command: StreamCommand) -> Result<(), Failure> {
 }
 
 async fn put(args: PutArgs) -> Result<(), Failure> {
-    let client = Client::new(&args.url)?;
+    let client = args.traffic.client()?;
     let one = match (args.data, args.file) {
         (Some(data), _) => Some(Bytes::from(data)),
         (None, Some(file)) => {
@@ -154,7 +153,7 @@ fn parse_line(line: &str) -> Result<(String, Bytes), String> {
 }
 
 async fn tail(args: TailArgs) -> Result<(), Failure> {
-    let client = Client::new(&args.url)?;
+    let client = args.traffic.client()?;
     let (name, from) = (&args.name, encoded(&args.from));
     let follow = !args.no_follow;
     let path = format!("/streams/{name}?from={from}&follow={follow}");

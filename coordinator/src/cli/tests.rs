@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
-use crate::config::{DevConfig, LogFormat, RestoreArgs, S3Args, S3Sse};
+use crate::config::{DevConfig, LogFormat, PortArgs, RestoreArgs, S3Args, S3Sse};
 
 fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
     let words = ["satchel", "dev"].iter().chain(arguments);
@@ -40,6 +40,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
         log_format: LogFormat::Text,
         log: "info".to_owned(),
         admin_token_file: None,
+        ports: PortArgs::default(),
         fork: RestoreArgs::default(),
         s3: S3Args::default(),
     };
@@ -68,6 +69,10 @@ fn every_flag_of_dev_is_read() {
         "--log-format=json",
         "--log=debug",
         "--admin-token-file=token",
+        "--http-token-file=other",
+        "--tls-cert=cert.pem",
+        "--tls-key=key.pem",
+        "--admin-tls",
         "--restore=s3://my-bucket/shop@monday",
         "--resume-io",
         "--drop-outbox",
@@ -99,6 +104,12 @@ fn every_flag_of_dev_is_read() {
         log_format: LogFormat::Json,
         log: "debug".to_owned(),
         admin_token_file: Some(PathBuf::from("token")),
+        ports: PortArgs {
+            http_token_file: Some(PathBuf::from("other")),
+            tls_cert: Some(PathBuf::from("cert.pem")),
+            tls_key: Some(PathBuf::from("key.pem")),
+            admin_tls: true,
+        },
         fork: RestoreArgs {
             restore: Some("s3://my-bucket/shop@monday".parse().unwrap()),
             resume_io: true,
@@ -112,6 +123,8 @@ fn every_flag_of_dev_is_read() {
         },
     };
     assert_eq!(read, Ok(expected));
+    let half = dev(&["--tls-cert=cert.pem"]).unwrap_err();
+    assert!(half.contains("--tls-key"), "{half}");
     assert!(dev(&["--ephemeral"]).unwrap().ephemeral);
 }
 

@@ -4,10 +4,9 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use crate::cli::address::encoded;
-use crate::cli::client::Client;
-use crate::cli::dead_letters::AdminArgs;
 use crate::cli::exit::Failure;
 use crate::cli::output;
+use crate::cli::target::AdminArgs;
 
 /// Commands on delayed messages that are pending.
 #[derive(Debug, Subcommand)]
@@ -34,7 +33,7 @@ pub struct ListArgs {
 /// Runs a command on delayed messages.
 pub(crate) async fn run(command: TimersCommand) -> Result<(), Failure> {
     let TimersCommand::List(args) = command;
-    let client = Client::new(&args.admin.admin_url)?;
+    let client = args.admin.client()?;
     let mut path = format!("/api/timers?limit={}", args.limit);
     if let Some(function) = &args.function {
         path = format!("{path}&function={}", encoded(function));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::{BoolishValueParser, NonEmptyStringValueParser};
 
-use super::{LogFormat, RestoreArgs, S3Args, application_name};
+use super::{LogFormat, PortArgs, RestoreArgs, S3Args, application_name};
 use crate::module::{format_duration, parse_bytes, parse_duration};
 use crate::store::Place;
 
@@ -81,6 +81,19 @@ pub struct RunConfig {
     /// The secret of AWS Secrets Manager (name or ARN) that holds the token for administration.
     #[arg(long, env = "SATCHEL_ADMIN_TOKEN_SECRET", value_name = "SECRET")]
     pub admin_token_secret: Option<String>,
+
+    /// The secret of AWS Secrets Manager (name or ARN) that holds the token for traffic.
+    #[arg(
+        long,
+        env = "SATCHEL_HTTP_TOKEN_SECRET",
+        value_name = "SECRET",
+        conflicts_with = "http_token_file"
+    )]
+    pub http_token_secret: Option<String>,
+
+    /// Who may use the ports.
+    #[command(flatten)]
+    pub ports: PortArgs,
 
     /// How long stopping may take, from the signal to the end: most of it for what is in flight, the rest for giving the lease back. Must be less
     /// than what the environment waits before it kills (ECS: stopTimeout, 30 s unless set).

@@ -58,20 +58,24 @@ fn text(
             ),
         );
     }
-    line("traffic", format!("http://{}", servers.traffic));
-    line("admin", format!("http://{}", servers.admin));
+    line("traffic", servers.traffic_url());
+    line("admin", servers.admin_url());
     if let Some(kinesis) = servers.kinesis {
         line("kinesis", format!("http://{kinesis}"));
     }
     if let Some(address) = handlers.invoke_api() {
         line("Lambda", format!("http://{address} (Invoke API)"));
     }
-    let _ = write!(text, "\nTry:\n\n  {}\n\n", command(application, servers));
+    let _ = write!(
+        text,
+        "\nTry:\n\n  {}\n\n",
+        command(config, application, servers)
+    );
     text
 }
 
 /// A call to a function whose name is known: one that is named exactly, or the target of an ingress.
-fn command(application: &Application, servers: &Servers) -> String {
+fn command(config: &DevConfig, application: &Application, servers: &Servers) -> String {
     let named = application
         .endpoints
         .iter()
@@ -86,8 +90,16 @@ fn command(application: &Application, servers: &Servers) -> String {
         .chain(targets)
         .next()
         .unwrap_or_else(|| "<namespace>/<function>".to_owned());
+    let mut curl = "curl".to_owned();
+    if let Some(file) = &config.ports.http_token_file {
+        let _ = write!(
+            curl,
+            " -H \"Authorization: Bearer $(cat {})\"",
+            file.display()
+        );
+    }
     format!(
-        "curl -d '{{\"name\":\"Alice\"}}' http://{}/call/{function}/alice",
-        servers.traffic
+        "{curl} -d '{{\"name\":\"Alice\"}}' {}/call/{function}/alice",
+        servers.traffic_url()
     )
 }

@@ -1,6 +1,7 @@
 //! What the ports of `satchel dev` serve: traffic and administration, and a third for the Kinesis API if it is wanted.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use tokio::net::TcpListener;
 
@@ -16,12 +17,10 @@ use crate::streams::kinesis;
 
 /// Opens all ports and serves them.
 pub(super) async fn start(config: &DevConfig, shared: &Shared) -> Result<Servers, Failure> {
-    let token = config
-        .admin_token_file
-        .as_deref()
-        .map(token_of)
-        .transpose()?;
-    let mut servers = Servers::open(config.http, config.admin).await?;
+    let read = |flag, file: Option<&Path>| file.map(|file| token_of(flag, file)).transpose();
+    let token = read("--admin-token-file", config.admin_token_file.as_deref())?;
+    let traffic_token = read("--http-token-file", config.ports.http_token_file.as_deref())?;
+    let mut servers = Servers::open(config.http, config.admin, &config.ports).await?;
     let traffic = traffic_routes(Traffic {
         requests: shared.requests.clone(),
         readiness: shared.readiness.subscribe(),
@@ -41,7 +40,7 @@ pub(super) async fn start(config: &DevConfig, shared: &Shared) -> Result<Servers
         reads,
         limits: BodyLimits::default(),
     });
-    servers.serve(traffic, admin, &shared.metrics);
+    servers.serve((traffic, traffic_token), admin, &shared.metrics);
     if let Some(at) = config.kinesis_api {
         serve_kinesis(&mut servers, at, config, shared).await?;
     }

@@ -1,12 +1,11 @@
 //! The administration port: health, metrics, dead letters, addresses, timers.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,13 +15,12 @@ use satchel_engine::input::Administration;
 use satchel_engine::message::MessageId;
 use satchel_engine::output::Answer;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use super::error::{ApiError, json};
 use super::render::{AddressBody, DeadLetters, Timers};
 use super::target::{PathParams, Target, query};
+use super::token::Token;
 use super::traffic::{Wait, WaitQuery};
 use super::value::{BodyLimits, read_value};
 use crate::metrics::{self, Metrics};
@@ -51,35 +49,9 @@ pub enum AdminAccess {
     /// Everybody who reaches the port.
     Allowed,
     /// Those who show this token, as `Authorization: Bearer …`.
-    Token(AdminToken),
+    Token(Token),
     /// Nobody.
     Denied,
-}
-
-/// A secret that allows administration; never printed, and compared in constant time.
-#[derive(Clone)]
-pub struct AdminToken([u8; 32]);
-
-impl AdminToken {
-    /// The token whose text is `secret`. An empty text would be no secret.
-    pub fn new(secret: &str) -> Option<Self> {
-        (!secret.is_empty()).then(|| Self(digest(secret.as_bytes())))
-    }
-
-    /// Whether `shown` is the token; takes the same time whatever is shown, because digests are compared and not texts.
-    fn is(&self, shown: &[u8]) -> bool {
-        self.0.ct_eq(&digest(shown)).into()
-    }
-}
-
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminToken(…)")
-    }
-}
-
-fn digest(text: &[u8]) -> [u8; 32] {
-    Sha256::digest(text).into()
 }
 
 /// `/healthz`, `/readyz`, `/metrics` and `/api/…` (design: the administration port).
@@ -349,8 +321,6 @@ impl Admin {
 impl AdminAccess {
     /// Lets a request with these headers in; `what` it wants to do is for the person who reads the refusal.
     fn authorize(&self, headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
-        let unauthorized =
-            |why: String| Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why));
         match self {
             Self::Allowed => Ok(()),
             Self::Denied => Err(ApiError::new(
@@ -360,29 +330,13 @@ impl AdminAccess {
                     "{what} over this port needs a token for administration, and this process was started without one (--admin-token-file)"
                 ),
             )),
-            Self::Token(token) => match bearer(headers) {
-                None => unauthorized(format!(
-                    "{what} over this port needs the token, as `Authorization: Bearer …`"
-                )),
-                Some(shown) if !token.is(shown) => {
-                    unauthorized("the token is not the right one".to_owned())
-                }
-                Some(_) => Ok(()),
-            },
+            Self::Token(token) => token.authorize(headers, what),
         }
     }
 }
 
 #[derive(Serialize)]
 struct Empty {}
-
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked("Bearer ".len())?;
-    scheme
-        .eq_ignore_ascii_case(b"Bearer ")
-        .then(|| token.trim_ascii())
-}
 
 /// How many entries a list shows unless asked otherwise, and at most.
 const PAGE_DEFAULT: usize = 100;

@@ -9,13 +9,15 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::Port;
+use super::tls::Tls;
 use crate::metrics::Metrics;
 
 /// Why a port can not be listened on.
@@ -98,21 +100,37 @@ impl Default for ServeLimits {
     }
 }
 
+/// What a port listens on.
+#[derive(Debug)]
+pub struct Listening {
+    /// Where connections come in.
+    pub tcp: TcpListener,
+    /// How they are encrypted; plain HTTP if there is none.
+    pub tls: Option<Tls>,
+}
+
+impl From<TcpListener> for Listening {
+    fn from(tcp: TcpListener) -> Self {
+        Self { tcp, tls: None }
+    }
+}
+
 /// The library takes no smaller buffer.
 const BUFFER_BYTES_MIN: usize = 8192;
 
-/// Serves `router` on `listener` until `shutdown`, then finishes the requests under way and returns.
+/// Serves `router` on `listening` until `shutdown`, then finishes the requests under way and returns.
 ///
 /// A connection that dies takes the request it carries with it: the handler's future is dropped. After
 /// [`ServeLimits::shutdown_time_max`] so are those that have not finished.
 pub async fn serve(
-    listener: TcpListener,
+    listening: impl Into<Listening>,
     router: Router,
     port: Port,
     limits: ServeLimits,
     metrics: Metrics,
     shutdown: impl Future<Output = ()>,
 ) {
+    let Listening { tcp, tls } = listening.into();
     let permits = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -124,25 +142,22 @@ pub async fn serve(
                 report(ended);
                 continue;
             }
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&tcp, &permits) => accepted,
         };
         let open = OpenConnection::new(port, metrics.clone(), permit);
-        let service = TowerToHyperService::new(router.clone());
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_time_max)
-            .max_header_size(limits.head_bytes_max)
-            .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+        let (router, tls, watcher) = (router.clone(), tls.clone(), graceful.watcher());
         connections.spawn(async move {
             let _open = open;
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
+            match tls {
+                None => serve_connection(stream, router, limits, watcher).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => serve_connection(stream, router, limits, watcher).await,
+                    Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+                },
             }
         });
     }
-    drop(listener);
+    drop(tcp);
     let finished = tokio::time::timeout(limits.shutdown_time_max, graceful.shutdown()).await;
     if finished.is_err() {
         tracing::warn!(
@@ -153,6 +168,23 @@ pub async fn serve(
         );
     }
     connections.shutdown().await;
+}
+
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    limits: ServeLimits,
+    watcher: Watcher,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time_max)
+        .max_header_size(limits.head_bytes_max)
+        .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
 }
 
 /// The next connection, as soon as there may be one more.

@@ -1,4 +1,6 @@
-//! The token for administration, from where the configuration says.
+//! The tokens of the ports, from where the configuration says.
+
+use std::path::Path;
 
 use satchel_aws::config::AwsAccess;
 use satchel_aws::secrets;
@@ -6,27 +8,53 @@ use satchel_aws::secrets;
 use crate::cli::{Exit, Failure};
 use crate::config::RunConfig;
 use crate::destinations::AwsConfigs;
-use crate::http::AdminToken;
+use crate::http::Token;
 use crate::servers::token_of;
 
-/// The token, if the configuration names one.
-pub(super) async fn of(
-    config: &RunConfig,
-    configs: &mut AwsConfigs,
-) -> Result<Option<AdminToken>, Failure> {
-    if let Some(file) = &config.admin_token_file {
-        return token_of(file).map(Some);
+/// What traffic and administration need.
+pub(super) struct Tokens {
+    pub(super) traffic: Option<Token>,
+    pub(super) admin: Option<Token>,
+}
+
+impl Tokens {
+    /// The tokens that the configuration names.
+    pub(super) async fn of(config: &RunConfig, configs: &mut AwsConfigs) -> Result<Self, Failure> {
+        Ok(Self {
+            traffic: token(
+                ("--http-token-file", config.ports.http_token_file.as_deref()),
+                ("--http-token-secret", config.http_token_secret.as_deref()),
+                configs,
+            )
+            .await?,
+            admin: token(
+                ("--admin-token-file", config.admin_token_file.as_deref()),
+                ("--admin-token-secret", config.admin_token_secret.as_deref()),
+                configs,
+            )
+            .await?,
+        })
     }
-    let Some(name) = &config.admin_token_secret else {
+}
+
+async fn token(
+    (file_flag, file): (&str, Option<&Path>),
+    (secret_flag, secret): (&str, Option<&str>),
+    configs: &mut AwsConfigs,
+) -> Result<Option<Token>, Failure> {
+    if let Some(file) = file {
+        return token_of(file_flag, file).map(Some);
+    }
+    let Some(name) = secret else {
         return Ok(None);
     };
-    let flag = format!("--admin-token-secret {name}");
+    let flag = format!("{secret_flag} {name}");
     let sdk = configs.get(&AwsAccess::default(), &flag).await?;
     let wrong =
         |what: &dyn std::fmt::Display| Failure::new(Exit::Environment, format!("{flag}: {what}"));
     let secret = Box::pin(secrets::fetch(&sdk, name))
         .await
         .map_err(|why| wrong(&why))?;
-    let token = AdminToken::new(secret.reveal().trim());
+    let token = Token::new(secret.reveal().trim());
     token.map(Some).ok_or_else(|| wrong(&"the secret is empty"))
 }

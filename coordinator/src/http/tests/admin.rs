@@ -430,7 +430,7 @@ fn writes() -> Vec<(&'static str, String)> {
 #[tokio::test]
 async fn with_a_token_only_those_who_show_it_change_something() {
     let setup = Setup {
-        writes: AdminAccess::Token(AdminToken::new("s3cret").unwrap()),
+        writes: AdminAccess::Token(Token::new("s3cret").unwrap()),
         ..Setup::default()
     };
     let process = Process::start(setup, done).await;
@@ -465,7 +465,7 @@ async fn with_a_token_only_those_who_show_it_change_something() {
 
 #[tokio::test]
 async fn beyond_loopback_what_is_read_needs_the_token_too_but_health_and_metrics_do_not() {
-    let token = || AdminAccess::Token(AdminToken::new("s3cret").unwrap());
+    let token = || AdminAccess::Token(Token::new("s3cret").unwrap());
     let setup = Setup {
         reads: token(),
         writes: token(),
@@ -536,7 +536,7 @@ async fn a_process_that_is_not_serving_refuses_administration_but_tells_its_heal
 
 #[test]
 fn a_token_is_never_printed_and_never_empty() {
-    let writes = AdminAccess::Token(AdminToken::new("s3cret").unwrap());
-    assert_eq!(format!("{writes:?}"), "Token(AdminToken(…))");
-    assert!(AdminToken::new("").is_none());
+    let writes = AdminAccess::Token(Token::new("s3cret").unwrap());
+    assert_eq!(format!("{writes:?}"), "Token(Token(…))");
+    assert!(Token::new("").is_none());
 }
