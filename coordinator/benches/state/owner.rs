@@ -23,7 +23,7 @@ use satchel_protocol::reqreply::from_function::{
     Response, persisted_value_mutation::MutationType,
 };
 use satchel_protocol::reqreply::{FromFunction, TypedValue};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// The bytes of a value.
@@ -104,6 +104,7 @@ impl Owner {
             notices,
             facts: facts_in,
             metrics: Metrics::new(),
+            tail: watch::Sender::new(0),
         };
         let mut owner = Self {
             partition,
