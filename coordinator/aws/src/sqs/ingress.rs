@@ -49,6 +49,8 @@ pub struct SqsOptions {
     pub window: Duration,
     /// How many requests wait for messages at once.
     pub receivers: usize,
+    /// At most so many messages are asked for with one request, up to 10.
+    pub messages_per_request: i32,
 }
 
 impl SqsOptions {
@@ -61,6 +63,7 @@ impl SqsOptions {
             wait: Duration::from_secs(20),
             window: Duration::from_secs(600),
             receivers: 2,
+            messages_per_request: 10,
         }
     }
 }
@@ -325,8 +328,7 @@ async fn receive(shared: Arc<Shared>, port: Arc<dyn QueuePort>) {
             tokio::time::sleep(HELD_INTERVAL).await;
             continue;
         }
-        let (url, visibility) = (&options.queue_url, options.visibility);
-        match requests::receive(patient, url, options.wait, visibility).await {
+        match requests::receive(patient, options).await {
             Ok(received) => {
                 backoff.reset();
                 if !shared.hand_in(received).await {

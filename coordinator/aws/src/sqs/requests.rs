@@ -12,7 +12,8 @@ use aws_sdk_sqs::types::{
 };
 use bytes::Bytes;
 
-use super::inbox::{BATCH_MAX, Fate, Handed};
+use super::SqsOptions;
+use super::inbox::{Fate, Handed};
 use super::message::SqsMessage;
 use crate::egress::failure;
 use crate::egress::sequencer::Outcome;
@@ -70,16 +71,14 @@ impl Trouble {
 /// Waits for messages.
 pub(super) async fn receive(
     client: &Client,
-    queue_url: &str,
-    wait: Duration,
-    visibility: Duration,
+    options: &SqsOptions,
 ) -> Result<Vec<Received>, Trouble> {
     let answer = client
         .receive_message()
-        .queue_url(queue_url)
-        .max_number_of_messages(BATCH_MAX as i32)
-        .wait_time_seconds(seconds(wait))
-        .visibility_timeout(seconds(visibility))
+        .queue_url(&options.queue_url)
+        .max_number_of_messages(options.messages_per_request)
+        .wait_time_seconds(seconds(options.wait))
+        .visibility_timeout(seconds(options.visibility))
         .message_system_attribute_names(MessageSystemAttributeName::All)
         .message_attribute_names("All")
         .send()
@@ -89,7 +88,7 @@ pub(super) async fn receive(
     Ok(messages.into_iter().filter_map(received).collect())
 }
 
-/// Deletes messages, at most [`BATCH_MAX`].
+/// Deletes messages, at most [`super::inbox::BATCH_MAX`].
 pub(super) async fn delete(
     client: &Client,
     queue_url: &str,
@@ -118,7 +117,7 @@ pub(super) async fn delete(
     }
 }
 
-/// Keeps messages from others for longer, at most [`BATCH_MAX`].
+/// Keeps messages from others for longer, at most [`super::inbox::BATCH_MAX`].
 pub(super) async fn extend(
     client: &Client,
     queue_url: &str,
