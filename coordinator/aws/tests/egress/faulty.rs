@@ -11,6 +11,7 @@ use axum::http::{Response, StatusCode};
 use axum::middleware::{Next, from_fn};
 use satchel_streams::Streams;
 use satchel_streams::kinesis::{Options, router};
+use satchel_testkit::until_true;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub(crate) enum Fault {
     After,
     /// It has its effect, and the answer is late.
     Late,
+    /// It has its effect only a while later, whether somebody waits for it or not.
+    Delayed,
     /// It has its effect, and the answer ends in its middle.
     Cut,
     /// Every third record is throttled.
@@ -38,10 +41,21 @@ pub(crate) enum Fault {
 /// A server that runs until it is dropped.
 pub(crate) struct Faulty {
     pub(crate) endpoint: String,
-    effects: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     serving: JoinHandle<()>,
     _stopping: watch::Sender<bool>,
 }
+
+/// Requests that put records.
+#[derive(Debug, Default)]
+struct Counts {
+    delayed: AtomicUsize,
+    landed: AtomicUsize,
+    effects: AtomicUsize,
+}
+
+/// Later than an owner with a short timeout looks for what it finds in doubt, and sooner than one with a long one does.
+const DELAY: Duration = Duration::from_secs(14);
 
 /// Later than any answer is waited for.
 const LATE: Duration = Duration::from_secs(20);
@@ -55,8 +69,8 @@ impl Faulty {
             ..Options::default()
         };
         let faults = Arc::new(Mutex::new(faults.into_iter()));
-        let effects = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&effects);
+        let counts = Arc::new(Counts::default());
+        let counted = Arc::clone(&counts);
         let api: Router = router(Streams::ephemeral(), options, stopped);
         let api = api.layer(from_fn(move |request: Request, next: Next| {
             let puts = request
@@ -75,18 +89,33 @@ impl Faulty {
         let serving = tokio::spawn(async move { axum::serve(listener, api).await.unwrap() });
         Self {
             endpoint,
-            effects,
+            counts,
             serving,
             _stopping: stopping,
         }
     }
 
+    /// Waits until so many requests came that are delayed.
+    pub(crate) async fn until_delayed(&self, count: usize) {
+        until(&self.counts.delayed, count).await;
+    }
+
+    /// Waits until so many of them have had their effect.
+    pub(crate) async fn until_landed(&self, count: usize) {
+        until(&self.counts.landed, count).await;
+    }
+
     /// Waits until so many requests that put records have had their effect, answered or not.
     pub(crate) async fn until_effects(&self, count: usize) {
-        while self.effects.load(Ordering::SeqCst) < count {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until(&self.counts.effects, count).await;
     }
+}
+
+async fn until(counter: &AtomicUsize, count: usize) {
+    until_true("it has come so far", async || {
+        counter.load(Ordering::SeqCst) >= count
+    })
+    .await;
 }
 
 impl Drop for Faulty {
@@ -99,12 +128,13 @@ async fn apply(
     fault: Fault,
     request: Request,
     next: Next,
-    counted: Option<Arc<AtomicUsize>>,
+    counts: Option<Arc<Counts>>,
 ) -> Response<Body> {
-    let run = async |next: Next, request| {
+    let delayed = counts.clone();
+    let run = async move |next: Next, request| {
         let answer = next.run(request).await;
-        if let Some(effects) = counted {
-            effects.fetch_add(1, Ordering::SeqCst);
+        if let Some(counts) = counts {
+            counts.effects.fetch_add(1, Ordering::SeqCst);
         }
         answer
     };
@@ -123,6 +153,20 @@ async fn apply(
             let answer = run(next, request).await;
             tokio::time::sleep(LATE).await;
             answer
+        }
+        Fault::Delayed => {
+            let (head, body) = request.into_parts();
+            let body = to_bytes(body, usize::MAX).await.unwrap();
+            let request = Request::from_parts(head, Body::from(body));
+            let delayed = delayed.unwrap();
+            delayed.delayed.fetch_add(1, Ordering::SeqCst);
+            let effect = tokio::spawn(async move {
+                tokio::time::sleep(DELAY).await;
+                let answer = run(next, request).await;
+                delayed.landed.fetch_add(1, Ordering::SeqCst);
+                answer
+            });
+            effect.await.unwrap()
         }
         Fault::Cut => {
             let answer = run(next, request).await;

@@ -242,6 +242,33 @@ async fn records_that_were_dropped_with_a_hold_are_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_with_a_shorter_timeout_waits_for_the_requests_of_one_with_a_longer() {
+    // The request of the first owner lands while the second one waits: later than it would wait for a request of its own.
+    let server = Faulty::start(vec![Fault::Delayed]).await;
+    let client = client(&server).await;
+    create(&client).await;
+    let patient = Destination::Kinesis(
+        KinesisSettings {
+            request_timeout: Duration::from_secs(20),
+            ..KinesisSettings::default()
+        },
+        Delivery::ExactlyOnce,
+    );
+    let mut outbox = Outbox::default();
+    let mut running = outbox.start(&server.endpoint, patient);
+    outbox.until_marked(&mut running, "since").await;
+    outbox.emit(&running, record(1, STREAM, "key", "same"));
+    server.until_delayed(1).await;
+    running.kill().await;
+    let to = destination(Delivery::ExactlyOnce, Envelope::None);
+    let mut running = outbox.start(&server.endpoint, to);
+    outbox.until(&mut running, 0).await;
+    running.kill().await;
+    server.until_landed(1).await;
+    assert_eq!(read(&client).await["key"], ["same"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_was_made_anew_under_its_name_is_looked_through_from_its_beginning() {
     let server = Faulty::start(vec![Fault::None, Fault::After]).await;
     let client = client(&server).await;

@@ -158,24 +158,37 @@ impl Outbox {
         while self.known.outbox.len() > left {
             let fact = tokio::time::timeout_at(deadline, running.facts.recv()).await;
             let fact = fact.unwrap_or_else(|_| panic!("{} are left", self.known.outbox.len()));
-            match fact.expect("the egress runs") {
-                Input::EgressAcked { numbers } => self.acked(&numbers),
-                Input::EgressMarked { numbers, marks, .. } => {
-                    self.acked(&numbers);
-                    for mark in marks {
-                        match mark.value {
-                            Some(value) => self.known.marks.insert(mark.name, value),
-                            None => self.known.marks.remove(&mark.name),
-                        };
-                    }
-                }
-                Input::EgressRefused { number, reason } => {
-                    self.acked(&[number]);
-                    self.known.refused.insert(number, reason);
-                }
-                other => panic!("an egress does not say {other:?}"),
-            }
+            self.take(fact.expect("the egress runs"));
         }
+    }
+
+    fn take(&mut self, fact: Input) {
+        match fact {
+            Input::EgressAcked { numbers } => self.acked(&numbers),
+            Input::EgressMarked { numbers, marks, .. } => {
+                self.acked(&numbers);
+                for mark in marks {
+                    match mark.value {
+                        Some(value) => self.known.marks.insert(mark.name, value),
+                        None => self.known.marks.remove(&mark.name),
+                    };
+                }
+            }
+            Input::EgressRefused { number, reason } => {
+                self.acked(&[number]);
+                self.known.refused.insert(number, reason);
+            }
+            other => panic!("an egress does not say {other:?}"),
+        }
+    }
+
+    /// Takes facts until the egress has noted something under this name, and makes it durable.
+    pub(crate) async fn until_marked(&mut self, running: &mut Running, name: &str) {
+        while !self.known.marks.contains_key(name) {
+            let fact = tokio::time::timeout(PATIENCE, running.facts.recv()).await;
+            self.take(fact.unwrap().expect("the egress runs"));
+        }
+        self.commit();
     }
 
     /// The records that were refused, with the reasons.

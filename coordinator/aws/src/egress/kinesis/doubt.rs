@@ -13,11 +13,16 @@ use satchel_engine::input::EgressMark;
 /// The name of the mark for all streams.
 const ANY_STREAM: &str = "since";
 
+/// The name of the mark for how long a request may take.
+const REQUEST_TIMEOUT: &str = "request-timeout";
+
 /// Up to where everything of one egress in its streams is acknowledged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Positions {
     /// Nothing that is not acknowledged was put into any stream before; in ms since the epoch.
     since_ms: Option<u64>,
+    /// For so long a request may be under way that an owner began.
+    request_timeout_ms: u64,
     streams: BTreeMap<String, StreamPositions>,
 }
 
@@ -57,6 +62,9 @@ impl Positions {
                 [ANY_STREAM] => {
                     positions.since_ms = Some(text.parse().map_err(|_| unknown())?);
                 }
+                [REQUEST_TIMEOUT] => {
+                    positions.request_timeout_ms = text.parse().map_err(|_| unknown())?;
+                }
                 ["since", stream] => {
                     positions.stream_mut(stream).since_ms = text.parse().map_err(|_| unknown())?;
                 }
@@ -79,6 +87,17 @@ impl Positions {
     pub fn settled(&mut self, now_ms: u64) -> EgressMark {
         self.since_ms = Some(now_ms);
         mark(ANY_STREAM.to_owned(), now_ms.to_string())
+    }
+
+    /// For how long a request of a former owner may have been under way; 0 if none told.
+    pub fn request_timeout_ms(&self) -> u64 {
+        self.request_timeout_ms
+    }
+
+    /// Notes that requests from now on may be under way for so long, so that the next owner waits for them, whatever its own take.
+    pub fn request_timeout(&mut self, timeout_ms: u64) -> EgressMark {
+        self.request_timeout_ms = timeout_ms;
+        mark(REQUEST_TIMEOUT.to_owned(), timeout_ms.to_string())
     }
 
     /// What is known of a stream.
@@ -230,10 +249,11 @@ mod tests {
     #[test]
     fn positions_are_what_their_marks_say() {
         let mut positions = Positions::default();
-        let mut marks = vec![positions.settled(10)];
+        let mut marks = vec![positions.settled(10), positions.request_timeout(7_000)];
         marks.extend(positions.advance("s", [("shard-1", "99"), ("shard-2", "5")], 20));
         marks.extend(positions.advance("s", [("shard-1", "100"), ("shard-1", "98")], 30));
         assert_eq!(read(&marks), positions);
+        assert_eq!(positions.request_timeout_ms(), 7_000);
         let known = positions.stream("s");
         assert_eq!(known.since_ms, 30);
         assert_eq!(

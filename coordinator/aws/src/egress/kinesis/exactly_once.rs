@@ -17,7 +17,8 @@
 //! clock and the write to the network, and the network holds nothing back for longer;
 //! a record that is put after the answer to an earlier one has the greater sequence number in the same shard;
 //! what was put can be read [`SETTLING`] later;
-//! an owner whose `requestTimeout` is shorter, or whose envelope is another, takes over only when nothing of the former one is in doubt;
+//! an owner whose envelope is another takes over only when nothing of the former one is in doubt (another `requestTimeout` is noted durably, and the
+//! longer of both is waited for);
 //! nobody else puts records with the same key and bytes into the stream (without the envelope),
 //! which this egress itself may have done until five minutes before it was told to put each once;
 //! and the stream keeps its records for longer than a takeover may take.
@@ -113,6 +114,12 @@ impl ExactlyOnce {
             missing.retain(|number| *number > emission.number);
             waiting.push(emission);
         }
+        let own_ms = self.service.settings.request_timeout.as_millis() as u64;
+        let former_ms = self.positions().request_timeout_ms();
+        if own_ms > former_ms {
+            let longer = self.positions().request_timeout(own_ms);
+            outlet.arrived(Vec::new(), vec![longer]);
+        }
         if self.positions().since_ms().is_none() {
             if !left.is_empty() {
                 tracing::warn!(egress = %outlet.id, records = left.len(), "records of the time before exactly once are put without looking for them");
@@ -123,10 +130,16 @@ impl ExactlyOnce {
             let begun = self.positions().settled(now_ms());
             outlet.arrived(Vec::new(), vec![begun]);
         } else {
-            let wait = CONFIRMATION + self.service.settings.request_timeout + SETTLING;
+            let timeout = Duration::from_millis(own_ms.max(former_ms));
+            let wait = CONFIRMATION + timeout + SETTLING;
             tracing::info!(egress = %outlet.id, records = left.len(), "records may have been put by the last owner; they are looked for once its requests have landed or died");
             tokio::time::sleep_until(taken_over + wait).await;
             self.resolve(&outlet, left, &mut waiting).await;
+        }
+        if own_ms < former_ms {
+            // Nothing of the former owner is in doubt any more.
+            let shorter = self.positions().request_timeout(own_ms);
+            outlet.arrived(Vec::new(), vec![shorter]);
         }
         outlet.run(self, waiting, emissions).await;
     }
