@@ -27,7 +27,7 @@ use received::Received;
 
 pub(crate) use bucket::Instance;
 pub(crate) use functions::FunctionStates;
-pub(crate) use live::{Activity, Flight, Isolation, Live};
+pub(crate) use live::{Activity, Flight, Isolation, Live, Standing};
 pub use loaded::{BucketProblem, LoadedBucket};
 pub use overlay::Overlay;
 
@@ -144,8 +144,8 @@ impl Place {
     }
 
     /// Whether it must be in memory, so that no image would let it be dropped.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.bucket.is_pending()
+    pub(crate) fn standing(&self) -> Standing {
+        self.bucket.standing()
     }
 
     /// Whether it changed in this period, and no image that is in effect holds that.

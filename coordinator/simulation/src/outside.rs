@@ -70,8 +70,6 @@ pub(crate) struct Administrator {
     /// How often in a row there was nothing to do.
     idle: u32,
     corrections: u64,
-    /// The correction whose answer he waits for.
-    correcting: Option<u64>,
     /// The last correction that was said to be done.
     pub(crate) corrected: u64,
 }
@@ -101,7 +99,9 @@ impl World {
         };
         match serving.waiting.remove(&request) {
             Some(Waiting::Caller(caller)) => self.caller_answered(caller, answer),
-            Some(Waiting::Administrator) => self.administrator_answered(answer),
+            Some(Waiting::Administrator { correction }) => {
+                self.administrator_answered(correction, answer);
+            }
             // He went away, or has his answer from another request.
             None => {}
         }
@@ -111,7 +111,7 @@ impl World {
     pub(crate) fn unanswered(&mut self, waiting: Waiting) {
         match waiting {
             Waiting::Caller(caller) => self.caller_disappointed(caller),
-            Waiting::Administrator => self.administrator.asked = None,
+            Waiting::Administrator { .. } => self.administrator.asked = None,
         }
     }
 
@@ -402,12 +402,14 @@ impl World {
         let Some(id) = self.any_serving() else {
             return;
         };
-        let administration = self.next_administration();
+        let (correction, administration) = self.next_administration();
         self.administrator.asked = Some(20);
         let request = RequestId(self.next_request);
         self.next_request += 1;
         if let Some(serving) = self.serving(id) {
-            serving.waiting.insert(request, Waiting::Administrator);
+            serving
+                .waiting
+                .insert(request, Waiting::Administrator { correction });
         }
         let input = Input::Administered {
             request,
@@ -417,13 +419,14 @@ impl World {
         self.timeline.after(delay_ms, Event::Tell(id, input));
     }
 
-    fn next_administration(&mut self) -> Administration {
-        self.administrator.correcting = None;
+    /// What he wants next, and which correction that is, if it is one.
+    fn next_administration(&mut self) -> (Option<u64>, Administration) {
+        let mut correction = None;
         let all = self.administrator.retries_all;
         if let Some(letter) = self.administrator.letters.pop() {
-            return Administration::RetryDeadLetter(letter.id);
+            return (None, Administration::RetryDeadLetter(letter.id));
         }
-        match self.random.below(if all { 2 } else { 6 }) {
+        let administration = match self.random.below(if all { 2 } else { 6 }) {
             0 => {
                 let instance = if self.random.chance(500) {
                     "r".to_owned()
@@ -442,17 +445,19 @@ impl World {
             _ => {
                 self.administrator.corrections += 1;
                 let n = self.administrator.corrections;
-                self.administrator.correcting = Some(n);
+                correction = Some(n);
                 Administration::SetState {
                     address: address(STEADY, "register", "0"),
                     state: "log".into(),
                     value: text(format!("c{n}")),
                 }
             }
-        }
+        };
+        (correction, administration)
     }
 
-    fn administrator_answered(&mut self, answer: Answer) {
+    /// He may have asked for something else since, when he had waited for long.
+    fn administrator_answered(&mut self, correction: Option<u64>, answer: Answer) {
         self.administrator.asked = None;
         let all = self.administrator.retries_all;
         match answer {
@@ -475,9 +480,8 @@ impl World {
                 self.administrator.letters = retried;
             }
             Answer::Done => {
-                if let Some(n) = self.administrator.correcting.take() {
-                    self.administrator.corrected = n;
-                }
+                let corrected = self.administrator.corrected;
+                self.administrator.corrected = corrected.max(correction.unwrap_or(0));
             }
             Answer::NotFound(_) => {}
             // A process that hardly goes on lets only so many wait. One that never takes anything does not come to rest.

@@ -76,7 +76,8 @@ pub(crate) enum Waiting {
     /// The caller with this number.
     Caller(usize),
     /// The administrator.
-    Administrator,
+    /// The administrator, and which correction he asked for, if it was one.
+    Administrator { correction: Option<u64> },
 }
 
 /// What only mutants need.

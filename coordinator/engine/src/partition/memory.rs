@@ -7,6 +7,7 @@ use super::agenda::Due;
 use super::{Partition, Stopping};
 use crate::durable::Key;
 use crate::output::Output;
+use crate::tables::Standing;
 
 impl Partition {
     /// Remembers that a bucket may have changed since the last seal.
@@ -87,29 +88,26 @@ impl Partition {
         self.ask_for_room(bytes - limit, limit);
     }
 
-    /// Nothing more can be dropped. What changed could be, once a snapshot has it; what must be in memory could not. That is messages, which have
-    /// a limit of their own, and dead letters: these may stay for ever, and must not keep a partition from reading.
+    /// Nothing more can be dropped. What changed could be once a snapshot has it, and where messages wait, once they are worked off: so long nothing
+    /// is read. What must be in memory for other reasons, dead letters above all, may stay for ever, and must not keep a partition from
+    /// reading.
     fn ask_for_room(&mut self, excess_bytes: usize, limit: usize) {
-        let (mut changed_bytes, mut ahead_bytes) = (0, 0);
+        let (mut working_bytes, mut changed_bytes, mut ahead_bytes) = (0, 0, 0);
         for (_, place) in self.tables.places() {
-            let unknown = !self.snapshot_taken && place.is_unknown();
-            let bytes = match place.is_pending() {
-                true => place.replayed.bytes(),
-                false => place.bytes(),
-            };
-            if place.is_changed() {
-                changed_bytes += bytes;
-            } else if unknown {
-                ahead_bytes += bytes;
-            } else {
-                ahead_bytes += place.replayed.bytes();
+            let replayed_bytes = place.replayed.bytes();
+            match place.standing() {
+                Standing::Working => working_bytes += place.bytes(),
+                Standing::Free if place.is_changed() => changed_bytes += place.bytes(),
+                Standing::Free if !self.snapshot_taken && place.is_unknown() => {
+                    ahead_bytes += place.bytes();
+                }
+                Standing::Free | Standing::Pending => ahead_bytes += replayed_bytes,
             }
         }
-        ahead_bytes += changed_bytes;
-        // A snapshot that gives back little and not enough is not worth its writing.
+        // What gives back little and not enough is not worth waiting for, or writing.
         let worth = |given: usize| given > 0 && given >= excess_bytes.min(limit / 8);
-        self.memory_is_short = worth(changed_bytes);
-        if worth(ahead_bytes) && !self.snapshot_wanted {
+        self.memory_is_short = worth(working_bytes + changed_bytes);
+        if worth(ahead_bytes + changed_bytes) && !self.snapshot_wanted {
             self.snapshot_wanted = true;
             self.outputs.push_back(Output::SnapshotWanted);
         }

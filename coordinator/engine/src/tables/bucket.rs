@@ -9,7 +9,7 @@ use hashbrown::hash_table::Entry;
 
 use super::body::{Body, States};
 use super::functions::Functions;
-use super::live::Live;
+use super::live::{Live, Standing};
 use crate::address::{Address, FunctionType};
 use crate::durable::{Key, StoredState, Value};
 use crate::output::Outlook;
@@ -30,6 +30,8 @@ pub(crate) struct Bucket {
     table_bytes: usize,
     /// At how many addresses there is something that must be in memory, as far as it is counted.
     pending: usize,
+    /// At how many there are messages that are worked off.
+    working: usize,
 }
 
 /// The instances of one function, which is thus not stored with each.
@@ -204,6 +206,8 @@ impl Bucket {
         self.table_bytes = 0;
         self.live_bytes = 0;
         self.pending = 0;
+        self.working = 0;
+        let mut standings = Vec::new();
         for shelf in &mut self.shelves {
             let of = |instance: &Instance| hash_of(instance.body.id());
             shelf.instances.shrink_to_fit(of);
@@ -211,9 +215,12 @@ impl Bucket {
             for live in shelf.instances.iter_mut().filter_map(|it| it.live.as_mut()) {
                 live.counted_bytes = live.bytes();
                 self.live_bytes += live.counted_bytes;
-                live.counted_pending = live.is_pending();
-                self.pending += usize::from(live.counted_pending);
+                live.counted = live.standing();
+                standings.push(live.counted);
             }
+        }
+        for standing in standings {
+            self.restand(Standing::Free, standing);
         }
     }
 
@@ -248,7 +255,7 @@ impl Bucket {
         let gone = instance.is_empty();
         if let Some(live) = over {
             self.live_bytes -= live.counted_bytes;
-            self.pending -= usize::from(live.counted_pending);
+            self.restand(live.counted, Standing::Free);
         }
         if gone {
             self.forget(address);
@@ -264,10 +271,24 @@ impl Bucket {
         };
         let after = live.bytes();
         let before = std::mem::replace(&mut live.counted_bytes, after);
-        let pending = live.is_pending();
-        let was_pending = std::mem::replace(&mut live.counted_pending, pending);
+        let standing = live.standing();
+        let stood = std::mem::replace(&mut live.counted, standing);
         self.live_bytes = self.live_bytes + after - before;
-        self.pending = self.pending + usize::from(pending) - usize::from(was_pending);
+        self.restand(stood, standing);
+    }
+
+    /// One that was counted as `before` counts as `after`.
+    fn restand(&mut self, before: Standing, after: Standing) {
+        match before {
+            Standing::Free => {}
+            Standing::Pending => self.pending -= 1,
+            Standing::Working => self.working -= 1,
+        }
+        match after {
+            Standing::Free => {}
+            Standing::Pending => self.pending += 1,
+            Standing::Working => self.working += 1,
+        }
     }
 
     fn forget(&mut self, address: &Address) {
@@ -294,9 +315,13 @@ impl Bucket {
         self.body_bytes + self.live_bytes + self.table_bytes
     }
 
-    /// Whether something in it must be in memory, as of the last seal.
-    pub(crate) fn is_pending(&self) -> bool {
-        self.pending > 0
+    /// Whether it must be in memory, as of the last seal.
+    pub(crate) fn standing(&self) -> Standing {
+        match (self.pending, self.working) {
+            (0, 0) => Standing::Free,
+            (0, _) => Standing::Working,
+            _ => Standing::Pending,
+        }
     }
 
     /// When something in it is due, and whether it must be in memory.

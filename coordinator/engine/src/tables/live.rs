@@ -26,12 +26,24 @@ pub(crate) struct Live {
     kept_bytes: usize,
     /// What its bucket has counted for it, in bytes.
     pub(super) counted_bytes: usize,
-    /// Whether its bucket has counted it as one that must be in memory.
-    pub(super) counted_pending: bool,
+    /// As what its bucket has counted it.
+    pub(super) counted: Standing,
     /// Not durable: a new owner begins idle.
     pub(crate) activity: Activity,
     /// Not durable: how many messages a batch may hold while a poison message is searched for, and the last suspect.
     pub(crate) isolation: Option<Isolation>,
+}
+
+/// Whether an address keeps its bucket in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Standing {
+    /// It does not.
+    #[default]
+    Free,
+    /// For nobody knows how long.
+    Pending,
+    /// Until its messages are worked off.
+    Working,
 }
 
 /// What an address is doing.
@@ -221,6 +233,16 @@ impl Live {
         !self.mailbox.is_empty()
             || !self.letters.is_empty()
             || records.any(|record| record.outcome.is_none())
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        if !self.mailbox.is_empty() && self.suspension.is_none() {
+            Standing::Working
+        } else if self.is_pending() {
+            Standing::Pending
+        } else {
+            Standing::Free
+        }
     }
 
     /// About how many bytes it takes.

@@ -202,6 +202,27 @@ fn shards_are_not_read_while_what_is_too_much_in_memory_waits_for_a_snapshot() {
 }
 
 #[test]
+fn shards_are_not_read_while_messages_are_worked_off_in_buckets_that_are_too_much_in_memory() {
+    let mut library = short_of_memory();
+    library.snapshot();
+    let ids: Vec<String> = (0..4).map(|bucket| library.id(bucket, 0)).collect();
+    for id in &ids {
+        library.scene.send(id, "hello");
+    }
+    library.load_all();
+    library.scene.settle();
+    let gauges = library.scene.partition.gauges();
+    assert_eq!((gauges.in_flight, gauges.buckets_loaded), (4, 4));
+    assert!(gauges.ingress_paused, "{gauges:?}");
+    for batch in library.scene.batches() {
+        library.scene.complete(batch.attempt, set_seen("small"));
+    }
+    library.scene.settle();
+    let gauges = library.scene.partition.gauges();
+    assert!(!gauges.ingress_paused, "{gauges:?}");
+}
+
+#[test]
 fn dead_letters_that_fill_the_memory_do_not_keep_shards_from_being_read_nor_ask_for_snapshots_in_vain()
  {
     let mut library = Library::new(Config {
