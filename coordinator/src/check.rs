@@ -8,7 +8,7 @@ use satchel_aws::lease::LeaseTable;
 
 use crate::cli::Failure;
 use crate::destinations::{AwsConfigs, lambda_function};
-use crate::module::{Application, EndpointAdapter, IngressAdapter};
+use crate::module::{Application, EgressAdapter, EndpointAdapter, IngressAdapter};
 use crate::runtime::node::random;
 use crate::store::{Place, PlaceOptions};
 
@@ -65,6 +65,7 @@ pub(crate) async fn check(application: &Application, around: &Around) -> Vec<Fin
         }
     }
     checks.streams(application).await;
+    checks.egresses(application).await;
     if let Some(name) = &around.lease_table {
         checks.lease_table(name).await;
     }
@@ -114,6 +115,24 @@ impl Checks {
                 };
                 self.note(what, outcome);
             }
+        }
+    }
+
+    async fn egresses(&mut self, application: &Application) {
+        for egress in &application.egresses {
+            let to = match &egress.adapter {
+                EgressAdapter::Kinesis(kinesis) => kinesis.to_aws(),
+                EgressAdapter::Aws(aws) => aws.clone(),
+            };
+            let named = satchel_aws::check::named_by(&to.destination);
+            let named = named.unwrap_or_else(|| "credentials for Kinesis".to_owned());
+            let what = format!("{}: {named}", egress.source);
+            let config = self.configs.get(&to.access, &egress.source).await;
+            let outcome = match config {
+                Ok(sdk) => satchel_aws::check::egress(&sdk, &to.destination).await,
+                Err(failure) => Err(failure.message),
+            };
+            self.note(what, outcome);
         }
     }
 

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use satchel::lambda::invoke_api::{InvokeApi, Served};
 use satchel::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, exec_handler};
@@ -126,6 +129,29 @@ spec:
             ("AWS_SHARED_CREDENTIALS_FILE", self.nothing()),
             ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
         ]
+    }
+
+    /// Makes a stream, a queue, a topic, an event bus and a table of this name.
+    async fn has_one_of_each(&self, name: &str) {
+        let sdk = sdk(self.moto.endpoint());
+        let kinesis = aws_sdk_kinesis::Client::new(&sdk);
+        let stream = kinesis.create_stream().stream_name(name).shard_count(1);
+        stream.send().await.unwrap();
+        let sqs = aws_sdk_sqs::Client::new(&sdk);
+        sqs.create_queue().queue_name(name).send().await.unwrap();
+        let sns = aws_sdk_sns::Client::new(&sdk);
+        sns.create_topic().name(name).send().await.unwrap();
+        let events = aws_sdk_eventbridge::Client::new(&sdk);
+        events.create_event_bus().name(name).send().await.unwrap();
+        let dynamodb = aws_sdk_dynamodb::Client::new(&sdk);
+        let key = AttributeDefinition::builder().attribute_name("pk");
+        let key = key.attribute_type(ScalarAttributeType::S).build().unwrap();
+        let schema = KeySchemaElement::builder().attribute_name("pk");
+        let schema = schema.key_type(KeyType::Hash).build().unwrap();
+        let table = dynamodb.create_table().table_name(name);
+        let table = table.attribute_definitions(key).key_schema(schema);
+        let table = table.billing_mode(BillingMode::PayPerRequest);
+        table.send().await.unwrap();
     }
 
     fn nothing(&self) -> String {

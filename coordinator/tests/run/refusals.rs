@@ -1,5 +1,7 @@
 //! What is wrong with the environment or the files is told at the start, by name.
 
+use std::path::Path;
+
 use super::*;
 
 async fn refused(setup: Setup, code: i32, named: &[&str]) {
@@ -32,6 +34,96 @@ async fn what_is_missing_is_told_by_its_name() {
     aws.stop().await;
 }
 
+/// The exit code of `validate --check-aws`, what it found good, and what wrong.
+fn validated(
+    module: &Path,
+    around: &[&str],
+    environment: Vec<(&'static str, String)>,
+) -> (Option<i32>, String, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_satchel"));
+    command.arg("validate").arg(module).arg("--check-aws");
+    command.args(around).envs(environment);
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+/// A module file with one of each that a name of AWS is written in; `name` is all of these names.
+fn of_each(name: &str) -> String {
+    let account = "123456789012";
+    format!(
+        "
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: example/in
+  streams:
+    - {{stream: {name}, valueType: example/name, targets: [example/greeter]}}
+---
+kind: satchel.endpoints.v1/lambda
+spec: {{functions: example/*, functionName: {name}}}
+---
+kind: satchel.sqs.v1/egress
+spec: {{id: example/queue, queueUrl: 'https://sqs.us-east-1.amazonaws.com/{account}/{name}'}}
+---
+kind: satchel.sns.v1/egress
+spec: {{id: example/topic, topicArn: 'arn:aws:sns:us-east-1:{account}:{name}'}}
+---
+kind: satchel.eventbridge.v1/egress
+spec: {{id: example/bus, eventBus: {name}, source: example}}
+---
+kind: satchel.dynamodb.v1/egress
+spec: {{id: example/table, table: {name}, partitionKey: {{name: pk, from: $id}}}}
+---
+kind: satchel.lambda.v1/egress
+spec: {{id: example/function, functionName: {name}}}
+"
+    )
+}
+
+/// Whether a thing of each kind is found good or wrong under its name.
+const KINDS: [&str; 7] = [
+    "Kinesis stream ",
+    "Lambda ",
+    "queue https://sqs.us-east-1.amazonaws.com/123456789012/",
+    "topic arn:aws:sns:us-east-1:123456789012:",
+    "event bus ",
+    "table ",
+    "Lambda ",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn validate_knows_each_kind_of_thing_and_its_region() {
+    let aws = Aws::with_greeter().await;
+    aws.has_one_of_each("greeter").await;
+    let module = aws.dir.path().join("of-each.yaml");
+    std::fs::write(&module, of_each("greeter")).unwrap();
+    let (code, good, wrong) = validated(&module, &[], aws.environment());
+    assert_eq!((code, wrong.as_str()), (Some(0), ""), "{good}");
+    for kind in KINDS {
+        assert!(good.contains(&format!("{kind}greeter")), "{kind}: {good}");
+    }
+    std::fs::write(&module, of_each("nobody")).unwrap();
+    let (code, _, wrong) = validated(&module, &[], aws.environment());
+    assert_eq!(code, Some(5), "{wrong}");
+    for kind in KINDS {
+        assert!(wrong.contains(&format!("{kind}nobody")), "{kind}: {wrong}");
+    }
+    // In another region there is none of it; our Lambda server has no regions.
+    std::fs::write(&module, of_each("greeter")).unwrap();
+    let elsewhere = ("AWS_REGION", "eu-west-1".to_owned());
+    let environment = [aws.environment(), vec![elsewhere]].concat();
+    let (code, _, wrong) = validated(&module, &[], environment);
+    assert_eq!(code, Some(5), "{wrong}");
+    for kind in ["Kinesis stream ", "event bus ", "table "] {
+        assert!(wrong.contains(&format!("{kind}greeter")), "{kind}: {wrong}");
+    }
+    aws.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn validate_asks_aws_for_everything_that_is_named_before_the_start() {
     let aws = Aws::with_greeter().await;
@@ -47,19 +139,8 @@ spec: {functions: other/*, functionName: nobody}
 ";
     std::fs::write(&module, text).unwrap();
     let validate = |state: &str, table: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_satchel"));
-        command.arg("validate").arg(&module).arg("--check-aws");
-        command.args(["--state", state, "--lease-table", table]);
-        for (name, value) in aws.environment() {
-            command.env(name, value);
-        }
-        let output = command.output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (
-            output.status.code(),
-            text(&output.stdout),
-            text(&output.stderr),
-        )
+        let around = ["--state", state, "--lease-table", table];
+        validated(&module, &around, aws.environment())
     };
     let (code, good, wrong) = validate(&format!("s3://{BUCKET}/app"), "leases");
     assert_eq!(code, Some(5), "{wrong}");
