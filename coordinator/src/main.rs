@@ -6,6 +6,10 @@ use clap::Parser;
 use satchel::cli::{self, Cli, ClientCommand, Command, Exit, Failure};
 use satchel::config::{DevConfig, RunConfig};
 
+/// State is many small allocations that one thread makes and others free, which this allocator was made for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before any thread is started: this process may be the beginning of a handler.
     satchel::lambda::exec_handler::run_if_asked();

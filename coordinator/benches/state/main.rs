@@ -18,6 +18,10 @@ mod start;
 
 use std::time::Duration;
 
+/// The one of the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut wanted = Vec::new();
     let mut seconds = 5;
