@@ -62,7 +62,7 @@ pub struct DevConfig {
     )]
     pub data_dir: PathBuf,
 
-    /// Where state is kept: s3://bucket/prefix, or a directory; <data-dir>/state if this is left out.
+    /// Where state is kept: s3://bucket/prefix, or a directory; without it, `state` in the data directory.
     #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
     pub state: Option<Place>,
 
