@@ -180,6 +180,7 @@ impl Bucket {
             _ => self.shelf_or_new(function),
         };
         let instances = &mut self.shelves[shelf].instances;
+        let table_before = table_bytes(instances);
         let of = |instance: &Instance| hash_of(instance.body.id());
         if instances.is_empty() && expected > 0 {
             instances.reserve(expected, of);
@@ -199,6 +200,8 @@ impl Bucket {
                 self.body_bytes = self.body_bytes + instance.body_bytes() - before;
             }
         }
+        let table_after = table_bytes(&self.shelves[shelf].instances);
+        self.table_bytes = self.table_bytes + table_after - table_before;
     }
 
     /// Counts what was loaded, and gives back what its tables do not need.

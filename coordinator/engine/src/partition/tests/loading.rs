@@ -484,3 +484,27 @@ fn a_bucket_that_holds_what_is_not_its_own_or_can_not_be_read_is_refused_by_name
     );
     assert!(decode(1, &value[..value.len() - 1]).is_err());
 }
+
+#[test]
+fn what_the_log_removes_from_an_image_that_holds_nothing_else_leaves_an_empty_bucket() {
+    use crate::partition::LoadedBucket;
+    let mut library = Library::new(config(OnPoison::DeadLetter));
+    let id = library.id(1, 0);
+    library.see(&id, "text");
+    let image = library.image([1]).remove(0);
+    let entries: Vec<_> = image.content.iter().map(to_bytes).collect();
+    let kept = Overlay::default();
+    let mut removals = Overlay::default();
+    for (key, _) in &entries {
+        removals.put(key, None);
+    }
+    let image = || {
+        let entries = entries.iter();
+        entries.map(|(key, value)| (&key[..], value.as_deref()))
+    };
+    let full = LoadedBucket::decode(1, 4, image(), 1, &kept).unwrap();
+    let empty = LoadedBucket::decode(1, 4, image(), 1, &removals).unwrap();
+    let nothing = LoadedBucket::decode(1, 4, std::iter::empty(), 0, &removals).unwrap();
+    assert_eq!(empty, nothing);
+    assert!(empty.bytes() < full.bytes(), "{} B", empty.bytes());
+}
