@@ -55,7 +55,9 @@ pub struct Source {
 }
 
 impl Source {
-    pub(crate) fn io(&self) -> Io {
+    /// Its store, with patience.
+    #[must_use]
+    pub fn io(&self) -> Io {
         Io {
             store: self.store.clone(),
             clock: self.clock.clone(),

@@ -47,24 +47,36 @@ pub(crate) enum Put {
     Gone,
 }
 
-/// A store with patience.
+/// A store with patience: a request that gets no answer is repeated, unchanged, as [`Retry`] says.
 #[derive(Clone)]
-pub(crate) struct Io {
-    pub(crate) store: Arc<dyn ObjectStore>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) retry: Retry,
-    pub(crate) on_trouble: OnTrouble,
+pub struct Io {
+    /// The store.
+    pub store: Arc<dyn ObjectStore>,
+    /// The clocks, for the waits.
+    pub clock: Arc<dyn Clock>,
+    /// How requests are repeated.
+    pub retry: Retry,
+    /// Is told about requests that are being repeated.
+    pub on_trouble: OnTrouble,
 }
 
 /// How many objects a listing asks for at once, and a deletion names at once; S3 allows no more.
 pub(crate) const PAGE: usize = 1000;
 
 impl Io {
-    pub(crate) async fn create(&self, key: &str, bytes: &Bytes) -> Result<Created, StoreError> {
+    /// [`ObjectStore::create`]. [`Created::Exists`] may mean an earlier try of this call.
+    ///
+    /// # Errors
+    /// What the store said last when patience ended.
+    pub async fn create(&self, key: &str, bytes: &Bytes) -> Result<Created, StoreError> {
         self.repeat(|| self.store.create(key, bytes.clone())).await
     }
 
-    pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+    /// [`ObjectStore::get`].
+    ///
+    /// # Errors
+    /// As of [`Io::create`].
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         self.repeat(|| self.store.get(key)).await
     }
 
@@ -77,7 +89,11 @@ impl Io {
             .await
     }
 
-    pub(crate) async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+    /// [`ObjectStore::delete`], of any number of objects.
+    ///
+    /// # Errors
+    /// As of [`Io::create`].
+    pub async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
         for page in keys.chunks(PAGE) {
             self.repeat(|| self.store.delete(page)).await?;
         }
@@ -96,8 +112,11 @@ impl Io {
         })
     }
 
-    /// Up to [`PAGE`] objects under `prefix` after `start_after`.
-    pub(crate) async fn list_page(
+    /// Up to a thousand objects under `prefix` after `start_after`.
+    ///
+    /// # Errors
+    /// As of [`Io::create`].
+    pub async fn list_page(
         &self,
         prefix: &str,
         start_after: Option<&str>,

@@ -84,7 +84,7 @@ pub use entries::{Entries, EntriesBuilder, Entry};
 pub use error::{Defect, ErrorKind, LogError};
 pub use fold::{Fold, Outlook};
 pub use history::{At, HistoryError, Reading, Source, read};
-pub use io::{OnTrouble, Retry, Trouble};
+pub use io::{Io, OnTrouble, Retry, Trouble};
 pub use keys::Layout;
 pub use loading::{Offload, Work};
 pub use log::{Driver, Log, Notice, Notices};

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use satchel_engine::address::{FunctionType, RESERVED_NAMESPACE};
 use satchel_engine::durable::{Change, Key, Value};
-use satchel_log::DEFAULT_BUCKETS;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::filling::{Filling, NewRoot};
+use super::filling::{NewRoot, begin, unmade};
 use super::line::StateLine;
 use crate::cli::{Exit, Failure};
 use crate::store::s3::S3Options;
@@ -54,23 +53,21 @@ pub async fn import(
         on_written: None,
     });
     let opened = opened.await?;
-    let mut filling = Filling::begin(NewRoot {
+    let name = place.to_string();
+    let mut filling = begin(NewRoot {
         opened: &opened,
-        place: &place.to_string(),
+        place: &name,
         application,
-        making: &format!("an import of {}", lines.name),
+        making: format!("an import of {}", lines.name),
         not_before_ms: 0,
     })
     .await?;
     while let Some((_, line)) = lines.next()? {
-        let change = change(line);
-        let (mut key, mut value) = (Vec::new(), Vec::new());
-        change.encode_key(&mut key);
-        change.encode_value(&mut value);
-        let bucket = change.key.bucket(DEFAULT_BUCKETS);
-        filling.push(bucket, key, &value).await?;
+        let pushed = filling.push(&change(line)).await;
+        pushed.map_err(|error| unmade(&name, error))?;
     }
-    filling.finish(None).await?;
+    let finished = filling.finish(None).await;
+    finished.map_err(|error| unmade(&name, error))?;
     Ok(check.imported())
 }
 

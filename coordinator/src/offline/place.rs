@@ -7,6 +7,7 @@ use satchel_log::{Application, Layout, LogError, ObjectStore, OnTrouble, Retry, 
 
 use crate::cli::{Exit, Failure};
 use crate::store::s3::S3Options;
+use crate::store::unfinished::refused;
 use crate::store::{Opened, Place, PlaceOptions};
 
 /// How requests to the store are repeated: nobody waits longer than this for a command to say that the store cannot be reached.
@@ -86,7 +87,9 @@ impl Root {
                 defect,
             })
         })?;
-        self.opened.refuse_unfinished().await?;
+        let io = self.opened.io(RETRY);
+        let whole = satchel_roots::refuse_unfinished(&io, self.prefix()).await;
+        whole.map_err(refused)?;
         match foreign(&application, expected, key) {
             Some(error) => Err(failure(error)),
             None => Ok(application),

@@ -1,14 +1,13 @@
 //! A new root with the content of another one, as it is, was at a moment, or as a savepoint keeps it: a fork.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use satchel_engine::durable::{Change, Hold};
-use satchel_log::{At, Clock, DEFAULT_BUCKETS, Entry, Fold, Source};
+use satchel_log::{At, Source};
+use satchel_roots::{Content, ReadError};
 
-use super::filling::{Filling, NewRoot};
+use super::filling::{NewRoot, begin, unmade};
 use super::moment::parse_at;
 use super::past::unread;
 use super::place::{RETRY, Root, on_trouble};
@@ -69,7 +68,7 @@ pub struct Restored {
 }
 
 /// Makes the root `fork` of `origin`, with everything that belongs to the application: state, mailboxes, timers, outbox, answers under idempotency
-/// keys, dead letters, positions. The original is only read; its owner may be at work. The fork is held ([`Hold`]). A fork that was left
+/// keys, dead letters, positions. The original is only read; its owner may be at work. The fork is held ([`satchel_engine::durable::Hold`]). A fork that was left
 /// unfinished is gone on with.
 ///
 /// The content is in memory once, until it is written.
@@ -99,84 +98,24 @@ pub async fn restore(
         retry: RETRY,
         on_trouble: on_trouble(),
     };
-    let mut content = Content {
-        buckets: application.buckets,
-        facts: HashMap::new(),
-        problem: None,
-        progress,
-    };
-    let reading = satchel_log::read(&source, &application, 0, origin.at, &mut content).await;
-    let reading = reading.map_err(unread)?;
-    if let Some(problem) = content.problem {
-        let message = format!("{origin}: {problem}");
-        return Err(Failure::new(Exit::Damaged, message));
-    }
-    let now_ms = SystemClock.now().wall_ms;
-    let mut filling = Filling::begin(NewRoot {
+    let content = Content::read(&source, &application, origin.at, progress).await;
+    let content = content.map_err(|error| match error {
+        ReadError::History(error) => unread(error),
+        ReadError::Malformed(problem) => {
+            Failure::new(Exit::Damaged, format!("{origin}: {problem}"))
+        }
+    })?;
+    let filling = begin(NewRoot {
         opened: fork.opened,
         place: fork.place,
         application: fork.application,
-        making: &format!("a restore of {origin}"),
-        not_before_ms: reading.committed_at_ms.unwrap_or_default(),
+        making: format!("a restore of {origin}"),
+        not_before_ms: content.committed_at_ms,
     })
     .await?;
-    let mut facts = 0;
-    for (key, value) in content.facts {
-        let decoded = Change::decode(&key, Some(&value));
-        let decoded = decoded.map_err(|error| Failure::new(Exit::Damaged, error.to_string()))?;
-        let bucket = decoded.key.bucket(DEFAULT_BUCKETS);
-        filling.push(bucket, key.into_vec(), &value).await?;
-        facts += 1;
-    }
-    let hold = Hold {
-        origin: origin.text.as_str().into(),
-        since_ms: now_ms,
-        filling: false,
-    };
-    filling.finish(Some(hold)).await?;
+    let facts = content.fork(filling, &origin.text).await;
+    let facts = facts.map_err(|error| unmade(fork.place, error))?;
     Ok(Restored { facts })
-}
-
-/// Everything that a root holds. The key of a fact says to which bucket it belongs.
-struct Content<P> {
-    buckets: u16,
-    facts: HashMap<Box<[u8]>, Box<[u8]>>,
-    problem: Option<String>,
-    progress: P,
-}
-
-impl<P: FnMut(f64)> Fold for Content<P> {
-    fn clear(&mut self) {
-        self.facts.clear();
-        self.problem = None;
-    }
-
-    fn apply(&mut self, entry: Entry<'_>) {
-        let bucket = entry.bucket;
-        let problem = match Change::decode(entry.key, entry.value) {
-            Ok(change) if change.key.bucket(self.buckets) == bucket => {
-                match entry.value {
-                    Some(value) => self.facts.insert(entry.key.into(), value.into()),
-                    None => self.facts.remove(entry.key),
-                };
-                return;
-            }
-            Ok(change) => format!("bucket {bucket} holds a fact of another: {:?}", change.key),
-            Err(malformed) => {
-                format!("bucket {bucket} holds an entry that can not be read: {malformed}")
-            }
-        };
-        self.problem.get_or_insert(problem);
-    }
-
-    fn progress(&mut self, done: u64, total: u64) {
-        let share = if total == 0 {
-            1.0
-        } else {
-            done as f64 / total as f64
-        };
-        (self.progress)(share.min(1.0));
-    }
 }
 
 #[cfg(test)]

@@ -63,7 +63,9 @@ async fn look(root: &Root, expected: Option<&str>) -> Result<Verified, Failure> 
     if let Some(application) = readable_application(root, &key).await? {
         let strays = strays(root, &key, application.partitions).await?;
         findings.splice(0..0, foreign(&application, expected, key));
-        let marks = root.opened.unfinished().await?;
+        let marks = satchel_roots::unfinished(&root.opened.io(RETRY), root.prefix())
+            .await
+            .map_err(failure)?;
         findings.extend(strays.into_iter().map(|key| LogError::Unexpected {
             reason: if marks.contains(&key) {
                 "a restore or an import has not come to its end".to_owned()

@@ -11,9 +11,8 @@ use satchel_engine::dispatcher::Dispatcher;
 use satchel_engine::durable::Hold;
 use satchel_engine::input::Input;
 use satchel_engine::partition::{Config, Ownership};
-use satchel_log::{
-    ErrorKind, Identity, Layout, LogError, ObjectStore, Options, Place, StoreError, take_over,
-};
+use satchel_log::{ErrorKind, Identity, Layout, LogError, ObjectStore, Options, Place, StoreError};
+use satchel_roots::{refuse_filling, take_over};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -31,7 +30,7 @@ use crate::egress::local_stream::LocalStreamEgress;
 use crate::ingress::Ingress;
 use crate::metrics::Metrics;
 use crate::requests::{Readiness, Requests};
-use crate::store::unfinished::not_whole;
+use crate::store::unfinished::refused;
 use crate::store::{Opened, SystemClock};
 use crate::streams::{StreamError, Streams};
 
@@ -121,7 +120,6 @@ impl Node {
         let (store, root) = (&parts.state.store, &parts.state.prefix);
         let layout = Layout::new(root, partition);
         let readiness = parts.readiness;
-        parts.state.refuse_unfinished().await?;
         let checked = parts
             .state
             .check_conditional_create()
@@ -150,9 +148,8 @@ impl Node {
             &mut fold,
         )
         .await
-        .map_err(log_failure)?;
+        .map_err(refused)?;
         let taken_over = Instant::now();
-        parts.state.refuse_unfinished().await?;
         if !checked {
             // The root is new: only now is there something to try it on.
             let checked = parts.state.check_conditional_create().await;
@@ -162,12 +159,7 @@ impl Node {
             Failure::new(Exit::Damaged, format!("partition {partition}: {problem}"))
         })?;
         let held = recovery.hold().cloned();
-        if let Some(hold) = held.as_ref().filter(|hold| hold.filling) {
-            return Err(not_whole(&format!(
-                "{} has not come to its end",
-                hold.origin
-            )));
-        }
+        refuse_filling(held.as_ref()).map_err(refused)?;
         let recovered = Recovered {
             epoch: ownership.owner.epoch,
             replayed: ownership.recovery.replayed,

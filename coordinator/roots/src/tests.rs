@@ -1,0 +1,317 @@
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use futures::future::{BoxFuture, FutureExt, pending, ready};
+use satchel_engine::address::{Address, FunctionType};
+use satchel_engine::durable::{Change, Hold, Key, StoredState, Value};
+use satchel_log::{
+    Application, At, Clock, Created, Entry, Fold, Identity, Io, Layout, MemoryStore, Now,
+    ObjectMeta, ObjectStore, Options, Place, Retry, Source, StoreError,
+};
+
+use crate::{Content, Filling, MakeError, NewRoot, Refusal, refuse_filling, take_over};
+
+struct Frozen;
+
+impl Clock for Frozen {
+    fn now(&self) -> Now {
+        Now::default()
+    }
+
+    fn sleep(&self, _ms: u64) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
+}
+
+/// Whoever asks gets no answer any more after so many requests; the last one has its effect.
+struct Ending {
+    inner: Arc<MemoryStore>,
+    left: AtomicU64,
+}
+
+impl Ending {
+    fn ask<'a, T: Send + 'a>(&self, request: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+        match self.left.load(Ordering::Relaxed) {
+            0 => pending().boxed(),
+            left => {
+                self.left.store(left - 1, Ordering::Relaxed);
+                async move {
+                    let told = request.await;
+                    if left == 1 { pending().await } else { told }
+                }
+                .boxed()
+            }
+        }
+    }
+}
+
+impl ObjectStore for Ending {
+    fn create<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: Bytes,
+    ) -> BoxFuture<'a, Result<Created, StoreError>> {
+        self.ask(self.inner.create(key, bytes))
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        self.ask(self.inner.get(key))
+    }
+
+    fn get_range<'a>(
+        &'a self,
+        key: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        self.ask(self.inner.get_range(key, range))
+    }
+
+    fn list<'a>(
+        &'a self,
+        prefix: &'a str,
+        start_after: Option<&'a str>,
+        max: usize,
+    ) -> BoxFuture<'a, Result<Vec<ObjectMeta>, StoreError>> {
+        self.ask(self.inner.list(prefix, start_after, max))
+    }
+
+    fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.ask(self.inner.delete(keys))
+    }
+}
+
+const NONCE: [u8; 16] = [7; 16];
+
+fn io(store: Arc<dyn ObjectStore>) -> Io {
+    Io {
+        store,
+        clock: Arc::new(Frozen),
+        retry: Retry {
+            initial_ms: 1,
+            max_ms: 1,
+            give_up_ms: None,
+        },
+        on_trouble: Arc::new(|_| {}),
+    }
+}
+
+fn state(id: u64) -> Change {
+    Change {
+        key: Key::State {
+            address: Address::new(FunctionType::new("example", "counter"), id.to_string()),
+            name: "sum".into(),
+        },
+        value: Some(Value::State(StoredState {
+            typename: "example/sum".into(),
+            expires_at_ms: None,
+            value: Bytes::from(vec![id as u8; 50]),
+        })),
+    }
+}
+
+/// Makes a root of so many states, in deltas of about two of them.
+async fn make(store: Arc<dyn ObjectStore>, nonce: u8, states: u64) -> Result<(), MakeError> {
+    let mut filling = Filling::begin(NewRoot {
+        io: io(store),
+        root: "fork".to_owned(),
+        application: "shop".to_owned(),
+        buckets: 3,
+        nonce: [nonce; 16],
+        making: format!("root {nonce}"),
+        not_before_ms: 0,
+        delta_bytes: 150,
+    })
+    .await?;
+    for id in 0..states {
+        filling.push(&state(id)).await?;
+    }
+    let hold = Hold {
+        origin: "another".into(),
+        since_ms: filling.begun_at_ms(),
+        filling: false,
+    };
+    filling.finish(Some(hold)).await
+}
+
+/// Runs it to its end, or until it waits for ever; then it is dropped, which ends it wherever it is.
+fn run_until_it_waits<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    // It may give way now and then without waiting for anything.
+    (0..1_000).find_map(|_| future.as_mut().now_or_never())
+}
+
+#[derive(Default)]
+struct Facts {
+    facts: BTreeMap<Vec<u8>, Vec<u8>>,
+    hold: Option<Hold>,
+}
+
+impl Fold for Facts {
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn apply(&mut self, entry: Entry<'_>) {
+        let change = Change::decode(entry.key, entry.value).expect("it was encoded");
+        if change.key == Key::Hold {
+            self.hold = match change.value {
+                Some(Value::Hold(hold)) => Some(hold),
+                _ => None,
+            };
+            return;
+        }
+        match entry.value {
+            Some(value) => self.facts.insert(entry.key.to_vec(), value.to_vec()),
+            None => self.facts.remove(entry.key),
+        };
+    }
+}
+
+/// What an owner does: the number of facts that it would serve.
+async fn serve(store: Arc<MemoryStore>) -> Result<usize, Refusal> {
+    let mut facts = Facts::default();
+    let place = Place {
+        store,
+        root: "fork".to_owned(),
+        identity: Identity {
+            application: "shop".to_owned(),
+            partition: 0,
+            partitions: 1,
+            buckets: 3,
+        },
+        nonce: NONCE,
+        clock: Arc::new(Frozen),
+        options: Options::default(),
+        on_trouble: Arc::new(|_| {}),
+    };
+    take_over(place, &mut facts).await?;
+    refuse_filling(facts.hold.as_ref())?;
+    assert!(facts.hold.is_some(), "a fork begins held");
+    Ok(facts.facts.len())
+}
+
+#[test]
+fn wherever_a_maker_dies_its_part_is_refused_and_the_next_maker_goes_on_with_other_content() {
+    let mut unfinished = 0;
+    for requests in 1..500 {
+        let memory = Arc::new(MemoryStore::new());
+        let ending = Ending {
+            inner: memory.clone(),
+            left: AtomicU64::new(requests),
+        };
+        let first = run_until_it_waits(make(Arc::new(ending), 1, 9));
+        let nothing_yet = block_on(memory.list("fork/", None, 1)).unwrap().is_empty();
+        let mark_left = !block_on(memory.list("fork/unfinished/", None, 1))
+            .unwrap()
+            .is_empty();
+        if mark_left {
+            unfinished += 1;
+            let refused = block_on(serve(memory.clone())).unwrap_err();
+            assert!(
+                matches!(&refused, Refusal::Unfinished { key, making }
+                    if key.starts_with("fork/unfinished/0101") && making == "root 1"),
+                "after {requests} requests: {refused:?}"
+            );
+        }
+        let whole = !nothing_yet && !mark_left;
+        let second = block_on(make(memory.clone(), 2, 4));
+        if whole {
+            assert_eq!(
+                second,
+                Err(MakeError::Occupied),
+                "after {requests} requests"
+            );
+            assert_eq!(block_on(serve(memory)), Ok(9));
+        } else if second == Err(MakeError::Occupied) {
+            // All was durable but for the removal of the mark, which the second has made up for.
+            assert_eq!(block_on(serve(memory)), Ok(9), "after {requests} requests");
+        } else {
+            assert_eq!(second, Ok(()), "after {requests} requests");
+            assert_eq!(block_on(serve(memory)), Ok(4), "after {requests} requests");
+        }
+        if first.is_some() {
+            break;
+        }
+    }
+    assert!(unfinished > 10, "it died {unfinished} times amid its work");
+}
+
+#[test]
+fn what_says_that_it_is_being_filled_is_refused_without_a_mark() {
+    let memory = Arc::new(MemoryStore::new());
+    let ending = Ending {
+        inner: memory.clone(),
+        left: AtomicU64::new(17),
+    };
+    assert_eq!(run_until_it_waits(make(Arc::new(ending), 1, 9)), None);
+    let marks = block_on(memory.list("fork/unfinished/", None, 9)).unwrap();
+    let marks: Vec<String> = marks.into_iter().map(|mark| mark.key).collect();
+    block_on(memory.delete(&marks)).unwrap();
+    let refused = block_on(serve(memory)).unwrap_err();
+    let making = "root 1".to_owned();
+    assert_eq!(refused, Refusal::Filling { making });
+}
+
+#[test]
+fn a_fork_holds_what_its_origin_held_and_is_not_earlier() {
+    let memory = Arc::new(MemoryStore::new());
+    block_on(make(memory.clone(), 1, 9)).unwrap();
+    let source = Source {
+        store: memory.clone(),
+        root: "fork".to_owned(),
+        clock: Arc::new(Frozen),
+        retry: io(memory.clone()).retry,
+        on_trouble: Arc::new(|_| {}),
+    };
+    let read = |source: Source| {
+        let key = Layout::new(&source.root, 0).application().to_owned();
+        let application = block_on(source.store.get(&key)).unwrap().unwrap();
+        let application = Application::decode(&application).unwrap();
+        let mut told = 0.0;
+        let content = Content::read(&source, &application, At::Latest, |share| told = share);
+        let content = block_on(content).unwrap();
+        assert!((told - 1.0).abs() < f64::EPSILON, "all of it was read");
+        content
+    };
+    let content = read(source.clone());
+    let expected: Vec<Change> = content.facts().collect();
+    let filling = Filling::begin(NewRoot {
+        io: source.io(),
+        root: "copy".to_owned(),
+        application: "shop".to_owned(),
+        buckets: 5,
+        nonce: [3; 16],
+        making: "a restore".to_owned(),
+        not_before_ms: 5_000,
+        delta_bytes: 4 << 20,
+    });
+    let filling = block_on(filling).unwrap();
+    assert_eq!(block_on(content.fork(filling, "fork@now")), Ok(10));
+    let copy = read(Source {
+        root: "copy".to_owned(),
+        ..source
+    });
+    let without_hold = |change: &Change| change.key != Key::Hold;
+    assert_eq!(
+        copy.facts().filter(without_hold).collect::<Vec<_>>(),
+        expected
+            .into_iter()
+            .filter(without_hold)
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(copy.committed_at_ms, 5_000);
+}
+
+#[test]
+fn a_root_that_lost_its_application_is_not_taken_for_an_empty_place() {
+    let memory = Arc::new(MemoryStore::new());
+    block_on(make(memory.clone(), 1, 3)).unwrap();
+    let key = Layout::new("fork", 0).application().to_owned();
+    block_on(memory.delete(&[key])).unwrap();
+    let refused = block_on(make(memory, 2, 3)).unwrap_err();
+    assert_eq!(refused, MakeError::Occupied);
+}
