@@ -11,7 +11,7 @@ use satchel_engine::dispatcher::Dispatcher;
 use satchel_engine::durable::Hold;
 use satchel_engine::input::Input;
 use satchel_engine::partition::{Config, Ownership};
-use satchel_log::{ErrorKind, Identity, Layout, LogError, ObjectStore, Options, Place, StoreError};
+use satchel_log::{ErrorKind, Identity, Io, Layout, LogError, Options, Place, Retry, StoreError};
 use satchel_roots::{refuse_filling, take_over};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -120,6 +120,10 @@ impl Node {
         let (store, root) = (&parts.state.store, &parts.state.prefix);
         let layout = Layout::new(root, partition);
         let readiness = parts.readiness;
+        let patience = Retry {
+            give_up_ms: parts.log.takeover_give_up_ms,
+            ..parts.log.retry
+        };
         let checked = parts
             .state
             .check_conditional_create()
@@ -173,7 +177,7 @@ impl Node {
             },
             now_ms(),
         );
-        let incarnation = incarnation(store.as_ref(), &layout).await?;
+        let incarnation = incarnation(&parts.state.io(patience), &layout).await?;
 
         let (facts, facts_receiver) = mpsc::unbounded_channel();
         let held = lift(parts.on_hold, held, &facts);
@@ -399,15 +403,14 @@ fn lift(on_hold: OnHold, held: Option<Hold>, facts: &mpsc::UnboundedSender<Input
 
 /// Names this root for ever, so that what one root sent is never taken for what another one sends: its first epoch's record, which holds
 /// random bytes, is written once and never deleted.
-async fn incarnation(store: &dyn ObjectStore, layout: &Layout) -> Result<String, Failure> {
+async fn incarnation(io: &Io, layout: &Layout) -> Result<String, Failure> {
     let key = layout.epoch(1);
-    match store.get(&key).await {
-        Ok(Some(bytes)) => Ok(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))),
-        Ok(None) => Err(Failure::new(
+    match io.get(&key).await.map_err(unfit)? {
+        Some(bytes) => Ok(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))),
+        None => Err(Failure::new(
             Exit::Damaged,
             format!("{key} is missing: it is never deleted"),
         )),
-        Err(error) => Err(Failure::new(Exit::Environment, error.to_string())),
     }
 }
 

@@ -22,9 +22,18 @@ pub fn satchel() -> &'static Path {
                 assert!(path.is_file(), "{} is no binary", path.display());
                 path
             }
-            None => build("satchel"),
+            None => build("satchel", "satchel"),
         }
     })
+}
+
+/// A binary of a package of this workspace, as cargo builds it in the profile and the target directory of the program that asks.
+///
+/// # Panics
+///
+/// When cargo is missing or the build fails.
+pub fn binary(package: &str, name: &str) -> PathBuf {
+    build(package, name)
 }
 
 /// The handler of an example, whose package and binary have the example's name: what the variable `<NAME>_BIN` names, such as `GREETER_BIN`, else what cargo
@@ -41,7 +50,7 @@ pub fn handler(example: &str) -> PathBuf {
             assert!(path.is_file(), "{variable}: {} is no file", path.display());
             path
         }
-        None => build(example),
+        None => build(example, example),
     }
 }
 
@@ -60,13 +69,13 @@ pub(crate) fn target_dir() -> PathBuf {
     Place::of_this_test().target_dir
 }
 
-/// Builds the binary of a package of the same name.
-fn build(package: &str) -> PathBuf {
+/// Builds a binary of a package.
+fn build(package: &str, name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let place = Place::of_this_test();
     let mut command = Command::new(&cargo);
     command
-        .args(["build", "-p", package, "--bin", package, "--profile"])
+        .args(["build", "-p", package, "--bin", name, "--profile"])
         .arg(&place.profile)
         .arg("--target-dir")
         .arg(&place.target_dir)
@@ -81,24 +90,24 @@ fn build(package: &str) -> PathBuf {
         .output();
     let output = output.unwrap_or_else(|error| {
         panic!(
-            "`{}` cannot be run, which builds {package} for this test: {error}; install Rust, or name a binary in SATCHEL_BIN",
+            "`{}` cannot be run, which builds {name} for this test: {error}; install Rust, or name a binary in SATCHEL_BIN",
             cargo.to_string_lossy()
         )
     });
     assert!(
         output.status.success(),
-        "building {package} for this test failed: {}",
+        "building {name} for this test failed: {}",
         output.status
     );
     String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == package)
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
         .expect("cargo names the executable that it built")
 }
 
-/// Where cargo put this test: `target[/triple]/profile/deps/test-hash`.
+/// Where cargo put this test, `target[/triple]/profile/deps/test-hash`, or this program, `target[/triple]/profile/program`.
 struct Place {
     target_dir: PathBuf,
     triple: Option<String>,
@@ -108,10 +117,11 @@ struct Place {
 impl Place {
     fn of_this_test() -> Self {
         let test = std::env::current_exe().expect("the system tells which program runs");
-        let profile_dir = test
-            .ancestors()
-            .nth(2)
-            .expect("cargo puts tests two directories below the target directory");
+        let dir = test.parent().expect("a program lies in a directory");
+        let profile_dir = match file_name(dir).as_deref() {
+            Some("deps") => dir.parent().unwrap_or(dir),
+            _ => dir,
+        };
         let above = profile_dir.parent().unwrap_or(profile_dir);
         // Only the target directory itself is marked as one.
         let (target_dir, triple) = match above.parent() {

@@ -344,10 +344,26 @@ impl Client {
 
     /// Any request without a body to the administration port.
     pub async fn admin(&self, method: Method, path: &str) -> Reply {
-        let request = self
-            .http
-            .request(method, format!("{}{path}", self.admin_url()));
-        found(answer(request).await)
+        found(self.try_admin(method, path, None).await)
+    }
+
+    /// Any request without a body to the administration port, with this token.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost: it may have been taken.
+    pub async fn try_admin(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+    ) -> Result<Reply, Lost> {
+        let url = format!("{}{path}", self.admin_url());
+        let mut request = self.http.request(method, url);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        answer(request).await
     }
 
     /// Whether `/readyz` says that the application serves; not while nobody listens.

@@ -241,6 +241,32 @@ impl Dev {
         self.take().ended().await
     }
 
+    /// How it ended, if it has; it can be started again then.
+    ///
+    /// # Panics
+    ///
+    /// When something that it started does not end.
+    pub async fn has_ended(&mut self) -> Option<Ended> {
+        self.process_mut().exit()?;
+        Some(self.ended().await)
+    }
+
+    /// Whether it has said by now where its ports are; then [`Dev::client`] talks to them.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended, and was seen to.
+    pub fn has_opened(&mut self) -> bool {
+        let printed = self.process().printed.text();
+        match addresses(&printed) {
+            Some(addresses) => {
+                self.client.follow(addresses);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Starts it again, on the same data; kills it before if it still runs.
     ///
     /// # Panics
@@ -310,8 +336,7 @@ impl Dev {
             // Looked at before the output, so that nothing that it printed is missed.
             let ended = process.exit();
             let printed = process.printed.text();
-            let found = Addresses::in_banner(&printed).or_else(|| Addresses::in_log(&printed));
-            if let Some(addresses) = found {
+            if let Some(addresses) = addresses(&printed) {
                 break addresses;
             }
             if let Some(status) = ended {
@@ -337,6 +362,11 @@ impl Dev {
     fn take(&mut self) -> Process {
         self.process.take().expect("satchel dev runs")
     }
+}
+
+/// Where it serves, if it has said so.
+fn addresses(printed: &str) -> Option<Addresses> {
+    Addresses::in_banner(printed).or_else(|| Addresses::in_log(printed))
 }
 
 /// How it ended.

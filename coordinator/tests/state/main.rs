@@ -5,6 +5,7 @@
 mod bucket;
 mod forks;
 mod idle;
+mod starting;
 #[path = "../offline/tool.rs"]
 #[allow(dead_code, reason = "every place is named by its text here")]
 mod tool;

@@ -1,0 +1,70 @@
+//! `satchel run`, an owner and a standby, over stand-ins for AWS.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use satchel_testkit::Cloud;
+
+use super::module::module;
+use super::{Plan, Running};
+use crate::crew::Crew;
+use crate::door::Door;
+use crate::functions::{OUT, VIOLATIONS};
+use crate::outside::{ITEMS, Outside, Streams};
+use crate::slot::Slot;
+use crate::tally::Tally;
+use crate::violations::Violations;
+use crate::weather::{DYNAMODB, KINESIS, LAMBDA, S3, Weather};
+
+/// Longer than the lease of two seconds.
+const SLEEP: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(8));
+
+/// Who may administer.
+const TOKEN: &str = "the-token-of-the-soak";
+
+/// Starts the stand-ins and both processes.
+pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
+    let dir = &plan.logs;
+    let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
+    let (file, token, violations) = (
+        dir.join("cloud.yaml"),
+        dir.join("token"),
+        dir.join("cloud-violations"),
+    );
+    let exactly_once = "  delivery: exactly-once\n  requestTimeout: 1s\n";
+    fs::write(&file, module(None, exactly_once)).map_err(failed)?;
+    fs::write(&token, TOKEN).map_err(failed)?;
+    let told = violations.display().to_string();
+    let cloud = Cloud::start(&file, &plan.handler, &[(VIOLATIONS, &told)]).await;
+    cloud.create_stream(ITEMS, 2).await;
+    cloud.create_stream(OUT, 2).await;
+    let services = [
+        (S3, cloud.moto()),
+        (DYNAMODB, cloud.moto()),
+        (KINESIS, cloud.kinesis()),
+        (LAMBDA, cloud.lambda()),
+    ];
+    let weather = Weather::over(&services, plan.seed).await;
+    let setup = cloud
+        .setup(&file)
+        .env("SATCHEL_ADMIN_TOKEN_FILE", token.display().to_string())
+        .env("SATCHEL_S3_TIMEOUT", "2s");
+    let setup = weather
+        .endpoints()
+        .fold(setup, |setup, (name, url)| setup.env(name, url));
+    let slots = ["run-a", "run-b"].map(|name| Slot::begin(name, &setup, dir.clone()));
+    let clients = slots.iter().map(Slot::client).collect();
+    let outside = Arc::new(Outside {
+        seed: plan.seed,
+        door: Door::of(clients, Some(TOKEN.to_owned())),
+        streams: Streams::Cloud(Arc::new(cloud)),
+        violations: Violations::of(plan.arena.name(), violations),
+        tally: Tally::default(),
+    });
+    Ok(Running {
+        crew: Crew::of(Arc::clone(&outside), slots.into(), None, SLEEP),
+        outside,
+        weather: Some(weather),
+    })
+}

@@ -1,0 +1,5 @@
+//! The handler of the soak's application.
+
+fn main() -> std::process::ExitCode {
+    satchel_function_handler::run(satchel_soak::functions())
+}

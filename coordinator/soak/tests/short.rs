@@ -1,0 +1,81 @@
+//! The short form of the soak: a minute of trouble, both arenas at the same time.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use satchel_soak::{Arena, Disk, Plan, Report, run};
+
+/// Leaves out the full disk, for machines that do not let one have a small disk of one's own.
+const WITHOUT_FULL_DISK: &str = "SOAK_WITHOUT_FULL_DISK";
+
+fn plan(arena: Arena, logs: PathBuf) -> Plan {
+    Plan {
+        arena,
+        time: Duration::from_secs(40),
+        kill_every: Duration::from_secs(4),
+        round: Duration::from_secs(20),
+        rate: 60.0,
+        seed: 1,
+        handler: env!("CARGO_BIN_EXE_soak-handler").into(),
+        logs,
+        full_disk: std::env::var_os(WITHOUT_FULL_DISK).is_none(),
+    }
+}
+
+fn counted(report: &Report, name: &str) -> u64 {
+    report.counts.get(name).copied().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_minute_of_trouble_violates_nothing_in_the_cloud_and_on_one_machine() {
+    let logs = tempfile::Builder::new().prefix("soak-").tempdir().unwrap();
+    let (cloud, machine) = (
+        plan(Arena::Cloud, logs.path().to_owned()),
+        plan(Arena::Machine, logs.path().to_owned()),
+    );
+    let (cloud, machine) = tokio::join!(run(&cloud), run(&machine));
+    for report in [cloud.unwrap(), machine.unwrap()] {
+        println!("{report}");
+        if !report.violations.is_empty() {
+            panic!("{report}the logs are in {}", logs.keep().display());
+        }
+        // It must have been worth running.
+        assert_eq!(report.rounds, 2, "{report}");
+        assert!(counted(&report, "kills") > 0, "{report}");
+        assert!(counted(&report, "takeovers") > 1, "{report}");
+        for workload in [
+            "alarms",
+            "asking",
+            "bank",
+            "counters",
+            "gathering",
+            "items",
+            "poison",
+        ] {
+            let name = format!("operations: {workload}");
+            assert!(counted(&report, &name) > 0, "{name}: {report}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_is_full_until_it_is_freed() {
+    if std::env::var_os(WITHOUT_FULL_DISK).is_some() {
+        eprintln!("left out, as {WITHOUT_FULL_DISK} says");
+        return;
+    }
+    let disk = Disk::make(4).unwrap();
+    let file = disk.path().join("file");
+    std::fs::write(&file, [1; 1 << 20]).unwrap();
+    disk.fill().unwrap();
+    let refused = std::fs::write(disk.path().join("other"), [1; 4096]).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
+    disk.free().unwrap();
+    std::fs::write(disk.path().join("other"), [1; 4096]).unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), [1; 1 << 20]);
+    let path = disk.path().to_owned();
+    drop(disk);
+    assert!(!path.exists());
+}

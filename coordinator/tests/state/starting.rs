@@ -1,0 +1,42 @@
+//! A start over a store that does not always answer well.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::bucket::{Bucket, with_s3};
+use crate::{counter, tell};
+use satchel_testkit::{Fault, Proxy};
+
+/// Every request fails the first time that it is made: now it never reaches the store, now its answer is lost.
+fn fail_everything_once(proxy: &Proxy) {
+    let mut known = BTreeSet::new();
+    proxy.obey(move |asked| {
+        let number = known.len();
+        let new = known.insert(format!("{} {}", asked.method, asked.place));
+        new.then(|| match number % 2 {
+            0 => Fault::error(503, "SlowDown"),
+            _ => Fault::LoseAnswer,
+        })
+    });
+}
+
+#[tokio::test]
+async fn no_request_of_a_start_that_fails_once_ends_the_process() {
+    let bucket = Bucket::make().await;
+    let proxy = Proxy::start(bucket.moto.endpoint()).await;
+    let (_dir, setup) = counter();
+    let setup = with_s3(setup, &proxy.endpoint()).arg("--state=s3://roots/starting");
+    fail_everything_once(&proxy);
+    let mut app = setup.start().await;
+    assert_eq!(tell(&app.client, "a", &json!({"add": 3})).await, 3);
+    // Once as whatever a crash leaves, once as an orderly stop does; each time other requests are the first ones.
+    app.kill9().await;
+    fail_everything_once(&proxy);
+    app.restart().await;
+    assert_eq!(tell(&app.client, "a", &json!({"add": 4})).await, 7);
+    assert_eq!(app.terminate().await.code, Some(0));
+    fail_everything_once(&proxy);
+    app.restart().await;
+    assert_eq!(tell(&app.client, "a", &json!({"add": 5})).await, 12);
+}
