@@ -16,16 +16,20 @@
 mod around;
 mod check;
 mod endpoints;
+mod forks;
 mod functions;
 mod mutants;
 mod outside;
 mod owner;
+mod past;
 mod process;
 mod recovered;
+mod served;
 mod store;
 mod streams;
 mod timeline;
 mod truth;
+mod visits;
 mod weather;
 mod world;
 
@@ -87,6 +91,24 @@ pub struct Report {
     pub bundles: u64,
     /// Operations of callers that ended.
     pub operations: u64,
+    /// Savepoints that were made.
+    pub savepoints_made: u64,
+    /// Savepoints that were read.
+    pub savepoints_read: u64,
+    /// Lists of savepoints.
+    pub savepoint_lists: u64,
+    /// Moments of the past that were read.
+    pub moments_read: u64,
+    /// Moments that could not be read any more.
+    pub moments_refused: u64,
+    /// Roots that were made of this one with everything, and went on by themselves.
+    pub forks: u64,
+    /// Roots that were made of exported states, and went on by themselves.
+    pub imports: u64,
+    /// Owners that came too early to a root that was being made.
+    pub forks_refused: u64,
+    /// Processes that started with another version of the application.
+    pub deploys: u64,
 }
 
 impl Report {
@@ -113,6 +135,15 @@ impl Report {
         self.evictions += more.evictions;
         self.bundles += more.bundles;
         self.operations += more.operations;
+        self.savepoints_made += more.savepoints_made;
+        self.savepoints_read += more.savepoints_read;
+        self.savepoint_lists += more.savepoint_lists;
+        self.moments_read += more.moments_read;
+        self.moments_refused += more.moments_refused;
+        self.forks += more.forks;
+        self.imports += more.imports;
+        self.forks_refused += more.forks_refused;
+        self.deploys += more.deploys;
     }
 }
 
@@ -134,19 +165,22 @@ pub fn run(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
     let mut world = world::World::new(plan, trace);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
     let mut report = world.report.clone();
-    report.simulated_ms = world.timeline.now_ms() - 1_000_000;
-    report.deltas = world.truth.deltas;
-    report.collected = world.objects.collected;
+    // Forks have counted theirs.
+    report.simulated_ms += world.timeline.now_ms() - 1_000_000;
+    report.deltas += world.truth.deltas;
+    report.collected += world.objects.collected;
     match ended {
         Ok(Ok(())) => Ok((report, world.trace.unwrap_or_default())),
         Ok(Err(failure)) => Err(failure),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(Failure {
-                what: format!("it panics: {}", text.unwrap_or("without a word")),
-                trace: world.trace.unwrap_or_default(),
-            })
-        }
+        Err(panic) => Err(Failure {
+            what: format!("it panics: {}", text_of_panic(&*panic)),
+            trace: world.trace.unwrap_or_default(),
+        }),
     }
+}
+
+fn text_of_panic(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a word")
 }

@@ -65,11 +65,21 @@ pub enum Mutant {
     LoseEarlyReplies,
     /// A bucket that is loaded again is what it was when it was loaded first.
     StaleLoad,
+    /// An owner deletes what it condemned without looking for savepoints.
+    CollectSavepoint,
+    /// An owner does not know that its root is held.
+    LiftHold,
+    /// An owner serves a root that is being made, or was left unfinished.
+    PartialFork,
+    /// What was at a moment is read without the last delta of it.
+    WrongMoment,
+    /// A fork begins at the time of its maker's clock, whatever the time of its origin was.
+    ForkShiftsTime,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [(&'static str, Mutant); 31] = [
+    pub const ALL: [(&'static str, Mutant); 36] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -101,6 +111,11 @@ impl Mutant {
         ("forget-due", Mutant::ForgetDue),
         ("lose-early-replies", Mutant::LoseEarlyReplies),
         ("stale-load", Mutant::StaleLoad),
+        ("collect-savepoint", Mutant::CollectSavepoint),
+        ("lift-hold", Mutant::LiftHold),
+        ("partial-fork", Mutant::PartialFork),
+        ("wrong-moment", Mutant::WrongMoment),
+        ("fork-shifts-time", Mutant::ForkShiftsTime),
     ];
 
     /// The mutant of this name.

@@ -86,6 +86,11 @@ impl Administrator {
         self.asked = None;
     }
 
+    /// He looks after a fork of what another looks after.
+    pub(crate) fn go_on_from(&mut self, other: &Self) {
+        self.corrections = other.corrections;
+    }
+
     pub(crate) fn corrections(&self) -> u64 {
         self.corrections
     }

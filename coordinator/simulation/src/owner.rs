@@ -11,6 +11,7 @@ use satchel_engine::invocation::{Batch, EndpointIndex};
 use satchel_engine::output::{Answer, BucketImage, Delta, Output};
 use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_log::{Application, At, Entries, Notice, Source, read};
+use satchel_roots::Refusal;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ impl World {
     pub(crate) fn pump(&mut self, id: ProcessId) {
         loop {
             let went_on = match self.processes.get(&id).map(|process| &process.life) {
-                None => return,
+                None => self.visit_on(id),
                 Some(Life::TakingOver(_)) => self.take_over_on(id),
                 Some(Life::Serving(_)) => self.drive_on(id) | self.round(id),
             };
@@ -76,8 +77,13 @@ impl World {
         };
         let ownership = match result {
             Ok(ownership) => ownership,
-            Err(error) => {
+            Err(Refusal::Log(error)) => {
                 self.ended(id, &error);
+                return false;
+            }
+            Err(refusal) => {
+                let violation = format!("process {id} finds its root unfinished: {refusal}");
+                self.stage.violations.push(violation);
                 return false;
             }
         };
@@ -117,6 +123,7 @@ impl World {
                 "process {id} takes over as epoch {epoch}, clean {clean}, manifest {manifest:?}"
             )
         });
+        self.tell_lifted(id);
         let shards = self.streams.borrow().ids();
         for shard in shards {
             let start = self.resolved_start(&shard);
@@ -135,12 +142,13 @@ impl World {
         let config = &self.weather.config;
         let source = Source {
             store: Arc::new(Still::new(&self.objects)),
-            root: "root".to_owned(),
+            root: self.root.clone(),
             clock: Arc::new(clock),
             retry: self.weather.log.retry,
             on_trouble: Arc::new(|_| {}),
         };
-        let record = self.objects.objects.get("root/application");
+        let record = format!("{}/application", self.root);
+        let record = self.objects.objects.get(&record);
         let record = record.ok_or("the root has no application")?;
         let application = Application::decode(record).map_err(|defect| defect.to_string())?;
         let mut everything = Everything::default();
@@ -285,6 +293,7 @@ impl World {
             let said = format!("process {id} -> {}", brief_output(&output));
             self.say(|| said);
         }
+        self.check_held(id, &output);
         match output {
             Output::Invoke { endpoint, batch } => self.invoke(id, endpoint, batch, now_ms),
             Output::Commit(delta) => self.commit(id, *delta),

@@ -12,10 +12,9 @@ use satchel_engine::input::{Input, RequestId};
 use satchel_engine::invocation::AttemptId;
 use satchel_engine::output::{BucketImage, Emission};
 use satchel_engine::partition::{Config, Overlay, Ownership as Start, Partition};
-use satchel_log::{
-    Driver, Entries, Identity, Log, LogError, Notices, Options, Ownership, Place, take_over,
-};
+use satchel_log::{Driver, Entries, Identity, Log, LogError, Notices, Options, Ownership, Place};
 use satchel_protocol::reqreply::FromFunction;
+use satchel_roots::{Refusal, refuse_filling, take_over};
 
 use crate::mutants::Mutant;
 use crate::recovered::{Everything, Recovered};
@@ -24,7 +23,7 @@ use crate::store::{MachineClock, Mailbox};
 /// Names a process over the whole run.
 pub(crate) type ProcessId = u64;
 
-type TakingOver = Pin<Box<dyn Future<Output = (Result<Ownership, LogError>, Recovered)>>>;
+type TakingOver = Pin<Box<dyn Future<Output = (Result<Ownership, Refusal>, Recovered)>>>;
 pub(crate) type Driving = Pin<Box<dyn Future<Output = Result<(), LogError>>>>;
 
 /// One process.
@@ -95,13 +94,15 @@ pub(crate) struct Broken {
 impl Process {
     pub(crate) fn start(
         id: ProcessId,
+        root: String,
         config: &Config,
         log: Options,
         clock_error_ms: i64,
         mutant: Option<Mutant>,
         unread: (u64, u64),
     ) -> Self {
-        let mailbox = Mailbox::default();
+        let mut mailbox = Mailbox::default();
+        mailbox.blind = mutant == Some(Mutant::CollectSavepoint);
         let clock = MachineClock::new(clock_error_ms, mailbox.clone());
         if mutant == Some(Mutant::FrozenClock) && id % 2 == 1 {
             clock.freeze();
@@ -110,7 +111,7 @@ impl Process {
         nonce[..8].copy_from_slice(&id.to_le_bytes());
         let place = Place {
             store: Arc::new(mailbox.clone()),
-            root: "root".to_owned(),
+            root,
             identity: Identity {
                 application: "simulated".to_owned(),
                 partition: config.partition,
@@ -125,7 +126,11 @@ impl Process {
         let mut recovered = Recovered::new(config.clone(), mutant, unread);
         let taking_over = async move {
             let ownership = take_over(place, &mut recovered).await;
-            (ownership, recovered)
+            let whole = ownership.and_then(|ownership| {
+                refuse_filling(recovered.hold())?;
+                Ok(ownership)
+            });
+            (whole, recovered)
         };
         Self {
             mailbox,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use satchel_engine::durable::{Change, Key, Value};
+use satchel_engine::durable::{Change, Hold, Key, Value};
 use satchel_engine::output::{BucketImage, Delta, Outlook};
 use satchel_engine::partition::{Config, LoadedBucket, Overlay, Recovery};
 use satchel_log::{Entries, EntriesBuilder, Entry, Fold};
@@ -30,6 +30,11 @@ impl Recovered {
             unread,
             problem: None,
         }
+    }
+
+    /// Under which hold it is, if it is under one.
+    pub(crate) fn hold(&self) -> Option<&Hold> {
+        self.recovery.hold()
     }
 
     /// What the engine starts from; `facts` is all that is durable.
@@ -70,6 +75,9 @@ impl Fold for Recovered {
     }
 
     fn apply(&mut self, entry: Entry<'_>) {
+        if self.mutant == Some(Mutant::LiftHold) && is_hold(entry) {
+            return;
+        }
         let broken = recovered_by(self.mutant, entry.key, entry.value);
         let value = broken.as_deref().or(entry.value);
         if let Err(problem) = self.recovery.apply_entry(entry.bucket, entry.key, value) {
@@ -92,6 +100,10 @@ impl Fold for Recovered {
         }
         unread
     }
+}
+
+fn is_hold(entry: Entry<'_>) -> bool {
+    Change::decode(entry.key, entry.value).is_ok_and(|change| change.key == Key::Hold)
 }
 
 /// All that is durable, for the truth.

@@ -16,12 +16,12 @@ use crate::functions::{STEADY, address, number, text, text_of};
 const AGGREGATED: u64 = 3;
 
 /// Streams of records, each with what is to be appended later.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Streams {
     shards: BTreeMap<String, Shard>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Shard {
     records: Vec<Planned>,
     /// How many of them have been appended.

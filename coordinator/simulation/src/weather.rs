@@ -41,6 +41,12 @@ pub(crate) struct Weather {
     pub(crate) latest: bool,
     /// Which buckets are left unread at a takeover, per mille.
     pub(crate) unread: u64,
+    /// Whether an operator makes savepoints and looks at the past.
+    pub(crate) operates: bool,
+    /// Every moment of at least so many last ms is kept; 0 for none.
+    pub(crate) retention_min_ms: u64,
+    /// How many roots are made of this one.
+    pub(crate) forks: u64,
 }
 
 /// How often what goes wrong with requests to functions, per mille.
@@ -61,6 +67,13 @@ pub(crate) struct RequestFaults {
 
 impl Weather {
     pub(crate) fn draw(random: &Random) -> Self {
+        let mut weather = Self::draw_owners(random);
+        crate::past::draw(random, &mut weather);
+        crate::forks::draw(random, &mut weather);
+        weather
+    }
+
+    fn draw_owners(random: &Random) -> Self {
         let rate = |max| {
             if random.chance(500) {
                 random.below(max)
@@ -124,6 +137,9 @@ impl Weather {
             } else {
                 random.below(1_000)
             },
+            operates: false,
+            retention_min_ms: 0,
+            forks: 0,
         }
     }
 }

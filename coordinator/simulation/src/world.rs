@@ -11,14 +11,18 @@ use satchel_log::{ErrorKind, LogError, StoreError};
 use satchel_log_simulation::Random;
 use satchel_protocol::reqreply::FromFunction;
 
+use crate::forks::Forks;
 use crate::functions::Stage;
 use crate::mutants::Mutant;
 use crate::outside::{Administrator, Caller};
+use crate::past::Past;
 use crate::process::{Life, Process, ProcessId};
+use crate::served::Origin;
 use crate::store::{Ask, Objects, Request, Told};
 use crate::streams::{Sink, Streams};
 use crate::timeline::{Slot, Timeline};
 use crate::truth::Truth;
+use crate::visits::{Visits, is_visitor};
 use crate::weather::Weather;
 use crate::{Failure, Plan, Report};
 
@@ -50,6 +54,15 @@ pub(crate) enum Event {
     StopForced(ProcessId),
     /// A message has ended the process that read it.
     Killed(ProcessId),
+    /// A visitor goes on as far as it can.
+    VisitorGoesOn(ProcessId),
+    VisitorDies(ProcessId),
+    VisitorSleeps(ProcessId, u64),
+    Operates,
+    ForkIsWanted,
+    MakerStarts(usize),
+    OwnerComes(usize),
+    ForkIsServed(usize),
 }
 
 /// What becomes of a request that has reached the store.
@@ -68,6 +81,12 @@ pub(crate) struct World {
     pub(crate) processes: BTreeMap<ProcessId, Process>,
     next_process: ProcessId,
     pub(crate) objects: Objects,
+    /// The prefix of this world's root in the store.
+    pub(crate) root: String,
+    pub(crate) origin: Origin,
+    pub(crate) visits: Visits,
+    pub(crate) past: Past,
+    pub(crate) forks: Forks,
     pub(crate) streams: Rc<RefCell<Streams>>,
     pub(crate) sink: Sink,
     pub(crate) stage: Stage,
@@ -106,6 +125,11 @@ impl World {
             processes: BTreeMap::new(),
             next_process: 1,
             objects: Objects::default(),
+            root: "root".to_owned(),
+            origin: Origin::default(),
+            visits: Visits::default(),
+            past: Past::default(),
+            forks: Forks::default(),
             streams,
             sink: Sink::default(),
             stage: Stage {
@@ -137,6 +161,11 @@ impl World {
         while self.timeline.now_ms() < storm_ends_ms {
             self.next()?;
         }
+        self.go_to_rest()
+    }
+
+    /// What has to happen once nothing goes wrong any more.
+    pub(crate) fn go_to_rest(&mut self) -> Result<(), Failure> {
         self.calm_down();
         self.rest("with what is poisonous")?;
         self.stage.healed = true;
@@ -145,10 +174,11 @@ impl World {
         self.rest("with everything healed")?;
         self.end()?;
         self.check_end();
+        self.check_past();
         self.judge()
     }
 
-    fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.say_weather();
         self.timeline.after(0, Event::ProcessStarts);
         let shards = self.streams.borrow().ids();
@@ -162,6 +192,8 @@ impl World {
             self.timeline.after(delay_ms, Event::CallerActs(caller, 0));
         }
         self.timeline.after(1_000, Event::AdministratorActs);
+        self.operates_later();
+        self.wants_forks();
         self.trouble_later();
     }
 
@@ -180,9 +212,10 @@ impl World {
     }
 
     /// From now on nothing goes wrong by itself.
-    fn calm_down(&mut self) {
+    pub(crate) fn calm_down(&mut self) {
         self.say(|| "calm".to_owned());
         self.calm = true;
+        self.wake_visitors();
         self.weather.store = self.weather.store.healed();
         let latency_max_ms = self.weather.requests.latency_max_ms;
         self.weather.requests = crate::weather::RequestFaults {
@@ -196,7 +229,7 @@ impl World {
             process.paused_until_ms = 0;
         }
         // Who owns the partition goes on. Others would learn that they do not only when they commit, and may have no reason to.
-        let claimed = self.objects.claimed_epochs();
+        let claimed = self.objects.claimed_epochs(&self.root);
         let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
         for id in ids {
             let owns = self
@@ -233,7 +266,8 @@ impl World {
             && self.callers.iter().all(|caller| {
                 caller.is_done() || (!self.stage.healed && caller.waits_for_healing())
             })
-            && self.administrator.is_done();
+            && self.administrator.is_done()
+            && self.forks.is_done();
         let streams = self.streams.clone();
         let Some(process) = self.processes.values_mut().next() else {
             return false;
@@ -274,7 +308,8 @@ impl World {
             })
             .collect();
         format!(
-            "{serving:?}, callers {callers}, {} letters",
+            "{serving:?}, callers {callers}, {} roots to be made, {} letters",
+            self.forks.pending(),
             self.truth.dead_letters().len()
         )
     }
@@ -298,7 +333,7 @@ impl World {
         Ok(())
     }
 
-    fn next(&mut self) -> Result<(), Failure> {
+    pub(crate) fn next(&mut self) -> Result<(), Failure> {
         self.report.events += 1;
         if self.report.events > EVENTS_MAX {
             let pending = self.pending();
@@ -316,7 +351,7 @@ impl World {
         self.judge()
     }
 
-    fn judge(&mut self) -> Result<(), Failure> {
+    pub(crate) fn judge(&mut self) -> Result<(), Failure> {
         let mut violations = std::mem::take(&mut self.stage.violations);
         violations.append(&mut self.truth.violations);
         if violations.is_empty() {
@@ -325,7 +360,7 @@ impl World {
         self.fail(violations.join("\n"))
     }
 
-    fn fail<T>(&mut self, what: String) -> Result<T, Failure> {
+    pub(crate) fn fail<T>(&mut self, what: String) -> Result<T, Failure> {
         Err(Failure {
             what,
             trace: self.trace.take().unwrap_or_default(),
@@ -338,6 +373,9 @@ impl World {
         };
         match event {
             Event::Effect(ask) => {
+                if let Ask::Create(key, _) = &ask {
+                    self.past.lands_late(key);
+                }
                 self.objects.perform(&ask);
             }
             Event::Arrives(id, request, fate) => self.request_arrives(id, request, fate),
@@ -365,6 +403,14 @@ impl World {
             Event::ProcessStarts => self.process_starts(),
             Event::StopForced(id) => self.tell(id, Input::StopForced),
             Event::Killed(id) => self.crash(id, "a message killed it"),
+            Event::VisitorGoesOn(id) => self.pump(id),
+            Event::VisitorDies(id) => self.visitor_dies(id),
+            Event::VisitorSleeps(id, ms) => self.visitor_sleeps(id, ms),
+            Event::Operates => self.operates(),
+            Event::ForkIsWanted => self.fork_is_wanted(),
+            Event::MakerStarts(fork) => self.maker_starts(fork),
+            Event::OwnerComes(fork) => self.owner_comes(fork),
+            Event::ForkIsServed(fork) => self.fork_is_served(fork),
         }
     }
 
@@ -380,9 +426,13 @@ impl World {
             | Event::Reads(id, _)
             | Event::EgressAnswers(id, ..)
             | Event::StopForced(id)
-            | Event::Killed(id) => *id,
+            | Event::Killed(id)
+            | Event::VisitorGoesOn(id) => *id,
             _ => return Some(event),
         };
+        if is_visitor(id) {
+            return self.unless_visitor_sleeps(id, event);
+        }
         let process = self.processes.get(&id)?;
         if process.paused_until_ms > self.timeline.now_ms() {
             self.timeline.at(process.paused_until_ms, event);
@@ -401,6 +451,7 @@ impl World {
         let log = self.weather.log;
         let process = Process::start(
             id,
+            self.root.clone(),
             &self.weather.config,
             log,
             error_ms,
@@ -450,10 +501,11 @@ impl World {
 
     /// Sends what a process has asked the store and the clock for on its way.
     pub(crate) fn dispatch_asked(&mut self, id: ProcessId) {
-        let Some(process) = self.processes.get(&id) else {
+        let process = self.processes.get(&id).map(|process| &process.mailbox);
+        let Some(mailbox) = process.or_else(|| self.visits.mailbox(id)) else {
             return;
         };
-        let asked = process.mailbox.take();
+        let asked = mailbox.take();
         for (ms, slot) in asked.sleeps {
             self.timeline.after(ms, Event::SleepOver(id, slot));
         }
@@ -463,6 +515,7 @@ impl World {
     }
 
     fn request_leaves(&mut self, id: ProcessId, request: Request) {
+        self.check_visitor(id, &request.ask);
         self.report.requests += 1;
         let faults = self.weather.store;
         let there_ms = 1 + self.random.below(faults.latency_max_ms);
@@ -511,8 +564,13 @@ impl World {
     pub(crate) fn say(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!(
-                "{:>9} {}",
+                "{:>9} {}{}",
                 self.timeline.now_ms() - 1_000_000,
+                if self.origin.operations > 0 {
+                    "fork: "
+                } else {
+                    ""
+                },
                 what()
             ));
         }

@@ -166,8 +166,9 @@ impl Taker {
                 _ => break,
             }
         }
-        // The listing may be older than what a living owner has written since.
-        loop {
+        // What was on its way when it was listed may have landed since. Beyond that a living owner is not followed: it may write faster than we read, and
+        // all that was durable when we began is in the listing.
+        while last_listed.is_some_and(|last| tail.end <= last) {
             let key = self.layout.log(tail.end);
             let Some(object) = self.io.get(&key).await? else {
                 break;

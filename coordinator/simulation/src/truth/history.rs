@@ -1,0 +1,96 @@
+//! The durable states one after the other, and a truth that begins with one of them.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use satchel_engine::durable::{Key, Value};
+
+use super::{Facts, Truth, worth};
+use crate::streams::Streams;
+
+impl Truth {
+    /// The truth of a root that began with these facts, whose streams were read before as far as `before` knows.
+    pub(crate) fn of(
+        facts: &Facts,
+        committed_at_ms: u64,
+        before: &Truth,
+        streams: Rc<RefCell<Streams>>,
+    ) -> Self {
+        let mut truth = Self::new(streams);
+        truth.committed_at_ms = committed_at_ms;
+        for (key, value) in facts.iter() {
+            let change = satchel_engine::durable::Change {
+                key: key.clone(),
+                value: Some(value.clone()),
+            };
+            truth.money += worth(&change);
+            if let Key::Shard(shard) = key {
+                let shard = shard.shard.to_string();
+                let from = before.beginnings.get(&shard).copied();
+                truth.beginnings.extend(from.map(|from| (shard, from)));
+            } else {
+                truth.note(&change);
+            }
+        }
+        truth.facts = facts.clone();
+        truth.at_first = facts.hash();
+        truth
+    }
+
+    /// Money that no record minted is there from the beginning.
+    pub(crate) fn grant(&mut self) {
+        self.granted = self.money;
+    }
+
+    /// Whether a state was durable after `from` deltas or more.
+    pub(crate) fn was(&self, hash: u64, from: usize) -> bool {
+        let later = self.history.iter().skip(from.saturating_sub(1));
+        let mut later = later.map(|moment| moment.hash);
+        (from == 0 && hash == self.at_first) || later.any(|known| known == hash)
+    }
+
+    /// The state at a moment that is over.
+    pub(crate) fn hash_at(&self, moment_ms: u64) -> u64 {
+        let until = self
+            .history
+            .partition_point(|one| one.committed_at_ms <= moment_ms);
+        let last = until.checked_sub(1).and_then(|last| self.history.get(last));
+        last.map_or(self.at_first, |moment| moment.hash)
+    }
+
+    /// The latest time of a delta that does not belong to a moment any more, if one took it for the delta before.
+    pub(crate) fn moment_before(&self, moment_ms: u64) -> u64 {
+        let until = self
+            .history
+            .partition_point(|one| one.committed_at_ms <= moment_ms);
+        let last = until.checked_sub(1).and_then(|last| self.history.get(last));
+        last.map_or(0, |moment| moment.committed_at_ms - 1)
+    }
+
+    /// Which of the durable states it is, for people.
+    pub(crate) fn place_of(&self, hash: u64) -> String {
+        match self.history.iter().position(|moment| moment.hash == hash) {
+            Some(place) => format!(
+                "the state after delta {} of {}, of {}",
+                place + 1,
+                self.history.len(),
+                self.history[place].committed_at_ms
+            ),
+            None => "none that was ever durable".to_owned(),
+        }
+    }
+
+    /// The records that had left durably when this was all that is durable: number and content, in order.
+    pub(crate) fn left_by(&self, facts: &Facts) -> Vec<(u64, String)> {
+        let next = match facts.get(Key::Counter) {
+            Some(Value::Counter(next)) => *next,
+            _ => 0,
+        };
+        let left = self.outbox.range(..next).filter(|(number, _)| {
+            let number = **number;
+            facts.get(Key::Outbox { number }).is_none()
+        });
+        left.map(|(number, entry)| (*number, crate::functions::text_of(&entry.value)))
+            .collect()
+    }
+}
