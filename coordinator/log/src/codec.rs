@@ -1,5 +1,7 @@
 //! Bytes in and out: little-endian integers, varints, checksums. Every read is checked.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -13,9 +15,20 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
+thread_local! {
+    // Most bodies are small, and making one of these takes longer than using it for a small body.
+    static COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> = RefCell::new(
+        zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("zstd knows its own levels"),
+    );
+    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> = RefCell::new(
+        zstd::bulk::Decompressor::new().expect("it has no dictionary that could be wrong"),
+    );
+}
+
 /// Compresses a body.
 pub(crate) fn compress(raw: &[u8]) -> Vec<u8> {
-    zstd::bulk::compress(raw, ZSTD_LEVEL)
+    COMPRESSOR
+        .with_borrow_mut(|compressor| compressor.compress(raw))
         .expect("compressing into a buffer that zstd itself sized does not fail")
 }
 
@@ -28,7 +41,8 @@ pub(crate) fn decompress(stored: &[u8], raw_len: usize) -> Result<Bytes, Defect>
     if raw_len > stored.len().saturating_mul(EXPANSION_MAX) {
         return Err(Defect::Malformed("its body is shorter than it says"));
     }
-    let raw = zstd::bulk::decompress(stored, raw_len)
+    let raw = DECOMPRESSOR
+        .with_borrow_mut(|decompressor| decompressor.decompress(stored, raw_len))
         .map_err(|_| Defect::Malformed("its body does not decompress"))?;
     if raw.len() != raw_len {
         return Err(Defect::Malformed(

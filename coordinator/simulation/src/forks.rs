@@ -562,7 +562,7 @@ impl World {
         }
         match self.look_at(&root, buckets) {
             Ok((everything, _)) => {
-                self.serve_fork((&root, buckets), kind, &copy, &everything.facts)
+                self.serve_fork((&root, buckets), kind, &copy, &everything.facts);
             }
             Err(problem) => self.stage.violations.push(problem),
         }
