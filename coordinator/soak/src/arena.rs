@@ -13,14 +13,18 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::crew::Crew;
-use crate::door::PATIENCE_IN_ALL;
 use crate::left::SeenToLeave;
 use crate::outside::{Outside, Reader};
+use crate::sabotage::Sabotage;
+use crate::verification::Root;
 use crate::weather::Weather;
 use crate::workloads::Workloads;
 
 /// How often is looked whether everything has settled.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How long something may be missing while nothing happens.
+const STILL_MAX: Duration = Duration::from_secs(90);
 
 /// How long must pass, after everything has settled, in which nothing else happens.
 const QUIET: Duration = Duration::from_secs(2);
@@ -55,6 +59,8 @@ pub struct Plan {
     pub logs: PathBuf,
     /// In [`Arena::Machine`]: whether the disk gets full.
     pub full_disk: bool,
+    /// The defect that is put in, which must be found.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// What came of it.
@@ -81,6 +87,7 @@ struct Running {
     outside: Arc<Outside>,
     crew: Crew,
     weather: Option<Weather>,
+    root: Root,
 }
 
 impl fmt::Display for Arena {
@@ -129,6 +136,9 @@ pub async fn run(plan: &Plan) -> Result<Report, String> {
     }
     running.crew.end().await;
     running.outside.violations.look();
+    if let Some(wrong) = running.root.verify().await {
+        running.outside.violations.note(wrong);
+    }
     let outside = &running.outside;
     Ok(Report {
         arena: plan.arena,
@@ -197,10 +207,10 @@ impl Running {
             let now = (seen.count, lack);
             if now != last {
                 (moved, last) = (Instant::now(), now);
-            } else if moved.elapsed() > PATIENCE_IN_ALL
+            } else if moved.elapsed() > STILL_MAX
                 && let Some(lack) = &last.1
             {
-                let what = format!("nothing has happened for {PATIENCE_IN_ALL:?}, and {lack}");
+                let what = format!("nothing has happened for {STILL_MAX:?}, and {lack}");
                 self.outside.violations.note(what);
             }
             tokio::time::sleep(LOOK).await;

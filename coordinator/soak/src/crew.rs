@@ -13,6 +13,20 @@ use crate::slot::{End, Slot};
 /// How often is looked after processes.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// In how many of a hundred cases one who sleeps is spared, so that it wakes and finds that it is no owner any more.
+const SPARED_PERCENT: u64 = 80;
+
+/// In how many of a hundred cases the owner is hit, where there are others.
+const OWNER_PERCENT: u64 = 50;
+
+/// In how many of a hundred intervals there is more trouble than a kill: the owner is put to sleep, somebody is stopped, the disk gets full.
+const PAUSE_PERCENT: u64 = 35;
+const STOP_PERCENT: u64 = 20;
+const FULL_PERCENT: u64 = 25;
+
+/// How long a disk is full: from, and at most so much longer.
+const FULL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(6));
+
 /// How long after a disk was freed a process may still end because it was full.
 const FULL_ECHO: Duration = Duration::from_secs(10);
 
@@ -28,6 +42,15 @@ pub(crate) struct Crew {
     owner: Option<usize>,
     /// When the owner was troubled, until somebody serves again.
     ownerless_since: Option<Instant>,
+}
+
+/// Something that is done to an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    Kill,
+    Pause,
+    Stop,
+    FillDisk,
 }
 
 struct DiskInUse {
@@ -61,18 +84,39 @@ impl Crew {
         }
     }
 
-    /// Makes trouble so often, for so long, or until something must not be.
+    /// Kills somebody so often, and makes more trouble in between; for so long, or until something must not be.
     pub(crate) async fn trouble(&mut self, time: Duration, every: Duration) {
         let begun = Instant::now();
-        let mut next = begun + every;
+        let mut next = begun;
+        let mut agenda: Vec<(Instant, Trouble)> = Vec::new();
         while begun.elapsed() < time && !self.outside.violations.any() {
             self.look().await;
-            if next <= Instant::now() {
+            let now = Instant::now();
+            if next <= now {
+                agenda.extend(self.plan(next, every));
                 next += every;
-                self.make_trouble();
+            }
+            for (_, trouble) in agenda.extract_if(.., |(due, _)| *due <= now) {
+                self.make(trouble);
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// What is to happen in an interval: a kill at its end, and perhaps more before.
+    fn plan(&mut self, begin: Instant, length: Duration) -> Vec<(Instant, Trouble)> {
+        let mut troubles = vec![(begin + length, Trouble::Kill)];
+        for (trouble, percent) in [
+            (Trouble::Pause, PAUSE_PERCENT),
+            (Trouble::Stop, STOP_PERCENT),
+            (Trouble::FillDisk, FULL_PERCENT),
+        ] {
+            if self.random.percent(percent) {
+                let at = begin + self.between((Duration::ZERO, length));
+                troubles.push((at, trouble));
+            }
+        }
+        troubles
     }
 
     /// Ends all trouble, and waits until everything runs.
@@ -162,47 +206,70 @@ impl Crew {
         None
     }
 
-    fn make_trouble(&mut self) {
-        if let Some(disk) = &mut self.disk
-            && disk.full_until.is_none()
-            && self.random.percent(25)
-        {
-            let time = Duration::from_millis(2_000 + self.random.below(6_000));
-            disk.full_until = Some(Instant::now() + time);
-            match disk.disk.fill() {
-                Ok(()) => self.outside.tally.count("disks filled"),
-                Err(error) => panic!("the disk cannot be filled: {error}"),
-            }
-            return;
+    fn make(&mut self, trouble: Trouble) {
+        if trouble == Trouble::FillDisk {
+            return self.fill_disk();
         }
-        let owner = self.owner.unwrap_or(0);
-        let alone = self.slots.len() == 1;
-        let at = if alone || self.random.percent(60) {
-            owner
-        } else {
-            (owner + 1) % self.slots.len()
+        let Some(at) = self.victim(trouble) else {
+            return;
         };
-        if at == owner {
+        if Some(at) == self.owner {
             self.ownerless_since.get_or_insert_with(Instant::now);
         }
+        let time = self.between(self.sleep);
         let slot = &mut self.slots[at];
         let tally = &self.outside.tally;
-        match self.random.below(100) {
-            0..50 => {
+        match trouble {
+            Trouble::Kill => {
                 tally.count("kills");
                 slot.kill();
             }
-            50..80 => {
-                let (least, more) = self.sleep;
-                let more = self.random.below(more.as_millis() as u64);
+            Trouble::Pause => {
                 tally.count("pauses");
-                slot.put_to_sleep(least + Duration::from_millis(more));
+                slot.put_to_sleep(time);
             }
-            _ => {
+            Trouble::Stop => {
                 tally.count("orderly stops");
                 slot.stop();
             }
+            Trouble::FillDisk => {}
         }
+    }
+
+    /// Who is hit: for a pause the owner; else also somebody else, and rarely somebody who sleeps.
+    fn victim(&mut self, trouble: Trouble) -> Option<usize> {
+        let owner = self.owner.unwrap_or(0);
+        let others = (0..self.slots.len()).filter(|at| *at != owner);
+        let mut order: Vec<usize> = others.collect();
+        let first = trouble == Trouble::Pause || self.random.percent(OWNER_PERCENT);
+        order.insert(if first { 0 } else { order.len() }, owner);
+        let spared = self.random.percent(SPARED_PERCENT) || trouble == Trouble::Pause;
+        order.into_iter().find(|at| {
+            let slot = &self.slots[*at];
+            let is_spared = spared && slot.is_asleep();
+            !slot.is_empty() && !is_spared
+        })
+    }
+
+    fn fill_disk(&mut self) {
+        let time = self.between(FULL);
+        let Some(disk) = &mut self.disk else {
+            return;
+        };
+        if disk.full_until.is_some() {
+            return;
+        }
+        match disk.disk.fill() {
+            Ok(()) => self.outside.tally.count("disks filled"),
+            Err(error) => panic!("the disk cannot be filled: {error}"),
+        }
+        disk.full_until = Some(Instant::now() + time);
+    }
+
+    /// From the first on, and less than the second longer.
+    fn between(&mut self, (least, more): (Duration, Duration)) -> Duration {
+        let more = u64::try_from(more.as_millis()).unwrap_or(u64::MAX).max(1);
+        least + Duration::from_millis(self.random.below(more))
     }
 
     fn free_disk(&mut self) {

@@ -1,15 +1,34 @@
 //! A small disk of its own, which can be filled and freed.
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// Mounts a file system in memory and holds it until its standard input ends, which it does when this process is gone, however that ended.
-const HOLD: &str =
-    r#"mount -t tmpfs -o "size=$2,mode=0777" soak "$1" && echo mounted && exec cat >/dev/null"#;
+/// Mounts a file system in memory, and makes it as small as what it holds or as large as it was when it is told to. Ends when its standard input does,
+/// which it does when this process is gone, however that ended.
+const HOLD: &str = r#"
+mount -t tmpfs -o "size=$2,mode=0777" soak "$1" || exit
+echo mounted
+while read -r what; do
+    tries=0
+    while
+        case $what in
+            fill) size=$(($(stat -f -c '(%b - %f) * %S' "$1"))) ;;
+            *) size=$2 ;;
+        esac
+        ! said=$(mount -o "remount,size=$size" soak "$1" 2>&1)
+    do
+        # Somebody may have written in between.
+        tries=$((tries + 1))
+        if [ $tries -gt 100 ]; then
+            break
+        fi
+    done
+    if [ $tries -gt 100 ]; then echo "$said"; else echo "$what"; fi
+done
+"#;
 
 /// What is said where the machine does not let one.
 const NEEDED: &str = "a disk that can be filled needs `unshare` and `mount` of util-linux and a kernel that lets everybody have a mount namespace of one's own \
@@ -19,7 +38,8 @@ const NEEDED: &str = "a disk that can be filled needs `unshare` and `mount` of u
 #[derive(Debug)]
 pub struct Disk {
     holder: Child,
-    _hold: ChildStdin,
+    words: ChildStdin,
+    answers: BufReader<ChildStdout>,
     /// Where it is mounted, in its own namespace.
     _at: TempDir,
     root: PathBuf,
@@ -51,13 +71,14 @@ impl Disk {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| failed("`unshare` cannot be run", error.to_string()))?;
-        let (Some(hold), Some(stdout)) = (holder.stdin.take(), holder.stdout.take()) else {
+        let (Some(words), Some(stdout)) = (holder.stdin.take(), holder.stdout.take()) else {
             return Err("the pipes that were asked for are not there".to_owned());
         };
+        let mut answers = BufReader::new(stdout);
         let mut line = String::new();
-        let said = BufReader::new(stdout).read_line(&mut line);
+        let said = answers.read_line(&mut line);
         if said.is_err() || line.trim() != "mounted" {
-            drop(hold);
+            drop(words);
             let output = holder.wait_with_output();
             let said = output.map_or_else(
                 |error| error.to_string(),
@@ -70,7 +91,8 @@ impl Disk {
         let root = root.join("root").join(inside);
         Ok(Self {
             holder,
-            _hold: hold,
+            words,
+            answers,
             _at: at,
             root,
         })
@@ -81,41 +103,34 @@ impl Disk {
         &self.root
     }
 
-    /// Fills it to the last byte.
+    /// Makes it as small as what it holds: it is full to the last byte.
     ///
     /// # Errors
     ///
-    /// The system's, other than that it is full.
-    pub fn fill(&self) -> io::Result<()> {
-        let mut ballast = File::create(self.ballast())?;
-        let mut piece = vec![0; 1 << 20];
-        while !piece.is_empty() {
-            match ballast.write_all(&piece) {
-                Ok(()) => {}
-                // The next smaller piece may still fit.
-                Err(error) if error.kind() == ErrorKind::StorageFull => {
-                    piece.truncate(piece.len() / 2);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+    /// Why it could not, for a person.
+    pub fn fill(&mut self) -> Result<(), String> {
+        self.say("fill")
     }
 
-    /// Frees what [`Disk::fill`] took.
+    /// Makes it as large again as it was.
     ///
     /// # Errors
     ///
-    /// The system's.
-    pub fn free(&self) -> io::Result<()> {
-        match std::fs::remove_file(self.ballast()) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    /// Why it could not, for a person.
+    pub fn free(&mut self) -> Result<(), String> {
+        self.say("free")
     }
 
-    fn ballast(&self) -> PathBuf {
-        self.root.join("ballast")
+    fn say(&mut self, word: &str) -> Result<(), String> {
+        let mut answer = String::new();
+        writeln!(self.words, "{word}")
+            .and_then(|()| self.words.flush())
+            .and_then(|()| self.answers.read_line(&mut answer))
+            .map_err(|error| error.to_string())?;
+        match answer.trim() {
+            answer if answer == word => Ok(()),
+            answer => Err(format!("the disk does not {word}: {answer}")),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use satchel_testkit::{Client, Lost, Reply, Request};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::sabotage::Sabotage;
 use crate::tally::Tally;
 
 /// How long a client waits for one answer before it asks another process. What it gave up on may still be done, which is what the key is for.
@@ -24,6 +25,8 @@ const BETWEEN: Duration = Duration::from_millis(200);
 pub(crate) struct Door {
     clients: Vec<Client>,
     token: Option<String>,
+    /// Whether repeated requests keep their key, as they must.
+    keeps_keys: bool,
     /// Who answered last.
     turn: AtomicUsize,
     /// When somebody was answered last; none while nobody asks on purpose.
@@ -61,9 +64,20 @@ impl Letter {
 }
 
 impl Question {
-    async fn ask(&self, client: &Client, token: Option<&str>) -> Result<Reply, Lost> {
-        let keyed =
-            |request: Request, letter: &Letter| request.json(&letter.message).key(&letter.key);
+    /// Asks once; with a key of this attempt alone, if one is given.
+    async fn ask(
+        &self,
+        client: &Client,
+        token: Option<&str>,
+        key_of: Option<u32>,
+    ) -> Result<Reply, Lost> {
+        let keyed = |request: Request, letter: &Letter| {
+            let key = match key_of {
+                Some(attempt) => format!("{}-{attempt}", letter.key),
+                None => letter.key.clone(),
+            };
+            request.json(&letter.message).key(key)
+        };
         match self {
             Self::Call(letter) => keyed(client.to_call(&letter.address), letter).send().await,
             Self::Send(letter) => keyed(client.to_send(&letter.address), letter).send().await,
@@ -78,10 +92,15 @@ pub(crate) struct Unanswered(pub(crate) String);
 
 impl Door {
     /// Of these processes, administered with this token.
-    pub(crate) fn of(clients: Vec<Client>, token: Option<String>) -> Self {
+    pub(crate) fn of(
+        clients: Vec<Client>,
+        token: Option<String>,
+        sabotage: Option<Sabotage>,
+    ) -> Self {
         Self {
             clients,
             token,
+            keeps_keys: sabotage != Some(Sabotage::WithoutKeys),
             turn: AtomicUsize::new(0),
             answered: Mutex::new(None),
         }
@@ -98,10 +117,13 @@ impl Door {
         tally: &Tally,
     ) -> Result<Reply, Unanswered> {
         let begun = Instant::now();
+        let mut attempt = 0;
         loop {
+            attempt += 1;
+            let key_of = (!self.keeps_keys).then_some(attempt);
             let turn = self.turn.load(Ordering::Relaxed);
             let client = &self.clients[turn % self.clients.len()];
-            let asking = question.ask(client, self.token.as_deref());
+            let asking = question.ask(client, self.token.as_deref(), key_of);
             let outcome = match tokio::time::timeout(PATIENCE, asking).await {
                 Ok(Ok(reply)) if ![503, 504].contains(&reply.status) => {
                     self.heard(tally);

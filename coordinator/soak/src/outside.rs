@@ -11,6 +11,8 @@ use serde_json::Value;
 use crate::door::{Door, Letter, Question, Unanswered};
 use crate::functions::OUT;
 use crate::left::SeenToLeave;
+use crate::random::Random;
+use crate::sabotage::Sabotage;
 use crate::tally::Tally;
 use crate::violations::Violations;
 
@@ -20,6 +22,7 @@ pub(crate) const ITEMS: &str = "items";
 /// The application from outside, and where is written down what is found out about it.
 pub(crate) struct Outside {
     pub(crate) seed: u64,
+    pub(crate) sabotage: Option<Sabotage>,
     pub(crate) door: Door,
     pub(crate) streams: Streams,
     pub(crate) violations: Violations,
@@ -101,6 +104,9 @@ impl Outside {
 
     /// Puts a record until it is known to be there. `make` is told whether it may be there already.
     pub(crate) async fn put(&self, stream: &str, key: &str, make: impl Fn(bool) -> Vec<u8>) {
+        if self.is_sabotaged(Sabotage::LostRecords, "records that were never put") {
+            return;
+        }
         match &self.streams {
             Streams::Cloud(cloud) => cloud.put(stream, key, make(false)).await,
             Streams::Machine => {
@@ -158,6 +164,9 @@ impl Outside {
     /// Takes in what left since the last time.
     pub(crate) async fn see_what_left(&self, reader: &mut Reader, seen: &mut SeenToLeave) {
         for record in self.read_on(reader).await {
+            if self.is_sabotaged(Sabotage::LostEgress, "records that were not seen") {
+                continue;
+            }
             if let Err(wrong) = seen.take(&record) {
                 self.violations.note(wrong);
             }
@@ -167,6 +176,19 @@ impl Outside {
     /// Reads what leaves.
     pub(crate) fn out(&self) -> Reader {
         self.reader(OUT)
+    }
+
+    /// Whether this defect shows now, of this many that are counted: in one of a hundred cases.
+    fn is_sabotaged(&self, by: Sabotage, counted: &str) -> bool {
+        let shows = self.sabotage == Some(by) && {
+            self.tally.count(format!("chances of {by}"));
+            let chances = self.tally.counted(&format!("chances of {by}"));
+            Random::of(self.seed, chances).percent(1)
+        };
+        if shows {
+            self.tally.count(counted);
+        }
+        shows
     }
 
     fn told(&self, outcome: Result<Reply, Unanswered>) -> Option<Reply> {

@@ -121,6 +121,11 @@ impl Slot {
         matches!(self.phase, Phase::Empty(_))
     }
 
+    /// Whether it sleeps.
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(self.phase, Phase::Asleep(_))
+    }
+
     /// Kills it, asleep or awake.
     pub(crate) fn kill(&mut self) {
         self.done.killed = true;

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use satchel_soak::{Arena, Disk, Plan, Report, run};
+use satchel_soak::{Arena, Disk, Plan, Report, Sabotage, run};
 
 /// Leaves out the full disk, for machines that do not let one have a small disk of one's own.
 const WITHOUT_FULL_DISK: &str = "SOAK_WITHOUT_FULL_DISK";
@@ -21,6 +21,7 @@ fn plan(arena: Arena, logs: PathBuf) -> Plan {
         handler: env!("CARGO_BIN_EXE_soak-handler").into(),
         logs,
         full_disk: std::env::var_os(WITHOUT_FULL_DISK).is_none(),
+        sabotage: None,
     }
 }
 
@@ -60,13 +61,30 @@ async fn a_minute_of_trouble_violates_nothing_in_the_cloud_and_on_one_machine() 
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_defect_that_is_put_in_is_found() {
+    for (sabotage, found) in [
+        (Sabotage::WithoutKeys, "twice"),
+        (Sabotage::LostRecords, "items of sequence-"),
+    ] {
+        let logs = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            sabotage: Some(sabotage),
+            ..plan(Arena::Machine, logs.path().to_owned())
+        };
+        let report = run(&plan).await.unwrap();
+        let violations = report.violations.join("\n");
+        assert!(violations.contains(found), "{sabotage}: {report}");
+    }
+}
+
 #[test]
 fn a_disk_is_full_until_it_is_freed() {
     if std::env::var_os(WITHOUT_FULL_DISK).is_some() {
         eprintln!("left out, as {WITHOUT_FULL_DISK} says");
         return;
     }
-    let disk = Disk::make(4).unwrap();
+    let mut disk = Disk::make(4).unwrap();
     let file = disk.path().join("file");
     std::fs::write(&file, [1; 1 << 20]).unwrap();
     disk.fill().unwrap();

@@ -79,6 +79,13 @@ impl Setup {
         self
     }
 
+    /// Where the state of an application in production lies.
+    pub fn state(&self) -> Option<&str> {
+        let mut variables = self.environment.iter();
+        let state = variables.find(|(name, _)| name == "SATCHEL_STATE");
+        state.map(|(_, value)| value.as_str())
+    }
+
     /// Where the data lies.
     pub fn data_dir(&self) -> &Path {
         match &self.data {

@@ -12,8 +12,10 @@ use crate::crew::Crew;
 use crate::door::Door;
 use crate::functions::{OUT, VIOLATIONS};
 use crate::outside::{ITEMS, Outside, Streams};
+use crate::sabotage::Sabotage;
 use crate::slot::Slot;
 use crate::tally::Tally;
+use crate::verification::Root;
 use crate::violations::Violations;
 use crate::weather::{DYNAMODB, KINESIS, LAMBDA, S3, Weather};
 
@@ -32,8 +34,12 @@ pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
         dir.join("token"),
         dir.join("cloud-violations"),
     );
-    let exactly_once = "  delivery: exactly-once\n  requestTimeout: 1s\n";
-    fs::write(&file, module(None, exactly_once)).map_err(failed)?;
+    let delivery = match plan.sabotage {
+        Some(Sabotage::AtLeastOnce) => "at-least-once",
+        _ => "exactly-once",
+    };
+    let of_egress = format!("  delivery: {delivery}\n  requestTimeout: 1s\n");
+    fs::write(&file, module(None, &of_egress)).map_err(failed)?;
     fs::write(&token, TOKEN).map_err(failed)?;
     let told = violations.display().to_string();
     let cloud = Cloud::start(&file, &plan.handler, &[(VIOLATIONS, &told)]).await;
@@ -55,9 +61,17 @@ pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
         .fold(setup, |setup, (name, url)| setup.env(name, url));
     let slots = ["run-a", "run-b"].map(|name| Slot::begin(name, &setup, dir.clone()));
     let clients = slots.iter().map(Slot::client).collect();
+    let environment = cloud.environment().into_iter();
+    let root = Root {
+        state: setup.state().ok_or("a run without --state")?.to_owned(),
+        environment: environment
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    };
     let outside = Arc::new(Outside {
+        sabotage: plan.sabotage,
         seed: plan.seed,
-        door: Door::of(clients, Some(TOKEN.to_owned())),
+        door: Door::of(clients, Some(TOKEN.to_owned()), plan.sabotage),
         streams: Streams::Cloud(Arc::new(cloud)),
         violations: Violations::of(plan.arena.name(), violations),
         tally: Tally::default(),
@@ -66,5 +80,6 @@ pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
         crew: Crew::of(Arc::clone(&outside), slots.into(), None, SLEEP),
         outside,
         weather: Some(weather),
+        root,
     })
 }

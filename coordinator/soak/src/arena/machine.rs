@@ -13,17 +13,24 @@ use crate::disk::Disk;
 use crate::door::Door;
 use crate::functions::VIOLATIONS;
 use crate::outside::{Outside, Streams};
+use crate::sabotage::Sabotage;
 use crate::slot::Slot;
 use crate::tally::Tally;
+use crate::verification::Root;
 use crate::violations::Violations;
 
 const SLEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 
-/// The size of the disk: more than a run of an hour leaves on it.
-const DISK_MEBIBYTES: u64 = 1024;
+/// The size of the disk, when it is not full: more than a run of an hour leaves on it. It takes as much memory as what it holds.
+const DISK_MEBIBYTES: u64 = 8 * 1024;
 
 /// Starts the process.
 pub(super) fn begin(plan: &Plan) -> Result<Running, String> {
+    if plan.sabotage == Some(Sabotage::AtLeastOnce) {
+        return Err(
+            "local streams take every record once: at-least-once is for the cloud".to_owned(),
+        );
+    }
     let dir = &plan.logs;
     let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
     let (file, violations) = (dir.join("machine.yaml"), dir.join("machine-violations"));
@@ -38,9 +45,14 @@ pub(super) fn begin(plan: &Plan) -> Result<Running, String> {
         None => setup,
     };
     let slot = Slot::begin("dev", &setup, dir.clone());
+    let root = Root {
+        state: setup.data_dir().join("state").display().to_string(),
+        environment: Vec::new(),
+    };
     let outside = Arc::new(Outside {
+        sabotage: plan.sabotage,
         seed: plan.seed,
-        door: Door::of(vec![slot.client()], None),
+        door: Door::of(vec![slot.client()], None, plan.sabotage),
         streams: Streams::Machine,
         violations: Violations::of(plan.arena.name(), violations),
         tally: Tally::default(),
@@ -49,5 +61,6 @@ pub(super) fn begin(plan: &Plan) -> Result<Running, String> {
         crew: Crew::of(Arc::clone(&outside), vec![slot], disk, SLEEP),
         outside,
         weather: None,
+        root,
     })
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use satchel_soak::{Arena, Plan, Report, run};
+use satchel_soak::{Arena, Plan, Report, Sabotage, run};
 
 /// Names the handler's executable, if it is not to be built with cargo; as `SATCHEL_BIN` does for satchel.
 const HANDLER: &str = "SOAK_HANDLER_BIN";
@@ -47,6 +47,10 @@ struct Arguments {
     /// Leaves out the full disk, for machines that do not let one have a small disk of one's own.
     #[arg(long)]
     without_full_disk: bool,
+
+    /// Puts a defect in, which must be found: without-keys, at-least-once (cloud), lost-records or lost-egress.
+    #[arg(long, value_name = "NAME")]
+    sabotage: Option<Sabotage>,
 
     /// Where everything that processes print is kept; else a new directory, which goes away if nothing was violated.
     #[arg(long, value_name = "DIRECTORY")]
@@ -151,5 +155,6 @@ fn plan(arguments: &Arguments, logs: &Path) -> Result<Plan, String> {
         handler,
         logs: logs.to_owned(),
         full_disk: !arguments.without_full_disk,
+        sabotage: arguments.sabotage,
     })
 }
