@@ -1,6 +1,7 @@
 //! Everything that workloads reach.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::Method;
 use satchel_testkit::{Client, Cloud, Follower, Record, Reply};
@@ -18,6 +19,9 @@ use crate::violations::Violations;
 
 /// The stream of items.
 pub(crate) const ITEMS: &str = "items";
+
+/// How long somebody waits before a record is put again.
+const BETWEEN: Duration = Duration::from_millis(200);
 
 /// The application from outside, and where is written down what is found out about it.
 pub(crate) struct Outside {
@@ -114,7 +118,7 @@ impl Outside {
                 // Without a time limit: a record that was given up on could come after the next one.
                 while !self.try_put(stream, key, make(again)).await {
                     again = true;
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(BETWEEN).await;
                 }
             }
         }
@@ -178,12 +182,12 @@ impl Outside {
         self.reader(OUT)
     }
 
-    /// Whether this defect shows now, of this many that are counted: in one of a hundred cases.
+    /// Whether this defect shows now, of this many that are counted: in three of a hundred cases.
     fn is_sabotaged(&self, by: Sabotage, counted: &str) -> bool {
         let shows = self.sabotage == Some(by) && {
             self.tally.count(format!("chances of {by}"));
             let chances = self.tally.counted(&format!("chances of {by}"));
-            Random::of(self.seed, chances).percent(1)
+            Random::of(self.seed, chances).percent(3)
         };
         if shows {
             self.tally.count(counted);

@@ -65,11 +65,13 @@ async fn a_minute_of_trouble_violates_nothing_in_the_cloud_and_on_one_machine() 
 async fn a_defect_that_is_put_in_is_found() {
     for (sabotage, found) in [
         (Sabotage::WithoutKeys, "twice"),
-        (Sabotage::LostRecords, "items of sequence-"),
+        (Sabotage::LostRecords, "item"),
     ] {
         let logs = tempfile::tempdir().unwrap();
         let plan = Plan {
             sabotage: Some(sabotage),
+            time: Duration::from_secs(20),
+            round: Duration::from_secs(10),
             ..plan(Arena::Machine, logs.path().to_owned())
         };
         let report = run(&plan).await.unwrap();

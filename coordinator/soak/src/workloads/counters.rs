@@ -8,6 +8,7 @@ use crate::functions::counters::{Add, Counted, Place};
 use crate::left::SeenToLeave;
 use crate::outside::Outside;
 use crate::random::Random;
+use crate::sabotage::Sabotage;
 
 /// How many counters there are.
 const COUNTERS: u64 = 8;
@@ -39,6 +40,8 @@ impl Workload for Counters {
             let told = lock(&self.told);
             let count = told.answers.len() as u64;
             let any = (count > 0).then(|| random.below(count) as usize);
+            // Whoever asks again under other keys gets other answers.
+            let any = any.filter(|_| outside.sabotage != Some(Sabotage::WithoutKeys));
             any.and_then(|any| told.answers.get(any))
                 .map(|(counter, n, place)| {
                     let place = place.place;
