@@ -8,15 +8,28 @@ use std::sync::Arc;
 
 use satchel_engine::input::Input;
 use satchel_engine::output::Emission;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::metrics::Metrics;
 
-/// The egresses of an application, each with the queue of the task that serves it.
+/// The egresses of an application, each with what leads to the task that serves it.
 pub struct Egresses {
-    queues: HashMap<Arc<str>, mpsc::UnboundedSender<Emission>>,
+    queues: HashMap<Arc<str>, Queue>,
     facts: mpsc::UnboundedSender<Input>,
     metrics: Metrics,
+}
+
+struct Queue {
+    emissions: mpsc::UnboundedSender<Emission>,
+    noted: watch::Sender<bool>,
+}
+
+/// What a task that serves an egress hears of the partition.
+pub struct Heard {
+    /// What is to leave, in order.
+    pub emissions: mpsc::UnboundedReceiver<Emission>,
+    /// Becomes true when what the egress waits for is durable.
+    pub noted: watch::Receiver<bool>,
 }
 
 impl Egresses {
@@ -29,11 +42,23 @@ impl Egresses {
         }
     }
 
-    /// Adds the egress `id`, `namespace/name`; what is to leave through it comes out of the queue that is returned.
-    pub fn add(&mut self, id: Arc<str>) -> mpsc::UnboundedReceiver<Emission> {
+    /// Adds the egress `id`, `namespace/name`.
+    pub fn add(&mut self, id: Arc<str>) -> Heard {
         let (queue, emissions) = mpsc::unbounded_channel();
+        let (notes, noted) = watch::channel(false);
+        let queue = Queue {
+            emissions: queue,
+            noted: notes,
+        };
         self.queues.insert(id, queue);
-        emissions
+        Heard { emissions, noted }
+    }
+
+    /// What this egress waits for is durable.
+    pub fn noted(&self, egress: &str) {
+        if let Some(queue) = self.queues.get(egress) {
+            queue.noted.send_replace(true);
+        }
     }
 
     /// Hands records to their egresses, in order. They are bounded by the partition's limit for its outbox.
@@ -43,7 +68,7 @@ impl Egresses {
                 Some(queue) => {
                     self.metrics.observe_egress_emitted(&emission.egress, 1);
                     // The task that serves the egress ends only with the process.
-                    let _ = queue.send(emission);
+                    let _ = queue.emissions.send(emission);
                 }
                 None => {
                     // The module that named it is gone since the record was made.

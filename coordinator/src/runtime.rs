@@ -189,6 +189,7 @@ impl PartitionLoop {
                 let _ = ports.committer.send(CommitCommand::WantSnapshot);
             }
             Output::Emit(emissions) => ports.egresses.emit(emissions),
+            Output::MarksDurable { egress } => ports.egresses.noted(&egress),
             Output::Reply { request, answer } => ports.requests.answer(request, answer),
             Output::Read { shard, after } => ports.reading.start(&shard, after),
             Output::Plan {

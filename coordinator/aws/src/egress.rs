@@ -1,7 +1,7 @@
 //! Egress to AWS: how records of a partition's outbox reach a service.
 //!
 //! Each service is a thin adapter (a [`Service`]) that makes requests of records and reads what became of each; what is sent when is decided
-//! by the pure [`sequencer`]. The partition hands over only what is durable, in order, and keeps it until it hears
+//! by the pure [`satchel_edge::sequencer`]. The partition hands over only what is durable, in order, and keeps it until it hears
 //! [`Input::EgressAcked`] or [`Input::EgressRefused`] (the record is a dead letter then). The SDK tries once; all trying again is here, and goes on
 //! for ever, except for what can never be taken.
 
@@ -12,7 +12,6 @@ pub mod eventbridge;
 pub mod failure;
 pub mod kinesis;
 pub mod lambda;
-pub mod sequencer;
 pub mod sns;
 pub mod sqs;
 
@@ -28,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::sequencer::{Limits, Outcome, Record, Request, Sequencer, Settled};
+use satchel_edge::sequencer::{Limits, Outcome, Record, Request, Sequencer, Settled};
 
 /// How many records are taken from the queue at once.
 const RECORDS_PER_ROUND: usize = 1000;
@@ -103,15 +102,13 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Delivers through `service`, first what is `waiting`, until `emissions` end.
+    /// Delivers through `service` until `emissions` end.
     pub async fn run<S: Service>(
         self,
         service: S,
-        mut waiting: Vec<Emission>,
         mut emissions: mpsc::UnboundedReceiver<Emission>,
     ) {
         let mut delivery = Delivery::new(self, service);
-        delivery.take(&mut waiting);
         let mut round = Vec::new();
         loop {
             delivery.send();
@@ -133,6 +130,11 @@ impl Outlet {
 impl Outlet {
     /// Tells the partition that records arrived, and what is to be remembered of them.
     fn arrived(&self, numbers: Vec<u64>, marks: Vec<EgressMark>) {
+        self.noted(numbers, marks, false);
+    }
+
+    /// As [`Outlet::arrived`]; with `confirm` the partition answers once that is durable.
+    fn noted(&self, numbers: Vec<u64>, marks: Vec<EgressMark>, confirm: bool) {
         if !numbers.is_empty() {
             self.observer.delivered(&self.id, numbers.len() as u64);
         }
@@ -143,10 +145,19 @@ impl Outlet {
                 egress,
                 numbers,
                 marks,
+                confirm,
             });
         } else if !numbers.is_empty() {
             let _ = self.facts.send(Input::EgressAcked { numbers });
         }
+    }
+
+    /// Tells the partition that a record never can be delivered.
+    fn refuse(&self, number: u64, reason: String) {
+        let egress = &*self.id;
+        self.observer.refused(egress);
+        tracing::warn!(egress, number, %reason, "a record was refused; it is a dead letter now");
+        let _ = self.facts.send(Input::EgressRefused { number, reason });
     }
 }
 
@@ -159,7 +170,7 @@ struct Delivery<S: Service> {
     /// Which request each task delivers, and how many records that has.
     requests: HashMap<tokio::task::Id, (u64, usize)>,
     begun: Instant,
-    complained: Option<Instant>,
+    complaints: Complaints,
 }
 
 impl<S: Service> Delivery<S> {
@@ -171,7 +182,7 @@ impl<S: Service> Delivery<S> {
             under_way: JoinSet::new(),
             requests: HashMap::new(),
             begun: Instant::now(),
-            complained: None,
+            complaints: Complaints::default(),
         }
     }
 
@@ -184,7 +195,7 @@ impl<S: Service> Delivery<S> {
             let number = emission.number;
             match self.service.prepare(emission) {
                 Ok(record) => self.sequencer.offer(record),
-                Err(reason) => self.refuse(number, reason),
+                Err(reason) => self.outlet.refuse(number, reason),
             }
         }
     }
@@ -229,7 +240,7 @@ impl<S: Service> Delivery<S> {
         for settled in self.sequencer.answered(now_ms, request, answer.outcomes) {
             match settled {
                 Settled::Delivered(number) => numbers.push(number),
-                Settled::Refused { number, reason } => self.refuse(number, reason),
+                Settled::Refused { number, reason } => self.outlet.refuse(number, reason),
             }
         }
         self.outlet.arrived(numbers, answer.marks);
@@ -244,27 +255,29 @@ impl<S: Service> Delivery<S> {
             | Outcome::Suspect(reason) => Some(reason),
             Outcome::Delivered | Outcome::Refused(_) => None,
         });
-        let Some(reason) = reasons.next() else { return };
-        let records = 1 + reasons.count() as u64;
-        let egress = &*self.outlet.id;
-        self.outlet.observer.retried(egress, records);
-        let lately = |at: Instant| at.elapsed() < COMPLAINT_INTERVAL;
-        if !self.complained.is_some_and(lately) {
-            self.complained = Some(Instant::now());
-            tracing::warn!(egress, records, %reason, "records were not taken; they are tried again");
+        if let Some(reason) = reasons.next() {
+            let records = 1 + reasons.count() as u64;
+            self.complaints.retried(&self.outlet, records, reason);
         }
     }
+}
 
-    fn refuse(&self, number: u64, reason: String) {
-        let Outlet {
-            id,
-            observer,
-            facts,
-            ..
-        } = &self.outlet;
-        observer.refused(id);
-        tracing::warn!(egress = %id, number, %reason, "a record was refused; it is a dead letter now");
-        let _ = facts.send(Input::EgressRefused { number, reason });
+/// Says now and then that something keeps failing.
+#[derive(Debug, Default)]
+struct Complaints {
+    last: Option<Instant>,
+}
+
+impl Complaints {
+    /// Counts records that were not taken, and writes a line if there was none lately.
+    fn retried(&mut self, outlet: &Outlet, records: u64, reason: &str) {
+        let egress = &*outlet.id;
+        outlet.observer.retried(egress, records);
+        let lately = |at: Instant| at.elapsed() < COMPLAINT_INTERVAL;
+        if !self.last.is_some_and(lately) {
+            self.last = Some(Instant::now());
+            tracing::warn!(egress, records, %reason, "records were not taken; they are tried again");
+        }
     }
 }
 

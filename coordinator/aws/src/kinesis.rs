@@ -12,7 +12,6 @@
 pub mod aggregation;
 pub mod error;
 pub mod ingress;
-pub mod shards;
 
 pub(crate) mod backoff;
 mod fan_out;
@@ -32,7 +31,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use error::KinesisError;
 pub use ingress::{ExpiredPosition, KinesisIngress, KinesisOptions};
-pub use shards::{Applied, Startup};
+pub use satchel_edge::shards::{Applied, Startup};
 
 /// What the partition says about reading; the loop around it hands it over.
 pub trait ReadingPort: Send + Sync + 'static {

@@ -14,12 +14,12 @@
 
 mod item;
 mod keeper;
-mod machine;
 mod table;
 
-pub use self::item::{LeaseItem, Malformed};
-pub use self::keeper::{BootClock, LeaseHandle, LeaseStatus, keep};
-pub use self::machine::{
-    Claimant, Condition, Lease, LeaseInput, LeaseOutput, Timing, Write, WriteOutcome,
+pub use satchel_edge::lease::{
+    Claimant, Condition, Lease, LeaseInput, LeaseItem, LeaseOutput, Timing, Write, WriteOutcome,
 };
+
+pub use self::item::Malformed;
+pub use self::keeper::{BootClock, LeaseHandle, LeaseStatus, keep};
 pub use self::table::{LeaseTable, TableError};

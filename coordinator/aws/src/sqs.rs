@@ -14,7 +14,6 @@
 //! In a FIFO queue a message group has its order: SQS hands out nothing of a group while something of it is neither deleted nor visible
 //! again, and what was received together is applied in its order.
 
-pub mod inbox;
 pub mod ingress;
 pub mod message;
 

@@ -118,6 +118,8 @@ pub enum Input {
         numbers: Vec<u64>,
         /// What to remember, or to forget.
         marks: Vec<EgressMark>,
+        /// Whether the egress waits until it is durable: answered by [`crate::output::Output::MarksDurable`].
+        confirm: bool,
     },
     /// An entry of the outbox can never be delivered as it is.
     EgressRefused {

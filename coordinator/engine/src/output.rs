@@ -42,6 +42,11 @@ pub enum Output {
     SnapshotWanted,
     /// Deliver these records, in order per egress and key; answer with `EgressAcked` or `EgressRefused`.
     Emit(Vec<Emission>),
+    /// Tell this egress that what it wanted to be remembered, and waits for, is durable.
+    MarksDurable {
+        /// The egress, `namespace/type`.
+        egress: Arc<str>,
+    },
     /// Answer a request.
     Reply {
         /// Which one.

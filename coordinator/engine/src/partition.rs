@@ -262,7 +262,13 @@ impl Partition {
                 egress,
                 numbers,
                 marks,
-            } => self.egress_marked(&egress, &numbers, marks),
+                confirm,
+            } => {
+                self.egress_marked(&egress, &numbers, marks);
+                if confirm {
+                    self.release_when_durable(Release::Marked(egress));
+                }
+            }
             Input::EgressRefused { number, reason } => self.egress_refused(number, reason),
             Input::Administered {
                 request,

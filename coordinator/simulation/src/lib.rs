@@ -15,9 +15,11 @@
 
 mod around;
 mod check;
+mod egress;
 mod endpoints;
 mod forks;
 mod functions;
+mod ingress;
 mod mutants;
 mod outside;
 mod owner;
@@ -25,6 +27,7 @@ mod past;
 mod process;
 mod recovered;
 mod served;
+mod sink;
 mod store;
 mod streams;
 mod timeline;
@@ -75,6 +78,8 @@ pub struct Report {
     pub clean: u64,
     /// Answers that a partition dropped because they answered no attempt in flight.
     pub stale_answers: u64,
+    /// Splits and merges of the stream.
+    pub reshardings: u64,
     /// Records that were read again.
     pub repeated_records: u64,
     /// Timers that fired.
@@ -109,6 +114,8 @@ pub struct Report {
     pub forks_refused: u64,
     /// Processes that started with another version of the application.
     pub deploys: u64,
+    /// Records of the egress that came more than once, where they may.
+    pub emitted_again: u64,
 }
 
 impl Report {
@@ -127,6 +134,7 @@ impl Report {
         self.void += more.void;
         self.clean += more.clean;
         self.stale_answers += more.stale_answers;
+        self.reshardings += more.reshardings;
         self.repeated_records += more.repeated_records;
         self.timers_fired += more.timers_fired;
         self.expired += more.expired;
@@ -144,6 +152,7 @@ impl Report {
         self.imports += more.imports;
         self.forks_refused += more.forks_refused;
         self.deploys += more.deploys;
+        self.emitted_again += more.emitted_again;
     }
 }
 
@@ -166,9 +175,10 @@ pub fn run(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
     let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
     let mut report = world.report.clone();
     // Forks have counted theirs.
-    report.simulated_ms += world.timeline.now_ms() - 1_000_000;
+    report.simulated_ms += world.timeline.now_ms() - world::BEGINNING_MS;
     report.deltas += world.truth.deltas;
     report.collected += world.objects.collected;
+    report.emitted_again += world.sink.again;
     match ended {
         Ok(Ok(())) => Ok((report, world.trace.unwrap_or_default())),
         Ok(Err(failure)) => Err(failure),

@@ -53,6 +53,18 @@ pub enum Mutant {
     ForgetDeaths,
     /// Where reading a shard begins is resolved anew by each owner.
     ResolveAgain,
+    /// An owner puts what its predecessor left without looking for it in the stream.
+    SkipLook,
+    /// An owner looks before its predecessor's requests have landed or died.
+    LookEarly,
+    /// Records are put though ownership was not confirmed of late.
+    PutUnconfirmed,
+    /// Deltas lose what the egress notes of its stream.
+    ForgetMarks,
+    /// Children are read before the ends of their parents are durable.
+    ChildrenEarly,
+    /// A shard is told to be over as soon as it is closed.
+    EndEarly,
     /// To every other process its ownership looks as fresh as when it started.
     FrozenClock,
     /// What the log says over the image of a bucket is lost when the bucket is loaded.
@@ -79,7 +91,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [(&'static str, Mutant); 36] = [
+    pub const ALL: [(&'static str, Mutant); 42] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -105,6 +117,12 @@ impl Mutant {
         ("reply-early", Mutant::ReplyEarly),
         ("forget-deaths", Mutant::ForgetDeaths),
         ("resolve-again", Mutant::ResolveAgain),
+        ("skip-look", Mutant::SkipLook),
+        ("look-early", Mutant::LookEarly),
+        ("put-unconfirmed", Mutant::PutUnconfirmed),
+        ("forget-marks", Mutant::ForgetMarks),
+        ("children-early", Mutant::ChildrenEarly),
+        ("end-early", Mutant::EndEarly),
         ("frozen-clock", Mutant::FrozenClock),
         ("lose-overlay", Mutant::LoseOverlay),
         ("drop-dirty", Mutant::DropDirty),

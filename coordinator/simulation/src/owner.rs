@@ -9,18 +9,17 @@ use satchel_engine::dispatcher::{DispatcherInput, DispatcherOutput};
 use satchel_engine::input::{Input, Verb};
 use satchel_engine::invocation::{Batch, EndpointIndex};
 use satchel_engine::output::{Answer, BucketImage, Delta, Output};
-use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_log::{Application, At, Entries, Notice, Source, read};
 use satchel_roots::Refusal;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::egress::Egress;
 use crate::mutants::Mutant;
 use crate::process::{Life, ProcessId, Serving, expiry};
 use crate::recovered::{Everything, decode_bucket, encode_delta, encode_image, sealed_by};
 use crate::store::{MachineClock, Still};
-use crate::streams::Streams;
 use crate::world::{Event, World};
 
 /// The calendar clock may be set, so no wait is longer than this, in ms.
@@ -108,14 +107,22 @@ impl World {
         self.report.clean += u64::from(ownership.clean && epoch > 1);
         self.truth.took_over(epoch, &everything.facts);
         let now_ms = process.clock.wall_ms();
+        let timing = self.weather.once_of(id);
         let clean = ownership.clean;
         let manifest = ownership.recovery.manifest;
-        let serving = Serving::start(
+        let mut serving = Serving::start(
             ownership,
             recovered,
             &everything,
             &self.weather.config,
             now_ms,
+        );
+        serving.egress = Egress::start(
+            &serving.partition,
+            timing,
+            self.mutant,
+            self.timeline.now_ms(),
+            id,
         );
         process.life = Life::Serving(Box::new(serving));
         self.say(|| {
@@ -124,13 +131,8 @@ impl World {
             )
         });
         self.tell_lifted(id);
-        let shards = self.streams.borrow().ids();
-        for shard in shards {
-            let start = self.resolved_start(&shard);
-            if let Some(serving) = self.serving(id) {
-                serving.facts.push(Input::ShardFound { shard, start });
-            }
-        }
+        self.finds_the_stream(id);
+        self.begins_to_emit(id);
         // The first round takes up what the last owner left.
         self.round(id);
         true
@@ -163,14 +165,6 @@ impl World {
             Some(Ok(_)) => everything.problem.take().map_or(Ok(everything), Err),
             Some(Err(error)) => Err(format!("what is durable can not be read: {error}")),
             None => Err("reading what is durable waits for something".to_owned()),
-        }
-    }
-
-    fn resolved_start(&self, shard: &ShardId) -> ShardPosition {
-        if self.weather.latest {
-            Streams::position_before(self.streams.borrow().end(&shard.shard))
-        } else {
-            ShardPosition::Beginning
         }
     }
 
@@ -317,21 +311,9 @@ impl World {
                 }
             }
             Output::Emit(emissions) => self.emit(id, emissions),
+            Output::MarksDurable { .. } => self.notes_are_durable(id),
             Output::Reply { request, answer } => self.reply(id, request, answer),
-            Output::Read { shard, after } => {
-                let mut next = Streams::index_after(&after);
-                let shard = shard.shard.to_string();
-                if self.mutant == Some(Mutant::ResolveAgain) {
-                    next = next.max(self.streams.borrow().end(&shard));
-                }
-                if let Some(serving) = self.serving(id)
-                    && serving.reading.insert(shard.clone(), next).is_none()
-                {
-                    self.timeline.after(1, Event::Reads(id, shard));
-                }
-            }
-            // The streams of this world are found shard by shard.
-            Output::Plan { .. } => unreachable!("nobody asked for a plan"),
+            output @ (Output::Read { .. } | Output::Plan { .. }) => self.read_as_told(id, output),
             Output::Receive { .. } | Output::Taken { .. } => {
                 unreachable!("there are no queues in this world")
             }
@@ -356,7 +338,7 @@ impl World {
 
     fn pause_ingress(&mut self, id: ProcessId, paused: bool) {
         if let Some(serving) = self.serving(id) {
-            serving.ingress_paused = paused;
+            serving.reading.paused = paused;
         }
     }
 

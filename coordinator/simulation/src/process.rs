@@ -10,12 +10,14 @@ use satchel_engine::dispatcher::Dispatcher;
 use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::{Input, RequestId};
 use satchel_engine::invocation::AttemptId;
-use satchel_engine::output::{BucketImage, Emission};
+use satchel_engine::output::BucketImage;
 use satchel_engine::partition::{Config, Overlay, Ownership as Start, Partition};
 use satchel_log::{Driver, Entries, Identity, Log, LogError, Notices, Options, Ownership, Place};
 use satchel_protocol::reqreply::FromFunction;
 use satchel_roots::{Refusal, refuse_filling, take_over};
 
+use crate::egress::Egress;
+use crate::ingress::Reading;
 use crate::mutants::Mutant;
 use crate::recovered::{Everything, Recovered};
 use crate::store::{MachineClock, Mailbox};
@@ -53,13 +55,10 @@ pub(crate) struct Serving {
     /// Facts that the partition was not told yet.
     pub(crate) facts: Vec<Input>,
     pub(crate) stopped: bool,
-    pub(crate) ingress_paused: bool,
-    /// The next record to read of each shard that may be read.
-    pub(crate) reading: BTreeMap<String, u64>,
+    pub(crate) reading: Reading,
     /// Which operation waits for which request.
     pub(crate) waiting: BTreeMap<RequestId, Waiting>,
-    pub(crate) emissions: VecDeque<Emission>,
-    pub(crate) emitting: bool,
+    pub(crate) egress: Egress,
     pub(crate) flights: BTreeMap<Address, AttemptId>,
     pub(crate) wake_at_ms: Option<u64>,
     /// When each value of `steady/expiring` that was recovered or sealed expires.
@@ -185,11 +184,9 @@ impl Serving {
             driver: Some(Box::pin(driver.run())),
             facts: Vec::new(),
             stopped: false,
-            ingress_paused: false,
-            reading: BTreeMap::new(),
+            reading: Reading::default(),
             waiting: BTreeMap::new(),
-            emissions: VecDeque::new(),
-            emitting: false,
+            egress: Egress::default(),
             flights: BTreeMap::new(),
             wake_at_ms: None,
             expiries,

@@ -55,6 +55,7 @@ impl World {
         fork.weather.config.buckets = buckets;
         let begun_ms = self.timeline.now_ms();
         self.say(|| format!("{root} is served, {kind:?}"));
+        let traced = self.trace.is_some();
         fork.trace = self.trace.take();
         let ended = catch_unwind(AssertUnwindSafe(|| fork.run_fork()));
         self.trace = fork.trace.take();
@@ -70,7 +71,7 @@ impl World {
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => {
-                self.trace = self.trace.take().map(|_| failure.trace);
+                self.trace = traced.then_some(failure.trace);
                 let violation = format!("in {root}: {}", failure.what);
                 self.stage.violations.push(violation);
             }
@@ -106,6 +107,10 @@ impl World {
         let random = &fork.random;
         let weather = &mut fork.weather;
         weather.forks = 0;
+        weather.startup = self.weather.startup;
+        if kind == Kind::Import {
+            weather.reshard_every_ms = 0;
+        }
         weather.operates = false;
         weather.storm_ms = 1_000 + random.below(8_000);
         if weather.sleepy {
@@ -132,6 +137,12 @@ impl World {
             fork.truth.grant();
         }
         fork.truth.check_money();
+        let truth = &fork.truth;
+        let is_needed = |shard: &str| !truth.is_over(shard) && !truth.is_passed(shard);
+        let mut streams = fork.streams.borrow().clone();
+        streams.remember(is_needed);
+        fork.streams.replace(streams);
+        fork.sink.go_on_from(&self.sink);
         fork.stage = Stage {
             tells_cause: fork.stage.tells_cause,
             ids: self.stage.ids.clone(),

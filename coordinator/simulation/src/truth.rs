@@ -12,11 +12,12 @@ use satchel_engine::address::Address;
 use satchel_engine::durable::{Change, DeadLetter, Key, OutboxEntry, Value};
 use satchel_engine::message::MessageId;
 use satchel_engine::output::Delta;
+use satchel_engine::position::ShardPosition;
 use satchel_protocol::reqreply::TypedValue;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::functions::{MISUSED, address, number, text_of};
-use crate::streams::Streams;
+use crate::streams::{Streams, shard_id};
 
 /// Facts by their durable key.
 #[derive(Debug, Default, Clone)]
@@ -112,6 +113,12 @@ pub(crate) struct Truth {
     money: i64,
     /// The position from which each shard counts.
     pub(crate) beginnings: BTreeMap<String, u64>,
+    /// From when on the stream is read, if not from its beginning.
+    resolved_ms: Option<u64>,
+    /// The shards that are forgotten, and since when.
+    forgotten: BTreeMap<String, u64>,
+    /// What was minted in them.
+    minted_before: i64,
     /// Durable deltas.
     pub(crate) deltas: u64,
     /// The states that were durable, one after each delta.
@@ -152,6 +159,9 @@ impl Truth {
             timers: BTreeMap::new(),
             money: 0,
             beginnings: BTreeMap::new(),
+            resolved_ms: None,
+            forgotten: BTreeMap::new(),
+            minted_before: 0,
             deltas: 0,
             history: Vec::new(),
             at_first: 0,
@@ -240,6 +250,22 @@ impl Truth {
         keys.any(|key| matches!(key, Key::Timer { .. }))
     }
 
+    /// Whether it is durable that a shard was read to its end.
+    pub(crate) fn is_over(&self, shard: &str) -> bool {
+        let position = self.facts.get(Key::Shard(shard_id(shard)));
+        match position {
+            Some(Value::Shard(position)) => *position == ShardPosition::End,
+            _ => self.forgotten.contains_key(shard),
+        }
+    }
+
+    /// Whether a shard was closed before the moment from which on the stream is read.
+    pub(crate) fn is_passed(&self, shard: &str) -> bool {
+        let streams = self.streams.borrow();
+        let resolved_ms = self.resolved_ms.unwrap_or(0);
+        !self.beginnings.contains_key(shard) && streams.was_closed(shard, resolved_ms)
+    }
+
     /// How many addresses are suspended.
     pub(crate) fn suspended(&self) -> usize {
         let keys = self.facts.iter().map(|(key, _)| key);
@@ -304,6 +330,7 @@ impl Truth {
             let before = self.facts.apply(change);
             if let Some(before) = &before {
                 self.money -= worth(before);
+                self.check_forgotten(before, change);
                 self.check_end(before, change, &arrived);
             }
             self.money += worth(change);
@@ -314,6 +341,28 @@ impl Truth {
             hash: self.facts.hash,
         });
         self.check_money();
+    }
+
+    /// An end that is forgotten was one.
+    fn check_forgotten(&mut self, before: &Change, change: &Change) {
+        if let (Key::Shard(shard), Some(Value::Shard(position)), None) =
+            (&before.key, &before.value, &change.value)
+        {
+            if *position != ShardPosition::End {
+                self.violation(format!("the position {position:?} of {shard} is forgotten"));
+            }
+            let from = self.beginnings.get(&*shard.shard).copied();
+            self.forget(&shard.shard, self.committed_at_ms, from);
+        }
+    }
+
+    /// A shard was forgotten that was read from here on.
+    fn forget(&mut self, shard: &str, at_ms: u64, from: Option<u64>) {
+        let from = from.unwrap_or(0);
+        self.forgotten.insert(shard.to_owned(), at_ms);
+        self.beginnings.insert(shard.to_owned(), from);
+        let streams = self.streams.borrow();
+        self.minted_before += streams.minted(shard, from, streams.end(shard));
     }
 
     /// A timer's message does not arrive before the timer is due.
@@ -354,8 +403,13 @@ impl Truth {
             }
             (Key::Shard(shard), Some(Value::Shard(position))) => {
                 let shard = shard.shard.to_string();
-                let at = Streams::index_after(position);
+                let at = self.streams.borrow().index_after(&shard, position);
                 self.beginnings.entry(shard).or_insert(at);
+                if let ShardPosition::Since { time_ms } = position
+                    && self.resolved_ms.is_none()
+                {
+                    self.resolved_ms = Some(*time_ms);
+                }
             }
             _ => {}
         }
@@ -363,11 +417,11 @@ impl Truth {
 
     /// Money is where it was minted, in every durable state.
     pub(crate) fn check_money(&mut self) {
-        let mut minted = 0;
+        let mut minted = self.minted_before;
         for (key, value) in self.facts.iter() {
             if let (Key::Shard(shard), Value::Shard(position)) = (key, value) {
                 let from = self.beginnings.get(&*shard.shard).copied().unwrap_or(0);
-                let to = Streams::index_after(position);
+                let to = self.streams.borrow().index_after(&shard.shard, position);
                 minted += self.streams.borrow().minted(&shard.shard, from, to);
             }
         }

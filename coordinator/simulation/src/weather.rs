@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use satchel_edge::once::OnceTiming;
+use satchel_edge::shards::Startup;
 use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
 use satchel_engine::partition::Config;
 use satchel_log::{Options, Retry, SnapshotPolicy};
@@ -9,6 +11,7 @@ use satchel_log_simulation::Random;
 
 use crate::functions::{FRAIL, STEADY, STIFF};
 use crate::store::StoreFaults;
+use crate::world::BEGINNING_MS;
 
 /// The grace of the log, in ms: short, so that runs see collections.
 const GRACE_MS: u64 = 30_000;
@@ -38,7 +41,11 @@ pub(crate) struct Weather {
     pub(crate) config: Config,
     pub(crate) log: Options,
     pub(crate) clock_error_max_ms: u64,
-    pub(crate) latest: bool,
+    /// How patient the egress is, if it puts each record once.
+    pub(crate) once: Option<OnceTiming>,
+    pub(crate) startup: Startup,
+    /// The longest time between two changes of the stream's shards, in ms; 0 for never.
+    pub(crate) reshard_every_ms: u64,
     /// Which buckets are left unread at a takeover, per mille.
     pub(crate) unread: u64,
     /// Whether an operator makes savepoints and looks at the past.
@@ -66,6 +73,16 @@ pub(crate) struct RequestFaults {
 }
 
 impl Weather {
+    /// How patient the egress of a process is. Some have another idea of how long requests take.
+    pub(crate) fn once_of(&self, process: u64) -> Option<OnceTiming> {
+        let timing = self.once?;
+        let more_ms = if process % 3 == 1 { 700 } else { 0 };
+        Some(OnceTiming {
+            request_timeout_ms: timing.request_timeout_ms + more_ms,
+            ..timing
+        })
+    }
+
     pub(crate) fn draw(random: &Random) -> Self {
         let mut weather = Self::draw_owners(random);
         crate::past::draw(random, &mut weather);
@@ -131,7 +148,21 @@ impl Weather {
             } else {
                 0
             },
-            latest: random.chance(300),
+            once: random.chance(600).then(|| OnceTiming {
+                confirmation_ms: 300 + random.below(2_000),
+                request_timeout_ms: 100 + random.below(1_000),
+                settling_ms: 50 + random.below(500),
+            }),
+            startup: match random.below(10) {
+                0..3 => Startup::Latest,
+                3 => Startup::Date(BEGINNING_MS - random.below(1_000)),
+                _ => Startup::Earliest,
+            },
+            reshard_every_ms: if random.chance(500) {
+                1_000 + random.below(8_000)
+            } else {
+                0
+            },
             unread: if random.chance(700) {
                 1_000
             } else {

@@ -6,11 +6,11 @@ use std::rc::Rc;
 
 use satchel_engine::input::Input;
 use satchel_engine::invocation::{AttemptId, Bundle, BundleId, BundleOutcome};
-use satchel_engine::output::Emission;
 use satchel_log::{ErrorKind, LogError, StoreError};
 use satchel_log_simulation::Random;
 use satchel_protocol::reqreply::FromFunction;
 
+use crate::egress::Travel;
 use crate::forks::Forks;
 use crate::functions::Stage;
 use crate::mutants::Mutant;
@@ -18,8 +18,9 @@ use crate::outside::{Administrator, Caller};
 use crate::past::Past;
 use crate::process::{Life, Process, ProcessId};
 use crate::served::Origin;
+use crate::sink::Sink;
 use crate::store::{Ask, Objects, Request, Told};
-use crate::streams::{Sink, Streams};
+use crate::streams::Streams;
 use crate::timeline::{Slot, Timeline};
 use crate::truth::Truth;
 use crate::visits::{Visits, is_visitor};
@@ -42,10 +43,10 @@ pub(crate) enum Event {
     Runs(ProcessId, Bundle),
     Returns(ProcessId, BundleId, BundleOutcome),
     Reads(ProcessId, String),
-    /// An egress record arrives.
-    Lands(ProcessId, Emission),
-    EgressAnswers(ProcessId, Emission, bool),
-    Appends(String),
+    Egress(ProcessId, Travel),
+    Appends(usize),
+    Reshards,
+    Lists(ProcessId),
     CallerActs(usize, u64),
     CallerTiresOf(usize, u64),
     AdministratorActs,
@@ -105,6 +106,9 @@ pub(crate) struct World {
     pub(crate) starting: bool,
 }
 
+/// When everything begins, in ms.
+pub(crate) const BEGINNING_MS: u64 = 1_000_000;
+
 /// More events than any run needs: one that takes more makes no progress.
 const EVENTS_MAX: u64 = 400_000;
 
@@ -115,13 +119,13 @@ impl World {
     pub(crate) fn new(plan: &Plan, trace: bool) -> Self {
         let random = Random::new(plan.seed);
         let weather = Weather::draw(&random);
-        let streams = Rc::new(RefCell::new(Streams::draw(&random)));
+        let streams = Rc::new(RefCell::new(Streams::draw(&random, BEGINNING_MS)));
         let callers = (0..weather.callers).map(|_| Caller::new(weather.operations));
         let callers = callers.collect();
         let tells_cause = random.chance(500);
         let mut world = Self {
             truth: Truth::new(streams.clone()),
-            timeline: Timeline::new(1_000_000),
+            timeline: Timeline::new(BEGINNING_MS),
             processes: BTreeMap::new(),
             next_process: 1,
             objects: Objects::default(),
@@ -131,7 +135,7 @@ impl World {
             past: Past::default(),
             forks: Forks::default(),
             streams,
-            sink: Sink::default(),
+            sink: Sink::new(weather.once.is_some()),
             stage: Stage {
                 tells_cause,
                 ..Stage::default()
@@ -181,11 +185,13 @@ impl World {
     pub(crate) fn begin(&mut self) {
         self.say_weather();
         self.timeline.after(0, Event::ProcessStarts);
-        let shards = self.streams.borrow().ids();
-        for shard in shards {
+        let producers = self.streams.borrow().producers();
+        for producer in 0..producers {
             let delay_ms = self.random.below(500);
-            self.timeline
-                .after(delay_ms, Event::Appends(shard.shard.to_string()));
+            self.timeline.after(delay_ms, Event::Appends(producer));
+        }
+        if self.weather.reshard_every_ms > 0 {
+            self.timeline.after(1_000, Event::Reshards);
         }
         for caller in 0..self.callers.len() {
             let delay_ms = self.random.below(500);
@@ -268,7 +274,7 @@ impl World {
             })
             && self.administrator.is_done()
             && self.forks.is_done();
-        let streams = self.streams.clone();
+        let read = self.all_is_read();
         let Some(process) = self.processes.values_mut().next() else {
             return false;
         };
@@ -276,11 +282,6 @@ impl World {
             return false;
         };
         let gauges = serving.partition.gauges();
-        let streams = streams.borrow();
-        let read = streams.ids().iter().all(|shard| {
-            let next = serving.reading.get(&*shard.shard);
-            next.is_some_and(|next| *next == streams.end(&shard.shard))
-        });
         outside
             && read
             && gauges.in_flight == 0
@@ -392,10 +393,11 @@ impl World {
             Event::DispatcherWakes(id) => self.dispatcher_wakes(id),
             Event::Runs(id, bundle) => self.runs(id, &bundle),
             Event::Returns(id, bundle, outcome) => self.returns(id, bundle, outcome),
-            Event::Reads(id, shard) => self.reads(id, shard),
-            Event::Lands(id, emission) => self.lands(id, emission),
-            Event::EgressAnswers(id, emission, well) => self.egress_answers(id, emission, well),
-            Event::Appends(shard) => self.appends(shard),
+            Event::Reads(id, shard) => self.reads(id, &shard),
+            Event::Egress(id, travel) => self.travels(id, travel),
+            Event::Appends(producer) => self.appends(producer),
+            Event::Reshards => self.reshards(),
+            Event::Lists(id) => self.lists(id),
             Event::CallerActs(caller, turn) => self.caller_acts(caller, turn),
             Event::CallerTiresOf(caller, turn) => self.caller_tires(caller, turn),
             Event::AdministratorActs => self.administrator_acts(),
@@ -417,14 +419,18 @@ impl World {
     /// Puts off what a paused process would do now.
     fn unless_paused(&mut self, event: Event) -> Option<Event> {
         let id = match &event {
-            Event::Answered(id, ..)
+            Event::Egress(
+                id,
+                Travel::Told(..) | Travel::Looked(..) | Travel::Confirmed(..) | Travel::Wakes(_),
+            )
+            | Event::Answered(id, ..)
             | Event::SleepOver(id, _)
             | Event::Tell(id, _)
             | Event::PartitionWakes(id, _)
             | Event::DispatcherWakes(id)
             | Event::Returns(id, ..)
             | Event::Reads(id, _)
-            | Event::EgressAnswers(id, ..)
+            | Event::Lists(id)
             | Event::StopForced(id)
             | Event::Killed(id)
             | Event::VisitorGoesOn(id) => *id,

@@ -33,6 +33,8 @@ fn whatever_goes_wrong_everything_takes_effect_exactly_once_and_in_order() {
     assert!(total.timers_fired > 100, "{total:?}");
     assert!(total.expired > 100, "{total:?}");
     assert!(total.dead_letters > 100, "{total:?}");
+    assert!(total.reshardings > 100, "{total:?}");
+    assert!(total.emitted_again > 10, "{total:?}");
 }
 
 #[test]

@@ -24,9 +24,9 @@ use super::ownership::EpochWatch;
 use super::reading::Reading;
 use super::{PartitionLoop, Ports, READS_WAITING_MAX, now_ms};
 use crate::cli::{Exit, Failure};
-use crate::egress::Egresses;
 use crate::egress::aws::egress_failure;
 use crate::egress::local_stream::LocalStreamEgress;
+use crate::egress::{Egresses, Heard};
 use crate::ingress::Ingress;
 use crate::metrics::Metrics;
 use crate::requests::{Readiness, Requests};
@@ -228,7 +228,7 @@ impl Node {
         });
         let mut egresses = Egresses::new(facts.clone(), parts.metrics.clone());
         for id in &parts.config.egresses {
-            let emissions = egresses.add(Arc::clone(id));
+            let Heard { emissions, noted } = egresses.add(Arc::clone(id));
             if let Some(egress) = parts.aws_egresses.get(id) {
                 let owner = Owner {
                     writer: format!("{incarnation}-{partition}-{id}"),
@@ -238,6 +238,7 @@ impl Node {
                     },
                     taken_over,
                     ownership: Arc::clone(&watch) as Arc<_>,
+                    noted,
                 };
                 let outlet = Outlet {
                     id: Arc::clone(id),

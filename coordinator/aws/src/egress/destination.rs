@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use satchel_edge::doubt::UnknownMark;
 use satchel_engine::input::EgressMark;
 use satchel_engine::output::Emission;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Outlet;
 use super::dynamodb::{DynamoDbService, DynamoDbSettings};
 use super::eventbridge::{EventBridgeService, EventBridgeSettings};
-use super::kinesis::doubt::UnknownMark;
 use super::kinesis::exactly_once::{ExactlyOnce, Left, Ownership, forget_all};
 use super::kinesis::{KinesisService, KinesisSettings};
 use super::lambda::{LambdaService, LambdaSettings};
@@ -64,6 +64,8 @@ pub struct Owner {
     pub taken_over: Instant,
     /// Whether it still owns it.
     pub ownership: Arc<dyn Ownership>,
+    /// Becomes true when what the egress waits for is durable, as [`satchel_engine::output::Output::MarksDurable`] says.
+    pub noted: watch::Receiver<bool>,
 }
 
 /// Why an egress can not run.
@@ -109,40 +111,41 @@ impl AwsEgress {
                     ownership,
                     left,
                     taken_over,
+                    noted,
                     ..
                 } = owner;
                 let egress = Arc::clone(&outlet.id);
                 let service = ExactlyOnce::new(config, settings, ownership, &left)
                     .map_err(|source| EgressError::Mark { egress, source })?;
                 service
-                    .run(outlet, &left.numbers, taken_over, emissions)
+                    .run(outlet, left.numbers, taken_over, noted, emissions)
                     .await;
             }
             Destination::Kinesis(settings, Delivery::AtLeastOnce) => {
                 let stale: Vec<EgressMark> = forget_all(&owner.left);
                 outlet.arrived(Vec::new(), stale);
                 let service = KinesisService::new(config, settings);
-                outlet.run(service, Vec::new(), emissions).await;
+                outlet.run(service, emissions).await;
             }
             Destination::Sqs(settings) => {
                 let service = SqsService::new(config, settings);
-                outlet.run(service, Vec::new(), emissions).await;
+                outlet.run(service, emissions).await;
             }
             Destination::Sns(settings) => {
                 let service = SnsService::new(config, settings);
-                outlet.run(service, Vec::new(), emissions).await;
+                outlet.run(service, emissions).await;
             }
             Destination::EventBridge(settings) => {
                 let service = EventBridgeService::new(config, settings);
-                outlet.run(service, Vec::new(), emissions).await;
+                outlet.run(service, emissions).await;
             }
             Destination::DynamoDb(settings) => {
                 let service = DynamoDbService::new(config, settings, owner.writer);
-                outlet.run(service, Vec::new(), emissions).await;
+                outlet.run(service, emissions).await;
             }
             Destination::Lambda(settings) => {
                 let service = LambdaService::new(config, settings);
-                outlet.run(service, Vec::new(), emissions).await;
+                outlet.run(service, emissions).await;
             }
         }
         Ok(())

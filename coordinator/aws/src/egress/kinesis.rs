@@ -5,7 +5,6 @@
 //!
 //! At least once: a request whose answer is lost is sent again. For exactly once see [`exactly_once`].
 
-pub mod doubt;
 pub mod envelope;
 pub mod exactly_once;
 pub mod look;
@@ -17,14 +16,14 @@ use aws_config::SdkConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
-use bytes::Bytes;
 use prost::Message;
+use satchel_edge::once::{Put, PutResult, Told};
+use satchel_edge::sequencer::{Limits, Outcome, Record, Request};
 use satchel_engine::output::Emission;
 use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 
 use self::envelope::Envelope;
 use super::failure;
-use super::sequencer::{Limits, Outcome, Record, Request};
 use super::{Answer, Service, with_timeout};
 
 /// In one request, as the API has it.
@@ -69,32 +68,11 @@ impl Default for KinesisSettings {
     }
 }
 
-/// What is put.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Put {
-    /// The partition key.
-    pub key: String,
-    /// Where in the hash range, if not where the key says.
-    pub explicit_hash_key: Option<String>,
-    /// The bytes, with the envelope if there is one.
-    pub data: Bytes,
-}
-
 /// Puts records at least once.
 #[derive(Debug, Clone)]
 pub struct KinesisService {
     client: Client,
     settings: KinesisSettings,
-}
-
-/// What is known of a request.
-enum Told {
-    /// Of each record: where it is, or why not.
-    Each(Vec<PutRecordsResultEntry>),
-    /// None was taken.
-    Failed(Vec<Outcome>),
-    /// Any may have been taken, or not.
-    InDoubt(String),
 }
 
 impl KinesisService {
@@ -124,7 +102,9 @@ impl KinesisService {
             .await;
         let expected = request.records.len();
         match answer {
-            Ok(answer) if answer.records.len() == expected => Told::Each(answer.records),
+            Ok(answer) if answer.records.len() == expected => {
+                Told::Each(answer.records.iter().map(result).collect())
+            }
             Ok(answer) => {
                 let found = answer.records.len();
                 Told::InDoubt(format!("{found} results for {expected} records"))
@@ -148,7 +128,7 @@ impl Service for KinesisService {
 
     async fn deliver(&self, request: &Request<Put>) -> Answer {
         let outcomes = match self.put(request).await {
-            Told::Each(results) => results.iter().map(outcome).collect(),
+            Told::Each(results) => results.into_iter().map(outcome).collect(),
             Told::Failed(outcomes) => outcomes,
             Told::InDoubt(reason) => vec![Outcome::Again(reason); request.records.len()],
         };
@@ -170,17 +150,31 @@ fn limits(settings: &KinesisSettings, requests_in_flight: usize) -> Limits {
     }
 }
 
-fn outcome(result: &PutRecordsResultEntry) -> Outcome {
+fn result(result: &PutRecordsResultEntry) -> PutResult {
     let message = result.error_message().unwrap_or_default();
-    match result.error_code() {
-        None => Outcome::Delivered,
-        Some(code) => {
-            let reason = format!("{code}: {message}");
-            match code {
-                "ProvisionedThroughputExceededException" => Outcome::Throttled(reason),
-                _ => Outcome::Again(reason),
-            }
+    match (
+        result.error_code(),
+        result.shard_id(),
+        result.sequence_number(),
+    ) {
+        (None, Some(shard), Some(sequence)) => PutResult::Taken {
+            shard: shard.to_owned(),
+            sequence: sequence.to_owned(),
+        },
+        (None, ..) => PutResult::Unclear("its place is not told".to_owned()),
+        (Some(code @ "ProvisionedThroughputExceededException"), ..) => {
+            PutResult::Throttled(format!("{code}: {message}"))
         }
+        (Some(code), ..) => PutResult::Unclear(format!("{code}: {message}")),
+    }
+}
+
+/// What becomes of a record that may be put more than once.
+fn outcome(result: PutResult) -> Outcome {
+    match result {
+        PutResult::Taken { .. } => Outcome::Delivered,
+        PutResult::Throttled(reason) => Outcome::Throttled(reason),
+        PutResult::Unclear(reason) => Outcome::Again(reason),
     }
 }
 
@@ -255,6 +249,7 @@ fn check_hash_key(hash_key: String) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use satchel_engine::message::MessageId;
     use satchel_protocol::types::typed_value;
 

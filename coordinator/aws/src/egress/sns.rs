@@ -11,9 +11,9 @@ use satchel_engine::output::Emission;
 
 use super::content::{Content, Selector};
 use super::failure;
-use super::sequencer::{Limits, Record, Request};
 use super::sqs::{Message, each, record};
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
+use satchel_edge::sequencer::{Limits, Record, Request};
 
 /// In one request, attributes included, and so also in one message.
 const BYTES_PER_REQUEST: usize = 256 << 10;

@@ -13,8 +13,8 @@ use satchel_engine::output::Emission;
 
 use super::content::{Content, Selector};
 use super::failure;
-use super::sequencer::{Limits, Outcome, Record, Request};
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
+use satchel_edge::sequencer::{Limits, Outcome, Record, Request};
 
 /// In one request, attributes included, and so also in one message.
 const BYTES_PER_REQUEST: usize = 1 << 20;

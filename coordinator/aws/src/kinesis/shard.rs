@@ -15,8 +15,8 @@ use super::error::Stop;
 use super::fan_out::{self, Subscribed};
 use super::poll;
 use super::requests::{self, From, Trouble};
-use super::shards::ListedShard;
 use super::{ExpiredPosition, KinesisError, KinesisObserver, KinesisOptions, ReadingPort, Router};
+use satchel_edge::shards::ListedShard;
 
 /// How much is handed to the partition at once, so that a pause takes effect soon.
 const RECORDS_PER_INPUT: usize = 500;

@@ -4,30 +4,13 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use satchel_edge::lease::LeaseItem;
 
 /// The version of the form, written now.
 const FORMAT: u64 = 1;
 
 /// The attribute that names the item: the table's partition key.
 pub(crate) const KEY: &str = "pk";
-
-/// A lease as it stands in the table. Attributes: `pk` (S, the partition key), `format` (N), `owner` (S), `epoch` (N), `counter` (N), `lease_ms` (N),
-/// `released` (BOOL), `address` (S, absent if none), `updated` (S, for people: nobody compares it).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseItem {
-    /// The process that holds or held it: 128 random bits in hexadecimal, new with every process.
-    pub owner: String,
-    /// The number of this holding; grows by one whenever somebody else begins to hold.
-    pub epoch: u64,
-    /// Moves with every renewal.
-    pub counter: u64,
-    /// How long the owner wants to be waited for, in milliseconds.
-    pub lease_ms: u64,
-    /// Whether the owner is done: then nobody needs to wait.
-    pub released: bool,
-    /// Where the owner can be asked whether it is done.
-    pub address: Option<String>,
-}
 
 /// Why an item cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,60 +26,61 @@ pub enum Malformed {
     Attribute(&'static str),
 }
 
-impl LeaseItem {
-    /// The attributes of the item named `key`; `updated` is the time of the calendar, as a person reads it.
-    pub(crate) fn to_attributes(
-        &self,
-        key: &str,
-        updated: String,
-    ) -> HashMap<String, AttributeValue> {
-        let number = |number: u64| AttributeValue::N(number.to_string());
-        let mut attributes = HashMap::from([
-            (KEY.to_owned(), AttributeValue::S(key.to_owned())),
-            ("format".to_owned(), number(FORMAT)),
-            ("owner".to_owned(), AttributeValue::S(self.owner.clone())),
-            ("epoch".to_owned(), number(self.epoch)),
-            ("counter".to_owned(), number(self.counter)),
-            ("lease_ms".to_owned(), number(self.lease_ms)),
-            ("released".to_owned(), AttributeValue::Bool(self.released)),
-            ("updated".to_owned(), AttributeValue::S(updated)),
-        ]);
-        if let Some(address) = &self.address {
-            attributes.insert("address".to_owned(), AttributeValue::S(address.clone()));
-        }
-        attributes
+/// The attributes of the item named `key`; `updated` is the time of the calendar, as a person reads it.
+///
+/// They are `pk` (S, the partition key), `format` (N), `owner` (S), `epoch` (N), `counter` (N), `lease_ms` (N), `released` (BOOL), `address` (S, absent
+/// if none) and `updated` (S, for people: nobody compares it).
+pub(crate) fn to_attributes(
+    item: &LeaseItem,
+    key: &str,
+    updated: String,
+) -> HashMap<String, AttributeValue> {
+    let number = |number: u64| AttributeValue::N(number.to_string());
+    let mut attributes = HashMap::from([
+        (KEY.to_owned(), AttributeValue::S(key.to_owned())),
+        ("format".to_owned(), number(FORMAT)),
+        ("owner".to_owned(), AttributeValue::S(item.owner.clone())),
+        ("epoch".to_owned(), number(item.epoch)),
+        ("counter".to_owned(), number(item.counter)),
+        ("lease_ms".to_owned(), number(item.lease_ms)),
+        ("released".to_owned(), AttributeValue::Bool(item.released)),
+        ("updated".to_owned(), AttributeValue::S(updated)),
+    ]);
+    if let Some(address) = &item.address {
+        attributes.insert("address".to_owned(), AttributeValue::S(address.clone()));
     }
+    attributes
+}
 
-    /// Reads the item. Attributes that this version does not know are ignored: a newer form that gives them a meaning has another number.
-    ///
-    /// # Errors
-    /// Everything that [`Malformed`] names.
-    pub(crate) fn from_attributes<S: BuildHasher>(
-        attributes: &HashMap<String, AttributeValue, S>,
-    ) -> Result<Self, Malformed> {
-        let number = |name: &'static str| {
-            let value = attributes.get(name).and_then(|value| value.as_n().ok());
-            value
-                .and_then(|text| text.parse::<u64>().ok())
-                .ok_or(Malformed::Attribute(name))
-        };
-        let found = number("format")?;
-        if found != FORMAT {
-            return Err(Malformed::Version { found });
-        }
-        let text = |name: &'static str| attributes.get(name).and_then(|value| value.as_s().ok());
-        let released = attributes
-            .get("released")
-            .and_then(|value| value.as_bool().ok());
-        Ok(Self {
-            owner: text("owner").ok_or(Malformed::Attribute("owner"))?.clone(),
-            epoch: number("epoch")?,
-            counter: number("counter")?,
-            lease_ms: number("lease_ms")?,
-            released: *released.ok_or(Malformed::Attribute("released"))?,
-            address: text("address").cloned(),
-        })
+/// Reads the item. Attributes that this version does not know are ignored: a newer form that gives them a meaning has another number.
+///
+/// # Errors
+/// Everything that [`Malformed`] names.
+pub(crate) fn from_attributes<S: BuildHasher>(
+    attributes: &HashMap<String, AttributeValue, S>,
+) -> Result<LeaseItem, Malformed> {
+    let number = |name: &'static str| {
+        let value = attributes.get(name).and_then(|value| value.as_n().ok());
+        value
+            .and_then(|text| text.parse::<u64>().ok())
+            .ok_or(Malformed::Attribute(name))
+    };
+    let found = number("format")?;
+    if found != FORMAT {
+        return Err(Malformed::Version { found });
     }
+    let text = |name: &'static str| attributes.get(name).and_then(|value| value.as_s().ok());
+    let released = attributes
+        .get("released")
+        .and_then(|value| value.as_bool().ok());
+    Ok(LeaseItem {
+        owner: text("owner").ok_or(Malformed::Attribute("owner"))?.clone(),
+        epoch: number("epoch")?,
+        counter: number("counter")?,
+        lease_ms: number("lease_ms")?,
+        released: *released.ok_or(Malformed::Attribute("released"))?,
+        address: text("address").cloned(),
+    })
 }
 
 #[cfg(test)]
@@ -126,21 +110,21 @@ mod tests {
                 ..item()
             },
         ] {
-            let attributes = item.to_attributes("shop#s3://b/p#0", "2026-11-21".to_owned());
-            assert_eq!(LeaseItem::from_attributes(&attributes), Ok(item));
+            let attributes = to_attributes(&item, "shop#s3://b/p#0", "2026-11-21".to_owned());
+            assert_eq!(from_attributes(&attributes), Ok(item));
         }
     }
 
     #[test]
     fn a_newer_form_is_refused_by_its_version_and_a_broken_one_by_the_attribute() {
-        let mut attributes = item().to_attributes("key", String::new());
+        let mut attributes = to_attributes(&item(), "key", String::new());
         attributes.remove("epoch");
         assert_eq!(
-            LeaseItem::from_attributes(&attributes),
+            from_attributes(&attributes),
             Err(Malformed::Attribute("epoch"))
         );
         attributes.insert("format".to_owned(), AttributeValue::N("2".to_owned()));
-        let refused = LeaseItem::from_attributes(&attributes).unwrap_err();
+        let refused = from_attributes(&attributes).unwrap_err();
         assert_eq!(refused, Malformed::Version { found: 2 });
         assert_eq!(
             refused.to_string(),

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
+use satchel_edge::lease::{Lease, LeaseInput, LeaseItem, LeaseOutput, WriteOutcome};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::item::LeaseItem;
-use super::machine::{Lease, LeaseInput, LeaseOutput, WriteOutcome};
 use super::table::{LeaseTable, TableError};
 
 /// A clock that counts while the machine sleeps and that nobody sets, in milliseconds.

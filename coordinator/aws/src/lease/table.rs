@@ -16,8 +16,8 @@ use aws_sdk_dynamodb::types::{
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
-use super::item::{KEY, LeaseItem};
-use super::machine::{Condition, Write};
+use super::item::{KEY, from_attributes, to_attributes};
+use satchel_edge::lease::{Condition, LeaseItem, Write};
 
 /// How long one request may take. A holder has time for several within a lease time, and a watcher too.
 const REQUEST_MAX: Duration = Duration::from_secs(2);
@@ -96,7 +96,7 @@ impl LeaseTable {
             .key(KEY, AttributeValue::S(self.key.clone()))
             .consistent_read(true);
         let answer = request.send().await.map_err(|error| self.error(&error))?;
-        let item = answer.item().map(LeaseItem::from_attributes);
+        let item = answer.item().map(from_attributes);
         item.transpose().map_err(|malformed| TableError::Refused {
             table: self.table.clone(),
             reason: format!("the item {}: {malformed}", self.key),
@@ -111,7 +111,7 @@ impl LeaseTable {
         let updated = DateTime::from(SystemTime::now())
             .fmt(Format::DateTime)
             .unwrap_or_default();
-        let item = write.item.to_attributes(&self.key, updated);
+        let item = to_attributes(&write.item, &self.key, updated);
         let number = |number: u64| AttributeValue::N(number.to_string());
         let request = self
             .client

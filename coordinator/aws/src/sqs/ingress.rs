@@ -11,11 +11,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::inbox::{Handed, Inbox};
 use super::requests::{self, Received, Trouble};
 use super::{QueuePort, QueueWord, SqsObserver, SqsRouter, UNCONFIRMED_KEEP};
 use crate::egress::with_timeout;
 use crate::kinesis::backoff::Backoff;
+use satchel_edge::inbox::{Handed, Inbox};
 
 /// How long an answer may take that waits for nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,10 +13,10 @@ use aws_sdk_sqs::types::{
 use bytes::Bytes;
 
 use super::SqsOptions;
-use super::inbox::{Fate, Handed};
 use super::message::SqsMessage;
 use crate::egress::failure;
-use crate::egress::sequencer::Outcome;
+use satchel_edge::inbox::{Fate, Handed};
+use satchel_edge::sequencer::Outcome;
 
 /// Codes by which SQS says that a receipt handle is good for nothing any more.
 const LOST: [&str; 4] = [
@@ -88,7 +88,7 @@ pub(super) async fn receive(
     Ok(messages.into_iter().filter_map(received).collect())
 }
 
-/// Deletes messages, at most [`super::inbox::BATCH_MAX`].
+/// Deletes messages, at most [`satchel_edge::inbox::BATCH_MAX`].
 pub(super) async fn delete(
     client: &Client,
     queue_url: &str,
@@ -117,7 +117,7 @@ pub(super) async fn delete(
     }
 }
 
-/// Keeps messages from others for longer, at most [`super::inbox::BATCH_MAX`].
+/// Keeps messages from others for longer, at most [`satchel_edge::inbox::BATCH_MAX`].
 pub(super) async fn extend(
     client: &Client,
     queue_url: &str,

@@ -190,7 +190,8 @@ async fn once_over_a_death_in_doubt(envelope: Envelope) {
     create(&client).await;
     let mut outbox = Outbox::default();
     let to = destination(Delivery::ExactlyOnce, envelope);
-    let running = outbox.start(&server.endpoint, to.clone());
+    let mut running = outbox.start(&server.endpoint, to.clone());
+    outbox.until_marked(&mut running, "since").await;
     outbox.emit(&running, record(1, STREAM, "key", "same"));
     server.until_effects(1).await;
     running.kill().await;

@@ -15,7 +15,7 @@ use satchel_engine::input::Input;
 use satchel_engine::message::MessageId;
 use satchel_engine::output::Emission;
 use satchel_protocol::reqreply::TypedValue;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -80,6 +80,8 @@ struct Facts {
 pub(crate) struct Outbox {
     durable: Facts,
     known: Facts,
+    /// Tells the running egress that what it waits for is durable.
+    noted: Option<watch::Sender<bool>>,
 }
 
 /// An egress that runs for the partition.
@@ -106,6 +108,8 @@ impl Outbox {
         let (emissions, receiver) = mpsc::unbounded_channel();
         let (facts_sender, facts) = mpsc::unbounded_channel();
         let observer = Arc::new(Always::default());
+        let (notes, noted) = watch::channel(false);
+        self.noted = Some(notes);
         let outlet = Outlet {
             id: "example/out".into(),
             facts: facts_sender,
@@ -120,6 +124,7 @@ impl Outbox {
             },
             taken_over: Instant::now(),
             ownership: Arc::new(Always::default()),
+            noted,
         };
         let egress = AwsEgress {
             access: access(endpoint),
@@ -165,13 +170,24 @@ impl Outbox {
     fn take(&mut self, fact: Input) {
         match fact {
             Input::EgressAcked { numbers } => self.acked(&numbers),
-            Input::EgressMarked { numbers, marks, .. } => {
+            Input::EgressMarked {
+                numbers,
+                marks,
+                confirm,
+                ..
+            } => {
                 self.acked(&numbers);
                 for mark in marks {
                     match mark.value {
                         Some(value) => self.known.marks.insert(mark.name, value),
                         None => self.known.marks.remove(&mark.name),
                     };
+                }
+                if confirm {
+                    self.commit();
+                    self.noted.iter().for_each(|noted| {
+                        noted.send_replace(true);
+                    });
                 }
             }
             Input::EgressRefused { number, reason } => {

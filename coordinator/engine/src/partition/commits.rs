@@ -20,6 +20,8 @@ use crate::tables::Activity;
 pub(super) enum Release {
     /// An entry of the outbox leaves.
     Emit(u64),
+    /// What an egress waits for is durable.
+    Marked(Arc<str>),
     /// A request is answered.
     Reply { request: RequestId, answer: Answer },
     /// A shard is read, its resolved start being durable.
@@ -263,6 +265,9 @@ impl Partition {
                         egress: entry.egress.clone(),
                         value: entry.value.clone(),
                     }));
+                }
+                Release::Marked(egress) => {
+                    self.outputs.push_back(Output::MarksDurable { egress });
                 }
                 Release::Reply { request, answer } => {
                     self.outputs.push_back(Output::Reply { request, answer });

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use satchel_engine::durable::{Key, Value};
 
 use super::{Facts, Truth, worth};
-use crate::streams::Streams;
+use crate::streams::{Streams, shard_id};
 
 impl Truth {
     /// The truth of a root that began with these facts, whose streams were read before as far as `before` knows.
@@ -33,6 +33,15 @@ impl Truth {
             }
         }
         truth.facts = facts.clone();
+        let is_shard = |(key, _): (&Key, &Value)| matches!(key, Key::Shard(_));
+        truth.resolved_ms = before.resolved_ms.filter(|_| facts.iter().any(is_shard));
+        // What had been forgotten by then stays so.
+        for (shard, at_ms) in &before.forgotten {
+            let known = facts.get(Key::Shard(shard_id(shard))).is_some();
+            if *at_ms <= committed_at_ms && !known {
+                truth.forget(shard, *at_ms, before.beginnings.get(shard).copied());
+            }
+        }
         truth.at_first = facts.hash();
         truth
     }

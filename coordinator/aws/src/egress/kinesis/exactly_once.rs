@@ -1,11 +1,9 @@
-//! Egress to Kinesis that puts each record once, over crashes and takeovers too.
+//! Egress to Kinesis that puts each record once, over crashes and takeovers too: carries out what [`satchel_edge::once`] decides.
 //!
-//! Kinesis can neither be told who owns a partition nor refuses a record that it has. So what is in doubt is looked for in the stream, from the last
-//! acknowledged position on, before it is put again: a request whose answer did not come or was not understood, and after a takeover
-//! everything that the outbox still holds. Records are recognized by key, bytes and count, or by their ids if they have the [`super::envelope`].
+//! Records are recognized by key, bytes and count, or by their ids if they have the [`super::envelope`].
 //!
 //! ```text
-//!  c          ownership confirmed (lease renewed, or a commit counted)
+//!  c          ownership confirmed (a look at the log that began then found no later owner)
 //!  |<--------- confirmation ------->|            a request may begin in here
 //!                                   |<-- request timeout -->|   and has landed or died here
 //!      T      takeover by the next owner (after the last confirmation of the former one)
@@ -24,33 +22,29 @@
 //! and the stream keeps its records for longer than a takeover may take.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::SdkConfig;
 use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use satchel_edge::doubt::{Matcher, Positions, StreamPositions, UnknownMark, forget};
+use satchel_edge::once::{Look, Now, Once, OnceInput, OnceOutput, OnceTiming, Remark, Told};
 use satchel_engine::input::EgressMark;
 use satchel_engine::output::Emission;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::doubt::{Matcher, Positions, UnknownMark, forget};
-use super::look::{Look, look};
-use super::{KinesisService, KinesisSettings, Put, Told, limits, prepare};
-use crate::egress::sequencer::{Limits, Outcome, Record, Request};
-use crate::egress::{Answer, Outlet, Service};
+use super::look::look;
+use super::{KinesisService, KinesisSettings, limits, prepare};
+use crate::egress::{Complaints, Outlet, RECORDS_PER_ROUND};
 
 /// How long ago ownership may have been confirmed when a request begins.
 pub const CONFIRMATION: Duration = Duration::from_secs(5);
 
 /// How long after a request has landed or died what it put is surely seen by a reader.
 pub const SETTLING: Duration = Duration::from_secs(2);
-
-/// How often it is asked whether ownership is confirmed, while it is not.
-const OWNERSHIP_INTERVAL: Duration = Duration::from_millis(50);
-
-/// After a look that failed.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Who knows whether this process owns the partition.
 pub trait Ownership: Send + Sync {
@@ -72,7 +66,7 @@ pub struct Left {
 pub struct ExactlyOnce {
     service: KinesisService,
     ownership: Arc<dyn Ownership>,
-    positions: Arc<Mutex<Positions>>,
+    positions: Positions,
 }
 
 impl ExactlyOnce {
@@ -92,189 +86,210 @@ impl ExactlyOnce {
         Ok(Self {
             service: KinesisService::new(config, settings),
             ownership,
-            positions: Arc::new(Mutex::new(positions)),
+            positions,
         })
     }
 
-    /// Finds out what the former owner's records became, and delivers until `emissions` end. `taken_over` is when this process took over.
+    /// Finds out what the former owner's records became, and delivers until `emissions` end. `taken_over` is when this process took over; `noted` tells
+    /// when what the egress waits for is durable.
     pub async fn run(
         self,
         outlet: Outlet,
-        left: &BTreeSet<u64>,
+        left: BTreeSet<u64>,
         taken_over: Instant,
+        mut noted: watch::Receiver<bool>,
         mut emissions: mpsc::UnboundedReceiver<Emission>,
     ) {
-        let mut waiting: Vec<Emission> = Vec::new();
-        let mut missing = left.clone();
-        while !missing.is_empty() {
-            let Some(emission) = emissions.recv().await else {
-                return;
-            };
-            // They come in the order of their numbers; what was dropped with a fork's hold never comes.
-            missing.retain(|number| *number > emission.number);
-            waiting.push(emission);
-        }
-        let own_ms = self.service.settings.request_timeout.as_millis() as u64;
-        let former_ms = self.positions().request_timeout_ms();
-        if own_ms > former_ms {
-            let longer = self.positions().request_timeout(own_ms);
-            outlet.arrived(Vec::new(), vec![longer]);
-        }
-        if self.positions().since_ms().is_none() {
-            if !left.is_empty() {
-                tracing::warn!(egress = %outlet.id, records = left.len(), "records of the time before exactly once are put without looking for them");
-            }
-            let begun = self.positions().settled(now_ms());
-            outlet.arrived(Vec::new(), vec![begun]);
-        } else if left.is_empty() {
-            let begun = self.positions().settled(now_ms());
-            outlet.arrived(Vec::new(), vec![begun]);
-        } else {
-            let timeout = Duration::from_millis(own_ms.max(former_ms));
-            let wait = CONFIRMATION + timeout + SETTLING;
-            tracing::info!(egress = %outlet.id, records = left.len(), "records may have been put by the last owner; they are looked for once its requests have landed or died");
-            tokio::time::sleep_until(taken_over + wait).await;
-            self.resolve(&outlet, left, &mut waiting).await;
-        }
-        if own_ms < former_ms {
-            // Nothing of the former owner is in doubt any more.
-            let shorter = self.positions().request_timeout(own_ms);
-            outlet.arrived(Vec::new(), vec![shorter]);
-        }
-        outlet.run(self, waiting, emissions).await;
-    }
-
-    /// Looks for the records in doubt, stream by stream, and takes those that are there out of what waits.
-    async fn resolve(&self, outlet: &Outlet, left: &BTreeSet<u64>, waiting: &mut Vec<Emission>) {
-        let in_doubt = waiting
-            .iter()
-            .filter(|emission| left.contains(&emission.number));
-        // What can not be made a record was never put.
-        let records: Vec<Record<Put>> = in_doubt
-            .filter_map(|emission| prepare(emission.clone(), &self.service.settings).ok())
-            .collect();
-        let streams: BTreeSet<Arc<str>> = records
-            .iter()
-            .map(|record| Arc::clone(&record.destination))
-            .collect();
-        let mut there = BTreeSet::new();
-        for stream in streams {
-            let records: Vec<&Record<Put>> = records
-                .iter()
-                .filter(|record| record.destination == stream)
-                .collect();
-            let (found, marks) = self.find(&stream, &records).await;
-            tracing::info!(egress = %outlet.id, %stream, records = records.len(), found = found.len(), "looked for records in doubt");
-            there.extend(found.iter().copied());
-            outlet.arrived(found, marks);
-        }
-        waiting.retain(|emission| !there.contains(&emission.number));
-    }
-
-    /// Looks until it is known which of the records are in the stream, and notes that everything up to them is acknowledged.
-    async fn find(&self, stream: &str, records: &[&Record<Put>]) -> (Vec<u64>, Vec<EgressMark>) {
-        let after = self.positions().stream(stream);
-        let matcher = Matcher::new(records.iter().map(|record| {
-            let Put { key, data, .. } = &record.payload;
-            (record.number, key.as_str(), data)
-        }));
-        let client = &self.service.client;
-        let seen = loop {
-            let wanted = |key: &str, data: &[u8]| matcher.wants(key, data);
-            match look(client, stream, &after, &wanted).await {
-                Ok(seen) => break seen,
-                Err(error) if error.starts_with("ResourceNotFoundException") => {
-                    break Look::default();
+        let mut delivery = Delivery::new(self, outlet, left, taken_over);
+        delivery.tell(OnceInput::TimeReached);
+        let mut waits = true;
+        let mut round = Vec::new();
+        loop {
+            let wake = delivery.wake_at.unwrap_or_else(Instant::now);
+            tokio::select! {
+                taken = emissions.recv_many(&mut round, RECORDS_PER_ROUND) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    for emission in round.drain(..) {
+                        let number = emission.number;
+                        let record = prepare(emission, &delivery.service.settings);
+                        delivery.tell(OnceInput::Offered { number, record });
+                    }
                 }
-                Err(error) => {
-                    tracing::warn!(stream, %error, "records in doubt could not be looked for; it is tried again");
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                told = noted.wait_for(|noted| *noted), if waits => {
+                    waits = false;
+                    if told.is_ok() {
+                        delivery.tell(OnceInput::NotesDurable);
+                    }
+                }
+                Some(input) = delivery.asked.next() => delivery.tell(input),
+                () = tokio::time::sleep_until(wake), if delivery.wake_at.is_some() => {
+                    delivery.wake_at = None;
+                    delivery.tell(OnceInput::TimeReached);
                 }
             }
-        };
-        let mut matcher = matcher;
-        let mut arrived = Vec::new();
-        for seen in &seen.seen {
-            if matcher.see(&seen.key, &seen.data) {
-                arrived.push((&*seen.shard, &*seen.sequence));
-            }
         }
-        let mut positions = self.positions();
-        let mut marks = positions.advance(stream, arrived, now_ms());
-        marks.extend(positions.keep_shards(stream, &|shard| {
-            seen.shards.iter().any(|there| there == shard)
-        }));
-        (matcher.found(), marks)
-    }
-
-    /// Waits until this process is known to own the partition.
-    async fn confirmed(&self) {
-        while self.ownership.confirmed_ago() >= CONFIRMATION {
-            tokio::time::sleep(OWNERSHIP_INTERVAL).await;
-        }
-    }
-
-    fn positions(&self) -> std::sync::MutexGuard<'_, Positions> {
-        self.positions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Service for ExactlyOnce {
-    type Payload = Put;
+/// The loop around the machine.
+struct Delivery {
+    once: Once,
+    service: Arc<KinesisService>,
+    ownership: Arc<dyn Ownership>,
+    outlet: Outlet,
+    /// Requests and looks under way.
+    asked: FuturesUnordered<BoxFuture<'static, OnceInput>>,
+    wake_at: Option<Instant>,
+    /// The machine's time counts from here.
+    origin: Instant,
+    complaints: Complaints,
+}
 
-    fn limits(&self) -> Limits {
-        // One request at a time: what its answer says is all that may be there beyond the positions.
-        limits(&self.service.settings, 1)
+impl Delivery {
+    fn new(egress: ExactlyOnce, outlet: Outlet, left: BTreeSet<u64>, taken_over: Instant) -> Self {
+        let settings = &egress.service.settings;
+        let timing = OnceTiming {
+            confirmation_ms: CONFIRMATION.as_millis() as u64,
+            request_timeout_ms: settings.request_timeout.as_millis() as u64,
+            settling_ms: SETTLING.as_millis() as u64,
+        };
+        // Confirmations may be older than the takeover: there must be numbers for them.
+        let origin = taken_over
+            .checked_sub(2 * CONFIRMATION)
+            .unwrap_or(taken_over);
+        let taken_over_ms = (taken_over - origin).as_millis() as u64;
+        let limits = limits(settings, 1);
+        Self {
+            once: Once::new(
+                timing,
+                limits,
+                egress.positions,
+                left,
+                taken_over_ms,
+                outlet.seed,
+            ),
+            service: Arc::new(egress.service),
+            ownership: egress.ownership,
+            outlet,
+            asked: FuturesUnordered::new(),
+            wake_at: None,
+            origin,
+            complaints: Complaints::default(),
+        }
     }
 
-    fn prepare(&self, emission: Emission) -> Result<Record<Put>, String> {
-        prepare(emission, &self.service.settings)
+    fn now(&self) -> Now {
+        // In this order the confirmation can look older than it is, and never younger.
+        let ms = self.origin.elapsed().as_millis() as u64;
+        let confirmed_ago = self.ownership.confirmed_ago().as_millis();
+        let ago_ms = u64::try_from(confirmed_ago).unwrap_or(u64::MAX);
+        Now {
+            ms,
+            calendar_ms: calendar_ms(),
+            confirmed_ms: ms.checked_sub(ago_ms),
+        }
     }
 
-    async fn deliver(&self, request: &Request<Put>) -> Answer {
-        self.confirmed().await;
-        let landed_or_died = Instant::now() + self.service.settings.request_timeout;
-        let put = tokio::time::timeout_at(landed_or_died, self.service.put(request)).await;
-        let told = put.unwrap_or_else(|_| Told::InDoubt("no answer in time".to_owned()));
-        let in_doubt = match told {
-            Told::Failed(outcomes) => return Answer::of(outcomes),
-            Told::Each(results) if results.iter().all(is_certain) => {
-                let arrived = results
-                    .iter()
-                    .filter_map(|result| Some((result.shard_id()?, result.sequence_number()?)));
-                let marks = self
-                    .positions()
-                    .advance(&request.destination, arrived, now_ms());
-                return Answer {
-                    outcomes: results.iter().map(super::outcome).collect(),
+    /// Tells the machine, and does what it wants.
+    fn tell(&mut self, input: OnceInput) {
+        self.once.handle_input(self.now(), input);
+        while let Some(output) = self.once.poll_output() {
+            match output {
+                OnceOutput::Put { request, until_ms } => {
+                    let service = Arc::clone(&self.service);
+                    let until = self.origin + Duration::from_millis(until_ms);
+                    self.asked.push(Box::pin(async move {
+                        // What is given up on here is never sent later: the request is gone with its future.
+                        let put = tokio::time::timeout_at(until, service.put(&request)).await;
+                        let told =
+                            put.unwrap_or_else(|_| Told::InDoubt("no answer in time".to_owned()));
+                        OnceInput::Answered {
+                            request: request.id,
+                            told,
+                        }
+                    }));
+                }
+                OnceOutput::Look {
+                    look,
+                    stream,
+                    after,
+                    wanted,
+                } => {
+                    let service = Arc::clone(&self.service);
+                    self.asked.push(Box::pin(async move {
+                        let seen = find(&service, &stream, &after, &wanted).await;
+                        OnceInput::Looked { look, seen }
+                    }));
+                }
+                OnceOutput::Arrived {
+                    numbers,
                     marks,
-                };
+                    confirm,
+                } => self.outlet.noted(numbers, marks, confirm),
+                OnceOutput::Refused { number, reason } => self.outlet.refuse(number, reason),
+                OnceOutput::WakeAt(at_ms) => {
+                    self.wake_at = Some(self.origin + Duration::from_millis(at_ms));
+                }
+                OnceOutput::Remark(remark) => self.remark(&remark),
             }
-            Told::Each(_) => "the fate of a record is not known".to_owned(),
-            Told::InDoubt(reason) => reason,
-        };
-        tracing::warn!(stream = %request.destination, reason = %in_doubt, records = request.records.len(), "a request is in doubt; its records are looked for");
-        tokio::time::sleep_until(landed_or_died + SETTLING).await;
-        let records: Vec<&Record<Put>> = request.records.iter().map(|record| &**record).collect();
-        let (found, marks) = self.find(&request.destination, &records).await;
-        let outcome = |record: &Arc<Record<Put>>| match found.contains(&record.number) {
-            true => Outcome::Delivered,
-            false => Outcome::Again(in_doubt.clone()),
-        };
-        Answer {
-            outcomes: request.records.iter().map(outcome).collect(),
-            marks,
+        }
+    }
+
+    fn remark(&mut self, remark: &Remark) {
+        let egress = &*self.outlet.id;
+        match remark {
+            Remark::Waits { records } => {
+                tracing::info!(
+                    egress,
+                    records,
+                    "records may have been put by the last owner; they are looked for once its requests have landed or died"
+                );
+            }
+            Remark::Unlooked { records } => {
+                tracing::warn!(
+                    egress,
+                    records,
+                    "records of the time before exactly once are put without looking for them"
+                );
+            }
+            Remark::InDoubt {
+                stream,
+                records,
+                reason,
+            } => {
+                tracing::warn!(egress, %stream, records, %reason, "a request is in doubt; its records are looked for");
+            }
+            Remark::Looked {
+                stream,
+                records,
+                found,
+            } => {
+                tracing::info!(egress, %stream, records, found, "looked for records in doubt");
+            }
+            Remark::NotLooked { stream, reason } => {
+                tracing::warn!(egress, %stream, %reason, "records in doubt could not be looked for; it is tried again");
+            }
+            Remark::Retried { records, reason } => {
+                self.complaints
+                    .retried(&self.outlet, *records as u64, reason);
+            }
         }
     }
 }
 
-/// Whether a record's result says for certain that it is in the stream and where, or that it is not.
-fn is_certain(result: &aws_sdk_kinesis::types::PutRecordsResultEntry) -> bool {
-    match result.error_code() {
-        None => result.shard_id().is_some() && result.sequence_number().is_some(),
-        Some(code) => code == "ProvisionedThroughputExceededException",
+/// Reads what lies beyond the positions. A stream that is not there holds nothing.
+async fn find(
+    service: &KinesisService,
+    stream: &str,
+    after: &StreamPositions,
+    wanted: &Matcher,
+) -> Result<Look, String> {
+    let wanted = |key: &str, data: &[u8]| wanted.wants(key, data);
+    match look(&service.client, stream, after, &wanted).await {
+        Err(error) if error.starts_with("ResourceNotFoundException") => Ok(Look::default()),
+        seen => seen,
     }
 }
 
@@ -284,7 +299,7 @@ pub fn forget_all(left: &Left) -> Vec<EgressMark> {
     names.map(forget).collect()
 }
 
-fn now_ms() -> u64 {
+fn calendar_ms() -> u64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

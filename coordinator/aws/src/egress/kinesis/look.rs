@@ -8,8 +8,9 @@ use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Shard, ShardIteratorType};
 use futures::future::try_join_all;
+use satchel_edge::doubt::StreamPositions;
+use satchel_edge::once::{Look, Seen};
 
-use super::doubt::StreamPositions;
 use crate::egress::failure;
 
 /// By how much the clock of this machine and that of Kinesis may differ. It only decides how much is read: nothing that was acknowledged lies in what
@@ -24,28 +25,6 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A read can fail so often in a row before the whole look begins anew: the position may be the reason.
 const READ_FAILURES_MAX: u32 = 5;
-
-/// A record that was found in the stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// Its shard.
-    pub shard: String,
-    /// Its sequence number.
-    pub sequence: String,
-    /// Its partition key.
-    pub key: String,
-    /// Its bytes.
-    pub data: Vec<u8>,
-}
-
-/// What a look at a stream gave.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Look {
-    /// The ids of all shards that the stream has.
-    pub shards: Vec<String>,
-    /// What lies beyond the positions, in the order of each shard.
-    pub seen: Vec<Seen>,
-}
 
 /// Reads everything in `stream` beyond `after`, up to what is there now, that `wanted` says yes to.
 ///

@@ -6,7 +6,7 @@ use super::scene::*;
 use crate::address::Address;
 use crate::input::{EgressMark, Input};
 use crate::invocation::AttemptId;
-use crate::output::Answer;
+use crate::output::{Answer, Output};
 
 #[test]
 fn a_call_is_answered_when_the_state_behind_the_answer_is_durable_and_not_before() {
@@ -267,6 +267,7 @@ fn what_an_egress_notes_with_an_acknowledgement_is_durable_with_it_or_not_at_all
             name: "shard-1".into(),
             value: mark.map(Into::into),
         }],
+        confirm: false,
     };
     let known = |scene: &Scene| {
         let partition = &scene.partition;
@@ -289,6 +290,26 @@ fn what_an_egress_notes_with_an_acknowledgement_is_durable_with_it_or_not_at_all
     scene.settle();
     scene.crash();
     assert_eq!(known(&scene), ([].into(), vec![]));
+}
+
+#[test]
+fn an_egress_that_waits_for_what_it_noted_hears_of_it_when_that_is_durable() {
+    let mut scene = Scene::new();
+    scene.tell(Input::EgressMarked {
+        egress: "example/out".into(),
+        numbers: Vec::new(),
+        marks: vec![EgressMark {
+            name: "since".into(),
+            value: Some(bytes::Bytes::from_static(b"17")),
+        }],
+        confirm: true,
+    });
+    let durable = Output::MarksDurable {
+        egress: "example/out".into(),
+    };
+    assert!(!scene.outputs.contains(&durable), "nothing is durable yet");
+    scene.settle();
+    assert!(scene.outputs.contains(&durable));
 }
 
 #[test]

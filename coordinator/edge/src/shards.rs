@@ -170,6 +170,7 @@ impl ShardPlan {
     /// Shards whose turn it is: those that a former owner read, and those that are new and wait for nobody.
     fn take_up(&self) -> Applied {
         let passed = self.passed();
+        let old = self.is_list_old();
         let mut found = Vec::new();
         for shard in self.listed.values() {
             match self.known.get(&shard.id) {
@@ -177,7 +178,7 @@ impl ShardPlan {
                     found.push((shard.id.clone(), known.position.clone()));
                 }
                 Some(_) => {}
-                None if passed.contains(&shard.id) => {}
+                None if passed.contains(&shard.id) || old => {}
                 None => {
                     let mut parents = shard.parents.iter();
                     if parents.all(|parent| self.is_over(parent, &passed)) {
@@ -187,6 +188,13 @@ impl ShardPlan {
             }
         }
         found
+    }
+
+    /// Whether the list misses something that was there before: then it may have been made before the stream changed, and shards that are new to it
+    /// may be parents of what was read already.
+    fn is_list_old(&self) -> bool {
+        let mut known = self.known.values();
+        known.any(|known| (1..LISTS_WITHOUT).contains(&known.lists_without))
     }
 
     /// Where a shard is begun that was found after the first resolution, or from the beginning of what is wanted.

@@ -15,7 +15,22 @@
 
 use std::collections::VecDeque;
 
-use super::item::LeaseItem;
+/// A lease as it stands in its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseItem {
+    /// The process that holds or held it: 128 random bits in hexadecimal, new with every process.
+    pub owner: String,
+    /// The number of this holding; grows by one whenever somebody else begins to hold.
+    pub epoch: u64,
+    /// Moves with every renewal.
+    pub counter: u64,
+    /// How long the owner wants to be waited for, in milliseconds.
+    pub lease_ms: u64,
+    /// Whether the owner is done: then nobody needs to wait.
+    pub released: bool,
+    /// Where the owner can be asked whether it is done.
+    pub address: Option<String>,
+}
 
 /// Who wants the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
