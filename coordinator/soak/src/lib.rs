@@ -9,7 +9,7 @@
 //!      └────the same───────────► [ satchel dev ] ──► a small disk that is filled and freed             arena "machine"
 //! ```
 //!
-//! - The [`functions`] check what they see on the spot, and write what must not be into a file that lies beside what is tested.
+//! - The functions check what they see on the spot, and write what must not be into a file that lies beside what is tested.
 //! - Each workload (one file in `workloads`, its functions in `functions`) knows what must come of what it asked for. A run is divided into rounds; at
 //!   the end of each the trouble stops, everything must settle, and all of it is checked: states, answers, and what left.
 //! - The crew (`crew`) makes the trouble, starts again what ended, and judges how it ended.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use satchel_soak::{Arena, Plan, Report, Sabotage, run};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Names the handler's executable, if it is not to be built with cargo; as `SATCHEL_BIN` does for satchel.
 const HANDLER: &str = "SOAK_HANDLER_BIN";
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
     let soaking = async {
         tokio::select! {
             outcome = soak(arguments) => outcome,
-            _ = tokio::signal::ctrl_c() => Err("broken off".to_owned()),
+            () = broken_off() => Err("broken off".to_owned()),
         }
     };
     // What is missing says so in a panic, which is no violation.
@@ -87,6 +88,17 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Err(_) => ExitCode::from(2),
+    }
+}
+
+/// Waits until somebody wants it to end, so that it ends what it started.
+async fn broken_off() {
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
     }
 }
 
