@@ -335,11 +335,85 @@ impl Taker {
         let newest = manifests.last().copied();
         let tail = match self.read_tail(from, before, newest, &enough).await {
             Err(Halt::Error(LogError::Missing { .. })) => return Ok(None),
+            // Something was collected, and a former owner that slept through it wrote where it was.
+            Err(Halt::Error(LogError::Unexpected { .. })) => return Ok(None),
             read => read?,
         };
-        let whole = took_effect(&tail) && passes(&tail);
+        let younger = &manifests[manifests.partition_point(|n| Some(*n) <= number)..];
+        let whole = took_effect(&tail)
+            && passes(&tail)
+            && self
+                .is_vouched_for(&tail, before, moment_ms, younger)
+                .await?;
         let manifest = read.map(|(manifest, _)| manifest);
         Ok(whole.then_some(Basis { manifest, tail }))
+    }
+
+    /// Whether nothing between the images and the first record after the moment was collected and filled again. Savepoints keep manifests, and some of the
+    /// log behind them; what follows may be collected, the takeover that ended an epoch with it. If the owner of that epoch sleeps through all of that, what it
+    /// writes then seems to go on where the savepoint ends. But a later manifest knows who was in force where its replay begins, and in a log that
+    /// was never interrupted that is the same owner.
+    async fn is_vouched_for(
+        &self,
+        tail: &Tail,
+        before: Owner,
+        moment_ms: u64,
+        younger: &[u64],
+    ) -> Result<bool, Stop> {
+        let headers = || tail.valid.iter().map(|(record, _)| record.header);
+        let after = headers().find(|header| header.committed_at_ms > moment_ms);
+        let after = after.map_or(tail.end, |header| header.number);
+        let Some(witness) = self.first_beyond(younger, after).await? else {
+            return Ok(false);
+        };
+        let (from, newest) = (witness.replay_from(), younger.last().copied());
+        let in_force = if from <= tail.end {
+            let mut earlier = headers().rev().skip_while(|header| header.number >= from);
+            earlier.next().map_or(before, |header| header.owner)
+        } else {
+            let reached = |tail: &Tail| tail.end >= from;
+            match self
+                .read_tail(tail.end, tail.in_force, newest, &reached)
+                .await
+            {
+                Ok(rest) if rest.end == from => rest.in_force,
+                Ok(_) => return Ok(false),
+                Err(Halt::Error(LogError::Missing { .. } | LogError::Unexpected { .. })) => {
+                    return Ok(false);
+                }
+                Err(halt) => return Err(halt.into()),
+            }
+        };
+        Ok(in_force == witness.before)
+    }
+
+    /// The first of these manifests whose replay begins behind a log number, or else the last of them: what its replay needs is never collected. Replays
+    /// begin in the order of the manifests, so halving finds it.
+    async fn first_beyond(
+        &self,
+        manifests: &[u64],
+        number: u64,
+    ) -> Result<Option<Manifest>, LogError> {
+        let (mut from, mut to) = (0, manifests.len());
+        let mut found = None;
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match self.read_manifest(manifests[middle]).await? {
+                Some((manifest, _)) if manifest.replay_from() > number => {
+                    to = middle;
+                    found = Some(manifest);
+                }
+                // What is collected lies before everything else.
+                Some(_) | None => from = middle + 1,
+            }
+        }
+        match (found, manifests.last()) {
+            (None, Some(last)) => {
+                let read = self.read_manifest(*last).await?;
+                Ok(read.map(|(manifest, _)| manifest))
+            }
+            (found, _) => Ok(found),
+        }
     }
 
     async fn read_savepoint(

@@ -36,6 +36,8 @@ pub(crate) struct Stage {
     pub(crate) healed: bool,
     /// Whether this application's SDK says which message caused which effect.
     pub(crate) tells_cause: bool,
+    /// Which version of the functions is deployed.
+    pub(crate) version: u64,
     /// What each message id was seen with.
     pub(crate) ids: BTreeMap<Arc<str>, (String, TypedValue)>,
     /// Laws that were seen broken.
@@ -57,9 +59,14 @@ pub(crate) fn text_of(value: &TypedValue) -> String {
 /// Runs a function over a batch.
 pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
     let name = batch.target.function.name();
-    let declared = states_of(name);
-    if batch.state.len() < declared.len() {
-        return Ok(handshake(declared));
+    let declared = states_of(name, stage.version);
+    let missing = declared.iter().filter(|(declared, ..)| {
+        let mut given = batch.state.iter();
+        !given.any(|state| *state.name == **declared)
+    });
+    let missing: Vec<_> = missing.copied().collect();
+    if !missing.is_empty() {
+        return Ok(handshake(&missing));
     }
     let mut run = Run {
         batch,
@@ -76,10 +83,24 @@ pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
         run.message(name, message, &words)
             .map_err(|reason| Failure::new(FailureKind::Function, reason))?;
     }
+    run.keep_own(&declared);
     Ok(run.finish())
 }
 
-fn states_of(name: &str) -> &'static [(&'static str, ExpireMode, i64)] {
+/// What a version of a function declares. The later ones keep more than the first.
+fn states_of(name: &str, version: u64) -> Vec<(&'static str, ExpireMode, i64)> {
+    let mut states = states_of_the_first(name).to_vec();
+    if !states.is_empty() && name != "expiring" {
+        let more = OWN.iter().take(version as usize);
+        states.extend(more.map(|name| (*name, ExpireMode::None, 0)));
+    }
+    states
+}
+
+/// States that only later versions have; each holds the id of its address.
+const OWN: [&str; 2] = ["own", "own-too"];
+
+fn states_of_the_first(name: &str) -> &'static [(&'static str, ExpireMode, i64)] {
     const NEVER: ExpireMode = ExpireMode::None;
     match name {
         "account" => &[("balance", NEVER, 0)],
@@ -181,6 +202,20 @@ impl Run<'_> {
             _ => self.violation(format!("nobody sends {words:?}")),
         }
         Ok(())
+    }
+
+    /// What later versions keep is still there after an earlier one was at work, and is of nobody else.
+    fn keep_own(&mut self, declared: &[(&str, ExpireMode, i64)]) {
+        let id = self.batch.target.id.to_string();
+        for name in OWN {
+            let found = self.get(name);
+            if !found.is_empty() && found != id {
+                self.violation(format!("its state {name:?} is {found:?}"));
+            }
+            if declared.iter().any(|(declared, ..)| *declared == name) {
+                self.set(name, id.clone());
+            }
+        }
     }
 
     fn account(&mut self, words: &[&str]) {

@@ -15,6 +15,7 @@
 
 mod around;
 mod check;
+mod deploys;
 mod egress;
 mod endpoints;
 mod forks;

@@ -238,14 +238,16 @@ impl World {
         let Some(operation) = &self.callers[number].current else {
             return;
         };
-        if matches!(answer, Answer::Overloaded) && operation.key.is_none() {
+        // Its endpoint may be missing for a while.
+        let refused = matches!(answer, Answer::Overloaded | Answer::UnknownFunction(_));
+        if refused && operation.key.is_none() {
             // Nothing was taken, so asking again doubles nothing.
             if let Some(operation) = &mut self.callers[number].current {
                 operation.may_have_happened = false;
             }
         }
         match answer {
-            Answer::Overloaded => {
+            Answer::Overloaded | Answer::UnknownFunction(_) => {
                 self.callers[number].turn += 1;
                 let delay_ms = 50 + self.random.below(500);
                 self.caller_later(number, delay_ms);

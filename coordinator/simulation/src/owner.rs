@@ -114,7 +114,7 @@ impl World {
             ownership,
             recovered,
             &everything,
-            &self.weather.config,
+            &process.config,
             now_ms,
         );
         serving.egress = Egress::start(

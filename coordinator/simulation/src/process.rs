@@ -30,6 +30,8 @@ pub(crate) type Driving = Pin<Box<dyn Future<Output = Result<(), LogError>>>>;
 
 /// One process.
 pub(crate) struct Process {
+    /// The settings of the version that it runs.
+    pub(crate) config: Config,
     pub(crate) mailbox: Mailbox,
     pub(crate) clock: MachineClock,
     /// It does not run before this true time.
@@ -132,6 +134,7 @@ impl Process {
             (whole, recovered)
         };
         Self {
+            config: config.clone(),
             mailbox,
             clock,
             paused_until_ms: 0,

@@ -145,6 +145,7 @@ impl World {
         fork.sink.go_on_from(&self.sink);
         fork.stage = Stage {
             tells_cause: fork.stage.tells_cause,
+            version: self.stage.version,
             ids: self.stage.ids.clone(),
             ..Stage::default()
         };

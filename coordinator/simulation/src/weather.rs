@@ -48,6 +48,8 @@ pub(crate) struct Weather {
     pub(crate) reshard_every_ms: u64,
     /// Which buckets are left unread at a takeover, per mille.
     pub(crate) unread: u64,
+    /// How often a process that starts brings another version, per mille.
+    pub(crate) deploys: u64,
     /// Whether an operator makes savepoints and looks at the past.
     pub(crate) operates: bool,
     /// Every moment of at least so many last ms is kept; 0 for none.
@@ -85,6 +87,7 @@ impl Weather {
 
     pub(crate) fn draw(random: &Random) -> Self {
         let mut weather = Self::draw_owners(random);
+        crate::deploys::draw(random, &mut weather);
         crate::past::draw(random, &mut weather);
         crate::forks::draw(random, &mut weather);
         weather
@@ -168,6 +171,7 @@ impl Weather {
             } else {
                 random.below(1_000)
             },
+            deploys: 0,
             operates: false,
             retention_min_ms: 0,
             forks: 0,
@@ -175,7 +179,7 @@ impl Weather {
     }
 }
 
-fn draw_config(random: &Random) -> Config {
+pub(crate) fn draw_config(random: &Random) -> Config {
     let endpoint = |namespace: &str, attempts_max, on_poison| Endpoint {
         functions: vec![FunctionPattern::Namespace(namespace.to_owned())],
         batch_messages_max: 1 + random.below(30) as usize,
@@ -216,7 +220,7 @@ fn draw_config(random: &Random) -> Config {
     }
 }
 
-fn draw_log(random: &Random) -> Options {
+pub(crate) fn draw_log(random: &Random) -> Options {
     Options {
         depth: 1 + random.below(8),
         window_ms: 100 + random.below(GRACE_MS / 6 - 100),

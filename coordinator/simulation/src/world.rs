@@ -10,6 +10,7 @@ use satchel_log::{ErrorKind, LogError, StoreError};
 use satchel_log_simulation::Random;
 use satchel_protocol::reqreply::FromFunction;
 
+use crate::deploys::is_whole;
 use crate::egress::Travel;
 use crate::forks::Forks;
 use crate::functions::Stage;
@@ -222,6 +223,7 @@ impl World {
         self.say(|| "calm".to_owned());
         self.calm = true;
         self.wake_visitors();
+        self.deploy_whole();
         self.weather.store = self.weather.store.healed();
         let latency_max_ms = self.weather.requests.latency_max_ms;
         self.weather.requests = crate::weather::RequestFaults {
@@ -238,10 +240,12 @@ impl World {
         let claimed = self.objects.claimed_epochs(&self.root);
         let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
         for id in ids {
+            let process = self.processes.get(&id);
+            let whole = process.is_some_and(|process| is_whole(&process.config));
             let owns = self
                 .serving(id)
                 .is_some_and(|serving| serving.epoch == claimed);
-            if !owns {
+            if !owns || !whole {
                 self.crash(id, "the world calms down");
             }
         }
@@ -450,6 +454,7 @@ impl World {
 
     fn process_starts(&mut self) {
         self.starting = false;
+        self.perhaps_deploy();
         let id = self.next_process;
         self.next_process += 1;
         let error_max_ms = self.weather.clock_error_max_ms;
