@@ -26,7 +26,7 @@ impl Root {
         self.place_with(process, options)
     }
 
-    fn at(&self, moment_ms: u64) -> Result<State, HistoryError> {
+    pub(crate) fn at(&self, moment_ms: u64) -> Result<State, HistoryError> {
         let source = Source {
             store: self.store.clone(),
             root: "root".to_owned(),

@@ -254,3 +254,34 @@ fn while_a_savepoint_cannot_be_read_nothing_is_deleted_and_the_log_goes_on() {
     outlive(&root, &mut owner);
     assert!(!root.exists(&root.layout.log(1)));
 }
+
+#[test]
+fn what_a_sleeper_writes_where_the_log_behind_a_savepoint_was_collected_is_no_past() {
+    let root = Root::new();
+    let mut sleeper = Puppet::take_over(root.place(1)).unwrap();
+    commit_until_snapshot(&mut sleeper, "a");
+    let kept = root.create("kept").unwrap();
+    let kept_ms = sleeper.time_ms;
+    let kept_state = sleeper.state.clone();
+
+    let mut owner = Puppet::take_over(root.place(2)).unwrap();
+    owner.time_ms = kept_ms + 1_000;
+    owner.commit(&[(0, "key", Some("b"))]);
+    let moment_ms = owner.time_ms;
+    owner.time_ms += 1_000;
+    outlive(&root, &mut owner);
+    let behind = root.layout.log(kept.through + 1);
+    assert!(root.has_all(&kept) && !root.exists(&behind));
+
+    // It goes on where it fell asleep, at a number that was the takeover's, and only then learns that it is not the owner.
+    sleeper.time_ms = owner.time_ms + 1_000;
+    sleeper.commit(&[(1, "key", Some("late"))]);
+    assert!(root.exists(&behind) && sleeper.is_fenced());
+
+    let read = root.at(moment_ms);
+    assert!(
+        matches!(read, Err(HistoryError::Collected { .. })),
+        "{read:?}"
+    );
+    assert_eq!(root.read("kept"), Ok(kept_state));
+}
