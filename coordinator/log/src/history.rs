@@ -160,6 +160,9 @@ pub(crate) fn reader(source: &Source, application: &Application, partition: u32)
     }
 }
 
+/// With no manifest to be newer than, what is missing is missing: what is old does not come back if it is looked for once more.
+const NOTHING_NEWER: Option<u64> = Some(u64::MAX);
+
 /// Why an attempt ended.
 enum Stop {
     Anew,
@@ -250,7 +253,7 @@ impl Taker {
                 continue;
             }
             basis.cut(moment_ms);
-            match self.apply(&basis, &manifests, fold).await {
+            match self.apply(&basis, &[u64::MAX], fold).await {
                 // Its segments were collected: its log will follow.
                 Err(Stop::For(HistoryError::Log(LogError::Missing { .. }))) => fold.clear(),
                 read => return read,
@@ -332,8 +335,7 @@ impl Taker {
         // Nothing up to the moment can be missing at the end of a tail that goes on beyond it.
         let passes = |tail: &Tail| tail.committed_at_ms > moment_ms && tail.end > through;
         let enough = |tail: &Tail| passes(tail) && decided(tail);
-        let newest = manifests.last().copied();
-        let tail = match self.read_tail(from, before, newest, &enough).await {
+        let tail = match self.read_tail(from, before, NOTHING_NEWER, &enough).await {
             Err(Halt::Error(LogError::Missing { .. })) => return Ok(None),
             // Something was collected, and a former owner that slept through it wrote where it was.
             Err(Halt::Error(LogError::Unexpected { .. })) => return Ok(None),
@@ -366,14 +368,14 @@ impl Taker {
         let Some(witness) = self.first_beyond(younger, after).await? else {
             return Ok(false);
         };
-        let (from, newest) = (witness.replay_from(), younger.last().copied());
+        let from = witness.replay_from();
         let in_force = if from <= tail.end {
             let mut earlier = headers().rev().skip_while(|header| header.number >= from);
             earlier.next().map_or(before, |header| header.owner)
         } else {
             let reached = |tail: &Tail| tail.end >= from;
             match self
-                .read_tail(tail.end, tail.in_force, newest, &reached)
+                .read_tail(tail.end, tail.in_force, NOTHING_NEWER, &reached)
                 .await
             {
                 Ok(rest) if rest.end == from => rest.in_force,
@@ -448,10 +450,8 @@ impl Taker {
         };
         let before = manifest.as_ref().map_or(Owner::default(), |m| m.before);
         let enough = |tail: &Tail| tail.end > savepoint.through;
-        // With no manifest to be newer than, what is missing is missing.
-        let nothing_newer = Some(u64::MAX);
         let tail = self
-            .read_tail(savepoint.replay_from, before, nothing_newer, &enough)
+            .read_tail(savepoint.replay_from, before, NOTHING_NEWER, &enough)
             .await?;
         if tail.end <= savepoint.through {
             return Err(Stop::from(needed(self.layout.log(tail.end))));
