@@ -171,8 +171,18 @@ impl Taker {
         if self.stands(&savepoint).await? {
             return Ok(savepoint);
         }
-        self.io.delete(&[key.to_owned()]).await?;
-        Err(Refusal::Anew)
+        // Whoever slept so long that its base was collected may have been deleted meanwhile, and the name given to another, whose savepoint stays.
+        match self.io.get(key).await? {
+            Some(found) if found != savepoint.encode() => {
+                let name = new.name;
+                Err(Refusal::For(SavepointError::Exists { partition, name }))
+            }
+            Some(_) => {
+                self.io.delete(&[key.to_owned()]).await?;
+                Err(Refusal::Anew)
+            }
+            None => Err(Refusal::Anew),
+        }
     }
 
     /// Whether an owner that has not seen the savepoint leaves everything that it needs alone. What is condemned is looked at before what exists: the

@@ -110,13 +110,8 @@ impl World {
         let timing = self.weather.once_of(id);
         let clean = ownership.clean;
         let manifest = ownership.recovery.manifest;
-        let mut serving = Serving::start(
-            ownership,
-            recovered,
-            &everything,
-            &process.config,
-            now_ms,
-        );
+        let mut serving =
+            Serving::start(ownership, recovered, &everything, &process.config, now_ms);
         serving.egress = Egress::start(
             &serving.partition,
             timing,

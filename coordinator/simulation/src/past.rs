@@ -32,6 +32,8 @@ pub(crate) struct Past {
     deletions: BTreeMap<SavepointName, u64>,
     /// Who is deleting which, and may be long about it; with what it was when that began, if that was known.
     deleting: BTreeMap<ProcessId, (SavepointName, Option<Savepoint>)>,
+    /// Who is making which. A store has no conditional delete: one who sleeps just before it takes back what it made may take away what was made since.
+    creating: BTreeMap<ProcessId, SavepointName>,
     /// What was reported deleted, and when.
     gone: Vec<(u64, Savepoint)>,
     /// Counts what the operator does and hears.
@@ -182,6 +184,7 @@ impl World {
             };
             Command::Created(name, created)
         });
+        self.past.creating.insert(id, name);
         self.say(|| format!("visitor {id} creates {name}"));
         self.trouble_visitor(id, 100, 150);
     }
@@ -189,6 +192,9 @@ impl World {
     fn delete_savepoint(&mut self, name: SavepointName) {
         *self.past.deletions.entry(name).or_default() += 1;
         let kept = self.past.kept.remove(&name);
+        if self.past.creating.values().any(|one| *one == name) {
+            self.past.uncertain.insert(name);
+        }
         let deletions = self.past.deletions_of(name);
         let id = self.command(deletions, |_, source| async move {
             Command::Deleted(name, savepoints::delete(&source, 0, &name).await)
@@ -259,6 +265,7 @@ impl World {
             let said = command.brief();
             self.say(|| format!("visitor {id}: {said}"));
         }
+        self.past.creating.remove(&id);
         let problem = match command {
             Command::Created(name, created) => self.created(name, created, from, deletions),
             Command::Deleted(name, deleted) => {

@@ -285,3 +285,30 @@ fn what_a_sleeper_writes_where_the_log_behind_a_savepoint_was_collected_is_no_pa
     );
     assert_eq!(root.read("kept"), Ok(kept_state));
 }
+
+#[test]
+fn a_creator_that_slept_takes_back_only_what_is_its_own() {
+    let root = Root::new();
+    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    commit_until_snapshot(&mut owner, "a");
+    let base = root.layout.manifest(owner.snapshots[0].manifest);
+    let key = root.layout.savepoint(&name("late"));
+    root.store.hold_reads(&base);
+    let mut creating = root.creating("late");
+    assert!(push(&mut creating).is_none(), "about to look");
+    assert!(root.exists(&key));
+
+    // It sleeps, a person deletes what it made, its base is collected, and the name is given again.
+    root.delete_savepoint("late").unwrap();
+    outlive(&root, &mut owner);
+    outlive(&root, &mut owner);
+    assert!(!root.exists(&base));
+    let other = root.create("late").unwrap();
+    root.store.release_reads(&base);
+    let refused = push(&mut creating).expect("nothing holds it up");
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "partition 0 has a savepoint late already"
+    );
+    assert_eq!(root.savepoints(), [other]);
+}
