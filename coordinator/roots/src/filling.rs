@@ -90,9 +90,15 @@ impl Filling {
         }
         marks.push(mark(&new.io, &new.root, &new.nonce, &new.making).await?);
         let (ownership, found) = own(&new).await?;
-        let others = !found.keys.is_empty() && !found.filling;
-        if others || (anew && ownership.owner.epoch != 1) {
-            // Somebody was faster; or all was written before, and only the marks were left.
+        let mut others = !found.keys.is_empty() && !found.filling;
+        if !others && anew && ownership.owner.epoch != 1 {
+            // Somebody was faster: an owner, of an application that holds nothing yet, or another maker, which has a mark, and is over now.
+            let mine = marks;
+            marks = unfinished(&new.io, &new.root).await?;
+            others = marks.iter().all(|mark| mine.contains(mark));
+        }
+        if others {
+            // Or all was written before, and only the marks were left.
             new.io.delete(&marks).await?;
             return Err(MakeError::Occupied);
         }

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use futures::executor::block_on;
-use futures::future::{BoxFuture, FutureExt, pending, ready};
+use futures::future::{BoxFuture, FutureExt, poll_fn, ready};
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::{Change, Hold, Key, StoredState, Value};
 use satchel_log::{
@@ -27,25 +28,46 @@ impl Clock for Frozen {
     }
 }
 
-/// Whoever asks gets no answer any more after so many requests; the last one has its effect.
+/// Whoever asks gets no answer any more after so many requests, unless he may go on; the last one has its effect.
 struct Ending {
     inner: Arc<MemoryStore>,
     left: AtomicU64,
+    waiting: Mutex<Vec<Waker>>,
 }
 
 impl Ending {
-    fn ask<'a, T: Send + 'a>(&self, request: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
-        match self.left.load(Ordering::Relaxed) {
-            0 => pending().boxed(),
-            left => {
-                self.left.store(left - 1, Ordering::Relaxed);
-                async move {
-                    let told = request.await;
-                    if left == 1 { pending().await } else { told }
+    fn new(inner: &Arc<MemoryStore>, left: u64) -> Arc<Self> {
+        Arc::new(Self {
+            inner: inner.clone(),
+            left: AtomicU64::new(left),
+            waiting: Mutex::default(),
+        })
+    }
+
+    fn go_on(&self) {
+        self.left.store(u64::MAX, Ordering::Relaxed);
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    fn ask<'a, T: Send + 'a>(&'a self, request: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+        let may_go_on = move || {
+            poll_fn(move |context| match self.left.load(Ordering::Relaxed) {
+                0 => {
+                    self.waiting.lock().unwrap().push(context.waker().clone());
+                    Poll::Pending
                 }
-                .boxed()
-            }
+                _ => Poll::Ready(()),
+            })
+        };
+        async move {
+            may_go_on().await;
+            let told = request.await;
+            self.left.fetch_sub(1, Ordering::Relaxed);
+            may_go_on().await;
+            told
         }
+        .boxed()
     }
 }
 
@@ -199,11 +221,8 @@ fn wherever_a_maker_dies_its_part_is_refused_and_the_next_maker_goes_on_with_oth
     let mut unfinished = 0;
     for requests in 1..500 {
         let memory = Arc::new(MemoryStore::new());
-        let ending = Ending {
-            inner: memory.clone(),
-            left: AtomicU64::new(requests),
-        };
-        let first = run_until_it_waits(make(Arc::new(ending), 1, 9));
+        let ending = Ending::new(&memory, requests);
+        let first = run_until_it_waits(make(ending, 1, 9));
         let nothing_yet = block_on(memory.list("fork/", None, 1)).unwrap().is_empty();
         let mark_left = !block_on(memory.list("fork/unfinished/", None, 1))
             .unwrap()
@@ -241,13 +260,56 @@ fn wherever_a_maker_dies_its_part_is_refused_and_the_next_maker_goes_on_with_oth
 }
 
 #[test]
+fn however_two_makers_alternate_nobody_serves_anything_but_what_one_of_them_made() {
+    let (mut made, mut refused) = (0, 0);
+    for first in 0..30 {
+        for second in 1..30 {
+            let memory = Arc::new(MemoryStore::new());
+            let (one, other) = (Ending::new(&memory, first), Ending::new(&memory, second));
+            let mut makers = [
+                Box::pin(make(one.clone(), 1, 9)),
+                Box::pin(make(other.clone(), 2, 4)),
+            ];
+            let mut told: Vec<_> = makers.iter_mut().map(run_until_it_waits).collect();
+            for (place, ending) in [&one, &other].into_iter().enumerate() {
+                ending.go_on();
+                if told[place].is_none() {
+                    told[place] = run_until_it_waits(&mut makers[place]);
+                }
+            }
+            let told: Vec<_> = told
+                .into_iter()
+                .map(|told| told.expect("its end"))
+                .collect();
+            let served = block_on(serve(memory.clone()));
+            let case = format!("after {first} and {second} requests: {told:?}, {served:?}");
+            match &served {
+                Ok(9) => assert_eq!(told[0], Ok(()), "{case}"),
+                Ok(4) => assert_eq!(told[1], Ok(()), "{case}"),
+                Ok(_) => panic!("{case}"),
+                Err(_) => assert!(told.iter().all(Result::is_err), "{case}"),
+            }
+            match served {
+                Ok(_) => made += 1,
+                Err(_) => {
+                    refused += 1;
+                    assert_eq!(block_on(make(memory.clone(), 3, 5)), Ok(()), "{case}");
+                    assert_eq!(block_on(serve(memory)), Ok(5), "{case}");
+                }
+            }
+        }
+    }
+    assert!(
+        made > 500 && refused < made,
+        "{made} made, {refused} refused"
+    );
+}
+
+#[test]
 fn what_says_that_it_is_being_filled_is_refused_without_a_mark() {
     let memory = Arc::new(MemoryStore::new());
-    let ending = Ending {
-        inner: memory.clone(),
-        left: AtomicU64::new(17),
-    };
-    assert_eq!(run_until_it_waits(make(Arc::new(ending), 1, 9)), None);
+    let ending = Ending::new(&memory, 17);
+    assert_eq!(run_until_it_waits(make(ending, 1, 9)), None);
     let marks = block_on(memory.list("fork/unfinished/", None, 9)).unwrap();
     let marks: Vec<String> = marks.into_iter().map(|mark| mark.key).collect();
     block_on(memory.delete(&marks)).unwrap();

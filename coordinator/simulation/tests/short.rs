@@ -35,6 +35,15 @@ fn whatever_goes_wrong_everything_takes_effect_exactly_once_and_in_order() {
     assert!(total.dead_letters > 100, "{total:?}");
     assert!(total.reshardings > 100, "{total:?}");
     assert!(total.emitted_again > 10, "{total:?}");
+    assert!(total.savepoints_made > 200, "{total:?}");
+    assert!(total.savepoints_read > 200, "{total:?}");
+    assert!(total.savepoint_lists > 100, "{total:?}");
+    assert!(total.moments_read > 200, "{total:?}");
+    assert!(total.moments_refused > 20, "{total:?}");
+    assert!(total.forks > 10, "{total:?}");
+    assert!(total.imports > 2, "{total:?}");
+    assert!(total.forks_refused > 20, "{total:?}");
+    assert!(total.deploys > 100, "{total:?}");
 }
 
 #[test]
