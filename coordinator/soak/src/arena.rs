@@ -136,9 +136,12 @@ pub async fn run(plan: &Plan) -> Result<Report, String> {
     }
     running.crew.end().await;
     running.outside.violations.look();
+    let begun = Instant::now();
+    println!("soak: {}: verifying the durable state", plan.arena);
     if let Some(wrong) = running.root.verify().await {
         running.outside.violations.note(wrong);
     }
+    running.outside.tally.took("verification", begun.elapsed());
     let outside = &running.outside;
     Ok(Report {
         arena: plan.arena,

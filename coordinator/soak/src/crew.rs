@@ -293,7 +293,12 @@ impl Crew {
         let wrong = match ended.code {
             _ if printed.contains("panicked at") => "it panicked",
             None if done.killed => return,
-            Some(0) if done.told_to_stop.is_some() => return tally.count("ended: stopped"),
+            Some(0) if done.told_to_stop.is_some() => {
+                return tally.count(match done.was_ready {
+                    true => "ended: stopped as the owner",
+                    false => "ended: stopped",
+                });
+            }
             Some(3) => return tally.count("ended: fenced"),
             Some(5) if no_space && self.was_full() => {
                 return tally.count("ended: no space left");
