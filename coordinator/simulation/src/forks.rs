@@ -44,8 +44,10 @@ struct Fork {
     from: usize,
     /// What makers have read, one after the other.
     contents: Rc<RefCell<Vec<Copy>>>,
-    /// Makers and early owners that were begun.
-    begun: u64,
+    /// Makers that were begun.
+    attempts: u64,
+    /// Owners that came early.
+    owners: u64,
     makers: BTreeSet<ProcessId>,
     looks: u32,
 }
@@ -236,7 +238,8 @@ impl World {
             deletions,
             from,
             contents: Rc::default(),
-            begun: 0,
+            attempts: 0,
+            owners: 0,
             makers: BTreeSet::new(),
             looks: 0,
         });
@@ -269,8 +272,8 @@ impl World {
         if fork.stage == Stage::Over {
             return;
         }
-        fork.begun += 1;
-        let attempts = fork.begun;
+        fork.attempts += 1;
+        let attempts = fork.attempts;
         let order = Order {
             kind: fork.kind,
             at: match fork.at {
@@ -328,13 +331,14 @@ impl World {
             return;
         }
         let marked = is_marked(&self.objects, &fork.root);
-        let delay_ms = 1 + self.random.below(400);
+        // Who sleeps long is not asked for ever.
+        let delay_ms = 1 + self.random.below(200 * (1 + fork.owners));
         self.timeline.after(delay_ms, Event::OwnerComes(number));
         if !marked {
             // Where nothing was begun yet, an owner begins an application of its own.
             return;
         }
-        fork.begun += 1;
+        fork.owners += 1;
         let careless = self.mutant == Some(Mutant::PartialFork);
         let options = self.weather.log;
         let (root, buckets) = (fork.root.clone(), fork.buckets);
@@ -384,7 +388,7 @@ impl World {
 
     fn unmade(&mut self, number: usize, error: &Unmade) {
         let fork = &self.forks.0[number];
-        let (at, alone) = (fork.at, fork.begun == 1);
+        let (at, alone) = (fork.at, fork.attempts + fork.owners == 1);
         let deleted = match at {
             At::Savepoint(name) => self.past.deletions_of(name) != fork.deletions,
             At::Latest | At::Moment(_) => false,
