@@ -6,6 +6,10 @@ use std::time::Instant;
 use clap::Parser;
 use satchel_simulation::{Failure, Mutant, Plan, Report, run};
 
+/// As the coordinator's: worlds are made of many small pieces.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the coordinator in a simulated world, one seed after the other. Exit code 0: no law was broken; 1: one was; 2: anything else.
 #[derive(Parser)]
 #[command(name = "simulate")]
