@@ -1,6 +1,8 @@
 //! Those who make one root of another: forks and imports, made beside the owner at work by makers that die, sleep and are repeated; and owners that
 //! come too early.
 
+mod making;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -10,10 +12,10 @@ use futures::FutureExt;
 use satchel_engine::durable::{Change, Key, Value};
 use satchel_log::{At, ErrorKind, HistoryError, Identity, LogError, Place, Reading, Source, read};
 use satchel_log_simulation::Random;
-use satchel_roots::{
-    Content, Filling, MakeError, NewRoot, ReadError, Refusal, refuse_filling, take_over,
-};
+use satchel_roots::{MakeError, ReadError, Refusal, refuse_filling};
 
+pub(crate) use self::making::Copy;
+use self::making::{Order, Unmade, make, own};
 use crate::mutants::Mutant;
 use crate::past::is_serious;
 use crate::process::ProcessId;
@@ -66,16 +68,6 @@ enum Stage {
     Over,
 }
 
-/// What a maker read, and makes a root of.
-#[derive(Clone)]
-pub(crate) struct Copy {
-    /// Of everything that was read.
-    hash: u64,
-    /// What the new root is to hold.
-    pub(crate) facts: Facts,
-    pub(crate) committed_at_ms: u64,
-}
-
 /// A maker, or an owner, came to its end.
 pub(crate) struct Made {
     fork: usize,
@@ -86,24 +78,6 @@ enum How {
     Made(Result<usize, Unmade>),
     /// An owner came, and would serve this.
     Owned(Result<Everything, Refusal>),
-}
-
-#[derive(Debug)]
-enum Unmade {
-    Read(ReadError),
-    Make(MakeError),
-}
-
-impl From<ReadError> for Unmade {
-    fn from(error: ReadError) -> Self {
-        Self::Read(error)
-    }
-}
-
-impl From<MakeError> for Unmade {
-    fn from(error: MakeError) -> Self {
-        Self::Make(error)
-    }
 }
 
 impl Forks {
@@ -120,88 +94,6 @@ impl Forks {
 /// How many roots are made of this one.
 pub(crate) fn draw(random: &Random, weather: &mut Weather) {
     weather.forks = if random.chance(140) { 1 } else { 0 };
-}
-
-/// What a maker is to do.
-struct Order {
-    kind: Kind,
-    at: At,
-    root: String,
-    buckets: u16,
-    delta_bytes: usize,
-    contents: Rc<RefCell<Vec<Copy>>>,
-    shifts_time: bool,
-}
-
-async fn make(id: ProcessId, source: Source, order: Order) -> Result<usize, Unmade> {
-    let found = application(&source).await;
-    let application = found.map_err(|error| ReadError::History(error.into()))?;
-    let content = Content::read(&source, &application, order.at, |_| {}).await?;
-    let copy = Copy::of(&content, order.kind);
-    let facts: Vec<Change> = copy.changes().collect();
-    let index = order.contents.borrow().len();
-    order.contents.borrow_mut().push(copy);
-    let making = format!("root of maker {id}");
-    let mut filling = Filling::begin(NewRoot {
-        io: source.io(),
-        root: order.root,
-        application: "simulated".to_owned(),
-        buckets: order.buckets,
-        nonce: nonce(id),
-        making: making.clone(),
-        not_before_ms: if order.shifts_time {
-            0
-        } else {
-            content.committed_at_ms
-        },
-        delta_bytes: order.delta_bytes,
-    })
-    .await?;
-    match order.kind {
-        Kind::Restore => {
-            content.fork(filling, &making).await?;
-        }
-        Kind::Import => {
-            for fact in &facts {
-                filling.push(fact).await?;
-            }
-            filling.finish(None).await?;
-        }
-    }
-    Ok(index)
-}
-
-impl Copy {
-    fn of(content: &Content, kind: Kind) -> Self {
-        let (mut all, mut kept) = (Facts::default(), Facts::default());
-        for fact in content.facts() {
-            all.apply(&fact);
-            let wanted = match (kind, &fact.value) {
-                (Kind::Restore, _) => true,
-                (Kind::Import, Some(Value::State(state))) => {
-                    // As an export does: what had expired is left out.
-                    let end_ms = state.expires_at_ms;
-                    end_ms.is_none_or(|end_ms| end_ms > content.committed_at_ms)
-                }
-                (Kind::Import, _) => false,
-            };
-            if wanted {
-                kept.apply(&fact);
-            }
-        }
-        Self {
-            hash: all.hash(),
-            facts: kept,
-            committed_at_ms: content.committed_at_ms,
-        }
-    }
-
-    fn changes(&self) -> impl Iterator<Item = Change> {
-        self.facts.iter().map(|(key, value)| Change {
-            key: key.clone(),
-            value: Some(value.clone()),
-        })
-    }
 }
 
 impl World {
@@ -571,21 +463,6 @@ impl World {
             Err(problem) => self.stage.violations.push(problem),
         }
     }
-}
-
-async fn own(place: Place, careless: bool) -> Result<Everything, Refusal> {
-    let mut everything = Everything::default();
-    if careless {
-        satchel_log::take_over(place, &mut everything).await?;
-        return Ok(everything);
-    }
-    take_over(place, &mut everything).await?;
-    let hold = match everything.facts.get(Key::Hold) {
-        Some(Value::Hold(hold)) => Some(hold),
-        _ => None,
-    };
-    refuse_filling(hold)?;
-    Ok(everything)
 }
 
 /// Whether somebody is making this root, or was.
