@@ -24,6 +24,8 @@ const BACKOFF_MAX_MS: u64 = 20_000;
 pub struct Inbox {
     /// For so long a message is handed to nobody else.
     visibility_ms: u64,
+    /// For so long an answer is waited for.
+    patience_ms: u64,
     held: HashMap<QueuedId, Held>,
     deletions: BTreeSet<(u64, QueuedId)>,
     extensions: BTreeSet<(u64, QueuedId)>,
@@ -57,10 +59,11 @@ struct Held {
 }
 
 impl Inbox {
-    /// Nothing was received.
-    pub fn new(visibility_ms: u64) -> Self {
+    /// Nothing was received. An answer is waited for `patience_ms`.
+    pub fn new(visibility_ms: u64, patience_ms: u64) -> Self {
         Self {
             visibility_ms,
+            patience_ms,
             held: HashMap::new(),
             deletions: BTreeSet::new(),
             extensions: BTreeSet::new(),
@@ -75,6 +78,12 @@ impl Inbox {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.held.is_empty()
+    }
+
+    /// Whether an answer may be taken at `now_ms` that was asked for at `asked_ms`. One that lay in a process that slept may be so old that its messages
+    /// are deleted since, and even their ids forgotten; whatever is not deleted is handed out again.
+    pub fn is_fresh(&self, asked_ms: u64, now_ms: u64) -> bool {
+        now_ms.saturating_sub(asked_ms) <= self.patience_ms
     }
 
     /// Takes a message that was handed out: for the first time, or once more with another handle.

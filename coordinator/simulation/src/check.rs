@@ -13,6 +13,7 @@ impl World {
     pub(crate) fn check_end(&mut self) {
         let mut wrong = Vec::new();
         self.check_records(&mut wrong);
+        self.check_queue(&mut wrong);
         self.check_operations(&mut wrong);
         self.check_letters(&mut wrong);
         self.check_corrections(&mut wrong);

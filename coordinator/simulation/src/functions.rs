@@ -104,7 +104,7 @@ fn states_of_the_first(name: &str) -> &'static [(&'static str, ExpireMode, i64)]
     const NEVER: ExpireMode = ExpireMode::None;
     match name {
         "account" => &[("balance", NEVER, 0)],
-        "sequence" => &[("last", NEVER, 0)],
+        "sequence" | "ordered" => &[("last", NEVER, 0)],
         "collector" => &[("lasts", NEVER, 0)],
         "asker" => &[("open", NEVER, 0), ("log", NEVER, 0)],
         "counter" | "alarm" | "gather" | "poison" | "killer" | "stubborn" | "register" => {
@@ -196,6 +196,7 @@ impl Run<'_> {
                 self.set("touched", (*n).to_owned());
             }
             ("expiring", ["look"]) => {}
+            ("ordered", ["item", k]) => self.in_order(k),
             ("register", ["note", op]) => {
                 self.log_once(op);
             }
@@ -239,11 +240,7 @@ impl Run<'_> {
 
     /// Records of one key come in order, without gaps; each goes on to a collector.
     fn item(&mut self, k: &str) {
-        let last = self.get("last");
-        if !last.is_empty() && number(k) != number(&last) + 1 {
-            self.violation(format!("item {k} comes after item {last}"));
-        }
-        self.set("last", k.to_owned());
+        self.in_order(k);
         let id = self.batch.target.id.clone();
         let collector = address(STEADY, "collector", format!("{}", id.len() % 2));
         self.send(&collector, format!("from {id} {k}"));
@@ -253,6 +250,14 @@ impl Run<'_> {
                 format!("lost {id}-{k}"),
             );
         }
+    }
+
+    fn in_order(&mut self, k: &str) {
+        let last = self.get("last");
+        if !last.is_empty() && number(k) != number(&last) + 1 {
+            self.violation(format!("item {k} comes after item {last}"));
+        }
+        self.set("last", k.to_owned());
     }
 
     /// Messages of one sender come in order, without gaps; each leaves as an egress record.

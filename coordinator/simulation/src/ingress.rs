@@ -252,7 +252,7 @@ impl World {
     pub(crate) fn all_is_read(&mut self) -> bool {
         let streams = self.streams.clone();
         let streams = streams.borrow();
-        let Some(process) = self.processes.values_mut().next() else {
+        let Some(process) = self.processes.values_mut().find(|it| it.is_serving()) else {
             return false;
         };
         let Some(serving) = process.serving() else {

@@ -21,11 +21,13 @@ mod endpoints;
 mod forks;
 mod functions;
 mod ingress;
+mod lease;
 mod mutants;
 mod outside;
 mod owner;
 mod past;
 mod process;
+mod queue;
 mod recovered;
 mod served;
 mod sink;
@@ -79,6 +81,8 @@ pub struct Report {
     pub clean: u64,
     /// Answers that a partition dropped because they answered no attempt in flight.
     pub stale_answers: u64,
+    /// Leases that were had.
+    pub leases: u64,
     /// Splits and merges of the stream.
     pub reshardings: u64,
     /// Records that were read again.
@@ -135,6 +139,7 @@ impl Report {
         self.void += more.void;
         self.clean += more.clean;
         self.stale_answers += more.stale_answers;
+        self.leases += more.leases;
         self.reshardings += more.reshardings;
         self.repeated_records += more.repeated_records;
         self.timers_fired += more.timers_fired;

@@ -1,6 +1,8 @@
 //! Runs seeds of the simulation.
 
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
@@ -26,6 +28,9 @@ struct Arguments {
     /// Prints the names of all mutants, one a line.
     #[arg(long)]
     list_mutants: bool,
+    /// How many seeds are run at once, each by one thread; as many as there are cores, unless this says otherwise.
+    #[arg(long)]
+    threads: Option<usize>,
     /// Prints everything that happens.
     #[arg(long)]
     trace: bool,
@@ -59,23 +64,34 @@ fn main() -> ExitCode {
 
 fn run_seeds(arguments: &Arguments, mutant: Option<Mutant>) -> ExitCode {
     let begun = Instant::now();
-    let mut total = Report::default();
     let Some(end) = arguments.seed.checked_add(arguments.seeds) else {
         eprintln!("there are not so many seeds");
         return ExitCode::from(2);
     };
-    for seed in arguments.seed..end {
-        let plan = Plan { seed, mutant };
-        match run(&plan, arguments.trace) {
-            Ok((report, trace)) => {
-                trace.iter().for_each(|line| println!("{line}"));
-                total.add(&report);
-            }
-            Err(failure) => {
-                tell(&plan, &failure, arguments.trace);
-                return ExitCode::from(1);
-            }
-        }
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = match arguments.trace {
+        // Traces would be mixed.
+        true => 1,
+        false => arguments.threads.unwrap_or(cores).max(1),
+    };
+    let seeds = Seeds {
+        next: AtomicU64::new(arguments.seed),
+        end: AtomicU64::new(end),
+        mutant,
+        trace: arguments.trace,
+    };
+    let done: Vec<Done> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..threads).map(|_| scope.spawn(|| seeds.run())).collect();
+        let done = runs.into_iter().map(|run| run.join());
+        done.map(|done| done.expect("a panic of a run is caught"))
+            .collect()
+    });
+    let mut total = Report::default();
+    done.iter().for_each(|done| total.add(&done.report));
+    let failures = done.into_iter().filter_map(|done| done.failure);
+    if let Some((plan, failure)) = failures.min_by_key(|(plan, _)| plan.seed) {
+        tell(&plan, &failure, arguments.trace);
+        return ExitCode::from(1);
     }
     let seconds = begun.elapsed().as_secs_f64();
     println!(
@@ -83,6 +99,49 @@ fn run_seeds(arguments: &Arguments, mutant: Option<Mutant>) -> ExitCode {
         arguments.seeds
     );
     ExitCode::SUCCESS
+}
+
+/// The seeds that are to be run, each by one thread.
+struct Seeds {
+    next: AtomicU64,
+    /// The first that is not run: once one has failed, that one, so that the lowest is found.
+    end: AtomicU64,
+    mutant: Option<Mutant>,
+    trace: bool,
+}
+
+/// What one thread has done.
+#[derive(Default)]
+struct Done {
+    report: Report,
+    failure: Option<(Plan, Failure)>,
+}
+
+impl Seeds {
+    fn run(&self) -> Done {
+        let mut done = Done::default();
+        loop {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.end.load(Ordering::Relaxed) {
+                return done;
+            }
+            let plan = Plan {
+                seed,
+                mutant: self.mutant,
+            };
+            match run(&plan, self.trace) {
+                Ok((report, trace)) => {
+                    trace.iter().for_each(|line| println!("{line}"));
+                    done.report.add(&report);
+                }
+                Err(failure) => {
+                    self.end.fetch_min(seed, Ordering::Relaxed);
+                    done.failure = Some((plan, failure));
+                    return done;
+                }
+            }
+        }
+    }
 }
 
 fn tell(plan: &Plan, failure: &Failure, all: bool) {

@@ -61,6 +61,10 @@ pub enum Mutant {
     PutUnconfirmed,
     /// Deltas lose what the egress notes of its stream.
     ForgetMarks,
+    /// Messages of the queue are deleted before what they became is durable.
+    DeleteEarly,
+    /// Deltas lose the ids of what was received from the queue.
+    ForgetIds,
     /// Children are read before the ends of their parents are durable.
     ChildrenEarly,
     /// A shard is told to be over as soon as it is closed.
@@ -91,7 +95,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [(&'static str, Mutant); 42] = [
+    pub const ALL: [(&'static str, Mutant); 44] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -121,6 +125,8 @@ impl Mutant {
         ("look-early", Mutant::LookEarly),
         ("put-unconfirmed", Mutant::PutUnconfirmed),
         ("forget-marks", Mutant::ForgetMarks),
+        ("delete-early", Mutant::DeleteEarly),
+        ("forget-ids", Mutant::ForgetIds),
         ("children-early", Mutant::ChildrenEarly),
         ("end-early", Mutant::EndEarly),
         ("frozen-clock", Mutant::FrozenClock),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use crate::egress::Egress;
 use crate::mutants::Mutant;
 use crate::process::{Life, ProcessId, Serving, expiry};
+use crate::queue::Receiving;
 use crate::recovered::{Everything, decode_bucket, encode_delta, encode_image, sealed_by};
 use crate::store::{MachineClock, Still};
 use crate::world::{Event, World};
@@ -31,6 +32,7 @@ impl World {
         loop {
             let went_on = match self.processes.get(&id).map(|process| &process.life) {
                 None => self.visit_on(id),
+                Some(Life::TakingOver(_)) if self.waits_for_lease(id) => return,
                 Some(Life::TakingOver(_)) => self.take_over_on(id),
                 Some(Life::Serving(_)) => self.drive_on(id) | self.round(id),
             };
@@ -108,6 +110,7 @@ impl World {
         self.truth.took_over(epoch, &everything.facts);
         let now_ms = process.clock.wall_ms();
         let timing = self.weather.once_of(id);
+        let visibility_ms = self.queue.visibility_ms();
         let clean = ownership.clean;
         let manifest = ownership.recovery.manifest;
         let mut serving =
@@ -119,6 +122,7 @@ impl World {
             self.timeline.now_ms(),
             id,
         );
+        serving.receiving = Receiving::new(visibility_ms);
         process.life = Life::Serving(Box::new(serving));
         self.say(|| {
             format!(
@@ -127,6 +131,7 @@ impl World {
         });
         self.tell_lifted(id);
         self.finds_the_stream(id);
+        self.finds_the_queue(id);
         self.begins_to_emit(id);
         // The first round takes up what the last owner left.
         self.round(id);
@@ -215,6 +220,7 @@ impl World {
         match ended {
             None => went_on,
             Some(Ok(())) => {
+                self.release_lease(id);
                 self.crash(id, "it has stopped");
                 false
             }
@@ -309,9 +315,8 @@ impl World {
             Output::MarksDurable { .. } => self.notes_are_durable(id),
             Output::Reply { request, answer } => self.reply(id, request, answer),
             output @ (Output::Read { .. } | Output::Plan { .. }) => self.read_as_told(id, output),
-            Output::Receive { .. } | Output::Taken { .. } => {
-                unreachable!("there are no queues in this world")
-            }
+            Output::Receive { .. } => self.receive_as_told(id),
+            Output::Taken { ids, .. } => self.taken(id, &ids),
             Output::PauseIngress => self.pause_ingress(id, true),
             Output::ResumeIngress => self.pause_ingress(id, false),
             Output::WakeAt(due_ms) => {

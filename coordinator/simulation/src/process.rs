@@ -18,7 +18,9 @@ use satchel_roots::{Refusal, refuse_filling, take_over};
 
 use crate::egress::Egress;
 use crate::ingress::Reading;
+use crate::lease::Candidate;
 use crate::mutants::Mutant;
+use crate::queue::Receiving;
 use crate::recovered::{Everything, Recovered};
 use crate::store::{MachineClock, Mailbox};
 
@@ -37,6 +39,8 @@ pub(crate) struct Process {
     /// It does not run before this true time.
     pub(crate) paused_until_ms: u64,
     pub(crate) life: Life,
+    /// Its part in the lease, where there is one.
+    pub(crate) candidate: Option<Candidate>,
 }
 
 /// How far it has come.
@@ -58,6 +62,7 @@ pub(crate) struct Serving {
     pub(crate) facts: Vec<Input>,
     pub(crate) stopped: bool,
     pub(crate) reading: Reading,
+    pub(crate) receiving: Receiving,
     /// Which operation waits for which request.
     pub(crate) waiting: BTreeMap<RequestId, Waiting>,
     pub(crate) egress: Egress,
@@ -139,6 +144,7 @@ impl Process {
             clock,
             paused_until_ms: 0,
             life: Life::TakingOver(Box::pin(taking_over)),
+            candidate: None,
         }
     }
 
@@ -188,6 +194,7 @@ impl Serving {
             facts: Vec::new(),
             stopped: false,
             reading: Reading::default(),
+            receiving: Receiving::new(0),
             waiting: BTreeMap::new(),
             egress: Egress::default(),
             flights: BTreeMap::new(),

@@ -196,6 +196,7 @@ pub(crate) fn sealed_by(mutant: Option<Mutant>, mut delta: Delta, first_of_epoch
             (Mutant::ForgetKeys, Key::Idempotency { .. })
             | (Mutant::ForgetOutbox, Key::Outbox { .. })
             | (Mutant::ForgetMarks, Key::EgressMark { .. })
+            | (Mutant::ForgetIds, Key::Received { .. })
             | (Mutant::DropDeadLetters, Key::DeadLetter { .. }) => set,
             (Mutant::ForgetCounter, Key::Counter) | (Mutant::ForgetDeaths, Key::Trouble { .. }) => {
                 true

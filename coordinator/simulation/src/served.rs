@@ -13,6 +13,7 @@ use crate::forks::{Copy, Kind};
 use crate::functions::{Stage, text_of};
 use crate::outside::Caller;
 use crate::process::ProcessId;
+use crate::queue::Queue;
 use crate::streams::Streams;
 use crate::timeline::Timeline;
 use crate::truth::{Facts, Truth};
@@ -143,6 +144,7 @@ impl World {
         streams.remember(is_needed);
         fork.streams.replace(streams);
         fork.sink.go_on_from(&self.sink);
+        fork.queue = Queue::default();
         fork.stage = Stage {
             tells_cause: fork.stage.tells_cause,
             version: self.stage.version,
@@ -201,7 +203,7 @@ impl World {
                 .iter()
                 .all(|caller| caller.is_done() || caller.waits_for_healing());
             let waiting = self.truth.only_suspended_wait();
-            let serving = self.processes.values_mut().next();
+            let serving = self.processes.values_mut().find(|it| it.is_serving());
             let gauges = serving
                 .and_then(crate::process::Process::serving)
                 .map(|serving| serving.partition.gauges());

@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Waker};
 pub(crate) struct Timeline<E> {
     now_ms: u64,
     next: u64,
-    events: BTreeMap<(u64, u64), E>,
+    /// Boxed, because they are large and moved about in here.
+    events: BTreeMap<(u64, u64), Box<E>>,
 }
 
 impl<E> Timeline<E> {
@@ -34,7 +35,7 @@ impl<E> Timeline<E> {
 
     pub(crate) fn at(&mut self, at_ms: u64, event: E) {
         let at_ms = at_ms.max(self.now_ms);
-        self.events.insert((at_ms, self.next), event);
+        self.events.insert((at_ms, self.next), Box::new(event));
         self.next += 1;
     }
 
@@ -42,7 +43,7 @@ impl<E> Timeline<E> {
     pub(crate) fn pop(&mut self) -> Option<E> {
         let ((at_ms, _), event) = self.events.pop_first()?;
         self.now_ms = at_ms;
-        Some(event)
+        Some(*event)
     }
 }
 

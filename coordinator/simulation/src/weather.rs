@@ -43,6 +43,8 @@ pub(crate) struct Weather {
     pub(crate) clock_error_max_ms: u64,
     /// How patient the egress is, if it puts each record once.
     pub(crate) once: Option<OnceTiming>,
+    /// For how long a lease holds, in ms, if processes wait for one before they take over.
+    pub(crate) lease_ms: Option<u64>,
     pub(crate) startup: Startup,
     /// The longest time between two changes of the stream's shards, in ms; 0 for never.
     pub(crate) reshard_every_ms: u64,
@@ -156,6 +158,7 @@ impl Weather {
                 request_timeout_ms: 100 + random.below(1_000),
                 settling_ms: 50 + random.below(500),
             }),
+            lease_ms: random.chance(400).then(|| 300 + random.below(3_000)),
             startup: match random.below(10) {
                 0..3 => Startup::Latest,
                 3 => Startup::Date(BEGINNING_MS - random.below(1_000)),

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use satchel_edge::lease::{LeaseInput, LeaseItem};
 use satchel_engine::input::Input;
 use satchel_engine::invocation::{AttemptId, Bundle, BundleId, BundleOutcome};
 use satchel_log::{ErrorKind, LogError, StoreError};
@@ -14,10 +15,12 @@ use crate::deploys::is_whole;
 use crate::egress::Travel;
 use crate::forks::Forks;
 use crate::functions::Stage;
+use crate::lease::{Candidate, Errand};
 use crate::mutants::Mutant;
 use crate::outside::{Administrator, Caller};
 use crate::past::Past;
 use crate::process::{Life, Process, ProcessId};
+use crate::queue::{Handing, Queue};
 use crate::served::Origin;
 use crate::sink::Sink;
 use crate::store::{Ask, Objects, Request, Told};
@@ -45,6 +48,9 @@ pub(crate) enum Event {
     Returns(ProcessId, BundleId, BundleOutcome),
     Reads(ProcessId, String),
     Egress(ProcessId, Travel),
+    SendsToQueue,
+    Queue(ProcessId, Handing),
+    Lease(ProcessId, Errand),
     Appends(usize),
     Reshards,
     Lists(ProcessId),
@@ -91,6 +97,9 @@ pub(crate) struct World {
     pub(crate) forks: Forks,
     pub(crate) streams: Rc<RefCell<Streams>>,
     pub(crate) sink: Sink,
+    pub(crate) queue: Queue,
+    /// What stands in the table of leases.
+    pub(crate) table: Option<LeaseItem>,
     pub(crate) stage: Stage,
     pub(crate) truth: Truth,
     pub(crate) callers: Vec<Caller>,
@@ -121,6 +130,7 @@ impl World {
         let random = Random::new(plan.seed);
         let weather = Weather::draw(&random);
         let streams = Rc::new(RefCell::new(Streams::draw(&random, BEGINNING_MS)));
+        let queue = Queue::draw(&random);
         let callers = (0..weather.callers).map(|_| Caller::new(weather.operations));
         let callers = callers.collect();
         let tells_cause = random.chance(500);
@@ -137,6 +147,8 @@ impl World {
             forks: Forks::default(),
             streams,
             sink: Sink::new(weather.once.is_some()),
+            queue,
+            table: None,
             stage: Stage {
                 tells_cause,
                 ..Stage::default()
@@ -194,6 +206,7 @@ impl World {
         if self.weather.reshard_every_ms > 0 {
             self.timeline.after(1_000, Event::Reshards);
         }
+        self.timeline.after(100, Event::SendsToQueue);
         for caller in 0..self.callers.len() {
             let delay_ms = self.random.below(500);
             self.timeline.after(delay_ms, Event::CallerActs(caller, 0));
@@ -277,9 +290,10 @@ impl World {
                 caller.is_done() || (!self.stage.healed && caller.waits_for_healing())
             })
             && self.administrator.is_done()
-            && self.forks.is_done();
+            && self.forks.is_done()
+            && self.queue.is_done();
         let read = self.all_is_read();
-        let Some(process) = self.processes.values_mut().next() else {
+        let Some(process) = self.processes.values_mut().find(|it| it.is_serving()) else {
             return false;
         };
         let Some(serving) = process.serving() else {
@@ -344,7 +358,12 @@ impl World {
             let pending = self.pending();
             return self.fail(format!("there is no end of events: {pending}"));
         }
-        if self.processes.is_empty() && !self.starting {
+        // Where there is a lease, another one waits for it.
+        let wanted = match self.weather.lease_ms {
+            Some(_) if !self.calm => 2,
+            _ => 1,
+        };
+        if self.processes.len() < wanted && !self.starting {
             self.starting = true;
             let delay_ms = 10 + self.random.below(1_000);
             self.timeline.after(delay_ms, Event::ProcessStarts);
@@ -399,6 +418,9 @@ impl World {
             Event::Returns(id, bundle, outcome) => self.returns(id, bundle, outcome),
             Event::Reads(id, shard) => self.reads(id, &shard),
             Event::Egress(id, travel) => self.travels(id, travel),
+            Event::SendsToQueue => self.sends_to_queue(),
+            Event::Queue(id, handing) => self.hands(id, handing),
+            Event::Lease(id, errand) => self.runs_errand(id, errand),
             Event::Appends(producer) => self.appends(producer),
             Event::Reshards => self.reshards(),
             Event::Lists(id) => self.lists(id),
@@ -427,6 +449,11 @@ impl World {
                 id,
                 Travel::Told(..) | Travel::Looked(..) | Travel::Confirmed(..) | Travel::Wakes(_),
             )
+            | Event::Queue(
+                id,
+                Handing::Asks | Handing::Received(..) | Handing::Told(..) | Handing::Wakes(_),
+            )
+            | Event::Lease(id, Errand::Told(..) | Errand::Wakes(_))
             | Event::Answered(id, ..)
             | Event::SleepOver(id, _)
             | Event::Tell(id, _)
@@ -460,7 +487,7 @@ impl World {
         let error_max_ms = self.weather.clock_error_max_ms;
         let error_ms = self.random.below(2 * error_max_ms + 1) as i64 - error_max_ms as i64;
         let log = self.weather.log;
-        let process = Process::start(
+        let mut process = Process::start(
             id,
             self.root.clone(),
             &self.weather.config,
@@ -470,8 +497,13 @@ impl World {
             (self.weather.unread, id),
         );
         process.clock.set(self.timeline.now_ms());
+        process.candidate = self
+            .weather
+            .lease_ms
+            .map(|lease_ms| Candidate::new(id, lease_ms));
         self.processes.insert(id, process);
         self.say(|| format!("process {id} starts"));
+        self.tell_lease(id, LeaseInput::TimeReached);
         self.pump(id);
     }
 

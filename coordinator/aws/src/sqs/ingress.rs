@@ -169,10 +169,11 @@ impl SqsIngress {
         }
         tracing::info!(ingress = %self.options.ingress, queue = %self.options.queue_url, "receiving from a queue");
         let visibility_ms = self.options.visibility.as_millis() as u64;
+        let patience_ms = (self.options.wait + ANSWER_TIMEOUT).as_millis() as u64;
         let shared = Arc::new(Shared {
             ingress: self,
             inputs,
-            inbox: Mutex::new(Inbox::new(visibility_ms)),
+            inbox: Mutex::new(Inbox::new(visibility_ms, patience_ms)),
             received: Notify::new(),
             begun: Instant::now(),
         });
@@ -328,7 +329,11 @@ async fn receive(shared: Arc<Shared>, port: Arc<dyn QueuePort>) {
             tokio::time::sleep(HELD_INTERVAL).await;
             continue;
         }
+        let asked_ms = shared.now_ms();
         match requests::receive(patient, options).await {
+            Ok(_) if !shared.inbox().is_fresh(asked_ms, shared.now_ms()) => {
+                tracing::warn!(ingress = %options.ingress, "an answer of SQS is not taken because it is too old; its messages come again");
+            }
             Ok(received) => {
                 backoff.reset();
                 if !shared.hand_in(received).await {

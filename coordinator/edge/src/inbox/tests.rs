@@ -11,7 +11,7 @@ fn handed(number: u8, handle: &str) -> Handed {
 }
 
 fn inbox(numbers: impl IntoIterator<Item = u8>) -> Inbox {
-    let mut inbox = Inbox::new(VISIBILITY_MS);
+    let mut inbox = Inbox::new(VISIBILITY_MS, 10_000);
     for number in numbers {
         inbox.received(0, id(number), format!("handle-{number}"));
     }
@@ -93,4 +93,11 @@ fn what_is_pending_is_kept_from_others_again_and_again_but_no_longer_than_sqs_al
         inbox.poll_deletions(INVISIBLE_MAX_MS),
         [handed(3, "handle-3")]
     );
+}
+
+#[test]
+fn an_answer_that_a_sleeper_finds_when_he_wakes_is_not_taken() {
+    let inbox = inbox([]);
+    assert!(inbox.is_fresh(5_000, 15_000));
+    assert!(!inbox.is_fresh(5_000, 15_001));
 }
