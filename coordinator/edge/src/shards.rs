@@ -160,11 +160,19 @@ impl ShardPlan {
                 }
             }
         }
+        // What was begun behind an end is what tells an old list with it from a new shard: it is kept until then.
+        forgotten.retain(|shard| self.are_children_known(shard));
         for shard in forgotten {
             self.known.remove(&shard);
             steps.push(Step::Forget(shard));
         }
         steps
+    }
+
+    fn are_children_known(&self, shard: &Arc<str>) -> bool {
+        let listed = self.listed.values();
+        let mut children = listed.filter(|child| child.parents.contains(shard));
+        children.all(|child| self.known.contains_key(&child.id))
     }
 
     /// Shards whose turn it is: those that a former owner read, and those that are new and wait for nobody.

@@ -385,13 +385,12 @@ impl World {
         for (group, places) in &self.queue.groups {
             let id = format!("q{group}");
             if self.queue.fifo {
-                let last = self
-                    .truth
-                    .facts
-                    .state(&address(STEADY, "ordered", id), "last");
-                if last != places.to_string() {
+                let address = address(STEADY, "ordered", id);
+                let log = self.truth.facts.state(&address, "log");
+                let sent: Vec<String> = (1..=*places).map(|place| place.to_string()).collect();
+                if log != sent.join(" ") {
                     wrong.push(format!(
-                        "of group {group} {places} messages were sent, and {last} have come"
+                        "of group {group} {places} messages were sent, and they came so: {log}"
                     ));
                 }
                 continue;

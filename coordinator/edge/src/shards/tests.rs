@@ -80,7 +80,7 @@ fn parents_that_left_the_stream_before_they_were_seen_are_not_waited_for() {
 }
 
 #[test]
-fn ends_that_left_the_stream_are_forgotten_after_two_lists_and_never_begun_again() {
+fn ends_that_left_the_stream_are_forgotten_when_their_children_are_begun_and_never_begun_again() {
     let durable = vec![
         (name(0), ShardPosition::End),
         (name(1), ShardPosition::Beginning),
@@ -89,8 +89,8 @@ fn ends_that_left_the_stream_are_forgotten_after_two_lists_and_never_begun_again
     let later = &family()[1..];
     let first = plan.listed(later, 7);
     assert_eq!(first, [beginning(&[1])], "the list may be an old one");
-    let forgotten = [Step::Forget(name(0)), beginning(&[2, 3])];
-    assert_eq!(plan.listed(later, 7), forgotten);
+    assert_eq!(plan.listed(later, 7), [beginning(&[2, 3])]);
+    assert_eq!(plan.listed(later, 7), [Step::Forget(name(0))]);
     assert_eq!(
         plan.listed(&family(), 7),
         [],
@@ -122,6 +122,21 @@ fn a_list_from_before_a_split_begins_no_parent_of_what_was_read() {
         shard(2, &[0], false),
     ];
     assert_eq!(plan.listed(&split, 7), [at(&since, &[1, 2])]);
+}
+
+#[test]
+fn an_end_is_kept_until_its_children_are_begun() {
+    // 0 and 1 were merged into 2, which waits for 1.
+    let durable = vec![
+        (name(0), ShardPosition::End),
+        (name(1), ShardPosition::Beginning),
+    ];
+    let mut plan = ShardPlan::new(Startup::Earliest, durable);
+    let later = [shard(1, &[], true), shard(2, &[0, 1], false)];
+    assert_eq!(plan.listed(&later, 7), [beginning(&[1])]);
+    assert_eq!(plan.listed(&later, 7), []);
+    assert_eq!(plan.ended(&name(1)), [beginning(&[2])]);
+    assert_eq!(plan.listed(&later, 7), [Step::Forget(name(0))]);
 }
 
 #[test]
