@@ -198,19 +198,13 @@ impl World {
         let until_ms = self.timeline.now_ms() + 900_000;
         loop {
             self.next()?;
-            let callers = self
-                .callers
-                .iter()
-                .all(|caller| caller.is_done() || caller.waits_for_healing());
+            // Callers may be refused until it is lifted, if the outbox is full; what they ask for does not leave by it.
             let waiting = self.truth.only_suspended_wait();
             let serving = self.processes.values_mut().find(|it| it.is_serving());
             let gauges = serving
                 .and_then(crate::process::Process::serving)
                 .map(|serving| serving.partition.gauges());
-            if callers
-                && waiting
-                && gauges.is_some_and(|it| it.in_flight == 0 && it.sealed == it.durable)
-            {
+            if waiting && gauges.is_some_and(|it| it.in_flight == 0 && it.sealed == it.durable) {
                 return Ok(());
             }
             if self.timeline.now_ms() > until_ms {
