@@ -32,7 +32,7 @@ impl World {
                 let until_ms = now_ms + min_ms + self.random.below(max_ms - min_ms + 1);
                 self.say(|| format!("process {id} is paused until {}", until_ms - 1_000_000));
                 if let Some(process) = self.processes.get_mut(&id) {
-                    process.paused_until_ms = until_ms;
+                    process.paused_until_ms = process.paused_until_ms.max(until_ms);
                 }
                 // Another one takes it for dead.
                 if self.random.chance(700) {

@@ -1,5 +1,7 @@
 //! Those who ask from outside: callers with and without idempotency keys, and an administrator.
 
+use std::collections::BTreeSet;
+
 use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb};
 use satchel_engine::message::MessageId;
 use satchel_engine::output::{Answer, DeadLetterView};
@@ -72,6 +74,8 @@ pub(crate) struct Administrator {
     corrections: u64,
     /// The last correction that was said to be done.
     pub(crate) corrected: u64,
+    /// All that were.
+    pub(crate) confirmed: BTreeSet<u64>,
 }
 
 impl Administrator {
@@ -489,6 +493,7 @@ impl World {
             Answer::Done => {
                 let corrected = self.administrator.corrected;
                 self.administrator.corrected = corrected.max(correction.unwrap_or(0));
+                self.administrator.confirmed.extend(correction);
             }
             Answer::NotFound(_) => {}
             // A process that hardly goes on lets only so many wait. One that never takes anything does not come to rest.

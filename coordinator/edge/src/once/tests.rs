@@ -159,7 +159,7 @@ fn looked(seen: Vec<Seen>) -> Result<Look, String> {
 }
 
 #[test]
-fn nothing_is_put_before_it_is_durable_from_when_on_a_later_owner_must_look() {
+fn rule_13_nothing_is_put_before_it_is_durable_from_when_on_a_later_owner_must_look() {
     let mut owner = Owner::takes_over(0, &[], &[]);
     owner.offer(1, "a", "x");
     assert_eq!(owner.put(), None);
@@ -173,7 +173,7 @@ fn nothing_is_put_before_it_is_durable_from_when_on_a_later_owner_must_look() {
 }
 
 #[test]
-fn nothing_is_put_while_ownership_is_not_confirmed_of_late() {
+fn rule_13_nothing_is_put_while_ownership_is_not_confirmed_of_late() {
     let (mut owner, _) = Owner::first();
     owner.at(5_000);
     owner.offer(1, "a", "x");
@@ -185,7 +185,8 @@ fn nothing_is_put_while_ownership_is_not_confirmed_of_late() {
 }
 
 #[test]
-fn what_has_no_answer_in_time_is_looked_for_when_it_must_be_seen_and_put_again_only_if_it_is_not() {
+fn rule_13_what_has_no_answer_in_time_is_looked_for_when_it_must_be_seen_and_put_again_only_if_it_is_not()
+ {
     let (mut owner, _) = Owner::first();
     owner.offer(1, "a", "x");
     owner.offer(2, "b", "y");
@@ -241,7 +242,7 @@ fn seen_by_others() -> Seen {
 }
 
 #[test]
-fn a_new_owner_waits_until_the_former_ones_requests_have_landed_or_died_and_looks() {
+fn rule_13_a_new_owner_waits_until_the_former_ones_requests_have_landed_or_died_and_looks() {
     let (mut former, mut marks) = Owner::first();
     for (number, key) in [(1, "a"), (2, "b"), (3, "c")] {
         former.offer(number, key, "x");

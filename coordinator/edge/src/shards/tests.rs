@@ -35,7 +35,7 @@ fn family() -> Vec<ListedShard> {
 }
 
 #[test]
-fn from_the_earliest_on_children_wait_for_the_ends_of_all_their_parents() {
+fn rule_9_from_the_earliest_on_children_wait_for_the_ends_of_all_their_parents() {
     let mut plan = ShardPlan::new(Startup::Earliest, vec![]);
     assert_eq!(plan.listed(&family(), 7), [beginning(&[0, 3])]);
     assert_eq!(plan.listed(&family(), 7), []);
@@ -45,7 +45,7 @@ fn from_the_earliest_on_children_wait_for_the_ends_of_all_their_parents() {
 }
 
 #[test]
-fn latest_is_resolved_once_for_all_open_shards_and_what_was_closed_before_is_never_read() {
+fn rule_8_latest_is_resolved_once_for_all_open_shards_and_what_was_closed_before_is_never_read() {
     let mut plan = ShardPlan::new(Startup::Latest, vec![]);
     let since = ShardPosition::Since { time_ms: 7 };
     assert!(plan.is_unresolved());
@@ -110,7 +110,7 @@ fn a_shard_that_left_unread_is_lost_and_its_children_wait_until_that_is_accepted
 }
 
 #[test]
-fn a_list_from_before_a_split_begins_no_parent_of_what_was_read() {
+fn rule_9_a_list_from_before_a_split_begins_no_parent_of_what_was_read() {
     // Shard 0 was closed before the latest record, and its children are read.
     let since = ShardPosition::Since { time_ms: 5 };
     let durable = vec![(name(1), since.clone()), (name(2), since.clone())];
@@ -125,7 +125,7 @@ fn a_list_from_before_a_split_begins_no_parent_of_what_was_read() {
 }
 
 #[test]
-fn an_end_is_kept_until_its_children_are_begun() {
+fn rule_9_an_end_is_kept_until_its_children_are_begun() {
     // 0 and 1 were merged into 2, which waits for 1.
     let durable = vec![
         (name(0), ShardPosition::End),

@@ -101,7 +101,7 @@ fn a_chain_of_hops_needs_one_commit_and_leaves_no_trace_of_the_messages_between(
 }
 
 #[test]
-fn late_second_and_foreign_answers_are_dropped_and_counted() {
+fn rule_11_late_second_and_foreign_answers_are_dropped_and_counted() {
     let mut scene = Scene::new();
     scene.send("alice", "1");
     let batch = scene.batch();
@@ -199,7 +199,7 @@ fn a_function_that_never_stops_declaring_and_one_that_changes_a_type_are_failure
 }
 
 #[test]
-fn an_id_is_the_same_at_every_attempt_and_derives_from_the_cause_of_a_message() {
+fn rule_11_an_id_is_the_same_at_every_attempt_and_derives_from_the_cause_of_a_message() {
     let mut scene = Scene::new();
     scene.send("alice", "1");
     let first = scene.batch();
@@ -219,7 +219,8 @@ fn an_id_is_the_same_at_every_attempt_and_derives_from_the_cause_of_a_message() 
 }
 
 #[test]
-fn an_egress_record_leaves_after_its_commit_in_order_and_again_after_a_crash_until_acknowledged() {
+fn rule_13_an_egress_record_leaves_after_its_commit_in_order_and_again_after_a_crash_until_acknowledged()
+ {
     let mut scene = Scene::new();
     scene.send("alice", "1");
     let batch = scene.batch();
@@ -249,7 +250,7 @@ fn an_egress_record_leaves_after_its_commit_in_order_and_again_after_a_crash_unt
 }
 
 #[test]
-fn what_an_egress_notes_with_an_acknowledgement_is_durable_with_it_or_not_at_all() {
+fn rule_13_what_an_egress_notes_with_an_acknowledgement_is_durable_with_it_or_not_at_all() {
     let mut scene = Scene::new();
     scene.send("alice", "1");
     let batch = scene.batch();

@@ -13,7 +13,7 @@ fn after(number: u64) -> ShardPosition {
 }
 
 #[test]
-fn a_shard_is_read_only_when_its_resolved_start_is_durable_and_from_there_ever_after() {
+fn rule_8_a_shard_is_read_only_when_its_resolved_start_is_durable_and_from_there_ever_after() {
     let mut scene = Scene::new();
     scene.find_shard(after(7));
     assert_eq!(scene.reads(), []);
@@ -51,7 +51,7 @@ fn positions_are_in_the_delta_of_the_messages_and_records_read_again_are_dropped
 }
 
 #[test]
-fn the_end_of_a_shard_is_told_when_it_is_durable_and_nothing_of_it_is_read_again() {
+fn rule_9_the_end_of_a_shard_is_told_when_it_is_durable_and_nothing_of_it_is_read_again() {
     let mut scene = Scene::new();
     scene.find_shard(ShardPosition::Beginning);
     scene.commit();
@@ -89,7 +89,7 @@ fn a_position_that_is_no_end_is_not_forgotten_and_an_unknown_shard_does_not_end(
 }
 
 #[test]
-fn shards_that_are_found_together_have_their_starts_in_one_delta() {
+fn rule_8_shards_that_are_found_together_have_their_starts_in_one_delta() {
     let mut scene = Scene::new();
     let start = ShardPosition::Since { time_ms: 900 };
     let other = ShardId {

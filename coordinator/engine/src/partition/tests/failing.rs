@@ -46,7 +46,7 @@ impl Scene {
 }
 
 #[test]
-fn the_poison_message_of_a_batch_is_isolated_and_the_others_are_processed_in_order() {
+fn rule_14_the_poison_message_of_a_batch_is_isolated_and_the_others_are_processed_in_order() {
     let mut scene = Scene::new();
     scene.send("alice", "0");
     let first = scene.batch();
@@ -109,7 +109,7 @@ fn a_caller_learns_that_its_message_became_a_dead_letter_and_a_retry_answers_und
 }
 
 #[test]
-fn a_dead_letter_keeps_its_idempotency_key_from_expiring() {
+fn rule_12_a_dead_letter_keeps_its_idempotency_key_from_expiring() {
     let mut scene = Scene::new();
     scene.call_with_key("alice", "1", "key");
     scene.process("1");
@@ -217,7 +217,7 @@ fn a_message_that_was_pending_at_several_deaths_is_tried_alone_with_its_attempt_
 }
 
 #[test]
-fn after_a_death_messages_are_tried_only_once_they_are_durable() {
+fn rule_14_after_a_death_messages_are_tried_only_once_they_are_durable() {
     let mut scene = Scene::new();
     scene.send("alice", "pending");
     scene.settle();

@@ -63,7 +63,7 @@ fn applied_through(number: u64) -> ShardPosition {
 }
 
 #[test]
-fn under_a_hold_no_shard_is_read_no_timer_fires_and_nothing_leaves_over_restarts_too() {
+fn rule_16_under_a_hold_no_shard_is_read_no_timer_fires_and_nothing_leaves_over_restarts_too() {
     let mut scene = copied();
     for _ in 0..2 {
         assert!(is_held(&scene.partition));

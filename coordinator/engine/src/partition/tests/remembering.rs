@@ -17,7 +17,7 @@ fn set_timers(
 }
 
 #[test]
-fn a_timer_fires_when_it_is_due_and_not_before_even_if_the_process_dies_meanwhile() {
+fn rule_10_a_timer_fires_when_it_is_due_and_not_before_even_if_the_process_dies_meanwhile() {
     let mut scene = Scene::new();
     set_timers(&mut scene, vec![delayed("bob", 5_000, "tick", "")]);
     scene.settle();
@@ -75,7 +75,7 @@ fn a_pending_token_may_not_be_used_again_unless_it_is_cancelled_first() {
 }
 
 #[test]
-fn a_value_expires_after_it_was_written_or_after_its_address_was_invoked() {
+fn rule_10_a_value_expires_after_it_was_written_or_after_its_address_was_invoked() {
     for (mode, survives) in [
         (ExpireMode::AfterWrite, false),
         (ExpireMode::AfterInvoke, true),
@@ -140,7 +140,8 @@ fn keys_are_per_address_and_verb() {
 }
 
 #[test]
-fn a_repeat_after_a_crash_finds_the_outcome_or_the_message_or_begins_anew_with_the_same_id() {
+fn rule_12_a_repeat_after_a_crash_finds_the_outcome_or_the_message_or_begins_anew_with_the_same_id()
+{
     // The first was lost with the crash: the repeat is processed, under the id of the first.
     let mut scene = Scene::new();
     scene.call_with_key("alice", "hello", "key");
@@ -171,7 +172,7 @@ fn a_repeat_after_a_crash_finds_the_outcome_or_the_message_or_begins_anew_with_t
 }
 
 #[test]
-fn a_repeat_is_never_answered_before_the_first_is_durable() {
+fn rule_12_a_repeat_is_never_answered_before_the_first_is_durable() {
     let mut scene = Scene::new();
     let first = scene.request(Verb::Send, "alice", "1", Some("key".into()));
     let second = scene.request(Verb::Send, "alice", "1", Some("key".into()));
@@ -184,7 +185,7 @@ fn a_repeat_is_never_answered_before_the_first_is_durable() {
 }
 
 #[test]
-fn an_outcome_is_forgotten_after_its_time_counted_from_the_outcome() {
+fn rule_12_an_outcome_is_forgotten_after_its_time_counted_from_the_outcome() {
     let mut scene = Scene::new();
     let ttl_ms = scene.config.idempotency_ttl_ms;
     scene.call_with_key("alice", "1", "key");
