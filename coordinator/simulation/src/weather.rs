@@ -211,7 +211,8 @@ pub(crate) fn draw_config(random: &Random) -> Config {
         commit_interval_ms: 1 + random.below(200),
         pending_bytes_max: if random.chance(200) { 4_000 } else { 256 << 10 },
         idempotency_ttl_ms: if random.chance(500) {
-            100_000
+            // Longer than anybody repeats a request.
+            300_000
         } else {
             24 * 60 * 60 * 1000
         },
