@@ -203,7 +203,8 @@ impl World {
             .map_or(0, number);
         let administrator = &self.administrator;
         // One that was given up on may have come after those that were asked for later.
-        let late = found > 0 && !administrator.confirmed.contains(&found);
+        let confirmed = &administrator.confirmed;
+        let late = found > 0 && (!confirmed.contains(&found) || confirmed.last() == Some(&found));
         let lost = found < administrator.corrected && !late;
         if lost || found > administrator.corrections() {
             wrong.push(format!(

@@ -1,7 +1,5 @@
 //! Those who ask from outside: callers with and without idempotency keys, and an administrator.
 
-use std::collections::BTreeSet;
-
 use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb};
 use satchel_engine::message::MessageId;
 use satchel_engine::output::{Answer, DeadLetterView};
@@ -74,8 +72,8 @@ pub(crate) struct Administrator {
     corrections: u64,
     /// The last correction that was said to be done.
     pub(crate) corrected: u64,
-    /// All that were.
-    pub(crate) confirmed: BTreeSet<u64>,
+    /// All that were, in the order in which it was said.
+    pub(crate) confirmed: Vec<u64>,
 }
 
 impl Administrator {
