@@ -29,6 +29,7 @@ mod past;
 mod process;
 mod queue;
 mod recovered;
+mod requests;
 mod served;
 mod sink;
 mod store;

@@ -542,68 +542,6 @@ impl World {
         self.crash(id, &error.to_string());
     }
 
-    /// Sends what a process has asked the store and the clock for on its way.
-    pub(crate) fn dispatch_asked(&mut self, id: ProcessId) {
-        let process = self.processes.get(&id).map(|process| &process.mailbox);
-        let Some(mailbox) = process.or_else(|| self.visits.mailbox(id)) else {
-            return;
-        };
-        let asked = mailbox.take();
-        for (ms, slot) in asked.sleeps {
-            self.timeline.after(ms, Event::SleepOver(id, slot));
-        }
-        for request in asked.requests {
-            self.request_leaves(id, request);
-        }
-    }
-
-    fn request_leaves(&mut self, id: ProcessId, request: Request) {
-        self.check_visitor(id, &request.ask);
-        self.report.requests += 1;
-        let faults = self.weather.store;
-        let there_ms = 1 + self.random.below(faults.latency_max_ms);
-        let back_ms = there_ms + 1 + self.random.below(faults.latency_max_ms);
-        let creates = matches!(request.ask, Ask::Create(..));
-        if self.random.chance(faults.lost) {
-            request_lost(self, id, request, back_ms);
-        } else if creates && self.random.chance(faults.conflict) {
-            let error = request.conflict();
-            self.timeline
-                .after(back_ms, Event::Answered(id, request, Err(error)));
-        } else if creates && self.random.chance(faults.delayed) {
-            let late_ms = back_ms + self.random.below(20_000);
-            self.timeline
-                .after(late_ms, Event::Effect(request.ask.clone()));
-            request_lost(self, id, request, back_ms);
-        } else {
-            if creates && self.random.chance(faults.repeated) {
-                let late_ms = back_ms + self.random.below(20_000);
-                self.timeline
-                    .after(late_ms, Event::Effect(request.ask.clone()));
-            }
-            let lost = self.random.chance(faults.answer_lost);
-            let fate = if lost {
-                Fate::AnswerLost
-            } else {
-                Fate::Answered
-            };
-            self.timeline
-                .after(there_ms, Event::Arrives(id, request, fate));
-        }
-    }
-
-    fn request_arrives(&mut self, id: ProcessId, request: Request, fate: Fate) {
-        let told = self.objects.perform(&request.ask);
-        let back_ms = 1 + self.random.below(self.weather.store.latency_max_ms);
-        match fate {
-            Fate::Answered => {
-                self.timeline
-                    .after(back_ms, Event::Answered(id, request, Ok(told)));
-            }
-            Fate::AnswerLost => request_lost(self, id, request, back_ms),
-        }
-    }
-
     pub(crate) fn say(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!(
@@ -618,11 +556,4 @@ impl World {
             ));
         }
     }
-}
-
-fn request_lost(world: &mut World, id: ProcessId, request: Request, back_ms: u64) {
-    let error = request.lost();
-    world
-        .timeline
-        .after(back_ms, Event::Answered(id, request, Err(error)));
 }
