@@ -307,6 +307,34 @@ impl Taker {
         &self,
         manifests: &[u64],
     ) -> Result<(Option<Manifest>, Tail), Halt> {
+        match self.effective_now(manifests).await {
+            // Whoever reads for longer than the grace finds the log gone that a manifest made superfluous which was an orphan as this began.
+            Err(Halt::Error(LogError::Missing { .. })) if self.is_effective(manifests).await? => {
+                Err(Halt::Anew)
+            }
+            found => found,
+        }
+    }
+
+    /// Whether the newest manifest is in effect.
+    async fn is_effective(&self, manifests: &[u64]) -> Result<bool, Halt> {
+        let Some(newest) = manifests.last().copied() else {
+            return Ok(false);
+        };
+        let Some((manifest, _)) = self.read_manifest(newest).await? else {
+            return Ok(false);
+        };
+        let tail = self.read_tail(
+            manifest.replay_from(),
+            manifest.before,
+            Some(newest),
+            &|_| false,
+        );
+        let effect = tail.await?.effect();
+        Ok(effect.is_some_and(|effect| effect.manifest >= newest))
+    }
+
+    async fn effective_now(&self, manifests: &[u64]) -> Result<(Option<Manifest>, Tail), Halt> {
         let newest = manifests.last().copied();
         for number in manifests.iter().rev() {
             let Some((manifest, sum)) = self.read_manifest(*number).await? else {

@@ -65,6 +65,13 @@ fn whatever_happens_the_recovered_state_is_the_fold_of_the_durable_prefix() {
     );
 }
 
+/// In this world somebody reads for longer than the grace, and the manifest that was an orphan as he began takes effect meanwhile: what he misses is
+/// superfluous, and not lost.
+#[test]
+fn a_reader_who_is_slower_than_the_grace_begins_anew() {
+    run_in_memory(47);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_history() {
     assert_eq!(run_in_memory(7), run_in_memory(7));
