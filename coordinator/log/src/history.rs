@@ -366,7 +366,11 @@ impl Taker {
         let after = headers().find(|header| header.committed_at_ms > moment_ms);
         let after = after.map_or(tail.end, |header| header.number);
         let Some(witness) = self.first_beyond(younger, after).await? else {
-            return Ok(false);
+            // The newest manifest is never deleted: a list whose last one is gone is an old one.
+            return match younger.is_empty() {
+                true => Ok(false),
+                false => Err(Stop::Anew),
+            };
         };
         let from = witness.replay_from();
         let in_force = if from <= tail.end {

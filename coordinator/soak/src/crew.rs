@@ -293,6 +293,10 @@ impl Crew {
         let wrong = match ended.code {
             _ if printed.contains("panicked at") => "it panicked",
             None if done.killed => return,
+            // Before it has begun, nothing in it hears that it is to stop.
+            None if done.told_to_stop.is_some() && printed.trim().is_empty() => {
+                return tally.count("ended: stopped before it had begun");
+            }
             Some(0) if done.told_to_stop.is_some() => {
                 return tally.count(match done.was_ready {
                     true => "ended: stopped as the owner",
