@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use satchel_edge::shards::{ShardPlan, Startup, Step};
+use satchel_edge::shards::{ShardPlan, Step};
 use satchel_engine::input::{Input, Record};
 use satchel_engine::output::Output;
 use satchel_engine::position::ShardPosition;
@@ -40,7 +40,7 @@ impl World {
     pub(crate) fn read_as_told(&mut self, id: ProcessId, output: Output) {
         match output {
             Output::Plan { applied, .. } => {
-                let startup = self.startup();
+                let startup = self.weather.startup;
                 if let Some(serving) = self.serving(id) {
                     serving.reading.plan = Some(ShardPlan::new(startup, applied));
                     self.timeline.after(1, Event::Lists(id));
@@ -68,10 +68,6 @@ impl World {
             }
             _ => {}
         }
-    }
-
-    fn startup(&self) -> Startup {
-        self.weather.startup
     }
 
     fn shard_is_over(&mut self, id: ProcessId, shard: &str) {

@@ -80,7 +80,6 @@ pub(crate) struct Serving {
 pub(crate) enum Waiting {
     /// The caller with this number.
     Caller(usize),
-    /// The administrator.
     /// The administrator, and which correction he asked for, if it was one.
     Administrator { correction: Option<u64> },
 }
