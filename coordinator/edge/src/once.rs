@@ -145,7 +145,11 @@ impl Once {
     pub fn handle_input(&mut self, now: Now, input: OnceInput) {
         self.asked_for_ms = self.asked_for_ms.filter(|asked_ms| *asked_ms > now.ms);
         match input {
-            OnceInput::Offered { number, record } => self.offered(number, record),
+            OnceInput::Offered(records) => {
+                for (number, record) in records {
+                    self.offered(number, record);
+                }
+            }
             OnceInput::Answered { request, told } => self.answered(now, request, told),
             OnceInput::Looked { look, seen } => self.looked(now, look, seen),
             OnceInput::NotesDurable => self.noted = true,

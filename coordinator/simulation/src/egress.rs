@@ -141,6 +141,7 @@ impl World {
     /// The outbox hands over records.
     pub(crate) fn emit(&mut self, id: ProcessId, emissions: Vec<Emission>) {
         let mutant = self.mutant;
+        let mut offered = Vec::new();
         for emission in emissions {
             let number = emission.number;
             match self.truth.left_durably(number) {
@@ -167,12 +168,15 @@ impl World {
                 _ => {}
             }
             match &mut serving.egress.machine {
-                Machine::Once(_) => self.tell_once(id, OnceInput::Offered { number, record }),
+                Machine::Once(_) => offered.push((number, record)),
                 Machine::AtLeastOnce(sequencer, _) => match record {
                     Ok(record) => sequencer.offer(record),
                     Err(reason) => serving.facts.push(Input::EgressRefused { number, reason }),
                 },
             }
+        }
+        if !offered.is_empty() {
+            self.tell_once(id, OnceInput::Offered(offered));
         }
         self.send_on(id);
     }

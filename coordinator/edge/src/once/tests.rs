@@ -71,7 +71,7 @@ impl Owner {
 
     fn offer(&mut self, number: u64, key: &str, data: &str) {
         let record = Ok(record(number, key, data));
-        self.tell(OnceInput::Offered { number, record });
+        self.tell(OnceInput::Offered(vec![(number, record)]));
     }
 
     /// The request that is to be put: its name, its records' numbers, and until when.
@@ -292,11 +292,20 @@ fn a_former_owner_whose_requests_took_longer_is_waited_for_as_long() {
 }
 
 #[test]
+fn records_that_come_together_leave_together() {
+    let (mut owner, _) = Owner::first();
+    let offered = [(1, "a"), (2, "b")];
+    let offered = offered.map(|(number, key)| (number, Ok(record(number, key, "x"))));
+    owner.tell(OnceInput::Offered(offered.into()));
+    assert_eq!(owner.put().unwrap().1, [1, 2]);
+}
+
+#[test]
 fn a_record_that_never_can_be_put_is_refused_whenever_it_comes() {
     let (_, marks) = Owner::first();
     let mut owner = Owner::takes_over(0, &marks, &[1, 2]);
     let record = Err("too large".to_owned());
-    owner.tell(OnceInput::Offered { number: 1, record });
+    owner.tell(OnceInput::Offered(vec![(1, record)]));
     let refused = |output: &OnceOutput| matches!(output, OnceOutput::Refused { number: 1, .. });
     assert!(owner.outputs.iter().any(refused));
     owner.offer(2, "a", "x");

@@ -33,13 +33,9 @@ pub struct Put {
 /// One fact.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OnceInput {
-    /// The outbox hands over a record: what is put, or why it can never be. They come in the order of their numbers.
-    Offered {
-        /// Its number in the outbox.
-        number: u64,
-        /// What is put.
-        record: Result<Record<Put>, String>,
-    },
+    /// The outbox hands over records, each by its number: what is put, or why it can never be. They come in the order of their numbers, and those that
+    /// come together can leave together.
+    Offered(Vec<(u64, Result<Record<Put>, String>)>),
     /// The answer to [`OnceOutput::Put`].
     Answered {
         /// Names the request.

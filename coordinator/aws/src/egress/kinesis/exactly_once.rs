@@ -111,11 +111,11 @@ impl ExactlyOnce {
                     if taken == 0 {
                         return;
                     }
-                    for emission in round.drain(..) {
-                        let number = emission.number;
-                        let record = prepare(emission, &delivery.service.settings);
-                        delivery.tell(OnceInput::Offered { number, record });
-                    }
+                    let settings = &delivery.service.settings;
+                    let offered = round.drain(..);
+                    let offered = offered.map(|emission| (emission.number, prepare(emission, settings)));
+                    let offered = offered.collect();
+                    delivery.tell(OnceInput::Offered(offered));
                 }
                 told = noted.wait_for(|noted| *noted), if waits => {
                     waits = false;
