@@ -28,6 +28,7 @@ mod administration;
 mod agenda;
 mod answers;
 mod arrivals;
+mod audit;
 mod batches;
 mod calls;
 mod commits;
@@ -168,6 +169,8 @@ pub struct Gauges {
     pub buckets_absent_at_start: usize,
     /// About how many bytes the buckets take in memory.
     pub state_bytes: usize,
+    /// Those of buckets that can not be dropped as long as messages, open requests or dead letters are in them.
+    pub pinned_bytes: usize,
 }
 
 /// The pure state machine that owns a range of addresses.
@@ -346,6 +349,7 @@ impl Partition {
             buckets_awaited: self.loading.awaited(),
             buckets_absent_at_start: self.loading.absent_at_start(),
             state_bytes: self.tables.bytes(),
+            pinned_bytes: self.tables.pinned_bytes(),
         }
     }
 

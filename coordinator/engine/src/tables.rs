@@ -143,6 +143,11 @@ impl Place {
         self.bucket.lively()
     }
 
+    /// Whether what is counted as it goes is what there is; `sealed` says that a seal has counted all that goes on.
+    pub(crate) fn is_well_counted(&self, sealed: bool) -> bool {
+        self.bucket.is_well_counted(sealed)
+    }
+
     /// Whether it must be in memory, so that no image would let it be dropped.
     pub(crate) fn standing(&self) -> Standing {
         self.bucket.standing()
@@ -284,6 +289,13 @@ impl Tables {
     /// About how many bytes all buckets take.
     pub(crate) fn bytes(&self) -> usize {
         self.places.iter().map(Place::bytes).sum()
+    }
+
+    /// About how many of them belong to buckets that must be in memory.
+    pub(crate) fn pinned_bytes(&self) -> usize {
+        let places = self.places.iter();
+        let pinned = places.filter(|place| place.standing() != Standing::Free);
+        pinned.map(Place::bytes).sum()
     }
 
     /// A number that grows.
@@ -551,6 +563,9 @@ impl Tables {
             }
             (Key::DeadLetter { address, number }, Value::DeadLetter(letter)) => {
                 self.put_letter(address.as_ref(), number, letter);
+                if let Some(address) = &address {
+                    self.recount(address);
+                }
             }
             (key, value) => {
                 let address = key.address().cloned();

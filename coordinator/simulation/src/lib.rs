@@ -14,6 +14,7 @@
 //! [`run`] gives a [`Report`] or says which law was broken. The same seed gives the same run.
 
 mod around;
+mod bounds;
 mod check;
 mod deploys;
 mod egress;

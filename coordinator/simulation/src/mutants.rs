@@ -91,11 +91,15 @@ pub enum Mutant {
     WrongMoment,
     /// A fork begins at the time of its maker's clock, whatever the time of its origin was.
     ForkShiftsTime,
+    /// Reading goes on when too much is pending.
+    IgnorePause,
+    /// More is kept in memory than may be.
+    Hoard,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [(&'static str, Mutant); 44] = [
+    pub const ALL: [(&'static str, Mutant); 46] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -140,6 +144,8 @@ impl Mutant {
         ("partial-fork", Mutant::PartialFork),
         ("wrong-moment", Mutant::WrongMoment),
         ("fork-shifts-time", Mutant::ForkShiftsTime),
+        ("ignore-pause", Mutant::IgnorePause),
+        ("hoard", Mutant::Hoard),
     ];
 
     /// The mutant of this name.

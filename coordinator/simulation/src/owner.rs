@@ -270,6 +270,11 @@ impl World {
             {
                 serving.flights.retain(|_, flying| flying != attempt);
             }
+            serving.stops |= matches!(fact, Input::StopRequested | Input::StopForced);
+            self.check_paused(id, &fact);
+            let Some(serving) = self.serving(id) else {
+                return false;
+            };
             serving.partition.handle_input(now_ms, fact);
         }
         let mut any = false;
@@ -280,6 +285,7 @@ impl World {
             any = true;
             self.perform(id, output, now_ms);
         }
+        self.check_bounds(id);
         some || any
     }
 
@@ -337,8 +343,9 @@ impl World {
     }
 
     fn pause_ingress(&mut self, id: ProcessId, paused: bool) {
+        let ignored = self.mutant == Some(Mutant::IgnorePause);
         if let Some(serving) = self.serving(id) {
-            serving.reading.paused = paused;
+            serving.reading.paused = paused && !ignored;
         }
     }
 

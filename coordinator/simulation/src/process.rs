@@ -61,6 +61,10 @@ pub(crate) struct Serving {
     /// Facts that the partition was not told yet.
     pub(crate) facts: Vec<Input>,
     pub(crate) stopped: bool,
+    /// It was told to stop.
+    pub(crate) stops: bool,
+    /// How often it was told something.
+    pub(crate) rounds: u64,
     pub(crate) reading: Reading,
     pub(crate) receiving: Receiving,
     /// Which operation waits for which request.
@@ -128,7 +132,11 @@ impl Process {
             options: log,
             on_trouble: Arc::new(|_| {}),
         };
-        let mut recovered = Recovered::new(config.clone(), mutant, unread);
+        let mut served = config.clone();
+        if mutant == Some(Mutant::Hoard) {
+            served.memory_limit_bytes = None;
+        }
+        let mut recovered = Recovered::new(served, mutant, unread);
         let taking_over = async move {
             let ownership = take_over(place, &mut recovered).await;
             let whole = ownership.and_then(|ownership| {
@@ -192,6 +200,8 @@ impl Serving {
             driver: Some(Box::pin(driver.run())),
             facts: Vec::new(),
             stopped: false,
+            stops: false,
+            rounds: 0,
             reading: Reading::default(),
             receiving: Receiving::new(0),
             waiting: BTreeMap::new(),

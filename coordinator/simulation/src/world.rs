@@ -296,9 +296,13 @@ impl World {
         let Some(process) = self.processes.values_mut().find(|it| it.is_serving()) else {
             return false;
         };
+        // Images that were read at the takeover, which the coordinator never does, are not known to be as they are, and are kept.
+        let limit = process.config.memory_limit_bytes;
+        let limit = limit.filter(|_| self.weather.unread == 1_000);
         let Some(serving) = process.serving() else {
             return false;
         };
+        let within = serving.is_within(limit);
         let gauges = serving.partition.gauges();
         outside
             && read
@@ -309,6 +313,7 @@ impl World {
             && !self.truth.is_a_timer_pending()
             && gauges.outbox == 0
             && gauges.sealed == gauges.durable
+            && within
     }
 
     fn pending(&mut self) -> String {

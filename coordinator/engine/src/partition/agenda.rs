@@ -90,6 +90,17 @@ impl Agenda {
             .map(|((due_ms, number), owner)| (*due_ms, *number, owner))
     }
 
+    /// What is on it besides timers.
+    pub(super) fn iter_others(&self) -> impl Iterator<Item = &Due> {
+        self.others.values()
+    }
+
+    /// Whether everything besides timers is there once.
+    pub(super) fn is_well_kept(&self) -> bool {
+        let kept = |(due, entry): (&Due, &(u64, u64))| self.others.get(entry) == Some(due);
+        self.scheduled.len() == self.others.len() && self.scheduled.iter().all(kept)
+    }
+
     /// Takes what is due at `now_ms`, earliest first.
     pub(super) fn pop(&mut self, now_ms: u64) -> Option<Due> {
         let timer = self.next_timer_ms();

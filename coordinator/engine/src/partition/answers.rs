@@ -300,8 +300,15 @@ impl Partition {
             name: name.clone(),
         };
         let Some(value) = value else {
+            let instance = self.tables.instance(address);
+            let expires = instance.and_then(|instance| instance.expiry(index)?);
             if self.tables.remove_state(address, index) {
                 self.mark(key);
+            }
+            if expires.is_some() {
+                // Else the agenda would remember every value that was ever deleted until it would have expired.
+                let address = address.clone();
+                self.agenda.remove(&Due::State { address, name });
             }
             return;
         };

@@ -34,7 +34,7 @@ struct OpenCall {
     waiting: Vec<RequestId>,
 }
 
-type RecordKey = (Address, Verb, Arc<str>);
+pub(super) type RecordKey = (Address, Verb, Arc<str>);
 
 impl Calls {
     /// Knows a call that was kept in a delta.
@@ -74,6 +74,25 @@ impl Calls {
     /// Whether somebody waits for the reply that is sent to `caller`, or may ask for it again.
     pub(super) fn knows(&self, caller: &Address) -> bool {
         call_id_of(caller).is_some_and(|call| self.open.contains_key(&call))
+    }
+
+    /// Whether who waits is known from both sides, and every call is open for a reason.
+    pub(super) fn is_well_kept(&self) -> bool {
+        let waiting = self.open.iter().flat_map(|(call, open)| {
+            let waiting = open.waiting.iter();
+            waiting.map(move |request| (request, call))
+        });
+        let known = |(request, call)| self.requests.get(request) == Some(call);
+        let has_reason = |open: &OpenCall| open.record.is_some() || !open.waiting.is_empty();
+        waiting.clone().count() == self.requests.len()
+            && waiting.clone().all(known)
+            && self.open.values().all(has_reason)
+    }
+
+    /// Where the outcomes of calls are kept.
+    pub(super) fn records(&self) -> impl Iterator<Item = (CallId, &RecordKey)> {
+        let open = self.open.iter();
+        open.filter_map(|(call, open)| Some((*call, open.record.as_ref()?)))
     }
 
     fn wait(&mut self, call: CallId, request: RequestId) {

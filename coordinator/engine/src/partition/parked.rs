@@ -82,6 +82,12 @@ impl Parked {
             self.administered_bytes -= request.bytes();
         }
     }
+
+    /// How many bytes wait, counted anew.
+    pub(super) fn bytes(&self) -> usize {
+        let requests = self.requests.values().flatten();
+        requests.map(Request::bytes).sum::<usize>() + self.administered.len() * REQUEST_BYTES
+    }
 }
 
 impl Partition {

@@ -2,6 +2,7 @@
 
 mod answering;
 mod arriving;
+mod counting;
 mod dropping;
 mod failing;
 mod holding;

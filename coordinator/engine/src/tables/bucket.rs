@@ -318,6 +318,29 @@ impl Bucket {
         self.body_bytes + self.live_bytes + self.table_bytes
     }
 
+    /// Whether what is counted as it goes is what there is; `sealed` says that a seal has counted all that goes on.
+    pub(super) fn is_well_counted(&self, sealed: bool) -> bool {
+        let mut anew = Self::default();
+        for shelf in &self.shelves {
+            anew.table_bytes += table_bytes(&shelf.instances);
+        }
+        let mut lives_are = true;
+        for (.., instance) in self.iter() {
+            anew.body_bytes += instance.body_bytes();
+            if let Some(live) = &instance.live {
+                let counted = (live.bytes(), live.standing()) == (live.counted_bytes, live.counted);
+                lives_are &= live.is_well_counted() && (counted || !sealed);
+                anew.live_bytes += live.counted_bytes;
+                anew.restand(Standing::Free, live.counted);
+            }
+        }
+        let counts = |it: &Self| {
+            let bytes = (it.body_bytes, it.live_bytes, it.table_bytes);
+            (bytes, it.pending, it.working)
+        };
+        lives_are && counts(&anew) == counts(self)
+    }
+
     /// Whether it must be in memory, as of the last seal.
     pub(crate) fn standing(&self) -> Standing {
         match (self.pending, self.working) {

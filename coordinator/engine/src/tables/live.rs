@@ -255,6 +255,17 @@ impl Live {
             + self.kept_bytes
     }
 
+    /// Whether what is counted as it goes is what there is: the bytes of the messages, and those of everything else that is kept.
+    pub(super) fn is_well_counted(&self) -> bool {
+        let messages = self.mailbox.iter().map(|(_, message)| message.bytes());
+        let timers = self.timers.values().map(|timer| timer_bytes(timer));
+        let records = self.records.iter();
+        let records = records.map(|((_, key), record)| record_bytes(key, record));
+        let letters = self.letters.values().map(|letter| letter_bytes(letter));
+        let kept = timers.chain(records).chain(letters);
+        self.mailbox_bytes == messages.sum::<usize>() && self.kept_bytes == kept.sum::<usize>()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.mailbox.is_empty()
             && self.timers.is_empty()

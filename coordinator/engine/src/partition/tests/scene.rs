@@ -87,6 +87,7 @@ impl Scene {
                 output => self.outputs.push(output),
             }
         }
+        assert_eq!(self.partition.audit(), Vec::<String>::new());
     }
 
     pub(super) fn later(&mut self, ms: u64) {
