@@ -26,6 +26,7 @@
 //! - [`Client`] talks to both ports. It is cheap to clone and follows its process over restarts.
 //! - [`Cloud`] is what `satchel run` uses of AWS, all of it on this machine, with real handler processes.
 //! - [`Proxy`] stands between a process and a server, and misbehaves.
+//! - [`Service`] knows what a service of AWS says when something is wrong with it.
 //! - [`Moto`] stands in for AWS; [`python_with`] makes the Python that such a program needs.
 //! - [`Kinesalite`] and [`KinesisLocal`] stand in for Kinesis; [`node_with`] installs such programs for Node.js.
 //! - [`until`] waits for something that becomes true in its own time, far longer than it should take.
@@ -42,6 +43,7 @@ mod node;
 mod processes;
 mod proxy;
 mod python;
+mod trouble;
 mod waiting;
 
 pub use aws::Moto;
@@ -53,4 +55,5 @@ pub use node::{Kinesalite, KinesisLocal, node_with};
 pub use processes::{is_alive, kill};
 pub use proxy::{Asked, Fault, Proxy};
 pub use python::python_with;
+pub use trouble::{Service, Trouble};
 pub use waiting::{LONG, until, until_true};

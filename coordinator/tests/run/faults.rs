@@ -3,75 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use satchel_testkit::{Asked, Fault, Proxy, until_true};
+use satchel_testkit::{Asked, Proxy, Service, Trouble, until_true};
 
 use super::load::{Greetings, Producer, all_are_counted_once, all_are_greeted_once, cloud, module};
-
-/// Longer than any of the clients waits.
-const LATE: Duration = Duration::from_secs(3);
-
-/// What a service says when it is asked too often and when it is broken.
-struct Service {
-    name: &'static str,
-    throttled: (u16, &'static str),
-    broken: (u16, &'static str),
-}
-
-const S3: Service = Service {
-    name: "S3",
-    throttled: (503, "SlowDown"),
-    broken: (500, "InternalError"),
-};
-
-const DYNAMODB: Service = Service {
-    name: "DynamoDB",
-    throttled: (400, "ThrottlingException"),
-    broken: (500, "InternalServerError"),
-};
-
-const KINESIS: Service = Service {
-    name: "Kinesis",
-    throttled: (400, "ProvisionedThroughputExceededException"),
-    broken: (500, "InternalFailure"),
-};
-
-const LAMBDA: Service = Service {
-    name: "Lambda",
-    throttled: (429, "TooManyRequestsException"),
-    broken: (500, "ServiceException"),
-};
-
-/// The kinds of faults, in the order in which an operation meets them.
-const KINDS: [&str; 6] = ["throttled", "broken", "lost", "unanswered", "late", "cut"];
-
-impl Service {
-    fn fault(&self, kind: &str) -> Fault {
-        let said = |(status, code): (u16, &str)| {
-            let text = format!(r#"{{"__type":"{code}","message":"as the test wants it"}}"#);
-            match self.name {
-                "S3" => Fault::error(status, code),
-                _ => Fault::Answer(status, text),
-            }
-        };
-        match kind {
-            "throttled" => said(self.throttled),
-            "broken" => said(self.broken),
-            "lost" => Fault::LoseRequest,
-            "unanswered" => Fault::LoseAnswer,
-            "late" => Fault::DelayAnswer(LATE),
-            _ => Fault::CutAnswer,
-        }
-    }
-}
 
 /// A service and what was asked of it.
 type Operation = (&'static str, String);
 
 /// What struck.
 #[derive(Clone, Default)]
-struct Struck(Arc<Mutex<BTreeMap<Operation, BTreeSet<&'static str>>>>);
+struct Struck(Arc<Mutex<BTreeMap<Operation, BTreeSet<Trouble>>>>);
 
 impl Struck {
     /// Whether these operations have met every kind of fault.
@@ -79,7 +22,7 @@ impl Struck {
         let struck = self.0.lock().unwrap();
         operations.iter().all(|(service, operation)| {
             let met = struck.get(&(*service, (*operation).to_owned()));
-            met.is_some_and(|met| met.len() == KINDS.len())
+            met.is_some_and(|met| met.len() == Trouble::ALL.len())
         })
     }
 }
@@ -115,7 +58,7 @@ async fn bad_days(service: &'static Service, upstream: &str, seed: u64, struck: 
             return None;
         }
         let at = next.entry(operation.clone()).or_default();
-        let kind = KINDS[*at % KINDS.len()];
+        let kind = Trouble::ALL[*at % Trouble::ALL.len()];
         *at += 1;
         let mut struck = struck.0.lock().unwrap();
         struck
@@ -133,10 +76,10 @@ async fn whatever_the_services_do_nothing_is_lost_or_doubled_and_nobody_need_res
     let cloud = cloud(2).await;
     let begun = Instant::now();
     let struck = Struck::default();
-    let s3 = bad_days(&S3, cloud.moto(), seed, &struck).await;
-    let dynamodb = bad_days(&DYNAMODB, cloud.moto(), seed, &struck).await;
-    let kinesis = bad_days(&KINESIS, cloud.kinesis(), seed, &struck).await;
-    let lambda = bad_days(&LAMBDA, cloud.lambda(), seed, &struck).await;
+    let s3 = bad_days(&Service::S3, cloud.moto(), seed, &struck).await;
+    let dynamodb = bad_days(&Service::DYNAMODB, cloud.moto(), seed, &struck).await;
+    let kinesis = bad_days(&Service::KINESIS, cloud.kinesis(), seed, &struck).await;
+    let lambda = bad_days(&Service::LAMBDA, cloud.lambda(), seed, &struck).await;
     let dir = tempfile::tempdir().unwrap();
     let module = module(dir.path(), "");
     // So that what is late is too late.

@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use satchel_testkit::Cloud;
+use satchel_testkit::{Cloud, Service};
 
 use super::module::module;
 use super::{Plan, Running};
@@ -17,7 +17,7 @@ use crate::slot::Slot;
 use crate::tally::Tally;
 use crate::verification::Root;
 use crate::violations::Violations;
-use crate::weather::{DYNAMODB, KINESIS, LAMBDA, S3, Weather};
+use crate::weather::Weather;
 
 /// Longer than the lease of two seconds. Shorter than the ten after which the next owner looks what became of the records of this one (two of lease, seven
 /// and the timeout of requests): a process that falls asleep between looking whether it owns and sending a request sends it when it wakes, and
@@ -48,10 +48,10 @@ pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
     cloud.create_stream(ITEMS, 2).await;
     cloud.create_stream(OUT, 2).await;
     let services = [
-        (S3, cloud.moto()),
-        (DYNAMODB, cloud.moto()),
-        (KINESIS, cloud.kinesis()),
-        (LAMBDA, cloud.lambda()),
+        (Service::S3, cloud.moto()),
+        (Service::DYNAMODB, cloud.moto()),
+        (Service::KINESIS, cloud.kinesis()),
+        (Service::LAMBDA, cloud.lambda()),
     ];
     let weather = Weather::over(&services, plan.seed).await;
     let setup = cloud
