@@ -34,6 +34,7 @@ mod calls;
 mod commits;
 mod failures;
 mod hold;
+mod laws;
 mod loading;
 mod memory;
 mod parked;

@@ -122,6 +122,23 @@ impl ShardPosition {
         }
     }
 
+    /// Whether more has been applied than `other` says.
+    pub(crate) fn is_beyond(&self, other: &Self) -> bool {
+        match self {
+            Self::Beginning | Self::Since { .. } => false,
+            Self::After {
+                sequence,
+                sub_sequence,
+            }
+            | Self::Quiet {
+                sequence,
+                sub_sequence,
+                ..
+            } => !other.covers(sequence, *sub_sequence),
+            Self::End => *other != Self::End,
+        }
+    }
+
     /// The same place, knowing that nothing more had arrived until `until_ms`.
     pub(crate) fn quiet_until(&self, until_ms: u64) -> Self {
         match self {

@@ -229,7 +229,7 @@ impl Partition {
             let Some((number, message)) = live.pop_message() else {
                 return;
             };
-            self.pending_bytes -= message.bytes();
+            self.no_more_pending(message.bytes());
             let key = Key::Message {
                 address: address.clone(),
                 number,

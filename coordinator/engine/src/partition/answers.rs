@@ -182,6 +182,7 @@ impl Partition {
 
     /// Applies an answer: messages, delayed messages, egress, state, as StateFun orders them, and the removal of what it consumed.
     fn apply(&mut self, address: &Address, flight: Flight, response: InvocationResponse) {
+        let sealed = self.commits.sealed();
         let parents = self.consume(address, flight.messages);
         let mut ids = EffectIds::new(parents);
         for message in response.outgoing_messages {
@@ -215,6 +216,11 @@ impl Partition {
         }
         self.refresh_values(address);
         self.succeeded(address);
+        assert_eq!(
+            self.commits.sealed(),
+            sealed,
+            "one delta holds all of an answer"
+        );
         self.make_ready(address);
         self.tables.tidy(address);
     }
@@ -228,7 +234,7 @@ impl Partition {
                 .live_mut(address)
                 .expect("its messages are in its mailbox");
             let (number, message) = live.pop_message().expect("its messages are in its mailbox");
-            self.pending_bytes -= message.bytes();
+            self.no_more_pending(message.bytes());
             parents.push(message.id);
             let key = Key::Message {
                 address: address.clone(),
@@ -428,7 +434,7 @@ impl Partition {
     /// Removes a record that has left, or never will.
     pub(super) fn take_outbox(&mut self, number: u64) -> Option<OutboxEntry> {
         let entry = self.tables.outbox.remove(&number)?;
-        self.pending_bytes -= outbox_bytes(&entry);
+        self.no_more_pending(outbox_bytes(&entry));
         self.mark(Key::Outbox { number });
         Some(entry)
     }

@@ -97,6 +97,7 @@ impl Partition {
             self.arrived(&origin, routed);
         }
         if applied != before {
+            Self::assert_forward(shard, &before, &applied);
             self.tables.shards.insert(shard.clone(), applied);
             self.mark(Key::Shard(shard.clone()));
         }
@@ -175,9 +176,9 @@ impl Partition {
             self.want_load(bucket);
             return;
         }
-        self.tables
-            .live_or_new(address)
-            .insert_message(number, message);
+        let live = self.tables.live_or_new(address);
+        Self::assert_at_the_tail(address, live, number);
+        live.insert_message(number, message);
         self.mark(key);
         self.make_ready(address);
     }

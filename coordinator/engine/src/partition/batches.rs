@@ -142,7 +142,8 @@ impl Partition {
             presumed: alone,
             states,
         });
-        self.flights.insert(attempt.number, address.clone());
+        let known = self.flights.insert(attempt.number, address.clone());
+        assert_eq!(known, None, "attempt {attempt} is known once");
         self.outputs.push_back(Output::Invoke {
             endpoint: index,
             batch: Arc::new(batch),

@@ -50,6 +50,7 @@ pub(super) struct Commits {
     /// Numbers below this one were given out before the last seal.
     first_unsealed_number: u64,
     sealed: u64,
+    sealed_at_ms: u64,
     durable: u64,
     /// What waits for a delta that is not sealed yet.
     waiting: Vec<Release>,
@@ -97,6 +98,10 @@ impl Commits {
         } else {
             self.mark(key, now_ms);
         }
+    }
+
+    pub(super) fn is_dirty(&self, key: &Key) -> bool {
+        self.dirty.contains(key)
     }
 
     pub(super) fn is_anything_dirty(&self) -> bool {
@@ -156,7 +161,7 @@ impl Partition {
         commits.durable = number;
         let releases = &mut self.commits.releases;
         let due = releases.partition_point(|(delta, _)| *delta <= number);
-        let due: Vec<_> = releases.drain(..due).map(|(_, release)| release).collect();
+        let due: Vec<_> = releases.drain(..due).collect();
         self.carry_out(due);
     }
 
@@ -179,17 +184,31 @@ impl Partition {
 
     /// Nothing changed since the last seal: what waits, waits for that one.
     fn release_behind_last_seal(&mut self) {
+        let sealed = self.commits.sealed;
         let waiting = std::mem::take(&mut self.commits.waiting);
-        if self.commits.durable == self.commits.sealed {
-            self.carry_out(waiting);
+        let waiting = waiting.into_iter().map(|release| (sealed, release));
+        if self.commits.durable == sealed {
+            self.carry_out(waiting.collect());
         } else {
-            let sealed = self.commits.sealed;
-            let waiting = waiting.into_iter().map(|release| (sealed, release));
             self.commits.releases.extend(waiting);
         }
     }
 
     fn seal(&mut self, clean: bool) {
+        let commits = &mut self.commits;
+        assert!(
+            commits.sealed - commits.durable < self.config.commit_depth
+                && self.stopping != Stopping::Stopped,
+            "delta {} is sealed, after {} durable ones, {:?}",
+            commits.sealed + 1,
+            commits.durable,
+            self.stopping
+        );
+        assert!(
+            commits.sealed_at_ms <= self.now_ms,
+            "partition time never goes back"
+        );
+        commits.sealed_at_ms = self.now_ms;
         self.commits.dirty.insert(Key::Counter);
         let dirty = std::mem::take(&mut self.commits.dirty);
         let number = self.commits.sealed + 1;
@@ -253,11 +272,14 @@ impl Partition {
         }
     }
 
-    fn carry_out(&mut self, releases: Vec<Release>) {
+    /// Lets leave what has waited for a delta that is durable now, given with its number.
+    fn carry_out(&mut self, releases: Vec<(u64, Release)>) {
         let mut emissions = Vec::new();
-        for release in releases {
+        for (delta, release) in releases {
+            self.assert_durable(delta);
             match release {
                 Release::Emit(number) => {
+                    self.assert_in_a_delta(number);
                     let entry = self.tables.outbox.get(&number);
                     emissions.extend(entry.map(|entry| Emission {
                         number,

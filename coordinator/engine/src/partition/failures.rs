@@ -208,7 +208,7 @@ impl Partition {
             .as_ref()
             .filter(|trouble| trouble.message == number);
         let attempts = trouble.map_or(0, |trouble| trouble.attempts);
-        self.pending_bytes -= message.bytes();
+        self.no_more_pending(message.bytes());
         let key = Key::Message {
             address: address.clone(),
             number,

@@ -62,7 +62,7 @@ impl Partition {
 
     fn drop_outbox(&mut self) {
         for (number, entry) in std::mem::take(&mut self.tables.outbox) {
-            self.pending_bytes -= outbox_bytes(&entry);
+            self.no_more_pending(outbox_bytes(&entry));
             self.counts.dropped_records += 1;
             self.commits
                 .mark_end(Key::Outbox { number }, number, self.now_ms);

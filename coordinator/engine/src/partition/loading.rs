@@ -183,7 +183,7 @@ impl Partition {
         self.commits.image_loaded(bucket);
         self.take_up(bucket);
         // Taking up counted every message that is there; those that were known before are counted already.
-        self.pending_bytes -= known_bytes;
+        self.no_more_pending(known_bytes);
         self.list_bucket(bucket);
         self.unpark(bucket);
         if self.stopping == Stopping::No {

@@ -174,7 +174,7 @@ impl Partition {
     pub(super) fn unpark(&mut self, bucket: u16) {
         let waiting = self.parked.requests.remove(&bucket);
         for request in waiting.into_iter().flatten() {
-            self.pending_bytes -= request.bytes();
+            self.no_more_pending(request.bytes());
             self.parked.uncount(&request);
             self.parked.calls.remove(&request.id());
             match request {
@@ -194,7 +194,7 @@ impl Partition {
             self.invocation_completed(attempt, answer);
         }
         for (request, administration) in std::mem::take(&mut self.parked.administered) {
-            self.pending_bytes -= REQUEST_BYTES;
+            self.no_more_pending(REQUEST_BYTES);
             self.parked.administered_bytes -= REQUEST_BYTES;
             self.administered(request, administration);
         }
@@ -209,7 +209,7 @@ impl Partition {
             && let Some(index) = waiting.iter().position(|other| other.id() == request)
             && let Some(gone) = waiting.remove(index)
         {
-            self.pending_bytes -= gone.bytes();
+            self.no_more_pending(gone.bytes());
         }
     }
 
@@ -217,12 +217,12 @@ impl Partition {
     pub(super) fn refuse_parked(&mut self) {
         let waiting = std::mem::take(&mut self.parked.requests);
         for request in waiting.into_values().flatten() {
-            self.pending_bytes -= request.bytes();
+            self.no_more_pending(request.bytes());
             self.answer(request.id(), Answer::Stopping);
         }
         self.parked.calls.clear();
         for (request, _) in std::mem::take(&mut self.parked.administered) {
-            self.pending_bytes -= REQUEST_BYTES;
+            self.no_more_pending(REQUEST_BYTES);
             self.answer(request, Answer::Stopping);
         }
         for listing in std::mem::take(&mut self.parked.listings) {
