@@ -59,7 +59,7 @@ pub(crate) async fn http(
         }
     };
     Ok(Destination {
-        name: http.url_template.as_str().into(),
+        name: http.place().into(),
         invoker: Arc::new(Invoker::Http(invoker)),
     })
 }

@@ -280,19 +280,21 @@ async fn who_cannot_be_connected_to_is_unreachable() {
     let address = free.local_addr().unwrap();
     drop(free);
     for url in [
-        format!("http://{address}"),
-        "http://functions.invalid".to_owned(),
+        format!("http://{address}/f?code=hunter2"),
+        "http://functions.invalid/f?code=hunter2".to_owned(),
     ] {
         let failure = failure(quick(url)).await;
         assert_eq!(failure.kind, FailureKind::Unreachable, "{failure}");
         assert!(failure.message.starts_with("cannot connect: "), "{failure}");
+        // Callers and dead letters are told this text; a query may hold a key.
+        assert!(!failure.message.contains("hunter2"), "{failure}");
     }
 }
 
 #[tokio::test]
 async fn a_connection_that_breaks_before_the_answer_fails_the_function() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let url = format!("http://{}/f?code=hunter2", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let (mut connection, _) = listener.accept().await.unwrap();
         let mut request = [0; 16];
@@ -301,6 +303,7 @@ async fn a_connection_that_breaks_before_the_answer_fails_the_function() {
     let failure = failure(quick(url)).await;
     assert_eq!(failure.kind, FailureKind::Function);
     assert!(failure.message.starts_with("no answer: "), "{failure}");
+    assert!(!failure.message.contains("hunter2"), "{failure}");
 }
 
 #[tokio::test]
@@ -330,7 +333,7 @@ fn settings_that_cannot_be_used_are_named() {
     assert!(
         error
             .to_string()
-            .starts_with("`ftp://functions` is not the URL"),
+            .starts_with("not the URL of an endpoint: it should begin with http://"),
         "{error}"
     );
 

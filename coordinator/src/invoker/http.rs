@@ -96,10 +96,8 @@ pub enum HttpEndpointError {
         source: reqwest::Error,
     },
     /// The client refuses the settings.
-    #[error("the HTTP client of {url} cannot be made: {source}")]
+    #[error("the HTTP client of the endpoint cannot be made: {source}")]
     Client {
-        /// The endpoint.
-        url: String,
         /// Why not.
         source: reqwest::Error,
     },
@@ -137,8 +135,8 @@ impl HttpInvoker {
         if let Some(read) = endpoint.read {
             builder = builder.read_timeout(read);
         }
-        if let Some(path) = &endpoint.trust_cacerts {
-            builder = builder.tls_certs_only(certificates(path)?);
+        if let Some(path) = endpoint.trust_cacerts {
+            builder = builder.tls_certs_only(certificates(&path)?);
         }
         if let Some((cert, key)) = &endpoint.client_cert {
             builder = builder.identity(identity(cert, key)?);
@@ -148,10 +146,7 @@ impl HttpInvoker {
         }
         let client = builder
             .build()
-            .map_err(|source| HttpEndpointError::Client {
-                url: endpoint.url_template,
-                source,
-            })?;
+            .map_err(|source| HttpEndpointError::Client { source })?;
         Ok(Self {
             client,
             url,
@@ -233,7 +228,7 @@ impl HttpInvoker {
             .body(body)
             .send()
             .await
-            .map_err(|error| self.transport_failure(&error))
+            .map_err(|error| self.transport_failure(error))
     }
 
     /// Reads the body, and stops as soon as it is known to be too large.
@@ -253,7 +248,7 @@ impl HttpInvoker {
         let mut body = BytesMut::new();
         loop {
             let chunk = response.chunk().await;
-            match chunk.map_err(|error| self.transport_failure(&error))? {
+            match chunk.map_err(|error| self.transport_failure(error))? {
                 Some(chunk) if body.len() + chunk.len() > max => return Err(too_large()),
                 Some(chunk) => body.extend_from_slice(&chunk),
                 None => return Ok(body.freeze()),
@@ -261,16 +256,18 @@ impl HttpInvoker {
         }
     }
 
-    fn transport_failure(&self, error: &reqwest::Error) -> Failure {
+    /// What it says is shown to callers and kept with dead letters; the URL, whose query may hold a key, is left out of it.
+    fn transport_failure(&self, error: reqwest::Error) -> Failure {
+        let error = error.without_url();
         if error.is_connect() || error.is_dns() {
             Failure::new(
                 FailureKind::Unreachable,
-                format!("cannot connect: {}", chain(error)),
+                format!("cannot connect: {}", chain(&error)),
             )
         } else if error.is_timeout() {
             function_failure(format!("timed out after {:?}", self.call))
         } else {
-            function_failure(format!("no answer: {}", chain(error)))
+            function_failure(format!("no answer: {}", chain(&error)))
         }
     }
 }

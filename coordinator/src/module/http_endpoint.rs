@@ -39,6 +39,14 @@ pub struct HttpEndpoint {
     pub auth: Option<HttpAuth>,
 }
 
+impl HttpEndpoint {
+    /// Where a function is, as metrics, logs and summaries may show it: a query may hold a key.
+    pub fn place(&self) -> &str {
+        let url = self.url_template.as_str();
+        url.split_once(['?', '#']).map_or(url, |(place, _)| place)
+    }
+}
+
 /// Requests are signed with AWS Signature Version 4, as a Function URL with the auth type `AWS_IAM` wants it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpAuth {
@@ -270,33 +278,35 @@ fn okhttp(fields: &mut Fields<'_, '_>) -> HttpEndpoint {
     transport
 }
 
+/// No refusal quotes the URL: it may hold secrets, and the line of the module file is told anyway.
 fn parse_url(text: &str) -> Result<String, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(format!(
-            "`{text}` is not a URL: write http://host:port/path, https://… or http+unix:///path/to/file.sock/path"
-        ));
+        return Err(
+            "not a URL: write http://host:port/path, https://… or http+unix:///path/to/file.sock/path"
+                .to_owned(),
+        );
     };
     let rest = rest.replace("{function.name}", "");
     if rest.contains(['{', '}']) {
-        return Err(format!(
-            "`{text}` has a placeholder other than `{{function.name}}`"
-        ));
+        return Err("the URL has a placeholder other than `{function.name}`".to_owned());
     }
     if rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("`{text}` is not a URL: it has a blank in it"));
+        return Err("not a URL: it has a blank in it".to_owned());
     }
     match scheme.to_ascii_lowercase().as_str() {
         "http" | "https" => match rest.split(['/', '?', '#']).next() {
+            Some(host) if host.contains('@') => Err(
+                "a user or a password cannot stand in the URL, which metrics and logs show"
+                    .to_owned(),
+            ),
             Some(host) if !host.is_empty() => Ok(text.to_owned()),
-            _ => Err(format!("`{text}` names no host")),
+            _ => Err("the URL names no host".to_owned()),
         },
         "http+unix" => {
             if rest.split('/').any(|segment| segment.ends_with(".sock")) {
                 Ok(text.to_owned())
             } else {
-                Err(format!(
-                    "`{text}` names no socket: its file must end in `.sock`"
-                ))
+                Err("the URL names no socket: its file must end in `.sock`".to_owned())
             }
         }
         "https+unix" => Err("TLS over a Unix socket (https+unix) is not supported".to_owned()),

@@ -30,7 +30,7 @@ fn endpoint(endpoint: &EndpointSpec) -> String {
             Some(qualifier) => format!("Lambda {} ({qualifier})", lambda.function_name),
             None => format!("Lambda {}", lambda.function_name),
         },
-        EndpointAdapter::Http(http) => http.url_template.clone(),
+        EndpointAdapter::Http(http) => http.place().to_owned(),
     };
     format!(
         "functions {} on {place}",

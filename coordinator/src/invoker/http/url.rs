@@ -15,11 +15,10 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Why a text is not the URL of an endpoint.
+/// Why a text is not the URL of an endpoint. The text itself is not told: it may hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{url}` is not the URL of an endpoint: {reason}")]
+#[error("not the URL of an endpoint: {reason}")]
 pub struct InvalidUrl {
-    url: String,
     reason: String,
 }
 
@@ -33,7 +32,6 @@ pub(super) struct UrlTemplate {
 impl UrlTemplate {
     pub(super) fn parse(text: &str) -> Result<Self, InvalidUrl> {
         let invalid = |reason: &str| InvalidUrl {
-            url: text.to_owned(),
             reason: reason.to_owned(),
         };
         let template = match text.split_once("://") {
@@ -130,7 +128,8 @@ mod tests {
             ("http+unix:///run/{function.name}.sock", "not in it"),
         ] {
             let error = UrlTemplate::parse(text).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("`{text}` is not")), "{error}");
+            assert!(error.starts_with("not the URL"), "{error}");
+            assert!(!error.contains(text), "{error}");
             assert!(error.contains(reason), "{error}");
         }
     }

@@ -303,6 +303,32 @@ spec:
     assert_eq!((first.batch_messages_max, first.concurrency_max), (10, 6));
 }
 
+#[test]
+fn an_http_endpoint_is_shown_without_its_query() {
+    for (url, place) in [
+        (
+            "https://host:8443/@f/{function.name}?code=hunter2",
+            "https://host:8443/@f/{function.name}",
+        ),
+        ("http://host?code=hunter2", "http://host"),
+        ("http://host/f#hunter2", "http://host/f"),
+        (
+            "http+unix:///run/f.sock/{function.name}?code=hunter2",
+            "http+unix:///run/f.sock/{function.name}",
+        ),
+    ] {
+        let application = parse(&format!(
+            "kind: io.statefun.endpoints.v2/http\nspec: {{functions: a/*, urlPathTemplate: \"{url}\"}}\n"
+        ))
+        .unwrap();
+        let EndpointAdapter::Http(http) = &application.endpoints[0].adapter else {
+            panic!("an HTTP endpoint was written");
+        };
+        assert_eq!((http.url_template.as_str(), http.place()), (url, place));
+        assert_eq!(application.summary(), [format!("functions a/* on {place}")]);
+    }
+}
+
 const KINESIS: &str = r#"
 kind: satchel.endpoints.v1/lambda
 spec: {functions: example/*, functionName: f}

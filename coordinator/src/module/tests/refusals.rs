@@ -182,6 +182,37 @@ fn urls_that_cannot_be_reached_are_refused() {
 }
 
 #[test]
+fn no_refusal_of_a_url_repeats_what_may_be_secret_in_it() {
+    for url in [
+        "http://joe:hunter2@host/f",
+        "https://hunter2@host:8443/f?x=1#y",
+        "http:///joe:hunter2@host/f",
+        "joe:hunter2@host/f",
+        "ftp://joe:hunter2@host/f",
+        "http+unix:///run/no/socket?key=hunter2",
+        "http://host/{function.id}?key=hunter2",
+        "http://host/a b?key=hunter2",
+    ] {
+        let text = format!(
+            "kind: io.statefun.endpoints.v2/http\nspec: {{functions: a/*, urlPathTemplate: \"{url}\"}}\n"
+        );
+        let told = problems(&text);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(!told[0].contains("hunter2"), "{told:?}");
+    }
+    let told = problems(
+        "kind: io.statefun.endpoints.v2/http\nspec: {functions: a/*, urlPathTemplate: \"http://joe:hunter2@host/f\"}\n",
+    );
+    assert_eq!(
+        told,
+        [
+            "app/module.yaml:2: 'urlPathTemplate' of io.statefun.endpoints.v2/http: a user or a password cannot stand in the URL, \
+             which metrics and logs show"
+        ]
+    );
+}
+
+#[test]
 fn a_text_that_is_not_yaml_is_refused_with_its_line() {
     let told = problems("kind: a\nspec: [1, 2\n");
     assert_eq!(told.len(), 1);
