@@ -9,6 +9,10 @@ use serde_json::value::RawValue;
 
 use super::value::is_json;
 
+/// How many bytes of messages and reasons a page of dead letters holds, unless its first letter alone has more. A thousand letters of the
+/// largest messages would be gigabytes.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+
 /// Dead letters, and the id to ask on from if there are more.
 #[derive(Serialize)]
 pub(crate) struct DeadLetters {
@@ -17,10 +21,11 @@ pub(crate) struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// A page of at most `limit` of `views`, which hold one more if there is a next page.
+    /// A page of at most `limit` of `views`, which hold one more if there is a next page, and at most of [`PAGE_BYTES_MAX`].
     pub(crate) fn page(mut views: Vec<DeadLetterView>, limit: usize) -> Self {
-        let more = views.len() > limit;
-        views.truncate(limit);
+        let kept = limit.min(fitting(&views));
+        let more = views.len() > kept;
+        views.truncate(kept);
         let next = views
             .last()
             .filter(|_| more)
@@ -30,6 +35,16 @@ impl DeadLetters {
             next,
         }
     }
+}
+
+/// How many of the first letters a page takes by their bytes: one at least, or the list would never go on.
+fn fitting(views: &[DeadLetterView]) -> usize {
+    let mut bytes = 0;
+    let over = views.iter().position(|view| {
+        bytes += view.message.value.len() + view.reason.len();
+        bytes > PAGE_BYTES_MAX
+    });
+    over.map_or(views.len(), |over| over.max(1))
 }
 
 #[derive(Serialize)]

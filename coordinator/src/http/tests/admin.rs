@@ -188,6 +188,49 @@ async fn dead_letters_are_listed_in_pages_with_everything_that_is_known_of_them(
     process.stop().await;
 }
 
+/// Letters of 3, 3, 3, 9 and 1 MiB, as a partition lists them.
+fn large_dead_letters(input: &Input) -> Option<Answer> {
+    let Input::Administered {
+        administration: Administration::ListDeadLetters { after, limit, .. },
+        ..
+    } = input
+    else {
+        return None;
+    };
+    let begun = after.map_or(0, |after| usize::from(after.0[0]));
+    let letters = [(1, 3), (2, 3), (3, 3), (4, 9), (5, 1)].into_iter();
+    let views = letters
+        .skip(begun)
+        .take(*limit)
+        .map(|(id, mebibytes)| dead_letter(id, None, ("example/raw", vec![0xff; mebibytes << 20])));
+    Some(Answer::DeadLetters(views.collect()))
+}
+
+#[tokio::test]
+async fn a_page_of_dead_letters_ends_before_it_is_too_large_and_tells_where_the_next_begins() {
+    let process = Process::answering(large_dead_letters).await;
+    let id = |id: u8| json!(format!("{id:02x}").repeat(16));
+    for (target, ids, next) in [
+        ("/api/dead-letters".to_owned(), vec![id(1), id(2)], id(2)),
+        (after(2), vec![id(3)], id(3)),
+        // Larger than a page: it comes all the same, by itself.
+        (after(3), vec![id(4)], id(4)),
+        (after(4), vec![id(5)], json!(null)),
+        // The limit in letters is reached first.
+        ("/api/dead-letters?limit=1".to_owned(), vec![id(1)], id(1)),
+    ] {
+        let page = ask(process.admin, "GET", &target, &[], b"").await.json();
+        let letters = page["dead_letters"].as_array().unwrap().iter();
+        let shown: Vec<_> = letters.map(|letter| letter["id"].clone()).collect();
+        assert_eq!((shown, &page["next"]), (ids, &next), "{target}");
+    }
+    process.stop().await;
+}
+
+fn after(id: u8) -> String {
+    format!("/api/dead-letters?after={}", format!("{id:02x}").repeat(16))
+}
+
 #[tokio::test]
 async fn lists_refuse_what_they_do_not_understand() {
     let process = Process::answering(dead_letters).await;
