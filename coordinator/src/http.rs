@@ -10,6 +10,7 @@
 //! itself refuses before a request exists (a malformed or oversized head) has an empty body.
 
 mod admin;
+mod body;
 mod error;
 mod guard;
 mod observe;
@@ -28,12 +29,12 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 
 pub use self::admin::{Admin, AdminAccess, routes as admin_routes};
+pub use self::body::BodyLimits;
 pub use self::guard::Guard;
 pub use self::server::{BindError, Listening, ServeLimits, bind, serve};
 pub use self::tls::{Tls, TlsProblem};
 pub use self::token::{Token, behind};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
-pub use self::value::BodyLimits;
 
 pub(crate) use self::render::rfc3339;
 

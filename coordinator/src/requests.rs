@@ -69,13 +69,16 @@ impl Requests {
 
     /// Sends the input that `input` makes of a fresh request number, and waits for the answer to that number.
     ///
+    /// `input` is called when the partition's queue has room: whatever else it holds is let go of then, however long the answer takes.
+    ///
     /// The caller bounds the waiting: when this future is dropped, the partition is told that the request is abandoned. Whatever the
     /// input asked for may happen all the same.
     pub async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Answer {
         let (mut asker, mut answer) = self.register();
-        if self.inputs.send(input(asker.request)).await.is_err() {
+        let Ok(room) = self.inputs.reserve().await else {
             return Answer::Stopping;
-        }
+        };
+        room.send(input(asker.request));
         asker.told = true;
         tokio::select! {
             // An answer that came before the loop ended is an answer.
@@ -85,12 +88,12 @@ impl Requests {
         }
     }
 
-    /// Calls `target` or sends to it, under a fresh random id.
+    /// Calls `target` or sends to it, under a fresh random id. The argument is converted when the partition's queue has room.
     pub async fn call(
         &self,
         verb: Verb,
         target: Address,
-        argument: TypedValue,
+        argument: impl Into<TypedValue>,
         idempotency_key: Option<Arc<str>>,
     ) -> Answer {
         let mut id = [0; 16];
@@ -101,7 +104,7 @@ impl Requests {
                 id: CallId(id),
                 verb,
                 target,
-                argument,
+                argument: argument.into(),
                 idempotency_key,
             })
         })

@@ -4,25 +4,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use satchel_engine::address::FunctionType;
-use satchel_engine::input::Administration;
+use satchel_engine::input::{Administration, Input};
 use satchel_engine::message::MessageId;
 use satchel_engine::output::Answer;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::body::{Bodies, BodyLimits};
 use super::error::{ApiError, json};
 use super::render::{AddressBody, DeadLetters, Timers};
 use super::target::{PathParams, Target, query};
 use super::token::Token;
 use super::traffic::{Wait, WaitQuery};
-use super::value::{BodyLimits, read_value};
+use super::value::read_value;
 use crate::metrics::{self, Metrics};
 use crate::requests::{Readiness, Requests};
 
@@ -80,7 +81,29 @@ pub fn routes(admin: Admin) -> Router {
             post(resume),
         )
         .route("/api/timers", get(list_timers))
-        .with_state(Arc::new(admin))
+        .with_state(Serving {
+            bodies: Arc::new(Bodies::within(admin.limits)),
+            admin: Arc::new(admin),
+        })
+}
+
+/// What the routes work with: the port's settings, and the bodies that come in.
+#[derive(Clone)]
+struct Serving {
+    admin: Arc<Admin>,
+    bodies: Arc<Bodies>,
+}
+
+impl FromRef<Serving> for Arc<Admin> {
+    fn from_ref(serving: &Serving) -> Self {
+        Arc::clone(&serving.admin)
+    }
+}
+
+impl FromRef<Serving> for Arc<Bodies> {
+    fn from_ref(serving: &Serving) -> Self {
+        Arc::clone(&serving.bodies)
+    }
 }
 
 type Shared = State<Arc<Admin>>;
@@ -210,6 +233,7 @@ async fn inspect(
 
 async fn set_state(
     State(admin): Shared,
+    State(bodies): State<Arc<Bodies>>,
     Target(address): Target,
     params: PathParams,
     request: Request,
@@ -217,13 +241,16 @@ async fn set_state(
     let state = Arc::from(params.get("state"));
     let (parts, body) = request.into_parts();
     let wait = admin.admit(&parts)?;
-    let value = read_value(&parts.headers, body, admin.limits).await?;
-    let correction = Administration::SetState {
-        address,
-        state,
-        value,
-    };
-    admin.apply(wait, correction).await
+    let value = read_value(&parts.headers, body, &bodies).await?;
+    let asking = admin.requests.ask(|request| Input::Administered {
+        request,
+        administration: Administration::SetState {
+            address,
+            state,
+            value: value.into(),
+        },
+    });
+    applied(wait.until(asking).await?)
 }
 
 async fn delete_state(
@@ -306,10 +333,7 @@ impl Admin {
     }
 
     async fn apply(&self, wait: Wait, correction: Administration) -> Result<Response, ApiError> {
-        match wait.until(self.requests.administer(correction)).await? {
-            Answer::Done | Answer::Accepted => Ok(json_response(StatusCode::OK, &Empty {})),
-            other => Err(ApiError::of_answer(other)),
-        }
+        applied(wait.until(self.requests.administer(correction)).await?)
     }
 
     fn allow_reading(&self, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -332,6 +356,14 @@ impl AdminAccess {
             )),
             Self::Token(token) => token.authorize(headers, what),
         }
+    }
+}
+
+/// What a correction is answered with.
+fn applied(answer: Answer) -> Result<Response, ApiError> {
+    match answer {
+        Answer::Done | Answer::Accepted => Ok(json_response(StatusCode::OK, &Empty {})),
+        other => Err(ApiError::of_answer(other)),
     }
 }
 

@@ -14,9 +14,10 @@ use satchel_engine::output::Answer;
 use serde::Deserialize;
 use tokio::sync::watch;
 
+use super::body::{Bodies, BodyLimits};
 use super::error::ApiError;
 use super::target::{Target, query};
-use super::value::{BodyLimits, invalid_header, read_value, single_header, value_response};
+use super::value::{invalid_header, read_value, single_header, value_response};
 use crate::module::parse_duration;
 use crate::requests::{Readiness, Requests};
 
@@ -64,39 +65,49 @@ impl Default for TrafficLimits {
 /// | 408, 413 | the body came too slowly, or is too large |
 /// | 422 | the `Idempotency-Key` was used for another body |
 /// | 500 | the message became a dead letter; the reason |
-/// | 503 | starting, standby, stopping or overloaded; with `Retry-After` |
+/// | 503 | starting, standby, stopping or overloaded, by messages or by bodies that come in; with `Retry-After` |
 /// | 504 | no answer within `?timeout=` (default 30 s); the message is processed all the same |
 pub fn routes(traffic: Traffic) -> Router {
     Router::new()
         .route("/call/{namespace}/{name}/{id}", post(call))
         .route("/send/{namespace}/{name}/{id}", post(send))
-        .with_state(Arc::new(traffic))
+        .with_state(Arc::new(Serving {
+            bodies: Bodies::within(traffic.limits.body),
+            traffic,
+        }))
 }
 
+struct Serving {
+    traffic: Traffic,
+    bodies: Bodies,
+}
+
+type Shared = State<Arc<Serving>>;
+
 async fn call(
-    State(traffic): State<Arc<Traffic>>,
+    State(serving): Shared,
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match ask(&traffic, Verb::Call, target, request).await? {
+    match ask(&serving, Verb::Call, target, request).await? {
         Answer::Replied(value) => Ok(value_response(value)),
         other => Err(ApiError::of_answer(other)),
     }
 }
 
 async fn send(
-    State(traffic): State<Arc<Traffic>>,
+    State(serving): Shared,
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match ask(&traffic, Verb::Send, target, request).await? {
+    match ask(&serving, Verb::Send, target, request).await? {
         Answer::Accepted => Ok(StatusCode::ACCEPTED.into_response()),
         other => Err(ApiError::of_answer(other)),
     }
 }
 
 async fn ask(
-    traffic: &Traffic,
+    Serving { traffic, bodies }: &Serving,
     verb: Verb,
     Target(target): Target,
     request: Request,
@@ -110,7 +121,7 @@ async fn ask(
     if target.function.namespace() == RESERVED_NAMESPACE {
         return Err(ApiError::unknown_function(&target.function.to_string()));
     }
-    let argument = read_value(&parts.headers, body, limits.body).await?;
+    let argument = read_value(&parts.headers, body, bodies).await?;
     wait.until(traffic.requests.call(verb, target, argument, key))
         .await
 }

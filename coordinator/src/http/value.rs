@@ -1,18 +1,17 @@
 //! Typed values in requests and answers: the raw bytes as the body, the typename in the headers.
 
 use std::fmt;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use http_body_util::LengthLimitError;
 use percent_encoding::{CONTROLS, percent_encode};
 use satchel_protocol::reqreply::TypedValue;
 use satchel_protocol::types::{JSON_TYPENAME, typed_value};
 use serde::de::IgnoredAny;
 
+use super::body::{Bodies, BodyShare};
 use super::error::ApiError;
 
 /// The header that names a value's typename.
@@ -24,22 +23,18 @@ const VENDOR_PREFIX: &str = "application/vnd.";
 /// The built-in types' values are protobuf, even where their bytes happen to read as JSON (`\r1234` is an `int`).
 const BUILT_IN_PREFIX: &str = "io.statefun.types/";
 
-/// Limits of what is read from a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BodyLimits {
-    /// The largest body in bytes; a larger one is answered with 413.
-    pub bytes_max: usize,
-    /// How long a client may take to send a body; slower ones are answered with 408.
-    pub time_max: Duration,
+/// A value that was sent to us, with its share of the bytes that may be on their way to the partitions.
+///
+/// Whoever takes the value out of it gives the share back.
+#[derive(Debug)]
+pub(crate) struct SentValue {
+    value: TypedValue,
+    _share: BodyShare,
 }
 
-impl Default for BodyLimits {
-    /// 6 MiB, about what one Lambda request takes, in 30 s.
-    fn default() -> Self {
-        Self {
-            bytes_max: 6 * 1024 * 1024,
-            time_max: Duration::from_secs(30),
-        }
+impl From<SentValue> for TypedValue {
+    fn from(sent: SentValue) -> Self {
+        sent.value
     }
 }
 
@@ -47,18 +42,21 @@ impl Default for BodyLimits {
 ///
 /// # Errors
 ///
-/// 400 for a bad typename and for text that should be JSON and is not, 408 and 413 for what is over the limits.
+/// 400 for a bad typename and for text that should be JSON and is not, 408, 413 and 503 for what is over the limits.
 pub(crate) async fn read_value(
     headers: &HeaderMap,
     body: Body,
-    limits: BodyLimits,
-) -> Result<TypedValue, ApiError> {
+    bodies: &Bodies,
+) -> Result<SentValue, ApiError> {
     let typename = typename(headers)?;
-    let bytes = read_body(body, limits).await?;
+    let (bytes, share) = bodies.read(body).await?;
     if typename == JSON_TYPENAME {
         check_json(&bytes)?;
     }
-    Ok(typed_value(typename, bytes))
+    Ok(SentValue {
+        value: typed_value(typename, bytes),
+        _share: share,
+    })
 }
 
 /// The answer that is `value`.
@@ -135,34 +133,6 @@ fn named(header: &str, typename: &str) -> Result<String, ApiError> {
         return Err(invalid_header(header, &"its typename is empty"));
     }
     Ok(typename.to_owned())
-}
-
-async fn read_body(body: Body, limits: BodyLimits) -> Result<Bytes, ApiError> {
-    let reading = axum::body::to_bytes(body, limits.bytes_max);
-    match tokio::time::timeout(limits.time_max, reading).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "body_too_large",
-            format!(
-                "the body is larger than the limit of {} bytes",
-                limits.bytes_max
-            ),
-        )),
-        Ok(Err(error)) => Err(ApiError::bad_request(
-            "body_unreadable",
-            format!("the body could not be read: {error}"),
-        )),
-        Err(_) => Err(ApiError::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_too_slow",
-            format!("the body did not come within {:?}", limits.time_max),
-        )),
-    }
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
 }
 
 fn check_json(bytes: &[u8]) -> Result<(), ApiError> {

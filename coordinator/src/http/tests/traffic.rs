@@ -458,6 +458,72 @@ async fn a_body_over_the_limit_is_refused_however_it_comes() {
     process.stop().await;
 }
 
+/// Answers what was sent, and leaves calls waiting.
+fn accept(input: &Input) -> Option<Answer> {
+    matches!(input, Input::CallReceived(call) if call.verb == Verb::Send)
+        .then_some(Answer::Accepted)
+}
+
+#[tokio::test]
+async fn bodies_that_are_too_much_together_are_refused_until_there_is_room() {
+    let body = BodyLimits {
+        bytes_max: 1000,
+        all_bytes_max: 1000,
+        ..BodyLimits::default()
+    };
+    let setup = Setup {
+        limits: TrafficLimits {
+            body,
+            ..TrafficLimits::default()
+        },
+        ..Setup::default()
+    };
+    let process = Process::start(setup, accept).await;
+    let json = |bytes: usize| format!("\"{}\"", "a".repeat(bytes - 2)).into_bytes();
+    let sent = async |bytes| ask(process.traffic, "POST", SEND, &[], &json(bytes)).await;
+
+    // A body of 900 bytes is announced, and does not come yet.
+    let mut slow = TcpStream::connect(process.traffic).await.unwrap();
+    let head = format!(
+        "POST {CALL} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 900\r\n\r\n"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let refused = async {
+        loop {
+            let reply = sent(101).await;
+            if reply.status != 202 {
+                return reply;
+            }
+            // The head of the slow one has not been read yet.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let reply = tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    assert_eq!(reply.code(), (503, "overloaded".to_owned()));
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    assert_eq!(sent(100).await.status, 202, "for this one there is room");
+    let chunked = format!(
+        "POST {SEND} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"
+    );
+    let reply = exchange(process.traffic, chunked.as_bytes()).await.unwrap();
+    assert_eq!(
+        reply.code(),
+        (503, "overloaded".to_owned()),
+        "its length is not known"
+    );
+
+    // It came, and the partition has it: that its caller still waits takes no room.
+    slow.write_all(&json(900)).await.unwrap();
+    process
+        .hears(|input| matches!(input, Input::CallReceived(call) if call.verb == Verb::Call))
+        .await;
+    assert_eq!(sent(1000).await.status, 202);
+    let reply = exchange(process.traffic, chunked.as_bytes()).await.unwrap();
+    assert_eq!(reply.status, 202);
+    drop(slow);
+    process.stop().await;
+}
+
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for_without_end() {
     let body = BodyLimits {
