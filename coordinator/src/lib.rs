@@ -23,6 +23,7 @@ pub mod lambda;
 pub mod metrics;
 pub mod module;
 pub mod offline;
+pub mod open_files;
 pub mod requests;
 pub mod run;
 pub mod runtime;

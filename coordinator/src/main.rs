@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use satchel::cli::{self, Cli, ClientCommand, Command, Exit, Failure};
 use satchel::config::{DevConfig, RunConfig};
+use satchel::open_files;
 
 /// State is many small allocations that one thread makes and others free, which this allocator was made for.
 #[global_allocator]
@@ -32,6 +33,7 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
         .validated()
         .map_err(|message| Failure::new(Exit::Usage, message))?;
     cli::init_logging(config.log_format, &config.log)?;
+    open_files::raise_limit();
     until_shutdown(async |shutdown| satchel::dev::run(config, shutdown).await)
 }
 
@@ -40,6 +42,7 @@ fn run(config: RunConfig) -> Result<(), Failure> {
         .validated()
         .map_err(|message| Failure::new(Exit::Usage, message))?;
     cli::init_logging(config.log_format, &config.log)?;
+    open_files::raise_limit();
     until_shutdown(async |shutdown| Box::pin(satchel::run::run(config, shutdown)).await)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Two guards, each for what the other misses:
 //!
-//! - On Linux a handler is started as `satchel exec-handler PARENT -- COMMAND…`, which asks the kernel to kill it when its parent ends, and
-//!   then becomes the command. It covers the handler itself at once, without anything else alive.
+//! - On Linux a handler is started as `satchel exec-handler PARENT [OPEN-FILES] -- COMMAND…`, which asks the kernel to kill it when its
+//!   parent ends, limits its open files to what they were before satchel raised them for itself, and then becomes the command. It covers the handler itself at once, without anything else alive.
 //! - One `satchel exec-handler reap` a process is told the process group of every handler over a pipe. When the pipe ends, because who
 //!   held it ended in whatever way, it kills the groups that are left: processes that handlers started, and handlers on other systems.
 
@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::process::{Pid, Signal};
+
+use crate::open_files;
 
 /// The hidden subcommand of the binary that does what this module says.
 pub const SUBCOMMAND: &str = "exec-handler";
@@ -63,6 +65,7 @@ impl Launcher {
         launch
             .args(&self.arguments)
             .arg(std::process::id().to_string())
+            .args(open_files::before_it_was_raised().map(|limit| limit.to_string()))
             .arg("--")
             .args(command);
         launch
@@ -85,7 +88,7 @@ pub fn run_if_asked() {
     }
 }
 
-/// Does what the arguments behind `exec-handler` say, and never returns: `PARENT -- COMMAND…` or `reap`.
+/// Does what the arguments behind `exec-handler` say, and never returns: `PARENT [OPEN-FILES] -- COMMAND…` or `reap`.
 ///
 /// Exit code 127 if the command cannot be run, 2 for other arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
@@ -96,6 +99,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
             std::process::exit(0)
         }
         [parent, dashes, program, rest @ ..] if dashes == "--" => exec(parent, program, rest),
+        [parent, limit, dashes, program, rest @ ..] if dashes == "--" => {
+            limit_open_files(limit);
+            exec(parent, program, rest)
+        }
         _ => {
             eprintln!("satchel {SUBCOMMAND} is started by satchel itself");
             std::process::exit(2)
@@ -120,6 +127,15 @@ fn exec(parent: &OsStr, program: &OsStr, arguments: &[OsString]) -> ! {
         program.to_string_lossy()
     );
     std::process::exit(EXIT_NOT_RUN)
+}
+
+fn limit_open_files(limit: &OsStr) {
+    let limit = limit.to_str().and_then(|limit| limit.parse().ok());
+    if let Some(limit) = limit
+        && let Err(error) = open_files::set_current(Some(limit))
+    {
+        eprintln!("satchel: this handler may open more files than usual: {error}");
+    }
 }
 
 /// The groups that were added, as `+GROUP`, and not taken off again, as `-GROUP`, when `orders` ends.

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 mod building;
 mod bundles;
 mod failures;
+#[cfg(target_os = "linux")]
+mod open_files;
 mod outliving;
 mod processes;
 
