@@ -6,6 +6,7 @@
 //! |---|---|
 //! | 200 | a `FromFunction`, `application/octet-stream` |
 //! | 400 | why the body is not a batch; an empty body is none |
+//! | 403 | that web pages may not call functions, for a request that a browser sent for one |
 //! | 404 | that there is no such function |
 //! | 405 | for anything but `POST` |
 //! | 413 | for a body over [`BODY_BYTES_MAX`] |
@@ -18,7 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt as _;
 use satchel_protocol::bundle::BatchError;
@@ -161,12 +162,31 @@ pub(crate) async fn answer_plain(
     }
 }
 
-async fn answer(State(batches): State<Batches>, method: Method, body: Bytes) -> Response {
-    let answer = answer_plain(&batches, method.as_str(), body, None).await;
+async fn answer(
+    State(batches): State<Batches>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let answer = if sent_by_a_page(&headers) {
+        Answer::text(
+            StatusCode::FORBIDDEN,
+            "a web page sent this request; only programs may call this port",
+        )
+    } else {
+        answer_plain(&batches, method.as_str(), body, None).await
+    };
     (
         answer.status,
         [(header::CONTENT_TYPE, answer.content_type)],
         answer.body,
     )
         .into_response()
+}
+
+/// Whether a web page sent a request with these headers, of whatever site: browsers reach loopback ports on behalf of any page, and say so;
+/// programs do not.
+fn sent_by_a_page(headers: &HeaderMap) -> bool {
+    let sites = headers.get_all("sec-fetch-site");
+    headers.contains_key(header::ORIGIN) || sites.iter().any(|site| site.as_bytes() != b"none")
 }

@@ -82,6 +82,24 @@ async fn what_is_not_a_batch_and_what_fails_is_said_in_words() {
 }
 
 #[tokio::test]
+async fn web_pages_call_no_function() {
+    let (_handler, address) = Handler::on_http();
+    for (name, value, status) in [
+        ("origin", "https://evil.example", StatusCode::FORBIDDEN),
+        ("origin", "null", StatusCode::FORBIDDEN),
+        ("sec-fetch-site", "cross-site", StatusCode::FORBIDDEN),
+        ("sec-fetch-site", "none", StatusCode::OK),
+    ] {
+        let request = Client::new()
+            .post(format!("http://{address}/statefun"))
+            .header(name, value)
+            .body(count(None, &[1]).encode_to_vec());
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), status, "{name}: {value}");
+    }
+}
+
+#[tokio::test]
 async fn a_large_body_is_served() {
     let (_handler, address) = Handler::on_http();
     let messages = vec![1; 500_000];

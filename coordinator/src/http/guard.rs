@@ -5,20 +5,24 @@
 //! - Any page may send simple requests anywhere without asking: such requests carry a foreign `Origin` (or `Sec-Fetch-Site`), so those
 //!   that could change something are refused.
 //!
+//! Ports that only programs call, as [`for_programs`] makes them, take nothing from any page.
+//!
 //! Behind a listener that is not on loopback there are load balancers and names that we cannot know, and no person's browser that would be
 //! a way in; nothing is checked there.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
+use crate::streams::browsers;
 
 /// Which requests may come from browsers.
 #[derive(Debug, Clone)]
@@ -55,12 +59,32 @@ impl Guard {
                 ));
             }
         }
-        let reads = [Method::GET, Method::HEAD, Method::OPTIONS];
-        if reads.contains(request.method()) {
+        if changes_nothing(request) {
             return Ok(());
         }
         check_origin(headers, host[0].as_ref(), names)
     }
+}
+
+/// Whether a request changes nothing, whoever sent it. Reading a stream makes it if it is not there.
+fn changes_nothing(request: &Request) -> bool {
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS];
+    reads.contains(request.method()) && !request.uri().path().starts_with("/streams/")
+}
+
+/// `routes` for a listener bound to `bound` that only programs call: what any web page sends is refused, and on loopback also what names
+/// another host.
+pub(crate) fn for_programs(routes: Router, bound: SocketAddr) -> Router {
+    routes
+        .layer(from_fn(refuse_pages))
+        .layer(from_fn_with_state(Guard::of(bound, []), defend))
+}
+
+async fn refuse_pages(request: Request, next: Next) -> Response {
+    if browsers::sent_by_a_page(request.headers()) {
+        return origin_not_allowed(browsers::REFUSAL).into_response();
+    }
+    next.run(request).await
 }
 
 /// Refuses what the guard in `State` does not let through.
@@ -109,11 +133,13 @@ fn check_origin(
     if !cross_site && !foreign {
         return Ok(());
     }
-    Err(ApiError::new(
-        StatusCode::FORBIDDEN,
-        "origin_not_allowed",
+    Err(origin_not_allowed(
         "a web page of another site sent this request; only pages of this machine may",
     ))
+}
+
+fn origin_not_allowed(message: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)
 }
 
 /// Whether a page of `origin` is one of this machine, or was served under the name by which it calls.
@@ -239,6 +265,14 @@ mod tests {
                 );
             }
             assert!(passes(&guard(), "GET", "/", &headers), "{headers:?}");
+            // Reading a stream may make it.
+            for method in ["GET", "HEAD", "POST"] {
+                assert_eq!(
+                    passes(&guard(), method, "/streams/orders", &headers),
+                    expected,
+                    "{method} {headers:?}"
+                );
+            }
         }
         let own_page = [
             ("host", "192.168.1.7:81"),

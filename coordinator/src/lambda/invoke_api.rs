@@ -1,4 +1,5 @@
-//! The Invoke API of AWS Lambda over dev's functions, so that any AWS SDK invokes them. Signatures are not checked, and never logged.
+//! The Invoke API of AWS Lambda over dev's functions, so that any AWS SDK invokes them. Signatures are not checked, and never logged;
+//! what web pages send is refused.
 //!
 //! | AWS's own semantics | |
 //! |---|---|
@@ -33,6 +34,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::{Call, FunctionError, InvokeError, LocalLambda, REQUEST_BYTES_MAX};
+use crate::http::for_programs;
 
 /// The largest payload of an asynchronous request, in bytes (AWS Lambda's limit).
 const EVENT_BYTES_MAX: usize = 1_048_576;
@@ -105,6 +107,7 @@ impl InvokeApi {
         listener: TcpListener,
         stopped: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
+        let bound = listener.local_addr()?;
         let listener = listener.tap_io(|connection| {
             // Without it small answers wait for the other side's acknowledgements.
             let _ = connection.set_nodelay(true);
@@ -115,7 +118,7 @@ impl InvokeApi {
                 Refusal::not_found("this server knows no operation of Lambda but Invoke")
             })
             .with_state(self);
-        axum::serve(listener, router)
+        axum::serve(listener, for_programs(router, bound))
             .with_graceful_shutdown(stopped)
             .await
     }

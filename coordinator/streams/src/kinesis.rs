@@ -3,7 +3,8 @@
 //! `POST /` with `X-Amz-Target: Kinesis_20131202.<operation>`, in JSON 1.1 or CBOR 1.1, over HTTP/1.1 or HTTP/2 without TLS. Limits and
 //! error codes are those of Kinesis. Unlike Kinesis:
 //!
-//! - signatures are neither verified nor logged: whoever reaches the port may do everything, so it belongs on a loopback address;
+//! - signatures are neither verified nor logged: whoever reaches the port may do everything, so it belongs on a loopback address; only
+//!   requests of web pages, which reach that too, are refused with `AccessDeniedException`;
 //! - what is created, split or merged is so when the request is answered: streams and consumers are `ACTIVE` at once, never `CREATING`
 //!   or `UPDATING`;
 //! - encryption, enhanced monitoring, resource policies, tags by ARN and a larger size of records than 1 MiB are not there; asking for
@@ -33,13 +34,13 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::{Stream, StreamError, Streams};
+use crate::{Stream, StreamError, Streams, browsers};
 use arguments::Arguments;
 use error::Refusal;
 use throughput::{ShardKey, Throughput};
@@ -146,22 +147,23 @@ async fn answer(State(service): State<Arc<Service>>, request: Request) -> Respon
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|text| text.to_str().ok());
     let encoding = content_type.and_then(Encoding::of);
-    let outcome = match (encoding, operation(&parts.headers)) {
-        (Some(encoding), Ok(operation)) => match read_body(body).await {
+    let admitted = let_in(&parts.method, &parts.headers);
+    let outcome = match (admitted, encoding, operation(&parts.headers)) {
+        (Ok(()), Some(encoding), Ok(operation)) => match read_body(body).await {
             Ok(body) => {
                 let region = region(&parts.headers);
                 service.perform(&operation, region, encoding, &body).await
             }
             Err(refusal) => Err(refusal),
         },
-        (None, _) => Err(Refusal {
+        (Ok(()), None, _) => Err(Refusal {
             status: StatusCode::NOT_FOUND,
             ..Refusal::new(
                 "UnknownOperationException",
                 "requests are application/x-amz-json-1.1 or application/x-amz-cbor-1.1",
             )
         }),
-        (_, Err(refusal)) => Err(refusal),
+        (Err(refusal), _, _) | (_, _, Err(refusal)) => Err(refusal),
     };
     let encoding = encoding.unwrap_or(Encoding::Json);
     let number = service.requests.fetch_add(1, Ordering::Relaxed);
@@ -299,6 +301,23 @@ fn stream_of_arn(arn: &str) -> Result<&str, Refusal> {
         _ => Err(Refusal::validation(format!(
             "`{arn}` is not the ARN of a stream: it should look like arn:aws:kinesis:REGION:{ACCOUNT}:stream/NAME"
         ))),
+    }
+}
+
+/// Refuses what web pages send. Browsers say of every `POST` which page sent it, of a `GET` they do not always.
+fn let_in(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    let denied = |why| {
+        Err(Refusal {
+            status: StatusCode::FORBIDDEN,
+            ..Refusal::new("AccessDeniedException", why)
+        })
+    };
+    if browsers::sent_by_a_page(headers) {
+        denied(browsers::REFUSAL)
+    } else if method != Method::POST {
+        denied("every operation of Kinesis is a POST")
+    } else {
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@
 //!
 //! [`kinesis`] serves the streams under the API of Kinesis, [`http`] under Satchel's own.
 
+pub mod browsers;
 mod error;
 mod frame;
 pub mod http;

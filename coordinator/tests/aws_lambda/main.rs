@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 mod invoker;
 mod semantics;
+mod web_pages;
 
 /// A function behind the Invoke API.
 struct Fixture {

@@ -156,3 +156,30 @@ async fn an_iterator_of_a_stream_that_was_deleted_is_none_of_its_namesake() {
         (400, &json!("InvalidArgumentException"))
     );
 }
+
+#[tokio::test]
+async fn web_pages_are_refused_before_anything_is_done() {
+    let server = Server::start().await;
+    let request = |method: reqwest::Method, header: (&'static str, &'static str)| {
+        let request = server.client.request(method, &server.url);
+        let request = request
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", "Kinesis_20131202.CreateStream")
+            .header(header.0, header.1);
+        request.body(json!({"StreamName": "theirs"}).to_string())
+    };
+    for (method, header) in [
+        (reqwest::Method::POST, ("origin", "https://evil.example")),
+        (reqwest::Method::POST, ("origin", "null")),
+        (reqwest::Method::POST, ("sec-fetch-site", "cross-site")),
+        // A page under a name that was rebound to this machine is same-origin, of which a browser says nothing with a GET.
+        (reqwest::Method::GET, ("accept", "*/*")),
+    ] {
+        let answer = request(method, header).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 403, "{header:?}");
+        let body: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+        assert_eq!(body["__type"], "AccessDeniedException", "{header:?}");
+    }
+    let (_, listed) = server.call("ListStreams", json!({})).await;
+    assert_eq!(listed["StreamNames"], json!([]));
+}
