@@ -9,39 +9,40 @@
 //! | 403 | that web pages may not call functions, for a request that a browser sent for one |
 //! | 404 | that there is no such function |
 //! | 405 | for anything but `POST` |
+//! | 408 | for a body that does not come within a minute |
 //! | 413 | for a body over [`BODY_BYTES_MAX`] |
 //! | 500 | the kind and text of the error with which the batch failed |
 
+mod connections;
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt as _;
 use satchel_protocol::bundle::BatchError;
 use satchel_protocol::prost::Message as _;
 use satchel_protocol::reqreply::ToFunction;
 use satchel_sdk::Functions;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::connections::Limits;
 use crate::batches::Batches;
 
 /// A request is at most this large; StateFun's own limit is half of it.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 
-/// How long a stop waits for requests under way.
-const STOP_WITHIN: Duration = Duration::from_secs(20);
-
 /// The content type of both directions.
 pub(crate) const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// Serves the functions on `listener` until `stop` is done, then finishes what is under way, for 20 seconds at most.
+/// Serves the functions on `listener` until `stop` is done, then finishes what is under way, for 20 seconds at most. Connections over 1024
+/// wait until others end; one over which no request comes for 75 seconds ends.
 ///
 /// # Errors
 ///
@@ -51,33 +52,34 @@ pub async fn serve(
     functions: Functions,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    serve_within(listener, functions, Limits::default(), stop).await
+}
+
+async fn serve_within(
+    listener: TcpListener,
+    functions: Functions,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, functions = ?functions.function_types().iter().map(ToString::to_string).collect::<Vec<_>>(), "serving over HTTP");
+    let service = Service {
+        batches: Batches::new(functions),
+        body_time_max: limits.body_time_max,
+    };
     let router = Router::new()
         .fallback(answer)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Batches::new(functions));
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::warn!(%error, "a connection without TCP_NODELAY");
-        }
-    });
-    let stopping = Arc::new(Notify::new());
-    let stopped = Arc::clone(&stopping);
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        stop.await;
-        stopping.notify_one();
-    });
-    tokio::select! {
-        served = serving => served,
-        () = async {
-            stopped.notified().await;
-            tokio::time::sleep(STOP_WITHIN).await;
-        } => {
-            tracing::warn!("requests still under way are given up");
-            Ok(())
-        }
-    }
+        .with_state(service);
+    connections::serve(listener, router, limits, stop).await;
+    Ok(())
+}
+
+/// What each request is served with.
+#[derive(Clone)]
+struct Service {
+    batches: Batches,
+    body_time_max: Duration,
 }
 
 /// Done when the process is told to stop, by SIGTERM or by Ctrl-C.
@@ -162,26 +164,30 @@ pub(crate) async fn answer_plain(
     }
 }
 
-async fn answer(
-    State(batches): State<Batches>,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let answer = if sent_by_a_page(&headers) {
-        Answer::text(
-            StatusCode::FORBIDDEN,
-            "a web page sent this request; only programs may call this port",
-        )
-    } else {
-        answer_plain(&batches, method.as_str(), body, None).await
+async fn answer(State(service): State<Service>, request: Request) -> Response {
+    let method = request.method().clone();
+    if sent_by_a_page(request.headers()) {
+        let why = "a web page sent this request; only programs may call this port";
+        return Answer::text(StatusCode::FORBIDDEN, why).into_response();
+    }
+    let reading = Bytes::from_request(request, &());
+    let body = match tokio::time::timeout(service.body_time_max, reading).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(refusal)) => return refusal.into_response(),
+        Err(_) => {
+            let why = format!("the body did not come within {:?}", service.body_time_max);
+            return Answer::text(StatusCode::REQUEST_TIMEOUT, why).into_response();
+        }
     };
-    (
-        answer.status,
-        [(header::CONTENT_TYPE, answer.content_type)],
-        answer.body,
-    )
-        .into_response()
+    let answer = answer_plain(&service.batches, method.as_str(), body, None).await;
+    answer.into_response()
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let content_type = [(header::CONTENT_TYPE, self.content_type)];
+        (self.status, content_type, self.body).into_response()
+    }
 }
 
 /// Whether a web page sent a request with these headers, of whatever site: browsers reach loopback ports on behalf of any page, and say so;

@@ -1,0 +1,166 @@
+//! Serves a router over HTTP/1.1 and HTTP/2 without TLS, within limits that axum's own server does not have.
+
+use std::future::Future;
+use std::io::{self, Cursor};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// What a connection over HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Limits of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// How many connections are served at once; more wait in the listener's queue.
+    pub(super) connections_max: usize,
+    /// How many requests one connection carries at once over HTTP/2.
+    pub(super) streams_max: u32,
+    /// How long a client may take to send a request's head, how long a connection may idle between requests over HTTP/1.1, and after how
+    /// long a silent client is asked over HTTP/2 whether it is still there.
+    pub(super) head_time_max: Duration,
+    /// How long a client may take to send a request's body.
+    pub(super) body_time_max: Duration,
+    /// How long a stop waits for requests under way.
+    pub(super) stop_time_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            streams_max: 64,
+            // Longer than the 60 s for which load balancers keep idle connections: whoever closes first must not be the server, or a
+            // request may be on its way already.
+            head_time_max: Duration::from_secs(75),
+            body_time_max: Duration::from_secs(60),
+            stop_time_max: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves `router` on `listener` until `stop` is done, then finishes the requests under way and returns.
+pub(super) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
+    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let graceful = GracefulShutdown::new();
+    let (stopping, _) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut stop = pin!(stop);
+    loop {
+        let (stream, permit) = tokio::select! {
+            () = &mut stop => break,
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "serving a connection panicked");
+                }
+                continue;
+            }
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        let (router, watcher) = (router.clone(), graceful.watcher());
+        let mut stopped = stopping.subscribe();
+        connections.spawn(async move {
+            let _permit = permit;
+            let begun = tokio::select! {
+                begun = begin(stream, limits.head_time_max) => begun,
+                // Nothing is under way on a connection that has not begun.
+                _ = stopped.wait_for(|stopping| *stopping) => return,
+            };
+            match begun {
+                Ok(begun) => serve_connection(begun, router, limits, watcher).await,
+                Err(error) => tracing::debug!(%error, "a connection ended before it began"),
+            }
+        });
+    }
+    drop(listener);
+    stopping.send_replace(true);
+    let finished = timeout(limits.stop_time_max, graceful.shutdown()).await;
+    if finished.is_err() {
+        tracing::warn!("requests still under way are given up");
+    }
+    connections.shutdown().await;
+}
+
+/// A connection, and what was read from it already.
+struct Begun {
+    first: Vec<u8>,
+    stream: TcpStream,
+}
+
+/// Reads as much as tells HTTP/2 from HTTP/1.1. The library does so too, but waits for it without end.
+async fn begin(mut stream: TcpStream, time_max: Duration) -> io::Result<Begun> {
+    let mut first = Vec::with_capacity(PREFACE.len());
+    let reading = async {
+        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+            let left = PREFACE.len() - first.len();
+            if (&mut stream).take(left as u64).read_buf(&mut first).await? == 0 {
+                break;
+            }
+        }
+        io::Result::Ok(())
+    };
+    timeout(time_max, reading).await??;
+    Ok(Begun { first, stream })
+}
+
+async fn serve_connection(begun: Begun, router: Router, limits: Limits, watcher: Watcher) {
+    let (reader, writer) = begun.stream.into_split();
+    let stream = tokio::io::join(Cursor::new(begun.first).chain(reader), writer);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time_max);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .keep_alive_interval(limits.head_time_max);
+    let connection =
+        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// The next connection, as soon as there may be one more.
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
+    let permit = Arc::clone(permits)
+        .acquire_owned()
+        .await
+        .expect("nobody closes this semaphore");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::warn!(%error, "a connection without TCP_NODELAY");
+                }
+                return (stream, permit);
+            }
+            Err(error) => {
+                // The client has gone already, or, more lastingly, all file descriptors are in use.
+                tracing::debug!(%error, "no connection could be accepted");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}

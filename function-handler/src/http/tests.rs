@@ -1,0 +1,138 @@
+//! The limits, over real sockets: who is slow or silent does not keep others out.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// Long enough for any machine; nothing waits for it unless the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SHORT: Duration = Duration::from_millis(20);
+
+/// A request that is answered with 400: its body is empty.
+const REQUEST: &str =
+    "POST / HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// A server without functions.
+struct Server {
+    address: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    async fn start(limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(serve_within(
+            listener,
+            Functions::new(),
+            limits,
+            async move {
+                let _ = stopped.await;
+            },
+        ));
+        Self {
+            address,
+            stop,
+            serving,
+        }
+    }
+
+    /// A connection over which `text` was sent.
+    async fn sent(&self, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn stop(self) {
+        drop(self.stop);
+        let ended = tokio::time::timeout(PATIENCE, self.serving).await;
+        ended.expect("it stops").unwrap().unwrap();
+    }
+}
+
+/// Reads until the server closes the connection.
+async fn rest(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let reading = stream.read_to_end(&mut bytes);
+    let _ = tokio::time::timeout(PATIENCE, reading)
+        .await
+        .expect("the server closes the connection");
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_is_not_waited_for_without_end() {
+    let server = Server::start(Limits {
+        head_time_max: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    // Nothing, what may become either version of HTTP, half a head of each, and silence after an answer.
+    for begun in [
+        "",
+        "P",
+        "PRI * HTTP/2.0\r\n",
+        "POST / HTTP/1.1\r\nhost: h",
+        "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n",
+    ] {
+        let answer = rest(server.sent(begun).await).await;
+        assert!(!answer.starts_with("HTTP/1.1 2"), "{begun}: {answer}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_not_waited_for_without_end() {
+    let server = Server::start(Limits {
+        body_time_max: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    let slow = REQUEST.replace("content-length: 0", "content-length: 9");
+    let answer = rest(server.sent(&slow).await).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(
+        answer.ends_with("the body did not come within 20ms"),
+        "{answer}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_over_the_limit_waits_for_its_turn() {
+    let server = Server::start(Limits {
+        connections_max: 1,
+        ..Limits::default()
+    })
+    .await;
+    let first = server.sent("").await;
+    let mut second = Box::pin(rest(server.sent(REQUEST).await));
+    let waited = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
+    assert!(waited.is_err(), "the first connection holds the place");
+    drop(first);
+    let answer = second.await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_connections_without_requests() {
+    let server = Server::start(Limits::default()).await;
+    let kept = REQUEST.replace("connection: close\r\n", "");
+    let mut idle = server.sent(&kept).await;
+    let answered = idle.read_u8();
+    tokio::time::timeout(PATIENCE, answered)
+        .await
+        .unwrap()
+        .unwrap();
+    let silent = server.sent("P").await;
+    server.stop().await;
+    assert_eq!(rest(silent).await, "");
+}
