@@ -1,4 +1,4 @@
-//! A proxy in front of a stand-in that treats every other request badly.
+//! A proxy in front of a stand-in that treats about a third of the requests badly.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -36,6 +36,30 @@ const FAULTS: [Fault; 6] = [
 /// How often each fault struck, by operation.
 type Struck = Arc<Mutex<BTreeMap<(String, Fault), u32>>>;
 
+/// What was asked for, by operation.
+type Requests = Arc<Mutex<BTreeMap<String, Asked>>>;
+
+/// How often something was asked for, and how often treated badly.
+#[derive(Default)]
+struct Asked {
+    requests: u64,
+    faults: usize,
+}
+
+impl Asked {
+    /// Whether the next one is treated badly. Not simply each second or third one: of shards that ask in turn one would never get an answer.
+    fn strikes(&mut self) -> bool {
+        self.requests += 1;
+        let mixed = self.requests.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 40).is_multiple_of(3)
+    }
+
+    fn next_fault(&mut self) -> Fault {
+        self.faults += 1;
+        FAULTS[self.faults % FAULTS.len()]
+    }
+}
+
 /// Serves until it is dropped.
 pub(crate) struct Proxy {
     pub(crate) endpoint: String,
@@ -50,7 +74,7 @@ impl Proxy {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let upstream: Arc<str> = upstream.strip_prefix("http://").unwrap().into();
         let struck = Struck::default();
-        let requests = Arc::<Mutex<BTreeMap<String, usize>>>::default();
+        let requests = Requests::default();
         let serving = tokio::spawn({
             let struck = struck.clone();
             async move {
@@ -83,12 +107,7 @@ impl Drop for Proxy {
 }
 
 /// Serves one request, and ends the connection.
-async fn serve(
-    mut stream: TcpStream,
-    upstream: Arc<str>,
-    struck: Struck,
-    requests: Arc<Mutex<BTreeMap<String, usize>>>,
-) {
+async fn serve(mut stream: TcpStream, upstream: Arc<str>, struck: Struck, requests: Requests) {
     stream.set_nodelay(true).unwrap();
     let Some((head, body)) = message(&mut stream).await else {
         return;
@@ -97,11 +116,8 @@ async fn serve(
     let operation = operation.rsplit('.').next().unwrap().to_owned();
     let fault = {
         let mut requests = requests.lock().unwrap();
-        let count = requests.entry(operation.clone()).or_default();
-        *count += 1;
-        count
-            .is_multiple_of(2)
-            .then(|| FAULTS[*count / 2 % FAULTS.len()])
+        let asked = requests.entry(operation.clone()).or_default();
+        asked.strikes().then(|| asked.next_fault())
     };
     if let Some(fault) = fault {
         let mut struck = struck.lock().unwrap();
