@@ -45,6 +45,11 @@ impl FunctionType {
     pub fn name(&self) -> &str {
         &self.0.name
     }
+
+    /// Whether `text` is this function type, written `namespace/name`.
+    pub fn is_called(&self, text: &str) -> bool {
+        text.rsplit_once('/') == Some((self.namespace(), self.name()))
+    }
 }
 
 impl std::str::FromStr for FunctionType {

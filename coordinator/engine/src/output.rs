@@ -157,6 +157,11 @@ pub enum Answer {
     },
     /// No endpoint serves this function.
     UnknownFunction(FunctionType),
+    /// The message is larger than any request to the endpoint of its function may be; nothing was taken.
+    TooLarge {
+        /// How large such a request may be, in bytes.
+        bytes_max: usize,
+    },
     /// The idempotency key was used with another body.
     KeyReused,
     /// Too much is pending; nothing was taken.

@@ -3,6 +3,7 @@
 mod body;
 mod bucket;
 mod functions;
+mod letters;
 mod live;
 mod loaded;
 mod overlay;
@@ -17,12 +18,12 @@ use hashbrown::HashMap;
 
 use crate::address::{Address, FunctionType};
 use crate::durable::{Change, DeadLetter, Hold, Key, OutboxEntry, Value, bucket_of};
-use crate::message::MessageId;
 use crate::output::Outlook;
 use crate::position::{ShardId, ShardPosition};
 
 use bucket::Bucket;
 use functions::Functions;
+use letters::{LetterPlace, Letters};
 use received::Received;
 
 pub(crate) use bucket::Instance;
@@ -42,8 +43,7 @@ pub(crate) struct Tables {
     pub(crate) outbox: BTreeMap<u64, OutboxEntry>,
     /// What egresses noted, by egress and name.
     pub(crate) egress_marks: BTreeMap<(Arc<str>, Arc<str>), Bytes>,
-    /// Every dead letter of what is in memory by its place in their order; those of an address lie in its instance.
-    pub(crate) letters: BTreeMap<u64, LetterPlace>,
+    pub(crate) letters: Letters,
     /// Dead letters that are for no address.
     pub(crate) stray_letters: BTreeMap<u64, DeadLetter>,
     /// The ids of messages that were taken from queues.
@@ -81,13 +81,6 @@ pub(crate) struct Place {
 pub(crate) struct Absence {
     fresh: Map<Key, Value>,
     fresh_bytes: usize,
-}
-
-/// Where a dead letter lies.
-#[derive(Debug, Clone)]
-pub(crate) struct LetterPlace {
-    pub(crate) id: MessageId,
-    pub(crate) address: Option<Address>,
 }
 
 impl Place {
@@ -177,7 +170,7 @@ impl Tables {
             shards: BTreeMap::new(),
             outbox: BTreeMap::new(),
             egress_marks: BTreeMap::new(),
-            letters: BTreeMap::new(),
+            letters: Letters::default(),
             stray_letters: BTreeMap::new(),
             received: Received::default(),
             next_number: 1,
@@ -405,7 +398,7 @@ impl Tables {
 
     /// Removes a dead letter.
     pub(crate) fn take_letter(&mut self, number: u64) -> Option<(Option<Address>, DeadLetter)> {
-        let place = self.letters.remove(&number)?;
+        let place = self.letters.remove(number)?;
         let letter = match &place.address {
             Some(address) => self.live_mut(address)?.take_letter(number),
             None => self.stray_letters.remove(&number),
@@ -417,7 +410,7 @@ impl Tables {
     }
 
     pub(crate) fn letter(&self, number: u64) -> Option<&DeadLetter> {
-        match &self.letters.get(&number)?.address {
+        match &self.letters.get(number)?.address {
             Some(address) => self.live(address)?.letter(number),
             None => self.stray_letters.get(&number),
         }

@@ -80,6 +80,11 @@ impl ApiError {
                 ),
             ),
             Answer::UnknownFunction(function) => Self::unknown_function(&function.to_string()),
+            Answer::TooLarge { bytes_max } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                format!("the endpoint of this function takes messages of up to {bytes_max} bytes"),
+            ),
             Answer::KeyReused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",

@@ -131,7 +131,8 @@ fn unpack(data: &Bytes) -> Option<Vec<UserRecord>> {
                 .get(usize::try_from(entry.partition_key_index).ok()?)?
                 .clone(),
             explicit_hash_key,
-            data: entry.data,
+            // A part of the aggregate would keep all of it in memory for as long as the record waits anywhere.
+            data: Bytes::copy_from_slice(&entry.data),
         })
     };
     records.into_iter().map(record).collect()

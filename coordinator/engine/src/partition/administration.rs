@@ -87,34 +87,24 @@ impl Partition {
     ) -> Answer {
         let first = match after {
             None => 0,
-            Some(after) => match self.letter_number(after) {
+            Some(after) => match self.tables.letters.number_of(after) {
                 Some(number) => number + 1,
                 None => return Answer::NotFound(format!("there is no dead letter {after}")),
             },
         };
-        let letters = self.tables.letters.range(first..).filter(|(_, place)| {
-            let of_address = place
-                .address
-                .as_ref()
-                .map(|address| address.function.to_string());
-            function.is_none_or(|function| of_address.is_some_and(|name| name == function))
+        let letters = self.tables.letters.since(first).filter(|(_, place)| {
+            let address = place.address.as_ref();
+            function.is_none_or(|name| address.is_some_and(|it| it.function.is_called(name)))
         });
         let views = letters.filter_map(|(number, place)| {
-            let letter = self.tables.letter(*number)?;
+            let letter = self.tables.letter(number)?;
             Some(view(place.address.clone(), letter))
         });
         Answer::DeadLetters(views.take(limit).collect())
     }
 
-    fn letter_number(&self, id: MessageId) -> Option<u64> {
-        let mut letters = self.tables.letters.iter();
-        letters
-            .find(|(_, place)| place.id == id)
-            .map(|(number, _)| *number)
-    }
-
     fn take_letter(&mut self, id: MessageId) -> Option<(Option<Address>, DeadLetter)> {
-        let number = self.letter_number(id)?;
+        let number = self.tables.letters.number_of(id)?;
         let taken = self.tables.take_letter(number)?;
         let key = Key::DeadLetter {
             address: taken.0.clone(),
@@ -125,11 +115,11 @@ impl Partition {
     }
 
     fn retry_letter(&mut self, id: MessageId) -> Answer {
-        let Some(number) = self.letter_number(id) else {
+        let Some(number) = self.tables.letters.number_of(id) else {
             return Answer::NotFound(format!("there is no dead letter {id}"));
         };
-        let place = &self.tables.letters[&number];
-        let address = place.address.clone();
+        let place = self.tables.letters.get(number);
+        let address = place.and_then(|place| place.address.clone());
         let egress = self
             .tables
             .letter(number)
@@ -212,10 +202,23 @@ impl Partition {
             let message = correction(state, value);
             self.enqueue(address, message);
         } else {
+            // Behind the message for which an address is suspended, older corrections may wait: they would come after this one.
+            self.withdraw_corrections(address, &state);
             self.write_state(address, &state, value.map(|value| value.value));
             self.tables.tidy(address);
         }
         Answer::Done
+    }
+
+    fn withdraw_corrections(&mut self, address: &Address, state: &str) {
+        let Some(live) = self.tables.live_mut(address) else {
+            return;
+        };
+        for (number, message) in live.take_corrections(state) {
+            self.no_more_pending(message.bytes());
+            let address = address.clone();
+            self.mark_end(Key::Message { address, number }, number);
+        }
     }
 
     /// Does the corrections at the head of a mailbox.

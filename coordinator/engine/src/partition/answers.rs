@@ -13,6 +13,7 @@ use satchel_protocol::reqreply::{self, FromFunction, TypedValue};
 
 use super::Partition;
 use super::agenda::Due;
+use super::calls::is_caller;
 use crate::address::{Address, FunctionType};
 use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
 use crate::input::EgressMark;
@@ -183,7 +184,7 @@ impl Partition {
     /// Applies an answer: messages, delayed messages, egress, state, as StateFun orders them, and the removal of what it consumed.
     fn apply(&mut self, address: &Address, flight: Flight, response: InvocationResponse) {
         let sealed = self.commits.sealed();
-        let parents = self.consume(address, flight.messages);
+        let (parents, callers) = self.consume(address, flight.messages);
         let mut ids = EffectIds::new(parents);
         for message in response.outgoing_messages {
             let (Some(target), Some(argument)) = (message.target, message.argument) else {
@@ -214,6 +215,9 @@ impl Partition {
         for mutation in response.state_mutations {
             self.apply_mutation(address, mutation);
         }
+        for caller in callers {
+            self.call_processed(&caller);
+        }
         self.refresh_values(address);
         self.succeeded(address);
         assert_eq!(
@@ -225,9 +229,10 @@ impl Partition {
         self.tables.tidy(address);
     }
 
-    /// Removes the messages that were processed; their ids are the parents of the effects.
-    fn consume(&mut self, address: &Address, messages: usize) -> Vec<MessageId> {
+    /// Removes the messages that were processed: their ids are the parents of the effects; and who called from outside.
+    fn consume(&mut self, address: &Address, messages: usize) -> (Vec<MessageId>, Vec<Address>) {
         let mut parents = Vec::with_capacity(messages);
+        let mut callers = Vec::new();
         for _ in 0..messages {
             let live = self
                 .tables
@@ -236,6 +241,7 @@ impl Partition {
             let (number, message) = live.pop_message().expect("its messages are in its mailbox");
             self.no_more_pending(message.bytes());
             parents.push(message.id);
+            callers.extend(message.caller.filter(is_caller));
             let key = Key::Message {
                 address: address.clone(),
                 number,
@@ -243,7 +249,7 @@ impl Partition {
             self.mark_end(key, number);
         }
         self.counts.processed += messages as u64;
-        parents
+        (parents, callers)
     }
 
     fn apply_delayed(&mut self, owner: &Address, delayed: DelayedInvocation, ids: &mut EffectIds) {
@@ -507,13 +513,20 @@ fn read_spec(spec: &PersistedValueSpec) -> Result<StateSpec, String> {
             mode,
             expire_after_millis,
         }) => {
-            let ms = u64::try_from(*expire_after_millis).unwrap_or(0);
+            let name = &spec.state_name;
+            let after = |expiration: fn(u64) -> Expiration| match u64::try_from(
+                *expire_after_millis,
+            ) {
+                Ok(ms) if ms > 0 => Ok(expiration(ms)),
+                _ => Err(format!(
+                    "the state {name:?} would expire after {expire_after_millis} ms, before anybody could read it"
+                )),
+            };
             match ExpireMode::try_from(*mode) {
                 Ok(ExpireMode::None) => Expiration::Never,
-                Ok(ExpireMode::AfterWrite) => Expiration::AfterWrite(ms),
-                Ok(ExpireMode::AfterInvoke) => Expiration::AfterInvoke(ms),
+                Ok(ExpireMode::AfterWrite) => after(Expiration::AfterWrite)?,
+                Ok(ExpireMode::AfterInvoke) => after(Expiration::AfterInvoke)?,
                 Err(_) => {
-                    let name = &spec.state_name;
                     return Err(format!(
                         "the state {name:?} has the unknown expiration mode {mode}"
                     ));

@@ -109,9 +109,15 @@ impl Partition {
             return;
         }
         let function = &call.target.function;
-        if self.config.endpoints.serving(function).is_none() {
+        let Some(index) = self.config.endpoints.serving(function) else {
             let function = function.clone();
             self.answer(request, Answer::UnknownFunction(function));
+            return;
+        };
+        let bytes_max = self.config.endpoints.get(index).bundle_bytes_max;
+        if call.argument.value.len() > bytes_max {
+            // It would be a dead letter at once, kept until a person looks at it.
+            self.answer(request, Answer::TooLarge { bytes_max });
             return;
         }
         if let Some(call) = self.park_call(call) {
@@ -234,6 +240,26 @@ impl Partition {
         }
     }
 
+    /// The message of a call was processed. If nothing has answered it yet, its key is kept for as long as one with an outcome: a reply may still come, and a
+    /// function that never replies must not keep keys for ever.
+    pub(super) fn call_processed(&mut self, caller: &Address) {
+        let open = call_id_of(caller).and_then(|call| self.calls.open.get(&call));
+        let Some((address, verb, key)) = open.and_then(|open| open.record.clone()) else {
+            return;
+        };
+        let live = self.tables.live(&address);
+        let record = live.and_then(|live| live.record(verb, &key));
+        if record.is_some_and(|record| record.outcome.is_none()) {
+            self.keep_for_a_while((address, verb, key), None);
+        }
+    }
+
+    /// Whether somebody waits for the outcome of this call.
+    pub(super) fn is_waited_for(&self, call: CallId) -> bool {
+        let open = self.calls.open.get(&call);
+        open.is_some_and(|open| !open.waiting.is_empty())
+    }
+
     /// Gives a call its outcome, and its waiters the answer once that is durable. Only the first outcome counts.
     fn resolve(&mut self, caller: &Address, outcome: &Outcome) {
         let open =
@@ -265,11 +291,16 @@ impl Partition {
         record.is_none_or(|record| record.outcome.is_some())
     }
 
-    fn set_outcome(&mut self, (address, verb, key): RecordKey, outcome: Outcome) {
+    fn set_outcome(&mut self, record: RecordKey, outcome: Outcome) {
+        self.keep_for_a_while(record, Some(outcome));
+    }
+
+    /// Gives a record its outcome, or none yet, and keeps it from now on for as long as outcomes are kept.
+    fn keep_for_a_while(&mut self, (address, verb, key): RecordKey, outcome: Option<Outcome>) {
         let expires_at_ms = self.now_ms + self.config.idempotency_ttl_ms;
         let live = self.tables.live_mut(&address);
-        let known = live
-            .is_some_and(|live| live.set_outcome((verb, &key), Some(outcome), Some(expires_at_ms)));
+        let known =
+            live.is_some_and(|live| live.set_outcome((verb, &key), outcome, Some(expires_at_ms)));
         if known {
             let due = Due::Idempotency {
                 address: address.clone(),
@@ -315,9 +346,12 @@ fn caller_address(call: CallId) -> Address {
     )
 }
 
+/// Whether an address stands for a caller outside.
+pub(super) fn is_caller(address: &Address) -> bool {
+    address.function.namespace() == RESERVED_NAMESPACE && address.function.name() == CALLER_NAME
+}
+
 fn call_id_of(caller: &Address) -> Option<CallId> {
-    let is_caller =
-        caller.function.namespace() == RESERVED_NAMESPACE && caller.function.name() == CALLER_NAME;
-    let id = is_caller.then(|| parse_hex(&caller.id))?;
+    let id = is_caller(caller).then(|| parse_hex(&caller.id))?;
     id.map(CallId)
 }

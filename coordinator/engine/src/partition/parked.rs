@@ -366,7 +366,7 @@ impl Partition {
 impl Listing {
     fn wants(&self, function: &FunctionType) -> bool {
         let wanted = self.function.as_deref();
-        wanted.is_none_or(|wanted| function.to_string() == wanted)
+        wanted.is_none_or(|wanted| function.is_called(wanted))
     }
 
     /// Whether nothing that is due at `due_ms` or later can be on the list any more.

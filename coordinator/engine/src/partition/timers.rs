@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::Partition;
 use super::agenda::Due;
 use crate::address::Address;
-use crate::durable::{Key, Outcome, Timer};
+use crate::durable::{DeadLetter, Key, Outcome, Timer};
 use crate::input::Verb;
+use crate::message::{IdSource, MessageId, fingerprint};
 use crate::tables::Activity;
 
 impl Partition {
@@ -122,18 +123,25 @@ impl Partition {
 
     fn expire_outcome(&mut self, address: &Address, verb: Verb, key: &Arc<str>) {
         let now_ms = self.now_ms;
-        if self.tables.live(address).is_none() {
-            return;
-        }
-        let Some(live) = self.tables.live_mut(address) else {
+        let Some(live) = self.tables.live(address) else {
             return;
         };
         let Some(record) = live.record(verb, key) else {
             return;
         };
-        // A dead letter keeps its key, because retrying it answers the same request.
-        let kept = matches!(&record.outcome, Some(Outcome::Failed { dead_letter, .. })
-            if live.letters().any(|(_, letter)| letter.id == *dead_letter));
+        let kept = match &record.outcome {
+            // A dead letter keeps its key, because retrying it answers the same request.
+            Some(Outcome::Failed { dead_letter, .. }) => {
+                live.letters().any(|(_, letter)| letter.id == *dead_letter)
+            }
+            // The outcome of a send is that it was taken: what became of it is seen by the letter alone.
+            Some(Outcome::Accepted) => live.letters().any(|(_, letter)| {
+                fingerprint(&letter.argument) == record.fingerprint
+                    && is_of_request(letter, address, verb, key)
+            }),
+            Some(Outcome::Replied(_)) => false,
+            None => self.is_waited_for(record.call),
+        };
         let expires_at_ms = if kept {
             record
                 .expires_at_ms
@@ -144,7 +152,9 @@ impl Partition {
         match expires_at_ms {
             Some(expires_at_ms) if expires_at_ms <= now_ms => {
                 let call = record.call;
-                live.take_record(verb, key);
+                if let Some(live) = self.tables.live_mut(address) {
+                    live.take_record(verb, key);
+                }
                 self.calls.forget(call);
                 self.mark(Key::Idempotency {
                     address: address.clone(),
@@ -165,4 +175,23 @@ impl Partition {
             None => {}
         }
     }
+}
+
+/// How often the dead letter of a request may have been tried again and still be known as that request's.
+const RETRIES_KNOWN: usize = 100;
+
+/// Whether a dead letter is the message of the request with this key, or of one of its retries.
+fn is_of_request(letter: &DeadLetter, address: &Address, verb: Verb, key: &str) -> bool {
+    let source = IdSource::Key {
+        address,
+        verb: verb.as_str(),
+        key,
+    };
+    let first = MessageId::derive(source, &letter.argument);
+    let again = |parent: &MessageId| {
+        let source = IdSource::Retry { parent: *parent };
+        Some(MessageId::derive(source, &letter.argument))
+    };
+    let mut ids = std::iter::successors(Some(first), again).take(RETRIES_KNOWN);
+    ids.any(|id| id == letter.id)
 }

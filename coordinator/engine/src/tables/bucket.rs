@@ -255,6 +255,9 @@ impl Bucket {
             return;
         };
         let over = instance.live.take_if(|live| live.is_empty());
+        if let Some(live) = &mut instance.live {
+            live.give_back_room();
+        }
         let gone = instance.is_empty();
         if let Some(live) = over {
             self.live_bytes -= live.counted_bytes;
@@ -306,8 +309,12 @@ impl Bucket {
             let (instance, _) = found.remove();
             self.body_bytes -= instance.body_bytes();
         }
-        // A table that has become mostly empty gives its room back.
-        if instances.len() * 8 < instances.capacity() {
+        if instances.is_empty() {
+            // Names of functions may come from outside: one that nobody uses any more leaves nothing behind.
+            self.table_bytes -= before;
+            self.shelves.swap_remove(shelf);
+        } else if instances.len() * 8 < instances.capacity() {
+            // A table that has become mostly empty gives its room back.
             instances.shrink_to_fit(|instance| hash_of(instance.body.id()));
             self.table_bytes = self.table_bytes + table_bytes(instances) - before;
         }

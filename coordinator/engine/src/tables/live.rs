@@ -21,6 +21,8 @@ pub(crate) struct Live {
     pub(crate) suspension: Option<Suspension>,
     pub(crate) trouble: Option<Box<Trouble>>,
     records: BTreeMap<(Verb, Arc<str>), Box<Idempotency>>,
+    /// How many of them have no outcome.
+    open_records: usize,
     letters: BTreeMap<u64, Box<DeadLetter>>,
     /// What timers, records and letters take, in bytes.
     kept_bytes: usize,
@@ -33,6 +35,9 @@ pub(crate) struct Live {
     /// Not durable: how many messages a batch may hold while a poison message is searched for, and the last suspect.
     pub(crate) isolation: Option<Isolation>,
 }
+
+/// A mailbox with room for no more messages than this keeps it until it is empty.
+const ROOM_KEPT: usize = 64;
 
 /// Whether an address keeps its bucket in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,7 +123,39 @@ impl Live {
     pub(crate) fn pop_message(&mut self) -> Option<(u64, Message)> {
         let (number, message) = self.mailbox.pop_front()?;
         self.mailbox_bytes -= message.bytes();
+        // Room that a backlog needed is given back as it is worked off.
+        if self.mailbox.capacity() > ROOM_KEPT && self.mailbox.len() < self.mailbox.capacity() / 8 {
+            self.mailbox.shrink_to(self.mailbox.len() * 2);
+        }
         Some((number, message))
+    }
+
+    /// Takes out the corrections of one state that wait.
+    pub(crate) fn take_corrections(&mut self, state: &str) -> VecDeque<(u64, Message)> {
+        let corrects = |message: &Message| {
+            let correction = message.correction.as_ref();
+            correction.is_some_and(|correction| *correction.state == *state)
+        };
+        if !self.mailbox.iter().any(|(_, message)| corrects(message)) {
+            return VecDeque::new();
+        }
+        let mailbox = std::mem::take(&mut self.mailbox);
+        let (taken, left): (VecDeque<_>, VecDeque<_>) = mailbox
+            .into_iter()
+            .partition(|(_, message)| corrects(message));
+        self.mailbox = left;
+        self.mailbox_bytes -= taken
+            .iter()
+            .map(|(_, message)| message.bytes())
+            .sum::<usize>();
+        taken
+    }
+
+    /// Gives back the room of a mailbox in which nothing waits: something else may live here for long.
+    pub(super) fn give_back_room(&mut self) {
+        if self.mailbox.is_empty() && self.mailbox.capacity() > 0 {
+            self.mailbox = VecDeque::new();
+        }
     }
 
     pub(crate) fn timer(&self, number: u64) -> Option<&Timer> {
@@ -166,12 +203,14 @@ impl Live {
     pub(crate) fn insert_record(&mut self, verb: Verb, key: Arc<str>, record: Idempotency) {
         self.take_record(verb, &key);
         self.kept_bytes += record_bytes(&key, &record);
+        self.open_records += usize::from(record.outcome.is_none());
         self.records.insert((verb, key), Box::new(record));
     }
 
     pub(crate) fn take_record(&mut self, verb: Verb, key: &Arc<str>) -> Option<Idempotency> {
         let record = self.records.remove(&(verb, key.clone()))?;
         self.kept_bytes -= record_bytes(key, &record);
+        self.open_records -= usize::from(record.outcome.is_none());
         Some(*record)
     }
 
@@ -229,10 +268,7 @@ impl Live {
     /// Whether something here must be in memory: messages; requests whose outcome is open, because a reply must find them; dead letters,
     /// because the list of all of them is asked for.
     pub(super) fn is_pending(&self) -> bool {
-        let mut records = self.records.values();
-        !self.mailbox.is_empty()
-            || !self.letters.is_empty()
-            || records.any(|record| record.outcome.is_none())
+        !self.mailbox.is_empty() || !self.letters.is_empty() || self.open_records > 0
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -255,7 +291,8 @@ impl Live {
             + self.kept_bytes
     }
 
-    /// Whether what is counted as it goes is what there is: the bytes of the messages, and those of everything else that is kept.
+    /// Whether what is counted as it goes is what there is: the bytes of the messages, those of everything else that is kept, and the requests without an
+    /// outcome.
     pub(super) fn is_well_counted(&self) -> bool {
         let messages = self.mailbox.iter().map(|(_, message)| message.bytes());
         let timers = self.timers.values().map(|timer| timer_bytes(timer));
@@ -263,7 +300,11 @@ impl Live {
         let records = records.map(|((_, key), record)| record_bytes(key, record));
         let letters = self.letters.values().map(|letter| letter_bytes(letter));
         let kept = timers.chain(records).chain(letters);
-        self.mailbox_bytes == messages.sum::<usize>() && self.kept_bytes == kept.sum::<usize>()
+        let open = self.records.values();
+        let open = open.filter(|record| record.outcome.is_none()).count();
+        self.open_records == open
+            && self.mailbox_bytes == messages.sum::<usize>()
+            && self.kept_bytes == kept.sum::<usize>()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -3,7 +3,7 @@
 use satchel_protocol::reqreply::from_function::expiration_spec::ExpireMode;
 use satchel_protocol::reqreply::from_function::{InvocationResponse, PersistedValueMutation};
 
-use super::scene::{Scene, address, effects, set_seen};
+use super::scene::{Scene, address, effects, nothing, reply, set_seen};
 use crate::input::Administration;
 
 #[test]
@@ -60,4 +60,25 @@ fn recovered_dead_letters_pin_their_bucket_from_the_beginning() {
     let gauges = scene.partition.gauges();
     assert!(pinned_bytes > 0 && gauges.pinned_bytes > 0, "{gauges:?}");
     assert_eq!(gauges.pinned_bytes, gauges.state_bytes);
+}
+
+#[test]
+fn the_room_of_a_backlog_is_given_back_though_something_else_lives_at_the_address() {
+    let mut scene = Scene::new();
+    scene.call_with_key("alice", "first", "key");
+    let batch = scene.batch();
+    scene.settle();
+    let before = scene.partition.gauges().state_bytes;
+    for number in 0..1_000 {
+        scene.send("alice", &number.to_string());
+    }
+    scene.settle();
+    assert!(scene.partition.gauges().state_bytes > before + 100_000);
+    scene.complete(batch.attempt, reply(&batch, "done"));
+    while let [batch] = &scene.batches()[..] {
+        scene.complete(batch.attempt, nothing());
+        scene.settle();
+    }
+    let after = scene.partition.gauges().state_bytes;
+    assert!(after < before + 1_000, "{before} bytes, then {after}");
 }

@@ -108,7 +108,7 @@ fn what_waits_or_may_be_asked_for_stays_in_memory() {
         .find(|batch| *batch.target.id == *ids[1])
         .unwrap();
     library.scene.complete(open.attempt, nothing());
-    library.scene.send(&ids[2], &"too large ".repeat(2_000));
+    library.scene.send(&ids[2], &"too large ".repeat(1_000));
     library.snapshot();
     assert_eq!(loaded(&library), 3);
     let list = library.scene.dead_letters();

@@ -4,14 +4,14 @@ use satchel_protocol::reqreply::from_function::expiration_spec::ExpireMode;
 
 use super::scene::*;
 use crate::endpoint::OnPoison;
-use crate::input::{Administration, Input};
+use crate::input::{Administration, Input, Verb};
 use crate::invocation::{Failure, FailureKind};
 use crate::message::MessageId;
 use crate::output::Answer;
 
 impl Scene {
-    /// Sends the first dead letter again.
-    pub(super) fn retry_first_letter(&mut self) -> MessageId {
+    /// The id of the first dead letter.
+    fn first_letter(&mut self) -> MessageId {
         let list = Administration::ListDeadLetters {
             function: None,
             after: None,
@@ -20,7 +20,12 @@ impl Scene {
         let Some(Answer::DeadLetters(letters)) = self.administer(list) else {
             panic!("a list of dead letters");
         };
-        let id = letters[0].id;
+        letters[0].id
+    }
+
+    /// Sends the first dead letter again.
+    pub(super) fn retry_first_letter(&mut self) -> MessageId {
+        let id = self.first_letter();
         let retried = self.administer(Administration::RetryDeadLetter(id));
         assert_eq!(retried, Some(Answer::Done));
         id
@@ -125,6 +130,34 @@ fn rule_12_a_dead_letter_keeps_its_idempotency_key_from_expiring() {
 }
 
 #[test]
+fn rule_12_the_dead_letter_of_a_send_keeps_its_key_over_retries_until_it_is_dropped() {
+    let mut scene = Scene::new();
+    let ttl_ms = scene.config.idempotency_ttl_ms;
+    let send = |scene: &mut Scene| {
+        let request = scene.request(Verb::Send, "alice", "1", Some("key".into()));
+        scene.settle();
+        assert_eq!(scene.answer_to(request), Some(Answer::Accepted));
+    };
+    send(&mut scene);
+    scene.process("1");
+    for _ in 0..2 {
+        scene.later(ttl_ms * 3);
+        scene.settle();
+        send(&mut scene);
+        assert_eq!(scene.batches(), [], "it is known, and is a dead letter");
+        scene.retry_first_letter();
+        scene.process("1");
+    }
+    let letter = scene.first_letter();
+    let dropped = scene.administer(Administration::DropDeadLetter(letter));
+    assert_eq!(dropped, Some(Answer::Done));
+    scene.later(ttl_ms * 3);
+    scene.settle();
+    send(&mut scene);
+    assert_eq!(texts(&scene.batch()), ["1"], "it is new");
+}
+
+#[test]
 fn being_throttled_or_out_of_reach_costs_no_attempt() {
     let mut scene = Scene::new();
     scene.send("alice", "1");
@@ -169,9 +202,30 @@ fn the_endpoint_may_choose_to_suspend_the_address_until_a_person_resumes_it() {
 }
 
 #[test]
-fn a_message_too_large_for_any_request_becomes_a_dead_letter_by_its_size() {
+fn a_request_too_large_for_its_endpoint_is_refused_and_leaves_nothing() {
     let mut scene = Scene::new();
-    scene.send("alice", &"x".repeat(20_000));
+    let refused = Some(Answer::TooLarge { bytes_max: 10_000 });
+    let sent = scene.send("alice", &"x".repeat(10_001));
+    let called = scene.call_with_key("alice", &"x".repeat(10_001), "key");
+    assert_eq!(scene.answer_to(sent), refused);
+    assert_eq!(scene.answer_to(called), refused);
+    scene.settle();
+    assert_eq!(scene.dead_letters(), []);
+    let small = scene.call_with_key("alice", "small", "key");
+    let batch = scene.batch();
+    scene.complete(batch.attempt, reply(&batch, "done"));
+    scene.settle();
+    assert_eq!(
+        scene.answer_to(small),
+        Some(Answer::Replied(value("done"))),
+        "the key was not used"
+    );
+}
+
+#[test]
+fn a_message_too_large_with_its_state_for_any_request_becomes_a_dead_letter_by_its_size() {
+    let mut scene = Scene::new();
+    scene.send("alice", &"x".repeat(10_000));
     assert_eq!(scene.batches(), []);
     let letters = scene.dead_letters();
     assert_eq!(letters.len(), 1);

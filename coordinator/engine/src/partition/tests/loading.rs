@@ -296,7 +296,7 @@ fn the_list_of_dead_letters_waits_for_the_buckets_that_hold_some() {
         ..config(OnPoison::DeadLetter)
     });
     let id = library.id(2, 0);
-    library.scene.send(&id, &"too large ".repeat(2_000));
+    library.scene.send(&id, &"too large ".repeat(1_000));
     library.scene.settle();
     assert_eq!(library.scene.dead_letters().len(), 1);
     library.snapshot();

@@ -231,7 +231,7 @@ fn dead_letters_that_fill_the_memory_do_not_keep_shards_from_being_read_nor_ask_
     });
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.scene.send(&id, &"x".repeat(11_000));
+        library.scene.send(&id, &"x".repeat(10_000));
     }
     library.snapshot();
     let gauges = library.scene.partition.gauges();

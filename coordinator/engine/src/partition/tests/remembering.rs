@@ -3,6 +3,7 @@
 use satchel_protocol::reqreply::from_function::{InvocationResponse, expiration_spec::ExpireMode};
 
 use super::scene::*;
+use crate::endpoint::OnPoison;
 use crate::input::{Administration, Input, RequestId, Verb};
 use crate::output::{Answer, Output};
 
@@ -230,6 +231,100 @@ fn a_correction_takes_its_turn_among_the_messages() {
     };
     assert_eq!(scene.administer(erase), Some(Answer::Done));
     assert_eq!(scene.seen("alice"), None);
+}
+
+#[test]
+fn a_correction_of_a_suspended_address_takes_the_place_of_those_that_wait_there() {
+    let mut scene = Scene::with(config(OnPoison::Suspend));
+    scene.send("alice", "1");
+    let batch = scene.batch();
+    scene.declare(batch.attempt, ExpireMode::None, 0);
+    let set = |text: &str| Administration::SetState {
+        address: address("alice"),
+        state: "seen".into(),
+        value: value(text),
+    };
+    assert_eq!(scene.administer(set("old")), Some(Answer::Done));
+    loop {
+        let batch = scene.batch();
+        scene.fail(batch.attempt, "poison");
+        scene.later(1_000);
+        if scene.partition.gauges().in_flight == 0 {
+            break;
+        }
+    }
+    scene.settle();
+    assert_eq!(scene.seen("alice"), None, "the first one waits");
+    assert_eq!(scene.administer(set("new")), Some(Answer::Done));
+    scene.settle();
+    scene.crash();
+    let resumed = scene.administer(Administration::Resume(address("alice")));
+    assert_eq!(resumed, Some(Answer::Done));
+    scene.settle();
+    let batch = scene.batch();
+    assert_eq!(batch.state[0].value.as_ref().unwrap().1, "new");
+    scene.complete(batch.attempt, effects(InvocationResponse::default()));
+    scene.settle();
+    assert_eq!(scene.seen("alice").as_deref(), Some("new"));
+}
+
+#[test]
+fn the_key_of_a_call_that_is_never_answered_is_forgotten_in_its_time_unless_somebody_waits() {
+    let mut scene = Scene::new();
+    let ttl_ms = scene.config.idempotency_ttl_ms;
+    let first = scene.call_with_key("alice", "1", "key");
+    let batch = scene.batch();
+    scene.complete(batch.attempt, effects(InvocationResponse::default()));
+    scene.later(ttl_ms + 1);
+    scene.settle();
+    let repeat = scene.call_with_key("alice", "1", "key");
+    scene.settle();
+    assert_eq!(scene.batches(), [], "somebody waits, so it is known");
+    for request in [first, repeat] {
+        scene.tell(Input::RequestAbandoned(request));
+    }
+    scene.crash();
+    scene.later(2 * ttl_ms);
+    scene.settle();
+    assert_eq!(scene.partition.gauges().pinned_bytes, 0);
+    scene.call_with_key("alice", "1", "key");
+    scene.commit();
+    assert_eq!(texts(&scene.batch()), ["1"], "it is new");
+}
+
+#[test]
+fn a_late_reply_to_a_call_whose_message_was_processed_is_its_answer() {
+    let mut scene = Scene::new();
+    let request = scene.call_with_key("alice", "1", "key");
+    let asked = scene.batch();
+    scene.complete(asked.attempt, effects(InvocationResponse::default()));
+    scene.settle();
+    scene.send("bob", "2");
+    let batch = scene.batch();
+    scene.complete(batch.attempt, reply(&asked, "at last"));
+    scene.settle();
+    let answer = Some(Answer::Replied(value("at last")));
+    assert_eq!(scene.answer_to(request), answer);
+    scene.crash();
+    let repeat = scene.call_with_key("alice", "1", "key");
+    scene.settle();
+    assert_eq!(scene.answer_to(repeat), answer);
+}
+
+#[test]
+fn a_value_that_would_expire_at_once_is_refused_by_name() {
+    for (mode, ms) in [(ExpireMode::AfterWrite, 0), (ExpireMode::AfterInvoke, -1)] {
+        let mut scene = Scene::new();
+        scene.send("alice", "1");
+        while scene.partition.counts().dead_letters == 0 {
+            let batch = scene.batch();
+            scene.declare(batch.attempt, mode, ms);
+            scene.later(1_000);
+        }
+        let letters = scene.dead_letters();
+        let reason = format!("the state \"seen\" would expire after {ms} ms");
+        assert!(letters[0].1.contains(&reason), "{letters:?}");
+    }
 }
 
 #[test]
