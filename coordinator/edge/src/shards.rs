@@ -116,16 +116,33 @@ impl ShardPlan {
         }
         let mut steps = self.miss();
         let found = if self.unresolved && self.startup == Startup::Latest {
-            let open = self.listed.values().filter(|shard| !shard.closed);
-            let start = ShardPosition::Since { time_ms: now_ms };
-            open.map(|shard| (shard.id.clone(), start.clone()))
-                .collect()
+            self.resolve_latest(now_ms)
         } else {
             self.take_up()
         };
         self.unresolved &= found.is_empty();
         steps.extend(self.find(found));
         steps
+    }
+
+    /// Where a stream is begun of which only what comes from now on is wanted: in its open shards. The list may have been made while the stream changed:
+    /// a child beside its open parent waits for that one's end, and of a closed shard whose children are not listed nothing is read, but they are.
+    fn resolve_latest(&self, now_ms: u64) -> Applied {
+        let is_open = |id: &Arc<str>| self.listed.get(id).is_some_and(|shard| !shard.closed);
+        let is_parent = |id: &Arc<str>| {
+            let mut children = self.listed.values();
+            children.any(|child| child.parents.contains(id))
+        };
+        let start = |shard: &ListedShard| match shard.closed {
+            true => (!is_parent(&shard.id)).then_some(ShardPosition::End),
+            false => {
+                let waits = shard.parents.iter().any(is_open);
+                (!waits).then_some(ShardPosition::Since { time_ms: now_ms })
+            }
+        };
+        let shards = self.listed.values();
+        let found = shards.filter_map(|shard| Some((shard.id.clone(), start(shard)?)));
+        found.collect()
     }
 
     /// The end of `shard` is durable, or its loss accepted: its children may be read.

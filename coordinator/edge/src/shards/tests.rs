@@ -66,6 +66,36 @@ fn rule_8_latest_is_resolved_once_for_all_open_shards_and_what_was_closed_before
 }
 
 #[test]
+fn rule_8_latest_that_is_resolved_in_the_middle_of_a_split_skips_what_was_and_misses_nothing_that_comes()
+ {
+    // 0 is closed already, and its children are not listed yet; beside it is 9.
+    let mut plan = ShardPlan::new(Startup::Latest, vec![]);
+    let found = vec![
+        (name(0), ShardPosition::End),
+        (name(9), ShardPosition::Since { time_ms: 7 }),
+    ];
+    let listed = plan.listed(&[shard(0, &[], true), shard(9, &[], false)], 7);
+    assert_eq!(listed, [Step::Find(found)]);
+    assert_eq!(plan.ended(&name(0)), []);
+    let split = [
+        shard(0, &[], true),
+        shard(1, &[0], false),
+        shard(2, &[0], false),
+        shard(9, &[], false),
+    ];
+    assert_eq!(plan.listed(&split, 8), [beginning(&[1, 2])]);
+}
+
+#[test]
+fn rule_9_latest_begins_no_child_beside_its_open_parent() {
+    let mut plan = ShardPlan::new(Startup::Latest, vec![]);
+    let since = ShardPosition::Since { time_ms: 7 };
+    let listed = plan.listed(&[shard(0, &[], false), shard(1, &[0], false)], 7);
+    assert_eq!(listed, [at(&since, &[0])]);
+    assert_eq!(plan.ended(&name(0)), [beginning(&[1])]);
+}
+
+#[test]
 fn a_date_holds_for_children_too_because_it_may_lie_after_the_split() {
     let mut plan = ShardPlan::new(Startup::Date(5), vec![]);
     let since = ShardPosition::Since { time_ms: 5 };
