@@ -507,13 +507,13 @@ impl World {
                     load,
                     content,
                 };
-                if self.random.chance(50) {
-                    // It comes twice, the second time when nobody waits for it any more.
-                    let later_ms = delay_ms + self.random.below(5_000);
-                    self.timeline
-                        .after(later_ms, Event::Tell(id, input.clone()));
-                }
+                // It comes twice, the second time when nobody waits for it any more.
+                let twice = self.random.chance(50);
+                let again = twice.then(|| (delay_ms + self.random.below(5_000), input.clone()));
                 self.timeline.after(delay_ms, Event::Tell(id, input));
+                if let Some((later_ms, again)) = again {
+                    self.timeline.after(later_ms, Event::Tell(id, again));
+                }
             }
             Err(problem) => self.stage.violations.push(problem),
         }
