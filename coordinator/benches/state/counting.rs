@@ -83,4 +83,12 @@ impl ObjectStore for Counting {
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
         self.inner.delete(keys)
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.inner.delete_exactly(key, bytes)
+    }
 }

@@ -100,6 +100,14 @@ impl Io {
         Ok(())
     }
 
+    /// [`ObjectStore::delete_exactly`].
+    ///
+    /// # Errors
+    /// As of [`Io::create`].
+    pub(crate) async fn delete_exactly(&self, key: &str, bytes: &Bytes) -> Result<(), StoreError> {
+        self.repeat(|| self.store.delete_exactly(key, bytes)).await
+    }
+
     /// Creates an object, and answers the question that a refusal is.
     pub(crate) async fn put(&self, key: &str, bytes: &Bytes) -> Result<Put, LogError> {
         if self.create(key, bytes).await? == Created::Stored {

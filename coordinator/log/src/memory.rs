@@ -102,4 +102,16 @@ impl ObjectStore for MemoryStore {
         }
         Box::pin(ready(Ok(())))
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let mut objects = self.lock();
+        if objects.get(key) == Some(bytes) {
+            objects.remove(key);
+        }
+        Box::pin(ready(Ok(())))
+    }
 }

@@ -116,11 +116,13 @@ pub async fn delete(
 ) -> Result<(), SavepointError> {
     let layout = Layout::new(&source.root, partition);
     let (io, key) = (source.io(), layout.savepoint(name));
-    if io.get(&key).await.map_err(LogError::from)?.is_none() {
+    let Some(found) = io.get(&key).await.map_err(LogError::from)? else {
         let name = *name;
         return Err(SavepointError::Unknown { partition, name });
-    }
-    io.delete(&[key]).await.map_err(LogError::from)?;
+    };
+    io.delete_exactly(&key, &found)
+        .await
+        .map_err(LogError::from)?;
     Ok(())
 }
 
@@ -172,17 +174,8 @@ impl Taker {
             return Ok(savepoint);
         }
         // Whoever slept so long that its base was collected may have been deleted meanwhile, and the name given to another, whose savepoint stays.
-        match self.io.get(key).await? {
-            Some(found) if found != savepoint.encode() => {
-                let name = new.name;
-                Err(Refusal::For(SavepointError::Exists { partition, name }))
-            }
-            Some(_) => {
-                self.io.delete(&[key.to_owned()]).await?;
-                Err(Refusal::Anew)
-            }
-            None => Err(Refusal::Anew),
-        }
+        self.io.delete_exactly(key, &savepoint.encode()).await?;
+        Err(Refusal::Anew)
     }
 
     /// Whether an owner that has not seen the savepoint leaves everything that it needs alone. What is condemned is looked at before what exists: the

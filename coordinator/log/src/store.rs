@@ -97,4 +97,12 @@ pub trait ObjectStore: Send + Sync {
 
     /// Removes objects; one that does not exist is no error.
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Removes the object under `key` if it is `bytes` (S3: `DeleteObject` with `If-Match`). Another one stays, and is no error, and neither is none: who
+    /// asks again, or whose request arrives late, takes nothing from whoever uses the key next.
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
 }

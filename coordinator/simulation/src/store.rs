@@ -19,6 +19,7 @@ pub(crate) enum Ask {
     GetRange(String, Range<u64>),
     List(String, Option<String>, usize),
     Delete(Vec<String>),
+    DeleteExactly(String, Bytes),
 }
 
 /// What it is answered.
@@ -40,7 +41,11 @@ pub(crate) struct Request {
 impl Request {
     fn key(&self) -> &str {
         match &self.ask {
-            Ask::Create(key, _) | Ask::Get(key) | Ask::GetRange(key, _) | Ask::List(key, ..) => key,
+            Ask::Create(key, _)
+            | Ask::Get(key)
+            | Ask::GetRange(key, _)
+            | Ask::List(key, ..)
+            | Ask::DeleteExactly(key, _) => key,
             Ask::Delete(keys) => keys.first().map_or("", String::as_str),
         }
     }
@@ -156,6 +161,20 @@ impl ObjectStore for Mailbox {
             }
         })
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let ask = Ask::DeleteExactly(key.to_owned(), bytes.clone());
+            match self.ask(ask).await? {
+                Told::Deleted => Ok(()),
+                told => unreachable!("a delete was answered {told:?}"),
+            }
+        })
+    }
 }
 
 /// What the store holds.
@@ -207,6 +226,13 @@ impl Objects {
             Ask::Delete(keys) => {
                 for key in keys {
                     self.collected += u64::from(self.objects.remove(key).is_some());
+                }
+                Told::Deleted
+            }
+            Ask::DeleteExactly(key, bytes) => {
+                if self.objects.get(key) == Some(bytes) {
+                    self.objects.remove(key);
+                    self.collected += 1;
                 }
                 Told::Deleted
             }
@@ -274,6 +300,14 @@ impl ObjectStore for Still {
 
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
         unreachable!("{keys:?} would be deleted by somebody who only looks")
+    }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        _bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        unreachable!("{key} would be deleted by somebody who only looks")
     }
 }
 

@@ -206,7 +206,7 @@ impl World {
     /// A visitor writes nothing but what is its own.
     pub(crate) fn check_visitor(&mut self, id: ProcessId, ask: &Ask) {
         let keys = match ask {
-            Ask::Create(key, _) => std::slice::from_ref(key),
+            Ask::Create(key, _) | Ask::DeleteExactly(key, _) => std::slice::from_ref(key),
             Ask::Delete(keys) => keys.as_slice(),
             Ask::Get(_) | Ask::GetRange(..) | Ask::List(..) => return,
         };

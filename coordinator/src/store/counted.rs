@@ -63,6 +63,14 @@ impl<S: ObjectStore> ObjectStore for Counted<S> {
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
         self.store.delete(keys)
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.delete_exactly(key, bytes)
+    }
 }
 
 impl<S: fmt::Debug> fmt::Debug for Counted<S> {

@@ -105,16 +105,51 @@ impl S3Store {
     }
 
     async fn read(&self, key: &str, request: GetObjectFluentBuilder) -> Result<Bytes, Failure> {
+        let (bytes, _) = self.read_with_tag(key, request).await?;
+        Ok(bytes)
+    }
+
+    /// An object, and the tag by which S3 tells it from others under its key.
+    async fn read_with_tag(
+        &self,
+        key: &str,
+        request: GetObjectFluentBuilder,
+    ) -> Result<(Bytes, Option<String>), Failure> {
         let call = async {
-            let answer = self.within(0, Box::pin(request.send())).await?;
+            let mut answer = self.within(0, Box::pin(request.send())).await?;
+            let tag = answer.e_tag.take();
             let size = answer.content_length().unwrap_or_default();
             let body = answer.body.collect();
             let body = self.within(u64::try_from(size).unwrap_or_default(), body);
             let bytes = body.await?.into_bytes();
             let read = bytes.len() as u64;
-            Ok((bytes, read))
+            Ok(((bytes, tag), read))
         };
         self.ask(S3Operation::GetObject, key, call).await
+    }
+
+    async fn delete_one(&self, key: &str, bytes: &Bytes) -> Result<(), StoreError> {
+        let failed = |operation: S3Operation, failure: Failure| match failure {
+            // There is none, or another one.
+            Failure::Absent | Failure::Exists => Ok(()),
+            failure => Err(failure.into_error(operation, &self.bucket, key)),
+        };
+        let (found, tag) = match self.read_with_tag(key, self.get_request(key)).await {
+            Ok(found) => found,
+            Err(failure) => return failed(S3Operation::GetObject, failure),
+        };
+        if found != *bytes {
+            return Ok(());
+        }
+        let operation = S3Operation::DeleteObject;
+        let request = self.client.delete_object().bucket(&*self.bucket).key(key);
+        let request = request.set_if_match(tag);
+        let call = async {
+            self.within(0, Box::pin(request.send())).await?;
+            Ok(((), 0))
+        };
+        let answer = self.ask(operation, key, call).await;
+        answer.or_else(|failure| failed(operation, failure))
     }
 
     /// A part of an object. Behind the object's end there is nothing, which is not the same as no object.
@@ -351,6 +386,17 @@ impl ObjectStore for S3Store {
                 self.delete_page(page).await?;
             }
             Ok(())
+        })
+    }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let key = self.checked(key)?;
+            self.delete_one(key, bytes).await
         })
     }
 }

@@ -269,6 +269,14 @@ impl ObjectStore for AtOnce {
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
         self.now(self.inner.delete(keys))
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.now(self.inner.delete_exactly(key, bytes))
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -35,6 +35,20 @@ async fn the_first_create_wins_and_the_object_never_changes() {
 }
 
 #[tokio::test]
+async fn who_deletes_one_object_exactly_takes_nothing_from_the_next_of_its_key() {
+    let bucket = Bucket::make("exactly").await;
+    let store = bucket.store();
+    let (mine, other) = (bytes("mine"), bytes("other"));
+    assert_eq!(store.delete_exactly("a/1", &mine).await, Ok(()), "none");
+    store.create("a/1", mine.clone()).await.unwrap();
+    assert_eq!(store.delete_exactly("a/1", &mine).await, Ok(()));
+    assert_eq!(store.get("a/1").await, Ok(None));
+    store.create("a/1", other.clone()).await.unwrap();
+    assert_eq!(store.delete_exactly("a/1", &mine).await, Ok(()), "late");
+    assert_eq!(store.get("a/1").await, Ok(Some(other)));
+}
+
+#[tokio::test]
 async fn of_racing_creates_through_several_stores_exactly_one_wins() {
     let bucket = Bucket::make("race").await;
     let stores = [(); 4].map(|()| bucket.store());

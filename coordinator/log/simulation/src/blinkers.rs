@@ -125,4 +125,13 @@ impl ObjectStore for Blinkered {
         self.close(false);
         self.inner.delete(keys)
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.close(false);
+        self.inner.delete_exactly(key, bytes)
+    }
 }

@@ -172,4 +172,13 @@ impl ObjectStore for GatedStore {
         self.count();
         self.inner.delete(keys)
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.count();
+        self.inner.delete_exactly(key, bytes)
+    }
 }

@@ -190,4 +190,15 @@ impl ObjectStore for FaultyStore {
                 .await
         })
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let effect = Box::pin(async { self.inner.delete_exactly(key, bytes).await });
+            self.faultily(key, effect).await
+        })
+    }
 }

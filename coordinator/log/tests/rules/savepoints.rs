@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use satchel_log::savepoints::{NewSavepoint, SavepointError, create, delete, list};
 use satchel_log::{
@@ -17,10 +18,12 @@ fn name(name: &str) -> SavepointName {
     name.parse().expect("a name")
 }
 
+/// Each creator has a nonce of its own.
 fn new(text: &str) -> NewSavepoint {
+    static CREATORS: AtomicU8 = AtomicU8::new(1);
     NewSavepoint {
         name: name(text),
-        nonce: [9; 16],
+        nonce: [CREATORS.fetch_add(1, Ordering::Relaxed); 16],
         software: "a test".to_owned(),
         comment: format!("called {text}"),
     }

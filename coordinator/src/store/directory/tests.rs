@@ -130,6 +130,19 @@ async fn what_is_deleted_is_gone_and_deleting_it_again_is_no_error() {
 }
 
 #[tokio::test]
+async fn who_deletes_one_object_exactly_takes_nothing_from_the_next_of_its_key() {
+    let (_directory, store) = store();
+    let (mine, other) = (bytes("mine"), bytes("other"));
+    assert_eq!(store.delete_exactly("a/1", &mine).await, Ok(()), "none");
+    store.create("a/1", mine.clone()).await.unwrap();
+    assert_eq!(store.delete_exactly("a/1", &mine).await, Ok(()));
+    assert_eq!(store.get("a/1").await, Ok(None));
+    store.create("a/1", other.clone()).await.unwrap();
+    assert_eq!(store.delete_exactly("a/1", &mine).await, Ok(()), "late");
+    assert_eq!(store.get("a/1").await, Ok(Some(other)));
+}
+
+#[tokio::test]
 async fn no_key_leads_out_of_the_directory() {
     let (directory, store) = store();
     fs::write(directory.path().join("outside"), "secret").unwrap();

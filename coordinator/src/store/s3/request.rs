@@ -13,6 +13,8 @@ pub enum S3Operation {
     GetObject,
     /// Lists up to 1000 objects.
     ListObjectsV2,
+    /// Removes one object, if it is the one that was read.
+    DeleteObject,
     /// Removes up to 1000 objects.
     DeleteObjects,
     /// Begins an object of several parts.
@@ -27,10 +29,11 @@ pub enum S3Operation {
 
 impl S3Operation {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::PutObject,
         Self::GetObject,
         Self::ListObjectsV2,
+        Self::DeleteObject,
         Self::DeleteObjects,
         Self::CreateMultipartUpload,
         Self::UploadPart,
@@ -45,6 +48,7 @@ impl S3Operation {
             Self::PutObject => "PutObject",
             Self::GetObject => "GetObject",
             Self::ListObjectsV2 => "ListObjectsV2",
+            Self::DeleteObject => "DeleteObject",
             Self::DeleteObjects => "DeleteObjects",
             Self::CreateMultipartUpload => "CreateMultipartUpload",
             Self::UploadPart => "UploadPart",
@@ -64,7 +68,7 @@ impl S3Operation {
             | Self::UploadPart
             | Self::CompleteMultipartUpload => 5_000,
             Self::GetObject => 400,
-            Self::DeleteObjects | Self::AbortMultipartUpload => 0,
+            Self::DeleteObject | Self::DeleteObjects | Self::AbortMultipartUpload => 0,
         }
     }
 }
