@@ -68,6 +68,16 @@ impl ObjectStore for Inline {
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(ready(self.runtime.block_on(self.store.delete(keys))))
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(ready(
+            self.runtime.block_on(self.store.delete_exactly(key, bytes)),
+        ))
+    }
 }
 
 fn place(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, process: u8) -> Place {

@@ -104,6 +104,14 @@ impl ObjectStore for Ending {
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
         self.ask(self.inner.delete(keys))
     }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        key: &'a str,
+        bytes: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.ask(self.inner.delete_exactly(key, bytes))
+    }
 }
 
 const NONCE: [u8; 16] = [7; 16];
