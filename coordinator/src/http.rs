@@ -36,7 +36,7 @@ pub use self::tls::{Tls, TlsProblem};
 pub use self::token::{Token, behind};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
 
-pub(crate) use self::guard::for_programs;
+pub(crate) use self::guard::{for_programs, without_pages};
 pub(crate) use self::render::rfc3339;
 
 use self::error::ApiError;

@@ -75,9 +75,12 @@ fn changes_nothing(request: &Request) -> bool {
 /// `routes` for a listener bound to `bound` that only programs call: what any web page sends is refused, and on loopback also what names
 /// another host.
 pub(crate) fn for_programs(routes: Router, bound: SocketAddr) -> Router {
-    routes
-        .layer(from_fn(refuse_pages))
-        .layer(from_fn_with_state(Guard::of(bound, []), defend))
+    without_pages(routes).layer(from_fn_with_state(Guard::of(bound, []), defend))
+}
+
+/// `routes` that take nothing that any web page sends.
+pub(crate) fn without_pages(routes: Router) -> Router {
+    routes.layer(from_fn(refuse_pages))
 }
 
 async fn refuse_pages(request: Request, next: Next) -> Response {

@@ -3,7 +3,6 @@
 //! A listener a process, so that `AWS_LAMBDA_RUNTIME_API` is a plain `host:port`, which is all that the runtimes of some languages take, and
 //! yet every call tells who made it. What web pages send is refused. Source: "Using the Lambda runtime API" and "Lambda Extensions API" of the AWS Lambda documentation.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,7 +26,7 @@ use self::extensions::Extensions;
 use super::function::Function;
 use super::pool::{Delivery, Next, ProcessId};
 use super::{FunctionError, RESPONSE_BYTES_MAX};
-use crate::http::for_programs;
+use crate::http::without_pages;
 
 mod extensions;
 
@@ -61,11 +60,8 @@ impl RuntimeApi {
             region: Function::region(),
             extensions: Extensions::default(),
         });
-        // Where exactly it listens does not matter, that it is on loopback does.
-        let router = for_programs(
-            router(Arc::clone(&session)),
-            (Ipv4Addr::LOCALHOST, 0).into(),
-        );
+        // Handlers that speak HTTP by themselves name any host: Lambda does not look at it either.
+        let router = without_pages(router(Arc::clone(&session)));
         let listener = listener.tap_io(|connection| {
             // Without it small answers wait for the other side's acknowledgements.
             let _ = connection.set_nodelay(true);

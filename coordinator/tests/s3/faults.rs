@@ -19,6 +19,30 @@ async fn behind_proxy(bucket: &str) -> (Bucket, Proxy, S3Store) {
 }
 
 #[tokio::test]
+async fn an_object_that_another_took_the_place_of_stays_and_a_deletion_that_fails_is_told() {
+    let (bucket, proxy, store) = behind_proxy("exactly-behind-a-proxy").await;
+    let mine = bytes("mine");
+    store.create("a/1", mine.clone()).await.unwrap();
+    let refused = Fault::error(412, "PreconditionFailed");
+    proxy.strike(Method::DELETE, "a/1", refused);
+    assert_eq!(store.delete_exactly("a/1", &mine).await, Ok(()));
+    assert_eq!(
+        bucket.store().get("a/1").await,
+        Ok(Some(mine.clone())),
+        "S3 said that it is another one"
+    );
+    proxy.strike(Method::DELETE, "a/1", Fault::error(503, "SlowDown"));
+    let (kind, text) = told(store.delete_exactly("a/1", &mine).await);
+    assert_eq!(kind, "unavailable", "{text}");
+    assert!(
+        text.contains("DeleteObject in bucket exactly-behind-a-proxy"),
+        "{text}"
+    );
+    assert_eq!(store.delete_exactly("a/1", &mine).await, Ok(()));
+    assert_eq!(bucket.store().get("a/1").await, Ok(None));
+}
+
+#[tokio::test]
 async fn each_operation_is_tried_once_and_its_failure_names_bucket_key_and_operation() {
     let (_bucket, proxy, store) = behind_proxy("named").await;
     let gone = ["log/1".to_owned(), "log/2".to_owned()];
