@@ -6,7 +6,7 @@ use crate::process::{ProcessId, Serving};
 use crate::world::World;
 
 /// Every so many rounds of a process everything that it counts is counted anew.
-const ROUNDS_PER_AUDIT: u64 = 16;
+const ROUNDS_PER_AUDIT: u64 = 64;
 
 impl World {
     /// Records that are told to a partition which has asked that none be read.
