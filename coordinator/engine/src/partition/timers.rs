@@ -132,7 +132,7 @@ impl Partition {
         let kept = match &record.outcome {
             // A dead letter keeps its key, because retrying it answers the same request.
             Some(Outcome::Failed { dead_letter, .. }) => {
-                live.letters().any(|(_, letter)| letter.id == *dead_letter)
+                self.tables.letters.number_of(*dead_letter).is_some()
             }
             // The outcome of a send is that it was taken: what became of it is seen by the letter alone.
             Some(Outcome::Accepted) => live.letters().any(|(_, letter)| {
