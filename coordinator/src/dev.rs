@@ -5,6 +5,7 @@
 //! ```
 
 mod banner;
+pub mod lambda;
 mod servers;
 mod state;
 mod wiring;

@@ -13,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Before any thread is started: this process may be the beginning of a handler.
-    satchel::lambda::exec_handler::run_if_asked();
+    satchel::dev::lambda::exec_handler::run_if_asked();
     let outcome = match Cli::parse().command {
         Command::Dev(config) => dev(*config),
         Command::Run(config) => run(*config),

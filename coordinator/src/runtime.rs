@@ -198,8 +198,8 @@ impl PartitionLoop {
                 applied,
             } => ports.reading.plan(ingress, stream, applied),
             Output::Receive { ingress } => ports.reading.queue(&ingress, QueueWord::Receive),
-            Output::Taken { ingress, ids } => {
-                ports.reading.queue(&ingress, QueueWord::Taken(ids));
+            Output::Deletable { ingress, ids } => {
+                ports.reading.queue(&ingress, QueueWord::Deletable(ids));
             }
             Output::PauseIngress => ports.reading.pause(true),
             Output::ResumeIngress => ports.reading.pause(false),

@@ -1,7 +1,7 @@
 //! Egress to AWS: how records of a partition's outbox reach a service.
 //!
 //! Each service is a thin adapter (a [`Service`]) that makes requests of records and reads what became of each; what is sent when is decided
-//! by the pure [`satchel_edge::sequencer`]. The partition hands over only what is durable, in order, and keeps it until it hears
+//! by the pure [`satchel_engine::sink::delivery`]. The partition hands over only what is durable, in order, and keeps it until it hears
 //! [`Input::EgressAcked`] or [`Input::EgressRefused`] (the record is a dead letter then). The SDK tries once; all trying again is here, and goes on
 //! for ever, except for what can never be taken.
 
@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use satchel_edge::sequencer::{Limits, Outcome, Record, Request, Sequencer, Settled};
+use satchel_engine::sink::delivery::{Delivery, Limits, Outcome, Record, Request, Settled};
 
 /// How many records are taken from the queue at once.
 const RECORDS_PER_ROUND: usize = 1000;
@@ -165,7 +165,7 @@ impl Outlet {
 struct Delivery<S: Service> {
     outlet: Outlet,
     service: Arc<S>,
-    sequencer: Sequencer<S::Payload>,
+    sequencer: Delivery<S::Payload>,
     under_way: JoinSet<Answer>,
     /// Which request each task delivers, and how many records that has.
     requests: HashMap<tokio::task::Id, (u64, usize)>,
@@ -176,7 +176,7 @@ struct Delivery<S: Service> {
 impl<S: Service> Delivery<S> {
     fn new(outlet: Outlet, service: S) -> Self {
         Self {
-            sequencer: Sequencer::new(service.limits(), outlet.seed),
+            sequencer: Delivery::new(service.limits(), outlet.seed),
             outlet,
             service: Arc::new(service),
             under_way: JoinSet::new(),

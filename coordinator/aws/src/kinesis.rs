@@ -31,7 +31,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use error::KinesisError;
 pub use ingress::{ExpiredPosition, KinesisIngress, KinesisOptions};
-pub use satchel_edge::shards::{Applied, Startup};
+pub use satchel_engine::source::shards::{Applied, Startup};
 
 /// What the partition says about reading; the loop around it hands it over.
 pub trait ReadingPort: Send + Sync + 'static {

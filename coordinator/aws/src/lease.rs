@@ -16,7 +16,7 @@ mod item;
 mod keeper;
 mod table;
 
-pub use satchel_edge::lease::{
+pub use satchel_engine::lease::{
     Claimant, Condition, Lease, LeaseInput, LeaseItem, LeaseOutput, Timing, Write, WriteOutcome,
 };
 

@@ -1,7 +1,7 @@
 //! Receiving from SQS queues for a partition.
 //!
 //! ```text
-//!  ReceiveMessage ─► routed ─► MessagesReceived ─► (the partition: applied once, durable) ─► Taken ─► DeleteMessageBatch
+//!  ReceiveMessage ─► routed ─► MessagesReceived ─► (the partition: applied once, durable) ─► Deletable ─► DeleteMessageBatch
 //!       ▲                │                                                                              │
 //!       │                └── as long as it is not deleted: ChangeMessageVisibilityBatch                 ▼
 //!       └──────────────── what is not deleted comes again ◄──────────────────────── failed     MessagesDeleted
@@ -40,7 +40,7 @@ pub enum QueueWord {
     /// It may be received from.
     Receive,
     /// These are to be deleted.
-    Taken(Vec<QueuedId>),
+    Deletable(Vec<QueuedId>),
 }
 
 /// What the partition says about receiving; the loop around it hands it over.

@@ -24,7 +24,7 @@ use crate::endpoint::Endpoints;
 use crate::invocation::{
     AttemptId, Batch, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure, FailureKind,
 };
-use crate::tables::Map;
+use crate::map::Map;
 
 use lane::{Group, Lane};
 

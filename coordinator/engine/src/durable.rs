@@ -27,8 +27,8 @@
 //! | 14 | received: ingress, id (16 bytes) | when it is forgotten |
 
 mod codec;
-pub(crate) mod glance;
 mod key;
+pub(crate) mod peek;
 pub(crate) mod state;
 mod value;
 

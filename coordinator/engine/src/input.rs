@@ -64,7 +64,7 @@ pub enum Input {
         ingress: Arc<str>,
     },
     /// Messages were received from a queue, in the order in which it gave them; any of them may have been received before. Answered by
-    /// [`crate::output::Output::Taken`].
+    /// [`crate::output::Output::Deletable`].
     MessagesReceived {
         /// The ingress's id.
         ingress: Arc<str>,

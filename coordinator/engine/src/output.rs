@@ -76,7 +76,7 @@ pub enum Output {
         ingress: Arc<str>,
     },
     /// What these messages of a queue became is durable: delete them; answer with `MessagesDeleted` those of which that is confirmed.
-    Taken {
+    Deletable {
         /// The ingress's id.
         ingress: Arc<str>,
         /// Their ids.
@@ -113,14 +113,14 @@ pub struct BucketImage {
     /// The number of the delta at whose seal it was taken; 0 if this period has sealed none yet.
     pub delta: u64,
     /// What must be known of it as long as it is not read.
-    pub outlook: Outlook,
+    pub summary: BucketSummary,
     /// Its content.
     pub content: Vec<Change>,
 }
 
 /// What must be known of a bucket that is not in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outlook {
+pub struct BucketSummary {
     /// When something in it must be looked at, in ms since the epoch: when its earliest timer is due; some time after its first value has
     /// expired, which nobody is in a hurry to remove.
     pub earliest_due_ms: Option<u64>,

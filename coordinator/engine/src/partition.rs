@@ -51,8 +51,9 @@ use crate::address::Address;
 use crate::durable::Key;
 use crate::endpoint::Endpoints;
 use crate::input::Input;
+use crate::map::Map;
 use crate::output::Output;
-use crate::tables::{Activity, Map, Tables};
+use crate::tables::{Activity, Tables};
 
 use agenda::Agenda;
 use calls::Calls;

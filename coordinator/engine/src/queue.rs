@@ -4,7 +4,7 @@
 //! any more. Ids are facts like positions: in the delta of what the messages became.
 //!
 //! ```text
-//!  received ─► applied, id kept ─► durable ─► Taken ─► the ingress deletes ─► deleted, confirmed ─► a while later the id is forgotten
+//!  received ─► applied, id kept ─► durable ─► Deletable ─► the ingress deletes ─► deleted, confirmed ─► a while later the id is forgotten
 //!      ▲            │ died here: neither is known, it comes again      │ died or lost here: it comes again, its id is known
 //!      └────────────┴──────────────────────────────────────────────────┘
 //! ```

@@ -13,12 +13,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 
 use crate::address::{Address, FunctionType};
 use crate::durable::{Change, DeadLetter, Hold, Key, OutboxEntry, Value, bucket_of};
-use crate::output::Outlook;
+use crate::map::Map;
+use crate::output::BucketSummary;
 use crate::position::{ShardId, ShardPosition};
 
 use bucket::Bucket;
@@ -31,9 +30,6 @@ pub(crate) use functions::FunctionStates;
 pub(crate) use live::{Activity, Flight, Isolation, Live, Standing};
 pub use loaded::{BucketProblem, LoadedBucket};
 pub use overlay::Overlay;
-
-/// A hash map whose order is the same in every run, so that a simulation can be replayed.
-pub(crate) type Map<K, V> = HashMap<K, V, FixedState>;
 
 /// Everything durable.
 pub(crate) struct Tables {
@@ -63,7 +59,7 @@ pub(crate) struct Place {
     /// takes effect, it is kept.
     pub(crate) replayed: Arc<Overlay>,
     /// Of the image in effect with `replayed`, or, while loaded, at the last image that was taken.
-    pub(crate) outlook: Outlook,
+    pub(crate) summary: BucketSummary,
     /// About how many bytes it will take when it is loaded.
     pub(crate) expected_bytes: usize,
     /// The delta whose fold the image in effect equals; 0 for that of the takeover, with `replayed`. None if there is none.
@@ -90,13 +86,13 @@ impl Place {
 
     /// Whether it can be dropped: it is in memory, could be loaded as it is, and nothing in it must be in memory.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.is_absent() && self.is_as_imaged() && !self.outlook.pending && self.bucket.bytes() > 0
+        !self.is_absent() && self.is_as_imaged() && !self.summary.pending && self.bucket.bytes() > 0
     }
 
     /// When a timer of an absent bucket may be due first.
     pub(crate) fn earliest_timer_ms(&self) -> Option<u64> {
         let due = [
-            self.outlook.earliest_due_ms,
+            self.summary.earliest_due_ms,
             self.replayed.earliest_timer_ms(),
         ];
         let due_ms = due.into_iter().flatten().min();
@@ -208,12 +204,12 @@ impl Tables {
     }
 
     /// The bucket's image was not read.
-    pub(crate) fn set_absent(&mut self, bucket: u16, outlook: Outlook, raw_bytes: usize) {
+    pub(crate) fn set_absent(&mut self, bucket: u16, summary: BucketSummary, raw_bytes: usize) {
         let place = self.place_mut(bucket);
         // Tables have free places, and allocations a size of their own.
         place.expected_bytes = raw_bytes.saturating_add(raw_bytes / 2);
         place.absence = Some(Absence::default());
-        place.outlook = outlook;
+        place.summary = summary;
         place.image = Some(0);
     }
 
@@ -245,13 +241,13 @@ impl Tables {
         let LoadedBucket {
             bucket: mut content,
             functions,
-            outlook,
+            summary,
         } = loaded;
         content.adopt(&functions, &mut self.functions);
         let place = &mut self.places[usize::from(bucket)];
         let absence = place.absence.take().unwrap_or_default();
         place.bucket = content;
-        place.outlook = outlook;
+        place.summary = summary;
         for (key, value) in absence.fresh {
             let address = key.address().cloned();
             place.bucket.put(&mut self.functions, key, value);
@@ -517,9 +513,9 @@ impl Tables {
     }
 
     /// When something in a bucket that is in memory is due, and whether it must stay there.
-    pub(crate) fn bucket_outlook(&self, bucket: u16) -> Outlook {
+    pub(crate) fn bucket_summary(&self, bucket: u16) -> BucketSummary {
         let place = self.places.get(usize::from(bucket));
-        place.map_or(Outlook::default(), |place| place.bucket.outlook())
+        place.map_or(BucketSummary::default(), |place| place.bucket.summary())
     }
 
     fn bucket_mut(&mut self, address: &Address) -> &mut Bucket {

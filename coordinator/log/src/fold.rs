@@ -13,8 +13,8 @@ pub trait Fold {
     /// A takeover asks, before anything of `bucket` is applied, whether its image can stay unread for now. After `true` only the log entries of the
     /// bucket come, to be kept as an overlay (tombstones included) until [`Log::load`](crate::Log::load) gives the image. Buckets without an image are
     /// empty and not asked for; neither is the partition-wide bucket, which is always read. Never asked by [`read()`](crate::read()).
-    fn absent(&mut self, bucket: u16, outlook: Outlook) -> bool {
-        let _ = (bucket, outlook);
+    fn absent(&mut self, bucket: u16, summary: BucketSummary) -> bool {
+        let _ = (bucket, summary);
         false
     }
 
@@ -26,7 +26,7 @@ pub trait Fold {
 
 /// What is known of an image without reading it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Outlook {
+pub struct BucketSummary {
     /// When the earliest timer in it is due, in milliseconds since 1970.
     pub earliest_due_ms: Option<u64>,
     /// Whether it holds work that goes on without any input.

@@ -82,7 +82,7 @@ pub use clock::{Clock, Now};
 pub use control::{Condemned, Control, Effect};
 pub use entries::{Entries, EntriesBuilder, Entry};
 pub use error::{Defect, ErrorKind, LogError};
-pub use fold::{Fold, Outlook};
+pub use fold::{BucketSummary, Fold};
 pub use history::{At, HistoryError, Reading, Source, read};
 pub use io::{Io, OnTrouble, Retry, Trouble};
 pub use keys::Layout;

@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 use crate::cli::{Exit, Failure};
 use crate::config::DevConfig;
 use crate::destinations::{self, AwsConfigs};
+use crate::dev::lambda::invoke_api::{InvokeApi, Served};
+use crate::dev::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, processes_max};
 use crate::ingress::routing::Routing;
 use crate::invoker::Invoker;
 use crate::invoker::local_lambda::LocalLambdaInvoker;
-use crate::lambda::invoke_api::{InvokeApi, Served};
-use crate::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, processes_max};
 use crate::module::{
     Application, EndpointAdapter, EndpointSpec, IngressAdapter, IngressSpec, IngressStream,
     KinesisIngress, LambdaEndpoint,

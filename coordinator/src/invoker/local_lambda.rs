@@ -6,7 +6,7 @@ use std::time::Duration;
 use satchel_engine::invocation::{Bundle, BundleOutcome, Failure, FailureKind};
 
 use super::lambda_envelope::Envelope;
-use crate::lambda::{InvokeError, LocalLambda};
+use crate::dev::lambda::{InvokeError, LocalLambda};
 
 /// Sends bundles to a [`LocalLambda`].
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! Making a new root of what another root or a file holds: where it lies, and how what goes wrong is told. The making itself is
-//! [`satchel_roots::Filling`].
+//! [`satchel_storage::Filling`].
 
 use satchel_log::{DEFAULT_BUCKETS, Io};
-use satchel_roots::{Filling, MakeError};
+use satchel_storage::{Filling, MakeError};
 
 use super::place::{RETRY, failure, on_trouble};
 use crate::cli::{Exit, Failure};
@@ -31,7 +31,7 @@ pub(super) struct NewRoot<'a> {
 /// # Errors
 /// [`Exit::Damaged`] if something lies there that is whole; [`Exit::Environment`] if the store fails.
 pub(super) async fn begin(new: NewRoot<'_>) -> Result<Filling, Failure> {
-    let filling = Filling::begin(satchel_roots::NewRoot {
+    let filling = Filling::begin(satchel_storage::NewRoot {
         io: Io {
             on_trouble: on_trouble(),
             ..new.opened.io(RETRY)

@@ -88,7 +88,7 @@ impl Root {
             })
         })?;
         let io = self.opened.io(RETRY);
-        let whole = satchel_roots::refuse_unfinished(&io, self.prefix()).await;
+        let whole = satchel_storage::refuse_unfinished(&io, self.prefix()).await;
         whole.map_err(refused)?;
         match foreign(&application, expected, key) {
             Some(error) => Err(failure(error)),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use satchel_log::{At, Source};
-use satchel_roots::{Content, ReadError};
+use satchel_storage::{Content, ReadError};
 
 use super::filling::{NewRoot, begin, unmade};
 use super::moment::parse_at;

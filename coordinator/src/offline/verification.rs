@@ -63,7 +63,7 @@ async fn look(root: &Root, expected: Option<&str>) -> Result<Verified, Failure> 
     if let Some(application) = readable_application(root, &key).await? {
         let strays = strays(root, &key, application.partitions).await?;
         findings.splice(0..0, foreign(&application, expected, key));
-        let marks = satchel_roots::unfinished(&root.opened.io(RETRY), root.prefix())
+        let marks = satchel_storage::unfinished(&root.opened.io(RETRY), root.prefix())
             .await
             .map_err(failure)?;
         findings.extend(strays.into_iter().map(|key| LogError::Unexpected {

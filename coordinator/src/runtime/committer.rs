@@ -200,8 +200,8 @@ fn encode_image(buckets: u16, image: &BucketImage) -> satchel_log::BucketImage {
     satchel_log::BucketImage {
         bucket: image.bucket,
         sequence: image.delta,
-        earliest_due_ms: image.outlook.earliest_due_ms,
-        pending: image.outlook.pending,
+        earliest_due_ms: image.summary.earliest_due_ms,
+        pending: image.summary.pending,
         entries: encode(buckets, &image.content),
     }
 }

@@ -1,6 +1,6 @@
 //! What a takeover reads becomes the content of a partition.
 
-use satchel_engine::output::Outlook;
+use satchel_engine::output::BucketSummary;
 use satchel_engine::partition::{BucketProblem, Config, Recovery};
 use satchel_log::{Entry, Fold};
 
@@ -52,13 +52,13 @@ impl<P: FnMut(f64)> Fold for RecoveryFold<P> {
     }
 
     /// The partition loads what it needs, while it serves already.
-    fn absent(&mut self, bucket: u16, outlook: satchel_log::Outlook) -> bool {
-        let raw_bytes = outlook.raw_bytes;
-        let outlook = Outlook {
-            earliest_due_ms: outlook.earliest_due_ms,
-            pending: outlook.pending,
+    fn absent(&mut self, bucket: u16, summary: satchel_log::BucketSummary) -> bool {
+        let raw_bytes = summary.raw_bytes;
+        let summary = BucketSummary {
+            earliest_due_ms: summary.earliest_due_ms,
+            pending: summary.pending,
         };
-        self.recovery.absent(bucket, outlook, raw_bytes);
+        self.recovery.absent(bucket, summary, raw_bytes);
         true
     }
 

@@ -12,7 +12,7 @@ use satchel_engine::durable::Hold;
 use satchel_engine::input::Input;
 use satchel_engine::partition::{Config, Ownership};
 use satchel_log::{ErrorKind, Identity, Io, Layout, LogError, Options, Place, Retry, StoreError};
-use satchel_roots::{refuse_filling, take_over};
+use satchel_storage::{refuse_filling, take_over};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;

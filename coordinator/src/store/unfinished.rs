@@ -1,10 +1,10 @@
 //! How a process ends that finds a root which is not whole: somebody makes it of something else (a restore, an import), or died over it
-//! ([`satchel_roots`]).
+//! ([`satchel_storage`]).
 
 use std::sync::Arc;
 
 use satchel_log::{Io, Retry};
-use satchel_roots::Refusal;
+use satchel_storage::Refusal;
 
 use super::SystemClock;
 use super::place::Opened;

@@ -1,6 +1,6 @@
 //! Handlers that cargo builds.
 
-use satchel::lambda::{StartError, cargo_build::BuildError};
+use satchel::dev::lambda::{StartError, cargo_build::BuildError};
 
 use super::*;
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use satchel::lambda::{
+use satchel::dev::lambda::{
     FunctionSpec, InvokeError, Launcher, LocalLambda, LogLines, ProcessState, Program, exec_handler,
 };
 use serde_json::{Value, json};

@@ -11,8 +11,8 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
-use satchel::lambda::invoke_api::{InvokeApi, Served};
-use satchel::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, exec_handler};
+use satchel::dev::lambda::invoke_api::{InvokeApi, Served};
+use satchel::dev::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, exec_handler};
 use satchel_testkit::{Moto, Setup, example};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

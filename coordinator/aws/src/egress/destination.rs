@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use satchel_edge::doubt::UnknownMark;
 use satchel_engine::input::EgressMark;
 use satchel_engine::output::Emission;
+use satchel_engine::sink::reconcile::UnknownMark;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 

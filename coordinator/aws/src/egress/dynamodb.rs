@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::content::{Content, Selector};
 use super::failure;
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
-use satchel_edge::sequencer::{Limits, Outcome, Record, Request};
+use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
 /// What an item may have, names included.
 const ITEM_BYTES_MAX: usize = 400 << 10;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::content::{Content, Selector};
 use super::failure;
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
-use satchel_edge::sequencer::{Limits, Outcome, Record, Request};
+use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
 /// In one request, and so also in one event.
 const BYTES_PER_REQUEST: usize = 256 << 10;

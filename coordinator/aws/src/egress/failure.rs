@@ -3,7 +3,7 @@
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
-use satchel_edge::sequencer::Outcome;
+use satchel_engine::sink::delivery::Outcome;
 
 /// Codes by which services say that it was too much at once.
 const THROTTLES: [&str; 13] = [

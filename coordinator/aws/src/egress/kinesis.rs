@@ -7,7 +7,7 @@
 
 pub mod envelope;
 pub mod exactly_once;
-pub mod look;
+pub mod scan;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use prost::Message;
-use satchel_edge::once::{Put, PutResult, Told};
-use satchel_edge::sequencer::{Limits, Outcome, Record, Request};
 use satchel_engine::output::Emission;
+use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
+use satchel_engine::sink::exactly_once::{Put, PutOutcome, PutResult};
 use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 
 use self::envelope::Envelope;
@@ -83,7 +83,7 @@ impl KinesisService {
     }
 
     /// Sends a request and reads the answer.
-    async fn put(&self, request: &Request<Put>) -> Told {
+    async fn put(&self, request: &Request<Put>) -> PutOutcome {
         let entries = request.records.iter().map(|record| {
             let put = &record.payload;
             PutRecordsRequestEntry::builder()
@@ -103,14 +103,16 @@ impl KinesisService {
         let expected = request.records.len();
         match answer {
             Ok(answer) if answer.records.len() == expected => {
-                Told::Each(answer.records.iter().map(result).collect())
+                PutOutcome::Each(answer.records.iter().map(result).collect())
             }
             Ok(answer) => {
                 let found = answer.records.len();
-                Told::InDoubt(format!("{found} results for {expected} records"))
+                PutOutcome::InDoubt(format!("{found} results for {expected} records"))
             }
-            Err(error) if failure::is_in_doubt(&error) => Told::InDoubt(failure::describe(&error)),
-            Err(error) => Told::Failed(failure::outcomes(&error, expected)),
+            Err(error) if failure::is_in_doubt(&error) => {
+                PutOutcome::InDoubt(failure::describe(&error))
+            }
+            Err(error) => PutOutcome::Failed(failure::outcomes(&error, expected)),
         }
     }
 }
@@ -128,9 +130,9 @@ impl Service for KinesisService {
 
     async fn deliver(&self, request: &Request<Put>) -> Answer {
         let outcomes = match self.put(request).await {
-            Told::Each(results) => results.into_iter().map(outcome).collect(),
-            Told::Failed(outcomes) => outcomes,
-            Told::InDoubt(reason) => vec![Outcome::Again(reason); request.records.len()],
+            PutOutcome::Each(results) => results.into_iter().map(outcome).collect(),
+            PutOutcome::Failed(outcomes) => outcomes,
+            PutOutcome::InDoubt(reason) => vec![Outcome::Again(reason); request.records.len()],
         };
         Answer::of(outcomes)
     }

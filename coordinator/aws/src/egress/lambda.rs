@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::content::Content;
 use super::failure;
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
-use satchel_edge::sequencer::{Limits, Outcome, Record, Request};
+use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
 /// What the payload of an asynchronous invocation may have.
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;

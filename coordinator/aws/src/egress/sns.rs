@@ -13,7 +13,7 @@ use super::content::{Content, Selector};
 use super::failure;
 use super::sqs::{Message, each, record};
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
-use satchel_edge::sequencer::{Limits, Record, Request};
+use satchel_engine::sink::delivery::{Limits, Record, Request};
 
 /// In one request, attributes included, and so also in one message.
 const BYTES_PER_REQUEST: usize = 256 << 10;

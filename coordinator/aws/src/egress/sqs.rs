@@ -14,7 +14,7 @@ use satchel_engine::output::Emission;
 use super::content::{Content, Selector};
 use super::failure;
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
-use satchel_edge::sequencer::{Limits, Outcome, Record, Request};
+use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
 /// In one request, attributes included, and so also in one message.
 const BYTES_PER_REQUEST: usize = 1 << 20;

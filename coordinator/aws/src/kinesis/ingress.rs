@@ -18,7 +18,7 @@ use super::fan_out;
 use super::requests::{self, From, Trouble};
 use super::shard::{CLOCK_MARGIN_MS, Shared, accept_loss, now_ms, read_shard};
 use super::{KinesisError, KinesisObserver, ReadingPort, Router};
-use satchel_edge::shards::{Applied, ListedShard, ShardPlan, Startup, Step};
+use satchel_engine::source::shards::{Applied, ListedShard, ShardPlan, Startup, Step};
 
 /// What is read, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use aws_sdk_kinesis::types::{Shard, ShardIteratorType};
 use aws_smithy_types::DateTime;
 use satchel_engine::position::SequenceNumber;
 
-use satchel_edge::shards::ListedShard;
+use satchel_engine::source::shards::ListedShard;
 
 /// How long an answer may take: up to 10 MB are in it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -16,7 +16,7 @@ use super::fan_out::{self, Subscribed};
 use super::poll;
 use super::requests::{self, From, Trouble};
 use super::{ExpiredPosition, KinesisError, KinesisObserver, KinesisOptions, ReadingPort, Router};
-use satchel_edge::shards::ListedShard;
+use satchel_engine::source::shards::ListedShard;
 
 /// How much is handed to the partition at once, so that a pause takes effect soon.
 const RECORDS_PER_INPUT: usize = 500;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use satchel_edge::lease::LeaseItem;
+use satchel_engine::lease::LeaseItem;
 
 /// The version of the form, written now.
 const FORMAT: u64 = 1;

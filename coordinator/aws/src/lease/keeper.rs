@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, OptionFuture};
-use satchel_edge::lease::{Lease, LeaseInput, LeaseItem, LeaseOutput, WriteOutcome};
+use satchel_engine::lease::{Lease, LeaseInput, LeaseItem, LeaseOutput, WriteOutcome};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 

@@ -17,7 +17,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
 use super::item::{KEY, from_attributes, to_attributes};
-use satchel_edge::lease::{Condition, LeaseItem, Write};
+use satchel_engine::lease::{Condition, LeaseItem, Write};
 
 /// How long one request may take. A holder has time for several within a lease time, and a watcher too.
 const REQUEST_MAX: Duration = Duration::from_secs(2);

@@ -15,7 +15,7 @@ use super::requests::{self, Received, Trouble};
 use super::{QueuePort, QueueWord, SqsObserver, SqsRouter, UNCONFIRMED_KEEP};
 use crate::egress::with_timeout;
 use crate::kinesis::backoff::Backoff;
-use satchel_edge::inbox::{Handed, Inbox};
+use satchel_engine::source::queue::{Handed, ReceivedMessages};
 
 /// How long an answer may take that waits for nothing.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -106,7 +106,7 @@ pub struct SqsIngress {
 struct Shared {
     ingress: SqsIngress,
     inputs: mpsc::Sender<Input>,
-    inbox: Mutex<Inbox>,
+    inbox: Mutex<ReceivedMessages>,
     /// Something was received.
     received: Notify,
     begun: Instant,
@@ -163,7 +163,7 @@ impl SqsIngress {
         loop {
             match words.recv().await {
                 Some(QueueWord::Receive) => break,
-                Some(QueueWord::Taken(_)) => {}
+                Some(QueueWord::Deletable(_)) => {}
                 None => return Ok(()),
             }
         }
@@ -173,7 +173,7 @@ impl SqsIngress {
         let shared = Arc::new(Shared {
             ingress: self,
             inputs,
-            inbox: Mutex::new(Inbox::new(visibility_ms, patience_ms)),
+            inbox: Mutex::new(ReceivedMessages::new(visibility_ms, patience_ms)),
             received: Notify::new(),
             begun: Instant::now(),
         });
@@ -227,7 +227,7 @@ impl Shared {
         self.begun.elapsed().as_millis() as u64
     }
 
-    fn inbox(&self) -> std::sync::MutexGuard<'_, Inbox> {
+    fn inbox(&self) -> std::sync::MutexGuard<'_, ReceivedMessages> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -378,7 +378,7 @@ async fn keep(shared: &Arc<Shared>, mut words: mpsc::UnboundedReceiver<QueueWord
                 }
                 let now_ms = shared.now_ms();
                 for word in heard.drain(..) {
-                    if let QueueWord::Taken(ids) = word {
+                    if let QueueWord::Deletable(ids) = word {
                         shared.inbox().taken(now_ms, &ids);
                     }
                 }

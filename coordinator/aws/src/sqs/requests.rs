@@ -15,8 +15,8 @@ use bytes::Bytes;
 use super::SqsOptions;
 use super::message::SqsMessage;
 use crate::egress::failure;
-use satchel_edge::inbox::{Fate, Handed};
-use satchel_edge::sequencer::Outcome;
+use satchel_engine::sink::delivery::Outcome;
+use satchel_engine::source::queue::{Fate, Handed};
 
 /// Codes by which SQS says that a receipt handle is good for nothing any more.
 const LOST: [&str; 4] = [
@@ -88,7 +88,7 @@ pub(super) async fn receive(
     Ok(messages.into_iter().filter_map(received).collect())
 }
 
-/// Deletes messages, at most [`satchel_edge::inbox::BATCH_MAX`].
+/// Deletes messages, at most [`satchel_engine::source::queue::BATCH_MAX`].
 pub(super) async fn delete(
     client: &Client,
     queue_url: &str,
@@ -117,7 +117,7 @@ pub(super) async fn delete(
     }
 }
 
-/// Keeps messages from others for longer, at most [`satchel_edge::inbox::BATCH_MAX`].
+/// Keeps messages from others for longer, at most [`satchel_engine::source::queue::BATCH_MAX`].
 pub(super) async fn extend(
     client: &Client,
     queue_url: &str,

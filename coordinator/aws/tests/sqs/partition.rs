@@ -196,7 +196,7 @@ async fn run(durable: Durable, mut inputs: mpsc::Receiver<Input>, port: Arc<Port
                     });
                 }
                 Output::Receive { .. } => port.say(QueueWord::Receive),
-                Output::Taken { ids, .. } => port.say(QueueWord::Taken(ids)),
+                Output::Deletable { ids, .. } => port.say(QueueWord::Deletable(ids)),
                 _ => {}
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::input::Verb;
-use crate::tables::Map;
+use crate::map::Map;
 
 /// Something that becomes due.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

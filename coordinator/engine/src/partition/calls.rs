@@ -13,9 +13,9 @@ use super::{Partition, Stopping};
 use crate::address::{Address, FunctionType, RESERVED_NAMESPACE};
 use crate::durable::{Idempotency, Key, Outcome};
 use crate::input::{Call, CallId, RequestId, Verb};
+use crate::map::Map;
 use crate::message::{IdSource, Message, MessageId, fingerprint, parse_hex};
 use crate::output::{Answer, Output};
-use crate::tables::Map;
 
 /// The name of the function type whose addresses stand for callers.
 const CALLER_NAME: &str = "call";

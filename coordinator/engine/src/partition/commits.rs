@@ -31,7 +31,7 @@ pub(super) enum Release {
     /// A queue is received from.
     Receive(Arc<str>),
     /// Messages of a queue are deleted.
-    Taken {
+    Deletable {
         ingress: Arc<str>,
         ids: Vec<QueuedId>,
     },
@@ -259,14 +259,14 @@ impl Partition {
                 .tables
                 .content(bucket, self.commits.first_unsealed_number);
             bytes += content.iter().map(change_bytes).sum::<usize>();
-            let outlook = self.tables.bucket_outlook(bucket);
+            let summary = self.tables.bucket_summary(bucket);
             if bucket < self.tables.buckets() {
-                self.tables.place_mut(bucket).outlook = outlook;
+                self.tables.place_mut(bucket).summary = summary;
             }
             self.outputs.push_back(Output::Image(Box::new(BucketImage {
                 bucket,
                 delta: self.commits.sealed,
-                outlook,
+                summary,
                 content,
             })));
         }
@@ -308,8 +308,8 @@ impl Partition {
                     });
                 }
                 Release::Receive(ingress) => self.outputs.push_back(Output::Receive { ingress }),
-                Release::Taken { ingress, ids } => {
-                    self.outputs.push_back(Output::Taken { ingress, ids });
+                Release::Deletable { ingress, ids } => {
+                    self.outputs.push_back(Output::Deletable { ingress, ids });
                 }
                 Release::Begin(address) => {
                     if let Some(live) = self.tables.live_mut(&address)

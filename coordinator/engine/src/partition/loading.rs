@@ -95,8 +95,8 @@ impl Partition {
         let place = self.tables.place(bucket);
         let replayed = &place.replayed;
         self.pending_bytes += replayed.message_bytes();
-        let pending = place.outlook.pending || replayed.is_pending();
-        let due = [place.outlook.earliest_due_ms, replayed.earliest_timer_ms()];
+        let pending = place.summary.pending || replayed.is_pending();
+        let due = [place.summary.earliest_due_ms, replayed.earliest_timer_ms()];
         if let Some(due_ms) = due.into_iter().flatten().min() {
             self.agenda.add(due_ms, Due::Bucket { bucket });
         }

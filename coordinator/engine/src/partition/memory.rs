@@ -70,7 +70,7 @@ impl Partition {
             .filter(|(bucket, place)| {
                 let sealed = !dirty || place.marked <= self.commits.sealed();
                 // Under a hold what is due stays due, and would call for its bucket again at once.
-                let due_ms = place.outlook.earliest_due_ms;
+                let due_ms = place.summary.earliest_due_ms;
                 let overdue = due_ms.is_some_and(|due_ms| due_ms <= self.now_ms);
                 sealed && place.is_idle() && !overdue && !self.commits.is_image_wanted(*bucket)
             })
@@ -141,7 +141,7 @@ impl Partition {
         }
         self.counts.evictions += 1;
         self.tables.drop_bucket(bucket);
-        if let Some(due_ms) = self.tables.place(bucket).outlook.earliest_due_ms {
+        if let Some(due_ms) = self.tables.place(bucket).summary.earliest_due_ms {
             self.agenda.add(due_ms, Due::Bucket { bucket });
         }
     }

@@ -13,8 +13,8 @@ use super::{Partition, Stopping};
 use crate::address::{Address, FunctionType, RESERVED_NAMESPACE};
 use crate::input::{Administration, Call, RequestId};
 use crate::invocation::AttemptId;
+use crate::map::Map;
 use crate::output::{Answer, TimerView};
-use crate::tables::Map;
 
 /// What waits.
 #[derive(Default)]

@@ -47,7 +47,7 @@ impl Partition {
             self.arrived(&origin, message.routed);
         }
         if !ids.is_empty() {
-            self.release_when_durable(Release::Taken { ingress, ids });
+            self.release_when_durable(Release::Deletable { ingress, ids });
         }
     }
 

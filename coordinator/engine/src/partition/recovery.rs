@@ -11,8 +11,9 @@ use super::parked::Parked;
 use super::{Config, Counts, Partition, Stopping};
 use crate::address::Address;
 use crate::durable::{Change, Hold, Key};
-use crate::output::Outlook;
-use crate::tables::{BucketProblem, Map, Tables};
+use crate::map::Map;
+use crate::output::BucketSummary;
+use crate::tables::{BucketProblem, Tables};
 
 /// For how long after the death of its predecessor an owner tries no message that is not durable yet.
 const CAUTION_MS: u64 = 10_000;
@@ -44,9 +45,9 @@ impl Recovery {
 
     /// The image of `bucket`, which takes `raw_bytes` unpacked, is not read now; entries of the log over it still come. Must be said before
     /// them.
-    pub fn absent(&mut self, bucket: u16, outlook: Outlook, raw_bytes: u64) {
+    pub fn absent(&mut self, bucket: u16, summary: BucketSummary, raw_bytes: u64) {
         let raw_bytes = usize::try_from(raw_bytes).unwrap_or(usize::MAX);
-        self.tables.set_absent(bucket, outlook, raw_bytes);
+        self.tables.set_absent(bucket, summary, raw_bytes);
     }
 
     /// Takes the next change.

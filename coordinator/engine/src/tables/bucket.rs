@@ -12,7 +12,7 @@ use super::functions::Functions;
 use super::live::{Live, Standing};
 use crate::address::{Address, FunctionType};
 use crate::durable::{Key, StoredState, Value};
-use crate::output::Outlook;
+use crate::output::BucketSummary;
 
 /// For how long a bucket that is not in memory is left alone after the first of its values has expired: such a value is never shown, so
 /// there is no hurry to remove it, and loading a bucket for each one would cost much.
@@ -86,16 +86,16 @@ impl Instance {
         self.body.bytes() + expiring.count() * Self::EXPIRY_BYTES
     }
 
-    fn outlook(&self, outlook: &mut Outlook) {
+    fn summary(&self, summary: &mut BucketSummary) {
         let expiries = self.states().filter_map(|state| state.expires_at_ms());
         let live = self.live.as_deref();
         let outcomes = live.and_then(Live::earliest_expiry_ms);
         let expiry_ms = expiries.chain(outcomes).min();
         let late_ms = expiry_ms.map(|at_ms| at_ms.saturating_add(EXPIRY_SLACK_MS));
         let timer_ms = live.and_then(Live::earliest_timer_ms);
-        let due = [outlook.earliest_due_ms, late_ms, timer_ms];
-        outlook.earliest_due_ms = due.into_iter().flatten().min();
-        outlook.pending |= live.is_some_and(Live::is_pending);
+        let due = [summary.earliest_due_ms, late_ms, timer_ms];
+        summary.earliest_due_ms = due.into_iter().flatten().min();
+        summary.pending |= live.is_some_and(Live::is_pending);
     }
 }
 
@@ -358,11 +358,11 @@ impl Bucket {
     }
 
     /// When something in it is due, and whether it must be in memory.
-    pub(crate) fn outlook(&self) -> Outlook {
-        let mut outlook = Outlook::default();
+    pub(crate) fn summary(&self) -> BucketSummary {
+        let mut summary = BucketSummary::default();
         self.iter()
-            .for_each(|(.., instance)| instance.outlook(&mut outlook));
-        outlook
+            .for_each(|(.., instance)| instance.summary(&mut summary));
+        summary
     }
 
     /// Takes the new value of a fact of an address.

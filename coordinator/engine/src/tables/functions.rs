@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Map;
 use crate::address::FunctionType;
 use crate::durable::{Expiration, StateSpec};
+use crate::map::Map;
 
 /// The functions that are known, with their states.
 #[derive(Debug, Default, Clone, PartialEq)]

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::Map;
 use super::body::ALLOCATION_BYTES;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Idempotency, Key, Outcome, Suspension, Timer, Trouble, Value};
 use crate::input::Verb;
+use crate::map::Map;
 use crate::message::Message;
 
 /// What is going on at an address.

@@ -6,7 +6,7 @@ use super::overlay::Overlay;
 use crate::address::FunctionType;
 use crate::durable::state::{RawState, raw_state};
 use crate::durable::{Change, Malformed, Value};
-use crate::output::Outlook;
+use crate::output::BucketSummary;
 
 /// The content of a bucket, decoded: its image, with what the log says over it.
 #[derive(Debug, Clone)]
@@ -14,7 +14,7 @@ pub struct LoadedBucket {
     pub(crate) bucket: Bucket,
     /// The slots by which its instances refer to their states.
     pub(crate) functions: Functions,
-    pub(crate) outlook: Outlook,
+    pub(crate) summary: BucketSummary,
 }
 
 /// A bucket holds what it can not hold.
@@ -66,7 +66,7 @@ impl LoadedBucket {
         let mut bucket = decoding.bucket;
         bucket.settle();
         Ok(Self {
-            outlook: bucket.outlook(),
+            summary: bucket.summary(),
             functions: decoding.functions,
             bucket,
         })

@@ -1,7 +1,7 @@
 //! What the log says of a bucket whose image was not read: absolute values and tombstones, to be laid over the image.
 
-use super::Map;
-use crate::durable::glance::{Glance, glance};
+use crate::durable::peek::{Glance, peek};
+use crate::map::Map;
 
 /// Entries of the log over an image that was not read, in their durable form.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,13 +18,13 @@ impl Overlay {
     /// Takes the next entry of the log: a later one replaces an earlier one under the same key.
     pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
         const ENTRY_BYTES: usize = 96;
-        let after = glance(key, value);
+        let after = peek(key, value);
         self.note(&after);
         let length = value.map_or(0, <[u8]>::len);
         let value = value.map(Box::from);
         match self.entries.get_mut(key) {
             Some(known) => {
-                let before = glance(key, known.as_deref());
+                let before = peek(key, known.as_deref());
                 self.pending -= usize::from(before.pending);
                 self.message_bytes -= before.message_bytes;
                 self.bytes -= known.as_ref().map_or(0, |value| value.len());

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream;
 
 use crate::error::LogError;
-use crate::fold::{Fold, Outlook};
+use crate::fold::{BucketSummary, Fold};
 use crate::manifest::Manifest;
 use crate::segment::{BlockAt, SegmentName, check_segment};
 use crate::takeover::{Halt, Taker};
@@ -32,12 +32,12 @@ impl Taker {
         let wide = self.place.identity.buckets;
         for (bucket, at) in (0u16..).zip(&manifest.buckets) {
             if let Some(placed) = at.image {
-                let outlook = Outlook {
+                let summary = BucketSummary {
                     earliest_due_ms: at.earliest_due_ms,
                     pending: at.pending,
                     raw_bytes: placed.at.raw_len,
                 };
-                if bucket != wide && fold.absent(bucket, outlook) {
+                if bucket != wide && fold.absent(bucket, summary) {
                     continue;
                 }
                 wanted

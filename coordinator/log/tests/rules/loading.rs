@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use satchel_log::{
-    Entry, ErrorKind, Fold, LogError, ObjectStore, Options, Outlook, Place, SnapshotPolicy,
+    BucketSummary, Entry, ErrorKind, Fold, LogError, ObjectStore, Options, Place, SnapshotPolicy,
     take_over,
 };
 use satchel_log_simulation::{Puppet, State, push};
@@ -12,7 +12,7 @@ use crate::root::{HOUR_MS, Root};
 /// Leaves everything unread that it may.
 #[derive(Default)]
 struct Unread {
-    asked: Vec<(u16, Outlook)>,
+    asked: Vec<(u16, BucketSummary)>,
     applied: State,
 }
 
@@ -21,8 +21,8 @@ impl Fold for Unread {
         *self = Self::default();
     }
 
-    fn absent(&mut self, bucket: u16, outlook: Outlook) -> bool {
-        self.asked.push((bucket, outlook));
+    fn absent(&mut self, bucket: u16, summary: BucketSummary) -> bool {
+        self.asked.push((bucket, summary));
         true
     }
 
@@ -47,7 +47,7 @@ impl Root {
     }
 
     /// Takes over without reading any bucket that can stay unread. The puppet believes in the log tail and the partition-wide bucket.
-    fn take_over_unread(&self, process: u8) -> (Puppet, Vec<(u16, Outlook)>) {
+    fn take_over_unread(&self, process: u8) -> (Puppet, Vec<(u16, BucketSummary)>) {
         let mut fold = Unread::default();
         let taken = push(&mut Box::pin(take_over(self.place(process), &mut fold)));
         let ownership = taken.expect("nothing holds it up").expect("it is whole");
@@ -97,7 +97,7 @@ fn rule_7_a_takeover_reads_no_image_that_can_stay_unread_and_the_log_over_it_is_
     let images = reads.iter().filter(|key| key.starts_with(&prefix)).count();
     assert_eq!(images, 1, "only the partition-wide bucket: {reads:?}");
     assert_eq!(asked.iter().map(|it| it.0).collect::<Vec<_>>(), [0, 1]);
-    assert!(asked.iter().all(|(_, outlook)| outlook.raw_bytes > 0));
+    assert!(asked.iter().all(|(_, summary)| summary.raw_bytes > 0));
     let known: Vec<u16> = owner.state.0.keys().map(|(bucket, _)| *bucket).collect();
     assert_eq!(known, [0, 2], "the overlay of 0, all of 2");
 

@@ -1,4 +1,4 @@
-//! Egress to Kinesis that puts each record once, over crashes and takeovers too: carries out what [`satchel_edge::once`] decides.
+//! Egress to Kinesis that puts each record once, over crashes and takeovers too: carries out what [`satchel_engine::sink::exactly_once`] decides.
 //!
 //! Records are recognized by key, bytes and count, or by their ids if they have the [`super::envelope`].
 //!
@@ -29,14 +29,17 @@ use aws_config::SdkConfig;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use satchel_edge::doubt::{Matcher, Positions, StreamPositions, UnknownMark, forget};
-use satchel_edge::once::{Look, Now, Once, OnceInput, OnceOutput, OnceTiming, Remark, Told};
 use satchel_engine::input::EgressMark;
 use satchel_engine::output::Emission;
+use satchel_engine::sink::exactly_once::{
+    ExactlyOnceInput, ExactlyOnceOutput, ExactlyOnceSink, ExactlyOnceTiming, Now, PutOutcome,
+    Remark, ScanResult,
+};
+use satchel_engine::sink::reconcile::{Matcher, Positions, StreamPositions, UnknownMark, forget};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::look::look;
+use super::scan::look;
 use super::{KinesisService, KinesisSettings, limits, prepare};
 use crate::egress::{Complaints, Outlet, RECORDS_PER_ROUND};
 
@@ -101,7 +104,7 @@ impl ExactlyOnce {
         mut emissions: mpsc::UnboundedReceiver<Emission>,
     ) {
         let mut delivery = Delivery::new(self, outlet, left, taken_over);
-        delivery.tell(OnceInput::TimeReached);
+        delivery.tell(ExactlyOnceInput::TimeReached);
         let mut waits = true;
         let mut round = Vec::new();
         loop {
@@ -115,18 +118,18 @@ impl ExactlyOnce {
                     let offered = round.drain(..);
                     let offered = offered.map(|emission| (emission.number, prepare(emission, settings)));
                     let offered = offered.collect();
-                    delivery.tell(OnceInput::Offered(offered));
+                    delivery.tell(ExactlyOnceInput::Offered(offered));
                 }
                 told = noted.wait_for(|noted| *noted), if waits => {
                     waits = false;
                     if told.is_ok() {
-                        delivery.tell(OnceInput::NotesDurable);
+                        delivery.tell(ExactlyOnceInput::NotesDurable);
                     }
                 }
                 Some(input) = delivery.asked.next() => delivery.tell(input),
                 () = tokio::time::sleep_until(wake), if delivery.wake_at.is_some() => {
                     delivery.wake_at = None;
-                    delivery.tell(OnceInput::TimeReached);
+                    delivery.tell(ExactlyOnceInput::TimeReached);
                 }
             }
         }
@@ -135,12 +138,12 @@ impl ExactlyOnce {
 
 /// The loop around the machine.
 struct Delivery {
-    once: Once,
+    once: ExactlyOnceSink,
     service: Arc<KinesisService>,
     ownership: Arc<dyn Ownership>,
     outlet: Outlet,
     /// Requests and looks under way.
-    asked: FuturesUnordered<BoxFuture<'static, OnceInput>>,
+    asked: FuturesUnordered<BoxFuture<'static, ExactlyOnceInput>>,
     wake_at: Option<Instant>,
     /// The machine's time counts from here.
     origin: Instant,
@@ -150,7 +153,7 @@ struct Delivery {
 impl Delivery {
     fn new(egress: ExactlyOnce, outlet: Outlet, left: BTreeSet<u64>, taken_over: Instant) -> Self {
         let settings = &egress.service.settings;
-        let timing = OnceTiming {
+        let timing = ExactlyOnceTiming {
             confirmation_ms: CONFIRMATION.as_millis() as u64,
             request_timeout_ms: settings.request_timeout.as_millis() as u64,
             settling_ms: SETTLING.as_millis() as u64,
@@ -162,7 +165,7 @@ impl Delivery {
         let taken_over_ms = (taken_over - origin).as_millis() as u64;
         let limits = limits(settings, 1);
         Self {
-            once: Once::new(
+            once: ExactlyOnceSink::new(
                 timing,
                 limits,
                 egress.positions,
@@ -193,25 +196,26 @@ impl Delivery {
     }
 
     /// Tells the machine, and does what it wants.
-    fn tell(&mut self, input: OnceInput) {
+    fn tell(&mut self, input: ExactlyOnceInput) {
         self.once.handle_input(self.now(), input);
         while let Some(output) = self.once.poll_output() {
             match output {
-                OnceOutput::Put { request, until_ms } => {
+                ExactlyOnceOutput::Put { request, until_ms } => {
                     let service = Arc::clone(&self.service);
                     let until = self.origin + Duration::from_millis(until_ms);
                     self.asked.push(Box::pin(async move {
                         // What is given up on here is never sent later: the request is gone with its future.
                         let put = tokio::time::timeout_at(until, service.put(&request)).await;
-                        let told =
-                            put.unwrap_or_else(|_| Told::InDoubt("no answer in time".to_owned()));
-                        OnceInput::Answered {
+                        let told = put.unwrap_or_else(|_| {
+                            PutOutcome::InDoubt("no answer in time".to_owned())
+                        });
+                        ExactlyOnceInput::Answered {
                             request: request.id,
                             told,
                         }
                     }));
                 }
-                OnceOutput::Look {
+                ExactlyOnceOutput::Scan {
                     look,
                     stream,
                     after,
@@ -220,19 +224,19 @@ impl Delivery {
                     let service = Arc::clone(&self.service);
                     self.asked.push(Box::pin(async move {
                         let seen = find(&service, &stream, &after, &wanted).await;
-                        OnceInput::Looked { look, seen }
+                        ExactlyOnceInput::Scanned { look, seen }
                     }));
                 }
-                OnceOutput::Arrived {
+                ExactlyOnceOutput::Arrived {
                     numbers,
                     marks,
                     confirm,
                 } => self.outlet.noted(numbers, marks, confirm),
-                OnceOutput::Refused { number, reason } => self.outlet.refuse(number, reason),
-                OnceOutput::WakeAt(at_ms) => {
+                ExactlyOnceOutput::Refused { number, reason } => self.outlet.refuse(number, reason),
+                ExactlyOnceOutput::WakeAt(at_ms) => {
                     self.wake_at = Some(self.origin + Duration::from_millis(at_ms));
                 }
-                OnceOutput::Remark(remark) => self.remark(&remark),
+                ExactlyOnceOutput::Remark(remark) => self.remark(&remark),
             }
         }
     }
@@ -247,7 +251,7 @@ impl Delivery {
                     "records may have been put by the last owner; they are looked for once its requests have landed or died"
                 );
             }
-            Remark::Unlooked { records } => {
+            Remark::NotReconciled { records } => {
                 tracing::warn!(
                     egress,
                     records,
@@ -261,14 +265,14 @@ impl Delivery {
             } => {
                 tracing::warn!(egress, %stream, records, %reason, "a request is in doubt; its records are looked for");
             }
-            Remark::Looked {
+            Remark::Reconciled {
                 stream,
                 records,
                 found,
             } => {
                 tracing::info!(egress, %stream, records, found, "looked for records in doubt");
             }
-            Remark::NotLooked { stream, reason } => {
+            Remark::ScanFailed { stream, reason } => {
                 tracing::warn!(egress, %stream, %reason, "records in doubt could not be looked for; it is tried again");
             }
             Remark::Retried { records, reason } => {
@@ -285,10 +289,10 @@ async fn find(
     stream: &str,
     after: &StreamPositions,
     wanted: &Matcher,
-) -> Result<Look, String> {
+) -> Result<ScanResult, String> {
     let wanted = |key: &str, data: &[u8]| wanted.wants(key, data);
     match look(&service.client, stream, after, &wanted).await {
-        Err(error) if error.starts_with("ResourceNotFoundException") => Ok(Look::default()),
+        Err(error) if error.starts_with("ResourceNotFoundException") => Ok(ScanResult::default()),
         seen => seen,
     }
 }

@@ -194,7 +194,7 @@ fn a_queue_is_received_from_when_the_hold_is_lifted_and_nothing_is_taken_from_it
     let receive = Output::Receive {
         ingress: ingress.clone(),
     };
-    let taken = Output::Taken {
+    let taken = Output::Deletable {
         ingress,
         ids: vec![QueuedId([1; 16])],
     };

@@ -134,7 +134,7 @@ impl Library {
                     .sum();
                 // Of a bucket that is empty there is no image.
                 if bytes > 0 {
-                    recovery.absent(*bucket, image.outlook, bytes as u64);
+                    recovery.absent(*bucket, image.summary, bytes as u64);
                 }
                 continue;
             }

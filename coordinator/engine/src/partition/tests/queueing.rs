@@ -49,7 +49,7 @@ impl Scene {
     fn taken(&mut self) -> Vec<u8> {
         let mut taken = Vec::new();
         self.outputs.retain(|output| match output {
-            Output::Taken { ingress: of, ids } => {
+            Output::Deletable { ingress: of, ids } => {
                 assert_eq!(*of, ingress());
                 taken.extend(ids.iter().map(|id| id.0[0]));
                 false

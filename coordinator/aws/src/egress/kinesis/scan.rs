@@ -1,0 +1,170 @@
+//! Reads what was put into a stream, to find out which records in doubt are in it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
+use aws_sdk_kinesis::primitives::DateTime;
+use aws_sdk_kinesis::types::{Shard, ShardIteratorType};
+use futures::future::try_join_all;
+use satchel_engine::sink::exactly_once::{ScanResult, ScannedRecord};
+use satchel_engine::sink::reconcile::StreamPositions;
+
+use crate::egress::failure;
+
+/// By how much the clock of this machine and that of Kinesis may differ. It only decides how much is read: nothing that was acknowledged lies in what
+/// it adds, because a shard without a position has taken nothing that was.
+const CLOCKS_MARGIN_MS: u64 = 5 * 60 * 1000;
+
+/// Between two reads of a shard: it allows five a second, to all its readers together.
+const READ_INTERVAL: Duration = Duration::from_millis(250);
+
+/// After a read that failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A read can fail so often in a row before the whole look begins anew: the position may be the reason.
+const READ_FAILURES_MAX: u32 = 5;
+
+/// Reads everything in `stream` beyond `after`, up to what is there now, that `wanted` says yes to.
+///
+/// # Errors
+///
+/// What Kinesis answered instead; the look is to be taken anew then.
+pub async fn look(
+    client: &Client,
+    stream: &str,
+    after: &StreamPositions,
+    wanted: &(dyn Fn(&str, &[u8]) -> bool + Sync),
+) -> Result<ScanResult, String> {
+    let shards = shards(client, stream).await?;
+    let ids: Vec<String> = shards
+        .iter()
+        .map(|shard| shard.shard_id().to_owned())
+        .collect();
+    let reads = ids
+        .iter()
+        .map(|shard| read(client, stream, shard, after, wanted));
+    let seen = try_join_all(reads).await?;
+    Ok(ScanResult {
+        seen: seen.into_iter().flatten().collect(),
+        shards: ids,
+    })
+}
+
+async fn shards(client: &Client, stream: &str) -> Result<Vec<Shard>, String> {
+    let mut shards: BTreeMap<String, Shard> = BTreeMap::new();
+    let mut next: Option<String> = None;
+    loop {
+        // A token names the stream, which must not be named besides.
+        let stream_name = next.is_none().then(|| stream.to_owned());
+        let page = client
+            .list_shards()
+            .set_stream_name(stream_name)
+            .set_next_token(next)
+            .send()
+            .await
+            .map_err(|error| failure::describe(&error))?;
+        for shard in page.shards() {
+            shards.insert(shard.shard_id().to_owned(), shard.clone());
+        }
+        next = page.next_token;
+        if next.is_none() {
+            return Ok(shards.into_values().collect());
+        }
+    }
+}
+
+/// Reads one shard to its end, or to what it holds now.
+async fn read(
+    client: &Client,
+    stream: &str,
+    shard: &str,
+    after: &StreamPositions,
+    wanted: &(dyn Fn(&str, &[u8]) -> bool + Sync),
+) -> Result<Vec<ScannedRecord>, String> {
+    let begun = DateTime::from(SystemTime::now());
+    let mut iterator = Some(first_iterator(client, stream, shard, after).await?);
+    let mut seen = Vec::new();
+    let mut failures = 0;
+    while let Some(at) = &iterator {
+        let page = match client.get_records().shard_iterator(at).send().await {
+            Ok(page) => page,
+            Err(error) => {
+                failures += 1;
+                if failures >= READ_FAILURES_MAX {
+                    return Err(format!("{shard}: {}", failure::describe(&error)));
+                }
+                tokio::time::sleep(RETRY_INTERVAL).await;
+                continue;
+            }
+        };
+        failures = 0;
+        for record in page.records() {
+            let data = record.data().as_ref();
+            let key = record.partition_key().unwrap_or_default();
+            if wanted(key, data) {
+                seen.push(ScannedRecord {
+                    shard: shard.to_owned(),
+                    sequence: record.sequence_number().to_owned(),
+                    key: key.to_owned(),
+                    data: data.to_vec(),
+                });
+            }
+        }
+        // What is put while this reads is none of those that are looked for.
+        let last = page.records().last();
+        let arrived = last.and_then(|record| record.approximate_arrival_timestamp());
+        let is_new = arrived.is_some_and(|arrived| *arrived > begun);
+        if page.millis_behind_latest() == Some(0) && (last.is_none() || is_new) {
+            break;
+        }
+        iterator = page.next_shard_iterator;
+        tokio::time::sleep(READ_INTERVAL).await;
+    }
+    Ok(seen)
+}
+
+async fn first_iterator(
+    client: &Client,
+    stream: &str,
+    shard: &str,
+    after: &StreamPositions,
+) -> Result<String, String> {
+    let request = client
+        .get_shard_iterator()
+        .stream_name(stream)
+        .shard_id(shard);
+    let position = after.shards.get(shard);
+    let request = match position {
+        Some(sequence) => request
+            .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+            .starting_sequence_number(sequence),
+        None => {
+            let since_ms = after.since_ms.saturating_sub(CLOCKS_MARGIN_MS);
+            let since = DateTime::from_millis(i64::try_from(since_ms).unwrap_or(i64::MAX));
+            request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(since)
+        }
+    };
+    let mut answer = request.send().await;
+    // The number is of another stream, which had this name and was deleted. Nothing of this one is acknowledged, else its number were known: so
+    // all of it lies beyond the position.
+    if let Err(error) = &answer
+        && position.is_some()
+        && error.code() == Some("InvalidArgumentException")
+    {
+        answer = client
+            .get_shard_iterator()
+            .stream_name(stream)
+            .shard_id(shard)
+            .shard_iterator_type(ShardIteratorType::TrimHorizon)
+            .send()
+            .await;
+    }
+    answer
+        .map_err(|error| format!("{shard}: {}", failure::describe(&error)))?
+        .shard_iterator
+        .ok_or_else(|| format!("{shard}: no iterator was given"))
+}
