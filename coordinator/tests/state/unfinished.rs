@@ -68,7 +68,7 @@ async fn nobody_takes_it_for_whole(setup: &Setup, place: &str, tool: impl Fn(&[&
         assert_eq!(told.code, 4, "{command:?}: {told:?}");
         let printed = format!("{}{}", told.out, told.err);
         assert!(printed.contains("/unfinished/"), "{command:?}: {told:?}");
-        assert!(printed.contains("not come to its end"), "{told:?}");
+        assert!(printed.contains("is unfinished"), "{told:?}");
     }
     let started = setup.clone().arg(format!("--state={place}"));
     let ended = started.run_to_end().await;

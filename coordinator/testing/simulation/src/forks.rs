@@ -12,14 +12,14 @@ use futures::FutureExt;
 use satchel_engine::durable::{Change, Key, Value};
 use satchel_log::{At, ErrorKind, HistoryError, Identity, LogError, Place, Reading, Source, read};
 use satchel_log_simulation::Random;
-use satchel_storage::{MakeError, ReadError, Refusal, refuse_filling};
+use satchel_storage::fork::{CreateError, ReadError, Refusal, refuse_filling};
 
 pub(crate) use self::making::Copy;
 use self::making::{Order, Unmade, make, own};
+use crate::durable::DurableFacts;
 use crate::mutants::Mutant;
 use crate::past::is_serious;
 use crate::process::ProcessId;
-use crate::recovered::Everything;
 use crate::store::{MachineClock, Mailbox, Objects, Still};
 use crate::truth::Facts;
 use crate::visits::{Done, application, nonce};
@@ -77,7 +77,7 @@ pub(crate) struct Made {
 enum How {
     Made(Result<usize, Unmade>),
     /// An owner came, and would serve this.
-    Owned(Result<Everything, Refusal>),
+    Owned(Result<DurableFacts, Refusal>),
 }
 
 impl Forks {
@@ -286,11 +286,11 @@ impl World {
             At::Latest | At::Moment(_) => false,
         };
         let serious = match error {
-            Unmade::Make(MakeError::Occupied) if !alone => {
+            Unmade::Make(CreateError::Occupied) if !alone => {
                 self.whole(number, None);
                 false
             }
-            Unmade::Make(MakeError::Log(error)) => match error.kind() {
+            Unmade::Make(CreateError::Log(error)) => match error.kind() {
                 ErrorKind::Fenced => alone,
                 ErrorKind::Environment => false,
                 ErrorKind::Refused | ErrorKind::Bug => true,
@@ -318,7 +318,7 @@ impl World {
     }
 
     /// What an owner would serve is never a part.
-    fn owned_early(&mut self, number: usize, owned: Result<Everything, Refusal>) {
+    fn owned_early(&mut self, number: usize, owned: Result<DurableFacts, Refusal>) {
         let fork = &self.forks.0[number];
         let problem = match owned {
             Ok(everything) => {
@@ -399,7 +399,7 @@ impl World {
     }
 
     /// Reads a root from outside of all processes.
-    fn look_at(&self, root: &str, buckets: u16) -> Result<(Everything, Reading), String> {
+    fn look_at(&self, root: &str, buckets: u16) -> Result<(DurableFacts, Reading), String> {
         let source = Source {
             store: Arc::new(Still::new(&self.objects)),
             root: root.to_owned(),
@@ -412,7 +412,7 @@ impl World {
             if application.buckets != buckets {
                 return Err(HistoryError::Log(LogError::Misuse("buckets".to_owned())));
             }
-            let mut everything = Everything::default();
+            let mut everything = DurableFacts::default();
             let reading = read(&source, &application, 0, At::Latest, &mut everything).await?;
             Ok((everything, reading))
         };

@@ -1,5 +1,7 @@
 //! Deliberately broken variants of what stands around the engine and the log. Each must be caught; none is in any production binary.
 
+pub(crate) mod storage;
+
 /// One way to break a law.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
@@ -81,6 +83,10 @@ pub enum Mutant {
     LoseEarlyReplies,
     /// A bucket that is loaded again is what it was when it was loaded first.
     StaleLoad,
+    /// A loaded bucket gets the overlay of the load before it.
+    SwapLoads,
+    /// Some loads are never answered.
+    ForgetLoad,
     /// An owner deletes what it condemned without looking for savepoints.
     CollectSavepoint,
     /// An owner does not know that its root is held.
@@ -99,7 +105,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [(&'static str, Mutant); 46] = [
+    pub const ALL: [(&'static str, Mutant); 48] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -139,6 +145,8 @@ impl Mutant {
         ("forget-due", Mutant::ForgetDue),
         ("lose-early-replies", Mutant::LoseEarlyReplies),
         ("stale-load", Mutant::StaleLoad),
+        ("swap-loads", Mutant::SwapLoads),
+        ("forget-load", Mutant::ForgetLoad),
         ("collect-savepoint", Mutant::CollectSavepoint),
         ("lift-hold", Mutant::LiftHold),
         ("partial-fork", Mutant::PartialFork),

@@ -2,24 +2,25 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures::FutureExt;
 use satchel_engine::dispatcher::{DispatcherInput, DispatcherOutput};
 use satchel_engine::input::{Input, Verb};
 use satchel_engine::invocation::{Batch, EndpointIndex};
 use satchel_engine::output::{Answer, BucketImage, Delta, Output};
-use satchel_log::{Application, At, Entries, Notice, Source, read};
-use satchel_storage::Refusal;
+use satchel_log::{Application, At, Source, read};
+use satchel_storage::fork::Refusal;
+use satchel_storage::pump::{DecodeJob, Observation, Reaction};
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
+use crate::durable::DurableFacts;
 use crate::egress::Egress;
 use crate::mutants::Mutant;
+use crate::mutants::storage::mutate_delta;
 use crate::process::{Life, ProcessId, Serving, expiry};
 use crate::queue::Receiving;
-use crate::recovered::{Everything, decode_bucket, encode_delta, encode_image, sealed_by};
 use crate::store::{MachineClock, Still};
 use crate::world::{Event, World};
 
@@ -73,11 +74,11 @@ impl World {
         let Life::TakingOver(taking) = &mut process.life else {
             return false;
         };
-        let Poll::Ready((result, recovered)) = poll(taking.as_mut()) else {
+        let Poll::Ready(result) = poll(taking.as_mut()) else {
             return false;
         };
-        let ownership = match result {
-            Ok(ownership) => ownership,
+        let (ownership, recovery) = match result {
+            Ok(taken_over) => taken_over,
             Err(Refusal::Log(error)) => {
                 self.ended(id, &error);
                 return false;
@@ -88,13 +89,13 @@ impl World {
                 return false;
             }
         };
-        if let Some(problem) = recovered.problem {
-            self.stage.violations.push(problem);
-            return false;
-        }
         let clock = process.clock.clone();
-        let everything = match self.look(clock) {
-            Ok(everything) => everything,
+        let recovered = self.look(clock).and_then(|durable| {
+            let recovery = recovery.finish(&durable.facts);
+            recovery.map_or_else(|problem| Err(problem.to_string()), |it| Ok((it, durable)))
+        });
+        let (recovery, durable) = match recovered {
+            Ok(recovered) => recovered,
             Err(problem) => {
                 self.stage.violations.push(problem);
                 return false;
@@ -107,14 +108,13 @@ impl World {
         self.report.takeovers += 1;
         self.report.void += ownership.recovery.void;
         self.report.clean += u64::from(ownership.clean && epoch > 1);
-        self.truth.took_over(epoch, &everything.facts);
+        self.truth.took_over(epoch, &durable.facts);
         let now_ms = process.clock.wall_ms();
         let timing = self.weather.once_of(id);
         let visibility_ms = self.queue.visibility_ms();
         let clean = ownership.clean;
         let manifest = ownership.recovery.manifest;
-        let mut serving =
-            Serving::start(ownership, recovered, &everything, &process.config, now_ms);
+        let mut serving = Serving::start(ownership, recovery, &durable, &process.config, now_ms);
         serving.egress = Egress::start(
             &serving.partition,
             timing,
@@ -140,7 +140,7 @@ impl World {
 
     /// Reads all that is durable, from outside of all processes. Just after a takeover that is what the takeover found: its owner has written
     /// nothing yet, and nobody after it matters.
-    fn look(&self, clock: MachineClock) -> Result<Everything, String> {
+    fn look(&self, clock: MachineClock) -> Result<DurableFacts, String> {
         let config = &self.weather.config;
         let source = Source {
             store: Arc::new(Still::new(&self.objects)),
@@ -153,7 +153,7 @@ impl World {
         let record = self.objects.objects.get(&record);
         let record = record.ok_or("the root has no application")?;
         let application = Application::decode(record).map_err(|defect| defect.to_string())?;
-        let mut everything = Everything::default();
+        let mut everything = DurableFacts::default();
         let read = read(
             &source,
             &application,
@@ -170,6 +170,7 @@ impl World {
 
     /// Lets the log go on, and takes its notices.
     fn drive_on(&mut self, id: ProcessId) -> bool {
+        let now = self.monotonic();
         let Some(serving) = self.serving(id) else {
             return false;
         };
@@ -183,23 +184,21 @@ impl World {
         let epoch = serving.epoch;
         let mut durable = Vec::new();
         let mut facts = Vec::new();
-        let mut loaded = Vec::new();
+        let mut jobs = Vec::new();
         let mut snapshots = 0;
         while let Ok(notice) = serving.notices.try_recv() {
-            match notice {
-                Notice::Durable { sequence, .. } => {
-                    durable.push(sequence);
-                    facts.push(Input::CommitDurable { number: sequence });
+            let (reaction, observed) = serving.pump.on_notice(now, notice);
+            match reaction {
+                Reaction::Tell(fact) => facts.push(fact),
+                Reaction::Decode(job) => jobs.push(job),
+                Reaction::Nothing => {}
+            }
+            match observed {
+                Some(Observation::Committed(deltas)) => {
+                    durable.extend(deltas.iter().map(|delta| delta.number));
                 }
-                Notice::WantImages(buckets) => facts.push(Input::ImagesWanted(buckets)),
-                Notice::Snapshot(snapshot) => {
-                    snapshots += 1;
-                    facts.push(Input::SnapshotTaken(snapshot.images));
-                }
-                Notice::Loaded {
-                    bucket, entries, ..
-                } => loaded.push((bucket, entries)),
-                Notice::NothingDeleted(_) | Notice::Trouble(_) => {}
+                Some(Observation::SnapshotTaken(_)) => snapshots += 1,
+                Some(Observation::DeletionBlocked(_) | Observation::Retrying(_)) | None => {}
             }
         }
         if self.mutant == Some(Mutant::ReleaseBeforeCommit) {
@@ -209,8 +208,8 @@ impl World {
         if let Some(serving) = self.serving(id) {
             serving.facts.append(&mut facts);
         }
-        for (bucket, entries) in loaded {
-            self.loaded(id, bucket, entries);
+        for job in jobs {
+            self.decode(id, job);
         }
         self.report.snapshots += snapshots;
         for sequence in durable {
@@ -298,24 +297,9 @@ impl World {
         match output {
             Output::Invoke { endpoint, batch } => self.invoke(id, endpoint, batch, now_ms),
             Output::Commit(delta) => self.commit(id, *delta),
-            Output::Image(image) => self.image(id, *image),
-            Output::LoadBucket {
-                bucket,
-                load,
-                replayed,
-            } => {
-                if let Some(serving) = self.serving(id)
-                    && let Some(log) = &serving.log
-                {
-                    log.load(bucket);
-                    let loads = serving.loads.entry(bucket).or_default();
-                    loads.push_back((load, replayed));
-                }
-            }
-            Output::SnapshotWanted => {
-                if let Some(log) = self.serving(id).and_then(|serving| serving.log.as_ref()) {
-                    log.want_snapshot();
-                }
+            Output::Image(image) => self.image(id, image),
+            output @ (Output::LoadBucket { .. } | Output::SnapshotWanted) => {
+                self.hand_to_log(id, output);
             }
             Output::Emit(emissions) => self.emit(id, emissions),
             Output::MarksDurable { .. } => self.notes_are_durable(id),
@@ -459,7 +443,7 @@ impl World {
         serving.expiries.extend(expiries);
         let number = delta.number;
         let first = number == 1 && serving.epoch == 1;
-        let delta = sealed_by(mutant, delta, first);
+        let delta = mutate_delta(mutant, delta, first);
         serving.broken.sealed = number;
         let early = mutant == Some(Mutant::ReleaseBeforeCommit) || serving.broken.fenced;
         if early {
@@ -469,44 +453,55 @@ impl World {
             let images = (0..buckets).map(|bucket| (bucket, number)).collect();
             serving.facts.push(Input::SnapshotTaken(images));
         }
-        if let Some(log) = &serving.log {
-            log.commit(encode_delta(buckets, &delta));
-            for mut image in std::mem::take(&mut serving.broken.held_images) {
-                image.delta = number;
-                log.keep(encode_image(buckets, &image));
-            }
-        }
         let epoch = serving.epoch;
+        let held = std::mem::take(&mut serving.broken.storage.held_images);
+        self.hand_to_log(id, Output::Commit(Box::new(delta.clone())));
+        for mut image in held {
+            image.delta = number;
+            self.hand_to_log(id, Output::Image(Box::new(image)));
+        }
         self.truth.sealed(epoch, Rc::new(delta));
     }
 
-    /// An image was read; decoding it takes a while, and the partition may be told late.
-    fn loaded(&mut self, id: ProcessId, bucket: u16, entries: Entries) {
-        let (mutant, buckets) = (self.mutant, self.weather.config.buckets);
+    fn image(&mut self, id: ProcessId, image: Box<BucketImage>) {
+        let holds = self.mutant == Some(Mutant::ImageTooOld);
+        match self.serving(id) {
+            Some(serving) if holds => serving.broken.storage.held_images.push(*image),
+            _ => self.hand_to_log(id, Output::Image(image)),
+        }
+    }
+
+    /// Translates an output with the pump, unless the process has dropped its log.
+    fn hand_to_log(&mut self, id: ProcessId, output: Output) {
+        let now = self.monotonic();
+        if let Some(serving) = self.serving(id)
+            && let Some(log) = &serving.log
+        {
+            match serving.pump.perform(now, output) {
+                Ok(command) => command.send(log),
+                Err(output) => unreachable!("the log does not perform {output:?}"),
+            }
+        }
+    }
+
+    /// Time for the pump, which measures durations.
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.timeline.now_ms())
+    }
+
+    /// Decodes a bucket at once. Another thread may take a while, so the partition is told late.
+    fn decode(&mut self, id: ProcessId, job: DecodeJob) {
+        let mutant = self.mutant;
         let Some(serving) = self.serving(id) else {
             return;
         };
-        let loads = serving.loads.get_mut(&bucket);
-        let Some((load, replayed)) = loads.and_then(VecDeque::pop_front) else {
+        let Some(job) = serving.broken.storage.mutate_job(mutant, job) else {
             return;
         };
-        let first = serving.broken.first_loads.entry(bucket);
-        let first = first.or_insert_with(|| entries.clone()).clone();
-        let image = if mutant == Some(Mutant::StaleLoad) {
-            first
-        } else {
-            entries
-        };
-        match decode_bucket((bucket, buckets), mutant, &image, &replayed) {
-            Ok(content) => {
+        match job.run() {
+            Ok(input) => {
                 let late = self.random.chance(200);
                 let delay_ms = self.random.below(if late { 3_000 } else { 30 });
-                let content = Box::new(content);
-                let input = Input::BucketLoaded {
-                    bucket,
-                    load,
-                    content,
-                };
                 // It comes twice, the second time when nobody waits for it any more.
                 let twice = self.random.chance(50);
                 let again = twice.then(|| (delay_ms + self.random.below(5_000), input.clone()));
@@ -515,20 +510,7 @@ impl World {
                     self.timeline.after(later_ms, Event::Tell(id, again));
                 }
             }
-            Err(problem) => self.stage.violations.push(problem),
-        }
-    }
-
-    fn image(&mut self, id: ProcessId, image: BucketImage) {
-        let buckets = self.weather.config.buckets;
-        let holds = self.mutant == Some(Mutant::ImageTooOld);
-        let Some(serving) = self.serving(id) else {
-            return;
-        };
-        if holds {
-            serving.broken.held_images.push(image);
-        } else if let Some(log) = &serving.log {
-            log.keep(encode_image(buckets, &image));
+            Err(problem) => self.stage.violations.push(problem.to_string()),
         }
     }
 }

@@ -15,9 +15,9 @@ use satchel_log::{
 };
 use satchel_log_simulation::Random;
 
+use crate::durable::DurableFacts;
 use crate::mutants::Mutant;
 use crate::process::ProcessId;
-use crate::recovered::Everything;
 use crate::store::{MachineClock, Mailbox, Still};
 use crate::visits::{Done, application, nonce};
 use crate::weather::Weather;
@@ -108,7 +108,7 @@ pub(crate) async fn hash_of(
     application: &Application,
     at: At,
 ) -> Result<u64, HistoryError> {
-    let mut everything = Everything::default();
+    let mut everything = DurableFacts::default();
     read(source, application, 0, at, &mut everything).await?;
     Ok(everything.facts.hash())
 }

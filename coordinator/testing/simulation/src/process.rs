@@ -1,6 +1,6 @@
 //! One process: takes the partition over and runs the same loop around engine and log as the coordinator does, without threads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,24 +10,28 @@ use satchel_engine::dispatcher::Dispatcher;
 use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::{Input, RequestId};
 use satchel_engine::invocation::AttemptId;
-use satchel_engine::output::BucketImage;
-use satchel_engine::partition::{Config, Overlay, Ownership as Start, Partition};
-use satchel_log::{Driver, Entries, Identity, Log, LogError, Notices, Options, Ownership, Place};
+use satchel_engine::partition::{Config, Partition, Recovery};
+use satchel_log::{Driver, Identity, Log, LogError, Notices, Options, Ownership, Place};
 use satchel_protocol::reqreply::FromFunction;
-use satchel_storage::{Refusal, refuse_filling, take_over};
+use satchel_storage::fork::{Refusal, refuse_filling, take_over};
+use satchel_storage::pump::Pump;
+use satchel_storage::recovery::period;
 
+use crate::durable::DurableFacts;
 use crate::egress::Egress;
 use crate::ingress::Reading;
 use crate::lease::Candidate;
 use crate::mutants::Mutant;
+use crate::mutants::storage::StorageMutants;
 use crate::queue::Receiving;
-use crate::recovered::{Everything, Recovered};
+use crate::recovery::{SimulatedRecovery, Unread};
 use crate::store::{MachineClock, Mailbox};
 
 /// Names a process over the whole run.
 pub(crate) type ProcessId = u64;
 
-type TakingOver = Pin<Box<dyn Future<Output = (Result<Ownership, Refusal>, Recovered)>>>;
+type TakingOver = Pin<Box<dyn Future<Output = Result<TakenOver, Refusal>>>>;
+type TakenOver = (Ownership, SimulatedRecovery);
 pub(crate) type Driving = Pin<Box<dyn Future<Output = Result<(), LogError>>>>;
 
 /// One process.
@@ -53,6 +57,7 @@ pub(crate) enum Life {
 pub(crate) struct Serving {
     pub(crate) epoch: u64,
     pub(crate) partition: Partition,
+    pub(crate) pump: Pump,
     pub(crate) dispatcher: Dispatcher,
     /// `None` once the partition has stopped.
     pub(crate) log: Option<Log>,
@@ -74,8 +79,6 @@ pub(crate) struct Serving {
     pub(crate) wake_at_ms: Option<u64>,
     /// When each value of `steady/expiring` that was recovered or sealed expires.
     pub(crate) expiries: BTreeMap<String, u64>,
-    /// Loads that the log has not answered, by bucket.
-    pub(crate) loads: BTreeMap<u16, VecDeque<(u64, Arc<Overlay>)>>,
     pub(crate) broken: Broken,
 }
 
@@ -95,8 +98,7 @@ pub(crate) struct Broken {
     pub(crate) first_number: u64,
     pub(crate) fenced: bool,
     pub(crate) sealed: u64,
-    pub(crate) held_images: Vec<BucketImage>,
-    pub(crate) first_loads: BTreeMap<u16, Entries>,
+    pub(crate) storage: StorageMutants,
     pub(crate) last_answer: BTreeMap<Address, FromFunction>,
 }
 
@@ -108,7 +110,7 @@ impl Process {
         log: Options,
         clock_error_ms: i64,
         mutant: Option<Mutant>,
-        unread: (u64, u64),
+        unread: Unread,
     ) -> Self {
         let mut mailbox = Mailbox::default();
         mailbox.blind = mutant == Some(Mutant::CollectSavepoint);
@@ -136,14 +138,11 @@ impl Process {
         if mutant == Some(Mutant::Hoard) {
             served.memory_limit_bytes = None;
         }
-        let mut recovered = Recovered::new(served, mutant, unread);
+        let mut recovery = SimulatedRecovery::new(served, mutant, unread);
         let taking_over = async move {
-            let ownership = take_over(place, &mut recovered).await;
-            let whole = ownership.and_then(|ownership| {
-                refuse_filling(recovered.hold())?;
-                Ok(ownership)
-            });
-            (whole, recovered)
+            let ownership = take_over(place, &mut recovery).await?;
+            refuse_filling(recovery.hold())?;
+            Ok((ownership, recovery))
         };
         Self {
             config: config.clone(),
@@ -170,31 +169,28 @@ impl Process {
 impl Serving {
     pub(crate) fn start(
         ownership: Ownership,
-        recovered: Recovered,
-        everything: &Everything,
+        recovery: Recovery,
+        durable: &DurableFacts,
         config: &Config,
         now_ms: u64,
     ) -> Self {
-        let start = Start {
-            epoch: ownership.owner.epoch,
-            committed_at_ms: ownership.committed_at_ms,
-            clean: ownership.clean,
-        };
+        let period = period(&ownership);
         let broken = Broken {
-            first_number: everything.next_number(),
+            first_number: durable.next_number(),
             ..Broken::default()
         };
-        let expiries = everything
+        let expiries = durable
             .facts
             .iter()
             .filter_map(|(key, value)| expiry(key, value))
             .collect();
-        let partition = recovered.finish(&everything.facts).start(start, now_ms);
+        let partition = recovery.start(period, now_ms);
         let (log, notices, driver): (Log, Notices, Driver) = ownership.start();
         Self {
-            epoch: start.epoch,
+            epoch: period.epoch,
             partition,
-            dispatcher: Dispatcher::new(config.endpoints.clone(), start.epoch),
+            pump: Pump::new(config.buckets),
+            dispatcher: Dispatcher::new(config.endpoints.clone(), period.epoch),
             log: Some(log),
             notices,
             driver: Some(Box::pin(driver.run())),
@@ -209,7 +205,6 @@ impl Serving {
             flights: BTreeMap::new(),
             wake_at_ms: None,
             expiries,
-            loads: BTreeMap::new(),
             broken,
         }
     }

@@ -107,7 +107,7 @@ pub(crate) struct Truth {
     epochs: BTreeMap<u64, Epoch>,
     streams: Rc<std::cell::RefCell<Streams>>,
     committed_at_ms: u64,
-    /// Everything that was ever durably in the outbox.
+    /// DurableFacts that was ever durably in the outbox.
     outbox: BTreeMap<u64, OutboxEntry>,
     /// When each timer that was ever durable is due.
     timers: BTreeMap<(String, u64), u64>,

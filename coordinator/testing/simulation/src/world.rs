@@ -21,6 +21,7 @@ use crate::outside::{Administrator, Caller};
 use crate::past::Past;
 use crate::process::{Life, Process, ProcessId};
 use crate::queue::{Handing, Queue};
+use crate::recovery::Unread;
 use crate::served::Origin;
 use crate::sink::Sink;
 use crate::store::{Ask, Objects, Request, Told};
@@ -499,7 +500,10 @@ impl World {
             log,
             error_ms,
             self.mutant,
-            (self.weather.unread, id),
+            Unread {
+                share: self.weather.unread,
+                salt: id,
+            },
         );
         process.clock.set(self.timeline.now_ms());
         process.candidate = self

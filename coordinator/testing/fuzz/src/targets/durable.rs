@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use satchel_engine::durable::Change;
 use satchel_log::{
-    Application, At, EntriesBuilder, Identity, Kind, Layout, Manifest, MemoryStore, ObjectStore,
+    Application, At, Identity, Kind, Layout, Manifest, MemoryStore, ObjectStore,
     Options, Place, Record, Retry, SegmentName, SnapshotPolicy, Source, check_segment, read,
     verify,
 };
 use satchel_log_simulation::{Puppet, SimulatedClock, State, push};
+use satchel_storage::encode::encode_changes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{functions, told};
@@ -43,17 +44,11 @@ pub(super) const ENTRIES: Target = Target {
     words: &["example", "greeter", "satchel/json"],
     seeds: || {
         let mut seeds: Vec<Vec<u8>> = Vec::new();
-        for changes in [functions::changes()] {
-            for change in &changes {
-                let mut builder = EntriesBuilder::new();
-                push_change(&mut builder, change);
-                seeds.push([&[1], &builder.finish().as_bytes()[..]].concat());
-            }
-            let mut builder = EntriesBuilder::new();
-            changes
-                .iter()
-                .for_each(|change| push_change(&mut builder, change));
-            seeds.push([&[1], &builder.finish().as_bytes()[..]].concat());
+        let changes = functions::changes();
+        let each = changes.chunks(1);
+        for changes in each.chain([&changes[..]]) {
+            let entries = encode_changes(BUCKETS, changes);
+            seeds.push([&[1], &entries.as_bytes()[..]].concat());
         }
         seeds.push(vec![3, 0, 0]);
         seeds
@@ -287,17 +282,6 @@ fn objects(part: &str) -> Vec<Vec<u8>> {
         let wanted = keys.iter().filter(|key| key.contains(part));
         wanted.map(|key| world.object(key).to_vec()).collect()
     })
-}
-
-fn push_change(builder: &mut EntriesBuilder, change: &Change) {
-    let (mut key, mut value) = (Vec::new(), Vec::new());
-    change.encode_key(&mut key);
-    let has_value = change.encode_value(&mut value);
-    builder.push(
-        change.key.bucket(BUCKETS),
-        &key,
-        has_value.then_some(&value),
-    );
 }
 
 fn record(object: &Bytes, number: u64) -> String {

@@ -5,13 +5,13 @@ use std::rc::Rc;
 
 use satchel_engine::durable::{Change, Key, Value};
 use satchel_log::{At, Place, Source};
-use satchel_storage::{
-    Content, Filling, MakeError, NewRoot, ReadError, Refusal, refuse_filling, take_over,
+use satchel_storage::fork::{
+    Content, CreateError, NewRoot, ReadError, Refusal, RootWriter, refuse_filling, take_over,
 };
 
 use super::Kind;
+use crate::durable::DurableFacts;
 use crate::process::ProcessId;
-use crate::recovered::Everything;
 use crate::truth::Facts;
 use crate::visits::{application, nonce};
 
@@ -29,7 +29,7 @@ pub(crate) struct Copy {
 #[derive(Debug)]
 pub(super) enum Unmade {
     Read(ReadError),
-    Make(MakeError),
+    Make(CreateError),
 }
 
 impl From<ReadError> for Unmade {
@@ -38,8 +38,8 @@ impl From<ReadError> for Unmade {
     }
 }
 
-impl From<MakeError> for Unmade {
-    fn from(error: MakeError) -> Self {
+impl From<CreateError> for Unmade {
+    fn from(error: CreateError) -> Self {
         Self::Make(error)
     }
 }
@@ -65,7 +65,7 @@ pub(super) async fn make(id: ProcessId, source: Source, order: Order) -> Result<
     let index = order.contents.borrow().len();
     order.contents.borrow_mut().push(copy);
     let making = format!("root of maker {id}");
-    let mut filling = Filling::begin(NewRoot {
+    let mut filling = RootWriter::begin(NewRoot {
         io: source.io(),
         root: order.root,
         application: "simulated".to_owned(),
@@ -128,8 +128,8 @@ impl Copy {
 }
 
 /// What an owner would serve, or why it does not.
-pub(super) async fn own(place: Place, careless: bool) -> Result<Everything, Refusal> {
-    let mut everything = Everything::default();
+pub(super) async fn own(place: Place, careless: bool) -> Result<DurableFacts, Refusal> {
+    let mut everything = DurableFacts::default();
     if careless {
         satchel_log::take_over(place, &mut everything).await?;
         return Ok(everything);
