@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, ready};
-use satchel::store::{DirectoryStore, SystemClock};
+use satchel::clock::SystemClock;
+use satchel::store::DirectoryStore;
 use satchel_log::{
     Clock, Created, Identity, LogError, ObjectMeta, ObjectStore, Options, Place, Retry,
     SnapshotPolicy, StoreError, verify,

@@ -111,7 +111,7 @@ async fn traffic_and_administration_are_for_those_who_trust_the_certificate_and_
     );
     let (code, text) = put(Some(&wrong), &authority, &traffic);
     assert!(
-        code == Some(1) && text.contains("the token is not the right one"),
+        code == Some(1) && text.contains("the token is wrong"),
         "{text}"
     );
     let stranger = Files::new();
