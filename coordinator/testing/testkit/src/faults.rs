@@ -1,41 +1,41 @@
-//! What the services of AWS say when they are asked too often and when they are broken, and how else their connections fail.
+//! Faults of AWS services: throttling, internal errors, and failures of the connection.
 
 use std::time::Duration;
 
 use crate::Fault;
 
-/// How late an answer may be: longer than clients wait for most services.
+/// Delay of a late answer: longer than the timeouts of clients for most services.
 const LATE: Duration = Duration::from_secs(3);
 
-/// A service, with what it says when something is wrong.
+/// An AWS service and the errors that it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Service {
-    /// Its name.
+    /// Name of the service.
     pub name: &'static str,
-    /// The variable that tells clients where it is.
+    /// Environment variable that sets the endpoint in clients.
     pub variable: &'static str,
     throttled: (u16, &'static str),
     broken: (u16, &'static str),
 }
 
-/// A kind of trouble.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trouble {
-    /// The service says that it is asked too often.
+pub enum ServiceFault {
+    /// The service throttles the request.
     Throttled,
-    /// The service says that it is broken.
+    /// The service fails with an internal error.
     Broken,
     /// The request is lost.
     Lost,
-    /// The request has its effect, and the answer is lost.
+    /// The request takes effect; its answer is lost.
     Unanswered,
-    /// The answer comes too late.
+    /// The answer arrives too late.
     Late,
-    /// The answer ends in its middle.
+    /// The answer is truncated.
     Cut,
 }
 
-impl Trouble {
+impl ServiceFault {
     /// All kinds.
     pub const ALL: [Self; 6] = [
         Self::Throttled,
@@ -56,7 +56,7 @@ impl Service {
         broken: (500, "InternalError"),
     };
 
-    /// The table of leases.
+    /// The lease table.
     pub const DYNAMODB: Self = Self {
         name: "DynamoDB",
         variable: "AWS_ENDPOINT_URL_DYNAMODB",
@@ -72,7 +72,7 @@ impl Service {
         broken: (500, "InternalFailure"),
     };
 
-    /// The handlers.
+    /// The functions.
     pub const LAMBDA: Self = Self {
         name: "Lambda",
         variable: "AWS_ENDPOINT_URL_LAMBDA",
@@ -80,23 +80,23 @@ impl Service {
         broken: (500, "ServiceException"),
     };
 
-    /// What a proxy does to a request to it, so that it meets this trouble.
-    pub fn fault(&self, trouble: Trouble) -> Fault {
-        match trouble {
-            Trouble::Throttled => self.says(self.throttled),
-            Trouble::Broken => self.says(self.broken),
-            Trouble::Lost => Fault::LoseRequest,
-            Trouble::Unanswered => Fault::LoseAnswer,
-            Trouble::Late => Fault::DelayAnswer(LATE),
-            Trouble::Cut => Fault::CutAnswer,
+    /// The proxy fault that produces `fault` for a request to this service.
+    pub fn fault(&self, fault: ServiceFault) -> Fault {
+        match fault {
+            ServiceFault::Throttled => self.answer(self.throttled),
+            ServiceFault::Broken => self.answer(self.broken),
+            ServiceFault::Lost => Fault::LoseRequest,
+            ServiceFault::Unanswered => Fault::LoseAnswer,
+            ServiceFault::Late => Fault::DelayAnswer(LATE),
+            ServiceFault::Cut => Fault::CutAnswer,
         }
     }
 
-    fn says(&self, (status, code): (u16, &str)) -> Fault {
+    fn answer(&self, (status, code): (u16, &str)) -> Fault {
         if *self == Self::S3 {
             return Fault::error(status, code);
         }
-        let text = format!(r#"{{"__type":"{code}","message":"as the test wants it"}}"#);
+        let text = format!(r#"{{"__type":"{code}","message":"injected by the test"}}"#);
         Fault::Answer(status, text)
     }
 }
