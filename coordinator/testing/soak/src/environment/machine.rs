@@ -1,4 +1,4 @@
-//! `satchel dev`, with its data on a disk that gets full.
+//! `satchel dev`, with its data on a disk that becomes full.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,28 +8,28 @@ use satchel_testkit::Setup;
 
 use super::module::module;
 use super::{Plan, Running};
-use crate::crew::Crew;
+use crate::chaos::ChaosDriver;
+use crate::clients::{Clients, Streams};
 use crate::disk::Disk;
-use crate::door::Door;
 use crate::functions::VIOLATIONS;
-use crate::outside::{Outside, Streams};
+use crate::metrics::Metrics;
+use crate::retrying_client::RetryingClient;
 use crate::sabotage::Sabotage;
-use crate::slot::Slot;
-use crate::tally::Tally;
+use crate::supervisor::Supervisor;
 use crate::verification::Root;
 use crate::violations::Violations;
 
-const SLEEP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+/// Pause of a process: minimum and additional random time.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 
-/// The size of the disk, when it is not full: more than a run of an hour leaves on it. It takes as much memory as what it holds.
+/// Size of the disk when it is not full: more than a run of an hour writes. It uses only as much
+/// memory as its content.
 const DISK_MEBIBYTES: u64 = 8 * 1024;
 
 /// Starts the process.
 pub(super) fn begin(plan: &Plan) -> Result<Running, String> {
     if plan.sabotage == Some(Sabotage::AtLeastOnce) {
-        return Err(
-            "local streams take every record once: at-least-once is for the cloud".to_owned(),
-        );
+        return Err("local streams deliver exactly once: at-least-once is for `cloud`".to_owned());
     }
     let dir = &plan.logs;
     let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
@@ -44,23 +44,23 @@ pub(super) fn begin(plan: &Plan) -> Result<Running, String> {
         Some(disk) => setup.data_at(disk.path().join("data")),
         None => setup,
     };
-    let slot = Slot::begin("dev", &setup, dir.clone());
+    let supervisor = Supervisor::begin("dev", &setup, dir.clone());
     let root = Root {
         state: setup.data_dir().join("state").display().to_string(),
-        environment: Vec::new(),
+        variables: Vec::new(),
     };
-    let outside = Arc::new(Outside {
+    let clients = Arc::new(Clients {
         sabotage: plan.sabotage,
         seed: plan.seed,
-        door: Door::of(vec![slot.client()], None, plan.sabotage),
+        http: RetryingClient::of(vec![supervisor.client()], None, plan.sabotage),
         streams: Streams::Machine,
-        violations: Violations::of(plan.arena.name(), violations),
-        tally: Tally::default(),
+        violations: Violations::of(plan.environment.name(), violations),
+        metrics: Metrics::default(),
     });
     Ok(Running {
-        crew: Crew::of(Arc::clone(&outside), vec![slot], disk, SLEEP),
-        outside,
-        weather: None,
+        chaos: ChaosDriver::of(Arc::clone(&clients), vec![supervisor], disk, PAUSE),
+        clients,
+        fault_plan: None,
         root,
     })
 }

@@ -1,9 +1,10 @@
-//! The module file of the application.
+//! Module file of the application.
 
 use std::path::Path;
 
-/// The module file: with handlers of this executable, or with those that the arena has; with lines for its egress.
-pub(super) fn module(handler: Option<&Path>, of_egress: &str) -> String {
+/// Returns the module file, with `handler` as the command of its functions if given, and with
+/// additional fields for its egress.
+pub(super) fn module(handler: Option<&Path>, egress_fields: &str) -> String {
     let dev = handler.map_or(String::new(), |handler| {
         let dev = serde_json::json!({"command": [handler]});
         format!("  dev: {dev}\n")
@@ -37,6 +38,6 @@ kind: io.statefun.kinesis.v1/egress
 spec:
   id: soak/out
   awsRegion: {{type: default}}
-{of_egress}"
+{egress_fields}"
     )
 }

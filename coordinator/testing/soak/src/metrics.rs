@@ -1,30 +1,30 @@
-//! What is counted.
+//! Counters and maximum durations.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Counts by name, and the longest of times by name.
+/// Counts by name, and maximum durations by name.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Metrics {
     counts: Mutex<BTreeMap<String, u64>>,
     longest: Mutex<BTreeMap<String, Duration>>,
 }
 
-impl Tally {
-    /// One more.
+impl Metrics {
+    /// Increments a count.
     pub(crate) fn count(&self, name: impl Into<String>) {
         *lock(&self.counts).entry(name.into()).or_default() += 1;
     }
 
-    /// It took so long this time.
-    pub(crate) fn took(&self, name: &str, time: Duration) {
+    /// Records a duration; the maximum is kept.
+    pub(crate) fn observe(&self, name: &str, time: Duration) {
         let mut longest = lock(&self.longest);
         let known = longest.entry(name.to_owned()).or_default();
         *known = time.max(*known);
     }
 
-    /// How many there are.
+    /// Value of a count.
     pub(crate) fn counted(&self, name: &str) -> u64 {
         lock(&self.counts).get(name).copied().unwrap_or_default()
     }
@@ -34,7 +34,7 @@ impl Tally {
         lock(&self.counts).clone()
     }
 
-    /// All longest times.
+    /// All maximum durations.
     pub(crate) fn longest(&self) -> BTreeMap<String, Duration> {
         lock(&self.longest).clone()
     }
