@@ -1,6 +1,8 @@
-//! A real `satchel dev` with a producer ten times too fast for its function: what does not fit stays in the stream, and memory stays flat.
+//! A real `satchel dev` with a producer that is ten times faster than its function. Records that do
+//! not fit stay in the stream, and memory use stays constant.
 //!
-//! It takes some seconds; `SATCHEL_TEST_PRESSURE_SECONDS=600` makes it ten minutes, for which the stream needs 2 GB of disk.
+//! The test takes some seconds. `SATCHEL_TEST_PRESSURE_SECONDS=600` extends it to ten minutes, for
+//! which the stream needs 2 GB of disk.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -28,20 +30,22 @@ use satchel_testkit::{Client, Dev, Setup, until_true};
 use tokio::net::TcpListener;
 
 const HANDLED_PER_SECOND: u32 = 40;
-/// So many addresses have state, several times more than may be in memory.
+/// Number of addresses with state: several times more than fit into memory.
 const ADDRESSES: u64 = 1_000;
 const PUT_PER_SECOND: u32 = 10 * HANDLED_PER_SECOND;
 const RECORD_BYTES: usize = 8 * 1024;
 const PENDING_LIMIT_BYTES: usize = MEBIBYTE;
 const MEMORY_LIMIT_BYTES: usize = 2 * MEBIBYTE;
-/// What was read before a pause took effect: sixteen reads in the queue, and one in hand on either side of it.
+/// Maximum read before a pause takes effect: sixteen reads in the queue, and one in progress on
+/// each side of it.
 const READ_BYTES: usize = 18 * MEBIBYTE;
-/// What the process may come to take after the first half, in which it has settled: caches, and what its allocator keeps.
+/// Maximum growth after the first half, in which the process has settled: caches, and memory kept
+/// by its allocator.
 const SLACK_BYTES: usize = 32 * MEBIBYTE;
 const MEBIBYTE: usize = 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn memory_stays_flat_with_a_producer_ten_times_too_fast() {
+async fn memory_stays_constant_with_a_producer_ten_times_too_fast() {
     let slow = Slow::default();
     let module = tempfile::tempdir().unwrap();
     std::fs::write(
@@ -59,7 +63,7 @@ async fn memory_stays_flat_with_a_producer_ten_times_too_fast() {
     let samples = watch(&app, time).await;
     let put = producing.await.unwrap();
 
-    // The producer was too fast, and what does not fit waits in the stream.
+    // The producer was too fast, and the excess waits in the stream.
     let handled: u64 = slow.handled().values().sum();
     let waiting_bytes = (put - handled) as usize * RECORD_BYTES;
     assert!(
@@ -73,7 +77,7 @@ async fn memory_stays_flat_with_a_producer_ten_times_too_fast() {
         pending_bytes <= PENDING_LIMIT_BYTES + READ_BYTES,
         "{samples:?}"
     );
-    // Where messages wait must be in memory.
+    // The state of an address with waiting messages must be in memory.
     let state_bytes = max(|sample| sample.state_bytes);
     let all_bytes = ADDRESSES as usize * RECORD_BYTES * 3 / 2;
     assert!(state_bytes <= all_bytes + 2 * pending_bytes, "{samples:?}");
@@ -82,10 +86,10 @@ async fn memory_stays_flat_with_a_producer_ten_times_too_fast() {
     let (before, after) = (resident(settling).unwrap(), resident(settled).unwrap());
     assert!(after <= before + SLACK_BYTES, "{samples:?}");
 
-    // What was handled takes effect once, whether it was dropped from memory since or not.
+    // Each handled message takes effect once, even if its state was evicted since.
     for (id, handled) in slow.handled().into_iter().step_by(ADDRESSES as usize / 20) {
         let address = format!("test/slow/{id}");
-        until_true("what was handled is kept", async || {
+        until_true("the handled messages are in the state", async || {
             let shown = app.client.address(&address).await.json().to_string();
             (handled..=slow.handled()[&id])
                 .any(|count| shown.contains(&STANDARD.encode(kept(count))))
@@ -96,24 +100,35 @@ async fn memory_stays_flat_with_a_producer_ten_times_too_fast() {
 }
 
 fn seconds() -> u64 {
-    let said = std::env::var("SATCHEL_TEST_PRESSURE_SECONDS").ok();
-    said.map_or(12, |said| {
-        said.parse()
+    let set = std::env::var("SATCHEL_TEST_PRESSURE_SECONDS").ok();
+    set.map_or(12, |set| {
+        set.parse()
             .expect("SATCHEL_TEST_PRESSURE_SECONDS is a number of seconds")
     })
 }
 
 fn spec(url: &str) -> String {
     format!(
-        "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: test/*\n  urlPathTemplate: {url}/\n  \
-         transport: {{type: io.statefun.transports.v1/async, call: 5min}}\n---\n\
-         kind: io.statefun.kinesis.v1/ingress\nspec:\n  id: test/in\n  awsRegion: {{type: default}}\n  \
-         startupPosition: {{type: earliest}}\n  streams:\n    - stream: flood\n      valueType: test/record\n      \
-         targets: [test/slow]\n"
+        "kind: io.statefun.endpoints.v2/http
+spec:
+  functions: test/*
+  urlPathTemplate: {url}/
+  transport: {{type: io.statefun.transports.v1/async, call: 5min}}
+---
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: test/in
+  awsRegion: {{type: default}}
+  startupPosition: {{type: earliest}}
+  streams:
+    - stream: flood
+      valueType: test/record
+      targets: [test/slow]
+"
     )
 }
 
-/// Puts ten times as many records as are handled. Returns how many.
+/// Puts ten times as many records as are handled. Returns their number.
 async fn produce(client: Client, time: Duration) -> u64 {
     const EVERY: Duration = Duration::from_millis(50);
     let begun = Instant::now();
@@ -139,10 +154,10 @@ async fn produce(client: Client, time: Duration) -> u64 {
     put
 }
 
-/// What the process takes at a moment.
+/// Resource use of the process at one point in time.
 #[derive(Debug)]
 struct Sample {
-    #[allow(dead_code, reason = "it is told when the test fails")]
+    #[allow(dead_code, reason = "printed when the test fails")]
     after_s: u64,
     resident_bytes: usize,
     pending_bytes: usize,
@@ -175,11 +190,12 @@ fn resident_bytes(pid: u32) -> usize {
     kilobytes.parse::<usize>().unwrap() * 1024
 }
 
-/// A function that handles one message after the other, each in its time, and keeps something large and how many there were for every address.
+/// A function that handles one message at a time, each with a fixed delay. Its state is a large
+/// value and a count per address.
 #[derive(Clone, Default)]
 struct Slow {
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// How many messages of each address.
+    /// Number of messages by address.
     handled: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
@@ -190,7 +206,7 @@ impl Slow {
 
     async fn answer(&self, request: ToFunction) -> FromFunction {
         let Some(to_function::Request::Invocation(batch)) = request.request else {
-            panic!("an invocation was expected: {request:?}");
+            panic!("not an invocation: {request:?}");
         };
         if batch.state.is_empty() {
             let kept = PersistedValueSpec {
@@ -231,7 +247,7 @@ fn response(response: from_function::Response) -> FromFunction {
     }
 }
 
-/// What an address keeps that has handled so many messages.
+/// State of an address that has handled this number of messages.
 fn kept(count: u64) -> String {
     format!("{count}:{}", "k".repeat(RECORD_BYTES))
 }

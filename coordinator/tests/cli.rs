@@ -1,6 +1,6 @@
 //! The `satchel` binary as a client, against a server on a free port.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write;
 use std::path::Path;
@@ -32,12 +32,12 @@ async fn satchel_with(
     let input = input.to_owned();
     let writing = tokio::spawn(async move {
         use tokio::io::AsyncWriteExt;
-        // Who does not read its input may close it.
+        // A command that does not read its input may close it.
         let _ = stdin.write_all(input.as_bytes()).await;
     });
     let output = child.wait_with_output().await.unwrap();
     writing.await.unwrap();
-    told(&output)
+    parts(&output)
 }
 
 async fn run(arguments: &[&str]) -> (i32, String, String) {
@@ -51,7 +51,7 @@ fn satchel(arguments: &[&str]) -> Command {
     }
     command
         .args(arguments)
-        // Not to be used for this machine.
+        // Must not be used for loopback addresses.
         .env("http_proxy", "http://127.0.0.1:9")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -61,7 +61,7 @@ fn satchel(arguments: &[&str]) -> Command {
 }
 
 /// Exit code, standard output, standard error.
-fn told(output: &Output) -> (i32, String, String) {
+fn parts(output: &Output) -> (i32, String, String) {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     (
         output.status.code().unwrap(),
@@ -77,7 +77,7 @@ async fn serve(router: Router) -> String {
     url
 }
 
-/// What a request was, and what each is answered with.
+/// Record of the requests, and the answer to all of them.
 #[derive(Clone)]
 struct Scripted {
     requests: Arc<Mutex<Vec<String>>>,
@@ -136,7 +136,8 @@ async fn a_call_prints_the_reply() {
     assert_eq!(
         *requests.lock().unwrap(),
         [
-            "POST /call/example/greeter/a%20b%2Fc?timeout=90s content-type=application/json idempotency-key=k-1 \"{\\\"name\\\":\\\"Alice\\\"}\""
+            "POST /call/example/greeter/a%20b%2Fc?timeout=90s content-type=application/json \
+             idempotency-key=k-1 \"{\\\"name\\\":\\\"Alice\\\"}\""
         ]
     );
 }
@@ -163,7 +164,7 @@ async fn a_send_prints_nothing() {
 }
 
 #[tokio::test]
-async fn errors_go_to_standard_error_with_the_exit_code_of_their_kind() {
+async fn errors_are_written_to_standard_error_and_each_kind_has_its_exit_code() {
     let error = b"{\"error\":{\"code\":\"dead_letter\",\"message\":\"it panicked\"}}";
     let (refusing, _) = scripted(500, "satchel/json", error).await;
     let (starting, _) = scripted(503, "satchel/json", b"not yet").await;
@@ -188,7 +189,7 @@ async fn errors_go_to_standard_error_with_the_exit_code_of_their_kind() {
         let done = run(&arguments).await;
         assert_eq!(done, (code, String::new(), message.to_owned()));
     }
-    // A port that was free a moment ago: nobody is there.
+    // A port that was free a moment ago: no process listens there.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
@@ -270,11 +271,16 @@ async fn records_that_are_put_are_printed_by_tail() {
     assert!(record["time"].take().is_u64());
     assert_eq!(
         record,
-        serde_json::json!({"sequence_number": first, "key": "bob", "data": "{\"name\":\"Bob\"}", "time": null})
+        serde_json::json!({
+            "sequence_number": first,
+            "key": "bob",
+            "data": "{\"name\":\"Bob\"}",
+            "time": null,
+        })
     );
 }
 
-/// The number in the first line that `stream put` printed.
+/// Sequence number in the first line of output of `stream put`.
 fn put_number(printed: &str) -> String {
     let line = printed.lines().next().unwrap();
     let put: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -312,7 +318,7 @@ async fn tail_follows_until_the_server_stops() {
 }
 
 #[tokio::test]
-async fn wrong_records_and_streams_are_refused_before_anything_is_sent() {
+async fn invalid_records_and_streams_are_rejected_before_a_request_is_sent() {
     let (url, requests) = scripted(500, "satchel/json", b"").await;
     for arguments in [
         vec![
@@ -365,11 +371,12 @@ async fn pages(uri: Uri) -> impl IntoResponse {
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_over_all_pages_and_shown_one_by_one() {
+async fn dead_letters_are_listed_over_all_pages_and_shown_individually() {
     let router = Router::new().route("/api/dead-letters", axum::routing::get(pages));
     let url = serve(router).await;
     let listed = run(&["dead-letters", "list", "--admin-url", &url]).await;
-    let lines = "{\"id\":\"01\",\"reason\":\"a\"}\n{\"id\":\"02\",\"reason\":\"b\"}\n{\"id\":\"03\",\"reason\":\"c\"}\n";
+    let lines = "{\"id\":\"01\",\"reason\":\"a\"}\n{\"id\":\"02\",\"reason\":\"b\"}\n\
+                 {\"id\":\"03\",\"reason\":\"c\"}\n";
     assert_eq!(listed, (0, lines.to_owned(), String::new()));
     let shown = run(&["dead-letters", "show", "03", "--admin-url", &url]).await;
     assert_eq!(
@@ -392,7 +399,7 @@ async fn dead_letters_are_listed_over_all_pages_and_shown_one_by_one() {
 }
 
 #[tokio::test]
-async fn dead_letters_and_addresses_are_changed_by_the_administration_port() {
+async fn dead_letters_and_addresses_are_changed_through_the_administration_port() {
     let (url, requests) = scripted(200, "satchel/json", b"{\"backlog\":0}").await;
     let variables = [("SATCHEL_ADMIN_URL", url.as_str())];
     for arguments in [
@@ -420,32 +427,32 @@ async fn dead_letters_and_addresses_are_changed_by_the_administration_port() {
 }
 
 #[tokio::test]
-async fn health_tells_by_its_exit_code_whether_a_coordinator_lives() {
+async fn health_exits_with_0_only_if_the_coordinator_answers() {
     use axum::routing::get;
-    let asked = |url: String| async move {
+    let health = |url: String| async move {
         let flags = ["health", "--timeout", "300ms", "--admin-url"];
         run(&[&flags[..], &[&url]].concat()).await
     };
 
     let alive = serve(Router::new().route("/healthz", get(|| async { "ok" }))).await;
-    assert_eq!(asked(alive).await, (0, String::new(), String::new()));
+    assert_eq!(health(alive).await, (0, String::new(), String::new()));
 
     let failing = get(|| async { (StatusCode::SERVICE_UNAVAILABLE, "stuck") });
     let failing = serve(Router::new().route("/healthz", failing)).await;
-    let (code, printed, error) = asked(failing).await;
+    let (code, printed, error) = health(failing).await;
     assert_eq!((code, printed.as_str()), (5, ""));
     assert!(error.contains("503") && error.contains("stuck"), "{error}");
 
     let silent = get(|| async { std::future::pending::<()>().await });
     let silent = serve(Router::new().route("/healthz", silent)).await;
-    let (code, _, error) = asked(silent).await;
+    let (code, _, error) = health(silent).await;
     assert_eq!(code, 5);
     assert!(error.contains("did not answer in time"), "{error}");
 
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}", free.local_addr().unwrap());
+    let closed = format!("http://{}", free.local_addr().unwrap());
     drop(free);
-    let (code, _, error) = asked(nobody).await;
+    let (code, _, error) = health(closed).await;
     assert_eq!(code, 5);
     assert!(error.contains("cannot be reached"), "{error}");
 }
@@ -458,7 +465,7 @@ fn module_file(directory: &Path, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn validate_tells_what_runs_where() {
+async fn validate_lists_functions_ingresses_and_egresses() {
     let directory = tempfile::tempdir().unwrap();
     let file = module_file(
         directory.path(),
@@ -484,15 +491,17 @@ egress example/greetings to streams
 }
 
 #[tokio::test]
-async fn validate_tells_all_problems_and_exits_with_2() {
+async fn validate_reports_all_problems_and_exits_with_2() {
     let directory = tempfile::tempdir().unwrap();
-    let text = "kind: satchel.endpoints.v1/lambda\nspec:\n  funtions: a/*\n  functions: a/*\n  functionName: ${MISSING_NAME}\n";
+    let text = "kind: satchel.endpoints.v1/lambda\nspec:\n  funtions: a/*\n  functions: a/*\n  \
+                functionName: ${MISSING_NAME}\n";
     let file = module_file(directory.path(), text);
     let done = run(&["validate", &file]).await;
     let expected = format!(
-        "satchel: {file}:3: unknown field 'funtions' in satchel.endpoints.v1/lambda, did you mean 'functions'?
-{file}:5: the placeholder `${{MISSING_NAME}}` has no value: set the environment variable 'MISSING_NAME'
-"
+        "satchel: {file}:3: unknown field 'funtions' in satchel.endpoints.v1/lambda, \
+        did you mean 'functions'?\n\
+        {file}:5: the placeholder `${{MISSING_NAME}}` has no value: \
+        set the environment variable 'MISSING_NAME'\n"
     );
     assert_eq!(done, (2, String::new(), expected));
 }

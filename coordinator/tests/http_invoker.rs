@@ -1,4 +1,5 @@
-//! The HTTP invoker against real servers: what it sends, and what every kind of answer means.
+//! The HTTP invoker against real servers: its requests, and its interpretation of every kind of
+//! answer.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -107,7 +108,7 @@ async fn failure(endpoint: HttpEndpoint) -> Failure {
 }
 
 #[tokio::test]
-async fn a_batch_is_posted_as_statefun_posts_it_and_its_answer_read() {
+async fn a_batch_is_posted_in_statefun_format_and_its_answer_is_read() {
     type Seen = (String, String, HeaderMap, ToFunction);
     let seen: Arc<Mutex<Option<Seen>>> = Arc::default();
     let record = Arc::clone(&seen);
@@ -139,7 +140,7 @@ async fn a_batch_is_posted_as_statefun_posts_it_and_its_answer_read() {
 }
 
 #[tokio::test]
-async fn several_batches_are_several_requests_with_an_outcome_each() {
+async fn each_batch_is_one_request_with_its_own_outcome() {
     let url = serve(|| octets(greeting().encode_to_vec())).await;
     let invoker = HttpInvoker::new(quick(url)).unwrap();
     assert_eq!(
@@ -152,7 +153,7 @@ async fn several_batches_are_several_requests_with_an_outcome_each() {
 }
 
 #[tokio::test]
-async fn an_unix_socket_is_spoken_to_like_an_address() {
+async fn an_endpoint_can_be_a_unix_socket() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("functions.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
@@ -169,7 +170,7 @@ async fn an_unix_socket_is_spoken_to_like_an_address() {
 }
 
 #[tokio::test]
-async fn an_overloaded_endpoint_throttles() {
+async fn statuses_429_and_503_mean_throttled() {
     for status in [
         StatusCode::TOO_MANY_REQUESTS,
         StatusCode::SERVICE_UNAVAILABLE,
@@ -187,7 +188,7 @@ async fn an_overloaded_endpoint_throttles() {
 }
 
 #[tokio::test]
-async fn any_other_status_is_told_with_the_beginning_of_its_text() {
+async fn any_other_status_is_reported_with_the_beginning_of_its_body() {
     let text = format!("\u{1b}[31mno such table\n{}", "ü".repeat(2_000));
     let url =
         serve(move || (StatusCode::INTERNAL_SERVER_ERROR, text.clone()).into_response()).await;
@@ -219,13 +220,13 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_request_that_the_endpoint_finds_too_large_is_so() {
+async fn status_413_means_request_too_large() {
     let url = serve(|| StatusCode::PAYLOAD_TOO_LARGE.into_response()).await;
     assert_eq!(failure(quick(url)).await.kind, FailureKind::RequestTooLarge);
 }
 
 #[tokio::test]
-async fn answers_that_are_none_fail_the_function_by_name() {
+async fn invalid_answers_fail_the_function_with_a_reason() {
     for (answer, reason) in [
         (
             Response::new(Body::empty()),
@@ -257,7 +258,7 @@ async fn answers_that_are_none_fail_the_function_by_name() {
 }
 
 #[tokio::test]
-async fn an_answer_of_no_bytes_that_says_what_it_is_has_no_effects() {
+async fn an_empty_answer_with_a_content_type_has_no_effects() {
     let url = serve(|| octets(Body::empty())).await;
     assert_eq!(
         invoke(quick(url)).await,
@@ -266,7 +267,7 @@ async fn an_answer_of_no_bytes_that_says_what_it_is_has_no_effects() {
 }
 
 #[tokio::test]
-async fn an_answer_may_leave_out_its_content_type() {
+async fn an_answer_may_omit_its_content_type() {
     let url = serve(|| Response::new(Body::from(greeting().encode_to_vec()))).await;
     assert_eq!(
         invoke(quick(url)).await,
@@ -275,7 +276,7 @@ async fn an_answer_may_leave_out_its_content_type() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_connected_to_is_unreachable() {
+async fn an_endpoint_that_refuses_connections_is_unreachable() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
@@ -286,7 +287,7 @@ async fn who_cannot_be_connected_to_is_unreachable() {
         let failure = failure(quick(url)).await;
         assert_eq!(failure.kind, FailureKind::Unreachable, "{failure}");
         assert!(failure.message.starts_with("cannot connect: "), "{failure}");
-        // Callers and dead letters are told this text; a query may hold a key.
+        // Callers and dead letters receive this text; a query may contain a secret.
         assert!(!failure.message.contains("hunter2"), "{failure}");
     }
 }
@@ -323,12 +324,12 @@ async fn an_endpoint_that_does_not_answer_in_time_fails_the_function() {
             failure,
             Failure::new(FailureKind::Function, "timed out after 100ms")
         ),
-        () = silent => unreachable!("it is silent for ever"),
+        () = silent => unreachable!("the listener never answers"),
     }
 }
 
 #[test]
-fn settings_that_cannot_be_used_are_named() {
+fn invalid_settings_are_named() {
     let error = HttpInvoker::new(HttpEndpoint::new("ftp://functions")).unwrap_err();
     assert!(
         error

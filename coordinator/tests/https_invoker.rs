@@ -1,4 +1,4 @@
-//! The HTTP invoker over TLS: whom it trusts, and what it shows.
+//! The HTTP invoker over TLS: trusted authorities and client certificates.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -43,7 +43,7 @@ impl Listener for Tls {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, address) = self.tcp.accept().await.unwrap();
-            // A client that does not trust this server ends the handshake: that is its test's business.
+            // A client that does not trust this server ends the handshake, which its test checks.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, address);
             }
@@ -63,7 +63,8 @@ fn answer() -> FromFunction {
     }
 }
 
-/// Serves an empty answer as `localhost`, to everybody or only to who shows `client`.
+/// Serves an empty answer as `localhost`, to all clients or only to those with the certificate
+/// `client`.
 async fn serve(server: &CertifiedKey<KeyPair>, client: Option<&CertifiedKey<KeyPair>>) -> String {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
@@ -127,7 +128,7 @@ fn certificate(name: &str) -> CertifiedKey<KeyPair> {
 }
 
 #[tokio::test]
-async fn a_server_of_a_trusted_authority_is_spoken_to_and_any_other_is_not() {
+async fn only_servers_of_a_trusted_authority_are_invoked() {
     let files = Files(tempfile::tempdir().unwrap());
     let (trusted, other) = (certificate("localhost"), certificate("localhost"));
     let endpoint = |url| HttpEndpoint {
@@ -150,7 +151,7 @@ async fn a_server_of_a_trusted_authority_is_spoken_to_and_any_other_is_not() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_is_shown_to_who_asks_for_it() {
+async fn a_client_certificate_is_presented_to_a_server_that_requests_it() {
     let files = Files(tempfile::tempdir().unwrap());
     let (server, client) = (certificate("localhost"), certificate("satchel"));
     let url = serve(&server, Some(&client)).await;
@@ -171,6 +172,6 @@ async fn a_client_certificate_is_shown_to_who_asks_for_it() {
     );
     assert!(
         matches!(invoke(anonymous).await, BundleOutcome::Failed(_)),
-        "the server let in who showed nothing"
+        "the server accepted a client without a certificate"
     );
 }

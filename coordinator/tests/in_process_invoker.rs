@@ -1,4 +1,4 @@
-//! The in-process invoker: batches side by side, each with an outcome of its own.
+//! The in-process invoker: batches run concurrently, each with its own outcome.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -18,7 +18,7 @@ use satchel_protocol::bundle::BatchError;
 use satchel_protocol::reqreply::{FromFunction, ToFunction, to_function};
 use tokio::sync::Barrier;
 
-/// Does what the id of the address says.
+/// Behaves as the id of the address says.
 struct Obedient {
     both_here: Barrier,
 }
@@ -91,7 +91,7 @@ fn failure(message: &str) -> BatchOutcome {
 }
 
 #[tokio::test]
-async fn batches_run_side_by_side_and_fail_alone() {
+async fn batches_run_concurrently_and_fail_independently() {
     let ids = ["meets", "panics", "panics at once", "refuses", "meets"];
     assert_eq!(
         invoke(ids, Duration::from_secs(60)).await,
@@ -106,7 +106,7 @@ async fn batches_run_side_by_side_and_fail_alone() {
 }
 
 #[tokio::test]
-async fn a_batch_that_hangs_is_given_up() {
+async fn a_batch_that_hangs_times_out() {
     assert_eq!(
         invoke(["hangs"], Duration::from_millis(50)).await,
         [(attempt(1), failure("timed out after 50ms"))]

@@ -1,4 +1,4 @@
-//! A real `satchel dev` whose state is several times larger than the memory that it may use for it.
+//! A real `satchel dev` whose state is several times larger than its memory limit.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,19 +11,19 @@ use base64::engine::general_purpose::STANDARD;
 use satchel_testkit::{Dev, Setup, example, satchel, until_true};
 use serde_json::{Value, json};
 
-/// Addresses that only take room, with values of a kilobyte.
+/// Addresses that only occupy memory, with values of 1 KiB.
 const BALLAST: usize = 24_000;
-/// Addresses that are asked.
+/// Addresses that receive calls.
 const PEOPLE: usize = 40;
 const LIMIT_BYTES: f64 = 8.0 * 1024.0 * 1024.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_state_larger_than_memory_is_served_right_over_restarts_before_all_of_it_is_loaded() {
+async fn state_larger_than_memory_is_served_correctly_over_restarts_before_all_of_it_is_loaded() {
     let setup = Setup::of(example("greeter")).arg("--memory-limit=8MiB");
     import(setup.data_dir());
     let mut app = setup.start().await;
-    // All of it is in the log still, so there is nothing yet that could be loaded again.
-    everybody_is_greeted(&app, 1).await;
+    // All state is still in the log, so nothing can be loaded again yet.
+    all_people_are_greeted(&app, 1).await;
     memory_is_within_its_limit(&app).await;
     assert!(metric(&app, "satchel_buckets_dropped_total").await > 0.0);
 
@@ -40,13 +40,13 @@ async fn a_state_larger_than_memory_is_served_right_over_restarts_before_all_of_
 
     app.kill9().await;
     app.restart().await;
-    everybody_is_greeted(&app, 3).await;
+    all_people_are_greeted(&app, 3).await;
     memory_is_within_its_limit(&app).await;
-    ballast_is_as_it_was(&app).await;
+    ballast_is_unchanged(&app).await;
     assert_eq!(app.terminate().await.code, Some(0));
 }
 
-/// Makes a root in which everybody was seen before, among much else.
+/// Creates a root in which every person was seen before, among much other state.
 fn import(data: &Path) {
     let mut lines = String::new();
     for ballast in 0..BALLAST {
@@ -78,11 +78,11 @@ fn import(data: &Path) {
         .arg(data.join("state"))
         .output()
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{told}");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{error}");
 }
 
-/// A kilobyte that nothing compresses much, and that is always the same.
+/// A reproducible value of 1 KiB that hardly compresses.
 fn cargo(ballast: usize) -> String {
     let mut draw = ballast as u64 + 1;
     let bytes: Vec<u8> = (0..1024)
@@ -102,14 +102,11 @@ fn seen_before(person: usize) -> usize {
 
 async fn greet(app: &Dev, person: usize, round: usize) {
     let address = format!("example/greeter/{person}");
-    let reply = app
-        .client
-        .call(&address, &json!({"name": "somebody"}))
-        .await;
+    let reply = app.client.call(&address, &json!({"name": "Alice"})).await;
     assert_eq!(reply.json()["seen"], json!(seen_before(person) + round));
 }
 
-async fn everybody_is_greeted(app: &Dev, round: usize) {
+async fn all_people_are_greeted(app: &Dev, round: usize) {
     for person in 0..PEOPLE {
         greet(app, person, round).await;
     }
@@ -120,13 +117,13 @@ async fn metric(app: &Dev, sample: &str) -> f64 {
 }
 
 async fn memory_is_within_its_limit(app: &Dev) {
-    until_true("what is in memory is within the limit", async || {
+    until_true("the state in memory is within the limit", async || {
         metric(app, "satchel_state_memory_bytes").await <= LIMIT_BYTES
     })
     .await;
 }
 
-async fn ballast_is_as_it_was(app: &Dev) {
+async fn ballast_is_unchanged(app: &Dev) {
     for ballast in (0..BALLAST).step_by(BALLAST / 8) {
         let reply = app
             .client

@@ -1,5 +1,6 @@
-//! The laws of the log over real files: the same simulation as over memory, the same interleavings of takeover and collection.
-//! `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other worlds, and more of them.
+//! Invariants of the log over real files: the same simulation and the same interleavings of
+//! takeover and collection as over memory. `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other and
+//! more worlds.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use satchel_log::{
 };
 use satchel_log_simulation::{Plan, Puppet, Report, SimulatedClock, run, seeds};
 
-/// A directory whose every operation is done when its future is made, so that a run over files is as repeatable as one over memory.
+/// A directory store that completes every operation when its future is created, so that a run over
+/// files is as reproducible as one over memory.
 struct Inline {
     store: DirectoryStore,
     runtime: tokio::runtime::Runtime,
@@ -106,7 +108,7 @@ fn place(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, process: u8) -> Pla
 }
 
 #[test]
-fn whatever_happens_the_recovered_state_is_the_fold_of_the_durable_prefix() {
+fn the_recovered_state_is_always_the_fold_of_the_durable_prefix() {
     let mut total = Report::default();
     for seed in seeds(0..2) {
         let directory = tempfile::tempdir().unwrap();
@@ -122,14 +124,14 @@ fn whatever_happens_the_recovered_state_is_the_fold_of_the_durable_prefix() {
         total.takeovers += report.takeovers;
         total.snapshots += report.snapshots;
     }
-    // The worlds must be worth running: owners follow each other, commit, and snapshot.
+    // The runs must be meaningful: owners follow each other, commit, and snapshot.
     assert!(total.takeovers > 5 && total.snapshots > 0, "{total:?}");
     assert!(total.acknowledged > 50, "{total:?}");
     println!("{total:?}");
 }
 
 #[test]
-fn a_sleeper_whose_number_was_collected_commits_nothing() {
+fn a_paused_owner_whose_number_was_collected_commits_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let store = Inline::open(&directory);
     let clock = SimulatedClock::default();
@@ -154,8 +156,7 @@ fn a_sleeper_whose_number_was_collected_commits_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_the_real_runtime_and_clock_commits_are_durable_in_order_and_verification_finds_nothing()
-{
+async fn commits_on_the_real_runtime_and_clock_are_durable_in_order_and_pass_verification() {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(DirectoryStore::open(directory.path()).unwrap());
     let place = place(store.clone(), Arc::new(SystemClock), 1);

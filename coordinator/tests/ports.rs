@@ -1,4 +1,4 @@
-//! Who gets in through the ports of the real binary: tokens, and TLS with a certificate of the test's own.
+//! Access control on the ports of the real binary: tokens, and TLS with a certificate of the test.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,12 +21,16 @@ impl Files {
         let files = [
             ("cert.pem", cert.pem()),
             ("key.pem", signing_key.serialize_pem()),
-            ("other-key.pem", KeyPair::generate().unwrap().serialize_pem()),
+            (
+                "other-key.pem",
+                KeyPair::generate().unwrap().serialize_pem(),
+            ),
             ("traffic", "traffic-s3cret\n".to_owned()),
             ("admin", "admin-s3cret\n".to_owned()),
             (
                 "module.yaml",
-                "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: example/*\n  urlPathTemplate: http://127.0.0.1:9/\n"
+                "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: example/*\n  \
+                 urlPathTemplate: http://127.0.0.1:9/\n"
                     .to_owned(),
             ),
         ];
@@ -49,7 +53,7 @@ impl Files {
         Setup::of(self.path("module.yaml"))
     }
 
-    /// Everything closed that can be.
+    /// All access restrictions enabled.
     fn closed(&self) -> Setup {
         self.setup()
             .arg(self.flag("tls-cert", "cert.pem"))
@@ -60,7 +64,7 @@ impl Files {
     }
 }
 
-/// Where a process says in its banner that it serves, with the name that the certificate is for.
+/// URL of a port in the banner, with the host name of the certificate.
 async fn url(app: &Dev, port: &str) -> String {
     let find = || {
         let printed = app.printed();
@@ -81,13 +85,13 @@ fn client(authority: &Path, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-fn told(output: &Output) -> (Option<i32>, String) {
+fn parts(output: &Output) -> (Option<i32>, String) {
     let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn traffic_and_administration_are_for_those_who_trust_the_certificate_and_show_the_token() {
+async fn traffic_and_administration_require_a_trusted_certificate_and_a_token() {
     let files = Files::new();
     let mut app = files.closed().begin();
     let (traffic, admin) = (url(&app, "traffic").await, url(&app, "admin").await);
@@ -101,7 +105,7 @@ async fn traffic_and_administration_are_for_those_who_trust_the_certificate_and_
         ];
         arguments.extend(token.map(|_| "--token-file"));
         arguments.extend(token.map(|token| token.to_str().unwrap()));
-        told(&client(authority, &arguments))
+        parts(&client(authority, &arguments))
     };
 
     let (code, text) = put(None, &authority, &traffic);
@@ -123,7 +127,7 @@ async fn traffic_and_administration_are_for_those_who_trust_the_certificate_and_
     let (code, text) = put(Some(&right), &authority, &traffic);
     assert_eq!(code, Some(0), "{text}");
 
-    // Exactly the one that was let in is there.
+    // Exactly the accepted record is stored.
     let token = right.to_str().unwrap();
     let tail = [
         "stream",
@@ -136,15 +140,18 @@ async fn traffic_and_administration_are_for_those_who_trust_the_certificate_and_
         token,
     ];
     assert_eq!(
-        told(&client(&authority, &tail)),
+        parts(&client(&authority, &tail)),
         (Some(0), "a\tb\n".to_owned())
     );
 
     let health = ["health", "--admin-url", &admin];
-    assert_eq!(told(&client(&authority, &health)), (Some(0), String::new()));
+    assert_eq!(
+        parts(&client(&authority, &health)),
+        (Some(0), String::new())
+    );
     let letter = "00".repeat(16);
     let drop_one = ["dead-letters", "drop", &letter, "--admin-url", &admin];
-    let (code, text) = told(&client(&authority, &drop_one));
+    let (code, text) = parts(&client(&authority, &drop_one));
     assert!(
         code == Some(1) && text.contains("(unauthorized, HTTP 401)"),
         "{text}"
@@ -155,7 +162,7 @@ async fn traffic_and_administration_are_for_those_who_trust_the_certificate_and_
         &["--admin-token-file", token.to_str().unwrap()],
     ]
     .concat();
-    let (code, text) = told(&client(&authority, &with_token));
+    let (code, text) = parts(&client(&authority, &with_token));
     assert!(
         code == Some(1) && text.contains("(not_found, HTTP 404)"),
         "{text}"
@@ -167,7 +174,7 @@ async fn traffic_and_administration_are_for_those_who_trust_the_certificate_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_can_not_be_used_are_named_and_nothing_of_them_is_told() {
+async fn unusable_files_are_named_without_revealing_their_content() {
     let files = Files::new();
     let cert = files.flag("tls-cert", "cert.pem");
     let key = files.flag("tls-key", "key.pem");

@@ -1,4 +1,5 @@
-//! The invoker of `satchel run`: what the dispatcher gets to know of every way in which Lambda answers or does not.
+//! The invoker of `satchel run`: its outcome for every way in which Lambda answers or does not
+//! answer.
 
 use satchel::invoker::Invoker;
 use satchel::invoker::aws_lambda::AwsLambdaInvoker;
@@ -75,17 +76,18 @@ async fn server(answer: String) -> (SdkConfig, JoinSet<()>) {
     (sdk(&format!("http://{address}")), serving)
 }
 
-fn refusal(status: u16, code: &str) -> String {
+fn rejection(status: u16, code: &str) -> String {
     let body = json!({"Type": "User", "message": "so it is"}).to_string();
     let length = body.len();
     format!(
-        "HTTP/1.1 {status} X\r\nx-amzn-errortype: {code}\r\nx-amzn-requestid: r-1\r\ncontent-type: application/json\r\n\
-         content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status} X\r\nx-amzn-errortype: {code}\r\nx-amzn-requestid: r-1\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\
+         connection: close\r\n\r\n{body}"
     )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bundle_comes_back_answered_by_a_real_handler() {
+async fn a_bundle_is_answered_by_a_real_handler() {
     let fixture = Fixture::of(HANDLER, 1, None).await;
     let invoker = invoker(&fixture.sdk, "greeter", Duration::from_secs(30));
     let outcome = invoker.invoke(bundle("echo".to_owned())).await;
@@ -98,7 +100,7 @@ async fn a_bundle_comes_back_answered_by_a_real_handler() {
 }
 
 #[tokio::test]
-async fn refusals_of_the_service_say_whether_to_slow_down_or_to_try_later() {
+async fn rejections_by_the_service_are_throttled_or_unreachable() {
     use FailureKind::{RequestTooLarge, Throttled, Unreachable};
     for (status, code, kind) in [
         (429, "TooManyRequestsException", Throttled),
@@ -113,7 +115,7 @@ async fn refusals_of_the_service_say_whether_to_slow_down_or_to_try_later() {
         (502, "KMSAccessDeniedException", Unreachable),
         (413, "RequestTooLargeException", RequestTooLarge),
     ] {
-        let (sdk, _serving) = server(refusal(status, code)).await;
+        let (sdk, _serving) = server(rejection(status, code)).await;
         let (found, message) = failure(&sdk, "greeter", "echo").await;
         assert_eq!(found, kind, "{code}");
         assert!(
@@ -124,12 +126,12 @@ async fn refusals_of_the_service_say_whether_to_slow_down_or_to_try_later() {
 }
 
 #[tokio::test]
-async fn no_connection_is_not_counted_and_a_broken_answer_is() {
+async fn a_refused_connection_is_unreachable_and_a_truncated_answer_is_a_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let nobody = sdk(&format!("http://{address}"));
-    let (kind, message) = failure(&nobody, "greeter", "echo").await;
+    let closed = sdk(&format!("http://{address}"));
+    let (kind, message) = failure(&closed, "greeter", "echo").await;
     assert_eq!(kind, FailureKind::Unreachable, "{message}");
 
     let cut = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"satchel\":1".to_owned();
@@ -139,10 +141,10 @@ async fn no_connection_is_not_counted_and_a_broken_answer_is() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_alone_is_told_before_it_is_sent() {
+async fn a_request_that_is_too_large_is_rejected_before_it_is_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = sdk(&format!("http://{}", listener.local_addr().unwrap()));
-    let (kind, message) = failure(&nobody, "greeter", &"a".repeat(6 << 20)).await;
+    let closed = sdk(&format!("http://{}", listener.local_addr().unwrap()));
+    let (kind, message) = failure(&closed, "greeter", &"a".repeat(6 << 20)).await;
     assert_eq!(kind, FailureKind::RequestTooLarge);
     assert!(message.contains("Lambda takes 6291456"), "{message}");
 }

@@ -1,4 +1,5 @@
-//! The Invoke API of dev's Lambda, with the AWS SDK as the client, and the invoker of `satchel run` on it: real handler processes, AWS's semantics.
+//! The Invoke API of dev's Lambda with the AWS SDK as its client, and the invoker of `satchel run`
+//! on it: real handler processes with the semantics of AWS.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -31,7 +32,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// `handler` is the text of a Python program.
+    /// Starts a function; `handler` is the source of a Python program.
     async fn of(handler: &str, processes_max: usize, concurrency_max: Option<usize>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("handler.py"), handler).unwrap();
@@ -77,7 +78,7 @@ impl Fixture {
         }
     }
 
-    /// The SDK's client as anybody has it, but for retries.
+    /// The SDK's default client, without retries.
     fn client(&self) -> Client {
         let config = aws_sdk_lambda::config::Builder::from(&self.sdk)
             .retry_config(aws_config::retry::RetryConfig::disabled());

@@ -1,4 +1,4 @@
-//! What AWS answers is what dev's server answers.
+//! Answers of dev's server equal those of AWS.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn blob(event: &Value) -> Blob {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_answer_and_an_error_of_the_handler_are_both_200_told_apart_by_a_header() {
+async fn answers_and_errors_of_the_handler_are_both_200_and_differ_by_a_header() {
     let fixture = Fixture::of(HANDLER, 1, None).await;
     let client = fixture.client();
     let invoke = |name: &str| client.invoke().function_name(name);
@@ -52,7 +52,7 @@ async fn an_answer_and_an_error_of_the_handler_are_both_200_told_apart_by_a_head
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_client_says_of_traces_and_contexts_reaches_the_handler() {
+async fn trace_header_and_client_context_reach_the_handler() {
     let fixture = Fixture::of(HANDLER, 1, None).await;
     let trace = "Root=1-63441c4a-abcdef012345678912345678";
     let request = fixture
@@ -85,7 +85,7 @@ async fn what_the_client_says_of_traces_and_contexts_reaches_the_handler() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refusals_have_the_status_and_the_code_of_aws() {
+async fn rejections_have_the_status_and_the_code_of_aws() {
     let fixture = Fixture::of(HANDLER, 1, None).await;
     let client = fixture.client();
     let echo = || blob(&json!({"do": "echo"}));
@@ -95,7 +95,7 @@ async fn refusals_have_the_status_and_the_code_of_aws() {
     let event = || invoke().invocation_type(InvocationType::Event);
     for (request, status, code) in [
         (
-            client.invoke().function_name("nobody").payload(echo()),
+            client.invoke().function_name("absent").payload(echo()),
             404,
             "ResourceNotFoundException",
         ),
@@ -128,7 +128,7 @@ async fn refusals_have_the_status_and_the_code_of_aws() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_is_taken_at_once_and_a_dry_run_runs_nothing() {
+async fn an_event_is_accepted_immediately_and_a_dry_run_invokes_nothing() {
     let fixture = Fixture::of(HANDLER, 1, None).await;
     let client = fixture.client();
     let invoke = |kind| {
@@ -143,13 +143,13 @@ async fn an_event_is_taken_at_once_and_a_dry_run_runs_nothing() {
     let slow = blob(&json!({"do": "hang"}));
     let taken = invoke(InvocationType::Event).payload(slow).send().await;
     assert_eq!(taken.unwrap().status_code(), 202);
-    // The handler hangs for two seconds: nobody waited for it.
+    // The handler hangs for two seconds: the request did not wait for it.
     assert!(begun.elapsed() < Duration::from_secs(2));
     fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_the_set_concurrency_it_is_429() {
+async fn requests_over_the_concurrency_limit_get_429() {
     let fixture = Fixture::of(HANDLER, 2, Some(1)).await;
     let client = fixture.client();
     let hanging = client
@@ -160,7 +160,7 @@ async fn over_the_set_concurrency_it_is_429() {
     while fixture.api.requests() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // The first has its place as soon as it is counted, or a moment later.
+    // The first request occupies its slot when it is counted, or a moment later.
     let mut throttled = None;
     while throttled.is_none() && !hanging.is_finished() {
         let second = client
@@ -169,7 +169,7 @@ async fn over_the_set_concurrency_it_is_429() {
             .payload(blob(&json!({"do": "echo"})));
         throttled = second.send().await.err();
     }
-    let throttled = throttled.expect("the second is refused while the first hangs");
+    let throttled = throttled.expect("the second is rejected while the first hangs");
     assert_eq!(throttled.code(), Some("TooManyRequestsException"));
     let status = throttled.raw_response().map(|raw| raw.status().as_u16());
     assert_eq!(status, Some(429));

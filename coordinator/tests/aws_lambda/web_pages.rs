@@ -1,10 +1,12 @@
-//! No web page invokes a function or takes a handler's requests, though browsers reach the ports on loopback.
+//! Web pages can neither invoke a function nor take a handler's requests, although browsers reach
+//! loopback ports.
 
 use super::*;
 
 const INVOCATIONS: &str = "2015-03-31/functions/greeter/invocations";
 
-/// Answers with the statuses that its Runtime API gave to what a page would ask of it.
+/// A handler that sends its Runtime API the requests of a web page, and answers with their
+/// statuses.
 const ASKS_AS_A_PAGE: &str = r#"
 import http.client, json, os
 
@@ -20,13 +22,13 @@ while True:
     request = headers["Lambda-Runtime-Aws-Request-Id"]
     statuses = [
         call("GET", INVOCATION + "next", {"Sec-Fetch-Site": "cross-site"})[0],
-        call("POST", INVOCATION + request + "/response", {"Origin": "https://evil.example"}, "1")[0],
+        call("POST", INVOCATION + request + "/response", {"Origin": "https://evil.test"}, "1")[0],
     ]
     call("POST", INVOCATION + request + "/response", {}, json.dumps(statuses))
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn neither_the_invoke_api_nor_the_runtime_api_takes_anything_from_a_page() {
+async fn the_invoke_api_and_the_runtime_api_reject_requests_of_web_pages() {
     let fixture = Fixture::of(ASKS_AS_A_PAGE, 1, None).await;
     let url = format!("{}/{INVOCATIONS}", fixture.sdk.endpoint_url().unwrap());
     let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use satchel_testkit::{Setup, example, is_alive, kill};
 
-use crate::load::Load;
+use crate::load::{Load, number};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_kills_under_load_lose_nothing_and_double_nothing() {
+async fn kills_under_load_lose_nothing_and_double_nothing() {
     let mut app = Setup::of(example("greeter")).start().await;
     let mut load = Load::begin(&app.client);
-    for kill in 0..20 {
+    for kill in 0..number("SATCHEL_TEST_KILLS", 8) {
         load.answered(40).await;
-        // So that not every kill comes just after an answer.
+        // Kills must not always follow an answer directly.
         tokio::time::sleep(Duration::from_millis(kill * 7 % 30)).await;
         app.kill9().await;
         app.restart().await;
@@ -24,7 +24,7 @@ async fn twenty_kills_under_load_lose_nothing_and_double_nothing() {
     assert_eq!(ended.code, Some(0), "{}", ended.printed);
 }
 
-/// Wherever the start is: building the handler, taking the state over, serving already.
+/// Kills at different stages of a start: building the handler, taking over the state, serving.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_while_starting_lose_nothing_and_double_nothing() {
     let mut app = Setup::of(example("greeter")).start().await;
@@ -43,7 +43,7 @@ async fn kills_while_starting_lose_nothing_and_double_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handlers_that_are_killed_under_load_are_replaced_and_what_they_did_counts_once() {
+async fn handlers_killed_under_load_are_replaced_and_their_work_counts_once() {
     let app = Setup::of(example("greeter")).start().await;
     let mut load = Load::begin(&app.client);
     for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! Clients that keep a greeter busy and remember what they were told, and the check that all of it is so.
+//! Clients that keep a greeter busy and record their answers, and the check of all these answers.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,33 +10,33 @@ use satchel_testkit::{Client, Request, until_true};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// How many clients call; two share an address.
+/// Number of clients that call; two share an address.
 const CALLERS: usize = 16;
-/// How many clients send.
+/// Number of clients that send messages.
 const SENDERS: usize = 2;
-/// How many clients put records.
+/// Number of clients that put records.
 const PUTTERS: usize = 2;
 
-/// Clients at work.
+/// Running clients.
 pub(crate) struct Load {
     clients: JoinSet<()>,
-    told: Arc<Told>,
+    answers: Arc<Answers>,
 }
 
-/// What clients were told.
+/// Answers that clients received.
 #[derive(Default)]
-struct Told {
+struct Answers {
     stopping: AtomicBool,
-    /// How many requests were answered.
-    answers: AtomicUsize,
+    /// Number of answered requests.
+    count: AtomicUsize,
     calls: Mutex<Vec<Answered>>,
-    /// Messages by id of their address.
+    /// Number of messages by id of their address.
     sent: Mutex<BTreeMap<String, usize>>,
-    /// Records by key.
+    /// Number of records by key.
     put: Mutex<BTreeMap<String, usize>>,
 }
 
-/// A call that was answered.
+/// An answered call.
 #[derive(Clone)]
 struct Answered {
     id: String,
@@ -45,37 +45,37 @@ struct Answered {
 }
 
 impl Load {
-    /// Clients begin to call, send and put.
+    /// Starts clients that call, send and put.
     pub(crate) fn begin(client: &Client) -> Self {
-        let told = Arc::new(Told::default());
+        let answers = Arc::new(Answers::default());
         let mut clients = JoinSet::new();
         for caller in 0..CALLERS {
-            clients.spawn(call(Arc::clone(&told), client.clone(), caller));
+            clients.spawn(call(Arc::clone(&answers), client.clone(), caller));
         }
         for sender in 0..SENDERS {
-            clients.spawn(send(Arc::clone(&told), client.clone(), sender));
+            clients.spawn(send(Arc::clone(&answers), client.clone(), sender));
         }
         for putter in 0..PUTTERS {
-            clients.spawn(put(Arc::clone(&told), client.clone(), putter));
+            clients.spawn(put(Arc::clone(&answers), client.clone(), putter));
         }
-        Self { clients, told }
+        Self { clients, answers }
     }
 
-    /// Waits until `count` more requests were answered.
+    /// Waits until `count` more requests are answered.
     pub(crate) async fn answered(&mut self, count: usize) {
-        let enough = self.told.answers.load(Ordering::Relaxed) + count;
+        let enough = self.answers.count.load(Ordering::Relaxed) + count;
         until_true("more requests are answered", async || {
             while let Some(client) = self.clients.try_join_next() {
-                client.expect("clients go on");
+                client.expect("clients keep running");
             }
-            self.told.answers.load(Ordering::Relaxed) >= enough
+            self.answers.count.load(Ordering::Relaxed) >= enough
         })
         .await;
     }
 
-    /// Everybody who was answered before asks again, as far as there is time for the last of each address, and is told the same.
+    /// Repeats the last answered call of each address, and checks that the answer is the same.
     pub(crate) async fn last_answers_are_given_again(&self) {
-        let calls = self.told.calls.lock().unwrap().clone();
+        let calls = self.answers.calls.lock().unwrap().clone();
         let last: BTreeMap<String, Answered> = calls
             .into_iter()
             .map(|call| (call.id.clone(), call))
@@ -85,31 +85,32 @@ impl Load {
         }
     }
 
-    /// Lets the clients finish what they began, and checks that everything that was taken was done, once.
+    /// Lets the clients finish their requests, and checks that every accepted request took effect
+    /// once.
     pub(crate) async fn everything_is_done_once(mut self, client: &Client) {
-        self.told.stopping.store(true, Ordering::Relaxed);
+        self.answers.stopping.store(true, Ordering::Relaxed);
         while let Some(finished) = self.clients.join_next().await {
             finished.expect("clients finish");
         }
-        let calls = std::mem::take(&mut *self.told.calls.lock().unwrap());
-        let sent = std::mem::take(&mut *self.told.sent.lock().unwrap());
-        let put = std::mem::take(&mut *self.told.put.lock().unwrap());
+        let calls = std::mem::take(&mut *self.answers.calls.lock().unwrap());
+        let sent = std::mem::take(&mut *self.answers.sent.lock().unwrap());
+        let put = std::mem::take(&mut *self.answers.put.lock().unwrap());
         calls_are_counted_once(client, &calls).await;
-        records_are_there(client, &put).await;
+        records_are_stored(client, &put).await;
         records_and_messages_are_greeted_once(client, sent).await;
         assert_eq!(client.dead_letters().await, Vec::<Value>::new());
 
-        let mut asking = JoinSet::new();
+        let mut repeating = JoinSet::new();
         for part in calls.chunks(calls.len().div_ceil(CALLERS)) {
             let part = part.to_vec();
-            asking.spawn(async move {
+            repeating.spawn(async move {
                 for call in part {
                     call.is_answered_again().await;
                 }
             });
         }
-        while let Some(asked) = asking.join_next().await {
-            asked.unwrap();
+        while let Some(repeated) = repeating.join_next().await {
+            repeated.unwrap();
         }
         calls_are_counted_once(client, &calls).await;
     }
@@ -122,20 +123,20 @@ impl Answered {
     }
 }
 
-impl Told {
-    fn go_on(&self) -> bool {
+impl Answers {
+    fn continues(&self) -> bool {
         !self.stopping.load(Ordering::Relaxed)
     }
 
-    fn count(&self) {
-        self.answers.fetch_add(1, Ordering::Relaxed);
+    fn count_one(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-async fn call(told: Arc<Told>, client: Client, caller: usize) {
+async fn call(answers: Arc<Answers>, client: Client, caller: usize) {
     let id = format!("called-{}", caller / 2);
     for number in 0.. {
-        if !told.go_on() {
+        if !answers.continues() {
             return;
         }
         let request = client
@@ -144,19 +145,19 @@ async fn call(told: Arc<Told>, client: Client, caller: usize) {
             .key(format!("{caller}-{number}"));
         let reply = request.send_until_answered().await;
         assert_eq!(reply.status, 200, "{reply:?}");
-        told.calls.lock().unwrap().push(Answered {
+        answers.calls.lock().unwrap().push(Answered {
             id: id.clone(),
             request,
             body: reply.body,
         });
-        told.count();
+        answers.count_one();
     }
 }
 
-async fn send(told: Arc<Told>, client: Client, sender: usize) {
+async fn send(answers: Arc<Answers>, client: Client, sender: usize) {
     let id = format!("sent-{sender}");
     for number in 0.. {
-        if !told.go_on() {
+        if !answers.continues() {
             return;
         }
         let request = client
@@ -165,20 +166,21 @@ async fn send(told: Arc<Told>, client: Client, sender: usize) {
             .key(format!("{number}"));
         let reply = request.send_until_answered().await;
         assert_eq!((reply.status, reply.body), (202, Bytes::new()));
-        *told.sent.lock().unwrap().entry(id.clone()).or_default() += 1;
-        told.count();
+        *answers.sent.lock().unwrap().entry(id.clone()).or_default() += 1;
+        answers.count_one();
     }
 }
 
-/// Records have no idempotency keys, so each is put once, and one whose answer was lost may be there or not.
-async fn put(told: Arc<Told>, client: Client, putter: usize) {
+/// Records have no idempotency keys, so each is put once. A record whose answer was lost may or may
+/// not be stored.
+async fn put(answers: Arc<Answers>, client: Client, putter: usize) {
     let id = format!("put-{putter}");
-    while told.go_on() {
+    while answers.continues() {
         let put = client.try_put("names", &id, json!({"name": id}).to_string());
         match put.await {
             Ok(reply) if reply.status == 200 => {
-                *told.put.lock().unwrap().entry(id.clone()).or_default() += 1;
-                told.count();
+                *answers.put.lock().unwrap().entry(id.clone()).or_default() += 1;
+                answers.count_one();
             }
             Ok(reply) => assert_eq!(reply.status, 503, "{reply:?}"),
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -186,13 +188,22 @@ async fn put(told: Arc<Told>, client: Client, putter: usize) {
     }
 }
 
-/// Each address has counted as many calls as were answered, and has told no number twice.
+/// A number from the environment, for longer runs.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    let set = std::env::var(variable).ok().filter(|set| !set.is_empty());
+    set.map_or(default, |set| {
+        set.parse()
+            .unwrap_or_else(|error| panic!("{variable}={set}: {error}"))
+    })
+}
+
+/// Each address counted as many calls as were answered, and returned no number twice.
 async fn calls_are_counted_once(client: &Client, calls: &[Answered]) {
     let mut seen: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
     for call in calls {
         let greeting: Value = serde_json::from_slice(&call.body).unwrap();
-        let told = seen.entry(&call.id).or_default();
-        told.push(greeting["seen"].as_i64().unwrap());
+        let numbers = seen.entry(&call.id).or_default();
+        numbers.push(greeting["seen"].as_i64().unwrap());
     }
     assert_eq!(seen.len(), CALLERS / 2);
     for (id, mut seen) in seen {
@@ -203,20 +214,21 @@ async fn calls_are_counted_once(client: &Client, calls: &[Answered]) {
     }
 }
 
-/// Every record that was taken is there.
-async fn records_are_there(client: &Client, put: &BTreeMap<String, usize>) {
-    let there = count_by_key(client, "names").await;
+/// Every accepted record is stored.
+async fn records_are_stored(client: &Client, put: &BTreeMap<String, usize>) {
+    let stored = count_by_key(client, "names").await;
     assert_eq!(put.len(), PUTTERS);
-    for (key, taken) in put {
-        let there = there.get(key).copied().unwrap_or_default();
+    for (key, accepted) in put {
+        let stored = stored.get(key).copied().unwrap_or_default();
         assert!(
-            there >= *taken,
-            "{taken} records of {key} were taken, {there} are there"
+            stored >= *accepted,
+            "{accepted} records of {key} were accepted, {stored} are stored"
         );
     }
 }
 
-/// Every record of `names` and every message that was sent has become one greeting, and they were counted in order.
+/// Every record of `names` and every accepted message became one greeting, and they were counted in
+/// order.
 async fn records_and_messages_are_greeted_once(client: &Client, sent: BTreeMap<String, usize>) {
     let mut expected = count_by_key(client, "names").await;
     assert_eq!((expected.len(), sent.len()), (PUTTERS, SENDERS));

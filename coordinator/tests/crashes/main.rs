@@ -1,5 +1,6 @@
-//! The real `satchel dev` that is killed, stopped, overtaken and refused, with the greeter's real handler and clients that do what clients
-//! should: they repeat a request, under its `Idempotency-Key`, until it is answered.
+//! The real `satchel dev` with the greeter's real handler while it is killed, stopped, taken over
+//! and rejected. Its clients repeat a request under its `Idempotency-Key` until it is answered, as
+//! clients should.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! What satchel refuses to start with, and the exit code that says so.
+//! Rejected starts and their exit codes.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 const ALICE: &str = "example/greeter/alice";
 
 #[tokio::test]
-async fn a_damaged_commit_is_named_and_nothing_goes_on_without_it() {
+async fn a_damaged_commit_is_named_and_prevents_the_start() {
     let setup = Setup::of(example("greeter"));
     let log = with_calls(&setup, 3).await;
     let damaged = &log[log.len() / 2];
@@ -29,7 +29,7 @@ async fn a_damaged_commit_is_named_and_nothing_goes_on_without_it() {
 #[tokio::test]
 async fn a_commit_that_is_missing_is_named() {
     let setup = Setup::of(example("greeter"));
-    // The last few may be missing behind a hole: those that were on their way together when a process died.
+    // The last few may be missing behind a hole: those in flight together when a process died.
     let log = with_calls(&setup, 40).await;
     let missing = &log[10];
     let aside = setup.data_dir().join("aside");
@@ -45,7 +45,7 @@ async fn a_commit_that_is_missing_is_named() {
 }
 
 #[tokio::test]
-async fn the_state_of_another_application_is_refused() {
+async fn the_state_of_another_application_is_rejected() {
     let setup = Setup::of(example("greeter"));
     with_calls(&setup, 3).await;
     let ended = setup.clone().arg("--application=other").run_to_end().await;
@@ -59,7 +59,7 @@ async fn the_state_of_another_application_is_refused() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_the_environments_fault() {
+async fn an_occupied_port_is_an_environment_error() {
     for flag in ["--http", "--admin"] {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
@@ -75,7 +75,7 @@ async fn a_port_that_is_taken_is_the_environments_fault() {
 }
 
 #[tokio::test]
-async fn a_data_directory_that_can_not_be_one_is_the_environments_fault() {
+async fn an_unusable_data_directory_is_an_environment_error() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let setup = Setup::of(example("greeter")).data_at(file.path());
     let ended = setup.run_to_end().await;
@@ -89,7 +89,8 @@ async fn a_mistake_in_a_module_file_is_named_with_its_line() {
     let module = dir.path().join("module.yaml");
     std::fs::write(
         &module,
-        "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: example/*\n  functionNme: greeter\n",
+        "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: example/*\n  \
+         functionNme: greeter\n",
     )
     .unwrap();
     let ended = Setup::of(dir.path()).run_to_end().await;
@@ -103,12 +104,13 @@ async fn a_mistake_in_a_module_file_is_named_with_its_line() {
 }
 
 #[tokio::test]
-async fn a_handler_that_is_not_there_is_named_with_the_place_that_asks_for_it() {
+async fn a_missing_handler_is_named_with_the_module_that_refers_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let module = dir.path().join("module.yaml");
     std::fs::write(
         &module,
-        "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: example/*\n  functionName: nobody\n  dev:\n    command: [./no-such-handler]\n",
+        "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: example/*\n  \
+         functionName: absent\n  dev:\n    command: [./no-such-handler]\n",
     )
     .unwrap();
     let ended = Setup::of(dir.path()).run_to_end().await;
@@ -121,7 +123,7 @@ async fn a_handler_that_is_not_there_is_named_with_the_place_that_asks_for_it() 
     );
 }
 
-/// Runs the greeter, calls it so often, stops it; returns its commits in order.
+/// Runs the greeter, calls it this often, and stops it. Returns its commits in order.
 async fn with_calls(setup: &Setup, calls: usize) -> Vec<PathBuf> {
     let mut app = setup.start().await;
     for seen in 1..=calls {

@@ -5,7 +5,7 @@ use satchel_testkit::{Setup, example};
 use crate::load::Load;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_orderly_stop_under_load_ends_well_and_loses_nothing() {
+async fn a_graceful_stop_under_load_exits_with_0_and_loses_nothing() {
     let mut app = Setup::of(example("greeter")).start().await;
     let mut load = Load::begin(&app.client);
     for _ in 0..4 {

@@ -3,7 +3,7 @@
 use satchel_testkit::{Moto, Setup, example};
 use serde_json::json;
 
-use crate::load::Load;
+use crate::load::{Load, number};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_takes_over_and_the_first_ends_at_its_next_commit() {
@@ -18,7 +18,8 @@ async fn a_second_process_takes_over_and_the_first_ends_at_its_next_commit() {
         "{}",
         second.printed()
     );
-    // It does not know yet. The call is not answered: what it did was not committed, so it did not happen.
+    // The first process is not aware of the takeover yet. Its call is not answered: the effects
+    // were not committed, so they did not happen.
     let call = first.client.to_call(alice).json(&name).key("once");
     let unanswered = call.send().await;
     assert!(
@@ -42,12 +43,9 @@ async fn a_second_process_takes_over_and_the_first_ends_at_its_next_commit() {
     assert_eq!(call.send().await.unwrap().json()["seen"], 2);
 }
 
-/// How many takeovers a run makes: `SATCHEL_TEST_TAKEOVERS`, or a few.
-fn takeovers() -> usize {
-    let said = std::env::var("SATCHEL_TEST_TAKEOVERS").ok();
-    said.map_or(8, |said| {
-        said.parse().expect("SATCHEL_TEST_TAKEOVERS is a number")
-    })
+/// Number of takeovers: `SATCHEL_TEST_TAKEOVERS`, or a few.
+fn takeovers() -> u64 {
+    number("SATCHEL_TEST_TAKEOVERS", 4)
 }
 
 async fn takeovers_lose_nothing_and_double_nothing(setup: Setup) {

@@ -1,4 +1,4 @@
-//! `--watch`: the code of a running application is changed.
+//! `--watch`: the code of a running application changes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,11 @@ use satchel_testkit::{Setup, example, until_true, workspace};
 use serde_json::json;
 
 #[tokio::test]
-async fn a_changed_source_is_built_and_served_and_the_state_stays() {
+async fn a_changed_source_is_built_and_served_and_the_state_is_kept() {
     let package = Package::copied_from_the_greeter();
     let app = Setup::of(&package.dir)
         .arg("--watch")
-        // Where the dependencies are built already.
+        // The dependencies are already built there.
         .env("CARGO_TARGET_DIR", target_dir().to_str().unwrap())
         .start()
         .await;
@@ -39,7 +39,7 @@ async fn a_changed_source_is_built_and_served_and_the_state_stays() {
     assert_eq!(greeted("alice").await, (again, 2));
 }
 
-/// A greeter of its own. It lies in the same place each time, so that what cargo built for it is found again.
+/// A copy of the greeter, always in the same place, so that cargo finds earlier builds of it.
 struct Package {
     dir: PathBuf,
 }
@@ -55,7 +55,10 @@ impl Package {
         let module = module.replace("functionName: greeter", "functionName: watched");
         fs::write(dir.join("module.yaml"), module).unwrap();
         let functions = fs::read_to_string(example("greeter").join("src/lib.rs")).unwrap();
-        let main = "fn main() -> std::process::ExitCode {\n    satchel_function_handler::run(functions())\n}\n";
+        let main = "fn main() -> std::process::ExitCode {
+    satchel_function_handler::run(functions())
+}
+";
         fs::write(dir.join("src/main.rs"), format!("{functions}\n{main}")).unwrap();
         Self { dir }
     }
@@ -71,7 +74,7 @@ impl Package {
 fn manifest() -> String {
     let workspace = workspace().canonicalize().unwrap();
     let root = fs::read_to_string(workspace.join("Cargo.toml")).unwrap();
-    // The same profiles, so that the dependencies need not be built again.
+    // The same profiles, so that the dependencies need not be rebuilt.
     let profiles = &root[root.find("[profile.").unwrap()..];
     format!(
         r#"[package]
@@ -92,7 +95,7 @@ serde = {{ version = "1", features = ["derive"] }}
     )
 }
 
-/// The target directory of this test.
+/// Target directory of this test.
 fn target_dir() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap()
 }

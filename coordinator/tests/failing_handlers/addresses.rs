@@ -1,4 +1,5 @@
-//! Messages that fail amid others: what is before and behind them at the same address, and at others.
+//! Messages that fail among others: their predecessors and successors at the same address, and
+//! other addresses.
 
 use futures::future::join_all;
 use satchel_testkit::{example, until, until_true};
@@ -6,27 +7,27 @@ use serde_json::{Value, json};
 
 use super::{
     App, Endpoint, THREE_ATTEMPTS, call_patiently, http_endpoint, kept_log, lambda_endpoint,
-    log_of, say, told,
+    log_of, say, summary,
 };
 
 #[tokio::test]
-async fn a_poison_message_amid_good_ones_of_its_address_is_taken_out_and_their_order_kept() {
+async fn a_poison_message_among_good_ones_is_isolated_and_their_order_is_kept() {
     let endpoint = Endpoint::start();
     let fields = ["timeout: 20s", THREE_ATTEMPTS];
-    let lambda = lambda_endpoint("trouble/*", "trouble", &fields);
+    let lambda = lambda_endpoint("faulty/*", "faulty", &fields);
     let app = App::start(&(http_endpoint("web/*", &endpoint) + &lambda)).await;
 
     let exits = json!({"do": "exit"});
-    poison_amid_good_ones(&app, "trouble/log/x", &exits).await;
+    poison_among_good_ones(&app, "faulty/log/x", &exits).await;
     let closes = json!({"do": "close at once"});
-    poison_amid_good_ones(&app, "web/log/x", &closes).await;
+    poison_among_good_ones(&app, "web/log/x", &closes).await;
 }
 
-async fn poison_amid_good_ones(app: &App, address: &str, worst: &Value) {
+async fn poison_among_good_ones(app: &App, address: &str, worst: &Value) {
     let client = app.client();
     let obstacle = app.obstacle();
     let raises = json!({"do": "raise"});
-    // What comes while the first one is processed is one batch.
+    // Messages that arrive while the first one is processed form one batch.
     let first = client.send(address, &obstacle.message("wait")).await;
     assert_eq!(first.status, 202);
     for each in 0..60 {
@@ -49,7 +50,7 @@ async fn poison_amid_good_ones(app: &App, address: &str, worst: &Value) {
         .chain([json!("last")])
         .collect();
     assert_eq!(log, expected);
-    let letters: Vec<_> = client.dead_letters().await.iter().map(told).collect();
+    let letters: Vec<_> = client.dead_letters().await.iter().map(summary).collect();
     let of_here: Vec<_> = letters
         .iter()
         .filter(|(at, ..)| at == address)
@@ -59,14 +60,14 @@ async fn poison_amid_good_ones(app: &App, address: &str, worst: &Value) {
 }
 
 #[tokio::test]
-async fn while_an_address_fails_others_go_on_and_when_it_heals_so_does_it() {
+async fn while_an_address_fails_others_continue_and_it_continues_once_it_is_healed() {
     let retries = "retries: {maxAttempts: 1000000, backoff: {initial: 10ms, max: 50ms}}";
-    let module = lambda_endpoint("trouble/*", "trouble", &[retries]);
+    let module = lambda_endpoint("faulty/*", "faulty", &[retries]);
     let app = App::start_with(&module, |setup| setup.module(example("greeter"))).await;
     let client = app.client();
 
     let obstacle = app.obstacle();
-    for address in ["trouble/log/raises", "trouble/log/exits"] {
+    for address in ["faulty/log/raises", "faulty/log/exits"] {
         let what = if address.ends_with("exits") {
             "exit"
         } else {
@@ -80,10 +81,11 @@ async fn while_an_address_fails_others_go_on_and_when_it_heals_so_does_it() {
         assert_eq!(client.send(address, &say("behind")).await.status, 202);
     }
     for (address, reason) in [
-        ("trouble/log/raises", "FunctionError: no such thing"),
+        ("faulty/log/raises", "FunctionError: no such thing"),
         (
-            "trouble/log/exits",
-            "Runtime.ExitError: the handler process ended while it held the request: exit status: 3",
+            "faulty/log/exits",
+            "Runtime.ExitError: the handler process ended while it held the request: \
+             exit status: 3",
         ),
     ] {
         let shown = until(&format!("{address} failed twice"), async || {
@@ -101,7 +103,7 @@ async fn while_an_address_fails_others_go_on_and_when_it_heals_so_does_it() {
 
     for round in 1..=10 {
         let expected: Value = (1..=round).collect();
-        let neighbour = call_patiently(client, "trouble/log/good", &say(round)).await;
+        let neighbour = call_patiently(client, "faulty/log/good", &say(round)).await;
         assert_eq!(log_of(&neighbour), expected);
         let elsewhere = client
             .call("example/greeter/alice", &json!({"name": "Alice"}))
@@ -113,10 +115,7 @@ async fn while_an_address_fails_others_go_on_and_when_it_heals_so_does_it() {
     }
 
     obstacle.remove();
-    for (address, what) in [
-        ("trouble/log/raises", "raise"),
-        ("trouble/log/exits", "exit"),
-    ] {
+    for (address, what) in [("faulty/log/raises", "raise"), ("faulty/log/exits", "exit")] {
         let log = log_of(&call_patiently(client, address, &say("last")).await);
         assert_eq!(log, json!(["before", what, "behind", "last"]));
         assert_eq!(client.address(address).await.json()["failing"], Value::Null);
@@ -125,15 +124,15 @@ async fn while_an_address_fails_others_go_on_and_when_it_heals_so_does_it() {
 }
 
 #[tokio::test]
-async fn callers_in_one_batch_with_a_poison_message_are_answered_each_for_itself() {
+async fn callers_in_one_batch_with_a_poison_message_get_their_own_answers() {
     let app = App::start(&lambda_endpoint(
-        "trouble/*",
-        "trouble",
+        "faulty/*",
+        "faulty",
         &["timeout: 20s", THREE_ATTEMPTS],
     ))
     .await;
     let client = app.client();
-    let address = "trouble/log/x";
+    let address = "faulty/log/x";
     let obstacle = app.obstacle();
     let first = client.send(address, &obstacle.message("wait")).await;
     assert_eq!(first.status, 202);
@@ -175,15 +174,15 @@ async fn callers_in_one_batch_with_a_poison_message_are_answered_each_for_itself
 }
 
 #[tokio::test]
-async fn a_message_that_no_request_can_hold_is_refused_and_large_ones_travel_apart() {
+async fn a_message_too_large_for_any_request_is_rejected_and_large_ones_are_sent_separately() {
     let app = App::start(&lambda_endpoint(
-        "trouble/*",
-        "trouble",
+        "faulty/*",
+        "faulty",
         &["timeout: 20s", THREE_ATTEMPTS],
     ))
     .await;
     let client = app.client();
-    let address = "trouble/log/x";
+    let address = "faulty/log/x";
     let obstacle = app.obstacle();
     let first = client.send(address, &obstacle.message("wait")).await;
     assert_eq!(first.status, 202);
@@ -193,8 +192,8 @@ async fn a_message_that_no_request_can_hold_is_refused_and_large_ones_travel_apa
         let sent = client.send(address, &message).await;
         if each == 5 {
             let error = &sent.json()["error"];
-            let told = "the endpoint of this function takes messages of up to 3932160 bytes";
-            assert_eq!((sent.status, error["message"].as_str()), (413, Some(told)));
+            let text = "the endpoint of this function takes messages of up to 3932160 bytes";
+            assert_eq!((sent.status, error["message"].as_str()), (413, Some(text)));
         } else {
             assert_eq!(sent.status, 202);
         }

@@ -1,4 +1,4 @@
-//! What a person does with dead letters, over HTTP and on the command line.
+//! Handling of dead letters over HTTP and on the command line.
 
 use std::process::{Command, Output};
 
@@ -6,13 +6,13 @@ use satchel_testkit::{Client, Reply, Setup, example, satchel, until};
 use serde_json::{Value, json};
 
 use super::{
-    App, THREE_ATTEMPTS, call_patiently, id_of, kept_log, lambda_endpoint, log_of, say, told,
+    App, THREE_ATTEMPTS, call_patiently, id_of, kept_log, lambda_endpoint, log_of, say, summary,
 };
 
 const REASON: &str = "FunctionError: no such thing";
 
 async fn app() -> App {
-    App::start(&lambda_endpoint("trouble/*", "trouble", &[THREE_ATTEMPTS])).await
+    App::start(&lambda_endpoint("faulty/*", "faulty", &[THREE_ATTEMPTS])).await
 }
 
 /// Runs `satchel dead-letters` on the application.
@@ -22,7 +22,7 @@ fn command(client: &Client, words: &[&str]) -> Output {
     Command::new(satchel()).args(command).output().unwrap()
 }
 
-/// The objects that a command printed, one a line.
+/// JSON objects that a command printed, one per line.
 fn printed(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{output:?}");
     let text = std::str::from_utf8(&output.stdout).unwrap();
@@ -31,7 +31,7 @@ fn printed(output: &Output) -> Vec<Value> {
         .collect()
 }
 
-/// The dead letters once there are `count` of them.
+/// Waits for `count` dead letters and returns them.
 async fn letters_when(client: &Client, count: usize) -> Vec<Value> {
     until(&format!("there are {count} dead letters"), async || {
         let letters = client.dead_letters().await;
@@ -41,15 +41,15 @@ async fn letters_when(client: &Client, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn dead_letters_are_listed_retried_and_dropped_on_the_command_line_also_after_a_crash() {
+async fn dead_letters_are_listed_retried_and_dropped_on_the_command_line_and_survive_a_crash() {
     let mut app = app().await;
     let obstacle = app.obstacle();
     let message = obstacle.message("raise");
-    for address in ["trouble/log/one", "trouble/log/two", "trouble/other/three"] {
+    for address in ["faulty/log/one", "faulty/log/two", "faulty/other/three"] {
         assert_eq!(app.client().send(address, &message).await.status, 202);
         letters_when(
             app.client(),
-            1 + usize::from(address != "trouble/log/one") + usize::from(address.ends_with("three")),
+            1 + usize::from(address != "faulty/log/one") + usize::from(address.ends_with("three")),
         )
         .await;
     }
@@ -57,10 +57,10 @@ async fn dead_letters_are_listed_retried_and_dropped_on_the_command_line_also_af
     let client = app.client();
 
     let letters = printed(&command(client, &["list"]));
-    let expected = ["trouble/log/one", "trouble/log/two", "trouble/other/three"]
+    let expected = ["faulty/log/one", "faulty/log/two", "faulty/other/three"]
         .map(|address| (address.to_owned(), message.clone(), 3, REASON.to_owned()));
-    assert_eq!(letters.iter().map(told).collect::<Vec<_>>(), expected);
-    let listed = printed(&command(client, &["list", "--function", "trouble/log"]));
+    assert_eq!(letters.iter().map(summary).collect::<Vec<_>>(), expected);
+    let listed = printed(&command(client, &["list", "--function", "faulty/log"]));
     assert_eq!(listed, letters[..2]);
     assert_eq!(
         printed(&command(client, &["list", "--limit", "1"])),
@@ -75,19 +75,19 @@ async fn dead_letters_are_listed_retried_and_dropped_on_the_command_line_also_af
 
     obstacle.remove();
     assert!(command(client, &["retry", &one]).status.success());
-    let log = log_of(&call_patiently(client, "trouble/log/one", &say("after")).await);
+    let log = log_of(&call_patiently(client, "faulty/log/one", &say("after")).await);
     assert_eq!(log, json!(["raise", "after"]));
     assert!(command(client, &["drop", &two]).status.success());
-    let log = log_of(&call_patiently(client, "trouble/log/two", &say("after")).await);
+    let log = log_of(&call_patiently(client, "faulty/log/two", &say("after")).await);
     assert_eq!(log, json!(["after"]));
     assert_eq!(printed(&command(client, &["list"])), letters[2..]);
 
     for words in [["retry", &one], ["drop", &two], ["show", &two]] {
-        let refused = command(client, &words);
-        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
-        let told = String::from_utf8_lossy(&refused.stderr);
-        assert!(told.contains("there is no dead letter"), "{told}");
-        assert!(told.contains(words[1]), "{told}");
+        let rejected = command(client, &words);
+        assert_eq!(rejected.status.code(), Some(1), "{rejected:?}");
+        let text = String::from_utf8_lossy(&rejected.stderr);
+        assert!(text.contains("there is no dead letter"), "{text}");
+        assert!(text.contains(words[1]), "{text}");
     }
     app.dev.restart().await;
     assert_eq!(printed(&command(app.client(), &["list"])), letters[2..]);
@@ -96,12 +96,12 @@ async fn dead_letters_are_listed_retried_and_dropped_on_the_command_line_also_af
 }
 
 #[tokio::test]
-async fn a_message_that_fails_again_is_a_new_dead_letter_and_keeps_the_address_going() {
+async fn a_message_that_fails_again_becomes_a_new_dead_letter_and_does_not_block_its_address() {
     let app = app().await;
     let client = app.client();
     assert_eq!(
         client
-            .send("trouble/log/x", &json!({"do": "raise"}))
+            .send("faulty/log/x", &json!({"do": "raise"}))
             .await
             .status,
         202
@@ -116,9 +116,9 @@ async fn a_message_that_fails_again_is_a_new_dead_letter_and_keeps_the_address_g
             .find(|letter| id_of(letter) != id_of(&first))
     })
     .await;
-    assert_eq!(told(&second), told(&first));
+    assert_eq!(summary(&second), summary(&first));
     assert_eq!(letters_when(client, 1).await, [second]);
-    let log = log_of(&call_patiently(client, "trouble/log/x", &say("after")).await);
+    let log = log_of(&call_patiently(client, "faulty/log/x", &say("after")).await);
     assert_eq!(log, json!(["after"]));
     for answer in [
         client.retry_dead_letter(&id_of(&first)).await,
@@ -133,12 +133,12 @@ async fn a_message_that_fails_again_is_a_new_dead_letter_and_keeps_the_address_g
 }
 
 #[tokio::test]
-async fn who_called_is_told_the_reason_and_after_a_retry_the_answer() {
+async fn the_caller_gets_the_reason_and_after_a_retry_the_answer() {
     let app = app().await;
     let client = app.client();
     let obstacle = app.obstacle();
     let request = client
-        .to_call("trouble/log/x")
+        .to_call("faulty/log/x")
         .json(&obstacle.message("raise"))
         .key("once")
         .timeout("100s");
@@ -161,7 +161,7 @@ async fn who_called_is_told_the_reason_and_after_a_retry_the_answer() {
     assert_eq!(client.retry_dead_letter(&id).await.status, 200);
     let answered = request.send().await.unwrap();
     assert_eq!(log_of(&answered), json!(["raise"]));
-    assert_eq!(kept_log(client, "trouble/log/x").await, json!(["raise"]));
+    assert_eq!(kept_log(client, "faulty/log/x").await, json!(["raise"]));
     assert_eq!(client.dead_letters().await, [Value::Null; 0]);
 }
 
@@ -169,10 +169,10 @@ async fn who_called_is_told_the_reason_and_after_a_retry_the_answer() {
 async fn a_corrected_state_lets_a_dead_letter_succeed() {
     let app = app().await;
     let client = app.client();
-    let address = "trouble/log/x";
+    let address = "faulty/log/x";
     log_of(&call_patiently(client, address, &say("first")).await);
     let broken = client
-        .put_state(address, "log", "trouble/log", r#"{"not":"a list"}"#)
+        .put_state(address, "log", "faulty/log", r#"{"not":"a list"}"#)
         .await;
     assert_eq!(broken.status, 200);
 
@@ -184,19 +184,17 @@ async fn a_corrected_state_lets_a_dead_letter_succeed() {
     let letter = letters_when(client, 1).await.remove(0);
     let reason = "FunctionError: the log is no list: {'not': 'a list'}".to_owned();
     assert_eq!(
-        told(&letter),
+        summary(&letter),
         (address.to_owned(), say("second"), 3, reason)
     );
 
-    let refused = client
-        .put_state(address, "log", "trouble/other", "[]")
-        .await;
+    let refused = client.put_state(address, "log", "faulty/other", "[]").await;
     assert_eq!(
         (refused.status, refused.error_code()),
         (409, "refused".to_owned())
     );
     let corrected = client
-        .put_state(address, "log", "trouble/log", r#"["first"]"#)
+        .put_state(address, "log", "faulty/log", r#"["first"]"#)
         .await;
     assert_eq!(corrected.status, 200);
     assert_eq!(client.retry_dead_letter(&id_of(&letter)).await.status, 200);

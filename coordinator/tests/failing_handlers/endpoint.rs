@@ -5,24 +5,25 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::handlers;
 
-/// An HTTP endpoint that misbehaves when it is told to. It ends with this value, or with the test's process.
+/// An HTTP endpoint that misbehaves on request. It ends when this value is dropped, and at the
+/// latest with the process of the test.
 pub(super) struct Endpoint {
     process: Child,
-    /// What it reads; it listens from the first line on, and ends with its input.
+    /// Its standard input: it listens after the first line, and ends when the input ends.
     stdin: ChildStdin,
     port: u16,
 }
 
 impl Endpoint {
-    /// One that answers.
+    /// Starts an endpoint that answers.
     pub(super) fn start() -> Self {
-        let mut endpoint = Self::start_deaf();
+        let mut endpoint = Self::start_closed();
         endpoint.listen();
         endpoint
     }
 
-    /// One that has its port and refuses connections.
-    pub(super) fn start_deaf() -> Self {
+    /// Starts an endpoint that has reserved its port and refuses connections.
+    pub(super) fn start_closed() -> Self {
         let mut process = Command::new("python3")
             .args(["-B", "-u"])
             .arg(handlers().join("endpoint.py"))
@@ -36,7 +37,7 @@ impl Endpoint {
         Self {
             stdin: process.stdin.take().unwrap(),
             process,
-            port: port.trim().parse().expect("the endpoint tells its port"),
+            port: port.trim().parse().expect("the endpoint prints its port"),
         }
     }
 
@@ -51,7 +52,7 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        // An error means that it has ended.
+        // An error means that it has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! Endpoints over HTTP that answer wrongly, not at all, not now, or are not there.
+//! Endpoints over HTTP that answer wrongly, do not answer, throttle, or are unreachable.
 
 use futures::future::join_all;
 use satchel_testkit::until_true;
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::{
     App, Endpoint, THREE_ATTEMPTS, call_patiently, http_endpoint, lambda_endpoint, log_of, say,
-    told,
+    summary,
 };
 
-/// What an endpoint is told to do wrong, and what a person reads about it later. An answer for another batch is none of them: over plain
-/// HTTP it can not be told.
-fn wrongs() -> Vec<(Value, &'static str)> {
+/// Each misbehaviour with its reported reason. An answer for another batch is not among them,
+/// because it cannot be detected over plain HTTP.
+fn misbehaviours() -> Vec<(Value, &'static str)> {
     let transport = [
         (
             "raise",
@@ -53,23 +53,23 @@ fn wrongs() -> Vec<(Value, &'static str)> {
 }
 
 #[tokio::test]
-async fn whatever_an_endpoint_does_wrong_only_that_message_is_given_up_on() {
+async fn a_misbehaving_endpoint_costs_only_the_affected_message() {
     let endpoint = Endpoint::start();
-    let lambda = lambda_endpoint("trouble/*", "trouble", &[THREE_ATTEMPTS]);
+    let lambda = lambda_endpoint("faulty/*", "faulty", &[THREE_ATTEMPTS]);
     let app = App::start(&(http_endpoint("web/*", &endpoint) + &lambda)).await;
     let client = app.client();
 
-    let wrongs = wrongs();
+    let cases = misbehaviours();
     let address = |number: usize| format!("web/log/{number:02}");
     let wrong = join_all(
-        wrongs
+        cases
             .iter()
             .enumerate()
             .map(async |(number, (message, _))| {
                 call_patiently(client, &address(number), message).await
             }),
     );
-    let good = join_all(["web/log/good", "web/log/better", "trouble/log/good"].map(
+    let good = join_all(["web/log/good", "web/log/better", "faulty/log/good"].map(
         async |address| {
             for round in 0..20 {
                 let reply = call_patiently(client, address, &say(round)).await;
@@ -79,7 +79,7 @@ async fn whatever_an_endpoint_does_wrong_only_that_message_is_given_up_on() {
     ));
     let (replies, _) = futures::join!(wrong, good);
 
-    for ((message, reason), reply) in wrongs.iter().zip(&replies) {
+    for ((message, reason), reply) in cases.iter().zip(&replies) {
         assert_eq!(
             (reply.status, reply.error_code()),
             (500, "dead_letter".to_owned()),
@@ -88,18 +88,18 @@ async fn whatever_an_endpoint_does_wrong_only_that_message_is_given_up_on() {
         let text = reply.error_message();
         assert!(text.contains(reason), "{message}: {text}");
     }
-    let mut letters: Vec<_> = client.dead_letters().await.iter().map(told).collect();
+    let mut letters: Vec<_> = client.dead_letters().await.iter().map(summary).collect();
     letters.sort_by_key(|(address, ..)| address.clone());
-    assert_eq!(letters.len(), wrongs.len(), "{letters:#?}");
-    for (number, ((message, reason), letter)) in wrongs.iter().zip(letters).enumerate() {
-        let (at, what, attempts, told) = letter;
+    assert_eq!(letters.len(), cases.len(), "{letters:#?}");
+    for (number, ((message, reason), letter)) in cases.iter().zip(letters).enumerate() {
+        let (at, what, attempts, text) = letter;
         assert_eq!((at, &what, attempts), (address(number), message, 8));
-        assert!(told.starts_with(reason), "{message}: {told}");
+        assert!(text.starts_with(reason), "{message}: {text}");
     }
 }
 
 #[tokio::test]
-async fn an_endpoint_that_asks_for_less_is_tried_again_and_no_message_blamed() {
+async fn a_throttling_endpoint_is_retried_without_counting_attempts() {
     let endpoint = Endpoint::start();
     let app = App::start(&http_endpoint("web/*", &endpoint)).await;
     let client = app.client();
@@ -114,7 +114,8 @@ async fn an_endpoint_that_asks_for_less_is_tried_again_and_no_message_blamed() {
     assert_eq!(client.dead_letters().await, [Value::Null; 0]);
     let throttled = client
         .metric(&format!(
-            "satchel_invocation_failures_total{{endpoint=\"{}/{{function.name}}\",kind=\"throttled\"}}",
+            "satchel_invocation_failures_total\
+             {{endpoint=\"{}/{{function.name}}\",kind=\"throttled\"}}",
             endpoint.url()
         ))
         .await;
@@ -122,9 +123,9 @@ async fn an_endpoint_that_asks_for_less_is_tried_again_and_no_message_blamed() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_refuses_connections_is_waited_for_and_nobody_else_is() {
+async fn an_unreachable_endpoint_delays_only_its_own_messages() {
     let mut endpoint = Endpoint::start_deaf();
-    let lambda = lambda_endpoint("trouble/*", "trouble", &[THREE_ATTEMPTS]);
+    let lambda = lambda_endpoint("faulty/*", "faulty", &[THREE_ATTEMPTS]);
     let app = App::start(&(http_endpoint("web/*", &endpoint) + &lambda)).await;
     let client = app.client();
     for address in ["web/log/one", "web/log/two"] {
@@ -133,7 +134,8 @@ async fn an_endpoint_that_refuses_connections_is_waited_for_and_nobody_else_is()
         }
     }
     let refused = format!(
-        "satchel_invocation_failures_total{{endpoint=\"{}/{{function.name}}\",kind=\"unreachable\"}}",
+        "satchel_invocation_failures_total\
+         {{endpoint=\"{}/{{function.name}}\",kind=\"unreachable\"}}",
         endpoint.url()
     );
     until_true("connections were refused", async || {
@@ -144,7 +146,7 @@ async fn an_endpoint_that_refuses_connections_is_waited_for_and_nobody_else_is()
     })
     .await;
 
-    let elsewhere = call_patiently(client, "trouble/log/good", &say("here")).await;
+    let elsewhere = call_patiently(client, "faulty/log/good", &say("here")).await;
     assert_eq!(log_of(&elsewhere), json!(["here"]));
 
     endpoint.listen();

@@ -1,13 +1,13 @@
-//! Handlers that ask the Runtime API and answer wrongly, or not at all.
+//! Handlers that use the Runtime API and answer wrongly or not at all.
 
 use futures::future::join_all;
 use satchel_testkit::{Client, example};
 use serde_json::{Value, json};
 
-use super::{App, THREE_ATTEMPTS, call_patiently, lambda_endpoint, log_of, say, told};
+use super::{App, THREE_ATTEMPTS, call_patiently, lambda_endpoint, log_of, say, summary};
 
-/// What a handler is told to do wrong, and what a person reads about it later.
-const WRONGS: [(&str, &str); 19] = [
+/// Each misbehaviour with its reported reason.
+const MISBEHAVIOURS: [(&str, &str); 19] = [
     ("raise", "FunctionError: no such thing"),
     ("panic", "Panic: the handler panicked"),
     (
@@ -40,11 +40,13 @@ const WRONGS: [(&str, &str); 19] = [
     ),
     (
         "declare another type",
-        "the answer was not accepted: the state \"log\" is a trouble/log, it can not be declared as trouble/other",
+        "the answer was not accepted: the state \"log\" is a faulty/log, \
+         it can not be declared as faulty/other",
     ),
     (
         "write another type",
-        "the answer was not accepted: the state \"log\" was declared as trouble/log, its new value is a trouble/other",
+        "the answer was not accepted: the state \"log\" was declared as faulty/log, \
+         its new value is a faulty/other",
     ),
     (
         "write an undeclared state",
@@ -52,23 +54,23 @@ const WRONGS: [(&str, &str); 19] = [
     ),
     (
         "write to an unknown egress",
-        "the answer was not accepted: no egress is named trouble/nowhere",
+        "the answer was not accepted: no egress is named faulty/nowhere",
     ),
 ];
 
 #[tokio::test]
-async fn whatever_a_handler_does_wrong_only_its_own_message_is_given_up_on() {
+async fn a_misbehaving_handler_costs_only_the_affected_message() {
     let fields = ["maxConcurrency: 4", "timeout: 2s", THREE_ATTEMPTS];
-    let module = lambda_endpoint("trouble/*", "trouble", &fields);
+    let module = lambda_endpoint("faulty/*", "faulty", &fields);
     let app = App::start_with(&module, |setup| setup.module(example("greeter"))).await;
     let client = app.client();
 
-    let wrong = join_all(WRONGS.map(|(what, _)| async move {
+    let wrong = join_all(MISBEHAVIOURS.map(|(what, _)| async move {
         let message = json!({"do": what});
         call_patiently(client, &address_of(what), &message).await
     }));
     let good = join_all((0..8).map(async |each| {
-        let address = format!("trouble/log/good {each}");
+        let address = format!("faulty/log/good {each}");
         for round in 0..5 {
             let reply = call_patiently(client, &address, &say(round)).await;
             assert_eq!(log_of(&reply), (0..=round).collect::<Value>(), "{address}");
@@ -77,40 +79,40 @@ async fn whatever_a_handler_does_wrong_only_its_own_message_is_given_up_on() {
     let elsewhere = join_all((0..4).map(|each| greet_in_turn(client, each)));
     let (wrong, _, _) = futures::join!(wrong, good, elsewhere);
 
-    for ((what, reason), reply) in WRONGS.iter().zip(&wrong) {
+    for ((what, reason), reply) in MISBEHAVIOURS.iter().zip(&wrong) {
         assert_eq!(reply.status, 500, "{what}: {reply:?}");
         assert_eq!(reply.error_code(), "dead_letter", "{what}: {reply:?}");
         let message = reply.error_message();
         assert!(message.contains(reason), "{what}: {message}");
     }
-    let mut letters: Vec<_> = client.dead_letters().await.iter().map(told).collect();
+    let mut letters: Vec<_> = client.dead_letters().await.iter().map(summary).collect();
     letters.sort_by_key(|(address, ..)| {
-        WRONGS
+        MISBEHAVIOURS
             .map(|(what, _)| address_of(what))
             .iter()
             .position(|one| one == address)
     });
-    assert_eq!(letters.len(), WRONGS.len(), "{letters:#?}");
-    for ((what, reason), letter) in WRONGS.iter().zip(letters) {
-        let (address, message, attempts, told) = letter;
+    assert_eq!(letters.len(), MISBEHAVIOURS.len(), "{letters:#?}");
+    for ((what, reason), letter) in MISBEHAVIOURS.iter().zip(letters) {
+        let (address, message, attempts, text) = letter;
         assert_eq!(
             (address, message, attempts),
             (address_of(what), json!({"do": what}), 3)
         );
-        assert!(told.starts_with(reason), "{what}: {told}");
+        assert!(text.starts_with(reason), "{what}: {text}");
     }
 }
 
 #[tokio::test]
 async fn addresses_that_share_a_request_with_a_poison_message_are_processed_once() {
     let fields = ["maxConcurrency: 1", "timeout: 20s", THREE_ATTEMPTS];
-    let app = App::start(&lambda_endpoint("trouble/*", "trouble", &fields)).await;
+    let app = App::start(&lambda_endpoint("faulty/*", "faulty", &fields)).await;
     let client = app.client();
 
     // While the only process waits, everything else gathers in one request.
     let obstacle = app.obstacle();
     let first = client
-        .send("trouble/log/first", &obstacle.message("wait"))
+        .send("faulty/log/first", &obstacle.message("wait"))
         .await;
     assert_eq!(first.status, 202);
     for each in 0..40 {
@@ -119,21 +121,21 @@ async fn addresses_that_share_a_request_with_a_poison_message_are_processed_once
             26 => json!({"do": "panic"}),
             _ => say(each),
         };
-        let sent = client.send(&format!("trouble/log/{each}"), &what).await;
+        let sent = client.send(&format!("faulty/log/{each}"), &what).await;
         assert_eq!(sent.status, 202);
     }
     obstacle.remove();
 
     for each in 0..40 {
         let log =
-            log_of(&call_patiently(client, &format!("trouble/log/{each}"), &say("after")).await);
+            log_of(&call_patiently(client, &format!("faulty/log/{each}"), &say("after")).await);
         let expected = match each {
             13 | 26 => json!(["after"]),
             _ => json!([each, "after"]),
         };
         assert_eq!(log, expected, "{each}");
     }
-    let mut letters: Vec<_> = client.dead_letters().await.iter().map(told).collect();
+    let mut letters: Vec<_> = client.dead_letters().await.iter().map(summary).collect();
     letters.sort_by_key(|(address, ..)| address.clone());
     let exited =
         "Runtime.ExitError: the handler process ended while it held the request: exit status: 3";
@@ -142,13 +144,13 @@ async fn addresses_that_share_a_request_with_a_poison_message_are_processed_once
         letters,
         [
             (
-                "trouble/log/13".to_owned(),
+                "faulty/log/13".to_owned(),
                 json!({"do": "exit"}),
                 3,
                 exited.to_owned()
             ),
             (
-                "trouble/log/26".to_owned(),
+                "faulty/log/26".to_owned(),
                 json!({"do": "panic"}),
                 3,
                 panicked.to_owned()
@@ -157,11 +159,11 @@ async fn addresses_that_share_a_request_with_a_poison_message_are_processed_once
     );
 }
 
-/// A function that never stops declaring states has a type of its own: what it declared stays.
+/// A function that never stops declaring states has its own type, because its declarations stay.
 fn address_of(what: &str) -> String {
     match what {
-        "miss ever more" => format!("trouble/greedy/{what}"),
-        _ => format!("trouble/log/{what}"),
+        "miss ever more" => format!("faulty/greedy/{what}"),
+        _ => format!("faulty/log/{what}"),
     }
 }
 

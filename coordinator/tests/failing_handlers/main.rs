@@ -1,6 +1,8 @@
-//! Functions and endpoints that fail in every way, beside ones that do not: the real binary, real handler processes, real connections.
+//! Functions and endpoints that fail in every way, beside ones that do not: the real binary, real
+//! handler processes, real connections.
 //!
-//! The handlers are in `tests/handlers`: Python that needs nothing but its standard library, and that does what a message tells it to.
+//! The handlers in `tests/handlers` are Python programs that need only the standard library and
+//! behave as their messages say.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +21,7 @@ use tempfile::TempDir;
 
 use endpoint::Endpoint;
 
-/// An application made for one test, and the directory where its module file lies.
+/// An application for one test, and the directory of its module file.
 struct App {
     dev: Dev,
     dir: TempDir,
@@ -45,7 +47,7 @@ impl App {
         &self.dev.client
     }
 
-    /// What goes wrong while this file exists.
+    /// Creates a file that makes messages fail while it exists.
     fn obstacle(&self) -> Obstacle {
         let path = self.dir.path().join("obstacle");
         std::fs::write(&path, "").unwrap();
@@ -53,7 +55,7 @@ impl App {
     }
 }
 
-/// A file that is in the way of a message.
+/// A file that makes a message fail.
 struct Obstacle(PathBuf);
 
 impl Obstacle {
@@ -67,12 +69,17 @@ impl Obstacle {
     }
 }
 
-/// An endpoint of the module file whose handlers are processes that ask the Runtime API. `fields` are further lines of its spec.
+/// A module document for an endpoint whose handlers are processes that use the Runtime API.
+/// `fields` are additional lines of its spec.
 fn lambda_endpoint(functions: &str, name: &str, fields: &[&str]) -> String {
     let script = json!(handlers().join("runtime_api.py"));
     let mut spec = format!(
-        "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: {functions}\n  functionName: {name}\n  \
-         dev: {{command: [python3, -B, {script}]}}\n"
+        "kind: satchel.endpoints.v1/lambda
+spec:
+  functions: {functions}
+  functionName: {name}
+  dev: {{command: [python3, -B, {script}]}}
+"
     );
     for field in fields {
         spec.push_str(&format!("  {field}\n"));
@@ -83,12 +90,17 @@ fn lambda_endpoint(functions: &str, name: &str, fields: &[&str]) -> String {
 /// Three attempts, in quick succession.
 const THREE_ATTEMPTS: &str = "retries: {maxAttempts: 3, backoff: {initial: 10ms, max: 50ms}}";
 
-/// An endpoint of the module file that is reached over HTTP.
+/// A module document for an endpoint that is reached over HTTP.
 fn http_endpoint(functions: &str, endpoint: &Endpoint) -> String {
     let url = endpoint.url();
     format!(
-        "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: {functions}\n  urlPathTemplate: {url}/{{function.name}}\n  \
-         transport: {{type: io.statefun.transports.v1/async, call: 1s, payload_max_bytes: 100000}}\n---\n"
+        "kind: io.statefun.endpoints.v2/http
+spec:
+  functions: {functions}
+  urlPathTemplate: {url}/{{function.name}}
+  transport: {{type: io.statefun.transports.v1/async, call: 1s, payload_max_bytes: 100000}}
+---
+"
     )
 }
 
@@ -100,20 +112,20 @@ fn say(what: impl Into<Value>) -> Value {
     json!({"say": what.into()})
 }
 
-/// Calls a function that may have to fail often before it answers.
+/// Calls a function that may fail often before it answers.
 async fn call_patiently(client: &Client, address: &str, message: &Value) -> Reply {
     let request = client.to_call(address).json(message).timeout("100s");
     request.send().await.unwrap()
 }
 
-/// The log that a function of `trouble.py` answered with.
+/// Log in the answer of a function of `faulty.py`.
 #[track_caller]
 fn log_of(reply: &Reply) -> Value {
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json()
 }
 
-/// The log that an address of `trouble.py` holds.
+/// Log in the state of an address of `faulty.py`.
 async fn kept_log(client: &Client, address: &str) -> Value {
     let shown = client.address(address).await;
     assert_eq!(shown.status, 200, "{shown:?}");
@@ -123,8 +135,8 @@ async fn kept_log(client: &Client, address: &str) -> Value {
     log.next().map_or(Value::Null, |log| log["value"].clone())
 }
 
-/// What a dead letter tells, without what differs from run to run.
-fn told(letter: &Value) -> (String, Value, u64, String) {
+/// The content of a dead letter that is equal in every run: address, message, attempts, reason.
+fn summary(letter: &Value) -> (String, Value, u64, String) {
     (
         letter["address"].as_str().unwrap().to_owned(),
         letter["message"].clone(),

@@ -1,4 +1,4 @@
-//! `onPoison: suspend`: the address waits for a person, and loses nothing.
+//! `onPoison: suspend`: the address waits for an operator and loses nothing.
 
 use satchel_testkit::{Client, until};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{App, THREE_ATTEMPTS, call_patiently, kept_log, lambda_endpoint, log_
 
 const STRICT: [&str; 2] = [THREE_ATTEMPTS, "onPoison: suspend"];
 
-/// The address once it is suspended.
+/// Waits until the address is suspended and returns its view.
 async fn suspended(client: &Client, address: &str) -> Value {
     until(&format!("{address} is suspended"), async || {
         let shown = client.address(address).await.json();
@@ -17,7 +17,7 @@ async fn suspended(client: &Client, address: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_suspended_address_keeps_its_messages_until_it_is_resumed_also_over_a_crash() {
+async fn a_suspended_address_keeps_its_messages_over_a_crash_until_it_is_resumed() {
     let mut app = App::start(&lambda_endpoint("strict/*", "strict", &STRICT)).await;
     let address = "strict/log/x";
     let obstacle = app.obstacle();
@@ -68,12 +68,12 @@ async fn a_suspended_address_keeps_its_messages_until_it_is_resumed_also_over_a_
 }
 
 #[tokio::test]
-async fn a_suspended_address_goes_on_with_a_state_that_a_person_corrected() {
+async fn a_suspended_address_continues_with_a_corrected_state() {
     let app = App::start(&lambda_endpoint("strict/*", "strict", &STRICT)).await;
     let client = app.client();
     let address = "strict/log/x";
     log_of(&call_patiently(client, address, &say("first")).await);
-    let broken = client.put_state(address, "log", "trouble/log", "7").await;
+    let broken = client.put_state(address, "log", "faulty/log", "7").await;
     assert_eq!(broken.status, 200);
     for said in ["second", "third"] {
         assert_eq!(client.send(address, &say(said)).await.status, 202);
@@ -82,7 +82,7 @@ async fn a_suspended_address_goes_on_with_a_state_that_a_person_corrected() {
     assert_eq!(shown["suspended"], "FunctionError: the log is no list: 7");
 
     let corrected = client
-        .put_state(address, "log", "trouble/log", r#"["first, corrected"]"#)
+        .put_state(address, "log", "faulty/log", r#"["first, corrected"]"#)
         .await;
     assert_eq!(corrected.status, 200);
     assert_eq!(kept_log(client, address).await, json!(["first, corrected"]));

@@ -1,7 +1,7 @@
-"""A Lambda handler that counts: each address adds up what it is told, and emits and sets timers when a message says so.
+"""A Lambda handler that counts: each address adds up numbers, and emits and sets timers on request.
 
-A message is `{"add": <number>}`, with `"emit": <key>` to emit the sum under that key, and `"again": {"ms": <delay>, "add": <number>}` to be told
-once more later. Callers are told the sum.
+A message is `{"add": <number>}`. `"emit": <key>` emits the sum under that key.
+`"again": {"ms": <delay>, "add": <number>}` adds another number later. The reply is the sum.
 """
 
 import base64
@@ -31,16 +31,16 @@ def invoke(body):
     answer = Answer()
     for caller, message in zip(batch.callers, batch.messages):
         total += message["add"]
-        told = json.dumps(total).encode()
+        encoded = json.dumps(total).encode()
         if "again" in message:
             again = message["again"]
-            told_again = json.dumps({"add": again["add"]}).encode()
-            answer.send_later(again["ms"], encode_address(*batch.target), "satchel/json", told_again)
+            later = json.dumps({"add": again["add"]}).encode()
+            answer.send_later(again["ms"], encode_address(*batch.target), "satchel/json", later)
         if "emit" in message:
-            record = text(1, message["emit"]) + length(2, told) + text(3, "out")
+            record = text(1, message["emit"]) + length(2, encoded) + text(3, "out")
             answer.egress("example", "out", RECORD_TYPE, record)
         if caller is not None:
-            answer.send(caller, "satchel/json", told)
+            answer.send(caller, "satchel/json", encoded)
     answer.set_state(SUM, SUM_TYPE, json.dumps(total).encode())
     return answer.encode()
 
@@ -48,9 +48,9 @@ def invoke(body):
 while True:
     headers, body = call("GET", "next")
     bundle = json.loads(body)
-    results = [
-        {"attempt": batch["attempt"], "from": base64.b64encode(invoke(base64.b64decode(batch["to"]))).decode()}
-        for batch in bundle["batches"]
-    ]
+    results = []
+    for batch in bundle["batches"]:
+        answered = base64.b64encode(invoke(base64.b64decode(batch["to"]))).decode()
+        results.append({"attempt": batch["attempt"], "from": answered})
     answer = {"satchel": 1, "bundle": bundle["bundle"], "results": results}
     call("POST", f"{headers['Lambda-Runtime-Aws-Request-Id']}/response", json.dumps(answer))

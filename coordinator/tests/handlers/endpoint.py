@@ -1,7 +1,7 @@
-"""Serves trouble.py over HTTP, and misbehaves on the connection when a message says so.
+"""Serves faulty.py over HTTP, and misbehaves on the connection when a message says so.
 
-Prints the port that it has bound, answers from the first line on its input on, and ends with its input, so that it does not outlive
-who started it. Until that line connections are refused.
+Prints the port that it has bound and refuses connections until the first line of its input.
+It ends with its input, so that it does not outlive the process that started it.
 """
 
 import http.server
@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-import trouble
+import faulty
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -22,10 +22,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         try:
-            self.answer(200, trouble.invoke(body))
-        except trouble.FunctionError as error:
+            self.answer(200, faulty.invoke(body))
+        except faulty.FunctionError as error:
             self.answer(500, str(error).encode(), "text/plain")
-        except trouble.Misbehaviour as misbehaviour:
+        except faulty.Misbehaviour as misbehaviour:
             self.misbehave(misbehaviour.do)
 
     def misbehave(self, message):
@@ -46,11 +46,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif what == "too large":
             self.answer(200, b"x" * 200_000)
         elif what == "no http":
-            self.wfile.write(b"what do you want\r\n\r\n")
+            self.wfile.write(b"not http\r\n\r\n")
             self.wfile.flush()
             self.close()
         else:
-            raise SystemExit(f"what is {what}?")
+            raise SystemExit(f"unknown misbehaviour {what}")
 
     def answer(self, status, body, kind="application/octet-stream"):
         self.start(status, len(body), kind)

@@ -1,4 +1,4 @@
-"""Serves trouble.py as a Lambda handler, over the Runtime API and with nothing but the standard library."""
+"""Serves faulty.py as a Lambda handler, over the Runtime API and with only the standard library."""
 
 import base64
 import http.client
@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-import trouble
+import faulty
 
 connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
 
@@ -22,18 +22,19 @@ def post(request, kind, body):
 
 
 def result(batch):
-    """The result of one batch, and what the transport is to do wrong, if anything."""
+    """The result of one batch, and the misbehaviour of the transport, if any."""
     try:
-        answered = trouble.invoke(base64.b64decode(batch["to"]))
+        answered = faulty.invoke(base64.b64decode(batch["to"]))
         return {"attempt": batch["attempt"], "from": base64.b64encode(answered).decode()}, None
-    except trouble.FunctionError as error:
-        return {"attempt": batch["attempt"], "error": {"type": "FunctionError", "message": str(error)}}, None
-    except trouble.Misbehaviour as misbehaviour:
+    except faulty.FunctionError as error:
+        error = {"type": "FunctionError", "message": str(error)}
+        return {"attempt": batch["attempt"], "error": error}, None
+    except faulty.Misbehaviour as misbehaviour:
         return {"attempt": batch["attempt"], "from": ""}, misbehaviour
 
 
 def another(attempt):
-    """An attempt that nobody has made yet."""
+    """An attempt that does not exist yet."""
     partition, epoch, number = attempt.split("-")
     return f"{partition}-{epoch}-{int(number) + 1_000_000}"
 
@@ -65,10 +66,10 @@ def serve(request, bundle):
         elif what == "another request":
             answer_to = "00000000-0000-4000-8000-000000000000"
         elif what is not None:
-            raise SystemExit(f"what is {what}?")
+            raise SystemExit(f"unknown misbehaviour {what}")
     post(answer_to, "response", json.dumps(answer))
     if answer_to != request:
-        # Asking for the next request would be refused while this one is held.
+        # A poll for the next request would be rejected while this one is held.
         time.sleep(1000)
 
 

@@ -1,14 +1,20 @@
-"""StateFun's request-reply messages in plain Python: so much of protobuf as they need, so that a handler can also answer wrongly."""
+"""StateFun's request-reply messages in plain Python, with the part of protobuf that they need.
+
+Unlike generated code, it lets a handler answer wrongly.
+"""
 
 import json
 
 LOG = "log"
-LOG_TYPE = "trouble/log"
+LOG_TYPE = "faulty/log"
 
 
 class Batch:
-    """A ToFunction: `target` is `(namespace, name, id)`, `state` maps a name to bytes or None, `messages` are the arguments' JSON,
-    `failed_attempts` how often each message was in vain before."""
+    """A ToFunction.
+
+    `target` is `(namespace, name, id)`, `state` maps a name to bytes or None, `messages` holds
+    the arguments as JSON, `failed_attempts` the number of failed attempts of each message.
+    """
 
     def __init__(self, body):
         request = message(message(body)[100][0])
@@ -39,14 +45,15 @@ class Answer:
         self.effects += length(3, delayed)
 
     def egress(self, namespace, name, typename, data):
-        self.effects += length(4, text(1, namespace) + text(2, name) + length(3, typed_value(typename, data)))
+        value = length(3, typed_value(typename, data))
+        self.effects += length(4, text(1, namespace) + text(2, name) + value)
 
     def encode(self):
         return length(100, self.effects)
 
 
 def incomplete(states):
-    """The answer of a function that misses these states, each a name and a typename."""
+    """The answer of a function that lacks these states, each a name and a typename."""
     specs = (length(1, text(1, name) + text(3, typename)) for name, typename in states)
     return length(101, b"".join(specs))
 
@@ -74,7 +81,7 @@ def state(body):
 
 
 def message(body):
-    """The fields of a message: number to the list of its values, whole numbers or bytes."""
+    """The fields of a message: number to the list of its values, integers or bytes."""
     fields, at = {}, 0
     while at < len(body):
         key, at = varint(body, at)
@@ -85,7 +92,7 @@ def message(body):
             size, at = varint(body, at)
             item, at = body[at:at + size], at + size
         else:
-            raise ValueError(f"no message of StateFun has fields of the wire type {kind}")
+            raise ValueError(f"unexpected wire type {kind} in a StateFun message")
         fields.setdefault(key >> 3, []).append(item)
     return fields
 

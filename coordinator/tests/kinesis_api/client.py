@@ -1,6 +1,6 @@
-"""Puts names and reads greetings through the Kinesis API, with boto3 as it is; splits the stream of names in the middle.
+"""Puts names and reads greetings through the Kinesis API with unmodified boto3, while it reshards.
 
-Prints one line of JSON: for each person, the greetings in the order of their shards.
+Prints one line of JSON: for each person, the greetings in shard order.
 """
 
 import json
@@ -38,7 +38,8 @@ def shards(stream):
 
 def read(stream, count):
     found = []
-    kinesis.get_waiter("stream_exists").wait(StreamName=stream, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    waiter = {"Delay": 1, "MaxAttempts": 60}
+    kinesis.get_waiter("stream_exists").wait(StreamName=stream, WaiterConfig=waiter)
     iterators = [
         kinesis.get_shard_iterator(
             StreamName=stream,
@@ -51,7 +52,8 @@ def read(stream, count):
         following = []
         for iterator in iterators:
             got = kinesis.get_records(ShardIterator=iterator)
-            found += [(record["PartitionKey"], json.loads(record["Data"])) for record in got["Records"]]
+            records = got["Records"]
+            found += [(record["PartitionKey"], json.loads(record["Data"])) for record in records]
             if got.get("NextShardIterator"):
                 following.append(got["NextShardIterator"])
         iterators = following
@@ -68,7 +70,8 @@ kinesis.split_shard(
 )
 kinesis.get_waiter("stream_exists").wait(StreamName="names")
 put(PEOPLE)
-[low, high] = [shard["ShardId"] for shard in shards("names") if shard.get("ParentShardId") == only["ShardId"]]
+children = [shard for shard in shards("names") if shard.get("ParentShardId") == only["ShardId"]]
+[low, high] = [shard["ShardId"] for shard in children]
 kinesis.merge_shards(StreamName="names", ShardToMerge=low, AdjacentShardToMerge=high)
 for person in PEOPLE:
     kinesis.put_record(StreamName="names", PartitionKey=person, Data=json.dumps({"name": person}))
@@ -81,5 +84,5 @@ try:
 except kinesis.exceptions.ResourceNotFoundException:
     pass
 else:
-    raise AssertionError("a stream that is missing is described")
+    raise AssertionError("a missing stream was described")
 print(json.dumps(greetings))

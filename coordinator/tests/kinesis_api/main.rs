@@ -1,7 +1,8 @@
-//! `satchel dev --kinesis-api` and boto3, unmodified: what AWS's Python SDK puts is read by the application, what the application sends is
-//! read by the SDK, while the stream is split and merged.
+//! `satchel dev --kinesis-api` with unmodified boto3. The application reads the records that the
+//! AWS SDK for Python puts, and the SDK reads the records of the application, while the stream is
+//! split and merged.
 //!
-//! pip gets boto3 when the test runs for the first time.
+//! The first run installs boto3 with pip.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,13 +13,13 @@ use satchel_testkit::{Setup, example, python_with};
 use serde_json::Value;
 use tokio::process::Command;
 
-/// Where the Kinesis API is served, by the banner.
+/// URL of the Kinesis API, from the banner.
 fn kinesis_of(printed: &str) -> String {
     let mut urls = printed
         .lines()
         .filter_map(|line| line.trim().strip_prefix("kinesis ").map(str::trim));
     let url = urls.find(|url| url.starts_with("http://"));
-    url.expect("the banner says where").to_owned()
+    url.expect("the banner names the URL").to_owned()
 }
 
 #[tokio::test]
@@ -37,8 +38,8 @@ async fn boto3_puts_to_and_reads_from_an_application_whose_stream_is_split_and_m
         .output()
         .await
         .unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{told}", output.status);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{error}", output.status);
     let greetings: serde_json::Map<String, Value> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(greetings.len(), 20);
     for (person, greetings) in greetings {

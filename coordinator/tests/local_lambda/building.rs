@@ -4,7 +4,7 @@ use satchel::dev::lambda::{StartError, cargo_build::BuildError};
 
 use super::*;
 
-/// A handler without dependencies, so that building it needs nothing and takes a second.
+/// A handler without dependencies, so that its build needs no network and takes a second.
 const MAIN: &str = r#"
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -19,8 +19,12 @@ fn call(api: &str, request: String) -> (String, String) {
         reader.read_line(&mut line).unwrap();
         let line = line.trim().to_lowercase();
         if line.is_empty() { break }
-        if let Some(value) = line.strip_prefix("lambda-runtime-aws-request-id: ") { id = value.to_owned() }
-        if let Some(value) = line.strip_prefix("content-length: ") { length = value.parse().unwrap() }
+        if let Some(value) = line.strip_prefix("lambda-runtime-aws-request-id: ") {
+            id = value.to_owned();
+        }
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
@@ -30,9 +34,13 @@ fn call(api: &str, request: String) -> (String, String) {
 fn main() {
     let api = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap();
     loop {
-        let (id, _) = call(&api, "GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nhost: x\r\n\r\n".to_owned());
+        let invocation = "/2018-06-01/runtime/invocation";
+        let next = format!("GET {invocation}/next HTTP/1.1\r\nhost: x\r\n\r\n");
+        let (id, _) = call(&api, next);
         let body = "\"version one\"";
-        call(&api, format!("POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+        let length = body.len();
+        let head = format!("POST {invocation}/{id}/response HTTP/1.1\r\nhost: x\r\n");
+        call(&api, format!("{head}content-length: {length}\r\n\r\n{body}"));
     }
 }
 "#;
@@ -40,7 +48,14 @@ fn main() {
 fn package() -> Fixture {
     let fixture = Fixture::new();
     std::fs::create_dir_all(fixture.path("src")).unwrap();
-    let manifest = "[package]\nname = \"tiny\"\nedition = \"2021\"\n[[bin]]\nname = \"greeter\"\npath = \"src/main.rs\"\n[workspace]\n";
+    let manifest = "[package]
+name = \"tiny\"
+edition = \"2021\"
+[[bin]]
+name = \"greeter\"
+path = \"src/main.rs\"
+[workspace]
+";
     std::fs::write(fixture.path("Cargo.toml"), manifest).unwrap();
     std::fs::write(fixture.path("src/main.rs"), MAIN).unwrap();
     fixture
@@ -51,7 +66,7 @@ fn cargo(bin: &str) -> Program {
 }
 
 #[tokio::test]
-async fn a_handler_is_built_and_built_again_when_its_source_changes() {
+async fn a_handler_is_built_and_rebuilt_when_its_source_changes() {
     let fixture = package();
     let lambda = LocalLambda::start(FunctionSpec {
         watch: true,
@@ -62,7 +77,7 @@ async fn a_handler_is_built_and_built_again_when_its_source_changes() {
     assert_eq!(invoke(&lambda, json!({})).await, Ok(json!("version one")));
     fixture.shows("greeter build | ").await;
 
-    // A mistake leaves the running handlers alone and says so.
+    // A broken build leaves the running handlers alone and is reported.
     std::fs::write(fixture.path("src/main.rs"), "fn main() { mistake }").unwrap();
     fixture
         .shows("greeter | the handlers go on as they were")
@@ -81,7 +96,7 @@ async fn a_handler_is_built_and_built_again_when_its_source_changes() {
 }
 
 #[tokio::test]
-async fn a_build_that_fails_is_told_with_the_compilers_words() {
+async fn a_failed_build_is_reported_with_the_compilers_errors() {
     let fixture = package();
     std::fs::write(fixture.path("src/main.rs"), "fn main() { mistake }").unwrap();
     let error = LocalLambda::start(fixture.spec(cargo("greeter")))
@@ -107,7 +122,7 @@ async fn a_build_that_fails_is_told_with_the_compilers_words() {
 }
 
 #[tokio::test]
-async fn a_binary_that_does_not_exist_is_named_with_what_to_do() {
+async fn a_missing_binary_is_named_with_a_remedy() {
     let fixture = package();
     let error = LocalLambda::start(fixture.spec(cargo("greter")))
         .await
@@ -115,7 +130,9 @@ async fn a_binary_that_does_not_exist_is_named_with_what_to_do() {
     assert_eq!(
         error.to_string(),
         format!(
-            "function `greeter`: there is no binary `greter` to build in {}: name the function as its binary, or say how to run the handler with `dev: {{command: […]}}`",
+            "function `greeter`: there is no binary `greter` to build in {}: \
+             name the function as its binary, \
+             or say how to run the handler with `dev: {{command: […]}}`",
             fixture.dir.path().display()
         )
     );

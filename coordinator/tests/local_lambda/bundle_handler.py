@@ -1,4 +1,4 @@
-"""Answers bundles in the few lines that any language needs, and misbehaves when the message of a batch says so."""
+"""Answers bundles, and misbehaves when the message of a batch says so."""
 
 import base64
 import http.client
@@ -25,7 +25,8 @@ def result(batch):
 while True:
     headers, body = call("GET", "/2018-06-01/runtime/invocation/next")
     bundle = json.loads(body)
-    answer = {"satchel": 1, "bundle": bundle["bundle"], "results": [result(batch) for batch in bundle["batches"]]}
+    results = [result(batch) for batch in bundle["batches"]]
+    answer = {"satchel": 1, "bundle": bundle["bundle"], "results": results}
     messages = b"".join(base64.b64decode(batch["to"]) for batch in bundle["batches"])
     if b"exit" in messages:
         os._exit(1)

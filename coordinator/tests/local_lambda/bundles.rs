@@ -1,4 +1,5 @@
-//! Bundles through the invoker: what the dispatcher gets to know of every way in which a handler answers or does not.
+//! Bundles through the invoker: its outcome for every way in which a handler answers or does not
+//! answer.
 
 use satchel::invoker::Invoker;
 use satchel::invoker::local_lambda::LocalLambdaInvoker;
@@ -46,8 +47,8 @@ fn bundle(batches: Vec<Arc<Batch>>) -> Bundle {
     }
 }
 
-/// Sends bundles of one batch each, whose message says how to misbehave, to a Python handler.
-async fn told(messages: &[&str], timeout: Duration) -> Vec<BundleOutcome> {
+/// Sends bundles to a Python handler that misbehaves as the message of the first batch says.
+async fn outcomes_of(messages: &[&str], timeout: Duration) -> Vec<BundleOutcome> {
     let fixture = Fixture::new();
     std::fs::write(
         fixture.path("handler.py"),
@@ -75,7 +76,7 @@ fn failed(outcome: &BundleOutcome, kind: FailureKind, beginning: &str) {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_refused_fails_alone() {
+async fn a_rejected_batch_fails_alone() {
     let answered = BundleOutcome::Answered(vec![
         (
             attempt(1),
@@ -83,12 +84,12 @@ async fn a_batch_that_is_refused_fails_alone() {
         ),
         (attempt(2), Ok(FromFunction::default())),
     ]);
-    assert_eq!(told(&["refuse"], LONG).await, [answered]);
+    assert_eq!(outcomes_of(&["refuse"], LONG).await, [answered]);
 }
 
 #[tokio::test]
 async fn every_misbehaviour_has_its_reason_and_the_next_bundle_is_served() {
-    let outcomes = told(
+    let outcomes = outcomes_of(
         &["garbage", "other bundle", "too large", "exit", "hello"],
         LONG,
     )
@@ -125,7 +126,7 @@ async fn every_misbehaviour_has_its_reason_and_the_next_bundle_is_served() {
 
 #[tokio::test]
 async fn a_handler_that_hangs_times_out() {
-    let outcomes = told(&["hang"], Duration::from_millis(300)).await;
+    let outcomes = outcomes_of(&["hang"], Duration::from_millis(300)).await;
     failed(
         &outcomes[0],
         FailureKind::Function,
@@ -134,7 +135,7 @@ async fn a_handler_that_hangs_times_out() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_or_taken_is_told_apart() {
+async fn requests_that_are_too_large_and_stopped_handlers_are_distinguished() {
     let fixture = Fixture::new();
     let lambda = Arc::new(LocalLambda::start(fixture.python()).await.unwrap());
     let invoker = LocalLambdaInvoker::new(Arc::clone(&lambda), LONG);
@@ -170,7 +171,7 @@ async fn a_real_lambda_binary_is_built_and_answers() {
     let invoker = LocalLambdaInvoker::new(Arc::clone(&lambda), LONG);
     let message = r#"{"name":"Alice"}"#;
 
-    // It says which states it needs, and runs once it has them.
+    // The function names the states that it needs, and runs once it has them.
     let outcome = invoker
         .invoke(bundle(vec![batch(1, message, vec![])]))
         .await;

@@ -1,4 +1,4 @@
-//! Handlers that misbehave: the request fails by name, and the next one is served.
+//! Misbehaving handlers: the request fails with a reason, and the next one is served.
 
 use super::*;
 
@@ -15,11 +15,15 @@ async fn outcome_of(event: Value, timeout: Duration) -> (Fixture, Result<Value, 
 }
 
 #[tokio::test]
-async fn an_error_comes_back_in_the_handlers_words() {
+async fn an_error_of_the_handler_is_passed_on() {
     let (_, outcome, _) = outcome_of(json!({"do": "raise"}), LONG).await;
     assert_eq!(
         function_error(outcome.unwrap_err()),
-        json!({"errorType": "ValueError", "errorMessage": "no such thing", "stackTrace": ["line 1"]})
+        json!({
+            "errorType": "ValueError",
+            "errorMessage": "no such thing",
+            "stackTrace": ["line 1"],
+        })
     );
     let (_, outcome, _) = outcome_of(json!({"do": "raise without json"}), LONG).await;
     assert_eq!(
@@ -29,13 +33,16 @@ async fn an_error_comes_back_in_the_handlers_words() {
 }
 
 #[tokio::test]
-async fn a_handler_that_exits_fails_what_it_held_with_its_status_and_last_line() {
+async fn a_handler_that_exits_fails_its_request_with_its_status_and_last_line() {
     let (_, outcome, _) = outcome_of(json!({"do": "exit"}), LONG).await;
     assert_eq!(
         function_error(outcome.unwrap_err()),
         json!({
             "errorType": "Runtime.ExitError",
-            "errorMessage": "the handler process ended while it held the request: exit status: 3; its last line: about to give up",
+            "errorMessage": concat!(
+                "the handler process ended while it held the request: exit status: 3; ",
+                "its last line: about to give up"
+            ),
         })
     );
 }
@@ -56,7 +63,7 @@ async fn a_handler_that_hangs_is_killed_and_replaced() {
 }
 
 #[tokio::test]
-async fn what_a_handler_answers_is_passed_on_as_it_is() {
+async fn the_answer_of_a_handler_is_passed_on_unchanged() {
     let fixture = Fixture::new();
     let lambda = LocalLambda::start(fixture.python()).await.unwrap();
     let event = Bytes::from(json!({"do": "garbage"}).to_string());
@@ -66,7 +73,7 @@ async fn what_a_handler_answers_is_passed_on_as_it_is() {
 }
 
 #[tokio::test]
-async fn answers_to_requests_that_it_does_not_hold_are_refused_dropped_and_counted() {
+async fn answers_to_requests_of_others_are_rejected_and_counted() {
     let (_, outcome, foreign_answers) =
         outcome_of(json!({"do": "answer wrongly first"}), LONG).await;
     assert_eq!(outcome, Ok(json!([400, "InvalidRequestID", 400])));
@@ -83,19 +90,22 @@ async fn a_handler_has_one_request_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_call_that_the_runtime_api_does_not_have_is_not_found() {
+async fn an_unknown_call_of_the_runtime_api_gets_404() {
     let (_, outcome, _) = outcome_of(json!({"do": "no such call"}), LONG).await;
     assert_eq!(outcome, Ok(json!(404)));
 }
 
 #[tokio::test]
-async fn an_answer_that_is_too_large_fails_and_the_handler_is_told() {
+async fn an_answer_that_is_too_large_fails_the_request_and_the_handler_gets_413() {
     let (fixture, outcome, _) = outcome_of(json!({"do": "too large"}), LONG).await;
     assert_eq!(
         function_error(outcome.unwrap_err()),
         json!({
             "errorType": "Function.ResponseSizeTooLarge",
-            "errorMessage": "Response payload size (7000002 bytes) exceeded maximum allowed payload size (6291556 bytes).",
+            "errorMessage": concat!(
+                "Response payload size (7000002 bytes) exceeded maximum allowed ",
+                "payload size (6291556 bytes)."
+            ),
         })
     );
     fixture.shows("too large: 413 RequestEntityTooLarge").await;
@@ -125,7 +135,7 @@ async fn a_handler_that_does_not_start_makes_the_function_unreachable_with_the_r
             && why.contains("No module named 'no_such_module'"),
         "{why}"
     );
-    // Put right, it serves, and nobody had to start anything again.
+    // After the fix it serves, without a restart.
     std::fs::write(fixture.path("handler.py"), include_str!("handler.py")).unwrap();
     let begun = std::time::Instant::now();
     while let Err(error) = invoke(&lambda, json!({"do": "echo"})).await {
@@ -141,7 +151,8 @@ async fn an_init_error_is_the_reason() {
     let script = r#"
 import http.client, os
 connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
-connection.request("POST", "/2018-06-01/runtime/init/error", '{"errorType":"Runtime.Config","errorMessage":"no table"}')
+error = '{"errorType":"Runtime.Config","errorMessage":"no table"}'
+connection.request("POST", "/2018-06-01/runtime/init/error", error)
 print(connection.getresponse().status)
 "#;
     std::fs::write(fixture.path("handler.py"), script).unwrap();

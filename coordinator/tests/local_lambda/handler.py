@@ -1,4 +1,4 @@
-"""A handler that speaks the Lambda Runtime API with nothing but the standard library, and misbehaves when told to."""
+"""A handler for the Lambda Runtime API with only the standard library that misbehaves on request."""
 
 import http.client
 import json
@@ -25,20 +25,22 @@ def answer(request, body):
     return call("POST", f"/2018-06-01/runtime/invocation/{request}/response", body)
 
 
-def register_extension(told_to):
-    """Registers an extension as lambda_runtime does, and writes the shutdown event into the file `told_to`."""
+def register_extension(path):
+    """Registers an extension as lambda_runtime does, and writes the shutdown event to `path`."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     own = http.client.HTTPConnection(API)
     status, headers, body = call(
         "POST", "/2020-01-01/extension/register", json.dumps({"events": ["SHUTDOWN"]}),
-        {"Lambda-Extension-Name": "told"}, own)
-    identifier = {name.lower(): value for name, value in headers.items()}["lambda-extension-identifier"]
+        {"Lambda-Extension-Name": "shutdown"}, own)
+    headers = {name.lower(): value for name, value in headers.items()}
+    identifier = headers["lambda-extension-identifier"]
 
     def wait():
-        event = call("GET", "/2020-01-01/extension/event/next", headers={"Lambda-Extension-Identifier": identifier}, on=own)
-        with open(told_to + ".new", "w") as file:
+        headers = {"Lambda-Extension-Identifier": identifier}
+        event = call("GET", "/2020-01-01/extension/event/next", headers=headers, on=own)
+        with open(path + ".new", "w") as file:
             file.write(event[2].decode())
-        os.rename(told_to + ".new", told_to)
+        os.rename(path + ".new", path)
 
     threading.Thread(target=wait, daemon=True).start()
     return status, json.loads(body)
@@ -47,11 +49,14 @@ def register_extension(told_to):
 def serve(request, headers, event):
     do = event["do"]
     if do == "echo":
-        answer(request, json.dumps({"pid": os.getpid(), "version": VERSION, "said": event.get("say")}))
+        said = event.get("say")
+        answer(request, json.dumps({"pid": os.getpid(), "version": VERSION, "said": said}))
     elif do == "describe":
-        answer(request, json.dumps({"headers": headers, "env": dict(os.environ), "dir": os.getcwd()}))
+        seen = {"headers": headers, "env": dict(os.environ), "dir": os.getcwd()}
+        answer(request, json.dumps(seen))
     elif do == "raise":
-        error = {"errorType": "ValueError", "errorMessage": "no such thing", "stackTrace": ["line 1"]}
+        error = {"errorType": "ValueError", "errorMessage": "no such thing"}
+        error["stackTrace"] = ["line 1"]
         call("POST", f"/2018-06-01/runtime/invocation/{request}/error", json.dumps(error),
              {"Lambda-Runtime-Function-Error-Type": "ValueError"})
     elif do == "raise without json":
@@ -90,11 +95,12 @@ def serve(request, headers, event):
         answer(request, json.dumps(call("GET", "/2018-06-01/nothing")[0]))
     elif do == "start a child":
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
-        answer(request, json.dumps({"pid": os.getpid(), "child": child.pid, "env": dict(os.environ)}))
-        # Not asking again: a handler that waits for a request would notice that its connection breaks.
+        started = {"pid": os.getpid(), "child": child.pid, "env": dict(os.environ)}
+        answer(request, json.dumps(started))
+        # No further poll: a handler that waits for a request would notice a broken connection.
         time.sleep(1000)
     else:
-        raise SystemExit(f"what is {do}?")
+        raise SystemExit(f"unknown misbehaviour {do}")
 
 
 print("ready to serve", flush=True)

@@ -1,4 +1,5 @@
-//! dev's Lambda with real handler processes: Python handlers that speak the Runtime API by hand, and Rust ones that cargo builds.
+//! dev's Lambda with real handler processes: Python handlers that implement the Runtime API, and
+//! Rust handlers that cargo builds.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,10 +20,10 @@ mod open_files;
 mod outliving;
 mod processes;
 
-/// Longer than anything here takes, and shorter than a person waits.
+/// Longer than any step here takes, and shorter than a person waits.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A function whose handler is `handler.py`, in a directory of its own.
+/// A function with the handler `handler.py` in a directory of its own.
 struct Fixture {
     dir: tempfile::TempDir,
     lines: Arc<Mutex<Vec<String>>>,
@@ -61,7 +62,7 @@ impl Fixture {
         self.spec(command(["python3", "handler.py"]))
     }
 
-    /// Whether a line of the handlers contains `text`, now or soon: lines come on a way of their own.
+    /// Waits for a line of the handlers that contains `text`; lines arrive asynchronously.
     async fn shows(&self, text: &str) {
         eventually(&format!("a line with `{text}`"), || {
             self.lines
@@ -110,16 +111,16 @@ fn unreachable(error: InvokeError) -> String {
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < LONG, "{what} was waited for in vain");
+        assert!(begun.elapsed() < LONG, "timed out waiting for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-/// Whether the process runs: one that has ended and was not waited for does not.
+/// True while the process runs; false for a zombie.
 fn is_alive(pid: u64) -> bool {
     let state = if cfg!(target_os = "linux") {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name before the state is in parentheses and may hold anything.
+        // The name before the state is in parentheses and may contain any character.
         stat.rsplit_once(')')
             .map_or(String::new(), |(_, rest)| rest.trim().to_owned())
     } else {
@@ -132,7 +133,7 @@ fn is_alive(pid: u64) -> bool {
     !state.is_empty() && !state.starts_with('Z')
 }
 
-/// The real binary: a test binary has another `main`.
+/// The real binary, because a test binary has a different `main`.
 fn launcher() -> Launcher {
     let subcommand = exec_handler::SUBCOMMAND.into();
     Launcher::new(env!("CARGO_BIN_EXE_satchel"), [subcommand])

@@ -1,12 +1,15 @@
-//! The limit of open files: satchel raises its own, and starts handlers with the one that it was started with.
+//! The limit of open files: satchel raises its own limit, and starts handlers with the original
+//! one.
 
 use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-const MODULE: &str = "kind: io.statefun.endpoints.v2/http\nspec: {functions: a/*, urlPathTemplate: http://127.0.0.1:9/}\n";
+const MODULE: &str = "kind: io.statefun.endpoints.v2/http
+spec: {functions: a/*, urlPathTemplate: http://127.0.0.1:9/}
+";
 
-/// A process that is killed in the end.
+/// A process that is killed when it is dropped.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -47,7 +50,7 @@ async fn satchel_may_open_as_many_files_as_the_system_allows() {
 }
 
 #[test]
-fn a_handler_may_open_as_many_files_as_its_host_could_at_first() {
+fn a_handler_has_the_original_limit_of_open_files() {
     let handler = Command::new(env!("CARGO_BIN_EXE_satchel"))
         .args([exec_handler::SUBCOMMAND, &std::process::id().to_string()])
         .args(["300", "--", "sh", "-c", "ulimit -Sn; ulimit -Hn"])
@@ -56,5 +59,5 @@ fn a_handler_may_open_as_many_files_as_its_host_could_at_first() {
     let text = String::from_utf8(handler.stdout).unwrap();
     let (soft, hard) = text.trim().split_once('\n').unwrap();
     assert_eq!(soft, "300");
-    assert_ne!(hard, "300", "it may still raise it for itself");
+    assert_ne!(hard, "300", "the handler may raise the limit itself");
 }

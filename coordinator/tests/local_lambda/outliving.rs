@@ -8,7 +8,7 @@ const PART: &str = "outliving::hosts_a_handler_until_it_is_killed";
 const DIR: &str = "HOSTED_IN";
 
 #[tokio::test]
-async fn handlers_and_what_they_started_end_when_their_host_is_killed() {
+async fn handlers_and_their_children_end_when_their_host_is_killed() {
     let mut hosted = Hosted::start().await;
     hosted.kill_host();
     for pid in [hosted.handler, hosted.child] {
@@ -28,7 +28,7 @@ async fn a_handler_ends_with_its_host_even_if_the_reaper_was_killed_before() {
     eventually("the end of the handler", || !is_alive(handler)).await;
 }
 
-/// A process that hosts a handler, which has started a process of its own.
+/// A process that hosts a handler with a child process.
 struct Hosted {
     host: Child,
     handler: u64,
@@ -62,14 +62,14 @@ impl Hosted {
         }
     }
 
-    /// SIGKILL: nothing of the host runs any more.
+    /// Kills the host with SIGKILL.
     fn kill_host(&mut self) {
         self.host.kill().unwrap();
         self.host.wait().unwrap();
     }
 }
 
-/// Nothing of a test that failed stays behind, nor what lost its guards in one that did not.
+/// Ends everything, also after a failed test and after the reaper was killed.
 impl Drop for Hosted {
     fn drop(&mut self) {
         let _ = self.host.kill();
@@ -107,9 +107,9 @@ fn reaper_of(host: u32) -> u64 {
 }
 
 #[tokio::test]
-#[ignore = "a part that the test above gives to a process of its own"]
+#[ignore = "run by other tests in a process of its own"]
 async fn hosts_a_handler_until_it_is_killed() {
-    let dir = std::env::var_os(DIR).expect("started by the test above");
+    let dir = std::env::var_os(DIR).expect("started by another test");
     let lambda = LocalLambda::start(FunctionSpec {
         name: "greeter".into(),
         dir: dir.clone().into(),

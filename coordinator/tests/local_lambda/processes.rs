@@ -1,9 +1,9 @@
-//! What a handler sees, and how many there are.
+//! Environment of handler processes, and their number.
 
 use super::*;
 
 #[tokio::test]
-async fn a_handler_sees_what_lambda_shows_it() {
+async fn a_handler_has_the_environment_of_lambda() {
     let fixture = Fixture::new();
     let lambda = LocalLambda::start(fixture.python()).await.unwrap();
     let seen = invoke(&lambda, json!({"do": "describe"})).await.unwrap();
@@ -62,7 +62,7 @@ async fn the_lines_of_a_handler_carry_its_name_and_process_id() {
 }
 
 #[tokio::test]
-async fn more_processes_are_started_while_requests_wait_and_no_more_than_allowed() {
+async fn processes_are_started_while_requests_wait_up_to_the_limit() {
     let fixture = Fixture::new();
     let lambda = LocalLambda::start(FunctionSpec {
         processes_max: 3,
@@ -96,7 +96,7 @@ async fn more_processes_are_started_while_requests_wait_and_no_more_than_allowed
 }
 
 #[tokio::test]
-async fn stopping_fails_what_is_held_as_unreachable_and_leaves_no_process() {
+async fn stopping_fails_held_requests_as_unreachable_and_leaves_no_process() {
     let fixture = Fixture::new();
     let lambda = LocalLambda::start(fixture.python()).await.unwrap();
     let pid = invoke(&lambda, json!({"do": "echo"})).await.unwrap()["pid"].clone();
@@ -119,7 +119,7 @@ async fn stopping_fails_what_is_held_as_unreachable_and_leaves_no_process() {
 }
 
 #[tokio::test]
-async fn an_extension_is_told_of_the_shutdown_and_a_process_that_ignores_it_is_killed() {
+async fn an_extension_gets_the_shutdown_event_and_a_process_that_ignores_it_is_killed() {
     let fixture = Fixture::new();
     let lambda = LocalLambda::start(fixture.python()).await.unwrap();
     let pid = invoke(&lambda, json!({"do": "echo"})).await.unwrap()["pid"].clone();
@@ -161,7 +161,8 @@ async fn a_changed_script_replaces_its_processes_without_losing_a_request() {
             Ok(answer) if answer["version"] == "number two" => break,
             Ok(answer) => assert_eq!(answer, first),
             Err(error) => {
-                // What was on its way when its process was replaced is sent again, and counts as no attempt.
+                // A request in flight when its process was replaced is retried without counting as
+                // an attempt.
                 unreachable(error);
             }
         }

@@ -1,6 +1,7 @@
-//! The tools that work on a root without a running application, as the real binary, on roots that the real `satchel dev` wrote.
+//! The commands that work on a root without a running application: the real binary, on roots that
+//! the real `satchel dev` wrote.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod roots;
 mod s3;

@@ -8,12 +8,12 @@ use satchel_log::DEPTH_MAX;
 use satchel_testkit::{Dev, Setup, example, until_true};
 use serde_json::json;
 
-/// The root of a setup's data.
+/// Root of a setup's data.
 pub(crate) fn state_of(setup: &Setup) -> PathBuf {
     setup.data_dir().join("state")
 }
 
-/// The greeter after it was asked by everybody in turn, so many times each, and stopped.
+/// Runs the greeter, calls it for each person in turn this many times, and stops it.
 pub(crate) async fn greeted(people: &[&str], times: usize) -> Setup {
     let setup = Setup::of(example("greeter"));
     let mut app = setup.start().await;
@@ -26,14 +26,16 @@ pub(crate) async fn greeted(people: &[&str], times: usize) -> Setup {
     setup
 }
 
-/// The same with so much to remember that a snapshot was taken, and more than a window of commits behind it.
+/// Like [`greeted`], with enough state for a snapshot, and with more than a window of commits after
+/// it.
 pub(crate) async fn greeted_at_length() -> Setup {
     let setup = Setup::of(example("greeter")).env("SATCHEL_LOG", "info,satchel=debug");
     let mut app = setup.start().await;
     let mut asked = 0;
     until_true("a snapshot is in effect", async || {
         asked += 1;
-        // The answer is kept for its key, so every commit is about as long as the name, which nothing compresses much.
+        // The answer is kept for its key, so every commit is about as long as the name, which
+        // hardly compresses.
         let mut name = vec![0; 300_000];
         getrandom::fill(&mut name).expect("there are random bytes");
         let request = app.client.to_call("example/greeter/alice");
@@ -51,14 +53,14 @@ pub(crate) async fn greeted_at_length() -> Setup {
     setup
 }
 
-/// Greets, and makes sure that it was counted.
+/// Greets, and checks that the greeting was counted.
 pub(crate) async fn greet(app: &Dev, person: &str, seen: usize) {
     let address = format!("example/greeter/{person}");
     let reply = app.client.call(&address, &json!({"name": person})).await;
     assert_eq!(reply.json()["seen"], seen, "{address}");
 }
 
-/// The files under `dir`, in the order of their names.
+/// The files under `dir`, ordered by name.
 pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let entries = std::fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
@@ -74,8 +76,8 @@ pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The name that an object of the root has in messages.
+/// Key of an object of the root, as messages name it.
 pub(crate) fn key_of(state: &Path, object: &Path) -> String {
-    let key = object.strip_prefix(state).expect("it lies in the root");
+    let key = object.strip_prefix(state).expect("it is inside the root");
     key.to_str().expect("names are text").to_owned()
 }

@@ -25,37 +25,38 @@ async fn a_root_in_a_bucket_is_imported_verified_and_read() {
     ];
     let run = |arguments: &[&str]| tool_in("s3://roots/apps/shop", arguments, &environment);
 
-    let told = run(&["verify"]);
-    assert_eq!(told.code, 5, "{told:?}");
+    let result = run(&["verify"]);
+    assert_eq!(result.code, 5, "{result:?}");
     assert!(
-        told.err
+        result
+            .err
             .contains("s3://roots/apps/shop holds no durable state"),
-        "{told:?}"
+        "{result:?}"
     );
 
     let file = tempfile::NamedTempFile::new().unwrap();
     let line = r#"{"address":"a/b/c","state":"s","typename":"t","expires_at_ms":null,"value":1}"#;
     std::fs::write(file.path(), line).unwrap();
     let import = ["state", "import", file.path().to_str().unwrap()];
-    let told = run(&import);
-    assert_eq!(told.code, 0, "{told:?}");
+    let result = run(&import);
+    assert_eq!(result.code, 0, "{result:?}");
     assert_eq!(run(&import).code, 4);
-    let told = run(&["state", "export"]);
-    assert_eq!(told.out, format!("{line}\n"), "{told:?}");
-    let told = run(&["verify"]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let result = run(&["state", "export"]);
+    assert_eq!(result.out, format!("{line}\n"), "{result:?}");
+    let result = run(&["verify"]);
+    assert_eq!(result.code, 0, "{result:?}");
 
     let log = "apps/shop/partitions/0/log/00000000000000000002";
     let damage = aws_sdk_s3::primitives::ByteStream::from_static(b"SLOG");
     let put = client.put_object().bucket("roots").key(log).body(damage);
     put.send().await.unwrap();
-    let told = run(&["verify"]);
-    assert_eq!(told.code, 4, "{told:?}");
+    let result = run(&["verify"]);
+    assert_eq!(result.code, 4, "{result:?}");
     assert!(
-        told.out.starts_with(&format!("{log} cannot be read: ")),
-        "{told:?}"
+        result.out.starts_with(&format!("{log} cannot be read: ")),
+        "{result:?}"
     );
-    let told = run(&["state", "export"]);
-    assert_eq!((told.code, told.out.as_str()), (4, ""), "{told:?}");
-    assert!(told.err.contains(log), "{told:?}");
+    let result = run(&["state", "export"]);
+    assert_eq!((result.code, result.out.as_str()), (4, ""), "{result:?}");
+    assert!(result.err.contains(log), "{result:?}");
 }

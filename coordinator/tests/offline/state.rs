@@ -8,10 +8,10 @@ use satchel_testkit::{Setup, example};
 use serde_json::{Value, json};
 
 use crate::roots::{files, greet, greeted, greeted_at_length, state_of};
-use crate::tool::{Told, tool};
+use crate::tool::{ToolResult, tool};
 
 #[tokio::test]
-async fn states_are_read_one_by_one_by_function_and_as_a_whole() {
+async fn states_are_read_individually_by_function_and_as_a_whole() {
     let setup = greeted(&["bob", "alice", "a/b c"], 3).await;
     let state = state_of(&setup);
     let before = files(&state);
@@ -28,35 +28,35 @@ async fn states_are_read_one_by_one_by_function_and_as_a_whole() {
     );
     let function = ["state", "export", "--function", "example/greeter"];
     assert_eq!(lines(&tool(&state, &function)), all);
-    let function = ["state", "export", "--function", "example/nobody"];
+    let function = ["state", "export", "--function", "example/absent"];
     assert_eq!(lines(&tool(&state, &function)), Vec::<Value>::new());
 
-    for nobody in [
+    for absent in [
         vec!["state", "get", "example/greeter/carol"],
         vec!["state", "get", "example/greeter/alice", "--name", "other"],
     ] {
-        let told = tool(&state, &nobody);
-        assert_eq!((told.code, told.out.as_str()), (1, ""), "{told:?}");
-        assert!(told.err.contains("has no state"), "{told:?}");
+        let result = tool(&state, &absent);
+        assert_eq!((result.code, result.out.as_str()), (1, ""), "{result:?}");
+        assert!(result.err.contains("has no state"), "{result:?}");
     }
     assert_eq!(files(&state), before, "reading changes nothing");
 }
 
 #[tokio::test]
-async fn a_snapshot_and_the_log_over_it_are_read_together() {
+async fn a_snapshot_and_the_log_after_it_are_read_together() {
     let setup = greeted_at_length().await;
-    let told = tool(&state_of(&setup), &["state", "export"]);
-    let states = lines(&told);
+    let result = tool(&state_of(&setup), &["state", "export"]);
+    let states = lines(&result);
     let addresses: Vec<&Value> = states.iter().map(|line| &line["address"]).collect();
     assert_eq!(addresses, ["example/greeter/alice", "example/greeter/bob"]);
     assert!(
         states[0]["value"].as_i64().is_some_and(|seen| seen > 5),
-        "{told:?}"
+        "{result:?}"
     );
 }
 
 #[tokio::test]
-async fn a_moment_shows_what_was_committed_by_then() {
+async fn a_point_in_time_shows_the_commits_up_to_it() {
     let setup = Setup::of(example("greeter"));
     let mut app = setup.start().await;
     let state = state_of(&setup);
@@ -66,25 +66,26 @@ async fn a_moment_shows_what_was_committed_by_then() {
     let mut moments = Vec::new();
     for count in 1..=3 {
         greet(&app, "alice", count).await;
-        // Between the time of this commit and that of the next there is at least a millisecond on either side.
+        // The time differs from that of this commit and that of the next one by at least a
+        // millisecond.
         wait_for_the_next_millisecond().await;
         moments.push((rfc3339_now(), count));
         wait_for_the_next_millisecond().await;
     }
     for (moment, count) in &moments {
-        let told = tool(&state, &["state", "export", "--at", moment]);
-        assert_eq!(lines(&told), [seen("alice", *count)], "at {moment}");
+        let result = tool(&state, &["state", "export", "--at", moment]);
+        assert_eq!(lines(&result), [seen("alice", *count)], "at {moment}");
     }
     assert_eq!(app.terminate().await.code, Some(0));
 
-    let told = tool(&state, &["state", "export", "--at", "2999-01-01T00:00:00Z"]);
-    assert_eq!(told.code, 2, "{told:?}");
-    let told = tool(&state, &["state", "export", "--at", "yesterday"]);
-    assert_eq!(told.code, 2, "{told:?}");
+    let result = tool(&state, &["state", "export", "--at", "2999-01-01T00:00:00Z"]);
+    assert_eq!(result.code, 2, "{result:?}");
+    let result = tool(&state, &["state", "export", "--at", "yesterday"]);
+    assert_eq!(result.code, 2, "{result:?}");
 }
 
 #[tokio::test]
-async fn what_was_exported_goes_on_in_a_new_root() {
+async fn exported_states_are_imported_into_a_new_root_and_served() {
     let people = ["bob", "alice", "a/b c"];
     let setup = greeted(&people, 3).await;
     let exported = tool(&state_of(&setup), &["state", "export"]);
@@ -94,11 +95,11 @@ async fn what_was_exported_goes_on_in_a_new_root() {
     let state = state_of(&fresh);
     let file = fresh.data_dir().join("states.ndjson");
     fs::write(&file, &exported.out).unwrap();
-    let told = import(&state, &file);
-    assert_eq!(told.code, 0, "{told:?}");
+    let result = import(&state, &file);
+    assert_eq!(result.code, 0, "{result:?}");
     assert!(
-        told.out.starts_with("3 states of 3 addresses are in "),
-        "{told:?}"
+        result.out.starts_with("3 states of 3 addresses are in "),
+        "{result:?}"
     );
     assert_eq!(tool(&state, &["verify"]).code, 0);
     assert_eq!(tool(&state, &["state", "export"]).out, exported.out);
@@ -108,22 +109,23 @@ async fn what_was_exported_goes_on_in_a_new_root() {
         greet(&app, person, if person == "dora" { 1 } else { 4 }).await;
     }
     assert_eq!(app.terminate().await.code, Some(0));
-    let told = tool(&state, &["state", "export"]);
+    let result = tool(&state, &["state", "export"]);
     let expected = [
         seen("a/b c", 3),
         seen("alice", 4),
         seen("bob", 4),
         seen("dora", 1),
     ];
-    assert_eq!(lines(&told), expected);
+    assert_eq!(lines(&result), expected);
 
     let before = files(&state);
-    let told = import(&state, &file);
-    assert_eq!(told.code, 4, "{told:?}");
+    let result = import(&state, &file);
+    assert_eq!(result.code, 4, "{result:?}");
     assert!(
-        told.err
+        result
+            .err
             .contains("holds the state of an application already"),
-        "{told:?}"
+        "{result:?}"
     );
     assert_eq!(files(&state), before);
 }
@@ -134,7 +136,7 @@ fn many_states_are_imported_in_deltas_of_bounded_size() {
     let (state, file) = (dir.path().join("state"), dir.path().join("states"));
     let mut text = String::new();
     for number in 0..300 {
-        // Hardly to be compressed, and all different.
+        // Hardly compressible, and all different.
         let mut bytes = [0; 48_000];
         getrandom::fill(&mut bytes).unwrap();
         let value: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -146,8 +148,8 @@ fn many_states_are_imported_in_deltas_of_bounded_size() {
         text.push('\n');
     }
     fs::write(&file, &text).unwrap();
-    let told = import(&state, &file);
-    assert_eq!(told.code, 0, "{told:?}");
+    let result = import(&state, &file);
+    assert_eq!(result.code, 0, "{result:?}");
     assert_eq!(lines(&tool(&state, &["state", "export"])).len(), 300);
     let log = files(&state.join("partitions/0/log"));
     assert!(log.len() > 5, "one takeover and several deltas: {log:?}");
@@ -158,7 +160,7 @@ fn many_states_are_imported_in_deltas_of_bounded_size() {
 }
 
 #[test]
-fn a_file_with_a_mistake_is_refused_with_its_line_and_nothing_is_written() {
+fn a_file_with_a_mistake_is_rejected_with_its_line_and_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let (state, file) = (dir.path().join("state"), dir.path().join("states"));
     let good = r#"{"address":"a/b/c","state":"s","typename":"t","value":1}"#;
@@ -179,37 +181,36 @@ fn a_file_with_a_mistake_is_refused_with_its_line_and_nothing_is_written() {
         ),
     ] {
         fs::write(&file, format!("\n{good}\n\n{bad}\n")).unwrap();
-        let told = import(&state, &file);
-        assert_eq!(told.code, 2, "{bad}: {told:?}");
+        let result = import(&state, &file);
+        assert_eq!(result.code, 2, "{bad}: {result:?}");
         assert!(
-            told.err.contains(&format!("{}:4: ", file.display())),
-            "{bad}: {told:?}"
+            result.err.contains(&format!("{}:4: ", file.display())),
+            "{bad}: {result:?}"
         );
-        assert!(told.err.contains(problem), "{bad}: {told:?}");
+        assert!(result.err.contains(problem), "{bad}: {result:?}");
         assert!(!state.exists(), "{bad}");
     }
-    let told = import(&state, &dir.path().join("absent"));
-    assert_eq!(told.code, 5, "{told:?}");
+    let result = import(&state, &dir.path().join("absent"));
+    assert_eq!(result.code, 5, "{result:?}");
 }
 
 #[test]
-fn what_has_expired_is_not_shown() {
+fn expired_states_are_not_shown() {
     let dir = tempfile::tempdir().unwrap();
     let (state, file) = (dir.path().join("state"), dir.path().join("states"));
     let line = |id: &str, expires_at_ms: u64| {
-        format!(
-            r#"{{"address":"a/b/{id}","state":"s","typename":"t","expires_at_ms":{expires_at_ms},"value":1}}"#
-        )
+        format!(r#"{{"address":"a/b/{id}","state":"s","typename":"t","#)
+            + &format!(r#""expires_at_ms":{expires_at_ms},"value":1}}"#)
     };
     let lasting = line("lasting", 32_503_680_000_000);
     fs::write(&file, format!("{}\n{lasting}\n", line("over", 1_000))).unwrap();
     assert_eq!(import(&state, &file).code, 0);
-    let told = tool(&state, &["state", "export"]);
-    assert_eq!(told.out, format!("{lasting}\n"));
+    let result = tool(&state, &["state", "export"]);
+    assert_eq!(result.out, format!("{lasting}\n"));
     assert_eq!(tool(&state, &["state", "get", "a/b/over"]).code, 1);
 }
 
-fn import(state: &Path, file: &Path) -> Told {
+fn import(state: &Path, file: &Path) -> ToolResult {
     tool(state, &["state", "import", file.to_str().unwrap()])
 }
 
@@ -223,9 +224,9 @@ fn seen(person: &str, count: usize) -> Value {
     })
 }
 
-fn lines(told: &Told) -> Vec<Value> {
-    assert_eq!(told.code, 0, "{told:?}");
-    let lines = told.out.lines();
+fn lines(result: &ToolResult) -> Vec<Value> {
+    assert_eq!(result.code, 0, "{result:?}");
+    let lines = result.out.lines();
     lines
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
@@ -235,7 +236,7 @@ async fn wait_for_the_next_millisecond() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
-/// Now, as the command line takes it.
+/// The current time in the format of the command line.
 fn rfc3339_now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let leap = |year: u64| {

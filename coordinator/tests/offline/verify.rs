@@ -10,7 +10,7 @@ use crate::roots::{files, greet, greeted, greeted_at_length, key_of, state_of};
 use crate::tool::tool;
 
 #[tokio::test]
-async fn every_kind_of_object_is_named_when_it_is_damaged_or_lost() {
+async fn every_kind_of_object_is_named_when_it_is_damaged_or_missing() {
     let setup = greeted_at_length().await;
     let state = state_of(&setup);
     assert_whole(&state);
@@ -23,7 +23,7 @@ async fn every_kind_of_object_is_named_when_it_is_damaged_or_lost() {
             .unwrap_or_else(|| panic!("there is one of {kind}"))
             .clone()
     };
-    // A hole in the last window can be what a dying owner left; one before it cannot.
+    // A hole in the last window can be left by a dying owner; one before it cannot.
     let log = files(&partition.join("log"));
     let settled = log.len() - usize::try_from(DEPTH_MAX).unwrap() - 3;
     for object in [
@@ -54,7 +54,7 @@ async fn every_kind_of_object_is_named_when_it_is_damaged_or_lost() {
 }
 
 #[tokio::test]
-async fn objects_that_belong_to_no_root_and_roots_of_others_are_named() {
+async fn foreign_objects_and_roots_of_other_applications_are_named() {
     let setup = greeted(&["alice"], 2).await;
     let state = state_of(&setup);
     let strays = [
@@ -77,10 +77,10 @@ async fn objects_that_belong_to_no_root_and_roots_of_others_are_named() {
         tool(&state, &["verify", "--application", "satchel"]).code,
         0
     );
-    let told = tool(&state, &["verify", "--application", "shop"]);
-    assert_eq!(told.code, 4, "{told:?}");
+    let result = tool(&state, &["verify", "--application", "shop"]);
+    assert_eq!(result.code, 4, "{result:?}");
     assert_eq!(
-        told.out,
+        result.out,
         "application: this root has application \"satchel\", not \"shop\"\n"
     );
 }
@@ -92,8 +92,8 @@ async fn it_works_beside_an_owner_and_changes_nothing() {
     let state = state_of(&setup);
     for seen in 1..=20 {
         greet(&app, "alice", seen).await;
-        let told = tool(&state, &["verify"]);
-        assert_eq!(told.code, 0, "{told:?}");
+        let result = tool(&state, &["verify"]);
+        assert_eq!(result.code, 0, "{result:?}");
     }
     assert_eq!(app.terminate().await.code, Some(0));
     let before = files(&state);
@@ -102,51 +102,51 @@ async fn it_works_beside_an_owner_and_changes_nothing() {
 }
 
 #[test]
-fn a_place_without_a_root_is_the_environments_fault_and_nothing_is_made_there() {
+fn a_location_without_a_root_is_an_environment_error_and_nothing_is_created() {
     let dir = tempfile::tempdir().unwrap();
     let absent = dir.path().join("absent");
-    let told = tool(&absent, &["verify"]);
-    assert_eq!(told.code, 5, "{told:?}");
-    assert!(told.err.contains(absent.to_str().unwrap()), "{told:?}");
+    let result = tool(&absent, &["verify"]);
+    assert_eq!(result.code, 5, "{result:?}");
+    assert!(result.err.contains(absent.to_str().unwrap()), "{result:?}");
     assert!(!absent.exists());
 
-    let told = tool(dir.path(), &["verify"]);
-    assert_eq!(told.code, 5, "{told:?}");
-    assert!(told.err.contains("holds no durable state"), "{told:?}");
+    let result = tool(dir.path(), &["verify"]);
+    assert_eq!(result.code, 5, "{result:?}");
+    assert!(result.err.contains("holds no durable state"), "{result:?}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 
-    // What `--data-dir` was given is one directory too high.
+    // The value of `--data-dir` is one directory too high.
     fs::create_dir(dir.path().join("state")).unwrap();
     fs::write(dir.path().join("state/application"), "x").unwrap();
-    let told = tool(dir.path(), &["verify"]);
-    assert_eq!(told.code, 5, "{told:?}");
+    let result = tool(dir.path(), &["verify"]);
+    assert_eq!(result.code, 5, "{result:?}");
     let state = dir.path().join("state");
     assert!(
-        told.err.contains(&format!("{} does", state.display())),
-        "{told:?}"
+        result.err.contains(&format!("{} does", state.display())),
+        "{result:?}"
     );
 }
 
 fn assert_whole(state: &Path) {
-    let told = tool(state, &["verify"]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let result = tool(state, &["verify"]);
+    assert_eq!(result.code, 0, "{result:?}");
     let objects = files(state)
         .iter()
         .filter(|path| !path.to_str().unwrap().contains("/.temporary/"))
         .count();
     assert!(
-        told.out.starts_with(&format!("{objects} objects, ")),
-        "{told:?}"
+        result.out.starts_with(&format!("{objects} objects, ")),
+        "{result:?}"
     );
-    assert_eq!(told.out.lines().count(), 1, "{told:?}");
+    assert_eq!(result.out.lines().count(), 1, "{result:?}");
 }
 
 fn assert_names(state: &Path, key: &str, problem: &str) {
-    let told = tool(state, &["verify"]);
-    assert_eq!(told.code, 4, "{key}: {told:?}");
-    let named = told
+    let result = tool(state, &["verify"]);
+    assert_eq!(result.code, 4, "{key}: {result:?}");
+    let named = result
         .out
         .lines()
         .any(|line| line.starts_with(&format!("{key} ")) && line.contains(problem));
-    assert!(named, "{key} {problem}: {told:?}");
+    assert!(named, "{key} {problem}: {result:?}");
 }

@@ -1,4 +1,4 @@
-"""Functions on the official Python SDK, as an application that moves from Flink would bring them."""
+"""Functions on the official Python SDK, as in an application that migrates from Flink."""
 
 import json
 from datetime import timedelta
@@ -10,7 +10,7 @@ from statefun import (
 functions = StatefulFunctions()
 
 Order = make_json_type("shop/order")
-# What a request without a typename is taken for.
+# Type of a request without a typename.
 Json = make_json_type("satchel/json")
 
 
@@ -26,7 +26,7 @@ def reply(context, value, value_type=Json):
     ValueSpec("open", BoolType, expire_after_call=timedelta(milliseconds=400)),
     ValueSpec("kept", StringType, expire_after_call=timedelta(hours=1))])
 def basket(context, message):
-    """Counts orders and answers with what it remembers."""
+    """Counts orders and answers with its state."""
     storage = context.storage
     order = message.as_type(Json)
     if order.get("forget"):
@@ -42,12 +42,14 @@ def basket(context, message):
     reply(context, {name: getattr(storage, name) for name in names})
 
 
-TYPES = {"bool": BoolType, "int": IntType, "long": LongType, "float": FloatType, "double": DoubleType, "string": StringType}
+TYPES = {
+    "bool": BoolType, "int": IntType, "long": LongType,
+    "float": FloatType, "double": DoubleType, "string": StringType}
 
 
 @functions.bind("shop/types", specs=[ValueSpec(f"a_{name}", tpe) for name, tpe in TYPES.items()])
 async def types(context, message):
-    """Keeps a value of each built-in type, and answers with the one that was kept before, in its own type."""
+    """Keeps a value of each built-in type, and answers with the previous one in its own type."""
     name, = (name for name, tpe in TYPES.items() if message.is_type(tpe))
     before = getattr(context.storage, f"a_{name}")
     setattr(context.storage, f"a_{name}", message.as_type(TYPES[name]))
@@ -59,26 +61,31 @@ async def types(context, message):
 
 @functions.bind("shop/warehouse", specs=[ValueSpec("asked", LongType)])
 def warehouse(context, message):
-    """Asks a shelf, whose answer comes back as a message of its own; passes it on to who asked first."""
+    """Queries a shelf, whose answer is a separate message; forwards it to the first caller."""
     wanted = message.as_type(Json)
     if context.caller.typename == "shop/shelf":
-        context.send(message_builder(wanted["caller"], wanted["for"], value=wanted, value_type=Json))
+        first = (wanted["caller"], wanted["for"])
+        context.send(message_builder(*first, value=wanted, value_type=Json))
         return
     context.storage.asked = (context.storage.asked or 0) + 1
-    question = {"for": context.caller.id, "caller": context.caller.typename, "asked": context.storage.asked}
-    context.send(message_builder("shop/shelf", wanted["shelf"], value=question, value_type=Order))
+    asked = context.storage.asked
+    question = {"for": context.caller.id, "caller": context.caller.typename, "asked": asked}
+    shelf = message_builder("shop/shelf", wanted["shelf"], value=question, value_type=Order)
+    context.send(shelf)
 
 
 @functions.bind("shop/shelf")
 def shelf(context, message):
     """Has no state."""
-    reply(context, {**message.as_type(Order), "self": [context.address.typename, context.address.id],
-                    "from": [context.caller.typename, context.caller.id]})
+    reply(context, {
+        **message.as_type(Order),
+        "self": [context.address.typename, context.address.id],
+        "from": [context.caller.typename, context.caller.id]})
 
 
 @functions.bind("shop/alarm", specs=[ValueSpec("rung", Json)])
 def alarm(context, message):
-    """Rings in a while, unless that is cancelled; answers with what has rung."""
+    """Rings after a delay unless cancelled; answers with the alarms that rang."""
     order = message.as_type(Json)
     rung = context.storage.rung or []
     if "ring" in order:
@@ -88,23 +95,26 @@ def alarm(context, message):
     if "cancel" in order:
         context.cancel_delayed_message(order["cancel"])
     if "set" in order:
-        ring = message_builder("shop/alarm", context.address.id, value={"ring": order["set"]}, value_type=Json)
+        value = {"ring": order["set"]}
+        ring = message_builder("shop/alarm", context.address.id, value=value, value_type=Json)
         context.send_after(timedelta(milliseconds=order["ms"]), ring, order.get("token", ""))
     reply(context, rung)
 
 
 @functions.bind("shop/records", specs=[ValueSpec("seen", IntType)])
 def records(context, message):
-    """Passes a record of an ingress on to an egress, by the article that it names."""
+    """Forwards a record of an ingress to an egress, keyed by its article."""
     assert context.caller is None, context.caller
     order = message.as_type(Order)
     context.storage.seen = (context.storage.seen or 0) + 1
-    shipped = {"to": context.address.id, "article": order["article"], "seen": context.storage.seen}
+    article = order["article"]
+    shipped = {"to": context.address.id, "article": article, "seen": context.storage.seen}
     context.send_egress(kinesis_egress_message(
-        typename="shop/shipments", stream="shipped", value=json.dumps(shipped), partition_key=order["article"]))
+        typename="shop/shipments", stream="shipped", value=json.dumps(shipped),
+        partition_key=article))
 
 
 @functions.bind("shop/idle", specs=[ValueSpec("nothing", StringType)])
 def idle(context, message):
-    """Reads its state, and has no effects: the SDK encodes such an answer as no bytes at all."""
+    """Reads its state and has no effects: the SDK encodes this answer as zero bytes."""
     assert context.storage.nothing is None

@@ -1,6 +1,7 @@
-"""Serves functions.py over HTTP with the standard library, the way the SDK's examples do with aiohttp.
+"""Serves functions.py over HTTP with the standard library, as the SDK's examples do with aiohttp.
 
-`GET /` tells how often each function asked for states that it was not given. Prints its port, and ends with its input.
+`GET /` returns how often each function requested missing states.
+Prints its port, and ends with its input.
 """
 
 import collections

@@ -1,4 +1,5 @@
-//! Buckets that are not there, credentials that are wrong, addresses from the environment, and stores that only look like S3.
+//! Missing buckets, wrong credentials, endpoints from the environment, and stores that only
+//! resemble S3.
 
 use std::process::Command;
 
@@ -8,7 +9,7 @@ use satchel::store::s3::{Addressing, S3Options};
 use satchel_log::{Created, ObjectStore};
 use satchel_testkit::{Fault, Moto, Proxy};
 
-use crate::{Bucket, SECRET, bytes, moto, sdk, told};
+use crate::{Bucket, SECRET, bytes, failure_of, moto, sdk};
 
 #[tokio::test]
 async fn a_bucket_that_does_not_exist_is_named_by_every_operation() {
@@ -45,7 +46,7 @@ async fn a_bucket_that_does_not_exist_is_named_by_every_operation() {
             "DeleteObjects",
         ),
     ] {
-        let (kind, text) = told(answer);
+        let (kind, text) = failure_of(answer);
         assert_eq!(kind, "fatal", "{text}");
         let expected = format!(
             "{key}: the store refuses: {operation} in bucket no-such-bucket: NoSuchBucket: "
@@ -55,10 +56,10 @@ async fn a_bucket_that_does_not_exist_is_named_by_every_operation() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_said_without_showing_them() {
+async fn wrong_credentials_are_reported_without_revealing_them() {
     let strict = Moto::start_with(&[("INITIAL_NO_AUTH_ACTION_COUNT", "0")]);
     let store = S3Store::with_config(&sdk(strict.endpoint()), "some-bucket", S3Options::default());
-    let (kind, text) = told(store.get("log/1").await);
+    let (kind, text) = failure_of(store.get("log/1").await);
     assert_eq!(kind, "fatal");
     let expected =
         "log/1: the store refuses: GetObject in bucket some-bucket: InvalidAccessKeyId: ";
@@ -72,23 +73,23 @@ async fn wrong_credentials_are_said_without_showing_them() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_worth_another_try() {
+async fn a_refused_connection_is_transient() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let store = S3Store::with_config(&sdk(&endpoint), "some-bucket", S3Options::default());
-    let (kind, text) = told(store.get("log/1").await);
+    let (kind, text) = failure_of(store.get("log/1").await);
     assert_eq!(kind, "unavailable", "{text}");
     assert!(text.contains("GetObject in bucket some-bucket: "), "{text}");
 }
 
 #[tokio::test]
-async fn a_missing_permission_to_list_is_named_as_what_a_missing_object_may_look_like() {
+async fn access_denied_names_the_missing_list_permission_as_a_possible_cause() {
     let bucket = Bucket::make("denied").await;
     let proxy = Proxy::start(moto().endpoint()).await;
     let store = bucket.store_at(&proxy.endpoint(), S3Options::default());
-    proxy.strike(Method::GET, "log/1", Fault::error(403, "AccessDenied"));
-    let (kind, text) = told(store.get("log/1").await);
+    proxy.fail_next(Method::GET, "log/1", Fault::error(403, "AccessDenied"));
+    let (kind, text) = failure_of(store.get("log/1").await);
     assert_eq!(kind, "fatal");
     assert!(
         text.contains("without the permission s3:ListBucket"),
@@ -97,14 +98,14 @@ async fn a_missing_permission_to_list_is_named_as_what_a_missing_object_may_look
 }
 
 #[tokio::test]
-async fn a_store_that_ignores_the_condition_is_found_out_without_harm() {
+async fn a_store_that_ignores_conditions_is_detected_without_harm() {
     let bucket = Bucket::make("unconditional").await;
     let proxy = Proxy::start(moto().endpoint()).await;
     let store = bucket.store_at(&proxy.endpoint(), S3Options::default());
     assert_eq!(
         store.check_conditional_create("application").await,
         Ok(false),
-        "nothing there to check with"
+        "there is no object to check with"
     );
     assert_eq!(
         store.create("application", bytes("whose")).await,
@@ -114,14 +115,15 @@ async fn a_store_that_ignores_the_condition_is_found_out_without_harm() {
         store.check_conditional_create("application").await,
         Ok(true)
     );
-    proxy.strike(Method::PUT, "application", Fault::DropConditions);
-    let (kind, text) = told(store.check_conditional_create("application").await);
+    proxy.fail_next(Method::PUT, "application", Fault::DropConditions);
+    let (kind, text) = failure_of(store.check_conditional_create("application").await);
     assert_eq!(kind, "fatal");
     assert!(text.contains("ignores If-None-Match"), "{text}");
     assert_eq!(store.get("application").await, Ok(Some(bytes("whose"))));
 }
 
-/// What the environment says is read from the environment: this test runs itself again in processes that have one.
+/// The configuration is read from the environment. This test runs itself again in processes with
+/// different environments.
 #[tokio::test]
 async fn the_endpoint_credentials_and_region_come_from_the_environment() {
     const ROLE: &str = "SATCHEL_TEST_S3_FROM_ENVIRONMENT";
@@ -171,11 +173,12 @@ async fn the_endpoint_credentials_and_region_come_from_the_environment() {
         answer.unwrap_or_else(|| panic!("{text}")).1.to_owned()
     };
 
-    // For all services; the path holds the bucket, else the name `from-environment.127.0.0.1` would have to be found.
+    // For all services. The path contains the bucket; otherwise the name
+    // `from-environment.127.0.0.1` would have to resolve.
     let all = [vec![("AWS_ENDPOINT_URL", here)], keys.to_vec()].concat();
     assert_eq!(run(all), "Ok(Stored)");
     bucket.store().delete(&["log/1".to_owned()]).await.unwrap();
-    // What is said for S3 counts more.
+    // The endpoint for S3 takes precedence.
     let both = [
         vec![
             ("AWS_ENDPOINT_URL", nowhere),
@@ -220,7 +223,8 @@ async fn the_bucket_is_in_the_path_or_in_the_host_name_as_asked() {
         assert_eq!(store.get("log/1").await, Ok(None));
         assert_eq!(proxy.seen(), [seen]);
     }
-    // Names below `localhost` lead to this machine where the system's resolver follows RFC 6761; whether or not it does, the path has no bucket.
+    // Names below `localhost` resolve to this machine where the resolver follows RFC 6761. In any
+    // case the path has no bucket.
     let port = proxy.endpoint().rsplit_once(':').unwrap().1.to_owned();
     let options = S3Options {
         addressing: Addressing::VirtualHost,

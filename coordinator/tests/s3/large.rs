@@ -6,9 +6,9 @@ use satchel_log::{Created, ObjectStore};
 use satchel_testkit::{Fault, Proxy, until_true};
 use tokio::sync::oneshot;
 
-use crate::{Bucket, Counted, bytes, moto, noise, told};
+use crate::{Bucket, Counted, bytes, failure_of, moto, noise};
 
-/// Three parts of 8 MiB at most.
+/// Three parts of at most 8 MiB.
 const LARGE: usize = (16 << 20) + 12_345;
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn a_large_object_is_stored_in_parts_once_and_read_whole() {
         Ok(Created::Stored)
     );
     let mut requests = counted.take();
-    // The parts come in any order.
+    // The parts arrive in any order.
     requests.sort_unstable();
     let part = |bytes| (S3Operation::UploadPart, S3Outcome::Done, bytes);
     assert_eq!(
@@ -44,7 +44,7 @@ async fn a_large_object_is_stored_in_parts_once_and_read_whole() {
         Some(object.slice(seam.start as usize..seam.end as usize))
     );
 
-    // Again, or by another writer: nothing is uploaded.
+    // Repeated, or by another writer: nothing is uploaded.
     counted.take();
     assert_eq!(
         store.create("s/1", noise(LARGE + 1)).await,
@@ -63,21 +63,21 @@ async fn an_object_that_appears_during_the_upload_is_not_replaced() {
     let bucket = Bucket::make("overtaken").await;
     let proxy = Proxy::start(moto().endpoint()).await;
     let store = bucket.store_at(&proxy.endpoint(), S3Options::default());
-    let (came, has_come) = oneshot::channel();
-    let (go_on, may_go_on) = oneshot::channel();
-    proxy.strike(
+    let (arrived, has_arrived) = oneshot::channel();
+    let (resume, may_resume) = oneshot::channel();
+    proxy.fail_next(
         Method::POST,
         "uploadId=",
-        Fault::HoldRequest(came, may_go_on),
+        Fault::HoldRequest(arrived, may_resume),
     );
     let slow = tokio::spawn(async move { store.create("s/1", noise(LARGE)).await });
-    has_come.await.unwrap();
+    has_arrived.await.unwrap();
     let quick = bucket.store();
     assert_eq!(
         quick.create("s/1", bytes("quick")).await,
         Ok(Created::Stored)
     );
-    go_on.send(()).unwrap();
+    resume.send(()).unwrap();
     assert_eq!(slow.await.unwrap(), Ok(Created::Exists));
     assert_eq!(quick.get("s/1").await, Ok(Some(bytes("quick"))));
     assert_eq!(bucket.open_uploads().await, 0);
@@ -90,7 +90,7 @@ async fn a_failed_upload_leaves_nothing_behind() {
     let store = bucket.store_at(&proxy.endpoint(), S3Options::default());
     let put = Method::PUT;
     let post = Method::POST;
-    for (method, part, fault, kind, said) in [
+    for (method, part, fault, kind, expected) in [
         (
             &post,
             "?uploads",
@@ -140,7 +140,7 @@ async fn a_failed_upload_leaves_nothing_behind() {
             "unavailable",
             "CompleteMultipartUpload in bucket failed-upload: ",
         ),
-        // S3 may find out after it has sent that all is well.
+        // S3 may detect an error after it has sent status 200.
         (
             &post,
             "uploadId=",
@@ -149,12 +149,12 @@ async fn a_failed_upload_leaves_nothing_behind() {
             "CompleteMultipartUpload in bucket failed-upload: InternalError",
         ),
     ] {
-        proxy.strike(method.clone(), part, fault);
-        let (told_kind, text) = told(store.create("s/1", noise(LARGE)).await);
-        assert_eq!(told_kind, kind, "{text}");
+        proxy.fail_next(method.clone(), part, fault);
+        let (actual, text) = failure_of(store.create("s/1", noise(LARGE)).await);
+        assert_eq!(actual, kind, "{text}");
         assert!(
-            text.starts_with("s/1: ") && text.contains(said),
-            "{said}: {text}"
+            text.starts_with("s/1: ") && text.contains(expected),
+            "{expected}: {text}"
         );
         assert_eq!(bucket.open_uploads().await, 0, "{text}");
         assert_eq!(bucket.store().get("s/1").await, Ok(None), "{text}");
@@ -164,12 +164,12 @@ async fn a_failed_upload_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_large_object_whose_answer_was_lost_is_found_by_the_next_try_without_an_upload() {
+async fn a_large_object_whose_answer_was_lost_is_found_by_the_retry_without_an_upload() {
     let bucket = Bucket::make("lost-completion").await;
     let proxy = Proxy::start(moto().endpoint()).await;
     let store = bucket.store_at(&proxy.endpoint(), S3Options::default());
-    proxy.strike(Method::POST, "uploadId=", Fault::LoseAnswer);
-    let (kind, text) = told(store.create("s/1", noise(LARGE)).await);
+    proxy.fail_next(Method::POST, "uploadId=", Fault::LoseAnswer);
+    let (kind, text) = failure_of(store.create("s/1", noise(LARGE)).await);
     assert_eq!(kind, "unavailable", "{text}");
     proxy.seen();
     assert_eq!(store.create("s/1", noise(LARGE)).await, Ok(Created::Exists));
@@ -179,15 +179,19 @@ async fn a_large_object_whose_answer_was_lost_is_found_by_the_next_try_without_a
 }
 
 #[tokio::test]
-async fn an_upload_that_is_given_up_is_aborted() {
+async fn an_abandoned_upload_is_aborted() {
     let bucket = Bucket::make("given-up").await;
     let proxy = Proxy::start(moto().endpoint()).await;
     let store = bucket.store_at(&proxy.endpoint(), S3Options::default());
-    let (came, has_come) = oneshot::channel();
-    let (_go_on, never) = oneshot::channel();
-    proxy.strike(Method::POST, "uploadId=", Fault::HoldRequest(came, never));
+    let (arrived, has_arrived) = oneshot::channel();
+    let (_resume, never) = oneshot::channel();
+    proxy.fail_next(
+        Method::POST,
+        "uploadId=",
+        Fault::HoldRequest(arrived, never),
+    );
     let upload = tokio::spawn(async move { store.create("s/1", noise(LARGE)).await });
-    has_come.await.unwrap();
+    has_arrived.await.unwrap();
     assert_eq!(bucket.open_uploads().await, 1);
     upload.abort();
     until_true("the upload is aborted", async || {

@@ -1,5 +1,5 @@
-//! The log on S3: takeovers, commits, snapshots, fencing, and the log's own simulation with this store under it.
-//! `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other worlds of the simulation, and more of them.
+//! The log on S3: takeovers, commits, snapshots, fencing, and the log's own simulation on this
+//! store. `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other and more worlds of the simulation.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -55,7 +55,7 @@ fn place(store: S3Store, owner: u8) -> Place {
     }
 }
 
-/// An owner at work, with the state that it believes in.
+/// A running owner, with its view of the state.
 struct Owner {
     name: u8,
     state: State,
@@ -110,7 +110,7 @@ impl Owner {
         });
     }
 
-    /// Waits until everything sealed is durable. `false` if the log ended before.
+    /// Waits until every sealed delta is durable. False if the log ended before.
     async fn settle(&mut self) -> bool {
         while self.durable < self.sealed {
             match self.notices.next().await {
@@ -124,7 +124,8 @@ impl Owner {
         true
     }
 
-    /// Commits so many deltas, up to six at once, and hands over one image between two of them.
+    /// Commits this many deltas, up to six at once, and provides an image between two of them if
+    /// one is wanted.
     async fn work(&mut self, deltas: u64) {
         for delta in 0..deltas {
             self.commit();
@@ -180,11 +181,11 @@ async fn a_second_owner_finds_everything_and_fences_the_first() {
         second.recovery
     );
 
-    // The first does not know yet. What it commits now never counts.
+    // The first owner is not aware yet. Its commits no longer count.
     first.commit();
     assert!(
         !first.settle().await,
-        "a fenced owner was told that its delta is durable"
+        "a fenced owner reported a durable delta"
     );
     let fenced = first.driver.await.unwrap().unwrap_err();
     assert_eq!(fenced.kind(), ErrorKind::Fenced, "{fenced}");
@@ -195,12 +196,12 @@ async fn a_second_owner_finds_everything_and_fences_the_first() {
 }
 
 #[tokio::test]
-async fn nothing_is_lost_or_doubled_on_a_day_full_of_conflicts_throttling_and_lost_answers() {
+async fn conflicts_throttling_and_lost_answers_lose_nothing_and_double_nothing() {
     let bucket = Bucket::make("bad-day").await;
     let proxy = Proxy::start(moto().endpoint()).await;
     let mut requests = 0;
-    proxy.obey(move |asked| {
-        let method = asked.method;
+    proxy.decide_with(move |request| {
+        let method = request.method;
         requests += 1;
         match requests % 23 {
             3 | 11 if method == Method::PUT => Some(Fault::LoseAnswer),
@@ -224,19 +225,20 @@ async fn nothing_is_lost_or_doubled_on_a_day_full_of_conflicts_throttling_and_lo
     assert_eq!(last.state, former);
 }
 
-/// Makes each request to its end in the turn in which it is first polled, as the simulation wants it of a store with real I/O.
-struct AtOnce {
+/// Completes each request when it is first polled, as the simulation requires of a store with real
+/// I/O.
+struct Immediate {
     inner: S3Store,
     runtime: Handle,
 }
 
-impl AtOnce {
+impl Immediate {
     fn now<'a, T: Send + 'a>(&self, request: BoxFuture<'_, T>) -> BoxFuture<'a, T> {
         Box::pin(ready(self.runtime.block_on(request)))
     }
 }
 
-impl ObjectStore for AtOnce {
+impl ObjectStore for Immediate {
     fn create<'a>(
         &'a self,
         key: &'a str,
@@ -294,7 +296,7 @@ async fn the_simulation_of_owners_that_crash_and_overlap_holds_on_s3() {
                 owners_max: 3,
                 mutant: None,
             };
-            run(&plan, Arc::new(AtOnce { inner, runtime }))
+            run(&plan, Arc::new(Immediate { inner, runtime }))
         };
         let report = tokio::task::spawn_blocking(world).await.unwrap();
         let report = report.unwrap_or_else(|broken| panic!("{broken}"));

@@ -1,4 +1,5 @@
-//! The S3 backend against a real S3 server process (moto), with a proxy between both that does what networks and S3 do on bad days.
+//! The S3 backend against a real S3 server process (moto), with a proxy between them that injects
+//! faults of networks and of S3.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,10 +20,10 @@ use satchel::store::s3::{S3Operation, S3Options, S3Outcome, S3Request};
 use satchel_log::{ObjectStore, StoreError};
 use satchel_testkit::Moto;
 
-/// What no message may show.
+/// Secret key that must not appear in any message.
 const SECRET: &str = "the-secret-key-of-the-test";
 
-/// The server that the tests of this process share, each with a bucket of its own.
+/// Server shared by the tests of this process, each with its own bucket.
 fn moto() -> &'static Moto {
     static MOTO: OnceLock<Moto> = OnceLock::new();
     MOTO.get_or_init(Moto::start)
@@ -42,7 +43,7 @@ fn sdk(endpoint: &str) -> SdkConfig {
 /// A new bucket of moto.
 struct Bucket {
     name: String,
-    /// Looks at what the store did, past the store.
+    /// Client that bypasses the store, to inspect its effects.
     client: Client,
 }
 
@@ -58,24 +59,24 @@ impl Bucket {
         }
     }
 
-    /// A store on the bucket, straight to the server.
+    /// A store on the bucket with a direct connection to the server.
     fn store(&self) -> S3Store {
         self.store_at(moto().endpoint(), S3Options::default())
     }
 
-    /// A store on the bucket at another address: a proxy's.
+    /// A store on the bucket at another endpoint, such as a proxy.
     fn store_at(&self, endpoint: &str, options: S3Options) -> S3Store {
         S3Store::with_config(&sdk(endpoint), &self.name, options)
     }
 
-    /// The uploads that were begun and neither completed nor aborted.
+    /// Number of uploads that were started and neither completed nor aborted.
     async fn open_uploads(&self) -> usize {
         let uploads = self.client.list_multipart_uploads().bucket(&self.name);
         uploads.send().await.unwrap().uploads().len()
     }
 }
 
-/// Counts requests as the hook tells them.
+/// Counts the requests that the hook reports.
 #[derive(Clone, Default)]
 struct Counted(Arc<Mutex<Vec<S3Request>>>);
 
@@ -88,7 +89,7 @@ impl Counted {
         }
     }
 
-    /// The requests since the last look: operation, outcome, bytes of objects.
+    /// Requests since the last call: operation, outcome, bytes of objects.
     fn take(&self) -> Vec<(S3Operation, S3Outcome, u64)> {
         let taken = std::mem::take(&mut *self.0.lock().unwrap());
         taken
@@ -102,7 +103,7 @@ fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-/// Bytes that compress badly and repeat nowhere near, so that a part in the wrong place shows.
+/// Bytes that hardly compress and do not repeat, so that a misplaced part is detected.
 fn noise(len: usize) -> Bytes {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut noise = Vec::with_capacity(len + 8);
@@ -121,8 +122,8 @@ async fn keys(store: &S3Store, prefix: &str, after: Option<&str>, max: usize) ->
     listed.into_iter().map(|object| object.key).collect()
 }
 
-/// The parts of an error that a person reads; none of them may hold a secret.
-fn told<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> (&'static str, String) {
+/// Kind and text of an error. Checks that the text contains no secret.
+fn failure_of<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> (&'static str, String) {
     let error = answer.unwrap_err();
     let text = error.to_string();
     assert!(!text.contains(SECRET), "{text}");

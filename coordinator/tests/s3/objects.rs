@@ -1,4 +1,4 @@
-//! Small objects: what the log asks of any store.
+//! Small objects: the requirements of the log on any store.
 
 use aws_sdk_s3::types::{ChecksumMode, ServerSideEncryption};
 use futures::stream::{FuturesUnordered, iter};
@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use satchel::store::s3::{Encryption, S3Operation, S3Options, S3Outcome};
 use satchel_log::{Created, ObjectMeta, ObjectStore};
 
-use crate::{Bucket, Counted, bytes, keys, moto, told};
+use crate::{Bucket, Counted, bytes, failure_of, keys, moto};
 use bytes::Bytes;
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn the_first_create_wins_and_the_object_never_changes() {
 }
 
 #[tokio::test]
-async fn who_deletes_one_object_exactly_takes_nothing_from_the_next_of_its_key() {
+async fn deleting_an_exact_object_does_not_delete_its_successor() {
     let bucket = Bucket::make("exactly").await;
     let store = bucket.store();
     let (mine, other) = (bytes("mine"), bytes("other"));
@@ -49,7 +49,7 @@ async fn who_deletes_one_object_exactly_takes_nothing_from_the_next_of_its_key()
 }
 
 #[tokio::test]
-async fn of_racing_creates_through_several_stores_exactly_one_wins() {
+async fn exactly_one_of_racing_creates_wins() {
     let bucket = Bucket::make("race").await;
     let stores = [(); 4].map(|()| bucket.store());
     for round in 0..25 {
@@ -133,13 +133,13 @@ async fn a_listing_is_ordered_paged_and_cut_to_its_prefix() {
         size: 4,
     };
     assert_eq!(store.list("q/", None, 10).await, Ok(vec![whole]));
-    let (kind, text) = told(store.list("p/log", None, 10).await);
+    let (kind, text) = failure_of(store.list("p/log", None, 10).await);
     assert_eq!(kind, "fatal");
     assert!(text.contains("must end with a slash"), "{text}");
 }
 
 #[tokio::test]
-async fn more_objects_than_a_page_are_listed_and_deleted_and_the_requests_are_told() {
+async fn more_objects_than_a_page_are_listed_and_deleted_and_requests_are_reported() {
     const OBJECTS: usize = 1003;
     let bucket = Bucket::make("pages").await;
     let counted = Counted::default();
@@ -167,7 +167,7 @@ async fn more_objects_than_a_page_are_listed_and_deleted_and_the_requests_are_to
     assert_eq!(keys(&store, "p/", Some(&names[1]), 5000).await, names[2..]);
     counted.take();
 
-    // One that does not exist is no error; neither is deleting again.
+    // A missing object is not an error; neither is a repeated deletion.
     let mut gone = names.clone();
     gone.push("p/never".to_owned());
     let delete = (S3Operation::DeleteObjects, S3Outcome::Done, 0);
@@ -182,7 +182,7 @@ async fn more_objects_than_a_page_are_listed_and_deleted_and_the_requests_are_to
 }
 
 #[tokio::test]
-async fn refusals_are_told_apart_from_failures() {
+async fn rejections_are_distinguished_from_failures() {
     let bucket = Bucket::make("outcomes").await;
     let counted = Counted::default();
     let store = bucket.store_at(moto().endpoint(), counted.options());
@@ -204,7 +204,7 @@ async fn refusals_are_told_apart_from_failures() {
 }
 
 #[tokio::test]
-async fn objects_are_encrypted_and_carry_a_checksum_as_asked() {
+async fn objects_are_encrypted_and_carry_a_checksum_as_configured() {
     let bucket = Bucket::make("encryption").await;
     let kms = Encryption::Kms {
         key_id: Some("alias/of-the-test".to_owned()),
@@ -218,7 +218,7 @@ async fn objects_are_encrypted_and_carry_a_checksum_as_asked() {
             ..S3Options::default()
         };
         let store = bucket.store_at(moto().endpoint(), options);
-        // Of one part, and of several.
+        // In one part, and in several.
         for (name, object) in [
             ("small", bytes("123456789")),
             ("large", crate::noise(17 << 20)),
@@ -230,7 +230,7 @@ async fn objects_are_encrypted_and_carry_a_checksum_as_asked() {
             assert_eq!(head.server_side_encryption(), Some(&algorithm), "{key}");
             if algorithm == ServerSideEncryption::AwsKms {
                 assert_eq!(head.ssekms_key_id(), Some("alias/of-the-test"), "{key}");
-                // moto forgets this of objects in parts.
+                // moto loses this for objects in parts.
                 let bucket_key = (name == "small").then_some(true);
                 assert_eq!(head.bucket_key_enabled(), bucket_key, "{key}");
             }
@@ -248,7 +248,7 @@ async fn objects_are_encrypted_and_carry_a_checksum_as_asked() {
 }
 
 #[tokio::test]
-async fn a_key_that_not_every_store_can_hold_is_refused_without_a_request() {
+async fn a_key_that_is_not_portable_is_rejected_without_a_request() {
     let bucket = Bucket::make("keys").await;
     let counted = Counted::default();
     let store = bucket.store_at(moto().endpoint(), counted.options());
@@ -261,7 +261,7 @@ async fn a_key_that_not_every_store_can_hold_is_refused_without_a_request() {
             store.create(key, bytes("x")).await.map(drop),
             store.delete(&[key.to_owned()]).await,
         ] {
-            assert_eq!(told(answer).0, "fatal", "{key:?}");
+            assert_eq!(failure_of(answer).0, "fatal", "{key:?}");
         }
     }
     assert_eq!(counted.take(), []);

@@ -1,4 +1,4 @@
-//! An application whose state lies in a bucket.
+//! An application with its state in a bucket.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{counter, tell, tool};
 
-/// A bucket `roots` of a server of its own.
+/// A bucket `roots` on a server of its own.
 pub(crate) struct Bucket {
     pub(crate) moto: Moto,
     pub(crate) client: Client,
@@ -30,7 +30,7 @@ impl Bucket {
         Self { moto, client }
     }
 
-    /// All objects under a prefix, with the hashes of their bytes.
+    /// All objects under a prefix, with their hashes.
     pub(crate) async fn objects(&self, prefix: &str) -> BTreeMap<String, String> {
         let listed = self.client.list_objects_v2().bucket("roots").prefix(prefix);
         let listed = listed.send().await.unwrap();
@@ -45,7 +45,7 @@ impl Bucket {
     }
 }
 
-/// What a process needs to reach S3 at `endpoint`.
+/// Environment for access to S3 at `endpoint`.
 pub(crate) fn environment(endpoint: &str) -> [(&str, &str); 4] {
     [
         ("AWS_ENDPOINT_URL", endpoint),
@@ -62,7 +62,7 @@ pub(crate) fn with_s3(setup: Setup, endpoint: &str) -> Setup {
 }
 
 #[tokio::test]
-async fn state_in_a_bucket_outlives_the_process_and_what_it_costs_is_counted() {
+async fn state_in_a_bucket_outlives_the_process_and_its_cost_is_counted() {
     let bucket = Bucket::make().await;
     let (_dir, setup) = counter();
     let setup = with_s3(setup, bucket.moto.endpoint()).arg("--state=s3://roots/apps/counter");
@@ -86,12 +86,12 @@ async fn state_in_a_bucket_outlives_the_process_and_what_it_costs_is_counted() {
     assert_eq!(tell(&app.client, "a", &json!({"add": 4})).await, 7);
     assert_eq!(app.terminate().await.code, Some(0));
     let moto = environment(bucket.moto.endpoint());
-    let told = tool::tool_in("s3://roots/apps/counter", &["verify"], &moto);
-    assert_eq!(told.code, 0, "{told:?}");
+    let result = tool::tool_in("s3://roots/apps/counter", &["verify"], &moto);
+    assert_eq!(result.code, 0, "{result:?}");
 }
 
 #[tokio::test]
-async fn a_bucket_that_does_not_exist_and_missing_credentials_are_the_environments_fault() {
+async fn a_missing_bucket_and_missing_credentials_are_environment_errors() {
     let bucket = Bucket::make().await;
     let (_dir, setup) = counter();
     let there = with_s3(setup.clone(), bucket.moto.endpoint());
@@ -102,7 +102,7 @@ async fn a_bucket_that_does_not_exist_and_missing_credentials_are_the_environmen
         "{}",
         ended.printed
     );
-    let nobody = setup
+    let anonymous = setup
         .env("AWS_ENDPOINT_URL", bucket.moto.endpoint())
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "")
@@ -111,7 +111,7 @@ async fn a_bucket_that_does_not_exist_and_missing_credentials_are_the_environmen
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_CONFIG_FILE", "/dev/null")
         .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
-    let ended = nobody.arg("--state=s3://roots/a").run_to_end().await;
+    let ended = anonymous.arg("--state=s3://roots/a").run_to_end().await;
     assert_eq!(ended.code, Some(5), "{}", ended.printed);
     assert!(
         ended.printed.contains("no AWS credentials") && ended.printed.contains("s3://roots"),

@@ -1,4 +1,4 @@
-//! A new root made of another one, whose ingress, timers and outbox are held.
+//! Forks: a new root created from another one, whose ingress, timers and outbox are held.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::bucket::{Bucket, environment, with_s3};
 use crate::tool::tool_in;
 use crate::{counter, readiness, sum, tell};
 
-/// When the timer of `b` is due: later than the original takes to be asked and stopped.
-const TIMER: Duration = Duration::from_secs(30);
+/// Delay of the timer of `b`: longer than the original takes to be called and stopped.
+const TIMER: Duration = Duration::from_secs(20);
 
 /// All files below a directory.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -29,7 +29,8 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// `a` has 1 from a record and has emitted it; `b` has 5 and a timer that will add 100. Returns when the timer is set.
+/// Fills the original: `a` has 1 from a record and emitted it, `b` has 5 and a timer that adds 100.
+/// Returns the time at which the timer was set.
 async fn fill(client: &Client) -> Instant {
     client.put("in", "a", r#"{"add": 1, "emit": "a"}"#).await;
     assert_eq!(client.records_when("out", 1).await[0].key, "a");
@@ -41,7 +42,8 @@ async fn fill(client: &Client) -> Instant {
     Instant::now()
 }
 
-/// A fork of what [`fill`] left, held until told, whatever happens to it.
+/// Checks that a fork of the filled original is held until it is resumed, over crashes and
+/// restarts.
 async fn is_held_until_resumed(setup: &Setup, restore: &str, timer_set: Instant) {
     let mut fork = setup.clone().arg(restore).start().await;
     let client = &fork.client;
@@ -56,14 +58,14 @@ async fn is_held_until_resumed(setup: &Setup, restore: &str, timer_set: Instant)
     assert_eq!(tell(client, "c", &json!({"add": 2, "emit": "c"})).await, 2);
 
     fork.kill9().await;
-    let refused = setup.clone().arg(restore).run_to_end().await;
-    assert_eq!(refused.code, Some(4), "{}", refused.printed);
+    let rejected = setup.clone().arg(restore).run_to_end().await;
+    assert_eq!(rejected.code, Some(4), "{}", rejected.printed);
     assert!(
-        refused
+        rejected
             .printed
             .contains("holds the state of an application already"),
         "{}",
-        refused.printed
+        rejected.printed
     );
 
     let mut fork = setup.start().await;
@@ -88,59 +90,56 @@ async fn is_held_until_resumed(setup: &Setup, restore: &str, timer_set: Instant)
     })
     .await;
     let records = client.records_when("out", 3).await;
-    let mut told: Vec<(String, Value)> = records
+    let mut actual: Vec<(String, Value)> = records
         .iter()
         .map(|record| (record.key.clone(), record.json()))
         .collect();
-    told.sort_by(|one, other| {
+    actual.sort_by(|one, other| {
         one.0
             .cmp(&other.0)
             .then(one.1.as_i64().cmp(&other.1.as_i64()))
     });
-    let told_each = |key: &str, sum: i64| (key.to_owned(), json!(sum));
-    assert_eq!(
-        told,
-        [told_each("a", 1), told_each("a", 2), told_each("c", 2)]
-    );
+    let emitted = |key: &str, sum: i64| (key.to_owned(), json!(sum));
+    assert_eq!(actual, [emitted("a", 1), emitted("a", 2), emitted("c", 2)]);
     fork.kill9().await;
 
     let fork = setup.start().await;
     assert_eq!(
         readiness(&fork.client).await,
         json!({"state": "serving"}),
-        "for good"
+        "permanently"
     );
     assert_eq!(tell(&fork.client, "b", &json!({"add": 0})).await, 105);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fork_of_a_savepoint_in_a_directory_is_held_and_the_original_stays_as_it_is() {
+async fn a_fork_of_a_savepoint_in_a_directory_is_held_and_the_original_is_unchanged() {
     let (_dir, setup) = counter();
     let mut original = setup.start().await;
     let timer_set = fill(&original.client).await;
     let state = setup.data_dir().join("state");
     let place = state.to_str().unwrap();
-    let told = tool_in(
+    let result = tool_in(
         place,
         &["savepoint", "create", "five", "--comment", "b"],
         &[],
     );
-    assert_eq!(told.code, 0, "{told:?}");
+    assert_eq!(result.code, 0, "{result:?}");
     assert_eq!(
         tool_in(place, &["savepoint", "create", "five"], &[]).code,
         1
     );
     assert_eq!(tell(&original.client, "b", &json!({"add": 7})).await, 12);
     assert_eq!(original.terminate().await.code, Some(0));
-    let told = tool_in(place, &["savepoint", "list"], &[]);
-    let listed: Value = serde_json::from_str(&told.out).unwrap();
+    let result = tool_in(place, &["savepoint", "list"], &[]);
+    let listed: Value = serde_json::from_str(&result.out).unwrap();
     assert_eq!(
         (&listed["savepoint"], &listed["comment"]),
         (&json!("five"), &json!("b"))
     );
     let get = ["state", "get", "example/counter/b", "--at", "five"];
-    let told = tool_in(place, &get, &[]);
-    assert!(told.out.contains("\"value\":5"), "{told:?}");
+    let result = tool_in(place, &get, &[]);
+    assert!(result.out.contains("\"value\":5"), "{result:?}");
 
     let before = files(&state);
     let forks = tempfile::tempdir().unwrap();
@@ -158,14 +157,15 @@ async fn a_fork_of_a_savepoint_in_a_directory_is_held_and_the_original_stays_as_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fork_of_a_moment_in_a_bucket_is_held_and_the_original_stays_as_it_is() {
+async fn a_fork_of_a_point_in_time_in_a_bucket_is_held_and_the_original_is_unchanged() {
     let bucket = Bucket::make().await;
     let endpoint = bucket.moto.endpoint();
     let (_dir, setup) = counter();
     let setup = with_s3(setup, endpoint);
     let mut original = setup.clone().arg("--state=s3://roots/shop").start().await;
     let timer_set = fill(&original.client).await;
-    // Times of commits are milliseconds: the next one is later than the moment.
+    // Commit times have a resolution of milliseconds: the next commit must be later than the chosen
+    // time.
     tokio::time::sleep(Duration::from_millis(50)).await;
     let mut now = Command::new("date");
     now.args(["-u", "+%Y-%m-%dT%H:%M:%S.%3NZ"]);
@@ -185,7 +185,7 @@ async fn a_fork_of_a_moment_in_a_bucket_is_held_and_the_original_stays_as_it_is(
 }
 
 #[tokio::test]
-async fn what_the_outbox_of_a_fork_holds_can_be_dropped() {
+async fn the_outbox_of_a_fork_can_be_dropped() {
     let (_dir, setup) = counter();
     let mut original = setup.start().await;
     assert_eq!(tell(&original.client, "a", &json!({"add": 1})).await, 1);

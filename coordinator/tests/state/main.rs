@@ -1,4 +1,4 @@
-//! Where the state of a running application lies, and what is made of it: buckets, savepoints, forks, roots that were left unfinished.
+//! Locations of an application's state: buckets, savepoints, forks, unfinished roots.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,7 @@ mod forks;
 mod idle;
 mod starting;
 #[path = "../offline/tool.rs"]
-#[allow(dead_code, reason = "every place is named by its text here")]
+#[allow(dead_code, reason = "every location is given as text here")]
 mod tool;
 mod unfinished;
 
@@ -17,7 +17,7 @@ use satchel_testkit::{Client, Setup};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// The application of `tests/handlers/counter.py`, with a stream in and a stream out.
+/// The application of `tests/handlers/counter.py`, with an input and an output stream.
 fn counter() -> (TempDir, Setup) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/handlers/counter.py");
     let script = json!(script);
@@ -50,14 +50,14 @@ spec:
     (dir, Setup::of(file))
 }
 
-/// Tells a counter something; the sum that it answers.
-async fn tell(client: &Client, id: &str, message: &Value) -> i64 {
+/// Calls a counter and returns the sum that it answers.
+async fn call(client: &Client, id: &str, message: &Value) -> i64 {
     let reply = client.call(&format!("example/counter/{id}"), message).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     reply.json().as_i64().unwrap()
 }
 
-/// The sum that a counter holds.
+/// Sum in the state of a counter.
 async fn sum(client: &Client, id: &str) -> Option<i64> {
     let shown = client.address(&format!("example/counter/{id}")).await;
     if shown.status == 404 {

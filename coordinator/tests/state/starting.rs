@@ -1,4 +1,4 @@
-//! A start over a store that does not always answer well.
+//! A start over a store that fails temporarily.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use crate::bucket::{Bucket, with_s3};
 use crate::{counter, tell};
 use satchel_testkit::{Fault, Proxy};
 
-/// Every request fails the first time that it is made: now it never reaches the store, now its answer is lost.
+/// Every request fails the first time: either it does not reach the store, or its answer is lost.
 fn fail_everything_once(proxy: &Proxy) {
     let mut known = BTreeSet::new();
-    proxy.obey(move |asked| {
+    proxy.decide_with(move |request| {
         let number = known.len();
-        let new = known.insert(format!("{} {}", asked.method, asked.place));
+        let new = known.insert(format!("{} {}", request.method, request.path));
         new.then(|| match number % 2 {
             0 => Fault::error(503, "SlowDown"),
             _ => Fault::LoseAnswer,
@@ -22,7 +22,7 @@ fn fail_everything_once(proxy: &Proxy) {
 }
 
 #[tokio::test]
-async fn no_request_of_a_start_that_fails_once_ends_the_process() {
+async fn a_start_survives_one_failure_of_each_request() {
     let bucket = Bucket::make().await;
     let proxy = Proxy::start(bucket.moto.endpoint()).await;
     let (_dir, setup) = counter();
@@ -30,7 +30,7 @@ async fn no_request_of_a_start_that_fails_once_ends_the_process() {
     fail_everything_once(&proxy);
     let mut app = setup.start().await;
     assert_eq!(tell(&app.client, "a", &json!({"add": 3})).await, 3);
-    // Once as whatever a crash leaves, once as an orderly stop does; each time other requests are the first ones.
+    // After a crash and after a graceful stop, because each start sends other requests first.
     app.kill9().await;
     fail_everything_once(&proxy);
     app.restart().await;

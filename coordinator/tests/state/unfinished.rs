@@ -1,4 +1,4 @@
-//! Makers of roots that are killed amid their work.
+//! Imports and restores that are killed before they finish.
 
 use std::process::{Command, Stdio};
 
@@ -8,10 +8,10 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::bucket::{Bucket, environment, with_s3};
-use crate::tool::{Told, tool_in};
+use crate::tool::{ToolResult, tool_in};
 use crate::{counter, tell};
 
-/// So many states of 64 KiB each that they make several deltas.
+/// States of 64 KiB each, enough for several deltas.
 fn states(name: &str, count: usize) -> String {
     let value = "x".repeat(64 << 10);
     let line = |id: usize| {
@@ -26,20 +26,21 @@ fn states(name: &str, count: usize) -> String {
     (0..count).map(|id| format!("{}\n", line(id))).collect()
 }
 
-/// The number of the log object whose creation is held up: the takeover's and that of a first delta are before it.
+/// Number of the log object whose creation is held up, after those of the takeover and of a first
+/// delta.
 const HELD_UP: &str = "log/00000000000000000003";
 
-/// Holds up the next creation of such an object; the first end is told when it comes.
+/// Holds up the next creation of this object; the first channel reports its arrival.
 fn hold_up(proxy: &Proxy, root: &str) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
-    let (came, coming) = oneshot::channel();
-    let (go_on, going_on) = oneshot::channel();
-    let fault = Fault::HoldRequest(came, going_on);
-    proxy.strike(
+    let (arrived, arrival) = oneshot::channel();
+    let (resume, resumed) = oneshot::channel();
+    let fault = Fault::HoldRequest(arrived, resumed);
+    proxy.fail_next(
         Method::PUT,
         &format!("/{root}/partitions/0/{HELD_UP}"),
         fault,
     );
-    (coming, go_on)
+    (arrival, resume)
 }
 
 fn same_lines(one: &str, other: &str) -> bool {
@@ -58,17 +59,21 @@ fn same_lines(one: &str, other: &str) -> bool {
     parsed(one) == parsed(other)
 }
 
-async fn nobody_takes_it_for_whole(setup: &Setup, place: &str, tool: impl Fn(&[&str]) -> Told) {
+async fn it_is_rejected_as_unfinished(
+    setup: &Setup,
+    place: &str,
+    tool: impl Fn(&[&str]) -> ToolResult,
+) {
     for command in [
         &["state", "export"][..],
         &["savepoint", "create", "no"],
         &["verify"],
     ] {
-        let told = tool(command);
-        assert_eq!(told.code, 4, "{command:?}: {told:?}");
-        let printed = format!("{}{}", told.out, told.err);
-        assert!(printed.contains("/unfinished/"), "{command:?}: {told:?}");
-        assert!(printed.contains("not come to its end"), "{told:?}");
+        let result = tool(command);
+        assert_eq!(result.code, 4, "{command:?}: {result:?}");
+        let printed = format!("{}{}", result.out, result.err);
+        assert!(printed.contains("/unfinished/"), "{command:?}: {result:?}");
+        assert!(printed.contains("not come to its end"), "{result:?}");
     }
     let started = setup.clone().arg(format!("--state={place}"));
     let ended = started.run_to_end().await;
@@ -81,7 +86,7 @@ async fn nobody_takes_it_for_whole(setup: &Setup, place: &str, tool: impl Fn(&[&
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_import_that_was_killed_leaves_nothing_that_counts_and_is_repeated() {
+async fn a_killed_import_leaves_nothing_usable_and_can_be_repeated() {
     let bucket = Bucket::make().await;
     let proxy = Proxy::start(bucket.moto.endpoint()).await;
     let endpoint = proxy.endpoint();
@@ -92,7 +97,7 @@ async fn an_import_that_was_killed_leaves_nothing_that_counts_and_is_repeated() 
     std::fs::write(file.path(), &lines).unwrap();
     let import = ["state", "import", file.path().to_str().unwrap()];
 
-    let (came, _never) = hold_up(&proxy, "imported");
+    let (arrived, _never) = hold_up(&proxy, "imported");
     let mut killed = Command::new(satchel())
         .args(import)
         .args(["--state", place])
@@ -100,23 +105,23 @@ async fn an_import_that_was_killed_leaves_nothing_that_counts_and_is_repeated() 
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
-    came.await.unwrap();
+    arrived.await.unwrap();
     killed.kill().unwrap();
     killed.wait().unwrap();
     let (_dir, setup) = counter();
     let setup = with_s3(setup, &endpoint);
-    nobody_takes_it_for_whole(&setup, place, tool).await;
+    it_is_rejected_as_unfinished(&setup, place, tool).await;
 
-    let told = tool(&import);
-    assert_eq!(told.code, 0, "{told:?}");
-    let told = tool(&["verify"]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let result = tool(&import);
+    assert_eq!(result.code, 0, "{result:?}");
+    let result = tool(&["verify"]);
+    assert_eq!(result.code, 0, "{result:?}");
     assert!(same_lines(&tool(&["state", "export"]).out, &lines));
-    assert_eq!(tool(&import).code, 4, "it is there");
+    assert_eq!(tool(&import).code, 4, "it exists");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restore_that_was_killed_leaves_nothing_that_counts_and_another_one_replaces_it() {
+async fn a_killed_restore_leaves_nothing_usable_and_can_be_replaced() {
     let bucket = Bucket::make().await;
     let proxy = Proxy::start(bucket.moto.endpoint()).await;
     let endpoint = proxy.endpoint();
@@ -128,8 +133,8 @@ async fn a_restore_that_was_killed_leaves_nothing_that_counts_and_another_one_re
         std::fs::write(file.path(), &lines).unwrap();
         let place = format!("s3://roots/{name}");
         let import = ["state", "import", file.path().to_str().unwrap()];
-        let told = tool(&place, &import);
-        assert_eq!(told.code, 0, "{told:?}");
+        let result = tool(&place, &import);
+        assert_eq!(result.code, 0, "{result:?}");
         sources.push((place, lines));
     }
 
@@ -137,12 +142,12 @@ async fn a_restore_that_was_killed_leaves_nothing_that_counts_and_another_one_re
     let setup = with_s3(setup, &endpoint);
     let place = "s3://roots/fork";
     let forked = setup.clone().arg(format!("--state={place}"));
-    let (came, _never) = hold_up(&proxy, "fork");
+    let (arrived, _never) = hold_up(&proxy, "fork");
     let killed = forked.clone().arg(format!("--restore={}", sources[0].0));
     let killed = killed.begin();
-    came.await.unwrap();
+    arrived.await.unwrap();
     drop(killed);
-    nobody_takes_it_for_whole(&setup, place, |arguments| tool(place, arguments)).await;
+    it_is_rejected_as_unfinished(&setup, place, |arguments| tool(place, arguments)).await;
 
     let other = forked.clone().arg(format!("--restore={}", sources[1].0));
     let mut fork = other.start().await;
@@ -157,6 +162,6 @@ async fn a_restore_that_was_killed_leaves_nothing_that_counts_and_another_one_re
         same_lines(&restored, &sources[1].1),
         "nothing of the first is left"
     );
-    let told = tool(place, &["verify"]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let result = tool(place, &["verify"]);
+    assert_eq!(result.code, 0, "{result:?}");
 }

@@ -1,6 +1,7 @@
-//! The official Python SDK of StateFun, unmodified, behind an HTTP endpoint of a module file: the real binary, real connections.
+//! The official Python SDK of StateFun, unmodified, behind an HTTP endpoint of a module file: the
+//! real binary, real connections.
 //!
-//! pip gets the SDK when the tests run for the first time.
+//! The first run installs the SDK with pip.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,14 +15,15 @@ use satchel_protocol::types::BuiltIn;
 use satchel_testkit::{Client, Dev, Setup, python_with, until, until_true};
 use serde_json::{Value, json};
 
-/// The SDK as it was released; its generated code needs a protobuf before 4.
+/// The SDK as released; its generated code needs a protobuf version before 4.
 const PACKAGES: [&str; 2] = ["apache-flink-statefun==3.3.0", "protobuf<4"];
 
 fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python")
 }
 
-/// `serve.py` as a process. It ends with this value, or with the test's process, whose end it reads.
+/// `serve.py` as a process. It ends when this value is dropped, and at the latest with the process
+/// of the test.
 struct Functions {
     process: Child,
     _stdin: ChildStdin,
@@ -43,11 +45,11 @@ impl Functions {
         Self {
             _stdin: process.stdin.take().unwrap(),
             process,
-            port: port.trim().parse().expect("serve.py tells its port"),
+            port: port.trim().parse().expect("serve.py prints its port"),
         }
     }
 
-    /// How often each function asked for states that it was not given.
+    /// Number of times that each function requested missing states.
     fn handshakes(&self) -> Value {
         let mut connection = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         connection
@@ -62,7 +64,7 @@ impl Functions {
 
 impl Drop for Functions {
     fn drop(&mut self) {
-        // An error means that it has ended.
+        // An error means that it has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -97,7 +99,8 @@ impl Shop {
         reply.json()
     }
 
-    /// The states of an address as an administrator sees them: name, typename, value, whether they expire.
+    /// States of an address as an operator sees them: name, typename, value, and whether they
+    /// expire.
     async fn states(&self, address: &str) -> Vec<(String, String, Value, bool)> {
         let shown = self.client().address(address).await;
         assert_eq!(shown.status, 200, "{shown:?}");
@@ -128,7 +131,7 @@ impl Shop {
 }
 
 #[tokio::test]
-async fn states_are_declared_once_and_kept_over_restarts_and_expire() {
+async fn states_are_declared_once_kept_over_restarts_and_expire() {
     let mut shop = Shop::start().await;
     let basket = "shop/basket/alice";
     let empty = json!({"count": null, "last": null, "offer": null, "open": null, "kept": null});
@@ -166,12 +169,13 @@ async fn states_are_declared_once_and_kept_over_restarts_and_expire() {
         .await["count"],
         Value::Null
     );
-    until_true("what expires after a write has expired", async || {
-        shop.call(basket, json!({})).await["offer"].is_null()
-    })
+    until_true(
+        "the state that expires after a write has expired",
+        async || shop.call(basket, json!({})).await["offer"].is_null(),
+    )
     .await;
     until_true(
-        "what expires after the last invocation has expired",
+        "the state that expires after an invocation has expired",
         async || {
             shop.states(basket).await == [of("kept", "io.statefun.types/string", json!("ü"), true)]
         },
@@ -185,18 +189,18 @@ async fn states_are_declared_once_and_kept_over_restarts_and_expire() {
 }
 
 #[tokio::test]
-async fn values_of_every_built_in_type_come_back_as_they_were_zeros_too() {
+async fn values_of_every_built_in_type_survive_a_round_trip_including_zeros() {
     let shop = Shop::start().await;
-    comes_back(&shop, [true, false]).await;
-    comes_back(&shop, [i32::MIN, 0, 7]).await;
-    comes_back(&shop, [i64::MAX, 0, -1]).await;
-    comes_back(&shop, [0.1_f32, 0.0, f32::NEG_INFINITY]).await;
-    comes_back(&shop, [-0.1_f64, 0.0, f64::MAX]).await;
-    comes_back(&shop, ["ü\"\n".to_owned(), String::new(), "end".to_owned()]).await;
+    round_trips(&shop, [true, false]).await;
+    round_trips(&shop, [i32::MIN, 0, 7]).await;
+    round_trips(&shop, [i64::MAX, 0, -1]).await;
+    round_trips(&shop, [0.1_f32, 0.0, f32::NEG_INFINITY]).await;
+    round_trips(&shop, [-0.1_f64, 0.0, f64::MAX]).await;
+    round_trips(&shop, ["ü\"\n".to_owned(), String::new(), "end".to_owned()]).await;
     shop.has_no_dead_letters().await;
 }
 
-async fn comes_back<T: BuiltIn, const N: usize>(shop: &Shop, values: [T; N]) {
+async fn round_trips<T: BuiltIn, const N: usize>(shop: &Shop, values: [T; N]) {
     let mut before = None;
     for value in values {
         let request = shop
@@ -216,7 +220,7 @@ async fn comes_back<T: BuiltIn, const N: usize>(shop: &Shop, values: [T; N]) {
 }
 
 #[tokio::test]
-async fn functions_send_each_other_messages_and_answer_the_caller_in_the_end() {
+async fn functions_send_messages_to_each_other_and_answer_the_caller() {
     let shop = Shop::start().await;
     for asked in 1..=3 {
         let mut answer = shop
@@ -234,7 +238,7 @@ async fn functions_send_each_other_messages_and_answer_the_caller_in_the_end() {
 }
 
 #[tokio::test]
-async fn delayed_messages_come_unless_they_are_cancelled_also_over_a_restart() {
+async fn delayed_messages_arrive_unless_cancelled_over_a_restart() {
     let mut shop = Shop::start().await;
     let alarm = "shop/alarm/kitchen";
     shop.call(
@@ -260,7 +264,7 @@ async fn delayed_messages_come_unless_they_are_cancelled_also_over_a_restart() {
     .await;
     shop.call(alarm, json!({"set": "twice", "ms": 1, "token": "other"}))
         .await;
-    // Cancelled and set again in one invocation, as StateFun allows.
+    // Cancelled and set again in one invocation, as StateFun permits.
     shop.call(
         alarm,
         json!({"cancel": "egg", "set": "soft", "ms": 1, "token": "egg"}),
@@ -278,7 +282,7 @@ async fn delayed_messages_come_unless_they_are_cancelled_also_over_a_restart() {
 }
 
 #[tokio::test]
-async fn records_of_an_ingress_come_without_a_caller_and_leave_by_an_egress() {
+async fn records_of_an_ingress_have_no_caller_and_are_emitted_by_an_egress() {
     let shop = Shop::start().await;
     for (key, article) in [("alice", "shoe"), ("bob", "hat"), ("alice", "glove")] {
         shop.client()

@@ -1,7 +1,8 @@
-"""A function that keeps a log of what it was told and answers with the log, or misbehaves in the way that a message names.
+"""A function that logs its messages and answers with the log, or misbehaves as a message says.
 
-A message is `{"say": <anything>}` or `{"do": <what>}`. With `"while": <file>` it misbehaves only as long as the file exists, with
-`"times": <n>` only the first n times in a process. `{"say": "failed attempts"}` tells how often the message was in vain before.
+A message is `{"say": <anything>}` or `{"do": <misbehaviour>}`. With `"while": <file>` the function
+misbehaves only while the file exists, with `"times": <n>` only the first n times in a process.
+`{"say": "failed attempts"}` logs the number of failed attempts of the message.
 """
 
 import json
@@ -12,7 +13,7 @@ from statefun import LOG, LOG_TYPE, Answer, Batch, incomplete
 
 
 class Misbehaviour(Exception):
-    """What the transport is to do instead of answering."""
+    """A misbehaviour that the transport implements."""
 
     def __init__(self, do, batch):
         super().__init__(do["do"])
@@ -35,8 +36,9 @@ def invoke(body):
     if not isinstance(log, list):
         raise FunctionError(f"the log is no list: {log}")
     answer = Answer()
-    for caller, message, failed_attempts in zip(batch.callers, batch.messages, batch.failed_attempts):
-        if is_trouble(message):
+    each = zip(batch.callers, batch.messages, batch.failed_attempts)
+    for caller, message, failed_attempts in each:
+        if is_faulty(message):
             instead = misbehave(message, batch, answer)
             if instead is not None:
                 return instead
@@ -48,7 +50,7 @@ def invoke(body):
     return answer.encode()
 
 
-def is_trouble(message):
+def is_faulty(message):
     if "do" not in message or ("while" in message and not os.path.exists(message["while"])):
         return False
     if "times" in message:
@@ -59,7 +61,7 @@ def is_trouble(message):
 
 
 def misbehave(message, batch, answer):
-    """Answers wrongly, or raises; what the message asks of the transport is not for here."""
+    """Answers wrongly, or raises; raises `Misbehaviour` for those of the transport."""
     do = message["do"]
     if do == "wait":
         while os.path.exists(message["while"]):
@@ -77,13 +79,13 @@ def misbehave(message, batch, answer):
         known = len(batch.state)
         return incomplete([(f"state {known + each}", LOG_TYPE) for each in range(300)])
     if do == "declare another type":
-        return incomplete([(LOG, "trouble/other")])
+        return incomplete([(LOG, "faulty/other")])
     if do == "write another type":
-        answer.set_state(LOG, "trouble/other", b"[]")
+        answer.set_state(LOG, "faulty/other", b"[]")
     elif do == "write an undeclared state":
         answer.set_state("undeclared", LOG_TYPE, b"[]")
     elif do == "write to an unknown egress":
-        answer.egress("trouble", "nowhere", LOG_TYPE, b"[]")
+        answer.egress("faulty", "nowhere", LOG_TYPE, b"[]")
     elif do == "answer with garbage":
         return b"\xff\xff\xff"
     else:
