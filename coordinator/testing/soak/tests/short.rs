@@ -1,4 +1,5 @@
-//! Short soak: less than a minute of faults, both environments at the same time.
+//! Short soak: less than a minute of faults, both environments at the same time. The command `soak`
+//! is the long form.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,20 +8,41 @@ use std::time::Duration;
 
 use satchel_soak::{Disk, Environment, Plan, Report, Sabotage, run};
 
-/// Skips the full disk, for machines that do not allow a small disk of one's own.
+/// Environment variable that skips the full disk.
 const WITHOUT_FULL_DISK: &str = "SOAK_WITHOUT_FULL_DISK";
+
+/// Environment variable that makes a machine without a disk that can be filled a failure.
+///
+/// By default the full disk is skipped there.
+const FULL_DISK_REQUIRED: &str = "SOAK_FULL_DISK_REQUIRED";
+
+/// True if the disk is to be filled.
+fn full_disk() -> bool {
+    if std::env::var_os(WITHOUT_FULL_DISK).is_some() {
+        eprintln!("full disk skipped: {WITHOUT_FULL_DISK} is set");
+        return false;
+    }
+    match Disk::make(4) {
+        Ok(_) => true,
+        Err(lack) if std::env::var_os(FULL_DISK_REQUIRED).is_some() => panic!("{lack}"),
+        Err(lack) => {
+            eprintln!("full disk skipped: {lack}");
+            false
+        }
+    }
+}
 
 fn plan(environment: Environment, logs: PathBuf) -> Plan {
     Plan {
         environment,
-        time: Duration::from_secs(40),
-        kill_every: Duration::from_secs(4),
-        round: Duration::from_secs(20),
+        time: Duration::from_secs(24),
+        kill_every: Duration::from_secs(3),
+        round: Duration::from_secs(12),
         rate: 60.0,
         seed: 1,
         handler: env!("CARGO_BIN_EXE_soak-handler").into(),
         logs,
-        full_disk: std::env::var_os(WITHOUT_FULL_DISK).is_none(),
+        full_disk: full_disk(),
         sabotage: None,
     }
 }
@@ -30,7 +52,7 @@ fn counted(report: &Report, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_minute_of_faults_violates_nothing_in_the_cloud_and_on_one_machine() {
+async fn a_short_run_violates_nothing_in_the_cloud_and_on_one_machine() {
     let logs = tempfile::Builder::new().prefix("soak-").tempdir().unwrap();
     let (cloud, machine) = (
         plan(Environment::Cloud, logs.path().to_owned()),
@@ -82,8 +104,7 @@ async fn an_injected_defect_is_found() {
 
 #[test]
 fn a_disk_is_full_until_it_is_freed() {
-    if std::env::var_os(WITHOUT_FULL_DISK).is_some() {
-        eprintln!("skipped: {WITHOUT_FULL_DISK} is set");
+    if !full_disk() {
         return;
     }
     let mut disk = Disk::make(4).unwrap();

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 /// The binary under test. In this order: `SATCHEL_BIN`, the binary that cargo built for this
-/// package's own tests, or the result of `cargo build -p satchel` in the profile and target
+/// package's own tests, or the result of `cargo build` in the profile and target
 /// directory of this test. It is located once in each process.
 ///
 /// # Panics
@@ -23,7 +23,7 @@ pub fn satchel() -> &'static Path {
                 assert!(path.is_file(), "{} is not a file", path.display());
                 path
             }
-            None => build("satchel", "satchel"),
+            None => build("satchel"),
         }
     })
 }
@@ -34,8 +34,8 @@ pub fn satchel() -> &'static Path {
 /// # Panics
 ///
 /// When cargo is missing or the build fails.
-pub fn binary(package: &str, name: &str) -> PathBuf {
-    build(package, name)
+pub fn binary(name: &str) -> PathBuf {
+    build(name)
 }
 
 /// The handler of an example whose package and binary carry the example's name. The variable
@@ -46,7 +46,7 @@ pub fn binary(package: &str, name: &str) -> PathBuf {
 ///
 /// When cargo is missing or the build fails.
 pub fn handler(example: &str) -> PathBuf {
-    let variable = format!("{}_BIN", example.to_uppercase().relocation('-', "_"));
+    let variable = format!("{}_BIN", example.to_uppercase().replace('-', "_"));
     match std::env::var_os(&variable).filter(|path| !path.is_empty()) {
         Some(path) => {
             let path = PathBuf::from(path);
@@ -57,7 +57,7 @@ pub fn handler(example: &str) -> PathBuf {
             );
             path
         }
-        None => build(example, example),
+        None => build(example),
     }
 }
 
@@ -76,13 +76,18 @@ pub(crate) fn target_dir() -> PathBuf {
     BuildLocation::of_this_test().target_dir
 }
 
-/// Builds a binary of a package and returns its path.
-fn build(package: &str, name: &str) -> PathBuf {
+/// Builds a binary of this workspace and returns its path.
+///
+/// Cargo resolves features for all packages that it is given, and for dev-dependencies only when a
+/// test is among the targets. With the whole workspace and one small test it resolves the same
+/// features as `cargo test --workspace`, so nothing is compiled a second time after that command.
+fn build(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let location = BuildLocation::of_this_test();
     let mut command = Command::new(&cargo);
     command
-        .args(["build", "-p", package, "--bin", name, "--profile"])
+        .args(["build", "--workspace", "--bin", name, "--test", "processes"])
+        .arg("--profile")
         .arg(&location.profile)
         .arg("--target-dir")
         .arg(&location.target_dir)

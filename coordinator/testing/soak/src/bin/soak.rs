@@ -159,7 +159,7 @@ fn plan(arguments: &Arguments, logs: &Path) -> Result<Plan, String> {
     satchel_testkit::satchel();
     let handler = match std::env::var_os(HANDLER).filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
-        None => satchel_testkit::binary("satchel-soak", "soak-handler"),
+        None => satchel_testkit::binary("soak-handler"),
     };
     Ok(Plan {
         environment: Environment::Cloud,
