@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::metrics::Metrics;
 use crate::sabotage::Sabotage;
 
-/// Timeout of one attempt, after which the client preferreds to another process. The abandoned
+/// Timeout of one attempt, after which the client turns to another process. The abandoned
 /// request may still take effect; the idempotency key covers that case.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
