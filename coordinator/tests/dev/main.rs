@@ -11,6 +11,7 @@
 mod cli;
 mod crashes;
 mod failing_handlers;
+mod formats;
 mod kinesis_api;
 mod offline;
 mod ports;
