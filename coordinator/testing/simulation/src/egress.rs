@@ -197,7 +197,7 @@ impl World {
             }
             EgressEvent::PutOutcome(request, outcome) => self.put_answered(id, request, outcome),
             EgressEvent::Scanned(look, seen) => {
-                self.notify_exactly_once(id, ExactlyOnceInput::Scanned { look, seen })
+                self.notify_exactly_once(id, ExactlyOnceInput::Scanned { look, seen });
             }
             EgressEvent::ClaimRead(begun_ms) => {
                 let claimed = self.objects.claimed_epochs(&self.root);
@@ -381,7 +381,7 @@ impl World {
             }
             ExactlyOnceOutput::WakeAt(at_ms) => self.egress_wakes_at(id, at_ms),
             ExactlyOnceOutput::Remark(remark) => {
-                self.record(|| format!("process {id}: {remark:?}"))
+                self.record(|| format!("process {id}: {remark:?}"));
             }
         }
     }
