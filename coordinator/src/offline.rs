@@ -1,29 +1,30 @@
-//! Tools that work on a root of durable data without a running application: everything comes from the objects themselves.
+//! Tools that work on a root of durable data without a running application.
 //!
 //! ```text
-//!  Place (a directory, or s3://bucket/prefix) ─► Root ─┬─► verification: every object looked at, each finding named
-//!                                                      ├─► past: the state, now or at a moment ─► lines of NDJSON
-//!                                                      ├─► savepoint: a state that is kept under a name
-//!                                                      └─► restore: all of it, at a moment ─► a new root, a fork
-//!  lines of NDJSON ─► import ─► a new root
+//!  directory, or ─► Root ─┬─► verification: check every object, name each finding
+//!  s3://bucket/prefix     ├─► states: the state, now or at a moment ─► lines of NDJSON
+//!                         ├─► savepoint: keep the state under a name
+//!                         └─► restore: the whole content, at a moment ─► new root, a fork
+//!  lines of NDJSON ─────────► import ─► new root
 //! ```
 //!
-//! All but the import and the restore, which make new roots, only read, savepoints aside. An owner may be at work on the root meanwhile.
+//! Only savepoints write to the root that they work on. An import and a restore write a new root,
+//! and everything else only reads. An owner may be serving the root meanwhile.
 
-mod filling;
 mod import;
 mod line;
 mod moment;
-mod past;
-mod place;
+mod new_root;
 mod restore;
+mod root;
 pub mod savepoint;
+mod states;
 mod verification;
 
 pub use import::{Imported, import};
 pub use line::{StateLine, parse_address};
 pub use moment::{parse_at, parse_moment};
-pub use past::{Wanted, states};
-pub use place::Root;
 pub use restore::{Fork, Origin, Restored, restore};
+pub use root::Root;
+pub use states::{Wanted, states};
 pub use verification::{Verified, verify};

@@ -14,7 +14,6 @@
 
 pub mod committer;
 pub mod dispatch;
-pub mod fold;
 pub mod node;
 pub mod ownership;
 pub mod reading;
@@ -22,6 +21,7 @@ pub mod reading;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use satchel_aws::sqs::QueueWord;
+use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::{Counts, Gauges, Partition};
@@ -32,8 +32,6 @@ use crate::egress::Egresses;
 use crate::metrics::Metrics;
 use crate::requests::{Readiness, Requests};
 
-use committer::CommitCommand;
-use dispatch::DispatchCommand;
 use reading::Reading;
 
 /// How many facts are handed to the partition before its outputs are taken: so many share a delta where they come together.
@@ -51,9 +49,9 @@ pub struct Ports {
     /// Which partition it is, for the metrics.
     pub partition: u32,
     /// Batches.
-    pub dispatch: mpsc::UnboundedSender<DispatchCommand>,
-    /// Deltas and images.
-    pub committer: mpsc::UnboundedSender<CommitCommand>,
+    pub dispatch: mpsc::UnboundedSender<DispatcherInput>,
+    /// Deltas, images, loads of buckets and wishes for snapshots.
+    pub committer: mpsc::UnboundedSender<Output>,
     /// Records that leave.
     pub egresses: Egresses,
     /// Which shards are read, and whether.
@@ -164,29 +162,14 @@ impl PartitionLoop {
             Output::Invoke { endpoint, batch } => {
                 let _ = ports
                     .dispatch
-                    .send(DispatchCommand::Ready { endpoint, batch });
+                    .send(DispatcherInput::BatchReady { endpoint, batch });
             }
             Output::Commit(delta) => {
                 ports.metrics.observe_sealed(ports.partition, delta.number);
-                let _ = ports.committer.send(CommitCommand::Commit(delta));
+                let _ = ports.committer.send(Output::Commit(delta));
             }
-            Output::Image(image) => {
-                let _ = ports.committer.send(CommitCommand::Keep(image));
-            }
-            Output::LoadBucket {
-                bucket,
-                load,
-                replayed,
-            } => {
-                let load = CommitCommand::Load {
-                    bucket,
-                    load,
-                    replayed,
-                };
-                let _ = ports.committer.send(load);
-            }
-            Output::SnapshotWanted => {
-                let _ = ports.committer.send(CommitCommand::WantSnapshot);
+            output @ (Output::Image(_) | Output::LoadBucket { .. } | Output::SnapshotWanted) => {
+                let _ = ports.committer.send(output);
             }
             Output::Emit(emissions) => ports.egresses.emit(emissions),
             Output::MarksDurable { egress } => ports.egresses.noted(&egress),

@@ -1,4 +1,4 @@
-//! Commits a second, and what a key costs in them.
+//! Commits per second, and the cost of a key in them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,14 +9,15 @@ use satchel_log::{Options, SnapshotPolicy};
 use crate::counting::Counting;
 use crate::owner::{ADDRESS_BYTES, Owner, VALUE_BYTES, process_cpu};
 
-/// So many different keys are written over and over.
+/// Number of different keys, which are written over and over.
 const KEYS: u64 = 200_000;
 
-/// Prints a line for 1,000 and for 10,000 keys a commit. Snapshots are off: `long-run` has them.
+/// Prints a line for 1,000 and for 10,000 keys per commit. Snapshots are off; `long-run` has them.
 pub(crate) async fn measure(time: Duration) {
     println!(
-        "commits of keys of {ADDRESS_BYTES} B + {VALUE_BYTES} B; CPU in µs a key: the partition's (record, message, batch, answer, delta), and \
-         the commit's (encoding, compression, checksum, file)"
+        "commits of keys of {ADDRESS_BYTES} B + {VALUE_BYTES} B; CPU in µs per key: of the \
+         partition (record, message, batch, answer, delta), and of the commit (encoding, \
+         compression, checksum, file)"
     );
     println!(
         "{:>12} {:>10} {:>12} {:>15} {:>12} {:>12}",
@@ -24,7 +25,7 @@ pub(crate) async fn measure(time: Duration) {
     );
     for per_commit in [1_000, 10_000] {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let store = DirectoryStore::open(directory.path()).expect("it can be written");
+        let store = DirectoryStore::open(directory.path()).expect("a writable directory");
         let (store, written) = Counting::over(Arc::new(store));
         let options = Options {
             snapshots: SnapshotPolicy {
@@ -35,7 +36,7 @@ pub(crate) async fn measure(time: Duration) {
         };
         let mut owner = Owner::of(Arc::new(store), options).await;
         let mut next = 0;
-        // Every key is there before the measurement begins.
+        // Every key exists before the measurement begins.
         while next < KEYS {
             owner.write(next..next + per_commit).await;
             next += per_commit;

@@ -1,4 +1,4 @@
-//! A store that counts what is written to it.
+//! A store that counts the bytes written to it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
 
-/// Passes everything on and counts bytes of created objects.
+/// Forwards every request and counts the bytes of created objects.
 pub(crate) struct Counting {
     inner: Arc<dyn ObjectStore>,
     written: Written,
@@ -34,7 +34,7 @@ impl Written {
 }
 
 impl Counting {
-    /// Counts what goes to `inner` from now on.
+    /// Wraps `inner` and counts from now on.
     pub(crate) fn over(inner: Arc<dyn ObjectStore>) -> (Self, Written) {
         let written = Written::default();
         let counting = Self {

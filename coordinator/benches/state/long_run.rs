@@ -1,4 +1,5 @@
-//! A long run: what snapshots write besides the log, and what they do to the time that a commit takes.
+//! A long run with snapshots: their write amplification, and their effect on the latency of
+//! commits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,18 +10,19 @@ use satchel_log::Options;
 use crate::counting::Counting;
 use crate::owner::{Latency, Owner};
 
-/// Keys of the state: 120 MB of addresses and values.
+/// Number of keys in the state: 120 MB of addresses and values.
 const KEYS: u64 = 500_000;
 
 const KEYS_PER_COMMIT: u64 = 1_000;
 
-/// Every key is written so often on average, at random, before the measurement ends.
+/// Average number of writes per key, at random, in the measurement.
 const ROUNDS: u64 = 10;
 
-/// Prints the write amplification and the latency of commits with and without a snapshot under way.
+/// Prints the write amplification, and the latency of commits with and without a snapshot under
+/// way.
 pub(crate) async fn measure() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let store = DirectoryStore::open(directory.path()).expect("it can be written");
+    let store = DirectoryStore::open(directory.path()).expect("a writable directory");
     let (store, written) = Counting::over(Arc::new(store));
     let mut owner = Owner::of(Arc::new(store), Options::default()).await;
     for first in (0..KEYS).step_by(KEYS_PER_COMMIT as usize) {
@@ -44,7 +46,7 @@ pub(crate) async fn measure() {
     let measured = owner.stop().await;
     let (log, all) = (written.log() - log, written.all() - all);
     println!(
-        "\n{} random writes over {KEYS} keys in {:.1} s, {KEYS_PER_COMMIT} a commit",
+        "\n{} random writes over {KEYS} keys in {:.1} s, {KEYS_PER_COMMIT} per commit",
         KEYS * ROUNDS,
         took.as_secs_f64()
     );

@@ -1,14 +1,16 @@
-//! What durable state costs, on this machine and a local directory: CPU and bytes a key committed, write amplification, what snapshots do
-//! to commits, how long a start takes, and the memory of a key.
+//! Costs of durable state on this machine and a local directory: CPU and bytes per committed key,
+//! write amplification, the effect of snapshots on commits, the time of a start, and the memory of
+//! a key.
 //!
 //! ```text
 //! cargo bench -p satchel --bench state [-- commits | long-run | start [KEYS…]] [--seconds N]
 //! ```
 //!
-//! A key is one state of one address: 40 bytes of address, 200 bytes of value, JSON-like text. `commits` and `long-run` run the real
-//! partition, committer, log and directory store in this process, with a function that answers at once; CPU time is the process's own, so
-//! that other load on the machine does not count. `start` runs the real binary on roots that were made before. Everything is written to a
-//! temporary directory (`TMPDIR`).
+//! A key is one state of one address: 40 bytes of address and 200 bytes of value, JSON-like text.
+//! `commits` and `long-run` run the real partition, committer, log and directory store in this
+//! process, with a function that answers at once. CPU time is that of the process, so that other
+//! load on the machine does not count. `start` runs the real binary on prepared roots. All files
+//! are in a temporary directory (`TMPDIR`).
 
 mod commits;
 mod counting;
@@ -18,7 +20,7 @@ mod start;
 
 use std::time::Duration;
 
-/// The one of the binary.
+/// Same allocator as the binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -29,7 +31,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // What cargo adds.
+            // Cargo adds this argument.
             "--bench" => {}
             "--seconds" => {
                 let text = arguments.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A partition with its committer and log, and a function in this process that answers at once.
+//! A partition with its committer and log, and an in-process function that answers at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,40 +7,42 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use satchel::cli::Failure;
 use satchel::metrics::Metrics;
-use satchel::runtime::committer::{CommitCommand, Committer};
-use satchel::runtime::fold::RecoveryFold;
+use satchel::runtime::committer::Committer;
 use satchel::store::SystemClock;
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
 use satchel_engine::input::{Input, Record};
 use satchel_engine::invocation::Batch;
 use satchel_engine::output::Output;
-use satchel_engine::partition::{Config, Ownership, Partition};
+use satchel_engine::partition::{Config, Partition};
 use satchel_engine::position::{ShardId, ShardPosition};
-use satchel_log::{DEFAULT_BUCKETS, Identity, ObjectStore, Options, Place, take_over};
+use satchel_log::{Contender, DEFAULT_BUCKETS, Identity, ObjectStore, Options, take_over};
 use satchel_protocol::reqreply::from_function::{
     IncompleteInvocationContext, InvocationResponse, PersistedValueMutation, PersistedValueSpec,
     Response, persisted_value_mutation::MutationType,
 };
 use satchel_protocol::reqreply::{FromFunction, TypedValue};
+use satchel_storage::pump::Pump;
+use satchel_storage::recovery::{RecoveryFold, period};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// The bytes of a value.
+/// Size of a value in bytes.
 pub(crate) const VALUE_BYTES: usize = 200;
 
-/// The bytes of `namespace/name/id`.
+/// Size of `namespace/name/id` in bytes.
 pub(crate) const ADDRESS_BYTES: usize = 40;
 
-/// How long changes wait for their delta. The benchmark moves the partition's time on by itself, so nobody really waits.
+/// Time that changes wait for their delta, in ms. The benchmark advances the partition's time
+/// itself, so there is no real wait.
 const COMMIT_INTERVAL_MS: u64 = 100;
 
 const COMMIT_DEPTH: u64 = 4;
 
-/// Owns a root and writes to it.
+/// Owner of a root that writes to it.
 pub(crate) struct Owner {
     partition: Partition,
-    commands: mpsc::UnboundedSender<CommitCommand>,
+    outputs: mpsc::UnboundedSender<Output>,
     facts: mpsc::UnboundedReceiver<Input>,
     committer: JoinHandle<Result<(), Failure>>,
     driver: JoinHandle<()>,
@@ -48,34 +50,34 @@ pub(crate) struct Owner {
     sequence: u64,
     now_ms: u64,
     sealed: HashMap<u64, Instant>,
-    /// From the log's wish for images until the snapshot takes effect.
+    /// True from the log's wish for images until the snapshot takes effect.
     snapshot: bool,
     /// Bytes of the log's tail that the takeover found.
     pub(crate) replayed_bytes: u64,
-    /// What was measured.
+    /// Measurements so far.
     pub(crate) measured: Measured,
 }
 
-/// What an owner measured.
+/// Measurements of an owner.
 #[derive(Debug, Default)]
 pub(crate) struct Measured {
-    /// From a delta's seal until it was known to be durable.
+    /// Latency of each commit.
     pub(crate) commits: Vec<Latency>,
-    /// CPU time of the partition: messages in, batches, answers, deltas.
+    /// CPU time of the partition: incoming messages, batches, answers, deltas.
     pub(crate) partition: Duration,
 }
 
-/// How long one commit took.
+/// Latency of one commit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Latency {
-    /// From seal to durable.
+    /// Time from the seal of the delta until it was known to be durable.
     pub(crate) took: Duration,
-    /// Whether a snapshot was being taken then.
+    /// True if a snapshot was under way.
     pub(crate) during_snapshot: bool,
 }
 
 impl Owner {
-    /// Takes the root over.
+    /// Takes over the root.
     pub(crate) async fn of(store: Arc<dyn ObjectStore>, options: Options) -> Self {
         let config = config();
         let mut fold = RecoveryFold::new(config.clone(), |_| {});
@@ -83,35 +85,27 @@ impl Owner {
             .await
             .expect("the root can be taken over");
         let now_ms = ownership.committed_at_ms;
-        let partition = fold.finish().expect("it can be read").start(
-            Ownership {
-                epoch: ownership.owner.epoch,
-                committed_at_ms: now_ms,
-                clean: ownership.clean,
-            },
-            now_ms,
-        );
+        let recovery = fold.finish().expect("the root can be read");
+        let partition = recovery.start(period(&ownership), now_ms);
         let replayed_bytes = ownership.recovery.log_bytes;
         let (log, notices, driver) = ownership.start_with(Arc::new(|work| {
             drop(tokio::task::spawn_blocking(work));
         }));
         let (facts_in, facts) = mpsc::unbounded_channel();
-        let (commands, commands_out) = mpsc::unbounded_channel();
-        let committer = Committer {
-            partition: 0,
-            buckets: DEFAULT_BUCKETS,
-            log: Some(log),
+        let (outputs, outputs_out) = mpsc::unbounded_channel();
+        let committer = Committer::new(
+            (0, DEFAULT_BUCKETS),
             notices,
-            facts: facts_in,
-            metrics: Metrics::new(),
-            tail: watch::Sender::new(0),
-        };
+            facts_in,
+            Metrics::new(),
+            watch::Sender::new(0),
+        );
         let mut owner = Self {
             partition,
-            commands,
+            outputs,
             facts,
-            committer: tokio::spawn(committer.run(commands_out)),
-            driver: tokio::spawn(async move { driver.run().await.expect("nobody else owns it") }),
+            committer: tokio::spawn(committer.run(log, outputs_out)),
+            driver: tokio::spawn(async move { driver.run().await.expect("the only owner") }),
             shard: ShardId {
                 ingress: "bench/records".into(),
                 stream: "records".into(),
@@ -131,7 +125,8 @@ impl Owner {
         owner
     }
 
-    /// Writes these keys in one delta: each is a record, which becomes a message, which becomes a state.
+    /// Writes these keys in one delta. Each key is a record that becomes a message, which becomes a
+    /// state.
     pub(crate) async fn write(&mut self, keys: impl Iterator<Item = u64>) {
         let function = FunctionType::new("bench", "account");
         let records = keys.map(|key| {
@@ -158,28 +153,28 @@ impl Owner {
         self.now_ms += COMMIT_INTERVAL_MS;
         self.tell(Input::TimeReached);
         while self.sealed.len() as u64 >= COMMIT_DEPTH {
-            self.hear().await;
+            self.receive().await;
         }
     }
 
-    /// Stops in an orderly way, and returns what was measured.
+    /// Stops in an orderly way and returns the measurements.
     pub(crate) async fn stop(mut self) -> Measured {
         while !self.sealed.is_empty() {
-            self.hear().await;
+            self.receive().await;
         }
         self.tell(Input::StopRequested);
         while !self.sealed.is_empty() {
-            self.hear().await;
+            self.receive().await;
         }
-        drop(self.commands);
+        drop(self.outputs);
         self.driver.await.expect("the log ends well");
         let committed = self.committer.await.expect("the committer ends");
         committed.expect("the committer ends well");
         self.measured
     }
 
-    /// Waits for what was asked for, and takes it.
-    async fn hear(&mut self) {
+    /// Waits for the next fact from the committer and handles it.
+    async fn receive(&mut self) {
         let fact = self.facts.recv().await.expect("the committer runs");
         if let Input::CommitDurable { number } = fact
             && let Some(since) = self.sealed.remove(&number)
@@ -205,23 +200,11 @@ impl Owner {
             while let Some(output) = self.partition.poll_output() {
                 match output {
                     Output::Invoke { batch, .. } => answers.push(answer(&batch)),
-                    Output::Commit(delta) => {
-                        self.sealed.insert(delta.number, Instant::now());
-                        let _ = self.commands.send(CommitCommand::Commit(delta));
-                    }
-                    Output::Image(image) => {
-                        let _ = self.commands.send(CommitCommand::Keep(image));
-                    }
-                    Output::LoadBucket {
-                        bucket,
-                        load,
-                        replayed,
-                    } => {
-                        let _ = self.commands.send(CommitCommand::Load {
-                            bucket,
-                            load,
-                            replayed,
-                        });
+                    output if Pump::performs(&output) => {
+                        if let Output::Commit(delta) = &output {
+                            self.sealed.insert(delta.number, Instant::now());
+                        }
+                        let _ = self.outputs.send(output);
                     }
                     _ => {}
                 }
@@ -237,7 +220,7 @@ impl Owner {
     }
 }
 
-/// Sets the one state of the address, after having declared it.
+/// Answer that declares the one state of the address, and sets it once it is declared.
 fn answer(batch: &Batch) -> Input {
     let response = if batch.state.is_empty() {
         Response::IncompleteInvocationContext(registration())
@@ -264,7 +247,7 @@ fn answer(batch: &Batch) -> Input {
     }
 }
 
-/// The function's one state.
+/// Declaration of the one state of the function.
 pub(crate) fn registration() -> IncompleteInvocationContext {
     IncompleteInvocationContext {
         missing_values: vec![PersistedValueSpec {
@@ -275,7 +258,7 @@ pub(crate) fn registration() -> IncompleteInvocationContext {
     }
 }
 
-/// JSON-like text with digits that differ, so that it compresses about as such values do.
+/// JSON-like text with varying digits, so that it compresses about like real values.
 fn value(seed: u64) -> Vec<u8> {
     let mut text = String::with_capacity(VALUE_BYTES + 32);
     text.push_str(r#"{"currency":"EUR","balances":["#);
@@ -297,12 +280,12 @@ fn id(key: u64) -> String {
     format!("{key:0width$}")
 }
 
-/// The address of a key as text.
+/// Address of a key as text.
 pub(crate) fn address(key: u64) -> String {
     format!("bench/account/{}", id(key))
 }
 
-/// What the partition is told of its application.
+/// Configuration of the partition.
 fn config() -> Config {
     Config {
         endpoints: Endpoints::new(vec![Endpoint {
@@ -324,8 +307,8 @@ fn config() -> Config {
     }
 }
 
-fn place(store: Arc<dyn ObjectStore>, options: Options) -> Place {
-    Place {
+fn place(store: Arc<dyn ObjectStore>, options: Options) -> Contender {
+    Contender {
         store,
         root: String::new(),
         identity: Identity {
@@ -337,7 +320,7 @@ fn place(store: Arc<dyn ObjectStore>, options: Options) -> Place {
         nonce: *b"the bench's own.",
         clock: Arc::new(SystemClock),
         options,
-        on_trouble: Arc::new(|trouble| eprintln!("{}", trouble.error)),
+        on_store_failure: Arc::new(|trouble| eprintln!("{}", trouble.error)),
     }
 }
 
@@ -345,7 +328,7 @@ fn thread_cpu() -> Duration {
     cpu(ClockId::ThreadCPUTime)
 }
 
-/// CPU time of this process.
+/// Returns the CPU time of this process.
 pub(crate) fn process_cpu() -> Duration {
     cpu(ClockId::ProcessCPUTime)
 }

@@ -1,4 +1,5 @@
-//! Starts of the real binary on roots with much state: the first answer, when everything is in memory, and how much memory that takes.
+//! Starts of the real binary on roots with much state: time to the first answer, time until all
+//! state is in memory, and the memory that it takes.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,7 +27,8 @@ const KEYS_PER_COMMIT: u64 = 10_000;
 /// Prints a line for each number of keys.
 pub(crate) async fn measure(counts: &[u64]) {
     println!(
-        "\nstarts of `satchel dev` on a directory, keys of {ADDRESS_BYTES} B + {VALUE_BYTES} B, the log's tail at its bound"
+        "\nstarts of `satchel dev` on a directory, keys of {ADDRESS_BYTES} B + {VALUE_BYTES} B, \
+         the tail of the log at its bound"
     );
     println!(
         "{:>10} {:>9} {:>9} {:>16} {:>12} {:>12} {:>12}",
@@ -38,7 +40,7 @@ pub(crate) async fn measure(counts: &[u64]) {
     for keys in counts {
         let data = tempfile::tempdir().expect("a temporary directory");
         let tail = fill(&data.path().join("state"), *keys).await;
-        // The first start finds files that the page cache holds; so does every other one here.
+        // The page cache holds the files already, for this start as for all others here.
         let started = Started::on(data.path(), &function, *keys);
         println!(
             "{keys:>10} {:>9.0} {:>9.0} {:>16.0} {:>12.2} {:>12.0} {:>12.0}",
@@ -59,9 +61,10 @@ pub(crate) async fn measure(counts: &[u64]) {
     );
 }
 
-/// Writes every key, then some of them again without a snapshot, until the tail of the log is as long as it may get. Returns its bytes.
+/// Writes every key, then some of them again without a snapshot, until the tail of the log has its
+/// maximum length. Returns the bytes of the tail.
 async fn fill(state: &Path, keys: u64) -> u64 {
-    let store = Arc::new(DirectoryStore::open(state).expect("it can be written"));
+    let store = Arc::new(DirectoryStore::open(state).expect("a writable directory"));
     let mut owner = Owner::of(store.clone(), Options::default()).await;
     for first in (0..keys).step_by(KEYS_PER_COMMIT as usize) {
         owner.write(first..keys.min(first + KEYS_PER_COMMIT)).await;
@@ -83,7 +86,7 @@ async fn fill(state: &Path, keys: u64) -> u64 {
     let found = owner.replayed_bytes;
     let mut next = 0;
     while found + written.log() < bound && next < keys {
-        // Spread over all buckets, as keys of an application are.
+        // Spread the keys over all buckets, as those of an application are.
         owner
             .write((next..keys.min(next + KEYS_PER_COMMIT)).map(|key| key * 7919 % keys))
             .await;
@@ -93,7 +96,8 @@ async fn fill(state: &Path, keys: u64) -> u64 {
     found + written.log()
 }
 
-/// Serves a function that answers its caller with the length of what it knows, and returns a module file that names it.
+/// Serves a function that answers its caller with the length of its state. Returns a module file
+/// that names the function.
 async fn serve_function() -> tempfile::NamedTempFile {
     let answer = |body: Bytes| async move {
         let to = ToFunction::decode(body).expect("a request of the protocol");
@@ -141,24 +145,25 @@ async fn serve_function() -> tempfile::NamedTempFile {
         .expect("a temporary file");
     write!(
         module,
-        "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: bench/*\n  urlPathTemplate: http://127.0.0.1:{port}/\n"
+        "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: bench/*\n  \
+         urlPathTemplate: http://127.0.0.1:{port}/\n"
     )
     .expect("a file can be written");
     module
 }
 
-/// What a start took.
+/// Measurements of one start.
 struct Started {
-    /// From the process's start until a call of an address with state was answered.
+    /// Time until a call of an address with state was answered.
     first_answer: Duration,
-    /// From the process's start until every bucket was in memory.
+    /// Time until every bucket was in memory.
     loaded: Duration,
-    /// The memory of the process then, in bytes.
+    /// Resident memory of the process then, in bytes.
     memory: u64,
 }
 
 impl Started {
-    /// Starts the binary on `data`, which holds so many keys.
+    /// Starts the binary on `data`, which holds this number of keys.
     fn on(data: &Path, module: &tempfile::NamedTempFile, keys: u64) -> Self {
         let begun = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_satchel"));
@@ -198,11 +203,11 @@ impl Started {
     }
 }
 
-/// A process that ends with this.
+/// A process that ends when this is dropped.
 struct Process(Child);
 
 impl Process {
-    /// Where it serves traffic and administration, from what it prints.
+    /// Reads the addresses for traffic and administration from the output of the process.
     fn addresses(&mut self) -> (String, String) {
         let output = BufReader::new(self.0.stdout.take().expect("its output is a pipe"));
         let mut lines = output.lines().map_while(Result::ok);
@@ -212,14 +217,14 @@ impl Process {
                     let rest = line.trim().strip_prefix(name)?.trim();
                     Some(rest.strip_prefix("http://")?.to_owned())
                 })
-                .unwrap_or_else(|| panic!("it says where it serves {name}"))
+                .unwrap_or_else(|| panic!("the process prints its address for {name}"))
         };
         let addresses = (find("traffic"), find("admin"));
         thread::spawn(move || lines.for_each(drop));
         addresses
     }
 
-    /// Its resident memory in bytes.
+    /// Returns the resident memory of the process in bytes.
     fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()));
         let status = status.expect("this benchmark needs Linux");
@@ -236,12 +241,13 @@ impl Drop for Process {
     }
 }
 
-/// Sends one request on a connection of its own and returns status and body.
+/// Sends one request on a connection of its own. Returns the status and the body.
 fn request(address: &str, line: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_nodelay(true).expect("a socket option");
     let request = format!(
-        "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-length: {}\r\n\r\n{body}",
         body.len()
     );
     stream.write_all(request.as_bytes()).expect("it reads");

@@ -1,4 +1,4 @@
-//! Making a new root of states that were written down as lines of NDJSON.
+//! Creating a new root from states that were exported as lines of NDJSON.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -10,30 +10,33 @@ use satchel_engine::address::{FunctionType, RESERVED_NAMESPACE};
 use satchel_engine::durable::{Change, Key, Value};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::filling::{NewRoot, begin, unmade};
 use super::line::StateLine;
+use super::new_root::{NewRoot, begin, create_failure};
 use crate::cli::{Exit, Failure};
 use crate::store::s3::S3Options;
 use crate::store::{Place, PlaceOptions};
 
-/// The longest line, in bytes: a delta must be able to hold it, and an engine to send it.
+/// Maximum length of a line in bytes. A delta must be able to hold the state, and the engine to
+/// send it.
 const LINE_BYTES_MAX: usize = 64 << 20;
 
-/// What was imported.
+/// Result of an import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// States.
+    /// Number of states.
     pub states: u64,
-    /// Addresses that have them.
+    /// Number of addresses that have these states.
     pub addresses: u64,
 }
 
-/// Makes a root of `application` at `place` of the states in `file`, one JSON object a line.
+/// Creates a root of `application` at `place` from the states in `file`, one JSON object per line.
 ///
-/// The whole file is checked before anything is written. A root that was left unfinished is gone on with. A state counts as undeclared until its function declares it, with the same typename.
+/// The import checks the whole file before it writes anything. It resumes a root that was left
+/// unfinished. A state counts as undeclared until its function declares it, with the same typename.
 ///
 /// # Errors
-/// [`Exit::Usage`] names the line that is wrong; [`Exit::Damaged`] if there is a root already; [`Exit::Environment`] if file or store fail.
+/// [`Exit::Usage`] names the line that is wrong; [`Exit::Damaged`] if there is a root already;
+/// [`Exit::Environment`] if the file or the store fails.
 pub async fn import(
     file: &Path,
     place: &Place,
@@ -54,7 +57,7 @@ pub async fn import(
     });
     let opened = opened.await?;
     let name = place.to_string();
-    let mut filling = begin(NewRoot {
+    let mut writer = begin(NewRoot {
         opened: &opened,
         place: &name,
         application,
@@ -63,15 +66,15 @@ pub async fn import(
     })
     .await?;
     while let Some((_, line)) = lines.next()? {
-        let pushed = filling.push(&change(line)).await;
-        pushed.map_err(|error| unmade(&name, error))?;
+        let pushed = writer.push(&change(line)).await;
+        pushed.map_err(|error| create_failure(&name, error))?;
     }
-    let finished = filling.finish(None).await;
-    finished.map_err(|error| unmade(&name, error))?;
+    let finished = writer.finish(None).await;
+    finished.map_err(|error| create_failure(&name, error))?;
     Ok(check.imported())
 }
 
-/// The lines of a file, with their numbers. Empty ones are passed over.
+/// Lines of a file with their numbers. Empty lines are skipped.
 struct Lines {
     name: String,
     reader: BufReader<File>,
@@ -100,7 +103,7 @@ impl Lines {
             self.number += 1;
             let number = self.number;
             if line.len() > LINE_BYTES_MAX {
-                let problem = format!("it is longer than {LINE_BYTES_MAX} bytes");
+                let problem = format!("the line is longer than {LINE_BYTES_MAX} bytes");
                 return Err(self.problem(number, &problem));
             }
             let text = line.trim_ascii();
@@ -124,7 +127,8 @@ impl Lines {
     }
 }
 
-/// What only shows when lines are seen together. Keys are remembered as hashes of 128 bits, because there may be millions.
+/// Check of lines against each other. It remembers keys as hashes of 128 bits, because there may be
+/// millions.
 #[derive(Default)]
 struct Check {
     seen: HashMap<u128, u64>,
@@ -137,7 +141,7 @@ impl Check {
         let address = &line.address;
         if address.function.namespace() == RESERVED_NAMESPACE {
             return Err(format!(
-                "{address}: the namespace {RESERVED_NAMESPACE:?} is reserved for callers outside"
+                "{address}: the namespace {RESERVED_NAMESPACE:?} is reserved for outside callers"
             ));
         }
         let name = &line.name;
@@ -145,7 +149,7 @@ impl Check {
         change.encode_key(&mut key);
         if let Some(first) = self.seen.insert(xxh3_128(&key), number) {
             return Err(format!(
-                "{address} has its state {name:?} on line {first} already"
+                "{address}: its state {name:?} is on line {first} already"
             ));
         }
         let parts = [
@@ -163,7 +167,7 @@ impl Check {
             .or_insert_with(|| (typename.clone(), number));
         if first != typename {
             return Err(format!(
-                "the state {name:?} of {} is a {typename}, but a {first} on line {at}",
+                "the state {name:?} of {} has the typename {typename}, but {first} on line {at}",
                 address.function
             ));
         }

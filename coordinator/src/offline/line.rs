@@ -1,11 +1,14 @@
-//! One state of one address as a line of NDJSON, without losing a byte.
+//! One state of one address as a line of NDJSON, without loss of a byte.
 //!
 //! ```text
-//! {"address":"example/greeter/alice","state":"seen","typename":"io.statefun.types/long","expires_at_ms":null,"value":3}
+//! {"address":"example/greeter/alice","state":"seen",
+//!  "typename":"io.statefun.types/long","expires_at_ms":null,"value":3}
 //! ```
 //!
-//! `value` holds JSON where writing that down again gives the stored bytes: a built-in type as what it means, JSON text as it stands if it has no
-//! blanks around its parts. Everything else is in `base64`. Where namespace or name hold a `/`, they and the id also stand by themselves.
+//! (The example is one line.) `value` holds JSON where encoding it again gives the stored bytes: a
+//! value of a built-in type in its JSON form, and JSON text as it is if it has no blanks around its
+//! parts. Every other value is in `base64`. If the namespace or the name contains a `/`, both and
+//! the id also have fields of their own.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,17 +23,17 @@ use serde_json::value::RawValue;
 
 use crate::cli::value::{encode, show};
 
-/// What the names of StateFun's built-in types begin with.
+/// Prefix of the names of StateFun's built-in types.
 const BUILT_IN: &str = "io.statefun.types/";
 
 /// One state of one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateLine {
-    /// Whose.
+    /// Address that has the state.
     pub address: Address,
-    /// The state's name.
+    /// Name of the state.
     pub name: Arc<str>,
-    /// Its typename, expiry and bytes.
+    /// Typename, expiry and bytes.
     pub state: StoredState,
 }
 
@@ -56,7 +59,7 @@ struct Fields<'a> {
 }
 
 impl StateLine {
-    /// The line, without its end.
+    /// Returns the line without its line feed.
     pub fn to_json(&self) -> String {
         let address = self.address.to_string();
         let function = &self.address.function;
@@ -77,13 +80,13 @@ impl StateLine {
         serde_json::to_string(&fields).expect("texts and numbers are always JSON")
     }
 
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Says what is wrong with the line.
     pub fn parse(line: &[u8]) -> Result<Self, String> {
         let fields: Fields<'_> = serde_json::from_slice(line).map_err(|error| {
-            // There is one line only, and which one the caller knows.
+            // The text has only one line, and the caller knows its number.
             let text = error.to_string();
             text.replace(" at line 1 column", " at column")
         })?;
@@ -102,7 +105,7 @@ impl StateLine {
                 .decode(base64)
                 .map_err(|error| format!("`base64`: {error}"))?
                 .into(),
-            _ => return Err("it needs `value` or `base64`, and not both".to_owned()),
+            _ => return Err("the line needs either `value` or `base64`".to_owned()),
         };
         Ok(Self {
             address: fields.read_address()?,
@@ -125,7 +128,7 @@ impl Fields<'_> {
             {
                 Address::new(FunctionType::new(namespace, name), id.as_ref())
             }
-            _ => return Err("`namespace`, `name` and `id` come together, or not at all".to_owned()),
+            _ => return Err("`namespace`, `name` and `id` come together or not at all".to_owned()),
         };
         if address.to_string() != self.address {
             return Err(format!(
@@ -138,10 +141,10 @@ impl Fields<'_> {
     }
 }
 
-/// Reads `namespace/name/id`: the id is all behind the second `/`.
+/// Parses `namespace/name/id`. The id is everything after the second `/`.
 ///
 /// # Errors
-/// Says what an address looks like.
+/// Says how to write an address.
 pub fn parse_address(text: &str) -> Result<Address, String> {
     let mut parts = text.splitn(3, '/');
     match (parts.next(), parts.next(), parts.next()) {
@@ -154,7 +157,7 @@ pub fn parse_address(text: &str) -> Result<Address, String> {
     }
 }
 
-/// The value as JSON, if reading that gives the same bytes again.
+/// Returns the value as JSON, if parsing it gives the same bytes again.
 fn lossless(typename: &str, bytes: &Bytes) -> Option<Box<RawValue>> {
     let json = if typename.starts_with(BUILT_IN) {
         let shown = show(Some(typename), bytes);
@@ -168,7 +171,7 @@ fn lossless(typename: &str, bytes: &Bytes) -> Option<Box<RawValue>> {
     RawValue::from_string(json).ok()
 }
 
-/// Whether there is no blank outside of strings, which JSON tools would not keep.
+/// Returns whether there is no blank outside of strings. JSON tools would not keep such blanks.
 fn is_compact(json: &str) -> bool {
     let mut in_string = false;
     let mut escaped = false;
@@ -184,7 +187,7 @@ fn is_compact(json: &str) -> bool {
     true
 }
 
-/// A field that is there, even if it is `null`, which is a value like any other.
+/// Deserializes a field that is present. `null` is a value like any other.
 fn present<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(source).map(Some)
 }

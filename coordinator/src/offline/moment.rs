@@ -1,24 +1,24 @@
-//! Moments on the command line.
+//! Parsing of moments and savepoint names on the command line.
 
 use satchel_log::At;
 
 use crate::module::parse_date;
 
-/// Reads a time as RFC 3339 writes it, such as `2026-02-01T04:15:00Z` or `2026-02-01 04:15:00.250+01:00`, as milliseconds since 1970. What
-/// is finer than a millisecond is cut off.
+/// Parses a time in RFC 3339, such as `2026-02-01T04:15:00Z` or `2026-02-01 04:15:00.250+01:00`, to
+/// milliseconds since the epoch. Finer digits are cut off.
 ///
 /// # Errors
-/// Says what such a time looks like.
+/// Says how to write a time.
 pub fn parse_moment(text: &str) -> Result<u64, String> {
     parse(text).ok_or_else(|| {
         format!("`{text}` is not a time from 1970 on: write it as 2026-02-01T04:15:00Z (RFC 3339)")
     })
 }
 
-/// Reads a time, or else the name of a savepoint.
+/// Parses a time, or else the name of a savepoint.
 ///
 /// # Errors
-/// Says what both look like.
+/// Says how to write both.
 pub fn parse_at(text: &str) -> Result<At, String> {
     if let Some(moment_ms) = parse(text) {
         return Ok(At::Moment(moment_ms));
@@ -26,11 +26,14 @@ pub fn parse_at(text: &str) -> Result<At, String> {
     let looks_like_a_time = text.contains(':');
     let savepoint = text.parse().ok().filter(|_| !looks_like_a_time);
     savepoint.map(At::Savepoint).ok_or_else(|| {
-        format!("`{text}` is neither a time from 1970 on, such as 2026-02-01T04:15:00Z (RFC 3339), nor the name of a savepoint")
+        format!(
+            "`{text}` is neither a time from 1970 on, such as 2026-02-01T04:15:00Z (RFC 3339), \
+             nor the name of a savepoint"
+        )
     })
 }
 
-/// Brings it into StateFun's form, which differs only in its punctuation.
+/// Parses a time by rewriting it to StateFun's form, which differs only in its punctuation.
 fn parse(text: &str) -> Option<u64> {
     let (date, rest) = text.split_at_checked(10)?;
     let rest = rest.strip_prefix(['T', 't', ' '])?;
@@ -59,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_as_rfc_3339_writes_them() {
+    fn times_are_parsed_as_rfc_3339_writes_them() {
         for (text, ms) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2020-02-01T04:15:00z", 1_580_530_500_000),
@@ -71,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_the_name_of_a_savepoint_or_refused() {
+    fn text_that_is_no_time_is_the_name_of_a_savepoint_or_rejected() {
         assert_eq!(parse_at("1970-01-01T00:00:01Z"), Ok(At::Moment(1_000)));
         let monday = At::Savepoint("before-monday.1".parse().unwrap());
         assert_eq!(parse_at("before-monday.1"), Ok(monday));
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused_by_name() {
+    fn text_that_is_no_time_is_rejected_by_name() {
         for text in [
             "",
             "yesterday",

@@ -1,26 +1,26 @@
-//! A new root with the content of another one, as it is, was at a moment, or as a savepoint keeps it: a fork.
+//! Creating a fork: a new root with the content of another root, as it is, as it was at a moment,
+//! or as a savepoint keeps it.
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use satchel_log::{At, Source};
-use satchel_storage::{Content, ReadError};
+use satchel_log::At;
+use satchel_storage::fork::{Content, ReadError};
 
-use super::filling::{NewRoot, begin, unmade};
 use super::moment::parse_at;
-use super::past::unread;
-use super::place::{RETRY, Root, on_trouble};
+use super::new_root::{NewRoot, begin, create_failure};
+use super::root::Root;
+use super::states::read_failure;
 use crate::cli::{Exit, Failure};
 use crate::store::s3::S3Options;
-use crate::store::{Opened, Place, SystemClock};
+use crate::store::{Opened, Place};
 
-/// What is restored: `<root>`, or `<root>@<time or savepoint>`.
+/// Origin of a restore: `<root>`, or `<root>@<time or savepoint>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The root that is read; it stays as it is.
+    /// Root that is read. The restore does not change it.
     pub place: Place,
-    /// Which of its states.
+    /// State of the root that is restored.
     pub at: At,
     text: String,
 }
@@ -37,7 +37,7 @@ impl FromStr for Origin {
             })
         };
         match text.rsplit_once('@') {
-            // A name of a directory may hold the sign.
+            // The name of a directory may contain the sign.
             Some((place, at)) if !at.contains('/') => of(place, parse_at(at)?),
             _ => of(text, At::Latest),
         }
@@ -50,32 +50,34 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The root that a restore makes.
+/// Root that a restore creates.
 pub struct Fork<'a> {
-    /// Where it is made.
+    /// Place where the root is created.
     pub opened: &'a Opened,
-    /// How people call that place.
+    /// The place as the user wrote it.
     pub place: &'a str,
-    /// The application that will run on it.
+    /// Application that will run on the root.
     pub application: &'a str,
 }
 
-/// What was restored.
+/// Result of a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restored {
-    /// Facts: states, messages, timers, records of the outbox and so on.
+    /// Number of facts: states, messages, timers, records of the outbox and so on.
     pub facts: u64,
 }
 
-/// Makes the root `fork` of `origin`, with everything that belongs to the application: state, mailboxes, timers, outbox, answers under idempotency
-/// keys, dead letters, positions. The original is only read; its owner may be at work. The fork is held ([`satchel_engine::durable::Hold`]). A fork that was left
-/// unfinished is gone on with.
+/// Creates the root `fork` from `origin`, with everything that belongs to the application: state,
+/// mailboxes, timers, outbox, answers under idempotency keys, dead letters, positions.
 ///
-/// The content is in memory once, until it is written.
+/// The restore only reads the original, and an owner may be serving it. The fork begins held
+/// ([`satchel_engine::durable::Hold`]). The restore resumes a fork that was left unfinished. It
+/// holds the whole content in memory until it is written.
 ///
 /// # Errors
-/// [`Exit::Damaged`] if something of the original is damaged or missing or can not be reached any more, or if the fork exists already;
-/// [`Exit::Environment`] if a store does not answer.
+/// [`Exit::Damaged`] if an object of the original is damaged or missing, if the history no longer
+/// reaches back to the moment, or if the fork exists already; [`Exit::Environment`] if a store does
+/// not answer.
 pub async fn restore(
     origin: &Origin,
     s3: S3Options,
@@ -86,26 +88,19 @@ pub async fn restore(
     let application = root.application(None).await?;
     if application.partitions != 1 {
         let message = format!(
-            "{} has {} partitions: this version restores roots of one",
+            "{} has {} partitions: this version restores only roots with one partition",
             origin.place, application.partitions
         );
         return Err(Failure::new(Exit::Damaged, message));
     }
-    let source = Source {
-        store: Arc::clone(root.store()),
-        root: root.prefix().to_owned(),
-        clock: Arc::new(SystemClock),
-        retry: RETRY,
-        on_trouble: on_trouble(),
-    };
-    let content = Content::read(&source, &application, origin.at, progress).await;
+    let content = Content::read(&root.source(), &application, origin.at, progress).await;
     let content = content.map_err(|error| match error {
-        ReadError::History(error) => unread(error),
+        ReadError::History(error) => read_failure(error),
         ReadError::Malformed(problem) => {
             Failure::new(Exit::Damaged, format!("{origin}: {problem}"))
         }
     })?;
-    let filling = begin(NewRoot {
+    let writer = begin(NewRoot {
         opened: fork.opened,
         place: fork.place,
         application: fork.application,
@@ -113,8 +108,8 @@ pub async fn restore(
         not_before_ms: content.committed_at_ms,
     })
     .await?;
-    let facts = content.fork(filling, &origin.text).await;
-    let facts = facts.map_err(|error| unmade(fork.place, error))?;
+    let facts = content.fork(writer, &origin.text).await;
+    let facts = facts.map_err(|error| create_failure(fork.place, error))?;
     Ok(Restored { facts })
 }
 

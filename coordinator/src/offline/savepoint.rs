@@ -1,27 +1,25 @@
-//! Savepoints: states that a person named and that are kept.
-
-use std::sync::Arc;
+//! Savepoints: named states that are kept until they are deleted.
 
 use satchel_log::savepoints::{self, NewSavepoint, SavepointError};
-use satchel_log::{Application, Savepoint, SavepointName, Source};
+use satchel_log::{Application, Savepoint, SavepointName};
 
-use super::place::{RETRY, Root, failure, on_trouble};
+use super::root::{Root, failure};
 use crate::cli::{Exit, Failure};
 use crate::runtime::node::random;
-use crate::store::SystemClock;
 
-/// Keeps what is durable now, in every partition, under a name. An owner may be at work.
+/// Creates a savepoint of what is durable now, in every partition. An owner may be serving the
+/// root.
 ///
 /// # Errors
-/// [`Exit::Refused`] if there is one of that name; [`Exit::Damaged`] if something that it needs is damaged or missing; [`Exit::Environment`] if
-/// this is no root, or the store does not answer.
+/// [`Exit::Refused`] if the name is in use; [`Exit::Damaged`] if an object that the savepoint needs
+/// is damaged or missing; [`Exit::Environment`] if this is no root, or the store does not answer.
 pub async fn create(
     root: &Root,
     application: &Application,
     name: SavepointName,
     comment: &str,
 ) -> Result<Vec<Savepoint>, Failure> {
-    let source = source(root);
+    let source = root.source();
     let mut created = Vec::new();
     for partition in 0..application.partitions {
         let new = NewSavepoint {
@@ -36,12 +34,12 @@ pub async fn create(
     Ok(created)
 }
 
-/// All savepoints, in the order of their names.
+/// Returns all savepoints, in the order of their names.
 ///
 /// # Errors
 /// As of [`create`].
 pub async fn list(root: &Root, application: &Application) -> Result<Vec<Savepoint>, Failure> {
-    let source = source(root);
+    let source = root.source();
     let mut all = Vec::new();
     for partition in 0..application.partitions {
         all.extend(
@@ -54,32 +52,22 @@ pub async fn list(root: &Root, application: &Application) -> Result<Vec<Savepoin
     Ok(all)
 }
 
-/// Deletes a savepoint; what it alone needs is deleted later, by the owner.
+/// Deletes a savepoint. The owner later deletes the objects that nothing else needs.
 ///
 /// # Errors
-/// [`Exit::Refused`] if there is none of that name, and else as of [`create`].
+/// [`Exit::Refused`] if there is no savepoint of that name; else as of [`create`].
 pub async fn delete(
     root: &Root,
     application: &Application,
     name: SavepointName,
 ) -> Result<(), Failure> {
-    let source = source(root);
+    let source = root.source();
     for partition in 0..application.partitions {
         savepoints::delete(&source, partition, &name)
             .await
             .map_err(refused)?;
     }
     Ok(())
-}
-
-fn source(root: &Root) -> Source {
-    Source {
-        store: Arc::clone(root.store()),
-        root: root.prefix().to_owned(),
-        clock: Arc::new(SystemClock),
-        retry: RETRY,
-        on_trouble: on_trouble(),
-    }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]

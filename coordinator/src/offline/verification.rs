@@ -1,76 +1,78 @@
-//! Looking at every object of a root.
+//! Verification of every object of a root.
 
 use std::sync::Arc;
 
 use satchel_log::{Application, Layout, LogError, StoreError};
 
-use super::place::{RETRY, Root, failure, foreign, on_trouble};
+use super::root::{RETRY, Root, failure, foreign, on_store_failure};
 use crate::cli::Failure;
 use crate::store::SystemClock;
 
-/// How often a root is looked at anew because its owner moved it and something seemed to be missing.
-const LOOKS_MAX: u32 = 3;
+/// Maximum number of passes over a root whose owner writes meanwhile.
+const PASSES_MAX: u32 = 3;
 
-/// How many keys are listed at once.
+/// Number of keys in one listing.
 const PAGE: usize = 1000;
 
-/// What a look at a whole root found.
+/// Result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
-    /// Objects that were read.
+    /// Number of objects read.
     pub objects: u64,
-    /// Their bytes.
+    /// Bytes of these objects.
     pub bytes: u64,
-    /// What is damaged, missing or foreign; each names its object.
+    /// Objects that are damaged, missing or foreign; each finding names its object.
     pub findings: Vec<LogError>,
-    /// Whether an owner wrote meanwhile.
+    /// True if an owner wrote meanwhile.
     pub moved: bool,
 }
 
-/// Looks at every object of `root`, which must be of the application `expected` if that is given. Changes nothing.
+/// Verifies every object of `root` without changing any. The root must belong to the application
+/// `expected`, if one is given.
 ///
-/// Objects are listed, then read, while an owner may write and collect: what seems to be missing then is looked at anew.
+/// Objects are listed first and read later, and an owner may write and delete meanwhile. If
+/// findings coincide with an owner's writes, the verification runs again.
 ///
 /// # Errors
 /// [`crate::cli::Exit::Environment`] if this is no root, or the store does not answer.
 pub async fn verify(root: &Root, expected: Option<&str>) -> Result<Verified, Failure> {
     root.must_be_a_root().await?;
     let mut moved = false;
-    let mut looks = 0;
+    let mut passes = 0;
     loop {
         let before = ends(root).await?;
-        let verified = look(root, expected).await?;
+        let verified = verify_once(root, expected).await?;
         let moved_now = ends(root).await? != before;
         moved |= moved_now;
-        looks += 1;
-        if verified.findings.is_empty() || !moved_now || looks == LOOKS_MAX {
+        passes += 1;
+        if verified.findings.is_empty() || !moved_now || passes == PASSES_MAX {
             return Ok(Verified { moved, ..verified });
         }
     }
 }
 
-async fn look(root: &Root, expected: Option<&str>) -> Result<Verified, Failure> {
-    let looking = satchel_log::verify(
+async fn verify_once(root: &Root, expected: Option<&str>) -> Result<Verified, Failure> {
+    let verifying = satchel_log::verify(
         Arc::clone(root.store()),
         root.prefix(),
         Arc::new(SystemClock),
         RETRY,
-        on_trouble(),
+        on_store_failure(),
     );
-    let verification = looking.await.map_err(store_failure)?;
+    let verification = verifying.await.map_err(store_failure)?;
     let mut findings = verification.findings;
     let key = root.layout(0).application().to_owned();
     if let Some(application) = readable_application(root, &key).await? {
         let strays = strays(root, &key, application.partitions).await?;
         findings.splice(0..0, foreign(&application, expected, key));
-        let marks = satchel_storage::unfinished(&root.opened.io(RETRY), root.prefix())
+        let marks = satchel_storage::fork::unfinished_marks(&root.opened.io(RETRY), root.prefix())
             .await
             .map_err(failure)?;
         findings.extend(strays.into_iter().map(|key| LogError::Unexpected {
             reason: if marks.contains(&key) {
-                "a restore or an import has not come to its end".to_owned()
+                "a restore or an import is unfinished".to_owned()
             } else {
-                "no object of a root has such a name".to_owned()
+                "no object of a root has this name".to_owned()
             },
             key,
         }));
@@ -88,7 +90,7 @@ async fn readable_application(root: &Root, key: &str) -> Result<Option<Applicati
     Ok(object.and_then(|object| Application::decode(&object).ok()))
 }
 
-/// Keys of the root that belong to no partition. Those of partitions are leapt over.
+/// Returns the keys of the root that belong to no partition. The listing skips partitions.
 async fn strays(root: &Root, application: &str, partitions: u32) -> Result<Vec<String>, Failure> {
     let top = match root.prefix() {
         "" => String::new(),
@@ -112,25 +114,25 @@ async fn strays(root: &Root, application: &str, partitions: u32) -> Result<Vec<S
         };
         let complete = listed.len() < PAGE;
         after = Some(last.key.clone());
-        let mut leapt = false;
+        let mut skipped = false;
         for object in listed {
             if let Some(prefix) = of_partition(&object.key) {
-                // Greater than every key of the partition: a tilde is in no key.
+                // This is greater than every key of the partition: no key contains a tilde.
                 after = Some(format!("{prefix}~"));
-                leapt = true;
+                skipped = true;
                 break;
             }
             if object.key != application {
                 strays.push(object.key);
             }
         }
-        if complete && !leapt {
+        if complete && !skipped {
             return Ok(strays);
         }
     }
 }
 
-/// The last objects of every kind that owners add to.
+/// Returns the last object of every kind that owners add.
 async fn ends(root: &Root) -> Result<Vec<Option<String>>, Failure> {
     let key = root.layout(0).application().to_owned();
     let partitions = readable_application(root, &key)

@@ -5,33 +5,12 @@ use std::time::Instant;
 
 use satchel_engine::dispatcher::{Dispatcher, DispatcherInput, DispatcherOutput};
 use satchel_engine::input::Input;
-use satchel_engine::invocation::{
-    AttemptId, Batch, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure, FailureKind,
-};
+use satchel_engine::invocation::{AttemptId, Bundle, BundleOutcome, Failure, FailureKind};
 use tokio::sync::mpsc;
 
 use super::{FACTS_PER_ROUND, now_ms, wait_until};
 use crate::invoker::Invoker;
 use crate::metrics::Metrics;
-
-/// What the dispatcher is told.
-#[derive(Debug)]
-pub enum DispatchCommand {
-    /// A partition has a batch to process.
-    Ready {
-        /// Where.
-        endpoint: EndpointIndex,
-        /// What.
-        batch: Arc<Batch>,
-    },
-    /// A request ended.
-    Returned {
-        /// Which one.
-        bundle: BundleId,
-        /// How.
-        outcome: BundleOutcome,
-    },
-}
 
 /// One endpoint as the dispatcher's loop needs it.
 #[derive(Debug, Clone)]
@@ -55,24 +34,24 @@ pub struct DispatchLoop {
 }
 
 impl DispatchLoop {
-    /// Runs until it is dropped. `returned` is the sending side of `commands`.
+    /// Runs until it is dropped. `returned` is the sending side of `inputs`.
     pub async fn run(
         mut self,
-        mut commands: mpsc::UnboundedReceiver<DispatchCommand>,
-        returned: mpsc::UnboundedSender<DispatchCommand>,
+        mut inputs: mpsc::UnboundedReceiver<DispatcherInput>,
+        returned: mpsc::UnboundedSender<DispatcherInput>,
     ) {
         let mut wake_at_ms = None;
         let mut round = Vec::with_capacity(FACTS_PER_ROUND);
         loop {
             tokio::select! {
-                _ = commands.recv_many(&mut round, FACTS_PER_ROUND) => {}
+                _ = inputs.recv_many(&mut round, FACTS_PER_ROUND) => {}
                 () = wait_until(wake_at_ms) => wake_at_ms = None,
             }
             let now_ms = now_ms();
             self.dispatcher
                 .handle_input(now_ms, DispatcherInput::TimeReached);
-            for command in round.drain(..) {
-                self.dispatcher.handle_input(now_ms, to_input(command));
+            for input in round.drain(..) {
+                self.dispatcher.handle_input(now_ms, input);
             }
             while let Some(output) = self.dispatcher.poll_output() {
                 match output {
@@ -97,7 +76,7 @@ impl DispatchLoop {
     }
 
     /// Sends a request in a task of its own, which always tells how it ended.
-    fn send(&self, bundle: Bundle, returned: mpsc::UnboundedSender<DispatchCommand>) {
+    fn send(&self, bundle: Bundle, returned: mpsc::UnboundedSender<DispatcherInput>) {
         let destination = self.destinations[bundle.endpoint.0 as usize].clone();
         let metrics = self.metrics.clone();
         tokio::spawn(async move {
@@ -118,22 +97,11 @@ impl DispatchLoop {
             });
             metrics.observe_bundle(&destination.name, batches, messages, begun.elapsed());
             observe_failures(&metrics, &destination.name, &outcome);
-            let _ = returned.send(DispatchCommand::Returned {
+            let _ = returned.send(DispatcherInput::BundleReturned {
                 bundle: id,
                 outcome,
             });
         });
-    }
-}
-
-fn to_input(command: DispatchCommand) -> DispatcherInput {
-    match command {
-        DispatchCommand::Ready { endpoint, batch } => {
-            DispatcherInput::BatchReady { endpoint, batch }
-        }
-        DispatchCommand::Returned { bundle, outcome } => {
-            DispatcherInput::BundleReturned { bundle, outcome }
-        }
     }
 }
 

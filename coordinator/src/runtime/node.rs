@@ -10,16 +10,19 @@ use satchel_aws::egress::kinesis::exactly_once::Left;
 use satchel_engine::dispatcher::Dispatcher;
 use satchel_engine::durable::Hold;
 use satchel_engine::input::Input;
-use satchel_engine::partition::{Config, Ownership};
-use satchel_log::{ErrorKind, Identity, Io, Layout, LogError, Options, Place, Retry, StoreError};
-use satchel_storage::{refuse_filling, take_over};
+use satchel_engine::output::Output;
+use satchel_engine::partition::Config;
+use satchel_log::{
+    Contender, ErrorKind, Identity, Io, Layout, LogError, Options, Retry, StoreError,
+};
+use satchel_storage::fork::{refuse_filling, take_over};
+use satchel_storage::recovery::{RecoveryFold, period};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::committer::{CommitCommand, Committer};
+use super::committer::Committer;
 use super::dispatch::{Destination, DispatchLoop};
-use super::fold::RecoveryFold;
 use super::ownership::EpochWatch;
 use super::reading::Reading;
 use super::{PartitionLoop, Ports, READS_WAITING_MAX, now_ms};
@@ -84,7 +87,7 @@ pub struct Node {
     facts: mpsc::UnboundedSender<Input>,
     partition: JoinHandle<()>,
     /// Weak, because the log's side ends when nobody can ask it for anything any more.
-    committer: mpsc::WeakUnboundedSender<CommitCommand>,
+    committer: mpsc::WeakUnboundedSender<Output>,
     /// About how many commits a takeover would replay.
     tail: watch::Receiver<u64>,
     /// The log's side; ends well only after the partition has stopped.
@@ -133,7 +136,7 @@ impl Node {
             readiness.send_replace(Readiness::Starting { recovered });
         });
         let ownership = take_over(
-            Place {
+            Contender {
                 store: Arc::clone(store),
                 root: root.clone(),
                 identity: Identity {
@@ -145,7 +148,7 @@ impl Node {
                 nonce: random(),
                 clock: Arc::new(SystemClock),
                 options: parts.log,
-                on_trouble: Arc::new(|trouble| {
+                on_store_failure: Arc::new(|trouble| {
                     tracing::warn!(error = %trouble.error, "the store did not answer well; the request is repeated");
                 }),
             },
@@ -169,14 +172,7 @@ impl Node {
             replayed: ownership.recovery.replayed,
             bytes: ownership.recovery.image_bytes + ownership.recovery.log_bytes,
         };
-        let engine = recovery.start(
-            Ownership {
-                epoch: ownership.owner.epoch,
-                committed_at_ms: ownership.committed_at_ms,
-                clean: ownership.clean,
-            },
-            now_ms(),
-        );
+        let engine = recovery.start(period(&ownership), now_ms());
         let incarnation = incarnation(&parts.state.io(patience), &layout).await?;
 
         let (facts, facts_receiver) = mpsc::unbounded_channel();
@@ -187,20 +183,18 @@ impl Node {
         }));
         let mut committing = JoinSet::new();
         committing.spawn(async move { driver.run().await.map_err(log_failure) });
-        let (committer, commit_commands) = mpsc::unbounded_channel();
+        let (committer, outputs) = mpsc::unbounded_channel();
         let weak_committer = committer.downgrade();
         let tail = watch::Sender::new(recovered.replayed);
         let tail_length = tail.subscribe();
-        let commits = Committer {
-            partition,
-            buckets,
-            log: Some(log),
+        let commits = Committer::new(
+            (partition, buckets),
             notices,
-            facts: facts.clone(),
-            metrics: parts.metrics.clone(),
+            facts.clone(),
+            parts.metrics.clone(),
             tail,
-        };
-        committing.spawn(commits.run(commit_commands));
+        );
+        committing.spawn(commits.run(log, outputs));
 
         let mut others = JoinSet::new();
         let (dispatch, dispatch_commands) = mpsc::unbounded_channel();
@@ -334,7 +328,7 @@ impl Node {
         let Some(committer) = self.committer.upgrade() else {
             return;
         };
-        let _ = committer.send(CommitCommand::WantSnapshot);
+        let _ = committer.send(Output::SnapshotWanted);
         drop(committer);
         let begun = Instant::now();
         let shortened = tail.wait_for(|commits| *commits < before);

@@ -1,10 +1,9 @@
-//! How a process ends that finds a root which is not whole: somebody makes it of something else (a restore, an import), or died over it
-//! ([`satchel_storage`]).
+//! Errors of a process that finds an unfinished root ([`satchel_storage::fork`]).
 
 use std::sync::Arc;
 
 use satchel_log::{Io, Retry};
-use satchel_storage::Refusal;
+use satchel_storage::fork::Refusal;
 
 use super::SystemClock;
 use super::place::Opened;
@@ -12,27 +11,28 @@ use crate::cli::{Exit, Failure};
 use crate::runtime::node::log_failure;
 
 impl Opened {
-    /// Its store, with patience.
+    /// Store access with retries.
     pub(crate) fn io(&self, retry: Retry) -> Io {
         Io {
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),
             retry,
-            on_trouble: Arc::new(|trouble| {
-                tracing::warn!(error = %trouble.error, "the store did not answer well; the request is repeated");
+            on_store_failure: Arc::new(|trouble| {
+                tracing::warn!(error = %trouble.error, "store request failed; retrying");
             }),
         }
     }
 }
 
-/// Why nobody serves or reads a root.
+/// Returns how a process ends that may not serve or read a root.
 pub(crate) fn refused(refusal: Refusal) -> Failure {
     match refusal {
         Refusal::Log(error) => log_failure(error),
         Refusal::Unfinished { .. } | Refusal::Filling { .. } => Failure::new(
             Exit::Damaged,
             format!(
-                "the durable state is not whole: {refusal}; run the restore or import once more, which goes on with it, or remove the root"
+                "the durable state is not whole: {refusal}; run the restore or import again to \
+                 complete it, or remove the root"
             ),
         ),
     }

@@ -1,23 +1,30 @@
-//! Roots of durable data that are made of something else: a fork of another root, or an import of states.
+//! The seam between the engine, which knows what a fact means, and the log, which makes bytes
+//! durable.
 //!
 //! ```text
-//! maker: create unfinished/<nonce> ─► take over ─► fill, under a hold that says so ─► last delta durable ─► delete the marks
-//! owner: any mark? ─► take over ─► any mark? ─► does the hold say that it is being filled? ─► serve
+//!              ┌──────────────── engine: Partition ────────────────┐
+//!  Recovery ──►│ start       Output                          Input │◄─── DecodeJob::run
+//!      ▲       └───────────────┼───────────────────────────────▲───┘         ▲
+//!      │                       ▼                               │             │
+//!  RecoveryFold          Pump::perform                 Pump::on_notice ──────┘
+//!      ▲                       │ LogCommand                    ▲
+//!      │ entries               ▼                               │ Notice
+//!  ┌───┴──────────────────────────── log ──────────────────────┴───┐
+//!  └─ takeover ────────────── commits, snapshots, loads ───────────┘
 //! ```
 //!
-//! No part is ever taken for the whole, wherever a maker dies, and whoever makes it again goes on ([`Filling`]). An owner looks for that when it
-//! takes over ([`take_over`], [`refuse_filling`]).
+//! - [`encode`] turns deltas and bucket images into log entries, and entries back into facts.
+//! - [`recovery`] rebuilds a partition from what a takeover reads.
+//! - [`pump`] translates between a running partition and its log.
+//! - [`fork`] makes a new root from the content of another root or of a file.
 //!
-//! Nothing here spawns, sleeps or reads a clock by itself, as in `satchel-log`: the same code runs in production and in a simulation.
+//! Nothing here spawns, sleeps, reads a clock or performs I/O by itself. Futures run where the
+//! caller polls them, and time is an argument. Production, the simulation, benchmarks and fuzz
+//! targets run the same code.
 
 #![warn(missing_docs)]
 
-pub use content::{Content, ReadError};
-pub use filling::{Filling, MakeError, NewRoot};
-pub use unfinished::{Refusal, refuse_filling, refuse_unfinished, take_over, unfinished};
-
-mod content;
-mod filling;
-#[cfg(test)]
-mod tests;
-mod unfinished;
+pub mod encode;
+pub mod fork;
+pub mod pump;
+pub mod recovery;

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, ready};
 use satchel::store::{DirectoryStore, SystemClock};
 use satchel_log::{
-    Clock, Created, Identity, LogError, ObjectMeta, ObjectStore, Options, Place, Retry,
+    Clock, Contender, Created, Identity, LogError, ObjectMeta, ObjectStore, Options, Retry,
     SnapshotPolicy, StoreError, verify,
 };
-use satchel_log_simulation::{Plan, Puppet, Report, SimulatedClock, run, seeds};
+use satchel_log_simulation::{ManualOwner, Plan, Report, SimulatedClock, run, seeds};
 
 /// A directory store that completes every operation when its future is created, so that a run over
 /// files is as reproducible as one over memory.
@@ -82,8 +82,8 @@ impl ObjectStore for Inline {
     }
 }
 
-fn place(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, process: u8) -> Place {
-    Place {
+fn place(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, process: u8) -> Contender {
+    Contender {
         store,
         root: String::new(),
         identity: Identity {
@@ -103,7 +103,7 @@ fn place(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, process: u8) -> Pla
             },
             ..Options::default()
         },
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     }
 }
 
@@ -135,23 +135,23 @@ fn a_paused_owner_whose_number_was_collected_commits_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let store = Inline::open(&directory);
     let clock = SimulatedClock::default();
-    let mut a = Puppet::take_over(place(store.clone(), Arc::new(clock.clone()), 1)).unwrap();
+    let mut a = ManualOwner::take_over(place(store.clone(), Arc::new(clock.clone()), 1)).unwrap();
     a.seal(&[(0, "key", Some("a"))]);
-    a.go_on();
-    let mut b = Puppet::take_over(place(store.clone(), Arc::new(clock.clone()), 2)).unwrap();
+    a.advance();
+    let mut b = ManualOwner::take_over(place(store.clone(), Arc::new(clock.clone()), 2)).unwrap();
     for value in ["b1", "b2", "b3"] {
         b.commit(&[(0, "key", Some(value))]);
-        b.image_and_go_on();
+        b.image_and_advance();
     }
     clock.advance(10_000_000);
-    b.go_on();
+    b.advance();
     let collected = directory
         .path()
         .join("partitions/0/log/00000000000000000003");
     assert!(!collected.exists());
     a.commit(&[(0, "key", Some("zombie"))]);
     assert!(collected.exists() && a.durable == [1] && a.is_fenced());
-    let c = Puppet::take_over(place(store, Arc::new(clock), 3)).unwrap();
+    let c = ManualOwner::take_over(place(store, Arc::new(clock), 3)).unwrap();
     assert_eq!(c.state, b.state);
 }
 
@@ -197,7 +197,7 @@ async fn commits_on_the_real_runtime_and_clock_are_durable_in_order_and_pass_ver
         max_ms: 10,
         give_up_ms: Some(1000),
     };
-    let quiet: satchel_log::OnTrouble = Arc::new(|_| {});
+    let quiet: satchel_log::OnStoreFailure = Arc::new(|_| {});
     let found = verify(store.clone(), "", Arc::new(SystemClock), retry, quiet)
         .await
         .unwrap();

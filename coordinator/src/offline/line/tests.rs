@@ -16,7 +16,7 @@ fn line(typename: &str, value: impl Into<Bytes>) -> StateLine {
 }
 
 #[test]
-fn values_are_json_where_that_is_the_same_and_base64_where_it_is_not() {
+fn values_are_json_where_that_is_lossless_and_base64_elsewhere() {
     for (typename, value, shown) in [
         (i64::TYPENAME, 3_i64.to_wire(), r#""value":3"#),
         (i64::TYPENAME, 0_i64.to_wire(), r#""value":0"#),
@@ -70,7 +70,11 @@ fn values_are_json_where_that_is_the_same_and_base64_where_it_is_not() {
         let line = line(typename, value);
         let json = line.to_json();
         let expected = format!(
-            r#"{{"address":"example/greeter/alice","state":"seen","typename":"{typename}","expires_at_ms":null,{shown}}}"#
+            concat!(
+                r#"{{"address":"example/greeter/alice","state":"seen","#,
+                r#""typename":"{}","expires_at_ms":null,{}}}"#
+            ),
+            typename, shown
         );
         assert_eq!(json, expected);
         assert_eq!(StateLine::parse(json.as_bytes()), Ok(line));
@@ -78,20 +82,23 @@ fn values_are_json_where_that_is_the_same_and_base64_where_it_is_not() {
 }
 
 #[test]
-fn an_address_whose_parts_its_text_does_not_show_has_them_beside_it() {
+fn an_address_with_an_ambiguous_text_has_its_parts_in_fields_of_their_own() {
     let mut line = line("example/name", "1");
     line.address = Address::new(FunctionType::new("a/b", "c"), "d/e");
     line.state.expires_at_ms = Some(17);
     let json = line.to_json();
     assert_eq!(
         json,
-        r#"{"address":"a/b/c/d/e","namespace":"a/b","name":"c","id":"d/e","state":"seen","typename":"example/name","expires_at_ms":17,"value":1}"#
+        concat!(
+            r#"{"address":"a/b/c/d/e","namespace":"a/b","name":"c","id":"d/e","#,
+            r#""state":"seen","typename":"example/name","expires_at_ms":17,"value":1}"#
+        )
     );
     assert_eq!(StateLine::parse(json.as_bytes()), Ok(line));
 }
 
 #[test]
-fn what_is_wrong_with_a_line_is_said() {
+fn an_error_says_what_is_wrong_with_a_line() {
     let with =
         |fields: &str| format!(r#"{{"address":"a/b/c","state":"s","typename":"t"{fields}}}"#);
     for (line, problem) in [
@@ -133,7 +140,7 @@ fn what_is_wrong_with_a_line_is_said() {
 
 proptest! {
     #[test]
-    fn every_state_reads_back_as_it_was(
+    fn every_state_is_parsed_back_unchanged(
         namespace in "[a-z/.]{1,5}",
         name in "[a-z/]{1,4}",
         id in ".*",

@@ -1,49 +1,51 @@
-//! The loop around a partition: facts in, imperatives carried out. It mirrors the coordinator's own, with virtual time in place of tasks.
+//! The loop around a partition, with virtual time in place of tasks. Between the partition and its
+//! log runs production's pump.
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures::FutureExt;
 use satchel_engine::dispatcher::{DispatcherInput, DispatcherOutput};
 use satchel_engine::input::{Input, Verb};
 use satchel_engine::invocation::{Batch, EndpointIndex};
 use satchel_engine::output::{Answer, BucketImage, Delta, Output};
-use satchel_log::{Application, At, Entries, Notice, Source, read};
-use satchel_storage::Refusal;
+use satchel_log::{Application, At, Source, read};
+use satchel_storage::fork::Refusal;
+use satchel_storage::pump::{DecodeJob, Observation, Reaction};
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
+use crate::durable::DurableFacts;
 use crate::egress::Egress;
 use crate::mutants::Mutant;
+use crate::mutants::storage::mutate_delta;
 use crate::process::{Life, ProcessId, Serving, expiry};
 use crate::queue::Receiving;
-use crate::recovered::{Everything, decode_bucket, encode_delta, encode_image, sealed_by};
 use crate::store::{MachineClock, Still};
 use crate::world::{Event, World};
 
-/// The calendar clock may be set, so no wait is longer than this, in ms.
+/// Maximum wait in ms. The calendar clock may be set meanwhile.
 const WAIT_MAX_MS: u64 = 2_000;
 
 impl World {
-    /// Lets a process do all that it can do now.
-    pub(crate) fn pump(&mut self, id: ProcessId) {
+    /// Lets a process do durable that it can do now.
+    pub(crate) fn advance(&mut self, id: ProcessId) {
         loop {
-            let went_on = match self.processes.get(&id).map(|process| &process.life) {
-                None => self.visit_on(id),
+            let progressed = match self.processes.get(&id).map(|process| &process.life) {
+                None => self.advance_operator(id),
                 Some(Life::TakingOver(_)) if self.waits_for_lease(id) => return,
                 Some(Life::TakingOver(_)) => self.take_over_on(id),
-                Some(Life::Serving(_)) => self.drive_on(id) | self.round(id),
+                Some(Life::Serving(_)) => self.drive_log(id) | self.round(id),
             };
-            self.dispatch_asked(id);
-            if !went_on {
+            self.dispatch_outgoing(id);
+            if !progressed {
                 return;
             }
         }
     }
 
-    pub(crate) fn tell(&mut self, id: ProcessId, input: Input) {
+    pub(crate) fn notify(&mut self, id: ProcessId, input: Input) {
         if self.serving(id).is_some() {
             if let Input::CallReceived(call) = &input
                 && call.verb == Verb::Send
@@ -56,9 +58,9 @@ impl World {
             if let Some(serving) = self.serving(id) {
                 serving.facts.push(input);
             }
-            self.pump(id);
+            self.advance(id);
         } else if matches!(input, Input::StopRequested) {
-            self.crash(id, "it was stopped while it took over");
+            self.crash(id, "it was stopped during its takeover");
         }
     }
 
@@ -73,11 +75,11 @@ impl World {
         let Life::TakingOver(taking) = &mut process.life else {
             return false;
         };
-        let Poll::Ready((result, recovered)) = poll(taking.as_mut()) else {
+        let Poll::Ready(result) = poll(taking.as_mut()) else {
             return false;
         };
-        let ownership = match result {
-            Ok(ownership) => ownership,
+        let (ownership, recovery) = match result {
+            Ok(taken_over) => taken_over,
             Err(Refusal::Log(error)) => {
                 self.ended(id, &error);
                 return false;
@@ -88,13 +90,15 @@ impl World {
                 return false;
             }
         };
-        if let Some(problem) = recovered.problem {
-            self.stage.violations.push(problem);
-            return false;
-        }
         let clock = process.clock.clone();
-        let everything = match self.look(clock) {
-            Ok(everything) => everything,
+        let recovered =
+            self.read_durable(clock)
+                .and_then(|durable| match recovery.finish(&durable.facts) {
+                    Ok(recovery) => Ok((recovery, durable)),
+                    Err(problem) => Err(problem.to_string()),
+                });
+        let (recovery, durable) = match recovered {
+            Ok(recovered) => recovered,
             Err(problem) => {
                 self.stage.violations.push(problem);
                 return false;
@@ -107,14 +111,13 @@ impl World {
         self.report.takeovers += 1;
         self.report.void += ownership.recovery.void;
         self.report.clean += u64::from(ownership.clean && epoch > 1);
-        self.truth.took_over(epoch, &everything.facts);
+        self.truth.took_over(epoch, &durable.facts);
         let now_ms = process.clock.wall_ms();
-        let timing = self.weather.once_of(id);
+        let timing = self.faults.exactly_once_of(id);
         let visibility_ms = self.queue.visibility_ms();
         let clean = ownership.clean;
         let manifest = ownership.recovery.manifest;
-        let mut serving =
-            Serving::start(ownership, recovered, &everything, &process.config, now_ms);
+        let mut serving = Serving::start(ownership, recovery, &durable, &process.config, now_ms);
         serving.egress = Egress::start(
             &serving.partition,
             timing,
@@ -124,52 +127,53 @@ impl World {
         );
         serving.receiving = Receiving::new(visibility_ms);
         process.life = Life::Serving(Box::new(serving));
-        self.say(|| {
+        self.record(|| {
             format!(
                 "process {id} takes over as epoch {epoch}, clean {clean}, manifest {manifest:?}"
             )
         });
-        self.tell_lifted(id);
-        self.finds_the_stream(id);
-        self.finds_the_queue(id);
-        self.begins_to_emit(id);
+        self.notify_lifted(id);
+        self.report_stream(id);
+        self.report_queue(id);
+        self.start_egress(id);
         // The first round takes up what the last owner left.
         self.round(id);
         true
     }
 
-    /// Reads all that is durable, from outside of all processes. Just after a takeover that is what the takeover found: its owner has written
-    /// nothing yet, and nobody after it matters.
-    fn look(&self, clock: MachineClock) -> Result<Everything, String> {
-        let config = &self.weather.config;
+    /// Reads durable durable directly from the store. Just after a takeover this equals what the
+    /// takeover read: its owner has not written yet, and later owners do not matter.
+    fn read_durable(&self, clock: MachineClock) -> Result<DurableFacts, String> {
+        let config = &self.faults.config;
         let source = Source {
             store: Arc::new(Still::new(&self.objects)),
             root: self.root.clone(),
             clock: Arc::new(clock),
-            retry: self.weather.log.retry,
-            on_trouble: Arc::new(|_| {}),
+            retry: self.faults.log.retry,
+            on_store_failure: Arc::new(|_| {}),
         };
         let record = format!("{}/application", self.root);
         let record = self.objects.objects.get(&record);
         let record = record.ok_or("the root has no application")?;
         let application = Application::decode(record).map_err(|defect| defect.to_string())?;
-        let mut everything = Everything::default();
+        let mut durable = DurableFacts::default();
         let read = read(
             &source,
             &application,
             config.partition,
             At::Latest,
-            &mut everything,
+            &mut durable,
         );
         match read.now_or_never() {
-            Some(Ok(_)) => everything.problem.take().map_or(Ok(everything), Err),
-            Some(Err(error)) => Err(format!("what is durable can not be read: {error}")),
-            None => Err("reading what is durable waits for something".to_owned()),
+            Some(Ok(_)) => durable.problem.take().map_or(Ok(durable), Err),
+            Some(Err(error)) => Err(format!("the durable state cannot be read: {error}")),
+            None => Err("reading the durable state waits for something".to_owned()),
         }
     }
 
-    /// Lets the log go on, and takes its notices.
-    fn drive_on(&mut self, id: ProcessId) -> bool {
+    /// Drives the log and handles its notices.
+    fn drive_log(&mut self, id: ProcessId) -> bool {
+        let now = self.monotonic();
         let Some(serving) = self.serving(id) else {
             return false;
         };
@@ -183,42 +187,40 @@ impl World {
         let epoch = serving.epoch;
         let mut durable = Vec::new();
         let mut facts = Vec::new();
-        let mut loaded = Vec::new();
+        let mut jobs = Vec::new();
         let mut snapshots = 0;
         while let Ok(notice) = serving.notices.try_recv() {
-            match notice {
-                Notice::Durable { sequence, .. } => {
-                    durable.push(sequence);
-                    facts.push(Input::CommitDurable { number: sequence });
+            let (reaction, observed) = serving.pump.on_notice(now, notice);
+            match reaction {
+                Reaction::Tell(fact) => facts.push(fact),
+                Reaction::Decode(job) => jobs.push(job),
+                Reaction::Nothing => {}
+            }
+            match observed {
+                Some(Observation::Committed(deltas)) => {
+                    durable.extend(deltas.iter().map(|delta| delta.number));
                 }
-                Notice::WantImages(buckets) => facts.push(Input::ImagesWanted(buckets)),
-                Notice::Snapshot(snapshot) => {
-                    snapshots += 1;
-                    facts.push(Input::SnapshotTaken(snapshot.images));
-                }
-                Notice::Loaded {
-                    bucket, entries, ..
-                } => loaded.push((bucket, entries)),
-                Notice::NothingDeleted(_) | Notice::Trouble(_) => {}
+                Some(Observation::SnapshotTaken(_)) => snapshots += 1,
+                Some(Observation::DeletionBlocked(_) | Observation::Retrying(_)) | None => {}
             }
         }
         if self.mutant == Some(Mutant::ReleaseBeforeCommit) {
             facts.retain(|fact| !matches!(fact, Input::CommitDurable { .. }));
         }
-        let went_on = !facts.is_empty();
+        let progressed = !facts.is_empty();
         if let Some(serving) = self.serving(id) {
             serving.facts.append(&mut facts);
         }
-        for (bucket, entries) in loaded {
-            self.loaded(id, bucket, entries);
+        for job in jobs {
+            self.decode(id, job);
         }
         self.report.snapshots += snapshots;
         for sequence in durable {
-            self.say(|| format!("epoch {epoch}: delta {sequence} is durable"));
+            self.record(|| format!("epoch {epoch}: delta {sequence} is durable"));
             self.truth.durable(epoch, sequence);
         }
         match ended {
-            None => went_on,
+            None => progressed,
             Some(Ok(())) => {
                 self.release_lease(id);
                 self.crash(id, "it has stopped");
@@ -229,12 +231,12 @@ impl World {
                     && let Some(serving) = self.serving(id)
                 {
                     serving.driver = None;
-                    serving.broken.fenced = true;
-                    let number = serving.broken.sealed;
+                    serving.mutants.fenced = true;
+                    let number = serving.mutants.sealed;
                     serving.facts.push(Input::CommitDurable { number });
                     return true;
                 }
-                // What was reported before it ended may still be released.
+                // What was reported durable before the end may still be released.
                 self.round(id);
                 self.ended(id, &error);
                 false
@@ -242,7 +244,7 @@ impl World {
         }
     }
 
-    /// Hands in what has happened and does what is wanted then.
+    /// Hands all facts to the partition and performs its outputs.
     fn round(&mut self, id: ProcessId) -> bool {
         let Some(process) = self.processes.get_mut(&id) else {
             return false;
@@ -259,8 +261,8 @@ impl World {
         let tracing = self.trace.is_some();
         for fact in facts {
             if tracing {
-                let said = format!("process {id} <- {}", brief(&fact));
-                self.say(|| said);
+                let line = format!("process {id} <- {}", brief(&fact));
+                self.record(|| line);
             }
             let Some(serving) = self.serving(id) else {
                 return false;
@@ -291,38 +293,23 @@ impl World {
 
     fn perform(&mut self, id: ProcessId, output: Output, now_ms: u64) {
         if self.trace.is_some() {
-            let said = format!("process {id} -> {}", brief_output(&output));
-            self.say(|| said);
+            let line = format!("process {id} -> {}", brief_output(&output));
+            self.record(|| line);
         }
         self.check_held(id, &output);
         match output {
             Output::Invoke { endpoint, batch } => self.invoke(id, endpoint, batch, now_ms),
             Output::Commit(delta) => self.commit(id, *delta),
-            Output::Image(image) => self.image(id, *image),
-            Output::LoadBucket {
-                bucket,
-                load,
-                replayed,
-            } => {
-                if let Some(serving) = self.serving(id)
-                    && let Some(log) = &serving.log
-                {
-                    log.load(bucket);
-                    let loads = serving.loads.entry(bucket).or_default();
-                    loads.push_back((load, replayed));
-                }
-            }
-            Output::SnapshotWanted => {
-                if let Some(log) = self.serving(id).and_then(|serving| serving.log.as_ref()) {
-                    log.want_snapshot();
-                }
+            Output::Image(image) => self.image(id, image),
+            output @ (Output::LoadBucket { .. } | Output::SnapshotWanted) => {
+                self.hand_to_log(id, output);
             }
             Output::Emit(emissions) => self.emit(id, emissions),
-            Output::MarksDurable { .. } => self.notes_are_durable(id),
+            Output::MarksDurable { .. } => self.egress_marks_durable(id),
             Output::Reply { request, answer } => self.reply(id, request, answer),
-            output @ (Output::Read { .. } | Output::Plan { .. }) => self.read_as_told(id, output),
-            Output::Receive { .. } => self.receive_as_told(id),
-            Output::Deletable { ids, .. } => self.taken(id, &ids),
+            output @ (Output::Read { .. } | Output::Plan { .. }) => self.handle_reading(id, output),
+            Output::Receive { .. } => self.start_receiving(id),
+            Output::Deletable { ids, .. } => self.delete_from_queue(id, &ids),
             Output::PauseIngress => self.pause_ingress(id, true),
             Output::ResumeIngress => self.pause_ingress(id, false),
             Output::WakeAt(due_ms) => {
@@ -356,9 +343,9 @@ impl World {
         if serving.wake_at_ms != Some(at_ms) {
             return;
         }
-        // It may be too early: after the longest wait, and when the calendar was set back meanwhile.
+        // The wake-up may be early: after the maximum wait, or because the calendar was set back.
         serving.wake_at_ms = None;
-        self.tell(id, Input::TimeReached);
+        self.notify(id, Input::TimeReached);
     }
 
     fn invoke(&mut self, id: ProcessId, endpoint: EndpointIndex, batch: Arc<Batch>, now_ms: u64) {
@@ -369,7 +356,7 @@ impl World {
         let before = serving.flights.insert(batch.target.clone(), batch.attempt);
         if let Some(before) = before {
             let violation = format!(
-                "{} has the attempts {before} and {} in flight",
+                "{} has two attempts in flight, {before} and {}",
                 batch.target, batch.attempt
             );
             self.stage.violations.push(violation);
@@ -378,7 +365,7 @@ impl World {
         self.dispatch(id, Some(DispatcherInput::BatchReady { endpoint, batch }));
     }
 
-    /// An expired value is never given to a function.
+    /// Checks that a function never receives an expired value.
     fn check_expired(&mut self, id: ProcessId, batch: &Batch, now_ms: u64) {
         let written = batch.state.iter().find(|state| &*state.name == "written");
         let Some((_, value)) = written.and_then(|state| state.value.as_ref()) else {
@@ -391,7 +378,7 @@ impl World {
         let expired = expiry.filter(|at_ms| *at_ms <= now_ms);
         if let Some(at_ms) = expired {
             let violation = format!(
-                "{} is given {value}, which expired at {at_ms}, at {now_ms}",
+                "{} receives {value} at {now_ms}, which expired at {at_ms}",
                 batch.target
             );
             self.stage.violations.push(violation);
@@ -400,7 +387,7 @@ impl World {
 
     pub(crate) fn dispatcher_wakes(&mut self, id: ProcessId) {
         self.dispatch(id, Some(DispatcherInput::TimeReached));
-        self.pump(id);
+        self.advance(id);
     }
 
     pub(crate) fn dispatch(&mut self, id: ProcessId, input: Option<DispatcherInput>) {
@@ -440,7 +427,7 @@ impl World {
 
     fn commit(&mut self, id: ProcessId, delta: Delta) {
         let mutant = self.mutant;
-        let buckets = self.weather.config.buckets;
+        let buckets = self.faults.config.buckets;
         let Some(serving) = self.serving(id) else {
             return;
         };
@@ -459,9 +446,9 @@ impl World {
         serving.expiries.extend(expiries);
         let number = delta.number;
         let first = number == 1 && serving.epoch == 1;
-        let delta = sealed_by(mutant, delta, first);
-        serving.broken.sealed = number;
-        let early = mutant == Some(Mutant::ReleaseBeforeCommit) || serving.broken.fenced;
+        let delta = mutate_delta(mutant, delta, first);
+        serving.mutants.sealed = number;
+        let early = mutant == Some(Mutant::ReleaseBeforeCommit) || serving.mutants.fenced;
         if early {
             serving.facts.push(Input::CommitDurable { number });
         }
@@ -469,92 +456,92 @@ impl World {
             let images = (0..buckets).map(|bucket| (bucket, number)).collect();
             serving.facts.push(Input::SnapshotTaken(images));
         }
-        if let Some(log) = &serving.log {
-            log.commit(encode_delta(buckets, &delta));
-            for mut image in std::mem::take(&mut serving.broken.held_images) {
-                image.delta = number;
-                log.keep(encode_image(buckets, &image));
-            }
-        }
         let epoch = serving.epoch;
+        let held = std::mem::take(&mut serving.mutants.storage.held_images);
+        self.hand_to_log(id, Output::Commit(Box::new(delta.clone())));
+        for mut image in held {
+            image.delta = number;
+            self.hand_to_log(id, Output::Image(Box::new(image)));
+        }
         self.truth.sealed(epoch, Rc::new(delta));
     }
 
-    /// An image was read; decoding it takes a while, and the partition may be told late.
-    fn loaded(&mut self, id: ProcessId, bucket: u16, entries: Entries) {
-        let (mutant, buckets) = (self.mutant, self.weather.config.buckets);
-        let Some(serving) = self.serving(id) else {
-            return;
-        };
-        let loads = serving.loads.get_mut(&bucket);
-        let Some((load, replayed)) = loads.and_then(VecDeque::pop_front) else {
-            return;
-        };
-        let first = serving.broken.first_loads.entry(bucket);
-        let first = first.or_insert_with(|| entries.clone()).clone();
-        let image = if mutant == Some(Mutant::StaleLoad) {
-            first
-        } else {
-            entries
-        };
-        match decode_bucket((bucket, buckets), mutant, &image, &replayed) {
-            Ok(content) => {
-                let late = self.random.chance(200);
-                let delay_ms = self.random.below(if late { 3_000 } else { 30 });
-                let content = Box::new(content);
-                let input = Input::BucketLoaded {
-                    bucket,
-                    load,
-                    content,
-                };
-                // It comes twice, the second time when nobody waits for it any more.
-                let twice = self.random.chance(50);
-                let again = twice.then(|| (delay_ms + self.random.below(5_000), input.clone()));
-                self.timeline.after(delay_ms, Event::Tell(id, input));
-                if let Some((later_ms, again)) = again {
-                    self.timeline.after(later_ms, Event::Tell(id, again));
-                }
-            }
-            Err(problem) => self.stage.violations.push(problem),
+    fn image(&mut self, id: ProcessId, image: Box<BucketImage>) {
+        let holds = self.mutant == Some(Mutant::ImageTooOld);
+        match self.serving(id) {
+            Some(serving) if holds => serving.mutants.storage.held_images.push(*image),
+            _ => self.hand_to_log(id, Output::Image(image)),
         }
     }
 
-    fn image(&mut self, id: ProcessId, image: BucketImage) {
-        let buckets = self.weather.config.buckets;
-        let holds = self.mutant == Some(Mutant::ImageTooOld);
+    /// Translates an output with the pump, unless the process has dropped its log.
+    fn hand_to_log(&mut self, id: ProcessId, output: Output) {
+        let now = self.monotonic();
+        if let Some(serving) = self.serving(id)
+            && let Some(log) = &serving.log
+        {
+            match serving.pump.perform(now, output) {
+                Ok(command) => command.send(log),
+                Err(output) => unreachable!("the log does not perform {output:?}"),
+            }
+        }
+    }
+
+    /// Time for the pump, which measures durations.
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.timeline.now_ms())
+    }
+
+    /// Decodes a bucket at once. Another thread may take a while, so the partition receives the
+    /// result later.
+    fn decode(&mut self, id: ProcessId, job: DecodeJob) {
+        let mutant = self.mutant;
         let Some(serving) = self.serving(id) else {
             return;
         };
-        if holds {
-            serving.broken.held_images.push(image);
-        } else if let Some(log) = &serving.log {
-            log.keep(encode_image(buckets, &image));
+        let Some(job) = serving.mutants.storage.mutate_job(mutant, job) else {
+            return;
+        };
+        match job.run() {
+            Ok(input) => {
+                let late = self.random.chance(200);
+                let delay_ms = self.random.below(if late { 3_000 } else { 30 });
+                // The result may arrive twice, the second time when the partition no longer waits
+                // for it.
+                let twice = self.random.chance(50);
+                let again = twice.then(|| (delay_ms + self.random.below(5_000), input.clone()));
+                self.timeline.after(delay_ms, Event::Notify(id, input));
+                if let Some((later_ms, again)) = again {
+                    self.timeline.after(later_ms, Event::Notify(id, again));
+                }
+            }
+            Err(problem) => self.stage.violations.push(problem.to_string()),
         }
     }
 }
 
-/// Polls a future once; who waits is found by polling again.
+/// Polls a future once. The world polls waiting futures again, so the waker does nothing.
 fn poll<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// One line about an input, for the trace.
+/// Returns one line about an input, for the trace.
 fn brief(input: &Input) -> String {
-    let mut said = format!("{input:?}");
-    shorten(&mut said);
-    said
+    let mut line = format!("{input:?}");
+    shorten(&mut line);
+    line
 }
 
 fn brief_output(output: &Output) -> String {
-    let mut said = format!("{output:?}");
-    shorten(&mut said);
-    said
+    let mut line = format!("{output:?}");
+    shorten(&mut line);
+    line
 }
 
-fn shorten(said: &mut String) {
+fn shorten(line: &mut String) {
     const LENGTH_MAX: usize = 600;
-    if let Some((at, _)) = said.char_indices().nth(LENGTH_MAX) {
-        said.truncate(at);
-        said.push('…');
+    if let Some((at, _)) = line.char_indices().nth(LENGTH_MAX) {
+        line.truncate(at);
+        line.push('…');
     }
 }

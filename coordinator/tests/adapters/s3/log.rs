@@ -12,9 +12,9 @@ use hyper::http::Method;
 use satchel::store::s3::S3Options;
 use satchel::store::{S3Store, SystemClock};
 use satchel_log::{
-    BucketImage, Created, Delta, EntriesBuilder, Entry, ErrorKind, Identity, Log, LogError, Notice,
-    Notices, ObjectMeta, ObjectStore, Options, Ownership, Place, Recovery, Retry, SnapshotPolicy,
-    StoreError, take_over,
+    BucketImage, Contender, Created, Delta, EntriesBuilder, Entry, ErrorKind, Identity, Log,
+    LogError, Notice, Notices, ObjectMeta, ObjectStore, Options, Ownership, Recovery, Retry,
+    SnapshotPolicy, StoreError, take_over,
 };
 use satchel_log_simulation::{Plan, State, run, seeds};
 use tokio::runtime::Handle;
@@ -25,8 +25,8 @@ use satchel_testkit::{Fault, Proxy};
 
 const BUCKETS: u16 = 4;
 
-fn place(store: S3Store, owner: u8) -> Place {
-    Place {
+fn place(store: S3Store, owner: u8) -> Contender {
+    Contender {
         store: Arc::new(store),
         root: "root".to_owned(),
         identity: Identity {
@@ -51,7 +51,7 @@ fn place(store: S3Store, owner: u8) -> Place {
             },
             ..Options::default()
         },
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     }
 }
 
@@ -71,7 +71,7 @@ struct Owner {
 }
 
 impl Owner {
-    async fn take_over(place: Place) -> Self {
+    async fn take_over(place: Contender) -> Self {
         let name = place.nonce[0];
         let mut state = State::default();
         let ownership: Ownership = take_over(place, &mut state).await.unwrap();
@@ -118,7 +118,9 @@ impl Owner {
                 Some(Notice::Durable { sequence, .. }) => self.durable = sequence,
                 Some(Notice::WantImages(buckets)) => self.wanted.extend(buckets),
                 Some(Notice::Snapshot(_)) => self.snapshots += 1,
-                Some(Notice::Loaded { .. } | Notice::NothingDeleted(_) | Notice::Trouble(_)) => {}
+                Some(
+                    Notice::Loaded { .. } | Notice::NothingDeleted(_) | Notice::StoreFailure(_),
+                ) => {}
             }
         }
         true

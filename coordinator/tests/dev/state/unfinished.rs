@@ -73,7 +73,7 @@ async fn it_is_rejected_as_unfinished(
         assert_eq!(result.code, 4, "{command:?}: {result:?}");
         let printed = format!("{}{}", result.out, result.err);
         assert!(printed.contains("/unfinished/"), "{command:?}: {result:?}");
-        assert!(printed.contains("not come to its end"), "{result:?}");
+        assert!(printed.contains("is unfinished"), "{result:?}");
     }
     let started = setup.clone().arg(format!("--state={place}"));
     let ended = started.run_to_end().await;

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use satchel_engine::durable::Change;
 use satchel_log::{
-    Application, At, EntriesBuilder, Identity, Kind, Layout, Manifest, MemoryStore, ObjectStore,
-    Options, Place, Record, Retry, SegmentName, SnapshotPolicy, Source, check_segment, read,
-    verify,
+    Application, At, Contender, Identity, Kind, Layout, Manifest, MemoryStore, ObjectStore,
+    Options, Record, Retry, SegmentName, SnapshotPolicy, Source, check_segment, read, verify,
 };
-use satchel_log_simulation::{Puppet, SimulatedClock, State, push};
+use satchel_log_simulation::{ManualOwner, SimulatedClock, State, drive};
+use satchel_storage::encode::encode_changes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{functions, outcome};
@@ -43,17 +43,11 @@ pub(super) const ENTRIES: Target = Target {
     dictionary: &["example", "greeter", "satchel/json"],
     seeds: || {
         let mut seeds: Vec<Vec<u8>> = Vec::new();
-        for changes in [functions::changes()] {
-            for change in &changes {
-                let mut builder = EntriesBuilder::new();
-                push_change(&mut builder, change);
-                seeds.push([&[1], &builder.finish().as_bytes()[..]].concat());
-            }
-            let mut builder = EntriesBuilder::new();
-            changes
-                .iter()
-                .for_each(|change| push_change(&mut builder, change));
-            seeds.push([&[1], &builder.finish().as_bytes()[..]].concat());
+        let changes = functions::changes();
+        let each = changes.chunks(1);
+        for changes in each.chain([&changes[..]]) {
+            let entries = encode_changes(BUCKETS, changes);
+            seeds.push([&[1], &entries.as_bytes()[..]].concat());
         }
         seeds.push(vec![3, 0, 0]);
         seeds
@@ -112,8 +106,8 @@ pub(super) const MANIFEST: Target = Target {
                     .iter()
                     .filter_map(|bucket| bucket.image.as_ref())
                 {
-                    let _ = placed.at.range();
-                    let mut at = placed.at;
+                    let _ = placed.block.range();
+                    let mut at = placed.block;
                     at.stored_len = BLOCK.len() as u64;
                     at.checksum = xxh3_64(BLOCK);
                     // Rejected or not: it must not allocate more than the block contains.
@@ -191,25 +185,26 @@ impl World {
         };
         for nonce in 1..=3 {
             world.clock.advance(1_000);
-            let mut owner = Puppet::take_over(world.place(nonce)).expect("there is no other owner");
+            let mut owner =
+                ManualOwner::take_over(world.place(nonce)).expect("there is no other owner");
             for commit in 0..4_u16 {
                 let key = format!("key-{commit}");
                 owner.commit(&[
                     (commit % BUCKETS, &key, Some("value")),
                     (BUCKETS, "all", None),
                 ]);
-                owner.image_and_go_on();
+                owner.image_and_advance();
             }
             if nonce == 2 {
                 world.clock.advance(2 * 3_600_000);
-                owner.go_on();
+                owner.advance();
             }
         }
         world
     }
 
-    fn place(&self, nonce: u8) -> Place {
-        Place {
+    fn place(&self, nonce: u8) -> Contender {
+        Contender {
             store: self.store.clone(),
             root: "root".to_owned(),
             identity: Identity {
@@ -229,12 +224,12 @@ impl World {
                 },
                 ..Options::default()
             },
-            on_trouble: Arc::new(|_| {}),
+            on_store_failure: Arc::new(|_| {}),
         }
     }
 
     fn object(&self, key: &str) -> Bytes {
-        let got = push(&mut self.store.get(key)).expect("memory answers at once");
+        let got = drive(&mut self.store.get(key)).expect("memory answers at once");
         got.ok().flatten().unwrap_or_default()
     }
 
@@ -253,7 +248,7 @@ impl World {
             retry,
             Arc::new(|_| {}),
         ));
-        let verified = push(&mut verifying).expect("memory answers at once");
+        let verified = drive(&mut verifying).expect("memory answers at once");
         let verified = verified.expect("memory always answers");
         let mut outcomes: String = verified.findings.iter().map(ToString::to_string).collect();
 
@@ -267,14 +262,14 @@ impl World {
             root: "root".to_owned(),
             clock,
             retry,
-            on_trouble: Arc::new(|_| {}),
+            on_store_failure: Arc::new(|_| {}),
         };
         for at in [At::Latest, At::Moment(2_500)] {
             let mut state = State::default();
             let mut reading = Box::pin(read(&source, &application, 0, at, &mut state));
             // A reader that waits for an object collected meanwhile waits for a clock that stands
             // still.
-            let read = push(&mut reading);
+            let read = drive(&mut reading);
             outcomes += &read.map_or("waits".to_owned(), |read| outcome(&read));
         }
         outcomes
@@ -288,17 +283,6 @@ fn objects(part: &str) -> Vec<Vec<u8>> {
         let wanted = keys.iter().filter(|key| key.contains(part));
         wanted.map(|key| world.object(key).to_vec()).collect()
     })
-}
-
-fn push_change(builder: &mut EntriesBuilder, change: &Change) {
-    let (mut key, mut value) = (Vec::new(), Vec::new());
-    change.encode_key(&mut key);
-    let has_value = change.encode_value(&mut value);
-    builder.push(
-        change.key.bucket(BUCKETS),
-        &key,
-        has_value.then_some(&value),
-    );
 }
 
 fn record(object: &Bytes, number: u64) -> String {

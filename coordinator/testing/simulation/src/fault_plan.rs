@@ -1,4 +1,5 @@
-//! What a run is made of: how often what goes wrong, and how the partition and its log are set. All drawn from the seed.
+//! Plan of a run, drawn from its seed: the rates of faults, and the settings of the partition and
+//! its log.
 
 use std::sync::Arc;
 
@@ -13,22 +14,22 @@ use crate::functions::{FRAIL, STEADY, STIFF};
 use crate::store::StoreFaults;
 use crate::world::BEGINNING_MS;
 
-/// The grace of the log, in ms: short, so that runs see collections.
+/// Grace of the log in ms. It is short, so that runs see collections.
 const GRACE_MS: u64 = 30_000;
 
-/// How often what goes wrong, per mille where nothing else is said.
+/// Rates of faults, per mille unless stated otherwise, and settings.
 #[derive(Debug, Clone)]
-pub(crate) struct Weather {
+pub(crate) struct FaultPlan {
     pub(crate) store: StoreFaults,
-    /// For how long things go wrong, in ms.
-    pub(crate) storm_ms: u64,
-    /// The mean time between two troubles of processes, in ms; 0 for never.
-    pub(crate) trouble_every_ms: u64,
+    /// Time during which faults occur, in ms.
+    pub(crate) faulty_ms: u64,
+    /// Mean time between two faults of processes, in ms; 0 for never.
+    pub(crate) fault_every_ms: u64,
     pub(crate) pause_min_ms: u64,
     pub(crate) pause_max_ms: u64,
-    /// Whether pauses are longer than the grace, and whoever takes over is left in peace until they end: so that an owner wakes whose
-    /// numbers were collected.
-    pub(crate) sleepy: bool,
+    /// True if pauses are longer than the grace. No process is disturbed while another one sleeps,
+    /// so that an owner wakes whose numbers were collected.
+    pub(crate) long_pauses: bool,
     pub(crate) second_owner: u64,
     pub(crate) requests: RequestFaults,
     pub(crate) read_again: u64,
@@ -41,26 +42,26 @@ pub(crate) struct Weather {
     pub(crate) config: Config,
     pub(crate) log: Options,
     pub(crate) clock_error_max_ms: u64,
-    /// How patient the egress is, if it puts each record once.
-    pub(crate) once: Option<ExactlyOnceTiming>,
-    /// For how long a lease holds, in ms, if processes wait for one before they take over.
+    /// Timing of the egress, if it delivers exactly once.
+    pub(crate) exactly_once: Option<ExactlyOnceTiming>,
+    /// Duration of a lease in ms, if processes acquire one before they take over.
     pub(crate) lease_ms: Option<u64>,
     pub(crate) startup: Startup,
-    /// The longest time between two changes of the stream's shards, in ms; 0 for never.
+    /// Longest time between two changes of the stream's shards, in ms; 0 for never.
     pub(crate) reshard_every_ms: u64,
-    /// Which buckets are left unread at a takeover, per mille.
+    /// Share of buckets that a takeover leaves unread, per mille.
     pub(crate) unread: u64,
-    /// How often a process that starts brings another version, per mille.
+    /// Rate of process starts with another version, per mille.
     pub(crate) deploys: u64,
-    /// Whether an operator makes savepoints and looks at the past.
-    pub(crate) operates: bool,
-    /// Every moment of at least so many last ms is kept; 0 for none.
+    /// True if an operator creates savepoints and reads history.
+    pub(crate) has_operator: bool,
+    /// Minimum retention of history in ms; 0 for none.
     pub(crate) retention_min_ms: u64,
-    /// How many roots are made of this one.
+    /// Number of roots that are made from this one.
     pub(crate) forks: u64,
 }
 
-/// How often what goes wrong with requests to functions, per mille.
+/// Rates of faults of requests to functions, per mille.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RequestFaults {
     pub(crate) throttled: u64,
@@ -76,10 +77,11 @@ pub(crate) struct RequestFaults {
     pub(crate) latency_max_ms: u64,
 }
 
-impl Weather {
-    /// How patient the egress of a process is. Some have another idea of how long requests take.
-    pub(crate) fn once_of(&self, process: u64) -> Option<ExactlyOnceTiming> {
-        let timing = self.once?;
+impl FaultPlan {
+    /// Returns the timing of a process's exactly-once egress. Some processes assume another request
+    /// time-out.
+    pub(crate) fn exactly_once_of(&self, process: u64) -> Option<ExactlyOnceTiming> {
+        let timing = self.exactly_once?;
         let more_ms = if process % 3 == 1 { 700 } else { 0 };
         Some(ExactlyOnceTiming {
             request_timeout_ms: timing.request_timeout_ms + more_ms,
@@ -88,11 +90,11 @@ impl Weather {
     }
 
     pub(crate) fn draw(random: &Random) -> Self {
-        let mut weather = Self::draw_owners(random);
-        crate::deploys::draw(random, &mut weather);
-        crate::past::draw(random, &mut weather);
-        crate::forks::draw(random, &mut weather);
-        weather
+        let mut faults = Self::draw_owners(random);
+        crate::deploys::draw(random, &mut faults);
+        crate::history::draw(random, &mut faults);
+        crate::forks::draw(random, &mut faults);
+        faults
     }
 
     fn draw_owners(random: &Random) -> Self {
@@ -103,28 +105,28 @@ impl Weather {
                 0
             }
         };
-        let sleepy = random.chance(150);
+        let long_pauses = random.chance(150);
         Self {
             store: StoreFaults::draw(random),
-            storm_ms: if sleepy {
+            faulty_ms: if long_pauses {
                 2 * GRACE_MS + random.below(2 * GRACE_MS)
             } else {
                 5_000 + random.below(40_000)
             },
-            trouble_every_ms: if sleepy {
+            fault_every_ms: if long_pauses {
                 2_000 + random.below(8_000)
             } else if random.chance(850) {
                 200 + random.below(8_000)
             } else {
                 0
             },
-            pause_min_ms: if sleepy { GRACE_MS } else { 1 },
-            pause_max_ms: if sleepy {
+            pause_min_ms: if long_pauses { GRACE_MS } else { 1 },
+            pause_max_ms: if long_pauses {
                 2 * GRACE_MS
             } else {
                 1 + random.below(8_000)
             },
-            sleepy,
+            long_pauses,
             second_owner: rate(300),
             requests: RequestFaults {
                 throttled: rate(100),
@@ -144,7 +146,7 @@ impl Weather {
             abandon: rate(80),
             send_twice: rate(200),
             callers: 1 + random.below(4),
-            operations: 4 + random.below(if sleepy { 200 } else { 24 }),
+            operations: 4 + random.below(if long_pauses { 200 } else { 24 }),
             kills: if random.chance(250) { 1 } else { 0 },
             config: draw_config(random),
             log: draw_log(random),
@@ -153,7 +155,7 @@ impl Weather {
             } else {
                 0
             },
-            once: random.chance(600).then(|| ExactlyOnceTiming {
+            exactly_once: random.chance(600).then(|| ExactlyOnceTiming {
                 confirmation_ms: 300 + random.below(2_000),
                 request_timeout_ms: 100 + random.below(1_000),
                 settling_ms: 50 + random.below(500),
@@ -175,7 +177,7 @@ impl Weather {
                 random.below(1_000)
             },
             deploys: 0,
-            operates: false,
+            has_operator: false,
             retention_min_ms: 0,
             forks: 0,
         }
@@ -211,7 +213,7 @@ pub(crate) fn draw_config(random: &Random) -> Config {
         commit_interval_ms: 1 + random.below(200),
         pending_bytes_max: if random.chance(200) { 4_000 } else { 256 << 10 },
         idempotency_ttl_ms: if random.chance(500) {
-            // Longer than anybody repeats a request.
+            // This is longer than any client repeats a request.
             300_000
         } else {
             24 * 60 * 60 * 1000

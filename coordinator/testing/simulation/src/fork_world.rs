@@ -1,4 +1,5 @@
-//! A fork at work: a world of its own that begins with what was true of another, held until somebody lets it go on.
+//! A fork at work: a world of its own that begins with the durable state of its origin, held until
+//! a person lifts the hold.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -9,9 +10,9 @@ use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 
-use crate::forks::{Copy, Kind};
+use crate::clients::Caller;
+use crate::forks::{ForkContent, Kind};
 use crate::functions::{Stage, text_of};
-use crate::outside::Caller;
 use crate::process::ProcessId;
 use crate::queue::Queue;
 use crate::streams::Streams;
@@ -20,21 +21,21 @@ use crate::truth::{Facts, Truth};
 use crate::world::World;
 use crate::{Failure, Plan};
 
-/// Of what a world was made, if it was.
+/// Origin of a world, if it is a fork.
 #[derive(Default)]
 pub(crate) struct Origin {
     hold: Hold,
-    /// States came alone, without what was on its way.
+    /// True if only states were imported, without messages in flight.
     pub(crate) imported: bool,
-    /// Operations below this one were asked of the origin.
+    /// Operations with a lower number were requested from the origin.
     pub(crate) operations: u64,
-    /// What was in the outbox when that was dropped.
+    /// Numbers of the outbox entries that were dropped.
     dropped: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Hold {
-    /// There never was one.
+    /// The world was never held.
     #[default]
     None,
     Held,
@@ -44,18 +45,18 @@ enum Hold {
 }
 
 impl World {
-    /// Lets a fork go on to its end, beside which nothing changes.
+    /// Runs a fork to its end. Meanwhile nothing else changes in this world.
     pub(crate) fn serve_fork(
         &mut self,
         (root, buckets): (&str, u16),
         kind: Kind,
-        copy: &Copy,
+        copy: &ForkContent,
         facts: &Facts,
     ) {
         let mut fork = self.forked(root, kind, copy, facts);
-        fork.weather.config.buckets = buckets;
+        fork.faults.config.buckets = buckets;
         let begun_ms = self.timeline.now_ms();
-        self.say(|| format!("{root} is served, {kind:?}"));
+        self.record(|| format!("fork {root} runs, {kind:?}"));
         let traced = self.trace.is_some();
         fork.trace = self.trace.take();
         let ended = catch_unwind(AssertUnwindSafe(|| fork.run_fork()));
@@ -77,7 +78,7 @@ impl World {
                 self.stage.violations.push(violation);
             }
             Err(panic) => {
-                let violation = format!("in {root}, it panics: {}", crate::text_of_panic(&*panic));
+                let violation = format!("in {root}, a panic: {}", crate::text_of_panic(&*panic));
                 self.stage.violations.push(violation);
             }
         }
@@ -90,13 +91,13 @@ impl World {
                 .collect::<Vec<_>>()
         };
         if others(&fork) != others(self) {
-            let violation = format!("{root} has changed what is not its own");
+            let violation = format!("{root} has changed objects outside of its root");
             self.stage.violations.push(violation);
         }
-        self.say(|| format!("{root} has come to its end"));
+        self.record(|| format!("fork {root} ends"));
     }
 
-    fn forked(&self, root: &str, kind: Kind, copy: &Copy, facts: &Facts) -> World {
+    fn forked(&self, root: &str, kind: Kind, copy: &ForkContent, facts: &Facts) -> World {
         let plan = Plan {
             seed: self.random.next(),
             mutant: self.mutant,
@@ -106,20 +107,20 @@ impl World {
         fork.timeline = Timeline::new(self.timeline.now_ms());
         fork.objects.objects = self.objects.objects.clone();
         let random = &fork.random;
-        let weather = &mut fork.weather;
-        weather.forks = 0;
-        weather.startup = self.weather.startup;
+        let faults = &mut fork.faults;
+        faults.forks = 0;
+        faults.startup = self.faults.startup;
         if kind == Kind::Import {
-            weather.reshard_every_ms = 0;
+            faults.reshard_every_ms = 0;
         }
-        weather.operates = false;
-        weather.storm_ms = 1_000 + random.below(8_000);
-        if weather.sleepy {
-            weather.sleepy = false;
-            weather.pause_min_ms = 1;
-            weather.pause_max_ms = 4_000;
+        faults.has_operator = false;
+        faults.faulty_ms = 1_000 + random.below(8_000);
+        if faults.long_pauses {
+            faults.long_pauses = false;
+            faults.pause_min_ms = 1;
+            faults.pause_max_ms = 4_000;
         }
-        weather.config.idempotency_ttl_ms = self.weather.config.idempotency_ttl_ms;
+        faults.config.idempotency_ttl_ms = self.faults.config.idempotency_ttl_ms;
         let streams = match kind {
             Kind::Restore => self.streams.borrow().clone(),
             Kind::Import => Streams::default(),
@@ -128,10 +129,11 @@ impl World {
         let streams = fork.streams.clone();
         fork.truth = Truth::of(facts, copy.committed_at_ms, &self.truth, streams);
         if kind == Kind::Restore {
-            // What had left by then had left; what was refused by then is a dead letter.
-            let left = self.truth.left_by(&copy.facts).into_iter();
-            let refused = &self.sink.refused;
-            fork.sink.records = left
+            // Records that the origin had emitted stay emitted. Records that it rejected are dead
+            // letters.
+            let left = self.truth.departed_by(&copy.facts).into_iter();
+            let refused = &self.egress_sink.refused;
+            fork.egress_sink.records = left
                 .filter(|(number, _)| !refused.contains(number))
                 .collect();
         } else {
@@ -143,10 +145,10 @@ impl World {
         let mut streams = fork.streams.borrow().clone();
         streams.remember(is_needed);
         fork.streams.replace(streams);
-        fork.sink.go_on_from(&self.sink);
+        fork.egress_sink.continue_from(&self.egress_sink);
         fork.queue = Queue::default();
         fork.stage = Stage {
-            tells_cause: fork.stage.tells_cause,
+            names_cause: fork.stage.names_cause,
             version: self.stage.version,
             ids: self.stage.ids.clone(),
             ..Stage::default()
@@ -157,7 +159,7 @@ impl World {
         fork.callers = (0..callers)
             .map(|_| Caller::new(2 + fork.random.below(6)))
             .collect();
-        fork.administrator.go_on_from(&self.administrator);
+        fork.administrator.continue_from(&self.administrator);
         fork.origin = Origin {
             hold: match kind {
                 Kind::Restore => Hold::Held,
@@ -173,32 +175,33 @@ impl World {
 
     fn run_fork(&mut self) -> Result<(), Failure> {
         self.begin();
-        self.judge()?;
+        self.check_violations()?;
         let drop_outbox = self.random.chance(300);
-        let storm_ends_ms = self.timeline.now_ms() + self.weather.storm_ms;
-        let held_until_ms = self.timeline.now_ms() + self.random.below(self.weather.storm_ms);
+        let faults_end_ms = self.timeline.now_ms() + self.faults.faulty_ms;
+        let held_until_ms = self.timeline.now_ms() + self.random.below(self.faults.faulty_ms);
         while self.timeline.now_ms() < held_until_ms {
             self.next()?;
         }
         if self.origin.hold == Hold::Held {
             if drop_outbox {
-                self.calm_down();
-                self.rest_held()?;
+                self.end_faults();
+                self.settle_held()?;
             }
             self.lift(drop_outbox);
         }
-        while self.timeline.now_ms() < storm_ends_ms {
+        while self.timeline.now_ms() < faults_end_ms {
             self.next()?;
         }
-        self.go_to_rest()
+        self.settle_and_check()
     }
 
-    /// Waits until what is dropped is known: nothing more comes into the outbox.
-    fn rest_held(&mut self) -> Result<(), Failure> {
+    /// Waits until the content of the outbox is final, so that the dropped entries are known.
+    fn settle_held(&mut self) -> Result<(), Failure> {
         let until_ms = self.timeline.now_ms() + 900_000;
         loop {
             self.next()?;
-            // Callers may be refused until it is lifted, if the outbox is full; what they ask for does not leave by it.
+            // A full outbox may keep callers rejected until the hold is lifted. Their operations do
+            // not leave through it.
             let waiting = self.truth.only_suspended_wait();
             let serving = self.processes.values_mut().find(|it| it.is_serving());
             let gauges = serving
@@ -208,13 +211,13 @@ impl World {
                 return Ok(());
             }
             if self.timeline.now_ms() > until_ms {
-                return self.fail("a fork that is held does not come to rest".to_owned());
+                return self.fail("a held fork does not settle".to_owned());
             }
         }
     }
 
     fn lift(&mut self, drop_outbox: bool) {
-        self.say(|| format!("the hold is lifted, the outbox dropped: {drop_outbox}"));
+        self.record(|| format!("the hold is lifted, outbox dropped: {drop_outbox}"));
         self.origin.hold = Hold::Lifted { drop_outbox };
         if drop_outbox {
             let dropped = self.truth.facts.iter().filter_map(|fact| match fact {
@@ -225,19 +228,19 @@ impl World {
             });
             let dropped: Vec<(u64, String)> = dropped.collect();
             self.origin.dropped = dropped.iter().map(|(number, _)| *number).collect();
-            // They count as gone, and must not go.
-            self.sink.records.extend(dropped);
-            self.sink.records.sort();
+            // Dropped records count as emitted, and must not be emitted.
+            self.egress_sink.records.extend(dropped);
+            self.egress_sink.records.sort();
         }
         let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
         for id in ids {
-            self.tell_lifted(id);
-            self.pump(id);
+            self.notify_lifted(id);
+            self.advance(id);
         }
     }
 
-    /// The first fact that an owner is told, if somebody let it go on.
-    pub(crate) fn tell_lifted(&mut self, id: ProcessId) {
+    /// Lifts the hold of a new owner with its first fact, if the fork was released.
+    pub(crate) fn notify_lifted(&mut self, id: ProcessId) {
         if let Hold::Lifted { drop_outbox } = self.origin.hold
             && let Some(serving) = self.serving(id)
         {
@@ -245,7 +248,7 @@ impl World {
         }
     }
 
-    /// Under a hold nothing is read, no timer fires and nothing leaves.
+    /// Checks that a held fork reads nothing, fires no timer and emits nothing.
     pub(crate) fn check_held(&mut self, id: ProcessId, output: &Output) {
         if self.origin.hold == Hold::None {
             return;
@@ -253,7 +256,7 @@ impl World {
         if let Output::Emit(emissions) = output {
             let dropped = &self.origin.dropped;
             if let Some(emission) = emissions.iter().find(|one| dropped.contains(&one.number)) {
-                let violation = format!("{emission:?} leaves, and was dropped");
+                let violation = format!("{emission:?} leaves, but was dropped");
                 self.stage.violations.push(violation);
             }
         }
@@ -268,7 +271,7 @@ impl World {
             Output::Read { .. } | Output::Plan { .. } | Output::Emit(_) | Output::Receive { .. }
         );
         if fired || leaves {
-            let violation = format!("a fork is held, and there is {output:?}, timers {fired}");
+            let violation = format!("a held fork outputs {output:?}, timers fired: {fired}");
             self.stage.violations.push(violation);
         }
     }

@@ -1,28 +1,29 @@
-//! The stream that the application writes to: it takes whatever comes, and tells late, wrongly or not at all.
+//! The stream that the application writes to. It accepts every record, and answers late, wrongly or
+//! not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use satchel_engine::sink::delivery::Record;
-use satchel_engine::sink::exactly_once::{Look, Put, PutResult, Seen};
+use satchel_engine::sink::exactly_once::{Put, PutResult, ScanResult, ScannedRecord};
 use satchel_engine::sink::reconcile::{Matcher, StreamPositions};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// How many shards it has.
+/// Number of shards.
 const SHARDS: u64 = 2;
 
-/// What arrived.
+/// Records that arrived.
 #[derive(Debug, Default)]
-pub(crate) struct Sink {
-    /// Whether each record is to be there once.
-    once: bool,
-    /// The records in the order in which they first arrived: their numbers and what they say.
+pub(crate) struct EgressSink {
+    /// True if each record must arrive exactly once.
+    exactly_once: bool,
+    /// Number and text of each record, in the order of their first arrivals.
     pub(crate) records: Vec<(u64, String)>,
-    /// The numbers that never can be put.
+    /// Numbers of records that the egress rejects.
     pub(crate) refused: BTreeSet<u64>,
-    /// How many records came again.
+    /// Number of records that arrived again.
     pub(crate) again: u64,
     shards: BTreeMap<String, Vec<Landed>>,
-    /// What each number was first seen with, and the last number of each key.
+    /// First content of each number, and last number of each key.
     seen: BTreeMap<u64, Put>,
     last: BTreeMap<String, u64>,
     next_sequence: u64,
@@ -32,29 +33,29 @@ pub(crate) struct Sink {
 struct Landed {
     sequence: u64,
     put: Put,
-    /// Readers see it from then on.
+    /// Time from which readers see the record.
     visible_at_ms: u64,
 }
 
-impl Sink {
-    /// Nothing has arrived.
-    pub(crate) fn new(once: bool) -> Self {
+impl EgressSink {
+    /// Creates an empty stream.
+    pub(crate) fn new(exactly_once: bool) -> Self {
         Self {
-            once,
+            exactly_once,
             ..Self::default()
         }
     }
 
-    /// As a stream of its own that is younger than this one: its numbers are greater.
-    pub(crate) fn go_on_from(&mut self, older: &Self) {
+    /// Makes the sequence numbers greater than those of the stream of this fork's origin.
+    pub(crate) fn continue_from(&mut self, older: &Self) {
         self.next_sequence = older.next_sequence;
     }
 
-    /// Takes a record.
+    /// Accepts a record.
     ///
     /// # Errors
     ///
-    /// Which law that breaks.
+    /// The law that the record breaks.
     pub(crate) fn land(
         &mut self,
         record: &Record<Put>,
@@ -84,7 +85,7 @@ impl Sink {
                     "egress record {number} arrived as {known:?} and as {put:?}"
                 ));
             }
-            if self.once {
+            if self.exactly_once {
                 return Err(format!("egress record {number}, {put:?}, arrived twice"));
             }
             return Ok(());
@@ -101,22 +102,27 @@ impl Sink {
         }
     }
 
-    /// What a reader sees beyond these positions.
-    pub(crate) fn look(&self, after: &StreamPositions, wanted: &Matcher, now_ms: u64) -> Look {
-        let mut look = Look {
+    /// Returns the wanted records that a reader sees after these positions.
+    pub(crate) fn scan(
+        &self,
+        after: &StreamPositions,
+        wanted: &Matcher,
+        now_ms: u64,
+    ) -> ScanResult {
+        let mut result = ScanResult {
             shards: (0..SHARDS).map(|shard| format!("out-{shard}")).collect(),
             seen: Vec::new(),
         };
         for (shard, landed) in &self.shards {
             let after = after.shards.get(shard);
             let after: u64 = after.map_or(0, |number| number.parse().unwrap_or(u64::MAX));
-            // Records are read in their order, so one that is not seen yet hides those behind it.
+            // A shard is read in order, so a record that is not visible yet hides those behind it.
             let visible = landed
                 .iter()
                 .take_while(|landed| landed.visible_at_ms <= now_ms);
             for Landed { sequence, put, .. } in visible {
                 if *sequence > after && wanted.wants(&put.key, &put.data) {
-                    look.seen.push(Seen {
+                    result.seen.push(ScannedRecord {
                         shard: shard.clone(),
                         sequence: sequence.to_string(),
                         key: put.key.clone(),
@@ -125,6 +131,6 @@ impl Sink {
                 }
             }
         }
-        look
+        result
     }
 }

@@ -1,23 +1,25 @@
-//! A root of durable data that a tool works on.
+//! Access to the root that an offline tool works on.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use satchel_log::{Application, Layout, LogError, ObjectStore, OnTrouble, Retry, Trouble};
+use satchel_log::{
+    Application, Layout, LogError, ObjectStore, OnStoreFailure, Retry, Source, StoreFailure,
+};
 
 use crate::cli::{Exit, Failure};
 use crate::store::s3::S3Options;
 use crate::store::unfinished::refused;
-use crate::store::{Opened, Place, PlaceOptions};
+use crate::store::{Opened, Place, PlaceOptions, SystemClock};
 
-/// How requests to the store are repeated: nobody waits longer than this for a command to say that the store cannot be reached.
+/// Retry policy of offline tools: a command that cannot reach the store says so after 15 seconds.
 pub(super) const RETRY: Retry = Retry {
     initial_ms: 100,
     max_ms: 2_000,
     give_up_ms: Some(15_000),
 };
 
-/// A root that was opened.
+/// Open root of durable data.
 #[derive(Clone)]
 pub struct Root {
     pub(super) opened: Opened,
@@ -25,10 +27,10 @@ pub struct Root {
 }
 
 impl Root {
-    /// Opens it for reading. Nothing is made: a directory must exist.
+    /// Opens an existing root. A directory must exist.
     ///
     /// # Errors
-    /// [`Exit::Environment`] if it does not exist or cannot be reached.
+    /// [`Exit::Environment`] if the place does not exist or cannot be reached.
     pub async fn open(place: &Place, s3: S3Options) -> Result<Self, Failure> {
         let opened = place.open(options(s3)).await?;
         Ok(Self {
@@ -37,10 +39,10 @@ impl Root {
         })
     }
 
-    /// Opens it for a new root; a directory is made if there is none.
+    /// Opens a place for a new root, and creates its directory if there is none.
     ///
     /// # Errors
-    /// [`Exit::Environment`] if it cannot be made or reached.
+    /// [`Exit::Environment`] if the place cannot be created or reached.
     pub async fn open_new(place: &Place, s3: S3Options) -> Result<Self, Failure> {
         let opened = place.open_new(options(s3)).await?;
         Ok(Self {
@@ -49,36 +51,47 @@ impl Root {
         })
     }
 
-    /// Where its objects are.
+    /// Store that holds the objects.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
         &self.opened.store
     }
 
-    /// What all their keys begin with, without a slash at its end.
+    /// Common prefix of all keys, without a trailing slash.
     pub fn prefix(&self) -> &str {
         &self.opened.prefix
     }
 
-    /// Where it lies, as it was written.
+    /// Place of the root, as the user wrote it.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// The names of one partition's objects.
+    /// Names of the objects of one partition.
     pub fn layout(&self, partition: u32) -> Layout {
         Layout::new(self.prefix(), partition)
     }
 
-    /// Whose root it is.
+    /// Source to read the durable state from.
+    pub(super) fn source(&self) -> Source {
+        Source {
+            store: Arc::clone(self.store()),
+            root: self.prefix().to_owned(),
+            clock: Arc::new(SystemClock),
+            retry: RETRY,
+            on_store_failure: on_store_failure(),
+        }
+    }
+
+    /// Reads the record of the application that owns the root.
     ///
-    /// # Errors
-    /// [`Exit::Environment`] if this is no root, or cannot be reached; [`Exit::Damaged`] if the record of it is damaged or lost, or names
-    /// another application than `expected`.
+    /// # Errors [`Exit::Environment`] if this is no root, or cannot be reached; [`Exit::Damaged`]
+    /// if the record is damaged or lost, if it names another application than `expected`, or if the
+    /// root is unfinished.
     pub async fn application(&self, expected: Option<&str>) -> Result<Application, Failure> {
         let key = self.layout(0).application().to_owned();
         let Some(object) = self.read(&key).await? else {
             self.must_be_a_root().await?;
-            let reason = "without it nothing tells whose root this is".to_owned();
+            let reason = "without it the application of this root is unknown".to_owned();
             return Err(failure(LogError::Missing { key, reason }));
         };
         let application = Application::decode(&object).map_err(|defect| {
@@ -88,7 +101,7 @@ impl Root {
             })
         })?;
         let io = self.opened.io(RETRY);
-        let whole = satchel_storage::refuse_unfinished(&io, self.prefix()).await;
+        let whole = satchel_storage::fork::refuse_unfinished(&io, self.prefix()).await;
         whole.map_err(refused)?;
         match foreign(&application, expected, key) {
             Some(error) => Err(failure(error)),
@@ -96,7 +109,7 @@ impl Root {
         }
     }
 
-    /// Makes sure that there is anything of a root.
+    /// Fails unless the place holds a root, or parts of one.
     pub(super) async fn must_be_a_root(&self) -> Result<(), Failure> {
         let key = self.layout(0).application().to_owned();
         if self.read(&key).await?.is_some() || holds_partitions(&self.opened).await? {
@@ -118,7 +131,7 @@ impl Root {
     }
 }
 
-/// Whether something lies where the partitions of a root would.
+/// Returns whether the place holds objects of partitions.
 pub(super) async fn holds_partitions(opened: &Opened) -> Result<bool, Failure> {
     let partitions = match opened.prefix.as_str() {
         "" => "partitions/".to_owned(),
@@ -128,7 +141,7 @@ pub(super) async fn holds_partitions(opened: &Opened) -> Result<bool, Failure> {
     Ok(!listed.map_err(|error| failure(error.into()))?.is_empty())
 }
 
-/// What is wrong if the root must be of `expected`.
+/// Returns an error if the root does not belong to the application `expected`.
 pub(super) fn foreign(
     application: &Application,
     expected: Option<&str>,
@@ -144,17 +157,17 @@ pub(super) fn foreign(
     })
 }
 
-/// How a command ends for the sake of the durable data or its store.
+/// Returns how a command ends after an error of the durable state or its store.
 #[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
 pub(super) fn failure(error: LogError) -> Failure {
     crate::runtime::node::log_failure(error)
 }
 
-/// Says once for each request that the store does not answer well.
-pub(super) fn on_trouble() -> OnTrouble {
-    Arc::new(|trouble: Trouble| {
+/// Prints the first failure of each request to the store.
+pub(super) fn on_store_failure() -> OnStoreFailure {
+    Arc::new(|trouble: StoreFailure| {
         if trouble.attempts == 1 {
-            eprintln!("satchel: {}; asking again", trouble.error);
+            eprintln!("satchel: {}; retrying", trouble.error);
         }
     })
 }

@@ -10,11 +10,11 @@ use futures::future::{BoxFuture, FutureExt, poll_fn, ready};
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::{Change, Hold, Key, StoredState, Value};
 use satchel_log::{
-    Application, At, Clock, Created, Entry, Fold, Identity, Io, Layout, MemoryStore, Now,
-    ObjectMeta, ObjectStore, Options, Place, Retry, Source, StoreError,
+    Application, At, Clock, Contender, Created, Entry, Fold, Identity, Io, Layout, MemoryStore,
+    Now, ObjectMeta, ObjectStore, Options, Retry, Source, StoreError,
 };
 
-use crate::{Content, Filling, MakeError, NewRoot, Refusal, refuse_filling, take_over};
+use super::{Content, CreateError, NewRoot, Refusal, RootWriter, refuse_filling, take_over};
 
 struct Frozen;
 
@@ -28,14 +28,15 @@ impl Clock for Frozen {
     }
 }
 
-/// Whoever asks gets no answer any more after so many requests, unless he may go on; the last one has its effect.
-struct Ending {
+/// A store that stops answering after a number of requests, until [`DyingStore::revive`]. The last
+/// request still takes effect.
+struct DyingStore {
     inner: Arc<MemoryStore>,
     left: AtomicU64,
     waiting: Mutex<Vec<Waker>>,
 }
 
-impl Ending {
+impl DyingStore {
     fn new(inner: &Arc<MemoryStore>, left: u64) -> Arc<Self> {
         Arc::new(Self {
             inner: inner.clone(),
@@ -44,14 +45,14 @@ impl Ending {
         })
     }
 
-    fn go_on(&self) {
+    fn revive(&self) {
         self.left.store(u64::MAX, Ordering::Relaxed);
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    fn ask<'a, T: Send + 'a>(&'a self, request: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
-        let may_go_on = move || {
+    fn request<'a, T: Send + 'a>(&'a self, request: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+        let answers = move || {
             poll_fn(move |context| match self.left.load(Ordering::Relaxed) {
                 0 => {
                     self.waiting.lock().unwrap().push(context.waker().clone());
@@ -61,27 +62,27 @@ impl Ending {
             })
         };
         async move {
-            may_go_on().await;
-            let told = request.await;
+            answers().await;
+            let answer = request.await;
             self.left.fetch_sub(1, Ordering::Relaxed);
-            may_go_on().await;
-            told
+            answers().await;
+            answer
         }
         .boxed()
     }
 }
 
-impl ObjectStore for Ending {
+impl ObjectStore for DyingStore {
     fn create<'a>(
         &'a self,
         key: &'a str,
         bytes: Bytes,
     ) -> BoxFuture<'a, Result<Created, StoreError>> {
-        self.ask(self.inner.create(key, bytes))
+        self.request(self.inner.create(key, bytes))
     }
 
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        self.ask(self.inner.get(key))
+        self.request(self.inner.get(key))
     }
 
     fn get_range<'a>(
@@ -89,7 +90,7 @@ impl ObjectStore for Ending {
         key: &'a str,
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        self.ask(self.inner.get_range(key, range))
+        self.request(self.inner.get_range(key, range))
     }
 
     fn list<'a>(
@@ -98,11 +99,11 @@ impl ObjectStore for Ending {
         start_after: Option<&'a str>,
         max: usize,
     ) -> BoxFuture<'a, Result<Vec<ObjectMeta>, StoreError>> {
-        self.ask(self.inner.list(prefix, start_after, max))
+        self.request(self.inner.list(prefix, start_after, max))
     }
 
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.ask(self.inner.delete(keys))
+        self.request(self.inner.delete(keys))
     }
 
     fn delete_exactly<'a>(
@@ -110,7 +111,7 @@ impl ObjectStore for Ending {
         key: &'a str,
         bytes: &'a Bytes,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.ask(self.inner.delete_exactly(key, bytes))
+        self.request(self.inner.delete_exactly(key, bytes))
     }
 }
 
@@ -125,7 +126,7 @@ fn io(store: Arc<dyn ObjectStore>) -> Io {
             max_ms: 1,
             give_up_ms: None,
         },
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     }
 }
 
@@ -143,9 +144,9 @@ fn state(id: u64) -> Change {
     }
 }
 
-/// Makes a root of so many states, in deltas of about two of them.
-async fn make(store: Arc<dyn ObjectStore>, nonce: u8, states: u64) -> Result<(), MakeError> {
-    let mut filling = Filling::begin(NewRoot {
+/// Writes a root with this number of states, about two in each delta.
+async fn make(store: Arc<dyn ObjectStore>, nonce: u8, states: u64) -> Result<(), CreateError> {
+    let mut writer = RootWriter::begin(NewRoot {
         io: io(store),
         root: "fork".to_owned(),
         application: "shop".to_owned(),
@@ -157,20 +158,21 @@ async fn make(store: Arc<dyn ObjectStore>, nonce: u8, states: u64) -> Result<(),
     })
     .await?;
     for id in 0..states {
-        filling.push(&state(id)).await?;
+        writer.push(&state(id)).await?;
     }
     let hold = Hold {
         origin: "another".into(),
-        since_ms: filling.begun_at_ms(),
+        since_ms: writer.begun_at_ms(),
         filling: false,
     };
-    filling.finish(Some(hold)).await
+    writer.finish(Some(hold)).await
 }
 
-/// Runs it to its end, or until it waits for ever; then it is dropped, which ends it wherever it is.
+/// Runs a future to its end, or until it waits without progress. Dropping the future then ends it
+/// wherever it is, as a crash would.
 fn run_until_it_waits<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = std::pin::pin!(future);
-    // It may give way now and then without waiting for anything.
+    // A future may yield without waiting for anything.
     (0..1_000).find_map(|_| future.as_mut().now_or_never())
 }
 
@@ -201,10 +203,10 @@ impl Fold for Facts {
     }
 }
 
-/// What an owner does: the number of facts that it would serve.
+/// Takes over like an owner. Returns the number of facts that the owner would serve.
 async fn serve(store: Arc<MemoryStore>) -> Result<usize, Refusal> {
     let mut facts = Facts::default();
-    let place = Place {
+    let place = Contender {
         store,
         root: "fork".to_owned(),
         identity: Identity {
@@ -216,7 +218,7 @@ async fn serve(store: Arc<MemoryStore>) -> Result<usize, Refusal> {
         nonce: NONCE,
         clock: Arc::new(Frozen),
         options: Options::default(),
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     };
     take_over(place, &mut facts).await?;
     refuse_filling(facts.hold.as_ref())?;
@@ -225,12 +227,12 @@ async fn serve(store: Arc<MemoryStore>) -> Result<usize, Refusal> {
 }
 
 #[test]
-fn wherever_a_maker_dies_its_part_is_refused_and_the_next_maker_goes_on_with_other_content() {
+fn a_partial_root_is_refused_wherever_its_writer_dies_and_the_next_writer_resumes_it() {
     let mut unfinished = 0;
     for requests in 1..500 {
         let memory = Arc::new(MemoryStore::new());
-        let ending = Ending::new(&memory, requests);
-        let first = run_until_it_waits(make(ending, 1, 9));
+        let store = DyingStore::new(&memory, requests);
+        let first = run_until_it_waits(make(store, 1, 9));
         let nothing_yet = block_on(memory.list("fork/", None, 1)).unwrap().is_empty();
         let mark_left = !block_on(memory.list("fork/unfinished/", None, 1))
             .unwrap()
@@ -249,12 +251,12 @@ fn wherever_a_maker_dies_its_part_is_refused_and_the_next_maker_goes_on_with_oth
         if whole {
             assert_eq!(
                 second,
-                Err(MakeError::Occupied),
+                Err(CreateError::Occupied),
                 "after {requests} requests"
             );
             assert_eq!(block_on(serve(memory)), Ok(9));
-        } else if second == Err(MakeError::Occupied) {
-            // All was durable but for the removal of the mark, which the second has made up for.
+        } else if second == Err(CreateError::Occupied) {
+            // Only the removal of the mark was left, and the second writer has done it.
             assert_eq!(block_on(serve(memory)), Ok(9), "after {requests} requests");
         } else {
             assert_eq!(second, Ok(()), "after {requests} requests");
@@ -264,38 +266,44 @@ fn wherever_a_maker_dies_its_part_is_refused_and_the_next_maker_goes_on_with_oth
             break;
         }
     }
-    assert!(unfinished > 10, "it died {unfinished} times amid its work");
+    assert!(
+        unfinished > 10,
+        "the writer died {unfinished} times before it finished"
+    );
 }
 
 #[test]
-fn however_two_makers_alternate_nobody_serves_anything_but_what_one_of_them_made() {
+fn however_two_writers_alternate_an_owner_serves_only_the_whole_content_of_one_of_them() {
     let (mut made, mut refused) = (0, 0);
     for first in 0..30 {
         for second in 1..30 {
             let memory = Arc::new(MemoryStore::new());
-            let (one, other) = (Ending::new(&memory, first), Ending::new(&memory, second));
-            let mut makers = [
+            let (one, other) = (
+                DyingStore::new(&memory, first),
+                DyingStore::new(&memory, second),
+            );
+            let mut writers = [
                 Box::pin(make(one.clone(), 1, 9)),
                 Box::pin(make(other.clone(), 2, 4)),
             ];
-            let mut told: Vec<_> = makers.iter_mut().map(run_until_it_waits).collect();
-            for (place, ending) in [&one, &other].into_iter().enumerate() {
-                ending.go_on();
-                if told[place].is_none() {
-                    told[place] = run_until_it_waits(&mut makers[place]);
+            let mut results: Vec<_> = writers.iter_mut().map(run_until_it_waits).collect();
+            for (index, store) in [&one, &other].into_iter().enumerate() {
+                store.revive();
+                if results[index].is_none() {
+                    results[index] = run_until_it_waits(&mut writers[index]);
                 }
             }
-            let told: Vec<_> = told
+            let results: Vec<_> = results
                 .into_iter()
-                .map(|told| told.expect("its end"))
+                .map(|result| result.expect("the writer has ended"))
                 .collect();
             let served = block_on(serve(memory.clone()));
-            let case = format!("after {first} and {second} requests: {told:?}, {served:?}");
+            let case = format!("after {first} and {second} requests: {results:?}, {served:?}");
             match &served {
-                Ok(9) => assert_eq!(told[0], Ok(()), "{case}"),
-                Ok(4) => assert_eq!(told[1], Ok(()), "{case}"),
+                Ok(9) => assert_eq!(results[0], Ok(()), "{case}"),
+                Ok(4) => assert_eq!(results[1], Ok(()), "{case}"),
                 Ok(_) => panic!("{case}"),
-                Err(_) => assert!(told.iter().all(Result::is_err), "{case}"),
+                Err(_) => assert!(results.iter().all(Result::is_err), "{case}"),
             }
             match served {
                 Ok(_) => made += 1,
@@ -314,10 +322,10 @@ fn however_two_makers_alternate_nobody_serves_anything_but_what_one_of_them_made
 }
 
 #[test]
-fn what_says_that_it_is_being_filled_is_refused_without_a_mark() {
+fn content_that_says_it_is_being_filled_is_refused_without_a_mark() {
     let memory = Arc::new(MemoryStore::new());
-    let ending = Ending::new(&memory, 17);
-    assert_eq!(run_until_it_waits(make(ending, 1, 9)), None);
+    let store = DyingStore::new(&memory, 17);
+    assert_eq!(run_until_it_waits(make(store, 1, 9)), None);
     let marks = block_on(memory.list("fork/unfinished/", None, 9)).unwrap();
     let marks: Vec<String> = marks.into_iter().map(|mark| mark.key).collect();
     block_on(memory.delete(&marks)).unwrap();
@@ -335,21 +343,21 @@ fn a_fork_holds_what_its_origin_held_and_is_not_earlier() {
         root: "fork".to_owned(),
         clock: Arc::new(Frozen),
         retry: io(memory.clone()).retry,
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     };
     let read = |source: Source| {
         let key = Layout::new(&source.root, 0).application().to_owned();
         let application = block_on(source.store.get(&key)).unwrap().unwrap();
         let application = Application::decode(&application).unwrap();
-        let mut told = 0.0;
-        let content = Content::read(&source, &application, At::Latest, |share| told = share);
+        let mut last = 0.0;
+        let content = Content::read(&source, &application, At::Latest, |share| last = share);
         let content = block_on(content).unwrap();
-        assert!((told - 1.0).abs() < f64::EPSILON, "all of it was read");
+        assert!((last - 1.0).abs() < f64::EPSILON, "all of it was read");
         content
     };
     let content = read(source.clone());
     let expected: Vec<Change> = content.facts().collect();
-    let filling = Filling::begin(NewRoot {
+    let writer = RootWriter::begin(NewRoot {
         io: source.io(),
         root: "copy".to_owned(),
         application: "shop".to_owned(),
@@ -359,8 +367,8 @@ fn a_fork_holds_what_its_origin_held_and_is_not_earlier() {
         not_before_ms: 5_000,
         delta_bytes: 4 << 20,
     });
-    let filling = block_on(filling).unwrap();
-    assert_eq!(block_on(content.fork(filling, "fork@now")), Ok(10));
+    let writer = block_on(writer).unwrap();
+    assert_eq!(block_on(content.fork(writer, "fork@now")), Ok(10));
     let copy = read(Source {
         root: "copy".to_owned(),
         ..source
@@ -383,5 +391,5 @@ fn a_root_that_lost_its_application_is_not_taken_for_an_empty_place() {
     let key = Layout::new("fork", 0).application().to_owned();
     block_on(memory.delete(&[key])).unwrap();
     let refused = block_on(make(memory, 2, 3)).unwrap_err();
-    assert_eq!(refused, MakeError::Occupied);
+    assert_eq!(refused, CreateError::Occupied);
 }

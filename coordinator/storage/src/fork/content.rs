@@ -1,25 +1,27 @@
-//! Everything that a root holds, as it is, was at a moment, or as a savepoint keeps it; and a fork of that.
+//! The whole content of a root, as it is, as it was at a moment, or as a savepoint keeps it.
 
 use std::collections::BTreeMap;
 
 use satchel_engine::durable::{Change, Hold};
 use satchel_log::{Application, At, Entry, Fold, HistoryError, Source};
 
-use crate::filling::{Filling, MakeError};
+use super::root_writer::{CreateError, RootWriter};
+use crate::encode::decode_entry;
+use crate::recovery::share;
 
-/// Everything that belongs to an application: state, mailboxes, timers, outbox, answers under idempotency keys, dead letters, positions. In memory,
-/// as it is stored.
+/// Everything that belongs to an application, in memory and in its durable form: state, mailboxes,
+/// timers, outbox, answers under idempotency keys, dead letters, positions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Content {
     facts: BTreeMap<Box<[u8]>, Box<[u8]>>,
-    /// Partition time of the last record that was read, in milliseconds since 1970; 0 if the images alone are the content.
+    /// Partition time of the last record read, in ms since the epoch; 0 if only images were read.
     pub committed_at_ms: u64,
 }
 
-/// Why a root's content is not known.
+/// Reason why the content of a root could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// Something in it can not be understood.
+    /// An entry is unknown to this software, or lies in a bucket to which it does not belong.
     #[error("{0}")]
     Malformed(String),
     /// As of [`satchel_log::read()`].
@@ -28,10 +30,12 @@ pub enum ReadError {
 }
 
 impl Content {
-    /// Reads the root of an application that has one partition. Its owner may be at work. `progress` is told the share that was read.
+    /// Reads the root of an application with one partition. An owner may be serving the root
+    /// meanwhile. `progress` receives the share read, from 0 to 1.
     ///
     /// # Errors
-    /// [`ReadError`] names what is damaged, missing or can not be reached any more, or says that the store does not answer.
+    /// [`ReadError`] names what is damaged, missing or no longer reachable, or reports that the
+    /// store does not answer.
     pub async fn read(
         source: &Source,
         application: &Application,
@@ -54,35 +58,36 @@ impl Content {
         }
     }
 
-    /// All facts, in the order of their keys.
+    /// Returns all facts, in the order of their keys.
     pub fn facts(&self) -> impl Iterator<Item = Change> {
         self.facts
             .iter()
             .filter_map(|(key, value)| Change::decode(key, Some(value)).ok())
     }
 
-    /// Makes a whole root of it, held ([`Hold`]), that says to come from `origin`. Returns the number of facts.
+    /// Writes a whole root with this content under a [`Hold`] that names `origin`. Returns the
+    /// number of facts.
     ///
     /// # Errors
-    /// As of [`Filling::push`].
-    pub async fn fork(self, mut filling: Filling, origin: &str) -> Result<u64, MakeError> {
+    /// As of [`RootWriter::push`].
+    pub async fn fork(self, mut writer: RootWriter, origin: &str) -> Result<u64, CreateError> {
         let mut count = 0;
         for (key, value) in self.facts {
             let fact = Change::decode(&key, Some(&value)).expect("it was decoded when it was read");
-            filling.push(&fact).await?;
+            writer.push(&fact).await?;
             count += 1;
         }
         let hold = Hold {
             origin: origin.into(),
-            since_ms: filling.begun_at_ms(),
+            since_ms: writer.begun_at_ms(),
             filling: false,
         };
-        filling.finish(Some(hold)).await?;
+        writer.finish(Some(hold)).await?;
         Ok(count)
     }
 }
 
-/// Collects facts. The key of a fact says to which bucket it belongs.
+/// Collects facts by key. The key of a fact determines its bucket.
 struct Reader<P> {
     buckets: u16,
     facts: BTreeMap<Box<[u8]>, Box<[u8]>>,
@@ -97,29 +102,20 @@ impl<P: FnMut(f64)> Fold for Reader<P> {
     }
 
     fn apply(&mut self, entry: Entry<'_>) {
-        let bucket = entry.bucket;
-        let problem = match Change::decode(entry.key, entry.value) {
-            Ok(change) if change.key.bucket(self.buckets) == bucket => {
-                match entry.value {
-                    Some(value) => self.facts.insert(entry.key.into(), value.into()),
-                    None => self.facts.remove(entry.key),
-                };
-                return;
+        match (decode_entry(self.buckets, entry), entry.value) {
+            (Ok(_), Some(value)) => {
+                self.facts.insert(entry.key.into(), value.into());
             }
-            Ok(change) => format!("bucket {bucket} holds a fact of another: {:?}", change.key),
-            Err(malformed) => {
-                format!("bucket {bucket} holds an entry that can not be read: {malformed}")
+            (Ok(_), None) => {
+                self.facts.remove(entry.key);
             }
-        };
-        self.problem.get_or_insert(problem);
+            (Err(problem), _) => {
+                self.problem.get_or_insert(problem.to_string());
+            }
+        }
     }
 
     fn progress(&mut self, done: u64, total: u64) {
-        let share = if total == 0 {
-            1.0
-        } else {
-            done as f64 / total as f64
-        };
-        (self.progress)(share.min(1.0));
+        (self.progress)(share(done, total));
     }
 }

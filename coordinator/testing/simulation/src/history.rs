@@ -1,6 +1,8 @@
-//! An operator who makes, lists, reads and deletes savepoints and reads moments of the past, while owners work, take over and collect.
+//! An operator that creates, lists, reads and deletes savepoints and reads moments in history,
+//! while owners work, take over and collect.
 //!
-//! What he reads must be the truth of that moment: the fold of the durable deltas up to it, which the truth remembers as hashes.
+//! A read must equal the truth of that moment: the fold of the durable deltas up to it, which the
+//! truth remembers as hashes.
 
 mod kept;
 
@@ -15,48 +17,48 @@ use satchel_log::{
 };
 use satchel_log_simulation::Random;
 
+use crate::durable::DurableFacts;
+use crate::fault_plan::FaultPlan;
 use crate::mutants::Mutant;
+use crate::operators::{Done, application, nonce};
 use crate::process::ProcessId;
-use crate::recovered::Everything;
 use crate::store::{MachineClock, Mailbox, Still};
-use crate::visits::{Done, application, nonce};
-use crate::weather::Weather;
 use crate::world::{Event, World};
 
-/// How many commands he has under way at once.
+/// Maximum number of commands under way.
 const COMMANDS_MAX: usize = 2;
 
-/// What the operator knows.
+/// Knowledge of the operator.
 #[derive(Default)]
-pub(crate) struct Past {
+pub(crate) struct History {
     kept: BTreeMap<SavepointName, Kept>,
-    /// How often somebody began to delete the name.
+    /// Number of deletions of each name that have begun.
     deletions: BTreeMap<SavepointName, u64>,
-    /// Who is deleting which, and may be long about it; with what it was when that began, if that was known.
+    /// Names that commands are deleting, each with the savepoint known when its deletion began.
     deleting: BTreeMap<ProcessId, (SavepointName, Option<Savepoint>)>,
-    /// Who is making which. A store has no conditional delete: one who sleeps just before it takes back what it made may take away what was made since.
+    /// Names that commands are creating. A creation under way may end before or after a deletion.
     creating: BTreeMap<ProcessId, SavepointName>,
-    /// What was reported deleted, and when.
+    /// Savepoints that were reported deleted, and when.
     gone: Vec<(u64, Savepoint)>,
-    /// Counts what the operator does and hears.
+    /// Clock of the operator: counts the commands and results.
     order: u64,
-    /// Names that may be deleted, or made once more, by a request that is still on its way.
+    /// Names that a request under way may still delete or create again.
     uncertain: BTreeSet<SavepointName>,
     claims: Vec<Claim>,
 }
 
-/// A savepoint that was reported made, and that nobody has begun to delete.
+/// A savepoint that was reported created, and whose deletion has not begun.
 struct Kept {
     savepoint: Savepoint,
-    /// When that was reported.
+    /// Order of the report.
     since: u64,
-    /// So many deltas were durable when its creation began.
+    /// Number of durable deltas when the creation began.
     from: usize,
-    /// Of the state that was read of it, once somebody did.
+    /// Hash of the state, once a command has read it.
     hash: Option<u64>,
 }
 
-/// Somebody read this state: it must be the fold of a durable prefix.
+/// A state that was read. It must be the fold of a durable prefix.
 struct Claim {
     what: String,
     hash: u64,
@@ -64,13 +66,13 @@ struct Claim {
 }
 
 /// A command that ended.
-pub(crate) struct Operated {
+pub(crate) struct EndedCommand {
     command: Command,
-    /// So many deltas were durable when it began.
+    /// Number of durable deltas when the command began.
     from: usize,
-    /// How often deletions of the name, or of any, had begun.
+    /// Number of deletions of the name, or of any name, that had begun by then.
     deletions: u64,
-    /// When it began.
+    /// Order of the beginning.
     begun: u64,
 }
 
@@ -82,58 +84,59 @@ enum Command {
     Looked(u64, Result<u64, HistoryError>),
 }
 
-/// How the weather of a run with an operator differs: more of the past is kept, and what is not kept goes sooner.
-pub(crate) fn draw(random: &Random, weather: &mut Weather) {
+/// Draws the settings of a run with an operator: retention is longer, and objects beyond it are
+/// collected sooner.
+pub(crate) fn draw(random: &Random, faults: &mut FaultPlan) {
     if !random.chance(450) {
         return;
     }
-    weather.operates = true;
+    faults.has_operator = true;
     if random.chance(600) {
-        weather.log.retention_ms = 500 + random.below(20_000);
-        weather.retention_min_ms = weather.log.retention_ms;
+        faults.log.retention_ms = 500 + random.below(20_000);
+        faults.retention_min_ms = faults.log.retention_ms;
     }
-    if !weather.sleepy && random.chance(700) {
-        weather.log.grace_ms = 2_000 + random.below(6_000);
-        weather.log.window_ms = 100 + random.below(weather.log.grace_ms / 6 - 100);
+    if !faults.long_pauses && random.chance(700) {
+        faults.log.grace_ms = 2_000 + random.below(6_000);
+        faults.log.window_ms = 100 + random.below(faults.log.grace_ms / 6 - 100);
     }
 }
 
 fn name(number: u64) -> SavepointName {
-    format!("sp{number}").parse().expect("it is a name")
+    format!("sp{number}").parse().expect("a valid name")
 }
 
-/// Reads a state; returns its hash.
+/// Reads a state. Returns its hash.
 pub(crate) async fn hash_of(
     source: &Source,
     application: &Application,
     at: At,
 ) -> Result<u64, HistoryError> {
-    let mut everything = Everything::default();
-    read(source, application, 0, at, &mut everything).await?;
-    Ok(everything.facts.hash())
+    let mut durable = DurableFacts::default();
+    read(source, application, 0, at, &mut durable).await?;
+    Ok(durable.facts.hash())
 }
 
-/// Whether it says more than that the store did not answer.
+/// Returns true if the error says more than that the store did not answer.
 pub(crate) fn is_serious(error: &LogError) -> bool {
     error.kind() != ErrorKind::Environment
 }
 
 impl World {
-    pub(crate) fn operates_later(&mut self) {
-        if self.weather.operates {
+    pub(crate) fn schedule_command(&mut self) {
+        if self.faults.has_operator {
             let delay_ms = 200 + self.random.below(4_000);
-            self.timeline.after(delay_ms, Event::Operates);
+            self.timeline.after(delay_ms, Event::OperatorActs);
         }
     }
 
-    /// The operator gives a command.
-    pub(crate) fn operates(&mut self) {
+    /// Starts a random command.
+    pub(crate) fn give_command(&mut self) {
         if self.ending {
             return;
         }
-        self.operates_later();
+        self.schedule_command();
         let made = self.objects.objects.contains_key("root/application");
-        if !made || self.visits.count() >= COMMANDS_MAX {
+        if !made || self.operators.count() >= COMMANDS_MAX {
             return;
         }
         let name = name(self.random.below(4));
@@ -142,7 +145,7 @@ impl World {
             9..12 => self.delete_savepoint(name),
             12..14 => self.list_savepoints(),
             14..17 => self.read_savepoint(name),
-            _ => self.look_back(),
+            _ => self.read_moment(),
         }
     }
 
@@ -155,13 +158,13 @@ impl World {
         F: Future<Output = Command> + 'static,
     {
         let from = self.truth.history.len();
-        self.past.order += 1;
-        let begun = self.past.order;
+        self.history.order += 1;
+        let begun = self.history.order;
         let writes = vec![format!("{}/partitions/0/savepoints/", self.root)];
-        self.visit(writes, |id, source| {
+        self.start_operator(writes, |id, source| {
             let command = command(id, source);
             async move {
-                Done::Operated(Operated {
+                Done::Command(EndedCommand {
                     command: command.await,
                     from,
                     deletions,
@@ -172,7 +175,7 @@ impl World {
     }
 
     fn create_savepoint(&mut self, name: SavepointName) {
-        let deletions = self.past.deletions_of(name);
+        let deletions = self.history.deletions_of(name);
         let id = self.command(deletions, |id, source| async move {
             let new = NewSavepoint {
                 name,
@@ -186,48 +189,48 @@ impl World {
             };
             Command::Created(name, created)
         });
-        self.past.creating.insert(id, name);
-        self.say(|| format!("visitor {id} creates {name}"));
-        self.trouble_visitor(id, 100, 150);
+        self.history.creating.insert(id, name);
+        self.record(|| format!("operator {id} creates {name}"));
+        self.disturb_operator(id, 100, 150);
     }
 
     fn delete_savepoint(&mut self, name: SavepointName) {
-        *self.past.deletions.entry(name).or_default() += 1;
-        let kept = self.past.kept.remove(&name);
-        if self.past.creating.values().any(|one| *one == name) {
-            self.past.uncertain.insert(name);
+        *self.history.deletions.entry(name).or_default() += 1;
+        let kept = self.history.kept.remove(&name);
+        if self.history.creating.values().any(|one| *one == name) {
+            self.history.uncertain.insert(name);
         }
-        let deletions = self.past.deletions_of(name);
+        let deletions = self.history.deletions_of(name);
         let id = self.command(deletions, |_, source| async move {
             Command::Deleted(name, savepoints::delete(&source, 0, &name).await)
         });
         let kept = kept.map(|kept| kept.savepoint);
-        self.past.deleting.insert(id, (name, kept));
-        self.say(|| format!("visitor {id} deletes {name}"));
-        self.trouble_visitor(id, 50, 50);
+        self.history.deleting.insert(id, (name, kept));
+        self.record(|| format!("operator {id} deletes {name}"));
+        self.disturb_operator(id, 50, 50);
     }
 
     fn list_savepoints(&mut self) {
-        let all = self.past.deletions.values().sum();
+        let all = self.history.deletions.values().sum();
         let id = self.command(all, |_, source| async move {
             Command::Listed(savepoints::list(&source, 0).await)
         });
-        self.say(|| format!("visitor {id} lists savepoints"));
+        self.record(|| format!("operator {id} lists savepoints"));
     }
 
     fn read_savepoint(&mut self, name: SavepointName) {
-        if !self.past.kept.contains_key(&name) {
+        if !self.history.kept.contains_key(&name) {
             return;
         }
-        let deletions = self.past.deletions_of(name);
+        let deletions = self.history.deletions_of(name);
         let id = self.command(deletions, |_, source| async move {
             Command::Read(name, read_at(&source, At::Savepoint(name)).await)
         });
-        self.say(|| format!("visitor {id} reads {name}"));
+        self.record(|| format!("operator {id} reads {name}"));
     }
 
-    /// Reads a moment that is over.
-    fn look_back(&mut self) {
+    /// Reads a moment that is final.
+    fn read_moment(&mut self) {
         let Some(moment_ms) = self.draw_moment() else {
             return;
         };
@@ -238,11 +241,11 @@ impl World {
         let id = self.command(0, |_, source| async move {
             Command::Looked(moment_ms, read_at(&source, At::Moment(asked_ms)).await)
         });
-        self.say(|| format!("visitor {id} reads what was at {moment_ms}"));
-        self.trouble_visitor(id, 0, 50);
+        self.record(|| format!("operator {id} reads the state at {moment_ms}"));
+        self.disturb_operator(id, 0, 50);
     }
 
-    /// A moment before the newest durable delta: nothing is added to it any more.
+    /// Draws a moment before the newest durable delta, to which no delta is added any more.
     pub(crate) fn draw_moment(&mut self) -> Option<u64> {
         let history = &self.truth.history;
         let newest_ms = history.last()?.committed_at_ms;
@@ -254,49 +257,49 @@ impl World {
         (moment_ms < newest_ms).then_some(moment_ms)
     }
 
-    /// A command has ended.
-    pub(crate) fn operated(&mut self, id: ProcessId, operated: Operated) {
-        let Operated {
+    /// Handles the result of a command.
+    pub(crate) fn command_ended(&mut self, id: ProcessId, ended: EndedCommand) {
+        let EndedCommand {
             command,
             from,
             deletions,
             begun,
-        } = operated;
-        self.past.order += 1;
+        } = ended;
+        self.history.order += 1;
         if self.trace.is_some() {
-            let said = command.brief();
-            self.say(|| format!("visitor {id}: {said}"));
+            let line = command.brief();
+            self.record(|| format!("operator {id}: {line}"));
         }
-        self.past.creating.remove(&id);
+        self.history.creating.remove(&id);
         let problem = match command {
             Command::Created(name, created) => self.created(name, created, from, deletions),
             Command::Deleted(name, deleted) => {
-                let was = self.past.deleting.remove(&id);
-                let again = self.past.deletions_of(name) != deletions;
+                let was = self.history.deleting.remove(&id);
+                let again = self.history.deletions_of(name) != deletions;
                 match deleted {
                     Err(SavepointError::Log(error)) if !is_serious(&error) => {
-                        self.past.uncertain.insert(name);
+                        self.history.uncertain.insert(name);
                         None
                     }
                     Ok(()) => {
-                        let order = self.past.order;
+                        let order = self.history.order;
                         let gone = was.and_then(|(_, kept)| kept);
-                        self.past.gone.extend(gone.map(|kept| (order, kept)));
+                        self.history.gone.extend(gone.map(|kept| (order, kept)));
                         None
                     }
-                    // Whoever died over creating or deleting it may have left it or not.
+                    // A former command may have died while it created or deleted the savepoint.
                     Err(SavepointError::Unknown { .. }) => None,
                     Err(error) => (!again).then(|| format!("deleting {name}: {error}")),
                 }
             }
             Command::Listed(listed) => {
                 self.report.savepoint_lists += 1;
-                let all: u64 = self.past.deletions.values().sum();
-                self.past.check_list(listed, begun, all == deletions)
+                let all: u64 = self.history.deletions.values().sum();
+                self.history.check_list(listed, begun, all == deletions)
             }
-            Command::Read(name, read) if self.past.deletions_of(name) == deletions => {
+            Command::Read(name, read) if self.history.deletions_of(name) == deletions => {
                 self.report.savepoints_read += u64::from(read.is_ok());
-                self.past.check_read(name, read)
+                self.history.check_read(name, read)
             }
             Command::Read(..) => None,
             Command::Looked(moment_ms, read) => self.check_moment(moment_ms, read),
@@ -304,9 +307,9 @@ impl World {
         self.stage.violations.extend(problem);
     }
 
-    pub(crate) fn operator_died(&mut self, id: ProcessId) {
-        if let Some((name, _)) = self.past.deleting.remove(&id) {
-            self.past.uncertain.insert(name);
+    pub(crate) fn command_died(&mut self, id: ProcessId) {
+        if let Some((name, _)) = self.history.deleting.remove(&id) {
+            self.history.uncertain.insert(name);
         }
     }
 
@@ -317,8 +320,8 @@ impl World {
         from: usize,
         deletions: u64,
     ) -> Option<String> {
-        let past = &mut self.past;
-        let deleted = past.deletions_of(name) != deletions || past.may_be_deleted(name);
+        let history = &mut self.history;
+        let deleted = history.deletions_of(name) != deletions || history.may_be_deleted(name);
         match created {
             Ok(savepoint) => {
                 self.report.savepoints_made += 1;
@@ -327,12 +330,12 @@ impl World {
                 }
                 let kept = Kept {
                     savepoint,
-                    since: past.order,
+                    since: history.order,
                     from,
                     hash: None,
                 };
-                let before = past.kept.insert(name, kept);
-                before.map(|before| format!("{name} was made twice: {:?}", before.savepoint))
+                let before = history.kept.insert(name, kept);
+                before.map(|before| format!("{name} was created twice: {:?}", before.savepoint))
             }
             Err(SavepointError::Log(error)) => {
                 is_serious(&error).then(|| format!("creating {name}: {error}"))
@@ -343,7 +346,7 @@ impl World {
         }
     }
 
-    /// What was at a moment is known exactly.
+    /// Checks the state read at a moment, which is known exactly.
     pub(crate) fn check_moment(
         &mut self,
         moment_ms: u64,
@@ -355,8 +358,8 @@ impl World {
                 let expected = self.truth.hash_at(moment_ms);
                 (hash != expected).then(|| {
                     format!(
-                        "what was at {moment_ms} is read as something else: {}",
-                        self.truth.place_of(hash)
+                        "the state at {moment_ms} is read as another one: {}",
+                        self.truth.describe(hash)
                     )
                 })
             }
@@ -367,21 +370,22 @@ impl World {
                 let needed_ms = self.kept_from_ms();
                 if reaches_back_to_ms <= moment_ms {
                     return Some(format!(
-                        "{moment_ms} is refused, and the log is said to reach back to {reaches_back_to_ms}"
+                        "{moment_ms} is refused, though history begins at {reaches_back_to_ms}"
                     ));
                 }
-                (moment_ms >= needed_ms)
-                    .then(|| format!("{moment_ms} is refused, and {needed_ms} is to be kept"))
+                (moment_ms >= needed_ms).then(|| {
+                    format!("{moment_ms} is refused, though history must begin at {needed_ms}")
+                })
             }
             Err(HistoryError::Log(error)) => is_serious(&error)
-                .then(|| format!("what was at {moment_ms} can not be read: {error}")),
-            Err(error) => Some(format!("what was at {moment_ms} can not be read: {error}")),
+                .then(|| format!("the state at {moment_ms} cannot be read: {error}")),
+            Err(error) => Some(format!("the state at {moment_ms} cannot be read: {error}")),
         }
     }
 
-    /// Every moment from here on is to be readable.
+    /// Returns the earliest moment that must be readable.
     fn kept_from_ms(&self) -> u64 {
-        let retention_ms = self.weather.retention_min_ms;
+        let retention_ms = self.faults.retention_min_ms;
         if retention_ms == 0 {
             return u64::MAX;
         }
@@ -390,7 +394,7 @@ impl World {
         let manifests = range.take_while(|(key, _)| key.starts_with(&prefix));
         let times = manifests.filter_map(|(key, object)| {
             let number = key.strip_prefix(&prefix)?.parse().ok()?;
-            let buckets = self.weather.config.buckets;
+            let buckets = self.faults.config.buckets;
             let manifest = Manifest::decode(object, 0, number, buckets).ok()?;
             Some(manifest.written_at_ms)
         });
@@ -402,35 +406,35 @@ impl World {
         times.max().unwrap_or(0).max(newest_ms) - retention_ms
     }
 
-    /// Somebody read this, and it will be seen whether it ever was durable.
+    /// Remembers a read, to check later that it was ever durable.
     pub(crate) fn claim(&mut self, what: String, hash: u64, from: usize) {
-        self.past.claims.push(Claim { what, hash, from });
+        self.history.claims.push(Claim { what, hash, from });
     }
 
-    /// In the end every savepoint is read once more, and everything that was read is judged.
-    pub(crate) fn check_past(&mut self) {
+    /// Reads every savepoint once more at the end, and checks every read.
+    pub(crate) fn check_history(&mut self) {
         let mailbox = Mailbox::default();
         let source = Source {
             store: Arc::new(Still::new(&self.objects)),
             root: self.root.clone(),
             clock: Arc::new(MachineClock::new(0, mailbox)),
-            retry: self.weather.log.retry,
-            on_trouble: Arc::new(|_| {}),
+            retry: self.faults.log.retry,
+            on_store_failure: Arc::new(|_| {}),
         };
-        let names: Vec<SavepointName> = self.past.kept.keys().copied().collect();
+        let names: Vec<SavepointName> = self.history.kept.keys().copied().collect();
         for name in names {
-            if self.past.may_be_deleted(name) {
+            if self.history.may_be_deleted(name) {
                 continue;
             }
             let read = read_at(&source, At::Savepoint(name)).now_or_never();
             self.report.savepoints_read += 1;
             let problem = match read {
-                Some(read) => self.past.check_read(name, read),
+                Some(read) => self.history.check_read(name, read),
                 None => Some(format!("reading {name} waits for something")),
             };
             self.stage.violations.extend(problem);
         }
-        if self.weather.operates {
+        if self.faults.has_operator {
             for _ in 0..3 {
                 if let Some(moment_ms) = self.draw_moment()
                     && let Some(read) = read_at(&source, At::Moment(moment_ms)).now_or_never()
@@ -440,18 +444,18 @@ impl World {
                 }
             }
         }
-        for (name, kept) in std::mem::take(&mut self.past.kept) {
+        for (name, kept) in std::mem::take(&mut self.history.kept) {
             if let Some(hash) = kept.hash {
                 self.claim(format!("savepoint {name}"), hash, kept.from);
             }
         }
-        for claim in std::mem::take(&mut self.past.claims) {
-            if !self.truth.was(claim.hash, claim.from) {
+        for claim in std::mem::take(&mut self.history.claims) {
+            if !self.truth.was_durable(claim.hash, claim.from) {
                 let violation = format!(
-                    "{} is no state that was durable from delta {} on: it is {}",
+                    "{} was not durable at delta {} or later: it is {}",
                     claim.what,
                     claim.from,
-                    self.truth.place_of(claim.hash)
+                    self.truth.describe(claim.hash)
                 );
                 self.stage.violations.push(violation);
             }
@@ -468,9 +472,9 @@ impl Command {
     fn brief(&self) -> String {
         match self {
             Self::Created(name, Ok(savepoint)) => {
-                format!("{name} is made, through {}", savepoint.through)
+                format!("{name} is created, through {}", savepoint.through)
             }
-            Self::Created(name, Err(error)) => format!("{name} is not made: {error}"),
+            Self::Created(name, Err(error)) => format!("{name} is not created: {error}"),
             Self::Deleted(name, deleted) => format!("{name} is deleted: {deleted:?}"),
             Self::Listed(Ok(listed)) => format!("there are {} savepoints", listed.len()),
             Self::Listed(Err(error)) => format!("savepoints are not listed: {error}"),

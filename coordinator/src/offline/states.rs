@@ -1,35 +1,38 @@
-//! The state of an application, now or at a moment, read from its root.
+//! Reading the states of an application from its root, now or at a moment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::{Change, Key, StoredState, Value};
-use satchel_log::{At, Clock, Entry, Fold, HistoryError, Source};
+use satchel_engine::partition::BucketProblem;
+use satchel_log::{At, Clock, Entry, Fold, HistoryError};
+use satchel_storage::encode::decode_entry;
 
 use super::line::StateLine;
-use super::place::{RETRY, Root, failure, on_trouble};
+use super::root::{Root, failure};
 use crate::cli::{Exit, Failure};
 use crate::http::rfc3339;
 use crate::store::SystemClock;
 
-/// Which states are asked for.
+/// Selection of states.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// All.
+    /// All states.
     All,
-    /// Those of one function.
+    /// The states of one function.
     Function(FunctionType),
-    /// Those of one address, or one of them.
+    /// The states of one address, or one of these states.
     Address(Address, Option<Arc<str>>),
 }
 
-/// Reads the states that are wanted from `root`, which must be of the application `expected` if that is given, in the order of their addresses. What
-/// had expired at that time is left out.
+/// Reads the selected states in the order of their addresses. The root must belong to the
+/// application `expected`, if one is given. States that had expired at that time are left out.
 ///
 /// # Errors
-/// [`Exit::Environment`] if this is no root, or the store does not answer; [`Exit::Damaged`] if something that must be read is damaged or missing, or
-/// the moment can not be reached any more.
+/// [`Exit::Environment`] if this is no root, or the store does not answer; [`Exit::Damaged`] if an
+/// object that must be read is damaged or missing, or if the history no longer reaches back to the
+/// moment.
 pub async fn states(
     root: &Root,
     expected: Option<&str>,
@@ -37,19 +40,13 @@ pub async fn states(
     wanted: Wanted,
 ) -> Result<Vec<StateLine>, Failure> {
     let application = root.application(expected).await?;
-    let source = Source {
-        store: Arc::clone(root.store()),
-        root: root.prefix().to_owned(),
-        clock: Arc::new(SystemClock),
-        retry: RETRY,
-        on_trouble: on_trouble(),
-    };
+    let source = root.source();
     let now_ms = SystemClock.now().wall_ms;
     let mut lines = Vec::new();
     for partition in 0..application.partitions {
         let mut fold = States::new(application.buckets, wanted.clone());
         let reading = satchel_log::read(&source, &application, partition, at, &mut fold).await;
-        let reading = reading.map_err(unread)?;
+        let reading = reading.map_err(read_failure)?;
         if let Some(problem) = fold.problem {
             let message = format!("the durable state: partition {partition}: {problem}");
             return Err(Failure::new(Exit::Damaged, message));
@@ -68,12 +65,12 @@ pub async fn states(
     Ok(lines)
 }
 
-/// Keeps the states that are wanted.
+/// Fold that keeps the selected states.
 struct States {
     buckets: u16,
     wanted: Wanted,
     found: BTreeMap<(Address, Arc<str>), StoredState>,
-    problem: Option<String>,
+    problem: Option<BucketProblem>,
 }
 
 impl States {
@@ -134,26 +131,18 @@ impl Fold for States {
     }
 
     fn apply(&mut self, entry: Entry<'_>) {
-        let bucket = entry.bucket;
-        match Change::decode(entry.key, entry.value) {
-            Ok(change) if change.key.bucket(self.buckets) == bucket => self.take(change),
-            Ok(change) => {
-                let key = change.key;
-                self.problem.get_or_insert_with(|| {
-                    format!("bucket {bucket} holds a fact of another bucket: {key:?}")
-                });
-            }
-            Err(malformed) => {
-                self.problem.get_or_insert_with(|| {
-                    format!("bucket {bucket} holds an entry that can not be read: {malformed}")
-                });
+        match decode_entry(self.buckets, entry) {
+            Ok(change) => self.take(change),
+            Err(problem) => {
+                self.problem.get_or_insert(problem);
             }
         }
     }
 }
 
+/// Returns how a command ends that could not read the durable state.
 #[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
-pub(super) fn unread(error: HistoryError) -> Failure {
+pub(super) fn read_failure(error: HistoryError) -> Failure {
     match error {
         HistoryError::Log(error) => failure(error),
         HistoryError::NoSavepoint { .. } => Failure::new(Exit::Usage, error.to_string()),
@@ -164,7 +153,7 @@ pub(super) fn unread(error: HistoryError) -> Failure {
         } => Failure::new(
             Exit::Damaged,
             format!(
-                "the history of partition {partition} is kept from {} on: {} can not be read any more",
+                "the history of partition {partition} reaches back to {}: {} can no longer be read",
                 rfc3339(reaches_back_to_ms),
                 rfc3339(asked_ms)
             ),

@@ -1,9 +1,12 @@
-//! Making a new root of what another root or a file holds.
+//! Writing a new root from the content of another root or of a file.
 //!
-//! The content is committed as ordinary deltas, each within bounds; the first says that the root is being filled, the last takes that back. Besides, a
-//! mark lies beside the log from before the first object until after the last, so that no part is ever taken for the
-//! whole, wherever the maker dies. Whoever fills a root that was left unfinished goes on as its next owner, so that the former maker is
-//! fenced, and in the end removes what is not of its own content.
+//! The writer commits the content as ordinary deltas of bounded size. The first delta holds a
+//! [`Hold`] with `filling` set, and the last delta replaces it. A mark also lies beside the log
+//! from before the first object until after the last, so that a partial root is never taken for a
+//! whole one, wherever the writer dies.
+//!
+//! A writer that finds an unfinished root resumes it as its next owner, which fences the former
+//! writer. At the end it removes what the former writer left and its own content does not contain.
 
 use std::collections::BTreeSet;
 
@@ -11,58 +14,59 @@ use futures::future::{BoxFuture, FusedFuture};
 use futures::{FutureExt, StreamExt, select_biased};
 use satchel_engine::durable::{Change, Hold, Key, Value};
 use satchel_log::{
-    Delta, EntriesBuilder, Entry, Fold, Identity, Io, Layout, Log, LogError, Nonce, Notice,
-    Notices, Options, Ownership, Place, StoreError,
+    Contender, Delta, EntriesBuilder, Entry, Fold, Identity, Io, Layout, Log, LogError, Nonce,
+    Notice, Notices, Options, Ownership, StoreError,
 };
 
-use crate::unfinished::{mark, unfinished};
+use super::unfinished::{create_mark, unfinished_marks};
+use crate::encode::ChangeEncoder;
 
-/// How many deltas are on their way at once.
+/// Number of deltas that may be under way at once.
 const DEPTH: u64 = 4;
 
-/// What a new root is to be.
+/// Settings of a new root.
 #[derive(Clone)]
 pub struct NewRoot {
-    /// The store in which it is made, and how requests are repeated.
+    /// Store that will hold the root, and the retry policy of requests to it.
     pub io: Io,
-    /// The prefix of the root in the store, without a slash at its end.
+    /// Prefix of the root in the store, without a trailing slash.
     pub root: String,
-    /// The application that will run on it.
+    /// Application that will run on the root.
     pub application: String,
-    /// The number of its buckets.
+    /// Number of buckets.
     pub buckets: u16,
-    /// 16 random bytes of this maker.
+    /// 16 random bytes of this writer.
     pub nonce: Nonce,
-    /// What is made, for whoever finds it unfinished: "a restore of …".
+    /// Description for people who find the root unfinished: "a restore of …".
     pub making: String,
-    /// Partition time is not to be earlier, in ms since the epoch.
+    /// Earliest partition time of the root, in ms since the epoch.
     pub not_before_ms: u64,
-    /// The size at which a delta is closed, in bytes.
+    /// Size at which a delta is closed, in bytes.
     pub delta_bytes: usize,
 }
 
-/// Why a root was not made.
+/// Reason why a root was not created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MakeError {
-    /// Something lies there that is whole.
-    #[error("the root holds the state of an application already")]
+pub enum CreateError {
+    /// The prefix holds a whole root.
+    #[error("the root already holds the state of an application")]
     Occupied,
-    /// The log gave up without saying why.
-    #[error("its log ended before everything was durable")]
+    /// The log ended without an error.
+    #[error("the log of the new root ended before everything was durable")]
     Ended,
     /// As for an owner.
     #[error(transparent)]
     Log(#[from] LogError),
 }
 
-impl From<StoreError> for MakeError {
+impl From<StoreError> for CreateError {
     fn from(error: StoreError) -> Self {
         Self::Log(error.into())
     }
 }
 
-/// A root that is being filled.
-pub struct Filling {
+/// Writes a new root.
+pub struct RootWriter {
     new: NewRoot,
     marks: Vec<String>,
     log: Log,
@@ -72,35 +76,38 @@ pub struct Filling {
     durable: u64,
     begun_at_ms: u64,
     committed_at_ms: u64,
+    encoder: ChangeEncoder,
     entries: EntriesBuilder,
-    /// What a maker before this one wrote and this one has not written.
+    /// Keys that a former writer wrote and this one has not written yet.
     left_over: BTreeSet<(u16, Vec<u8>)>,
 }
 
-impl Filling {
-    /// Begins to make a root, or goes on with one that was left unfinished. Nothing but the takeover and the mark is stored yet.
+impl RootWriter {
+    /// Begins a root, or resumes one that was left unfinished. After this only the mark and the
+    /// takeover are stored.
     ///
     /// # Errors
-    /// [`MakeError::Occupied`] if something lies there that is whole; else as for a takeover.
-    pub async fn begin(new: NewRoot) -> Result<Self, MakeError> {
-        let mut marks = unfinished(&new.io, &new.root).await?;
+    /// [`CreateError::Occupied`] if the prefix holds a whole root; else as for a takeover.
+    pub async fn begin(new: NewRoot) -> Result<Self, CreateError> {
+        let mut marks = unfinished_marks(&new.io, &new.root).await?;
         let anew = marks.is_empty();
         if anew {
             refuse_existing(&new).await?;
         }
-        marks.push(mark(&new.io, &new.root, &new.nonce, &new.making).await?);
+        marks.push(create_mark(&new.io, &new.root, &new.nonce, &new.making).await?);
         let (ownership, found) = own(&new).await?;
-        let mut others = !found.keys.is_empty() && !found.filling;
-        if !others && anew && ownership.owner.epoch != 1 {
-            // Somebody was faster: an owner, of an application that holds nothing yet, or another maker, which has a mark, and is over now.
-            let mine = marks;
-            marks = unfinished(&new.io, &new.root).await?;
-            others = marks.iter().all(|mark| mine.contains(mark));
+        let mut occupied = !found.keys.is_empty() && !found.filling;
+        if !occupied && anew && ownership.owner.epoch != 1 {
+            // Another process took over since the check above. Either it owns an application that
+            // holds nothing yet, or it is another writer, which has a mark and is fenced now.
+            let known = marks;
+            marks = unfinished_marks(&new.io, &new.root).await?;
+            occupied = marks.iter().all(|mark| known.contains(mark));
         }
-        if others {
-            // Or all was written before, and only the marks were left.
+        if occupied {
+            // This also covers a root whose content was complete and whose marks were left.
             new.io.delete(&marks).await?;
-            return Err(MakeError::Occupied);
+            return Err(CreateError::Occupied);
         }
         let (log, notices, driver) = ownership.start();
         let now_ms = new.io.clock.now().wall_ms;
@@ -109,7 +116,7 @@ impl Filling {
             since_ms: now_ms,
             filling: true,
         };
-        let mut filling = Self {
+        let mut writer = Self {
             marks,
             log,
             notices,
@@ -118,15 +125,16 @@ impl Filling {
             durable: 0,
             begun_at_ms: now_ms,
             committed_at_ms: now_ms.max(new.not_before_ms),
+            encoder: ChangeEncoder::new(new.buckets),
             entries: EntriesBuilder::new(),
             left_over: found.keys,
             new,
         };
-        filling.put(&hold_change(Some(hold)));
-        Ok(filling)
+        writer.add(&hold_change(Some(hold)));
+        Ok(writer)
     }
 
-    /// When it was begun, in ms since the epoch.
+    /// Returns when the writer began, in ms since the epoch.
     #[must_use]
     pub fn begun_at_ms(&self) -> u64 {
         self.begun_at_ms
@@ -135,30 +143,28 @@ impl Filling {
     /// Adds one fact.
     ///
     /// # Errors
-    /// As for an owner; nobody may take what is there for the whole.
-    pub async fn push(&mut self, fact: &Change) -> Result<(), MakeError> {
-        let (key, value) = encoded(fact);
-        let bucket = fact.key.bucket(self.new.buckets);
-        self.entries.push(bucket, &key, value.as_deref());
+    /// As for an owner. The root stays unfinished, and owners refuse it.
+    pub async fn push(&mut self, fact: &Change) -> Result<(), CreateError> {
+        let (bucket, key) = self.add(fact);
         self.left_over.remove(&(bucket, key));
         self.bound().await
     }
 
-    /// Makes the root whole, under a hold if there is one.
+    /// Completes the root, under a hold if one is given.
     ///
     /// # Errors
-    /// As of [`Filling::push`].
-    pub async fn finish(mut self, hold: Option<Hold>) -> Result<(), MakeError> {
-        let mark = encoded(&hold_change(None)).0;
+    /// As of [`RootWriter::push`].
+    pub async fn finish(mut self, hold: Option<Hold>) -> Result<(), CreateError> {
+        let hold_key = self.encoder.encode(&hold_change(None)).key.to_vec();
         for (bucket, key) in std::mem::take(&mut self.left_over) {
-            if key != mark {
+            if key != hold_key {
                 self.entries.push(bucket, &key, None);
                 self.bound().await?;
             }
         }
-        // By itself: what it says must not be durable before the rest.
+        // The hold has a delta of its own: it must not be durable before the rest.
         self.commit(false);
-        self.put(&hold_change(hold));
+        self.add(&hold_change(hold));
         self.commit(true);
         self.durable_through(self.sequence).await?;
         drop(self.log);
@@ -168,13 +174,15 @@ impl Filling {
         Ok(self.new.io.delete(&self.marks).await?)
     }
 
-    fn put(&mut self, change: &Change) {
-        let (key, value) = encoded(change);
-        let bucket = change.key.bucket(self.new.buckets);
-        self.entries.push(bucket, &key, value.as_deref());
+    /// Adds a change to the open delta. Returns its bucket and its encoded key.
+    fn add(&mut self, change: &Change) -> (u16, Vec<u8>) {
+        let entry = self.encoder.encode(change);
+        self.entries.push(entry.bucket, entry.key, entry.value);
+        (entry.bucket, entry.key.to_vec())
     }
 
-    async fn bound(&mut self) -> Result<(), MakeError> {
+    /// Closes the open delta if it is large enough, and waits until few enough are under way.
+    async fn bound(&mut self) -> Result<(), CreateError> {
         if self.entries.len_bytes() < self.new.delta_bytes {
             return Ok(());
         }
@@ -195,8 +203,8 @@ impl Filling {
         });
     }
 
-    /// Waits until what was committed first is durable.
-    async fn durable_through(&mut self, wanted: u64) -> Result<(), MakeError> {
+    /// Waits until the deltas through `wanted` are durable.
+    async fn durable_through(&mut self, wanted: u64) -> Result<(), CreateError> {
         while self.durable < wanted {
             select_biased! {
                 notice = self.notices.next() => {
@@ -206,7 +214,7 @@ impl Filling {
                 }
                 ended = &mut self.driver => {
                     ended?;
-                    return Err(MakeError::Ended);
+                    return Err(CreateError::Ended);
                 }
             }
         }
@@ -214,7 +222,7 @@ impl Filling {
     }
 }
 
-/// What a takeover finds in a root that should be empty or unfinished.
+/// Content that a takeover finds in a root that should be empty or unfinished.
 #[derive(Default)]
 struct Found {
     keys: BTreeSet<(u16, Vec<u8>)>,
@@ -240,10 +248,10 @@ impl Fold for Found {
     }
 }
 
-/// Takes the new root's only partition over.
+/// Takes over the only partition of the new root.
 async fn own(new: &NewRoot) -> Result<(Ownership, Found), LogError> {
     let mut found = Found::default();
-    let place = Place {
+    let place = Contender {
         store: new.io.store.clone(),
         root: new.root.clone(),
         identity: Identity {
@@ -260,13 +268,13 @@ async fn own(new: &NewRoot) -> Result<(Ownership, Found), LogError> {
             takeover_give_up_ms: new.io.retry.give_up_ms,
             ..Options::default()
         },
-        on_trouble: new.io.on_trouble.clone(),
+        on_store_failure: new.io.on_store_failure.clone(),
     };
     let ownership = satchel_log::take_over(place, &mut found).await?;
     Ok((ownership, found))
 }
 
-async fn refuse_existing(new: &NewRoot) -> Result<(), MakeError> {
+async fn refuse_existing(new: &NewRoot) -> Result<(), CreateError> {
     let layout = Layout::new(&new.root, 0);
     let application = new.io.get(layout.application()).await?;
     let partitions = match new.root.as_str() {
@@ -274,7 +282,7 @@ async fn refuse_existing(new: &NewRoot) -> Result<(), MakeError> {
         root => format!("{root}/partitions/"),
     };
     if application.is_some() || !new.io.list_page(&partitions, None).await?.is_empty() {
-        return Err(MakeError::Occupied);
+        return Err(CreateError::Occupied);
     }
     Ok(())
 }
@@ -284,11 +292,4 @@ fn hold_change(hold: Option<Hold>) -> Change {
         key: Key::Hold,
         value: hold.map(Value::Hold),
     }
-}
-
-fn encoded(change: &Change) -> (Vec<u8>, Option<Vec<u8>>) {
-    let (mut key, mut value) = (Vec::new(), Vec::new());
-    change.encode_key(&mut key);
-    let set = change.encode_value(&mut value);
-    (key, set.then_some(value))
 }

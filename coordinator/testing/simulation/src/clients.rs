@@ -1,4 +1,4 @@
-//! Those who ask from outside: callers with and without idempotency keys, and an administrator.
+//! Clients of the application: callers with and without idempotency keys, and an administrator.
 
 use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb};
 use satchel_engine::message::MessageId;
@@ -8,20 +8,20 @@ use crate::functions::{FRAIL, MISUSED, STEADY, STIFF, address, text};
 use crate::process::{ProcessId, Waiting};
 use crate::world::{Event, World};
 
-/// How long a caller waits for an answer before it tries again or gives up, in ms.
+/// Time after which a caller without an answer retries or gives up, in ms.
 const PATIENCE_MS: u64 = 15_000;
 
-/// One who calls, one operation after the other.
+/// Caller that performs one operation after the other.
 #[derive(Debug)]
 pub(crate) struct Caller {
     left: u64,
     current: Option<Operation>,
-    /// Grows with every attempt, so that old time-outs are told from new ones.
+    /// Number of the attempt, so that time-outs of earlier attempts are ignored.
     turn: u64,
     pub(crate) finished: Vec<Operation>,
 }
 
-/// Something that a caller wants done once.
+/// Operation that a caller wants done once.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
     pub(crate) target: (&'static str, &'static str, String),
@@ -29,13 +29,13 @@ pub(crate) struct Operation {
     pub(crate) entry: String,
     pub(crate) verb: Verb,
     pub(crate) key: Option<String>,
-    /// What the caller was told; `None` if he never heard.
+    /// Answer to the caller; `None` if no answer arrived.
     pub(crate) outcome: Option<Answer>,
-    /// Whether any attempt may have been taken.
+    /// True if a partition may have accepted any attempt.
     pub(crate) may_have_happened: bool,
-    /// The answer that a repetition under the same key must get.
+    /// Answer that a repetition under the same key must get.
     expected: Option<Answer>,
-    /// Whether it is sent with another body under the same key.
+    /// True if the repetition uses the same key with another body.
     misused: bool,
 }
 
@@ -53,26 +53,27 @@ impl Caller {
         self.left == 0 && self.current.is_none()
     }
 
-    /// Whether he asks an address that may be suspended until everything is healed.
+    /// Returns true if the caller asks an address that may stay suspended until everything is
+    /// healed.
     pub(crate) fn waits_for_healing(&self) -> bool {
         let current = self.current.as_ref();
         current.is_some_and(|current| current.target.1 == "stubborn")
     }
 }
 
-/// One who looks after dead letters and suspended addresses.
+/// Administrator of dead letters and suspended addresses.
 #[derive(Debug, Default)]
 pub(crate) struct Administrator {
     letters: Vec<DeadLetterView>,
-    asked: Option<u64>,
-    /// From now on everything that can be retried is.
+    waits_turns: Option<u64>,
+    /// True once the administrator retries everything that can be retried.
     pub(crate) retries_all: bool,
-    /// How often in a row there was nothing to do.
+    /// Number of consecutive turns without anything to do.
     idle: u32,
     corrections: u64,
-    /// The last correction that was said to be done.
+    /// Last correction that was confirmed.
     pub(crate) corrected: u64,
-    /// All that were, in the order in which it was said.
+    /// All confirmed corrections, in the order of their confirmations.
     pub(crate) confirmed: Vec<u64>,
 }
 
@@ -81,15 +82,15 @@ impl Administrator {
         !self.retries_all || self.idle > 2
     }
 
-    /// From now on everything that can be retried is.
+    /// Makes the administrator retry everything that can be retried from now on.
     pub(crate) fn retry_all(&mut self) {
         self.retries_all = true;
         self.idle = 0;
-        self.asked = None;
+        self.waits_turns = None;
     }
 
-    /// He looks after a fork of what another looks after.
-    pub(crate) fn go_on_from(&mut self, other: &Self) {
+    /// Continues the numbering of corrections from the administrator of this fork's origin.
+    pub(crate) fn continue_from(&mut self, other: &Self) {
         self.corrections = other.corrections;
     }
 
@@ -99,7 +100,7 @@ impl Administrator {
 }
 
 impl World {
-    /// Somebody's answer is here.
+    /// Delivers an answer to the client that waits for it.
     pub(crate) fn reply(&mut self, id: ProcessId, request: RequestId, answer: Answer) {
         let Some(serving) = self.serving(id) else {
             return;
@@ -109,16 +110,16 @@ impl World {
             Some(Waiting::Administrator { correction }) => {
                 self.administrator_answered(correction, answer);
             }
-            // He went away, or has his answer from another request.
+            // The client gave up, or has its answer from another request.
             None => {}
         }
     }
 
-    /// Somebody's process ended before it answered.
+    /// Handles a client whose process ended before it answered.
     pub(crate) fn unanswered(&mut self, waiting: Waiting) {
         match waiting {
-            Waiting::Caller(caller) => self.caller_disappointed(caller),
-            Waiting::Administrator { .. } => self.administrator.asked = None,
+            Waiting::Caller(caller) => self.caller_unanswered(caller),
+            Waiting::Administrator { .. } => self.administrator.waits_turns = None,
         }
     }
 
@@ -135,10 +136,10 @@ impl World {
             self.callers[number].current = Some(operation);
         }
         let Some(id) = self.any_serving() else {
-            self.caller_later(number, 200);
+            self.schedule_caller(number, 200);
             return;
         };
-        let twice = self.random.chance(self.weather.send_twice);
+        let twice = self.random.chance(self.faults.send_twice);
         self.call(number, id);
         if twice && let Some(other) = self.any_serving() {
             let keyed = self.callers[number]
@@ -182,23 +183,23 @@ impl World {
         }
         let delay_ms = 1 + self.random.below(20);
         self.timeline
-            .after(delay_ms, Event::Tell(id, Input::CallReceived(call)));
-        let patience_ms = if self.random.chance(self.weather.abandon) {
+            .after(delay_ms, Event::Notify(id, Input::CallReceived(call)));
+        let patience_ms = if self.random.chance(self.faults.abandon) {
             1 + self.random.below(200)
         } else {
             PATIENCE_MS
         };
         self.timeline
-            .after(patience_ms, Event::CallerTiresOf(number, turn));
+            .after(patience_ms, Event::CallerGivesUp(number, turn));
     }
 
-    /// A caller's patience is at its end.
-    pub(crate) fn caller_tires(&mut self, number: usize, turn: u64) {
+    /// Ends the wait of a caller whose time-out expired.
+    pub(crate) fn caller_gives_up(&mut self, number: usize, turn: u64) {
         if self.callers[number].turn != turn || self.callers[number].current.is_none() {
             return;
         }
         self.abandon_requests(number);
-        self.caller_disappointed(number);
+        self.caller_unanswered(number);
     }
 
     fn abandon_requests(&mut self, number: usize) {
@@ -217,20 +218,21 @@ impl World {
                     serving.waiting.remove(&request);
                 }
                 self.timeline
-                    .after(20, Event::Tell(id, Input::RequestAbandoned(request)));
+                    .after(20, Event::Notify(id, Input::RequestAbandoned(request)));
             }
         }
     }
 
-    /// There will be no answer: with a key the caller asks again, without one he must not.
-    fn caller_disappointed(&mut self, number: usize) {
+    /// Handles a request that will get no answer: a caller with a key retries, a caller without one
+    /// must not.
+    fn caller_unanswered(&mut self, number: usize) {
         self.callers[number].turn += 1;
         let Some(operation) = &self.callers[number].current else {
             return;
         };
         if operation.key.is_some() {
             let delay_ms = 50 + self.random.below(1_000);
-            self.caller_later(number, delay_ms);
+            self.schedule_caller(number, delay_ms);
         } else {
             self.finish(number, None);
         }
@@ -240,10 +242,10 @@ impl World {
         let Some(operation) = &self.callers[number].current else {
             return;
         };
-        // Its endpoint may be missing for a while.
+        // The endpoint of the function may be missing for a while.
         let refused = matches!(answer, Answer::Overloaded | Answer::UnknownFunction(_));
         if refused && operation.key.is_none() {
-            // Nothing was taken, so asking again doubles nothing.
+            // Nothing was accepted, so a retry doubles nothing.
             if let Some(operation) = &mut self.callers[number].current {
                 operation.may_have_happened = false;
             }
@@ -252,9 +254,9 @@ impl World {
             Answer::Overloaded | Answer::UnknownFunction(_) => {
                 self.callers[number].turn += 1;
                 let delay_ms = 50 + self.random.below(500);
-                self.caller_later(number, delay_ms);
+                self.schedule_caller(number, delay_ms);
             }
-            Answer::Stopping => self.caller_disappointed(number),
+            Answer::Stopping => self.caller_unanswered(number),
             answer => {
                 self.abandon_requests(number);
                 self.finish(number, Some(answer));
@@ -267,8 +269,8 @@ impl World {
             return;
         };
         self.callers[number].turn += 1;
-        self.say_finished(&operation, outcome.as_ref());
-        if let Some(problem) = surprise(&operation, outcome.as_ref()) {
+        self.record_finished(&operation, outcome.as_ref());
+        if let Some(problem) = check_repetition(&operation, outcome.as_ref()) {
             self.stage.violations.push(problem);
         }
         let repeats = operation.key.is_some() && self.random.chance(250);
@@ -277,27 +279,27 @@ impl World {
             self.callers[number].finished.push(operation.clone());
             self.report.operations += 1;
             if repeats {
-                // The same once more, or something else under the same key.
+                // The caller repeats the operation, or sends another body under the same key.
                 operation.misused = self.random.chance(300);
                 operation.expected = outcome;
                 self.callers[number].current = Some(operation);
             }
         }
         let delay_ms = 1 + self.random.below(1_000);
-        self.caller_later(number, delay_ms);
+        self.schedule_caller(number, delay_ms);
     }
 
-    fn say_finished(&mut self, operation: &Operation, outcome: Option<&Answer>) {
+    fn record_finished(&mut self, operation: &Operation, outcome: Option<&Answer>) {
         if self.trace.is_some() {
-            let said = format!(
+            let line = format!(
                 "caller: {} {:?} ends with {outcome:?}",
                 operation.argument, operation.key
             );
-            self.say(|| said);
+            self.record(|| line);
         }
     }
 
-    fn caller_later(&mut self, number: usize, delay_ms: u64) {
+    fn schedule_caller(&mut self, number: usize, delay_ms: u64) {
         let turn = self.callers[number].turn;
         self.timeline
             .after(delay_ms, Event::CallerActs(number, turn));
@@ -334,8 +336,8 @@ impl World {
             88..95 => ((STEADY, "expiring"), format!("write {n}")),
             _ => ((STEADY, "expiring"), "look".to_owned()),
         };
-        let (target, argument) = if self.weather.kills > 0 && draw.is_multiple_of(5) {
-            self.weather.kills -= 1;
+        let (target, argument) = if self.faults.kills > 0 && draw.is_multiple_of(5) {
+            self.faults.kills -= 1;
             ((FRAIL, "killer"), format!("kill {entry}"))
         } else {
             (target, argument)
@@ -343,7 +345,7 @@ impl World {
         if target.1 == "register" {
             instance = "0".to_owned();
         }
-        // Only these reply to their callers.
+        // All other functions reply to their callers.
         let replies = !matches!(target.1, "expiring" | "register");
         let key = self.random.chance(600).then(|| format!("key{n}"));
         Operation {
@@ -368,31 +370,31 @@ impl World {
     }
 }
 
-/// What is wrong with an answer to a repetition.
-fn surprise(operation: &Operation, outcome: Option<&Answer>) -> Option<String> {
+/// Returns a violation if a repetition got the wrong answer.
+fn check_repetition(operation: &Operation, outcome: Option<&Answer>) -> Option<String> {
     let outcome = outcome?;
     if operation.misused {
         let refused = matches!(outcome, Answer::KeyReused);
         return (!refused).then(|| {
             format!(
-                "another body under the key {:?} is answered {outcome:?}",
+                "another body under the key {:?} is answered with {outcome:?}",
                 operation.key
             )
         });
     }
     match operation.expected.as_ref()? {
-        // Its dead letter may have been retried meanwhile.
+        // The dead letter may have been retried meanwhile.
         Answer::Failed { .. } => None,
         expected if expected == outcome => None,
         expected => Some(format!(
-            "{} is answered {expected:?} first, and {outcome:?} when it is repeated",
+            "{} is answered with {expected:?} first, and with {outcome:?} when repeated",
             operation.argument
         )),
     }
 }
 
 impl World {
-    /// The administrator does one thing after the other.
+    /// Performs the next action of the administrator.
     pub(crate) fn administrator_acts(&mut self) {
         let delay_ms = if self.administrator.retries_all {
             200
@@ -400,19 +402,19 @@ impl World {
             300 + self.random.below(2_000)
         };
         self.timeline.after(delay_ms, Event::AdministratorActs);
-        if self.calm && !self.administrator.retries_all {
+        if self.faults_ended && !self.administrator.retries_all {
             return;
         }
-        if self.administrator.asked.is_some_and(|turn| turn > 0) {
-            // He waits for an answer, but not for ever.
-            self.administrator.asked = self.administrator.asked.map(|turn| turn - 1);
+        if self.administrator.waits_turns.is_some_and(|turn| turn > 0) {
+            // The administrator waits for an answer, but only for some turns.
+            self.administrator.waits_turns = self.administrator.waits_turns.map(|turn| turn - 1);
             return;
         }
         let Some(id) = self.any_serving() else {
             return;
         };
         let (correction, administration) = self.next_administration();
-        self.administrator.asked = Some(20);
+        self.administrator.waits_turns = Some(20);
         let request = RequestId(self.next_request);
         self.next_request += 1;
         if let Some(serving) = self.serving(id) {
@@ -425,10 +427,10 @@ impl World {
             administration,
         };
         let delay_ms = 1 + self.random.below(20);
-        self.timeline.after(delay_ms, Event::Tell(id, input));
+        self.timeline.after(delay_ms, Event::Notify(id, input));
     }
 
-    /// What he wants next, and which correction that is, if it is one.
+    /// Draws the next action of the administrator, and the number of the correction if it is one.
     fn next_administration(&mut self) -> (Option<u64>, Administration) {
         let mut correction = None;
         let all = self.administrator.retries_all;
@@ -465,9 +467,10 @@ impl World {
         (correction, administration)
     }
 
-    /// He may have asked for something else since, when he had waited for long.
+    /// Handles an answer to the administrator. After a long wait, it may have asked for something
+    /// else since.
     fn administrator_answered(&mut self, correction: Option<u64>, answer: Answer) {
-        self.administrator.asked = None;
+        self.administrator.waits_turns = None;
         let all = self.administrator.retries_all;
         match answer {
             Answer::DeadLetters(letters) => {
@@ -494,10 +497,11 @@ impl World {
                 self.administrator.confirmed.extend(correction);
             }
             Answer::NotFound(_) => {}
-            // A process that hardly goes on lets only so many wait. One that never takes anything does not come to rest.
+            // A slow process admits only a limited number of requests. A process that never admits
+            // any keeps the world from settling, which is a violation of its own.
             Answer::Address(_) | Answer::Stopping | Answer::Overloaded => {}
             answer => {
-                let violation = format!("the administrator is answered {answer:?}");
+                let violation = format!("the administrator is answered with {answer:?}");
                 self.stage.violations.push(violation);
             }
         }

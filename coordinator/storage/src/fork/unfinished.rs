@@ -1,20 +1,22 @@
-//! `<root>/unfinished/<nonce>`: whoever makes a root of something else (a restore, an import) is at work on it, or died over it.
+//! Marks of unfinished roots: `<root>/unfinished/<nonce>`. A mark says that the writer of a new
+//! root (a restore, an import) is at work, or died before it finished.
 //!
-//! A root with a mark may hold a part of what it should, and nobody may take that for the whole. Each maker has a mark of its own, so that one that
-//! slept while another began anew can remove only its own. An owner looks twice: before, so as not to fence a maker; after, because
-//! a maker may have begun in between, and it makes its mark before it takes over.
+//! A root with a mark may be partial, and no owner may serve it. Each writer creates a mark of its
+//! own, so that a writer that slept while another one began anew can remove only its own mark. An
+//! owner checks for marks twice: before its takeover, to avoid fencing a writer; and after it,
+//! because a writer may have begun in between. A writer creates its mark before it takes over.
 
 use std::fmt::Write as _;
 
 use bytes::Bytes;
 use satchel_engine::durable::Hold;
-use satchel_log::{Created, Fold, Io, LogError, Nonce, Ownership, Place, Retry, StoreError};
+use satchel_log::{Contender, Created, Fold, Io, LogError, Nonce, Ownership, Retry, StoreError};
 use serde::{Deserialize, Serialize};
 
-/// The version of a mark, written now.
+/// Format version of the marks that this software writes.
 const FORMAT: u32 = 1;
 
-/// The content of a mark, for people.
+/// Content of a mark, for people.
 #[derive(Debug, Serialize, Deserialize)]
 struct Mark {
     format: u32,
@@ -22,21 +24,21 @@ struct Mark {
     begun_at_ms: u64,
 }
 
-/// Why nobody may serve a root.
+/// Reason why a root may not be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// A maker is at work on it, or died over it.
-    #[error("{key}: {making} has not come to its end")]
+    /// A writer is at work on the root, or died before it finished.
+    #[error("{key}: {making} is unfinished")]
     Unfinished {
-        /// The maker's mark.
+        /// Key of the writer's mark.
         key: String,
-        /// What is made, as the maker calls it.
+        /// Description of the root by its writer.
         making: String,
     },
-    /// Its content says that it is being filled.
-    #[error("{making} has not come to its end")]
+    /// The content says that it is being filled.
+    #[error("{making} is unfinished")]
     Filling {
-        /// What is made, as the maker calls it.
+        /// Description of the root by its writer.
         making: String,
     },
     /// As for a takeover.
@@ -44,12 +46,12 @@ pub enum Refusal {
     Log(#[from] LogError),
 }
 
-/// Takes a partition over as [`satchel_log::take_over`] does, unless the root is not whole. What the content itself says of that is for
-/// [`refuse_filling`].
+/// Takes over a partition like [`satchel_log::take_over`], unless the root has a mark. The caller
+/// must also check the recovered content with [`refuse_filling`].
 ///
 /// # Errors
 /// [`Refusal::Unfinished`] names a mark; else as for a takeover.
-pub async fn take_over(place: Place, fold: &mut impl Fold) -> Result<Ownership, Refusal> {
+pub async fn take_over(place: Contender, fold: &mut impl Fold) -> Result<Ownership, Refusal> {
     let io = Io {
         store: place.store.clone(),
         clock: place.clock.clone(),
@@ -57,7 +59,7 @@ pub async fn take_over(place: Place, fold: &mut impl Fold) -> Result<Ownership, 
             give_up_ms: place.options.takeover_give_up_ms,
             ..place.options.retry
         },
-        on_trouble: place.on_trouble.clone(),
+        on_store_failure: place.on_store_failure.clone(),
     };
     let root = place.root.clone();
     refuse_unfinished(&io, &root).await?;
@@ -66,23 +68,23 @@ pub async fn take_over(place: Place, fold: &mut impl Fold) -> Result<Ownership, 
     Ok(ownership)
 }
 
-/// Refuses a root that a maker is at work on, or died over.
+/// Refuses a root that a writer is at work on, or did not finish.
 ///
 /// # Errors
 /// [`Refusal::Unfinished`] names the mark.
 pub async fn refuse_unfinished(io: &Io, root: &str) -> Result<(), Refusal> {
-    let marks = unfinished(io, root).await?;
+    let marks = unfinished_marks(io, root).await?;
     let Some(key) = marks.into_iter().next() else {
         return Ok(());
     };
     let bytes = io.get(&key).await.map_err(LogError::from)?;
-    // What it says is for people: whatever it says, it is there.
+    // The content is for people only: the mark counts even if it cannot be decoded.
     let mark = bytes.and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
     let making = mark.map_or_else(|| "something".to_owned(), |mark| mark.making);
     Err(Refusal::Unfinished { key, making })
 }
 
-/// Refuses what was recovered if it says that it is a part.
+/// Refuses recovered content if its hold says that the root is being filled.
 ///
 /// # Errors
 /// [`Refusal::Filling`].
@@ -95,17 +97,17 @@ pub fn refuse_filling(hold: Option<&Hold>) -> Result<(), Refusal> {
     }
 }
 
-/// The keys of all marks. There are rarely more than one, and never more than a thousand are looked at.
+/// Returns the keys of the marks, at most one page (1,000) of them. There is rarely more than one.
 ///
 /// # Errors
 /// [`LogError::Store`].
-pub async fn unfinished(io: &Io, root: &str) -> Result<Vec<String>, LogError> {
+pub async fn unfinished_marks(io: &Io, root: &str) -> Result<Vec<String>, LogError> {
     let listed = io.list_page(&prefix(root), None).await?;
     Ok(listed.into_iter().map(|object| object.key).collect())
 }
 
-/// Makes a mark, before anything else of the root is made. Returns its key.
-pub(crate) async fn mark(
+/// Creates a mark, before any other object of the root. Returns its key.
+pub(super) async fn create_mark(
     io: &Io,
     root: &str,
     nonce: &Nonce,
@@ -121,7 +123,7 @@ pub(crate) async fn mark(
         begun_at_ms: io.clock.now().wall_ms,
     };
     let text = serde_json::to_vec(&mark).expect("texts and numbers are always JSON");
-    // An earlier try that landed after all shows as an object that exists; nobody else draws the same name.
+    // An object that exists is an earlier try of this writer: no other writer draws the same nonce.
     let (Created::Stored | Created::Exists) = io.create(&key, &Bytes::from(text)).await?;
     Ok(key)
 }

@@ -1,26 +1,28 @@
-//! What the operator may rely on: what was made and not deleted is there as it was, and what was deleted is gone.
+//! Promises to the operator: a savepoint that was created and not deleted stays as it was, and a
+//! deleted savepoint is gone.
 
 use satchel_log::{HistoryError, LogError, Savepoint, SavepointName};
 
-use super::{Past, is_serious};
+use super::{History, is_serious};
 
-impl Past {
+impl History {
     pub(crate) fn deletions_of(&self, name: SavepointName) -> u64 {
         self.deletions.get(&name).copied().unwrap_or(0)
     }
 
-    /// Savepoints that were made, and that nobody has begun to delete.
+    /// Returns the savepoints that exist, and whose deletion has not begun.
     pub(crate) fn kept(&self) -> Vec<SavepointName> {
         let sure = |name: &&SavepointName| !self.may_be_deleted(**name);
         self.kept.keys().filter(sure).copied().collect()
     }
 
-    /// A request of a former life may still be under way.
+    /// Returns true if a request of an earlier command may still delete the savepoint.
     pub(super) fn may_be_deleted(&self, name: SavepointName) -> bool {
         self.uncertain.contains(&name) || self.deleting.values().any(|(one, _)| *one == name)
     }
 
-    /// What was made before the list was asked for, and not deleted since, is in it.
+    /// Checks that a list contains every savepoint that was created before the list was requested
+    /// and not deleted since.
     pub(super) fn check_list(
         &self,
         listed: Result<Vec<Savepoint>, LogError>,
@@ -30,8 +32,7 @@ impl Past {
         let listed = match listed {
             Ok(listed) => listed,
             Err(error) => {
-                return is_serious(&error)
-                    .then(|| format!("savepoints can not be listed: {error}"));
+                return is_serious(&error).then(|| format!("savepoints cannot be listed: {error}"));
             }
         };
         let mut sure = self.kept.iter().filter(|(name, kept)| {
@@ -44,10 +45,11 @@ impl Past {
             *order <= begun && !self.uncertain.contains(&savepoint.name)
         });
         let back = gone.find(|(_, savepoint)| listed.contains(savepoint));
-        back.map(|(_, savepoint)| format!("{savepoint:?} was deleted, and is listed"))
+        back.map(|(_, savepoint)| format!("{savepoint:?} was deleted, but is listed"))
     }
 
-    /// A create that was thought lost lands, perhaps of a savepoint that was deleted meanwhile.
+    /// Handles a create that takes effect after it was thought lost. Its savepoint may have been
+    /// deleted meanwhile.
     pub(crate) fn lands_late(&mut self, key: &str) {
         if let Some((_, name)) = key.split_once("/savepoints/")
             && let Ok(name) = name.parse()
@@ -68,10 +70,10 @@ impl Past {
         match read {
             Ok(hash) => {
                 let known = *kept.hash.get_or_insert(hash);
-                (known != hash).then(|| format!("{name} is not what it was"))
+                (known != hash).then(|| format!("{name} has changed"))
             }
             Err(HistoryError::Log(error)) if !is_serious(&error) => None,
-            Err(error) => Some(format!("{name} can not be read: {error}")),
+            Err(error) => Some(format!("{name} cannot be read: {error}")),
         }
     }
 }
