@@ -39,7 +39,7 @@
 //! use futures::executor::block_on;
 //! use futures::future::{BoxFuture, join, ready};
 //! use satchel_log::{
-//!     Candidate, Clock, Delta, Entries, Entry, Fold, Identity, LogError, MemoryStore, Notice, Now,
+//!     Contender, Clock, Delta, Entries, Entry, Fold, Identity, LogError, MemoryStore, Notice, Now,
 //!     Options, take_over,
 //! };
 //!
@@ -70,7 +70,7 @@
 //! }
 //!
 //! # fn main() -> Result<(), LogError> {
-//! let candidate = Candidate {
+//! let contender = Contender {
 //!     store: Arc::new(MemoryStore::new()),
 //!     root: "state".to_owned(),
 //!     identity: Identity {
@@ -85,7 +85,7 @@
 //!     on_store_failure: Arc::new(|failure| eprintln!("{}", failure.error)),
 //! };
 //! let mut state = State::default();
-//! let ownership = block_on(take_over(candidate.clone(), &mut state))?;
+//! let ownership = block_on(take_over(contender.clone(), &mut state))?;
 //!
 //! let (log, mut notices, driver) = ownership.start();
 //! let engine = async move {
@@ -111,7 +111,7 @@
 //! ended?;
 //! assert_eq!(released, [1]);
 //!
-//! let next_owner = block_on(take_over(candidate, &mut state))?;
+//! let next_owner = block_on(take_over(contender, &mut state))?;
 //! assert!(next_owner.clean);
 //! assert_eq!(state.0[b"stock".as_slice()], b"12");
 //! # Ok(())
@@ -145,7 +145,7 @@ pub use segment::{Block, BlockLocation, BucketImage, SegmentName, check_segment}
 pub use snapshotter::Snapshot;
 pub use source::Source;
 pub use store::{Created, ObjectMeta, ObjectStore, StoreError};
-pub use takeover::{Candidate, Ownership, Recovery, take_over};
+pub use takeover::{Contender, Ownership, Recovery, take_over};
 pub use verify::{Verification, verify};
 pub use writer::{Action, Committed, CommittedKind, DEPTH_MAX, Delta, Start, Writer};
 

@@ -168,15 +168,15 @@ impl Ownership {
         let (commands_in, commands) = unbounded();
         let (notices, notices_out) = unbounded();
         let start = self.start_of_epoch();
-        let options = self.candidate.options;
-        let partition = self.candidate.identity.partition;
-        let now = self.candidate.clock.now();
-        let on_store_failure = self.candidate.on_store_failure.clone();
+        let options = self.contender.options;
+        let partition = self.contender.identity.partition;
+        let now = self.contender.clock.now();
+        let on_store_failure = self.contender.on_store_failure.clone();
         let failures = notices.clone();
         let driver = Driver {
             io: Io {
-                store: self.candidate.store,
-                clock: self.candidate.clock,
+                store: self.contender.store,
+                clock: self.contender.clock,
                 retry: Retry {
                     give_up_ms: None,
                     ..options.retry
@@ -204,7 +204,7 @@ impl Ownership {
             collector: Collector::new(options.grace_ms, self.base.condemned, now),
             layout: self.layout,
             partition,
-            buckets: self.candidate.identity.buckets,
+            buckets: self.contender.identity.buckets,
             epoch: self.owner.epoch,
             commands,
             notices,

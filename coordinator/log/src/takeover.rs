@@ -33,7 +33,7 @@ use crate::writer::Start;
 
 /// A process that wants to own a partition of a root.
 #[derive(Clone)]
-pub struct Candidate {
+pub struct Contender {
     /// The store.
     pub store: Arc<dyn ObjectStore>,
     /// Prefix of the root in the store.
@@ -63,7 +63,7 @@ pub struct Ownership {
     pub clean: bool,
     /// Facts about the recovery.
     pub recovery: Recovery,
-    pub(crate) candidate: Candidate,
+    pub(crate) contender: Contender,
     pub(crate) layout: Layout,
     pub(crate) base: Base,
 }
@@ -91,25 +91,25 @@ pub struct Recovery {
 /// # Errors [`LogError`] names the object that is damaged, missing or of another application; or
 /// reports that another owner came, or that the store does not answer. The content of `fold` is
 /// then useless.
-pub async fn take_over(candidate: Candidate, fold: &mut impl Fold) -> Result<Ownership, LogError> {
-    candidate.identity.validate()?;
-    candidate.options.validate()?;
+pub async fn take_over(contender: Contender, fold: &mut impl Fold) -> Result<Ownership, LogError> {
+    contender.identity.validate()?;
+    contender.options.validate()?;
     let takeover = Takeover {
         reader: PartitionReader {
-            layout: Layout::new(&candidate.root, candidate.identity.partition),
+            layout: Layout::new(&contender.root, contender.identity.partition),
             io: Io {
-                store: candidate.store.clone(),
-                clock: candidate.clock.clone(),
+                store: contender.store.clone(),
+                clock: contender.clock.clone(),
                 retry: Retry {
-                    give_up_ms: candidate.options.takeover_give_up_ms,
-                    ..candidate.options.retry
+                    give_up_ms: contender.options.takeover_give_up_ms,
+                    ..contender.options.retry
                 },
-                on_store_failure: candidate.on_store_failure.clone(),
+                on_store_failure: contender.on_store_failure.clone(),
             },
-            identity: candidate.identity.clone(),
-            parallel_reads: candidate.options.parallel_reads,
+            identity: contender.identity.clone(),
+            parallel_reads: contender.options.parallel_reads,
         },
-        candidate,
+        contender,
     };
     takeover.admit().await?;
     let mut restarts = 0;
@@ -131,7 +131,7 @@ pub async fn take_over(candidate: Candidate, fold: &mut impl Fold) -> Result<Own
 
 /// A takeover in progress.
 struct Takeover {
-    candidate: Candidate,
+    contender: Contender,
     reader: PartitionReader,
 }
 
@@ -139,7 +139,7 @@ impl Takeover {
     /// Creates the record of the root, or rejects a root of another application.
     async fn admit(&self) -> Result<(), LogError> {
         let key = self.reader.layout.application();
-        let identity = &self.candidate.identity;
+        let identity = &self.contender.identity;
         let found = match self.reader.io.get(key).await? {
             Some(found) => found,
             None => {
@@ -205,7 +205,7 @@ impl Takeover {
                 log_bytes: tail.bytes,
                 restarts: 0,
             },
-            candidate: self.candidate.clone(),
+            contender: self.contender.clone(),
             layout: self.reader.layout.clone(),
             base: Base {
                 dirty,
@@ -232,10 +232,10 @@ impl Takeover {
                 .unwrap_or(0);
             let owner = Owner {
                 epoch: highest + 1,
-                nonce: self.candidate.nonce,
+                nonce: self.contender.nonce,
             };
             let claim = Claim {
-                partition: self.candidate.identity.partition,
+                partition: self.contender.identity.partition,
                 owner,
                 claimed_at_ms: self.reader.io.clock.now().wall_ms,
             };
@@ -265,11 +265,11 @@ impl Takeover {
             let time = tail.committed_at_ms.max(self.reader.io.clock.now().wall_ms);
             let key = self.reader.layout.log(number);
             let object =
-                Unnumbered::takeover(time).seal(self.candidate.identity.partition, &owner, number);
+                Unnumbered::takeover(time).seal(self.contender.identity.partition, &owner, number);
             match self.reader.io.put(&key, &object).await? {
                 Put::Mine => return Ok((number, time)),
                 Put::Other(found) => {
-                    tail.push(&key, &found, self.candidate.identity.partition)?;
+                    tail.push(&key, &found, self.contender.identity.partition)?;
                 }
                 Put::Gone => return Err(Halt::Restart),
             }

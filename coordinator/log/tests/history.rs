@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use satchel_log::{
-    Application, At, Candidate, HistoryError, Identity, Layout, LogError, MemoryStore, ObjectStore,
+    Application, At, Contender, HistoryError, Identity, Layout, LogError, MemoryStore, ObjectStore,
     Options, Reading, Retry, SnapshotPolicy, Source, read,
 };
 use satchel_log_simulation::{ManualOwner, SimulatedClock, State, drive};
@@ -69,7 +69,7 @@ impl World {
     /// takeover.
     fn live(&mut self, number: u8, period: &Period) {
         self.clock.advance(SECOND_MS);
-        let mut owner = ManualOwner::take_over(self.candidate(number, period.snapshots)).unwrap();
+        let mut owner = ManualOwner::take_over(self.contender(number, period.snapshots)).unwrap();
         let taken_over_ms = self.now_ms();
         for (bucket, key, value) in &period.commits {
             let (key, value) = (key.to_string(), value.map(|value| value.to_string()));
@@ -83,9 +83,9 @@ impl World {
         self.history.insert(taken_over_ms, owner.state);
     }
 
-    fn candidate(&self, number: u8, snapshots: bool) -> Candidate {
+    fn contender(&self, number: u8, snapshots: bool) -> Contender {
         let floor_bytes = if snapshots { 1 } else { u64::MAX };
-        Candidate {
+        Contender {
             store: self.store.clone(),
             root: "root".to_owned(),
             identity: Identity {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use satchel_log::savepoints::{NewSavepoint, create};
 use satchel_log::{
-    Application, At, Candidate, DEPTH_MAX, ErrorKind, HistoryError, Identity, Layout, LogError,
+    Application, At, Contender, DEPTH_MAX, ErrorKind, HistoryError, Identity, Layout, LogError,
     MemoryStore, ObjectStore, Options, Retry, SnapshotPolicy, Source, Verification, read, verify,
 };
 use satchel_log_simulation::{ManualOwner, SimulatedClock, State, drive};
@@ -20,8 +20,8 @@ fn identity() -> Identity {
     }
 }
 
-fn candidate(store: &Arc<MemoryStore>, identity: Identity) -> Candidate {
-    Candidate {
+fn contender(store: &Arc<MemoryStore>, identity: Identity) -> Contender {
+    Contender {
         store: store.clone(),
         root: "root".to_owned(),
         identity,
@@ -47,7 +47,7 @@ fn layout() -> Layout {
 /// A root with a snapshot in effect and a log tail behind it.
 fn root() -> Arc<MemoryStore> {
     let store = Arc::new(MemoryStore::new());
-    let mut owner = ManualOwner::take_over(candidate(&store, identity())).expect("a new root");
+    let mut owner = ManualOwner::take_over(contender(&store, identity())).expect("a new root");
     owner.commit(&[(0, "key", Some("1")), (1, "key", Some("2"))]);
     owner.image_and_advance();
     assert_eq!(owner.snapshots.len(), 1);
@@ -126,7 +126,7 @@ fn remove(store: &MemoryStore, key: &str) {
 }
 
 fn start(store: &Arc<MemoryStore>) -> Result<ManualOwner, LogError> {
-    ManualOwner::take_over(candidate(store, identity()))
+    ManualOwner::take_over(contender(store, identity()))
 }
 
 fn look(store: &Arc<MemoryStore>) -> Verification {
@@ -249,9 +249,9 @@ fn every_missing_object_that_a_savepoint_needs_is_named() {
 #[test]
 fn a_hole_in_the_log_that_no_crash_leaves_is_named() {
     let store = Arc::new(MemoryStore::new());
-    let mut owner = ManualOwner::take_over(Candidate {
+    let mut owner = ManualOwner::take_over(Contender {
         options: Options::default(),
-        ..candidate(&store, identity())
+        ..contender(&store, identity())
     })
     .unwrap();
     for _ in 0..20 {
@@ -276,7 +276,7 @@ fn a_hole_in_the_log_that_no_crash_leaves_is_named() {
 fn a_root_of_another_application_or_shape_is_refused() {
     let store = root();
     let refusal = |identity| {
-        let refused = ManualOwner::take_over(candidate(&store, identity)).err();
+        let refused = ManualOwner::take_over(contender(&store, identity)).err();
         refused.map(|error| error.to_string()).unwrap()
     };
     assert_eq!(
@@ -327,11 +327,11 @@ fn an_empty_store_is_reported_as_no_root() {
 fn settings_that_would_break_the_rules_are_refused() {
     let store = Arc::new(MemoryStore::new());
     let refusal = |options| {
-        let candidate = Candidate {
+        let contender = Contender {
             options,
-            ..candidate(&store, identity())
+            ..contender(&store, identity())
         };
-        ManualOwner::take_over(candidate)
+        ManualOwner::take_over(contender)
             .err()
             .map(|error| error.kind())
     };

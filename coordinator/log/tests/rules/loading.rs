@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use satchel_log::{
-    BucketSummary, Candidate, Entry, ErrorKind, Fold, LogError, ObjectStore, Options,
+    BucketSummary, Contender, Entry, ErrorKind, Fold, LogError, ObjectStore, Options,
     SnapshotPolicy, take_over,
 };
 use satchel_log_simulation::{ManualOwner, State, drive};
@@ -34,7 +34,7 @@ impl Fold for Unread {
 impl Root {
     /// A process that takes a snapshot whenever possible, and stores each image in a segment of its
     /// own.
-    fn candidate_with_many_segments(&self, process: u8) -> Candidate {
+    fn contender_with_many_segments(&self, process: u8) -> Contender {
         let options = Options {
             snapshots: SnapshotPolicy {
                 floor_bytes: 1,
@@ -44,14 +44,14 @@ impl Root {
             },
             ..Options::default()
         };
-        self.candidate_with(process, options)
+        self.contender_with(process, options)
     }
 
     /// Takes over without reading any bucket that can stay unread. The owner knows only the log
     /// tail and the partition-wide bucket.
     fn take_over_unread(&self, process: u8) -> (ManualOwner, Vec<(u16, BucketSummary)>) {
         let mut fold = Unread::default();
-        let taken = drive(&mut Box::pin(take_over(self.candidate(process), &mut fold)));
+        let taken = drive(&mut Box::pin(take_over(self.contender(process), &mut fold)));
         let ownership = taken.expect("nothing holds it up").expect("it is whole");
         (ManualOwner::begin(ownership, fold.applied), fold.asked)
     }
@@ -66,7 +66,7 @@ impl Root {
 /// A snapshot of buckets 0, 1 and the partition-wide one, 2; then one more commit.
 fn root_with_a_snapshot() -> (Root, State) {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate_with_many_segments(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender_with_many_segments(1)).unwrap();
     owner.commit(&[
         (0, "a", Some("1")),
         (1, "b", Some("2")),
@@ -115,7 +115,7 @@ fn rule_7_a_takeover_reads_no_image_that_can_stay_unread_and_the_log_over_it_is_
 #[test]
 fn a_bucket_without_an_image_is_loaded_as_an_empty_one() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate_without_snapshots(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     owner.commit(&[(0, "key", Some("1"))]);
     owner.load(0);
     assert_eq!(only(&owner), []);
@@ -154,7 +154,7 @@ fn rule_7_no_snapshot_takes_effect_before_every_changed_bucket_is_loaded_and_ima
 #[test]
 fn an_image_that_moves_and_is_collected_during_a_read_is_read_where_it_lies_then() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     owner.commit(&[(0, "key", Some("old"))]);
     owner.image_and_advance();
     let segment = root.segments().pop().expect("a segment");
@@ -176,10 +176,10 @@ fn an_image_that_moves_and_is_collected_during_a_read_is_read_where_it_lies_then
 #[test]
 fn a_sleeper_whose_images_were_collected_is_fenced_and_reports_no_damage() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "key", Some("a"))]);
     a.image_and_advance();
-    let mut b = ManualOwner::take_over(root.candidate(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender(2)).unwrap();
     b.commit(&[
         (0, "key", Some("b")),
         (1, "key", Some("b")),
@@ -230,7 +230,7 @@ fn an_image_that_is_damaged_or_missing_ends_the_log_with_its_name_and_its_bucket
 #[test]
 fn a_bucket_that_does_not_exist_cannot_be_loaded() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     owner.load(3);
     assert_eq!(
         owner.ended,
@@ -241,7 +241,7 @@ fn a_bucket_that_does_not_exist_cannot_be_loaded() {
 #[test]
 fn a_requested_snapshot_begins_however_small_the_log_is() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate_without_snapshots(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     owner.want_snapshot();
     assert!(owner.wanted.is_empty(), "nothing changed");
     owner.commit(&[(0, "key", Some("1"))]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use satchel_log::{
-    Application, At, Candidate, HistoryError, ObjectStore, Options, Retry, SnapshotPolicy, Source,
+    Application, At, Contender, HistoryError, ObjectStore, Options, Retry, SnapshotPolicy, Source,
     read,
 };
 use satchel_log_simulation::{ManualOwner, State, drive};
@@ -14,7 +14,7 @@ use crate::root::{HOUR_MS, Root};
 const MINUTE_MS: u64 = 60_000;
 
 impl Root {
-    fn candidate_with_history(&self, process: u8, retention_ms: u64) -> Candidate {
+    fn contender_with_history(&self, process: u8, retention_ms: u64) -> Contender {
         let options = Options {
             snapshots: SnapshotPolicy {
                 floor_bytes: 1,
@@ -24,7 +24,7 @@ impl Root {
             retention_ms,
             ..Options::default()
         };
-        self.candidate_with(process, options)
+        self.contender_with(process, options)
     }
 
     pub(crate) fn at(&self, moment_ms: u64) -> Result<State, HistoryError> {
@@ -92,7 +92,7 @@ fn assert_readable(root: &Root, history: &BTreeMap<u64, State>, since_ms: u64) {
 fn every_moment_of_the_retention_can_be_read_across_takeovers_and_older_ones_are_deleted() {
     let root = Root::new();
     let mut history = BTreeMap::new();
-    let mut first = ManualOwner::take_over(root.candidate_with_history(1, 3 * HOUR_MS)).unwrap();
+    let mut first = ManualOwner::take_over(root.contender_with_history(1, 3 * HOUR_MS)).unwrap();
     let begin_ms = first.time_ms;
     work(&root, &mut first, 12, &mut history);
     assert_readable(&root, &history, begin_ms);
@@ -107,7 +107,7 @@ fn every_moment_of_the_retention_can_be_read_across_takeovers_and_older_ones_are
     let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
     assert!(most - least < 60, "manifests do not grow: {sizes:?}");
 
-    let mut second = ManualOwner::take_over(root.candidate_with_history(2, 3 * HOUR_MS)).unwrap();
+    let mut second = ManualOwner::take_over(root.contender_with_history(2, 3 * HOUR_MS)).unwrap();
     second.time_ms = first.time_ms.max(second.time_ms);
     work(&root, &mut second, 30, &mut history);
     assert_readable(&root, &history, second.time_ms - 3 * HOUR_MS);
@@ -125,7 +125,7 @@ fn every_moment_of_the_retention_can_be_read_across_takeovers_and_older_ones_are
     assert_readable(&root, &history, reaches_back_to_ms);
 
     // An owner without retention condemns the whole history.
-    let mut third = ManualOwner::take_over(root.candidate_with_history(3, 0)).unwrap();
+    let mut third = ManualOwner::take_over(root.contender_with_history(3, 0)).unwrap();
     third.time_ms = second.time_ms.max(third.time_ms);
     work(&root, &mut third, 10, &mut history);
     root.clock.advance(2 * HOUR_MS);
@@ -144,7 +144,7 @@ fn a_moment_long_ago_is_found_without_reading_the_whole_log() {
     let root = Root::new();
     let mut history = BTreeMap::new();
     let mut owner =
-        ManualOwner::take_over(root.candidate_with_history(1, 1_000 * HOUR_MS)).unwrap();
+        ManualOwner::take_over(root.contender_with_history(1, 1_000 * HOUR_MS)).unwrap();
     work(&root, &mut owner, 100, &mut history);
     let (moment_ms, state) = history.iter().nth(20).unwrap();
     root.store.take_reads();
@@ -162,12 +162,12 @@ fn a_moment_long_ago_is_found_without_reading_the_whole_log() {
 fn a_former_manifest_that_cannot_be_read_stops_no_owner_and_orphans_stay() {
     let root = Root::new();
     let mut history = BTreeMap::new();
-    let mut first = ManualOwner::take_over(root.candidate_with_history(1, 100 * HOUR_MS)).unwrap();
+    let mut first = ManualOwner::take_over(root.contender_with_history(1, 100 * HOUR_MS)).unwrap();
     work(&root, &mut first, 5, &mut history);
     let damaged = root.layout.manifest(first.snapshots[1].manifest);
     root.memory
         .plant(&damaged, bytes::Bytes::from_static(b"SMAN?"));
-    let mut second = ManualOwner::take_over(root.candidate_with_history(2, 100 * HOUR_MS)).unwrap();
+    let mut second = ManualOwner::take_over(root.contender_with_history(2, 100 * HOUR_MS)).unwrap();
     work(&root, &mut second, 3, &mut history);
     assert!(second.ended.is_none() && !second.snapshots.is_empty());
     let told: Vec<String> = second

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use satchel_log::{Candidate, Identity, Layout, MemoryStore, Options, SnapshotPolicy};
+use satchel_log::{Contender, Identity, Layout, MemoryStore, Options, SnapshotPolicy};
 use satchel_log_simulation::{InterceptingStore, ManualOwner, SimulatedClock, State};
 
 pub(crate) const HOUR_MS: u64 = 3_600_000;
@@ -26,7 +26,7 @@ impl Root {
     }
 
     /// A process that takes a snapshot whenever possible.
-    pub(crate) fn candidate(&self, process: u8) -> Candidate {
+    pub(crate) fn contender(&self, process: u8) -> Contender {
         let options = Options {
             snapshots: SnapshotPolicy {
                 floor_bytes: 1,
@@ -36,16 +36,16 @@ impl Root {
             },
             ..Options::default()
         };
-        self.candidate_with(process, options)
+        self.contender_with(process, options)
     }
 
     /// A process that takes no snapshots.
-    pub(crate) fn candidate_without_snapshots(&self, process: u8) -> Candidate {
-        self.candidate_with(process, Options::default())
+    pub(crate) fn contender_without_snapshots(&self, process: u8) -> Contender {
+        self.contender_with(process, Options::default())
     }
 
-    pub(crate) fn candidate_with(&self, process: u8, options: Options) -> Candidate {
-        Candidate {
+    pub(crate) fn contender_with(&self, process: u8, options: Options) -> Contender {
+        Contender {
             store: self.store.clone(),
             root: "root".to_owned(),
             identity: Identity {
@@ -67,7 +67,7 @@ impl Root {
 
     /// Returns the state that a new owner recovers.
     pub(crate) fn recovered(&self) -> State {
-        ManualOwner::take_over(self.candidate_without_snapshots(99))
+        ManualOwner::take_over(self.contender_without_snapshots(99))
             .expect("everything durable is whole")
             .state
     }

@@ -122,7 +122,7 @@ fn outlive(root: &Root, owner: &mut ManualOwner) {
 #[test]
 fn a_savepoint_is_the_durable_state_and_outlives_every_collection_until_it_is_deleted() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     owner.commit(&[(0, "key", Some("1")), (1, "key", Some("2"))]);
     let early = root.create("early").unwrap();
     let early_state = owner.state.clone();
@@ -147,7 +147,7 @@ fn a_savepoint_is_the_durable_state_and_outlives_every_collection_until_it_is_de
     );
 
     // The next owner knows what is held back, too.
-    let mut next = ManualOwner::take_over(root.candidate(2)).unwrap();
+    let mut next = ManualOwner::take_over(root.contender(2)).unwrap();
     outlive(&root, &mut next);
     assert!(root.has_all(&early) && root.has_all(&late));
     root.delete_savepoint("late").unwrap();
@@ -163,7 +163,7 @@ fn a_savepoint_is_the_durable_state_and_outlives_every_collection_until_it_is_de
 #[test]
 fn a_savepoint_that_comes_while_its_manifest_is_condemned_is_made_of_the_newer_one() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut owner, "a");
     let key = root.layout.savepoint(&name("late"));
     root.store.hold(&key);
@@ -185,7 +185,7 @@ fn a_savepoint_that_comes_while_its_manifest_is_condemned_is_made_of_the_newer_o
 #[test]
 fn a_savepoint_that_comes_after_its_objects_are_deleted_is_made_anew() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut owner, "a");
     let key = root.layout.savepoint(&name("late"));
     root.store.hold(&key);
@@ -203,7 +203,7 @@ fn a_savepoint_that_comes_after_its_objects_are_deleted_is_made_anew() {
 #[test]
 fn a_savepoint_that_was_there_before_the_condemnation_holds_the_deletion_back() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut owner, "a");
     let state = owner.state.clone();
     let savepoint = root.create("before").unwrap();
@@ -218,7 +218,7 @@ fn a_savepoint_that_was_there_before_the_condemnation_holds_the_deletion_back() 
 #[test]
 fn a_savepoint_name_is_unique() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     owner.commit(&[(0, "key", Some("1"))]);
     root.create("release").unwrap();
     owner.commit(&[(0, "key", Some("2"))]);
@@ -239,7 +239,7 @@ fn a_savepoint_name_is_unique() {
 #[test]
 fn while_a_savepoint_cannot_be_read_nothing_is_deleted_and_the_log_continues() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     owner.commit(&[(0, "key", Some("1"))]);
     root.create("damaged").unwrap();
     let key = root.layout.savepoint(&name("damaged"));
@@ -264,13 +264,13 @@ fn while_a_savepoint_cannot_be_read_nothing_is_deleted_and_the_log_continues() {
 #[test]
 fn writes_of_a_sleeper_into_a_collected_gap_behind_a_savepoint_are_not_history() {
     let root = Root::new();
-    let mut sleeper = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut sleeper = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut sleeper, "a");
     let kept = root.create("kept").unwrap();
     let kept_ms = sleeper.time_ms;
     let kept_state = sleeper.state.clone();
 
-    let mut owner = ManualOwner::take_over(root.candidate(2)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(2)).unwrap();
     owner.time_ms = kept_ms + 1_000;
     owner.commit(&[(0, "key", Some("b"))]);
     let moment_ms = owner.time_ms;
@@ -296,7 +296,7 @@ fn writes_of_a_sleeper_into_a_collected_gap_behind_a_savepoint_are_not_history()
 #[test]
 fn a_creator_that_slept_deletes_only_its_own_savepoint() {
     let root = Root::new();
-    let mut owner = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut owner, "a");
     let base = root.layout.manifest(owner.snapshots[0].manifest);
     let key = root.layout.savepoint(&name("late"));

@@ -8,11 +8,11 @@ use crate::root::{HOUR_MS, Root, commit_until_snapshot};
 #[test]
 fn rule_1_a_sleeper_whose_number_was_collected_commits_nothing() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     a.commit(&[(0, "key", Some("a"))]);
     assert_eq!(a.numbers, [2]);
 
-    let mut b = ManualOwner::take_over(root.candidate(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender(2)).unwrap();
     assert_eq!(b.takeover, 3);
     commit_until_snapshot(&mut b, "b");
     root.clock.advance(3 * HOUR_MS);
@@ -32,11 +32,11 @@ fn rule_1_a_sleeper_whose_number_was_collected_commits_nothing() {
 #[test]
 fn rule_1_a_takeover_written_into_a_collected_hole_is_discarded() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "key", Some("early"))]);
     let hole = root.layout.log(3);
     root.store.hold(&hole);
-    let mut b = begin_takeover(root.candidate_without_snapshots(2));
+    let mut b = begin_takeover(root.contender_without_snapshots(2));
     assert!(
         drive(&mut b).is_none(),
         "B found the end and is about to write"
@@ -74,8 +74,8 @@ fn rule_2_two_takers_that_choose_the_same_epoch_do_not_share_it() {
     let root = Root::new();
     let epoch = root.layout.epoch(1);
     root.store.hold(&epoch);
-    let mut b = begin_takeover(root.candidate(2));
-    let mut c = begin_takeover(root.candidate(3));
+    let mut b = begin_takeover(root.contender(2));
+    let mut c = begin_takeover(root.contender(3));
     assert!(
         drive(&mut b).is_none() && drive(&mut c).is_none(),
         "both chose epoch 1"
@@ -97,9 +97,9 @@ fn rule_2_two_takers_that_choose_the_same_epoch_do_not_share_it() {
 fn rule_2_a_record_of_the_right_epoch_and_the_wrong_process_is_void() {
     let root = Root::new();
     let other = Root::new();
-    let mut twin = ManualOwner::take_over(other.candidate_without_snapshots(7)).unwrap();
+    let mut twin = ManualOwner::take_over(other.contender_without_snapshots(7)).unwrap();
     twin.commit(&[(0, "key", Some("twin"))]);
-    let mut a = ManualOwner::take_over(root.candidate_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     assert_eq!((a.epoch, twin.epoch), (1, 1));
     a.stop();
     let foreign = drive(&mut other.memory.get(&other.layout.log(2))).unwrap();
@@ -111,7 +111,7 @@ fn rule_2_a_record_of_the_right_epoch_and_the_wrong_process_is_void() {
 #[test]
 fn rule_3_late_writes_of_a_former_owner_change_no_order() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     for _ in 1..10 {
         a.commit(&[(0, "key", Some("a"))]);
     }
@@ -126,7 +126,7 @@ fn rule_3_late_writes_of_a_former_owner_change_no_order() {
         root.store.stop_delaying(&root.layout.log(number));
     }
 
-    let mut b = ManualOwner::take_over(root.candidate_without_snapshots(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender_without_snapshots(2)).unwrap();
     assert_eq!(b.takeover, 11);
     for number in [12, 14] {
         let landed = drive(&mut Box::pin(root.store.deliver(&root.layout.log(number))));
@@ -150,7 +150,7 @@ fn rule_3_late_writes_of_a_former_owner_change_no_order() {
 #[test]
 fn rule_4_a_void_record_behind_a_trimmed_takeover_stays_void() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     for _ in 1..10 {
         a.commit(&[(0, "key", Some("a"))]);
     }
@@ -163,7 +163,7 @@ fn rule_4_a_void_record_behind_a_trimmed_takeover_stays_void() {
         root.store.stop_delaying(&root.layout.log(number));
     }
 
-    let mut b = ManualOwner::take_over(root.candidate(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender(2)).unwrap();
     assert_eq!(b.takeover, 11);
     b.commit(&[(0, "key", Some("b"))]);
     assert_eq!(b.numbers, [12]);
@@ -187,7 +187,7 @@ fn rule_4_a_void_record_behind_a_trimmed_takeover_stays_void() {
 #[test]
 fn rule_5_changes_after_an_image_are_replayed_over_it() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "message", Some("pending")), (1, "other", Some("1"))]);
     assert!(!a.wanted.is_empty());
     a.image();
@@ -202,7 +202,7 @@ fn rule_5_changes_after_an_image_are_replayed_over_it() {
 #[test]
 fn rule_5_a_manifest_waits_until_the_seals_of_its_images_are_durable() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "key", Some("1"))]);
     assert_eq!(a.durable, [1]);
     root.store.hold(&root.layout.log(3));
@@ -237,7 +237,7 @@ fn rule_5_a_manifest_waits_until_the_seals_of_its_images_are_durable() {
 #[test]
 fn rule_6_a_manifest_without_a_committed_record_is_not_in_effect() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "key", Some("1"))]);
     root.store.hold(&root.layout.log(3));
     a.image_and_advance();
@@ -249,7 +249,7 @@ fn rule_6_a_manifest_without_a_committed_record_is_not_in_effect() {
     root.store.release(&root.layout.log(3));
 
     let (ownership, state) =
-        drive(&mut begin_takeover(root.candidate_without_snapshots(2))).unwrap();
+        drive(&mut begin_takeover(root.contender_without_snapshots(2))).unwrap();
     let ownership = ownership.unwrap();
     assert_eq!(ownership.recovery.manifest, None);
     assert_eq!(state, recovered);
@@ -258,11 +258,11 @@ fn rule_6_a_manifest_without_a_committed_record_is_not_in_effect() {
 #[test]
 fn rule_6_a_zombie_deletes_nothing_that_its_successor_uses() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut a, "a");
     a.commit(&[(0, "key", Some("a2"))]);
 
-    let mut b = ManualOwner::take_over(root.candidate(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender(2)).unwrap();
     b.commit(&[(0, "key", Some("b"))]);
     // B's segment is uploaded, its manifest is not.
     b.seal(&[(1, "other", Some("b"))]);
@@ -293,7 +293,7 @@ fn rule_6_a_zombie_deletes_nothing_that_its_successor_uses() {
 #[test]
 fn rule_6_only_what_stood_condemned_for_the_whole_grace_is_deleted() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut a, "a");
     let log_1 = root.layout.log(1);
     root.clock.advance(HOUR_MS - 60_000);
@@ -316,7 +316,7 @@ fn rule_6_only_what_stood_condemned_for_the_whole_grace_is_deleted() {
 #[test]
 fn rule_6_orphans_of_an_earlier_epoch_are_collected_and_own_ones_are_not() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "key", Some("a"))]);
     root.store.hold(&root.layout.manifest(2));
     a.image_and_advance();
@@ -331,7 +331,7 @@ fn rule_6_orphans_of_an_earlier_epoch_are_collected_and_own_ones_are_not() {
     drop(a);
     root.store.release(&root.layout.manifest(2));
 
-    let mut b = ManualOwner::take_over(root.candidate(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender(2)).unwrap();
     commit_until_snapshot(&mut b, "b");
     let own = segments();
     assert!(own.contains(&orphan) && own.len() > 1);
@@ -344,7 +344,7 @@ fn rule_6_orphans_of_an_earlier_epoch_are_collected_and_own_ones_are_not() {
 #[test]
 fn an_idle_owner_makes_no_request() {
     let root = Root::new();
-    let mut a = ManualOwner::take_over(root.candidate_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     a.commit(&[(0, "key", Some("1"))]);
     let before = root.store.requests();
     root.clock.advance(24 * HOUR_MS);
@@ -357,11 +357,11 @@ fn an_idle_owner_makes_no_request() {
 #[test]
 fn a_clean_stop_is_known_to_the_next_owner() {
     let root = Root::new();
-    let (first, _) = drive(&mut begin_takeover(root.candidate(1))).unwrap();
+    let (first, _) = drive(&mut begin_takeover(root.contender(1))).unwrap();
     assert!(first.unwrap().clean, "a new root was not cut off");
-    let mut a = ManualOwner::take_over(root.candidate(2)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(2)).unwrap();
     a.commit(&[(0, "key", Some("1"))]);
-    let (cut_off, _) = drive(&mut begin_takeover(root.candidate(3))).unwrap();
+    let (cut_off, _) = drive(&mut begin_takeover(root.contender(3))).unwrap();
     assert!(!cut_off.unwrap().clean);
     assert!(matches!(a.ended, None | Some(Err(LogError::Fenced { .. }))));
 }

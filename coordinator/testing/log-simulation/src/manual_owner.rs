@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use satchel_log::{
-    BucketImage, Candidate, Delta, Entries, EntriesBuilder, Entry, Log, LogError, Notice, Notices,
+    BucketImage, Contender, Delta, Entries, EntriesBuilder, Entry, Log, LogError, Notice, Notices,
     Ownership, Snapshot, take_over,
 };
 
@@ -33,10 +33,10 @@ pub type PendingTakeover = Pin<Box<dyn Future<Output = (Result<Ownership, LogErr
 
 /// Begins a takeover; [`drive`] advances it.
 #[must_use]
-pub fn begin_takeover(candidate: Candidate) -> PendingTakeover {
+pub fn begin_takeover(contender: Contender) -> PendingTakeover {
     Box::pin(async move {
         let mut state = State::default();
-        let result = take_over(candidate, &mut state).await;
+        let result = take_over(contender, &mut state).await;
         (result, state)
     })
 }
@@ -77,9 +77,9 @@ impl ManualOwner {
     /// # Errors Those of [`take_over`].
     ///
     /// # Panics If the takeover gets stuck.
-    pub fn take_over(candidate: Candidate) -> Result<Self, LogError> {
+    pub fn take_over(contender: Contender) -> Result<Self, LogError> {
         let (ownership, state) =
-            drive(&mut begin_takeover(candidate)).expect("nothing holds the takeover up");
+            drive(&mut begin_takeover(contender)).expect("nothing holds the takeover up");
         Ok(Self::begin(ownership?, state))
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::StreamExt;
 use futures::future::{Either, select};
 use satchel_log::{
-    BucketImage, Candidate, Delta, Entries, EntriesBuilder, ErrorKind, Fold, Log, LogError, Notice,
+    BucketImage, Contender, Delta, Entries, EntriesBuilder, ErrorKind, Fold, Log, LogError, Notice,
     Notices, take_over,
 };
 
@@ -29,10 +29,10 @@ pub(crate) struct Shared {
 }
 
 /// Runs the life of one process, of at most `deltas_max` deltas.
-pub(crate) async fn run_process(shared: &Shared, candidate: Candidate, deltas_max: u64) {
+pub(crate) async fn run_process(shared: &Shared, contender: Contender, deltas_max: u64) {
     let unread_per_mille = [0, 500, 1000][shared.random.below(3) as usize];
     let mut memory = Memory::new(unread_per_mille, shared.random.clone());
-    let ownership = match take_over(candidate, &mut memory).await {
+    let ownership = match take_over(contender, &mut memory).await {
         Ok(ownership) => ownership,
         Err(error) => return check(shared, &error),
     };

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use satchel_log::{
-    Candidate, Identity, ObjectStore, OnStoreFailure, Options, Retry, SnapshotPolicy, verify,
+    Contender, Identity, ObjectStore, OnStoreFailure, Options, Retry, SnapshotPolicy, verify,
 };
 
 use crate::clock::SimulatedClock;
@@ -85,7 +85,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
     };
     let options = draw_options(&random);
     let mut processes = 0u64;
-    let mut next_candidate = |clock: &SimulatedClock| {
+    let mut next_contender = |clock: &SimulatedClock| {
         processes += 1;
         let clock = clock.with_own_calendar();
         clock.shift_calendar(random.below(200_000) as i64 - 100_000);
@@ -97,7 +97,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
             }),
             _ => store.clone(),
         };
-        candidate(store, clock, options, processes)
+        contender(store, clock, options, processes)
     };
     let mut sessions = 0;
     let mut session = |give_up_ms: Option<u64>| {
@@ -127,7 +127,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         if executor.is_empty() || (executor.len() < plan.owners_max && random.chance(3)) {
             executor.spawn(run_process(
                 &shared,
-                next_candidate(&clock),
+                next_contender(&clock),
                 5 + random.below(200),
             ));
         }
@@ -158,9 +158,9 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
     finish(&mut executor, &clock, &random, &mut turn)?;
     // One more owner, undisturbed, reads the final durable state and must be able to continue.
     let before = shared.model.borrow().acknowledgements();
-    executor.spawn(run_process(&shared, next_candidate(&clock), 20));
+    executor.spawn(run_process(&shared, next_contender(&clock), 20));
     finish(&mut executor, &clock, &random, &mut turn)?;
-    executor.spawn(run_process(&shared, next_candidate(&clock), 1));
+    executor.spawn(run_process(&shared, next_contender(&clock), 1));
     finish(&mut executor, &clock, &random, &mut turn)?;
 
     let check = RootCheck {
@@ -293,15 +293,15 @@ fn draw_options(random: &Random) -> Options {
     }
 }
 
-fn candidate(
+fn contender(
     store: Arc<dyn ObjectStore>,
     clock: SimulatedClock,
     options: Options,
     life: u64,
-) -> Candidate {
+) -> Contender {
     let mut nonce = [0; 16];
     nonce[..8].copy_from_slice(&life.to_le_bytes());
-    Candidate {
+    Contender {
         store,
         root: "root".to_owned(),
         identity: Identity {
