@@ -78,7 +78,8 @@ impl Application {
 
     /// Decodes the record. Anything but the exact bytes that this program would write is damage.
     ///
-    /// # Errors [`Defect`] says what is wrong with the bytes.
+    /// # Errors
+    /// [`Defect`] says what is wrong with the bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, Defect> {
         #[derive(Deserialize)]
         struct Versioned {

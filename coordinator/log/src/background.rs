@@ -40,7 +40,7 @@ pub(crate) async fn take_inventory(
     let prefix = layout.segments_prefix();
     let listed = io.list(&prefix, None).await?;
     let names = listed.iter().map(|object| segment_in(&object.key, &prefix));
-    let mut looked = Inventory {
+    let mut inventory = Inventory {
         segments: names.flatten().collect(),
         manifests: Vec::new(),
         readable: true,
@@ -59,15 +59,15 @@ pub(crate) async fn take_inventory(
             continue;
         };
         match Manifest::decode(&object, partition, number, buckets) {
-            Ok(manifest) => looked.manifests.push(manifest),
+            Ok(manifest) => inventory.manifests.push(manifest),
             Err(defect) => {
-                looked.readable = false;
+                inventory.readable = false;
                 unreadable = Some(LogError::damaged(&key, defect));
             }
         }
     }
     drop(objects);
-    Ok((looked, unreadable))
+    Ok((inventory, unreadable))
 }
 
 /// Spreads stored bytes over time.

@@ -32,7 +32,8 @@ impl Entries {
 
     /// Wraps encoded entries after checking all of them. Every bucket must be at most `bucket_max`.
     ///
-    /// # Errors [`Defect`] says what is wrong with the bytes.
+    /// # Errors
+    /// [`Defect`] says what is wrong with the bytes.
     pub fn decode(bytes: Bytes, bucket_max: u16) -> Result<Self, Defect> {
         let mut source = Source::new(&bytes);
         while !source.is_empty() {

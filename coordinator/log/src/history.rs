@@ -81,9 +81,10 @@ pub enum HistoryError {
 /// An owner may be at work. Its concurrent commits may or may not be part of [`At::Latest`], and of
 /// a moment that is not over yet.
 ///
-/// # Errors [`HistoryError::Collected`] if the moment cannot be reached any more. [`LogError`]
-/// names the object that is damaged or missing, or reports that the store does not answer. The
-/// content of `fold` is then useless.
+/// # Errors
+/// [`HistoryError::Collected`] if the moment cannot be reached any more. [`LogError`] names the
+/// object that is damaged or missing, or reports that the store does not answer. The content of
+/// `fold` is then useless.
 pub async fn read(
     source: &Source,
     application: &Application,

@@ -69,14 +69,16 @@ impl Io {
     /// [`ObjectStore::create`]. [`Created::Exists`] may refer to an object stored by an earlier try
     /// of this call.
     ///
-    /// # Errors The last error of the store when retries ended.
+    /// # Errors
+    /// The last error of the store when retries ended.
     pub async fn create(&self, key: &str, bytes: &Bytes) -> Result<Created, StoreError> {
         self.repeat(|| self.store.create(key, bytes.clone())).await
     }
 
     /// [`ObjectStore::get`].
     ///
-    /// # Errors Same as [`Io::create`].
+    /// # Errors
+    /// Same as [`Io::create`].
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         self.repeat(|| self.store.get(key)).await
     }
@@ -92,7 +94,8 @@ impl Io {
 
     /// [`ObjectStore::delete`], of any number of objects.
     ///
-    /// # Errors Same as [`Io::create`].
+    /// # Errors
+    /// Same as [`Io::create`].
     pub async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
         for page in keys.chunks(PAGE) {
             self.repeat(|| self.store.delete(page)).await?;
@@ -102,7 +105,8 @@ impl Io {
 
     /// [`ObjectStore::delete_exactly`].
     ///
-    /// # Errors Same as [`Io::create`].
+    /// # Errors
+    /// Same as [`Io::create`].
     pub(crate) async fn delete_exactly(&self, key: &str, bytes: &Bytes) -> Result<(), StoreError> {
         self.repeat(|| self.store.delete_exactly(key, bytes)).await
     }
@@ -121,7 +125,8 @@ impl Io {
 
     /// Lists up to 1,000 objects under `prefix` after `start_after`.
     ///
-    /// # Errors Same as [`Io::create`].
+    /// # Errors
+    /// Same as [`Io::create`].
     pub async fn list_page(
         &self,
         prefix: &str,

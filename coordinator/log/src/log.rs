@@ -227,8 +227,9 @@ impl Driver {
     /// Works until the [`Log`] is dropped and everything handed over is durable, or until this
     /// process no longer owns the partition.
     ///
-    /// # Errors The reason the epoch ended. A delta that was not reported durable does not count,
-    /// and nothing that waits for it may be released.
+    /// # Errors
+    /// The reason the epoch ended. A delta that was not reported durable does not count, and
+    /// nothing that waits for it may be released.
     pub async fn run(mut self) -> Result<(), LogError> {
         let mut open = true;
         loop {
@@ -343,11 +344,11 @@ impl Driver {
             Answer::Fetched(number, found) => self.writer.fetched(number, found, now),
             Answer::NextEpoch(present) => self.writer.next_epoch_read(present, now),
             Answer::SegmentStored(name) => self.snapshotter.segment_stored(&name),
-            Answer::Inventory(looked, unreadable) => {
+            Answer::Inventory(inventory, unreadable) => {
                 if let Some(unreadable) = unreadable {
                     self.notify(Notice::NothingDeleted(unreadable));
                 }
-                self.snapshotter.inventory_taken(looked);
+                self.snapshotter.inventory_taken(inventory);
             }
             Answer::ManifestStored(sum) => self.snapshotter.manifest_stored(sum),
             Answer::Deleted(deletion) => {
@@ -428,9 +429,9 @@ impl Driver {
             Step::TakeInventory { manifests } => {
                 let (layout, identity) = (self.layout.clone(), (self.partition, self.buckets));
                 self.request(async move {
-                    let (looked, unreadable) =
+                    let (inventory, unreadable) =
                         take_inventory(&io, &layout, identity, manifests).await?;
-                    Ok(Answer::Inventory(looked, unreadable))
+                    Ok(Answer::Inventory(inventory, unreadable))
                 });
             }
             Step::Publish => {

@@ -132,8 +132,9 @@ impl Manifest {
     /// Decodes the manifest `number` of `partition`, which has `buckets` buckets besides the
     /// partition-wide one.
     ///
-    /// # Errors [`Defect`] says what is wrong: damage, an unknown version, or a manifest that
-    /// belongs elsewhere.
+    /// # Errors
+    /// [`Defect`] says what is wrong: damage, an unknown version, or a manifest that belongs
+    /// elsewhere.
     pub fn decode(
         object: &[u8],
         partition: u32,

@@ -71,8 +71,9 @@ pub struct Record {
 impl Record {
     /// Decodes an object found under `number` of `partition`.
     ///
-    /// # Errors [`Defect`] says what is wrong: damage, an unknown version or kind, or an object
-    /// that belongs elsewhere.
+    /// # Errors
+    /// [`Defect`] says what is wrong: damage, an unknown version or kind, or an object that belongs
+    /// elsewhere.
     pub fn decode(object: &Bytes, partition: u32, number: u64) -> Result<Self, Defect> {
         let mut source = Source::new(FRAME.content(object)?);
         let kind = match source.u8()? {
@@ -124,14 +125,16 @@ impl Record {
 
     /// Returns the changes of a delta.
     ///
-    /// # Errors [`Defect`] says what is wrong with the body.
+    /// # Errors
+    /// [`Defect`] says what is wrong with the body.
     pub fn entries(&self, bucket_max: u16) -> Result<Entries, Defect> {
         Entries::decode(self.raw()?, bucket_max)
     }
 
     /// Returns the decisions of a control record.
     ///
-    /// # Errors [`Defect`] says what is wrong with the body.
+    /// # Errors
+    /// [`Defect`] says what is wrong with the body.
     pub fn control(&self) -> Result<Control, Defect> {
         Control::decode(&self.raw()?)
     }

@@ -159,8 +159,9 @@ impl Savepoint {
 
     /// Decodes the savepoint `name` of `partition`.
     ///
-    /// # Errors [`Defect`] says what is wrong: damage, an unknown version, or a savepoint that
-    /// belongs elsewhere.
+    /// # Errors
+    /// [`Defect`] says what is wrong: damage, an unknown version, or a savepoint that belongs
+    /// elsewhere.
     pub fn decode(object: &[u8], partition: u32, name: &SavepointName) -> Result<Self, Defect> {
         let mut source = Source::new(FRAME.content(object)?);
         let found_partition = source.u32()?;

@@ -78,8 +78,9 @@ pub enum SavepointError {
 /// A creator that dies may leave a savepoint that it did not check. Reading it returns the state
 /// that it names, or an error that names a missing object.
 ///
-/// # Errors [`SavepointError`] names the savepoint, or the object that is damaged or missing. No
-/// savepoint exists then.
+/// # Errors
+/// [`SavepointError`] names the savepoint, or the object that is damaged or missing. No savepoint
+/// exists then.
 pub async fn create(
     source: &Source,
     application: &Application,
@@ -104,8 +105,8 @@ pub async fn create(
 
 /// Lists all savepoints of a partition, in the order of their names.
 ///
-/// # Errors [`LogError`] names the savepoint that cannot be read, or reports that the store does
-/// not answer.
+/// # Errors
+/// [`LogError`] names the savepoint that cannot be read, or reports that the store does not answer.
 pub async fn list(source: &Source, partition: u32) -> Result<Vec<Savepoint>, LogError> {
     let layout = Layout::new(&source.root, partition);
     read_all(&source.io(), &layout, partition).await
@@ -114,8 +115,9 @@ pub async fn list(source: &Source, partition: u32) -> Result<Vec<Savepoint>, Log
 /// Deletes a savepoint. The owner deletes the objects that only this savepoint needed with its next
 /// collection.
 ///
-/// # Errors [`SavepointError::Unknown`] if there is no savepoint of that name; [`LogError`] if the
-/// store does not answer.
+/// # Errors
+/// [`SavepointError::Unknown`] if there is no savepoint of that name; [`LogError`] if the store
+/// does not answer.
 pub async fn delete(
     source: &Source,
     partition: u32,

@@ -102,7 +102,8 @@ impl BlockLocation {
 
     /// Checks and unpacks the stored bytes of the block, which must belong to `bucket`.
     ///
-    /// # Errors [`Defect`] says what is wrong with them.
+    /// # Errors
+    /// [`Defect`] says what is wrong with them.
     pub fn open(&self, stored: &[u8], bucket: u16) -> Result<Entries, Defect> {
         if stored.len() as u64 != self.stored_len {
             return Err(Defect::Truncated);
@@ -213,8 +214,8 @@ impl SegmentBuilder {
 
 /// Checks every byte of a segment, and returns its index.
 ///
-/// # Errors [`Defect`] says what is wrong: damage, an unknown version, or a segment that belongs
-/// elsewhere.
+/// # Errors
+/// [`Defect`] says what is wrong: damage, an unknown version, or a segment that belongs elsewhere.
 pub fn check_segment(
     object: &Bytes,
     partition: u32,

@@ -332,14 +332,14 @@ impl Snapshotter {
     }
 
     /// Handles the result of [`Step::TakeInventory`].
-    pub(crate) fn inventory_taken(&mut self, looked: Inventory) {
+    pub(crate) fn inventory_taken(&mut self, inventory: Inventory) {
         let epoch = self.owner.epoch;
         let found = self.found.take();
         self.retained = Some(RetainedSnapshots::new(
             epoch,
             found.as_ref(),
             &self.manifests,
-            looked,
+            inventory,
         ));
         self.manifests = Vec::new();
         self.advance();

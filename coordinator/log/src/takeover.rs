@@ -88,9 +88,10 @@ pub struct Recovery {
 /// Takes the partition over and hands everything durable to `fold`. Creates the root if there is
 /// none.
 ///
-/// # Errors [`LogError`] names the object that is damaged, missing or of another application; or
-/// reports that another owner came, or that the store does not answer. The content of `fold` is
-/// then useless.
+/// # Errors
+/// [`LogError`] names the object that is damaged, missing or of another application; or reports
+/// that another owner came, or that the store does not answer. The content of `fold` is then
+/// useless.
 pub async fn take_over(contender: Contender, fold: &mut impl Fold) -> Result<Ownership, LogError> {
     contender.identity.validate()?;
     contender.options.validate()?;

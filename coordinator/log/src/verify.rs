@@ -44,7 +44,8 @@ pub struct Verification {
 /// Reads everything under `root`, and checks each object alone and all of them together. An owner
 /// may be at work: an object that it deletes meanwhile is not reported as missing.
 ///
-/// # Errors The error of the store, if it does not answer before `retry` gives up.
+/// # Errors
+/// The error of the store, if it does not answer before `retry` gives up.
 pub async fn verify(
     store: Arc<dyn ObjectStore>,
     root: &str,

@@ -66,11 +66,11 @@ impl RetainedSnapshots {
         epoch: u64,
         in_effect: Option<&Manifest>,
         manifests: &[u64],
-        looked: Inventory,
+        inventory: Inventory,
     ) -> Self {
         let mut retained = Self::default();
         let mut needed: BTreeSet<SegmentName> = BTreeSet::new();
-        for manifest in looked.manifests.iter().chain(in_effect) {
+        for manifest in inventory.manifests.iter().chain(in_effect) {
             let released = needed
                 .iter()
                 .filter(|name| !manifest.segments.contains_key(name));
@@ -89,9 +89,9 @@ impl RetainedSnapshots {
                 .push(RetainedSnapshot::new(manifest, released));
             needed.extend(manifest.segments.keys());
         }
-        if looked.readable {
+        if inventory.readable {
             let orphan = |name: &SegmentName| name.epoch < epoch && !needed.contains(name);
-            retained.orphans.segments = looked.segments.into_iter().filter(orphan).collect();
+            retained.orphans.segments = inventory.segments.into_iter().filter(orphan).collect();
             let kept: BTreeSet<u64> = retained
                 .snapshots
                 .iter()

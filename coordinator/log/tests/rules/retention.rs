@@ -170,11 +170,11 @@ fn a_former_manifest_that_cannot_be_read_stops_no_owner_and_orphans_stay() {
     let mut second = ManualOwner::take_over(root.contender_with_history(2, 100 * HOUR_MS)).unwrap();
     work(&root, &mut second, 3, &mut history);
     assert!(second.ended.is_none() && !second.snapshots.is_empty());
-    let told: Vec<String> = second
+    let errors: Vec<String> = second
         .nothing_deleted
         .iter()
         .map(ToString::to_string)
         .collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with(&damaged), "{told:?}");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].starts_with(&damaged), "{errors:?}");
 }

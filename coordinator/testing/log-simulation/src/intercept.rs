@@ -71,20 +71,21 @@ impl InterceptingStore {
 
     /// Lets one delayed create of this key take effect, and stops delaying further ones.
     ///
-    /// # Panics If none was delayed, or the store fails.
+    /// # Panics
+    /// If none was delayed, or the store fails.
     pub async fn deliver(&self, key: &str) -> Created {
-        let undelivered = {
+        let delayed = {
             let mut intercepts = self.intercepts();
             intercepts.delayed.remove(key);
             let at = intercepts
                 .undelivered
                 .iter()
-                .position(|(undelivered, _)| undelivered == key);
+                .position(|(delayed, _)| delayed == key);
             intercepts
                 .undelivered
                 .remove(at.expect("a create of this key was delayed"))
         };
-        let (key, bytes) = undelivered;
+        let (key, bytes) = delayed;
         let created = self.inner.create(&key, bytes).await;
         created.expect("the inner store does not fail")
     }

@@ -74,9 +74,11 @@ pub struct ManualOwner {
 impl ManualOwner {
     /// Takes over at once.
     ///
-    /// # Errors Those of [`take_over`].
+    /// # Errors
+    /// Those of [`take_over`].
     ///
-    /// # Panics If the takeover gets stuck.
+    /// # Panics
+    /// If the takeover gets stuck.
     pub fn take_over(contender: Contender) -> Result<Self, LogError> {
         let (ownership, state) =
             drive(&mut begin_takeover(contender)).expect("nothing holds the takeover up");

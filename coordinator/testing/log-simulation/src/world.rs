@@ -51,7 +51,8 @@ pub struct Report {
 /// Seeds to run: those of `SATCHEL_SIMULATION_SEEDS=FIRST..END`, or `usual`. The same variable
 /// selects the long form of every suite: over memory, a directory, S3.
 ///
-/// # Panics If the variable is set to anything else.
+/// # Panics
+/// If the variable is set to anything else.
 #[must_use]
 pub fn seeds(usual: Range<u64>) -> Range<u64> {
     match std::env::var("SATCHEL_SIMULATION_SEEDS") {
@@ -68,7 +69,8 @@ const GRACE_MS: u64 = 60_000;
 
 /// Runs a plan over an empty store.
 ///
-/// # Errors The laws that were broken, one per line, with the seed.
+/// # Errors
+/// The laws that were broken, one per line, with the seed.
 pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
     let random = Random::new(plan.seed);
     let faults = draw_faults(&random);
@@ -221,8 +223,8 @@ impl RootCheck {
                 // Crashed creators leave savepoints that no process relies on.
                 let kept = shared.savepoints.borrow();
                 let findings = verified.findings.iter().map(ToString::to_string);
-                let is_relevant = findings.filter(|finding| kept.is_relevant(finding));
-                violations.extend(is_relevant);
+                let relevant = findings.filter(|finding| kept.is_relevant(finding));
+                violations.extend(relevant);
             }
             Err(error) => violations.push(error.to_string()),
         }
