@@ -1,4 +1,4 @@
-//! Processes that own nothing: they make savepoints, delete them, and read the past.
+//! Processes that own nothing: they create savepoints, delete them, and read the history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use satchel_log::{
 use crate::model::State;
 use crate::owner::Shared;
 
-/// The savepoints of a run, as those who made them know them.
+/// The savepoints of a run, as their creators know them.
 #[derive(Debug, Default)]
 pub(crate) struct Savepoints {
     kept: BTreeMap<SavepointName, State>,
-    /// How often somebody began to delete the name.
+    /// Number of deletions begun per name.
     deletions: BTreeMap<SavepointName, u64>,
     pub(crate) created: u64,
     pub(crate) read: u64,
@@ -27,8 +27,8 @@ impl Savepoints {
         self.deletions.get(name).copied().unwrap_or(0)
     }
 
-    /// Whether a finding of a verification concerns anybody: not if it is about a savepoint that nobody was told of.
-    pub(crate) fn relied_on(&self, finding: &str) -> bool {
+    /// Returns true unless the finding is about a savepoint whose creation was never reported.
+    pub(crate) fn is_relevant(&self, finding: &str) -> bool {
         match finding.split_once(": savepoint ") {
             None => true,
             Some((_, rest)) => {
@@ -44,18 +44,18 @@ impl Savepoints {
     }
 }
 
-/// One visit to the root.
-pub(crate) struct Visit<'a> {
+/// One visit of a reader to the root.
+pub(crate) struct Session<'a> {
     pub(crate) shared: &'a Shared,
-    /// Through this the creator of a savepoint sees the root.
+    /// The creator of a savepoint sees the root through this.
     pub(crate) creator: Source,
     pub(crate) source: Source,
     pub(crate) nonce: u64,
 }
 
-impl Visit<'_> {
-    /// Makes a savepoint, or deletes the one that has the name, or reads one.
-    pub(crate) async fn pay(self) {
+impl Session<'_> {
+    /// Creates a savepoint, or deletes the one of that name, or reads one.
+    pub(crate) async fn run(self) {
         let random = &self.shared.random;
         let name: SavepointName = format!("savepoint-{}", random.below(3))
             .parse()
@@ -70,10 +70,10 @@ impl Visit<'_> {
         }
     }
 
-    /// Reads every savepoint that is there, and moments of the past.
-    pub(crate) async fn look_back(self, retention_ms: u64) {
+    /// Reads every existing savepoint, and moments of the history.
+    pub(crate) async fn read_history(self, retention_ms: u64) {
         let Some(application) = self.application().await else {
-            return self.broken("there is no application".to_owned());
+            return self.report("there is no application".to_owned());
         };
         let names: Vec<SavepointName> = {
             let savepoints = self.shared.savepoints.borrow();
@@ -90,14 +90,15 @@ impl Visit<'_> {
             match self.state(&application, At::Moment(at_ms)).await {
                 Ok(state) if state == expected => {}
                 Ok(state) => {
-                    self.broken(format!(
+                    self.report(format!(
                         "{at_ms} was {expected:?}, and is read as {state:?}"
                     ));
                 }
                 Err(HistoryError::Collected { .. }) if ago_ms > retention_ms => {}
-                // Without retention even the newest snapshot may be younger than the newest record before it.
+                // Without retention even the newest snapshot may be younger than the newest record
+                // before it.
                 Err(HistoryError::Collected { .. }) if retention_ms == 0 => {}
-                Err(error) => self.broken(format!("{ago_ms} ms ago: {error}")),
+                Err(error) => self.report(format!("{ago_ms} ms ago: {error}")),
             }
         }
     }
@@ -128,16 +129,16 @@ impl Visit<'_> {
         let created = create(&self.creator, application, 0, &new).await;
         match created {
             Ok(savepoint) => {
-                self.made(application, &savepoint, deletions, &acknowledged)
+                self.check_created(application, &savepoint, deletions, &acknowledged)
                     .await;
             }
             Err(SavepointError::Exists { .. } | SavepointError::Empty { .. }) => {}
-            Err(SavepointError::Log(error)) => self.judge(&error),
-            Err(error) => self.broken(error.to_string()),
+            Err(SavepointError::Log(error)) => self.check(&error),
+            Err(error) => self.report(error.to_string()),
         }
     }
 
-    async fn made(
+    async fn check_created(
         &self,
         application: &Application,
         savepoint: &Savepoint,
@@ -157,14 +158,14 @@ impl Visit<'_> {
                     .borrow()
                     .is_no_prefix(&state, acknowledged);
                 if let Some(wrong) = wrong {
-                    self.broken(format!("{savepoint:?}: {wrong}"));
+                    self.report(format!("{savepoint:?}: {wrong}"));
                 }
                 let mut savepoints = self.shared.savepoints.borrow_mut();
                 savepoints.created += 1;
                 savepoints.kept.insert(name, state);
             }
-            Err(HistoryError::Log(error)) => self.judge(&error),
-            Err(error) => self.broken(error.to_string()),
+            Err(HistoryError::Log(error)) => self.check(&error),
+            Err(error) => self.report(error.to_string()),
         }
     }
 
@@ -186,9 +187,9 @@ impl Visit<'_> {
         self.shared.savepoints.borrow_mut().read += 1;
         match state {
             Ok(state) if state == expected => {}
-            Ok(state) => self.broken(format!("{name} was {expected:?}, and is {state:?}")),
-            Err(HistoryError::Log(error)) => self.judge(&error),
-            Err(error) => self.broken(error.to_string()),
+            Ok(state) => self.report(format!("{name} was {expected:?}, and is {state:?}")),
+            Err(HistoryError::Log(error)) => self.check(&error),
+            Err(error) => self.report(error.to_string()),
         }
     }
 
@@ -196,23 +197,23 @@ impl Visit<'_> {
         self.shared.savepoints.borrow_mut().forget(name);
         match delete(&self.source, 0, &name).await {
             Ok(()) | Err(SavepointError::Unknown { .. }) => {}
-            Err(SavepointError::Log(error)) => self.judge(&error),
-            Err(error) => self.broken(error.to_string()),
+            Err(SavepointError::Log(error)) => self.check(&error),
+            Err(error) => self.report(error.to_string()),
         }
     }
 
-    fn judge(&self, error: &LogError) {
+    fn check(&self, error: &LogError) {
         if error.kind() != ErrorKind::Environment {
-            self.broken(error.to_string());
+            self.report(error.to_string());
         }
     }
 
-    fn broken(&self, violation: String) {
+    fn report(&self, violation: String) {
         self.shared.model.borrow_mut().violations.push(violation);
     }
 }
 
-/// A source without patience for a store that does not answer.
+/// A source that gives up after `give_up_ms` if the store does not answer.
 pub(crate) fn source(
     store: Arc<dyn ObjectStore>,
     clock: crate::clock::SimulatedClock,
@@ -227,6 +228,6 @@ pub(crate) fn source(
             max_ms: 10,
             give_up_ms,
         },
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     }
 }

@@ -1,4 +1,4 @@
-//! Views of a store in which somebody does not see all, or acts late: for mistakes that are made by not looking.
+//! Views of a store that hide objects or act late, for mistakes made by not checking.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -10,68 +10,68 @@ use satchel_log::{Clock, Created, ObjectMeta, ObjectStore, StoreError};
 
 use crate::clock::SimulatedClock;
 
-/// What is not seen.
-pub(crate) enum Blinkers {
-    /// Everything is.
-    Off,
+/// The part of the store that the view hides.
+pub(crate) enum Staleness {
+    /// Nothing.
+    Current,
     /// Savepoints are in no listing.
-    Savepoints,
-    /// What has changed since the reads before the last create.
-    Changes(Mutex<Memory>),
+    NoSavepoints,
+    /// Changes since the reads before the last create.
+    Frozen(Mutex<Remembered>),
 }
 
 #[derive(Default)]
-pub(crate) struct Memory {
-    /// Something was created and not deleted: what was read before is not read again.
-    closed: bool,
+pub(crate) struct Remembered {
+    /// True after a create, until a deletion: reads are answered from memory.
+    frozen: bool,
     objects: BTreeMap<String, Option<Bytes>>,
     lists: BTreeMap<(String, Option<String>), Vec<ObjectMeta>>,
 }
 
-/// Another store, seen through blinkers.
-pub(crate) struct Blinkered {
+/// Another store, seen as it was before.
+pub(crate) struct StaleStore {
     pub(crate) inner: Arc<dyn ObjectStore>,
-    pub(crate) blinkers: Blinkers,
-    /// For so long, in milliseconds, whoever looks sleeps before each create.
-    pub(crate) sleep: Option<(SimulatedClock, u64)>,
+    pub(crate) staleness: Staleness,
+    /// Wait in milliseconds before each create.
+    pub(crate) delay: Option<(SimulatedClock, u64)>,
 }
 
-impl Blinkered {
-    /// What is remembered of a read, if nothing is looked at any more.
-    fn known<T>(&self, of: impl Fn(&Memory) -> Option<T>) -> Option<T> {
-        self.memory()
-            .filter(|memory| memory.closed)
+impl StaleStore {
+    /// Returns the remembered result of a read while the view is frozen.
+    fn known<T>(&self, of: impl Fn(&Remembered) -> Option<T>) -> Option<T> {
+        self.remembered()
+            .filter(|memory| memory.frozen)
             .and_then(|memory| of(&memory))
     }
 
-    fn close(&self, closed: bool) {
-        if let Some(mut memory) = self.memory() {
-            memory.closed = closed;
+    fn set_frozen(&self, frozen: bool) {
+        if let Some(mut memory) = self.remembered() {
+            memory.frozen = frozen;
         }
     }
 
-    fn memory(&self) -> Option<std::sync::MutexGuard<'_, Memory>> {
-        match &self.blinkers {
-            Blinkers::Off | Blinkers::Savepoints => None,
-            Blinkers::Changes(memory) => {
+    fn remembered(&self) -> Option<std::sync::MutexGuard<'_, Remembered>> {
+        match &self.staleness {
+            Staleness::Current | Staleness::NoSavepoints => None,
+            Staleness::Frozen(memory) => {
                 Some(memory.lock().unwrap_or_else(PoisonError::into_inner))
             }
         }
     }
 }
 
-impl ObjectStore for Blinkered {
+impl ObjectStore for StaleStore {
     fn create<'a>(
         &'a self,
         key: &'a str,
         bytes: Bytes,
     ) -> BoxFuture<'a, Result<Created, StoreError>> {
         Box::pin(async move {
-            if let Some((clock, ms)) = &self.sleep {
+            if let Some((clock, ms)) = &self.delay {
                 clock.sleep(*ms).await;
             }
             let created = self.inner.create(key, bytes).await;
-            self.close(true);
+            self.set_frozen(true);
             created
         })
     }
@@ -83,7 +83,7 @@ impl ObjectStore for Blinkered {
                 return Ok(known);
             }
             let found = self.inner.get(key).await?;
-            if let Some(mut memory) = self.memory() {
+            if let Some(mut memory) = self.remembered() {
                 memory.objects.insert(key.to_owned(), found.clone());
             }
             Ok(found)
@@ -105,7 +105,8 @@ impl ObjectStore for Blinkered {
         max: usize,
     ) -> BoxFuture<'a, Result<Vec<ObjectMeta>, StoreError>> {
         Box::pin(async move {
-            if matches!(self.blinkers, Blinkers::Savepoints) && prefix.ends_with("/savepoints/") {
+            if matches!(self.staleness, Staleness::NoSavepoints) && prefix.ends_with("/savepoints/")
+            {
                 return Ok(Vec::new());
             }
             let asked = (prefix.to_owned(), start_after.map(str::to_owned));
@@ -114,7 +115,7 @@ impl ObjectStore for Blinkered {
                 return Ok(known);
             }
             let found = self.inner.list(prefix, start_after, max).await?;
-            if let Some(mut memory) = self.memory() {
+            if let Some(mut memory) = self.remembered() {
                 memory.lists.insert(asked, found.clone());
             }
             Ok(found)
@@ -122,7 +123,7 @@ impl ObjectStore for Blinkered {
     }
 
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.close(false);
+        self.set_frozen(false);
         self.inner.delete(keys)
     }
 
@@ -131,7 +132,7 @@ impl ObjectStore for Blinkered {
         key: &'a str,
         bytes: &'a Bytes,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.close(false);
+        self.set_frozen(false);
         self.inner.delete_exactly(key, bytes)
     }
 }

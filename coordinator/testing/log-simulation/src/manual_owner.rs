@@ -1,4 +1,4 @@
-//! An owner that a test moves by hand: it goes on only when it is told to.
+//! An owner that a test advances by hand.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -6,19 +6,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use satchel_log::{
-    BucketImage, Delta, Entries, EntriesBuilder, Entry, Log, LogError, Notice, Notices, Ownership,
-    Place, Snapshot, take_over,
+    BucketImage, Contender, Delta, Entries, EntriesBuilder, Entry, Log, LogError, Notice, Notices,
+    Ownership, Snapshot, take_over,
 };
 
 use crate::model::State;
 
-/// How often a future is polled before it counts as stuck. Over real files each poll lets other threads run.
-const PATIENCE: usize = 2_000;
+/// Number of polls after which a future counts as stuck. Over real files each poll lets other
+/// threads run.
+const POLLS_MAX: usize = 2_000;
 
-/// Polls `future` until it is ready, or stuck.
-pub fn push<T>(future: &mut (impl Future<Output = T> + Unpin + ?Sized)) -> Option<T> {
+/// Polls `future` until it is ready or stuck; returns `None` if it is stuck.
+pub fn drive<T>(future: &mut (impl Future<Output = T> + Unpin + ?Sized)) -> Option<T> {
     let mut context = Context::from_waker(Waker::noop());
-    for _ in 0..PATIENCE {
+    for _ in 0..POLLS_MAX {
         if let Poll::Ready(done) = Pin::new(&mut *future).poll(&mut context) {
             return Some(done);
         }
@@ -27,42 +28,42 @@ pub fn push<T>(future: &mut (impl Future<Output = T> + Unpin + ?Sized)) -> Optio
     None
 }
 
-/// A takeover under way.
-pub type Taking = Pin<Box<dyn Future<Output = (Result<Ownership, LogError>, State)>>>;
+/// A takeover in progress.
+pub type PendingTakeover = Pin<Box<dyn Future<Output = (Result<Ownership, LogError>, State)>>>;
 
-/// Begins a takeover; [`push`] moves it.
+/// Begins a takeover; [`drive`] advances it.
 #[must_use]
-pub fn taking(place: Place) -> Taking {
+pub fn begin_takeover(contender: Contender) -> PendingTakeover {
     Box::pin(async move {
         let mut state = State::default();
-        let result = take_over(place, &mut state).await;
+        let result = take_over(contender, &mut state).await;
         (result, state)
     })
 }
 
 /// An owner at work.
-pub struct Puppet {
+pub struct ManualOwner {
     /// Its epoch.
     pub epoch: u64,
-    /// The number of its takeover record.
+    /// Number of its takeover record.
     pub takeover: u64,
-    /// What it recovered, and everything that it sealed since.
+    /// The state that it recovered, with everything that it sealed since.
     pub state: State,
     /// The sequences reported durable.
     pub durable: Vec<u64>,
-    /// The log numbers that they got.
+    /// The log numbers of these deltas.
     pub numbers: Vec<u64>,
     /// Snapshots that took effect.
     pub snapshots: Vec<Snapshot>,
-    /// Why it ended, if it did.
+    /// Result of the driver, once it ended.
     pub ended: Option<Result<(), LogError>>,
-    /// Buckets of which images are wanted.
+    /// Buckets whose images are wanted.
     pub wanted: BTreeSet<u16>,
-    /// Images that were asked for, in the order in which they came.
+    /// Images that were loaded, in the order of their arrival.
     pub loaded: Vec<(u16, Entries)>,
-    /// Why nothing was deleted.
+    /// Errors that kept the owner from deleting.
     pub nothing_deleted: Vec<LogError>,
-    /// The time of what it seals next, in milliseconds since 1970.
+    /// Time of the next delta that it seals, in milliseconds since 1970.
     pub time_ms: u64,
     sealed: u64,
     log: Option<Log>,
@@ -70,7 +71,7 @@ pub struct Puppet {
     driver: Pin<Box<dyn Future<Output = Result<(), LogError>>>>,
 }
 
-impl Puppet {
+impl ManualOwner {
     /// Takes over at once.
     ///
     /// # Errors
@@ -78,12 +79,13 @@ impl Puppet {
     ///
     /// # Panics
     /// If the takeover gets stuck.
-    pub fn take_over(place: Place) -> Result<Self, LogError> {
-        let (ownership, state) = push(&mut taking(place)).expect("nothing holds the takeover up");
+    pub fn take_over(contender: Contender) -> Result<Self, LogError> {
+        let (ownership, state) =
+            drive(&mut begin_takeover(contender)).expect("nothing holds the takeover up");
         Ok(Self::begin(ownership?, state))
     }
 
-    /// Goes to work after a takeover.
+    /// Starts work after a takeover.
     #[must_use]
     pub fn begin(ownership: Ownership, state: State) -> Self {
         let (epoch, takeover) = (ownership.owner.epoch, ownership.takeover);
@@ -108,7 +110,7 @@ impl Puppet {
         }
     }
 
-    /// Seals a delta of changes `(bucket, key, value)`, without doing anything about it yet.
+    /// Seals a delta of changes `(bucket, key, value)` without advancing.
     pub fn seal(&mut self, changes: &[(u16, &str, Option<&str>)]) {
         let mut builder = EntriesBuilder::new();
         for (bucket, key, value) in changes {
@@ -127,10 +129,10 @@ impl Puppet {
         }
     }
 
-    /// Goes on until it is stuck, and takes notice of everything.
-    pub fn go_on(&mut self) {
+    /// Polls the driver until it is stuck, and handles all notices.
+    pub fn advance(&mut self) {
         if self.ended.is_none() {
-            self.ended = push(&mut self.driver);
+            self.ended = drive(&mut self.driver);
         }
         while let Ok(notice) = self.notices.try_recv() {
             match notice {
@@ -146,15 +148,15 @@ impl Puppet {
                     bucket, entries, ..
                 } => self.loaded.push((bucket, entries)),
                 Notice::NothingDeleted(reason) => self.nothing_deleted.push(reason),
-                Notice::Trouble(_) => {}
+                Notice::StoreFailure(_) => {}
             }
         }
     }
 
-    /// Seals a delta and goes on.
+    /// Seals a delta and advances.
     pub fn commit(&mut self, changes: &[(u16, &str, Option<&str>)]) {
         self.seal(changes);
-        self.go_on();
+        self.advance();
     }
 
     /// Hands over all wanted images, taken now.
@@ -179,35 +181,35 @@ impl Puppet {
         }
     }
 
-    /// Hands over all wanted images and goes on.
-    pub fn image_and_go_on(&mut self) {
+    /// Hands over all wanted images and advances.
+    pub fn image_and_advance(&mut self) {
         self.image();
-        self.go_on();
+        self.advance();
     }
 
-    /// Asks for the image of a bucket and goes on.
+    /// Requests the image of a bucket and advances.
     pub fn load(&mut self, bucket: u16) {
         if let Some(log) = &self.log {
             log.load(bucket);
         }
-        self.go_on();
+        self.advance();
     }
 
-    /// Asks for a snapshot and goes on.
+    /// Requests a snapshot and advances.
     pub fn want_snapshot(&mut self) {
         if let Some(log) = &self.log {
             log.want_snapshot();
         }
-        self.go_on();
+        self.advance();
     }
 
-    /// Lets go of the log, as a clean stop does.
-    pub fn let_go(&mut self) {
+    /// Drops the log, as a clean stop does.
+    pub fn stop(&mut self) {
         self.log = None;
-        self.go_on();
+        self.advance();
     }
 
-    /// Whether it was told that its time is over.
+    /// Returns true if it was fenced.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         matches!(self.ended, Some(Err(LogError::Fenced { .. })))

@@ -1,4 +1,4 @@
-//! Reading the images of a manifest, many segments at once, unpacked by the caller.
+//! Reads of the images of a manifest: many segments at once, unpacked by the caller.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,19 @@ use futures::stream;
 use crate::error::LogError;
 use crate::fold::{BucketSummary, Fold};
 use crate::manifest::Manifest;
-use crate::segment::{BlockAt, SegmentName, check_segment};
-use crate::takeover::{Halt, Taker};
+use crate::reader::{Halt, PartitionReader};
+use crate::segment::{BlockLocation, SegmentName, check_segment};
 
-/// Segments up to this many bytes are always read as a whole: one request instead of several.
+/// Maximum size in bytes of a segment that is always read as a whole: one request instead of
+/// several.
 const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 
 /// The stored images of some buckets.
-type Blocks = Vec<(u16, BlockAt, Bytes)>;
+type Blocks = Vec<(u16, BlockLocation, Bytes)>;
 
-impl Taker {
-    /// Hands all images to `fold` that it does not leave unread, and returns how many bytes were read. `newest` is the newest manifest known, in effect
-    /// or not.
+impl PartitionReader {
+    /// Hands all images to `fold` except those that it leaves unread, and returns the number of
+    /// bytes read. `newest` is the newest known manifest, in effect or not.
     pub(crate) async fn load(
         &self,
         manifest: &Manifest,
@@ -28,14 +29,14 @@ impl Taker {
         newest: Option<u64>,
         fold: &mut impl Fold,
     ) -> Result<u64, Halt> {
-        let mut wanted: BTreeMap<SegmentName, Vec<(u16, BlockAt)>> = BTreeMap::new();
-        let wide = self.place.identity.buckets;
+        let mut wanted: BTreeMap<SegmentName, Vec<(u16, BlockLocation)>> = BTreeMap::new();
+        let wide = self.identity.buckets;
         for (bucket, at) in (0u16..).zip(&manifest.buckets) {
             if let Some(placed) = at.image {
                 let summary = BucketSummary {
                     earliest_due_ms: at.earliest_due_ms,
                     pending: at.pending,
-                    raw_bytes: placed.at.raw_len,
+                    raw_bytes: placed.block.raw_len,
                 };
                 if bucket != wide && fold.absent(bucket, summary) {
                     continue;
@@ -43,7 +44,7 @@ impl Taker {
                 wanted
                     .entry(placed.segment)
                     .or_default()
-                    .push((bucket, placed.at));
+                    .push((bucket, placed.block));
             }
         }
         let total: u64 = tail_bytes
@@ -57,7 +58,7 @@ impl Taker {
                 let size = manifest.segments.get(&name).copied().unwrap_or(0);
                 async move { (name, self.read_blocks(&name, size, blocks).await) }
             })
-            .buffer_unordered(self.place.options.parallel_reads);
+            .buffer_unordered(self.parallel_reads);
         let mut done = 0;
         while let Some((name, blocks)) = read.next().await {
             let key = self.layout.segment(&name);
@@ -79,13 +80,13 @@ impl Taker {
         Ok(done)
     }
 
-    /// The stored blocks of one segment, or `None` if it does not exist. A segment that is small or mostly needed is read and checked
-    /// as a whole.
+    /// Reads the stored blocks of one segment, or `None` if it does not exist. A segment that is
+    /// small or mostly needed is read and checked as a whole.
     async fn read_blocks(
         &self,
         name: &SegmentName,
         size: u64,
-        blocks: Vec<(u16, BlockAt)>,
+        blocks: Vec<(u16, BlockLocation)>,
     ) -> Result<Option<Blocks>, LogError> {
         let key = self.layout.segment(name);
         let live: u64 = blocks.iter().map(|(_, at)| at.stored_len).sum();
@@ -93,7 +94,7 @@ impl Taker {
             let Some(object) = self.io.get(&key).await? else {
                 return Ok(None);
             };
-            check_segment(&object, self.place.identity.partition, name)
+            check_segment(&object, self.identity.partition, name)
                 .map_err(|defect| LogError::damaged(&key, defect))?;
             Some(object)
         } else {

@@ -1,4 +1,4 @@
-//! A store whose requests a test can stop and let go, to build one interleaving exactly.
+//! A store whose requests a test can hold and release, to build one interleaving exactly.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,90 +9,93 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
 
-use crate::executor::give_way;
+use crate::executor::yield_turns;
 
-/// Another store with gates at the keys that a test names.
-pub struct GatedStore {
+/// Another store that intercepts requests for the keys that a test names.
+pub struct InterceptingStore {
     inner: Arc<dyn ObjectStore>,
-    gates: Mutex<Gates>,
+    intercepts: Mutex<Intercepts>,
     requests: AtomicU64,
     reads: Mutex<Vec<String>>,
 }
 
 #[derive(Default)]
-struct Gates {
+struct Intercepts {
     held: BTreeSet<String>,
     held_reads: BTreeSet<String>,
-    swallowed: BTreeSet<String>,
-    late: Vec<(String, Bytes)>,
+    delayed: BTreeSet<String>,
+    undelivered: Vec<(String, Bytes)>,
 }
 
-impl GatedStore {
-    /// `inner` with all gates open.
+impl InterceptingStore {
+    /// Creates a store that passes all requests on to `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>) -> Self {
         Self {
             inner,
-            gates: Mutex::default(),
+            intercepts: Mutex::default(),
             requests: AtomicU64::new(0),
             reads: Mutex::default(),
         }
     }
 
-    /// Creates of this key wait until [`GatedStore::release`].
+    /// Holds creates of this key until [`InterceptingStore::release`].
     pub fn hold(&self, key: &str) {
-        self.gates().held.insert(key.to_owned());
+        self.intercepts().held.insert(key.to_owned());
     }
 
-    /// Lets creates of this key go on.
+    /// Releases creates of this key.
     pub fn release(&self, key: &str) {
-        self.gates().held.remove(key);
+        self.intercepts().held.remove(key);
     }
 
-    /// Reads of parts of this object wait until [`GatedStore::release_reads`].
+    /// Holds reads of parts of this object until [`InterceptingStore::release_reads`].
     pub fn hold_reads(&self, key: &str) {
-        self.gates().held_reads.insert(key.to_owned());
+        self.intercepts().held_reads.insert(key.to_owned());
     }
 
-    /// Lets reads of parts of this object go on.
+    /// Releases reads of parts of this object.
     pub fn release_reads(&self, key: &str) {
-        self.gates().held_reads.remove(key);
+        self.intercepts().held_reads.remove(key);
     }
 
-    /// The objects that were read, as a whole or in part, since this was asked last.
+    /// Returns the objects that were read, as a whole or in part, since the last call.
     pub fn take_reads(&self) -> Vec<String> {
         std::mem::take(&mut *self.reads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Creates of this key get no answer, and happen at [`GatedStore::land`].
-    pub fn swallow(&self, key: &str) {
-        self.gates().swallowed.insert(key.to_owned());
+    /// Leaves creates of this key unanswered. They take effect at [`InterceptingStore::deliver`].
+    pub fn delay(&self, key: &str) {
+        self.intercepts().delayed.insert(key.to_owned());
     }
 
-    /// The swallowed creates of this key happen; from now on its gate is open.
+    /// Lets one delayed create of this key take effect, and stops delaying further ones.
     ///
     /// # Panics
-    /// If none was swallowed, or the store fails.
-    pub async fn land(&self, key: &str) -> Created {
-        let late = {
-            let mut gates = self.gates();
-            gates.swallowed.remove(key);
-            let at = gates.late.iter().position(|(late, _)| late == key);
-            gates
-                .late
-                .remove(at.expect("a create of this key was swallowed"))
+    /// If none was delayed, or the store fails.
+    pub async fn deliver(&self, key: &str) -> Created {
+        let delayed = {
+            let mut intercepts = self.intercepts();
+            intercepts.delayed.remove(key);
+            let at = intercepts
+                .undelivered
+                .iter()
+                .position(|(delayed, _)| delayed == key);
+            intercepts
+                .undelivered
+                .remove(at.expect("a create of this key was delayed"))
         };
-        let (key, bytes) = late;
+        let (key, bytes) = delayed;
         let created = self.inner.create(&key, bytes).await;
         created.expect("the inner store does not fail")
     }
 
-    /// Opens the gate of this key for others; what it swallowed stays swallowed.
-    pub fn spare(&self, key: &str) {
-        self.gates().swallowed.remove(key);
+    /// Stops delaying creates of this key. Those already delayed stay delayed.
+    pub fn stop_delaying(&self, key: &str) {
+        self.intercepts().delayed.remove(key);
     }
 
-    /// How many requests were made.
+    /// Number of requests made.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -101,17 +104,19 @@ impl GatedStore {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn note_read(&self, key: &str) {
+    fn record_read(&self, key: &str) {
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         reads.push(key.to_owned());
     }
 
-    fn gates(&self) -> MutexGuard<'_, Gates> {
-        self.gates.lock().unwrap_or_else(PoisonError::into_inner)
+    fn intercepts(&self) -> MutexGuard<'_, Intercepts> {
+        self.intercepts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl ObjectStore for GatedStore {
+impl ObjectStore for InterceptingStore {
     fn create<'a>(
         &'a self,
         key: &'a str,
@@ -119,19 +124,19 @@ impl ObjectStore for GatedStore {
     ) -> BoxFuture<'a, Result<Created, StoreError>> {
         self.count();
         Box::pin(async move {
-            let swallowed = {
-                let mut gates = self.gates();
-                let swallowed = gates.swallowed.contains(key);
-                if swallowed {
-                    gates.late.push((key.to_owned(), bytes.clone()));
+            let delayed = {
+                let mut intercepts = self.intercepts();
+                let delayed = intercepts.delayed.contains(key);
+                if delayed {
+                    intercepts.undelivered.push((key.to_owned(), bytes.clone()));
                 }
-                swallowed
+                delayed
             };
-            if swallowed {
+            if delayed {
                 std::future::pending::<()>().await;
             }
-            while self.gates().held.contains(key) {
-                give_way(1).await;
+            while self.intercepts().held.contains(key) {
+                yield_turns(1).await;
             }
             self.inner.create(key, bytes).await
         })
@@ -139,7 +144,7 @@ impl ObjectStore for GatedStore {
 
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         self.count();
-        self.note_read(key);
+        self.record_read(key);
         self.inner.get(key)
     }
 
@@ -149,10 +154,10 @@ impl ObjectStore for GatedStore {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         self.count();
-        self.note_read(key);
+        self.record_read(key);
         Box::pin(async move {
-            while self.gates().held_reads.contains(key) {
-                give_way(1).await;
+            while self.intercepts().held_reads.contains(key) {
+                yield_turns(1).await;
             }
             self.inner.get_range(key, range).await
         })

@@ -1,4 +1,4 @@
-//! The log from a number to its end: which records are valid, in number order.
+//! The log from a number to its end: the valid records, in number order.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -10,23 +10,24 @@ use crate::io::PAGE;
 use crate::keys::number_in;
 use crate::manifest::Manifest;
 use crate::owner::Owner;
+use crate::reader::{Halt, PartitionReader};
 use crate::record::{Header, Kind, Record};
-use crate::takeover::{Halt, Taker};
 use crate::writer::DEPTH_MAX;
 
-/// Log objects are so much smaller than the segments that [`crate::Options::parallel_reads`] is meant for that as many times more are read at once.
+/// Factor by which more log objects than segments are read at once.
+/// [`crate::Options::parallel_reads`] is meant for segments, and log objects are much smaller.
 const SMALLER: usize = 4;
 
-/// Whether a record counts.
+/// Validity of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is of the owner in force at its number, or takes over.
+    /// The record is of the owner in force at its number, or is a takeover.
     Valid,
-    /// A late write of a former owner: as if it were not there.
+    /// The record is a late write of a former owner. It is ignored.
     Void,
 }
 
-/// Judges the record `header` where `in_force` owns the log, and updates that.
+/// Judges the record `header` where `in_force` owns the log, and updates `in_force`.
 pub(crate) fn judge(in_force: &mut Owner, header: &Header) -> Result<Verdict, String> {
     let owner = header.owner;
     match header.kind {
@@ -54,7 +55,7 @@ pub(crate) struct Tail {
     pub(crate) bytes: u64,
     pub(crate) committed_at_ms: u64,
     pub(crate) clean: bool,
-    /// The manifests that records in here put in effect, in their order.
+    /// The manifests that records of this tail put in effect, in order.
     pub(crate) effects: Vec<Effect>,
     condemned: Vec<Condemned>,
 }
@@ -68,14 +69,14 @@ impl Tail {
             void: 0,
             bytes: 0,
             committed_at_ms: 0,
-            // Nothing was ever committed: nothing can have been cut off.
+            // Nothing was ever committed, so nothing can have been cut off.
             clean: true,
             effects: Vec::new(),
             condemned: Vec::new(),
         }
     }
 
-    /// Takes the object at the end of the tail in.
+    /// Appends the object at the end of the tail.
     pub(crate) fn push(
         &mut self,
         key: &str,
@@ -113,7 +114,7 @@ impl Tail {
         self.effects.last().copied()
     }
 
-    /// All durable condemnations that may not have been carried out yet.
+    /// Takes all durable condemnations that may not have been performed yet.
     pub(crate) fn take_condemned(&mut self, manifest: Option<&Manifest>) -> Vec<Condemned> {
         let mut all = manifest.map_or_else(Vec::new, |manifest| manifest.condemned.clone());
         all.append(&mut self.condemned);
@@ -121,9 +122,9 @@ impl Tail {
     }
 }
 
-impl Taker {
-    /// Reads the log from `from` on, before which `before` was in force, to its end, or to the record with which `enough` is content. `newest` is the
-    /// newest manifest known.
+impl PartitionReader {
+    /// Reads the log from number `from` to its end, or to the record that satisfies `enough`.
+    /// `before` is the owner in force before `from`. `newest` is the newest known manifest.
     pub(crate) async fn read_tail(
         &self,
         from: u64,
@@ -132,7 +133,7 @@ impl Taker {
         enough: &(dyn Fn(&Tail) -> bool + Sync),
     ) -> Result<Tail, Halt> {
         let prefix = self.layout.log_prefix();
-        let partition = self.place.identity.partition;
+        let partition = self.identity.partition;
         let mut tail = Tail::new(from, before);
         let mut last_listed = None;
         let mut after = self.layout.log(from - 1);
@@ -151,7 +152,7 @@ impl Taker {
                     let object = self.io.get(&key).await;
                     (key, object)
                 })
-                .buffered(self.place.options.parallel_reads * SMALLER);
+                .buffered(self.parallel_reads * SMALLER);
             while let Some((key, object)) = objects.next().await {
                 let Some(object) = object? else {
                     return Err(self.missing(newest, key, "it was listed").await);
@@ -166,8 +167,9 @@ impl Taker {
                 _ => break,
             }
         }
-        // What was on its way when it was listed may have landed since. Beyond that a living owner is not followed: it may write faster than we read, and
-        // all that was durable when we began is in the listing.
+        // Writes in flight during the listing may have landed since. A living owner is not followed
+        // any further: it may write faster than this process reads. Everything that was durable at
+        // the beginning is in the listing.
         while last_listed.is_some_and(|last| tail.end <= last) {
             let key = self.layout.log(tail.end);
             let Some(object) = self.io.get(&key).await? else {
@@ -178,7 +180,8 @@ impl Taker {
                 return Ok(tail);
             }
         }
-        // An owner that died may leave a hole before its last writes, but none further back than its window.
+        // An owner that died may leave a hole before its last writes, but none further back than
+        // its window.
         if let Some(beyond) = last_listed.filter(|last| *last >= tail.end + DEPTH_MAX) {
             let key = self.layout.log(tail.end);
             let reason = format!("{} exists", self.layout.log(beyond));
