@@ -1,12 +1,13 @@
-//! How fast `satchel dev` is, seen from outside: calls with 1 and 64 clients, and records from stream to stream, in memory and durable.
+//! Throughput and latency of `satchel dev` from outside: calls with 1 and 64 clients, and records
+//! from stream to stream, in memory and durable.
 //!
 //! ```text
 //! cargo bench -p satchel --bench dev [-- SECONDS]
 //! ```
 //!
-//! Runs the real binary with the greeter's real handler processes on free ports of this machine. Clients are threads that each keep one
-//! connection and one call under way; both sides share the machine's cores. Each call reads and writes a state, and its reply waits for
-//! its commit.
+//! Runs the real binary with the greeter's real handler processes on free loopback ports. Each
+//! client is a thread with one connection and one call in flight. Client and server share the
+//! machine's cores. Each call reads and writes a state, and its reply waits for its commit.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -32,7 +33,7 @@ fn main() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let dev = Dev::start(durable.then(|| directory.path()));
         for clients in [1, 64] {
-            // What the first calls start (processes, connections) is not measured.
+            // The first calls start processes and connections; they are not measured.
             calls(&dev.address, clients, time / 5);
             let mut latencies = calls(&dev.address, clients, time);
             latencies.sort_unstable();
@@ -50,7 +51,7 @@ fn main() {
         }
         let took = records(&dev.address);
         println!(
-            "{:<12} {RECORDS} records from stream to stream in {:.2} s: {:.0} a second",
+            "{:<12} {RECORDS} records from stream to stream in {:.2} s: {:.0} per second",
             name(durable),
             took.as_secs_f64(),
             RECORDS as f64 / took.as_secs_f64()
@@ -99,7 +100,7 @@ impl Dev {
                         .to_owned(),
                 )
             })
-            .expect("it says where it serves");
+            .expect("the banner names the address");
         thread::spawn(move || lines.for_each(drop));
         Self { process, address }
     }
@@ -112,7 +113,8 @@ impl Drop for Dev {
     }
 }
 
-/// Calls for `time` with so many clients at once; each its own addresses. Returns how long each call took.
+/// Calls for `time` with this many concurrent clients, each with its own addresses. Returns the
+/// latency of each call.
 fn calls(address: &str, clients: usize, time: Duration) -> Vec<Duration> {
     let end = Instant::now() + time;
     let client = |client: usize| {
@@ -161,7 +163,7 @@ fn records(address: &str) -> Duration {
             });
         }
     });
-    assert!(!failed.load(Ordering::Relaxed), "every record is taken");
+    assert!(!failed.load(Ordering::Relaxed), "every record is accepted");
     let mut stream = TcpStream::connect(address).expect("it listens");
     let request =
         "GET /streams/greetings?from=earliest&follow=true HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -176,7 +178,8 @@ fn records(address: &str) -> Duration {
     begun.elapsed()
 }
 
-/// One connection with one request under way: the smallest HTTP client that does, so that it takes little of the cores it measures.
+/// One connection with one request in flight: a minimal HTTP client, so that it uses little of the
+/// measured cores.
 struct Connection {
     stream: BufReader<TcpStream>,
 }

@@ -16,8 +16,8 @@ const KEYS: u64 = 200_000;
 pub(crate) async fn measure(time: Duration) {
     println!(
         "commits of keys of {ADDRESS_BYTES} B + {VALUE_BYTES} B; CPU in µs per key: of the \
-         partition (record, message, batch, answer, delta), and of the commit (encoding, compression, \
-         checksum, file)"
+         partition (record, message, batch, answer, delta), and of the commit (encoding, \
+         compression, checksum, file)"
     );
     println!(
         "{:>12} {:>10} {:>12} {:>15} {:>12} {:>12}",

@@ -16,7 +16,7 @@ use satchel_engine::invocation::Batch;
 use satchel_engine::output::Output;
 use satchel_engine::partition::{Config, Partition};
 use satchel_engine::position::{ShardId, ShardPosition};
-use satchel_log::{DEFAULT_BUCKETS, Identity, ObjectStore, Options, Place, take_over};
+use satchel_log::{Contender, DEFAULT_BUCKETS, Identity, ObjectStore, Options, take_over};
 use satchel_protocol::reqreply::from_function::{
     IncompleteInvocationContext, InvocationResponse, PersistedValueMutation, PersistedValueSpec,
     Response, persisted_value_mutation::MutationType,
@@ -307,8 +307,8 @@ fn config() -> Config {
     }
 }
 
-fn place(store: Arc<dyn ObjectStore>, options: Options) -> Place {
-    Place {
+fn place(store: Arc<dyn ObjectStore>, options: Options) -> Contender {
+    Contender {
         store,
         root: String::new(),
         identity: Identity {
@@ -320,7 +320,7 @@ fn place(store: Arc<dyn ObjectStore>, options: Options) -> Place {
         nonce: *b"the bench's own.",
         clock: Arc::new(SystemClock),
         options,
-        on_trouble: Arc::new(|trouble| eprintln!("{}", trouble.error)),
+        on_store_failure: Arc::new(|trouble| eprintln!("{}", trouble.error)),
     }
 }
 

@@ -1,4 +1,5 @@
-//! `<root>/application`: whose root this is. Text, so that a person can read it.
+//! `<root>/application`: the application that a root belongs to. It is text, so that people can
+//! read it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -6,24 +7,25 @@ use serde::{Deserialize, Serialize};
 use crate::codec::checksum;
 use crate::error::{Defect, LogError};
 
-/// The version of the whole root, written now.
+/// Format version of the whole root that this program writes.
 const FORMAT: u32 = 1;
 
-/// What a root and a partition of it must agree on with their owner.
+/// Properties on which a root, a partition of it and the owner must agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The application's name.
+    /// Name of the application.
     pub application: String,
     /// The partition, from 0.
     pub partition: u32,
-    /// The number of partitions; fixed when the root is made.
+    /// Number of partitions; fixed when the root is created.
     pub partitions: u32,
-    /// The number of buckets of each partition; fixed when the root is made. Bucket `buckets` (one past the last) holds what belongs to
-    /// the whole partition. At most 65,534.
+    /// Number of buckets of each partition; fixed when the root is created. At most 65,534. Bucket
+    /// `buckets` (one past the last) is partition-wide: it holds the content that belongs to no
+    /// other bucket.
     pub buckets: u16,
 }
 
-/// The number of buckets of a new root, if nothing else is asked for.
+/// Default number of buckets of a new root.
 pub const DEFAULT_BUCKETS: u16 = 256;
 
 impl Identity {
@@ -41,16 +43,16 @@ impl Identity {
     }
 }
 
-/// The content of `<root>/application`.
+/// Content of `<root>/application`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
     format: u32,
-    /// The application's name.
+    /// Name of the application.
     pub application: String,
-    /// The number of partitions.
+    /// Number of partitions.
     pub partitions: u32,
-    /// The number of buckets of each partition.
+    /// Number of buckets of each partition.
     pub buckets: u16,
     checksum: String,
 }
@@ -74,7 +76,7 @@ impl Application {
         Bytes::from(text)
     }
 
-    /// Reads the record; anything but the exact bytes that this program would write for it is damage.
+    /// Decodes the record. Anything but the exact bytes that this program would write is damage.
     ///
     /// # Errors
     /// [`Defect`] says what is wrong with the bytes.
@@ -99,7 +101,7 @@ impl Application {
         Ok(record)
     }
 
-    /// Whether `identity` may use this root; `key` is where the record lies.
+    /// Checks that `identity` may use this root; `key` is the key of the record.
     pub(crate) fn admit(&self, key: &str, identity: &Identity) -> Result<(), LogError> {
         let differs = |field, found: String, expected: String| LogError::Foreign {
             key: key.to_owned(),

@@ -1,4 +1,4 @@
-//! What a snapshot asks of the store beside the commits.
+//! Store requests of a snapshot, beside the commits.
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -8,16 +8,16 @@ use crate::error::LogError;
 use crate::io::{Io, Put};
 use crate::keys::{Layout, segment_in};
 use crate::manifest::Manifest;
-use crate::snapshotter::past::LookedBack;
+use crate::snapshotter::retained::Inventory;
 
-/// How many former manifests are read at once: nobody waits for them.
+/// Maximum number of former manifests that are read at once. Nothing waits for them.
 const PARALLEL_READS: usize = 4;
 
-/// Creates an object whose name is used by the owner of `epoch` alone.
+/// Creates an object whose name only the owner of `epoch` uses.
 pub(crate) async fn put_own(io: &Io, key: &str, bytes: &Bytes, epoch: u64) -> Result<(), LogError> {
     match io.put(key, bytes).await? {
         Put::Mine => Ok(()),
-        // It was mine, by an earlier try; only a later owner condemns what no manifest names.
+        // An earlier try stored it. Only a later owner condemns an object that no manifest names.
         Put::Gone => Err(LogError::Fenced {
             epoch,
             reason: format!("{key} was stored and has been collected by another owner"),
@@ -29,17 +29,18 @@ pub(crate) async fn put_own(io: &Io, key: &str, bytes: &Bytes, epoch: u64) -> Re
     }
 }
 
-/// Lists all segments, and reads former `manifests` of a partition with so many buckets. Also says which of them cannot be read.
-pub(crate) async fn look_back(
+/// Lists all segments, and reads former `manifests` of a partition with `buckets` buckets. Also
+/// returns the error of a manifest that cannot be read.
+pub(crate) async fn take_inventory(
     io: &Io,
     layout: &Layout,
     (partition, buckets): (u32, u16),
     manifests: Vec<u64>,
-) -> Result<(LookedBack, Option<LogError>), LogError> {
+) -> Result<(Inventory, Option<LogError>), LogError> {
     let prefix = layout.segments_prefix();
     let listed = io.list(&prefix, None).await?;
     let names = listed.iter().map(|object| segment_in(&object.key, &prefix));
-    let mut looked = LookedBack {
+    let mut inventory = Inventory {
         segments: names.flatten().collect(),
         manifests: Vec::new(),
         readable: true,
@@ -53,27 +54,27 @@ pub(crate) async fn look_back(
         })
         .buffered(PARALLEL_READS);
     while let Some((number, key, object)) = objects.next().await {
-        // Gone since it was listed: a former owner's condemnation was carried out.
+        // It was deleted after the listing: a condemnation of a former owner was performed.
         let Some(object) = object? else {
             continue;
         };
         match Manifest::decode(&object, partition, number, buckets) {
-            Ok(manifest) => looked.manifests.push(manifest),
+            Ok(manifest) => inventory.manifests.push(manifest),
             Err(defect) => {
-                looked.readable = false;
+                inventory.readable = false;
                 unreadable = Some(LogError::damaged(&key, defect));
             }
         }
     }
     drop(objects);
-    Ok((looked, unreadable))
+    Ok((inventory, unreadable))
 }
 
 /// Spreads stored bytes over time.
 #[derive(Debug)]
 pub(crate) struct Pacer {
     bytes_per_second: Option<u64>,
-    /// When what was stored so far is paid for, by the clock that nobody sets.
+    /// Boot time in milliseconds at which the bytes stored so far are paid for.
     free_at_ms: u64,
 }
 
@@ -85,7 +86,7 @@ impl Pacer {
         }
     }
 
-    /// How long to wait before so many bytes are stored, in milliseconds.
+    /// Returns the wait before `bytes` are stored, in milliseconds.
     pub(crate) fn pause_ms(&mut self, bytes: u64, now: Now) -> u64 {
         let Some(bytes_per_second) = self.bytes_per_second else {
             return 0;

@@ -1,18 +1,20 @@
-//! Time, as the log is told it.
+//! Time, supplied by the caller.
 
 use futures::future::BoxFuture;
 
 /// One reading of both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Milliseconds since the machine started, suspended time included (`CLOCK_BOOTTIME`). Never goes back.
+    /// Milliseconds since the machine started, suspended time included (`CLOCK_BOOTTIME`). Never
+    /// goes back.
     pub boot_ms: u64,
-    /// Milliseconds since 1970-01-01T00:00:00Z by the machine's calendar clock. May jump.
+    /// Milliseconds since 1970-01-01T00:00:00Z by the calendar clock of the machine. May jump.
     pub wall_ms: u64,
 }
 
 impl Now {
-    /// How long ago `earlier` was at most, in milliseconds: the larger of both clocks' differences. For "is this still fresh?".
+    /// Upper bound of the time since `earlier`, in milliseconds: the larger difference of the two
+    /// clocks. Use it to ask whether something is still fresh.
     #[must_use]
     pub fn elapsed_at_most_ms(&self, earlier: &Now) -> u64 {
         let boot = self.boot_ms.saturating_sub(earlier.boot_ms);
@@ -20,7 +22,8 @@ impl Now {
         boot.max(wall)
     }
 
-    /// How long ago `earlier` was at least, in milliseconds: by the clock that nobody sets. For "has this waited long enough?".
+    /// Lower bound of the time since `earlier`, in milliseconds, by the boot clock, which is never
+    /// set. Use it to ask whether something has waited long enough.
     #[must_use]
     pub fn elapsed_at_least_ms(&self, earlier: &Now) -> u64 {
         self.boot_ms.saturating_sub(earlier.boot_ms)

@@ -1,4 +1,4 @@
-//! Bytes in and out: little-endian integers, varints, checksums. Every read is checked.
+//! Encoding and decoding: little-endian integers, varints, checksums. Every read is checked.
 
 use std::cell::RefCell;
 
@@ -7,7 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::Defect;
 
-/// The compression level of all bodies: the fastest one; a better ratio is not worth the owner's only core.
+/// Compression level of all bodies: the fastest one. A better ratio is not worth the only core of
+/// the owner.
 const ZSTD_LEVEL: i32 = 1;
 
 /// The checksum used everywhere: XXH3, 64 bits.
@@ -16,7 +17,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
 }
 
 thread_local! {
-    // Most bodies are small, and making one of these takes longer than using it for a small body.
+    // Most bodies are small, and creating a compressor takes longer than compressing a small body.
     static COMPRESSOR: RefCell<zstd::bulk::Compressor<'static>> = RefCell::new(
         zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("zstd knows its own levels"),
     );
@@ -32,21 +33,25 @@ pub(crate) fn compress(raw: &[u8]) -> Vec<u8> {
         .expect("compressing into a buffer that zstd itself sized does not fail")
 }
 
-/// zstd makes at most so many bytes of each: a block of 128 KiB takes three bytes of header and at least one of content.
+/// Maximum expansion of zstd, in bytes per stored byte: a block of 128 KiB takes three bytes of
+/// header and at least one of content.
 const EXPANSION_MAX: usize = (128 << 10) / 4;
 
-/// Decompresses a body whose checksum was found right; `raw_len` is its length as the header says.
+/// Decompresses a body whose checksum was verified; `raw_len` is its length according to the
+/// header.
 pub(crate) fn decompress(stored: &[u8], raw_len: usize) -> Result<Bytes, Defect> {
-    // So much memory is taken beforehand: what cannot be true must not end the process.
+    // `raw_len` bytes are allocated in advance: an impossible length must not end the process.
     if raw_len > stored.len().saturating_mul(EXPANSION_MAX) {
-        return Err(Defect::Malformed("its body is shorter than it says"));
+        return Err(Defect::Malformed(
+            "its body is shorter than its header says",
+        ));
     }
     let raw = DECOMPRESSOR
         .with_borrow_mut(|decompressor| decompressor.decompress(stored, raw_len))
         .map_err(|_| Defect::Malformed("its body does not decompress"))?;
     if raw.len() != raw_len {
         return Err(Defect::Malformed(
-            "its body has another length than it says",
+            "its body has another length than its header says",
         ));
     }
     Ok(Bytes::from(raw))
@@ -61,8 +66,8 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Appends an optional number: 0 for none, else the number plus one. `u64::MAX` itself cannot be written and is not needed: it
-/// would be a time in 584 million years.
+/// Appends an optional number: 0 for none, else the number plus one. `u64::MAX` itself cannot be
+/// written. It is not needed: it would be a time in 584 million years.
 pub(crate) fn put_option(out: &mut Vec<u8>, value: Option<u64>) {
     put_varint(out, value.map_or(0, |value| value.saturating_add(1)));
 }
@@ -133,7 +138,7 @@ impl<'a> Source<'a> {
         Err(Defect::Malformed("it holds a number that is too large"))
     }
 
-    /// A length that must fit into what is left.
+    /// Reads a length that must fit into the remaining bytes.
     pub(crate) fn length(&mut self) -> Result<usize, Defect> {
         let length = self.varint()?;
         usize::try_from(length)
@@ -146,7 +151,7 @@ impl<'a> Source<'a> {
         Ok(self.varint()?.checked_sub(1))
     }
 
-    /// A varint that must fit a narrower type.
+    /// Reads a varint that must fit a narrower type.
     pub(crate) fn narrow<T: TryFrom<u64>>(&mut self) -> Result<T, Defect> {
         T::try_from(self.varint()?)
             .map_err(|_| Defect::Malformed("it holds a number that is too large"))
@@ -156,7 +161,7 @@ impl<'a> Source<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(Defect::Malformed("it goes on after its end"))
+            Err(Defect::Malformed("it has bytes after its end"))
         }
     }
 }
@@ -179,18 +184,20 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_says_it_is_longer_than_any_can_be_takes_no_memory() {
+    fn a_body_that_claims_an_impossible_length_allocates_no_memory() {
         let raw = vec![0; 8 << 20];
         let stored = compress(&raw);
         assert_eq!(decompress(&stored, raw.len()), Ok(Bytes::from(raw)));
 
-        // A frame of one empty block, which does not say how long it is.
+        // A frame of one empty block, which does not state its length.
         let empty = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58, 0x01, 0x00, 0x00];
         assert_eq!(decompress(&empty, 0), Ok(Bytes::new()));
         for raw_len in [1 << 40, usize::MAX] {
             assert_eq!(
                 decompress(&empty, raw_len),
-                Err(Defect::Malformed("its body is shorter than it says"))
+                Err(Defect::Malformed(
+                    "its body is shorter than its header says"
+                ))
             );
         }
     }
@@ -210,7 +217,7 @@ mod tests {
         assert_eq!(
             decompress(&stored, 13),
             Err(Defect::Malformed(
-                "its body has another length than it says"
+                "its body has another length than its header says"
             ))
         );
         assert_eq!(

@@ -1,7 +1,8 @@
-//! What may be deleted, and when: only what a durable condemnation names that this process has seen stand for the whole grace.
+//! Collection: an object is deleted only if a durable condemnation names it, and only after this
+//! process has known that condemnation for the whole grace period.
 //!
-//! The grace counts from when this process saw the condemnation, by the clock that nobody sets: a wrong calendar can delay a deletion,
-//! never hasten one.
+//! The grace period is measured by the boot clock, from the moment this process saw the
+//! condemnation. A wrong calendar can delay a deletion but never make it earlier.
 
 use crate::clock::Now;
 use crate::control::Condemned;
@@ -11,9 +12,9 @@ use crate::control::Condemned;
 pub(crate) struct Collector {
     grace_ms: u64,
     standing: Vec<(Condemned, Now)>,
-    /// Older than the grace, and kept because savepoints need it.
+    /// Objects past the grace period that are kept because savepoints need them.
     held: Condemned,
-    carrying_out: Option<Condemned>,
+    performing: Option<Condemned>,
 }
 
 impl Collector {
@@ -26,45 +27,48 @@ impl Collector {
                 .map(|condemned| (condemned, now))
                 .collect(),
             held: Condemned::default(),
-            carrying_out: None,
+            performing: None,
         }
     }
 
-    /// A condemnation became durable.
+    /// Adds a condemnation that became durable.
     pub(crate) fn condemned(&mut self, condemned: Condemned, now: Now) {
         if !condemned.is_empty() {
             self.standing.push((condemned, now));
         }
     }
 
-    /// All that are not carried out yet.
+    /// Returns all condemnations that are not performed yet.
     pub(crate) fn standing(&self) -> Vec<Condemned> {
         let held = Some(&self.held).filter(|held| !held.is_empty());
         held.into_iter()
-            .chain(&self.carrying_out)
+            .chain(&self.performing)
             .chain(self.standing.iter().map(|(condemned, _)| condemned))
             .cloned()
             .collect()
     }
 
-    /// The next one to carry out, with everything that was held back so far; then [`Collector::carried_out`]. One at a time.
+    /// Returns the next condemnation to perform, together with everything held back so far. The
+    /// caller then calls [`Collector::performed`]. One is performed at a time.
     pub(crate) fn poll(&mut self, now: Now) -> Option<Condemned> {
-        if self.carrying_out.is_some() || self.wait_ms(now)? > 0 {
+        if self.performing.is_some() || self.wait_ms(now)? > 0 {
             return None;
         }
         let (condemned, _) = self.standing.remove(0);
         let condemned = std::mem::take(&mut self.held).and(condemned);
-        self.carrying_out = Some(condemned.clone());
+        self.performing = Some(condemned.clone());
         Some(condemned)
     }
 
-    /// What [`Collector::poll`] gave is deleted, except for what savepoints need.
-    pub(crate) fn carried_out(&mut self, held: Condemned) {
-        self.carrying_out = None;
+    /// Handles the end of the deletion that [`Collector::poll`] returned; `held` is what savepoints
+    /// need.
+    pub(crate) fn performed(&mut self, held: Condemned) {
+        self.performing = None;
         self.held = held;
     }
 
-    /// How long until the oldest condemnation may be carried out, in milliseconds; `None` if there is none.
+    /// Time until the oldest condemnation may be performed, in milliseconds; `None` if there is
+    /// none.
     pub(crate) fn wait_ms(&self, now: Now) -> Option<u64> {
         let (_, seen) = self.standing.first()?;
         Some(self.grace_ms.saturating_sub(now.elapsed_at_least_ms(seen)))
@@ -95,24 +99,24 @@ mod tests {
         assert_eq!(collector.poll(at(1100, 0)), Some(below(5)));
         assert_eq!(collector.standing(), vec![below(5), below(9)]);
         assert_eq!(collector.poll(at(9999, 0)), None, "one at a time");
-        collector.carried_out(Condemned::default());
+        collector.performed(Condemned::default());
         assert_eq!(collector.poll(at(1599, 0)), None);
         assert_eq!(collector.poll(at(1600, 0)), Some(below(9)));
-        collector.carried_out(Condemned::default());
+        collector.performed(Condemned::default());
         assert_eq!(collector.standing(), vec![]);
         assert_eq!(collector.wait_ms(at(9999, 0)), None);
     }
 
     #[test]
-    fn what_savepoints_hold_back_stays_standing_and_is_tried_again_with_the_next() {
+    fn objects_held_back_for_savepoints_stay_condemned_and_are_retried_with_the_next() {
         let mut collector = Collector::new(1000, vec![below(5)], at(0, 0));
         assert_eq!(collector.poll(at(1000, 0)), Some(below(5)));
-        collector.carried_out(below(5));
+        collector.performed(below(5));
         assert_eq!(collector.standing(), vec![below(5)]);
         assert_eq!(
             collector.wait_ms(at(9999, 0)),
             None,
-            "nothing is done for it alone"
+            "it alone causes no deletion"
         );
         collector.condemned(
             Condemned {
@@ -130,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_calendar_that_jumps_ahead_hastens_no_deletion() {
+    fn a_calendar_that_jumps_ahead_makes_no_deletion_earlier() {
         let mut collector = Collector::new(1000, vec![below(5)], at(100, 0));
         assert_eq!(collector.poll(at(200, 86_400_000)), None);
     }

@@ -1,9 +1,10 @@
-//! Decisions about the durable form, committed as log records: which manifest is in effect, and what may be deleted later.
+//! Decisions about the durable form, committed as log records: the manifest in effect, and the
+//! objects that may be deleted later.
 //!
 //! Layout, repeated to the end: tag (u8), then
 //! - 1, a manifest takes effect: its number (varint), the checksum of its object (u64);
-//! - 2, a condemnation: log objects below this number (varint), number of manifests and their numbers (varints), number of segments
-//!   and their names (varints: snapshot, epoch, index).
+//! - 2, a condemnation: log objects below this number (varint), number of manifests and their
+//!   numbers (varints), number of segments and their names (varints: snapshot, epoch, index).
 
 use crate::codec::{Source, put_varint};
 use crate::error::Defect;
@@ -12,9 +13,9 @@ use crate::segment::SegmentName;
 /// The decisions of one control record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Control {
-    /// The manifest from which a reader starts from now on.
+    /// The manifest from which readers start from now on.
     pub effect: Option<Effect>,
-    /// What nobody needs any more.
+    /// Objects that are no longer needed.
     pub condemned: Vec<Condemned>,
 }
 
@@ -23,11 +24,11 @@ pub struct Control {
 pub struct Effect {
     /// The manifest.
     pub manifest: u64,
-    /// The checksum of the whole object, so that no other can stand in its place.
+    /// Checksum of the whole object, so that no other object can replace it.
     pub checksum: u64,
 }
 
-/// Objects that may be deleted once this condemnation is durable and older than the grace.
+/// Objects that may be deleted once this condemnation is durable and older than the grace period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condemned {
     /// Log objects below this number; 0 for none.
@@ -39,13 +40,13 @@ pub struct Condemned {
 }
 
 impl Condemned {
-    /// Whether nothing is condemned.
+    /// Returns true if nothing is condemned.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.log_below == 0 && self.manifests.is_empty() && self.segments.is_empty()
     }
 
-    /// Both together.
+    /// Merges two condemnations.
     pub(crate) fn and(mut self, other: Self) -> Self {
         self.log_below = self.log_below.max(other.log_below);
         self.manifests.extend(other.manifests);

@@ -1,6 +1,7 @@
-//! For tests of formats: damage everything there is.
+//! Damage for tests of formats: every bit, every length.
 
-/// Calls `finds` with `object` damaged in every bit in turn, and cut at every length; it must notice each time.
+/// Calls `finds` with `object` damaged in each bit in turn, and cut at each length. Panics if
+/// `finds` misses one of them.
 pub(crate) fn assert_every_flipped_bit_is_found(object: &[u8], finds: impl Fn(&[u8]) -> bool) {
     let mut damaged = object.to_vec();
     for at in 0..object.len() {

@@ -1,22 +1,23 @@
-//! Carrying a condemnation out, except for what savepoints need.
+//! Deletion of condemned objects, except for those that savepoints need.
 
 use crate::control::Condemned;
 use crate::error::LogError;
 use crate::io::Io;
 use crate::keys::{Layout, number_in};
-use crate::savepoints::read_all;
+use crate::savepoints::stored::read_all;
 
-/// What became of a condemnation.
+/// Result of performing a condemnation.
 #[derive(Debug)]
 pub(crate) struct Deletion {
-    /// What was not deleted.
+    /// Objects that were not deleted.
     pub(crate) held: Condemned,
-    /// The savepoint that cannot be read: nobody knows what it needs, so nothing was deleted.
+    /// A savepoint that cannot be read. Its needs are unknown, so nothing was deleted.
     pub(crate) unreadable: Option<LogError>,
 }
 
-/// Deletes what is condemned. The savepoints are listed after the grace: see [`crate::savepoints`].
-pub(crate) async fn carry_out(
+/// Deletes condemned objects. The savepoints are listed after the grace period: see
+/// [`crate::savepoints`].
+pub(crate) async fn perform(
     io: &Io,
     layout: &Layout,
     partition: u32,
@@ -38,7 +39,7 @@ pub(crate) async fn carry_out(
         }
     };
     let mut held = Condemned::default();
-    // Manifests first: one whose segments or log are gone is of no use.
+    // Manifests come first: a manifest without its segments or log is useless.
     let mut keys = Vec::new();
     for number in condemned.manifests {
         if savepoints.iter().any(|one| one.needs_manifest(number)) {

@@ -1,4 +1,4 @@
-//! Changes: which bucket, which key, which value. Absolute, so that applying them twice is harmless.
+//! Changes of `(bucket, key)` pairs. Values are absolute, so applying a change twice is harmless.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::error::Defect;
 /// One change of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// The bucket, or the number of buckets for what belongs to the whole partition.
+    /// The bucket; the number of buckets stands for the partition-wide one.
     pub bucket: u16,
     /// The key within the bucket.
     pub key: &'a [u8],
@@ -18,18 +18,19 @@ pub struct Entry<'a> {
 
 /// An encoded list of changes, in order.
 ///
-/// Layout, repeated to the end: bucket (varint), key length (varint), key, value length plus one or 0 for a removal (varint), value.
+/// Layout, repeated to the end: bucket (varint), key length (varint), key, value length plus one or
+/// 0 for a removal (varint), value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries(Bytes);
 
 impl Entries {
-    /// No change at all.
+    /// The empty list.
     #[must_use]
     pub fn empty() -> Self {
         Self::default()
     }
 
-    /// Takes encoded entries over after walking through all of them; every bucket must be at most `bucket_max`.
+    /// Wraps encoded entries after checking all of them. Every bucket must be at most `bucket_max`.
     ///
     /// # Errors
     /// [`Defect`] says what is wrong with the bytes.
@@ -45,7 +46,7 @@ impl Entries {
         Ok(Self(bytes))
     }
 
-    /// The changes in the order in which they were pushed.
+    /// Iterates over the changes in the order in which they were pushed.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
         let mut source = Source::new(&self.0);
         std::iter::from_fn(move || {
@@ -56,13 +57,13 @@ impl Entries {
         })
     }
 
-    /// Whether there is no change.
+    /// Returns true if there is no change.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The encoded form; its length is what it costs before compression.
+    /// The encoded form. Its length is the size before compression.
     #[must_use]
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
@@ -86,7 +87,7 @@ pub struct EntriesBuilder {
 }
 
 impl EntriesBuilder {
-    /// An empty list.
+    /// Creates an empty list.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -112,13 +113,13 @@ impl EntriesBuilder {
         self.out.len()
     }
 
-    /// Whether nothing was pushed.
+    /// Returns true if nothing was pushed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
     }
 
-    /// The finished list.
+    /// Returns the finished list.
     #[must_use]
     pub fn finish(self) -> Entries {
         Entries(Bytes::from(self.out))

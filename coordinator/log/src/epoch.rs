@@ -1,7 +1,9 @@
-//! `epochs/<epoch>`: the claim of an epoch by one process. Created conditionally before the takeover, never deleted, so that a process
-//! that slept can always find out that its time is over.
+//! `epochs/<epoch>`: the claim of an epoch by one process. It is created conditionally before the
+//! takeover and never deleted. A process that was paused can therefore always find out that it lost
+//! ownership.
 //!
-//! Layout: frame `SEPO` version 1; partition (u32), epoch (u64), nonce (16 bytes), time of the claim in ms (u64).
+//! Layout: frame `SEPO` version 1; partition (u32), epoch (u64), nonce (16 bytes), time of the
+//! claim in ms (u64).
 
 use bytes::Bytes;
 
@@ -16,14 +18,14 @@ const FRAME: Frame = Frame {
     name: "claim of an epoch",
 };
 
-/// The content of `epochs/<epoch>`.
+/// Content of `epochs/<epoch>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     /// The partition.
     pub(crate) partition: u32,
     /// The holder.
     pub(crate) owner: Owner,
-    /// When it was claimed, by the holder's calendar clock; for people only.
+    /// Time of the claim by the calendar clock of the holder; for people only.
     pub(crate) claimed_at_ms: u64,
 }
 

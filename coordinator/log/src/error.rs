@@ -1,20 +1,21 @@
-//! What can go wrong, named so that a person can find the object, and grouped by what to do about it.
+//! Errors of the log. Each names its object for the operator, and has a kind that tells the caller
+//! what to do.
 
 use crate::store::StoreError;
 
-/// Why an object cannot be understood.
+/// Reason an object cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
-    /// It ends before its content does.
-    #[error("it is cut short")]
+    /// The object ends before its content does.
+    #[error("it is truncated")]
     Truncated,
-    /// It does not begin as such an object begins.
-    #[error("it does not begin like a {expected}")]
+    /// The object has no valid magic number.
+    #[error("it does not begin as a {expected} does")]
     Magic {
-        /// What should be there.
+        /// Name of the expected kind of object.
         expected: &'static str,
     },
-    /// It was written by newer software.
+    /// Newer software wrote the object.
     #[error("its format version is {found}; this program reads versions up to {known}")]
     Version {
         /// The version found.
@@ -22,7 +23,7 @@ pub enum Defect {
         /// The newest version that this program reads.
         known: u32,
     },
-    /// Its kind is not known to this program.
+    /// This program does not know the kind of the record.
     #[error("its kind is {found}, which this program does not know")]
     Kind {
         /// The kind found.
@@ -31,33 +32,33 @@ pub enum Defect {
     /// A checksum does not match.
     #[error("the checksum of its {part} does not match")]
     Checksum {
-        /// Which part.
+        /// The part that the checksum covers.
         part: &'static str,
     },
-    /// It says that it is something else than its name says.
-    #[error("its {field} is {found}, but {expected} belongs here")]
+    /// The object says something else than its key.
+    #[error("its {field} is {found}, expected {expected}")]
     Mismatch {
-        /// Which field.
+        /// The field.
         field: &'static str,
-        /// What the object says.
+        /// The value in the object.
         found: String,
-        /// What belongs there.
+        /// The value that belongs there.
         expected: String,
     },
-    /// Its checksum matches, and still its content breaks a rule of the format.
+    /// The checksum matches, but the content breaks a rule of the format.
     #[error("{0}")]
     Malformed(&'static str),
 }
 
-/// Why the log stopped.
+/// Reason the log stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// Another owner has taken the partition over. Nothing that was not reported durable counts.
+    /// Another owner took the partition over. A delta that was not reported durable does not count.
     #[error("epoch {epoch} of this partition is over: {reason}")]
     Fenced {
         /// The epoch of this owner.
         epoch: u64,
-        /// What showed it.
+        /// The evidence.
         reason: String,
     },
     /// An object is damaged, or of an unknown version or kind.
@@ -65,61 +66,64 @@ pub enum LogError {
     Damaged {
         /// The object.
         key: String,
-        /// What is wrong with it.
+        /// The defect.
         defect: Defect,
     },
     /// The image of a bucket in a segment is damaged.
-    #[error("{key}, the image of bucket {bucket} in it, cannot be read: {defect}")]
+    #[error("{key}: the image of bucket {bucket} cannot be read: {defect}")]
     DamagedImage {
         /// The segment.
         key: String,
         /// The bucket.
         bucket: u16,
-        /// What is wrong with it.
+        /// The defect.
         defect: Defect,
     },
-    /// An object that must exist does not.
+    /// A required object does not exist.
     #[error("{key} is missing: {reason}")]
     Missing {
         /// The object.
         key: String,
-        /// Why it must exist.
+        /// Reason it is required.
         reason: String,
     },
-    /// The root belongs to another application, or was made with other numbers.
+    /// The root belongs to another application, or was created with other numbers of partitions or
+    /// buckets.
     #[error("{key}: this root has {field} {found}, not {expected}")]
     Foreign {
         /// The object that says so.
         key: String,
-        /// Which property differs.
+        /// The property that differs.
         field: &'static str,
-        /// What the root has.
+        /// The value in the root.
         found: String,
-        /// What was asked for.
+        /// The value asked for.
         expected: String,
     },
-    /// An object stands where, by the rules of the format, none can: the epoch ends rather than guess.
+    /// An object exists where the rules of the format allow none. The epoch ends instead of
+    /// guessing.
     #[error("{key} should not exist: {reason}")]
     Unexpected {
         /// The object.
         key: String,
-        /// Why not.
+        /// The rule that it breaks.
         reason: String,
     },
     /// The caller broke the contract of this crate.
-    #[error("refused: {0}")]
+    #[error("invalid use of the log: {0}")]
     Misuse(String),
-    /// The store refuses for good, or did not answer for as long as the caller was willing to wait.
+    /// The store rejected a request permanently, or did not answer for as long as the caller
+    /// allowed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// What a caller should do about a [`LogError`].
+/// Action that a caller should take on a [`LogError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// Another owner is at work: stop, release nothing, say so.
+    /// Another owner is at work: stop, release nothing, and report it.
     Fenced,
-    /// The durable data is damaged, foreign or incomplete: stop, a person must look.
+    /// The durable data is damaged, foreign or incomplete: stop; an operator must look at it.
     Refused,
     /// The environment (store, network, permissions) failed: trying again later may help.
     Environment,
@@ -128,7 +132,7 @@ pub enum ErrorKind {
 }
 
 impl LogError {
-    /// What to do about it.
+    /// Returns the kind, which tells the caller what to do.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

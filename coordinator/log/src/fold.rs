@@ -1,41 +1,45 @@
-//! Who receives what is durable.
+//! The receiver of durable content.
 
 use crate::entries::Entry;
 
-/// Receives what is durable: the state to be rebuilt.
+/// Receives durable content and rebuilds the state from it.
 pub trait Fold {
-    /// Forget everything applied so far: the takeover begins anew.
+    /// Forgets everything applied so far, because the takeover restarts.
     fn clear(&mut self);
 
-    /// Apply one change. The changes of one bucket come in their order: its image first, then the log.
+    /// Applies one change. The changes of one bucket come in order: first its image, then the log.
     fn apply(&mut self, entry: Entry<'_>);
 
-    /// A takeover asks, before anything of `bucket` is applied, whether its image can stay unread for now. After `true` only the log entries of the
-    /// bucket come, to be kept as an overlay (tombstones included) until [`Log::load`](crate::Log::load) gives the image. Buckets without an image are
-    /// empty and not asked for; neither is the partition-wide bucket, which is always read. Never asked by [`read()`](crate::read()).
+    /// Decides whether the image of `bucket` stays unread for now. A takeover asks before it
+    /// applies anything of the bucket.
+    ///
+    /// After `true` only the log entries of the bucket come. The fold keeps them as an overlay
+    /// (tombstones included) until [`Log::load`](crate::Log::load) delivers the image. A takeover
+    /// does not ask about buckets without an image, which are empty, nor about the partition-wide
+    /// bucket, which is always read. [`read()`](crate::read()) never asks.
     fn absent(&mut self, bucket: u16, summary: BucketSummary) -> bool {
         let _ = (bucket, summary);
         false
     }
 
-    /// `done` of `total` bytes are read and applied.
+    /// Reports that `done` of `total` bytes are read and applied.
     fn progress(&mut self, done: u64, total: u64) {
         let _ = (done, total);
     }
 }
 
-/// What is known of an image without reading it.
+/// Facts about an image that are known without reading it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BucketSummary {
-    /// When the earliest timer in it is due, in milliseconds since 1970.
+    /// Time of the earliest timer in the image, in milliseconds since 1970.
     pub earliest_due_ms: Option<u64>,
-    /// Whether it holds work that goes on without any input.
+    /// True if the bucket holds work that continues without any input.
     pub pending: bool,
-    /// The length of its entries in bytes, unpacked.
+    /// Length of its entries in bytes, uncompressed.
     pub raw_bytes: u64,
 }
 
-/// Takes every image at once, whatever the fold inside would rather do.
+/// A fold that leaves no image unread, whatever the inner fold prefers.
 pub(crate) struct Eager<'a, F>(pub(crate) &'a mut F);
 
 impl<F: Fold> Fold for Eager<'_, F> {

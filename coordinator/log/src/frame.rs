@@ -1,18 +1,19 @@
-//! What all objects have in common: they begin with four letters and a format version, and end with a checksum of everything before.
+//! The frame that all objects but the application record and segments share: four letters and a
+//! format version at the beginning, and a checksum of everything before it at the end.
 
 use bytes::Bytes;
 
 use crate::codec::{Source, checksum};
 use crate::error::Defect;
 
-/// How one kind of object is framed.
+/// The frame of one kind of object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame {
     /// The first four bytes.
     pub(crate) magic: [u8; 4],
-    /// The version written now; older ones are read too.
+    /// The version written now. Older ones are read too.
     pub(crate) version: u16,
-    /// The object's name in errors.
+    /// Name of the object in errors.
     pub(crate) name: &'static str,
 }
 
@@ -22,7 +23,7 @@ const HEAD_BYTES: usize = 6;
 const TAIL_BYTES: usize = 8;
 
 impl Frame {
-    /// Begins an object; the content is appended, then [`Frame::close`] ends it.
+    /// Begins an object. The caller appends the content, then calls [`Frame::close`].
     pub(crate) fn open(self, capacity: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEAD_BYTES + capacity + TAIL_BYTES);
         out.extend_from_slice(&self.magic);
@@ -37,7 +38,7 @@ impl Frame {
         Bytes::from(out)
     }
 
-    /// The content of an object whose frame is whole.
+    /// Returns the content of an object whose frame is valid.
     pub(crate) fn content(self, object: &[u8]) -> Result<&[u8], Defect> {
         let magic = object.get(..4).ok_or(Defect::Truncated)?;
         if magic != self.magic {

@@ -1,89 +1,59 @@
-//! Reading a partition without owning it: as it is, or as it was at a moment. Nothing is written.
+//! Reading a partition without owning it: the latest state, or the state at a past moment. Nothing
+//! is written.
 //!
 //! ```text
-//! newest manifest in effect ─► its log tail ─► does it reach the moment? ──no──► an older manifest that is still whole ─► …
-//!                                                       │ yes
-//!                                                       ▼
-//!                       its images ─► records of the tail up to the moment ─► Fold
+//! newest manifest in effect ─► its log tail ─► does it reach the moment? ─no─► an older manifest
+//!                                                        │ yes                 that is still whole
+//!                                                        ▼
+//!                        its images ─► records of the tail up to the moment ─► Fold
 //! ```
 //!
-//! Images can be used for a moment only if all of them equal the log at or before it: what an image already has cannot be taken off again.
+//! Images can be used for a moment only if all of them equal the log at or before that moment. A
+//! change that an image contains cannot be undone.
 
-use std::sync::Arc;
-
-use crate::application::{Application, Identity};
-use crate::clock::Clock;
+use crate::application::Application;
 use crate::control::Effect;
 use crate::error::LogError;
 use crate::fold::{Eager, Fold};
-use crate::io::{Io, OnTrouble, Retry};
-use crate::keys::Layout;
 use crate::manifest::Manifest;
-use crate::options::Options;
 use crate::owner::Owner;
+use crate::reader::tail::Tail;
+use crate::reader::{Halt, PartitionReader};
 use crate::record::Record;
 use crate::savepoint::SavepointName;
-use crate::savepoints::read_one;
-use crate::store::ObjectStore;
-use crate::takeover::tail::Tail;
-use crate::takeover::{Halt, Place, Taker};
+use crate::savepoints::stored::read_one;
+use crate::source::Source;
 
-/// Which state of a partition.
+/// The state of a partition to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
-    /// The fold of everything that is in the log.
+    /// The fold of everything in the log.
     Latest,
     /// The fold of the commits whose time, in milliseconds since 1970, is not later.
     Moment(u64),
-    /// What a savepoint keeps.
+    /// The state that a savepoint keeps.
     Savepoint(SavepointName),
 }
 
-/// What is read, and how.
-#[derive(Clone)]
-pub struct Source {
-    /// The store.
-    pub store: Arc<dyn ObjectStore>,
-    /// The prefix of the root in the store.
-    pub root: String,
-    /// The clocks, for repeating requests.
-    pub clock: Arc<dyn Clock>,
-    /// How requests that got no answer are repeated.
-    pub retry: Retry,
-    /// Is told about requests that are being repeated.
-    pub on_trouble: OnTrouble,
-}
-
-impl Source {
-    /// Its store, with patience.
-    #[must_use]
-    pub fn io(&self) -> Io {
-        Io {
-            store: self.store.clone(),
-            clock: self.clock.clone(),
-            retry: self.retry,
-            on_trouble: self.on_trouble.clone(),
-        }
-    }
-}
-
-/// What was read.
+/// Facts about a completed read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// The number of the last log record that counted; 0 if there was none yet.
+    /// Number of the last log record that counted; 0 if there was none yet.
     pub through: u64,
-    /// The time of the last record that was replayed, in milliseconds since 1970; `None` if the images alone are the state.
+    /// Time of the last record that was replayed, in milliseconds since 1970; `None` if the images
+    /// alone are the state.
     pub committed_at_ms: Option<u64>,
     /// The manifest whose images were used.
     pub manifest: Option<u64>,
 }
 
-/// Why a partition could not be read.
+/// Reason a partition could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
-    /// What the moment would need was collected.
+    /// Objects that the moment needs were collected.
     #[error(
-        "partition {partition}: the log reaches back to {reaches_back_to_ms} ms since 1970, not to {asked_ms}"
+        "partition {partition}: the log reaches back to {reaches_back_to_ms} ms since 1970, \
+         not to {asked_ms}"
     )]
     Collected {
         /// The partition.
@@ -101,17 +71,20 @@ pub enum HistoryError {
         /// The name.
         name: SavepointName,
     },
-    /// As for a takeover.
+    /// An error that a takeover could have as well.
     #[error(transparent)]
     Log(#[from] LogError),
 }
 
-/// Hands the state of a partition to `fold`. An owner may be at work: what it commits meanwhile may or may not be part of [`At::Latest`],
-/// and of a moment that is not over yet.
+/// Hands the state of a partition to `fold`.
+///
+/// An owner may be at work. Its concurrent commits may or may not be part of [`At::Latest`], and of
+/// a moment that is not over yet.
 ///
 /// # Errors
-/// [`HistoryError::Collected`] if the moment cannot be reached any more; [`LogError`] names the object that is damaged or missing, or says that
-/// the store does not answer. The content of `fold` is then of no use.
+/// [`HistoryError::Collected`] if the moment cannot be reached any more. [`LogError`] names the
+/// object that is damaged or missing, or reports that the store does not answer. The content of
+/// `fold` is then useless.
 pub async fn read(
     source: &Source,
     application: &Application,
@@ -119,14 +92,14 @@ pub async fn read(
     at: At,
     fold: &mut impl Fold,
 ) -> Result<Reading, HistoryError> {
-    let reader = reader(source, application, partition);
-    reader.place.identity.validate()?;
+    let reader = source.reader(application, partition);
+    reader.identity.validate()?;
     let mut restarts = 0;
     loop {
         match reader.read_at(at, &mut Eager(fold)).await {
             Ok(reading) => return Ok(reading),
-            Err(Stop::For(error)) => return Err(error),
-            Err(Stop::Anew) => {
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Restart) => {
                 fold.clear();
                 restarts += 1;
                 reader.pause_before(restarts).await?;
@@ -135,52 +108,28 @@ pub async fn read(
     }
 }
 
-/// A taker that is asked for nothing but its eyes.
-pub(crate) fn reader(source: &Source, application: &Application, partition: u32) -> Taker {
-    Taker {
-        layout: Layout::new(&source.root, partition),
-        io: source.io(),
-        place: Place {
-            store: source.store.clone(),
-            root: source.root.clone(),
-            identity: Identity {
-                application: application.application.clone(),
-                partition,
-                partitions: application.partitions,
-                buckets: application.buckets,
-            },
-            nonce: Owner::default().nonce,
-            clock: source.clock.clone(),
-            options: Options {
-                retry: source.retry,
-                ..Options::default()
-            },
-            on_trouble: source.on_trouble.clone(),
-        },
-    }
-}
-
-/// With no manifest to be newer than, what is missing is missing: what is old does not come back if it is looked for once more.
+/// Newest manifest of a reader that must not restart: no manifest is newer, so a missing object is
+/// reported as missing. Old objects do not come back on a second read.
 const NOTHING_NEWER: Option<u64> = Some(u64::MAX);
 
-/// Why an attempt ended.
+/// Reason an attempt ended.
 enum Stop {
-    Anew,
-    For(HistoryError),
+    Restart,
+    Error(HistoryError),
 }
 
 impl From<Halt> for Stop {
     fn from(halt: Halt) -> Self {
         match halt {
-            Halt::Anew => Self::Anew,
-            Halt::Error(error) => Self::For(error.into()),
+            Halt::Restart => Self::Restart,
+            Halt::Error(error) => Self::Error(error.into()),
         }
     }
 }
 
 impl From<LogError> for Stop {
     fn from(error: LogError) -> Self {
-        Self::For(error.into())
+        Self::Error(error.into())
     }
 }
 
@@ -191,8 +140,9 @@ struct Basis {
 }
 
 impl Basis {
-    /// The earliest moment that this is certain to hold, in milliseconds since 1970. The record that the newest image equals may be collected; the
-    /// next one's time is then all that is known, and is not earlier.
+    /// Earliest moment that this basis certainly covers, in milliseconds since 1970. The record
+    /// that the newest image equals may be collected. Then only the time of the next record is
+    /// known, which is not earlier.
     fn reaches_back_to_ms(&self) -> u64 {
         let Some(manifest) = &self.manifest else {
             return 0;
@@ -207,13 +157,13 @@ impl Basis {
 
     fn cut(&mut self, moment_ms: u64) {
         let valid = &mut self.tail.valid;
-        // Times never go back from one valid record to the next.
+        // Times never decrease from one valid record to the next.
         valid.retain(|(record, _)| record.header.committed_at_ms <= moment_ms);
         self.tail.bytes = valid.iter().map(|(_, bytes)| bytes).sum();
     }
 }
 
-impl Taker {
+impl PartitionReader {
     async fn read_at(&self, at: At, fold: &mut impl Fold) -> Result<Reading, Stop> {
         match at {
             At::Latest => {
@@ -254,27 +204,29 @@ impl Taker {
             }
             basis.cut(moment_ms);
             match self.apply(&basis, &[u64::MAX], fold).await {
-                // Its segments were collected: its log will follow.
-                Err(Stop::For(HistoryError::Log(LogError::Missing { .. }))) => fold.clear(),
+                // Its segments were collected; its log will follow.
+                Err(Stop::Error(HistoryError::Log(LogError::Missing { .. }))) => fold.clear(),
                 read => return read,
             }
         }
         for number in young {
-            // The oldest that is whole says how far back one can read.
+            // The oldest whole basis tells how far back one can read.
             if let Some(basis) = self.whole_basis(Some(*number), 0, &manifests).await? {
                 reaches_back_to_ms = reaches_back_to_ms.min(basis.reaches_back_to_ms());
                 break;
             }
         }
-        Err(Stop::For(HistoryError::Collected {
-            partition: self.place.identity.partition,
+        Err(Stop::Error(HistoryError::Collected {
+            partition: self.identity.partition,
             asked_ms: moment_ms,
             reaches_back_to_ms,
         }))
     }
 
-    /// The place of the first manifest whose images are all known to be younger than the moment. A manifest costs two reads, and there may be thousands:
-    /// their times never go back from one to the next, so halving finds it. What is collected lies before everything else.
+    /// Index of the first manifest whose images are all known to be younger than the moment.
+    ///
+    /// Reading a manifest costs two requests, and there may be thousands. Their times never
+    /// decrease, so a binary search finds it. Collected manifests precede all others.
     async fn first_younger(&self, manifests: &[u64], moment_ms: u64) -> Result<usize, LogError> {
         let (mut from, mut to) = (0, manifests.len());
         while from < to {
@@ -289,7 +241,8 @@ impl Taker {
         Ok(from)
     }
 
-    /// The time of the last record that the images of a manifest hold; `None` if either is not there any more.
+    /// Time of the last record that the images of a manifest contain; `None` if the manifest or the
+    /// record no longer exists.
     async fn imaged_at_ms(&self, number: u64) -> Result<Option<u64>, LogError> {
         let Some((manifest, _)) = self.read_manifest(number).await? else {
             return Ok(None);
@@ -299,13 +252,13 @@ impl Taker {
         let Some(object) = self.io.get(&key).await? else {
             return Ok(None);
         };
-        let record = Record::decode(&object, self.place.identity.partition, through);
+        let record = Record::decode(&object, self.identity.partition, through);
         let record = record.map_err(|defect| LogError::damaged(&key, defect))?;
         Ok(Some(record.header.committed_at_ms))
     }
 
-    /// A former manifest, or the empty beginning, with the log over it until after the moment: if all of that is still there, and the manifest was in
-    /// effect once.
+    /// A former manifest, or the empty beginning, with the log over it until after the moment.
+    /// `None` unless all of that still exists and the manifest once was in effect.
     async fn whole_basis(
         &self,
         number: Option<u64>,
@@ -329,15 +282,15 @@ impl Taker {
         });
         let through = read.as_ref().map_or(0, |(manifest, _)| manifest.through());
         let took_effect = |tail: &Tail| effect.is_none_or(|it| tail.effects.contains(&it));
-        // A snapshot begins after the one before it took effect, or its owner ended.
+        // A snapshot begins after the previous one took effect, or after its owner ended.
         let next = manifests.iter().find(|n| Some(**n) > number).copied();
         let decided = |tail: &Tail| took_effect(tail) || next.is_some_and(|n| tail.end > n);
-        // Nothing up to the moment can be missing at the end of a tail that goes on beyond it.
+        // A tail that continues beyond the moment has no gap at its end up to the moment.
         let passes = |tail: &Tail| tail.committed_at_ms > moment_ms && tail.end > through;
         let enough = |tail: &Tail| passes(tail) && decided(tail);
         let tail = match self.read_tail(from, before, NOTHING_NEWER, &enough).await {
             Err(Halt::Error(LogError::Missing { .. })) => return Ok(None),
-            // Something was collected, and a former owner that slept through it wrote where it was.
+            // Something was collected, and a former owner that slept through it wrote in its place.
             Err(Halt::Error(LogError::Unexpected { .. })) => return Ok(None),
             read => read?,
         };
@@ -351,10 +304,14 @@ impl Taker {
         Ok(whole.then_some(Basis { manifest, tail }))
     }
 
-    /// Whether nothing between the images and the first record after the moment was collected and filled again. Savepoints keep manifests, and some of the
-    /// log behind them; what follows may be collected, the takeover that ended an epoch with it. If the owner of that epoch sleeps through all of that, what it
-    /// writes then seems to go on where the savepoint ends. But a later manifest knows who was in force where its replay begins, and in a log that
-    /// was never interrupted that is the same owner.
+    /// Checks that no log number between the images and the first record after the moment was
+    /// collected and then written again.
+    ///
+    /// Savepoints keep manifests, and part of the log behind them. The records that follow may be
+    /// collected, including the takeover that ended an epoch. If the owner of that epoch sleeps
+    /// through all of that, its next writes seem to continue the log where the savepoint ends. But
+    /// a later manifest names the owner in force where its replay begins. In a log without such a
+    /// gap that is the same owner.
     async fn is_vouched_for(
         &self,
         tail: &Tail,
@@ -366,10 +323,11 @@ impl Taker {
         let after = headers().find(|header| header.committed_at_ms > moment_ms);
         let after = after.map_or(tail.end, |header| header.number);
         let Some(witness) = self.first_beyond(younger, after).await? else {
-            // The newest manifest is never deleted: a list whose last one is gone is an old one.
+            // The newest manifest is never deleted, so a list whose last manifest is gone is
+            // outdated.
             return match younger.is_empty() {
                 true => Ok(false),
-                false => Err(Stop::Anew),
+                false => Err(Stop::Restart),
             };
         };
         let from = witness.replay_from();
@@ -393,8 +351,9 @@ impl Taker {
         Ok(in_force == witness.before)
     }
 
-    /// The first of these manifests whose replay begins behind a log number, or else the last of them: what its replay needs is never collected. Replays
-    /// begin in the order of the manifests, so halving finds it.
+    /// The first of these manifests whose replay begins after log number `number`, or else the last
+    /// of them, because the log that its replay needs is never collected. Replay starts increase
+    /// from manifest to manifest, so a binary search finds it.
     async fn first_beyond(
         &self,
         manifests: &[u64],
@@ -409,7 +368,7 @@ impl Taker {
                     to = middle;
                     found = Some(manifest);
                 }
-                // What is collected lies before everything else.
+                // Collected manifests precede all others.
                 Some(_) | None => from = middle + 1,
             }
         }
@@ -427,11 +386,11 @@ impl Taker {
         name: &SavepointName,
         fold: &mut impl Fold,
     ) -> Result<Reading, Stop> {
-        let partition = self.place.identity.partition;
+        let partition = self.identity.partition;
         let savepoint = read_one(&self.io, &self.layout, partition, name).await?;
         let Some(savepoint) = savepoint else {
             let name = *name;
-            return Err(Stop::For(HistoryError::NoSavepoint { partition, name }));
+            return Err(Stop::Error(HistoryError::NoSavepoint { partition, name }));
         };
         let needed = |key: String| LogError::Missing {
             key,

@@ -1,4 +1,5 @@
-//! Requests that are repeated until they are answered. A repeated create sends the same bytes; a refused one is a question.
+//! Store requests that are retried until they are answered. A retried create sends the same bytes.
+//! A refused create requires a read, because an earlier try may have stored the object.
 
 use std::future::Future;
 use std::ops::Range;
@@ -11,63 +12,65 @@ use crate::codec::checksum;
 use crate::error::LogError;
 use crate::store::{Created, ObjectMeta, ObjectStore, StoreError};
 
-/// How a request that got no answer is repeated.
+/// Retries of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// The wait before the first repetition, in milliseconds; it doubles each time, and half of it varies.
+    /// Wait before the first retry, in milliseconds. It doubles each time, and half of it is
+    /// jitter.
     pub initial_ms: u64,
-    /// The longest wait, in milliseconds.
+    /// Maximum wait, in milliseconds.
     pub max_ms: u64,
-    /// After how long to give up, in milliseconds; `None` for never.
+    /// Time after which the request fails, in milliseconds; `None` to retry without limit.
     pub give_up_ms: Option<u64>,
 }
 
-/// A request got no answer and will be repeated.
+/// A failed request that will be retried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// What the store said.
+pub struct StoreFailure {
+    /// Error of the store.
     pub error: StoreError,
-    /// How many times this request has failed so far.
+    /// Number of failures of this request so far.
     pub attempts: u32,
-    /// When it is repeated, in milliseconds from now.
+    /// Wait before the retry, in milliseconds.
     pub wait_ms: u64,
 }
 
-/// Is told about every [`Trouble`].
-pub type OnTrouble = Arc<dyn Fn(Trouble) + Send + Sync>;
+/// Called for each [`StoreFailure`].
+pub type OnStoreFailure = Arc<dyn Fn(StoreFailure) + Send + Sync>;
 
-/// How a conditional create ended.
+/// Result of a conditional create, after reading the object on a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Put {
-    /// The object is there, byte for byte; this request or an earlier try stored it.
+    /// The object exists with exactly these bytes. This request or an earlier try stored it.
     Mine,
-    /// Another object is there.
+    /// Another object exists.
     Other(Bytes),
-    /// Another object was there, and has been deleted since.
+    /// Another object existed, and has been deleted since.
     Gone,
 }
 
-/// A store with patience: a request that gets no answer is repeated, unchanged, as [`Retry`] says.
+/// A store with retries: a failed request is repeated, unchanged, according to [`Retry`].
 #[derive(Clone)]
 pub struct Io {
     /// The store.
     pub store: Arc<dyn ObjectStore>,
-    /// The clocks, for the waits.
+    /// Clocks for the waits between retries.
     pub clock: Arc<dyn Clock>,
-    /// How requests are repeated.
+    /// Retries of failed requests.
     pub retry: Retry,
-    /// Is told about requests that are being repeated.
-    pub on_trouble: OnTrouble,
+    /// Called for each failed request that will be retried.
+    pub on_store_failure: OnStoreFailure,
 }
 
-/// How many objects a listing asks for at once, and a deletion names at once; S3 allows no more.
+/// Maximum number of objects in one page of a listing and in one deletion. S3 allows no more.
 pub(crate) const PAGE: usize = 1000;
 
 impl Io {
-    /// [`ObjectStore::create`]. [`Created::Exists`] may mean an earlier try of this call.
+    /// [`ObjectStore::create`]. [`Created::Exists`] may refer to an object stored by an earlier try
+    /// of this call.
     ///
     /// # Errors
-    /// What the store said last when patience ended.
+    /// The last error of the store when retries ended.
     pub async fn create(&self, key: &str, bytes: &Bytes) -> Result<Created, StoreError> {
         self.repeat(|| self.store.create(key, bytes.clone())).await
     }
@@ -75,7 +78,7 @@ impl Io {
     /// [`ObjectStore::get`].
     ///
     /// # Errors
-    /// As of [`Io::create`].
+    /// Same as [`Io::create`].
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         self.repeat(|| self.store.get(key)).await
     }
@@ -92,7 +95,7 @@ impl Io {
     /// [`ObjectStore::delete`], of any number of objects.
     ///
     /// # Errors
-    /// As of [`Io::create`].
+    /// Same as [`Io::create`].
     pub async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
         for page in keys.chunks(PAGE) {
             self.repeat(|| self.store.delete(page)).await?;
@@ -103,12 +106,12 @@ impl Io {
     /// [`ObjectStore::delete_exactly`].
     ///
     /// # Errors
-    /// As of [`Io::create`].
+    /// Same as [`Io::create`].
     pub(crate) async fn delete_exactly(&self, key: &str, bytes: &Bytes) -> Result<(), StoreError> {
         self.repeat(|| self.store.delete_exactly(key, bytes)).await
     }
 
-    /// Creates an object, and answers the question that a refusal is.
+    /// Creates an object. On a refusal it reads the object to tell whose it is.
     pub(crate) async fn put(&self, key: &str, bytes: &Bytes) -> Result<Put, LogError> {
         if self.create(key, bytes).await? == Created::Stored {
             return Ok(Put::Mine);
@@ -120,10 +123,10 @@ impl Io {
         })
     }
 
-    /// Up to a thousand objects under `prefix` after `start_after`.
+    /// Lists up to 1,000 objects under `prefix` after `start_after`.
     ///
     /// # Errors
-    /// As of [`Io::create`].
+    /// Same as [`Io::create`].
     pub async fn list_page(
         &self,
         prefix: &str,
@@ -133,7 +136,7 @@ impl Io {
             .await
     }
 
-    /// All objects under `prefix` after `start_after`.
+    /// Lists all objects under `prefix` after `start_after`.
     pub(crate) async fn list(
         &self,
         prefix: &str,
@@ -152,7 +155,7 @@ impl Io {
         }
     }
 
-    /// All objects under `prefix` after `start_after` whose keys are less than `end`.
+    /// Lists all objects under `prefix` after `start_after` whose keys are less than `end`.
     pub(crate) async fn list_between(
         &self,
         prefix: &str,
@@ -193,7 +196,7 @@ impl Io {
             }
             attempts += 1;
             let wait_ms = self.wait_ms(attempts, waited_ms);
-            (self.on_trouble)(Trouble {
+            (self.on_store_failure)(StoreFailure {
                 error,
                 attempts,
                 wait_ms,
@@ -202,7 +205,8 @@ impl Io {
         }
     }
 
-    /// Doubling, capped, half of it spread by what differs from process to process, so that many do not return at the same moment.
+    /// Returns the wait before a retry: doubling, capped, with half of it spread by values that
+    /// differ between processes, so that they do not all retry at the same moment.
     fn wait_ms(&self, attempts: u32, waited_ms: u64) -> u64 {
         let full = self
             .retry

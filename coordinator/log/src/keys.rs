@@ -1,9 +1,9 @@
-//! Where things lie under a root.
+//! Keys of the objects under a root.
 
 use crate::savepoint::SavepointName;
 use crate::segment::SegmentName;
 
-/// The names of all objects of one partition of a root.
+/// Keys of all objects of one partition of a root.
 ///
 /// ```text
 /// <root>/application
@@ -14,7 +14,7 @@ use crate::segment::SegmentName;
 /// <root>/partitions/<p>/savepoints/<name>
 /// ```
 ///
-/// Numbers have 20 digits, so that the order of names is the order of numbers.
+/// Numbers have 20 digits, so that the order of keys is the order of numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     application: String,
@@ -22,7 +22,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of `partition` under `root` (a prefix without a slash at its end; empty for the store's own top).
+    /// Creates the layout of `partition` under `root`: a prefix without a slash at its end, or
+    /// empty for the top of the store.
     #[must_use]
     pub fn new(root: &str, partition: u32) -> Self {
         let root = root.trim_matches('/');
@@ -37,61 +38,61 @@ impl Layout {
         }
     }
 
-    /// The record that says whose root this is.
+    /// Key of the record that names the application of the root.
     #[must_use]
     pub fn application(&self) -> &str {
         &self.application
     }
 
-    /// Everything of this partition.
+    /// Prefix of everything of this partition.
     #[must_use]
     pub fn partition_prefix(&self) -> &str {
         &self.partition
     }
 
-    /// All log objects.
+    /// Prefix of all log objects.
     #[must_use]
     pub fn log_prefix(&self) -> String {
         format!("{}log/", self.partition)
     }
 
-    /// One log object.
+    /// Key of one log object.
     #[must_use]
     pub fn log(&self, number: u64) -> String {
         format!("{}log/{number:020}", self.partition)
     }
 
-    /// All claims of epochs.
+    /// Prefix of all claims of epochs.
     #[must_use]
     pub fn epochs_prefix(&self) -> String {
         format!("{}epochs/", self.partition)
     }
 
-    /// One claim of an epoch.
+    /// Key of the claim of one epoch.
     #[must_use]
     pub fn epoch(&self, epoch: u64) -> String {
         format!("{}epochs/{epoch:020}", self.partition)
     }
 
-    /// All manifests.
+    /// Prefix of all manifests.
     #[must_use]
     pub fn manifests_prefix(&self) -> String {
         format!("{}manifests/", self.partition)
     }
 
-    /// One manifest.
+    /// Key of one manifest.
     #[must_use]
     pub fn manifest(&self, number: u64) -> String {
         format!("{}manifests/{number:020}", self.partition)
     }
 
-    /// All segments of all snapshots.
+    /// Prefix of all segments of all snapshots.
     #[must_use]
     pub fn segments_prefix(&self) -> String {
         format!("{}snapshots/", self.partition)
     }
 
-    /// One segment.
+    /// Key of one segment.
     #[must_use]
     pub fn segment(&self, name: &SegmentName) -> String {
         format!(
@@ -100,26 +101,26 @@ impl Layout {
         )
     }
 
-    /// All savepoints.
+    /// Prefix of all savepoints.
     #[must_use]
     pub fn savepoints_prefix(&self) -> String {
         format!("{}savepoints/", self.partition)
     }
 
-    /// One savepoint.
+    /// Key of one savepoint.
     #[must_use]
     pub fn savepoint(&self, name: &SavepointName) -> String {
         format!("{}savepoints/{name}", self.partition)
     }
 }
 
-/// The number that `key` carries after `prefix`, if it is one of this layout's names.
+/// Returns the number that `key` contains after `prefix`, if it is a key of this layout.
 #[must_use]
 pub(crate) fn number_in(key: &str, prefix: &str) -> Option<u64> {
     digits(key.strip_prefix(prefix)?, 20)
 }
 
-/// The segment that `key` names after `prefix`, if it is one of this layout's names.
+/// Returns the segment that `key` names after `prefix`, if it is a key of this layout.
 #[must_use]
 pub(crate) fn segment_in(key: &str, prefix: &str) -> Option<SegmentName> {
     let (snapshot, rest) = key.strip_prefix(prefix)?.split_once('/')?;
@@ -131,7 +132,7 @@ pub(crate) fn segment_in(key: &str, prefix: &str) -> Option<SegmentName> {
     })
 }
 
-/// The savepoint that `key` names after `prefix`, if it is one of this layout's names.
+/// Returns the savepoint that `key` names after `prefix`, if it is a key of this layout.
 #[must_use]
 pub(crate) fn savepoint_in(key: &str, prefix: &str) -> Option<SavepointName> {
     key.strip_prefix(prefix)?.parse().ok()

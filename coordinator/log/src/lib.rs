@@ -1,23 +1,47 @@
-//! The durable form of one partition: a commit log with fenced takeover, and incremental snapshots, over any store with a conditional
-//! create.
+//! Durable storage of one partition: a commit log with fenced takeover and incremental snapshots.
+//! It works over any object store with a conditional create.
 //!
-//! What an entry means is nobody's business here: the content of a partition is a set of `(bucket, key) → value`, and a partition's state is
-//! exactly the fold of its durable commits (the law of this crate).
+//! # The law
 //!
-//! - [`take_over`] makes this process the owner and hands everything durable to a [`Fold`], except for the buckets that it would rather have later
-//!   ([`Fold::absent`], [`Log::load`]).
-//! - [`Ownership::start`] gives a [`Log`] to commit deltas with, the [`Notice`]s of what became of them, and a [`Driver`] that does the I/O.
-//! - [`read()`] hands the state to a [`Fold`] without taking over: as it is, or as it was at a moment.
-//! - [`savepoints`] are states that a person named, kept until they are deleted.
-//! - [`verify()`] looks at every object of a root and names what is damaged, missing or foreign.
+//! The content of a partition is a set of `(bucket, key) → value`. The log does not interpret keys
+//! or values.
+//!
+//! - The state of a partition is exactly the fold of its durable commits, in their order.
+//! - A commit is durable only when [`Notice::Durable`] reports it. Whatever depends on a delta (a
+//!   reply, a message, an acknowledgement) must wait for that notice.
+//! - Once another process has taken over, nothing that the former owner writes counts. The former
+//!   owner is fenced, even if it was paused meanwhile: [`Driver::run`] ends with
+//!   [`LogError::Fenced`].
+//!
+//! # The parts
+//!
+//! - [`take_over`] makes this process the owner. It hands everything durable to a [`Fold`], except
+//!   images that the fold leaves unread for now ([`Fold::absent`], [`Log::load`]).
+//! - [`Ownership::start`] returns a [`Log`] to commit deltas with, the [`Notice`]s of their
+//!   results, and a [`Driver`] that does the I/O.
+//! - [`read()`] hands the state to a [`Fold`] without taking over: the latest state, or the state
+//!   at a past moment.
+//! - [`savepoints`] are named states. They are kept until they are deleted.
+//! - [`verify()`] checks every object of a root and names each that is damaged, missing or foreign.
 //! - [`Writer`] holds the rules of committing without any I/O.
-//! - [`ObjectStore`] is all that is asked of a backend; [`MemoryStore`] is the smallest one.
+//! - [`ObjectStore`] is everything that a backend must provide. [`MemoryStore`] is the smallest
+//!   one.
+//!
+//! # The loop
+//!
+//! An owner polls the driver and handles notices until it stops or is fenced:
 //!
 //! ```
 //! use std::collections::BTreeMap;
 //! use std::sync::Arc;
-//! use futures::{StreamExt, executor::block_on, future::{BoxFuture, ready}};
-//! use satchel_log::{Clock, Delta, Entries, Entry, Fold, Identity, LogError, MemoryStore, Notice, Now, Options, Place, take_over};
+//!
+//! use futures::StreamExt;
+//! use futures::executor::block_on;
+//! use futures::future::{BoxFuture, join, ready};
+//! use satchel_log::{
+//!     Contender, Clock, Delta, Entries, Entry, Fold, Identity, LogError, MemoryStore, Notice, Now,
+//!     Options, take_over,
+//! };
 //!
 //! #[derive(Default)]
 //! struct State(BTreeMap<Vec<u8>, Vec<u8>>);
@@ -46,34 +70,57 @@
 //! }
 //!
 //! # fn main() -> Result<(), LogError> {
-//! let place = Place {
+//! let contender = Contender {
 //!     store: Arc::new(MemoryStore::new()),
 //!     root: "state".to_owned(),
-//!     identity: Identity { application: "shop".to_owned(), partition: 0, partitions: 1, buckets: 256 },
+//!     identity: Identity {
+//!         application: "shop".to_owned(),
+//!         partition: 0,
+//!         partitions: 1,
+//!         buckets: 256,
+//!     },
 //!     nonce: *b"16 random bytes.",
 //!     clock: Arc::new(Frozen),
 //!     options: Options::default(),
-//!     on_trouble: Arc::new(|trouble| eprintln!("{}", trouble.error)),
+//!     on_store_failure: Arc::new(|failure| eprintln!("{}", failure.error)),
 //! };
 //! let mut state = State::default();
-//! let ownership = block_on(take_over(place.clone(), &mut state))?;
+//! let ownership = block_on(take_over(contender.clone(), &mut state))?;
 //!
 //! let (log, mut notices, driver) = ownership.start();
-//! let entries = Entries::from_iter([Entry { bucket: 7, key: b"stock", value: Some(b"12") }]);
-//! log.commit(Delta { sequence: 1, committed_at_ms: 0, clean: true, entries });
-//! drop(log); // the driver ends once everything is durable
-//! block_on(driver.run())?;
-//! assert!(matches!(block_on(notices.next()), Some(Notice::Durable { sequence: 1, number: 2, .. })));
+//! let engine = async move {
+//!     let mut released = Vec::new();
+//!     let entries = Entries::from_iter([Entry { bucket: 7, key: b"stock", value: Some(b"12") }]);
+//!     log.commit(Delta { sequence: 1, committed_at_ms: 0, clean: true, entries });
+//!     while let Some(notice) = notices.next().await {
+//!         match notice {
+//!             // Release everything that waited for this delta, then stop.
+//!             Notice::Durable { sequence, .. } => {
+//!                 released.push(sequence);
+//!                 break;
+//!             }
+//!             // A long-running owner answers each bucket here with `log.keep(image)`.
+//!             Notice::WantImages(_) => {}
+//!             _ => {}
+//!         }
+//!     }
+//!     // Dropping the log ends the driver once everything handed over is durable.
+//!     released
+//! };
+//! let (ended, released) = block_on(join(driver.run(), engine));
+//! ended?;
+//! assert_eq!(released, [1]);
 //!
-//! let next_owner = block_on(take_over(place, &mut state))?;
+//! let next_owner = block_on(take_over(contender, &mut state))?;
 //! assert!(next_owner.clean);
 //! assert_eq!(state.0[b"stock".as_slice()], b"12");
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Nothing here spawns, sleeps or reads a clock by itself: futures run where the caller polls them, time comes through [`Clock`]; so the same code runs
-//! in production and in a deterministic simulation.
+//! This crate does not spawn tasks, sleep or read a clock by itself. Futures run where the caller
+//! polls them, and time comes from [`Clock`]. The same code runs in production and in a
+//! deterministic simulation.
 
 #![warn(missing_docs)]
 
@@ -83,23 +130,24 @@ pub use control::{Condemned, Control, Effect};
 pub use entries::{Entries, EntriesBuilder, Entry};
 pub use error::{Defect, ErrorKind, LogError};
 pub use fold::{BucketSummary, Fold};
-pub use history::{At, HistoryError, Reading, Source, read};
-pub use io::{Io, OnTrouble, Retry, Trouble};
+pub use history::{At, HistoryError, Reading, read};
+pub use io::{Io, OnStoreFailure, Retry, StoreFailure};
 pub use keys::Layout;
 pub use loading::{Offload, Work};
 pub use log::{Driver, Log, Notice, Notices};
-pub use manifest::{BucketAt, Manifest, Placed};
+pub use manifest::{ImageLocation, Manifest, ManifestBucket};
 pub use memory::MemoryStore;
-pub use options::Options;
+pub use options::{Options, SnapshotPolicy};
 pub use owner::{Nonce, Owner};
 pub use record::{BODY_BYTES_MAX, Header, Kind, Record};
-pub use savepoint::{Savepoint, SavepointName, WrongName};
-pub use segment::{Block, BlockAt, BucketImage, SegmentName, check_segment};
-pub use snapshotter::{Snapshot, SnapshotPolicy};
+pub use savepoint::{InvalidSavepointName, Savepoint, SavepointName};
+pub use segment::{Block, BlockLocation, BucketImage, SegmentName, check_segment};
+pub use snapshotter::Snapshot;
+pub use source::Source;
 pub use store::{Created, ObjectMeta, ObjectStore, StoreError};
-pub use takeover::{Ownership, Place, Recovery, take_over};
+pub use takeover::{Contender, Ownership, Recovery, take_over};
 pub use verify::{Verification, verify};
-pub use writer::{Action, Committed, DEPTH_MAX, Delta, Start, What, Writer};
+pub use writer::{Action, Committed, CommittedKind, DEPTH_MAX, Delta, Start, Writer};
 
 mod application;
 mod background;
@@ -124,11 +172,13 @@ mod manifest;
 mod memory;
 mod options;
 mod owner;
+mod reader;
 mod record;
 mod savepoint;
 pub mod savepoints;
 mod segment;
 mod snapshotter;
+mod source;
 mod store;
 mod takeover;
 mod verify;

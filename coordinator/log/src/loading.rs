@@ -1,13 +1,18 @@
 //! Reading the image of one bucket while the log is at work.
 //!
 //! ```text
-//! Log::load ─► place of the image in the manifest in effect ─► ranged read ─┬─ there ─► checked and unpacked, off the driver ─► Notice::Loaded
-//!                            ▲                                               └─ gone ─┬─ the image has moved meanwhile
-//!                            └─────────────────────────────────────────────────────────┘  else: fenced, or lost
+//! Log::load ─► location in the manifest in effect ─► ranged read
+//!                         ▲                            │      │
+//!                         │   the image has moved ◄─ missing  └─ found ─► checked and unpacked,
+//!                         └────────────┘               │                  off the driver
+//!                                                      ▼                       │
+//!                                        else: fenced, or lost                 ▼
+//!                                                                        Notice::Loaded
 //! ```
 //!
-//! A snapshot that takes effect during the read may move the image. The old one equals the log at its own number for ever, and the grace keeps
-//! it; only a read that takes longer than that finds it gone, and reads the newer one.
+//! A snapshot that takes effect during the read may move the image. The old image still equals the
+//! log at its own number, and the grace period keeps it. Only a read that takes longer than the
+//! grace period finds it gone, and reads the newer one.
 
 use std::sync::Arc;
 
@@ -18,29 +23,29 @@ use crate::entries::Entries;
 use crate::error::{Defect, LogError};
 use crate::io::Io;
 use crate::keys::Layout;
-use crate::manifest::Placed;
+use crate::manifest::ImageLocation;
 
-/// Something that takes a while and needs nothing but a processor.
+/// A long computation without I/O.
 pub type Work = Box<dyn FnOnce() + Send>;
 
-/// Runs [`Work`] where it keeps nobody waiting: on a thread of its own.
+/// Runs [`Work`] where it blocks nothing else: on a thread of its own.
 pub type Offload = Arc<dyn Fn(Work) + Send + Sync>;
 
-/// An image to be read.
+/// An image to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
     pub(crate) bucket: u16,
-    /// The log number that the image equals.
+    /// Log number that the image equals.
     pub(crate) number: u64,
-    pub(crate) placed: Placed,
+    pub(crate) placed: ImageLocation,
 }
 
-/// How it ended.
+/// Result of a load.
 #[derive(Debug)]
 pub(crate) enum Loaded {
-    /// As it was packed.
+    /// The unpacked entries.
     Image(Load, Entries),
-    /// The segment is not there.
+    /// The segment does not exist.
     Gone(Load),
 }
 
@@ -53,7 +58,7 @@ pub(crate) async fn load(
 ) -> Result<Loaded, LogError> {
     let Load { bucket, placed, .. } = load;
     let key = layout.segment(&placed.segment);
-    let Some(stored) = io.get_range(&key, placed.at.range()).await? else {
+    let Some(stored) = io.get_range(&key, placed.block.range()).await? else {
         return Ok(Loaded::Gone(load));
     };
     match unpack(offload, load, stored).await? {
@@ -73,15 +78,15 @@ async fn unpack(
 ) -> Result<Result<Entries, Defect>, LogError> {
     let (done, unpacked) = oneshot::channel();
     offload(Box::new(move || {
-        // The driver may have ended meanwhile; then nobody wants it any more.
-        let _ = done.send(load.placed.at.open(&stored, load.bucket));
+        // The driver may have ended meanwhile, and then the result is not needed.
+        let _ = done.send(load.placed.block.open(&stored, load.bucket));
     }));
     unpacked
         .await
-        .map_err(|_| LogError::Misuse("the work of unpacking an image was dropped".to_owned()))
+        .map_err(|_| LogError::Misuse("the unpacking of an image was dropped".to_owned()))
 }
 
-/// What it means that the segment of an image is not there: a later owner has collected it, or it is lost.
+/// Explains a missing segment of an image: a later owner has collected it, or it is lost.
 pub(crate) async fn explain_gone(io: &Io, layout: &Layout, epoch: u64, load: Load) -> LogError {
     let key = layout.segment(&load.placed.segment);
     let next = layout.epoch(epoch + 1);

@@ -1,11 +1,11 @@
-//! The log of an owned partition at work: a handle to commit with, notices of what became of it, and the driver between them and the
-//! store.
+//! The log of an owned partition: a handle to commit with, notices of the results, and the driver
+//! between both and the store.
 //!
 //! ```text
 //! Log::commit ─► Driver ─► Writer ─────┐
-//!                   │  └─► Snapshotter ├─► requests to the store, all at once ─► answers ─► Driver ─► Notice
-//!                   ├────► Collector ──┤
-//!    Log::load ─────┴────► loading ────┘
+//!                   │  └─► Snapshotter ├─► concurrent store requests ─► answers ─► Driver
+//!                   ├────► Collector ──┤                                             │
+//!    Log::load ─────┴────► loading ────┘                                             └─► Notice
 //! ```
 
 use std::sync::Arc;
@@ -16,58 +16,62 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, select_biased};
 
-use crate::background::{Pacer, look_back, put_own};
+use crate::background::{Pacer, put_own, take_inventory};
 use crate::clock::Now;
 use crate::codec::checksum;
 use crate::collector::Collector;
 use crate::control::Condemned;
-use crate::deletion::{Deletion, carry_out};
+use crate::deletion::{Deletion, perform};
 use crate::entries::Entries;
 use crate::error::LogError;
-use crate::io::{Io, Retry, Trouble};
+use crate::io::{Io, Retry, StoreFailure};
 use crate::keys::Layout;
 use crate::loading::{self, Load, Loaded, Offload};
 use crate::segment::{BucketImage, SegmentName};
-use crate::snapshotter::past::LookedBack;
+use crate::snapshotter::retained::Inventory;
 use crate::snapshotter::{Snapshot, Snapshotter, Step};
 use crate::store::Created;
 use crate::takeover::Ownership;
-use crate::writer::{Action, Committed, Delta, What, Writer};
+use crate::writer::{Action, Committed, CommittedKind, Delta, Writer};
 
-/// What happened to the log.
+/// Something that happened to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// This delta and all before it are durable: what waited for it may leave.
+    /// This delta and all before it are durable. Whatever waited for it may be released.
     Durable {
-        /// The delta's sequence.
+        /// Sequence of the delta.
         sequence: u64,
-        /// The number that it got.
+        /// Number of its log object.
         number: u64,
-        /// The size of its object in bytes.
+        /// Size of its log object in bytes.
         stored_bytes: u64,
     },
-    /// A snapshot begins: hand over an image of each of these buckets ([`Log::keep`]), a few at each seal, in any order. Each
-    /// bucket once; nothing else is asked for until all were handed over.
+    /// A snapshot begins. The caller hands over one image of each of these buckets ([`Log::keep`]):
+    /// a few at each seal, in any order. No other images are requested until all of these were
+    /// handed over.
     WantImages(Vec<u16>),
     /// A snapshot is finished and in effect.
     Snapshot(Snapshot),
-    /// The image that was asked for ([`Log::load`]).
+    /// The image that [`Log::load`] requested.
     Loaded {
         /// The bucket.
         bucket: u16,
-        /// Everything in the image, in one buffer: `entries.as_bytes().slice_ref(value)` shares it.
+        /// Every entry of the image, in one buffer: `entries.as_bytes().slice_ref(value)` shares
+        /// it.
         entries: Entries,
-        /// The log number that the image equals; what is of a later number must be applied over it.
+        /// Log number that the image equals. Changes of later numbers must be applied over it.
         number: u64,
     },
-    /// Less is deleted than could be, because this object cannot be read and nobody knows what it needs: nothing while it is a savepoint, no orphans of
-    /// this epoch's beginning while it is a former manifest. The log goes on.
+    /// Less is deleted than could be, because this object cannot be read and its needs are unknown.
+    /// While it is a savepoint, nothing is deleted. While it is a former manifest, the orphans
+    /// found at the beginning of this epoch are not deleted. Commits continue.
     NothingDeleted(LogError),
-    /// A request got no answer and is being repeated.
-    Trouble(Trouble),
+    /// A store request failed and is being retried.
+    StoreFailure(StoreFailure),
 }
 
-/// Commits deltas of an owned partition. Dropping it ends the [`Driver`] once everything handed over is durable.
+/// Commits deltas of an owned partition. Dropping it ends the [`Driver`] once everything handed
+/// over is durable.
 #[derive(Debug)]
 pub struct Log {
     commands: UnboundedSender<Command>,
@@ -82,39 +86,46 @@ enum Command {
 }
 
 impl Log {
-    /// Hands over the next delta. The caller bounds how much it hands over before it is durable.
+    /// Hands over the next delta. The caller bounds the amount handed over and not yet durable.
     pub fn commit(&self, delta: Delta) {
         self.send(Command::Commit(delta));
     }
 
-    /// Hands over an image that was asked for, taken at the seal of the last delta handed over.
+    /// Hands over a requested image, taken at the seal of the last delta handed over.
     pub fn keep(&self, image: BucketImage) {
         self.send(Command::Keep(image));
     }
 
-    /// Asks for the image of a bucket as the manifest in effect places it; a bucket without an image is empty. Each call is answered by one
-    /// [`Notice::Loaded`], in any order. An image that is damaged or missing ends the [`Driver`] with an error that names it. The caller bounds
-    /// how much it asks for at once.
+    /// Requests the image of a bucket from its location in the manifest in effect. A bucket without
+    /// an image is empty.
+    ///
+    /// Each call is answered by one [`Notice::Loaded`], in any order. A damaged or missing image
+    /// ends the [`Driver`] with an error that names it. The caller bounds the number of concurrent
+    /// loads.
     pub fn load(&self, bucket: u16) {
         self.send(Command::Load(bucket));
     }
 
-    /// Asks for a snapshot at the next chance, however small the log is. Several wishes are one; one that comes while a snapshot is under way is
-    /// for the next. Nothing happens if nothing changed.
+    /// Requests a snapshot as soon as possible, whatever the size of the log.
+    ///
+    /// Several requests count as one. A request during a snapshot is for the next one. If nothing
+    /// changed, the snapshot begins after the next change.
     pub fn want_snapshot(&self) {
         self.send(Command::WantSnapshot);
     }
 
     fn send(&self, command: Command) {
-        // The driver's end is told by its own result; what comes after it is lost like what was on its way.
+        // The result of the driver tells the caller that it ended. A command sent later is lost, as
+        // are commands that were still queued.
         let _ = self.commands.unbounded_send(command);
     }
 }
 
-/// The notices of one partition, in order. They end when the driver does.
+/// Notices of one partition, in order. The stream ends when the driver does.
 pub type Notices = UnboundedReceiver<Notice>;
 
-/// Does the work: poll [`Driver::run`] until it ends. Dropping it stops at once, as a crash would.
+/// Does the work of a [`Log`]: poll [`Driver::run`] until it ends. Dropping it stops all work at
+/// once, as a crash would.
 pub struct Driver {
     io: Io,
     layout: Layout,
@@ -137,7 +148,7 @@ enum Answer {
     Fetched(u64, Option<Bytes>),
     NextEpoch(bool),
     SegmentStored(SegmentName),
-    LookedBack(LookedBack, Option<LogError>),
+    Inventory(Inventory, Option<LogError>),
     ManifestStored(u64),
     Deleted(Deletion),
     GraceOver,
@@ -145,34 +156,34 @@ enum Answer {
 }
 
 impl Ownership {
-    /// Begins to write. What takes a while is done between two requests, where the driver is polled.
+    /// Begins to write. Long computations run inside [`Driver::run`], between two requests.
     #[must_use]
     pub fn start(self) -> (Log, Notices, Driver) {
         self.start_with(Arc::new(|work| work()))
     }
 
-    /// Begins to write; what takes a while is handed to `offload`, so that commits do not wait for it.
+    /// Begins to write. Long computations are handed to `offload`, so commits do not wait for them.
     #[must_use]
     pub fn start_with(self, offload: Offload) -> (Log, Notices, Driver) {
         let (commands_in, commands) = unbounded();
         let (notices, notices_out) = unbounded();
         let start = self.start_of_epoch();
-        let options = self.place.options;
-        let partition = self.place.identity.partition;
-        let now = self.place.clock.now();
-        let on_trouble = self.place.on_trouble.clone();
-        let troubles = notices.clone();
+        let options = self.contender.options;
+        let partition = self.contender.identity.partition;
+        let now = self.contender.clock.now();
+        let on_store_failure = self.contender.on_store_failure.clone();
+        let failures = notices.clone();
         let driver = Driver {
             io: Io {
-                store: self.place.store,
-                clock: self.place.clock,
+                store: self.contender.store,
+                clock: self.contender.clock,
                 retry: Retry {
                     give_up_ms: None,
                     ..options.retry
                 },
-                on_trouble: Arc::new(move |trouble| {
-                    on_trouble(trouble.clone());
-                    let _ = troubles.unbounded_send(Notice::Trouble(trouble));
+                on_store_failure: Arc::new(move |failure| {
+                    on_store_failure(failure.clone());
+                    let _ = failures.unbounded_send(Notice::StoreFailure(failure));
                 }),
             },
             writer: Writer::new(
@@ -193,7 +204,7 @@ impl Ownership {
             collector: Collector::new(options.grace_ms, self.base.condemned, now),
             layout: self.layout,
             partition,
-            buckets: self.place.identity.buckets,
+            buckets: self.contender.identity.buckets,
             epoch: self.owner.epoch,
             commands,
             notices,
@@ -213,11 +224,12 @@ impl Ownership {
 }
 
 impl Driver {
-    /// Works until the [`Log`] is dropped and everything handed over is durable, or until this process does not own the partition
-    /// any more.
+    /// Works until the [`Log`] is dropped and everything handed over is durable, or until this
+    /// process no longer owns the partition.
     ///
     /// # Errors
-    /// Why the epoch ended. What was not reported durable does not count, and nothing that waits for it may leave.
+    /// The reason the epoch ended. A delta that was not reported durable does not count, and
+    /// nothing that waits for it may be released.
     pub async fn run(mut self) -> Result<(), LogError> {
         let mut open = true;
         loop {
@@ -225,10 +237,11 @@ impl Driver {
             if !open && self.writer.is_idle() {
                 return Ok(());
             }
-            // One of both can always go on: a writer that is not idle has a request under way.
+            // One of the two always makes progress: a writer that is not idle has a request in
+            // flight.
             select_biased! {
                 answer = self.requests.select_next_some() => self.answer(answer?)?,
-                // Once it has ended it is not asked again.
+                // A fused stream: after its end it is not polled again.
                 command = self.commands.next() => match command {
                     Some(command) => self.command(command)?,
                     None => open = false,
@@ -251,8 +264,8 @@ impl Driver {
     }
 
     fn load(&mut self, bucket: u16) -> Result<(), LogError> {
-        let Some(at) = self.snapshotter.place_of(bucket).copied() else {
-            let reason = format!("there is no bucket {bucket} to be loaded");
+        let Some(at) = self.snapshotter.bucket(bucket).copied() else {
+            let reason = format!("bucket {bucket} does not exist");
             return Err(LogError::Misuse(reason));
         };
         let number = at.number;
@@ -287,7 +300,7 @@ impl Driver {
                 number: load.number,
             }),
             Loaded::Gone(load) => {
-                let at = self.snapshotter.place_of(load.bucket);
+                let at = self.snapshotter.bucket(load.bucket);
                 if at.is_none_or(|at| at.image != Some(load.placed)) {
                     return self.load(load.bucket);
                 }
@@ -331,15 +344,15 @@ impl Driver {
             Answer::Fetched(number, found) => self.writer.fetched(number, found, now),
             Answer::NextEpoch(present) => self.writer.next_epoch_read(present, now),
             Answer::SegmentStored(name) => self.snapshotter.segment_stored(&name),
-            Answer::LookedBack(looked, unreadable) => {
+            Answer::Inventory(inventory, unreadable) => {
                 if let Some(unreadable) = unreadable {
                     self.notify(Notice::NothingDeleted(unreadable));
                 }
-                self.snapshotter.looked_back(looked);
+                self.snapshotter.inventory_taken(inventory);
             }
             Answer::ManifestStored(sum) => self.snapshotter.manifest_stored(sum),
             Answer::Deleted(deletion) => {
-                self.collector.carried_out(deletion.held);
+                self.collector.performed(deletion.held);
                 if let Some(unreadable) = deletion.unreadable {
                     self.notify(Notice::NothingDeleted(unreadable));
                 }
@@ -372,12 +385,12 @@ impl Driver {
 
     fn durable(&mut self, committed: Committed, now: Now) {
         let Committed {
-            what,
+            kind,
             number,
             stored_bytes,
         } = committed;
-        match what {
-            What::Delta { sequence } => {
+        match kind {
+            CommittedKind::Delta { sequence } => {
                 self.notify(Notice::Durable {
                     sequence,
                     number,
@@ -386,7 +399,7 @@ impl Driver {
                 self.snapshotter
                     .durable(Some(sequence), number, stored_bytes);
             }
-            What::Control => {
+            CommittedKind::Control => {
                 if let Some((snapshot, condemned)) = self.snapshotter.took_effect() {
                     self.collector.condemned(condemned, now);
                     self.notify(Notice::Snapshot(snapshot));
@@ -413,11 +426,12 @@ impl Driver {
                     Ok(Answer::SegmentStored(name))
                 });
             }
-            Step::LookBack { manifests } => {
+            Step::TakeInventory { manifests } => {
                 let (layout, identity) = (self.layout.clone(), (self.partition, self.buckets));
                 self.request(async move {
-                    let (looked, unreadable) = look_back(&io, &layout, identity, manifests).await?;
-                    Ok(Answer::LookedBack(looked, unreadable))
+                    let (inventory, unreadable) =
+                        take_inventory(&io, &layout, identity, manifests).await?;
+                    Ok(Answer::Inventory(inventory, unreadable))
                 });
             }
             Step::Publish => {
@@ -434,7 +448,8 @@ impl Driver {
                 });
             }
             Step::Commit(control) => {
-                // After the last delta of a clean stop nothing is committed: the snapshot stays without effect.
+                // Nothing is committed after the last delta of a clean stop: this snapshot never
+                // takes effect.
                 self.writer.append_control(&control);
             }
         }
@@ -443,7 +458,7 @@ impl Driver {
     fn delete(&mut self, condemned: Condemned) {
         let (io, layout, partition) = (self.io.clone(), self.layout.clone(), self.partition);
         self.request(async move {
-            let deletion = carry_out(&io, &layout, partition, condemned).await?;
+            let deletion = perform(&io, &layout, partition, condemned).await?;
             Ok(Answer::Deleted(deletion))
         });
     }
@@ -453,7 +468,7 @@ impl Driver {
     }
 
     fn notify(&self, notice: Notice) {
-        // Nobody listening is the listener's choice; the log goes on.
+        // A caller may drop the notices. The log continues without them.
         let _ = self.notices.unbounded_send(notice);
     }
 }

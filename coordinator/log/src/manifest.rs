@@ -1,10 +1,13 @@
-//! `manifests/<number>`: which bucket lies where, and from which log number on it must be replayed.
+//! `manifests/<number>`: the location of each bucket, and the log number from which it must be
+//! replayed.
 //!
-//! Layout: frame `SMAN` version 1; partition (u32), number (u64), writer (epoch u64, nonce), owner in force before the replay begins
-//! (epoch u64, nonce), time of writing in ms (u64), then varints: number of segments, for each its name (3) and size; number of buckets, the
-//! partition-wide one included, for each: log number that its image equals, flags (1 has an image, 2 pending work), earliest timer
-//! (optional), and with an image: place in the list of segments, offset, stored length, length before compression, checksum (u64);
-//! number of condemnations, for each as in a control record.
+//! Layout: frame `SMAN` version 1; partition (u32), number (u64), writer (epoch u64, nonce), owner
+//! in force before the replay begins (epoch u64, nonce), time of writing in ms (u64), then varints:
+//! number of segments, for each its name (3) and size; number of buckets, the partition-wide one
+//! included, for each: log number that its image equals, flags (1 has an image, 2 pending work),
+//! earliest timer (optional), and with an image: index in the list of segments, offset, stored
+//! length, length before compression, checksum (u64); number of condemnations, for each as in a
+//! control record.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +18,7 @@ use crate::control::Condemned;
 use crate::error::Defect;
 use crate::frame::Frame;
 use crate::owner::Owner;
-use crate::segment::{BlockAt, SegmentName};
+use crate::segment::{BlockLocation, SegmentName};
 
 const FRAME: Frame = Frame {
     magic: *b"SMAN",
@@ -26,47 +29,48 @@ const FRAME: Frame = Frame {
 const HAS_IMAGE: u8 = 1;
 const PENDING: u8 = 2;
 
-/// What is known of one bucket.
+/// The entry of one bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BucketAt {
-    /// The log number that the image equals: the log is replayed over it from the next number on.
+pub struct ManifestBucket {
+    /// Log number that the image equals. The log is replayed over it from the next number on.
     pub number: u64,
-    /// Where the image lies; `None` for a bucket without content.
-    pub image: Option<Placed>,
-    /// When the earliest timer in the image is due, in milliseconds since 1970.
+    /// Location of the image; `None` for a bucket without content.
+    pub image: Option<ImageLocation>,
+    /// Time of the earliest timer in the image, in milliseconds since 1970.
     pub earliest_due_ms: Option<u64>,
-    /// Whether the image holds pending work.
+    /// True if the image holds pending work.
     pub pending: bool,
 }
 
-/// Where an image lies.
+/// Location of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Placed {
+pub struct ImageLocation {
     /// The segment.
     pub segment: SegmentName,
     /// The block in it.
-    pub at: BlockAt,
+    pub block: BlockLocation,
 }
 
-/// A snapshot: an image of every bucket, each at a number of its own.
+/// A snapshot: an image of every bucket, each at a log number of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
     /// The partition.
     pub partition: u32,
-    /// Its number: the highest durable log number when its snapshot began. Grows from manifest to manifest.
+    /// Its number: the highest durable log number when its snapshot began. It grows from manifest
+    /// to manifest.
     pub number: u64,
-    /// Who wrote it.
+    /// The owner that wrote it.
     pub writer: Owner,
-    /// The owner in force just before [`Manifest::replay_from`]: without it, the first void record after a trimmed takeover would pass for
-    /// valid.
+    /// The owner in force just before [`Manifest::replay_from`]. Without it, the first void record
+    /// after a trimmed takeover would pass for valid.
     pub before: Owner,
-    /// When it was written, in milliseconds since 1970.
+    /// Time of writing, in milliseconds since 1970.
     pub written_at_ms: u64,
     /// All segments that it needs, with their sizes in bytes.
     pub segments: BTreeMap<SegmentName, u64>,
     /// All buckets in order; the last is the partition-wide one.
-    pub buckets: Vec<BucketAt>,
-    /// Durable condemnations that may not have been carried out yet.
+    pub buckets: Vec<ManifestBucket>,
+    /// Durable condemnations that may not have been performed yet.
     pub condemned: Vec<Condemned>,
 }
 
@@ -82,7 +86,8 @@ impl Manifest {
             .saturating_add(1)
     }
 
-    /// The highest log number that an image equals: all up to it were durable when the manifest was written.
+    /// The highest log number that an image equals. All records up to it were durable when the
+    /// manifest was written.
     #[must_use]
     pub fn through(&self) -> u64 {
         self.buckets
@@ -100,9 +105,9 @@ impl Manifest {
         self.before.put(&mut out);
         out.extend_from_slice(&self.written_at_ms.to_le_bytes());
         put_varint(&mut out, self.segments.len() as u64);
-        let mut places = BTreeMap::new();
-        for (place, (name, size)) in (0u64..).zip(&self.segments) {
-            places.insert(*name, place);
+        let mut indexes = BTreeMap::new();
+        for (index, (name, size)) in (0u64..).zip(&self.segments) {
+            indexes.insert(*name, index);
             name.put(&mut out);
             put_varint(&mut out, *size);
         }
@@ -113,8 +118,8 @@ impl Manifest {
             out.push(image | if bucket.pending { PENDING } else { 0 });
             put_option(&mut out, bucket.earliest_due_ms);
             if let Some(placed) = &bucket.image {
-                put_varint(&mut out, places[&placed.segment]);
-                placed.at.put(&mut out);
+                put_varint(&mut out, indexes[&placed.segment]);
+                placed.block.put(&mut out);
             }
         }
         put_varint(&mut out, self.condemned.len() as u64);
@@ -124,10 +129,12 @@ impl Manifest {
         FRAME.close(out)
     }
 
-    /// Reads the manifest `number` of `partition`, which has `buckets` buckets besides the partition-wide one.
+    /// Decodes the manifest `number` of `partition`, which has `buckets` buckets besides the
+    /// partition-wide one.
     ///
     /// # Errors
-    /// [`Defect`] says what is wrong: damage, an unknown version, or a manifest that belongs elsewhere.
+    /// [`Defect`] says what is wrong: damage, an unknown version, or a manifest that belongs
+    /// elsewhere.
     pub fn decode(
         object: &[u8],
         partition: u32,
@@ -189,30 +196,30 @@ impl Manifest {
 fn read_bucket(
     source: &mut Source<'_>,
     segments: &[(SegmentName, u64)],
-) -> Result<BucketAt, Defect> {
+) -> Result<ManifestBucket, Defect> {
     let number = source.varint()?;
     let flags = source.u8()?;
     if flags & !(HAS_IMAGE | PENDING) != 0 {
-        return Err(Defect::Malformed("it has flags that nobody defined"));
+        return Err(Defect::Malformed("it has undefined flags"));
     }
     let earliest_due_ms = source.option()?;
     let image = if flags & HAS_IMAGE == 0 {
         None
     } else {
-        let place: usize = source.narrow()?;
-        let (segment, size) = segments.get(place).ok_or(Defect::Malformed(
+        let index: usize = source.narrow()?;
+        let (segment, size) = segments.get(index).ok_or(Defect::Malformed(
             "a bucket lies in a segment that it does not list",
         ))?;
-        let at = BlockAt::read(source)?;
-        if at.range().end > *size {
+        let block = BlockLocation::read(source)?;
+        if block.range().end > *size {
             return Err(Defect::Malformed("a bucket lies beyond its segment's end"));
         }
-        Some(Placed {
+        Some(ImageLocation {
             segment: *segment,
-            at,
+            block,
         })
     };
-    Ok(BucketAt {
+    Ok(ManifestBucket {
         number,
         image,
         earliest_due_ms,
@@ -236,11 +243,11 @@ mod tests {
         let buckets = numbers
             .iter()
             .enumerate()
-            .map(|(bucket, number)| BucketAt {
+            .map(|(bucket, number)| ManifestBucket {
                 number: *number,
-                image: bucket.is_multiple_of(2).then_some(Placed {
+                image: bucket.is_multiple_of(2).then_some(ImageLocation {
                     segment,
-                    at: BlockAt {
+                    block: BlockLocation {
                         offset: bucket as u64,
                         stored_len: 7,
                         raw_len: 9,
@@ -278,7 +285,8 @@ mod tests {
         fn a_manifest_reads_back_as_written(numbers in prop::collection::vec(0..u64::MAX, 2..300)) {
             let manifest = manifest(&numbers);
             let buckets = u16::try_from(numbers.len() - 1).unwrap();
-            prop_assert_eq!(Manifest::decode(&manifest.encode(), 3, 40, buckets), Ok(manifest.clone()));
+            let decoded = Manifest::decode(&manifest.encode(), 3, 40, buckets);
+            prop_assert_eq!(decoded, Ok(manifest.clone()));
             prop_assert_eq!(manifest.replay_from(), numbers.iter().min().unwrap() + 1);
         }
 
@@ -302,7 +310,7 @@ mod tests {
             Manifest::decode(&manifest(&[1, 2]).encode(), 3, 40, 256)
                 .unwrap_err()
                 .to_string(),
-            "its number of buckets is 2, but 257 belongs here"
+            "its number of buckets is 2, expected 257"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Objects in memory: for `--ephemeral` and for tests.
+//! Objects in memory, for ephemeral state and for tests.
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
@@ -16,18 +16,18 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Puts an object in place whatever was there: for tests that damage or plant one.
+    /// Sets an object whether or not the key exists, for tests that damage or plant one.
     pub fn plant(&self, key: &str, bytes: Bytes) {
         self.lock().insert(key.to_owned(), bytes);
     }
 
-    /// All keys, in ascending order.
+    /// Returns all keys, in ascending order.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         self.lock().keys().cloned().collect()

@@ -1,30 +1,36 @@
-//! What can be set.
+//! Settings of the log of one partition.
 
 use crate::error::LogError;
 use crate::io::Retry;
-use crate::snapshotter::SnapshotPolicy;
 use crate::writer::DEPTH_MAX;
 
-/// How one partition's log behaves.
+/// Default number of objects that are read at once.
+pub(crate) const PARALLEL_READS: usize = 16;
+
+/// Settings of the log of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many commits may be on their way at once: 1 to [`DEPTH_MAX`].
+    /// Maximum number of commits in flight: 1 to [`DEPTH_MAX`].
     pub depth: u64,
-    /// A commit counts if the next epoch was seen unclaimed less than this many milliseconds before the commit's answer. Costs one read per half
-    /// of it while there is traffic. Must be at most a sixth of the grace.
+    /// Maximum age in milliseconds of the check that the next epoch is unclaimed, measured when a
+    /// commit is answered. An older check is repeated before the commit counts. Costs one read per
+    /// half of this time while there are commits. Must be at most a sixth of the grace period.
     pub window_ms: u64,
-    /// How long a durable condemnation must have stood, by this process's own clock, before what it names is deleted, in milliseconds.
+    /// Grace period in milliseconds: the time from a durable condemnation until its objects are
+    /// deleted, by the clock of this process.
     pub grace_ms: u64,
-    /// How an owner repeats requests that got no answer.
+    /// Retries of store requests by an owner.
     pub retry: Retry,
-    /// How long a takeover repeats one request before it fails, in milliseconds; `None` for never failing.
+    /// Time in milliseconds after which a takeover gives up on one request; `None` to retry without
+    /// limit.
     pub takeover_give_up_ms: Option<u64>,
-    /// How many objects a takeover reads at once.
+    /// Maximum number of objects that a takeover reads at once.
     pub parallel_reads: usize,
-    /// When snapshots are taken.
+    /// Start and layout of snapshots.
     pub snapshots: SnapshotPolicy,
-    /// Every moment of this many last milliseconds of partition time can be read; 0 keeps nothing but what the next owner needs. Beyond that, what is
-    /// older goes with the next snapshot and the grace.
+    /// Retention in milliseconds of partition time. Every moment of this last period can be read.
+    /// With 0, only the objects that the next owner needs are kept. Older objects are deleted with
+    /// the next snapshot, after the grace period.
     pub retention_ms: u64,
 }
 
@@ -40,7 +46,7 @@ impl Default for Options {
                 give_up_ms: None,
             },
             takeover_give_up_ms: Some(60_000),
-            parallel_reads: 16,
+            parallel_reads: PARALLEL_READS,
             snapshots: SnapshotPolicy::default(),
             retention_ms: 0,
         }
@@ -60,6 +66,41 @@ impl Options {
             wrong("at least one object must be read at a time".to_owned())
         } else {
             Ok(())
+        }
+    }
+}
+
+/// Start conditions and layout of snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// Minimum size in bytes of the log since the last snapshot before a new one begins.
+    pub floor_bytes: u64,
+    /// Size of the log since the last snapshot, in percent of the bytes that a new one would write,
+    /// at which it begins. Write amplification is then about 1 + 100 / this.
+    pub log_percent: u64,
+    /// Size in bytes at which a segment is closed.
+    pub segment_bytes: u64,
+    /// Size in bytes of the log since the last snapshot at which a new one begins in any case. It
+    /// bounds the time of a recovery, however large the state is.
+    pub tail_bytes_max: u64,
+    /// Bytes that each log object counts besides its own size: reading one object takes a reader
+    /// about as long as reading this many more bytes. Without it, many small commits would make a
+    /// takeover slow.
+    pub object_bytes: u64,
+    /// Maximum bytes of segments stored per second, so that a snapshot does not slow down commits;
+    /// `None` for no limit. Segments are stored one at a time in any case.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        Self {
+            floor_bytes: 4 << 20,
+            log_percent: 70,
+            segment_bytes: 8 << 20,
+            tail_bytes_max: 256 << 20,
+            object_bytes: 16 << 10,
+            bytes_per_second: None,
         }
     }
 }

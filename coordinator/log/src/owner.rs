@@ -1,17 +1,17 @@
-//! Who writes: an epoch and the nonce of the process that holds it.
+//! The writer of a record: an epoch and the nonce of the process that holds it.
 
 use crate::codec::Source;
 use crate::error::Defect;
 
-/// A random value that a process draws once, so that two processes never write the same record.
+/// Random bytes that each process draws once, so that two processes never write the same record.
 pub type Nonce = [u8; 16];
 
 /// The holder of an epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
-    /// The number of the ownership period; 0 is nobody.
+    /// Number of the ownership period; 0 means no owner.
     pub epoch: u64,
-    /// The nonce of the process.
+    /// Nonce of the process.
     pub nonce: Nonce,
 }
 

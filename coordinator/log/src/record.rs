@@ -1,8 +1,8 @@
-//! `log/<number>`: one commit, takeover or control record each.
+//! `log/<number>`: one commit, takeover or control record.
 //!
-//! Layout: frame `SLOG` version 1; kind (u8: 1 delta, 2 takeover, 3 control), flags (u8: bit 0 last of a clean stop), partition (u32),
-//! epoch (u64), nonce (16 bytes), number (u64), sequence (u64), committed at in ms (u64), length of the body before compression (u32),
-//! body (zstd).
+//! Layout: frame `SLOG` version 1; kind (u8: 1 delta, 2 takeover, 3 control), flags (u8: bit 0 last
+//! of a clean stop), partition (u32), epoch (u64), nonce (16 bytes), number (u64), sequence (u64),
+//! committed at in ms (u64), length of the body before compression (u32), body (zstd).
 
 use bytes::Bytes;
 
@@ -22,12 +22,12 @@ const FRAME: Frame = Frame {
 /// Bytes of a header between frame and body.
 const HEADER_BYTES: usize = 34 + Owner::BYTES;
 
-/// The longest body before compression, in bytes.
+/// Maximum length of a body before compression, in bytes.
 pub const BODY_BYTES_MAX: usize = 1 << 30;
 
 const CLEAN: u8 = 1;
 
-/// What a log object is.
+/// Kind of a log object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
@@ -39,22 +39,23 @@ pub enum Kind {
     Control = 3,
 }
 
-/// What stands before the body.
+/// The part of a log object before its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// The last commit of a clean stop.
+    /// True for the last commit of a clean stop.
     pub clean: bool,
     /// The partition.
     pub partition: u32,
-    /// Who wrote it.
+    /// The writer.
     pub owner: Owner,
-    /// Its place in the log; the same as in its name.
+    /// Its number in the log, which is also in its key.
     pub number: u64,
-    /// The number that the engine gave its delta, from 1 in each epoch; 0 if this is not a delta.
+    /// Number that the engine gave the delta, from 1 in each epoch; 0 if this is not a delta.
     pub sequence: u64,
-    /// Partition time of the commit in milliseconds since 1970. Never less than that of the valid record before.
+    /// Partition time of the commit in milliseconds since 1970. Never less than that of the
+    /// previous valid record.
     pub committed_at_ms: u64,
 }
 
@@ -68,10 +69,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// Reads an object found under `number` of `partition`.
+    /// Decodes an object found under `number` of `partition`.
     ///
     /// # Errors
-    /// [`Defect`] says what is wrong: damage, an unknown version or kind, or an object that belongs elsewhere.
+    /// [`Defect`] says what is wrong: damage, an unknown version or kind, or an object that belongs
+    /// elsewhere.
     pub fn decode(object: &Bytes, partition: u32, number: u64) -> Result<Self, Defect> {
         let mut source = Source::new(FRAME.content(object)?);
         let kind = match source.u8()? {
@@ -82,7 +84,7 @@ impl Record {
         };
         let flags = source.u8()?;
         if flags & !CLEAN != 0 {
-            return Err(Defect::Malformed("it has flags that nobody defined"));
+            return Err(Defect::Malformed("it has undefined flags"));
         }
         let header = Header {
             kind,
@@ -95,7 +97,7 @@ impl Record {
         };
         let raw_len = usize::try_from(source.u32()?).unwrap_or(usize::MAX);
         if raw_len > BODY_BYTES_MAX {
-            return Err(Defect::Malformed("its body is longer than any may be"));
+            return Err(Defect::Malformed("its body exceeds the maximum length"));
         }
         for (field, found, expected) in [
             (
@@ -121,7 +123,7 @@ impl Record {
         })
     }
 
-    /// The changes of a delta.
+    /// Returns the changes of a delta.
     ///
     /// # Errors
     /// [`Defect`] says what is wrong with the body.
@@ -129,7 +131,7 @@ impl Record {
         Entries::decode(self.raw()?, bucket_max)
     }
 
-    /// The decisions of a control record.
+    /// Returns the decisions of a control record.
     ///
     /// # Errors
     /// [`Defect`] says what is wrong with the body.
@@ -142,7 +144,7 @@ impl Record {
     }
 }
 
-/// A record that has everything but its number. Its bytes under a number are always the same.
+/// A record without its number. Its bytes under a given number are always the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unnumbered {
     pub(crate) kind: Kind,
@@ -194,7 +196,7 @@ impl Unnumbered {
         }
     }
 
-    /// The object under `number`.
+    /// Returns the object under `number`.
     pub(crate) fn seal(&self, partition: u32, owner: &Owner, number: u64) -> Bytes {
         let mut out = FRAME.open(HEADER_BYTES + self.body.len());
         out.push(self.kind as u8);
@@ -281,11 +283,11 @@ mod tests {
         let object = Unnumbered::takeover(0).seal(0, &OWNER, 12);
         assert_eq!(
             Record::decode(&object, 0, 13).unwrap_err().to_string(),
-            "its number is 12, but 13 belongs here"
+            "its number is 12, expected 13"
         );
         assert_eq!(
             Record::decode(&object, 1, 12).unwrap_err().to_string(),
-            "its partition is 0, but 1 belongs here"
+            "its partition is 0, expected 1"
         );
     }
 

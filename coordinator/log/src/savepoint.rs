@@ -1,9 +1,10 @@
-//! `savepoints/<name>`: a state of the partition that a person named, and what reading it needs.
+//! `savepoints/<name>`: a named state of the partition, and the objects needed to read it.
 //!
-//! Layout: frame `SSAV` version 1; partition (u32), name (text), manifest (u8: 0 none, 1 one; then its number (u64) and the checksum of its
-//! object (u64)), first log number that must be replayed (u64), last one (u64), time of that (u64, ms), time of creation (u64, ms), nonce of the
-//! creator (16 bytes), software (text), comment (text), number of segments and their names (varints: snapshot, epoch, index). A text is its length
-//! (varint) and UTF-8.
+//! Layout: frame `SSAV` version 1; partition (u32), name (text), manifest (u8: 0 none, 1 one; then
+//! its number (u64) and the checksum of its object (u64)), first log number that must be replayed
+//! (u64), last one (u64), time of that (u64, ms), time of creation (u64, ms), nonce of the creator
+//! (16 bytes), software (text), comment (text), number of segments and their names (varints:
+//! snapshot, epoch, index). A text is its length (varint) and UTF-8.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,31 +24,32 @@ const FRAME: Frame = Frame {
     name: "savepoint",
 };
 
-/// The longest name, in bytes.
+/// Maximum length of a name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The name of a savepoint: 1 to 64 of `A-Z a-z 0-9 . _ -`, not beginning with a dot.
+/// Name of a savepoint: 1 to 64 characters of `A-Z a-z 0-9 . _ -`, not beginning with a dot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SavepointName {
     bytes: [u8; NAME_BYTES_MAX],
     len: u8,
 }
 
-/// A text that names no savepoint.
+/// A text that is not the name of a savepoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" can not name a savepoint: a name has 1 to 64 of A-Z a-z 0-9 . _ - and does not begin with a dot"
+    "\"{0}\" cannot name a savepoint: use 1 to 64 characters of A-Z a-z 0-9 . _ -, \
+     not beginning with a dot"
 )]
-pub struct WrongName(String);
+pub struct InvalidSavepointName(String);
 
 impl FromStr for SavepointName {
-    type Err = WrongName;
+    type Err = InvalidSavepointName;
 
-    fn from_str(text: &str) -> Result<Self, WrongName> {
+    fn from_str(text: &str) -> Result<Self, InvalidSavepointName> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
         if !fits || text.starts_with('.') || !text.bytes().all(allowed) {
-            return Err(WrongName(text.to_owned()));
+            return Err(InvalidSavepointName(text.to_owned()));
         }
         let mut bytes = [0; NAME_BYTES_MAX];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
@@ -59,7 +61,7 @@ impl FromStr for SavepointName {
 }
 
 impl SavepointName {
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)])
@@ -79,14 +81,15 @@ impl fmt::Debug for SavepointName {
     }
 }
 
-/// A savepoint: the fold of the log through a number, kept until a person deletes it.
+/// A savepoint: the fold of the log through a number, kept until it is deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Savepoint {
     /// The partition.
     pub partition: u32,
-    /// What it is called.
+    /// Its name.
     pub name: SavepointName,
-    /// The manifest whose images are used, with the checksum of its object; `None` if the log reaches back to the beginning.
+    /// The manifest whose images are used, with the checksum of its object; `None` if the log
+    /// reaches back to the beginning.
     pub manifest: Option<Effect>,
     /// The first log number that must be replayed.
     pub replay_from: u64,
@@ -94,13 +97,13 @@ pub struct Savepoint {
     pub through: u64,
     /// Partition time of that number, in milliseconds since 1970.
     pub committed_at_ms: u64,
-    /// When it was created, in milliseconds since 1970, by the calendar of who did.
+    /// Time of creation in milliseconds since 1970, by the calendar clock of the creator.
     pub created_at_ms: u64,
-    /// Random bytes of who created it, so that no two are byte for byte the same.
+    /// Random bytes of the creator, so that no two savepoints are byte for byte the same.
     pub nonce: Nonce,
-    /// What created it: a program and its version.
+    /// Creator: a program and its version.
     pub software: String,
-    /// What a person noted.
+    /// Purpose, for people.
     pub comment: String,
     /// All segments that the manifest needs.
     pub segments: Vec<SegmentName>,
@@ -120,7 +123,7 @@ impl Savepoint {
         self.segments.contains(name)
     }
 
-    /// Whether something that it needs is condemned.
+    /// Returns true if an object that it needs is condemned.
     pub(crate) fn is_touched_by(&self, condemned: &Condemned) -> bool {
         self.replay_from < condemned.log_below
             || condemned.manifests.iter().any(|n| self.needs_manifest(*n))
@@ -154,10 +157,11 @@ impl Savepoint {
         FRAME.close(out)
     }
 
-    /// Reads the savepoint `name` of `partition`.
+    /// Decodes the savepoint `name` of `partition`.
     ///
     /// # Errors
-    /// [`Defect`] says what is wrong: damage, an unknown version, or a savepoint that belongs elsewhere.
+    /// [`Defect`] says what is wrong: damage, an unknown version, or a savepoint that belongs
+    /// elsewhere.
     pub fn decode(object: &[u8], partition: u32, name: &SavepointName) -> Result<Self, Defect> {
         let mut source = Source::new(FRAME.content(object)?);
         let found_partition = source.u32()?;
@@ -184,7 +188,7 @@ impl Savepoint {
                 manifest: source.u64()?,
                 checksum: source.u64()?,
             }),
-            _ => return Err(Defect::Malformed("it has flags that nobody defined")),
+            _ => return Err(Defect::Malformed("it has undefined flags")),
         };
         let savepoint = Self {
             partition,
@@ -251,14 +255,15 @@ mod tests {
             manifest in prop::option::of((any::<u64>(), any::<u64>())),
         ) {
             let savepoint = savepoint(comment, manifest);
-            prop_assert_eq!(Savepoint::decode(&savepoint.encode(), 3, &savepoint.name), Ok(savepoint));
+            let decoded = Savepoint::decode(&savepoint.encode(), 3, &savepoint.name);
+            prop_assert_eq!(decoded, Ok(savepoint));
         }
 
         #[test]
         fn a_name_is_read_back_or_refused(text: String) {
             match text.parse::<SavepointName>() {
                 Ok(name) => prop_assert_eq!(name.as_str(), text),
-                Err(WrongName(refused)) => prop_assert_eq!(refused, text),
+                Err(InvalidSavepointName(refused)) => prop_assert_eq!(refused, text),
             }
         }
 
@@ -283,7 +288,7 @@ mod tests {
         for text in ["", ".", ".hidden", "a/b", "a b", "ä", long.as_str()] {
             assert_eq!(
                 text.parse::<SavepointName>(),
-                Err(WrongName(text.to_owned()))
+                Err(InvalidSavepointName(text.to_owned()))
             );
         }
         for text in ["a", "2026-11-21", "v1.2_rc-3", &long[..64]] {
@@ -299,7 +304,7 @@ mod tests {
             Savepoint::decode(&object, 3, &other)
                 .unwrap_err()
                 .to_string(),
-            "its name is before-2.0, but after belongs here"
+            "its name is before-2.0, expected after"
         );
     }
 }

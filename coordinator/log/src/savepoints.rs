@@ -1,46 +1,51 @@
 //! Savepoints of a partition, created and deleted beside its owner, which may be at work.
 //!
-//! Nothing that a savepoint needs is ever deleted, because one of both sees the other:
+//! No object that a savepoint needs is ever deleted, because either the creator or the owner sees
+//! the other:
 //!
 //! ```text
 //! creator                                        owner
 //! read the newest manifest in effect, the log    condemn by a log record
-//! create savepoints/<name>                       … the grace …
-//! look: is anything it needs condemned, or gone? list savepoints/, hold back what they need
-//!   yes: delete it, begin anew                   delete the rest
+//! create savepoints/<name>                       … the grace period …
+//! is anything it needs condemned, or gone?       list savepoints/, hold back what they need
+//!   yes: delete it, restart                      delete the rest
 //! ```
 //!
-//! If the owner lists after the create, it finds the savepoint. If it lists before, what it is going to delete was condemned before the create, and
-//! what is condemned is found in the log, or in the newest manifest, until it is deleted.
+//! If the owner lists after the create, it finds the savepoint. If it lists before the create, the
+//! objects that it is going to delete were condemned before the create. A condemnation is found in
+//! the log, or in the newest manifest, until its objects are deleted.
 
 use futures::{StreamExt, stream};
 
 use crate::application::Application;
 use crate::error::LogError;
-use crate::history::{Source, reader};
-use crate::io::{Io, Put};
-use crate::keys::{Layout, number_in, savepoint_in};
+use crate::io::Put;
+use crate::keys::{Layout, number_in};
 use crate::owner::Nonce;
+use crate::reader::{Halt, PartitionReader};
 use crate::savepoint::{Savepoint, SavepointName};
-use crate::takeover::{Halt, Taker};
+use crate::savepoints::stored::read_all;
+use crate::source::Source;
 
-/// What a person says about a new savepoint.
+pub(crate) mod stored;
+
+/// Description of a new savepoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewSavepoint {
     /// Its name.
     pub name: SavepointName,
     /// 16 random bytes.
     pub nonce: Nonce,
-    /// What creates it: a program and its version.
+    /// Creator: a program and its version.
     pub software: String,
-    /// What it is for.
+    /// Purpose, for people.
     pub comment: String,
 }
 
-/// Why there is no savepoint.
+/// Reason a savepoint could not be created or deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SavepointError {
-    /// There is one of that name.
+    /// A savepoint of that name exists.
     #[error("partition {partition} has a savepoint {name} already")]
     Exists {
         /// The partition.
@@ -48,7 +53,7 @@ pub enum SavepointError {
         /// The name.
         name: SavepointName,
     },
-    /// There is none of that name.
+    /// There is no savepoint of that name.
     #[error("partition {partition} has no savepoint {name}")]
     Unknown {
         /// The partition.
@@ -56,59 +61,63 @@ pub enum SavepointError {
         /// The name.
         name: SavepointName,
     },
-    /// Nobody has owned the partition yet.
+    /// The partition never had an owner.
     #[error("partition {partition} has no log yet: there is nothing to keep")]
     Empty {
         /// The partition.
         partition: u32,
     },
-    /// As for a takeover.
+    /// An error that a takeover could have as well.
     #[error(transparent)]
     Log(#[from] LogError),
 }
 
-/// Keeps the state of a partition as it is now: everything that was durable when this was called is in it. An owner may be at work.
+/// Creates a savepoint of the current state of a partition. Everything that was durable at the call
+/// is part of it. An owner may be at work.
 ///
-/// A creator that dies may leave a savepoint that it did not look at any more; reading such a one gives the state that it names, or the name of an
-/// object that is missing.
+/// A creator that dies may leave a savepoint that it did not check. Reading it returns the state
+/// that it names, or an error that names a missing object.
 ///
 /// # Errors
-/// [`SavepointError`] names the savepoint, or the object that is damaged or missing; then there is no savepoint.
+/// [`SavepointError`] names the savepoint, or the object that is damaged or missing. No savepoint
+/// exists then.
 pub async fn create(
     source: &Source,
     application: &Application,
     partition: u32,
     new: &NewSavepoint,
 ) -> Result<Savepoint, SavepointError> {
-    let taker = reader(source, application, partition);
-    taker.place.identity.validate()?;
-    let key = taker.layout.savepoint(&new.name);
+    let reader = source.reader(application, partition);
+    reader.identity.validate()?;
+    let key = reader.layout.savepoint(&new.name);
     let mut restarts = 0;
     loop {
-        match taker.try_create(&key, new).await {
+        match reader.try_create(&key, new).await {
             Ok(savepoint) => return Ok(savepoint),
-            Err(Refusal::For(error)) => return Err(error),
-            Err(Refusal::Anew) => {
+            Err(Refusal::Error(error)) => return Err(error),
+            Err(Refusal::Restart) => {
                 restarts += 1;
-                taker.pause_before(restarts).await?;
+                reader.pause_before(restarts).await?;
             }
         }
     }
 }
 
-/// All savepoints of a partition, in the order of their names.
+/// Lists all savepoints of a partition, in the order of their names.
 ///
 /// # Errors
-/// [`LogError`] names the savepoint that cannot be read, or says that the store does not answer.
+/// [`LogError`] names the savepoint that cannot be read, or reports that the store does not answer.
 pub async fn list(source: &Source, partition: u32) -> Result<Vec<Savepoint>, LogError> {
     let layout = Layout::new(&source.root, partition);
     read_all(&source.io(), &layout, partition).await
 }
 
-/// Deletes a savepoint. What it alone needs is deleted by the owner, with what it collects next.
+/// Deletes a savepoint. The owner deletes the objects that only this savepoint needed with its next
+/// collection.
 ///
 /// # Errors
-/// [`SavepointError::Unknown`] if there is none of that name; [`LogError`] if the store does not answer.
+/// [`SavepointError::Unknown`] if there is no savepoint of that name; [`LogError`] if the store
+/// does not answer.
 pub async fn delete(
     source: &Source,
     partition: u32,
@@ -126,28 +135,28 @@ pub async fn delete(
     Ok(())
 }
 
-/// Why an attempt ended.
+/// Reason an attempt ended.
 enum Refusal {
-    Anew,
-    For(SavepointError),
+    Restart,
+    Error(SavepointError),
 }
 
 impl<E: Into<Halt>> From<E> for Refusal {
     fn from(error: E) -> Self {
         match error.into() {
-            Halt::Anew => Self::Anew,
-            Halt::Error(error) => Self::For(error.into()),
+            Halt::Restart => Self::Restart,
+            Halt::Error(error) => Self::Error(error.into()),
         }
     }
 }
 
-impl Taker {
+impl PartitionReader {
     async fn try_create(&self, key: &str, new: &NewSavepoint) -> Result<Savepoint, Refusal> {
-        let partition = self.place.identity.partition;
+        let partition = self.identity.partition;
         let manifests = self.manifests().await?;
         let (manifest, tail) = self.effective(&manifests).await?;
         if tail.end == 1 {
-            return Err(Refusal::For(SavepointError::Empty { partition }));
+            return Err(Refusal::Error(SavepointError::Empty { partition }));
         }
         let savepoint = Savepoint {
             partition,
@@ -166,20 +175,22 @@ impl Taker {
             Put::Mine => {}
             Put::Other(_) => {
                 let name = new.name;
-                return Err(Refusal::For(SavepointError::Exists { partition, name }));
+                return Err(Refusal::Error(SavepointError::Exists { partition, name }));
             }
-            Put::Gone => return Err(Refusal::Anew),
+            Put::Gone => return Err(Refusal::Restart),
         }
         if self.stands(&savepoint).await? {
             return Ok(savepoint);
         }
-        // Whoever slept so long that its base was collected may have been deleted meanwhile, and the name given to another, whose savepoint stays.
+        // If this process slept until its base was collected, its savepoint may have been deleted
+        // and the name given to another savepoint, which must stay.
         self.io.delete_exactly(key, &savepoint.encode()).await?;
-        Err(Refusal::Anew)
+        Err(Refusal::Restart)
     }
 
-    /// Whether an owner that has not seen the savepoint leaves everything that it needs alone. What is condemned is looked at before what exists: the
-    /// condemnation of something that was deleted meanwhile may be on no list any more.
+    /// Checks that an owner that has not seen the savepoint deletes nothing that the savepoint
+    /// needs. Condemnations are read before existence is checked: the condemnation of an object
+    /// that was deleted in between may no longer be on any list.
     async fn stands(&self, savepoint: &Savepoint) -> Result<bool, LogError> {
         let mut looks = 0;
         let condemned = loop {
@@ -187,7 +198,7 @@ impl Taker {
             match self.effective(&manifests).await {
                 Ok((manifest, mut tail)) => break tail.take_condemned(manifest.as_ref()),
                 Err(Halt::Error(error)) => return Err(error),
-                Err(Halt::Anew) => {
+                Err(Halt::Restart) => {
                     looks += 1;
                     self.pause_before(looks).await?;
                 }
@@ -213,7 +224,7 @@ impl Taker {
         let keys: Vec<String> = manifest.into_iter().chain(segments).collect();
         let mut found = stream::iter(keys)
             .map(|key| async move { self.io.get_range(&key, 0..1).await })
-            .buffer_unordered(self.place.options.parallel_reads);
+            .buffer_unordered(self.parallel_reads);
         while let Some(first_byte) = found.next().await {
             if first_byte?.is_none() {
                 return Ok(false);
@@ -221,42 +232,4 @@ impl Taker {
         }
         Ok(true)
     }
-}
-
-/// Reads a savepoint, or `None` if there is none of that name.
-pub(crate) async fn read_one(
-    io: &Io,
-    layout: &Layout,
-    partition: u32,
-    name: &SavepointName,
-) -> Result<Option<Savepoint>, LogError> {
-    let key = layout.savepoint(name);
-    let Some(object) = io.get(&key).await? else {
-        return Ok(None);
-    };
-    let savepoint = Savepoint::decode(&object, partition, name);
-    savepoint
-        .map(Some)
-        .map_err(|defect| LogError::damaged(&key, defect))
-}
-
-/// Reads all savepoints.
-pub(crate) async fn read_all(
-    io: &Io,
-    layout: &Layout,
-    partition: u32,
-) -> Result<Vec<Savepoint>, LogError> {
-    let prefix = layout.savepoints_prefix();
-    let mut savepoints = Vec::new();
-    for object in io.list(&prefix, None).await? {
-        let Some(name) = savepoint_in(&object.key, &prefix) else {
-            return Err(LogError::Unexpected {
-                key: object.key,
-                reason: "no savepoint has such a name".to_owned(),
-            });
-        };
-        // One that was deleted since it was listed needs nothing any more.
-        savepoints.extend(read_one(io, layout, partition, &name).await?);
-    }
-    Ok(savepoints)
 }

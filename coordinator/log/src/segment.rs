@@ -1,10 +1,12 @@
 //! `snapshots/<number>/<epoch>-<n>`: images of many buckets, with an index in the footer.
 //!
 //! Layout:
-//! - head: `SSEG`, version 1 (u16), partition (u32), epoch (u64), nonce (16 bytes), snapshot (u64), index of the segment (u32);
+//! - head: `SSEG`, version 1 (u16), partition (u32), epoch (u64), nonce (16 bytes), snapshot (u64),
+//!   index of the segment (u32);
 //! - blocks, one behind the other: the entries of one bucket each, zstd;
-//! - index: number of blocks (varint), for each: bucket (varint), sequence of the seal that it equals (varint), offset, stored length,
-//!   length before compression (varints), checksum of the stored block (u64), earliest timer (optional varint), pending work (u8);
+//! - index: number of blocks (varint), for each: bucket (varint), sequence of the seal that it
+//!   equals (varint), offset, stored length, length before compression (varints), checksum of the
+//!   stored block (u64), earliest timer (optional varint), pending work (u8);
 //! - tail: offset of the index (u64), checksum of head, index and this offset (u64), `GESS`.
 
 use bytes::Bytes;
@@ -20,14 +22,14 @@ const VERSION: u16 = 1;
 const HEAD_BYTES: usize = 22 + Owner::BYTES;
 const TAIL_BYTES: usize = 20;
 
-/// The name of a segment. It carries the epoch, so that no two owners ever use the same.
+/// Name of a segment. It contains the epoch, so that no two owners ever use the same name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SegmentName {
-    /// The snapshot that it was written for; the same as its manifest's number.
+    /// The snapshot that it was written for, which is the number of its manifest.
     pub snapshot: u64,
-    /// The epoch of the writer.
+    /// Epoch of the writer.
     pub epoch: u64,
-    /// Its place among the segments of the snapshot.
+    /// Index among the segments of the snapshot.
     pub index: u32,
 }
 
@@ -47,35 +49,35 @@ impl SegmentName {
     }
 }
 
-/// A bucket as it is at the seal of a delta: its content equals the fold of everything through that delta.
+/// A bucket at the seal of a delta. Its content equals the fold of everything through that delta.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketImage {
     /// The bucket.
     pub bucket: u16,
-    /// The sequence of that delta; 0 if none was sealed in this epoch yet.
+    /// Sequence of that delta; 0 if none was sealed in this epoch yet.
     pub sequence: u64,
-    /// When the earliest timer in it is due, in milliseconds since 1970.
+    /// Time of the earliest timer in the bucket, in milliseconds since 1970.
     pub earliest_due_ms: Option<u64>,
-    /// Whether it holds work that goes on without any input (pending messages).
+    /// True if the bucket holds work that continues without any input (pending messages).
     pub pending: bool,
     /// Every key of the bucket with its value.
     pub entries: Entries,
 }
 
-/// Where a block lies in its segment.
+/// Location of a block in its segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BlockAt {
-    /// First byte.
+pub struct BlockLocation {
+    /// Offset of the first byte.
     pub offset: u64,
-    /// Stored bytes.
+    /// Stored length in bytes.
     pub stored_len: u64,
-    /// Bytes before compression.
+    /// Length in bytes before compression.
     pub raw_len: u64,
     /// Checksum of the stored bytes.
     pub checksum: u64,
 }
 
-impl BlockAt {
+impl BlockLocation {
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         put_varint(out, self.offset);
         put_varint(out, self.stored_len);
@@ -92,7 +94,7 @@ impl BlockAt {
         })
     }
 
-    /// The bytes of the block in its segment, as a range.
+    /// Returns the byte range of the block in its segment.
     #[must_use]
     pub fn range(&self) -> std::ops::Range<u64> {
         self.offset..self.offset.saturating_add(self.stored_len)
@@ -112,7 +114,7 @@ impl BlockAt {
             });
         }
         let raw_len = usize::try_from(self.raw_len)
-            .map_err(|_| Defect::Malformed("an image in it is longer than any may be"))?;
+            .map_err(|_| Defect::Malformed("an image in it exceeds the maximum length"))?;
         let entries = Entries::decode(decompress(stored, raw_len)?, bucket)?;
         if entries.iter().any(|entry| entry.bucket != bucket) {
             return Err(Defect::Malformed(
@@ -123,18 +125,18 @@ impl BlockAt {
     }
 }
 
-/// A line of a segment's index.
+/// An entry of the index of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
     /// The bucket.
     pub bucket: u16,
-    /// The sequence of the delta, in the segment's epoch, at whose seal the image was taken.
+    /// Sequence of the delta, in the epoch of the segment, at whose seal the image was taken.
     pub sequence: u64,
-    /// Where it lies.
-    pub at: BlockAt,
-    /// When the earliest timer in it is due, in milliseconds since 1970.
+    /// Location of the block.
+    pub location: BlockLocation,
+    /// Time of the earliest timer in the bucket, in milliseconds since 1970.
     pub earliest_due_ms: Option<u64>,
-    /// Whether it holds pending work.
+    /// True if the bucket holds pending work.
     pub pending: bool,
 }
 
@@ -169,7 +171,7 @@ impl SegmentBuilder {
         self.blocks.push(Block {
             bucket: image.bucket,
             sequence: image.sequence,
-            at: BlockAt {
+            location: BlockLocation {
                 offset: self.out.len() as u64,
                 stored_len: stored.len() as u64,
                 raw_len: raw.len() as u64,
@@ -181,12 +183,12 @@ impl SegmentBuilder {
         self.out.extend_from_slice(&stored);
     }
 
-    /// Stored bytes so far.
+    /// Stored length so far, in bytes.
     pub(crate) fn len_bytes(&self) -> usize {
         self.out.len()
     }
 
-    /// The finished object, its name, and where each image lies in it.
+    /// Returns the name, the finished object, and the index.
     pub(crate) fn finish(self) -> (SegmentName, Bytes, Vec<Block>) {
         let Self {
             name,
@@ -198,7 +200,7 @@ impl SegmentBuilder {
         for block in &blocks {
             put_varint(&mut out, u64::from(block.bucket));
             put_varint(&mut out, block.sequence);
-            block.at.put(&mut out);
+            block.location.put(&mut out);
             put_option(&mut out, block.earliest_due_ms);
             out.push(u8::from(block.pending));
         }
@@ -241,13 +243,13 @@ pub fn check_segment(
     let blocks = read_index(&object[index_at..tail_at])?;
     let mut next = HEAD_BYTES as u64;
     for block in &blocks {
-        let range = block.at.range();
+        let range = block.location.range();
         if range.start != next || range.end > index_at as u64 {
             return Err(Defect::Malformed("its index does not describe its blocks"));
         }
         // Both ends are within the object, hence within `usize`.
         let stored = object.slice(range.start as usize..range.end as usize);
-        block.at.open(&stored, block.bucket)?;
+        block.location.open(&stored, block.bucket)?;
         next = range.end;
     }
     if next != index_at as u64 {
@@ -305,7 +307,7 @@ fn read_index(bytes: &[u8]) -> Result<Vec<Block>, Defect> {
             Ok(Block {
                 bucket: source.narrow()?,
                 sequence: source.varint()?,
-                at: BlockAt::read(&mut source)?,
+                location: BlockLocation::read(&mut source)?,
                 earliest_due_ms: source.option()?,
                 pending: source.u8()? != 0,
             })
@@ -369,9 +371,9 @@ mod tests {
             prop_assert_eq!(name, NAME);
             prop_assert_eq!(check_segment(&object, 3, &NAME), Ok(blocks.clone()));
             for (image, block) in images.iter().zip(&blocks) {
-                let range = block.at.range();
+                let range = block.location.range();
                 let stored = object.slice(range.start as usize..range.end as usize);
-                let entries = block.at.open(&stored, image.bucket).unwrap();
+                let entries = block.location.open(&stored, image.bucket).unwrap();
                 prop_assert_eq!(&entries, &image.entries);
                 prop_assert_eq!(block.earliest_due_ms, image.earliest_due_ms);
                 prop_assert_eq!(block.pending, image.pending);
@@ -409,7 +411,7 @@ mod tests {
             check_segment(&small_segment(), 3, &other)
                 .unwrap_err()
                 .to_string(),
-            "its snapshot is 40, but 41 belongs here"
+            "its snapshot is 40, expected 41"
         );
     }
 }

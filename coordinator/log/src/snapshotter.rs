@@ -1,11 +1,15 @@
-//! When to take a snapshot, of which buckets, and what belongs into its manifest; without any I/O.
+//! The rules of snapshots, without any I/O: when to take one, of which buckets, and the content of
+//! its manifest.
 //!
 //! ```text
-//! log outweighs ─► Want(buckets) ─► images at seals ─► segments ─► all stored, all seals durable ─► manifest ─► control record ─► in effect
+//! log outweighs ─► Want(buckets) ─► images at seals ─► segments ─► all stored and sealed ─┐
+//!                                                                                         │
+//!                           in effect ◄─ control record durable ◄─ manifest stored ◄──────┘
 //! ```
 //!
-//! A snapshot never stops anything: its images are taken one by one, each atomically at the seal of some delta. Buckets that did not
-//! change since their image keep it; it equals every later number too.
+//! A snapshot never blocks commits: its images are taken one by one, each atomically at the seal of
+//! some delta. A bucket that did not change since its image keeps that image, which equals every
+//! later number too.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,65 +17,45 @@ use bytes::Bytes;
 
 use crate::control::{Condemned, Control, Effect};
 use crate::entries::Entries;
-use crate::manifest::{BucketAt, Manifest, Placed};
+use crate::manifest::{ImageLocation, Manifest, ManifestBucket};
+use crate::options::SnapshotPolicy;
 use crate::owner::Owner;
 use crate::segment::{Block, BucketImage, SegmentBuilder, SegmentName};
-use crate::snapshotter::past::{Kept, LookedBack, Past};
-use crate::takeover::Base;
+use crate::snapshotter::retained::{Inventory, RetainedSnapshot, RetainedSnapshots};
 
-pub(crate) mod past;
+pub(crate) mod retained;
 
-/// How many images are asked for at once.
+/// Maximum number of images that are requested at once.
 const ASKED_MAX: usize = 32;
 
-/// When snapshots are taken, and how they are cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotPolicy {
-    /// No snapshot before the log since the last one has this many bytes.
-    pub floor_bytes: u64,
-    /// A snapshot begins when the log since the last one has this many percent of the bytes that it would write. Write
-    /// amplification is then about 1 + 100 / this.
-    pub log_percent: u64,
-    /// The size at which a segment is closed, in bytes.
-    pub segment_bytes: u64,
-    /// A snapshot begins at the latest when the log since the last one has this many bytes, so that recovery does not take longer the larger the
-    /// state is.
-    pub tail_bytes_max: u64,
-    /// What each object of the log counts besides its bytes: reading one takes a reader about as long as reading so many bytes more. Without it, many
-    /// small commits would make a takeover long.
-    pub object_bytes: u64,
-    /// At most so many bytes of segments are stored in a second, so that commits do not feel a snapshot; `None` for no limit. Segments are stored one
-    /// at a time in any case.
-    pub bytes_per_second: Option<u64>,
+/// The state on which the next snapshot builds.
+pub(crate) struct Base {
+    pub(crate) manifest: Option<Manifest>,
+    /// True for each bucket that the log tail changed beyond its image.
+    pub(crate) dirty: Vec<bool>,
+    pub(crate) log_bytes: u64,
+    /// Number of objects in the log tail.
+    pub(crate) log_objects: u64,
+    /// All manifests in the store.
+    pub(crate) manifests: Vec<u64>,
+    pub(crate) condemned: Vec<Condemned>,
 }
 
-impl Default for SnapshotPolicy {
-    fn default() -> Self {
-        Self {
-            floor_bytes: 4 << 20,
-            log_percent: 70,
-            segment_bytes: 8 << 20,
-            tail_bytes_max: 256 << 20,
-            object_bytes: 16 << 10,
-            bytes_per_second: None,
-        }
-    }
-}
-
-/// What the snapshotter wants done.
+/// A task for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Ask the engine for images of these buckets.
+    /// Request images of these buckets from the engine.
     Want(Vec<u16>),
-    /// Store a segment; then [`Snapshotter::segment_stored`].
+    /// Store a segment; then call [`Snapshotter::segment_stored`].
     PutSegment { name: SegmentName, bytes: Bytes },
-    /// List all segments in the store, and read these manifests; then [`Snapshotter::looked_back`].
-    LookBack { manifests: Vec<u64> },
+    /// List all segments in the store, and read these manifests; then call
+    /// [`Snapshotter::inventory_taken`].
+    TakeInventory { manifests: Vec<u64> },
     /// Call [`Snapshotter::publish`].
     Publish,
-    /// Store a manifest; then [`Snapshotter::manifest_stored`].
+    /// Store a manifest; then call [`Snapshotter::manifest_stored`].
     PutManifest { number: u64, bytes: Bytes },
-    /// Commit these decisions; then [`Snapshotter::took_effect`].
+    /// Commit these decisions; then call [`Snapshotter::took_effect`].
     Commit(Control),
 }
 
@@ -80,10 +64,11 @@ pub(crate) enum Step {
 pub struct Snapshot {
     /// The manifest.
     pub manifest: u64,
-    /// The images that were written for it, by bucket, each with the sequence of the delta at whose seal it was taken: through that
-    /// delta the bucket can be loaded again from now on. 0 stands for the bucket as this epoch found it.
+    /// The images that were written for it: bucket, and sequence of the delta at whose seal the
+    /// image was taken. From now on the bucket can be loaded through that delta. Sequence 0 is the
+    /// bucket as this epoch found it.
     pub images: Vec<(u16, u64)>,
-    /// Bytes of their segments.
+    /// Bytes of the segments written.
     pub bytes: u64,
     /// Bytes of all images that the manifest needs.
     pub state_bytes: u64,
@@ -91,33 +76,34 @@ pub struct Snapshot {
     pub replay_from: u64,
 }
 
-/// The snapshotter of one epoch. See the module's documentation.
+/// The snapshotter of one epoch. See the documentation of the module.
 #[derive(Debug)]
 pub(crate) struct Snapshotter {
     partition: u32,
     owner: Owner,
     policy: SnapshotPolicy,
-    table: Vec<BucketAt>,
+    table: Vec<ManifestBucket>,
     segments: BTreeMap<SegmentName, u64>,
-    /// The last delta that changed a bucket after its image; 0 for one of an earlier epoch.
+    /// The last delta that changed a bucket after its image; 0 for a delta of an earlier epoch.
     changed: Vec<Option<u64>>,
     retention_ms: u64,
     /// The manifest in effect when this epoch began.
     found: Option<Manifest>,
-    /// All manifests that were in the store when this epoch began.
+    /// All manifests in the store when this epoch began.
     manifests: Vec<u64>,
-    /// Those of them that are condemned already.
+    /// Those manifests that are already condemned.
     condemned: BTreeSet<u64>,
-    /// What came before. `None` until it was looked for, which is during the first snapshot of the epoch: a start does not wait for it.
-    past: Option<Past>,
-    /// Durable log bytes since the last snapshot began, with what the objects count besides.
+    /// Snapshots of former epochs and this one. `None` until the store was searched during the
+    /// first snapshot of the epoch, so that a start does not wait for it.
+    retained: Option<RetainedSnapshots>,
+    /// Durable log bytes since the last snapshot began, including the additional bytes per object.
     log_bytes: u64,
     durable: u64,
-    /// The last durable delta of this epoch: its sequence and its number.
+    /// Sequence and number of the last durable delta of this epoch.
     last_delta: (u64, u64),
-    /// How much of the log became growth of the state last time, in percent.
+    /// Share of the log that became growth of the state in the last snapshot, in percent.
     growth_percent: u64,
-    /// Somebody wants a snapshot, however small the log is.
+    /// A snapshot is requested, however small the log is.
     wanted: bool,
     round: Option<Round>,
     steps: Vec<Step>,
@@ -130,13 +116,13 @@ struct Round {
     log_bytes: u64,
     /// Bytes of the images that it replaces.
     replaced_bytes: u64,
-    /// Buckets that are not asked for yet.
+    /// Buckets that are not yet requested.
     unasked: VecDeque<u16>,
-    /// Buckets that are asked for.
+    /// Buckets that are requested.
     waiting_for: BTreeSet<u16>,
     builder: Option<SegmentBuilder>,
     next_index: u32,
-    /// A finished segment that waits for the one before it to be stored.
+    /// A finished segment that waits until the previous one is stored.
     packed: Option<(SegmentName, Bytes)>,
     uploading: Option<SegmentName>,
     sizes: BTreeMap<SegmentName, u64>,
@@ -151,16 +137,16 @@ struct Round {
 #[derive(Debug)]
 struct Published {
     manifest: Manifest,
-    kept: Kept,
+    kept: RetainedSnapshot,
     condemned: Condemned,
-    /// Moments from here on are kept, in milliseconds since 1970.
+    /// Start of the retained moments, in milliseconds since 1970.
     since_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finishing {
     Imaging,
-    LookingBack,
+    TakingInventory,
     Publishing,
 }
 
@@ -175,7 +161,10 @@ impl Snapshotter {
     ) -> Self {
         let (table, segments) = match &base.manifest {
             Some(manifest) => (manifest.buckets.clone(), manifest.segments.clone()),
-            None => (vec![BucketAt::default(); base.dirty.len()], BTreeMap::new()),
+            None => (
+                vec![ManifestBucket::default(); base.dirty.len()],
+                BTreeMap::new(),
+            ),
         };
         Self {
             partition,
@@ -192,7 +181,7 @@ impl Snapshotter {
                 .iter()
                 .flat_map(|condemned| condemned.manifests.iter().copied())
                 .collect(),
-            past: None,
+            retained: None,
             log_bytes: base.log_bytes + base.log_objects * policy.object_bytes,
             durable: takeover,
             last_delta: (0, takeover),
@@ -203,7 +192,7 @@ impl Snapshotter {
         }
     }
 
-    /// The next thing to do, if any.
+    /// Returns the next task, if any.
     pub(crate) fn poll(&mut self) -> Option<Step> {
         if self.steps.is_empty() {
             None
@@ -212,7 +201,8 @@ impl Snapshotter {
         }
     }
 
-    /// A snapshot is wanted at the next chance, whatever the size of the log: now, or when the one under way has ended.
+    /// Requests a snapshot as soon as possible, whatever the size of the log: now, or after the
+    /// snapshot in progress.
     pub(crate) fn want(&mut self) {
         self.wanted = true;
         if self.round.is_none() {
@@ -220,12 +210,12 @@ impl Snapshotter {
         }
     }
 
-    /// Where the image of a bucket lies, by the manifest in effect.
-    pub(crate) fn place_of(&self, bucket: u16) -> Option<&BucketAt> {
+    /// The entry of a bucket in the manifest in effect.
+    pub(crate) fn bucket(&self, bucket: u16) -> Option<&ManifestBucket> {
         self.table.get(usize::from(bucket))
     }
 
-    /// A delta was sealed.
+    /// Handles the seal of a delta.
     pub(crate) fn sealed(&mut self, sequence: u64, entries: &Entries) {
         for entry in entries.iter() {
             if let Some(changed) = self.changed.get_mut(usize::from(entry.bucket)) {
@@ -234,7 +224,7 @@ impl Snapshotter {
         }
     }
 
-    /// An image was taken. One that nobody asked for is dropped.
+    /// Handles an image. An image that was not requested is dropped.
     pub(crate) fn imaged(&mut self, image: &BucketImage) {
         let Some(round) = &mut self.round else {
             return;
@@ -259,7 +249,8 @@ impl Snapshotter {
         self.ask();
     }
 
-    /// Finishes the segment under way if it is full or the last one, and stores it as soon as the one before it is.
+    /// Finishes the current segment if it is full or the last one, and stores it once the previous
+    /// one is stored.
     fn pack(&mut self) {
         let Some(round) = &mut self.round else {
             return;
@@ -286,8 +277,8 @@ impl Snapshotter {
         }
     }
 
-    /// Asks for the next few images, about one segment of them, when all that were asked for came and no segment waits: so what a snapshot holds in memory
-    /// is bounded.
+    /// Requests the next images, about one segment of them, once all requested ones came and no
+    /// segment waits. This bounds the memory that a snapshot holds.
     fn ask(&mut self) {
         let Some(round) = &mut self.round else {
             return;
@@ -301,7 +292,7 @@ impl Snapshotter {
                 break;
             };
             let image = self.table[usize::from(bucket)].image;
-            bytes += image.map_or(0, |placed| placed.at.raw_len);
+            bytes += image.map_or(0, |placed| placed.block.raw_len);
             round.waiting_for.insert(bucket);
         }
         if !round.waiting_for.is_empty() {
@@ -310,7 +301,7 @@ impl Snapshotter {
         }
     }
 
-    /// A log record became durable; `sequence` if it is a delta.
+    /// Handles a durable log record; `sequence` is set if it is a delta.
     pub(crate) fn durable(&mut self, sequence: Option<u64>, number: u64, stored_bytes: u64) {
         self.durable = number;
         self.log_bytes += stored_bytes + self.policy.object_bytes;
@@ -327,28 +318,34 @@ impl Snapshotter {
         }
     }
 
-    /// The answer to [`Step::PutSegment`].
+    /// Handles the result of [`Step::PutSegment`].
     pub(crate) fn segment_stored(&mut self, name: &SegmentName) {
         if let Some(round) = &mut self.round {
             round.uploading.take_if(|uploading| uploading == name);
         }
-        // What waits is stored, and then what was gathered meanwhile is packed.
+        // The first call stores the waiting segment, the second packs the images gathered in the
+        // meantime.
         self.pack();
         self.pack();
         self.ask();
         self.advance();
     }
 
-    /// The answer to [`Step::LookBack`].
-    pub(crate) fn looked_back(&mut self, looked: LookedBack) {
+    /// Handles the result of [`Step::TakeInventory`].
+    pub(crate) fn inventory_taken(&mut self, inventory: Inventory) {
         let epoch = self.owner.epoch;
         let found = self.found.take();
-        self.past = Some(Past::new(epoch, found.as_ref(), &self.manifests, looked));
+        self.retained = Some(RetainedSnapshots::new(
+            epoch,
+            found.as_ref(),
+            &self.manifests,
+            inventory,
+        ));
         self.manifests = Vec::new();
         self.advance();
     }
 
-    /// The answer to [`Step::PutManifest`].
+    /// Handles the result of [`Step::PutManifest`].
     pub(crate) fn manifest_stored(&mut self, sum: u64) {
         let round = self.round.as_ref();
         if let Some(published) = round.and_then(|round| round.published.as_ref()) {
@@ -363,8 +360,8 @@ impl Snapshotter {
         }
     }
 
-    /// The record of [`Step::Commit`] is durable: the snapshot is the one that readers start from. Returns what it was and what
-    /// may be deleted after the grace.
+    /// Handles the durable record of [`Step::Commit`]: from now on readers start from this
+    /// snapshot. Returns the snapshot and the objects that may be deleted after the grace period.
     pub(crate) fn took_effect(&mut self) -> Option<(Snapshot, Condemned)> {
         let round = self.round.take()?;
         let Published {
@@ -377,14 +374,14 @@ impl Snapshotter {
         let written: u64 = round
             .images
             .values()
-            .map(|(block, _)| block.at.stored_len)
+            .map(|(block, _)| block.location.stored_len)
             .sum();
         let grown = written.saturating_sub(round.replaced_bytes);
         self.growth_percent = (grown * 100 / round.log_bytes.max(1)).min(100);
         self.log_bytes = self.log_bytes.saturating_sub(round.log_bytes);
         self.table = manifest.buckets;
         self.segments = manifest.segments;
-        self.past
+        self.retained
             .get_or_insert_default()
             .took_effect(kept, since_ms);
         let snapshot = Snapshot {
@@ -401,23 +398,26 @@ impl Snapshotter {
         Some((snapshot, condemned))
     }
 
-    /// Writes the manifest. It carries on the durable condemnations that were not carried out yet, because their records may be trimmed. `wall_ms` is
-    /// the calendar's time, `partition_ms` that of the last record: what is too old to be kept is decided by the latter.
+    /// Writes the manifest. It carries the durable condemnations that were not performed yet,
+    /// because their records may be trimmed.
+    ///
+    /// `wall_ms` is the calendar time. `partition_ms` is the time of the last record and decides
+    /// what is too old to be retained.
     pub(crate) fn publish(&mut self, carried: &[Condemned], wall_ms: u64, partition_ms: u64) {
         let Some(round) = &mut self.round else {
             return;
         };
         let mut buckets = self.table.clone();
         for at in &mut buckets {
-            // Without a change since its image, the image equals this number too.
+            // A bucket that did not change since its image equals this number too.
             at.number = round.number;
         }
         for (bucket, (block, segment)) in &round.images {
-            buckets[usize::from(*bucket)] = BucketAt {
+            buckets[usize::from(*bucket)] = ManifestBucket {
                 number: round.numbers[&block.sequence],
-                image: (block.at.raw_len > 0).then_some(Placed {
+                image: (block.location.raw_len > 0).then_some(ImageLocation {
                     segment: *segment,
-                    at: block.at,
+                    block: block.location,
                 }),
                 earliest_due_ms: block.earliest_due_ms,
                 pending: block.pending,
@@ -441,18 +441,19 @@ impl Snapshotter {
             partition: self.partition,
             number: round.number,
             writer: self.owner,
-            // Every bucket was imaged, or known to be unchanged, in this epoch: the replay begins after the takeover.
+            // In this epoch every bucket was imaged or known to be unchanged, so the replay begins
+            // after the takeover.
             before: self.owner,
             written_at_ms: wall_ms.max(partition_ms),
             segments,
             buckets,
             condemned: carried.to_vec(),
         };
-        let kept = Kept::new(&manifest, released);
+        let kept = RetainedSnapshot::new(&manifest, released);
         let since_ms =
             (self.retention_ms > 0).then(|| partition_ms.saturating_sub(self.retention_ms));
-        let past = self.past.get_or_insert_default();
-        let condemned = past.condemned(&kept, since_ms);
+        let retained = self.retained.get_or_insert_default();
+        let condemned = retained.condemned(&kept, since_ms);
         let bytes = manifest.encode();
         round.published = Some(Published {
             manifest,
@@ -480,7 +481,7 @@ impl Snapshotter {
         let expected = replaced_bytes + self.log_bytes / 100 * self.growth_percent;
         let enough = self.log_bytes >= expected / 100 * self.policy.log_percent;
         if unasked.is_empty() || !(enough || wanted) {
-            // Whoever wants one while there is nothing to write has it as soon as there is.
+            // A request made while there is nothing to write stays pending until there is.
             return;
         }
         self.wanted = false;
@@ -503,12 +504,12 @@ impl Snapshotter {
         self.ask();
     }
 
-    /// The buckets that changed, and those that keep a segment alive of which little else is needed.
+    /// Returns the buckets that changed, and those that keep a mostly obsolete segment alive.
     fn worth_writing(&self) -> BTreeSet<u16> {
         let mut live: BTreeMap<SegmentName, u64> = BTreeMap::new();
         for at in &self.table {
             if let Some(placed) = at.image {
-                *live.entry(placed.segment).or_default() += placed.at.stored_len;
+                *live.entry(placed.segment).or_default() += placed.block.stored_len;
             }
         }
         let sparse = |name: &SegmentName| {
@@ -539,28 +540,30 @@ impl Snapshotter {
                 .values()
                 .all(|(block, _)| round.numbers.contains_key(&block.sequence));
         match round.finishing {
-            Finishing::Imaging if complete && self.past.is_none() => {
-                round.finishing = Finishing::LookingBack;
+            Finishing::Imaging if complete && self.retained.is_none() => {
+                round.finishing = Finishing::TakingInventory;
                 let in_effect = self.found.as_ref().map_or(0, |found| found.number);
-                // Newer ones than that in effect never took effect.
+                // Manifests newer than the one in effect never took effect.
                 let kept = |number: &u64| *number < in_effect && !self.condemned.contains(number);
                 let manifests = match self.retention_ms {
                     0 => Vec::new(),
                     _ => self.manifests.iter().copied().filter(kept).collect(),
                 };
-                self.steps.push(Step::LookBack { manifests });
+                self.steps.push(Step::TakeInventory { manifests });
             }
-            Finishing::Imaging | Finishing::LookingBack if complete && self.past.is_some() => {
+            Finishing::Imaging | Finishing::TakingInventory
+                if complete && self.retained.is_some() =>
+            {
                 round.finishing = Finishing::Publishing;
                 self.steps.push(Step::Publish);
             }
-            Finishing::Imaging | Finishing::LookingBack | Finishing::Publishing => {}
+            Finishing::Imaging | Finishing::TakingInventory | Finishing::Publishing => {}
         }
     }
 }
 
-fn stored_len(at: &BucketAt) -> u64 {
-    at.image.map_or(0, |placed| placed.at.stored_len)
+fn stored_len(at: &ManifestBucket) -> u64 {
+    at.image.map_or(0, |placed| placed.block.stored_len)
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
-//! The one door to durable storage: a few operations that S3, a local directory and memory can all offer.
+//! The interface to durable storage: the few operations that S3, a local directory and memory can
+//! all provide.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-/// What a conditional create found.
+/// Result of a conditional create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
-    /// The object did not exist; it does now, durably, with exactly these bytes.
+    /// The object did not exist. It is now durable with exactly these bytes.
     Stored,
-    /// An object of that key exists. Whose it is, is a question that only reading it answers.
+    /// An object of that key exists. Reading it tells whose it is.
     Exists,
 }
 
@@ -23,40 +24,41 @@ pub struct ObjectMeta {
     pub size: u64,
 }
 
-/// Why a store did not answer.
+/// A failed store request.
 ///
-/// After [`StoreError::Conflict`] and [`StoreError::Unavailable`] the outcome is unknown: the effect may have happened, or may
-/// still happen later. The log repeats such a request with unchanged bytes.
+/// After [`StoreError::Conflict`] and [`StoreError::Unavailable`] the outcome is unknown: the
+/// request may have taken effect, or may still do so later. The log retries it with unchanged
+/// bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Another request for the same key was under way (S3: `409 ConditionalRequestConflict`).
+    /// Another request for the same key was in progress (S3: `409 ConditionalRequestConflict`).
     #[error("{key}: another request for this object was under way: {reason}")]
     Conflict {
         /// The object, or the prefix of a listing.
         key: String,
-        /// What the store said.
+        /// Reason given by the store.
         reason: String,
     },
-    /// The store did not answer, throttled, or has no room now.
+    /// The store did not answer, throttled the request, or has no room now.
     #[error("{key}: the store is not available: {reason}")]
     Unavailable {
         /// The object, or the prefix of a listing.
         key: String,
-        /// What the store said.
+        /// Reason given by the store.
         reason: String,
     },
-    /// The store refuses for good (no permission, no such bucket, a key it cannot hold).
+    /// The store rejects the request permanently: no permission, no bucket, or an invalid key.
     #[error("{key}: the store refuses: {reason}")]
     Fatal {
         /// The object, or the prefix of a listing.
         key: String,
-        /// What the store said.
+        /// Reason given by the store.
         reason: String,
     },
 }
 
 impl StoreError {
-    /// Whether asking again can help.
+    /// Returns true if a retry may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         !matches!(self, StoreError::Fatal { .. })
@@ -65,29 +67,32 @@ impl StoreError {
 
 /// Flat, strongly consistent object storage with conditional create.
 ///
-/// Keys are `/`-separated names of ASCII letters, digits, `.`, `_`, `-`; no name is empty or begins with a dot. Objects are never changed in
-/// place. Implementations do not retry: that is the log's business, because only it knows what a refusal means.
+/// Keys are `/`-separated names of ASCII letters, digits, `.`, `_`, `-`. No name is empty or begins
+/// with a dot. Objects are never changed in place. Implementations do not retry: only the log knows
+/// the meaning of a refused create.
 pub trait ObjectStore: Send + Sync {
-    /// Stores `bytes` under `key` if and only if nothing is there (S3: `PutObject` with `If-None-Match: *`).
-    /// [`Created::Stored`] means durable.
+    /// Stores `bytes` under `key` if and only if no object has that key (S3: `PutObject` with
+    /// `If-None-Match: *`). [`Created::Stored`] means durable.
     fn create<'a>(
         &'a self,
         key: &'a str,
         bytes: Bytes,
     ) -> BoxFuture<'a, Result<Created, StoreError>>;
 
-    /// The whole object, or `None` if there is none.
+    /// Reads a whole object; `None` if it does not exist.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
-    /// A part of an object, in bytes, or `None` if there is no such object. A range beyond the end is cut to the object's end.
+    /// Reads a byte range of an object; `None` if it does not exist. A range beyond the end is cut
+    /// to the end of the object.
     fn get_range<'a>(
         &'a self,
         key: &'a str,
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
-    /// Up to `max` objects whose keys begin with `prefix` and are greater than `start_after`, in ascending order of their keys.
-    /// `prefix` ends with `/`. Fewer than `max` means that there are no more.
+    /// Lists up to `max` objects whose keys begin with `prefix` and are greater than `start_after`,
+    /// in ascending order of keys. `prefix` ends with `/`. Fewer than `max` means that there are no
+    /// more.
     fn list<'a>(
         &'a self,
         prefix: &'a str,
@@ -95,11 +100,13 @@ pub trait ObjectStore: Send + Sync {
         max: usize,
     ) -> BoxFuture<'a, Result<Vec<ObjectMeta>, StoreError>>;
 
-    /// Removes objects; one that does not exist is no error.
+    /// Deletes objects. An object that does not exist is not an error.
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Removes the object under `key` if it is `bytes` (S3: `DeleteObject` with `If-Match`). Another one stays, and is no error, and neither is none: who
-    /// asks again, or whose request arrives late, takes nothing from whoever uses the key next.
+    /// Deletes the object under `key` if its content is `bytes` (S3: `DeleteObject` with
+    /// `If-Match`). Another object is left alone. Neither that nor a missing object is an error. A
+    /// retried or late request therefore never deletes an object that a later user of the key
+    /// stored.
     fn delete_exactly<'a>(
         &'a self,
         key: &'a str,

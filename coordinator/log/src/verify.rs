@@ -1,4 +1,5 @@
-//! Looks at every object of a root, and names each that is damaged, missing or foreign. Changes nothing.
+//! Verification of a root: checks every object, and names each that is damaged, missing or foreign.
+//! Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,56 +12,58 @@ use crate::clock::Clock;
 use crate::control::Effect;
 use crate::epoch::Claim;
 use crate::error::{Defect, LogError};
-use crate::io::{Io, OnTrouble, Retry};
+use crate::io::{Io, OnStoreFailure, Retry};
 use crate::keys::{Layout, number_in, savepoint_in, segment_in};
 use crate::manifest::Manifest;
 use crate::owner::Owner;
+use crate::reader::tail::{Verdict, judge};
 use crate::record::{Header, Kind, Record};
 use crate::savepoint::{Savepoint, SavepointName};
 use crate::segment::{SegmentName, check_segment};
 use crate::store::{ObjectStore, StoreError};
-use crate::takeover::tail::{Verdict, judge};
 use crate::writer::DEPTH_MAX;
 
-/// How many objects are read at once.
+/// Maximum number of objects that are read at once.
 const PARALLEL_READS: usize = 16;
 
-/// Of what is missing in one row of numbers so many are named: an object that says its row ends far away must not keep the reader busy for ever.
+/// Maximum number of missing objects that are named per sequence of numbers. An object that claims
+/// a far end of its sequence must not keep the verification busy without end.
 const MISSING_NAMED_MAX: usize = 1_000;
 
-/// What a look at a whole root found.
+/// Result of the verification of a root.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verification {
-    /// Objects that were read.
+    /// Number of objects read.
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// What is wrong, in the order of the keys within each partition. Each names its object.
+    /// Findings, in the order of the keys within each partition. Each names its object.
     pub findings: Vec<LogError>,
 }
 
-/// Reads everything under `root` and checks it, alone and together. An owner may be at work meanwhile; what it deletes is not missed.
+/// Reads everything under `root`, and checks each object alone and all of them together. An owner
+/// may be at work: an object that it deletes meanwhile is not reported as missing.
 ///
 /// # Errors
-/// The store's, if it does not answer for as long as `retry` is patient.
+/// The error of the store, if it does not answer before `retry` gives up.
 pub async fn verify(
     store: Arc<dyn ObjectStore>,
     root: &str,
     clock: Arc<dyn Clock>,
     retry: Retry,
-    on_trouble: OnTrouble,
+    on_store_failure: OnStoreFailure,
 ) -> Result<Verification, StoreError> {
     let io = Io {
         store,
         clock,
         retry,
-        on_trouble,
+        on_store_failure,
     };
     let mut verification = Verification::default();
     let key = Layout::new(root, 0).application().to_owned();
     let application = match io.get(&key).await? {
         None => {
-            let reason = "without it this is no root".to_owned();
+            let reason = "without it this is not a root".to_owned();
             let missing = LogError::Missing { key, reason };
             verification.findings.push(missing);
             return Ok(verification);
@@ -102,7 +105,8 @@ struct Checker {
     layout: Layout,
     partition: u32,
     buckets: u16,
-    /// Headers of readable log objects, and what they put in effect. `None` for damaged ones.
+    /// Headers of readable log objects, and the manifests they put in effect. `None` for damaged
+    /// ones.
     log: BTreeMap<u64, Option<(Header, Option<Effect>)>>,
     claims: BTreeMap<u64, Option<Claim>>,
     /// Readable manifests with the checksums of their objects.
@@ -112,7 +116,7 @@ struct Checker {
     findings: Vec<LogError>,
 }
 
-enum Place {
+enum ObjectName {
     Log(u64),
     Epoch(u64),
     Manifest(u64),
@@ -134,19 +138,20 @@ impl Checker {
             })
             .buffered(PARALLEL_READS);
         while let Some((key, object)) = objects.next().await {
-            // Gone since it was listed: an owner collects. What must exist is looked for below.
+            // It was deleted after the listing, because an owner collects. Required objects are
+            // checked below.
             let Some(object) = object? else {
                 continue;
             };
             verification.objects += 1;
             verification.bytes += object.len() as u64;
-            match self.place(&key) {
+            match self.object_name(&key) {
                 None => self.findings.push(LogError::Unexpected {
                     key,
-                    reason: "no object of a partition has such a name".to_owned(),
+                    reason: "no object of a partition has a key like this".to_owned(),
                 }),
-                Some(place) => {
-                    if let Err(defect) = self.read(&place, &object) {
+                Some(name) => {
+                    if let Err(defect) = self.read(&name, &object) {
                         self.findings.push(LogError::damaged(&key, defect));
                     }
                 }
@@ -155,25 +160,25 @@ impl Checker {
         Ok(())
     }
 
-    fn place(&self, key: &str) -> Option<Place> {
+    fn object_name(&self, key: &str) -> Option<ObjectName> {
         let layout = &self.layout;
         number_in(key, &layout.log_prefix())
-            .map(Place::Log)
-            .or_else(|| number_in(key, &layout.epochs_prefix()).map(Place::Epoch))
-            .or_else(|| number_in(key, &layout.manifests_prefix()).map(Place::Manifest))
-            .or_else(|| segment_in(key, &layout.segments_prefix()).map(Place::Segment))
-            .or_else(|| savepoint_in(key, &layout.savepoints_prefix()).map(Place::Savepoint))
+            .map(ObjectName::Log)
+            .or_else(|| number_in(key, &layout.epochs_prefix()).map(ObjectName::Epoch))
+            .or_else(|| number_in(key, &layout.manifests_prefix()).map(ObjectName::Manifest))
+            .or_else(|| segment_in(key, &layout.segments_prefix()).map(ObjectName::Segment))
+            .or_else(|| savepoint_in(key, &layout.savepoints_prefix()).map(ObjectName::Savepoint))
     }
 
-    fn read(&mut self, place: &Place, object: &Bytes) -> Result<(), Defect> {
-        match place {
-            Place::Log(number) => {
+    fn read(&mut self, name: &ObjectName, object: &Bytes) -> Result<(), Defect> {
+        match name {
+            ObjectName::Log(number) => {
                 let number = *number;
                 self.log.insert(number, None);
                 let read = self.read_record(object, number)?;
                 self.log.insert(number, Some(read));
             }
-            Place::Epoch(epoch) => {
+            ObjectName::Epoch(epoch) => {
                 let epoch = *epoch;
                 self.claims.insert(epoch, None);
                 let claim = Claim::decode(object)?;
@@ -186,17 +191,17 @@ impl Checker {
                 }
                 self.claims.insert(epoch, Some(claim));
             }
-            Place::Manifest(number) => {
+            ObjectName::Manifest(number) => {
                 let number = *number;
                 let manifest = Manifest::decode(object, self.partition, number, self.buckets)?;
                 let sum = crate::codec::checksum(object);
                 self.manifests.insert(number, (manifest, sum));
             }
-            Place::Segment(name) => {
+            ObjectName::Segment(name) => {
                 self.segments.insert(*name);
                 check_segment(object, self.partition, name)?;
             }
-            Place::Savepoint(name) => {
+            ObjectName::Savepoint(name) => {
                 let savepoint = Savepoint::decode(object, self.partition, name)?;
                 self.savepoints.push(savepoint);
             }
@@ -217,7 +222,7 @@ impl Checker {
         Ok((record.header, effect))
     }
 
-    /// What only shows when objects are seen together: gaps, lost segments, records that nobody may have written.
+    /// Checks the objects together: gaps, lost segments, records that no owner may have written.
     fn check_together(&mut self) {
         let mut candidates: Vec<u64> = self.manifests.keys().copied().collect();
         while let Some(number) = candidates.pop() {
@@ -243,13 +248,14 @@ impl Checker {
             self.log.keys().next().copied(),
             self.log.values().any(Option::is_none),
         );
-        // With damage among them it cannot be told where the log would have to begin.
+        // With damage among the objects the first number of the log is unknown.
         if first.is_some() && !damaged {
             self.check_log(1, Owner::default());
         }
     }
 
-    /// Whether the manifest that took effect last is not there, or not readable: without it nobody can tell where the log begins.
+    /// Returns true if the manifest that took effect last is missing or unreadable. Without it the
+    /// first number of the log is unknown.
     fn lost_manifest(&mut self) -> bool {
         let effects = self.log.values().rev().flatten();
         let Some(effect) = effects.filter_map(|(_, effect)| *effect).next() else {
@@ -259,15 +265,24 @@ impl Checker {
             return false;
         }
         let key = self.layout.manifest(effect.manifest);
-        let named = |finding: &LogError| matches!(finding, LogError::Damaged { key: named, .. } if *named == key);
-        if !self.findings.iter().any(named) {
+        if !self.names(&key) {
             let reason = "a log record put it in effect".to_owned();
             self.findings.push(LogError::Missing { key, reason });
         }
         true
     }
 
-    /// The last manifest that the unbroken log from `from` on puts in effect.
+    /// Returns true if a finding already says that this object is damaged or missing.
+    fn names(&self, key: &str) -> bool {
+        self.findings.iter().any(|finding| match finding {
+            LogError::Damaged { key: named, .. } | LogError::Missing { key: named, .. } => {
+                named == key
+            }
+            _ => false,
+        })
+    }
+
+    /// Returns the last manifest that the unbroken log from number `from` puts in effect.
     fn effect_from(&self, from: u64) -> Option<Effect> {
         (from..)
             .map_while(|number| self.log.get(&number))
@@ -292,7 +307,7 @@ impl Checker {
         let mut end = from;
         while let Some(read) = self.log.get(&end) {
             let Some((header, _)) = read else {
-                // Behind a damaged object nothing can be judged.
+                // Nothing behind a damaged object can be judged.
                 return;
             };
             let key = self.layout.log(end);
@@ -318,7 +333,7 @@ impl Checker {
         }
     }
 
-    /// Epochs are claimed one after the other, and claims are never deleted.
+    /// Checks that epochs were claimed without gaps. Claims are never deleted.
     fn check_claims(&mut self) {
         let written = self.manifests.values().map(|(manifest, _)| manifest.writer);
         let highest = written
@@ -329,15 +344,15 @@ impl Checker {
         let missing = (1..=highest).filter(|epoch| !self.claims.contains_key(epoch));
         for epoch in missing.take(MISSING_NAMED_MAX) {
             let key = self.layout.epoch(epoch);
-            let named = |finding: &LogError| matches!(finding, LogError::Missing { key: named, .. } if *named == key);
-            if !self.findings.iter().any(named) {
+            if !self.names(&key) {
                 let reason = format!("epochs up to {highest} were claimed");
                 self.findings.push(LogError::Missing { key, reason });
             }
         }
     }
 
-    /// What a savepoint needs must be there. A creator that died may leave a savepoint of which something is missing; a person may delete it.
+    /// Checks that the objects that savepoints need exist. A creator that died may leave a
+    /// savepoint with missing objects; the operator may delete it.
     fn check_savepoints(&mut self) {
         for savepoint in std::mem::take(&mut self.savepoints) {
             let log = (savepoint.replay_from..=savepoint.through)
@@ -353,8 +368,7 @@ impl Checker {
             let unread = manifest.filter(|_| !self.has_manifest_of(&savepoint));
             let missing: Vec<String> = log.chain(segments).chain(unread).collect();
             for key in missing {
-                let named = |finding: &LogError| matches!(finding, LogError::Damaged { key: named, .. } | LogError::Missing { key: named, .. } if *named == key);
-                if !self.findings.iter().any(named) {
+                if !self.names(&key) {
                     let reason = format!("savepoint {} needs it", savepoint.name);
                     self.findings.push(LogError::Missing { key, reason });
                 }

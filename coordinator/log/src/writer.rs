@@ -1,16 +1,23 @@
-//! The rules of committing, without any I/O: which number a record gets, when it may be begun, when it counts.
+//! The rules of committing, without any I/O: the number of a record, when it may be begun, and when
+//! it counts.
 //!
 //! ```text
-//! append ─► queue ─► begin(n) ─► Put ─┬─ stored ───────────────► answered ─┬─ epochs/<own+1> absent ─► Durable, in order
-//!                      ▲              └─ exists ─► Get ─┬─ mine ──┘        └─ present ─► End
-//!                      └───── next number ──────────────┴─ void, and still within the first numbers of the epoch
+//! append ─► queue ─► begin(n) ─► Put ─┬─ stored ─────────────────► answered
+//!                      ▲              │                              ▲  │
+//!                      │              └─ exists ─► Get ─┬─ mine ─────┘  │
+//!                      └── next number ◄────────────────┴─ void, in the first numbers of the epoch
+//!                                                                       │
+//!             Durable, in order ◄─ absent ─┬─ read of epochs/<own+1> ◄──┘
+//!                           End ◄─ present ┘
 //! ```
 //!
-//! - A number is begun only when the one `depth` before it is durable, so an owner whose time is over reaches at most
-//!   [`DEPTH_MAX`] − 1 numbers beyond the takeover. Up to there an epoch commits one record at a time and moves it past void
-//!   objects; beyond, a refusal ends the epoch. So no record is renumbered once a later one was begun.
-//! - A commit counts only if `epochs/<own+1>` was absent in a read begun less than the window before the answer, or after it:
-//!   else the number may have been collected by later owners and created again.
+//! - A number is begun only when the number `depth` before it is durable. A fenced owner therefore
+//!   reaches at most [`DEPTH_MAX`] − 1 numbers beyond the takeover. Up to there an epoch commits
+//!   one record at a time and moves it past void objects. Beyond, a refusal ends the epoch. So no
+//!   record is renumbered once a later one was begun.
+//! - A commit counts only if a read found `epochs/<own+1>` absent. That read must have begun less
+//!   than the window before the answer, or after it. Otherwise later owners may have collected the
+//!   number, and this owner created it again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,47 +32,48 @@ use crate::owner::Owner;
 use crate::record::{Kind, Record, Unnumbered};
 use crate::store::Created;
 
-/// The most commits that an owner may have on their way at once: a constant of the format, because it bounds how far beyond a
-/// takeover a former owner can reach.
+/// Maximum number of commits that an owner may have in flight. It is a constant of the format,
+/// because it bounds the reach of a former owner beyond a takeover.
 pub const DEPTH_MAX: u64 = 8;
 
 /// Everything that a partition changed since its last commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
-    /// The engine's number of this delta: 1, 2, 3, … in each epoch. The log finds the object's number.
+    /// Number that the engine gives this delta: 1, 2, 3, … in each epoch. The log chooses the
+    /// number of the object.
     pub sequence: u64,
     /// Partition time in milliseconds since 1970; must not go back.
     pub committed_at_ms: u64,
-    /// Whether it ends a clean stop. The log adds nothing of its own behind it.
+    /// True for the last delta of a clean stop. The log adds no record of its own behind it.
     pub clean: bool,
     /// The changes.
     pub entries: Entries,
 }
 
-/// What a durable record was.
+/// Kind of a durable record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// The engine's delta of this sequence.
+pub enum CommittedKind {
+    /// The delta of this sequence.
     Delta {
         /// Its sequence.
         sequence: u64,
     },
-    /// A decision of the log's own.
+    /// A decision of the log itself.
     Control,
 }
 
-/// A record became durable, and everything before it is.
+/// A record that became durable, as did all before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// What it was.
-    pub what: What,
-    /// Its place in the log.
+    /// Its kind.
+    pub kind: CommittedKind,
+    /// Its number in the log.
     pub number: u64,
     /// Size of its object in bytes.
     pub stored_bytes: u64,
 }
 
-/// What the writer wants done.
+/// A task for the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Create this object; answer with [`Writer::created`].
@@ -74,7 +82,7 @@ pub enum Action {
         number: u64,
         /// Its key.
         key: String,
-        /// Its content, never to be changed.
+        /// Its content, which never changes.
         bytes: Bytes,
     },
     /// Read this object; answer with [`Writer::fetched`].
@@ -84,29 +92,30 @@ pub enum Action {
         /// Its key.
         key: String,
     },
-    /// Read the claim of the next epoch, beginning now or later; answer with [`Writer::next_epoch_read`].
+    /// Read the claim of the next epoch, beginning now or later; answer with
+    /// [`Writer::next_epoch_read`].
     ReadNextEpoch {
         /// Its key.
         key: String,
     },
     /// A record and all before it are durable.
     Durable(Committed),
-    /// This epoch is over; nothing that was not reported durable counts.
+    /// This epoch is over. A record that was not reported durable does not count.
     End(LogError),
 }
 
-/// Where an epoch's writing begins.
+/// The point at which an epoch begins to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
     /// The owner.
     pub owner: Owner,
-    /// The number of the takeover record.
+    /// Number of the takeover record.
     pub takeover: u64,
     /// Time of the takeover record in milliseconds since 1970.
     pub committed_at_ms: u64,
 }
 
-/// The writer of one epoch of one partition. See the module's documentation.
+/// The writer of one epoch of one partition. See the documentation of the module.
 #[derive(Debug)]
 pub struct Writer {
     layout: Layout,
@@ -114,7 +123,7 @@ pub struct Writer {
     owner: Owner,
     depth: u64,
     window_ms: u64,
-    /// Up to here former owners may have left void objects.
+    /// Last number at which former owners may have left void objects.
     settled_at: u64,
     next: u64,
     durable: u64,
@@ -124,9 +133,9 @@ pub struct Writer {
     ended: bool,
     queue: VecDeque<Unnumbered>,
     flights: BTreeMap<u64, Flight>,
-    moment: u64,
-    absent: Option<Reading>,
-    reading: Option<Reading>,
+    event: u64,
+    absent: Option<Stamp>,
+    reading: Option<Stamp>,
     actions: VecDeque<Action>,
 }
 
@@ -134,20 +143,22 @@ pub struct Writer {
 struct Flight {
     record: Unnumbered,
     bytes: Bytes,
-    /// When its create was answered with "stored, and mine".
-    answered: Option<Reading>,
+    /// The answer to its create, once that was "stored" and the object is this owner's.
+    answered: Option<Stamp>,
 }
 
 /// A point in time, and in the order of the writer's events.
 #[derive(Clone, Copy, Debug)]
-struct Reading {
+struct Stamp {
     now: Now,
-    moment: u64,
+    event: u64,
 }
 
 impl Writer {
-    /// A writer for the epoch that begins with `start`. `depth` commits at most are on their way at once (1 to [`DEPTH_MAX`]);
-    /// `window_ms` is how old a sight of the absent next epoch may be.
+    /// Creates a writer for the epoch that begins with `start`.
+    ///
+    /// `depth` is the maximum number of commits in flight (1 to [`DEPTH_MAX`]). `window_ms` is the
+    /// maximum age in milliseconds of a read that found the next epoch unclaimed.
     #[must_use]
     pub fn new(layout: Layout, partition: u32, start: &Start, depth: u64, window_ms: u64) -> Self {
         Self {
@@ -165,14 +176,14 @@ impl Writer {
             ended: false,
             queue: VecDeque::new(),
             flights: BTreeMap::new(),
-            moment: 0,
+            event: 0,
             absent: None,
             reading: None,
             actions: VecDeque::new(),
         }
     }
 
-    /// Hands a delta over. Its header's time is at least that of the record before, whatever it says.
+    /// Appends a delta. The time in its header is at least that of the previous record.
     pub fn append(&mut self, delta: &Delta) {
         if self.ended {
             return;
@@ -187,7 +198,7 @@ impl Writer {
         let Some(record) = Unnumbered::delta(delta.sequence, time, delta.clean, &delta.entries)
         else {
             return self.end(LogError::Misuse(format!(
-                "delta {} is longer than any log object may be",
+                "delta {} exceeds the maximum length of a log object",
                 delta.sequence
             )));
         };
@@ -196,7 +207,7 @@ impl Writer {
         self.queue.push_back(record);
     }
 
-    /// Appends a decision of the log's own; `false` if this epoch takes none any more.
+    /// Appends a decision of the log itself. Returns `false` if this epoch accepts no more of them.
     pub(crate) fn append_control(&mut self, control: &Control) -> bool {
         if self.ended || self.closed {
             return false;
@@ -206,7 +217,7 @@ impl Writer {
         true
     }
 
-    /// The next thing to do, if any.
+    /// Returns the next task, if any.
     pub fn poll(&mut self, now: Now) -> Option<Action> {
         while !self.ended && !self.queue.is_empty() && self.may_begin() {
             self.begin(now);
@@ -214,18 +225,18 @@ impl Writer {
         self.actions.pop_front()
     }
 
-    /// The time of the last record appended, in milliseconds since 1970.
+    /// Time of the last record appended, in milliseconds since 1970.
     pub(crate) fn committed_at_ms(&self) -> u64 {
         self.committed_at_ms
     }
 
-    /// Whether everything appended is durable, and nothing is to be done.
+    /// Returns true if everything appended is durable and no task is left.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.flights.is_empty() && self.actions.is_empty()
     }
 
-    /// The answer to [`Action::Put`].
+    /// Handles the result of [`Action::Put`].
     pub fn created(&mut self, number: u64, created: Created, now: Now) {
         match created {
             Created::Stored => self.answered(number, now),
@@ -237,7 +248,7 @@ impl Writer {
         }
     }
 
-    /// The answer to [`Action::Get`]: what stands where a create was refused.
+    /// Handles the result of [`Action::Get`]: the object that exists where a create was refused.
     pub fn fetched(&mut self, number: u64, found: Option<Bytes>, now: Now) {
         let Some(flight) = self.flights.get(&number) else {
             return;
@@ -258,7 +269,7 @@ impl Writer {
         if other.owner == self.owner {
             self.end(LogError::Unexpected {
                 key,
-                reason: "it is of this very epoch and process, but with another content".to_owned(),
+                reason: "this process wrote it in this epoch, but with other content".to_owned(),
             });
         } else if other.owner.epoch >= self.owner.epoch {
             self.fenced(format!("{key} is of epoch {}", other.owner.epoch));
@@ -268,7 +279,7 @@ impl Writer {
             self.end(LogError::Unexpected {
                 key,
                 reason: format!(
-                    "it is of epoch {}, which cannot have come this far beyond the takeover at {}",
+                    "it is of epoch {}, which cannot reach this far beyond the takeover at {}",
                     other.owner.epoch,
                     self.settled_at + 1 - DEPTH_MAX
                 ),
@@ -276,7 +287,7 @@ impl Writer {
         }
     }
 
-    /// The answer to [`Action::ReadNextEpoch`]: whether there is a claim of the next epoch.
+    /// Handles the result of [`Action::ReadNextEpoch`]: true if the next epoch is claimed.
     pub fn next_epoch_read(&mut self, present: bool, now: Now) {
         let begun = self.reading.take();
         if present {
@@ -295,7 +306,7 @@ impl Writer {
     fn may_begin(&self) -> bool {
         match self.flights.keys().next() {
             None => true,
-            // It may yet have to move past a void object: nothing may be begun behind it.
+            // It may still have to move past a void object, so no later record may be begun.
             Some(first) if *first <= self.settled_at => false,
             Some(_) => self.next <= self.durable + self.depth,
         }
@@ -321,38 +332,39 @@ impl Writer {
                 answered: None,
             },
         );
-        // Looking again beside the write, before the last look is too old, saves waiting for it after the answer.
-        let aged = |read: Reading| now.elapsed_at_most_ms(&read.now) > self.window_ms / 2;
+        // Reading the claim again beside the write, before the last read is too old, avoids waiting
+        // for it after the answer.
+        let aged = |read: Stamp| now.elapsed_at_most_ms(&read.now) > self.window_ms / 2;
         if self.absent.is_none_or(aged) {
-            self.look(now);
+            self.check_next_epoch(now);
         }
     }
 
-    fn look(&mut self, now: Now) {
+    fn check_next_epoch(&mut self, now: Now) {
         if self.reading.is_none() {
-            self.reading = Some(self.mark(now));
+            self.reading = Some(self.stamp(now));
             let key = self.layout.epoch(self.owner.epoch + 1);
             self.actions.push_back(Action::ReadNextEpoch { key });
         }
     }
 
-    fn mark(&mut self, now: Now) -> Reading {
-        self.moment += 1;
-        Reading {
+    fn stamp(&mut self, now: Now) -> Stamp {
+        self.event += 1;
+        Stamp {
             now,
-            moment: self.moment,
+            event: self.event,
         }
     }
 
     fn answered(&mut self, number: u64, now: Now) {
-        let at = self.mark(now);
+        let at = self.stamp(now);
         if let Some(flight) = self.flights.get_mut(&number) {
             flight.answered.get_or_insert(at);
         }
         self.settle(now);
     }
 
-    /// Reports what became durable: the unbroken prefix of answered commits that count.
+    /// Reports new durable records: the unbroken prefix of answered commits that count.
     fn settle(&mut self, now: Now) {
         while !self.ended
             && let Some(first) = self.flights.first_entry()
@@ -360,20 +372,20 @@ impl Writer {
         {
             let number = *first.key();
             let counts = self.absent.is_some_and(|read| {
-                read.moment > answered.moment
+                read.event > answered.event
                     || answered.now.elapsed_at_most_ms(&read.now) < self.window_ms
             });
             if !counts {
-                return self.look(now);
+                return self.check_next_epoch(now);
             }
             let flight = first.remove();
             self.durable = number;
             self.actions.push_back(Action::Durable(Committed {
-                what: match flight.record.kind {
-                    Kind::Delta => What::Delta {
+                kind: match flight.record.kind {
+                    Kind::Delta => CommittedKind::Delta {
                         sequence: flight.record.sequence,
                     },
-                    Kind::Takeover | Kind::Control => What::Control,
+                    Kind::Takeover | Kind::Control => CommittedKind::Control,
                 },
                 number,
                 stored_bytes: flight.bytes.len() as u64,
@@ -381,11 +393,12 @@ impl Writer {
         }
     }
 
-    /// The number is taken by a void object. The record goes to the next one; no later one was begun, so its order is kept.
+    /// Moves the record past a void object to the next number. No later record was begun, so the
+    /// order is kept.
     fn pass_void(&mut self) {
         if let Some((number, flight)) = self.flights.pop_first() {
             self.next = number + 1;
-            // What lies below is void: the window counts from here.
+            // Everything below is void: the window of `depth` counts from here.
             self.durable = number;
             self.queue.push_front(flight.record);
         }

@@ -1,4 +1,5 @@
-//! Reading a root without owning it: every moment that can be reached shows the fold of what was committed by then, and nothing else.
+//! Reads of a root without owning it: every reachable moment shows the fold of the commits until
+//! then, and nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -7,10 +8,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use satchel_log::{
-    Application, At, HistoryError, Identity, Layout, LogError, MemoryStore, ObjectStore, Options,
-    Place, Reading, Retry, SnapshotPolicy, Source, read,
+    Application, At, Contender, HistoryError, Identity, Layout, LogError, MemoryStore, ObjectStore,
+    Options, Reading, Retry, SnapshotPolicy, Source, read,
 };
-use satchel_log_simulation::{Puppet, SimulatedClock, State, push};
+use satchel_log_simulation::{ManualOwner, SimulatedClock, State, drive};
 
 const SECOND_MS: u64 = 1_000;
 const HOUR_MS: u64 = 3_600_000;
@@ -21,9 +22,9 @@ const BUCKETS: u16 = 3;
 struct Period {
     /// Commits, each of one change: bucket, key, value.
     commits: Vec<(u16, u8, Option<u8>)>,
-    /// Whether it takes snapshots.
+    /// True if it takes snapshots.
     snapshots: bool,
-    /// Whether it lives long enough to delete what it condemned.
+    /// True if it lives long enough to delete what it condemned.
     collects: bool,
 }
 
@@ -47,7 +48,7 @@ struct World {
     clock: SimulatedClock,
     retention_ms: u64,
     /// The state from each moment on.
-    past: BTreeMap<u64, State>,
+    history: BTreeMap<u64, State>,
 }
 
 impl World {
@@ -56,7 +57,7 @@ impl World {
             retention_ms: 0,
             store: Arc::new(MemoryStore::new()),
             clock: SimulatedClock::default(),
-            past: BTreeMap::new(),
+            history: BTreeMap::new(),
         }
     }
 
@@ -64,26 +65,27 @@ impl World {
         satchel_log::Clock::now(&self.clock).wall_ms
     }
 
-    /// A new owner takes over, commits and goes. All of its records have the time of its takeover.
+    /// Runs a new owner that takes over, commits and ends. All its records have the time of its
+    /// takeover.
     fn live(&mut self, number: u8, period: &Period) {
         self.clock.advance(SECOND_MS);
-        let mut owner = Puppet::take_over(self.place(number, period.snapshots)).unwrap();
+        let mut owner = ManualOwner::take_over(self.contender(number, period.snapshots)).unwrap();
         let taken_over_ms = self.now_ms();
         for (bucket, key, value) in &period.commits {
             let (key, value) = (key.to_string(), value.map(|value| value.to_string()));
             owner.commit(&[(*bucket, &key, value.as_deref())]);
-            owner.image_and_go_on();
+            owner.image_and_advance();
         }
         if period.collects {
             self.clock.advance(2 * HOUR_MS);
-            owner.go_on();
+            owner.advance();
         }
-        self.past.insert(taken_over_ms, owner.state);
+        self.history.insert(taken_over_ms, owner.state);
     }
 
-    fn place(&self, number: u8, snapshots: bool) -> Place {
+    fn contender(&self, number: u8, snapshots: bool) -> Contender {
         let floor_bytes = if snapshots { 1 } else { u64::MAX };
-        Place {
+        Contender {
             store: self.store.clone(),
             root: "root".to_owned(),
             identity: Identity {
@@ -104,7 +106,7 @@ impl World {
                 retention_ms: self.retention_ms,
                 ..Options::default()
             },
-            on_trouble: Arc::new(|_| {}),
+            on_store_failure: Arc::new(|_| {}),
         }
     }
 
@@ -118,21 +120,21 @@ impl World {
                 max_ms: 1,
                 give_up_ms: Some(1),
             },
-            on_trouble: Arc::new(|_| {}),
+            on_store_failure: Arc::new(|_| {}),
         };
         let record = object(&self.store, Layout::new("root", 0).application());
         let application = Application::decode(&record).unwrap();
         let mut state = State::default();
         let reading = {
             let mut reading = Box::pin(read(&source, &application, 0, at, &mut state));
-            push(&mut reading).expect("memory answers at once")
+            drive(&mut reading).expect("memory answers at once")
         };
         reading.map(|reading| (reading, state))
     }
 
-    /// What was there at a moment.
+    /// Returns the state at a moment.
     fn state_at(&self, moment_ms: u64) -> State {
-        let before = self.past.range(..=moment_ms);
+        let before = self.history.range(..=moment_ms);
         before
             .map(|(_, state)| state.clone())
             .next_back()
@@ -141,7 +143,7 @@ impl World {
 }
 
 fn object(store: &MemoryStore, key: &str) -> bytes::Bytes {
-    let got = push(&mut store.get(key)).expect("memory answers at once");
+    let got = drive(&mut store.get(key)).expect("memory answers at once");
     got.expect("memory does not fail").expect("it exists")
 }
 
@@ -160,16 +162,16 @@ proptest! {
         }
         let keys = world.store.keys();
         let (_, latest) = world.read(At::Latest).unwrap();
-        prop_assert_eq!(&latest, world.past.values().next_back().unwrap());
+        prop_assert_eq!(&latest, world.history.values().next_back().unwrap());
 
-        // What one owner condemned, a later one may delete.
+        // A later owner may delete what this one condemned.
         let snapshot = periods.iter().position(|period| period.snapshots);
         let collected = snapshot.is_some_and(|at| periods[at..].iter().any(|later| later.collects));
-        for moment_ms in world.past.keys().flat_map(|at| [at - 1, *at, at + 1]) {
+        for moment_ms in world.history.keys().flat_map(|at| [at - 1, *at, at + 1]) {
             match world.read(At::Moment(moment_ms)) {
                 Ok((_, state)) => prop_assert_eq!(state, world.state_at(moment_ms)),
                 Err(HistoryError::Collected { partition, asked_ms, reaches_back_to_ms }) => {
-                    let newest_ms = *world.past.keys().next_back().unwrap();
+                    let newest_ms = *world.history.keys().next_back().unwrap();
                     prop_assert!(
                         retention_ms == 0 || moment_ms + retention_ms < newest_ms,
                         "{moment_ms} is less than {retention_ms} ms before {newest_ms}"
@@ -197,7 +199,7 @@ fn a_moment_before_a_snapshot_is_read_from_the_log_while_that_is_there_and_refus
     };
     world.live(1, &period(7, false));
     world.live(2, &period(8, false));
-    let first_ms = *world.past.keys().next().unwrap();
+    let first_ms = *world.history.keys().next().unwrap();
     let (reading, state) = world.read(At::Moment(first_ms)).unwrap();
     assert_eq!(state, world.state_at(first_ms));
     assert_eq!(reading.committed_at_ms, Some(first_ms));
@@ -214,13 +216,14 @@ fn a_moment_before_a_snapshot_is_read_from_the_log_while_that_is_there_and_refus
     assert_eq!(
         refused.to_string(),
         format!(
-            "partition 0: the log reaches back to {reaches_back_to_ms} ms since 1970, not to {first_ms}"
+            "partition 0: the log reaches back to {reaches_back_to_ms} ms since 1970, \
+             not to {first_ms}"
         )
     );
 }
 
 #[test]
-fn a_lost_or_damaged_record_is_named_and_not_read_around() {
+fn a_lost_or_damaged_record_is_named_and_not_skipped() {
     let mut world = World::new();
     let commits = (0..40).map(|value| (0, 1, Some(value))).collect();
     let period = Period {
@@ -236,17 +239,23 @@ fn a_lost_or_damaged_record_is_named_and_not_read_around() {
     for at in [At::Latest, At::Moment(world.now_ms())] {
         let refused = world.read(at).unwrap_err();
         assert!(
-            matches!(&refused, HistoryError::Log(LogError::Damaged { key: named, .. }) if *named == key),
+            matches!(
+                &refused,
+                HistoryError::Log(LogError::Damaged { key: named, .. }) if *named == key
+            ),
             "{refused}"
         );
     }
 
-    push(&mut world.store.delete(std::slice::from_ref(&key)))
+    drive(&mut world.store.delete(std::slice::from_ref(&key)))
         .unwrap()
         .unwrap();
     let refused = world.read(At::Latest).unwrap_err();
     assert!(
-        matches!(&refused, HistoryError::Log(LogError::Missing { key: named, .. }) if *named == key),
+        matches!(
+            &refused,
+            HistoryError::Log(LogError::Missing { key: named, .. }) if *named == key
+        ),
         "{refused}"
     );
 }

@@ -1,14 +1,15 @@
-//! Damaged, missing and foreign objects: a start that must read them refuses by name, and verification names them all.
+//! Damaged, missing and foreign objects: a start that must read them fails with their names, and
+//! verification names them all.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use satchel_log::savepoints::{NewSavepoint, create};
 use satchel_log::{
-    Application, At, DEPTH_MAX, ErrorKind, HistoryError, Identity, Layout, LogError, MemoryStore,
-    ObjectStore, Options, Place, Retry, SnapshotPolicy, Source, Verification, read, verify,
+    Application, At, Contender, DEPTH_MAX, ErrorKind, HistoryError, Identity, Layout, LogError,
+    MemoryStore, ObjectStore, Options, Retry, SnapshotPolicy, Source, Verification, read, verify,
 };
-use satchel_log_simulation::{Puppet, SimulatedClock, State, push};
+use satchel_log_simulation::{ManualOwner, SimulatedClock, State, drive};
 
 fn identity() -> Identity {
     Identity {
@@ -19,8 +20,8 @@ fn identity() -> Identity {
     }
 }
 
-fn place(store: &Arc<MemoryStore>, identity: Identity) -> Place {
-    Place {
+fn contender(store: &Arc<MemoryStore>, identity: Identity) -> Contender {
+    Contender {
         store: store.clone(),
         root: "root".to_owned(),
         identity,
@@ -35,7 +36,7 @@ fn place(store: &Arc<MemoryStore>, identity: Identity) -> Place {
             },
             ..Options::default()
         },
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     }
 }
 
@@ -46,9 +47,9 @@ fn layout() -> Layout {
 /// A root with a snapshot in effect and a log tail behind it.
 fn root() -> Arc<MemoryStore> {
     let store = Arc::new(MemoryStore::new());
-    let mut owner = Puppet::take_over(place(&store, identity())).expect("a new root");
+    let mut owner = ManualOwner::take_over(contender(&store, identity())).expect("a new root");
     owner.commit(&[(0, "key", Some("1")), (1, "key", Some("2"))]);
-    owner.image_and_go_on();
+    owner.image_and_advance();
     assert_eq!(owner.snapshots.len(), 1);
     owner.commit(&[(2, "key", Some("3"))]);
     owner.commit(&[(0, "key", None)]);
@@ -66,7 +67,7 @@ fn source(store: &Arc<MemoryStore>) -> Source {
             max_ms: 1,
             give_up_ms: Some(1),
         },
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     }
 }
 
@@ -82,7 +83,7 @@ fn save(store: &Arc<MemoryStore>, name: &str) {
         comment: "kept".to_owned(),
     };
     let (source, application) = (source(store), application(store));
-    let created = push(&mut Box::pin(create(&source, &application, 0, &new)));
+    let created = drive(&mut Box::pin(create(&source, &application, 0, &new)));
     created.expect("memory answers at once").expect("created");
 }
 
@@ -92,7 +93,7 @@ fn read_kept(store: &Arc<MemoryStore>) -> Result<State, LogError> {
     let (source, application) = (source(store), application(&whole));
     let mut state = State::default();
     let at = At::Savepoint("kept".parse().expect("a name"));
-    let reading = push(&mut Box::pin(read(
+    let reading = drive(&mut Box::pin(read(
         &source,
         &application,
         0,
@@ -115,17 +116,17 @@ fn copy(store: &MemoryStore) -> Arc<MemoryStore> {
 }
 
 fn object(store: &MemoryStore, key: &str) -> Bytes {
-    let got = push(&mut store.get(key)).expect("memory answers at once");
+    let got = drive(&mut store.get(key)).expect("memory answers at once");
     got.expect("memory does not fail").expect("it exists")
 }
 
 fn remove(store: &MemoryStore, key: &str) {
-    let deleted = push(&mut store.delete(&[key.to_owned()]));
+    let deleted = drive(&mut store.delete(&[key.to_owned()]));
     assert_eq!(deleted, Some(Ok(())));
 }
 
-fn start(store: &Arc<MemoryStore>) -> Result<Puppet, LogError> {
-    Puppet::take_over(place(store, identity()))
+fn start(store: &Arc<MemoryStore>) -> Result<ManualOwner, LogError> {
+    ManualOwner::take_over(contender(store, identity()))
 }
 
 fn look(store: &Arc<MemoryStore>) -> Verification {
@@ -136,7 +137,7 @@ fn look(store: &Arc<MemoryStore>) -> Verification {
     };
     let clock = Arc::new(SimulatedClock::default());
     let looking = verify(store.clone(), "root", clock, retry, Arc::new(|_| {}));
-    let looked = push(&mut Box::pin(looking)).expect("memory answers at once");
+    let looked = drive(&mut Box::pin(looking)).expect("memory answers at once");
     looked.expect("memory does not fail")
 }
 
@@ -150,7 +151,8 @@ fn names(finding: &LogError) -> &str {
     }
 }
 
-/// Whether a start reads this object: everything but what lies before the replay start, old claims, and savepoints.
+/// Returns true if a start reads this object: every object except log objects before the replay
+/// start, old claims, and savepoints.
 fn is_read_at_start(key: &str) -> bool {
     let prefixes = [layout().epochs_prefix(), layout().savepoints_prefix()];
     let apart = prefixes.iter().any(|prefix| key.starts_with(prefix));
@@ -247,9 +249,9 @@ fn every_missing_object_that_a_savepoint_needs_is_named() {
 #[test]
 fn a_hole_in_the_log_that_no_crash_leaves_is_named() {
     let store = Arc::new(MemoryStore::new());
-    let mut owner = Puppet::take_over(Place {
+    let mut owner = ManualOwner::take_over(Contender {
         options: Options::default(),
-        ..place(&store, identity())
+        ..contender(&store, identity())
     })
     .unwrap();
     for _ in 0..20 {
@@ -274,7 +276,7 @@ fn a_hole_in_the_log_that_no_crash_leaves_is_named() {
 fn a_root_of_another_application_or_shape_is_refused() {
     let store = root();
     let refusal = |identity| {
-        let refused = Puppet::take_over(place(&store, identity)).err();
+        let refused = ManualOwner::take_over(contender(&store, identity)).err();
         refused.map(|error| error.to_string()).unwrap()
     };
     assert_eq!(
@@ -309,13 +311,13 @@ fn a_foreign_object_is_found() {
         look(&store).findings,
         [LogError::Unexpected {
             key,
-            reason: "no object of a partition has such a name".to_owned(),
+            reason: "no object of a partition has a key like this".to_owned(),
         }]
     );
 }
 
 #[test]
-fn what_is_not_a_root_is_said_to_be_none() {
+fn an_empty_store_is_reported_as_no_root() {
     let findings = look(&Arc::new(MemoryStore::new())).findings;
     assert_eq!(names(&findings[0]), "root/application");
     assert_eq!(findings.len(), 1);
@@ -325,11 +327,13 @@ fn what_is_not_a_root_is_said_to_be_none() {
 fn settings_that_would_break_the_rules_are_refused() {
     let store = Arc::new(MemoryStore::new());
     let refusal = |options| {
-        let place = Place {
+        let contender = Contender {
             options,
-            ..place(&store, identity())
+            ..contender(&store, identity())
         };
-        Puppet::take_over(place).err().map(|error| error.kind())
+        ManualOwner::take_over(contender)
+            .err()
+            .map(|error| error.kind())
     };
     let options = Options::default();
     assert_eq!(

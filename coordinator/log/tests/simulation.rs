@@ -1,4 +1,5 @@
-//! Random histories of owners over a store that loses requests and answers: what is recovered is always the fold of the durable prefix.
+//! Random histories of owners over a store that loses requests and answers: the recovered state is
+//! always the fold of the durable prefix.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ fn run_in_memory(seed: u64) -> Report {
     run(&plan(seed), store).unwrap_or_else(|broken| panic!("{broken}"))
 }
 
-/// Runs worlds whose owners make a mistake until one of them notices.
+/// Runs worlds whose owners make a mistake until one run fails.
 fn assert_noticed(mutant: Mutant) {
     let noticed = (0..100).find_map(|seed| {
         let plan = Plan {
@@ -28,11 +29,12 @@ fn assert_noticed(mutant: Mutant) {
         };
         run(&plan, Arc::new(MemoryStore::new())).err()
     });
-    let noticed = noticed.unwrap_or_else(|| panic!("nobody noticed {mutant:?} in 100 worlds"));
+    let noticed = noticed.unwrap_or_else(|| panic!("no run of 100 noticed {mutant:?}"));
     println!("{mutant:?}: {noticed:.200}");
 }
 
-/// `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other worlds than the usual ones: a world of 20,000 turns takes about a second.
+/// `SATCHEL_SIMULATION_SEEDS=FIRST..END` selects other worlds. A world of 20,000 turns takes about
+/// a second.
 fn seeds() -> std::ops::Range<u64> {
     satchel_log_simulation::seeds(0..30)
 }
@@ -65,10 +67,10 @@ fn whatever_happens_the_recovered_state_is_the_fold_of_the_durable_prefix() {
     );
 }
 
-/// In this world somebody reads for longer than the grace, and the manifest that was an orphan as he began takes effect meanwhile: what he misses is
-/// superfluous, and not lost.
+/// In this world a read takes longer than the grace period, and the manifest that was an orphan at
+/// its beginning takes effect meanwhile. The objects that it misses are obsolete, not lost.
 #[test]
-fn a_reader_who_is_slower_than_the_grace_begins_anew() {
+fn a_reader_slower_than_the_grace_period_restarts() {
     run_in_memory(47);
 }
 
@@ -99,10 +101,10 @@ fn a_changed_bucket_that_is_dropped_before_its_image_is_in_effect_is_noticed() {
 
 #[test]
 fn an_owner_that_deletes_without_looking_for_savepoints_is_noticed() {
-    assert_noticed(Mutant::NoLookByOwner);
+    assert_noticed(Mutant::OwnerIgnoresSavepoints);
 }
 
 #[test]
 fn a_savepoint_made_without_looking_for_condemnations_is_noticed() {
-    assert_noticed(Mutant::NoLookByCreator);
+    assert_noticed(Mutant::CreatorSkipsCheck);
 }

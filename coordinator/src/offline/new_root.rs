@@ -4,7 +4,7 @@
 use satchel_log::{DEFAULT_BUCKETS, Io};
 use satchel_storage::fork::{self, CreateError, RootWriter};
 
-use super::root::{RETRY, failure, on_trouble};
+use super::root::{RETRY, failure, on_store_failure};
 use crate::error::{Exit, Failure};
 use crate::random;
 use crate::store::StateStore;
@@ -33,7 +33,7 @@ pub(super) struct NewRoot<'a> {
 pub(super) async fn begin(new: NewRoot<'_>) -> Result<RootWriter, Failure> {
     let writer = RootWriter::begin(fork::NewRoot {
         io: Io {
-            on_trouble: on_trouble(),
+            on_store_failure: on_store_failure(),
             ..new.opened.io(RETRY)
         },
         root: new.opened.prefix.clone(),

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use satchel_log::{Application, Layout, LogError, ObjectStore, OnTrouble, Retry, Source, Trouble};
+use satchel_log::{
+    Application, Layout, LogError, ObjectStore, OnStoreFailure, Retry, Source, StoreFailure,
+};
 
 use crate::clock::SystemClock;
 use crate::error::{Exit, Failure};
@@ -77,7 +79,7 @@ impl Root {
             root: self.prefix().to_owned(),
             clock: Arc::new(SystemClock),
             retry: RETRY,
-            on_trouble: on_trouble(),
+            on_store_failure: on_store_failure(),
         }
     }
 
@@ -163,8 +165,8 @@ pub(super) fn failure(error: LogError) -> Failure {
 }
 
 /// Prints the first failure of each request to the store.
-pub(super) fn on_trouble() -> OnTrouble {
-    Arc::new(|trouble: Trouble| {
+pub(super) fn on_store_failure() -> OnStoreFailure {
+    Arc::new(|trouble: StoreFailure| {
         if trouble.attempts == 1 {
             eprintln!("satchel: {}; retrying", trouble.error);
         }

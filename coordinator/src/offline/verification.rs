@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use satchel_log::{Application, Layout, LogError, StoreError};
 
-use super::root::{RETRY, Root, failure, foreign, on_trouble};
+use super::root::{RETRY, Root, failure, foreign, on_store_failure};
 use crate::clock::SystemClock;
 use crate::error::Failure;
 
@@ -57,7 +57,7 @@ async fn verify_once(root: &Root, expected: Option<&str>) -> Result<Verified, Fa
         root.prefix(),
         Arc::new(SystemClock),
         RETRY,
-        on_trouble(),
+        on_store_failure(),
     );
     let verification = verifying.await.map_err(store_failure)?;
     let mut findings = verification.findings;

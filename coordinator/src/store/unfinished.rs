@@ -16,7 +16,7 @@ impl StateStore {
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),
             retry,
-            on_trouble: Arc::new(|trouble| {
+            on_store_failure: Arc::new(|trouble| {
                 tracing::warn!(error = %trouble.error, "store request failed; retrying");
             }),
         }

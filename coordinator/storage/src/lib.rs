@@ -2,13 +2,15 @@
 //! durable.
 //!
 //! ```text
-//!                 ┌──────────── engine: Partition ────────────┐
-//!   Recovery::start ▲             Output │            ▲ Input
-//!                   │                    ▼            │
-//!             RecoveryFold         Pump::perform   Pump::on_notice ◄─ DecodeJob
-//!                   ▲                    │            ▲
-//!                   │ entries            ▼ LogCommand │ Notice
-//!                   └──────────────── log ────────────┘
+//!              ┌──────────────── engine: Partition ────────────────┐
+//!  Recovery ──►│ start       Output                          Input │◄─── DecodeJob::run
+//!      ▲       └───────────────┼───────────────────────────────▲───┘         ▲
+//!      │                       ▼                               │             │
+//!  RecoveryFold          Pump::perform                 Pump::on_notice ──────┘
+//!      ▲                       │ LogCommand                    ▲
+//!      │ entries               ▼                               │ Notice
+//!  ┌───┴──────────────────────────── log ──────────────────────┴───┐
+//!  └─ takeover ────────────── commits, snapshots, loads ───────────┘
 //! ```
 //!
 //! - [`encode`] turns deltas and bucket images into log entries, and entries back into facts.

@@ -22,7 +22,7 @@ use std::time::Duration;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::{BucketProblem, Overlay};
-use satchel_log::{Entries, Log, LogError, Notice, Snapshot, Trouble};
+use satchel_log::{Entries, Log, LogError, Notice, Snapshot, StoreFailure};
 
 use crate::encode::{decode_bucket, encode_delta, encode_image};
 
@@ -72,7 +72,7 @@ pub enum Observation {
     /// The log deletes less than it could, because it cannot read an object.
     DeletionBlocked(LogError),
     /// A request to the store failed and is being retried.
-    Retrying(Trouble),
+    Retrying(StoreFailure),
 }
 
 /// One delta that became durable.
@@ -184,7 +184,9 @@ impl Pump {
             Notice::NothingDeleted(error) => {
                 (Reaction::Nothing, Some(Observation::DeletionBlocked(error)))
             }
-            Notice::Trouble(trouble) => (Reaction::Nothing, Some(Observation::Retrying(trouble))),
+            Notice::StoreFailure(trouble) => {
+                (Reaction::Nothing, Some(Observation::Retrying(trouble)))
+            }
         }
     }
 

@@ -1,41 +1,42 @@
-//! Every service that `satchel run` uses has bad days: it throttles, fails, answers too late, breaks off. Nothing is lost, nothing is doubled, and the process
-//! goes on by itself.
+//! Every service that `satchel run` uses throttles, fails, answers late and closes connections.
+//! Nothing is lost or duplicated, and the process recovers without help.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use satchel_testkit::{Asked, Proxy, Service, Trouble, until_true};
+use satchel_testkit::{ProxiedRequest, Proxy, Service, ServiceFault, until_true};
 
 use super::load::{Greetings, Producer, all_are_counted_once, all_are_greeted_once, cloud, module};
 
-/// A service and what was asked of it.
+/// A service and an operation.
 type Operation = (&'static str, String);
 
-/// What struck.
+/// Faults injected so far, by operation.
 #[derive(Clone, Default)]
-struct Struck(Arc<Mutex<BTreeMap<Operation, BTreeSet<Trouble>>>>);
+struct Injected(Arc<Mutex<BTreeMap<Operation, BTreeSet<ServiceFault>>>>);
 
-impl Struck {
-    /// Whether these operations have met every kind of fault.
+impl Injected {
+    /// True once these operations have met every kind of fault.
     fn have_met_all(&self, operations: &[(&'static str, &str)]) -> bool {
-        let struck = self.0.lock().unwrap();
+        let injected = self.0.lock().unwrap();
         operations.iter().all(|(service, operation)| {
-            let met = struck.get(&(*service, (*operation).to_owned()));
-            met.is_some_and(|met| met.len() == Trouble::ALL.len())
+            let met = injected.get(&(*service, (*operation).to_owned()));
+            met.is_some_and(|met| met.len() == ServiceFault::ALL.len())
         })
     }
 }
 
-/// The name of what is asked for, as AWS has it where it is easily told.
-fn operation(asked: &Asked<'_>) -> String {
-    match asked.target.rsplit_once('.') {
+/// Name of the operation as AWS has it; the HTTP method where it is not in a header.
+fn operation(request: &ProxiedRequest<'_>) -> String {
+    match request.target.rsplit_once('.') {
         Some((_, operation)) => operation.to_owned(),
-        None => asked.method.to_string(),
+        None => request.method.to_string(),
     }
 }
 
-/// How many of a hundred requests are treated badly: more of those that are made once a second than of those that are made all the time.
+/// Share of requests that meet a fault, in percent: higher for operations once a second than for
+/// frequent ones.
 fn percent(service: &Service, operation: &str) -> u64 {
     match (service.name, operation) {
         ("DynamoDB", _) | ("S3", "GET") => 50,
@@ -43,25 +44,30 @@ fn percent(service: &Service, operation: &str) -> u64 {
     }
 }
 
-/// A proxy in front of a service that treats requests badly, the same ones for the same seed and order of requests.
-async fn bad_days(service: &'static Service, upstream: &str, seed: u64, struck: &Struck) -> Proxy {
+/// Starts a proxy that injects faults, the same ones for the same seed and order of requests.
+async fn faulty(
+    service: &'static Service,
+    upstream: &str,
+    seed: u64,
+    injected: &Injected,
+) -> Proxy {
     let proxy = Proxy::start(upstream).await;
-    let struck = struck.clone();
+    let injected = injected.clone();
     let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next: BTreeMap<String, usize> = BTreeMap::new();
-    proxy.obey(move |asked| {
+    proxy.decide_with(move |request| {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        let operation = operation(&asked);
+        let operation = operation(&request);
         if random % 100 >= percent(service, &operation) {
             return None;
         }
         let at = next.entry(operation.clone()).or_default();
-        let kind = Trouble::ALL[*at % Trouble::ALL.len()];
+        let kind = ServiceFault::ALL[*at % ServiceFault::ALL.len()];
         *at += 1;
-        let mut struck = struck.0.lock().unwrap();
-        struck
+        let mut injected = injected.0.lock().unwrap();
+        injected
             .entry((service.name, operation))
             .or_default()
             .insert(kind);
@@ -71,23 +77,23 @@ async fn bad_days(service: &'static Service, upstream: &str, seed: u64, struck: 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_services_do_nothing_is_lost_or_doubled_and_nobody_need_restart_anything() {
+async fn faults_of_all_services_lose_nothing_and_double_nothing_without_a_restart() {
     let seed = std::env::var("RUN_FAULTS_SEED").map_or(1, |seed| seed.parse().unwrap());
     let cloud = cloud(2).await;
     let begun = Instant::now();
-    let struck = Struck::default();
-    let s3 = bad_days(&Service::S3, cloud.moto(), seed, &struck).await;
-    let dynamodb = bad_days(&Service::DYNAMODB, cloud.moto(), seed, &struck).await;
-    let kinesis = bad_days(&Service::KINESIS, cloud.kinesis(), seed, &struck).await;
-    let lambda = bad_days(&Service::LAMBDA, cloud.lambda(), seed, &struck).await;
+    let injected = Injected::default();
+    let s3 = faulty(&Service::S3, cloud.moto(), seed, &injected).await;
+    let dynamodb = faulty(&Service::DYNAMODB, cloud.moto(), seed, &injected).await;
+    let kinesis = faulty(&Service::KINESIS, cloud.kinesis(), seed, &injected).await;
+    let lambda = faulty(&Service::LAMBDA, cloud.lambda(), seed, &injected).await;
     let dir = tempfile::tempdir().unwrap();
     let module = module(dir.path(), "");
-    // So that what is late is too late.
+    // Late answers must exceed the timeout.
     let text = std::fs::read_to_string(&module).unwrap();
-    let impatient = "  functionName: greeter\n  timeout: 1s\n";
+    let short_timeout = "  functionName: greeter\n  timeout: 1s\n";
     std::fs::write(
         &module,
-        text.replace("  functionName: greeter\n", impatient),
+        text.replace("  functionName: greeter\n", short_timeout),
     )
     .unwrap();
     let setup = cloud
@@ -108,9 +114,9 @@ async fn whatever_the_services_do_nothing_is_lost_or_doubled_and_nobody_need_res
         ("Kinesis", "PutRecords"),
         ("Lambda", "POST"),
     ];
-    until_true("every fault struck", async || {
-        greetings.read_on().await;
-        struck.have_met_all(&operations)
+    until_true("every fault injected", async || {
+        greetings.read_new().await;
+        injected.have_met_all(&operations)
     })
     .await;
     let put = producer.end().await;
@@ -118,7 +124,7 @@ async fn whatever_the_services_do_nothing_is_lost_or_doubled_and_nobody_need_res
     all_are_counted_once(&app.client, put).await;
     let ended = app.terminate().await;
     assert_eq!(ended.code, Some(0), "{}", ended.printed);
-    let struck = struck.0.lock().unwrap().clone();
+    let injected = injected.0.lock().unwrap().clone();
     let took = begun.elapsed();
-    eprintln!("{put} records in {took:.1?}, seed {seed}: {struck:?}");
+    eprintln!("{put} records in {took:.1?}, seed {seed}: {injected:?}");
 }

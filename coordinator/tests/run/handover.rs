@@ -1,4 +1,4 @@
-//! An owner and a standby: killed, stopped, put to sleep.
+//! An owner and a standby: killed, stopped, paused.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ async fn call(client: &Client, name: &str) -> (u16, serde_json::Value) {
 }
 
 async fn stands_by(app: &Dev) {
-    let (status, body) = call(&app.client, "nobody").await;
+    let (status, body) = call(&app.client, "anyone").await;
     assert_eq!((status, &body["error"]["code"]), (503, &json!("standby")));
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let admin = app.client.admin_url();
@@ -31,8 +31,7 @@ async fn stands_by(app: &Dev) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_takes_over_from_an_owner_that_was_killed_and_nothing_that_was_answered_is_lost()
-{
+async fn a_standby_takes_over_from_a_killed_owner_and_no_answered_call_is_lost() {
     let aws = Aws::with_greeter().await;
     let setup = aws.setup("2s");
     let mut owner = setup.start().await;
@@ -44,7 +43,7 @@ async fn a_standby_takes_over_from_an_owner_that_was_killed_and_nothing_that_was
         let killed = Instant::now();
         standby.is_ready().await;
         eprintln!("round {round}: taken over after {:?}", killed.elapsed());
-        // The answer is remembered, so the repeat is not counted.
+        // The answer is remembered, so the repeated call is not counted.
         assert_eq!(call(&standby.client, "alice").await.1["seen"], 1);
         let next = format!("bob-{round}");
         assert_eq!(call(&standby.client, &next).await.1["seen"], 1);
@@ -57,14 +56,14 @@ async fn a_standby_takes_over_from_an_owner_that_was_killed_and_nothing_that_was
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_planned_stop_hands_over_without_waiting_for_the_lease_time() {
     let aws = Aws::with_greeter().await;
-    // So long that only a release explains a takeover.
+    // Long enough that only a release explains a takeover.
     let setup = aws.setup("10min");
     let mut owner = setup.start().await;
     assert_eq!(call(&owner.client, "alice").await.1["seen"], 1);
     for round in 0..3 {
         let standby = setup.start_standby().await;
         stands_by(&standby).await;
-        // Time to be asking the owner when it stops, which makes it quick.
+        // Time for the standby to connect to the owner, which makes the handover quick.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let ended = tokio::spawn(async move { owner.terminate().await });
         let begun = Instant::now();
@@ -83,7 +82,7 @@ async fn a_planned_stop_hands_over_without_waiting_for_the_lease_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_owner_that_slept_through_its_lease_ends_fenced() {
+async fn an_owner_that_was_paused_beyond_its_lease_ends_fenced() {
     let aws = Aws::with_greeter().await;
     let setup = aws.setup("2s");
     let mut owner = setup.start().await;

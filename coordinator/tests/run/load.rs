@@ -1,6 +1,8 @@
-//! Records by the thousand, from stream to stream, while owners are killed and stopped: each is counted once, and each greeting is on the stream once.
+//! Thousands of records pass from stream to stream while owners are killed and stopped. Each is
+//! counted once, and each greeting is in the stream once.
 //!
-//! The short form is for every day. The long one, with a release build (`cargo build --release -p satchel -p greeter`):
+//! The short form runs by default. The long form uses a release build (`cargo build --release -p
+//! satchel -p greeter`):
 //!
 //! ```text
 //! SATCHEL_BIN=$PWD/target/release/satchel GREETER_BIN=$PWD/target/release/greeter \
@@ -18,33 +20,34 @@ use satchel_testkit::{Client, Cloud, Dev, Follower, LONG, Record, Setup, example
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-/// How many keys the records have.
+/// Number of partition keys.
 const KEYS: usize = 500;
 
-/// How often records are put.
+/// Interval between two puts.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A number from the environment.
-fn number(name: &str, otherwise: u64) -> u64 {
-    let said = std::env::var(name).ok().filter(|said| !said.is_empty());
-    said.map_or(otherwise, |said| {
-        said.parse()
-            .unwrap_or_else(|error| panic!("{name}={said}: {error}"))
+fn number(name: &str, default: u64) -> u64 {
+    let set = std::env::var(name).ok().filter(|set| !set.is_empty());
+    set.map_or(default, |set| {
+        set.parse()
+            .unwrap_or_else(|error| panic!("{name}={set}: {error}"))
     })
 }
 
-/// The greeter's module file, with greetings that are put exactly once, and with further lines for its ingress.
-pub(crate) fn module(dir: &Path, of_ingress: &str) -> std::path::PathBuf {
+/// The greeter's module file with exactly-once delivery of greetings, and with additional fields
+/// for its ingress.
+pub(crate) fn module(dir: &Path, ingress_fields: &str) -> std::path::PathBuf {
     let text = std::fs::read_to_string(example("greeter").join("module.yaml")).unwrap();
     let begin = "  startupPosition:";
-    let text = text.replace(begin, &format!("{of_ingress}{begin}"));
+    let text = text.replace(begin, &format!("{ingress_fields}{begin}"));
     let path = dir.join("module.yaml");
     let exactly_once = "  delivery: exactly-once\n  requestTimeout: 1s\n";
     std::fs::write(&path, text + exactly_once).unwrap();
     path
 }
 
-/// Stand-ins with the greeter's handler and its streams.
+/// Emulated AWS services with the greeter's handler and its streams.
 pub(crate) async fn cloud(shards: i32) -> Arc<Cloud> {
     let module = example("greeter").join("module.yaml");
     let cloud = Cloud::start(&module, &handler("greeter"), &[]).await;
@@ -53,24 +56,24 @@ pub(crate) async fn cloud(shards: i32) -> Arc<Cloud> {
     Arc::new(cloud)
 }
 
-/// Puts records until it is told to stop.
+/// Puts records until it is stopped.
 pub(crate) struct Producer {
     stop: Arc<AtomicBool>,
     putting: JoinHandle<usize>,
 }
 
 impl Producer {
-    /// Begins, with so many records a second, each key in turn.
-    pub(crate) fn begin(cloud: &Arc<Cloud>, a_second: u64) -> Self {
+    /// Starts putting this many records per second, each key in turn.
+    pub(crate) fn begin(cloud: &Arc<Cloud>, per_second: u64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (cloud, stopped) = (Arc::clone(cloud), Arc::clone(&stop));
-        let in_a_tick = usize::try_from(a_second / 10).unwrap();
+        let per_tick = usize::try_from(per_second / 10).unwrap();
         let putting = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(TICK);
             let mut put = 0;
             while !stopped.load(Ordering::Relaxed) {
                 ticks.tick().await;
-                let until = put + in_a_tick;
+                let until = put + per_tick;
                 while put < until {
                     let next = until.min(put + 500);
                     let records = (put..next).map(|number| {
@@ -87,7 +90,7 @@ impl Producer {
         Self { stop, putting }
     }
 
-    /// Stops; how many records were put.
+    /// Stops and returns the number of records.
     pub(crate) async fn end(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         self.putting.await.unwrap()
@@ -98,18 +101,18 @@ fn key(number: usize) -> String {
     format!("key-{}", number % KEYS)
 }
 
-/// Reads greetings until there is one for each of `put` records, and checks that each record of a key was greeted once and in the order in which they were put,
-/// with 1, 2, 3 and so on.
+/// Reads greetings until there is one for each of `put` records. Checks that each record of a key
+/// was greeted once and in order, with 1, 2, 3 and so on.
 pub(crate) async fn all_are_greeted_once(greetings: &mut Greetings, put: usize) {
     let mut progress = Instant::now();
     while greetings.count < put {
-        if greetings.read_on().await > 0 {
+        if greetings.read_new().await > 0 {
             progress = Instant::now();
         }
         let count = greetings.count;
         assert!(
             progress.elapsed() < LONG,
-            "{count} of {put} were greeted, and for {LONG:?} no further one"
+            "{count} of {put} records were greeted, and no further one within {LONG:?}"
         );
         tokio::time::sleep(TICK).await;
     }
@@ -125,7 +128,7 @@ pub(crate) async fn all_are_greeted_once(greetings: &mut Greetings, put: usize) 
     assert_eq!(greetings.seen.len(), expected.len());
 }
 
-/// Each address has counted its records, and nothing was given up on.
+/// Each address counted its records, and there are no dead letters.
 pub(crate) async fn all_are_counted_once(client: &Client, put: usize) {
     for first in 0..KEYS.min(put) {
         let view = client
@@ -138,12 +141,12 @@ pub(crate) async fn all_are_counted_once(client: &Client, put: usize) {
     assert_eq!(client.dead_letters().await, Vec::<Value>::new());
 }
 
-/// What a greeting says.
+/// Content of a greeting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Greeting {
-    /// The number of the record.
+    /// Number of the record.
     record: usize,
-    /// How often its key was greeted.
+    /// Number of greetings of its key so far.
     seen: i64,
 }
 
@@ -160,10 +163,10 @@ impl Greeting {
     }
 }
 
-/// What the stream of greetings held so far.
+/// Content of the stream of greetings so far.
 pub(crate) struct Greetings {
     follower: Follower,
-    /// Those of each key, in the order of the stream.
+    /// Greetings of each key, in stream order.
     seen: BTreeMap<String, Vec<Greeting>>,
     pub(crate) count: usize,
 }
@@ -177,28 +180,28 @@ impl Greetings {
         }
     }
 
-    /// How many came since the last time.
-    pub(crate) async fn read_on(&mut self) -> usize {
-        let came = self.follower.read_on().await;
-        for record in &came {
+    /// Reads new greetings and returns their number.
+    pub(crate) async fn read_new(&mut self) -> usize {
+        let arrived = self.follower.read_new().await;
+        for record in &arrived {
             let of_key = self.seen.entry(record.key.clone()).or_default();
             of_key.push(Greeting::of(record));
         }
-        self.count += came.len();
-        came.len()
+        self.count += arrived.len();
+        arrived.len()
     }
 
-    /// Waits until some came.
-    async fn some_come(&mut self) {
+    /// Waits until some arrive.
+    async fn some_arrive(&mut self) {
         let begun = Instant::now();
-        while self.read_on().await == 0 {
-            assert!(begun.elapsed() < LONG, "no greeting comes");
+        while self.read_new().await == 0 {
+            assert!(begun.elapsed() < LONG, "no greeting arrives");
             tokio::time::sleep(TICK).await;
         }
     }
 }
 
-/// An owner and who stands by for it.
+/// An owner and its standby.
 struct Pair {
     setup: Setup,
     owner: Dev,
@@ -216,7 +219,8 @@ impl Pair {
         }
     }
 
-    /// Kills the owner; how long it takes until the standby serves. Another one stands by then.
+    /// Kills the owner and returns the time until the standby serves. Then another standby is
+    /// started.
     async fn kill(&mut self) -> Duration {
         self.owner.kill9().await;
         let begun = Instant::now();
@@ -227,12 +231,13 @@ impl Pair {
         took
     }
 
-    /// Stops the owner as ECS does; the longest time in which nobody answered a call, of one client that calls now this one, now that.
+    /// Stops the owner as ECS does. Returns the longest time without an answer for a client that
+    /// alternates between both processes.
     async fn stop(&mut self) -> Duration {
         let done = Arc::new(AtomicBool::new(false));
         let clients = [self.owner.client.clone(), self.standby.client.clone()];
         let calling = tokio::spawn(longest_silence(clients, Arc::clone(&done)));
-        // Calls are under way when it begins, and the standby asks the owner to be told.
+        // Calls are in progress when the stop begins, and the standby is connected to the owner.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let ended = self.owner.terminate().await;
         assert_eq!(ended.code, Some(0), "{}", ended.printed);
@@ -282,18 +287,20 @@ async fn owners_that_are_killed_and_stopped_under_load_lose_nothing_and_double_n
     let produced = begun.elapsed();
     let silence = pair.stop().await;
     let put = producer.end().await;
-    // While greetings are on their way, so that some are in doubt.
-    greetings.some_come().await;
+    // Greetings are in flight, so that the fate of some is unknown.
+    greetings.some_arrive().await;
     takeovers.push(pair.kill().await);
     all_are_greeted_once(&mut greetings, put).await;
     all_are_counted_once(&pair.owner.client, put).await;
     let longest = takeovers.iter().max().unwrap();
     eprintln!(
-        "{put} records in {produced:.1?} and {} kills; taken over after {takeovers:.2?}, at most {longest:.2?} of a lease time of 2 s; a planned stop is a silence of {silence:.0?}; all is done after {:.1?}",
+        "{put} records in {produced:.1?} and {} kills; takeover after {takeovers:.2?}, \
+         at most {longest:.2?} with a lease time of 2 s; no answer for {silence:.0?} \
+         during a planned stop; done after {:.1?}",
         takeovers.len(),
         begun.elapsed()
     );
-    // Generous: a machine may be busy. What is measured is printed.
+    // Generous, because the machine may be busy. The measured values are printed.
     assert!(*longest < LONG / 2);
     assert!(silence < LONG / 2);
 }

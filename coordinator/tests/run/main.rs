@@ -1,4 +1,5 @@
-//! `satchel run` as a process: state in S3 and leases in DynamoDB (moto), functions over the Invoke API of dev's Lambda with real handlers.
+//! `satchel run` as a process: state in S3 and leases in DynamoDB (moto), functions over the Invoke
+//! API of dev's Lambda with real handlers.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,13 +27,14 @@ mod refusals;
 mod resharding;
 mod serving;
 
-/// What no output may show.
+/// Secret key that must not appear in any output.
 const SECRET: &str = "the-secret-key-of-the-test";
 
-/// The bucket that every stand-in has.
+/// Bucket that exists from the start.
 const BUCKET: &str = "state-of-the-test";
 
-/// Stand-ins for what `satchel run` uses of AWS, and a module file of an application on them.
+/// Emulators of the AWS services that `satchel run` uses, and a module file of an application on
+/// them.
 struct Aws {
     moto: Moto,
     lambda: Arc<LocalLambda>,
@@ -43,7 +45,7 @@ struct Aws {
 }
 
 impl Aws {
-    /// With the handler of the greeter example as the function `greeter`.
+    /// Starts everything with the handler of the greeter example as the function `greeter`.
     async fn with_greeter() -> Self {
         let module = "
 kind: satchel.endpoints.v1/lambda
@@ -57,7 +59,7 @@ spec:
         Self::with(program, example("greeter"), module).await
     }
 
-    /// With one function, `greeter`, whose handlers run `program` in `dir`.
+    /// Starts everything with one function, `greeter`, whose handlers run `program` in `dir`.
     async fn with(program: Program, dir: PathBuf, module: &str) -> Self {
         let moto = Moto::start();
         let spec = FunctionSpec {
@@ -106,7 +108,7 @@ spec:
         }
     }
 
-    /// The application in production, with its lease table made at the start.
+    /// The application in production, which creates its lease table at the start.
     fn setup(&self, lease_time: &str) -> Setup {
         let setup = Setup::of(self.dir.path())
             .in_production(format!("s3://{BUCKET}/app"))
@@ -117,7 +119,8 @@ spec:
         environment.fold(setup, |setup, (name, value)| setup.env(name, value))
     }
 
-    /// What leads every AWS client to the stand-ins, and to nothing of this machine.
+    /// Environment that directs every AWS client to the emulators and away from the AWS
+    /// configuration of this machine.
     fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("AWS_ENDPOINT_URL", self.moto.endpoint().to_owned()),
@@ -131,8 +134,8 @@ spec:
         ]
     }
 
-    /// Makes a stream, a queue, a topic, an event bus and a table of this name.
-    async fn has_one_of_each(&self, name: &str) {
+    /// Creates a stream, a queue, a topic, an event bus and a table of this name.
+    async fn create_one_of_each(&self, name: &str) {
         let sdk = sdk(self.moto.endpoint());
         let kinesis = aws_sdk_kinesis::Client::new(&sdk);
         let stream = kinesis.create_stream().stream_name(name).shard_count(1);

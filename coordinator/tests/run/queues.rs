@@ -1,4 +1,5 @@
-//! Messages of SQS queues: received by the real binary, counted by a real handler, deleted from the queue.
+//! Messages of SQS queues: received by the real binary, counted by a real handler, deleted from the
+//! queue.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,11 +35,18 @@ impl Queue {
         Self { client, url }
     }
 
-    /// A module document that receives from it.
+    /// A module document of an ingress for this queue.
     fn module(&self, id: &str, rest: &str) -> String {
         let url = &self.url;
         format!(
-            "---\nkind: satchel.sqs.v1/ingress\nspec:\n  id: {id}\n  queueUrl: {url}\n  valueType: example/name\n  visibilityTimeout: 5s\n{rest}"
+            "---
+kind: satchel.sqs.v1/ingress
+spec:
+  id: {id}
+  queueUrl: {url}
+  valueType: example/name
+  visibilityTimeout: 5s
+{rest}"
         )
     }
 
@@ -67,7 +75,7 @@ impl Queue {
         }
     }
 
-    /// Nothing is in it, neither to be received nor received and not deleted.
+    /// True if the queue has neither visible nor received messages.
     async fn is_empty(&self) -> bool {
         let attributes = self
             .client
@@ -92,7 +100,7 @@ fn name(customer: &str, number: usize) -> (String, String) {
     (customer.to_owned(), body)
 }
 
-/// How often each customer was counted, once it adds up to `total` at least.
+/// Count of each customer, once the sum is at least `total`.
 async fn counted(app: &Dev, customers: &[&str], total: i64) -> BTreeMap<String, i64> {
     until("every message is counted", async || {
         let mut counts = BTreeMap::new();
@@ -116,13 +124,14 @@ async fn counted(app: &Dev, customers: &[&str], total: i64) -> BTreeMap<String, 
 async fn killed_and_stopped_owners_count_every_message_once_and_delete_it() {
     let aws = Aws::with_greeter().await;
     let plain = Queue::create(&aws.moto, "tasks").await;
-    // A process of its own: while something of a group is in flight and more of it waits, a request that waits for messages keeps moto busy, and
-    // with it the state and the leases.
+    // A separate process: while a message of a group is in flight and others wait, a waiting
+    // receive request keeps moto busy, and with it the state and the leases.
     let queues = Moto::start();
     let fifo = Queue::create(&queues, "tasks.fifo").await;
     let targets = "  targets: [example/greeter]\n";
     let elsewhere = format!(
-        "{targets}  receivers: 1\n  awsRegion: {{type: custom-endpoint, endpoint: \"{}\", id: us-east-1}}\n",
+        "{targets}  receivers: 1\n  \
+         awsRegion: {{type: custom-endpoint, endpoint: \"{}\", id: us-east-1}}\n",
         queues.endpoint()
     );
     let module = [
@@ -173,14 +182,14 @@ async fn killed_and_stopped_owners_count_every_message_once_and_delete_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_can_not_be_routed_is_a_dead_letter_here_and_leaves_the_queue() {
+async fn unroutable_messages_become_dead_letters_and_leave_the_queue() {
     let aws = Aws::with_greeter().await;
     let queue = Queue::create(&aws.moto, "tasks").await;
     let rest = "  targets: [example/greeter]\n  targetId: /name\n";
     let module = queue.module("example/tasks", rest);
     let path = aws.dir.path().join("queue.module.yaml");
     std::fs::write(&path, module.trim_start_matches("---\n")).unwrap();
-    // In dev too, queues are those that the module names.
+    // `satchel dev` uses the queues that the module names, too.
     let setup = Setup::of(example("greeter")).module(path);
     let environment = aws.environment().into_iter();
     let setup = environment.fold(setup, |setup, (name, value)| setup.env(name, value));
@@ -218,7 +227,7 @@ async fn what_can_not_be_routed_is_a_dead_letter_here_and_leaves_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_that_is_not_there_is_told_by_validate_and_at_the_start() {
+async fn a_missing_queue_is_reported_by_validate_and_at_the_start() {
     let aws = Aws::with_greeter().await;
     let there = Queue::create(&aws.moto, "tasks").await;
     let missing = Queue {
@@ -246,7 +255,7 @@ async fn a_queue_that_is_not_there_is_told_by_validate_and_at_the_start() {
 
     let ended = aws.setup("10s").run_to_end().await;
     assert_eq!(ended.code, Some(5), "{}", ended.printed);
-    let told = "ingress example/missing: there is no queue";
-    assert!(ended.printed.contains(told), "{}", ended.printed);
+    let named = "ingress example/missing: there is no queue";
+    assert!(ended.printed.contains(named), "{}", ended.printed);
     aws.stop().await;
 }

@@ -1,10 +1,10 @@
-//! What is wrong with the environment or the files is told at the start, by name.
+//! Problems of the environment or of files are reported by name at the start.
 
 use std::path::Path;
 
 use super::*;
 
-async fn refused(setup: Setup, code: i32, named: &[&str]) {
+async fn rejected(setup: Setup, code: i32, named: &[&str]) {
     let ended = setup.run_to_end().await;
     assert_eq!(ended.code, Some(code), "{}", ended.printed);
     for name in named {
@@ -14,35 +14,35 @@ async fn refused(setup: Setup, code: i32, named: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_missing_is_told_by_its_name() {
+async fn missing_resources_are_named() {
     let aws = Aws::with_greeter().await;
     let setup = || aws.setup("10s");
     let absent = setup()
         .env("SATCHEL_CREATE_LEASE_TABLE", "false")
         .env("SATCHEL_LEASE_TABLE", "no-such-table");
-    refused(absent, 5, &["--lease-table", "no-such-table"]).await;
+    rejected(absent, 5, &["--lease-table", "no-such-table"]).await;
     let bucket = setup().env("SATCHEL_STATE", "s3://no-such-bucket/app");
-    refused(bucket, 5, &["no-such-bucket"]).await;
+    rejected(bucket, 5, &["no-such-bucket"]).await;
     let token = setup().env("SATCHEL_ADMIN_TOKEN_FILE", aws.nothing());
-    refused(token, 5, &["--admin-token-file", "nothing"]).await;
+    rejected(token, 5, &["--admin-token-file", "nothing"]).await;
     let secret = setup().env("SATCHEL_ADMIN_TOKEN_SECRET", "no-such-secret");
-    refused(secret, 5, &["--admin-token-secret", "no-such-secret"]).await;
+    rejected(secret, 5, &["--admin-token-secret", "no-such-secret"]).await;
     let no_table = setup()
         .env("SATCHEL_LEASE_TABLE", "")
         .env("SATCHEL_CREATE_LEASE_TABLE", "false");
-    refused(no_table, 2, &["--lease-table"]).await;
+    rejected(no_table, 2, &["--lease-table"]).await;
     aws.stop().await;
 }
 
-/// The exit code of `validate --check-aws`, what it found good, and what wrong.
+/// Exit code of `validate --check-aws`, its list of valid resources, and its errors.
 fn validated(
     module: &Path,
-    around: &[&str],
+    arguments: &[&str],
     environment: Vec<(&'static str, String)>,
 ) -> (Option<i32>, String, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_satchel"));
     command.arg("validate").arg(module).arg("--check-aws");
-    command.args(around).envs(environment);
+    command.args(arguments).envs(environment);
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (
@@ -52,7 +52,7 @@ fn validated(
     )
 }
 
-/// A module file with one of each that a name of AWS is written in; `name` is all of these names.
+/// A module file with every kind of AWS resource; `name` is the name of each.
 fn of_each(name: &str) -> String {
     let account = "123456789012";
     format!(
@@ -84,7 +84,7 @@ spec: {{id: example/function, functionName: {name}}}
     )
 }
 
-/// Whether a thing of each kind is found good or wrong under its name.
+/// Prefixes under which the kinds of resources are listed.
 const KINDS: [&str; 7] = [
     "Kinesis stream ",
     "Lambda ",
@@ -96,9 +96,9 @@ const KINDS: [&str; 7] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn validate_knows_each_kind_of_thing_and_its_region() {
+async fn validate_checks_each_kind_of_resource_in_its_region() {
     let aws = Aws::with_greeter().await;
-    aws.has_one_of_each("greeter").await;
+    aws.create_one_of_each("greeter").await;
     let module = aws.dir.path().join("of-each.yaml");
     std::fs::write(&module, of_each("greeter")).unwrap();
     let (code, good, wrong) = validated(&module, &[], aws.environment());
@@ -106,13 +106,13 @@ async fn validate_knows_each_kind_of_thing_and_its_region() {
     for kind in KINDS {
         assert!(good.contains(&format!("{kind}greeter")), "{kind}: {good}");
     }
-    std::fs::write(&module, of_each("nobody")).unwrap();
+    std::fs::write(&module, of_each("absent")).unwrap();
     let (code, _, wrong) = validated(&module, &[], aws.environment());
     assert_eq!(code, Some(5), "{wrong}");
     for kind in KINDS {
-        assert!(wrong.contains(&format!("{kind}nobody")), "{kind}: {wrong}");
+        assert!(wrong.contains(&format!("{kind}absent")), "{kind}: {wrong}");
     }
-    // In another region there is none of it; our Lambda server has no regions.
+    // They do not exist in another region; our Lambda server has no regions.
     std::fs::write(&module, of_each("greeter")).unwrap();
     let elsewhere = ("AWS_REGION", "eu-west-1".to_owned());
     let environment = [aws.environment(), vec![elsewhere]].concat();
@@ -125,9 +125,9 @@ async fn validate_knows_each_kind_of_thing_and_its_region() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn validate_asks_aws_for_everything_that_is_named_before_the_start() {
+async fn validate_checks_all_named_resources_before_the_start() {
     let aws = Aws::with_greeter().await;
-    // The table is made by a first start.
+    // The first start creates the table.
     aws.setup("10s").start().await.terminate().await;
     let module = aws.dir.path().join("other.yaml");
     let text = "
@@ -135,24 +135,24 @@ kind: satchel.endpoints.v1/lambda
 spec: {functions: example/*, functionName: greeter, qualifier: live}
 ---
 kind: satchel.endpoints.v1/lambda
-spec: {functions: other/*, functionName: nobody}
+spec: {functions: other/*, functionName: absent}
 ";
     std::fs::write(&module, text).unwrap();
     let validate = |state: &str, table: &str| {
-        let around = ["--state", state, "--lease-table", table];
-        validated(&module, &around, aws.environment())
+        let arguments = ["--state", state, "--lease-table", table];
+        validated(&module, &arguments, aws.environment())
     };
     let (code, good, wrong) = validate(&format!("s3://{BUCKET}/app"), "leases");
     assert_eq!(code, Some(5), "{wrong}");
     for named in ["Lambda greeter:live", "lease table leases", "state s3://"] {
         assert!(good.contains("ok: ") && good.contains(named), "{good}");
     }
-    assert!(wrong.contains("nobody") && wrong.contains("ResourceNotFoundException"));
+    assert!(wrong.contains("absent") && wrong.contains("ResourceNotFoundException"));
     assert!(!wrong.contains("greeter:live"), "{wrong}");
 
     let (code, _, wrong) = validate("s3://no-such-bucket/app", "no-such-table");
     assert_eq!(code, Some(5));
-    for named in ["no-such-bucket", "no-such-table", "nobody"] {
+    for named in ["no-such-bucket", "no-such-table", "absent"] {
         assert!(wrong.contains(named), "{wrong}");
     }
     assert!(!wrong.contains(SECRET));

@@ -1,4 +1,5 @@
-//! Streams that are split, merged and rescaled while records are put and owners are killed: the records of a key stay in order, each is counted once.
+//! Streams that are split, merged and rescaled while records are put and owners are killed. The
+//! records of a key stay in order, and each is counted once.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,10 @@ use super::load::{Greetings, Producer, all_are_counted_once, all_are_greeted_onc
 
 const STREAM: &str = "names";
 
-/// Between two changes of the stream.
+/// Pause between two changes of the stream.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The open shards of the stream, in the order of their hash keys.
+/// Open shards of the stream, ordered by hash key.
 async fn open_shards(cloud: &Cloud) -> Vec<Shard> {
     let list = cloud.kinesis_client().list_shards().stream_name(STREAM);
     let mut shards = list.send().await.unwrap().shards.unwrap();
@@ -85,11 +86,11 @@ async fn order_holds(consumer: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn order_per_key_holds_over_changes_of_the_stream_under_load_by_polling() {
+async fn order_per_key_holds_while_the_stream_is_resharded_under_load_with_polling() {
     order_holds("polling").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn order_per_key_holds_over_changes_of_the_stream_under_load_by_fan_out() {
+async fn order_per_key_holds_while_the_stream_is_resharded_under_load_with_fan_out() {
     order_holds("fan-out").await;
 }

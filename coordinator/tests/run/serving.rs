@@ -1,4 +1,4 @@
-//! One process: calls, restarts, who may administer.
+//! One process: calls, restarts, access to administration.
 
 use satchel_testkit::Dev;
 use serde_json::json;
@@ -14,14 +14,14 @@ async fn seen(app: &Dev) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_go_through_lambda_and_state_in_the_bucket_outlives_the_process() {
+async fn calls_are_served_by_lambda_and_state_in_the_bucket_outlives_the_process() {
     let aws = Aws::with_greeter().await;
     let mut app = aws.setup("60s").start().await;
     assert_eq!(seen(&app).await, 1);
     assert_eq!(seen(&app).await, 2);
     let invoked = aws.api.requests();
     assert!(invoked >= 2, "{invoked}");
-    // A planned stop gives the lease back, or the next start would wait a minute.
+    // A planned stop releases the lease; otherwise the next start would wait a minute.
     let ended = app.terminate().await;
     assert_eq!(ended.code, Some(0), "{}", ended.printed);
     let begun = std::time::Instant::now();
@@ -39,7 +39,7 @@ async fn calls_go_through_lambda_and_state_in_the_bucket_outlives_the_process() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn administration_is_read_on_this_machine_and_changed_with_the_token_only() {
+async fn administration_is_readable_on_this_machine_and_writable_only_with_the_token() {
     let aws = Aws::with_greeter().await;
     let token = aws.dir.path().join("token");
     std::fs::write(&token, "s3cret\n").unwrap();
@@ -53,15 +53,15 @@ async fn administration_is_read_on_this_machine_and_changed_with_the_token_only(
     let read = http.get(&address).send().await.unwrap();
     assert_eq!(read.status(), 200);
     let state = format!("{address}/state/seen");
-    let refused = http.delete(&state).send().await.unwrap();
-    assert_eq!(refused.status(), 401);
-    let refused = http
+    let rejected = http.delete(&state).send().await.unwrap();
+    assert_eq!(rejected.status(), 401);
+    let rejected = http
         .delete(&state)
         .bearer_auth("wrong")
         .send()
         .await
         .unwrap();
-    assert_eq!(refused.status(), 401);
+    assert_eq!(rejected.status(), 401);
     assert_eq!(seen(&app).await, 2);
     let done = http
         .delete(&state)

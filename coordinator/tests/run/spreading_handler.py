@@ -1,4 +1,7 @@
-"""Answers bundles; the function `spreader` sends one message each to as many addresses as it is told. Every request takes 20 ms."""
+"""Answers bundles; the function `spreader` sends one message each to a given number of addresses.
+
+Every request takes 20 ms.
+"""
 
 import base64
 import http.client
@@ -37,8 +40,8 @@ def message_to(number):
 
 def result(batch):
     request = base64.b64decode(batch["to"])
-    told = re.search(rb'"spread": ?(\d+)', request)
-    count = int(told.group(1)) if told else 0
+    spread = re.search(rb'"spread": ?(\d+)', request)
+    count = int(spread.group(1)) if spread else 0
     answer = field(100, b"".join(map(message_to, range(count))))
     return {"attempt": batch["attempt"], "from": base64.b64encode(answer).decode()}
 
@@ -47,6 +50,7 @@ while True:
     headers, body = call("GET", "/2018-06-01/runtime/invocation/next")
     bundle = json.loads(body)
     time.sleep(0.02)
-    answer = {"satchel": 1, "bundle": bundle["bundle"], "results": [result(batch) for batch in bundle["batches"]]}
+    results = [result(batch) for batch in bundle["batches"]]
+    answer = {"satchel": 1, "bundle": bundle["bundle"], "results": results}
     request = headers["Lambda-Runtime-Aws-Request-Id"]
     call("POST", f"/2018-06-01/runtime/invocation/{request}/response", json.dumps(answer))

@@ -1,4 +1,5 @@
-# The application of examples/fraud-detection on AWS: two streams in, one function, one stream out, and the coordinator in the middle.
+# The application of examples/fraud-detection on AWS: two streams in, one function, one stream
+# out, and the coordinator between them.
 
 data "aws_availability_zones" "here" {
   state = "available"

@@ -1,56 +1,61 @@
 variable "region" {
-  description = "The region to run in."
+  description = "Region to run in."
   type        = string
   default     = "eu-central-1"
 }
 
 variable "name" {
-  description = "The application's name."
+  description = "Name of the application."
   type        = string
   default     = "fraud-detection"
 }
 
 variable "state_bucket_name" {
-  description = "The name of the bucket for the state, unique in all of AWS."
+  description = "Name of the bucket for the state, unique in all of AWS."
   type        = string
 }
 
 variable "function_package" {
-  description = "The zip with the handler: `cargo lambda build --release --arm64 --output-format zip -p fraud-detection`."
+  description = <<-EOT
+    Path of the zip with the handler, made by `cargo lambda build --release --arm64 --output-format
+    zip -p fraud-detection`.
+  EOT
   type        = string
 }
 
 variable "image_tag" {
-  description = "The tag of the coordinator's image in the repository that is made here."
+  description = "Tag of the coordinator's image in the repository that is made here."
   type        = string
 }
 
 variable "shards" {
-  description = "How many shards each stream has; null for on demand."
+  description = "Number of shards of each stream; null for on demand."
   type        = number
   default     = 1
 }
 
 variable "scoring_service_url" {
-  description = "The scoring service; null for the stand-in inside the handler."
+  description = "URL of the scoring service; null for the stand-in inside the handler."
   type        = string
   default     = null
 }
 
 variable "load_balancer" {
-  description = "Whether a load balancer inside the network stands in front of the traffic port, for calls over HTTP."
+  description = <<-EOT
+    Put a load balancer inside the network in front of the traffic port, for calls over HTTP.
+  EOT
   type        = bool
   default     = false
 }
 
 variable "client_cidr_blocks" {
-  description = "From where calls over HTTP may come."
+  description = "Address blocks that calls over HTTP may come from."
   type        = list(string)
   default     = []
 }
 
 variable "destroy_data" {
-  description = "Whether `terraform destroy` takes the state and the images with it."
+  description = "Have `terraform destroy` delete the state and the images too."
   type        = bool
   default     = false
 }

@@ -1,4 +1,5 @@
-# The coordinator as a service on Fargate: one task owns the partitions, the others stand by, and take over when it is gone.
+# The coordinator as a service on Fargate. One task owns the partitions. The others stand by, and
+# take over when it is gone.
 
 data "aws_caller_identity" "here" {}
 
@@ -18,8 +19,8 @@ locals {
       "--lease-time", "${var.lease_time_seconds}s",
       "--stop-timeout", "${var.stop_timeout_seconds}s",
       "--http", "0.0.0.0:${local.traffic_port}",
-      # Not only for the task itself: a standby asks the owner there when it hands over, and a load balancer how it is. Without a token
-      # nothing but this, health and metrics is served.
+      # Reachable from other tasks: standbys ask the owner for its handover, and the load balancer
+      # asks for its health. Without a token only these and metrics are served.
       "--admin", "0.0.0.0:${local.admin_port}",
       "--log-format", "json",
     ],
@@ -27,7 +28,7 @@ locals {
     var.extra_arguments,
   )
 
-  # After --stop-timeout the process ends by itself; this much later the container would be killed.
+  # After --stop-timeout the process ends by itself. ECS kills the container this much later.
   stop_margin_seconds = 10
 }
 
@@ -71,15 +72,16 @@ resource "aws_ecs_task_definition" "coordinator" {
     command     = local.command
     environment = [for name in sort(keys(var.environment)) : { name = name, value = var.environment[name] }]
 
-    # What the container was built with is all that it needs: its state is in S3.
+    # The container writes no files: its state is in S3.
     readonlyRootFilesystem = true
     user                   = "65532:65532"
     linuxParameters        = { capabilities = { drop = ["ALL"] } }
 
-    # SIGTERM hands over: stop reading, finish what is in flight, commit, release the lease.
+    # On SIGTERM the task hands over: it stops reading, finishes what is in flight, commits, and
+    # releases the lease.
     stopTimeout = var.stop_timeout_seconds + local.stop_margin_seconds
 
-    # Alive, not ready: a task that stands by is as it should be.
+    # Liveness, not readiness: a standby is healthy.
     healthCheck = {
       command     = ["CMD", "/satchel", "health"]
       interval    = 10
@@ -99,7 +101,7 @@ resource "aws_ecs_task_definition" "coordinator" {
         awslogs-group         = aws_cloudwatch_log_group.coordinator.name
         awslogs-region        = data.aws_region.here.name
         awslogs-stream-prefix = "coordinator"
-        # A coordinator must not wait for its log.
+        # The coordinator must not block on its log.
         mode            = "non-blocking"
         max-buffer-size = "4m"
       }
@@ -116,8 +118,8 @@ resource "aws_ecs_service" "coordinator" {
   propagate_tags  = "SERVICE"
   tags            = var.tags
 
-  # New tasks come first; only when they are healthy do the old ones go, so there is always one that owns or can take over. What does not
-  # come up is rolled back.
+  # ECS starts new tasks first and stops the old ones when the new ones are healthy, so there is
+  # always a task that owns or can take over. A deployment that does not come up is rolled back.
   deployment_minimum_healthy_percent = 100
   deployment_maximum_percent         = 200
 
@@ -142,6 +144,7 @@ resource "aws_ecs_service" "coordinator" {
     }
   }
 
-  # A task that starts before it may write would stop at once, and one whose balancer has no listener is refused by ECS.
+  # A task that starts before its permissions exist would stop at once. ECS rejects a service whose
+  # target group has no listener.
   depends_on = [aws_iam_role_policy.task, aws_iam_role_policy.execution, aws_lb_listener.traffic]
 }

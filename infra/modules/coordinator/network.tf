@@ -1,4 +1,4 @@
-# Who reaches the coordinator, and over what.
+# Security groups and the load balancer of the coordinator.
 
 resource "aws_security_group" "coordinator" {
   name        = "${var.name}-coordinator"
@@ -7,7 +7,7 @@ resource "aws_security_group" "coordinator" {
   tags        = var.tags
 }
 
-# The AWS APIs, and functions that are served over HTTP.
+# For the AWS APIs, and functions that are served over HTTP.
 resource "aws_vpc_security_group_egress_rule" "out" {
   security_group_id = aws_security_group.coordinator.id
   description       = "AWS APIs and HTTP endpoints"
@@ -16,7 +16,7 @@ resource "aws_vpc_security_group_egress_rule" "out" {
   tags              = var.tags
 }
 
-# Who leaves tells who stands by.
+# For the handover from the owner to a standby.
 resource "aws_vpc_security_group_ingress_rule" "peers" {
   security_group_id            = aws_security_group.coordinator.id
   description                  = "Coordinators among themselves"
@@ -39,8 +39,8 @@ resource "aws_vpc_security_group_ingress_rule" "clients" {
   tags              = var.tags
 }
 
-# A load balancer in front of the traffic port, inside the network. It belongs to no zone's clients alone: the task that owns may be in
-# another one.
+# A load balancer in front of the traffic port, inside the network. It balances across zones,
+# because the owner may be in another zone than its client.
 resource "aws_lb" "traffic" {
   count = var.load_balancer == null ? 0 : 1
 

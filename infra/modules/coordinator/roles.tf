@@ -1,4 +1,5 @@
-# Two roles: what ECS needs to start a task, and what the coordinator may do. Each statement has the exact actions on the exact resources.
+# Two roles: one for ECS to start a task, one for the coordinator itself. Each statement has the
+# exact actions on the exact resources.
 
 locals {
   assume = jsonencode({
@@ -7,20 +8,21 @@ locals {
       Effect    = "Allow"
       Principal = { Service = "ecs-tasks.amazonaws.com" }
       Action    = "sts:AssumeRole"
-      # Only for tasks of this account, so that nobody else has ECS act with this role.
+      # Only for tasks of this account: no other account can make ECS act with this role.
       Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.here.account_id } }
     }]
   })
 
-  # What a statement needs, by its name; those that are about nothing are left out.
+  # Actions and resources of each statement, by its Sid. A statement without resources is left out.
   task_permissions = {
-    # Objects are created, read and, once condemned long enough, deleted; none is overwritten, no version is deleted.
+    # Objects are created, read and, after the grace of a condemnation, deleted. None is
+    # overwritten, and no version is deleted.
     StateObjects = {
       actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
       resources = ["${var.state_bucket.arn}/${var.application}/*"]
     }
-    # For the whole bucket: without it, S3 answers 403 instead of 404 for an object that is not there, and a condition on the prefix does not
-    # hold in a GetObject.
+    # For the whole bucket: without it S3 answers 403 instead of 404 for an object that does not
+    # exist, and a condition on the prefix does not hold in a GetObject.
     StateList = {
       actions   = ["s3:ListBucket"]
       resources = [var.state_bucket.arn]
@@ -33,7 +35,7 @@ locals {
       actions   = ["lambda:InvokeFunction"]
       resources = var.function_arns
     }
-    # Exactly-once egress reads back what was in doubt, so streams that are written are read too.
+    # Exactly-once egress reads back what is in doubt, so streams that are written are read too.
     StreamsRead = {
       actions   = ["kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"]
       resources = distinct(concat(var.source_stream_arns, var.target_stream_arns))
@@ -107,7 +109,7 @@ locals {
           Resource = [var.repository_arn]
         },
         {
-          # This action knows no resources.
+          # This action does not support resources.
           Sid      = "Registry"
           Effect   = "Allow"
           Action   = ["ecr:GetAuthorizationToken"]

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "The service's name, and the beginning of the names of what belongs to it."
+  description = "Name of the service, and prefix of the names of its resources."
   type        = string
 
   validation {
@@ -9,33 +9,39 @@ variable "name" {
 }
 
 variable "application" {
-  description = "The application's name (`--application`). Its state lies in the bucket under this prefix, and another application is refused there."
+  description = <<-EOT
+    Name of the application (`--application`). Its state lies in the bucket under this prefix.
+    Another application is rejected there.
+  EOT
   type        = string
 
   validation {
     condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", var.application))
-    error_message = "The application's name has 1 to 64 letters, digits, dots, hyphens and underscores, and begins with a letter or a digit."
+    error_message = "application has 1 to 64 letters, digits, `.`, `-` or `_`; no sign first."
   }
 }
 
 variable "image" {
-  description = "The image with `/satchel` and the module files in it (infra/container/Dockerfile), with a tag or digest that never comes to mean another image."
+  description = <<-EOT
+    Image with `/satchel` and the module files in it (infra/container/Dockerfile). Its tag or digest
+    must never name another image later.
+  EOT
   type        = string
 
   validation {
     condition     = can(regex("(:[A-Za-z0-9_.-]+|@sha256:[0-9a-f]{64})$", var.image)) && !endswith(var.image, ":latest")
-    error_message = "Name the image with a tag other than `latest`, or with its digest: two tasks of one service must run the same."
+    error_message = "Use a tag other than `latest`, or a digest: all tasks must run the same image."
   }
 }
 
 variable "repository_arn" {
-  description = "The ECR repository of the image; null for an image that anybody may pull."
+  description = "ECR repository of the image; null for a public image."
   type        = string
   default     = null
 }
 
 variable "module_files" {
-  description = "The module files inside the image (`--module`)."
+  description = "Module files inside the image (`--module`)."
   type        = list(string)
   default     = ["/etc/satchel/module.yaml"]
 
@@ -46,7 +52,7 @@ variable "module_files" {
 }
 
 variable "architecture" {
-  description = "What the image was built for: ARM64, which costs a fifth less, or X86_64."
+  description = "Architecture of the image: ARM64, which costs a fifth less, or X86_64."
   type        = string
   default     = "ARM64"
 
@@ -57,7 +63,10 @@ variable "architecture" {
 }
 
 variable "cpu_units" {
-  description = "The processor of a task: 1024 is one core. A partition uses one for its state machine, compression and I/O run on the others."
+  description = <<-EOT
+    CPU units of a task: 1024 is one core. A partition uses one core for its state machine;
+    compression and I/O run on the others.
+  EOT
   type        = number
   default     = 1024
 
@@ -68,18 +77,21 @@ variable "cpu_units" {
 }
 
 variable "memory_mib" {
-  description = "The memory of a task. It holds the keyed state that is in use, and everything that waits (`--pending-limit`)."
+  description = <<-EOT
+    Memory of a task in MiB. It holds the keyed state that is in use, and everything that waits
+    (`--pending-limit`).
+  EOT
   type        = number
   default     = 4096
 
   validation {
     condition     = var.memory_mib >= 512 && var.memory_mib >= 2 * var.cpu_units && var.memory_mib <= max(2048, 8 * var.cpu_units) && var.memory_mib <= 122880
-    error_message = "Fargate gives a core between 2 and 8 GiB of memory (a quarter of one 512 MiB to 2 GiB)."
+    error_message = "Fargate allows 2 to 8 GiB for each core (512 MiB to 2 GiB for a quarter)."
   }
 }
 
 variable "tasks" {
-  description = "How many tasks there are: one owns, the others stand by."
+  description = "Number of tasks: one owns, the others stand by."
   type        = number
   default     = 2
 
@@ -90,7 +102,7 @@ variable "tasks" {
 }
 
 variable "lease_time_seconds" {
-  description = "After how long without a sign of life a standby takes over (`--lease-time`)."
+  description = "Seconds without a sign of life after which a standby takes over (`--lease-time`)."
   type        = number
   default     = 10
 
@@ -101,18 +113,21 @@ variable "lease_time_seconds" {
 }
 
 variable "stop_timeout_seconds" {
-  description = "How long a task that is told to stop may take to finish what is in flight and hand over (`--stop-timeout`). ECS kills it 10 seconds later, and never waits longer than 120 seconds."
+  description = <<-EOT
+    Seconds that a task may take after SIGTERM to finish what is in flight and hand over
+    (`--stop-timeout`). ECS kills it 10 seconds later, and never waits longer than 120 seconds.
+  EOT
   type        = number
   default     = 25
 
   validation {
     condition     = var.stop_timeout_seconds >= 1 && var.stop_timeout_seconds <= 110
-    error_message = "stop_timeout_seconds is between 1 and 110: ECS kills a container after at most 120 seconds, and the process needs some of them to end."
+    error_message = "stop_timeout_seconds is between 1 and 110: ECS kills after 120 seconds."
   }
 }
 
 variable "extra_arguments" {
-  description = "More arguments of `satchel run`, such as [\"--pending-limit\", \"1GiB\"]."
+  description = "Further arguments of `satchel run`, such as [\"--pending-limit\", \"1GiB\"]."
   type        = list(string)
   default     = []
 
@@ -121,34 +136,39 @@ variable "extra_arguments" {
       [for argument in var.extra_arguments : split("=", argument)[0]],
       ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--http", "--admin", "--admin-token-secret", "--log-format"],
     )) == 0
-    error_message = "--module, --state, --lease-table, --application, --lease-time, --stop-timeout, --http, --admin, --admin-token-secret and --log-format are set by this module's own variables."
+    error_message = "extra_arguments repeats a flag that this module sets itself; use its variable."
   }
 }
 
 variable "environment" {
-  description = "Environment variables of the coordinator, such as SATCHEL_LOG. No secrets: whoever may read the task's definition reads them."
+  description = <<-EOT
+    Environment variables of the coordinator, such as SATCHEL_LOG. No secrets: everyone who may read
+    the task definition reads them.
+  EOT
   type        = map(string)
   default     = {}
 }
 
 variable "state_bucket" {
-  description = "The bucket of the durable state: outputs of the module state-bucket."
+  description = "Bucket of the durable state: outputs of the module state-bucket."
   type        = object({ name = string, arn = string })
 }
 
 variable "lease_table" {
-  description = "The table of leases: outputs of the module lease-table."
+  description = "Table of leases: outputs of the module lease-table."
   type        = object({ name = string, arn = string })
 }
 
 variable "function_arns" {
-  description = "The aliases (or versions) of functions that the coordinator invokes: as endpoints of functions, and as egress."
+  description = <<-EOT
+    Aliases (or versions) of functions that the coordinator invokes, as endpoints and as egress.
+  EOT
   type        = list(string)
   default     = []
 
   validation {
     condition     = alltrue([for arn in var.function_arns : can(regex("^arn:[^:]+:lambda:[^:]+:[0-9]{12}:function:[^:*]+(:[^:*]+)?$", arn))])
-    error_message = "function_arns has whole ARNs of functions, aliases or versions, without wildcards."
+    error_message = "function_arns has full ARNs of functions, aliases or versions, no wildcards."
   }
 }
 
@@ -175,7 +195,7 @@ variable "target_stream_arns" {
 }
 
 variable "fan_out" {
-  description = "Whether streams are read by enhanced fan-out, for which the coordinator registers itself as a consumer."
+  description = "Read streams by enhanced fan-out. The coordinator registers itself as a consumer."
   type        = bool
   default     = false
 }
@@ -211,7 +231,10 @@ variable "target_table_arns" {
 }
 
 variable "admin_token_secret_arn" {
-  description = "The secret that holds the token for administration (`--admin-token-secret`). Without one nothing can be changed over the administration port, and only health and metrics are served."
+  description = <<-EOT
+    Secret with the token for administration (`--admin-token-secret`). Without one nothing can be
+    changed over the administration port, and only health and metrics are served.
+  EOT
   type        = string
   default     = null
 
@@ -222,30 +245,30 @@ variable "admin_token_secret_arn" {
 }
 
 variable "secret_arns" {
-  description = "More secrets that the coordinator reads."
+  description = "Further secrets that the coordinator reads."
   type        = list(string)
   default     = []
 }
 
 variable "kms_key_arns" {
-  description = "Keys of one's own that the bucket, the streams or the queues are encrypted with."
+  description = "Customer managed keys that encrypt the bucket, the streams or the queues."
   type        = list(string)
   default     = []
 }
 
 variable "cluster_arn" {
-  description = "The ECS cluster to run in; null for one of its own."
+  description = "ECS cluster to run in; null to make one."
   type        = string
   default     = null
 }
 
 variable "vpc_id" {
-  description = "The network to run in."
+  description = "VPC to run in."
   type        = string
 }
 
 variable "subnet_ids" {
-  description = "The subnets to run in, in different zones."
+  description = "Subnets to run in, in different zones."
   type        = list(string)
 
   validation {
@@ -255,13 +278,16 @@ variable "subnet_ids" {
 }
 
 variable "assign_public_ip" {
-  description = "Whether tasks get a public address for their way out: true in public subnets, false in those with a NAT gateway or endpoints of all services used. Nobody gets in by it."
+  description = <<-EOT
+    Give tasks a public address for outgoing traffic: true in public subnets, false in subnets with
+    a NAT gateway or with endpoints of all services used. Nothing gets in by it.
+  EOT
   type        = bool
   default     = false
 }
 
 variable "client_cidr_blocks" {
-  description = "From where the traffic port is reached; none by default."
+  description = "Address blocks that may reach the traffic port; none by default."
   type        = list(string)
   default     = []
 
@@ -273,28 +299,30 @@ variable "client_cidr_blocks" {
 
 variable "load_balancer" {
   description = <<-EOT
-    The name (at most 32 characters) of a load balancer inside the network, port 80, in front of the traffic port; null for none. It asks /healthz
-    and not /readyz: ECS replaces every task that its balancer finds unhealthy, which a standby under /readyz always is, and in a deployment waits
-    for the new tasks to be found healthy before the old owner goes, which would be for ever. So requests reach standbys too; these answer
-    503 with Retry-After and have done nothing, and clients try again.
+    Name (at most 32 characters) of a load balancer inside the network, port 80, in front of the
+    traffic port; null for none. It asks /healthz and not /readyz: ECS replaces every task that its
+    balancer finds unhealthy, which a standby under /readyz always is. In a deployment ECS also
+    waits for the new tasks to be healthy before it stops the old owner, which would never happen.
+    Requests therefore reach standbys too. These answer 503 with Retry-After and have done nothing,
+    and clients retry.
   EOT
   type        = string
   default     = null
 
   validation {
     condition     = var.load_balancer == null ? true : can(regex("^[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?$", var.load_balancer))
-    error_message = "The balancer's name has 1 to 32 letters, digits and hyphens, and neither begins nor ends with a hyphen."
+    error_message = "load_balancer has 1 to 32 letters, digits or `-`; no `-` first or last."
   }
 }
 
 variable "log_retention_days" {
-  description = "How long the coordinator's log is kept."
+  description = "Days that the coordinator's log is kept."
   type        = number
   default     = 30
 }
 
 variable "tags" {
-  description = "Tags of what is made."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
 }

@@ -1,5 +1,5 @@
-# A handler on Lambda: the zip that `cargo lambda build --release --arm64 --output-format zip` makes, a version of it, and an alias that
-# says which version is invoked.
+# A handler on Lambda: the zip that `cargo lambda build --release --arm64 --output-format zip`
+# makes, a version of it, and an alias that names the version to invoke.
 
 resource "aws_cloudwatch_log_group" "function" {
   name              = "/aws/lambda/${var.name}"
@@ -33,7 +33,8 @@ resource "aws_iam_role_policy" "logs" {
   })
 }
 
-# Only what the handler itself does needs more: its state, messages, timers and records travel in requests and answers.
+# Permissions for what the handler's own code does in AWS. State, messages, timers and records
+# travel in requests and answers and need none.
 resource "aws_iam_role_policy" "own" {
   count = var.policy == null ? 0 : 1
 
@@ -69,8 +70,8 @@ resource "aws_lambda_function" "function" {
   depends_on = [aws_iam_role_policy.logs]
 }
 
-# The coordinator invokes the alias. It moves only when a new version is there, so no request meets a function that is half updated, and
-# going back is moving it back.
+# The coordinator invokes the alias. The alias moves only when a new version exists, so no request
+# reaches a function that is half updated. To roll back, move the alias back.
 resource "aws_lambda_alias" "live" {
   name             = var.alias
   function_name    = aws_lambda_function.function.function_name

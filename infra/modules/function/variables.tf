@@ -1,26 +1,29 @@
 variable "name" {
-  description = "The function's name, as the module file names it in `functionName`."
+  description = "Name of the function: `functionName` in the module file."
   type        = string
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_-]{1,55}$", var.name))
-    error_message = "The name has 1 to 55 letters, digits, hyphens and underscores: its role's name, which is longer, must fit too."
+    error_message = "name has 1 to 55 letters, digits, `-` or `_`; its role's name is longer."
   }
 }
 
 variable "description" {
-  description = "What the function is for."
+  description = "Purpose of the function."
   type        = string
   default     = ""
 }
 
 variable "package" {
-  description = "The path of the zip with the binary `bootstrap` in it, made by `cargo lambda build --release --arm64 --output-format zip`."
+  description = <<-EOT
+    Path of the zip with the binary `bootstrap`, made by `cargo lambda build --release --arm64
+    --output-format zip`.
+  EOT
   type        = string
 }
 
 variable "architecture" {
-  description = "What the binary was built for: arm64, which costs a fifth less, or x86_64."
+  description = "Architecture of the binary: arm64, which costs a fifth less, or x86_64."
   type        = string
   default     = "arm64"
 
@@ -31,18 +34,21 @@ variable "architecture" {
 }
 
 variable "alias" {
-  description = "The alias that the coordinator invokes: `qualifier` in the module file."
+  description = "Alias that the coordinator invokes: `qualifier` in the module file."
   type        = string
   default     = "live"
 
   validation {
     condition     = can(regex("^[A-Za-z_-][A-Za-z0-9_-]{0,127}$", var.alias))
-    error_message = "An alias has 1 to 128 letters, digits, hyphens and underscores, and does not begin with a digit."
+    error_message = "alias has 1 to 128 letters, digits, hyphens and underscores; no digit first."
   }
 }
 
 variable "memory_mib" {
-  description = "The function's memory, and with it its share of a processor. A bundle of 6 MB and its answer must fit."
+  description = <<-EOT
+    Memory of the function in MiB, and with it its share of a processor. A bundle of 6 MB and its
+    answer must fit.
+  EOT
   type        = number
   default     = 256
 
@@ -53,7 +59,10 @@ variable "memory_mib" {
 }
 
 variable "timeout_seconds" {
-  description = "How long one request, a bundle of batches, may take. The module file's `timeout`, 30s by default, should be no shorter: the coordinator would give up a request that Lambda goes on with."
+  description = <<-EOT
+    Seconds that one request, a bundle of batches, may take. The module file's `timeout` (30s by
+    default) should be no shorter, or the coordinator gives up a request that Lambda still runs.
+  EOT
   type        = number
   default     = 30
 
@@ -64,24 +73,32 @@ variable "timeout_seconds" {
 }
 
 variable "reserved_concurrency" {
-  description = "How many requests may run at once, set apart for this function; -1 for no limit but the account's. The module file's `maxConcurrency` should be no larger."
+  description = <<-EOT
+    Requests that may run at once, reserved for this function; -1 for the account's limit only. The
+    module file's `maxConcurrency` should be no larger.
+  EOT
   type        = number
   default     = -1
 
   validation {
     condition     = var.reserved_concurrency == -1 || var.reserved_concurrency >= 1
-    error_message = "reserved_concurrency is -1 or at least 1: with 0 the function is never invoked."
+    error_message = "reserved_concurrency is -1 or at least 1; 0 would never invoke it."
   }
 }
 
 variable "environment" {
-  description = "Environment variables of the handler. No secrets: whoever may read the function's configuration reads them."
+  description = <<-EOT
+    Environment variables of the handler. No secrets: everyone who may read the function's
+    configuration reads them.
+  EOT
   type        = map(string)
   default     = {}
 }
 
 variable "policy" {
-  description = "A policy (JSON) for what the handler itself does in AWS; null if it does nothing there."
+  description = <<-EOT
+    Policy (JSON) for what the handler itself does in AWS; null if it does nothing there.
+  EOT
   type        = string
   default     = null
 
@@ -92,13 +109,13 @@ variable "policy" {
 }
 
 variable "log_retention_days" {
-  description = "How long the handler's log is kept."
+  description = "Days that the handler's log is kept."
   type        = number
   default     = 30
 }
 
 variable "tags" {
-  description = "Tags of what is made."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
 }

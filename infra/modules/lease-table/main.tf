@@ -1,5 +1,5 @@
-# The table of leases: who owns which partition. It decides how fast a standby takes over, never what is true (that is the log's
-# business), so its loss costs time and no data.
+# The table of leases: the owner of each partition. It decides how fast a standby takes over. The
+# log decides what is durable, so the loss of this table costs time and no data.
 
 resource "aws_dynamodb_table" "leases" {
   name                        = var.name

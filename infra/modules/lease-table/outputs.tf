@@ -1,9 +1,9 @@
 output "name" {
-  description = "The table's name, for `--lease-table`."
+  description = "Name of the table, for `--lease-table`."
   value       = aws_dynamodb_table.leases.name
 }
 
 output "arn" {
-  description = "The table's ARN."
+  description = "ARN of the table."
   value       = aws_dynamodb_table.leases.arn
 }

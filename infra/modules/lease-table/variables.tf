@@ -1,5 +1,5 @@
 variable "name" {
-  description = "The table's name, for `--lease-table`."
+  description = "Name of the table, for `--lease-table`."
   type        = string
 
   validation {
@@ -9,13 +9,13 @@ variable "name" {
 }
 
 variable "deletion_protection" {
-  description = "Whether DynamoDB refuses to delete the table."
+  description = "Have DynamoDB reject the deletion of the table."
   type        = bool
   default     = false
 }
 
 variable "kms_key_arn" {
-  description = "A key of one's own for the encryption at rest; null for a key that DynamoDB keeps."
+  description = "Customer managed KMS key (ARN) for encryption at rest; null for a key of DynamoDB."
   type        = string
   default     = null
 
@@ -26,7 +26,7 @@ variable "kms_key_arn" {
 }
 
 variable "tags" {
-  description = "Tags of what is made."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
 }

@@ -1,5 +1,6 @@
-# A small network for those who have none: public subnets in several zones, without NAT gateways (a task has a public address for its way
-# out; its security group lets nobody in), and with gateway endpoints, so that what goes to S3 and DynamoDB costs nothing on its way.
+# A small network, if there is none: public subnets in several zones, without NAT gateways. A task
+# has a public address for outgoing traffic, and its security group admits no incoming traffic.
+# Gateway endpoints make traffic to S3 and DynamoDB free of transfer charges.
 
 data "aws_region" "here" {}
 

@@ -1,10 +1,10 @@
 variable "name" {
-  description = "The network's name."
+  description = "Name of the network."
   type        = string
 }
 
 variable "availability_zones" {
-  description = "The zones to have a subnet in. Two tasks in two zones survive the loss of one."
+  description = "Zones to have a subnet in. Two tasks in two zones survive the loss of one."
   type        = list(string)
 
   validation {
@@ -14,7 +14,7 @@ variable "availability_zones" {
 }
 
 variable "cidr_block" {
-  description = "The network's addresses, of which each subnet gets a 256th."
+  description = "Addresses of the network. Each subnet gets a 256th of them."
   type        = string
   default     = "10.0.0.0/16"
 
@@ -25,7 +25,7 @@ variable "cidr_block" {
 }
 
 variable "tags" {
-  description = "Tags of what is made."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
 }

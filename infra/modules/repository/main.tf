@@ -1,8 +1,8 @@
-# The repository of the coordinator's images.
+# Repository of the coordinator's images.
 
 resource "aws_ecr_repository" "images" {
   name = var.name
-  # A task that is started again must run what it ran before.
+  # A restarted task must run the same image as before.
   image_tag_mutability = "IMMUTABLE"
   force_delete         = var.force_delete
   tags                 = var.tags

@@ -1,9 +1,9 @@
 output "url" {
-  description = "Where images are pushed to and pulled from, without a tag."
+  description = "URL to push images to and pull them from, without a tag."
   value       = aws_ecr_repository.images.repository_url
 }
 
 output "arn" {
-  description = "The repository's ARN."
+  description = "ARN of the repository."
   value       = aws_ecr_repository.images.arn
 }

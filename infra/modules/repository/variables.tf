@@ -1,15 +1,15 @@
 variable "name" {
-  description = "The repository's name."
+  description = "Name of the repository."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z0-9]+([._/-][a-z0-9]+)*$", var.name)) && length(var.name) >= 2 && length(var.name) <= 256
-    error_message = "A repository's name has 2 to 256 lower-case letters and digits, with single hyphens, underscores, dots and slashes between them."
+    error_message = "name has 2 to 256 of a-z and 0-9, single `-`, `_`, `.` or `/` between."
   }
 }
 
 variable "images_max" {
-  description = "How many images are kept: the one that runs, and those that one may want to go back to."
+  description = "Number of images that are kept: the current one, and earlier ones to roll back to."
   type        = number
   default     = 20
 
@@ -20,13 +20,13 @@ variable "images_max" {
 }
 
 variable "force_delete" {
-  description = "Whether `terraform destroy` deletes the repository with the images in it."
+  description = "Have `terraform destroy` delete the repository with the images in it."
   type        = bool
   default     = false
 }
 
 variable "tags" {
-  description = "Tags of what is made."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
 }

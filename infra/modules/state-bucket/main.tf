@@ -1,4 +1,4 @@
-# The bucket of the durable truth: commit logs, epochs, snapshots and manifests.
+# Bucket of the durable state: commit logs, epochs, snapshots and manifests.
 
 resource "aws_s3_bucket" "state" {
   bucket        = var.name
@@ -26,7 +26,8 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
   bucket = aws_s3_bucket.state.id
 
   rule {
-    # With a key of one's own, a bucket key: else every commit would be a request to the key service too.
+    # A customer managed key needs a bucket key: without it every commit would be a request to KMS
+    # too.
     bucket_key_enabled = var.kms_key_arn != null
 
     apply_server_side_encryption_by_default {
@@ -36,10 +37,12 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "state" {
   }
 }
 
-# Satchel overwrites nothing, so versioning costs nothing while objects live. What it keeps is what was deleted: for
-# `deleted_objects_days` a mistaken `aws s3 rm`, or a coordinator with a fault or in wrong hands (its role may delete, but not
-# delete versions), can be undone. The price is the storage of the collected log for that long. A delete marker counts
-# as no object for If-None-Match, as it should: what was collected stays unusable by Satchel's own rules (epochs), not by the bucket's.
+# Satchel overwrites nothing, so versioning costs nothing while objects live. It keeps deleted
+# objects for `deleted_objects_days`. In that time a mistaken `aws s3 rm`, or a coordinator with a
+# fault or in wrong hands, can be undone: its role may delete objects but not versions. The price
+# is the storage of the collected log for that long. For If-None-Match a delete marker counts as
+# no object, which is right: Satchel's own rules (epochs) keep collected numbers unusable, not the
+# bucket's.
 resource "aws_s3_bucket_versioning" "state" {
   bucket = aws_s3_bucket.state.id
 
@@ -51,7 +54,8 @@ resource "aws_s3_bucket_versioning" "state" {
 resource "aws_s3_bucket_lifecycle_configuration" "state" {
   bucket = aws_s3_bucket.state.id
 
-  # A process that is killed leaves its multipart upload behind, and S3 goes on charging for the parts.
+  # A process that is killed leaves its multipart upload behind, and S3 keeps charging for the
+  # parts.
   rule {
     id     = "abort-incomplete-uploads"
     status = "Enabled"
@@ -63,7 +67,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
     }
   }
 
-  # Delete markers are removed as well: a listing reads past every one of them.
+  # Delete markers are removed too: a listing reads past each of them.
   rule {
     id     = "forget-deleted-objects"
     status = "Enabled"
@@ -92,8 +96,9 @@ locals {
     Condition = { Bool = { "aws:SecureTransport" = "false" } }
   }
 
-  # No two owners may write one log number, and nothing is ever overwritten: Satchel asks for it with every write, the bucket insists on
-  # it. The parts of a multipart upload cannot carry the condition and are exempt; its completion is not.
+  # No two owners may write one log number, and nothing is ever overwritten. Satchel sends the
+  # condition with every write, and the bucket enforces it. The parts of a multipart upload cannot
+  # carry the condition and are exempt. The completion of the upload is not.
   create_only = {
     Sid       = "CreateOnly"
     Effect    = "Deny"
@@ -114,6 +119,6 @@ resource "aws_s3_bucket_policy" "state" {
     Statement = [local.tls_only, local.create_only]
   })
 
-  # S3 refuses two changes of a bucket's access at once.
+  # S3 rejects two concurrent changes of a bucket's access.
   depends_on = [aws_s3_bucket_public_access_block.state]
 }

@@ -1,15 +1,15 @@
 variable "name" {
-  description = "The bucket's name, unique in all of AWS."
+  description = "Name of the bucket, unique in all of AWS."
   type        = string
 
   validation {
     condition     = can(regex("^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$", var.name))
-    error_message = "A bucket's name has 3 to 63 lower-case letters, digits and hyphens, and neither begins nor ends with a hyphen. (Dots, which S3 allows, break TLS.)"
+    error_message = "name has 3 to 63 of a-z, 0-9 or `-`; no `-` first or last, no dots (TLS)."
   }
 }
 
 variable "deleted_objects_days" {
-  description = "For how many days what was deleted can be brought back."
+  description = "Days in which deleted objects can be restored."
   type        = number
   default     = 7
 
@@ -20,24 +20,27 @@ variable "deleted_objects_days" {
 }
 
 variable "kms_key_arn" {
-  description = "A key of one's own for the encryption at rest; null for keys that S3 keeps."
+  description = "Customer managed KMS key (ARN) for encryption at rest; null for keys of S3."
   type        = string
   default     = null
 
   validation {
     condition     = var.kms_key_arn == null || can(regex("^arn:[^:]+:kms:[^:]+:[0-9]{12}:key/.+$", var.kms_key_arn))
-    error_message = "kms_key_arn is the ARN of a key (arn:aws:kms:REGION:ACCOUNT:key/ID); an alias could come to mean another key."
+    error_message = "kms_key_arn is arn:aws:kms:REGION:ACCOUNT:key/ID; not the ARN of an alias."
   }
 }
 
 variable "force_destroy" {
-  description = "Whether `terraform destroy` deletes the bucket with everything in it. All state of the application is in it."
+  description = <<-EOT
+    Have `terraform destroy` delete the bucket with everything in it. All state of the application
+    is in it.
+  EOT
   type        = bool
   default     = false
 }
 
 variable "tags" {
-  description = "Tags of what is made."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
 }

@@ -1,4 +1,4 @@
-# Kinesis streams, by the names that the module file uses.
+# Kinesis streams, by the names in the module file.
 
 resource "aws_kinesis_stream" "stream" {
   for_each = var.streams
@@ -10,7 +10,7 @@ resource "aws_kinesis_stream" "stream" {
   kms_key_id       = var.kms_key_arn == null ? "alias/aws/kinesis" : var.kms_key_arn
   tags             = var.tags
 
-  # Enhanced fan-out registers consumers that Terraform does not know of.
+  # Enhanced fan-out registers consumers that Terraform does not know.
   enforce_consumer_deletion = true
 
   stream_mode_details {

@@ -1,4 +1,4 @@
 output "arns" {
-  description = "The streams' ARNs by name."
+  description = "ARNs of the streams by name."
   value       = { for name, stream in aws_kinesis_stream.stream : name => stream.arn }
 }

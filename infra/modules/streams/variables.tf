@@ -1,7 +1,8 @@
 variable "streams" {
   description = <<-EOT
-    The streams by name. `shards`: how many (provisioned: $0.015 a shard-hour in us-east-1), or null for on demand. `retention_hours`: how long records
-    stay, 24 to 8760. It is how long the coordinator may be away: a position older than that stops it, by name.
+    Streams by name. `shards`: number of shards (provisioned: $0.015 a shard-hour in us-east-1), or
+    null for on demand. `retention_hours`: hours that records stay, 24 to 8760. It bounds how long
+    the coordinator may be away: an older position stops the ingress, by name.
   EOT
   type = map(object({
     shards          = optional(number)
@@ -25,7 +26,10 @@ variable "streams" {
 }
 
 variable "kms_key_arn" {
-  description = "A key of one's own for the encryption at rest; null for the account's own key for Kinesis."
+  description = <<-EOT
+    Customer managed KMS key (ARN) for encryption at rest; null for the account's own key for
+    Kinesis.
+  EOT
   type        = string
   default     = null
 
@@ -36,7 +40,7 @@ variable "kms_key_arn" {
 }
 
 variable "tags" {
-  description = "Tags of what is made."
+  description = "Tags of all resources."
   type        = map(string)
   default     = {}
 }

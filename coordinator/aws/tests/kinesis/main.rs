@@ -1,9 +1,12 @@
-//! The Kinesis ingress against kinesalite, with a real partition behind it.
+//! The Kinesis ingress with a real partition behind it, against local streams.
+//!
+//! `SATCHEL_TEST_KINESIS=kinesalite` runs the same tests against kinesalite, which needs Node.js.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod partition;
 mod proxy;
+mod server;
 mod stream;
 
 use std::sync::Arc;
@@ -14,10 +17,11 @@ use bytes::Bytes;
 use satchel_aws::kinesis::aggregation::{UserRecord, aggregate};
 use satchel_aws::kinesis::{ExpiredPosition, KinesisError, KinesisOptions, Startup};
 use satchel_engine::position::{ShardId, ShardPosition};
-use satchel_testkit::{Kinesalite, LONG};
+use satchel_testkit::LONG;
 
 use partition::Durable;
 use proxy::Proxy;
+use server::Server;
 use stream::Stream;
 
 fn options(stream: &Stream, startup: Startup) -> KinesisOptions {
@@ -41,8 +45,8 @@ async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
 async fn order_per_key_holds_over_splits_merges_and_crashes_and_nothing_is_lost_or_doubled() {
     const KEYS: usize = 12;
     const RECORDS: usize = 120;
-    let kinesalite = Kinesalite::start();
-    let stream = Stream::create(kinesalite.endpoint(), "resharded", 2).await;
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "resharded", 2).await;
     let durable = Durable::default();
     let mut running = durable.start(&stream.config, options(&stream, Startup::Earliest));
     let producers: Vec<_> = (0..KEYS)
@@ -97,8 +101,8 @@ async fn order_per_key_holds_over_splits_merges_and_crashes_and_nothing_is_lost_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn latest_begins_behind_what_is_there_and_goes_on_where_it_was_after_a_crash() {
-    let kinesalite = Kinesalite::start();
-    let stream = Stream::create(kinesalite.endpoint(), "latest", 2).await;
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "latest", 2).await;
     stream.put("a", "before").await;
     let durable = Durable::default();
     let running = durable.start(&stream.config, options(&stream, Startup::Latest));
@@ -127,8 +131,8 @@ async fn latest_begins_behind_what_is_there_and_goes_on_where_it_was_after_a_cra
 
 #[tokio::test(flavor = "multi_thread")]
 async fn aggregated_records_come_one_by_one_in_order_among_plain_ones() {
-    let kinesalite = Kinesalite::start();
-    let stream = Stream::create(kinesalite.endpoint(), "aggregated", 1).await;
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "aggregated", 1).await;
     let user = |key: &str, text: &'static str| UserRecord {
         key: key.into(),
         explicit_hash_key: None,
@@ -152,8 +156,8 @@ async fn aggregated_records_come_one_by_one_in_order_among_plain_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_handed_over_while_reading_is_paused() {
-    let kinesalite = Kinesalite::start();
-    let stream = Stream::create(kinesalite.endpoint(), "paused", 1).await;
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "paused", 1).await;
     stream.put("a", "1").await;
     let durable = Durable::default();
     let running = durable.start(&stream.config, options(&stream, Startup::Earliest));
@@ -171,8 +175,8 @@ async fn nothing_is_handed_over_while_reading_is_paused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_does_not_exist_stops_the_ingress_by_name() {
-    let kinesalite = Kinesalite::start();
-    let mut stream = Stream::create(kinesalite.endpoint(), "there", 1).await;
+    let server = Server::start().await;
+    let mut stream = Stream::create(server.endpoint(), "there", 1).await;
     stream.name = "not-there".to_owned();
     let running = Durable::default().start(&stream.config, options(&stream, Startup::Latest));
     let error = running.stopped().await.unwrap_err();
@@ -185,8 +189,8 @@ async fn a_stream_that_does_not_exist_stops_the_ingress_by_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_the_stream_has_forgotten_stops_the_ingress_unless_the_oldest_will_do() {
-    let kinesalite = Kinesalite::start();
-    let stream = Stream::create(kinesalite.endpoint(), "expired", 1).await;
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "expired", 1).await;
     let first = stream.put("a", "1").await;
     let shard = ShardId {
         ingress: "example/in".into(),
@@ -237,9 +241,9 @@ async fn a_position_that_the_stream_has_forgotten_stops_the_ingress_unless_the_o
 async fn whatever_happens_to_requests_nothing_is_lost_or_doubled() {
     const KEYS: usize = 6;
     const RECORDS: usize = 60;
-    let kinesalite = Kinesalite::start();
-    let stream = Stream::create(kinesalite.endpoint(), "faulty", 2).await;
-    let proxy = Proxy::start(kinesalite.endpoint()).await;
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "faulty", 2).await;
+    let proxy = Proxy::start(server.endpoint()).await;
     let through_proxy = stream::config(&proxy.endpoint).await;
     let durable = Durable::default();
     let running = durable.start(&through_proxy, options(&stream, Startup::Earliest));

@@ -113,7 +113,7 @@ impl Queue {
 }
 
 /// A request of three meets a fault, each in its turn.
-fn faults() -> impl FnMut(satchel_testkit::Asked<'_>) -> Option<Fault> + Send {
+fn faults() -> impl FnMut(satchel_testkit::ProxiedRequest<'_>) -> Option<Fault> + Send {
     let mut requests = 0;
     move |_| {
         requests += 1;
@@ -132,7 +132,7 @@ fn faults() -> impl FnMut(satchel_testkit::Asked<'_>) -> Option<Fault> + Send {
 /// Sends rounds while owners die, with faults in every kind of request, and gives what was got.
 async fn got_over_faults_and_deaths(name: &str, rounds: usize) -> BTreeMap<String, Vec<String>> {
     let queue = Queue::start(name).await;
-    queue.proxy.obey(faults());
+    queue.proxy.decide_with(faults());
     let config = queue.config().await;
     let durable = Durable::default();
     let mut running = durable.start(&config, queue.options(2));
@@ -182,17 +182,17 @@ async fn a_message_that_is_durable_and_was_not_deleted_is_deleted_by_the_next_ow
  {
     let queue = Queue::start("tasks").await;
     let is_deletion = |target: &str| target.ends_with(".DeleteMessageBatch");
-    let lost = move |asked: satchel_testkit::Asked<'_>| {
+    let lost = move |asked: satchel_testkit::ProxiedRequest<'_>| {
         is_deletion(asked.target).then_some(Fault::LoseRequest)
     };
-    queue.proxy.obey(lost);
+    queue.proxy.decide_with(lost);
     let config = queue.config().await;
     let durable = Durable::default();
     let running = durable.start(&config, queue.options(2));
     queue.send(0).await;
     until_true("all of it is durable", async || durable.ids() == KEYS).await;
     running.crash().await;
-    queue.proxy.obey(|_| None);
+    queue.proxy.decide_with(|_| None);
     let running = durable.start(&config, queue.options(2));
     queue.until_empty().await;
     running.crash().await;

@@ -149,11 +149,13 @@ async fn local_streams_are_kinesis_to_a_client() {
 }
 
 #[tokio::test]
+#[ignore = "needs Node.js: `.ci/run kinesis-servers`"]
 async fn kinesalite_is_kinesis_to_a_client_but_for_what_is_named() {
     run_all(&Server::kinesalite()).await;
 }
 
 #[tokio::test]
+#[ignore = "needs Node.js: `.ci/run kinesis-servers`"]
 async fn kinesis_local_is_kinesis_to_a_client_but_for_what_is_named() {
     run_all(&Server::kinesis_local()).await;
 }

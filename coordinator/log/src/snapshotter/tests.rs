@@ -7,7 +7,7 @@ const OWNER: Owner = Owner {
 };
 const TAKEOVER: u64 = 10;
 
-/// A snapshotter with an engine beside it that commits and images at once.
+/// A snapshotter beside an engine that commits and images at once.
 struct Bench {
     snapshotter: Snapshotter,
     state: BTreeMap<(u16, u64), Vec<u8>>,
@@ -62,7 +62,7 @@ impl Bench {
         self.work();
     }
 
-    /// Does everything that is asked for, as a store without faults would.
+    /// Performs all tasks, as a store without faults would.
     fn work(&mut self) {
         while let Some(step) = self.snapshotter.poll() {
             match step {
@@ -77,9 +77,9 @@ impl Bench {
                     self.image_bytes += bytes.len() as u64;
                     self.snapshotter.segment_stored(&name);
                 }
-                Step::LookBack { .. } => self.snapshotter.looked_back(LookedBack {
+                Step::TakeInventory { .. } => self.snapshotter.inventory_taken(Inventory {
                     readable: true,
-                    ..LookedBack::default()
+                    ..Inventory::default()
                 }),
                 Step::Publish => self.snapshotter.publish(&[], 0, 0),
                 Step::PutManifest { number, bytes } => {
@@ -172,7 +172,8 @@ fn segments_of_which_little_is_needed_are_rewritten_and_dropped() {
     bench.commit(&everywhere);
     bench.commit(&[(0, 1), (0, 2)]);
     assert_eq!(bench.wanted.len(), 1);
-    // All but bucket 8 change again and again: its image alone keeps the first segment.
+    // All buckets but 8 change again and again, so only the image of bucket 8 keeps the first
+    // segment.
     for round in 0..30 {
         let most: Vec<(u16, u64)> = (0..8).map(|bucket| (bucket, round % 3)).collect();
         bench.commit(&most);
@@ -226,7 +227,7 @@ fn many_small_commits_are_a_long_log_too() {
 }
 
 #[test]
-fn an_image_that_nobody_asked_for_is_dropped() {
+fn an_image_that_was_not_requested_is_dropped() {
     let mut bench = Bench::new(2, policy(1 << 20));
     bench.commit(&[(0, 1)]);
     let image = bench.image(0);
@@ -261,7 +262,7 @@ fn a_bucket_that_changes_after_its_image_belongs_to_the_next_snapshot_too() {
 }
 
 #[test]
-fn what_a_log_tail_changed_before_this_epoch_is_imaged() {
+fn buckets_that_the_log_tail_changed_before_this_epoch_are_imaged() {
     let base = Base {
         manifest: None,
         dirty: vec![true, false, false],
@@ -276,7 +277,7 @@ fn what_a_log_tail_changed_before_this_epoch_is_imaged() {
 }
 
 #[test]
-fn who_wants_a_snapshot_while_nothing_has_changed_has_it_as_soon_as_something_has() {
+fn a_snapshot_requested_while_nothing_has_changed_begins_after_the_next_change() {
     let mut bench = Bench::new(2, policy(1_000_000));
     bench.snapshotter.want();
     assert_eq!(bench.snapshotter.poll(), None);

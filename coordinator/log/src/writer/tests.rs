@@ -66,7 +66,7 @@ fn get(number: u64) -> Action {
     }
 }
 
-fn look() -> Action {
+fn check_next_epoch() -> Action {
     Action::ReadNextEpoch {
         key: layout().epoch(3),
     }
@@ -74,7 +74,7 @@ fn look() -> Action {
 
 fn durable(sequence: u64, number: u64) -> Action {
     Action::Durable(Committed {
-        what: What::Delta { sequence },
+        kind: CommittedKind::Delta { sequence },
         number,
         stored_bytes: object(2, sequence, number).len() as u64,
     })
@@ -84,7 +84,8 @@ fn drain(writer: &mut Writer, now: Now) -> Vec<Action> {
     std::iter::from_fn(|| writer.poll(now)).collect()
 }
 
-/// A writer that has committed one delta under each number up to `SETTLED - 1`, the next epoch last seen absent at 0 ms.
+/// A writer that has committed one delta under each number up to `SETTLED - 1`, and that last saw
+/// the next epoch unclaimed at 0 ms.
 fn settled_writer(depth: u64) -> Writer {
     let mut writer = writer(depth);
     for sequence in 1..DEPTH_MAX {
@@ -94,7 +95,7 @@ fn settled_writer(depth: u64) -> Writer {
         assert_eq!(first[0], put(sequence, number));
         writer.created(number, Created::Stored, at(0));
         if sequence == 1 {
-            assert_eq!(first[1], look());
+            assert_eq!(first[1], check_next_epoch());
             writer.next_epoch_read(false, at(0));
         }
         assert_eq!(drain(&mut writer, at(0)), [durable(sequence, number)]);
@@ -108,7 +109,10 @@ fn a_new_epoch_commits_one_at_a_time_until_no_former_owner_can_reach() {
     for sequence in 1..=DEPTH_MAX + 4 {
         writer.append(&delta(sequence));
     }
-    assert_eq!(drain(&mut writer, at(0)), [put(1, TAKEOVER + 1), look()]);
+    assert_eq!(
+        drain(&mut writer, at(0)),
+        [put(1, TAKEOVER + 1), check_next_epoch()]
+    );
     writer.next_epoch_read(false, at(0));
     for sequence in 1..DEPTH_MAX - 1 {
         writer.created(TAKEOVER + sequence, Created::Stored, at(0));
@@ -196,7 +200,10 @@ fn a_void_object_beyond_the_first_numbers_ends_the_epoch() {
     writer.fetched(SETTLED, Some(object(1, 77, SETTLED)), at(1));
     let actions = drain(&mut writer, at(1));
     assert!(
-        matches!(&actions[..], [Action::End(LogError::Unexpected { key, .. })] if *key == layout().log(SETTLED)),
+        matches!(
+            &actions[..],
+            [Action::End(LogError::Unexpected { key, .. })] if *key == layout().log(SETTLED)
+        ),
         "{actions:?}"
     );
 }
@@ -260,22 +267,22 @@ fn the_same_epoch_by_another_process_is_not_mine() {
 }
 
 #[test]
-fn a_commit_answered_after_a_long_sleep_counts_only_once_the_next_epoch_was_looked_for_again() {
+fn a_commit_answered_after_a_long_sleep_counts_only_once_the_next_epoch_was_read_again() {
     let mut writer = settled_writer(4);
     writer.append(&delta(DEPTH_MAX));
     assert_eq!(drain(&mut writer, at(400)), [put(DEPTH_MAX, SETTLED)]);
     writer.created(SETTLED, Created::Stored, at(1000));
-    assert_eq!(drain(&mut writer, at(1000)), [look()]);
+    assert_eq!(drain(&mut writer, at(1000)), [check_next_epoch()]);
     writer.next_epoch_read(false, at(9000));
     assert_eq!(
         drain(&mut writer, at(9000)),
         [durable(DEPTH_MAX, SETTLED)],
-        "a look begun after the answer settles it however long it took"
+        "a read begun after the answer settles it however long it took"
     );
 }
 
 #[test]
-fn a_calendar_that_ran_on_while_boot_time_stood_still_makes_a_look_old() {
+fn a_calendar_jump_while_boot_time_stands_still_makes_a_read_too_old() {
     let mut writer = settled_writer(4);
     writer.append(&delta(DEPTH_MAX));
     drain(&mut writer, at(0));
@@ -284,7 +291,7 @@ fn a_calendar_that_ran_on_while_boot_time_stood_still_makes_a_look_old() {
         wall_ms: 3_600_000,
     };
     writer.created(SETTLED, Created::Stored, slept);
-    assert_eq!(drain(&mut writer, slept), [look()]);
+    assert_eq!(drain(&mut writer, slept), [check_next_epoch()]);
     writer.next_epoch_read(true, slept);
     assert_eq!(
         drain(&mut writer, slept),
@@ -296,20 +303,20 @@ fn a_calendar_that_ran_on_while_boot_time_stood_still_makes_a_look_old() {
 }
 
 #[test]
-fn a_look_begun_before_the_answer_and_ended_long_after_it_counts_by_its_beginning() {
+fn a_read_begun_before_the_answer_and_ended_long_after_it_counts_by_its_beginning() {
     let mut writer = settled_writer(4);
     writer.append(&delta(DEPTH_MAX));
     assert_eq!(
         drain(&mut writer, at(600)),
-        [put(DEPTH_MAX, SETTLED), look()],
-        "more than half of the window old: looked for again beside the write"
+        [put(DEPTH_MAX, SETTLED), check_next_epoch()],
+        "more than half of the window old: read again beside the write"
     );
     writer.created(SETTLED, Created::Stored, at(1700));
-    assert_eq!(drain(&mut writer, at(1700)), [], "one look at a time");
+    assert_eq!(drain(&mut writer, at(1700)), [], "one read at a time");
     writer.next_epoch_read(false, at(1800));
     assert_eq!(
         drain(&mut writer, at(1800)),
-        [look()],
+        [check_next_epoch()],
         "begun 1100 ms before the answer"
     );
     writer.next_epoch_read(false, at(1900));
@@ -328,7 +335,10 @@ fn a_damaged_object_in_the_way_ends_the_epoch_by_name() {
     writer.fetched(SETTLED, Some(Bytes::from(damaged)), at(1));
     let actions = drain(&mut writer, at(1));
     assert!(
-        matches!(&actions[..], [Action::End(LogError::Damaged { key, .. })] if *key == layout().log(SETTLED)),
+        matches!(
+            &actions[..],
+            [Action::End(LogError::Damaged { key, .. })] if *key == layout().log(SETTLED)
+        ),
         "{actions:?}"
     );
 }

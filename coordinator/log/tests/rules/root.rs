@@ -1,15 +1,15 @@
-//! A root in memory, on whose store a test can hold requests up.
+//! A root in memory, on whose store a test can hold requests.
 
 use std::sync::Arc;
 
-use satchel_log::{Identity, Layout, MemoryStore, Options, Place, SnapshotPolicy};
-use satchel_log_simulation::{GatedStore, Puppet, SimulatedClock, State};
+use satchel_log::{Contender, Identity, Layout, MemoryStore, Options, SnapshotPolicy};
+use satchel_log_simulation::{InterceptingStore, ManualOwner, SimulatedClock, State};
 
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 
 pub(crate) struct Root {
     pub(crate) memory: Arc<MemoryStore>,
-    pub(crate) store: Arc<GatedStore>,
+    pub(crate) store: Arc<InterceptingStore>,
     pub(crate) clock: SimulatedClock,
     pub(crate) layout: Layout,
 }
@@ -18,15 +18,15 @@ impl Root {
     pub(crate) fn new() -> Self {
         let memory = Arc::new(MemoryStore::new());
         Self {
-            store: Arc::new(GatedStore::new(memory.clone())),
+            store: Arc::new(InterceptingStore::new(memory.clone())),
             memory,
             clock: SimulatedClock::default(),
             layout: Layout::new("root", 0),
         }
     }
 
-    /// A place for a process that takes a snapshot whenever it may.
-    pub(crate) fn place(&self, process: u8) -> Place {
+    /// A process that takes a snapshot whenever possible.
+    pub(crate) fn contender(&self, process: u8) -> Contender {
         let options = Options {
             snapshots: SnapshotPolicy {
                 floor_bytes: 1,
@@ -36,16 +36,16 @@ impl Root {
             },
             ..Options::default()
         };
-        self.place_with(process, options)
+        self.contender_with(process, options)
     }
 
-    /// A place for a process that takes no snapshots.
-    pub(crate) fn place_without_snapshots(&self, process: u8) -> Place {
-        self.place_with(process, Options::default())
+    /// A process that takes no snapshots.
+    pub(crate) fn contender_without_snapshots(&self, process: u8) -> Contender {
+        self.contender_with(process, Options::default())
     }
 
-    pub(crate) fn place_with(&self, process: u8, options: Options) -> Place {
-        Place {
+    pub(crate) fn contender_with(&self, process: u8, options: Options) -> Contender {
+        Contender {
             store: self.store.clone(),
             root: "root".to_owned(),
             identity: Identity {
@@ -57,7 +57,7 @@ impl Root {
             nonce: [process; 16],
             clock: Arc::new(self.clock.clone()),
             options,
-            on_trouble: Arc::new(|_| {}),
+            on_store_failure: Arc::new(|_| {}),
         }
     }
 
@@ -65,20 +65,20 @@ impl Root {
         self.memory.keys().iter().any(|present| present == key)
     }
 
-    /// What a new owner recovers.
+    /// Returns the state that a new owner recovers.
     pub(crate) fn recovered(&self) -> State {
-        Puppet::take_over(self.place_without_snapshots(99))
+        ManualOwner::take_over(self.contender_without_snapshots(99))
             .expect("everything durable is whole")
             .state
     }
 }
 
-/// Commits one delta after the other, imaging whenever asked, until a snapshot has taken effect.
-pub(crate) fn commit_until_snapshot(puppet: &mut Puppet, value: &str) {
+/// Commits deltas, and images whenever requested, until a snapshot has taken effect.
+pub(crate) fn commit_until_snapshot(owner: &mut ManualOwner, value: &str) {
     for _ in 0..20 {
-        puppet.commit(&[(0, "key", Some(value))]);
-        puppet.image_and_go_on();
-        if !puppet.snapshots.is_empty() {
+        owner.commit(&[(0, "key", Some(value))]);
+        owner.image_and_advance();
+        if !owner.snapshots.is_empty() {
             return;
         }
     }

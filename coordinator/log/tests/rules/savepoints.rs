@@ -1,4 +1,4 @@
-//! Savepoints and collection: one of both always sees the other.
+//! Savepoints and collection: either the creator or the owner sees the other.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use satchel_log::{
     Application, At, HistoryError, LogError, ObjectStore, Retry, Savepoint, SavepointName, Source,
     read,
 };
-use satchel_log_simulation::{Puppet, State, push};
+use satchel_log_simulation::{ManualOwner, State, drive};
 
 use crate::root::{HOUR_MS, Root, commit_until_snapshot};
 
@@ -42,12 +42,12 @@ impl Root {
                 max_ms: 1,
                 give_up_ms: Some(1),
             },
-            on_trouble: Arc::new(|_| {}),
+            on_store_failure: Arc::new(|_| {}),
         }
     }
 
     fn application(&self) -> Application {
-        let object = push(&mut self.memory.get(self.layout.application()));
+        let object = drive(&mut self.memory.get(self.layout.application()));
         let object = object.expect("memory answers at once").expect("no failure");
         Application::decode(&object.expect("it exists")).expect("it is whole")
     }
@@ -58,18 +58,18 @@ impl Root {
     }
 
     fn create(&self, text: &str) -> Result<Savepoint, SavepointError> {
-        push(&mut self.creating(text)).expect("nothing holds it up")
+        drive(&mut self.creating(text)).expect("nothing holds it up")
     }
 
     fn delete_savepoint(&self, text: &str) -> Result<(), SavepointError> {
         let source = self.source();
         let name = name(text);
-        push(&mut Box::pin(delete(&source, 0, &name))).expect("nothing holds it up")
+        drive(&mut Box::pin(delete(&source, 0, &name))).expect("nothing holds it up")
     }
 
     fn savepoints(&self) -> Vec<Savepoint> {
         let source = self.source();
-        let listed = push(&mut Box::pin(list(&source, 0))).expect("nothing holds it up");
+        let listed = drive(&mut Box::pin(list(&source, 0))).expect("nothing holds it up");
         listed.expect("they are whole")
     }
 
@@ -77,7 +77,7 @@ impl Root {
         let (source, application) = (self.source(), self.application());
         let mut state = State::default();
         let at = At::Savepoint(name(text));
-        let reading = push(&mut Box::pin(read(
+        let reading = drive(&mut Box::pin(read(
             &source,
             &application,
             0,
@@ -87,7 +87,7 @@ impl Root {
         reading.expect("nothing holds it up").map(|_| state)
     }
 
-    /// Everything that a savepoint needs.
+    /// Keys of all objects that a savepoint needs.
     fn needed(&self, savepoint: &Savepoint) -> BTreeSet<String> {
         let log = savepoint.replay_from..=savepoint.through;
         let manifest = savepoint
@@ -106,23 +106,23 @@ impl Root {
     }
 }
 
-/// Commits and takes snapshots until everything of before is condemned, and the grace is over.
-fn outlive(root: &Root, owner: &mut Puppet) {
+/// Commits and takes snapshots until everything older is condemned and the grace period is over.
+fn outlive(root: &Root, owner: &mut ManualOwner) {
     for value in ["x", "y", "z"] {
         owner.snapshots.clear();
         commit_until_snapshot(owner, value);
         owner.commit(&[(1, "other", Some(value)), (2, "wide", Some(value))]);
-        owner.image_and_go_on();
+        owner.image_and_advance();
     }
     root.clock.advance(2 * HOUR_MS);
-    owner.go_on();
-    owner.go_on();
+    owner.advance();
+    owner.advance();
 }
 
 #[test]
-fn a_savepoint_is_what_was_durable_and_outlives_every_collection_until_it_is_deleted() {
+fn a_savepoint_is_the_durable_state_and_outlives_every_collection_until_it_is_deleted() {
     let root = Root::new();
-    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     owner.commit(&[(0, "key", Some("1")), (1, "key", Some("2"))]);
     let early = root.create("early").unwrap();
     let early_state = owner.state.clone();
@@ -141,10 +141,13 @@ fn a_savepoint_is_what_was_durable_and_outlives_every_collection_until_it_is_del
     assert_eq!(root.read("early").unwrap(), early_state);
     assert_eq!(root.read("late").unwrap(), late_state);
     let between = root.layout.log(late.through + 1);
-    assert!(!root.exists(&between), "what nobody needs is deleted");
+    assert!(
+        !root.exists(&between),
+        "objects that are not needed are deleted"
+    );
 
-    // What is held back is known to the next owner too.
-    let mut next = Puppet::take_over(root.place(2)).unwrap();
+    // The next owner knows what is held back, too.
+    let mut next = ManualOwner::take_over(root.contender(2)).unwrap();
     outlive(&root, &mut next);
     assert!(root.has_all(&early) && root.has_all(&late));
     root.delete_savepoint("late").unwrap();
@@ -160,18 +163,18 @@ fn a_savepoint_is_what_was_durable_and_outlives_every_collection_until_it_is_del
 #[test]
 fn a_savepoint_that_comes_while_its_manifest_is_condemned_is_made_of_the_newer_one() {
     let root = Root::new();
-    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut owner, "a");
     let key = root.layout.savepoint(&name("late"));
     root.store.hold(&key);
     let mut creating = root.creating("late");
-    assert!(push(&mut creating).is_none(), "about to be created");
+    assert!(drive(&mut creating).is_none(), "about to be created");
 
     owner.snapshots.clear();
     commit_until_snapshot(&mut owner, "b");
     let newer = owner.snapshots[0].manifest;
     root.store.release(&key);
-    let savepoint = push(&mut creating).expect("nothing holds it up").unwrap();
+    let savepoint = drive(&mut creating).expect("nothing holds it up").unwrap();
     assert_eq!(savepoint.manifest.map(|it| it.manifest), Some(newer));
     assert_eq!(root.savepoints(), std::slice::from_ref(&savepoint));
     outlive(&root, &mut owner);
@@ -182,17 +185,17 @@ fn a_savepoint_that_comes_while_its_manifest_is_condemned_is_made_of_the_newer_o
 #[test]
 fn a_savepoint_that_comes_after_its_objects_are_deleted_is_made_anew() {
     let root = Root::new();
-    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut owner, "a");
     let key = root.layout.savepoint(&name("late"));
     root.store.hold(&key);
     let mut creating = root.creating("late");
-    assert!(push(&mut creating).is_none(), "about to be created");
-    // The condemnation is carried out and forgotten before the savepoint exists.
+    assert!(drive(&mut creating).is_none(), "about to be created");
+    // The condemnation is performed and forgotten before the savepoint exists.
     outlive(&root, &mut owner);
     outlive(&root, &mut owner);
     root.store.release(&key);
-    let savepoint = push(&mut creating).expect("nothing holds it up").unwrap();
+    let savepoint = drive(&mut creating).expect("nothing holds it up").unwrap();
     assert!(root.has_all(&savepoint));
     assert_eq!(root.read("late").unwrap(), owner.state);
 }
@@ -200,22 +203,22 @@ fn a_savepoint_that_comes_after_its_objects_are_deleted_is_made_anew() {
 #[test]
 fn a_savepoint_that_was_there_before_the_condemnation_holds_the_deletion_back() {
     let root = Root::new();
-    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut owner, "a");
     let state = owner.state.clone();
     let savepoint = root.create("before").unwrap();
     owner.snapshots.clear();
     commit_until_snapshot(&mut owner, "b");
     root.clock.advance(2 * HOUR_MS);
-    owner.go_on();
+    owner.advance();
     assert!(root.has_all(&savepoint));
     assert_eq!(root.read("before").unwrap(), state);
 }
 
 #[test]
-fn a_name_is_given_once() {
+fn a_savepoint_name_is_unique() {
     let root = Root::new();
-    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     owner.commit(&[(0, "key", Some("1"))]);
     root.create("release").unwrap();
     owner.commit(&[(0, "key", Some("2"))]);
@@ -234,13 +237,13 @@ fn a_name_is_given_once() {
 }
 
 #[test]
-fn while_a_savepoint_cannot_be_read_nothing_is_deleted_and_the_log_goes_on() {
+fn while_a_savepoint_cannot_be_read_nothing_is_deleted_and_the_log_continues() {
     let root = Root::new();
-    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     owner.commit(&[(0, "key", Some("1"))]);
     root.create("damaged").unwrap();
     let key = root.layout.savepoint(&name("damaged"));
-    let object = push(&mut root.memory.get(&key)).unwrap().unwrap().unwrap();
+    let object = drive(&mut root.memory.get(&key)).unwrap().unwrap().unwrap();
     root.memory.plant(&key, object.slice(..object.len() - 1));
     outlive(&root, &mut owner);
     assert!(root.exists(&root.layout.log(1)), "nothing is deleted");
@@ -259,15 +262,15 @@ fn while_a_savepoint_cannot_be_read_nothing_is_deleted_and_the_log_goes_on() {
 }
 
 #[test]
-fn what_a_sleeper_writes_where_the_log_behind_a_savepoint_was_collected_is_no_past() {
+fn writes_of_a_sleeper_into_a_collected_gap_behind_a_savepoint_are_not_history() {
     let root = Root::new();
-    let mut sleeper = Puppet::take_over(root.place(1)).unwrap();
+    let mut sleeper = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut sleeper, "a");
     let kept = root.create("kept").unwrap();
     let kept_ms = sleeper.time_ms;
     let kept_state = sleeper.state.clone();
 
-    let mut owner = Puppet::take_over(root.place(2)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(2)).unwrap();
     owner.time_ms = kept_ms + 1_000;
     owner.commit(&[(0, "key", Some("b"))]);
     let moment_ms = owner.time_ms;
@@ -276,7 +279,8 @@ fn what_a_sleeper_writes_where_the_log_behind_a_savepoint_was_collected_is_no_pa
     let behind = root.layout.log(kept.through + 1);
     assert!(root.has_all(&kept) && !root.exists(&behind));
 
-    // It goes on where it fell asleep, at a number that was the takeover's, and only then learns that it is not the owner.
+    // It continues where it fell asleep, at the number that was the takeover's. Only then it learns
+    // that it is no longer the owner.
     sleeper.time_ms = owner.time_ms + 1_000;
     sleeper.commit(&[(1, "key", Some("late"))]);
     assert!(root.exists(&behind) && sleeper.is_fenced());
@@ -290,25 +294,25 @@ fn what_a_sleeper_writes_where_the_log_behind_a_savepoint_was_collected_is_no_pa
 }
 
 #[test]
-fn a_creator_that_slept_takes_back_only_what_is_its_own() {
+fn a_creator_that_slept_deletes_only_its_own_savepoint() {
     let root = Root::new();
-    let mut owner = Puppet::take_over(root.place(1)).unwrap();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut owner, "a");
     let base = root.layout.manifest(owner.snapshots[0].manifest);
     let key = root.layout.savepoint(&name("late"));
     root.store.hold_reads(&base);
     let mut creating = root.creating("late");
-    assert!(push(&mut creating).is_none(), "about to look");
+    assert!(drive(&mut creating).is_none(), "about to look");
     assert!(root.exists(&key));
 
-    // It sleeps, a person deletes what it made, its base is collected, and the name is given again.
+    // It sleeps while its savepoint is deleted, its base is collected, and the name is given again.
     root.delete_savepoint("late").unwrap();
     outlive(&root, &mut owner);
     outlive(&root, &mut owner);
     assert!(!root.exists(&base));
     let other = root.create("late").unwrap();
     root.store.release_reads(&base);
-    let refused = push(&mut creating).expect("nothing holds it up");
+    let refused = drive(&mut creating).expect("nothing holds it up");
     assert_eq!(
         refused.unwrap_err().to_string(),
         "partition 0 has a savepoint late already"

@@ -1,22 +1,22 @@
 //! Takeover, commits, collection.
 
 use satchel_log::{Created, LogError, ObjectStore};
-use satchel_log_simulation::{Puppet, State, push, taking};
+use satchel_log_simulation::{ManualOwner, State, begin_takeover, drive};
 
 use crate::root::{HOUR_MS, Root, commit_until_snapshot};
 
 #[test]
 fn rule_1_a_sleeper_whose_number_was_collected_commits_nothing() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     a.commit(&[(0, "key", Some("a"))]);
     assert_eq!(a.numbers, [2]);
 
-    let mut b = Puppet::take_over(root.place(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender(2)).unwrap();
     assert_eq!(b.takeover, 3);
     commit_until_snapshot(&mut b, "b");
     root.clock.advance(3 * HOUR_MS);
-    b.go_on();
+    b.advance();
     assert!(
         !root.exists(&root.layout.log(3)),
         "A's next number is collected"
@@ -32,34 +32,34 @@ fn rule_1_a_sleeper_whose_number_was_collected_commits_nothing() {
 #[test]
 fn rule_1_a_takeover_written_into_a_collected_hole_is_discarded() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "key", Some("early"))]);
     let hole = root.layout.log(3);
     root.store.hold(&hole);
-    let mut b = taking(root.place_without_snapshots(2));
+    let mut b = begin_takeover(root.contender_without_snapshots(2));
     assert!(
-        push(&mut b).is_none(),
+        drive(&mut b).is_none(),
         "B found the end and is about to write"
     );
 
-    // A's own create waits at the same gate; its request was first.
+    // A's own create waits at the same key. Its request was first.
     let mut a = {
         root.store.release(&hole);
         a.commit(&[(0, "key", Some("late"))]);
         root.store.hold(&hole);
         a
     };
-    // B was let through at no time: it is polled again only below.
-    a.image_and_go_on();
+    // B was never released: it is polled again only below.
+    a.image_and_advance();
     a.commit(&[(0, "key", Some("later"))]);
-    a.image_and_go_on();
+    a.image_and_advance();
     assert!(!a.snapshots.is_empty(), "A's snapshot is in effect");
     root.clock.advance(2 * HOUR_MS);
-    a.go_on();
+    a.advance();
     assert!(!root.exists(&hole), "the number is collected");
 
     root.store.release(&hole);
-    let (ownership, state) = push(&mut b).expect("nothing holds it up");
+    let (ownership, state) = drive(&mut b).expect("nothing holds it up");
     let ownership = ownership.unwrap();
     assert!(root.exists(&hole), "B's first takeover lies in the hole");
     assert_eq!(ownership.recovery.restarts, 1);
@@ -74,17 +74,17 @@ fn rule_2_two_takers_that_choose_the_same_epoch_do_not_share_it() {
     let root = Root::new();
     let epoch = root.layout.epoch(1);
     root.store.hold(&epoch);
-    let mut b = taking(root.place(2));
-    let mut c = taking(root.place(3));
+    let mut b = begin_takeover(root.contender(2));
+    let mut c = begin_takeover(root.contender(3));
     assert!(
-        push(&mut b).is_none() && push(&mut c).is_none(),
+        drive(&mut b).is_none() && drive(&mut c).is_none(),
         "both chose epoch 1"
     );
     root.store.release(&epoch);
-    let (c, state) = push(&mut c).expect("nothing holds it up");
-    let mut c = Puppet::begin(c.unwrap(), state);
+    let (c, state) = drive(&mut c).expect("nothing holds it up");
+    let mut c = ManualOwner::begin(c.unwrap(), state);
     c.commit(&[(0, "key", Some("c"))]);
-    let (b, state) = push(&mut b).expect("nothing holds it up");
+    let (b, state) = drive(&mut b).expect("nothing holds it up");
     let b = b.unwrap();
     assert_eq!((c.epoch, b.owner.epoch), (1, 2));
     assert_eq!(state, c.state);
@@ -97,12 +97,12 @@ fn rule_2_two_takers_that_choose_the_same_epoch_do_not_share_it() {
 fn rule_2_a_record_of_the_right_epoch_and_the_wrong_process_is_void() {
     let root = Root::new();
     let other = Root::new();
-    let mut twin = Puppet::take_over(other.place_without_snapshots(7)).unwrap();
+    let mut twin = ManualOwner::take_over(other.contender_without_snapshots(7)).unwrap();
     twin.commit(&[(0, "key", Some("twin"))]);
-    let mut a = Puppet::take_over(root.place_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     assert_eq!((a.epoch, twin.epoch), (1, 1));
-    a.let_go();
-    let foreign = push(&mut other.memory.get(&other.layout.log(2))).unwrap();
+    a.stop();
+    let foreign = drive(&mut other.memory.get(&other.layout.log(2))).unwrap();
     root.memory
         .plant(&root.layout.log(2), foreign.unwrap().unwrap());
     assert_eq!(root.recovered(), State::default());
@@ -111,35 +111,35 @@ fn rule_2_a_record_of_the_right_epoch_and_the_wrong_process_is_void() {
 #[test]
 fn rule_3_late_writes_of_a_former_owner_change_no_order() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     for _ in 1..10 {
         a.commit(&[(0, "key", Some("a"))]);
     }
     assert_eq!(a.numbers.last(), Some(&10));
     let numbers = 11..15;
     for number in numbers.clone() {
-        root.store.swallow(&root.layout.log(number));
+        root.store.delay(&root.layout.log(number));
         a.seal(&[(0, "key", Some("void"))]);
     }
-    a.go_on();
+    a.advance();
     for number in numbers {
-        root.store.spare(&root.layout.log(number));
+        root.store.stop_delaying(&root.layout.log(number));
     }
 
-    let mut b = Puppet::take_over(root.place_without_snapshots(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender_without_snapshots(2)).unwrap();
     assert_eq!(b.takeover, 11);
     for number in [12, 14] {
-        let landed = push(&mut Box::pin(root.store.land(&root.layout.log(number))));
+        let landed = drive(&mut Box::pin(root.store.deliver(&root.layout.log(number))));
         assert_eq!(landed, Some(Created::Stored));
     }
     for value in ["b1", "b2", "b3"] {
         b.seal(&[(0, "key", Some(value))]);
     }
-    b.go_on();
+    b.advance();
     assert_eq!(b.durable, [1, 2, 3]);
     assert_eq!(b.numbers, [13, 15, 16], "in order, past A's void objects");
     assert_eq!(root.recovered(), b.state);
-    a.go_on();
+    a.advance();
     assert_eq!(
         a.durable.len(),
         9,
@@ -150,32 +150,32 @@ fn rule_3_late_writes_of_a_former_owner_change_no_order() {
 #[test]
 fn rule_4_a_void_record_behind_a_trimmed_takeover_stays_void() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     for _ in 1..10 {
         a.commit(&[(0, "key", Some("a"))]);
     }
     for number in 11..14 {
-        root.store.swallow(&root.layout.log(number));
+        root.store.delay(&root.layout.log(number));
         a.seal(&[(0, "void", Some("void")), (1, "void", Some("void"))]);
     }
-    a.go_on();
+    a.advance();
     for number in 11..14 {
-        root.store.spare(&root.layout.log(number));
+        root.store.stop_delaying(&root.layout.log(number));
     }
 
-    let mut b = Puppet::take_over(root.place(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender(2)).unwrap();
     assert_eq!(b.takeover, 11);
     b.commit(&[(0, "key", Some("b"))]);
     assert_eq!(b.numbers, [12]);
-    push(&mut Box::pin(root.store.land(&root.layout.log(13)))).unwrap();
-    b.image_and_go_on();
+    drive(&mut Box::pin(root.store.deliver(&root.layout.log(13)))).unwrap();
+    b.image_and_advance();
     assert_eq!(b.snapshots.len(), 1);
     assert_eq!(
         b.snapshots[0].replay_from, 13,
         "the void record comes first"
     );
     root.clock.advance(2 * HOUR_MS);
-    b.go_on();
+    b.advance();
     assert!(
         !root.exists(&root.layout.log(11)),
         "the takeover is trimmed"
@@ -185,14 +185,14 @@ fn rule_4_a_void_record_behind_a_trimmed_takeover_stays_void() {
 }
 
 #[test]
-fn rule_5_what_changes_after_an_image_is_replayed_over_it() {
+fn rule_5_changes_after_an_image_are_replayed_over_it() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "message", Some("pending")), (1, "other", Some("1"))]);
     assert!(!a.wanted.is_empty());
     a.image();
     a.seal(&[(0, "message", None), (0, "result", Some("done"))]);
-    a.go_on();
+    a.advance();
     assert_eq!(a.snapshots.len(), 1);
     let state = root.recovered();
     assert_eq!(state, a.state);
@@ -202,12 +202,12 @@ fn rule_5_what_changes_after_an_image_is_replayed_over_it() {
 #[test]
 fn rule_5_a_manifest_waits_until_the_seals_of_its_images_are_durable() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "key", Some("1"))]);
     assert_eq!(a.durable, [1]);
     root.store.hold(&root.layout.log(3));
     a.seal(&[(0, "key", Some("2"))]);
-    a.image_and_go_on();
+    a.image_and_advance();
     let published = || {
         let prefix = root.layout.manifests_prefix();
         root.memory
@@ -225,7 +225,7 @@ fn rule_5_a_manifest_waits_until_the_seals_of_its_images_are_durable() {
     );
     assert!(!published());
     root.store.release(&root.layout.log(3));
-    a.go_on();
+    a.advance();
     assert!(published());
     assert_eq!(a.snapshots.len(), 1);
     assert_eq!(
@@ -237,10 +237,10 @@ fn rule_5_a_manifest_waits_until_the_seals_of_its_images_are_durable() {
 #[test]
 fn rule_6_a_manifest_without_a_committed_record_is_not_in_effect() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "key", Some("1"))]);
     root.store.hold(&root.layout.log(3));
-    a.image_and_go_on();
+    a.image_and_advance();
     assert!(root.exists(&root.layout.manifest(2)), "published");
     assert!(a.snapshots.is_empty(), "not in effect");
 
@@ -248,7 +248,8 @@ fn rule_6_a_manifest_without_a_committed_record_is_not_in_effect() {
     drop(a);
     root.store.release(&root.layout.log(3));
 
-    let (ownership, state) = push(&mut taking(root.place_without_snapshots(2))).unwrap();
+    let (ownership, state) =
+        drive(&mut begin_takeover(root.contender_without_snapshots(2))).unwrap();
     let ownership = ownership.unwrap();
     assert_eq!(ownership.recovery.manifest, None);
     assert_eq!(state, recovered);
@@ -257,16 +258,16 @@ fn rule_6_a_manifest_without_a_committed_record_is_not_in_effect() {
 #[test]
 fn rule_6_a_zombie_deletes_nothing_that_its_successor_uses() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut a, "a");
     a.commit(&[(0, "key", Some("a2"))]);
 
-    let mut b = Puppet::take_over(root.place(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender(2)).unwrap();
     b.commit(&[(0, "key", Some("b"))]);
     // B's segment is uploaded, its manifest is not.
     b.seal(&[(1, "other", Some("b"))]);
     root.store.hold(&root.layout.log(b.takeover + 2));
-    b.image_and_go_on();
+    b.image_and_advance();
     let prefix = root.layout.segments_prefix();
     let of_b = |key: &String| key.starts_with(&prefix) && key.contains("00000000000000000002-");
     assert!(root.memory.keys().iter().any(of_b), "uploaded, unpublished");
@@ -275,16 +276,16 @@ fn rule_6_a_zombie_deletes_nothing_that_its_successor_uses() {
     root.clock.advance(3 * HOUR_MS);
     a.image();
     a.commit(&[(0, "key", Some("zombie"))]);
-    a.image_and_go_on();
+    a.image_and_advance();
     root.clock.advance(3 * HOUR_MS);
-    a.go_on();
+    a.advance();
     assert!(a.is_fenced(), "{:?}", a.ended);
     assert!(root.memory.keys().iter().any(of_b));
 
     root.store.release(&root.layout.log(b.takeover + 2));
-    b.go_on();
+    b.advance();
     root.clock.advance(3 * HOUR_MS);
-    b.go_on();
+    b.advance();
     assert!(!b.snapshots.is_empty());
     assert_eq!(root.recovered(), b.state);
 }
@@ -292,16 +293,19 @@ fn rule_6_a_zombie_deletes_nothing_that_its_successor_uses() {
 #[test]
 fn rule_6_only_what_stood_condemned_for_the_whole_grace_is_deleted() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     commit_until_snapshot(&mut a, "a");
     let log_1 = root.layout.log(1);
     root.clock.advance(HOUR_MS - 60_000);
     root.clock
         .shift_calendar(i64::try_from(100 * HOUR_MS).unwrap());
-    a.go_on();
-    assert!(root.exists(&log_1), "a calendar that jumps hastens nothing");
+    a.advance();
+    assert!(
+        root.exists(&log_1),
+        "a calendar that jumps makes no deletion earlier"
+    );
     root.clock.advance(120_000);
-    a.go_on();
+    a.advance();
     assert!(!root.exists(&log_1));
     let newest = root.layout.manifest(a.snapshots[0].manifest);
     assert!(root.exists(&newest), "the newest manifest stays");
@@ -312,10 +316,10 @@ fn rule_6_only_what_stood_condemned_for_the_whole_grace_is_deleted() {
 #[test]
 fn rule_6_orphans_of_an_earlier_epoch_are_collected_and_own_ones_are_not() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(1)).unwrap();
     a.commit(&[(0, "key", Some("a"))]);
     root.store.hold(&root.layout.manifest(2));
-    a.image_and_go_on();
+    a.image_and_advance();
     let prefix = root.layout.segments_prefix();
     let segments = || -> Vec<String> {
         let keys = root.memory.keys();
@@ -327,12 +331,12 @@ fn rule_6_orphans_of_an_earlier_epoch_are_collected_and_own_ones_are_not() {
     drop(a);
     root.store.release(&root.layout.manifest(2));
 
-    let mut b = Puppet::take_over(root.place(2)).unwrap();
+    let mut b = ManualOwner::take_over(root.contender(2)).unwrap();
     commit_until_snapshot(&mut b, "b");
     let own = segments();
     assert!(own.contains(&orphan) && own.len() > 1);
     root.clock.advance(2 * HOUR_MS);
-    b.go_on();
+    b.advance();
     assert!(!segments().contains(&orphan), "{:?}", segments());
     assert_eq!(root.recovered(), b.state);
 }
@@ -340,24 +344,24 @@ fn rule_6_orphans_of_an_earlier_epoch_are_collected_and_own_ones_are_not() {
 #[test]
 fn an_idle_owner_makes_no_request() {
     let root = Root::new();
-    let mut a = Puppet::take_over(root.place_without_snapshots(1)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
     a.commit(&[(0, "key", Some("1"))]);
     let before = root.store.requests();
     root.clock.advance(24 * HOUR_MS);
-    a.go_on();
+    a.advance();
     assert_eq!(root.store.requests(), before);
-    a.let_go();
+    a.stop();
     assert_eq!(a.ended, Some(Ok(())));
 }
 
 #[test]
 fn a_clean_stop_is_known_to_the_next_owner() {
     let root = Root::new();
-    let (first, _) = push(&mut taking(root.place(1))).unwrap();
+    let (first, _) = drive(&mut begin_takeover(root.contender(1))).unwrap();
     assert!(first.unwrap().clean, "a new root was not cut off");
-    let mut a = Puppet::take_over(root.place(2)).unwrap();
+    let mut a = ManualOwner::take_over(root.contender(2)).unwrap();
     a.commit(&[(0, "key", Some("1"))]);
-    let (cut_off, _) = push(&mut taking(root.place(3))).unwrap();
+    let (cut_off, _) = drive(&mut begin_takeover(root.contender(3))).unwrap();
     assert!(!cut_off.unwrap().clean);
     assert!(matches!(a.ended, None | Some(Err(LogError::Fenced { .. }))));
 }

@@ -12,7 +12,7 @@ use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::Partition;
-use satchel_log::{Identity, Io, Layout, Ownership, Place, Retry};
+use satchel_log::{Contender, Identity, Io, Layout, Ownership, Retry};
 use satchel_storage::fork::{refuse_filling, take_over};
 use satchel_storage::recovery::{RecoveryFold, period};
 use tokio::sync::{mpsc, watch};
@@ -119,7 +119,7 @@ async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
         let starting = Readiness::Starting { recovered };
         parts.readiness.send_replace(starting);
     });
-    let place = Place {
+    let contender = Contender {
         store: Arc::clone(&parts.state.store),
         root: root.clone(),
         identity: Identity {
@@ -131,11 +131,11 @@ async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
         nonce: random::bytes(),
         clock: Arc::new(SystemClock),
         options: parts.log.clone(),
-        on_trouble: Arc::new(|trouble| {
+        on_store_failure: Arc::new(|trouble| {
             tracing::warn!(error = %trouble.error, "store request failed; retrying");
         }),
     };
-    let ownership = take_over(place, &mut fold).await.map_err(refused)?;
+    let ownership = take_over(contender, &mut fold).await.map_err(refused)?;
     let taken_over = Instant::now();
     if !checked {
         // The root is new. The check needs an object that exists, and there is one only now.

@@ -14,8 +14,8 @@ use futures::future::{BoxFuture, FusedFuture};
 use futures::{FutureExt, StreamExt, select_biased};
 use satchel_engine::durable::{Change, Hold, Key, Value};
 use satchel_log::{
-    Delta, EntriesBuilder, Entry, Fold, Identity, Io, Layout, Log, LogError, Nonce, Notice,
-    Notices, Options, Ownership, Place, StoreError,
+    Contender, Delta, EntriesBuilder, Entry, Fold, Identity, Io, Layout, Log, LogError, Nonce,
+    Notice, Notices, Options, Ownership, StoreError,
 };
 
 use super::unfinished::{create_mark, unfinished_marks};
@@ -251,7 +251,7 @@ impl Fold for Found {
 /// Takes over the only partition of the new root.
 async fn own(new: &NewRoot) -> Result<(Ownership, Found), LogError> {
     let mut found = Found::default();
-    let place = Place {
+    let place = Contender {
         store: new.io.store.clone(),
         root: new.root.clone(),
         identity: Identity {
@@ -268,7 +268,7 @@ async fn own(new: &NewRoot) -> Result<(Ownership, Found), LogError> {
             takeover_give_up_ms: new.io.retry.give_up_ms,
             ..Options::default()
         },
-        on_trouble: new.io.on_trouble.clone(),
+        on_store_failure: new.io.on_store_failure.clone(),
     };
     let ownership = satchel_log::take_over(place, &mut found).await?;
     Ok((ownership, found))

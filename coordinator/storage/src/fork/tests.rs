@@ -10,8 +10,8 @@ use futures::future::{BoxFuture, FutureExt, poll_fn, ready};
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::{Change, Hold, Key, StoredState, Value};
 use satchel_log::{
-    Application, At, Clock, Created, Entry, Fold, Identity, Io, Layout, MemoryStore, Now,
-    ObjectMeta, ObjectStore, Options, Place, Retry, Source, StoreError,
+    Application, At, Clock, Contender, Created, Entry, Fold, Identity, Io, Layout, MemoryStore,
+    Now, ObjectMeta, ObjectStore, Options, Retry, Source, StoreError,
 };
 
 use super::{Content, CreateError, NewRoot, Refusal, RootWriter, refuse_filling, take_over};
@@ -126,7 +126,7 @@ fn io(store: Arc<dyn ObjectStore>) -> Io {
             max_ms: 1,
             give_up_ms: None,
         },
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     }
 }
 
@@ -206,7 +206,7 @@ impl Fold for Facts {
 /// Takes over like an owner. Returns the number of facts that the owner would serve.
 async fn serve(store: Arc<MemoryStore>) -> Result<usize, Refusal> {
     let mut facts = Facts::default();
-    let place = Place {
+    let place = Contender {
         store,
         root: "fork".to_owned(),
         identity: Identity {
@@ -218,7 +218,7 @@ async fn serve(store: Arc<MemoryStore>) -> Result<usize, Refusal> {
         nonce: NONCE,
         clock: Arc::new(Frozen),
         options: Options::default(),
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     };
     take_over(place, &mut facts).await?;
     refuse_filling(facts.hold.as_ref())?;
@@ -343,7 +343,7 @@ fn a_fork_holds_what_its_origin_held_and_is_not_earlier() {
         root: "fork".to_owned(),
         clock: Arc::new(Frozen),
         retry: io(memory.clone()).retry,
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     };
     let read = |source: Source| {
         let key = Layout::new(&source.root, 0).application().to_owned();

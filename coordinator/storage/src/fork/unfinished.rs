@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use satchel_engine::durable::Hold;
-use satchel_log::{Created, Fold, Io, LogError, Nonce, Ownership, Place, Retry, StoreError};
+use satchel_log::{Contender, Created, Fold, Io, LogError, Nonce, Ownership, Retry, StoreError};
 use serde::{Deserialize, Serialize};
 
 /// Format version of the marks that this software writes.
@@ -51,7 +51,7 @@ pub enum Refusal {
 ///
 /// # Errors
 /// [`Refusal::Unfinished`] names a mark; else as for a takeover.
-pub async fn take_over(place: Place, fold: &mut impl Fold) -> Result<Ownership, Refusal> {
+pub async fn take_over(place: Contender, fold: &mut impl Fold) -> Result<Ownership, Refusal> {
     let io = Io {
         store: place.store.clone(),
         clock: place.clock.clone(),
@@ -59,7 +59,7 @@ pub async fn take_over(place: Place, fold: &mut impl Fold) -> Result<Ownership, 
             give_up_ms: place.options.takeover_give_up_ms,
             ..place.options.retry
         },
-        on_trouble: place.on_trouble.clone(),
+        on_store_failure: place.on_store_failure.clone(),
     };
     let root = place.root.clone();
     refuse_unfinished(&io, &root).await?;

@@ -1,15 +1,16 @@
-//! Feeds every decoder that reads what others wrote with inputs that are almost right, on stable Rust.
+//! Fuzzes every decoder of foreign bytes with mutations of valid inputs, on stable Rust.
 //!
 //! ```text
-//! seeds (corpus files, and what the real writers write) ─► mutate ─► decode ─► outcome
-//!                      ▲                                                          │ one that was not seen before
-//!                      └──────────────────────────────────────────────────────────┘
+//! seeds (corpus files, output of the real writers) ─► mutate ─► decode ─► outcome
+//!                      ▲                                                     │ if it is new
+//!                      └─────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Without the compiler's coverage, what a decoder says is taken for the path that it took: an input with an outcome that no other had joins the
-//! seeds. A decoder may refuse what it likes; it may not panic, hang, or ask for memory that its input does not account for. A worker
-//! process of its own runs each target, under a limit of its address space, and writes down every input before it is tried; so whatever happens to
-//! the worker, the supervisor has the input.
+//! Stable Rust offers no coverage feedback, so the text of an outcome stands for the path through
+//! the decoder: an input with a new outcome joins the seeds. A decoder may reject any input. It
+//! must not panic, hang, or allocate memory out of proportion to its input. Each target runs in a
+//! separate worker process with limited address space. The worker writes down every input before
+//! decoding it, so the supervisor knows the input even if the worker dies.
 
 pub mod mutate;
 pub mod supervisor;
@@ -18,12 +19,12 @@ pub mod worker;
 
 /// A decoder under test.
 pub struct Target {
-    /// Its name on the command line, and of its folder in the corpus.
+    /// Name on the command line and of its folder in the corpus.
     pub name: &'static str,
-    /// Words of its language, for mutations.
-    pub words: &'static [&'static str],
-    /// Inputs that the real writers make, besides the files of the corpus.
+    /// Fragments of its language that mutations insert.
+    pub dictionary: &'static [&'static str],
+    /// Inputs from the real writers, in addition to the corpus files.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Decodes, and says what came out; panics if what came out cannot be.
+    /// Decodes an input and describes the outcome; panics if the result is impossible.
     pub decode: fn(&[u8]) -> String,
 }

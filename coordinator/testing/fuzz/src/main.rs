@@ -1,4 +1,4 @@
-//! `fuzz`: all targets, or some, for so many inputs or so long.
+//! `fuzz`: runs all or some targets, limited by number of inputs or by time.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,35 +9,37 @@ use satchel_fuzz::supervisor::{Finding, SILENCE_MAX, supervise};
 use satchel_fuzz::targets::{BROKEN, TARGETS, find};
 use satchel_fuzz::worker::{self, Work};
 
-/// Feeds every decoder with inputs that are almost right. Exit code 0 if all survived, 1 if one did not, 2 for anything else.
+/// Fuzz every decoder with mutations of valid inputs.
+///
+/// Exit code 0: all decoders survived; 1: one did not; 2: any other failure.
 #[derive(Debug, Parser)]
 #[command(name = "fuzz")]
 struct Arguments {
-    /// Only these targets; may be given several times.
+    /// Run only this target; may be given several times
     #[arg(long = "target", value_name = "NAME")]
     targets: Vec<String>,
 
-    /// Print the targets' names, one a line.
+    /// Print the names of all targets, one per line
     #[arg(long)]
     list: bool,
 
-    /// At most so many inputs for each target.
+    /// Maximum number of inputs per target
     #[arg(long, default_value_t = u64::MAX, value_name = "COUNT")]
     executions: u64,
 
-    /// At most so long for each target.
+    /// Maximum time per target, in seconds
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     seconds: u64,
 
-    /// The seed of the inputs; drawn from the clock if none is given.
+    /// Seed of the inputs [default: from the clock]
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 
-    /// Be the worker of this target.
+    /// Run as the worker of this target
     #[arg(long, hide = true)]
     worker: Option<String>,
 
-    /// Where a worker writes down its inputs.
+    /// File into which a worker writes each input before decoding it
     #[arg(long, hide = true)]
     trace: Option<PathBuf>,
 }
@@ -61,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn work(target: &str, arguments: &Arguments) -> Result<ExitCode, String> {
-    let target = find(target).ok_or_else(|| format!("there is no target `{target}`"))?;
+    let target = find(target).ok_or_else(|| format!("unknown target `{target}`"))?;
     let work = plan(arguments, arguments.trace.clone().unwrap_or_default());
     worker::run(target, &work).map_err(|error| error.to_string())?;
     Ok(ExitCode::SUCCESS)
@@ -70,7 +72,7 @@ fn work(target: &str, arguments: &Arguments) -> Result<ExitCode, String> {
 fn supervise_all(arguments: &Arguments) -> Result<ExitCode, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     for name in &arguments.targets {
-        find(name).ok_or_else(|| format!("there is no target `{name}`; --list prints them"))?;
+        find(name).ok_or_else(|| format!("unknown target `{name}`; --list prints all"))?;
     }
     let named = |name: &str| arguments.targets.iter().any(|wanted| wanted == name);
     let all = arguments.targets.is_empty();
@@ -91,34 +93,34 @@ fn supervise_all(arguments: &Arguments) -> Result<ExitCode, String> {
             ),
             Err(finding) => {
                 found += 1;
-                let file = keep(target.name, &finding)?;
+                let file = save(target.name, &finding)?;
                 println!(
-                    "{:<16} seed {}: {finding}; kept in {file}",
+                    "{:<16} seed {}: {finding}; saved to {file}",
                     target.name, work.seed
                 );
             }
         }
-        // Whatever is left of it is of no use.
+        // The trace is not needed any more.
         let _ = std::fs::remove_file(&work.trace);
     }
     Ok(ExitCode::from(u8::from(found > 0)))
 }
 
 fn plan(arguments: &Arguments, trace: PathBuf) -> Work {
-    let drawn = || {
+    let from_clock = || {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         since.map_or(0, |since| since.as_nanos() as u64)
     };
     Work {
-        seed: arguments.seed.unwrap_or_else(drawn),
+        seed: arguments.seed.unwrap_or_else(from_clock),
         executions: arguments.executions,
         time: Duration::from_secs(arguments.seconds),
         trace,
     }
 }
 
-/// Writes the input where it can be copied from into the corpus.
-fn keep(target: &str, finding: &Finding) -> Result<String, String> {
+/// Saves the input of a finding to a file, which can be copied into the corpus.
+fn save(target: &str, finding: &Finding) -> Result<String, String> {
     let hash = xxhash_rust::xxh3::xxh3_64(&finding.input);
     let file = std::env::temp_dir().join(format!("fuzz-{target}-{hash:016x}"));
     std::fs::write(&file, &finding.input)

@@ -1,16 +1,16 @@
-//! Inputs that are almost right, made of inputs that are.
+//! Mutations of valid inputs.
 
-/// A seeded source of numbers (SplitMix64): the same seed makes the same inputs.
+/// A seeded generator of random numbers (SplitMix64): the same seed produces the same inputs.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers of `seed`.
+    /// Creates the generator for `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number.
+    /// Next number.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -19,7 +19,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`; 0 if there is none.
+    /// Number below `end`; 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         match end {
             0 => 0,
@@ -28,10 +28,10 @@ impl Random {
     }
 }
 
-/// Inputs grow no longer than this, in bytes.
+/// Maximum size of an input, in bytes.
 pub const INPUT_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes that stand at the edges of numbers, varints and texts.
+/// Bytes at the limits of numbers, varints and texts.
 const EDGES: [&[u8]; 10] = [
     &[0],
     &[0x7f],
@@ -45,17 +45,17 @@ const EDGES: [&[u8]; 10] = [
     &[0xed, 0xa0, 0x80],
 ];
 
-/// An input made of one of `seeds`, changed in one to four places.
-pub fn mutated(random: &mut Random, seeds: &[Vec<u8>], words: &[&str]) -> Vec<u8> {
+/// Copies one of `seeds` and changes it in one to four places.
+pub fn mutated(random: &mut Random, seeds: &[Vec<u8>], dictionary: &[&str]) -> Vec<u8> {
     let mut input = seeds[random.below(seeds.len())].clone();
     for _ in 0..=random.below(4) {
-        change(random, &mut input, seeds, words);
+        change(random, &mut input, seeds, dictionary);
     }
     input.truncate(INPUT_BYTES_MAX);
     input
 }
 
-fn change(random: &mut Random, input: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[&str]) {
+fn change(random: &mut Random, input: &mut Vec<u8>, seeds: &[Vec<u8>], dictionary: &[&str]) {
     let at = random.below(input.len() + 1);
     match random.below(9) {
         0 => {
@@ -95,8 +95,8 @@ fn change(random: &mut Random, input: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[
             input.splice(at.., other[begin..end].iter().copied());
         }
         _ => {
-            if !words.is_empty() {
-                let word = words[random.below(words.len())];
+            if !dictionary.is_empty() {
+                let word = dictionary[random.below(dictionary.len())];
                 let end = at + random.below((input.len() - at).min(word.len()) + 1);
                 input.splice(at..end, word.bytes());
             }
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_makes_the_same_inputs_again_and_another_makes_others() {
+    fn equal_seeds_produce_equal_inputs_and_different_seeds_different_ones() {
         let seeds = [b"kind: a\nspec: {}".to_vec(), vec![0; 40]];
         let inputs = |seed| {
             let mut random = Random::new(seed);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn inputs_stay_within_their_limit_even_when_they_are_fed_back() {
+    fn inputs_stay_within_the_size_limit_even_when_they_are_fed_back() {
         let mut random = Random::new(7);
         let mut seeds = vec![vec![1; INPUT_BYTES_MAX]];
         for _ in 0..200 {

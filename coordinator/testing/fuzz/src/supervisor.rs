@@ -1,4 +1,4 @@
-//! The process that watches: starts workers, and has the input when one comes to grief.
+//! Supervising process: starts workers and reports the input when one dies or hangs.
 
 use std::fmt;
 use std::fs;
@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 
 use crate::worker::Work;
 
-/// A worker that gives no sign of life for so long hangs. Generous: the machine may be busy.
+/// A worker without a heartbeat for this long is considered hung. Generous, because the machine may
+/// be busy.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// What a worker did.
+/// Result of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// Inputs tried.
+    /// Number of inputs.
     pub executions: u64,
-    /// Different outcomes.
+    /// Number of different outcomes.
     pub outcomes: u64,
-    /// How long it took.
+    /// Elapsed time.
     pub time: Duration,
 }
 
@@ -30,7 +31,7 @@ pub struct Done {
 pub struct Finding {
     /// The input.
     pub input: Vec<u8>,
-    /// What happened, and what the worker said about it.
+    /// Description, with the output of the worker.
     pub what: String,
 }
 
@@ -39,20 +40,21 @@ impl fmt::Display for Finding {
         let shown = String::from_utf8_lossy(&self.input[..self.input.len().min(300)]);
         write!(
             f,
-            "{}; the input, {} bytes: {shown:?}",
+            "{}; input, {} bytes: {shown:?}",
             self.what,
             self.input.len()
         )
     }
 }
 
-/// Runs a worker for `target` by this `program`, and waits for its end. `silence_max` is how long it may be silent.
+/// Runs `program` as a worker for `target` and waits for its end. `silence_max` is the maximum time
+/// between heartbeats.
 ///
 /// # Errors
 /// The [`Finding`].
 ///
 /// # Panics
-/// If the worker cannot be started or watched.
+/// If the worker cannot be started or observed.
 pub fn supervise(
     program: &Path,
     target: &str,
@@ -74,39 +76,39 @@ pub fn supervise(
         .unwrap_or_else(|error| panic!("{} cannot be run: {error}", program.display()));
     let stdout = worker.stdout.take().expect("it is piped");
     let mut stderr = worker.stderr.take().expect("it is piped");
-    let (lines, signs) = channel();
+    let (lines, heartbeats) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // Nobody listens any more once the worker was given up.
+            // The receiver is gone once the worker was given up.
             let _ = lines.send(line);
         }
     });
-    let words = thread::spawn(move || {
-        let mut said = Vec::new();
-        // What cannot be read was not said.
-        let _ = stderr.read_to_end(&mut said);
-        said
+    let errors = thread::spawn(move || {
+        let mut output = Vec::new();
+        // Unreadable output is ignored.
+        let _ = stderr.read_to_end(&mut output);
+        output
     });
 
     let mut last = String::new();
     let hangs = loop {
-        match signs.recv_timeout(silence_max) {
+        match heartbeats.recv_timeout(silence_max) {
             Ok(line) => last = line,
             Err(RecvTimeoutError::Timeout) => break true,
             Err(RecvTimeoutError::Disconnected) => break false,
         }
     };
     if hangs {
-        // If it has ended meanwhile there is nothing to end.
+        // A process that has already ended needs no signal.
         let _ = worker.kill();
     }
     let status = worker.wait().expect("a child can be waited for");
-    let said = words.join().expect("reading does not panic");
-    let said = String::from_utf8_lossy(&said);
+    let output = errors.join().expect("reading does not panic");
+    let output = String::from_utf8_lossy(&output);
     if hangs || !status.success() {
         let what = match hangs {
-            true => format!("no answer for {} s", silence_max.as_secs()),
-            false => format!("the worker ended with {status}: {}", said.trim()),
+            true => format!("no heartbeat for {} s", silence_max.as_secs()),
+            false => format!("the worker ended with {status}: {}", output.trim()),
         };
         return Err(Finding {
             input: traced(&work.trace),
@@ -121,7 +123,7 @@ pub fn supervise(
     })
 }
 
-/// The input that was tried last.
+/// Last input written to the trace.
 fn traced(trace: &PathBuf) -> Vec<u8> {
     let bytes = fs::read(trace).unwrap_or_default();
     let Some((length, input)) = bytes.split_first_chunk::<8>() else {

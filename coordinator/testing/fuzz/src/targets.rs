@@ -1,4 +1,4 @@
-//! What is fuzzed.
+//! Fuzz targets.
 
 mod durable;
 mod functions;
@@ -27,11 +27,11 @@ pub const TARGETS: &[Target] = &[
     durable::ROOT,
 ];
 
-/// Targets that are broken on purpose: whoever fuzzes wants to know that the fuzzer notices.
+/// Targets that are broken on purpose, which prove that the fuzzer detects defects.
 pub const BROKEN: &[Target] = &[
     Target {
         name: "broken-panic",
-        words: &[],
+        dictionary: &[],
         seeds: || vec![b"seed".to_vec()],
         decode: |input| match input.first() {
             Some(b'S') => panic!("planted"),
@@ -40,7 +40,7 @@ pub const BROKEN: &[Target] = &[
     },
     Target {
         name: "broken-memory",
-        words: &[],
+        dictionary: &[],
         seeds: || vec![vec![4, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4]],
         decode: |input| {
             let Some((length, rest)) = input.split_first_chunk::<8>() else {
@@ -54,7 +54,7 @@ pub const BROKEN: &[Target] = &[
     },
     Target {
         name: "broken-hang",
-        words: &["hang"],
+        dictionary: &["hang"],
         seeds: || vec![b"go".to_vec()],
         decode: |input| {
             while input.starts_with(b"hang") {
@@ -65,7 +65,7 @@ pub const BROKEN: &[Target] = &[
     },
 ];
 
-/// The target of this name.
+/// Finds a target by name.
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS
         .iter()
@@ -73,8 +73,8 @@ pub fn find(name: &str) -> Option<&'static Target> {
         .find(|target| target.name == name)
 }
 
-/// What came out: the content is of no interest, the kind of refusal is.
-fn told<T, E: fmt::Display>(result: &Result<T, E>) -> String {
+/// Describes an outcome by its kind of error; the decoded value does not matter.
+fn outcome<T, E: fmt::Display>(result: &Result<T, E>) -> String {
     match result {
         Ok(_) => "ok".to_owned(),
         Err(error) => error.to_string(),

@@ -1,4 +1,4 @@
-//! The process that decodes.
+//! Worker process: decodes inputs.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -13,33 +13,35 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Target;
 use crate::mutate::{Random, mutated};
 
-/// How much address space a decoder may ask for, in bytes, besides what the process has: more than any object that may be read takes (1 GiB,
-/// and its decompressed form), far less than a length field can say.
+/// Address space available to a decoder, in bytes, in addition to that of the process. It exceeds
+/// the largest object that may be read (1 GiB, and its decompressed form) and is far below the
+/// maximum of a length field.
 const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
 
-/// How often a sign of life is given.
+/// Interval between heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 
-/// So many inputs with outcomes of their own are kept.
+/// Maximum number of distinct outcomes whose inputs are kept.
 const SEEDS_MAX: usize = 4_000;
 
-/// What a worker is to do.
+/// Task of a worker.
 #[derive(Debug, Clone)]
 pub struct Work {
-    /// The seed of the first input.
+    /// Seed of the mutations.
     pub seed: u64,
-    /// So many inputs at most, after the seeds themselves.
+    /// Maximum number of inputs, after the seeds themselves.
     pub executions: u64,
-    /// So long at most.
+    /// Maximum time.
     pub time: Duration,
-    /// Where each input is written before it is tried.
+    /// File into which each input is written before it is decoded.
     pub trace: PathBuf,
 }
 
-/// Tries all seeds of `target`, then mutations. Each line on standard output is a sign of life: executions and outcomes so far.
+/// Decodes all seeds of `target`, then mutations of them. Each line on standard output is a
+/// heartbeat: the number of inputs and of outcomes so far.
 ///
 /// # Errors
-/// Those of the trace, the corpus and standard output.
+/// When the trace, the corpus or standard output fails.
 pub fn run(target: &Target, work: &Work) -> std::io::Result<()> {
     limit_address_space();
     let trace = File::create(&work.trace)?;
@@ -53,29 +55,29 @@ pub fn run(target: &Target, work: &Work) -> std::io::Result<()> {
     }
     let mut random = Random::new(work.seed);
     let begun = Instant::now();
-    let mut said = begun;
+    let mut last_heartbeat = begun;
     for _ in 0..work.executions {
-        let input = mutated(&mut random, &seeds, target.words);
+        let input = mutated(&mut random, &seeds, target.dictionary);
         let outcome = attempt(target, &trace, &input)?;
         executions += 1;
         if outcomes.len() < SEEDS_MAX && outcomes.insert(outcome) {
             seeds.push(input);
         }
-        if said.elapsed() > HEARTBEAT {
-            said = Instant::now();
-            say(executions, outcomes.len())?;
+        if last_heartbeat.elapsed() > HEARTBEAT {
+            last_heartbeat = Instant::now();
+            heartbeat(executions, outcomes.len())?;
             if begun.elapsed() > work.time {
                 break;
             }
         }
     }
-    say(executions, outcomes.len())
+    heartbeat(executions, outcomes.len())
 }
 
-/// The corpus: one file an input.
+/// The corpus of a target: one input per file.
 ///
 /// # Errors
-/// Those of reading it.
+/// When reading fails.
 pub fn corpus(target: &str) -> std::io::Result<Vec<Vec<u8>>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
@@ -90,32 +92,38 @@ pub fn corpus(target: &str) -> std::io::Result<Vec<Vec<u8>>> {
     files.iter().map(fs::read).collect()
 }
 
-fn say(executions: u64, outcomes: usize) -> std::io::Result<()> {
+fn heartbeat(executions: u64, outcomes: usize) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{executions} {outcomes}")?;
     out.flush()
 }
 
-/// Decodes one input; a number for what came out. Numbers in it make no difference: most are places in the input.
+/// Decodes one input and returns a hash of its outcome. Digits are ignored: most are offsets in the
+/// input.
 fn attempt(target: &Target, trace: &File, input: &[u8]) -> std::io::Result<u64> {
     let length = input.len() as u64;
     trace.write_all_at(&length.to_le_bytes(), 0)?;
     trace.write_all_at(input, 8)?;
-    let said = (target.decode)(input);
+    let outcome = (target.decode)(input);
     let mut hasher = DefaultHasher::new();
-    for byte in said.bytes().filter(|byte| !byte.is_ascii_digit()).take(200) {
+    for byte in outcome
+        .bytes()
+        .filter(|byte| !byte.is_ascii_digit())
+        .take(200)
+    {
         byte.hash(&mut hasher);
     }
     Ok(hasher.finish())
 }
 
-/// An allocation over the limit ends the process, which the supervisor takes for what it is.
+/// Limits the address space. An allocation beyond it aborts the process, which the supervisor
+/// reports as a finding.
 fn limit_address_space() {
     let limit = getrlimit(Resource::As);
     let wanted = limit.maximum.map_or(ADDRESS_SPACE_BYTES, |maximum| {
         maximum.min(ADDRESS_SPACE_BYTES)
     });
-    // Without the limit (some systems have none) the other checks still hold.
+    // The other checks still hold on systems without this limit.
     let _ = setrlimit(
         Resource::As,
         Rlimit {

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::future::BoxFuture;
 use satchel_log::{Clock, Now};
 
-use crate::executor::give_way;
+use crate::executor::yield_turns;
 
-/// A clock that moves when it is told to. Clones show the same time, each with its own error of the calendar.
+/// A clock that moves only when [`SimulatedClock::advance`] is called. Clones share the boot time.
+/// Each of [`SimulatedClock::with_own_calendar`] has its own error of the calendar.
 #[derive(Clone, Debug)]
 pub struct SimulatedClock {
     boot_ms: Arc<AtomicU64>,
@@ -30,7 +31,7 @@ impl SimulatedClock {
         self.boot_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
-    /// The same time with a calendar of its own.
+    /// Returns a clock of the same time with its own calendar.
     #[must_use]
     pub fn with_own_calendar(&self) -> Self {
         Self {
@@ -39,7 +40,7 @@ impl SimulatedClock {
         }
     }
 
-    /// Sets this clock's calendar ahead or back.
+    /// Sets the calendar of this clock ahead or back.
     pub fn shift_calendar(&self, ms: i64) {
         let now = self.calendar_ms.load(Ordering::Relaxed);
         self.calendar_ms
@@ -61,7 +62,7 @@ impl Clock for SimulatedClock {
         let until = boot_ms.load(Ordering::Relaxed) + ms;
         Box::pin(async move {
             while boot_ms.load(Ordering::Relaxed) < until {
-                give_way(1).await;
+                yield_turns(1).await;
             }
         })
     }

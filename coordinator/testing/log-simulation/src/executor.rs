@@ -1,4 +1,4 @@
-//! Polling futures in an order that the seed chooses.
+//! An executor that polls futures in an order drawn from the seed.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -6,14 +6,15 @@ use std::task::{Context, Poll, Waker};
 
 use crate::random::Random;
 
-/// Lets others be polled `times` times before this future goes on.
-pub async fn give_way(mut times: u64) {
+/// Yields to other futures `times` times.
+pub async fn yield_turns(mut times: u64) {
     poll_fn(|context| {
         if times == 0 {
             return Poll::Ready(());
         }
         times -= 1;
-        // Nobody else would: without this, a set of futures that polls only what was woken would forget this one.
+        // Nothing else wakes this future. A set of futures that polls only what was woken would
+        // forget it.
         context.waker().wake_by_ref();
         Poll::Pending
     })
@@ -22,78 +23,78 @@ pub async fn give_way(mut times: u64) {
 
 /// Futures that are polled one at a time.
 #[derive(Default)]
-pub struct Crew<'a> {
-    members: Vec<Member<'a>>,
+pub struct Executor<'a> {
+    tasks: Vec<Task<'a>>,
 }
 
-struct Member<'a> {
+struct Task<'a> {
     future: Pin<Box<dyn Future<Output = ()> + 'a>>,
-    /// It is not polled before this turn: a process that the machine does not let run.
+    /// First turn at which it may be polled again: a process that the machine does not schedule.
     asleep_until: u64,
 }
 
-impl<'a> Crew<'a> {
-    /// Nobody.
+impl<'a> Executor<'a> {
+    /// Creates an executor without futures.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One more.
-    pub fn join(&mut self, future: impl Future<Output = ()> + 'a) {
-        self.members.push(Member {
+    /// Adds a future.
+    pub fn spawn(&mut self, future: impl Future<Output = ()> + 'a) {
+        self.tasks.push(Task {
             future: Box::pin(future),
             asleep_until: 0,
         });
     }
 
-    /// How many have not ended.
+    /// Number of futures that have not ended.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.members.len()
+        self.tasks.len()
     }
 
-    /// Whether all have ended.
+    /// Returns true if all futures have ended.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.tasks.is_empty()
     }
 
-    /// Polls one that is awake, as `random` chooses, once.
-    pub fn turn(&mut self, turn: u64, random: &Random) {
-        let awake: Vec<usize> = (0..self.members.len())
-            .filter(|at| self.members[*at].asleep_until <= turn)
+    /// Polls one future once: one that is awake, chosen by `random`.
+    pub fn poll_one(&mut self, turn: u64, random: &Random) {
+        let awake: Vec<usize> = (0..self.tasks.len())
+            .filter(|at| self.tasks[*at].asleep_until <= turn)
             .collect();
         if awake.is_empty() {
             return;
         }
         let at = awake[random.below(awake.len() as u64) as usize];
         let mut context = Context::from_waker(Waker::noop());
-        if self.members[at].future.as_mut().poll(&mut context) == Poll::Ready(()) {
-            self.members.swap_remove(at);
+        if self.tasks[at].future.as_mut().poll(&mut context) == Poll::Ready(()) {
+            self.tasks.swap_remove(at);
         }
     }
 
-    /// Crashes one, as `random` chooses: its future is dropped wherever it is.
+    /// Crashes one future, chosen by `random`: it is dropped wherever it is.
     pub fn crash(&mut self, random: &Random) {
-        if !self.members.is_empty() {
-            let at = random.below(self.members.len() as u64) as usize;
-            self.members.swap_remove(at);
+        if !self.tasks.is_empty() {
+            let at = random.below(self.tasks.len() as u64) as usize;
+            self.tasks.swap_remove(at);
         }
     }
 
-    /// Stops one, as `random` chooses, until a later turn.
+    /// Pauses one future, chosen by `random`, until a later turn.
     pub fn pause(&mut self, until: u64, random: &Random) {
-        if !self.members.is_empty() {
-            let at = random.below(self.members.len() as u64) as usize;
-            self.members[at].asleep_until = until;
+        if !self.tasks.is_empty() {
+            let at = random.below(self.tasks.len() as u64) as usize;
+            self.tasks[at].asleep_until = until;
         }
     }
 
-    /// Lets all run again.
+    /// Ends all pauses.
     pub fn wake_all(&mut self) {
-        for member in &mut self.members {
-            member.asleep_until = 0;
+        for task in &mut self.tasks {
+            task.asleep_until = 0;
         }
     }
 }

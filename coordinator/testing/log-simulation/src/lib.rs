@@ -1,31 +1,34 @@
-//! A seeded world for the commit log: owners that crash, sleep and overlap, over a store that loses requests and answers.
+//! A seeded world for the commit log: owners that crash, sleep and overlap, over a store that loses
+//! requests and answers.
 //!
-//! One thread, one seed, virtual time. The owners run the real takeover, writer, snapshotter and collector; only the store's behaviour, the
-//! clock and the order in which futures are polled are drawn from the seed. [`run`] checks after every takeover that the recovered state is the fold of
-//! the durable prefix, that nothing acknowledged is missing, and that no zombie is acknowledged.
+//! One thread, one seed, virtual time. The owners run the real takeover, writer, snapshotter and
+//! collector. Only the behaviour of the store, the clock and the order in which futures are polled
+//! are drawn from the seed. [`run`] checks after every takeover that the recovered state is the
+//! fold of the durable prefix, that nothing acknowledged is missing, and that no zombie is
+//! acknowledged.
 //!
-//! A run over a store without real I/O is the same each time; over real files only the choices are.
+//! A run over a store without real I/O is the same each time. Over real files only the choices are.
 
 pub use clock::SimulatedClock;
-pub use executor::{Crew, give_way};
-pub use gate::GatedStore;
+pub use executor::{Executor, yield_turns};
+pub use intercept::InterceptingStore;
+pub use manual_owner::{ManualOwner, PendingTakeover, begin_takeover, drive};
 pub use model::{Model, State};
 pub use mutants::Mutant;
-pub use puppet::{Puppet, Taking, push, taking};
 pub use random::Random;
 pub use store::{Faults, FaultyStore};
 pub use world::{Plan, Report, run, seeds};
 
-mod blinkers;
-mod bystanders;
 mod clock;
 mod executor;
-mod gate;
+mod intercept;
+mod manual_owner;
 mod memory;
 mod model;
 mod mutants;
 mod owner;
-mod puppet;
 mod random;
+mod readers;
+mod stale_store;
 mod store;
 mod world;

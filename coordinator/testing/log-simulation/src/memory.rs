@@ -1,4 +1,5 @@
-//! What an owner has in memory: some buckets as a whole, and of the others only what changed since their images.
+//! The memory of an owner: some buckets as a whole, and of the others only the changes since their
+//! images.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use crate::random::Random;
 pub(crate) struct Memory {
     held: State,
     absent: BTreeMap<u16, Absent>,
-    /// How many buckets of a thousand stay unread at the takeover.
+    /// Buckets of 1,000 that stay unread at the takeover.
     unread_per_mille: u64,
     random: Random,
 }
@@ -43,7 +44,7 @@ impl Memory {
         self.absent.keys().copied().collect()
     }
 
-    /// Whether something of the bucket is in the overlay.
+    /// Returns true if the overlay of the bucket is not empty.
     pub(crate) fn is_overlaid(&self, bucket: u16) -> bool {
         let absent = self.absent.get(&bucket);
         absent.is_some_and(|absent| !absent.overlay.is_empty())
@@ -64,7 +65,7 @@ impl Memory {
         self.absent.insert(bucket, Absent::default());
     }
 
-    /// The image of an absent bucket came. Says what is wrong with it, compared to its summary.
+    /// Handles the image of an absent bucket. Returns an error if it contradicts its summary.
     pub(crate) fn loaded(&mut self, bucket: u16, entries: &Entries) -> Result<(), String> {
         let absent = self.absent.remove(&bucket).unwrap_or_default();
         self.held.fold(entries);
@@ -83,7 +84,7 @@ impl Memory {
         }
     }
 
-    /// The bucket as it is now; of an absent one the overlay alone.
+    /// Returns the current content of the bucket; of an absent one the overlay alone.
     pub(crate) fn image(&self, bucket: u16) -> Entries {
         let mut image = EntriesBuilder::new();
         for ((_, key), value) in self.held.0.iter().filter(|((at, _), _)| *at == bucket) {
@@ -98,7 +99,7 @@ impl Memory {
         image.finish()
     }
 
-    /// What of this contradicts `truth`, if anything does.
+    /// Returns the difference to `truth`, if there is one.
     pub(crate) fn contradicts(&self, truth: &State) -> Option<String> {
         let present = |bucket: &u16| !self.is_absent(*bucket);
         let held = |state: &State| -> State {
@@ -118,7 +119,7 @@ impl Memory {
                 let expected = truth.0.get(&(*bucket, key.clone()));
                 if value.as_ref() != expected {
                     return Some(format!(
-                        "{value:?} instead of {expected:?} over the unread bucket {bucket} at {key:?}"
+                        "unread bucket {bucket}, {key:?}: {value:?} instead of {expected:?}"
                     ));
                 }
             }
@@ -156,7 +157,7 @@ impl Fold for Memory {
     }
 }
 
-/// What an image says of itself beforehand. Any two functions of the content would do.
+/// The summary of an image. Any two functions of the content would do.
 pub(crate) fn summary(entries: &Entries) -> BucketSummary {
     let count = entries.iter().count() as u64;
     BucketSummary {

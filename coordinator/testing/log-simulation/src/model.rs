@@ -1,4 +1,4 @@
-//! What must be true.
+//! The model: the laws that every run must obey.
 
 use std::collections::BTreeMap;
 
@@ -53,12 +53,12 @@ struct Epoch {
     /// Each with its time.
     deltas: Vec<(u64, Entries)>,
     acknowledged: u64,
-    /// How many of its deltas a successor found; no more can ever count.
+    /// Number of its deltas that a successor found. No more of them can ever count.
     settled: Option<u64>,
 }
 
 impl Model {
-    /// Of a partition with this many buckets.
+    /// Creates the model of a partition with this many buckets.
     #[must_use]
     pub fn new(buckets: u16) -> Self {
         Self {
@@ -67,8 +67,8 @@ impl Model {
         }
     }
 
-    /// A takeover returned: what it recovered must be the fold of a prefix of every earlier epoch, with nothing acknowledged missing. Returns that
-    /// fold.
+    /// Records a takeover, and returns the expected state. The recovered state must be the fold of
+    /// a prefix of every earlier epoch, with nothing acknowledged missing.
     pub(crate) fn took_over(&mut self, epoch: u64, recovered: &Memory) -> State {
         let later = self.epochs.keys().next_back().copied() > Some(epoch);
         let mut expected = State::default();
@@ -79,13 +79,15 @@ impl Model {
             });
             if found < former.acknowledged {
                 self.violations.push(format!(
-                    "epoch {epoch} recovered {found} deltas of epoch {number}, which was acknowledged {}",
+                    "epoch {epoch} recovered {found} deltas of epoch {number}, \
+                     of which {} were acknowledged",
                     former.acknowledged
                 ));
             }
             match former.settled {
                 Some(settled) if settled != found => self.violations.push(format!(
-                    "epoch {epoch} recovered {found} deltas of epoch {number}, an earlier takeover {settled}"
+                    "epoch {epoch} recovered {found} deltas of epoch {number}, \
+                     an earlier takeover {settled}"
                 )),
                 _ => former.settled = Some(found),
             }
@@ -95,7 +97,8 @@ impl Model {
         }
         if let Some(difference) = recovered.contradicts(&expected) {
             self.violations.push(format!(
-                "epoch {epoch} recovered another state than the fold of the durable prefix: {difference}"
+                "epoch {epoch} recovered a state that is not the fold of the durable prefix: \
+                 {difference}"
             ));
         }
         let settled = later.then_some(0);
@@ -113,14 +116,14 @@ impl Model {
         expected
     }
 
-    /// An owner seals a delta.
+    /// Records a delta that an owner seals.
     pub fn sealed(&mut self, epoch: u64, time_ms: u64, entries: Entries) {
         if let Some(epoch) = self.epochs.get_mut(&epoch) {
             epoch.deltas.push((time_ms, entries));
         }
     }
 
-    /// An owner is told that its delta `sequence` is durable.
+    /// Records that an owner was notified of its durable delta `sequence`.
     pub fn acknowledged(&mut self, epoch: u64, sequence: u64) {
         let Some(known) = self.epochs.get_mut(&epoch) else {
             return;
@@ -134,12 +137,13 @@ impl Model {
         known.acknowledged = sequence;
         if let Some(settled) = known.settled.filter(|settled| sequence > *settled) {
             self.violations.push(format!(
-                "the zombie of epoch {epoch} was acknowledged delta {sequence}; its successor knows only {settled}"
+                "the zombie of epoch {epoch} was acknowledged delta {sequence}; \
+                 its successor knows only {settled}"
             ));
         }
     }
 
-    /// How many deltas of each epoch are acknowledged.
+    /// Number of acknowledged deltas of each epoch.
     pub(crate) fn acknowledged_by_epoch(&self) -> BTreeMap<u64, u64> {
         let epochs = self.epochs.iter();
         epochs
@@ -147,7 +151,8 @@ impl Model {
             .collect()
     }
 
-    /// Why `state` is not the fold of a prefix of every epoch with at least so many deltas, if it is not.
+    /// Returns the difference if `state` is not the fold of a prefix of every epoch, with at least
+    /// the given number of deltas each.
     pub(crate) fn is_no_prefix(
         &self,
         state: &State,
@@ -170,7 +175,7 @@ impl Model {
         (expected != *state).then(|| format!("{state:?} instead of {expected:?}"))
     }
 
-    /// The time of the last delta that counts, once nobody is at work any more.
+    /// Time of the last delta that counts. Valid once no owner is at work.
     pub(crate) fn newest_ms(&self) -> u64 {
         self.counting()
             .map(|(time_ms, _)| *time_ms)
@@ -178,7 +183,7 @@ impl Model {
             .unwrap_or(0)
     }
 
-    /// What the state was at a moment, once nobody is at work any more.
+    /// The state at a moment. Valid once no owner is at work.
     pub(crate) fn at(&self, moment_ms: u64) -> State {
         let mut state = State::default();
         for (time_ms, delta) in self.counting() {

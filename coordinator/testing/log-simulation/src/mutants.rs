@@ -1,18 +1,20 @@
-//! Mistakes that an owner could make, each of which a run must notice.
+//! Mistakes that an owner could make. A run must notice each of them.
 
 /// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// A bucket is loaded from where its image lay when it was first loaded, though a snapshot has moved it since.
+    /// A bucket is loaded from the location of its first load, although a snapshot has moved it
+    /// since.
     StaleLoad,
-    /// What changed over a bucket that was not loaded is forgotten when it is.
+    /// Changes of a bucket that is not loaded are forgotten when it is loaded.
     OverlayLost,
-    /// The image of a bucket that is not loaded is made of its overlay alone, so that its log is trimmed before both were merged.
+    /// The image of a bucket that is not loaded is made of its overlay alone, so that its log is
+    /// trimmed before both were merged.
     OverlayAsImage,
-    /// A bucket is dropped that has changed since its last image in effect.
+    /// A bucket is evicted that has changed since its last image in effect.
     EvictDirty,
-    /// An owner deletes what it condemned without looking for savepoints.
-    NoLookByOwner,
-    /// The creator of a savepoint does not look for what was condemned meanwhile.
-    NoLookByCreator,
+    /// An owner deletes condemned objects without looking for savepoints.
+    OwnerIgnoresSavepoints,
+    /// The creator of a savepoint does not check for objects condemned meanwhile.
+    CreatorSkipsCheck,
 }

@@ -6,18 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::StreamExt;
 use futures::future::{Either, select};
 use satchel_log::{
-    BucketImage, Delta, Entries, EntriesBuilder, ErrorKind, Fold, Log, LogError, Notice, Notices,
-    Place, take_over,
+    BucketImage, Contender, Delta, Entries, EntriesBuilder, ErrorKind, Fold, Log, LogError, Notice,
+    Notices, take_over,
 };
 
-use crate::bystanders::Savepoints;
-use crate::executor::give_way;
+use crate::executor::yield_turns;
 use crate::memory::{Memory, summary};
 use crate::model::{Model, State, mark};
 use crate::mutants::Mutant;
 use crate::random::Random;
+use crate::readers::Savepoints;
 
-/// What an owner shares with its world.
+/// State that an owner shares with its world.
 pub(crate) struct Shared {
     pub(crate) model: RefCell<Model>,
     pub(crate) snapshots: Cell<u64>,
@@ -28,13 +28,13 @@ pub(crate) struct Shared {
     pub(crate) buckets: u16,
 }
 
-/// Lives one process's life, of at most `deltas_max` deltas.
-pub(crate) async fn live(shared: &Shared, place: Place, deltas_max: u64) {
+/// Runs the life of one process, of at most `deltas_max` deltas.
+pub(crate) async fn run_process(shared: &Shared, contender: Contender, deltas_max: u64) {
     let unread_per_mille = [0, 500, 1000][shared.random.below(3) as usize];
     let mut memory = Memory::new(unread_per_mille, shared.random.clone());
-    let ownership = match take_over(place, &mut memory).await {
+    let ownership = match take_over(contender, &mut memory).await {
         Ok(ownership) => ownership,
-        Err(error) => return judge(shared, &error),
+        Err(error) => return check(shared, &error),
     };
     let epoch = ownership.owner.epoch;
     let time = ownership.committed_at_ms;
@@ -62,22 +62,22 @@ pub(crate) async fn live(shared: &Shared, place: Place, deltas_max: u64) {
     match select(Box::pin(driver.run()), engine).await {
         Either::Left((result, _)) => {
             if let Err(error) = result {
-                judge(shared, &error);
+                check(shared, &error);
             }
         }
         Either::Right((notices, driver)) => {
-            // The handle is dropped: the driver makes durable what it has, and ends.
+            // The log is dropped: the driver makes durable what it has, and ends.
             let result = driver.await;
             Engine::drain(shared, epoch, notices).await;
             if let Err(error) = result {
-                judge(shared, &error);
+                check(shared, &error);
             }
         }
     }
 }
 
-/// Being fenced and losing patience with the store are normal; everything else is a broken law.
-fn judge(shared: &Shared, error: &LogError) {
+/// Accepts being fenced and giving up on the store. Every other error is a broken law.
+fn check(shared: &Shared, error: &LogError) {
     match error.kind() {
         ErrorKind::Fenced | ErrorKind::Environment => {}
         ErrorKind::Refused | ErrorKind::Bug => {
@@ -90,11 +90,12 @@ fn judge(shared: &Shared, error: &LogError) {
 struct Engine<'a> {
     shared: &'a Shared,
     epoch: u64,
-    /// What the partition's content is.
+    /// The content of the partition.
     truth: State,
-    /// What of it is in memory.
+    /// The part of it that is in memory.
     memory: Memory,
-    /// The delta that last changed a bucket, for those that changed since their images in effect; 0 for one of an earlier epoch.
+    /// The delta that last changed a bucket, for buckets changed since their images in effect; 0
+    /// for a delta of an earlier epoch.
     changed: BTreeMap<u16, u64>,
     loading: BTreeSet<u16>,
     /// For [`Mutant::StaleLoad`].
@@ -111,7 +112,7 @@ impl Engine<'_> {
     async fn work(mut self, deltas_max: u64) -> Notices {
         let random = self.shared.random.clone();
         while self.sealed < deltas_max {
-            self.listen();
+            self.handle_notices();
             if self.sealed - self.durable < 6 && random.chance(300) {
                 self.commit(self.sealed + 1 == deltas_max);
             }
@@ -129,12 +130,12 @@ impl Engine<'_> {
             if random.chance(3) {
                 self.log.want_snapshot();
             }
-            give_way(1).await;
+            yield_turns(1).await;
         }
         self.notices
     }
 
-    fn listen(&mut self) {
+    fn handle_notices(&mut self) {
         while let Ok(notice) = self.notices.try_recv() {
             match notice {
                 Notice::Durable { sequence, .. } => {
@@ -155,8 +156,8 @@ impl Engine<'_> {
                 Notice::Loaded {
                     bucket, entries, ..
                 } => self.loaded(bucket, entries),
-                Notice::NothingDeleted(error) => self.broken(&error.to_string()),
-                Notice::Trouble(_) => {}
+                Notice::NothingDeleted(error) => self.report(&error.to_string()),
+                Notice::StoreFailure(_) => {}
             }
         }
     }
@@ -199,7 +200,8 @@ impl Engine<'_> {
         });
     }
 
-    /// Images one of the wanted buckets as it is now, which is at the last seal. One that is not in memory is loaded first.
+    /// Images one of the wanted buckets as of the last seal. A bucket that is not in memory is
+    /// loaded first.
     fn image(&mut self) {
         let wanted: Vec<u16> = self.wanted.iter().copied().collect();
         let Some(bucket) = choose(&self.shared.random, &wanted) else {
@@ -229,7 +231,7 @@ impl Engine<'_> {
     fn loaded(&mut self, bucket: u16, entries: Entries) {
         self.shared.loads.set(self.shared.loads.get() + 1);
         if !self.loading.remove(&bucket) {
-            return self.broken(&format!("bucket {bucket} came, and nobody asked for it"));
+            return self.report(&format!("bucket {bucket} was loaded without a request"));
         }
         let entries = match self.shared.mutant {
             Some(Mutant::StaleLoad) => self.first_loads.entry(bucket).or_insert(entries).clone(),
@@ -240,14 +242,14 @@ impl Engine<'_> {
             _ => entries,
         };
         if let Err(wrong) = self.memory.loaded(bucket, &entries) {
-            self.broken(&wrong);
+            self.report(&wrong);
         }
         if let Some(difference) = self.memory.contradicts(&self.truth) {
-            self.broken(&format!("after bucket {bucket} was loaded: {difference}"));
+            self.report(&format!("after bucket {bucket} was loaded: {difference}"));
         }
     }
 
-    /// Drops a bucket that can be loaded again as it is.
+    /// Evicts a bucket that can be loaded again unchanged.
     fn evict(&mut self) {
         let bucket = self.shared.random.below(u64::from(self.shared.buckets)) as u16;
         let changed =
@@ -257,7 +259,7 @@ impl Engine<'_> {
         }
     }
 
-    fn broken(&self, violation: &str) {
+    fn report(&self, violation: &str) {
         let violation = format!("epoch {}: {violation}", self.epoch);
         self.shared.model.borrow_mut().violations.push(violation);
     }

@@ -1,4 +1,4 @@
-//! Choices from a seed.
+//! Choices drawn from a seed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// All choices follow from `seed`.
+    /// Creates a source whose choices all follow from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self {
@@ -17,7 +17,7 @@ impl Random {
         }
     }
 
-    /// Any number.
+    /// Returns any number.
     pub fn next(&self) -> u64 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -27,12 +27,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`, which is not 0.
+    /// Returns a number below `end`, which must not be 0.
     pub fn below(&self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// True `per_mille` times of a thousand.
+    /// Returns true `per_mille` times of 1,000.
     pub fn chance(&self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }

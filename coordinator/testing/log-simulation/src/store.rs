@@ -1,4 +1,4 @@
-//! A store that behaves as badly as a real one may.
+//! A store with every fault that a real one may have.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,23 +8,23 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
 
-use crate::executor::give_way;
+use crate::executor::yield_turns;
 use crate::random::Random;
 
-/// How often what goes wrong, per mille of the requests.
+/// Frequency of each fault, per mille of the requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     /// The request is lost before it has an effect.
     pub lost: u64,
     /// The effect happens, the answer is lost.
     pub answer_lost: u64,
-    /// The requester is told of a failure, and the effect happens much later.
+    /// The request is reported as failed, and the effect happens much later.
     pub delayed: u64,
     /// The effect happens now and once more later.
     pub repeated: u64,
-    /// `409`: refused because another request is under way.
+    /// `409`: refused because another request is in progress.
     pub conflict: u64,
-    /// At most this many turns pass before an effect, and again before its answer.
+    /// Maximum number of turns before an effect, and again before its answer.
     pub turns_max: u64,
 }
 
@@ -40,7 +40,7 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// `inner` with `faults` drawn from `random`.
+    /// Creates a store over `inner` with `faults` drawn from `random`.
     #[must_use]
     pub fn new(inner: Arc<dyn ObjectStore>, faults: Faults, random: Random) -> Self {
         Self {
@@ -53,18 +53,18 @@ impl FaultyStore {
         }
     }
 
-    /// From now on nothing goes wrong.
+    /// Ends all faults.
     pub fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
     }
 
-    /// How many requests were made.
+    /// Number of requests made.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// One of the delayed writes happens now, if there is any.
-    pub async fn land_late_write(&self) {
+    /// Lets one delayed write take effect, if there is any.
+    pub async fn apply_late_write(&self) {
         let late = {
             let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
             if late.is_empty() {
@@ -74,39 +74,39 @@ impl FaultyStore {
             late.swap_remove(at)
         };
         let (key, bytes) = late;
-        // Nobody hears the answer.
+        // The answer of a late write reaches no caller.
         let _ = self.inner.create(&key, bytes).await;
     }
 
-    fn strikes(&self, per_mille: u64) -> bool {
+    fn occurs(&self, per_mille: u64) -> bool {
         self.random.chance(per_mille) && !self.healed.load(Ordering::Relaxed)
     }
 
-    async fn dawdle(&self) {
+    async fn delay(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        give_way(self.random.below(self.faults.turns_max + 1)).await;
+        yield_turns(self.random.below(self.faults.turns_max + 1)).await;
     }
 
-    fn keep_for_later(&self, key: &str, bytes: &Bytes) {
+    fn apply_later(&self, key: &str, bytes: &Bytes) {
         self.late
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push((key.to_owned(), bytes.clone()));
     }
 
-    /// A read or a deletion: lost, or its answer is.
-    async fn faultily<T>(
+    /// Performs a read or a deletion. The request or its answer may be lost.
+    async fn with_faults<T>(
         &self,
         key: &str,
         effect: BoxFuture<'_, Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        self.dawdle().await;
-        if self.strikes(self.faults.lost) {
+        self.delay().await;
+        if self.occurs(self.faults.lost) {
             return Err(lost(key));
         }
         let answer = effect.await;
-        self.dawdle().await;
-        if self.strikes(self.faults.answer_lost) {
+        self.delay().await;
+        if self.occurs(self.faults.answer_lost) {
             return Err(lost(key));
         }
         answer
@@ -127,26 +127,26 @@ impl ObjectStore for FaultyStore {
         bytes: Bytes,
     ) -> BoxFuture<'a, Result<Created, StoreError>> {
         Box::pin(async move {
-            self.dawdle().await;
-            if self.strikes(self.faults.conflict) {
+            self.delay().await;
+            if self.occurs(self.faults.conflict) {
                 return Err(StoreError::Conflict {
                     key: key.to_owned(),
                     reason: "simulated".to_owned(),
                 });
             }
-            if self.strikes(self.faults.lost) {
+            if self.occurs(self.faults.lost) {
                 return Err(lost(key));
             }
-            if self.strikes(self.faults.delayed) {
-                self.keep_for_later(key, &bytes);
+            if self.occurs(self.faults.delayed) {
+                self.apply_later(key, &bytes);
                 return Err(lost(key));
             }
-            if self.strikes(self.faults.repeated) {
-                self.keep_for_later(key, &bytes);
+            if self.occurs(self.faults.repeated) {
+                self.apply_later(key, &bytes);
             }
             let answer = self.inner.create(key, bytes).await;
-            self.dawdle().await;
-            if self.strikes(self.faults.answer_lost) {
+            self.delay().await;
+            if self.occurs(self.faults.answer_lost) {
                 return Err(lost(key));
             }
             answer
@@ -155,7 +155,7 @@ impl ObjectStore for FaultyStore {
 
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(async move {
-            self.faultily(key, Box::pin(async { self.inner.get(key).await }))
+            self.with_faults(key, Box::pin(async { self.inner.get(key).await }))
                 .await
         })
     }
@@ -167,7 +167,7 @@ impl ObjectStore for FaultyStore {
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(async move {
             let effect = Box::pin(async { self.inner.get_range(key, range).await });
-            self.faultily(key, effect).await
+            self.with_faults(key, effect).await
         })
     }
 
@@ -179,14 +179,14 @@ impl ObjectStore for FaultyStore {
     ) -> BoxFuture<'a, Result<Vec<ObjectMeta>, StoreError>> {
         Box::pin(async move {
             let effect = Box::pin(async { self.inner.list(prefix, start_after, max).await });
-            self.faultily(prefix, effect).await
+            self.with_faults(prefix, effect).await
         })
     }
 
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let first = keys.first().map_or("", String::as_str);
-            self.faultily(first, Box::pin(async { self.inner.delete(keys).await }))
+            self.with_faults(first, Box::pin(async { self.inner.delete(keys).await }))
                 .await
         })
     }
@@ -198,7 +198,7 @@ impl ObjectStore for FaultyStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let effect = Box::pin(async { self.inner.delete_exactly(key, bytes).await });
-            self.faultily(key, effect).await
+            self.with_faults(key, effect).await
         })
     }
 }

@@ -5,33 +5,33 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use satchel_log::{
-    Identity, ObjectStore, OnTrouble, Options, Place, Retry, SnapshotPolicy, verify,
+    Contender, Identity, ObjectStore, OnStoreFailure, Options, Retry, SnapshotPolicy, verify,
 };
 
-use crate::blinkers::{Blinkered, Blinkers};
-use crate::bystanders::{Visit, source};
 use crate::clock::SimulatedClock;
-use crate::executor::Crew;
+use crate::executor::Executor;
 use crate::model::Model;
 use crate::mutants::Mutant;
-use crate::owner::{Shared, live};
+use crate::owner::{Shared, run_process};
 use crate::random::Random;
+use crate::readers::{Session, source};
+use crate::stale_store::{StaleStore, Staleness};
 use crate::store::{Faults, FaultyStore};
 
-/// What a run is made of.
+/// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// All choices follow from it.
+    /// Seed of all choices.
     pub seed: u64,
-    /// For how many turns faults and crashes go on.
+    /// Number of turns with faults and crashes.
     pub turns: u64,
-    /// How many processes may live at once.
+    /// Maximum number of concurrent processes.
     pub owners_max: usize,
     /// A mistake that its owners make; the run must fail then.
     pub mutant: Option<Mutant>,
 }
 
-/// What a run did.
+/// Counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Deltas reported durable.
@@ -42,14 +42,14 @@ pub struct Report {
     pub snapshots: u64,
     /// Buckets that were loaded after a takeover or an eviction.
     pub loads: u64,
-    /// Savepoints that were made, and how often one was read again.
+    /// Savepoints created, and later reads of them.
     pub savepoints: (u64, u64),
     /// Requests to the store.
     pub requests: u64,
 }
 
-/// Which seeds to run: those that `SATCHEL_SIMULATION_SEEDS=FIRST..END` names, or `usual`. The same variable makes the long form of every suite: over
-/// memory, a directory, S3.
+/// Seeds to run: those of `SATCHEL_SIMULATION_SEEDS=FIRST..END`, or `usual`. The same variable
+/// selects the long form of every suite: over memory, a directory, S3.
 ///
 /// # Panics
 /// If the variable is set to anything else.
@@ -70,7 +70,7 @@ const GRACE_MS: u64 = 60_000;
 /// Runs a plan over an empty store.
 ///
 /// # Errors
-/// The laws that were broken, one a line, with the seed.
+/// The laws that were broken, one per line, with the seed.
 pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
     let random = Random::new(plan.seed);
     let faults = draw_faults(&random);
@@ -86,90 +86,94 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         buckets: BUCKETS,
     };
     let options = draw_options(&random);
-    let mut lives = 0u64;
-    let mut next_place = |clock: &SimulatedClock| {
-        lives += 1;
+    let mut processes = 0u64;
+    let mut next_contender = |clock: &SimulatedClock| {
+        processes += 1;
         let clock = clock.with_own_calendar();
         clock.shift_calendar(random.below(200_000) as i64 - 100_000);
         let store: Arc<dyn ObjectStore> = match plan.mutant {
-            Some(Mutant::NoLookByOwner) => Arc::new(Blinkered {
+            Some(Mutant::OwnerIgnoresSavepoints) => Arc::new(StaleStore {
                 inner: store.clone(),
-                blinkers: Blinkers::Savepoints,
-                sleep: None,
+                staleness: Staleness::NoSavepoints,
+                delay: None,
             }),
             _ => store.clone(),
         };
-        place(store, clock, options, lives)
+        contender(store, clock, options, processes)
     };
-    let mut visits = 0;
-    let mut visit = |give_up_ms: Option<u64>| {
-        visits += 1;
-        // The creator of a savepoint may sleep so long that its base is collected under it.
+    let mut sessions = 0;
+    let mut session = |give_up_ms: Option<u64>| {
+        sessions += 1;
+        // The creator of a savepoint may sleep until its base is collected.
         let sleeps = random.chance(500);
-        let creators = Arc::new(Blinkered {
+        let creators = Arc::new(StaleStore {
             inner: store.clone(),
-            blinkers: match plan.mutant {
-                Some(Mutant::NoLookByCreator) => Blinkers::Changes(Mutex::default()),
-                _ => Blinkers::Off,
+            staleness: match plan.mutant {
+                Some(Mutant::CreatorSkipsCheck) => Staleness::Frozen(Mutex::default()),
+                _ => Staleness::Current,
             },
-            sleep: sleeps.then(|| (clock.clone(), random.below(2 * GRACE_MS))),
+            delay: sleeps.then(|| (clock.clone(), random.below(2 * GRACE_MS))),
         });
-        Visit {
+        Session {
             shared: &shared,
             creator: source(creators, clock.clone(), give_up_ms),
             source: source(store.clone(), clock.clone(), give_up_ms),
-            nonce: visits,
+            nonce: sessions,
         }
     };
 
-    let mut crew = Crew::new();
+    let mut executor = Executor::new();
     let crash = random.below(4);
     let pause = random.below(4);
     for turn in 0..plan.turns {
-        if crew.is_empty() || (crew.len() < plan.owners_max && random.chance(3)) {
-            crew.join(live(&shared, next_place(&clock), 5 + random.below(200)));
+        if executor.is_empty() || (executor.len() < plan.owners_max && random.chance(3)) {
+            executor.spawn(run_process(
+                &shared,
+                next_contender(&clock),
+                5 + random.below(200),
+            ));
         }
         if random.chance(crash) {
-            crew.crash(&random);
+            executor.crash(&random);
         }
         if random.chance(pause) {
-            crew.pause(turn + random.below(3000), &random);
+            executor.pause(turn + random.below(3000), &random);
         }
         if random.chance(4) {
-            crew.join(visit(Some(500)).pay());
+            executor.spawn(session(Some(500)).run());
         }
         if random.chance(10) {
             let store = store.clone();
-            crew.join(async move { store.land_late_write().await });
+            executor.spawn(async move { store.apply_late_write().await });
         }
         clock.advance(if random.chance(5) {
             random.below(2 * GRACE_MS)
         } else {
             random.below(20)
         });
-        crew.turn(turn, &random);
+        executor.poll_one(turn, &random);
     }
 
     store.heal();
-    crew.wake_all();
+    executor.wake_all();
     let mut turn = plan.turns;
-    finish(&mut crew, &clock, &random, &mut turn)?;
-    // One more owner, undisturbed, sees what is durable in the end and must be able to go on.
+    finish(&mut executor, &clock, &random, &mut turn)?;
+    // One more owner, undisturbed, reads the final durable state and must be able to continue.
     let before = shared.model.borrow().acknowledgements();
-    crew.join(live(&shared, next_place(&clock), 20));
-    finish(&mut crew, &clock, &random, &mut turn)?;
-    crew.join(live(&shared, next_place(&clock), 1));
-    finish(&mut crew, &clock, &random, &mut turn)?;
+    executor.spawn(run_process(&shared, next_contender(&clock), 20));
+    finish(&mut executor, &clock, &random, &mut turn)?;
+    executor.spawn(run_process(&shared, next_contender(&clock), 1));
+    finish(&mut executor, &clock, &random, &mut turn)?;
 
-    let looking = Looking {
+    let check = RootCheck {
         store: store.clone(),
         clock: clock.clone(),
     };
-    crew.join(looking.look(&shared));
-    finish(&mut crew, &clock, &random, &mut turn)?;
+    executor.spawn(check.run(&shared));
+    finish(&mut executor, &clock, &random, &mut turn)?;
 
-    crew.join(visit(None).look_back(options.retention_ms));
-    finish(&mut crew, &clock, &random, &mut turn)?;
+    executor.spawn(session(None).read_history(options.retention_ms));
+    finish(&mut executor, &clock, &random, &mut turn)?;
 
     let model = shared.model.borrow();
     if model.acknowledgements() != before + 21 {
@@ -198,29 +202,29 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
     })
 }
 
-/// A look at the whole root, which must find nothing wrong.
-struct Looking {
+/// A verification of the whole root, which must find nothing wrong.
+struct RootCheck {
     store: Arc<FaultyStore>,
     clock: SimulatedClock,
 }
 
-impl Looking {
-    async fn look(self, shared: &Shared) {
+impl RootCheck {
+    async fn run(self, shared: &Shared) {
         let retry = Retry {
             initial_ms: 1,
             max_ms: 1,
             give_up_ms: None,
         };
-        let quiet: OnTrouble = Arc::new(|_| {});
-        let looked = verify(self.store, "root", Arc::new(self.clock), retry, quiet).await;
+        let quiet: OnStoreFailure = Arc::new(|_| {});
+        let verified = verify(self.store, "root", Arc::new(self.clock), retry, quiet).await;
         let violations = &mut shared.model.borrow_mut().violations;
-        match looked {
-            Ok(looked) => {
-                // Creators that were crashed leave savepoints that nobody relies on.
+        match verified {
+            Ok(verified) => {
+                // Crashed creators leave savepoints that no process relies on.
                 let kept = shared.savepoints.borrow();
-                let findings = looked.findings.iter().map(ToString::to_string);
-                let relied_on = findings.filter(|finding| kept.relied_on(finding));
-                violations.extend(relied_on);
+                let findings = verified.findings.iter().map(ToString::to_string);
+                let relevant = findings.filter(|finding| kept.is_relevant(finding));
+                violations.extend(relevant);
             }
             Err(error) => violations.push(error.to_string()),
         }
@@ -228,18 +232,18 @@ impl Looking {
 }
 
 fn finish(
-    crew: &mut Crew<'_>,
+    executor: &mut Executor<'_>,
     clock: &SimulatedClock,
     random: &Random,
     turn: &mut u64,
 ) -> Result<(), String> {
     let end = *turn + 10_000_000;
-    while !crew.is_empty() {
+    while !executor.is_empty() {
         if *turn == end {
             return Err("owners do not end, with nothing in their way".to_owned());
         }
         clock.advance(random.below(20));
-        crew.turn(*turn, random);
+        executor.poll_one(*turn, random);
         *turn += 1;
     }
     Ok(())
@@ -291,10 +295,15 @@ fn draw_options(random: &Random) -> Options {
     }
 }
 
-fn place(store: Arc<dyn ObjectStore>, clock: SimulatedClock, options: Options, life: u64) -> Place {
+fn contender(
+    store: Arc<dyn ObjectStore>,
+    clock: SimulatedClock,
+    options: Options,
+    life: u64,
+) -> Contender {
     let mut nonce = [0; 16];
     nonce[..8].copy_from_slice(&life.to_le_bytes());
-    Place {
+    Contender {
         store,
         root: "root".to_owned(),
         identity: Identity {
@@ -306,6 +315,6 @@ fn place(store: Arc<dyn ObjectStore>, clock: SimulatedClock, options: Options, l
         nonce,
         clock: Arc::new(clock),
         options,
-        on_trouble: Arc::new(|_| {}),
+        on_store_failure: Arc::new(|_| {}),
     }
 }

@@ -1,26 +1,27 @@
-//! Law 9, bounded everywhere: what is counted is what there is, who is over a limit reads nothing more, and memory comes back to its limit.
+//! Law 9, bounded everywhere: counts equal what they count, an ingress over its limit reads nothing
+//! more, and memory returns to its limit.
 
 use satchel_engine::input::Input;
 
 use crate::process::{ProcessId, Serving};
 use crate::world::World;
 
-/// Every so many rounds of a process everything that it counts is counted anew.
+/// Number of rounds of a process between two audits of everything that it counts.
 const ROUNDS_PER_AUDIT: u64 = 64;
 
 impl World {
-    /// Records that are told to a partition which has asked that none be read.
+    /// Checks that no records are handed to a partition that has paused its ingress.
     pub(crate) fn check_paused(&mut self, id: ProcessId, fact: &Input) {
         let Some(serving) = self.serving(id) else {
             return;
         };
         if matches!(fact, Input::RecordsRead { .. }) && serving.partition.gauges().ingress_paused {
-            let violation = format!("process {id} reads records though it was told to pause");
+            let violation = format!("process {id} reads records though its ingress is paused");
             self.stage.violations.push(violation);
         }
     }
 
-    /// After a round, when the partition has nothing more to say.
+    /// Checks limits and counts after a round, when the partition has no more outputs.
     pub(crate) fn check_bounds(&mut self, id: ProcessId) {
         let Some(process) = self.processes.get_mut(&id) else {
             return;
@@ -36,7 +37,10 @@ impl World {
         let mut wrong = serving.partition.audit();
         let pending_bytes = serving.partition.gauges().pending_bytes;
         if pending_bytes > limit && !serving.partition.gauges().ingress_paused && !serving.stops {
-            wrong.push(format!("{pending_bytes} bytes are pending, over the limit of {limit}, and ingress is not paused"));
+            wrong.push(format!(
+                "{pending_bytes} bytes are pending, over the limit of {limit}, \
+                 and ingress is not paused"
+            ));
         }
         let wrong = wrong
             .into_iter()
@@ -46,8 +50,11 @@ impl World {
 }
 
 impl Serving {
-    /// Whether no more is in memory than may be, but for what must be there. What would give back little is not worth a snapshot, which is an
-    /// eighth of the limit for what changed, and another one for what the log says over images.
+    /// Returns true if the partition holds no more in memory than its limit, except for what it
+    /// must hold.
+    ///
+    /// A partition takes no snapshot to free little memory: an eighth of the limit for what
+    /// changed, and another eighth for what the log says over images.
     pub(crate) fn is_within(&self, limit: Option<usize>) -> bool {
         let Some(limit) = limit else { return true };
         let gauges = self.partition.gauges();

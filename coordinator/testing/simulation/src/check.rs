@@ -1,12 +1,12 @@
-//! What must be true in the end: everything asked for has happened exactly once.
+//! Final checks: everything that was asked for has happened exactly once.
 
 use std::collections::BTreeMap;
 
 use satchel_engine::input::Verb;
 use satchel_engine::output::Answer;
 
+use crate::clients::Operation;
 use crate::functions::{STEADY, address, number};
-use crate::outside::Operation;
 use crate::world::World;
 
 impl World {
@@ -15,7 +15,7 @@ impl World {
         self.check_records(&mut wrong);
         self.check_queue(&mut wrong);
         self.check_operations(&mut wrong);
-        self.check_letters(&mut wrong);
+        self.check_dead_letters(&mut wrong);
         self.check_corrections(&mut wrong);
         self.stage.violations.append(&mut wrong);
     }
@@ -25,7 +25,7 @@ impl World {
         log.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// What the streams asked for.
+    /// Checks the effects of stream records.
     fn check_records(&self, wrong: &mut Vec<String>) {
         let streams = self.streams.borrow();
         let (expected, _) = streams.expected(&self.truth.beginnings);
@@ -48,38 +48,38 @@ impl World {
                     let set = log.contains(&format!("set{n}"));
                     if !set || !ended.iter().any(|end| log.contains(end)) {
                         wrong.push(format!(
-                            "alarm {n} was set and neither rang nor was cancelled: {log:?}"
+                            "alarm {n} was set, and neither rang nor was cancelled: {log:?}"
                         ));
                     }
                 }
                 ("scatter", ["scatter", n, _]) => gathered.push(format!("gathered {n}")),
                 ("poison" | "stubborn", [_, entry]) if !log().contains(&(*entry).to_owned()) => {
-                    wrong.push(format!("{argument} never happened at {target}"));
+                    wrong.push(format!("{argument} never took effect at {target}"));
                 }
                 _ => {}
             }
         }
         let mut left: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         let mut left_gathered = Vec::new();
-        for (_, record) in &self.sink.records {
+        for (_, record) in &self.egress_sink.records {
             match record.split(' ').collect::<Vec<_>>()[..] {
                 ["item", sender, k] => left.entry(sender.to_owned()).or_default().push(number(k)),
                 _ => left_gathered.push(record.clone()),
             }
         }
         if items != left {
-            wrong.push(format!("the egress got {left:?} instead of {items:?}"));
+            wrong.push(format!("the egress received {left:?} instead of {items:?}"));
         }
         gathered.sort();
         left_gathered.sort();
         if gathered != left_gathered {
             wrong.push(format!(
-                "the egress got {left_gathered:?} instead of {gathered:?}"
+                "the egress received {left_gathered:?} instead of {gathered:?}"
             ));
         }
     }
 
-    /// What callers asked for.
+    /// Checks the effects of callers' operations.
     fn check_operations(&self, wrong: &mut Vec<String>) {
         let operations: Vec<&Operation> = self
             .callers
@@ -109,24 +109,24 @@ impl World {
                 }
             };
             if promised && place.is_none() {
-                wrong.push(format!("{operation:?} never happened: {log:?}"));
+                wrong.push(format!("{operation:?} never took effect: {log:?}"));
             }
             if let (Some(Answer::Replied(reply)), Some(place)) = (&operation.outcome, place) {
                 let reply = crate::functions::text_of(reply);
-                let told = match *name {
+                let expected = match *name {
                     "asker" => format!("answered {}", operation.entry),
                     _ => (place + 1).to_string(),
                 };
-                if reply != told {
+                if reply != expected {
                     wrong.push(format!(
-                        "{} was answered {reply}, which is not {told}",
+                        "{} was answered {reply} instead of {expected}",
                         operation.argument
                     ));
                 }
             }
         }
         self.check_nothing_else(&operations, wrong);
-        // Their answers were on their way when an export was made.
+        // Answers to askers were in flight when the states were exported.
         let askers = if self.origin.imported { 0 } else { 3 };
         for asker in 0..askers {
             let open = self
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// A function without state leaves nothing behind but its reply.
+    /// Checks an operation of a function without state, which leaves only its reply.
     fn check_stateless(&self, operation: &Operation, wrong: &mut Vec<String>) {
         let well = match &operation.outcome {
             None => operation.key.is_none(),
@@ -150,30 +150,30 @@ impl World {
             Some(_) => false,
         };
         if !well {
-            wrong.push(format!("{operation:?} is answered wrongly"));
+            wrong.push(format!("{operation:?} got the wrong answer"));
         }
     }
 
-    /// Counters hold nothing that nobody asked for.
+    /// Checks that counters hold only operations that were asked for.
     fn check_nothing_else(&self, operations: &[&Operation], wrong: &mut Vec<String>) {
         for counter in 0..3 {
             for entry in self.log_of(STEADY, "counter", &counter.to_string()) {
                 if number(&entry[1..]) < self.origin.operations {
-                    // The origin was asked.
+                    // The origin of this fork was asked for it.
                     continue;
                 }
-                let asked = operations.iter().find(|operation| operation.entry == entry);
-                if !asked.is_some_and(|operation| operation.may_have_happened) {
+                let requested = operations.iter().find(|operation| operation.entry == entry);
+                if !requested.is_some_and(|operation| operation.may_have_happened) {
                     wrong.push(format!(
-                        "counter {counter} counts {entry}, for which nobody asked"
+                        "counter {counter} counts {entry}, which no client requested"
                     ));
                 }
             }
         }
     }
 
-    /// What could not be delivered is kept, each once.
-    fn check_letters(&self, wrong: &mut Vec<String>) {
+    /// Checks that every undeliverable message is kept as a dead letter, once.
+    fn check_dead_letters(&self, wrong: &mut Vec<String>) {
         let streams = self.streams.borrow();
         let (expected, unroutable) = streams.expected(&self.truth.beginnings);
         let lost = expected.iter().filter(|(target, argument)| {
@@ -189,12 +189,13 @@ impl World {
         let void = letters.len() as u64 - strays;
         if (strays, void) != (unroutable, lost) {
             wrong.push(format!(
-                "there are {strays} and {void} dead letters instead of {unroutable} and {lost}: {letters:?}"
+                "there are {strays} unroutable and {void} undeliverable dead letters \
+                 instead of {unroutable} and {lost}: {letters:?}"
             ));
         }
     }
 
-    /// The last correction that was confirmed is there, or a later one.
+    /// Checks that the register holds the last confirmed correction, or a later one.
     fn check_corrections(&self, wrong: &mut Vec<String>) {
         let log = self.log_of(STEADY, "register", "0");
         let found = log
@@ -202,13 +203,13 @@ impl World {
             .and_then(|entry| entry.strip_prefix('c'))
             .map_or(0, number);
         let administrator = &self.administrator;
-        // One that was given up on may have come after those that were asked for later.
+        // A correction that the administrator gave up on may be applied after later ones.
         let confirmed = &administrator.confirmed;
         let late = found > 0 && (!confirmed.contains(&found) || confirmed.last() == Some(&found));
         let lost = found < administrator.corrected && !late;
         if lost || found > administrator.corrections() {
             wrong.push(format!(
-                "the register holds correction {found}, of {} confirmed and {} asked for",
+                "the register holds correction {found}; {} was confirmed last, {} were requested",
                 administrator.corrected,
                 administrator.corrections()
             ));

@@ -1,57 +1,57 @@
-//! Versions: a process that starts may bring other settings, other functions, or lack an endpoint for a while. What is known of the results holds
-//! all the same.
+//! Versions of the application: a process that starts may bring other settings and other functions,
+//! or lack an endpoint for a while. The known results hold all the same.
 
 use satchel_engine::endpoint::{Endpoint, Endpoints, OnPoison};
 use satchel_engine::partition::Config;
 use satchel_log::Options;
 use satchel_log_simulation::Random;
 
+use crate::fault_plan::{FaultPlan, draw_config, draw_log};
 use crate::functions::{FRAIL, STEADY};
-use crate::weather::{Weather, draw_config, draw_log};
 use crate::world::World;
 
-/// How many versions of the functions there are; a later one declares more states.
+/// Number of versions of the functions. A later version declares more states.
 const VERSIONS: u64 = 3;
 
-/// How often a process that starts brings another version.
-pub(crate) fn draw(random: &Random, weather: &mut Weather) {
+/// Draws how often a process that starts brings another version.
+pub(crate) fn draw(random: &Random, faults: &mut FaultPlan) {
     if random.chance(400) {
-        weather.deploys = 50 + random.below(500);
+        faults.deploys = 50 + random.below(500);
     }
 }
 
 impl World {
-    /// A process is about to start, perhaps with another version than the one before.
+    /// Changes the version that the next process brings, at random.
     pub(crate) fn perhaps_deploy(&mut self) {
-        if self.calm || !self.random.chance(self.weather.deploys) {
+        if self.faults_ended || !self.random.chance(self.faults.deploys) {
             return;
         }
         let lacks = self.random.chance(150);
-        self.weather.config = another_config(&self.random, &self.weather.config, lacks);
-        self.weather.log = another_log(&self.random, &self.weather);
+        self.faults.config = another_config(&self.random, &self.faults.config, lacks);
+        self.faults.log = another_log(&self.random, &self.faults);
         self.stage.version = self.random.below(VERSIONS);
         self.report.deploys += 1;
         let version = self.stage.version;
-        self.say(|| {
+        self.record(|| {
             format!("version {version} of the functions is deployed, {FRAIL} is missing: {lacks}")
         });
     }
 
-    /// From now on nothing is missing.
+    /// Makes sure that no endpoint is missing from now on.
     pub(crate) fn deploy_whole(&mut self) {
-        if !is_whole(&self.weather.config) {
-            self.weather.config = another_config(&self.random, &self.weather.config, false);
+        if !is_whole(&self.faults.config) {
+            self.faults.config = another_config(&self.random, &self.faults.config, false);
         }
     }
 }
 
-/// Whether every function is served.
+/// Returns true if every function has an endpoint.
 pub(crate) fn is_whole(config: &Config) -> bool {
     let function = crate::functions::address(FRAIL, "poison", "r").function;
     config.endpoints.serving(&function).is_some()
 }
 
-/// Other settings: all that may change from one owner to the next.
+/// Draws other settings within what may change from one owner to the next.
 fn another_config(random: &Random, now: &Config, lacks: bool) -> Config {
     let drawn = draw_config(random);
     let endpoints = drawn
@@ -61,7 +61,7 @@ fn another_config(random: &Random, now: &Config, lacks: bool) -> Config {
         .filter(|endpoint| !lacks || !serves(endpoint, FRAIL));
     let mut endpoints: Vec<Endpoint> = endpoints.cloned().collect();
     for endpoint in &mut endpoints {
-        // Of the frail, it is known who is told of the failure.
+        // The checks rely on dead letters for failures of frail functions.
         if !serves(endpoint, FRAIL) && random.chance(300) {
             endpoint.on_poison = match endpoint.on_poison {
                 OnPoison::Suspend => OnPoison::DeadLetter,
@@ -70,7 +70,7 @@ fn another_config(random: &Random, now: &Config, lacks: bool) -> Config {
             };
         }
     }
-    // The order of module files means nothing.
+    // The order of module files has no meaning.
     if random.chance(300) {
         endpoints.reverse();
     }
@@ -89,15 +89,16 @@ fn serves(endpoint: &Endpoint, namespace: &str) -> bool {
     })
 }
 
-/// Another way of keeping the log. The grace is a promise of one owner to the others, so it stays; of the past at least as much is kept.
-fn another_log(random: &Random, weather: &Weather) -> Options {
-    let now = weather.log;
+/// Draws other options of the log. The grace is a promise of one owner to the others, so it stays.
+/// Retention stays at least as long as the promised minimum.
+fn another_log(random: &Random, faults: &FaultPlan) -> Options {
+    let now = faults.log;
     let drawn = draw_log(random);
     let more_ms = random.below(5_000);
     Options {
         grace_ms: now.grace_ms,
         window_ms: drawn.window_ms.min(now.grace_ms / 6),
-        retention_ms: match weather.retention_min_ms {
+        retention_ms: match faults.retention_min_ms {
             0 => 0,
             least_ms => least_ms + more_ms,
         },

@@ -1,4 +1,5 @@
-//! Records on their way out: the real machines that decide what is sent when, and a stream between which and them everything is lost, late or unclear.
+//! Egress records on their way out: the real delivery machines, and a stream that loses, delays and
+//! obscures requests to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,54 +26,54 @@ const LIMITS: Limits = Limits {
     records_in_flight: 8,
 };
 
-/// How old the confirmation of ownership may be before it is renewed, when somebody asks.
+/// Age from which a confirmation of ownership is renewed on demand, in ms.
 const FRESH_MS: u64 = 200;
 
-/// The machine of one owner's egress.
+/// Egress of one owner.
 pub(crate) struct Egress {
     machine: Machine,
-    /// When it was sure that nobody had taken over, in true time.
+    /// Time at which a read began that found no later owner, in true time.
     confirmed_ms: Option<u64>,
     confirming: bool,
     wake_at_ms: Option<u64>,
 }
 
 enum Machine {
-    /// With how many records each request under way has.
+    /// Delivery machine, and the number of records of each request under way.
     AtLeastOnce(Delivery<Put>, BTreeMap<u64, usize>),
     ExactlyOnce(Box<ExactlyOnceSink>),
 }
 
-/// What travels between an egress and its stream.
+/// Event between an egress and its stream.
 #[derive(Debug)]
-pub(crate) enum Travel {
-    /// A request arrives; these of its records are taken, and this is said of it.
+pub(crate) enum EgressEvent {
+    /// A request arrives at the stream.
     Lands(Arc<Request<Put>>, Fate),
     PutOutcome(u64, PutOutcome),
-    /// A reader asks.
-    LookArrives(u64, StreamPositions, Arc<Matcher>),
-    Looked(u64, Result<ScanResult, String>),
-    /// A look at the next owner's claim, begun at this time, arrives at the store.
-    ClaimLooked(u64),
-    /// Whether there was none.
+    /// A scan arrives at the stream.
+    ScanArrives(u64, StreamPositions, Arc<Matcher>),
+    Scanned(u64, Result<ScanResult, String>),
+    /// A read of the next owner's claim arrives at the store; the time at which it began.
+    ClaimRead(u64),
+    /// The answer to that read; true if there was no claim.
     Confirmed(u64, bool),
     Wakes(u64),
 }
 
-/// What becomes of a request.
+/// Outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Answered,
-    /// It has its effect, and nobody hears of it.
+    /// The request takes effect, and its answer is lost.
     AnswerLost,
-    /// Some of its records are taken, and what is said of the others is not clear.
+    /// Some records are taken, and the answer leaves the others unclear.
     Partly,
-    /// Too much at once: some are not taken, for certain.
+    /// The stream throttles, and some records are certainly not taken.
     Throttled,
 }
 
 impl Default for Egress {
-    /// Of nobody yet.
+    /// Creates the egress of no owner.
     fn default() -> Self {
         Self::with(Machine::AtLeastOnce(
             Delivery::new(LIMITS, 0),
@@ -82,15 +83,15 @@ impl Default for Egress {
 }
 
 impl Egress {
-    /// Of an owner that took over just now.
+    /// Creates the egress of an owner that has just taken over.
     pub(crate) fn start(
         partition: &Partition,
-        once: Option<ExactlyOnceTiming>,
+        timing: Option<ExactlyOnceTiming>,
         mutant: Option<Mutant>,
         now_ms: u64,
         seed: u64,
     ) -> Self {
-        let machine = match once {
+        let machine = match timing {
             None => Machine::AtLeastOnce(Delivery::new(LIMITS, seed), BTreeMap::new()),
             Some(timing) => {
                 let id = format!("{STEADY}/out");
@@ -129,23 +130,23 @@ impl Egress {
 }
 
 impl World {
-    /// The egress of a new owner begins.
-    pub(crate) fn begins_to_emit(&mut self, id: ProcessId) {
-        self.tell_once(id, ExactlyOnceInput::TimeReached);
+    /// Starts the egress of a new owner.
+    pub(crate) fn start_egress(&mut self, id: ProcessId) {
+        self.notify_exactly_once(id, ExactlyOnceInput::TimeReached);
     }
 
-    /// What the egress waits for is durable.
-    pub(crate) fn notes_are_durable(&mut self, id: ProcessId) {
-        self.tell_once(id, ExactlyOnceInput::NotesDurable);
+    /// Handles that the marks for which the egress waits are durable.
+    pub(crate) fn egress_marks_durable(&mut self, id: ProcessId) {
+        self.notify_exactly_once(id, ExactlyOnceInput::NotesDurable);
     }
 
-    /// The outbox hands over records.
+    /// Takes records from the outbox.
     pub(crate) fn emit(&mut self, id: ProcessId, emissions: Vec<Emission>) {
         let mutant = self.mutant;
         let mut offered = Vec::new();
         for emission in emissions {
             let number = emission.number;
-            match self.truth.left_durably(number) {
+            match self.truth.outbox_entry(number) {
                 Some(entry) if entry.id == emission.id && entry.value == emission.value => {}
                 known => {
                     let violation =
@@ -161,7 +162,7 @@ impl World {
                 return;
             };
             match mutant {
-                Some(Mutant::SkipReemission) if number < serving.broken.first_number => continue,
+                Some(Mutant::SkipReemission) if number < serving.mutants.first_number => continue,
                 Some(Mutant::AcknowledgeEarly) => {
                     let numbers = vec![number];
                     serving.facts.push(Input::EgressAcked { numbers });
@@ -170,42 +171,42 @@ impl World {
             }
             match &mut serving.egress.machine {
                 Machine::ExactlyOnce(_) => offered.push((number, record)),
-                Machine::AtLeastOnce(sequencer, _) => match record {
-                    Ok(record) => sequencer.offer(record),
+                Machine::AtLeastOnce(delivery, _) => match record {
+                    Ok(record) => delivery.offer(record),
                     Err(reason) => serving.facts.push(Input::EgressRefused { number, reason }),
                 },
             }
         }
         if !offered.is_empty() {
-            self.tell_once(id, ExactlyOnceInput::Offered(offered));
+            self.notify_exactly_once(id, ExactlyOnceInput::Offered(offered));
         }
-        self.send_on(id);
+        self.send_ready(id);
     }
 
-    /// Something arrives, at the stream or at the process.
-    pub(crate) fn travels(&mut self, id: ProcessId, travel: Travel) {
-        match travel {
-            Travel::Lands(request, fate) => self.lands(id, &request, fate),
-            Travel::LookArrives(look, after, wanted) => {
+    /// Handles an event at the stream or at the process.
+    pub(crate) fn handle_egress_event(&mut self, id: ProcessId, event: EgressEvent) {
+        match event {
+            EgressEvent::Lands(request, fate) => self.lands(id, &request, fate),
+            EgressEvent::ScanArrives(look, after, wanted) => {
                 let now_ms = self.timeline.now_ms();
-                let seen = match self.random.chance(self.weather.ack_lost) {
+                let seen = match self.random.chance(self.faults.ack_lost) {
                     true => Err("it is not answered".to_owned()),
-                    false => Ok(self.sink.look(&after, &wanted, now_ms)),
+                    false => Ok(self.egress_sink.scan(&after, &wanted, now_ms)),
                 };
-                self.travel(id, Travel::Looked(look, seen));
+                self.schedule_egress_event(id, EgressEvent::Scanned(look, seen));
             }
-            Travel::PutOutcome(request, told) => self.told(id, request, told),
-            Travel::Looked(look, seen) => {
-                self.tell_once(id, ExactlyOnceInput::Scanned { look, seen })
+            EgressEvent::PutOutcome(request, outcome) => self.put_answered(id, request, outcome),
+            EgressEvent::Scanned(look, seen) => {
+                self.notify_exactly_once(id, ExactlyOnceInput::Scanned { look, seen });
             }
-            Travel::ClaimLooked(begun_ms) => {
+            EgressEvent::ClaimRead(begun_ms) => {
                 let claimed = self.objects.claimed_epochs(&self.root);
-                let lost = self.random.chance(self.weather.ack_lost);
+                let lost = self.random.chance(self.faults.ack_lost);
                 let epoch = self.serving(id).map_or(0, |serving| serving.epoch);
                 let alone = !lost && claimed == epoch;
-                self.travel(id, Travel::Confirmed(begun_ms, alone));
+                self.schedule_egress_event(id, EgressEvent::Confirmed(begun_ms, alone));
             }
-            Travel::Confirmed(begun_ms, alone) => {
+            EgressEvent::Confirmed(begun_ms, alone) => {
                 if let Some(serving) = self.serving(id) {
                     serving.egress.confirming = false;
                     if alone {
@@ -213,21 +214,21 @@ impl World {
                     }
                 }
             }
-            Travel::Wakes(at_ms) => {
+            EgressEvent::Wakes(at_ms) => {
                 let Some(serving) = self.serving(id) else {
                     return;
                 };
                 if serving.egress.wake_at_ms == Some(at_ms) {
                     serving.egress.wake_at_ms = None;
-                    self.tell_once(id, ExactlyOnceInput::TimeReached);
-                    self.send_on(id);
+                    self.notify_exactly_once(id, ExactlyOnceInput::TimeReached);
+                    self.send_ready(id);
                 }
             }
         }
-        self.pump(id);
+        self.advance(id);
     }
 
-    /// A request has arrived, whoever sent it, and whether he lives or not.
+    /// Handles a request that arrives at the stream, whether its sender still lives or not.
     fn lands(&mut self, id: ProcessId, request: &Arc<Request<Put>>, fate: Fate) {
         let mut results = Vec::new();
         for record in &request.records {
@@ -235,51 +236,60 @@ impl World {
                 Fate::Partly | Fate::Throttled => self.random.chance(500),
                 Fate::Answered | Fate::AnswerLost => false,
             };
-            let said = || "simulated".to_owned();
+            let reason = || "simulated".to_owned();
             if skipped {
                 results.push(match fate {
-                    Fate::Throttled => PutResult::Throttled(said()),
-                    _ => PutResult::Unclear(said()),
+                    Fate::Throttled => PutResult::Throttled(reason()),
+                    _ => PutResult::Unclear(reason()),
                 });
                 continue;
             }
-            let settling_ms = self.weather.once.map_or(1, |timing| timing.settling_ms);
+            let settling_ms = self
+                .faults
+                .exactly_once
+                .map_or(1, |timing| timing.settling_ms);
             let visible_at_ms = self.timeline.now_ms() + self.random.below(settling_ms / 2 + 1);
-            match self.sink.land(record, visible_at_ms) {
+            match self.egress_sink.land(record, visible_at_ms) {
                 Ok(_) if fate == Fate::Partly && self.random.chance(300) => {
-                    results.push(PutResult::Unclear(said()));
+                    results.push(PutResult::Unclear(reason()));
                 }
                 Ok(taken) => results.push(taken),
                 Err(violation) => self.stage.violations.push(violation),
             }
         }
         if fate != Fate::AnswerLost && results.len() == request.records.len() {
-            self.travel(
+            self.schedule_egress_event(
                 id,
-                Travel::PutOutcome(request.id, PutOutcome::Each(results)),
+                EgressEvent::PutOutcome(request.id, PutOutcome::Each(results)),
             );
         }
     }
 
-    fn told(&mut self, id: ProcessId, request: u64, told: PutOutcome) {
+    fn put_answered(&mut self, id: ProcessId, request: u64, outcome: PutOutcome) {
         let now_ms = self.timeline.now_ms();
         let Some(serving) = self.serving(id) else {
             return;
         };
-        let Machine::AtLeastOnce(sequencer, under_way) = &mut serving.egress.machine else {
-            return self.tell_once(id, ExactlyOnceInput::Answered { request, told });
+        let Machine::AtLeastOnce(delivery, under_way) = &mut serving.egress.machine else {
+            return self.notify_exactly_once(
+                id,
+                ExactlyOnceInput::Answered {
+                    request,
+                    told: outcome,
+                },
+            );
         };
-        // What comes late, or twice, finds nobody who waits for it.
+        // A late or repeated answer finds no request.
         let Some(count) = under_way.remove(&request) else {
             return;
         };
-        let outcomes = match told {
-            PutOutcome::Each(results) => results.into_iter().map(outcome).collect(),
+        let outcomes = match outcome {
+            PutOutcome::Each(results) => results.into_iter().map(outcome_of).collect(),
             PutOutcome::Failed(outcomes) => outcomes,
             PutOutcome::InDoubt(reason) => vec![Outcome::Again(reason); count],
         };
         let mut numbers = Vec::new();
-        for settled in sequencer.answered(now_ms, request, outcomes) {
+        for settled in delivery.answered(now_ms, request, outcomes) {
             match settled {
                 Settled::Delivered(number) => numbers.push(number),
                 Settled::Refused { number, reason } => {
@@ -290,20 +300,21 @@ impl World {
         if !numbers.is_empty() {
             serving.facts.push(Input::EgressAcked { numbers });
         }
-        self.send_on(id);
+        self.send_ready(id);
     }
 
-    /// Whether the egress refuses a record: for good, whoever sends it again.
+    /// Returns true if the egress rejects a record. A rejection is permanent, whoever sends the
+    /// record.
     fn refuses(&mut self, emission: &Emission) -> bool {
         let number = emission.number;
         let dislikes = emission.value.value.starts_with(b"gathered ") && number.is_multiple_of(3);
         if dislikes && !self.stage.healed {
-            self.sink.refused.insert(number);
+            self.egress_sink.refused.insert(number);
         }
-        self.sink.refused.contains(&number)
+        self.egress_sink.refused.contains(&number)
     }
 
-    fn tell_once(&mut self, id: ProcessId, input: ExactlyOnceInput) {
+    fn notify_exactly_once(&mut self, id: ProcessId, input: ExactlyOnceInput) {
         let now_ms = self.timeline.now_ms();
         let unconfirmed = self.mutant == Some(Mutant::PutUnconfirmed);
         let Some(process) = self.processes.get_mut(&id) else {
@@ -314,7 +325,7 @@ impl World {
             return;
         };
         let egress = &mut serving.egress;
-        let Machine::ExactlyOnce(once) = &mut egress.machine else {
+        let Machine::ExactlyOnce(machine) = &mut egress.machine else {
             return;
         };
         let now = Now {
@@ -325,21 +336,22 @@ impl World {
                 false => egress.confirmed_ms,
             },
         };
-        once.handle_input(now, input);
-        let outputs: Vec<ExactlyOnceOutput> = std::iter::from_fn(|| once.poll_output()).collect();
+        machine.handle_input(now, input);
+        let outputs: Vec<ExactlyOnceOutput> =
+            std::iter::from_fn(|| machine.poll_output()).collect();
         let stale = egress
             .confirmed_ms
             .is_none_or(|at_ms| at_ms + FRESH_MS <= now_ms);
         if stale && !egress.confirming {
             egress.confirming = true;
-            self.travel(id, Travel::ClaimLooked(now_ms));
+            self.schedule_egress_event(id, EgressEvent::ClaimRead(now_ms));
         }
         for output in outputs {
-            self.perform_once(id, output);
+            self.perform_exactly_once(id, output);
         }
     }
 
-    fn perform_once(&mut self, id: ProcessId, output: ExactlyOnceOutput) {
+    fn perform_exactly_once(&mut self, id: ProcessId, output: ExactlyOnceOutput) {
         match output {
             ExactlyOnceOutput::Put { request, until_ms } => self.put(id, request, Some(until_ms)),
             ExactlyOnceOutput::Scan {
@@ -347,7 +359,7 @@ impl World {
                 after,
                 wanted,
                 ..
-            } => self.travel(id, Travel::LookArrives(look, after, wanted)),
+            } => self.schedule_egress_event(id, EgressEvent::ScanArrives(look, after, wanted)),
             ExactlyOnceOutput::Arrived {
                 numbers,
                 marks,
@@ -368,22 +380,24 @@ impl World {
                 }
             }
             ExactlyOnceOutput::WakeAt(at_ms) => self.egress_wakes_at(id, at_ms),
-            ExactlyOnceOutput::Remark(remark) => self.say(|| format!("process {id}: {remark:?}")),
+            ExactlyOnceOutput::Remark(remark) => {
+                self.record(|| format!("process {id}: {remark:?}"));
+            }
         }
     }
 
-    /// Sends what can be sent now, if records may come more than once.
-    fn send_on(&mut self, id: ProcessId) {
+    /// Sends what can be sent now, if records may arrive more than once.
+    fn send_ready(&mut self, id: ProcessId) {
         let now_ms = self.timeline.now_ms();
         loop {
             let Some(serving) = self.serving(id) else {
                 return;
             };
-            let Machine::AtLeastOnce(sequencer, under_way) = &mut serving.egress.machine else {
+            let Machine::AtLeastOnce(delivery, under_way) = &mut serving.egress.machine else {
                 return;
             };
-            let Some(request) = sequencer.poll(now_ms) else {
-                if let Some(at_ms) = sequencer.wake_at_ms(now_ms) {
+            let Some(request) = delivery.poll(now_ms) else {
+                if let Some(at_ms) = delivery.wake_at_ms(now_ms) {
                     self.egress_wakes_at(id, at_ms);
                 }
                 return;
@@ -393,42 +407,50 @@ impl World {
         }
     }
 
-    /// A request leaves. If it must be taken by `until_ms`, it is taken by then, or soon enough afterwards that whoever looks sees it.
+    /// Sends a request. If it must be taken by `until_ms`, it is taken by then, or soon enough
+    /// afterwards that a scan sees it.
     fn put(&mut self, id: ProcessId, request: Request<Put>, until_ms: Option<u64>) {
         let now_ms = self.timeline.now_ms();
-        let (name, lost) = (request.id, self.random.chance(self.weather.ack_lost));
+        let (name, lost) = (request.id, self.random.chance(self.faults.ack_lost));
         let fate = match self.random.below(1_000) {
-            draw if draw < self.weather.ack_lost / 2 => Fate::AnswerLost,
-            draw if draw < self.weather.ack_lost * 2 / 3 => Fate::Partly,
-            draw if draw < self.weather.ack_lost => Fate::Throttled,
+            draw if draw < self.faults.ack_lost / 2 => Fate::AnswerLost,
+            draw if draw < self.faults.ack_lost * 2 / 3 => Fate::Partly,
+            draw if draw < self.faults.ack_lost => Fate::Throttled,
             _ => Fate::Answered,
         };
-        let settling_ms = self.weather.once.map_or(0, |timing| timing.settling_ms);
+        let settling_ms = self
+            .faults
+            .exactly_once
+            .map_or(0, |timing| timing.settling_ms);
         let latest_ms = match until_ms {
-            // The process may be held up between its look at the clock and the network.
+            // The process may be delayed between its reading of the clock and the network.
             Some(until_ms) => until_ms - now_ms + settling_ms / 2,
             None => 20_000,
         };
-        let late = self.random.chance(self.weather.ack_lost);
+        let late = self.random.chance(self.faults.ack_lost);
         let delay_ms = 1 + self
             .random
             .below(if late { latest_ms } else { latest_ms.min(30) });
         if !lost {
             let request = Arc::new(request);
-            self.timeline
-                .after(delay_ms, Event::Egress(id, Travel::Lands(request, fate)));
+            self.timeline.after(
+                delay_ms,
+                Event::Egress(id, EgressEvent::Lands(request, fate)),
+            );
         }
         if until_ms.is_none() {
-            // Whoever sends it waits for so long.
-            let told = PutOutcome::InDoubt("no answer in time".to_owned());
-            self.timeline
-                .after(3_000, Event::Egress(id, Travel::PutOutcome(name, told)));
+            // The sender waits this long for an answer.
+            let outcome = PutOutcome::InDoubt("no answer in time".to_owned());
+            self.timeline.after(
+                3_000,
+                Event::Egress(id, EgressEvent::PutOutcome(name, outcome)),
+            );
         }
     }
 
-    fn travel(&mut self, id: ProcessId, travel: Travel) {
+    fn schedule_egress_event(&mut self, id: ProcessId, event: EgressEvent) {
         let delay_ms = 1 + self.random.below(30);
-        self.timeline.after(delay_ms, Event::Egress(id, travel));
+        self.timeline.after(delay_ms, Event::Egress(id, event));
     }
 
     fn egress_wakes_at(&mut self, id: ProcessId, at_ms: u64) {
@@ -437,12 +459,12 @@ impl World {
         {
             serving.egress.wake_at_ms = Some(at_ms);
             self.timeline
-                .at(at_ms, Event::Egress(id, Travel::Wakes(at_ms)));
+                .at(at_ms, Event::Egress(id, EgressEvent::Wakes(at_ms)));
         }
     }
 }
 
-/// What is put for an entry of the outbox: its key is the one whose order counts.
+/// Returns the record to put for an entry of the outbox. Its key is the one whose order counts.
 fn record_of(emission: &Emission) -> Record<Put> {
     let text = String::from_utf8_lossy(&emission.value.value).into_owned();
     let key = match text.split(' ').collect::<Vec<_>>()[..] {
@@ -462,7 +484,7 @@ fn record_of(emission: &Emission) -> Record<Put> {
     }
 }
 
-fn outcome(result: PutResult) -> Outcome {
+fn outcome_of(result: PutResult) -> Outcome {
     match result {
         PutResult::Taken { .. } => Outcome::Delivered,
         PutResult::Throttled(reason) => Outcome::Throttled(reason),

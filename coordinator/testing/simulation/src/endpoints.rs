@@ -1,4 +1,4 @@
-//! Requests on their way to functions and back.
+//! Requests to functions and their answers.
 
 use satchel_engine::address::RESERVED_NAMESPACE;
 use satchel_engine::dispatcher::DispatcherInput;
@@ -16,17 +16,17 @@ use crate::mutants::Mutant;
 use crate::process::ProcessId;
 use crate::world::{Event, World};
 
-/// How long a caller waits for a function that hangs, in ms.
+/// Time that a caller waits for a function that hangs, in ms.
 const TIMEOUT_MS: u64 = 3_000;
 
-/// How many answers are kept to come once more.
+/// Number of answers that are kept to be repeated.
 const OLD_ANSWERS_MAX: usize = 30;
 
 impl World {
-    /// A request leaves for its functions.
+    /// Sends a request to its functions.
     pub(crate) fn send(&mut self, id: ProcessId, bundle: Bundle) {
         self.report.bundles += 1;
-        let faults = self.weather.requests;
+        let faults = self.faults.requests;
         let delay_ms = 1 + self.random.below(faults.latency_max_ms);
         let kills = |batch: &std::sync::Arc<Batch>| {
             let argument = |message: &satchel_engine::invocation::BatchMessage| {
@@ -35,7 +35,8 @@ impl World {
             batch.target.function.name() == "killer" && batch.messages.iter().any(argument)
         };
         if !self.stage.healed && bundle.batches.iter().any(kills) {
-            // The coordinator dies of the answer, or of reading the message: it is all the same.
+            // The coordinator dies of the answer, or of reading the message; both are the same
+            // here.
             self.report.kills += 1;
             self.timeline.after(delay_ms.min(5), Event::Killed(id));
             return;
@@ -44,7 +45,7 @@ impl World {
         let outcome = if self.random.chance(faults.throttled) {
             failed(FailureKind::Throttled, "too many requests")
         } else if self.random.chance(faults.unreachable) {
-            failed(FailureKind::Unreachable, "nobody listens")
+            failed(FailureKind::Unreachable, "port is closed")
         } else if self.random.chance(faults.failed) {
             failed(FailureKind::Function, "the handler failed")
         } else if self.random.chance(faults.hangs) {
@@ -60,9 +61,9 @@ impl World {
             .after(delay_ms, Event::Returns(id, bundle.id, outcome));
     }
 
-    /// The functions run, whether anybody waits for them any more or not.
+    /// Runs the functions of a request, whether the sender still waits or not.
     pub(crate) fn runs(&mut self, id: ProcessId, bundle: &Bundle) {
-        let faults = self.weather.requests;
+        let faults = self.faults.requests;
         let mut results: Vec<(AttemptId, BatchOutcome)> = Vec::new();
         for batch in &bundle.batches {
             let result = if self.random.chance(faults.batch_failed) {
@@ -109,13 +110,13 @@ impl World {
             id,
             Some(DispatcherInput::BundleReturned { bundle, outcome }),
         );
-        if self.random.chance(self.weather.requests.late) {
+        if self.random.chance(self.faults.requests.late) {
             self.late_answer(id);
         }
-        self.pump(id);
+        self.advance(id);
     }
 
-    /// The dispatcher says that a function answered.
+    /// Handles an answer that the dispatcher completes.
     pub(crate) fn completed(
         &mut self,
         id: ProcessId,
@@ -141,21 +142,21 @@ impl World {
             .find(|(_, flying)| **flying == attempt);
         if let Some((address, _)) = flying {
             let address = address.clone();
-            serving.broken.last_answer.insert(address, answer.clone());
+            serving.mutants.last_answer.insert(address, answer.clone());
         }
         serving
             .facts
             .push(Input::InvocationCompleted { attempt, answer });
     }
 
-    /// A mutant gives the last answer of an address for the next batch too.
+    /// Repeats the last answer of an address for its next batch, for a mutant.
     pub(crate) fn apply_twice(&mut self, id: ProcessId, batch: &Batch) {
         if self.mutant != Some(Mutant::ApplyTwice) || !self.random.chance(100) {
             return;
         }
         let attempt = batch.attempt;
         if let Some(serving) = self.serving(id)
-            && let Some(answer) = serving.broken.last_answer.get(&batch.target).cloned()
+            && let Some(answer) = serving.mutants.last_answer.get(&batch.target).cloned()
         {
             serving
                 .facts
@@ -171,7 +172,7 @@ impl World {
         self.old_answers.push(kept);
     }
 
-    /// An answer that was given before comes once more, to whoever owns the partition now.
+    /// Delivers an answer that was given before once more, to the current owner.
     fn late_answer(&mut self, id: ProcessId) {
         if self.old_answers.is_empty() {
             return;
@@ -188,7 +189,7 @@ impl World {
                 None => return,
             }
         } else if serving.flights.get(&address) == Some(&attempt) {
-            // It has not come for the first time yet.
+            // The answer has not arrived for the first time yet.
             return;
         }
         serving
@@ -196,13 +197,13 @@ impl World {
             .push(Input::InvocationCompleted { attempt, answer });
     }
 
-    /// An answer that no sound SDK gives.
+    /// Returns an answer that no sound SDK gives.
     fn garbage(&self) -> FromFunction {
         let mut response = InvocationResponse::default();
         match self.random.below(3) {
             0 => response.outgoing_egresses.push(EgressMessage {
-                egress_namespace: "nobody".to_owned(),
-                egress_type: "knows".to_owned(),
+                egress_namespace: "absent".to_owned(),
+                egress_type: "sinks".to_owned(),
                 argument: Some(text("this")),
                 cause: 0,
             }),

@@ -1,5 +1,5 @@
-//! Those who make one root of another: forks and imports, made beside the owner at work by makers that die, sleep and are repeated; and owners that
-//! come too early.
+//! Forks and imports of this root, written beside the owner at work by makers that die, sleep and
+//! are repeated; and owners that come before the root is whole.
 
 mod making;
 
@@ -10,26 +10,28 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use satchel_engine::durable::{Change, Key, Value};
-use satchel_log::{At, ErrorKind, HistoryError, Identity, LogError, Place, Reading, Source, read};
+use satchel_log::{
+    At, Contender, ErrorKind, HistoryError, Identity, LogError, Reading, Source, read,
+};
 use satchel_log_simulation::Random;
 use satchel_storage::fork::{CreateError, ReadError, Refusal, refuse_filling};
 
-pub(crate) use self::making::Copy;
-use self::making::{Order, Unmade, make, own};
+pub(crate) use self::making::ForkContent;
+use self::making::{MakeFailure, MakeOrder, make, own};
 use crate::durable::DurableFacts;
+use crate::fault_plan::FaultPlan;
+use crate::history::is_serious;
 use crate::mutants::Mutant;
-use crate::past::is_serious;
+use crate::operators::{Done, application, nonce};
 use crate::process::ProcessId;
 use crate::store::{MachineClock, Mailbox, Objects, Still};
 use crate::truth::Facts;
-use crate::visits::{Done, application, nonce};
-use crate::weather::Weather;
 use crate::world::{Event, World};
 
-/// How often the truth is asked whether it knows yet what a maker read.
-const LOOKS_MAX: u32 = 300;
+/// Maximum number of attempts to find the content of a fork in the truth.
+const FINDS_MAX: u32 = 300;
 
-/// Roots that are made of this one.
+/// Roots that are made from this one.
 #[derive(Default)]
 pub(crate) struct Forks(Vec<Fork>);
 
@@ -37,21 +39,21 @@ struct Fork {
     root: String,
     kind: Kind,
     at: At,
-    stage: Stage,
+    phase: Phase,
     buckets: u16,
     delta_bytes: usize,
-    /// How often deletions of the savepoint had begun when this was wanted.
+    /// Number of deletions of the savepoint that had begun when the fork was requested.
     deletions: u64,
-    /// So many deltas were durable when the savepoint was begun, or this was wanted.
+    /// Number of durable deltas when the savepoint was begun, or when the fork was requested.
     from: usize,
-    /// What makers have read, one after the other.
-    contents: Rc<RefCell<Vec<Copy>>>,
-    /// Makers that were begun.
+    /// Contents that makers have read, in order.
+    contents: Rc<RefCell<Vec<ForkContent>>>,
+    /// Number of makers started.
     attempts: u64,
-    /// Owners that came early.
+    /// Number of early owners started.
     owners: u64,
     makers: BTreeSet<ProcessId>,
-    looks: u32,
+    finds: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,58 +63,58 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Phase {
     Making,
-    /// It holds this of what makers have read.
+    /// The root holds the content with this index.
     Whole(usize),
     Over,
 }
 
-/// A maker, or an owner, came to its end.
-pub(crate) struct Made {
+/// Result of a maker, or of an early owner.
+pub(crate) struct ForkEnded {
     fork: usize,
-    how: How,
+    outcome: ForkOutcome,
 }
 
-enum How {
-    Made(Result<usize, Unmade>),
-    /// An owner came, and would serve this.
+enum ForkOutcome {
+    Made(Result<usize, MakeFailure>),
+    /// An early owner came, and would serve this.
     Owned(Result<DurableFacts, Refusal>),
 }
 
 impl Forks {
     pub(crate) fn is_done(&self) -> bool {
-        self.0.iter().all(|fork| fork.stage == Stage::Over)
+        self.0.iter().all(|fork| fork.phase == Phase::Over)
     }
 
     pub(crate) fn pending(&self) -> usize {
-        let open = self.0.iter().filter(|fork| fork.stage != Stage::Over);
+        let open = self.0.iter().filter(|fork| fork.phase != Phase::Over);
         open.count()
     }
 }
 
-/// How many roots are made of this one.
-pub(crate) fn draw(random: &Random, weather: &mut Weather) {
-    weather.forks = if random.chance(140) { 1 } else { 0 };
+/// Draws the number of forks.
+pub(crate) fn draw(random: &Random, faults: &mut FaultPlan) {
+    faults.forks = if random.chance(140) { 1 } else { 0 };
 }
 
 impl World {
-    pub(crate) fn wants_forks(&mut self) {
-        for _ in 0..self.weather.forks {
-            let delay_ms = 1_000 + self.random.below(self.weather.storm_ms);
-            self.timeline.after(delay_ms, Event::ForkIsWanted);
+    pub(crate) fn schedule_forks(&mut self) {
+        for _ in 0..self.faults.forks {
+            let delay_ms = 1_000 + self.random.below(self.faults.faulty_ms);
+            self.timeline.after(delay_ms, Event::ForkWanted);
         }
     }
 
-    /// Somebody wants a root of what this one holds, or held.
-    pub(crate) fn fork_is_wanted(&mut self) {
+    /// Begins a fork of the present root, a moment or a savepoint.
+    pub(crate) fn fork_wanted(&mut self) {
         if self.truth.history.is_empty() {
-            self.timeline.after(1_000, Event::ForkIsWanted);
+            self.timeline.after(1_000, Event::ForkWanted);
             return;
         }
         let (at, from) = self.draw_origin();
         let deletions = match at {
-            At::Savepoint(name) => self.past.deletions_of(name),
+            At::Savepoint(name) => self.history.deletions_of(name),
             At::Latest | At::Moment(_) => 0,
         };
         let fork = self.forks.0.len();
@@ -124,7 +126,7 @@ impl World {
                 Kind::Restore
             },
             at,
-            stage: Stage::Making,
+            phase: Phase::Making,
             buckets: 1 + self.random.below(12) as u16,
             delta_bytes: 200 + self.random.below(20_000) as usize,
             deletions,
@@ -133,18 +135,18 @@ impl World {
             attempts: 0,
             owners: 0,
             makers: BTreeSet::new(),
-            looks: 0,
+            finds: 0,
         });
-        self.say(|| format!("fork{fork} of {at:?} is wanted"));
+        self.record(|| format!("fork{fork} of {at:?} is requested"));
         self.timeline.after(0, Event::MakerStarts(fork));
         if self.random.chance(600) {
-            self.timeline.after(1, Event::OwnerComes(fork));
+            self.timeline.after(1, Event::EarlyOwnerStarts(fork));
         }
     }
 
     fn draw_origin(&mut self) -> (At, usize) {
         let from = self.truth.history.len();
-        let savepoints = self.past.kept();
+        let savepoints = self.history.kept();
         match self.random.below(3) {
             0 if !savepoints.is_empty() => {
                 let at = self.random.below(savepoints.len() as u64) as usize;
@@ -158,15 +160,15 @@ impl World {
         }
     }
 
-    /// Somebody makes it, or makes it once more.
+    /// Starts a maker of the fork.
     pub(crate) fn maker_starts(&mut self, number: usize) {
         let fork = &mut self.forks.0[number];
-        if fork.stage == Stage::Over {
+        if fork.phase == Phase::Over {
             return;
         }
         fork.attempts += 1;
         let attempts = fork.attempts;
-        let order = Order {
+        let order = MakeOrder {
             kind: fork.kind,
             at: match fork.at {
                 At::Moment(moment_ms) if self.mutant == Some(Mutant::WrongMoment) => {
@@ -181,18 +183,18 @@ impl World {
             shifts_time: self.mutant == Some(Mutant::ForkShiftsTime),
         };
         let writes = vec![format!("{}/", fork.root)];
-        let id = self.visit(writes, |id, source| async move {
-            Done::Made(Made {
+        let id = self.start_operator(writes, |id, source| async move {
+            Done::Fork(ForkEnded {
                 fork: number,
-                how: How::Made(make(id, source, order).await),
+                outcome: ForkOutcome::Made(make(id, source, order).await),
             })
         });
         self.forks.0[number].makers.insert(id);
-        self.say(|| format!("visitor {id} makes fork{number}, attempt {attempts}"));
+        self.record(|| format!("operator {id} writes fork{number}, attempt {attempts}"));
         let risk = 700 / attempts;
-        self.trouble_visitor(id, risk, risk / 2);
-        // Somebody takes it for dead.
-        if !self.calm && self.random.chance(risk / 3) {
+        self.disturb_operator(id, risk, risk / 2);
+        // An operator takes the maker for dead and starts another one.
+        if !self.faults_ended && self.random.chance(risk / 3) {
             let delay_ms = self.random.below(2_000);
             self.timeline.after(delay_ms, Event::MakerStarts(number));
         }
@@ -203,40 +205,41 @@ impl World {
         let mut found =
             found.filter_map(|(number, fork)| fork.makers.remove(&id).then_some(number));
         if let Some(number) = found.next() {
-            self.made_again(number);
+            self.restart_maker(number);
         }
     }
 
-    /// Unless somebody is at it.
-    fn made_again(&mut self, number: usize) {
+    /// Starts another maker unless one is at work.
+    fn restart_maker(&mut self, number: usize) {
         let fork = &self.forks.0[number];
-        if fork.stage == Stage::Making && fork.makers.is_empty() {
+        if fork.phase == Phase::Making && fork.makers.is_empty() {
             let delay_ms = 10 + self.random.below(1_000);
             self.timeline.after(delay_ms, Event::MakerStarts(number));
         }
     }
 
-    /// An owner comes, whether the root is whole or not.
-    pub(crate) fn owner_comes(&mut self, number: usize) {
+    /// Starts an owner, whether the root is whole or not.
+    pub(crate) fn early_owner_starts(&mut self, number: usize) {
         let fork = &mut self.forks.0[number];
-        if fork.stage != Stage::Making {
+        if fork.phase != Phase::Making {
             return;
         }
         let marked = is_marked(&self.objects, &fork.root);
-        // Who sleeps long is not asked for ever.
+        // The interval grows, so that a maker that sleeps long does not cause endless owners.
         let delay_ms = 1 + self.random.below(200 * (1 + fork.owners));
-        self.timeline.after(delay_ms, Event::OwnerComes(number));
+        self.timeline
+            .after(delay_ms, Event::EarlyOwnerStarts(number));
         if !marked {
-            // Where nothing was begun yet, an owner begins an application of its own.
+            // Before the first mark, an owner would create an application of its own.
             return;
         }
         fork.owners += 1;
         let careless = self.mutant == Some(Mutant::PartialFork);
-        let options = self.weather.log;
+        let options = self.faults.log;
         let (root, buckets) = (fork.root.clone(), fork.buckets);
         let writes = vec![format!("{root}/")];
-        self.visit(writes, |id, source| async move {
-            let place = Place {
+        self.start_operator(writes, |id, source| async move {
+            let place = Contender {
                 store: source.store,
                 root,
                 identity: Identity {
@@ -248,88 +251,90 @@ impl World {
                 nonce: nonce(id),
                 clock: source.clock,
                 options,
-                on_trouble: source.on_trouble,
+                on_store_failure: source.on_store_failure,
             };
-            Done::Made(Made {
+            Done::Fork(ForkEnded {
                 fork: number,
-                how: How::Owned(own(place, careless).await),
+                outcome: ForkOutcome::Owned(own(place, careless).await),
             })
         });
     }
 
-    /// A maker or an early owner has come to its end.
-    pub(crate) fn made(&mut self, id: ProcessId, made: Made) {
-        let number = made.fork;
+    /// Handles the end of a maker or of an early owner.
+    pub(crate) fn fork_ended(&mut self, id: ProcessId, ended: ForkEnded) {
+        let number = ended.fork;
         self.forks.0[number].makers.remove(&id);
-        match made.how {
-            How::Made(Ok(index)) => {
-                self.say(|| format!("visitor {id} has made fork{number}"));
-                self.whole(number, Some(index));
+        match ended.outcome {
+            ForkOutcome::Made(Ok(index)) => {
+                self.record(|| format!("operator {id} has written fork{number}"));
+                self.check_whole(number, Some(index));
             }
-            How::Made(Err(error)) => {
-                self.say(|| format!("visitor {id} does not make fork{number}: {error:?}"));
-                self.unmade(number, &error);
-                self.made_again(number);
+            ForkOutcome::Made(Err(error)) => {
+                self.record(|| format!("operator {id} fails to write fork{number}: {error:?}"));
+                self.make_failed(number, &error);
+                self.restart_maker(number);
             }
-            How::Owned(owned) => {
-                self.say(|| format!("visitor {id} comes to own fork{number}"));
-                self.owned_early(number, owned);
+            ForkOutcome::Owned(owned) => {
+                self.record(|| format!("operator {id} takes over fork{number} early"));
+                self.check_early_owner(number, owned);
             }
         }
     }
 
-    fn unmade(&mut self, number: usize, error: &Unmade) {
+    fn make_failed(&mut self, number: usize, error: &MakeFailure) {
         let fork = &self.forks.0[number];
         let (at, alone) = (fork.at, fork.attempts + fork.owners == 1);
         let deleted = match at {
-            At::Savepoint(name) => self.past.deletions_of(name) != fork.deletions,
+            At::Savepoint(name) => self.history.deletions_of(name) != fork.deletions,
             At::Latest | At::Moment(_) => false,
         };
         let serious = match error {
-            Unmade::Make(CreateError::Occupied) if !alone => {
-                self.whole(number, None);
+            MakeFailure::Make(CreateError::Occupied) if !alone => {
+                self.check_whole(number, None);
                 false
             }
-            Unmade::Make(CreateError::Log(error)) => match error.kind() {
+            MakeFailure::Make(CreateError::Log(error)) => match error.kind() {
                 ErrorKind::Fenced => alone,
                 ErrorKind::Environment => false,
                 ErrorKind::Refused | ErrorKind::Bug => true,
             },
-            Unmade::Read(ReadError::History(_)) if deleted => {
-                self.forks.0[number].stage = Stage::Over;
+            MakeFailure::Read(ReadError::History(_)) if deleted => {
+                self.forks.0[number].phase = Phase::Over;
                 false
             }
-            Unmade::Read(ReadError::History(HistoryError::Log(error))) => is_serious(error),
-            Unmade::Read(ReadError::History(error @ HistoryError::Collected { .. })) => match at {
-                At::Moment(moment_ms) => {
-                    let problem = self.check_moment(moment_ms, Err(error.clone()));
-                    self.stage.violations.extend(problem);
-                    self.forks.0[number].stage = Stage::Over;
-                    false
+            MakeFailure::Read(ReadError::History(HistoryError::Log(error))) => is_serious(error),
+            MakeFailure::Read(ReadError::History(error @ HistoryError::Collected { .. })) => {
+                match at {
+                    At::Moment(moment_ms) => {
+                        let problem = self.check_moment(moment_ms, Err(error.clone()));
+                        self.stage.violations.extend(problem);
+                        self.forks.0[number].phase = Phase::Over;
+                        false
+                    }
+                    At::Latest | At::Savepoint(_) => true,
                 }
-                At::Latest | At::Savepoint(_) => true,
-            },
-            Unmade::Make(_) | Unmade::Read(_) => true,
+            }
+            MakeFailure::Make(_) | MakeFailure::Read(_) => true,
         };
         if serious {
-            let violation = format!("fork{number} of {at:?} can not be made: {error:?}");
+            let violation = format!("fork{number} of {at:?} cannot be written: {error:?}");
             self.stage.violations.push(violation);
         }
     }
 
-    /// What an owner would serve is never a part.
-    fn owned_early(&mut self, number: usize, owned: Result<DurableFacts, Refusal>) {
+    /// Checks that an early owner would not serve a partial root.
+    fn check_early_owner(&mut self, number: usize, owned: Result<DurableFacts, Refusal>) {
         let fork = &self.forks.0[number];
         let problem = match owned {
-            Ok(everything) => {
-                let found = without_hold(&everything.facts);
+            Ok(durable) => {
+                let found = without_hold(&durable.facts);
                 let contents = fork.contents.borrow();
                 let known = contents
                     .iter()
                     .any(|copy| copy.facts.hash() == found.hash());
-                let held = everything.facts.get(Key::Hold).is_some();
+                let held = durable.facts.get(Key::Hold).is_some();
                 let well = known && held == (fork.kind == Kind::Restore);
-                (!well).then(|| format!("an owner would serve a part of fork{number}"))
+                (!well).then(|| format!("an owner would serve fork{number} before it is whole"))
             }
             Err(Refusal::Unfinished { .. } | Refusal::Filling { .. }) => {
                 self.report.forks_refused += 1;
@@ -338,35 +343,35 @@ impl World {
             Err(Refusal::Log(error)) => match error.kind() {
                 ErrorKind::Fenced | ErrorKind::Environment => None,
                 ErrorKind::Refused | ErrorKind::Bug => {
-                    Some(format!("fork{number} can not be owned: {error}"))
+                    Some(format!("fork{number} cannot be taken over: {error}"))
                 }
             },
         };
         self.stage.violations.extend(problem);
     }
 
-    /// Its maker says that it is whole, or that somebody else made it.
-    fn whole(&mut self, number: usize, index: Option<usize>) {
+    /// Checks a root that its maker reports whole, or reports occupied.
+    fn check_whole(&mut self, number: usize, index: Option<usize>) {
         let fork = &self.forks.0[number];
-        if fork.stage != Stage::Making {
+        if fork.phase != Phase::Making {
             return;
         }
         let (root, kind, buckets) = (fork.root.clone(), fork.kind, fork.buckets);
         let contents = fork.contents.clone();
-        let problem = match self.look_at(&root, buckets) {
+        let problem = match self.read_root(&root, buckets) {
             Err(problem) => Some(problem),
-            Ok((everything, reading)) => {
+            Ok((durable, reading)) => {
                 let marked = is_marked(&self.objects, &root);
-                let hold = match everything.facts.get(Key::Hold) {
+                let hold = match durable.facts.get(Key::Hold) {
                     Some(Value::Hold(hold)) => Some(hold),
                     _ => None,
                 };
                 let filling = refuse_filling(hold).is_err();
                 if index.is_none() && (marked || filling) {
-                    // Whoever was faster is not done.
+                    // The other maker is still at work.
                     return;
                 }
-                let found = without_hold(&everything.facts).hash();
+                let found = without_hold(&durable.facts).hash();
                 let contents = contents.borrow();
                 let mut known = contents.iter().enumerate().filter(|(place, copy)| {
                     index.is_none_or(|index| index == *place) && copy.facts.hash() == found
@@ -374,19 +379,19 @@ impl World {
                 match known.next() {
                     None => Some(format!("fork{number} does not hold what its maker read")),
                     Some(_) if hold.is_some() != (kind == Kind::Restore) || filling => {
-                        Some(format!("fork{number} begins with the hold {hold:?}"))
+                        Some(format!("fork{number} begins with the wrong hold {hold:?}"))
                     }
                     Some((_, copy))
                         if kind == Kind::Restore
                             && reading.committed_at_ms.unwrap_or(0) < copy.committed_at_ms =>
                     {
                         Some(format!(
-                            "fork{number} was committed at {:?}, before {}, when its origin was",
+                            "fork{number} was committed at {:?}, before its origin at {}",
                             reading.committed_at_ms, copy.committed_at_ms
                         ))
                     }
                     Some((place, _)) => {
-                        self.forks.0[number].stage = Stage::Whole(place);
+                        self.forks.0[number].phase = Phase::Whole(place);
                         None
                     }
                 }
@@ -394,78 +399,79 @@ impl World {
         };
         match problem {
             Some(problem) => self.stage.violations.push(problem),
-            None => self.timeline.after(1, Event::ForkIsServed(number)),
+            None => self.timeline.after(1, Event::ForkServed(number)),
         }
     }
 
-    /// Reads a root from outside of all processes.
-    fn look_at(&self, root: &str, buckets: u16) -> Result<(DurableFacts, Reading), String> {
+    /// Reads a root directly from the store, without faults.
+    fn read_root(&self, root: &str, buckets: u16) -> Result<(DurableFacts, Reading), String> {
         let source = Source {
             store: Arc::new(Still::new(&self.objects)),
             root: root.to_owned(),
             clock: Arc::new(MachineClock::new(0, Mailbox::default())),
-            retry: self.weather.log.retry,
-            on_trouble: Arc::new(|_| {}),
+            retry: self.faults.log.retry,
+            on_store_failure: Arc::new(|_| {}),
         };
         let looking = async {
             let application = application(&source).await?;
             if application.buckets != buckets {
                 return Err(HistoryError::Log(LogError::Misuse("buckets".to_owned())));
             }
-            let mut everything = DurableFacts::default();
-            let reading = read(&source, &application, 0, At::Latest, &mut everything).await?;
-            Ok((everything, reading))
+            let mut durable = DurableFacts::default();
+            let reading = read(&source, &application, 0, At::Latest, &mut durable).await?;
+            Ok((durable, reading))
         };
         match looking.now_or_never() {
             Some(Ok(found)) => Ok(found),
-            Some(Err(error)) => Err(format!("{root} can not be read: {error}")),
+            Some(Err(error)) => Err(format!("{root} cannot be read: {error}")),
             None => Err(format!("reading {root} waits for something")),
         }
     }
 
-    /// It goes on as a world of its own, once the truth knows of what it was made.
-    pub(crate) fn fork_is_served(&mut self, number: usize) {
+    /// Runs the fork as a world of its own, once the truth knows its content.
+    pub(crate) fn fork_served(&mut self, number: usize) {
         let fork = &mut self.forks.0[number];
-        let Stage::Whole(index) = fork.stage else {
+        let Phase::Whole(index) = fork.phase else {
             return;
         };
         if is_marked(&self.objects, &fork.root) {
-            // A maker came late, and is at it or died: it is refused, or the next one is, and takes all marks away.
+            // A late maker is at work or died. It is refused, or the next one is, and then all
+            // marks are removed.
             if fork.makers.is_empty() {
                 self.timeline.after(0, Event::MakerStarts(number));
             }
-            self.timeline.after(200, Event::ForkIsServed(number));
+            self.timeline.after(200, Event::ForkServed(number));
             return;
         }
-        fork.looks += 1;
+        fork.finds += 1;
         let copy = fork.contents.borrow()[index].clone();
         let known = match fork.at {
             At::Moment(moment_ms) => self.truth.hash_at(moment_ms) == copy.hash,
-            At::Latest | At::Savepoint(_) => self.truth.was(copy.hash, fork.from),
+            At::Latest | At::Savepoint(_) => self.truth.was_durable(copy.hash, fork.from),
         };
         let exact = matches!(fork.at, At::Moment(_));
-        if !known && !exact && fork.looks < LOOKS_MAX {
-            // It holds more than was reported durable so far.
-            self.timeline.after(200, Event::ForkIsServed(number));
+        if !known && !exact && fork.finds < FINDS_MAX {
+            // The fork contains deltas that are not reported durable yet.
+            self.timeline.after(200, Event::ForkServed(number));
             return;
         }
         let (root, kind, buckets, at) = (fork.root.clone(), fork.kind, fork.buckets, fork.at);
-        fork.stage = Stage::Over;
+        fork.phase = Phase::Over;
         if !known {
-            let violation = format!("{root} of {at:?} is {}", self.truth.place_of(copy.hash));
+            let violation = format!("{root} of {at:?} is {}", self.truth.describe(copy.hash));
             self.stage.violations.push(violation);
             return;
         }
-        match self.look_at(&root, buckets) {
-            Ok((everything, _)) => {
-                self.serve_fork((&root, buckets), kind, &copy, &everything.facts);
+        match self.read_root(&root, buckets) {
+            Ok((durable, _)) => {
+                self.serve_fork((&root, buckets), kind, &copy, &durable.facts);
             }
             Err(problem) => self.stage.violations.push(problem),
         }
     }
 }
 
-/// Whether somebody is making this root, or was.
+/// Returns true if a maker is at work on this root, or died.
 fn is_marked(objects: &Objects, root: &str) -> bool {
     let prefix = format!("{root}/unfinished/");
     let next = objects.objects.range(prefix.clone()..).next();

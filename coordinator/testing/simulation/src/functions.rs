@@ -1,7 +1,8 @@
-//! The simulated application: functions whose result is known. They are stateless, as handlers are: all they know is in the batch.
+//! The simulated application: functions with known results. They are stateless, as handlers are:
+//! they know only their batch.
 //!
-//! Whatever a function sees must be consistent in itself, committed or not, so it checks that on the spot: nothing twice, nothing out of
-//! order, every id with one content.
+//! A function must see a consistent state, committed or not. It checks that at once: nothing twice,
+//! nothing out of order, one content for each id.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,32 +16,32 @@ use satchel_protocol::reqreply::from_function::{
 use satchel_protocol::reqreply::{FromFunction, TypedValue};
 use satchel_protocol::types::typed_value;
 
-/// The namespace whose messages are tried for ever.
+/// Namespace whose messages are retried without limit.
 pub(crate) const STEADY: &str = "steady";
-/// The namespace whose messages become dead letters after a few attempts.
+/// Namespace whose messages become dead letters after a few attempts.
 pub(crate) const FRAIL: &str = "frail";
-/// The namespace whose addresses are suspended by a message that fails.
+/// Namespace in which a failing message suspends its address.
 pub(crate) const STIFF: &str = "stiff";
-/// The typename of all messages and states.
+/// Typename of all messages and states.
 pub(crate) const TEXT: &str = "simulated/text";
-/// How long a value of `steady/expiring` lives, in ms.
+/// Lifetime of a value of `steady/expiring`, in ms.
 pub(crate) const EXPIRY_MS: u64 = 4_000;
 
-/// The last word of what is sent under a key that was used for something else.
+/// Last word of a message sent under an idempotency key that was used for another body.
 pub(crate) const MISUSED: &str = "misused";
 
-/// What functions share with their world, which real handlers do not have.
+/// State that functions share with their world. Real handlers have no such state.
 #[derive(Debug, Default)]
 pub(crate) struct Stage {
-    /// From now on nothing is poisonous.
+    /// True once no message is poisonous any more.
     pub(crate) healed: bool,
-    /// Whether this application's SDK says which message caused which effect.
-    pub(crate) tells_cause: bool,
-    /// Which version of the functions is deployed.
+    /// True if the SDK of this application reports which message caused which effect.
+    pub(crate) names_cause: bool,
+    /// Version of the functions that is deployed.
     pub(crate) version: u64,
-    /// What each message id was seen with.
+    /// Target and content that each message id was seen with.
     pub(crate) ids: BTreeMap<Arc<str>, (String, TypedValue)>,
-    /// Laws that were seen broken.
+    /// Broken laws.
     pub(crate) violations: Vec<String>,
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
         response: InvocationResponse::default(),
     };
     for (index, message) in (1..).zip(&batch.messages) {
-        run.cause = if run.stage.tells_cause { index } else { 0 };
+        run.cause = if run.stage.names_cause { index } else { 0 };
         run.check_id(message);
         let argument = text_of(&message.argument);
         let words: Vec<&str> = argument.split(' ').collect();
@@ -87,7 +88,7 @@ pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
     Ok(run.finish())
 }
 
-/// What a version of a function declares. The later ones keep more than the first.
+/// Returns the states that a version of a function declares. Later versions declare more.
 fn states_of(name: &str, version: u64) -> Vec<(&'static str, ExpireMode, i64)> {
     let mut states = states_of_the_first(name).to_vec();
     if !states.is_empty() && name != "expiring" {
@@ -97,7 +98,7 @@ fn states_of(name: &str, version: u64) -> Vec<(&'static str, ExpireMode, i64)> {
     states
 }
 
-/// States that only later versions have; each holds the id of its address.
+/// States of later versions only. Each holds the id of its address.
 const OWN: [&str; 2] = ["own", "own-too"];
 
 fn states_of_the_first(name: &str) -> &'static [(&'static str, ExpireMode, i64)] {
@@ -149,7 +150,7 @@ fn read_state(batch: &Batch) -> BTreeMap<String, (String, bool)> {
 struct Run<'a> {
     batch: &'a Batch,
     stage: &'a mut Stage,
-    /// Each state with whether it changed; empty for no value.
+    /// Value of each state, and true if it changed. An empty text is no value.
     state: BTreeMap<String, (String, bool)>,
     cause: u32,
     response: InvocationResponse,
@@ -158,7 +159,8 @@ struct Run<'a> {
 impl Run<'_> {
     fn message(&mut self, name: &str, from: &BatchMessage, words: &[&str]) -> Result<(), String> {
         if words.last() == Some(&MISUSED) {
-            // A zombie may run it, not knowing the key; it must never become durable, which the truth watches.
+            // A zombie may run the message without knowing the key. The message must never become
+            // durable, which the truth checks.
             return Ok(());
         }
         match (name, words) {
@@ -195,19 +197,20 @@ impl Run<'_> {
                 self.set("touched", (*n).to_owned());
             }
             ("expiring", ["look"]) => {}
-            // One who is no owner any more may be handed a message whose predecessors its successor took, so the order counts where it is durable.
+            // A former owner may deliver a message whose predecessors its successor processed, so
+            // the truth checks the order of durable messages instead.
             ("ordered", ["item", k]) => {
                 self.log_once(k);
             }
             ("register", ["note", op]) => {
                 self.log_once(op);
             }
-            _ => self.violation(format!("nobody sends {words:?}")),
+            _ => self.violation(format!("an unexpected message: {words:?}")),
         }
         Ok(())
     }
 
-    /// What later versions keep is still there after an earlier one was at work, and is of nobody else.
+    /// Checks that states of later versions survive earlier versions and belong to this address.
     fn keep_own(&mut self, declared: &[(&str, ExpireMode, i64)]) {
         let id = self.batch.target.id.to_string();
         for name in OWN {
@@ -236,11 +239,12 @@ impl Run<'_> {
                     delay_ms => self.send_after(delay_ms, &target, deposit, ""),
                 }
             }
-            _ => self.violation(format!("nobody sends {words:?}")),
+            _ => self.violation(format!("an unexpected message: {words:?}")),
         }
     }
 
-    /// Records of one key come in order, without gaps; each goes on to a collector.
+    /// Checks that records of one key come in order, without gaps. Each is forwarded to a
+    /// collector.
     fn item(&mut self, k: &str) {
         let last = self.get("last");
         if !last.is_empty() && number(k) != number(&last) + 1 {
@@ -258,7 +262,8 @@ impl Run<'_> {
         }
     }
 
-    /// Messages of one sender come in order, without gaps; each leaves as an egress record.
+    /// Checks that messages of one sender come in order, without gaps. Each leaves as an egress
+    /// record.
     fn collect(&mut self, sender: &str, k: &str) {
         let lasts = self.get("lasts");
         let mut lasts: BTreeMap<&str, u64> = lasts
@@ -294,7 +299,7 @@ impl Run<'_> {
                     .split_whitespace()
                     .find_map(|pair| pair.split_once('=').filter(|(asked, _)| asked == n));
                 let Some((_, caller)) = asked else {
-                    return self.violation(format!("{n} is answered, and was not asked"));
+                    return self.violation(format!("{n} is answered, but was not asked"));
                 };
                 let rest = open
                     .split_whitespace()
@@ -304,7 +309,7 @@ impl Run<'_> {
                 let caller = Address::new(FunctionType::new("satchel", "call"), caller);
                 self.send(&caller, format!("answered {n}"));
             }
-            _ => self.violation(format!("nobody sends {words:?}")),
+            _ => self.violation(format!("an unexpected message: {words:?}")),
         }
     }
 
@@ -326,7 +331,7 @@ impl Run<'_> {
                     .split(' ')
                     .any(|entry| entry == format!("set{n}"));
                 if !set {
-                    self.violation(format!("alarm {n} rings and was not set"));
+                    self.violation(format!("alarm {n} rings, but was not set"));
                 }
                 self.log_once(&format!("ring{n}"));
             }
@@ -339,7 +344,7 @@ impl Run<'_> {
                     ..Default::default()
                 });
             }
-            _ => self.violation(format!("nobody sends {words:?}")),
+            _ => self.violation(format!("an unexpected message: {words:?}")),
         }
     }
 
@@ -353,11 +358,11 @@ impl Run<'_> {
         }
     }
 
-    /// Adds an entry to the log, which must not hold it; returns its place in it, from 1.
+    /// Adds an entry to the log, which must not contain it. Returns its place in the log, from 1.
     fn log_once(&mut self, entry: &str) -> usize {
         let log = self.get("log");
         if log.split(' ').any(|known| known == entry) {
-            self.violation(format!("{entry} happens twice"));
+            self.violation(format!("{entry} takes effect twice"));
         }
         let log = if log.is_empty() {
             entry.to_owned()

@@ -1,4 +1,5 @@
-//! Reading the stream: the real plan of its shards, over lists that are lost and stale, and records that are read again.
+//! Reading the stream: the real plan of its shards, over lists that are lost or stale, and records
+//! that are read again.
 
 use std::collections::BTreeMap;
 
@@ -12,22 +13,22 @@ use crate::process::ProcessId;
 use crate::streams::{INGRESS, STREAM, shard_id};
 use crate::world::{Event, World};
 
-/// What a process knows of the stream.
+/// Knowledge of a process about the stream.
 #[derive(Default)]
 pub(crate) struct Reading {
     plan: Option<ShardPlan>,
-    /// The last list was an old one: so the next one is not.
+    /// True if the last list was stale, so that the next one is not.
     stale: bool,
-    /// The next record to read of each shard that may be read.
+    /// Index of the next record of each shard that may be read.
     pub(crate) next: BTreeMap<String, u64>,
-    /// Where shards begin whose position is a moment: nothing in front of it is read.
+    /// First record of each shard whose position is a moment. Nothing before it is read.
     begins: BTreeMap<String, u64>,
     pub(crate) paused: bool,
 }
 
 impl World {
-    /// A new owner asks what is durable of the stream's shards.
-    pub(crate) fn finds_the_stream(&mut self, id: ProcessId) {
+    /// Reports the stream to a new owner, which answers with the durable positions of its shards.
+    pub(crate) fn report_stream(&mut self, id: ProcessId) {
         if let Some(serving) = self.serving(id) {
             serving.facts.push(Input::StreamFound {
                 ingress: INGRESS.into(),
@@ -36,11 +37,11 @@ impl World {
         }
     }
 
-    /// What the partition says about reading.
-    pub(crate) fn read_as_told(&mut self, id: ProcessId, output: Output) {
+    /// Handles an output of the partition about reading.
+    pub(crate) fn handle_reading(&mut self, id: ProcessId, output: Output) {
         match output {
             Output::Plan { applied, .. } => {
-                let startup = self.weather.startup;
+                let startup = self.faults.startup;
                 if let Some(serving) = self.serving(id) {
                     serving.reading.plan = Some(ShardPlan::new(startup, applied));
                     self.timeline.after(1, Event::Lists(id));
@@ -75,17 +76,17 @@ impl World {
             serving.reading.next.remove(shard);
             if let Some(plan) = &mut serving.reading.plan {
                 let steps = plan.ended(shard);
-                self.carry_out(id, steps);
+                self.perform_steps(id, steps);
             }
         }
     }
 
-    /// A process asks for the stream's shards, now and then.
+    /// Lists the shards of the stream, at intervals.
     pub(crate) fn lists(&mut self, id: ProcessId) {
         let now_ms = self.timeline.now_ms();
-        let unreliable = !self.calm;
-        let lost = unreliable && self.random.chance(self.weather.read_again);
-        let stale = unreliable && self.random.chance(self.weather.read_again);
+        let unreliable = !self.faults_ended;
+        let lost = unreliable && self.random.chance(self.faults.read_again);
+        let stale = unreliable && self.random.chance(self.faults.read_again);
         let delay_ms = 200 + self.random.below(1_500);
         let Some(serving) = self.processes.get_mut(&id).and_then(|it| it.serving()) else {
             return;
@@ -111,11 +112,11 @@ impl World {
             return;
         };
         let steps = plan.listed(&list, now_ms);
-        self.carry_out(id, steps);
-        self.pump(id);
+        self.perform_steps(id, steps);
+        self.advance(id);
     }
 
-    fn carry_out(&mut self, id: ProcessId, steps: Vec<Step>) {
+    fn perform_steps(&mut self, id: ProcessId, steps: Vec<Step>) {
         for step in steps {
             let Some(serving) = self.serving(id) else {
                 return;
@@ -132,18 +133,17 @@ impl World {
                 }
                 Step::Lost(shard) => {
                     if serving.epoch < self.objects.claimed_epochs(&self.root) {
-                        // It was read to its end by a later owner.
-                        return self
-                            .crash(id, "it has slept for longer than the stream keeps records");
+                        // A later owner has read the shard to its end.
+                        return self.crash(id, "it slept for longer than the stream keeps records");
                     }
-                    let violation = format!("{shard} is taken for lost");
+                    let violation = format!("{shard} counts as lost");
                     self.stage.violations.push(violation);
                 }
             }
         }
     }
 
-    /// A process reads on; now and then it reads again what it has read already.
+    /// Reads the next records of a shard. Some reads repeat earlier records.
     pub(crate) fn reads(&mut self, id: ProcessId, shard: &str) {
         let Some(serving) = self.serving(id) else {
             return;
@@ -162,7 +162,7 @@ impl World {
         if paused {
             return;
         }
-        let back = if self.random.chance(self.weather.read_again) {
+        let back = if self.random.chance(self.faults.read_again) {
             self.random.below(5).min(next - begin)
         } else {
             0
@@ -176,7 +176,7 @@ impl World {
         drop(streams);
         if closed && self.mutant == Some(Mutant::EndEarly) {
             records.truncate(back as usize);
-            return self.tell_of(id, shard, records, true);
+            return self.notify_read(id, shard, records, true);
         }
         if self.mutant == Some(Mutant::SkipDedup) {
             disguise(&mut records, back as usize, read as usize);
@@ -187,23 +187,23 @@ impl World {
         if read == 0 && !closed && self.random.chance(50) {
             let until_ms = self.timeline.now_ms();
             let shard = shard_id(shard);
-            return self.tell(id, Input::ShardQuiet { shard, until_ms });
+            return self.notify(id, Input::ShardQuiet { shard, until_ms });
         }
-        self.tell_of(id, shard, records, closed && at_its_end);
+        self.notify_read(id, shard, records, closed && at_its_end);
     }
 
-    fn tell_of(&mut self, id: ProcessId, shard: &str, records: Vec<Record>, ended: bool) {
+    fn notify_read(&mut self, id: ProcessId, shard: &str, records: Vec<Record>, ended: bool) {
         let shard = shard_id(shard);
         if !records.is_empty() {
             let shard = shard.clone();
-            self.tell(id, Input::RecordsRead { shard, records });
+            self.notify(id, Input::RecordsRead { shard, records });
         }
         if ended {
-            self.tell(id, Input::ShardEnded { shard });
+            self.notify(id, Input::ShardEnded { shard });
         }
     }
 
-    /// Records are appended, by a producer who knows nothing of shards.
+    /// Appends records of a producer, which knows nothing of shards.
     pub(crate) fn appends(&mut self, producer: usize) {
         let count = 1 + self.random.below(6) as usize;
         let now_ms = self.timeline.now_ms();
@@ -214,18 +214,19 @@ impl World {
         }
     }
 
-    /// The stream is split, merged, or forgets what nobody needs any more.
+    /// Splits or merges shards, or forgets a shard that is no longer needed.
     pub(crate) fn reshards(&mut self) {
-        if self.calm {
+        if self.faults_ended {
             return;
         }
-        let delay_ms = 500 + self.random.below(self.weather.reshard_every_ms);
+        let delay_ms = 500 + self.random.below(self.faults.reshard_every_ms);
         self.timeline.after(delay_ms, Event::Reshards);
         let now_ms = self.timeline.now_ms();
         let names: Vec<String> = self.streams.borrow().names().cloned().collect();
         let over = names.iter().find(|name| {
             let streams = self.streams.borrow();
-            // Shards are forgotten some time after they were closed, so parents before their children.
+            // A stream forgets shards some time after they were closed, so parents before their
+            // children.
             streams.may_be_forgotten(name)
                 && (self.truth.is_over(name) || self.truth.is_passed(name))
         });
@@ -233,18 +234,18 @@ impl World {
             && self.random.chance(500)
         {
             self.streams.borrow_mut().forget(over);
-            return self.say(|| format!("the stream forgets {over}"));
+            return self.record(|| format!("the stream forgets {over}"));
         }
         if names.len() < 20 {
             let resharded = self.streams.borrow_mut().reshard(&self.random, now_ms);
             if let Some(what) = resharded {
                 self.report.reshardings += 1;
-                self.say(|| what);
+                self.record(|| what);
             }
         }
     }
 
-    /// Whether everything that is to be read was, and is durable.
+    /// Returns true if everything was read that must be read, and its position is durable.
     pub(crate) fn all_is_read(&mut self) -> bool {
         let streams = self.streams.clone();
         let streams = streams.borrow();
@@ -262,7 +263,8 @@ impl World {
     }
 }
 
-/// A mutant tells records that were read before as new ones: as further user records of the last number that was read.
+/// Presents repeated records as new ones, for a mutant: as further user records of the last number
+/// that was read.
 fn disguise(records: &mut Vec<Record>, again: usize, new: usize) {
     if again == 0 || new > 0 {
         return;

@@ -1,4 +1,5 @@
-//! The lease: the real machine of each process, over a table that loses, delays and forgets to answer.
+//! The lease: the real machine of each process, over a table that loses and delays requests and
+//! answers.
 
 use satchel_engine::lease::{
     Claimant, Condition, Lease, LeaseInput, LeaseItem, LeaseOutput, Timing, Write, WriteOutcome,
@@ -7,29 +8,29 @@ use satchel_engine::lease::{
 use crate::process::ProcessId;
 use crate::world::{Event, World};
 
-/// How long a process waits for the table, in ms.
+/// Time that a process waits for the table, in ms.
 const TIMEOUT_MS: u64 = 300;
 
-/// A process's part in the lease.
+/// Candidate for the lease.
 pub(crate) struct Candidate {
     lease: Lease,
-    /// It may take over.
+    /// True if the process may take over.
     pub(crate) held: bool,
     wake_at_ms: Option<u64>,
-    /// Names what it asks of the table, so that no late answer is taken for another.
-    asked: u64,
+    /// Number of the request, so that late answers are ignored.
+    request: u64,
 }
 
-/// What travels between a process and the table.
+/// Message between a process and the table.
 #[derive(Debug)]
-pub(crate) enum Errand {
-    /// A request arrives; what it is answered, if it is, travels back.
-    Asks(u64, Option<Write>, Answered),
-    Told(u64, LeaseInput),
+pub(crate) enum LeaseMessage {
+    /// A request arrives at the table.
+    Request(u64, Option<Write>, Answered),
+    Reply(u64, LeaseInput),
     Wakes(u64),
 }
 
-/// Whether the table's answer arrives.
+/// Fate of the table's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answered {
     Yes,
@@ -46,20 +47,20 @@ impl Candidate {
             lease: Lease::new(me, Timing::of(lease_ms)),
             held: false,
             wake_at_ms: None,
-            asked: 0,
+            request: 0,
         }
     }
 }
 
 impl World {
-    /// Whether a process has to wait before it takes over.
+    /// Returns true if a process must wait before it takes over.
     pub(crate) fn waits_for_lease(&self, id: ProcessId) -> bool {
         let process = self.processes.get(&id);
         let candidate = process.and_then(|process| process.candidate.as_ref());
         candidate.is_some_and(|candidate| !candidate.held)
     }
 
-    pub(crate) fn tell_lease(&mut self, id: ProcessId, input: LeaseInput) {
+    pub(crate) fn notify_lease(&mut self, id: ProcessId, input: LeaseInput) {
         let now_ms = self.timeline.now_ms();
         let Some(process) = self.processes.get_mut(&id) else {
             return;
@@ -79,61 +80,61 @@ impl World {
                 LeaseOutput::WakeAt(at_ms) => {
                     if let Some(candidate) = self.candidate(id) {
                         candidate.wake_at_ms = Some(at_ms);
-                        let errand = Errand::Wakes(at_ms);
-                        self.timeline.at(at_ms, Event::Lease(id, errand));
+                        let message = LeaseMessage::Wakes(at_ms);
+                        self.timeline.at(at_ms, Event::Lease(id, message));
                     }
                 }
                 LeaseOutput::Acquired { epoch } => {
-                    self.say(|| format!("process {id} has the lease, for the time {epoch}"));
+                    self.record(|| format!("process {id} acquires the lease, epoch {epoch}"));
                     self.report.leases += 1;
                     if let Some(candidate) = self.candidate(id) {
                         candidate.held = true;
                     }
-                    self.pump(id);
+                    self.advance(id);
                 }
                 LeaseOutput::Lost { to } => {
-                    return self.crash(id, &format!("its lease is lost to {to}"));
+                    return self.crash(id, &format!("it lost its lease to {to}"));
                 }
                 LeaseOutput::Released => {}
             }
         }
     }
 
-    /// A process that has stopped gives the lease back, which is the last that it does.
+    /// Releases the lease of a process that has stopped, as its last action.
     pub(crate) fn release_lease(&mut self, id: ProcessId) {
-        self.tell_lease(id, LeaseInput::ReleaseRequested);
+        self.notify_lease(id, LeaseInput::ReleaseRequested);
     }
 
-    pub(crate) fn runs_errand(&mut self, id: ProcessId, errand: Errand) {
-        match errand {
-            Errand::Asks(asked, write, answered) => {
-                let told = match write {
+    pub(crate) fn handle_lease_message(&mut self, id: ProcessId, message: LeaseMessage) {
+        match message {
+            LeaseMessage::Request(request, write, answered) => {
+                let reply = match write {
                     None => LeaseInput::Found(self.table.clone()),
                     Some(write) => LeaseInput::Written(self.write_lease(write)),
                 };
                 if answered == Answered::Yes {
                     let delay_ms = 1 + self.random.below(20);
-                    let told = Errand::Told(asked, told);
-                    self.timeline.after(delay_ms, Event::Lease(id, told));
+                    let reply = LeaseMessage::Reply(request, reply);
+                    self.timeline.after(delay_ms, Event::Lease(id, reply));
                 }
             }
-            Errand::Told(asked, told) => {
+            LeaseMessage::Reply(request, reply) => {
                 let Some(candidate) = self.candidate(id) else {
                     return;
                 };
-                // What comes after the time for it was taken for lost.
-                if candidate.asked == asked {
-                    candidate.asked += 1;
-                    self.tell_lease(id, told);
+                // An answer after the time-out counts as lost.
+                if candidate.request == request {
+                    candidate.request += 1;
+                    self.notify_lease(id, reply);
                 }
             }
-            Errand::Wakes(at_ms) => {
+            LeaseMessage::Wakes(at_ms) => {
                 let Some(candidate) = self.candidate(id) else {
                     return;
                 };
                 if candidate.wake_at_ms == Some(at_ms) {
                     candidate.wake_at_ms = None;
-                    self.tell_lease(id, LeaseInput::TimeReached);
+                    self.notify_lease(id, LeaseInput::TimeReached);
                 }
             }
         }
@@ -144,16 +145,16 @@ impl World {
     }
 
     fn ask_table(&mut self, id: ProcessId, write: Option<Write>) {
-        let faults = self.weather.store;
+        let faults = self.faults.store;
         let Some(candidate) = self.candidate(id) else {
             return;
         };
-        let asked = candidate.asked;
+        let request = candidate.request;
         let unanswered = match write {
             None => LeaseInput::NotFoundOut,
             Some(_) => LeaseInput::Written(WriteOutcome::Unknown),
         };
-        let too_late = Errand::Told(asked, unanswered);
+        let too_late = LeaseMessage::Reply(request, unanswered);
         self.timeline.after(TIMEOUT_MS, Event::Lease(id, too_late));
         if self.random.chance(faults.lost) {
             return;
@@ -164,8 +165,8 @@ impl World {
             true => Answered::No,
             false => Answered::Yes,
         };
-        let asks = Errand::Asks(asked, write, answered);
-        self.timeline.after(delay_ms, Event::Lease(id, asks));
+        let message = LeaseMessage::Request(request, write, answered);
+        self.timeline.after(delay_ms, Event::Lease(id, message));
     }
 
     fn write_lease(&mut self, write: Write) -> WriteOutcome {
@@ -192,12 +193,12 @@ impl World {
         WriteOutcome::Done
     }
 
-    /// The time of a holder has one holder, and time goes on.
+    /// Checks that an epoch of the lease has one holder, and that epoch and counter only grow.
     fn check_lease(&mut self, item: &LeaseItem) {
         if let Some(found) = &self.table {
-            let goes_on = (item.epoch, item.counter) > (found.epoch, found.counter);
+            let grows = (item.epoch, item.counter) > (found.epoch, found.counter);
             let same = item.epoch != found.epoch || item.owner == found.owner;
-            if !(goes_on && same) {
+            if !(grows && same) {
                 let violation = format!("the lease {found:?} is followed by {item:?}");
                 self.stage.violations.push(violation);
             }

@@ -1,61 +1,63 @@
 //! The simulation of a whole coordinator: one thread, one seed, virtual time.
 //!
-//! The real partition, dispatcher, commit log, takeover and snapshots run in several processes that own one partition in turn, over a
-//! simulated outside: an object store that loses, delays and repeats requests; streams that are read again; functions that fail, hang and
-//! answer garbage; callers that repeat and give up; clocks that are wrong; processes that crash, freeze and come back as zombies.
+//! The real partition, dispatcher, storage, commit log, takeover and snapshots run in several
+//! processes that own one partition in turn. Everything around them is simulated: an object store
+//! that loses, delays and repeats requests; streams that are read again; functions that fail, hang
+//! and answer garbage; clients that repeat and give up; clocks that are wrong; processes that
+//! crash, freeze and come back as zombies.
 //!
 //! ```text
-//!  streams ─► ┌───────── process ─────────┐ ─► functions (known results)
+//!  streams ─► ┌───────── process ──────────┐ ─► functions (known results)
 //!  callers ─► │ partition ◄─► dispatcher   │ ─► egress
-//!  admin   ─► │     └─ log, snapshots      │ ─► object store
-//!             └───────────────────────────┘      truth: the fold of what is durable
+//!  admin   ─► │  └─ pump ◄─► log, snapshots│ ─► object store
+//!             └────────────────────────────┘      truth: the fold of what is durable
 //! ```
 //!
 //! [`run`] gives a [`Report`] or says which law was broken. The same seed gives the same run.
 
-mod around;
 mod bounds;
 mod check;
+mod clients;
 mod deploys;
 mod durable;
 mod egress;
+mod egress_sink;
 mod endpoints;
+mod fault_plan;
+mod fork_world;
 mod forks;
 mod functions;
+mod history;
 mod ingress;
 mod lease;
 mod mutants;
-mod outside;
+mod operators;
 mod owner;
-mod past;
 mod process;
+mod process_faults;
 mod queue;
 mod recovery;
-mod requests;
-mod served;
-mod sink;
 mod store;
+mod store_requests;
 mod streams;
 mod timeline;
 mod truth;
-mod visits;
-mod weather;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use mutants::Mutant;
 
-/// What to run.
+/// Run to perform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// All choices follow from it.
+    /// Seed of all random choices.
     pub seed: u64,
-    /// What is deliberately broken.
+    /// Deliberate defect, if any.
     pub mutant: Option<Mutant>,
 }
 
-/// What a run did.
+/// Counts of one or several runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     /// Events of the simulated world.
@@ -66,7 +68,7 @@ pub struct Report {
     pub takeovers: u64,
     /// Processes that ended, for whatever reason.
     pub crashes: u64,
-    /// Owners that learned that their time was over.
+    /// Owners that learned that another process had taken over.
     pub fenced: u64,
     /// Times that a message ended the process.
     pub kills: u64,
@@ -84,7 +86,7 @@ pub struct Report {
     pub clean: u64,
     /// Answers that a partition dropped because they answered no attempt in flight.
     pub stale_answers: u64,
-    /// Leases that were had.
+    /// Leases that were acquired.
     pub leases: u64,
     /// Splits and merges of the stream.
     pub reshardings: u64,
@@ -98,7 +100,7 @@ pub struct Report {
     pub dead_letters: u64,
     /// Buckets that were loaded after a takeover.
     pub loads: u64,
-    /// Buckets that were dropped from memory.
+    /// Buckets that were evicted from memory.
     pub evictions: u64,
     /// Requests to functions.
     pub bundles: u64,
@@ -110,24 +112,24 @@ pub struct Report {
     pub savepoints_read: u64,
     /// Lists of savepoints.
     pub savepoint_lists: u64,
-    /// Moments of the past that were read.
+    /// Moments in history that were read.
     pub moments_read: u64,
-    /// Moments that could not be read any more.
+    /// Moments to which history no longer reached back.
     pub moments_refused: u64,
-    /// Roots that were made of this one with everything, and went on by themselves.
+    /// Forks of this root with all its content that then ran as a world of their own.
     pub forks: u64,
-    /// Roots that were made of exported states, and went on by themselves.
+    /// Roots imported from exported states that then ran as a world of their own.
     pub imports: u64,
-    /// Owners that came too early to a root that was being made.
+    /// Owners that came to a root before it was whole, and were refused.
     pub forks_refused: u64,
     /// Processes that started with another version of the application.
     pub deploys: u64,
-    /// Records of the egress that came more than once, where they may.
+    /// Egress records that arrived more than once, where they may.
     pub emitted_again: u64,
 }
 
 impl Report {
-    /// Adds what another run did.
+    /// Adds the counts of another run.
     pub fn add(&mut self, more: &Self) {
         self.events += more.events;
         self.simulated_ms += more.simulated_ms;
@@ -165,34 +167,34 @@ impl Report {
     }
 }
 
-/// A law was broken.
+/// Broken law.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Which, and how.
+    /// Description of the violation.
     pub what: String,
-    /// What happened before, one line an event; empty unless it was asked for.
+    /// Events before the violation, one per line; empty unless the trace was requested.
     pub trace: Vec<String>,
 }
 
-/// Runs a plan.
+/// Performs a run. Returns its counts, and its trace if `trace` is set.
 ///
 /// # Errors
 ///
-/// The laws that were broken; with the trace if `trace` is set.
+/// The laws that were broken, with the trace if `trace` is set.
 pub fn run(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
     let mut world = world::World::new(plan, trace);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
     let mut report = world.report.clone();
-    // Forks have counted theirs.
+    // Forks have already counted their time.
     report.simulated_ms += world.timeline.now_ms() - world::BEGINNING_MS;
     report.deltas += world.truth.deltas;
     report.collected += world.objects.collected;
-    report.emitted_again += world.sink.again;
+    report.emitted_again += world.egress_sink.again;
     match ended {
         Ok(Ok(())) => Ok((report, world.trace.unwrap_or_default())),
         Ok(Err(failure)) => Err(failure),
         Err(panic) => Err(Failure {
-            what: format!("it panics: {}", text_of_panic(&*panic)),
+            what: format!("a panic: {}", text_of_panic(&*panic)),
             trace: world.trace.unwrap_or_default(),
         }),
     }
@@ -201,5 +203,5 @@ pub fn run(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
 fn text_of_panic(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("without a word")
+    text.unwrap_or("without a message")
 }

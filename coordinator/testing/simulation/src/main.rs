@@ -8,35 +8,37 @@ use std::time::Instant;
 use clap::Parser;
 use satchel_simulation::{Failure, Mutant, Plan, Report, run};
 
-/// As the coordinator's: worlds are made of many small pieces.
+/// Same allocator as the coordinator: a world consists of many small allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs the coordinator in a simulated world, one seed after the other. Exit code 0: no law was broken; 1: one was; 2: anything else.
+/// Run the coordinator in a simulated world, one seed after the other.
+///
+/// Exit code 0: no law was broken; 1: a law was broken; 2: any other error.
 #[derive(Parser)]
 #[command(name = "simulate")]
 struct Arguments {
-    /// The first seed.
+    /// First seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds to run.
+    /// Number of seeds
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Runs a deliberately broken variant.
+    /// Run a deliberately broken variant
     #[arg(long)]
     mutant: Option<String>,
-    /// Prints the names of all mutants, one a line.
+    /// Print the names of all mutants, one per line
     #[arg(long)]
     list_mutants: bool,
-    /// How many seeds are run at once, each by one thread; as many as there are cores, unless this says otherwise.
+    /// Number of seeds that run at once, one per thread [default: number of cores]
     #[arg(long)]
     threads: Option<usize>,
-    /// Prints everything that happens.
+    /// Print every event
     #[arg(long)]
     trace: bool,
 }
 
-/// How many lines of the trace of a failing seed are printed.
+/// Number of trace lines printed for a failing seed.
 const LINES: usize = 80;
 
 fn main() -> ExitCode {
@@ -52,12 +54,12 @@ fn main() -> ExitCode {
         Some(name) => match Mutant::named(name) {
             Some(mutant) => Some(mutant),
             None => {
-                eprintln!("there is no mutant {name:?}; --list-mutants names them");
+                eprintln!("unknown mutant {name:?}; --list-mutants prints all names");
                 return ExitCode::from(2);
             }
         },
     };
-    // A panic is a broken law like any other, and told like one.
+    // A panic is a broken law like any other, and reported like one.
     std::panic::set_hook(Box::new(|_| {}));
     run_seeds(&arguments, mutant)
 }
@@ -65,12 +67,12 @@ fn main() -> ExitCode {
 fn run_seeds(arguments: &Arguments, mutant: Option<Mutant>) -> ExitCode {
     let begun = Instant::now();
     let Some(end) = arguments.seed.checked_add(arguments.seeds) else {
-        eprintln!("there are not so many seeds");
+        eprintln!("--seed plus --seeds exceeds the largest seed");
         return ExitCode::from(2);
     };
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = match arguments.trace {
-        // Traces would be mixed.
+        // Parallel runs would mix their traces.
         true => 1,
         false => arguments.threads.unwrap_or(cores).max(1),
     };
@@ -90,7 +92,7 @@ fn run_seeds(arguments: &Arguments, mutant: Option<Mutant>) -> ExitCode {
     done.iter().for_each(|done| total.add(&done.report));
     let failures = done.into_iter().filter_map(|done| done.failure);
     if let Some((plan, failure)) = failures.min_by_key(|(plan, _)| plan.seed) {
-        tell(&plan, &failure, arguments.trace);
+        report_failure(&plan, &failure, arguments.trace);
         return ExitCode::from(1);
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -101,16 +103,17 @@ fn run_seeds(arguments: &Arguments, mutant: Option<Mutant>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The seeds that are to be run, each by one thread.
+/// Seeds to run, one per thread at a time.
 struct Seeds {
     next: AtomicU64,
-    /// The first that is not run: once one has failed, that one, so that the lowest is found.
+    /// First seed that is not run. Once a seed has failed this is that seed, so that the lowest one
+    /// is found.
     end: AtomicU64,
     mutant: Option<Mutant>,
     trace: bool,
 }
 
-/// What one thread has done.
+/// Results of one thread.
 #[derive(Default)]
 struct Done {
     report: Report,
@@ -144,9 +147,10 @@ impl Seeds {
     }
 }
 
-fn tell(plan: &Plan, failure: &Failure, all: bool) {
-    // The run is repeated with its trace, unless it was traced; being the same is part of the promise.
-    let told = if all {
+fn report_failure(plan: &Plan, failure: &Failure, all: bool) {
+    // The failing run is repeated with its trace, unless it was traced already. A repeated run must
+    // be the same.
+    let repeated = if all {
         failure.clone()
     } else {
         run(plan, true).err().unwrap_or_else(|| failure.clone())
@@ -154,9 +158,10 @@ fn tell(plan: &Plan, failure: &Failure, all: bool) {
     let skip = if all {
         0
     } else {
-        told.trace.len().saturating_sub(LINES)
+        repeated.trace.len().saturating_sub(LINES)
     };
-    told.trace
+    repeated
+        .trace
         .iter()
         .skip(skip)
         .for_each(|line| println!("{line}"));
@@ -164,8 +169,8 @@ fn tell(plan: &Plan, failure: &Failure, all: bool) {
         format!(" --mutant {}", mutant.name())
     });
     println!("seed {} breaks a law: {}", plan.seed, failure.what);
-    if told.what != failure.what {
-        println!("and run again, it differs: {}", told.what);
+    if repeated.what != failure.what {
+        println!("the repeated run differs: {}", repeated.what);
     }
     println!(
         "to replay it: cargo run --release --bin simulate -- --seed {}{mutant} --trace",

@@ -1,25 +1,26 @@
-//! Deliberately broken variants of what stands around the engine and the log. Each must be caught; none is in any production binary.
+//! Deliberate defects in what surrounds the engine and the log. The simulation must catch each of
+//! them. No production binary contains one.
 
 pub(crate) mod storage;
 
 /// One way to break a law.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
-    /// Records that are read again are told as new ones.
+    /// Records that are read again arrive as new ones.
     SkipDedup,
-    /// Deltas lose their positions, all but the first of each shard.
+    /// Deltas lose their positions, except for the first of each shard.
     ForgetPosition,
-    /// The partition is told that a delta is durable as soon as it is sealed.
+    /// The partition learns that a delta is durable as soon as it is sealed.
     ReleaseBeforeCommit,
-    /// Egress records are acknowledged before they arrived.
+    /// Egress records are acknowledged before they arrive.
     AcknowledgeEarly,
-    /// Answers of former owners' attempts are taken for the attempt in flight.
+    /// Answers to attempts of former owners count for the attempt in flight.
     IgnoreEpoch,
     /// An answer is applied again to the next batch of its address.
     ApplyTwice,
     /// Results of one bundle are handed to each other's batches.
     SwapAnswers,
-    /// What a former owner left in the outbox is not sent again.
+    /// Records that a former owner left in the outbox are not sent again.
     SkipReemission,
     /// Deltas lose some of the messages.
     LoseMessages,
@@ -31,80 +32,80 @@ pub enum Mutant {
     LoseTimers,
     /// Recovered timers are due earlier.
     HastenTimers,
-    /// Recovered mailboxes are in another order.
+    /// Recovered mailboxes are in reverse order.
     ReorderMailbox,
     /// Deltas lose idempotency keys.
     ForgetKeys,
     /// Deltas lose entries of the outbox.
     ForgetOutbox,
-    /// Deltas lose the counter, so that numbers are given out again.
+    /// Deltas lose the counter, so that numbers are assigned twice.
     ForgetCounter,
     /// Deltas lose dead letters.
     DropDeadLetters,
     /// Recovered values never expire.
     NeverExpire,
-    /// Images of buckets are told to be of a later seal than they are.
+    /// Images of buckets claim a later seal than they have.
     ImageTooOld,
-    /// An owner that was fenced goes on as if its deltas were durable.
+    /// A fenced owner continues as if its deltas were durable.
     IgnoreFence,
-    /// A create replaces the object that is there.
+    /// A create replaces an existing object.
     UnconditionalCreate,
     /// Requests are answered before the delta that holds their cause is durable.
     ReplyEarly,
     /// Deaths of the process are not remembered.
     ForgetDeaths,
-    /// Where reading a shard begins is resolved anew by each owner.
+    /// Each owner resolves anew where reading a shard begins.
     ResolveAgain,
-    /// An owner puts what its predecessor left without looking for it in the stream.
+    /// An owner puts records that its predecessor left without scanning the stream for them.
     SkipLook,
-    /// An owner looks before its predecessor's requests have landed or died.
+    /// An owner scans before its predecessor's requests have landed or died.
     LookEarly,
-    /// Records are put though ownership was not confirmed of late.
+    /// Records are put though ownership was not confirmed recently.
     PutUnconfirmed,
-    /// Deltas lose what the egress notes of its stream.
+    /// Deltas lose the egress marks of the stream.
     ForgetMarks,
-    /// Messages of the queue are deleted before what they became is durable.
+    /// Messages of the queue are deleted before their effects are durable.
     DeleteEarly,
-    /// Deltas lose the ids of what was received from the queue.
+    /// Deltas lose the ids of messages received from the queue.
     ForgetIds,
-    /// Children are read before the ends of their parents are durable.
+    /// Child shards are read before the ends of their parents are durable.
     ChildrenEarly,
-    /// A shard is told to be over as soon as it is closed.
+    /// A shard counts as ended as soon as it is closed.
     EndEarly,
-    /// To every other process its ownership looks as fresh as when it started.
+    /// Every other process sees a clock that stands still, so its ownership always looks fresh.
     FrozenClock,
-    /// What the log says over the image of a bucket is lost when the bucket is loaded.
+    /// A bucket is loaded without its overlay.
     LoseOverlay,
-    /// Each seal is told to be a snapshot in effect, so that buckets are dropped that can not be loaded as they were.
+    /// Each seal counts as a snapshot in effect, so that unpublished buckets are evicted.
     DropDirty,
-    /// It is not known when something in a bucket that is not loaded is due.
+    /// The earliest due time of a bucket that is not loaded is unknown.
     ForgetDue,
-    /// Replies to callers are lost while buckets are being loaded.
+    /// Replies to callers are lost while buckets are loading.
     LoseEarlyReplies,
-    /// A bucket that is loaded again is what it was when it was loaded first.
+    /// A bucket that is loaded again has the content of its first load.
     StaleLoad,
-    /// A loaded bucket gets the overlay of the load before it.
+    /// A bucket is loaded with the overlay of the load before it.
     SwapLoads,
     /// Some loads are never answered.
     ForgetLoad,
-    /// An owner deletes what it condemned without looking for savepoints.
+    /// An owner deletes condemned objects without checking for savepoints.
     CollectSavepoint,
-    /// An owner does not know that its root is held.
+    /// An owner ignores the hold of its root.
     LiftHold,
-    /// An owner serves a root that is being made, or was left unfinished.
+    /// An owner serves a root that is being written, or was left unfinished.
     PartialFork,
-    /// What was at a moment is read without the last delta of it.
+    /// A moment is read without its last delta.
     WrongMoment,
-    /// A fork begins at the time of its maker's clock, whatever the time of its origin was.
+    /// A fork begins at the time of its writer's clock, whatever the time of its origin.
     ForkShiftsTime,
-    /// Reading goes on when too much is pending.
+    /// Ingress continues when too much is pending.
     IgnorePause,
-    /// More is kept in memory than may be.
-    Hoard,
+    /// The partition has no memory limit.
+    IgnoreMemoryLimit,
 }
 
 impl Mutant {
-    /// All of them.
+    /// All mutants with their names.
     pub const ALL: [(&'static str, Mutant); 48] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
@@ -153,17 +154,17 @@ impl Mutant {
         ("wrong-moment", Mutant::WrongMoment),
         ("fork-shifts-time", Mutant::ForkShiftsTime),
         ("ignore-pause", Mutant::IgnorePause),
-        ("hoard", Mutant::Hoard),
+        ("ignore-memory-limit", Mutant::IgnoreMemoryLimit),
     ];
 
-    /// The mutant of this name.
+    /// Returns the mutant of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let found = Self::ALL.iter().find(|(known, _)| *known == name);
         found.map(|(_, mutant)| *mutant)
     }
 
-    /// Its name.
+    /// Returns the name of the mutant.
     #[must_use]
     pub fn name(self) -> &'static str {
         let found = Self::ALL.iter().find(|(_, mutant)| *mutant == self);

@@ -1,4 +1,5 @@
-//! The loop around a partition: facts in, imperatives carried out. It mirrors the coordinator's own, with virtual time in place of tasks.
+//! The loop around a partition, with virtual time in place of tasks. Between the partition and its
+//! log runs production's pump.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -24,27 +25,27 @@ use crate::queue::Receiving;
 use crate::store::{MachineClock, Still};
 use crate::world::{Event, World};
 
-/// The calendar clock may be set, so no wait is longer than this, in ms.
+/// Maximum wait in ms. The calendar clock may be set meanwhile.
 const WAIT_MAX_MS: u64 = 2_000;
 
 impl World {
-    /// Lets a process do all that it can do now.
-    pub(crate) fn pump(&mut self, id: ProcessId) {
+    /// Lets a process do durable that it can do now.
+    pub(crate) fn advance(&mut self, id: ProcessId) {
         loop {
-            let went_on = match self.processes.get(&id).map(|process| &process.life) {
-                None => self.visit_on(id),
+            let progressed = match self.processes.get(&id).map(|process| &process.life) {
+                None => self.advance_operator(id),
                 Some(Life::TakingOver(_)) if self.waits_for_lease(id) => return,
                 Some(Life::TakingOver(_)) => self.take_over_on(id),
-                Some(Life::Serving(_)) => self.drive_on(id) | self.round(id),
+                Some(Life::Serving(_)) => self.drive_log(id) | self.round(id),
             };
-            self.dispatch_asked(id);
-            if !went_on {
+            self.dispatch_outgoing(id);
+            if !progressed {
                 return;
             }
         }
     }
 
-    pub(crate) fn tell(&mut self, id: ProcessId, input: Input) {
+    pub(crate) fn notify(&mut self, id: ProcessId, input: Input) {
         if self.serving(id).is_some() {
             if let Input::CallReceived(call) = &input
                 && call.verb == Verb::Send
@@ -57,9 +58,9 @@ impl World {
             if let Some(serving) = self.serving(id) {
                 serving.facts.push(input);
             }
-            self.pump(id);
+            self.advance(id);
         } else if matches!(input, Input::StopRequested) {
-            self.crash(id, "it was stopped while it took over");
+            self.crash(id, "it was stopped during its takeover");
         }
     }
 
@@ -90,10 +91,12 @@ impl World {
             }
         };
         let clock = process.clock.clone();
-        let recovered = self.look(clock).and_then(|durable| {
-            let recovery = recovery.finish(&durable.facts);
-            recovery.map_or_else(|problem| Err(problem.to_string()), |it| Ok((it, durable)))
-        });
+        let recovered =
+            self.read_durable(clock)
+                .and_then(|durable| match recovery.finish(&durable.facts) {
+                    Ok(recovery) => Ok((recovery, durable)),
+                    Err(problem) => Err(problem.to_string()),
+                });
         let (recovery, durable) = match recovered {
             Ok(recovered) => recovered,
             Err(problem) => {
@@ -110,7 +113,7 @@ impl World {
         self.report.clean += u64::from(ownership.clean && epoch > 1);
         self.truth.took_over(epoch, &durable.facts);
         let now_ms = process.clock.wall_ms();
-        let timing = self.weather.once_of(id);
+        let timing = self.faults.exactly_once_of(id);
         let visibility_ms = self.queue.visibility_ms();
         let clean = ownership.clean;
         let manifest = ownership.recovery.manifest;
@@ -124,52 +127,52 @@ impl World {
         );
         serving.receiving = Receiving::new(visibility_ms);
         process.life = Life::Serving(Box::new(serving));
-        self.say(|| {
+        self.record(|| {
             format!(
                 "process {id} takes over as epoch {epoch}, clean {clean}, manifest {manifest:?}"
             )
         });
-        self.tell_lifted(id);
-        self.finds_the_stream(id);
-        self.finds_the_queue(id);
-        self.begins_to_emit(id);
+        self.notify_lifted(id);
+        self.report_stream(id);
+        self.report_queue(id);
+        self.start_egress(id);
         // The first round takes up what the last owner left.
         self.round(id);
         true
     }
 
-    /// Reads all that is durable, from outside of all processes. Just after a takeover that is what the takeover found: its owner has written
-    /// nothing yet, and nobody after it matters.
-    fn look(&self, clock: MachineClock) -> Result<DurableFacts, String> {
-        let config = &self.weather.config;
+    /// Reads durable durable directly from the store. Just after a takeover this equals what the
+    /// takeover read: its owner has not written yet, and later owners do not matter.
+    fn read_durable(&self, clock: MachineClock) -> Result<DurableFacts, String> {
+        let config = &self.faults.config;
         let source = Source {
             store: Arc::new(Still::new(&self.objects)),
             root: self.root.clone(),
             clock: Arc::new(clock),
-            retry: self.weather.log.retry,
-            on_trouble: Arc::new(|_| {}),
+            retry: self.faults.log.retry,
+            on_store_failure: Arc::new(|_| {}),
         };
         let record = format!("{}/application", self.root);
         let record = self.objects.objects.get(&record);
         let record = record.ok_or("the root has no application")?;
         let application = Application::decode(record).map_err(|defect| defect.to_string())?;
-        let mut everything = DurableFacts::default();
+        let mut durable = DurableFacts::default();
         let read = read(
             &source,
             &application,
             config.partition,
             At::Latest,
-            &mut everything,
+            &mut durable,
         );
         match read.now_or_never() {
-            Some(Ok(_)) => everything.problem.take().map_or(Ok(everything), Err),
-            Some(Err(error)) => Err(format!("what is durable can not be read: {error}")),
-            None => Err("reading what is durable waits for something".to_owned()),
+            Some(Ok(_)) => durable.problem.take().map_or(Ok(durable), Err),
+            Some(Err(error)) => Err(format!("the durable state cannot be read: {error}")),
+            None => Err("reading the durable state waits for something".to_owned()),
         }
     }
 
-    /// Lets the log go on, and takes its notices.
-    fn drive_on(&mut self, id: ProcessId) -> bool {
+    /// Drives the log and handles its notices.
+    fn drive_log(&mut self, id: ProcessId) -> bool {
         let now = self.monotonic();
         let Some(serving) = self.serving(id) else {
             return false;
@@ -204,7 +207,7 @@ impl World {
         if self.mutant == Some(Mutant::ReleaseBeforeCommit) {
             facts.retain(|fact| !matches!(fact, Input::CommitDurable { .. }));
         }
-        let went_on = !facts.is_empty();
+        let progressed = !facts.is_empty();
         if let Some(serving) = self.serving(id) {
             serving.facts.append(&mut facts);
         }
@@ -213,11 +216,11 @@ impl World {
         }
         self.report.snapshots += snapshots;
         for sequence in durable {
-            self.say(|| format!("epoch {epoch}: delta {sequence} is durable"));
+            self.record(|| format!("epoch {epoch}: delta {sequence} is durable"));
             self.truth.durable(epoch, sequence);
         }
         match ended {
-            None => went_on,
+            None => progressed,
             Some(Ok(())) => {
                 self.release_lease(id);
                 self.crash(id, "it has stopped");
@@ -228,12 +231,12 @@ impl World {
                     && let Some(serving) = self.serving(id)
                 {
                     serving.driver = None;
-                    serving.broken.fenced = true;
-                    let number = serving.broken.sealed;
+                    serving.mutants.fenced = true;
+                    let number = serving.mutants.sealed;
                     serving.facts.push(Input::CommitDurable { number });
                     return true;
                 }
-                // What was reported before it ended may still be released.
+                // What was reported durable before the end may still be released.
                 self.round(id);
                 self.ended(id, &error);
                 false
@@ -241,7 +244,7 @@ impl World {
         }
     }
 
-    /// Hands in what has happened and does what is wanted then.
+    /// Hands all facts to the partition and performs its outputs.
     fn round(&mut self, id: ProcessId) -> bool {
         let Some(process) = self.processes.get_mut(&id) else {
             return false;
@@ -258,8 +261,8 @@ impl World {
         let tracing = self.trace.is_some();
         for fact in facts {
             if tracing {
-                let said = format!("process {id} <- {}", brief(&fact));
-                self.say(|| said);
+                let line = format!("process {id} <- {}", brief(&fact));
+                self.record(|| line);
             }
             let Some(serving) = self.serving(id) else {
                 return false;
@@ -290,8 +293,8 @@ impl World {
 
     fn perform(&mut self, id: ProcessId, output: Output, now_ms: u64) {
         if self.trace.is_some() {
-            let said = format!("process {id} -> {}", brief_output(&output));
-            self.say(|| said);
+            let line = format!("process {id} -> {}", brief_output(&output));
+            self.record(|| line);
         }
         self.check_held(id, &output);
         match output {
@@ -302,11 +305,11 @@ impl World {
                 self.hand_to_log(id, output);
             }
             Output::Emit(emissions) => self.emit(id, emissions),
-            Output::MarksDurable { .. } => self.notes_are_durable(id),
+            Output::MarksDurable { .. } => self.egress_marks_durable(id),
             Output::Reply { request, answer } => self.reply(id, request, answer),
-            output @ (Output::Read { .. } | Output::Plan { .. }) => self.read_as_told(id, output),
-            Output::Receive { .. } => self.receive_as_told(id),
-            Output::Deletable { ids, .. } => self.taken(id, &ids),
+            output @ (Output::Read { .. } | Output::Plan { .. }) => self.handle_reading(id, output),
+            Output::Receive { .. } => self.start_receiving(id),
+            Output::Deletable { ids, .. } => self.delete_from_queue(id, &ids),
             Output::PauseIngress => self.pause_ingress(id, true),
             Output::ResumeIngress => self.pause_ingress(id, false),
             Output::WakeAt(due_ms) => {
@@ -340,9 +343,9 @@ impl World {
         if serving.wake_at_ms != Some(at_ms) {
             return;
         }
-        // It may be too early: after the longest wait, and when the calendar was set back meanwhile.
+        // The wake-up may be early: after the maximum wait, or because the calendar was set back.
         serving.wake_at_ms = None;
-        self.tell(id, Input::TimeReached);
+        self.notify(id, Input::TimeReached);
     }
 
     fn invoke(&mut self, id: ProcessId, endpoint: EndpointIndex, batch: Arc<Batch>, now_ms: u64) {
@@ -353,7 +356,7 @@ impl World {
         let before = serving.flights.insert(batch.target.clone(), batch.attempt);
         if let Some(before) = before {
             let violation = format!(
-                "{} has the attempts {before} and {} in flight",
+                "{} has two attempts in flight, {before} and {}",
                 batch.target, batch.attempt
             );
             self.stage.violations.push(violation);
@@ -362,7 +365,7 @@ impl World {
         self.dispatch(id, Some(DispatcherInput::BatchReady { endpoint, batch }));
     }
 
-    /// An expired value is never given to a function.
+    /// Checks that a function never receives an expired value.
     fn check_expired(&mut self, id: ProcessId, batch: &Batch, now_ms: u64) {
         let written = batch.state.iter().find(|state| &*state.name == "written");
         let Some((_, value)) = written.and_then(|state| state.value.as_ref()) else {
@@ -375,7 +378,7 @@ impl World {
         let expired = expiry.filter(|at_ms| *at_ms <= now_ms);
         if let Some(at_ms) = expired {
             let violation = format!(
-                "{} is given {value}, which expired at {at_ms}, at {now_ms}",
+                "{} receives {value} at {now_ms}, which expired at {at_ms}",
                 batch.target
             );
             self.stage.violations.push(violation);
@@ -384,7 +387,7 @@ impl World {
 
     pub(crate) fn dispatcher_wakes(&mut self, id: ProcessId) {
         self.dispatch(id, Some(DispatcherInput::TimeReached));
-        self.pump(id);
+        self.advance(id);
     }
 
     pub(crate) fn dispatch(&mut self, id: ProcessId, input: Option<DispatcherInput>) {
@@ -424,7 +427,7 @@ impl World {
 
     fn commit(&mut self, id: ProcessId, delta: Delta) {
         let mutant = self.mutant;
-        let buckets = self.weather.config.buckets;
+        let buckets = self.faults.config.buckets;
         let Some(serving) = self.serving(id) else {
             return;
         };
@@ -444,8 +447,8 @@ impl World {
         let number = delta.number;
         let first = number == 1 && serving.epoch == 1;
         let delta = mutate_delta(mutant, delta, first);
-        serving.broken.sealed = number;
-        let early = mutant == Some(Mutant::ReleaseBeforeCommit) || serving.broken.fenced;
+        serving.mutants.sealed = number;
+        let early = mutant == Some(Mutant::ReleaseBeforeCommit) || serving.mutants.fenced;
         if early {
             serving.facts.push(Input::CommitDurable { number });
         }
@@ -454,7 +457,7 @@ impl World {
             serving.facts.push(Input::SnapshotTaken(images));
         }
         let epoch = serving.epoch;
-        let held = std::mem::take(&mut serving.broken.storage.held_images);
+        let held = std::mem::take(&mut serving.mutants.storage.held_images);
         self.hand_to_log(id, Output::Commit(Box::new(delta.clone())));
         for mut image in held {
             image.delta = number;
@@ -466,7 +469,7 @@ impl World {
     fn image(&mut self, id: ProcessId, image: Box<BucketImage>) {
         let holds = self.mutant == Some(Mutant::ImageTooOld);
         match self.serving(id) {
-            Some(serving) if holds => serving.broken.storage.held_images.push(*image),
+            Some(serving) if holds => serving.mutants.storage.held_images.push(*image),
             _ => self.hand_to_log(id, Output::Image(image)),
         }
     }
@@ -489,25 +492,27 @@ impl World {
         Duration::from_millis(self.timeline.now_ms())
     }
 
-    /// Decodes a bucket at once. Another thread may take a while, so the partition is told late.
+    /// Decodes a bucket at once. Another thread may take a while, so the partition receives the
+    /// result later.
     fn decode(&mut self, id: ProcessId, job: DecodeJob) {
         let mutant = self.mutant;
         let Some(serving) = self.serving(id) else {
             return;
         };
-        let Some(job) = serving.broken.storage.mutate_job(mutant, job) else {
+        let Some(job) = serving.mutants.storage.mutate_job(mutant, job) else {
             return;
         };
         match job.run() {
             Ok(input) => {
                 let late = self.random.chance(200);
                 let delay_ms = self.random.below(if late { 3_000 } else { 30 });
-                // It comes twice, the second time when nobody waits for it any more.
+                // The result may arrive twice, the second time when the partition no longer waits
+                // for it.
                 let twice = self.random.chance(50);
                 let again = twice.then(|| (delay_ms + self.random.below(5_000), input.clone()));
-                self.timeline.after(delay_ms, Event::Tell(id, input));
+                self.timeline.after(delay_ms, Event::Notify(id, input));
                 if let Some((later_ms, again)) = again {
-                    self.timeline.after(later_ms, Event::Tell(id, again));
+                    self.timeline.after(later_ms, Event::Notify(id, again));
                 }
             }
             Err(problem) => self.stage.violations.push(problem.to_string()),
@@ -515,28 +520,28 @@ impl World {
     }
 }
 
-/// Polls a future once; who waits is found by polling again.
+/// Polls a future once. The world polls waiting futures again, so the waker does nothing.
 fn poll<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// One line about an input, for the trace.
+/// Returns one line about an input, for the trace.
 fn brief(input: &Input) -> String {
-    let mut said = format!("{input:?}");
-    shorten(&mut said);
-    said
+    let mut line = format!("{input:?}");
+    shorten(&mut line);
+    line
 }
 
 fn brief_output(output: &Output) -> String {
-    let mut said = format!("{output:?}");
-    shorten(&mut said);
-    said
+    let mut line = format!("{output:?}");
+    shorten(&mut line);
+    line
 }
 
-fn shorten(said: &mut String) {
+fn shorten(line: &mut String) {
     const LENGTH_MAX: usize = 600;
-    if let Some((at, _)) = said.char_indices().nth(LENGTH_MAX) {
-        said.truncate(at);
-        said.push('…');
+    if let Some((at, _)) = line.char_indices().nth(LENGTH_MAX) {
+        line.truncate(at);
+        line.push('…');
     }
 }

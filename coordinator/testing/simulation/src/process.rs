@@ -1,4 +1,5 @@
-//! One process: takes the partition over and runs the same loop around engine and log as the coordinator does, without threads.
+//! A process that takes over the partition and runs the loop around engine and log, without
+//! threads.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,7 +12,7 @@ use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::{Input, RequestId};
 use satchel_engine::invocation::AttemptId;
 use satchel_engine::partition::{Config, Partition, Recovery};
-use satchel_log::{Driver, Identity, Log, LogError, Notices, Options, Ownership, Place};
+use satchel_log::{Contender, Driver, Identity, Log, LogError, Notices, Options, Ownership};
 use satchel_protocol::reqreply::FromFunction;
 use satchel_storage::fork::{Refusal, refuse_filling, take_over};
 use satchel_storage::pump::Pump;
@@ -27,74 +28,74 @@ use crate::queue::Receiving;
 use crate::recovery::{SimulatedRecovery, Unread};
 use crate::store::{MachineClock, Mailbox};
 
-/// Names a process over the whole run.
+/// Number of a process, unique within a run.
 pub(crate) type ProcessId = u64;
 
 type TakingOver = Pin<Box<dyn Future<Output = Result<TakenOver, Refusal>>>>;
 type TakenOver = (Ownership, SimulatedRecovery);
 pub(crate) type Driving = Pin<Box<dyn Future<Output = Result<(), LogError>>>>;
 
-/// One process.
+/// A process that owns the partition, or wants to.
 pub(crate) struct Process {
-    /// The settings of the version that it runs.
+    /// Settings of the version that it runs.
     pub(crate) config: Config,
     pub(crate) mailbox: Mailbox,
     pub(crate) clock: MachineClock,
-    /// It does not run before this true time.
+    /// True time until which the process is paused.
     pub(crate) paused_until_ms: u64,
     pub(crate) life: Life,
-    /// Its part in the lease, where there is one.
+    /// Candidate for the lease, if there is one.
     pub(crate) candidate: Option<Candidate>,
 }
 
-/// How far it has come.
+/// Stage of an owner's life.
 pub(crate) enum Life {
     TakingOver(TakingOver),
     Serving(Box<Serving>),
 }
 
-/// An owner at work.
+/// Owner at work.
 pub(crate) struct Serving {
     pub(crate) epoch: u64,
     pub(crate) partition: Partition,
     pub(crate) pump: Pump,
     pub(crate) dispatcher: Dispatcher,
-    /// `None` once the partition has stopped.
+    /// Handle of the log; `None` once the partition has stopped.
     pub(crate) log: Option<Log>,
     pub(crate) notices: Notices,
     pub(crate) driver: Option<Driving>,
-    /// Facts that the partition was not told yet.
+    /// Facts that the partition has not received yet.
     pub(crate) facts: Vec<Input>,
     pub(crate) stopped: bool,
-    /// It was told to stop.
+    /// True once the process was asked to stop.
     pub(crate) stops: bool,
-    /// How often it was told something.
+    /// Number of rounds.
     pub(crate) rounds: u64,
     pub(crate) reading: Reading,
     pub(crate) receiving: Receiving,
-    /// Which operation waits for which request.
+    /// Client that waits for each request.
     pub(crate) waiting: BTreeMap<RequestId, Waiting>,
     pub(crate) egress: Egress,
     pub(crate) flights: BTreeMap<Address, AttemptId>,
     pub(crate) wake_at_ms: Option<u64>,
-    /// When each value of `steady/expiring` that was recovered or sealed expires.
+    /// Expiry of each value of `steady/expiring` that was recovered or sealed.
     pub(crate) expiries: BTreeMap<String, u64>,
-    pub(crate) broken: Broken,
+    pub(crate) mutants: MutantState,
 }
 
-/// Who waits for an answer.
+/// Client that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waiting {
-    /// The caller with this number.
+    /// Caller with this number.
     Caller(usize),
-    /// The administrator, and which correction he asked for, if it was one.
+    /// Administrator, and the number of its correction if it made one.
     Administrator { correction: Option<u64> },
 }
 
-/// What only mutants need.
+/// State that only mutants use.
 #[derive(Default)]
-pub(crate) struct Broken {
-    /// Numbers below this one were recovered.
+pub(crate) struct MutantState {
+    /// First number that was not recovered.
     pub(crate) first_number: u64,
     pub(crate) fenced: bool,
     pub(crate) sealed: u64,
@@ -120,7 +121,7 @@ impl Process {
         }
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&id.to_le_bytes());
-        let place = Place {
+        let place = Contender {
             store: Arc::new(mailbox.clone()),
             root,
             identity: Identity {
@@ -132,10 +133,10 @@ impl Process {
             nonce,
             clock: Arc::new(clock.clone()),
             options: log,
-            on_trouble: Arc::new(|_| {}),
+            on_store_failure: Arc::new(|_| {}),
         };
         let mut served = config.clone();
-        if mutant == Some(Mutant::Hoard) {
+        if mutant == Some(Mutant::IgnoreMemoryLimit) {
             served.memory_limit_bytes = None;
         }
         let mut recovery = SimulatedRecovery::new(served, mutant, unread);
@@ -175,9 +176,9 @@ impl Serving {
         now_ms: u64,
     ) -> Self {
         let period = period(&ownership);
-        let broken = Broken {
+        let mutants = MutantState {
             first_number: durable.next_number(),
-            ..Broken::default()
+            ..MutantState::default()
         };
         let expiries = durable
             .facts
@@ -205,12 +206,12 @@ impl Serving {
             flights: BTreeMap::new(),
             wake_at_ms: None,
             expiries,
-            broken,
+            mutants,
         }
     }
 }
 
-/// When a value of `steady/expiring` expires, if the fact is one.
+/// Returns a value of `steady/expiring` and its expiry, if the fact is one.
 pub(crate) fn expiry(key: &Key, value: &Value) -> Option<(String, u64)> {
     match (key, value) {
         (Key::State { name, .. }, Value::State(state)) if &**name == "written" => {

@@ -1,4 +1,5 @@
-//! A queue that hands out its messages again until they are deleted, and sometimes even then; and the real machine that decides what is deleted.
+//! A queue that delivers its messages again until they are deleted, and sometimes even then; and
+//! the real machine that decides which messages are deleted.
 
 use std::collections::BTreeMap;
 
@@ -12,27 +13,29 @@ use crate::mutants::Mutant;
 use crate::process::ProcessId;
 use crate::world::{Event, World};
 
-/// The ingress that receives from it.
+/// Ingress that receives from the queue.
 pub(crate) const INGRESS: &str = "simulated/queue";
 
-/// For how long the queue may hand out a message again that is not deleted, in ms: for ever.
+/// Time during which the queue may deliver an undeleted message again, in ms: practically
+/// unlimited.
 const UNCONFIRMED_MS: u64 = 100_000_000;
 
-/// For how long after its deletion it may, in ms. Longer than any calendar is wrong.
+/// Time after a deletion during which the queue may still deliver the message, in ms. It is longer
+/// than any clock error.
 const WINDOW_MS: u64 = 30_000;
 
-/// For how long after its deletion it does, in ms.
+/// Time after a deletion during which this queue does deliver the message, in ms.
 const GHOST_MS: u64 = 5_000;
 
-/// How long a process waits for an answer, in ms.
+/// Time that a process waits for an answer, in ms.
 const TIMEOUT_MS: u64 = 800;
 
-/// A queue.
+/// Standard or FIFO queue.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     fifo: bool,
     visibility_ms: u64,
-    /// How many messages are still to be sent.
+    /// Number of messages still to be sent.
     left: u64,
     messages: Vec<Queued>,
     groups: BTreeMap<u64, u64>,
@@ -41,37 +44,37 @@ pub(crate) struct Queue {
 #[derive(Debug)]
 struct Queued {
     group: u64,
-    /// Its place in its group.
+    /// Place of the message in its group.
     place: u64,
     visible_at_ms: u64,
-    /// By which it was handed out last.
+    /// Receipt handle of the last delivery.
     handle: u64,
     deleted_at_ms: Option<u64>,
 }
 
-/// What an owner knows of the queue.
+/// Knowledge of an owner about the queue.
 pub(crate) struct Receiving {
-    inbox: ReceivedMessages,
+    received_messages: ReceivedMessages,
     begun: bool,
     wake_at_ms: Option<u64>,
 }
 
-/// What travels between a process and the queue.
+/// Event between a process and the queue.
 #[derive(Debug)]
-pub(crate) enum Handing {
-    /// A process asks for messages.
-    Asks,
-    /// When they were asked for, and what was given.
+pub(crate) enum QueueEvent {
+    /// A process polls the queue.
+    Poll,
+    /// Time of the poll, and the messages with their handles.
     Received(u64, Vec<(u64, String)>),
-    /// Messages are to be deleted, or kept from others for longer.
-    Arrives(Wish, Vec<Handed>),
-    Told(Wish, Vec<(Handed, Fate)>),
+    /// A request about messages arrives at the queue.
+    Arrives(QueueRequest, Vec<Handed>),
+    Answered(QueueRequest, Vec<(Handed, Fate)>),
     Wakes(u64),
 }
 
-/// What is wished of messages.
+/// Request about messages that were received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum QueueRequest {
     Delete,
     Extend,
 }
@@ -86,12 +89,12 @@ impl Queue {
         }
     }
 
-    /// For so long a message that was handed out is handed to nobody else.
+    /// Time during which a delivered message is hidden from other receivers, in ms.
     pub(crate) fn visibility_ms(&self) -> u64 {
         self.visibility_ms
     }
 
-    /// Whether everything was sent, taken and deleted.
+    /// Returns true if every message was sent and deleted.
     pub(crate) fn is_done(&self) -> bool {
         let deleted = |message: &Queued| message.deleted_at_ms.is_some();
         self.left == 0 && self.messages.iter().all(deleted)
@@ -114,7 +117,8 @@ impl Queue {
         });
     }
 
-    /// Hands out messages: those of a FIFO queue's group in their order, and none of a group of which some are under way.
+    /// Delivers messages. Messages of a FIFO group come in order, and none while others of the
+    /// group are in flight.
     fn receive(&mut self, random: &Random, now_ms: u64) -> Vec<(u64, String)> {
         let count = 1 + random.below(5) as usize;
         let mut received = Vec::new();
@@ -123,7 +127,7 @@ impl Queue {
             let hidden = message.visible_at_ms > now_ms;
             let there = match message.deleted_at_ms {
                 None => !hidden,
-                // Now and then one comes once more that is deleted.
+                // A standard queue may deliver a deleted message once more.
                 Some(at_ms) => !self.fifo && now_ms < at_ms + GHOST_MS && random.chance(100),
             };
             if message.deleted_at_ms.is_none() && hidden && self.fifo {
@@ -139,7 +143,7 @@ impl Queue {
         received
     }
 
-    /// Says yes whatever becomes of it, as the real one does.
+    /// Deletes a message, perhaps. The answer is a success in any case, as of the real queue.
     fn delete(&mut self, number: u64, handle: &str, random: &Random, now_ms: u64) -> Fate {
         let Some(message) = self.messages.get_mut(number as usize) else {
             return Fate::Lost;
@@ -179,7 +183,7 @@ impl Queue {
 impl Receiving {
     pub(crate) fn new(visibility_ms: u64) -> Self {
         Self {
-            inbox: ReceivedMessages::new(visibility_ms, TIMEOUT_MS),
+            received_messages: ReceivedMessages::new(visibility_ms, TIMEOUT_MS),
             begun: false,
             wake_at_ms: None,
         }
@@ -199,53 +203,55 @@ fn number_of(id: QueuedId) -> u64 {
 }
 
 impl World {
-    /// A new owner asks whether it may receive.
-    pub(crate) fn finds_the_queue(&mut self, id: ProcessId) {
+    /// Reports the queue to a new owner.
+    pub(crate) fn report_queue(&mut self, id: ProcessId) {
         if let Some(serving) = self.serving(id) {
             let ingress = INGRESS.into();
             serving.facts.push(Input::QueueFound { ingress });
         }
     }
 
-    /// It may.
-    pub(crate) fn receive_as_told(&mut self, id: ProcessId) {
+    /// Starts to receive, as the partition allows.
+    pub(crate) fn start_receiving(&mut self, id: ProcessId) {
         if let Some(serving) = self.serving(id)
             && !std::mem::replace(&mut serving.receiving.begun, true)
         {
-            self.hand(id, Handing::Asks);
+            self.schedule_queue_event(id, QueueEvent::Poll);
         }
     }
 
-    /// What these became is durable.
-    pub(crate) fn taken(&mut self, id: ProcessId, ids: &[QueuedId]) {
+    /// Marks messages deletable whose effects are durable.
+    pub(crate) fn delete_from_queue(&mut self, id: ProcessId, ids: &[QueuedId]) {
         let now_ms = self.timeline.now_ms();
         if let Some(serving) = self.serving(id) {
-            serving.receiving.inbox.taken(now_ms, ids);
+            serving.receiving.received_messages.taken(now_ms, ids);
             self.keep(id);
         }
     }
 
-    pub(crate) fn sends_to_queue(&mut self) {
+    pub(crate) fn produce_to_queue(&mut self) {
         self.queue.send(&self.random);
         if self.queue.left > 0 {
             let delay_ms = 1 + self.random.below(1_500);
-            self.timeline.after(delay_ms, Event::SendsToQueue);
+            self.timeline.after(delay_ms, Event::ProducesToQueue);
         }
     }
 
-    pub(crate) fn hands(&mut self, id: ProcessId, handing: Handing) {
+    pub(crate) fn handle_queue_event(&mut self, id: ProcessId, event: QueueEvent) {
         let now_ms = self.timeline.now_ms();
-        match handing {
-            Handing::Asks => self.asks_queue(id),
-            Handing::Received(asked_ms, received) => self.received(id, asked_ms, received),
-            Handing::Arrives(wish, handed) => {
-                let lost = self.random.chance(self.weather.ack_lost);
+        match event {
+            QueueEvent::Poll => self.poll_queue(id),
+            QueueEvent::Received(asked_ms, received) => self.received(id, asked_ms, received),
+            QueueEvent::Arrives(request, handed) => {
+                let lost = self.random.chance(self.faults.ack_lost);
                 let mut fates = Vec::new();
                 for (message, handle) in handed {
                     let number = number_of(message);
-                    let fate = match wish {
-                        Wish::Delete => self.queue.delete(number, &handle, &self.random, now_ms),
-                        Wish::Extend => self.queue.extend(number, &handle, now_ms),
+                    let fate = match request {
+                        QueueRequest::Delete => {
+                            self.queue.delete(number, &handle, &self.random, now_ms)
+                        }
+                        QueueRequest::Extend => self.queue.extend(number, &handle, now_ms),
                     };
                     let fate = if lost { Fate::Again } else { fate };
                     fates.push(((message, handle), fate));
@@ -255,11 +261,11 @@ impl World {
                 } else {
                     1 + self.random.below(30)
                 };
-                let told = Handing::Told(wish, fates);
-                self.timeline.after(delay_ms, Event::Queue(id, told));
+                let answer = QueueEvent::Answered(request, fates);
+                self.timeline.after(delay_ms, Event::Queue(id, answer));
             }
-            Handing::Told(wish, fates) => self.told_by_queue(id, wish, fates),
-            Handing::Wakes(at_ms) => {
+            QueueEvent::Answered(request, fates) => self.queue_answered(id, request, fates),
+            QueueEvent::Wakes(at_ms) => {
                 let Some(serving) = self.serving(id) else {
                     return;
                 };
@@ -271,7 +277,7 @@ impl World {
         }
     }
 
-    fn asks_queue(&mut self, id: ProcessId) {
+    fn poll_queue(&mut self, id: ProcessId) {
         let Some(serving) = self.serving(id) else {
             return;
         };
@@ -281,15 +287,15 @@ impl World {
         let paused = serving.reading.paused;
         let delay_ms = 20 + self.random.below(400);
         self.timeline
-            .after(delay_ms, Event::Queue(id, Handing::Asks));
+            .after(delay_ms, Event::Queue(id, QueueEvent::Poll));
         if paused {
             return;
         }
         let now_ms = self.timeline.now_ms();
         let received = self.queue.receive(&self.random, now_ms);
-        let lost = self.random.chance(self.weather.ack_lost);
+        let lost = self.random.chance(self.faults.ack_lost);
         if !received.is_empty() && !lost {
-            self.hand(id, Handing::Received(now_ms, received));
+            self.schedule_queue_event(id, QueueEvent::Received(now_ms, received));
         }
     }
 
@@ -303,14 +309,14 @@ impl World {
         let Some(serving) = self.serving(id) else {
             return;
         };
-        let inbox = &mut serving.receiving.inbox;
-        if !inbox.is_fresh(asked_ms, now_ms) {
+        let received_messages = &mut serving.receiving.received_messages;
+        if !received_messages.is_fresh(asked_ms, now_ms) {
             return;
         }
         for (number, handle) in received {
-            inbox.received(now_ms, id_of(number), handle);
+            received_messages.received(now_ms, id_of(number), handle);
             if early {
-                inbox.taken(now_ms, &[id_of(number)]);
+                received_messages.taken(now_ms, &[id_of(number)]);
             }
         }
         let received = Input::MessagesReceived {
@@ -318,69 +324,72 @@ impl World {
             messages,
             keep_ms: UNCONFIRMED_MS,
         };
-        self.tell(id, received);
+        self.notify(id, received);
         self.keep(id);
     }
 
-    fn told_by_queue(&mut self, id: ProcessId, wish: Wish, fates: Vec<(Handed, Fate)>) {
+    fn queue_answered(&mut self, id: ProcessId, request: QueueRequest, fates: Vec<(Handed, Fate)>) {
         let now_ms = self.timeline.now_ms();
         let Some(serving) = self.serving(id) else {
             return;
         };
-        let inbox = &mut serving.receiving.inbox;
-        match wish {
-            Wish::Extend => inbox.extended(now_ms, fates),
-            Wish::Delete => {
-                let ids = inbox.deleted(now_ms, fates);
+        let received_messages = &mut serving.receiving.received_messages;
+        match request {
+            QueueRequest::Extend => received_messages.extended(now_ms, fates),
+            QueueRequest::Delete => {
+                let ids = received_messages.deleted(now_ms, fates);
                 if !ids.is_empty() {
                     let deleted = Input::MessagesDeleted {
                         ingress: INGRESS.into(),
                         ids,
                         keep_ms: WINDOW_MS,
                     };
-                    self.tell(id, deleted);
+                    self.notify(id, deleted);
                 }
             }
         }
         self.keep(id);
     }
 
-    /// Deletes what may be deleted, and keeps from others what may not be yet.
+    /// Deletes messages that may be deleted, and extends the invisibility of the others.
     fn keep(&mut self, id: ProcessId) {
         let now_ms = self.timeline.now_ms();
         loop {
             let Some(serving) = self.serving(id) else {
                 return;
             };
-            let inbox = &mut serving.receiving.inbox;
-            let deletions = inbox.poll_deletions(now_ms);
+            let received_messages = &mut serving.receiving.received_messages;
+            let deletions = received_messages.poll_deletions(now_ms);
             if !deletions.is_empty() {
-                self.hand(id, Handing::Arrives(Wish::Delete, deletions));
+                self.schedule_queue_event(id, QueueEvent::Arrives(QueueRequest::Delete, deletions));
                 continue;
             }
-            let extensions = inbox.poll_extensions(now_ms);
+            let extensions = received_messages.poll_extensions(now_ms);
             if !extensions.is_empty() {
-                self.hand(id, Handing::Arrives(Wish::Extend, extensions));
+                self.schedule_queue_event(
+                    id,
+                    QueueEvent::Arrives(QueueRequest::Extend, extensions),
+                );
                 continue;
             }
-            let wake_at_ms = inbox.wake_at_ms();
+            let wake_at_ms = received_messages.wake_at_ms();
             if let Some(at_ms) = wake_at_ms
                 && serving.receiving.wake_at_ms != Some(at_ms)
             {
                 serving.receiving.wake_at_ms = Some(at_ms);
-                let wakes = Event::Queue(id, Handing::Wakes(at_ms));
+                let wakes = Event::Queue(id, QueueEvent::Wakes(at_ms));
                 self.timeline.at(at_ms, wakes);
             }
             return;
         }
     }
 
-    fn hand(&mut self, id: ProcessId, handing: Handing) {
+    fn schedule_queue_event(&mut self, id: ProcessId, event: QueueEvent) {
         let delay_ms = 1 + self.random.below(30);
-        self.timeline.after(delay_ms, Event::Queue(id, handing));
+        self.timeline.after(delay_ms, Event::Queue(id, event));
     }
 
-    /// What was sent to the queue has happened, each once.
+    /// Checks that every message of the queue took effect once.
     pub(crate) fn check_queue(&self, wrong: &mut Vec<String>) {
         for (group, places) in &self.queue.groups {
             let id = format!("q{group}");
@@ -390,7 +399,7 @@ impl World {
                 let sent: Vec<String> = (1..=*places).map(|place| place.to_string()).collect();
                 if log != sent.join(" ") {
                     wrong.push(format!(
-                        "of group {group} {places} messages were sent, and they came so: {log}"
+                        "group {group}: {places} messages were sent, and took effect as {log}"
                     ));
                 }
                 continue;
@@ -402,7 +411,9 @@ impl World {
             for place in 1..=*places {
                 let entry = format!("q{group}.{place}");
                 if !log.split(' ').any(|known| known == entry) {
-                    wrong.push(format!("{entry} was sent to the queue and never happened"));
+                    wrong.push(format!(
+                        "{entry} was sent to the queue and never took effect"
+                    ));
                 }
             }
         }

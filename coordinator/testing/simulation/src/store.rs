@@ -1,4 +1,5 @@
-//! A simulated object store: requests travel, are lost, have their effect late or twice, and their answers are lost.
+//! A simulated object store. Requests to it are lost, take effect late or twice, and their answers
+//! are lost.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -11,9 +12,9 @@ use satchel_log_simulation::Random;
 
 use crate::timeline::Slot;
 
-/// What a request asks for.
+/// Operation of a request.
 #[derive(Debug, Clone)]
-pub(crate) enum Ask {
+pub(crate) enum StoreOp {
     Create(String, Bytes),
     Get(String),
     GetRange(String, Range<u64>),
@@ -22,31 +23,31 @@ pub(crate) enum Ask {
     DeleteExactly(String, Bytes),
 }
 
-/// What it is answered.
+/// Answer to a request.
 #[derive(Debug, Clone)]
-pub(crate) enum Told {
+pub(crate) enum StoreReply {
     Created(Created),
     Object(Option<Bytes>),
     Listed(Vec<ObjectMeta>),
     Deleted,
 }
 
-/// A request on its way.
+/// Request in flight.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
-    pub(crate) ask: Ask,
-    pub(crate) answer: Slot<Result<Told, StoreError>>,
+    pub(crate) op: StoreOp,
+    pub(crate) answer: Slot<Result<StoreReply, StoreError>>,
 }
 
 impl Request {
     fn key(&self) -> &str {
-        match &self.ask {
-            Ask::Create(key, _)
-            | Ask::Get(key)
-            | Ask::GetRange(key, _)
-            | Ask::List(key, ..)
-            | Ask::DeleteExactly(key, _) => key,
-            Ask::Delete(keys) => keys.first().map_or("", String::as_str),
+        match &self.op {
+            StoreOp::Create(key, _)
+            | StoreOp::Get(key)
+            | StoreOp::GetRange(key, _)
+            | StoreOp::List(key, ..)
+            | StoreOp::DeleteExactly(key, _) => key,
+            StoreOp::Delete(keys) => keys.first().map_or("", String::as_str),
         }
     }
 
@@ -65,34 +66,34 @@ impl Request {
     }
 }
 
-/// What a process has just asked for, to be scheduled by the world.
+/// Requests and sleeps of a process that the world has not scheduled yet.
 #[derive(Debug, Default)]
-pub(crate) struct Asked {
+pub(crate) struct Outgoing {
     pub(crate) requests: Vec<Request>,
     pub(crate) sleeps: Vec<(u64, Slot<()>)>,
 }
 
-/// Where a process asks; it hears nothing before the world says so.
+/// Store of a process, as the process sees it. The world decides when requests are answered.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Mailbox {
-    asked: Arc<Mutex<Asked>>,
-    /// A mutant: whoever asks sees no savepoints.
+    outgoing: Arc<Mutex<Outgoing>>,
+    /// True if no savepoints are visible, for a mutant.
     pub(crate) blind: bool,
 }
 
 impl Mailbox {
-    pub(crate) fn take(&self) -> Asked {
+    pub(crate) fn take(&self) -> Outgoing {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Outgoing> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, ask: Ask) -> Result<Told, StoreError> {
+    async fn send(&self, op: StoreOp) -> Result<StoreReply, StoreError> {
         let answer = Slot::new();
         self.lock().requests.push(Request {
-            ask,
+            op,
             answer: answer.clone(),
         });
         answer.await
@@ -106,18 +107,18 @@ impl ObjectStore for Mailbox {
         bytes: Bytes,
     ) -> BoxFuture<'a, Result<Created, StoreError>> {
         Box::pin(async move {
-            match self.ask(Ask::Create(key.to_owned(), bytes)).await? {
-                Told::Created(created) => Ok(created),
-                told => unreachable!("a create was answered {told:?}"),
+            match self.send(StoreOp::Create(key.to_owned(), bytes)).await? {
+                StoreReply::Created(created) => Ok(created),
+                reply => unreachable!("a create was answered {reply:?}"),
             }
         })
     }
 
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(async move {
-            match self.ask(Ask::Get(key.to_owned())).await? {
-                Told::Object(object) => Ok(object),
-                told => unreachable!("a get was answered {told:?}"),
+            match self.send(StoreOp::Get(key.to_owned())).await? {
+                StoreReply::Object(object) => Ok(object),
+                reply => unreachable!("a get was answered {reply:?}"),
             }
         })
     }
@@ -128,9 +129,9 @@ impl ObjectStore for Mailbox {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         Box::pin(async move {
-            match self.ask(Ask::GetRange(key.to_owned(), range)).await? {
-                Told::Object(object) => Ok(object),
-                told => unreachable!("a get was answered {told:?}"),
+            match self.send(StoreOp::GetRange(key.to_owned(), range)).await? {
+                StoreReply::Object(object) => Ok(object),
+                reply => unreachable!("a get was answered {reply:?}"),
             }
         })
     }
@@ -146,18 +147,21 @@ impl ObjectStore for Mailbox {
                 return Ok(Vec::new());
             }
             let after = start_after.map(str::to_owned);
-            match self.ask(Ask::List(prefix.to_owned(), after, max)).await? {
-                Told::Listed(listed) => Ok(listed),
-                told => unreachable!("a list was answered {told:?}"),
+            match self
+                .send(StoreOp::List(prefix.to_owned(), after, max))
+                .await?
+            {
+                StoreReply::Listed(listed) => Ok(listed),
+                reply => unreachable!("a list was answered {reply:?}"),
             }
         })
     }
 
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            match self.ask(Ask::Delete(keys.to_vec())).await? {
-                Told::Deleted => Ok(()),
-                told => unreachable!("a delete was answered {told:?}"),
+            match self.send(StoreOp::Delete(keys.to_vec())).await? {
+                StoreReply::Deleted => Ok(()),
+                reply => unreachable!("a delete was answered {reply:?}"),
             }
         })
     }
@@ -168,48 +172,50 @@ impl ObjectStore for Mailbox {
         bytes: &'a Bytes,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let ask = Ask::DeleteExactly(key.to_owned(), bytes.clone());
-            match self.ask(ask).await? {
-                Told::Deleted => Ok(()),
-                told => unreachable!("a delete was answered {told:?}"),
+            let op = StoreOp::DeleteExactly(key.to_owned(), bytes.clone());
+            match self.send(op).await? {
+                StoreReply::Deleted => Ok(()),
+                reply => unreachable!("a delete was answered {reply:?}"),
             }
         })
     }
 }
 
-/// What the store holds.
+/// Content of the store.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     pub(crate) objects: BTreeMap<String, Bytes>,
-    /// How many objects were removed.
+    /// Number of objects that were deleted.
     pub(crate) collected: u64,
-    /// A mutant: a create replaces what is there.
+    /// True if a create replaces an existing object, for a mutant.
     pub(crate) unconditional: bool,
 }
 
 impl Objects {
-    /// How many ownership periods were claimed.
+    /// Returns the number of ownership periods that were claimed.
     pub(crate) fn claimed_epochs(&self, root: &str) -> u64 {
         let prefix = format!("{root}/partitions/0/epochs/");
         let keys = self.objects.range(prefix.clone()..).map(|(key, _)| key);
         keys.take_while(|key| key.starts_with(&prefix)).count() as u64
     }
 
-    pub(crate) fn perform(&mut self, ask: &Ask) -> Told {
-        match ask {
-            Ask::Create(key, bytes) => {
+    pub(crate) fn perform(&mut self, op: &StoreOp) -> StoreReply {
+        match op {
+            StoreOp::Create(key, bytes) => {
                 if self.objects.contains_key(key) && !self.unconditional {
-                    return Told::Created(Created::Exists);
+                    return StoreReply::Created(Created::Exists);
                 }
                 self.objects.insert(key.clone(), bytes.clone());
-                Told::Created(Created::Stored)
+                StoreReply::Created(Created::Stored)
             }
-            Ask::Get(key) => Told::Object(self.objects.get(key).cloned()),
-            Ask::GetRange(key, range) => Told::Object(self.objects.get(key).map(|object| {
-                let end = range.end.min(object.len() as u64) as usize;
-                object.slice((range.start as usize).min(end)..end)
-            })),
-            Ask::List(prefix, after, max) => {
+            StoreOp::Get(key) => StoreReply::Object(self.objects.get(key).cloned()),
+            StoreOp::GetRange(key, range) => {
+                StoreReply::Object(self.objects.get(key).map(|object| {
+                    let end = range.end.min(object.len() as u64) as usize;
+                    object.slice((range.start as usize).min(end)..end)
+                }))
+            }
+            StoreOp::List(prefix, after, max) => {
                 let from = after.clone().unwrap_or_else(|| prefix.clone());
                 let listed = self
                     .objects
@@ -221,26 +227,26 @@ impl Objects {
                         key: key.clone(),
                         size: object.len() as u64,
                     });
-                Told::Listed(listed.collect())
+                StoreReply::Listed(listed.collect())
             }
-            Ask::Delete(keys) => {
+            StoreOp::Delete(keys) => {
                 for key in keys {
                     self.collected += u64::from(self.objects.remove(key).is_some());
                 }
-                Told::Deleted
+                StoreReply::Deleted
             }
-            Ask::DeleteExactly(key, bytes) => {
+            StoreOp::DeleteExactly(key, bytes) => {
                 if self.objects.get(key) == Some(bytes) {
                     self.objects.remove(key);
                     self.collected += 1;
                 }
-                Told::Deleted
+                StoreReply::Deleted
             }
         }
     }
 }
 
-/// The store as it is at one moment, for looking at it from outside of all processes.
+/// Snapshot of the store for reads outside of all processes.
 #[derive(Debug)]
 pub(crate) struct Still(Mutex<Objects>);
 
@@ -252,9 +258,9 @@ impl Still {
         }))
     }
 
-    fn ask(&self, ask: &Ask) -> Told {
+    fn send(&self, op: &StoreOp) -> StoreReply {
         let mut objects = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        objects.perform(ask)
+        objects.perform(op)
     }
 }
 
@@ -264,13 +270,13 @@ impl ObjectStore for Still {
         key: &'a str,
         _bytes: Bytes,
     ) -> BoxFuture<'a, Result<Created, StoreError>> {
-        unreachable!("{key} would be created by somebody who only looks")
+        unreachable!("{key} would be created by a reader")
     }
 
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        match self.ask(&Ask::Get(key.to_owned())) {
-            Told::Object(object) => Box::pin(ready(Ok(object))),
-            told => unreachable!("a get was answered {told:?}"),
+        match self.send(&StoreOp::Get(key.to_owned())) {
+            StoreReply::Object(object) => Box::pin(ready(Ok(object))),
+            reply => unreachable!("a get was answered {reply:?}"),
         }
     }
 
@@ -279,9 +285,9 @@ impl ObjectStore for Still {
         key: &'a str,
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        match self.ask(&Ask::GetRange(key.to_owned(), range)) {
-            Told::Object(object) => Box::pin(ready(Ok(object))),
-            told => unreachable!("a get was answered {told:?}"),
+        match self.send(&StoreOp::GetRange(key.to_owned(), range)) {
+            StoreReply::Object(object) => Box::pin(ready(Ok(object))),
+            reply => unreachable!("a get was answered {reply:?}"),
         }
     }
 
@@ -292,14 +298,14 @@ impl ObjectStore for Still {
         max: usize,
     ) -> BoxFuture<'a, Result<Vec<ObjectMeta>, StoreError>> {
         let after = start_after.map(str::to_owned);
-        match self.ask(&Ask::List(prefix.to_owned(), after, max)) {
-            Told::Listed(listed) => Box::pin(ready(Ok(listed))),
-            told => unreachable!("a list was answered {told:?}"),
+        match self.send(&StoreOp::List(prefix.to_owned(), after, max)) {
+            StoreReply::Listed(listed) => Box::pin(ready(Ok(listed))),
+            reply => unreachable!("a list was answered {reply:?}"),
         }
     }
 
     fn delete<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), StoreError>> {
-        unreachable!("{keys:?} would be deleted by somebody who only looks")
+        unreachable!("{keys:?} would be deleted by a reader")
     }
 
     fn delete_exactly<'a>(
@@ -307,11 +313,11 @@ impl ObjectStore for Still {
         key: &'a str,
         _bytes: &'a Bytes,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        unreachable!("{key} would be deleted by somebody who only looks")
+        unreachable!("{key} would be deleted by a reader")
     }
 }
 
-/// How often what goes wrong with requests to the store, per mille.
+/// Rates of faults of requests to the store, per mille.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct StoreFaults {
     pub(crate) lost: u64,
@@ -319,7 +325,7 @@ pub(crate) struct StoreFaults {
     pub(crate) delayed: u64,
     pub(crate) repeated: u64,
     pub(crate) conflict: u64,
-    /// The longest way there, and back, in ms.
+    /// Maximum latency of a request, and of its answer, in ms.
     pub(crate) latency_max_ms: u64,
 }
 
@@ -350,7 +356,7 @@ impl StoreFaults {
     }
 }
 
-/// The clocks of one machine: the true time since it started, and a calendar with an error of its own.
+/// Clocks of one machine: the true time since its start, and a calendar with an error.
 #[derive(Debug, Clone)]
 pub(crate) struct MachineClock {
     times: Arc<Mutex<Times>>,
@@ -361,11 +367,11 @@ pub(crate) struct MachineClock {
 struct Times {
     true_ms: u64,
     error_ms: i64,
-    /// Whether a mutant makes the log see always the same time, and which, once it was seen.
+    /// Set if a mutant freezes the time of the log; the inner value is that time, once it was read.
     frozen: Option<Option<u64>>,
 }
 
-/// The calendar's beginning, in ms since the epoch.
+/// Beginning of the calendar, in ms since the epoch.
 const BEGINNING_MS: u64 = 1_700_000_000_000;
 
 impl MachineClock {
@@ -380,7 +386,7 @@ impl MachineClock {
         }
     }
 
-    /// From now on the log sees the first time that it looks at for ever.
+    /// Freezes the log's time at the next time that it reads.
     pub(crate) fn freeze(&self) {
         self.times().frozen = Some(None);
     }
@@ -415,7 +421,7 @@ impl Clock for MachineClock {
             },
             Some(first) => {
                 let boot_ms = *first.get_or_insert(true_ms);
-                // The calendar stands still with it, so that neither of both tells.
+                // The calendar stands still as well, so that neither clock reveals the time.
                 let wall_ms = BEGINNING_MS + boot_ms;
                 Now { boot_ms, wall_ms }
             }

@@ -1,4 +1,4 @@
-//! The streams that the application reads, and the one that it writes.
+//! The stream that the application reads.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,15 +12,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::functions::{STEADY, address, number, text, text_of};
 
-/// How many sequence numbers there are for each user record: some numbers hold several, as aggregated records do.
+/// Number of user records per sequence number. Some numbers hold several user records, as
+/// aggregated records do.
 const AGGREGATED: u64 = 3;
 
-/// A stream that is split and merged, with what is to be appended to it later.
+/// A stream that is split and merged, with the records that are appended to it later.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Streams {
     shards: BTreeMap<String, Shard>,
     producers: Vec<Producer>,
-    /// What the stream listed before its last change.
+    /// Listing before the last change.
     former: Vec<ListedShard>,
 }
 
@@ -28,10 +29,10 @@ pub(crate) struct Streams {
 struct Shard {
     records: Vec<Appended>,
     parents: Vec<String>,
-    /// The hashes of its keys, both ends included.
+    /// Range of key hashes, both ends included.
     range: (u8, u8),
     closed_at_ms: Option<u64>,
-    /// The stream has forgotten it.
+    /// True if the stream has forgotten the shard.
     forgotten: bool,
 }
 
@@ -41,7 +42,7 @@ struct Appended {
     at_ms: u64,
 }
 
-/// One who appends records, those of a key in a known order.
+/// Producer that appends records, those of each key in a known order.
 #[derive(Debug, Clone)]
 struct Producer {
     planned: VecDeque<Planned>,
@@ -55,7 +56,7 @@ struct Planned {
 }
 
 impl Streams {
-    /// Records in known orders, some of which were appended before `now_ms`.
+    /// Draws records in known orders. Some are appended before `now_ms`.
     pub(crate) fn draw(random: &Random, now_ms: u64) -> Self {
         let mut streams = Self::default();
         let shards = 1 + random.below(2);
@@ -89,7 +90,7 @@ impl Streams {
         self.producers.len()
     }
 
-    /// The ids of all shards that there ever were.
+    /// Returns the ids of all shards that ever existed.
     pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
         self.shards.keys()
     }
@@ -104,7 +105,7 @@ impl Streams {
             let shard = self.shards.values_mut().find(|shard| {
                 shard.closed_at_ms.is_none() && (shard.range.0..=shard.range.1).contains(&hash)
             });
-            let shard = shard.expect("open shards have all hashes between them");
+            let shard = shard.expect("open shards cover all hashes");
             let at_ms = now_ms.max(shard.records.last().map_or(0, |last| last.at_ms));
             shard.records.push(Appended { planned, at_ms });
         }
@@ -115,7 +116,7 @@ impl Streams {
         producers.all(|producer| producer.planned.is_empty())
     }
 
-    /// Splits a shard, or merges two that are neighbours.
+    /// Splits a shard, or merges two neighbours.
     pub(crate) fn reshard(&mut self, random: &Random, now_ms: u64) -> Option<String> {
         let open = self.shards.iter();
         let open = open.filter(|(_, shard)| shard.closed_at_ms.is_none());
@@ -143,7 +144,7 @@ impl Streams {
         Some(format!("{name} and {other} are merged into {child}"))
     }
 
-    /// The stream forgets a shard.
+    /// Forgets a shard.
     pub(crate) fn forget(&mut self, shard: &str) {
         self.former = self.list();
         if let Some(shard) = self.shards.get_mut(shard) {
@@ -151,7 +152,7 @@ impl Streams {
         }
     }
 
-    /// What the stream lists now.
+    /// Returns the current listing.
     pub(crate) fn list(&self) -> Vec<ListedShard> {
         let shards = self.shards.iter().filter(|(_, shard)| !shard.forgotten);
         let shards = shards.map(|(name, shard)| ListedShard {
@@ -167,7 +168,7 @@ impl Streams {
         shards.collect()
     }
 
-    /// What it listed before its last change.
+    /// Returns the listing before the last change.
     pub(crate) fn stale_list(&self) -> Vec<ListedShard> {
         match self.former.is_empty() {
             true => self.list(),
@@ -175,7 +176,7 @@ impl Streams {
         }
     }
 
-    /// How many records a shard has.
+    /// Returns the number of records in a shard.
     pub(crate) fn end(&self, shard: &str) -> u64 {
         self.shards
             .get(shard)
@@ -187,7 +188,7 @@ impl Streams {
         shard.is_some_and(|shard| shard.closed_at_ms.is_none())
     }
 
-    /// Remembers again what was forgotten and is still needed.
+    /// Restores forgotten shards that are still needed.
     pub(crate) fn remember(&mut self, is_needed: impl Fn(&str) -> bool) {
         for (name, shard) in &mut self.shards {
             shard.forgotten &= !is_needed(name);
@@ -195,20 +196,20 @@ impl Streams {
         self.former.clear();
     }
 
-    /// Whether the stream still has a shard, and none of its ancestors.
+    /// Returns true if the stream still has a shard, and none of its ancestors.
     pub(crate) fn may_be_forgotten(&self, shard: &str) -> bool {
         let is_forgotten = |shard: &String| self.shards[shard].forgotten;
         let shard = self.shards.get(shard);
         shard.is_some_and(|shard| !shard.forgotten && shard.parents.iter().all(is_forgotten))
     }
 
-    /// Whether the shard was closed at this time.
+    /// Returns true if the shard was closed at this time.
     pub(crate) fn was_closed(&self, shard: &str, at_ms: u64) -> bool {
         let closed_at_ms = self.shards.get(shard).and_then(|shard| shard.closed_at_ms);
         closed_at_ms.is_some_and(|closed_at_ms| closed_at_ms <= at_ms)
     }
 
-    /// Records from `index` on.
+    /// Returns records from `index` on.
     pub(crate) fn read(&self, shard: &str, index: u64, count: usize) -> Vec<Record> {
         let Some(found) = self.shards.get(shard) else {
             return Vec::new();
@@ -224,7 +225,7 @@ impl Streams {
                     routed: if planned.targets.is_empty() {
                         Err(Unroutable {
                             value: text(format!("unroutable {shard} {index}")),
-                            reason: "it is for nobody".to_owned(),
+                            reason: "it has no target".to_owned(),
                         })
                     } else {
                         Ok(planned.targets.clone())
@@ -234,7 +235,7 @@ impl Streams {
             .collect()
     }
 
-    /// The index of the first record behind a position.
+    /// Returns the index of the first record after a position.
     pub(crate) fn index_after(&self, shard: &str, position: &ShardPosition) -> u64 {
         match position {
             ShardPosition::Beginning => 0,
@@ -255,7 +256,7 @@ impl Streams {
                 ..
             } => {
                 let sequence = number(sequence.as_str());
-                // The numbers that a mutant invents lie beyond those of their sequence number.
+                // Numbers that a mutant invents lie beyond those of their sequence number.
                 let sub_sequence = (*sub_sequence).min(AGGREGATED - 1);
                 (sequence - 1) * AGGREGATED + sub_sequence + 1
             }
@@ -271,8 +272,8 @@ impl Streams {
         records.map(|record| record.planned.minted).sum()
     }
 
-    /// Everything that records from these beginnings on ask of whom: target and argument, in order; and how many go to nobody. Shards without a
-    /// beginning were not read.
+    /// Returns target and argument of every message that records from these beginnings on become,
+    /// in order, and the number of unroutable records. Shards without a beginning were not read.
     pub(crate) fn expected(
         &self,
         beginnings: &BTreeMap<String, u64>,
@@ -313,10 +314,10 @@ impl Streams {
     }
 }
 
-/// The ingress that reads the stream.
+/// Ingress that reads the stream.
 pub(crate) const INGRESS: &str = "simulated/in";
 
-/// The stream's name.
+/// Name of the stream.
 pub(crate) const STREAM: &str = "in";
 
 pub(crate) fn shard_id(shard: &str) -> ShardId {

@@ -1,4 +1,4 @@
-//! Virtual time: what happens when, and futures that wait for it.
+//! Virtual time: scheduled events, and futures that wait for them.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -6,12 +6,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// What is to happen, in order of time, and of arrival where times are equal.
+/// Scheduled events in order of time. Events of equal times keep the order of their scheduling.
 #[derive(Debug)]
 pub(crate) struct Timeline<E> {
     now_ms: u64,
     next: u64,
-    /// Boxed, because they are large and moved about in here.
+    /// Boxed, because events are large and move within the map.
     events: BTreeMap<(u64, u64), Box<E>>,
 }
 
@@ -24,7 +24,7 @@ impl<E> Timeline<E> {
         }
     }
 
-    /// The true time, in ms.
+    /// Returns the true time in ms.
     pub(crate) fn now_ms(&self) -> u64 {
         self.now_ms
     }
@@ -39,7 +39,7 @@ impl<E> Timeline<E> {
         self.next += 1;
     }
 
-    /// Moves time on to the next event.
+    /// Removes the next event and advances time to it.
     pub(crate) fn pop(&mut self) -> Option<E> {
         let ((at_ms, _), event) = self.events.pop_first()?;
         self.now_ms = at_ms;
@@ -47,7 +47,7 @@ impl<E> Timeline<E> {
     }
 }
 
-/// A place for one value that a future waits for. Clones are the same place.
+/// Slot for one value that a future waits for. Clones share the slot.
 #[derive(Debug)]
 pub(crate) struct Slot<T>(Arc<Mutex<Content<T>>>);
 
@@ -65,7 +65,7 @@ impl<T> Slot<T> {
         })))
     }
 
-    /// Gives the value; whoever waits is woken.
+    /// Sets the value and wakes the waiting future.
     pub(crate) fn fill(&self, value: T) {
         let waiter = {
             let mut content = self.content();

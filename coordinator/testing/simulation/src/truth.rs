@@ -1,7 +1,8 @@
-//! What is true: the fold of the durable deltas, and the laws that every durable state must keep.
+//! The truth: the fold of the durable deltas, and the laws that every durable state must keep.
 //!
-//! The truth is built from what was handed to the log and reported durable by it, never from what a partition believes. At each takeover
-//! the recovered state must be the fold of a prefix that misses nothing that was reported.
+//! The truth is built from the deltas that were handed to the log and that the log reported
+//! durable, never from what a partition believes. At each takeover the recovered state must be the
+//! fold of a prefix that contains every reported delta.
 
 mod history;
 
@@ -23,16 +24,17 @@ use crate::streams::{Streams, shard_id};
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Facts {
     facts: BTreeMap<Vec<u8>, (Vec<u8>, Change)>,
-    /// Of all facts together, in any order.
+    /// Hash of all facts together, in any order.
     hash: u64,
 }
 
 impl Facts {
-    /// Applies a change; returns the value that it replaces.
+    /// Applies a change. Returns the change that it replaces.
     pub(crate) fn apply(&mut self, change: &Change) -> Option<Change> {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         change.encode_key(&mut key);
-        // An image says that a counter is at its beginning; a log, of an import for one, says nothing of it.
+        // An image contains a counter at its beginning; a log, such as that of an import, may not
+        // mention it.
         let begins = change.value == Some(Value::Counter(1));
         let before = if change.encode_value(&mut value) && !begins {
             self.hash = self.hash.wrapping_add(hash(&key, &value));
@@ -45,7 +47,7 @@ impl Facts {
         Some(before)
     }
 
-    /// Of all facts together.
+    /// Returns the hash of all facts.
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
@@ -63,12 +65,12 @@ impl Facts {
         self.facts.get(&bytes)?.1.value.as_ref()
     }
 
-    /// Whether applying `change` would change nothing.
+    /// Returns true if applying `change` would change nothing.
     fn holds(&self, change: &Change) -> bool {
         self.get(change.key.clone()) == change.value.as_ref()
     }
 
-    /// The value of a state, empty if it has none.
+    /// Returns the value of a state, empty if it has none.
     pub(crate) fn state(&self, address: &Address, name: &str) -> String {
         let key = Key::State {
             address: address.clone(),
@@ -99,53 +101,53 @@ fn hash(key: &[u8], value: &[u8]) -> u64 {
     xxh3_64(&[&(key.len() as u64).to_le_bytes(), key, value].concat())
 }
 
-/// See the module's documentation.
+/// Durable state of a run; see the module's documentation.
 pub(crate) struct Truth {
-    /// What is durable.
+    /// Durable facts.
     pub(crate) facts: Facts,
     pub(crate) violations: Vec<String>,
     epochs: BTreeMap<u64, Epoch>,
     streams: Rc<std::cell::RefCell<Streams>>,
     committed_at_ms: u64,
-    /// DurableFacts that was ever durably in the outbox.
+    /// Every entry that was ever durable in the outbox.
     outbox: BTreeMap<u64, OutboxEntry>,
-    /// When each timer that was ever durable is due.
+    /// Due time of each timer that was ever durable, in ms.
     timers: BTreeMap<(String, u64), u64>,
-    /// Money in accounts and on its way.
+    /// Money in accounts and in flight.
     money: i64,
-    /// The position from which each shard counts.
+    /// First record of each shard that counts.
     pub(crate) beginnings: BTreeMap<String, u64>,
-    /// From when on the stream is read, if not from its beginning.
+    /// Moment from which the stream is read, if not from its beginning.
     resolved_ms: Option<u64>,
-    /// The shards that are forgotten, and since when.
+    /// Forgotten shards, each with the time at which it was forgotten.
     forgotten: BTreeMap<String, u64>,
-    /// What was minted in them.
+    /// Money minted in forgotten shards.
     minted_before: i64,
-    /// Durable deltas.
+    /// Number of durable deltas.
     pub(crate) deltas: u64,
-    /// The states that were durable, one after each delta.
+    /// Durable states, one after each delta.
     pub(crate) history: Vec<Moment>,
-    /// The state before the first of them.
+    /// Hash of the state before the first delta.
     pub(crate) at_first: u64,
-    /// Money that was there before the first of them, and that no record minted.
+    /// Money in the state before the first delta that no record minted.
     pub(crate) granted: i64,
 }
 
-/// A state that was durable.
+/// Durable state after one delta.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moment {
-    /// The time of the delta that led to it.
+    /// Partition time of the delta.
     pub(crate) committed_at_ms: u64,
-    /// Of all facts.
+    /// Hash of all facts.
     pub(crate) hash: u64,
 }
 
 #[derive(Default)]
 struct Epoch {
     sealed: Vec<Rc<Delta>>,
-    /// How many of them are in `facts`.
+    /// Number of sealed deltas that are part of `facts`.
     applied: usize,
-    /// A later owner has taken over: no more can ever count.
+    /// True once a later owner has taken over, so that no further delta can count.
     over: bool,
 }
 
@@ -171,7 +173,7 @@ impl Truth {
         }
     }
 
-    /// An owner took over and recovered this.
+    /// Checks the state that an owner recovered at its takeover.
     pub(crate) fn took_over(&mut self, epoch: u64, recovered: &Facts) {
         if self
             .epochs
@@ -179,7 +181,7 @@ impl Truth {
             .next_back()
             .is_some_and(|last| *last > epoch)
         {
-            // A later owner's takeover returned earlier: nothing of this epoch can count.
+            // The takeover of a later owner returned earlier, so nothing of this epoch can count.
             self.epochs.entry(epoch).or_default().over = true;
             return;
         }
@@ -193,7 +195,8 @@ impl Truth {
         if self.facts.hash != recovered.hash {
             let difference = self.facts.difference(recovered);
             self.violation(format!(
-                "epoch {epoch} recovered another state than the fold of the durable prefix: {difference}"
+                "epoch {epoch} recovered another state than the fold of the durable prefix: \
+                 {difference}"
             ));
         }
         if self.epochs.insert(epoch, Epoch::default()).is_some() {
@@ -201,14 +204,14 @@ impl Truth {
         }
     }
 
-    /// A delta is handed to the log.
+    /// Remembers a delta that is handed to the log.
     pub(crate) fn sealed(&mut self, epoch: u64, delta: Rc<Delta>) {
         if let Some(epoch) = self.epochs.get_mut(&epoch) {
             epoch.sealed.push(delta);
         }
     }
 
-    /// The log reports that a delta is durable.
+    /// Applies the deltas that the log reports durable.
     pub(crate) fn durable(&mut self, epoch: u64, sequence: u64) {
         loop {
             let Some(known) = self.epochs.get(&epoch) else {
@@ -219,7 +222,7 @@ impl Truth {
             }
             if known.over {
                 return self.violation(format!(
-                    "epoch {epoch} is over, and is told that its delta {sequence} is durable"
+                    "epoch {epoch} is over, but its delta {sequence} is reported durable"
                 ));
             }
             if !self.apply_next(epoch) {
@@ -228,8 +231,8 @@ impl Truth {
         }
     }
 
-    /// What the outbox durably held under this number, now or before.
-    pub(crate) fn left_durably(&self, number: u64) -> Option<&OutboxEntry> {
+    /// Returns the entry that the outbox durably holds or held under this number.
+    pub(crate) fn outbox_entry(&self, number: u64) -> Option<&OutboxEntry> {
         self.outbox.get(&number)
     }
 
@@ -246,13 +249,13 @@ impl Truth {
         letters.collect()
     }
 
-    /// Whether a timer has not fired yet.
+    /// Returns true if a timer has not fired yet.
     pub(crate) fn is_a_timer_pending(&self) -> bool {
         let mut keys = self.facts.iter().map(|(key, _)| key);
         keys.any(|key| matches!(key, Key::Timer { .. }))
     }
 
-    /// Whether it is durable that a shard was read to its end.
+    /// Returns true if it is durable that a shard was read to its end.
     pub(crate) fn is_over(&self, shard: &str) -> bool {
         let position = self.facts.get(Key::Shard(shard_id(shard)));
         match position {
@@ -261,21 +264,21 @@ impl Truth {
         }
     }
 
-    /// Whether a shard was closed before the moment from which on the stream is read.
+    /// Returns true if a shard was closed before the moment from which the stream is read.
     pub(crate) fn is_passed(&self, shard: &str) -> bool {
         let streams = self.streams.borrow();
         let resolved_ms = self.resolved_ms.unwrap_or(0);
         !self.beginnings.contains_key(shard) && streams.was_closed(shard, resolved_ms)
     }
 
-    /// How many addresses are suspended.
+    /// Returns the number of suspended addresses.
     pub(crate) fn suspended(&self) -> usize {
         let keys = self.facts.iter().map(|(key, _)| key);
         keys.filter(|key| matches!(key, Key::Suspension { .. }))
             .count()
     }
 
-    /// Whether no messages wait but those of suspended addresses.
+    /// Returns true if no messages wait except those of suspended addresses.
     pub(crate) fn only_suspended_wait(&self) -> bool {
         self.facts.iter().all(|(key, _)| match key {
             Key::Message { address, .. } => {
@@ -290,7 +293,7 @@ impl Truth {
         self.violations.push(what);
     }
 
-    /// Deltas that change nothing may or may not be part of what was recovered: both is right.
+    /// Skips deltas that change nothing. The recovered state may or may not contain them.
     fn pass_neutral(&mut self, epoch: u64) {
         let Some(known) = self.epochs.get_mut(&epoch) else {
             return;
@@ -345,7 +348,7 @@ impl Truth {
         self.check_money();
     }
 
-    /// An end that is forgotten was one.
+    /// Checks that only the position of an ended shard is removed.
     fn check_forgotten(&mut self, before: &Change, change: &Change) {
         if let (Key::Shard(shard), Some(Value::Shard(position)), None) =
             (&before.key, &before.value, &change.value)
@@ -358,7 +361,7 @@ impl Truth {
         }
     }
 
-    /// A shard was forgotten that was read from here on.
+    /// Remembers a forgotten shard that was read from this record on.
     fn forget(&mut self, shard: &str, at_ms: u64, from: Option<u64>) {
         let from = from.unwrap_or(0);
         self.forgotten.insert(shard.to_owned(), at_ms);
@@ -367,7 +370,7 @@ impl Truth {
         self.minted_before += streams.minted(shard, from, streams.end(shard));
     }
 
-    /// A timer's message does not arrive before the timer is due.
+    /// Checks that a timer's message does not arrive before the timer is due.
     fn check_end(&mut self, before: &Change, change: &Change, arrived: &[MessageId]) {
         if let (Key::Timer { owner, number }, Some(Value::Timer(timer)), None) =
             (&before.key, &before.value, &change.value)
@@ -389,7 +392,7 @@ impl Truth {
                 if text_of(&message.argument).ends_with(MISUSED) =>
             {
                 self.violation(format!(
-                    "{address} has {:?}, whose key was used for something else",
+                    "{address} has {:?}, whose key was used for another body",
                     message.argument
                 ));
             }
@@ -417,7 +420,7 @@ impl Truth {
         }
     }
 
-    /// Money is where it was minted, in every durable state.
+    /// Checks that the money in a durable state equals the money that was minted.
     pub(crate) fn check_money(&mut self) {
         let mut minted = self.minted_before;
         for (key, value) in self.facts.iter() {
@@ -429,12 +432,12 @@ impl Truth {
         }
         if minted + self.granted != self.money {
             let money = self.money;
-            self.violation(format!("{minted} was minted, and there is {money}"));
+            self.violation(format!("{minted} was minted, but {money} exists"));
         }
     }
 }
 
-/// The money in a fact.
+/// Returns the money in a fact.
 fn worth(change: &Change) -> i64 {
     let message = |target: &Address, argument: &TypedValue| {
         if *target.function.name() != *"account" {

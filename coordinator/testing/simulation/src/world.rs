@@ -11,95 +11,95 @@ use satchel_log::{ErrorKind, LogError, StoreError};
 use satchel_log_simulation::Random;
 use satchel_protocol::reqreply::FromFunction;
 
+use crate::clients::{Administrator, Caller};
 use crate::deploys::is_whole;
-use crate::egress::Travel;
+use crate::egress::EgressEvent;
+use crate::egress_sink::EgressSink;
+use crate::fault_plan::FaultPlan;
+use crate::fork_world::Origin;
 use crate::forks::Forks;
 use crate::functions::Stage;
-use crate::lease::{Candidate, Errand};
+use crate::history::History;
+use crate::lease::{Candidate, LeaseMessage};
 use crate::mutants::Mutant;
-use crate::outside::{Administrator, Caller};
-use crate::past::Past;
+use crate::operators::{Operators, is_operator};
 use crate::process::{Life, Process, ProcessId};
-use crate::queue::{Handing, Queue};
+use crate::queue::{Queue, QueueEvent};
 use crate::recovery::Unread;
-use crate::served::Origin;
-use crate::sink::Sink;
-use crate::store::{Ask, Objects, Request, Told};
+use crate::store::{Objects, Request, StoreOp, StoreReply};
 use crate::streams::Streams;
 use crate::timeline::{Slot, Timeline};
 use crate::truth::Truth;
-use crate::visits::{Visits, is_visitor};
-use crate::weather::Weather;
 use crate::{Failure, Plan, Report};
 
-/// What is to happen.
+/// Scheduled event.
 pub(crate) enum Event {
-    /// A request to the store has its effect; nobody is told.
-    Effect(Ask),
-    /// A request to the store has its effect, and is answered later, if it is.
+    /// A request to the store takes effect without an answer.
+    Effect(StoreOp),
+    /// A request to the store takes effect. Its answer is sent or lost.
     Arrives(ProcessId, Request, Fate),
-    /// The answer to a request comes back.
-    Answered(ProcessId, Request, Result<Told, StoreError>),
+    /// The answer to a request arrives.
+    Answered(ProcessId, Request, Result<StoreReply, StoreError>),
     SleepOver(ProcessId, Slot<()>),
-    Tell(ProcessId, Input),
+    Notify(ProcessId, Input),
     PartitionWakes(ProcessId, u64),
     DispatcherWakes(ProcessId),
     /// A request reaches its functions.
     Runs(ProcessId, Bundle),
     Returns(ProcessId, BundleId, BundleOutcome),
     Reads(ProcessId, String),
-    Egress(ProcessId, Travel),
-    SendsToQueue,
-    Queue(ProcessId, Handing),
-    Lease(ProcessId, Errand),
+    Egress(ProcessId, EgressEvent),
+    ProducesToQueue,
+    Queue(ProcessId, QueueEvent),
+    Lease(ProcessId, LeaseMessage),
     Appends(usize),
     Reshards,
     Lists(ProcessId),
     CallerActs(usize, u64),
-    CallerTiresOf(usize, u64),
+    CallerGivesUp(usize, u64),
     AdministratorActs,
-    Trouble,
+    Fault,
     ProcessStarts,
     StopForced(ProcessId),
-    /// A message has ended the process that read it.
+    /// A message kills the process that read it.
     Killed(ProcessId),
-    /// A visitor goes on as far as it can.
-    VisitorGoesOn(ProcessId),
-    VisitorDies(ProcessId),
-    VisitorSleeps(ProcessId, u64),
-    Operates,
-    ForkIsWanted,
+    /// An operator process makes progress.
+    OperatorRuns(ProcessId),
+    OperatorDies(ProcessId),
+    OperatorSleeps(ProcessId, u64),
+    OperatorActs,
+    ForkWanted,
     MakerStarts(usize),
-    OwnerComes(usize),
-    ForkIsServed(usize),
+    EarlyOwnerStarts(usize),
+    ForkServed(usize),
 }
 
-/// What becomes of a request that has reached the store.
+/// Fate of the answer to a request that reached the store.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Answered,
     AnswerLost,
 }
 
-/// Everything there is.
+/// State of one run.
 pub(crate) struct World {
     pub(crate) random: Random,
-    pub(crate) weather: Weather,
+    pub(crate) faults: FaultPlan,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) timeline: Timeline<Event>,
     pub(crate) processes: BTreeMap<ProcessId, Process>,
     next_process: ProcessId,
     pub(crate) objects: Objects,
-    /// The prefix of this world's root in the store.
+    /// Prefix of this world's root in the store.
     pub(crate) root: String,
     pub(crate) origin: Origin,
-    pub(crate) visits: Visits,
-    pub(crate) past: Past,
+    pub(crate) operators: Operators,
+    pub(crate) history: History,
     pub(crate) forks: Forks,
     pub(crate) streams: Rc<RefCell<Streams>>,
-    pub(crate) sink: Sink,
+    pub(crate) egress_sink: EgressSink,
     pub(crate) queue: Queue,
-    /// What stands in the table of leases.
+    /// Item in the table of leases.
     pub(crate) table: Option<LeaseItem>,
     pub(crate) stage: Stage,
     pub(crate) truth: Truth,
@@ -107,34 +107,34 @@ pub(crate) struct World {
     pub(crate) administrator: Administrator,
     pub(crate) next_request: u64,
     pub(crate) next_operation: u64,
-    /// Answers that may come once more, to whoever owns the partition then.
+    /// Answers that may arrive once more, at the current owner.
     pub(crate) old_answers: Vec<(satchel_engine::address::Address, AttemptId, FromFunction)>,
-    pub(crate) calm: bool,
-    /// Nothing of the outside asks for anything new.
+    pub(crate) faults_ended: bool,
+    /// True once clients request nothing new.
     pub(crate) ending: bool,
     pub(crate) report: Report,
     pub(crate) trace: Option<Vec<String>>,
     pub(crate) starting: bool,
 }
 
-/// When everything begins, in ms.
+/// Time at which every run begins, in ms.
 pub(crate) const BEGINNING_MS: u64 = 1_000_000;
 
-/// More events than any run needs: one that takes more makes no progress.
+/// Maximum number of events. A run that exceeds it makes no progress.
 const EVENTS_MAX: u64 = 400_000;
 
-/// How long the world may take to come to rest once nothing goes wrong, in ms.
-const REST_MS: u64 = 900_000;
+/// Maximum time until the world settles after the last fault, in ms.
+const SETTLE_MS: u64 = 900_000;
 
 impl World {
     pub(crate) fn new(plan: &Plan, trace: bool) -> Self {
         let random = Random::new(plan.seed);
-        let weather = Weather::draw(&random);
+        let faults = FaultPlan::draw(&random);
         let streams = Rc::new(RefCell::new(Streams::draw(&random, BEGINNING_MS)));
         let queue = Queue::draw(&random);
-        let callers = (0..weather.callers).map(|_| Caller::new(weather.operations));
+        let callers = (0..faults.callers).map(|_| Caller::new(faults.operations));
         let callers = callers.collect();
-        let tells_cause = random.chance(500);
+        let names_cause = random.chance(500);
         let mut world = Self {
             truth: Truth::new(streams.clone()),
             timeline: Timeline::new(BEGINNING_MS),
@@ -143,15 +143,15 @@ impl World {
             objects: Objects::default(),
             root: "root".to_owned(),
             origin: Origin::default(),
-            visits: Visits::default(),
-            past: Past::default(),
+            operators: Operators::default(),
+            history: History::default(),
             forks: Forks::default(),
             streams,
-            sink: Sink::new(weather.once.is_some()),
+            egress_sink: EgressSink::new(faults.exactly_once.is_some()),
             queue,
             table: None,
             stage: Stage {
-                tells_cause,
+                names_cause,
                 ..Stage::default()
             },
             callers,
@@ -159,98 +159,99 @@ impl World {
             next_request: 1,
             next_operation: 1,
             old_answers: Vec::new(),
-            calm: false,
+            faults_ended: false,
             ending: false,
             report: Report::default(),
             trace: trace.then(Vec::new),
             starting: false,
             mutant: plan.mutant,
-            weather,
+            faults,
             random,
         };
         world.objects.unconditional = plan.mutant == Some(Mutant::UnconditionalCreate);
         world
     }
 
-    /// Runs to the end.
+    /// Runs to the end of the plan.
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
         self.begin();
-        let storm_ends_ms = self.timeline.now_ms() + self.weather.storm_ms;
-        while self.timeline.now_ms() < storm_ends_ms {
+        let faults_end_ms = self.timeline.now_ms() + self.faults.faulty_ms;
+        while self.timeline.now_ms() < faults_end_ms {
             self.next()?;
         }
-        self.go_to_rest()
+        self.settle_and_check()
     }
 
-    /// What has to happen once nothing goes wrong any more.
-    pub(crate) fn go_to_rest(&mut self) -> Result<(), Failure> {
-        self.calm_down();
-        self.rest("with what is poisonous")?;
+    /// Settles the world without further faults, and checks its final state.
+    pub(crate) fn settle_and_check(&mut self) -> Result<(), Failure> {
+        self.end_faults();
+        self.settle("with poisonous messages")?;
         self.stage.healed = true;
-        self.say(|| "everything is healed".to_owned());
+        self.record(|| "no message is poisonous any more".to_owned());
         self.administrator.retry_all();
-        self.rest("with everything healed")?;
+        self.settle("without poisonous messages")?;
         self.end()?;
         self.check_end();
-        self.check_past();
-        self.judge()
+        self.check_history();
+        self.check_violations()
     }
 
     pub(crate) fn begin(&mut self) {
-        self.say_weather();
+        self.record_fault_plan();
         self.timeline.after(0, Event::ProcessStarts);
         let producers = self.streams.borrow().producers();
         for producer in 0..producers {
             let delay_ms = self.random.below(500);
             self.timeline.after(delay_ms, Event::Appends(producer));
         }
-        if self.weather.reshard_every_ms > 0 {
+        if self.faults.reshard_every_ms > 0 {
             self.timeline.after(1_000, Event::Reshards);
         }
-        self.timeline.after(100, Event::SendsToQueue);
+        self.timeline.after(100, Event::ProducesToQueue);
         for caller in 0..self.callers.len() {
             let delay_ms = self.random.below(500);
             self.timeline.after(delay_ms, Event::CallerActs(caller, 0));
         }
         self.timeline.after(1_000, Event::AdministratorActs);
-        self.operates_later();
-        self.wants_forks();
-        self.trouble_later();
+        self.schedule_command();
+        self.schedule_forks();
+        self.schedule_fault();
     }
 
-    fn say_weather(&mut self) {
+    fn record_fault_plan(&mut self) {
         if self.trace.is_some() {
-            let weather = format!("{:?}", self.weather);
-            self.say(|| weather);
+            let faults = format!("{:?}", self.faults);
+            self.record(|| faults);
         }
     }
 
-    pub(crate) fn trouble_later(&mut self) {
-        if self.weather.trouble_every_ms > 0 {
-            let delay_ms = 1 + self.random.below(2 * self.weather.trouble_every_ms);
-            self.timeline.after(delay_ms, Event::Trouble);
+    pub(crate) fn schedule_fault(&mut self) {
+        if self.faults.fault_every_ms > 0 {
+            let delay_ms = 1 + self.random.below(2 * self.faults.fault_every_ms);
+            self.timeline.after(delay_ms, Event::Fault);
         }
     }
 
-    /// From now on nothing goes wrong by itself.
-    pub(crate) fn calm_down(&mut self) {
-        self.say(|| "calm".to_owned());
-        self.calm = true;
-        self.wake_visitors();
+    /// Ends all faults.
+    pub(crate) fn end_faults(&mut self) {
+        self.record(|| "the faults end".to_owned());
+        self.faults_ended = true;
+        self.wake_operators();
         self.deploy_whole();
-        self.weather.store = self.weather.store.healed();
-        let latency_max_ms = self.weather.requests.latency_max_ms;
-        self.weather.requests = crate::weather::RequestFaults {
+        self.faults.store = self.faults.store.healed();
+        let latency_max_ms = self.faults.requests.latency_max_ms;
+        self.faults.requests = crate::fault_plan::RequestFaults {
             latency_max_ms,
             ..Default::default()
         };
-        self.weather.ack_lost = 0;
-        self.weather.read_again = 0;
-        self.weather.abandon = 0;
+        self.faults.ack_lost = 0;
+        self.faults.read_again = 0;
+        self.faults.abandon = 0;
         for process in self.processes.values_mut() {
             process.paused_until_ms = 0;
         }
-        // Who owns the partition goes on. Others would learn that they do not only when they commit, and may have no reason to.
+        // The current owner continues. Other processes would learn that they are fenced only at a
+        // commit, which they may never have a reason for.
         let claimed = self.objects.claimed_epochs(&self.root);
         let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
         for id in ids {
@@ -260,32 +261,32 @@ impl World {
                 .serving(id)
                 .is_some_and(|serving| serving.epoch == claimed);
             if !owns || !whole {
-                self.crash(id, "the world calms down");
+                self.crash(id, "the faults end");
             }
         }
     }
 
-    /// Waits until everything that is pending is done.
-    fn rest(&mut self, how: &str) -> Result<(), Failure> {
-        let until_ms = self.timeline.now_ms() + REST_MS;
+    /// Waits until everything pending is done.
+    fn settle(&mut self, how: &str) -> Result<(), Failure> {
+        let until_ms = self.timeline.now_ms() + SETTLE_MS;
         let mut looked_at_ms = 0;
         loop {
             self.next()?;
-            // Looking costs more than most events do.
+            // The check costs more than most events do.
             if self.timeline.now_ms() > looked_at_ms + 500 {
                 looked_at_ms = self.timeline.now_ms();
-                if self.is_at_rest() {
+                if self.is_settled() {
                     return Ok(());
                 }
                 if looked_at_ms > until_ms {
                     let pending = self.pending();
-                    return self.fail(format!("the world does not come to rest {how}: {pending}"));
+                    return self.fail(format!("the world does not settle {how}: {pending}"));
                 }
             }
         }
     }
 
-    fn is_at_rest(&mut self) -> bool {
+    fn is_settled(&mut self) -> bool {
         let outside = self.streams.borrow().all_appended()
             && self.callers.iter().all(|caller| {
                 caller.is_done() || (!self.stage.healed && caller.waits_for_healing())
@@ -297,9 +298,10 @@ impl World {
         let Some(process) = self.processes.values_mut().find(|it| it.is_serving()) else {
             return false;
         };
-        // Images that were read at the takeover, which the coordinator never does, are not known to be as they are, and are kept.
+        // Images that were read at the takeover, which the coordinator never does, are not known to
+        // be published, and are kept.
         let limit = process.config.memory_limit_bytes;
-        let limit = limit.filter(|_| self.weather.unread == 1_000);
+        let limit = limit.filter(|_| self.faults.unread == 1_000);
         let Some(serving) = process.serving() else {
             return false;
         };
@@ -333,18 +335,19 @@ impl World {
             })
             .collect();
         format!(
-            "{serving:?}, callers {callers}, {} roots to be made, {} letters",
+            "{serving:?}, callers {callers}, {} forks pending, {} dead letters",
             self.forks.pending(),
             self.truth.dead_letters().len()
         )
     }
 
-    /// An orderly stop, and one more takeover that sees what is durable.
+    /// Stops all processes in an orderly way, and waits for one more takeover that sees the durable
+    /// state.
     fn end(&mut self) -> Result<(), Failure> {
         self.ending = true;
         let ids: Vec<ProcessId> = self.processes.keys().copied().collect();
         for id in ids {
-            self.tell(id, Input::StopRequested);
+            self.notify(id, Input::StopRequested);
         }
         let before = self.report.takeovers;
         let until_ms = self.timeline.now_ms() + 60_000;
@@ -352,7 +355,7 @@ impl World {
             self.next()?;
             if self.timeline.now_ms() > until_ms {
                 let pending = self.pending();
-                return self.fail(format!("there is no last takeover: {pending}"));
+                return self.fail(format!("the last takeover does not happen: {pending}"));
             }
         }
         Ok(())
@@ -362,11 +365,13 @@ impl World {
         self.report.events += 1;
         if self.report.events > EVENTS_MAX {
             let pending = self.pending();
-            return self.fail(format!("there is no end of events: {pending}"));
+            return self.fail(format!(
+                "the run exceeds its maximum number of events: {pending}"
+            ));
         }
-        // Where there is a lease, another one waits for it.
-        let wanted = match self.weather.lease_ms {
-            Some(_) if !self.calm => 2,
+        // With a lease, a second process waits for it.
+        let wanted = match self.faults.lease_ms {
+            Some(_) if !self.faults_ended => 2,
             _ => 1,
         };
         if self.processes.len() < wanted && !self.starting {
@@ -375,13 +380,13 @@ impl World {
             self.timeline.after(delay_ms, Event::ProcessStarts);
         }
         let Some(event) = self.timeline.pop() else {
-            return self.fail("nothing happens any more".to_owned());
+            return self.fail("no event is left".to_owned());
         };
-        self.happen(event);
-        self.judge()
+        self.handle(event);
+        self.check_violations()
     }
 
-    pub(crate) fn judge(&mut self) -> Result<(), Failure> {
+    pub(crate) fn check_violations(&mut self) -> Result<(), Failure> {
         let mut violations = std::mem::take(&mut self.stage.violations);
         violations.append(&mut self.truth.violations);
         if violations.is_empty() {
@@ -397,72 +402,78 @@ impl World {
         })
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         let Some(event) = self.unless_paused(event) else {
             return;
         };
         match event {
-            Event::Effect(ask) => {
-                if let Ask::Create(key, _) = &ask {
-                    self.past.lands_late(key);
+            Event::Effect(op) => {
+                if let StoreOp::Create(key, _) = &op {
+                    self.history.lands_late(key);
                 }
-                self.objects.perform(&ask);
+                self.objects.perform(&op);
             }
             Event::Arrives(id, request, fate) => self.request_arrives(id, request, fate),
             Event::Answered(id, request, answer) => {
                 request.answer.fill(answer);
-                self.pump(id);
+                self.advance(id);
             }
             Event::SleepOver(id, slot) => {
                 slot.fill(());
-                self.pump(id);
+                self.advance(id);
             }
-            Event::Tell(id, input) => self.tell(id, input),
+            Event::Notify(id, input) => self.notify(id, input),
             Event::PartitionWakes(id, at_ms) => self.partition_wakes(id, at_ms),
             Event::DispatcherWakes(id) => self.dispatcher_wakes(id),
             Event::Runs(id, bundle) => self.runs(id, &bundle),
             Event::Returns(id, bundle, outcome) => self.returns(id, bundle, outcome),
             Event::Reads(id, shard) => self.reads(id, &shard),
-            Event::Egress(id, travel) => self.travels(id, travel),
-            Event::SendsToQueue => self.sends_to_queue(),
-            Event::Queue(id, handing) => self.hands(id, handing),
-            Event::Lease(id, errand) => self.runs_errand(id, errand),
+            Event::Egress(id, event) => self.handle_egress_event(id, event),
+            Event::ProducesToQueue => self.produce_to_queue(),
+            Event::Queue(id, event) => self.handle_queue_event(id, event),
+            Event::Lease(id, message) => self.handle_lease_message(id, message),
             Event::Appends(producer) => self.appends(producer),
             Event::Reshards => self.reshards(),
             Event::Lists(id) => self.lists(id),
             Event::CallerActs(caller, turn) => self.caller_acts(caller, turn),
-            Event::CallerTiresOf(caller, turn) => self.caller_tires(caller, turn),
+            Event::CallerGivesUp(caller, turn) => self.caller_gives_up(caller, turn),
             Event::AdministratorActs => self.administrator_acts(),
-            Event::Trouble => self.trouble(),
+            Event::Fault => self.inject_fault(),
             Event::ProcessStarts => self.process_starts(),
-            Event::StopForced(id) => self.tell(id, Input::StopForced),
+            Event::StopForced(id) => self.notify(id, Input::StopForced),
             Event::Killed(id) => self.crash(id, "a message killed it"),
-            Event::VisitorGoesOn(id) => self.pump(id),
-            Event::VisitorDies(id) => self.visitor_dies(id),
-            Event::VisitorSleeps(id, ms) => self.visitor_sleeps(id, ms),
-            Event::Operates => self.operates(),
-            Event::ForkIsWanted => self.fork_is_wanted(),
+            Event::OperatorRuns(id) => self.advance(id),
+            Event::OperatorDies(id) => self.operator_dies(id),
+            Event::OperatorSleeps(id, ms) => self.operator_sleeps(id, ms),
+            Event::OperatorActs => self.give_command(),
+            Event::ForkWanted => self.fork_wanted(),
             Event::MakerStarts(fork) => self.maker_starts(fork),
-            Event::OwnerComes(fork) => self.owner_comes(fork),
-            Event::ForkIsServed(fork) => self.fork_is_served(fork),
+            Event::EarlyOwnerStarts(fork) => self.early_owner_starts(fork),
+            Event::ForkServed(fork) => self.fork_served(fork),
         }
     }
 
-    /// Puts off what a paused process would do now.
+    /// Postpones events of a paused process.
     fn unless_paused(&mut self, event: Event) -> Option<Event> {
         let id = match &event {
             Event::Egress(
                 id,
-                Travel::Told(..) | Travel::Looked(..) | Travel::Confirmed(..) | Travel::Wakes(_),
+                EgressEvent::PutOutcome(..)
+                | EgressEvent::Scanned(..)
+                | EgressEvent::Confirmed(..)
+                | EgressEvent::Wakes(_),
             )
             | Event::Queue(
                 id,
-                Handing::Asks | Handing::Received(..) | Handing::Told(..) | Handing::Wakes(_),
+                QueueEvent::Poll
+                | QueueEvent::Received(..)
+                | QueueEvent::Answered(..)
+                | QueueEvent::Wakes(_),
             )
-            | Event::Lease(id, Errand::Told(..) | Errand::Wakes(_))
+            | Event::Lease(id, LeaseMessage::Reply(..) | LeaseMessage::Wakes(_))
             | Event::Answered(id, ..)
             | Event::SleepOver(id, _)
-            | Event::Tell(id, _)
+            | Event::Notify(id, _)
             | Event::PartitionWakes(id, _)
             | Event::DispatcherWakes(id)
             | Event::Returns(id, ..)
@@ -470,11 +481,11 @@ impl World {
             | Event::Lists(id)
             | Event::StopForced(id)
             | Event::Killed(id)
-            | Event::VisitorGoesOn(id) => *id,
+            | Event::OperatorRuns(id) => *id,
             _ => return Some(event),
         };
-        if is_visitor(id) {
-            return self.unless_visitor_sleeps(id, event);
+        if is_operator(id) {
+            return self.unless_operator_sleeps(id, event);
         }
         let process = self.processes.get(&id)?;
         if process.paused_until_ms > self.timeline.now_ms() {
@@ -490,39 +501,39 @@ impl World {
         self.perhaps_deploy();
         let id = self.next_process;
         self.next_process += 1;
-        let error_max_ms = self.weather.clock_error_max_ms;
+        let error_max_ms = self.faults.clock_error_max_ms;
         let error_ms = self.random.below(2 * error_max_ms + 1) as i64 - error_max_ms as i64;
-        let log = self.weather.log;
+        let log = self.faults.log;
         let mut process = Process::start(
             id,
             self.root.clone(),
-            &self.weather.config,
+            &self.faults.config,
             log,
             error_ms,
             self.mutant,
             Unread {
-                share: self.weather.unread,
+                share: self.faults.unread,
                 salt: id,
             },
         );
         process.clock.set(self.timeline.now_ms());
         process.candidate = self
-            .weather
+            .faults
             .lease_ms
             .map(|lease_ms| Candidate::new(id, lease_ms));
         self.processes.insert(id, process);
-        self.say(|| format!("process {id} starts"));
-        self.tell_lease(id, LeaseInput::TimeReached);
-        self.pump(id);
+        self.record(|| format!("process {id} starts"));
+        self.notify_lease(id, LeaseInput::TimeReached);
+        self.advance(id);
     }
 
-    /// A process ends wherever it is. What it has sent travels on.
+    /// Ends a process wherever it is. Its requests in flight continue.
     pub(crate) fn crash(&mut self, id: ProcessId, why: &str) {
         let Some(process) = self.processes.remove(&id) else {
             return;
         };
         self.report.crashes += 1;
-        self.say(|| format!("process {id} ends: {why}"));
+        self.record(|| format!("process {id} ends: {why}"));
         if let Life::Serving(serving) = process.life {
             let counts = serving.partition.counts();
             self.report.stale_answers += counts.stale_answers;
@@ -538,7 +549,7 @@ impl World {
         }
     }
 
-    /// An owner or would-be owner ended by itself.
+    /// Handles an owner or candidate that ended by itself.
     pub(crate) fn ended(&mut self, id: ProcessId, error: &LogError) {
         match error.kind() {
             ErrorKind::Fenced => self.report.fenced += 1,
@@ -551,7 +562,7 @@ impl World {
         self.crash(id, &error.to_string());
     }
 
-    pub(crate) fn say(&mut self, what: impl FnOnce() -> String) {
+    pub(crate) fn record(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!(
                 "{:>9} {}{}",

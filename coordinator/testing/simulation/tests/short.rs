@@ -1,5 +1,5 @@
-//! The short form of the simulation: a few hundred seeds, the same trace twice, and the mutants that a few seeds catch. `simulate --mutant NAME` takes as many
-//! as the others need.
+//! The short form of the simulation: some hundred seeds, the same trace twice, and the mutants that
+//! a few seeds catch. `simulate --mutant NAME` runs as many seeds as the other mutants need.
 
 use satchel_simulation::{Mutant, Plan, Report, run};
 
@@ -8,13 +8,14 @@ fn plan(seed: u64) -> Plan {
 }
 
 #[test]
-fn whatever_goes_wrong_everything_takes_effect_exactly_once_and_in_order() {
+fn under_any_faults_everything_takes_effect_exactly_once_and_in_order() {
     let mut total = Report::default();
     for seed in 1..=200 {
         match run(&plan(seed), false) {
             Ok((report, _)) => total.add(&report),
             Err(failure) => panic!(
-                "seed {seed}: {}\nto replay it: cargo run --release --bin simulate -- --seed {seed} --trace",
+                "seed {seed}: {}\nto replay it: \
+                 cargo run --release --bin simulate -- --seed {seed} --trace",
                 failure.what
             ),
         }

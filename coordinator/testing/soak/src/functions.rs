@@ -1,5 +1,6 @@
-//! The application: functions whose result is known, and which check on the spot what they can see: nothing twice, nothing out of order, no
-//! timer early. What a function sees must be consistent in itself, committed or not.
+//! Functions of the application. Their results are known, and they check their inputs immediately:
+//! no duplicates, no reordering, no early timers. The view of a function must be consistent in
+//! itself, committed or not.
 
 pub(crate) mod alarms;
 pub(crate) mod asking;
@@ -17,16 +18,16 @@ use satchel_sdk::egress::KinesisRecord;
 use satchel_sdk::{Address, Context, EgressId, Functions};
 use serde::{Deserialize, Serialize};
 
-/// The variable that names the file into which functions write what must not be. It lies beside what is tested, so that no defect of that
-/// can hide it.
+/// Environment variable with the file into which functions write violations. It lies outside the
+/// system under test, so that no defect of that system can hide it.
 pub(crate) const VIOLATIONS: &str = "SOAK_VIOLATIONS";
 
-/// The stream of what leaves.
+/// Egress stream.
 pub(crate) const OUT: &str = "out";
 
 const EGRESS: EgressId = EgressId::new("soak/out");
 
-/// The functions of the application.
+/// Functions of the application.
 pub fn functions() -> Functions {
     let functions = Functions::new();
     let functions = alarms::bind(functions);
@@ -38,61 +39,62 @@ pub fn functions() -> Functions {
     poison::bind(functions)
 }
 
-/// A record that leaves, each of them once.
+/// An egress record; each is emitted once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "left", rename_all = "kebab-case")]
-pub(crate) enum Left {
-    /// An item went all the way.
+pub(crate) enum EgressRecord {
+    /// An item passed through all functions.
     Item(Item),
-    /// An alarm has ended.
+    /// An alarm ended.
     Alarm {
-        /// Which.
+        /// Number.
         n: u64,
-        /// How.
+        /// End of the alarm.
         ended: AlarmEnd,
     },
     /// All parts of a job are done.
     Gathered {
-        /// Which.
+        /// Number.
         n: u64,
     },
-    /// What was poisonous has been applied.
+    /// A poison message was applied.
     Applied {
-        /// Which.
+        /// Number.
         n: u64,
     },
 }
 
-/// An item of a sequence, at the end of its way.
+/// An item of a sequence after its last function.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Item {
-    /// The key of its sequence.
+    /// Key of its sequence.
     pub(crate) sequence: String,
-    /// Its number in it, from 1.
+    /// Number in the sequence, from 1.
     pub(crate) k: u64,
-    /// Whether it was put again because nobody knew whether it had been taken.
+    /// The item was put again because the result of the first attempt is unknown.
     pub(crate) again: bool,
 }
 
-/// How an alarm ends.
+/// End of an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum AlarmEnd {
     /// It rang.
     Rung,
-    /// It was cancelled before.
+    /// It was cancelled before it rang.
     Cancelled,
 }
 
-/// The operations that an address did last.
+/// Latest operations of an address.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Recent(VecDeque<u64>);
 
-/// How many operations an address remembers: those that a crash or a repeated request could bring once more are the last ones.
+/// Maximum number of remembered operations. A crash or a repeated request can only duplicate recent
+/// ones.
 const RECENT_MAX: usize = 64;
 
 impl Recent {
-    /// Notes one; `false` if it is there already.
+    /// Adds an operation; false if it is present already.
     pub(crate) fn note(&mut self, n: u64) -> bool {
         if self.0.contains(&n) {
             return false;
@@ -104,7 +106,7 @@ impl Recent {
         true
     }
 
-    /// Forgets one; `false` if it is not there.
+    /// Removes an operation; false if it is absent.
     pub(crate) fn forget(&mut self, n: u64) -> bool {
         let before = self.0.len();
         self.0.retain(|known| *known != n);
@@ -112,22 +114,22 @@ impl Recent {
     }
 }
 
-/// Lets a record leave under this key.
-fn leave<S>(ctx: &mut Context<S>, key: impl Into<String>, left: &Left) {
-    ctx.egress(EGRESS, &KinesisRecord::new(OUT, key).json(left));
+/// Emits a record under this key.
+fn emit<S>(ctx: &mut Context<S>, key: impl Into<String>, record: &EgressRecord) {
+    ctx.egress(EGRESS, &KinesisRecord::new(OUT, key).json(record));
 }
 
-/// Tells what must not be.
+/// Reports a violation.
 fn violation(address: &Address, what: impl std::fmt::Display) {
     let line = format!("{address}: {what}\n");
-    let told = std::env::var_os(VIOLATIONS).ok_or_else(|| "no variable names it".to_owned());
-    let told = told.and_then(|path| {
+    let path = std::env::var_os(VIOLATIONS).ok_or_else(|| "the variable is not set".to_owned());
+    let written = path.and_then(|path| {
         let file = OpenOptions::new().create(true).append(true).open(path);
         file.and_then(|mut file| file.write_all(line.as_bytes()))
             .map_err(|error| error.to_string())
     });
-    if let Err(error) = told {
-        // A request that fails for ever is noticed, too.
-        panic!("{line}, which the file of violations ({VIOLATIONS}) did not take: {error}");
+    if let Err(error) = written {
+        // A request that always fails is noticed, too.
+        panic!("{line}: writing it to the file in {VIOLATIONS} failed: {error}");
     }
 }

@@ -1,38 +1,46 @@
-//! The soak: real processes of Satchel with a real handler, over stand-ins for AWS and over a directory, with clients that keep them busy while
-//! they are killed, put to sleep, stopped, cut off and robbed of their disk.
+//! Soak test: real Satchel processes with a real handler, over emulated AWS services and over a
+//! directory. Clients keep them busy while they are killed, paused, stopped, disconnected and
+//! deprived of disk space.
 //!
 //! ```text
-//!  workloads ──calls, messages──► [ owner ][ standby ] ──proxies──► S3, DynamoDB, Kinesis, Lambda      arena "cloud": satchel run
-//!      │   └──────records──────►         ▲                              └─► soak-handler
-//!      │                               crew: kill -9, SIGSTOP, SIGTERM; starts again what ended
-//!      │                                 ▼
-//!      └────the same───────────► [ satchel dev ] ──► a small disk that is filled and freed             arena "machine"
+//! environment "cloud": satchel run
+//!
+//!  workloads ──calls, messages──► [ owner ][ standby ] ──proxies──► S3, DynamoDB, Kinesis, Lambda
+//!      │   └──────records──────►          ▲                              └─► soak-handler
+//!      │                                  │
+//!      │          chaos driver: kill -9, SIGSTOP, SIGTERM; restarts processes that ended
+//!      │                                  │
+//! environment "machine": satchel dev      ▼
+//!      └──────the same──────────► [ satchel dev ] ──► a small disk that is filled and freed
 //! ```
 //!
-//! - The functions check what they see on the spot, and write what must not be into a file that lies beside what is tested.
-//! - Each workload (one file in `workloads`, its functions in `functions`) knows what must come of what it asked for. A run is divided into rounds; at
-//!   the end of each the trouble stops, everything must settle, and all of it is checked: states, answers, and what left.
-//! - The crew (`crew`) makes the trouble, starts again what ended, and judges how it ended.
+//! - The functions check their inputs immediately. They write violations into a file outside the
+//!   system under test.
+//! - Each workload (one file in `workloads`, its functions in `functions`) knows the expected
+//!   result of its operations. A run consists of rounds. At the end of each round the faults stop,
+//!   the application must settle, and everything is checked: states, answers and egress.
+//! - The chaos driver (`chaos`) injects faults, restarts processes that ended, and judges how they
+//!   ended.
 //!
-//! The command `soak` runs it for as long as one likes, the test `short` for a minute.
+//! The command `soak` runs it for any length of time, the test `short` for a minute.
 
-mod arena;
-mod crew;
+mod chaos;
+mod clients;
 mod disk;
-mod door;
+mod egress;
+mod environment;
+mod fault_plan;
 mod functions;
-mod left;
-mod outside;
+mod metrics;
 mod random;
+mod retrying_client;
 mod sabotage;
-mod slot;
-mod tally;
+mod supervisor;
 mod verification;
 mod violations;
-mod weather;
 mod workloads;
 
-pub use arena::{Arena, Plan, Report, run};
 pub use disk::Disk;
+pub use environment::{Environment, Plan, Report, run};
 pub use functions::functions;
 pub use sabotage::Sabotage;

@@ -1,19 +1,19 @@
-//! Numbers that are the same for the same seed.
+//! Reproducible random numbers.
 
-/// A source of them.
+/// A seeded generator.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The one of this seed and this number.
+    /// Creates the generator for a seed and a stream number.
     pub(crate) fn of(seed: u64, number: u64) -> Self {
         let mut random = Self(seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        // Seeds that are close to each other give the same first numbers otherwise.
+        // Neighbouring seeds would otherwise start with the same numbers.
         random.next();
         random
     }
 
-    /// Any number (SplitMix64).
+    /// Next number (SplitMix64).
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -21,12 +21,12 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// One less than `end`, which is not 0.
+    /// Number below `end`, which is not 0.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// True in so many of a hundred cases.
+    /// True with this probability in percent.
     pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

@@ -1,4 +1,4 @@
-//! Defects that are put in on purpose, so that it is seen that checks can fail.
+//! Defects injected on purpose, which prove that the checks can fail.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,18 +6,18 @@ use std::str::FromStr;
 /// A defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sabotage {
-    /// Clients repeat their requests under another key each time, so that some take effect twice.
+    /// Clients repeat a request under a new key each time, so that some requests take effect twice.
     WithoutKeys,
-    /// The egress of the cloud delivers at least once, so that some records leave twice.
+    /// The egress in `cloud` delivers at least once, so that some records are emitted twice.
     AtLeastOnce,
-    /// Some records are never put, as if a stream had lost them after it took them.
+    /// Some records are never put, as if the stream had lost them.
     LostRecords,
-    /// Some records that left are not seen, as if they had been lost on their way.
+    /// Some egress records are ignored, as if they had been lost.
     LostEgress,
 }
 
 impl Sabotage {
-    /// All of them, with their names.
+    /// All defects with their names.
     pub const ALL: [(&'static str, Self); 4] = [
         ("without-keys", Self::WithoutKeys),
         ("at-least-once", Self::AtLeastOnce),
@@ -33,7 +33,7 @@ impl FromStr for Sabotage {
         let named = Self::ALL.into_iter().find(|(name, _)| *name == text);
         named.map(|(_, sabotage)| sabotage).ok_or_else(|| {
             let names = Self::ALL.map(|(name, _)| name).join(", ");
-            format!("there is no sabotage `{text}`; there are {names}")
+            format!("unknown sabotage `{text}`; known are {names}")
         })
     }
 }

@@ -1,16 +1,16 @@
-//! What must not be, and was.
+//! Violations of expectations.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Violations, from everybody who checks.
+/// Violations from all checks.
 #[derive(Debug)]
 pub(crate) struct Violations {
-    arena: &'static str,
+    environment: &'static str,
     begun: Instant,
-    /// Where functions write theirs.
+    /// File into which functions write their violations.
     file: PathBuf,
     seen: Mutex<Seen>,
 }
@@ -18,31 +18,31 @@ pub(crate) struct Violations {
 #[derive(Debug, Default)]
 struct Seen {
     found: Vec<String>,
-    /// How much of the file was read.
+    /// Bytes of the file read so far.
     read_bytes: u64,
 }
 
 impl Violations {
-    /// Those of an arena, whose functions write theirs into `file`.
-    pub(crate) fn of(arena: &'static str, file: PathBuf) -> Self {
+    /// Creates the record of an environment whose functions write their violations into `file`.
+    pub(crate) fn of(environment: &'static str, file: PathBuf) -> Self {
         Self {
-            arena,
+            environment,
             begun: Instant::now(),
             file,
             seen: Mutex::default(),
         }
     }
 
-    /// There is one.
-    pub(crate) fn note(&self, what: impl Into<String>) {
-        let (arena, seconds) = (self.arena, self.begun.elapsed().as_secs());
-        let what = format!("{arena}, after {seconds} s: {}", what.into());
+    /// Records a violation.
+    pub(crate) fn record(&self, what: impl Into<String>) {
+        let (environment, seconds) = (self.environment, self.begun.elapsed().as_secs());
+        let what = format!("{environment}, after {seconds} s: {}", what.into());
         eprintln!("soak: VIOLATION: {what}");
         self.lock().found.push(what);
     }
 
-    /// Takes in what functions wrote.
-    pub(crate) fn look(&self) {
+    /// Reads the violations that functions wrote.
+    pub(crate) fn collect(&self) {
         let mut text = String::new();
         let mut seen = self.lock();
         let from = seen.read_bytes;
@@ -50,25 +50,25 @@ impl Violations {
             file.seek(SeekFrom::Start(from))?;
             file.read_to_string(&mut text)
         });
-        // There is no file as long as nobody wrote one.
+        // The file exists only after the first violation.
         if read.is_err() {
             return;
         }
-        // A line that is being written is read when it is whole.
+        // A partially written line is read when it is complete.
         text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
         seen.read_bytes += text.len() as u64;
         drop(seen);
         for line in text.lines() {
-            self.note(format!("a function saw: {line}"));
+            self.record(format!("reported by a function: {line}"));
         }
     }
 
-    /// Whether there are any.
+    /// True if there are violations.
     pub(crate) fn any(&self) -> bool {
         !self.lock().found.is_empty()
     }
 
-    /// All of them.
+    /// All violations.
     pub(crate) fn found(&self) -> Vec<String> {
         self.lock().found.clone()
     }

@@ -1,4 +1,5 @@
-//! Who keeps the application busy, and knows what must come of it. One file for each; the functions of the same name do the other half.
+//! Workloads that keep the application busy and know its expected results. There is one file for
+//! each; the functions of the same name are the other half.
 
 mod alarms;
 mod asking;
@@ -16,31 +17,33 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-use crate::left::SeenToLeave;
-use crate::outside::Outside;
+use crate::clients::Clients;
+use crate::egress::SeenEgress;
 
-/// How many operations of one workload may be under way at once: those that trouble delays pile up to here.
-const UNDER_WAY_MAX: usize = 24;
+/// Maximum number of concurrent operations of one workload. Operations delayed by faults accumulate
+/// up to this limit.
+const CONCURRENT_MAX: usize = 24;
 
 /// A workload.
 trait Workload: Default + Send + Sync + 'static {
-    /// Its name in figures.
+    /// Name in metrics.
     const NAME: &'static str;
-    /// How many of a hundred operations are its own.
+    /// Share of all operations, in percent.
     const SHARE: u64;
 
-    /// One operation, until its end. `n` is another one each time.
-    fn operate(&self, n: u64, outside: &Outside) -> impl Future<Output = ()> + Send;
+    /// Runs one operation to its end. `n` is unique.
+    fn operate(&self, n: u64, clients: &Clients) -> impl Future<Output = ()> + Send;
 
-    /// What is not as it must be in the end, if something is; nothing is under way.
-    fn lacks(
+    /// Describes a mismatch with the expected final result, if there is one. No operation is
+    /// running.
+    fn mismatch(
         &self,
-        outside: &Outside,
-        seen: &SeenToLeave,
+        clients: &Clients,
+        seen: &SeenEgress,
     ) -> impl Future<Output = Option<String>> + Send;
 }
 
-/// All of them.
+/// All workloads.
 #[derive(Default)]
 pub(crate) struct Workloads {
     alarms: Driver<alarms::Alarms>,
@@ -53,48 +56,46 @@ pub(crate) struct Workloads {
 }
 
 impl Workloads {
-    /// Operates until it is told to stop, so often a second in all; then until everything under way has ended.
+    /// Runs operations at this total rate per second until `stop`; then waits for the running ones.
     pub(crate) async fn drive(
         &mut self,
-        outside: &Arc<Outside>,
+        clients: &Arc<Clients>,
         rate: f64,
         stop: &watch::Receiver<bool>,
     ) {
         tokio::join!(
-            self.alarms.drive(outside, rate, stop),
-            self.asking.drive(outside, rate, stop),
-            self.bank.drive(outside, rate, stop),
-            self.counters.drive(outside, rate, stop),
-            self.gathering.drive(outside, rate, stop),
-            self.items.drive(outside, rate, stop),
-            self.poison.drive(outside, rate, stop),
+            self.alarms.drive(clients, rate, stop),
+            self.asking.drive(clients, rate, stop),
+            self.bank.drive(clients, rate, stop),
+            self.counters.drive(clients, rate, stop),
+            self.gathering.drive(clients, rate, stop),
+            self.items.drive(clients, rate, stop),
+            self.poison.drive(clients, rate, stop),
         );
     }
 
-    /// What is not as it must be in the end, if something is.
-    pub(crate) async fn lack(&self, outside: &Outside, seen: &SeenToLeave) -> Option<String> {
-        let letters = outside.dead_letters(None).await.unwrap_or_default();
+    /// Describes all mismatches with the expected final result, if there are any.
+    pub(crate) async fn mismatch(&self, clients: &Clients, seen: &SeenEgress) -> Option<String> {
+        let letters = clients.dead_letters(None).await.unwrap_or_default();
         if let [first, ..] = &letters[..] {
             let count = letters.len();
-            return Some(format!(
-                "{count} dead letters are there; the first: {first}"
-            ));
+            return Some(format!("{count} dead letters exist; the first: {first}"));
         }
-        let lacks = [
-            self.alarms.workload.lacks(outside, seen).await,
-            self.asking.workload.lacks(outside, seen).await,
-            self.bank.workload.lacks(outside, seen).await,
-            self.counters.workload.lacks(outside, seen).await,
-            self.gathering.workload.lacks(outside, seen).await,
-            self.items.workload.lacks(outside, seen).await,
-            self.poison.workload.lacks(outside, seen).await,
+        let mismatches = [
+            self.alarms.workload.mismatch(clients, seen).await,
+            self.asking.workload.mismatch(clients, seen).await,
+            self.bank.workload.mismatch(clients, seen).await,
+            self.counters.workload.mismatch(clients, seen).await,
+            self.gathering.workload.mismatch(clients, seen).await,
+            self.items.workload.mismatch(clients, seen).await,
+            self.poison.workload.mismatch(clients, seen).await,
         ];
-        let lacks: Vec<String> = lacks.into_iter().flatten().collect();
-        (!lacks.is_empty()).then(|| lacks.join("; "))
+        let mismatches: Vec<String> = mismatches.into_iter().flatten().collect();
+        (!mismatches.is_empty()).then(|| mismatches.join("; "))
     }
 }
 
-/// Lets a workload operate at its rate.
+/// Runs a workload at its rate.
 #[derive(Default)]
 struct Driver<W> {
     workload: Arc<W>,
@@ -102,28 +103,30 @@ struct Driver<W> {
 }
 
 impl<W: Workload> Driver<W> {
-    async fn drive(&mut self, outside: &Arc<Outside>, rate: f64, stop: &watch::Receiver<bool>) {
+    async fn drive(&mut self, clients: &Arc<Clients>, rate: f64, stop: &watch::Receiver<bool>) {
         let mut stop = stop.clone();
         let a_second = rate * W::SHARE as f64 / 100.0;
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / a_second));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut under_way = JoinSet::new();
+        let mut running = JoinSet::new();
         loop {
             tokio::select! {
-                // Gone or true: either way it is over.
+                // Closed or true: either way it is over.
                 _ = stop.wait_for(|stop| *stop) => break,
-                ended = under_way.join_next(), if !under_way.is_empty() => finished(ended),
-                _ = ticks.tick(), if under_way.len() < UNDER_WAY_MAX => {
+                ended = running.join_next(), if !running.is_empty() => finished(ended),
+                _ = ticks.tick(), if running.len() < CONCURRENT_MAX => {
                     self.next += 1;
-                    let (n, workload, outside) = (self.next, Arc::clone(&self.workload), Arc::clone(outside));
-                    under_way.spawn(async move {
-                        workload.operate(n, &outside).await;
-                        outside.tally.count(format!("operations: {}", W::NAME));
+                    let n = self.next;
+                    let (workload, clients) =
+                        (Arc::clone(&self.workload), Arc::clone(clients));
+                    running.spawn(async move {
+                        workload.operate(n, &clients).await;
+                        clients.metrics.count(format!("operations: {}", W::NAME));
                     });
                 }
             }
         }
-        while let Some(ended) = under_way.join_next().await {
+        while let Some(ended) = running.join_next().await {
             finished(Some(ended));
         }
     }
@@ -131,7 +134,7 @@ impl<W: Workload> Driver<W> {
 
 fn finished(ended: Option<Result<(), tokio::task::JoinError>>) {
     if let Some(Err(error)) = ended {
-        // What is missing says so in a panic, which must not be taken for a result.
+        // A missing dependency is reported by a panic, which must not be taken for a result.
         std::panic::resume_unwind(error.into_panic());
     }
 }
@@ -140,7 +143,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The body of an answer, if it is JSON.
+/// Body of an answer, or null if it is not JSON.
 fn json(reply: &satchel_testkit::Reply) -> Value {
     serde_json::from_slice(&reply.body).unwrap_or_default()
 }

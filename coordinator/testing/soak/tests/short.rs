@@ -1,26 +1,48 @@
-//! The short form of the soak: a minute of trouble, both arenas at the same time.
+//! Short soak: less than a minute of faults, both environments at the same time. The command `soak`
+//! is the long form.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use satchel_soak::{Arena, Disk, Plan, Report, Sabotage, run};
+use satchel_soak::{Disk, Environment, Plan, Report, Sabotage, run};
 
-/// Leaves out the full disk, for machines that do not let one have a small disk of one's own.
+/// Environment variable that skips the full disk.
 const WITHOUT_FULL_DISK: &str = "SOAK_WITHOUT_FULL_DISK";
 
-fn plan(arena: Arena, logs: PathBuf) -> Plan {
+/// Environment variable that makes a machine without a disk that can be filled a failure.
+///
+/// By default the full disk is skipped there.
+const FULL_DISK_REQUIRED: &str = "SOAK_FULL_DISK_REQUIRED";
+
+/// True if the disk is to be filled.
+fn full_disk() -> bool {
+    if std::env::var_os(WITHOUT_FULL_DISK).is_some() {
+        eprintln!("full disk skipped: {WITHOUT_FULL_DISK} is set");
+        return false;
+    }
+    match Disk::make(4) {
+        Ok(_) => true,
+        Err(lack) if std::env::var_os(FULL_DISK_REQUIRED).is_some() => panic!("{lack}"),
+        Err(lack) => {
+            eprintln!("full disk skipped: {lack}");
+            false
+        }
+    }
+}
+
+fn plan(environment: Environment, logs: PathBuf) -> Plan {
     Plan {
-        arena,
-        time: Duration::from_secs(40),
-        kill_every: Duration::from_secs(4),
-        round: Duration::from_secs(20),
+        environment,
+        time: Duration::from_secs(24),
+        kill_every: Duration::from_secs(3),
+        round: Duration::from_secs(12),
         rate: 60.0,
         seed: 1,
         handler: env!("CARGO_BIN_EXE_soak-handler").into(),
         logs,
-        full_disk: std::env::var_os(WITHOUT_FULL_DISK).is_none(),
+        full_disk: full_disk(),
         sabotage: None,
     }
 }
@@ -30,11 +52,11 @@ fn counted(report: &Report, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_minute_of_trouble_violates_nothing_in_the_cloud_and_on_one_machine() {
+async fn a_short_run_violates_nothing_in_the_cloud_and_on_one_machine() {
     let logs = tempfile::Builder::new().prefix("soak-").tempdir().unwrap();
     let (cloud, machine) = (
-        plan(Arena::Cloud, logs.path().to_owned()),
-        plan(Arena::Machine, logs.path().to_owned()),
+        plan(Environment::Cloud, logs.path().to_owned()),
+        plan(Environment::Machine, logs.path().to_owned()),
     );
     let (cloud, machine) = tokio::join!(run(&cloud), run(&machine));
     for report in [cloud.unwrap(), machine.unwrap()] {
@@ -42,7 +64,7 @@ async fn a_minute_of_trouble_violates_nothing_in_the_cloud_and_on_one_machine() 
         if !report.violations.is_empty() {
             panic!("{report}the logs are in {}", logs.keep().display());
         }
-        // It must have been worth running.
+        // The run must have been meaningful.
         assert_eq!(report.rounds, 2, "{report}");
         assert!(counted(&report, "kills") > 0, "{report}");
         assert!(counted(&report, "takeovers") > 1, "{report}");
@@ -62,7 +84,7 @@ async fn a_minute_of_trouble_violates_nothing_in_the_cloud_and_on_one_machine() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_defect_that_is_put_in_is_found() {
+async fn an_injected_defect_is_found() {
     for (sabotage, found) in [
         (Sabotage::WithoutKeys, "twice"),
         (Sabotage::LostRecords, "item"),
@@ -72,7 +94,7 @@ async fn a_defect_that_is_put_in_is_found() {
             sabotage: Some(sabotage),
             time: Duration::from_secs(20),
             round: Duration::from_secs(10),
-            ..plan(Arena::Machine, logs.path().to_owned())
+            ..plan(Environment::Machine, logs.path().to_owned())
         };
         let report = run(&plan).await.unwrap();
         let violations = report.violations.join("\n");
@@ -82,16 +104,15 @@ async fn a_defect_that_is_put_in_is_found() {
 
 #[test]
 fn a_disk_is_full_until_it_is_freed() {
-    if std::env::var_os(WITHOUT_FULL_DISK).is_some() {
-        eprintln!("left out, as {WITHOUT_FULL_DISK} says");
+    if !full_disk() {
         return;
     }
     let mut disk = Disk::make(4).unwrap();
     let file = disk.path().join("file");
     std::fs::write(&file, [1; 1 << 20]).unwrap();
     disk.fill().unwrap();
-    let refused = std::fs::write(disk.path().join("other"), [1; 4096]).unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
+    let rejected = std::fs::write(disk.path().join("other"), [1; 4096]).unwrap_err();
+    assert_eq!(rejected.kind(), std::io::ErrorKind::StorageFull);
     disk.free().unwrap();
     std::fs::write(disk.path().join("other"), [1; 4096]).unwrap();
     assert_eq!(std::fs::read(&file).unwrap(), [1; 1 << 20]);

@@ -1,4 +1,4 @@
-//! Stand-ins for AWS, run for the time of a test.
+//! Emulators of AWS that run for the duration of a test.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -6,10 +6,10 @@ use std::thread;
 
 use crate::python::python_with;
 
-/// The packages of [`Moto`].
+/// Python packages that [`Moto`] needs.
 const MOTO: [&str; 1] = ["moto[server,s3crc32c]==5.2.5"];
 
-/// Serves until its standard input ends, which it does when the test's process is gone, however that ended.
+/// Serves until its standard input ends. That happens when the test's process ends, in any way.
 const SERVE: &str = "
 import os, sys, threading
 
@@ -23,8 +23,10 @@ from moto.server import main
 main(sys.argv[1:])
 ";
 
-/// A moto server: S3, DynamoDB and more of AWS in one process, empty at its start, on a free port of this machine. Ends when it is dropped, and at the
-/// latest with the process of the test.
+/// A moto server: S3, DynamoDB and other AWS services in one process.
+///
+/// It starts empty on a free loopback port. It ends when it is dropped, and at the latest with the
+/// process of the test.
 #[derive(Debug)]
 pub struct Moto {
     process: Child,
@@ -32,16 +34,17 @@ pub struct Moto {
 }
 
 impl Moto {
-    /// Starts one.
+    /// Starts a server.
     ///
     /// # Panics
     ///
-    /// When it cannot be installed (see [`python_with`]) or does not come up; with what it said.
+    /// When moto cannot be installed (see [`python_with`]) or does not start; with its output.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts one with environment variables of its own (`INITIAL_NO_AUTH_ACTION_COUNT`: `0` lets it check credentials).
+    /// Starts a server with additional environment variables. `INITIAL_NO_AUTH_ACTION_COUNT=0`
+    /// makes it check credentials.
     ///
     /// # Panics
     ///
@@ -58,20 +61,20 @@ impl Moto {
             .expect("the interpreter that was just made can be run");
         let stderr = process.stderr.take().expect("it is piped");
         let mut lines = BufReader::new(stderr).lines().map_while(Result::ok);
-        let mut said = Vec::new();
+        let mut output = Vec::new();
         let endpoint = lines.by_ref().find_map(|line| {
             let endpoint = line
                 .split_once("Running on ")
                 .map(|(_, url)| url.to_owned());
-            said.push(line);
+            output.push(line);
             endpoint
         });
         let Some(endpoint) = endpoint else {
             let _ = process.kill();
             let status = process.wait();
-            panic!("moto did not come up: {status:?}\n{}", said.join("\n"));
+            panic!("moto did not start: {status:?}\n{}", output.join("\n"));
         };
-        // What it says about each request must go somewhere, or it stops when the pipe is full.
+        // The log must be read, or the server blocks when the pipe is full.
         thread::spawn(move || lines.for_each(drop));
         Self {
             process,
@@ -79,7 +82,7 @@ impl Moto {
         }
     }
 
-    /// Where it serves: `http://127.0.0.1:port`.
+    /// Base URL: `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -87,7 +90,7 @@ impl Moto {
 
 impl Drop for Moto {
     fn drop(&mut self) {
-        // If it is gone already there is nothing to stop.
+        // A process that has already ended needs no signal.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,11 +1,12 @@
-//! Finds the `satchel` binary, built like the test that asks for it.
+//! Locates the `satchel` binary, built in the same profile as the test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The binary under test: `SATCHEL_BIN` if it is set, what cargo built for this package's own tests if it did, else what
-/// `cargo build -p satchel` makes in the profile and the target directory of this test. Looked for once in each process.
+/// The binary under test. In this order: `SATCHEL_BIN`, the binary that cargo built for this
+/// package's own tests, or the result of `cargo build` in the profile and target
+/// directory of this test. It is located once in each process.
 ///
 /// # Panics
 ///
@@ -19,25 +20,27 @@ pub fn satchel() -> &'static Path {
         match given {
             Some(path) => {
                 let path = PathBuf::from(path);
-                assert!(path.is_file(), "{} is no binary", path.display());
+                assert!(path.is_file(), "{} is not a file", path.display());
                 path
             }
-            None => build("satchel", "satchel"),
+            None => build("satchel"),
         }
     })
 }
 
-/// A binary of a package of this workspace, as cargo builds it in the profile and the target directory of the program that asks.
+/// Builds a binary of a workspace package in the profile and target directory of the running
+/// program, and returns its path.
 ///
 /// # Panics
 ///
 /// When cargo is missing or the build fails.
-pub fn binary(package: &str, name: &str) -> PathBuf {
-    build(package, name)
+pub fn binary(name: &str) -> PathBuf {
+    build(name)
 }
 
-/// The handler of an example, whose package and binary have the example's name: what the variable `<NAME>_BIN` names, such as `GREETER_BIN`, else what cargo
-/// builds in the profile and the target directory of this test.
+/// The handler of an example whose package and binary carry the example's name. The variable
+/// `<NAME>_BIN` (such as `GREETER_BIN`) names it; otherwise cargo builds it in the profile and
+/// target directory of this test.
 ///
 /// # Panics
 ///
@@ -47,40 +50,49 @@ pub fn handler(example: &str) -> PathBuf {
     match std::env::var_os(&variable).filter(|path| !path.is_empty()) {
         Some(path) => {
             let path = PathBuf::from(path);
-            assert!(path.is_file(), "{variable}: {} is no file", path.display());
+            assert!(
+                path.is_file(),
+                "{variable}: {} is not a file",
+                path.display()
+            );
             path
         }
-        None => build(example, example),
+        None => build(example),
     }
 }
 
-/// Where the workspace lies.
+/// Root directory of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.."))
 }
 
-/// The directory of an example.
+/// Directory of an example.
 pub fn example(name: &str) -> PathBuf {
     workspace().join("examples").join(name)
 }
 
-/// The target directory that this test was built into.
+/// Target directory that this test was built into.
 pub(crate) fn target_dir() -> PathBuf {
-    Place::of_this_test().target_dir
+    BuildLocation::of_this_test().target_dir
 }
 
-/// Builds a binary of a package.
-fn build(package: &str, name: &str) -> PathBuf {
+/// Builds a binary of this workspace and returns its path.
+///
+/// Cargo resolves features for all packages that it is given, and for dev-dependencies only when a
+/// test is among the targets. With the whole workspace and one small test it resolves the same
+/// features as `cargo test --workspace`, so nothing is compiled a second time after that command.
+fn build(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let place = Place::of_this_test();
+    let location = BuildLocation::of_this_test();
     let mut command = Command::new(&cargo);
     command
-        .args(["build", "-p", package, "--bin", name, "--profile"])
-        .arg(&place.profile)
+        .args(["build", "--workspace", "--bin", name, "--test", "processes"])
+        .arg("--profile")
+        .arg(&location.profile)
         .arg("--target-dir")
-        .arg(&place.target_dir)
+        .arg(&location.target_dir)
         .arg("--message-format=json-render-diagnostics");
-    if let Some(triple) = &place.triple {
+    if let Some(triple) = &location.triple {
         command.arg("--target").arg(triple);
     }
     let output = command
@@ -90,7 +102,8 @@ fn build(package: &str, name: &str) -> PathBuf {
         .output();
     let output = output.unwrap_or_else(|error| {
         panic!(
-            "`{}` cannot be run, which builds {name} for this test: {error}; install Rust, or name a binary in SATCHEL_BIN",
+            "`{}`, which builds {name} for this test, cannot be run: {error}; \
+             install Rust, or name a binary in SATCHEL_BIN",
             cargo.to_string_lossy()
         )
     });
@@ -107,25 +120,28 @@ fn build(package: &str, name: &str) -> PathBuf {
         .expect("cargo names the executable that it built")
 }
 
-/// Where cargo put this test, `target[/triple]/profile/deps/test-hash`, or this program, `target[/triple]/profile/program`.
-struct Place {
+/// Location of this test, `target[/triple]/profile/deps/test-hash`, or of this program,
+/// `target[/triple]/profile/program`.
+struct BuildLocation {
     target_dir: PathBuf,
     triple: Option<String>,
     profile: String,
 }
 
-impl Place {
+impl BuildLocation {
     fn of_this_test() -> Self {
-        let test = std::env::current_exe().expect("the system tells which program runs");
+        let test = std::env::current_exe().expect("the system names the running program");
         let dir = test.parent().expect("a program lies in a directory");
         let profile_dir = match file_name(dir).as_deref() {
             Some("deps") => dir.parent().unwrap_or(dir),
             _ => dir,
         };
         let above = profile_dir.parent().unwrap_or(profile_dir);
-        // Only the target directory itself is marked as one.
+        // Only the target directory itself carries the tag.
         let (target_dir, triple) = match above.parent() {
-            Some(parent) if !is_marked(above) && is_marked(parent) => (parent, file_name(above)),
+            Some(parent) if !has_cache_tag(above) && has_cache_tag(parent) => {
+                (parent, file_name(above))
+            }
             _ => (above, None),
         };
         let profile = match file_name(profile_dir) {
@@ -141,7 +157,7 @@ impl Place {
     }
 }
 
-fn is_marked(dir: &Path) -> bool {
+fn has_cache_tag(dir: &Path) -> bool {
     dir.join("CACHEDIR.TAG").is_file()
 }
 

@@ -1,4 +1,4 @@
-//! Talks to both ports of a running application.
+//! Client for both ports of a running application.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::LONG;
 use crate::waiting::EVERY;
 
-/// Where an application serves.
+/// Base URLs of an application's ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Addresses {
     traffic: String,
@@ -23,7 +23,7 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// What `satchel dev` says when it serves.
+    /// Reads the addresses from the banner of `satchel dev`.
     pub(crate) fn in_banner(printed: &str) -> Option<Self> {
         let url = |name: &str| {
             printed.lines().find_map(|line| {
@@ -40,7 +40,7 @@ impl Addresses {
 }
 
 impl Addresses {
-    /// What `satchel run` logs when its ports are open.
+    /// Reads the addresses from the log of `satchel run`.
     pub(crate) fn in_log(printed: &str) -> Option<Self> {
         let lines = printed.lines();
         let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -56,17 +56,18 @@ impl Addresses {
     }
 }
 
-/// Talks to a [`crate::Dev`], also after it was restarted. Cheap to clone.
+/// Client of a [`crate::Dev`] that follows it over restarts. Cheap to clone.
 ///
-/// Addresses are written `namespace/name/id`; the id may hold anything. Unless said otherwise, methods panic when the connection is lost,
-/// and hand over any answer, good or bad.
+/// Addresses are written `namespace/name/id`; the id may contain any character. Unless stated
+/// otherwise, methods panic when the connection is lost, and return every answer, including errors.
 #[derive(Debug, Clone)]
 pub struct Client {
     addresses: Arc<RwLock<Addresses>>,
     http: reqwest::Client,
 }
 
-/// The connection was refused or lost, or no answer came in time: whether what was asked for happened is not known.
+/// The connection was refused or lost, or no answer arrived in time. The request may or may not
+/// have taken effect.
 #[derive(Debug)]
 pub struct Lost(reqwest::Error);
 
@@ -78,41 +79,41 @@ impl fmt::Display for Lost {
 
 impl std::error::Error for Lost {}
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// The header `satchel-type`.
+    /// Value of the header `satchel-type`.
     pub typename: Option<String>,
-    /// The header `content-type`.
+    /// Value of the header `content-type`.
     pub content_type: Option<String>,
-    /// The header `retry-after`.
+    /// Value of the header `retry-after`.
     pub retry_after: Option<String>,
-    /// The body.
+    /// Response body.
     pub body: Bytes,
 }
 
 impl Reply {
-    /// The body as JSON.
+    /// The body parsed as JSON.
     ///
     /// # Panics
     ///
-    /// When it is something else.
+    /// When it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("no JSON: {error}: {self:?}"))
+            .unwrap_or_else(|error| panic!("not JSON: {error}: {self:?}"))
     }
 
     /// The `code` of an error.
     ///
     /// # Panics
     ///
-    /// When the body is no error.
+    /// When the body is not an error.
     pub fn error_code(&self) -> String {
         let error = self.json();
         let code = error["error"]["code"].as_str();
-        code.unwrap_or_else(|| panic!("no error: {self:?}"))
+        code.unwrap_or_else(|| panic!("not an error: {self:?}"))
             .to_owned()
     }
 
@@ -120,12 +121,12 @@ impl Reply {
     ///
     /// # Panics
     ///
-    /// When the body is no error.
+    /// When the body is not an error.
     pub fn error_message(&self) -> String {
         let error = self.json();
         let message = error["error"]["message"].as_str();
         message
-            .unwrap_or_else(|| panic!("no error: {self:?}"))
+            .unwrap_or_else(|| panic!("not an error: {self:?}"))
             .to_owned()
     }
 }
@@ -133,32 +134,32 @@ impl Reply {
 /// A record of a local stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its place in the stream.
+    /// Sequence number in the stream.
     pub sequence_number: String,
-    /// Its key.
+    /// Partition key.
     pub key: String,
-    /// When it was put, in ms since the Unix epoch.
+    /// Arrival time in ms since the Unix epoch.
     pub time_ms: u64,
-    /// What it holds.
+    /// Payload.
     pub data: Bytes,
 }
 
 impl Record {
-    /// The data as JSON.
+    /// The payload parsed as JSON.
     ///
     /// # Panics
     ///
-    /// When it is something else.
+    /// When it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.data)
-            .unwrap_or_else(|error| panic!("no JSON: {error}: {self:?}"))
+            .unwrap_or_else(|error| panic!("not JSON: {error}: {self:?}"))
     }
 }
 
 impl Client {
     pub(crate) fn new(addresses: Addresses) -> Self {
         let http = reqwest::Client::builder()
-            // A proxy of the environment is for the world outside, not for this machine.
+            // A proxy from the environment must not be used for loopback addresses.
             .no_proxy()
             .tcp_nodelay(true)
             .timeout(LONG)
@@ -176,7 +177,7 @@ impl Client {
             .unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 
-    /// One that goes its own way from now on.
+    /// Returns an independent client that keeps the current addresses.
     pub(crate) fn fork(&self) -> Self {
         let addresses = self.addresses.read();
         let addresses = addresses.unwrap_or_else(PoisonError::into_inner).clone();
@@ -186,7 +187,7 @@ impl Client {
         }
     }
 
-    /// Where traffic is served, such as `http://127.0.0.1:40123`.
+    /// Base URL of the traffic port, such as `http://127.0.0.1:40123`.
     pub fn url(&self) -> String {
         let addresses = self.addresses.read();
         addresses
@@ -195,7 +196,7 @@ impl Client {
             .clone()
     }
 
-    /// Where administration is served.
+    /// Base URL of the administration port.
     pub fn admin_url(&self) -> String {
         let addresses = self.addresses.read();
         addresses
@@ -206,20 +207,20 @@ impl Client {
 
     /// Calls a function with JSON and waits for its reply.
     pub async fn call(&self, address: &str, body: &Value) -> Reply {
-        found(self.to_call(address).json(body).send().await)
+        expect_reply(self.to_call(address).json(body).send().await)
     }
 
     /// Sends JSON to a function.
     pub async fn send(&self, address: &str, body: &Value) -> Reply {
-        found(self.to_send(address).json(body).send().await)
+        expect_reply(self.to_send(address).json(body).send().await)
     }
 
-    /// A call that is still to be described.
+    /// Starts to build a call.
     pub fn to_call(&self, address: &str) -> Request {
         Request::new(self, "call", address)
     }
 
-    /// A message that is still to be described.
+    /// Starts to build a message.
     pub fn to_send(&self, address: &str) -> Request {
         Request::new(self, "send", address)
     }
@@ -228,9 +229,9 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// When the connection is lost or the record is refused.
+    /// When the connection is lost or the record is rejected.
     pub async fn put(&self, stream: &str, key: &str, data: impl Into<Bytes>) -> String {
-        let reply = found(self.try_put(stream, key, data).await);
+        let reply = expect_reply(self.try_put(stream, key, data).await);
         assert_eq!(reply.status, 200, "{reply:?}");
         let number = reply.json()["sequence_number"].as_str().map(str::to_owned);
         number.expect("a sequence number")
@@ -240,7 +241,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// When the connection is lost: the record may have been taken.
+    /// When the connection is lost; the record may have been stored.
     pub async fn try_put(
         &self,
         stream: &str,
@@ -252,20 +253,21 @@ impl Client {
         answer(request.body(data.into())).await
     }
 
-    /// The records that a local stream holds now, the oldest first.
+    /// Current records of a local stream, oldest first.
     ///
     /// # Panics
     ///
-    /// When it can not be read.
+    /// When the stream cannot be read.
     pub async fn records(&self, stream: &str) -> Vec<Record> {
         let url = format!("{}/streams/{stream}?from=earliest", self.url());
-        let reply = found(answer(self.http.get(url)).await);
+        let reply = expect_reply(answer(self.http.get(url)).await);
         assert_eq!(reply.status, 200, "{reply:?}");
         let lines = std::str::from_utf8(&reply.body).expect("NDJSON is text");
         lines.lines().map(record).collect()
     }
 
-    /// The records of a local stream once there are `count` of them; more are a panic, and so is waiting in vain.
+    /// Waits until a local stream contains `count` records, and returns them. Panics when there are
+    /// more, or after [`LONG`].
     pub async fn records_when(&self, stream: &str, count: usize) -> Vec<Record> {
         let begun = Instant::now();
         let records = loop {
@@ -275,7 +277,7 @@ impl Client {
             }
             assert!(
                 begun.elapsed() < LONG,
-                "waited {LONG:?} in vain until {stream} holds {count} records: {records:?}"
+                "waited {LONG:?} until {stream} contains {count} records: {records:?}"
             );
             tokio::time::sleep(EVERY).await;
         };
@@ -283,11 +285,11 @@ impl Client {
         records
     }
 
-    /// The first page of dead letters, as `GET /api/dead-letters` lists them.
+    /// First page of dead letters, as listed by `GET /api/dead-letters`.
     ///
     /// # Panics
     ///
-    /// When they are not listed.
+    /// When the request fails.
     pub async fn dead_letters(&self) -> Vec<Value> {
         let reply = self.admin(Method::GET, "/api/dead-letters").await;
         assert_eq!(reply.status, 200, "{reply:?}");
@@ -295,25 +297,25 @@ impl Client {
         listed.expect("a list of dead letters")
     }
 
-    /// Gives the message of a dead letter another chance.
+    /// Retries the message of a dead letter.
     pub async fn retry_dead_letter(&self, id: &str) -> Reply {
         self.admin(Method::POST, &format!("/api/dead-letters/{id}/retry"))
             .await
     }
 
-    /// Gives a dead letter up.
+    /// Drops a dead letter.
     pub async fn drop_dead_letter(&self, id: &str) -> Reply {
         self.admin(Method::DELETE, &format!("/api/dead-letters/{id}"))
             .await
     }
 
-    /// An address with its state, backlog and suspension, as `GET /api/addresses/…` shows it.
+    /// An address with its state, backlog and suspension, as shown by `GET /api/addresses/…`.
     pub async fn address(&self, address: &str) -> Reply {
         let path = format!("/api/addresses/{}", encoded(address));
         self.admin(Method::GET, &path).await
     }
 
-    /// Corrects a state of an address; `typename` is that of `value`.
+    /// Overwrites a state value of an address; `typename` is the type of `value`.
     pub async fn put_state(
         &self,
         address: &str,
@@ -327,31 +329,31 @@ impl Client {
             .put(format!("{}{path}", self.admin_url()))
             .header("satchel-type", typename)
             .body(value.into());
-        found(answer(request).await)
+        expect_reply(answer(request).await)
     }
 
-    /// Erases a state of an address.
+    /// Erases a state value of an address.
     pub async fn delete_state(&self, address: &str, state: &str) -> Reply {
         let path = format!("/api/addresses/{}/state/{state}", encoded(address));
         self.admin(Method::DELETE, &path).await
     }
 
-    /// Lets a suspended address go on.
+    /// Resumes a suspended address.
     pub async fn resume(&self, address: &str) -> Reply {
         let path = format!("/api/addresses/{}/resume", encoded(address));
         self.admin(Method::POST, &path).await
     }
 
-    /// Any request without a body to the administration port.
+    /// Sends a request without a body to the administration port.
     pub async fn admin(&self, method: Method, path: &str) -> Reply {
-        found(self.try_admin(method, path, None).await)
+        expect_reply(self.try_admin(method, path, None).await)
     }
 
-    /// Any request without a body to the administration port, with this token.
+    /// Sends a request without a body to the administration port, with an optional token.
     ///
     /// # Errors
     ///
-    /// When the connection is lost: it may have been taken.
+    /// When the connection is lost; the request may have taken effect.
     pub async fn try_admin(
         &self,
         method: Method,
@@ -366,13 +368,13 @@ impl Client {
         answer(request).await
     }
 
-    /// Whether `/readyz` says that the application serves; not while nobody listens.
+    /// True if `/readyz` reports that the application serves; false while no process listens.
     pub async fn is_ready(&self) -> bool {
         let request = self.http.get(format!("{}/readyz", self.admin_url()));
         answer(request).await.is_ok_and(|reply| reply.status == 200)
     }
 
-    /// The value of a sample of `/metrics`, such as `satchel_requests_waiting`.
+    /// Value of a sample of `/metrics`, such as `satchel_requests_waiting`.
     pub async fn metric(&self, sample: &str) -> Option<f64> {
         let reply = self.admin(Method::GET, "/metrics").await;
         let text = String::from_utf8_lossy(&reply.body);
@@ -383,7 +385,7 @@ impl Client {
     }
 }
 
-/// A call or a message, being described.
+/// Builder of a call or a message.
 #[derive(Debug, Clone)]
 pub struct Request {
     client: Client,
@@ -404,42 +406,42 @@ impl Request {
         }
     }
 
-    /// With JSON as its body.
+    /// Sets a JSON body.
     pub fn json(mut self, body: &Value) -> Self {
         self.body = body.to_string().into();
         self
     }
 
-    /// With this value of this type as its body.
+    /// Sets a value of this type as the body.
     pub fn value(mut self, typename: &str, body: impl Into<Bytes>) -> Self {
         self.headers.push(("satchel-type", typename.to_owned()));
         self.body = body.into();
         self
     }
 
-    /// With this `Idempotency-Key`.
+    /// Sets the `Idempotency-Key`.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.headers.push(("idempotency-key", key.into()));
         self
     }
 
-    /// With this header.
+    /// Adds a header.
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// With this `?timeout=`, such as `500ms`.
+    /// Sets `?timeout=`, such as `500ms`.
     pub fn timeout(mut self, timeout: &str) -> Self {
         self.timeout = Some(timeout.to_owned());
         self
     }
 
-    /// Sends it, once.
+    /// Sends the request once.
     ///
     /// # Errors
     ///
-    /// When the connection is lost: it may have been taken.
+    /// When the connection is lost; the request may have taken effect.
     pub async fn send(&self) -> Result<Reply, Lost> {
         let mut url = format!("{}{}", self.client.url(), self.path);
         if let Some(timeout) = &self.timeout {
@@ -453,12 +455,12 @@ impl Request {
         answer(request.body(self.body.clone())).await
     }
 
-    /// Sends it again and again, over crashes and restarts, until an answer comes that is neither 503 nor 504. Without a key it may take
-    /// effect more than once.
+    /// Repeats the request over crashes and restarts until the answer is neither 503 nor 504.
+    /// Without an idempotency key it may take effect more than once.
     ///
     /// # Panics
     ///
-    /// When no answer comes for [`LONG`].
+    /// When no answer arrives within [`LONG`].
     pub async fn send_until_answered(&self) -> Reply {
         let begun = Instant::now();
         loop {
@@ -489,14 +491,14 @@ async fn answer(request: RequestBuilder) -> Result<Reply, Lost> {
     })
 }
 
-fn found(outcome: Result<Reply, Lost>) -> Reply {
+fn expect_reply(outcome: Result<Reply, Lost>) -> Reply {
     outcome.unwrap_or_else(|lost| panic!("no answer: {lost}"))
 }
 
 /// `namespace/name/id` as a path: only the first two slashes are separators.
 fn encoded(address: &str) -> String {
     let parts: Vec<&str> = address.splitn(3, '/').collect();
-    assert_eq!(parts.len(), 3, "`{address}` is no namespace/name/id");
+    assert_eq!(parts.len(), 3, "`{address}` is not namespace/name/id");
     let encoded = parts
         .into_iter()
         .map(|part| utf8_percent_encode(part, NON_ALPHANUMERIC).to_string());
@@ -513,7 +515,7 @@ fn record(line: &str) -> Record {
         base64: Option<String>,
     }
     let line: Line =
-        serde_json::from_str(line).unwrap_or_else(|error| panic!("no record: {error}: {line}"));
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("not a record: {error}: {line}"));
     let data = match (line.data, line.base64) {
         (Some(text), _) => text.into(),
         (None, Some(base64)) => STANDARD.decode(base64).expect("base64").into(),

@@ -1,4 +1,5 @@
-//! What `satchel run` uses of AWS, on this machine: for the same tests on the real services' interfaces that `satchel dev` passes without them.
+//! The AWS services that `satchel run` uses, emulated on this machine. The same tests thereby run
+//! against the interfaces of AWS and, with `satchel dev`, without them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,32 +18,34 @@ use crate::dev::{Dev, Setup};
 use crate::waiting::EVERY;
 use crate::{LONG, Moto, until_true};
 
-/// What no output may show.
+/// Secret key that must not appear in any output.
 const SECRET: &str = "the-secret-key-of-the-test";
 
-/// The bucket that is there from the start.
+/// Bucket that exists from the start.
 const BUCKET: &str = "roots";
 
-/// S3, DynamoDB and the rest of AWS by [`Moto`]; Kinesis and Lambda's Invoke API by a `satchel dev` that runs nothing but handlers, as real
-/// processes. All of it is empty at its start and ends when it is dropped.
+/// Emulated AWS services. [`Moto`] serves S3, DynamoDB and others. A `satchel dev` that runs only
+/// handlers, as real processes, serves Kinesis and the Invoke API of Lambda. All of them start
+/// empty and end when this is dropped.
 #[derive(Debug)]
 pub struct Cloud {
     moto: Moto,
     kinesis: String,
     lambda: String,
     client: Client,
-    /// Holds a file with nothing in it, in place of what this machine has configured.
+    /// Contains an empty file that replaces the AWS configuration of this machine.
     empty: TempDir,
     roots: AtomicU32,
     _handlers: Dev,
 }
 
 impl Cloud {
-    /// With the Lambda functions of a module file, each served by `handler`, an executable, with these variables.
+    /// Starts all services with the Lambda functions of a module file. The executable `handler`
+    /// serves each of them, with these environment variables.
     ///
     /// # Panics
     ///
-    /// When a stand-in does not come up; with what it said.
+    /// When an emulator does not start; with its output.
     pub async fn start(module: &Path, handler: &Path, environment: &[(&str, &str)]) -> Self {
         let moto = Moto::start();
         let bucket = format!("{}/{BUCKET}", moto.endpoint());
@@ -63,12 +66,12 @@ impl Cloud {
         let setup = variables.fold(setup, |setup, (name, value)| setup.env(name, *value));
         let handlers = setup.start().await;
         let printed = handlers.printed();
-        let url = |what: &str| {
+        let url = |name: &str| {
             let lines = printed.lines().map(str::trim);
             let mut urls =
-                lines.filter_map(|line| line.strip_prefix(what)?.split_whitespace().next());
+                lines.filter_map(|line| line.strip_prefix(name)?.split_whitespace().next());
             let url = urls.find(|url| url.starts_with("http://"));
-            url.expect("the banner says where").to_owned()
+            url.expect("the banner names the URL").to_owned()
         };
         let kinesis = url("kinesis ");
         Self {
@@ -82,7 +85,8 @@ impl Cloud {
         }
     }
 
-    /// The application of a module file as `satchel run` has it here: state in S3, under a root of its own, and a lease in DynamoDB.
+    /// The application of a module file as `satchel run` starts it here: state in S3 under a root
+    /// of its own, and a lease in DynamoDB.
     pub fn setup(&self, module: impl AsRef<Path>) -> Setup {
         let setup = Setup::of(module.as_ref());
         let number = self.roots.fetch_add(1, Ordering::Relaxed);
@@ -96,7 +100,8 @@ impl Cloud {
         variables.fold(setup, |setup, (name, value)| setup.env(name, value))
     }
 
-    /// What leads every AWS client to the stand-ins, and to nothing that this machine is configured for.
+    /// Environment that directs every AWS client to the emulators and away from the AWS
+    /// configuration of this machine.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let nothing = self.empty.path().join("nothing").display().to_string();
         vec![
@@ -112,38 +117,38 @@ impl Cloud {
         ]
     }
 
-    /// Where S3, DynamoDB and the rest are served.
+    /// Base URL of S3, DynamoDB and the other services that moto emulates.
     pub fn moto(&self) -> &str {
         self.moto.endpoint()
     }
 
-    /// Where Kinesis is served.
+    /// Base URL of Kinesis.
     pub fn kinesis(&self) -> &str {
         &self.kinesis
     }
 
-    /// Where Lambda is served.
+    /// Base URL of Lambda.
     pub fn lambda(&self) -> &str {
         &self.lambda
     }
 
-    /// A client of Kinesis.
+    /// A client for Kinesis.
     pub fn kinesis_client(&self) -> &Client {
         &self.client
     }
 
-    /// Makes a stream and waits until it is there.
+    /// Creates a stream and waits until it is active.
     ///
     /// # Panics
     ///
-    /// When it is refused.
+    /// When the request is rejected.
     pub async fn create_stream(&self, name: &str, shards: i32) {
         let create = self.client.create_stream().stream_name(name);
         create.shard_count(shards).send().await.expect("a stream");
         self.stream_is_active(name).await;
     }
 
-    /// Waits until nothing is under way that changes the stream.
+    /// Waits until no change of the stream is in progress.
     pub async fn stream_is_active(&self, name: &str) {
         until_true("the stream is active", async || {
             let describe = self.client.describe_stream_summary().stream_name(name);
@@ -158,7 +163,7 @@ impl Cloud {
     ///
     /// # Panics
     ///
-    /// When it is not taken.
+    /// When the record is rejected.
     pub async fn put(&self, stream: &str, key: &str, data: impl Into<Vec<u8>>) {
         self.put_all(stream, [(key.to_owned(), data.into())]).await;
     }
@@ -167,7 +172,7 @@ impl Cloud {
     ///
     /// # Panics
     ///
-    /// When not all of them are taken.
+    /// When a record is rejected.
     pub async fn put_all(
         &self,
         stream: &str,
@@ -180,20 +185,21 @@ impl Cloud {
         });
         let put = self.client.put_records().stream_name(stream);
         let put = put.set_records(Some(entries.collect())).send().await;
-        let put = put.expect("records are taken");
+        let put = put.expect("the records are accepted");
         assert_eq!(put.failed_record_count(), Some(0), "{put:?}");
     }
 
-    /// The records that a stream holds now; those of one key in their order.
+    /// Current records of a stream. Records of one key are in order.
     ///
     /// # Panics
     ///
-    /// When it can not be read.
+    /// When the stream cannot be read.
     pub async fn records(&self, stream: &str) -> Vec<Record> {
-        self.follow(stream).read_on().await
+        self.follow(stream).read_new().await
     }
 
-    /// The records of a stream once there are `count` of them; more are a panic, and so is waiting in vain.
+    /// Waits until a stream contains `count` records, and returns them. Panics when there are more,
+    /// or after [`LONG`].
     pub async fn records_when(&self, stream: &str, count: usize) -> Vec<Record> {
         let begun = Instant::now();
         let mut follower = self.follow(stream);
@@ -201,16 +207,16 @@ impl Cloud {
         while records.len() < count {
             assert!(
                 begun.elapsed() < LONG,
-                "waited {LONG:?} in vain until {stream} holds {count} records: {records:?}"
+                "waited {LONG:?} until {stream} contains {count} records: {records:?}"
             );
             tokio::time::sleep(EVERY).await;
-            records.extend(follower.read_on().await);
+            records.extend(follower.read_new().await);
         }
         assert_eq!(records.len(), count, "{records:?}");
         records
     }
 
-    /// Reads a stream from its beginning, on and on.
+    /// Returns a reader that starts at the oldest record of a stream.
     pub fn follow(&self, stream: &str) -> Follower {
         Follower {
             client: self.client.clone(),
@@ -220,22 +226,22 @@ impl Cloud {
     }
 }
 
-/// Reads a stream.
+/// Reader of a stream.
 #[derive(Debug)]
 pub struct Follower {
     client: Client,
     stream: String,
-    /// Where each shard is to be read on; none at its end.
+    /// Next iterator of each shard; `None` at its end.
     shards: BTreeMap<String, Option<String>>,
 }
 
 impl Follower {
-    /// What came since the last time; the records of one key in their order.
+    /// Records that arrived since the last call. Records of one key are in order.
     ///
     /// # Panics
     ///
-    /// When it can not be read.
-    pub async fn read_on(&mut self) -> Vec<Record> {
+    /// When the stream cannot be read.
+    pub async fn read_new(&mut self) -> Vec<Record> {
         let list = self.client.list_shards().stream_name(&self.stream);
         let listed = list.send().await.expect("the shards are listed");
         for shard in listed.shards() {
@@ -248,26 +254,26 @@ impl Follower {
                     .insert(shard.shard_id().to_owned(), from.shard_iterator);
             }
         }
-        let mut came = Vec::new();
-        // By their names, so that parents are read before their children.
+        let mut arrived = Vec::new();
+        // Ordered by name, so that parents are read before their children.
         for next in self.shards.values_mut() {
             while let Some(iterator) = next.clone() {
                 let read = self.client.get_records().shard_iterator(iterator);
                 let read = read.send().await.expect("a shard can be read");
-                came.extend(read.records().iter().map(record));
+                arrived.extend(read.records().iter().map(record));
                 next.clone_from(&read.next_shard_iterator);
                 if read.records().is_empty() && read.millis_behind_latest() == Some(0) {
                     break;
                 }
             }
         }
-        came
+        arrived
     }
 }
 
 fn record(record: &aws_sdk_kinesis::types::Record) -> Record {
-    let arrived = record.approximate_arrival_timestamp();
-    let time_ms = arrived.and_then(|time| u64::try_from(time.to_millis().ok()?).ok());
+    let arrival = record.approximate_arrival_timestamp();
+    let time_ms = arrival.and_then(|time| u64::try_from(time.to_millis().ok()?).ok());
     Record {
         sequence_number: record.sequence_number().to_owned(),
         key: record.partition_key().unwrap_or_default().to_owned(),
@@ -286,7 +292,8 @@ fn client(endpoint: &str) -> Client {
     Client::from_conf(config.build())
 }
 
-/// The documents of a module file that describe Lambda functions, with `handler` as what runs here.
+/// The documents of a module file that describe Lambda functions, with `handler` as their
+/// `dev.command`.
 fn functions_of(module: &Path, handler: &Path) -> String {
     let text = fs::read_to_string(module);
     let text = text.unwrap_or_else(|error| panic!("{}: {error}", module.display()));

@@ -1,4 +1,4 @@
-//! `satchel dev` as a process of a test.
+//! A `satchel` process under test.
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,12 @@ use crate::client::{Addresses, Client};
 use crate::processes::{MARK, marked, signal, survivors};
 use crate::{LONG, satchel};
 
-/// How long a start may take: on a fresh machine it builds the handler and everything that the handler depends on.
+/// Maximum time for a start. On a fresh machine it includes building the handler with its
+/// dependencies.
 const STARTING_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// What is run: which application, how, and where its data lies. Cheap to clone; clones share the data directory.
+/// Configuration of a process: application, environment, arguments and data directory. Cheap to
+/// clone; clones share the data directory.
 #[derive(Debug, Clone)]
 pub struct Setup {
     command: &'static str,
@@ -30,13 +32,14 @@ pub struct Setup {
 
 #[derive(Debug, Clone)]
 enum Data {
-    /// Removed with the last setup that knows it.
+    /// Removed with the last setup that refers to it.
     Temporary(Arc<TempDir>),
     At(PathBuf),
 }
 
 impl Setup {
-    /// The application of one module file, or of a directory with a `module.yaml`, with an empty data directory of its own.
+    /// The application of one module file, or of a directory with a `module.yaml`, with an empty
+    /// data directory of its own.
     pub fn of(module: impl Into<PathBuf>) -> Self {
         let data = tempfile::tempdir().expect("a directory for the data can be made");
         Self {
@@ -48,45 +51,47 @@ impl Setup {
         }
     }
 
-    /// As `satchel run`, in production: with its state at `state`, such as `s3://bucket/prefix`.
+    /// Runs `satchel run` instead of `satchel`, with its state at `state`, such as
+    /// `s3://bucket/prefix`.
     pub fn in_production(mut self, state: impl Into<String>) -> Self {
         self.command = "run";
         self.env("SATCHEL_STATE", state)
             .env("SATCHEL_LOG_FORMAT", "json")
     }
 
-    /// Also this module file or directory.
+    /// Adds a module file or directory.
     pub fn module(mut self, module: impl Into<PathBuf>) -> Self {
         self.modules.push(module.into());
         self
     }
 
-    /// With this variable, for satchel and its handlers.
+    /// Sets an environment variable for satchel and its handlers.
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
     }
 
-    /// With this argument, such as `--ephemeral`, or `--http=127.0.0.1:8080` where a free port will not do.
+    /// Adds an argument, such as `--ephemeral`, or `--http=127.0.0.1:8080` where a free port does
+    /// not suffice.
     pub fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// With the data in this directory, which stays.
+    /// Keeps the data in this directory, which is not removed.
     pub fn data_at(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data = Data::At(dir.into());
         self
     }
 
-    /// Where the state of an application in production lies.
+    /// Location of the state of an application in production.
     pub fn state(&self) -> Option<&str> {
         let mut variables = self.environment.iter();
         let state = variables.find(|(name, _)| name == "SATCHEL_STATE");
         state.map(|(_, value)| value.as_str())
     }
 
-    /// Where the data lies.
+    /// Data directory.
     pub fn data_dir(&self) -> &Path {
         match &self.data {
             Data::Temporary(dir) => dir.path(),
@@ -94,11 +99,11 @@ impl Setup {
         }
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts the process and waits until it serves.
     ///
     /// # Panics
     ///
-    /// When it ends instead, or does not serve in time; with what it printed.
+    /// When it ends instead, or does not serve in time; with its output.
     pub async fn start(&self) -> Dev {
         let process = Process::spawn(self);
         let mut dev = Dev {
@@ -110,7 +115,7 @@ impl Setup {
         dev
     }
 
-    /// Starts it and waits until its ports are open, for one that is to stand by.
+    /// Starts the process and waits until its ports are open, for a standby.
     ///
     /// # Panics
     ///
@@ -126,7 +131,8 @@ impl Setup {
         dev
     }
 
-    /// Starts it and does not wait until it serves: for killing it while it starts.
+    /// Starts the process without waiting until it serves, so that a test can kill it during
+    /// startup.
     pub fn begin(&self) -> Dev {
         Dev {
             client: Client::new(Addresses::default()),
@@ -135,11 +141,11 @@ impl Setup {
         }
     }
 
-    /// Starts it and waits until it ends by itself, for what is refused.
+    /// Starts the process and waits until it ends by itself, for an invocation that is rejected.
     ///
     /// # Panics
     ///
-    /// When it does not end in time; with what it printed.
+    /// When it does not end in time; with its output.
     pub async fn run_to_end(&self) -> Ended {
         Process::spawn(self).ended().await
     }
@@ -172,40 +178,41 @@ impl Setup {
     }
 }
 
-/// A running `satchel dev`.
+/// A running `satchel` process.
 ///
-/// Dropping it kills it. A process that it started and that stays is a panic then, unless the test panics already: then what it printed is
-/// shown instead.
+/// Dropping it kills the process. A descendant that survives causes a panic. If the test is already
+/// panicking, the output of the process is shown instead.
 #[derive(Debug)]
 pub struct Dev {
-    /// Talks to it, now and after restarts.
+    /// Client of the process, also after restarts.
     pub client: Client,
     setup: Setup,
-    /// None between its end and a restart.
+    /// `None` between its end and a restart.
     process: Option<Process>,
 }
 
 impl Dev {
-    /// What is run, for running it again beside this one.
+    /// The setup, for starting a second process beside this one.
     pub fn setup(&self) -> &Setup {
         &self.setup
     }
 
-    /// The process' id.
+    /// Process id.
     ///
     /// # Panics
     ///
-    /// When it has ended.
+    /// When the process has ended.
     pub fn pid(&self) -> u32 {
         self.process().child.id()
     }
 
-    /// The ids of the processes that it started and that run now: handlers, what they started, and the one that guards them.
+    /// Process ids of its running descendants: handlers, their children, and the guard process.
     pub fn started(&self) -> Vec<u32> {
         self.started_as("")
     }
 
-    /// Those of [`Dev::started`] whose command line contains `command`, such as the path of a handler's executable.
+    /// The subset of [`Dev::started`] whose command line contains `command`, such as the path of a
+    /// handler's executable.
     pub fn started_as(&self, command: &str) -> Vec<u32> {
         let process = self.process();
         let started = marked(&process.mark).into_iter();
@@ -213,56 +220,56 @@ impl Dev {
         named.map(|(pid, _)| pid).collect()
     }
 
-    /// What it printed since its last start, both outputs in one.
+    /// Output since its last start, stdout and stderr combined.
     pub fn printed(&self) -> String {
         self.process().printed.text()
     }
 
-    /// Kills it with SIGKILL, and waits until everything that it started has ended too.
+    /// Kills the process with SIGKILL, and waits until its descendants have ended too.
     ///
     /// # Panics
     ///
-    /// When something that it started does not end.
+    /// When a descendant does not end.
     pub async fn kill9(&mut self) {
         let process = self.take();
         signal(process.child.id(), Signal::KILL);
         process.ended().await;
     }
 
-    /// Asks it to end, with SIGTERM, and waits until it did.
+    /// Sends SIGTERM and waits until the process has ended.
     ///
     /// # Panics
     ///
-    /// When it, or something that it started, does not end.
+    /// When the process, or a descendant, does not end.
     pub async fn terminate(&mut self) -> Ended {
         signal(self.pid(), Signal::TERM);
         self.ended().await
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process ends by itself.
     ///
     /// # Panics
     ///
-    /// When it, or something that it started, does not end.
+    /// When the process, or a descendant, does not end.
     pub async fn ended(&mut self) -> Ended {
         self.take().ended().await
     }
 
-    /// How it ended, if it has; it can be started again then.
+    /// The result if the process has ended; it can be restarted then.
     ///
     /// # Panics
     ///
-    /// When something that it started does not end.
+    /// When a descendant does not end.
     pub async fn has_ended(&mut self) -> Option<Ended> {
         self.process_mut().exit()?;
         Some(self.ended().await)
     }
 
-    /// Whether it has said by now where its ports are; then [`Dev::client`] talks to them.
+    /// True once the process has printed its ports; [`Dev::client`] uses them from then on.
     ///
     /// # Panics
     ///
-    /// When it has ended, and was seen to.
+    /// When the end of the process was observed before.
     pub fn has_opened(&mut self) -> bool {
         let printed = self.process().printed.text();
         match addresses(&printed) {
@@ -274,11 +281,11 @@ impl Dev {
         }
     }
 
-    /// Starts it again, on the same data; kills it before if it still runs.
+    /// Restarts the process on the same data, after killing it if it still runs.
     ///
     /// # Panics
     ///
-    /// When it does not serve.
+    /// When it does not serve in time.
     pub async fn restart(&mut self) {
         if self.process.is_some() {
             self.kill9().await;
@@ -287,22 +294,23 @@ impl Dev {
         self.serves().await;
     }
 
-    /// Starts it again, on the same data, and does not wait until it serves: for killing it while it starts.
+    /// Restarts the process on the same data without waiting until it serves, so that a test can
+    /// kill it during startup.
     ///
     /// # Panics
     ///
-    /// When it still runs.
+    /// When the process still runs.
     pub fn begin_restart(&mut self) {
-        assert!(self.process.is_none(), "satchel dev still runs");
+        assert!(self.process.is_none(), "satchel still runs");
         self.process = Some(Process::spawn(&self.setup));
     }
 
-    /// Starts another one beside it, on the same data, which takes over: [`Dev::client`] and its clones talk to that one from now on. Returns
-    /// the one that ran before, with a client of its own.
+    /// Starts a second process on the same data, which takes over. [`Dev::client`] and its clones
+    /// use the new process from then on. Returns the former process with a client of its own.
     ///
     /// # Panics
     ///
-    /// When the new one does not serve.
+    /// When the new process does not serve.
     pub async fn overtake(&mut self) -> Dev {
         let before = Dev {
             client: self.client.fork(),
@@ -314,13 +322,13 @@ impl Dev {
         before
     }
 
-    /// Waits until it serves, for one that stood by.
+    /// Waits until a standby serves.
     ///
     /// # Panics
     ///
-    /// When it does not.
+    /// When it does not become ready.
     pub async fn is_ready(&mut self) {
-        crate::until_true("it is ready", async || {
+        crate::until_true("the process is ready", async || {
             let ended = self.process_mut().exit();
             assert!(
                 ended.is_none(),
@@ -340,18 +348,18 @@ impl Dev {
         let begun = Instant::now();
         let serving = loop {
             let process = self.process_mut();
-            // Looked at before the output, so that nothing that it printed is missed.
+            // Checked before the output is read, so that no output is missed.
             let ended = process.exit();
             let printed = process.printed.text();
             if let Some(addresses) = addresses(&printed) {
                 break addresses;
             }
             if let Some(status) = ended {
-                panic!("satchel dev ended before it served: {status}");
+                panic!("satchel ended before it served: {status}");
             }
             assert!(
                 begun.elapsed() < STARTING_MAX,
-                "satchel dev does not serve; it printed what follows"
+                "satchel does not serve; its output follows"
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
@@ -359,29 +367,29 @@ impl Dev {
     }
 
     fn process(&self) -> &Process {
-        self.process.as_ref().expect("satchel dev runs")
+        self.process.as_ref().expect("satchel runs")
     }
 
     fn process_mut(&mut self) -> &mut Process {
-        self.process.as_mut().expect("satchel dev runs")
+        self.process.as_mut().expect("satchel runs")
     }
 
     fn take(&mut self) -> Process {
-        self.process.take().expect("satchel dev runs")
+        self.process.take().expect("satchel runs")
     }
 }
 
-/// Where it serves, if it has said so.
+/// Addresses of the ports, once they were printed.
 fn addresses(printed: &str) -> Option<Addresses> {
     Addresses::in_banner(printed).or_else(|| Addresses::in_log(printed))
 }
 
-/// How it ended.
+/// Result of a process.
 #[derive(Debug, Clone)]
 pub struct Ended {
-    /// Its exit code; none if a signal ended it.
+    /// Exit code; `None` if a signal ended the process.
     pub code: Option<i32>,
-    /// What it printed since its start, both outputs in one.
+    /// Output since its start, stdout and stderr combined.
     pub printed: String,
 }
 
@@ -426,13 +434,13 @@ impl Process {
             if let Some(status) = self.exit() {
                 break status;
             }
-            assert!(begun.elapsed() < LONG, "satchel dev does not end");
+            assert!(begun.elapsed() < LONG, "satchel does not end");
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
         let survivors = self.finish();
         assert!(
             survivors.is_empty(),
-            "these outlived satchel: {survivors:?}"
+            "descendants outlived satchel: {survivors:?}"
         );
         Ended {
             code: status.code(),
@@ -440,15 +448,15 @@ impl Process {
         }
     }
 
-    /// Kills it if it runs. Returns what outlived it, and has killed that.
+    /// Kills the process if it runs. Kills and returns the descendants that outlived it.
     fn finish(&mut self) -> Vec<(u32, String)> {
         self.over = true;
-        // An error means that it has ended.
+        // An error means that it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let survivors = survivors(&self.mark);
         for reader in self.readers.drain(..) {
-            // It reads on as long as somebody holds the pipe, and nobody is left.
+            // The reader ends with the last process that holds the pipe, and none is left.
             let _ = reader.join();
         }
         survivors
@@ -459,17 +467,17 @@ impl Drop for Process {
     fn drop(&mut self) {
         let survivors = if self.over { Vec::new() } else { self.finish() };
         if std::thread::panicking() {
-            eprintln!("--- satchel dev printed:\n{}---", self.printed.text());
+            eprintln!("--- satchel printed:\n{}---", self.printed.text());
         } else {
             assert!(
                 survivors.is_empty(),
-                "these outlived satchel: {survivors:?}"
+                "descendants outlived satchel: {survivors:?}"
             );
         }
     }
 }
 
-/// What a process prints, line by line as it comes.
+/// Output of a process, collected line by line.
 #[derive(Debug, Clone, Default)]
 struct Printed(Arc<Mutex<String>>);
 

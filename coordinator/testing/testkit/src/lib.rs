@@ -1,4 +1,4 @@
-//! The real `satchel` binary for end-to-end tests: started, talked to, killed, started again.
+//! Runs the real `satchel` binary for end-to-end tests: start, requests, kill, restart.
 //!
 //! ```no_run
 //! # async fn test() {
@@ -19,31 +19,36 @@
 //! # }
 //! ```
 //!
-//! - [`Setup`] says what is run: module files, environment, further arguments, where the data lies. [`Setup::start`] gives a [`Dev`] that
-//!   serves; [`Setup::run_to_end`] is for what is refused.
-//! - [`Dev`] is the running process. Its ports are free ones and change with every start. Dropping it kills it and checks that no process
-//!   that it started is left; what it printed is shown when the test fails.
+//! - [`Setup`] describes what runs: module files, environment, further arguments, data directory.
+//!   [`Setup::start`] returns a [`Dev`] that serves; [`Setup::run_to_end`] is for invocations that
+//!   are rejected.
+//! - [`Dev`] is the running process. Its ports are free ones and change with every start. Dropping
+//!   it kills the process and checks that none of its descendants is left. The output is shown when
+//!   the test fails.
 //! - [`Client`] talks to both ports. It is cheap to clone and follows its process over restarts.
-//! - [`Cloud`] is what `satchel run` uses of AWS, all of it on this machine, with real handler processes.
-//! - [`Proxy`] stands between a process and a server, and misbehaves.
-//! - [`Service`] knows what a service of AWS says when something is wrong with it.
-//! - [`Moto`] stands in for AWS; [`python_with`] makes the Python that such a program needs.
-//! - [`Kinesalite`] and [`KinesisLocal`] stand in for Kinesis; [`node_with`] installs such programs for Node.js.
-//! - [`until`] waits for something that becomes true in its own time, far longer than it should take.
+//! - [`Cloud`] provides the AWS services that `satchel run` uses, all on this machine, with real
+//!   handler processes.
+//! - [`Proxy`] forwards requests to a server and injects faults.
+//! - [`Service`] describes an AWS service and the errors that it returns when it throttles or
+//!   fails.
+//! - [`Moto`] emulates AWS; [`python_with`] prepares the Python environment that it needs.
+//! - [`Kinesalite`] and [`KinesisLocal`] emulate Kinesis; [`node_with`] installs them for Node.js.
+//! - [`until`] polls until a condition holds, with a limit far above the expected time.
 //!
-//! Whatever goes wrong in here is a panic that says what: a test has nothing better to do with an error. The methods that tests of crashes
-//! need return the error instead: [`Request::send`], [`Client::try_put`].
+//! Failures are panics that name their cause, because a test cannot handle an error. The methods
+//! that crash tests need return the error instead: [`Request::send`], [`Client::try_put`].
 
 mod aws;
 mod binary;
 mod client;
 mod cloud;
 mod dev;
+mod faults;
 mod node;
 mod processes;
 mod proxy;
 mod python;
-mod trouble;
+
 mod waiting;
 
 pub use aws::Moto;
@@ -51,9 +56,10 @@ pub use binary::{binary, example, handler, satchel, workspace};
 pub use client::{Client, Lost, Record, Reply, Request};
 pub use cloud::{Cloud, Follower};
 pub use dev::{Dev, Ended, Setup};
+pub use faults::{Service, ServiceFault};
 pub use node::{Kinesalite, KinesisLocal, node_with};
 pub use processes::{is_alive, kill};
-pub use proxy::{Asked, Fault, Proxy};
+pub use proxy::{Fault, ProxiedRequest, Proxy};
 pub use python::python_with;
-pub use trouble::{Service, Trouble};
+
 pub use waiting::{LONG, until, until_true};

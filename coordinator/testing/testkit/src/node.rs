@@ -1,4 +1,5 @@
-//! Programs for Node.js, for tests: installed below the target directory, run for the time of a test.
+//! Node.js programs for tests, installed below the target directory and run for the duration of a
+//! test.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -8,7 +9,8 @@ use std::thread;
 
 use crate::binary::target_dir;
 
-/// Ends the process when its standard input does, which it does when the test's process is gone, however that ended.
+/// Ends the process when its standard input ends. That happens when the test's process ends, in any
+/// way.
 const FOLLOW: &str = "process.stdin.on('end', () => process.exit()).resume();";
 
 const KINESALITE: &str = "
@@ -17,7 +19,8 @@ const server = require('kinesalite')(options);
 server.listen(0, '127.0.0.1', () => console.log('serving on ' + server.address().port));
 ";
 
-/// It binds all interfaces, on two ports that cannot be 0: the one without TLS is asked for as 2.
+/// Kinesis-local binds all interfaces, on two ports that cannot be 0. The script redirects both to
+/// free loopback ports; port 2 stands for the one without TLS.
 const KINESIS_LOCAL: &str = "
 const net = require('net');
 const listen = net.Server.prototype.listen;
@@ -34,12 +37,12 @@ process.chdir(path.dirname(main));
 require(main);
 ";
 
-/// A directory in which these packages (`name@version`) are installed, below the target directory. Made once with npm, by one test process
-/// while others wait for it, and found again later.
+/// A directory below the target directory in which these packages (`name@version`) are installed.
+/// One test process installs them with npm while others wait; later runs reuse it.
 ///
 /// # Panics
 ///
-/// When there is no npm, or it does not get a package.
+/// When npm is missing, or cannot install a package.
 pub fn node_with(packages: &[&str]) -> PathBuf {
     let name: String = packages.join("+").replace(['/', '@'], "-");
     let directories = target_dir().join("node");
@@ -54,7 +57,8 @@ pub fn node_with(packages: &[&str]) -> PathBuf {
         return home;
     }
     let needed = format!(
-        "npm must be able to install {}, from its registry or from one that it is configured for (Debian and Ubuntu: apt-get install npm)",
+        "npm must be able to install {}, from its registry or from its configured one \
+         (Debian and Ubuntu: apt-get install npm)",
         packages.join(" ")
     );
     let output = Command::new("npm")
@@ -70,11 +74,11 @@ pub fn node_with(packages: &[&str]) -> PathBuf {
         .stdin(Stdio::null())
         .output()
         .unwrap_or_else(|error| {
-            panic!("`npm` cannot be run, which this test needs: {error}; {needed}")
+            panic!("`npm`, which this test needs, cannot be run: {error}; {needed}")
         });
     assert!(
         output.status.success(),
-        "npm failed, which this test needs: {}; {needed}\n{}",
+        "npm, which this test needs, failed: {}; {needed}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stderr),
     );
@@ -82,39 +86,43 @@ pub fn node_with(packages: &[&str]) -> PathBuf {
     home
 }
 
-/// A kinesalite: Kinesis without enhanced fan-out, empty at its start, on a free port of this machine. Ends when it is dropped, and at the
-/// latest with the process of the test.
+/// A kinesalite server: Kinesis without enhanced fan-out.
+///
+/// It starts empty on a free loopback port. It ends when it is dropped, and at the latest with the
+/// process of the test.
 #[derive(Debug)]
 pub struct Kinesalite(Program);
 
 impl Kinesalite {
-    /// Starts one.
+    /// Starts a server.
     ///
     /// # Panics
     ///
-    /// When it cannot be installed (see [`node_with`]) or does not come up; with what it said.
+    /// When it cannot be installed (see [`node_with`]) or does not start; with its output.
     pub fn start() -> Self {
         let home = node_with(&["kinesalite@3.3.3"]);
         Self(Program::start(&home, KINESALITE, &[]))
     }
 
-    /// Where it serves: `http://127.0.0.1:port`.
+    /// Base URL: `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> &str {
         &self.0.endpoint
     }
 }
 
-/// A kinesis-local (kinesis-mock): Kinesis with enhanced fan-out, slow, empty at its start, on a free port of this machine, without TLS.
-/// Ends when it is dropped, and at the latest with the process of the test.
+/// A kinesis-local (kinesis-mock) server: Kinesis with enhanced fan-out, without TLS. It is slow.
+///
+/// It starts empty on a free loopback port. It ends when it is dropped, and at the latest with the
+/// process of the test.
 #[derive(Debug)]
 pub struct KinesisLocal(Program);
 
 impl KinesisLocal {
-    /// Starts one.
+    /// Starts a server.
     ///
     /// # Panics
     ///
-    /// When it cannot be installed (see [`node_with`]) or does not come up; with what it said.
+    /// When it cannot be installed (see [`node_with`]) or does not start; with its output.
     pub fn start() -> Self {
         let home = node_with(&["kinesis-local@0.6.2"]);
         let operations = [
@@ -127,24 +135,24 @@ impl KinesisLocal {
             "UPDATE_SHARD_COUNT",
             "UPDATE_STREAM_MODE",
         ];
-        let at_once = operations.map(|operation| (format!("{operation}_DURATION"), "0ms"));
+        let immediate = operations.map(|operation| (format!("{operation}_DURATION"), "0ms"));
         let settings = [
             ("KINESIS_MOCK_TLS_PORT".to_owned(), "1"),
             ("KINESIS_MOCK_PLAIN_PORT".to_owned(), "2"),
             ("SHARD_LIMIT".to_owned(), "1000"),
             ("LOG_LEVEL".to_owned(), "ERROR"),
         ];
-        let environment: Vec<_> = at_once.into_iter().chain(settings).collect();
+        let environment: Vec<_> = immediate.into_iter().chain(settings).collect();
         Self(Program::start(&home, KINESIS_LOCAL, &environment))
     }
 
-    /// Where it serves: `http://127.0.0.1:port`.
+    /// Base URL: `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> &str {
         &self.0.endpoint
     }
 }
 
-/// A running server.
+/// A running Node.js server.
 #[derive(Debug)]
 struct Program {
     process: Child,
@@ -152,7 +160,7 @@ struct Program {
 }
 
 impl Program {
-    /// Runs a script that says `serving on <port>` when it serves.
+    /// Runs a script that prints `serving on <port>` when it serves.
     fn start(home: &Path, script: &str, environment: &[(String, &str)]) -> Self {
         let mut process = Command::new("node")
             .args(["-e", &format!("{FOLLOW}{script}")])
@@ -163,21 +171,26 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
-            .unwrap_or_else(|error| panic!("`node` cannot be run, which this test needs: {error}"));
+            .unwrap_or_else(|error| {
+                panic!("`node`, which this test needs, cannot be run: {error}")
+            });
         let stdout = process.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        let mut said = Vec::new();
+        let mut output = Vec::new();
         let port = lines.by_ref().find_map(|line| {
             let port = line.strip_prefix("serving on ").map(str::to_owned);
-            said.push(line);
+            output.push(line);
             port
         });
         let Some(port) = port else {
             let _ = process.kill();
             let status = process.wait();
-            panic!("it did not come up: {status:?}\n{}", said.join("\n"));
+            panic!(
+                "the server did not start: {status:?}\n{}",
+                output.join("\n")
+            );
         };
-        // What it says later must go somewhere, or it stops when the pipe is full.
+        // Later output must be read, or the server blocks when the pipe is full.
         thread::spawn(move || lines.for_each(drop));
         Self {
             process,
@@ -188,7 +201,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // If it is gone already there is nothing to stop.
+        // A process that has already ended needs no signal.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,5 @@
-//! Which processes are there, and whose: everything that a process under test starts inherits a mark in its environment.
+//! Running processes and their origin, by a mark that every descendant of a process under test
+//! inherits in its environment.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-/// The variable that marks what was started by one [`crate::Dev`].
+/// Environment variable that marks the descendants of one [`crate::Dev`].
 pub(crate) const MARK: &str = "TESTKIT_STARTED_BY";
 
-/// How long what was started may take to notice that who started it is gone.
+/// Maximum time for a descendant to notice that its parent has ended.
 const NOTICING_MAX: Duration = Duration::from_secs(60);
 
-/// Whether the process runs: one that has ended and was not waited for does not.
+/// True while the process runs; false for a zombie.
 pub fn is_alive(pid: u32) -> bool {
     let state = if Path::new("/proc/self/stat").exists() {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name before the state is in parentheses and may hold anything.
+        // The name before the state is in parentheses and may contain any character.
         stat.rsplit_once(')')
             .map_or(String::new(), |(_, rest)| rest.trim().to_owned())
     } else {
@@ -27,7 +28,7 @@ pub fn is_alive(pid: u32) -> bool {
     !state.is_empty() && !state.starts_with('Z')
 }
 
-/// The processes that carry `mark`, with their command lines.
+/// Processes that carry `mark`, with their command lines.
 pub(crate) fn marked(mark: &str) -> Vec<(u32, String)> {
     let mark = format!("{MARK}={mark}");
     if Path::new("/proc/self/environ").exists() {
@@ -55,7 +56,7 @@ pub(crate) fn marked(mark: &str) -> Vec<(u32, String)> {
     }
 }
 
-/// Waits until no process carries `mark`. If some stay, kills them and returns them.
+/// Waits until no process carries `mark`. Processes that remain are killed and returned.
 pub(crate) fn survivors(mark: &str) -> Vec<(u32, String)> {
     let begun = Instant::now();
     loop {
@@ -73,14 +74,14 @@ pub(crate) fn survivors(mark: &str) -> Vec<(u32, String)> {
     }
 }
 
-/// Kills a process with SIGKILL; one that has ended meanwhile needs no signal.
+/// Kills a process with SIGKILL. A process that has already ended is ignored.
 pub fn kill(pid: u32) {
     signal(pid, Signal::KILL);
 }
 
 pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        // One that has ended meanwhile needs no signal.
+        // The process may have ended meanwhile.
         let _ = rustix::process::kill_process(pid, signal);
     }
 }

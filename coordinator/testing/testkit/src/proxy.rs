@@ -1,4 +1,5 @@
-//! A proxy in front of a stand-in that misbehaves when told to: once for each fault that was asked for, or as it is told request by request.
+//! A proxy in front of an emulator that injects faults: one fault for each matching rule, or one
+//! decision for each request.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -18,68 +19,70 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// What happens to one request.
+/// Fault that one request meets.
 #[derive(Debug)]
 pub enum Fault {
-    /// It is answered so, and never reaches the server.
+    /// The proxy answers with this status and body; the request does not reach the server.
     Answer(u16, String),
-    /// It is lost on its way.
+    /// The request is lost before it reaches the server.
     LoseRequest,
-    /// It has its effect, and the answer is lost.
+    /// The request takes effect; its answer is lost.
     LoseAnswer,
-    /// It has its effect, and the answer waits until the other end says so.
+    /// The request takes effect; its answer is held back until the sender fires.
     HoldAnswer(oneshot::Receiver<()>),
-    /// The first end is told that it came; it goes on when the other end says so.
+    /// The first channel reports the arrival of the request. The request is held back until the
+    /// second channel fires.
     HoldRequest(oneshot::Sender<()>, oneshot::Receiver<()>),
-    /// It has its effect, and the answer comes so much later.
+    /// The request takes effect; its answer is delayed by this time.
     DelayAnswer(Duration),
-    /// The answer's body ends in its middle.
+    /// The answer's body is truncated in the middle.
     CutAnswer,
     /// One byte of the answer's body is changed.
     DamageAnswer,
-    /// It reaches the server without its conditions.
+    /// The request reaches the server without its `If-None-Match` condition.
     DropConditions,
 }
 
 impl Fault {
-    /// An error as S3 writes it.
+    /// An error response in the format of S3.
     pub fn error(status: u16, code: &str) -> Self {
         Self::Answer(
             status,
-            format!("<Error><Code>{code}</Code><Message>as the test wants it</Message></Error>"),
+            format!("<Error><Code>{code}</Code><Message>injected by the test</Message></Error>"),
         )
     }
 }
 
-/// Applies to requests with this method whose path and query hold this text.
+/// A fault for the next request with this method whose path and query contain `part`.
 struct Rule {
     method: Method,
     part: String,
     fault: Fault,
 }
 
-/// What is asked for.
+/// A request that reaches the proxy.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// Its method.
+pub struct ProxiedRequest<'a> {
+    /// HTTP method.
     pub method: &'a Method,
-    /// Its path and query.
-    pub place: &'a str,
-    /// What `x-amz-target` says, such as `Kinesis_20131202.PutRecords`; empty where the place says it all.
+    /// Path and query.
+    pub path: &'a str,
+    /// Value of `x-amz-target`, such as `Kinesis_20131202.PutRecords`; empty when the header is
+    /// absent.
     pub target: &'a str,
 }
 
-/// Says what happens to a request.
-type Whim = Box<dyn FnMut(Asked<'_>) -> Option<Fault> + Send>;
+/// Decides the fate of a request.
+type Decision = Box<dyn FnMut(ProxiedRequest<'_>) -> Option<Fault> + Send>;
 
 #[derive(Default)]
 struct State {
     rules: Vec<Rule>,
-    whim: Option<Whim>,
+    decide: Option<Decision>,
     seen: Vec<String>,
 }
 
-/// The state, which every request looks at.
+/// State that all connections share.
 #[derive(Clone, Default)]
 struct Shared(Arc<Mutex<State>>);
 
@@ -89,7 +92,8 @@ impl Shared {
     }
 }
 
-/// A proxy that serves until it is dropped. Then it is a panic if a fault never struck that was asked for.
+/// A proxy that serves until it is dropped. Dropping it panics if a requested fault was never
+/// applied.
 pub struct Proxy {
     address: SocketAddr,
     state: Shared,
@@ -97,11 +101,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// In front of the server at `upstream`.
+    /// Starts a proxy in front of the server at `upstream`.
     ///
     /// # Panics
     ///
-    /// When there is no free port.
+    /// When no port is free.
     pub async fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await;
         let listener = listener.expect("a free port");
@@ -121,13 +125,14 @@ impl Proxy {
         }
     }
 
-    /// Where it serves: `http://127.0.0.1:port`.
+    /// Base URL: `http://127.0.0.1:port`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The next request with this method whose path and query hold `part` meets `fault`. The first that applies is taken.
-    pub fn strike(&self, method: Method, part: &str, fault: Fault) {
+    /// Applies `fault` to the next request with this method whose path and query contain `part`.
+    /// Earlier rules take precedence.
+    pub fn fail_next(&self, method: Method, part: &str, fault: Fault) {
         let part = part.to_owned();
         let rule = Rule {
             method,
@@ -137,12 +142,15 @@ impl Proxy {
         self.state.lock().rules.push(rule);
     }
 
-    /// From now on, this says what happens to each request.
-    pub fn obey(&self, whim: impl FnMut(Asked<'_>) -> Option<Fault> + Send + 'static) {
-        self.state.lock().whim = Some(Box::new(whim));
+    /// Consults `decide` for every request that matches no rule, from now on.
+    pub fn decide_with(
+        &self,
+        decide: impl FnMut(ProxiedRequest<'_>) -> Option<Fault> + Send + 'static,
+    ) {
+        self.state.lock().decide = Some(Box::new(decide));
     }
 
-    /// The requests since the last look, in the order in which they came: method, path and query.
+    /// Requests since the last call, in order of arrival, as method, path and query.
     pub fn seen(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().seen)
     }
@@ -154,7 +162,7 @@ impl Drop for Proxy {
         if !std::thread::panicking() {
             let state = self.state.lock();
             let left: Vec<&str> = state.rules.iter().map(|rule| &*rule.part).collect();
-            assert!(left.is_empty(), "faults that never struck: {left:?}");
+            assert!(left.is_empty(), "faults that were never applied: {left:?}");
         }
     }
 }
@@ -173,7 +181,7 @@ async fn accept(listener: TcpListener, server: Server) {
 }
 
 async fn serve(stream: TcpStream, server: Server) {
-    // An end of the connection without an answer is what some faults are.
+    // Some faults end the connection without an answer.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| server.clone().answer(request));
     let _ = hyper::server::conn::http1::Builder::new()
@@ -181,13 +189,13 @@ async fn serve(stream: TcpStream, server: Server) {
         .await;
 }
 
-/// Ends the connection.
+/// Error that ends the connection.
 #[derive(Debug)]
 struct Lost;
 
 impl std::fmt::Display for Lost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("lost, as the test wants it")
+        f.write_str("connection dropped by the test")
     }
 }
 
@@ -207,14 +215,14 @@ impl Server {
                 self.pass(&head, body).await?;
                 Err(Lost)
             }
-            Some(Fault::HoldAnswer(go_on)) => {
+            Some(Fault::HoldAnswer(resume)) => {
                 let answer = self.pass(&head, body).await?;
-                go_on.await.map_err(|_| Lost)?;
+                resume.await.map_err(|_| Lost)?;
                 Ok(whole(answer))
             }
-            Some(Fault::HoldRequest(came, go_on)) => {
-                came.send(()).map_err(|()| Lost)?;
-                go_on.await.map_err(|_| Lost)?;
+            Some(Fault::HoldRequest(arrived, resume)) => {
+                arrived.send(()).map_err(|()| Lost)?;
+                resume.await.map_err(|_| Lost)?;
                 self.pass(&head, body).await.map(whole)
             }
             Some(Fault::DelayAnswer(by)) => {
@@ -247,20 +255,20 @@ impl Server {
         }
     }
 
-    /// Notes the request, and what is to happen to it.
+    /// Records the request and returns its fault.
     fn fault(&self, head: &Parts) -> Option<Fault> {
-        let place = head.uri.to_string();
+        let path = head.uri.to_string();
         let mut state = self.state.lock();
-        state.seen.push(format!("{} {place}", head.method));
-        let applies = |rule: &Rule| rule.method == head.method && place.contains(&rule.part);
+        state.seen.push(format!("{} {path}", head.method));
+        let applies = |rule: &Rule| rule.method == head.method && path.contains(&rule.part);
         match state.rules.iter().position(applies) {
             Some(at) => Some(state.rules.remove(at).fault),
             None => {
                 let target = head.headers.get("x-amz-target");
                 let target = target.and_then(|target| target.to_str().ok());
-                state.whim.as_mut()?(Asked {
+                state.decide.as_mut()?(ProxiedRequest {
                     method: &head.method,
-                    place: &place,
+                    path: &path,
                     target: target.unwrap_or_default(),
                 })
             }

@@ -1,4 +1,4 @@
-//! Python programs for tests, each set of packages in an environment of its own.
+//! Python environments for tests, one for each set of packages.
 
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,12 +7,13 @@ use std::process::{Command, Stdio};
 
 use crate::binary::target_dir;
 
-/// A Python interpreter that has these packages (`name==version`, as pip takes them), in an environment below the target directory. Made once
-/// with pip, by one test process while others wait for it, and found again later.
+/// A Python interpreter with these packages (`name==version`, as pip takes them), in an environment
+/// below the target directory. One test process creates it with pip while others wait; later runs
+/// reuse it.
 ///
 /// # Panics
 ///
-/// When there is no Python 3 with its modules `venv` and `pip`, or pip does not get a package.
+/// When Python 3 or its modules `venv` and `pip` are missing, or pip cannot install a package.
 pub fn python_with(requirements: &[&str]) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     requirements.hash(&mut hasher);
@@ -26,7 +27,7 @@ pub fn python_with(requirements: &[&str]) -> PathBuf {
     let lock_path = home.with_extension("lock");
     let lock = File::create(&lock_path).and_then(|lock| lock.lock().map(|()| lock));
     let _lock = lock.unwrap_or_else(|error| panic!("{}: {error}", lock_path.display()));
-    // The interpreter that it was made of may have been removed since.
+    // The interpreter that the environment was created from may have been removed since.
     if finished.exists() && python.exists() {
         return python;
     }
@@ -37,7 +38,8 @@ pub fn python_with(requirements: &[&str]) -> PathBuf {
     make.args(["-m", "venv"]).arg(&home);
     run(
         &mut make,
-        "install Python 3 with its modules venv and pip (Debian and Ubuntu: apt-get install python3-venv)",
+        "install Python 3 with its modules venv and pip \
+         (Debian and Ubuntu: apt-get install python3-venv)",
     );
     let mut install = Command::new(&python);
     install
@@ -47,9 +49,7 @@ pub fn python_with(requirements: &[&str]) -> PathBuf {
     let list = requirements.join(" ");
     run(
         &mut install,
-        &format!(
-            "pip must be able to install {list}, from PyPI or from an index that it is configured for"
-        ),
+        &format!("pip must be able to install {list}, from PyPI or from its configured index"),
     );
     File::create(&finished).unwrap_or_else(|error| panic!("{}: {error}", finished.display()));
     python

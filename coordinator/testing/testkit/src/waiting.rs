@@ -1,18 +1,18 @@
-//! Waiting for what becomes true in its own time.
+//! Polling for conditions that become true eventually.
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything in a test takes, on a busy machine too; whoever waits longer waits in vain.
+/// Longer than any step of a test takes, even on a busy machine.
 pub const LONG: Duration = Duration::from_secs(120);
 
-/// How often is looked.
+/// Interval between two polls.
 pub(crate) const EVERY: Duration = Duration::from_millis(20);
 
-/// Looks again and again until there is something to see, and gives it.
+/// Polls until `look` returns a value, and returns it.
 ///
 /// # Panics
 ///
-/// After [`LONG`], with `what`.
+/// After [`LONG`], naming `what`.
 pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
@@ -27,11 +27,11 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
     }
 }
 
-/// Looks again and again until it is so.
+/// Polls until `is_so` returns true.
 ///
 /// # Panics
 ///
-/// After [`LONG`], with `what`.
+/// After [`LONG`], naming `what`.
 pub async fn until_true(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     until(what, async || is_so().await.then_some(())).await;
 }

@@ -1,5 +1,5 @@
-//! What lies in a root. A checksum ends each object, which no mutation would survive: so each input is decoded as it is, and again with its checksum
-//! put right, as if a program with other ideas had written it.
+//! Objects of a root. A checksum ends each object, and no mutation would pass it. So each input is
+//! decoded unchanged and again with a corrected checksum, as if a foreign program had written it.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -7,41 +7,40 @@ use std::sync::Arc;
 use bytes::Bytes;
 use satchel_engine::durable::Change;
 use satchel_log::{
-    Application, At, Identity, Kind, Layout, Manifest, MemoryStore, ObjectStore,
-    Options, Place, Record, Retry, SegmentName, SnapshotPolicy, Source, check_segment, read,
-    verify,
+    Application, At, Contender, Identity, Kind, Layout, Manifest, MemoryStore, ObjectStore,
+    Options, Record, Retry, SegmentName, SnapshotPolicy, Source, check_segment, read, verify,
 };
-use satchel_log_simulation::{Puppet, SimulatedClock, State, push};
+use satchel_log_simulation::{ManualOwner, SimulatedClock, State, drive};
 use satchel_storage::encode::encode_changes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{functions, told};
+use super::{functions, outcome};
 use crate::Target;
 
 const BUCKETS: u16 = 3;
-/// Bytes of a record before its body: magic to the body's length.
+/// Size of a record before its body, from the magic to the body's length, in bytes.
 const RECORD_HEADER_BYTES: usize = 64;
-/// Bytes of a segment before its blocks, and after its index.
+/// Sizes of a segment before its blocks and after its index, in bytes.
 const SEGMENT_HEAD_BYTES: usize = 46;
 const SEGMENT_TAIL_BYTES: usize = 20;
 
-/// Log objects. The number that an object says is the one it is looked for under, so that mutations get further.
+/// Log objects. Each is decoded under the number that it contains, so that mutations reach further.
 pub(super) const RECORD: Target = Target {
     name: "log-record",
-    words: &["SLOG"],
+    dictionary: &["SLOG"],
     seeds: || objects("/log/"),
     decode: |input| {
-        both(input, mended, |object| {
+        both(input, corrected, |object| {
             let number = object.get(36..44).and_then(|bytes| bytes.try_into().ok());
             record(object, number.map_or(0, u64::from_le_bytes))
         })
     },
 };
 
-/// The body of a log object, before compression: its first byte is the kind of the record.
+/// Body of a log object before compression. Its first byte is the kind of the record.
 pub(super) const ENTRIES: Target = Target {
     name: "log-body",
-    words: &["example", "greeter", "satchel/json"],
+    dictionary: &["example", "greeter", "satchel/json"],
     seeds: || {
         let mut seeds: Vec<Vec<u8>> = Vec::new();
         let changes = functions::changes();
@@ -62,17 +61,17 @@ pub(super) const ENTRIES: Target = Target {
         object.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
         object.extend(zstd::bulk::compress(body, 1).expect("compressing to memory cannot fail"));
         object.extend_from_slice(&[0; 8]);
-        record(&mended(&object), 0)
+        record(&corrected(&object), 0)
     },
 };
 
 /// Segments of snapshots.
 pub(super) const SEGMENT: Target = Target {
     name: "segment",
-    words: &["SSEG", "GESS"],
+    dictionary: &["SSEG", "GESS"],
     seeds: || objects("/snapshots/"),
     decode: |input| {
-        both(input, mended_segment, |object| {
+        both(input, corrected_segment, |object| {
             let number = |at: usize| {
                 let bytes = object
                     .get(at..at + 8)
@@ -85,7 +84,7 @@ pub(super) const SEGMENT: Target = Target {
                 // Its last four bytes.
                 index: (number(38) >> 32) as u32,
             };
-            told(&check_segment(object, 0, &name))
+            outcome(&check_segment(object, 0, &name))
         })
     },
 };
@@ -93,41 +92,41 @@ pub(super) const SEGMENT: Target = Target {
 /// Manifests.
 pub(super) const MANIFEST: Target = Target {
     name: "manifest",
-    words: &["SMAN"],
+    dictionary: &["SMAN"],
     seeds: || objects("/manifests/"),
     decode: |input| {
-        both(input, mended, |object| {
+        both(input, corrected, |object| {
             let number = object.get(10..18).and_then(|bytes| bytes.try_into().ok());
             let number = number.map_or(0, u64::from_le_bytes);
             let manifest = Manifest::decode(object, 0, number, BUCKETS);
             if let Ok(manifest) = &manifest {
-                // A block that a manifest names is read and unpacked.
+                // A block named by a manifest is read and decompressed.
                 for placed in manifest
                     .buckets
                     .iter()
                     .filter_map(|bucket| bucket.image.as_ref())
                 {
-                    let _ = placed.at.range();
-                    let mut at = placed.at;
+                    let _ = placed.block.range();
+                    let mut at = placed.block;
                     at.stored_len = BLOCK.len() as u64;
                     at.checksum = xxh3_64(BLOCK);
-                    // Refused or not: it may not ask for more than there is.
+                    // Rejected or not: it must not allocate more than the block contains.
                     let _ = at.open(BLOCK, 0);
                 }
             }
-            told(&manifest)
+            outcome(&manifest)
         })
     },
 };
 
-/// A zstd frame that holds nothing and does not say so beforehand: how long it is only its manifest says.
+/// An empty zstd frame without a content size. Only the manifest states its length.
 const BLOCK: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58, 0x01, 0x00, 0x00];
 
-/// A root with one object replaced: the first byte says which. Epochs, savepoints and the application's record are in it too, and whether objects fit
-/// together.
+/// A root in which the object selected by the first byte is replaced. This also covers epochs,
+/// savepoints, the application record, and the consistency of objects with each other.
 pub(super) const ROOT: Target = Target {
     name: "root",
-    words: &[
+    dictionary: &[
         "SEPO",
         "SLOG",
         "SMAN",
@@ -150,20 +149,20 @@ pub(super) const ROOT: Target = Target {
             let keys = world.store.keys();
             let key = &keys[usize::from(*at) % keys.len()];
             let whole = world.object(key);
-            let said = both(
+            let outcomes = both(
                 object,
                 if key.contains("/snapshots/") {
-                    mended_segment
+                    corrected_segment
                 } else {
-                    mended
+                    corrected
                 },
                 |object| {
                     world.store.plant(key, object.clone());
-                    world.looked_through()
+                    world.verify_and_read()
                 },
             );
             world.store.plant(key, whole);
-            said
+            outcomes
         })
     },
 };
@@ -172,7 +171,7 @@ thread_local! {
     static WORLD: RefCell<World> = RefCell::new(World::new());
 }
 
-/// A root that the log itself made: several owners, a snapshot, a collection.
+/// A root written by the log itself: several owners, a snapshot, a collection.
 struct World {
     store: Arc<MemoryStore>,
     clock: SimulatedClock,
@@ -186,25 +185,26 @@ impl World {
         };
         for nonce in 1..=3 {
             world.clock.advance(1_000);
-            let mut owner = Puppet::take_over(world.place(nonce)).expect("nobody else owns it");
+            let mut owner =
+                ManualOwner::take_over(world.place(nonce)).expect("there is no other owner");
             for commit in 0..4_u16 {
                 let key = format!("key-{commit}");
                 owner.commit(&[
                     (commit % BUCKETS, &key, Some("value")),
                     (BUCKETS, "all", None),
                 ]);
-                owner.image_and_go_on();
+                owner.image_and_advance();
             }
             if nonce == 2 {
                 world.clock.advance(2 * 3_600_000);
-                owner.go_on();
+                owner.advance();
             }
         }
         world
     }
 
-    fn place(&self, nonce: u8) -> Place {
-        Place {
+    fn place(&self, nonce: u8) -> Contender {
+        Contender {
             store: self.store.clone(),
             root: "root".to_owned(),
             identity: Identity {
@@ -224,58 +224,59 @@ impl World {
                 },
                 ..Options::default()
             },
-            on_trouble: Arc::new(|_| {}),
+            on_store_failure: Arc::new(|_| {}),
         }
     }
 
     fn object(&self, key: &str) -> Bytes {
-        let got = push(&mut self.store.get(key)).expect("memory answers at once");
+        let got = drive(&mut self.store.get(key)).expect("memory answers at once");
         got.ok().flatten().unwrap_or_default()
     }
 
-    /// What verification and a reader say.
-    fn looked_through(&self) -> String {
+    /// Outcome of a verification and of reads.
+    fn verify_and_read(&self) -> String {
         let retry = Retry {
             initial_ms: 1,
             max_ms: 1,
             give_up_ms: Some(1),
         };
         let clock = Arc::new(self.clock.clone());
-        let mut looking = Box::pin(verify(
+        let mut verifying = Box::pin(verify(
             self.store.clone(),
             "root",
             clock.clone(),
             retry,
             Arc::new(|_| {}),
         ));
-        let verified = push(&mut looking).expect("memory answers at once");
+        let verified = drive(&mut verifying).expect("memory answers at once");
         let verified = verified.expect("memory always answers");
-        let mut said: String = verified.findings.iter().map(ToString::to_string).collect();
+        let mut outcomes: String = verified.findings.iter().map(ToString::to_string).collect();
 
         let Ok(application) =
             Application::decode(&self.object(Layout::new("root", 0).application()))
         else {
-            return said;
+            return outcomes;
         };
         let source = Source {
             store: self.store.clone(),
             root: "root".to_owned(),
             clock,
             retry,
-            on_trouble: Arc::new(|_| {}),
+            on_store_failure: Arc::new(|_| {}),
         };
         for at in [At::Latest, At::Moment(2_500)] {
             let mut state = State::default();
             let mut reading = Box::pin(read(&source, &application, 0, at, &mut state));
-            // A reader that waits for what was collected while it read waits for a clock that stands still.
-            let read = push(&mut reading);
-            said += &read.map_or("waits".to_owned(), |read| told(&read));
+            // A reader that waits for an object collected meanwhile waits for a clock that stands
+            // still.
+            let read = drive(&mut reading);
+            outcomes += &read.map_or("waits".to_owned(), |read| outcome(&read));
         }
-        said
+        outcomes
     }
 }
 
-/// The objects of the world whose keys hold `part`.
+/// Objects whose keys contain `part`.
 fn objects(part: &str) -> Vec<Vec<u8>> {
     WORLD.with_borrow(|world| {
         let keys = world.store.keys();
@@ -290,35 +291,36 @@ fn record(object: &Bytes, number: u64) -> String {
         Err(defect) => return defect.to_string(),
     };
     if record.header.kind != Kind::Delta {
-        return told(&record.control());
+        return outcome(&record.control());
     }
     let entries = match record.entries(BUCKETS) {
         Ok(entries) => entries,
         Err(defect) => return defect.to_string(),
     };
-    let read = |entry: satchel_log::Entry<'_>| told(&Change::decode(entry.key, entry.value));
+    let read = |entry: satchel_log::Entry<'_>| outcome(&Change::decode(entry.key, entry.value));
     let mut kinds: Vec<String> = entries.iter().map(read).collect();
     kinds.sort();
     kinds.dedup();
     kinds.join(" ")
 }
 
-/// As it is, and put right.
-fn both(input: &[u8], mend: fn(&[u8]) -> Bytes, decode: impl Fn(&Bytes) -> String) -> String {
-    let as_it_is = decode(&Bytes::copy_from_slice(input));
-    let put_right = decode(&mend(input));
-    format!("{as_it_is} / {put_right}")
+/// Decodes the input unchanged and corrected.
+fn both(input: &[u8], correct: fn(&[u8]) -> Bytes, decode: impl Fn(&Bytes) -> String) -> String {
+    let unchanged = decode(&Bytes::copy_from_slice(input));
+    let corrected = decode(&correct(input));
+    format!("{unchanged} / {corrected}")
 }
 
-/// With the right checksum at its end.
-fn mended(object: &[u8]) -> Bytes {
+/// Returns the object with the correct checksum at its end.
+fn corrected(object: &[u8]) -> Bytes {
     let end = object.len().saturating_sub(8);
     let content = &object[..end];
     [content, &xxh3_64(content).to_le_bytes()].concat().into()
 }
 
-/// With the right checksum of head and index. Those of the blocks are in the index.
-fn mended_segment(object: &[u8]) -> Bytes {
+/// Returns the segment with the correct checksum of head and index. The index contains the
+/// checksums of the blocks.
+fn corrected_segment(object: &[u8]) -> Bytes {
     let whole = Bytes::copy_from_slice(object);
     let Some(tail_at) = object.len().checked_sub(SEGMENT_TAIL_BYTES) else {
         return whole;
@@ -337,7 +339,7 @@ fn mended_segment(object: &[u8]) -> Bytes {
         &object[index_at..tail_at + 8],
     ]
     .concat();
-    let mut mended = object.to_vec();
-    mended[tail_at + 8..tail_at + 16].copy_from_slice(&xxh3_64(&covered).to_le_bytes());
-    mended.into()
+    let mut corrected = object.to_vec();
+    corrected[tail_at + 8..tail_at + 16].copy_from_slice(&xxh3_64(&covered).to_le_bytes());
+    corrected.into()
 }

@@ -1,4 +1,4 @@
-//! What functions answer, and what the coordinator sends them.
+//! Answers of functions, and requests of the coordinator.
 
 use std::sync::Arc;
 
@@ -23,13 +23,13 @@ use satchel_protocol::reqreply::from_function::{
 use satchel_protocol::reqreply::{self, FromFunction};
 use satchel_protocol::types::typed_value;
 
-use super::told;
+use super::outcome;
 use crate::Target;
 
-/// What a Lambda handler answers to a bundle.
+/// Answer of a Lambda handler to a bundle.
 pub(super) const BUNDLE_ANSWER: Target = Target {
     name: "bundle-answer",
-    words: &[
+    dictionary: &[
         "\"satchel\":1",
         "\"bundle\":\"b7\"",
         "\"encoding\":\"zstd\"",
@@ -69,29 +69,29 @@ pub(super) const BUNDLE_ANSWER: Target = Target {
         let failure = Envelope::function_error(input);
         assert!(
             failure.message.chars().count() <= 2_100,
-            "a message without end"
+            "the message is not truncated"
         );
         match Envelope::new().decode(&bundle, input) {
             BundleOutcome::Failed(failure) => failure.message,
             BundleOutcome::Answered(results) => {
-                let mut said = format!("{}", results.len().min(2));
+                let mut described = format!("{}", results.len().min(2));
                 for (attempt, outcome) in results {
                     match outcome {
-                        Ok(answer) => scene.answered(attempt, answer),
-                        Err(failure) => said = failure.message,
+                        Ok(answer) => scene.complete(attempt, answer),
+                        Err(failure) => described = failure.message,
                     }
                 }
                 scene.end();
-                said
+                described
             }
         }
     },
 };
 
-/// StateFun's answer, on its way into the partition.
+/// StateFun answer, applied to the partition.
 pub(super) const FROM_FUNCTION: Target = Target {
     name: "from-function",
-    words: &[
+    dictionary: &[
         "example",
         "out",
         "seen",
@@ -109,17 +109,18 @@ pub(super) const FROM_FUNCTION: Target = Target {
         let mut scene = Scene::new();
         let attempt = scene.batch.attempt;
         let again = answer.clone();
-        scene.answered(attempt, answer);
-        // A repeat is dropped, whatever it says.
-        scene.answered(attempt, again);
+        scene.complete(attempt, answer);
+        // A repeated answer is dropped, whatever it contains.
+        scene.complete(attempt, again);
         scene.end()
     },
 };
 
-/// What a handler reads: another coordinator, or somebody who calls the function by hand, may have written it.
+/// Request to a handler. Another coordinator, or a person who invokes the function, may have
+/// written it.
 pub(super) const BUNDLE_REQUEST: Target = Target {
     name: "bundle-request",
-    words: &[
+    dictionary: &[
         "\"accept\":[\"zstd\"]",
         "\"encoding\":\"zstd\"",
         "\"batches\":[",
@@ -144,19 +145,19 @@ pub(super) const BUNDLE_REQUEST: Target = Target {
             Err(error) => return error.to_string(),
         };
         let read = |batch: &satchel_protocol::bundle::BundledBatch| {
-            // Both ways, since the answer's encoding is not the request's.
+            // Both encodings, since that of the answer differs from that of the request.
             let zstd = STANDARD.decode(&batch.to).is_ok();
             format!(
                 "{zstd} {} {}",
-                told(&batch.to_function(Encoding::Identity)),
-                told(&batch.to_function(Encoding::Zstd))
+                outcome(&batch.to_function(Encoding::Identity)),
+                outcome(&batch.to_function(Encoding::Zstd))
             )
         };
         request.batches.iter().map(read).collect()
     },
 };
 
-/// Answers with everything that there is in one.
+/// Answers that contain every kind of effect.
 fn answers() -> Vec<FromFunction> {
     let target = || {
         Some(reqreply::Address {
@@ -218,31 +219,31 @@ fn answers() -> Vec<FromFunction> {
     .to_vec()
 }
 
-/// Changes of every sort that a function's answer can make, for the seeds of what is durable.
+/// Every kind of change that an answer can cause, as seeds for the durable targets.
 pub(super) fn changes() -> Vec<Change> {
     let mut all = Vec::new();
     for answer in answers() {
         let mut scene = Scene::new();
-        scene.answered(scene.batch.attempt, answer);
+        scene.complete(scene.batch.attempt, answer);
         scene.end();
         all.extend(scene.log.into_iter().flat_map(|delta| delta.changes));
     }
     all
 }
 
-/// A partition whose function was sent one message and has not answered.
+/// A partition whose function has one message in flight.
 struct Scene {
     partition: Partition,
     config: Config,
     now_ms: u64,
     batch: Arc<Batch>,
-    /// Everything that became durable.
+    /// Durable deltas.
     log: Vec<Delta>,
-    /// Batches that followed.
+    /// Batches invoked since the last answer.
     next: Vec<AttemptId>,
 }
 
-/// So many batches follow an answer; functions may send messages for ever.
+/// Number of batches after an answer; functions may keep sending messages.
 const ROUNDS: u64 = 4;
 
 impl Scene {
@@ -290,7 +291,7 @@ impl Scene {
                 _ => {}
             }
         }
-        let batch = batch.expect("a message for an idle address is tried at once");
+        let batch = batch.expect("a message to an idle address is invoked immediately");
         let mut scene = Self {
             partition,
             config,
@@ -305,13 +306,13 @@ impl Scene {
         scene
     }
 
-    fn tell(&mut self, input: Input) {
+    fn handle(&mut self, input: Input) {
         self.partition.handle_input(self.now_ms, input);
         let mut sealed = Vec::new();
         while let Some(output) = self.partition.poll_output() {
             match output {
                 Output::Invoke { batch, .. } => {
-                    // Whatever the answers were, what follows can be sent.
+                    // Every batch can be encoded, whatever the answers were.
                     batch.to_wire().encode_to_vec();
                     self.next.push(batch.attempt);
                 }
@@ -333,26 +334,27 @@ impl Scene {
             assert_eq!(
                 read.as_ref(),
                 Ok(change),
-                "what was committed is not read back"
+                "a committed change is not read back"
             );
         }
         let number = delta.number;
         self.log.push(delta);
-        self.tell(Input::CommitDurable { number });
+        self.handle(Input::CommitDurable { number });
     }
 
-    fn answered(&mut self, attempt: AttemptId, answer: FromFunction) {
-        self.tell(Input::InvocationCompleted { attempt, answer });
+    fn complete(&mut self, attempt: AttemptId, answer: FromFunction) {
+        self.handle(Input::InvocationCompleted { attempt, answer });
     }
 
-    /// Lets time pass and what follows be answered with nothing; then a successor recovers from what is durable.
+    /// Advances time and answers all following batches with empty responses. Then a successor
+    /// recovers from the durable deltas.
     fn end(&mut self) -> String {
         for _ in 0..ROUNDS {
             self.now_ms += 100_000;
-            self.tell(Input::TimeReached);
+            self.handle(Input::TimeReached);
             for attempt in std::mem::take(&mut self.next) {
                 let response = Some(Response::InvocationResult(InvocationResponse::default()));
-                self.answered(attempt, FromFunction { response });
+                self.complete(attempt, FromFunction { response });
             }
         }
         let mut recovery = Recovery::new(self.config.clone());
@@ -372,7 +374,7 @@ impl Scene {
         );
         while successor.poll_output().is_some() {}
         let counts = self.partition.counts();
-        // As letters: digits make no difference.
+        // As letters, because digits are ignored.
         let letter = |count: u64| char::from(b'a' + u8::try_from(count.min(9)).unwrap_or(9));
         [
             counts.dead_letters,

@@ -1,4 +1,4 @@
-//! Requests on the traffic port: path, query, headers and body, as they come out of the HTTP parser.
+//! Requests to the traffic port: path, query, headers and body, as the HTTP parser yields them.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -11,10 +11,10 @@ use tower::ServiceExt;
 
 use crate::Target;
 
-/// A method, a path, headers, an empty line, a body.
+/// Method, path, headers, an empty line, body.
 pub(super) const REQUEST: Target = Target {
     name: "http-request",
-    words: &[
+    dictionary: &[
         "POST /call/",
         "GET ",
         "/send/",
@@ -40,15 +40,16 @@ pub(super) const REQUEST: Target = Target {
     seeds: Vec::new,
     decode: |input| {
         let Some(request) = request(input) else {
-            return "no request".to_owned();
+            return "not a request".to_owned();
         };
         let status = answer(request);
-        // Nothing that a client sends is the server's fault; nobody answers here, so what is understood is told to try elsewhere.
+        // No client input may cause a server error. No application answers here, so a valid request
+        // gets 503.
         assert!(
             status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE,
             "answered with {status}"
         );
-        // As a word: digits make no difference.
+        // As a word, because digits are ignored.
         format!("{:?}", status.canonical_reason())
     },
 };
@@ -69,7 +70,7 @@ fn request(input: &[u8]) -> Option<Request<Body>> {
 }
 
 fn answer(request: Request<Body>) -> StatusCode {
-    // Its receiver is gone: whatever is asked of the application is answered with "stopping".
+    // The receiver is gone, so every request to the application is answered with "stopping".
     let (inputs, _) = mpsc::channel(1);
     let (_, readiness) = watch::channel(Readiness::Serving);
     let metrics = Metrics::new();

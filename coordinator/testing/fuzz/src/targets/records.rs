@@ -1,4 +1,4 @@
-//! Records of Kinesis streams that the producer library aggregated.
+//! Kinesis records aggregated by the producer library.
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
@@ -6,13 +6,13 @@ use satchel_aws::kinesis::aggregation::{UserRecord, aggregate, user_records};
 
 use crate::Target;
 
-/// Bytes of the digest at an aggregate's end.
+/// Size of the digest at the end of an aggregate, in bytes.
 const DIGEST_BYTES: usize = 16;
 
-/// An aggregate; decoded as it is, and again with its digest put right.
+/// An aggregate, decoded unchanged and again with a corrected digest.
 pub(super) const AGGREGATE: Target = Target {
     name: "aggregate",
-    words: &["key", "340282366920938463463374607431768211455", "-1"],
+    dictionary: &["key", "340282366920938463463374607431768211455", "-1"],
     seeds: || {
         let record = |key: &str, explicit_hash_key, data: &[u8]| UserRecord {
             key: key.into(),
@@ -31,13 +31,13 @@ pub(super) const AGGREGATE: Target = Target {
     decode: |input| {
         let end = input.len().saturating_sub(DIGEST_BYTES);
         let message = input.get(4..end).unwrap_or_default();
-        let put_right = [
+        let corrected = [
             &[0xF3, 0x89, 0x9A, 0xC2],
             message,
             &Md5::digest(message)[..],
         ]
         .concat();
-        [input.to_vec(), put_right]
+        [input.to_vec(), corrected]
             .map(|data| unpacked(&data.into()))
             .join(" / ")
     },
@@ -49,13 +49,16 @@ fn unpacked(data: &Bytes) -> String {
     let whole = matches!(&all[..], [(0, record)] if record.data == *data);
     let sub_sequences: Vec<u64> = all.iter().map(|(sub_sequence, _)| *sub_sequence).collect();
     let expected: Vec<u64> = (0..).take(all.len()).collect();
-    assert_eq!(sub_sequences, expected, "records are numbered otherwise");
+    assert_eq!(
+        sub_sequences, expected,
+        "records are not numbered consecutively"
+    );
     let bytes: usize = all.iter().map(|(_, record)| record.data.len()).sum();
-    assert!(bytes <= data.len(), "more data than came");
+    assert!(bytes <= data.len(), "more data than the input");
     let explicit = all
         .iter()
         .any(|(_, record)| record.explicit_hash_key.is_some());
-    // Plain data is of every shard, a user record only of that to which it belongs.
+    // Plain data belongs to every shard, a user record only to its own shard.
     assert!(whole || none.is_empty(), "a record of an empty range");
     format!("{whole} {explicit} {:?}", all.len().min(3).checked_ilog2())
 }

@@ -1,17 +1,17 @@
-//! Module files, import files, and the words of command lines and module files.
+//! Module files, import files, and values of command lines and module files.
 
 use std::path::Path;
 
 use satchel::module::{Application, parse_bytes, parse_duration};
 use satchel::offline::{StateLine, parse_address, parse_moment};
 
-use super::told;
+use super::outcome;
 use crate::Target;
 
 /// Module YAML.
 pub(super) const MODULE: Target = Target {
     name: "module",
-    words: &[
+    dictionary: &[
         "kind: ",
         "spec:\n",
         "---\n",
@@ -56,14 +56,14 @@ pub(super) const MODULE: Target = Target {
         if let Ok(application) = &read {
             application.summary();
         }
-        told(&read)
+        outcome(&read)
     },
 };
 
 /// Lines of an import file.
 pub(super) const IMPORT: Target = Target {
     name: "import",
-    words: &[
+    dictionary: &[
         "\"address\":",
         "\"value\":",
         "\"base64\":",
@@ -86,23 +86,27 @@ pub(super) const IMPORT: Target = Target {
     ],
     seeds: Vec::new,
     decode: |input| {
-        let mut outcome = String::new();
+        let mut last = String::new();
         for line in input.split(|byte| *byte == b'\n') {
             let read = StateLine::parse(line);
             if let Ok(state) = &read {
                 let again = StateLine::parse(state.to_json().as_bytes());
-                assert_eq!(again.as_ref(), Ok(state), "a line does not come back");
+                assert_eq!(
+                    again.as_ref(),
+                    Ok(state),
+                    "a line does not survive a round trip"
+                );
             }
-            outcome = told(&read);
+            last = outcome(&read);
         }
-        outcome
+        last
     },
 };
 
 /// Durations, sizes, moments, addresses.
 pub(super) const WORDS: Target = Target {
     name: "words",
-    words: &[
+    dictionary: &[
         "ms",
         "d",
         "MiB",
@@ -134,12 +138,12 @@ pub(super) const WORDS: Target = Target {
             );
         }
         [
-            told(&parse_duration(&text)),
-            told(&parse_bytes(&text)),
-            told(&parse_moment(&text)),
-            told(&parse_address(&text)),
+            outcome(&parse_duration(&text)),
+            outcome(&parse_bytes(&text)),
+            outcome(&parse_moment(&text)),
+            outcome(&parse_address(&text)),
         ]
-        .map(|said| said.replace(&*text, "…"))
+        .map(|outcome| outcome.replace(&*text, "…"))
         .join("; ")
     },
 };

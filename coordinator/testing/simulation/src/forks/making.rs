@@ -1,66 +1,70 @@
-//! What a maker does, and what an owner does who comes too early: the code of the product, over the simulated store.
+//! Work of a maker and of an early owner: production's code over the simulated store.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
 use satchel_engine::durable::{Change, Key, Value};
-use satchel_log::{At, Place, Source};
+use satchel_log::{At, Contender, Source};
 use satchel_storage::fork::{
     Content, CreateError, NewRoot, ReadError, Refusal, RootWriter, refuse_filling, take_over,
 };
 
 use super::Kind;
 use crate::durable::DurableFacts;
+use crate::operators::{application, nonce};
 use crate::process::ProcessId;
 use crate::truth::Facts;
-use crate::visits::{application, nonce};
 
-/// What a maker read, and makes a root of.
+/// Content that a maker read, and from which it makes a root.
 #[derive(Clone)]
-pub(crate) struct Copy {
-    /// Of everything that was read.
+pub(crate) struct ForkContent {
+    /// Hash of all facts that were read.
     pub(super) hash: u64,
-    /// What the new root is to hold.
+    /// Facts that the new root must hold.
     pub(crate) facts: Facts,
     pub(crate) committed_at_ms: u64,
 }
 
-/// Why a maker did not make its root.
+/// Reason why a maker did not make its root.
 #[derive(Debug)]
-pub(super) enum Unmade {
+pub(super) enum MakeFailure {
     Read(ReadError),
     Make(CreateError),
 }
 
-impl From<ReadError> for Unmade {
+impl From<ReadError> for MakeFailure {
     fn from(error: ReadError) -> Self {
         Self::Read(error)
     }
 }
 
-impl From<CreateError> for Unmade {
+impl From<CreateError> for MakeFailure {
     fn from(error: CreateError) -> Self {
         Self::Make(error)
     }
 }
 
-/// What a maker is to do.
-pub(super) struct Order {
+/// Order to a maker.
+pub(super) struct MakeOrder {
     pub(super) kind: Kind,
     pub(super) at: At,
     pub(super) root: String,
     pub(super) buckets: u16,
     pub(super) delta_bytes: usize,
-    pub(super) contents: Rc<RefCell<Vec<Copy>>>,
+    pub(super) contents: Rc<RefCell<Vec<ForkContent>>>,
     pub(super) shifts_time: bool,
 }
 
-/// Makes a root; returns which of `contents` it holds.
-pub(super) async fn make(id: ProcessId, source: Source, order: Order) -> Result<usize, Unmade> {
+/// Makes a root. Returns the index of its content in `contents`.
+pub(super) async fn make(
+    id: ProcessId,
+    source: Source,
+    order: MakeOrder,
+) -> Result<usize, MakeFailure> {
     let found = application(&source).await;
     let application = found.map_err(|error| ReadError::History(error.into()))?;
     let content = Content::read(&source, &application, order.at, |_| {}).await?;
-    let copy = Copy::of(&content, order.kind);
+    let copy = ForkContent::of(&content, order.kind);
     let facts: Vec<Change> = copy.changes().collect();
     let index = order.contents.borrow().len();
     order.contents.borrow_mut().push(copy);
@@ -94,7 +98,7 @@ pub(super) async fn make(id: ProcessId, source: Source, order: Order) -> Result<
     Ok(index)
 }
 
-impl Copy {
+impl ForkContent {
     fn of(content: &Content, kind: Kind) -> Self {
         let (mut all, mut kept) = (Facts::default(), Facts::default());
         for fact in content.facts() {
@@ -102,7 +106,7 @@ impl Copy {
             let wanted = match (kind, &fact.value) {
                 (Kind::Restore, _) => true,
                 (Kind::Import, Some(Value::State(state))) => {
-                    // As an export does: what had expired is left out.
+                    // An export leaves out expired states.
                     let end_ms = state.expires_at_ms;
                     end_ms.is_none_or(|end_ms| end_ms > content.committed_at_ms)
                 }
@@ -127,18 +131,18 @@ impl Copy {
     }
 }
 
-/// What an owner would serve, or why it does not.
-pub(super) async fn own(place: Place, careless: bool) -> Result<DurableFacts, Refusal> {
-    let mut everything = DurableFacts::default();
+/// Takes over like an owner. Returns what it would serve, or its refusal.
+pub(super) async fn own(place: Contender, careless: bool) -> Result<DurableFacts, Refusal> {
+    let mut durable = DurableFacts::default();
     if careless {
-        satchel_log::take_over(place, &mut everything).await?;
-        return Ok(everything);
+        satchel_log::take_over(place, &mut durable).await?;
+        return Ok(durable);
     }
-    take_over(place, &mut everything).await?;
-    let hold = match everything.facts.get(Key::Hold) {
+    take_over(place, &mut durable).await?;
+    let hold = match durable.facts.get(Key::Hold) {
         Some(Value::Hold(hold)) => Some(hold),
         _ => None,
     };
     refuse_filling(hold)?;
-    Ok(everything)
+    Ok(durable)
 }

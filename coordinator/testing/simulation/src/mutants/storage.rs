@@ -29,8 +29,11 @@ impl StorageMutants {
         mutant: Option<Mutant>,
         mut job: DecodeJob,
     ) -> Option<DecodeJob> {
+        let Some(mutant) = mutant else {
+            return Some(job);
+        };
         self.loads += 1;
-        match mutant? {
+        match mutant {
             Mutant::ForgetLoad if self.loads.is_multiple_of(3) => return None,
             Mutant::SwapLoads => std::mem::swap(&mut job.overlay, &mut self.last_overlay),
             Mutant::LoseOverlay => job.overlay = Arc::default(),

@@ -1,4 +1,4 @@
-//! The durable states one after the other, and a truth that begins with one of them.
+//! The sequence of durable states, and a truth that begins with one of them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,7 +9,8 @@ use super::{Facts, Truth, worth};
 use crate::streams::{Streams, shard_id};
 
 impl Truth {
-    /// The truth of a root that began with these facts, whose streams were read before as far as `before` knows.
+    /// Creates the truth of a fork that begins with these facts. `before` is the truth of its
+    /// origin.
     pub(crate) fn of(
         facts: &Facts,
         committed_at_ms: u64,
@@ -35,7 +36,7 @@ impl Truth {
         truth.facts = facts.clone();
         let is_shard = |(key, _): (&Key, &Value)| matches!(key, Key::Shard(_));
         truth.resolved_ms = before.resolved_ms.filter(|_| facts.iter().any(is_shard));
-        // What had been forgotten by then stays so.
+        // Shards that were forgotten by then stay forgotten.
         for (shard, at_ms) in &before.forgotten {
             let known = facts.get(Key::Shard(shard_id(shard))).is_some();
             if *at_ms <= committed_at_ms && !known {
@@ -46,19 +47,19 @@ impl Truth {
         truth
     }
 
-    /// Money that no record minted is there from the beginning.
+    /// Counts the money of an import, which no record minted, as present from the beginning.
     pub(crate) fn grant(&mut self) {
         self.granted = self.money;
     }
 
-    /// Whether a state was durable after `from` deltas or more.
-    pub(crate) fn was(&self, hash: u64, from: usize) -> bool {
+    /// Returns true if a state was durable after `from` or more deltas.
+    pub(crate) fn was_durable(&self, hash: u64, from: usize) -> bool {
         let later = self.history.iter().skip(from.saturating_sub(1));
         let mut later = later.map(|moment| moment.hash);
         (from == 0 && hash == self.at_first) || later.any(|known| known == hash)
     }
 
-    /// The state at a moment that is over.
+    /// Returns the state at a final moment.
     pub(crate) fn hash_at(&self, moment_ms: u64) -> u64 {
         let until = self
             .history
@@ -67,7 +68,8 @@ impl Truth {
         last.map_or(self.at_first, |moment| moment.hash)
     }
 
-    /// The latest time of a delta that does not belong to a moment any more, if one took it for the delta before.
+    /// Returns the latest moment before the last delta at or before `moment_ms`, for a mutant that
+    /// loses that delta.
     pub(crate) fn moment_before(&self, moment_ms: u64) -> u64 {
         let until = self
             .history
@@ -76,8 +78,8 @@ impl Truth {
         last.map_or(0, |moment| moment.committed_at_ms - 1)
     }
 
-    /// Which of the durable states it is, for people.
-    pub(crate) fn place_of(&self, hash: u64) -> String {
+    /// Describes a durable state, for people.
+    pub(crate) fn describe(&self, hash: u64) -> String {
         match self.history.iter().position(|moment| moment.hash == hash) {
             Some(place) => format!(
                 "the state after delta {} of {}, of {}",
@@ -85,12 +87,13 @@ impl Truth {
                 self.history.len(),
                 self.history[place].committed_at_ms
             ),
-            None => "none that was ever durable".to_owned(),
+            None => "a state that was never durable".to_owned(),
         }
     }
 
-    /// The records that had left durably when this was all that is durable: number and content, in order.
-    pub(crate) fn left_by(&self, facts: &Facts) -> Vec<(u64, String)> {
+    /// Returns number and content of the records that had left the outbox in this durable state, in
+    /// order.
+    pub(crate) fn departed_by(&self, facts: &Facts) -> Vec<(u64, String)> {
         let next = match facts.get(Key::Counter) {
             Some(Value::Counter(next)) => *next,
             _ => 0,

@@ -1,4 +1,4 @@
-//! The handler of the soak's application.
+//! Handler of the soak's application.
 
 fn main() -> std::process::ExitCode {
     satchel_function_handler::run(satchel_soak::functions())

@@ -1,4 +1,4 @@
-//! `soak`: everything real, under trouble, for as long as one likes.
+//! `soak`: the real system under faults, for any length of time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -6,60 +6,67 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use satchel_soak::{Arena, Plan, Report, Sabotage, run};
+use satchel_sdk::parse_duration;
+use satchel_soak::{Environment, Plan, Report, Sabotage, run};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Names the handler's executable, if it is not to be built with cargo; as `SATCHEL_BIN` does for satchel.
+/// Environment variable with the handler's executable. Without it cargo builds the handler.
+/// `SATCHEL_BIN` does the same for satchel.
 const HANDLER: &str = "SOAK_HANDLER_BIN";
 
-/// Runs real processes, handlers and stand-ins under kills, pauses, stops, bad connections and full disks, and checks workloads whose result is
-/// known. Exit code 0 if nothing was violated, 1 if something was, 2 for anything else.
+/// Run real processes and handlers under kills, pauses, stops, network faults and full disks, and
+/// check workloads whose results are known.
+///
+/// Exit code 0: no violations; 1: violations; 2: any other failure.
 #[derive(Debug, Parser)]
 #[command(name = "soak")]
 struct Arguments {
-    /// For how long there is trouble, in each arena.
+    /// Minutes of faults in each environment
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
 
-    /// How often there is trouble.
-    #[arg(long, default_value = "5s", value_parser = satchel_sdk::parse_duration, value_name = "DURATION")]
+    /// Interval between two kills
+    #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "DURATION")]
     kill_every: Duration,
 
-    /// After how much trouble everything must settle and is checked.
-    #[arg(long, default_value = "2m", value_parser = satchel_sdk::parse_duration, value_name = "DURATION")]
+    /// Length of a round, after which everything must settle and is checked
+    #[arg(long, default_value = "2m", value_parser = parse_duration, value_name = "DURATION")]
     round: Duration,
 
-    /// How many operations a second there are.
+    /// Operations per second
     #[arg(long, default_value_t = 120.0)]
     rate: f64,
 
-    /// What decides about everything but time; drawn from the clock if none is given.
+    /// Seed of every decision except time [default: from the clock]
     #[arg(long)]
     seed: Option<u64>,
 
-    /// `cloud`: satchel run over stand-ins for AWS; `machine`: satchel dev on a disk that gets full; `both`, one after the other.
-    #[arg(long, default_value = "both")]
-    arena: Arenas,
+    /// Environment: `cloud` is satchel run over emulated AWS services, `machine` is satchel dev on
+    /// a disk that becomes full, `both` is one after the other
+    #[arg(long, alias = "arena", default_value = "both")]
+    environment: Environments,
 
-    /// With `both`: at the same time.
+    /// With `both`: run at the same time
     #[arg(long)]
     side_by_side: bool,
 
-    /// Leaves out the full disk, for machines that do not let one have a small disk of one's own.
+    /// Do not fill the disk, for machines that do not allow a small disk of one's own
     #[arg(long)]
     without_full_disk: bool,
 
-    /// Puts a defect in, which must be found: without-keys, at-least-once (cloud), lost-records or lost-egress.
+    /// Inject a defect, which must be found: without-keys, at-least-once (cloud), lost-records or
+    /// lost-egress
     #[arg(long, value_name = "NAME")]
     sabotage: Option<Sabotage>,
 
-    /// Where everything that processes print is kept; else a new directory, which goes away if nothing was violated.
+    /// Keep the output of all processes in DIRECTORY [default: a new directory, removed if nothing
+    /// was violated]
     #[arg(long, value_name = "DIRECTORY")]
     logs: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Arenas {
+enum Environments {
     Cloud,
     Machine,
     Both,
@@ -77,10 +84,10 @@ fn main() -> ExitCode {
     let soaking = async {
         tokio::select! {
             outcome = soak(arguments) => outcome,
-            () = broken_off() => Err("broken off".to_owned()),
+            () = interrupted() => Err("interrupted".to_owned()),
         }
     };
-    // What is missing says so in a panic, which is no violation.
+    // A missing dependency is reported by a panic, which is not a violation.
     match catch_unwind(AssertUnwindSafe(|| runtime.block_on(soaking))) {
         Ok(Ok(violated)) => ExitCode::from(u8::from(violated)),
         Ok(Err(error)) => {
@@ -91,8 +98,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Waits until somebody wants it to end, so that it ends what it started.
-async fn broken_off() {
+/// Waits for SIGINT or SIGTERM, so that the processes it started are ended.
+async fn interrupted() {
     let Ok(mut terminated) = signal(SignalKind::terminate()) else {
         return std::future::pending().await;
     };
@@ -102,7 +109,7 @@ async fn broken_off() {
     }
 }
 
-/// Whether something was violated.
+/// Returns true if something was violated.
 async fn soak(arguments: Arguments) -> Result<bool, String> {
     let kept = tempfile::Builder::new().prefix("soak-").tempdir();
     let kept = kept.map_err(|error| format!("no directory for logs: {error}"))?;
@@ -111,23 +118,23 @@ async fn soak(arguments: Arguments) -> Result<bool, String> {
     std::fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
     let plan = plan(&arguments, &logs)?;
     println!(
-        "soak: seed {}, what processes print is kept in {}",
+        "soak: seed {}, process output in {}",
         plan.seed,
         logs.display()
     );
-    let of = |arena| Plan {
-        arena,
+    let of = |environment| Plan {
+        environment,
         ..plan.clone()
     };
-    let (cloud, machine) = (of(Arena::Cloud), of(Arena::Machine));
-    let reports: Vec<Report> = match arguments.arena {
-        Arenas::Cloud => vec![run(&cloud).await?],
-        Arenas::Machine => vec![run(&machine).await?],
-        Arenas::Both if arguments.side_by_side => {
+    let (cloud, machine) = (of(Environment::Cloud), of(Environment::Machine));
+    let reports: Vec<Report> = match arguments.environment {
+        Environments::Cloud => vec![run(&cloud).await?],
+        Environments::Machine => vec![run(&machine).await?],
+        Environments::Both if arguments.side_by_side => {
             let (cloud, machine) = tokio::join!(run(&cloud), run(&machine));
             vec![cloud?, machine?]
         }
-        Arenas::Both => vec![run(&cloud).await?, run(&machine).await?],
+        Environments::Both => vec![run(&cloud).await?, run(&machine).await?],
     };
     for report in &reports {
         print!("soak: {report}");
@@ -135,30 +142,27 @@ async fn soak(arguments: Arguments) -> Result<bool, String> {
     let violated = reports.iter().any(|report| !report.violations.is_empty());
     if violated {
         let _ = kept.keep();
-        println!(
-            "soak: VIOLATED; what processes printed is in {}",
-            logs.display()
-        );
+        println!("soak: VIOLATED; process output in {}", logs.display());
     } else {
-        println!("soak: nothing was violated");
+        println!("soak: no violations");
     }
     Ok(violated)
 }
 
 fn plan(arguments: &Arguments, logs: &Path) -> Result<Plan, String> {
     if !(arguments.rate > 0.0 && arguments.minutes > 0.0) || arguments.kill_every.is_zero() {
-        return Err("--minutes, --rate and --kill-every must be more than nothing".to_owned());
+        return Err("--minutes, --rate and --kill-every must be greater than 0".to_owned());
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(1, |now| now.as_secs());
-    // Both are built now, so that no build comes in between.
+    // Both are built in advance, so that no build delays the run.
     satchel_testkit::satchel();
     let handler = match std::env::var_os(HANDLER).filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
-        None => satchel_testkit::binary("satchel-soak", "soak-handler"),
+        None => satchel_testkit::binary("soak-handler"),
     };
     Ok(Plan {
-        arena: Arena::Cloud,
+        environment: Environment::Cloud,
         time: Duration::from_secs_f64(arguments.minutes * 60.0),
         kill_every: arguments.kill_every,
         round: arguments.round.max(arguments.kill_every),

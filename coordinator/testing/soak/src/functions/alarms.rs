@@ -1,4 +1,4 @@
-//! Alarms that ring once, not early, and not after they were cancelled in time.
+//! Alarms that ring once, not early, and not after a timely cancellation.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,33 +6,34 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use satchel_sdk::{Context, Functions, Message, Result, State, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{AlarmEnd, Left, Recent, leave, violation};
+use super::{AlarmEnd, EgressRecord, Recent, emit, violation};
 
-/// How much the clock of the machine may be set back between setting and ringing.
+/// Maximum backward step of the machine's clock between setting and ringing.
 const SET_BACK_MAX_MS: u64 = 100;
 
-/// How long after a cancellation an alarm may be due and still ring: it may have begun to ring while the cancellation was on its way.
+/// Time after a cancellation during which the alarm may still ring: it may have started ringing
+/// while the cancellation was on its way.
 const RINGS_YET_MS: u64 = 60_000;
 
-/// What an alarm takes.
+/// Message to an alarm.
 #[derive(Debug, Serialize, Deserialize, Message)]
 #[message(typename = "soak/alarm-message")]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum AlarmMessage {
-    /// From outside.
+    /// Sent by a client.
     Set { n: u64, delay_ms: u64 },
-    /// From outside; nothing if it has rung.
+    /// Sent by a client; without effect if the alarm has rung.
     Cancel { n: u64 },
-    /// From itself.
+    /// Sent by itself.
     Ring { n: u64 },
 }
 
-/// The alarms that are set, with the earliest time at which each may ring, in ms since the epoch.
+/// Pending alarms with the earliest time at which each may ring, in ms since the epoch.
 #[derive(Debug, Default, Serialize, Deserialize, Message)]
 #[message(typename = "soak/alarms-set")]
 pub(crate) struct AlarmsSet {
     pub(crate) open: BTreeMap<u64, u64>,
-    /// Those that were cancelled about when they were due, and may ring once in spite of it.
+    /// Alarms cancelled about when they were due, which may still ring once.
     cancelled_late: Recent,
 }
 
@@ -68,20 +69,20 @@ async fn alarm(ctx: &mut Context<Alarms>, message: AlarmMessage) -> Result {
                 }
                 ctx.cancel(n.to_string());
                 let ended = AlarmEnd::Cancelled;
-                leave(ctx, me.id(), &Left::Alarm { n, ended });
+                emit(ctx, me.id(), &EgressRecord::Alarm { n, ended });
             }
         }
         AlarmMessage::Ring { n } => {
             match open.remove(&n) {
                 Some(due_ms) if now_ms + SET_BACK_MAX_MS < due_ms => {
-                    violation(&me, format!("alarm {n} rings {} ms early", due_ms - now_ms));
+                    violation(&me, format!("alarm {n} rang {} ms early", due_ms - now_ms));
                 }
                 Some(_) => {}
                 None if cancelled_late.forget(n) => return Ok(()),
-                None => violation(&me, format!("alarm {n} rings and is not set")),
+                None => violation(&me, format!("alarm {n} rang but is not set")),
             }
             let ended = AlarmEnd::Rung;
-            leave(ctx, me.id(), &Left::Alarm { n, ended });
+            emit(ctx, me.id(), &EgressRecord::Alarm { n, ended });
         }
     }
     Ok(())

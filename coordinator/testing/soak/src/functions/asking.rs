@@ -1,4 +1,4 @@
-//! Questions that are answered by way of somebody else.
+//! Questions that are answered through a second function.
 
 use std::collections::BTreeMap;
 
@@ -9,17 +9,17 @@ use super::violation;
 
 const ANSWERER: FunctionType = FunctionType::new("soak/answerer");
 
-/// How many answerers there are.
+/// Number of answerers.
 const ANSWERERS: u64 = 3;
 
-/// What an asker takes.
+/// Message to an asker.
 #[derive(Debug, Serialize, Deserialize, Message)]
 #[message(typename = "soak/asker-message")]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum AskerMessage {
-    /// From outside; the answer goes back there.
+    /// Sent by a client; the answer is its reply.
     Ask { n: u64 },
-    /// From an answerer.
+    /// Sent by an answerer.
     Answer { n: u64 },
 }
 
@@ -29,14 +29,14 @@ struct Question {
     n: u64,
 }
 
-/// What the one who asked is told.
+/// Reply to the caller.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, Message)]
 #[message(typename = "soak/answered")]
 pub(crate) struct Answered {
     pub(crate) answered: u64,
 }
 
-/// The questions that are not answered yet, with who asked.
+/// Unanswered questions with their callers.
 #[derive(Debug, Default, Serialize, Deserialize, Message)]
 #[message(typename = "soak/open-questions")]
 pub(crate) struct Questions {
@@ -56,18 +56,18 @@ pub(super) fn bind(functions: Functions) -> Functions {
 
 async fn ask(ctx: &mut Context<Asker>, message: AskerMessage) -> Result {
     let me = ctx.self_address().clone();
-    let caller = ctx.caller().ok_or("it comes from nobody")?.clone();
+    let caller = ctx.caller().ok_or("the message has no caller")?.clone();
     let open = &mut ctx.state.questions.get_mut_or_default().open;
     match message {
         AskerMessage::Ask { n } => {
             if open.insert(n, caller).is_some() {
-                violation(&me, format!("question {n} is asked twice"));
+                violation(&me, format!("question {n} was asked twice"));
             }
             ctx.send(ANSWERER.id((n % ANSWERERS).to_string()), &Question { n });
         }
         AskerMessage::Answer { n } => match open.remove(&n) {
             Some(caller) => ctx.send(&caller, &Answered { answered: n }),
-            None => violation(&me, format!("{n} is answered, and is not asked")),
+            None => violation(&me, format!("{n} was answered but not asked")),
         },
     }
     Ok(())

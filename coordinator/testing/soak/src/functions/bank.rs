@@ -1,4 +1,4 @@
-//! Accounts that send one another money, at once or later. None appears or vanishes.
+//! Accounts that transfer money, immediately or delayed. No money appears or vanishes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,36 +10,36 @@ use super::{Recent, violation};
 
 const ACCOUNT: FunctionType = FunctionType::new("soak/account");
 
-/// What an account takes.
+/// Message to an account.
 #[derive(Debug, Serialize, Deserialize, Message)]
 #[message(typename = "soak/account-message")]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum AccountMessage {
-    /// From outside: new money.
+    /// Sent by a client: new money.
     Mint { n: u64, amount: i64 },
-    /// From outside: money for another account, so much later.
+    /// Sent by a client: money for another account, after a delay.
     Transfer {
         n: u64,
         amount: i64,
         to: String,
         delay_ms: u64,
     },
-    /// From another account. Those that come at once have numbers without gaps, by sender.
+    /// Sent by another account. Immediate deposits of one sender are numbered without gaps.
     Deposit { amount: i64, number: Option<u64> },
 }
 
-/// What an account remembers.
+/// State of an account.
 #[derive(Debug, Default, Serialize, Deserialize, Message)]
 #[message(typename = "soak/account-book")]
 pub(crate) struct Book {
     pub(crate) balance: i64,
-    /// How many deposits were sent at once, by receiver.
+    /// Number of immediate deposits sent, by receiver.
     pub(crate) sent: BTreeMap<String, u64>,
-    /// How many of them came, by sender.
+    /// Number of immediate deposits received, by sender.
     pub(crate) received: BTreeMap<String, u64>,
-    /// How many deposits were sent for later.
+    /// Number of delayed deposits sent.
     pub(crate) sent_late: u64,
-    /// How many of those came.
+    /// Number of delayed deposits received.
     pub(crate) received_late: u64,
     recent: Recent,
 }
@@ -107,12 +107,12 @@ fn deposit(ctx: &mut Context<Account>, amount: i64, number: Option<u64>) {
             if number != *last + 1 {
                 violation(
                     &me,
-                    format!("deposit {number} of {from} comes after its deposit {last}"),
+                    format!("deposit {number} of {from} arrived after its deposit {last}"),
                 );
             }
             *last = number;
         }
-        (Some(number), None) => violation(&me, format!("deposit {number} comes from nobody")),
+        (Some(number), None) => violation(&me, format!("deposit {number} has no sender")),
         (None, _) => book.received_late += 1,
     }
 }
@@ -120,6 +120,6 @@ fn deposit(ctx: &mut Context<Account>, amount: i64, number: Option<u64>) {
 fn note(ctx: &mut Context<Account>, n: u64) {
     let me = ctx.self_address().clone();
     if !ctx.state.book.get_mut_or_default().recent.note(n) {
-        violation(&me, format!("operation {n} is applied twice"));
+        violation(&me, format!("operation {n} was applied twice"));
     }
 }

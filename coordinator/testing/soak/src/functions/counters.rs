@@ -1,4 +1,4 @@
-//! Counts operations, each once.
+//! Counts each operation once.
 
 use satchel_sdk::{Context, Functions, Message, Result, State, Value};
 use serde::{Deserialize, Serialize};
@@ -12,14 +12,14 @@ pub(crate) struct Add {
     pub(crate) n: u64,
 }
 
-/// The answer: how many there are with this one.
+/// Reply: the count including this operation.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, Message)]
 #[message(typename = "soak/place")]
-pub(crate) struct Place {
+pub(crate) struct Ordinal {
     pub(crate) place: u64,
 }
 
-/// What a counter remembers.
+/// State of a counter.
 #[derive(Debug, Default, Serialize, Deserialize, Message)]
 #[message(typename = "soak/counted")]
 pub(crate) struct Counted {
@@ -40,10 +40,10 @@ async fn count(ctx: &mut Context<Counter>, add: Add) -> Result {
     let me = ctx.self_address().clone();
     let counted = ctx.state.counted.get_mut_or_default();
     if !counted.recent.note(add.n) {
-        violation(&me, format!("operation {} is applied twice", add.n));
+        violation(&me, format!("operation {} was applied twice", add.n));
     }
     counted.count += 1;
     let place = counted.count;
-    ctx.reply(&Place { place })?;
+    ctx.reply(&Ordinal { place })?;
     Ok(())
 }

@@ -1,19 +1,19 @@
-//! Jobs whose parts are spread over workers and gathered.
+//! Jobs whose parts are distributed over workers and gathered.
 
 use std::collections::BTreeSet;
 
 use satchel_sdk::{Context, FunctionType, Functions, Message, Result, State, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Left, leave, violation};
+use super::{EgressRecord, emit, violation};
 
 const WORKER: FunctionType = FunctionType::new("soak/worker");
 const GATHER: FunctionType = FunctionType::new("soak/gather");
 
-/// How many workers there are.
+/// Number of workers.
 const WORKERS: u64 = 5;
 
-/// Spreads a job of so many parts.
+/// Distributes a job with this number of parts.
 #[derive(Debug, Serialize, Deserialize, Message)]
 #[message(typename = "soak/job")]
 pub(crate) struct Job {
@@ -21,7 +21,7 @@ pub(crate) struct Job {
     pub(crate) parts: u64,
 }
 
-/// One part of a job, to be done, and done.
+/// One part of a job, as a request and as a result.
 #[derive(Debug, Serialize, Deserialize, Message)]
 #[message(typename = "soak/part")]
 struct Part {
@@ -30,7 +30,7 @@ struct Part {
     parts: u64,
 }
 
-/// The parts of a job that are done.
+/// Completed parts of a job.
 #[derive(Debug, Default, Serialize, Deserialize, Message)]
 #[message(typename = "soak/parts-done")]
 struct PartsDone {
@@ -80,10 +80,10 @@ impl satchel_sdk::Function for Gather {
         let me = ctx.self_address().clone();
         let done = &mut ctx.state.parts.get_mut_or_default().done;
         if !done.insert(part.part) {
-            violation(&me, format!("{part:?} is done twice"));
+            violation(&me, format!("{part:?} was done twice"));
         }
         if done.len() as u64 == part.parts {
-            leave(ctx, me.id(), &Left::Gathered { n: part.n });
+            emit(ctx, me.id(), &EgressRecord::Gathered { n: part.n });
         }
         Ok(())
     }

@@ -1,24 +1,25 @@
-//! Sequences from a stream, each item by way of a collector back to a stream: in order, without gaps.
+//! Sequences from a stream. Each item passes through a collector back to a stream, in order and
+//! without gaps.
 
 use std::collections::BTreeMap;
 
 use satchel_sdk::{Context, FunctionType, Functions, Message, Result, State, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Item, Left, leave, violation};
+use super::{EgressRecord, Item, emit, violation};
 
 const COLLECTOR: FunctionType = FunctionType::new("soak/collector");
 
-/// How many collectors there are.
+/// Number of collectors.
 const COLLECTORS: usize = 3;
 
-/// An item as it stands in the stream, whose key is its sequence.
+/// An item in the stream. Its partition key is the sequence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Message)]
 #[message(typename = "soak/item")]
 pub(crate) struct NewItem {
-    /// Its number, from 1.
+    /// Number, from 1.
     pub(crate) k: u64,
-    /// Whether it is put again, because nobody knew whether it had been taken.
+    /// The item was put again because the result of the first attempt is unknown.
     pub(crate) again: bool,
 }
 
@@ -27,7 +28,7 @@ struct Sequence {
     last: Value<i64>,
 }
 
-/// The last item of each sequence.
+/// Last item of each sequence.
 #[derive(Debug, Default, Serialize, Deserialize, Message)]
 #[message(typename = "soak/lasts")]
 struct Lasts {
@@ -49,7 +50,7 @@ async fn sequence(ctx: &mut Context<Sequence>, item: NewItem) -> Result {
     let me = ctx.self_address().clone();
     let last = u64::try_from(ctx.state.last.get_or_default())?;
     if !follows(&item, last) {
-        violation(&me, format!("{item:?} comes after item {last}"));
+        violation(&me, format!("{item:?} arrived after item {last}"));
     }
     ctx.state.last.set(i64::try_from(item.k)?);
     let collector = me.id().bytes().map(usize::from).sum::<usize>() % COLLECTORS;
@@ -67,23 +68,26 @@ impl satchel_sdk::Function for Collector {
         let me = ctx.self_address().clone();
         let sender = ctx
             .caller()
-            .ok_or("an item comes from its sequence")?
+            .ok_or("the item has no sequence as its caller")?
             .clone();
         let lasts = &mut ctx.state.lasts.get_mut_or_default().lasts;
         let last = lasts.entry(sender.id().to_owned()).or_default();
         if !follows(&item, *last) {
-            violation(&me, format!("{item:?} of {sender} comes after item {last}"));
+            violation(
+                &me,
+                format!("{item:?} of {sender} arrived after item {last}"),
+            );
         }
         *last = item.k;
         let NewItem { k, again } = item;
         let sequence = sender.id().to_owned();
         let item = Item { sequence, k, again };
-        leave(ctx, sender.id(), &Left::Item(item));
+        emit(ctx, sender.id(), &EgressRecord::Item(item));
         Ok(())
     }
 }
 
-/// Whether an item may come after this one.
+/// True if an item may follow this one.
 fn follows(item: &NewItem, last: u64) -> bool {
     item.k == last + 1 || (item.again && item.k == last)
 }

@@ -1,37 +1,37 @@
-//! Messages that fail until their address is healed of them.
+//! Messages that fail until their address is healed.
 
 use std::collections::BTreeSet;
 
 use satchel_sdk::{Context, Functions, Message, Result, State, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Left, Recent, leave, violation};
+use super::{EgressRecord, Recent, emit, violation};
 
-/// What it takes.
+/// Message to an address.
 #[derive(Debug, Serialize, Deserialize, Message)]
 #[message(typename = "soak/poison-message")]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum PoisonMessage {
-    /// Fails unless this one is healed.
+    /// Fails unless this number is healed.
     Bad { n: u64 },
-    /// From now on that one does not fail.
+    /// Heals this number.
     Heal { n: u64 },
 }
 
-/// The answer: this one was applied, or healed.
+/// Reply: this number was applied or healed.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize, Message)]
 #[message(typename = "soak/applied")]
 pub(crate) struct Applied {
     pub(crate) n: u64,
 }
 
-/// What an address remembers.
+/// State of an address.
 #[derive(Debug, Default, Serialize, Deserialize, Message)]
 #[message(typename = "soak/healed")]
 pub(crate) struct Healed {
-    /// Those that are healed and not applied yet.
+    /// Numbers that are healed and not applied yet.
     pub(crate) healed: BTreeSet<u64>,
-    /// How many were applied.
+    /// Number of applied messages.
     pub(crate) count: u64,
     recent: Recent,
 }
@@ -51,18 +51,18 @@ async fn poison(ctx: &mut Context<Frail>, message: PoisonMessage) -> Result {
     let n = match message {
         PoisonMessage::Heal { n } => {
             if !state.healed.insert(n) {
-                violation(&me, format!("{n} is healed twice"));
+                violation(&me, format!("{n} was healed twice"));
             }
             n
         }
         PoisonMessage::Bad { n } => {
             if !state.recent.note(n) {
-                violation(&me, format!("{n} is applied twice"));
+                violation(&me, format!("{n} was applied twice"));
             } else if !state.healed.remove(&n) {
                 return Err(format!("{n} is poisonous").into());
             }
             state.count += 1;
-            leave(ctx, me.id(), &Left::Applied { n });
+            emit(ctx, me.id(), &EgressRecord::Applied { n });
             n
         }
     };

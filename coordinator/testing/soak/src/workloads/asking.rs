@@ -1,15 +1,15 @@
 //! Questions whose answers are known.
 
 use super::{Workload, json};
+use crate::clients::Clients;
+use crate::egress::SeenEgress;
 use crate::functions::asking::{Answered, AskerMessage, Questions};
-use crate::left::SeenToLeave;
-use crate::outside::Outside;
 use crate::random::Random;
 
-/// How many askers there are.
+/// Number of askers.
 const ASKERS: u64 = 4;
 
-/// Nothing is remembered: the answer says which question it answers.
+/// No state is needed: an answer names its question.
 #[derive(Debug, Default)]
 pub(super) struct Asking;
 
@@ -17,27 +17,27 @@ impl Workload for Asking {
     const NAME: &'static str = "asking";
     const SHARE: u64 = 10;
 
-    async fn operate(&self, n: u64, outside: &Outside) {
-        let asker = Random::of(outside.seed, n).below(ASKERS);
+    async fn operate(&self, n: u64, clients: &Clients) {
+        let asker = Random::of(clients.seed, n).below(ASKERS);
         let ask = AskerMessage::Ask { n };
         let key = format!("ask-{n}");
-        let Some(reply) = outside.call(&address(asker), &ask, &key).await else {
+        let Some(reply) = clients.call(&address(asker), &ask, &key).await else {
             return;
         };
         let expected = serde_json::to_value(Answered { answered: n });
         if reply.status != 200 || Some(json(&reply)) != expected.ok() {
-            outside.violations.note(format!(
-                "question {n} of asker {asker} is answered {reply:?}"
+            clients.violations.record(format!(
+                "unexpected answer to question {n} of asker {asker}: {reply:?}"
             ));
         }
     }
 
-    async fn lacks(&self, outside: &Outside, _: &SeenToLeave) -> Option<String> {
+    async fn mismatch(&self, clients: &Clients, _: &SeenEgress) -> Option<String> {
         for asker in 0..ASKERS {
-            let questions: Questions = outside.state(&address(asker)).await?;
+            let questions: Questions = clients.state(&address(asker)).await?;
             if let Some((n, from)) = questions.open.first_key_value() {
                 return Some(format!(
-                    "question {n} of asker {asker}, asked by {from}, is open"
+                    "question {n} of asker {asker}, asked by {from}, is unanswered"
                 ));
             }
         }

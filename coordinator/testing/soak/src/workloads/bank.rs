@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::{Workload, lock};
+use crate::clients::Clients;
+use crate::egress::SeenEgress;
 use crate::functions::bank::{AccountMessage, Book};
-use crate::left::SeenToLeave;
-use crate::outside::Outside;
 use crate::random::Random;
 
-/// How many accounts there are.
+/// Number of accounts.
 const ACCOUNTS: u64 = 10;
 
-/// How much later a transfer arrives at most, in ms.
+/// Maximum delay of a transfer, in ms.
 const DELAY_MAX_MS: u64 = 2_000;
 
-/// What each account must hold.
+/// Expected balance of each account.
 #[derive(Debug, Default)]
 pub(super) struct Bank {
     balances: Mutex<BTreeMap<u64, i64>>,
@@ -25,8 +25,8 @@ impl Workload for Bank {
     const NAME: &'static str = "bank";
     const SHARE: u64 = 20;
 
-    async fn operate(&self, n: u64, outside: &Outside) {
-        let mut random = Random::of(outside.seed, n);
+    async fn operate(&self, n: u64, clients: &Clients) {
+        let mut random = Random::of(clients.seed, n);
         let (account, to) = (random.below(ACCOUNTS), random.below(ACCOUNTS));
         let amount = 1 + random.below(100) as i64;
         let mints = random.percent(10);
@@ -44,7 +44,7 @@ impl Workload for Bank {
             },
         };
         let key = format!("bank-{n}");
-        if !outside.send(&address(account), &message, &key).await {
+        if !clients.send(&address(account), &message, &key).await {
             return;
         }
         let mut balances = lock(&self.balances);
@@ -56,10 +56,10 @@ impl Workload for Bank {
         }
     }
 
-    async fn lacks(&self, outside: &Outside, _: &SeenToLeave) -> Option<String> {
+    async fn mismatch(&self, clients: &Clients, _: &SeenEgress) -> Option<String> {
         let mut books = BTreeMap::new();
         for account in 0..ACCOUNTS {
-            let book: Book = outside.state(&address(account)).await?;
+            let book: Book = clients.state(&address(account)).await?;
             books.insert(account, book);
         }
         let balances = lock(&self.balances);
@@ -67,7 +67,7 @@ impl Workload for Bank {
             let expected = balances.get(account).copied().unwrap_or_default();
             if book.balance != expected {
                 return Some(format!(
-                    "account {account} holds {} and must hold {expected}",
+                    "account {account} has balance {}, expected {expected}",
                     book.balance
                 ));
             }
@@ -78,15 +78,15 @@ impl Workload for Bank {
                     .and_then(|book| book.sent.get(&account.to_string()));
                 if sent != Some(received) {
                     return Some(format!(
-                        "account {account} has {received} deposits of account {other}, which sent {sent:?}"
+                        "account {account} received {received} deposits from account {other}, \
+                         which sent {sent:?}"
                     ));
                 }
             }
         }
         let sent: u64 = books.values().map(|book| book.sent_late).sum();
         let received: u64 = books.values().map(|book| book.received_late).sum();
-        (sent != received)
-            .then(|| format!("{sent} deposits were sent for later, and {received} came"))
+        (sent != received).then(|| format!("{sent} delayed deposits were sent, {received} arrived"))
     }
 }
 

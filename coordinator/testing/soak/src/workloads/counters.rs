@@ -1,72 +1,73 @@
-//! Calls that count, each once, whatever becomes of its answers; and the same answer whenever a call is repeated.
+//! Calls that increment a counter exactly once, whatever happens to their answers. A repeated call
+//! gets the same answer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 
 use super::{Workload, lock};
-use crate::functions::counters::{Add, Counted, Place};
-use crate::left::SeenToLeave;
-use crate::outside::Outside;
+use crate::clients::Clients;
+use crate::egress::SeenEgress;
+use crate::functions::counters::{Add, Counted, Ordinal};
 use crate::random::Random;
 use crate::sabotage::Sabotage;
 
-/// How many counters there are.
+/// Number of counters.
 const COUNTERS: u64 = 8;
 
-/// How many answers are remembered for being asked for again.
+/// Maximum number of answers remembered for repeated calls.
 const ANSWERS_MAX: usize = 500;
 
-/// What the callers of counters were told.
+/// Answers that callers received.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    told: Mutex<Told>,
+    answers: Mutex<Answers>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
-    /// The places that each counter gave.
+struct Answers {
+    /// Ordinals that each counter returned.
     places: BTreeMap<u64, BTreeSet<u64>>,
-    /// The latest operations with their counters and answers.
-    answers: VecDeque<(u64, u64, Place)>,
+    /// Latest operations with their counters and answers.
+    latest: VecDeque<(u64, u64, Ordinal)>,
 }
 
 impl Workload for Counters {
     const NAME: &'static str = "counters";
     const SHARE: u64 = 25;
 
-    async fn operate(&self, n: u64, outside: &Outside) {
-        let mut random = Random::of(outside.seed, n);
+    async fn operate(&self, n: u64, clients: &Clients) {
+        let mut random = Random::of(clients.seed, n);
         let answered = {
-            let told = lock(&self.told);
-            let count = told.answers.len() as u64;
+            let answers = lock(&self.answers);
+            let count = answers.latest.len() as u64;
             let any = (count > 0).then(|| random.below(count) as usize);
-            // Whoever asks again under other keys gets other answers.
-            let any = any.filter(|_| outside.sabotage != Some(Sabotage::WithoutKeys));
-            any.and_then(|any| told.answers.get(any))
+            // A repeated call under a new key gets a different answer.
+            let any = any.filter(|_| clients.sabotage != Some(Sabotage::WithoutKeys));
+            any.and_then(|any| answers.latest.get(any))
                 .map(|(counter, n, place)| {
                     let place = place.place;
-                    (*counter, *n, Place { place })
+                    (*counter, *n, Ordinal { place })
                 })
         };
         match answered {
             Some((counter, n, place)) if random.percent(10) => {
-                repeat(outside, counter, n, &place).await;
+                repeat(clients, counter, n, &place).await;
             }
-            Some((counter, n, _)) if random.percent(5) => misuse(outside, counter, n).await,
-            _ => self.add(n, random.below(COUNTERS), outside).await,
+            Some((counter, n, _)) if random.percent(5) => misuse(clients, counter, n).await,
+            _ => self.add(n, random.below(COUNTERS), clients).await,
         }
     }
 
-    async fn lacks(&self, outside: &Outside, _: &SeenToLeave) -> Option<String> {
+    async fn mismatch(&self, clients: &Clients, _: &SeenEgress) -> Option<String> {
         for counter in 0..COUNTERS {
-            let counted: Counted = outside.state(&address(counter)).await?;
-            let told = lock(&self.told);
-            let places = told.places.get(&counter);
+            let counted: Counted = clients.state(&address(counter)).await?;
+            let answers = lock(&self.answers);
+            let places = answers.places.get(&counter);
             let count = places.map_or(0, BTreeSet::len) as u64;
             let last = places.and_then(BTreeSet::last).copied().unwrap_or_default();
             if (counted.count, last) != (count, count) {
                 return Some(format!(
-                    "counter {counter} counts {} of {count} operations, and said that {last} was the last",
+                    "counter {counter} counted {} of {count} operations and returned {last} last",
                     counted.count
                 ));
             }
@@ -76,55 +77,61 @@ impl Workload for Counters {
 }
 
 impl Counters {
-    async fn add(&self, n: u64, counter: u64, outside: &Outside) {
-        let Some(reply) = outside.call(&address(counter), &Add { n }, &key(n)).await else {
+    async fn add(&self, n: u64, counter: u64, clients: &Clients) {
+        let Some(reply) = clients.call(&address(counter), &Add { n }, &key(n)).await else {
             return;
         };
-        let place = serde_json::from_slice::<Place>(&reply.body);
+        let place = serde_json::from_slice::<Ordinal>(&reply.body);
         let (200, Ok(place)) = (reply.status, place) else {
-            return outside.violations.note(format!(
-                "operation {n} of counter {counter} is answered {reply:?}"
+            return clients.violations.record(format!(
+                "unexpected answer to operation {n} of counter {counter}: {reply:?}"
             ));
         };
-        let mut told = lock(&self.told);
-        if !told.places.entry(counter).or_default().insert(place.place) {
-            outside.violations.note(format!(
-                "counter {counter} gave {place:?} to operation {n} and to another one"
+        let mut answers = lock(&self.answers);
+        if !answers
+            .places
+            .entry(counter)
+            .or_default()
+            .insert(place.place)
+        {
+            clients.violations.record(format!(
+                "counter {counter} returned {place:?} to operation {n} and to another one"
             ));
         }
-        told.answers.push_back((counter, n, place));
-        if told.answers.len() > ANSWERS_MAX {
-            told.answers.pop_front();
+        answers.latest.push_back((counter, n, place));
+        if answers.latest.len() > ANSWERS_MAX {
+            answers.latest.pop_front();
         }
     }
 }
 
-/// Whoever asks again is told the same.
-async fn repeat(outside: &Outside, counter: u64, n: u64, place: &Place) {
-    let Some(reply) = outside.call(&address(counter), &Add { n }, &key(n)).await else {
+/// A repeated call must get the same answer.
+async fn repeat(clients: &Clients, counter: u64, n: u64, place: &Ordinal) {
+    let Some(reply) = clients.call(&address(counter), &Add { n }, &key(n)).await else {
         return;
     };
-    let again = serde_json::from_slice::<Place>(&reply.body);
+    let again = serde_json::from_slice::<Ordinal>(&reply.body);
     if reply.status != 200 || again.as_ref().ok() != Some(place) {
-        outside.violations.note(format!(
-            "operation {n} of counter {counter} was answered {place:?}, and now {reply:?}"
+        clients.violations.record(format!(
+            "operation {n} of counter {counter} was answered {place:?} before, now {reply:?}"
         ));
     }
-    outside.tally.count("calls that were made again");
+    clients.metrics.count("repeated calls");
 }
 
-/// Another body under a key that was used is refused, and counts nothing.
-async fn misuse(outside: &Outside, counter: u64, n: u64) {
+/// A different body under a used key must be rejected and must not count.
+async fn misuse(clients: &Clients, counter: u64, n: u64) {
     let other = Add { n: u64::MAX - n };
-    let Some(reply) = outside.call(&address(counter), &other, &key(n)).await else {
+    let Some(reply) = clients.call(&address(counter), &other, &key(n)).await else {
         return;
     };
     if reply.status != 422 {
-        outside.violations.note(format!(
-            "another body under the key of operation {n} of counter {counter} is answered {reply:?}"
+        clients.violations.record(format!(
+            "unexpected answer to a different body under the key of operation {n} \
+             of counter {counter}: {reply:?}"
         ));
     }
-    outside.tally.count("keys that were misused");
+    clients.metrics.count("misused keys");
 }
 
 fn address(counter: u64) -> String {

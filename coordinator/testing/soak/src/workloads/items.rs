@@ -5,21 +5,22 @@ use std::collections::BTreeMap;
 use tokio::sync::Mutex;
 
 use super::Workload;
+use crate::clients::{Clients, ITEMS, Reader};
+use crate::egress::SeenEgress;
 use crate::functions::items::NewItem;
-use crate::left::SeenToLeave;
-use crate::outside::{ITEMS, Outside, Reader};
 
-/// How many sequences there are.
+/// Number of sequences.
 const SEQUENCES: usize = 20;
 
-/// How far each sequence is, and what the stream holds of it.
+/// Progress of each sequence, and its content in the stream.
 pub(super) struct Items {
-    /// The last item of each that is known to be in the stream; one who puts the next holds it.
+    /// Last item of each sequence that is known to be in the stream. A task that puts the next item
+    /// holds the lock.
     last: Vec<Mutex<u64>>,
     put: Mutex<Put>,
 }
 
-/// What the stream holds.
+/// Content of the stream.
 #[derive(Default)]
 struct Put {
     reader: Option<Reader>,
@@ -39,29 +40,29 @@ impl Workload for Items {
     const NAME: &'static str = "items";
     const SHARE: u64 = 30;
 
-    async fn operate(&self, n: u64, outside: &Outside) {
+    async fn operate(&self, n: u64, clients: &Clients) {
         let sequence = usize::try_from(n).unwrap_or(0) % SEQUENCES;
         let mut last = self.last[sequence].lock().await;
         let k = *last + 1;
         let put = |again| {
             let item = NewItem { k, again };
-            serde_json::to_vec(&item).expect("it is a number and a truth value")
+            serde_json::to_vec(&item).expect("a number and a boolean serialize")
         };
-        outside.put(ITEMS, &key(sequence), put).await;
+        clients.put(ITEMS, &key(sequence), put).await;
         *last = k;
     }
 
-    async fn lacks(&self, outside: &Outside, seen: &SeenToLeave) -> Option<String> {
+    async fn mismatch(&self, clients: &Clients, seen: &SeenEgress) -> Option<String> {
         let mut put = self.put.lock().await;
-        let mut reader = put.reader.take().unwrap_or_else(|| outside.reader(ITEMS));
-        for record in outside.read_on(&mut reader).await {
+        let mut reader = put.reader.take().unwrap_or_else(|| clients.reader(ITEMS));
+        for record in clients.read_new(&mut reader).await {
             match serde_json::from_slice::<NewItem>(&record.data) {
                 Ok(item) => {
                     let items = put.items.entry(record.key).or_default();
                     items.push((item.k, item.again));
                 }
-                Err(error) => outside.violations.note(format!(
-                    "the stream holds what nobody put: {record:?}: {error}"
+                Err(error) => clients.violations.record(format!(
+                    "the stream contains an unknown record: {record:?}: {error}"
                 )),
             }
         }
@@ -69,23 +70,23 @@ impl Workload for Items {
         for (sequence, last) in self.last.iter().enumerate() {
             let (key, last) = (key(sequence), *last.lock().await);
             let none = Vec::new();
-            let there = put.items.get(&key).unwrap_or(&none);
-            let numbers = there.iter().map(|(k, _)| *k);
+            let stored = put.items.get(&key).unwrap_or(&none);
+            let numbers = stored.iter().map(|(k, _)| *k);
             let distinct: std::collections::BTreeSet<u64> = numbers.collect();
             if !distinct.iter().copied().eq(1..=last) {
-                // Nobody puts any more, so what is not there now will never be.
-                outside.violations.note(format!(
-                    "{last} items of {key} were taken, and the stream holds {there:?}"
+                // No task puts items any more, so a missing item stays missing.
+                clients.violations.record(format!(
+                    "{last} items of {key} were put, but the stream contains {stored:?}"
                 ));
                 return None;
             }
-            let left = seen.items.get(&key).unwrap_or(&none);
-            if left != there {
+            let emitted = seen.items.get(&key).unwrap_or(&none);
+            if emitted != stored {
                 return Some(format!(
-                    "{} items of {key} are in the stream, and {} left{}",
-                    there.len(),
-                    left.len(),
-                    difference(there, left)
+                    "{} items of {key} are in the stream, {} were emitted{}",
+                    stored.len(),
+                    emitted.len(),
+                    difference(stored, emitted)
                 ));
             }
         }
@@ -93,11 +94,14 @@ impl Workload for Items {
     }
 }
 
-/// Where two sequences differ.
-fn difference(there: &[(u64, bool)], left: &[(u64, bool)]) -> String {
-    let differ = there.iter().zip(left).find(|(there, left)| there != left);
-    differ.map_or(String::new(), |(there, left)| {
-        format!(", {left:?} where {there:?} is")
+/// Describes the first difference of two sequences.
+fn difference(stored: &[(u64, bool)], emitted: &[(u64, bool)]) -> String {
+    let differ = stored
+        .iter()
+        .zip(emitted)
+        .find(|(stored, emitted)| stored != emitted);
+    differ.map_or(String::new(), |(stored, emitted)| {
+        format!(", {emitted:?} instead of {stored:?}")
     })
 }
 

@@ -1,0 +1,222 @@
+//! Reading a partition: its manifests, its log tail, its images. Takeovers, reads of the history
+//! and savepoints share this code.
+
+use crate::application::Identity;
+use crate::error::LogError;
+use crate::fold::Fold;
+use crate::io::{Io, Retry};
+use crate::keys::{Layout, number_in};
+use crate::manifest::Manifest;
+use crate::owner::Owner;
+use crate::reader::tail::Tail;
+use crate::record::Kind;
+
+mod images;
+pub(crate) mod tail;
+
+/// Maximum number of restarts of a takeover, a read or the creation of a savepoint.
+const RESTARTS_MAX: u32 = 100;
+
+/// Reads one partition of a root.
+pub(crate) struct PartitionReader {
+    pub(crate) layout: Layout,
+    pub(crate) io: Io,
+    pub(crate) identity: Identity,
+    /// Maximum number of objects that are read at once.
+    pub(crate) parallel_reads: usize,
+}
+
+/// Reason an attempt ended.
+pub(crate) enum Halt {
+    /// The content read is no longer the newest: restart.
+    Restart,
+    /// A permanent error.
+    Error(LogError),
+}
+
+impl<E: Into<LogError>> From<E> for Halt {
+    fn from(error: E) -> Self {
+        Halt::Error(error.into())
+    }
+}
+
+impl PartitionReader {
+    /// Waits before a restart. One or two restarts are normal where owners change. More mean that
+    /// another process keeps competing.
+    pub(crate) async fn pause_before(&self, restart: u32) -> Result<(), LogError> {
+        if restart > RESTARTS_MAX {
+            return Err(LogError::Unexpected {
+                key: self.layout.partition_prefix().to_owned(),
+                reason: format!("newer changes overtook each of {RESTARTS_MAX} attempts"),
+            });
+        }
+        let Retry {
+            initial_ms, max_ms, ..
+        } = self.io.retry;
+        if restart > 1 {
+            let wait_ms = initial_ms.saturating_mul(u64::from(restart)).min(max_ms);
+            self.io.clock.sleep(wait_ms).await;
+        }
+        Ok(())
+    }
+
+    /// Lists the numbers of all manifests, ascending.
+    pub(crate) async fn manifests(&self) -> Result<Vec<u64>, LogError> {
+        let prefix = self.layout.manifests_prefix();
+        let found = self.io.list(&prefix, None).await?;
+        Ok(found
+            .iter()
+            .filter_map(|object| number_in(&object.key, &prefix))
+            .collect())
+    }
+
+    /// Returns the newest manifest that a committed record put in effect, with the log from its
+    /// replay start on. A manifest that was published without taking effect is an orphan of its
+    /// writer.
+    pub(crate) async fn effective(
+        &self,
+        manifests: &[u64],
+    ) -> Result<(Option<Manifest>, Tail), Halt> {
+        match self.effective_now(manifests).await {
+            // The log before an orphan can vanish: if the orphan takes effect while this read lasts
+            // longer than the grace period, the log that it makes obsolete is collected.
+            Err(Halt::Error(LogError::Missing { .. })) if self.is_effective(manifests).await? => {
+                Err(Halt::Restart)
+            }
+            found => found,
+        }
+    }
+
+    /// Returns true if the newest manifest is in effect.
+    async fn is_effective(&self, manifests: &[u64]) -> Result<bool, Halt> {
+        let Some(newest) = manifests.last().copied() else {
+            return Ok(false);
+        };
+        let Some((manifest, _)) = self.read_manifest(newest).await? else {
+            return Ok(false);
+        };
+        let tail = self.read_tail(
+            manifest.replay_from(),
+            manifest.before,
+            Some(newest),
+            &|_| false,
+        );
+        let effect = tail.await?.effect();
+        Ok(effect.is_some_and(|effect| effect.manifest >= newest))
+    }
+
+    async fn effective_now(&self, manifests: &[u64]) -> Result<(Option<Manifest>, Tail), Halt> {
+        let newest = manifests.last().copied();
+        for number in manifests.iter().rev() {
+            let Some((manifest, sum)) = self.read_manifest(*number).await? else {
+                let key = self.layout.manifest(*number);
+                return Err(self.missing(newest, key, "it was listed").await);
+            };
+            let tail = self
+                .read_tail(manifest.replay_from(), manifest.before, newest, &|_| false)
+                .await?;
+            if tail.end <= manifest.through() {
+                let reason = format!("manifest {number} relies on it");
+                return Err(self
+                    .missing(newest, self.layout.log(tail.end), &reason)
+                    .await);
+            }
+            match tail.effect() {
+                None => {}
+                Some(effect) if effect.manifest < *number => {}
+                Some(effect) if effect.manifest > *number => {
+                    return Err(self.overtaken(newest, effect.manifest).await);
+                }
+                Some(effect) if effect.checksum != sum => {
+                    return Err(Halt::Error(LogError::Unexpected {
+                        key: self.layout.manifest(*number),
+                        reason: "it is not the manifest that a log record put in effect".to_owned(),
+                    }));
+                }
+                Some(_) => return Ok((Some(manifest), tail)),
+            }
+        }
+        let tail = self
+            .read_tail(1, Owner::default(), newest, &|_| false)
+            .await?;
+        if let Some(effect) = tail.effect() {
+            return Err(self.overtaken(newest, effect.manifest).await);
+        }
+        Ok((None, tail))
+    }
+
+    /// Explains a log that puts a newer manifest in effect than the one at hand: the manifest took
+    /// effect during the read, or it is lost.
+    async fn overtaken(&self, newest: Option<u64>, manifest: u64) -> Halt {
+        let key = self.layout.manifest(manifest);
+        match self.io.get(&key).await {
+            Ok(Some(_)) => Halt::Restart,
+            Ok(None) => {
+                let reason = "a log record put it in effect";
+                self.missing(newest, key, reason).await
+            }
+            Err(error) => Halt::from(error),
+        }
+    }
+
+    pub(crate) async fn read_manifest(
+        &self,
+        number: u64,
+    ) -> Result<Option<(Manifest, u64)>, LogError> {
+        let key = self.layout.manifest(number);
+        let Some(object) = self.io.get(&key).await? else {
+            return Ok(None);
+        };
+        let identity = &self.identity;
+        let manifest = Manifest::decode(&object, identity.partition, number, identity.buckets)
+            .map_err(|defect| LogError::damaged(&key, defect))?;
+        Ok(Some((manifest, crate::codec::checksum(&object))))
+    }
+
+    /// Explains a missing object: a newer snapshot made it obsolete during the read, or it is lost.
+    pub(crate) async fn missing(&self, newest: Option<u64>, key: String, reason: &str) -> Halt {
+        match self.manifests().await {
+            Err(error) => Halt::Error(error),
+            Ok(manifests) if manifests.last().copied() > newest => Halt::Restart,
+            Ok(_) => Halt::Error(LogError::Missing {
+                key,
+                reason: reason.to_owned(),
+            }),
+        }
+    }
+
+    /// Applies the log tail over the images, and returns for each bucket if the tail changed it.
+    pub(crate) fn replay(
+        &self,
+        manifest: Option<&Manifest>,
+        tail: &Tail,
+        image_bytes: u64,
+        fold: &mut impl Fold,
+    ) -> Result<Vec<bool>, LogError> {
+        let buckets = self.identity.buckets;
+        let mut dirty = vec![false; usize::from(buckets) + 1];
+        let imaged: Vec<u64> = match manifest {
+            Some(manifest) => manifest.buckets.iter().map(|at| at.number).collect(),
+            None => vec![0; dirty.len()],
+        };
+        let mut done = image_bytes;
+        for (record, bytes) in &tail.valid {
+            let number = record.header.number;
+            if record.header.kind == Kind::Delta {
+                let entries = record
+                    .entries(buckets)
+                    .map_err(|defect| LogError::damaged(&self.layout.log(number), defect))?;
+                for entry in entries.iter() {
+                    let bucket = usize::from(entry.bucket);
+                    if number > imaged[bucket] {
+                        dirty[bucket] = true;
+                        fold.apply(entry);
+                    }
+                }
+            }
+            done += bytes;
+            fold.progress(done, image_bytes + tail.bytes);
+        }
+        Ok(dirty)
+    }
+}

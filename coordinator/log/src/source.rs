@@ -1,0 +1,54 @@
+//! A root to read from.
+
+use std::sync::Arc;
+
+use crate::application::{Application, Identity};
+use crate::clock::Clock;
+use crate::io::{Io, OnStoreFailure, Retry};
+use crate::keys::Layout;
+use crate::options::PARALLEL_READS;
+use crate::reader::PartitionReader;
+use crate::store::ObjectStore;
+
+/// A root to read from, and the settings of its requests.
+#[derive(Clone)]
+pub struct Source {
+    /// The store.
+    pub store: Arc<dyn ObjectStore>,
+    /// Prefix of the root in the store.
+    pub root: String,
+    /// Clocks for the waits between retries.
+    pub clock: Arc<dyn Clock>,
+    /// Retries of failed requests.
+    pub retry: Retry,
+    /// Called for each failed request that will be retried.
+    pub on_store_failure: OnStoreFailure,
+}
+
+impl Source {
+    /// Returns the store with retries.
+    #[must_use]
+    pub fn io(&self) -> Io {
+        Io {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            retry: self.retry,
+            on_store_failure: self.on_store_failure.clone(),
+        }
+    }
+
+    /// Returns a reader of one partition of the root that `application` describes.
+    pub(crate) fn reader(&self, application: &Application, partition: u32) -> PartitionReader {
+        PartitionReader {
+            layout: Layout::new(&self.root, partition),
+            io: self.io(),
+            identity: Identity {
+                application: application.application.clone(),
+                partition,
+                partitions: application.partitions,
+                buckets: application.buckets,
+            },
+            parallel_reads: PARALLEL_READS,
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The HTTP invoker against real servers: its requests, and its interpretation of every kind of
+//! answer.
+
+use std::future::IntoFuture as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use prost::Message as _;
+use satchel::invoker::http::{HttpEndpoint, HttpInvoker};
+use satchel_engine::address::{Address, FunctionType};
+use satchel_engine::invocation::{
+    AttemptId, Batch, BatchMessage, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure,
+    FailureKind,
+};
+use satchel_protocol::reqreply::{FromFunction, ToFunction, TypedValue, from_function};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+
+fn attempt(number: u64) -> AttemptId {
+    AttemptId {
+        partition: 0,
+        epoch: 1,
+        number,
+    }
+}
+
+fn batch(number: u64) -> Arc<Batch> {
+    Arc::new(Batch {
+        attempt: attempt(number),
+        target: Address::new(FunctionType::new("example", "greeter"), "alice"),
+        state: vec![],
+        bytes: 100,
+        messages: vec![BatchMessage {
+            caller: None,
+            argument: TypedValue {
+                typename: "satchel/json".into(),
+                has_value: true,
+                value: Bytes::from_static(br#"{"name":"Alice"}"#),
+            },
+            id: "m1".into(),
+            failed_attempts: 0,
+        }],
+    })
+}
+
+fn bundle(batches: Vec<Arc<Batch>>) -> Bundle {
+    Bundle {
+        id: BundleId(1),
+        endpoint: EndpointIndex(0),
+        batches,
+    }
+}
+
+fn greeting() -> FromFunction {
+    FromFunction {
+        response: Some(from_function::Response::InvocationResult(
+            from_function::InvocationResponse {
+                outgoing_egresses: vec![from_function::EgressMessage {
+                    egress_namespace: "example".into(),
+                    egress_type: "greetings".into(),
+                    ..Default::default()
+                }],
+                ..Default::default()
+            },
+        )),
+    }
+}
+
+fn octets(body: impl Into<Body>) -> Response {
+    ([("content-type", "application/octet-stream")], body.into()).into_response()
+}
+
+/// Serves `answer` to every request; returns `http://127.0.0.1:PORT`.
+async fn serve(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> String {
+    let router = Router::new().fallback(async move || answer());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    url
+}
+
+fn quick(url: String) -> HttpEndpoint {
+    HttpEndpoint {
+        call: Duration::from_secs(30),
+        payload_max_bytes: 1000,
+        ..HttpEndpoint::new(url)
+    }
+}
+
+async fn invoke(endpoint: HttpEndpoint) -> BundleOutcome {
+    let invoker = HttpInvoker::new(endpoint).unwrap();
+    invoker.invoke(bundle(vec![batch(1)])).await
+}
+
+async fn failure(endpoint: HttpEndpoint) -> Failure {
+    match invoke(endpoint).await {
+        BundleOutcome::Failed(failure) => failure,
+        answered => panic!("{answered:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_posted_in_statefun_format_and_its_answer_is_read() {
+    type Seen = (String, String, HeaderMap, ToFunction);
+    let seen: Arc<Mutex<Option<Seen>>> = Arc::default();
+    let record = Arc::clone(&seen);
+    let router = Router::new().fallback(async move |request: Request| {
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let to = ToFunction::decode(body).unwrap();
+        let uri = parts.uri.to_string();
+        *record.lock().unwrap() = Some((parts.method.to_string(), uri, parts.headers, to));
+        octets(greeting().encode_to_vec())
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, router).into_future());
+
+    let url = format!("http://{address}/functions/{{function.name}}/call");
+    assert_eq!(
+        invoke(quick(url)).await,
+        BundleOutcome::Answered(vec![(attempt(1), Ok(greeting()))])
+    );
+    let (method, uri, headers, to) = seen.lock().unwrap().take().unwrap();
+    assert_eq!(
+        (method.as_str(), uri.as_str()),
+        ("POST", "/functions/greeter/call")
+    );
+    assert_eq!(headers["content-type"], "application/octet-stream");
+    assert_eq!(headers["accept"], "application/octet-stream");
+    assert_eq!(to, batch(1).to_wire());
+}
+
+#[tokio::test]
+async fn each_batch_is_one_request_with_its_own_outcome() {
+    let url = serve(|| octets(greeting().encode_to_vec())).await;
+    let invoker = HttpInvoker::new(quick(url)).unwrap();
+    assert_eq!(
+        invoker.invoke(bundle(vec![batch(1), batch(2)])).await,
+        BundleOutcome::Answered(vec![
+            (attempt(1), Ok(greeting())),
+            (attempt(2), Ok(greeting())),
+        ])
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_can_be_a_unix_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("functions.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let router = Router::new().route(
+        "/at/greeter",
+        axum::routing::post(async || octets(greeting().encode_to_vec())),
+    );
+    tokio::spawn(axum::serve(listener, router).into_future());
+    let url = format!("http+unix://{}/at/{{function.name}}", socket.display());
+    assert_eq!(
+        invoke(quick(url)).await,
+        BundleOutcome::Answered(vec![(attempt(1), Ok(greeting()))])
+    );
+}
+
+#[tokio::test]
+async fn statuses_429_and_503_mean_throttled() {
+    for status in [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ] {
+        let url = serve(move || (status, "later").into_response()).await;
+        let failure = failure(quick(url)).await;
+        assert_eq!(
+            failure,
+            Failure::new(
+                FailureKind::Throttled,
+                format!("the endpoint answered {status}: later")
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn any_other_status_is_reported_with_the_beginning_of_its_body() {
+    let text = format!("\u{1b}[31mno such table\n{}", "ü".repeat(2_000));
+    let url =
+        serve(move || (StatusCode::INTERNAL_SERVER_ERROR, text.clone()).into_response()).await;
+    let shown = format!("[31mno such table\n{}", "ü".repeat(500 - 18));
+    assert_eq!(
+        failure(quick(url)).await,
+        Failure::new(
+            FailureKind::Function,
+            format!("the endpoint answered 500 Internal Server Error: {shown}")
+        )
+    );
+    let url = serve(|| (StatusCode::BAD_GATEWAY, [0xff_u8, 0xfe].to_vec()).into_response()).await;
+    assert_eq!(
+        failure(quick(url)).await,
+        Failure::new(
+            FailureKind::Function,
+            "the endpoint answered 502 Bad Gateway"
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let url = serve(|| (StatusCode::FOUND, [("location", "/elsewhere")]).into_response()).await;
+    assert_eq!(
+        failure(quick(url)).await,
+        Failure::new(FailureKind::Function, "the endpoint answered 302 Found")
+    );
+}
+
+#[tokio::test]
+async fn status_413_means_request_too_large() {
+    let url = serve(|| StatusCode::PAYLOAD_TOO_LARGE.into_response()).await;
+    assert_eq!(failure(quick(url)).await.kind, FailureKind::RequestTooLarge);
+}
+
+#[tokio::test]
+async fn invalid_answers_fail_the_function_with_a_reason() {
+    for (answer, reason) in [
+        (
+            Response::new(Body::empty()),
+            "the answer, with status 200 OK, has neither a body nor a content type",
+        ),
+        (octets("\u{7f}\u{7f}"), "the answer is not a FromFunction: "),
+        (
+            ([("content-type", "text/html")], "<p>Log in</p>").into_response(),
+            "the answer has content type \"text/html\" instead of application/octet-stream",
+        ),
+        (
+            octets(vec![0; 1001]),
+            "the answer is larger than 1000 bytes (payload_max_bytes)",
+        ),
+        (
+            octets(Body::from_stream(futures::stream::iter((0..50).map(
+                |_| Ok::<_, std::io::Error>(Bytes::from_static(&[0; 100])),
+            )))),
+            "the answer is larger than 1000 bytes (payload_max_bytes)",
+        ),
+    ] {
+        let once = Mutex::new(Some(answer));
+        let once = Arc::new(once);
+        let url = serve(move || once.lock().unwrap().take().expect("one request")).await;
+        let failure = failure(quick(url)).await;
+        assert_eq!(failure.kind, FailureKind::Function);
+        assert!(failure.message.starts_with(reason), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_answer_with_a_content_type_has_no_effects() {
+    let url = serve(|| octets(Body::empty())).await;
+    assert_eq!(
+        invoke(quick(url)).await,
+        BundleOutcome::Answered(vec![(attempt(1), Ok(FromFunction::default()))])
+    );
+}
+
+#[tokio::test]
+async fn an_answer_may_omit_its_content_type() {
+    let url = serve(|| Response::new(Body::from(greeting().encode_to_vec()))).await;
+    assert_eq!(
+        invoke(quick(url)).await,
+        BundleOutcome::Answered(vec![(attempt(1), Ok(greeting()))])
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_refuses_connections_is_unreachable() {
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    for url in [
+        format!("http://{address}/f?code=hunter2"),
+        "http://functions.invalid/f?code=hunter2".to_owned(),
+    ] {
+        let failure = failure(quick(url)).await;
+        assert_eq!(failure.kind, FailureKind::Unreachable, "{failure}");
+        assert!(failure.message.starts_with("cannot connect: "), "{failure}");
+        // Callers and dead letters receive this text; a query may contain a secret.
+        assert!(!failure.message.contains("hunter2"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_before_the_answer_fails_the_function() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/f?code=hunter2", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut request = [0; 16];
+        connection.read_exact(&mut request).await.unwrap();
+    });
+    let failure = failure(quick(url)).await;
+    assert_eq!(failure.kind, FailureKind::Function);
+    assert!(failure.message.starts_with("no answer: "), "{failure}");
+    assert!(!failure.message.contains("hunter2"), "{failure}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_answer_in_time_fails_the_function() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let endpoint = HttpEndpoint {
+        call: Duration::from_millis(100),
+        ..HttpEndpoint::new(url)
+    };
+    let silent = async {
+        let _connection = listener.accept().await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        failure = failure(endpoint) => assert_eq!(
+            failure,
+            Failure::new(FailureKind::Function, "timed out after 100ms")
+        ),
+        () = silent => unreachable!("the listener never answers"),
+    }
+}
+
+#[test]
+fn invalid_settings_are_named() {
+    let error = HttpInvoker::new(HttpEndpoint::new("ftp://functions")).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("not the URL of an endpoint: it should begin with http://"),
+        "{error}"
+    );
+
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("authorities.pem");
+    let endpoint = |trust_cacerts| HttpEndpoint {
+        trust_cacerts: Some(trust_cacerts),
+        ..HttpEndpoint::new("https://functions")
+    };
+    let error = HttpInvoker::new(endpoint(missing.clone())).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with(&missing.display().to_string()),
+        "{error}"
+    );
+
+    let garbage = dir.path().join("garbage.pem");
+    std::fs::write(
+        &garbage,
+        "-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
+    let error = HttpInvoker::new(endpoint(garbage.clone())).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("{} is not a PEM file", garbage.display())),
+        "{error}"
+    );
+}

@@ -1,0 +1,175 @@
+//! The HTTP invoker over TLS: trusted authorities and client certificates.
+
+use std::future::IntoFuture as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::serve::Listener;
+use prost::Message as _;
+use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
+use satchel::invoker::http::{HttpEndpoint, HttpInvoker};
+use satchel_engine::address::{Address, FunctionType};
+use satchel_engine::invocation::{
+    AttemptId, Batch, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure, FailureKind,
+};
+use satchel_protocol::reqreply::{FromFunction, from_function};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+
+const ATTEMPT: AttemptId = AttemptId {
+    partition: 0,
+    epoch: 1,
+    number: 1,
+};
+
+struct Tls {
+    tcp: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.tcp.accept().await.unwrap();
+            // A client that does not trust this server ends the handshake, which its test checks.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.tcp.local_addr()
+    }
+}
+
+fn answer() -> FromFunction {
+    FromFunction {
+        response: Some(from_function::Response::InvocationResult(
+            from_function::InvocationResponse::default(),
+        )),
+    }
+}
+
+/// Serves an empty answer as `localhost`, to all clients or only to those with the certificate
+/// `client`.
+async fn serve(server: &CertifiedKey<KeyPair>, client: Option<&CertifiedKey<KeyPair>>) -> String {
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = match client {
+        None => config.with_no_client_auth(),
+        Some(client) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(client.cert.der().clone()).unwrap();
+            let provider = Arc::new(default_provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            config.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let key = PrivateKeyDer::try_from(server.signing_key.serialize_der()).unwrap();
+    let config = config
+        .with_single_cert(vec![server.cert.der().clone()], key)
+        .unwrap();
+    let listener = Tls {
+        tcp: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+    };
+    let port = listener.local_addr().unwrap().port();
+    let router = Router::new().fallback(async || {
+        let headers = [("content-type", "application/octet-stream")];
+        (headers, answer().encode_to_vec())
+    });
+    tokio::spawn(axum::serve(listener, router).into_future());
+    format!("https://localhost:{port}/{{function.name}}")
+}
+
+async fn invoke(endpoint: HttpEndpoint) -> BundleOutcome {
+    let batch = Batch {
+        attempt: ATTEMPT,
+        target: Address::new(FunctionType::new("example", "greeter"), "alice"),
+        state: vec![],
+        messages: vec![],
+        bytes: 0,
+    };
+    let bundle = Bundle {
+        id: BundleId(1),
+        endpoint: EndpointIndex(0),
+        batches: vec![Arc::new(batch)],
+    };
+    HttpInvoker::new(endpoint).unwrap().invoke(bundle).await
+}
+
+/// Certificates and keys in files, as a module file names them.
+struct Files(tempfile::TempDir);
+
+impl Files {
+    fn write(&self, name: &str, pem: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, pem).unwrap();
+        path
+    }
+}
+
+fn certificate(name: &str) -> CertifiedKey<KeyPair> {
+    generate_simple_self_signed([name.to_owned()]).unwrap()
+}
+
+#[tokio::test]
+async fn only_servers_of_a_trusted_authority_are_invoked() {
+    let files = Files(tempfile::tempdir().unwrap());
+    let (trusted, other) = (certificate("localhost"), certificate("localhost"));
+    let endpoint = |url| HttpEndpoint {
+        trust_cacerts: Some(files.write("authorities.pem", &trusted.cert.pem())),
+        ..HttpEndpoint::new(url)
+    };
+    assert_eq!(
+        invoke(endpoint(serve(&trusted, None).await)).await,
+        BundleOutcome::Answered(vec![(ATTEMPT, Ok(answer()))])
+    );
+    let outcome = invoke(endpoint(serve(&other, None).await)).await;
+    let BundleOutcome::Failed(Failure { kind, message }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(kind, FailureKind::Unreachable);
+    assert!(
+        message.starts_with("cannot connect: ") && message.contains("certificate"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_presented_to_a_server_that_requests_it() {
+    let files = Files(tempfile::tempdir().unwrap());
+    let (server, client) = (certificate("localhost"), certificate("satchel"));
+    let url = serve(&server, Some(&client)).await;
+    let anonymous = HttpEndpoint {
+        trust_cacerts: Some(files.write("authorities.pem", &server.cert.pem())),
+        ..HttpEndpoint::new(url)
+    };
+    let known = HttpEndpoint {
+        client_cert: Some((
+            files.write("client.pem", &client.cert.pem()),
+            files.write("client.key", &client.signing_key.serialize_pem()),
+        )),
+        ..anonymous.clone()
+    };
+    assert_eq!(
+        invoke(known).await,
+        BundleOutcome::Answered(vec![(ATTEMPT, Ok(answer()))])
+    );
+    assert!(
+        matches!(invoke(anonymous).await, BundleOutcome::Failed(_)),
+        "the server accepted a client without a certificate"
+    );
+}

@@ -1,0 +1,20 @@
+//! SIGTERM under load.
+
+use satchel_testkit::{Setup, example};
+
+use super::load::Load;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_graceful_stop_under_load_exits_with_0_and_loses_nothing() {
+    let mut app = Setup::of(example("greeter")).start().await;
+    let mut load = Load::begin(&app.client);
+    for _ in 0..4 {
+        load.answered(100).await;
+        let ended = app.terminate().await;
+        assert_eq!(ended.code, Some(0), "{}", ended.printed);
+        app.restart().await;
+        load.last_answers_are_given_again().await;
+    }
+    load.answered(100).await;
+    load.everything_is_done_once(&app.client).await;
+}

@@ -1,0 +1,147 @@
+//! Roots that former versions wrote are read, served, verified and restored by this one.
+//!
+//! `coordinator/tests/formats/README.md` says what each archive contains.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use satchel_testkit::Setup;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::offline::tool::tool;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/formats")
+        .join(name)
+}
+
+fn text(name: &str) -> String {
+    std::fs::read_to_string(fixture(name)).unwrap()
+}
+
+/// The lines of a fixture as JSON.
+fn lines(name: &str) -> Vec<Value> {
+    text(name)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Unpacks an archive into a new directory.
+fn unpacked(archive: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let status = Command::new("python3")
+        .args(["-m", "tarfile", "-e"])
+        .args([&fixture(archive), dir.path()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    dir
+}
+
+/// The application that wrote the roots: one endpoint suspends a poisoned address, one keeps the
+/// poisonous message as dead letter.
+fn application(dir: &Path) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dev/handlers/counter.py");
+    let endpoint = |functions: &str, name: &str, poison: &str| {
+        format!(
+            "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: {functions}\n  \
+             functionName: {name}\n  retries: {{maxAttempts: 1}}\n  onPoison: {poison}\n  \
+             dev: {{command: [python3, -B, '{}']}}\n---\n",
+            script.display()
+        )
+    };
+    let streams = "\
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: example/in
+  awsRegion: {type: default}
+  startupPosition: {type: earliest}
+  streams:
+    - {stream: names, valueType: satchel/json, targets: [example/counter]}
+---
+kind: io.statefun.kinesis.v1/egress
+spec:
+  id: example/out
+  awsRegion: {type: default}
+";
+    let module = dir.join("module.yaml");
+    let yaml = endpoint("example/*", "counter", "suspend")
+        + &endpoint("loose/*", "loose", "dead-letter")
+        + streams;
+    std::fs::write(&module, yaml).unwrap();
+    module
+}
+
+#[test]
+fn a_root_of_format_1_is_verified_and_its_past_is_read() {
+    let dir = unpacked("root-1.tar.gz");
+    let state = dir.path().join("state");
+    let verified = tool(&state, &["verify"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    assert!(verified.out.contains("173 objects"), "{verified:?}");
+
+    let now = tool(&state, &["state", "export"]);
+    assert_eq!((now.code, now.out), (0, text("root-1.states.ndjson")));
+    let first = text("root-1.first.ndjson");
+    let savepoint = tool(&state, &["state", "export", "--at", "first"]);
+    assert_eq!((savepoint.code, savepoint.out), (0, first.clone()));
+    // A moment between the last effect before the savepoint and the first one after it.
+    let moment = ["state", "export", "--at", "2026-11-29T01:13:20Z"];
+    let moment = tool(&state, &moment);
+    assert_eq!((moment.code, moment.out), (0, first));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_of_format_1_is_served_where_its_last_owner_stopped() {
+    let dir = unpacked("root-1.tar.gz");
+    let setup = Setup::of(application(dir.path())).data_at(dir.path());
+    let mut app = setup.start().await;
+    let client = &app.client;
+
+    let repeated = client.to_call("example/counter/alice").key("key-alice");
+    let body = r#"{"add":5,"emit":"alice"}"#;
+    let repeated = repeated.value("satchel/json", body).send().await.unwrap();
+    assert_eq!(repeated.json(), 5, "the answer of the first owner is kept");
+    let alice = client.call("example/counter/alice", &json!({"add": 0}));
+    assert_eq!(alice.await.json(), 6);
+    let bob = client.call("example/counter/bob", &json!({"add": 1}));
+    assert_eq!(bob.await.json(), 16);
+    client
+        .put("names", "carol", r#"{"add": 1, "emit": "carol"}"#)
+        .await;
+    // Six records of the former owners, the new one, and the four older ones of carol not again.
+    let emitted = client.records_when("out", 7).await;
+    assert_eq!(emitted.last().unwrap().key, "carol");
+    assert_eq!(emitted.last().unwrap().json(), 9);
+
+    let letters = client.dead_letters().await;
+    assert_eq!(letters, lines("root-1.dead-letters.ndjson"));
+    let mallory = client.address("example/counter/mallory").await.json();
+    assert_eq!(mallory["backlog"]["messages"], 2, "{mallory}");
+    assert!(mallory["suspended"].is_string(), "{mallory}");
+    let timers = lines("root-1.timers.ndjson").len();
+    let pending = client.metric("satchel_timers_pending").await;
+    assert_eq!(pending, Some(timers as f64));
+    assert_eq!(app.terminate().await.code, Some(0));
+
+    let verified = tool(&dir.path().join("state"), &["verify"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_of_format_1_is_restored_into_a_fork() {
+    let dir = unpacked("root-1.tar.gz");
+    let origin = dir.path().join("state");
+    let restore = format!("--restore={}@first", origin.display());
+    let setup = Setup::of(application(dir.path())).arg(restore);
+    let mut fork = setup.start().await;
+    let bob = fork
+        .client
+        .call("example/counter/bob", &json!({"add": 1}))
+        .await;
+    assert_eq!(bob.json(), 6, "five at the savepoint, not fifteen");
+    assert_eq!(fork.terminate().await.code, Some(0));
+}

@@ -1,0 +1,57 @@
+//! `satchel dev --kinesis-api` with unmodified boto3. The application reads the records that the
+//! AWS SDK for Python puts, and the SDK reads the records of the application, while the stream is
+//! split and merged.
+//!
+//! The first run installs boto3 with pip.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use satchel_testkit::{Setup, example, python_with};
+use serde_json::Value;
+use tokio::process::Command;
+
+/// URL of the Kinesis API, from the banner.
+fn kinesis_of(printed: &str) -> String {
+    let mut urls = printed
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("kinesis ").map(str::trim));
+    let url = urls.find(|url| url.starts_with("http://"));
+    url.expect("the banner names the URL").to_owned()
+}
+
+#[tokio::test]
+async fn boto3_puts_to_and_reads_from_an_application_whose_stream_is_split_and_merged() {
+    let app = Setup::of(example("greeter"))
+        .arg("--kinesis-api=127.0.0.1:0")
+        .start()
+        .await;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dev/kinesis_api/client.py");
+    let output = Command::new(python_with(&["boto3==1.44.5"]))
+        .arg("-B")
+        .arg(script)
+        .arg(kinesis_of(&app.printed()))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{error}", output.status);
+    let greetings: serde_json::Map<String, Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(greetings.len(), 20);
+    for (person, greetings) in greetings {
+        let seen: Vec<_> = greetings
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|greeting| greeting["seen"].as_i64())
+            .collect();
+        assert_eq!(
+            seen,
+            [Some(1), Some(2), Some(3)],
+            "{person}: each name once and in order"
+        );
+    }
+    assert_eq!(app.client.records("names").await.len(), 60);
+}

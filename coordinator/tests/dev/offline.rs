@@ -1,0 +1,8 @@
+//! The commands that work on a root without a running application: the real binary, on roots that
+//! the real `satchel dev` wrote.
+
+mod roots;
+mod s3;
+mod state;
+pub(crate) mod tool;
+mod verify;

@@ -1,0 +1,108 @@
+# The checks of this repository. `just` lists them; `just all` runs what CI runs.
+# The steps themselves are in .ci/run, which needs neither just nor anything but Rust and Python 3.
+# The long forms are described in coordinator/docs/testing.md.
+
+_list:
+    @just --list
+
+# All steps of CI, also after one has failed
+all:
+    .ci/run
+
+# Formatting
+format:
+    .ci/run format
+
+# The lock file fits the manifests
+lock:
+    .ci/run lock
+
+# Lints, as errors
+clippy:
+    .ci/run clippy
+
+# Rustdoc, warnings as errors
+docs:
+    .ci/run docs
+
+# All tests
+test:
+    .ci/run test
+
+# The simulation's seeds, and every mutant
+simulate:
+    .ci/run simulate
+
+# The Terraform modules, where Terraform is installed
+infra:
+    .ci/run infra
+
+# Licences, bans, sources and advisories of dependencies
+audit:
+    .ci/run audit
+
+# An example on this machine
+dev example="greeter":
+    cargo dev examples/{{ example }}
+
+# Many seeds of the simulation
+simulate-long seeds="10000":
+    cargo run --release --bin simulate -- --seeds {{ seeds }}
+
+# One seed of the simulation with everything that happens
+simulate-trace seed:
+    cargo run --release --bin simulate -- --seed {{ seed }} --trace
+
+# One mutant of the simulation, which must be found
+mutant name seeds="1000":
+    cargo run --release --bin simulate -- --mutant {{ name }} --seeds {{ seeds }}
+
+# Many seeds of the log's own simulation, in memory
+log-simulation-long seeds="1..10000":
+    SATCHEL_SIMULATION_SEEDS={{ seeds }} cargo test --release -p satchel-log --test simulation
+
+# The same over a directory and over a stand-in for S3
+log-simulation-stores seeds="1..1000":
+    SATCHEL_SIMULATION_SEEDS={{ seeds }} cargo test -p satchel \
+        --test log_over_directory --test s3
+
+# Many takeovers under load
+takeovers count="50":
+    SATCHEL_TEST_TAKEOVERS={{ count }} cargo test -p satchel --test crashes takeovers
+
+# Back pressure for a long time
+back-pressure seconds="600":
+    SATCHEL_TEST_PRESSURE_SECONDS={{ seconds }} cargo test -p satchel --test back_pressure
+
+# Owners and standbys under load, with a kill every few seconds
+run-load seconds="120" rate="5000" kill_every="10":
+    cargo build --release -p satchel -p greeter
+    SATCHEL_BIN={{ justfile_directory() }}/target/release/satchel \
+    GREETER_BIN={{ justfile_directory() }}/target/release/greeter \
+    RUN_LOAD_SECONDS={{ seconds }} RUN_LOAD_RATE={{ rate }} RUN_LOAD_KILL_EVERY={{ kill_every }} \
+        cargo test -p satchel --test run load -- --nocapture
+
+# Real processes under trouble
+soak minutes="30" *arguments:
+    cargo run --release -p satchel-soak --bin soak -- --minutes {{ minutes }} {{ arguments }}
+
+# Every decoder against almost-right inputs
+fuzz seconds="60" *arguments:
+    cargo run --release -p satchel-fuzz --bin fuzz -- --seconds {{ seconds }} {{ arguments }}
+
+# The Kinesis API beside other servers of it (needs Node)
+kinesis-servers:
+    cargo test -p satchel-local-streams --test clients
+
+# The Terraform modules; fails where Terraform or its provider is missing
+infra-full:
+    infra/test
+
+# Calls and records a second on this machine
+bench:
+    cargo bench -p satchel --bench dev
+
+# What durable state costs on this machine
+bench-state:
+    cargo bench -p satchel --bench state
+    cargo bench -p satchel-engine
