@@ -147,7 +147,7 @@ impl Subscription {
                 Some(event(
                     "initial-response",
                     self.encoding.content_type(),
-                    &empty,
+                    empty,
                 ))
             }
             State::Ended => None,
@@ -171,7 +171,7 @@ impl Subscription {
             Err(refusal) => {
                 self.state = State::Ended;
                 let body = self.encoding.encode(&refusal.body());
-                return exception(refusal.code, self.encoding.content_type(), &body);
+                return exception(refusal.code, self.encoding.content_type(), body);
             }
         };
         self.cursor = read.chunk.cursor;
@@ -185,7 +185,7 @@ impl Subscription {
             ("ChildShards", read.child_shards()),
         ]);
         let body = self.encoding.encode(&body);
-        event("SubscribeToShardEvent", self.encoding.content_type(), &body)
+        event("SubscribeToShardEvent", self.encoding.content_type(), body)
     }
 
     /// Waits for records or the end of the shard. Returns an empty read after a quiet interval.
