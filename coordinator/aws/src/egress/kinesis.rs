@@ -1,9 +1,12 @@
-//! Egress to Kinesis: what functions hand over as `KinesisEgressRecord`, put with `PutRecords`.
+//! Egress to Kinesis: records that functions hand over as `KinesisEgressRecord`, put with
+//! `PutRecords`.
 //!
-//! Records of one stream and partition key arrive in order: a key has one record under way, because a request of several can be taken in part. So a
-//! key carries as many records a second as there are round trips in it, and a stream as many as its shards take.
+//! Records of one stream and partition key arrive in order. A key has one record in flight, because
+//! a request of several records can be accepted in part. A key therefore carries one record per
+//! round trip, and a stream as many as its shards accept.
 //!
-//! At least once: a request whose answer is lost is sent again. For exactly once see [`exactly_once`].
+//! Delivery is at least once: a request whose response is lost is sent again. For exactly once see
+//! [`exactly_once`].
 
 pub mod envelope;
 pub mod exactly_once;
@@ -26,34 +29,35 @@ use self::envelope::Envelope;
 use super::failure;
 use super::{Answer, Service, with_timeout};
 
-/// In one request, as the API has it.
+/// Maximum number of records in a request, as in the API.
 const RECORDS_PER_REQUEST: usize = 500;
 
-/// In one request, keys included, as the API has it for streams with the usual size of records.
+/// Maximum size of a request in bytes, keys included, for streams with the default record size.
 const BYTES_PER_REQUEST: usize = 5 << 20;
 
-/// In one request, keys included, for streams that take larger records.
+/// Maximum size of a request in bytes, keys included, for streams that accept larger records.
 const BYTES_PER_REQUEST_LARGE: usize = 10 << 20;
 
-/// What a stream takes as one record unless it is set otherwise, its key included.
+/// Default maximum size of a stream's records in bytes, the key included.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 
-/// The most that a stream can be set to take as one record.
+/// Largest maximum record size that a stream can be configured for, in bytes.
 pub const RECORD_BYTES_MAX_LARGE: usize = 10 << 20;
 
-/// How many requests may be under way to one stream: enough to fill the line, few enough for batches to gather.
+/// Maximum number of requests in flight per stream: enough to use the connection, and few enough
+/// for batches to gather.
 const REQUESTS_IN_FLIGHT: usize = 4;
 
-/// What a module file says of an egress to Kinesis.
+/// Settings of an egress to Kinesis, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KinesisSettings {
-    /// How many records may be under way to one stream at once.
+    /// Maximum number of records in flight per stream.
     pub outstanding_records_max: usize,
-    /// What a stream takes as one record, its key included.
+    /// Maximum size of a record in bytes, its key included.
     pub record_bytes_max: usize,
-    /// How long a request may take.
+    /// Maximum duration of a request.
     pub request_timeout: Duration,
-    /// Whether records are put as they are, or with their ids around them.
+    /// Envelope around the records.
     pub envelope: Envelope,
 }
 
@@ -76,13 +80,13 @@ pub struct KinesisService {
 }
 
 impl KinesisService {
-    /// Asks the Kinesis of `config`.
+    /// Uses the Kinesis of `config`.
     pub fn new(config: &SdkConfig, settings: KinesisSettings) -> Self {
         let client = Client::new(&with_timeout(config, settings.request_timeout));
         Self { client, settings }
     }
 
-    /// Sends a request and reads the answer.
+    /// Sends a request and reads its response.
     async fn put(&self, request: &Request<Put>) -> PutOutcome {
         let entries = request.records.iter().map(|record| {
             let put = &record.payload;
@@ -163,7 +167,7 @@ fn result(result: &PutRecordsResultEntry) -> PutResult {
             shard: shard.to_owned(),
             sequence: sequence.to_owned(),
         },
-        (None, ..) => PutResult::Unclear("its place is not told".to_owned()),
+        (None, ..) => PutResult::Unclear("the response does not say where it is".to_owned()),
         (Some(code @ "ProvisionedThroughputExceededException"), ..) => {
             PutResult::Throttled(format!("{code}: {message}"))
         }
@@ -171,7 +175,7 @@ fn result(result: &PutRecordsResultEntry) -> PutResult {
     }
 }
 
-/// What becomes of a record that may be put more than once.
+/// Outcome of a record that may be put more than once.
 fn outcome(result: PutResult) -> Outcome {
     match result {
         PutResult::Taken { .. } => Outcome::Delivered,
@@ -180,7 +184,7 @@ fn outcome(result: PutResult) -> Outcome {
     }
 }
 
-/// Reads a record as functions hand it over.
+/// Converts a record that a function handed over.
 fn prepare(emission: Emission, settings: &KinesisSettings) -> Result<Record<Put>, String> {
     let Emission {
         number, id, value, ..
@@ -293,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kinesis_would_never_take_is_refused_with_the_reason() {
+    fn a_record_that_kinesis_would_never_accept_is_refused_with_the_reason() {
         let refused = |record: KinesisEgressRecord| {
             prepare(emission(&record), &KinesisSettings::default()).unwrap_err()
         };
@@ -324,7 +328,8 @@ mod tests {
         );
         assert_eq!(
             with(&|it| it.explicit_hash_key = "340282366920938463463374607431768211456".into()),
-            "\"340282366920938463463374607431768211456\" is not an explicit hash key: it should be a number below 2^128"
+            "\"340282366920938463463374607431768211456\" is not an explicit hash key: \
+            it should be a number below 2^128"
         );
         let mut other = emission(&record());
         other.value.typename = "satchel/json".into();
