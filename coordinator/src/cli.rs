@@ -17,6 +17,7 @@ mod dead_letters;
 mod exit;
 mod health;
 mod logging;
+mod new;
 mod output;
 mod savepoint;
 mod signals;
@@ -41,6 +42,7 @@ use crate::cli::addresses::AddressCommand;
 use crate::cli::call::CallArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
+use crate::cli::new::NewArgs;
 use crate::cli::savepoint::SavepointCommand;
 use crate::cli::state::StateCommand;
 use crate::cli::stream::StreamCommand;
@@ -73,6 +75,8 @@ pub enum Command {
 /// A command that talks to a running application, or works on files.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
+    /// Create a project of your own: a Rust handler, its module file and its Terraform.
+    New(NewArgs),
     /// Check module files and tell what runs where.
     Validate(ValidateArgs),
     /// Send a message to a function and print its reply.
@@ -109,6 +113,7 @@ pub enum ClientCommand {
 /// What went wrong and the exit code for it.
 pub async fn run(command: ClientCommand) -> Result<(), Failure> {
     match command {
+        ClientCommand::New(args) => new::run(&args),
         ClientCommand::Validate(args) => Box::pin(validate::run(args)).await,
         ClientCommand::Call(args) => call::run("call", args).await,
         ClientCommand::Send(args) => call::run("send", args).await,
