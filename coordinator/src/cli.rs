@@ -16,6 +16,7 @@ mod client;
 mod dead_letters;
 mod health;
 mod logging;
+mod new;
 mod output;
 mod savepoint;
 mod signals;
@@ -38,6 +39,7 @@ use crate::cli::addresses::AddressCommand;
 use crate::cli::call::CallArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
+use crate::cli::new::NewArgs;
 use crate::cli::savepoint::SavepointCommand;
 use crate::cli::state::StateCommand;
 use crate::cli::stream::StreamCommand;
@@ -71,6 +73,8 @@ pub enum Command {
 /// Command that talks to a running application or works on files.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
+    /// Create a project of your own: a Rust handler, its module file and its Terraform
+    New(NewArgs),
     /// Check module files and print what runs where
     Validate(ValidateArgs),
     /// Send a message to a function and print its reply
@@ -109,6 +113,7 @@ pub enum ClientCommand {
 /// The reason of the failure, with its exit code.
 pub async fn run(command: ClientCommand) -> Result<(), Failure> {
     match command {
+        ClientCommand::New(args) => new::run(&args),
         ClientCommand::Validate(args) => Box::pin(validate::run(args)).await,
         ClientCommand::Call(args) => call::run("call", args).await,
         ClientCommand::Send(args) => call::run("send", args).await,
