@@ -1,4 +1,4 @@
-//! Varints, texts and bytes: what keys and values are made of.
+//! Varints, texts and bytes: the elements of keys and values.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub enum Malformed {
     /// The bytes end too early.
     #[error("a {0} is cut off")]
     Truncated(&'static str),
-    /// There are bytes left over.
+    /// Bytes are left over.
     #[error("{0} bytes are left over")]
     LeftOver(usize),
     /// A text is not UTF-8.
@@ -23,15 +23,15 @@ pub enum Malformed {
     /// A number is too long.
     #[error("a number is longer than 64 bit")]
     TooLong,
-    /// A tag is not known.
+    /// A tag is unknown.
     #[error("the {what} {found} is not known to this version")]
     Unknown {
-        /// What the tag says.
+        /// Meaning of the tag.
         what: &'static str,
         /// The tag.
         found: u64,
     },
-    /// A sequence number is not a row of digits.
+    /// A sequence number is not a sequence of digits.
     #[error("`{0}` is not a sequence number")]
     SequenceNumber(String),
 }

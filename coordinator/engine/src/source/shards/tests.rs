@@ -66,8 +66,7 @@ fn rule_8_latest_is_resolved_once_for_all_open_shards_and_what_was_closed_before
 }
 
 #[test]
-fn rule_8_latest_that_is_resolved_in_the_middle_of_a_split_skips_what_was_and_misses_nothing_that_comes()
- {
+fn rule_8_latest_resolved_during_a_split_skips_old_records_and_misses_no_new_ones() {
     // 0 is closed already, and its children are not listed yet; beside it is 9.
     let mut plan = ShardPlan::new(Startup::Latest, vec![]);
     let found = vec![
@@ -87,7 +86,7 @@ fn rule_8_latest_that_is_resolved_in_the_middle_of_a_split_skips_what_was_and_mi
 }
 
 #[test]
-fn rule_9_latest_begins_no_child_beside_its_open_parent() {
+fn rule_9_latest_starts_no_child_beside_its_open_parent() {
     let mut plan = ShardPlan::new(Startup::Latest, vec![]);
     let since = ShardPosition::Since { time_ms: 7 };
     let listed = plan.listed(&[shard(0, &[], false), shard(1, &[0], false)], 7);
@@ -104,7 +103,7 @@ fn a_date_holds_for_children_too_because_it_may_lie_after_the_split() {
 }
 
 #[test]
-fn parents_that_left_the_stream_before_they_were_seen_are_not_waited_for() {
+fn parents_that_left_the_stream_unseen_are_not_waited_for() {
     let mut plan = ShardPlan::new(Startup::Earliest, vec![]);
     assert_eq!(plan.listed(&family()[4..], 7), [beginning(&[4])]);
 }
@@ -170,7 +169,7 @@ fn rule_9_an_end_is_kept_until_its_children_are_begun() {
 }
 
 #[test]
-fn a_list_of_nothing_changes_nothing() {
+fn an_empty_list_changes_nothing() {
     let mut plan = ShardPlan::new(Startup::Latest, vec![(name(0), ShardPosition::End)]);
     for _ in 0..5 {
         assert_eq!(plan.listed(&[], 7), []);
@@ -180,14 +179,14 @@ fn a_list_of_nothing_changes_nothing() {
 /// A stream that is resharded while owners of a partition plan, read and die.
 struct World {
     shards: Vec<ListedShard>,
-    /// What is durable.
+    /// Durable positions.
     durable: std::collections::BTreeMap<Arc<str>, ShardPosition>,
-    /// Ends of shards that were durable when they were last known of.
+    /// Shards whose durable end was known.
     ended: BTreeSet<Arc<str>>,
     plan: ShardPlan,
     startup: Startup,
     read: BTreeSet<Arc<str>>,
-    /// Shards that were there when `latest` was resolved.
+    /// Shards that were closed when `latest` was resolved.
     passed: BTreeSet<Arc<str>>,
     reading: BTreeSet<Arc<str>>,
 }
@@ -251,7 +250,7 @@ impl World {
         self.take(steps);
     }
 
-    /// A reader reads a closed shard to its end, and that becomes durable.
+    /// Reads a closed shard to its end, and makes that durable.
     fn end(&mut self, choice: usize) {
         let closed = self.shards.iter().filter(|shard| shard.closed);
         let mut ready: Vec<_> = closed.map(|shard| shard.id.clone()).collect();
