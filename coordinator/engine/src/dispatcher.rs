@@ -161,7 +161,7 @@ impl Dispatcher {
                 self.lane(endpoint).waiting.push_back(batch);
             }
             DispatcherInput::BundleReturned { bundle, outcome } => {
-                self.bundle_returned(bundle, outcome)
+                self.bundle_returned(bundle, outcome);
             }
             // The wake-up may have come too early, and the driver has no other pending: request one
             // again.

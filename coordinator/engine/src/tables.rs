@@ -431,7 +431,7 @@ impl Tables {
         let slot = self.bucket_slot_mut(bucket);
         assert!(
             !slot.is_absent(),
-            "{address} is worked on while bucket {bucket} is absent"
+            "{address} is used while bucket {bucket} is absent"
         );
         slot.touched = turn;
         &mut slot.bucket
@@ -465,7 +465,7 @@ impl Tables {
             }
             (key, value) => {
                 let address = key.address().cloned();
-                let address = address.expect("what belongs to the partition is above");
+                let address = address.expect("partition-wide facts are handled above");
                 let bucket = self.bucket_of(&address);
                 let slot = &mut self.bucket_slots[usize::from(bucket)];
                 slot.bucket.put(&mut self.functions, key, value);

@@ -12,16 +12,16 @@ use crate::message::MessageId;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The bytes end too early.
-    #[error("a {0} is cut off")]
+    #[error("a {0} is truncated")]
     Truncated(&'static str),
     /// Bytes are left over.
-    #[error("{0} bytes are left over")]
+    #[error("{0} extra bytes follow the last field")]
     LeftOver(usize),
     /// A text is not UTF-8.
     #[error("a text is not UTF-8")]
     NotText,
     /// A number is too long.
-    #[error("a number is longer than 64 bit")]
+    #[error("a number exceeds 64 bits")]
     TooLong,
     /// A tag is unknown.
     #[error("the {what} {found} is not known to this version")]

@@ -49,7 +49,9 @@ impl Partition {
 
     fn inspect(&self, address: &Address) -> Answer {
         let Some(instance) = self.tables.instance(address) else {
-            return Answer::NotFound(format!("nothing is known of {address}"));
+            return Answer::NotFound(format!(
+                "{address} is unknown: it has no state and nothing pending"
+            ));
         };
         let slots = self.tables.states_of(&address.function);
         let state = instance
@@ -129,8 +131,7 @@ impl Partition {
             .and_then(|letter| letter.egress.clone());
         if address.is_none() && egress.is_none() {
             return Answer::Refused(
-                "the record could not be routed to any address, so there is none to retry it at"
-                    .to_owned(),
+                "the record could not be routed to any address, so it cannot be retried".to_owned(),
             );
         }
         let Some((_, letter)) = self.take_dead_letter(id) else {

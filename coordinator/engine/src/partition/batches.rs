@@ -103,7 +103,7 @@ impl Partition {
             self.give_up_or_suspend(
                 address,
                 endpoint,
-                "each time that this message was tried, the process ended".to_owned(),
+                "the process ended at every attempt of this message".to_owned(),
             );
             return;
         }
@@ -130,7 +130,7 @@ impl Partition {
         if batch.bytes > endpoint.bundle_bytes_max {
             // One message with its state exceeds the size of any request to this endpoint.
             let reason = format!(
-                "the message with the state of its address takes {} bytes, the endpoint takes {}",
+                "the message and the state of its address take {} bytes, the endpoint takes {}",
                 batch.bytes, endpoint.bundle_bytes_max
             );
             self.give_up_or_suspend(address, index, reason);

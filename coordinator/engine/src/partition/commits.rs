@@ -160,7 +160,7 @@ impl Partition {
         let commits = &mut self.commits;
         assert!(
             commits.durable <= number && number <= commits.sealed,
-            "delta {number} became durable, out of {} durable and {} sealed ones",
+            "delta {number} became durable after {} durable and {} sealed deltas",
             commits.durable,
             commits.sealed
         );
@@ -207,7 +207,7 @@ impl Partition {
         assert!(
             commits.sealed - commits.durable < self.config.commit_depth
                 && self.stopping != Stopping::Stopped,
-            "delta {} is sealed, after {} durable ones, {:?}",
+            "delta {} is sealed after {} durable deltas, while stopping is {:?}",
             commits.sealed + 1,
             commits.durable,
             self.stopping

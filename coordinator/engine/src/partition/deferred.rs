@@ -49,7 +49,7 @@ struct Listing {
     limit: usize,
     /// Buckets still to visit, with the earliest possible due time of a timer in each; latest
     /// first.
-    left: Vec<(u64, u16)>,
+    unvisited: Vec<(u64, u16)>,
     /// Timers found in visited buckets, by due time and number.
     found: BTreeMap<(u64, u64), (u16, TimerView)>,
 }
@@ -285,20 +285,20 @@ impl Partition {
         function: Option<Arc<str>>,
         limit: usize,
     ) {
-        let mut left: Vec<(u64, u16)> = self
+        let mut unvisited: Vec<(u64, u16)> = self
             .tables
             .bucket_slots()
             .filter_map(|(bucket, slot)| Some((slot.earliest_timer_ms()?, bucket)))
             .collect();
-        if !left.is_empty() && !self.admits(request) {
+        if !unvisited.is_empty() && !self.admits(request) {
             return;
         }
-        left.sort_unstable_by(|one, other| other.cmp(one));
+        unvisited.sort_unstable_by(|one, other| other.cmp(one));
         self.deferred.listings.push_back(Listing {
             request,
             function,
             limit,
-            left,
+            unvisited,
             found: BTreeMap::new(),
         });
         self.advance_listings();
@@ -312,7 +312,9 @@ impl Partition {
         let addresses = self.tables.bucket_slot(bucket).active_addresses();
         let mut listings = std::mem::take(&mut self.deferred.listings);
         for listing in &mut listings {
-            listing.left.retain(|(_, left)| *left != bucket);
+            listing
+                .unvisited
+                .retain(|(_, unvisited)| *unvisited != bucket);
             let mut owners = addresses.clone();
             owners.retain(|owner| listing.wants(&owner.function));
             for owner in &owners {
@@ -334,13 +336,13 @@ impl Partition {
     fn advance_listings(&mut self) {
         for mut listing in std::mem::take(&mut self.deferred.listings) {
             let mut next = None;
-            while let Some((due_ms, bucket)) = listing.left.last().copied() {
+            while let Some((due_ms, bucket)) = listing.unvisited.last().copied() {
                 // The timers of a bucket that was loaded since are in the schedule.
                 if self.is_absent(bucket) && !listing.is_full_before(due_ms) {
                     next = Some(bucket);
                     break;
                 }
-                listing.left.pop();
+                listing.unvisited.pop();
             }
             match next {
                 Some(bucket) => {

@@ -26,7 +26,7 @@ impl Partition {
     /// Invariant 9: subtracts bytes that were counted as pending.
     pub(super) fn subtract_pending(&mut self, bytes: usize) {
         let left = self.pending_bytes.checked_sub(bytes);
-        self.pending_bytes = left.expect("what is counted as pending was counted before");
+        self.pending_bytes = left.expect("these bytes were counted as pending before");
     }
 
     /// Invariant 1: asserts that a message with this number comes after all pending ones.
@@ -42,7 +42,7 @@ impl Partition {
     pub(super) fn assert_durable(&self, through: u64) {
         assert!(
             through <= self.commits.durable(),
-            "what waits for delta {through} leaves, and {} are durable",
+            "a release of delta {through} is performed, and only {} deltas are durable",
             self.commits.durable()
         );
     }
@@ -53,7 +53,7 @@ impl Partition {
         let leaves = self.tables.outbox.contains_key(&number);
         assert!(
             !(leaves && self.commits.is_dirty(&Key::Outbox { number })),
-            "entry {number} of the outbox leaves, and is in no delta"
+            "entry {number} of the outbox is emitted, and is in no delta"
         );
     }
 

@@ -203,17 +203,17 @@ impl<P> Delivery<P> {
         let request = self
             .requests
             .remove(&request)
-            .expect("an adapter answers only what it was asked, and once");
+            .expect("an adapter answers each request once");
         assert_eq!(
             request.records.len(),
             outcomes.len(),
-            "one outcome a record"
+            "one outcome per record"
         );
         let limits = self.limits;
         let destination = self
             .destinations
             .get_mut(&request.destination)
-            .expect("it has a request under way");
+            .expect("it has a request in flight");
         destination.requests_in_flight -= 1;
         destination.records_in_flight -= outcomes.len();
         destination.regulate(&outcomes, &limits);
@@ -367,7 +367,7 @@ impl<P> Destination<P> {
         let entry = self
             .records
             .get_mut(&number)
-            .expect("what is under way is kept until it is settled");
+            .expect("a record in flight is kept until it is settled");
         let settled = match outcome {
             Outcome::Delivered => Settled::Delivered(number),
             Outcome::Refused(reason) => Settled::Refused { number, reason },

@@ -6,8 +6,8 @@
 //! earlier one has the greater sequence number in the same shard.
 //!
 //! These numbers are the [`Positions`]. They become durable in the delta of the acknowledgement.
-//! After a takeover, the records of this egress beyond the positions are therefore a subset of the
-//! outbox: the same keys and bytes, and no others.
+//! After a takeover, every record of this egress beyond the positions is therefore in the outbox: with
+//! the same key and bytes, and no more often in the stream than in the outbox.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ pub struct StreamPositions {
 
 /// A mark has a form that this version does not write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the mark {name:?} of the egress is not one that this version writes")]
+#[error("the egress mark {name:?} is not known to this version")]
 pub struct UnknownMark {
     /// Name of the mark.
     pub name: String,

@@ -31,7 +31,7 @@ pub struct ReceivedMessages {
     visibility_ms: u64,
     /// Time for which an answer is awaited, in ms.
     patience_ms: u64,
-    held: Map<QueuedId, Held>,
+    messages: Map<QueuedId, Received>,
     deletions: BTreeSet<(u64, QueuedId)>,
     extensions: BTreeSet<(u64, QueuedId)>,
 }
@@ -51,12 +51,12 @@ pub enum ReceiptOutcome {
 }
 
 #[derive(Debug)]
-struct Held {
+struct Received {
     handle: String,
     /// Time of reception, from which the maximum invisibility counts.
     received_ms: u64,
     /// True if the messages that it became are durable.
-    taken: bool,
+    deletable: bool,
     /// Its keys in `deletions` and `extensions`, so that it can be removed from them.
     deletion_ms: Option<u64>,
     extension_ms: Option<u64>,
@@ -69,7 +69,7 @@ impl ReceivedMessages {
         Self {
             visibility_ms,
             patience_ms,
-            held: Map::default(),
+            messages: Map::default(),
             deletions: BTreeSet::new(),
             extensions: BTreeSet::new(),
         }
@@ -77,12 +77,12 @@ impl ReceivedMessages {
 
     /// Number of received messages that are not deleted.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.messages.len()
     }
 
     /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.messages.is_empty()
     }
 
     /// Returns whether an answer at `now_ms` to a request made at `asked_ms` may be used.
@@ -96,27 +96,27 @@ impl ReceivedMessages {
     /// Adds a delivered message, which may be known under an earlier handle.
     pub fn received(&mut self, now_ms: u64, id: QueuedId, handle: String) {
         self.forget(id);
-        let held = Held {
+        let message = Received {
             handle,
             received_ms: now_ms,
-            taken: false,
+            deletable: false,
             deletion_ms: None,
             extension_ms: None,
             failures: 0,
         };
-        self.held.insert(id, held);
+        self.messages.insert(id, message);
         self.extend_at(now_ms + self.renewal_ms(), id);
     }
 
     /// Schedules the deletion of messages whose effects are durable.
-    pub fn taken(&mut self, now_ms: u64, ids: &[QueuedId]) {
+    pub fn mark_deletable(&mut self, now_ms: u64, ids: &[QueuedId]) {
         for id in ids {
-            // A message that is not held is redelivered.
-            let Some(held) = self.held.get_mut(id) else {
+            // A message that is not in the map is redelivered.
+            let Some(message) = self.messages.get_mut(id) else {
                 continue;
             };
-            if !held.taken {
-                held.taken = true;
+            if !message.deletable {
+                message.deletable = true;
                 self.delete_at(now_ms, *id);
             }
         }
@@ -125,7 +125,7 @@ impl ReceivedMessages {
     /// Returns the next messages to delete with one request.
     pub fn poll_deletions(&mut self, now_ms: u64) -> Vec<Receipt> {
         let due = take_due(&mut self.deletions, now_ms);
-        self.receipts(due, |held| held.deletion_ms = None)
+        self.receipts(due, |message| message.deletion_ms = None)
     }
 
     /// Handles the results of a deletion. Returns the ids of the deleted messages.
@@ -136,7 +136,7 @@ impl ReceivedMessages {
     ) -> Vec<QueuedId> {
         let mut deleted = Vec::new();
         for ((id, handle), outcome) in outcomes {
-            let Some(held) = self.held.get_mut(&id).filter(|it| it.handle == handle) else {
+            let Some(message) = self.messages.get_mut(&id).filter(|it| it.handle == handle) else {
                 // The message was redelivered in the meantime, and is deleted by its newer handle.
                 continue;
             };
@@ -147,8 +147,8 @@ impl ReceivedMessages {
                 }
                 ReceiptOutcome::Lost => self.forget(id),
                 ReceiptOutcome::Retry => {
-                    let wait_ms = BACKOFF_INITIAL_MS << held.failures.min(8);
-                    held.failures += 1;
+                    let wait_ms = BACKOFF_INITIAL_MS << message.failures.min(8);
+                    message.failures += 1;
                     self.delete_at(now_ms + wait_ms.min(BACKOFF_MAX_MS), id);
                 }
             }
@@ -159,13 +159,13 @@ impl ReceivedMessages {
     /// Returns the next messages whose invisibility is to be extended with one request.
     pub fn poll_extensions(&mut self, now_ms: u64) -> Vec<Receipt> {
         let due = take_due(&mut self.extensions, now_ms);
-        self.receipts(due, |held| held.extension_ms = None)
+        self.receipts(due, |message| message.extension_ms = None)
     }
 
     /// Handles the results of an extension.
     pub fn extended(&mut self, now_ms: u64, outcomes: Vec<(Receipt, ReceiptOutcome)>) {
         for ((id, handle), outcome) in outcomes {
-            let Some(held) = self.held.get(&id).filter(|it| it.handle == handle) else {
+            let Some(message) = self.messages.get(&id).filter(|it| it.handle == handle) else {
                 continue;
             };
             let wait_ms = match outcome {
@@ -174,7 +174,7 @@ impl ReceivedMessages {
                 // The message may be redelivered. Its deletion is tried nevertheless.
                 ReceiptOutcome::Lost => continue,
             };
-            if now_ms + self.visibility_ms < held.received_ms + INVISIBLE_MAX_MS {
+            if now_ms + self.visibility_ms < message.received_ms + INVISIBLE_MAX_MS {
                 self.extend_at(now_ms + wait_ms, id);
             }
         }
@@ -192,35 +192,35 @@ impl ReceivedMessages {
         self.visibility_ms / 2
     }
 
-    fn receipts(&mut self, ids: Vec<QueuedId>, off_list: impl Fn(&mut Held)) -> Vec<Receipt> {
+    fn receipts(&mut self, ids: Vec<QueuedId>, unlist: impl Fn(&mut Received)) -> Vec<Receipt> {
         let receipts = ids.into_iter().filter_map(|id| {
-            let held = self.held.get_mut(&id)?;
-            off_list(held);
-            Some((id, held.handle.clone()))
+            let message = self.messages.get_mut(&id)?;
+            unlist(message);
+            Some((id, message.handle.clone()))
         });
         receipts.collect()
     }
 
     fn delete_at(&mut self, due_ms: u64, id: QueuedId) {
-        if let Some(held) = self.held.get_mut(&id) {
-            held.deletion_ms = Some(due_ms);
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.deletion_ms = Some(due_ms);
             self.deletions.insert((due_ms, id));
         }
     }
 
     fn extend_at(&mut self, due_ms: u64, id: QueuedId) {
-        if let Some(held) = self.held.get_mut(&id) {
-            held.extension_ms = Some(due_ms);
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.extension_ms = Some(due_ms);
             self.extensions.insert((due_ms, id));
         }
     }
 
     fn forget(&mut self, id: QueuedId) {
-        if let Some(held) = self.held.remove(&id) {
-            if let Some(due_ms) = held.deletion_ms {
+        if let Some(message) = self.messages.remove(&id) {
+            if let Some(due_ms) = message.deletion_ms {
                 self.deletions.remove(&(due_ms, id));
             }
-            if let Some(due_ms) = held.extension_ms {
+            if let Some(due_ms) = message.extension_ms {
                 self.extensions.remove(&(due_ms, id));
             }
         }

@@ -122,11 +122,11 @@ impl ShardPlan {
         if self.listed.is_empty() {
             return Vec::new();
         }
-        let mut steps = self.miss();
+        let mut steps = self.count_missing();
         let found = if self.unresolved && self.startup == Startup::Latest {
             self.resolve_latest(now_ms)
         } else {
-            self.take_up()
+            self.startable()
         };
         self.unresolved &= found.is_empty();
         steps.extend(self.find(found));
@@ -161,12 +161,12 @@ impl ShardPlan {
         if let Some(known) = self.known.get_mut(shard) {
             known.progress = Progress::Ended;
         }
-        let found = self.take_up();
+        let found = self.startable();
         self.find(found).into_iter().collect()
     }
 
     /// Counts the lists without each shard, and returns the steps that follow.
-    fn miss(&mut self) -> Vec<Step> {
+    fn count_missing(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut forgotten = Vec::new();
         for (shard, known) in &mut self.known {
@@ -206,8 +206,8 @@ impl ShardPlan {
 
     /// Returns the shards to start: those that a former owner read, and new ones whose parents are
     /// over.
-    fn take_up(&self) -> Applied {
-        let passed = self.passed();
+    fn startable(&self) -> Applied {
+        let skipped = self.skipped();
         let old = self.is_list_old();
         let mut found = Vec::new();
         for shard in self.listed.values() {
@@ -216,10 +216,10 @@ impl ShardPlan {
                     found.push((shard.id.clone(), known.position.clone()));
                 }
                 Some(_) => {}
-                None if passed.contains(&shard.id) || old => {}
+                None if skipped.contains(&shard.id) || old => {}
                 None => {
                     let mut parents = shard.parents.iter();
-                    if parents.all(|parent| self.is_over(parent, &passed)) {
+                    if parents.all(|parent| self.is_over(parent, &skipped)) {
                         found.push((shard.id.clone(), self.start()));
                     }
                 }
@@ -247,30 +247,30 @@ impl ShardPlan {
     }
 
     /// Returns whether nothing of `parent` will be read any more.
-    fn is_over(&self, parent: &Arc<str>, passed: &BTreeSet<Arc<str>>) -> bool {
+    fn is_over(&self, parent: &Arc<str>, skipped: &BTreeSet<Arc<str>>) -> bool {
         match self.known.get(parent) {
             Some(known) => known.progress == Progress::Ended,
-            None => passed.contains(parent) || !self.listed.contains_key(parent),
+            None => skipped.contains(parent) || !self.listed.contains_key(parent),
         }
     }
 
     /// Returns the unread shards with a descendant that was started: they lie before the start, or
     /// were forgotten.
-    fn passed(&self) -> BTreeSet<Arc<str>> {
-        let mut passed = BTreeSet::new();
+    fn skipped(&self) -> BTreeSet<Arc<str>> {
+        let mut skipped = BTreeSet::new();
         let known = self.known.keys().filter_map(|id| self.listed.get(id));
         let mut descendants: Vec<&ListedShard> = known.collect();
         while let Some(shard) = descendants.pop() {
             for parent in &shard.parents {
                 if !self.known.contains_key(parent)
                     && let Some(parent) = self.listed.get(parent)
-                    && passed.insert(parent.id.clone())
+                    && skipped.insert(parent.id.clone())
                 {
                     descendants.push(parent);
                 }
             }
         }
-        passed
+        skipped
     }
 
     fn find(&mut self, found: Applied) -> Option<Step> {

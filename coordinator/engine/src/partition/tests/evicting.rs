@@ -23,16 +23,16 @@ fn changed_buckets_stay_until_a_snapshot_which_is_requested_once() {
     let mut library = limited(1);
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.see(&id, "before");
+        library.set_seen(&id, "before");
     }
-    library.look();
+    library.collect_loads();
     assert_eq!(library.snapshots_wanted, 1);
     assert_eq!(loaded(&library), 4);
     let images = library.image(0..=4);
     assert_eq!(loaded(&library), 4, "the images are not in effect yet");
     // One of them changes after its image was taken.
     let id = library.id(2, 0);
-    library.see(&id, "after");
+    library.set_seen(&id, "after");
     library.publish(images);
     assert_eq!(loaded(&library), 1, "all but the one that changed");
     assert_eq!(library.snapshots_wanted, 2);
@@ -48,7 +48,7 @@ fn changed_buckets_stay_until_a_snapshot_which_is_requested_once() {
 fn an_evicted_bucket_is_loaded_when_needed_with_everything_that_arrived_meanwhile() {
     let mut library = limited(1);
     let id = library.id(1, 0);
-    library.see(&id, "before");
+    library.set_seen(&id, "before");
     library.snapshot();
     assert_eq!(loaded(&library), 3, "the others hold nothing");
     assert_eq!(library.fixture.partition.gauges().state_bytes, 0);
@@ -75,14 +75,14 @@ fn the_least_recently_used_bucket_is_evicted_first_and_no_more_than_needed() {
     let mut library = limited(usize::MAX);
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.see(&id, &"x".repeat(1_000));
+        library.set_seen(&id, &"x".repeat(1_000));
     }
     library.snapshot();
     let all = library.fixture.partition.gauges().state_bytes;
     let mut library = limited(all / 4 * 3 + 100);
     for bucket in [2, 0, 3, 1] {
         let id = library.id(bucket, 0);
-        library.see(&id, &"x".repeat(1_000));
+        library.set_seen(&id, &"x".repeat(1_000));
     }
     library.snapshot();
     assert_eq!(loaded(&library), 3);
@@ -97,7 +97,7 @@ fn pending_facts_stay_in_memory() {
     // A message in flight, an open request, a dead letter, and a bucket with none of these.
     let ids: Vec<String> = (0..4).map(|bucket| library.id(bucket, 0)).collect();
     for id in &ids {
-        library.see(id, "before");
+        library.set_seen(id, "before");
     }
     library.fixture.send(&ids[0], "in flight");
     library.fixture.call_with_key(&ids[1], "open", "key");
@@ -138,9 +138,9 @@ fn an_evicted_bucket_keeps_its_due_time_and_leaves_no_schedule_entries() {
 fn a_bucket_with_replayed_entries_can_be_evicted_and_loads_unchanged() {
     let mut library = limited(1);
     let id = library.id(1, 0);
-    library.see(&id, "old");
+    library.set_seen(&id, "old");
     library.snapshot();
-    library.load_and_see(&id, "new");
+    library.load_and_set_seen(&id, "new");
     library.crash();
     assert_eq!(loaded(&library), 3, "of one there is an image");
     for _ in 0..3 {
@@ -156,7 +156,7 @@ fn a_bucket_with_replayed_entries_can_be_evicted_and_loads_unchanged() {
         assert_eq!(
             library.fixture.partition.gauges().buckets_loaded,
             3,
-            "it is dropped again"
+            "it is evicted again"
         );
     }
 }
@@ -166,7 +166,7 @@ fn unneeded_buckets_are_loaded_only_while_memory_has_room() {
     let mut library = limited(usize::MAX);
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.see(&id, &"x".repeat(1_000));
+        library.set_seen(&id, &"x".repeat(1_000));
     }
     library.snapshot();
     let all = library.fixture.partition.gauges().state_bytes;
@@ -193,8 +193,8 @@ fn memory_counters_return_to_zero() {
     library.fixture.settle();
     let with_timer = library.fixture.partition.gauges().state_bytes;
     assert!(with_timer > 500, "{with_timer}");
-    library.see(&id, "one");
-    library.see(&id, &"two".repeat(2_000));
+    library.set_seen(&id, "one");
+    library.set_seen(&id, &"two".repeat(2_000));
     let with_state = library.fixture.partition.gauges().state_bytes;
     assert!(with_state > with_timer + 6_000, "{with_state}");
     library.fixture.later(10_000);

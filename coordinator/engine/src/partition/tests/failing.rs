@@ -269,7 +269,7 @@ fn a_message_pending_at_several_crashes_is_tried_alone_with_its_attempt_durable_
         [1, 2, 3],
         "each attempt was durable when the process died of it"
     );
-    let reason = "each time that this message was tried, the process ended".to_owned();
+    let reason = "the process ended at every attempt of this message".to_owned();
     assert_eq!(fixture.dead_letters(), [("deadly".to_owned(), reason)]);
 }
 
@@ -279,14 +279,14 @@ fn rule_14_after_a_crash_messages_are_tried_only_once_they_are_durable() {
     fixture.send("alice", "pending");
     fixture.settle();
     fixture.crash();
-    assert_eq!(fixture.batches(), [], "the death is not durable yet");
+    assert_eq!(fixture.batches(), [], "the crash is not durable yet");
     fixture.commit();
     assert_eq!(texts(&fixture.batch()), ["pending"]);
     fixture.send("bob", "new");
     assert_eq!(
         fixture.batches(),
         [],
-        "were it deadly, nothing would know of it"
+        "if it ended the process, no trace would remain"
     );
     fixture.commit();
     let batch = fixture.batch();
@@ -294,7 +294,7 @@ fn rule_14_after_a_crash_messages_are_tried_only_once_they_are_durable() {
     fixture.complete(batch.attempt, nothing());
     fixture.later(10_000);
     fixture.send("bob", "newer");
-    assert_eq!(texts(&fixture.batch()), ["newer"], "the caution has an end");
+    assert_eq!(texts(&fixture.batch()), ["newer"], "the crash guard ends");
 }
 
 #[test]

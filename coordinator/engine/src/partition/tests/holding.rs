@@ -70,7 +70,7 @@ fn rule_16_under_a_hold_no_shard_is_read_no_timer_fires_and_nothing_leaves_over_
         assert!(is_held(&fixture.partition));
         fixture.later(10_000);
         fixture.settle();
-        assert_eq!(fixture.outputs, [], "not a thing is wanted");
+        assert_eq!(fixture.outputs, [], "no output follows");
         assert_eq!(fixture.partition.gauges().timers, 1);
         fixture.crash();
         fixture.find_shard(BEGINNING);

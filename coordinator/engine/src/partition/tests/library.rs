@@ -36,7 +36,7 @@ impl Library {
     }
 
     /// Takes the loads from the fixture's outputs.
-    pub(super) fn look(&mut self) {
+    pub(super) fn collect_loads(&mut self) {
         let mut others = Vec::new();
         for output in std::mem::take(&mut self.fixture.outputs) {
             match output {
@@ -54,13 +54,13 @@ impl Library {
 
     /// Returns the requested buckets, in order.
     pub(super) fn asked(&mut self) -> Vec<u16> {
-        self.look();
+        self.collect_loads();
         self.asked.iter().map(|(bucket, ..)| *bucket).collect()
     }
 
     /// Takes images of the buckets in memory. They take effect only with `publish`.
     pub(super) fn image(&mut self, buckets: impl IntoIterator<Item = u16>) -> Vec<BucketImage> {
-        self.look();
+        self.collect_loads();
         self.fixture
             .handle(Input::ImagesWanted(buckets.into_iter().collect()));
         for _ in 0..10 {
@@ -70,7 +70,7 @@ impl Library {
     }
 
     pub(super) fn take_images(&mut self) -> Vec<BucketImage> {
-        self.look();
+        self.collect_loads();
         let mut images = Vec::new();
         self.fixture.outputs.retain(|output| match output {
             Output::Image(image) => {
@@ -95,7 +95,7 @@ impl Library {
             self.images.insert(image.bucket, (deltas, image));
         }
         self.fixture.handle(Input::SnapshotTaken(taken));
-        self.look();
+        self.collect_loads();
     }
 
     /// Makes everything durable, then images all buckets and publishes the images.
@@ -164,7 +164,7 @@ impl Library {
         };
         self.fixture.partition = recovery.start(ownership, self.fixture.now_ms);
         self.fixture.handle(Input::TimeReached);
-        self.look();
+        self.collect_loads();
     }
 
     /// Decodes the image of a bucket with the replayed entries over it.
@@ -181,7 +181,7 @@ impl Library {
 
     /// Answers the load of `bucket`, which must have been requested.
     pub(super) fn load(&mut self, bucket: u16) {
-        self.look();
+        self.collect_loads();
         let index = self.asked.iter().position(|(asked, ..)| *asked == bucket);
         let index = index.unwrap_or_else(|| panic!("{bucket} was not asked for: {:?}", self.asked));
         let (bucket, load, replayed) = self.asked.remove(index);
@@ -191,7 +191,7 @@ impl Library {
             load,
             content,
         });
-        self.look();
+        self.collect_loads();
     }
 
     /// Answers every load, including those requested as a result.
@@ -212,15 +212,15 @@ impl Library {
     }
 
     /// Sets the state `seen` of the address with this id, and makes it durable.
-    pub(super) fn see(&mut self, id: &str, text: &str) {
+    pub(super) fn set_seen(&mut self, id: &str, text: &str) {
         self.fixture.send(id, "see");
         self.answer_with(text);
         self.fixture.settle();
         self.fixture.answers();
     }
 
-    /// Like [`Self::see`], for an address whose bucket must be loaded first.
-    pub(super) fn load_and_see(&mut self, id: &str, text: &str) {
+    /// Like [`Self::set_seen`], for an address whose bucket must be loaded first.
+    pub(super) fn load_and_set_seen(&mut self, id: &str, text: &str) {
         self.fixture.send(id, "see");
         self.load_all();
         self.answer_with(text);

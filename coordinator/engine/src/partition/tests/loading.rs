@@ -16,7 +16,7 @@ fn taken_over(config: Config) -> Library {
     let mut library = Library::new(config);
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.see(&id, &format!("before {bucket}"));
+        library.set_seen(&id, &format!("before {bucket}"));
     }
     library.snapshot();
     library.crash();
@@ -72,7 +72,7 @@ fn needed_buckets_load_before_pending_ones_before_the_rest_within_the_limit() {
     });
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.see(&id, "before");
+        library.set_seen(&id, "before");
     }
     // A message waits in bucket 3 at the snapshot, and one arrives for bucket 2 after it.
     let id = library.id(3, 0);
@@ -99,10 +99,10 @@ fn needed_buckets_load_before_pending_ones_before_the_rest_within_the_limit() {
 fn replayed_entries_override_the_image_and_removed_facts_stay_removed() {
     let mut library = Library::new(config(OnPoison::DeadLetter));
     let (kept, gone) = (library.id(1, 0), library.id(1, 1));
-    library.see(&kept, "old");
-    library.see(&gone, "old");
+    library.set_seen(&kept, "old");
+    library.set_seen(&gone, "old");
     library.snapshot();
-    library.see(&kept, "new");
+    library.set_seen(&kept, "new");
     let delete = Administration::DeleteState {
         address: address(&gone),
         state: "seen".into(),
@@ -417,11 +417,11 @@ fn an_absent_bucket_is_loaded_before_its_image_and_delays_no_other() {
     });
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.see(&id, "before");
+        library.set_seen(&id, "before");
     }
     library.snapshot();
     let id = library.id(3, 0);
-    library.see(&id, "after");
+    library.set_seen(&id, "after");
     library.crash();
     library.load(0);
     let imaged: Vec<u16> = library
@@ -473,7 +473,7 @@ fn a_bucket_with_a_foreign_or_unreadable_entry_is_rejected_with_its_number() {
     let nothing = Overlay::default();
     let mut library = Library::new(config(OnPoison::DeadLetter));
     let id = library.id(1, 0);
-    library.see(&id, "text");
+    library.set_seen(&id, "text");
     let image = library.image([1]).remove(0);
     let (key, value) = to_bytes(&image.content[0]);
     let decode = |bucket, value: &[u8]| {
@@ -502,7 +502,7 @@ fn removing_everything_in_an_image_leaves_an_empty_bucket() {
     use crate::partition::LoadedBucket;
     let mut library = Library::new(config(OnPoison::DeadLetter));
     let id = library.id(1, 0);
-    library.see(&id, "text");
+    library.set_seen(&id, "text");
     let image = library.image([1]).remove(0);
     let entries: Vec<_> = image.content.iter().map(to_bytes).collect();
     let kept = Overlay::default();

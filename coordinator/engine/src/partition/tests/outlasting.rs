@@ -120,7 +120,7 @@ fn a_stop_before_pending_buckets_are_loaded_counts_as_orderly() {
     let last = library.fixture.log.last().unwrap();
     assert!(
         last.clean,
-        "or the message would be suspected of one death more"
+        "otherwise the message would be suspected of one more crash"
     );
 }
 
@@ -176,9 +176,9 @@ fn short_of_memory() -> Library {
     library.fixture.settle();
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.see(&id, &"x".repeat(6_000));
+        library.set_seen(&id, &"x".repeat(6_000));
     }
-    library.look();
+    library.collect_loads();
     library
 }
 
@@ -190,9 +190,9 @@ fn reading_pauses_while_buckets_beyond_the_memory_limit_wait_for_a_snapshot() {
     assert_eq!(library.snapshots_wanted, 1);
     // Callers are still served.
     let id = library.id(0, 0);
-    library.see(&id, "small");
+    library.set_seen(&id, "small");
     assert_eq!(told(&library, &Output::ResumeIngress), 1, "there is room");
-    library.see(&id, &"x".repeat(6_000));
+    library.set_seen(&id, &"x".repeat(6_000));
     assert_eq!(told(&library, &Output::PauseIngress), 2);
     library.snapshot();
     let gauges = library.fixture.partition.gauges();
@@ -242,8 +242,8 @@ fn dead_letters_that_fill_the_memory_neither_pause_reading_nor_request_snapshots
     assert!(!gauges.ingress_paused, "{gauges:?}");
     let before = library.snapshots_wanted;
     let id = library.id(0, 1);
-    library.see(&id, "small");
-    library.look();
+    library.set_seen(&id, "small");
+    library.collect_loads();
     assert_eq!(
         library.snapshots_wanted, before,
         "it would give back nothing"

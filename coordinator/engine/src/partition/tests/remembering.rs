@@ -373,7 +373,7 @@ fn a_partition_woken_too_early_requests_another_wake_up() {
     assert_eq!(
         wishes(&mut fixture, Input::RequestAbandoned(RequestId(9))),
         [],
-        "who was asked need not be asked again"
+        "a requested wake-up is not requested again"
     );
     assert_eq!(wishes(&mut fixture, Input::TimeReached), again);
 }

@@ -22,7 +22,7 @@ fn received(numbers: impl IntoIterator<Item = u8>) -> ReceivedMessages {
 fn only_durable_messages_are_deleted_ten_per_request() {
     let mut received = received(0..15);
     assert_eq!(received.poll_deletions(1_000), []);
-    received.taken(1_000, &(0..12).map(id).collect::<Vec<_>>());
+    received.mark_deletable(1_000, &(0..12).map(id).collect::<Vec<_>>());
     let first = received.poll_deletions(1_000);
     let rest = received.poll_deletions(1_000);
     assert_eq!((first.len(), rest.len()), (10, 2));
@@ -39,7 +39,7 @@ fn only_durable_messages_are_deleted_ten_per_request() {
 #[test]
 fn a_failed_deletion_is_retried_unless_its_handle_is_invalid() {
     let mut received = received([1, 2]);
-    received.taken(0, &[id(1), id(2)]);
+    received.mark_deletable(0, &[id(1), id(2)]);
     let both = received.poll_deletions(0);
     let outcomes = both
         .into_iter()
@@ -58,17 +58,17 @@ fn a_failed_deletion_is_retried_unless_its_handle_is_invalid() {
 #[test]
 fn a_deletion_with_an_older_handle_does_not_count() {
     let mut received = received([1]);
-    received.taken(0, &[id(1)]);
+    received.mark_deletable(0, &[id(1)]);
     let older = received.poll_deletions(0);
     received.received(10, id(1), "newer".to_owned());
     let done = older
         .into_iter()
         .map(|it| (it, ReceiptOutcome::Done))
         .collect();
-    assert_eq!(received.deleted(20, done), [], "SQS says yes to any handle");
+    assert_eq!(received.deleted(20, done), [], "SQS accepts any handle");
     assert_eq!(received.poll_deletions(20), []);
     // The partition confirms again that the redelivered message may be deleted.
-    received.taken(30, &[id(1)]);
+    received.mark_deletable(30, &[id(1)]);
     assert_eq!(received.poll_deletions(30), [receipts(1, "newer")]);
 }
 
@@ -84,7 +84,7 @@ fn invisibility_of_pending_messages_is_extended_up_to_the_limit_of_sqs() {
         .collect();
     received.extended(15_000, outcomes);
     assert_eq!(received.wake_at_ms(), Some(18_000), "the second, soon");
-    received.taken(16_000, &[id(1), id(2)]);
+    received.mark_deletable(16_000, &[id(1), id(2)]);
     let deleted = received.poll_deletions(16_000);
     let deleted = deleted
         .into_iter()
@@ -106,7 +106,7 @@ fn invisibility_of_pending_messages_is_extended_up_to_the_limit_of_sqs() {
     }
     assert!(now_ms < INVISIBLE_MAX_MS, "{now_ms}");
     assert!(now_ms > INVISIBLE_MAX_MS - 2 * VISIBILITY_MS, "{now_ms}");
-    received.taken(INVISIBLE_MAX_MS, &[id(3)]);
+    received.mark_deletable(INVISIBLE_MAX_MS, &[id(3)]);
     assert_eq!(
         received.poll_deletions(INVISIBLE_MAX_MS),
         [receipts(3, "handle-3")]

@@ -187,7 +187,7 @@ struct World {
     startup: Startup,
     read: BTreeSet<Arc<str>>,
     /// Shards that were closed when `latest` was resolved.
-    passed: BTreeSet<Arc<str>>,
+    skipped: BTreeSet<Arc<str>>,
     reading: BTreeSet<Arc<str>>,
 }
 
@@ -200,7 +200,7 @@ impl World {
             plan: ShardPlan::new(startup, vec![]),
             startup,
             read: BTreeSet::new(),
-            passed: BTreeSet::new(),
+            skipped: BTreeSet::new(),
             reading: BTreeSet::new(),
         }
     }
@@ -244,7 +244,7 @@ impl World {
     fn list(&mut self) {
         if self.plan.is_unresolved() && self.startup == Startup::Latest {
             let closed = self.shards.iter().filter(|shard| shard.closed);
-            self.passed = closed.map(|shard| shard.id.clone()).collect();
+            self.skipped = closed.map(|shard| shard.id.clone()).collect();
         }
         let steps = self.plan.listed(&self.shards, 7);
         self.take(steps);
@@ -274,7 +274,7 @@ impl World {
                 let listed = self.shards.iter().find(|shard| shard.id == id);
                 for parent in &listed.expect("only listed shards are found").parents {
                     assert!(
-                        self.ended.contains(parent) || self.passed.contains(parent),
+                        self.ended.contains(parent) || self.skipped.contains(parent),
                         "{id} is read before the end of {parent} is durable"
                     );
                 }
@@ -283,7 +283,7 @@ impl World {
                     "{id} is read twice at once"
                 );
                 assert!(!self.ended.contains(&id), "{id} is read after its end");
-                assert!(!self.passed.contains(&id), "{id} lies before the start");
+                assert!(!self.skipped.contains(&id), "{id} lies before the start");
                 let start = self.durable.entry(id.clone());
                 start.or_insert(ShardPosition::Beginning);
                 self.read.insert(id);
@@ -309,7 +309,7 @@ proptest! {
             world.list();
         }
         let wanted = world.shards.iter().map(|shard| shard.id.clone());
-        let wanted: BTreeSet<_> = wanted.filter(|id| !world.passed.contains(id)).collect();
+        let wanted: BTreeSet<_> = wanted.filter(|id| !world.skipped.contains(id)).collect();
         prop_assert_eq!(world.read, wanted);
     }
 }
