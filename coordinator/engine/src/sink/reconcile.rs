@@ -6,8 +6,8 @@
 //! earlier one has the greater sequence number in the same shard.
 //!
 //! These numbers are the [`Positions`]. They become durable in the delta of the acknowledgement.
-//! After a takeover, every record of this egress beyond the positions is therefore in the outbox: with
-//! the same key and bytes, and no more often in the stream than in the outbox.
+//! After a takeover, every record of this egress beyond the positions is therefore in the outbox,
+//! with the same key and bytes, and is no more often in the stream than in the outbox.
 
 use std::collections::BTreeMap;
 
