@@ -241,7 +241,7 @@ impl<S: Service> DeliveryLoop<S> {
             return;
         };
         let answer =
-            answer.unwrap_or_else(|error| Answer::of(vec![Outcome::Again(error); records]));
+            answer.unwrap_or_else(|error| Answer::of(vec![Outcome::Retry(error); records]));
         self.report_retries(&answer.outcomes);
         let now_ms = self.now_ms();
         let mut numbers = Vec::new();
@@ -257,7 +257,7 @@ impl<S: Service> DeliveryLoop<S> {
     /// Counts and logs records that were not accepted.
     fn report_retries(&mut self, outcomes: &[Outcome]) {
         let mut reasons = outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Again(reason)
+            Outcome::Retry(reason)
             | Outcome::Throttled(reason)
             | Outcome::Missing(reason)
             | Outcome::Suspect(reason) => Some(reason),

@@ -160,12 +160,12 @@ impl Service for EventBridgeService {
                         failure::of_code(code, format!("{code}: {message}"), true)
                     }
                     (None, Some(_)) => Outcome::Delivered,
-                    (None, None) => Outcome::Again("the response gives it no id".to_owned()),
+                    (None, None) => Outcome::Retry("the response gives it no id".to_owned()),
                 })
                 .collect(),
             Ok(answer) => {
                 let found = answer.entries().len();
-                vec![Outcome::Again(format!("{found} results for {count} events")); count]
+                vec![Outcome::Retry(format!("{found} results for {count} events")); count]
             }
         })
     }

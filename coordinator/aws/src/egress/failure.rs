@@ -97,7 +97,7 @@ pub fn of_code(code: &str, reason: String, alone: bool) -> Outcome {
             false => Outcome::Suspect(reason),
         }
     } else {
-        Outcome::Again(reason)
+        Outcome::Retry(reason)
     }
 }
 

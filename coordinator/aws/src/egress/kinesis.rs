@@ -22,7 +22,7 @@ use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use prost::Message;
 use satchel_engine::output::Emission;
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
-use satchel_engine::sink::exactly_once::{Put, PutOutcome, PutResult};
+use satchel_engine::sink::exactly_once::{PutOutcome, PutResult, StreamRecord};
 use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 
 use self::envelope::Envelope;
@@ -87,7 +87,7 @@ impl KinesisService {
     }
 
     /// Sends a request and reads its response.
-    async fn put(&self, request: &Request<Put>) -> PutOutcome {
+    async fn put(&self, request: &Request<StreamRecord>) -> PutOutcome {
         let entries = request.records.iter().map(|record| {
             let put = &record.payload;
             PutRecordsRequestEntry::builder()
@@ -122,21 +122,21 @@ impl KinesisService {
 }
 
 impl Service for KinesisService {
-    type Payload = Put;
+    type Payload = StreamRecord;
 
     fn limits(&self) -> Limits {
         limits(&self.settings, REQUESTS_IN_FLIGHT)
     }
 
-    fn prepare(&self, emission: Emission) -> Result<Record<Put>, String> {
+    fn prepare(&self, emission: Emission) -> Result<Record<StreamRecord>, String> {
         prepare(emission, &self.settings)
     }
 
-    async fn deliver(&self, request: &Request<Put>) -> Answer {
+    async fn deliver(&self, request: &Request<StreamRecord>) -> Answer {
         let outcomes = match self.put(request).await {
             PutOutcome::Each(results) => results.into_iter().map(outcome).collect(),
             PutOutcome::Failed(outcomes) => outcomes,
-            PutOutcome::InDoubt(reason) => vec![Outcome::Again(reason); request.records.len()],
+            PutOutcome::InDoubt(reason) => vec![Outcome::Retry(reason); request.records.len()],
         };
         Answer::of(outcomes)
     }
@@ -180,12 +180,12 @@ fn outcome(result: PutResult) -> Outcome {
     match result {
         PutResult::Taken { .. } => Outcome::Delivered,
         PutResult::Throttled(reason) => Outcome::Throttled(reason),
-        PutResult::Unclear(reason) => Outcome::Again(reason),
+        PutResult::Unclear(reason) => Outcome::Retry(reason),
     }
 }
 
 /// Converts a record that a function handed over.
-fn prepare(emission: Emission, settings: &KinesisSettings) -> Result<Record<Put>, String> {
+fn prepare(emission: Emission, settings: &KinesisSettings) -> Result<Record<StreamRecord>, String> {
     let Emission {
         number, id, value, ..
     } = emission;
@@ -217,7 +217,7 @@ fn prepare(emission: Emission, settings: &KinesisSettings) -> Result<Record<Put>
         destination: record.stream.into(),
         key: Some(Arc::from(key.as_str())),
         bytes,
-        payload: Put {
+        payload: StreamRecord {
             key,
             explicit_hash_key,
             data,
@@ -287,7 +287,7 @@ mod tests {
             destination: "alerts".into(),
             key: Some("customer".into()),
             bytes: 12,
-            payload: Put {
+            payload: StreamRecord {
                 key: "customer".into(),
                 explicit_hash_key: Some("17".into()),
                 data: Bytes::from_static(b"data"),

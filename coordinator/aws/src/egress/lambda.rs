@@ -117,7 +117,7 @@ impl Service for LambdaService {
                 Ok(answer) => {
                     let status = answer.status_code();
                     let reason = format!("the response has status {status}, not 202");
-                    outcomes.push(Outcome::Again(reason));
+                    outcomes.push(Outcome::Retry(reason));
                 }
                 Err(error) => outcomes.extend(failure::outcomes(&error, 1)),
             }

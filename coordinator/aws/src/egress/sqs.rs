@@ -212,7 +212,7 @@ pub(super) fn each<'a>(
     delivered: impl Iterator<Item = &'a str>,
     failed: impl Iterator<Item = (&'a str, Fault<'a>)>,
 ) -> Vec<Outcome> {
-    let missing = || Outcome::Again("the response does not mention it".to_owned());
+    let missing = || Outcome::Retry("the response does not mention it".to_owned());
     let mut outcomes: Vec<Outcome> = (0..count).map(|_| missing()).collect();
     let index = |id: &str| id.parse().ok().filter(|index: &usize| *index < count);
     for index in delivered.filter_map(index) {
@@ -222,7 +222,7 @@ pub(super) fn each<'a>(
         let Some(index) = index(id) else { continue };
         let reason = format!("{code}: {}", message.unwrap_or_default());
         outcomes[index] = match failure::of_code(code, reason, true) {
-            Outcome::Again(reason) if is_senders && !failure::is_permission(code) => {
+            Outcome::Retry(reason) if is_senders && !failure::is_permission(code) => {
                 Outcome::Refused(reason)
             }
             outcome => outcome,
@@ -308,9 +308,9 @@ mod tests {
         let expected = [
             Outcome::Delivered,
             Outcome::Refused("InvalidMessageContents: why".into()),
-            Outcome::Again("InternalError: why".into()),
-            Outcome::Again("AccessDenied: why".into()),
-            Outcome::Again("the response does not mention it".into()),
+            Outcome::Retry("InternalError: why".into()),
+            Outcome::Retry("AccessDenied: why".into()),
+            Outcome::Retry("the response does not mention it".into()),
         ];
         assert_eq!(outcomes, expected);
     }

@@ -160,12 +160,12 @@ impl Keeper {
     fn perform(&mut self) -> bool {
         while let Some(output) = self.lease.poll_output() {
             match output {
-                LeaseOutput::Look => {
+                LeaseOutput::Read => {
                     let table = self.table.clone();
                     self.start(async move {
                         match table.read().await {
-                            Ok(item) => (LeaseInput::Found(item), None),
-                            Err(error) => (LeaseInput::NotFoundOut, Some(error)),
+                            Ok(item) => (LeaseInput::ItemRead(item), None),
+                            Err(error) => (LeaseInput::ReadFailed, Some(error)),
                         }
                     });
                 }

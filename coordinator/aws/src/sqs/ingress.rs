@@ -16,7 +16,7 @@ use super::requests::{self, Received, RequestFailure};
 use super::{QueueCommand, QueuePort, SqsObserver, SqsRouter, UNCONFIRMED_KEEP};
 use crate::egress::with_timeout;
 use crate::kinesis::backoff::Backoff;
-use satchel_engine::source::queue::{Handed, ReceivedMessages};
+use satchel_engine::source::queue::{Receipt, ReceivedMessages};
 
 /// Maximum duration of a request that does not wait for messages.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -282,7 +282,7 @@ impl Shared {
         sent.await.is_ok()
     }
 
-    async fn delete(self: Arc<Self>, handed: Vec<Handed>) {
+    async fn delete(self: Arc<Self>, handed: Vec<Receipt>) {
         let SqsIngress {
             client,
             options,
@@ -310,7 +310,7 @@ impl Shared {
             .await;
     }
 
-    async fn extend(self: Arc<Self>, handed: Vec<Handed>) {
+    async fn extend(self: Arc<Self>, handed: Vec<Receipt>) {
         let SqsIngress {
             client, options, ..
         } = &self.ingress;
@@ -395,7 +395,7 @@ async fn maintain(shared: &Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Qu
                 let now_ms = shared.now_ms();
                 for command in batch.drain(..) {
                     if let QueueCommand::Deletable(ids) = command {
-                        shared.messages().taken(now_ms, &ids);
+                        shared.messages().mark_deletable(now_ms, &ids);
                     }
                 }
             }

@@ -16,7 +16,7 @@ use super::SqsOptions;
 use super::message::SqsMessage;
 use crate::egress::failure;
 use satchel_engine::sink::delivery::Outcome;
-use satchel_engine::source::queue::{Fate, Handed};
+use satchel_engine::source::queue::{Receipt, ReceiptOutcome};
 
 /// Error codes of SQS for a receipt handle that is no longer valid.
 const LOST: [&str; 4] = [
@@ -92,8 +92,8 @@ pub(super) async fn receive(
 pub(super) async fn delete(
     client: &Client,
     queue_url: &str,
-    handed: Vec<Handed>,
-) -> (Vec<(Handed, Fate)>, Option<RequestFailure>) {
+    handed: Vec<Receipt>,
+) -> (Vec<(Receipt, ReceiptOutcome)>, Option<RequestFailure>) {
     let entries = (0..).zip(&handed).map(|(index, (_, handle))| {
         let index: usize = index;
         DeleteMessageBatchRequestEntry::builder()
@@ -122,9 +122,9 @@ pub(super) async fn delete(
 pub(super) async fn extend(
     client: &Client,
     queue_url: &str,
-    handed: Vec<Handed>,
+    handed: Vec<Receipt>,
     visibility: Duration,
-) -> (Vec<(Handed, Fate)>, Option<RequestFailure>) {
+) -> (Vec<(Receipt, ReceiptOutcome)>, Option<RequestFailure>) {
     let entries = (0..).zip(&handed).map(|(index, (_, handle))| {
         let index: usize = index;
         ChangeMessageVisibilityBatchRequestEntry::builder()
@@ -206,26 +206,30 @@ fn received(message: Message) -> Option<Received> {
 /// Fate of each entry. The fate of an entry that the response does not mention is unknown, so it is
 /// tried again.
 fn fates<'a>(
-    handed: Vec<Handed>,
+    handed: Vec<Receipt>,
     done: impl Iterator<Item = &'a str>,
     failed: &[BatchResultErrorEntry],
-) -> Vec<(Handed, Fate)> {
-    let mut by_index: HashMap<&str, Fate> = done.map(|index| (index, Fate::Done)).collect();
+) -> Vec<(Receipt, ReceiptOutcome)> {
+    let mut by_index: HashMap<&str, ReceiptOutcome> =
+        done.map(|index| (index, ReceiptOutcome::Done)).collect();
     for error in failed {
         let code = error.code.rsplit('.').next().unwrap_or_default();
         let fate = match LOST.contains(&code) {
-            true => Fate::Lost,
-            false => Fate::Again,
+            true => ReceiptOutcome::Lost,
+            false => ReceiptOutcome::Retry,
         };
         by_index.insert(&error.id, fate);
     }
     let fates = handed.into_iter().enumerate().map(|(index, handed)| {
         let fate = by_index.get(index.to_string().as_str()).copied();
-        (handed, fate.unwrap_or(Fate::Again))
+        (handed, fate.unwrap_or(ReceiptOutcome::Retry))
     });
     fates.collect()
 }
 
-fn all_again(handed: Vec<Handed>) -> Vec<(Handed, Fate)> {
-    handed.into_iter().map(|it| (it, Fate::Again)).collect()
+fn all_again(handed: Vec<Receipt>) -> Vec<(Receipt, ReceiptOutcome)> {
+    handed
+        .into_iter()
+        .map(|it| (it, ReceiptOutcome::Retry))
+        .collect()
 }

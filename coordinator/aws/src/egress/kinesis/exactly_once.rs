@@ -39,7 +39,7 @@ use satchel_engine::input::EgressMark;
 use satchel_engine::output::Emission;
 use satchel_engine::sink::exactly_once::{
     ExactlyOnceInput, ExactlyOnceOutput, ExactlyOnceSink, ExactlyOnceTiming, Now, PutOutcome,
-    Remark, ScanResult,
+    ReconcileEvent, ScanResult,
 };
 use satchel_engine::sink::reconcile::{Matcher, Positions, StreamPositions, UnknownMark, forget};
 use tokio::sync::{mpsc, watch};
@@ -133,7 +133,7 @@ impl ExactlyOnce {
                     durable = marks_durable.wait_for(|durable| *durable), if waits => {
                     waits = false;
                     if durable.is_ok() {
-                        driver.handle_input(ExactlyOnceInput::NotesDurable);
+                        driver.handle_input(ExactlyOnceInput::MarksDurable);
                     }
                     }
                     Some(input) = driver.pending.next() => driver.handle_input(input),
@@ -227,12 +227,12 @@ impl Driver {
                         });
                         ExactlyOnceInput::Answered {
                             request: request.id,
-                            told,
+                            outcome: told,
                         }
                     }));
                 }
                 ExactlyOnceOutput::Scan {
-                    look,
+                    scan: look,
                     stream,
                     after,
                     wanted,
@@ -240,41 +240,44 @@ impl Driver {
                     let service = Arc::clone(&self.service);
                     self.pending.push(Box::pin(async move {
                         let seen = scan_if_present(&service, &stream, &after, &wanted).await;
-                        ExactlyOnceInput::Scanned { look, seen }
+                        ExactlyOnceInput::Scanned {
+                            scan: look,
+                            result: seen,
+                        }
                     }));
                 }
-                ExactlyOnceOutput::Arrived {
+                ExactlyOnceOutput::Acknowledge {
                     numbers,
                     marks,
                     confirm,
                 } => self.handle.mark(numbers, marks, confirm),
-                ExactlyOnceOutput::Refused { number, reason } => self.handle.refuse(number, reason),
+                ExactlyOnceOutput::Refuse { number, reason } => self.handle.refuse(number, reason),
                 ExactlyOnceOutput::WakeAt(at_ms) => {
                     self.wake_at = Some(self.origin + Duration::from_millis(at_ms));
                 }
-                ExactlyOnceOutput::Remark(remark) => self.log(&remark),
+                ExactlyOnceOutput::Report(remark) => self.log(&remark),
             }
         }
     }
 
-    fn log(&mut self, remark: &Remark) {
+    fn log(&mut self, remark: &ReconcileEvent) {
         let egress = &*self.handle.id;
         match remark {
-            Remark::Waits { records } => {
+            ReconcileEvent::WaitingForFormerOwner { records } => {
                 tracing::info!(
                     egress,
                     records,
                     "records may have been put by the last owner; scanning once its requests ended"
                 );
             }
-            Remark::NotReconciled { records } => {
+            ReconcileEvent::NotReconciled { records } => {
                 tracing::warn!(
                     egress,
                     records,
                     "records from before exactly-once delivery are put without a scan"
                 );
             }
-            Remark::InDoubt {
+            ReconcileEvent::InDoubt {
                 stream,
                 records,
                 reason,
@@ -287,14 +290,14 @@ impl Driver {
                     "request in doubt; scanning for its records"
                 );
             }
-            Remark::Reconciled {
+            ReconcileEvent::Reconciled {
                 stream,
                 records,
                 found,
             } => {
                 tracing::info!(egress, %stream, records, found, "scanned for records in doubt");
             }
-            Remark::ScanFailed { stream, reason } => {
+            ReconcileEvent::ScanFailed { stream, reason } => {
                 tracing::warn!(
                     egress,
                     %stream,
@@ -302,7 +305,7 @@ impl Driver {
                     "scan for records in doubt failed; retrying"
                 );
             }
-            Remark::Retried { records, reason } => {
+            ReconcileEvent::Retried { records, reason } => {
                 self.retry_log
                     .retried(&self.handle, *records as u64, reason);
             }

@@ -51,7 +51,7 @@ pub async fn scan(
         .map(|shard| read(client, stream, shard, after, wanted));
     let seen = try_join_all(reads).await?;
     Ok(ScanResult {
-        seen: seen.into_iter().flatten().collect(),
+        records: seen.into_iter().flatten().collect(),
         shards: ids,
     })
 }
