@@ -12,7 +12,7 @@ use satchel_engine::dispatcher::{DispatcherInput, DispatcherOutput};
 use satchel_engine::input::{Input, Verb};
 use satchel_engine::invocation::{Batch, EndpointIndex};
 use satchel_engine::output::{Answer, BucketImage, Delta, Output};
-use satchel_log::{Application, At, Source, read};
+use satchel_log::{Application, At, Notice, Source, read};
 use satchel_storage::fork::Refusal;
 use satchel_storage::pump::{DecodeJob, Observation, Reaction};
 
@@ -190,19 +190,17 @@ impl World {
         let mut jobs = Vec::new();
         let mut snapshots = 0;
         while let Ok(notice) = serving.notices.try_recv() {
+            // The truth listens to the log itself, not to the pump.
+            if let Notice::Durable { sequence, .. } = &notice {
+                durable.push(*sequence);
+            }
             let (reaction, observed) = serving.pump.on_notice(now, notice);
             match reaction {
                 Reaction::Tell(fact) => facts.push(fact),
                 Reaction::Decode(job) => jobs.push(job),
                 Reaction::Nothing => {}
             }
-            match observed {
-                Some(Observation::Committed(deltas)) => {
-                    durable.extend(deltas.iter().map(|delta| delta.number));
-                }
-                Some(Observation::SnapshotTaken(_)) => snapshots += 1,
-                Some(Observation::DeletionBlocked(_) | Observation::Retrying(_)) | None => {}
-            }
+            snapshots += u64::from(matches!(observed, Some(Observation::SnapshotTaken(_))));
         }
         if self.mutant == Some(Mutant::ReleaseBeforeCommit) {
             facts.retain(|fact| !matches!(fact, Input::CommitDurable { .. }));
