@@ -111,7 +111,7 @@ impl EgressSink {
     ) -> ScanResult {
         let mut result = ScanResult {
             shards: (0..SHARDS).map(|shard| format!("out-{shard}")).collect(),
-            seen: Vec::new(),
+            records: Vec::new(),
         };
         for (shard, landed) in &self.shards {
             let after = after.shards.get(shard);

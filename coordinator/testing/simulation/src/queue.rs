@@ -230,7 +230,7 @@ impl World {
     pub(crate) fn delete_from_queue(&mut self, id: ProcessId, ids: &[QueuedId]) {
         let now_ms = self.timeline.now_ms();
         if let Some(serving) = self.serving(id) {
-            serving.receiving.received_messages.taken(now_ms, ids);
+            serving.receiving.received_messages.mark_deletable(now_ms, ids);
             self.keep(id);
         }
     }
@@ -322,7 +322,7 @@ impl World {
         for (number, handle) in received {
             received_messages.received(now_ms, id_of(number), handle);
             if early {
-                received_messages.taken(now_ms, &[id_of(number)]);
+                received_messages.mark_deletable(now_ms, &[id_of(number)]);
             }
         }
         let received = Input::MessagesReceived {
