@@ -125,7 +125,7 @@ impl Checks {
                 EgressAdapter::Kinesis(kinesis) => kinesis.to_aws(),
                 EgressAdapter::Aws(aws) => aws.clone(),
             };
-            let named = satchel_aws::check::named_by(&to.destination);
+            let named = satchel_aws::check::target_name(&to.destination);
             let named = named.unwrap_or_else(|| "credentials for Kinesis".to_owned());
             let what = format!("{}: {named}", egress.source);
             let config = self.configs.get(&to.access, &egress.source).await;

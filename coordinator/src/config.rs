@@ -16,6 +16,7 @@ use crate::module::format_duration;
 pub use dev::DevConfig;
 pub use ports::PortArgs;
 pub use process::ProcessArgs;
+pub(crate) use process::application_name;
 pub use restore::RestoreArgs;
 pub use run::RunConfig;
 pub use s3::{S3Args, S3Sse};

@@ -39,16 +39,16 @@ impl Egress {
     ///
     /// A problem that retries cannot solve: unusable AWS settings, a damaged stream, or marks that
     /// this software does not understand.
-    pub async fn run(self, handle: EgressHandle, inbox: EgressInbox) -> Result<(), Failure> {
+    pub async fn run(self, context: EgressContext, inbox: EgressInbox) -> Result<(), Failure> {
         match self {
-            Self::LocalStream(egress) => Ok(egress.run(&handle, inbox.emissions).await?),
-            Self::Aws(egress) => Ok(aws::run(*egress, handle, inbox).await?),
+            Self::LocalStream(egress) => Ok(egress.run(&context, inbox.emissions).await?),
+            Self::Aws(egress) => Ok(aws::run(*egress, context, inbox).await?),
         }
     }
 }
 
 /// Connection of an egress to its partition.
-pub struct EgressHandle {
+pub struct EgressContext {
     /// Id of the egress, `namespace/name`.
     pub id: Arc<str>,
     /// Name of the producer. No other root, partition or egress ever uses it.

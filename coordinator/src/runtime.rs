@@ -19,7 +19,7 @@ pub mod node;
 
 use std::time::Duration;
 
-use satchel_aws::sqs::QueueWord;
+use satchel_aws::sqs::QueueCommand;
 use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
@@ -182,9 +182,9 @@ impl PartitionLoop {
                 stream,
                 applied,
             } => ports.reading.plan(ingress, stream, applied),
-            Output::Receive { ingress } => ports.reading.queue(&ingress, QueueWord::Receive),
+            Output::Receive { ingress } => ports.reading.queue(&ingress, QueueCommand::Receive),
             Output::Deletable { ingress, ids } => {
-                ports.reading.queue(&ingress, QueueWord::Deletable(ids));
+                ports.reading.queue(&ingress, QueueCommand::Deletable(ids));
             }
             Output::PauseIngress => ports.reading.pause(true),
             Output::ResumeIngress => ports.reading.pause(false),

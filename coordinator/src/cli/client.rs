@@ -37,7 +37,7 @@ impl Client {
         let read = |file: &Path| {
             let text = std::fs::read_to_string(file)
                 .map_err(|error| Failure::caused(Exit::Environment, file.display(), error))?;
-            Ok(text.trim().to_owned())
+            Ok::<_, Failure>(text.trim().to_owned())
         };
         Ok(Self {
             base: base.to_owned(),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use satchel_aws::egress::destination::{AwsEgress, EgressError, Owner};
-use satchel_aws::egress::kinesis::exactly_once::Left;
-use satchel_aws::egress::{Observer, Outlet};
+use satchel_aws::egress::kinesis::exactly_once;
+use satchel_aws::egress::{EgressHandle, Observer};
 
-use super::{EgressHandle, EgressInbox};
+use super::{EgressContext, EgressInbox};
 use crate::error::{Exit, Failure};
 use crate::metrics::Metrics;
 use crate::random;
@@ -14,26 +14,26 @@ use crate::random;
 /// Delivers to AWS until the inbox ends.
 pub(super) async fn run(
     egress: AwsEgress,
-    handle: EgressHandle,
+    context: EgressContext,
     inbox: EgressInbox,
 ) -> Result<(), EgressError> {
     let owner = Owner {
-        writer: handle.writer,
-        left: Left {
-            numbers: handle.inherited.outbox,
-            marks: handle.inherited.marks,
+        writer: context.writer,
+        inherited: exactly_once::Inherited {
+            numbers: context.inherited.outbox,
+            marks: context.inherited.marks,
         },
-        taken_over: handle.taken_over,
-        ownership: handle.ownership,
-        noted: inbox.marks_durable,
+        taken_over: context.taken_over,
+        ownership: context.ownership,
+        marks_durable: inbox.marks_durable,
     };
-    let outlet = Outlet {
-        id: handle.id,
-        facts: handle.inputs,
-        observer: Arc::new(handle.metrics),
+    let handle = EgressHandle {
+        id: context.id,
+        facts: context.inputs,
+        observer: Arc::new(context.metrics),
         seed: u64::from_le_bytes(random::bytes()),
     };
-    egress.run(outlet, owner, inbox.emissions).await
+    egress.run(handle, owner, inbox.emissions).await
 }
 
 impl Observer for Metrics {

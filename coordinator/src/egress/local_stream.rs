@@ -13,7 +13,7 @@ use satchel_engine::output::Emission;
 use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 use tokio::sync::mpsc;
 
-use super::EgressHandle;
+use super::EgressContext;
 use crate::clock::now_ms;
 use crate::streams::{Appended, NewRecord, StreamError, Streams, parse_hash_key};
 
@@ -39,12 +39,12 @@ impl LocalStreamEgress {
     /// is unknown after a failed write.
     pub(super) async fn run(
         self,
-        handle: &EgressHandle,
+        context: &EgressContext,
         mut emissions: mpsc::UnboundedReceiver<Emission>,
     ) -> Result<(), StreamError> {
         let writer = Writer {
             streams: self.streams,
-            handle,
+            context,
         };
         let mut round = Vec::new();
         while emissions.recv_many(&mut round, RECORDS_PER_ROUND).await > 0 {
@@ -63,7 +63,7 @@ impl LocalStreamEgress {
 
 struct Writer<'a> {
     streams: Streams,
-    handle: &'a EgressHandle,
+    context: &'a EgressContext,
 }
 
 impl Writer<'_> {
@@ -96,7 +96,7 @@ impl Writer<'_> {
                 Err(Undelivered::Behind) => again.push(emission),
                 Err(Undelivered::Stream(error)) => {
                     if again.is_empty() {
-                        let egress = &self.handle.id;
+                        let egress = &self.context.id;
                         tracing::warn!(%egress, %error, "delivery failed; retrying");
                     }
                     again.push(emission);
@@ -104,12 +104,12 @@ impl Writer<'_> {
             }
         }
         if !acked.is_empty() {
-            let handle = self.handle;
-            handle
+            let context = self.context;
+            context
                 .metrics
-                .observe_egress_acked(&handle.id, acked.len() as u64);
+                .observe_egress_acked(&context.id, acked.len() as u64);
             // After a stop, the next owner sends the records again, and the stream drops them.
-            let _ = handle.inputs.send(Input::EgressAcked { numbers: acked });
+            let _ = context.inputs.send(Input::EgressAcked { numbers: acked });
         }
         Ok(again)
     }
@@ -154,13 +154,13 @@ impl Writer<'_> {
             data: record.value_bytes,
             time_ms: now_ms(),
         };
-        Ok(stream.append_from(&self.handle.writer, emission.number, vec![new]))
+        Ok(stream.append_from(&self.context.writer, emission.number, vec![new]))
     }
 
     fn refuse(&self, number: u64, reason: String) {
-        let handle = self.handle;
-        handle.metrics.observe_egress_refused(&handle.id);
-        let _ = handle.inputs.send(Input::EgressRefused { number, reason });
+        let context = self.context;
+        context.metrics.observe_egress_refused(&context.id);
+        let _ = context.inputs.send(Input::EgressRefused { number, reason });
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn without_pages(routes: Router) -> Router {
 }
 
 async fn refuse_pages(request: Request, next: Next) -> Response {
-    if browsers::sent_by_a_page(request.headers()) {
+    if browsers::is_from_web_page(request.headers()) {
         return origin_not_allowed(browsers::REFUSAL).into_response();
     }
     next.run(request).await

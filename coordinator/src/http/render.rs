@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::value::is_json;
+use crate::clock::rfc3339;
 
 /// Maximum size, in bytes, of the messages and reasons on a page of dead letters, unless the first
 /// letter alone is larger. A thousand letters of the maximum size would be gigabytes.

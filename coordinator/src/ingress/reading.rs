@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use satchel_aws::kinesis::{Applied, ReadingPort};
-use satchel_aws::sqs::{QueuePort, QueueWord};
+use satchel_aws::sqs::{QueueCommand, QueuePort};
 use satchel_engine::position::{ShardId, ShardPosition};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -16,7 +16,7 @@ type StreamOfIngress = (Arc<str>, Arc<str>);
 pub struct Reading {
     waiting: Arc<Mutex<HashMap<ShardId, oneshot::Sender<ShardPosition>>>>,
     planning: Arc<Mutex<HashMap<StreamOfIngress, oneshot::Sender<Applied>>>>,
-    queues: Arc<Mutex<HashMap<Arc<str>, mpsc::UnboundedSender<QueueWord>>>>,
+    queues: Arc<Mutex<HashMap<Arc<str>, mpsc::UnboundedSender<QueueCommand>>>>,
     paused: watch::Sender<bool>,
 }
 
@@ -69,11 +69,11 @@ impl Reading {
         }
     }
 
-    pub(crate) fn queue(&self, ingress: &str, word: QueueWord) {
+    pub(crate) fn queue(&self, ingress: &str, command: QueueCommand) {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get(ingress) {
             // Without its ingress, a queue keeps its messages.
-            let _ = queue.send(word);
+            let _ = queue.send(command);
         }
     }
 
@@ -97,11 +97,11 @@ impl ReadingPort for Reading {
 }
 
 impl QueuePort for Reading {
-    fn listen(&self, ingress: Arc<str>) -> mpsc::UnboundedReceiver<QueueWord> {
-        let (words, heard) = mpsc::unbounded_channel();
+    fn listen(&self, ingress: Arc<str>) -> mpsc::UnboundedReceiver<QueueCommand> {
+        let (commands, received) = mpsc::unbounded_channel();
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.insert(ingress, words);
-        heard
+        queues.insert(ingress, commands);
+        received
     }
 
     fn paused(&self) -> watch::Receiver<bool> {

@@ -25,7 +25,7 @@ impl KinesisObserver for Metrics {
         self.0.kinesis.lag.remove(&Shard::of(shard));
     }
 
-    fn repeated(&self, operation: &'static str, throttled: bool) {
+    fn retried(&self, operation: &'static str, throttled: bool) {
         let reason = if throttled { "throttled" } else { "failed" };
         let repeated = Repeated { operation, reason };
         self.0.kinesis.repeated.get_or_create(&repeated).inc();

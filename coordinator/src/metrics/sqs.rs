@@ -39,7 +39,7 @@ impl SqsObserver for Metrics {
         }
     }
 
-    fn repeated(&self, operation: &'static str, throttled: bool) {
+    fn retried(&self, operation: &'static str, throttled: bool) {
         let reason = if throttled { "throttled" } else { "failed" };
         let repeated = Repeated { operation, reason };
         self.0.sqs.repeated.get_or_create(&repeated).inc();

@@ -29,7 +29,7 @@ fn observe_kinesis(metrics: &Metrics) {
     metrics.lag(&shard("shardId-1"), 10);
     metrics.reading_ended(&shard("shardId-1"));
     metrics.read(&shard("shardId-0"), 3, 30);
-    metrics.repeated("GetRecords", true);
+    metrics.retried("GetRecords", true);
 }
 
 fn observe_sqs(metrics: &Metrics) {
@@ -38,7 +38,7 @@ fn observe_sqs(metrics: &Metrics) {
     metrics.deleted("example/tasks", 3);
     SqsObserver::lag(metrics, "example/tasks", 2_500);
     metrics.backlog("example/tasks", 7, 1);
-    SqsObserver::repeated(metrics, "ReceiveMessage", false);
+    SqsObserver::retried(metrics, "ReceiveMessage", false);
     metrics.observe_received_ids(12);
 }
 

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::{Node, NodeParts, Recovered};
 use crate::clock::{SystemClock, now_ms};
 use crate::egress::ownership::EpochWatch;
-use crate::egress::{Egress, EgressHandle, Egresses, Inherited};
+use crate::egress::{Egress, EgressContext, Egresses, Inherited};
 use crate::error::{Exit, Failure};
 use crate::ingress::Ingress;
 use crate::ingress::reading::Reading;
@@ -269,7 +269,7 @@ impl Tasks {
         let mut queues = Egresses::new(self.inputs.clone(), self.metrics.clone());
         for (id, egress) in egresses {
             let inbox = queues.add(Arc::clone(&id));
-            let handle = EgressHandle {
+            let context = EgressContext {
                 writer: format!("{}-{}-{id}", identity.incarnation, self.number),
                 inputs: self.inputs.clone(),
                 metrics: self.metrics.clone(),
@@ -281,7 +281,7 @@ impl Tasks {
                 ownership: Arc::clone(ownership),
                 id,
             };
-            self.others.spawn(egress.run(handle, inbox));
+            self.others.spawn(egress.run(context, inbox));
         }
         queues
     }
