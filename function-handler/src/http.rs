@@ -166,7 +166,7 @@ pub(crate) async fn answer_plain(
 
 async fn answer(State(service): State<Service>, request: Request) -> Response {
     let method = request.method().clone();
-    if sent_by_a_page(request.headers()) {
+    if is_from_web_page(request.headers()) {
         let why = "a web page sent this request; only programs may call this port";
         return Answer::text(StatusCode::FORBIDDEN, why).into_response();
     }
@@ -192,7 +192,7 @@ impl IntoResponse for Answer {
 
 /// Whether a web page sent a request with these headers, of whatever site: browsers reach loopback ports on behalf of any page, and say so;
 /// programs do not.
-fn sent_by_a_page(headers: &HeaderMap) -> bool {
+fn is_from_web_page(headers: &HeaderMap) -> bool {
     let sites = headers.get_all("sec-fetch-site");
     headers.contains_key(header::ORIGIN) || sites.iter().any(|site| site.as_bytes() != b"none")
 }
