@@ -356,7 +356,7 @@ async fn boto3_puts_reads_splits_and_merges() {
     streams.stream("names").await.unwrap();
     let server = Server::of(streams.clone(), Options::default()).await;
     let greeting = tokio::spawn(greet(streams));
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kinesis_api/client.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/dev/kinesis_api/client.py");
     let endpoint = server.endpoint.clone();
     let output = tokio::task::spawn_blocking(move || {
         let python = python_with(&["boto3==1.44.5"]);

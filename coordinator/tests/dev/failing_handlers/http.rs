@@ -124,7 +124,7 @@ async fn a_throttling_endpoint_is_retried_without_counting_attempts() {
 
 #[tokio::test]
 async fn an_unreachable_endpoint_delays_only_its_own_messages() {
-    let mut endpoint = Endpoint::start_deaf();
+    let mut endpoint = Endpoint::start_closed();
     let lambda = lambda_endpoint("faulty/*", "faulty", &[THREE_ATTEMPTS]);
     let app = App::start(&(http_endpoint("web/*", &endpoint) + &lambda)).await;
     let client = app.client();

@@ -7,7 +7,8 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use satchel_testkit::{Moto, Setup};
 use serde_json::json;
 
-use super::{counter, tell, tool};
+use super::{call, counter};
+use crate::offline::tool;
 
 /// A bucket `roots` on a server of its own.
 pub(crate) struct Bucket {
@@ -72,7 +73,7 @@ async fn state_in_a_bucket_outlives_the_process_and_its_cost_is_counted() {
         "{}",
         app.printed()
     );
-    assert_eq!(tell(&app.client, "a", &json!({"add": 3})).await, 3);
+    assert_eq!(call(&app.client, "a", &json!({"add": 3})).await, 3);
     let puts = "satchel_s3_requests_total{operation=\"PutObject\",outcome=\"done\"}";
     let puts = app.client.metric(puts).await.unwrap();
     let dollars = app.client.metric("satchel_s3_estimated_dollars_total");
@@ -83,7 +84,7 @@ async fn state_in_a_bucket_outlives_the_process_and_its_cost_is_counted() {
     );
     app.kill9().await;
     app.restart().await;
-    assert_eq!(tell(&app.client, "a", &json!({"add": 4})).await, 7);
+    assert_eq!(call(&app.client, "a", &json!({"add": 4})).await, 7);
     assert_eq!(app.terminate().await.code, Some(0));
     let moto = environment(bucket.moto.endpoint());
     let result = tool::tool_in("s3://roots/apps/counter", &["verify"], &moto);

@@ -9,7 +9,7 @@ use satchel_testkit::{Client, Setup, until_true};
 use serde_json::{Value, json};
 
 use super::bucket::{Bucket, environment, with_s3};
-use super::{counter, readiness, sum, tell};
+use super::{call, counter, readiness, sum};
 use crate::offline::tool::tool_in;
 
 /// Delay of the timer of `b`: longer than the original takes to be called and stopped.
@@ -36,7 +36,7 @@ async fn fill(client: &Client) -> Instant {
     assert_eq!(client.records_when("out", 1).await[0].key, "a");
     let again = json!({"ms": TIMER.as_millis() as u64, "add": 100});
     assert_eq!(
-        tell(client, "b", &json!({"add": 5, "again": again})).await,
+        call(client, "b", &json!({"add": 5, "again": again})).await,
         5
     );
     Instant::now()
@@ -54,8 +54,8 @@ async fn is_held_until_resumed(setup: &Setup, restore: &str, timer_set: Instant)
     );
     assert_eq!(client.metric("satchel_fork_held").await, Some(1.0));
     client.put("in", "a", r#"{"add": 1, "emit": "a"}"#).await;
-    assert_eq!(tell(client, "b", &json!({"add": 0})).await, 5);
-    assert_eq!(tell(client, "c", &json!({"add": 2, "emit": "c"})).await, 2);
+    assert_eq!(call(client, "b", &json!({"add": 0})).await, 5);
+    assert_eq!(call(client, "c", &json!({"add": 2, "emit": "c"})).await, 2);
 
     fork.kill9().await;
     let rejected = setup.clone().arg(restore).run_to_end().await;
@@ -72,7 +72,7 @@ async fn is_held_until_resumed(setup: &Setup, restore: &str, timer_set: Instant)
     let client = &fork.client;
     let due = TIMER + Duration::from_secs(2);
     tokio::time::sleep(due.saturating_sub(timer_set.elapsed())).await;
-    assert_eq!(tell(client, "b", &json!({"add": 0})).await, 5, "not 105");
+    assert_eq!(call(client, "b", &json!({"add": 0})).await, 5, "not 105");
     assert_eq!(sum(client, "a").await, Some(1), "the record is not read");
     assert_eq!(client.records("out").await.len(), 1, "nothing is emitted");
     assert_eq!(client.metric("satchel_timers_pending").await, Some(1.0));
@@ -109,7 +109,7 @@ async fn is_held_until_resumed(setup: &Setup, restore: &str, timer_set: Instant)
         json!({"state": "serving"}),
         "permanently"
     );
-    assert_eq!(tell(&fork.client, "b", &json!({"add": 0})).await, 105);
+    assert_eq!(call(&fork.client, "b", &json!({"add": 0})).await, 105);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,7 +129,7 @@ async fn a_fork_of_a_savepoint_in_a_directory_is_held_and_the_original_is_unchan
         tool_in(place, &["savepoint", "create", "five"], &[]).code,
         1
     );
-    assert_eq!(tell(&original.client, "b", &json!({"add": 7})).await, 12);
+    assert_eq!(call(&original.client, "b", &json!({"add": 7})).await, 12);
     assert_eq!(original.terminate().await.code, Some(0));
     let result = tool_in(place, &["savepoint", "list"], &[]);
     let listed: Value = serde_json::from_str(&result.out).unwrap();
@@ -172,7 +172,7 @@ async fn a_fork_of_a_point_in_time_in_a_bucket_is_held_and_the_original_is_uncha
     let moment = String::from_utf8(now.output().unwrap().stdout).unwrap();
     let moment = moment.trim();
     tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(tell(&original.client, "b", &json!({"add": 7})).await, 12);
+    assert_eq!(call(&original.client, "b", &json!({"add": 7})).await, 12);
     assert_eq!(original.terminate().await.code, Some(0));
 
     let before = bucket.objects("shop/").await;
@@ -188,7 +188,7 @@ async fn a_fork_of_a_point_in_time_in_a_bucket_is_held_and_the_original_is_uncha
 async fn the_outbox_of_a_fork_can_be_dropped() {
     let (_dir, setup) = counter();
     let mut original = setup.start().await;
-    assert_eq!(tell(&original.client, "a", &json!({"add": 1})).await, 1);
+    assert_eq!(call(&original.client, "a", &json!({"add": 1})).await, 1);
     assert_eq!(original.terminate().await.code, Some(0));
     let forks = tempfile::tempdir().unwrap();
     let forked = setup
@@ -198,7 +198,7 @@ async fn the_outbox_of_a_fork_can_be_dropped() {
     let mut fork = forked.clone().arg(restore).start().await;
     let client = &fork.client;
     assert_eq!(
-        tell(client, "a", &json!({"add": 1, "emit": "held"})).await,
+        call(client, "a", &json!({"add": 1, "emit": "held"})).await,
         2
     );
     assert_eq!(fork.terminate().await.code, Some(0));
@@ -207,7 +207,7 @@ async fn the_outbox_of_a_fork_can_be_dropped() {
     let fork = resumed.start().await;
     let client = &fork.client;
     assert_eq!(
-        tell(client, "a", &json!({"add": 1, "emit": "new"})).await,
+        call(client, "a", &json!({"add": 1, "emit": "new"})).await,
         3
     );
     let records = client.records_when("out", 1).await;

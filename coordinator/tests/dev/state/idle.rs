@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::bucket::{Bucket, with_s3};
-use super::{counter, tell};
+use super::{call, counter};
 use satchel_testkit::Proxy;
 
 /// Idle time, in seconds: `SATCHEL_TEST_IDLE_SECONDS`, or a few.
@@ -24,7 +24,7 @@ async fn an_idle_application_makes_no_request_to_s3() {
     let (_dir, setup) = counter();
     let setup = with_s3(setup, &proxy.endpoint()).arg("--state=s3://roots/idle");
     let mut app = setup.start().await;
-    assert_eq!(tell(&app.client, "a", &json!({"add": 3})).await, 3);
+    assert_eq!(call(&app.client, "a", &json!({"add": 3})).await, 3);
     // Work caused by the last commit completes first.
     let mut requests = proxy.seen().len();
     assert!(requests > 0);
@@ -34,7 +34,7 @@ async fn an_idle_application_makes_no_request_to_s3() {
     }
     tokio::time::sleep(idle()).await;
     assert_eq!(proxy.seen(), Vec::<String>::new());
-    assert_eq!(tell(&app.client, "a", &json!({"add": 1})).await, 4);
+    assert_eq!(call(&app.client, "a", &json!({"add": 1})).await, 4);
     assert!(!proxy.seen().is_empty());
     assert_eq!(app.terminate().await.code, Some(0));
 }

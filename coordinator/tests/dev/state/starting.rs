@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use super::bucket::{Bucket, with_s3};
-use super::{counter, tell};
+use super::{call, counter};
 use satchel_testkit::{Fault, Proxy};
 
 /// Every request fails the first time: either it does not reach the store, or its answer is lost.
@@ -29,14 +29,14 @@ async fn a_start_survives_one_failure_of_each_request() {
     let setup = with_s3(setup, &proxy.endpoint()).arg("--state=s3://roots/starting");
     fail_everything_once(&proxy);
     let mut app = setup.start().await;
-    assert_eq!(tell(&app.client, "a", &json!({"add": 3})).await, 3);
+    assert_eq!(call(&app.client, "a", &json!({"add": 3})).await, 3);
     // After a crash and after a graceful stop, because each start sends other requests first.
     app.kill9().await;
     fail_everything_once(&proxy);
     app.restart().await;
-    assert_eq!(tell(&app.client, "a", &json!({"add": 4})).await, 7);
+    assert_eq!(call(&app.client, "a", &json!({"add": 4})).await, 7);
     assert_eq!(app.terminate().await.code, Some(0));
     fail_everything_once(&proxy);
     app.restart().await;
-    assert_eq!(tell(&app.client, "a", &json!({"add": 5})).await, 12);
+    assert_eq!(call(&app.client, "a", &json!({"add": 5})).await, 12);
 }

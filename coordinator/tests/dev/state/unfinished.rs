@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::bucket::{Bucket, environment, with_s3};
-use super::{counter, tell};
+use super::{call, counter};
 use crate::offline::tool::{ToolResult, tool_in};
 
 /// States of 64 KiB each, enough for several deltas.
@@ -151,7 +151,7 @@ async fn a_killed_restore_leaves_nothing_usable_and_can_be_replaced() {
 
     let other = forked.clone().arg(format!("--restore={}", sources[1].0));
     let mut fork = other.start().await;
-    assert_eq!(tell(&fork.client, "new", &json!({"add": 1})).await, 1);
+    assert_eq!(call(&fork.client, "new", &json!({"add": 1})).await, 1);
     assert_eq!(fork.terminate().await.code, Some(0));
     let exported = tool(place, &["state", "export"]).out;
     let new = exported.lines().filter(|line| line.contains("/new\""));
