@@ -1,4 +1,5 @@
-//! Whether everything that an application names in AWS is there and may be used, found out before it is started (`satchel validate --check-aws`).
+//! Check that everything an application names in AWS exists and may be used
+//! (`satchel validate --check-aws`).
 
 use std::fmt::Display;
 
@@ -6,32 +7,32 @@ use bytes::Bytes;
 use satchel_aws::config::AwsAccess;
 use satchel_aws::lease::LeaseTable;
 
-use crate::cli::Failure;
 use crate::destinations::{AwsConfigs, lambda_function};
+use crate::error::Failure;
 use crate::module::{Application, EgressAdapter, EndpointAdapter, IngressAdapter};
-use crate::runtime::node::random;
-use crate::store::{Place, PlaceOptions};
+use crate::random;
+use crate::store::{StateLocation, StoreOptions};
 
-/// What is looked at beside the module files.
+/// Things to check besides the module files.
 #[derive(Clone, Default)]
-pub(crate) struct Around {
-    /// The state, if it is to be looked at, and how its bucket is used.
-    pub(crate) state: Option<(Place, PlaceOptions)>,
-    /// The lease table, if it is to be looked at.
+pub(crate) struct Further {
+    /// Location of the state, with the options of its bucket.
+    pub(crate) state: Option<(StateLocation, StoreOptions)>,
+    /// Name of the lease table.
     pub(crate) lease_table: Option<String>,
 }
 
-/// What one look gave: what was looked at, and what is wrong with it if something is.
+/// Result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// What was looked at, by its name.
+    /// Name of the checked thing.
     pub(crate) what: String,
-    /// What is wrong.
+    /// Problem, if there is one.
     pub(crate) problem: Option<String>,
 }
 
-/// Looks at all of it, one after the other, and goes on after a problem.
-pub(crate) async fn check(application: &Application, around: &Around) -> Vec<Finding> {
+/// Checks everything, one after the other, and continues after a problem.
+pub(crate) async fn check(application: &Application, further: &Further) -> Vec<Finding> {
     let mut checks = Checks {
         configs: AwsConfigs::default(),
         findings: Vec::new(),
@@ -66,10 +67,10 @@ pub(crate) async fn check(application: &Application, around: &Around) -> Vec<Fin
     }
     checks.streams(application).await;
     checks.egresses(application).await;
-    if let Some(name) = &around.lease_table {
+    if let Some(name) = &further.lease_table {
         checks.lease_table(name).await;
     }
-    if let Some((place, options)) = &around.state {
+    if let Some((place, options)) = &further.state {
         let outcome = state(place, options.clone()).await;
         checks.note(format!("state {place}"), outcome);
     }
@@ -124,7 +125,7 @@ impl Checks {
                 EgressAdapter::Kinesis(kinesis) => kinesis.to_aws(),
                 EgressAdapter::Aws(aws) => aws.clone(),
             };
-            let named = satchel_aws::check::named_by(&to.destination);
+            let named = satchel_aws::check::target_name(&to.destination);
             let named = named.unwrap_or_else(|| "credentials for Kinesis".to_owned());
             let what = format!("{}: {named}", egress.source);
             let config = self.configs.get(&to.access, &egress.source).await;
@@ -150,8 +151,9 @@ impl Checks {
     }
 }
 
-/// Lists, writes and removes an object of its own beside the state, as an owner does with those of the state.
-async fn state(place: &Place, options: PlaceOptions) -> Result<(), String> {
+/// Lists the location, and writes and removes an object of its own there, as an owner does with
+/// those of the state.
+async fn state(place: &StateLocation, options: StoreOptions) -> Result<(), String> {
     let stated = |failure: Failure| failure.message;
     let opened = place.open(options).await.map_err(stated)?;
     let prefix = match opened.prefix.as_str() {
@@ -164,7 +166,7 @@ async fn state(place: &Place, options: PlaceOptions) -> Result<(), String> {
         .list(&prefix, None, 1)
         .await
         .map_err(|error| told("listing", error))?;
-    let random: [u8; 8] = random();
+    let random: [u8; 8] = random::bytes();
     let key = format!("{prefix}validate-{:016x}", u64::from_le_bytes(random));
     store
         .create(&key, Bytes::from_static(b"written by satchel validate"))

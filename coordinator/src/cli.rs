@@ -2,11 +2,11 @@
 //!
 //! | Exit code | |
 //! |---|---|
-//! | 0 | done, or a clean stop |
-//! | 1 | the application answered with an error, which stands on standard error |
-//! | 2 | usage, or a module file |
+//! | 0 | success, or a clean stop |
+//! | 1 | the application answered with an error, which is on standard error |
+//! | 2 | error in the command line or a module file |
 //! | 3 | fenced by another owner |
-//! | 4 | damaged or refused durable data |
+//! | 4 | damaged or rejected durable data |
 //! | 5 | environment: a port, credentials, a service that cannot be reached |
 
 mod address;
@@ -14,9 +14,9 @@ mod addresses;
 mod call;
 mod client;
 mod dead_letters;
-mod exit;
 mod health;
 mod logging;
+mod new;
 mod output;
 mod savepoint;
 mod signals;
@@ -25,7 +25,6 @@ mod stream;
 mod target;
 mod timers;
 mod validate;
-pub(crate) mod value;
 mod verify;
 
 #[cfg(test)]
@@ -33,7 +32,6 @@ mod tests;
 
 use clap::{Parser, Subcommand};
 
-pub use crate::cli::exit::{Exit, Failure};
 pub use crate::cli::logging::init_logging;
 pub use crate::cli::signals::shutdown_signal;
 
@@ -41,6 +39,7 @@ use crate::cli::addresses::AddressCommand;
 use crate::cli::call::CallArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
+use crate::cli::new::NewArgs;
 use crate::cli::savepoint::SavepointCommand;
 use crate::cli::state::StateCommand;
 use crate::cli::stream::StreamCommand;
@@ -48,67 +47,73 @@ use crate::cli::timers::TimersCommand;
 use crate::cli::validate::ValidateArgs;
 use crate::cli::verify::VerifyArgs;
 use crate::config::{DevConfig, RunConfig};
+use crate::error::Failure;
 
 /// Stateful functions on AWS Lambda.
 #[derive(Debug, Parser)]
 #[command(name = "satchel", version, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// Commands of the program.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run an application on this machine: local streams, local state, handlers as local processes.
+    /// Run an application on this machine, with local streams, local state and local handlers
     Dev(Box<DevConfig>),
-    /// Run an application in production: state in a bucket, Lambda, several processes of which one owns.
+    /// Run an application in production, with state in a bucket, Lambda, and standby processes
     Run(Box<RunConfig>),
-    /// What talks to a running application, or works on files.
+    /// Commands that talk to a running application or work on files.
     #[command(flatten)]
     Client(Box<ClientCommand>),
 }
 
-/// A command that talks to a running application, or works on files.
+/// Command that talks to a running application or works on files.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Check module files and tell what runs where.
+    /// Create a project of your own: a Rust handler, its module file and its Terraform
+    New(NewArgs),
+    /// Check module files and print what runs where
     Validate(ValidateArgs),
-    /// Send a message to a function and print its reply.
+    /// Send a message to a function and print its reply
     Call(CallArgs),
-    /// Send a message to a function; done when it is durable.
+    /// Send a message to a function and wait until it is durable
     Send(CallArgs),
-    /// Ask a coordinator whether it lives, owner or standby; exit code 0 if it does.
+    /// Check that a coordinator is alive, owner or standby; exit code 0 if it is
     Health(HealthArgs),
-    /// Local streams.
+    /// Write to and read from local streams
     #[command(subcommand)]
     Stream(StreamCommand),
-    /// Messages that were given up on.
+    /// List, retry and delete messages whose processing failed for good
     #[command(subcommand)]
     DeadLetters(DeadLettersCommand),
-    /// Delayed messages that are pending.
+    /// List pending delayed messages
     #[command(subcommand)]
     Timers(TimersCommand),
-    /// Read a whole root of durable data and name every object in it that is damaged, missing or foreign.
+    /// Check a whole root of durable data and name every damaged, missing or foreign object
     Verify(VerifyArgs),
-    /// Durable state, without a running application.
+    /// Read, export and import durable state, without a running application
     #[command(subcommand)]
     State(StateCommand),
-    /// States of an application that are kept under a name.
+    /// Create, list and delete named states of an application
     #[command(subcommand)]
     Savepoint(SavepointCommand),
-    /// One address: its state, backlog and suspension.
+    /// Show the state, backlog and suspension of an address, or resume it
     #[command(subcommand)]
     Address(AddressCommand),
 }
 
-/// Runs a command that talks to a running application, or works on files; what it gives goes to standard output.
+/// Runs a command that talks to a running application or works on files. Prints the result to
+/// standard output.
 ///
 /// # Errors
-/// What went wrong and the exit code for it.
+///
+/// The reason of the failure, with its exit code.
 pub async fn run(command: ClientCommand) -> Result<(), Failure> {
     match command {
+        ClientCommand::New(args) => new::run(&args),
         ClientCommand::Validate(args) => Box::pin(validate::run(args)).await,
         ClientCommand::Call(args) => call::run("call", args).await,
         ClientCommand::Send(args) => call::run("send", args).await,

@@ -1,4 +1,4 @@
-//! From an endpoint of a module file to what sends to it.
+//! Wiring of endpoints: from a module file to invokers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,19 +7,20 @@ use satchel_aws::config::{AwsAccess, check_credentials};
 use satchel_aws::lambda::LambdaFunction;
 use satchel_aws::sigv4::Signer;
 
-use crate::cli::{Exit, Failure};
+use crate::error::{Exit, Failure};
 use crate::invoker::Invoker;
 use crate::invoker::aws_lambda::AwsLambdaInvoker;
 use crate::invoker::http::{HttpEndpoint, HttpInvoker};
 use crate::module::{EndpointSpec, HttpEndpoint as HttpModule, LambdaEndpoint, Source};
 use crate::runtime::dispatch::Destination;
 
-/// The AWS configurations that the modules of an application ask for, each made once.
+/// AWS configurations of the modules of an application, each loaded once.
 #[derive(Debug, Default)]
 pub(crate) struct AwsConfigs(HashMap<AwsAccess, aws_config::SdkConfig>);
 
 impl AwsConfigs {
-    /// The configuration for `access`, with credentials that were there at least once; `source` is who asks for it.
+    /// Returns the configuration for `access`, after a check that there are credentials. `source`
+    /// is the place to name in an error.
     pub(crate) async fn get(
         &mut self,
         access: &AwsAccess,
@@ -29,7 +30,7 @@ impl AwsConfigs {
             return Ok(known.clone());
         }
         let unusable = |error: satchel_aws::config::ConfigError| {
-            Failure::new(Exit::Environment, format!("{source}: {error}"))
+            Failure::caused(Exit::Environment, source, error)
         };
         let config = Box::pin(access.load()).await.map_err(unusable)?;
         Box::pin(check_credentials(&config))
@@ -40,7 +41,7 @@ impl AwsConfigs {
     }
 }
 
-/// A function server over HTTP, with its requests signed if the module says so.
+/// Makes the invoker of a function server over HTTP, which signs requests if the module says so.
 pub(crate) async fn http(
     endpoint: &EndpointSpec,
     http: &HttpModule,
@@ -48,13 +49,13 @@ pub(crate) async fn http(
 ) -> Result<Destination, Failure> {
     let source = &endpoint.source;
     let invoker = HttpInvoker::new(adapter(http))
-        .map_err(|error| Failure::new(Exit::Usage, format!("{source}: {error}")))?;
+        .map_err(|error| Failure::caused(Exit::Usage, source, error))?;
     let invoker = match &http.auth {
         None => invoker,
         Some(auth) => {
             let config = configs.get(&auth.access, source).await?;
             let signer = Signer::new(&config, &auth.service)
-                .map_err(|error| Failure::new(Exit::Environment, format!("{source}: {error}")))?;
+                .map_err(|error| Failure::caused(Exit::Environment, source, error))?;
             invoker.signed_by(signer)
         }
     };
@@ -64,7 +65,7 @@ pub(crate) async fn http(
     })
 }
 
-/// A function on AWS Lambda.
+/// Makes the invoker of a function on AWS Lambda.
 pub(crate) async fn lambda(
     source: &Source,
     lambda: &LambdaEndpoint,
@@ -77,7 +78,7 @@ pub(crate) async fn lambda(
     })
 }
 
-/// The function that a Lambda endpoint names.
+/// Makes the client of the function that a Lambda endpoint names.
 pub(crate) async fn lambda_function(
     source: &Source,
     lambda: &LambdaEndpoint,

@@ -1,92 +1,72 @@
 //! `satchel dev`: an application on this machine, with everything embedded.
 //!
 //! ```text
-//!  module files ─► ports ─► handlers (processes, built with cargo) ─► takeover of the state ─► serving, until a signal
+//!  module files ─► ports ─► state ─► handlers (built with cargo) ─► takeover ─► serving ─► stop
 //! ```
 
 mod banner;
 pub mod lambda;
 mod servers;
-mod state;
 mod wiring;
 
 use std::pin::Pin;
 use std::time::Duration;
 
-use satchel_engine::input::Input;
-use satchel_engine::partition::Config;
-use satchel_log::DEFAULT_BUCKETS;
-use tokio::sync::{mpsc, watch};
+use satchel_log::Options;
 
-use crate::cli::{Exit, Failure};
+use crate::assemble::Process;
 use crate::config::DevConfig;
-use crate::egress::aws::aws_egresses;
-use crate::ingress::Ingress;
-use crate::ingress::kinesis::kinesis_ingresses;
-use crate::ingress::local_stream::LocalStreamIngress;
-use crate::ingress::sqs::sqs_ingresses;
-use crate::metrics::Metrics;
-use crate::module::Application;
-use crate::requests::{Readiness, Requests};
-use crate::runtime::INPUTS_WAITING_MAX;
+use crate::error::Failure;
+use crate::readiness::Readiness;
 use crate::runtime::node::{Node, NodeParts};
 use crate::servers::Servers;
-use crate::store::Opened;
+use crate::store::{StateLocation, StateStore};
 use crate::streams::Streams;
 
 use wiring::Handlers;
 
-/// How long what is in flight may go on after a signal.
+/// Time that work in flight has after a signal.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the parts of the process share.
-struct Shared {
-    application: Application,
-    metrics: Metrics,
-    streams: Streams,
-    requests: Requests,
-    readiness: watch::Sender<Readiness>,
-}
+/// Maximum age of the observation that the next epoch is unclaimed, for state in a directory.
+const WINDOW_MS: u64 = 10_000;
 
-/// Runs the application until `shutdown`, then stops it in an orderly way.
+/// Time that condemned objects are kept, for state in a directory. A process of the same machine
+/// that was stopped and continues has the same clocks, so minutes are enough where a root that is
+/// shared by machines needs an hour.
+const GRACE_MS: u64 = 120_000;
+
+/// Runs the application until `shutdown`, then stops it cleanly.
 ///
 /// # Errors
 ///
-/// What is wrong with the module files, the environment or the durable data, with the exit code for it.
+/// A problem with the module files, the environment or the durable data, with its exit code.
 pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
-    let application = Application::load(&config.paths, &|name| std::env::var(name).ok())
-        .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
-    let metrics = Metrics::new();
-    let (inputs_sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
-    let (readiness, _) = watch::channel(Readiness::Starting { recovered: 0.0 });
-    let shared = Shared {
-        application,
-        requests: Requests::new(inputs_sender, metrics.clone()),
-        metrics,
-        streams: open_streams(&config),
-        readiness,
+    let starting = Readiness::Starting { recovered: 0.0 };
+    let (process, inputs) = Process::new(config.process.clone(), &config.paths, starting)?;
+    let streams = if config.ephemeral {
+        Streams::ephemeral()
+    } else {
+        Streams::durable(config.streams_dir())
     };
     let mut shutdown = std::pin::pin!(shutdown);
-    let servers = servers::start(&config, &shared).await?;
-    // Before anything is built: what is refused is refused at once.
+    let servers = servers::start(&config, &process, &streams).await?;
+    // Before the build, so that a damaged root is reported at once.
     let state = tokio::select! {
-        state = state::open(&config, &shared) => state?,
+        state = open_state(&config, &process) => state?,
         () = &mut shutdown => return Ok(()),
     };
     let handlers = tokio::select! {
-        handlers = Handlers::start(&config, &shared.application) => handlers?,
+        handlers = Handlers::start(&config, &process.application) => handlers?,
         () = &mut shutdown => return Ok(()),
     };
-    let outcome = serve(
-        (&config, state),
-        &shared,
-        &servers,
-        &handlers,
-        inputs,
-        shutdown,
-    )
-    .await;
-    shared.readiness.send_replace(Readiness::Stopping);
+    let outcome = async {
+        let adapters = wiring::adapters(&config, &process, &streams, &handlers).await?;
+        let parts = process.node_parts(inputs, state, adapters, log_options(&config))?;
+        serve(&config, &process, parts, (&servers, &handlers), shutdown).await
+    };
+    let outcome = outcome.await;
+    process.readiness.send_replace(Readiness::Stopping);
     if outcome.is_ok() {
         servers.stop().await;
     }
@@ -94,90 +74,51 @@ pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Resul
     outcome
 }
 
-/// Takes the state over and serves until `shutdown` or until something is wrong.
+/// Takes the state over and serves until `shutdown` or a failure.
 async fn serve(
-    (config, state): (&DevConfig, Opened),
-    shared: &Shared,
-    servers: &Servers,
-    handlers: &Handlers,
-    inputs: mpsc::Receiver<Input>,
+    config: &DevConfig,
+    process: &Process,
+    parts: NodeParts,
+    serving: (&Servers, &Handlers),
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), Failure> {
-    let parts = NodeParts {
-        application: config.application.clone(),
-        config: engine_config(config, &shared.application),
-        state,
-        on_hold: config.fork.on_hold().map_err(Failure::usage)?,
-        log: state::log_options(config),
-        destinations: handlers.destinations(),
-        ingresses: ingresses(config, shared).await?,
-        streams: shared.streams.clone(),
-        aws_egresses: aws_egresses(&shared.application, true),
-        metrics: shared.metrics.clone(),
-        requests: shared.requests.clone(),
-        inputs,
-        readiness: shared.readiness.clone(),
-    };
     let mut node = tokio::select! {
         node = Node::start(parts) => node?,
         () = &mut shutdown => return Ok(()),
     };
-    banner::print(config, shared, (servers, handlers), &node);
+    banner::print(config, &process.application, serving, &node);
     tokio::select! {
         failure = node.failed() => Err(failure),
         () = shutdown => {
-            eprintln!("satchel: stopping; what is in flight has {} s to finish", STOP_LIMIT.as_secs());
-            shared.readiness.send_replace(Readiness::Stopping);
+            let limit = STOP_LIMIT.as_secs();
+            eprintln!("satchel: stopping; work in flight has {limit} s to finish");
+            process.readiness.send_replace(Readiness::Stopping);
             node.stop(STOP_LIMIT).await
         }
     }
 }
 
-fn engine_config(config: &DevConfig, application: &Application) -> Config {
-    Config {
-        partition: 0,
-        buckets: DEFAULT_BUCKETS,
-        endpoints: wiring::engine_endpoints(application),
-        egresses: application
-            .egresses
-            .iter()
-            .map(|egress| egress.id.to_string().into())
-            .collect(),
-        commit_depth: config.commit_depth,
-        commit_interval_ms: config.commit_interval.as_millis() as u64,
-        pending_bytes_max: usize::try_from(config.pending_limit).unwrap_or(usize::MAX),
-        memory_limit_bytes: config
-            .memory_limit
-            .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
-        idempotency_ttl_ms: config.idempotency_ttl.as_millis() as u64,
-        ..Config::default()
+/// Opens the state, and restores it from another root if that is asked for.
+async fn open_state(config: &DevConfig, process: &Process) -> Result<StateStore, Failure> {
+    let location = config.state();
+    let location = (!config.ephemeral).then_some(&location);
+    let (state, restored) = process.open_state(location).await?;
+    if let (Some(restored), Some(origin)) = (restored, &config.process.fork.restore) {
+        let place = location.map_or("memory".to_owned(), ToString::to_string);
+        let facts = restored.facts;
+        eprintln!("satchel: restored {facts} facts of {origin} into {place}");
     }
+    Ok(state)
 }
 
-fn open_streams(config: &DevConfig) -> Streams {
-    if config.ephemeral {
-        Streams::ephemeral()
-    } else {
-        Streams::durable(config.streams_dir())
+fn log_options(config: &DevConfig) -> Options {
+    match config.state() {
+        StateLocation::Directory(_) => Options {
+            window_ms: WINDOW_MS,
+            grace_ms: GRACE_MS,
+            ..Options::default()
+        },
+        // Another machine may share the bucket, and has clocks of its own.
+        StateLocation::S3(_) => Options::default(),
     }
-}
-
-/// What is read: streams on this machine, or, if that is wanted, those on AWS; and queues, which are always where their module says.
-async fn ingresses(config: &DevConfig, shared: &Shared) -> Result<Vec<Ingress>, Failure> {
-    let mut ingresses = sqs_ingresses(&shared.application, &shared.metrics).await?;
-    if config.kinesis_ingress {
-        let (application, name) = (&shared.application, &config.application);
-        ingresses.extend(kinesis_ingresses(application, name, &shared.metrics).await?);
-        return Ok(ingresses);
-    }
-    for (ingress, adapter, stream) in wiring::ingress_streams(&shared.application) {
-        let opened = shared.streams.stream(&stream.stream).await;
-        ingresses.push(Ingress::LocalStream(LocalStreamIngress {
-            ingress: ingress.id.to_string(),
-            stream: opened.map_err(crate::runtime::node::stream_failure)?,
-            startup: adapter.startup,
-            routing: wiring::routing(stream),
-        }));
-    }
-    Ok(ingresses)
 }

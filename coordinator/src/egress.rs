@@ -1,81 +1,147 @@
-//! Egresses: how records leave. The partition hands over only what is durable, and keeps it until it is acknowledged.
+//! Egresses: delivery of the outbox to services.
+//!
+//! The partition hands over a record only when it is durable, and keeps it until the egress
+//! acknowledges or refuses it.
 
 pub mod aws;
 pub mod local_stream;
+pub mod ownership;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use satchel_aws::egress::destination::AwsEgress;
 use satchel_engine::input::Input;
 use satchel_engine::output::Emission;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
+use crate::error::Failure;
 use crate::metrics::Metrics;
 
-/// The egresses of an application, each with what leads to the task that serves it.
+use local_stream::LocalStreamEgress;
+use ownership::EpochWatch;
+
+/// Adapter of one egress.
+#[derive(Debug)]
+pub enum Egress {
+    /// Streams of this machine, in the place of Kinesis.
+    LocalStream(LocalStreamEgress),
+    /// A service of AWS.
+    Aws(Box<AwsEgress>),
+}
+
+impl Egress {
+    /// Delivers until the inbox ends.
+    ///
+    /// # Errors
+    ///
+    /// A problem that retries cannot solve: unusable AWS settings, a damaged stream, or marks that
+    /// this software does not understand.
+    pub async fn run(self, context: EgressContext, inbox: EgressInbox) -> Result<(), Failure> {
+        match self {
+            Self::LocalStream(egress) => Ok(egress.run(&context, inbox.emissions).await?),
+            Self::Aws(egress) => Ok(aws::run(*egress, context, inbox).await?),
+        }
+    }
+}
+
+/// Connection of an egress to its partition.
+pub struct EgressContext {
+    /// Id of the egress, `namespace/name`.
+    pub id: Arc<str>,
+    /// Name of the producer. No other root, partition or egress ever uses it.
+    pub writer: String,
+    /// Sender to the partition.
+    pub inputs: mpsc::UnboundedSender<Input>,
+    /// Metrics of the process.
+    pub metrics: Metrics,
+    /// State that the former owner left of this egress.
+    pub inherited: Inherited,
+    /// Time at which this process took the partition over, or later.
+    pub taken_over: Instant,
+    /// Freshness of the ownership.
+    pub ownership: Arc<EpochWatch>,
+}
+
+/// State of an egress at a takeover.
+#[derive(Debug, Clone, Default)]
+pub struct Inherited {
+    /// Numbers of the records in the outbox.
+    pub outbox: BTreeSet<u64>,
+    /// Marks by name, which only the egress understands.
+    pub marks: Vec<(Arc<str>, Bytes)>,
+}
+
+/// Receivers of what the partition sends to one egress.
+pub struct EgressInbox {
+    /// Records to deliver, in order.
+    pub emissions: mpsc::UnboundedReceiver<Emission>,
+    /// Becomes true when the marks that the egress waits for are durable.
+    pub marks_durable: watch::Receiver<bool>,
+}
+
+/// Senders to all egresses of an application.
 pub struct Egresses {
     queues: HashMap<Arc<str>, Queue>,
-    facts: mpsc::UnboundedSender<Input>,
+    inputs: mpsc::UnboundedSender<Input>,
     metrics: Metrics,
 }
 
 struct Queue {
     emissions: mpsc::UnboundedSender<Emission>,
-    noted: watch::Sender<bool>,
-}
-
-/// What a task that serves an egress hears of the partition.
-pub struct Heard {
-    /// What is to leave, in order.
-    pub emissions: mpsc::UnboundedReceiver<Emission>,
-    /// Becomes true when what the egress waits for is durable.
-    pub noted: watch::Receiver<bool>,
+    marks_durable: watch::Sender<bool>,
 }
 
 impl Egresses {
-    /// No egress yet. `facts` is where the partition is told.
-    pub fn new(facts: mpsc::UnboundedSender<Input>, metrics: Metrics) -> Self {
+    /// Creates a set without egresses. `inputs` leads to the partition.
+    pub fn new(inputs: mpsc::UnboundedSender<Input>, metrics: Metrics) -> Self {
         Self {
             queues: HashMap::new(),
-            facts,
+            inputs,
             metrics,
         }
     }
 
     /// Adds the egress `id`, `namespace/name`.
-    pub fn add(&mut self, id: Arc<str>) -> Heard {
-        let (queue, emissions) = mpsc::unbounded_channel();
-        let (notes, noted) = watch::channel(false);
+    pub fn add(&mut self, id: Arc<str>) -> EgressInbox {
+        let (emissions, received) = mpsc::unbounded_channel();
+        let (marks_durable, watched) = watch::channel(false);
         let queue = Queue {
-            emissions: queue,
-            noted: notes,
+            emissions,
+            marks_durable,
         };
         self.queues.insert(id, queue);
-        Heard { emissions, noted }
-    }
-
-    /// What this egress waits for is durable.
-    pub fn noted(&self, egress: &str) {
-        if let Some(queue) = self.queues.get(egress) {
-            queue.noted.send_replace(true);
+        EgressInbox {
+            emissions: received,
+            marks_durable: watched,
         }
     }
 
-    /// Hands records to their egresses, in order. They are bounded by the partition's limit for its outbox.
+    /// Reports that the marks which this egress waits for are durable.
+    pub fn marks_durable(&self, egress: &str) {
+        if let Some(queue) = self.queues.get(egress) {
+            queue.marks_durable.send_replace(true);
+        }
+    }
+
+    /// Hands records to their egresses, in order. The partition's limit for its outbox bounds the
+    /// queues.
     pub fn emit(&self, emissions: Vec<Emission>) {
         for emission in emissions {
             match self.queues.get(&emission.egress) {
                 Some(queue) => {
                     self.metrics.observe_egress_emitted(&emission.egress, 1);
-                    // The task that serves the egress ends only with the process.
+                    // The task of an egress ends only with the process.
                     let _ = queue.emissions.send(emission);
                 }
                 None => {
-                    // The module that named it is gone since the record was made.
+                    // The module that declared the egress was removed after the record was made.
                     self.metrics.observe_egress_refused(&emission.egress);
                     let reason = format!("no egress is named {}", emission.egress);
                     let number = emission.number;
-                    let _ = self.facts.send(Input::EgressRefused { number, reason });
+                    let _ = self.inputs.send(Input::EgressRefused { number, reason });
                 }
             }
         }

@@ -1,13 +1,14 @@
-//! The HTTP surface: a port for traffic and a port for administration.
+//! HTTP API: a port for traffic and a port for administration.
 //!
 //! ```text
 //!  listener ─► serve ─► observe ─► defend ─► behind ─► routes ─► Requests ─► the partition's loop
-//!              limits   counts     browsers  token     traffic, admin, and what others merge in
+//!              limits   metrics    browsers  token     traffic, admin, further ones
 //!              TLS
 //! ```
 //!
-//! Bodies are the raw bytes of values, typenames travel in headers, errors are `{"error":{"code","message"}}`. Only what the HTTP library
-//! itself refuses before a request exists (a malformed or oversized head) has an empty body.
+//! Bodies are the raw bytes of values, typenames travel in headers, errors are
+//! `{"error":{"code","message"}}`. Only errors of the HTTP library itself, before a request exists
+//! (a malformed or oversized head), have an empty body.
 
 mod admin;
 mod body;
@@ -37,13 +38,12 @@ pub use self::token::{Token, behind};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
 
 pub(crate) use self::guard::{for_programs, without_pages};
-pub(crate) use self::render::rfc3339;
 
 use self::error::ApiError;
 use self::observe::Observer;
 use crate::metrics::Metrics;
 
-/// Which of the two ports.
+/// One of the two ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
     /// Calls, sends, streams.
@@ -53,7 +53,7 @@ pub enum Port {
 }
 
 impl Port {
-    /// Its name in metrics and logs.
+    /// Name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Traffic => "traffic",
@@ -61,7 +61,7 @@ impl Port {
         }
     }
 
-    /// What it is for, and the flag that chooses it.
+    /// Purpose of the port, and the flag that sets it.
     fn purpose(self) -> (&'static str, &'static str) {
         match self {
             Self::Traffic => ("traffic", "--http"),
@@ -70,7 +70,8 @@ impl Port {
     }
 }
 
-/// Makes of `routes` what a port serves: with the defence against browsers, answers to unknown paths and methods, and counts.
+/// Completes `routes` to the router of a port: adds the defence against browsers, answers to
+/// unknown paths and methods, and metrics.
 ///
 /// `routes` must have no fallbacks of their own.
 pub fn surface(port: Port, routes: Router, guard: Guard, metrics: Metrics) -> Router {
@@ -89,7 +90,8 @@ async fn not_found(uri: Uri) -> ApiError {
         StatusCode::NOT_FOUND,
         "no_such_path",
         format!(
-            "nothing is served at {}; addresses are namespace/name/id, each part percent-encoded and not empty",
+            "nothing is served at {}; addresses are namespace/name/id, \
+             each part percent-encoded and not empty",
             uri.path()
         ),
     )
@@ -100,7 +102,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         format!(
-            "{} does not take {method}; see the header allow",
+            "{} does not allow {method}; see the header allow",
             uri.path()
         ),
     )

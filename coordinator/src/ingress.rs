@@ -1,37 +1,39 @@
-//! Ingresses: what reads streams for a partition.
+//! Ingresses: sources of messages for a partition.
 
 pub mod kinesis;
 pub mod local_stream;
+pub mod reading;
 pub mod routing;
 pub mod sqs;
 
 use satchel_engine::input::Input;
 use tokio::sync::mpsc;
 
-use crate::cli::{Exit, Failure};
-use crate::runtime::node::stream_failure;
-use crate::runtime::reading::Reading;
+use crate::error::{Exit, Failure};
 
 use kinesis::KinesisStream;
 use local_stream::LocalStreamIngress;
+use reading::Reading;
 use sqs::SqsQueue;
 
-/// Reads one stream for one ingress.
+/// Adapter of one stream or queue of an ingress.
 pub enum Ingress {
-    /// A stream on this machine.
+    /// Stream on this machine.
     LocalStream(LocalStreamIngress),
-    /// A stream of Amazon Kinesis.
+    /// Stream of Amazon Kinesis.
     Kinesis(Box<KinesisStream>),
-    /// A queue of Amazon SQS.
+    /// Queue of Amazon SQS.
     Sqs(Box<SqsQueue>),
 }
 
 impl Ingress {
-    /// Reads until the partition is gone. `incarnation` names the root for ever: what is registered for it elsewhere bears its name.
+    /// Reads until the partition is gone. `incarnation` is the permanent name of the root, which
+    /// registrations with other services bear.
     ///
     /// # Errors
     ///
-    /// Why the process can not go on: a damaged or missing stream, records that were lost before they were read.
+    /// A problem that the process cannot solve: a damaged or missing stream, or records that were
+    /// lost before they were read.
     pub async fn run(
         self,
         inputs: mpsc::Sender<Input>,
@@ -39,10 +41,10 @@ impl Ingress {
         incarnation: &str,
     ) -> Result<(), Failure> {
         match self {
-            Self::LocalStream(stream) => stream.run(inputs, reading).await.map_err(stream_failure),
+            Self::LocalStream(stream) => Ok(stream.run(inputs, reading).await?),
             Self::Sqs(queue) => {
                 let received = queue.run(inputs, reading).await;
-                received.map_err(|error| Failure::new(Exit::Environment, error.to_string()))
+                received.map_err(|error| Failure::from_source(Exit::Environment, error))
             }
             Self::Kinesis(stream) => {
                 let read = stream.run(inputs, reading, incarnation).await;
@@ -52,7 +54,7 @@ impl Ingress {
                     } else {
                         Exit::Environment
                     };
-                    Failure::new(exit, error.to_string())
+                    Failure::from_source(exit, error)
                 })
             }
         }

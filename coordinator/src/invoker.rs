@@ -1,47 +1,50 @@
-//! Invokers: how a [`Bundle`] reaches its functions and what became of it.
+//! Invokers: delivery of a [`Bundle`] to its functions.
 //!
 //! ```text
-//!  dispatcher ──Bundle──► Invoker ──► Http         StateFun's protocol, one batch a request
-//!                                 ├─► InProcess    functions linked into this binary
-//!                                 ├─► AwsLambda    the bundle form, over the Invoke API of AWS
-//!                                 └─► LocalLambda  the bundle form, to handler processes on this machine
+//!  dispatcher ──Bundle──► Invoker ──► Http       StateFun's protocol, one batch per request
+//!                                 ├─► AwsLambda  bundle form, over the Invoke API of AWS
+//!                                 └─► Local      bundle form, to processes of this machine
 //!  dispatcher ◄─BundleOutcome────┘
 //! ```
 //!
-//! An invoker sends once. Whether, when and how something is tried again is the dispatcher's business, which reads it from the
+//! An invoker sends a bundle once. The dispatcher decides about retries, from the
 //! [`FailureKind`](satchel_engine::invocation::FailureKind) of the outcome.
 
+use std::fmt;
+
+use futures::future::BoxFuture;
 use satchel_engine::invocation::{Bundle, BundleOutcome};
 
 pub mod aws_lambda;
 pub mod http;
-pub mod in_process;
 pub mod lambda_envelope;
-pub mod local_lambda;
 
-/// The adapter of one endpoint.
+/// Adapter of one endpoint.
 #[derive(Debug)]
 pub enum Invoker {
-    /// A function on AWS Lambda.
+    /// Function on AWS Lambda.
     AwsLambda(aws_lambda::AwsLambdaInvoker),
-    /// A function server that speaks StateFun's protocol.
+    /// Function server that speaks StateFun's protocol.
     Http(http::HttpInvoker),
-    /// Functions linked into this binary.
-    InProcess(in_process::InProcessInvoker),
-    /// A Lambda function whose handlers run as processes of this machine.
-    LocalLambda(local_lambda::LocalLambdaInvoker),
+    /// Function that runs on this machine.
+    Local(Box<dyn LocalInvoker>),
+}
+
+/// Function that runs on this machine, without a service in between.
+pub trait LocalInvoker: fmt::Debug + Send + Sync {
+    /// Sends `bundle` once, as [`Invoker::invoke`].
+    fn invoke(&self, bundle: Bundle) -> BoxFuture<'_, BundleOutcome>;
 }
 
 impl Invoker {
-    /// Sends `bundle` once and waits for its outcome, which every adapter bounds in time.
+    /// Sends `bundle` once and waits for its outcome. Every adapter bounds the wait.
     ///
-    /// Dropping the future gives the request up; the function may have been reached all the same.
+    /// Dropping the future abandons the request. The function may have received it.
     pub async fn invoke(&self, bundle: Bundle) -> BundleOutcome {
         match self {
             Self::AwsLambda(invoker) => Box::pin(invoker.invoke(bundle)).await,
             Self::Http(invoker) => invoker.invoke(bundle).await,
-            Self::InProcess(invoker) => invoker.invoke(bundle).await,
-            Self::LocalLambda(invoker) => invoker.invoke(bundle).await,
+            Self::Local(invoker) => invoker.invoke(bundle).await,
         }
     }
 }

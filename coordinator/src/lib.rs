@@ -10,12 +10,17 @@
 //!
 //! `ARCHITECTURE.md` beside this crate has the invariants and the map.
 
+#[cfg(test)]
+mod arrows;
+mod assemble;
 mod check;
 pub mod cli;
+pub mod clock;
 pub mod config;
 mod destinations;
 pub mod dev;
 pub mod egress;
+pub mod error;
 pub mod http;
 pub mod ingress;
 pub mod invoker;
@@ -23,9 +28,12 @@ pub mod metrics;
 pub mod module;
 pub mod offline;
 pub mod open_files;
+mod random;
+pub mod readiness;
 pub mod requests;
 pub mod run;
 pub mod runtime;
 mod servers;
 pub mod store;
+mod typed_json;
 pub use satchel_local_streams as streams;

@@ -1,4 +1,4 @@
-//! The bridge between those who ask from outside (HTTP, later others) and the loop that owns a partition.
+//! Bridge between requests from outside and the loop that owns a partition.
 //!
 //! ```text
 //!  ask ──Input(request 7)──► bounded queue ──► the loop ──► partition
@@ -6,8 +6,9 @@
 //!   └── waits under request 7 ◄── answer(7, …) ◄── the loop ◄──┘ Output::Reply
 //! ```
 //!
-//! The partition knows a request by a number only. Who waits for that number stands here; if he stops waiting (his connection broke, his
-//! time was up), the partition is told, so that it forgets him too.
+//! The partition knows a request by its number only. This module knows the waiting caller. If the
+//! caller stops waiting (connection lost, timeout), the partition is notified and forgets the
+//! request.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,31 +21,9 @@ use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::metrics::Metrics;
+use crate::random;
 
-/// How far a process is in becoming able to answer. Those who serve requests watch it over a [`tokio::sync::watch`] channel.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Readiness {
-    /// Durable state is being read.
-    Starting {
-        /// How much of it has been, from 0 to 1.
-        recovered: f64,
-    },
-    /// Every partition that this process should own answers, and buckets are still being loaded: what needs one waits for that one.
-    Loading {
-        /// How much of what was not in memory at the takeover is, from 0 to 1.
-        recovered: f64,
-    },
-    /// Every partition that this process should own answers.
-    Serving,
-    /// The same, and it is a fork whose ingresses, timers and outbox are held.
-    Held,
-    /// Another process owns the partitions; this one waits to take over.
-    Standby,
-    /// The process ends; nothing new is taken.
-    Stopping,
-}
-
-/// Asks one partition and waits for its answers. Cheap to clone.
+/// Sends requests to one partition and waits for the answers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Requests {
     inputs: mpsc::Sender<Input>,
@@ -52,10 +31,11 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Requests that go to the loop that receives from `inputs`.
+    /// Creates requests to the loop that receives from `inputs`.
     ///
-    /// The loop hands every `Output::Reply` to [`Requests::answer`]. It drops (or closes) its receiver only when it will answer nothing
-    /// more: whoever waits then is told [`Answer::Stopping`].
+    /// The loop hands every `Output::Reply` to [`Requests::answer`]. It drops (or closes) its
+    /// receiver only when it will answer nothing more. Pending requests then end with
+    /// [`Answer::Stopping`].
     pub fn new(inputs: mpsc::Sender<Input>, metrics: Metrics) -> Self {
         Self {
             inputs,
@@ -67,28 +47,30 @@ impl Requests {
         }
     }
 
-    /// Sends the input that `input` makes of a fresh request number, and waits for the answer to that number.
+    /// Sends the input that `input` makes of a new request number, and waits for the answer.
     ///
-    /// `input` is called when the partition's queue has room: whatever else it holds is let go of then, however long the answer takes.
+    /// `input` is called when the partition's queue has room, and dropped with everything that it
+    /// holds before the wait for the answer.
     ///
-    /// The caller bounds the waiting: when this future is dropped, the partition is told that the request is abandoned. Whatever the
-    /// input asked for may happen all the same.
+    /// The caller bounds the wait. If this future is dropped, the partition learns that the request
+    /// is abandoned. The effects of the input may happen all the same.
     pub async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Answer {
         let (mut asker, mut answer) = self.register();
         let Ok(room) = self.inputs.reserve().await else {
             return Answer::Stopping;
         };
         room.send(input(asker.request));
-        asker.told = true;
+        asker.sent = true;
         tokio::select! {
-            // An answer that came before the loop ended is an answer.
+            // An answer that came before the loop ended counts.
             biased;
             answer = &mut answer => answer.unwrap_or(Answer::Stopping),
             () = self.inputs.closed() => answer.try_recv().unwrap_or(Answer::Stopping),
         }
     }
 
-    /// Calls `target` or sends to it, under a fresh random id. The argument is converted when the partition's queue has room.
+    /// Calls `target` or sends to it, under a new random id. The argument is converted when the
+    /// partition's queue has room.
     pub async fn call(
         &self,
         verb: Verb,
@@ -96,12 +78,10 @@ impl Requests {
         argument: impl Into<TypedValue>,
         idempotency_key: Option<Arc<str>>,
     ) -> Answer {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).expect("an operating system without random bytes runs no TLS either; going on with a guessable id would be worse");
         self.ask(|request| {
             Input::CallReceived(Call {
                 request,
-                id: CallId(id),
+                id: CallId(random::bytes()),
                 verb,
                 target,
                 argument: argument.into(),
@@ -111,7 +91,7 @@ impl Requests {
         .await
     }
 
-    /// Asks for, or corrects, what an administrator may.
+    /// Sends a request of the administration port.
     pub async fn administer(&self, administration: Administration) -> Answer {
         self.ask(|request| Input::Administered {
             request,
@@ -120,9 +100,10 @@ impl Requests {
         .await
     }
 
-    /// Hands the partition's answer to whoever waits for it; counted if nobody does.
+    /// Hands the partition's answer to the waiting caller, and counts it if there is none.
     pub fn answer(&self, request: RequestId, answer: Answer) {
-        // The receiver may have been dropped between this removal and the sending: then the answer is unclaimed as well.
+        // If the receiver is dropped between the removal and the sending, the answer is unclaimed
+        // too.
         let claimed = self
             .waiting
             .remove(request)
@@ -138,7 +119,7 @@ impl Requests {
         self.waiting.insert(request, sender);
         let asker = Asker {
             request,
-            told: false,
+            sent: false,
             inputs: self.inputs.clone(),
             waiting: Arc::clone(&self.waiting),
         };
@@ -168,17 +149,17 @@ impl Waiting {
     }
 
     fn askers(&self) -> MutexGuard<'_, HashMap<RequestId, oneshot::Sender<Answer>>> {
-        // No code panics while it holds the lock, and a map is whole after any of its methods.
+        // No code panics while it holds the lock, and a map is consistent after each method.
         self.askers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Stands for one who waits; dropping it ends the waiting.
+/// Waiting caller. Dropping it ends the wait.
 #[derive(Debug)]
 struct Asker {
     request: RequestId,
-    /// Whether the partition has heard of the request.
-    told: bool,
+    /// True once the partition has received the request.
+    sent: bool,
     inputs: mpsc::Sender<Input>,
     waiting: Arc<Waiting>,
 }
@@ -186,7 +167,7 @@ struct Asker {
 impl Drop for Asker {
     fn drop(&mut self) {
         let answered = self.waiting.remove(self.request).is_none();
-        if answered || !self.told {
+        if answered || !self.sent {
             return;
         }
         let abandoned = Input::RequestAbandoned(self.request);
@@ -194,11 +175,11 @@ impl Drop for Asker {
         else {
             return;
         };
-        // The queue is full for now, and dropping can not wait. Outside a runtime there is no loop either that could be told.
+        // The queue is full, and drop cannot wait. Outside a runtime there is no loop to notify.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let inputs = self.inputs.clone();
             runtime.spawn(async move {
-                // A loop that is gone has forgotten the request.
+                // A loop that has ended has forgotten the request.
                 let _ = inputs.send(abandoned).await;
             });
         }
@@ -236,7 +217,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_asker_gets_the_answer_to_his_own_request_in_whatever_order_they_come() {
+    async fn each_caller_gets_the_answer_to_its_own_request_in_any_order() {
         let (requests, mut loop_side, metrics) = requests(8);
         let answering = {
             let requests = requests.clone();
@@ -300,7 +281,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_asker_who_goes_away_is_reported_once_and_his_answer_counted_as_unclaimed() {
+    async fn an_abandoned_request_is_reported_once_and_its_answer_counted_as_unclaimed() {
         let (requests, mut loop_side, metrics) = requests(8);
         let mut asking = Box::pin(requests.ask(inspect));
         assert!(futures::poll!(&mut asking).is_pending());
@@ -320,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_asker_who_goes_away_while_the_queue_is_full_is_reported_when_there_is_room() {
+    async fn a_request_abandoned_while_the_queue_is_full_is_reported_when_there_is_room() {
         let (requests, mut loop_side, _) = requests(1);
         let mut asking = Box::pin(requests.ask(inspect));
         assert!(futures::poll!(&mut asking).is_pending());
@@ -335,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_asker_who_goes_away_before_the_queue_took_his_question_leaves_no_trace() {
+    async fn a_request_abandoned_before_it_is_queued_leaves_no_trace() {
         let (requests, mut loop_side, metrics) = requests(1);
         let mut first = Box::pin(requests.ask(inspect));
         assert!(futures::poll!(&mut first).is_pending());
@@ -355,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn when_the_loop_is_gone_everybody_is_told_that_the_process_stops() {
+    async fn when_the_loop_is_gone_every_caller_learns_that_the_process_stops() {
         let (requests, loop_side, _) = requests(8);
         let mut waiting = Box::pin(requests.ask(inspect));
         assert!(futures::poll!(&mut waiting).is_pending());

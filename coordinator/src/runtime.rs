@@ -1,4 +1,4 @@
-//! The loop around a partition: facts in, imperatives carried out.
+//! Loop around a partition: it hands in inputs and performs outputs.
 //!
 //! ```text
 //!  HTTP ──bounded──► inputs ──────────┐                        ┌─► dispatch ──► invokers
@@ -7,20 +7,19 @@
 //!                                                              └─► answers, reading, wake-up
 //! ```
 //!
-//! One task owns the partition. What comes from outside waits in bounded queues, a short one for what was read, because a read
-//! may be large and a pause stops only the next one; what the partition asked for itself (answers,
-//! acknowledgements, durable deltas) comes over an unbounded one, because it is bounded by what was asked for, and must never wait for
-//! what is outside.
+//! One task owns the partition. Requests and reads from outside wait in bounded queues. The queue
+//! of reads is short, because a read may be large and a pause stops only the next one. Results of
+//! the partition's own outputs (answers, acknowledgements, durable deltas) come through an
+//! unbounded queue: the outputs bound it, and it must never wait for the outside.
 
 pub mod committer;
 pub mod dispatch;
+pub mod hold;
 pub mod node;
-pub mod ownership;
-pub mod reading;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use satchel_aws::sqs::QueueWord;
+use satchel_aws::sqs::QueueCommand;
 use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
@@ -28,43 +27,45 @@ use satchel_engine::partition::{Counts, Gauges, Partition};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::clock::now_ms;
 use crate::egress::Egresses;
+use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
-use crate::requests::{Readiness, Requests};
+use crate::readiness::Readiness;
+use crate::requests::Requests;
 
-use reading::Reading;
-
-/// How many facts are handed to the partition before its outputs are taken: so many share a delta where they come together.
+/// Maximum number of inputs handed to the partition before its outputs are taken. Inputs of one
+/// round can share a delta.
 const FACTS_PER_ROUND: usize = 256;
 
-/// How many requests from outside may wait.
+/// Capacity of the queue of requests from outside.
 pub const INPUTS_WAITING_MAX: usize = 1024;
 
-/// How many reads of shards may wait, and how many are handed to the partition before it is asked whether reading is to pause. Each is
-/// about a mebibyte at most.
+/// Capacity of the queue of reads, and maximum number of reads handed to the partition before it
+/// can pause reading. A read has at most about 1 MiB.
 const READS_WAITING_MAX: usize = 16;
 
-/// Where a partition's imperatives go.
+/// Receivers of a partition's outputs.
 pub struct Ports {
-    /// Which partition it is, for the metrics.
+    /// Number of the partition, for metrics.
     pub partition: u32,
-    /// Batches.
+    /// Dispatcher of batches.
     pub dispatch: mpsc::UnboundedSender<DispatcherInput>,
     /// Deltas, images, loads of buckets and wishes for snapshots.
     pub committer: mpsc::UnboundedSender<Output>,
-    /// Records that leave.
+    /// Egresses of the outbox.
     pub egresses: Egresses,
-    /// Which shards are read, and whether.
+    /// Ingresses, which read on request and pause.
     pub reading: Reading,
-    /// Those who wait for answers.
+    /// Requests that wait for answers.
     pub requests: Requests,
-    /// Where it is told how much of the state is in memory.
+    /// Readiness of the process, which shows the share of the state in memory.
     pub readiness: watch::Sender<Readiness>,
-    /// What is counted.
+    /// Metrics of the process.
     pub metrics: Metrics,
 }
 
-/// Owns a partition and runs it until it has stopped.
+/// Owner of a partition, which runs it until it has stopped.
 pub struct PartitionLoop {
     partition: Partition,
     inputs: mpsc::Receiver<Input>,
@@ -73,12 +74,13 @@ pub struct PartitionLoop {
     ports: Ports,
     wake_at_ms: Option<u64>,
     counted: Counts,
-    /// Whether it was told that everything is in memory that is to be.
-    told_loaded: bool,
+    /// True once the end of loading was reported.
+    loading_reported: bool,
 }
 
 impl PartitionLoop {
-    /// A loop that takes `inputs` and `records` from outside, and `facts` about what the partition asked for.
+    /// Creates a loop that takes `inputs` and `records` from outside, and `facts`: results of the
+    /// partition's own outputs.
     pub fn new(
         partition: Partition,
         (inputs, records): (mpsc::Receiver<Input>, mpsc::Receiver<Input>),
@@ -93,21 +95,21 @@ impl PartitionLoop {
             ports,
             wake_at_ms: None,
             counted: Counts::default(),
-            told_loaded: false,
+            loading_reported: false,
         }
     }
 
-    /// Runs until the partition has stopped; dropping the future stops it as a crash would.
+    /// Runs until the partition has stopped. Dropping the future has the effect of a crash.
     pub async fn run(mut self) {
         let mut round = Vec::with_capacity(FACTS_PER_ROUND);
-        // The first round has no facts: it takes up what the last owner left.
-        let mut stopped = self.carry_out(&mut round);
+        // The first round has no inputs. It resumes the work that the last owner left.
+        let mut stopped = self.advance(&mut round);
         while !stopped {
             let wake = wait_until(self.wake_at_ms);
             tokio::select! {
                 fact = self.facts.recv() => round.extend(fact),
                 input = self.inputs.recv() => round.extend(input),
-                // Without an ingress nobody sends.
+                // Without ingresses, the channel is closed.
                 Some(read) = self.records.recv() => round.push(read),
                 () = wake => {
                     self.wake_at_ms = None;
@@ -115,11 +117,11 @@ impl PartitionLoop {
                 }
             }
             self.take_waiting(&mut round);
-            stopped = self.carry_out(&mut round);
+            stopped = self.advance(&mut round);
         }
     }
 
-    /// Adds what else waits, up to a round's worth: first what the partition asked for.
+    /// Adds waiting inputs up to the limit of a round, results of the partition's outputs first.
     fn take_waiting(&mut self, round: &mut Vec<Input>) {
         while round.len() < FACTS_PER_ROUND {
             let waiting = self
@@ -140,8 +142,8 @@ impl PartitionLoop {
         }
     }
 
-    /// Hands in what has happened and does what is wanted then. Returns whether the partition has stopped.
-    fn carry_out(&mut self, round: &mut Vec<Input>) -> bool {
+    /// Hands in the inputs and performs the outputs. Returns true if the partition has stopped.
+    fn advance(&mut self, round: &mut Vec<Input>) -> bool {
         let now_ms = now_ms();
         for input in round.drain(..) {
             self.partition.handle_input(now_ms, input);
@@ -157,7 +159,7 @@ impl PartitionLoop {
 
     fn perform(&mut self, output: Output) {
         let ports = &self.ports;
-        // Where a receiver is gone the process is ending, and nothing that was asked for now will be missed.
+        // A missing receiver means that the process is ending, so the output is not needed.
         match output {
             Output::Invoke { endpoint, batch } => {
                 let _ = ports
@@ -172,7 +174,7 @@ impl PartitionLoop {
                 let _ = ports.committer.send(output);
             }
             Output::Emit(emissions) => ports.egresses.emit(emissions),
-            Output::MarksDurable { egress } => ports.egresses.noted(&egress),
+            Output::MarksDurable { egress } => ports.egresses.marks_durable(&egress),
             Output::Reply { request, answer } => ports.requests.answer(request, answer),
             Output::Read { shard, after } => ports.reading.start(&shard, after),
             Output::Plan {
@@ -180,9 +182,9 @@ impl PartitionLoop {
                 stream,
                 applied,
             } => ports.reading.plan(ingress, stream, applied),
-            Output::Receive { ingress } => ports.reading.queue(&ingress, QueueWord::Receive),
+            Output::Receive { ingress } => ports.reading.queue(&ingress, QueueCommand::Receive),
             Output::Deletable { ingress, ids } => {
-                ports.reading.queue(&ingress, QueueWord::Deletable(ids));
+                ports.reading.queue(&ingress, QueueCommand::Deletable(ids));
             }
             Output::PauseIngress => ports.reading.pause(true),
             Output::ResumeIngress => ports.reading.pause(false),
@@ -209,17 +211,18 @@ impl PartitionLoop {
         metrics.observe_timers_pending(gauges.timers);
         metrics.observe_received_ids(gauges.received_ids);
         metrics.observe_state(gauges.buckets, gauges.buckets_loaded, gauges.state_bytes);
-        self.tell_loading(&gauges);
+        self.report_loading(&gauges);
     }
 
-    /// Tells how much of what was absent at the takeover is in memory, until all is that is to be.
-    fn tell_loading(&mut self, gauges: &Gauges) {
-        if self.told_loaded {
+    /// Reports the share of buckets absent at the takeover that are in memory, until loading is
+    /// complete.
+    fn report_loading(&mut self, gauges: &Gauges) {
+        if self.loading_reported {
             return;
         }
         let absent = gauges.buckets_absent_at_start;
-        self.told_loaded = gauges.buckets_awaited == 0;
-        let recovered = if self.told_loaded {
+        self.loading_reported = gauges.buckets_awaited == 0;
+        let recovered = if self.loading_reported {
             1.0
         } else {
             (absent - gauges.buckets_awaited.min(absent)) as f64 / absent as f64
@@ -228,7 +231,7 @@ impl PartitionLoop {
         self.ports.readiness.send_if_modified(|readiness| {
             let serving = matches!(readiness, Readiness::Serving | Readiness::Loading { .. });
             if serving {
-                *readiness = if self.told_loaded {
+                *readiness = if self.loading_reported {
                     Readiness::Serving
                 } else {
                     Readiness::Loading { recovered }
@@ -236,27 +239,19 @@ impl PartitionLoop {
             }
             serving
         });
-        if self.told_loaded && absent > 0 {
+        if self.loading_reported && absent > 0 {
             tracing::info!(
                 partition = self.ports.partition,
                 buckets = gauges.buckets,
                 in_memory = gauges.buckets_loaded,
                 bytes = gauges.state_bytes,
-                "the state is in memory, as far as it is to be"
+                "state loading complete"
             );
         }
     }
 }
 
-/// The calendar clock, in ms since the epoch.
-pub fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Timers farther off than this are looked at again in between: the calendar clock may be set meanwhile.
+/// Maximum sleep. The calendar clock may be set meanwhile, so a later wake-up is computed again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 async fn wait_until(wake_at_ms: Option<u64>) {

@@ -1,4 +1,5 @@
-//! The two ports of a process. They are open from the beginning, so that whoever asks early hears that the application is starting.
+//! The two ports of a process. They open first, so that an early client learns that the
+//! application is starting.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -7,22 +8,22 @@ use axum::Router;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::cli::{Exit, Failure};
 use crate::config::PortArgs;
+use crate::error::{Exit, Failure};
 use crate::http::{
     AdminAccess, Guard, Listening, Port, ServeLimits, Tls, Token, behind, bind, serve, surface,
 };
 use crate::metrics::Metrics;
 
-/// The servers of both ports.
+/// Servers of both ports.
 pub(crate) struct Servers {
-    /// Where traffic is served.
+    /// Address of the traffic port.
     pub(crate) traffic: SocketAddr,
-    /// Where administration is served.
+    /// Address of the administration port.
     pub(crate) admin: SocketAddr,
-    /// Where the Kinesis API is served, if it is: in `dev`.
+    /// Address of the Kinesis API, if `dev` serves it.
     pub(crate) kinesis: Option<SocketAddr>,
-    /// Whether traffic and administration are encrypted.
+    /// True where traffic and administration are encrypted.
     tls: (bool, bool),
     listeners: Vec<(Port, SocketAddr, Listening)>,
     stopping: watch::Sender<bool>,
@@ -30,16 +31,12 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    /// Opens both ports; whoever connects waits until [`Servers::serve`].
-    pub(crate) async fn open(
-        traffic: SocketAddr,
-        admin: SocketAddr,
-        args: &PortArgs,
-    ) -> Result<Self, Failure> {
+    /// Opens both ports. Clients that connect wait until [`Servers::serve`].
+    pub(crate) async fn open(args: &PortArgs) -> Result<Self, Failure> {
         let tls = match (&args.tls_cert, &args.tls_key) {
             (Some(certificates), Some(key)) => {
                 let loaded = Tls::load(certificates, key);
-                Some(loaded.map_err(|why| Failure::new(Exit::Environment, why.to_string()))?)
+                Some(loaded.map_err(|why| Failure::from_source(Exit::Environment, why))?)
             }
             _ => None,
         };
@@ -47,15 +44,15 @@ impl Servers {
         let encrypted = (tls.is_some(), admin_tls.is_some());
         let mut listeners = Vec::new();
         for (port, address, tls) in [
-            (Port::Traffic, traffic, tls),
-            (Port::Admin, admin, admin_tls),
+            (Port::Traffic, args.http, tls),
+            (Port::Admin, args.admin, admin_tls),
         ] {
-            let environment =
-                |error: &dyn std::fmt::Display| Failure::new(Exit::Environment, error.to_string());
             let listener = bind(address, port)
                 .await
-                .map_err(|error| environment(&error))?;
-            let bound = listener.local_addr().map_err(|error| environment(&error))?;
+                .map_err(|error| Failure::from_source(Exit::Environment, error))?;
+            let bound = listener
+                .local_addr()
+                .map_err(|error| Failure::from_source(Exit::Environment, error))?;
             listeners.push((port, bound, Listening { tcp: listener, tls }));
         }
         Ok(Self {
@@ -69,22 +66,22 @@ impl Servers {
         })
     }
 
-    /// Where traffic is served, as a client asks for it.
+    /// URL of the traffic port.
     pub(crate) fn traffic_url(&self) -> String {
         url(self.traffic, self.tls.0)
     }
 
-    /// Where administration is served, as a client asks for it.
+    /// URL of the administration port.
     pub(crate) fn admin_url(&self) -> String {
         url(self.admin, self.tls.1)
     }
 
-    /// Becomes true when the ports are to close.
+    /// Becomes true when the ports close.
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
     }
 
-    /// Serves both ports from now on, traffic only to those who show the token if there is one.
+    /// Serves both ports. If there is a token, traffic needs it.
     pub(crate) fn serve(
         &mut self,
         (traffic, token): (Router, Option<Token>),
@@ -98,7 +95,7 @@ impl Servers {
             let mut stopping = self.stopping.subscribe();
             self.tasks.spawn(async move {
                 let stopped = async move {
-                    // A sender that is gone means the same.
+                    // A dropped sender means the same.
                     let _ = stopping.wait_for(|stopping| *stopping).await;
                 };
                 let limits = ServeLimits::default();
@@ -107,12 +104,12 @@ impl Servers {
         }
     }
 
-    /// Runs another server until both ports are closed, and waits for it then.
+    /// Runs another server, which must end by itself once [`Servers::stopping`] is true.
     pub(crate) fn also(&mut self, server: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(server);
     }
 
-    /// Closes both ports; requests that are under way may finish within their limit.
+    /// Closes both ports. Requests in flight may finish within their limit.
     pub(crate) async fn stop(mut self) {
         self.stopping.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
@@ -124,10 +121,11 @@ fn url(address: SocketAddr, tls: bool) -> String {
     format!("{scheme}://{address}")
 }
 
-/// The secret in `file`, without the line end that editors leave.
+/// Reads the token in `file`, without the line end that editors leave.
 ///
 /// # Errors
-/// When the file cannot be read or holds nothing; with the flag's name and its own, never with its content.
+///
+/// The file cannot be read or is empty. The message names the flag and the file, never the content.
 pub(crate) fn token_of(flag: &str, file: &Path) -> Result<Token, Failure> {
     let named = |what: String| {
         let file = file.display();
@@ -137,7 +135,8 @@ pub(crate) fn token_of(flag: &str, file: &Path) -> Result<Token, Failure> {
     Token::new(text.trim()).ok_or_else(|| named("the file is empty".to_owned()))
 }
 
-/// Who may read over an administration port that listens on `bound`: everybody on this machine, and beyond it those who show the token.
+/// Returns the right to read over an administration port that listens on `bound`: every client of
+/// this machine may read, and others need the token.
 pub(crate) fn admin_reads(bound: SocketAddr, token: Option<&Token>) -> AdminAccess {
     match token {
         _ if bound.ip().is_loopback() => AdminAccess::Allowed,

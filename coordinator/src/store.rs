@@ -1,20 +1,18 @@
-//! Where the durable truth lies: the backends of [`satchel_log::ObjectStore`], and the clocks of this machine.
+//! Stores of the durable state: the backends of [`satchel_log::ObjectStore`].
 //!
 //! - [`DirectoryStore`]: a directory of this machine, for development and single machines.
 //! - [`S3Store`]: a bucket of Amazon S3, or of a store that speaks its protocol.
-//! - [`satchel_log::MemoryStore`]: nowhere, for what may be forgotten.
+//! - [`satchel_log::MemoryStore`]: memory of the process, for state that may be lost.
 //!
-//! [`Place`] is what people write to name one of the first two.
+//! A [`StateLocation`] names one of the first two, on the command line.
 
-pub use clock::SystemClock;
 pub use counted::OnWritten;
 pub use directory::DirectoryStore;
-pub use place::{Opened, Place, PlaceOptions};
+pub use location::{StateLocation, StateStore, StoreOptions};
 pub use s3::S3Store;
 
-mod clock;
 mod counted;
 mod directory;
-mod place;
+mod location;
 pub mod s3;
 pub(crate) mod unfinished;

@@ -1,4 +1,4 @@
-//! Whether what a module file names is there and may be used, found out without changing anything.
+//! Checks that the targets of a module file exist and are accessible, without changing anything.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::egress::failure;
 use crate::lambda::LambdaFunction;
 use crate::lease::{Claimant, Condition, LeaseItem, LeaseTable, Write};
 
-/// How long one question may take.
+/// Maximum duration of one request.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Whether the stream is there (`kinesis:DescribeStreamSummary`).
+/// Checks that the stream exists (`kinesis:DescribeStreamSummary`).
 ///
 /// # Errors
-/// Why not.
+/// The reason of the service.
 pub async fn kinesis_stream(sdk: &SdkConfig, stream: &str) -> Result<(), String> {
     let limits = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
     let config = aws_sdk_kinesis::config::Builder::from(sdk).timeout_config(limits.build());
@@ -35,11 +35,12 @@ pub async fn kinesis_stream(sdk: &SdkConfig, stream: &str) -> Result<(), String>
     }
 }
 
-/// Whether the queue is there (`sqs:GetQueueAttributes`), and messages could be deleted and kept from others (tried on a message that does not
-/// exist). Whether they could be received is not tried: it would count against the queue's redrive policy.
+/// Checks that the queue exists (`sqs:GetQueueAttributes`), and that its messages may be deleted
+/// and hidden. The latter is tried on a message that does not exist. Receiving is not tried,
+/// because it would count against the queue's redrive policy.
 ///
 /// # Errors
-/// Why not.
+/// The reason of the service.
 pub async fn sqs_queue(sdk: &SdkConfig, queue_url: &str) -> Result<(), String> {
     use aws_sdk_sqs::types::QueueAttributeName;
 
@@ -58,7 +59,7 @@ pub async fn sqs_queue(sdk: &SdkConfig, queue_url: &str) -> Result<(), String> {
         .queue_url(queue_url)
         .receipt_handle(handle);
     if let Err(error) = Box::pin(deleting.send()).await {
-        refused_for_good("sqs:DeleteMessage", &error)?;
+        require_permission("sqs:DeleteMessage", &error)?;
     }
     let extending = client
         .change_message_visibility()
@@ -66,13 +67,14 @@ pub async fn sqs_queue(sdk: &SdkConfig, queue_url: &str) -> Result<(), String> {
         .receipt_handle(handle)
         .visibility_timeout(0);
     if let Err(error) = Box::pin(extending.send()).await {
-        refused_for_good("sqs:ChangeMessageVisibility", &error)?;
+        require_permission("sqs:ChangeMessageVisibility", &error)?;
     }
     Ok(())
 }
 
-/// What an egress writes to, as its module file names it; `None` for Kinesis, whose streams are named by the records.
-pub fn named_by(destination: &Destination) -> Option<String> {
+/// Target of an egress as its module file names it. `None` for Kinesis, because each record names
+/// its stream.
+pub fn target_name(destination: &Destination) -> Option<String> {
     Some(match destination {
         Destination::Kinesis(..) => return None,
         Destination::Sqs(sqs) => format!("queue {}", sqs.queue_url),
@@ -83,11 +85,12 @@ pub fn named_by(destination: &Destination) -> Option<String> {
     })
 }
 
-/// Whether what an egress writes to is there: `sqs:GetQueueAttributes`, `sns:GetTopicAttributes`, `events:DescribeEventBus`, `dynamodb:DescribeTable`, and for a
-/// function whether it could be invoked. Whether records may be put is not tried, because it could not be undone.
+/// Checks that the target of an egress exists. Needs `sqs:GetQueueAttributes`,
+/// `sns:GetTopicAttributes`, `events:DescribeEventBus` or `dynamodb:DescribeTable`; for a function,
+/// checks that it may be invoked. Putting a record is not tried, because it could not be undone.
 ///
 /// # Errors
-/// Why not.
+/// The reason of the service.
 pub async fn egress(sdk: &SdkConfig, destination: &Destination) -> Result<(), String> {
     let limits = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
     let mut sdk = sdk.to_builder();
@@ -123,7 +126,7 @@ pub async fn egress(sdk: &SdkConfig, destination: &Destination) -> Result<(), St
     }
 }
 
-/// Whether the table is there, with the keys that the module file says.
+/// Checks that the table exists and has the keys of the module file.
 async fn table(sdk: &SdkConfig, settings: &DynamoDbSettings) -> Result<(), String> {
     let client = aws_sdk_dynamodb::Client::new(sdk);
     let looking = client.describe_table().table_name(&settings.table);
@@ -135,26 +138,27 @@ async fn table(sdk: &SdkConfig, settings: &DynamoDbSettings) -> Result<(), Strin
         let key = keys.iter().find(|key| key.key_type() == kind)?;
         Some(key.attribute_name())
     };
-    let said = [
+    let declared_keys = [
         (KeyType::Hash, "partition", Some(&settings.partition_key)),
         (KeyType::Range, "sort", settings.sort_key.as_ref()),
     ];
-    for (kind, what, said) in said {
-        let (has, said) = (has(&kind), said.map(|key| &*key.name));
-        if has != said {
+    for (kind, what, declared) in declared_keys {
+        let (has, declared) = (has(&kind), declared.map(|key| &*key.name));
+        if has != declared {
             let none = "none";
             return Err(format!(
-                "its {what} key is {}, the module file says {}",
+                "its {what} key is {}, but the module file says {}",
                 has.unwrap_or(none),
-                said.unwrap_or(none)
+                declared.unwrap_or(none)
             ));
         }
     }
     Ok(())
 }
 
-/// Whether the answer says that it may not be done; that there is no such message is what was expected.
-fn refused_for_good<E>(
+/// Returns an error if the service denies permission. Other errors are expected, because the
+/// message does not exist.
+fn require_permission<E>(
     what: &str,
     error: &aws_sdk_sqs::error::SdkError<E, aws_sdk_sqs::config::http::HttpResponse>,
 ) -> Result<(), String>
@@ -167,34 +171,35 @@ where
     }
 }
 
-/// Whether the table is there and a lease in it could be read and written. The write is one whose condition cannot hold, so nothing changes.
+/// Checks that the table exists and that a lease in it may be read and written. The write has a
+/// condition that cannot hold, so nothing changes.
 ///
 /// # Errors
-/// Why not.
+/// The reason of the service.
 pub async fn lease_table(table: &LeaseTable) -> Result<(), String> {
-    let stated = |error: crate::lease::TableError| error.to_string();
-    Box::pin(table.look()).await.map_err(stated)?;
-    // Nobody is called like that.
-    let nobody = Claimant {
+    let describe = |error: crate::lease::TableError| error.to_string();
+    Box::pin(table.read()).await.map_err(describe)?;
+    // No process has this id.
+    let claimant = Claimant {
         id: "satchel validate".to_owned(),
         address: None,
     };
     let write = Write {
         condition: Condition::Mine {
-            owner: nobody.id.clone(),
+            owner: claimant.id.clone(),
             epoch: 0,
         },
         item: LeaseItem {
-            owner: nobody.id,
+            owner: claimant.id,
             epoch: 0,
             counter: 0,
             lease_ms: 0,
             released: true,
-            address: nobody.address,
+            address: claimant.address,
         },
     };
     match Box::pin(table.write(&write)).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(stated(error)),
+        Err(error) => Err(describe(error)),
     }
 }

@@ -1,4 +1,5 @@
-//! Which AWS is asked, and as whom: what StateFun's kinds write as `awsRegion` and `awsCredentials`, and a role to assume.
+//! Region and credentials for AWS: `awsRegion` and `awsCredentials` of StateFun's kinds, and a role
+//! to assume.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,39 +17,40 @@ use aws_sdk_kinesis::error::DisplayErrorContext;
 
 use crate::secret::Secret;
 
-/// Which AWS a module asks, and as whom.
+/// Region and credentials of a module.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct AwsAccess {
-    /// Where the service is.
+    /// Region of the service.
     pub region: AwsRegion,
-    /// Who asks.
+    /// Credentials of the requests.
     pub credentials: AwsCredentials,
 }
 
-/// Which AWS region to ask.
+/// AWS region of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum AwsRegion {
-    /// What the environment says.
+    /// The region that the environment configures.
     #[default]
     Default,
-    /// This one.
+    /// A fixed region.
     Specific(String),
-    /// A service at another place.
+    /// A service at another endpoint.
     CustomEndpoint {
-        /// Its URL.
+        /// URL of the endpoint.
         endpoint: String,
-        /// The region it says it is.
+        /// Region for signing.
         region: String,
     },
 }
 
-/// Who asks AWS.
+/// Credentials for AWS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum AwsCredentials {
-    /// What the environment says: its variables, a profile, single sign-on, the role of the container or machine.
+    /// Credentials of the environment: variables, a profile, single sign-on, or the role of the
+    /// container or machine.
     #[default]
     Default,
-    /// A key from the module file.
+    /// An access key in the module file.
     Basic {
         /// `accessKeyId`.
         access_key_id: String,
@@ -59,46 +61,49 @@ pub enum AwsCredentials {
     Profile {
         /// `profileName`.
         name: String,
-        /// `profilePath`: the file, if not the usual one.
+        /// `profilePath`: the file, if it is not a default one.
         path: Option<PathBuf>,
     },
-    /// A role that is assumed by whom the environment says.
+    /// A role that is assumed with the credentials of the environment.
     AssumeRole {
         /// `roleArn`.
         role_arn: String,
-        /// `sessionName`: how the session is called in the role's logs.
+        /// `sessionName`: name of the session in the role's logs.
         session_name: Option<String>,
-        /// `externalId`: what the role's trust asks for, if it does.
+        /// `externalId`: external id that the role's trust policy may require.
         external_id: Option<String>,
     },
 }
 
-/// Why AWS can not be asked.
+/// Reason why AWS cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// Nothing says which region is meant.
+    /// No region is configured.
     #[error(
-        "no AWS region is configured: set AWS_REGION, `region` in the profile, or `awsRegion` in the module file"
+        "no AWS region is configured; set AWS_REGION, `region` in the profile, \
+        or `awsRegion` in the module file"
     )]
     NoRegion,
-    /// There are no credentials.
+    /// No credentials are available.
     #[error("no AWS credentials: {0}")]
     NoCredentials(String),
 }
 
-/// How long a connection may take to be made.
+/// Maximum time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The name of a session whose module file gives it none.
+/// Name of a session without `sessionName`.
 const SESSION_NAME: &str = "satchel";
 
 impl AwsAccess {
-    /// The configuration for the SDK's clients. It makes one try per request: those who ask know best what to do when it fails; and a
-    /// stream of events may be silent, so that stalls are theirs to judge too. Makes no request, except where single sign-on or a profile does.
+    /// Builds the configuration of the SDK's clients. It allows one attempt per request, because
+    /// the callers decide how to handle failures. Stall protection is off, because a stream of
+    /// events may be silent. Sends no request, except for single sign-on or a profile that needs
+    /// one.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NoRegion`] when nothing says which region is meant.
+    /// [`ConfigError::NoRegion`] if no region is configured.
     pub async fn load(&self) -> Result<SdkConfig, ConfigError> {
         let region = match &self.region {
             AwsRegion::Default => None,
@@ -123,7 +128,7 @@ impl AwsAccess {
         Ok(config)
     }
 
-    /// Where credentials come from, if not from where the environment says.
+    /// Credentials provider, or none for the default one.
     async fn provider(&self, region: Option<Region>) -> Option<SharedCredentialsProvider> {
         let provider = match &self.credentials {
             AwsCredentials::Default => return None,
@@ -145,7 +150,7 @@ impl AwsAccess {
                 session_name,
                 external_id,
             } => {
-                // The endpoint of the service is not that of the service which lends roles.
+                // The endpoint of the service is not that of STS.
                 let mut base = loader();
                 if let Some(region) = region {
                     base = base.region(region);
@@ -164,14 +169,14 @@ impl AwsAccess {
     }
 }
 
-/// Looks for the credentials of `config`, so that a process without any says so at once.
+/// Fetches the credentials of `config` once, so that missing credentials are reported at startup.
 ///
 /// # Errors
 ///
 /// [`ConfigError::NoCredentials`] with the reason.
 pub async fn check_credentials(config: &SdkConfig) -> Result<(), ConfigError> {
     let Some(provider) = config.credentials_provider() else {
-        let why = "no way to get them is configured".to_owned();
+        let why = "no credentials provider is configured".to_owned();
         return Err(ConfigError::NoCredentials(why));
     };
     match provider.provide_credentials().await {
@@ -193,7 +198,7 @@ fn loader() -> ConfigLoader {
         )
 }
 
-/// The credentials of a profile; its file stands for both of AWS's usual ones, as in StateFun.
+/// Credentials of a profile. Its file replaces both default files of AWS, as in StateFun.
 fn profile(
     name: &str,
     path: Option<PathBuf>,
@@ -226,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_of_the_module_file_and_an_endpoint_are_taken_as_they_are() {
+    async fn a_key_of_the_module_file_and_an_endpoint_are_used_unchanged() {
         let access = AwsAccess {
             region: AwsRegion::CustomEndpoint {
                 endpoint: "http://127.0.0.1:4567".to_owned(),
@@ -250,7 +255,8 @@ mod tests {
     async fn a_profile_is_read_from_the_file_that_the_module_names() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
-        let text = "[default]\naws_access_key_id = A\naws_secret_access_key = a\n\n[other]\naws_access_key_id = B\naws_secret_access_key = b\n";
+        let text = "[default]\naws_access_key_id = A\naws_secret_access_key = a\n\n\
+            [other]\naws_access_key_id = B\naws_secret_access_key = b\n";
         std::fs::write(&path, text).unwrap();
         let access = |name: &str| AwsAccess {
             region: AwsRegion::Specific("eu-west-1".to_owned()),

@@ -1,9 +1,13 @@
-//! Egress to AWS: how records of a partition's outbox reach a service.
+//! Egress to AWS: delivery of the records in a partition's outbox to a service.
 //!
-//! Each service is a thin adapter (a [`Service`]) that makes requests of records and reads what became of each; what is sent when is decided
-//! by the pure [`satchel_engine::sink::delivery`]. The partition hands over only what is durable, in order, and keeps it until it hears
-//! [`Input::EgressAcked`] or [`Input::EgressRefused`] (the record is a dead letter then). The SDK tries once; all trying again is here, and goes on
-//! for ever, except for what can never be taken.
+//! Each service is a thin adapter (a [`Service`]) that makes requests from records and reads the
+//! outcome of each record. The pure [`satchel_engine::sink::delivery`] decides which record is sent
+//! when.
+//!
+//! The partition hands over only durable records, in order. It keeps a record until it receives
+//! [`Input::EgressAcked`], or [`Input::EgressRefused`], by which the record becomes a dead letter.
+//! The SDK makes one attempt; all retries are made here. They continue without a limit, except for
+//! records that can never be accepted.
 
 pub mod content;
 pub mod destination;
@@ -29,48 +33,49 @@ use tokio::time::Instant;
 
 use satchel_engine::sink::delivery::{Delivery, Limits, Outcome, Record, Request, Settled};
 
-/// How many records are taken from the queue at once.
+/// Maximum number of records taken from the queue at once.
 const RECORDS_PER_ROUND: usize = 1000;
 
-/// How often at most a line is written about what keeps failing.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+/// Minimum interval between log messages about failing records.
+const RETRY_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long a connection may take to be made.
+/// Maximum time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a request may take, unless its egress says so.
+/// Maximum duration of a request, unless its egress configures another one.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A service that takes records.
+/// A service that accepts records.
 pub trait Service: Send + Sync + 'static {
-    /// What it makes of a record.
+    /// A record in the form of the service.
     type Payload: Send + Sync + 'static;
 
-    /// What it takes at once.
+    /// Limits of a request.
     fn limits(&self) -> Limits;
 
-    /// Makes a record of what is to leave.
+    /// Converts a record of the outbox.
     ///
     /// # Errors
     ///
-    /// Why it can never be taken.
+    /// The reason why the service can never accept it.
     fn prepare(&self, emission: Emission) -> Result<Record<Self::Payload>, String>;
 
-    /// Sends records once. Says what became of each, in their order.
+    /// Sends records once. Returns the outcome of each, in their order.
     fn deliver(&self, request: &Request<Self::Payload>) -> impl Future<Output = Answer> + Send;
 }
 
-/// What became of the records of a request.
+/// Result of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
-    /// Of each record, in their order.
+    /// Outcome of each record, in their order.
     pub outcomes: Vec<Outcome>,
-    /// What the egress wants to know of them after a takeover; durable together with the acknowledgement.
+    /// Marks that the egress needs after a takeover. They become durable together with the
+    /// acknowledgement.
     pub marks: Vec<EgressMark>,
 }
 
 impl Answer {
-    /// Nothing is to be remembered.
+    /// A result without marks.
     pub fn of(outcomes: Vec<Outcome>) -> Self {
         Self {
             outcomes,
@@ -79,36 +84,36 @@ impl Answer {
     }
 }
 
-/// Who counts what an egress does.
+/// Receives metrics events of egresses.
 pub trait Observer: Send + Sync {
-    /// Records arrived.
+    /// Records were delivered.
     fn delivered(&self, egress: &str, records: u64);
     /// A record became a dead letter.
     fn refused(&self, egress: &str);
-    /// Records were not taken and are tried again.
+    /// Records were not accepted and are retried.
     fn retried(&self, egress: &str, records: u64);
 }
 
-/// An egress and those who hear of it.
-pub struct Outlet {
+/// Connection of an egress to its partition and its metrics.
+pub struct EgressHandle {
     /// The egress's id, `namespace/name`.
     pub id: Arc<str>,
-    /// Where the partition is told.
+    /// Channel for facts to the partition.
     pub facts: mpsc::UnboundedSender<Input>,
-    /// Who counts.
+    /// Receiver of metrics events.
     pub observer: Arc<dyn Observer>,
-    /// Spreads the waits of several processes.
+    /// Seed that spreads the waits of several processes.
     pub seed: u64,
 }
 
-impl Outlet {
+impl EgressHandle {
     /// Delivers through `service` until `emissions` end.
     pub async fn run<S: Service>(
         self,
         service: S,
         mut emissions: mpsc::UnboundedReceiver<Emission>,
     ) {
-        let mut delivery = Delivery::new(self, service);
+        let mut delivery = DeliveryLoop::new(self, service);
         let mut round = Vec::new();
         loop {
             delivery.send();
@@ -120,25 +125,28 @@ impl Outlet {
                     }
                     delivery.take(&mut round);
                 }
-                Some(answered) = delivery.under_way.join_next_with_id() => delivery.answered(answered),
+                Some(answered) = delivery.in_flight.join_next_with_id() => {
+                    delivery.answered(answered);
+                }
                 () = wake => {}
             }
         }
     }
 }
 
-impl Outlet {
-    /// Tells the partition that records arrived, and what is to be remembered of them.
-    fn arrived(&self, numbers: Vec<u64>, marks: Vec<EgressMark>) {
-        self.noted(numbers, marks, false);
+impl EgressHandle {
+    /// Acknowledges delivered records to the partition, with the marks to keep.
+    fn acknowledge(&self, numbers: Vec<u64>, marks: Vec<EgressMark>) {
+        self.mark(numbers, marks, false);
     }
 
-    /// As [`Outlet::arrived`]; with `confirm` the partition answers once that is durable.
-    fn noted(&self, numbers: Vec<u64>, marks: Vec<EgressMark>, confirm: bool) {
+    /// Same as [`EgressHandle::acknowledge`]. With `confirm`, the partition confirms when the marks
+    /// are durable.
+    fn mark(&self, numbers: Vec<u64>, marks: Vec<EgressMark>, confirm: bool) {
         if !numbers.is_empty() {
             self.observer.delivered(&self.id, numbers.len() as u64);
         }
-        // A partition that is gone leaves what it did not hear of to its successor.
+        // If the partition has ended, its successor finds out what was delivered.
         if !marks.is_empty() {
             let egress = Arc::clone(&self.id);
             let _ = self.facts.send(Input::EgressMarked {
@@ -152,70 +160,70 @@ impl Outlet {
         }
     }
 
-    /// Tells the partition that a record never can be delivered.
+    /// Reports a record that can never be delivered to the partition.
     fn refuse(&self, number: u64, reason: String) {
         let egress = &*self.id;
         self.observer.refused(egress);
-        tracing::warn!(egress, number, %reason, "a record was refused; it is a dead letter now");
+        tracing::warn!(egress, number, %reason, "record refused; it becomes a dead letter");
         let _ = self.facts.send(Input::EgressRefused { number, reason });
     }
 }
 
-/// The state of one egress.
-struct Delivery<S: Service> {
-    outlet: Outlet,
+/// The loop that delivers the records of one egress.
+struct DeliveryLoop<S: Service> {
+    handle: EgressHandle,
     service: Arc<S>,
-    sequencer: Delivery<S::Payload>,
-    under_way: JoinSet<Answer>,
-    /// Which request each task delivers, and how many records that has.
+    delivery: Delivery<S::Payload>,
+    in_flight: JoinSet<Answer>,
+    /// Request and number of records of each task.
     requests: HashMap<tokio::task::Id, (u64, usize)>,
-    begun: Instant,
-    complaints: Complaints,
+    started: Instant,
+    retry_log: RetryLog,
 }
 
-impl<S: Service> Delivery<S> {
-    fn new(outlet: Outlet, service: S) -> Self {
+impl<S: Service> DeliveryLoop<S> {
+    fn new(handle: EgressHandle, service: S) -> Self {
         Self {
-            sequencer: Delivery::new(service.limits(), outlet.seed),
-            outlet,
+            delivery: Delivery::new(service.limits(), handle.seed),
+            handle,
             service: Arc::new(service),
-            under_way: JoinSet::new(),
+            in_flight: JoinSet::new(),
             requests: HashMap::new(),
-            begun: Instant::now(),
-            complaints: Complaints::default(),
+            started: Instant::now(),
+            retry_log: RetryLog::default(),
         }
     }
 
     fn now_ms(&self) -> u64 {
-        self.begun.elapsed().as_millis() as u64
+        self.started.elapsed().as_millis() as u64
     }
 
     fn take(&mut self, round: &mut Vec<Emission>) {
         for emission in round.drain(..) {
             let number = emission.number;
             match self.service.prepare(emission) {
-                Ok(record) => self.sequencer.offer(record),
-                Err(reason) => self.outlet.refuse(number, reason),
+                Ok(record) => self.delivery.offer(record),
+                Err(reason) => self.handle.refuse(number, reason),
             }
         }
     }
 
     fn send(&mut self) {
         let now_ms = self.now_ms();
-        while let Some(request) = self.sequencer.poll(now_ms) {
+        while let Some(request) = self.delivery.poll(now_ms) {
             let service = Arc::clone(&self.service);
             let count = (request.id, request.records.len());
             let task = self
-                .under_way
+                .in_flight
                 .spawn(async move { service.deliver(&request).await });
             self.requests.insert(task.id(), count);
         }
     }
 
-    /// Waits until something that failed may be tried again.
+    /// Waits until a failed record may be retried.
     fn wake(&self) -> impl Future<Output = ()> + use<S> {
-        let due_ms = self.sequencer.wake_at_ms(self.now_ms());
-        let due = due_ms.map(|due_ms| self.begun + Duration::from_millis(due_ms));
+        let due_ms = self.delivery.wake_at_ms(self.now_ms());
+        let due = due_ms.map(|due_ms| self.started + Duration::from_millis(due_ms));
         async move {
             match due {
                 Some(due) => tokio::time::sleep_until(due).await,
@@ -233,23 +241,23 @@ impl<S: Service> Delivery<S> {
             return;
         };
         let answer =
-            answer.unwrap_or_else(|error| Answer::of(vec![Outcome::Again(error); records]));
-        self.complain(&answer.outcomes);
+            answer.unwrap_or_else(|error| Answer::of(vec![Outcome::Retry(error); records]));
+        self.report_retries(&answer.outcomes);
         let now_ms = self.now_ms();
         let mut numbers = Vec::new();
-        for settled in self.sequencer.answered(now_ms, request, answer.outcomes) {
+        for settled in self.delivery.answered(now_ms, request, answer.outcomes) {
             match settled {
                 Settled::Delivered(number) => numbers.push(number),
-                Settled::Refused { number, reason } => self.outlet.refuse(number, reason),
+                Settled::Refused { number, reason } => self.handle.refuse(number, reason),
             }
         }
-        self.outlet.arrived(numbers, answer.marks);
+        self.handle.acknowledge(numbers, answer.marks);
     }
 
-    /// Counts what was not taken, and writes a line now and then.
-    fn complain(&mut self, outcomes: &[Outcome]) {
+    /// Counts and logs records that were not accepted.
+    fn report_retries(&mut self, outcomes: &[Outcome]) {
         let mut reasons = outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Again(reason)
+            Outcome::Retry(reason)
             | Outcome::Throttled(reason)
             | Outcome::Missing(reason)
             | Outcome::Suspect(reason) => Some(reason),
@@ -257,31 +265,31 @@ impl<S: Service> Delivery<S> {
         });
         if let Some(reason) = reasons.next() {
             let records = 1 + reasons.count() as u64;
-            self.complaints.retried(&self.outlet, records, reason);
+            self.retry_log.retried(&self.handle, records, reason);
         }
     }
 }
 
-/// Says now and then that something keeps failing.
+/// Rate-limited log of retries.
 #[derive(Debug, Default)]
-struct Complaints {
+struct RetryLog {
     last: Option<Instant>,
 }
 
-impl Complaints {
-    /// Counts records that were not taken, and writes a line if there was none lately.
-    fn retried(&mut self, outlet: &Outlet, records: u64, reason: &str) {
-        let egress = &*outlet.id;
-        outlet.observer.retried(egress, records);
-        let lately = |at: Instant| at.elapsed() < COMPLAINT_INTERVAL;
-        if !self.last.is_some_and(lately) {
+impl RetryLog {
+    /// Counts records that were not accepted, and logs them if nothing was logged recently.
+    fn retried(&mut self, handle: &EgressHandle, records: u64, reason: &str) {
+        let egress = &*handle.id;
+        handle.observer.retried(egress, records);
+        let is_recent = |at: Instant| at.elapsed() < RETRY_LOG_INTERVAL;
+        if !self.last.is_some_and(is_recent) {
             self.last = Some(Instant::now());
-            tracing::warn!(egress, records, %reason, "records were not taken; they are tried again");
+            tracing::warn!(egress, records, %reason, "records not accepted; retrying");
         }
     }
 }
 
-/// The configuration of a client whose requests end within `timeout`, with an answer or without.
+/// Configuration of a client whose requests end within `timeout`, with or without a response.
 pub fn with_timeout(config: &SdkConfig, timeout: Duration) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT.min(timeout))

@@ -1,13 +1,15 @@
-//! Reading Kinesis streams for a partition.
+//! Ingress from Kinesis streams.
 //!
 //! ```text
-//!  ListShards ─► ShardPlan ─► one reader a shard: GetRecords or SubscribeToShard ─► unpacked, routed ─► RecordsRead
+//!  ListShards ─► ShardPlan ─► one reader per shard: GetRecords or SubscribeToShard ─► unpack,
+//! route ─► RecordsRead
 //!                    ▲                    │ ShardEnded
 //!                    └──── Read(End) ─────┘ when the end is durable
 //! ```
 //!
-//! Whatever Kinesis answers or does not answer, reading goes on from what the partition was given last: nothing is lost, and what comes
-//! twice is dropped by its position. The exceptions stop the ingress with an error that names them: see [`KinesisError`].
+//! After any failure of Kinesis, reading continues from the last record that the partition
+//! received. Nothing is lost, and the partition drops repeated records by their position. The
+//! exceptions, named in [`KinesisError`], stop the ingress.
 
 pub mod aggregation;
 pub mod error;
@@ -17,6 +19,7 @@ pub(crate) mod backoff;
 mod fan_out;
 mod hash_key;
 mod poll;
+mod reading;
 mod requests;
 mod shard;
 
@@ -33,33 +36,36 @@ pub use error::KinesisError;
 pub use ingress::{ExpiredPosition, KinesisIngress, KinesisOptions};
 pub use satchel_engine::source::shards::{Applied, Startup};
 
-/// What the partition says about reading; the loop around it hands it over.
+/// Connection to the partition for reading. The loop around the partition implements it.
 pub trait ReadingPort: Send + Sync + 'static {
-    /// Waits for the word to read `shard`, or that its end is durable; to be called before the partition is told what it answers.
+    /// Waits for the partition's command to read `shard`, or for the notice that its end is
+    /// durable. Must be called before the input that causes the answer is sent.
     fn expect(&self, shard: ShardId) -> oneshot::Receiver<ShardPosition>;
 
-    /// Waits for what is durable of a stream's shards; to be called before the partition is told that the stream was found.
+    /// Waits for the durable positions of a stream's shards. Must be called before
+    /// [`Input::StreamFound`] is sent.
     fn expect_plan(&self, ingress: Arc<str>, stream: Arc<str>) -> oneshot::Receiver<Applied>;
 
-    /// Whether reading is paused, now and later.
+    /// Watches whether reading is paused.
     fn paused(&self) -> watch::Receiver<bool>;
 }
 
-/// Where records go: from key and data to messages, or why there are none.
+/// Routing of records: from key and data to messages, or the reason why there are none.
 pub type Router =
     Arc<dyn Fn(&str, &Bytes) -> Result<Vec<(Address, TypedValue)>, Unroutable> + Send + Sync>;
 
-/// Is told what can be counted.
+/// Receives metrics events.
 pub trait KinesisObserver: Send + Sync + 'static {
-    /// How far a shard's reader is behind the shard's tip, as Kinesis says (`MillisBehindLatest`).
+    /// Delay of a shard's reader behind the tip of the shard, as reported by Kinesis
+    /// (`MillisBehindLatest`).
     fn lag(&self, shard: &ShardId, behind_ms: u64);
 
-    /// A shard is read no more by this process.
+    /// This process stopped reading a shard.
     fn reading_ended(&self, shard: &ShardId);
 
-    /// A request failed and is repeated. `throttled` when Kinesis asked for fewer requests.
-    fn repeated(&self, operation: &'static str, throttled: bool);
+    /// A request failed and is retried. `throttled` is true if Kinesis throttled it.
+    fn retried(&self, operation: &'static str, throttled: bool);
 
-    /// So many records were read, and so many bytes of data in them.
+    /// A number of records was read, with the total size of their data in bytes.
     fn read(&self, shard: &ShardId, records: u64, bytes: u64);
 }

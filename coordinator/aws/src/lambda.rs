@@ -1,16 +1,17 @@
-//! Lambda functions over the Invoke API. One call is one request: only the dispatcher repeats.
+//! Lambda functions over the Invoke API. One call is one request; only the dispatcher retries.
 //!
 //! ```text
-//!  200 ──────────────────────────────► the answer
-//!  200 + X-Amz-Function-Error ───────► FailureKind::Function      the handler failed, ran out of time or memory
+//!  200 ──────────────────────────────► the response
+//!  200 + X-Amz-Function-Error ───────► FailureKind::Function   handler error, timeout, out of
+//! memory
 //!  413 ──────────────────────────────► FailureKind::RequestTooLarge
-//!  429, 503, EC2 throttled, ENI and address limits, not ready yet ► FailureKind::Throttled
-//!  other refusals of the service, no connection, no credentials ──► FailureKind::Unreachable
-//!  no answer after the request was sent ─────────────────────────► FailureKind::Function
+//!  429, 503, EC2 throttled, ENI and address limits, not ready ─► FailureKind::Throttled
+//!  other service errors, no connection, no credentials ────────► FailureKind::Unreachable
+//!  no response after the request was sent ─────────────────────► FailureKind::Function
 //! ```
 //!
-//! Source: the API reference of AWS Lambda, "Invoke". An error of the service itself is never counted against a message: an outage of Lambda must
-//! not make dead letters, however long it lasts.
+//! Source: the API reference of AWS Lambda, "Invoke". An error of the service itself never counts
+//! against a message. An outage of Lambda must not create dead letters, however long it lasts.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,20 +29,20 @@ use aws_sdk_lambda::types::InvocationType;
 use bytes::Bytes;
 use satchel_engine::invocation::{Failure, FailureKind};
 
-/// How long connecting may take.
+/// Maximum time to establish a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 
-/// How much longer than the function an answer may take: queueing in the service, a cold start, which AWS does not count as the function's time,
-/// and the way.
+/// Maximum time of a response beyond the function's own timeout. It covers queueing in the service,
+/// a cold start, which AWS does not count as the function's time, and the network.
 const MARGIN: Duration = Duration::from_secs(20);
 
-/// How much of an error's text is passed on, in characters.
+/// Maximum number of characters of an error text that is passed on.
 const ERROR_TEXT_CHARS_MAX: usize = 1_000;
 
-/// The header that AWS X-Ray follows a request by.
+/// Header by which AWS X-Ray traces a request.
 const TRACE_HEADER: &str = "x-amzn-trace-id";
 
-/// A function, and one version or alias of it if that was asked for. Cheap to clone. Must be used within a tokio runtime.
+/// A function, or one version or alias of it. Cheap to clone. Must be used within a tokio runtime.
 #[derive(Clone)]
 pub struct LambdaFunction {
     client: Client,
@@ -50,18 +51,19 @@ pub struct LambdaFunction {
     limit: Duration,
 }
 
-/// Why a request has no answer.
+/// Reason why an invocation has no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The handler was reached and failed: what it said, JSON (`{"errorType":…,"errorMessage":…}`).
+    /// The handler was reached and failed. Holds its JSON error
+    /// (`{"errorType":…,"errorMessage":…}`).
     Function(Bytes),
-    /// Anything else.
+    /// Any other failure.
     Service(Failure),
 }
 
 impl LambdaFunction {
-    /// The function `name`, a name or an ARN, whose handler has `timeout` for a request. The SDK's retries are off; connections are kept, as
-    /// many as were ever used at once.
+    /// The function `name`, a name or an ARN, whose handler has `timeout` per request. The SDK's
+    /// retries are off. Connections are kept, up to the largest number that was in use at once.
     #[must_use]
     pub fn new(
         sdk: &SdkConfig,
@@ -78,10 +80,10 @@ impl LambdaFunction {
                     .operation_timeout(limit)
                     .build(),
             )
-            // The answer begins when the function has ended, which may be minutes after the request.
+            // The response starts when the function has ended, possibly minutes after the request.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if sdk.region().is_none() {
-            // Only a stand-in can be meant: AWS's own address needs a region.
+            // This must be a stand-in: the endpoint of AWS needs a region.
             config = config.region(Region::from_static("us-east-1"));
         }
         Self {
@@ -92,10 +94,10 @@ impl LambdaFunction {
         }
     }
 
-    /// Sends `payload`, JSON, and waits for the answer.
+    /// Sends `payload` (JSON) and waits for the response.
     ///
     /// # Errors
-    /// Everything that [`Refusal`] names.
+    /// [`Refusal`].
     pub async fn invoke(&self, payload: Vec<u8>) -> Result<Bytes, Refusal> {
         let trace = new_trace();
         let header = trace.clone();
@@ -118,7 +120,7 @@ impl LambdaFunction {
                         function = self.name,
                         request = answer.request_id(),
                         trace,
-                        "the handler failed"
+                        "handler failed"
                     );
                 }
                 let payload = answer.payload.map_or_else(Vec::new, Blob::into_inner);
@@ -132,10 +134,11 @@ impl LambdaFunction {
         }
     }
 
-    /// Asks whether the function could be invoked (`InvocationType: DryRun`): whether it is there, and whether this process may.
+    /// Checks that the function exists and that this process may invoke it (`InvocationType:
+    /// DryRun`).
     ///
     /// # Errors
-    /// Why not.
+    /// The failure of the request.
     pub async fn check(&self) -> Result<(), Failure> {
         let request = self
             .client
@@ -159,7 +162,7 @@ impl LambdaFunction {
                 FailureKind::Unreachable
             }
             SdkError::ServiceError(refusal) => kind_of(refusal.err().code(), status),
-            // An answer that cannot be read says at least what it is by its status.
+            // The status classifies a response that cannot be read.
             SdkError::ResponseError(_) if status.is_some_and(|status| status >= 400) => {
                 kind_of(None, status)
             }
@@ -182,11 +185,14 @@ impl LambdaFunction {
             .request_id()
             .map_or_else(String::new, |request| format!(" (request {request})"));
         let what: String = what.chars().take(ERROR_TEXT_CHARS_MAX).collect();
-        Failure::new(kind, format!("Lambda {}: {what}{request}", self.shown()))
+        Failure::new(
+            kind,
+            format!("Lambda {}: {what}{request}", self.display_name()),
+        )
     }
 
-    /// The function as a person names it.
-    pub fn shown(&self) -> String {
+    /// Name of the function, with its qualifier.
+    pub fn display_name(&self) -> String {
         match &self.qualifier {
             Some(qualifier) => format!("{}:{qualifier}", self.name),
             None => self.name.clone(),
@@ -204,7 +210,8 @@ impl fmt::Debug for LambdaFunction {
     }
 }
 
-/// Whether the request surely did not leave: there was no connection. The kinds of the SDK do not tell, its causes do.
+/// True if the request was certainly not sent, because there was no connection. The error kinds of
+/// the SDK do not say so, but their causes do.
 fn is_before_sending(error: &dyn std::error::Error) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|cause| {
         let text = cause.to_string();
@@ -212,7 +219,7 @@ fn is_before_sending(error: &dyn std::error::Error) -> bool {
     })
 }
 
-/// What an error of the service means, by its code, or else by the HTTP status.
+/// Kind of a service error, by its code or else by the HTTP status.
 fn kind_of(code: Option<&str>, status: Option<u16>) -> FailureKind {
     match code {
         Some("RequestTooLargeException" | "RequestEntityTooLargeException") => {
@@ -226,7 +233,8 @@ fn kind_of(code: Option<&str>, status: Option<u16>) -> FailureKind {
             | "ENILimitReachedException"
             | "SubnetIPAddressLimitReachedException"
             | "ServiceQuotaExceededException"
-            // The function is being changed, or its network or snapshot made: it will be there soon.
+            // The function, its network or its snapshot is being changed, and will be available
+            // soon.
             | "ENINotReadyException"
             | "ResourceConflictException"
             | "ResourceNotReadyException"
@@ -241,14 +249,15 @@ fn kind_of(code: Option<&str>, status: Option<u16>) -> FailureKind {
     }
 }
 
-/// A root of a trace in the form of AWS X-Ray. It says nothing about sampling, which stays with the function's own settings.
+/// Creates a trace root for AWS X-Ray. It says nothing about sampling, which is configured in the
+/// function.
 fn new_trace() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
     let mut random = [0_u8; 12];
-    // Without randomness the trace is one that others may have too, which costs a person's time at most.
+    // Without randomness, the id may not be unique. That costs a person's time at most.
     let _ = getrandom::fill(&mut random);
     let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("Root=1-{seconds:08x}-{random}")

@@ -1,16 +1,19 @@
-//! Leases in DynamoDB: who may try to own a partition.
+//! Leases in DynamoDB, which decide which process tries to own a partition.
 //!
 //! ```text
 //!  keeper ──facts──► Lease (pure) ──Look, Write──► LeaseTable ──► DynamoDB
 //!     │                 │
 //!     │                 └─► Acquired, Lost, Released
-//!     └─► LeaseStatus, for whoever takes over, serves and stops
+//!     └─► LeaseStatus, for takeover, serving and shutdown
 //! ```
 //!
-//! A lease is liveness and never safety: two processes that both believe they hold one cannot both commit, because the log refuses the
-//! second. So nothing here compares the clocks of two machines. The holder moves a counter; a watcher takes over when it has seen the
-//! counter stand still for the lease time by its own clock, through a conditional write on exactly what it saw. When the table cannot be
-//! reached, the holder goes on and a watcher waits.
+//! A lease provides liveness, never safety. Two processes that both believe they hold a lease
+//! cannot both commit, because the log refuses the second one. Nothing here therefore compares the
+//! clocks of two machines.
+//!
+//! The holder advances a counter. A watcher takes over when the counter has not moved for the lease
+//! time, measured by the watcher's own clock. It does so by a write that is conditional on exactly
+//! the item it saw. While the table is unreachable, the holder continues and a watcher waits.
 
 mod item;
 mod keeper;

@@ -1,4 +1,5 @@
-//! What the coordinator uses of AWS, each service behind the inputs and outputs of the engine.
+//! AWS adapters of the coordinator. Each service is connected through the inputs and outputs of the
+//! engine.
 
 pub mod check;
 pub mod config;

@@ -1,8 +1,8 @@
-//! Texts that are never shown.
+//! Texts that must not be displayed.
 
 use std::fmt;
 
-/// A text that is never shown: its `Debug` form hides it.
+/// A text that must not be displayed. Its `Debug` output hides it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(String);
 
@@ -12,7 +12,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The text itself, for whom it is meant.
+    /// The text itself. Pass it on only to its intended recipient.
     pub fn reveal(&self) -> &str {
         &self.0
     }

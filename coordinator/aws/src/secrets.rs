@@ -1,4 +1,4 @@
-//! Secrets Manager: texts that are not to stand in a configuration.
+//! Secrets Manager, for texts that must not be in a configuration.
 
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata};
 
 use crate::secret::Secret;
 
-/// How long the service may take.
+/// Maximum duration of a request.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// The text of the secret `name`, a name or an ARN. Needs `secretsmanager:GetSecretValue`, and `kms:Decrypt` where the secret has a key of its own.
+/// Fetches the text of the secret `name`, a name or an ARN. Needs `secretsmanager:GetSecretValue`,
+/// and `kms:Decrypt` if the secret has its own key.
 ///
 /// # Errors
-/// Why not, without anything of the secret.
+/// The reason of the service, without any part of the secret.
 pub async fn fetch(sdk: &SdkConfig, name: &str) -> Result<Secret, String> {
     let timeout = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
     let config = Builder::from(sdk).timeout_config(timeout.build()).build();
@@ -31,5 +32,5 @@ pub async fn fetch(sdk: &SdkConfig, name: &str) -> Result<Secret, String> {
     answer
         .secret_string()
         .map(Secret::new)
-        .ok_or_else(|| "the secret holds bytes and no text".to_owned())
+        .ok_or_else(|| "the secret is binary; store it as a text".to_owned())
 }

@@ -1,4 +1,5 @@
-//! Signing HTTP requests to AWS (Signature Version 4): for Function URLs and whatever else asks for `AWS_IAM`.
+//! Signing of HTTP requests (AWS Signature Version 4), for Function URLs and other endpoints with
+//! `AWS_IAM` authentication.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -14,7 +15,7 @@ use aws_sigv4::sign::v4::SigningParams;
 
 use crate::config::ConfigError;
 
-/// Signs requests to one service in one region, with credentials that are renewed by themselves. Cheap to clone.
+/// Signs requests to one service in one region. Renews its credentials itself. Cheap to clone.
 #[derive(Clone)]
 pub struct Signer {
     credentials: SharedCredentialsProvider,
@@ -22,10 +23,10 @@ pub struct Signer {
     service: String,
 }
 
-/// Why a request was not signed.
+/// Reason why a request was not signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
-    /// There are no credentials now.
+    /// No credentials are available.
     #[error("no AWS credentials: {0}")]
     NoCredentials(String),
     /// The request cannot be signed.
@@ -37,10 +38,10 @@ impl Signer {
     /// Signs for `service` (`lambda` for a Function URL) with the region and credentials of `sdk`.
     ///
     /// # Errors
-    /// When `sdk` has no region, or no way to get credentials.
+    /// [`ConfigError`] if `sdk` has no region or no credentials provider.
     pub fn new(sdk: &SdkConfig, service: impl Into<String>) -> Result<Self, ConfigError> {
         let credentials = sdk.credentials_provider().ok_or_else(|| {
-            ConfigError::NoCredentials("no way to get them is configured".to_owned())
+            ConfigError::NoCredentials("no credentials provider is configured".to_owned())
         })?;
         Ok(Self {
             credentials,
@@ -49,10 +50,11 @@ impl Signer {
         })
     }
 
-    /// The headers to be added to a request for `url` with these headers and this body. The header `host` is signed as the URL has it.
+    /// Returns the headers to add to a request for `url` with these headers and this body. The
+    /// header `host` is signed as the URL has it.
     ///
     /// # Errors
-    /// Everything that [`SignError`] names.
+    /// [`SignError`].
     pub async fn sign(
         &self,
         method: &str,
@@ -78,7 +80,7 @@ impl Signer {
             .into();
         let unsignable = |error: &dyn fmt::Display| SignError::Unsignable(error.to_string());
         let mut settings = SigningSettings::default();
-        // As every service but S3 wants it.
+        // All services except S3 require these settings.
         settings.percent_encoding_mode = PercentEncodingMode::Double;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Enabled;
         let params = SigningParams::builder()
@@ -151,7 +153,9 @@ mod tests {
         assert_eq!(
             header("authorization"),
             Some(
-                "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=host;x-amz-date, \
+                "AWS4-HMAC-SHA256 \
+                Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, \
+                 SignedHeaders=host;x-amz-date, \
                  Signature=5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"
             )
         );

@@ -1,18 +1,24 @@
-//! Receiving from SQS queues for a partition.
+//! Ingress from SQS queues.
 //!
 //! ```text
-//!  ReceiveMessage ─► routed ─► MessagesReceived ─► (the partition: applied once, durable) ─► Deletable ─► DeleteMessageBatch
-//!       ▲                │                                                                              │
-//!       │                └── as long as it is not deleted: ChangeMessageVisibilityBatch                 ▼
-//!       └──────────────── what is not deleted comes again ◄──────────────────────── failed     MessagesDeleted
+//!  ReceiveMessage ─► route ─► MessagesReceived ─► partition: apply once, durable
+//!       ▲              │                              │
+//!       │              │                          Deletable ─► DeleteMessageBatch ─►
+//! MessagesDeleted
+//!       │              └── until deleted: ChangeMessageVisibilityBatch   │
+//!       └──────────── an undeleted message is received again ◄──── failed
 //! ```
 //!
-//! A message is deleted only when what it became is durable; until then SQS keeps it, and hands it out again if this process dies. The
-//! partition knows by its id what it has taken. What can not be routed is a dead letter of the application before it is deleted. So a queue's
-//! own redrive policy moves only what no process has lived long enough to take, and `maxReceiveCount` should be 5 or more.
+//! A message is deleted only when its effects are durable. Until then SQS keeps it, and hands it
+//! out again if this process dies. The partition recognizes an applied message by its id.
 //!
-//! In a FIFO queue a message group has its order: SQS hands out nothing of a group while something of it is neither deleted nor visible
-//! again, and what was received together is applied in its order.
+//! A message that cannot be routed becomes a dead letter of the application before it is deleted. A
+//! queue's own redrive policy therefore moves only messages that no process lived long enough to
+//! accept, and `maxReceiveCount` should be 5 or more.
+//!
+//! In a FIFO queue a message group has an order. SQS hands out nothing of a group while one of its
+//! messages is neither deleted nor visible again. Messages that were received together are applied
+//! in their order.
 
 pub mod ingress;
 pub mod message;
@@ -31,45 +37,49 @@ use tokio::sync::{mpsc, watch};
 pub use ingress::{SqsError, SqsIngress, SqsOptions};
 pub use message::{SqsMessage, SqsSelector};
 
-/// For so long the partition knows what it took and has not seen deleted: the most that a queue keeps messages, and a day.
+/// Time for which the partition remembers an accepted message whose deletion is unconfirmed: the
+/// maximum retention of a queue, and a day.
 pub const UNCONFIRMED_KEEP: Duration = Duration::from_secs(15 * 24 * 60 * 60);
 
-/// What the partition says of a queue.
+/// Command of the partition for a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum QueueWord {
-    /// It may be received from.
+pub enum QueueCommand {
+    /// Receiving may start.
     Receive,
-    /// These are to be deleted.
+    /// These messages must be deleted.
     Deletable(Vec<QueuedId>),
 }
 
-/// What the partition says about receiving; the loop around it hands it over.
+/// Connection to the partition for receiving. The loop around the partition implements it.
 pub trait QueuePort: Send + Sync + 'static {
-    /// Hears what is said of the queue of this ingress; to be called before the partition is told that the queue was found.
-    fn listen(&self, ingress: Arc<str>) -> mpsc::UnboundedReceiver<QueueWord>;
+    /// Subscribes to the commands for the queue of this ingress. Must be called before
+    /// [`satchel_engine::input::Input::QueueFound`] is sent.
+    fn listen(&self, ingress: Arc<str>) -> mpsc::UnboundedReceiver<QueueCommand>;
 
-    /// Whether receiving is paused, now and later.
+    /// Watches whether receiving is paused.
     fn paused(&self) -> watch::Receiver<bool>;
 }
 
-/// Where messages go: from a message to those of the application, or why there are none.
+/// Routing of messages: from a queue's message to those of the application, or the reason why there
+/// are none.
 pub type SqsRouter =
     Arc<dyn Fn(&SqsMessage) -> Result<Vec<(Address, TypedValue)>, Unroutable> + Send + Sync>;
 
-/// Is told what can be counted.
+/// Receives metrics events.
 pub trait SqsObserver: Send + Sync + 'static {
-    /// So many messages were received, and so many bytes in their bodies.
+    /// A number of messages was received, with the total size of their bodies in bytes.
     fn received(&self, ingress: &str, messages: u64, bytes: u64);
 
-    /// So many messages are deleted for good.
+    /// A number of messages was deleted from the queue.
     fn deleted(&self, ingress: &str, messages: u64);
 
-    /// How long ago the oldest message of the last answer was sent; 0 if there was none.
+    /// Age of the oldest message of the last response; 0 if there was none.
     fn lag(&self, ingress: &str, behind_ms: u64);
 
-    /// About how many messages the queue has, as SQS says: visible, and received but not deleted.
+    /// Approximate number of messages in the queue, as reported by SQS: visible, and received but
+    /// not deleted.
     fn backlog(&self, ingress: &str, visible: u64, in_flight: u64);
 
-    /// A request failed and is repeated. `throttled` when SQS asked for fewer requests.
-    fn repeated(&self, operation: &'static str, throttled: bool);
+    /// A request failed and is retried. `throttled` is true if SQS throttled it.
+    fn retried(&self, operation: &'static str, throttled: bool);
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-use satchel::cli::Failure;
+use satchel::clock::SystemClock;
+use satchel::error::Failure;
 use satchel::metrics::Metrics;
 use satchel::runtime::committer::Committer;
-use satchel::store::SystemClock;
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
 use satchel_engine::input::{Input, Record};

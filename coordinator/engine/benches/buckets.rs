@@ -1,4 +1,5 @@
-//! What a key costs: bytes of memory, and time to reload it. `cargo bench -p satchel-engine` prints both for a million keys.
+//! Cost of a key: bytes of memory, and time to reload it. `cargo bench -p satchel-engine` prints
+//! both for a million keys.
 
 #![allow(
     clippy::disallowed_types,
@@ -44,7 +45,7 @@ fn main() {
     black_box(loaded);
 }
 
-/// The entries of each bucket, as they lie in its image.
+/// Entries of each bucket, as in its image.
 fn buckets() -> Vec<Vec<Entry>> {
     let function = FunctionType::new("example", "shopping-cart");
     let mut buckets: Vec<Vec<Entry>> = (0..BUCKETS).map(|_| Vec::new()).collect();
@@ -97,7 +98,7 @@ fn decode(buckets: &[Vec<Entry>]) -> Vec<LoadedBucket> {
     })
 }
 
-/// What the process holds of memory, as Linux tells it; 0 elsewhere.
+/// Resident memory of the process as reported by Linux; 0 on other systems.
 fn resident_bytes() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = pages.split_whitespace().nth(1);

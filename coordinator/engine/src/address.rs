@@ -7,10 +7,10 @@ use std::sync::Arc;
 use satchel_protocol::reqreply;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-/// The namespace whose addresses stand for callers outside; no function may live in it.
+/// Namespace whose addresses stand for callers outside. No function may live in it.
 pub const RESERVED_NAMESPACE: &str = "satchel";
 
-/// `namespace/name`: a class of instances. Cheap to clone.
+/// Class of instances, written `namespace/name`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionType(Arc<Name>);
 
@@ -20,15 +20,16 @@ struct Name {
     name: Box<str>,
 }
 
-/// Why a text is not a function type.
+/// The text is not a function type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a function type: it should be `namespace/name`, both not empty and the name without `/`"
+    "`{0}` is not a function type: expected `namespace/name`, \
+     both parts not empty and the name without `/`"
 )]
 pub struct InvalidFunctionType(pub String);
 
 impl FunctionType {
-    /// The function type `namespace/name`.
+    /// Creates the function type `namespace/name`.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self(Arc::new(Name {
             namespace: namespace.into(),
@@ -46,7 +47,7 @@ impl FunctionType {
         &self.0.name
     }
 
-    /// Whether `text` is this function type, written `namespace/name`.
+    /// Returns whether `text` names this function type, written `namespace/name`.
     pub fn is_called(&self, text: &str) -> bool {
         text.rsplit_once('/') == Some((self.namespace(), self.name()))
     }
@@ -80,14 +81,14 @@ impl fmt::Debug for FunctionType {
 /// A function type and an id: one virtual instance. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
-    /// Its class.
+    /// Class of the instance.
     pub function: FunctionType,
-    /// Which instance of the class.
+    /// Id of the instance within its class.
     pub id: Arc<str>,
 }
 
 impl Address {
-    /// The instance `id` of `function`.
+    /// Creates the address of instance `id` of `function`.
     pub fn new(function: FunctionType, id: impl Into<Arc<str>>) -> Self {
         Self {
             function,
@@ -95,12 +96,12 @@ impl Address {
         }
     }
 
-    /// A hash that never changes between versions: partitions and buckets are ranges of it.
+    /// Hash that never changes between versions. Partitions and buckets are ranges of it.
     pub fn stable_hash(&self) -> u64 {
         stable_hash(&self.function, &self.id)
     }
 
-    /// The wire form.
+    /// Converts the address to its wire form.
     pub fn to_wire(&self) -> reqreply::Address {
         reqreply::Address {
             namespace: self.function.namespace().to_owned(),
@@ -110,11 +111,11 @@ impl Address {
     }
 }
 
-/// The hash of the address with this function and id.
+/// Computes the stable hash of the address with this function and id.
 pub(crate) fn stable_hash(function: &FunctionType, id: &str) -> u64 {
     let parts = [function.namespace(), "/", function.name(), "/", id];
     let length = parts.iter().map(|part| part.len()).sum::<usize>();
-    // Most addresses are short, and for those the hash is much cheaper in one piece.
+    // Most addresses are short, and hashing a short one in one piece is much cheaper.
     let mut whole = [0; 256];
     if length > whole.len() {
         let mut hasher = Xxh3::new();
@@ -173,6 +174,6 @@ mod tests {
         assert_eq!(alice.stable_hash(), STABLE);
     }
 
-    /// As every version before had it.
+    /// The value in every earlier version.
     const STABLE: u64 = 7_624_533_197_027_847_696;
 }

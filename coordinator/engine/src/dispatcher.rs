@@ -1,17 +1,22 @@
-//! The dispatcher: gathers batches into bundles, and sends as many at once as an endpoint bears. A pure state machine, like the partition.
+//! The dispatcher: gathers batches into bundles, and limits the requests in flight per endpoint. A
+//! pure state machine, like the partition.
 //!
 //! ```text
-//!  BatchReady ──► waiting ──┐ as soon as a request may start
-//!                           ├─────────────► Send(bundle) ──► BundleReturned ──► Completed / Failed, a batch each
-//!  failed whole ─► again ───┘                                      │
-//!        ▲                 after a back-off, split in halves       │
-//!        └─────────────────────────────────────────────────────────┘
+//!  BatchReady ─► waiting ─┐ as soon as a request may start
+//!                         ├──────────► Send(bundle) ─► BundleReturned ─► Completed or Failed,
+//!  failed ────► retry ────┘                                  │           one per batch
+//!  as a whole     ▲     after a back-off, split in halves    │
+//!                 └──────────────────────────────────────────┘
 //! ```
 //!
-//! While concurrency is free a batch leaves at once, alone; while it is not, batches gather, so bundles grow with the load and no timer
-//! holds anything back. How many requests may be under way adapts to throttling: one more per round of successes, half as many after
-//! being throttled. A bundle that fails as a whole is sent once more, then split in halves until the batch that fails is alone; that one
-//! is the partition's business, which knows the messages inside.
+//! While concurrency is free, a batch leaves at once, alone. While it is not, batches gather.
+//! Bundles therefore grow with the load, and no timer delays a batch.
+//!
+//! The concurrency limit adapts to throttling: it grows by one per round of successes, and halves
+//! after a throttled request.
+//!
+//! A bundle that fails as a whole is sent once more, then split in halves until the failing batch
+//! is alone. The partition handles that batch, because it knows the messages inside.
 
 mod lane;
 
@@ -28,64 +33,86 @@ use crate::map::Map;
 
 use lane::{Group, Lane};
 
-/// One fact.
+/// A fact handed to [`Dispatcher::handle_input`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum DispatcherInput {
     /// A partition has a batch to process.
     BatchReady {
-        /// Where.
+        /// Endpoint that serves the function of the batch.
         endpoint: EndpointIndex,
-        /// What.
+        /// The batch.
         batch: Arc<Batch>,
     },
     /// A request ended.
     BundleReturned {
-        /// Which one.
+        /// Id of the request.
         bundle: BundleId,
-        /// How.
+        /// Result of the request.
         outcome: BundleOutcome,
     },
-    /// Nothing happened but time. Uses up the wake-up that was asked for, even if it comes too early: then it is asked for again.
+    /// The requested wake-up time was reached (possibly early). The wake-up is used up: if it came
+    /// too early, the dispatcher requests another one.
     TimeReached,
 }
 
-/// One imperative.
+/// An imperative taken from [`Dispatcher::poll_output`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum DispatcherOutput {
-    /// Send this request; answer with `BundleReturned`, always.
+    /// Send this request; always answer with `BundleReturned`.
     Send(Bundle),
-    /// Tell the partition of this attempt that the function answered.
+    /// Notify the partition of this attempt that the function answered.
     Completed {
         /// The attempt.
         attempt: AttemptId,
         /// The answer.
         answer: FromFunction,
     },
-    /// Tell the partition of this attempt that it got no answer.
+    /// Notify the partition of this attempt that it got no answer.
     Failed {
         /// The attempt.
         attempt: AttemptId,
-        /// Why.
+        /// Reason of the failure.
         failure: Failure,
     },
-    /// Send `TimeReached` at this time, in ms since the epoch; replaces an earlier wish.
+    /// Send `TimeReached` at this time, in ms since the epoch. Replaces an earlier request.
     WakeAt(u64),
 }
 
-/// What a dispatcher has counted since it started.
+/// Counters of a dispatcher since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DispatcherCounts {
     /// Requests sent.
     pub bundles: u64,
-    /// Batches sent, each time counted.
+    /// Batches sent, counting each retry.
     pub batches: u64,
     /// Requests that were throttled.
     pub throttled: u64,
-    /// Results for batches that were not in the request, second results, and answers to requests that had ended.
+    /// Results for batches that were not in the request, duplicate results, and answers to requests
+    /// that had ended.
     pub foreign_results: u64,
 }
 
-/// Gathers batches into bundles, and sends as many at once as an endpoint bears.
+/// Gathers batches into bundles, and limits the requests in flight per endpoint.
+///
+/// A dispatcher has no clock and performs no I/O. Its driver keeps one rule: after each input (or
+/// several), take outputs until there are none.
+///
+/// # Facts in
+///
+/// [`handle_input`](Dispatcher::handle_input) takes a [`DispatcherInput`]: a batch from the
+/// partition, the result of a request, or a reached wake-up time.
+///
+/// # Imperatives out
+///
+/// [`poll_output`](Dispatcher::poll_output) returns a [`DispatcherOutput`]: a request to send, a
+/// result for the partition, or a wake-up time. Every batch handed in leads to exactly one
+/// `Completed` or `Failed`, however often its request is retried.
+///
+/// # Observation
+///
+/// [`counts`](Dispatcher::counts), [`bundles_under_way`](Dispatcher::bundles_under_way) and
+/// [`batches_waiting`](Dispatcher::batches_waiting) read counters and gauges. They may be called at
+/// any time and change nothing.
 pub struct Dispatcher {
     endpoints: Endpoints,
     lanes: Vec<Lane>,
@@ -93,7 +120,7 @@ pub struct Dispatcher {
     next_bundle: u64,
     now_ms: u64,
     random: u64,
-    asked_for_ms: Option<u64>,
+    wake_requested_ms: Option<u64>,
     outputs: VecDeque<DispatcherOutput>,
     counts: DispatcherCounts,
 }
@@ -104,7 +131,7 @@ struct UnderWay {
 }
 
 impl Dispatcher {
-    /// A dispatcher with nothing to do. `seed` decides the jitter of back-offs.
+    /// Creates an idle dispatcher. `seed` determines the jitter of back-offs.
     pub fn new(endpoints: Endpoints, seed: u64) -> Self {
         let lanes = endpoints
             .iter()
@@ -117,46 +144,51 @@ impl Dispatcher {
             next_bundle: 1,
             now_ms: 0,
             random: seed,
-            asked_for_ms: None,
+            wake_requested_ms: None,
             outputs: VecDeque::new(),
             counts: DispatcherCounts::default(),
         }
     }
 
-    /// Takes one fact. `now_ms` is the present, in ms since the epoch.
+    /// Handles one fact. `now_ms` is the present time, in ms since the epoch.
     pub fn handle_input(&mut self, now_ms: u64, input: DispatcherInput) {
         self.now_ms = self.now_ms.max(now_ms);
-        self.asked_for_ms = self.asked_for_ms.filter(|asked_ms| *asked_ms > self.now_ms);
+        self.wake_requested_ms = self
+            .wake_requested_ms
+            .filter(|requested_ms| *requested_ms > self.now_ms);
         match input {
             DispatcherInput::BatchReady { endpoint, batch } => {
                 self.lane(endpoint).waiting.push_back(batch);
             }
-            DispatcherInput::BundleReturned { bundle, outcome } => self.returned(bundle, outcome),
-            // It may be too early, and the driver then waits for nothing any more: it is asked once more.
-            DispatcherInput::TimeReached => self.asked_for_ms = None,
+            DispatcherInput::BundleReturned { bundle, outcome } => {
+                self.bundle_returned(bundle, outcome);
+            }
+            // The wake-up may have come too early, and the driver has no other pending: request one
+            // again.
+            DispatcherInput::TimeReached => self.wake_requested_ms = None,
         }
     }
 
-    /// The next thing to do, or `None` until the next input.
+    /// Returns the next imperative, or `None` until the next input.
     pub fn poll_output(&mut self) -> Option<DispatcherOutput> {
         if self.outputs.is_empty() {
-            self.send_what_may();
-            self.wake_if_due();
+            self.send_ready_bundles();
+            self.request_wake();
         }
         self.outputs.pop_front()
     }
 
-    /// What it has counted since it started.
+    /// Returns the counters since the start.
     pub fn counts(&self) -> &DispatcherCounts {
         &self.counts
     }
 
-    /// How many requests are under way.
+    /// Number of requests in flight.
     pub fn bundles_under_way(&self) -> usize {
         self.under_way.len()
     }
 
-    /// How many batches wait to be sent.
+    /// Number of batches that wait to be sent.
     pub fn batches_waiting(&self) -> usize {
         self.lanes.iter().map(Lane::batches_waiting).sum()
     }
@@ -165,7 +197,7 @@ impl Dispatcher {
         &mut self.lanes[endpoint.0 as usize]
     }
 
-    fn send_what_may(&mut self) {
+    fn send_ready_bundles(&mut self) {
         for (endpoint, limits) in self.endpoints.iter() {
             let lane = &mut self.lanes[endpoint.0 as usize];
             while let Some(group) = lane.next_group(limits, self.now_ms) {
@@ -184,23 +216,28 @@ impl Dispatcher {
         }
     }
 
-    fn returned(&mut self, bundle: BundleId, outcome: BundleOutcome) {
+    fn bundle_returned(&mut self, bundle: BundleId, outcome: BundleOutcome) {
         let Some(UnderWay { endpoint, group }) = self.under_way.remove(&bundle) else {
             self.counts.foreign_results += 1;
             return;
         };
-        self.lane(endpoint).landed();
+        self.lane(endpoint).request_ended();
         match outcome {
             BundleOutcome::Answered(results) => {
                 self.lane(endpoint).succeeded();
-                self.pass_on(&group, results);
+                self.distribute_results(&group, results);
             }
             BundleOutcome::Failed(failure) => self.failed(endpoint, group, failure),
         }
     }
 
-    /// Passes each batch its own result; what the response leaves out has failed, what it adds is dropped.
-    fn pass_on(&mut self, group: &Group, results: Vec<(AttemptId, Result<FromFunction, Failure>)>) {
+    /// Passes each batch its own result. A batch without a result has failed; a result without a
+    /// batch is dropped.
+    fn distribute_results(
+        &mut self,
+        group: &Group,
+        results: Vec<(AttemptId, Result<FromFunction, Failure>)>,
+    ) {
         let mut open: Map<AttemptId, ()> = group
             .batches
             .iter()
@@ -239,11 +276,11 @@ impl Dispatcher {
                 self.counts.throttled += 1;
                 lane.throttled(&group);
                 lane.block(now_ms, retries, draw);
-                lane.put_back(now_ms, group);
+                lane.requeue(now_ms, group);
             }
             FailureKind::Unreachable => {
                 lane.block(now_ms, retries, draw);
-                lane.put_back(now_ms, group);
+                lane.requeue(now_ms, group);
             }
             FailureKind::Function | FailureKind::RequestTooLarge if group.batches.len() == 1 => {
                 self.outputs.push_back(DispatcherOutput::Failed {
@@ -253,22 +290,22 @@ impl Dispatcher {
             }
             FailureKind::RequestTooLarge => {
                 let second = group.split_off_half();
-                lane.put_back(now_ms, group);
-                lane.put_back(now_ms, second);
+                lane.requeue(now_ms, group);
+                lane.requeue(now_ms, second);
             }
             FailureKind::Function => {
                 group.failures += 1;
                 let due_ms = now_ms + lane::delay_ms(retries, group.failures, draw);
                 if group.failures > 1 {
                     let second = group.split_off_half();
-                    lane.put_back(due_ms, second);
+                    lane.requeue(due_ms, second);
                 }
-                lane.put_back(due_ms, group);
+                lane.requeue(due_ms, group);
             }
         }
     }
 
-    /// The next of a row of numbers that look random (SplitMix64).
+    /// Returns the next pseudo-random number (SplitMix64).
     fn draw(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut draw = self.random;
@@ -277,16 +314,18 @@ impl Dispatcher {
         draw ^ (draw >> 31)
     }
 
-    fn wake_if_due(&mut self) {
+    fn request_wake(&mut self) {
         let due_ms = self
             .lanes
             .iter()
             .filter_map(|lane| lane.due_ms(self.now_ms))
             .min();
         if let Some(due_ms) = due_ms
-            && self.asked_for_ms.is_none_or(|asked_ms| asked_ms > due_ms)
+            && self
+                .wake_requested_ms
+                .is_none_or(|requested_ms| requested_ms > due_ms)
         {
-            self.asked_for_ms = Some(due_ms);
+            self.wake_requested_ms = Some(due_ms);
             self.outputs.push_back(DispatcherOutput::WakeAt(due_ms));
         }
     }

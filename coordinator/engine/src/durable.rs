@@ -1,12 +1,14 @@
-//! The durable form of what a partition knows: facts under keys, absolute values.
+//! The durable form of a partition's state: facts under keys, absolute values.
 //!
-//! A delta is a list of [`Change`]s, a bucket image is one too, and a partition's state is exactly the fold of both. Applying a change
-//! twice is harmless. Each key lies in one bucket: that of its address, or the partition-wide bucket (one past the last).
+//! A delta is a list of [`Change`]s, and so is the image of a bucket. The state of a partition is
+//! exactly the fold of both. Applying a change twice is harmless. Each key belongs to one bucket:
+//! that of its address, or the partition-wide bucket (one past the last).
 //!
 //! ```text
 //! key   = tag (1 byte), then the fields of the key
 //! value = version (1 byte), then the fields of the value
-//! text  = length (varint), then UTF-8; bytes likewise; numbers are varints; optional = 0 or 1, then the value
+//! text  = length (varint), then UTF-8; bytes likewise; numbers are varints;
+//!         optional = 0, or 1 and the value
 //! ```
 //!
 //! | tag | key | value |
@@ -15,7 +17,7 @@
 //! | 2 | message: address, number | id, caller, argument, correction |
 //! | 3 | timer: owner, number | due, token, target, message |
 //! | 4 | suspension: address | reason, since |
-//! | 5 | trouble: address | attempts and deaths of the messages at its head |
+//! | 5 | failure record: address | attempts and crashes of the messages at its head |
 //! | 6 | idempotency: address, verb, key | fingerprint, call, outcome, expiry |
 //! | 7 | dead letter: address, number | id, source, message, attempts, reason, time |
 //! | 8 | registration: function | state specs |
@@ -24,7 +26,7 @@
 //! | 11 | counter | the next number |
 //! | 12 | hold | origin, since, filling |
 //! | 13 | egress mark: egress, name | bytes |
-//! | 14 | received: ingress, id (16 bytes) | when it is forgotten |
+//! | 14 | received: ingress, id (16 bytes) | expiry |
 
 mod codec;
 mod key;
@@ -38,292 +40,307 @@ use bytes::Bytes;
 use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::{Address, FunctionType};
-use crate::input::{CallId, Verb};
 use crate::message::{Message, MessageId};
 use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
+use crate::request::{CallId, Verb};
 
 pub use codec::Malformed;
 
-/// One fact set, or removed.
+/// One fact, set or removed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// Which fact.
+    /// Key of the fact.
     pub key: Key,
-    /// Its value from now on; `None` removes it.
+    /// New value; `None` removes the fact.
     pub value: Option<Value>,
 }
 
-/// Which fact.
+/// Key of a fact.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Key {
-    /// The value of a state.
+    /// Value of a state.
     State {
-        /// Whose.
+        /// Address that owns the state.
         address: Address,
-        /// The state's name.
+        /// Name of the state.
         name: Arc<str>,
     },
     /// A message in a mailbox.
     Message {
-        /// Whose mailbox.
+        /// Address that owns the mailbox.
         address: Address,
-        /// Its place in the order of the partition.
+        /// Position in the order of the partition.
         number: u64,
     },
     /// A pending timer.
     Timer {
-        /// Who set it.
+        /// Address that set the timer.
         owner: Address,
-        /// Names it; grows.
+        /// Number that names the timer; grows.
         number: u64,
     },
-    /// That an address is suspended.
+    /// Suspension of an address.
     Suspension {
-        /// Which one.
+        /// The suspended address.
         address: Address,
     },
-    /// How the messages at an address's head are failing.
-    Trouble {
-        /// Which one.
+    /// Failures of the messages at the head of an address's mailbox.
+    FailureRecord {
+        /// The address.
         address: Address,
     },
-    /// What became of a request with an idempotency key.
+    /// A request with an idempotency key.
     Idempotency {
-        /// Whom it asked.
+        /// Address that received the request.
         address: Address,
-        /// What it asked.
+        /// Kind of request.
         verb: Verb,
-        /// Its key.
+        /// The idempotency key.
         key: Arc<str>,
     },
-    /// A message that was given up on.
+    /// A message that was given up.
     DeadLetter {
-        /// For whom it was; none for a record that could not be routed and for an egress record.
+        /// Address that the message was for; none for an unroutable record and for an egress
+        /// record.
         address: Option<Address>,
-        /// Its place in the order of the dead letters.
+        /// Position in the order of the dead letters.
         number: u64,
     },
-    /// The states that a function declared.
+    /// States declared by a function.
     Registration {
-        /// Which function.
+        /// The function.
         function: FunctionType,
     },
-    /// How far a shard is applied.
+    /// Applied position of a shard.
     Shard(ShardId),
-    /// An egress record that has not arrived yet.
+    /// An egress record that was not delivered yet.
     Outbox {
-        /// Its number.
+        /// Number of the record.
         number: u64,
     },
-    /// The next number to give to a message, timer, dead letter or outbox entry.
+    /// Next number for a message, timer, dead letter or outbox entry.
     Counter,
-    /// What an egress noted.
+    /// A mark stored by an egress.
     EgressMark {
         /// The egress, `namespace/type`.
         egress: Arc<str>,
-        /// The mark's name, within the egress.
+        /// Name of the mark, unique within the egress.
         name: Arc<str>,
     },
-    /// That the partition is a fork whose ingress, timers and outbox are held.
+    /// Hold of a fork: its ingress, timers and outbox are held.
     Hold,
-    /// That a message of a queue was taken.
+    /// Id of a message that was taken from a queue.
     Received {
-        /// The ingress that received it.
+        /// Ingress that received the message.
         ingress: Arc<str>,
-        /// The message's id.
+        /// Id of the message.
         id: QueuedId,
     },
 }
 
-/// The value of a fact.
+/// Value of a fact.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// Of [`Key::State`].
+    /// Value of [`Key::State`].
     State(StoredState),
-    /// Of [`Key::Message`].
+    /// Value of [`Key::Message`].
     Message(Message),
-    /// Of [`Key::Timer`].
+    /// Value of [`Key::Timer`].
     Timer(Timer),
-    /// Of [`Key::Suspension`].
+    /// Value of [`Key::Suspension`].
     Suspension(Suspension),
-    /// Of [`Key::Trouble`].
-    Trouble(Trouble),
-    /// Of [`Key::Idempotency`].
+    /// Value of [`Key::FailureRecord`].
+    FailureRecord(FailureRecord),
+    /// Value of [`Key::Idempotency`].
     Idempotency(Idempotency),
-    /// Of [`Key::DeadLetter`].
+    /// Value of [`Key::DeadLetter`].
     DeadLetter(DeadLetter),
-    /// Of [`Key::Registration`].
+    /// Value of [`Key::Registration`].
     Registration(Vec<StateSpec>),
-    /// Of [`Key::Shard`].
+    /// Value of [`Key::Shard`].
     Shard(ShardPosition),
-    /// Of [`Key::Outbox`].
+    /// Value of [`Key::Outbox`].
     Outbox(OutboxEntry),
-    /// Of [`Key::Counter`].
+    /// Value of [`Key::Counter`].
     Counter(u64),
-    /// Of [`Key::EgressMark`]: what the egress made of it.
+    /// Value of [`Key::EgressMark`], which only the egress interprets.
     EgressMark(Bytes),
-    /// Of [`Key::Hold`].
+    /// Value of [`Key::Hold`].
     Hold(Hold),
-    /// Of [`Key::Received`]: when it is forgotten, in ms since the epoch.
+    /// Value of [`Key::Received`]: expiry of the id, in ms since the epoch.
     Received(u64),
 }
 
-/// That a partition is a fork whose ingress, timers and outbox are held.
+/// Hold of a fork: its ingress, timers and outbox are held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// What it was made of, for people.
+    /// Origin of the fork, for operators.
     pub origin: Arc<str>,
-    /// When, in ms since the epoch.
+    /// Time at which the fork was made, in ms since the epoch.
     pub since_ms: u64,
-    /// It is not whole yet: whoever makes it is at work, or died over it. Nobody may serve it.
+    /// True if the fork is incomplete: its maker is still at work, or died before finishing. An
+    /// incomplete fork must not be served.
     pub filling: bool,
 }
 
-/// The value of a state.
+/// Value of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredState {
-    /// The value's typename.
+    /// Typename of the value.
     pub typename: Arc<str>,
-    /// When it expires, in ms since the epoch.
+    /// Expiry of the value, in ms since the epoch.
     pub expires_at_ms: Option<u64>,
     /// The value.
     pub value: Bytes,
 }
 
-/// A message that is sent at a time.
+/// A message to be sent at a given time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Timer {
-    /// When, in ms since the epoch.
+    /// Due time, in ms since the epoch.
     pub due_ms: u64,
-    /// By what its owner can cancel it.
+    /// Token by which the owner can cancel the timer.
     pub token: Option<Arc<str>>,
-    /// To whom.
+    /// Address that receives the message.
     pub target: Address,
-    /// What.
+    /// The message.
     pub message: Message,
 }
 
-/// Why an address is suspended.
+/// Suspension of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspension {
-    /// What the message at its head failed with.
+    /// Failure of the message at the head.
     pub reason: String,
-    /// Since when, in ms since the epoch.
+    /// Start of the suspension, in ms since the epoch.
     pub since_ms: u64,
 }
 
-/// How the messages at an address's head are failing.
+/// Failures of the messages at the head of an address's mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Trouble {
-    /// The number of the message that `attempts` counts.
+pub struct FailureRecord {
+    /// Number of the message that `attempts` counts.
     pub message: u64,
-    /// How many attempts failed while it was alone in its batch.
+    /// Number of failed attempts with the message alone in its batch.
     pub attempts: u32,
-    /// Why the last one did.
+    /// Reason of the last failure.
     pub reason: String,
-    /// How many times in a row the process died while messages up to `deaths_through` were pending.
-    pub deaths: u32,
-    /// The last message that may have caused these deaths.
-    pub deaths_through: u64,
+    /// Number of consecutive crashes of the process while messages up to `crashes_through` were
+    /// pending.
+    pub crashes: u32,
+    /// Number of the last message that may have caused these crashes.
+    pub crashes_through: u64,
 }
 
-/// What became of a request with an idempotency key.
+/// A request with an idempotency key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Idempotency {
-    /// A hash of the typename and body.
+    /// Hash of typename and body.
     pub fingerprint: [u8; 16],
-    /// The call by which the function knows its caller.
+    /// Call by which the function knows its caller.
     pub call: CallId,
-    /// The outcome, if there is one yet.
+    /// Outcome, if there is one yet.
     pub outcome: Option<Outcome>,
-    /// When it is forgotten, in ms since the epoch; counted from the outcome.
+    /// Expiry of the record, in ms since the epoch; counted from the outcome, or from the end of
+    /// processing if there was none.
     pub expires_at_ms: Option<u64>,
 }
 
-/// The outcome of a request.
+/// Outcome of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// The message is durable (of a send).
+    /// The message is durable (outcome of a send).
     Accepted,
-    /// The function's reply (of a call).
+    /// The function replied (outcome of a call).
     Replied(TypedValue),
-    /// The message became this dead letter.
+    /// The message became a dead letter.
     Failed {
-        /// Its id.
+        /// Id of the dead letter.
         dead_letter: MessageId,
-        /// Why.
+        /// Reason of the failure.
         reason: String,
     },
 }
 
-/// A message that was given up on.
+/// A message that was given up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetter {
-    /// Its id: that of the message.
+    /// Id, equal to that of the message.
     pub id: MessageId,
-    /// Where it came from, for people.
+    /// Origin of the message, for operators.
     pub source: String,
-    /// Who sent it.
+    /// Sender of the message.
     pub caller: Option<Address>,
     /// The message.
     pub argument: TypedValue,
-    /// How many attempts it was given.
+    /// Number of attempts made.
     pub attempts: u32,
-    /// Why it was given up on.
+    /// Reason why the message was given up.
     pub reason: String,
-    /// When, in ms since the epoch.
+    /// Time of the failure, in ms since the epoch.
     pub failed_at_ms: u64,
-    /// The egress that it was for, if it was an egress record.
+    /// Egress of the record, if it was an egress record.
     pub egress: Option<Arc<str>>,
 }
 
-/// One state that a function declared, after StateFun's `PersistedValueSpec`.
+/// One state declared by a function, after StateFun's `PersistedValueSpec`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateSpec {
-    /// Its name.
+    /// Name of the state.
     pub name: Arc<str>,
-    /// The typename of its values.
+    /// Typename of its values.
     pub typename: Arc<str>,
-    /// When its values expire.
+    /// Expiration of its values.
     pub expiration: Expiration,
 }
 
-/// When a value expires, in processing time.
+/// Expiration of a value, in processing time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiration {
-    /// Never.
+    /// The value never expires.
     Never,
-    /// So many ms after it was written.
+    /// The value expires this many ms after it was written.
     AfterWrite(u64),
-    /// So many ms after its address was last invoked.
+    /// The value expires this many ms after its address was last invoked.
     AfterInvoke(u64),
 }
 
-/// An egress record that has not arrived yet.
+/// An egress record that was not delivered yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboxEntry {
-    /// Its id, derived like a message's.
+    /// Id of the record, derived like that of a message.
     pub id: MessageId,
     /// The egress, `namespace/type`.
     pub egress: Arc<str>,
-    /// What to deliver.
+    /// Value to deliver.
     pub value: TypedValue,
 }
 
-/// The bucket of an address among `buckets`.
+/// Facts that must be known about a bucket while it is not in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BucketSummary {
+    /// Time at which something in the bucket is due, in ms since the epoch: its earliest timer, or
+    /// its first expiry plus a slack, because removing an expired value is not urgent.
+    pub earliest_due_ms: Option<u64>,
+    /// True if the bucket must be in memory, because it holds messages, requests with an open
+    /// outcome, or dead letters.
+    pub pending: bool,
+}
+
+/// Returns the bucket of an address among `buckets`.
 pub fn bucket_of(address: &Address, buckets: u16) -> u16 {
     bucket_of_hash(address.stable_hash(), buckets)
 }
 
-/// The bucket among `buckets` of the address with this hash.
+/// Returns the bucket among `buckets` of an address with this hash.
 pub(crate) fn bucket_of_hash(stable_hash: u64, buckets: u16) -> u16 {
-    // The low bits choose the bucket, so that partitions can be ranges of the high ones.
+    // The low bits choose the bucket, so that partitions can be ranges of the high bits.
     ((stable_hash & 0xffff_ffff) % u64::from(buckets.max(1))) as u16
 }
 
 impl Key {
-    /// The bucket in which the fact lies: that of its address, or `buckets` for what belongs to the whole partition.
+    /// Returns the bucket of the fact: that of its address, or `buckets` for partition-wide facts.
     pub fn bucket(&self, buckets: u16) -> u16 {
         match self.address() {
             Some(address) => bucket_of(address, buckets),
@@ -331,14 +348,14 @@ impl Key {
         }
     }
 
-    /// The address to which the fact belongs.
+    /// Returns the address to which the fact belongs.
     pub fn address(&self) -> Option<&Address> {
         match self {
             Self::State { address, .. }
             | Self::Message { address, .. }
             | Self::Timer { owner: address, .. }
             | Self::Suspension { address }
-            | Self::Trouble { address }
+            | Self::FailureRecord { address }
             | Self::Idempotency { address, .. } => Some(address),
             Self::DeadLetter { address, .. } => address.as_ref(),
             Self::Registration { .. }
@@ -353,12 +370,13 @@ impl Key {
 }
 
 impl Change {
-    /// Appends the key's durable form to `out`.
+    /// Appends the durable form of the key to `out`.
     pub fn encode_key(&self, out: &mut Vec<u8>) {
         key::encode(&self.key, out);
     }
 
-    /// Appends the value's durable form to `out`, if there is a value; says whether there was.
+    /// Appends the durable form of the value to `out`, if there is a value. Returns whether there
+    /// is one.
     pub fn encode_value(&self, out: &mut Vec<u8>) -> bool {
         self.value
             .as_ref()
@@ -366,11 +384,11 @@ impl Change {
             .is_some()
     }
 
-    /// Reads the durable form.
+    /// Decodes the durable form.
     ///
     /// # Errors
     ///
-    /// [`Malformed`] when the bytes are not a fact of a version that this software knows.
+    /// Returns [`Malformed`] if the bytes are not a fact of a version that this software knows.
     pub fn decode(key: &[u8], value: Option<&[u8]>) -> Result<Self, Malformed> {
         let key = key::decode(key)?;
         let value = value.map(|bytes| value::decode(&key, bytes)).transpose()?;

@@ -1,9 +1,9 @@
-//! Endpoints: where the functions of an application are served, and how they are invoked.
+//! Endpoints: services that run the functions of an application, and the limits for invoking them.
 
 use crate::address::FunctionType;
 use crate::invocation::EndpointIndex;
 
-/// Which functions an endpoint serves.
+/// Set of functions that an endpoint serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FunctionPattern {
     /// Exactly this function type, `namespace/name`.
@@ -12,69 +12,77 @@ pub enum FunctionPattern {
     Namespace(String),
 }
 
-/// What the engine must know of an endpoint. How to reach it is the adapter's business.
+/// Properties of an endpoint that the engine needs. Only the adapter knows its location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The functions that it serves.
+    /// Functions that the endpoint serves.
     pub functions: Vec<FunctionPattern>,
-    /// The largest number of messages in one batch.
+    /// Maximum number of messages in one batch.
     pub batch_messages_max: usize,
-    /// The largest number of batches in one request; 1 where the protocol knows no bundles.
+    /// Maximum number of batches in one request; 1 if the protocol has no bundles.
     pub bundle_batches_max: usize,
-    /// The largest size of one request in bytes, counted before base64 expands it.
+    /// Maximum size of one request in bytes, counted before base64 expands it.
     pub bundle_bytes_max: usize,
-    /// The largest number of requests under way at once.
+    /// Maximum number of concurrent requests.
     pub concurrency_max: usize,
-    /// When and how long a failed message is tried again.
+    /// Retry limits for a failing message.
     pub retries: Retries,
-    /// What happens to a message that failed for good.
+    /// Treatment of a message that failed for good.
     pub on_poison: OnPoison,
 }
 
-/// When and how long a failed message is tried again.
+/// Retry limits for a failing message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retries {
-    /// How many attempts a message is given, counted while it is alone in its batch. At least 1.
+    /// Maximum number of attempts of a message, at least 1. Only attempts with the message alone in
+    /// its batch count.
     pub attempts_max: u32,
-    /// The delay before the second attempt; it doubles with each further one.
+    /// Delay before the second attempt, in ms. The delay doubles with each further attempt.
     pub backoff_initial_ms: u64,
-    /// The delay grows no longer than this.
+    /// Maximum delay between two attempts, in ms.
     pub backoff_max_ms: u64,
 }
 
-/// What happens to a message that failed for good.
+/// Treatment of a message that failed for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnPoison {
-    /// It becomes a dead letter and its address goes on.
+    /// The message becomes a dead letter and its address continues.
     DeadLetter,
-    /// Its address is suspended with the message at its head, until a person resumes it.
+    /// The address is suspended with the message at its head until an operator resumes it.
     Suspend,
 }
 
-/// The endpoints of an application, in the order of the module files.
+/// Endpoints of an application, in the order of the module files.
 #[derive(Debug, Clone, Default)]
 pub struct Endpoints(Vec<Endpoint>);
 
 impl Endpoints {
-    /// The endpoints, whose [`EndpointIndex`] is their place in `endpoints`.
+    /// Creates the list. The [`EndpointIndex`] of an endpoint is its index in `endpoints`.
     pub fn new(endpoints: Vec<Endpoint>) -> Self {
         Self(endpoints)
     }
 
-    /// The endpoint at `index`.
+    /// Returns the endpoint at `index`.
     pub fn get(&self, index: EndpointIndex) -> &Endpoint {
         &self.0[index.0 as usize]
     }
 
-    /// All of them, in order.
+    /// Iterates over all endpoints in order.
     pub fn iter(&self) -> impl Iterator<Item = (EndpointIndex, &Endpoint)> {
         (0..).map(EndpointIndex).zip(&self.0)
     }
 
-    /// The endpoint that serves `function`: one that names it exactly before one that names its namespace.
+    /// Finds the endpoint that serves `function`. An endpoint that names the function exactly takes
+    /// precedence over one that names its namespace.
     pub fn serving(&self, function: &FunctionType) -> Option<EndpointIndex> {
-        let exactly = |pattern: &FunctionPattern| matches!(pattern, FunctionPattern::One(one) if one == function);
-        let by_namespace = |pattern: &FunctionPattern| matches!(pattern, FunctionPattern::Namespace(namespace) if namespace == function.namespace());
+        let exactly = |pattern: &FunctionPattern| match pattern {
+            FunctionPattern::One(one) => one == function,
+            FunctionPattern::Namespace(_) => false,
+        };
+        let by_namespace = |pattern: &FunctionPattern| match pattern {
+            FunctionPattern::One(_) => false,
+            FunctionPattern::Namespace(namespace) => namespace == function.namespace(),
+        };
         self.find(exactly).or_else(|| self.find(by_namespace))
     }
 

@@ -1,4 +1,4 @@
-//! What a partition is told: facts, in the past tense.
+//! Inputs of a partition: facts, in the past tense.
 
 use std::sync::Arc;
 
@@ -8,45 +8,48 @@ use satchel_protocol::reqreply::{FromFunction, TypedValue};
 use crate::address::Address;
 use crate::invocation::{AttemptId, Failure};
 use crate::message::MessageId;
+pub use crate::message::Unroutable;
 use crate::position::{SequenceNumber, ShardId, ShardPosition};
 use crate::queue::{QueuedId, QueuedMessage};
+pub use crate::request::{Call, CallId, RequestId, Verb};
 use crate::tables::LoadedBucket;
 
-/// One fact.
+/// A fact handed to [`Partition::handle_input`](crate::partition::Partition::handle_input).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// An ingress found a shard, and resolved where reading it would start if it had never been read.
+    /// An ingress found a shard and resolved the start for the case that the shard was never read.
     ShardFound {
         /// The shard.
         shard: ShardId,
-        /// Where to start: `latest` and dates resolved to a position, once.
+        /// Position to start from if the partition knows none. The ingress resolves `latest` and
+        /// dates to a position once.
         start: ShardPosition,
     },
-    /// An ingress is about to read a sharded stream, and must know first how far its shards were applied. Answered by
-    /// [`crate::output::Output::Plan`].
+    /// An ingress is about to read a sharded stream and needs the applied position of each of its
+    /// shards. Answered by [`crate::output::Output::Plan`].
     StreamFound {
-        /// The ingress's id.
+        /// Id of the ingress.
         ingress: Arc<str>,
-        /// The stream's name.
+        /// Name of the stream.
         stream: Arc<str>,
     },
-    /// Several shards were found at once, as by [`Input::ShardFound`] each: their starts are in one delta, so that `latest` is resolved for
-    /// all of them or for none.
+    /// Several shards were found at once, each as by [`Input::ShardFound`]. Their starts are in one
+    /// delta, so that `latest` is resolved for all of them or for none.
     ShardsFound(Vec<(ShardId, ShardPosition)>),
-    /// The last record of a closed shard was read before this. Answered by [`crate::output::Output::Read`] from
-    /// [`ShardPosition::End`] on when that is durable.
+    /// The last record of a closed shard was read before this input. Once the end is durable, it is
+    /// answered by [`crate::output::Output::Read`] from [`ShardPosition::End`].
     ShardEnded {
         /// The shard.
         shard: ShardId,
     },
-    /// A shard was read to its tip, and nothing had arrived there until this moment.
+    /// A shard was read to its tip, and nothing had arrived there until `until_ms`.
     ShardQuiet {
         /// The shard.
         shard: ShardId,
-        /// The moment by the stream's clock, in ms since the epoch.
+        /// Time by the stream's clock, in ms since the epoch.
         until_ms: u64,
     },
-    /// An ended shard has left its stream: its position is needed no more.
+    /// An ended shard has left its stream. Its position is no longer needed.
     ShardForgotten {
         /// The shard.
         shard: ShardId,
@@ -55,228 +58,183 @@ pub enum Input {
     RecordsRead {
         /// The shard.
         shard: ShardId,
-        /// What was read.
+        /// The records.
         records: Vec<Record>,
     },
     /// An ingress is about to receive from a queue. Answered by [`crate::output::Output::Receive`].
     QueueFound {
-        /// The ingress's id; it has one queue.
+        /// Id of the ingress, which has exactly one queue.
         ingress: Arc<str>,
     },
-    /// Messages were received from a queue, in the order in which it gave them; any of them may have been received before. Answered by
-    /// [`crate::output::Output::Deletable`].
+    /// Messages were received from a queue, in the order given by the queue. Any of them may have
+    /// been received before. Answered by [`crate::output::Output::Deletable`].
     MessagesReceived {
-        /// The ingress's id.
+        /// Id of the ingress.
         ingress: Arc<str>,
-        /// What was received.
+        /// The messages.
         messages: Vec<QueuedMessage>,
-        /// For so long the queue may hand them out again if they are not deleted.
+        /// Time for which the queue may deliver the messages again if they are not deleted, in ms.
         keep_ms: u64,
     },
-    /// A queue has confirmed that these are deleted.
+    /// A queue has confirmed the deletion of messages.
     MessagesDeleted {
-        /// The ingress's id.
+        /// Id of the ingress.
         ingress: Arc<str>,
-        /// Their ids.
+        /// Ids of the deleted messages.
         ids: Vec<QueuedId>,
-        /// For so long it may hand them out all the same.
+        /// Time for which the queue may deliver the messages again in spite of the deletion, in ms.
         keep_ms: u64,
     },
-    /// Somebody outside called or sent.
+    /// A client outside sent a call or a send.
     CallReceived(Call),
-    /// The one who waited for this request's answer is gone.
+    /// The client that waited for the answer to this request has disconnected.
     RequestAbandoned(RequestId),
     /// A function answered.
     InvocationCompleted {
-        /// The attempt that it answers.
+        /// The answered attempt.
         attempt: AttemptId,
-        /// What it answers.
+        /// The answer.
         answer: FromFunction,
     },
     /// A batch got no answer.
     InvocationFailed {
-        /// The attempt that failed.
+        /// The failed attempt.
         attempt: AttemptId,
-        /// Why.
+        /// Reason of the failure.
         failure: Failure,
     },
-    /// This delta of this ownership period, and all before it, are durable.
+    /// This delta of this ownership period, and every delta before it, is durable.
     CommitDurable {
-        /// The number of the delta, as in [`crate::output::Delta::number`].
+        /// Number of the delta, as in [`crate::output::Delta::number`].
         number: u64,
     },
-    /// These entries of the outbox have arrived for good.
+    /// Entries of the outbox were delivered.
     EgressAcked {
-        /// Their numbers.
+        /// Numbers of the entries.
         numbers: Vec<u64>,
     },
-    /// These entries of the outbox have arrived for good, and their egress wants this to be known after a takeover: both are in one delta.
+    /// Entries of the outbox were delivered, and the egress stores marks that it needs after a
+    /// takeover. Both are in one delta.
     EgressMarked {
         /// The egress, `namespace/type`.
         egress: Arc<str>,
-        /// The entries' numbers.
+        /// Numbers of the entries.
         numbers: Vec<u64>,
-        /// What to remember, or to forget.
+        /// Marks to set or to remove.
         marks: Vec<EgressMark>,
-        /// Whether the egress waits until it is durable: answered by [`crate::output::Output::MarksDurable`].
+        /// True if the egress waits until the marks are durable. Answered by
+        /// [`crate::output::Output::MarksDurable`].
         confirm: bool,
     },
     /// An entry of the outbox can never be delivered as it is.
     EgressRefused {
-        /// Its number.
+        /// Number of the entry.
         number: u64,
-        /// Why.
+        /// Reason given by the egress.
         reason: String,
     },
-    /// An administrator asks or corrects.
+    /// An administrator sent a query or a correction.
     Administered {
         /// Names the request.
         request: RequestId,
-        /// What is asked.
+        /// The query or correction.
         administration: Administration,
     },
-    /// Images of these buckets are wanted for a snapshot.
+    /// The log wants images of these buckets for a snapshot.
     ImagesWanted(Vec<u16>),
-    /// A person lets a fork go on: its ingress, timers and outbox. Without a hold this means nothing.
+    /// An operator released a fork from its hold: its ingress, timers and outbox. Has no effect
+    /// without a hold.
     HoldLifted {
-        /// Forget what the outbox holds, instead of delivering it.
+        /// Drop the entries of the outbox instead of delivering them.
         drop_outbox: bool,
     },
-    /// A snapshot took effect: the images of these buckets, each as in [`crate::output::BucketImage::delta`], are what is loaded from now on.
+    /// A snapshot took effect. From now on, the images of these buckets are loaded, each identified
+    /// by its delta as in [`crate::output::BucketImage::delta`].
     SnapshotTaken(Vec<(u16, u64)>),
     /// A bucket was loaded.
     BucketLoaded {
-        /// Which bucket.
+        /// Number of the bucket.
         bucket: u16,
-        /// The load that it answers, as in [`crate::output::Output::LoadBucket`].
+        /// The load that this input answers, as in [`crate::output::Output::LoadBucket`].
         load: u64,
-        /// What was read.
+        /// Decoded content of the bucket.
         content: Box<LoadedBucket>,
     },
-    /// Nothing happened but time. Uses up the wake-up that was asked for, even if it comes too early: then it is asked for again.
+    /// The requested wake-up time was reached (possibly early). The wake-up is used up: if it came
+    /// too early, the partition requests another one.
     TimeReached,
-    /// The process wants to stop: finish what is in flight, start nothing new.
+    /// The process wants to stop. The partition finishes what is in flight and starts nothing new.
     StopRequested,
-    /// The time for finishing is over: seal what there is and stop.
+    /// The time for finishing is over. The partition seals its changes and stops.
     StopForced,
 }
 
-/// A note of an egress, kept as long as it is not replaced: how far a stream is known, for instance.
+/// A mark of an egress, kept until it is replaced or removed. An egress uses it, for instance, to
+/// store how far it has reconciled a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EgressMark {
-    /// Names it, within the egress.
+    /// Name of the mark, unique within the egress.
     pub name: Arc<str>,
-    /// What it says from now on; `None` forgets it. The egress knows what it means.
+    /// New value; `None` removes the mark. Only the egress interprets it.
     pub value: Option<Bytes>,
 }
 
 /// One user record of a shard.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// Its sequence number.
+    /// Sequence number of the record.
     pub sequence: SequenceNumber,
-    /// Its place among the user records aggregated under that number; 0 if there is no aggregation.
+    /// Index among the user records aggregated under that sequence number; 0 without aggregation.
     pub sub_sequence: u64,
-    /// Its partition key.
+    /// Partition key of the record.
     pub key: Arc<str>,
-    /// Where it goes: the messages it becomes, or why it becomes none.
+    /// The messages that the record becomes, or the reason why it becomes none.
     pub routed: Result<Vec<(Address, TypedValue)>, Unroutable>,
 }
 
-/// Why a record becomes no message.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Unroutable {
-    /// The record's bytes, under the typename that it would have had.
-    pub value: TypedValue,
-    /// Why.
-    pub reason: String,
-}
-
-/// Names a request from outside, within one process. The adapter counts them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(pub u64);
-
-/// Names a call over all processes: 128 random bits, drawn by the adapter.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct CallId(pub [u8; 16]);
-
-/// What somebody outside wants of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Verb {
-    /// The function's reply.
-    Call,
-    /// To know that the message is durable.
-    Send,
-}
-
-impl Verb {
-    /// Its name in paths and durable keys.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Call => "call",
-            Self::Send => "send",
-        }
-    }
-}
-
-/// A call or a send from outside.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Call {
-    /// Names the request.
-    pub request: RequestId,
-    /// Names the call; random.
-    pub id: CallId,
-    /// What is wanted.
-    pub verb: Verb,
-    /// Of whom.
-    pub target: Address,
-    /// The message.
-    pub argument: TypedValue,
-    /// The caller's idempotency key.
-    pub idempotency_key: Option<Arc<str>>,
-}
-
-/// What an administrator wants.
+/// A query or correction by an administrator.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Administration {
-    /// The state, backlog and suspension of an address.
+    /// Returns the state, backlog and suspension of an address.
     Inspect(Address),
-    /// Dead letters, oldest first.
+    /// Lists dead letters, oldest first.
     ListDeadLetters {
-        /// Only those of this function, `namespace/name`.
+        /// Lists only dead letters of this function, `namespace/name`.
         function: Option<Arc<str>>,
-        /// Only those after this one.
+        /// Lists only dead letters after this one.
         after: Option<MessageId>,
-        /// At most so many.
+        /// Maximum number of entries.
         limit: usize,
     },
-    /// Send the message of a dead letter again, as a new message at the tail.
+    /// Sends the message of a dead letter again, as a new message at the tail of the mailbox.
     RetryDeadLetter(MessageId),
-    /// Forget a dead letter.
+    /// Deletes a dead letter.
     DropDeadLetter(MessageId),
-    /// Set a state, in order with the address's messages; at once if it is suspended.
+    /// Sets a state, in order with the messages of the address. Takes effect at once if the address
+    /// is suspended.
     SetState {
-        /// Whose state.
+        /// Address that owns the state.
         address: Address,
-        /// Its name.
+        /// Name of the state.
         state: Arc<str>,
-        /// Its new typename and value; the typename may be `satchel/json` for any state.
+        /// New typename and value. The typename may be `satchel/json` for any state.
         value: TypedValue,
     },
-    /// Delete a state, in order with the address's messages; at once if it is suspended.
+    /// Deletes a state, in order with the messages of the address. Takes effect at once if the
+    /// address is suspended.
     DeleteState {
-        /// Whose state.
+        /// Address that owns the state.
         address: Address,
-        /// Its name.
+        /// Name of the state.
         state: Arc<str>,
     },
-    /// Let a suspended address go on with the message at its head.
+    /// Resumes a suspended address, starting with the message at the head of its mailbox.
     Resume(Address),
-    /// Timers that are pending, by due time.
+    /// Lists pending timers by due time.
     ListTimers {
-        /// Only those set by this function, `namespace/name`.
+        /// Lists only timers set by this function, `namespace/name`.
         function: Option<Arc<str>>,
-        /// At most so many.
+        /// Maximum number of entries.
         limit: usize,
     },
 }

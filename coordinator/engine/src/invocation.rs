@@ -1,7 +1,8 @@
-//! What is sent to a function and what comes back: batches, bundles, their outcomes.
+//! Requests to functions and their results: batches, bundles, outcomes.
 //!
-//! A [`Batch`] is made by the partition, gathered with others into a [`Bundle`] by the dispatcher, and sent by an adapter (Lambda,
-//! HTTP, in-process), which answers with a [`BundleOutcome`]. Nothing here is encoded yet: adapters encode, off the partition's core.
+//! The partition makes a [`Batch`]. The dispatcher gathers batches into a [`Bundle`]. An adapter
+//! (Lambda, HTTP, in-process) sends the bundle and returns a [`BundleOutcome`]. Nothing here is
+//! encoded: adapters encode outside the partition's core.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use satchel_protocol::reqreply::{
 
 use crate::address::Address;
 
-/// Names one attempt to process one batch, over all owners of the partition: an answer counts only if it names the attempt in flight.
+/// Names one attempt to process one batch, over all owners of the partition. An answer counts only
+/// if it names the attempt in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId {
-    /// The partition that made the batch.
+    /// Partition that made the batch.
     pub partition: u32,
-    /// The ownership period that made it.
+    /// Ownership period that made the batch.
     pub epoch: u64,
-    /// Counts the attempts of that period.
+    /// Number of the attempt within that period.
     pub number: u64,
 }
 
@@ -31,45 +33,45 @@ impl fmt::Display for AttemptId {
     }
 }
 
-/// The pending messages of one address, in order, with its state.
+/// Pending messages of one address, in order, with its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {
     /// Names this attempt.
     pub attempt: AttemptId,
-    /// The address whose turn it is.
+    /// Address that processes the messages.
     pub target: Address,
-    /// Every registered state of the function, with its value if it has one.
+    /// Every registered state of the function, with its value if there is one.
     pub state: Vec<BatchState>,
     /// The messages, oldest first.
     pub messages: Vec<BatchMessage>,
-    /// About how many bytes the batch takes on the wire, before base64.
+    /// Approximate size of the batch on the wire in bytes, before base64.
     pub bytes: usize,
 }
 
 /// One registered state of a [`Batch`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchState {
-    /// The name of the state.
+    /// Name of the state.
     pub name: Arc<str>,
-    /// Its typename and value, if it has a value.
+    /// Typename and value, if the state has a value.
     pub value: Option<(Arc<str>, Bytes)>,
 }
 
 /// One message of a [`Batch`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct BatchMessage {
-    /// Who sent it; a record of an ingress has no caller.
+    /// Sender of the message; a record of an ingress has none.
     pub caller: Option<Address>,
-    /// What was sent.
+    /// Value of the message.
     pub argument: TypedValue,
-    /// The id shown to the function: the same at every attempt.
+    /// Id shown to the function: the same at every attempt.
     pub id: Arc<str>,
-    /// How many attempts failed before this one.
+    /// Number of failed attempts before this one.
     pub failed_attempts: u32,
 }
 
 impl Batch {
-    /// The wire form.
+    /// Converts the batch to its wire form.
     pub fn to_wire(&self) -> ToFunction {
         let state = self
             .state
@@ -108,7 +110,7 @@ impl Batch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointIndex(pub u32);
 
-/// Names one request of one process; never used again by that process.
+/// Names one request of one process. A process never reuses an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BundleId(pub u64);
 
@@ -123,49 +125,53 @@ impl fmt::Display for BundleId {
 pub struct Bundle {
     /// Names the request.
     pub id: BundleId,
-    /// Where to send it.
+    /// Endpoint that receives the request.
     pub endpoint: EndpointIndex,
-    /// At least one; exactly one where the endpoint's protocol knows no bundles.
+    /// Batches of the request: at least one; exactly one if the endpoint's protocol has no bundles.
     pub batches: Vec<Arc<Batch>>,
 }
 
-/// What became of a [`Bundle`].
+/// Result of a [`Bundle`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum BundleOutcome {
-    /// The endpoint answered in the protocol's form. A batch without a result, a result without a batch, and a second result are handled
-    /// by the dispatcher; adapters pass on what came.
+    /// The endpoint answered in the form of the protocol. Adapters pass on all results: the
+    /// dispatcher handles missing, unknown and duplicate results.
     Answered(Vec<(AttemptId, BatchOutcome)>),
     /// The request failed as a whole.
     Failed(Failure),
 }
 
-/// What became of one batch.
+/// Result of one batch.
 pub type BatchOutcome = Result<FromFunction, Failure>;
 
-/// Why a request or a batch failed.
+/// Failure of a request or a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What it means for retries.
+    /// Consequence for retries.
     pub kind: FailureKind,
-    /// What happened, for the operator: no secrets.
+    /// Description for the operator, without secrets.
     pub message: String,
 }
 
-/// What a failure means for retries.
+/// Consequence of a failure for retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
-    /// The service asked to slow down (`TooManyRequests`, 429, 503): tried again later with less concurrency, not counted as an attempt.
+    /// The service asked to slow down (`TooManyRequests`, 429, 503). Retried later with less
+    /// concurrency; does not count as an attempt.
     Throttled,
-    /// The function was surely not reached (connection refused, no process yet, no permission): tried again later, not counted as an attempt.
+    /// The function was certainly not reached (connection refused, no process yet, no permission).
+    /// Retried later; does not count as an attempt.
     Unreachable,
-    /// The function was, or may have been, reached and did not answer well: an error, a panic, garbage, a time-out, an exit. Counts as an attempt.
+    /// The function was, or may have been, reached and failed: error, panic, invalid response,
+    /// timeout, exit. Counts as an attempt.
     Function,
-    /// The request is larger than the endpoint takes; sending the same again is of no use.
+    /// The request exceeds the size limit of the endpoint. Sending the same request again is
+    /// useless.
     RequestTooLarge,
 }
 
 impl Failure {
-    /// A failure of `kind`, told in `message`.
+    /// Creates a failure of `kind`, described by `message`.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self {
             kind,

@@ -1,63 +1,67 @@
 //! The rules of a lease, as a state machine without a clock, a table or tasks.
 //!
 //! ```text
-//!            Look: absent, released, or not moved for the lease time
-//! Watching ──────────────────────────────────────────────────────────► Claiming
-//!    ▲  ▲                                                              │     │ written
-//!    │  └──────────────────── refused, unknown ───────────────────────┘     ▼
-//!    │                                                                   Holding ──release──► Releasing ──► Over
-//!    │                                                                      │ refused, and another owner stands there
-//!    └── (nobody comes back: a process that lost its lease ends)            └──► Over
+//!             Read: absent, released, or not moved for the lease time
+//!  Watching ────────────────────────────────────────────────────────► Claiming
+//!     ▲                                                                │    │ written
+//!     └──────────────────────── refused, unknown ──────────────────────┘    ▼
+//!                                                                        Holding
+//!                                             refused, and another owner │    │ release
+//!                                             stands in the table        ▼    ▼
+//!                                                                      Over ◄── Releasing
 //! ```
 //!
-//! One request is under way at a time. `now_ms` is a clock that counts while the machine sleeps and that nobody sets; readings of two
-//! machines are never compared.
+//! A process that lost its lease ends; `Over` has no way back.
+//!
+//! At most one request is in flight. `now_ms` comes from a clock that counts while the machine
+//! sleeps and that is never set. Readings of two machines are never compared.
 
 use std::collections::VecDeque;
 
-/// A lease as it stands in its table.
+/// A lease as stored in its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseItem {
-    /// The process that holds or held it: 128 random bits in hexadecimal, new with every process.
+    /// Process that holds or held the lease: 128 random bits in hexadecimal, new for every process.
     pub owner: String,
-    /// The number of this holding; grows by one whenever somebody else begins to hold.
+    /// Number of the holding. Grows by one whenever another process acquires the lease.
     pub epoch: u64,
-    /// Moves with every renewal.
+    /// Counter that grows with every renewal.
     pub counter: u64,
-    /// How long the owner wants to be waited for, in milliseconds.
+    /// Lease time requested by the owner, in ms.
     pub lease_ms: u64,
-    /// Whether the owner is done: then nobody needs to wait.
+    /// True if the owner has released the lease. A claimant then need not wait.
     pub released: bool,
-    /// Where the owner can be asked whether it is done.
+    /// Address at which the owner reports its release.
     pub address: Option<String>,
 }
 
-/// Who wants the lease.
+/// A process that wants the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimant {
-    /// Names this process and no other, ever.
+    /// Id of the process, unique among all processes.
     pub id: String,
-    /// Where it can be asked whether it is done, if anywhere.
+    /// Address at which the process reports its release, if it has one.
     pub address: Option<String>,
 }
 
-/// How soon a process that is to end tries again to give the lease back: whoever waits for the application waits for this.
-const RELEASE_AGAIN_MS: u64 = 100;
+/// Delay before a process that is stopping retries the release, in ms. Every standby waits for it.
+const RELEASE_RETRY_MS: u64 = 100;
 
-/// How old the confirmation of a lease may become while the table answers.
+/// Maximum age of the lease confirmation while the table answers, in ms.
 const CONFIRMED_MS: u64 = 3_333;
 
-/// How patient a claimant is.
+/// Timing of a claimant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long the counter must stand still before a watcher takes over, in milliseconds.
+    /// Time for which the counter must stand still before a watcher takes over, in ms.
     pub lease_ms: u64,
-    /// How often a watcher looks, in milliseconds.
+    /// Polling interval of a watcher, in ms.
     pub poll_ms: u64,
 }
 
 impl Timing {
-    /// The usual way to watch a lease of `lease_ms`: once a second, or more often where the lease is short.
+    /// Returns the usual timing for a lease of `lease_ms`: a poll per second, or more often for a
+    /// short lease.
     pub fn of(lease_ms: u64) -> Self {
         Self {
             lease_ms,
@@ -65,125 +69,128 @@ impl Timing {
         }
     }
 
-    /// A holder renews three times in a lease time, so that two renewals may fail; and not more rarely than every few seconds, because some send only
+    /// Renewal interval of a holder. There are three renewals per lease time, so that two of them
+    /// may fail. The interval is also limited to a few seconds, because some egresses send only
     /// while ownership was confirmed that recently.
     fn renewal_ms(&self) -> u64 {
         (self.lease_ms / 3).clamp(1, CONFIRMED_MS)
     }
 
-    /// How soon a holder tries again that got no answer.
-    fn again_ms(&self) -> u64 {
+    /// Delay before a holder retries a request without an answer.
+    fn retry_ms(&self) -> u64 {
         (self.lease_ms / 10).clamp(1, 1_000)
     }
 
-    /// A watcher that has not seen the item for longer than this may not conclude anything from its standing still: the table may have been
-    /// out of reach for the holder too.
+    /// Maximum gap between two observations of the same item. After a longer gap, a watcher must
+    /// not conclude anything from a counter that stands still: the table may have been unreachable
+    /// for the holder too.
     fn gap_max_ms(&self) -> u64 {
         (self.lease_ms / 2).max(2 * self.poll_ms)
     }
 }
 
-/// One fact.
+/// A fact handed to [`Lease::handle_input`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseInput {
-    /// The answer to [`LeaseOutput::Look`].
-    Found(Option<LeaseItem>),
-    /// [`LeaseOutput::Look`] got no answer.
-    NotFoundOut,
-    /// The answer to [`LeaseOutput::Write`].
+    /// Answer to [`LeaseOutput::Read`].
+    ItemRead(Option<LeaseItem>),
+    /// [`LeaseOutput::Read`] got no answer.
+    ReadFailed,
+    /// Answer to [`LeaseOutput::Write`].
     Written(WriteOutcome),
-    /// It is worth looking now: the holder said that it is done.
+    /// The holder reported its release: reading the table now is worthwhile.
     Hinted,
-    /// The process is to end: give the lease back.
+    /// The process is stopping: release the lease.
     ReleaseRequested,
-    /// Nothing happened but time.
+    /// The requested wake-up time was reached (possibly early).
     TimeReached,
 }
 
-/// What became of a conditional write.
+/// Result of a conditional write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// The condition held and the item stands.
+    /// The condition held and the item was written.
     Done,
-    /// The condition did not hold; nothing was written.
+    /// The condition did not hold. Nothing was written.
     Refused,
-    /// No answer: it may have been written.
+    /// There was no answer. The item may have been written.
     Unknown,
 }
 
-/// One imperative.
+/// An imperative taken from [`Lease::poll_output`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseOutput {
-    /// Read the item, strongly consistent; answer with `Found` or `NotFoundOut`, always.
-    Look,
-    /// Write the item; answer with `Written`, always.
+    /// Read the item, strongly consistent; always answer with `ItemRead` or `ReadFailed`.
+    Read,
+    /// Write the item; always answer with `Written`.
     Write(Write),
-    /// Send `TimeReached` at this time; replaces an earlier wish.
+    /// Send `TimeReached` at this time. Replaces an earlier request.
     WakeAt(u64),
-    /// The lease is held, for the first time.
+    /// The lease was acquired.
     Acquired {
-        /// The number of this holding.
+        /// Number of this holding.
         epoch: u64,
     },
-    /// Another process holds the lease. Nothing more comes.
+    /// Another process holds the lease. No output follows.
     Lost {
-        /// Who.
+        /// Id of the new owner.
         to: String,
     },
-    /// The lease is given back, or was never held. Nothing more comes.
+    /// The lease was released, or never held. No output follows.
     Released,
 }
 
 /// A conditional write of the whole item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// What must stand there.
+    /// Condition on the stored item.
     pub condition: Condition,
-    /// What is to stand there.
+    /// Item to write.
     pub item: LeaseItem,
 }
 
-/// What must stand in the table for a write to happen.
+/// Condition on the stored item for a write to take effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// No item.
+    /// There is no item.
     Absent,
-    /// Exactly what a watcher saw: this owner, this epoch, this counter.
+    /// The item is exactly the one that a watcher saw: same owner, epoch and counter.
     Unmoved {
-        /// Its owner.
+        /// Owner of the item.
         owner: String,
-        /// Its epoch.
+        /// Epoch of the item.
         epoch: u64,
-        /// Its counter.
+        /// Counter of the item.
         counter: u64,
     },
-    /// The holder's own item, with a counter below that of the item to be written: a renewal whose answer was lost may have moved it, and one that
-    /// arrives after a later write must change nothing.
+    /// The item is the holder's own, with a counter below that of the item to write. A renewal
+    /// without an answer may have increased it, and a renewal that arrives after a later write must
+    /// change nothing.
     Mine {
-        /// Its owner.
+        /// Owner of the item.
         owner: String,
-        /// Its epoch.
+        /// Epoch of the item.
         epoch: u64,
     },
 }
 
-/// One process's part in one lease.
+/// State machine of one process for one lease.
 #[derive(Debug)]
 pub struct Lease {
     me: Claimant,
     timing: Timing,
     state: State,
-    /// What is under way, and when it was begun.
+    /// Request in flight, with its start time.
     request: Option<(Request, u64)>,
     release_wanted: bool,
     release_at_ms: u64,
     outputs: VecDeque<LeaseOutput>,
-    asked_for_ms: Option<u64>,
+    wake_requested_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Request {
-    Look,
+    Read,
     Claim { epoch: u64, counter: u64 },
     Renew,
     Release,
@@ -192,48 +199,49 @@ enum Request {
 #[derive(Debug)]
 enum State {
     Watching {
-        /// What was seen last, and since when it has stood like that.
-        seen: Option<Seen>,
-        look_at_ms: u64,
+        /// Last observed item, with the times of its observation.
+        observed: Option<Observation>,
+        read_at_ms: u64,
     },
     Holding {
         epoch: u64,
         counter: u64,
-        /// When the last write that the table took was begun.
+        /// Start time of the last write that the table accepted.
         confirmed_ms: u64,
         renew_at_ms: u64,
-        /// A renewal was refused: what stands there must be looked at.
-        doubtful: bool,
+        /// True if a renewal was refused, so that the item must be read.
+        in_doubt: bool,
     },
     Over,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+struct Observation {
     item: LeaseItem,
     since_ms: u64,
     last_ms: u64,
 }
 
 impl Lease {
-    /// A claimant that looks at once.
+    /// Creates a claimant that reads the table at once.
     pub fn new(me: Claimant, timing: Timing) -> Self {
         Self {
             me,
             timing,
             state: State::Watching {
-                seen: None,
-                look_at_ms: 0,
+                observed: None,
+                read_at_ms: 0,
             },
             request: None,
             release_wanted: false,
             release_at_ms: 0,
             outputs: VecDeque::new(),
-            asked_for_ms: None,
+            wake_requested_ms: None,
         }
     }
 
-    /// When this process surely held the lease last: a write that the table took was begun then, or later. `None` if it does not hold it.
+    /// Returns the last time at which this process certainly held the lease: the start of a write
+    /// that the table accepted. `None` if it does not hold the lease.
     pub fn confirmed_ms(&self) -> Option<u64> {
         match &self.state {
             State::Holding { confirmed_ms, .. } => Some(*confirmed_ms),
@@ -241,55 +249,57 @@ impl Lease {
         }
     }
 
-    /// Who held it when it was last seen, for a watcher.
+    /// Returns the last observed item, while watching.
     pub fn holder(&self) -> Option<&LeaseItem> {
         match &self.state {
-            State::Watching { seen, .. } => seen.as_ref().map(|seen| &seen.item),
+            State::Watching { observed, .. } => observed.as_ref().map(|observed| &observed.item),
             State::Holding { .. } | State::Over => None,
         }
     }
 
-    /// Takes one fact.
+    /// Handles one fact.
     pub fn handle_input(&mut self, now_ms: u64, input: LeaseInput) {
-        self.asked_for_ms = self.asked_for_ms.filter(|asked_ms| *asked_ms > now_ms);
+        self.wake_requested_ms = self
+            .wake_requested_ms
+            .filter(|requested_ms| *requested_ms > now_ms);
         match input {
-            LeaseInput::Found(item) => {
-                if let Some((Request::Look, begun_ms)) = self.request.take() {
-                    self.found(now_ms, begun_ms, item);
+            LeaseInput::ItemRead(item) => {
+                if let Some((Request::Read, begun_ms)) = self.request.take() {
+                    self.item_read(now_ms, begun_ms, item);
                 }
             }
-            LeaseInput::NotFoundOut => {
-                if let Some((Request::Look, _)) = self.request.take() {
-                    self.look_later(now_ms);
+            LeaseInput::ReadFailed => {
+                if let Some((Request::Read, _)) = self.request.take() {
+                    self.postpone_read(now_ms);
                 }
             }
             LeaseInput::Written(outcome) => match self.request.take() {
                 Some((Request::Claim { epoch, counter }, begun_ms)) => match outcome {
                     WriteOutcome::Done => self.hold(epoch, counter, begun_ms),
-                    _ => self.not_claimed(now_ms, outcome),
+                    _ => self.claim_failed(now_ms, outcome),
                 },
                 Some((Request::Renew, begun_ms)) => self.renewed(now_ms, begun_ms, outcome),
-                Some((Request::Release, _)) => self.given_back(now_ms, outcome),
-                Some((Request::Look, _)) | None => {}
+                Some((Request::Release, _)) => self.release_written(now_ms, outcome),
+                Some((Request::Read, _)) | None => {}
             },
             LeaseInput::Hinted => {
-                if let State::Watching { look_at_ms, .. } = &mut self.state {
-                    *look_at_ms = now_ms;
+                if let State::Watching { read_at_ms, .. } = &mut self.state {
+                    *read_at_ms = now_ms;
                 }
             }
             LeaseInput::ReleaseRequested => self.release_wanted = true,
-            LeaseInput::TimeReached => self.asked_for_ms = None,
+            LeaseInput::TimeReached => self.wake_requested_ms = None,
         }
-        self.go_on(now_ms);
+        self.advance(now_ms);
     }
 
-    /// The next thing to do, or `None` until the next input.
+    /// Returns the next imperative, or `None` until the next input.
     pub fn poll_output(&mut self) -> Option<LeaseOutput> {
         self.outputs.pop_front()
     }
 
-    /// Begins what may be begun.
-    fn go_on(&mut self, now_ms: u64) {
+    /// Begins the next request, if one is due.
+    fn advance(&mut self, now_ms: u64) {
         if self.request.is_some() {
             return;
         }
@@ -299,25 +309,25 @@ impl Lease {
                 self.state = State::Over;
                 self.outputs.push_back(LeaseOutput::Released);
             }
-            State::Watching { look_at_ms, .. } => {
-                let look_at_ms = *look_at_ms;
-                if look_at_ms <= now_ms {
-                    self.begin(now_ms, Request::Look, LeaseOutput::Look);
+            State::Watching { read_at_ms, .. } => {
+                let read_at_ms = *read_at_ms;
+                if read_at_ms <= now_ms {
+                    self.begin(now_ms, Request::Read, LeaseOutput::Read);
                 } else {
-                    self.wake_at(look_at_ms);
+                    self.wake_at(read_at_ms);
                 }
             }
             State::Holding {
                 epoch,
                 counter,
                 renew_at_ms,
-                doubtful,
+                in_doubt,
                 ..
             } => {
                 let (epoch, counter, renew_at_ms) = (*epoch, *counter, *renew_at_ms);
-                if *doubtful && renew_at_ms <= now_ms {
-                    self.begin(now_ms, Request::Look, LeaseOutput::Look);
-                } else if self.release_wanted && !*doubtful {
+                if *in_doubt && renew_at_ms <= now_ms {
+                    self.begin(now_ms, Request::Read, LeaseOutput::Read);
+                } else if self.release_wanted && !*in_doubt {
                     if self.release_at_ms <= now_ms {
                         self.rewrite(now_ms, Request::Release, epoch, counter + 1, true);
                     } else {
@@ -332,34 +342,35 @@ impl Lease {
         }
     }
 
-    fn found(&mut self, now_ms: u64, begun_ms: u64, item: Option<LeaseItem>) {
+    fn item_read(&mut self, now_ms: u64, begun_ms: u64, item: Option<LeaseItem>) {
         match &self.state {
             State::Watching { .. } => self.watched(now_ms, begun_ms, item),
-            State::Holding { .. } => self.looked_again(now_ms, item),
+            State::Holding { .. } => self.reread(now_ms, item),
             State::Over => {}
         }
     }
 
-    /// A watcher saw what stands there.
+    /// Handles an item read by a watcher.
     fn watched(&mut self, now_ms: u64, begun_ms: u64, item: Option<LeaseItem>) {
-        let State::Watching { seen, .. } = &mut self.state else {
+        let State::Watching { observed, .. } = &mut self.state else {
             return;
         };
         let Some(item) = item else {
-            *seen = None;
+            *observed = None;
             return self.claim(now_ms, Condition::Absent, 1, 1);
         };
         if item.owner == self.me.id && !item.released {
-            // A claim of mine whose answer was lost; it stood when this look was begun, or later.
+            // An own claim whose answer was lost. It was stored when this read began, or later.
             return self.hold(item.epoch, item.counter, begun_ms);
         }
-        let unchanged = seen.take().filter(|seen| {
-            seen.item == item && begun_ms.saturating_sub(seen.last_ms) <= self.timing.gap_max_ms()
+        let unchanged = observed.take().filter(|observed| {
+            observed.item == item
+                && begun_ms.saturating_sub(observed.last_ms) <= self.timing.gap_max_ms()
         });
-        let since_ms = unchanged.map_or(now_ms, |seen| seen.since_ms);
-        // Whoever holds it for longer at a time is waited for as long as it says.
+        let since_ms = unchanged.map_or(now_ms, |observed| observed.since_ms);
+        // An owner with a longer lease time is given that time.
         let expires_ms = since_ms.saturating_add(self.timing.lease_ms.max(item.lease_ms));
-        *seen = Some(Seen {
+        *observed = Some(Observation {
             item: item.clone(),
             since_ms,
             last_ms: now_ms,
@@ -373,21 +384,21 @@ impl Lease {
             return self.claim(now_ms, condition, item.epoch.saturating_add(1), 1);
         }
         let poll_at_ms = now_ms + self.timing.poll_ms;
-        self.look_at(poll_at_ms.min(expires_ms));
+        self.read_at(poll_at_ms.min(expires_ms));
     }
 
-    /// A holder whose renewal was refused saw what stands there.
-    fn looked_again(&mut self, now_ms: u64, item: Option<LeaseItem>) {
+    /// Handles an item read by a holder whose renewal was refused.
+    fn reread(&mut self, now_ms: u64, item: Option<LeaseItem>) {
         let State::Holding {
             epoch,
             counter,
-            doubtful,
+            in_doubt,
             ..
         } = &mut self.state
         else {
             return;
         };
-        *doubtful = false;
+        *in_doubt = false;
         let (mine, next) = (*epoch, *counter + 1);
         match item {
             Some(item) if item.owner == self.me.id && item.epoch == mine => {
@@ -397,7 +408,7 @@ impl Lease {
                 self.state = State::Over;
                 self.outputs.push_back(LeaseOutput::Lost { to: item.owner });
             }
-            // Somebody removed the item, or the table was made anew: nobody else holds the lease.
+            // The item was removed, or the table was recreated: no other process holds the lease.
             None => self.claim(now_ms, Condition::Absent, mine, next),
         }
     }
@@ -411,21 +422,21 @@ impl Lease {
         self.begin(now_ms, Request::Claim { epoch, counter }, write);
     }
 
-    /// Somebody was quicker, or it is not known who was: what stands there tells.
-    fn not_claimed(&mut self, now_ms: u64, outcome: WriteOutcome) {
-        let again_ms = match outcome {
+    /// Handles a claim that was refused or got no answer: the next read shows the owner.
+    fn claim_failed(&mut self, now_ms: u64, outcome: WriteOutcome) {
+        let retry_ms = match outcome {
             WriteOutcome::Refused => now_ms,
-            _ => now_ms + self.timing.again_ms(),
+            _ => now_ms + self.timing.retry_ms(),
         };
         match &mut self.state {
-            State::Watching { look_at_ms, .. } => *look_at_ms = again_ms,
+            State::Watching { read_at_ms, .. } => *read_at_ms = retry_ms,
             State::Holding {
-                doubtful,
+                in_doubt,
                 renew_at_ms,
                 ..
             } => {
-                *doubtful = true;
-                *renew_at_ms = again_ms;
+                *in_doubt = true;
+                *renew_at_ms = retry_ms;
             }
             State::Over => {}
         }
@@ -438,7 +449,7 @@ impl Lease {
             counter,
             confirmed_ms,
             renew_at_ms: confirmed_ms + self.timing.renewal_ms(),
-            doubtful: false,
+            in_doubt: false,
         };
         if first {
             self.outputs.push_back(LeaseOutput::Acquired { epoch });
@@ -450,13 +461,13 @@ impl Lease {
             counter,
             confirmed_ms,
             renew_at_ms,
-            doubtful,
+            in_doubt,
             ..
         } = &mut self.state
         else {
             return;
         };
-        // It may have landed even without an answer, and a number that is skipped does no harm.
+        // The write may have landed without an answer. A skipped number does no harm.
         *counter += 1;
         match outcome {
             WriteOutcome::Done => {
@@ -464,22 +475,22 @@ impl Lease {
                 *renew_at_ms = begun_ms + self.timing.renewal_ms();
             }
             WriteOutcome::Refused => {
-                *doubtful = true;
+                *in_doubt = true;
                 *renew_at_ms = now_ms;
             }
-            WriteOutcome::Unknown => *renew_at_ms = now_ms + self.timing.again_ms(),
+            WriteOutcome::Unknown => *renew_at_ms = now_ms + self.timing.retry_ms(),
         }
     }
 
-    fn given_back(&mut self, now_ms: u64, outcome: WriteOutcome) {
+    fn release_written(&mut self, now_ms: u64, outcome: WriteOutcome) {
         match outcome {
-            // Refused means that another one holds it already.
+            // A refusal means that another process already holds the lease.
             WriteOutcome::Done | WriteOutcome::Refused => {
                 self.state = State::Over;
                 self.outputs.push_back(LeaseOutput::Released);
             }
             WriteOutcome::Unknown => {
-                self.release_at_ms = now_ms + RELEASE_AGAIN_MS;
+                self.release_at_ms = now_ms + RELEASE_RETRY_MS;
                 if let State::Holding { counter, .. } = &mut self.state {
                     *counter += 1;
                 }
@@ -514,23 +525,26 @@ impl Lease {
         self.outputs.push_back(output);
     }
 
-    fn look_later(&mut self, now_ms: u64) {
+    fn postpone_read(&mut self, now_ms: u64) {
         match &mut self.state {
-            State::Watching { .. } => self.look_at(now_ms + self.timing.poll_ms),
-            State::Holding { renew_at_ms, .. } => *renew_at_ms = now_ms + self.timing.again_ms(),
+            State::Watching { .. } => self.read_at(now_ms + self.timing.poll_ms),
+            State::Holding { renew_at_ms, .. } => *renew_at_ms = now_ms + self.timing.retry_ms(),
             State::Over => {}
         }
     }
 
-    fn look_at(&mut self, at_ms: u64) {
-        if let State::Watching { look_at_ms, .. } = &mut self.state {
-            *look_at_ms = at_ms;
+    fn read_at(&mut self, at_ms: u64) {
+        if let State::Watching { read_at_ms, .. } = &mut self.state {
+            *read_at_ms = at_ms;
         }
     }
 
     fn wake_at(&mut self, at_ms: u64) {
-        if self.asked_for_ms.is_none_or(|asked_ms| asked_ms != at_ms) {
-            self.asked_for_ms = Some(at_ms);
+        if self
+            .wake_requested_ms
+            .is_none_or(|requested_ms| requested_ms != at_ms)
+        {
+            self.wake_requested_ms = Some(at_ms);
             self.outputs.push_back(LeaseOutput::WakeAt(at_ms));
         }
     }

@@ -1,9 +1,13 @@
-//! The pure core of Satchel: who has state, what is pending, what may leave, and when it is durable.
+//! The pure core of Satchel: owns state and pending messages, and decides when effects may be
+//! released.
 //!
-//! Two state machines, both driven in the same way: hand in a fact about the past, then take imperatives until there are none.
+//! Two main state machines, driven in the same way: the driver hands in a fact about the past, then
+//! takes imperatives until there are none.
 //!
-//! - [`partition`] owns a range of addresses: mailboxes, state, timers, outbox, positions, dead letters;
-//! - [`dispatcher`] gathers the partition's batches into requests, as many at once as an endpoint bears.
+//! - [`partition`] owns a range of addresses: mailboxes, state, timers, outbox, positions, dead
+//!   letters;
+//! - [`dispatcher`] gathers the partition's batches into requests, and limits the requests in
+//!   flight per endpoint.
 //!
 //! ```text
 //!  Input ──► Partition ──Invoke──► Dispatcher ──Send──► Lambda, HTTP, in-process
@@ -13,8 +17,22 @@
 //!           commit log ── CommitDurable ──► Emit, Reply, Read
 //! ```
 //!
-//! There is no clock, no randomness, no thread and no `await` in here: time is an argument, and where something must look random it
-//! derives from a seed or a counter, so that any run can be replayed. Adapters do everything that touches the world.
+//! Smaller state machines of the same kind decide for the adapters around a partition: [`source`]
+//! (reading streams and queues), [`sink`] (delivering records), [`lease`] (choosing the process
+//! that tries to own the partition).
+//!
+//! The crate has no clock, randomness, threads or `await`. Time is an argument. Values that must
+//! look random derive from a seed or a counter, so every run can be replayed. Adapters perform all
+//! I/O.
+//!
+//! Imports between modules point one way, from left to right:
+//!
+//! ```text
+//!  partition ─► input, output ─► tables ─► durable ─► queue, request
+//!                                                         └─► message, position ─► address
+//!  dispatcher ─► endpoint ─► invocation ─► address
+//!  sink, source ─► input, queue, position
+//! ```
 
 pub mod address;
 pub mod dispatcher;
@@ -29,6 +47,7 @@ pub mod output;
 pub mod partition;
 pub mod position;
 pub mod queue;
+pub mod request;
 pub mod sink;
 pub mod source;
 mod tables;

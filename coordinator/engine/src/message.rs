@@ -1,4 +1,4 @@
-//! Messages, and the ids under which they are shown outside.
+//! Messages, and the ids under which they are visible outside.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,61 +8,64 @@ use sha2::{Digest, Sha256};
 
 use crate::address::Address;
 
-/// The id of a message, shown to functions as its idempotency key: 128 bit, in text 32 hexadecimal digits.
+/// Id of a message, passed to functions as idempotency key: 128 bits, 32 hexadecimal digits as
+/// text.
 ///
-/// It derives from where the message came from and what it holds, never from a counter: functions run ahead of the commit, and after a
-/// crash a counter would give the same id to a different message.
+/// The id derives from the origin and the content of the message, never from a counter. Functions
+/// run ahead of the commit, so after a crash a counter would give the same id to a different
+/// message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub [u8; 16]);
 
-/// What a message id derives from.
+/// Origin from which a message id derives.
 #[derive(Debug, Clone, Copy)]
 pub enum IdSource<'a> {
     /// A record of a shard, routed to its `target`-th target.
     Record {
         /// The stream and the shard.
         shard: &'a str,
-        /// The record's sequence number.
+        /// Sequence number of the record.
         sequence: &'a str,
-        /// Its place among the user records aggregated under that number.
+        /// Index among the user records aggregated under that sequence number.
         sub_sequence: u64,
-        /// Which of the record's targets this message goes to.
+        /// Index of this message among the targets of the record.
         target: u32,
     },
-    /// A request from outside, which drew this random id.
+    /// A request from outside, named by the random id that the adapter drew for it.
     Request(&'a [u8; 16]),
-    /// A request from outside that carries an idempotency key: a repeat gets the same id even if the first was lost in a crash.
+    /// A request from outside with an idempotency key. A repeat gets the same id even if the first
+    /// request was lost in a crash.
     Key {
-        /// The address that was called.
+        /// Address that was called.
         address: &'a Address,
         /// `call` or `send`.
         verb: &'a str,
-        /// The key.
+        /// The idempotency key.
         key: &'a str,
     },
     /// An effect of processing another message.
     Effect {
-        /// The message that caused it.
+        /// Message that caused the effect.
         parent: MessageId,
-        /// Which of that message's effects it is.
+        /// Index among the effects of that message.
         index: u32,
     },
-    /// An effect of a batch whose SDK does not say which of its messages caused it.
+    /// An effect of a batch whose SDK does not report which message caused it.
     BatchEffect {
-        /// The ids of the batch's messages.
+        /// Ids of the messages of the batch.
         parents: &'a [MessageId],
-        /// Which of the batch's effects it is.
+        /// Index among the effects of the batch.
         index: u32,
     },
-    /// A dead letter that was retried: a new message.
+    /// A retried dead letter, which is a new message.
     Retry {
-        /// The message that was given up on.
+        /// Message of the dead letter.
         parent: MessageId,
     },
 }
 
 impl MessageId {
-    /// The id of a message that came from `source` and holds `argument`.
+    /// Derives the id of a message with this origin and argument.
     pub fn derive(source: IdSource<'_>, argument: &TypedValue) -> Self {
         let mut hash = Sha256::new();
         let mut text = |text: &[u8]| {
@@ -123,13 +126,13 @@ impl MessageId {
         Self(id)
     }
 
-    /// Reads 32 hexadecimal digits.
+    /// Parses 32 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         parse_hex(text).map(Self)
     }
 }
 
-/// A hash by which two request bodies are compared.
+/// Hash used to compare two request bodies.
 pub fn fingerprint(argument: &TypedValue) -> [u8; 16] {
     let mut hash = Sha256::new();
     hash.update((argument.typename.len() as u64).to_le_bytes());
@@ -138,7 +141,7 @@ pub fn fingerprint(argument: &TypedValue) -> [u8; 16] {
     MessageId::of(hash).0
 }
 
-/// Reads 32 hexadecimal digits.
+/// Parses 32 hexadecimal digits.
 pub(crate) fn parse_hex(text: &str) -> Option<[u8; 16]> {
     if text.len() != 32 || !text.is_ascii() {
         return None;
@@ -162,30 +165,31 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// A typed value on its way to an address, in that address's mailbox.
+/// A typed value on its way to an address, in the mailbox of that address.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// The id shown to functions.
+    /// Id shown to functions.
     pub id: MessageId,
-    /// Who sent it; a record of an ingress and a `/send` have no caller.
+    /// Sender of the message. Records of an ingress and messages of `/send` have no caller.
     pub caller: Option<Address>,
-    /// What was sent.
+    /// Value of the message.
     pub argument: TypedValue,
-    /// A correction by an administrator that takes its turn among the messages; `argument` is its new value then.
+    /// Present if the message is an administrator's correction queued among the messages.
+    /// `argument` is then the new value of the state.
     pub correction: Option<Correction>,
 }
 
-/// What an administrator's correction does when its turn comes.
+/// Effect of an administrator's correction when its turn comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Correction {
-    /// The state that it corrects.
+    /// Name of the corrected state.
     pub state: Arc<str>,
-    /// Whether it deletes the value instead of setting it.
+    /// True if the correction deletes the value instead of setting it.
     pub delete: bool,
 }
 
 impl Message {
-    /// About how many bytes the message takes in memory and on the wire.
+    /// Approximate size of the message in memory and on the wire, in bytes.
     pub fn bytes(&self) -> usize {
         let caller = self
             .caller
@@ -195,7 +199,16 @@ impl Message {
     }
 }
 
-/// What a message takes besides its own bytes.
+/// Reason why a record becomes no message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unroutable {
+    /// Bytes of the record, under the typename that it would have had.
+    pub value: TypedValue,
+    /// Reason, for operators.
+    pub reason: String,
+}
+
+/// Size of a message besides its own bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
 #[cfg(test)]

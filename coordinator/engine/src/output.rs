@@ -1,4 +1,4 @@
-//! What a partition wants done: imperatives.
+//! Outputs of a partition: imperatives for the driver.
 
 use std::sync::Arc;
 
@@ -6,244 +6,245 @@ use bytes::Bytes;
 use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::{Address, FunctionType};
+pub use crate::durable::BucketSummary;
 use crate::durable::Change;
-use crate::input::RequestId;
 use crate::invocation::{Batch, EndpointIndex};
 use crate::message::MessageId;
 use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
+use crate::request::RequestId;
 use crate::tables::Overlay;
 
-/// One imperative.
+/// An imperative taken from [`Partition::poll_output`](crate::partition::Partition::poll_output).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
-    /// Have this batch processed; answer with `InvocationCompleted` or `InvocationFailed`.
+    /// Process this batch; answer with `InvocationCompleted` or `InvocationFailed`.
     Invoke {
-        /// The endpoint that serves the batch's function.
+        /// Endpoint that serves the function of the batch.
         endpoint: EndpointIndex,
-        /// What to process.
+        /// The batch.
         batch: Arc<Batch>,
     },
-    /// Make this delta durable; answer with `CommitDurable`. Deltas come in order, at most `commit_depth` of them unanswered.
+    /// Make this delta durable; answer with `CommitDurable`. Deltas are emitted in order, with at
+    /// most `commit_depth` of them unanswered.
     Commit(Box<Delta>),
-    /// Keep this image for a snapshot; never answered.
+    /// Keep this image for a snapshot. Never answered.
     Image(Box<BucketImage>),
-    /// Read the image of this bucket, decode it with what is replayed over it ([`LoadedBucket::decode`](crate::partition::LoadedBucket::decode))
-    /// and answer with `BucketLoaded`. At most `loads_at_once` of them are unanswered.
+    /// Read the image of this bucket, decode it together with the entries replayed over it
+    /// ([`LoadedBucket::decode`](crate::tables::LoadedBucket::decode)), and answer with
+    /// `BucketLoaded`. At most `loads_at_once` of these are unanswered.
     LoadBucket {
-        /// Which bucket.
+        /// Number of the bucket.
         bucket: u16,
-        /// Names this load, so that no other answer is taken for its own.
+        /// Names this load, so that no other answer is mistaken for its own.
         load: u64,
-        /// What the log says over the image.
+        /// Entries of the log over the image.
         replayed: Arc<Overlay>,
     },
-    /// Too much is in memory, and it can be dropped only after a snapshot: begin one. Wanted again only after one was taken.
+    /// Begin a snapshot: memory exceeds the limit, and only a snapshot allows more buckets to be
+    /// evicted. Not repeated before a snapshot was taken.
     SnapshotWanted,
-    /// Deliver these records, in order per egress and key; answer with `EgressAcked` or `EgressRefused`.
+    /// Deliver these records, in order per egress and key; answer with `EgressAcked` or
+    /// `EgressRefused`.
     Emit(Vec<Emission>),
-    /// Tell this egress that what it wanted to be remembered, and waits for, is durable.
+    /// Notify this egress that the marks that it waits for are durable.
     MarksDurable {
         /// The egress, `namespace/type`.
         egress: Arc<str>,
     },
     /// Answer a request.
     Reply {
-        /// Which one.
+        /// The request.
         request: RequestId,
-        /// With what.
+        /// The answer.
         answer: Answer,
     },
-    /// Read a shard from here on; answer with `RecordsRead`. From its end on there is nothing to read: its end is durable.
+    /// Read a shard from this position; answer with `RecordsRead`. After [`ShardPosition::End`]
+    /// there is nothing to read: the output then confirms that the end is durable.
     Read {
-        /// Which one.
+        /// The shard.
         shard: ShardId,
-        /// What has been applied already.
+        /// Applied position of the shard.
         after: ShardPosition,
     },
-    /// Plan the reading of a stream: all that is durable of its shards is this.
+    /// Plan the reading of a stream. `applied` is everything durable about its shards.
     Plan {
-        /// The ingress's id.
+        /// Id of the ingress.
         ingress: Arc<str>,
-        /// The stream's name.
+        /// Name of the stream.
         stream: Arc<str>,
-        /// How far each shard was applied, by its id.
+        /// Applied position of each shard, by shard id.
         applied: Vec<(Arc<str>, ShardPosition)>,
     },
     /// Receive from the queue of this ingress; answer with `MessagesReceived`.
     Receive {
-        /// The ingress's id.
+        /// Id of the ingress.
         ingress: Arc<str>,
     },
-    /// What these messages of a queue became is durable: delete them; answer with `MessagesDeleted` those of which that is confirmed.
+    /// Delete these messages of a queue: the messages that they became are durable. Answer with
+    /// `MessagesDeleted` once the queue confirms a deletion.
     Deletable {
-        /// The ingress's id.
+        /// Id of the ingress.
         ingress: Arc<str>,
-        /// Their ids.
+        /// Ids of the messages.
         ids: Vec<QueuedId>,
     },
-    /// Too much is pending: stop reading shards, and receiving from queues.
+    /// Stop reading shards and receiving from queues: too much is pending.
     PauseIngress,
-    /// Read on.
+    /// Continue reading and receiving.
     ResumeIngress,
-    /// Send `TimeReached` at this time, in ms since the epoch; replaces an earlier wish.
+    /// Send `TimeReached` at this time, in ms since the epoch. Replaces an earlier request.
     WakeAt(u64),
-    /// Everything is durable, nothing is in flight, nothing more will come.
+    /// The partition has stopped: everything is durable, nothing is in flight, and no output
+    /// follows.
     Stopped,
 }
 
-/// Everything that changed since the last delta, coalesced, absolute values.
+/// Everything that changed since the last delta: coalesced, absolute values.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Delta {
-    /// Counts the deltas of this ownership period, from 1.
+    /// Number of the delta within this ownership period, from 1.
     pub number: u64,
-    /// Partition time, in ms since the epoch; never goes back.
+    /// Partition time, in ms since the epoch. Never decreases.
     pub committed_at_ms: u64,
-    /// Whether this is the last delta of an orderly stop: nothing was in flight.
+    /// True if this is the last delta of an orderly stop, with nothing in flight.
     pub clean: bool,
     /// The changes.
     pub changes: Vec<Change>,
 }
 
-/// The whole content of one bucket, equal to the fold of all deltas up to and including `delta`.
+/// Full content of one bucket, equal to the fold of all deltas up to and including `delta`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BucketImage {
-    /// Which bucket.
+    /// Number of the bucket.
     pub bucket: u16,
-    /// The number of the delta at whose seal it was taken; 0 if this period has sealed none yet.
+    /// Number of the last delta sealed before the image was taken; 0 if this period has sealed none
+    /// yet.
     pub delta: u64,
-    /// What must be known of it as long as it is not read.
+    /// Facts that must be known while the bucket is not in memory.
     pub summary: BucketSummary,
-    /// Its content.
+    /// Content of the bucket.
     pub content: Vec<Change>,
 }
 
-/// What must be known of a bucket that is not in memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BucketSummary {
-    /// When something in it must be looked at, in ms since the epoch: when its earliest timer is due; some time after its first value has
-    /// expired, which nobody is in a hurry to remove.
-    pub earliest_due_ms: Option<u64>,
-    /// Whether it must be in memory: messages wait in it, or requests whose outcome is open, or dead letters.
-    pub pending: bool,
-}
-
-/// One record on its way out.
+/// One record to deliver.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Emission {
-    /// Its number in the outbox: grows, and never names another content once it has left.
+    /// Number in the outbox. Numbers grow, and a number that has left names the same content
+    /// forever.
     pub number: u64,
-    /// Its id, derived like a message's.
+    /// Id of the record, derived like that of a message.
     pub id: MessageId,
     /// The egress, `namespace/type`.
     pub egress: Arc<str>,
-    /// What to deliver.
+    /// Value to deliver.
     pub value: TypedValue,
 }
 
-/// The answer to a request from outside.
+/// Answer to a request from outside.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// The message is durable.
     Accepted,
-    /// The function replied with this.
+    /// The function replied with this value.
     Replied(TypedValue),
     /// The message became a dead letter.
     Failed {
-        /// Its id.
+        /// Id of the dead letter.
         dead_letter: MessageId,
-        /// Why.
+        /// Reason of the failure.
         reason: String,
     },
     /// No endpoint serves this function.
     UnknownFunction(FunctionType),
-    /// The message is larger than any request to the endpoint of its function may be; nothing was taken.
+    /// The message exceeds the request size limit of its function's endpoint. Nothing was accepted.
     TooLarge {
-        /// How large such a request may be, in bytes.
+        /// Maximum size of a request, in bytes.
         bytes_max: usize,
     },
-    /// The idempotency key was used with another body.
+    /// The idempotency key was used before with a different body.
     KeyReused,
-    /// Too much is pending; nothing was taken.
+    /// Too much is pending. Nothing was accepted.
     Overloaded,
-    /// The process is stopping; nothing is known of the outcome: try again with the same key.
+    /// The process is stopping and the outcome is unknown. The client should retry with the same
+    /// key.
     Stopping,
-    /// What was asked for does not exist.
+    /// The requested object does not exist. Holds a description.
     NotFound(String),
-    /// What was asked for can not be done, and why.
+    /// The request cannot be fulfilled. Holds the reason.
     Refused(String),
-    /// What was asked for is done.
+    /// The request was fulfilled.
     Done,
-    /// An address.
+    /// View of an address.
     Address(Box<AddressView>),
-    /// Dead letters.
+    /// List of dead letters.
     DeadLetters(Vec<DeadLetterView>),
-    /// Timers.
+    /// List of timers.
     Timers(Vec<TimerView>),
 }
 
-/// An address as an administrator sees it.
+/// An address as shown to an administrator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddressView {
-    /// Which one.
+    /// The address.
     pub address: Address,
-    /// Its states that have a value.
+    /// States that have a value.
     pub state: Vec<StateView>,
-    /// How many messages wait, those in flight included.
+    /// Number of pending messages, including those in flight.
     pub backlog_messages: usize,
-    /// How many bytes they take.
+    /// Size of the pending messages, in bytes.
     pub backlog_bytes: usize,
-    /// Whether a batch is in flight.
+    /// True if a batch is in flight.
     pub in_flight: bool,
-    /// Why it is suspended, if it is.
+    /// Reason of the suspension, if the address is suspended.
     pub suspended: Option<String>,
-    /// How often the message at its head failed, and why the last time.
+    /// Number of failed attempts of the message at the head, and the reason of the last one.
     pub failing: Option<(u32, String)>,
 }
 
-/// A state as an administrator sees it.
+/// A state as shown to an administrator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateView {
-    /// Its name.
+    /// Name of the state.
     pub name: Arc<str>,
-    /// The typename of its value.
+    /// Typename of the value.
     pub typename: Arc<str>,
-    /// Its value.
+    /// The value.
     pub value: Bytes,
-    /// When it expires, in ms since the epoch.
+    /// Expiry of the value, in ms since the epoch.
     pub expires_at_ms: Option<u64>,
 }
 
-/// A dead letter as an administrator sees it.
+/// A dead letter as shown to an administrator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetterView {
-    /// Its id.
+    /// Id of the dead letter.
     pub id: MessageId,
-    /// Where it could not be delivered; none for a record that could not be routed and for an egress record.
+    /// Address that it was meant for; none for an unroutable record and for an egress record.
     pub address: Option<Address>,
-    /// Where it came from: a caller's address, a shard's record, an egress.
+    /// Origin: the address of a caller, a record of a shard, or an egress.
     pub source: String,
     /// The message.
     pub message: TypedValue,
-    /// How many attempts it was given.
+    /// Number of attempts made.
     pub attempts: u32,
-    /// Why it was given up on.
+    /// Reason why the message became a dead letter.
     pub reason: String,
-    /// When, in ms since the epoch.
+    /// Time of the failure, in ms since the epoch.
     pub failed_at_ms: u64,
 }
 
-/// A timer as an administrator sees it.
+/// A timer as shown to an administrator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TimerView {
-    /// Who set it.
+    /// Address that set the timer.
     pub owner: Address,
-    /// When it is due, in ms since the epoch.
+    /// Due time, in ms since the epoch.
     pub due_ms: u64,
-    /// Where its message goes.
+    /// Address that receives the message.
     pub target: Address,
-    /// The typename of its message.
+    /// Typename of the message.
     pub typename: String,
-    /// The token by which its owner can cancel it.
+    /// Token by which the owner can cancel the timer.
     pub token: Option<Arc<str>>,
 }

@@ -9,37 +9,39 @@
 //!        └──── messages ── answer ──► dirty facts ──seal──► Commit(delta) … CommitDurable
 //! ```
 //!
-//! The law of use: hand in one input (or several), then take outputs until there are none. The partition has no clock: `now_ms` is an
-//! argument, and what it makes of it (partition time) never goes back, not over restarts either.
+//! The driver keeps one rule: after each input (or several), it takes outputs until there are none.
+//! The partition has no clock: `now_ms` is an argument. Partition time, which derives from it,
+//! never decreases, not even over restarts.
 //!
 //! ```
 //! use satchel_engine::partition::{Config, Ownership, Recovery};
 //! use satchel_engine::input::Input;
 //!
 //! let recovery = Recovery::new(Config::default());
-//! let mut partition = recovery.start(Ownership { epoch: 1, committed_at_ms: 0, clean: true }, 1_000);
+//! let ownership = Ownership { epoch: 1, committed_at_ms: 0, clean: true };
+//! let mut partition = recovery.start(ownership, 1_000);
 //! partition.handle_input(1_000, Input::TimeReached);
 //! while let Some(output) = partition.poll_output() {
-//!     drop(output); // carry it out
+//!     drop(output); // perform it
 //! }
 //! ```
 
 mod administration;
-mod agenda;
 mod answers;
 mod arrivals;
 mod audit;
 mod batches;
 mod calls;
 mod commits;
+mod deferred;
 mod failures;
 mod hold;
-mod laws;
+mod invariants;
 mod loading;
 mod memory;
-mod parked;
 mod queues;
 mod recovery;
+mod schedule;
 mod timers;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -55,39 +57,43 @@ use crate::map::Map;
 use crate::output::Output;
 use crate::tables::{Activity, Tables};
 
-use agenda::Agenda;
 use calls::Calls;
 use commits::{Commits, Release};
+use deferred::Deferred;
 use loading::Loading;
-use parked::Parked;
+use schedule::Schedule;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
 pub use recovery::{Ownership, Recovery};
 
-/// What a partition must know before it starts.
+/// Configuration of a partition.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Which partition it is.
+    /// Number of the partition.
     pub partition: u32,
-    /// Into how many buckets its addresses are divided; fixed when the application is created.
+    /// Number of buckets into which its addresses are divided; fixed when the application is
+    /// created.
     pub buckets: u16,
-    /// Where its functions are served.
+    /// Endpoints that serve its functions.
     pub endpoints: Endpoints,
-    /// The egresses that functions may write to, `namespace/type`.
+    /// Egresses that functions may write to, `namespace/type`.
     pub egresses: BTreeSet<Arc<str>>,
-    /// How many deltas may be on their way to the log at once.
+    /// Maximum number of deltas on their way to the log.
     pub commit_depth: u64,
-    /// How long a change may wait for its delta when nothing waits to leave.
+    /// Maximum time for which a change waits for its delta when no release waits for that delta, in
+    /// ms.
     pub commit_interval_ms: u64,
-    /// Over so many pending bytes (mailboxes and outbox) ingress pauses and requests are refused.
+    /// Above this many pending bytes (mailboxes and outbox), ingress pauses and requests are
+    /// rejected.
     pub pending_bytes_max: usize,
-    /// How long the outcome of a request with an idempotency key is kept.
+    /// Time for which the outcome of a request with an idempotency key is kept, in ms.
     pub idempotency_ttl_ms: u64,
-    /// About how many bytes of bucket images are taken at one seal.
+    /// Approximate size of the bucket images taken at one seal, in bytes.
     pub image_bytes_per_seal: usize,
-    /// Over so many bytes of buckets in memory, those are dropped that were not used for longest and can be loaded again.
+    /// Above this many bytes of buckets in memory, the least recently used buckets that can be
+    /// loaded again are evicted.
     pub memory_limit_bytes: Option<usize>,
-    /// How many buckets may be on their way into memory at once.
+    /// Maximum number of buckets being loaded at the same time.
     pub loads_at_once: usize,
 }
 
@@ -109,18 +115,18 @@ impl Default for Config {
     }
 }
 
-/// What a partition has counted since it started.
+/// Counters of a partition since its start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Answers that did not answer an attempt in flight.
+    /// Answers to attempts that were not in flight.
     pub stale_answers: u64,
-    /// Replies to callers that do not wait any more, or never did.
+    /// Replies to callers that no longer wait, or never did.
     pub stale_replies: u64,
-    /// Records that had been applied already.
+    /// Records and queue messages that had been applied already.
     pub repeated_records: u64,
     /// Messages that became dead letters.
     pub dead_letters: u64,
-    /// Messages that were taken into a mailbox.
+    /// Messages that were put into a mailbox.
     pub messages: u64,
     /// Messages that were processed.
     pub processed: u64,
@@ -132,30 +138,31 @@ pub struct Counts {
     pub dropped_records: u64,
     /// Buckets that were loaded.
     pub loads: u64,
-    /// Loaded buckets that nobody had asked for, or that were asked for in vain.
+    /// Loaded buckets whose load was not in flight.
     pub stale_loads: u64,
-    /// Buckets that were dropped from memory.
+    /// Buckets that were evicted from memory.
     pub evictions: u64,
 }
 
-/// What a partition holds at the moment.
+/// Gauges of a partition at present.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gauges {
-    /// Bytes in mailboxes and outbox.
+    /// Pending bytes in mailboxes, outbox and deferred requests.
     pub pending_bytes: usize,
-    /// Whether ingress is paused.
+    /// True if ingress is paused.
     pub ingress_paused: bool,
     /// Batches in flight.
     pub in_flight: usize,
-    /// Timers that are pending.
+    /// Pending timers.
     pub timers: usize,
-    /// Dead letters that are kept.
+    /// Dead letters in memory.
     pub dead_letters: usize,
     /// Records in the outbox.
     pub outbox: usize,
-    /// Ids of messages of queues that are kept.
+    /// Known ids of queue messages.
     pub received_ids: usize,
-    /// Whether ingress, timers and outbox are held, because this is a fork that nobody has let go on.
+    /// True if ingress, timers and outbox are held, because this is a fork that no operator has
+    /// released.
     pub held: bool,
     /// Deltas sealed by this owner.
     pub sealed: u64,
@@ -163,55 +170,95 @@ pub struct Gauges {
     pub durable: u64,
     /// Buckets of addresses.
     pub buckets: usize,
-    /// Those that are in memory.
+    /// Buckets in memory.
     pub buckets_loaded: usize,
-    /// Those that are still to be loaded because the partition was taken over; the others are loaded when something needs them.
+    /// Buckets still to be loaded because of the takeover. Other absent buckets are loaded when
+    /// they are needed.
     pub buckets_awaited: usize,
-    /// Those that were not in memory when the partition was taken over.
+    /// Buckets that were not in memory at the takeover.
     pub buckets_absent_at_start: usize,
-    /// About how many bytes the buckets take in memory.
+    /// Approximate size of the buckets in memory, in bytes.
     pub state_bytes: usize,
-    /// Those of buckets that can not be dropped as long as messages, open requests or dead letters are in them.
+    /// Size of the buckets that cannot be evicted as long as messages, open requests or dead
+    /// letters are in them, in bytes.
     pub pinned_bytes: usize,
 }
 
 /// The pure state machine that owns a range of addresses.
+///
+/// A partition begins with a [`Recovery`]: the caller applies the durable images and deltas to it,
+/// then calls [`Recovery::start`]. From then on the driver uses three families of methods.
+///
+/// # Facts in
+///
+/// [`handle_input`](Partition::handle_input) is the only method that changes a partition from
+/// outside. Inputs may come in any order, with two exceptions. `CommitDurable` must follow the
+/// order of the deltas. Answers to outputs (`InvocationCompleted`, `EgressAcked`, `BucketLoaded`,
+/// …) may come late or repeatedly: those that match nothing in flight are ignored, and counted
+/// where [`Counts`] has a counter for them.
+///
+/// # Imperatives out
+///
+/// [`poll_output`](Partition::poll_output) must be called after each input (or several) until it
+/// returns `None`. It also starts batches, seals deltas, requests loads and regulates memory, so a
+/// partition that is not polled makes no progress. Outputs must be performed in the order in which
+/// they are returned.
+///
+/// - `Commit` and `Image` go to the log;
+/// - `Invoke` goes to the dispatcher;
+/// - `Emit`, `Reply` and the other released outputs go to egresses, requests and ingresses. They
+///   are returned only after the delta that holds their cause is durable. Only a `Reply` that
+///   depends on no undurable state comes at once;
+/// - `WakeAt` asks for a `TimeReached`; it is the only timer that the driver keeps for a partition;
+/// - `Stopped` is the last output after `StopRequested` or `StopForced`.
+///
+/// # Observation
+///
+/// [`counts`](Partition::counts), [`gauges`](Partition::gauges), [`held`](Partition::held),
+/// [`egress_marks`](Partition::egress_marks) and [`outbox_of`](Partition::outbox_of) read the
+/// present state. They may be called at any time and change nothing. The last two are needed once,
+/// when an egress starts after a takeover. [`audit`](Partition::audit) compares all counters with
+/// the content; it is meant for tests and simulations.
 pub struct Partition {
     config: Config,
     epoch: u64,
-    /// Partition time: the latest of every `now_ms` seen and of the last owner's last delta.
+    /// Partition time: the maximum of every `now_ms` seen and of the time of the last owner's last
+    /// delta.
     now_ms: u64,
-    /// Until then messages are tried only once they are durable, the last owner having died.
-    cautious_until_ms: u64,
+    /// Until this time, messages are tried only once they are durable, because the last owner
+    /// crashed.
+    crash_guard_until_ms: u64,
     tables: Tables,
-    agenda: Agenda,
+    schedule: Schedule,
     calls: Calls,
     commits: Commits,
-    /// Addresses whose turn it is.
+    /// Addresses that wait for their turn.
     ready: VecDeque<Address>,
     /// Attempts in flight, by number.
     flights: Map<u64, Address>,
     next_attempt: u64,
     pending_bytes: usize,
     ingress_paused: bool,
-    /// What is to be read when the hold is lifted.
-    held_reading: Vec<Release>,
+    /// Reads that wait until the hold is lifted.
+    held_reads: Vec<Release>,
     stopping: Stopping,
     outputs: VecDeque<Output>,
     counts: Counts,
     loading: Loading,
-    parked: Parked,
-    /// Whether a snapshot was asked for to make room, and none was taken since.
+    deferred: Deferred,
+    /// True if a snapshot was requested to free memory, and none was taken since.
     snapshot_wanted: bool,
-    /// Whether a snapshot took effect in this period: what it did not image had not changed.
+    /// True if a snapshot took effect in this period. Buckets that it left out had not changed.
     snapshot_taken: bool,
-    /// Whether more is in memory than may be, and much of it changed and waits for a snapshot: then shards are not read.
+    /// True if memory exceeds the limit and much of it will become evictable by a snapshot or by
+    /// processing messages. Ingress is paused meanwhile.
     memory_is_short: bool,
-    /// Messages with numbers below this one were pending when the last owner died; 0 if it stopped in an orderly way.
-    deaths_below: u64,
+    /// Messages with numbers below this one were pending when the last owner crashed; 0 after an
+    /// orderly stop.
+    crash_suspects_below: u64,
 }
 
-/// How far an orderly stop has come.
+/// Progress of an orderly stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stopping {
     No,
@@ -223,10 +270,10 @@ enum Stopping {
 }
 
 impl Partition {
-    /// Takes one fact. `now_ms` is the present, in ms since the epoch.
+    /// Handles one fact. `now_ms` is the present time, in ms since the epoch.
     pub fn handle_input(&mut self, now_ms: u64, input: Input) {
-        self.advance(now_ms);
-        self.commits.give_image_turn();
+        self.advance_time(now_ms);
+        self.commits.allow_images();
         match input {
             Input::ShardFound { shard, start } => self.shard_found(shard, start),
             Input::StreamFound { ingress, stream } => self.stream_found(ingress, stream),
@@ -252,7 +299,7 @@ impl Partition {
             } => self.messages_deleted(&ingress, ids, keep_ms),
             Input::CallReceived(call) => self.call_received(call),
             Input::RequestAbandoned(request) => {
-                self.abandon_parked(request);
+                self.abandon_deferred(request);
                 self.calls.abandon(request);
             }
             Input::InvocationCompleted { attempt, answer } => {
@@ -271,7 +318,7 @@ impl Partition {
             } => {
                 self.egress_marked(&egress, &numbers, marks);
                 if confirm {
-                    self.release_when_durable(Release::Marked(egress));
+                    self.release_when_durable(Release::MarksDurable(egress));
                 }
             }
             Input::EgressRefused { number, reason } => self.egress_refused(number, reason),
@@ -287,30 +334,30 @@ impl Partition {
                 load,
                 content,
             } => self.bucket_loaded(bucket, load, *content),
-            Input::TimeReached => self.agenda.woken(),
+            Input::TimeReached => self.schedule.woken(),
             Input::StopRequested => self.stop_requested(),
             Input::StopForced => self.stop_forced(),
         }
     }
 
-    /// The next thing to do, or `None` until the next input.
+    /// Returns the next imperative, or `None` until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
             self.start_batches();
             self.regulate_ingress();
             self.seal_if_due();
-            // What had waited for a delta that is durable by now may have got its turn.
+            // A release after the last seal may have made an address ready.
             self.start_batches();
             self.regulate_memory();
             self.regulate_ingress();
-            self.ask_for_loads();
+            self.start_loads();
             self.finish_stop();
-            self.wake_if_due();
+            self.request_wake();
         }
         self.outputs.pop_front()
     }
 
-    /// What the egress `egress` has noted: names and values.
+    /// Returns the marks of an egress as pairs of name and value.
     pub fn egress_marks(&self, egress: &str) -> Vec<(Arc<str>, Bytes)> {
         let marks = self.tables.egress_marks.iter();
         marks
@@ -319,7 +366,7 @@ impl Partition {
             .collect()
     }
 
-    /// The numbers of the records that are to leave through the egress `egress` and have not been acknowledged.
+    /// Returns the numbers of the unacknowledged records in the outbox of an egress.
     pub fn outbox_of(&self, egress: &str) -> BTreeSet<u64> {
         let outbox = self.tables.outbox.iter();
         outbox
@@ -328,19 +375,19 @@ impl Partition {
             .collect()
     }
 
-    /// What it has counted since it started.
+    /// Returns the counters since the start.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// What it holds at the moment.
+    /// Returns the gauges at present.
     pub fn gauges(&self) -> Gauges {
         Gauges {
             pending_bytes: self.pending_bytes,
             ingress_paused: self.ingress_paused,
             in_flight: self.flights.len(),
-            timers: self.agenda.timers(),
-            dead_letters: self.tables.letters.len(),
+            timers: self.schedule.timers(),
+            dead_letters: self.tables.dead_letters.len(),
             outbox: self.tables.outbox.len(),
             received_ids: self.tables.received.len(),
             held: self.is_held(),
@@ -355,44 +402,45 @@ impl Partition {
         }
     }
 
-    /// Moves partition time on and does what has become due.
-    fn advance(&mut self, now_ms: u64) {
+    /// Advances partition time and handles what has become due.
+    fn advance_time(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
         self.tables.turn += 1;
-        self.agenda.reached(self.now_ms);
+        self.schedule.reached(self.now_ms);
         if self.stopping == Stopping::No {
             self.handle_due();
         }
     }
 
-    /// Remembers that a fact changed, so that the next delta holds its value.
-    fn mark(&mut self, key: Key) {
-        self.note_change(&key);
-        self.commits.mark(key, self.now_ms);
+    /// Marks a fact as changed, so that the next delta holds its value.
+    fn mark_changed(&mut self, key: Key) {
+        self.record_change(&key);
+        self.commits.mark_changed(key, self.now_ms);
     }
 
-    /// Remembers the end of something numbered.
-    fn mark_end(&mut self, key: Key, number: u64) {
-        self.note_change(&key);
-        self.commits.mark_end(key, number, self.now_ms);
+    /// Marks the end of a numbered fact.
+    fn mark_ended(&mut self, key: Key, number: u64) {
+        self.record_change(&key);
+        self.commits.mark_ended(key, number, self.now_ms);
     }
 
-    /// Gives `address` its turn, unless it has one already or something else must happen first.
+    /// Queues `address` for its turn, unless it is busy, suspended or without messages.
     fn make_ready(&mut self, address: &Address) {
-        if let Some(live) = self.tables.live_mut(address)
-            && live.activity == Activity::Idle
-            && live.suspension.is_none()
-            && !live.mailbox.is_empty()
+        if let Some(active) = self.tables.active_mut(address)
+            && active.activity == Activity::Idle
+            && active.suspension.is_none()
+            && !active.mailbox.is_empty()
         {
-            live.activity = Activity::Ready;
+            active.activity = Activity::Ready;
             self.ready.push_back(address.clone());
         }
     }
 
-    /// Stops reading shards when too much is pending, or in memory and not to be dropped, and reads on when it has become clearly less.
+    /// Pauses ingress when too much is pending or memory is short, and resumes it when pending
+    /// bytes fall below three quarters of the limit.
     fn regulate_ingress(&mut self) {
         if self.stopping != Stopping::No {
-            // It was paused for good when the stop began.
+            // The stop paused ingress for good.
             return;
         }
         let limit = self.config.pending_bytes_max;
@@ -408,10 +456,10 @@ impl Partition {
         }
     }
 
-    fn wake_if_due(&mut self) {
+    fn request_wake(&mut self) {
         let seal_due_ms = self.commits.due_ms(&self.config);
-        let agenda_too = self.stopping == Stopping::No;
-        if let Some(due_ms) = self.agenda.wake_at(seal_due_ms, agenda_too) {
+        let include_schedule = self.stopping == Stopping::No;
+        if let Some(due_ms) = self.schedule.wake_at(seal_due_ms, include_schedule) {
             self.outputs.push_back(Output::WakeAt(due_ms));
         }
     }

@@ -1,17 +1,18 @@
-//! How far a shard has been applied.
+//! Positions: the progress of applying a shard.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-/// A shard of a stream.
+/// A shard of a stream, as read by one ingress.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId {
-    /// The id of the ingress that reads it, `namespace/name`: two ingresses may read the same stream, each at its own pace.
+    /// Id of the ingress that reads the shard, `namespace/name`. Two ingresses may read the same
+    /// stream, each at its own pace.
     pub ingress: Arc<str>,
-    /// The stream's name.
+    /// Name of the stream.
     pub stream: Arc<str>,
-    /// The shard's id.
+    /// Id of the shard.
     pub shard: Arc<str>,
 }
 
@@ -21,17 +22,18 @@ impl fmt::Display for ShardId {
     }
 }
 
-/// The sequence number of a record: decimal digits, compared as a number. Kinesis's are longer than any machine integer.
+/// Sequence number of a record: decimal digits, compared as a number. Those of Kinesis exceed every
+/// machine integer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SequenceNumber(Arc<str>);
 
-/// The text is not a row of decimal digits.
+/// The text is not a sequence of decimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a sequence number: it should be decimal digits")]
+#[error("`{0}` is not a sequence number: expected decimal digits")]
 pub struct InvalidSequenceNumber(pub String);
 
 impl SequenceNumber {
-    /// Its digits, without leading zeros.
+    /// The digits, without leading zeros.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -73,39 +75,42 @@ impl fmt::Display for SequenceNumber {
     }
 }
 
-/// How far a shard has been applied.
+/// Progress of applying a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShardPosition {
-    /// Nothing of it.
+    /// Nothing was applied.
     Beginning,
-    /// Nothing that arrived at or after this moment; what arrived before it is not wanted, or there was nothing.
+    /// Reading starts at this time. Nothing that arrived at or after it was applied. Records from
+    /// before it are not wanted, or there were none.
     Since {
-        /// The moment by the stream's clock, in ms since the epoch.
+        /// Time by the stream's clock, in ms since the epoch.
         time_ms: u64,
     },
-    /// Everything up to and including this user record.
+    /// Everything up to and including this user record was applied.
     After {
-        /// The record's sequence number.
+        /// Sequence number of the record.
         sequence: SequenceNumber,
-        /// Its place among the user records aggregated under that number; `u64::MAX` for all of them.
+        /// Index among the user records aggregated under that sequence number; `u64::MAX` stands
+        /// for all of them.
         sub_sequence: u64,
     },
-    /// Everything up to and including this user record, and nothing more had arrived until a moment: so a record that the stream has
-    /// forgotten by now is no gap, if it was forgotten after that.
+    /// Everything up to and including this user record was applied, and nothing more had arrived
+    /// until `until_ms`. A record that the stream has expired by now is therefore no gap if it
+    /// expired after that time.
     Quiet {
-        /// The record's sequence number.
+        /// Sequence number of the record.
         sequence: SequenceNumber,
-        /// As in `After`.
+        /// Index as in `After`.
         sub_sequence: u64,
-        /// The moment by the stream's clock, in ms since the epoch.
+        /// Time by the stream's clock, in ms since the epoch.
         until_ms: u64,
     },
-    /// All of it: it was closed, and its last record has been applied.
+    /// Everything was applied: the shard was closed, and its last record was applied.
     End,
 }
 
 impl ShardPosition {
-    /// Whether the record at (`sequence`, `sub_sequence`) has been applied already.
+    /// Returns whether the record at (`sequence`, `sub_sequence`) was applied already.
     pub fn covers(&self, record_sequence: &SequenceNumber, record_sub_sequence: u64) -> bool {
         match self {
             Self::Beginning | Self::Since { .. } => false,
@@ -122,7 +127,7 @@ impl ShardPosition {
         }
     }
 
-    /// Whether more has been applied than `other` says.
+    /// Returns whether this position is beyond `other`.
     pub(crate) fn is_beyond(&self, other: &Self) -> bool {
         match self {
             Self::Beginning | Self::Since { .. } => false,
@@ -139,7 +144,8 @@ impl ShardPosition {
         }
     }
 
-    /// The same place, knowing that nothing more had arrived until `until_ms`.
+    /// Returns the same position, with the knowledge that nothing more had arrived until
+    /// `until_ms`.
     pub(crate) fn quiet_until(&self, until_ms: u64) -> Self {
         match self {
             Self::Beginning | Self::End => self.clone(),

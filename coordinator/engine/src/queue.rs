@@ -1,12 +1,16 @@
-//! Messages of a queue: a source without an order of its own, which hands out again whatever is not deleted.
+//! Messages of a queue: a source without an order of its own, which redelivers every message that
+//! is not deleted.
 //!
-//! A queue has no position. What has been applied is the set of the ids of its messages, each kept until the queue can not hand the message out
-//! any more. Ids are facts like positions: in the delta of what the messages became.
+//! A queue has no position. The partition instead stores the ids of the messages that it has
+//! applied. It keeps each id until the queue can no longer redeliver the message. Ids are facts
+//! like positions: an id is in the delta of the messages that its message became.
 //!
 //! ```text
-//!  received ─► applied, id kept ─► durable ─► Deletable ─► the ingress deletes ─► deleted, confirmed ─► a while later the id is forgotten
-//!      ▲            │ died here: neither is known, it comes again      │ died or lost here: it comes again, its id is known
-//!      └────────────┴──────────────────────────────────────────────────┘
+//!  received ─► applied, id kept ─► durable ─► Deletable ─► the ingress deletes ─► confirmed
+//!      ▲            │                             │                                   │
+//!      │            │ crash: neither is known,    │ crash or failed deletion:         ▼
+//!      │            │ redelivered                 │ redelivered, its id is known   id forgotten
+//!      └────────────┴─────────────────────────────┘                               after a while
 //! ```
 
 use std::fmt;
@@ -15,20 +19,20 @@ use std::sync::Arc;
 use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::Address;
-use crate::input::Unroutable;
+use crate::message::Unroutable;
 
-/// Names a message of a queue for as long as the queue has it, however often it is handed out.
+/// Names a message of a queue as long as the queue holds it, over all its deliveries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct QueuedId(pub [u8; 16]);
 
 /// A message of a queue.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QueuedMessage {
-    /// Its id.
+    /// Id of the message.
     pub id: QueuedId,
-    /// What the queue calls it, for people.
+    /// Name given by the queue, shown to operators.
     pub name: Arc<str>,
-    /// Where it goes: the messages it becomes, or why it becomes none.
+    /// The messages that the message becomes, or the reason why it becomes none.
     pub routed: Result<Vec<(Address, TypedValue)>, Unroutable>,
 }
 

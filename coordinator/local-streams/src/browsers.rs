@@ -1,14 +1,14 @@
-//! Web pages, which reach loopback ports on behalf of whoever wrote them.
+//! Requests from web pages, which a browser sends to loopback ports on behalf of any site.
 
 use axum::http::HeaderMap;
 use axum::http::header::ORIGIN;
 
-/// What a web page is told that sent a request to a port for programs.
+/// Error text for a web page that sent a request to a port for programs.
 pub const REFUSAL: &str = "a web page sent this request; only programs may call this port";
 
-/// Whether a web page sent a request with these headers, of whatever site: browsers say so, programs do not. A person who types the
-/// address into a browser is no page.
-pub fn sent_by_a_page(headers: &HeaderMap) -> bool {
+/// True if a web page of any site sent a request with these headers. Browsers mark such requests,
+/// programs do not. An address typed into a browser does not count as a page.
+pub fn is_from_web_page(headers: &HeaderMap) -> bool {
     let sites = headers.get_all("sec-fetch-site");
     headers.contains_key(ORIGIN) || sites.iter().any(|site| site.as_bytes() != b"none")
 }
@@ -34,7 +34,7 @@ mod tests {
                 header.0.parse().unwrap(),
                 HeaderValue::from_static(header.1),
             )]);
-            assert_eq!(sent_by_a_page(&headers), page, "{header:?}");
+            assert_eq!(is_from_web_page(&headers), page, "{header:?}");
         }
     }
 }

@@ -1,109 +1,118 @@
-//! Why a local stream refuses or fails.
+//! The error of local streams.
 
 use std::path::PathBuf;
 
-/// Why a local stream refuses or fails.
+/// Reason why a local stream refuses a request or fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    /// The name is not the name of a stream.
+    /// The name is not a valid stream name.
     #[error("{0}")]
     InvalidName(String),
-    /// A record that no stream takes.
-    #[error("the record is refused: {0}")]
+    /// A record that no stream accepts.
+    #[error("the record was rejected: {0}")]
     InvalidRecord(String),
-    /// A position that the stream never had.
+    /// A position that the stream never assigned.
     #[error(
-        "the stream '{stream}' never gave the sequence number {sequence_number} there; was its data directory exchanged?"
+        "the stream '{stream}' never assigned the sequence number {sequence_number} there; \
+        was its data directory replaced?"
     )]
     UnknownPosition {
         /// The stream.
         stream: String,
-        /// What was asked for.
+        /// The requested sequence number.
         sequence_number: String,
     },
-    /// A position from which on records were deleted for their age before they were read.
+    /// A position whose following records were deleted by the retention before they were read.
     #[error(
-        "the stream '{stream}' deleted records of {shard} after {sequence_number} for their age; its retention is too short for how late they are read"
+        "the stream '{stream}' deleted records of {shard} after {sequence_number} because of their \
+        age; increase its retention, or read sooner"
     )]
     Expired {
         /// The stream.
         stream: String,
         /// The shard's id.
         shard: String,
-        /// What was asked for.
+        /// The requested sequence number.
         sequence_number: String,
     },
     /// The stream does not exist.
     #[error("there is no stream '{0}'")]
     Missing(String),
-    /// The stream exists.
+    /// The stream exists already.
     #[error("the stream '{0}' exists already")]
     Exists(String),
     /// The shard does not exist.
     #[error("{0}")]
     UnknownShard(String),
-    /// A change that cannot be made to the stream as it is.
+    /// A change that the current state of the stream does not allow.
     #[error("{0}")]
     InvalidChange(String),
-    /// Something of this name is there already.
+    /// The name is in use already.
     #[error("{0}")]
     InUse(String),
     /// A limit of Kinesis would be exceeded.
     #[error("{0}")]
     TooMany(String),
-    /// The file holds something that was never written so, or lacks what was acknowledged. Nothing is read past it.
-    #[error("the stream '{stream}' is damaged: {path} at byte {offset}: {reason}", path = .path.display())]
+    /// The file holds bytes that were never written so, or lacks acknowledged records. Nothing
+    /// behind that offset is read.
+    #[error(
+        "the stream '{stream}' is damaged: {path} at byte {offset}: {reason}",
+        path = .path.display()
+    )]
     Damaged {
         /// The stream.
         stream: String,
         /// Its file.
         path: PathBuf,
-        /// Where.
+        /// Byte offset of the damage.
         offset: u64,
-        /// What is wrong there.
+        /// Description of the damage.
         reason: String,
     },
-    /// The file system refuses. What was to be appended is not in the stream.
+    /// The file system reported an error. The appended records are not in the stream.
     #[error("the stream '{stream}' cannot {action}: {message}")]
     Io {
         /// The stream.
         stream: String,
-        /// What was tried.
+        /// Attempted action.
         action: &'static str,
-        /// What the system said.
+        /// Error text of the system.
         message: String,
     },
-    /// An earlier append failed in a way that leaves the end of the file unknown; only a restart finds out.
+    /// An earlier append failed and left the end of the file unknown. Only opening the stream
+    /// again, by a restart, determines the end.
     #[error(
-        "the stream '{stream}' takes no records until it is opened again, because making records durable failed: {message}"
+        "the stream '{stream}' accepts no records until it is opened again, because a sync failed: \
+        {message}; restart the process"
     )]
     Unsure {
         /// The stream.
         stream: String,
-        /// What the system said.
+        /// Error text of the system.
         message: String,
     },
     /// An earlier append of the same producer failed and must be sent again first.
     #[error(
-        "the stream '{stream}' waits for number {failed} of the producer '{producer}', which failed, before {number}"
+        "the stream '{stream}' expects number {failed} of the producer '{producer}', which failed, \
+        before {number}; send {failed} again first"
     )]
     OutOfOrder {
         /// The stream.
         stream: String,
         /// The producer.
         producer: String,
-        /// What came.
+        /// Number of the rejected append.
         number: u64,
-        /// What must come first.
+        /// Number that must be sent first.
         failed: u64,
     },
-    /// The process stops; whether the records are in the stream is unknown.
-    #[error("the process stops before the records are known to be durable")]
+    /// The process stops. It is unknown whether the records are in the stream.
+    #[error("the process stopped before the records were known to be durable")]
     Stopped,
 }
 
 impl StreamError {
-    /// Whether what was asked for can never be done, so that asking again is of no use.
+    /// True if the request can never succeed, so that a retry is useless.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self,
@@ -119,7 +128,8 @@ impl StreamError {
         )
     }
 
-    /// Whether the stream goes on only after it is opened again, that is, after a restart of the process.
+    /// True if the stream works again only after it is opened anew, that is, after a restart of the
+    /// process.
     pub fn needs_restart(&self) -> bool {
         matches!(
             self,
@@ -127,7 +137,7 @@ impl StreamError {
         )
     }
 
-    /// Whether durable data is not what was once written.
+    /// True if durable data differs from what was written.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Damaged { .. })
     }

@@ -1,4 +1,4 @@
-//! The bytes of a stream's segments, versions 1 and 2. Numbers are little endian.
+//! Byte layout of a stream's segments, versions 1 and 2. Numbers are little-endian.
 //!
 //! ```text
 //! head   0  magic "SATCHSTR"          8
@@ -8,23 +8,24 @@
 //!       24  check of the above        u64   XXH3-64
 //! frames, each:
 //!        0  length of the payload     u32
-//!        4  check of offset, length   u32   XXH3-64 of both, low half: a frame is valid at its own place only
+//!        4  check of offset, length   u32   XXH3-64 of both, low half: valid at one offset
 //!        8  check of the payload      u64   XXH3-64
 //!       16  payload
 //!
 //! payload, version 2:
-//!           kind                      u8    1 records, 2 change, 3 beginning, 4 continued
-//!           count of what is first    u64   everything that has a number in the stream counts, over all shards and segments
+//!           kind                      u8    1 records, 2 change, 3 checkpoint, 4 continued
+//!           count of the first entry  u64   counts all numbered entries, over shards and segments
 //!   records number of records         u32
 //!           length of producer        u16   0: none
 //!           producer                  bytes
 //!           producer's number         u64   only with a producer
 //!           records, each: time u64, shard u32, length of key u16, key, length of data u32, data
-//!   change  count of what is next     u64
+//!   change  count of the next entry   u64
 //!           time                      u64
 //!           description               JSON
-//!   beginning: time u64, JSON of the segment's number, the first segment that is needed, the description and the producers
-//!   continued: nothing more; the stream goes on in the next segment, which must be there
+//!   checkpoint: time u64, JSON of the segment's number, the first segment that is needed,
+//!               the description and the producers
+//!   continued:  nothing more; the stream continues in the next segment, which must exist
 //!
 //! payload, version 1 (streams of one shard that counted from 1):
 //!           number of first record    u64
@@ -33,7 +34,8 @@
 //!           records, each: time u64, length of key u16, key, length of data u32, data
 //! ```
 //!
-//! A frame of records is what one append call wrote, so that it is there as a whole or not at all, together with the producer's number.
+//! A frame of records is what one append call wrote. It is therefore stored as a whole or not at
+//! all, together with the producer's number.
 
 use std::collections::BTreeMap;
 
@@ -44,28 +46,28 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::record::NewRecord;
 use crate::shards::Description;
 
-/// The length of the head of a segment.
+/// Length of a segment's head in bytes.
 pub(crate) const HEAD_BYTES: usize = 32;
-/// Where the acknowledged end stands.
+/// Offset of the acknowledged end.
 pub(crate) const ACKNOWLEDGED_OFFSET: u64 = 16;
-/// The length of a frame without its payload.
+/// Length of a frame's head in bytes.
 pub(crate) const FRAME_HEAD_BYTES: usize = 16;
-/// No frame is longer, so that a reader's memory is bounded.
+/// Maximum length of a frame's payload in bytes. It bounds the memory of readers.
 pub(crate) const PAYLOAD_MAX_BYTES: usize = 32 << 20;
 
-/// The format of streams that had one shard.
+/// Format of streams that had one shard.
 pub(crate) const VERSION_PLAIN: u32 = 1;
-/// The format that is written.
+/// Format of new segments.
 pub(crate) const VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"SATCHSTR";
 
 const KIND_RECORDS: u8 = 1;
 const KIND_CHANGE: u8 = 2;
-const KIND_BEGINNING: u8 = 3;
+const KIND_CHECKPOINT: u8 = 3;
 const KIND_CONTINUED: u8 = 4;
 
-/// The head of a new segment in the format of `version`.
+/// Encodes the head of a new segment in the format of `version`.
 pub(crate) fn encode_head(version: u32) -> Bytes {
     let mut head = BytesMut::with_capacity(HEAD_BYTES);
     head.put_slice(MAGIC);
@@ -76,7 +78,7 @@ pub(crate) fn encode_head(version: u32) -> Bytes {
     head.freeze()
 }
 
-/// The acknowledged end with its check.
+/// Encodes the acknowledged end with its check.
 pub(crate) fn encode_acknowledged(end: u64) -> Bytes {
     let mut bytes = BytesMut::with_capacity(16);
     bytes.put_u64_le(end);
@@ -85,7 +87,7 @@ pub(crate) fn encode_acknowledged(end: u64) -> Bytes {
     bytes.freeze()
 }
 
-/// Reads the head of a segment: its version and the acknowledged end.
+/// Decodes the head of a segment. Returns its version and the acknowledged end.
 pub(crate) fn decode_head(head: &[u8; HEAD_BYTES]) -> Result<(u32, u64), String> {
     let mut rest = &head[..];
     if &head[..8] != MAGIC {
@@ -98,7 +100,8 @@ pub(crate) fn decode_head(head: &[u8; HEAD_BYTES]) -> Result<(u32, u64), String>
     }
     if ![VERSION_PLAIN, VERSION].contains(&version) {
         return Err(format!(
-            "the file has format version {version}, this program knows {VERSION_PLAIN} and {VERSION}"
+            "the file has format version {version}; \
+            this program knows {VERSION_PLAIN} and {VERSION}"
         ));
     }
     let end = rest.get_u64_le();
@@ -108,26 +111,26 @@ pub(crate) fn decode_head(head: &[u8; HEAD_BYTES]) -> Result<(u32, u64), String>
     Ok((version, end))
 }
 
-/// Who appended, if it is to be exactly once.
+/// Producer of an exactly-once append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Producer {
     /// Its name.
     pub(crate) id: String,
-    /// The number of this append.
+    /// Number of this append.
     pub(crate) number: u64,
 }
 
-/// What a segment begins with: all that is known of the stream there, so that nothing before it must be read.
+/// State of the whole stream at the start of a segment, so that no earlier segment must be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Beginning {
-    /// Which segment this is.
+pub(crate) struct Checkpoint {
+    /// Number of the segment that starts with this checkpoint.
     pub(crate) segment: u64,
-    /// The first segment that must still be there.
+    /// First segment that must still exist.
     pub(crate) first_segment: u64,
     /// Shards and settings.
     pub(crate) description: Description,
-    /// The highest number applied of each producer.
+    /// Highest applied number of each producer.
     pub(crate) producers: BTreeMap<String, u64>,
 }
 
@@ -138,42 +141,42 @@ pub(crate) struct Frame {
     payload: Bytes,
 }
 
-/// What a frame holds.
+/// Content of a frame.
 #[derive(Debug)]
 pub(crate) enum Content<'f> {
-    /// What one append call wrote.
+    /// The records of one append call.
     Records {
-        /// Who wrote it.
+        /// The producer, if the append is exactly-once.
         producer: Option<Producer>,
         /// The records, at least one.
         records: Vec<RawRecord<'f>>,
     },
     /// A change of the description.
     Change {
-        /// The count of what is next in the stream.
+        /// Count of the next entry in the stream.
         next: u64,
-        /// When.
+        /// Time of the change.
         time_ms: u64,
-        /// The description from here on.
+        /// Description from here on.
         description: Box<Description>,
     },
     /// The first frame of a segment.
-    Beginning {
-        /// The time of the last record before.
+    Checkpoint {
+        /// Time of the last record before.
         time_ms: u64,
-        /// All that is known there.
-        beginning: Box<Beginning>,
+        /// State of the stream there.
+        checkpoint: Box<Checkpoint>,
     },
     /// The last frame of a segment.
     Continued,
 }
 
-/// A record as it lies in its frame.
+/// A record as stored in its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RawRecord<'f> {
     /// Its count in the stream.
     pub(crate) count: u64,
-    /// When it arrived.
+    /// Its arrival time.
     pub(crate) time_ms: u64,
     /// Its shard; none in version 1.
     pub(crate) shard: Option<u32>,
@@ -183,15 +186,15 @@ pub(crate) struct RawRecord<'f> {
     pub(crate) data: &'f [u8],
 }
 
-/// How many bytes the frame of `records` takes.
+/// Size of the frame of `records` in bytes.
 pub(crate) fn frame_bytes(producer: Option<&Producer>, records: &[NewRecord]) -> usize {
     let producer = producer.map_or(0, |producer| producer.id.len() + 8);
     let record = |record: &NewRecord| 18 + record.key.len() + record.data.len();
     FRAME_HEAD_BYTES + 15 + producer + records.iter().map(record).sum::<usize>()
 }
 
-/// Writes the frame of one append call that is to stand at `offset` to the end of `out`: the records with their shards and times.
-/// Lengths were checked before.
+/// Appends the frame of one append call to `out`: the records with their shards and times. The
+/// frame will be stored at `offset`. The caller has checked all lengths.
 pub(crate) fn encode_records<'r>(
     offset: u64,
     first: u64,
@@ -220,7 +223,7 @@ pub(crate) fn encode_records<'r>(
     });
 }
 
-/// Writes the frame of a change that is to stand at `offset` to the end of `out`.
+/// Appends the frame of a change to `out`. The frame will be stored at `offset`.
 pub(crate) fn encode_change(
     offset: u64,
     first: u64,
@@ -236,20 +239,20 @@ pub(crate) fn encode_change(
     });
 }
 
-/// Writes the first frame of a segment, after its head, to the end of `out`.
-pub(crate) fn encode_beginning(
+/// Appends the first frame of a segment, which follows its head, to `out`.
+pub(crate) fn encode_checkpoint(
     first: u64,
     time_ms: u64,
-    beginning: &Beginning,
+    checkpoint: &Checkpoint,
     out: &mut BytesMut,
 ) {
-    encode_frame(HEAD_BYTES as u64, KIND_BEGINNING, first, out, |out| {
+    encode_frame(HEAD_BYTES as u64, KIND_CHECKPOINT, first, out, |out| {
         out.put_u64_le(time_ms);
-        put_json(beginning, out);
+        put_json(checkpoint, out);
     });
 }
 
-/// Writes the last frame of a segment to the end of `out`.
+/// Appends the last frame of a segment to `out`.
 pub(crate) fn encode_continued(offset: u64, first: u64, out: &mut BytesMut) {
     encode_frame(offset, KIND_CONTINUED, first, out, |_| {});
 }
@@ -279,7 +282,8 @@ fn encode_frame(
     head.put_u64_le(payload_check);
 }
 
-/// Reads the head of the frame at `offset`: the length of its payload, unless the bytes are no head of a frame there.
+/// Decodes the head of the frame at `offset`. Returns the length of its payload, or nothing if the
+/// bytes are no valid head for that offset.
 pub(crate) fn decode_frame_head(offset: u64, head: &[u8]) -> Option<usize> {
     let mut rest = head.get(..FRAME_HEAD_BYTES)?;
     let payload_bytes = rest.get_u32_le();
@@ -288,7 +292,7 @@ pub(crate) fn decode_frame_head(offset: u64, head: &[u8]) -> Option<usize> {
     valid.then_some(payload_bytes as usize)
 }
 
-/// Reads a whole frame, head and payload, whose head is valid.
+/// Decodes a whole frame, head and payload. Its head must be valid.
 pub(crate) fn decode_frame(version: u32, mut frame: Bytes) -> Result<Frame, String> {
     frame.advance(8);
     let check = frame.get_u64_le();
@@ -302,7 +306,7 @@ pub(crate) fn decode_frame(version: u32, mut frame: Bytes) -> Result<Frame, Stri
 }
 
 impl Frame {
-    /// The count of the first thing in it, and what it holds.
+    /// Returns the count of the first entry in the frame, and its content.
     pub(crate) fn content(&self) -> Result<(u64, Content<'_>), String> {
         let read = match self.version {
             VERSION_PLAIN => decode_plain(&self.payload),
@@ -333,10 +337,10 @@ fn decode_payload(payload: &[u8]) -> Result<Option<(u64, Content<'_>)>, String> 
             }),
             _ => None,
         },
-        KIND_BEGINNING => match rest.try_get_u64_le() {
-            Ok(time_ms) => Some(Content::Beginning {
+        KIND_CHECKPOINT => match rest.try_get_u64_le() {
+            Ok(time_ms) => Some(Content::Checkpoint {
                 time_ms,
-                beginning: decode_json(rest)?,
+                checkpoint: decode_json(rest)?,
             }),
             Err(_) => None,
         },
@@ -349,7 +353,7 @@ fn decode_payload(payload: &[u8]) -> Result<Option<(u64, Content<'_>)>, String> 
 
 fn decode_json<T: for<'de> Deserialize<'de>>(text: &[u8]) -> Result<Box<T>, String> {
     let value = serde_json::from_slice(text);
-    value.map_err(|error| format!("what is written about the stream is not understood: {error}"))
+    value.map_err(|error| format!("the description of the stream cannot be decoded: {error}"))
 }
 
 fn decode_records<'f>(rest: &mut &'f [u8], first: u64, sharded: bool) -> Option<Content<'f>> {
@@ -363,7 +367,7 @@ fn decode_records<'f>(rest: &mut &'f [u8], first: u64, sharded: bool) -> Option<
             number: rest.try_get_u64_le().ok()?,
         }),
     };
-    // No more than the bytes can hold, whatever they say.
+    // Bounded by the bytes that are left, whatever the count says.
     let mut records = Vec::with_capacity((count as usize).min(rest.len() / 14));
     for step in 0..u64::from(count) {
         let time_ms = rest.try_get_u64_le().ok()?;

@@ -1,12 +1,18 @@
 //! Local streams over HTTP.
 //!
-//! | Request | Answer |
+//! | Request | Response |
 //! |---|---|
-//! | `POST /streams/{name}`, header `satchel-key`, body: the data | 200 `{"sequence_number":"…"}` once durable |
-//! | `GET /streams/{name}?from=earliest&follow=false` | 200, NDJSON `{"sequence_number","key","time","data"}`, `base64` instead of `data` where the bytes are not UTF-8; `time` in ms since the Unix epoch |
+//! | `POST /streams/{name}`, header `satchel-key`, body: the data | 200 `{"sequence_number":"…"}` |
+//! | `GET /streams/{name}?from=earliest&follow=false` | 200 and NDJSON, one line per record |
 //!
-//! `from` is `earliest` (the default), `latest`, or a sequence number: then the record with this number is the first, as with Kinesis'
-//! `AT_SEQUENCE_NUMBER`. With `follow=true` the answer goes on with every new record until the client leaves or the server stops.
+//! A `POST` is answered when the record is durable.
+//!
+//! A line is `{"sequence_number","key","time","data"}`. `base64` replaces `data` where the bytes
+//! are not UTF-8. `time` is in milliseconds since the Unix epoch.
+//!
+//! `from` is `earliest` (the default), `latest`, or a sequence number. With a number, the first
+//! record is the one with this number, as with Kinesis' `AT_SEQUENCE_NUMBER`. With `follow=true`
+//! the response continues with every new record until the client disconnects or the server stops.
 //! Errors are `{"error":{"code","message"}}`.
 
 use std::time::Duration;
@@ -25,17 +31,18 @@ use tokio::sync::watch;
 
 use crate::{DATA_MAX_BYTES, NewRecord, ReadFrom, Reader, Record, StreamError, Streams};
 
-/// The header that carries a record's key, as UTF-8.
+/// Name of the header that carries a record's key, as UTF-8.
 pub const KEY_HEADER: &str = "satchel-key";
 
-/// How long a client may take to send a record.
+/// Maximum time for a client to send a record.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
-/// How many records are read at once.
-const PIECE_RECORDS: usize = 1_000;
-/// How many bytes are read at once.
-const PIECE_BYTES: usize = 1 << 20;
+/// Maximum number of records read at once.
+const CHUNK_RECORDS: usize = 1_000;
+/// Maximum number of bytes read at once.
+const CHUNK_BYTES: usize = 1 << 20;
 
-/// The routes of local streams. Answers that follow a stream end when `stopping` becomes true or its sender is gone.
+/// Routes of local streams. Responses that follow a stream end when `stopping` becomes true or its
+/// sender is dropped.
 pub fn router(streams: Streams, stopping: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/streams/{name}", post(put).get(get))
@@ -84,7 +91,7 @@ async fn put(
         status: StatusCode::REQUEST_TIMEOUT,
         code: "too_slow",
         message: format!(
-            "the record did not arrive within {} s",
+            "the record did not arrive within {} s; send it again",
             BODY_TIME_MAX.as_secs()
         ),
     })?;
@@ -113,7 +120,7 @@ async fn get(
         reader: stream.read(from).await?,
         stopping: reading.follow.unwrap_or(false).then_some(service.stopping),
     };
-    let pieces = futures::stream::try_unfold(follow, async |mut follow| {
+    let chunks = futures::stream::try_unfold(follow, async |mut follow| {
         let records = follow.next().await?;
         if records.is_empty() {
             return Ok(None);
@@ -121,23 +128,23 @@ async fn get(
         Ok::<_, StreamError>(Some((lines(&records), follow)))
     });
     let content_type = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((content_type, Body::from_stream(pieces)).into_response())
+    Ok((content_type, Body::from_stream(chunks)).into_response())
 }
 
 struct Follow {
     reader: Reader,
-    /// None if the answer ends with the last record there is.
+    /// None if the response ends with the last existing record.
     stopping: Option<watch::Receiver<bool>>,
 }
 
 impl Follow {
     async fn next(&mut self) -> Result<Vec<Record>, StreamError> {
         let Some(stopping) = &mut self.stopping else {
-            return self.reader.next(PIECE_RECORDS, PIECE_BYTES).await;
+            return self.reader.next(CHUNK_RECORDS, CHUNK_BYTES).await;
         };
         tokio::select! {
-            records = self.reader.follow(PIECE_RECORDS, PIECE_BYTES) => records,
-            // Gone or true: either way the server stops.
+            records = self.reader.follow(CHUNK_RECORDS, CHUNK_BYTES) => records,
+            // The sender is dropped, or the value is true: the server stops in both cases.
             _ = stopping.wait_for(|stopping| *stopping) => Ok(Vec::new()),
         }
     }
@@ -158,7 +165,7 @@ fn too_large_or_broken(error: &axum::Error) -> Refusal {
 fn record_key(headers: &HeaderMap) -> Result<String, Refusal> {
     let Some(key) = headers.get(KEY_HEADER) else {
         return Err(Refusal::invalid(format!(
-            "the header `{KEY_HEADER}` with the record's key is missing"
+            "the header `{KEY_HEADER}` is missing; it carries the record's key"
         )));
     };
     let key = std::str::from_utf8(key.as_bytes());
@@ -173,7 +180,7 @@ fn read_from(text: &str) -> Result<ReadFrom, Refusal> {
         "latest" => Ok(ReadFrom::Latest),
         text => text.parse().map(ReadFrom::At).map_err(|_| {
             Refusal::invalid(format!(
-                "from: `{text}` is neither earliest, latest nor a sequence number"
+                "from: `{text}` is neither `earliest` nor `latest` nor a sequence number"
             ))
         }),
     }

@@ -1,11 +1,11 @@
-//! A sparse index over a segment: enough to begin reading near a count or a time.
+//! A sparse index over a segment, for starting a read near a count or a time.
 
 use crate::frame::HEAD_BYTES;
 
-/// At most this much of a segment is read to find a record, or one frame.
+/// Maximum distance that is read to find a record, unless a single frame is larger.
 const STEP_BYTES: u64 = 64 << 10;
 
-/// Some frames of a segment, in order.
+/// Some of a segment's frames, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Index(Vec<Entry>);
 
@@ -17,7 +17,8 @@ struct Entry {
 }
 
 impl Index {
-    /// Notes a frame, unless one shortly before it is noted: where it is, and the count and time of its first record.
+    /// Adds a frame with its offset and the count and time of its first record. Skips the frame if
+    /// the last indexed one is less than [`STEP_BYTES`] before it.
     pub(crate) fn add(&mut self, offset: u64, first: u64, time_ms: u64) {
         let entry = Entry {
             offset,
@@ -33,12 +34,12 @@ impl Index {
         }
     }
 
-    /// A frame at or before the one that holds `count`.
+    /// Offset of a frame at or before the one that holds `count`.
     pub(crate) fn before_count(&self, count: u64) -> u64 {
         self.before(|entry| entry.first <= count)
     }
 
-    /// A frame at or before the first one that holds a record of `time_ms` or later.
+    /// Offset of a frame at or before the first one that holds a record of `time_ms` or later.
     pub(crate) fn before_time(&self, time_ms: u64) -> u64 {
         self.before(|entry| entry.time_ms < time_ms)
     }
@@ -57,12 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_noted_frame_before_is_found() {
+    fn the_nearest_indexed_frame_before_is_found() {
         let mut index = Index::default();
         for step in 0..10 {
             index.add(32 + step * 40_000, 1 + step * 10, step * 100);
         }
-        // Every second frame is noted: at 32, 80032, 160032, ….
+        // Every second frame is indexed: at 32, 80032, 160032, ….
         assert_eq!(index.before_count(1), 32);
         assert_eq!(index.before_count(20), 32);
         assert_eq!(index.before_count(21), 80_032);

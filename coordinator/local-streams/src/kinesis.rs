@@ -1,14 +1,16 @@
-//! Local streams under the API of Kinesis: what an AWS SDK, the Kinesis Producer and Client Libraries or boto3 speak.
+//! The Kinesis API for local streams, as used by the AWS SDKs, boto3, and the Kinesis Producer and
+//! Client Libraries.
 //!
-//! `POST /` with `X-Amz-Target: Kinesis_20131202.<operation>`, in JSON 1.1 or CBOR 1.1, over HTTP/1.1 or HTTP/2 without TLS. Limits and
-//! error codes are those of Kinesis. Unlike Kinesis:
+//! `POST /` with `X-Amz-Target: Kinesis_20131202.<operation>`, in JSON 1.1 or CBOR 1.1, over
+//! HTTP/1.1 or HTTP/2 without TLS. Limits and error codes are those of Kinesis. Differences:
 //!
-//! - signatures are neither verified nor logged: whoever reaches the port may do everything, so it belongs on a loopback address; only
-//!   requests of web pages, which reach that too, are refused with `AccessDeniedException`;
-//! - what is created, split or merged is so when the request is answered: streams and consumers are `ACTIVE` at once, never `CREATING`
-//!   or `UPDATING`;
-//! - encryption, enhanced monitoring, resource policies, tags by ARN and a larger size of records than 1 MiB are not there; asking for
-//!   them is answered with `UnknownOperationException`.
+//! - Signatures are neither verified nor logged. Every client that reaches the port may do
+//!   everything, so the port belongs on a loopback address. Only requests of web pages, which also
+//!   reach loopback ports, are refused with `AccessDeniedException`.
+//! - Creating, splitting and merging are complete when the request is answered. Streams and
+//!   consumers are `ACTIVE` at once, never `CREATING` or `UPDATING`.
+//! - Encryption, enhanced monitoring, resource policies, tags by ARN and records larger than 1 MiB
+//!   are not supported. Requests for them get `UnknownOperationException`.
 
 mod arguments;
 mod consumers;
@@ -46,29 +48,30 @@ use error::Refusal;
 use throughput::{ShardKey, Throughput};
 use value::{Encoding, Value};
 
-/// The account that everything belongs to.
+/// Account that owns everything.
 const ACCOUNT: &str = "000000000000";
-/// The region of requests that are not signed.
+/// Region of unsigned requests.
 const REGION_DEFAULT: &str = "us-east-1";
-/// No request is larger: 500 records of 10 MiB in all, in base64, with some room for their members.
+/// Maximum size of a request: 500 records of 10 MiB in total, in base64, and their member names.
 const BODY_MAX_BYTES: usize = 16 << 20;
-/// How long a client may take to send a request.
+/// Maximum time for a client to send a request.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How long requests that are under way may take when the server stops.
+/// Maximum time for requests in flight when the server stops.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// How the server differs from Kinesis, if it does.
+/// Optional differences from Kinesis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Whether a shard takes no more than 1,000 records and 1 MiB a second, and is read five times and 2 MiB a second.
+    /// Limits each shard to writes of 1,000 records and 1 MiB per second, and to 5 reads and 2 MiB
+    /// per second.
     pub limit_throughput: bool,
-    /// How long a subscription lasts: five minutes in Kinesis.
+    /// Duration of a subscription. It is five minutes in Kinesis.
     pub subscription: Duration,
 }
 
 impl Default for Options {
-    /// As Kinesis.
+    /// Same as Kinesis.
     fn default() -> Self {
         Self {
             limit_throughput: true,
@@ -77,11 +80,11 @@ impl Default for Options {
     }
 }
 
-/// Serves `streams` on `listener` until `stopping` becomes true or its sender is gone. Subscriptions end then; other requests that are
-/// under way have ten seconds.
+/// Serves `streams` on `listener` until `stopping` becomes true or its sender is dropped.
+/// Subscriptions end then. Other requests in flight have ten seconds to complete.
 ///
 /// # Errors
-/// What the system says about the listener.
+/// An error of the listener.
 pub async fn serve(
     listener: TcpListener,
     streams: Streams,
@@ -91,11 +94,11 @@ pub async fn serve(
     let mut stopped = stopping.clone();
     let listener = listener.tap_io(|socket| {
         if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "a connection of the Kinesis API waits for larger packets");
+            tracing::debug!(%error, "TCP_NODELAY not set on a Kinesis API connection");
         }
     });
     let stopped = async move {
-        // Gone or true: either way the server stops.
+        // The sender is dropped, or the value is true: the server stops in both cases.
         let _ = stopped.wait_for(|stopping| *stopping).await;
     };
     let mut stopping_for_good = stopping.clone();
@@ -110,7 +113,8 @@ pub async fn serve(
     }
 }
 
-/// The one route of the API. Subscriptions end when `stopping` becomes true or its sender is gone.
+/// The single route of the API. Subscriptions end when `stopping` becomes true or its sender is
+/// dropped.
 pub fn router(streams: Streams, options: Options, stopping: watch::Receiver<bool>) -> Router {
     let service = Service {
         streams,
@@ -123,7 +127,7 @@ pub fn router(streams: Streams, options: Options, stopping: watch::Receiver<bool
     Router::new().fallback(answer).with_state(Arc::new(service))
 }
 
-/// The subscription of each consumer to each shard: when it began, and what ends it.
+/// For each consumer and shard, the start of its subscription and the channel that ends it.
 type Subscriptions = HashMap<(String, ShardKey), (Instant, watch::Sender<bool>)>;
 
 struct Service {
@@ -135,7 +139,7 @@ struct Service {
     stopping: watch::Receiver<bool>,
 }
 
-/// A request that was understood as such.
+/// A decoded request.
 struct Call {
     region: String,
     encoding: Encoding,
@@ -147,7 +151,7 @@ async fn answer(State(service): State<Arc<Service>>, request: Request) -> Respon
     let content_type = parts.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|text| text.to_str().ok());
     let encoding = content_type.and_then(Encoding::of);
-    let admitted = let_in(&parts.method, &parts.headers);
+    let admitted = check_origin(&parts.method, &parts.headers);
     let outcome = match (admitted, encoding, operation(&parts.headers)) {
         (Ok(()), Some(encoding), Ok(operation)) => match read_body(body).await {
             Ok(body) => {
@@ -170,7 +174,7 @@ async fn answer(State(service): State<Arc<Service>>, request: Request) -> Respon
     let (status, content_type, body) = match outcome {
         Ok(Answer::Value(value)) => {
             let body = match value {
-                // Operations without an answer are answered with nothing.
+                // Operations without a result are answered with an empty body.
                 Value::Null => Vec::new(),
                 value => encoding.encode(&value),
             };
@@ -179,10 +183,7 @@ async fn answer(State(service): State<Arc<Service>>, request: Request) -> Respon
         Ok(Answer::Events(body)) => (StatusCode::OK, "application/vnd.amazon.eventstream", body),
         Err(refusal) => {
             if refusal.status.is_server_error() {
-                tracing::warn!(
-                    error = refusal.message,
-                    "a request of the Kinesis API failed"
-                );
+                tracing::warn!(error = refusal.message, "Kinesis API request failed");
             }
             let body = encoding.encode(&refusal.body());
             (refusal.status, encoding.content_type(), Body::from(body))
@@ -249,7 +250,7 @@ impl Service {
         Ok(Answer::Value(value))
     }
 
-    /// The stream that a request names by `StreamName` or `StreamARN`.
+    /// Stream that a request names by `StreamName` or `StreamARN`.
     async fn stream(&self, call: &Call) -> Result<Stream, Refusal> {
         let named = call.arguments.text("StreamName")?;
         let name = match (named, call.arguments.text("StreamARN")?) {
@@ -258,7 +259,7 @@ impl Service {
                 let name = stream_of_arn(arn)?;
                 if named.is_some_and(|named| named != name) {
                     return Err(Refusal::argument(
-                        "StreamName and StreamARN name two streams",
+                        "StreamName and StreamARN name different streams",
                     ));
                 }
                 name
@@ -287,7 +288,7 @@ impl Call {
     }
 }
 
-/// The stream's name in an ARN of it or of a consumer of it.
+/// Name of the stream in an ARN of the stream or of one of its consumers.
 fn stream_of_arn(arn: &str) -> Result<&str, Refusal> {
     let mut parts = arn.splitn(6, ':');
     let service = (parts.next(), parts.next(), parts.next());
@@ -299,23 +300,25 @@ fn stream_of_arn(arn: &str) -> Result<&str, Refusal> {
             Ok(resource.split('/').next().unwrap_or(resource))
         }
         _ => Err(Refusal::validation(format!(
-            "`{arn}` is not the ARN of a stream: it should look like arn:aws:kinesis:REGION:{ACCOUNT}:stream/NAME"
+            "`{arn}` is not the ARN of a stream; \
+            write arn:aws:kinesis:REGION:{ACCOUNT}:stream/NAME"
         ))),
     }
 }
 
-/// Refuses what web pages send. Browsers say of every `POST` which page sent it, of a `GET` they do not always.
-fn let_in(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Refuses requests of web pages. Browsers name the page in every `POST`, but not in every `GET`,
+/// so other methods are refused too.
+fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     let denied = |why| {
         Err(Refusal {
             status: StatusCode::FORBIDDEN,
             ..Refusal::new("AccessDeniedException", why)
         })
     };
-    if browsers::sent_by_a_page(headers) {
+    if browsers::is_from_web_page(headers) {
         denied(browsers::REFUSAL)
     } else if method != Method::POST {
-        denied("every operation of Kinesis is a POST")
+        denied("every Kinesis operation is a POST request")
     } else {
         Ok(())
     }
@@ -368,7 +371,7 @@ async fn read_body(body: Body) -> Result<Bytes, Refusal> {
         status: StatusCode::PAYLOAD_TOO_LARGE,
         ..Refusal::new(
             "RequestEntityTooLargeException",
-            format!("a request has at most {BODY_MAX_BYTES} bytes, or it broke off: {error}"),
+            format!("the request is larger than {BODY_MAX_BYTES} bytes or was cut off: {error}"),
         )
     })
 }

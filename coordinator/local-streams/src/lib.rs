@@ -1,19 +1,24 @@
-//! Local streams: what Kinesis is in production, on this machine.
+//! Local streams: durable streams on this machine that take the place of Kinesis.
 //!
-//! A [`Stream`] is a directory of files. An append is acknowledged when it is durable; appends that come at the same time share one sync.
-//! A producer that numbers its appends is exactly once. A stream has shards, ranges of hash keys, which are split and merged; records of
-//! all shards lie in one file after the other in the order of the appends, so that an append and a change of the shards are whole or not
-//! there, and reading the stream is reading its files.
+//! A [`Stream`] is a directory of files. An append is acknowledged when it is durable. Appends that
+//! arrive at the same time share one sync. A producer that numbers its appends gets exactly-once
+//! delivery.
+//!
+//! A stream has shards, which are ranges of hash keys that can be split and merged. Records of all
+//! shards lie in the same files, in the order of the appends. An append, or a change of the shards,
+//! is therefore stored either as a whole or not at all, and reading the stream is reading its
+//! files.
 //!
 //! ```text
-//!  append ─► queue ─► one write, one sync ─► acknowledged ─► readers of the stream, readers of a shard
+//!  append ─► queue ─► one write, one sync ─► acknowledged ─► readers of the stream or a shard
 //! ```
 //!
-//! Nothing that was acknowledged is ever lost in silence: an incomplete last record that a crash left is cut off, everything else that
-//! does not match its checksum or is missing is refused by name. Two processes may use one directory: a lock makes their appends take
-//! turns, and each takes in what the other wrote.
+//! No acknowledged record is lost silently. An incomplete last record that a crash left is cut off.
+//! Any other data that is missing or does not match its checksum is refused with an error that
+//! names it. Two processes may use one directory: a lock makes their appends take turns, and each
+//! process reads what the other one wrote.
 //!
-//! [`kinesis`] serves the streams under the API of Kinesis, [`http`] under Satchel's own.
+//! [`kinesis`] serves the streams through the Kinesis API, [`http`] through Satchel's own routes.
 
 pub mod browsers;
 mod error;
@@ -52,7 +57,7 @@ pub use crate::record::{
 pub use crate::shards::{Description, SHARDS_MAX, Shard};
 pub use crate::stream::Stream;
 
-use crate::log::{Log, Opening};
+use crate::log::{Log, OpenMode};
 
 /// All local streams of a process. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -67,12 +72,13 @@ struct Inner {
 }
 
 impl Streams {
-    /// Streams under `directory`, which is created with the first of them.
+    /// Streams under `directory`. The directory is created together with the first stream.
     pub fn durable(directory: PathBuf) -> Self {
         Self::new(Some(directory), None)
     }
 
-    /// Streams that end with the process, however it ends. Their data is in unnamed temporary files.
+    /// Streams that end with the process, however the process ends. Their data is in unnamed
+    /// temporary files.
     pub fn ephemeral() -> Self {
         Self::new(None, None)
     }
@@ -85,27 +91,28 @@ impl Streams {
         }))
     }
 
-    /// Streams under `directory` that begin a new file when one is larger than `segment_bytes`.
+    /// Streams under `directory` that start a new file when the current one exceeds
+    /// `segment_bytes`.
     #[cfg(test)]
     fn with_segment_bytes(directory: PathBuf, segment_bytes: u64) -> Self {
         Self::new(Some(directory), Some(segment_bytes))
     }
 
-    /// The stream `name`, created with one shard if it is not there yet. Must be called inside a tokio runtime, on which the stream then
-    /// works.
+    /// Returns the stream `name`. A stream that does not exist is created with one shard. Must be
+    /// called inside a tokio runtime; the stream then works on that runtime.
     ///
     /// # Errors
-    /// A name that is not the name of a stream, damage, or what the file system says.
+    /// An invalid stream name, damaged data, or an error of the file system.
     pub async fn stream(&self, name: &str) -> Result<Stream, StreamError> {
-        self.opened(name, Opening::Any).await
+        self.open_or_reuse(name, OpenMode::Any).await
     }
 
-    /// The stream `name` if it is there.
+    /// Returns the stream `name` if it exists.
     ///
     /// # Errors
     /// [`StreamError::Missing`], else as for [`Streams::stream`].
     pub async fn existing(&self, name: &str) -> Result<Stream, StreamError> {
-        self.opened(name, Opening::Existing).await
+        self.open_or_reuse(name, OpenMode::Existing).await
     }
 
     /// Creates the stream `name` with `shards` equal shards.
@@ -123,7 +130,8 @@ impl Streams {
                 "a stream has 1 to {SHARDS_MAX} open shards; these would be {shards}"
             )));
         }
-        self.opened(name, Opening::New { shards, on_demand }).await
+        self.open_or_reuse(name, OpenMode::New { shards, on_demand })
+            .await
     }
 
     /// Deletes the stream `name` with all its records.
@@ -137,10 +145,10 @@ impl Streams {
         Ok(())
     }
 
-    /// The names of all streams, in order.
+    /// Names of all streams, sorted.
     ///
     /// # Errors
-    /// What the file system says.
+    /// An error of the file system.
     pub async fn names(&self) -> Result<Vec<String>, StreamError> {
         let Some(directory) = self.0.directory.clone() else {
             let open = self.lock();
@@ -158,34 +166,34 @@ impl Streams {
         })
     }
 
-    async fn opened(&self, name: &str, opening: Opening) -> Result<Stream, StreamError> {
+    async fn open_or_reuse(&self, name: &str, mode: OpenMode) -> Result<Stream, StreamError> {
         check_stream_name(name).map_err(StreamError::InvalidName)?;
         let cell = Arc::clone(self.lock().entry(name.to_owned()).or_default());
         let mut made = false;
         let stream = cell
             .get_or_try_init(|| {
                 made = true;
-                self.open(name.to_owned(), opening)
+                self.open(name.to_owned(), mode)
             })
             .await;
         let stream = match stream {
             Ok(stream) => stream.clone(),
             Err(error) => {
                 let mut open = self.lock();
-                // Whoever asks for names that are not there leaves nothing behind.
+                // A request for a name that does not exist must leave nothing behind.
                 if open.get(name).is_some_and(|known| !known.initialized()) {
                     open.remove(name);
                 }
                 return Err(error);
             }
         };
-        if stream.is_gone() {
-            // It was deleted, perhaps by another process.
+        if stream.is_deleted() {
+            // The stream was deleted, possibly by another process.
             self.forget(name, &stream);
-            return Box::pin(self.opened(name, opening)).await;
+            return Box::pin(self.open_or_reuse(name, mode)).await;
         }
-        match opening {
-            Opening::New { .. } if !made => Err(StreamError::Exists(name.to_owned())),
+        match mode {
+            OpenMode::New { .. } if !made => Err(StreamError::Exists(name.to_owned())),
             _ => Ok(stream),
         }
     }
@@ -202,13 +210,13 @@ impl Streams {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn open(&self, name: String, opening: Opening) -> Result<Stream, StreamError> {
+    async fn open(&self, name: String, mode: OpenMode) -> Result<Stream, StreamError> {
         let directory = self.0.directory.as_ref().map(|parent| parent.join(&name));
         let segment_bytes = self.0.segment_bytes;
         let opening = tokio::task::spawn_blocking(move || {
             let mut log = match directory {
-                Some(directory) => Log::open(&name, &directory, opening, now_ms()),
-                None => Log::unnamed(&name, opening, now_ms()),
+                Some(directory) => Log::open(&name, &directory, mode, now_ms()),
+                None => Log::unnamed(&name, mode, now_ms()),
             }?;
             if let Some(bytes) = segment_bytes {
                 log.set_segment_bytes(bytes);
@@ -245,11 +253,11 @@ fn now_ms() -> u64 {
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Checks a stream's name by the rule of Kinesis: 1 to 128 of `a-z A-Z 0-9 _ . -`. `.` and `..` are no names here, because streams are
-/// directories.
+/// Checks a stream's name by the rule of Kinesis: 1 to 128 of `a-z A-Z 0-9 _ . -`. `.` and `..` are
+/// refused because streams are directories.
 ///
 /// # Errors
-/// Says what a name looks like.
+/// A text that says which names are valid.
 pub fn check_stream_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     let valid = (1..=128).contains(&name.len()) && name.chars().all(allowed);

@@ -1,4 +1,5 @@
-//! The segments of one stream: opening, appending, changing, catching up with another process. All of it blocks.
+//! The segments of one stream: opening, appending, changing, and catching up with another process.
+//! Everything here blocks.
 
 mod group;
 mod opening;
@@ -12,7 +13,7 @@ use bytes::BytesMut;
 
 use crate::error::StreamError;
 use crate::frame::{
-    ACKNOWLEDGED_OFFSET, Beginning, Content, Frame, Producer, encode_acknowledged, encode_change,
+    ACKNOWLEDGED_OFFSET, Checkpoint, Content, Frame, Producer, encode_acknowledged, encode_change,
     encode_continued,
 };
 use crate::index::Index;
@@ -20,90 +21,91 @@ use crate::number::SequenceNumber;
 use crate::record::NewRecord;
 use crate::scan::{Scan, Step, is_zero_from};
 use crate::segment::{FileError, Home, Segment};
-use crate::shards::{Description, Moment};
+use crate::shards::{ChangeContext, Description};
 use group::{Group, Summary};
 
-pub(crate) use opening::{Opening, damaged, io_error};
+pub(crate) use opening::{OpenMode, damaged, io_error};
 
-/// A segment is followed by another when it is larger than this.
+/// Size in bytes from which a segment is followed by another one.
 pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// One append call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Append {
-    /// Who appends, if it is to be exactly once.
+    /// The producer, if the append is exactly-once.
     pub(crate) producer: Option<Producer>,
-    /// At least one.
+    /// The records, at least one.
     pub(crate) records: Vec<NewRecord>,
 }
 
-/// What became of one append call.
+/// Result of one append call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
-    /// The records are durable, with these numbers.
+    /// The records are durable and have these numbers.
     New(Vec<SequenceNumber>),
-    /// The producer's number was applied before; nothing was appended.
+    /// The producer's number was applied before. Nothing was appended.
     Known,
 }
 
-/// What readers know of a stream: how far it is durable, and its description there.
+/// Readers' view of a stream: its durable end, and its description there.
 #[derive(Debug, Clone)]
 pub(crate) struct Tip {
-    /// The segments, in order; the last one is written.
+    /// The segments, in order. The last one is being written.
     pub(crate) segments: Arc<[Arc<Segment>]>,
-    /// How far the last segment is durable.
+    /// Durable end of the last segment.
     pub(crate) end: u64,
-    /// The count of what is next.
+    /// Count of the next entry.
     pub(crate) next: u64,
     /// Shards and settings.
     pub(crate) description: Arc<Description>,
-    /// Whether the stream was deleted.
-    pub(crate) gone: bool,
+    /// True if the stream was deleted.
+    pub(crate) deleted: bool,
 }
 
-/// The files of one stream and what is known of them.
+/// The files of one stream, and their state in memory.
 #[derive(Debug)]
 pub(crate) struct Log {
     name: String,
     home: Home,
     segment_bytes: u64,
     segments: Arc<[Arc<Segment>]>,
-    /// The last of them.
+    /// The last of `segments`.
     last: Arc<Segment>,
-    /// How far the last segment is known to be good and durable.
+    /// Offset up to which the last segment is known to be valid and durable.
     end: u64,
-    /// The count of what is next.
+    /// Count of the next entry.
     next: u64,
-    /// The time of the last record.
+    /// Time of the last record.
     time_ms: u64,
     description: Description,
     /// The first hash key and the number of each open shard, in order.
     routes: Vec<(u128, u32)>,
-    /// The highest number applied of each producer.
+    /// Highest applied number of each producer.
     producers: HashMap<String, u64>,
-    /// The lowest number that failed of each producer: nothing later is taken before it comes again.
+    /// Lowest failed number of each producer. No higher number is accepted before it is sent again.
     failed: HashMap<String, u64>,
-    /// Whether the last segment says that there is a next one.
+    /// True if the last segment says that another one follows.
     continued: bool,
-    /// Set when it is unknown what the file holds: nothing is appended any more.
+    /// Set when the content of the file is unknown. Nothing is appended any more.
     unsure: Option<String>,
-    gone: bool,
+    deleted: bool,
 }
 
 impl Log {
-    /// What readers know of it.
+    /// Current view for readers.
     pub(crate) fn tip(&self) -> Tip {
         Tip {
             segments: Arc::clone(&self.segments),
             end: self.end,
             next: self.next,
             description: Arc::new(self.description.clone()),
-            gone: self.gone,
+            deleted: self.deleted,
         }
     }
 
-    /// Appends a group with one write and one sync. The answers are in the order of `appends`; an error of the whole means that nothing
-    /// of the group is in the stream, except after [`StreamError::Unsure`].
+    /// Appends a group with one write and one sync. The results are in the order of `appends`. An
+    /// error of the whole call means that nothing of the group is in the stream, except for
+    /// [`StreamError::Unsure`].
     pub(crate) fn append(
         &mut self,
         appends: &[Append],
@@ -114,49 +116,50 @@ impl Log {
         });
         if outcome.is_err() {
             for append in appends {
-                self.note_failure(append.producer.as_ref());
+                self.record_failure(append.producer.as_ref());
             }
         }
         outcome
     }
 
-    /// Changes shards or settings; durable when it returns. Nothing is changed if `change` refuses.
+    /// Changes shards or settings. The change is durable when the call returns. If `change` returns
+    /// an error, nothing changes.
     pub(crate) fn change<T>(
         &mut self,
         now_ms: u64,
-        change: impl FnOnce(&mut Description, &mut Moment) -> Result<T, StreamError>,
+        change: impl FnOnce(&mut Description, &mut ChangeContext) -> Result<T, StreamError>,
     ) -> Result<T, StreamError> {
         self.locked(|log| {
             log.catch_up()?;
             log.check_sure()?;
             log.make_room()?;
             let mut description = log.description.clone();
-            let mut moment = Moment {
+            let mut context = ChangeContext {
                 now_ms: now_ms.max(log.time_ms),
                 next: log.next,
             };
-            description.forget_trimmed(moment.now_ms);
-            let changed = change(&mut description, &mut moment)?;
+            description.forget_trimmed(context.now_ms);
+            let changed = change(&mut description, &mut context)?;
             let mut bytes = BytesMut::new();
             encode_change(
                 log.end,
                 log.next,
-                moment.next,
-                moment.now_ms,
+                context.next,
+                context.now_ms,
                 &description,
                 &mut bytes,
             );
             log.write_durably(&bytes)?;
             log.end += bytes.len() as u64;
-            log.set_description(description, moment.next, moment.now_ms);
-            log.note_acknowledged();
+            log.set_description(description, context.next, context.now_ms);
+            log.mark_acknowledged();
             Ok(changed)
         })
     }
 
-    /// Takes in what another process appended.
+    /// Catches up with the appends of another process.
     pub(crate) fn refresh(&mut self) -> Result<(), StreamError> {
-        if self.home.is_durable() && !self.gone && self.is_behind()? {
+        if self.home.is_durable() && !self.deleted && self.is_behind()? {
             self.locked(Self::catch_up)?;
         }
         Ok(())
@@ -166,7 +169,8 @@ impl Log {
     pub(crate) fn delete(&mut self) -> Result<(), StreamError> {
         self.locked(|log| {
             if let Home::Directory { path, .. } = &log.home {
-                // No stream has this name, so a crash leaves something that is no stream.
+                // This is no valid stream name, so a crash here leaves nothing that is taken for a
+                // stream.
                 let mut doomed = path.clone().into_os_string();
                 doomed.push("~deleted");
                 let doomed = PathBuf::from(doomed);
@@ -177,7 +181,7 @@ impl Log {
                 };
                 deleted.map_err(|error| log.io("delete its directory", &error))?;
             }
-            log.gone = true;
+            log.deleted = true;
             Ok(())
         })
     }
@@ -202,9 +206,9 @@ impl Log {
     }
 
     fn check_there(&mut self) -> Result<(), StreamError> {
-        let gone = self.home.is_gone();
-        self.gone |= gone.map_err(|error| self.io("look at its lock", &error))?;
-        match self.gone {
+        let deleted = self.home.is_deleted();
+        self.deleted |= deleted.map_err(|error| self.io("inspect its lock", &error))?;
+        match self.deleted {
             true => Err(StreamError::Missing(self.name.clone())),
             false => Ok(()),
         }
@@ -221,10 +225,10 @@ impl Log {
     }
 
     fn is_behind(&self) -> Result<bool, StreamError> {
-        let look = |error: std::io::Error| self.io("look at its files", &error);
+        let inspect = |error: std::io::Error| self.io("inspect its files", &error);
         Ok(self.length()? != self.end
-            || self.home.has(self.last.number + 1).map_err(look)?
-            || self.home.is_gone().map_err(look)?)
+            || self.home.has(self.last.number + 1).map_err(inspect)?
+            || self.home.is_deleted().map_err(inspect)?)
     }
 
     fn catch_up(&mut self) -> Result<(), StreamError> {
@@ -238,23 +242,24 @@ impl Log {
             }
             let next = self.last.number + 1;
             let has_next = self.home.has(next);
-            let has_next = has_next.map_err(|error| self.io("look at its files", &error))?;
+            let has_next = has_next.map_err(|error| self.io("inspect its files", &error))?;
             if length > self.end {
-                self.read_on(length, self.end)?;
+                self.read_frames(length, self.end)?;
                 self.sync()
-                    .map_err(|error| self.io("make its file durable", &error))?;
-                self.note_acknowledged();
+                    .map_err(|error| self.io("sync its file", &error))?;
+                self.mark_acknowledged();
             }
             if !has_next {
                 return Ok(());
             }
-            let (segment, beginning) = self.open_segment(next)?;
-            self.begin_segment(segment, beginning)?;
+            let (segment, checkpoint) = self.open_segment(next)?;
+            self.begin_segment(segment, checkpoint)?;
         }
     }
 
-    /// Takes in the frames from `self.end` to `length`, and cuts off an unfinished one at the end that was never acknowledged.
-    fn read_on(&mut self, length: u64, acknowledged: u64) -> Result<(), StreamError> {
+    /// Applies the frames from `self.end` to `length`. Cuts off an unfinished frame at the end that
+    /// was never acknowledged.
+    fn read_frames(&mut self, length: u64, acknowledged: u64) -> Result<(), StreamError> {
         let segment = Arc::clone(&self.last);
         let mut scan = Scan::new(&segment.file, segment.version, self.end, length);
         let (offset, reason) = loop {
@@ -262,18 +267,18 @@ impl Log {
                 .step()
                 .map_err(|error| self.io("read its file", &error))?
             {
-                Step::Frame(offset, frame) => self.take_in_frame(offset, scan.offset(), &frame)?,
+                Step::Frame(offset, frame) => self.apply_frame(offset, scan.offset(), &frame)?,
                 Step::End => break (self.end, None),
                 Step::Unfinished(offset) => {
-                    break (offset, Some("the last record is not complete"));
+                    break (offset, Some("the last record is incomplete"));
                 }
                 Step::Damaged(offset, reason) => {
-                    // A crash of the machine may leave a file that was made longer but never filled.
+                    // A crash of the machine may leave a file that was extended but never filled.
                     let zero = is_zero_from(&segment.file, offset, length);
                     if !zero.map_err(|error| self.io("read its file", &error))? {
                         return Err(self.damaged(offset, reason));
                     }
-                    break (offset, Some("there is nothing but zeros"));
+                    break (offset, Some("the rest of the file is zeros"));
                 }
             }
         };
@@ -291,22 +296,19 @@ impl Log {
         Ok(())
     }
 
-    /// Remembers a frame that was found in the last segment from `offset` to `end`.
-    fn take_in_frame(&mut self, offset: u64, end: u64, frame: &Frame) -> Result<(), StreamError> {
+    /// Applies a frame that the last segment holds from `offset` to `end`.
+    fn apply_frame(&mut self, offset: u64, end: u64, frame: &Frame) -> Result<(), StreamError> {
         let (first, content) = frame
             .content()
             .map_err(|reason| self.damaged(offset, reason))?;
         if first != self.next {
-            let reason = format!(
-                "what stands here counts from {first}, not from {}",
-                self.next
-            );
+            let reason = format!("the frame counts from {first}, not from {}", self.next);
             return Err(self.damaged(offset, reason));
         }
         match content {
             Content::Records { producer, records } => {
                 let summary = Summary::of(producer, &records);
-                self.take_in(offset, end, summary);
+                self.apply_records(offset, end, summary);
             }
             Content::Change {
                 next,
@@ -320,8 +322,8 @@ impl Log {
                 self.end = end;
                 self.continued = true;
             }
-            Content::Beginning { .. } => {
-                return Err(self.damaged(offset, "a segment begins inside another"));
+            Content::Checkpoint { .. } => {
+                return Err(self.damaged(offset, "a checkpoint inside a segment"));
             }
         }
         Ok(())
@@ -344,13 +346,14 @@ impl Log {
         }
         self.write_durably(&bytes)?;
         for (end, summary) in summaries {
-            self.take_in(self.end, end, summary);
+            self.apply_records(self.end, end, summary);
         }
-        self.note_acknowledged();
+        self.mark_acknowledged();
         Ok(outcomes)
     }
 
-    /// Writes at the end of the last segment. An error means that nothing was written, except after [`StreamError::Unsure`].
+    /// Writes at the end of the last segment. An error means that nothing was written, except for
+    /// [`StreamError::Unsure`].
     fn write_durably(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         if let Err(error) = self.last.file.write_all_at(bytes, self.end) {
             if let Err(error) = self.last.file.set_len(self.end) {
@@ -359,14 +362,15 @@ impl Log {
             return Err(self.io("write its file", &error));
         }
         if let Err(error) = self.sync() {
-            // After a failed sync the system may have forgotten what it did not write: only reading it again tells.
+            // After a failed sync, the system may have dropped unwritten data. Only reading the
+            // file anew shows what it holds.
             self.unsure = Some(error.to_string());
             return self.check_sure();
         }
         Ok(())
     }
 
-    /// Goes on in a new segment if the last one is large enough.
+    /// Starts a new segment if the last one is large enough.
     fn make_room(&mut self) -> Result<(), StreamError> {
         match self.end >= self.segment_bytes {
             true => self.begin_new_segment(),
@@ -374,15 +378,16 @@ impl Log {
         }
     }
 
-    /// Goes on in a new segment, and deletes those whose records are all too old.
+    /// Starts a new segment, and deletes segments whose records are all past the retention.
     fn begin_new_segment(&mut self) -> Result<(), StreamError> {
         let mut description = self.description.clone();
         let horizon_ms = description.horizon_ms(self.time_ms);
-        // A segment can go when all of its records came before the horizon, that is, when the next began before it.
+        // A segment is deletable if all of its records arrived before the horizon. That is so if
+        // the next segment started before it.
         let kept = self
             .segments
             .iter()
-            .rposition(|segment| segment.begun_ms < horizon_ms);
+            .rposition(|segment| segment.start_ms < horizon_ms);
         let kept = kept.unwrap_or(0);
         for (index, last_before) in &self.segments[kept].last_before {
             if let Some(shard) = description.shard_mut(*index) {
@@ -390,57 +395,61 @@ impl Log {
             }
         }
         description.forget_trimmed(self.time_ms);
-        let beginning = Beginning {
+        let checkpoint = Checkpoint {
             segment: self.last.number + 1,
             first_segment: self.segments[kept].number,
             description,
             producers: self.producers.clone().into_iter().collect(),
         };
-        let created = self.home.create(self.next, self.time_ms, &beginning);
-        let (segment, end) = created.map_err(|error| self.io("begin a new file", &error))?;
+        let created = self.home.create(self.next, self.time_ms, &checkpoint);
+        let (segment, end) = created.map_err(|error| self.io("create a new file", &error))?;
         let mut continued = BytesMut::new();
         encode_continued(self.end, self.next, &mut continued);
-        // It only helps to notice that the next file was lost.
+        // This frame only helps to detect the loss of the next file.
         if let Err(error) = self.last.file.write_all_at(&continued, self.end) {
-            tracing::warn!(stream = self.name, %error, "the end of a stream's file was not marked");
+            tracing::warn!(stream = self.name, %error, "continuation of a segment not marked");
         }
         for segment in &self.segments[..kept] {
             if self.home.is_durable()
                 && let Err(error) = std::fs::remove_file(&segment.path)
             {
-                tracing::warn!(stream = self.name, %error, "an old file of a stream was not deleted");
+                tracing::warn!(stream = self.name, %error, "expired segment not deleted");
             }
         }
-        self.begin_segment(segment, beginning)?;
+        self.begin_segment(segment, checkpoint)?;
         debug_assert_eq!(self.end, end);
         Ok(())
     }
 
-    /// Takes in a segment that follows the last one.
-    fn begin_segment(&mut self, segment: Segment, beginning: Beginning) -> Result<(), StreamError> {
+    /// Appends a segment that follows the last one to the state in memory.
+    fn begin_segment(
+        &mut self,
+        segment: Segment,
+        checkpoint: Checkpoint,
+    ) -> Result<(), StreamError> {
         if segment.first != self.next {
             let reason = format!(
-                "the segment counts from {}, the one before it ends at {}",
+                "the segment counts from {}, but the one before it ends at {}",
                 segment.first, self.next
             );
             let path = segment.path;
             return Err(opening::damaged(&self.name, path, 0, reason));
         }
-        let end = opening::end_of_beginning(&segment)
+        let end = opening::end_of_checkpoint(&segment)
             .map_err(|error| opening::file_error(&self.name, &segment.path, error))?;
-        let first = beginning.first_segment;
+        let first = checkpoint.first_segment;
         let kept = self.segments.iter().filter(|kept| kept.number >= first);
         let segment = Arc::new(segment);
         self.segments = kept.cloned().chain([Arc::clone(&segment)]).collect();
         self.last = segment;
         self.end = end;
         self.continued = false;
-        self.set_description(beginning.description, self.next, self.time_ms);
+        self.set_description(checkpoint.description, self.next, self.time_ms);
         Ok(())
     }
 
-    /// Remembers records that are in the last segment from `offset` to `end`.
-    fn take_in(&mut self, offset: u64, end: u64, summary: Summary) {
+    /// Applies records that the last segment holds from `offset` to `end`.
+    fn apply_records(&mut self, offset: u64, end: u64, summary: Summary) {
         let index = &mut *self
             .last
             .index
@@ -475,16 +484,16 @@ impl Log {
         self.time_ms = time_ms.max(self.time_ms);
     }
 
-    /// The open shard of a hash key.
+    /// Number of the open shard for a hash key.
     fn route(&self, hash_key: u128) -> u32 {
         let after = self.routes.partition_point(|(first, _)| *first <= hash_key);
-        // The first range begins with the first hash key.
+        // The first range starts at hash key 0.
         self.routes
             .get(after.saturating_sub(1))
             .map_or(0, |(_, index)| *index)
     }
 
-    fn note_failure(&mut self, producer: Option<&Producer>) {
+    fn record_failure(&mut self, producer: Option<&Producer>) {
         let Some(producer) = producer else { return };
         if self.producers.get(&producer.id) >= Some(&producer.number) {
             return;
@@ -496,19 +505,20 @@ impl Log {
         *lowest = producer.number.min(*lowest);
     }
 
-    /// Writes how far records were acknowledged, so that the loss of one is noticed. It need not be durable: it may only be too low.
-    fn note_acknowledged(&mut self) {
+    /// Writes the acknowledged end, so that the loss of an acknowledged record is detected. It need
+    /// not be durable: a value that is too low is harmless.
+    fn mark_acknowledged(&mut self) {
         if !self.home.is_durable() {
             return;
         }
         let acknowledged = encode_acknowledged(self.end);
         let file = &self.last.file;
         if let Err(error) = file.write_all_at(&acknowledged, ACKNOWLEDGED_OFFSET) {
-            tracing::warn!(stream = self.name, %error, "the acknowledged end of a stream was not noted");
+            tracing::warn!(stream = self.name, %error, "acknowledged end of a stream not written");
         }
     }
 
-    fn open_segment(&self, number: u64) -> Result<(Segment, Beginning), StreamError> {
+    fn open_segment(&self, number: u64) -> Result<(Segment, Checkpoint), StreamError> {
         self.home.open(number).map_err(|error: FileError| {
             opening::file_error(&self.name, &self.home.path(number), error)
         })
@@ -516,7 +526,7 @@ impl Log {
 
     fn length(&self) -> Result<u64, StreamError> {
         let metadata = self.last.file.metadata();
-        let metadata = metadata.map_err(|error| self.io("look at its file", &error))?;
+        let metadata = metadata.map_err(|error| self.io("inspect its file", &error))?;
         Ok(metadata.len())
     }
 

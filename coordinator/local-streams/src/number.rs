@@ -1,23 +1,24 @@
-//! Sequence numbers, written as Kinesis writes them.
+//! Sequence numbers in the format of Kinesis.
 //!
 //! ```text
 //! bits 184..    2                       so that every number has 56 decimal digits
-//!      148..184 when the shard was created, in seconds since the Unix epoch
-//!       84..148 the record's count in its stream
+//!      148..184 creation time of the shard, in seconds since the Unix epoch
+//!       84..148 count of the record in its stream
 //!       72..84  0
-//!       36..72  when the record arrived, in seconds since the Unix epoch
-//!        4..36  the number of the shard
+//!       36..72  arrival time of the record, in seconds since the Unix epoch
+//!        4..36  number of the shard
 //!        0..4   2
 //! ```
 //!
-//! So numbers grow inside a shard, a child's are larger than its parents', and none is given twice in a stream. Records that were written
-//! when a stream had one shard and counted from 1 keep their short numbers, which are smaller than all others.
+//! Numbers therefore grow inside a shard, a child's numbers are larger than its parents', and no
+//! number is assigned twice in a stream. Records from the time when a stream had one shard and
+//! counted from 1 keep their short numbers, which are smaller than all others.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a record stands in its stream: decimal digits that grow inside a shard, opaque otherwise. Their order is the numeric one, which
-/// is that of (length, text).
+/// Position of a record in its stream: decimal digits that grow inside a shard and are opaque
+/// otherwise. Their order is numeric, which equals the order by (length, text).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SequenceNumber {
     // The order of the fields is the order of the numbers.
@@ -27,20 +28,20 @@ pub struct SequenceNumber {
     shard: u32,
 }
 
-/// Why a text is not a sequence number of a local stream.
+/// A text that is not a sequence number of a local stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a sequence number of a local stream")]
 pub struct InvalidSequenceNumber(pub String);
 
-/// Seconds have so many bits.
+/// Number of bits of a time in seconds.
 const SECONDS_BITS: u32 = 36;
-/// The largest power of ten that fits 64 bits, and its exponent.
+/// Largest power of ten that fits 64 bits.
 const CHUNK: u64 = 10_000_000_000_000_000_000;
 const CHUNK_DIGITS: usize = 19;
 const DIGITS: usize = 56;
 
 impl SequenceNumber {
-    /// The number of what has this count in its stream, in a shard that was created at `created_s`.
+    /// Number of the entry with this count, in a shard that was created at `created_s`.
     pub(crate) fn new(created_s: u64, count: u64, time_ms: u64, shard: u32) -> Self {
         let seconds_max = (1 << SECONDS_BITS) - 1;
         Self {
@@ -51,7 +52,7 @@ impl SequenceNumber {
         }
     }
 
-    /// A number from the time when streams had one shard and no more than a count.
+    /// Number from the time when streams had one shard and numbers were only a count.
     pub(crate) fn plain(count: u64) -> Self {
         Self {
             created_s: 0,
@@ -61,20 +62,21 @@ impl SequenceNumber {
         }
     }
 
-    /// Counts everything that has a number in the stream, over all shards.
+    /// Count of the entry among all numbered entries of the stream, over all shards.
     pub(crate) fn count(self) -> u64 {
         self.count
     }
 
-    /// The number of the shard, from 0.
+    /// Number of the shard, from 0.
     pub fn shard(self) -> u32 {
         self.shard
     }
 
-    /// A number smaller than this one and not smaller than that of any record before it in its shard.
+    /// Returns a number that is smaller than this one, and not smaller than that of any earlier
+    /// record in its shard.
     pub(crate) fn before(self) -> Self {
         let count = self.count.saturating_sub(1);
-        // The time comes after the count in the order, so the largest is taken.
+        // The time follows the count in the order, so the largest time is used.
         let time_s = match self.is_plain() {
             true => 0,
             false => (1 << SECONDS_BITS) - 1,
@@ -86,7 +88,7 @@ impl SequenceNumber {
         }
     }
 
-    /// This number at the time of another.
+    /// This number with the time of another one.
     pub(crate) fn with_time_of(self, other: Self) -> Self {
         Self {
             time_s: other.time_s,
@@ -98,7 +100,7 @@ impl SequenceNumber {
         self.created_s == 0
     }
 
-    /// The bits, high ones first.
+    /// The bits, most significant limb first.
     fn limbs(self) -> [u64; 3] {
         let high = 2 << 56 | self.created_s << 20 | self.count >> 44;
         let low = u128::from(self.count) << 84
@@ -159,7 +161,7 @@ impl FromStr for SequenceNumber {
     }
 }
 
-/// 56 digits as bits; fewer than 192 are needed.
+/// Parses 56 digits into bits. Returns nothing if 192 bits do not suffice.
 fn parse_limbs(digits: &str) -> Option<[u64; 3]> {
     let mut limbs = [0_u64; 3];
     for digit in digits.bytes() {
@@ -188,7 +190,9 @@ mod tests {
             one in (1..1_u64 << 36, any::<u64>(), 0..1_u64 << 36, any::<u32>()),
             two in (1..1_u64 << 36, any::<u64>(), 0..1_u64 << 36, any::<u32>()),
         ) {
-            let number = |(created, count, time, shard)| SequenceNumber::new(created, count, time * 1_000, shard);
+            let number = |(created, count, time, shard)| {
+                SequenceNumber::new(created, count, time * 1_000, shard)
+            };
             let (one, two) = (number(one), number(two));
             prop_assert_eq!(one.to_string().parse(), Ok(one));
             prop_assert_eq!(one.to_string().len(), 56);
@@ -196,11 +200,11 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_digit_gives_another_number_or_none(place in 0..56_usize, digit in 0..10_u8) {
+        fn a_changed_digit_gives_another_number_or_none(offset in 0..56_usize, digit in 0..10_u8) {
             let number = SequenceNumber::new(1_700_000_000, 77, 1_700_000_001_000, 3);
             let mut text = number.to_string().into_bytes();
-            let changed = text[place] != b'0' + digit;
-            text[place] = b'0' + digit;
+            let changed = text[offset] != b'0' + digit;
+            text[offset] = b'0' + digit;
             let read = String::from_utf8(text).unwrap().parse::<SequenceNumber>();
             prop_assert_eq!(read == Ok(number), !changed);
         }

@@ -1,4 +1,4 @@
-//! Reading a stream, or one shard of it, from a place on, and following it.
+//! Reading and following a stream, or one shard of it, from a position.
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
@@ -18,9 +18,9 @@ use crate::segment::Segment;
 use crate::shards::{Description, Shard, shard_id};
 use crate::stream::Stream;
 
-/// How often a reader that waits looks whether another process appended.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How much one piece looks through at most for records of a shard.
+/// Interval at which a waiting reader checks for appends of another process.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// Maximum number of bytes that one chunk scans for records of a shard.
 const SCAN_MAX_BYTES: u64 = 32 << 20;
 
 /// Reads the records of one stream, or of one shard of it, in order.
@@ -28,40 +28,40 @@ const SCAN_MAX_BYTES: u64 = 32 << 20;
 pub struct Reader {
     stream: Stream,
     shard: Option<u32>,
-    place: Place,
+    cursor: Cursor,
     tip: watch::Receiver<Tip>,
 }
 
-/// What is read next.
+/// Position of the next read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// The number of the segment.
+pub(crate) struct Cursor {
+    /// Number of the segment.
     pub(crate) segment: u64,
-    /// Where in it a frame begins.
+    /// Offset of a frame in the segment.
     pub(crate) offset: u64,
-    /// Everything before this count was read or is not wanted.
+    /// Count of the first wanted record. Everything before it was read or is not wanted.
     pub(crate) count: u64,
 }
 
-/// How much is wanted at once.
+/// Limits of one read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// At most so many records, at least 1.
+    /// Maximum number of records, at least 1.
     pub(crate) records: usize,
-    /// At most so many bytes of keys and data, unless the first record alone is larger.
+    /// Maximum bytes of keys and data, unless the first record alone is larger.
     pub(crate) bytes: usize,
 }
 
-/// What was read at once.
+/// Result of one read.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct Chunk {
     /// The records.
     pub(crate) records: Vec<Record>,
-    /// Where to go on.
-    pub(crate) place: Place,
-    /// Whether there is nothing more now.
+    /// Position for the next read.
+    pub(crate) cursor: Cursor,
+    /// True if nothing more can be read now.
     pub(crate) at_tip: bool,
-    /// Whether there will never be more.
+    /// True if nothing more will ever follow.
     pub(crate) ended: bool,
 }
 
@@ -73,49 +73,50 @@ impl Reader {
     ) -> Result<Self, StreamError> {
         stream.refresh().await?;
         let tip = stream.watch_tip();
-        let place = stream.locate(shard, from).await?;
+        let cursor = stream.locate(shard, from).await?;
         Ok(Self {
             stream,
             shard,
-            place,
+            cursor,
             tip,
         })
     }
 
-    /// The next records: at most `records_max` (at least 1), and no more than `bytes_max` bytes of keys and data, unless one record alone
-    /// has more. None if all were read. Safe to cancel: the place changes only with the answer.
+    /// Returns the next records: at most `records_max` (at least 1), and at most `bytes_max` bytes
+    /// of keys and data unless a single record has more. Returns none if all were read.
+    /// Cancel-safe: the position changes only with the result.
     ///
     /// # Errors
-    /// Damage, or what the file system says.
+    /// Damaged data, or an error of the file system.
     pub async fn next(
         &mut self,
         records_max: usize,
         bytes_max: usize,
     ) -> Result<Vec<Record>, StreamError> {
         loop {
-            let piece = self.piece(records_max, bytes_max).await?;
-            if !piece.records.is_empty() || piece.at_tip {
-                return Ok(piece.records);
+            let chunk = self.chunk(records_max, bytes_max).await?;
+            if !chunk.records.is_empty() || chunk.at_tip {
+                return Ok(chunk.records);
             }
         }
     }
 
-    /// Waits until something was appended that was not looked at, or until the shard is closed. Safe to cancel.
+    /// Waits until unread entries were appended, or until the shard is closed. Cancel-safe.
     ///
     /// # Errors
-    /// What was found wrong while looking for records of another process; a stream that was deleted.
+    /// An error found while reading the appends of another process, or a deleted stream.
     pub async fn wait(&mut self) -> Result<(), StreamError> {
         loop {
             {
                 let tip = self.tip.borrow_and_update();
-                if tip.gone {
+                if tip.deleted {
                     return Err(StreamError::Missing(self.stream.name().to_owned()));
                 }
-                if !self.place.is_at(&tip) {
+                if !self.cursor.is_at(&tip) {
                     return Ok(());
                 }
             }
-            match tokio::time::timeout(LOOK_INTERVAL, self.tip.changed()).await {
+            match tokio::time::timeout(REFRESH_INTERVAL, self.tip.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(StreamError::Stopped),
                 Err(_) => self.stream.refresh().await?,
@@ -123,8 +124,8 @@ impl Reader {
         }
     }
 
-    /// The next records as [`Reader::next`] gives them, waiting until there are some. None only when the reader reads one shard, this is
-    /// closed, and everything in it was read.
+    /// Returns the next records like [`Reader::next`], but waits until there are some. Returns none
+    /// only if the reader reads one shard, the shard is closed, and everything in it was read.
     ///
     /// # Errors
     /// As for [`Reader::next`].
@@ -134,37 +135,37 @@ impl Reader {
         bytes_max: usize,
     ) -> Result<Vec<Record>, StreamError> {
         loop {
-            let piece = self.piece(records_max, bytes_max).await?;
-            if !piece.records.is_empty() || piece.ended {
-                return Ok(piece.records);
+            let chunk = self.chunk(records_max, bytes_max).await?;
+            if !chunk.records.is_empty() || chunk.ended {
+                return Ok(chunk.records);
             }
-            if piece.at_tip {
+            if chunk.at_tip {
                 self.wait().await?;
             }
         }
     }
 
-    async fn piece(&mut self, records_max: usize, bytes_max: usize) -> Result<Piece, StreamError> {
+    async fn chunk(&mut self, records_max: usize, bytes_max: usize) -> Result<Chunk, StreamError> {
         let tip = self.tip.borrow_and_update().clone();
         let limits = Limits {
             records: records_max.max(1),
             bytes: bytes_max,
         };
-        let piece = self.stream.read_piece(tip, self.shard, self.place, limits);
-        let piece = piece.await?;
-        self.place = piece.place;
-        Ok(piece)
+        let chunk = self.stream.read_chunk(tip, self.shard, self.cursor, limits);
+        let chunk = chunk.await?;
+        self.cursor = chunk.cursor;
+        Ok(chunk)
     }
 }
 
-impl Place {
-    /// Whether there is nothing after it.
+impl Cursor {
+    /// True if nothing follows it.
     fn is_at(&self, tip: &Tip) -> bool {
         let last = &tip.segments[tip.segments.len() - 1];
         (self.segment, self.offset) >= (last.number, tip.end)
     }
 
-    fn beginning(segment: &Segment, count: u64) -> Self {
+    fn at_start_of(segment: &Segment, count: u64) -> Self {
         Self {
             segment: segment.number,
             offset: HEAD_BYTES as u64,
@@ -172,7 +173,7 @@ impl Place {
         }
     }
 
-    /// After everything.
+    /// Position after everything.
     pub(crate) fn at(tip: &Tip) -> Self {
         Self {
             segment: tip.segments[tip.segments.len() - 1].number,
@@ -182,35 +183,35 @@ impl Place {
     }
 }
 
-/// Finds where reading begins. Blocks.
+/// Finds the position at which reading starts. Blocks.
 pub(crate) fn locate(
     stream: &str,
     tip: &Tip,
     shard: Option<u32>,
     from: ReadFrom,
-) -> Result<Place, StreamError> {
+) -> Result<Cursor, StreamError> {
     let at = |number: SequenceNumber, count: u64| {
         check_number(stream, tip, shard, number, count)?;
         let segment = segment_before(tip, |segment| segment.first <= count);
         let offset = with_index(stream, segment, tip, |index| index.before_count(count))?;
-        Ok(Place {
+        Ok(Cursor {
             segment: segment.number,
             offset,
             count,
         })
     };
     match from {
-        ReadFrom::Earliest => Ok(Place::beginning(&tip.segments[0], 0)),
-        ReadFrom::Latest => Ok(Place::at(tip)),
+        ReadFrom::Earliest => Ok(Cursor::at_start_of(&tip.segments[0], 0)),
+        ReadFrom::Latest => Ok(Cursor::at(tip)),
         ReadFrom::At(number) => at(number, number.count()),
         ReadFrom::After(number) => at(number, number.count() + 1),
         ReadFrom::AtTime(time_ms) => {
-            let segment = segment_before(tip, |segment| segment.begun_ms < time_ms);
+            let segment = segment_before(tip, |segment| segment.start_ms < time_ms);
             let offset = with_index(stream, segment, tip, |index| index.before_time(time_ms))?;
             find_time(
                 stream,
                 tip,
-                Place {
+                Cursor {
                     segment: segment.number,
                     offset,
                     count: 0,
@@ -221,7 +222,7 @@ pub(crate) fn locate(
     }
 }
 
-/// The number after which reading a shard from `from` on begins. Blocks.
+/// Returns the sequence number after which a read of a shard from `from` starts. Blocks.
 pub(crate) fn before(
     stream: &str,
     tip: &Tip,
@@ -234,25 +235,26 @@ pub(crate) fn before(
             shard_id(shard)
         )));
     };
-    let place = locate(stream, tip, Some(shard), from)?;
+    let cursor = locate(stream, tip, Some(shard), from)?;
     let one = Limits {
         records: 1,
         bytes: 0,
     };
-    let mut piece = read_piece(stream, tip, Some(shard), place, one)?;
-    while piece.records.is_empty() && !piece.at_tip {
-        piece = read_piece(stream, tip, Some(shard), piece.place, one)?;
+    let mut chunk = read_chunk(stream, tip, Some(shard), cursor, one)?;
+    while chunk.records.is_empty() && !chunk.at_tip {
+        chunk = read_chunk(stream, tip, Some(shard), chunk.cursor, one)?;
     }
     Ok(
-        match (piece.records.first(), description.ending_sequence_number()) {
-            // Any number will do that is smaller than the record's and not smaller than that of the one before it.
+        match (chunk.records.first(), description.ending_sequence_number()) {
+            // Any number is right that is smaller than the record's and not smaller than that of
+            // the record before it.
             (Some(record), _) => match record.sequence_number.before() {
                 before if before <= description.starting_sequence_number() => None,
                 before => Some(before),
             },
             (None, Some(ending)) => Some(ending),
             (None, None) => {
-                // What is appended from now on has larger numbers.
+                // Records that are appended from now on have larger numbers.
                 Some(description.number(tip.next, 0).before())
             }
         },
@@ -267,7 +269,7 @@ fn check_number(
     count: u64,
 ) -> Result<(), StreamError> {
     let owner = tip.description.shard(shard.unwrap_or(number.shard()));
-    let foreign = shard.is_some() && !owner.is_some_and(|owner| owner.could_give(number));
+    let foreign = shard.is_some() && !owner.is_some_and(|owner| owner.may_assign(number));
     if count > tip.next || foreign {
         return Err(StreamError::UnknownPosition {
             stream: stream.to_owned(),
@@ -289,13 +291,13 @@ fn check_number(
     Ok(())
 }
 
-/// The last segment of which `is_before` is true, else the first.
+/// Returns the last segment for which `is_before` holds, else the first segment.
 fn segment_before(tip: &Tip, is_before: impl Fn(&Segment) -> bool) -> &Segment {
     let after = tip.segments.partition_point(|segment| is_before(segment));
     &tip.segments[after.saturating_sub(1)]
 }
 
-/// Asks the index of a segment, which is made if it is not there yet.
+/// Queries the index of a segment. An index that does not exist yet is built.
 fn with_index(
     stream: &str,
     segment: &Segment,
@@ -308,13 +310,13 @@ fn with_index(
         return Ok(ask(index));
     }
     let mut index = Index::default();
-    // The index of the last segment is made by those who append.
+    // Appends maintain the index of the last segment.
     if !is_last {
-        let _: Option<Place> =
+        let _: Option<Cursor> =
             scan(
                 stream,
                 tip,
-                Place::beginning(segment, 0),
+                Cursor::at_start_of(segment, 0),
                 |at, frame| match frame {
                     _ if at.segment != segment.number => ControlFlow::Break(at),
                     FrameHead::Records(first, records) => {
@@ -325,19 +327,19 @@ fn with_index(
                 },
             )?;
     }
-    let place = ask(&index);
+    let cursor = ask(&index);
     if !is_last {
         *lock() = Some(index);
     }
-    Ok(place)
+    Ok(cursor)
 }
 
-/// The first record that arrived at `time_ms` or later, else the tip.
-fn find_time(stream: &str, tip: &Tip, from: Place, time_ms: u64) -> Result<Place, StreamError> {
+/// Position of the first record that arrived at `time_ms` or later, else the tip.
+fn find_time(stream: &str, tip: &Tip, from: Cursor, time_ms: u64) -> Result<Cursor, StreamError> {
     let found = scan(stream, tip, from, |at, frame| match frame {
         FrameHead::Records(_, records) => {
             match records.iter().find(|record| record.time_ms >= time_ms) {
-                Some(record) => ControlFlow::Break(Place {
+                Some(record) => ControlFlow::Break(Cursor {
                     count: record.count,
                     ..at
                 }),
@@ -346,32 +348,32 @@ fn find_time(stream: &str, tip: &Tip, from: Place, time_ms: u64) -> Result<Place
         }
         FrameHead::Other => ControlFlow::Continue(()),
     })?;
-    Ok(found.unwrap_or(Place::at(tip)))
+    Ok(found.unwrap_or(Cursor::at(tip)))
 }
 
 /// Reads the next records. Blocks.
-pub(crate) fn read_piece(
+pub(crate) fn read_chunk(
     stream: &str,
     tip: &Tip,
     shard: Option<u32>,
-    place: Place,
+    cursor: Cursor,
     limits: Limits,
-) -> Result<Piece, StreamError> {
+) -> Result<Chunk, StreamError> {
     let description = &tip.description;
     let closed = shard.and_then(|shard| match description.shard(shard) {
-        // A shard that is forgotten has no records any more.
+        // A forgotten shard has no records any more.
         None => Some(0),
         Some(shard) => shard.ending_sequence_number().map(SequenceNumber::count),
     });
-    let place = still_there(stream, tip, shard, place)?;
+    let cursor = skip_deleted(stream, tip, shard, cursor)?;
     let mut records = Vec::new();
     let (mut bytes, mut scanned) = (0, 0);
-    let mut next_count = place.count;
-    let stopped = scan(stream, tip, place, |at, frame| {
+    let mut next_count = cursor.count;
+    let stopped = scan(stream, tip, cursor, |at, frame| {
         let FrameHead::Records(_, raw) = frame else {
             return ControlFlow::Continue(());
         };
-        for record in raw.iter().filter(|record| record.count >= place.count) {
+        for record in raw.iter().filter(|record| record.count >= cursor.count) {
             let size = record.key.len() + record.data.len();
             scanned += size as u64;
             if shard.is_some_and(|shard| record.shard.unwrap_or(0) != shard) {
@@ -380,7 +382,7 @@ pub(crate) fn read_piece(
             let full = records.len() == limits.records || bytes + size > limits.bytes;
             if full && !records.is_empty() {
                 return ControlFlow::Break((
-                    Place {
+                    Cursor {
                         count: record.count,
                         ..at
                     },
@@ -396,17 +398,17 @@ pub(crate) fn read_piece(
         next_count = raw[raw.len() - 1].count + 1;
         if closed.is_some_and(|closed| next_count > closed) {
             return ControlFlow::Break((
-                Place {
+                Cursor {
                     count: next_count,
                     ..at
                 },
                 Ok(()),
             ));
         }
-        // The rest waits for the next piece; this frame is passed.
+        // The rest waits for the next chunk. This frame is passed.
         match scanned >= SCAN_MAX_BYTES {
             true => ControlFlow::Break((
-                Place {
+                Cursor {
                     count: next_count,
                     ..at
                 },
@@ -415,33 +417,34 @@ pub(crate) fn read_piece(
             false => ControlFlow::Continue(()),
         }
     })?;
-    let (place, at_tip) = match stopped {
-        None => (Place::at(tip), true),
-        Some((place, Ok(()))) => (place, false),
-        Some((place, Err(reason))) => {
-            let segment = segment_at(tip, place.segment);
-            return Err(damaged(stream, segment.path.clone(), place.offset, reason));
+    let (cursor, at_tip) = match stopped {
+        None => (Cursor::at(tip), true),
+        Some((cursor, Ok(()))) => (cursor, false),
+        Some((cursor, Err(reason))) => {
+            let segment = segment_at(tip, cursor.segment);
+            return Err(damaged(stream, segment.path.clone(), cursor.offset, reason));
         }
     };
-    let ended = closed.is_some_and(|closed| at_tip || place.count > closed);
-    Ok(Piece {
+    let ended = closed.is_some_and(|closed| at_tip || cursor.count > closed);
+    Ok(Chunk {
         records,
-        place,
+        cursor,
         at_tip: at_tip || ended,
         ended,
     })
 }
 
-/// The place, or the first one there is if what was there was deleted and held nothing that is wanted.
-fn still_there(
+/// Returns the position if its segment exists. If the segment was deleted and held nothing that is
+/// wanted, returns the oldest position instead.
+fn skip_deleted(
     stream: &str,
     tip: &Tip,
     shard: Option<u32>,
-    place: Place,
-) -> Result<Place, StreamError> {
+    cursor: Cursor,
+) -> Result<Cursor, StreamError> {
     let first = &tip.segments[0];
-    if place.segment >= first.number {
-        return Ok(place);
+    if cursor.segment >= first.number {
+        return Ok(cursor);
     }
     let trimmed = match shard {
         Some(shard) => tip
@@ -450,28 +453,28 @@ fn still_there(
             .map_or(0, |shard| shard.trimmed),
         None => first.first - 1,
     };
-    if place.count > 0 && place.count <= trimmed {
+    if cursor.count > 0 && cursor.count <= trimmed {
         return Err(StreamError::Expired {
             stream: stream.to_owned(),
             shard: shard.map_or_else(|| "all shards".to_owned(), shard_id),
-            sequence_number: place.count.to_string(),
+            sequence_number: cursor.count.to_string(),
         });
     }
-    Ok(Place::beginning(first, place.count))
+    Ok(Cursor::at_start_of(first, cursor.count))
 }
 
 enum FrameHead<'f> {
-    /// The count of the first record, and the records.
+    /// Count of the first record, and the records.
     Records(u64, &'f [RawRecord<'f>]),
     Other,
 }
 
-/// Gives `each` the frames from a place to the tip, until it breaks.
+/// Passes the frames from a position up to the tip to `each`, until it breaks.
 fn scan<T>(
     stream: &str,
     tip: &Tip,
-    from: Place,
-    mut each: impl FnMut(Place, FrameHead<'_>) -> ControlFlow<T>,
+    from: Cursor,
+    mut each: impl FnMut(Cursor, FrameHead<'_>) -> ControlFlow<T>,
 ) -> Result<Option<T>, StreamError> {
     let begin = tip
         .segments
@@ -491,7 +494,8 @@ fn scan<T>(
         };
         let mut scan = Scan::new(&segment.file, segment.version, offset, end);
         let mut count = None;
-        // The end of a segment that goes on may hold what a crash left; nothing that counts is there.
+        // The end of a continued segment may hold bytes that a crash left. They contain no counted
+        // entry.
         while next.is_none_or(|next| count.is_none_or(|count| count < next.first)) {
             let step = scan.step();
             let step = step.map_err(|error| io_error(stream, "read its file", &error))?;
@@ -509,7 +513,7 @@ fn scan<T>(
                 Ok(content) => content,
                 Err(reason) => return is_damaged(offset, &reason),
             };
-            let at = Place {
+            let at = Cursor {
                 segment: segment.number,
                 offset,
                 count: from.count,
@@ -524,7 +528,7 @@ fn scan<T>(
                     count = Some(*next);
                     each(at, FrameHead::Other)
                 }
-                Content::Beginning { .. } => {
+                Content::Checkpoint { .. } => {
                     count = Some(first);
                     each(at, FrameHead::Other)
                 }
@@ -545,7 +549,7 @@ fn scan<T>(
 
 fn length(stream: &str, segment: &Segment) -> Result<u64, StreamError> {
     let metadata = segment.file.metadata();
-    let metadata = metadata.map_err(|error| io_error(stream, "look at its file", &error))?;
+    let metadata = metadata.map_err(|error| io_error(stream, "inspect its file", &error))?;
     Ok(metadata.len())
 }
 
@@ -562,7 +566,8 @@ fn to_record(description: &Description, raw: &RawRecord<'_>) -> Option<Record> {
     Some(Record {
         sequence_number,
         key: std::str::from_utf8(raw.key).ok()?.to_owned(),
-        // A copy: a slice would keep the whole piece of the file in memory as long as the record lives.
+        // Copied, because a slice would keep the whole chunk of the file in memory while the record
+        // lives.
         data: Bytes::copy_from_slice(raw.data),
         time_ms: raw.time_ms,
     })

@@ -1,13 +1,13 @@
-//! Records, and where reading begins.
+//! Records, and the positions at which reading starts.
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
 use crate::number::SequenceNumber;
 
-/// The largest data of one record, as Kinesis allows at most.
+/// Maximum size of one record's data, the same as the maximum of Kinesis.
 pub const DATA_MAX_BYTES: usize = 10 << 20;
-/// The longest key in characters, as in Kinesis; the shortest is 1.
+/// Maximum length of a key in characters, as in Kinesis. The minimum is 1.
 pub const KEY_MAX_CHARS: usize = 256;
 
 /// A record to be appended.
@@ -15,32 +15,33 @@ pub const KEY_MAX_CHARS: usize = 256;
 pub struct NewRecord {
     /// The partition key: 1 to [`KEY_MAX_CHARS`] characters.
     pub key: String,
-    /// Where in the range of hash keys it belongs, if not where its key says.
+    /// Hash key that replaces the one derived from the partition key.
     pub explicit_hash_key: Option<u128>,
     /// The data: at most [`DATA_MAX_BYTES`].
     pub data: Bytes,
-    /// When it arrived, in milliseconds since the Unix epoch. A stream's times never go back: an earlier one becomes that of the record
-    /// before.
+    /// Arrival time in milliseconds since the Unix epoch. Times in a stream never go back: an
+    /// earlier time is replaced by that of the preceding record.
     pub time_ms: u64,
 }
 
 impl NewRecord {
-    /// The hash key that decides on the shard: the explicit one, else the MD5 of the partition key, as in Kinesis.
+    /// Hash key that selects the shard: the explicit one, else the MD5 of the partition key, as in
+    /// Kinesis.
     pub fn hash_key(&self) -> u128 {
         self.explicit_hash_key
             .unwrap_or_else(|| hash_key(&self.key))
     }
 }
 
-/// The hash key of a partition key: its MD5 as a number, as in Kinesis.
+/// Hash key of a partition key: its MD5 as a number, as in Kinesis.
 pub fn hash_key(partition_key: &str) -> u128 {
     u128::from_be_bytes(Md5::digest(partition_key.as_bytes()).into())
 }
 
-/// Reads an explicit hash key: a decimal number below 2^128, without leading zeros.
+/// Parses an explicit hash key: a decimal number below 2^128, without leading zeros.
 ///
 /// # Errors
-/// Says what a hash key looks like.
+/// A text that says which hash keys are valid.
 pub fn parse_hash_key(text: &str) -> Result<u128, String> {
     let canonical = text == "0" || text.starts_with(|c: char| matches!(c, '1'..='9'));
     let number = canonical.then(|| text.parse().ok()).flatten();
@@ -52,28 +53,30 @@ pub fn parse_hash_key(text: &str) -> Result<u128, String> {
 /// A record of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Where it stands, and in which shard.
+    /// Position in the stream, and the shard.
     pub sequence_number: SequenceNumber,
     /// The partition key.
     pub key: String,
     /// The data.
     pub data: Bytes,
-    /// When it arrived, in milliseconds since the Unix epoch; never before the record before it.
+    /// Arrival time in milliseconds since the Unix epoch. It is never before that of the preceding
+    /// record.
     pub time_ms: u64,
 }
 
-/// Where reading begins.
+/// Position at which reading starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
     /// At the first record.
     Earliest,
-    /// After what is in the stream now.
+    /// After everything that is in the stream now.
     Latest,
-    /// At the record with this number, as Kinesis' `AT_SEQUENCE_NUMBER`.
+    /// At the record with this number, like Kinesis' `AT_SEQUENCE_NUMBER`.
     At(SequenceNumber),
-    /// After the record with this number, as Kinesis' `AFTER_SEQUENCE_NUMBER`.
+    /// After the record with this number, like Kinesis' `AFTER_SEQUENCE_NUMBER`.
     After(SequenceNumber),
-    /// At the first record that arrived at this time or later, in milliseconds since the Unix epoch, as Kinesis' `AT_TIMESTAMP`.
+    /// At the first record that arrived at this time or later, in milliseconds since the Unix
+    /// epoch, like Kinesis' `AT_TIMESTAMP`.
     AtTime(u64),
 }
 

@@ -1,4 +1,4 @@
-//! Reading the frames of a file one after the other, in large pieces.
+//! Sequential reading of a file's frames, in large chunks.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,34 +7,34 @@ use bytes::{Bytes, BytesMut};
 
 use crate::frame::{FRAME_HEAD_BYTES, Frame, decode_frame, decode_frame_head};
 
-/// How much is read at once, unless one frame is larger.
-const PIECE_BYTES: usize = 1 << 20;
+/// Number of bytes read at once, unless one frame is larger.
+const CHUNK_BYTES: usize = 1 << 20;
 
-/// A place in a file from which frames are read.
+/// A position in a file from which frames are read.
 pub(crate) struct Scan<'f> {
     file: &'f File,
     version: u32,
     offset: u64,
     end: u64,
-    /// What was read and not used yet, beginning at `offset`.
+    /// Bytes that were read but not consumed yet, starting at `offset`.
     ahead: Bytes,
 }
 
-/// What stands at a place.
+/// Result of reading at a position.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A frame, and where it begins.
+    /// A frame and its offset.
     Frame(u64, Frame),
-    /// The end.
+    /// The end of the file.
     End,
-    /// The beginning of a frame that the end cuts off.
+    /// The start of a frame that the end of the file cuts off.
     Unfinished(u64),
-    /// Something else, and what is wrong with it.
+    /// Other bytes, with the reason why they are not a frame.
     Damaged(u64, String),
 }
 
 impl<'f> Scan<'f> {
-    /// Reads frames of the format `version` from `offset`, where one begins, up to `end`.
+    /// Reads frames of the format `version` from `offset`, at which one starts, up to `end`.
     pub(crate) fn new(file: &'f File, version: u32, offset: u64, end: u64) -> Self {
         Self {
             file,
@@ -45,12 +45,12 @@ impl<'f> Scan<'f> {
         }
     }
 
-    /// Where the next frame begins.
+    /// Offset of the next frame.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Reads what stands at the current place, and passes it if it is a frame.
+    /// Reads at the current position, and moves past a valid frame.
     pub(crate) fn step(&mut self) -> std::io::Result<Step> {
         let offset = self.offset;
         let left = self.end - offset;
@@ -79,30 +79,30 @@ impl<'f> Scan<'f> {
         }
     }
 
-    /// Makes sure that `bytes` bytes are read ahead; the file has as many.
+    /// Ensures that `bytes` bytes are read ahead. The file must have that many left.
     fn fill(&mut self, bytes: usize) -> std::io::Result<()> {
         if self.ahead.len() >= bytes {
             return Ok(());
         }
         let left = self.end - self.offset;
-        let wanted = left.min(bytes.max(PIECE_BYTES) as u64) as usize;
-        let mut piece = BytesMut::zeroed(wanted);
+        let wanted = left.min(bytes.max(CHUNK_BYTES) as u64) as usize;
+        let mut chunk = BytesMut::zeroed(wanted);
         let kept = self.ahead.len();
-        piece[..kept].copy_from_slice(&self.ahead);
+        chunk[..kept].copy_from_slice(&self.ahead);
         self.file
-            .read_exact_at(&mut piece[kept..], self.offset + kept as u64)?;
-        self.ahead = piece.freeze();
+            .read_exact_at(&mut chunk[kept..], self.offset + kept as u64)?;
+        self.ahead = chunk.freeze();
         Ok(())
     }
 }
 
-/// Whether there is nothing but zeros from `offset` to `end`.
+/// True if the file holds only zeros from `offset` to `end`.
 pub(crate) fn is_zero_from(file: &File, mut offset: u64, end: u64) -> std::io::Result<bool> {
-    let mut piece = vec![0; PIECE_BYTES];
+    let mut chunk = vec![0; CHUNK_BYTES];
     while offset < end {
-        let bytes = PIECE_BYTES.min((end - offset) as usize);
-        file.read_exact_at(&mut piece[..bytes], offset)?;
-        if piece[..bytes].iter().any(|byte| *byte != 0) {
+        let bytes = CHUNK_BYTES.min((end - offset) as usize);
+        file.read_exact_at(&mut chunk[..bytes], offset)?;
+        if chunk[..bytes].iter().any(|byte| *byte != 0) {
             return Ok(false);
         }
         offset += bytes as u64;

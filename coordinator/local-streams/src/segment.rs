@@ -3,7 +3,7 @@
 //! ```text
 //! <directory>/lock                  held while a process appends
 //! <directory>/records               a stream of format version 1; segment 0 once there are others
-//! <directory>/segment-<20 digits>   each begins with all that is known of the stream there
+//! <directory>/segment-<20 digits>   each starts with a checkpoint of the whole stream
 //! ```
 
 use std::fs::{File, OpenOptions};
@@ -15,7 +15,7 @@ use std::sync::Mutex;
 use bytes::BytesMut;
 
 use crate::frame::{
-    Beginning, Content, HEAD_BYTES, VERSION, decode_head, encode_beginning, encode_head,
+    Checkpoint, Content, HEAD_BYTES, VERSION, decode_head, encode_checkpoint, encode_head,
 };
 use crate::index::Index;
 use crate::scan::{Scan, Step};
@@ -23,47 +23,47 @@ use crate::scan::{Scan, Step};
 /// The number of the segment of format version 1.
 pub(crate) const PLAIN_SEGMENT: u64 = 0;
 
-/// Where a stream's files are.
+/// Location of a stream's files.
 #[derive(Debug)]
 pub(crate) enum Home {
-    /// In this directory, behind this lock.
+    /// Files in a directory, protected by a lock.
     Directory {
-        /// Where.
+        /// The stream's directory.
         path: PathBuf,
         /// Locked while a process appends.
         lock: File,
     },
-    /// In files that have no name and end with the process, however it ends.
+    /// Files without names, which end with the process, however the process ends.
     Unnamed,
 }
 
 /// One file of a stream.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    /// Its number; they have no gaps.
+    /// Its number. Numbers have no gaps.
     pub(crate) number: u64,
-    /// The format of its frames.
+    /// Format version of its frames.
     pub(crate) version: u32,
     /// The file.
     pub(crate) file: File,
-    /// Its name, for messages.
+    /// Its path, for messages.
     pub(crate) path: PathBuf,
-    /// The count of the first thing in it.
+    /// Count of the first entry in it.
     pub(crate) first: u64,
-    /// The time of the last record before it.
-    pub(crate) begun_ms: u64,
-    /// For each shard, the highest count of a record before it.
+    /// Time of the last record before it.
+    pub(crate) start_ms: u64,
+    /// Highest count of a record before it, for each shard.
     pub(crate) last_before: Vec<(u32, u64)>,
-    /// Where in it to look; none before anybody did.
+    /// Index over its frames. None until the first use.
     pub(crate) index: Mutex<Option<Index>>,
 }
 
-/// Why a file is not read.
+/// Reason why a file cannot be read.
 #[derive(Debug)]
 pub(crate) enum FileError {
-    /// What the system said.
+    /// Error of the system.
     Io(std::io::Error),
-    /// What is wrong, and where.
+    /// Offset and description of the damage.
     Damaged(u64, String),
 }
 
@@ -74,7 +74,7 @@ impl From<std::io::Error> for FileError {
 }
 
 impl Home {
-    /// Opens the directory of a stream, which is created if it is not there.
+    /// Opens a stream's directory, and creates it if it does not exist.
     pub(crate) fn directory(path: &Path) -> std::io::Result<Self> {
         create_directory(path)?;
         let lock = OpenOptions::new()
@@ -89,12 +89,12 @@ impl Home {
         })
     }
 
-    /// Whether what is in it survives the process.
+    /// True if its content survives the process.
     pub(crate) fn is_durable(&self) -> bool {
         matches!(self, Self::Directory { .. })
     }
 
-    /// The numbers of the segments that are there, in order.
+    /// Numbers of the existing segments, in order.
     pub(crate) fn segments(&self) -> std::io::Result<Vec<u64>> {
         let Self::Directory { path, .. } = self else {
             return Ok(Vec::new());
@@ -102,8 +102,8 @@ impl Home {
         segments_in(path)
     }
 
-    /// Whether the stream was deleted by another process.
-    pub(crate) fn is_gone(&self) -> std::io::Result<bool> {
+    /// True if another process deleted the stream.
+    pub(crate) fn is_deleted(&self) -> std::io::Result<bool> {
         match self {
             Self::Directory { lock, .. } => Ok(lock.metadata()?.nlink() == 0),
             Self::Unnamed => Ok(false),
@@ -118,7 +118,7 @@ impl Home {
         }
     }
 
-    /// Whether a segment is there.
+    /// True if the segment exists.
     pub(crate) fn has(&self, number: u64) -> std::io::Result<bool> {
         match self {
             Self::Directory { .. } => self.path(number).try_exists(),
@@ -126,16 +126,16 @@ impl Home {
         }
     }
 
-    /// Makes a new segment; durable as a whole or not there. Gives it and where it ends.
+    /// Creates a segment, which becomes durable as a whole or not at all. Returns it with its end.
     pub(crate) fn create(
         &self,
         first: u64,
         time_ms: u64,
-        beginning: &Beginning,
+        checkpoint: &Checkpoint,
     ) -> std::io::Result<(Segment, u64)> {
         let mut bytes = BytesMut::from(&encode_head(VERSION)[..]);
-        encode_beginning(first, time_ms, beginning, &mut bytes);
-        let path = self.path(beginning.segment);
+        encode_checkpoint(first, time_ms, checkpoint, &mut bytes);
+        let path = self.path(checkpoint.segment);
         let file = match self {
             Self::Unnamed => {
                 let file = tempfile::tempfile()?;
@@ -159,7 +159,7 @@ impl Home {
                 file
             }
         };
-        let segment = Segment::begun(file, path, first, time_ms, beginning);
+        let segment = Segment::from_checkpoint(file, path, first, time_ms, checkpoint);
         Ok((segment, bytes.len() as u64))
     }
 
@@ -172,14 +172,14 @@ impl Home {
             file: open_file(&path)?,
             path,
             first: 1,
-            begun_ms: 0,
+            start_ms: 0,
             last_before: Vec::new(),
             index: Mutex::default(),
         })
     }
 
-    /// Opens a segment, and reads what it begins with: the description is that of its beginning.
-    pub(crate) fn open(&self, number: u64) -> Result<(Segment, Beginning), FileError> {
+    /// Opens a segment and reads its checkpoint.
+    pub(crate) fn open(&self, number: u64) -> Result<(Segment, Checkpoint), FileError> {
         let path = self.path(number);
         let file = open_file(&path)?;
         let length = file.metadata()?.len();
@@ -194,43 +194,53 @@ impl Home {
             Step::Frame(_, frame) => frame,
             Step::Damaged(offset, reason) => return Err(FileError::Damaged(offset, reason)),
             Step::End | Step::Unfinished(_) => {
-                return Err(damaged(HEAD_BYTES as u64, "its beginning is not complete"));
+                return Err(damaged(HEAD_BYTES as u64, "its checkpoint is incomplete"));
             }
         };
         let at_begin = |reason| FileError::Damaged(HEAD_BYTES as u64, reason);
         let (first, content) = frame.content().map_err(at_begin)?;
-        let Content::Beginning { time_ms, beginning } = content else {
+        let Content::Checkpoint {
+            time_ms,
+            checkpoint,
+        } = content
+        else {
             return Err(damaged(
                 HEAD_BYTES as u64,
-                "it does not begin as a segment does",
+                "it does not start with a checkpoint",
             ));
         };
-        if beginning.segment != number {
-            let reason = format!("it is segment {}, not {number}", beginning.segment);
+        if checkpoint.segment != number {
+            let reason = format!("it is segment {}, not {number}", checkpoint.segment);
             return Err(FileError::Damaged(HEAD_BYTES as u64, reason));
         }
-        let segment = Segment::begun(file, path, first, time_ms, &beginning);
-        Ok((segment, *beginning))
+        let segment = Segment::from_checkpoint(file, path, first, time_ms, &checkpoint);
+        Ok((segment, *checkpoint))
     }
 }
 
 impl Segment {
-    fn begun(file: File, path: PathBuf, first: u64, begun_ms: u64, beginning: &Beginning) -> Self {
-        let shards = beginning.description.shards.iter();
+    fn from_checkpoint(
+        file: File,
+        path: PathBuf,
+        first: u64,
+        start_ms: u64,
+        checkpoint: &Checkpoint,
+    ) -> Self {
+        let shards = checkpoint.description.shards.iter();
         Self {
-            number: beginning.segment,
+            number: checkpoint.segment,
             version: VERSION,
             file,
             path,
             first,
-            begun_ms,
+            start_ms,
             last_before: shards.map(|shard| (shard.index, shard.last)).collect(),
             index: Mutex::default(),
         }
     }
 }
 
-/// Reads the head of a file of `length` bytes: its version and the acknowledged end.
+/// Reads the head of a file of `length` bytes. Returns its version and the acknowledged end.
 pub(crate) fn read_head(file: &File, length: u64) -> Result<(u32, u64), FileError> {
     let mut head = [0; HEAD_BYTES];
     if length < HEAD_BYTES as u64 {
@@ -240,7 +250,7 @@ pub(crate) fn read_head(file: &File, length: u64) -> Result<(u32, u64), FileErro
     decode_head(&head).map_err(|reason| FileError::Damaged(0, reason))
 }
 
-/// The numbers of the segments in a stream's directory, in order.
+/// Numbers of the segments in a stream's directory, in order.
 pub(crate) fn segments_in(directory: &Path) -> std::io::Result<Vec<u64>> {
     let mut numbers = Vec::new();
     let entries = match std::fs::read_dir(directory) {
@@ -277,7 +287,7 @@ fn damaged(offset: u64, reason: impl Into<String>) -> FileError {
     FileError::Damaged(offset, reason.into())
 }
 
-/// Creates a directory and makes its name durable, and that of every parent that was missing.
+/// Creates a directory with its missing parents, and makes their names durable.
 fn create_directory(directory: &Path) -> std::io::Result<()> {
     match std::fs::create_dir(directory) {
         Ok(()) => {}

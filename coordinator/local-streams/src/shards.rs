@@ -1,4 +1,4 @@
-//! What a stream is besides its records: its shards and settings. Changes are made to a copy, which becomes durable as a whole.
+//! A stream's shards and settings. A change is made to a copy, which becomes durable as a whole.
 
 use std::collections::BTreeMap;
 
@@ -7,52 +7,53 @@ use serde::{Deserialize, Serialize};
 use crate::error::StreamError;
 use crate::number::SequenceNumber;
 
-/// The shortest retention, in hours, which is also that of a new stream.
+/// Minimum retention in hours, and the retention of a new stream.
 pub const RETENTION_HOURS_MIN: u32 = 24;
-/// The longest retention, in hours.
+/// Maximum retention in hours.
 pub const RETENTION_HOURS_MAX: u32 = 8_760;
-/// No stream has more open shards.
+/// Maximum number of open shards of a stream.
 pub const SHARDS_MAX: usize = 500;
-/// How many shards a stream has that scales by demand.
+/// Initial number of shards of an on-demand stream.
 pub const ON_DEMAND_SHARDS: usize = 4;
 
 /// A stream's shards and settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Description {
-    /// When the stream was created, in milliseconds since the Unix epoch.
+    /// Creation time in milliseconds since the Unix epoch.
     pub created_ms: u64,
-    /// Whether Kinesis would scale it by demand.
+    /// True if Kinesis would scale it on demand.
     pub on_demand: bool,
-    /// How long records are kept at least.
+    /// Minimum time for which records are kept, in hours.
     pub retention_hours: u32,
-    /// The shards that may still have records, by number.
+    /// Shards that may still have records, by number.
     pub shards: Vec<Shard>,
-    /// The number of the next shard.
+    /// Number of the next shard.
     next_shard: u32,
-    /// What people noted.
+    /// Tags of the stream.
     pub tags: BTreeMap<String, String>,
-    /// Who registered for enhanced fan-out.
+    /// Consumers registered for enhanced fan-out.
     pub consumers: Vec<Consumer>,
 }
 
-/// A consumer that registered for enhanced fan-out.
+/// A consumer registered for enhanced fan-out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Consumer {
     /// Its name, unique in its stream.
     pub name: String,
-    /// When it registered, in milliseconds since the Unix epoch.
+    /// Registration time in milliseconds since the Unix epoch.
     pub created_ms: u64,
 }
 
-/// A shard of a stream: the records whose hash keys lie in its range, while it was open.
+/// A shard of a stream: the records with hash keys in its range that were appended while it was
+/// open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shard {
     /// Its number in the stream, from 0.
     pub index: u32,
-    /// The shards that it goes on from: none, the one that was split, or the two that were merged.
+    /// Shards that precede it: none, the one that was split, or the two that were merged.
     pub parents: Vec<u32>,
     /// The first hash key of its range.
     #[serde(with = "decimal")]
@@ -61,16 +62,16 @@ pub struct Shard {
     #[serde(with = "decimal")]
     pub last_hash_key: u128,
     created_ms: u64,
-    /// The count that its creation took; 0 for the one shard of a stream that counted from 1.
+    /// Count that its creation took. 0 for the only shard of a stream that counted from 1.
     created_count: u64,
     closed: Option<Closed>,
-    /// The highest count of its records; 0 if it has none.
+    /// Highest count of its records. 0 if it has none.
     #[serde(default)]
     pub(crate) last: u64,
-    /// When its last record arrived.
+    /// Arrival time of its last record.
     #[serde(default)]
     pub(crate) last_ms: u64,
-    /// The highest count of its records that were deleted for their age; 0 if there are none.
+    /// Highest count of its records that the retention deleted. 0 if there are none.
     #[serde(default)]
     pub(crate) trimmed: u64,
 }
@@ -83,12 +84,12 @@ struct Closed {
 }
 
 impl Shard {
-    /// Its id, as Kinesis writes it.
+    /// Its id in the format of Kinesis.
     pub fn id(&self) -> String {
         shard_id(self.index)
     }
 
-    /// A number that is smaller than those of its records.
+    /// Number smaller than those of all its records.
     pub fn starting_sequence_number(&self) -> SequenceNumber {
         if self.created_count == 0 {
             return SequenceNumber::plain(0);
@@ -96,44 +97,44 @@ impl Shard {
         self.number(self.created_count, self.created_ms)
     }
 
-    /// A number that is larger than those of its records, if it is closed.
+    /// Number larger than those of all its records, if it is closed.
     pub fn ending_sequence_number(&self) -> Option<SequenceNumber> {
         let closed = self.closed.as_ref()?;
         Some(self.number(closed.count, closed.time_ms))
     }
 
-    /// Whether it takes records.
+    /// True if it accepts records.
     pub fn is_open(&self) -> bool {
         self.closed.is_none()
     }
 
-    /// When it was created, in milliseconds since the Unix epoch.
+    /// Creation time in milliseconds since the Unix epoch.
     pub fn created_ms(&self) -> u64 {
         self.created_ms
     }
 
-    /// When it was closed, in milliseconds since the Unix epoch.
+    /// Closing time in milliseconds since the Unix epoch.
     pub fn closed_ms(&self) -> Option<u64> {
         self.closed.as_ref().map(|closed| closed.time_ms)
     }
 
-    /// When its last record arrived, in milliseconds since the Unix epoch; 0 if it has none.
+    /// Arrival time of its last record in milliseconds since the Unix epoch. 0 if it has none.
     pub fn last_ms(&self) -> u64 {
         self.last_ms
     }
 
-    /// Whether a record with this hash key belongs to it.
+    /// True if a record with this hash key belongs to it.
     pub fn holds(&self, hash_key: u128) -> bool {
         (self.first_hash_key..=self.last_hash_key).contains(&hash_key)
     }
 
-    /// The number of a record of it.
+    /// Sequence number of one of its records.
     pub(crate) fn number(&self, count: u64, time_ms: u64) -> SequenceNumber {
         SequenceNumber::new(self.created_ms / 1_000, count, time_ms, self.index)
     }
 
-    /// Whether `number` is one that this shard gave or could give.
-    pub(crate) fn could_give(&self, number: SequenceNumber) -> bool {
+    /// True if this shard assigned `number` or could assign it.
+    pub(crate) fn may_assign(&self, number: SequenceNumber) -> bool {
         let plain = self.created_count == 0 && number < SequenceNumber::new(0, 0, 0, 0);
         plain
             || number.shard() == self.index
@@ -141,27 +142,27 @@ impl Shard {
     }
 }
 
-/// The id of a shard, as Kinesis writes it.
+/// Id of a shard in the format of Kinesis.
 pub fn shard_id(index: u32) -> String {
     format!("shardId-{index:012}")
 }
 
-/// The number of the shard with this id.
+/// Number of the shard with this id.
 pub fn parse_shard_id(id: &str) -> Option<u32> {
     let digits = id.strip_prefix("shardId-")?;
     let index = digits.parse().ok()?;
     (shard_id(index) == id).then_some(index)
 }
 
-/// When a change is made, and the count that what it creates and closes takes.
+/// Time of a change, and the counts that the created and closed shards take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct ChangeContext {
     pub(crate) now_ms: u64,
-    /// The next count of the stream.
+    /// Next count of the stream.
     pub(crate) next: u64,
 }
 
-impl Moment {
+impl ChangeContext {
     fn take(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
@@ -169,25 +170,33 @@ impl Moment {
 }
 
 impl Description {
-    /// A new stream with `shards` equal shards.
-    pub(crate) fn new(shards: usize, on_demand: bool, moment: &mut Moment) -> Self {
-        let mut description = Self::empty(on_demand, moment);
+    /// Describes a new stream with `shards` equal shards.
+    pub(crate) fn new(shards: usize, on_demand: bool, context: &mut ChangeContext) -> Self {
+        let mut description = Self::empty(on_demand, context);
         for (first, last) in equal_ranges(shards) {
-            description.open(Vec::new(), first, last, moment);
+            description.open(Vec::new(), first, last, context);
         }
         description
     }
 
-    /// A stream that counted from 1 and had one shard, up to now.
-    pub(crate) fn of_plain(moment: &mut Moment) -> Self {
-        let mut description = Self::empty(false, moment);
-        description.open(Vec::new(), 0, u128::MAX, &mut Moment { next: 0, ..*moment });
+    /// Describes a stream that counted from 1 and had one shard until now.
+    pub(crate) fn of_plain(context: &mut ChangeContext) -> Self {
+        let mut description = Self::empty(false, context);
+        description.open(
+            Vec::new(),
+            0,
+            u128::MAX,
+            &mut ChangeContext {
+                next: 0,
+                ..*context
+            },
+        );
         description
     }
 
-    fn empty(on_demand: bool, moment: &Moment) -> Self {
+    fn empty(on_demand: bool, context: &ChangeContext) -> Self {
         Self {
-            created_ms: moment.now_ms,
+            created_ms: context.now_ms,
             on_demand,
             retention_hours: RETENTION_HOURS_MIN,
             shards: Vec::new(),
@@ -199,28 +208,28 @@ impl Description {
 
     /// The shard with this number.
     pub fn shard(&self, index: u32) -> Option<&Shard> {
-        let place = self
+        let position = self
             .shards
             .binary_search_by_key(&index, |shard| shard.index);
-        place.ok().map(|place| &self.shards[place])
+        position.ok().map(|position| &self.shards[position])
     }
 
-    /// The shard with this number, for a change.
+    /// The shard with this number, mutable.
     pub(crate) fn shard_mut(&mut self, index: u32) -> Option<&mut Shard> {
-        let place = self
+        let position = self
             .shards
             .binary_search_by_key(&index, |shard| shard.index);
-        place.ok().map(|place| &mut self.shards[place])
+        position.ok().map(|position| &mut self.shards[position])
     }
 
-    /// The shards that take records, in the order of their ranges.
+    /// Shards that accept records, in the order of their ranges.
     pub fn open_shards(&self) -> Vec<&Shard> {
         let mut open: Vec<_> = self.shards.iter().filter(|shard| shard.is_open()).collect();
         open.sort_by_key(|shard| shard.first_hash_key);
         open
     }
 
-    /// The shards that go on from this one.
+    /// Shards that follow from this one by a split or a merge.
     pub fn children(&self, parent: u32) -> impl Iterator<Item = &Shard> {
         let is_child = move |shard: &&Shard| shard.parents.contains(&parent);
         self.shards.iter().filter(is_child)
@@ -231,29 +240,30 @@ impl Description {
         &mut self,
         index: u32,
         second_from: u128,
-        moment: &mut Moment,
+        context: &mut ChangeContext,
     ) -> Result<(), StreamError> {
         let shard = self.open_shard(index)?;
         let (first, last) = (shard.first_hash_key, shard.last_hash_key);
         if second_from <= first || second_from > last {
             return Err(StreamError::InvalidChange(format!(
-                "the new starting hash key {second_from} of {} must be above {first} and not above {last}",
+                "the new starting hash key {second_from} of {} must be above {first} \
+                and at most {last}",
                 shard.id()
             )));
         }
-        self.room_for(1)?;
-        self.close(index, moment);
-        self.open(vec![index], first, second_from - 1, moment);
-        self.open(vec![index], second_from, last, moment);
+        self.check_room_for(1)?;
+        self.close(index, context);
+        self.open(vec![index], first, second_from - 1, context);
+        self.open(vec![index], second_from, last, context);
         Ok(())
     }
 
-    /// Merges two shards that are beside each other.
+    /// Merges two adjacent shards.
     pub(crate) fn merge(
         &mut self,
         one: u32,
         other: u32,
-        moment: &mut Moment,
+        context: &mut ChangeContext,
     ) -> Result<(), StreamError> {
         let (low, high) = (self.open_shard(one)?, self.open_shard(other)?);
         let (low, high) = if low.first_hash_key <= high.first_hash_key {
@@ -263,27 +273,31 @@ impl Description {
         };
         if low.last_hash_key.checked_add(1) != Some(high.first_hash_key) {
             return Err(StreamError::InvalidChange(format!(
-                "the shards {} and {} are not beside each other",
+                "the shards {} and {} are not adjacent",
                 shard_id(one),
                 shard_id(other)
             )));
         }
         let (first, last) = (low.first_hash_key, high.last_hash_key);
-        self.close(one, moment);
-        self.close(other, moment);
-        self.open(vec![one, other], first, last, moment);
+        self.close(one, context);
+        self.close(other, context);
+        self.open(vec![one, other], first, last, context);
         Ok(())
     }
 
-    /// Makes `target` equal shards by splitting at every new border and merging over every old one.
-    pub(crate) fn scale(&mut self, target: usize, moment: &mut Moment) -> Result<(), StreamError> {
+    /// Makes `target` equal shards: splits at every new border, then merges across every old one.
+    pub(crate) fn scale(
+        &mut self,
+        target: usize,
+        context: &mut ChangeContext,
+    ) -> Result<(), StreamError> {
         let ranges = equal_ranges(target);
         for (border, _) in ranges.iter().skip(1) {
             let crossed = self.shards.iter().find(|shard| {
                 shard.is_open() && shard.holds(*border) && shard.first_hash_key != *border
             });
             if let Some(index) = crossed.map(|shard| shard.index) {
-                self.close_into(index, *border, moment);
+                self.close_into(index, *border, context);
             }
         }
         for (first, last) in ranges {
@@ -300,24 +314,24 @@ impl Description {
                 continue;
             };
             for next in parts {
-                self.merge(merged, next, moment)?;
+                self.merge(merged, next, context)?;
                 merged = self.next_shard - 1;
             }
         }
         Ok(())
     }
 
-    fn close_into(&mut self, index: u32, border: u128, moment: &mut Moment) {
+    fn close_into(&mut self, index: u32, border: u128, context: &mut ChangeContext) {
         let Some(shard) = self.shard(index) else {
             return;
         };
         let (first, last) = (shard.first_hash_key, shard.last_hash_key);
-        self.close(index, moment);
-        self.open(vec![index], first, border - 1, moment);
-        self.open(vec![index], border, last, moment);
+        self.close(index, context);
+        self.open(vec![index], first, border - 1, context);
+        self.open(vec![index], border, last, context);
     }
 
-    /// Forgets closed shards all of whose records were deleted for their age.
+    /// Removes closed shards whose records were all deleted by the retention.
     pub(crate) fn forget_trimmed(&mut self, now_ms: u64) {
         let kept_ms = u64::from(self.retention_hours) * 3_600_000;
         self.shards.retain(|shard| match &shard.closed {
@@ -328,12 +342,12 @@ impl Description {
         });
     }
 
-    /// What is older than this is not shown any more, in milliseconds since the Unix epoch.
+    /// Time before which records have expired, in milliseconds since the Unix epoch.
     pub fn horizon_ms(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(u64::from(self.retention_hours) * 3_600_000)
     }
 
-    pub(crate) fn room_for(&self, more: usize) -> Result<(), StreamError> {
+    pub(crate) fn check_room_for(&self, more: usize) -> Result<(), StreamError> {
         let open = self.shards.iter().filter(|shard| shard.is_open()).count();
         if open + more > SHARDS_MAX {
             return Err(StreamError::TooMany(format!(
@@ -357,16 +371,17 @@ impl Description {
         Ok(shard)
     }
 
-    fn close(&mut self, index: u32, moment: &mut Moment) {
-        let count = moment.take();
-        let time_ms = moment.now_ms;
+    fn close(&mut self, index: u32, context: &mut ChangeContext) {
+        let count = context.take();
+        let time_ms = context.now_ms;
         if let Some(shard) = self.shard_mut(index) {
             shard.closed = Some(Closed { count, time_ms });
         }
     }
 
-    fn open(&mut self, parents: Vec<u32>, first: u128, last: u128, moment: &mut Moment) {
-        // Never before its parents, whatever the clock says: its numbers begin with this time and must be larger than theirs.
+    fn open(&mut self, parents: Vec<u32>, first: u128, last: u128, context: &mut ChangeContext) {
+        // A shard is never created before its parents, whatever the clock says. Its numbers start
+        // with this time and must be larger than theirs.
         let parents_ms = parents.iter().filter_map(|parent| self.shard(*parent));
         let parents_ms = parents_ms.map(|parent| parent.created_ms).max();
         self.shards.push(Shard {
@@ -374,8 +389,8 @@ impl Description {
             parents,
             first_hash_key: first,
             last_hash_key: last,
-            created_ms: moment.now_ms.max(parents_ms.unwrap_or(0)),
-            created_count: moment.take(),
+            created_ms: context.now_ms.max(parents_ms.unwrap_or(0)),
+            created_count: context.take(),
             closed: None,
             last: 0,
             last_ms: 0,
@@ -385,7 +400,7 @@ impl Description {
     }
 }
 
-/// All hash keys in `count` ranges of equal size.
+/// Divides all hash keys into `count` ranges of equal size.
 fn equal_ranges(count: usize) -> Vec<(u128, u128)> {
     let count = count.max(1) as u128;
     // 2^128 / count, rounded down, without 2^128.
@@ -394,18 +409,18 @@ fn equal_ranges(count: usize) -> Vec<(u128, u128)> {
     } else {
         (u128::MAX - count + 1) / count + 1
     };
-    let range = |place: u128| {
-        let last = if place + 1 == count {
+    let range = |position: u128| {
+        let last = if position + 1 == count {
             u128::MAX
         } else {
-            (place + 1) * size - 1
+            (position + 1) * size - 1
         };
-        (place * size, last)
+        (position * size, last)
     };
     (0..count).map(range).collect()
 }
 
-/// 128-bit numbers as decimal texts: JSON readers lose the digits of large numbers.
+/// 128-bit numbers as decimal strings, because JSON readers lose digits of large numbers.
 mod decimal {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
@@ -425,8 +440,8 @@ mod tests {
 
     use super::*;
 
-    fn moment() -> Moment {
-        Moment {
+    fn context() -> ChangeContext {
+        ChangeContext {
             now_ms: 1_700_000_000_000,
             next: 1,
         }
@@ -454,11 +469,11 @@ mod tests {
 
     #[test]
     fn a_child_names_its_parents_and_its_numbers_are_larger() {
-        let mut moment = moment();
-        let mut description = Description::new(2, false, &mut moment);
-        moment.now_ms -= 5_000_000;
-        description.split(0, 77, &mut moment).unwrap();
-        description.merge(3, 1, &mut moment).unwrap();
+        let mut context = context();
+        let mut description = Description::new(2, false, &mut context);
+        context.now_ms -= 5_000_000;
+        description.split(0, 77, &mut context).unwrap();
+        description.merge(3, 1, &mut context).unwrap();
         assert_covers_all(&description);
         let parents: Vec<_> = description
             .shards
@@ -493,53 +508,57 @@ mod tests {
 
     #[test]
     fn what_cannot_be_split_or_merged_is_refused_and_changes_nothing() {
-        let mut moment = moment();
-        let mut description = Description::new(3, false, &mut moment);
+        let mut context = context();
+        let mut description = Description::new(3, false, &mut context);
         let before = description.clone();
         let first = description.shards[1].first_hash_key;
-        let refused = description.split(1, first, &mut moment).unwrap_err();
+        let refused = description.split(1, first, &mut context).unwrap_err();
         assert!(
             matches!(refused, StreamError::InvalidChange(_)),
             "{refused}"
         );
-        let refused = description.merge(0, 2, &mut moment).unwrap_err();
-        assert!(
-            refused.to_string().contains("not beside each other"),
-            "{refused}"
-        );
-        let refused = description.split(9, 5, &mut moment).unwrap_err();
+        let refused = description.merge(0, 2, &mut context).unwrap_err();
+        assert!(refused.to_string().contains("not adjacent"), "{refused}");
+        let refused = description.split(9, 5, &mut context).unwrap_err();
         assert!(matches!(refused, StreamError::UnknownShard(_)), "{refused}");
         assert_eq!(description, before);
     }
 
     #[test]
     fn a_shard_knows_its_own_numbers_from_those_of_others() {
-        let mut moment = moment();
-        let mut description = Description::new(2, false, &mut moment);
+        let mut context = context();
+        let mut description = Description::new(2, false, &mut context);
         let (zero, one) = (&description.shards[0], &description.shards[1]);
-        assert!(zero.could_give(zero.number(55, 1_800_000_000_000)));
-        assert!(!zero.could_give(one.number(55, 1_800_000_000_000)));
-        assert!(!zero.could_give(SequenceNumber::plain(3)));
-        description = Description::of_plain(&mut moment);
+        assert!(zero.may_assign(zero.number(55, 1_800_000_000_000)));
+        assert!(!zero.may_assign(one.number(55, 1_800_000_000_000)));
+        assert!(!zero.may_assign(SequenceNumber::plain(3)));
+        description = Description::of_plain(&mut context);
         let plain = &description.shards[0];
-        assert!(plain.could_give(SequenceNumber::plain(3)));
-        assert!(plain.could_give(plain.number(55, 1)));
+        assert!(plain.may_assign(SequenceNumber::plain(3)));
+        assert!(plain.may_assign(plain.number(55, 1)));
         assert_eq!(plain.starting_sequence_number().to_string(), "0");
     }
 
     proptest! {
         #[test]
-        fn scaling_leaves_equal_shards_that_cover_all(counts in prop::collection::vec(1..20_usize, 2..6)) {
-            let mut moment = moment();
-            let mut description = Description::new(counts[0], false, &mut moment);
+        fn scaling_leaves_equal_shards_that_cover_all(
+            counts in prop::collection::vec(1..20_usize, 2..6),
+        ) {
+            let mut context = context();
+            let mut description = Description::new(counts[0], false, &mut context);
             for count in &counts[1..] {
-                description.scale(*count, &mut moment).unwrap();
+                description.scale(*count, &mut context).unwrap();
                 assert_covers_all(&description);
-                let ranges: Vec<_> = description.open_shards().iter().map(|shard| (shard.first_hash_key, shard.last_hash_key)).collect();
+                let ranges: Vec<_> = description
+                    .open_shards()
+                    .iter()
+                    .map(|shard| (shard.first_hash_key, shard.last_hash_key))
+                    .collect();
                 prop_assert_eq!(ranges, equal_ranges(*count));
             }
             let text = serde_json::to_vec(&description).unwrap();
-            prop_assert_eq!(serde_json::from_slice::<Description>(&text).unwrap(), description);
+            let read: Description = serde_json::from_slice(&text).unwrap();
+            prop_assert_eq!(read, description);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One stream: concurrent appends that share a sync, and readers that follow.
+//! One stream: concurrent appends that share a sync, and readers that follow it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,13 +9,14 @@ use crate::error::StreamError;
 use crate::frame::{PAYLOAD_MAX_BYTES, Producer, frame_bytes};
 use crate::log::{Append, Appended, Log, Tip};
 use crate::number::SequenceNumber;
-use crate::reader::{Limits, Piece, Place, Reader, before, locate, read_piece};
+use crate::reader::{Chunk, Cursor, Limits, Reader, before, locate, read_chunk};
 use crate::record::{DATA_MAX_BYTES, KEY_MAX_CHARS, NewRecord, ReadFrom};
-use crate::shards::{Description, Moment};
+use crate::shards::{ChangeContext, Description};
 
-/// How many bytes of records may wait for the file; who appends more waits.
+/// Maximum bytes of records queued for the file. Further appends wait.
 const WAITING_MAX_BYTES: usize = 64 << 20;
-/// How much one write and sync takes at most, so that the first of a long queue is not acknowledged last.
+/// Maximum bytes of one write and sync, so that the first append of a long queue does not wait for
+/// the last one.
 const GROUP_MAX_BYTES: usize = 16 << 20;
 
 /// A local stream. Cheap to clone.
@@ -29,15 +30,15 @@ pub(crate) struct Shared {
     log: Mutex<Log>,
     queue: Mutex<Queue>,
     room: Semaphore,
-    /// How far the stream is durable.
+    /// Durable end of the stream.
     tip: watch::Sender<Tip>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<Waiting>,
-    /// Whether a thread is at work on the queue.
-    served: bool,
+    /// True while a thread serves the queue.
+    serving: bool,
 }
 
 #[derive(Debug)]
@@ -65,17 +66,17 @@ impl Stream {
         &self.0.name
     }
 
-    /// Appends a record; done when it is durable. Waits while too much is waiting.
+    /// Appends a record and returns when it is durable. Waits while the queue is full.
     ///
     /// # Errors
-    /// A record that no stream takes, or what the file system says; then the record is not in the stream, unless the error is
-    /// [`StreamError::Unsure`] or [`StreamError::Stopped`].
+    /// A record that no stream accepts, or an error of the file system. The record is then not in
+    /// the stream, unless the error is [`StreamError::Unsure`] or [`StreamError::Stopped`].
     pub async fn append(&self, record: NewRecord) -> Result<SequenceNumber, StreamError> {
         Ok(self.append_all(vec![record]).await?[0])
     }
 
-    /// Appends at least one record, all or none; done when they are durable. Their numbers are in their order. Waits while too much is
-    /// waiting.
+    /// Appends at least one record, all or none, and returns when they are durable. The returned
+    /// numbers are in the order of the records. Waits while the queue is full.
     ///
     /// # Errors
     /// As for [`Stream::append`].
@@ -99,12 +100,16 @@ impl Stream {
         }
     }
 
-    /// Appends the records of one append call of a producer exactly once, all or none: a number that is not higher than the highest
-    /// applied of `producer` is acknowledged without appending. The call itself takes its place in the queue, the future only waits;
-    /// a producer calls in the order of its numbers, which may have gaps, and bounds what it has under way itself.
+    /// Appends the records of one append call of a producer exactly once, all or none. A number
+    /// that is not higher than the highest applied one of `producer` is acknowledged without an
+    /// append.
     ///
-    /// After a failure, higher numbers of the producer are refused with [`StreamError::OutOfOrder`] until the failed one is sent
-    /// again, so that it cannot be taken for applied.
+    /// The call itself enqueues the append; the future only waits. A producer calls in the order of
+    /// its numbers, which may have gaps, and bounds its own appends in flight.
+    ///
+    /// After a failure, higher numbers of the producer are rejected with
+    /// [`StreamError::OutOfOrder`] until the failed number is sent again. A failed number is
+    /// therefore never taken for applied.
     ///
     /// # Errors
     /// As for [`Stream::append`].
@@ -125,23 +130,26 @@ impl Stream {
         async move { answer?.await.unwrap_or(Err(StreamError::Stopped)) }
     }
 
-    /// Reads all shards from a place on, in the order of the appends.
+    /// Reads all shards from a position, in the order of the appends.
     ///
     /// # Errors
-    /// A number that the stream never gave or whose successors were deleted for their age, or what the file system says.
+    /// A number that the stream never assigned, a number whose successors the retention deleted, or
+    /// an error of the file system.
     pub async fn read(&self, from: ReadFrom) -> Result<Reader, StreamError> {
         Reader::open(self.clone(), None, from).await
     }
 
-    /// Reads one shard from a place on.
+    /// Reads one shard from a position.
     ///
     /// # Errors
-    /// A number that the shard never gave or whose successors were deleted for their age, or what the file system says.
+    /// A number that the shard never assigned, a number whose successors the retention deleted, or
+    /// an error of the file system.
     pub async fn read_shard(&self, shard: u32, from: ReadFrom) -> Result<Reader, StreamError> {
         Reader::open(self.clone(), Some(shard), from).await
     }
 
-    /// The number after which reading a shard from `from` on begins: that of a record or of its closing; none for its beginning.
+    /// Returns the number after which a read of a shard from `from` starts: that of a record or of
+    /// the shard's closing, or none for the start of the shard.
     ///
     /// # Errors
     /// As for [`Stream::read_shard`].
@@ -157,37 +165,40 @@ impl Stream {
             .await
     }
 
-    /// Its shards and settings, as they are durable now.
+    /// Shards and settings that are durable now.
     pub fn description(&self) -> Arc<Description> {
         Arc::clone(&self.0.tip.borrow().description)
     }
 
-    /// Splits an open shard: its second child begins at the hash key `second_from`.
+    /// Splits an open shard. The second child starts at the hash key `second_from`.
     ///
     /// # Errors
-    /// A shard that is not there or closed, a hash key that does not split it, or what the file system says.
+    /// A shard that does not exist or is closed, a hash key that does not split it, or an error of
+    /// the file system.
     pub async fn split(&self, shard: u32, second_from: u128) -> Result<(), StreamError> {
-        let split = move |description: &mut Description, moment: &mut Moment| {
-            description.split(shard, second_from, moment)
+        let split = move |description: &mut Description, context: &mut ChangeContext| {
+            description.split(shard, second_from, context)
         };
         self.change(split).await
     }
 
-    /// Merges two open shards that are beside each other.
+    /// Merges two adjacent open shards.
     ///
     /// # Errors
-    /// Shards that are not there, closed or not beside each other, or what the file system says.
+    /// Shards that do not exist, are closed or are not adjacent, or an error of the file system.
     pub async fn merge(&self, one: u32, other: u32) -> Result<(), StreamError> {
-        let merge = move |description: &mut Description, moment: &mut Moment| {
-            description.merge(one, other, moment)
+        let merge = move |description: &mut Description, context: &mut ChangeContext| {
+            description.merge(one, other, context)
         };
         self.change(merge).await
     }
 
-    /// Changes shards or settings durably, or not at all if `change` refuses.
+    /// Changes shards or settings durably. If `change` returns an error, nothing changes.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
-        change: impl FnOnce(&mut Description, &mut Moment) -> Result<T, StreamError> + Send + 'static,
+        change: impl FnOnce(&mut Description, &mut ChangeContext) -> Result<T, StreamError>
+        + Send
+        + 'static,
     ) -> Result<T, StreamError> {
         let now_ms = crate::now_ms();
         let (changed, tip) = self
@@ -197,7 +208,7 @@ impl Stream {
         Ok(changed)
     }
 
-    /// Deletes the stream. Who reads it or appends to it hears that it is missing.
+    /// Deletes the stream. Its readers and appenders get [`StreamError::Missing`].
     pub(crate) async fn delete(&self) -> Result<(), StreamError> {
         let tip = self
             .with_log(|log| {
@@ -209,17 +220,17 @@ impl Stream {
         Ok(())
     }
 
-    /// Whether it was deleted.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.0.tip.borrow().gone
+    /// True if it was deleted.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.0.tip.borrow().deleted
     }
 
-    /// Whether `other` is this one.
+    /// True if `other` is the same stream object.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Takes in what another process appended, and tells the readers.
+    /// Catches up with the appends of another process, and notifies the readers.
     pub(crate) async fn refresh(&self) -> Result<(), StreamError> {
         let tip = self
             .with_log(|log| {
@@ -231,32 +242,32 @@ impl Stream {
         Ok(())
     }
 
-    /// Learns how far the stream is durable.
+    /// Subscribes to the durable end of the stream.
     pub(crate) fn watch_tip(&self) -> watch::Receiver<Tip> {
         self.0.tip.subscribe()
     }
 
-    /// Finds where reading begins.
+    /// Finds the position at which reading starts.
     pub(crate) async fn locate(
         &self,
         shard: Option<u32>,
         from: ReadFrom,
-    ) -> Result<Place, StreamError> {
+    ) -> Result<Cursor, StreamError> {
         let (name, tip) = (self.name().to_owned(), self.0.tip.borrow().clone());
         self.blocking(move || locate(&name, &tip, shard, from))
             .await
     }
 
-    /// Reads on from a place.
-    pub(crate) async fn read_piece(
+    /// Reads the next chunk from a position.
+    pub(crate) async fn read_chunk(
         &self,
         tip: Tip,
         shard: Option<u32>,
-        place: Place,
+        cursor: Cursor,
         limits: Limits,
-    ) -> Result<Piece, StreamError> {
+    ) -> Result<Chunk, StreamError> {
         let name = self.name().to_owned();
-        self.blocking(move || read_piece(&name, &tip, shard, place, limits))
+        self.blocking(move || read_chunk(&name, &tip, shard, cursor, limits))
             .await
     }
 
@@ -268,7 +279,7 @@ impl Stream {
         done.await.unwrap_or(Err(StreamError::Stopped))
     }
 
-    /// Runs blocking work on the log, off the async workers.
+    /// Runs blocking work on the log outside the async workers.
     pub(crate) async fn with_log<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Log) -> Result<T, StreamError> + Send + 'static,
@@ -293,15 +304,15 @@ impl Stream {
             bytes,
             answer,
         });
-        if !queue.served {
-            queue.served = true;
+        if !queue.serving {
+            queue.serving = true;
             let stream = self.clone();
             self.0.runtime.spawn_blocking(move || stream.serve_queue());
         }
         answered
     }
 
-    /// Writes what waits, group by group: what arrives during one sync goes together into the next.
+    /// Writes the queue group by group. Appends that arrive during one sync go into the next group.
     fn serve_queue(&self) {
         loop {
             let group = {
@@ -314,7 +325,7 @@ impl Stream {
                 });
                 let count = fits.count();
                 if count == 0 {
-                    queue.served = false;
+                    queue.serving = false;
                     return;
                 }
                 queue.waiting.drain(..count).collect::<Vec<_>>()
@@ -330,7 +341,7 @@ impl Stream {
             self.publish(tip);
             let outcomes = outcome.unwrap_or_else(|error| vec![Err(error); appends.len()]);
             for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                // Who does not wait any more does not need the answer.
+                // A caller that no longer waits does not need the result.
                 let _ = answer.send(outcome);
             }
         }
@@ -340,7 +351,7 @@ impl Stream {
         self.0.tip.send_if_modified(|known| {
             let reached = |tip: &Tip| {
                 let last = &tip.segments[tip.segments.len() - 1];
-                (tip.gone, last.number, tip.end)
+                (tip.deleted, last.number, tip.end)
             };
             let grown = reached(&tip) > reached(known);
             if grown {
@@ -351,7 +362,7 @@ impl Stream {
     }
 }
 
-/// Checks an append call, and gives its size.
+/// Checks an append call, and returns its size in bytes.
 fn check(append: &Append) -> Result<usize, StreamError> {
     let refused = |message: String| Err(StreamError::InvalidRecord(message));
     if append.records.is_empty() {
@@ -379,13 +390,15 @@ fn check(append: &Append) -> Result<usize, StreamError> {
     let bytes = frame_bytes(append.producer.as_ref(), &append.records);
     if bytes > PAYLOAD_MAX_BYTES {
         return refused(format!(
-            "the records of one append take {bytes} bytes; at most {PAYLOAD_MAX_BYTES} are allowed"
+            "the records of one append take {bytes} bytes; \
+            at most {PAYLOAD_MAX_BYTES} are allowed"
         ));
     }
     Ok(bytes)
 }
 
-/// The state behind a lock is whole between any two statements that could panic.
+// The state behind a lock is consistent at every statement that could panic, so a poisoned lock is
+// safe to use.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

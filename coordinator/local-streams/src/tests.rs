@@ -22,12 +22,13 @@ fn record(key: &str, data: &str, time_ms: u64) -> NewRecord {
     }
 }
 
-/// How many records of a stream that was created with one shard come before it, plus one: its shard's creation counts too.
+/// Ordinal of a record in a stream that was created with one shard, from 1. The creation of the
+/// shard takes a count too.
 fn ordinal(number: SequenceNumber) -> u64 {
     number.count() - 1
 }
 
-/// What became of an append call, with ordinals.
+/// Result of an append call, with ordinals instead of numbers.
 fn ordinals(appended: Result<Appended, StreamError>) -> Result<Option<Vec<u64>>, StreamError> {
     Ok(match appended? {
         Appended::New(numbers) => Some(numbers.into_iter().map(ordinal).collect()),
@@ -40,12 +41,12 @@ async fn open(directory: &Path) -> Stream {
     streams.stream("names").await.unwrap()
 }
 
-/// Everything from a place on that is there now.
+/// All present records from a position.
 async fn read_all(stream: &Stream, from: ReadFrom) -> Vec<Record> {
     let mut reader = stream.read(from).await.unwrap();
     let mut all = Vec::new();
     loop {
-        // Few at a time, so that frames are read in pieces too.
+        // Few at a time, so that frames are read in chunks too.
         let records = reader.next(2, usize::MAX).await.unwrap();
         if records.is_empty() {
             return all;
@@ -54,7 +55,7 @@ async fn read_all(stream: &Stream, from: ReadFrom) -> Vec<Record> {
     }
 }
 
-/// The data of everything from a place on that is there now.
+/// Data of all present records from a position.
 async fn data_from(stream: &Stream, from: ReadFrom) -> Vec<String> {
     let records = read_all(stream, from).await;
     let text = |record: Record| String::from_utf8(record.data.to_vec()).unwrap();

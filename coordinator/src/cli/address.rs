@@ -4,14 +4,14 @@ use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// What stays as it is in a path: RFC 3986's unreserved characters.
+/// Characters that are encoded in a path: all except RFC 3986's unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// `namespace/name/id`: neither namespace nor name has a `/`, the id is all the rest.
+/// Address `namespace/name/id`. Neither namespace nor name contains a `/`; the id is the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AddressArg {
     namespace: String,
@@ -20,7 +20,7 @@ pub(crate) struct AddressArg {
 }
 
 impl AddressArg {
-    /// The address as parts of a URL's path, percent-encoded.
+    /// Returns the address as percent-encoded parts of a URL's path.
     pub(crate) fn path(&self) -> String {
         [&self.namespace, &self.name, &self.id]
             .map(|part| encoded(part))
@@ -43,7 +43,7 @@ impl FromStr for AddressArg {
                     .any(|part| matches!(*part, "." | ".."))
                 {
                     return Err(format!(
-                        "`{text}` cannot be asked for by URL: a part is `.` or `..`"
+                        "`{text}` cannot be part of a URL: a part is `.` or `..`"
                     ));
                 }
                 Ok(Self {

@@ -4,23 +4,23 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use crate::cli::address::AddressArg;
-use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::target::AdminArgs;
+use crate::error::Failure;
 
 /// Commands on one address.
 #[derive(Debug, Subcommand)]
 pub enum AddressCommand {
-    /// Print its state, backlog and suspension.
+    /// Print the state, backlog and suspension
     Get(AddressArgs),
-    /// Let a suspended address go on.
+    /// Resume a suspended address
     Resume(AddressArgs),
 }
 
 /// Arguments of the commands on one address.
 #[derive(Debug, Args)]
 pub struct AddressArgs {
-    /// Which one: namespace/name/id; the id is everything after the second `/`.
+    /// Address namespace/name/id; the id is everything after the second `/`
     #[arg(value_name = "ADDRESS")]
     address: AddressArg,
 

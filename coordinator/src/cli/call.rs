@@ -8,39 +8,46 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 
 use crate::cli::address::{AddressArg, encoded};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
 use crate::cli::target::TrafficArgs;
-use crate::cli::{output, value};
+use crate::error::{Exit, Failure};
 use crate::module::{format_duration, parse_duration};
+use crate::typed_json;
 
-/// Longer than the application takes to tell that the time is over.
+/// Additional wait, longer than the application takes to report a timeout.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Arguments of `call` and `send`.
 #[derive(Debug, Args)]
 pub struct CallArgs {
-    /// Whom: namespace/name/id; the id is everything after the second `/`.
+    /// Target address namespace/name/id; the id is everything after the second `/`
     #[arg(value_name = "ADDRESS")]
     address: AddressArg,
 
-    /// The message, JSON; `-` reads it from standard input.
+    /// Message as JSON; `-` reads it from standard input
     #[arg(value_name = "JSON")]
     message: String,
 
     #[command(flatten)]
     traffic: TrafficArgs,
 
-    /// The message's typename; without it, any function that takes JSON understands it. Values of StateFun's built-in types
-    /// (io.statefun.types/int, …) are written as JSON too.
+    /// Typename of the message [default: JSON, for any function that accepts JSON]
+    ///
+    /// Values of StateFun's built-in types (io.statefun.types/int, …) are written as JSON too.
     #[arg(long = "type", value_name = "TYPENAME")]
     typename: Option<String>,
 
-    /// A key under which the same request may be repeated without taking effect again.
+    /// Key under which the same request can be repeated without taking effect again
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
 
-    /// How long to wait for the answer.
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    /// Maximum time to wait for the answer
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = parse_duration
+    )]
     timeout: Duration,
 }
 
@@ -51,7 +58,7 @@ pub(crate) async fn run(verb: &str, args: CallArgs) -> Result<(), Failure> {
         text => text.to_owned(),
     };
     let typename = args.typename.as_deref();
-    let body = value::encode(typename, &message)
+    let body = typed_json::encode(typename, &message)
         .map_err(|error| Failure::usage(format!("the message is {error}")))?;
     let client = args.traffic.client()?;
     let timeout = encoded(&format_duration(args.timeout));
@@ -76,16 +83,17 @@ pub(crate) async fn run(verb: &str, args: CallArgs) -> Result<(), Failure> {
         .await
         .map_err(|error| client.lost(&error))?;
     if verb == "call" {
-        output::line(&value::show(typename.as_deref(), &reply))?;
+        output::line(&typed_json::show(typename.as_deref(), &reply))?;
     }
     Ok(())
 }
 
-/// A value that a header can carry as it is.
+/// Converts the value of a flag to a header, which carries it unchanged.
 pub(crate) fn header(flag: &str, text: &str) -> Result<HeaderValue, Failure> {
     let refused = || {
         Failure::usage(format!(
-            "{flag}: `{}` has a control character or a blank at an end, which a header cannot carry",
+            "{flag}: `{}` contains a control character, or begins or ends with a blank: \
+             a header cannot carry it",
             text.escape_debug()
         ))
     };
@@ -98,6 +106,6 @@ pub(crate) fn header(flag: &str, text: &str) -> Result<HeaderValue, Failure> {
 fn read_stdin() -> Result<String, Failure> {
     let mut text = String::new();
     let read = std::io::stdin().lock().read_to_string(&mut text);
-    read.map_err(|error| Failure::new(Exit::Usage, format!("standard input: {error}")))?;
+    read.map_err(|error| Failure::caused(Exit::Usage, "standard input", error))?;
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! Asking a running application over HTTP.
+//! HTTP client of a running application.
 
 use std::error::Error;
 use std::path::Path;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
-use crate::cli::exit::{Exit, Failure};
+use crate::error::{Exit, Failure};
 
-/// A running application.
+/// Connection to a running application.
 pub(crate) struct Client {
     base: String,
     http: reqwest::Client,
@@ -17,7 +17,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// The application at `base`, such as `http://127.0.0.1:8080`, which is shown the token in `token_file`.
+    /// Creates a client of the application at `base`, such as `http://127.0.0.1:8080`, which sends
+    /// the token in `token_file`.
     pub(crate) fn new(base: &str, token_file: Option<&Path>) -> Result<Self, Failure> {
         let base = base.trim_end_matches('/');
         if !base.starts_with("http://") && !base.starts_with("https://") {
@@ -26,18 +27,17 @@ impl Client {
             )));
         }
         let http = reqwest::Client::builder()
-            // A proxy of the environment is for the world outside, not for this machine.
+            // A proxy in the environment is meant for other machines.
             .no_proxy()
             .tcp_nodelay(true)
             .connect_timeout(Duration::from_secs(10))
             .redirect(reqwest::redirect::Policy::none())
             .build();
-        let http = http.map_err(|error| Failure::new(Exit::Environment, error.to_string()))?;
+        let http = http.map_err(|error| Failure::from_source(Exit::Environment, error))?;
         let read = |file: &Path| {
-            let text = std::fs::read_to_string(file).map_err(|error| {
-                Failure::new(Exit::Environment, format!("{}: {error}", file.display()))
-            })?;
-            Ok(text.trim().to_owned())
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| Failure::caused(Exit::Environment, file.display(), error))?;
+            Ok::<_, Failure>(text.trim().to_owned())
         };
         Ok(Self {
             base: base.to_owned(),
@@ -46,7 +46,7 @@ impl Client {
         })
     }
 
-    /// A request for `path`, which begins with `/` and is percent-encoded.
+    /// Builds a request for `path`, which begins with `/` and is percent-encoded.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.token {
@@ -55,7 +55,7 @@ impl Client {
         }
     }
 
-    /// Sends a request, and gives a good answer.
+    /// Sends a request and returns a successful answer.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Failure> {
         let response = request.send().await.map_err(|error| self.lost(&error))?;
         let status = response.status();
@@ -63,7 +63,7 @@ impl Client {
             return Ok(response);
         }
         let exit = match status {
-            // Not ready, or on standby: nothing was done.
+            // Not ready, or on standby: the request had no effect.
             StatusCode::SERVICE_UNAVAILABLE => Exit::Environment,
             _ => Exit::Refused,
         };
@@ -71,27 +71,24 @@ impl Client {
         Err(Failure::new(exit, describe(status, &body)))
     }
 
-    /// Sends a request, and gives the JSON of a good answer.
+    /// Sends a request and returns the JSON of a successful answer.
     pub(crate) async fn json(&self, request: RequestBuilder) -> Result<Value, Failure> {
         let response = self.send(request).await?;
         let body = response.bytes().await.map_err(|error| self.lost(&error))?;
         serde_json::from_slice(&body).map_err(|error| {
-            let message = format!(
-                "{} answered with something else than JSON: {error}",
-                self.base
-            );
-            Failure::new(Exit::Environment, message)
+            let context = format!("the answer of {} is not JSON", self.base);
+            Failure::caused(Exit::Environment, context, error)
         })
     }
 
-    /// The failure of a connection.
+    /// Returns the failure of a lost connection.
     pub(crate) fn lost(&self, error: &reqwest::Error) -> Failure {
         let base = &self.base;
         if error.is_timeout() && !error.is_connect() {
             let message = format!("{base} did not answer in time");
             return Failure::new(Exit::Environment, message);
         }
-        // The innermost cause is what a person understands: connection refused, no such host.
+        // The innermost cause is the most helpful one: connection refused, no such host.
         let mut cause: &dyn Error = error;
         while let Some(inner) = cause.source() {
             cause = inner;
@@ -101,7 +98,7 @@ impl Client {
     }
 }
 
-/// `message (code, status)` of an error in our form, else what came.
+/// Formats an error in our form as `message (code, status)`, and any other as it is.
 fn describe(status: StatusCode, body: &[u8]) -> String {
     let error: Option<Value> = serde_json::from_slice(body).ok();
     let field = |name: &str| error.as_ref()?.get("error")?.get(name)?.as_str();

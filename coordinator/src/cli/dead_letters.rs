@@ -6,34 +6,34 @@ use serde_json::Value;
 
 use crate::cli::address::encoded;
 use crate::cli::client::Client;
-use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::target::AdminArgs;
+use crate::error::{Exit, Failure};
 
-/// How many are asked for at once.
+/// Number of dead letters per request.
 const PAGE: usize = 500;
 
-/// Commands on messages that were given up on.
+/// Commands on dead letters: messages whose processing failed for good.
 #[derive(Debug, Subcommand)]
 pub enum DeadLettersCommand {
-    /// Print them, one JSON object a line, oldest first.
+    /// Print dead letters, one JSON object per line, oldest first
     List(ListArgs),
-    /// Print one.
+    /// Print one dead letter
     Show(OneArgs),
-    /// Send one to its address again, as a new message, and forget the dead letter.
+    /// Send the message to its address again, as a new message, and delete the dead letter
     Retry(OneArgs),
-    /// Forget one.
+    /// Delete one dead letter
     Drop(OneArgs),
 }
 
 /// Arguments of `dead-letters list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only those of this function: namespace/name.
+    /// Only dead letters of this function, namespace/name
     #[arg(long, value_name = "FUNCTION")]
     function: Option<String>,
 
-    /// At most so many.
+    /// Maximum number of dead letters
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
 
@@ -44,14 +44,14 @@ pub struct ListArgs {
 /// Arguments of the commands on one dead letter.
 #[derive(Debug, Args)]
 pub struct OneArgs {
-    /// Which one: its id.
+    /// Id of the dead letter
     id: String,
 
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// Runs a command on messages that were given up on.
+/// Runs a command on dead letters.
 pub(crate) async fn run(command: DeadLettersCommand) -> Result<(), Failure> {
     match command {
         DeadLettersCommand::List(args) => list(&args).await,
@@ -102,11 +102,11 @@ async fn change(args: &OneArgs, method: Method, path: &str) -> Result<(), Failur
     Ok(())
 }
 
-/// The list of dead letters, page by page.
+/// Pages of the list of dead letters.
 struct Pages {
     client: Client,
     function: Option<String>,
-    /// Where the next page begins; none after the last.
+    /// Id after which the next page begins; none after the last page.
     after: Option<String>,
     ended: bool,
 }
@@ -141,7 +141,7 @@ impl Pages {
             Value::Array(letters) => Ok(Some(letters)),
             _ => Err(Failure::new(
                 Exit::Environment,
-                "the list of dead letters came in another form",
+                "the list of dead letters has an unknown form; are both sides of the same version?",
             )),
         }
     }

@@ -5,22 +5,28 @@ use std::time::Duration;
 use clap::Args;
 use reqwest::Method;
 
-use crate::cli::exit::Failure;
 use crate::cli::target::AdminArgs;
+use crate::error::Failure;
 use crate::module::parse_duration;
 
 /// Arguments of `health`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
-    /// How long the answer may take.
-    #[arg(long, value_name = "DURATION", default_value = "4s", value_parser = parse_duration)]
+    /// Maximum time to wait for the answer
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "4s",
+        value_parser = parse_duration
+    )]
     timeout: Duration,
 
     #[command(flatten)]
     admin: AdminArgs,
 }
 
-/// Asks `/healthz`: for container images without a shell, whose platform wants a command that tells by its exit code.
+/// Requests `/healthz`, for platforms that check a container without a shell by the exit code of a
+/// command.
 pub(crate) async fn run(args: &HealthArgs) -> Result<(), Failure> {
     let client = args.admin.client()?;
     let request = client

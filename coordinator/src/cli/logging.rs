@@ -1,14 +1,15 @@
-//! Log lines.
+//! Set-up of log lines.
 
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::exit::Failure;
 use crate::config::LogFormat;
+use crate::error::Failure;
 
-/// Writes log lines to standard error from now on, in `format`, those that `filter` lets through.
+/// Sends log lines that pass `filter` to standard error, in `format`.
 ///
 /// # Errors
-/// A filter that cannot be understood.
+///
+/// The filter is invalid.
 pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
     let parsed = EnvFilter::try_new(filter)
         .map_err(|error| Failure::usage(format!("--log: `{filter}`: {error}")))?;
@@ -19,9 +20,9 @@ pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
         LogFormat::Text => lines.try_init(),
         LogFormat::Json => lines.json().try_init(),
     };
-    // Someone who embeds this library may have chosen a logger before.
+    // A program that embeds this library may have set a logger before.
     if let Err(error) = set {
-        tracing::debug!(%error, "the logger was set before");
+        tracing::debug!(%error, "logger already set");
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! Writing to standard output.
+//! Standard output.
 
 use std::io::{ErrorKind, Write};
 
-use crate::cli::exit::{Exit, Failure};
+use crate::error::{Exit, Failure};
 
-/// Writes a line; false if nobody reads any more, as behind `| head`.
+/// Writes a line. Returns false if standard output is closed, as by `| head`.
 pub(crate) fn line(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = std::io::stdout().lock();
     let newline: &[u8] = if bytes.ends_with(b"\n") { b"" } else { b"\n" };
@@ -15,9 +15,6 @@ pub(crate) fn line(bytes: &[u8]) -> Result<bool, Failure> {
     match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::new(
-            Exit::Environment,
-            format!("standard output: {error}"),
-        )),
+        Err(error) => Err(Failure::caused(Exit::Environment, "standard output", error)),
     }
 }

@@ -4,31 +4,31 @@ use clap::{Args, Subcommand};
 use satchel_log::{Savepoint, SavepointName};
 use serde::Serialize;
 
-use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::verify::RootArgs;
-use crate::http::rfc3339;
+use crate::clock::rfc3339;
+use crate::error::Failure;
 use crate::offline;
 
-/// Commands on savepoints: states of an application that are kept under a name. The application may be running.
+/// Commands on savepoints: named states of an application. The application may be running.
 #[derive(Debug, Subcommand)]
 pub enum SavepointCommand {
-    /// Keep what is durable now under a name.
+    /// Keep the current durable state under a name
     Create(CreateArgs),
-    /// Print all savepoints, one JSON object a line.
+    /// Print all savepoints, one JSON object per line
     List(RootArgs),
-    /// Delete a savepoint; what it alone needs is deleted by the running application, in its time.
+    /// Delete a savepoint; the running application later deletes the objects that only it needed
     Delete(DeleteArgs),
 }
 
 /// Arguments of `savepoint create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Its name: letters, digits, `.`, `_` and `-`.
+    /// Name of the savepoint: letters, digits, `.`, `_` and `-`
     #[arg(value_name = "NAME")]
     name: SavepointName,
 
-    /// What it is for.
+    /// Comment to keep with the savepoint
     #[arg(long, value_name = "TEXT", default_value = "")]
     comment: String,
 
@@ -39,7 +39,7 @@ pub struct CreateArgs {
 /// Arguments of `savepoint delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Its name.
+    /// Name of the savepoint
     #[arg(value_name = "NAME")]
     name: SavepointName,
 
@@ -75,15 +75,15 @@ pub(crate) async fn run(command: SavepointCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A savepoint as it is printed.
+/// Printed form of a savepoint.
 #[derive(Serialize)]
 struct Line<'a> {
     savepoint: &'a str,
     partition: u32,
-    /// The time of its last commit.
+    /// Time of the last commit.
     committed_at: String,
     created_at: String,
-    /// The number of its last log object.
+    /// Number of the last log object.
     through: u64,
     #[serde(skip_serializing_if = "str::is_empty")]
     comment: &'a str,

@@ -1,11 +1,13 @@
-//! Being asked to stop.
+//! Signals that request a stop.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Ends when the process is asked to stop, by Ctrl-C (SIGINT) or SIGTERM. From the call on, neither signal ends the process by itself.
+/// Waits for Ctrl-C (SIGINT) or SIGTERM. From the call on, neither signal ends the process by
+/// itself.
 ///
 /// # Errors
-/// When the system refuses to tell of signals.
+///
+/// The operating system refuses to deliver signals.
 pub fn shutdown_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

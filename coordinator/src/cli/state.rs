@@ -7,34 +7,38 @@ use clap::{Args, Subcommand};
 use satchel_engine::address::{Address, FunctionType};
 use satchel_log::{At, Clock};
 
-use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::verify::RootArgs;
+use crate::clock::SystemClock;
 use crate::config::{S3Args, application_name};
+use crate::error::{Exit, Failure};
 use crate::offline::{self, Wanted, parse_address, parse_at};
-use crate::store::{Place, SystemClock};
+use crate::store::StateLocation;
 
-/// Commands on durable state, without a running application. States are printed as NDJSON: `address`, `state`, `typename`, `expires_at_ms`, and
-/// `value` where JSON loses nothing, else `base64`.
+/// Commands on durable state, without a running application.
+///
+/// States are printed as NDJSON: `address`, `state`, `typename`, `expires_at_ms`, and `value` if
+/// JSON is lossless, else `base64`.
 #[derive(Debug, Subcommand)]
 pub enum StateCommand {
-    /// Print the states of one address.
+    /// Print the states of one address
     Get(GetArgs),
-    /// Print the first states, in the order of their addresses.
+    /// Print the first states, in the order of their addresses
     List(ListArgs),
-    /// Print all states.
+    /// Print all states
     Export(ExportArgs),
-    /// Make a new root of the states in a file that `export` printed.
+    /// Create a new root from the states in a file that `export` printed
     Import(ImportArgs),
 }
 
-/// What is read.
+/// Arguments of commands that read states.
 #[derive(Debug, Args)]
 struct ReadArgs {
     #[command(flatten)]
     root: RootArgs,
 
-    /// As it was at this time, such as 2026-02-01T04:15:00Z (RFC 3339), or at this savepoint, instead of now.
+    /// Read the state at this time, such as 2026-02-01T04:15:00Z (RFC 3339), or at this savepoint
+    /// [default: now]
     #[arg(long, value_name = "TIME|SAVEPOINT", value_parser = parse_at)]
     at: Option<At>,
 }
@@ -42,11 +46,11 @@ struct ReadArgs {
 /// Arguments of `state get`.
 #[derive(Debug, Args)]
 pub struct GetArgs {
-    /// Whose: namespace/name/id.
+    /// Address namespace/name/id
     #[arg(value_name = "ADDRESS", value_parser = parse_address)]
     address: Address,
 
-    /// Only this state.
+    /// Only this state
     #[arg(long, value_name = "STATE")]
     name: Option<String>,
 
@@ -57,11 +61,11 @@ pub struct GetArgs {
 /// Arguments of `state list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only those of this function: namespace/name.
+    /// Only states of this function, namespace/name
     #[arg(long, value_name = "FUNCTION")]
     function: Option<FunctionType>,
 
-    /// At most so many.
+    /// Maximum number of states
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     limit: usize,
 
@@ -72,7 +76,7 @@ pub struct ListArgs {
 /// Arguments of `state export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Only those of this function: namespace/name.
+    /// Only states of this function, namespace/name
     #[arg(long, value_name = "FUNCTION")]
     function: Option<FunctionType>,
 
@@ -83,16 +87,23 @@ pub struct ExportArgs {
 /// Arguments of `state import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The states, one JSON object a line.
+    /// File with the states, one JSON object per line
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Where the new state is to lie: a directory (that of `satchel dev` is <data-dir>/state), or s3://bucket/prefix.
-    #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
-    state: Place,
+    /// Location of the new root: a directory (`satchel dev` uses <data-dir>/state) or
+    /// s3://bucket/prefix
+    #[arg(long, env = "SATCHEL_STATE", value_name = "LOCATION")]
+    state: StateLocation,
 
-    /// The name of the application that will run on it.
-    #[arg(long, env = "SATCHEL_APPLICATION", value_name = "NAME", default_value = "satchel", value_parser = application_name)]
+    /// Name of the application that will run on it
+    #[arg(
+        long,
+        env = "SATCHEL_APPLICATION",
+        value_name = "NAME",
+        default_value = "satchel",
+        value_parser = application_name
+    )]
     application: String,
 
     #[command(flatten)]
@@ -137,12 +148,12 @@ fn of(function: Option<FunctionType>) -> Wanted {
     function.map_or(Wanted::All, Wanted::Function)
 }
 
-/// Prints the states that are wanted, and says how many there are.
+/// Prints the wanted states up to `limit`, and returns their total number.
 async fn print(args: &ReadArgs, wanted: Wanted, limit: usize) -> Result<usize, Failure> {
     let at = match args.at {
         None => At::Latest,
         Some(At::Moment(moment_ms)) if moment_ms > SystemClock.now().wall_ms => {
-            return Err(Failure::usage("--at lies in the future"));
+            return Err(Failure::usage("--at is in the future"));
         }
         Some(at) => at,
     };
@@ -160,7 +171,7 @@ async fn import(args: &ImportArgs) -> Result<(), Failure> {
     let s3 = args.s3.options().map_err(Failure::usage)?;
     let imported = offline::import(&args.file, &args.state, s3, &args.application).await?;
     let summary = format!(
-        "{} states of {} addresses are in {}, for the application {}",
+        "imported {} states of {} addresses into {}, for the application {}",
         imported.states, imported.addresses, args.state, args.application
     );
     output::line(summary.as_bytes())?;

@@ -13,37 +13,39 @@ use serde::Deserialize;
 use crate::cli::address::encoded;
 use crate::cli::call::header;
 use crate::cli::client::Client;
-use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::cli::target::TrafficArgs;
+use crate::error::{Exit, Failure};
 use crate::streams::check_stream_name;
 use crate::streams::http::KEY_HEADER;
 
 /// Commands on local streams.
 #[derive(Debug, Subcommand)]
 pub enum StreamCommand {
-    /// Append a record, or one for each line of standard input; prints their sequence numbers.
+    /// Append a record, or one per line of standard input, and print their sequence numbers
     Put(PutArgs),
-    /// Print records as they come, from the oldest on.
+    /// Print records, beginning with the oldest, and follow new ones
     Tail(TailArgs),
 }
 
 /// Arguments of `stream put`.
 #[derive(Debug, Args)]
 pub struct PutArgs {
-    /// The stream; it is created if it is not there yet.
+    /// Name of the stream, which is created if it does not exist
     #[arg(value_parser = stream_name)]
     name: String,
 
-    /// The key of every record. Without it, each line of standard input is {"key":…,"data":…} or {"key":…,"base64":…}.
+    /// Key of every record
+    ///
+    /// Without it, each line of standard input is {"key":…,"data":…} or {"key":…,"base64":…}.
     #[arg(long)]
     key: Option<String>,
 
-    /// The data of the one record.
+    /// Data of the single record
     #[arg(long, requires = "key", conflicts_with = "file")]
     data: Option<String>,
 
-    /// A file that holds the data of the one record.
+    /// File with the data of the single record
     #[arg(long, requires = "key")]
     file: Option<PathBuf>,
 
@@ -54,27 +56,27 @@ pub struct PutArgs {
 /// Arguments of `stream tail`.
 #[derive(Debug, Args)]
 pub struct TailArgs {
-    /// The stream.
+    /// Name of the stream
     #[arg(value_parser = stream_name)]
     name: String,
 
-    /// Where to begin: earliest, latest, or the sequence number of the first record to print.
+    /// First record to print: earliest, latest, or a sequence number
     #[arg(long, default_value = "earliest")]
     from: String,
 
-    /// Go on with new records until interrupted; this is the default.
+    /// Follow new records until interrupted (the default)
     #[arg(long, conflicts_with = "no_follow")]
     follow: bool,
 
-    /// End with the last record there is now.
+    /// Stop after the last existing record
     #[arg(long)]
     no_follow: bool,
 
-    /// End after so many records.
+    /// Stop after COUNT records
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
 
-    /// Print whole records, one JSON object a line, instead of key and data with a tab between.
+    /// Print whole records, one JSON object per line, instead of key, tab and data
     #[arg(long)]
     json: bool,
 
@@ -82,7 +84,7 @@ pub struct TailArgs {
     traffic: TrafficArgs,
 }
 
-/// A record as lines of JSON hold it.
+/// Record as a line of JSON.
 #[derive(Debug, Deserialize)]
 struct Line {
     key: String,
@@ -129,7 +131,7 @@ async fn put(args: PutArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Appends one record and prints its number; false if nobody reads that.
+/// Appends one record and prints its number. Returns false if standard output is closed.
 async fn put_one(client: &Client, name: &str, key: &str, data: Bytes) -> Result<bool, Failure> {
     let request = client
         .request(Method::POST, &format!("/streams/{name}"))
@@ -147,7 +149,7 @@ fn parse_line(line: &str) -> Result<(String, Bytes), String> {
             .decode(base64)
             .map_err(|error| format!("base64: {error}"))?
             .into(),
-        _ => return Err("a record has either `data` or `base64`".to_owned()),
+        _ => return Err("a record needs either `data` or `base64`".to_owned()),
     };
     Ok((line.key, data))
 }
@@ -185,8 +187,8 @@ fn print_record(line: &[u8], json: bool) -> Result<bool, Failure> {
         return output::line(line);
     }
     let record: Line = serde_json::from_slice(line).map_err(|error| {
-        let message = format!("a record came in another form: {error}");
-        Failure::new(Exit::Environment, message)
+        let context = "a record has an unknown form; are both sides of the same version?";
+        Failure::caused(Exit::Environment, context, error)
     })?;
     let data = match (record.data, record.base64) {
         (Some(data), _) => data,

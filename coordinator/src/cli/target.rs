@@ -1,20 +1,20 @@
-//! Which application a command asks, and by what right.
+//! Application that a command talks to, and token for it.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::cli::client::Client;
-use crate::cli::exit::Failure;
+use crate::error::Failure;
 
-/// Where the application serves traffic.
+/// Traffic port of the application.
 #[derive(Debug, Args)]
 pub(crate) struct TrafficArgs {
-    /// Where the application serves traffic.
+    /// URL of the traffic port
     #[arg(long, env = "SATCHEL_URL", default_value = "http://127.0.0.1:8080")]
     pub(crate) url: String,
 
-    /// A file that holds the token for traffic, where the application asks for one.
+    /// File with the token for traffic, if the application requires one
     #[arg(long, env = "SATCHEL_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -25,10 +25,10 @@ impl TrafficArgs {
     }
 }
 
-/// Where the application serves administration.
+/// Administration port of the application.
 #[derive(Debug, Args)]
 pub(crate) struct AdminArgs {
-    /// Where the application serves administration.
+    /// URL of the administration port
     #[arg(
         long,
         env = "SATCHEL_ADMIN_URL",
@@ -36,7 +36,7 @@ pub(crate) struct AdminArgs {
     )]
     admin_url: String,
 
-    /// A file that holds the token for administration, where the application asks for one.
+    /// File with the token for administration, if the application requires one
     #[arg(long, env = "SATCHEL_ADMIN_TOKEN_FILE", value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
 }

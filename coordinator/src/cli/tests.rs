@@ -4,7 +4,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
-use crate::config::{DevConfig, LogFormat, PortArgs, RestoreArgs, S3Args, S3Sse};
+use crate::config::{DevConfig, LogFormat, PortArgs, ProcessArgs, RestoreArgs, S3Args, S3Sse};
 
 fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
     let words = ["satchel", "dev"].iter().chain(arguments);
@@ -19,30 +19,37 @@ fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
 fn dev_without_arguments_has_the_documented_defaults() {
     let expected = DevConfig {
         paths: vec![PathBuf::from(".")],
-        http: "127.0.0.1:8080".parse().unwrap(),
-        admin: "127.0.0.1:8081".parse().unwrap(),
-        kinesis_api: None,
-        kinesis_unlimited: false,
+        watch: false,
         data_dir: PathBuf::from(".satchel"),
         state: None,
-        retention: Duration::ZERO,
         ephemeral: false,
+        log_format: LogFormat::Text,
         kinesis_ingress: false,
-        watch: false,
+        kinesis_api: None,
+        kinesis_unlimited: false,
         lambda_api: None,
         lambda_concurrency: None,
-        application: "satchel".to_owned(),
-        idempotency_ttl: Duration::from_secs(86_400),
-        commit_interval: Duration::from_millis(100),
-        commit_depth: 4,
-        pending_limit: 256 << 20,
-        memory_limit: None,
-        log_format: LogFormat::Text,
-        log: "info".to_owned(),
-        admin_token_file: None,
-        ports: PortArgs::default(),
-        fork: RestoreArgs::default(),
-        s3: S3Args::default(),
+        process: ProcessArgs {
+            application: "satchel".to_owned(),
+            retention: None,
+            idempotency_ttl: Duration::from_secs(86_400),
+            commit_interval: Duration::from_millis(100),
+            commit_depth: 4,
+            pending_limit: 256 << 20,
+            memory_limit: None,
+            log: "info".to_owned(),
+            ports: PortArgs {
+                http: "127.0.0.1:8080".parse().unwrap(),
+                admin: "127.0.0.1:8081".parse().unwrap(),
+                http_token_file: None,
+                admin_token_file: None,
+                tls_cert: None,
+                tls_key: None,
+                admin_tls: false,
+            },
+            fork: RestoreArgs::default(),
+            s3: S3Args::default(),
+        },
     };
     assert_eq!(dev(&[]), Ok(expected));
 }
@@ -83,43 +90,45 @@ fn every_flag_of_dev_is_read() {
     ]);
     let expected = DevConfig {
         paths: vec![PathBuf::from("examples/a"), PathBuf::from("b.yaml")],
-        http: "127.0.0.1:0".parse().unwrap(),
-        admin: "[::1]:0".parse().unwrap(),
-        kinesis_api: None,
-        kinesis_unlimited: false,
+        watch: true,
         data_dir: PathBuf::from("/tmp/x"),
         state: Some("s3://my-bucket/orders".parse().unwrap()),
-        retention: Duration::from_secs(7 * 86_400),
         ephemeral: false,
+        log_format: LogFormat::Json,
         kinesis_ingress: true,
-        watch: true,
+        kinesis_api: None,
+        kinesis_unlimited: false,
         lambda_api: Some("127.0.0.1:9001".parse().unwrap()),
         lambda_concurrency: Some(3),
-        application: "orders-2".to_owned(),
-        idempotency_ttl: Duration::from_secs(3_600),
-        commit_interval: Duration::from_millis(5),
-        commit_depth: 8,
-        pending_limit: 1 << 20,
-        memory_limit: None,
-        log_format: LogFormat::Json,
-        log: "debug".to_owned(),
-        admin_token_file: Some(PathBuf::from("token")),
-        ports: PortArgs {
-            http_token_file: Some(PathBuf::from("other")),
-            tls_cert: Some(PathBuf::from("cert.pem")),
-            tls_key: Some(PathBuf::from("key.pem")),
-            admin_tls: true,
-        },
-        fork: RestoreArgs {
-            restore: Some("s3://my-bucket/shop@monday".parse().unwrap()),
-            resume_io: true,
-            drop_outbox: true,
-        },
-        s3: S3Args {
-            s3_sse: S3Sse::Kms,
-            s3_kms_key: Some("alias/orders".to_owned()),
-            s3_timeout: Duration::from_secs(20),
-            s3_path_style: true,
+        process: ProcessArgs {
+            application: "orders-2".to_owned(),
+            retention: Some(Duration::from_secs(7 * 86_400)),
+            idempotency_ttl: Duration::from_secs(3_600),
+            commit_interval: Duration::from_millis(5),
+            commit_depth: 8,
+            pending_limit: 1 << 20,
+            memory_limit: None,
+            log: "debug".to_owned(),
+            ports: PortArgs {
+                http: "127.0.0.1:0".parse().unwrap(),
+                admin: "[::1]:0".parse().unwrap(),
+                http_token_file: Some(PathBuf::from("other")),
+                admin_token_file: Some(PathBuf::from("token")),
+                tls_cert: Some(PathBuf::from("cert.pem")),
+                tls_key: Some(PathBuf::from("key.pem")),
+                admin_tls: true,
+            },
+            fork: RestoreArgs {
+                restore: Some("s3://my-bucket/shop@monday".parse().unwrap()),
+                resume_io: true,
+                drop_outbox: true,
+            },
+            s3: S3Args {
+                s3_sse: S3Sse::Kms,
+                s3_kms_key: Some("alias/orders".to_owned()),
+                s3_timeout: Duration::from_secs(20),
+                s3_path_style: true,
+            },
         },
     };
     assert_eq!(read, Ok(expected));

@@ -4,25 +4,25 @@ use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use crate::cli::address::encoded;
-use crate::cli::exit::Failure;
 use crate::cli::output;
 use crate::cli::target::AdminArgs;
+use crate::error::Failure;
 
-/// Commands on delayed messages that are pending.
+/// Commands on pending delayed messages.
 #[derive(Debug, Subcommand)]
 pub enum TimersCommand {
-    /// Print them, one JSON object a line, by the time at which they are due.
+    /// Print timers, one JSON object per line, in the order of their due times
     List(ListArgs),
 }
 
 /// Arguments of `timers list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only those that this function set: namespace/name.
+    /// Only timers of this function, namespace/name
     #[arg(long, value_name = "FUNCTION")]
     function: Option<String>,
 
-    /// At most so many.
+    /// Maximum number of timers
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     limit: usize,
 

@@ -4,30 +4,32 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::check::{Around, check};
-use crate::cli::exit::{Exit, Failure};
+use crate::check::{Further, check};
 use crate::cli::output;
 use crate::config::S3Args;
+use crate::error::{Exit, Failure};
 use crate::module::Application;
-use crate::store::{Place, PlaceOptions};
+use crate::store::{StateLocation, StoreOptions};
 
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
-    /// Module files, or directories that hold a module.yaml.
+    /// Module files, or directories that contain a module.yaml
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// Ask AWS too: whether every function, stream, table and bucket that is named is there and may be used, as this process would be. Changes
-    /// nothing, but for an object beside the state that is written and removed again.
+    /// Also check that every named function, stream, table and bucket of AWS exists and may be used
+    ///
+    /// Uses the credentials of this process. Changes nothing, except for an object beside the state
+    /// that is written and removed again.
     #[arg(long)]
     check_aws: bool,
 
-    /// With --check-aws: where `satchel run` is to keep state.
-    #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
-    state: Option<Place>,
+    /// With --check-aws: location of the state of `satchel run`
+    #[arg(long, env = "SATCHEL_STATE", value_name = "LOCATION")]
+    state: Option<StateLocation>,
 
-    /// With --check-aws: the table of its leases.
+    /// With --check-aws: lease table of `satchel run`
     #[arg(long, env = "SATCHEL_LEASE_TABLE", value_name = "TABLE")]
     lease_table: Option<String>,
 
@@ -35,7 +37,7 @@ pub struct ValidateArgs {
     s3: S3Args,
 }
 
-/// Checks module files and tells what runs where.
+/// Checks module files and prints what runs where.
 pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
     let application = Application::load(&args.files, &|name| std::env::var(name).ok())
         .map_err(|problems| Failure::usage(problems.to_string()))?;
@@ -47,15 +49,15 @@ pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
     if !args.check_aws {
         return Ok(());
     }
-    let options = PlaceOptions {
+    let options = StoreOptions {
         s3: args.s3.options().map_err(Failure::usage)?,
         on_written: None,
     };
-    let around = Around {
+    let further = Further {
         state: args.state.map(|place| (place, options)),
         lease_table: args.lease_table,
     };
-    let findings = check(&application, &around).await;
+    let findings = check(&application, &further).await;
     let mut problems = Vec::new();
     for finding in findings {
         match finding.problem {

@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::config::{S3Args, application_name};
+use crate::error::{Exit, Failure};
 use crate::offline::{self, Root};
-use crate::store::Place;
+use crate::store::StateLocation;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
@@ -15,15 +15,21 @@ pub struct VerifyArgs {
     root: RootArgs,
 }
 
-/// Which root of durable data.
+/// Arguments that name a root of durable data.
 #[derive(Debug, Args)]
 pub struct RootArgs {
-    /// Where the state lies: a directory (that of `satchel dev` is <data-dir>/state), or s3://bucket/prefix.
-    #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
-    pub(crate) state: Place,
+    /// Location of the state: a directory (`satchel dev` uses <data-dir>/state) or
+    /// s3://bucket/prefix
+    #[arg(long, env = "SATCHEL_STATE", value_name = "LOCATION")]
+    pub(crate) state: StateLocation,
 
-    /// Whose state it must be; that of any application will do if this is left out.
-    #[arg(long, env = "SATCHEL_APPLICATION", value_name = "NAME", value_parser = application_name)]
+    /// Application that must own the state [default: any]
+    #[arg(
+        long,
+        env = "SATCHEL_APPLICATION",
+        value_name = "NAME",
+        value_parser = application_name
+    )]
     pub(crate) application: Option<String>,
 
     #[command(flatten)]
@@ -31,21 +37,19 @@ pub struct RootArgs {
 }
 
 impl RootArgs {
-    /// Opens it for reading.
+    /// Opens the root for reading.
     pub(crate) async fn open(&self) -> Result<Root, Failure> {
         let s3 = self.s3.options().map_err(Failure::usage)?;
         Root::open(&self.state, s3).await
     }
 }
 
-/// Looks at every object of a root, and prints what is wrong, an object a line.
+/// Checks every object of a root and prints the findings, one per line.
 pub(crate) async fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let root = args.root.open().await?;
     let verified = offline::verify(&root, args.root.application.as_deref()).await?;
     if verified.moved {
-        eprintln!(
-            "satchel: an owner was at work meanwhile; not all that it wrote since was looked at"
-        );
+        eprintln!("satchel: an owner wrote meanwhile; not all of its new objects were checked");
     }
     let (objects, bytes) = (verified.objects, verified.bytes);
     if verified.findings.is_empty() {

@@ -1,4 +1,4 @@
-//! How a bucket is used, on the command line.
+//! Flags about state in a bucket.
 
 use std::time::Duration;
 
@@ -8,52 +8,64 @@ use clap::{Args, ValueEnum};
 use crate::module::parse_duration;
 use crate::store::s3::{Addressing, Encryption, S3Options};
 
-/// How state in a bucket is read and written. Region, credentials and endpoint are those that the AWS SDKs find: `AWS_REGION`, `AWS_PROFILE`, the
-/// role of the container or machine, `AWS_ENDPOINT_URL` and so on.
+/// Access to state in a bucket. Region, credentials and endpoint are those that the AWS SDKs find:
+/// `AWS_REGION`, `AWS_PROFILE`, the role of the container or machine, `AWS_ENDPOINT_URL` and so on.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "State in S3")]
 pub struct S3Args {
-    /// How objects are encrypted where they lie.
+    /// Server-side encryption of objects
     #[arg(
         long,
         env = "SATCHEL_S3_SSE",
-        value_name = "HOW",
+        value_name = "ENCRYPTION",
         default_value = "bucket"
     )]
     pub s3_sse: S3Sse,
 
-    /// The KMS key for `--s3-sse kms`: id, alias or ARN; without it the account's own key for S3.
+    /// KMS key for `--s3-sse kms`: id, alias or ARN [default: the account's key for S3]
     #[arg(long, env = "SATCHEL_S3_KMS_KEY", value_name = "KEY")]
     pub s3_kms_key: Option<String>,
 
-    /// How long S3 may take to answer a request, before it is asked again; a second more for each MiB.
-    #[arg(long, env = "SATCHEL_S3_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = s3_timeout)]
+    /// Retry a request to S3 after this time plus one second for each MiB
+    #[arg(
+        long,
+        env = "SATCHEL_S3_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = s3_timeout
+    )]
     pub s3_timeout: Duration,
 
-    /// Name the bucket in the path of a request, not in the host name. Where an endpoint is set, this is so anyway.
-    #[arg(long, env = "SATCHEL_S3_PATH_STYLE", value_parser = BoolishValueParser::new())]
+    /// Put the bucket's name in the path of a request, not in the host name; always so where an
+    /// endpoint is set
+    #[arg(
+        long,
+        env = "SATCHEL_S3_PATH_STYLE",
+        value_parser = BoolishValueParser::new()
+    )]
     pub s3_path_style: bool,
 }
 
-/// How objects are encrypted where they lie.
+/// Server-side encryption of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum S3Sse {
-    /// As the bucket says.
+    /// Default of the bucket
     Bucket,
-    /// With keys that S3 keeps (SSE-S3).
+    /// Keys that S3 manages (SSE-S3)
     S3,
-    /// With a key of AWS Key Management Service (SSE-KMS).
+    /// A key of AWS Key Management Service (SSE-KMS)
     Kms,
 }
 
 impl S3Args {
-    /// Checks what no single flag shows, and gives the options of the store.
+    /// Returns the options of the store.
     ///
     /// # Errors
-    /// What does not fit together, naming the flags.
+    ///
+    /// The combination of flags that is wrong.
     pub fn options(&self) -> Result<S3Options, String> {
         if self.s3_kms_key.is_some() && self.s3_sse != S3Sse::Kms {
-            return Err("--s3-kms-key is for --s3-sse kms only".to_owned());
+            return Err("--s3-kms-key needs --s3-sse kms".to_owned());
         }
         Ok(S3Options {
             addressing: if self.s3_path_style {
@@ -88,7 +100,7 @@ impl Default for S3Args {
 fn s3_timeout(text: &str) -> Result<Duration, String> {
     let timeout = parse_duration(text).map_err(|error| error.to_string())?;
     if timeout < Duration::from_secs(1) {
-        return Err("it must be at least 1s".to_owned());
+        return Err("must be at least 1s".to_owned());
     }
     Ok(timeout)
 }

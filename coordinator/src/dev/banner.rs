@@ -1,24 +1,24 @@
-//! What `satchel dev` says when it serves: what runs where, and one command to try.
+//! Banner of `satchel dev`: what runs where, and one command to try.
 
 use std::fmt::Write as _;
 
 use satchel_engine::endpoint::FunctionPattern;
 
+use super::wiring;
 use super::wiring::Handlers;
-use super::{Shared, wiring};
 use crate::config::DevConfig;
 use crate::module::Application;
 use crate::runtime::node::Node;
 use crate::servers::Servers;
 
-/// Prints it to standard output.
+/// Prints the banner to standard output.
 pub(super) fn print(
     config: &DevConfig,
-    shared: &Shared,
+    application: &Application,
     serving: (&Servers, &Handlers),
     node: &Node,
 ) {
-    print!("{}", text(config, &shared.application, serving, node));
+    print!("{}", text(config, application, serving, node));
 }
 
 fn text(
@@ -27,16 +27,19 @@ fn text(
     (servers, handlers): (&Servers, &Handlers),
     node: &Node,
 ) -> String {
-    let mut text = format!("\nsatchel dev: {} is serving\n\n", config.application);
+    let mut text = format!(
+        "\nsatchel dev: {} is serving\n\n",
+        config.process.application
+    );
     for summary in application.summary() {
-        // Writing to a String can not fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "  {summary}");
     }
     let mut line = |what: &str, how: String| {
         let _ = writeln!(text, "  {what:<10} {how}");
     };
     let state = if config.ephemeral {
-        "in memory, gone at the end".to_owned()
+        "in memory, lost when the process ends".to_owned()
     } else {
         let recovered = node.recovered;
         let read = match recovered.bytes {
@@ -54,7 +57,8 @@ fn text(
         line(
             "held",
             format!(
-                "a fork of {origin}: ingresses, timers and outbox wait for a start with --resume-io"
+                "a fork of {origin}: ingresses, timers and outbox are held \
+                 until a start with --resume-io"
             ),
         );
     }
@@ -74,7 +78,8 @@ fn text(
     text
 }
 
-/// A call to a function whose name is known: one that is named exactly, or the target of an ingress.
+/// Returns a call to a function whose name is known: an endpoint names it, or an ingress targets
+/// it.
 fn command(config: &DevConfig, application: &Application, servers: &Servers) -> String {
     let named = application
         .endpoints
@@ -91,7 +96,7 @@ fn command(config: &DevConfig, application: &Application, servers: &Servers) -> 
         .next()
         .unwrap_or_else(|| "<namespace>/<function>".to_owned());
     let mut curl = "curl".to_owned();
-    if let Some(file) = &config.ports.http_token_file {
+    if let Some(file) = &config.process.ports.http_token_file {
         let _ = write!(
             curl,
             " -H \"Authorization: Bearer $(cat {})\"",

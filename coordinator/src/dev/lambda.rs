@@ -1,19 +1,21 @@
-//! dev's Lambda: the handlers of one function as processes of this machine, behind an embedded Lambda Runtime API.
+//! Lambda functions of `satchel dev`: handlers as processes of this machine, behind an embedded
+//! Lambda Runtime API.
 //!
 //! ```text
-//!  invoke ──► pool ──free process──► runtime_api (one listener a process) ◄──next, response, error── handler process
-//!              │ ▲                                                                                       ▲
-//!        grow, │ │ asked, answered, exited                                                               │ spawn, SIGTERM, SIGKILL
-//!        reap  ▼ │                                                                                       │
-//!            handlers ──────────────────────────────► process ──► spawner ──► exec_handler ──────────────┘
+//!  invoke ─► pool ─free process─► runtime_api (one listener ◄─next, response, error─ handler
+//!             │ ▲                 per process)                                        process
+//!       grow, │ │ asked,                                                                 ▲
+//!       reap  ▼ │ answered, exited                             spawn, SIGTERM, SIGKILL   │
+//!            handlers ───────────────► process ─► spawner ─► exec_handler ───────────────┘
 //!               ▲ replace
 //!             watch ──► cargo_build
 //! ```
 //!
-//! What a handler sees is what AWS Lambda shows it: one request at a time, a deadline, the limits of a synchronous request, the extension
-//! calls. What a caller sees is a payload, or the function error that AWS would tell. Two things differ, for the sake of the person at the
-//! machine: a request waits for a free process instead of being refused, and a handler that does not start is
-//! [`InvokeError::Unreachable`], so that fixing it loses nothing.
+//! A handler sees the same as on AWS Lambda: one request at a time, a deadline, the limits of a
+//! synchronous request, the extension calls. A caller sees a payload, or the function error of AWS.
+//! Two things differ, for the convenience of development: a request waits for a free process
+//! instead of being rejected, and a handler that does not start is [`InvokeError::Unreachable`], so
+//! that no message is lost while it is being fixed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ pub mod exec_handler;
 mod function;
 mod handlers;
 pub mod invoke_api;
+mod invoker;
 mod log_lines;
 mod pool;
 mod process;
@@ -41,93 +44,94 @@ mod spawner;
 mod watch;
 
 pub use self::exec_handler::Launcher;
+pub use self::invoker::LocalLambdaInvoker;
 pub use self::log_lines::LogLines;
 
-/// The largest payload of a synchronous request, in bytes (AWS Lambda's limit).
+/// Maximum payload of a synchronous request, in bytes (AWS Lambda's limit).
 pub const REQUEST_BYTES_MAX: usize = 6_291_456;
 
-/// The largest payload of an answer, in bytes (AWS Lambda's limit).
+/// Maximum payload of an answer, in bytes (AWS Lambda's limit).
 pub const RESPONSE_BYTES_MAX: usize = 6_291_556;
 
-/// One function and how its handler processes are run.
+/// Function, with settings of its handler processes.
 #[derive(Debug, Clone)]
 pub struct FunctionSpec {
-    /// The function's name: the prefix of its log lines and its `AWS_LAMBDA_FUNCTION_NAME`.
+    /// Name of the function: the prefix of its log lines, and its `AWS_LAMBDA_FUNCTION_NAME`.
     pub name: String,
-    /// Where it is built and runs: the directory of its module file.
+    /// Directory in which it is built and runs: that of its module file.
     pub dir: PathBuf,
-    /// What is run.
+    /// Program of the handler.
     pub program: Program,
-    /// Variables for the handler, besides those of this process and Lambda's own.
+    /// Environment variables of the handler, besides those of this process and of Lambda.
     pub environment: Vec<(String, String)>,
-    /// The largest number of processes, at least 1: [`processes_max`] says what fits this machine.
+    /// Maximum number of processes, at least 1. [`processes_max`] computes one for this machine.
     pub processes_max: usize,
-    /// What the handler is told as its memory size, in megabytes. Nothing enforces it here.
+    /// Memory size, in megabytes, that the handler sees. Nothing enforces it here.
     pub memory_mb: u32,
-    /// Whether a change of a source builds and replaces the handlers.
+    /// True if a change of a source rebuilds and replaces the handlers.
     pub watch: bool,
-    /// How a process of this binary becomes a handler.
+    /// Launcher of handler processes.
     pub launcher: Launcher,
-    /// Where the lines go that the handlers and the build print.
+    /// Destination of output of the handlers and the build.
     pub log_lines: LogLines,
 }
 
-/// What a handler process runs.
+/// Program of a handler process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
-    /// The binary of this name, built by cargo in the function's directory.
+    /// Binary that cargo builds in the function's directory.
     Cargo {
-        /// The name of the binary target.
+        /// Name of the binary target.
         bin: String,
     },
-    /// A command with its arguments, run in the function's directory as it is. At least one.
+    /// Command with its arguments, run in the function's directory. Must not be empty.
     Command(Vec<String>),
 }
 
-/// Why a function could not be started.
+/// Error of starting a function.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The build failed.
     #[error("function `{name}`: {source}")]
     Build {
-        /// The function.
+        /// Name of the function.
         name: String,
-        /// What happened.
+        /// Error of the build.
         source: BuildError,
     },
     /// The command is empty or names no program.
-    #[error("function `{name}`: the command `{program}` was not found from {}", dir.display())]
+    #[error("function `{name}`: command `{program}` not found from {}", dir.display())]
     Command {
-        /// The function.
+        /// Name of the function.
         name: String,
-        /// The first word of its command.
+        /// First word of the command.
         program: String,
-        /// The directory it runs in.
+        /// Directory that it runs in.
         dir: PathBuf,
     },
 }
 
-/// Why a request has no answer.
+/// Error of a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvokeError {
-    /// The handler took the request and failed: it answered with an error, took too long, or ended.
+    /// The handler took the request and failed: it answered with an error, timed out, or ended.
     #[error("{0}")]
     Function(FunctionError),
-    /// No handler took the request, or the handlers were stopped meanwhile: the reason.
+    /// No handler took the request, or the handlers were stopped meanwhile; with the reason.
     #[error("{0}")]
     Unreachable(String),
     /// The payload is larger than [`REQUEST_BYTES_MAX`].
-    #[error("the request has {bytes} bytes, Lambda takes {REQUEST_BYTES_MAX}")]
+    #[error("the request has {bytes} bytes; Lambda accepts at most {REQUEST_BYTES_MAX}")]
     RequestTooLarge {
-        /// How large it is.
+        /// Size of the payload in bytes.
         bytes: usize,
     },
 }
 
-/// A function error as AWS Lambda tells it.
+/// Function error in the form of AWS Lambda.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionError {
-    /// JSON: `{"errorType":…,"errorMessage":…}` and what else the handler said.
+    /// JSON: `{"errorType":…,"errorMessage":…}` and further fields of the handler.
     pub payload: Bytes,
 }
 
@@ -146,62 +150,62 @@ impl std::fmt::Display for FunctionError {
     }
 }
 
-/// How a function is doing.
+/// Status of a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionView {
-    /// Its name.
+    /// Name of the function.
     pub name: String,
-    /// What its processes run.
+    /// Command of its processes.
     pub command: Vec<String>,
-    /// Its processes, oldest first.
+    /// Processes, oldest first.
     pub processes: Vec<ProcessView>,
-    /// How many requests wait for a process.
+    /// Number of requests that wait for a process.
     pub queued: usize,
-    /// How many processes were started so far.
+    /// Number of processes started so far.
     pub started: u64,
-    /// How many answers came for a request that was not, or no longer, held by who answered: dropped.
+    /// Number of dropped answers: their process did not hold the request, or no longer.
     pub foreign_answers: u64,
 }
 
-/// How one handler process is doing.
+/// Status of a handler process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessView {
-    /// Its process id, once it has one.
+    /// Process id, once it is known.
     pub pid: Option<u32>,
-    /// What it does.
+    /// State of the process.
     pub state: ProcessState,
 }
 
-/// What a handler process does.
+/// State of a handler process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessState {
-    /// It has not asked for a request yet.
+    /// Has not asked for a request yet.
     Starting,
-    /// It waits for a request.
+    /// Waits for a request.
     Idle,
-    /// It holds a request.
+    /// Holds a request.
     Busy,
-    /// It is to end, or has just answered and not asked again.
+    /// Is ending, or has answered and not asked again yet.
     Other,
 }
 
-/// How many processes serve `concurrency` requests at once on this machine.
+/// Returns the number of processes for `concurrency` concurrent requests on this machine.
 ///
-/// A request carries many batches, which the handler works on side by side, so a few processes a core keep every core busy, also when
-/// handlers wait for something.
+/// A request carries many batches, which the handler processes concurrently. A few processes per
+/// core therefore keep every core busy, even if handlers wait for other services.
 pub fn processes_max(concurrency: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     concurrency.clamp(1, (4 * cores).max(8))
 }
 
-/// A request to a function, with what an AWS SDK may send beside the payload.
+/// Request to a function, with the metadata that an AWS SDK may send.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Names it, for the handler's logs.
+    /// Id of the request, for the handler's logs.
     pub request: Uuid,
-    /// What the handler gets.
+    /// Payload for the handler.
     pub payload: Bytes,
-    /// How long the handler has, from when a process took the request.
+    /// Time that the handler has, from when a process took the request.
     pub timeout: Duration,
     /// `X-Amzn-Trace-Id`, passed on to the handler.
     pub trace: Option<String>,
@@ -209,7 +213,7 @@ pub struct Call {
     pub client_context: Option<String>,
 }
 
-/// A function whose handlers run on this machine. Dropping it stops them without waiting for it.
+/// Function whose handlers run on this machine. Dropping it stops them without waiting.
 #[derive(Debug)]
 pub struct LocalLambda {
     function: Arc<Function>,
@@ -218,14 +222,14 @@ pub struct LocalLambda {
 }
 
 impl LocalLambda {
-    /// Builds the handler if it is to be built, and starts the first process.
+    /// Builds the handler, if it is built by cargo, and starts the first process.
     ///
-    /// That the process then asks for requests is not waited for: requests are. Must be called within a tokio runtime.
+    /// Returns before the process asks for requests. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// A failed build or a command that does not exist. A handler that starts and fails is seen in its log lines, in
-    /// [`Self::describe`] and as [`InvokeError::Unreachable`].
+    /// The build failed, or the command does not exist. A handler that starts and fails appears in
+    /// its log lines, in [`Self::describe`] and as [`InvokeError::Unreachable`].
     pub async fn start(spec: FunctionSpec) -> Result<Self, StartError> {
         let sources = watch::Sources::of(&spec);
         let before = if spec.watch {
@@ -250,9 +254,10 @@ impl LocalLambda {
         })
     }
 
-    /// Sends `payload` to a free process, waiting for one if need be, and waits for its answer.
+    /// Sends `payload` to a free process, waits for one if necessary, and waits for its answer.
     ///
-    /// The handler has `timeout` from when a process took the request; then it is killed and replaced, as Lambda does.
+    /// The handler has `timeout` from when a process took the request. After that, the process is
+    /// killed and replaced, as on Lambda.
     ///
     /// # Errors
     ///
@@ -268,7 +273,7 @@ impl LocalLambda {
         .await
     }
 
-    /// The same as [`LocalLambda::invoke`], with everything that a request can have.
+    /// Sends a request as [`LocalLambda::invoke`], with metadata.
     ///
     /// # Errors
     ///
@@ -288,18 +293,19 @@ impl LocalLambda {
         })
     }
 
-    /// Ends every process, with SIGTERM and two seconds later with SIGKILL, and waits until they are gone. Requests that are waiting or
-    /// held fail as [`InvokeError::Unreachable`], as do later ones.
+    /// Ends every process, with SIGTERM and two seconds later with SIGKILL, and waits for their
+    /// ends. Current and later requests fail as [`InvokeError::Unreachable`].
     pub async fn shutdown(&self) {
         self.stop();
         if let Some(supervisor) = self.supervisor.lock().await.take()
             && let Err(error) = supervisor.await
         {
-            tracing::error!(function = %self.function.name(), %error, "supervising the handlers ended badly");
+            let function = self.function.name();
+            tracing::error!(function, %error, "supervisor of the handlers failed");
         }
     }
 
-    /// How the function is doing now.
+    /// Returns the current status of the function.
     pub fn describe(&self) -> FunctionView {
         self.function.describe()
     }
@@ -318,7 +324,7 @@ impl Drop for LocalLambda {
     }
 }
 
-/// The command that a process of the function runs; builds it if it is to be built.
+/// Returns the command of the function's processes. Builds it first if it is built by cargo.
 async fn command_of(spec: &FunctionSpec) -> Result<Vec<String>, StartError> {
     match &spec.program {
         Program::Cargo { bin } => {

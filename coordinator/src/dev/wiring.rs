@@ -1,4 +1,4 @@
-//! From what a module file says to what runs: handlers, invokers, routes.
+//! Wiring of `satchel dev`: from module files to handlers, invokers, ingresses and egresses.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,43 +7,65 @@ use satchel_engine::endpoint::{Endpoint, Endpoints};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::cli::{Exit, Failure};
+use crate::assemble::{Adapters, Process};
 use crate::config::DevConfig;
 use crate::destinations::{self, AwsConfigs};
 use crate::dev::lambda::invoke_api::{InvokeApi, Served};
-use crate::dev::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, processes_max};
+use crate::dev::lambda::{
+    FunctionSpec, Launcher, LocalLambda, LocalLambdaInvoker, LogLines, Program, processes_max,
+};
+use crate::egress::Egress;
+use crate::egress::local_stream::LocalStreamEgress;
+use crate::error::{Exit, Failure};
+use crate::ingress::Ingress;
+use crate::ingress::kinesis::kinesis_ingresses;
+use crate::ingress::local_stream::LocalStreamIngress;
 use crate::ingress::routing::Routing;
+use crate::ingress::sqs::sqs_ingresses;
 use crate::invoker::Invoker;
-use crate::invoker::local_lambda::LocalLambdaInvoker;
 use crate::module::{
-    Application, EndpointAdapter, EndpointSpec, IngressAdapter, IngressSpec, IngressStream,
-    KinesisIngress, LambdaEndpoint,
+    Application, EgressAdapter, EndpointAdapter, EndpointSpec, IngressAdapter, IngressSpec,
+    IngressStream, KinesisIngress, LambdaEndpoint,
 };
 use crate::runtime::dispatch::Destination;
+use crate::streams::Streams;
 
-/// What a handler is told as its memory size, in megabytes. Nothing enforces it here.
+/// Memory size, in megabytes, that handlers see in their environment. Nothing enforces it here.
 const HANDLER_MEMORY_MB: u32 = 512;
 
-/// The endpoints of an application, with the processes of those that run here.
+/// Makes the adapters of the application.
+pub(super) async fn adapters(
+    config: &DevConfig,
+    process: &Process,
+    streams: &Streams,
+    handlers: &Handlers,
+) -> Result<Adapters, Failure> {
+    Ok(Adapters {
+        endpoints: engine_endpoints(&process.application),
+        destinations: handlers.destinations(),
+        ingresses: ingresses(config, process, streams).await?,
+        egresses: egresses(&process.application, streams),
+    })
+}
+
+/// Endpoints of an application, with the processes of those that run here.
 pub(super) struct Handlers {
     destinations: Vec<Destination>,
     lambdas: Vec<Arc<LocalLambda>>,
     served: Vec<Served>,
-    /// Serves them under AWS's Invoke API, if that was asked for; ends when it is dropped.
+    /// Server of AWS's Invoke API, if it is enabled. Ends when it is dropped.
     invoke_api: Option<(SocketAddr, JoinSet<()>)>,
 }
 
 impl Handlers {
-    /// Builds and starts what runs here, one after the other: cargo would let builds of one workspace wait for each other anyway.
+    /// Builds and starts the handlers, one after the other: cargo would let builds of one
+    /// workspace wait for each other anyway.
     pub(super) async fn start(
         config: &DevConfig,
         application: &Application,
     ) -> Result<Self, Failure> {
         let launcher = Launcher::this_binary().map_err(|error| {
-            Failure::new(
-                Exit::Environment,
-                format!("this binary can not be found again: {error}"),
-            )
+            Failure::caused(Exit::Environment, "cannot find this binary again", error)
         })?;
         let mut handlers = Self {
             destinations: Vec::new(),
@@ -58,7 +80,7 @@ impl Handlers {
                     let spec = function_spec(config, endpoint, lambda, launcher.clone());
                     let started = LocalLambda::start(spec).await;
                     let started = Arc::new(started.map_err(|error| {
-                        Failure::new(Exit::Environment, format!("{}: {error}", endpoint.source))
+                        Failure::caused(Exit::Environment, &endpoint.source, error)
                     })?);
                     handlers.lambdas.push(Arc::clone(&started));
                     handlers.served.push(Served {
@@ -70,10 +92,10 @@ impl Handlers {
                     });
                     Destination {
                         name: lambda.function_name.as_str().into(),
-                        invoker: Arc::new(Invoker::LocalLambda(LocalLambdaInvoker::new(
+                        invoker: Arc::new(Invoker::Local(Box::new(LocalLambdaInvoker::new(
                             started,
                             lambda.timeout,
-                        ))),
+                        )))),
                     }
                 }
                 EndpointAdapter::Http(http) => {
@@ -88,17 +110,14 @@ impl Handlers {
         Ok(handlers)
     }
 
-    /// Where AWS's Invoke API is served, if it is.
+    /// Address of AWS's Invoke API, if it is served.
     pub(super) fn invoke_api(&self) -> Option<SocketAddr> {
         self.invoke_api.as_ref().map(|(address, _)| *address)
     }
 
     async fn serve_invoke_api(&mut self, address: SocketAddr) -> Result<(), Failure> {
         let wrong = |error: std::io::Error| {
-            Failure::new(
-                Exit::Environment,
-                format!("--lambda-api {address}: {error}"),
-            )
+            Failure::caused(Exit::Environment, format!("--lambda-api {address}"), error)
         };
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
@@ -106,19 +125,19 @@ impl Handlers {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             if let Err(error) = api.serve(listener, std::future::pending()).await {
-                tracing::error!(%error, "the Invoke API ended");
+                tracing::error!(%error, "Invoke API failed; it is no longer served");
             }
         });
         self.invoke_api = Some((bound, tasks));
         Ok(())
     }
 
-    /// The endpoints in the order of the module files.
-    pub(super) fn destinations(&self) -> Vec<Destination> {
+    /// Endpoints in the order of the module files.
+    fn destinations(&self) -> Vec<Destination> {
         self.destinations.clone()
     }
 
-    /// Ends the processes.
+    /// Stops the handler processes.
     pub(super) async fn stop(&self) {
         futures::future::join_all(self.lambdas.iter().map(|lambda| lambda.shutdown())).await;
     }
@@ -148,9 +167,10 @@ fn function_spec(
     }
 }
 
-/// The endpoints as the engine is to know them: no more requests at once than there are processes for them, so that batches gather in
-/// the dispatcher, into bundles, and not one by one in front of the processes.
-pub(super) fn engine_endpoints(application: &Application) -> Endpoints {
+/// Returns the endpoints as the engine sees them: with no more concurrent requests than there are
+/// processes, so that batches gather in the dispatcher, into bundles, and not one by one in front
+/// of the processes.
+fn engine_endpoints(application: &Application) -> Endpoints {
     let endpoints = application.endpoints.iter().map(|endpoint| Endpoint {
         concurrency_max: match &endpoint.adapter {
             EndpointAdapter::Lambda(_) => processes_max(endpoint.engine.concurrency_max),
@@ -161,7 +181,46 @@ pub(super) fn engine_endpoints(application: &Application) -> Endpoints {
     Endpoints::new(endpoints.collect())
 }
 
-/// Every stream that is read, with its ingress.
+/// Makes the ingresses. Streams are local unless AWS's are asked for; queues are always those that
+/// the module file names.
+async fn ingresses(
+    config: &DevConfig,
+    process: &Process,
+    streams: &Streams,
+) -> Result<Vec<Ingress>, Failure> {
+    let application = &process.application;
+    let mut ingresses = sqs_ingresses(application, &process.metrics).await?;
+    if config.kinesis_ingress {
+        let name = &config.process.application;
+        ingresses.extend(kinesis_ingresses(application, name, &process.metrics).await?);
+        return Ok(ingresses);
+    }
+    for (ingress, adapter, stream) in ingress_streams(application) {
+        ingresses.push(Ingress::LocalStream(LocalStreamIngress {
+            ingress: ingress.id.to_string(),
+            stream: streams.stream(&stream.stream).await?,
+            startup: adapter.startup,
+            routing: routing(stream),
+        }));
+    }
+    Ok(ingresses)
+}
+
+/// Makes the egresses. Streams are local; other services are those of AWS.
+fn egresses(application: &Application, streams: &Streams) -> Vec<(Arc<str>, Egress)> {
+    let egresses = application.egresses.iter().map(|spec| {
+        let egress = match &spec.adapter {
+            EgressAdapter::Kinesis(_) => Egress::LocalStream(LocalStreamEgress {
+                streams: streams.clone(),
+            }),
+            EgressAdapter::Aws(aws) => Egress::Aws(Box::new(aws.clone())),
+        };
+        (spec.id.to_string().into(), egress)
+    });
+    egresses.collect()
+}
+
+/// Iterates over the streams of Kinesis ingresses.
 pub(super) fn ingress_streams(
     application: &Application,
 ) -> impl Iterator<Item = (&IngressSpec, &KinesisIngress, &IngressStream)> {
@@ -177,8 +236,7 @@ pub(super) fn ingress_streams(
     })
 }
 
-/// Where the records of a stream go.
-pub(super) fn routing(stream: &IngressStream) -> Routing {
+fn routing(stream: &IngressStream) -> Routing {
     Routing {
         value_type: stream.value_type.clone(),
         targets: stream.targets.clone(),

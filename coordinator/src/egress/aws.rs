@@ -1,29 +1,39 @@
-//! Egresses to AWS: which of an application's there are, and who counts what they do.
+//! Egresses to services of AWS.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use satchel_aws::egress::Observer;
-use satchel_aws::egress::destination::{AwsEgress, EgressError};
+use satchel_aws::egress::destination::{AwsEgress, EgressError, Owner};
+use satchel_aws::egress::kinesis::exactly_once;
+use satchel_aws::egress::{EgressHandle, Observer};
 
-use crate::cli::{Exit, Failure};
+use super::{EgressContext, EgressInbox};
+use crate::error::{Exit, Failure};
 use crate::metrics::Metrics;
-use crate::module::{Application, EgressAdapter};
+use crate::random;
 
-/// The egresses to AWS, by id. Where the Kinesis ones are local streams, as in `dev`, they are not among them.
-pub fn aws_egresses(
-    application: &Application,
-    kinesis_is_local: bool,
-) -> HashMap<Arc<str>, AwsEgress> {
-    let egresses = application.egresses.iter().filter_map(|egress| {
-        let aws = match &egress.adapter {
-            EgressAdapter::Kinesis(_) if kinesis_is_local => return None,
-            EgressAdapter::Kinesis(kinesis) => kinesis.to_aws(),
-            EgressAdapter::Aws(aws) => aws.clone(),
-        };
-        Some((egress.id.to_string().into(), aws))
-    });
-    egresses.collect()
+/// Delivers to AWS until the inbox ends.
+pub(super) async fn run(
+    egress: AwsEgress,
+    context: EgressContext,
+    inbox: EgressInbox,
+) -> Result<(), EgressError> {
+    let owner = Owner {
+        writer: context.writer,
+        inherited: exactly_once::Inherited {
+            numbers: context.inherited.outbox,
+            marks: context.inherited.marks,
+        },
+        taken_over: context.taken_over,
+        ownership: context.ownership,
+        marks_durable: inbox.marks_durable,
+    };
+    let handle = EgressHandle {
+        id: context.id,
+        facts: context.inputs,
+        observer: Arc::new(context.metrics),
+        seed: u64::from_le_bytes(random::bytes()),
+    };
+    egress.run(handle, owner, inbox.emissions).await
 }
 
 impl Observer for Metrics {
@@ -40,12 +50,12 @@ impl Observer for Metrics {
     }
 }
 
-/// How a process ends for the sake of an egress.
-#[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
-pub(crate) fn egress_failure(error: EgressError) -> Failure {
-    let exit = match error {
-        EgressError::Config { .. } => Exit::Environment,
-        EgressError::Mark { .. } => Exit::Damaged,
-    };
-    Failure::new(exit, error.to_string())
+impl From<EgressError> for Failure {
+    fn from(error: EgressError) -> Self {
+        let exit = match error {
+            EgressError::Config { .. } => Exit::Environment,
+            EgressError::Mark { .. } => Exit::Damaged,
+        };
+        Self::from_source(exit, error)
+    }
 }

@@ -1,8 +1,9 @@
-//! Writes to local streams: what stands for Kinesis in `satchel dev`. Exactly once: a stream durably knows the highest number that it
-//! took from each producer, in the same record as the data.
+//! Egress to local streams, in the place of Kinesis in `satchel dev`.
+//!
+//! Delivery is exactly once: a stream durably keeps the highest number that it took from each
+//! producer, in the same record as the data.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -12,45 +13,44 @@ use satchel_engine::output::Emission;
 use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 use tokio::sync::mpsc;
 
-use crate::metrics::Metrics;
-use crate::runtime::now_ms;
-use crate::streams::{NewRecord, StreamError, Streams, parse_hash_key};
+use super::EgressContext;
+use crate::clock::now_ms;
+use crate::streams::{Appended, NewRecord, StreamError, Streams, parse_hash_key};
 
-/// How many records are handed to the streams before their answers are awaited.
+/// Maximum number of records handed to the streams before their answers are awaited.
 const RECORDS_PER_ROUND: usize = 1000;
 
 const RETRY_DELAY_INITIAL: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// Serves one Kinesis egress with local streams.
+/// Kinesis egress that writes to local streams.
+#[derive(Debug)]
 pub struct LocalStreamEgress {
-    /// The egress's id, `namespace/name`.
-    pub id: Arc<str>,
-    /// Names the producer for ever: the application's incarnation, the partition and the egress.
-    pub producer: String,
-    /// Where to write.
+    /// Streams of this machine.
     pub streams: Streams,
-    /// Where the partition is told.
-    pub facts: mpsc::UnboundedSender<Input>,
-    /// What is counted.
-    pub metrics: Metrics,
 }
 
 impl LocalStreamEgress {
-    /// Serves until `emissions` end.
+    /// Delivers until `emissions` end.
     ///
     /// # Errors
     ///
-    /// What no repetition mends: damage of a stream, or a stream of which it is unknown what is durable.
-    pub async fn run(
+    /// A problem that retries cannot solve: damage of a stream, or a stream whose durable content
+    /// is unknown after a failed write.
+    pub(super) async fn run(
         self,
+        context: &EgressContext,
         mut emissions: mpsc::UnboundedReceiver<Emission>,
     ) -> Result<(), StreamError> {
+        let writer = Writer {
+            streams: self.streams,
+            context,
+        };
         let mut round = Vec::new();
         while emissions.recv_many(&mut round, RECORDS_PER_ROUND).await > 0 {
             let mut delay = RETRY_DELAY_INITIAL;
             while !round.is_empty() {
-                round = self.deliver(round).await?;
+                round = writer.deliver(round).await?;
                 if !round.is_empty() {
                     tokio::time::sleep(delay).await;
                     delay = (delay * 2).min(RETRY_DELAY_MAX);
@@ -59,69 +59,81 @@ impl LocalStreamEgress {
         }
         Ok(())
     }
+}
 
-    /// Appends what can be appended, tells the partition, and returns what is to be tried again, in order.
+struct Writer<'a> {
+    streams: Streams,
+    context: &'a EgressContext,
+}
+
+impl Writer<'_> {
+    /// Appends the records that can be appended, reports them to the partition, and returns the
+    /// records to retry, in order.
     async fn deliver(&self, round: Vec<Emission>) -> Result<Vec<Emission>, StreamError> {
-        // Each append takes its place in its stream's queue in the order of the numbers; only the waiting is side by side.
+        // Appends enter the queues of their streams in the order of the numbers. Only the waits
+        // are concurrent.
         let mut appends = Vec::with_capacity(round.len());
         let mut shut = HashSet::new();
         for emission in &round {
             appends.push(self.append(emission, &mut shut).await);
         }
         let outcomes = join_all(appends.into_iter().map(async |append| match append {
-            Ok(append) => append.await.map(drop).map_err(Trouble::Stream),
-            Err(trouble) => Err(trouble),
+            Ok(append) => append.await.map(drop).map_err(Undelivered::Stream),
+            Err(undelivered) => Err(undelivered),
         }));
         let mut acked = Vec::new();
         let mut again = Vec::new();
         for (emission, outcome) in round.into_iter().zip(outcomes.await) {
             match outcome {
                 Ok(()) => acked.push(emission.number),
-                Err(Trouble::Refused(reason)) => self.refuse(emission.number, reason),
-                Err(Trouble::Stream(error)) if error.is_refusal() => {
+                Err(Undelivered::Refused(reason)) => self.refuse(emission.number, reason),
+                Err(Undelivered::Stream(error)) if error.is_refusal() => {
                     self.refuse(emission.number, error.to_string());
                 }
-                Err(Trouble::Stream(error)) if error.is_damage() || error.needs_restart() => {
+                Err(Undelivered::Stream(error)) if error.is_damage() || error.needs_restart() => {
                     return Err(error);
                 }
-                Err(Trouble::Behind) => again.push(emission),
-                Err(Trouble::Stream(error)) => {
+                Err(Undelivered::Behind) => again.push(emission),
+                Err(Undelivered::Stream(error)) => {
                     if again.is_empty() {
-                        tracing::warn!(egress = %self.id, %error, "a record was not delivered; it is tried again");
+                        let egress = &self.context.id;
+                        tracing::warn!(%egress, %error, "delivery failed; retrying");
                     }
                     again.push(emission);
                 }
             }
         }
         if !acked.is_empty() {
-            self.metrics
-                .observe_egress_acked(&self.id, acked.len() as u64);
-            // A partition that has stopped sends what it did not hear of again, and the stream knows it then.
-            let _ = self.facts.send(Input::EgressAcked { numbers: acked });
+            let context = self.context;
+            context
+                .metrics
+                .observe_egress_acked(&context.id, acked.len() as u64);
+            // After a stop, the next owner sends the records again, and the stream drops them.
+            let _ = context.inputs.send(Input::EgressAcked { numbers: acked });
         }
         Ok(again)
     }
 
-    /// Takes a place in the stream's queue; the future that is returned waits for the outcome.
+    /// Enters the stream's queue. The returned future waits for the outcome.
     ///
-    /// `shut` are the streams that could not be opened in this round: a record behind one that was not handed over must wait with it,
-    /// because the stream would take the lower number for known when it comes after the higher one.
+    /// `shut` holds the streams that could not be opened in this round. A record behind one that
+    /// was not handed over must wait with it: the stream would drop the lower number as known if
+    /// it came after the higher one.
     async fn append(
         &self,
         emission: &Emission,
         shut: &mut HashSet<String>,
-    ) -> Result<impl Future<Output = Result<crate::streams::Appended, StreamError>> + use<>, Trouble>
-    {
+    ) -> Result<impl Future<Output = Result<Appended, StreamError>> + use<>, Undelivered> {
         if emission.value.typename != KINESIS_RECORD_TYPENAME {
-            return Err(Trouble::Refused(format!(
-                "a Kinesis egress takes {KINESIS_RECORD_TYPENAME}, this is {}",
+            return Err(Undelivered::Refused(format!(
+                "a Kinesis egress takes {KINESIS_RECORD_TYPENAME}, not {}",
                 emission.value.typename
             )));
         }
         let record = KinesisEgressRecord::decode(emission.value.value.clone())
-            .map_err(|error| Trouble::Refused(format!("it is not a Kinesis record: {error}")))?;
+            .map_err(|error| Undelivered::Refused(format!("not a Kinesis record: {error}")))?;
         if shut.contains(&record.stream) {
-            return Err(Trouble::Behind);
+            return Err(Undelivered::Behind);
         }
         let stream = match self.streams.stream(&record.stream).await {
             Ok(stream) => stream,
@@ -129,12 +141,12 @@ impl LocalStreamEgress {
                 if !error.is_refusal() {
                     shut.insert(record.stream);
                 }
-                return Err(Trouble::Stream(error));
+                return Err(Undelivered::Stream(error));
             }
         };
         let explicit_hash_key = match record.explicit_hash_key.as_str() {
             "" => None,
-            text => Some(parse_hash_key(text).map_err(Trouble::Refused)?),
+            text => Some(parse_hash_key(text).map_err(Undelivered::Refused)?),
         };
         let new = NewRecord {
             key: record.partition_key,
@@ -142,20 +154,22 @@ impl LocalStreamEgress {
             data: record.value_bytes,
             time_ms: now_ms(),
         };
-        Ok(stream.append_from(&self.producer, emission.number, vec![new]))
+        Ok(stream.append_from(&self.context.writer, emission.number, vec![new]))
     }
 
     fn refuse(&self, number: u64, reason: String) {
-        self.metrics.observe_egress_refused(&self.id);
-        let _ = self.facts.send(Input::EgressRefused { number, reason });
+        let context = self.context;
+        context.metrics.observe_egress_refused(&context.id);
+        let _ = context.inputs.send(Input::EgressRefused { number, reason });
     }
 }
 
-enum Trouble {
-    /// The record can never be delivered.
+/// Reason why a record was not delivered.
+enum Undelivered {
+    /// The record is invalid and can never be delivered.
     Refused(String),
-    /// The stream says so.
+    /// The stream failed.
     Stream(StreamError),
-    /// A record before it to the same stream was not handed over.
+    /// An earlier record to the same stream was not handed over.
     Behind,
 }

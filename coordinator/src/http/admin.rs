@@ -25,41 +25,42 @@ use super::token::Token;
 use super::traffic::{Wait, WaitQuery};
 use super::value::read_value;
 use crate::metrics::{self, Metrics};
-use crate::requests::{Readiness, Requests};
+use crate::readiness::Readiness;
+use crate::requests::Requests;
 
-/// What the administration port works with.
+/// Settings of the administration port.
 #[derive(Debug, Clone)]
 pub struct Admin {
-    /// Where questions and corrections go.
+    /// Requests to the partition.
     pub requests: Requests,
-    /// What `/readyz` tells.
+    /// Readiness, which `/readyz` shows.
     pub readiness: watch::Receiver<Readiness>,
-    /// What `/metrics` shows.
+    /// Metrics, which `/metrics` shows.
     pub metrics: Metrics,
-    /// Who may ask: lists, addresses, timers. Health and metrics are open to everybody who reaches the port.
+    /// Right to read lists, addresses and timers. Health and metrics need no right.
     pub reads: AdminAccess,
-    /// Who may change something.
+    /// Right to change something.
     pub writes: AdminAccess,
     /// Limits of bodies.
     pub limits: BodyLimits,
 }
 
-/// Who may do something over the administration port.
+/// Right to use a part of the administration port.
 #[derive(Debug, Clone)]
 pub enum AdminAccess {
-    /// Everybody who reaches the port.
+    /// Every client has the right.
     Allowed,
-    /// Those who show this token, as `Authorization: Bearer …`.
+    /// Clients that send this token have the right, as `Authorization: Bearer …`.
     Token(Token),
-    /// Nobody.
+    /// No client has the right.
     Denied,
 }
 
-/// `/healthz`, `/readyz`, `/metrics` and `/api/…` (design: the administration port).
+/// Routes `/healthz`, `/readyz`, `/metrics` and `/api/…`.
 ///
-/// Answers to corrections are `200 {}` once they are durable; they wait for their turn among the address's messages, 30 s unless
-/// `?timeout=` says otherwise. Health and metrics are open to everybody who reaches the port, the rest to those whom [`Admin::reads`] and
-/// [`Admin::writes`] allow.
+/// A correction is answered with `200 {}` once it is durable. It waits for its turn among the
+/// address's messages, for 30 s unless `?timeout=` sets another limit. Health and metrics are open
+/// to every client; [`Admin::reads`] and [`Admin::writes`] decide about the rest.
 pub fn routes(admin: Admin) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
@@ -87,7 +88,7 @@ pub fn routes(admin: Admin) -> Router {
         })
 }
 
-/// What the routes work with: the port's settings, and the bodies that come in.
+/// State of the routes: the port's settings, and the limits of incoming bodies.
 #[derive(Clone)]
 struct Serving {
     admin: Arc<Admin>,
@@ -158,7 +159,7 @@ impl Health {
     }
 }
 
-/// A share rounded to hundredths, not to look finished before it is.
+/// Rounds a share down to hundredths, so that it shows 1 only when it is complete.
 fn hundredths(share: f64) -> f64 {
     (share.clamp(0.0, 1.0) * 100.0).floor() / 100.0
 }
@@ -185,7 +186,7 @@ async fn list_dead_letters(State(admin): Shared, request: Request) -> Result<Res
     let asked = Administration::ListDeadLetters {
         function: function_filter(query.function)?,
         after,
-        // One more than is shown tells whether there is a next page.
+        // One more than the page shows whether there is a next page.
         limit: limit + 1,
     };
     match admin.ask(asked).await? {
@@ -296,9 +297,9 @@ async fn list_timers(State(admin): Shared, request: Request) -> Result<Response,
     }
 }
 
-/// How long an administrator waits unless he says otherwise; a partition answers questions at once and corrections in their turn.
+/// Default of `?timeout=`. A partition answers questions at once and corrections in their turn.
 const WAIT_DEFAULT: Duration = Duration::from_secs(30);
-/// The longest that he may wait.
+/// Maximum of `?timeout=`.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 impl Admin {
@@ -311,7 +312,7 @@ impl Admin {
             .await
     }
 
-    /// Corrects something, if the one who asks may.
+    /// Sends a correction, if the client has the right.
     async fn correct(
         &self,
         request: Request,
@@ -322,7 +323,7 @@ impl Admin {
         self.apply(wait, correction).await
     }
 
-    /// Lets a write in: the one who asks may do it, the process serves, and he said how long he waits.
+    /// Admits a write: checks the right, the readiness of the process, and the timeout.
     fn admit(&self, parts: &Parts) -> Result<Wait, ApiError> {
         self.writes
             .authorize(&parts.headers, "changing something")?;
@@ -343,7 +344,8 @@ impl Admin {
 }
 
 impl AdminAccess {
-    /// Lets a request with these headers in; `what` it wants to do is for the person who reads the refusal.
+    /// Checks the right of a request with these headers. `what` describes the request, for the
+    /// error message.
     fn authorize(&self, headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
         match self {
             Self::Allowed => Ok(()),
@@ -351,7 +353,8 @@ impl AdminAccess {
                 StatusCode::FORBIDDEN,
                 "not_allowed",
                 format!(
-                    "{what} over this port needs a token for administration, and this process was started without one (--admin-token-file)"
+                    "{what} over this port needs a token for administration, \
+                     and this process has none (--admin-token-file)"
                 ),
             )),
             Self::Token(token) => token.authorize(headers, what),
@@ -359,7 +362,7 @@ impl AdminAccess {
     }
 }
 
-/// What a correction is answered with.
+/// Converts the answer to a correction.
 fn applied(answer: Answer) -> Result<Response, ApiError> {
     match answer {
         Answer::Done | Answer::Accepted => Ok(json_response(StatusCode::OK, &Empty {})),
@@ -370,7 +373,7 @@ fn applied(answer: Answer) -> Result<Response, ApiError> {
 #[derive(Serialize)]
 struct Empty {}
 
-/// How many entries a list shows unless asked otherwise, and at most.
+/// Default and maximum number of entries in a list.
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1000;
 
@@ -379,7 +382,7 @@ fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
         limit @ 1..=PAGE_MAX => Ok(limit),
         limit => Err(ApiError::bad_request(
             "invalid_query",
-            format!("limit={limit} is not usable: it should be from 1 to {PAGE_MAX}"),
+            format!("limit={limit} is invalid: it must be from 1 to {PAGE_MAX}"),
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! Bodies of requests, each within limits and all of them together too.
+//! Bodies of requests, with limits for each and for all of them together.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
-/// Limits of what is read from clients.
+/// Limits of bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimits {
-    /// The largest body in bytes; a larger one is answered with 413.
+    /// Maximum size of a body in bytes. A larger one is answered with 413.
     pub bytes_max: usize,
-    /// How long a client may take to send a body; slower ones are answered with 408.
+    /// Maximum time that a client may take to send a body. A slower one is answered with 408.
     pub time_max: Duration,
-    /// How many bytes the bodies of a port have together, from the moment that one is announced until its partition has taken it; one
-    /// that would be too much is answered with 503. One body of the largest size always fits.
+    /// Maximum total size, in bytes, of the bodies of a port. A body counts from its announcement
+    /// until the partition has taken it. One beyond the limit is answered with 503. A single body
+    /// of the maximum size always fits.
     pub all_bytes_max: usize,
 }
 
 impl Default for BodyLimits {
-    /// 6 MiB, about what one Lambda request takes, in 30 s, and 256 MiB together.
+    /// 6 MiB, about the limit of a Lambda request, in 30 s, and 256 MiB in total.
     fn default() -> Self {
         Self {
             bytes_max: 6 << 20,
@@ -34,22 +35,22 @@ impl Default for BodyLimits {
     }
 }
 
-/// The bodies that come in over one port.
+/// Incoming bodies of one port.
 #[derive(Debug)]
 pub(crate) struct Bodies {
     limits: BodyLimits,
-    /// A permit for each byte that may still be announced.
+    /// One permit for each byte that may still be announced.
     room: Arc<Semaphore>,
 }
 
-/// A body's share of the room that all have together, given back when this is dropped.
+/// Share of a body in the total size, returned when this is dropped.
 #[derive(Debug)]
 pub(crate) struct BodyShare {
     _bytes: OwnedSemaphorePermit,
 }
 
 impl Bodies {
-    /// None so far.
+    /// Creates the set, without bodies.
     pub(crate) fn within(limits: BodyLimits) -> Self {
         let room = limits.all_bytes_max.max(limits.bytes_max);
         Self {
@@ -58,11 +59,12 @@ impl Bodies {
         }
     }
 
-    /// Reads a body if there is room for all of it. The share is for the caller to keep until the bytes are somebody else's.
+    /// Reads a body if there is room for all of it. The caller keeps the share as long as it holds
+    /// the bytes.
     ///
     /// # Errors
     ///
-    /// 503 if there is no room, 408 and 413 for what is over the limits, 400 for a body that breaks off.
+    /// 503 if there is no room, 408 and 413 beyond the limits, 400 for an incomplete body.
     pub(crate) async fn read(&self, body: Body) -> Result<(Bytes, BodyShare), ApiError> {
         let share = self.share(&body)?;
         let limits = self.limits;
@@ -84,12 +86,13 @@ impl Bodies {
             Err(_) => Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body_too_slow",
-                format!("the body did not come within {:?}", limits.time_max),
+                format!("the body did not arrive within {:?}", limits.time_max),
             )),
         }
     }
 
-    /// Room for as much as the client announces; for as much as is read at most if it announces more, or nothing.
+    /// Reserves the size that the client announces. Without an announcement, or above the maximum,
+    /// reserves the maximum.
     fn share(&self, body: &Body) -> Result<BodyShare, ApiError> {
         let bytes_max = self.limits.bytes_max;
         let announced = body.size_hint().exact();

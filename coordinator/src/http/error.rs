@@ -1,4 +1,4 @@
-//! Errors as clients see them: `{"error":{"code","message"}}`.
+//! Errors of the HTTP API: `{"error":{"code","message"}}`.
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -6,21 +6,21 @@ use axum::response::{IntoResponse, Response};
 use satchel_engine::output::Answer;
 use serde::Serialize;
 
-use crate::requests::Readiness;
+use crate::readiness::Readiness;
 
-/// Why a request was not served.
+/// Error of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    /// A word for programs.
+    /// Identifier for programs.
     code: &'static str,
-    /// A sentence for people.
+    /// Sentence for people.
     message: String,
     retry_after_s: Option<u64>,
 }
 
 impl ApiError {
-    /// An error with this status, this word for programs and this sentence for people.
+    /// Creates an error without `Retry-After`.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -30,12 +30,12 @@ impl ApiError {
         }
     }
 
-    /// 400: the request can not be understood.
+    /// 400: the request is invalid.
     pub(crate) fn bad_request(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
-    /// 503: not now; worth another try after `retry_after_s` seconds.
+    /// 503: the client should retry after `retry_after_s` seconds.
     pub(crate) fn unavailable(
         code: &'static str,
         retry_after_s: u64,
@@ -47,7 +47,7 @@ impl ApiError {
         }
     }
 
-    /// The error of a process that is not serving; none if it is.
+    /// Returns the error of a process that is not serving.
     pub(crate) fn not_serving(readiness: Readiness) -> Result<(), Self> {
         let (code, retry_after_s, message) = match readiness {
             Readiness::Serving | Readiness::Held | Readiness::Loading { .. } => return Ok(()),
@@ -55,18 +55,18 @@ impl ApiError {
             Readiness::Standby => (
                 "standby",
                 5,
-                "this process is on standby: another one serves the application",
+                "this process is on standby; another one serves the application",
             ),
             Readiness::Stopping => ("stopping", 1, "the process is stopping"),
         };
         Err(Self::unavailable(
             code,
             retry_after_s,
-            format!("{message}; nothing was done, try again"),
+            format!("{message}; the request had no effect, retry it"),
         ))
     }
 
-    /// The error that a partition's answer stands for. Answers that are no errors must have been taken out before.
+    /// Converts a partition's answer to an error. The caller has handled answers that are none.
     pub(crate) fn of_answer(answer: Answer) -> Self {
         match answer {
             Answer::Failed {
@@ -75,46 +75,46 @@ impl ApiError {
             } => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "dead_letter",
-                format!(
-                    "the message was given up on and is kept as dead letter {dead_letter}: {reason}"
-                ),
+                format!("the message failed and is kept as dead letter {dead_letter}: {reason}"),
             ),
             Answer::UnknownFunction(function) => Self::unknown_function(&function.to_string()),
             Answer::TooLarge { bytes_max } => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body_too_large",
-                format!("the endpoint of this function takes messages of up to {bytes_max} bytes"),
+                format!(
+                    "the endpoint of this function accepts at most {bytes_max} bytes per message"
+                ),
             ),
             Answer::KeyReused => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency_key_reused",
-                "this Idempotency-Key was used for another body before; a new message needs a new key",
+                "this Idempotency-Key was used with another body; a new message needs a new key",
             ),
             Answer::Overloaded => Self::unavailable(
                 "overloaded",
                 1,
-                "too many messages wait; nothing was taken, try again",
+                "too many messages are queued; the request had no effect, retry it",
             ),
             Answer::Stopping => Self::unavailable(
                 "stopping",
                 1,
-                "the process is stopping and the outcome is unknown; try again with the same Idempotency-Key, \
-                 which makes a repeat harmless",
+                "the process is stopping and the outcome is unknown; \
+                 retry with the same Idempotency-Key, which makes a repeat harmless",
             ),
             Answer::NotFound(what) => Self::new(StatusCode::NOT_FOUND, "not_found", what),
             Answer::Refused(why) => Self::new(StatusCode::CONFLICT, "refused", why),
             other => {
-                tracing::error!(answer = ?other, "the partition answered something else than was asked");
+                tracing::error!(answer = ?other, "unexpected answer of the partition");
                 Self::new(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "internal",
-                    "the partition answered something else than was asked: this is a defect of Satchel",
+                    "the partition gave an unexpected answer: this is a bug of Satchel",
                 )
             }
         }
     }
 
-    /// 404: nothing serves this function.
+    /// 404: no endpoint serves this function.
     pub(crate) fn unknown_function(function: &str) -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -161,8 +161,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The JSON text of `body`.
+/// Encodes `body` as JSON.
 pub(crate) fn json(body: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(body)
-        .expect("what is answered has text keys only, and no values that refuse to be serialised")
+    serde_json::to_vec(body).expect("bodies have text keys only, and serializable values")
 }

@@ -1,14 +1,14 @@
 //! Defence against browsers, which reach loopback ports on behalf of any web page.
 //!
-//! - A page whose name its author rebinds to 127.0.0.1 is same-origin with us: its requests carry its own name as `Host`, so a name that
-//!   is not ours is refused.
-//! - Any page may send simple requests anywhere without asking: such requests carry a foreign `Origin` (or `Sec-Fetch-Site`), so those
-//!   that could change something are refused.
+//! - A page whose author rebinds its name to 127.0.0.1 has the same origin as this port. Its
+//!   requests carry its own name as `Host`, so other names than ours are rejected.
+//! - Any page may send simple requests anywhere without a preflight. Such requests carry a foreign
+//!   `Origin` (or `Sec-Fetch-Site`), so those that could change something are rejected.
 //!
-//! Ports that only programs call, as [`for_programs`] makes them, take nothing from any page.
+//! Ports for programs only ([`for_programs`]) reject requests of every page.
 //!
-//! Behind a listener that is not on loopback there are load balancers and names that we cannot know, and no person's browser that would be
-//! a way in; nothing is checked there.
+//! A listener that is not on loopback is reached through load balancers and names that this process
+//! cannot know, and a browser gives an attacker no access that it lacks. Nothing is checked there.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,15 +24,16 @@ use axum::response::{IntoResponse, Response};
 use super::error::ApiError;
 use crate::streams::browsers;
 
-/// Which requests may come from browsers.
+/// Check of requests that may come from browsers.
 #[derive(Debug, Clone)]
 pub struct Guard {
-    /// The host names besides `localhost` by which this process may be called; none if nothing is checked.
+    /// Allowed host names besides `localhost`. None disables the check.
     names: Option<Arc<[String]>>,
 }
 
 impl Guard {
-    /// The guard of a listener bound to `bound`, which may be called by `names` (`host`, without port) too.
+    /// Creates the guard of a listener bound to `bound`, which also accepts `names` (`host`,
+    /// without port).
     pub fn of(bound: SocketAddr, names: impl IntoIterator<Item = String>) -> Self {
         let names = names.into_iter().map(|name| normal(&name)).collect();
         Self {
@@ -53,8 +54,8 @@ impl Guard {
                     StatusCode::FORBIDDEN,
                     "host_not_allowed",
                     format!(
-                        "the host name {name:?} is not one of this process: it listens on loopback only and answers to localhost \
-                         and IP addresses"
+                        "the host name {name:?} is not allowed: \
+                         this port listens on loopback and accepts localhost and IP addresses"
                     ),
                 ));
             }
@@ -66,31 +67,31 @@ impl Guard {
     }
 }
 
-/// Whether a request changes nothing, whoever sent it. Reading a stream makes it if it is not there.
+/// Returns true if a request cannot change anything. Reading a stream creates a missing one.
 fn changes_nothing(request: &Request) -> bool {
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS];
     reads.contains(request.method()) && !request.uri().path().starts_with("/streams/")
 }
 
-/// `routes` for a listener bound to `bound` that only programs call: what any web page sends is refused, and on loopback also what names
-/// another host.
+/// Protects `routes` of a listener that only programs call: rejects requests of web pages, and on
+/// loopback also requests to other host names.
 pub(crate) fn for_programs(routes: Router, bound: SocketAddr) -> Router {
     without_pages(routes).layer(from_fn_with_state(Guard::of(bound, []), defend))
 }
 
-/// `routes` that take nothing that any web page sends.
+/// Rejects requests of web pages to `routes`.
 pub(crate) fn without_pages(routes: Router) -> Router {
     routes.layer(from_fn(refuse_pages))
 }
 
 async fn refuse_pages(request: Request, next: Next) -> Response {
-    if browsers::sent_by_a_page(request.headers()) {
+    if browsers::is_from_web_page(request.headers()) {
         return origin_not_allowed(browsers::REFUSAL).into_response();
     }
     next.run(request).await
 }
 
-/// Refuses what the guard in `State` does not let through.
+/// Rejects requests that fail the guard's check.
 pub(crate) async fn defend(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match guard.check(&request) {
         Ok(()) => next.run(request).await,
@@ -98,17 +99,19 @@ pub(crate) async fn defend(State(guard): State<Guard>, request: Request, next: N
     }
 }
 
-/// The authorities that a request names: that of `Host`, and that of its target if it is a whole URL.
+/// Returns the authorities that a request names: that of `Host`, and that of a target which is a
+/// whole URL.
 fn named_host(uri: &Uri, headers: &HeaderMap) -> Result<[Option<Authority>; 2], ApiError> {
     let invalid = || {
         ApiError::bad_request(
             "invalid_header",
-            "the header host is not usable: it should be there once, as a host name or an IP address, with or without a port",
+            "the header host is invalid: \
+             it must occur once, as a host name or an IP address, with or without a port",
         )
     };
     let mut values = headers.get_all(HOST).iter();
     let host = match values.next() {
-        // Only HTTP/1.0 knows requests without a host, and no browser speaks it.
+        // Only HTTP/1.0 allows requests without a host, and no browser uses it.
         None => None,
         Some(value) => {
             let authority = Authority::try_from(value.as_bytes()).map_err(|_| invalid())?;
@@ -137,7 +140,7 @@ fn check_origin(
         return Ok(());
     }
     Err(origin_not_allowed(
-        "a web page of another site sent this request; only pages of this machine may",
+        "a web page of another site sent this request; only pages of this machine may send it",
     ))
 }
 
@@ -145,7 +148,8 @@ fn origin_not_allowed(message: &str) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)
 }
 
-/// Whether a page of `origin` is one of this machine, or was served under the name by which it calls.
+/// Returns true if a page of `origin` is one of this machine, or was served under the name that it
+/// calls.
 fn is_our_origin(origin: &[u8], host: Option<&Authority>, names: &[String]) -> bool {
     let Ok(origin) = Uri::try_from(origin) else {
         return false;
@@ -170,7 +174,8 @@ fn is_ip(name: &str) -> bool {
     name.parse::<IpAddr>().is_ok()
 }
 
-/// A host name in lower case, without a closing dot; an IPv6 address without its brackets.
+/// Normalizes a host name to lower case without a trailing dot, and an IPv6 address to the form
+/// without brackets.
 fn normal(name: &str) -> String {
     name.trim_start_matches('[')
         .trim_end_matches([']', '.'])

@@ -1,4 +1,4 @@
-//! Counts the requests of a port, and keeps a panic in one of them from being more than its own error.
+//! Metrics of a port's requests, and isolation of panics: a panic fails only its own request.
 
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -13,17 +13,17 @@ use super::Port;
 use super::error::ApiError;
 use crate::metrics::Metrics;
 
-/// Whose requests are counted where.
+/// Port whose requests are counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Observer {
     pub(crate) port: Port,
     pub(crate) metrics: Metrics,
 }
 
-/// The status under which a request is counted whose client went away before the answer, as nginx does.
+/// Status of a request whose client disconnected before the answer, as nginx counts it.
 const CLIENT_GONE: u16 = 499;
 
-/// Counts a request when it is answered, or when its client goes away.
+/// Counts a request when it is answered, or when its client disconnects.
 pub(crate) async fn observe(
     State(observer): State<Observer>,
     request: Request,
@@ -35,14 +35,14 @@ pub(crate) async fn observe(
         started: Instant::now(),
         observer,
     };
-    // What a handler shares with others are channels and counters, none of which a panic leaves half changed.
+    // Handlers share only channels and counters, which a panic leaves consistent.
     let served = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let response = served.unwrap_or_else(|_| {
         observation.observer.metrics.observe_http_panic();
         ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
-            "serving this request panicked: this is a defect of Satchel, and its log says where",
+            "a panic occurred in this request: this is a bug of Satchel, and its log shows where",
         )
         .into_response()
     });
@@ -68,7 +68,8 @@ impl Drop for Observation {
     }
 }
 
-/// What the matched route is about: never anything that the client made up, which would be a label value of its own.
+/// Returns the subject of the matched route. It never contains text of the client, which would make
+/// a label value of its own.
 fn verb(route: Option<&MatchedPath>) -> &'static str {
     const VERBS: [&str; 9] = [
         "call",

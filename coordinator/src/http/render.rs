@@ -1,4 +1,4 @@
-//! What a partition tells an administrator, as JSON.
+//! Answers of the administration port as JSON.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,12 +8,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::value::is_json;
+use crate::clock::rfc3339;
 
-/// How many bytes of messages and reasons a page of dead letters holds, unless its first letter alone has more. A thousand letters of the
-/// largest messages would be gigabytes.
+/// Maximum size, in bytes, of the messages and reasons on a page of dead letters, unless the first
+/// letter alone is larger. A thousand letters of the maximum size would be gigabytes.
 const PAGE_BYTES_MAX: usize = 8 << 20;
 
-/// Dead letters, and the id to ask on from if there are more.
+/// Page of dead letters, with the id after which the next page begins.
 #[derive(Serialize)]
 pub(crate) struct DeadLetters {
     dead_letters: Vec<DeadLetter>,
@@ -21,7 +22,8 @@ pub(crate) struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// A page of at most `limit` of `views`, which hold one more if there is a next page, and at most of [`PAGE_BYTES_MAX`].
+    /// Creates a page of at most `limit` letters and [`PAGE_BYTES_MAX`] bytes. `views` has one
+    /// letter more if there is a next page.
     pub(crate) fn page(mut views: Vec<DeadLetterView>, limit: usize) -> Self {
         let kept = limit.min(fitting(&views));
         let more = views.len() > kept;
@@ -37,7 +39,8 @@ impl DeadLetters {
     }
 }
 
-/// How many of the first letters a page takes by their bytes: one at least, or the list would never go on.
+/// Returns the number of letters that fit on a page by size. It is at least one, so that the list
+/// advances.
 fn fitting(views: &[DeadLetterView]) -> usize {
     let mut bytes = 0;
     let over = views.iter().position(|view| {
@@ -50,7 +53,7 @@ fn fitting(views: &[DeadLetterView]) -> usize {
 #[derive(Serialize)]
 struct DeadLetter {
     id: String,
-    /// `namespace/name/id`; null for a record that found no address.
+    /// `namespace/name/id`; null for a record without a target address.
     address: Option<String>,
     source: String,
     typename: String,
@@ -80,10 +83,11 @@ impl DeadLetter {
     }
 }
 
-/// An address with its state, backlog and suspension.
+/// Address with its state, backlog and suspension.
 #[derive(Serialize)]
 pub(crate) struct AddressBody {
-    /// `namespace/name/id`, as in dead letters and timers; the parts by themselves follow, because each may hold a `/`.
+    /// `namespace/name/id`, as in dead letters and timers. The separate parts follow, because each
+    /// may contain a `/`.
     address: String,
     namespace: String,
     name: String,
@@ -152,7 +156,7 @@ impl State {
     }
 }
 
-/// Timers that are pending.
+/// Pending timers.
 #[derive(Serialize)]
 pub(crate) struct Timers {
     timers: Vec<Timer>,
@@ -183,7 +187,8 @@ impl Timers {
     }
 }
 
-/// A value as JSON where nothing is lost by it, else as base64: JSON text as it stands, a built-in type as what it means.
+/// Converts a value to JSON if that is lossless, else to base64. JSON text stays as it is; a
+/// built-in type becomes its JSON value.
 fn json_or_base64(typename: &str, bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
     let json = if is_json(typename, bytes) {
         std::str::from_utf8(bytes)
@@ -204,7 +209,7 @@ fn json_or_base64(typename: &str, bytes: &[u8]) -> (Option<Box<RawValue>>, Optio
     (json, base64)
 }
 
-/// The JSON of a built-in value, if encoding that value again gives the same bytes.
+/// Converts a built-in value to JSON, if encoding it again yields the same bytes.
 fn built_in<T: BuiltIn + Serialize>(bytes: &[u8]) -> Option<Box<RawValue>> {
     let value = T::from_wire(bytes).ok()?;
     if value.to_wire() != bytes {
@@ -213,7 +218,7 @@ fn built_in<T: BuiltIn + Serialize>(bytes: &[u8]) -> Option<Box<RawValue>> {
     serde_json::value::to_raw_value(&value).ok()
 }
 
-/// The same for floating-point numbers, some of which JSON has no word for.
+/// Converts a floating-point number to JSON, which cannot represent all of them.
 fn finite<T: BuiltIn + Serialize + Copy>(
     bytes: &[u8],
     is_finite: fn(T) -> bool,
@@ -224,48 +229,9 @@ fn finite<T: BuiltIn + Serialize + Copy>(
         .flatten()
 }
 
-/// A time in ms since the epoch as RFC 3339 writes it, in UTC.
-pub(crate) fn rfc3339(ms: u64) -> String {
-    const DAY_MS: u64 = 86_400_000;
-    let (year, month, day) = civil(ms / DAY_MS);
-    let of_day = ms % DAY_MS;
-    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
-    let (second, milli) = (of_day / 1000 % 60, of_day % 1000);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
-}
-
-/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar.
-///
-/// Counts from 0000-03-01, so that a leap day is the last of its year, in eras of 400 years, after which the calendar repeats.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const ERA_DAYS: u64 = 146_097;
-    let days = days + 719_468;
-    let (era, of_era) = (days / ERA_DAYS, days % ERA_DAYS);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    (era * 400 + year + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_written_as_rfc_3339() {
-        for (ms, expected) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (1_767_225_599_001, "2025-12-31T23:59:59.001Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-        ] {
-            assert_eq!(rfc3339(ms), expected);
-        }
-        assert!(rfc3339(u64::MAX).ends_with('Z'));
-    }
 
     fn rendered(typename: &str, bytes: &[u8]) -> Result<String, String> {
         match json_or_base64(typename, bytes) {

@@ -1,4 +1,4 @@
-//! Serves a router on a listener, within limits.
+//! HTTP server with limits.
 
 use std::future::Future;
 use std::io;
@@ -20,40 +20,42 @@ use super::Port;
 use super::tls::Tls;
 use crate::metrics::Metrics;
 
-/// Why a port can not be listened on.
+/// Error of a port that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another process has it.
+    /// Another process uses the port.
     #[error(
-        "can not listen on {address} for {purpose}: another process uses this port; stop it or choose another port with {option}"
+        "cannot listen on {address} for {purpose}: another process uses this port; \
+         stop it or choose another port with {option}"
     )]
     InUse {
-        /// The address.
+        /// Address of the port.
         address: SocketAddr,
-        /// What it is for.
+        /// Purpose of the port.
         purpose: &'static str,
-        /// The flag that chooses it.
+        /// Flag that sets it.
         option: &'static str,
     },
-    /// The operating system refuses it for another reason.
-    #[error("can not listen on {address} for {purpose} (chosen by {option}): {source}")]
+    /// The operating system refuses the port for another reason.
+    #[error("cannot listen on {address} for {purpose} (set by {option}): {source}")]
     Refused {
-        /// The address.
+        /// Address of the port.
         address: SocketAddr,
-        /// What it is for.
+        /// Purpose of the port.
         purpose: &'static str,
-        /// The flag that chooses it.
+        /// Flag that sets it.
         option: &'static str,
-        /// What it says.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// Listens on `address`; port 0 takes a free one.
+/// Listens on `address`. Port 0 picks a free port.
 ///
 /// # Errors
 ///
-/// When the address is in use, not of this machine, or not allowed. All are faults of the environment (exit code 5).
+/// The address is in use, not one of this machine, or not allowed. All are errors of the
+/// environment (exit code 5).
 pub async fn bind(address: SocketAddr, port: Port) -> Result<TcpListener, BindError> {
     let (purpose, option) = port.purpose();
     TcpListener::bind(address).await.map_err(|source| {
@@ -77,13 +79,13 @@ pub async fn bind(address: SocketAddr, port: Port) -> Result<TcpListener, BindEr
 /// Limits of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServeLimits {
-    /// How many connections are served at once; more wait in the listener's queue.
+    /// Maximum number of connections served at once. Further ones wait in the listener's queue.
     pub connections_max: usize,
-    /// How long a client may take to send a request's head, and how long a connection may idle between requests.
+    /// Maximum time for the head of a request, and maximum idle time of a connection.
     pub head_time_max: Duration,
-    /// The largest head in bytes.
+    /// Maximum size of a head in bytes.
     pub head_bytes_max: usize,
-    /// How long requests may go on after the shutdown began.
+    /// Maximum time for requests in flight after the shutdown began.
     pub shutdown_time_max: Duration,
 }
 
@@ -91,8 +93,8 @@ impl Default for ServeLimits {
     fn default() -> Self {
         Self {
             connections_max: 4096,
-            // Longer than the 60 s for which load balancers keep idle connections: whoever closes first must not be the server, or a
-            // request may be on its way already.
+            // Longer than the 60 s for which load balancers keep idle connections. If the server
+            // closed first, a request might be in flight already.
             head_time_max: Duration::from_secs(75),
             head_bytes_max: 64 * 1024,
             shutdown_time_max: Duration::from_secs(10),
@@ -100,12 +102,12 @@ impl Default for ServeLimits {
     }
 }
 
-/// What a port listens on.
+/// Listener of a port.
 #[derive(Debug)]
 pub struct Listening {
-    /// Where connections come in.
+    /// Source of connections.
     pub tcp: TcpListener,
-    /// How they are encrypted; plain HTTP if there is none.
+    /// Encryption; none for plain HTTP.
     pub tls: Option<Tls>,
 }
 
@@ -115,13 +117,13 @@ impl From<TcpListener> for Listening {
     }
 }
 
-/// The library takes no smaller buffer.
+/// Minimum buffer size of the library, in bytes.
 const BUFFER_BYTES_MIN: usize = 8192;
 
-/// Serves `router` on `listening` until `shutdown`, then finishes the requests under way and returns.
+/// Serves `router` on `listening` until `shutdown`, then finishes the requests in flight.
 ///
-/// A connection that dies takes the request it carries with it: the handler's future is dropped. After
-/// [`ServeLimits::shutdown_time_max`] so are those that have not finished.
+/// When a connection ends, the future of its request is dropped. After
+/// [`ServeLimits::shutdown_time_max`], the futures of all unfinished requests are dropped.
 pub async fn serve(
     listening: impl Into<Listening>,
     router: Router,
@@ -152,7 +154,7 @@ pub async fn serve(
                 None => serve_connection(stream, router, limits, watcher).await,
                 Some(tls) => match tls.accept(stream).await {
                     Ok(stream) => serve_connection(stream, router, limits, watcher).await,
-                    Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(error) => tracing::debug!(%error, "TLS handshake failed"),
                 },
             }
         });
@@ -163,8 +165,8 @@ pub async fn serve(
         tracing::warn!(
             port = port.as_str(),
             connections = connections.len(),
-            "requests were cut off: they had not finished {:?} after the shutdown began",
-            limits.shutdown_time_max
+            limit_s = limits.shutdown_time_max.as_secs(),
+            "unfinished requests dropped after the time limit of the shutdown"
         );
     }
     connections.shutdown().await;
@@ -183,11 +185,11 @@ async fn serve_connection(
         .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection ended early");
+        tracing::debug!(%error, "connection ended early");
     }
 }
 
-/// The next connection, as soon as there may be one more.
+/// Accepts the next connection once the limit allows one more.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
@@ -195,20 +197,20 @@ async fn accept(
     let permit = Arc::clone(permits)
         .acquire_owned()
         .await
-        .expect("nobody closes this semaphore");
+        .expect("this semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                // Answers are small and whole: waiting to fill a packet would only delay them.
+                // Answers are small and complete: waiting to fill a packet would only delay them.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY could not be set");
+                    tracing::debug!(%error, "TCP_NODELAY not set");
                 }
                 return (stream, permit);
             }
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
-                // Most likely all file descriptors are in use; some will be free again.
-                tracing::warn!(%error, "no connection could be accepted");
+                // Probably all file descriptors are in use. Some will become free.
+                tracing::warn!(%error, "accepting a connection failed; retrying");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -226,7 +228,7 @@ fn is_of_the_client(error: &io::Error) -> bool {
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "serving a connection panicked: this is a defect of Satchel");
+        tracing::error!(%error, "panic in a connection: this is a bug of Satchel");
     }
 }
 

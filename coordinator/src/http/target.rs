@@ -1,4 +1,4 @@
-//! The address that a path names: `…/{namespace}/{name}/{id}`.
+//! Addresses in paths: `…/{namespace}/{name}/{id}`.
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
@@ -6,7 +6,7 @@ use satchel_engine::address::{Address, FunctionType};
 
 use super::error::ApiError;
 
-/// The address in a path, each of its parts percent-decoded: an id and a namespace may hold `/` as `%2F`.
+/// Address in a path, with percent-decoded parts: an id or a namespace may contain `/` as `%2F`.
 #[derive(Debug)]
 pub(crate) struct Target(pub(crate) Address);
 
@@ -28,7 +28,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
         if name.contains('/') {
             return Err(ApiError::bad_request(
                 "invalid_address",
-                format!("the function name {name:?} holds a `/`; only namespaces and ids may"),
+                format!("the function name {name:?} contains a `/`; only namespaces and ids may"),
             ));
         }
         let function = FunctionType::new(params.get("namespace"), name);
@@ -36,14 +36,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     }
 }
 
-/// All parameters of a path, percent-decoded.
+/// Parameters of a path, percent-decoded.
 #[derive(Debug)]
 pub(crate) struct PathParams(RawPathParams);
 
 impl PathParams {
-    /// The parameter `name` of the matched route.
+    /// Returns the parameter `name` of the matched route.
     pub(crate) fn get(&self, name: &str) -> &str {
-        // A route without this parameter gives an empty one, which nothing is called.
+        // A route without this parameter yields an empty one, which is no valid name.
         self.0
             .iter()
             .find_map(|(key, value)| (key == name).then_some(value))
@@ -59,17 +59,17 @@ impl<S: Send + Sync> FromRequestParts<S> for PathParams {
             Ok(params) => Ok(Self(params)),
             Err(rejection) => Err(ApiError::bad_request(
                 "invalid_path",
-                format!("the path can not be decoded: {}", rejection.body_text()),
+                format!("the path cannot be decoded: {}", rejection.body_text()),
             )),
         }
     }
 }
 
-/// The parameters of a query, as `Q`'s fields.
+/// Parses the parameters of a query as the fields of `Q`.
 ///
 /// # Errors
 ///
-/// 400 for parameters that `Q` does not know, or of another form.
+/// 400 for unknown or malformed parameters.
 pub(crate) fn query<Q: serde::de::DeserializeOwned>(parts: &Parts) -> Result<Q, ApiError> {
     axum::extract::Query::try_from_uri(&parts.uri)
         .map(|axum::extract::Query(query)| query)

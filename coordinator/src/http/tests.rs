@@ -1,4 +1,5 @@
-//! The surface over real sockets. Only the partition's loop is played, so that each of its answers can be had at will.
+//! The surface over real sockets. Only the partition's loop is played, so that each of its answers
+//! can be had at will.
 
 mod admin;
 mod garbage;
@@ -18,7 +19,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::requests::{Readiness, Requests};
+use crate::readiness::Readiness;
+use crate::requests::Requests;
 
 /// Long enough for any machine; nothing waits for it unless the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,14 +31,14 @@ struct Process {
     admin: SocketAddr,
     readiness: watch::Sender<Readiness>,
     metrics: Metrics,
-    /// What the partition was told, in order.
+    /// Inputs of the partition, in order.
     told: Arc<Mutex<Vec<Input>>>,
     shutdowns: Vec<oneshot::Sender<()>>,
     servers: Vec<JoinHandle<()>>,
     partition: JoinHandle<()>,
 }
 
-/// How a [`Process`] is set up.
+/// Settings of a [`Process`].
 struct Setup {
     limits: TrafficLimits,
     serve: ServeLimits,
@@ -120,7 +122,7 @@ impl Process {
         address
     }
 
-    /// What the partition was told so far.
+    /// Returns the inputs of the partition so far.
     fn told(&self) -> Vec<Input> {
         self.told.lock().unwrap().clone()
     }
@@ -140,7 +142,7 @@ impl Process {
             .expect("the partition was told")
     }
 
-    /// Whether `/metrics` shows this sample.
+    /// Returns true if `/metrics` shows this sample.
     fn shows(&self, sample: &str) -> bool {
         self.metrics.encode().lines().any(|line| line == sample)
     }

@@ -1,4 +1,4 @@
-//! Encryption of a port.
+//! TLS of a port.
 
 use std::fmt;
 use std::io;
@@ -14,18 +14,18 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
-/// How long a client may take for its handshake.
+/// Maximum duration of a handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Why a port can not be encrypted. Never says what a file holds.
+/// Error in a TLS setting. It never shows the content of a file.
 #[derive(Debug, thiserror::Error)]
 #[error("{flag} {}: {what}", file.display())]
 pub struct TlsProblem {
-    /// The flag that names the file.
+    /// Flag that names the file.
     pub flag: &'static str,
-    /// The file.
+    /// File with the problem.
     pub file: PathBuf,
-    /// What is wrong with it.
+    /// Description of the problem.
     pub what: String,
 }
 
@@ -34,10 +34,11 @@ pub struct TlsProblem {
 pub struct Tls(TlsAcceptor);
 
 impl Tls {
-    /// With the certificate chain and the private key of two PEM files.
+    /// Loads the certificate chain and the private key from two PEM files.
     ///
     /// # Errors
-    /// A file that cannot be read, holds nothing of the kind, or a key that is not the certificate's.
+    ///
+    /// A file cannot be read or has the wrong content, or the key does not fit the certificate.
     pub fn load(certificates: &Path, key: &Path) -> Result<Self, TlsProblem> {
         let of_certificates = |what: String| TlsProblem {
             flag: "--tls-cert",
@@ -55,13 +56,13 @@ impl Tls {
         let chain = chain.map_err(|error| of_certificates(error.to_string()))?;
         if chain.is_empty() {
             return Err(of_certificates(
-                "there is no certificate in it (PEM, `BEGIN CERTIFICATE`)".to_owned(),
+                "the file contains no certificate (PEM, `BEGIN CERTIFICATE`)".to_owned(),
             ));
         }
         let pem = std::fs::read(key).map_err(|error| of_key(error.to_string()))?;
-        // What the library says of a key that it cannot read is not passed on: it might quote the file.
+        // The library's message about an unreadable key might quote the file, so it is dropped.
         let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-            of_key("there is no private key in it (PEM, `BEGIN PRIVATE KEY`)".to_owned())
+            of_key("the file contains no private key (PEM, `BEGIN PRIVATE KEY`)".to_owned())
         })?;
         let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
@@ -72,7 +73,7 @@ impl Tls {
             });
         let mut config = config.map_err(|error| {
             of_key(format!(
-                "not usable with the certificate of {}: {error}",
+                "the key does not fit the certificate of {}: {error}",
                 certificates.display()
             ))
         })?;
@@ -80,7 +81,7 @@ impl Tls {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Does the handshake with a client.
+    /// Performs the handshake with a client.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         match tokio::time::timeout(HANDSHAKE_TIME_MAX, self.0.accept(stream)).await {
             Ok(accepted) => accepted,

@@ -1,4 +1,4 @@
-//! Secrets that let requests in.
+//! Bearer tokens.
 
 use std::fmt;
 
@@ -13,17 +13,19 @@ use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
 
-/// A secret that whoever asks must show, as `Authorization: Bearer …`; never printed, and compared in constant time.
+/// Secret that requests must carry as `Authorization: Bearer …`. It is never printed, and compared
+/// in constant time.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// The token whose text is `secret`. An empty text would be no secret.
+    /// Creates the token with the text `secret`, which must not be empty.
     pub fn new(secret: &str) -> Option<Self> {
         (!secret.is_empty()).then(|| Self(digest(secret.as_bytes())))
     }
 
-    /// Lets a request with these headers in; `what` it wants to do is for the person who reads the refusal.
+    /// Checks the token of a request with these headers. `what` describes the request, for the
+    /// error message.
     pub(crate) fn authorize(&self, headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
         let unauthorized =
             |why: String| Err(ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why));
@@ -31,14 +33,13 @@ impl Token {
             None => unauthorized(format!(
                 "{what} over this port needs the token, as `Authorization: Bearer …`"
             )),
-            Some(shown) if !self.is(shown) => {
-                unauthorized("the token is not the right one".to_owned())
-            }
+            Some(shown) if !self.is(shown) => unauthorized("the token is wrong".to_owned()),
             Some(_) => Ok(()),
         }
     }
 
-    /// Whether `shown` is the token; takes the same time whatever is shown, because digests are compared and not texts.
+    /// Returns true if `shown` is the token. Compares digests, so that the time does not depend on
+    /// the text.
     fn is(&self, shown: &[u8]) -> bool {
         self.0.ct_eq(&digest(shown)).into()
     }
@@ -50,7 +51,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Serves `routes` only to those who show the token; to everybody if there is none.
+/// Requires the token for `routes`, if there is one.
 pub fn behind(token: Option<Token>, routes: Router) -> Router {
     match token {
         Some(token) => routes.layer(from_fn_with_state(token, demand)),
@@ -59,7 +60,7 @@ pub fn behind(token: Option<Token>, routes: Router) -> Router {
 }
 
 async fn demand(State(token): State<Token>, request: Request, next: Next) -> Response {
-    match token.authorize(request.headers(), "what is asked") {
+    match token.authorize(request.headers(), "this request") {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     }

@@ -19,32 +19,33 @@ use super::error::ApiError;
 use super::target::{Target, query};
 use super::value::{invalid_header, read_value, single_header, value_response};
 use crate::module::parse_duration;
-use crate::requests::{Readiness, Requests};
+use crate::readiness::Readiness;
+use crate::requests::Requests;
 
-/// What the traffic port works with.
+/// Settings of the traffic port.
 #[derive(Debug, Clone)]
 pub struct Traffic {
-    /// Where calls go.
+    /// Requests to the partition.
     pub requests: Requests,
-    /// Whether the process serves; while it does not, requests are answered with 503 and `Retry-After`.
+    /// Readiness. Until the process serves, requests are answered with 503 and `Retry-After`.
     pub readiness: watch::Receiver<Readiness>,
-    /// How large and how long.
+    /// Limits of requests.
     pub limits: TrafficLimits,
 }
 
 /// Limits of the traffic port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrafficLimits {
-    /// Of bodies.
+    /// Limits of bodies.
     pub body: BodyLimits,
-    /// How long a request waits that does not say so with `?timeout=`.
+    /// Default of `?timeout=`.
     pub timeout_default: Duration,
-    /// The longest timeout that a request may ask for.
+    /// Maximum of `?timeout=`.
     pub timeout_max: Duration,
 }
 
 impl Default for TrafficLimits {
-    /// 30 s unless asked otherwise, an hour at most.
+    /// Timeouts of 30 s by default and an hour at most.
     fn default() -> Self {
         Self {
             body: BodyLimits::default(),
@@ -54,19 +55,19 @@ impl Default for TrafficLimits {
     }
 }
 
-/// `POST /call/{namespace}/{name}/{id}` and `POST /send/{namespace}/{name}/{id}`.
+/// Routes `POST /call/{namespace}/{name}/{id}` and `POST /send/{namespace}/{name}/{id}`.
 ///
 /// | | |
 /// |---|---|
 /// | 200 | the function's reply to the call, durable |
-/// | 202 | the message that was sent is durable |
-/// | 400 | path, query, header or body can not be understood |
+/// | 202 | the sent message is durable |
+/// | 400 | path, query, header or body is invalid |
 /// | 404 | no endpoint serves the function |
-/// | 408, 413 | the body came too slowly, or is too large |
-/// | 422 | the `Idempotency-Key` was used for another body |
-/// | 500 | the message became a dead letter; the reason |
-/// | 503 | starting, standby, stopping or overloaded, by messages or by bodies that come in; with `Retry-After` |
-/// | 504 | no answer within `?timeout=` (default 30 s); the message is processed all the same |
+/// | 408, 413 | the body is too slow or too large |
+/// | 422 | the `Idempotency-Key` was used with another body |
+/// | 500 | the message became a dead letter; the body has the reason |
+/// | 503 | starting, standby, stopping, or overloaded by messages or bodies; with `Retry-After` |
+/// | 504 | no answer within `?timeout=` (default 30 s); the message may still be processed |
 pub fn routes(traffic: Traffic) -> Router {
     Router::new()
         .route("/call/{namespace}/{name}/{id}", post(call))
@@ -126,11 +127,11 @@ async fn ask(
         .await
 }
 
-/// How long a request waits for its answer.
+/// Timeout of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wait(Duration);
 
-/// The query of requests that wait.
+/// Query of requests with a timeout.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitQuery {
@@ -138,11 +139,11 @@ pub(crate) struct WaitQuery {
 }
 
 impl Wait {
-    /// As long as `query` says, or else `default`.
+    /// Returns the timeout of `query`, or `default`.
     ///
     /// # Errors
     ///
-    /// 400 if it is no duration, zero, or longer than `max`.
+    /// 400 if it is not a duration, zero, or longer than `max`.
     pub(crate) fn parse(
         query: WaitQuery,
         default: Duration,
@@ -152,27 +153,24 @@ impl Wait {
             return Ok(Self(default));
         };
         let unusable = |why: &str| {
-            ApiError::bad_request(
-                "invalid_timeout",
-                format!("the timeout is not usable: {why}"),
-            )
+            ApiError::bad_request("invalid_timeout", format!("the timeout is invalid: {why}"))
         };
         let timeout = parse_duration(&text).map_err(|why| unusable(&why))?;
         if timeout.is_zero() || timeout > max {
             let max_s = max.as_secs();
             return Err(unusable(&format!(
-                "`{text}` should be more than nothing and at most {max_s}s"
+                "`{text}` must be more than 0 and at most {max_s}s"
             )));
         }
         Ok(Self(timeout))
     }
 
-    /// As long as `timeout`.
+    /// Returns a timeout of this duration.
     pub(crate) fn of(timeout: Duration) -> Self {
         Self(timeout)
     }
 
-    /// What `asking` gives, or 504.
+    /// Returns the result of `asking`, or 504 after the timeout.
     pub(crate) async fn until(
         self,
         asking: impl Future<Output = Answer>,
@@ -182,8 +180,8 @@ impl Wait {
                 StatusCode::GATEWAY_TIMEOUT,
                 "timeout",
                 format!(
-                    "no answer within {:?}; what was asked for may still happen: repeat the request with the same \
-                     Idempotency-Key to get its answer",
+                    "no answer within {:?}; the request may still take effect: \
+                     repeat it with the same Idempotency-Key to get its answer",
                     self.0
                 ),
             )
@@ -191,7 +189,7 @@ impl Wait {
     }
 }
 
-/// The longest `Idempotency-Key` in characters.
+/// Maximum length of an `Idempotency-Key` in characters.
 const KEY_CHARACTERS_MAX: usize = 255;
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, ApiError> {
@@ -204,7 +202,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, ApiError> {
         return Err(invalid_header(
             NAME,
             &format_args!(
-                "it should be 1 to {KEY_CHARACTERS_MAX} visible ASCII characters without blanks"
+                "it must have 1 to {KEY_CHARACTERS_MAX} visible ASCII characters without blanks"
             ),
         ));
     }

@@ -1,4 +1,4 @@
-//! Typed values in requests and answers: the raw bytes as the body, the typename in the headers.
+//! Typed values in requests and answers: the body has the raw bytes, a header the typename.
 
 use std::fmt;
 
@@ -14,18 +14,19 @@ use serde::de::IgnoredAny;
 use super::body::{Bodies, BodyShare};
 use super::error::ApiError;
 
-/// The header that names a value's typename.
+/// Header with the typename of a value.
 pub(crate) const TYPENAME_HEADER: &str = "satchel-type";
 
-/// The content types that name a typename begin so.
+/// Prefix of content types that contain a typename.
 const VENDOR_PREFIX: &str = "application/vnd.";
 
-/// The built-in types' values are protobuf, even where their bytes happen to read as JSON (`\r1234` is an `int`).
+/// Prefix of built-in types. Their values are protobuf, even where the bytes happen to be JSON
+/// (`\r1234` is an `int`).
 const BUILT_IN_PREFIX: &str = "io.statefun.types/";
 
-/// A value that was sent to us, with its share of the bytes that may be on their way to the partitions.
+/// Value of a request, with its share of the bytes in flight to the partitions.
 ///
-/// Whoever takes the value out of it gives the share back.
+/// Taking the value out returns the share.
 #[derive(Debug)]
 pub(crate) struct SentValue {
     value: TypedValue,
@@ -42,7 +43,7 @@ impl From<SentValue> for TypedValue {
 ///
 /// # Errors
 ///
-/// 400 for a bad typename and for text that should be JSON and is not, 408, 413 and 503 for what is over the limits.
+/// 400 for an invalid typename or invalid JSON, 408, 413 and 503 beyond the limits.
 pub(crate) async fn read_value(
     headers: &HeaderMap,
     body: Body,
@@ -59,7 +60,7 @@ pub(crate) async fn read_value(
     })
 }
 
-/// The answer that is `value`.
+/// Makes an answer of `value`.
 pub(crate) fn value_response(value: TypedValue) -> Response {
     let typename = header_text(&value.typename);
     let content_type = if is_json(&value.typename, &value.value) {
@@ -76,16 +77,17 @@ pub(crate) fn value_response(value: TypedValue) -> Response {
     (StatusCode::OK, headers, value.value).into_response()
 }
 
-/// Whether the bytes of a value are JSON text.
+/// Returns true if the bytes of a value are JSON text.
 pub(crate) fn is_json(typename: &str, bytes: &[u8]) -> bool {
     !typename.starts_with(BUILT_IN_PREFIX) && check_json(bytes).is_ok()
 }
 
-/// The only value of a header, if it is there.
+/// Returns the only value of a header, if there is one.
 ///
 /// # Errors
 ///
-/// 400 if it is there several times, or holds other than visible ASCII characters and blanks.
+/// 400 if the header occurs several times, or contains other characters than visible ASCII and
+/// blanks.
 pub(crate) fn single_header<'a>(
     headers: &'a HeaderMap,
     name: &'static str,
@@ -95,19 +97,19 @@ pub(crate) fn single_header<'a>(
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(invalid_header(name, &"it is there more than once"));
+        return Err(invalid_header(name, &"it occurs more than once"));
     }
     value
         .to_str()
         .map(|text| Some(text.trim()))
-        .map_err(|_| invalid_header(name, &"it holds other than visible ASCII characters"))
+        .map_err(|_| invalid_header(name, &"it contains other than visible ASCII characters"))
 }
 
-/// 400: a header that can not be understood.
+/// 400: a header is invalid.
 pub(crate) fn invalid_header(name: &str, why: &dyn fmt::Display) -> ApiError {
     ApiError::bad_request(
         "invalid_header",
-        format!("the header {name} is not usable: {why}"),
+        format!("the header {name} is invalid: {why}"),
     )
 }
 
@@ -140,19 +142,20 @@ fn check_json(bytes: &[u8]) -> Result<(), ApiError> {
         ApiError::bad_request(
             "invalid_json",
             format!(
-                "the body is not JSON: {why}; a body of another kind needs its typename, as content type \
-                 application/vnd.<typename> or as header {TYPENAME_HEADER}"
+                "the body is not JSON: {why}; a body of another type needs its typename, \
+                 in content type application/vnd.<typename> or in header {TYPENAME_HEADER}"
             ),
         )
     };
-    // The parser below skips over strings without looking at them as text.
+    // The parser below skips strings without validating them as UTF-8.
     std::str::from_utf8(bytes).map_err(|error| invalid(&error))?;
     serde_json::from_slice::<IgnoredAny>(bytes)
         .map(|_| ())
         .map_err(|error| invalid(&error))
 }
 
-/// `typename` as a header can carry it: a function may make up any text, control characters included, which are percent-encoded.
+/// Converts `typename` to the text of a header. A function may use any text; control characters are
+/// percent-encoded.
 fn header_text(typename: &str) -> String {
     percent_encode(typename.as_bytes(), CONTROLS).to_string()
 }

@@ -1,4 +1,4 @@
-//! Reads a stream of Amazon Kinesis: from what a module file says to what `satchel-aws` does.
+//! Ingress from Amazon Kinesis: from a module file to the reader in `satchel-aws`.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use tokio::sync::mpsc;
 
 use super::Ingress;
 use super::routing::Routing;
-use crate::cli::{Exit, Failure};
+use crate::error::{Exit, Failure};
+use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
 use crate::module::{
     self, Application, Consumer, IngressAdapter, IngressSpec, IngressStream, StartupPosition,
 };
-use crate::runtime::reading::Reading;
 
-/// Reads one stream for one ingress.
+/// One Kinesis stream of an ingress.
 pub struct KinesisStream {
     application: String,
     config: aws_config::SdkConfig,
@@ -26,11 +26,11 @@ pub struct KinesisStream {
     metrics: Metrics,
 }
 
-/// Everything that the module files of an application read from Kinesis. `name` is the application's.
+/// Opens the Kinesis streams of all ingresses. `name` is the application's.
 ///
 /// # Errors
 ///
-/// A module whose region or credentials are nowhere to be found, with its place.
+/// A module file has no region or no credentials, with its place.
 pub async fn kinesis_ingresses(
     application: &Application,
     name: &str,
@@ -42,11 +42,11 @@ pub async fn kinesis_ingresses(
             continue;
         };
         for stream in &kinesis.streams {
-            // Boxed, because what finds credentials is large.
+            // Boxed, because the future that finds credentials is large.
             let opened = Box::pin(KinesisStream::open(spec, kinesis, stream, name, metrics));
-            let opened = opened.await.map_err(|error| {
-                Failure::new(Exit::Environment, format!("{}: {error}", spec.source))
-            })?;
+            let opened = opened
+                .await
+                .map_err(|error| Failure::caused(Exit::Environment, &spec.source, error))?;
             ingresses.push(Ingress::Kinesis(Box::new(opened)));
         }
     }
@@ -54,11 +54,11 @@ pub async fn kinesis_ingresses(
 }
 
 impl KinesisStream {
-    /// Finds region and credentials; asks nothing of Kinesis yet.
+    /// Finds region and credentials. Sends nothing to Kinesis yet.
     ///
     /// # Errors
     ///
-    /// That there are none.
+    /// There is no region, or there are no credentials.
     pub async fn open(
         spec: &IngressSpec,
         kinesis: &module::KinesisIngress,
@@ -119,7 +119,8 @@ impl KinesisStream {
     }
 }
 
-/// A consumer's name: of the application, the ingress and the root, so that no two ever share one; at most 128 letters that Kinesis takes.
+/// Returns the name of a consumer, from application, ingress and root, so that no two ever share
+/// one. It has at most 128 characters, all of which Kinesis accepts.
 fn consumer_name(application: &str, ingress: &str, incarnation: &str) -> String {
     const LENGTH_MAX: usize = 128;
     let root = &incarnation[..incarnation.len().min(12)];

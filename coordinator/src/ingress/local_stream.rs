@@ -1,7 +1,7 @@
-//! Reads a local stream: what stands for a Kinesis stream in `satchel dev`.
+//! Ingress from a local stream, in the place of a Kinesis stream in `satchel dev`.
 //!
-//! Each shard has a task that reads it. A shard's children are begun when the ends of all its parents are durable, and with them, or before
-//! them, everything that came from the parents.
+//! Each shard has a task that reads it. Reading of a child shard begins when the ends of all its
+//! parents are durable. Everything that came from the parents is durable then too.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -12,42 +12,43 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::routing::Routing;
+use crate::clock::now_ms;
+use crate::ingress::reading::Reading;
 use crate::module::StartupPosition;
-use crate::runtime::now_ms;
-use crate::runtime::reading::Reading;
 use crate::streams::shards::shard_id;
 use crate::streams::{Description, ReadFrom, SequenceNumber, Shard, Stream, StreamError};
 
-/// How much is read at once.
+/// Maximum size of a read, in records and in bytes.
 const RECORDS_PER_READ: usize = 1000;
 const BYTES_PER_READ: usize = 1 << 20;
 
-/// Reads one local stream for one ingress.
+/// One local stream of an ingress.
 #[derive(Clone)]
 pub struct LocalStreamIngress {
-    /// The ingress's id, `namespace/name`.
+    /// Id of the ingress, `namespace/name`.
     pub ingress: String,
-    /// What is read.
+    /// Stream to read.
     pub stream: Stream,
-    /// Where reading starts if it never did.
+    /// Start position of a stream that was never read.
     pub startup: StartupPosition,
-    /// Where the records go.
+    /// Route of the records.
     pub routing: Routing,
 }
 
-/// Where one shard is begun if it never was.
+/// Start position of a shard that was never read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
-    /// Where the module says: it was there before the ingress, like all that it goes on from.
+    /// Start position of the module: the shard and all its ancestors are older than the ingress.
     Startup,
-    /// At its beginning, because what it goes on from was read.
+    /// Beginning of the shard, because a parent was read.
     Beginning,
 }
 
-/// A shard that was read to its end.
+/// Shard that was read to its end.
 struct Ended {
     shard: u32,
-    /// Whether the ingress began only after it, so that its children are begun where the module says.
+    /// True if the ingress began only after the shard, so that its children begin at the
+    /// module's start position.
     skipped: bool,
 }
 
@@ -56,7 +57,7 @@ impl LocalStreamIngress {
     ///
     /// # Errors
     ///
-    /// Damage of the stream, or what the file system says.
+    /// Damage of the stream, or an error of the file system.
     pub async fn run(
         self,
         inputs: mpsc::Sender<Input>,
@@ -75,13 +76,13 @@ impl LocalStreamIngress {
                     Some(ended) => plan.ended(&ended),
                     None => return Ok(()),
                 },
-                // A task that panics takes the process with it; without any there is nothing to read.
+                // A task panicked, which ends the process, or there is no shard to read.
                 Some(Err(_)) | None => return Err(StreamError::Stopped),
             }
         }
     }
 
-    /// Reads one shard to its end; none if the partition is gone.
+    /// Reads one shard to its end. Returns none if the partition is gone.
     async fn read(
         self,
         index: u32,
@@ -153,8 +154,8 @@ impl LocalStreamIngress {
         }
     }
 
-    /// Where reading starts if it never did: `latest` and dates become a position. That of a closed shard in which nothing is to be read
-    /// is its ending sequence number, which no record has.
+    /// Resolves the start position: `latest` and dates become a position. For a closed shard
+    /// without records to read, it is the ending sequence number, which no record has.
     async fn resolve_start(&self, shard: u32) -> Result<ShardPosition, StreamError> {
         let from = match self.startup {
             StartupPosition::Earliest => return Ok(ShardPosition::Beginning),
@@ -174,8 +175,9 @@ impl LocalStreamIngress {
         )
     }
 
-    /// Waits until the end of a shard is durable; none if the partition is gone. The end of one that was skipped is its position already,
-    /// and must stay told from one that was read.
+    /// Waits until the end of a shard is durable. Returns none if the partition is gone. The
+    /// position of a skipped shard is its end already, and must stay distinct from that of a shard
+    /// that was read.
     async fn end(
         &self,
         shard: ShardId,
@@ -207,7 +209,7 @@ impl LocalStreamIngress {
             ShardPosition::Since { time_ms } => Ok(ReadFrom::AtTime(*time_ms)),
             ShardPosition::End => Err(unknown("after its end")),
             ShardPosition::After { sequence, .. } | ShardPosition::Quiet { sequence, .. } => {
-                // Anything else was made on something that was no local stream.
+                // Other positions come from sources that were not local streams.
                 let number = sequence.as_str().parse();
                 number
                     .map(ReadFrom::After)
@@ -217,16 +219,17 @@ impl LocalStreamIngress {
     }
 }
 
-/// Which shards are read, and which may be begun.
+/// Progress over the shards of a stream.
 #[derive(Debug, Default)]
 struct Plan {
     begun: HashSet<u32>,
-    /// Those that ended, and whether they were skipped.
+    /// Shards that ended, with true for skipped ones.
     ended: HashMap<u32, bool>,
 }
 
 impl Plan {
-    /// The shards that may be begun now: those without parents that are still there, and those whose parents ended.
+    /// Returns the shards whose reading can begin: those without remaining parents, and those
+    /// whose parents have all ended.
     fn next(&mut self, description: &Description) -> Vec<(u32, Start)> {
         let mut next = Vec::new();
         for shard in &description.shards {
@@ -237,7 +240,7 @@ impl Plan {
             if parents.iter().any(Option::is_none) || !self.begun.insert(shard.index) {
                 continue;
             }
-            // A parent that was read was there when the ingress began, so the child came later.
+            // A parent that was read existed when the ingress began, so the child is younger.
             let start = match parents.into_iter().flatten().all(|skipped| *skipped) {
                 true => Start::Startup,
                 false => Start::Beginning,
@@ -256,7 +259,7 @@ fn position_number(number: SequenceNumber) -> satchel_engine::position::Sequence
     number
         .to_string()
         .parse()
-        .expect("it is written in decimal digits")
+        .expect("a sequence number is written in decimal digits")
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Where a record goes: to its targets, at the id that is its key, that stands in its data, or that is always the same.
+//! Routing of records to their targets. The id of the address is the record's key, a field of its
+//! data, or a constant.
 
 use bytes::Bytes;
 use satchel_engine::address::{Address, FunctionType};
@@ -8,23 +9,24 @@ use satchel_protocol::types::typed_value;
 
 use crate::module::RecordId;
 
-/// How the records of one stream become messages.
+/// Conversion of the records of one stream to messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routing {
-    /// The typename that the records' bytes are given.
+    /// Typename of the messages.
     pub value_type: String,
-    /// The functions that get each record.
+    /// Functions that receive each record.
     pub targets: Vec<FunctionType>,
-    /// What becomes the id of the address at each of them.
+    /// Source of the address's id.
     pub id: RecordId,
 }
 
 impl Routing {
-    /// The messages of a record, or why it becomes none.
+    /// Converts a record to messages.
     ///
     /// # Errors
     ///
-    /// [`Unroutable`] when there is no id: the key is empty, or the data is not JSON with an id where it should be.
+    /// [`Unroutable`] if there is no id: the key is empty, or the data is not JSON with an id at
+    /// the pointer.
     pub fn route(&self, key: &str, data: &Bytes) -> Result<Vec<(Address, TypedValue)>, Unroutable> {
         let value = || typed_value(self.value_type.clone(), data.clone());
         let id = self.id.of(key, data).map_err(|reason| Unroutable {
@@ -41,9 +43,9 @@ impl Routing {
 impl RecordId {
     fn of(&self, key: &str, data: &[u8]) -> Result<String, String> {
         match self {
-            Self::Key if key.is_empty() => Err(
-                "the record has no key, and its key is the id of the address it goes to".to_owned(),
-            ),
+            Self::Key if key.is_empty() => {
+                Err("the record has no key, which is the id of its target address".to_owned())
+            }
             Self::Key => Ok(key.to_owned()),
             Self::Pointer(pointer) => pointed(pointer, data),
             Self::Constant(id) => Ok(id.clone()),
@@ -51,11 +53,14 @@ impl RecordId {
     }
 }
 
-/// What a JSON pointer finds in a record's data: a text that is not empty, or a whole number.
+/// Returns the id at a JSON pointer: a text that is not empty, or an integer.
 pub(super) fn pointed(pointer: &str, data: &[u8]) -> Result<String, String> {
     use serde_json::Value;
     let document: Value = serde_json::from_slice(data).map_err(|error| {
-        format!("the record is not JSON ({error}), and {pointer} in it is the id of the address it goes to")
+        format!(
+            "the record is not JSON ({error}), so the id of its target address is missing \
+             ({pointer})"
+        )
     })?;
     match document.pointer(pointer) {
         Some(Value::String(id)) if !id.is_empty() => Ok(id.clone()),
@@ -64,17 +69,17 @@ pub(super) fn pointed(pointer: &str, data: &[u8]) -> Result<String, String> {
             let what = match other {
                 Value::Null => "null",
                 Value::Bool(_) => "a boolean",
-                Value::Number(_) => "a number that is not whole, or too large",
+                Value::Number(_) => "a number that is not an integer, or too large",
                 Value::String(_) => "an empty text",
                 Value::Array(_) => "a list",
                 Value::Object(_) => "an object",
             };
             Err(format!(
-                "{pointer} of the record is {what}, and should be the id of the address it goes to"
+                "{pointer} of the record is {what}; it must be the id of the target address"
             ))
         }
         None => Err(format!(
-            "the record has no {pointer}, which is the id of the address it goes to"
+            "the record has no {pointer}, which is the id of its target address"
         )),
     }
 }
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_a_key_goes_nowhere_and_says_why() {
+    fn a_record_without_a_key_is_unroutable_with_its_reason() {
         let unroutable = routing().route("", &Bytes::from_static(b"{}")).unwrap_err();
         assert!(unroutable.reason.contains("no key"));
         assert_eq!(unroutable.value.value, "{}");
@@ -144,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn data_without_an_id_goes_nowhere_and_says_why() {
+    fn data_without_an_id_is_unroutable_with_its_reason() {
         for (data, why) in [
             ("plain", "is not JSON"),
             (r#"{"other": 1}"#, "has no /id"),
             (r#"{"id": ""}"#, "is an empty text"),
             (r#"{"id": null}"#, "is null"),
-            (r#"{"id": 1.5}"#, "not whole"),
+            (r#"{"id": 1.5}"#, "not an integer"),
             (r#"{"id": {}}"#, "is an object"),
         ] {
             let reason = id_by_pointer("/id", data).unwrap_err();

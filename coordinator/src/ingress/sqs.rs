@@ -1,4 +1,4 @@
-//! Receives from an SQS queue: from what a module file says to what `satchel-aws` does.
+//! Ingress from Amazon SQS: from a module file to the receiver in `satchel-aws`.
 
 use std::sync::Arc;
 
@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 
 use super::Ingress;
 use super::routing::pointed;
-use crate::cli::{Exit, Failure};
+use crate::error::{Exit, Failure};
+use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
 use crate::module::{self, Application, IngressAdapter};
-use crate::runtime::reading::Reading;
 
-/// Receives from one queue.
+/// One queue of an ingress.
 pub struct SqsQueue {
     config: aws_config::SdkConfig,
     options: SqsOptions,
@@ -25,7 +25,7 @@ pub struct SqsQueue {
     metrics: Metrics,
 }
 
-/// How the messages of a queue become messages of functions.
+/// Conversion of a queue's messages to messages of functions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SqsRouting {
     value_type: String,
@@ -33,11 +33,11 @@ struct SqsRouting {
     id: SqsSelector,
 }
 
-/// Every queue that the module files of an application receive from.
+/// Opens the queues of all ingresses.
 ///
 /// # Errors
 ///
-/// A module whose region or credentials are nowhere to be found, with its place.
+/// A module file has no region or no credentials, with its place.
 pub async fn sqs_ingresses(
     application: &Application,
     metrics: &Metrics,
@@ -47,18 +47,17 @@ pub async fn sqs_ingresses(
         let IngressAdapter::Sqs(sqs) = &spec.adapter else {
             continue;
         };
-        // Boxed, because what finds credentials is large.
+        // Boxed, because the future that finds credentials is large.
         let opened = Box::pin(SqsQueue::open(sqs, metrics)).await;
-        let opened = opened.map_err(|error| {
-            Failure::new(Exit::Environment, format!("{}: {error}", spec.source))
-        })?;
+        let opened =
+            opened.map_err(|error| Failure::caused(Exit::Environment, &spec.source, error))?;
         ingresses.push(Ingress::Sqs(Box::new(opened)));
     }
     Ok(ingresses)
 }
 
 impl SqsQueue {
-    /// Finds region and credentials; asks nothing of SQS yet.
+    /// Finds region and credentials. Sends nothing to SQS yet.
     async fn open(sqs: &module::SqsIngress, metrics: &Metrics) -> Result<Self, ConfigError> {
         let config = sqs.access.load().await?;
         check_credentials(&config).await?;
@@ -107,9 +106,8 @@ impl SqsRouting {
 }
 
 fn id_of(selector: &SqsSelector, message: &SqsMessage, data: &[u8]) -> Result<String, String> {
-    let missing = |what: &str| {
-        format!("the message has no {what}, which is the id of the address it goes to")
-    };
+    let missing =
+        |what: &str| format!("the message has no {what}, which is the id of its target address");
     let named = |id: Option<&String>, what: &str| {
         let id = id.filter(|id| !id.is_empty());
         id.cloned().ok_or_else(|| missing(what))
@@ -121,7 +119,7 @@ fn id_of(selector: &SqsSelector, message: &SqsMessage, data: &[u8]) -> Result<St
             let attribute = message.attributes.get(name);
             named(
                 attribute,
-                &format!("attribute {name} that is a text or number"),
+                &format!("attribute {name} with a text or number"),
             )
         }
         SqsSelector::Pointer(pointer) => pointed(pointer, data),
@@ -184,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_an_id_goes_nowhere_and_says_why() {
+    fn a_message_without_an_id_is_unroutable_with_its_reason() {
         let mut bare = message();
         bare.group = None;
         bare.attributes = [("team".to_owned(), String::new())].into();

@@ -1,11 +1,12 @@
-//! Invokes functions on AWS Lambda.
+//! Invoker of functions on AWS Lambda.
 
 use satchel_aws::lambda::{LambdaFunction, Refusal};
 use satchel_engine::invocation::{Bundle, BundleOutcome};
 
 use super::lambda_envelope::Envelope;
 
-/// From this size on, a request is compressed once the handler has shown that it reads that: below it zstd wins less than it costs.
+/// Minimum size of a compressed request, in bytes. Below it, zstd saves less than it costs.
+/// Requests are compressed once the handler has shown that it can read them.
 const COMPRESS_FROM_BYTES: usize = 16 << 10;
 
 /// Sends bundles to a [`LambdaFunction`].
@@ -16,7 +17,7 @@ pub struct AwsLambdaInvoker {
 }
 
 impl AwsLambdaInvoker {
-    /// Sends bundles to `function`.
+    /// Creates an invoker of `function`.
     pub fn new(function: LambdaFunction) -> Self {
         Self {
             function,

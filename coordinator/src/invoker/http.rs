@@ -1,7 +1,8 @@
-//! StateFun's request-reply protocol over HTTP: one batch a request, the answer matched by its connection.
+//! StateFun's request-reply protocol over HTTP: one batch per request, the answer on the same
+//! connection.
 //!
-//! Semantics: Apache Flink Stateful Functions 3.3, `io.statefun.endpoints.v2/http`. Its runtime retries inside the transport; here one
-//! request is sent and its outcome told.
+//! Semantics: Apache Flink Stateful Functions 3.3, `io.statefun.endpoints.v2/http`. Its runtime
+//! retries inside the transport. This invoker sends one request and reports its outcome.
 
 use std::error::Error as _;
 use std::fmt;
@@ -26,38 +27,40 @@ mod url;
 
 pub use self::url::InvalidUrl;
 
-/// The content type of both directions.
+/// Content type of requests and answers.
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// How much of an error answer's text is passed on, in characters.
+/// Maximum length of the text of an error answer that is passed on, in characters.
 const ERROR_TEXT_CHARS_MAX: usize = 500;
 
-/// Where an HTTP endpoint is and how it is spoken to. The defaults of [`HttpEndpoint::new`] are StateFun's.
+/// Settings of an HTTP endpoint. The defaults of [`HttpEndpoint::new`] are StateFun's.
 #[derive(Debug, Clone)]
 pub struct HttpEndpoint {
-    /// An `http`, `https`, `http+unix` or `https+unix` URL; `{function.name}` stands for the function's name without its namespace. A
-    /// `+unix` URL holds the path of the socket, which ends in `.sock`, and then the path of the request.
+    /// URL with the scheme `http`, `https`, `http+unix` or `https+unix`. `{function.name}` stands
+    /// for the function's name without its namespace. A `+unix` URL contains the path of the
+    /// socket, which ends in `.sock`, and then the path of the request.
     pub url_template: String,
-    /// How long a request may take in all, from connecting to the last byte of the answer.
+    /// Maximum duration of a request, from connecting to the last byte of the answer.
     pub call: Duration,
-    /// How long connecting may take.
+    /// Maximum duration of connecting.
     pub connect: Duration,
-    /// How long the endpoint may be silent while its answer is awaited or read, if that is bounded apart from `call`.
+    /// Maximum silence of the endpoint while its answer is awaited or read, if it is bounded apart
+    /// from `call`.
     pub read: Option<Duration>,
-    /// How long a connection that is not used is kept.
+    /// Time that an idle connection is kept.
     pub pool_idle: Duration,
-    /// How many connections that are not used are kept.
+    /// Maximum number of idle connections.
     pub pool_size: usize,
-    /// The largest answer in bytes.
+    /// Maximum size of an answer in bytes.
     pub payload_max_bytes: usize,
-    /// A PEM file of the only authorities to trust, in place of the system's.
+    /// PEM file with the only trusted authorities, in the place of the system's.
     pub trust_cacerts: Option<PathBuf>,
-    /// PEM files of the certificate, with its chain, and of its unencrypted private key, to show to the server.
+    /// PEM files of the client certificate with its chain, and of its unencrypted private key.
     pub client_cert: Option<(PathBuf, PathBuf)>,
 }
 
 impl HttpEndpoint {
-    /// The endpoint at `url_template`, with StateFun's defaults.
+    /// Creates the settings for `url_template`, with StateFun's defaults.
     pub fn new(url_template: impl Into<String>) -> Self {
         Self {
             url_template: url_template.into(),
@@ -73,37 +76,37 @@ impl HttpEndpoint {
     }
 }
 
-/// Why an [`HttpEndpoint`] cannot be used.
+/// Error in the settings of an [`HttpEndpoint`].
 #[derive(Debug, thiserror::Error)]
 pub enum HttpEndpointError {
-    /// The URL is none of the supported kinds.
+    /// The URL has an unsupported form.
     #[error(transparent)]
     Url(#[from] InvalidUrl),
     /// A certificate or key file cannot be read.
     #[error("{}: {source}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A certificate or key file holds something else.
+    /// A certificate or key file has the wrong content.
     #[error("{} is not a PEM file of the right kind: {source}", path.display())]
     Pem {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Error of the parser.
         source: reqwest::Error,
     },
-    /// The client refuses the settings.
-    #[error("the HTTP client of the endpoint cannot be made: {source}")]
+    /// The HTTP client rejects the settings.
+    #[error("cannot create the HTTP client of the endpoint: {source}")]
     Client {
-        /// Why not.
+        /// Error of the client.
         source: reqwest::Error,
     },
 }
 
-/// Sends batches to one HTTP endpoint.
+/// Invoker of one HTTP endpoint.
 pub struct HttpInvoker {
     client: Client,
     url: UrlTemplate,
@@ -113,15 +116,15 @@ pub struct HttpInvoker {
 }
 
 impl HttpInvoker {
-    /// An invoker with a connection pool of its own.
+    /// Creates an invoker with its own connection pool.
     ///
     /// # Errors
     ///
     /// Everything that [`HttpEndpointError`] names.
     pub fn new(endpoint: HttpEndpoint) -> Result<Self, HttpEndpointError> {
         let url = UrlTemplate::parse(&endpoint.url_template)?;
-        // The environment's proxy and redirects would send state to places that no module file names; a retry would hide an
-        // attempt from the dispatcher.
+        // The environment's proxy and redirects would send state to places that no module file
+        // names. A retry would hide an attempt from the dispatcher.
         let mut builder = Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -156,14 +159,14 @@ impl HttpInvoker {
         })
     }
 
-    /// The same, with every request signed.
+    /// Returns the same invoker, which signs every request.
     #[must_use]
     pub fn signed_by(mut self, signer: Signer) -> Self {
         self.signer = Some(signer);
         self
     }
 
-    /// Sends every batch of `bundle` in a request of its own: the protocol knows no bundles.
+    /// Sends every batch of `bundle` in its own request: the protocol has no bundles.
     pub async fn invoke(&self, bundle: Bundle) -> BundleOutcome {
         let [only] = bundle.batches.as_slice() else {
             let results = bundle.batches.iter().map(|batch| async {
@@ -184,7 +187,8 @@ impl HttpInvoker {
         if !status.is_success() {
             let mut failure = refusal(response).await;
             if status == StatusCode::FORBIDDEN && self.signer.is_some() {
-                // The service turned the request away before the function: a permission is missing, which is not the message's fault.
+                // The service rejected the request before the function: a permission is missing,
+                // which does not count against the message.
                 failure.kind = FailureKind::Unreachable;
             }
             return Err(failure);
@@ -195,8 +199,8 @@ impl HttpInvoker {
                 "the answer has content type {other:?} instead of application/octet-stream"
             )));
         }
-        // A `FromFunction` without effects may be encoded as nothing, and the Python SDK does so; but nothing that does not even say
-        // what it is was more likely answered by something in between.
+        // A `FromFunction` without effects may be encoded as zero bytes, as the Python SDK does. An
+        // empty answer without a content type more likely came from an intermediary.
         let may_be_empty = kind.is_some();
         let body = self.read(response).await?;
         if body.is_empty() && !may_be_empty {
@@ -231,7 +235,7 @@ impl HttpInvoker {
             .map_err(|error| self.transport_failure(error))
     }
 
-    /// Reads the body, and stops as soon as it is known to be too large.
+    /// Reads the body, and stops as soon as it is too large.
     async fn read(&self, mut response: Response) -> Result<Bytes, Failure> {
         let max = self.payload_max_bytes;
         let too_large = || {
@@ -256,7 +260,8 @@ impl HttpInvoker {
         }
     }
 
-    /// What it says is shown to callers and kept with dead letters; the URL, whose query may hold a key, is left out of it.
+    /// Converts an error of the transport. Callers see the text, and dead letters keep it, so it
+    /// omits the URL, whose query may contain a key.
     fn transport_failure(&self, error: reqwest::Error) -> Failure {
         let error = error.without_url();
         if error.is_connect() || error.is_dns() {
@@ -280,7 +285,7 @@ impl fmt::Debug for HttpInvoker {
     }
 }
 
-/// What an answer with another status than 2xx means.
+/// Converts an answer with another status than 2xx.
 async fn refusal(response: Response) -> Failure {
     let status = response.status();
     let kind = match status {
@@ -297,7 +302,7 @@ async fn refusal(response: Response) -> Failure {
     Failure::new(kind, message)
 }
 
-/// The beginning of the body if it is text: nothing more is read than that takes.
+/// Returns the beginning of the body if it is text. Reads no more than that.
 async fn error_text(mut response: Response) -> String {
     let bytes_max = 4 * ERROR_TEXT_CHARS_MAX;
     let mut body = Vec::new();
@@ -310,7 +315,7 @@ async fn error_text(mut response: Response) -> String {
     body.truncate(bytes_max);
     let text = match std::str::from_utf8(&body) {
         Ok(text) => text,
-        // A character that the limit cut in two is no reason to show nothing.
+        // The limit may cut the last character in two.
         Err(error) if error.error_len().is_none() => {
             std::str::from_utf8(&body[..error.valid_up_to()]).unwrap_or_default()
         }
@@ -360,7 +365,7 @@ fn function_failure(message: String) -> Failure {
     Failure::new(FailureKind::Function, message)
 }
 
-/// An error with its causes: the outermost alone says only that something failed.
+/// Formats an error with its causes. The outermost one alone only says that something failed.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! The bundle form of a Lambda request: bundles to payloads, payloads to outcomes. Nothing here sends anything.
+//! Bundle form of Lambda requests: bundles to payloads, and payloads to outcomes. Does no I/O.
 //!
 //! The sizes are those of a synchronous `Invoke` of the Lambda API.
 
@@ -10,16 +10,17 @@ use satchel_engine::invocation::{
 use satchel_protocol::bundle::{BatchResult, BundleRequest, BundleResponse, Encoding};
 use serde::Deserialize;
 
-/// The largest payload that Lambda takes in a synchronous request, in bytes.
+/// Maximum payload of a synchronous request to Lambda, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 6_291_456;
 
-/// How much of an error's text is passed on, in characters.
+/// Maximum length of an error's text that is passed on, in characters.
 const ERROR_TEXT_CHARS_MAX: usize = 2_000;
 
-/// Encodes and decodes the requests of one endpoint, and remembers what its handlers can read.
+/// Codec of the requests of one endpoint, which remembers the encodings that its handlers can read.
 ///
-/// A request is sent uncompressed unless it would be too large that way and the handler is known to read zstd, which it is
-/// once it has answered in zstd: the envelope has no other way to tell, and a handler may be older than the coordinator.
+/// By default, a request is compressed only if it would be too large otherwise, and only if the
+/// handler is known to read zstd. It is known once the handler has answered in zstd: there is no
+/// other sign, and a handler may be older than the coordinator.
 #[derive(Debug, Default)]
 pub struct Envelope {
     reads_zstd: AtomicBool,
@@ -27,12 +28,14 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Compresses only what would be too large otherwise: right where the way to the handler costs nothing.
+    /// Creates a codec that compresses only requests that would be too large otherwise, for
+    /// handlers on the same machine.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Compresses every request of at least `bytes` bytes: right where the way to the handler is slower than zstd.
+    /// Creates a codec that compresses every request of at least `bytes` bytes, for handlers behind
+    /// a network that is slower than zstd.
     pub fn compressing_from(bytes: usize) -> Self {
         Self {
             compress_from_bytes: Some(bytes),
@@ -40,7 +43,7 @@ impl Envelope {
         }
     }
 
-    /// The payload of the request.
+    /// Encodes the payload of the request.
     ///
     /// # Errors
     ///
@@ -61,7 +64,8 @@ impl Envelope {
             return Err(Failure::new(
                 FailureKind::RequestTooLarge,
                 format!(
-                    "the request of {} batches has {} bytes, Lambda takes {REQUEST_BYTES_MAX}",
+                    "the request of {} batches has {} bytes; \
+                     Lambda accepts at most {REQUEST_BYTES_MAX}",
                     bundle.batches.len(),
                     payload.len()
                 ),
@@ -70,10 +74,11 @@ impl Envelope {
         Ok(payload)
     }
 
-    /// What the handler's answer to `bundle` says.
+    /// Decodes the handler's answer to `bundle`.
     ///
-    /// Results are passed on as they came, also those of attempts that were not asked for. A result that cannot be read fails
-    /// its batch; an answer that is no bundle, or answers another one, fails the whole request.
+    /// Results are passed on as they are, including those of attempts that were not requested. An
+    /// unreadable result fails its batch. An answer that is not a bundle, or answers another one,
+    /// fails the whole request.
     pub fn decode(&self, bundle: &Bundle, payload: &[u8]) -> BundleOutcome {
         let response = match BundleResponse::from_json(payload) {
             Ok(response) => response,
@@ -97,7 +102,8 @@ impl Envelope {
         )
     }
 
-    /// What a function error of Lambda (`{"errorType":…,"errorMessage":…}`) says about the whole request.
+    /// Converts a function error of Lambda (`{"errorType":…,"errorMessage":…}`), which fails the
+    /// whole request.
     pub fn function_error(payload: &[u8]) -> Failure {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -118,7 +124,7 @@ impl Envelope {
                 error_type: None,
                 error_message: Some(only),
             }) => only,
-            _ if payload.is_empty() => "the handler failed without saying why".to_owned(),
+            _ if payload.is_empty() => "the handler failed without a reason".to_owned(),
             _ => String::from_utf8_lossy(payload).into_owned(),
         };
         Failure::new(FailureKind::Function, shortened(&text))
@@ -133,10 +139,11 @@ fn encode_as(encoding: Encoding, bundle: &Bundle) -> Vec<u8> {
     request.to_json()
 }
 
-/// `None` for a result whose attempt is no name of ours: it answers nothing that was ever asked.
+/// Decodes a result. Returns none if its attempt is not one of ours.
 fn outcome(result: &BatchResult, encoding: Encoding) -> Option<(AttemptId, BatchOutcome)> {
     let Some(attempt) = parse_attempt(&result.attempt) else {
-        tracing::warn!(attempt = %shortened(&result.attempt), "dropped a result for an attempt that is not ours");
+        let attempt = shortened(&result.attempt);
+        tracing::warn!(attempt, "result for an unknown attempt dropped");
         return None;
     };
     let outcome = match result.from_function(encoding) {
@@ -148,7 +155,7 @@ fn outcome(result: &BatchResult, encoding: Encoding) -> Option<(AttemptId, Batch
     Some((attempt, outcome))
 }
 
-/// Reads what [`AttemptId`] shows itself as.
+/// Parses the text form of an [`AttemptId`].
 fn parse_attempt(text: &str) -> Option<AttemptId> {
     let mut parts = text.split('-');
     let attempt = AttemptId {
@@ -156,7 +163,7 @@ fn parse_attempt(text: &str) -> Option<AttemptId> {
         epoch: parts.next()?.parse().ok()?,
         number: parts.next()?.parse().ok()?,
     };
-    // Comparing with the shown form refuses what parses too kindly, such as `+1-0-2`.
+    // The comparison rejects lenient forms such as `+1-0-2`.
     (parts.next().is_none() && attempt.to_string() == text).then_some(attempt)
 }
 

@@ -1,4 +1,4 @@
-//! What is counted of Kinesis ingresses.
+//! Metrics of Kinesis ingresses.
 
 use std::sync::atomic::AtomicU64;
 
@@ -21,11 +21,11 @@ impl KinesisObserver for Metrics {
     }
 
     fn reading_ended(&self, shard: &ShardId) {
-        // Shards come and go; one that is gone is not to be shown for ever.
+        // Shards are replaced over time, and an old one must not be shown forever.
         self.0.kinesis.lag.remove(&Shard::of(shard));
     }
 
-    fn repeated(&self, operation: &'static str, throttled: bool) {
+    fn retried(&self, operation: &'static str, throttled: bool) {
         let reason = if throttled { "throttled" } else { "failed" };
         let repeated = Repeated { operation, reason };
         self.0.kinesis.repeated.get_or_create(&repeated).inc();
@@ -81,13 +81,21 @@ pub(super) struct KinesisFamilies {
 }
 
 impl KinesisFamilies {
-    #[rustfmt::skip]
     pub(super) fn register(names: &mut Names) -> Self {
         Self {
-            lag: names.add("kinesis_shard_lag_seconds", "How far a shard's reader is behind its newest record, as Kinesis says", Family::default()),
-            records: names.add("kinesis_read_records", "Records read, those of aggregates one by one", Family::default()),
-            bytes: names.add("kinesis_read_bytes", "Bytes of data in those records", Family::default()),
-            repeated: names.add("kinesis_repeated_requests", "Requests to Kinesis that failed and were repeated, by operation and reason", Family::default()),
+            lag: names.add(
+                "kinesis_shard_lag_seconds",
+                "Lag of a shard's reader behind the newest record, as Kinesis reports it",
+            ),
+            records: names.add(
+                "kinesis_read_records",
+                "Records read; records of aggregates count one by one",
+            ),
+            bytes: names.add("kinesis_read_bytes", "Bytes of data in those records"),
+            repeated: names.add(
+                "kinesis_repeated_requests",
+                "Requests to Kinesis that failed and were retried, by operation and reason",
+            ),
         }
     }
 }

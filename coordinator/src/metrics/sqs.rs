@@ -1,4 +1,4 @@
-//! What is counted of queues.
+//! Metrics of SQS ingresses.
 
 use std::sync::atomic::AtomicU64;
 
@@ -39,7 +39,7 @@ impl SqsObserver for Metrics {
         }
     }
 
-    fn repeated(&self, operation: &'static str, throttled: bool) {
+    fn retried(&self, operation: &'static str, throttled: bool) {
         let reason = if throttled { "throttled" } else { "failed" };
         let repeated = Repeated { operation, reason };
         self.0.sqs.repeated.get_or_create(&repeated).inc();
@@ -82,16 +82,33 @@ pub(super) struct SqsFamilies {
 }
 
 impl SqsFamilies {
-    #[rustfmt::skip]
     pub(super) fn register(names: &mut Names) -> Self {
         Self {
-            lag: names.add("sqs_lag_seconds", "How long ago the oldest message of the last answer was sent; 0 if there was none", Family::default()),
-            backlog: names.add("sqs_backlog_messages", "About how many messages a queue has, as SQS says", Family::default()),
-            messages: names.add("sqs_received_messages", "Messages received, those that were received before too", Family::default()),
-            bytes: names.add("sqs_received_bytes", "Bytes in the bodies of those messages", Family::default()),
-            deleted: names.add("sqs_deleted_messages", "Messages whose deletion is confirmed", Family::default()),
-            repeated: names.add("sqs_repeated_requests", "Requests to SQS that failed and were repeated, by operation and reason", Family::default()),
-            ids: names.add("sqs_ids_kept", "Ids of messages that are kept, so that none is applied twice", Gauge::default()),
+            lag: names.add(
+                "sqs_lag_seconds",
+                "Age of the oldest message of the last answer; 0 without messages",
+            ),
+            backlog: names.add(
+                "sqs_backlog_messages",
+                "Approximate number of messages in a queue, as SQS reports it",
+            ),
+            messages: names.add(
+                "sqs_received_messages",
+                "Messages received, repeated receives included",
+            ),
+            bytes: names.add(
+                "sqs_received_bytes",
+                "Bytes in the bodies of those messages",
+            ),
+            deleted: names.add(
+                "sqs_deleted_messages",
+                "Messages whose deletion is confirmed",
+            ),
+            repeated: names.add(
+                "sqs_repeated_requests",
+                "Requests to SQS that failed and were retried, by operation and reason",
+            ),
+            ids: names.add("sqs_ids_kept", "Ids kept to deduplicate messages"),
         }
     }
 }

@@ -1,5 +1,6 @@
-//! What is counted of the store.
+//! Metrics of the store.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -7,10 +8,21 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 use super::{Metrics, Names};
+use crate::store::StoreOptions;
 use crate::store::s3::{S3Outcome, S3Request};
 
 impl Metrics {
-    /// A request was made to S3: its end, and what S3's price list asks for it.
+    /// Returns `options` with hooks that count every request and every file.
+    #[must_use]
+    pub fn counting(&self, mut options: StoreOptions) -> StoreOptions {
+        let of_s3 = self.clone();
+        options.s3.on_request = Arc::new(move |request| of_s3.observe_s3_request(request));
+        let of_files = self.clone();
+        options.on_written = Some(Arc::new(move |bytes| of_files.observe_file_written(bytes)));
+        options
+    }
+
+    /// Counts a request to S3, with its outcome and list price.
     pub fn observe_s3_request(&self, request: S3Request) {
         let store = &self.0.store;
         let operation = request.operation.name();
@@ -32,7 +44,7 @@ impl Metrics {
         store.s3_dollars.inc_by(dollars);
     }
 
-    /// A file of so many bytes was written into the directory that holds the state.
+    /// Counts a file of `bytes` bytes written into the directory of the state.
     pub fn observe_file_written(&self, bytes: u64) {
         self.0.store.files.inc();
         self.0.store.file_bytes.inc_by(bytes);
@@ -59,14 +71,27 @@ pub(super) struct StoreFamilies {
 }
 
 impl StoreFamilies {
-    #[rustfmt::skip]
     pub(super) fn register(names: &mut Names) -> Self {
         Self {
-            s3_requests: names.add("s3_requests", "Requests to S3 for the durable state, by operation and outcome; the rate of PutObject is what commits cost", Family::default()),
-            s3_bytes: names.add("s3_object_bytes", "Bytes of objects that these requests carried", Family::default()),
-            s3_dollars: names.add("s3_estimated_dollars", "List price of these requests (S3 Standard, us-east-1) in US dollars, without storage and transfer", Counter::default()),
-            files: names.add("state_files_written", "Files written into the directory that holds the durable state", Counter::default()),
-            file_bytes: names.add("state_file_bytes_written", "Bytes of these files", Counter::default()),
+            s3_requests: names.add(
+                "s3_requests",
+                "Requests to S3 for the durable state, by operation and outcome; \
+                 commits cause the PutObject requests",
+            ),
+            s3_bytes: names.add(
+                "s3_object_bytes",
+                "Bytes of objects that these requests carried",
+            ),
+            s3_dollars: names.add(
+                "s3_estimated_dollars",
+                "List price of these requests (S3 Standard, us-east-1) in US dollars, \
+                 without storage and transfer",
+            ),
+            files: names.add(
+                "state_files_written",
+                "Files written into the directory of the durable state",
+            ),
+            file_bytes: names.add("state_file_bytes_written", "Bytes of these files"),
         }
     }
 }

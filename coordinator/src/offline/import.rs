@@ -12,9 +12,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::line::StateLine;
 use super::new_root::{NewRoot, begin, create_failure};
-use crate::cli::{Exit, Failure};
+use crate::error::{Exit, Failure};
 use crate::store::s3::S3Options;
-use crate::store::{Place, PlaceOptions};
+use crate::store::{StateLocation, StoreOptions};
 
 /// Maximum length of a line in bytes. A delta must be able to hold the state, and the engine to
 /// send it.
@@ -39,7 +39,7 @@ pub struct Imported {
 /// [`Exit::Environment`] if the file or the store fails.
 pub async fn import(
     file: &Path,
-    place: &Place,
+    place: &StateLocation,
     s3: S3Options,
     application: &str,
 ) -> Result<Imported, Failure> {
@@ -51,7 +51,7 @@ pub async fn import(
             .map_err(|problem| lines.problem(number, &problem))?;
     }
     lines.rewind()?;
-    let opened = place.open_new(PlaceOptions {
+    let opened = place.open_new(StoreOptions {
         s3,
         on_written: None,
     });

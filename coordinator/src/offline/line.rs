@@ -21,7 +21,7 @@ use satchel_engine::durable::StoredState;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::cli::value::{encode, show};
+use crate::typed_json::{encode, show};
 
 /// Prefix of the names of StateFun's built-in types.
 const BUILT_IN: &str = "io.statefun.types/";

@@ -5,9 +5,9 @@ use satchel_log::{DEFAULT_BUCKETS, Io};
 use satchel_storage::fork::{self, CreateError, RootWriter};
 
 use super::root::{RETRY, failure, on_store_failure};
-use crate::cli::{Exit, Failure};
-use crate::runtime::node::random;
-use crate::store::Opened;
+use crate::error::{Exit, Failure};
+use crate::random;
+use crate::store::StateStore;
 
 /// Size at which a delta is closed, in bytes.
 const DELTA_BYTES: usize = 4 << 20;
@@ -15,7 +15,7 @@ const DELTA_BYTES: usize = 4 << 20;
 /// Settings of a new root.
 pub(super) struct NewRoot<'a> {
     /// Place where the root is created.
-    pub(super) opened: &'a Opened,
+    pub(super) opened: &'a StateStore,
     /// The place as the user wrote it.
     pub(super) place: &'a str,
     /// Application that will run on the root.
@@ -39,7 +39,7 @@ pub(super) async fn begin(new: NewRoot<'_>) -> Result<RootWriter, Failure> {
         root: new.opened.prefix.clone(),
         application: new.application.to_owned(),
         buckets: DEFAULT_BUCKETS,
-        nonce: random(),
+        nonce: random::bytes(),
         making: new.making,
         not_before_ms: new.not_before_ms,
         delta_bytes: DELTA_BYTES,

@@ -11,15 +11,15 @@ use super::moment::parse_at;
 use super::new_root::{NewRoot, begin, create_failure};
 use super::root::Root;
 use super::states::read_failure;
-use crate::cli::{Exit, Failure};
+use crate::error::{Exit, Failure};
 use crate::store::s3::S3Options;
-use crate::store::{Opened, Place};
+use crate::store::{StateLocation, StateStore};
 
 /// Origin of a restore: `<root>`, or `<root>@<time or savepoint>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// Root that is read. The restore does not change it.
-    pub place: Place,
+    pub place: StateLocation,
     /// State of the root that is restored.
     pub at: At,
     text: String,
@@ -53,7 +53,7 @@ impl fmt::Display for Origin {
 /// Root that a restore creates.
 pub struct Fork<'a> {
     /// Place where the root is created.
-    pub opened: &'a Opened,
+    pub opened: &'a StateStore,
     /// The place as the user wrote it.
     pub place: &'a str,
     /// Application that will run on the root.

@@ -7,10 +7,11 @@ use satchel_log::{
     Application, Layout, LogError, ObjectStore, OnStoreFailure, Retry, Source, StoreFailure,
 };
 
-use crate::cli::{Exit, Failure};
+use crate::clock::SystemClock;
+use crate::error::{Exit, Failure};
 use crate::store::s3::S3Options;
 use crate::store::unfinished::refused;
-use crate::store::{Opened, Place, PlaceOptions, SystemClock};
+use crate::store::{StateLocation, StateStore, StoreOptions};
 
 /// Retry policy of offline tools: a command that cannot reach the store says so after 15 seconds.
 pub(super) const RETRY: Retry = Retry {
@@ -22,8 +23,8 @@ pub(super) const RETRY: Retry = Retry {
 /// Open root of durable data.
 #[derive(Clone)]
 pub struct Root {
-    pub(super) opened: Opened,
-    place: Place,
+    pub(super) opened: StateStore,
+    place: StateLocation,
 }
 
 impl Root {
@@ -31,7 +32,7 @@ impl Root {
     ///
     /// # Errors
     /// [`Exit::Environment`] if the place does not exist or cannot be reached.
-    pub async fn open(place: &Place, s3: S3Options) -> Result<Self, Failure> {
+    pub async fn open(place: &StateLocation, s3: S3Options) -> Result<Self, Failure> {
         let opened = place.open(options(s3)).await?;
         Ok(Self {
             opened,
@@ -43,7 +44,7 @@ impl Root {
     ///
     /// # Errors
     /// [`Exit::Environment`] if the place cannot be created or reached.
-    pub async fn open_new(place: &Place, s3: S3Options) -> Result<Self, Failure> {
+    pub async fn open_new(place: &StateLocation, s3: S3Options) -> Result<Self, Failure> {
         let opened = place.open_new(options(s3)).await?;
         Ok(Self {
             opened,
@@ -62,7 +63,7 @@ impl Root {
     }
 
     /// Place of the root, as the user wrote it.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &StateLocation {
         &self.place
     }
 
@@ -116,7 +117,7 @@ impl Root {
             return Ok(());
         }
         let mut message = format!("{} holds no durable state of an application", self.place);
-        if let Place::Directory(path) = &self.place
+        if let StateLocation::Directory(path) = &self.place
             && is_root(&path.join("state"))
         {
             let within = path.join("state");
@@ -132,7 +133,7 @@ impl Root {
 }
 
 /// Returns whether the place holds objects of partitions.
-pub(super) async fn holds_partitions(opened: &Opened) -> Result<bool, Failure> {
+pub(super) async fn holds_partitions(opened: &StateStore) -> Result<bool, Failure> {
     let partitions = match opened.prefix.as_str() {
         "" => "partitions/".to_owned(),
         prefix => format!("{prefix}/partitions/"),
@@ -160,7 +161,7 @@ pub(super) fn foreign(
 /// Returns how a command ends after an error of the durable state or its store.
 #[allow(clippy::needless_pass_by_value, reason = "what `map_err` takes")]
 pub(super) fn failure(error: LogError) -> Failure {
-    crate::runtime::node::log_failure(error)
+    error.into()
 }
 
 /// Prints the first failure of each request to the store.
@@ -176,8 +177,8 @@ fn is_root(path: &Path) -> bool {
     path.join("application").is_file()
 }
 
-fn options(s3: S3Options) -> PlaceOptions {
-    PlaceOptions {
+fn options(s3: S3Options) -> StoreOptions {
+    StoreOptions {
         s3,
         on_written: None,
     }

@@ -4,8 +4,8 @@ use satchel_log::savepoints::{self, NewSavepoint, SavepointError};
 use satchel_log::{Application, Savepoint, SavepointName};
 
 use super::root::{Root, failure};
-use crate::cli::{Exit, Failure};
-use crate::runtime::node::random;
+use crate::error::{Exit, Failure};
+use crate::random;
 
 /// Creates a savepoint of what is durable now, in every partition. An owner may be serving the
 /// root.
@@ -24,7 +24,7 @@ pub async fn create(
     for partition in 0..application.partitions {
         let new = NewSavepoint {
             name,
-            nonce: random(),
+            nonce: random::bytes(),
             software: concat!("satchel ", env!("CARGO_PKG_VERSION")).to_owned(),
             comment: comment.to_owned(),
         };

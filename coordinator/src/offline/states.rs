@@ -11,9 +11,9 @@ use satchel_storage::encode::decode_entry;
 
 use super::line::StateLine;
 use super::root::{Root, failure};
-use crate::cli::{Exit, Failure};
-use crate::http::rfc3339;
-use crate::store::SystemClock;
+use crate::clock::SystemClock;
+use crate::clock::rfc3339;
+use crate::error::{Exit, Failure};
 
 /// Selection of states.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use satchel_log::{Application, Layout, LogError, StoreError};
 
 use super::root::{RETRY, Root, failure, foreign, on_store_failure};
-use crate::cli::Failure;
-use crate::store::SystemClock;
+use crate::clock::SystemClock;
+use crate::error::Failure;
 
 /// Maximum number of passes over a root whose owner writes meanwhile.
 const PASSES_MAX: u32 = 3;
@@ -34,7 +34,7 @@ pub struct Verified {
 /// findings coincide with an owner's writes, the verification runs again.
 ///
 /// # Errors
-/// [`crate::cli::Exit::Environment`] if this is no root, or the store does not answer.
+/// [`crate::error::Exit::Environment`] if this is no root, or the store does not answer.
 pub async fn verify(root: &Root, expected: Option<&str>) -> Result<Verified, Failure> {
     root.must_be_a_root().await?;
     let mut moved = false;

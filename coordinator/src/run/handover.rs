@@ -1,7 +1,8 @@
-//! A planned handover without waiting for a poll: a standby asks the holder of the lease, over the administration port, to be told when it is done.
+//! Planned handover without the delay of polling: a standby asks the holder of the lease, over the
+//! administration port, to answer when it releases the lease.
 //!
-//! What the holder says is a hint and nothing more: the standby then reads the table, which alone counts. So the question needs no token,
-//! and an answer that is wrong costs one read.
+//! The answer is only a hint: the standby then reads the table, which alone is authoritative.
+//! Therefore the request needs no token, and a wrong answer costs one read.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -14,16 +15,17 @@ use axum::routing::get;
 use satchel_aws::lease::LeaseStatus;
 use tokio::sync::watch;
 
-/// How long a question waits for its answer; then it is asked again, so that what lies between does not take the connection for a dead one.
+/// Maximum time until an answer. The standby then asks again, so that intermediaries do not take
+/// the connection for a dead one.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// How long a standby that got no answer waits before it asks again.
+/// Delay of a standby before the next request after a failed one.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Where a process keeps what it says about its lease.
+/// Path of the state of a process's lease.
 const PATH: &str = "/lease";
 
-/// What this process says about its lease. Cheap to clone.
+/// State of this process's lease. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Handover(watch::Sender<Stage>);
 
@@ -41,28 +43,29 @@ impl Default for Handover {
 }
 
 impl Handover {
-    /// The lease is held.
+    /// Records that the process holds the lease.
     pub(super) fn held(&self) {
         self.0.send_replace(Stage::Held);
     }
 
-    /// The lease was given back.
+    /// Records that the process released the lease.
     pub(super) fn released(&self) {
         self.0.send_replace(Stage::Released);
     }
 }
 
-/// `GET /lease`: `{"state":"standby"|"held"|"released"}`; while it is held, the answer waits for the release, up to [`WAIT`].
+/// Routes `GET /lease`: `{"state":"standby"|"held"|"released"}`. While the lease is held, the
+/// answer waits for the release, up to [`WAIT`].
 pub(super) fn routes(handover: Handover) -> Router {
-    Router::new().route(PATH, get(tell)).with_state(handover)
+    Router::new().route(PATH, get(state)).with_state(handover)
 }
 
-async fn tell(State(handover): State<Handover>) -> impl IntoResponse {
+async fn state(State(handover): State<Handover>) -> impl IntoResponse {
     let mut stage = handover.0.subscribe();
     let done = stage.wait_for(|stage| *stage != Stage::Held);
     let stage = match tokio::time::timeout(WAIT, done).await {
         Ok(Ok(stage)) => *stage,
-        // The process ends: what it held, it holds no longer.
+        // The process is ending and no longer holds the lease.
         Ok(Err(_)) => Stage::Released,
         Err(_) => Stage::Held,
     };
@@ -74,14 +77,15 @@ async fn tell(State(handover): State<Handover>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], body)
 }
 
-/// Asks whoever holds the lease, again and again, and calls `hint` when it says that it is done. Never ends.
+/// Asks the holder of the lease repeatedly, and calls `hint` when it reports the release. Never
+/// ends.
 pub(super) async fn ask_the_holder(
     mut status: watch::Receiver<LeaseStatus>,
     hint: impl Fn() + Send + Sync,
 ) {
     let client = reqwest::Client::builder()
         .no_proxy()
-        // A process has no name that a certificate could be for, and what it says is only a hint.
+        // A process has no name that a certificate could be for, and its answer is only a hint.
         .danger_accept_invalid_certs(true)
         .redirect(reqwest::redirect::Policy::none())
         .tcp_nodelay(true)
@@ -89,7 +93,7 @@ pub(super) async fn ask_the_holder(
         .timeout(WAIT + AGAIN)
         .build();
     let Ok(client) = client else {
-        // Without it the poll of the table is all there is, which is enough.
+        // Polling the table is sufficient.
         return std::future::pending().await;
     };
     loop {
@@ -112,7 +116,7 @@ pub(super) async fn ask_the_holder(
             }
             Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             Err(error) => {
-                tracing::debug!(holder, %error, "the holder of the lease does not tell when it is done");
+                tracing::debug!(holder, %error, "holder of the lease did not answer");
                 tokio::time::sleep(AGAIN).await;
             }
         }
@@ -124,18 +128,19 @@ async fn ask(client: &reqwest::Client, holder: &str) -> reqwest::Result<String> 
     answer.error_for_status()?.text().await
 }
 
-/// The administration port at `address` as others ask it.
+/// Returns the URL of the administration port at `address`.
 pub(super) fn url(address: &str, tls: bool) -> String {
     let scheme = if tls { "https" } else { "http" };
     format!("{scheme}://{address}")
 }
 
-/// Where other machines reach what listens on `bound`, as far as this machine can tell.
+/// Returns the address at which other machines reach a listener on `bound`, as far as it is known.
 pub(super) fn own_address(bound: SocketAddr) -> Option<String> {
     if !bound.ip().is_unspecified() {
         return Some(bound.to_string());
     }
-    // Connecting a UDP socket sends nothing; it says which address this machine would send from.
+    // Connecting a UDP socket sends nothing. It determines the address that this machine would
+    // send from.
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect((IpAddr::from([203, 0, 113, 1]), 9)).ok()?;
     let own = socket.local_addr().ok()?.ip();
@@ -147,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_one_interface_is_told_as_it_is_and_all_of_them_as_the_machines_own() {
+    fn an_address_of_one_interface_is_used_as_it_is_and_a_wildcard_becomes_the_machines_own() {
         let one: SocketAddr = "127.0.0.1:8081".parse().unwrap();
         assert_eq!(own_address(one), Some("127.0.0.1:8081".to_owned()));
         let all: SocketAddr = "0.0.0.0:8081".parse().unwrap();

@@ -1,40 +1,37 @@
-//! The tokens of the ports, from where the configuration says.
+//! Tokens of the ports, from files or from AWS Secrets Manager.
 
 use std::path::Path;
 
 use satchel_aws::config::AwsAccess;
 use satchel_aws::secrets;
 
-use crate::cli::{Exit, Failure};
+use crate::assemble::Tokens;
 use crate::config::RunConfig;
 use crate::destinations::AwsConfigs;
+use crate::error::{Exit, Failure};
 use crate::http::Token;
 use crate::servers::token_of;
 
-/// What traffic and administration need.
-pub(super) struct Tokens {
-    pub(super) traffic: Option<Token>,
-    pub(super) admin: Option<Token>,
-}
-
-impl Tokens {
-    /// The tokens that the configuration names.
-    pub(super) async fn of(config: &RunConfig, configs: &mut AwsConfigs) -> Result<Self, Failure> {
-        Ok(Self {
-            traffic: token(
-                ("--http-token-file", config.ports.http_token_file.as_deref()),
-                ("--http-token-secret", config.http_token_secret.as_deref()),
-                configs,
-            )
-            .await?,
-            admin: token(
-                ("--admin-token-file", config.admin_token_file.as_deref()),
-                ("--admin-token-secret", config.admin_token_secret.as_deref()),
-                configs,
-            )
-            .await?,
-        })
-    }
+/// Reads the tokens that the configuration names.
+pub(super) async fn tokens(
+    config: &RunConfig,
+    configs: &mut AwsConfigs,
+) -> Result<Tokens, Failure> {
+    let ports = &config.process.ports;
+    Ok(Tokens {
+        traffic: token(
+            ("--http-token-file", ports.http_token_file.as_deref()),
+            ("--http-token-secret", config.http_token_secret.as_deref()),
+            configs,
+        )
+        .await?,
+        admin: token(
+            ("--admin-token-file", ports.admin_token_file.as_deref()),
+            ("--admin-token-secret", config.admin_token_secret.as_deref()),
+            configs,
+        )
+        .await?,
+    })
 }
 
 async fn token(

@@ -14,7 +14,7 @@ use satchel_storage::pump::{DecodeJob, Observation, Pump, Reaction};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::cli::{Exit, Failure};
+use crate::error::{Exit, Failure};
 use crate::metrics::Metrics;
 
 /// Loaded buckets that are being decoded, each on a thread of its own.

@@ -1,4 +1,5 @@
-//! The loop around the dispatcher: batches in from all partitions of the process, requests out to the endpoints.
+//! Loop around the dispatcher: batches of all partitions of the process become requests to the
+//! endpoints.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,28 +9,29 @@ use satchel_engine::input::Input;
 use satchel_engine::invocation::{AttemptId, Bundle, BundleOutcome, Failure, FailureKind};
 use tokio::sync::mpsc;
 
-use super::{FACTS_PER_ROUND, now_ms, wait_until};
+use super::{FACTS_PER_ROUND, wait_until};
+use crate::clock::now_ms;
 use crate::invoker::Invoker;
 use crate::metrics::Metrics;
 
-/// One endpoint as the dispatcher's loop needs it.
+/// Endpoint of the dispatcher's loop.
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// Its name in metrics.
+    /// Name in metrics.
     pub name: Arc<str>,
-    /// How it is reached.
+    /// Adapter that reaches it.
     pub invoker: Arc<Invoker>,
 }
 
-/// Owns the dispatcher.
+/// Owner of the dispatcher.
 pub struct DispatchLoop {
-    /// The state machine.
+    /// State machine.
     pub dispatcher: Dispatcher,
-    /// The endpoints, in the order of the dispatcher's.
+    /// Endpoints, in the order of the dispatcher's.
     pub destinations: Vec<Destination>,
-    /// Where the partitions are told, by their number.
+    /// Senders to the partitions, by number.
     pub partitions: Vec<mpsc::UnboundedSender<Input>>,
-    /// What is counted.
+    /// Metrics of the process.
     pub metrics: Metrics,
 }
 
@@ -57,10 +59,10 @@ impl DispatchLoop {
                 match output {
                     DispatcherOutput::Send(bundle) => self.send(bundle, returned.clone()),
                     DispatcherOutput::Completed { attempt, answer } => {
-                        self.tell(attempt, Input::InvocationCompleted { attempt, answer });
+                        self.notify(attempt, Input::InvocationCompleted { attempt, answer });
                     }
                     DispatcherOutput::Failed { attempt, failure } => {
-                        self.tell(attempt, Input::InvocationFailed { attempt, failure });
+                        self.notify(attempt, Input::InvocationFailed { attempt, failure });
                     }
                     DispatcherOutput::WakeAt(due_ms) => wake_at_ms = Some(due_ms),
                 }
@@ -68,14 +70,14 @@ impl DispatchLoop {
         }
     }
 
-    fn tell(&self, attempt: AttemptId, input: Input) {
+    fn notify(&self, attempt: AttemptId, input: Input) {
         if let Some(partition) = self.partitions.get(attempt.partition as usize) {
-            // A partition that has stopped waits for nothing.
+            // A partition that has stopped expects no more inputs.
             let _ = partition.send(input);
         }
     }
 
-    /// Sends a request in a task of its own, which always tells how it ended.
+    /// Sends a request in a task of its own, which always reports the outcome.
     fn send(&self, bundle: Bundle, returned: mpsc::UnboundedSender<DispatcherInput>) {
         let destination = self.destinations[bundle.endpoint.0 as usize].clone();
         let metrics = self.metrics.clone();
@@ -88,11 +90,11 @@ impl DispatchLoop {
                 .map(|batch| batch.messages.len())
                 .sum();
             let begun = Instant::now();
-            // In a task of its own again, so that a panic of the adapter is an outcome too.
+            // In another task, so that a panic of the adapter is an outcome too.
             let invoker = Arc::clone(&destination.invoker);
             let invoking = tokio::spawn(async move { invoker.invoke(bundle).await });
             let outcome = invoking.await.unwrap_or_else(|error| {
-                let message = format!("the request was broken off inside the coordinator: {error}");
+                let message = format!("the request was aborted inside the coordinator: {error}");
                 BundleOutcome::Failed(Failure::new(FailureKind::Function, message))
             });
             metrics.observe_bundle(&destination.name, batches, messages, begun.elapsed());

@@ -1,4 +1,4 @@
-//! Counting what is written, around any store.
+//! Store that reports its writes.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
 
-/// Is told about every object that was stored: its size in bytes.
+/// Hook called with the size, in bytes, of every object that was stored.
 pub type OnWritten = Arc<dyn Fn(u64) + Send + Sync>;
 
-/// A store whose writes are told.
+/// Wraps a store and reports its writes.
 pub(super) struct Counted<S> {
     store: S,
     on_written: OnWritten,

@@ -1,7 +1,8 @@
-//! Objects as files of a directory, with S3's rule of conditional creation.
+//! Store of objects in a directory, with conditional creation as in S3.
 //!
-//! A create writes a temporary file, makes its content durable, gives it its name by a hard link, which fails if the name exists, and
-//! makes the name durable. So an object is whole as soon as it is visible, and never replaced.
+//! A create writes a temporary file, makes its content durable, gives it its name by a hard link
+//! (which fails if the name exists), and makes the name durable. Therefore a visible object is
+//! complete, and never replaced.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
 
-/// Temporary files lie here, under the store's directory. No object's name begins with a dot.
+/// Directory of temporary files, below the store's directory. No object's name begins with a dot.
 const TEMPORARY: &str = ".temporary";
 
 /// An [`ObjectStore`] in a local directory. Several processes may use the same one.
@@ -30,18 +31,20 @@ pub struct DirectoryStore {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    /// Distinguishes this store's temporary files from those of all others.
+    /// Prefix of this store's temporary files, unique among all stores.
     stamp: String,
     counter: AtomicU64,
-    /// Directories that are known to exist durably.
+    /// Directories known to exist durably.
     known: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl DirectoryStore {
-    /// Opens the directory, making it if there is none, and removes temporary files that a dead process left.
+    /// Opens the directory, creates it if it is missing, and removes temporary files of dead
+    /// processes.
     ///
     /// # Errors
-    /// The operating system's, with the path in its message.
+    ///
+    /// An error of the operating system, with the path in its message.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let inner = Inner::at(root.into());
         let named = |error: io::Error| {
@@ -54,13 +57,15 @@ impl DirectoryStore {
         })
     }
 
-    /// Opens a directory that exists, for reading: nothing is made or removed by it.
+    /// Opens an existing directory for reading. Creates and removes nothing.
     ///
     /// # Errors
-    /// The operating system's, with the path in its message; also if it is no directory.
+    ///
+    /// An error of the operating system, with the path in its message; also if the path is not a
+    /// directory.
     pub fn open_existing(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
-        // Listing it shows at once what reading from it would run into.
+        // Listing the directory reveals errors at once that reading would reveal later.
         fs::read_dir(&root).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", root.display()))
         })?;
@@ -69,7 +74,7 @@ impl DirectoryStore {
         })
     }
 
-    /// The directory.
+    /// Path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.inner.root
@@ -170,7 +175,7 @@ impl ObjectStore for DirectoryStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         let bytes = bytes.clone();
         self.blocking(key, move |inner, key| {
-            // Looking and removing are two steps here; one disk has nobody whose request arrives late.
+            // Comparing and removing are two steps. Requests to a local disk do not arrive late.
             let path = inner.path(key)?;
             let found = absent_is_none(fs::read(&path)).map_err(|e| failed(key, &e))?;
             if found.is_some_and(|found| found == bytes) {
@@ -209,7 +214,8 @@ impl Inner {
         }
     }
 
-    /// Removes all temporary files. A living process that loses one by this finds its link refused, and writes it again.
+    /// Removes all temporary files. A live process that loses one by this cannot link it, and
+    /// writes it again.
     fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.root.join(TEMPORARY))? {
             absent_is_none(fs::remove_file(entry?.path()))?;
@@ -217,7 +223,8 @@ impl Inner {
         Ok(())
     }
 
-    /// The file of `key`. Only plain names get through, so nothing outside the directory can be named.
+    /// Returns the file of `key`. Accepts only plain names, so that no key names a file outside the
+    /// directory.
     fn path(&self, key: &str) -> Result<PathBuf, StoreError> {
         let plain = |name: &str| {
             !name.is_empty()
@@ -231,7 +238,8 @@ impl Inner {
             if !plain(name) {
                 return Err(refused(
                     key,
-                    "a key must consist of names of letters, digits, '.', '_' and '-', not beginning with a dot",
+                    "a key must consist of names of letters, digits, '.', '_' and '-' \
+                     that do not begin with a dot",
                 ));
             }
             path.push(name);
@@ -242,7 +250,7 @@ impl Inner {
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<Created> {
         let parent = path.parent().unwrap_or(&self.root);
         if fs::exists(path)? {
-            // Whoever reads it may rely on it: its name must be durable, too.
+            // Readers may rely on the object, so its name must be durable too.
             sync_directory(parent)?;
             return Ok(Created::Exists);
         }
@@ -264,7 +272,7 @@ impl Inner {
         Ok(created)
     }
 
-    /// Makes a directory and those above it, durably.
+    /// Creates a directory and its ancestors durably.
     fn make_parent(&self, directory: &Path) -> io::Result<()> {
         let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if directory == self.root || lock().contains(directory) {
@@ -294,7 +302,7 @@ impl Inner {
     }
 }
 
-/// Collects the keys of all files below `directory`, each beginning with `prefix`.
+/// Collects the keys of all files below `directory`. Each begins with `prefix`.
 fn walk(directory: &Path, prefix: &str, keys: &mut Vec<String>) -> io::Result<()> {
     let Some(entries) = absent_is_none(fs::read_dir(directory))? else {
         return Ok(());
@@ -302,7 +310,7 @@ fn walk(directory: &Path, prefix: &str, keys: &mut Vec<String>) -> io::Result<()
     for entry in entries {
         let entry = entry?;
         let name = entry.file_name();
-        // Objects have plain names; whatever else lies here is not ours.
+        // Objects have plain names. Other files belong to another program.
         let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
             continue;
         };
@@ -349,7 +357,8 @@ fn refused(key: &str, reason: &str) -> StoreError {
     }
 }
 
-/// What may pass is to be asked again, a full disk first of all; what a person must mend is final.
+/// Converts an error. Transient ones, above all a full disk, are retryable; those that need an
+/// operator are final.
 fn failed(key: &str, error: &io::Error) -> StoreError {
     let key = key.to_owned();
     let reason = match error.kind() {

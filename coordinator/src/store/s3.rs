@@ -1,13 +1,15 @@
-//! Objects in Amazon S3, or in a store that speaks its protocol.
+//! Store of objects in Amazon S3, or in a store that speaks its protocol.
 //!
 //! ```text
-//! create ─► up to 16 MiB: PutObject, If-None-Match: * ────────────────────────────────┬─ 200 ─► Stored
-//!        └► larger: CreateMultipartUpload ─► UploadPart… ─► CompleteMultipartUpload, ──┼─ 412 ─► Exists
-//!                          └── anything fails: AbortMultipartUpload   If-None-Match: * └─ 409, 5xx, silence ─► to be asked again
+//! create ─► up to 16 MiB: PutObject, If-None-Match: * ───────────────────┬─ 200 ─► Stored
+//!        └► larger: CreateMultipartUpload ─► UploadPart…                  ├─ 412 ─► Exists
+//!             │       ─► CompleteMultipartUpload, If-None-Match: * ───────┴─ 409, 5xx, silence
+//!             └─ on failure: AbortMultipartUpload                             ─► retryable error
 //! ```
 //!
-//! Nothing is repeated here, neither by this adapter nor by the SDK: the log repeats sealed bytes and compares what it finds. Every object
-//! travels with a CRC-32C that S3 checks when it is stored; one that was stored as a whole is checked again when it is read as a whole.
+//! Neither this adapter nor the SDK retries: the log repeats sealed bytes and compares what it
+//! finds. S3 checks the CRC-32C of every object that it stores. An object that was stored as a
+//! whole is checked again when it is read as a whole.
 
 use std::fmt;
 use std::ops::Range;
@@ -36,15 +38,17 @@ mod options;
 mod request;
 mod url;
 
-/// S3 lists and deletes at most so many objects at once.
+/// Maximum number of objects that S3 lists or deletes at once.
 const PAGE: usize = 1000;
 
-/// The checksum that objects travel with: known to S3 and to more of the stores that resemble it than any of its others that is as good.
+/// Checksum of objects in transfer. Of S3's strong algorithms, the most compatible stores support
+/// this one.
 const CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc32C;
 
-/// An [`ObjectStore`] in a bucket. Cheap to clone. Must be used within a tokio runtime.
+/// [`ObjectStore`] in a bucket. Cheap to clone. Must be used within a tokio runtime.
 ///
-/// The bucket needs a lifecycle rule that drops incomplete multipart uploads after a day: a process that is killed leaves its own behind.
+/// The bucket needs a lifecycle rule that drops incomplete multipart uploads after a day, because a
+/// killed process leaves its own behind.
 #[derive(Clone)]
 pub struct S3Store {
     client: Client,
@@ -53,23 +57,27 @@ pub struct S3Store {
 }
 
 impl S3Store {
-    /// Makes sure that the store refuses to create an object that exists: some that resemble S3 ignore `If-None-Match`, and would let
-    /// two owners write the same number. `key` is an object that never changes (the application's record). Says whether it was checked: if there is none yet, nothing is.
+    /// Checks that the store refuses to create an object that exists. Some stores that resemble S3
+    /// ignore `If-None-Match`, and would let two owners write the same number. `key` is an object
+    /// that never changes (the application's record). Returns false, unchecked, if it does not
+    /// exist yet.
     ///
-    /// It is not a proof: a store may do this right for one writer and still be wrong for two at once.
+    /// The check proves nothing: a store may be right for one writer and wrong for two at once.
     ///
     /// # Errors
-    /// [`StoreError::Fatal`] if the store is not fit to hold a root; any other as for the requests.
+    ///
+    /// [`StoreError::Fatal`] if the store cannot hold a root; else as for the requests.
     pub async fn check_conditional_create(&self, key: &str) -> Result<bool, StoreError> {
         let Some(found) = self.get(key).await? else {
             return Ok(false);
         };
-        // The same bytes again: a store that ignores the condition does no harm by it.
+        // The same bytes again, so that a store which ignores the condition does no harm.
         match self.create(key, found).await? {
             Created::Exists => Ok(true),
             Created::Stored => Err(self.refused(
                 key,
-                "this store replaces an object that exists (it ignores If-None-Match: *), so it cannot keep two owners apart",
+                "this store replaces an object that exists (it ignores If-None-Match: *), \
+                 so it cannot fence a former owner",
             )),
         }
     }
@@ -109,7 +117,7 @@ impl S3Store {
         Ok(bytes)
     }
 
-    /// An object, and the tag by which S3 tells it from others under its key.
+    /// Reads an object with its entity tag.
     async fn read_with_tag(
         &self,
         key: &str,
@@ -130,7 +138,7 @@ impl S3Store {
 
     async fn delete_one(&self, key: &str, bytes: &Bytes) -> Result<(), StoreError> {
         let failed = |operation: S3Operation, failure: Failure| match failure {
-            // There is none, or another one.
+            // There is no object, or a different one.
             Failure::Absent | Failure::Exists => Ok(()),
             failure => Err(failure.into_error(operation, &self.bucket, key)),
         };
@@ -152,9 +160,10 @@ impl S3Store {
         answer.or_else(|failure| failed(operation, failure))
     }
 
-    /// A part of an object. Behind the object's end there is nothing, which is not the same as no object.
+    /// Reads a part of an object. A range beyond the object's end is empty, unlike a missing
+    /// object.
     async fn read_range(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
-        // HTTP has no empty ranges: one byte says whether there is an object.
+        // HTTP has no empty ranges: reading one byte shows whether there is an object.
         let wanted = range.end.saturating_sub(range.start);
         let last = range.start.saturating_add(wanted.max(1) - 1);
         let header = format!("bytes={}-{last}", range.start);
@@ -163,7 +172,7 @@ impl S3Store {
             Ok(_) if wanted == 0 => Ok(Some(Bytes::new())),
             Ok(bytes) if bytes.len() as u64 > wanted => Err(self.refused(
                 key,
-                "this store answers a request for a part with more than the part",
+                "this store answers a request for a range with more than the range",
             )),
             Ok(bytes) => Ok(Some(bytes)),
             Err(Failure::BehindEnd) => Ok(Some(Bytes::new())),
@@ -172,7 +181,7 @@ impl S3Store {
         }
     }
 
-    /// One page of a listing, and whether it is the last.
+    /// Lists one page. Returns true with the last one.
     async fn page(
         &self,
         prefix: &str,
@@ -214,8 +223,8 @@ impl S3Store {
         Ok((objects, last))
     }
 
-    /// Removes up to [`PAGE`] objects. The answer has an error for each key that could not be removed; the first that is final counts, else the
-    /// first.
+    /// Removes up to [`PAGE`] objects. Of the errors in the answer, returns the first final one,
+    /// else the first.
     async fn delete_page(&self, keys: &[String]) -> Result<(), StoreError> {
         let operation = S3Operation::DeleteObjects;
         let first = keys.first().map(String::as_str).unwrap_or_default();
@@ -245,7 +254,7 @@ impl S3Store {
             let key = error.key().unwrap_or(first);
             let problem = Problem::of_key(error.code(), error.message());
             match problem.judge(operation, &self.bucket, key) {
-                // It is gone: that is what was wanted.
+                // The object does not exist, as intended.
                 Failure::Absent => {}
                 failure => {
                     let error = failure.into_error(operation, &self.bucket, key);
@@ -259,7 +268,7 @@ impl S3Store {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Waits for an answer as long as one may take that carries so many bytes of an object.
+    /// Waits for an answer that carries `object_bytes` bytes of an object, within its time limit.
     async fn within<T, E>(
         &self,
         object_bytes: u64,
@@ -275,8 +284,8 @@ impl S3Store {
         }
     }
 
-    /// Makes one request, tells the hook about it, and says what its failure means. `call` gives the answer and how many bytes of an object it
-    /// carried.
+    /// Makes one request, reports it to the hook, and classifies its failure. `call` returns the
+    /// answer and the number of object bytes that it carried.
     async fn ask<T>(
         &self,
         operation: S3Operation,

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use satchel_log::{Io, Retry};
 use satchel_storage::fork::Refusal;
 
-use super::SystemClock;
-use super::place::Opened;
-use crate::cli::{Exit, Failure};
-use crate::runtime::node::log_failure;
+use super::location::StateStore;
+use crate::clock::SystemClock;
+use crate::error::{Exit, Failure};
 
-impl Opened {
+impl StateStore {
     /// Store access with retries.
     pub(crate) fn io(&self, retry: Retry) -> Io {
         Io {
@@ -27,7 +26,7 @@ impl Opened {
 /// Returns how a process ends that may not serve or read a root.
 pub(crate) fn refused(refusal: Refusal) -> Failure {
     match refusal {
-        Refusal::Log(error) => log_failure(error),
+        Refusal::Log(error) => error.into(),
         Refusal::Unfinished { .. } | Refusal::Filling { .. } => Failure::new(
             Exit::Damaged,
             format!(

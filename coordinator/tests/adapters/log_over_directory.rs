@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, ready};
-use satchel::store::{DirectoryStore, SystemClock};
+use satchel::clock::SystemClock;
+use satchel::store::DirectoryStore;
 use satchel_log::{
     Clock, Contender, Created, Identity, LogError, ObjectMeta, ObjectStore, Options, Retry,
     SnapshotPolicy, StoreError, verify,

@@ -5,7 +5,6 @@
 mod aws_lambda;
 mod http_invoker;
 mod https_invoker;
-mod in_process_invoker;
 mod local_lambda;
 mod log_over_directory;
 mod s3;

@@ -13,6 +13,7 @@ mod crashes;
 mod failing_handlers;
 mod formats;
 mod kinesis_api;
+mod new_project;
 mod offline;
 mod ports;
 mod state;

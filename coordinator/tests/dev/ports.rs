@@ -113,7 +113,7 @@ async fn traffic_and_administration_require_a_trusted_certificate_and_a_token() 
     );
     let (code, text) = put(Some(&wrong), &authority, &traffic);
     assert!(
-        code == Some(1) && text.contains("the token is not the right one"),
+        code == Some(1) && text.contains("the token is wrong"),
         "{text}"
     );
     let stranger = Files::new();

@@ -1,13 +1,14 @@
-//! Any typed value as what services take: text or JSON.
+//! Conversion of typed values to text or JSON for services.
 //!
 //! | value | text (SQS, SNS) | JSON (EventBridge, Lambda, DynamoDB) |
 //! |---|---|---|
-//! | bytes that are JSON text, whatever the typename | as they are | as they are |
+//! | JSON text, whatever the typename | unchanged | unchanged |
 //! | `io.statefun.types/string` | the string | the string |
 //! | the other `io.statefun.types/…` | the number, `true`, `false` | the same |
 //! | all else | base64 | `{"typename":…,"base64":…}` |
 //!
-//! Fields of a service (a message group, a key) are constants or are taken out of the value by a [`Selector`].
+//! Fields of a service, such as a message group or a key, are constants or come from the value
+//! through a [`Selector`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,22 +18,22 @@ use satchel_engine::output::Emission;
 use satchel_protocol::types::BuiltIn;
 use serde_json::{Value, json};
 
-/// A value as services take it.
+/// A value as services accept it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Content {
     typename: String,
-    /// What it says as JSON, if it can be read.
+    /// The value as JSON, if it can be read.
     value: Option<Value>,
     text: String,
     is_base64: bool,
 }
 
 impl Content {
-    /// Reads the value of a record.
+    /// Converts the value of a record.
     ///
     /// # Errors
     ///
-    /// When the bytes are not what their built-in typename says.
+    /// The bytes do not match their built-in typename.
     pub fn of(emission: &Emission) -> Result<Self, String> {
         let typename = emission.value.typename.clone();
         let bytes = &emission.value.value;
@@ -72,7 +73,7 @@ impl Content {
         &self.text
     }
 
-    /// Whether the text is base64.
+    /// True if the text is base64.
     pub fn is_base64(&self) -> bool {
         self.is_base64
     }
@@ -82,12 +83,12 @@ impl Content {
         &self.typename
     }
 
-    /// What it says as JSON, if it can be read.
+    /// The value as JSON, if it can be read.
     pub fn value(&self) -> Option<&Value> {
         self.value.as_ref()
     }
 
-    /// The value as JSON text, byte for byte as it was where it was JSON already.
+    /// The value as JSON text. A value that was JSON already is unchanged, byte for byte.
     pub fn json(&self) -> String {
         match &self.value {
             None => json!({"typename": self.typename, "base64": self.text}).to_string(),
@@ -98,7 +99,7 @@ impl Content {
     }
 }
 
-/// The value of one of StateFun's built-in types.
+/// Decodes the value of one of StateFun's built-in types.
 fn built_in(typename: &str, bytes: &[u8]) -> Option<Result<Value, String>> {
     fn read<T: BuiltIn + Into<Value>>(bytes: &[u8]) -> Result<Value, String> {
         let value = T::from_wire(bytes).map_err(|error| error.to_string())?;
@@ -115,13 +116,15 @@ fn built_in(typename: &str, bytes: &[u8]) -> Option<Result<Value, String>> {
     })
 }
 
-/// Where a service's field is taken from: `/customer/id` is a JSON pointer into the value, `$id` the record's id (the same whenever it is sent
-/// again), `$typename` its typename, `$egress` the egress; all else stands for itself.
+/// Source of a service's field.
+///
+/// `/customer/id` is a JSON pointer into the value, `$id` the record's id (the same whenever it is
+/// sent again), `$typename` its typename, and `$egress` the egress. Any other text is a constant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Selector {
-    /// The same for every record.
+    /// A constant.
     Constant(String),
-    /// A JSON pointer (RFC 6901) to a text, a number or a truth value.
+    /// A JSON pointer (RFC 6901) to a string, a number or a boolean.
     Pointer(String),
     /// The record's id.
     Id,
@@ -141,7 +144,8 @@ impl FromStr for Selector {
             "$egress" => Self::Egress,
             text if text.starts_with('$') => {
                 return Err(format!(
-                    "`{text}` is not known: write $id, $typename, $egress, a JSON pointer (/customer/id) or a constant"
+                    "`{text}` is not known: write $id, $typename, $egress, \
+                    a JSON pointer (/customer/id) or a constant"
                 ));
             }
             text if text.starts_with('/') => Self::Pointer(text.to_owned()),
@@ -162,11 +166,11 @@ impl fmt::Display for Selector {
 }
 
 impl Selector {
-    /// The text for this record.
+    /// Text of the field for this record.
     ///
     /// # Errors
     ///
-    /// What the value lacks.
+    /// The value lacks the field.
     pub fn select(&self, emission: &Emission, content: &Content) -> Result<String, String> {
         match self {
             Self::Constant(text) => Ok(text.clone()),
@@ -201,7 +205,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A record on its way out, with the id of sixteen bytes of its number.
+    /// An emitted record. Its id is sixteen bytes of its number.
     pub(in crate::egress) fn emission(number: u64, typename: &str, value: &[u8]) -> Emission {
         Emission {
             number,
@@ -247,7 +251,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn fields_are_constants_or_come_out_of_the_record() {
+    fn fields_are_constants_or_come_from_the_record() {
         let value = b"{\"customer\":{\"id\":\"c1\",\"n\":3,\"none\":\"\"},\"list\":[true]}";
         let emission = emission(1, "example/order", value);
         let content = Content::of(&emission).unwrap();

@@ -1,4 +1,4 @@
-//! An egress as its module file describes it, and how it begins to run.
+//! An egress as its module file describes it, and its start.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use satchel_engine::sink::reconcile::UnknownMark;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::Outlet;
+use super::EgressHandle;
 use super::dynamodb::{DynamoDbService, DynamoDbSettings};
 use super::eventbridge::{EventBridgeService, EventBridgeSettings};
-use super::kinesis::exactly_once::{ExactlyOnce, Left, Ownership, forget_all};
+use super::kinesis::exactly_once::{ExactlyOnce, Inherited, Ownership, forget_all};
 use super::kinesis::{KinesisService, KinesisSettings};
 use super::lambda::{LambdaService, LambdaSettings};
 use super::sns::{SnsService, SnsSettings};
@@ -21,16 +21,16 @@ use crate::config::{AwsAccess, ConfigError};
 /// An egress to AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AwsEgress {
-    /// Which AWS, and as whom.
+    /// Region and credentials.
     pub access: AwsAccess,
-    /// Which service, and how.
+    /// Service and its settings.
     pub destination: Destination,
 }
 
-/// Which service takes the records, and how.
+/// Service that receives the records, with its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
-    /// Streams that the records name.
+    /// Kinesis streams. Each record names its stream.
     Kinesis(KinesisSettings, Delivery),
     /// A queue.
     Sqs(SqsSettings),
@@ -44,47 +44,49 @@ pub enum Destination {
     Lambda(LambdaSettings),
 }
 
-/// How often a record may be in a stream.
+/// Delivery guarantee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
-    /// Once, or more often if an answer is lost or a process dies.
+    /// Each record is delivered once, or more often if a response is lost or a process dies.
     #[default]
     AtLeastOnce,
-    /// Once, within the bound that [`super::kinesis::exactly_once`] states.
+    /// Each record is delivered once, within the bound that [`super::kinesis::exactly_once`]
+    /// states.
     ExactlyOnce,
 }
 
-/// What an egress must know of the partition that it serves.
+/// Facts about the partition that an egress serves, and about its owner.
 pub struct Owner {
-    /// Names root, partition and egress, for ever.
+    /// Permanent name of root, partition and egress.
     pub writer: String,
-    /// What the former owner left of this egress.
-    pub left: Left,
-    /// When this process took the partition over, or later.
+    /// State of this egress that the former owner left.
+    pub inherited: Inherited,
+    /// Time at which this process took the partition over, or later.
     pub taken_over: Instant,
-    /// Whether it still owns it.
+    /// Ownership of the partition by this process.
     pub ownership: Arc<dyn Ownership>,
-    /// Becomes true when what the egress waits for is durable, as [`satchel_engine::output::Output::MarksDurable`] says.
-    pub noted: watch::Receiver<bool>,
+    /// Becomes true when the marks that the egress waits for are durable, as reported by
+    /// [`satchel_engine::output::Output::MarksDurable`].
+    pub marks_durable: watch::Receiver<bool>,
 }
 
-/// Why an egress can not run.
+/// Reason why an egress cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
-    /// AWS can not be asked.
+    /// AWS cannot be used.
     #[error("the egress {egress}: {source}")]
     Config {
-        /// Which one.
+        /// The egress's id.
         egress: Arc<str>,
-        /// Why.
+        /// Reason.
         source: ConfigError,
     },
-    /// What is durable is not understood.
+    /// A durable mark cannot be decoded.
     #[error("the egress {egress}: {source}")]
     Mark {
-        /// Which one.
+        /// The egress's id.
         egress: Arc<str>,
-        /// What.
+        /// The mark.
         source: UnknownMark,
     },
 }
@@ -94,14 +96,14 @@ impl AwsEgress {
     ///
     /// # Errors
     ///
-    /// [`EgressError`] when it can not begin.
+    /// [`EgressError`] if it cannot start.
     pub async fn run(
         self,
-        outlet: Outlet,
+        handle: EgressHandle,
         owner: Owner,
         emissions: mpsc::UnboundedReceiver<Emission>,
     ) -> Result<(), EgressError> {
-        let egress = Arc::clone(&outlet.id);
+        let egress = Arc::clone(&handle.id);
         let config = self.access.load().await;
         let config = config.map_err(|source| EgressError::Config { egress, source })?;
         let config = &config;
@@ -109,43 +111,44 @@ impl AwsEgress {
             Destination::Kinesis(settings, Delivery::ExactlyOnce) => {
                 let Owner {
                     ownership,
-                    left,
+                    inherited,
                     taken_over,
-                    noted,
+                    marks_durable,
                     ..
                 } = owner;
-                let egress = Arc::clone(&outlet.id);
-                let service = ExactlyOnce::new(config, settings, ownership, &left)
+                let egress = Arc::clone(&handle.id);
+                let service = ExactlyOnce::new(config, settings, ownership, &inherited)
                     .map_err(|source| EgressError::Mark { egress, source })?;
+                let numbers = inherited.numbers;
                 service
-                    .run(outlet, left.numbers, taken_over, noted, emissions)
+                    .run(handle, numbers, taken_over, marks_durable, emissions)
                     .await;
             }
             Destination::Kinesis(settings, Delivery::AtLeastOnce) => {
-                let stale: Vec<EgressMark> = forget_all(&owner.left);
-                outlet.arrived(Vec::new(), stale);
+                let stale: Vec<EgressMark> = forget_all(&owner.inherited);
+                handle.acknowledge(Vec::new(), stale);
                 let service = KinesisService::new(config, settings);
-                outlet.run(service, emissions).await;
+                handle.run(service, emissions).await;
             }
             Destination::Sqs(settings) => {
                 let service = SqsService::new(config, settings);
-                outlet.run(service, emissions).await;
+                handle.run(service, emissions).await;
             }
             Destination::Sns(settings) => {
                 let service = SnsService::new(config, settings);
-                outlet.run(service, emissions).await;
+                handle.run(service, emissions).await;
             }
             Destination::EventBridge(settings) => {
                 let service = EventBridgeService::new(config, settings);
-                outlet.run(service, emissions).await;
+                handle.run(service, emissions).await;
             }
             Destination::DynamoDb(settings) => {
                 let service = DynamoDbService::new(config, settings, owner.writer);
-                outlet.run(service, emissions).await;
+                handle.run(service, emissions).await;
             }
             Destination::Lambda(settings) => {
                 let service = LambdaService::new(config, settings);
-                outlet.run(service, emissions).await;
+                handle.run(service, emissions).await;
             }
         }
         Ok(())

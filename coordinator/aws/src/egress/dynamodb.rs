@@ -1,12 +1,16 @@
 //! Egress to a DynamoDB table: any typed value as an item, exactly once.
 //!
-//! A record becomes `PutItem`. Its key comes out of the value; the fields of a value that is a JSON object become attributes, any other value is the
-//! attribute `value` (binary if it is not JSON). Three attributes are ours: `satchel_writer` (root, partition and egress), `satchel_number` (the record's
-//! place in the outbox of that writer) and `satchel_type`.
+//! A record becomes a `PutItem` request. Its key comes from the value. The fields of a JSON object
+//! become attributes; any other value becomes the attribute `value` (binary if it is not JSON).
+//! Satchel adds three attributes: `satchel_writer` (root, partition and egress), `satchel_number`
+//! (the record's number in the outbox of that writer) and `satchel_type`.
 //!
-//! The put has the condition that no item has the key, or another writer's, or one of this writer with a smaller number. So a record that is sent again,
-//! late or by a former owner, changes nothing: the item of its key is from it, or from a later one. Two bounds remain. Who deletes an
-//! item while its record is sent again (seconds, after a crash) sees it come back; and a key that two partitions write has the last one's value, whichever that was.
+//! The put is conditional: the key has no item, or an item of another writer, or one of this writer
+//! with a smaller number. A record that is sent again, late or by a former owner, therefore changes
+//! nothing: the item of its key is from it or from a later record.
+//!
+//! Two limits remain. If an item is deleted while its record is sent again (seconds, after a
+//! crash), the item reappears. If two partitions write a key, the last write wins.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +27,7 @@ use super::failure;
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
-/// What an item may have, names included.
+/// Maximum size of an item in bytes, names included.
 const ITEM_BYTES_MAX: usize = 400 << 10;
 
 const REQUESTS_IN_FLIGHT: usize = 32;
@@ -33,10 +37,10 @@ const NUMBER: &str = "satchel_number";
 const TYPENAME: &str = "satchel_type";
 const VALUE: &str = "value";
 
-/// What a module file says of an egress to DynamoDB.
+/// Settings of an egress to DynamoDB, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DynamoDbSettings {
-    /// The table: a name or an ARN.
+    /// Name or ARN of the table.
     pub table: String,
     /// The partition key.
     pub partition_key: KeyAttribute,
@@ -49,9 +53,9 @@ pub struct DynamoDbSettings {
 pub struct KeyAttribute {
     /// Its name in the table.
     pub name: String,
-    /// Where it comes from.
+    /// Source of its value.
     pub from: Selector,
-    /// Whether it is a number in the table, not a text.
+    /// True if the table stores it as a number instead of a string.
     pub is_number: bool,
 }
 
@@ -65,7 +69,7 @@ pub struct DynamoDbService {
 }
 
 impl DynamoDbService {
-    /// Asks the DynamoDB of `config`. `writer` names root, partition and egress, for ever.
+    /// Uses the DynamoDB of `config`. `writer` is the permanent name of root, partition and egress.
     pub fn new(config: &SdkConfig, settings: DynamoDbSettings, writer: String) -> Self {
         Self {
             client: Client::new(&with_timeout(config, REQUEST_TIMEOUT)),
@@ -76,7 +80,7 @@ impl DynamoDbService {
     }
 }
 
-/// An item to be put.
+/// An item to put.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     attributes: HashMap<String, AttributeValue>,
@@ -111,7 +115,7 @@ impl Item {
                     "its key {name:?} is {text:?}, which is not a number"
                 ));
             }
-            // A length in front keeps ("a", "bc") apart from ("ab", "c").
+            // A length prefix distinguishes ("a", "bc") from ("ab", "c").
             key.push_str(&format!("{}:{text}", text.len()));
             let value = match part.is_number {
                 true => AttributeValue::N(text),
@@ -145,7 +149,7 @@ fn is_number(text: &str) -> bool {
     text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
-/// JSON as DynamoDB has it.
+/// JSON as a DynamoDB attribute.
 fn attribute(value: &Value) -> AttributeValue {
     match value {
         Value::Null => AttributeValue::Null(true),
@@ -162,7 +166,7 @@ fn attribute(value: &Value) -> AttributeValue {
     }
 }
 
-/// How DynamoDB counts, about.
+/// Approximate size as DynamoDB counts it.
 fn bytes_of(value: &AttributeValue) -> usize {
     match value {
         AttributeValue::S(text) | AttributeValue::N(text) => text.len(),
@@ -211,7 +215,8 @@ impl Service for DynamoDbService {
                 .table_name(&*request.destination)
                 .set_item(Some(record.payload.attributes.clone()))
                 .condition_expression(
-                    "attribute_not_exists(#key) OR attribute_not_exists(#writer) OR #writer <> :writer OR #number < :number",
+                    "attribute_not_exists(#key) OR attribute_not_exists(#writer) \
+                    OR #writer <> :writer OR #number < :number",
                 )
                 .expression_attribute_names("#key", &self.settings.partition_key.name)
                 .expression_attribute_names("#writer", WRITER)
@@ -222,7 +227,7 @@ impl Service for DynamoDbService {
                 .await;
             match answer {
                 Ok(_) => outcomes.push(Outcome::Delivered),
-                Err(error) if is_there(error.as_service_error()) => {
+                Err(error) if is_superseded(error.as_service_error()) => {
                     outcomes.push(Outcome::Delivered);
                 }
                 Err(error) => outcomes.extend(failure::outcomes(&error, 1)),
@@ -232,8 +237,9 @@ impl Service for DynamoDbService {
     }
 }
 
-/// The item of the key is from this record, or from a later one of the same writer.
-fn is_there(error: Option<&aws_sdk_dynamodb::operation::put_item::PutItemError>) -> bool {
+/// True if the condition failed: the item of the key is from this record, or from a later one of
+/// the same writer.
+fn is_superseded(error: Option<&aws_sdk_dynamodb::operation::put_item::PutItemError>) -> bool {
     error.is_some_and(|error| error.is_conditional_check_failed_exception())
 }
 
@@ -259,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_has_the_fields_of_the_value_its_key_and_who_wrote_it() {
+    fn an_item_has_the_fields_of_the_value_its_key_and_its_writer() {
         let value = b"{\"customer\":\"c\",\"n\":7,\"tags\":[\"x\",null],\"in\":{\"a\":true}}";
         let item = Item::of(&emission(3, "example/o", value), &settings(), "w").unwrap();
         let text = |text: &str| AttributeValue::S(text.to_owned());

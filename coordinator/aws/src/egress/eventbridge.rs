@@ -1,7 +1,10 @@
-//! Egress to an EventBridge bus: any typed value as the detail of an event, at least once, without an order.
+//! Egress to an EventBridge bus: any typed value as the detail of an event, at least once, without
+//! an order.
 //!
-//! A detail must be a JSON object: a value that is one is taken as it is; any other stands in `{"typename":…,"value":…}`, or `{"typename":…,"base64":…}` if
-//! it is not JSON. `satchel:<id>` among the event's resources is the record's id, by which a repetition can be recognized.
+//! A detail must be a JSON object. A value that is one is used unchanged. Any other value is
+//! wrapped in `{"typename":…,"value":…}`, or in `{"typename":…,"base64":…}` if it is not JSON. The
+//! event's resources contain `satchel:<id>` with the record's id, by which a repeated event can be
+//! recognized.
 
 use std::sync::Arc;
 
@@ -16,36 +19,36 @@ use super::failure;
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
-/// In one request, and so also in one event.
+/// Maximum size of a request, and thus of an event, in bytes.
 const BYTES_PER_REQUEST: usize = 256 << 10;
 
-/// In one request.
+/// Maximum number of records in a request.
 const RECORDS_PER_REQUEST: usize = 10;
 
 const REQUESTS_IN_FLIGHT: usize = 16;
 
-/// What a source and a detail type may have.
+/// Maximum length of a source and of a detail type in bytes.
 const NAME_BYTES_MAX: usize = 256;
 
-/// What a module file says of an egress to EventBridge.
+/// Settings of an egress to EventBridge, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventBridgeSettings {
-    /// The bus: a name or an ARN.
+    /// Name or ARN of the bus.
     pub event_bus: String,
-    /// Who the events are from.
+    /// Source of the events.
     pub source: Selector,
-    /// What they are.
+    /// Detail type of the events.
     pub detail_type: Selector,
 }
 
-/// An event to be put.
+/// An event to put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Who it is from.
+    /// Its source.
     pub source: String,
-    /// What it is.
+    /// Its detail type.
     pub detail_type: String,
-    /// What it says: a JSON object.
+    /// Its detail, a JSON object.
     pub detail: String,
     /// The record's id.
     pub resource: String,
@@ -89,7 +92,7 @@ pub struct EventBridgeService {
 }
 
 impl EventBridgeService {
-    /// Asks the EventBridge of `config`.
+    /// Uses the EventBridge of `config`.
     pub fn new(config: &SdkConfig, settings: EventBridgeSettings) -> Self {
         Self {
             client: Client::new(&with_timeout(config, REQUEST_TIMEOUT)),
@@ -157,12 +160,12 @@ impl Service for EventBridgeService {
                         failure::of_code(code, format!("{code}: {message}"), true)
                     }
                     (None, Some(_)) => Outcome::Delivered,
-                    (None, None) => Outcome::Again("the answer gives it no id".to_owned()),
+                    (None, None) => Outcome::Retry("the response gives it no id".to_owned()),
                 })
                 .collect(),
             Ok(answer) => {
                 let found = answer.entries().len();
-                vec![Outcome::Again(format!("{found} results for {count} events")); count]
+                vec![Outcome::Retry(format!("{found} results for {count} events")); count]
             }
         })
     }

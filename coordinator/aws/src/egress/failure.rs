@@ -1,11 +1,11 @@
-//! What a failed request says about its records.
+//! Classification of failed requests.
 
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 
 use satchel_engine::sink::delivery::Outcome;
 
-/// Codes by which services say that it was too much at once.
+/// Error codes of services for throttling.
 const THROTTLES: [&str; 13] = [
     "KMSThrottlingException",
     "KmsThrottled",
@@ -22,7 +22,7 @@ const THROTTLES: [&str; 13] = [
     "TooManyRequestsException",
 ];
 
-/// Codes by which services say that there is no such place.
+/// Error codes of services for a missing target.
 const MISSING: [&str; 5] = [
     "AWS.SimpleQueueService.NonExistentQueue",
     "NotFound",
@@ -31,8 +31,8 @@ const MISSING: [&str; 5] = [
     "ResourceNotFoundException",
 ];
 
-/// Codes by which services find fault with what they were asked. Whatever else they say may be better next time: above all what concerns
-/// credentials and permissions, which people mend.
+/// Error codes of services for an invalid request. Any other error may pass by the next attempt,
+/// above all one about credentials or permissions, which a person corrects.
 const INVALID: [&str; 13] = [
     "AWS.SimpleQueueService.BatchRequestTooLong",
     "BatchRequestTooLong",
@@ -49,7 +49,7 @@ const INVALID: [&str; 13] = [
     "ValidationException",
 ];
 
-/// Why a request failed, for people: code and message of the service, or what came between.
+/// Description of a failure: code and message of the service, or the error before it was reached.
 pub fn describe<E, R>(error: &SdkError<E, R>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -62,7 +62,8 @@ where
     }
 }
 
-/// Whether the request may have had its effect: unless it never left, or the service says that it is at fault itself.
+/// True if the request may have taken effect. That is so unless it was not sent, or the service
+/// reports a client error.
 pub fn is_in_doubt<E>(error: &SdkError<E, HttpResponse>) -> bool {
     match error {
         SdkError::ConstructionFailure(_) => false,
@@ -71,7 +72,7 @@ pub fn is_in_doubt<E>(error: &SdkError<E, HttpResponse>) -> bool {
     }
 }
 
-/// What becomes of each of `records` records of a request that failed as a whole.
+/// Outcome of each of `records` records of a request that failed as a whole.
 pub fn outcomes<E, R>(error: &SdkError<E, R>, records: usize) -> Vec<Outcome>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -82,9 +83,9 @@ where
     vec![outcome; records]
 }
 
-/// What a service's code says of a record; `alone` if nothing else can be the reason.
+/// Outcome of a record for an error code. `alone` is true if no other record can be the cause.
 pub fn of_code(code: &str, reason: String, alone: bool) -> Outcome {
-    // Some codes come as `namespace#Name`.
+    // Some codes have the form `namespace#Name`.
     let code = code.rsplit('#').next().unwrap_or(code);
     if THROTTLES.contains(&code) {
         Outcome::Throttled(reason)
@@ -96,11 +97,12 @@ pub fn of_code(code: &str, reason: String, alone: bool) -> Outcome {
             false => Outcome::Suspect(reason),
         }
     } else {
-        Outcome::Again(reason)
+        Outcome::Retry(reason)
     }
 }
 
-/// Whether the code speaks of who asks, and not of what is asked: people mend that, and the record is as good as before.
+/// True if the code concerns the caller's permissions rather than the request. A person corrects
+/// those, and the record remains valid.
 pub fn is_permission(code: &str) -> bool {
     [
         "AccessDenied",

@@ -1,9 +1,12 @@
-//! Egress to Kinesis: what functions hand over as `KinesisEgressRecord`, put with `PutRecords`.
+//! Egress to Kinesis: records that functions hand over as `KinesisEgressRecord`, put with
+//! `PutRecords`.
 //!
-//! Records of one stream and partition key arrive in order: a key has one record under way, because a request of several can be taken in part. So a
-//! key carries as many records a second as there are round trips in it, and a stream as many as its shards take.
+//! Records of one stream and partition key arrive in order. A key has one record in flight, because
+//! a request of several records can be accepted in part. A key therefore carries one record per
+//! round trip, and a stream as many as its shards accept.
 //!
-//! At least once: a request whose answer is lost is sent again. For exactly once see [`exactly_once`].
+//! Delivery is at least once: a request whose response is lost is sent again. For exactly once see
+//! [`exactly_once`].
 
 pub mod envelope;
 pub mod exactly_once;
@@ -19,41 +22,42 @@ use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use prost::Message;
 use satchel_engine::output::Emission;
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
-use satchel_engine::sink::exactly_once::{Put, PutOutcome, PutResult};
+use satchel_engine::sink::exactly_once::{PutOutcome, PutResult, StreamRecord};
 use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 
 use self::envelope::Envelope;
 use super::failure;
 use super::{Answer, Service, with_timeout};
 
-/// In one request, as the API has it.
+/// Maximum number of records in a request, as in the API.
 const RECORDS_PER_REQUEST: usize = 500;
 
-/// In one request, keys included, as the API has it for streams with the usual size of records.
+/// Maximum size of a request in bytes, keys included, for streams with the default record size.
 const BYTES_PER_REQUEST: usize = 5 << 20;
 
-/// In one request, keys included, for streams that take larger records.
+/// Maximum size of a request in bytes, keys included, for streams that accept larger records.
 const BYTES_PER_REQUEST_LARGE: usize = 10 << 20;
 
-/// What a stream takes as one record unless it is set otherwise, its key included.
+/// Default maximum size of a stream's records in bytes, the key included.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 
-/// The most that a stream can be set to take as one record.
+/// Largest maximum record size that a stream can be configured for, in bytes.
 pub const RECORD_BYTES_MAX_LARGE: usize = 10 << 20;
 
-/// How many requests may be under way to one stream: enough to fill the line, few enough for batches to gather.
+/// Maximum number of requests in flight per stream: enough to use the connection, and few enough
+/// for batches to gather.
 const REQUESTS_IN_FLIGHT: usize = 4;
 
-/// What a module file says of an egress to Kinesis.
+/// Settings of an egress to Kinesis, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KinesisSettings {
-    /// How many records may be under way to one stream at once.
+    /// Maximum number of records in flight per stream.
     pub outstanding_records_max: usize,
-    /// What a stream takes as one record, its key included.
+    /// Maximum size of a record in bytes, its key included.
     pub record_bytes_max: usize,
-    /// How long a request may take.
+    /// Maximum duration of a request.
     pub request_timeout: Duration,
-    /// Whether records are put as they are, or with their ids around them.
+    /// Envelope around the records.
     pub envelope: Envelope,
 }
 
@@ -76,14 +80,14 @@ pub struct KinesisService {
 }
 
 impl KinesisService {
-    /// Asks the Kinesis of `config`.
+    /// Uses the Kinesis of `config`.
     pub fn new(config: &SdkConfig, settings: KinesisSettings) -> Self {
         let client = Client::new(&with_timeout(config, settings.request_timeout));
         Self { client, settings }
     }
 
-    /// Sends a request and reads the answer.
-    async fn put(&self, request: &Request<Put>) -> PutOutcome {
+    /// Sends a request and reads its response.
+    async fn put(&self, request: &Request<StreamRecord>) -> PutOutcome {
         let entries = request.records.iter().map(|record| {
             let put = &record.payload;
             PutRecordsRequestEntry::builder()
@@ -118,21 +122,21 @@ impl KinesisService {
 }
 
 impl Service for KinesisService {
-    type Payload = Put;
+    type Payload = StreamRecord;
 
     fn limits(&self) -> Limits {
         limits(&self.settings, REQUESTS_IN_FLIGHT)
     }
 
-    fn prepare(&self, emission: Emission) -> Result<Record<Put>, String> {
+    fn prepare(&self, emission: Emission) -> Result<Record<StreamRecord>, String> {
         prepare(emission, &self.settings)
     }
 
-    async fn deliver(&self, request: &Request<Put>) -> Answer {
+    async fn deliver(&self, request: &Request<StreamRecord>) -> Answer {
         let outcomes = match self.put(request).await {
             PutOutcome::Each(results) => results.into_iter().map(outcome).collect(),
             PutOutcome::Failed(outcomes) => outcomes,
-            PutOutcome::InDoubt(reason) => vec![Outcome::Again(reason); request.records.len()],
+            PutOutcome::InDoubt(reason) => vec![Outcome::Retry(reason); request.records.len()],
         };
         Answer::of(outcomes)
     }
@@ -163,7 +167,7 @@ fn result(result: &PutRecordsResultEntry) -> PutResult {
             shard: shard.to_owned(),
             sequence: sequence.to_owned(),
         },
-        (None, ..) => PutResult::Unclear("its place is not told".to_owned()),
+        (None, ..) => PutResult::Unclear("the response does not say where it is".to_owned()),
         (Some(code @ "ProvisionedThroughputExceededException"), ..) => {
             PutResult::Throttled(format!("{code}: {message}"))
         }
@@ -171,17 +175,17 @@ fn result(result: &PutRecordsResultEntry) -> PutResult {
     }
 }
 
-/// What becomes of a record that may be put more than once.
+/// Outcome of a record that may be put more than once.
 fn outcome(result: PutResult) -> Outcome {
     match result {
         PutResult::Taken { .. } => Outcome::Delivered,
         PutResult::Throttled(reason) => Outcome::Throttled(reason),
-        PutResult::Unclear(reason) => Outcome::Again(reason),
+        PutResult::Unclear(reason) => Outcome::Retry(reason),
     }
 }
 
-/// Reads a record as functions hand it over.
-fn prepare(emission: Emission, settings: &KinesisSettings) -> Result<Record<Put>, String> {
+/// Converts a record that a function handed over.
+fn prepare(emission: Emission, settings: &KinesisSettings) -> Result<Record<StreamRecord>, String> {
     let Emission {
         number, id, value, ..
     } = emission;
@@ -213,7 +217,7 @@ fn prepare(emission: Emission, settings: &KinesisSettings) -> Result<Record<Put>
         destination: record.stream.into(),
         key: Some(Arc::from(key.as_str())),
         bytes,
-        payload: Put {
+        payload: StreamRecord {
             key,
             explicit_hash_key,
             data,
@@ -283,7 +287,7 @@ mod tests {
             destination: "alerts".into(),
             key: Some("customer".into()),
             bytes: 12,
-            payload: Put {
+            payload: StreamRecord {
                 key: "customer".into(),
                 explicit_hash_key: Some("17".into()),
                 data: Bytes::from_static(b"data"),
@@ -293,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kinesis_would_never_take_is_refused_with_the_reason() {
+    fn a_record_that_kinesis_would_never_accept_is_refused_with_the_reason() {
         let refused = |record: KinesisEgressRecord| {
             prepare(emission(&record), &KinesisSettings::default()).unwrap_err()
         };
@@ -324,7 +328,8 @@ mod tests {
         );
         assert_eq!(
             with(&|it| it.explicit_hash_key = "340282366920938463463374607431768211456".into()),
-            "\"340282366920938463463374607431768211456\" is not an explicit hash key: it should be a number below 2^128"
+            "\"340282366920938463463374607431768211456\" is not an explicit hash key: \
+            it should be a number below 2^128"
         );
         let mut other = emission(&record());
         other.value.typename = "satchel/json".into();

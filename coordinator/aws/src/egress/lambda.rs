@@ -1,7 +1,9 @@
-//! Egress to another Lambda function, asynchronously (`InvocationType: Event`): any typed value, at least once, without an order.
+//! Egress to another Lambda function, asynchronously (`InvocationType: Event`). Takes any typed
+//! value, delivers at least once, without an order.
 //!
-//! The payload is the value as JSON, as [`super::content`] says; with the envelope it is
-//! `{"satchel":1,"id":…,"typename":…,"data":<the value>}`, or `"base64"` instead of `"data"` where the value is not JSON.
+//! The payload is the value as JSON, as described in [`super::content`]. With the envelope it is
+//! `{"satchel":1,"id":…,"typename":…,"data":<the value>}`, or has `"base64"` instead of `"data"` if
+//! the value is not JSON.
 
 use std::sync::Arc;
 
@@ -17,19 +19,19 @@ use super::failure;
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
-/// What the payload of an asynchronous invocation may have.
+/// Maximum payload of an asynchronous invocation in bytes.
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 const REQUESTS_IN_FLIGHT: usize = 32;
 
-/// What a module file says of an egress to Lambda.
+/// Settings of an egress to Lambda, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LambdaSettings {
-    /// Its name or ARN.
+    /// Name or ARN of the function.
     pub function_name: String,
     /// A version or alias.
     pub qualifier: Option<String>,
-    /// Whether the payload tells id and typename.
+    /// Adds id and typename to the payload.
     pub envelope: bool,
 }
 
@@ -42,7 +44,7 @@ pub struct LambdaService {
 }
 
 impl LambdaService {
-    /// Asks the Lambda of `config`.
+    /// Uses the Lambda of `config`.
     pub fn new(config: &SdkConfig, settings: LambdaSettings) -> Self {
         Self {
             client: Client::new(&with_timeout(config, REQUEST_TIMEOUT)),
@@ -85,7 +87,8 @@ impl Service for LambdaService {
         let bytes = payload.len();
         if bytes > PAYLOAD_BYTES_MAX {
             return Err(format!(
-                "the payload has {bytes} bytes, and {PAYLOAD_BYTES_MAX} are allowed for an asynchronous invocation"
+                "the payload has {bytes} bytes, but an asynchronous invocation allows \
+                {PAYLOAD_BYTES_MAX}"
             ));
         }
         Ok(Record {
@@ -113,8 +116,8 @@ impl Service for LambdaService {
                 Ok(answer) if answer.status_code() == 202 => outcomes.push(Outcome::Delivered),
                 Ok(answer) => {
                     let status = answer.status_code();
-                    let reason = format!("the answer's status is {status}, not 202");
-                    outcomes.push(Outcome::Again(reason));
+                    let reason = format!("the response has status {status}, not 202");
+                    outcomes.push(Outcome::Retry(reason));
                 }
                 Err(error) => outcomes.extend(failure::outcomes(&error, 1)),
             }
@@ -129,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_payload_is_the_value_or_says_what_it_is_too() {
+    fn the_payload_is_the_value_with_or_without_its_type() {
         let json = emission(1, "example/x", b"{\"a\":1}");
         let binary = emission(1, "example/x", b"\xff");
         assert_eq!(payload(&json, false).unwrap(), "{\"a\":1}");

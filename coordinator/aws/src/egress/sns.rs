@@ -1,6 +1,8 @@
-//! Egress to an SNS topic: any typed value, as [`super::content`] says, with the attributes of [`super::sqs`].
+//! Egress to an SNS topic: any typed value, as described in [`super::content`], with the attributes
+//! of [`super::sqs`].
 //!
-//! A FIFO topic gets the record's id as deduplication id, and the messages of a group come in order.
+//! A FIFO topic gets the record's id as deduplication id, and keeps the order within a message
+//! group.
 
 use std::sync::Arc;
 
@@ -15,32 +17,32 @@ use super::sqs::{Message, each, record};
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
 use satchel_engine::sink::delivery::{Limits, Record, Request};
 
-/// In one request, attributes included, and so also in one message.
+/// Maximum size of a request, and thus of a message, in bytes, attributes included.
 const BYTES_PER_REQUEST: usize = 256 << 10;
 
-/// In one request.
+/// Maximum number of records in a request.
 const RECORDS_PER_REQUEST: usize = 10;
 
 const REQUESTS_IN_FLIGHT: usize = 16;
 
-/// What a subject may have.
+/// Maximum length of a subject.
 const SUBJECT_CHARACTERS_MAX: usize = 99;
 
-/// What a module file says of an egress to SNS.
+/// Settings of an egress to SNS, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnsSettings {
-    /// The topic.
+    /// ARN of the topic.
     pub topic_arn: String,
-    /// Of a FIFO topic: within what order is kept.
+    /// Message group, within which a FIFO topic keeps the order.
     pub message_group_id: Option<Selector>,
-    /// The subject of mails.
+    /// Subject of mails.
     pub subject: Option<Selector>,
     /// Attributes by name.
     pub attributes: Vec<(String, Selector)>,
 }
 
 impl SnsSettings {
-    /// Whether the topic is a FIFO topic, which its name says.
+    /// True if the topic is a FIFO topic, by its name.
     pub fn is_fifo(&self) -> bool {
         self.topic_arn.ends_with(".fifo")
     }
@@ -62,7 +64,7 @@ pub struct Publication {
 }
 
 impl SnsService {
-    /// Asks the SNS of `config`.
+    /// Uses the SNS of `config`.
     pub fn new(config: &SdkConfig, settings: SnsSettings) -> Self {
         Self {
             client: Client::new(&with_timeout(config, REQUEST_TIMEOUT)),
@@ -81,7 +83,8 @@ impl SnsService {
             .all(|character| character == ' ' || character.is_ascii_graphic());
         if !allowed || subject.len() > SUBJECT_CHARACTERS_MAX {
             return Err(format!(
-                "{subject:?} is not a subject: it should have at most {SUBJECT_CHARACTERS_MAX} characters of ASCII, in one line"
+                "{subject:?} is not a subject: it should have at most {SUBJECT_CHARACTERS_MAX} \
+                characters of ASCII, in one line"
             ));
         }
         Ok(Some(subject))

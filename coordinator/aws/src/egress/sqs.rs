@@ -1,8 +1,9 @@
-//! Egress to an SQS queue: any typed value, as [`super::content`] says.
+//! Egress to an SQS queue: any typed value, as described in [`super::content`].
 //!
-//! The attributes of a message say what it is: `satchel-type` (the typename), `satchel-id` (the record's id) and, if the body is base64,
-//! `satchel-encoding`. A FIFO queue gets the record's id as deduplication id: what is sent again within five minutes is there once, and the messages of
-//! a group come in order.
+//! Attributes describe a message: `satchel-type` (the typename), `satchel-id` (the record's id)
+//! and, if the body is base64, `satchel-encoding`. A FIFO queue gets the record's id as
+//! deduplication id. A message that is sent again within five minutes is therefore in the queue
+//! once. The order is kept within a message group.
 
 use std::sync::Arc;
 
@@ -16,51 +17,51 @@ use super::failure;
 use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
-/// In one request, attributes included, and so also in one message.
+/// Maximum size of a request, and thus of a message, in bytes, attributes included.
 const BYTES_PER_REQUEST: usize = 1 << 20;
 
-/// In one request.
+/// Maximum number of records in a request.
 const RECORDS_PER_REQUEST: usize = 10;
 
 const REQUESTS_IN_FLIGHT: usize = 16;
 
-/// What a module file says of an egress to SQS.
+/// Settings of an egress to SQS, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqsSettings {
-    /// The queue.
+    /// URL of the queue.
     pub queue_url: String,
-    /// Of a FIFO queue: within what order is kept.
+    /// Message group, within which a FIFO queue keeps the order.
     pub message_group_id: Option<Selector>,
     /// Attributes by name.
     pub attributes: Vec<(String, Selector)>,
 }
 
 impl SqsSettings {
-    /// Whether the queue is a FIFO queue, which its name says.
+    /// True if the queue is a FIFO queue, by its name.
     pub fn is_fifo(&self) -> bool {
         self.queue_url.ends_with(".fifo")
     }
 }
 
-/// A message to be sent.
+/// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The record's id.
     pub id: String,
     /// Its body.
     pub body: String,
-    /// Within what order is kept, in FIFO queues and topics.
+    /// Message group, within which FIFO queues and topics keep the order.
     pub group: Option<String>,
-    /// Attributes by name, those of ours among them.
+    /// Attributes by name, Satchel's own included.
     pub attributes: Vec<(String, String)>,
 }
 
 impl Message {
-    /// Makes a message of a record.
+    /// Converts a record.
     ///
     /// # Errors
     ///
-    /// What the record lacks.
+    /// The record lacks a field.
     pub fn of(
         emission: &Emission,
         group: Option<&Selector>,
@@ -99,7 +100,7 @@ impl Message {
         })
     }
 
-    /// What counts against the limits of size.
+    /// Size in bytes that counts against the limits.
     pub fn bytes(&self) -> usize {
         // "String" is an attribute's type, which counts too.
         let attributes = self.attributes.iter();
@@ -108,7 +109,7 @@ impl Message {
     }
 }
 
-/// What SQS allows in a message: the characters of XML 1.0.
+/// True if SQS allows the character in a message: those of XML 1.0.
 fn is_allowed(character: char) -> bool {
     matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
 }
@@ -119,7 +120,8 @@ fn check_group(group: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{group:?} is not a message group: it should have 1 to 128 letters, digits and punctuation of ASCII"
+        "{group:?} is not a message group: it should have 1 to 128 letters, digits and \
+        punctuation of ASCII"
     ))
 }
 
@@ -132,7 +134,7 @@ pub struct SqsService {
 }
 
 impl SqsService {
-    /// Asks the SQS of `config`.
+    /// Uses the SQS of `config`.
     pub fn new(config: &SdkConfig, settings: SqsSettings) -> Self {
         Self {
             client: Client::new(&with_timeout(config, REQUEST_TIMEOUT)),
@@ -201,16 +203,16 @@ impl Service for SqsService {
     }
 }
 
-/// Why an entry of a batch failed: code, message, and whether it is the sender's fault.
+/// Failure of an entry of a batch: code, message, and whether it is the sender's fault.
 pub(super) type Fault<'a> = (&'a str, Option<&'a str>, bool);
 
-/// What became of each of `count` entries, whose ids are their indexes.
+/// Outcome of each of `count` entries, whose ids are their indexes.
 pub(super) fn each<'a>(
     count: usize,
     delivered: impl Iterator<Item = &'a str>,
     failed: impl Iterator<Item = (&'a str, Fault<'a>)>,
 ) -> Vec<Outcome> {
-    let missing = || Outcome::Again("the answer says nothing of it".to_owned());
+    let missing = || Outcome::Retry("the response does not mention it".to_owned());
     let mut outcomes: Vec<Outcome> = (0..count).map(|_| missing()).collect();
     let index = |id: &str| id.parse().ok().filter(|index: &usize| *index < count);
     for index in delivered.filter_map(index) {
@@ -220,7 +222,7 @@ pub(super) fn each<'a>(
         let Some(index) = index(id) else { continue };
         let reason = format!("{code}: {}", message.unwrap_or_default());
         outcomes[index] = match failure::of_code(code, reason, true) {
-            Outcome::Again(reason) if is_senders && !failure::is_permission(code) => {
+            Outcome::Retry(reason) if is_senders && !failure::is_permission(code) => {
                 Outcome::Refused(reason)
             }
             outcome => outcome,
@@ -229,7 +231,7 @@ pub(super) fn each<'a>(
     outcomes
 }
 
-/// A record of a message, if it is not too large.
+/// Makes a record of a message, unless it is too large.
 pub(super) fn record(
     number: u64,
     destination: &Arc<str>,
@@ -265,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_says_what_it_is_and_bytes_that_are_no_text_travel_as_base64() {
+    fn a_message_has_its_type_and_bytes_that_are_not_text_are_sent_as_base64() {
         let group: Selector = "/customer".parse().unwrap();
         let attributes = [("kind".to_owned(), "/kind".parse().unwrap())];
         let json = b"{\"customer\":\"c1\",\"kind\":\"alert\"}";
@@ -294,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_fail_one_by_one_and_one_that_is_not_mentioned_is_tried_again() {
+    fn entries_fail_one_by_one_and_one_that_is_not_mentioned_is_retried() {
         let fault = |code: &'static str, senders| (code, Some("why"), senders);
         let failed = [
             ("1", fault("InvalidMessageContents", true)),
@@ -306,9 +308,9 @@ mod tests {
         let expected = [
             Outcome::Delivered,
             Outcome::Refused("InvalidMessageContents: why".into()),
-            Outcome::Again("InternalError: why".into()),
-            Outcome::Again("AccessDenied: why".into()),
-            Outcome::Again("the answer says nothing of it".into()),
+            Outcome::Retry("InternalError: why".into()),
+            Outcome::Retry("AccessDenied: why".into()),
+            Outcome::Retry("the response does not mention it".into()),
         ];
         assert_eq!(outcomes, expected);
     }

@@ -1,7 +1,8 @@
-//! Records that the Kinesis Producer Library aggregated: many user records under one sequence number.
+//! Aggregated records of the Kinesis Producer Library: many user records under one sequence number.
 //!
-//! The form is that of `amazon-kinesis-producer`'s `aggregation-format.md`: four bytes of magic, a protobuf message, its MD5. Data that
-//! looks like it but is not right in every part is plain data, as the Kinesis Client Library takes it.
+//! The format is that of `amazon-kinesis-producer`'s `aggregation-format.md`: four bytes of magic,
+//! a protobuf message, and its MD5. Data that is not valid in every part is plain data, as in the
+//! Kinesis Client Library.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ const DIGEST_BYTES: usize = 16;
 pub struct UserRecord {
     /// Its partition key.
     pub key: Arc<str>,
-    /// The hash key that its producer gave it instead of the key's own.
+    /// Hash key that its producer set instead of the one of its partition key.
     pub explicit_hash_key: Option<u128>,
     /// Its data.
     pub data: Bytes,
@@ -44,10 +45,12 @@ struct Entry {
     data: Bytes,
 }
 
-/// The user records of a record, each with its sub-sequence number: its place in the aggregate, or 0 for plain data.
+/// User records of a record, each with its sub-sequence number: its index in the aggregate, or 0
+/// for plain data.
 ///
-/// Of an aggregate, only those whose hash key lies in `hash_range` (both ends included) are records of this shard: one that was made before
-/// a split and arrived after it holds others too, which the producer library sends again to where they belong.
+/// Of an aggregate, only records whose hash key lies in `hash_range` (both ends included) belong to
+/// this shard. An aggregate that was made before a split and arrived after it also holds other
+/// records. The producer library sends those again to their shard.
 pub fn user_records(
     key: &str,
     data: &Bytes,
@@ -69,7 +72,7 @@ pub fn user_records(
     }
 }
 
-/// Aggregates user records as the producer library does.
+/// Aggregates user records like the producer library.
 pub fn aggregate(records: &[UserRecord]) -> Bytes {
     let mut message = Aggregate::default();
     for record in records {
@@ -100,7 +103,7 @@ fn index_in(table: &mut Vec<String>, text: &str) -> u64 {
     index as u64
 }
 
-/// The records of an aggregate, or `None` if the data is none.
+/// Records of an aggregate, or `None` if the data is not an aggregate.
 fn unpack(data: &Bytes) -> Option<Vec<UserRecord>> {
     let length = data.len().checked_sub(MAGIC.len() + DIGEST_BYTES)?;
     if data[..MAGIC.len()] != MAGIC {
@@ -131,7 +134,8 @@ fn unpack(data: &Bytes) -> Option<Vec<UserRecord>> {
                 .get(usize::try_from(entry.partition_key_index).ok()?)?
                 .clone(),
             explicit_hash_key,
-            // A part of the aggregate would keep all of it in memory for as long as the record waits anywhere.
+            // Copied, because a slice would keep the whole aggregate in memory while the record
+            // waits.
             data: Bytes::copy_from_slice(&entry.data),
         })
     };
@@ -182,22 +186,22 @@ mod tests {
     }
 
     #[test]
-    fn records_outside_the_range_of_the_shard_are_left_out_and_the_others_keep_their_places() {
-        let placed = |key: &str, hash_key| UserRecord {
+    fn records_outside_the_range_of_the_shard_are_skipped_and_the_others_keep_their_indexes() {
+        let with_hash_key = |key: &str, hash_key| UserRecord {
             explicit_hash_key: Some(hash_key),
             ..record(key, "")
         };
         let own = hash_key_of("own");
         let data = aggregate(&[
-            placed("a", 4),
+            with_hash_key("a", 4),
             record("own", ""),
-            placed("b", 5),
-            placed("c", 9),
+            with_hash_key("b", 5),
+            with_hash_key("c", 9),
         ]);
         let kept = |range| -> Vec<(u64, Arc<str>)> {
             let records = user_records("outer", &data, Some(range));
             let kept = records.into_iter();
-            kept.map(|(place, record)| (place, record.key)).collect()
+            kept.map(|(index, record)| (index, record.key)).collect()
         };
         assert_eq!(kept((5, 9)), [(2, "b".into()), (3, "c".into())]);
         assert_eq!(kept((own, own)), [(1, "own".into())]);
@@ -226,29 +230,35 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_aggregated_is_unpacked_the_same(records in prop::collection::vec(any_record(), 0..20)) {
+        fn aggregated_records_are_unpacked_unchanged(
+            records in prop::collection::vec(any_record(), 0..20),
+        ) {
             let unpacked = user_records("outer", &aggregate(&records), None);
-            let (places, unpacked): (Vec<u64>, Vec<UserRecord>) = unpacked.into_iter().unzip();
-            prop_assert_eq!(places, (0..records.len() as u64).collect::<Vec<_>>());
+            let (indexes, unpacked): (Vec<u64>, Vec<UserRecord>) = unpacked.into_iter().unzip();
+            prop_assert_eq!(indexes, (0..records.len() as u64).collect::<Vec<_>>());
             prop_assert_eq!(unpacked, records);
         }
 
         #[test]
         fn a_damaged_aggregate_is_plain_data(
             records in prop::collection::vec(any_record(), 1..5),
-            place in any::<prop::sample::Index>(),
+            offset in any::<prop::sample::Index>(),
             cut in any::<bool>(),
         ) {
             let whole = aggregate(&records);
-            let place = place.index(whole.len());
+            let offset = offset.index(whole.len());
             let mut damaged = whole.to_vec();
             if cut {
-                damaged.truncate(place);
-            } else {
-                damaged[place] ^= 1;
+                    damaged.truncate(offset);
+                } else {
+                    damaged[offset] ^= 1;
             }
             let damaged = Bytes::from(damaged);
-            let plain = UserRecord { key: "outer".into(), explicit_hash_key: None, data: damaged.clone() };
+            let plain = UserRecord {
+                key: "outer".into(),
+                explicit_hash_key: None,
+                data: damaged.clone(),
+            };
             prop_assert_eq!(user_records("outer", &damaged, None), vec![(0, plain)]);
         }
     }

@@ -1,4 +1,4 @@
-//! How long to wait before asking again, and how often to ask at all.
+//! Waits between retries, and the pace of reads.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Doubling waits with full jitter.
+/// Exponential backoff with jitter.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
@@ -25,22 +25,22 @@ impl Backoff {
         longest.mul_f64(0.5 + random_share() / 2.0)
     }
 
-    /// How many failures there were in a row.
+    /// Number of consecutive failures.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// It went well.
+    /// Resets the backoff after a success.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
-/// No shard is asked less often than this, however busy others keep it.
+/// Maximum interval between reads of a shard, however busy other readers keep it.
 const SLOWEST: Duration = Duration::from_secs(2);
 
-/// The rate at which one shard is read: five reads a second are all that Kinesis allows, for all that read it together. So it is lowered
-/// at once when Kinesis says that they are used up, and raised slowly.
+/// Read rate of one shard. Kinesis allows five reads a second for all readers together. The rate is
+/// lowered at once when Kinesis throttles, and raised slowly.
 #[derive(Debug)]
 pub(super) struct Pace {
     fastest: Duration,
@@ -57,22 +57,22 @@ impl Pace {
         }
     }
 
-    /// Waits for the turn of the next read.
-    pub(super) async fn turn(&mut self) {
+    /// Waits until the next read is due.
+    pub(super) async fn wait_turn(&mut self) {
         tokio::time::sleep_until(self.next).await;
         self.next = Instant::now() + self.interval;
     }
 
-    /// The read was answered.
+    /// Records a successful read.
     pub(super) fn answered(&mut self) {
         self.interval = self.interval.mul_f64(0.95).max(self.fastest);
     }
 
-    /// The read was refused: too many.
+    /// Records a throttled read.
     pub(super) fn throttled(&mut self) {
         let slower = self.interval.max(Duration::from_millis(100)).mul_f64(1.5);
         self.interval = slower.min(SLOWEST);
-        // Jitter, so that those who were refused together do not come together again.
+        // Jitter, so that readers that were throttled together do not retry together.
         self.next = Instant::now() + self.interval.mul_f64(0.5 + random_share());
     }
 }
@@ -80,7 +80,7 @@ impl Pace {
 /// A random number from 0 to 1.
 fn random_share() -> f64 {
     let mut bytes = [0; 4];
-    // Without randomness all wait the same, which is no harm to what is right.
+    // Without randomness all waits are equal, which is harmless.
     let _ = getrandom::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pace_slows_down_at_once_when_refused_and_comes_back_slowly() {
+    fn the_pace_slows_down_at_once_when_throttled_and_recovers_slowly() {
         let mut pace = Pace::new(Duration::from_millis(200));
         for _ in 0..20 {
             pace.throttled();

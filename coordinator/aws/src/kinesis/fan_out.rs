@@ -1,4 +1,5 @@
-//! Enhanced fan-out: Kinesis pushes the records of a shard to a registered consumer, with a throughput of its own.
+//! Enhanced fan-out: Kinesis pushes the records of a shard to a registered consumer, which has its
+//! own throughput.
 
 use std::time::Duration;
 
@@ -10,52 +11,53 @@ use aws_sdk_kinesis::types::{
 
 use super::backoff::Backoff;
 use super::error::Stop;
-use super::requests::{From, Trouble, answer};
+use super::requests::{ReadFrom, RequestFailure, answer};
 use super::shard::ShardReader;
 
-/// For how long a shard is polled when subscribing to it keeps failing.
-pub(super) const POLLED_INSTEAD: Duration = Duration::from_secs(300);
+/// Time for which a shard is polled when subscribing keeps failing.
+pub(super) const FALLBACK_POLLING: Duration = Duration::from_secs(300);
 
-/// After so many failures in a row a shard is polled for a while.
+/// Number of consecutive failures after which a shard is polled for a while.
 const FAILURES_MAX: u32 = 8;
 
-/// Kinesis sends an event every few seconds even when there are no records.
+/// Maximum silence of a subscription. Kinesis sends an event every few seconds even without
+/// records.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// How long a consumer may take to become active.
+/// Maximum time for a consumer to become active.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
 
-/// How subscribing came to an end.
+/// Reason why subscribing ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subscribed {
-    /// The shard has been read to its end.
+    /// The shard was read to its end.
     Ended,
-    /// It keeps failing.
+    /// Subscribing keeps failing.
     FallBack,
 }
 
-/// How one subscription came to an end.
+/// Reason why one subscription ended.
 enum Closed {
-    /// The shard has been read to its end.
+    /// The shard was read to its end.
     Ended,
-    /// Its time is over, which is five minutes, or it broke off: to be renewed.
+    /// Its five minutes are over, or it was cut off. It must be renewed.
     Renew,
 }
 
-/// Registers the consumer, or finds it registered, and waits until it is active. Returns its ARN.
+/// Registers the consumer if needed, and waits until it is active. Returns its ARN.
 pub(super) async fn register(
     client: &Client,
     stream_arn: &str,
     name: &str,
-) -> Result<String, Trouble> {
+) -> Result<String, RequestFailure> {
     let register = client
         .register_stream_consumer()
         .stream_arn(stream_arn)
         .consumer_name(name);
     match answer(register.send()).await {
-        // In use means that it is registered already.
-        Ok(_) | Err(Trouble::InUse(_)) => {}
-        Err(trouble) => return Err(trouble),
+        // In use means that the consumer is registered already.
+        Ok(_) | Err(RequestFailure::InUse(_)) => {}
+        Err(failure) => return Err(failure),
     }
     let deadline = tokio::time::Instant::now() + ACTIVE_WITHIN;
     let mut backoff = Backoff::default();
@@ -64,24 +66,24 @@ pub(super) async fn register(
             .describe_stream_consumer()
             .stream_arn(stream_arn)
             .consumer_name(name);
-        let trouble = match answer(describe.send()).await {
+        let failure = match answer(describe.send()).await {
             Ok(answer) => match answer.consumer_description {
                 Some(consumer) if consumer.consumer_status == ConsumerStatus::Active => {
                     return Ok(consumer.consumer_arn);
                 }
-                _ => Trouble::Unanswered("the consumer does not become active".to_owned()),
+                _ => RequestFailure::Unavailable("the consumer does not become active".to_owned()),
             },
-            Err(trouble @ Trouble::Denied(_)) => return Err(trouble),
-            Err(trouble) => trouble,
+            Err(failure @ RequestFailure::Denied(_)) => return Err(failure),
+            Err(failure) => failure,
         };
         if tokio::time::Instant::now() >= deadline {
-            return Err(trouble);
+            return Err(failure);
         }
         backoff.wait().await;
     }
 }
 
-/// Reads a shard by subscriptions, one after the other, to its end or until they keep failing.
+/// Reads a shard by consecutive subscriptions, to its end or until subscribing keeps failing.
 pub(super) async fn subscribe(
     reader: &mut ShardReader,
     consumer: &str,
@@ -90,7 +92,7 @@ pub(super) async fn subscribe(
     let mut backoff = Backoff::default();
     loop {
         reader.unpaused().await?;
-        let from = reader.from()?;
+        let from = reader.read_from()?;
         let request = shared
             .client
             .subscribe_to_shard()
@@ -102,40 +104,49 @@ pub(super) async fn subscribe(
                     .set_timestamp(from.time())
                     .set_sequence_number(from.sequence())
                     .build()
-                    .map_err(|_| Stop::Gone)?,
+                    .map_err(|_| Stop::PartitionClosed)?,
             );
-        let trouble = match answer(request.send()).await {
+        let failure = match answer(request.send()).await {
             Ok(subscription) => match receive(reader, subscription, &mut backoff).await? {
                 Ok(Closed::Ended) => return Ok(Subscribed::Ended),
                 Ok(Closed::Renew) => continue,
-                Err(trouble) => trouble,
+                Err(failure) => failure,
             },
-            Err(trouble) => trouble,
+            Err(failure) => failure,
         };
-        shared.repeat("SubscribeToShard", Some(&reader.id.shard), &trouble);
-        match (&trouble, from) {
-            (Trouble::Missing(_), _) if reader.is_lost().await? => return Ok(Subscribed::Ended),
-            (Trouble::Invalid(_), From::At(_)) => reader.refused()?,
+        shared.report_retry("SubscribeToShard", Some(&reader.id.shard), &failure);
+        match (&failure, from) {
+            (RequestFailure::Missing(_), _) if reader.is_lost().await? => {
+                return Ok(Subscribed::Ended);
+            }
+            (RequestFailure::Invalid(_), ReadFrom::At(_)) => reader.position_rejected()?,
             _ => {}
         }
         if shared.inputs.is_closed() {
-            return Err(Stop::Gone);
+            return Err(Stop::PartitionClosed);
         }
         if backoff.failures() >= FAILURES_MAX {
-            tracing::error!(shard = %reader.id, error = %trouble, "subscribing to the shard keeps failing; it is polled for {} s instead", POLLED_INSTEAD.as_secs());
+            tracing::error!(
+                shard = %reader.id,
+                error = %failure,
+                polling_s = FALLBACK_POLLING.as_secs(),
+                "subscribing to the shard keeps failing; polling instead"
+            );
             return Ok(Subscribed::FallBack);
         }
-        // A subscription can be taken over by a new one only five seconds after it began, so this also waits for a former owner's.
+        // A subscription can be replaced only when it is five seconds old, so this also waits for
+        // that of a former owner.
         backoff.wait().await;
     }
 }
 
-/// Takes what one subscription brings. While reading is paused nothing is taken from it: Kinesis ends it then, and it is renewed.
+/// Receives the events of one subscription. While reading is paused nothing is received: Kinesis
+/// then ends the subscription, and it is renewed.
 async fn receive(
     reader: &mut ShardReader,
     mut subscription: SubscribeToShardOutput,
     backoff: &mut Backoff,
-) -> Result<Result<Closed, Trouble>, Stop> {
+) -> Result<Result<Closed, RequestFailure>, Stop> {
     loop {
         reader.unpaused().await?;
         let received = tokio::time::timeout(SILENCE_MAX, subscription.event_stream.recv()).await;
@@ -143,17 +154,17 @@ async fn receive(
             Ok(Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event)))) => event,
             Ok(Ok(Some(_))) => continue,
             Ok(Ok(None)) => return Ok(Ok(Closed::Renew)),
-            Ok(Err(error)) => return Ok(Err(Trouble::of(&error))),
+            Ok(Err(error)) => return Ok(Err(RequestFailure::of(&error))),
             Err(_) => {
-                let silence = format!("nothing for {} s", SILENCE_MAX.as_secs());
-                return Ok(Err(Trouble::Unanswered(silence)));
+                let silence = format!("no event for {} s", SILENCE_MAX.as_secs());
+                return Ok(Err(RequestFailure::Unavailable(silence)));
             }
         };
-        if let Err(trouble) = take(reader, &event).await? {
-            return Ok(Err(trouble));
+        if let Err(failure) = accept(reader, &event).await? {
+            return Ok(Err(failure));
         }
         backoff.reset();
-        reader.begins_newest = false;
+        reader.starts_newest = false;
         if !event.child_shards().is_empty() {
             if reader.is_over().await? {
                 return Ok(Ok(Closed::Ended));
@@ -163,15 +174,15 @@ async fn receive(
     }
 }
 
-async fn take(
+async fn accept(
     reader: &mut ShardReader,
     event: &SubscribeToShardEvent,
-) -> Result<Result<(), Trouble>, Stop> {
+) -> Result<Result<(), RequestFailure>, Stop> {
     let shared = reader.shared.clone();
-    let Ok(_in_hand) = shared.answers.acquire().await else {
-        return Err(Stop::Gone);
+    let Ok(_permit) = shared.answers.acquire().await else {
+        return Err(Stop::PartitionClosed);
     };
     let lag_ms = u64::try_from(event.millis_behind_latest).unwrap_or_default();
     shared.observer.lag(&reader.id, lag_ms);
-    reader.take(event.records.clone(), lag_ms == 0).await
+    reader.accept(event.records.clone(), lag_ms == 0).await
 }

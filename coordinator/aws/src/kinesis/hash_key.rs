@@ -1,8 +1,8 @@
-//! The hash keys by which Kinesis divides partition keys among shards.
+//! Hash keys, by which Kinesis distributes partition keys over shards.
 
 use md5::{Digest, Md5};
 
-/// The hash key of a partition key: its MD5, as a number of 128 bit.
+/// Hash key of a partition key: its MD5 as a 128-bit number.
 pub(super) fn hash_key_of(partition_key: &str) -> u128 {
     u128::from_be_bytes(md5_of(partition_key.as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! The ingress: plans a stream's shards, reads each, and keeps looking for new ones.
+//! The ingress: plans a stream's shards, reads each of them, and looks for new ones.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,41 +15,43 @@ use tokio::time::Instant;
 use super::backoff::Backoff;
 use super::error::Stop;
 use super::fan_out;
-use super::requests::{self, From, Trouble};
-use super::shard::{CLOCK_MARGIN_MS, Shared, accept_loss, now_ms, read_shard};
+use super::reading::read_shard;
+use super::requests::{self, ReadFrom, RequestFailure};
+use super::shard::{CLOCK_MARGIN_MS, Shared, accept_loss, now_ms};
 use super::{KinesisError, KinesisObserver, ReadingPort, Router};
 use satchel_engine::source::shards::{Applied, ListedShard, ShardPlan, Startup, Step};
 
-/// What is read, and how.
+/// Options of an ingress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KinesisOptions {
     /// The ingress's id, `namespace/name`.
     pub ingress: Arc<str>,
     /// The stream's name.
     pub stream: Arc<str>,
-    /// Where a stream that was never read is begun.
+    /// Position at which a stream that was never read is started.
     pub startup: Startup,
-    /// What to do when the stream has forgotten what was not read yet.
+    /// Reaction if the retention has deleted unread records.
     pub on_expired: ExpiredPosition,
-    /// The name under which a consumer is registered for enhanced fan-out; none to poll.
+    /// Name under which a consumer is registered for enhanced fan-out. None to poll.
     pub consumer: Option<String>,
-    /// How long is waited from one read of a shard to the next: Kinesis allows five a second for all that read it together.
+    /// Interval between reads of a shard. Kinesis allows five reads a second for all readers
+    /// together.
     pub read_interval: Duration,
-    /// At most so many records are asked for in one read, up to 10,000.
+    /// Maximum number of records per read, up to 10,000.
     pub records_per_read: i32,
-    /// How often shards are listed when nothing says that there are new ones.
+    /// Interval at which shards are listed when nothing indicates new ones.
     pub list_interval: Duration,
-    /// How many answers, of up to 10 MB each, may be in memory at once.
+    /// Maximum number of responses in memory, each of up to 10 MB.
     pub answers_max: usize,
 }
 
-/// What to do when the stream has forgotten what was not read yet.
+/// Reaction if the retention has deleted unread records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ExpiredPosition {
-    /// Stop with an error that names it.
+    /// Stop with an error that names the position.
     #[default]
     Stop,
-    /// Log it, and go on with the oldest record that is left.
+    /// Log the loss, and continue with the oldest record.
     Earliest,
 }
 
@@ -61,11 +63,11 @@ pub struct KinesisIngress {
     observer: Arc<dyn KinesisObserver>,
 }
 
-/// How long a stream keeps records at least, for when it may not be asked.
+/// Minimum retention of a stream in hours, assumed if the stream cannot be described.
 const RETENTION_HOURS_MIN: u64 = 24;
 
 impl KinesisOptions {
-    /// Reads `stream` for `ingress` from its newest record on, by polling.
+    /// Options to read `stream` for `ingress` from its newest record on, by polling.
     pub fn new(ingress: impl Into<Arc<str>>, stream: impl Into<Arc<str>>) -> Self {
         Self {
             ingress: ingress.into(),
@@ -82,7 +84,7 @@ impl KinesisOptions {
 }
 
 impl KinesisIngress {
-    /// Reads with this AWS configuration.
+    /// Creates an ingress that uses this AWS configuration.
     pub fn new(
         config: &SdkConfig,
         options: KinesisOptions,
@@ -97,26 +99,27 @@ impl KinesisIngress {
         }
     }
 
-    /// Reads until the partition is gone, which is when nobody takes `inputs` any more.
+    /// Reads until the partition ends, that is, until the receiver of `inputs` is dropped.
     ///
     /// # Errors
     ///
-    /// [`KinesisError`]: no such stream, no right to list its shards, or records that it has forgotten before they were read.
+    /// [`KinesisError`]: the stream does not exist, its shards may not be listed, or the retention
+    /// deleted unread records.
     pub async fn run(
         self,
         inputs: mpsc::Sender<Input>,
         reading: Arc<dyn ReadingPort>,
     ) -> Result<(), KinesisError> {
-        let gone = inputs.clone();
+        let closed = inputs.clone();
         let read = async {
             match self.read(inputs, reading).await {
-                Ok(()) | Err(Stop::Gone) => Ok(()),
+                Ok(()) | Err(Stop::PartitionClosed) => Ok(()),
                 Err(Stop::Error(error)) => Err(error),
             }
         };
         tokio::select! {
             read = read => read,
-            () = gone.closed() => Ok(()),
+            () = closed.closed() => Ok(()),
         }
     }
 
@@ -125,8 +128,13 @@ impl KinesisIngress {
         inputs: mpsc::Sender<Input>,
         reading: Arc<dyn ReadingPort>,
     ) -> Result<(), Stop> {
-        let first = self.first_look().await?;
-        tracing::info!(ingress = %self.options.ingress, stream = %self.options.stream, shards = first.len(), "reading a Kinesis stream");
+        let first = self.list_first().await?;
+        tracing::info!(
+            ingress = %self.options.ingress,
+            stream = %self.options.stream,
+            shards = first.len(),
+            "reading Kinesis stream"
+        );
         let (consumer, retention_hours) = self.describe().await;
         let shared = Arc::new(Shared {
             answers: Semaphore::new(self.options.answers_max),
@@ -144,9 +152,9 @@ impl KinesisIngress {
             shared.options.stream.clone(),
         );
         let planned = shared.reading.expect_plan(ingress.clone(), stream.clone());
-        shared.tell(Input::StreamFound { ingress, stream }).await?;
-        let applied = planned.await.map_err(|_| Stop::Gone)?;
-        let plan = ShardPlan::new(resolved(&shared), applied);
+        shared.send(Input::StreamFound { ingress, stream }).await?;
+        let applied = planned.await.map_err(|_| Stop::PartitionClosed)?;
+        let plan = ShardPlan::new(resolved_startup(&shared), applied);
         let readers = JoinSet::new();
         Readers {
             shared,
@@ -158,48 +166,48 @@ impl KinesisIngress {
         .await
     }
 
-    /// What can not be read at all is told before anything is begun.
-    async fn first_look(&self) -> Result<Vec<ListedShard>, Stop> {
+    /// Lists the shards before anything is started, so that an unreadable stream is reported at
+    /// once.
+    async fn list_first(&self) -> Result<Vec<ListedShard>, Stop> {
         let (ingress, stream) = (&self.options.ingress, &self.options.stream);
         let mut backoff = Backoff::default();
         loop {
             match requests::list_shards(&self.client, stream).await {
                 Ok(shards) if !shards.is_empty() => return Ok(shards),
                 Ok(_) => {}
-                Err(Trouble::Missing(_)) => {
+                Err(RequestFailure::Missing(_)) => {
                     return Err(Stop::Error(KinesisError::NoStream {
                         ingress: ingress.to_string(),
                         stream: stream.to_string(),
                     }));
                 }
-                Err(Trouble::Denied(reason) | Trouble::Invalid(reason)) => {
+                Err(RequestFailure::Denied(reason) | RequestFailure::Invalid(reason)) => {
                     return Err(Stop::Error(KinesisError::Refused {
                         ingress: ingress.to_string(),
                         stream: stream.to_string(),
                         reason,
                     }));
                 }
-                Err(trouble) => {
-                    self.observer
-                        .repeated("ListShards", trouble.is_throttling());
-                    tracing::warn!(%ingress, %stream, error = %trouble, "the shards can not be listed yet; the request is repeated");
+                Err(error) => {
+                    self.observer.retried("ListShards", error.is_throttling());
+                    tracing::warn!(%ingress, %stream, %error, "shards not listed yet; retrying");
                 }
             }
             backoff.wait().await;
         }
     }
 
-    /// The consumer's ARN, if one is wanted and can be had, and for how many hours the stream keeps records.
+    /// The consumer's ARN, if one is configured and available, and the stream's retention in hours.
     async fn describe(&self) -> (Option<String>, u64) {
         let (ingress, stream) = (&self.options.ingress, &self.options.stream);
         let mut backoff = Backoff::default();
         let described = loop {
             match requests::describe(&self.client, stream).await {
-                Err(trouble @ (Trouble::Throttled(_) | Trouble::Unanswered(_)))
+                Err(failure @ (RequestFailure::Throttled(_) | RequestFailure::Unavailable(_)))
                     if backoff.failures() < 10 =>
                 {
                     self.observer
-                        .repeated("DescribeStreamSummary", trouble.is_throttling());
+                        .retried("DescribeStreamSummary", failure.is_throttling());
                     backoff.wait().await;
                 }
                 described => break described,
@@ -208,7 +216,13 @@ impl KinesisIngress {
         let (arn, hours) = match described {
             Ok(described) => described,
             Err(error) => {
-                tracing::warn!(%ingress, %stream, %error, "the stream can not be described: it is polled, and taken to keep records for {RETENTION_HOURS_MIN} h");
+                tracing::warn!(
+                    %ingress,
+                    %stream,
+                    %error,
+                    retention_hours = RETENTION_HOURS_MIN,
+                    "stream cannot be described; polling, and assuming the minimum retention"
+                );
                 return (None, RETENTION_HOURS_MIN);
             }
         };
@@ -218,19 +232,31 @@ impl KinesisIngress {
         };
         match fan_out::register(&self.client, &arn, name).await {
             Ok(consumer) => {
-                tracing::info!(%ingress, %stream, consumer, "reading by enhanced fan-out; the consumer stays registered until somebody deregisters it");
+                tracing::info!(
+                    %ingress,
+                    %stream,
+                    consumer,
+                    "reading by enhanced fan-out; the consumer stays registered until it is removed"
+                );
                 (Some(consumer), hours)
             }
             Err(error) => {
-                tracing::error!(%ingress, %stream, consumer = name, %error, "no consumer could be registered for enhanced fan-out: the stream is polled instead");
+                tracing::error!(
+                    %ingress,
+                    %stream,
+                    consumer = name,
+                    %error,
+                    "consumer for enhanced fan-out not registered; polling instead"
+                );
                 (None, hours)
             }
         }
     }
 }
 
-/// A date before the oldest record is the beginning, so that it does not look like a position that has expired.
-fn resolved(shared: &Shared) -> Startup {
+/// Startup position. A date before the oldest record becomes the beginning, so that it does not
+/// look like an expired position.
+fn resolved_startup(shared: &Shared) -> Startup {
     match shared.options.startup {
         Startup::Date(date_ms)
             if date_ms.saturating_add(shared.retention_ms) <= now_ms() + CLOCK_MARGIN_MS =>
@@ -243,7 +269,7 @@ fn resolved(shared: &Shared) -> Startup {
 
 type Read = Result<Option<Arc<str>>, KinesisError>;
 
-/// The plan and who carries it out.
+/// The plan, and the readers that carry it out.
 struct Readers {
     shared: Arc<Shared>,
     plan: ShardPlan,
@@ -253,7 +279,7 @@ struct Readers {
 
 impl Readers {
     async fn run(mut self, first: Vec<ListedShard>) -> Result<(), Stop> {
-        self.take_list(first).await?;
+        self.apply_list(first).await?;
         let interval = self.shared.options.list_interval;
         let mut list_at = Instant::now() + interval;
         loop {
@@ -261,25 +287,26 @@ impl Readers {
                 Some(read) = self.readers.join_next() => {
                     if let Some(shard) = ended(read)? {
                         let steps = self.plan.ended(&shard);
-                        self.carry_out(steps, HashMap::new()).await?;
+                            self.perform(steps, HashMap::new()).await?;
                     }
-                    // Its children may have been made after the last list.
+                    // The last list may be older than its children.
                     list_at = Instant::now();
                 }
                 () = tokio::time::sleep_until(list_at) => {
                     let list = self.shared.list().await?;
-                    self.take_list(list).await?;
+                    self.apply_list(list).await?;
                     list_at = Instant::now() + interval;
                 }
             }
         }
     }
 
-    async fn take_list(&mut self, list: Vec<ListedShard>) -> Result<(), Stop> {
+    async fn apply_list(&mut self, list: Vec<ListedShard>) -> Result<(), Stop> {
         let mut fresh = HashMap::new();
         let mut since_ms = now_ms();
         if self.plan.is_unresolved() && self.shared.options.startup == Startup::Latest {
-            // What arrives from now on is read by these; only if nothing does before the next owner begins, time is what tells it.
+            // These iterators read what arrives from now on. The time matters only if nothing
+            // arrives before the next owner starts.
             fresh = self.newest(&list).await?;
             since_ms = since_ms.saturating_sub(CLOCK_MARGIN_MS);
         }
@@ -288,21 +315,21 @@ impl Readers {
             .into_iter()
             .map(|shard| (shard.id.clone(), shard))
             .collect();
-        self.carry_out(steps, fresh).await
+        self.perform(steps, fresh).await
     }
 
-    /// Iterators behind the newest record of every open shard.
+    /// Iterators after the newest record of every open shard.
     async fn newest(&self, list: &[ListedShard]) -> Result<HashMap<Arc<str>, String>, Stop> {
         let (client, stream) = (&self.shared.client, &*self.shared.options.stream);
         let mut newest = HashMap::new();
         let mut backoff = Backoff::default();
         for shard in list.iter().filter(|shard| !shard.closed) {
             let iterator = loop {
-                match requests::shard_iterator(client, stream, &shard.id, &From::Newest).await {
+                match requests::shard_iterator(client, stream, &shard.id, &ReadFrom::Newest).await {
                     Ok(iterator) => break iterator,
-                    Err(trouble) => {
+                    Err(failure) => {
                         self.shared
-                            .repeat("GetShardIterator", Some(&shard.id), &trouble);
+                            .report_retry("GetShardIterator", Some(&shard.id), &failure);
                     }
                 }
                 backoff.wait().await;
@@ -312,7 +339,7 @@ impl Readers {
         Ok(newest)
     }
 
-    async fn carry_out(
+    async fn perform(
         &mut self,
         steps: Vec<Step>,
         mut fresh: HashMap<Arc<str>, String>,
@@ -320,17 +347,17 @@ impl Readers {
         let mut steps = std::collections::VecDeque::from(steps);
         while let Some(step) = steps.pop_front() {
             match step {
-                Step::Find(found) => self.find(found, &mut fresh).await?,
+                Step::Find(found) => self.start_readers(found, &mut fresh).await?,
                 Step::Forget(shard) => {
                     let shard = self.shared.shard_id(&shard);
-                    self.shared.tell(Input::ShardForgotten { shard }).await?;
+                    self.shared.send(Input::ShardForgotten { shard }).await?;
                 }
                 Step::Lost(shard) => {
                     let id = self.shared.shard_id(&shard);
                     accept_loss(&self.shared, &id)?;
                     let ended = self.shared.reading.expect(id.clone());
-                    self.shared.tell(Input::ShardEnded { shard: id }).await?;
-                    ended.await.map_err(|_| Stop::Gone)?;
+                    self.shared.send(Input::ShardEnded { shard: id }).await?;
+                    ended.await.map_err(|_| Stop::PartitionClosed)?;
                     steps.extend(self.plan.ended(&shard));
                 }
             }
@@ -338,8 +365,9 @@ impl Readers {
         Ok(())
     }
 
-    /// Tells the partition of shards, together, and begins to read them when it says so.
-    async fn find(
+    /// Announces shards to the partition, all together, and starts readers that wait for its
+    /// command.
+    async fn start_readers(
         &mut self,
         found: Applied,
         fresh: &mut HashMap<Arc<str>, String>,
@@ -357,21 +385,21 @@ impl Readers {
             shards.push((id, start));
         }
         log_found(&shards);
-        self.shared.tell(Input::ShardsFound(shards)).await
+        self.shared.send(Input::ShardsFound(shards)).await
     }
 }
 
 fn log_found(shards: &[(satchel_engine::position::ShardId, ShardPosition)]) {
     for (shard, start) in shards {
-        tracing::info!(%shard, ?start, "a shard was found");
+        tracing::info!(%shard, ?start, "shard found");
     }
 }
 
-/// The shard whose end is durable, if that is how a reader ended.
+/// The shard whose end is durable, if that is the reason why a reader ended.
 fn ended(read: Result<Read, tokio::task::JoinError>) -> Result<Option<Arc<str>>, Stop> {
     match read {
         Ok(Ok(Some(shard))) => Ok(Some(shard)),
-        Ok(Ok(None)) => Err(Stop::Gone),
+        Ok(Ok(None)) => Err(Stop::PartitionClosed),
         Ok(Err(error)) => Err(Stop::Error(error)),
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }

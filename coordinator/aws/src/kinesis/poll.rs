@@ -1,23 +1,24 @@
-//! Reading a shard by asking for its records again and again.
+//! Reading a shard by polling.
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use tokio::time::Instant;
 
 use super::backoff::{Backoff, Pace};
 use super::error::Stop;
-use super::requests::{self, Trouble};
+use super::requests::{self, RequestFailure};
 use super::shard::ShardReader;
 
-/// How polling came to an end.
+/// Reason why polling ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Polled {
-    /// The shard has been read to its end.
+    /// The shard was read to its end.
     Ended,
-    /// The time for it is over.
+    /// The time limit was reached.
     TimeOver,
 }
 
-/// Polls a shard to its end, or, if there is a time for it, until then. `iterator` is one to begin with, instead of the reader's position.
+/// Polls a shard to its end, or until `until` if given. `iterator` replaces the reader's position
+/// for the first read.
 pub(super) async fn poll(
     reader: &mut ShardReader,
     mut iterator: Option<String>,
@@ -34,20 +35,20 @@ pub(super) async fn poll(
         }
         let current = match iterator.take() {
             Some(current) => current,
-            None => match open(reader, &mut backoff).await? {
+            None => match open_iterator(reader, &mut backoff).await? {
                 Some(current) => current,
                 None => return Ok(Polled::Ended),
             },
         };
-        pace.turn().await;
-        let Ok(_in_hand) = shared.answers.acquire().await else {
-            return Err(Stop::Gone);
+        pace.wait_turn().await;
+        let Ok(_permit) = shared.answers.acquire().await else {
+            return Err(Stop::PartitionClosed);
         };
         let limit = options.records_per_read;
         match requests::get_records(&shared.client, &current, limit).await {
             Ok(answer) => {
                 pace.answered();
-                match taken(reader, answer).await? {
+                match accept(reader, answer).await? {
                     Ok(Some(next)) => {
                         backoff.reset();
                         iterator = Some(next);
@@ -58,30 +59,30 @@ pub(super) async fn poll(
                         }
                         backoff.wait().await;
                     }
-                    Err(trouble) => {
-                        shared.repeat("GetRecords", Some(&reader.id.shard), &trouble);
+                    Err(failure) => {
+                        shared.report_retry("GetRecords", Some(&reader.id.shard), &failure);
                         backoff.wait().await;
                     }
                 }
             }
-            Err(Trouble::Expired) => {
-                tracing::debug!(shard = %reader.id, "the iterator has expired and is renewed");
+            Err(RequestFailure::Expired) => {
+                tracing::debug!(shard = %reader.id, "shard iterator expired; renewing it");
             }
-            Err(trouble) => {
-                shared.repeat("GetRecords", Some(&reader.id.shard), &trouble);
-                match trouble {
-                    Trouble::Throttled(_) => {
+            Err(failure) => {
+                shared.report_retry("GetRecords", Some(&reader.id.shard), &failure);
+                match failure {
+                    RequestFailure::Throttled(_) => {
                         pace.throttled();
                         iterator = Some(current);
                     }
-                    Trouble::Missing(_) => {
+                    RequestFailure::Missing(_) => {
                         if reader.is_lost().await? {
                             return Ok(Polled::Ended);
                         }
                         backoff.wait().await;
                     }
-                    // An iterator that is not accepted is not worth another try.
-                    Trouble::Invalid(_) => backoff.wait().await,
+                    // A rejected iterator is not used again.
+                    RequestFailure::Invalid(_) => backoff.wait().await,
                     _ => {
                         iterator = Some(current);
                         backoff.wait().await;
@@ -92,43 +93,51 @@ pub(super) async fn poll(
     }
 }
 
-/// Takes the records of an answer. Returns the next iterator; none if the answer says that the shard has ended.
-async fn taken(
+/// Accepts the records of a response. Returns the next iterator, or none if the response says that
+/// the shard has ended.
+async fn accept(
     reader: &mut ShardReader,
     answer: GetRecordsOutput,
-) -> Result<Result<Option<String>, Trouble>, Stop> {
-    // Every answer says this. One that does not is none, and must not be taken for the end of the shard.
+) -> Result<Result<Option<String>, RequestFailure>, Stop> {
+    // Every valid response has this field. A response without it must not be taken for the end of
+    // the shard.
     let Some(behind_ms) = answer.millis_behind_latest else {
-        let garbage = "the answer does not say how far behind it is";
-        return Ok(Err(Trouble::Unanswered(garbage.to_owned())));
+        let garbage = "the response has no MillisBehindLatest";
+        return Ok(Err(RequestFailure::Unavailable(garbage.to_owned())));
     };
     let lag_ms = u64::try_from(behind_ms).unwrap_or_default();
     reader.shared.observer.lag(&reader.id, lag_ms);
     let tip = lag_ms == 0 && answer.next_shard_iterator.is_some();
-    let taken = reader.take(answer.records, tip).await?;
-    Ok(taken.map(|()| answer.next_shard_iterator))
+    let accepted = reader.accept(answer.records, tip).await?;
+    Ok(accepted.map(|()| answer.next_shard_iterator))
 }
 
-/// An iterator at the reader's position; nothing if the shard is lost and that is accepted.
-async fn open(reader: &mut ShardReader, backoff: &mut Backoff) -> Result<Option<String>, Stop> {
+/// Opens an iterator at the reader's position. Returns none if the shard is lost and that is
+/// accepted.
+async fn open_iterator(
+    reader: &mut ShardReader,
+    backoff: &mut Backoff,
+) -> Result<Option<String>, Stop> {
     let shared = reader.shared.clone();
     loop {
-        let from = reader.from()?;
+        let from = reader.read_from()?;
         let shard = reader.id.shard.clone();
         let stream = &shared.options.stream;
         match requests::shard_iterator(&shared.client, stream, &shard, &from).await {
             Ok(iterator) => return Ok(Some(iterator)),
-            Err(trouble) => {
-                shared.repeat("GetShardIterator", Some(&shard), &trouble);
-                match (trouble, from) {
-                    (Trouble::Missing(_), _) if reader.is_lost().await? => return Ok(None),
-                    (Trouble::Invalid(_), requests::From::At(_)) => reader.refused()?,
+            Err(failure) => {
+                shared.report_retry("GetShardIterator", Some(&shard), &failure);
+                match (failure, from) {
+                    (RequestFailure::Missing(_), _) if reader.is_lost().await? => return Ok(None),
+                    (RequestFailure::Invalid(_), requests::ReadFrom::At(_)) => {
+                        reader.position_rejected()?;
+                    }
                     _ => {}
                 }
             }
         }
         if shared.inputs.is_closed() {
-            return Err(Stop::Gone);
+            return Err(Stop::PartitionClosed);
         }
         backoff.wait().await;
     }

@@ -1,4 +1,4 @@
-//! Requests to Kinesis, one try each, and what their failures mean.
+//! Requests to Kinesis, one attempt each, and the classification of their failures.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,33 +12,34 @@ use satchel_engine::position::SequenceNumber;
 
 use satchel_engine::source::shards::ListedShard;
 
-/// How long an answer may take: up to 10 MB are in it.
+/// Maximum duration of a request. A response may have 10 MB.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many shards are listed in one answer; Kinesis's own limit is higher.
+/// Number of shards per page of a listing. Kinesis' own limit is higher.
 const SHARDS_PER_LIST: i32 = 1_000;
 
-/// Why a request has no answer.
+/// Failure of a request.
 #[derive(Debug)]
-pub(super) enum Trouble {
-    /// Too many were made.
+pub(super) enum RequestFailure {
+    /// Kinesis throttled the request.
     Throttled(String),
-    /// The iterator, or the list's token, is too old.
+    /// The iterator, or the token of a listing, has expired.
     Expired,
-    /// There is no such stream or shard.
+    /// The stream or shard does not exist.
     Missing(String),
-    /// An argument is not accepted.
+    /// An argument was rejected.
     Invalid(String),
-    /// What is asked for is in use.
+    /// The resource is in use.
     InUse(String),
-    /// It is not allowed.
+    /// Permission was denied.
     Denied(String),
-    /// Anything else: the network, the service, an answer that breaks off. Nothing is known of the outcome.
-    Unanswered(String),
+    /// Any other failure: the network, the service, a response that was cut off. The outcome is
+    /// unknown.
+    Unavailable(String),
 }
 
-impl Trouble {
-    /// What a failure of the SDK means.
+impl RequestFailure {
+    /// Classifies an error of the SDK.
     pub(super) fn of<E, R>(error: &SdkError<E, R>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -61,17 +62,17 @@ impl Trouble {
             Some("InvalidArgumentException" | "ValidationException") => Self::Invalid(text),
             Some("ResourceInUseException") => Self::InUse(text),
             Some("AccessDeniedException") => Self::Denied(text),
-            _ => Self::Unanswered(text),
+            _ => Self::Unavailable(text),
         }
     }
 
-    /// Whether fewer requests are what helps.
+    /// True if Kinesis throttled the request.
     pub(super) fn is_throttling(&self) -> bool {
         matches!(self, Self::Throttled(_))
     }
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for RequestFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Expired => f.write_str("the iterator or token has expired"),
@@ -80,25 +81,25 @@ impl std::fmt::Display for Trouble {
             | Self::Invalid(text)
             | Self::InUse(text)
             | Self::Denied(text)
-            | Self::Unanswered(text) => f.write_str(text),
+            | Self::Unavailable(text) => f.write_str(text),
         }
     }
 }
 
-/// From where on a shard is read.
+/// Position at which reading a shard starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum From {
-    /// Its oldest record.
+pub(super) enum ReadFrom {
+    /// The oldest record.
     Oldest,
-    /// After its newest record.
+    /// After the newest record.
     Newest,
-    /// The first record that arrived at or after this moment, in ms since the epoch.
+    /// The first record that arrived at this time or later, in milliseconds since the Unix epoch.
     Time(u64),
-    /// This record.
+    /// The record with this number.
     At(SequenceNumber),
 }
 
-impl From {
+impl ReadFrom {
     pub(super) fn kind(&self) -> ShardIteratorType {
         match self {
             Self::Oldest => ShardIteratorType::TrimHorizon,
@@ -125,29 +126,29 @@ impl From {
     }
 }
 
-/// The answer of a request within the time that it may take.
+/// Waits for the response of a request, up to the maximum duration.
 pub(super) async fn answer<T, E, R>(
     request: impl Future<Output = Result<T, SdkError<E, R>>>,
-) -> Result<T, Trouble>
+) -> Result<T, RequestFailure>
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: std::fmt::Debug + 'static,
 {
     match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Trouble::of(&error)),
-        Err(_) => Err(Trouble::Unanswered(format!(
-            "no answer in {} s",
+        Ok(Err(error)) => Err(RequestFailure::of(&error)),
+        Err(_) => Err(RequestFailure::Unavailable(format!(
+            "no response in {} s",
             ANSWER_TIMEOUT.as_secs()
         ))),
     }
 }
 
-/// All shards of a stream that it still keeps records of, or may.
+/// All shards of a stream that may still have records.
 pub(super) async fn list_shards(
     client: &Client,
     stream: &str,
-) -> Result<Vec<ListedShard>, Trouble> {
+) -> Result<Vec<ListedShard>, RequestFailure> {
     let mut shards = Vec::new();
     let mut token: Option<String> = None;
     loop {
@@ -169,8 +170,8 @@ pub(super) async fn shard_iterator(
     client: &Client,
     stream: &str,
     shard: &str,
-    from: &From,
-) -> Result<String, Trouble> {
+    from: &ReadFrom,
+) -> Result<String, RequestFailure> {
     let request = client
         .get_shard_iterator()
         .stream_name(stream)
@@ -181,25 +182,28 @@ pub(super) async fn shard_iterator(
     let answer = answer(request.send()).await?;
     answer
         .shard_iterator
-        .ok_or_else(|| Trouble::Unanswered("the answer has no iterator in it".to_owned()))
+        .ok_or_else(|| RequestFailure::Unavailable("the response has no iterator".to_owned()))
 }
 
 pub(super) async fn get_records(
     client: &Client,
     iterator: &str,
     limit: i32,
-) -> Result<GetRecordsOutput, Trouble> {
+) -> Result<GetRecordsOutput, RequestFailure> {
     let request = client.get_records().shard_iterator(iterator).limit(limit);
     answer(request.send()).await
 }
 
-/// What is asked of a stream once: its ARN, and for how many hours it keeps records.
-pub(super) async fn describe(client: &Client, stream: &str) -> Result<(String, u64), Trouble> {
+/// ARN of a stream, and its retention in hours.
+pub(super) async fn describe(
+    client: &Client,
+    stream: &str,
+) -> Result<(String, u64), RequestFailure> {
     let request = client.describe_stream_summary().stream_name(stream);
     let answer = answer(request.send()).await?;
     let summary = answer.stream_description_summary;
     let summary = summary
-        .ok_or_else(|| Trouble::Unanswered("the answer has no description in it".to_owned()))?;
+        .ok_or_else(|| RequestFailure::Unavailable("the response has no description".to_owned()))?;
     let hours = u64::try_from(summary.retention_period_hours).unwrap_or_default();
     Ok((summary.stream_arn, hours))
 }

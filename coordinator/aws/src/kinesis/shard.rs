@@ -1,4 +1,4 @@
-//! Reading one shard: where it goes on, what is checked, and how its records are handed over.
+//! State of one shard's reader: its position, the gap check, and the handover of records.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -6,29 +6,27 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aws_sdk_kinesis::Client;
 use satchel_engine::input::{Input, Record};
 use satchel_engine::position::{SequenceNumber, ShardId, ShardPosition};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use satchel_engine::source::shards::ListedShard;
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::aggregation::user_records;
 use super::backoff::Backoff;
 use super::error::Stop;
-use super::fan_out::{self, Subscribed};
-use super::poll;
-use super::requests::{self, From, Trouble};
+use super::requests::{self, ReadFrom, RequestFailure};
 use super::{ExpiredPosition, KinesisError, KinesisObserver, KinesisOptions, ReadingPort, Router};
-use satchel_engine::source::shards::ListedShard;
 
-/// How much is handed to the partition at once, so that a pause takes effect soon.
+/// Maximum size of one input to the partition, so that a pause takes effect soon.
 const RECORDS_PER_INPUT: usize = 500;
 const BYTES_PER_INPUT: usize = 1 << 20;
 
-/// How often it is made durable that a shard was quiet. Much less than a day, which a stream keeps records for at least.
-const QUIET_TOLD_EVERY_MS: u64 = 60 * 60 * 1_000;
+/// Interval at which it is made durable that a shard was quiet. It is much shorter than the minimum
+/// retention of a stream, one day.
+const QUIET_REPORT_INTERVAL_MS: u64 = 60 * 60 * 1_000;
 
-/// How far this machine's clock is trusted to agree with Kinesis's.
+/// Assumed maximum difference between this machine's clock and that of Kinesis.
 pub(super) const CLOCK_MARGIN_MS: u64 = 60_000;
 
-/// What the readers of one stream share.
+/// State that the readers of one stream share.
 pub(super) struct Shared {
     pub(super) client: Client,
     pub(super) options: KinesisOptions,
@@ -36,11 +34,11 @@ pub(super) struct Shared {
     pub(super) observer: Arc<dyn KinesisObserver>,
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) reading: Arc<dyn ReadingPort>,
-    /// For how long the stream keeps records.
+    /// Retention of the stream in milliseconds.
     pub(super) retention_ms: u64,
-    /// The consumer by which shards are subscribed to, if that is wanted and possible.
+    /// ARN of the consumer for subscriptions, if fan-out is configured and available.
     pub(super) consumer: Option<String>,
-    /// So many answers may be in memory at once.
+    /// Limits the number of responses in memory.
     pub(super) answers: Semaphore,
 }
 
@@ -53,42 +51,63 @@ impl Shared {
         }
     }
 
-    pub(super) async fn tell(&self, input: Input) -> Result<(), Stop> {
-        self.inputs.send(input).await.map_err(|_| Stop::Gone)
+    pub(super) async fn send(&self, input: Input) -> Result<(), Stop> {
+        let sent = self.inputs.send(input).await;
+        sent.map_err(|_| Stop::PartitionClosed)
     }
 
-    /// Logs and counts that a request is repeated.
-    pub(super) fn repeat(&self, operation: &'static str, shard: Option<&str>, trouble: &Trouble) {
-        self.observer.repeated(operation, trouble.is_throttling());
+    /// Logs and counts a retry.
+    pub(super) fn report_retry(
+        &self,
+        operation: &'static str,
+        shard: Option<&str>,
+        error: &RequestFailure,
+    ) {
+        self.observer.retried(operation, error.is_throttling());
         let (ingress, stream) = (&*self.options.ingress, &*self.options.stream);
-        if trouble.is_throttling() {
-            tracing::debug!(ingress, stream, shard, operation, error = %trouble, "Kinesis asks for fewer requests");
+        if error.is_throttling() {
+            tracing::debug!(
+                ingress,
+                stream,
+                shard,
+                operation,
+                %error,
+                "Kinesis throttles; retrying"
+            );
         } else {
-            tracing::warn!(ingress, stream, shard, operation, error = %trouble, "Kinesis did not answer well; the request is repeated");
+            tracing::warn!(
+                ingress,
+                stream,
+                shard,
+                operation,
+                %error,
+                "Kinesis request failed; retrying"
+            );
         }
     }
 
-    /// Lists the stream's shards, however often that takes.
+    /// Lists the stream's shards. Retries until it succeeds.
     pub(super) async fn list(&self) -> Result<Vec<ListedShard>, Stop> {
         let mut backoff = Backoff::default();
         loop {
             match requests::list_shards(&self.client, &self.options.stream).await {
-                // A stream has shards: an answer without any is not one.
+                // A stream always has shards, so an empty list is invalid.
                 Ok(shards) if !shards.is_empty() => return Ok(shards),
                 Ok(_) => {
-                    let trouble = Trouble::Unanswered("the answer has no shards in it".to_owned());
-                    self.repeat("ListShards", None, &trouble);
+                    let failure =
+                        RequestFailure::Unavailable("the response has no shards".to_owned());
+                    self.report_retry("ListShards", None, &failure);
                 }
-                Err(Trouble::Missing(_)) => {
+                Err(RequestFailure::Missing(_)) => {
                     return Err(Stop::Error(KinesisError::NoStream {
                         ingress: self.options.ingress.to_string(),
                         stream: self.options.stream.to_string(),
                     }));
                 }
-                Err(trouble) => self.repeat("ListShards", None, &trouble),
+                Err(failure) => self.report_retry("ListShards", None, &failure),
             }
             if self.inputs.is_closed() {
-                return Err(Stop::Gone);
+                return Err(Stop::PartitionClosed);
             }
             backoff.wait().await;
         }
@@ -100,50 +119,21 @@ pub(super) struct ShardReader {
     pub(super) shared: Arc<Shared>,
     pub(super) id: ShardId,
     hash_range: Option<(u128, u128)>,
-    /// What was handed over so far, or what is durable.
+    /// Position of the last record that was handed over, or the durable one.
     position: ShardPosition,
-    /// Whether the first subscription begins at the newest record, `latest` having been resolved just now.
-    pub(super) begins_newest: bool,
-    /// Until when nothing more had arrived, as far as this reader or a former one knows.
+    /// True if the first subscription starts at the newest record, because `latest` was resolved
+    /// just now.
+    pub(super) starts_newest: bool,
+    /// Time until which nothing more had arrived, as far as this reader or a former one knows.
     quiet_until_ms: u64,
-    quiet_told_ms: u64,
-    /// The record that must come first, because it was asked for; there is a gap if it does not.
+    quiet_reported_ms: u64,
+    /// Record that was requested and must therefore come first. If it does not, there is a gap.
     expected: Option<SequenceNumber>,
     paused: watch::Receiver<bool>,
 }
 
-/// Reads a shard from where the partition says until its end is durable, and returns its id then; nothing if the partition is gone.
-pub(super) async fn read_shard(
-    shared: Arc<Shared>,
-    shard: ListedShard,
-    fresh: Option<String>,
-    started: oneshot::Receiver<ShardPosition>,
-) -> Result<Option<Arc<str>>, KinesisError> {
-    let Ok(position) = started.await else {
-        return Ok(None);
-    };
-    let id = shared.shard_id(&shard.id);
-    if position != ShardPosition::End {
-        let mut reader = ShardReader::new(shared.clone(), id.clone(), &shard, position);
-        let read = async {
-            reader.read(fresh).await?;
-            let ended = shared.reading.expect(id.clone());
-            shared.tell(Input::ShardEnded { shard: id.clone() }).await?;
-            ended.await.map_err(|_| Stop::Gone)
-        };
-        let read = read.await;
-        shared.observer.reading_ended(&id);
-        match read {
-            Ok(_) => {}
-            Err(Stop::Gone) => return Ok(None),
-            Err(Stop::Error(error)) => return Err(error),
-        }
-    }
-    Ok(Some(shard.id))
-}
-
 impl ShardReader {
-    fn new(
+    pub(super) fn new(
         shared: Arc<Shared>,
         id: ShardId,
         listed: &ListedShard,
@@ -160,36 +150,20 @@ impl ShardReader {
             id,
             hash_range: listed.hash_range,
             position,
-            begins_newest: false,
+            starts_newest: false,
             quiet_until_ms,
-            quiet_told_ms: quiet_until_ms,
+            quiet_reported_ms: quiet_until_ms,
             expected: None,
         }
     }
 
-    /// Reads to the end of the shard.
-    async fn read(&mut self, mut fresh: Option<String>) -> Result<(), Stop> {
+    /// Waits until the time at which reading starts has come. Kinesis accepts no time in the
+    /// future.
+    pub(super) async fn wait_for_start(&self) {
         if let ShardPosition::Since { time_ms } = self.position {
-            // Kinesis knows no time that is still to come.
             while now_ms() < time_ms {
                 let wait = (time_ms - now_ms()).min(CLOCK_MARGIN_MS);
                 tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
-            }
-        }
-        loop {
-            let mut until = None;
-            if let Some(consumer) = self.shared.consumer.clone() {
-                self.begins_newest = fresh.is_some();
-                match fan_out::subscribe(self, &consumer).await? {
-                    Subscribed::Ended => return Ok(()),
-                    Subscribed::FallBack => {
-                        until = Some(Instant::now() + fan_out::POLLED_INSTEAD);
-                        self.begins_newest = false;
-                    }
-                }
-            }
-            if poll::poll(self, fresh.take(), until).await? == poll::Polled::Ended {
-                return Ok(());
             }
         }
     }
@@ -197,35 +171,35 @@ impl ShardReader {
     /// Waits until reading is not paused.
     pub(super) async fn unpaused(&mut self) -> Result<(), Stop> {
         let waited = self.paused.wait_for(|paused| !paused).await;
-        waited.map(|_| ()).map_err(|_| Stop::Gone)
+        waited.map(|_| ()).map_err(|_| Stop::PartitionClosed)
     }
 
-    /// From where on the shard is to be read now.
-    pub(super) fn from(&mut self) -> Result<From, Stop> {
+    /// Position at which the shard is to be read now.
+    pub(super) fn read_from(&mut self) -> Result<ReadFrom, Stop> {
         self.expected = None;
-        if self.begins_newest {
-            return Ok(From::Newest);
+        if self.starts_newest {
+            return Ok(ReadFrom::Newest);
         }
         Ok(match &self.position {
-            ShardPosition::Beginning => From::Oldest,
+            ShardPosition::Beginning => ReadFrom::Oldest,
             ShardPosition::Since { .. } => {
                 if self.is_quiet_kept() {
-                    From::Time(self.quiet_until_ms)
+                    ReadFrom::Time(self.quiet_until_ms)
                 } else {
                     self.expired()?;
-                    From::Oldest
+                    ReadFrom::Oldest
                 }
             }
             ShardPosition::After { sequence, .. } | ShardPosition::Quiet { sequence, .. } => {
                 self.expected = Some(sequence.clone());
-                From::At(sequence.clone())
+                ReadFrom::At(sequence.clone())
             }
-            ShardPosition::End => From::Newest,
+            ShardPosition::End => ReadFrom::Newest,
         })
     }
 
-    /// Kinesis does not know the record at which reading was to go on.
-    pub(super) fn refused(&mut self) -> Result<(), Stop> {
+    /// Handles that Kinesis does not know the record at which reading was to continue.
+    pub(super) fn position_rejected(&mut self) -> Result<(), Stop> {
         if !self.is_quiet_kept() {
             self.expired()?;
         }
@@ -233,24 +207,25 @@ impl ShardReader {
         Ok(())
     }
 
-    /// Hands over what was read. `tip` says that there was nothing more behind it.
-    pub(super) async fn take(
+    /// Hands over records that were read. `tip` is true if nothing more followed them.
+    pub(super) async fn accept(
         &mut self,
         records: Vec<aws_sdk_kinesis::types::Record>,
         tip: bool,
-    ) -> Result<Result<(), Trouble>, Stop> {
-        let began_ms = now_ms();
+    ) -> Result<Result<(), RequestFailure>, Stop> {
+        let started_ms = now_ms();
         let mut batch = Vec::new();
         let mut bytes = 0;
         let empty = records.is_empty();
-        let garbage = |text: &str| Trouble::Unanswered(format!("`{text}` is no sequence number"));
+        let garbage =
+            |text: &str| RequestFailure::Unavailable(format!("`{text}` is not a sequence number"));
         for record in records {
             let Ok(sequence) = record.sequence_number().parse::<SequenceNumber>() else {
                 self.hand_over(&mut batch, bytes).await?;
                 return Ok(Err(garbage(record.sequence_number())));
             };
             self.check_gap(Some(&sequence))?;
-            // A record that was sent to the stream itself, and by no key, has none.
+            // A record has no key if it was sent to the stream directly and without one.
             let key = record.partition_key.unwrap_or_default();
             let data = bytes::Bytes::from(record.data.into_inner());
             for (sub_sequence, user) in user_records(&key, &data, self.hash_range) {
@@ -272,27 +247,30 @@ impl ShardReader {
         }
         self.hand_over(&mut batch, bytes).await?;
         if empty && tip {
-            self.quiet(began_ms).await?;
+            self.record_quiet(started_ms).await?;
         }
         Ok(Ok(()))
     }
 
-    /// The shard seems to have ended: the answer says so, and the stream too, or the stream does not know it any more.
+    /// Checks whether the shard has ended, after a response said so. It has ended if the stream
+    /// says so too, or does not list it any more.
     pub(super) async fn is_over(&mut self) -> Result<bool, Stop> {
         let shards = self.shared.list().await?;
         let listed = shards.iter().find(|shard| shard.id == self.id.shard);
         if listed.is_some_and(|shard| !shard.closed) {
-            let trouble =
-                Trouble::Unanswered("the answer says that an open shard has ended".to_owned());
+            let failure = RequestFailure::Unavailable(
+                "the response says that an open shard has ended".to_owned(),
+            );
             self.shared
-                .repeat("GetRecords", Some(&self.id.shard), &trouble);
+                .report_retry("GetRecords", Some(&self.id.shard), &failure);
             return Ok(false);
         }
         self.check_gap(None)?;
         Ok(true)
     }
 
-    /// Kinesis says that there is no such shard. Returns whether to go on as if it had been read to its end.
+    /// Checks whether the shard is lost, after Kinesis said that it does not exist. Returns true if
+    /// reading continues as if it had been read to its end.
     pub(super) async fn is_lost(&mut self) -> Result<bool, Stop> {
         let shards = self.shared.list().await?;
         if shards.iter().any(|shard| shard.id == self.id.shard) {
@@ -318,12 +296,13 @@ impl ShardReader {
             shard: self.id.clone(),
             records: std::mem::take(batch),
         };
-        self.shared.tell(read).await?;
+        self.shared.send(read).await?;
         self.position = position;
         Ok(())
     }
 
-    /// What was read up to is expected to come again: if it does not, the stream has forgotten it, and perhaps what came after it.
+    /// Checks that the last record that was read comes again. If it does not, the retention has
+    /// deleted it, and perhaps records after it.
     fn check_gap(&mut self, first: Option<&SequenceNumber>) -> Result<(), Stop> {
         match self.expected.take() {
             Some(expected) if first != Some(&expected) && !self.is_quiet_kept() => self.expired(),
@@ -331,7 +310,8 @@ impl ShardReader {
         }
     }
 
-    /// Whether everything that arrived after it was last known to be quiet is still kept.
+    /// True if the stream still keeps everything that arrived after the shard was last known to be
+    /// quiet.
     fn is_quiet_kept(&self) -> bool {
         self.quiet_until_ms + self.shared.retention_ms > now_ms()
     }
@@ -351,32 +331,40 @@ impl ShardReader {
         match self.shared.options.on_expired {
             ExpiredPosition::Stop => Err(Stop::Error(error)),
             ExpiredPosition::Earliest => {
-                tracing::error!(%error, "a position has expired; reading goes on with the oldest record, as the module file says");
+                tracing::error!(
+                    %error,
+                    "position expired; continuing with the oldest record, as configured"
+                );
                 Ok(())
             }
         }
     }
 
-    /// Nothing had arrived behind the position when this was asked. Durable from time to time, so that a shard that is idle for longer than
-    /// its stream keeps records is not taken for one with a gap.
-    async fn quiet(&mut self, asked_ms: u64) -> Result<(), Stop> {
+    /// Records that nothing had arrived behind the position at `asked_ms`. It is made durable from
+    /// time to time, so that a shard that is idle for longer than the retention is not mistaken for
+    /// one with a gap.
+    async fn record_quiet(&mut self, asked_ms: u64) -> Result<(), Stop> {
         if self.expected.is_some() && !self.is_quiet_kept() {
             return Ok(());
         }
         let until_ms = asked_ms.saturating_sub(CLOCK_MARGIN_MS);
         self.quiet_until_ms = self.quiet_until_ms.max(until_ms);
-        if until_ms >= self.quiet_told_ms.saturating_add(QUIET_TOLD_EVERY_MS) {
-            self.quiet_told_ms = until_ms;
+        let due_ms = self
+            .quiet_reported_ms
+            .saturating_add(QUIET_REPORT_INTERVAL_MS);
+        if until_ms >= due_ms {
+            self.quiet_reported_ms = until_ms;
             let shard = self.id.clone();
             self.shared
-                .tell(Input::ShardQuiet { shard, until_ms })
+                .send(Input::ShardQuiet { shard, until_ms })
                 .await?;
         }
         Ok(())
     }
 }
 
-/// A shard has left the stream before it was read to its end: an error, unless the module file says that this is accepted.
+/// Handles a shard that left the stream before it was read to its end. It is an error, unless the
+/// module file accepts it.
 pub(super) fn accept_loss(shared: &Shared, shard: &ShardId) -> Result<(), Stop> {
     let error = KinesisError::LostShard {
         shard: shard.clone(),
@@ -384,13 +372,13 @@ pub(super) fn accept_loss(shared: &Shared, shard: &ShardId) -> Result<(), Stop> 
     match shared.options.on_expired {
         ExpiredPosition::Stop => Err(Stop::Error(error)),
         ExpiredPosition::Earliest => {
-            tracing::error!(%error, "a shard is lost; reading goes on with its children, as the module file says");
+            tracing::error!(%error, "shard lost; continuing with its children, as configured");
             Ok(())
         }
     }
 }
 
-/// The calendar clock, in ms since the epoch.
+/// Calendar time in milliseconds since the Unix epoch.
 pub(super) fn now_ms() -> u64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,4 +1,4 @@
-//! What stands in the table for one partition.
+//! The table item of a lease.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -6,19 +6,19 @@ use std::hash::BuildHasher;
 use aws_sdk_dynamodb::types::AttributeValue;
 use satchel_engine::lease::LeaseItem;
 
-/// The version of the form, written now.
+/// Format version of new items.
 const FORMAT: u64 = 1;
 
-/// The attribute that names the item: the table's partition key.
+/// Attribute that names the item: the table's partition key.
 pub(crate) const KEY: &str = "pk";
 
-/// Why an item cannot be understood.
+/// Reason why an item cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Newer software wrote it.
+    /// The item was written by newer software.
     #[error("its format is version {found}; this program reads version {FORMAT}")]
     Version {
-        /// The version found.
+        /// Version of the item.
         found: u64,
     },
     /// An attribute is missing or of another type.
@@ -26,10 +26,11 @@ pub enum Malformed {
     Attribute(&'static str),
 }
 
-/// The attributes of the item named `key`; `updated` is the time of the calendar, as a person reads it.
+/// Attributes of the item named `key`. `updated` is the current calendar time, for people.
 ///
-/// They are `pk` (S, the partition key), `format` (N), `owner` (S), `epoch` (N), `counter` (N), `lease_ms` (N), `released` (BOOL), `address` (S, absent
-/// if none) and `updated` (S, for people: nobody compares it).
+/// The attributes are `pk` (S, the partition key), `format` (N), `owner` (S), `epoch` (N),
+/// `counter` (N), `lease_ms` (N), `released` (BOOL), `address` (S, absent if there is none) and
+/// `updated` (S, never compared).
 pub(crate) fn to_attributes(
     item: &LeaseItem,
     key: &str,
@@ -52,10 +53,11 @@ pub(crate) fn to_attributes(
     attributes
 }
 
-/// Reads the item. Attributes that this version does not know are ignored: a newer form that gives them a meaning has another number.
+/// Decodes an item. Unknown attributes are ignored, because a form that gives them a meaning has
+/// another version.
 ///
 /// # Errors
-/// Everything that [`Malformed`] names.
+/// [`Malformed`].
 pub(crate) fn from_attributes<S: BuildHasher>(
     attributes: &HashMap<String, AttributeValue, S>,
 ) -> Result<LeaseItem, Malformed> {
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_form_is_refused_by_its_version_and_a_broken_one_by_the_attribute() {
+    fn a_newer_format_is_refused_by_its_version_and_a_broken_one_by_the_attribute() {
         let mut attributes = to_attributes(&item(), "key", String::new());
         attributes.remove("epoch");
         assert_eq!(

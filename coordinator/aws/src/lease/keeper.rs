@@ -1,4 +1,4 @@
-//! The loop around a lease: asks the table, keeps time, and tells everybody else what it means.
+//! The loop around a lease: sends its requests, keeps time, and publishes its status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,65 +10,69 @@ use tokio::task::JoinHandle;
 
 use super::table::{LeaseTable, TableError};
 
-/// A clock that counts while the machine sleeps and that nobody sets, in milliseconds.
+/// A monotonic clock that also counts while the machine sleeps, in milliseconds.
 pub type BootClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// How the lease stands.
+/// Status of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseStatus {
     /// Another process holds it, as far as is known.
     Watching {
-        /// What was seen of it last.
+        /// Last known item.
         holder: Option<LeaseItem>,
     },
     /// This process holds it.
     Held {
-        /// The number of this holding.
+        /// Number of this holding.
         epoch: u64,
-        /// When it was surely held last, by the boot clock: a write that the table took was begun then, or later.
+        /// Time at which it was certainly held last, by the boot clock. A write that the table
+        /// accepted was started then or later.
         confirmed_ms: u64,
     },
-    /// Another process took it over. The end.
+    /// Another process took it over. Final.
     Lost {
-        /// Who.
+        /// Id of the new holder.
         to: String,
     },
-    /// It was given back, or was never held. The end.
+    /// It was released, or was never held. Final.
     Released,
-    /// The table refuses for a reason that waiting does not cure, told before the lease was ever seen. The end.
+    /// The table refuses for a reason that waiting does not cure, and the lease was never read.
+    /// Final.
     Refused(String),
 }
 
-/// Speaks with the keeper of a lease. Dropping it ends the keeper without giving the lease back, as a crash would.
+/// Handle of a lease's keeper. Dropping it stops the keeper without releasing the lease, as a crash
+/// would.
 #[derive(Debug)]
 pub struct LeaseHandle {
     status: watch::Receiver<LeaseStatus>,
-    wishes: mpsc::UnboundedSender<LeaseInput>,
+    requests: mpsc::UnboundedSender<LeaseInput>,
     keeper: JoinHandle<()>,
 }
 
 impl LeaseHandle {
-    /// How the lease stands, now and later.
+    /// Status of the lease, now and later.
     pub fn status(&self) -> watch::Receiver<LeaseStatus> {
         self.status.clone()
     }
 
-    /// Tells a watcher that it is worth looking now.
+    /// Tells a watcher to read the table now.
     pub fn hint(&self) {
-        let _ = self.wishes.send(LeaseInput::Hinted);
+        let _ = self.requests.send(LeaseInput::Hinted);
     }
 
-    /// A way to hint from elsewhere.
+    /// A function that hints from elsewhere.
     pub fn hinter(&self) -> impl Fn() + Send + Sync + 'static {
-        let wishes = self.wishes.clone();
+        let requests = self.requests.clone();
         move || {
-            let _ = wishes.send(LeaseInput::Hinted);
+            let _ = requests.send(LeaseInput::Hinted);
         }
     }
 
-    /// Gives the lease back, trying for `limit` at the longest. Returns whether it is known to be given back, or not held.
+    /// Releases the lease, and tries for at most `limit`. Returns true if the lease is known to be
+    /// released or not held.
     pub async fn release(mut self, limit: Duration) -> bool {
-        let _ = self.wishes.send(LeaseInput::ReleaseRequested);
+        let _ = self.requests.send(LeaseInput::ReleaseRequested);
         let over = self.status.wait_for(|status| {
             !matches!(
                 status,
@@ -87,8 +91,8 @@ impl Drop for LeaseHandle {
 
 /// Runs `lease` on `table` from now on. Must be called within a tokio runtime.
 pub fn keep(table: LeaseTable, lease: Lease, clock: BootClock) -> LeaseHandle {
-    let (wishes, wished) = mpsc::unbounded_channel();
-    let (status, told) = watch::channel(LeaseStatus::Watching { holder: None });
+    let (requests, requested) = mpsc::unbounded_channel();
+    let (status, observed) = watch::channel(LeaseStatus::Watching { holder: None });
     let keeper = Keeper {
         table,
         lease,
@@ -96,13 +100,13 @@ pub fn keep(table: LeaseTable, lease: Lease, clock: BootClock) -> LeaseHandle {
         status,
         request: None.into(),
         wake_at_ms: None,
-        seen: false,
+        read_once: false,
         failing: false,
     };
     LeaseHandle {
-        status: told,
-        wishes,
-        keeper: tokio::spawn(keeper.run(wished)),
+        status: observed,
+        requests,
+        keeper: tokio::spawn(keeper.run(requested)),
     }
 }
 
@@ -113,36 +117,36 @@ struct Keeper {
     status: watch::Sender<LeaseStatus>,
     request: OptionFuture<BoxFuture<'static, Answer>>,
     wake_at_ms: Option<u64>,
-    /// Whether the table has ever answered well.
-    seen: bool,
-    /// Whether its last answer was none: told once, not every second.
+    /// True once a request to the table has succeeded.
+    read_once: bool,
+    /// True while requests fail, so that a failure is logged once.
     failing: bool,
 }
 
-/// The fact that a request led to, and what went wrong with it if something did.
+/// Input that results from a request, and the error if it failed.
 type Answer = (LeaseInput, Option<TableError>);
 
 impl Keeper {
-    async fn run(mut self, mut wishes: mpsc::UnboundedReceiver<LeaseInput>) {
+    async fn run(mut self, mut requested: mpsc::UnboundedReceiver<LeaseInput>) {
         let mut input = LeaseInput::TimeReached;
         loop {
             self.lease.handle_input((self.clock)(), input);
-            if self.carry_out() {
+            if self.perform() {
                 return;
             }
             let wait = wait_until(&self.clock, self.wake_at_ms);
             input = tokio::select! {
-                Some((fact, trouble)) = &mut self.request => {
-                    self.request = None.into();
-                    if self.note(trouble) {
-                        return;
+                    Some((fact, error)) = &mut self.request => {
+                        self.request = None.into();
+                        if self.record(error) {
+                            return;
+                        }
+                        fact
                     }
-                    fact
-                }
-                wish = wishes.recv() => match wish {
-                    Some(wish) => wish,
-                    // Nobody is left to keep it for.
-                    None => return,
+                    request = requested.recv() => match request {
+                        Some(request) => request,
+                        // The handle was dropped.
+                        None => return,
                 },
                 () = wait => {
                     self.wake_at_ms = None;
@@ -152,38 +156,34 @@ impl Keeper {
         }
     }
 
-    /// Does what is wanted. Returns whether that was the end.
-    fn carry_out(&mut self) -> bool {
+    /// Performs all outputs. Returns true if the lease has ended.
+    fn perform(&mut self) -> bool {
         while let Some(output) = self.lease.poll_output() {
             match output {
-                LeaseOutput::Look => {
+                LeaseOutput::Read => {
                     let table = self.table.clone();
-                    self.begin(async move {
-                        match table.look().await {
-                            Ok(item) => (LeaseInput::Found(item), None),
-                            Err(error) => (LeaseInput::NotFoundOut, Some(error)),
+                    self.start(async move {
+                        match table.read().await {
+                            Ok(item) => (LeaseInput::ItemRead(item), None),
+                            Err(error) => (LeaseInput::ReadFailed, Some(error)),
                         }
                     });
                 }
                 LeaseOutput::Write(write) => {
                     let table = self.table.clone();
-                    self.begin(async move {
-                        let (outcome, trouble) = match table.write(&write).await {
+                    self.start(async move {
+                        let (outcome, error) = match table.write(&write).await {
                             Ok(true) => (WriteOutcome::Done, None),
                             Ok(false) => (WriteOutcome::Refused, None),
                             Err(error) => (WriteOutcome::Unknown, Some(error)),
                         };
-                        (LeaseInput::Written(outcome), trouble)
+                        (LeaseInput::Written(outcome), error)
                     });
                 }
                 LeaseOutput::WakeAt(at_ms) => self.wake_at_ms = Some(at_ms),
                 LeaseOutput::Acquired { epoch } => {
-                    tracing::info!(
-                        lease = self.table.key(),
-                        epoch,
-                        "this process holds the lease"
-                    );
-                    self.show(epoch);
+                    tracing::info!(lease = self.table.key(), epoch, "lease acquired");
+                    self.publish_held(epoch);
                 }
                 LeaseOutput::Lost { to } => {
                     self.status.send_replace(LeaseStatus::Lost { to });
@@ -199,23 +199,23 @@ impl Keeper {
         false
     }
 
-    fn begin(&mut self, request: impl Future<Output = Answer> + Send + 'static) {
+    fn start(&mut self, request: impl Future<Output = Answer> + Send + 'static) {
         let request: BoxFuture<'static, Answer> = Box::pin(request);
         self.request = Some(request).into();
     }
 
-    /// Notes what the table said. Returns whether there is no use in going on.
-    fn note(&mut self, trouble: Option<TableError>) -> bool {
-        match trouble {
+    /// Records whether a request succeeded. Returns true if the lease cannot be used at all.
+    fn record(&mut self, error: Option<TableError>) -> bool {
+        match error {
             None => {
                 if self.failing {
-                    tracing::info!(lease = self.table.key(), "the lease table answers again");
+                    tracing::info!(lease = self.table.key(), "lease table reachable again");
                 }
                 self.failing = false;
-                self.seen = true;
+                self.read_once = true;
                 false
             }
-            Some(error @ TableError::Refused { .. }) if !self.seen => {
+            Some(error @ TableError::Refused { .. }) if !self.read_once => {
                 self.status
                     .send_replace(LeaseStatus::Refused(error.to_string()));
                 true
@@ -225,7 +225,7 @@ impl Keeper {
                     tracing::warn!(
                         lease = self.table.key(),
                         %error,
-                        "the lease table does not answer: who owns goes on, who waits waits"
+                            "lease table unreachable; owner continues, standbys keep waiting"
                     );
                 }
                 self.failing = true;
@@ -240,7 +240,7 @@ impl Keeper {
             _ => None,
         };
         match epoch {
-            Some(epoch) => self.show(epoch),
+            Some(epoch) => self.publish_held(epoch),
             None => {
                 let holder = self.lease.holder().cloned();
                 self.status.send_if_modified(|status| {
@@ -253,7 +253,7 @@ impl Keeper {
         }
     }
 
-    fn show(&mut self, epoch: u64) {
+    fn publish_held(&mut self, epoch: u64) {
         let confirmed_ms = self.lease.confirmed_ms().unwrap_or_default();
         self.status.send_if_modified(|status| {
             let now = LeaseStatus::Held {

@@ -1,4 +1,4 @@
-//! The table: one read and one conditional write, each sent once.
+//! The lease table: one read and one conditional write, each sent once.
 
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
@@ -19,15 +19,18 @@ use aws_smithy_types::date_time::Format;
 use super::item::{KEY, from_attributes, to_attributes};
 use satchel_engine::lease::{Condition, LeaseItem, Write};
 
-/// How long one request may take. A holder has time for several within a lease time, and a watcher too.
+/// Maximum duration of one request. A holder and a watcher have time for several within a lease
+/// time.
 const REQUEST_MAX: Duration = Duration::from_secs(2);
 
-/// How long a table that was just asked for may take to come up.
+/// Maximum time for a new table to become active.
 const CREATION_MAX: Duration = Duration::from_secs(120);
 
-/// One lease in a DynamoDB table whose partition key is `pk`, a string. Cheap to clone. Must be used within a tokio runtime.
+/// One lease in a DynamoDB table whose partition key is the string `pk`. Cheap to clone. Must be
+/// used within a tokio runtime.
 ///
-/// Needs `dynamodb:GetItem` and `dynamodb:PutItem`; [`LeaseTable::create`] needs `dynamodb:DescribeTable` and `dynamodb:CreateTable` too.
+/// Needs `dynamodb:GetItem` and `dynamodb:PutItem`. [`LeaseTable::create`] also needs
+/// `dynamodb:DescribeTable` and `dynamodb:CreateTable`.
 #[derive(Debug, Clone)]
 pub struct LeaseTable {
     client: Client,
@@ -35,29 +38,32 @@ pub struct LeaseTable {
     key: String,
 }
 
-/// Why the table did not do what was asked.
+/// Reason why a request to the table failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// There was no answer, or none that counts: it may have been done, and may work the next time.
+    /// There was no response, or an inconclusive one. The request may have taken effect, and a
+    /// retry may succeed.
     #[error("DynamoDB table {table}: {reason}")]
-    NoAnswer {
-        /// The table.
+    Unavailable {
+        /// Name of the table.
         table: String,
-        /// What happened.
+        /// Description of the failure.
         reason: String,
     },
-    /// It is refused, and will be again until a person changes something: no such table, no permission, an item that cannot be understood.
+    /// The table refuses, and will do so until a person changes something: there is no such table,
+    /// no permission, or the item cannot be decoded.
     #[error("DynamoDB table {table}: {reason}")]
     Refused {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// Why.
+        /// Reason of the refusal.
         reason: String,
     },
 }
 
 impl LeaseTable {
-    /// The lease `key` in `table`. The SDK's own retries are off and every request has a short limit: the state machine repeats.
+    /// The lease `key` in `table`. The SDK's retries are off, and every request has a short limit:
+    /// the state machine retries.
     #[must_use]
     pub fn new(sdk: &SdkConfig, table: impl Into<String>, key: impl Into<String>) -> Self {
         let mut config = Builder::from(sdk)
@@ -69,7 +75,7 @@ impl LeaseTable {
                     .build(),
             );
         if sdk.region().is_none() {
-            // Only a stand-in can be meant: AWS's own address needs a region.
+            // This must be a stand-in: the endpoint of AWS needs a region.
             config = config.region(Region::from_static("us-east-1"));
         }
         Self {
@@ -79,16 +85,16 @@ impl LeaseTable {
         }
     }
 
-    /// The lease's name in the table.
+    /// Name of the lease in the table.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Reads the item, strongly consistent.
+    /// Reads the item with strong consistency.
     ///
     /// # Errors
-    /// Everything that [`TableError`] names.
-    pub async fn look(&self) -> Result<Option<LeaseItem>, TableError> {
+    /// [`TableError`].
+    pub async fn read(&self) -> Result<Option<LeaseItem>, TableError> {
         let request = self
             .client
             .get_item()
@@ -103,10 +109,10 @@ impl LeaseTable {
         })
     }
 
-    /// Writes the item if what `write` asks for stands there. Returns whether it did.
+    /// Writes the item if the condition of `write` holds. Returns whether it did.
     ///
     /// # Errors
-    /// Everything that [`TableError`] names; after [`TableError::NoAnswer`] the item may have been written.
+    /// [`TableError`]. After [`TableError::Unavailable`] the item may have been written.
     pub async fn write(&self, write: &Write) -> Result<bool, TableError> {
         let updated = DateTime::from(SystemTime::now())
             .fmt(Format::DateTime)
@@ -137,7 +143,7 @@ impl LeaseTable {
                 .expression_attribute_values(":epoch", number(*epoch))
                 .expression_attribute_values(":counter", number(write.item.counter)),
         };
-        // `owner` and `counter` are words of DynamoDB's own.
+        // `owner` and `counter` are reserved words of DynamoDB.
         let request = match &write.condition {
             Condition::Absent => request,
             Condition::Unmoved { .. } | Condition::Mine { .. } => request
@@ -152,18 +158,19 @@ impl LeaseTable {
         }
     }
 
-    /// Makes the table if there is none, paid by the request, and waits until it can be used. What gets no answer is asked again.
+    /// Creates the table if it does not exist, billed per request, and waits until it is active.
+    /// Requests without a response are retried.
     ///
     /// # Errors
-    /// [`TableError::Refused`] at once, [`TableError::NoAnswer`] after two minutes.
+    /// [`TableError::Refused`] at once, [`TableError::Unavailable`] after two minutes.
     pub async fn create(&self) -> Result<(), TableError> {
-        let begun = tokio::time::Instant::now();
+        let started = tokio::time::Instant::now();
         loop {
-            let late = begun.elapsed() > CREATION_MAX;
+            let late = started.elapsed() > CREATION_MAX;
             match self.create_step().await {
                 Ok(true) => return Ok(()),
                 Ok(false) if late => {
-                    return Err(TableError::NoAnswer {
+                    return Err(TableError::Unavailable {
                         table: self.table.clone(),
                         reason: format!("it did not become active in {CREATION_MAX:?}"),
                     });
@@ -175,7 +182,7 @@ impl LeaseTable {
         }
     }
 
-    /// Looks at the table, and asks for it if it is not there. Returns whether it can be used.
+    /// Describes the table, and creates it if it does not exist. Returns whether it is active.
     async fn create_step(&self) -> Result<bool, TableError> {
         let request = self.client.describe_table().table_name(&self.table);
         match request.send().await {
@@ -202,7 +209,7 @@ impl LeaseTable {
             .attribute_definitions(attribute.build().map_err(refused)?);
         match request.send().await {
             Ok(_) => Ok(false),
-            // Another process makes it at this moment.
+            // Another process is creating it.
             Err(error) if error.code() == Some("ResourceInUseException") => Ok(false),
             Err(error) => Err(self.error(&error)),
         }
@@ -220,7 +227,8 @@ impl LeaseTable {
         match error.code() {
             Some("ResourceNotFoundException") => TableError::Refused {
                 table,
-                reason: "there is no such table in this region".to_owned(),
+                reason: "there is no such table in this region; create it or correct its name"
+                    .to_owned(),
             },
             Some(
                 code @ ("AccessDeniedException"
@@ -233,11 +241,11 @@ impl LeaseTable {
                 table,
                 reason: message(&code),
             },
-            Some(code) => TableError::NoAnswer {
+            Some(code) => TableError::Unavailable {
                 table,
                 reason: message(&code),
             },
-            None => TableError::NoAnswer {
+            None => TableError::Unavailable {
                 table,
                 reason: DisplayErrorContext(error).to_string(),
             },

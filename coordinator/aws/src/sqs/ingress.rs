@@ -1,4 +1,5 @@
-//! The ingress: receives, tells the partition, and deletes what the partition has made durable.
+//! The ingress: receives messages, passes them to the partition, and deletes them when they are
+//! durable.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,50 +12,52 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::requests::{self, Received, Trouble};
-use super::{QueuePort, QueueWord, SqsObserver, SqsRouter, UNCONFIRMED_KEEP};
+use super::requests::{self, Received, RequestFailure};
+use super::{QueueCommand, QueuePort, SqsObserver, SqsRouter, UNCONFIRMED_KEEP};
 use crate::egress::with_timeout;
 use crate::kinesis::backoff::Backoff;
-use satchel_engine::source::queue::{Handed, ReceivedMessages};
+use satchel_engine::source::queue::{Receipt, ReceivedMessages};
 
-/// How long an answer may take that waits for nothing.
+/// Maximum duration of a request that does not wait for messages.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many requests that delete or extend may be under way.
+/// Maximum number of delete and extend requests in flight.
 const REQUESTS_MAX: usize = 16;
 
-/// With so many messages received and not deleted, nothing more is received: deletions do not keep up.
+/// Maximum number of messages that are received and not deleted. Nothing more is received then,
+/// because deletions do not keep up.
 const HELD_MAX: usize = 10_000;
 
 const HELD_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often a queue is asked how many messages it has.
+/// Interval at which the size of the queue is requested.
 const BACKLOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// After how many failures in a row a line is written.
-const FAILURES_TOLD: u32 = 3;
+/// Number of consecutive failures from which on failures are logged.
+const FAILURES_LOGGED: u32 = 3;
 
-/// What is received, and how.
+/// Options of an ingress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqsOptions {
     /// The ingress's id, `namespace/name`.
     pub ingress: Arc<str>,
-    /// The queue.
+    /// URL of the queue.
     pub queue_url: String,
-    /// For so long a received message is kept from others, again and again while it is pending. Whole seconds.
+    /// Time for which a received message is hidden from other receivers. It is extended while the
+    /// message is pending. Whole seconds.
     pub visibility: Duration,
-    /// How long an empty queue is waited at in one request, up to 20 whole seconds.
+    /// Maximum time that one request waits at an empty queue, up to 20 whole seconds.
     pub wait: Duration,
-    /// How long the id of a message is kept after the queue has confirmed that it is deleted.
+    /// Time for which the id of a message is kept after the queue has confirmed its deletion.
     pub window: Duration,
-    /// How many requests wait for messages at once.
+    /// Number of requests that wait for messages at once.
     pub receivers: usize,
-    /// At most so many messages are asked for with one request, up to 10.
+    /// Maximum number of messages per request, up to 10.
     pub messages_per_request: i32,
 }
 
 impl SqsOptions {
-    /// Receives for `ingress` from the queue at `queue_url`.
+    /// Options to receive for `ingress` from the queue at `queue_url`.
     pub fn new(ingress: impl Into<Arc<str>>, queue_url: impl Into<String>) -> Self {
         Self {
             ingress: ingress.into(),
@@ -68,35 +71,38 @@ impl SqsOptions {
     }
 }
 
-/// Why a queue is not received from at all.
+/// Reason why a queue is not received from at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SqsError {
     /// The queue does not exist.
-    #[error("ingress {ingress}: there is no queue {queue_url} in this account and region")]
+    #[error(
+        "ingress {ingress}: there is no queue {queue_url} in this account and region; \
+        create it or correct its URL"
+    )]
     NoQueue {
         /// The ingress's id.
         ingress: String,
-        /// The queue.
+        /// URL of the queue.
         queue_url: String,
     },
-    /// SQS refuses to show the queue to this process.
+    /// SQS denies this process access to the queue.
     #[error(
-        "ingress {ingress}: SQS refuses to tell the attributes of the queue {queue_url}: {reason}"
+        "ingress {ingress}: SQS denies access to the attributes of the queue {queue_url}: {reason}"
     )]
     Refused {
         /// The ingress's id.
         ingress: String,
-        /// The queue.
+        /// URL of the queue.
         queue_url: String,
-        /// What SQS says.
+        /// Reason of SQS.
         reason: String,
     },
 }
 
 /// Receives from one queue for one ingress.
 pub struct SqsIngress {
-    /// For requests that wait for messages.
-    patient: Client,
+    /// Client for requests that wait for messages.
+    receive_client: Client,
     client: Client,
     options: SqsOptions,
     router: SqsRouter,
@@ -106,23 +112,23 @@ pub struct SqsIngress {
 struct Shared {
     ingress: SqsIngress,
     inputs: mpsc::Sender<Input>,
-    inbox: Mutex<ReceivedMessages>,
-    /// Something was received.
+    messages: Mutex<ReceivedMessages>,
+    /// Notified when messages were received.
     received: Notify,
-    begun: Instant,
+    started: Instant,
 }
 
 impl SqsIngress {
-    /// Receives with this AWS configuration.
+    /// Creates an ingress that uses this AWS configuration.
     pub fn new(
         config: &SdkConfig,
         options: SqsOptions,
         router: SqsRouter,
         observer: Arc<dyn SqsObserver>,
     ) -> Self {
-        let patience = options.wait + ANSWER_TIMEOUT;
+        let receive_timeout = options.wait + ANSWER_TIMEOUT;
         Self {
-            patient: Client::new(&with_timeout(config, patience)),
+            receive_client: Client::new(&with_timeout(config, receive_timeout)),
             client: Client::new(&with_timeout(config, ANSWER_TIMEOUT)),
             options,
             router,
@@ -130,21 +136,21 @@ impl SqsIngress {
         }
     }
 
-    /// Receives until the partition is gone, which is when nobody takes `inputs` any more. What is not deleted by then is handed out again when it
-    /// becomes visible.
+    /// Receives until the partition ends, that is, until the receiver of `inputs` is dropped.
+    /// Messages that are not deleted by then are handed out again when they become visible.
     ///
     /// # Errors
     ///
-    /// [`SqsError`], by the first look at the queue only.
+    /// [`SqsError`], only from the first request to the queue.
     pub async fn run(
         self,
         inputs: mpsc::Sender<Input>,
         port: Arc<dyn QueuePort>,
     ) -> Result<(), SqsError> {
-        let gone = inputs.clone();
+        let closed = inputs.clone();
         tokio::select! {
             read = self.read(inputs, port) => read,
-            () = gone.closed() => Ok(()),
+            () = closed.closed() => Ok(()),
         }
     }
 
@@ -153,86 +159,90 @@ impl SqsIngress {
         inputs: mpsc::Sender<Input>,
         port: Arc<dyn QueuePort>,
     ) -> Result<(), SqsError> {
-        self.first_look().await?;
+        self.check_queue().await?;
         let ingress = Arc::clone(&self.options.ingress);
-        let mut words = port.listen(Arc::clone(&ingress));
+        let mut commands = port.listen(Arc::clone(&ingress));
         if inputs.send(Input::QueueFound { ingress }).await.is_err() {
             return Ok(());
         }
-        // A fork that is held waits here.
+        // A held fork waits here.
         loop {
-            match words.recv().await {
-                Some(QueueWord::Receive) => break,
-                Some(QueueWord::Deletable(_)) => {}
+            match commands.recv().await {
+                Some(QueueCommand::Receive) => break,
+                Some(QueueCommand::Deletable(_)) => {}
                 None => return Ok(()),
             }
         }
-        tracing::info!(ingress = %self.options.ingress, queue = %self.options.queue_url, "receiving from a queue");
+        tracing::info!(
+            ingress = %self.options.ingress,
+            queue = %self.options.queue_url,
+            "receiving from SQS queue"
+        );
         let visibility_ms = self.options.visibility.as_millis() as u64;
-        let patience_ms = (self.options.wait + ANSWER_TIMEOUT).as_millis() as u64;
+        let receive_timeout_ms = (self.options.wait + ANSWER_TIMEOUT).as_millis() as u64;
         let shared = Arc::new(Shared {
             ingress: self,
             inputs,
-            inbox: Mutex::new(ReceivedMessages::new(visibility_ms, patience_ms)),
+            messages: Mutex::new(ReceivedMessages::new(visibility_ms, receive_timeout_ms)),
             received: Notify::new(),
-            begun: Instant::now(),
+            started: Instant::now(),
         });
         let mut tasks = JoinSet::new();
         for _ in 0..shared.ingress.options.receivers {
             tasks.spawn(receive(Arc::clone(&shared), Arc::clone(&port)));
         }
         tasks.spawn(watch_backlog(Arc::clone(&shared)));
-        keep(&shared, words).await;
+        maintain(&shared, commands).await;
         Ok(())
     }
 
-    /// A queue that is missing or not to be used is told at once, and not by silence.
-    async fn first_look(&self) -> Result<(), SqsError> {
+    /// Checks the queue once, so that a missing or inaccessible queue is reported at once.
+    async fn check_queue(&self) -> Result<(), SqsError> {
         let (ingress, queue_url) = (
             self.options.ingress.to_string(),
             self.options.queue_url.clone(),
         );
         let mut backoff = Backoff::default();
         loop {
-            let Err(trouble) = requests::backlog(&self.client, &queue_url).await else {
+            let Err(failure) = requests::backlog(&self.client, &queue_url).await else {
                 return Ok(());
             };
-            if trouble.missing {
+            if failure.missing {
                 return Err(SqsError::NoQueue { ingress, queue_url });
             }
-            if trouble.denied {
-                let reason = trouble.reason;
+            if failure.denied {
+                let reason = failure.reason;
                 return Err(SqsError::Refused {
                     ingress,
                     queue_url,
                     reason,
                 });
             }
-            self.repeated("GetQueueAttributes", &trouble, backoff.failures());
+            self.report_retry("GetQueueAttributes", &failure, backoff.failures());
             backoff.wait().await;
         }
     }
 
-    fn repeated(&self, operation: &'static str, trouble: &Trouble, failures: u32) {
-        self.observer.repeated(operation, trouble.throttled);
-        if failures >= FAILURES_TOLD {
-            let (ingress, reason) = (&self.options.ingress, &trouble.reason);
-            tracing::warn!(%ingress, operation, %reason, "SQS does not answer well; the request is repeated");
+    fn report_retry(&self, operation: &'static str, failure: &RequestFailure, failures: u32) {
+        self.observer.retried(operation, failure.throttled);
+        if failures >= FAILURES_LOGGED {
+            let (ingress, reason) = (&self.options.ingress, &failure.reason);
+            tracing::warn!(%ingress, operation, %reason, "SQS request failed; retrying");
         }
     }
 }
 
 impl Shared {
     fn now_ms(&self) -> u64 {
-        self.begun.elapsed().as_millis() as u64
+        self.started.elapsed().as_millis() as u64
     }
 
-    fn inbox(&self) -> std::sync::MutexGuard<'_, ReceivedMessages> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    fn messages(&self) -> std::sync::MutexGuard<'_, ReceivedMessages> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands to the partition what was received. Returns whether it is there.
-    async fn hand_in(&self, received: Vec<Received>) -> bool {
+    /// Passes received messages to the partition. Returns false if the partition has ended.
+    async fn deliver(&self, received: Vec<Received>) -> bool {
         let SqsIngress {
             options,
             router,
@@ -247,16 +257,16 @@ impl Shared {
         }
         let bytes = received.iter().map(|it| it.message.body.len() as u64);
         observer.received(&options.ingress, received.len() as u64, bytes.sum());
-        let mut messages = Vec::with_capacity(received.len());
+        let mut queued = Vec::with_capacity(received.len());
         {
-            let (mut inbox, now_ms) = (self.inbox(), self.now_ms());
+            let (mut messages, now_ms) = (self.messages(), self.now_ms());
             for Received {
                 message, handle, ..
             } in received
             {
                 let id = message.queued_id();
-                inbox.received(now_ms, id, handle);
-                messages.push(QueuedMessage {
+                messages.received(now_ms, id, handle);
+                queued.push(QueuedMessage {
                     id,
                     name: message.id.as_str().into(),
                     routed: router(&message),
@@ -264,32 +274,32 @@ impl Shared {
             }
         }
         self.received.notify_one();
-        let told = self.inputs.send(Input::MessagesReceived {
+        let sent = self.inputs.send(Input::MessagesReceived {
             ingress: Arc::clone(&options.ingress),
-            messages,
+            messages: queued,
             keep_ms: UNCONFIRMED_KEEP.as_millis() as u64,
         });
-        told.await.is_ok()
+        sent.await.is_ok()
     }
 
-    async fn delete(self: Arc<Self>, handed: Vec<Handed>) {
+    async fn delete(self: Arc<Self>, handed: Vec<Receipt>) {
         let SqsIngress {
             client,
             options,
             observer,
             ..
         } = &self.ingress;
-        let (fates, trouble) = requests::delete(client, &options.queue_url, handed).await;
-        if let Some(trouble) = trouble {
+        let (fates, failure) = requests::delete(client, &options.queue_url, handed).await;
+        if let Some(failure) = failure {
             self.ingress
-                .repeated("DeleteMessageBatch", &trouble, FAILURES_TOLD);
+                .report_retry("DeleteMessageBatch", &failure, FAILURES_LOGGED);
         }
-        let ids = self.inbox().deleted(self.now_ms(), fates);
+        let ids = self.messages().deleted(self.now_ms(), fates);
         if ids.is_empty() {
             return;
         }
         observer.deleted(&options.ingress, ids.len() as u64);
-        // A partition that is gone has a successor that knows these ids for longer than it must.
+        // If the partition has ended, its successor keeps these ids for longer than needed.
         let _ = self
             .inputs
             .send(Input::MessagesDeleted {
@@ -300,24 +310,26 @@ impl Shared {
             .await;
     }
 
-    async fn extend(self: Arc<Self>, handed: Vec<Handed>) {
+    async fn extend(self: Arc<Self>, handed: Vec<Receipt>) {
         let SqsIngress {
             client, options, ..
         } = &self.ingress;
         let (url, visibility) = (&options.queue_url, options.visibility);
-        let (fates, trouble) = requests::extend(client, url, handed, visibility).await;
-        if let Some(trouble) = trouble {
+        let (fates, failure) = requests::extend(client, url, handed, visibility).await;
+        if let Some(failure) = failure {
             self.ingress
-                .repeated("ChangeMessageVisibilityBatch", &trouble, FAILURES_TOLD);
+                .report_retry("ChangeMessageVisibilityBatch", &failure, FAILURES_LOGGED);
         }
-        self.inbox().extended(self.now_ms(), fates);
+        self.messages().extended(self.now_ms(), fates);
     }
 }
 
-/// Receives, as long as the partition takes it.
+/// Receives messages until the partition has ended.
 async fn receive(shared: Arc<Shared>, port: Arc<dyn QueuePort>) {
     let SqsIngress {
-        patient, options, ..
+        receive_client,
+        options,
+        ..
     } = &shared.ingress;
     let mut paused = port.paused();
     let mut backoff = Backoff::default();
@@ -325,61 +337,65 @@ async fn receive(shared: Arc<Shared>, port: Arc<dyn QueuePort>) {
         if paused.wait_for(|paused| !paused).await.is_err() {
             return;
         }
-        if shared.inbox().len() >= HELD_MAX {
+        if shared.messages().len() >= HELD_MAX {
             tokio::time::sleep(HELD_INTERVAL).await;
             continue;
         }
         let asked_ms = shared.now_ms();
-        match requests::receive(patient, options).await {
-            Ok(_) if !shared.inbox().is_fresh(asked_ms, shared.now_ms()) => {
-                tracing::warn!(ingress = %options.ingress, "an answer of SQS is not taken because it is too old; its messages come again");
+        match requests::receive(receive_client, options).await {
+            Ok(_) if !shared.messages().is_fresh(asked_ms, shared.now_ms()) => {
+                tracing::warn!(
+                    ingress = %options.ingress,
+                    "SQS response too old; dropping it, its messages are received again"
+                );
             }
             Ok(received) => {
                 backoff.reset();
-                if !shared.hand_in(received).await {
+                if !shared.deliver(received).await {
                     return;
                 }
             }
-            Err(trouble) => {
+            Err(failure) => {
                 shared
                     .ingress
-                    .repeated("ReceiveMessage", &trouble, backoff.failures());
+                    .report_retry("ReceiveMessage", &failure, backoff.failures());
                 backoff.wait().await;
             }
         }
     }
 }
 
-/// Deletes what may be deleted, and keeps from others what may not be yet, until the partition is gone.
-async fn keep(shared: &Arc<Shared>, mut words: mpsc::UnboundedReceiver<QueueWord>) {
+/// Deletes the deletable messages and extends the visibility timeout of the others, until the
+/// partition has ended.
+async fn maintain(shared: &Arc<Shared>, mut commands: mpsc::UnboundedReceiver<QueueCommand>) {
     let mut requests = JoinSet::new();
-    let mut heard = Vec::new();
+    let mut batch = Vec::new();
     loop {
         while requests.len() < REQUESTS_MAX {
             let now_ms = shared.now_ms();
-            let deletions = shared.inbox().poll_deletions(now_ms);
+            let deletions = shared.messages().poll_deletions(now_ms);
             if !deletions.is_empty() {
                 requests.spawn(Arc::clone(shared).delete(deletions));
                 continue;
             }
-            let extensions = shared.inbox().poll_extensions(now_ms);
+            let extensions = shared.messages().poll_extensions(now_ms);
             if extensions.is_empty() {
                 break;
             }
             requests.spawn(Arc::clone(shared).extend(extensions));
         }
         let has_room = requests.len() < REQUESTS_MAX;
-        let due_ms = shared.inbox().wake_at_ms().filter(|_| has_room);
-        let due = due_ms.map(|due_ms| shared.begun + Duration::from_millis(due_ms));
+        let due_ms = shared.messages().wake_at_ms().filter(|_| has_room);
+        let due = due_ms.map(|due_ms| shared.started + Duration::from_millis(due_ms));
         tokio::select! {
-            count = words.recv_many(&mut heard, 1_000) => {
+                count = commands.recv_many(&mut batch, 1_000) => {
                 if count == 0 {
                     return;
                 }
                 let now_ms = shared.now_ms();
-                for word in heard.drain(..) {
-                    if let QueueWord::Deletable(ids) = word {
-                        shared.inbox().taken(now_ms, &ids);
+                for command in batch.drain(..) {
+                    if let QueueCommand::Deletable(ids) = command {
+                        shared.messages().mark_deletable(now_ms, &ids);
                     }
                 }
             }
@@ -390,7 +406,7 @@ async fn keep(shared: &Arc<Shared>, mut words: mpsc::UnboundedReceiver<QueueWord
     }
 }
 
-/// Asks now and then how many messages there are.
+/// Reports the size of the queue at an interval.
 async fn watch_backlog(shared: Arc<Shared>) {
     let SqsIngress {
         client,
@@ -401,9 +417,11 @@ async fn watch_backlog(shared: Arc<Shared>) {
     loop {
         match requests::backlog(client, &options.queue_url).await {
             Ok(backlog) => observer.backlog(&options.ingress, backlog.visible, backlog.in_flight),
-            Err(trouble) => shared
-                .ingress
-                .repeated("GetQueueAttributes", &trouble, FAILURES_TOLD),
+            Err(failure) => {
+                shared
+                    .ingress
+                    .report_retry("GetQueueAttributes", &failure, FAILURES_LOGGED)
+            }
         }
         tokio::time::sleep(BACKLOG_INTERVAL).await;
     }

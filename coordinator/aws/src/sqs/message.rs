@@ -1,4 +1,4 @@
-//! A message as it was received, and what of it is the id of the address that it goes to.
+//! A received message, and the selector that takes the id of its address from it.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -7,23 +7,23 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 use satchel_engine::queue::QueuedId;
 
-/// The attribute by which Satchel's egress says that a body is base64.
+/// Attribute by which Satchel's egress marks a body as base64.
 const ENCODING: &str = "satchel-encoding";
 
 /// A received message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SqsMessage {
-    /// The id that SQS gave it when it was sent.
+    /// Id that SQS assigned when it was sent.
     pub id: String,
-    /// Its text.
+    /// Its body.
     pub body: Bytes,
-    /// Of a FIFO queue: its message group.
+    /// Its message group, in a FIFO queue.
     pub group: Option<String>,
-    /// Its attributes that are texts or numbers.
+    /// Its attributes that are strings or numbers.
     pub attributes: BTreeMap<String, String>,
 }
 
-/// What of a message becomes the id of an address.
+/// Source of the id of an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SqsSelector {
     /// `$messageGroupId`.
@@ -32,14 +32,15 @@ pub enum SqsSelector {
     MessageId,
     /// `$attribute:NAME`.
     Attribute(String),
-    /// What a JSON pointer (RFC 6901) points at in the body.
+    /// Target of a JSON pointer (RFC 6901) into the body.
     Pointer(String),
-    /// Always this.
+    /// A constant.
     Constant(String),
 }
 
 impl SqsMessage {
-    /// By what the partition knows it: its UUID, or what stands for an id that is none.
+    /// Id by which the partition recognizes the message: its UUID, or a hash of an id that is not a
+    /// UUID.
     pub fn queued_id(&self) -> QueuedId {
         let digits: String = self.id.chars().filter(|it| *it != '-').collect();
         let is_uuid = digits.len() == 32 && digits.bytes().all(|it| it.is_ascii_hexdigit());
@@ -49,11 +50,11 @@ impl SqsMessage {
         }
     }
 
-    /// What it holds: its body, or what that stands for if Satchel's egress has sent it as base64.
+    /// Its data: the body, decoded if Satchel's egress sent it as base64.
     ///
     /// # Errors
     ///
-    /// That it is no base64.
+    /// The body is not valid base64, or the encoding is unknown.
     pub fn data(&self) -> Result<Bytes, String> {
         match self.attributes.get(ENCODING).map(String::as_str) {
             None => Ok(self.body.clone()),
@@ -85,7 +86,8 @@ impl FromStr for SqsSelector {
                 (Some(name), _) if !name.is_empty() => Ok(Self::Attribute(name.to_owned())),
                 (None, true) if is_pointer(text) => Ok(Self::Pointer(text.to_owned())),
                 _ => Err(format!(
-                    "`{text}` is none of $messageGroupId, $messageId, $attribute:<name> and a JSON pointer (/customer/id)"
+                    "`{text}` is none of $messageGroupId, $messageId, $attribute:<name> \
+                    and a JSON pointer (/customer/id)"
                 )),
             },
         }
@@ -105,19 +107,19 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_its_uuid_and_another_text_has_an_id_of_its_own() {
+    fn an_id_is_its_uuid_and_any_other_text_has_its_own_id() {
         let uuid = message("00112233-4455-6677-8899-aabbccddeeff").queued_id();
         assert_eq!(uuid.to_string(), "00112233445566778899aabbccddeeff");
         let one = message("message-1").queued_id();
         assert_eq!(one, message("message-1").queued_id());
         assert_ne!(one, message("message-2").queued_id());
-        // What only looks like a number is no UUID.
+        // A text that only parses as a number is not a UUID.
         let signed = message("+0112233445566778899aabbccddeeff").queued_id();
         assert_ne!(signed.to_string(), "00112233445566778899aabbccddeeff");
     }
 
     #[test]
-    fn what_the_egress_encoded_is_decoded() {
+    fn a_body_that_the_egress_encoded_is_decoded() {
         let plain = message("1");
         assert_eq!(plain.data().unwrap(), "/w==");
         let with = |encoding: &str, body: &'static str| {

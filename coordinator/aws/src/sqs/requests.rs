@@ -1,4 +1,4 @@
-//! Requests to SQS, one try each, and what their failures mean.
+//! Requests to SQS, one attempt each, and the classification of their failures.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -16,9 +16,9 @@ use super::SqsOptions;
 use super::message::SqsMessage;
 use crate::egress::failure;
 use satchel_engine::sink::delivery::Outcome;
-use satchel_engine::source::queue::{Fate, Handed};
+use satchel_engine::source::queue::{Receipt, ReceiptOutcome};
 
-/// Codes by which SQS says that a receipt handle is good for nothing any more.
+/// Error codes of SQS for a receipt handle that is no longer valid.
 const LOST: [&str; 4] = [
     "InvalidParameterValue",
     "MessageNotInflight",
@@ -26,33 +26,33 @@ const LOST: [&str; 4] = [
     "InvalidIdFormat",
 ];
 
-/// Why a request has no answer.
+/// Failure of a request.
 #[derive(Debug)]
-pub(super) struct Trouble {
-    /// For people.
+pub(super) struct RequestFailure {
+    /// Description of the failure.
     pub(super) reason: String,
-    /// Fewer requests would help.
+    /// True if SQS throttled the request.
     pub(super) throttled: bool,
-    /// There is no such queue.
+    /// True if the queue does not exist.
     pub(super) missing: bool,
-    /// Who asks is not allowed to.
+    /// True if permission was denied.
     pub(super) denied: bool,
 }
 
-/// A message, with the handle by which it is deleted and when it was sent, in ms since the epoch.
+/// A message, with its receipt handle and its sending time in milliseconds since the Unix epoch.
 pub(super) struct Received {
     pub(super) message: SqsMessage,
     pub(super) handle: String,
     pub(super) sent_ms: Option<u64>,
 }
 
-/// About how many messages a queue has.
+/// Approximate number of messages in a queue.
 pub(super) struct Backlog {
     pub(super) visible: u64,
     pub(super) in_flight: u64,
 }
 
-impl Trouble {
+impl RequestFailure {
     fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -72,7 +72,7 @@ impl Trouble {
 pub(super) async fn receive(
     client: &Client,
     options: &SqsOptions,
-) -> Result<Vec<Received>, Trouble> {
+) -> Result<Vec<Received>, RequestFailure> {
     let answer = client
         .receive_message()
         .queue_url(&options.queue_url)
@@ -83,7 +83,7 @@ pub(super) async fn receive(
         .message_attribute_names("All")
         .send()
         .await
-        .map_err(|error| Trouble::of(&error))?;
+        .map_err(|error| RequestFailure::of(&error))?;
     let messages = answer.messages.unwrap_or_default();
     Ok(messages.into_iter().filter_map(received).collect())
 }
@@ -92,12 +92,12 @@ pub(super) async fn receive(
 pub(super) async fn delete(
     client: &Client,
     queue_url: &str,
-    handed: Vec<Handed>,
-) -> (Vec<(Handed, Fate)>, Option<Trouble>) {
-    let entries = (0..).zip(&handed).map(|(place, (_, handle))| {
-        let place: usize = place;
+    handed: Vec<Receipt>,
+) -> (Vec<(Receipt, ReceiptOutcome)>, Option<RequestFailure>) {
+    let entries = (0..).zip(&handed).map(|(index, (_, handle))| {
+        let index: usize = index;
         DeleteMessageBatchRequestEntry::builder()
-            .id(place.to_string())
+            .id(index.to_string())
             .receipt_handle(handle)
             .build()
             .expect("it has an id and a handle")
@@ -113,21 +113,22 @@ pub(super) async fn delete(
             let done = answer.successful.iter().map(|done| done.id.as_str());
             (fates(handed, done, &answer.failed), None)
         }
-        Err(error) => (all_again(handed), Some(Trouble::of(&error))),
+        Err(error) => (all_again(handed), Some(RequestFailure::of(&error))),
     }
 }
 
-/// Keeps messages from others for longer, at most [`satchel_engine::source::queue::BATCH_MAX`].
+/// Extends the time for which messages are hidden from other receivers, at most
+/// [`satchel_engine::source::queue::BATCH_MAX`].
 pub(super) async fn extend(
     client: &Client,
     queue_url: &str,
-    handed: Vec<Handed>,
+    handed: Vec<Receipt>,
     visibility: Duration,
-) -> (Vec<(Handed, Fate)>, Option<Trouble>) {
-    let entries = (0..).zip(&handed).map(|(place, (_, handle))| {
-        let place: usize = place;
+) -> (Vec<(Receipt, ReceiptOutcome)>, Option<RequestFailure>) {
+    let entries = (0..).zip(&handed).map(|(index, (_, handle))| {
+        let index: usize = index;
         ChangeMessageVisibilityBatchRequestEntry::builder()
-            .id(place.to_string())
+            .id(index.to_string())
             .receipt_handle(handle)
             .visibility_timeout(seconds(visibility))
             .build()
@@ -144,12 +145,12 @@ pub(super) async fn extend(
             let done = answer.successful.iter().map(|done| done.id.as_str());
             (fates(handed, done, &answer.failed), None)
         }
-        Err(error) => (all_again(handed), Some(Trouble::of(&error))),
+        Err(error) => (all_again(handed), Some(RequestFailure::of(&error))),
     }
 }
 
-/// About how many messages the queue has.
-pub(super) async fn backlog(client: &Client, queue_url: &str) -> Result<Backlog, Trouble> {
+/// Approximate number of messages in the queue.
+pub(super) async fn backlog(client: &Client, queue_url: &str) -> Result<Backlog, RequestFailure> {
     let visible = QueueAttributeName::ApproximateNumberOfMessages;
     let in_flight = QueueAttributeName::ApproximateNumberOfMessagesNotVisible;
     let answer = client
@@ -159,7 +160,7 @@ pub(super) async fn backlog(client: &Client, queue_url: &str) -> Result<Backlog,
         .attribute_names(in_flight.clone())
         .send()
         .await
-        .map_err(|error| Trouble::of(&error))?;
+        .map_err(|error| RequestFailure::of(&error))?;
     let attributes = answer.attributes.unwrap_or_default();
     let number = |name: &QueueAttributeName| {
         let text = attributes.get(name);
@@ -175,19 +176,18 @@ fn seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
 }
 
-/// Without an id it can not be told from others, and without a handle not be deleted: SQS has it both ways in each answer.
+/// Converts a message. It needs an id, to be recognized, and a receipt handle, to be deleted. SQS
+/// documents both as optional, but sends both with each message.
 fn received(message: Message) -> Option<Received> {
     let (Some(id), Some(handle)) = (message.message_id, message.receipt_handle) else {
-        tracing::warn!(
-            "a message without id or receipt handle was received; it is left to its queue"
-        );
+        tracing::warn!("message without id or receipt handle received; leaving it in its queue");
         return None;
     };
     let mut system = message.attributes.unwrap_or_default();
     let sent = system.remove(&MessageSystemAttributeName::SentTimestamp);
     let attributes: HashMap<_, _> = message.message_attributes.unwrap_or_default();
     let attributes = attributes.into_iter().filter_map(|(name, value)| {
-        // What is binary is no text, so nothing here can use it.
+        // A binary attribute is not a text and cannot be used here.
         value.string_value.map(|value| (name, value))
     });
     let message = SqsMessage {
@@ -203,28 +203,33 @@ fn received(message: Message) -> Option<Received> {
     })
 }
 
-/// What became of each; of what the answer does not speak, nothing is known.
+/// Fate of each entry. The fate of an entry that the response does not mention is unknown, so it is
+/// tried again.
 fn fates<'a>(
-    handed: Vec<Handed>,
+    handed: Vec<Receipt>,
     done: impl Iterator<Item = &'a str>,
     failed: &[BatchResultErrorEntry],
-) -> Vec<(Handed, Fate)> {
-    let mut by_place: HashMap<&str, Fate> = done.map(|place| (place, Fate::Done)).collect();
+) -> Vec<(Receipt, ReceiptOutcome)> {
+    let mut by_index: HashMap<&str, ReceiptOutcome> =
+        done.map(|index| (index, ReceiptOutcome::Done)).collect();
     for error in failed {
         let code = error.code.rsplit('.').next().unwrap_or_default();
         let fate = match LOST.contains(&code) {
-            true => Fate::Lost,
-            false => Fate::Again,
+            true => ReceiptOutcome::Lost,
+            false => ReceiptOutcome::Retry,
         };
-        by_place.insert(&error.id, fate);
+        by_index.insert(&error.id, fate);
     }
-    let fates = handed.into_iter().enumerate().map(|(place, handed)| {
-        let fate = by_place.get(place.to_string().as_str()).copied();
-        (handed, fate.unwrap_or(Fate::Again))
+    let fates = handed.into_iter().enumerate().map(|(index, handed)| {
+        let fate = by_index.get(index.to_string().as_str()).copied();
+        (handed, fate.unwrap_or(ReceiptOutcome::Retry))
     });
     fates.collect()
 }
 
-fn all_again(handed: Vec<Handed>) -> Vec<(Handed, Fate)> {
-    handed.into_iter().map(|it| (it, Fate::Again)).collect()
+fn all_again(handed: Vec<Receipt>) -> Vec<(Receipt, ReceiptOutcome)> {
+    handed
+        .into_iter()
+        .map(|it| (it, ReceiptOutcome::Retry))
+        .collect()
 }

@@ -1,4 +1,4 @@
-//! The Kinesis API over local streams, with faults where records are put.
+//! The Kinesis API over local streams, with faults in `PutRecords`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,24 +17,24 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What happens to a request.
+/// Treatment of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing.
+    /// No fault.
     None,
-    /// It is refused before it has any effect: 500.
+    /// Rejected with 500 before it takes effect.
     Before,
-    /// It has its effect, and is answered with 500.
+    /// Takes effect, and is answered with 500.
     After,
-    /// It has its effect, and the answer is late.
+    /// Takes effect, and the response is late.
     Late,
-    /// It has its effect only a while later, whether somebody waits for it or not.
+    /// Takes effect only later, whether the client still waits or not.
     Delayed,
-    /// It has its effect, and the answer ends in its middle.
+    /// Takes effect, and the response is cut off.
     Cut,
     /// Every third record is throttled.
     Part,
-    /// All of it is throttled.
+    /// All records are throttled.
     Throttle,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Faulty {
     _stopping: watch::Sender<bool>,
 }
 
-/// Requests that put records.
+/// Counts of `PutRecords` requests.
 #[derive(Debug, Default)]
 struct Counts {
     delayed: AtomicUsize,
@@ -54,14 +54,15 @@ struct Counts {
     effects: AtomicUsize,
 }
 
-/// Later than an owner with a short timeout looks for what it finds in doubt, and sooner than one with a long one does.
+/// Delay of a request's effect. It is longer than the wait before the scan of an owner with a short
+/// timeout, and shorter than that of one with a long timeout.
 const DELAY: Duration = Duration::from_secs(14);
 
-/// Later than any answer is waited for.
+/// Delay of a late response, longer than any request timeout.
 const LATE: Duration = Duration::from_secs(20);
 
 impl Faulty {
-    /// Serves new streams; what happens to the n-th request that puts records is the n-th of `faults`.
+    /// Serves new streams. The n-th `PutRecords` request meets the n-th of `faults`.
     pub(crate) async fn start(faults: Vec<Fault>) -> Self {
         let (stopping, stopped) = watch::channel(false);
         let options = Options {
@@ -95,24 +96,24 @@ impl Faulty {
         }
     }
 
-    /// Waits until so many requests came that are delayed.
+    /// Waits until `count` delayed requests have arrived.
     pub(crate) async fn until_delayed(&self, count: usize) {
         until(&self.counts.delayed, count).await;
     }
 
-    /// Waits until so many of them have had their effect.
+    /// Waits until `count` delayed requests have taken effect.
     pub(crate) async fn until_landed(&self, count: usize) {
         until(&self.counts.landed, count).await;
     }
 
-    /// Waits until so many requests that put records have had their effect, answered or not.
+    /// Waits until `count` `PutRecords` requests have taken effect, answered or not.
     pub(crate) async fn until_effects(&self, count: usize) {
         until(&self.counts.effects, count).await;
     }
 }
 
 async fn until(counter: &AtomicUsize, count: usize) {
-    until_true("it has come so far", async || {
+    until_true("the count is reached", async || {
         counter.load(Ordering::SeqCst) >= count
     })
     .await;
@@ -181,7 +182,7 @@ async fn apply(
     }
 }
 
-/// Passes on two of three records, and says of the others that they were throttled.
+/// Passes on two of three records, and reports the others as throttled.
 async fn part(request: Request, next: Next) -> Response<Body> {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
@@ -222,7 +223,7 @@ async fn part(request: Request, next: Next) -> Response<Body> {
 }
 
 fn error(status: StatusCode, code: &str) -> Response<Body> {
-    let body = json!({"__type": code, "message": "as the test wants it"}).to_string();
+    let body = json!({"__type": code, "message": "fault of the test"}).to_string();
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response

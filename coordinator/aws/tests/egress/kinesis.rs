@@ -1,4 +1,4 @@
-//! Records that are put into streams of a Kinesis that fails in every way.
+//! Records that are put into streams of a Kinesis server with every kind of fault.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,7 +49,7 @@ async fn create(client: &Client) {
     creating.send().await.unwrap();
 }
 
-/// What is in the stream, by key, in order.
+/// Content of the stream, by key, in order.
 async fn read(client: &Client) -> BTreeMap<String, Vec<String>> {
     let mut read: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let shards = client
@@ -89,14 +89,14 @@ async fn read(client: &Client) -> BTreeMap<String, Vec<String>> {
     read
 }
 
-/// Twenty keys, each with the same rows of records; some rows repeat the same bytes.
+/// Key and data of a record: twenty keys with the same data, in which each text occurs twice.
 fn data_of(number: u64) -> (String, String) {
-    let (key, place) = (number % 20, number / 20);
-    (format!("key-{key}"), format!("{:04}", place / 2))
+    let (key, index) = (number % 20, number / 20);
+    (format!("key-{key}"), format!("{:04}", index / 2))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_record_arrives_in_the_order_of_its_key_whatever_fails() {
+async fn every_record_arrives_in_the_order_of_its_key_despite_faults() {
     use Fault::{After, Before, Cut, Late, None, Part, Throttle};
     let faults = vec![
         None, Part, After, None, Part, Cut, Throttle, Before, Late, Part, None, After,
@@ -118,17 +118,18 @@ async fn every_record_arrives_in_the_order_of_its_key_whatever_fails() {
     assert_eq!(read.len(), 20);
     for (key, data) in read {
         assert!(data.is_sorted(), "{key}: {data:?}");
-        let mut once = data.clone();
-        once.dedup();
-        assert_eq!(once.len(), 20, "{key}: {data:?}");
+        let mut distinct = data.clone();
+        distinct.dedup();
+        assert_eq!(distinct.len(), 20, "{key}: {data:?}");
     }
     assert_eq!(outbox.refused()[&401], "it has no partition key");
     assert!(running.retried() > 0);
     running.kill().await;
 }
 
-/// Emits 200 records in four lives; each ends in the middle, at its own distance from the last commit.
-async fn once_over_crashes(envelope: Envelope) -> BTreeMap<String, Vec<String>> {
+/// Emits 200 records in four lives of the process. Each life ends midway, at another distance from
+/// the last commit.
+async fn read_after_crashes(envelope: Envelope) -> BTreeMap<String, Vec<String>> {
     use Fault::{After, Before, Cut, Late, None, Part, Throttle};
     let faults = vec![
         None, Part, After, Throttle, None, Cut, Part, Late, Before, None, After,
@@ -146,7 +147,7 @@ async fn once_over_crashes(envelope: Envelope) -> BTreeMap<String, Vec<String>> 
             number += 1;
             outbox.emit(&running, record(number, STREAM, &key, &data));
         }
-        // What is acknowledged before this is durable, what comes then is not.
+        // Acknowledgements before this commit are durable, later ones are not.
         outbox.until(&mut running, left + 10).await;
         outbox.commit();
         outbox.until(&mut running, left).await;
@@ -165,13 +166,13 @@ fn expected() -> BTreeMap<String, Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn exactly_once_is_once_over_lost_answers_and_crashes_for_equal_records_too() {
-    assert_eq!(once_over_crashes(Envelope::None).await, expected());
+async fn equal_records_are_put_exactly_once_despite_lost_responses_and_crashes() {
+    assert_eq!(read_after_crashes(Envelope::None).await, expected());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_with_an_envelope_are_known_by_their_ids() {
-    let read = once_over_crashes(Envelope::Json).await;
+async fn records_with_an_envelope_are_recognized_by_their_ids() {
+    let read = read_after_crashes(Envelope::Json).await;
     let mut ids = Vec::new();
     for data in read.values().flatten() {
         let value: serde_json::Value = serde_json::from_str(data).unwrap();
@@ -183,8 +184,9 @@ async fn records_with_an_envelope_are_known_by_their_ids() {
     assert_eq!((count, ids.len()), (200, 200));
 }
 
-/// An owner dies while its request is under way: once after Kinesis took the records, once before.
-async fn once_over_a_death_in_doubt(envelope: Envelope) {
+/// An owner dies while its request is in flight, once after Kinesis took the records and once
+/// before.
+async fn assert_exactly_once_after_a_death_in_doubt(envelope: Envelope) {
     let server = Faulty::start(vec![Fault::Late, Fault::Before]).await;
     let client = client(&server).await;
     create(&client).await;
@@ -196,7 +198,7 @@ async fn once_over_a_death_in_doubt(envelope: Envelope) {
     server.until_effects(1).await;
     running.kill().await;
 
-    // The next owner has the same bytes to put twice more, and finds one of the three.
+    // The next owner must put the same bytes twice more, and finds one of the three.
     let mut running = outbox.start(&server.endpoint, to.clone());
     outbox.emit(&running, record(2, STREAM, "key", "same"));
     outbox.emit(&running, record(3, STREAM, "key", "same"));
@@ -212,13 +214,13 @@ async fn once_over_a_death_in_doubt(envelope: Envelope) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_dead_owner_put_is_found_by_its_bytes_and_not_put_again() {
-    once_over_a_death_in_doubt(Envelope::None).await;
+async fn a_record_that_a_dead_owner_put_is_found_by_its_bytes_and_not_put_again() {
+    assert_exactly_once_after_a_death_in_doubt(Envelope::None).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_dead_owner_put_is_found_by_its_id_and_not_put_again() {
-    once_over_a_death_in_doubt(Envelope::Json).await;
+async fn a_record_that_a_dead_owner_put_is_found_by_its_id_and_not_put_again() {
+    assert_exactly_once_after_a_death_in_doubt(Envelope::Json).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -232,7 +234,7 @@ async fn records_that_were_dropped_with_a_hold_are_not_waited_for() {
     outbox.emit(&running, record(1, STREAM, "key", "first"));
     outbox.until(&mut running, 0).await;
     running.kill().await;
-    // The acknowledgement was not durable, so the next owner counts it among what is in doubt.
+    // The acknowledgement was not durable, so the record is in doubt for the next owner.
     let mut running = outbox.start_held(&server.endpoint, to);
     outbox.drop_all();
     outbox.emit(&running, record(2, STREAM, "key", "second"));
@@ -244,7 +246,8 @@ async fn records_that_were_dropped_with_a_hold_are_not_waited_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_with_a_shorter_timeout_waits_for_the_requests_of_one_with_a_longer() {
-    // The request of the first owner lands while the second one waits: later than it would wait for a request of its own.
+    // The request of the first owner lands while the second one waits, later than the second one's
+    // own timeout.
     let server = Faulty::start(vec![Fault::Delayed]).await;
     let client = client(&server).await;
     create(&client).await;
@@ -270,7 +273,7 @@ async fn an_owner_with_a_shorter_timeout_waits_for_the_requests_of_one_with_a_lo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_was_made_anew_under_its_name_is_looked_through_from_its_beginning() {
+async fn a_recreated_stream_is_scanned_from_its_beginning() {
     let server = Faulty::start(vec![Fault::None, Fault::After]).await;
     let client = client(&server).await;
     create(&client).await;
@@ -281,10 +284,11 @@ async fn a_stream_that_was_made_anew_under_its_name_is_looked_through_from_its_b
     outbox.until(&mut running, 0).await;
     let deleting = client.delete_stream().stream_name(STREAM);
     deleting.send().await.unwrap();
-    // Numbers tell streams of one name apart by the second in which they were made.
+    // Sequence numbers distinguish streams of one name by the second of their creation.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     create(&client).await;
-    // Kinesis takes it and says that it failed; its position is one of a stream that is no more.
+    // Kinesis takes the record but reports a failure. The known position belongs to the deleted
+    // stream.
     outbox.emit(&running, record(2, STREAM, "key", "same"));
     outbox.until(&mut running, 0).await;
     running.kill().await;

@@ -1,4 +1,4 @@
-//! Asynchronous invocations, as the server sees them.
+//! Asynchronous invocations, as the server receives them.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,10 +14,10 @@ use tokio::net::TcpListener;
 use crate::outbox::{Outbox, emission};
 
 #[tokio::test]
-async fn a_function_is_invoked_asynchronously_again_if_throttled_and_never_if_it_is_at_fault() {
+async fn a_throttled_invocation_is_retried_and_an_invalid_one_is_refused() {
     let seen: Arc<Mutex<Vec<String>>> = Arc::default();
-    let noted = Arc::clone(&seen);
-    let app = Router::new().fallback(move |request: Request| answer(Arc::clone(&noted), request));
+    let requests = Arc::clone(&seen);
+    let app = Router::new().fallback(move |request: Request| answer(requests.clone(), request));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let serving = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -49,7 +49,7 @@ async fn a_function_is_invoked_asynchronously_again_if_throttled_and_never_if_it
     assert_eq!(refused, "InvalidRequestContentException: not for me");
 }
 
-/// Throttles the first request for 1, and finds fault with what is broken.
+/// Throttles the first request for 1, and rejects the broken one.
 async fn answer(seen: Arc<Mutex<Vec<String>>>, request: Request) -> Response {
     let kind = request.headers()["x-amz-invocation-type"].to_str().unwrap();
     let head = format!("{} {kind}", request.uri());

@@ -1,4 +1,5 @@
-//! Egresses against real servers: the Kinesis of local streams with faults in front of it, moto, and a small Lambda.
+//! Egresses against real servers: the Kinesis API of local streams with injected faults, moto, and
+//! a small Lambda server.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

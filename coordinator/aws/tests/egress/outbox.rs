@@ -1,4 +1,5 @@
-//! What stands for a partition: an outbox, marks, and a log to which both are committed now and then.
+//! A stand-in for a partition: an outbox, marks, and a log to which both are committed now and
+//! then.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use satchel_aws::config::{AwsAccess, AwsCredentials, AwsRegion};
 use satchel_aws::egress::destination::{AwsEgress, Destination, Owner};
-use satchel_aws::egress::kinesis::exactly_once::{Left, Ownership};
-use satchel_aws::egress::{Observer, Outlet};
+use satchel_aws::egress::kinesis::exactly_once::{Inherited, Ownership};
+use satchel_aws::egress::{EgressHandle, Observer};
 use satchel_aws::secret::Secret;
 use satchel_engine::input::Input;
 use satchel_engine::message::MessageId;
@@ -19,10 +20,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-/// Longer than anything here takes on a slow machine.
+/// Maximum time of any step, also on a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How an egress reaches the server at `endpoint`.
+/// Region and credentials for the server at `endpoint`.
 pub(crate) fn access(endpoint: &str) -> AwsAccess {
     AwsAccess {
         region: AwsRegion::CustomEndpoint {
@@ -36,7 +37,7 @@ pub(crate) fn access(endpoint: &str) -> AwsAccess {
     }
 }
 
-/// A record on its way out.
+/// An emitted record.
 pub(crate) fn emission(number: u64, value: TypedValue) -> Emission {
     let mut id = [0x5a; 16];
     id[..8].copy_from_slice(&number.to_le_bytes());
@@ -67,7 +68,7 @@ impl Observer for Always {
     }
 }
 
-/// What is durable, or what the living process knows.
+/// Durable content, or the content in memory of the running process.
 #[derive(Debug, Clone, Default)]
 struct Facts {
     outbox: BTreeMap<u64, Emission>,
@@ -75,16 +76,16 @@ struct Facts {
     refused: BTreeMap<u64, String>,
 }
 
-/// The partition.
+/// Stand-in for a partition.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     durable: Facts,
     known: Facts,
-    /// Tells the running egress that what it waits for is durable.
-    noted: Option<watch::Sender<bool>>,
+    /// Notifies the running egress that its marks are durable.
+    marks_durable: Option<watch::Sender<bool>>,
 }
 
-/// An egress that runs for the partition.
+/// A running egress of the partition.
 pub(crate) struct Running {
     emissions: mpsc::UnboundedSender<Emission>,
     facts: mpsc::UnboundedReceiver<Input>,
@@ -93,7 +94,7 @@ pub(crate) struct Running {
 }
 
 impl Outbox {
-    /// Takes the partition over and runs the egress: what is durable is handed to it again.
+    /// Takes the partition over, runs the egress, and hands it the durable records again.
     pub(crate) fn start(&mut self, endpoint: &str, destination: Destination) -> Running {
         let running = self.start_held(endpoint, destination);
         for emission in self.known.outbox.values() {
@@ -102,15 +103,15 @@ impl Outbox {
         running
     }
 
-    /// Takes the partition over and runs the egress, and hands nothing to it.
+    /// Takes the partition over and runs the egress, without handing it any record.
     pub(crate) fn start_held(&mut self, endpoint: &str, destination: Destination) -> Running {
         self.known = self.durable.clone();
         let (emissions, receiver) = mpsc::unbounded_channel();
         let (facts_sender, facts) = mpsc::unbounded_channel();
         let observer = Arc::new(Always::default());
-        let (notes, noted) = watch::channel(false);
-        self.noted = Some(notes);
-        let outlet = Outlet {
+        let (sender, marks_durable) = watch::channel(false);
+        self.marks_durable = Some(sender);
+        let handle = EgressHandle {
             id: "example/out".into(),
             facts: facts_sender,
             observer: Arc::clone(&observer) as Arc<_>,
@@ -118,19 +119,19 @@ impl Outbox {
         };
         let owner = Owner {
             writer: "root-0-example/out".to_owned(),
-            left: Left {
+            inherited: Inherited {
                 numbers: self.known.outbox.keys().copied().collect(),
                 marks: self.known.marks.clone().into_iter().collect(),
             },
             taken_over: Instant::now(),
             ownership: Arc::new(Always::default()),
-            noted,
+            marks_durable,
         };
         let egress = AwsEgress {
             access: access(endpoint),
             destination,
         };
-        let task = tokio::spawn(async move { egress.run(outlet, owner, receiver).await.unwrap() });
+        let task = tokio::spawn(async move { egress.run(handle, owner, receiver).await.unwrap() });
         Running {
             emissions,
             facts,
@@ -151,23 +152,24 @@ impl Outbox {
         self.durable = self.known.clone();
     }
 
-    /// Forgets what is to leave, as lifting a fork's hold may do, while it is in doubt for a running egress.
+    /// Drops the outbox, as lifting a fork's hold may do, while its records are in doubt for a
+    /// running egress.
     pub(crate) fn drop_all(&mut self) {
         self.known.outbox.clear();
         self.commit();
     }
 
-    /// Takes facts until so many records are left.
+    /// Applies facts until at most `left` records are in the outbox.
     pub(crate) async fn until(&mut self, running: &mut Running, left: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.known.outbox.len() > left {
             let fact = tokio::time::timeout_at(deadline, running.facts.recv()).await;
             let fact = fact.unwrap_or_else(|_| panic!("{} are left", self.known.outbox.len()));
-            self.take(fact.expect("the egress runs"));
+            self.apply(fact.expect("the egress runs"));
         }
     }
 
-    fn take(&mut self, fact: Input) {
+    fn apply(&mut self, fact: Input) {
         match fact {
             Input::EgressAcked { numbers } => self.acked(&numbers),
             Input::EgressMarked {
@@ -185,29 +187,29 @@ impl Outbox {
                 }
                 if confirm {
                     self.commit();
-                    self.noted.iter().for_each(|noted| {
-                        noted.send_replace(true);
-                    });
+                    if let Some(marks_durable) = &self.marks_durable {
+                        marks_durable.send_replace(true);
+                    }
                 }
             }
             Input::EgressRefused { number, reason } => {
                 self.acked(&[number]);
                 self.known.refused.insert(number, reason);
             }
-            other => panic!("an egress does not say {other:?}"),
+            other => panic!("an egress does not send {other:?}"),
         }
     }
 
-    /// Takes facts until the egress has noted something under this name, and makes it durable.
+    /// Applies facts until the egress has set the mark `name`, and makes it durable.
     pub(crate) async fn until_marked(&mut self, running: &mut Running, name: &str) {
         while !self.known.marks.contains_key(name) {
             let fact = tokio::time::timeout(PATIENCE, running.facts.recv()).await;
-            self.take(fact.unwrap().expect("the egress runs"));
+            self.apply(fact.unwrap().expect("the egress runs"));
         }
         self.commit();
     }
 
-    /// The records that were refused, with the reasons.
+    /// Refused records, with the reasons.
     pub(crate) fn refused(&self) -> &BTreeMap<u64, String> {
         &self.known.refused
     }
@@ -221,13 +223,13 @@ impl Outbox {
 }
 
 impl Running {
-    /// Ends it as a crash would.
+    /// Stops the egress as a crash would.
     pub(crate) async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 
-    /// How many times a record was not taken.
+    /// Number of times that a record was not accepted.
     pub(crate) fn retried(&self) -> u64 {
         self.observer.0.load(Ordering::Relaxed)
     }

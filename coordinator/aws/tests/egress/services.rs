@@ -1,4 +1,4 @@
-//! SQS, SNS, EventBridge and DynamoDB, as moto has them.
+//! Egresses to SQS, SNS, EventBridge and DynamoDB, against moto.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ async fn queue(sqs: &aws_sdk_sqs::Client, name: &str) -> (String, String) {
     (url, arn)
 }
 
-/// Everything in a queue: body, group, and the attribute `satchel-type`.
+/// Receives and deletes everything in a queue: body, group, and the attribute `satchel-type`.
 async fn drain(sqs: &aws_sdk_sqs::Client, url: &str) -> Vec<(String, String, String)> {
     let mut drained = Vec::new();
     loop {
@@ -79,7 +79,7 @@ fn order(number: u64) -> String {
     format!("{{\"customer\":\"c{}\",\"n\":{number}}}", number % 3)
 }
 
-/// Delivers 30 orders and one record that is none, then the first ten once more, as after a crash before the commit.
+/// Delivers 30 orders and one record that is not an order, with a crash after the first ten.
 async fn deliver(moto: &Moto, destination: Destination) -> Outbox {
     let mut outbox = Outbox::default();
     let mut running = outbox.start(moto.endpoint(), destination.clone());
@@ -143,7 +143,7 @@ async fn a_queue_a_topic_and_a_bus_get_every_record() {
     deliver(&moto, Destination::Sqs(settings)).await;
     let bodies = |drained: Vec<(String, String, String)>| {
         let mut bodies: Vec<_> = drained.into_iter().map(|(body, ..)| body).collect();
-        // Ten were sent again.
+        // Ten may have been sent again.
         bodies.sort();
         bodies.dedup();
         bodies
@@ -218,7 +218,7 @@ async fn a_queue_a_topic_and_a_bus_get_every_record() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_has_the_last_record_of_each_key_and_a_late_repetition_changes_nothing() {
+async fn a_table_has_the_last_record_of_each_key_and_a_late_resend_changes_nothing() {
     use aws_sdk_dynamodb::types::{
         AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
         ScalarAttributeType,
@@ -249,7 +249,7 @@ async fn a_table_has_the_last_record_of_each_key_and_a_late_repetition_changes_n
         },
         sort_key: None,
     };
-    // The second life sends the first ten again, behind what came after them.
+    // The late outbox sends the first ten again, after later records of their keys.
     let destination = Destination::DynamoDb(settings);
     deliver(&moto, destination.clone()).await;
     let mut late = Outbox::default();

@@ -42,7 +42,7 @@ async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn order_per_key_holds_over_splits_merges_and_crashes_and_nothing_is_lost_or_doubled() {
+async fn order_per_key_holds_across_splits_merges_and_crashes_without_loss_or_duplicates() {
     const KEYS: usize = 12;
     const RECORDS: usize = 120;
     let server = Server::start().await;
@@ -79,7 +79,7 @@ async fn order_per_key_holds_over_splits_merges_and_crashes_and_nothing_is_lost_
     });
     for share in 1..=3 {
         let some = KEYS * RECORDS * share / 5;
-        until("records come in", || durable.count() >= some).await;
+        until("records arrive", || durable.count() >= some).await;
         running.crash().await;
         running = durable.start(&stream.config, options(&stream, Startup::Earliest));
     }
@@ -88,49 +88,50 @@ async fn order_per_key_holds_over_splits_merges_and_crashes_and_nothing_is_lost_
     }
     produced.store(true, Ordering::Relaxed);
     let changes = resharding.await.unwrap();
-    until("all records come in", || durable.count() >= KEYS * RECORDS).await;
+    until("all records arrive", || durable.count() >= KEYS * RECORDS).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let expected: Vec<String> = (0..RECORDS).map(|number| number.to_string()).collect();
-    let got = durable.got.lock().unwrap().clone();
-    assert_eq!(got.len(), KEYS);
-    for (key, texts) in got {
+    let received = durable.received_texts.lock().unwrap().clone();
+    assert_eq!(received.len(), KEYS);
+    for (key, texts) in received {
         assert_eq!(texts, expected, "{key}, after {changes} splits and merges");
     }
     running.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn latest_begins_behind_what_is_there_and_goes_on_where_it_was_after_a_crash() {
+async fn latest_starts_behind_existing_records_and_continues_after_a_crash() {
     let server = Server::start().await;
     let stream = Stream::create(server.endpoint(), "latest", 2).await;
     stream.put("a", "before").await;
     let durable = Durable::default();
     let running = durable.start(&stream.config, options(&stream, Startup::Latest));
-    // It is not known from outside when the start is resolved; after that everything comes.
+    // It is not visible from outside when the start is resolved. All later records arrive.
     let mut probes = 0;
     while durable.count() == 0 {
         stream.put("probe", probes.to_string()).await;
         probes += 1;
-        assert!(probes < 1_000, "nothing comes in");
+        assert!(probes < 1_000, "nothing arrives");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stream.put("a", "1").await;
     let has = |text: &str| {
-        let got = durable.got.lock().unwrap();
-        got.get("a")
+        let texts = durable.received_texts.lock().unwrap();
+        texts
+            .get("a")
             .is_some_and(|texts| texts.iter().any(|it| it == text))
     };
-    until("the record comes in", || has("1")).await;
+    until("the record arrives", || has("1")).await;
     running.crash().await;
     stream.put("a", "2").await;
     let running = durable.start(&stream.config, options(&stream, Startup::Latest));
-    until("the record comes in", || has("2")).await;
-    assert_eq!(durable.got.lock().unwrap()["a"], ["1", "2"]);
+    until("the record arrives", || has("2")).await;
+    assert_eq!(durable.received_texts.lock().unwrap()["a"], ["1", "2"]);
     running.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn aggregated_records_come_one_by_one_in_order_among_plain_ones() {
+async fn aggregated_records_arrive_one_by_one_in_order_among_plain_ones() {
     let server = Server::start().await;
     let stream = Stream::create(server.endpoint(), "aggregated", 1).await;
     let user = |key: &str, text: &'static str| UserRecord {
@@ -143,14 +144,14 @@ async fn aggregated_records_come_one_by_one_in_order_among_plain_ones() {
     stream.put("outer", aggregate(&records)).await;
     let durable = Durable::default();
     let running = durable.start(&stream.config, options(&stream, Startup::Earliest));
-    until("all come in", || durable.count() >= 4).await;
+    until("all records arrive", || durable.count() >= 4).await;
     running.crash().await;
     stream.put("a", "4").await;
     let running = durable.start(&stream.config, options(&stream, Startup::Earliest));
-    until("the last comes in", || durable.count() >= 5).await;
-    let got = durable.got.lock().unwrap().clone();
-    assert_eq!(got["a"], ["1", "2", "3", "4"]);
-    assert_eq!(got["b"], ["1"]);
+    until("the last record arrives", || durable.count() >= 5).await;
+    let received = durable.received_texts.lock().unwrap().clone();
+    assert_eq!(received["a"], ["1", "2", "3", "4"]);
+    assert_eq!(received["b"], ["1"]);
     running.crash().await;
 }
 
@@ -161,7 +162,7 @@ async fn nothing_is_handed_over_while_reading_is_paused() {
     stream.put("a", "1").await;
     let durable = Durable::default();
     let running = durable.start(&stream.config, options(&stream, Startup::Earliest));
-    until("the first comes in", || durable.count() == 1).await;
+    until("the first record arrives", || durable.count() == 1).await;
     running.pause(true);
     for number in 2..10 {
         stream.put("a", number.to_string()).await;
@@ -169,12 +170,12 @@ async fn nothing_is_handed_over_while_reading_is_paused() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(durable.count(), 1);
     running.pause(false);
-    until("the others come in", || durable.count() == 9).await;
+    until("the other records arrive", || durable.count() == 9).await;
     running.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_does_not_exist_stops_the_ingress_by_name() {
+async fn a_missing_stream_stops_the_ingress_by_name() {
     let server = Server::start().await;
     let mut stream = Stream::create(server.endpoint(), "there", 1).await;
     stream.name = "not-there".to_owned();
@@ -188,7 +189,7 @@ async fn a_stream_that_does_not_exist_stops_the_ingress_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_position_that_the_stream_has_forgotten_stops_the_ingress_unless_the_oldest_will_do() {
+async fn an_expired_position_stops_the_ingress_unless_it_may_continue_with_the_oldest_record() {
     let server = Server::start().await;
     let stream = Stream::create(server.endpoint(), "expired", 1).await;
     let first = stream.put("a", "1").await;
@@ -197,7 +198,7 @@ async fn a_position_that_the_stream_has_forgotten_stops_the_ingress_unless_the_o
         stream: "expired".into(),
         shard: "shardId-000000000000".into(),
     };
-    // The number of a record that is not in the stream: what it was is forgotten.
+    // The number of a record that is not in the stream, as if the retention had deleted it.
     let forgotten = {
         let mut digits = first.into_bytes();
         let last = digits.last_mut().unwrap();
@@ -226,19 +227,17 @@ async fn a_position_that_the_stream_has_forgotten_stops_the_ingress_unless_the_o
     let running = durable.start(&stream.config, earliest);
     stream.put("a", "2").await;
     let last = || {
-        durable
-            .got
-            .lock()
-            .unwrap()
+        let texts = durable.received_texts.lock().unwrap();
+        texts
             .get("a")
             .is_some_and(|texts| texts.last().unwrap() == "2")
     };
-    until("the newest comes in", last).await;
+    until("the newest record arrives", last).await;
     running.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_happens_to_requests_nothing_is_lost_or_doubled() {
+async fn nothing_is_lost_or_duplicated_despite_faults() {
     const KEYS: usize = 6;
     const RECORDS: usize = 60;
     let server = Server::start().await;
@@ -258,12 +257,12 @@ async fn whatever_happens_to_requests_nothing_is_lost_or_doubled() {
             _ => {}
         }
     }
-    until("all records come in", || durable.count() >= KEYS * RECORDS).await;
+    until("all records arrive", || durable.count() >= KEYS * RECORDS).await;
     until("every fault strikes", || proxy.has_struck_all("GetRecords")).await;
     let expected: Vec<String> = (0..RECORDS).map(|number| number.to_string()).collect();
-    let got = durable.got.lock().unwrap().clone();
-    assert_eq!(got.len(), KEYS);
-    for (key, texts) in got {
+    let received = durable.received_texts.lock().unwrap().clone();
+    assert_eq!(received.len(), KEYS);
+    for (key, texts) in received {
         assert_eq!(texts, expected, "{key}");
     }
     running.crash().await;

@@ -1,4 +1,5 @@
-//! A real partition whose log is in memory: it commits at once, its functions take note of what they get and answer nothing.
+//! A real partition with its log in memory. It commits at once. Its functions record their messages
+//! and send nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -20,22 +21,22 @@ use satchel_protocol::types::typed_value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-/// What is durable: it outlives the partition.
+/// Durable content, which outlives the partition.
 #[derive(Clone, Default)]
 pub(crate) struct Durable {
     changes: Arc<Mutex<Vec<Change>>>,
-    /// The texts that each address got, in order; an effect that is durable, as a state would be.
-    pub(crate) got: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    /// Texts that each address received, in order. They are durable like a state.
+    pub(crate) received_texts: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
 }
 
-/// A partition and the ingress that reads for it. Dropping it is a crash.
+/// A partition and its ingress. Dropping it is a crash.
 pub(crate) struct Running {
     partition: JoinHandle<()>,
     ingress: JoinHandle<Result<(), KinesisError>>,
     paused: watch::Sender<bool>,
 }
 
-/// What the readers wait for.
+/// Channels for which the readers wait.
 struct Port {
     waiting: Mutex<HashMap<ShardId, oneshot::Sender<ShardPosition>>>,
     planning: Mutex<Option<oneshot::Sender<Applied>>>,
@@ -65,12 +66,12 @@ struct Unobserved;
 impl KinesisObserver for Unobserved {
     fn lag(&self, _: &ShardId, _: u64) {}
     fn reading_ended(&self, _: &ShardId) {}
-    fn repeated(&self, _: &'static str, _: bool) {}
+    fn retried(&self, _: &'static str, _: bool) {}
     fn read(&self, _: &ShardId, _: u64, _: u64) {}
 }
 
 impl Durable {
-    /// Starts a partition with what is durable, and an ingress for it.
+    /// Starts a partition from the durable content, and an ingress for it.
     pub(crate) fn start(&self, config: &aws_config::SdkConfig, options: KinesisOptions) -> Running {
         let (inputs, received) = mpsc::channel(64);
         let port = Arc::new(Port {
@@ -91,7 +92,7 @@ impl Durable {
         }
     }
 
-    /// Makes a position durable, as if a former owner had.
+    /// Makes a position durable, as a former owner would.
     pub(crate) fn put(&self, shard: ShardId, position: ShardPosition) {
         let mut partition = recovered(&self.changes.lock().unwrap());
         partition.handle_input(
@@ -108,14 +109,15 @@ impl Durable {
         }
     }
 
-    /// How many texts were got.
+    /// Number of received texts.
     pub(crate) fn count(&self) -> usize {
-        self.got.lock().unwrap().values().map(Vec::len).sum()
+        let texts = self.received_texts.lock().unwrap();
+        texts.values().map(Vec::len).sum()
     }
 }
 
 impl Running {
-    /// The process dies.
+    /// Crashes the process.
     pub(crate) async fn crash(self) {
         self.partition.abort();
         self.ingress.abort();
@@ -123,12 +125,12 @@ impl Running {
         let _ = self.ingress.await;
     }
 
-    /// Pauses reading, or lets it go on.
+    /// Pauses or resumes reading.
     pub(crate) fn pause(&self, paused: bool) {
         self.paused.send_replace(paused);
     }
 
-    /// Waits for the ingress to stop, and says why.
+    /// Waits for the ingress to stop. Returns its result.
     pub(crate) async fn stopped(self) -> Result<(), KinesisError> {
         let ended = self.ingress.await.unwrap();
         self.partition.abort();
@@ -167,7 +169,8 @@ fn recovered(changes: &[Change]) -> satchel_engine::partition::Partition {
     recovery.start(ownership, now_ms())
 }
 
-/// The loop around the partition. A round's deltas and effects are taken together, without a pause in between, so a crash is before or after.
+/// Drives the partition. The deltas and effects of a round are applied without a pause in between,
+/// so that a crash comes before or after them.
 async fn run(durable: Durable, mut inputs: mpsc::Receiver<Input>, port: Arc<Port>) {
     let mut partition = recovered(&durable.changes.lock().unwrap());
     let mut facts = std::collections::VecDeque::from([Input::TimeReached]);
@@ -189,8 +192,8 @@ async fn run(durable: Durable, mut inputs: mpsc::Receiver<Input>, port: Arc<Port
                     });
                 }
                 Output::Invoke { batch, .. } => {
-                    let mut got = durable.got.lock().unwrap();
-                    let texts = got.entry(batch.target.id.to_string()).or_default();
+                    let mut received = durable.received_texts.lock().unwrap();
+                    let texts = received.entry(batch.target.id.to_string()).or_default();
                     for message in batch.messages.iter() {
                         let text = String::from_utf8(message.argument.value.to_vec());
                         texts.push(text.unwrap());

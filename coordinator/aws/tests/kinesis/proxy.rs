@@ -1,4 +1,4 @@
-//! A proxy in front of a stand-in that treats about a third of the requests badly.
+//! A proxy in front of a stand-in that injects a fault into about a third of the requests.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,20 +7,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What happens to a request.
+/// Treatment of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// Kinesis says that there were too many.
+    /// Rejected as throttled.
     Throttled,
-    /// Kinesis says that something is wrong with it.
+    /// Rejected with an internal error.
     Broken,
-    /// Kinesis says that the iterator is too old.
+    /// Rejected with an expired iterator.
     Expired,
-    /// It takes effect, and the connection ends without an answer.
+    /// Takes effect, and the connection ends without a response.
     Unanswered,
-    /// It takes effect, and the answer breaks off.
+    /// Takes effect, and the response is cut off.
     Truncated,
-    /// It takes effect, and the answer is well formed and says nothing.
+    /// Takes effect, and the response is valid but empty.
     Empty,
 }
 
@@ -33,13 +33,13 @@ const FAULTS: [Fault; 6] = [
     Fault::Empty,
 ];
 
-/// How often each fault struck, by operation.
+/// Number of times that each fault struck, by operation.
 type Struck = Arc<Mutex<BTreeMap<(String, Fault), u32>>>;
 
-/// What was asked for, by operation.
+/// Counts of requests, by operation.
 type Requests = Arc<Mutex<BTreeMap<String, Asked>>>;
 
-/// How often something was asked for, and how often treated badly.
+/// Number of requests, and of injected faults.
 #[derive(Default)]
 struct Asked {
     requests: u64,
@@ -47,7 +47,8 @@ struct Asked {
 }
 
 impl Asked {
-    /// Whether the next one is treated badly. Not simply each second or third one: of shards that ask in turn one would never get an answer.
+    /// True if the next request meets a fault. The choice has no simple period: with one, a shard
+    /// that takes turns with another might never get a response.
     fn strikes(&mut self) -> bool {
         self.requests += 1;
         let mixed = self.requests.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -60,7 +61,7 @@ impl Asked {
     }
 }
 
-/// Serves until it is dropped.
+/// A proxy that serves until it is dropped.
 pub(crate) struct Proxy {
     pub(crate) endpoint: String,
     struck: Struck,
@@ -68,7 +69,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// In front of `upstream`, `http://127.0.0.1:port`.
+    /// Starts a proxy in front of `upstream`, `http://127.0.0.1:port`.
     pub(crate) async fn start(upstream: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -91,7 +92,7 @@ impl Proxy {
         }
     }
 
-    /// Whether every fault has struck `operation`.
+    /// True if every fault has struck `operation`.
     pub(crate) fn has_struck_all(&self, operation: &str) -> bool {
         let struck = self.struck.lock().unwrap();
         FAULTS
@@ -106,7 +107,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Serves one request, and ends the connection.
+/// Serves one request and closes the connection.
 async fn serve(mut stream: TcpStream, upstream: Arc<str>, struck: Struck, requests: Requests) {
     stream.set_nodelay(true).unwrap();
     let Some((head, body)) = message(&mut stream).await else {
@@ -157,7 +158,7 @@ async fn forward(upstream: &str, head: &str, body: &[u8]) -> Option<(String, Vec
     Some((status, body))
 }
 
-/// A message's head, and its body as long as the head says.
+/// Reads a message's head, and its body as long as the head says.
 async fn message(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut bytes = Vec::new();
     let end = loop {
@@ -186,14 +187,15 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn error(status: u16, code: &str) -> Vec<u8> {
-    let body = format!(r#"{{"__type":"{code}","message":"as the test wants it"}}"#);
+    let body = format!(r#"{{"__type":"{code}","message":"fault of the test"}}"#);
     response(&format!("{status} Error"), body.as_bytes())
 }
 
 fn response(status: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        "HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.1\r\n\
+        content-length: {length}\r\nconnection: close\r\n\r\n"
     );
     [head.as_bytes(), body].concat()
 }

@@ -1,4 +1,4 @@
-//! A stream on a stand-in, as its producers and its operator see it.
+//! A stream of a stand-in, as its producers and operators use it.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Makes one.
+    /// Creates a stream and waits until it is active.
     pub(crate) async fn create(endpoint: &str, name: &str, shards: i32) -> Self {
         let config = config(endpoint).await;
         let client = Client::new(&config);
@@ -33,7 +33,7 @@ impl Stream {
         stream
     }
 
-    /// Puts a record until that succeeds; returns its sequence number.
+    /// Puts a record. Returns its sequence number.
     pub(crate) async fn put(&self, key: &str, data: impl Into<Vec<u8>>) -> String {
         let data = Blob::new(data);
         let put = self.client.put_record().stream_name(&self.name);
@@ -52,7 +52,7 @@ impl Stream {
         self.active().await;
     }
 
-    /// Merges the first two open shards that lie side by side.
+    /// Merges the first two open shards, which are adjacent.
     pub(crate) async fn merge(&self) {
         let open = self.open().await;
         let merge = self.client.merge_shards().stream_name(&self.name);
@@ -62,7 +62,7 @@ impl Stream {
         self.active().await;
     }
 
-    /// The open shards, in order of their hash keys.
+    /// Open shards, in the order of their hash keys.
     async fn open(&self) -> Vec<Shard> {
         let list = self.client.list_shards().stream_name(&self.name);
         let mut shards = list.send().await.unwrap().shards.unwrap();
@@ -93,7 +93,7 @@ fn range(shard: &Shard) -> (u128, u128) {
     (first, range.ending_hash_key().parse().unwrap())
 }
 
-/// How the stand-in at `endpoint` is asked.
+/// Configuration for the stand-in at `endpoint`.
 pub(crate) async fn config(endpoint: &str) -> SdkConfig {
     let access = AwsAccess {
         region: AwsRegion::CustomEndpoint {

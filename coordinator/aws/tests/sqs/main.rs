@@ -1,4 +1,4 @@
-//! The SQS ingress against moto, with faults in between and a real partition behind it.
+//! The SQS ingress against moto, with injected faults and a real partition.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -34,7 +34,7 @@ async fn config(endpoint: &str) -> SdkConfig {
     access.load().await.unwrap()
 }
 
-/// A queue of moto, behind a proxy for those who receive from it.
+/// A queue of moto, behind a proxy for its receivers.
 struct Queue {
     _moto: Moto,
     proxy: Proxy,
@@ -60,8 +60,9 @@ impl Queue {
     }
 
     fn options(&self, visibility: u64) -> SqsOptions {
-        // Moto breaks the order of a group where SQS does not: a request that waits looks only at its beginning which groups have something in
-        // flight; and of several messages of a group that become visible again it hands out the last one first.
+        // Moto breaks the order of a group where SQS keeps it. A request that waits checks only at
+        // its start which groups have messages in flight. If several messages of a group become
+        // visible again, moto hands out the last one first.
         let (wait, receivers, messages_per_request) = match self.url.ends_with(".fifo") {
             true => (0, 1, 1),
             false => (1, 3, 10),
@@ -98,7 +99,7 @@ impl Queue {
         assert!(sent.unwrap().failed().is_empty());
     }
 
-    /// Waits until nothing is in it, neither visible nor in flight.
+    /// Waits until the queue contains nothing, neither visible nor in flight.
     async fn until_empty(&self) {
         until_true("the queue is empty", async || {
             let asking = self.client.get_queue_attributes().queue_url(&self.url);
@@ -112,12 +113,12 @@ impl Queue {
     }
 }
 
-/// A request of three meets a fault, each in its turn.
+/// Lets every third request meet a fault, each fault in its turn.
 fn faults() -> impl FnMut(satchel_testkit::ProxiedRequest<'_>) -> Option<Fault> + Send {
     let mut requests = 0;
     move |_| {
         requests += 1;
-        let throttled = "{\"__type\":\"RequestThrottled\",\"message\":\"as the test wants it\"}";
+        let throttled = "{\"__type\":\"RequestThrottled\",\"message\":\"fault of the test\"}";
         match requests % 15 {
             3 => Some(Fault::LoseAnswer),
             6 => Some(Fault::CutAnswer),
@@ -129,8 +130,9 @@ fn faults() -> impl FnMut(satchel_testkit::ProxiedRequest<'_>) -> Option<Fault> 
     }
 }
 
-/// Sends rounds while owners die, with faults in every kind of request, and gives what was got.
-async fn got_over_faults_and_deaths(name: &str, rounds: usize) -> BTreeMap<String, Vec<String>> {
+/// Sends rounds while owners crash, with faults in every kind of request. Returns the received
+/// texts.
+async fn received_despite_faults(name: &str, rounds: usize) -> BTreeMap<String, Vec<String>> {
     let queue = Queue::start(name).await;
     queue.proxy.decide_with(faults());
     let config = queue.config().await;
@@ -139,11 +141,13 @@ async fn got_over_faults_and_deaths(name: &str, rounds: usize) -> BTreeMap<Strin
     for round in 0..rounds {
         queue.send(round).await;
         if round % 5 == 4 {
-            let all: usize = durable.got.lock().unwrap().values().map(Vec::len).sum();
-            let some = all + KEYS / 2;
-            until_true("some more is got", async || {
-                let got: usize = durable.got.lock().unwrap().values().map(Vec::len).sum();
-                got >= some.min((round + 1) * KEYS)
+            let count = || -> usize {
+                let texts = durable.received_texts.lock().unwrap();
+                texts.values().map(Vec::len).sum()
+            };
+            let some = count() + KEYS / 2;
+            until_true("some more is received", async || {
+                count() >= some.min((round + 1) * KEYS)
             })
             .await;
             running.crash().await;
@@ -153,7 +157,7 @@ async fn got_over_faults_and_deaths(name: &str, rounds: usize) -> BTreeMap<Strin
     queue.until_empty().await;
     running.crash().await;
     assert_eq!(durable.ids(), rounds * KEYS);
-    durable.got.lock().unwrap().clone()
+    durable.received_texts.lock().unwrap().clone()
 }
 
 fn expected(rounds: usize) -> BTreeMap<String, Vec<String>> {
@@ -164,22 +168,23 @@ fn expected(rounds: usize) -> BTreeMap<String, Vec<String>> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_message_takes_effect_once_whatever_fails_and_whoever_dies() {
-    let mut got = got_over_faults_and_deaths("tasks", 20).await;
-    // A queue that is no FIFO queue has no order.
-    got.values_mut().for_each(|texts| texts.sort_unstable());
-    assert_eq!(got, expected(20));
+async fn every_message_takes_effect_once_despite_faults_and_crashes() {
+    let mut received = received_despite_faults("tasks", 20).await;
+    // A queue that is not a FIFO queue has no order.
+    received
+        .values_mut()
+        .for_each(|texts| texts.sort_unstable());
+    assert_eq!(received, expected(20));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_messages_of_a_group_take_effect_in_their_order_whatever_fails_and_whoever_dies() {
-    let got = got_over_faults_and_deaths("tasks.fifo", 20).await;
-    assert_eq!(got, expected(20));
+async fn the_messages_of_a_group_take_effect_in_their_order_despite_faults_and_crashes() {
+    let received = received_despite_faults("tasks.fifo", 20).await;
+    assert_eq!(received, expected(20));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_is_durable_and_was_not_deleted_is_deleted_by_the_next_owner_and_not_applied()
- {
+async fn a_durable_message_that_was_not_deleted_is_deleted_by_the_next_owner_and_not_applied() {
     let queue = Queue::start("tasks").await;
     let is_deletion = |target: &str| target.ends_with(".DeleteMessageBatch");
     let lost = move |asked: satchel_testkit::ProxiedRequest<'_>| {
@@ -190,40 +195,40 @@ async fn a_message_that_is_durable_and_was_not_deleted_is_deleted_by_the_next_ow
     let durable = Durable::default();
     let running = durable.start(&config, queue.options(2));
     queue.send(0).await;
-    until_true("all of it is durable", async || durable.ids() == KEYS).await;
+    until_true("all messages are durable", async || durable.ids() == KEYS).await;
     running.crash().await;
     queue.proxy.decide_with(|_| None);
     let running = durable.start(&config, queue.options(2));
     queue.until_empty().await;
     running.crash().await;
-    assert_eq!(*durable.got.lock().unwrap(), expected(1));
+    assert_eq!(*durable.received_texts.lock().unwrap(), expected(1));
     assert!(durable.received.load(Ordering::SeqCst) >= 2 * KEYS as u64);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_is_kept_from_others_and_in_the_queue_until_its_commit_is_durable() {
+async fn a_message_stays_hidden_in_the_queue_until_its_commit_is_durable() {
     let queue = Queue::start("tasks").await;
     let config = queue.config().await;
     let durable = Durable::default();
     durable.stuck.send_replace(true);
     let running = durable.start(&config, queue.options(6));
     queue.send(0).await;
-    until_true("it is received", async || {
+    until_true("all messages are received", async || {
         durable.received.load(Ordering::SeqCst) == KEYS as u64
     })
     .await;
-    // More than twice as long as it would be hidden by itself.
+    // More than twice the visibility timeout.
     tokio::time::sleep(Duration::from_secs(14)).await;
     assert_eq!(durable.received.load(Ordering::SeqCst), KEYS as u64);
-    assert_eq!(*durable.got.lock().unwrap(), BTreeMap::new());
+    assert_eq!(*durable.received_texts.lock().unwrap(), BTreeMap::new());
     durable.stuck.send_replace(false);
     queue.until_empty().await;
     running.crash().await;
-    assert_eq!(*durable.got.lock().unwrap(), expected(1));
+    assert_eq!(*durable.received_texts.lock().unwrap(), expected(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_received_while_the_partition_has_too_much() {
+async fn nothing_is_received_while_receiving_is_paused() {
     let queue = Queue::start("tasks").await;
     let config = queue.config().await;
     let durable = Durable::default();
@@ -231,7 +236,7 @@ async fn nothing_is_received_while_the_partition_has_too_much() {
     queue.send(0).await;
     queue.until_empty().await;
     running.pause(true);
-    // Whoever was waiting for messages has its answer.
+    // Requests that were waiting for messages have ended by then.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let before = durable.received.load(Ordering::SeqCst);
     queue.send(1).await;
@@ -240,5 +245,5 @@ async fn nothing_is_received_while_the_partition_has_too_much() {
     running.pause(false);
     queue.until_empty().await;
     running.crash().await;
-    assert_eq!(*durable.got.lock().unwrap(), expected(2));
+    assert_eq!(*durable.received_texts.lock().unwrap(), expected(2));
 }

@@ -1,4 +1,5 @@
-//! A real partition whose log is in memory, and that receives from a queue. Its functions take note of what they get and answer nothing.
+//! A real partition with its log in memory, which receives from a queue. Its functions record their
+//! messages and send nothing.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use satchel_aws::sqs::{
-    QueuePort, QueueWord, SqsError, SqsIngress, SqsMessage, SqsObserver, SqsOptions,
+    QueueCommand, QueuePort, SqsError, SqsIngress, SqsMessage, SqsObserver, SqsOptions,
 };
 use satchel_engine::address::Address;
 use satchel_engine::durable::Change;
@@ -20,19 +21,19 @@ use satchel_protocol::types::typed_value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-/// What is durable: it outlives the partition.
+/// Durable content, which outlives the partition.
 #[derive(Clone, Default)]
 pub(crate) struct Durable {
     changes: Arc<Mutex<Vec<Change>>>,
-    /// The texts that each address got, in order; an effect that is durable, as a state would be.
-    pub(crate) got: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
-    /// How many messages SQS handed out.
+    /// Texts that each address received, in order. They are durable like a state.
+    pub(crate) received_texts: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    /// Number of messages that SQS handed out.
     pub(crate) received: Arc<AtomicU64>,
-    /// Nothing becomes durable as long as this is so.
+    /// Blocks commits while it is true.
     pub(crate) stuck: Arc<watch::Sender<bool>>,
 }
 
-/// A partition and the ingress that receives for it. Dropping it is a crash.
+/// A partition and its ingress. Dropping it is a crash.
 pub(crate) struct Running {
     partition: JoinHandle<()>,
     ingress: JoinHandle<Result<(), SqsError>>,
@@ -40,15 +41,15 @@ pub(crate) struct Running {
 }
 
 struct Port {
-    words: Mutex<Option<mpsc::UnboundedSender<QueueWord>>>,
+    commands: Mutex<Option<mpsc::UnboundedSender<QueueCommand>>>,
     paused: watch::Sender<bool>,
 }
 
 impl QueuePort for Port {
-    fn listen(&self, _: Arc<str>) -> mpsc::UnboundedReceiver<QueueWord> {
-        let (words, heard) = mpsc::unbounded_channel();
-        *self.words.lock().unwrap() = Some(words);
-        heard
+    fn listen(&self, _: Arc<str>) -> mpsc::UnboundedReceiver<QueueCommand> {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        *self.commands.lock().unwrap() = Some(commands);
+        receiver
     }
 
     fn paused(&self) -> watch::Receiver<bool> {
@@ -65,15 +66,16 @@ impl SqsObserver for Counting {
     fn deleted(&self, _: &str, _: u64) {}
     fn lag(&self, _: &str, _: u64) {}
     fn backlog(&self, _: &str, _: u64, _: u64) {}
-    fn repeated(&self, _: &'static str, _: bool) {}
+    fn retried(&self, _: &'static str, _: bool) {}
 }
 
 impl Durable {
-    /// Starts a partition with what is durable, and an ingress for it. The body of a message is `address text`.
+    /// Starts a partition from the durable content, and an ingress for it. The body of a message is
+    /// `address text`.
     pub(crate) fn start(&self, config: &aws_config::SdkConfig, options: SqsOptions) -> Running {
         let (inputs, received) = mpsc::channel(64);
         let port = Arc::new(Port {
-            words: Mutex::default(),
+            commands: Mutex::default(),
             paused: watch::Sender::new(false),
         });
         let router = |message: &SqsMessage| {
@@ -92,7 +94,7 @@ impl Durable {
         }
     }
 
-    /// How many ids are durable.
+    /// Number of durable message ids.
     pub(crate) fn ids(&self) -> usize {
         recovered(&self.changes.lock().unwrap())
             .gauges()
@@ -101,7 +103,7 @@ impl Durable {
 }
 
 impl Running {
-    /// The process dies.
+    /// Crashes the process.
     pub(crate) async fn crash(self) {
         self.partition.abort();
         self.ingress.abort();
@@ -109,7 +111,7 @@ impl Running {
         let _ = self.ingress.await;
     }
 
-    /// Pauses receiving, or lets it go on.
+    /// Pauses or resumes receiving.
     pub(crate) fn pause(&self, paused: bool) {
         self.paused.send_replace(paused);
     }
@@ -146,7 +148,8 @@ fn recovered(changes: &[Change]) -> Partition {
     recovery.start(ownership, now_ms())
 }
 
-/// The loop around the partition. A message takes effect when its removal is durable, both without a pause in between: a crash is before or after.
+/// Drives the partition. A message takes effect when its removal is durable. Both happen without a
+/// pause in between, so that a crash comes before or after them.
 async fn run(durable: Durable, mut inputs: mpsc::Receiver<Input>, port: Arc<Port>) {
     let mut partition = recovered(&durable.changes.lock().unwrap());
     let mut stuck = durable.stuck.subscribe();
@@ -155,10 +158,10 @@ async fn run(durable: Durable, mut inputs: mpsc::Receiver<Input>, port: Arc<Port
     let mut answers: Vec<(String, String)> = Vec::new();
     loop {
         if !*stuck.borrow_and_update() {
-            // Everything that is sealed becomes durable, with the effects that it holds.
-            let mut got = durable.got.lock().unwrap();
+            // All sealed deltas become durable, with their effects.
+            let mut texts = durable.received_texts.lock().unwrap();
             for (id, text) in answers.drain(..) {
-                got.entry(id).or_default().push(text);
+                texts.entry(id).or_default().push(text);
             }
             for delta in sealed.drain(..) {
                 durable.changes.lock().unwrap().extend(delta.changes);
@@ -195,8 +198,8 @@ async fn run(durable: Durable, mut inputs: mpsc::Receiver<Input>, port: Arc<Port
                         },
                     });
                 }
-                Output::Receive { .. } => port.say(QueueWord::Receive),
-                Output::Deletable { ids, .. } => port.say(QueueWord::Deletable(ids)),
+                Output::Receive { .. } => port.send(QueueCommand::Receive),
+                Output::Deletable { ids, .. } => port.send(QueueCommand::Deletable(ids)),
                 _ => {}
             }
         }
@@ -204,9 +207,9 @@ async fn run(durable: Durable, mut inputs: mpsc::Receiver<Input>, port: Arc<Port
 }
 
 impl Port {
-    fn say(&self, word: QueueWord) {
-        if let Some(words) = &*self.words.lock().unwrap() {
-            let _ = words.send(word);
+    fn send(&self, command: QueueCommand) {
+        if let Some(commands) = &*self.commands.lock().unwrap() {
+            let _ = commands.send(command);
         }
     }
 }

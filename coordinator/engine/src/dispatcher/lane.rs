@@ -6,39 +6,40 @@ use std::sync::Arc;
 use crate::endpoint::{Endpoint, Retries};
 use crate::invocation::Batch;
 
-/// What waits for one endpoint, and how much it bears.
+/// Batches waiting for one endpoint, and the current limits for sending them.
 pub(super) struct Lane {
     /// Batches that were not sent yet.
     pub(super) waiting: VecDeque<Arc<Batch>>,
-    /// Groups that were sent and failed, by the time from which they may be sent again.
-    again: BTreeMap<(u64, u64), Group>,
+    /// Groups that were sent and failed, by the earliest time of their retry and a counter.
+    retries_by_due_time: BTreeMap<(u64, u64), Group>,
     next_group: u64,
     under_way: usize,
-    /// How many requests may be under way; between 1 and `concurrency_max`.
+    /// Current limit of concurrent requests, between 1 and `concurrency_max`.
     limit: usize,
     concurrency_max: usize,
     /// Successes since the limit last changed.
     successes: usize,
-    /// Requests sent so far, and how many had been when the limit was last lowered: only one sent since then may lower it again.
+    /// Requests sent until now, and their number when the limit was last lowered. Only a request
+    /// sent after that may lower the limit again.
     sent: u64,
     lowered_at: u64,
-    /// Nothing is sent before this time, the endpoint having throttled or been out of reach.
+    /// Nothing is sent before this time, because the endpoint throttled or was unreachable.
     blocked_until_ms: u64,
-    /// How often in a row.
+    /// Number of consecutive blocks.
     blocks: u32,
 }
 
-/// Batches that travel together.
+/// Batches sent together.
 pub(super) struct Group {
     pub(super) batches: Vec<Arc<Batch>>,
-    /// How often they failed together.
+    /// Number of times they failed together.
     pub(super) failures: u32,
-    /// The place of its request among those sent.
+    /// Number of the group's request among those sent.
     sent: u64,
 }
 
 impl Group {
-    /// Takes the second half away; both halves are split again at their next failure.
+    /// Takes the second half away. Both halves are split again at their next failure.
     pub(super) fn split_off_half(&mut self) -> Self {
         let second = self.batches.split_off(self.batches.len() / 2);
         self.failures = 1;
@@ -55,7 +56,7 @@ impl Lane {
         let concurrency_max = endpoint.concurrency_max.max(1);
         Self {
             waiting: VecDeque::new(),
-            again: BTreeMap::new(),
+            retries_by_due_time: BTreeMap::new(),
             next_group: 0,
             under_way: 0,
             limit: concurrency_max,
@@ -69,25 +70,29 @@ impl Lane {
     }
 
     pub(super) fn batches_waiting(&self) -> usize {
-        let again = self.again.values().map(|group| group.batches.len());
-        self.waiting.len() + again.sum::<usize>()
+        let retries_by_due_time = self
+            .retries_by_due_time
+            .values()
+            .map(|group| group.batches.len());
+        self.waiting.len() + retries_by_due_time.sum::<usize>()
     }
 
-    /// The batches of the next request, if one may be sent now: first what failed before, then what waits.
+    /// Returns the batches of the next request, if one may be sent now: first those to retry, then
+    /// those waiting.
     pub(super) fn next_group(&mut self, endpoint: &Endpoint, now_ms: u64) -> Option<Group> {
         if self.under_way >= self.limit || now_ms < self.blocked_until_ms {
             return None;
         }
-        let mut group = self.next_again(now_ms).or_else(|| self.gather(endpoint))?;
+        let mut group = self.next_retry(now_ms).or_else(|| self.gather(endpoint))?;
         self.sent += 1;
         self.under_way += 1;
         group.sent = self.sent;
         Some(group)
     }
 
-    fn next_again(&mut self, now_ms: u64) -> Option<Group> {
+    fn next_retry(&mut self, now_ms: u64) -> Option<Group> {
         let first = self
-            .again
+            .retries_by_due_time
             .first_entry()
             .filter(|entry| entry.key().0 <= now_ms)?;
         Some(first.remove())
@@ -113,8 +118,8 @@ impl Lane {
         })
     }
 
-    /// A request ended, well or not.
-    pub(super) fn landed(&mut self) {
+    /// Takes note that a request ended, successfully or not.
+    pub(super) fn request_ended(&mut self) {
         self.under_way -= 1;
     }
 
@@ -135,34 +140,39 @@ impl Lane {
         }
     }
 
-    /// Sends nothing for a while that doubles with each time in a row.
+    /// Blocks sending for a delay that doubles with each consecutive block.
     pub(super) fn block(&mut self, now_ms: u64, retries: Retries, draw: u64) {
         if now_ms < self.blocked_until_ms {
-            // Requests that were under way together fail together: they count once.
+            // Requests in flight together fail together: they count once.
             return;
         }
         self.blocks += 1;
         self.blocked_until_ms = now_ms + delay_ms(retries, self.blocks, draw);
     }
 
-    pub(super) fn put_back(&mut self, due_ms: u64, group: Group) {
-        self.again.insert((due_ms, self.next_group), group);
+    pub(super) fn requeue(&mut self, due_ms: u64, group: Group) {
+        self.retries_by_due_time
+            .insert((due_ms, self.next_group), group);
         self.next_group += 1;
     }
 
-    /// When something may be sent for no other reason than time.
+    /// Earliest time at which something may be sent without another input.
     pub(super) fn due_ms(&self, now_ms: u64) -> Option<u64> {
         if self.under_way >= self.limit {
             return None;
         }
-        let again = self.again.first_key_value().map(|(key, _)| key.0);
+        let retries_by_due_time = self
+            .retries_by_due_time
+            .first_key_value()
+            .map(|(key, _)| key.0);
         let waiting = (!self.waiting.is_empty()).then_some(now_ms);
-        let due_ms = again.into_iter().chain(waiting).min()?;
+        let due_ms = retries_by_due_time.into_iter().chain(waiting).min()?;
         Some(due_ms.max(self.blocked_until_ms))
     }
 }
 
-/// The delay before the next attempt after `failures` in a row: doubling, with jitter between half of it and all of it.
+/// Delay before the next attempt after `failures` consecutive failures: doubling, with jitter
+/// between half of the delay and the full delay.
 pub(super) fn delay_ms(retries: Retries, failures: u32, draw: u64) -> u64 {
     let doublings = failures.saturating_sub(1).min(32);
     let delay_ms = retries

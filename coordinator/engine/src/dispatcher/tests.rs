@@ -20,12 +20,12 @@ fn endpoint(concurrency_max: usize) -> Endpoint {
     }
 }
 
-struct Scene {
+struct Fixture {
     dispatcher: Dispatcher,
     now_ms: u64,
 }
 
-impl Scene {
+impl Fixture {
     fn new(concurrency_max: usize) -> Self {
         let endpoints = Endpoints::new(vec![endpoint(concurrency_max)]);
         Self {
@@ -76,7 +76,7 @@ fn batch(number: u64, bytes: usize) -> Batch {
     }
 }
 
-/// The requests among `outputs`: the bundle's number and the numbers of its attempts.
+/// Lists the requests among `outputs`: the number of the bundle, and the numbers of its attempts.
 fn sent(outputs: &[DispatcherOutput]) -> Vec<(u64, Vec<u64>)> {
     outputs
         .iter()
@@ -115,65 +115,65 @@ fn failure(kind: FailureKind) -> BundleOutcome {
 
 #[test]
 fn a_batch_leaves_at_once_while_concurrency_is_free_and_gathers_while_it_is_not() {
-    let mut scene = Scene::new(1);
-    assert_eq!(sent(&scene.ready(1, 10)), [(1, vec![1])]);
-    assert_eq!(scene.ready(2, 10), []);
-    assert_eq!(scene.ready(3, 10), []);
-    let outputs = scene.returned(1, answers(&[1]));
+    let mut fixture = Fixture::new(1);
+    assert_eq!(sent(&fixture.ready(1, 10)), [(1, vec![1])]);
+    assert_eq!(fixture.ready(2, 10), []);
+    assert_eq!(fixture.ready(3, 10), []);
+    let outputs = fixture.returned(1, answers(&[1]));
     assert_eq!(outputs[0], completed(1));
     assert_eq!(sent(&outputs), [(2, vec![2, 3])]);
 }
 
 #[test]
 fn a_bundle_is_bounded_by_bytes_and_one_large_batch_travels_alone() {
-    let mut scene = Scene::new(1);
-    scene.ready(1, 10);
+    let mut fixture = Fixture::new(1);
+    fixture.ready(1, 10);
     for (number, bytes) in [(2, 600), (3, 300), (4, 200), (5, 5000)] {
-        scene.ready(number, bytes);
+        fixture.ready(number, bytes);
     }
-    assert_eq!(sent(&scene.returned(1, answers(&[1]))), [(2, vec![2, 3])]);
-    assert_eq!(sent(&scene.returned(2, answers(&[2, 3]))), [(3, vec![4])]);
-    assert_eq!(sent(&scene.returned(3, answers(&[4]))), [(4, vec![5])]);
+    assert_eq!(sent(&fixture.returned(1, answers(&[1]))), [(2, vec![2, 3])]);
+    assert_eq!(sent(&fixture.returned(2, answers(&[2, 3]))), [(3, vec![4])]);
+    assert_eq!(sent(&fixture.returned(3, answers(&[4]))), [(4, vec![5])]);
 }
 
 #[test]
 fn ten_thousand_batches_take_at_most_a_hundred_requests_at_concurrency_ten() {
-    let mut scene = Scene::new(10);
+    let mut fixture = Fixture::new(10);
     let mut under_way = VecDeque::new();
     for number in 1..=10_000 {
-        under_way.extend(sent(&scene.ready(number, 1)));
+        under_way.extend(sent(&fixture.ready(number, 1)));
     }
     let mut requests = 0;
     while let Some((bundle, attempts)) = under_way.pop_front() {
         requests += 1;
-        under_way.extend(sent(&scene.returned(bundle, answers(&attempts))));
+        under_way.extend(sent(&fixture.returned(bundle, answers(&attempts))));
     }
-    assert_eq!(scene.dispatcher.batches_waiting(), 0);
+    assert_eq!(fixture.dispatcher.batches_waiting(), 0);
     assert!(requests <= 100, "{requests} requests");
 }
 
 #[test]
 fn results_left_out_fail_and_foreign_and_second_ones_are_dropped() {
-    let mut scene = Scene::new(1);
-    scene.ready(1, 10);
-    scene.ready(2, 10);
-    scene.ready(3, 10);
-    scene.returned(1, answers(&[1]));
-    let outputs = scene.returned(2, answers(&[3, 3, 9]));
+    let mut fixture = Fixture::new(1);
+    fixture.ready(1, 10);
+    fixture.ready(2, 10);
+    fixture.ready(3, 10);
+    fixture.returned(1, answers(&[1]));
+    let outputs = fixture.returned(2, answers(&[3, 3, 9]));
     let missing = failed(2, "the response holds no result for this batch");
     assert_eq!(outputs, [completed(3), missing]);
-    assert_eq!(scene.dispatcher.counts().foreign_results, 2);
-    assert_eq!(scene.returned(2, answers(&[2])), []);
-    assert_eq!(scene.dispatcher.counts().foreign_results, 3);
+    assert_eq!(fixture.dispatcher.counts().foreign_results, 2);
+    assert_eq!(fixture.returned(2, answers(&[2])), []);
+    assert_eq!(fixture.dispatcher.counts().foreign_results, 3);
 }
 
 #[test]
 fn a_bundle_that_keeps_failing_is_split_until_the_batch_that_fails_is_alone() {
-    let mut scene = Scene::new(1);
-    scene.ready(1, 10);
-    (2..=5).for_each(|number| assert_eq!(scene.ready(number, 10), []));
+    let mut fixture = Fixture::new(1);
+    fixture.ready(1, 10);
+    (2..=5).for_each(|number| assert_eq!(fixture.ready(number, 10), []));
     let poison = 4;
-    let mut under_way = VecDeque::from(sent(&scene.returned(1, answers(&[1]))));
+    let mut under_way = VecDeque::from(sent(&fixture.returned(1, answers(&[1]))));
     assert_eq!(under_way, [(2, vec![2, 3, 4, 5])]);
     let mut results = Vec::new();
     let mut requests = Vec::new();
@@ -186,9 +186,9 @@ fn a_bundle_that_keeps_failing_is_split_until_the_batch_that_fails_is_alone() {
                 } else {
                     answers(&attempts)
                 };
-                scene.returned(bundle, outcome)
+                fixture.returned(bundle, outcome)
             }
-            None => scene.later(200),
+            None => fixture.later(200),
         };
         under_way.extend(sent(&outputs));
         results.extend(outputs.into_iter().filter(|output| {
@@ -214,40 +214,40 @@ fn a_bundle_that_keeps_failing_is_split_until_the_batch_that_fails_is_alone() {
 
 #[test]
 fn throttling_halves_the_concurrency_once_a_round_and_nothing_is_sent_until_the_back_off_is_over() {
-    let mut scene = Scene::new(8);
+    let mut fixture = Fixture::new(8);
     for number in 1..=8 {
-        assert_eq!(sent(&scene.ready(number, 10)).len(), 1);
+        assert_eq!(sent(&fixture.ready(number, 10)).len(), 1);
     }
     for bundle in 1..=8 {
-        let outputs = scene.returned(bundle, failure(FailureKind::Throttled));
+        let outputs = fixture.returned(bundle, failure(FailureKind::Throttled));
         assert_eq!(sent(&outputs), []);
     }
-    let outputs = scene.later(100);
+    let outputs = fixture.later(100);
     assert_eq!(
         sent(&outputs).len(),
         4,
         "half of eight, and not a half for each of eight answers"
     );
-    // Four successes at a limit of four are one round: one more request may be under way.
+    // Four successes at a limit of four are one round, so one more request may be in flight.
     for (bundle, attempts) in sent(&outputs) {
-        scene.returned(bundle, answers(&attempts));
+        fixture.returned(bundle, answers(&attempts));
     }
     for number in 11..=30 {
-        scene.ready(number, 10);
+        fixture.ready(number, 10);
     }
-    assert_eq!(scene.dispatcher.bundles_under_way(), 5);
+    assert_eq!(fixture.dispatcher.bundles_under_way(), 5);
 }
 
 #[test]
-fn an_endpoint_out_of_reach_is_asked_again_ever_less_often_and_loses_nothing() {
-    let mut scene = Scene::new(2);
-    let mut bundle = sent(&scene.ready(1, 10))[0].0;
+fn an_unreachable_endpoint_is_retried_with_growing_delays_and_loses_nothing() {
+    let mut fixture = Fixture::new(2);
+    let mut bundle = sent(&fixture.ready(1, 10))[0].0;
     let mut waits = Vec::new();
     for _ in 0..5 {
-        let mut outputs = scene.returned(bundle, failure(FailureKind::Unreachable));
+        let mut outputs = fixture.returned(bundle, failure(FailureKind::Unreachable));
         let mut waited_ms = 0;
         while sent(&outputs).is_empty() {
-            outputs = scene.later(10);
+            outputs = fixture.later(10);
             waited_ms += 10;
         }
         waits.push(waited_ms);
@@ -259,19 +259,19 @@ fn an_endpoint_out_of_reach_is_asked_again_ever_less_often_and_loses_nothing() {
             "{waits:?}"
         );
     }
-    assert_eq!(scene.returned(bundle, answers(&[1])), [completed(1)]);
+    assert_eq!(fixture.returned(bundle, answers(&[1])), [completed(1)]);
 }
 
 #[test]
 fn a_request_that_is_too_large_is_split_at_once() {
-    let mut scene = Scene::new(1);
-    scene.ready(1, 10);
-    scene.ready(2, 10);
-    scene.ready(3, 10);
-    scene.returned(1, answers(&[1]));
-    let outputs = scene.returned(2, failure(FailureKind::RequestTooLarge));
+    let mut fixture = Fixture::new(1);
+    fixture.ready(1, 10);
+    fixture.ready(2, 10);
+    fixture.ready(3, 10);
+    fixture.returned(1, answers(&[1]));
+    let outputs = fixture.returned(2, failure(FailureKind::RequestTooLarge));
     assert_eq!(sent(&outputs), [(3, vec![2])]);
-    let outputs = scene.returned(3, failure(FailureKind::RequestTooLarge));
+    let outputs = fixture.returned(3, failure(FailureKind::RequestTooLarge));
     let too_large = DispatcherOutput::Failed {
         attempt: attempt(2),
         failure: Failure::new(FailureKind::RequestTooLarge, "no"),
@@ -281,17 +281,17 @@ fn a_request_that_is_too_large_is_split_at_once() {
 }
 
 #[test]
-fn a_dispatcher_that_is_woken_too_early_asks_to_be_woken_again() {
-    let mut scene = Scene::new(1);
-    scene.ready(1, 10);
+fn a_dispatcher_woken_too_early_requests_another_wake_up() {
+    let mut fixture = Fixture::new(1);
+    fixture.ready(1, 10);
     let failure = Failure::new(FailureKind::Throttled, "429");
-    let asked = scene.returned(1, BundleOutcome::Failed(failure));
+    let asked = fixture.returned(1, BundleOutcome::Failed(failure));
     assert!(
         matches!(asked[..], [DispatcherOutput::WakeAt(_)]),
         "{asked:?}"
     );
-    assert_eq!(scene.later(1), asked);
-    assert_eq!(scene.later(1), asked);
-    let sent = scene.later(1_000);
+    assert_eq!(fixture.later(1), asked);
+    assert_eq!(fixture.later(1), asked);
+    let sent = fixture.later(1_000);
     assert!(matches!(sent[..], [DispatcherOutput::Send(_)]), "{sent:?}");
 }

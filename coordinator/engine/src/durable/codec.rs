@@ -1,4 +1,4 @@
-//! Varints, texts and bytes: what keys and values are made of.
+//! Varints, texts and bytes: the elements of keys and values.
 
 use std::sync::Arc;
 
@@ -12,26 +12,26 @@ use crate::message::MessageId;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The bytes end too early.
-    #[error("a {0} is cut off")]
+    #[error("a {0} is truncated")]
     Truncated(&'static str),
-    /// There are bytes left over.
-    #[error("{0} bytes are left over")]
+    /// Bytes are left over.
+    #[error("{0} extra bytes follow the last field")]
     LeftOver(usize),
     /// A text is not UTF-8.
     #[error("a text is not UTF-8")]
     NotText,
     /// A number is too long.
-    #[error("a number is longer than 64 bit")]
+    #[error("a number exceeds 64 bits")]
     TooLong,
-    /// A tag is not known.
+    /// A tag is unknown.
     #[error("the {what} {found} is not known to this version")]
     Unknown {
-        /// What the tag says.
+        /// Meaning of the tag.
         what: &'static str,
         /// The tag.
         found: u64,
     },
-    /// A sequence number is not a row of digits.
+    /// A sequence number is not a sequence of digits.
     #[error("`{0}` is not a sequence number")]
     SequenceNumber(String),
 }

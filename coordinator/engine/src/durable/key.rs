@@ -1,18 +1,18 @@
-//! The durable form of keys.
+//! Durable form of keys.
 
 use super::Key;
 use super::codec::{
     Malformed, Reader, put_address, put_function, put_number, put_option, put_text,
 };
-use crate::input::Verb;
 use crate::position::ShardId;
 use crate::queue::QueuedId;
+use crate::request::Verb;
 
 pub(super) const STATE: u8 = 1;
 pub(super) const MESSAGE: u8 = 2;
 pub(super) const TIMER: u8 = 3;
 const SUSPENSION: u8 = 4;
-const TROUBLE: u8 = 5;
+const FAILURE_RECORD: u8 = 5;
 pub(super) const IDEMPOTENCY: u8 = 6;
 pub(super) const DEAD_LETTER: u8 = 7;
 const REGISTRATION: u8 = 8;
@@ -47,8 +47,8 @@ pub(super) fn encode(key: &Key, out: &mut Vec<u8>) {
             out.push(SUSPENSION);
             put_address(out, address);
         }
-        Key::Trouble { address } => {
-            out.push(TROUBLE);
+        Key::FailureRecord { address } => {
+            out.push(FAILURE_RECORD);
             put_address(out, address);
         }
         Key::Idempotency { address, verb, key } => {
@@ -112,7 +112,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Key, Malformed> {
         SUSPENSION => Key::Suspension {
             address: read.address()?,
         },
-        TROUBLE => Key::Trouble {
+        FAILURE_RECORD => Key::FailureRecord {
             address: read.address()?,
         },
         IDEMPOTENCY => Key::Idempotency {

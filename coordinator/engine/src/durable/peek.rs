@@ -1,45 +1,46 @@
-//! What must be known of a fact before it is decoded.
+//! Properties of an entry that are needed before it is decoded.
 
 use super::codec::Reader;
 use super::key::{DEAD_LETTER, IDEMPOTENCY, MESSAGE, TIMER};
 
-/// What an entry says at a peek.
+/// Properties of an entry, read without decoding it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Glance {
-    /// Whether it is a fact that must be in memory: a message, an open request, a dead letter.
+pub(crate) struct EntrySummary {
+    /// True if the entry must be in memory: a message, an open request or a dead letter.
     pub(crate) pending: bool,
-    /// About how many bytes of pending messages it is.
+    /// Approximate size in bytes, if the entry is a pending message.
     pub(crate) message_bytes: usize,
-    /// When the timer that it is becomes due.
+    /// Due time, if the entry is a timer.
     pub(crate) timer_ms: Option<u64>,
 }
 
-/// Where the outcome of a request begins: behind the version, the fingerprint and the call.
+/// Offset of a request's outcome: after version, fingerprint and call.
 const OUTCOME_AT: usize = 1 + 16 + 16;
 
-/// Looks at an entry. What can not be understood looks like nothing: it is refused when it is decoded.
-pub(crate) fn peek(key: &[u8], value: Option<&[u8]>) -> Glance {
+/// Reads the properties of an entry. An unreadable entry gives the default; decoding it later
+/// returns an error.
+pub(crate) fn peek(key: &[u8], value: Option<&[u8]>) -> EntrySummary {
     let (Some(tag), Some(value)) = (key.first(), value) else {
-        return Glance::default();
+        return EntrySummary::default();
     };
     match *tag {
-        MESSAGE => Glance {
+        MESSAGE => EntrySummary {
             pending: true,
             message_bytes: value.len(),
             timer_ms: None,
         },
-        DEAD_LETTER => Glance {
+        DEAD_LETTER => EntrySummary {
             pending: true,
-            ..Glance::default()
+            ..EntrySummary::default()
         },
-        IDEMPOTENCY => Glance {
+        IDEMPOTENCY => EntrySummary {
             pending: value.get(OUTCOME_AT) == Some(&0),
-            ..Glance::default()
+            ..EntrySummary::default()
         },
-        TIMER => Glance {
+        TIMER => EntrySummary {
             timer_ms: value.get(1..).and_then(|rest| Reader(rest).number().ok()),
-            ..Glance::default()
+            ..EntrySummary::default()
         },
-        _ => Glance::default(),
+        _ => EntrySummary::default(),
     }
 }

@@ -1,26 +1,26 @@
-//! The short way to read a state, of which a bucket may hold very many: nothing is copied.
+//! Fast path for reading a state without copying. A bucket may hold very many states.
 
 use super::codec::{Malformed, Reader};
 use super::key::STATE;
 use super::value::VERSION;
 
-/// The value of a state, as it lies in an entry.
+/// A state entry, borrowed from its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RawState<'a> {
-    /// The function's namespace.
+    /// Namespace of the function.
     pub(crate) namespace: &'a str,
-    /// The function's name.
+    /// Name of the function.
     pub(crate) name: &'a str,
-    /// The instance.
+    /// Id of the instance.
     pub(crate) id: &'a str,
-    /// The state's name.
+    /// Name of the state.
     pub(crate) state: &'a str,
     pub(crate) typename: &'a str,
     pub(crate) expires_at_ms: Option<u64>,
     pub(crate) value: &'a [u8],
 }
 
-/// The state that an entry holds; none if it holds something else.
+/// Returns the state of an entry; `None` if the entry is no state.
 pub(crate) fn raw_state<'a>(
     key: &'a [u8],
     value: &'a [u8],

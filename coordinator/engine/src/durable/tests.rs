@@ -138,14 +138,14 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             Value::Suspension(Suspension { reason, since_ms })
         )),
         (address(), any::<(u64, u32, u32, u64)>(), "\\PC{0,12}").prop_map(
-            |(address, (message, attempts, deaths, deaths_through), reason)| (
-                Key::Trouble { address },
-                Value::Trouble(Trouble {
+            |(address, (message, attempts, crashes, crashes_through), reason)| (
+                Key::FailureRecord { address },
+                Value::FailureRecord(FailureRecord {
                     message,
                     attempts,
                     reason,
-                    deaths,
-                    deaths_through
+                    crashes,
+                    crashes_through
                 })
             )
         ),
@@ -246,7 +246,10 @@ proptest! {
     }
 
     #[test]
-    fn a_fact_that_is_cut_off_or_too_long_is_refused((key, value) in fact(), cut in any::<prop::sample::Index>()) {
+    fn a_fact_that_is_cut_off_or_too_long_is_rejected(
+        (key, value) in fact(),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let change = Change { key, value: Some(value) };
         let (key, value) = encode(&change);
         let value = value.unwrap();
@@ -263,7 +266,7 @@ proptest! {
 }
 
 #[test]
-fn an_unknown_version_is_refused_by_name() {
+fn an_unknown_version_is_rejected_by_name() {
     let key = [11];
     assert_eq!(
         Change::decode(&key, Some(&[9, 1])).unwrap_err().to_string(),

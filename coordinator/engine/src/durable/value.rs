@@ -1,17 +1,18 @@
-//! The durable form of values. Each begins with the version of its own layout.
+//! Durable form of values. Each value begins with the version of its own layout.
 
 use super::codec::{
     Malformed, Reader, put_address, put_bytes, put_number, put_option, put_text, put_typed_value,
 };
 use super::{
-    DeadLetter, Expiration, Hold, Idempotency, Key, OutboxEntry, Outcome, StateSpec, StoredState,
-    Suspension, Timer, Trouble, Value,
+    DeadLetter, Expiration, FailureRecord, Hold, Idempotency, Key, OutboxEntry, Outcome, StateSpec,
+    StoredState, Suspension, Timer, Value,
 };
-use crate::input::CallId;
 use crate::message::{Correction, Message};
 use crate::position::{SequenceNumber, ShardPosition};
+use crate::request::CallId;
 
-/// The version of every value's layout. A layout that changes gets a number of its own, and its reader keeps reading this one.
+/// Version of every value's layout. A changed layout gets a new number, and its reader keeps
+/// reading this one.
 pub(super) const VERSION: u8 = 1;
 
 pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
@@ -33,12 +34,12 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
             put_text(out, &suspension.reason);
             put_number(out, suspension.since_ms);
         }
-        Value::Trouble(trouble) => {
-            put_number(out, trouble.message);
-            put_number(out, trouble.attempts.into());
-            put_text(out, &trouble.reason);
-            put_number(out, trouble.deaths.into());
-            put_number(out, trouble.deaths_through);
+        Value::FailureRecord(failures) => {
+            put_number(out, failures.message);
+            put_number(out, failures.attempts.into());
+            put_text(out, &failures.reason);
+            put_number(out, failures.crashes.into());
+            put_number(out, failures.crashes_through);
         }
         Value::Idempotency(idempotency) => {
             out.extend_from_slice(&idempotency.fingerprint);
@@ -107,12 +108,12 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             reason: read.string()?,
             since_ms: read.number()?,
         }),
-        Key::Trouble { .. } => Value::Trouble(Trouble {
+        Key::FailureRecord { .. } => Value::FailureRecord(FailureRecord {
             message: read.number()?,
             attempts: read.small()?,
             reason: read.string()?,
-            deaths: read.small()?,
-            deaths_through: read.number()?,
+            crashes: read.small()?,
+            crashes_through: read.number()?,
         }),
         Key::Idempotency { .. } => Value::Idempotency(Idempotency {
             fingerprint: read.id()?,

@@ -1,4 +1,4 @@
-//! Stories of one claimant, and of several with a table that fails.
+//! Behaviour of one claimant, and of several with a table that fails.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -49,21 +49,21 @@ fn write(condition: Condition, item: LeaseItem) -> LeaseOutput {
     LeaseOutput::Write(Write { condition, item })
 }
 
-/// Hands in one fact and takes everything that is wanted then.
+/// Handles one fact and takes the outputs that follow.
 fn then(lease: &mut Lease, now_ms: u64, input: LeaseInput) -> Vec<LeaseOutput> {
     lease.handle_input(now_ms, input);
     std::iter::from_fn(|| lease.poll_output()).collect()
 }
 
-/// A lease that is held since 1000 ms.
+/// Creates a lease that is held since 1000 ms.
 fn held() -> Lease {
     let mut lease = lease();
     assert_eq!(
         then(&mut lease, 1_000, LeaseInput::TimeReached),
-        [LeaseOutput::Look]
+        [LeaseOutput::Read]
     );
     assert_eq!(
-        then(&mut lease, 1_000, LeaseInput::Found(None)),
+        then(&mut lease, 1_000, LeaseInput::ItemRead(None)),
         [write(Condition::Absent, item("me", 1, 1))]
     );
     assert_eq!(
@@ -77,7 +77,7 @@ fn held() -> Lease {
 }
 
 #[test]
-fn a_lease_that_nobody_has_is_claimed_and_renewed_three_times_in_a_lease_time() {
+fn a_free_lease_is_claimed_and_renewed_three_times_per_lease_time() {
     let mut lease = held();
     assert_eq!(lease.confirmed_ms(), Some(1_000));
     assert_eq!(
@@ -95,16 +95,16 @@ fn a_lease_that_nobody_has_is_claimed_and_renewed_three_times_in_a_lease_time() 
 fn a_watcher_takes_over_when_the_counter_has_not_moved_for_the_lease_time_by_its_own_clock() {
     let mut lease = lease();
     then(&mut lease, 500, LeaseInput::TimeReached);
-    let moving = |counter| LeaseInput::Found(Some(item("other", 3, counter)));
+    let moving = |counter| LeaseInput::ItemRead(Some(item("other", 3, counter)));
     assert_eq!(
         then(&mut lease, 510, moving(8)),
         [LeaseOutput::WakeAt(1_510)]
     );
     assert_eq!(
         then(&mut lease, 1_510, LeaseInput::TimeReached),
-        [LeaseOutput::Look]
+        [LeaseOutput::Read]
     );
-    // It moved: the lease time begins anew.
+    // The counter moved: the lease time starts again.
     assert_eq!(
         then(&mut lease, 1_520, moving(9)),
         [LeaseOutput::WakeAt(2_520)]
@@ -114,13 +114,13 @@ fn a_watcher_takes_over_when_the_counter_has_not_moved_for_the_lease_time_by_its
         now_ms = (now_ms + 1_000).min(11_520);
         assert_eq!(
             then(&mut lease, now_ms, LeaseInput::TimeReached),
-            [LeaseOutput::Look]
+            [LeaseOutput::Read]
         );
         let wanted = then(&mut lease, now_ms, moving(9));
         if now_ms < 11_520 {
             assert_eq!(wanted, [LeaseOutput::WakeAt(now_ms + 1_000)]);
         } else {
-            // On exactly what was seen.
+            // The claim is conditional on exactly the observed item.
             let claim = write(unmoved("other", 3, 9), item("me", 4, 1));
             assert_eq!(wanted, [claim]);
         }
@@ -132,7 +132,7 @@ fn a_watcher_takes_over_when_the_counter_has_not_moved_for_the_lease_time_by_its
 }
 
 #[test]
-fn who_wants_to_be_waited_for_longer_is_waited_for_longer() {
+fn an_owner_with_a_longer_lease_time_is_waited_for_longer() {
     let mut lease = lease();
     let patient = LeaseItem {
         lease_ms: 30_000,
@@ -142,9 +142,15 @@ fn who_wants_to_be_waited_for_longer_is_waited_for_longer() {
     let claimed_ms = loop {
         assert_eq!(
             then(&mut lease, now_ms, LeaseInput::TimeReached),
-            [LeaseOutput::Look]
+            [LeaseOutput::Read]
         );
-        match then(&mut lease, now_ms, LeaseInput::Found(Some(patient.clone()))).as_slice() {
+        match then(
+            &mut lease,
+            now_ms,
+            LeaseInput::ItemRead(Some(patient.clone())),
+        )
+        .as_slice()
+        {
             [LeaseOutput::WakeAt(at_ms)] => now_ms = *at_ms,
             [LeaseOutput::Write(_)] => break now_ms,
             other => panic!("{other:?}"),
@@ -157,17 +163,21 @@ fn who_wants_to_be_waited_for_longer_is_waited_for_longer() {
 fn a_lease_that_was_released_is_claimed_at_once_also_after_a_hint() {
     let mut lease = lease();
     then(&mut lease, 0, LeaseInput::TimeReached);
-    then(&mut lease, 10, LeaseInput::Found(Some(item("other", 2, 5))));
+    then(
+        &mut lease,
+        10,
+        LeaseInput::ItemRead(Some(item("other", 2, 5))),
+    );
     assert_eq!(
         then(&mut lease, 100, LeaseInput::Hinted),
-        [LeaseOutput::Look]
+        [LeaseOutput::Read]
     );
     let released = LeaseItem {
         released: true,
         ..item("other", 2, 6)
     };
     assert_eq!(
-        then(&mut lease, 110, LeaseInput::Found(Some(released))),
+        then(&mut lease, 110, LeaseInput::ItemRead(Some(released))),
         [write(unmoved("other", 2, 6), item("me", 3, 1))]
     );
 }
@@ -175,22 +185,22 @@ fn a_lease_that_was_released_is_claimed_at_once_also_after_a_hint() {
 #[test]
 fn the_time_in_which_the_table_could_not_be_read_proves_nothing() {
     let mut lease = lease();
-    let standing = || LeaseInput::Found(Some(item("other", 1, 1)));
+    let standing = || LeaseInput::ItemRead(Some(item("other", 1, 1)));
     then(&mut lease, 0, LeaseInput::TimeReached);
     then(&mut lease, 0, standing());
     let mut now_ms = 1_000;
     while now_ms < 60_000 {
         assert_eq!(
             then(&mut lease, now_ms, LeaseInput::TimeReached),
-            [LeaseOutput::Look]
+            [LeaseOutput::Read]
         );
         assert_eq!(
-            then(&mut lease, now_ms, LeaseInput::NotFoundOut),
+            then(&mut lease, now_ms, LeaseInput::ReadFailed),
             [LeaseOutput::WakeAt(now_ms + 1_000)]
         );
         now_ms += 1_000;
     }
-    // The table is back. Its holder may have been unable to renew: it gets a whole lease time.
+    // The table is back. Its holder may have been unable to renew, so it gets a full lease time.
     then(&mut lease, now_ms, LeaseInput::TimeReached);
     assert_eq!(
         then(&mut lease, now_ms, standing()),
@@ -199,10 +209,10 @@ fn the_time_in_which_the_table_could_not_be_read_proves_nothing() {
 }
 
 #[test]
-fn a_claim_whose_answer_was_lost_is_found_to_be_mine() {
+fn a_claim_whose_answer_was_lost_is_recognised_when_read() {
     let mut lease = lease();
     then(&mut lease, 0, LeaseInput::TimeReached);
-    then(&mut lease, 0, LeaseInput::Found(None));
+    then(&mut lease, 0, LeaseInput::ItemRead(None));
     assert_eq!(
         then(
             &mut lease,
@@ -213,7 +223,11 @@ fn a_claim_whose_answer_was_lost_is_found_to_be_mine() {
     );
     then(&mut lease, 3_000, LeaseInput::TimeReached);
     assert_eq!(
-        then(&mut lease, 3_010, LeaseInput::Found(Some(item("me", 1, 1)))),
+        then(
+            &mut lease,
+            3_010,
+            LeaseInput::ItemRead(Some(item("me", 1, 1)))
+        ),
         [
             LeaseOutput::Acquired { epoch: 1 },
             LeaseOutput::WakeAt(6_333)
@@ -223,7 +237,7 @@ fn a_claim_whose_answer_was_lost_is_found_to_be_mine() {
 }
 
 #[test]
-fn a_holder_that_cannot_reach_the_table_goes_on_and_tries_again() {
+fn a_holder_that_cannot_reach_the_table_continues_and_retries() {
     let mut lease = held();
     let mut now_ms = 4_333;
     for counter in 2..40 {
@@ -241,12 +255,12 @@ fn a_holder_that_cannot_reach_the_table_goes_on_and_tries_again() {
         );
         now_ms += 1_000;
     }
-    // What is confirmed does not move.
+    // The confirmation stays as old as it was.
     assert_eq!(lease.confirmed_ms(), Some(1_000));
 }
 
 #[test]
-fn a_holder_whose_renewal_is_refused_has_lost_if_another_one_stands_there() {
+fn a_holder_whose_renewal_is_refused_lost_if_another_owner_is_stored() {
     let mut lease = held();
     then(&mut lease, 4_333, LeaseInput::TimeReached);
     assert_eq!(
@@ -255,13 +269,13 @@ fn a_holder_whose_renewal_is_refused_has_lost_if_another_one_stands_there() {
             4_340,
             LeaseInput::Written(WriteOutcome::Refused)
         ),
-        [LeaseOutput::Look]
+        [LeaseOutput::Read]
     );
     assert_eq!(
         then(
             &mut lease,
             4_350,
-            LeaseInput::Found(Some(item("other", 2, 1)))
+            LeaseInput::ItemRead(Some(item("other", 2, 1)))
         ),
         [LeaseOutput::Lost {
             to: "other".to_owned()
@@ -281,10 +295,10 @@ fn a_holder_whose_item_was_removed_puts_it_back() {
         LeaseInput::Written(WriteOutcome::Refused),
     );
     assert_eq!(
-        then(&mut lease, 4_350, LeaseInput::Found(None)),
+        then(&mut lease, 4_350, LeaseInput::ItemRead(None)),
         [write(Condition::Absent, item("me", 1, 3))]
     );
-    // It holds it all the time, so nothing is acquired anew.
+    // The process held the lease throughout, so nothing is acquired.
     assert_eq!(
         then(&mut lease, 4_360, LeaseInput::Written(WriteOutcome::Done)),
         [LeaseOutput::WakeAt(7_683)]
@@ -292,7 +306,7 @@ fn a_holder_whose_item_was_removed_puts_it_back() {
 }
 
 #[test]
-fn a_planned_stop_gives_the_lease_back_even_if_the_first_try_gets_no_answer() {
+fn a_planned_stop_releases_the_lease_even_if_the_first_try_gets_no_answer() {
     let mut lease = held();
     let released = |counter| LeaseItem {
         released: true,
@@ -321,10 +335,14 @@ fn a_planned_stop_gives_the_lease_back_even_if_the_first_try_gets_no_answer() {
 }
 
 #[test]
-fn a_watcher_that_is_to_end_just_ends() {
+fn a_watcher_that_stops_ends_at_once() {
     let mut lease = lease();
     then(&mut lease, 0, LeaseInput::TimeReached);
-    then(&mut lease, 5, LeaseInput::Found(Some(item("other", 1, 1))));
+    then(
+        &mut lease,
+        5,
+        LeaseInput::ItemRead(Some(item("other", 1, 1))),
+    );
     assert_eq!(
         then(&mut lease, 50, LeaseInput::ReleaseRequested),
         [LeaseOutput::Released]
@@ -332,10 +350,10 @@ fn a_watcher_that_is_to_end_just_ends() {
 }
 
 #[test]
-fn a_claim_that_lands_while_the_process_is_to_end_is_given_back() {
+fn a_claim_that_lands_while_the_process_stops_is_released() {
     let mut lease = lease();
     then(&mut lease, 0, LeaseInput::TimeReached);
-    then(&mut lease, 5, LeaseInput::Found(None));
+    then(&mut lease, 5, LeaseInput::ItemRead(None));
     assert_eq!(then(&mut lease, 6, LeaseInput::ReleaseRequested), []);
     let wanted = then(&mut lease, 10, LeaseInput::Written(WriteOutcome::Done));
     let released = LeaseItem {

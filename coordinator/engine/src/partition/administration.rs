@@ -1,7 +1,8 @@
-//! What administrators ask and correct.
+//! Queries and corrections by administrators.
 //!
-//! Answers wait until everything that they tell is durable. A correction of a state takes its turn among the messages of its address; if
-//! the address is suspended, or nothing is pending, it happens at once.
+//! An answer waits until everything that it reports is durable. A correction of a state takes its
+//! turn among the messages of its address. If the address is suspended, or no message is pending,
+//! the correction takes effect at once.
 
 use std::sync::Arc;
 
@@ -11,14 +12,15 @@ use satchel_protocol::types::{JSON_TYPENAME, built_in_from_json, typed_value};
 use super::Partition;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry};
-use crate::input::{Administration, RequestId};
+use crate::input::Administration;
 use crate::message::{Correction, IdSource, Message, MessageId};
 use crate::output::{AddressView, Answer, DeadLetterView, StateView};
+use crate::request::RequestId;
 use crate::tables::Activity;
 
 impl Partition {
     pub(super) fn administered(&mut self, request: RequestId, administration: Administration) {
-        let Some(administration) = self.park_administration(request, administration) else {
+        let Some(administration) = self.defer_administration(request, administration) else {
             return;
         };
         let answer = match administration {
@@ -27,9 +29,9 @@ impl Partition {
                 function,
                 after,
                 limit,
-            } => self.list_letters(function.as_deref(), after, limit),
-            Administration::RetryDeadLetter(id) => self.retry_letter(id),
-            Administration::DropDeadLetter(id) => self.drop_letter(id),
+            } => self.list_dead_letters(function.as_deref(), after, limit),
+            Administration::RetryDeadLetter(id) => self.retry_dead_letter(id),
+            Administration::DropDeadLetter(id) => self.drop_dead_letter(id),
             Administration::SetState {
                 address,
                 state,
@@ -38,7 +40,7 @@ impl Partition {
             Administration::DeleteState { address, state } => self.correct(&address, state, None),
             Administration::Resume(address) => self.resume_address(&address),
             Administration::ListTimers { function, limit } => {
-                self.begin_listing(request, function, limit);
+                self.start_listing(request, function, limit);
                 return;
             }
         };
@@ -47,7 +49,9 @@ impl Partition {
 
     fn inspect(&self, address: &Address) -> Answer {
         let Some(instance) = self.tables.instance(address) else {
-            return Answer::NotFound(format!("nothing is known of {address}"));
+            return Answer::NotFound(format!(
+                "{address} is unknown: it has no state and nothing pending"
+            ));
         };
         let slots = self.tables.states_of(&address.function);
         let state = instance
@@ -63,23 +67,24 @@ impl Partition {
                 })
             })
             .collect();
-        let live = instance.live.as_ref();
-        let trouble = live.and_then(|live| live.trouble.as_ref());
-        let suspension = live.and_then(|live| live.suspension.as_ref());
+        let active = instance.active.as_ref();
+        let failures = active.and_then(|active| active.failures.as_ref());
+        let suspension = active.and_then(|active| active.suspension.as_ref());
         Answer::Address(Box::new(AddressView {
             address: address.clone(),
             state,
-            backlog_messages: live.map_or(0, |live| live.mailbox.len()),
-            backlog_bytes: live.map_or(0, |live| live.mailbox_bytes),
-            in_flight: live.is_some_and(|live| matches!(live.activity, Activity::InFlight(_))),
+            backlog_messages: active.map_or(0, |active| active.mailbox.len()),
+            backlog_bytes: active.map_or(0, |active| active.mailbox_bytes),
+            in_flight: active
+                .is_some_and(|active| matches!(active.activity, Activity::InFlight(_))),
             suspended: suspension.map(|suspension| suspension.reason.clone()),
-            failing: trouble
-                .filter(|trouble| trouble.attempts > 0)
-                .map(|trouble| (trouble.attempts, trouble.reason.clone())),
+            failing: failures
+                .filter(|failures| failures.attempts > 0)
+                .map(|failures| (failures.attempts, failures.reason.clone())),
         }))
     }
 
-    fn list_letters(
+    fn list_dead_letters(
         &self,
         function: Option<&str>,
         after: Option<MessageId>,
@@ -87,50 +92,49 @@ impl Partition {
     ) -> Answer {
         let first = match after {
             None => 0,
-            Some(after) => match self.tables.letters.number_of(after) {
+            Some(after) => match self.tables.dead_letters.number_of(after) {
                 Some(number) => number + 1,
                 None => return Answer::NotFound(format!("there is no dead letter {after}")),
             },
         };
-        let letters = self.tables.letters.since(first).filter(|(_, place)| {
-            let address = place.address.as_ref();
+        let letters = self.tables.dead_letters.since(first).filter(|(_, entry)| {
+            let address = entry.address.as_ref();
             function.is_none_or(|name| address.is_some_and(|it| it.function.is_called(name)))
         });
-        let views = letters.filter_map(|(number, place)| {
-            let letter = self.tables.letter(number)?;
-            Some(view(place.address.clone(), letter))
+        let views = letters.filter_map(|(number, entry)| {
+            let letter = self.tables.dead_letter(number)?;
+            Some(view(entry.address.clone(), letter))
         });
         Answer::DeadLetters(views.take(limit).collect())
     }
 
-    fn take_letter(&mut self, id: MessageId) -> Option<(Option<Address>, DeadLetter)> {
-        let number = self.tables.letters.number_of(id)?;
-        let taken = self.tables.take_letter(number)?;
+    fn take_dead_letter(&mut self, id: MessageId) -> Option<(Option<Address>, DeadLetter)> {
+        let number = self.tables.dead_letters.number_of(id)?;
+        let taken = self.tables.take_dead_letter(number)?;
         let key = Key::DeadLetter {
             address: taken.0.clone(),
             number,
         };
-        self.mark_end(key, number);
+        self.mark_ended(key, number);
         Some(taken)
     }
 
-    fn retry_letter(&mut self, id: MessageId) -> Answer {
-        let Some(number) = self.tables.letters.number_of(id) else {
+    fn retry_dead_letter(&mut self, id: MessageId) -> Answer {
+        let Some(number) = self.tables.dead_letters.number_of(id) else {
             return Answer::NotFound(format!("there is no dead letter {id}"));
         };
-        let place = self.tables.letters.get(number);
-        let address = place.and_then(|place| place.address.clone());
+        let entry = self.tables.dead_letters.get(number);
+        let address = entry.and_then(|entry| entry.address.clone());
         let egress = self
             .tables
-            .letter(number)
+            .dead_letter(number)
             .and_then(|letter| letter.egress.clone());
         if address.is_none() && egress.is_none() {
             return Answer::Refused(
-                "the record could not be routed to any address, so there is none to retry it at"
-                    .to_owned(),
+                "the record could not be routed to any address, so it cannot be retried".to_owned(),
             );
         }
-        let Some((_, letter)) = self.take_letter(id) else {
+        let Some((_, letter)) = self.take_dead_letter(id) else {
             return Answer::NotFound(format!("there is no dead letter {id}"));
         };
         let again = MessageId::derive(IdSource::Retry { parent: letter.id }, &letter.argument);
@@ -155,34 +159,34 @@ impl Partition {
         Answer::Done
     }
 
-    fn drop_letter(&mut self, id: MessageId) -> Answer {
-        match self.take_letter(id) {
+    fn drop_dead_letter(&mut self, id: MessageId) -> Answer {
+        match self.take_dead_letter(id) {
             Some(_) => Answer::Done,
             None => Answer::NotFound(format!("there is no dead letter {id}")),
         }
     }
 
     fn resume_address(&mut self, address: &Address) -> Answer {
-        let live = self.tables.live_mut(address);
-        let Some(live) = live.filter(|live| live.suspension.is_some()) else {
+        let active = self.tables.active_mut(address);
+        let Some(active) = active.filter(|active| active.suspension.is_some()) else {
             return Answer::NotFound(format!("{address} is not suspended"));
         };
-        live.suspension = None;
-        if let Some(trouble) = &mut live.trouble {
-            trouble.attempts = 0;
+        active.suspension = None;
+        if let Some(failures) = &mut active.failures {
+            failures.attempts = 0;
         }
-        self.mark(Key::Suspension {
+        self.mark_changed(Key::Suspension {
             address: address.clone(),
         });
-        self.mark(Key::Trouble {
+        self.mark_changed(Key::FailureRecord {
             address: address.clone(),
         });
         self.make_ready(address);
-        self.tables.tidy(address);
+        self.tables.prune(address);
         Answer::Done
     }
 
-    /// Sets or deletes a state, or queues that behind the messages that came before.
+    /// Sets or deletes a state, or queues the correction behind the pending messages.
     fn correct(&mut self, address: &Address, state: Arc<str>, value: Option<TypedValue>) -> Answer {
         let states = self.tables.states_of(&address.function);
         let Some((_, slot)) = states.and_then(|states| states.find(&state)) else {
@@ -196,48 +200,49 @@ impl Partition {
         };
         let waits = self
             .tables
-            .live(address)
-            .is_some_and(|live| live.suspension.is_none() && !live.mailbox.is_empty());
+            .active(address)
+            .is_some_and(|active| active.suspension.is_none() && !active.mailbox.is_empty());
         if waits {
             let message = correction(state, value);
             self.enqueue(address, message);
         } else {
-            // Behind the message for which an address is suspended, older corrections may wait: they would come after this one.
+            // Older corrections may wait behind the message that suspended the address. They would
+            // overwrite this one later.
             self.withdraw_corrections(address, &state);
             self.write_state(address, &state, value.map(|value| value.value));
-            self.tables.tidy(address);
+            self.tables.prune(address);
         }
         Answer::Done
     }
 
     fn withdraw_corrections(&mut self, address: &Address, state: &str) {
-        let Some(live) = self.tables.live_mut(address) else {
+        let Some(active) = self.tables.active_mut(address) else {
             return;
         };
-        for (number, message) in live.take_corrections(state) {
-            self.no_more_pending(message.bytes());
+        for (number, message) in active.take_corrections(state) {
+            self.subtract_pending(message.bytes());
             let address = address.clone();
-            self.mark_end(Key::Message { address, number }, number);
+            self.mark_ended(Key::Message { address, number }, number);
         }
     }
 
-    /// Does the corrections at the head of a mailbox.
+    /// Applies the corrections at the head of a mailbox.
     pub(super) fn apply_corrections(&mut self, address: &Address) {
-        while let Some(live) = self.tables.live_mut(address)
-            && live
+        while let Some(active) = self.tables.active_mut(address)
+            && active
                 .mailbox
                 .front()
                 .is_some_and(|(_, message)| message.correction.is_some())
         {
-            let Some((number, message)) = live.pop_message() else {
+            let Some((number, message)) = active.pop_message() else {
                 return;
             };
-            self.no_more_pending(message.bytes());
+            self.subtract_pending(message.bytes());
             let key = Key::Message {
                 address: address.clone(),
                 number,
             };
-            self.mark_end(key, number);
+            self.mark_ended(key, number);
             if let Some(correction) = message.correction {
                 let value = (!correction.delete).then_some(message.argument.value);
                 self.write_state(address, &correction.state, value);
@@ -246,8 +251,9 @@ impl Partition {
     }
 }
 
-/// A value for a state that was declared as `typename`. JSON text is what a person writes: it is read as a built-in type, and is the
-/// bytes of any other. Errors say what the state is.
+/// Converts a value for a state declared as `typename`. JSON text, which operators write, is parsed
+/// for a built-in type and taken as raw bytes for any other type. The error text continues a
+/// sentence that begins with the name of the state.
 fn as_declared(value: TypedValue, typename: &str) -> Result<TypedValue, String> {
     if value.typename == typename {
         return Ok(value);

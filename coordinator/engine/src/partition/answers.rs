@@ -1,4 +1,4 @@
-//! What a function answered becomes one transaction: all of its effects, or none.
+//! Applying the answer of a function as one transaction: all of its effects, or none.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use satchel_protocol::reqreply::from_function::{
 use satchel_protocol::reqreply::{self, FromFunction, TypedValue};
 
 use super::Partition;
-use super::agenda::Due;
 use super::calls::is_caller;
+use super::schedule::Scheduled;
 use crate::address::{Address, FunctionType};
 use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
 use crate::input::EgressMark;
@@ -21,16 +21,17 @@ use crate::invocation::{AttemptId, Failure, FailureKind};
 use crate::message::{IdSource, Message, MessageId};
 use crate::tables::{Activity, Flight, FunctionStates};
 
-/// A function that declares more states than this is broken: every request carries them all.
+/// Maximum number of states per function. A function that declares more is broken: every request
+/// carries all states.
 const STATES_PER_FUNCTION_MAX: usize = 1000;
 
 impl Partition {
     pub(super) fn invocation_completed(&mut self, attempt: AttemptId, answer: FromFunction) {
         if self.is_in_flight(attempt) && self.awaits_pending(&answer) {
-            self.park_answer(attempt, answer);
+            self.defer_answer(attempt, answer);
             return;
         }
-        let Some((address, flight)) = self.landed(attempt) else {
+        let Some((address, flight)) = self.end_flight(attempt) else {
             return;
         };
         let problem = match answer.response {
@@ -48,8 +49,9 @@ impl Partition {
             Some(Response::IncompleteInvocationContext(missing)) => {
                 let declared = self.declare(&address.function, &missing, flight.states);
                 if declared.is_ok() {
-                    // The same messages are sent again, now with every declared state. They were not tried yet.
-                    self.forgive_presumed(&address, flight);
+                    // The same messages are sent again, with every declared state. They were not
+                    // tried yet.
+                    self.withdraw_presumed_attempt(&address, flight);
                     self.make_ready(&address);
                 }
                 declared.err()
@@ -67,30 +69,31 @@ impl Partition {
         ours && self.flights.contains_key(&attempt.number)
     }
 
-    /// Takes an attempt out of flight, if it is the one in flight at its address; everything else is dropped and counted.
-    pub(super) fn landed(&mut self, attempt: AttemptId) -> Option<(Address, Flight)> {
+    /// Ends the flight of an attempt and returns its address. An attempt that is not in flight is
+    /// dropped and counted.
+    pub(super) fn end_flight(&mut self, attempt: AttemptId) -> Option<(Address, Flight)> {
         let ours = attempt.epoch == self.epoch && attempt.partition == self.config.partition;
         let address = ours.then(|| self.flights.remove(&attempt.number)).flatten();
         let Some(address) = address else {
             self.counts.stale_answers += 1;
             return None;
         };
-        let live = self
+        let active = self
             .tables
-            .live_mut(&address)
+            .active_mut(&address)
             .expect("its messages are in its mailbox");
-        let Activity::InFlight(flight) = live.activity else {
+        let Activity::InFlight(flight) = active.activity else {
             unreachable!(
                 "{address} has a batch in flight, and is {:?}",
-                live.activity
+                active.activity
             );
         };
         assert_eq!(flight.attempt, attempt.number, "one batch in flight");
-        live.activity = Activity::Idle;
+        active.activity = Activity::Idle;
         Some((address, flight))
     }
 
-    /// Checks everything before anything is applied.
+    /// Checks the whole answer before any of it is applied.
     fn check(&self, address: &Address, response: &InvocationResponse) -> Result<(), String> {
         for message in &response.outgoing_messages {
             check_message(
@@ -115,13 +118,14 @@ impl Partition {
             .try_for_each(|mutation| self.check_mutation(address, mutation))
     }
 
-    /// Cancellations free their token for the messages after them, as in StateFun; a token that is pending may not be used again.
+    /// Checks delayed messages and cancellations. As in StateFun, a cancellation frees its token
+    /// for the messages after it, and a token that is pending may not be reused.
     fn check_delayed(
         &self,
         address: &Address,
         delayed: &[DelayedInvocation],
     ) -> Result<(), String> {
-        let tokens = self.tables.live(address).map(|live| &live.tokens);
+        let tokens = self.tables.active(address).map(|active| &active.tokens);
         let mut freed = BTreeSet::new();
         let mut taken = BTreeSet::new();
         for invocation in delayed {
@@ -181,7 +185,8 @@ impl Partition {
         }
     }
 
-    /// Applies an answer: messages, delayed messages, egress, state, as StateFun orders them, and the removal of what it consumed.
+    /// Applies an answer in the order of StateFun: messages, delayed messages, egress records,
+    /// states. The processed messages are removed in the same step.
     fn apply(&mut self, address: &Address, flight: Flight, response: InvocationResponse) {
         let sealed = self.commits.sealed();
         let (parents, callers) = self.consume(address, flight.messages);
@@ -226,27 +231,30 @@ impl Partition {
             "one delta holds all of an answer"
         );
         self.make_ready(address);
-        self.tables.tidy(address);
+        self.tables.prune(address);
     }
 
-    /// Removes the messages that were processed: their ids are the parents of the effects; and who called from outside.
+    /// Removes the processed messages. Returns their ids, which are the parents of the effects, and
+    /// the callers outside that sent them.
     fn consume(&mut self, address: &Address, messages: usize) -> (Vec<MessageId>, Vec<Address>) {
         let mut parents = Vec::with_capacity(messages);
         let mut callers = Vec::new();
         for _ in 0..messages {
-            let live = self
+            let active = self
                 .tables
-                .live_mut(address)
+                .active_mut(address)
                 .expect("its messages are in its mailbox");
-            let (number, message) = live.pop_message().expect("its messages are in its mailbox");
-            self.no_more_pending(message.bytes());
+            let (number, message) = active
+                .pop_message()
+                .expect("its messages are in its mailbox");
+            self.subtract_pending(message.bytes());
             parents.push(message.id);
             callers.extend(message.caller.filter(is_caller));
             let key = Key::Message {
                 address: address.clone(),
                 number,
             };
-            self.mark_end(key, number);
+            self.mark_ended(key, number);
         }
         self.counts.processed += messages as u64;
         (parents, callers)
@@ -276,12 +284,12 @@ impl Partition {
         self.set_timer(owner, timer);
     }
 
-    /// Puts a record into the outbox; it leaves when that is durable.
+    /// Adds a record to the outbox. The record is emitted once it is durable.
     pub(super) fn put_outbox(&mut self, entry: OutboxEntry) {
         let number = self.tables.take_number();
         self.pending_bytes += outbox_bytes(&entry);
         self.tables.outbox.insert(number, entry);
-        self.mark(Key::Outbox { number });
+        self.mark_changed(Key::Outbox { number });
         self.emit_when_durable(number);
     }
 
@@ -315,24 +323,27 @@ impl Partition {
             let instance = self.tables.instance(address);
             let expires = instance.and_then(|instance| instance.expiry(index)?);
             if self.tables.remove_state(address, index) {
-                self.mark(key);
+                self.mark_changed(key);
             }
             if expires.is_some() {
-                // Else the agenda would remember every value that was ever deleted until it would have expired.
+                // Otherwise the schedule would keep an entry for every deleted value until its
+                // former expiry.
                 let address = address.clone();
-                self.agenda.remove(&Due::State { address, name });
+                self.schedule.remove(&Scheduled::State { address, name });
             }
             return;
         };
         self.tables.set_state(address, index, expires_at_ms, &value);
-        self.mark(key);
+        self.mark_changed(key);
         if let Some(expires_at_ms) = expires_at_ms {
             let address = address.clone();
-            self.agenda.add(expires_at_ms, Due::State { address, name });
+            self.schedule
+                .add(expires_at_ms, Scheduled::State { address, name });
         }
     }
 
-    /// An invocation is what keeps `AFTER_INVOKE` values alive; their new expiry is part of its delta.
+    /// Extends the expiry of `AFTER_INVOKE` values, which every invocation keeps alive. The new
+    /// expiry is part of the same delta.
     fn refresh_values(&mut self, address: &Address) {
         let Some(states) = self.tables.states_of(&address.function) else {
             return;
@@ -347,7 +358,7 @@ impl Partition {
         for (slot, name, ms) in kept_alive {
             let expires_at_ms = self.now_ms.saturating_add(ms);
             if self.tables.refresh_state(address, slot, expires_at_ms) {
-                self.mark(Key::State {
+                self.mark_changed(Key::State {
                     address: address.clone(),
                     name,
                 });
@@ -355,8 +366,11 @@ impl Partition {
         }
     }
 
-    /// Takes the states that a function says it has; they are durable, so the handshake happens once in the life of an application.
-    /// `sent` is how many states the request held: another address may have declared more since.
+    /// Adds the states that a function declares. Declarations are durable, so this handshake
+    /// happens once in the life of an application.
+    ///
+    /// `sent` is the number of states that the request carried. Another address may have declared
+    /// more states since.
     fn declare(
         &mut self,
         function: &FunctionType,
@@ -374,7 +388,7 @@ impl Partition {
             match states.and_then(|states| states.find(&spec.name)) {
                 Some((_, slot)) if slot.typename != spec.typename => {
                     return Err(format!(
-                        "the state {:?} is a {}, it can not be declared as {}",
+                        "the state {:?} is a {}, it cannot be declared as {}",
                         spec.name, slot.typename, spec.typename
                     ));
                 }
@@ -401,7 +415,7 @@ impl Partition {
         for spec in specs.iter().filter(|spec| new.contains(&spec.name)) {
             states.declare(spec);
         }
-        self.mark(Key::Registration {
+        self.mark_changed(Key::Registration {
             function: function.clone(),
         });
         Ok(())
@@ -413,7 +427,7 @@ impl Partition {
         }
     }
 
-    /// Acknowledges, and remembers what the egress noted, in one delta.
+    /// Acknowledges entries of the outbox and updates the egress's marks, in one delta.
     pub(super) fn egress_marked(
         &mut self,
         egress: &Arc<str>,
@@ -422,39 +436,40 @@ impl Partition {
     ) {
         self.egress_acked(numbers);
         for EgressMark { name, value } in marks {
-            let place = (egress.clone(), name.clone());
+            let key = (egress.clone(), name.clone());
             let changed = match value {
                 Some(value) => {
-                    let before = self.tables.egress_marks.insert(place, value.clone());
+                    let before = self.tables.egress_marks.insert(key, value.clone());
                     before != Some(value)
                 }
-                None => self.tables.egress_marks.remove(&place).is_some(),
+                None => self.tables.egress_marks.remove(&key).is_some(),
             };
             if changed {
                 let egress = egress.clone();
-                self.mark(Key::EgressMark { egress, name });
+                self.mark_changed(Key::EgressMark { egress, name });
             }
         }
     }
 
-    /// Removes a record that has left, or never will.
+    /// Removes a record that was delivered, or never can be.
     pub(super) fn take_outbox(&mut self, number: u64) -> Option<OutboxEntry> {
         let entry = self.tables.outbox.remove(&number)?;
-        self.no_more_pending(outbox_bytes(&entry));
-        self.mark(Key::Outbox { number });
+        self.subtract_pending(outbox_bytes(&entry));
+        self.mark_changed(Key::Outbox { number });
         Some(entry)
     }
 }
 
-/// About how many bytes an entry of the outbox takes.
+/// Approximate size of an entry of the outbox, in bytes.
 pub(super) fn outbox_bytes(entry: &OutboxEntry) -> usize {
     entry.value.value.len() + entry.value.typename.len() + 128
 }
 
-/// Gives ids to the effects of one answer, by the message that caused each if the SDK says so.
+/// Derives ids for the effects of one answer, from the message that caused each effect if the SDK
+/// reports it.
 struct EffectIds {
     parents: Vec<MessageId>,
-    /// The next index of the effects of the batch as a whole, then of each message.
+    /// Next index of the effects of the batch as a whole, then of each message.
     next: Vec<u32>,
 }
 
@@ -466,7 +481,8 @@ impl EffectIds {
         }
     }
 
-    /// `cause` is 1 + the index of the message that caused the effect, or 0 when it is not known.
+    /// Returns the next id. `cause` is 1 + the index of the message that caused the effect, or 0 if
+    /// it is unknown.
     fn next(&mut self, cause: u32, argument: &TypedValue) -> MessageId {
         let known = usize::try_from(cause)
             .ok()
@@ -514,14 +530,14 @@ fn read_spec(spec: &PersistedValueSpec) -> Result<StateSpec, String> {
             expire_after_millis,
         }) => {
             let name = &spec.state_name;
-            let after = |expiration: fn(u64) -> Expiration| match u64::try_from(
-                *expire_after_millis,
-            ) {
-                Ok(ms) if ms > 0 => Ok(expiration(ms)),
-                _ => Err(format!(
-                    "the state {name:?} would expire after {expire_after_millis} ms, before anybody could read it"
-                )),
-            };
+            let after =
+                |expiration: fn(u64) -> Expiration| match u64::try_from(*expire_after_millis) {
+                    Ok(ms) if ms > 0 => Ok(expiration(ms)),
+                    _ => Err(format!(
+                        "the state {name:?} would expire after {expire_after_millis} ms, \
+                     before it could be read"
+                    )),
+                };
             match ExpireMode::try_from(*mode) {
                 Ok(ExpireMode::None) => Expiration::Never,
                 Ok(ExpireMode::AfterWrite) => after(Expiration::AfterWrite)?,
@@ -541,7 +557,8 @@ fn read_spec(spec: &PersistedValueSpec) -> Result<StateSpec, String> {
     })
 }
 
-/// Copies a value out of the answer that it came in, which could otherwise be kept in memory by its smallest part.
+/// Copies a value out of its answer. Otherwise a small part could keep the buffer of the whole
+/// answer in memory.
 fn owned(value: TypedValue) -> TypedValue {
     TypedValue {
         value: Bytes::copy_from_slice(&value.value),

@@ -1,4 +1,4 @@
-//! Messages that come in: records of shards, calls, and what functions send each other.
+//! Incoming messages: records of shards, messages of queues, and messages between functions.
 
 use std::sync::Arc;
 
@@ -8,45 +8,48 @@ use super::Partition;
 use super::commits::Release;
 use crate::address::{Address, RESERVED_NAMESPACE};
 use crate::durable::{DeadLetter, Key, Value};
-use crate::input::{Record, Unroutable};
-use crate::message::{IdSource, Message, MessageId};
+use crate::input::Record;
+use crate::message::{IdSource, Message, MessageId, Unroutable};
 use crate::position::{ShardId, ShardPosition};
 
-/// Where something outside stands that becomes messages: their ids derive from it.
+/// Origin of an incoming record or queue message, from which the ids of its messages derive.
 pub(super) struct Origin<'a> {
     /// The shard or queue.
     pub(super) source: &'a str,
-    /// Its place or id there.
+    /// Sequence number or id within the source.
     pub(super) sequence: &'a str,
-    /// Its place among those that share a sequence number.
+    /// Index among the records that share a sequence number.
     pub(super) sub_sequence: u64,
-    /// All of this for people.
+    /// Describes the origin for operators.
     pub(super) described: &'a dyn Fn() -> String,
 }
 
 impl Partition {
-    /// Reading starts where the shard was applied to, or, for a new one, where its ingress resolved the start, once that is durable.
+    /// Registers a shard. Reading starts at its applied position or, for a new shard, at the start
+    /// resolved by its ingress. It begins once that position is durable.
     pub(super) fn shard_found(&mut self, shard: ShardId, start: ShardPosition) {
         if !self.tables.shards.contains_key(&shard) {
             self.tables.shards.insert(shard.clone(), start);
-            self.mark(Key::Shard(shard.clone()));
+            self.mark_changed(Key::Shard(shard.clone()));
         }
         self.read_when_durable(Release::Read(shard));
     }
 
-    /// What is known of a stream's shards is told when it is durable, so that nobody plans with what a crash takes back.
+    /// Reports the applied positions of a stream's shards once they are durable, so that no ingress
+    /// plans with positions that a crash would undo.
     pub(super) fn stream_found(&mut self, ingress: Arc<str>, stream: Arc<str>) {
         self.read_when_durable(Release::Plan { ingress, stream });
     }
 
-    /// The end of a shard is known by itself, and not from its last record: an empty shard ends too.
+    /// Records the end of a shard. An end is reported separately, not with the last record, because
+    /// an empty shard ends too.
     pub(super) fn shard_ended(&mut self, shard: ShardId) {
         let Some(position) = self.tables.shards.get_mut(&shard) else {
             return;
         };
         if *position != ShardPosition::End {
             *position = ShardPosition::End;
-            self.mark(Key::Shard(shard.clone()));
+            self.mark_changed(Key::Shard(shard.clone()));
         }
         self.release_when_durable(Release::Read(shard));
     }
@@ -58,21 +61,22 @@ impl Partition {
         let quiet = position.quiet_until(until_ms);
         if *position != quiet {
             *position = quiet;
-            self.mark(Key::Shard(shard.clone()));
+            self.mark_changed(Key::Shard(shard.clone()));
         }
     }
 
-    /// Only an end may be forgotten: anything else is still needed to read on.
+    /// Removes the position of an ended shard. Any other position is still needed for reading.
     pub(super) fn shard_forgotten(&mut self, shard: &ShardId) {
         if self.tables.shards.get(shard) == Some(&ShardPosition::End) {
             self.tables.shards.remove(shard);
-            self.mark(Key::Shard(shard.clone()));
+            self.mark_changed(Key::Shard(shard.clone()));
         }
     }
 
     pub(super) fn records_read(&mut self, shard: &ShardId, records: Vec<Record>) {
         let Some(mut applied) = self.tables.shards.get(shard).cloned() else {
-            // No reading was asked for, so there is no position from which to tell new records from old ones.
+            // This shard was not requested, so there is no position that tells new records from old
+            // ones.
             self.counts.repeated_records += records.len() as u64;
             return;
         };
@@ -94,17 +98,17 @@ impl Partition {
                 sub_sequence: record.sub_sequence,
                 described: &|| format!("{name} {} (key {key:?})", record.sequence),
             };
-            self.arrived(&origin, routed);
+            self.ingest(&origin, routed);
         }
         if applied != before {
             Self::assert_forward(shard, &before, &applied);
             self.tables.shards.insert(shard.clone(), applied);
-            self.mark(Key::Shard(shard.clone()));
+            self.mark_changed(Key::Shard(shard.clone()));
         }
     }
 
-    /// What came from outside becomes messages, or a dead letter.
-    pub(super) fn arrived(
+    /// Turns an incoming record or queue message into messages, or into a dead letter.
+    pub(super) fn ingest(
         &mut self,
         origin: &Origin<'_>,
         routed: Result<Vec<(Address, TypedValue)>, Unroutable>,
@@ -141,12 +145,13 @@ impl Partition {
                     failed_at_ms: self.now_ms,
                     egress: None,
                 };
-                self.keep_letter(None, letter);
+                self.add_dead_letter(None, letter);
             }
         }
     }
 
-    /// Brings a message to its address: a mailbox, a caller outside, or, if nothing serves the address, the dead letters.
+    /// Delivers a message to a mailbox or to a caller outside. If no endpoint serves the address,
+    /// the message becomes a dead letter.
     pub(super) fn deliver(&mut self, address: &Address, message: Message) {
         if address.function.namespace() == RESERVED_NAMESPACE {
             self.reply_arrived(address, message.argument);
@@ -161,7 +166,7 @@ impl Partition {
         self.enqueue(address, message);
     }
 
-    /// Puts a message at the tail of a mailbox.
+    /// Appends a message to a mailbox.
     pub(super) fn enqueue(&mut self, address: &Address, message: Message) {
         let number = self.tables.take_number();
         self.pending_bytes += message.bytes();
@@ -170,16 +175,17 @@ impl Partition {
             number,
         };
         if let Some(bucket) = self.tables.absent_bucket_of(address) {
-            // It belongs to the delta of its cause, so it can not wait outside until the bucket is there.
+            // The message belongs to the delta of its cause, so it cannot wait until the bucket is
+            // loaded.
             self.tables.put_absent(key.clone(), Value::Message(message));
-            self.mark(key);
-            self.want_load(bucket);
+            self.mark_changed(key);
+            self.request_load(bucket);
             return;
         }
-        let live = self.tables.live_or_new(address);
-        Self::assert_at_the_tail(address, live, number);
-        live.insert_message(number, message);
-        self.mark(key);
+        let active = self.tables.active_or_new(address);
+        Self::assert_at_the_tail(address, active, number);
+        active.insert_message(number, message);
+        self.mark_changed(key);
         self.make_ready(address);
     }
 }

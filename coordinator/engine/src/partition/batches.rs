@@ -1,4 +1,7 @@
-//! Giving addresses their turn: the pending messages of one address become a batch.
+//! Turns of addresses: the pending messages of one address become a batch.
+//!
+//! The crash guard lives here too. It keeps a message that ends the process at once from being
+//! retried forever without a trace.
 
 use std::sync::Arc;
 
@@ -10,16 +13,17 @@ use crate::endpoint::Endpoint;
 use crate::invocation::{AttemptId, Batch, BatchMessage, BatchState, EndpointIndex};
 use crate::message::Message;
 use crate::output::Output;
-use crate::tables::{Activity, Flight, FunctionStates, Instance, Live};
+use crate::tables::{ActiveState, Activity, Flight, FunctionStates, Instance};
 
-/// After so many deaths of the process in a row, a message that was pending at each is tried alone, its attempt durable beforehand.
-const DEATHS_TOLERATED: u32 = 3;
+/// Number of consecutive crashes after which a message that was pending at each of them is tried
+/// alone, with its attempt durable beforehand.
+const CRASHES_TOLERATED: u32 = 3;
 
-/// What a message takes on the wire besides its own bytes.
+/// Size of a message on the wire besides its own bytes, in bytes.
 const WIRE_OVERHEAD_BYTES: usize = 96;
 
 impl Partition {
-    /// Starts a batch for every address whose turn it is.
+    /// Starts a batch for every address that waits for its turn.
     pub(super) fn start_batches(&mut self) {
         if self.stopping != Stopping::No {
             return;
@@ -31,63 +35,67 @@ impl Partition {
 
     fn start_batch(&mut self, address: &Address) {
         self.apply_corrections(address);
-        let Some(live) = self.tables.live_mut(address) else {
+        let Some(active) = self.tables.active_mut(address) else {
             return;
         };
-        let turn = match live.activity {
-            Activity::Ready | Activity::Released | Activity::Admitted => live.activity.clone(),
+        let turn = match active.activity {
+            Activity::Ready | Activity::AttemptDurable | Activity::MessagesDurable => {
+                active.activity.clone()
+            }
             _ => return,
         };
-        live.activity = Activity::Idle;
-        if live.mailbox.is_empty() || live.suspension.is_some() {
-            self.tables.tidy(address);
+        active.activity = Activity::Idle;
+        if active.mailbox.is_empty() || active.suspension.is_some() {
+            self.tables.prune(address);
             return;
         }
         let Some(endpoint) = self.config.endpoints.serving(&address.function) else {
-            // The module that served it is gone since the message came.
+            // The module that served the function was removed after the message arrived.
             let reason = format!("no endpoint serves the function {}", address.function);
             self.give_up_head(address, reason);
             return;
         };
-        let released = turn == Activity::Released;
-        if self.is_deadly(address) && !released {
-            self.gate(address, endpoint);
-        } else if turn == Activity::Ready && self.is_cautious() {
-            self.hold(address);
+        let released = turn == Activity::AttemptDurable;
+        if self.is_crash_suspect(address) && !released {
+            self.guard_attempt(address, endpoint);
+        } else if turn == Activity::Ready && self.is_crash_guarded() {
+            self.guard_messages(address);
         } else {
             self.invoke(address, endpoint, released);
         }
     }
 
-    /// Whether messages must be durable before they are tried. A message that ends the process at once would otherwise come again with every
-    /// new owner (read from its shard once more, or sent again) without a trace of the deaths before.
-    fn is_cautious(&self) -> bool {
-        self.now_ms < self.cautious_until_ms && !self.commits.is_everything_durable()
+    /// Returns whether messages must be durable before they are tried. A message that ends the
+    /// process at once would otherwise return with every new owner (read again from its shard, or
+    /// sent again) without a trace of the earlier crashes.
+    fn is_crash_guarded(&self) -> bool {
+        self.now_ms < self.crash_guard_until_ms && !self.commits.is_all_durable()
     }
 
-    /// Gives the address its turn again when everything that it could be given now is durable.
-    fn hold(&mut self, address: &Address) {
-        if let Some(live) = self.tables.live_mut(address) {
-            live.activity = Activity::Held;
-            self.release_when_durable(Release::Begin(address.clone()));
+    /// Queues the address again once everything pending now is durable.
+    fn guard_messages(&mut self, address: &Address) {
+        if let Some(active) = self.tables.active_mut(address) {
+            active.activity = Activity::GuardingMessages;
+            self.release_when_durable(Release::StartBatch(address.clone()));
         }
     }
 
-    /// Whether the process died often while the message at the head was pending.
-    fn is_deadly(&self, address: &Address) -> bool {
-        let Some(live) = self.tables.live(address) else {
+    /// Returns whether the process crashed repeatedly while the message at the head was pending.
+    fn is_crash_suspect(&self, address: &Address) -> bool {
+        let Some(active) = self.tables.active(address) else {
             return false;
         };
-        match (&live.trouble, live.mailbox.front()) {
-            (Some(trouble), Some((head, _))) => {
-                trouble.deaths >= DEATHS_TOLERATED && *head <= trouble.deaths_through
+        match (&active.failures, active.mailbox.front()) {
+            (Some(failures), Some((head, _))) => {
+                failures.crashes >= CRASHES_TOLERATED && *head <= failures.crashes_through
             }
             _ => false,
         }
     }
 
-    /// Counts the attempt as failed before it begins, so that it is counted even if it ends the process.
-    fn gate(&mut self, address: &Address, endpoint: EndpointIndex) {
+    /// Counts the attempt as failed before it begins, so that it is counted even if it ends the
+    /// process.
+    fn guard_attempt(&mut self, address: &Address, endpoint: EndpointIndex) {
         let attempts_max = self.config.endpoints.get(endpoint).retries.attempts_max;
         let attempts =
             self.count_attempt(address, "the process ended during the attempt".to_owned());
@@ -95,13 +103,13 @@ impl Partition {
             self.give_up_or_suspend(
                 address,
                 endpoint,
-                "each time that this message was tried, the process ended".to_owned(),
+                "the process ended at every attempt of this message".to_owned(),
             );
             return;
         }
-        if let Some(live) = self.tables.live_mut(address) {
-            live.activity = Activity::Gated;
-            self.release_when_durable(Release::Try(address.clone()));
+        if let Some(active) = self.tables.active_mut(address) {
+            active.activity = Activity::GuardingAttempt;
+            self.release_when_durable(Release::TryAlone(address.clone()));
         }
     }
 
@@ -120,9 +128,9 @@ impl Partition {
             .expect("a ready address has an instance");
         let batch = make_batch(attempt, address, instance, states, endpoint, alone);
         if batch.bytes > endpoint.bundle_bytes_max {
-            // One message with its state is too large for any request to this endpoint.
+            // One message with its state exceeds the size of any request to this endpoint.
             let reason = format!(
-                "the message with the state of its address takes {} bytes, the endpoint takes {}",
+                "the message and the state of its address take {} bytes, the endpoint takes {}",
                 batch.bytes, endpoint.bundle_bytes_max
             );
             self.give_up_or_suspend(address, index, reason);
@@ -130,16 +138,16 @@ impl Partition {
         }
         self.next_attempt += 1;
         let (messages, states) = (batch.messages.len(), batch.state.len());
-        let live = self.tables.live_mut(address).expect("it has messages");
+        let active = self.tables.active_mut(address).expect("it has messages");
         assert_eq!(
-            live.activity,
+            active.activity,
             Activity::Idle,
             "{address}: one batch in flight"
         );
-        live.activity = Activity::InFlight(Flight {
+        active.activity = Activity::InFlight(Flight {
             attempt: attempt.number,
             messages,
-            presumed: alone,
+            presumed_failed: alone,
             states,
         });
         let known = self.flights.insert(attempt.number, address.clone());
@@ -150,7 +158,7 @@ impl Partition {
         });
     }
 
-    /// Removes values that have expired, so that an expired value is never sent.
+    /// Removes expired values, so that none is ever sent.
     fn expire_values(&mut self, address: &Address) {
         let Some(states) = self.tables.states_of(&address.function) else {
             return;
@@ -171,7 +179,7 @@ impl Partition {
         for (slot, name) in expired {
             self.tables.remove_state(address, slot);
             self.counts.expired += 1;
-            self.mark(Key::State {
+            self.mark_changed(Key::State {
                 address: address.clone(),
                 name,
             });
@@ -187,18 +195,22 @@ fn make_batch(
     endpoint: &Endpoint,
     alone: bool,
 ) -> Batch {
-    let live = instance.live.as_ref().expect("it has messages");
+    let active = instance.active.as_ref().expect("it has messages");
     let state = batch_state(instance, states);
     let mut bytes = WIRE_OVERHEAD_BYTES + state.iter().map(state_bytes).sum::<usize>();
     let mut messages = Vec::new();
-    for (number, message) in live.mailbox.iter().take(batch_limit(live, endpoint, alone)) {
+    for (number, message) in active
+        .mailbox
+        .iter()
+        .take(batch_limit(active, endpoint, alone))
+    {
         let message_bytes = message.bytes() + WIRE_OVERHEAD_BYTES;
         let fits = bytes + message_bytes <= endpoint.bundle_bytes_max;
         if message.correction.is_some() || !(fits || messages.is_empty()) {
             break;
         }
         bytes += message_bytes;
-        messages.push(batch_message(*number, message, live));
+        messages.push(batch_message(*number, message, active));
     }
     Batch {
         attempt,
@@ -209,15 +221,15 @@ fn make_batch(
     }
 }
 
-fn batch_limit(live: &Live, endpoint: &Endpoint, alone: bool) -> usize {
-    let isolation = live
+fn batch_limit(active: &ActiveState, endpoint: &Endpoint, alone: bool) -> usize {
+    let isolation = active
         .isolation
         .map_or(usize::MAX, |isolation| isolation.messages_max);
     let limit = endpoint.batch_messages_max.min(isolation).max(1);
     if alone { 1 } else { limit }
 }
 
-/// Every state that the function declared, with its value if it has one.
+/// Lists every declared state of the function, with its value if there is one.
 fn batch_state(instance: &Instance, states: Option<&FunctionStates>) -> Vec<BatchState> {
     let slots = states.map_or(&[][..], |states| &states.slots);
     (0..)
@@ -237,15 +249,15 @@ fn state_bytes(state: &BatchState) -> usize {
     state.name.len() + value.map_or(0, |(typename, value)| typename.len() + value.len()) + 16
 }
 
-fn batch_message(number: u64, message: &Message, live: &Live) -> BatchMessage {
-    let trouble = live
-        .trouble
+fn batch_message(number: u64, message: &Message, active: &ActiveState) -> BatchMessage {
+    let failures = active
+        .failures
         .as_ref()
-        .filter(|trouble| trouble.message == number);
+        .filter(|failures| failures.message == number);
     BatchMessage {
         caller: message.caller.clone(),
         argument: message.argument.clone(),
         id: message.id.to_string().into(),
-        failed_attempts: trouble.map_or(0, |trouble| trouble.attempts),
+        failed_attempts: failures.map_or(0, |failures| failures.attempts),
     }
 }

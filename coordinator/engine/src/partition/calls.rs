@@ -1,26 +1,27 @@
-//! Calls and sends from outside, and the answers that go back.
+//! Calls and sends from outside, and their answers.
 //!
-//! A call appears to its function as a message from the address `satchel/call/<call id>`; what is sent to that address is the reply. With
-//! an idempotency key, the key is in the delta of the message and the outcome in that of the reply, so a repeat finds one or the other
-//! whoever owns the partition then.
+//! A call appears to its function as a message from the address `satchel/call/<call id>`. A message
+//! sent to that address is the reply. With an idempotency key, the key is in the delta of the
+//! message, and the outcome is in the delta of the reply. A repeat therefore finds one or the
+//! other, under any owner.
 
 use std::sync::Arc;
 
 use satchel_protocol::reqreply::TypedValue;
 
-use super::agenda::Due;
+use super::schedule::Scheduled;
 use super::{Partition, Stopping};
 use crate::address::{Address, FunctionType, RESERVED_NAMESPACE};
 use crate::durable::{Idempotency, Key, Outcome};
-use crate::input::{Call, CallId, RequestId, Verb};
 use crate::map::Map;
 use crate::message::{IdSource, Message, MessageId, fingerprint, parse_hex};
 use crate::output::{Answer, Output};
+use crate::request::{Call, CallId, RequestId, Verb};
 
-/// The name of the function type whose addresses stand for callers.
+/// Name of the function type whose addresses stand for callers.
 const CALLER_NAME: &str = "call";
 
-/// The calls whose reply somebody waits for, or may ask for again.
+/// Calls with a waiting request, or with an idempotency record.
 #[derive(Default)]
 pub(super) struct Calls {
     open: Map<CallId, OpenCall>,
@@ -29,7 +30,7 @@ pub(super) struct Calls {
 
 #[derive(Default)]
 struct OpenCall {
-    /// Where its outcome is kept, if it has an idempotency key.
+    /// Key of the record that keeps the outcome, if the call has an idempotency key.
     record: Option<RecordKey>,
     waiting: Vec<RequestId>,
 }
@@ -37,7 +38,7 @@ struct OpenCall {
 pub(super) type RecordKey = (Address, Verb, Arc<str>);
 
 impl Calls {
-    /// Knows a call that was kept in a delta.
+    /// Registers a call whose record is durable or about to be.
     pub(super) fn restore(&mut self, call: CallId, record: RecordKey) {
         self.open.entry(call).or_default().record = Some(record);
     }
@@ -64,19 +65,20 @@ impl Calls {
         }
     }
 
-    /// The requests that were not answered.
+    /// Removes and returns the requests that were not answered.
     pub(super) fn take_waiting(&mut self) -> Vec<RequestId> {
         let mut waiting: Vec<_> = self.requests.drain().map(|(request, _)| request).collect();
         waiting.sort_unstable();
         waiting
     }
 
-    /// Whether somebody waits for the reply that is sent to `caller`, or may ask for it again.
+    /// Returns whether the call of this caller is open: a request waits for its reply, or a repeat
+    /// may ask for it.
     pub(super) fn knows(&self, caller: &Address) -> bool {
         call_id_of(caller).is_some_and(|call| self.open.contains_key(&call))
     }
 
-    /// Whether who waits is known from both sides, and every call is open for a reason.
+    /// Audits that both indexes agree and that every open call has a reason.
     pub(super) fn is_well_kept(&self) -> bool {
         let waiting = self.open.iter().flat_map(|(call, open)| {
             let waiting = open.waiting.iter();
@@ -89,7 +91,7 @@ impl Calls {
             && self.open.values().all(has_reason)
     }
 
-    /// Where the outcomes of calls are kept.
+    /// Iterates over the open calls that have a record.
     pub(super) fn records(&self) -> impl Iterator<Item = (CallId, &RecordKey)> {
         let open = self.open.iter();
         open.filter_map(|(call, open)| Some((*call, open.record.as_ref()?)))
@@ -116,21 +118,21 @@ impl Partition {
         };
         let bytes_max = self.config.endpoints.get(index).bundle_bytes_max;
         if call.argument.value.len() > bytes_max {
-            // It would be a dead letter at once, kept until a person looks at it.
+            // It would become a dead letter at once, kept until an operator handles it.
             self.answer(request, Answer::TooLarge { bytes_max });
             return;
         }
-        if let Some(call) = self.park_call(call) {
-            self.call_taken(call);
+        if let Some(call) = self.defer_call(call) {
+            self.process_call(call);
         }
     }
 
-    /// A call whose bucket is in memory, if it needs that.
-    pub(super) fn call_taken(&mut self, call: Call) {
+    /// Handles a call whose bucket, if it needs it, is in memory.
+    pub(super) fn process_call(&mut self, call: Call) {
         let request = call.request;
         if let Some(key) = &call.idempotency_key
-            && let Some(live) = self.tables.live(&call.target)
-            && let Some(record) = live.record(call.verb, key)
+            && let Some(active) = self.tables.active(&call.target)
+            && let Some(record) = active.record(call.verb, key)
         {
             let record = record.clone();
             self.call_repeated(&call, &record);
@@ -140,10 +142,11 @@ impl Partition {
             self.answer(request, Answer::Overloaded);
             return;
         }
-        self.call_admitted(call);
+        self.admit_call(call);
     }
 
-    /// A request under a key that is known: its answer is the first one's, whether that is there or still to come.
+    /// Answers a request with a known key like the first one: at once if the outcome is known,
+    /// later otherwise.
     fn call_repeated(&mut self, call: &Call, record: &Idempotency) {
         if record.fingerprint != fingerprint(&call.argument) {
             self.reply_when_durable(call.request, Answer::KeyReused);
@@ -155,7 +158,7 @@ impl Partition {
         }
     }
 
-    fn call_admitted(&mut self, call: Call) {
+    fn admit_call(&mut self, call: Call) {
         let source = match &call.idempotency_key {
             Some(key) => IdSource::Key {
                 address: &call.target,
@@ -183,8 +186,8 @@ impl Partition {
                 expires_at_ms: None,
             };
             let record_key = (call.target.clone(), call.verb, key.clone());
-            let live = self.tables.live_or_new(&call.target);
-            live.insert_record(call.verb, key, record);
+            let active = self.tables.active_or_new(&call.target);
+            active.insert_record(call.verb, key, record);
             self.calls.restore(call.id, record_key.clone());
             match call.verb {
                 Verb::Call => self.mark_record(record_key),
@@ -201,12 +204,12 @@ impl Partition {
         self.enqueue(&call.target, message);
     }
 
-    /// A function sent something to a caller's address.
+    /// Handles a message that a function sent to the address of a caller.
     pub(super) fn reply_arrived(&mut self, caller: &Address, reply: TypedValue) {
         self.resolve(caller, &Outcome::Replied(reply));
     }
 
-    /// The message of a caller became a dead letter.
+    /// Resolves the call of a message that became a dead letter.
     pub(super) fn call_failed(&mut self, caller: &Address, dead_letter: MessageId, reason: &str) {
         if caller.function.namespace() == RESERVED_NAMESPACE {
             let reason = reason.to_owned();
@@ -220,7 +223,7 @@ impl Partition {
         }
     }
 
-    /// The dead letter of a caller's message is tried again: its outcome is open once more.
+    /// Reopens the outcome of a call whose dead letter is retried.
     pub(super) fn call_reopened(&mut self, caller: &Address) {
         let Some(call) = call_id_of(caller) else {
             return;
@@ -233,34 +236,35 @@ impl Partition {
         let Some((address, verb, key)) = record else {
             return;
         };
-        if let Some(live) = self.tables.live_mut(&address)
-            && live.set_outcome((verb, &key), None, None)
+        if let Some(active) = self.tables.active_mut(&address)
+            && active.set_outcome((verb, &key), None, None)
         {
             self.mark_record((address, verb, key));
         }
     }
 
-    /// The message of a call was processed. If nothing has answered it yet, its key is kept for as long as one with an outcome: a reply may still come, and a
-    /// function that never replies must not keep keys for ever.
+    /// Starts the expiry of a call's key when its message was processed without a reply. A reply
+    /// may still come, and a function that never replies must not keep keys forever.
     pub(super) fn call_processed(&mut self, caller: &Address) {
         let open = call_id_of(caller).and_then(|call| self.calls.open.get(&call));
         let Some((address, verb, key)) = open.and_then(|open| open.record.clone()) else {
             return;
         };
-        let live = self.tables.live(&address);
-        let record = live.and_then(|live| live.record(verb, &key));
+        let active = self.tables.active(&address);
+        let record = active.and_then(|active| active.record(verb, &key));
         if record.is_some_and(|record| record.outcome.is_none()) {
-            self.keep_for_a_while((address, verb, key), None);
+            self.set_outcome_and_expiry((address, verb, key), None);
         }
     }
 
-    /// Whether somebody waits for the outcome of this call.
+    /// Returns whether a request waits for the outcome of this call.
     pub(super) fn is_waited_for(&self, call: CallId) -> bool {
         let open = self.calls.open.get(&call);
         open.is_some_and(|open| !open.waiting.is_empty())
     }
 
-    /// Gives a call its outcome, and its waiters the answer once that is durable. Only the first outcome counts.
+    /// Sets the outcome of a call, and answers the waiting requests once it is durable. Only the
+    /// first outcome counts.
     fn resolve(&mut self, caller: &Address, outcome: &Outcome) {
         let open =
             call_id_of(caller).and_then(|call| Some((call, self.calls.open.get_mut(&call)?)));
@@ -286,37 +290,42 @@ impl Partition {
     }
 
     fn has_outcome(&self, (address, verb, key): &RecordKey) -> bool {
-        let live = self.tables.live(address);
-        let record = live.and_then(|live| live.record(*verb, key));
+        let active = self.tables.active(address);
+        let record = active.and_then(|active| active.record(*verb, key));
         record.is_none_or(|record| record.outcome.is_some())
     }
 
     fn set_outcome(&mut self, record: RecordKey, outcome: Outcome) {
-        self.keep_for_a_while(record, Some(outcome));
+        self.set_outcome_and_expiry(record, Some(outcome));
     }
 
-    /// Gives a record its outcome, or none yet, and keeps it from now on for as long as outcomes are kept.
-    fn keep_for_a_while(&mut self, (address, verb, key): RecordKey, outcome: Option<Outcome>) {
+    /// Sets the outcome of a record, or leaves it open, and lets the record expire after the
+    /// idempotency TTL.
+    fn set_outcome_and_expiry(
+        &mut self,
+        (address, verb, key): RecordKey,
+        outcome: Option<Outcome>,
+    ) {
         let expires_at_ms = self.now_ms + self.config.idempotency_ttl_ms;
-        let live = self.tables.live_mut(&address);
-        let known =
-            live.is_some_and(|live| live.set_outcome((verb, &key), outcome, Some(expires_at_ms)));
+        let active = self.tables.active_mut(&address);
+        let known = active
+            .is_some_and(|active| active.set_outcome((verb, &key), outcome, Some(expires_at_ms)));
         if known {
-            let due = Due::Idempotency {
+            let due = Scheduled::Idempotency {
                 address: address.clone(),
                 verb,
                 key: key.clone(),
             };
-            self.agenda.add(expires_at_ms, due);
+            self.schedule.add(expires_at_ms, due);
             self.mark_record((address, verb, key));
         }
     }
 
     fn mark_record(&mut self, (address, verb, key): RecordKey) {
-        self.mark(Key::Idempotency { address, verb, key });
+        self.mark_changed(Key::Idempotency { address, verb, key });
     }
 
-    /// Answers at once, because the answer depends on nothing that is still to become durable.
+    /// Answers at once, because the answer depends on nothing that is not durable yet.
     pub(super) fn answer(&mut self, request: RequestId, answer: Answer) {
         self.outputs.push_back(Output::Reply { request, answer });
     }
@@ -338,7 +347,7 @@ impl Outcome {
     }
 }
 
-/// The address by which a function knows its caller outside.
+/// The address by which a function knows a caller outside.
 fn caller_address(call: CallId) -> Address {
     Address::new(
         FunctionType::new(RESERVED_NAMESPACE, CALLER_NAME),
@@ -346,7 +355,7 @@ fn caller_address(call: CallId) -> Address {
     )
 }
 
-/// Whether an address stands for a caller outside.
+/// Returns whether an address stands for a caller outside.
 pub(super) fn is_caller(address: &Address) -> bool {
     address.function.namespace() == RESERVED_NAMESPACE && address.function.name() == CALLER_NAME
 }

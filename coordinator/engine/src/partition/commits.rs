@@ -1,4 +1,4 @@
-//! Sealing deltas, and releasing what waited for them.
+//! Sealing of deltas, and release of what waits for them.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,58 +9,63 @@ use indexmap::IndexSet;
 use super::{Config, Partition, Stopping};
 use crate::address::Address;
 use crate::durable::{Change, Key};
-use crate::input::RequestId;
 use crate::output::{Answer, BucketImage, Delta, Emission, Output};
 use crate::position::ShardId;
 use crate::queue::QueuedId;
+use crate::request::RequestId;
 use crate::tables::Activity;
 
-/// Something that may happen only when the delta that holds its cause is durable.
+/// An effect that may happen only after the delta that holds its cause is durable.
+///
+/// All effects visible outside are releases, except answers that depend on no undurable state.
+/// [`Partition::perform`] turns releases into outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Release {
-    /// An entry of the outbox leaves.
+    /// Emit an entry of the outbox.
     Emit(u64),
-    /// What an egress waits for is durable.
-    Marked(Arc<str>),
-    /// A request is answered.
+    /// Notify an egress that its marks are durable.
+    MarksDurable(Arc<str>),
+    /// Answer a request.
     Reply { request: RequestId, answer: Answer },
-    /// A shard is read, its resolved start being durable.
+    /// Read a shard, whose position is durable.
     Read(ShardId),
-    /// A stream's shards are planned with what is durable.
+    /// Plan a stream with the durable positions of its shards.
     Plan { ingress: Arc<str>, stream: Arc<str> },
-    /// A queue is received from.
+    /// Receive from the queue of an ingress.
     Receive(Arc<str>),
-    /// Messages of a queue are deleted.
+    /// Delete messages of a queue.
     Deletable {
         ingress: Arc<str>,
         ids: Vec<QueuedId>,
     },
-    /// A message that may have killed the process is tried, the attempt being durable.
-    Try(Address),
-    /// An address has its turn, what it is given being durable.
-    Begin(Address),
+    /// Try the message at the head of an address alone. It may have ended the process before; the
+    /// attempt is durable.
+    TryAlone(Address),
+    /// Start a batch of an address whose messages are durable.
+    StartBatch(Address),
 }
 
-/// The facts that changed, the deltas on their way, and what waits for them.
+/// The changed facts, the deltas on their way to the log, and the releases that wait for them.
 #[derive(Default)]
 pub(super) struct Commits {
     dirty: IndexSet<Key, FixedState>,
-    /// When the oldest of `dirty` changed.
+    /// Time of the oldest change in `dirty`.
     dirty_since_ms: u64,
     /// Numbers below this one were given out before the last seal.
     first_unsealed_number: u64,
     sealed: u64,
     sealed_at_ms: u64,
     durable: u64,
-    /// What waits for a delta that is not sealed yet.
+    /// Releases that wait for a delta that is not sealed yet.
     waiting: Vec<Release>,
-    /// What waits for a sealed delta, in order of its number.
+    /// Releases that wait for a sealed delta, in order of its number.
     releases: VecDeque<(u64, Release)>,
     wanted_images: BTreeSet<u16>,
-    /// Those of them that must be loaded first.
+    /// Wanted images whose buckets must be loaded first.
     unloaded_images: BTreeSet<u16>,
-    /// Whether images may be taken: a few after each input, so that inputs need not wait for a whole snapshot.
-    image_turn: bool,
+    /// True if images may be taken. A few are taken after each input, so that inputs need not wait
+    /// for a whole snapshot.
+    images_allowed: bool,
 }
 
 impl Commits {
@@ -79,24 +84,25 @@ impl Commits {
         self.durable
     }
 
-    /// Whether nothing changed since a delta that is durable.
-    pub(super) fn is_everything_durable(&self) -> bool {
+    /// Returns whether every change is durable.
+    pub(super) fn is_all_durable(&self) -> bool {
         self.dirty.is_empty() && self.sealed == self.durable
     }
 
-    pub(super) fn mark(&mut self, key: Key, now_ms: u64) {
+    pub(super) fn mark_changed(&mut self, key: Key, now_ms: u64) {
         if self.dirty.is_empty() {
             self.dirty_since_ms = now_ms;
         }
         self.dirty.insert(key);
     }
 
-    /// Marks the end of something numbered. If it began after the last seal, no delta needs to know of it at all.
-    pub(super) fn mark_end(&mut self, key: Key, number: u64, now_ms: u64) {
+    /// Marks the end of a numbered fact. If the fact began after the last seal, no delta needs to
+    /// mention it.
+    pub(super) fn mark_ended(&mut self, key: Key, number: u64, now_ms: u64) {
         if number >= self.first_unsealed_number {
             self.dirty.swap_remove(&key);
         } else {
-            self.mark(key, now_ms);
+            self.mark_changed(key, now_ms);
         }
     }
 
@@ -104,7 +110,7 @@ impl Commits {
         self.dirty.contains(key)
     }
 
-    pub(super) fn is_anything_dirty(&self) -> bool {
+    pub(super) fn has_changes(&self) -> bool {
         !self.dirty.is_empty()
     }
 
@@ -112,7 +118,7 @@ impl Commits {
         self.wanted_images.contains(&bucket) || self.unloaded_images.contains(&bucket)
     }
 
-    /// A bucket is in memory: it can be imaged, if that is wanted.
+    /// Makes a loaded bucket available for its image, if one is wanted.
     pub(super) fn image_loaded(&mut self, bucket: u16) {
         if self.unloaded_images.remove(&bucket) {
             self.wanted_images.insert(bucket);
@@ -123,13 +129,13 @@ impl Commits {
         self.wanted_images.extend(buckets);
     }
 
-    /// An input came, so images may be taken once more.
-    pub(super) fn give_image_turn(&mut self) {
-        self.image_turn = true;
+    /// Allows images again after an input.
+    pub(super) fn allow_images(&mut self) {
+        self.images_allowed = true;
     }
 
-    /// When the next delta should be sealed for no other reason than time, or the next images taken: at once, where no seal will give the
-    /// occasion.
+    /// Time at which the next delta should be sealed, or the next images taken, without another
+    /// input. Images that no seal will trigger are due at once.
     pub(super) fn due_ms(&self, config: &Config) -> Option<u64> {
         if self.dirty.is_empty() && !self.wanted_images.is_empty() {
             return Some(0);
@@ -140,12 +146,12 @@ impl Commits {
 }
 
 impl Partition {
-    /// Lets something happen as soon as everything that the partition knows now is durable.
+    /// Performs `release` once everything that the partition knows now is durable.
     pub(super) fn release_when_durable(&mut self, release: Release) {
         self.commits.waiting.push(release);
     }
 
-    /// Answers a request as soon as everything that the partition knows now is durable.
+    /// Answers a request once everything that the partition knows now is durable.
     pub(super) fn reply_when_durable(&mut self, request: RequestId, answer: Answer) {
         self.release_when_durable(Release::Reply { request, answer });
     }
@@ -154,7 +160,7 @@ impl Partition {
         let commits = &mut self.commits;
         assert!(
             commits.durable <= number && number <= commits.sealed,
-            "delta {number} became durable, out of {} durable and {} sealed ones",
+            "delta {number} became durable after {} durable and {} sealed deltas",
             commits.durable,
             commits.sealed
         );
@@ -162,14 +168,15 @@ impl Partition {
         let releases = &mut self.commits.releases;
         let due = releases.partition_point(|(delta, _)| *delta <= number);
         let due: Vec<_> = releases.drain(..due).collect();
-        self.carry_out(due);
+        self.perform(due);
     }
 
-    /// Seals a delta if something waits to leave or the oldest change has waited long enough, and if the log has room for one more.
+    /// Seals a delta if a release waits for it or the oldest change has reached the commit
+    /// interval, provided that the log has room.
     pub(super) fn seal_if_due(&mut self) {
         let commits = &mut self.commits;
         if commits.dirty.is_empty() {
-            self.release_behind_last_seal();
+            self.release_after_last_seal();
             self.take_images();
             return;
         }
@@ -177,18 +184,19 @@ impl Partition {
             || self.now_ms >= commits.dirty_since_ms + self.config.commit_interval_ms;
         let room = commits.sealed - commits.durable < self.config.commit_depth;
         if due && room {
-            // Acknowledgements may still come after the last delta of an orderly stop; the one that holds them is the last one then.
+            // Acknowledgements may still come after the last delta of an orderly stop. The delta
+            // that holds them is then the last one.
             self.seal(self.stopping == Stopping::Sealed);
         }
     }
 
-    /// Nothing changed since the last seal: what waits, waits for that one.
-    fn release_behind_last_seal(&mut self) {
+    /// Lets the waiting releases wait for the last seal, because nothing changed since.
+    fn release_after_last_seal(&mut self) {
         let sealed = self.commits.sealed;
         let waiting = std::mem::take(&mut self.commits.waiting);
         let waiting = waiting.into_iter().map(|release| (sealed, release));
         if self.commits.durable == sealed {
-            self.carry_out(waiting.collect());
+            self.perform(waiting.collect());
         } else {
             self.commits.releases.extend(waiting);
         }
@@ -199,7 +207,7 @@ impl Partition {
         assert!(
             commits.sealed - commits.durable < self.config.commit_depth
                 && self.stopping != Stopping::Stopped,
-            "delta {} is sealed, after {} durable ones, {:?}",
+            "delta {} is sealed after {} durable deltas, while stopping is {:?}",
             commits.sealed + 1,
             commits.durable,
             self.stopping
@@ -220,7 +228,7 @@ impl Partition {
                 {
                     self.tables.recount(address);
                 }
-                self.note_seal(&key, number);
+                self.record_seal(&key, number);
                 let value = self.tables.value(&key);
                 Change { key, value }
             })
@@ -239,10 +247,11 @@ impl Partition {
         self.take_images();
     }
 
-    /// Images some of the wanted buckets. Called only when nothing is dirty, so that an image equals the fold through the last seal.
+    /// Takes images of some wanted buckets. Called only when nothing is dirty, so that an image
+    /// equals the fold through the last seal.
     fn take_images(&mut self) {
         debug_assert!(self.commits.dirty.is_empty());
-        if !std::mem::take(&mut self.commits.image_turn) {
+        if !std::mem::take(&mut self.commits.images_allowed) {
             return;
         }
         let mut bytes = 0;
@@ -250,8 +259,8 @@ impl Partition {
             && let Some(bucket) = self.commits.wanted_images.pop_first()
         {
             if self.is_absent(bucket) {
-                // It is loaded first, and imaged then; the others need not wait for it.
-                self.want_load(bucket);
+                // The image follows once the bucket is loaded. Other images need not wait for it.
+                self.request_load(bucket);
                 self.commits.unloaded_images.insert(bucket);
                 continue;
             }
@@ -261,7 +270,7 @@ impl Partition {
             bytes += content.iter().map(change_bytes).sum::<usize>();
             let summary = self.tables.bucket_summary(bucket);
             if bucket < self.tables.buckets() {
-                self.tables.place_mut(bucket).summary = summary;
+                self.tables.bucket_slot_mut(bucket).summary = summary;
             }
             self.outputs.push_back(Output::Image(Box::new(BucketImage {
                 bucket,
@@ -272,8 +281,9 @@ impl Partition {
         }
     }
 
-    /// Lets leave what has waited for a delta that is durable now, given with its number.
-    fn carry_out(&mut self, releases: Vec<(u64, Release)>) {
+    /// Turns releases whose deltas are durable into outputs. Each release comes with the number of
+    /// its delta.
+    fn perform(&mut self, releases: Vec<(u64, Release)>) {
         let mut emissions = Vec::new();
         for (delta, release) in releases {
             self.assert_durable(delta);
@@ -288,7 +298,7 @@ impl Partition {
                         value: entry.value.clone(),
                     }));
                 }
-                Release::Marked(egress) => {
+                Release::MarksDurable(egress) => {
                     self.outputs.push_back(Output::MarksDurable { egress });
                 }
                 Release::Reply { request, answer } => {
@@ -311,19 +321,19 @@ impl Partition {
                 Release::Deletable { ingress, ids } => {
                     self.outputs.push_back(Output::Deletable { ingress, ids });
                 }
-                Release::Begin(address) => {
-                    if let Some(live) = self.tables.live_mut(&address)
-                        && live.activity == Activity::Held
+                Release::StartBatch(address) => {
+                    if let Some(active) = self.tables.active_mut(&address)
+                        && active.activity == Activity::GuardingMessages
                     {
-                        live.activity = Activity::Admitted;
+                        active.activity = Activity::MessagesDurable;
                         self.ready.push_back(address);
                     }
                 }
-                Release::Try(address) => {
-                    if let Some(live) = self.tables.live_mut(&address)
-                        && live.activity == Activity::Gated
+                Release::TryAlone(address) => {
+                    if let Some(active) = self.tables.active_mut(&address)
+                        && active.activity == Activity::GuardingAttempt
                     {
-                        live.activity = Activity::Released;
+                        active.activity = Activity::AttemptDurable;
                         self.ready.push_back(address);
                     }
                 }
@@ -338,22 +348,22 @@ impl Partition {
         if self.stopping == Stopping::No {
             self.stopping = Stopping::Draining;
             self.outputs.push_back(Output::PauseIngress);
-            self.refuse_parked();
+            self.reject_deferred();
         }
     }
 
     pub(super) fn stop_forced(&mut self) {
         self.stop_requested();
-        // What is in flight stays in its mailbox and is tried again by the next owner.
+        // Messages in flight stay in their mailboxes. The next owner tries them again.
         self.flights.clear();
     }
 
-    /// Seals the last delta when nothing is in flight any more, and says so when it is durable.
+    /// Seals the last delta when nothing is in flight, and reports `Stopped` when it is durable.
     pub(super) fn finish_stop(&mut self) {
         let room = self.commits.sealed - self.commits.durable < self.config.commit_depth;
         if self.stopping == Stopping::Draining && self.flights.is_empty() && room {
-            // Without pending messages the next owner need not know whether the stop was an orderly one.
-            let pending = self.pending_bytes > 0 || self.loading.is_something_pending();
+            // Without pending messages, the next owner need not know whether this stop was orderly.
+            let pending = self.pending_bytes > 0 || self.loading.has_pending_buckets();
             if !self.commits.dirty.is_empty() || pending {
                 self.seal(true);
             }
@@ -373,7 +383,7 @@ impl Partition {
     }
 }
 
-/// About how many bytes a change takes.
+/// Approximate size of a change, in bytes.
 fn change_bytes(change: &Change) -> usize {
     use crate::durable::Value;
     const OVERHEAD_BYTES: usize = 64;

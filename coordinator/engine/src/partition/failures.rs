@@ -1,11 +1,13 @@
-//! What happens when a batch fails: it is tried again, halved until the message that fails is alone, and that one given up on.
+//! Handling of failed batches: a batch is retried and halved until the failing message is alone,
+//! then that message is given up.
 //!
-//! An attempt counts against a message only while it is alone in its batch, so a message never becomes a dead letter for the company it
-//! kept. While a poison message is searched for, the batch holds the front part of what failed; what came later stays behind, so order
-//! is kept, and each part carries the state that the part before it left.
+//! An attempt counts against a message only while it is alone in its batch, so a message never
+//! becomes a dead letter because of its neighbours. During the search for a poison message, the
+//! batch holds the front part of the failed batch. Later messages stay behind, so the order is
+//! kept, and each part carries the state that the part before it left.
 
 use super::Partition;
-use super::agenda::Due;
+use super::schedule::Scheduled;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry, Suspension, Value};
 use crate::endpoint::{OnPoison, Retries};
@@ -15,12 +17,12 @@ use crate::tables::{Activity, Flight, Isolation};
 
 impl Partition {
     pub(super) fn invocation_failed(&mut self, attempt: AttemptId, failure: &Failure) {
-        if let Some((address, flight)) = self.landed(attempt) {
+        if let Some((address, flight)) = self.end_flight(attempt) {
             self.batch_failed(&address, flight, failure);
         }
     }
 
-    /// A batch that is out of flight got no good answer.
+    /// Handles the failure of a batch that is no longer in flight.
     pub(super) fn batch_failed(&mut self, address: &Address, flight: Flight, failure: &Failure) {
         let Some(endpoint) = self.config.endpoints.serving(&address.function) else {
             self.make_ready(address);
@@ -29,7 +31,7 @@ impl Partition {
         let retries = self.config.endpoints.get(endpoint).retries;
         match failure.kind {
             FailureKind::Throttled | FailureKind::Unreachable => {
-                self.forgive_presumed(address, flight);
+                self.withdraw_presumed_attempt(address, flight);
                 self.back_off(address, retries, 1);
             }
             FailureKind::RequestTooLarge | FailureKind::Function if flight.messages > 1 => {
@@ -40,8 +42,8 @@ impl Partition {
                 self.give_up_or_suspend(address, endpoint, failure.message.clone());
             }
             FailureKind::Function => {
-                let attempts = if flight.presumed {
-                    self.explain_attempt(address, failure.message.clone())
+                let attempts = if flight.presumed_failed {
+                    self.explain_presumed_attempt(address, failure.message.clone())
                 } else {
                     self.count_attempt(address, failure.message.clone())
                 };
@@ -54,123 +56,128 @@ impl Partition {
         }
     }
 
-    /// The messages of a batch were processed: what was known against them is over.
+    /// Clears the failure record after the messages of a batch were processed.
     pub(super) fn succeeded(&mut self, address: &Address) {
-        let Some(live) = self.tables.live_mut(address) else {
+        let Some(active) = self.tables.active_mut(address) else {
             return;
         };
-        let head = live.mailbox.front().map(|(number, _)| *number);
-        live.isolation = live
+        let head = active.mailbox.front().map(|(number, _)| *number);
+        active.isolation = active
             .isolation
             .filter(|isolation| head.is_some_and(|head| head <= isolation.through))
             .map(|isolation| Isolation {
                 messages_max: isolation.messages_max.saturating_mul(2),
                 ..isolation
             });
-        let Some(trouble) = &mut live.trouble else {
+        let Some(failures) = &mut active.failures else {
             return;
         };
-        if trouble.deaths > 0 && head.is_some_and(|head| head <= trouble.deaths_through) {
-            trouble.attempts = 0;
-            trouble.message = 0;
-            trouble.reason.clear();
+        if failures.crashes > 0 && head.is_some_and(|head| head <= failures.crashes_through) {
+            failures.attempts = 0;
+            failures.message = 0;
+            failures.reason.clear();
         } else {
-            live.trouble = None;
+            active.failures = None;
         }
-        self.mark(Key::Trouble {
+        self.mark_changed(Key::FailureRecord {
             address: address.clone(),
         });
     }
 
     /// Halves the next batch.
     fn isolate(&mut self, address: &Address, messages: usize) {
-        if let Some(live) = self.tables.live_mut(address) {
-            let last_of_batch = live
+        if let Some(active) = self.tables.active_mut(address) {
+            let last_of_batch = active
                 .mailbox
                 .get(messages - 1)
                 .map_or(0, |(number, _)| *number);
-            let through = live.isolation.map_or(last_of_batch, |isolation| {
+            let through = active.isolation.map_or(last_of_batch, |isolation| {
                 isolation.through.max(last_of_batch)
             });
-            live.isolation = Some(Isolation {
+            active.isolation = Some(Isolation {
                 messages_max: messages / 2,
                 through,
             });
         }
     }
 
-    /// Lets the address try again after a while that doubles with each attempt.
+    /// Schedules the next try of an address after a delay that doubles with each attempt.
     fn back_off(&mut self, address: &Address, retries: Retries, attempts: u32) {
         let doublings = attempts.saturating_sub(1).min(32);
         let delay_ms = retries
             .backoff_initial_ms
             .saturating_mul(1 << doublings)
             .min(retries.backoff_max_ms);
-        if let Some(live) = self.tables.live_mut(address) {
-            live.activity = Activity::BackingOff;
+        if let Some(active) = self.tables.active_mut(address) {
+            active.activity = Activity::BackingOff;
             let due_ms = self.now_ms + self.jitter(delay_ms);
             let address = address.clone();
-            self.agenda.add(due_ms, Due::Retry { address });
+            self.schedule.add(due_ms, Scheduled::Retry { address });
         }
     }
 
-    /// Between half of `delay_ms` and all of it, so that addresses that failed together do not come back together. It derives from the
-    /// attempts made so far, so that a run can be replayed.
+    /// Returns a delay between half of `delay_ms` and all of it, so that addresses that failed
+    /// together are not retried together. It derives from the attempts made so far, so that a run
+    /// can be replayed.
     fn jitter(&self, delay_ms: u64) -> u64 {
-        let draw =
-            (self.next_attempt ^ self.agenda.entries()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let draw = (self.next_attempt ^ self.schedule.entries_made())
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            >> 32;
         delay_ms - (delay_ms / 2).saturating_mul(draw) / (1 << 32)
     }
 
-    /// Counts a failed attempt against the message at the head; returns how many it has had.
+    /// Counts a failed attempt of the message at the head. Returns the number of its failed
+    /// attempts.
     pub(super) fn count_attempt(&mut self, address: &Address, reason: String) -> u32 {
         self.note_attempt(address, reason, 1)
     }
 
-    /// An attempt that was counted before it began did not reach the function's code, so it was none.
-    pub(super) fn forgive_presumed(&mut self, address: &Address, flight: Flight) {
-        if !flight.presumed {
+    /// Withdraws an attempt that was counted in advance, because it did not reach the function's
+    /// code.
+    pub(super) fn withdraw_presumed_attempt(&mut self, address: &Address, flight: Flight) {
+        if !flight.presumed_failed {
             return;
         }
-        if let Some(trouble) = self
+        if let Some(failures) = self
             .tables
-            .live_mut(address)
-            .and_then(|live| live.trouble.as_mut())
+            .active_mut(address)
+            .and_then(|active| active.failures.as_mut())
         {
-            trouble.attempts = trouble.attempts.saturating_sub(1);
-            self.mark(Key::Trouble {
+            failures.attempts = failures.attempts.saturating_sub(1);
+            self.mark_changed(Key::FailureRecord {
                 address: address.clone(),
             });
         }
     }
 
-    /// Gives the reason of an attempt that was counted before it began.
-    fn explain_attempt(&mut self, address: &Address, reason: String) -> u32 {
+    /// Sets the reason of an attempt that was counted in advance.
+    fn explain_presumed_attempt(&mut self, address: &Address, reason: String) -> u32 {
         self.note_attempt(address, reason, 0)
     }
 
     fn note_attempt(&mut self, address: &Address, reason: String, more: u32) -> u32 {
-        let Some(live) = self.tables.live_mut(address) else {
+        let Some(active) = self.tables.active_mut(address) else {
             return 0;
         };
-        let Some((head, _)) = live.mailbox.front() else {
+        let Some((head, _)) = active.mailbox.front() else {
             return 0;
         };
-        let trouble = live.trouble.get_or_insert_default();
-        if trouble.message != *head {
-            trouble.message = *head;
-            trouble.attempts = 0;
+        let failures = active.failures.get_or_insert_default();
+        if failures.message != *head {
+            failures.message = *head;
+            failures.attempts = 0;
         }
-        trouble.attempts += more;
-        trouble.reason = reason;
-        let attempts = trouble.attempts;
-        self.mark(Key::Trouble {
+        failures.attempts += more;
+        failures.reason = reason;
+        let attempts = failures.attempts;
+        self.mark_changed(Key::FailureRecord {
             address: address.clone(),
         });
         attempts
     }
 
-    /// The message at the head failed for good: what happens is the endpoint's choice.
+    /// Makes the message at the head a dead letter or suspends the address, as configured for the
+    /// endpoint.
     pub(super) fn give_up_or_suspend(
         &mut self,
         address: &Address,
@@ -180,13 +187,13 @@ impl Partition {
         match self.config.endpoints.get(endpoint).on_poison {
             OnPoison::DeadLetter => self.give_up_head(address, reason),
             OnPoison::Suspend => {
-                if let Some(live) = self.tables.live_mut(address) {
-                    live.activity = Activity::Idle;
-                    live.suspension = Some(Suspension {
+                if let Some(active) = self.tables.active_mut(address) {
+                    active.activity = Activity::Idle;
+                    active.suspension = Some(Suspension {
                         reason,
                         since_ms: self.now_ms,
                     });
-                    self.mark(Key::Suspension {
+                    self.mark_changed(Key::Suspension {
                         address: address.clone(),
                     });
                 }
@@ -194,30 +201,30 @@ impl Partition {
         }
     }
 
-    /// Makes a dead letter of the message at the head; the address goes on.
+    /// Makes a dead letter of the message at the head. The address continues.
     pub(super) fn give_up_head(&mut self, address: &Address, reason: String) {
-        let Some(live) = self.tables.live_mut(address) else {
+        let Some(active) = self.tables.active_mut(address) else {
             return;
         };
-        live.activity = Activity::Idle;
-        let Some((number, message)) = live.pop_message() else {
+        active.activity = Activity::Idle;
+        let Some((number, message)) = active.pop_message() else {
             return;
         };
-        let trouble = live
-            .trouble
+        let failures = active
+            .failures
             .as_ref()
-            .filter(|trouble| trouble.message == number);
-        let attempts = trouble.map_or(0, |trouble| trouble.attempts);
-        self.no_more_pending(message.bytes());
+            .filter(|failures| failures.message == number);
+        let attempts = failures.map_or(0, |failures| failures.attempts);
+        self.subtract_pending(message.bytes());
         let key = Key::Message {
             address: address.clone(),
             number,
         };
-        self.mark_end(key, number);
+        self.mark_ended(key, number);
         self.succeeded(address);
         self.give_up(address, message, attempts, reason);
         self.make_ready(address);
-        self.tables.tidy(address);
+        self.tables.prune(address);
     }
 
     /// Makes a dead letter of a message that is in no mailbox.
@@ -245,10 +252,10 @@ impl Partition {
             failed_at_ms: self.now_ms,
             egress: None,
         };
-        self.keep_letter(Some(address), letter);
+        self.add_dead_letter(Some(address), letter);
     }
 
-    pub(super) fn keep_letter(&mut self, address: Option<&Address>, letter: DeadLetter) {
+    pub(super) fn add_dead_letter(&mut self, address: Option<&Address>, letter: DeadLetter) {
         let number = self.tables.take_number();
         self.counts.dead_letters += 1;
         let key = Key::DeadLetter {
@@ -259,14 +266,14 @@ impl Partition {
             Some(bucket) => {
                 self.tables
                     .put_absent(key.clone(), Value::DeadLetter(letter));
-                self.want_letters(bucket);
+                self.want_dead_letters(bucket);
             }
-            None => self.tables.put_letter(address, number, letter),
+            None => self.tables.add_dead_letter(address, number, letter),
         }
-        self.mark(key);
+        self.mark_changed(key);
     }
 
-    /// An egress will never take this record as it is.
+    /// Makes a dead letter of a record that an egress will never accept as it is.
     pub(super) fn egress_refused(&mut self, number: u64, reason: String) {
         if let Some(OutboxEntry { id, egress, value }) = self.take_outbox(number) {
             let letter = DeadLetter {
@@ -279,7 +286,7 @@ impl Partition {
                 failed_at_ms: self.now_ms,
                 egress: Some(egress),
             };
-            self.keep_letter(None, letter);
+            self.add_dead_letter(None, letter);
         }
     }
 }

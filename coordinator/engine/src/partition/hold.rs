@@ -1,11 +1,15 @@
-//! The hold of a fork: what would touch the world outside waits until a person lets it go on.
+//! The hold of a fork: effects on the outside world wait until an operator releases the fork.
 //!
-//! A root that was made of another one has the other's shards, timers and outbox. Were both to go on with them, every record would be read
-//! twice, every timer would fire twice, and what the first has sent would be sent again. So the copy is held, durably and over restarts: shards
-//! are registered and not read, timers are kept and set and do not fire, the outbox fills and nothing leaves it. Calls from outside are served,
-//! and messages between functions are delivered.
+//! A root made from another one contains that root's shards, timers and outbox. If both continued
+//! with them, every record would be read twice, every timer would fire twice, and every sent record
+//! would be sent again. The copy is therefore held, durably and over restarts:
 //!
-//! A hold is part of what a fork begins with; nothing sets one later, and it is lifted once.
+//! - shards are registered but not read;
+//! - timers are kept and can be set, but do not fire;
+//! - the outbox fills, but nothing leaves it;
+//! - calls from outside are served, and messages between functions are delivered.
+//!
+//! A fork begins with its hold. No hold is set later, and it is lifted once.
 
 use super::answers::outbox_bytes;
 use super::commits::Release;
@@ -13,7 +17,7 @@ use super::{Partition, Stopping};
 use crate::durable::{Hold, Key};
 
 impl Partition {
-    /// The hold, as long as nobody has lifted it.
+    /// Returns the hold until it is lifted.
     pub fn held(&self) -> Option<&Hold> {
         self.tables.hold.as_ref()
     }
@@ -22,28 +26,30 @@ impl Partition {
         self.tables.hold.is_some()
     }
 
-    /// A shard is read, or a stream's reading planned, as soon as what is known of it is durable; under a hold, when that is lifted.
+    /// Reads a shard, plans a stream or receives from a queue once what is known of it is durable.
+    /// Under a hold, this waits until the hold is lifted.
     pub(super) fn read_when_durable(&mut self, reading: Release) {
         if self.is_held() {
-            self.held_reading.push(reading);
+            self.held_reads.push(reading);
         } else {
             self.release_when_durable(reading);
         }
     }
 
-    /// A record leaves as soon as it is durable; under a hold, when that is lifted.
+    /// Emits a record once it is durable. Under a hold, this waits until the hold is lifted.
     pub(super) fn emit_when_durable(&mut self, number: u64) {
         if !self.is_held() {
             self.release_when_durable(Release::Emit(number));
         }
     }
 
-    /// Lifts the hold; without one there is nothing to do, and above all nothing to drop. What leaves waits until that is durable.
+    /// Lifts the hold. Without a hold nothing happens; in particular, nothing is dropped. Effects
+    /// wait until the change is durable.
     pub(super) fn hold_lifted(&mut self, drop_outbox: bool) {
         if self.tables.hold.take().is_none() {
             return;
         }
-        self.mark(Key::Hold);
+        self.mark_changed(Key::Hold);
         if drop_outbox {
             self.drop_outbox();
         }
@@ -51,10 +57,10 @@ impl Partition {
         for number in numbers {
             self.emit_when_durable(number);
         }
-        for reading in std::mem::take(&mut self.held_reading) {
+        for reading in std::mem::take(&mut self.held_reads) {
             self.read_when_durable(reading);
         }
-        self.agenda.hold_timers(false);
+        self.schedule.hold_timers(false);
         if self.stopping == Stopping::No {
             self.handle_due();
         }
@@ -62,10 +68,10 @@ impl Partition {
 
     fn drop_outbox(&mut self) {
         for (number, entry) in std::mem::take(&mut self.tables.outbox) {
-            self.no_more_pending(outbox_bytes(&entry));
+            self.subtract_pending(outbox_bytes(&entry));
             self.counts.dropped_records += 1;
             self.commits
-                .mark_end(Key::Outbox { number }, number, self.now_ms);
+                .mark_ended(Key::Outbox { number }, number, self.now_ms);
         }
     }
 }

@@ -1,24 +1,26 @@
-//! Messages of queues: each is applied once, however often the queue hands it out, and given back to be deleted when that is durable.
+//! Messages of queues: each is applied once, however often the queue delivers it, and may be
+//! deleted once its effects are durable.
 
 use std::sync::Arc;
 
 use super::Partition;
-use super::agenda::Due;
 use super::arrivals::Origin;
 use super::commits::Release;
+use super::schedule::Scheduled;
 use crate::durable::Key;
 use crate::queue::{QueuedId, QueuedMessage};
 
-/// Ids are forgotten by the minute, so that what is due is few things however many ids there are.
+/// Granularity of expiries. It bounds the number of schedule entries, however many ids there are.
 const EXPIRY_GRAIN_MS: u64 = 60_000;
 
 impl Partition {
-    /// Receiving begins at once, or when a hold is lifted: there is no position to wait for.
+    /// Starts receiving, or waits until the hold is lifted. There is no position to wait for.
     pub(super) fn queue_found(&mut self, ingress: Arc<str>) {
         self.read_when_durable(Release::Receive(ingress));
     }
 
-    /// Applies what is new, and lets all of it be deleted when what it became is durable: that of what is not new may not be so yet.
+    /// Applies the new messages. All received messages may be deleted once the present state is
+    /// durable, because the effects of a repeated message may not be durable yet either.
     pub(super) fn messages_received(
         &mut self,
         ingress: Arc<str>,
@@ -26,7 +28,7 @@ impl Partition {
         keep_ms: u64,
     ) {
         if self.is_held() {
-            // Nobody was told to receive. The queue keeps what is not deleted.
+            // Receiving has not been requested. The queue keeps undeleted messages.
             return;
         }
         let mut ids = Vec::with_capacity(messages.len());
@@ -44,14 +46,15 @@ impl Partition {
                 sub_sequence: 0,
                 described: &|| format!("{ingress} {}", message.name),
             };
-            self.arrived(&origin, message.routed);
+            self.ingest(&origin, message.routed);
         }
         if !ids.is_empty() {
             self.release_when_durable(Release::Deletable { ingress, ids });
         }
     }
 
-    /// The queue can hardly hand these out any more: after `keep_ms` they need not be known.
+    /// Shortens or extends the expiry of ids whose messages were deleted. After `keep_ms` the queue
+    /// can no longer deliver them.
     pub(super) fn messages_deleted(
         &mut self,
         ingress: &Arc<str>,
@@ -59,18 +62,18 @@ impl Partition {
         keep_ms: u64,
     ) {
         for id in ids {
-            // One that has been forgotten meanwhile stays forgotten.
+            // An id that was removed in the meantime stays removed.
             if self.tables.received.contains(ingress, id) {
                 self.keep_id(ingress, id, keep_ms);
             }
         }
     }
 
-    /// Forgets the ids of which the queue has no message any more.
+    /// Removes expired ids: the queue can no longer deliver their messages.
     pub(super) fn forget_ids(&mut self, ingress: &Arc<str>) {
         while let Some(id) = self.tables.received.expired(ingress, self.now_ms) {
             self.tables.received.forget(ingress, id);
-            self.mark(Key::Received {
+            self.mark_changed(Key::Received {
                 ingress: Arc::clone(ingress),
                 id,
             });
@@ -83,7 +86,7 @@ impl Partition {
             .div_ceil(EXPIRY_GRAIN_MS)
             .saturating_mul(EXPIRY_GRAIN_MS);
         self.tables.received.keep(ingress, id, expires_at_ms);
-        self.mark(Key::Received {
+        self.mark_changed(Key::Received {
             ingress: Arc::clone(ingress),
             id,
         });
@@ -91,6 +94,7 @@ impl Partition {
     }
 
     pub(super) fn schedule_forgetting(&mut self, ingress: Arc<str>, at_ms: u64) {
-        self.agenda.add(at_ms, Due::Received { ingress, at_ms });
+        self.schedule
+            .add(at_ms, Scheduled::Received { ingress, at_ms });
     }
 }

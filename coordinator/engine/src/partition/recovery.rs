@@ -1,25 +1,24 @@
-//! Starting from what is durable.
+//! Recovery of a partition from its durable state.
 
 use std::collections::VecDeque;
 
-use super::agenda::{Agenda, Due};
 use super::answers::outbox_bytes;
 use super::calls::Calls;
 use super::commits::Commits;
+use super::deferred::Deferred;
 use super::loading::Loading;
-use super::parked::Parked;
+use super::schedule::{Schedule, Scheduled};
 use super::{Config, Counts, Partition, Stopping};
 use crate::address::Address;
-use crate::durable::{Change, Hold, Key};
+use crate::durable::{BucketSummary, Change, Hold, Key};
 use crate::map::Map;
-use crate::output::BucketSummary;
 use crate::tables::{BucketProblem, Tables};
 
-/// For how long after the death of its predecessor an owner tries no message that is not durable yet.
-const CAUTION_MS: u64 = 10_000;
+/// Time after the crash of its predecessor during which an owner tries only durable messages.
+const CRASH_GUARD_MS: u64 = 10_000;
 
-/// The fold of what is durable: images of buckets and changes of deltas, in the order in which they were written. A bucket whose image is
-/// not read is absent, and loaded by the partition later.
+/// Fold of the durable state: images of buckets and changes of deltas, in the order in which they
+/// were written. A bucket whose image is not read is absent, and the partition loads it later.
 pub struct Recovery {
     config: Config,
     tables: Tables,
@@ -28,29 +27,29 @@ pub struct Recovery {
 /// The ownership period that begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ownership {
-    /// Its number.
+    /// Number of the period.
     pub epoch: u64,
-    /// The partition time of the last durable delta, in ms since the epoch.
+    /// Partition time of the last durable delta, in ms since the epoch.
     pub committed_at_ms: u64,
-    /// Whether the last owner stopped in an orderly way: its last delta says so.
+    /// True if the last owner stopped in an orderly way, as its last delta says.
     pub clean: bool,
 }
 
 impl Recovery {
-    /// Nothing is known yet.
+    /// Creates an empty recovery.
     pub fn new(config: Config) -> Self {
         let tables = Tables::new(config.buckets);
         Self { config, tables }
     }
 
-    /// The image of `bucket`, which takes `raw_bytes` unpacked, is not read now; entries of the log over it still come. Must be said before
-    /// them.
+    /// Declares the image of `bucket`, which takes `raw_bytes` unpacked, as not read. Must be
+    /// called before the entries of the log over it are applied.
     pub fn absent(&mut self, bucket: u16, summary: BucketSummary, raw_bytes: u64) {
         let raw_bytes = usize::try_from(raw_bytes).unwrap_or(usize::MAX);
         self.tables.set_absent(bucket, summary, raw_bytes);
     }
 
-    /// Takes the next change.
+    /// Applies the next change.
     pub fn apply(&mut self, change: Change) {
         let absent = change
             .key
@@ -65,11 +64,13 @@ impl Recovery {
         self.tables.replay(bucket, &key, set.then_some(&value[..]));
     }
 
-    /// Takes the next entry of `bucket` in its durable form. What is said of an absent bucket is decoded when it is loaded.
+    /// Applies the next entry of `bucket` in its durable form. Entries of an absent bucket are
+    /// decoded when the bucket is loaded.
     ///
     /// # Errors
     ///
-    /// [`BucketProblem`] when the entry is not a fact of this bucket that this software knows.
+    /// Returns [`BucketProblem`] if the entry is not a fact of this bucket that this software
+    /// knows.
     pub fn apply_entry(
         &mut self,
         bucket: u16,
@@ -77,7 +78,7 @@ impl Recovery {
         value: Option<&[u8]>,
     ) -> Result<(), BucketProblem> {
         let buckets = self.config.buckets;
-        if bucket < buckets && self.tables.place(bucket).is_absent() {
+        if bucket < buckets && self.tables.bucket_slot(bucket).is_absent() {
             self.tables.replay(bucket, key, value);
             return Ok(());
         }
@@ -91,23 +92,23 @@ impl Recovery {
         Ok(())
     }
 
-    /// The hold under which a fork is, or as which it was not finished ([`Hold::filling`]).
+    /// Returns the hold of a fork, finished or not ([`Hold::filling`]).
     pub fn hold(&self) -> Option<&Hold> {
         self.tables.hold.as_ref()
     }
 
-    /// Begins an ownership period with what was applied.
+    /// Starts an ownership period with the applied state.
     pub fn start(self, ownership: Ownership, now_ms: u64) -> Partition {
         let now_ms = now_ms.max(ownership.committed_at_ms);
         let mut partition = Partition {
             epoch: ownership.epoch,
             now_ms,
-            cautious_until_ms: if ownership.clean {
+            crash_guard_until_ms: if ownership.clean {
                 0
             } else {
-                now_ms.saturating_add(CAUTION_MS)
+                now_ms.saturating_add(CRASH_GUARD_MS)
             },
-            agenda: Agenda::default(),
+            schedule: Schedule::default(),
             calls: Calls::default(),
             commits: Commits::new(self.tables.next_number),
             ready: VecDeque::new(),
@@ -115,16 +116,16 @@ impl Recovery {
             next_attempt: 1,
             pending_bytes: 0,
             ingress_paused: false,
-            held_reading: Vec::new(),
+            held_reads: Vec::new(),
             stopping: Stopping::No,
             outputs: VecDeque::new(),
             counts: Counts::default(),
             loading: Loading::default(),
-            parked: Parked::default(),
+            deferred: Deferred::default(),
             snapshot_wanted: false,
             snapshot_taken: false,
             memory_is_short: false,
-            deaths_below: if ownership.clean {
+            crash_suspects_below: if ownership.clean {
                 0
             } else {
                 self.tables.next_number
@@ -138,14 +139,14 @@ impl Recovery {
 }
 
 impl Partition {
-    /// Takes up what the last owner left: due times, calls, pending messages and the outbox.
+    /// Takes over the last owner's due times, calls, pending messages and outbox.
     fn resume(&mut self) {
-        self.agenda.hold_timers(self.is_held());
+        self.schedule.hold_timers(self.is_held());
         for bucket in 0..self.tables.buckets() {
             if self.is_absent(bucket) {
-                self.expect_bucket(bucket);
+                self.register_absent_bucket(bucket);
             } else {
-                self.take_up(bucket);
+                self.activate_bucket(bucket);
             }
         }
         for (ingress, at_ms) in self.tables.received.expiries() {
@@ -159,61 +160,67 @@ impl Partition {
         }
     }
 
-    /// Takes up what goes on in a bucket that is in memory now.
-    pub(super) fn take_up(&mut self, bucket: u16) {
-        for address in self.tables.place(bucket).lively() {
-            self.schedule(&address);
-            self.count_death(&address);
+    /// Activates the content of a bucket that is now in memory.
+    pub(super) fn activate_bucket(&mut self, bucket: u16) {
+        for address in self.tables.bucket_slot(bucket).active_addresses() {
+            self.schedule_instance(&address);
+            self.count_crash(&address);
             self.make_ready(&address);
         }
     }
 
-    fn schedule(&mut self, address: &Address) {
+    fn schedule_instance(&mut self, address: &Address) {
         let instance = self.tables.instance(address).expect("it was just listed");
         let slots = self.tables.states_of(&address.function);
         for state in instance.states() {
             if let (Some(expires_at_ms), Some(slots)) = (state.expires_at_ms(), slots) {
                 let name = slots.slots[usize::from(state.slot)].name.clone();
                 let address = address.clone();
-                self.agenda.add(expires_at_ms, Due::State { address, name });
+                self.schedule
+                    .add(expires_at_ms, Scheduled::State { address, name });
             }
         }
-        let Some(live) = &instance.live else { return };
-        self.pending_bytes += live.mailbox_bytes;
-        for (number, timer) in live.timers() {
-            self.agenda.add_timer(timer.due_ms, number, address.clone());
+        let Some(active) = &instance.active else {
+            return;
+        };
+        self.pending_bytes += active.mailbox_bytes;
+        for (number, timer) in active.timers() {
+            self.schedule
+                .add_timer(timer.due_ms, number, address.clone());
         }
-        for (verb, key, record) in live.records() {
+        for (verb, key, record) in active.records() {
             let record_key = (address.clone(), verb, key.clone());
             self.calls.restore(record.call, record_key);
             if let Some(expires_at_ms) = record.expires_at_ms {
-                let due = Due::Idempotency {
+                let due = Scheduled::Idempotency {
                     address: address.clone(),
                     verb,
                     key: key.clone(),
                 };
-                self.agenda.add(expires_at_ms, due);
+                self.schedule.add(expires_at_ms, due);
             }
         }
     }
 
-    /// The process died while these messages were pending; any of them may have been the reason. Those that came since are innocent: a
-    /// bucket may be loaded long after the takeover.
-    fn count_death(&mut self, address: &Address) {
-        let below = self.deaths_below;
-        let Some(live) = self.tables.live_mut(address) else {
+    /// Counts the crash of the last owner against the messages that were pending then: any of them
+    /// may have caused it. Later messages are not suspects, even if the bucket is loaded long after
+    /// the takeover.
+    fn count_crash(&mut self, address: &Address) {
+        let below = self.crash_suspects_below;
+        let Some(active) = self.tables.active_mut(address) else {
             return;
         };
-        let mut recovered = live.mailbox.iter().map(|(number, _)| *number);
+        let mut recovered = active.mailbox.iter().map(|(number, _)| *number);
         let Some(last) = recovered.rfind(|number| *number < below) else {
             return;
         };
-        let trouble = live.trouble.get_or_insert_default();
-        trouble.deaths = trouble.deaths.saturating_add(1);
-        trouble.deaths_through = last;
-        // That it was counted must be durable before the message is tried, however late it was found.
-        self.cautious_until_ms = self.cautious_until_ms.max(self.now_ms + CAUTION_MS);
-        self.mark(Key::Trouble {
+        let failures = active.failures.get_or_insert_default();
+        failures.crashes = failures.crashes.saturating_add(1);
+        failures.crashes_through = last;
+        // The count must be durable before the message is tried, however late the bucket was
+        // loaded.
+        self.crash_guard_until_ms = self.crash_guard_until_ms.max(self.now_ms + CRASH_GUARD_MS);
+        self.mark_changed(Key::FailureRecord {
             address: address.clone(),
         });
     }

@@ -1,10 +1,11 @@
-//! Stories about one partition: what it is told, and everything that it then wants done.
+//! Behaviour of one partition: inputs, and the complete outputs that follow.
 
 mod answering;
 mod arriving;
 mod counting;
-mod dropping;
+mod evicting;
 mod failing;
+mod fixture;
 mod holding;
 mod library;
 mod loading;
@@ -12,4 +13,3 @@ mod outlasting;
 mod queueing;
 mod recovering;
 mod remembering;
-mod scene;

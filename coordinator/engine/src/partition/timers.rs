@@ -1,71 +1,76 @@
-//! What becomes due: timers fire, values and outcomes expire, addresses try again.
+//! Handling of due events: timers fire, values and outcomes expire, addresses try again.
 
 use std::sync::Arc;
 
 use super::Partition;
-use super::agenda::Due;
+use super::schedule::Scheduled;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, Outcome, Timer};
-use crate::input::Verb;
 use crate::message::{IdSource, MessageId, fingerprint};
+use crate::request::Verb;
 use crate::tables::Activity;
 
 impl Partition {
-    /// Does everything that is due by now.
+    /// Handles everything that is due by now.
     pub(super) fn handle_due(&mut self) {
-        while let Some(due) = self.agenda.pop(self.now_ms) {
+        while let Some(due) = self.schedule.pop(self.now_ms) {
             match due {
-                Due::Timer { owner, number } => self.fire(&owner, number),
-                Due::State { address, name } => self.expire_state(&address, &name),
-                Due::Idempotency { address, verb, key } => {
+                Scheduled::Timer { owner, number } => self.fire(&owner, number),
+                Scheduled::State { address, name } => self.expire_state(&address, &name),
+                Scheduled::Idempotency { address, verb, key } => {
                     self.expire_outcome(&address, verb, &key);
                 }
-                Due::Received { ingress, .. } => self.forget_ids(&ingress),
-                Due::Retry { address } => {
-                    // It may have been given up on since, and its bucket dropped.
-                    let live = self.tables.live(&address);
-                    if live.is_some_and(|live| live.activity == Activity::BackingOff)
-                        && let Some(live) = self.tables.live_mut(&address)
+                Scheduled::Received { ingress, .. } => self.forget_ids(&ingress),
+                Scheduled::Retry { address } => {
+                    // The message may have been given up since, and its bucket evicted.
+                    let active = self.tables.active(&address);
+                    if active.is_some_and(|active| active.activity == Activity::BackingOff)
+                        && let Some(active) = self.tables.active_mut(&address)
                     {
-                        live.activity = Activity::Idle;
+                        active.activity = Activity::Idle;
                         self.make_ready(&address);
                     }
                 }
-                Due::Bucket { bucket } => self.want_load(bucket),
+                Scheduled::Bucket { bucket } => self.request_load(bucket),
             }
         }
     }
 
     pub(super) fn set_timer(&mut self, owner: &Address, timer: Timer) {
         let number = self.tables.take_number();
-        self.agenda.add_timer(timer.due_ms, number, owner.clone());
-        self.tables.live_or_new(owner).insert_timer(number, timer);
-        self.mark(Key::Timer {
+        self.schedule.add_timer(timer.due_ms, number, owner.clone());
+        self.tables.active_or_new(owner).insert_timer(number, timer);
+        self.mark_changed(Key::Timer {
             owner: owner.clone(),
             number,
         });
     }
 
-    /// Cancels the pending timer with this token of this owner; an unknown token is no error, as in StateFun.
+    /// Cancels the pending timer of this owner with this token. As in StateFun, an unknown token is
+    /// no error.
     pub(super) fn cancel_timer(&mut self, owner: &Address, token: &str) {
-        let live = self.tables.live_mut(owner);
-        let number = live.and_then(|live| live.tokens.get(token).copied());
+        let active = self.tables.active_mut(owner);
+        let number = active.and_then(|active| active.tokens.get(token).copied());
         if let Some(number) = number
             && let Some(timer) = self.remove_timer(owner, number)
         {
-            self.agenda.remove_timer(timer.due_ms, number);
+            self.schedule.remove_timer(timer.due_ms, number);
         }
     }
 
-    /// The removal of the timer and the arrival of its message are in one delta.
+    /// Fires a timer. Its removal and the arrival of its message are in one delta.
     pub(super) fn fire(&mut self, owner: &Address, number: u64) {
         if self.tables.absent_bucket_of(owner).is_some() {
-            // It waited for something else, and its bucket was dropped meanwhile: it comes up again when that is loaded.
+            // The timer was deferred, and its bucket was evicted in the meantime. It is scheduled
+            // again when the bucket is loaded.
             return;
         }
-        let timer = self.tables.live(owner).and_then(|live| live.timer(number));
+        let timer = self
+            .tables
+            .active(owner)
+            .and_then(|active| active.timer(number));
         if timer.is_some_and(|timer| self.awaits_pending_call(&timer.target)) {
-            self.park_timer(owner.clone(), number);
+            self.defer_timer(owner.clone(), number);
             return;
         }
         if let Some(timer) = self.remove_timer(owner, number) {
@@ -81,17 +86,17 @@ impl Partition {
     }
 
     fn remove_timer(&mut self, owner: &Address, number: u64) -> Option<Timer> {
-        let timer = self.tables.live_mut(owner)?.take_timer(number)?;
-        self.tables.tidy(owner);
+        let timer = self.tables.active_mut(owner)?.take_timer(number)?;
+        self.tables.prune(owner);
         let key = Key::Timer {
             owner: owner.clone(),
             number,
         };
-        self.mark_end(key, number);
+        self.mark_ended(key, number);
         Some(timer)
     }
 
-    /// Removes a value that has expired; one that was refreshed since is looked at again later.
+    /// Removes an expired value. A value refreshed since is scheduled again.
     fn expire_state(&mut self, address: &Address, name: &Arc<str>) {
         let states = self.tables.states_of(&address.function);
         let Some((slot, _)) = states.and_then(|states| states.find(name)) else {
@@ -102,7 +107,7 @@ impl Partition {
         let Some(expiry) = instance.and_then(|instance| instance.expiry(slot)) else {
             return;
         };
-        let due = Due::State {
+        let due = Scheduled::State {
             address: address.clone(),
             name: name.clone(),
         };
@@ -110,32 +115,33 @@ impl Partition {
             Some(expires_at_ms) if expires_at_ms <= now_ms => {
                 self.tables.remove_state(address, slot);
                 self.counts.expired += 1;
-                self.mark(Key::State {
+                self.mark_changed(Key::State {
                     address: address.clone(),
                     name: name.clone(),
                 });
-                self.tables.tidy(address);
+                self.tables.prune(address);
             }
-            Some(expires_at_ms) => self.agenda.add(expires_at_ms, due),
+            Some(expires_at_ms) => self.schedule.add(expires_at_ms, due),
             None => {}
         }
     }
 
     fn expire_outcome(&mut self, address: &Address, verb: Verb, key: &Arc<str>) {
         let now_ms = self.now_ms;
-        let Some(live) = self.tables.live(address) else {
+        let Some(active) = self.tables.active(address) else {
             return;
         };
-        let Some(record) = live.record(verb, key) else {
+        let Some(record) = active.record(verb, key) else {
             return;
         };
         let kept = match &record.outcome {
             // A dead letter keeps its key, because retrying it answers the same request.
             Some(Outcome::Failed { dead_letter, .. }) => {
-                self.tables.letters.number_of(*dead_letter).is_some()
+                self.tables.dead_letters.number_of(*dead_letter).is_some()
             }
-            // The outcome of a send is that it was taken: what became of it is seen by the letter alone.
-            Some(Outcome::Accepted) => live.letters().any(|(_, letter)| {
+            // The outcome of a send only says that it was accepted. Its failure shows only in the
+            // dead letter.
+            Some(Outcome::Accepted) => active.dead_letters().any(|(_, letter)| {
                 fingerprint(&letter.argument) == record.fingerprint
                     && is_of_request(letter, address, verb, key)
             }),
@@ -152,35 +158,37 @@ impl Partition {
         match expires_at_ms {
             Some(expires_at_ms) if expires_at_ms <= now_ms => {
                 let call = record.call;
-                if let Some(live) = self.tables.live_mut(address) {
-                    live.take_record(verb, key);
+                if let Some(active) = self.tables.active_mut(address) {
+                    active.take_record(verb, key);
                 }
                 self.calls.forget(call);
-                self.mark(Key::Idempotency {
+                self.mark_changed(Key::Idempotency {
                     address: address.clone(),
                     verb,
                     key: key.clone(),
                 });
-                self.tables.tidy(address);
+                self.tables.prune(address);
             }
             Some(expires_at_ms) => {
-                let due = Due::Idempotency {
+                let due = Scheduled::Idempotency {
                     address: address.clone(),
                     verb,
                     key: key.clone(),
                 };
-                self.agenda.add(expires_at_ms, due);
+                self.schedule.add(expires_at_ms, due);
             }
-            // Its dead letter was retried: there is no outcome at present, and expiry counts from the next one.
+            // Its dead letter was retried: there is no outcome at present, and the expiry counts
+            // from the next one.
             None => {}
         }
     }
 }
 
-/// How often the dead letter of a request may have been tried again and still be known as that request's.
+/// Maximum number of retries after which a dead letter is still recognised as that of its request.
 const RETRIES_KNOWN: usize = 100;
 
-/// Whether a dead letter is the message of the request with this key, or of one of its retries.
+/// Returns whether a dead letter is the message of the request with this key, or of one of its
+/// retries.
 fn is_of_request(letter: &DeadLetter, address: &Address, verb: Verb, key: &str) -> bool {
     let source = IdSource::Key {
         address,

@@ -1,106 +1,116 @@
-//! What is sent when: the pure state machine between a partition's outbox and a service that takes batches.
+//! Grouping, ordering and retrying of records: the pure state machine between a partition's outbox
+//! and a service that accepts batches.
 //!
 //! ```text
 //!  offer(record) ──► lane of its key ──head──► ready ──poll──► request ──► (the service)
 //!                        ▲                       ▲                              │
-//!                        │ next of the key       └── after a back-off ◄─ again ─┤
+//!                        │ next of the key       └── after a back-off ◄─ retry ─┤
 //!                        └────────────── delivered or refused ◄──── answered ───┘
 //! ```
 //!
-//! Its laws: a key has at most one record under way, so a record that fails holds back those behind it, whatever else of its request was
-//! taken. Nothing is forgotten: a record leaves only as delivered or refused. What fails is tried again for ever, unless the answer says
-//! that it never can be taken. It has no clock: `now_ms` is an argument, of any clock that never goes back.
+//! Its guarantees:
+//!
+//! - A key has at most one record in flight. A failed record holds back the later records of its
+//!   key, even if the rest of its request was accepted.
+//! - No record is lost: it leaves only as delivered or refused.
+//! - A failed record is retried without limit, unless the service reports that it can never accept
+//!   it or its destination stays missing.
+//!
+//! The state machine has no clock: `now_ms` is an argument, from any clock that never goes back.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::map::Map;
 
-/// The first wait after a failure; each further one is twice as long, up to [`BACKOFF_MAX_MS`].
+/// Delay after the first failure, in ms. It doubles with each further failure, up to
+/// [`BACKOFF_MAX_MS`].
 const BACKOFF_INITIAL_MS: u64 = 100;
 
 const BACKOFF_MAX_MS: u64 = 20_000;
 
-/// So many times the place that a record names may turn out to be missing before the record is given up: over two minutes, in which a person or
-/// a deployment can still create it.
+/// Number of times that a record's destination may be missing before the record is refused. The
+/// attempts span more than two minutes, in which an operator or a deployment can still create it.
 const MISSING_MAX: u32 = 12;
 
-/// What a service takes.
+/// Request limits of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// In one request.
+    /// Maximum number of records in one request.
     pub records_per_request: usize,
-    /// In one request, by [`Record::bytes`].
+    /// Maximum sum of [`Record::bytes`] in one request.
     pub bytes_per_request: usize,
-    /// At one destination at once.
+    /// Maximum number of requests in flight to one destination.
     pub requests_in_flight: usize,
-    /// At one destination at once.
+    /// Maximum number of records in flight to one destination.
     pub records_in_flight: usize,
 }
 
 /// A record to be sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record<P> {
-    /// Its number in the outbox; records are offered in the order of their numbers.
+    /// Number in the outbox. Records are offered in the order of their numbers.
     pub number: u64,
-    /// What takes it: a stream, a queue. A request has one.
+    /// Stream, queue or other target of the record. A request has one destination.
     pub destination: Arc<str>,
-    /// Records of one destination and key are delivered in the order of their numbers; those without a key in any order.
+    /// Ordering key. Records with the same destination and key are delivered in the order of their
+    /// numbers; records without a key in any order.
     pub key: Option<Arc<str>>,
-    /// How much of a request it takes.
+    /// Size of the record within a request, in bytes.
     pub bytes: usize,
-    /// What the adapter made of it.
+    /// Prepared form of the record, used by the adapter.
     pub payload: P,
 }
 
 /// Records to be sent together.
 #[derive(Debug, Clone)]
 pub struct Request<P> {
-    /// Names the request; grows.
+    /// Number that names the request; grows.
     pub id: u64,
-    /// What takes it.
+    /// Destination of the request.
     pub destination: Arc<str>,
-    /// At least one, no two of the same key.
+    /// Records of the request: at least one, no two with the same key.
     pub records: Vec<Arc<Record<P>>>,
 }
 
-/// What became of one record of a request.
+/// Result for one record of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was taken.
+    /// The service accepted the record.
     Delivered,
-    /// It was not, by chance or trouble; another try may do better.
-    Again(String),
-    /// It was not, because it was too much at once.
+    /// The service did not accept the record for a temporary reason. A retry may succeed.
+    Retry(String),
+    /// The service did not accept the record because of its rate limit.
     Throttled(String),
-    /// There is no such destination at present.
+    /// The destination does not exist at present.
     Missing(String),
-    /// It never will be.
+    /// The service can never accept the record.
     Refused(String),
-    /// The request as a whole was found invalid: any of its records may be the reason, so each is tried alone.
+    /// The service rejected the whole request as invalid. Any of its records may be the reason, so
+    /// each is retried alone.
     Suspect(String),
 }
 
-/// What need not be kept any more.
+/// A record that is no longer kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
-    /// The record with this number was taken.
+    /// The record with this number was accepted.
     Delivered(u64),
-    /// It never will be.
+    /// The record can never be accepted.
     Refused {
-        /// Its number.
+        /// Number of the record.
         number: u64,
-        /// Why.
+        /// Reason of the refusal.
         reason: String,
     },
 }
 
-/// The state machine. `P` is what the adapter makes of a record.
+/// State machine that delivers records. `P` is the adapter's prepared form of a record.
 #[derive(Debug)]
 pub struct Delivery<P> {
     limits: Limits,
     destinations: BTreeMap<Arc<str>, Destination<P>>,
-    /// Which destination each request under way has.
+    /// Requests in flight.
     requests: Map<u64, Request<P>>,
     next_request: u64,
     random: u64,
@@ -109,18 +119,18 @@ pub struct Delivery<P> {
 #[derive(Debug)]
 struct Destination<P> {
     records: Map<u64, Entry<P>>,
-    /// The numbers of each key's records; the first is ready, waits for its back-off, or is under way.
+    /// Numbers of the records of each key. The first one is ready, backs off, or is in flight.
     lanes: Map<Arc<str>, VecDeque<u64>>,
     ready: BTreeSet<u64>,
-    /// By the time at which they are ready again.
+    /// Records that back off, by the time at which they are ready again.
     backing_off: BTreeSet<(u64, u64)>,
     requests_in_flight: usize,
     records_in_flight: usize,
-    /// How many records may be under way: halved when it was too much, and growing back.
+    /// Current limit of records in flight: lowered by throttling, and growing back.
     window: usize,
-    /// How many requests in a row failed as a whole.
+    /// Number of consecutive requests that failed as a whole.
     failures: u32,
-    /// Nothing is sent before then.
+    /// Nothing is sent before this time.
     not_before_ms: u64,
 }
 
@@ -129,12 +139,13 @@ struct Entry<P> {
     record: Arc<Record<P>>,
     failures: u32,
     missing: u32,
-    /// It may be what made a request invalid.
+    /// True if the record is sent alone, because it may have made a request invalid.
     alone: bool,
 }
 
 impl<P> Delivery<P> {
-    /// Nothing is to be sent yet. `seed` spreads the waits of several owners.
+    /// Creates an empty delivery. `seed` determines the jitter of back-offs, so that several owners
+    /// do not retry together.
     pub fn new(limits: Limits, seed: u64) -> Self {
         Self {
             limits,
@@ -145,7 +156,8 @@ impl<P> Delivery<P> {
         }
     }
 
-    /// Takes a record. Its number is greater than that of any before it, and its bytes fit into a request.
+    /// Adds a record. Its number must exceed those of all earlier records, and its bytes must fit
+    /// into a request.
     pub fn offer(&mut self, record: Record<P>) {
         let limits = self.limits;
         let destination = self
@@ -155,7 +167,7 @@ impl<P> Delivery<P> {
         destination.offer(record);
     }
 
-    /// The next request that can be sent now.
+    /// Returns the next request that can be sent now.
     pub fn poll(&mut self, now_ms: u64) -> Option<Request<P>> {
         let limits = self.limits;
         let (name, records) = self
@@ -181,26 +193,27 @@ impl<P> Delivery<P> {
         Some(request)
     }
 
-    /// Takes what became of a request: one outcome for each of its records, in their order.
+    /// Handles the result of a request: one outcome for each of its records, in their order.
     ///
     /// # Panics
     ///
-    /// When the request is not under way, or has another number of records: the adapter answers each request once.
+    /// Panics if the request is not in flight or has another number of records. The adapter must
+    /// answer each request once.
     pub fn answered(&mut self, now_ms: u64, request: u64, outcomes: Vec<Outcome>) -> Vec<Settled> {
         let request = self
             .requests
             .remove(&request)
-            .expect("an adapter answers only what it was asked, and once");
+            .expect("an adapter answers each request once");
         assert_eq!(
             request.records.len(),
             outcomes.len(),
-            "one outcome a record"
+            "one outcome per record"
         );
         let limits = self.limits;
         let destination = self
             .destinations
             .get_mut(&request.destination)
-            .expect("it has a request under way");
+            .expect("it has a request in flight");
         destination.requests_in_flight -= 1;
         destination.records_in_flight -= outcomes.len();
         destination.regulate(&outcomes, &limits);
@@ -208,11 +221,12 @@ impl<P> Delivery<P> {
         let any_delivered = outcomes.contains(&Outcome::Delivered);
         let only_trouble = outcomes
             .iter()
-            .all(|outcome| matches!(outcome, Outcome::Again(_) | Outcome::Throttled(_)));
+            .all(|outcome| matches!(outcome, Outcome::Retry(_) | Outcome::Throttled(_)));
         if any_delivered {
             destination.failures = 0;
         } else if only_trouble {
-            // A service that is out of reach is not asked by every key that has something to send.
+            // Otherwise each key with something to send would send a request to an unreachable
+            // service.
             destination.failures = destination.failures.saturating_add(1);
             destination.not_before_ms = now_ms + backoff_ms(&mut self.random, destination.failures);
         }
@@ -226,7 +240,8 @@ impl<P> Delivery<P> {
         settled
     }
 
-    /// When [`Delivery::poll`] may have something that it has not now, without an answer or offer coming in.
+    /// Time at which [`Delivery::poll`] may return something that it does not return now, without
+    /// another answer or offer.
     pub fn wake_at_ms(&self, now_ms: u64) -> Option<u64> {
         let limits = &self.limits;
         self.destinations
@@ -236,7 +251,7 @@ impl<P> Delivery<P> {
             .map(|due_ms| due_ms.max(now_ms + 1))
     }
 
-    /// How many records were offered and are not settled.
+    /// Number of records that were offered and are not settled.
     pub fn pending(&self) -> usize {
         let destinations = self.destinations.values();
         destinations
@@ -282,7 +297,7 @@ impl<P> Destination<P> {
         self.records.insert(number, entry);
     }
 
-    /// Takes the records of the next request, oldest first; none if nothing may be sent.
+    /// Takes the records of the next request, oldest first. Empty if nothing may be sent.
     fn gather(&mut self, now_ms: u64, limits: &Limits) -> Vec<Arc<Record<P>>> {
         let mut gathered: Vec<Arc<Record<P>>> = Vec::new();
         if now_ms < self.not_before_ms || self.requests_in_flight >= limits.requests_in_flight {
@@ -320,14 +335,14 @@ impl<P> Destination<P> {
         gathered
     }
 
-    /// Narrows the window when it was too much, and widens it when everything was taken.
+    /// Lowers the window after throttling, and raises it after successes.
     fn regulate(&mut self, outcomes: &[Outcome], limits: &Limits) {
         let throttled = outcomes
             .iter()
             .filter(|outcome| matches!(outcome, Outcome::Throttled(_)))
             .count();
         if throttled > 0 {
-            // One hot shard among many is slowed down by the back-off of its own records.
+            // The back-off of its own records slows down one hot shard among many.
             let half = throttled * 2 >= outcomes.len();
             let narrowed = if half {
                 self.window / 2
@@ -352,7 +367,7 @@ impl<P> Destination<P> {
         let entry = self
             .records
             .get_mut(&number)
-            .expect("what is under way is kept until it is settled");
+            .expect("a record in flight is kept until it is settled");
         let settled = match outcome {
             Outcome::Delivered => Settled::Delivered(number),
             Outcome::Refused(reason) => Settled::Refused { number, reason },
@@ -363,7 +378,7 @@ impl<P> Destination<P> {
                 entry.missing += 1;
                 return self.back_off(now_ms, number, random);
             }
-            Outcome::Again(_) | Outcome::Throttled(_) => {
+            Outcome::Retry(_) | Outcome::Throttled(_) => {
                 return self.back_off(now_ms, number, random);
             }
             Outcome::Suspect(_) => {
@@ -412,13 +427,13 @@ impl<P> Destination<P> {
         Some(first.max(self.not_before_ms))
     }
 
-    /// Whether nothing is lost by forgetting it.
+    /// Returns whether removing this destination would lose nothing.
     fn is_idle(&self, limits: &Limits) -> bool {
         self.records.is_empty() && self.window == limits.records_in_flight
     }
 }
 
-/// Between half and the whole of the wait after so many failures.
+/// Delay between half of the nominal delay and all of it.
 fn backoff_ms(random: &mut u64, failures: u32) -> u64 {
     let doublings = failures.saturating_sub(1).min(16);
     let whole = (BACKOFF_INITIAL_MS << doublings).min(BACKOFF_MAX_MS);

@@ -1,21 +1,30 @@
-//! How a stream that can neither be told who owns the partition nor refuses a record that it has still holds each record once: the pure state
+//! Exactly-once delivery to a stream that has neither fencing nor deduplication: the pure state
 //! machine between a partition's outbox and such a stream.
 //!
-//! What is in doubt is looked for in the stream, from the last acknowledged position on, before it is put again: a request whose answer did not come or
-//! was not understood, and after a takeover everything that the outbox still holds.
+//! Before a record in doubt is put again, the stream is scanned for it, from the last acknowledged
+//! position on. In doubt are the records of a request whose answer was missing or unclear and,
+//! after a takeover, everything that the outbox still holds.
 //!
 //! ```text
-//!              what is left of a former owner                      a request
-//!  Gathering ──► Waiting ──► Looking ──┐              Ready ──► Put ──answer──► (the sequencer)
-//!      │         until its    │        ▼                │        │ none, or not understood
-//!      │         requests have└► found: acknowledged    │        ▼
-//!      └──── nothing left ──────────► Delivering        │     Settling ──► Looking ──► found: acknowledged; else put again
-//!                                                       └─ while ownership is confirmed
+//!             records inherited from the former owner
+//!  Gathering ──► Waiting ──► Scanning ──► found: acknowledged ──► Delivering
+//!      │         until its requests                               ▲
+//!      │         have landed or failed                            │
+//!      └──── nothing inherited ───────────────────────────────────┘
+//!
+//!             one request, while delivering
+//!  Ready ──► Putting ──answer──► (delivery)
+//!    │          │ no answer, or an unclear one
+//!    │          ▼
+//!    │       Settling ──► Scanning ──► found: acknowledged; otherwise put again
+//!    └─ while ownership is confirmed
 //! ```
 //!
-//! **The bound.** A request begins only while ownership was confirmed less than [`ExactlyOnceTiming::confirmation_ms`] ago, and is taken within
-//! [`ExactlyOnceTiming::request_timeout_ms`] or never. Whoever takes over waits for both, and for [`ExactlyOnceTiming::settling_ms`] more, until what was put can be
-//! read. It goes by notes that are durable ([`Positions`]): nothing is put before the first ones are.
+//! **The bound.** A request begins only while ownership was confirmed less than
+//! [`ExactlyOnceTiming::confirmation_ms`] ago. It is accepted within
+//! [`ExactlyOnceTiming::request_timeout_ms`], or never. A new owner waits for both, and then for
+//! [`ExactlyOnceTiming::settling_ms`] until everything that was put can be read. It relies on
+//! durable marks ([`Positions`]): nothing is put before the first marks are durable.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,70 +32,70 @@ use std::sync::Arc;
 use crate::input::EgressMark;
 
 pub use self::messages::{
-    ExactlyOnceInput, ExactlyOnceOutput, Now, Put, PutOutcome, PutResult, Remark, ScanResult,
-    ScannedRecord,
+    ExactlyOnceInput, ExactlyOnceOutput, Now, PutOutcome, PutResult, ReconcileEvent, ScanResult,
+    ScannedRecord, StreamRecord,
 };
 use crate::sink::delivery::{Delivery, Limits, Outcome, Record, Request, Settled};
 use crate::sink::reconcile::{Matcher, Positions};
 
 mod messages;
 
-/// How often it is asked whether ownership is confirmed, while it is not.
+/// Interval for checking ownership while it is not confirmed, in ms.
 const OWNERSHIP_INTERVAL_MS: u64 = 50;
 
-/// After a look that failed.
-const LOOK_AGAIN_MS: u64 = 2_000;
+/// Delay after a failed scan, in ms.
+const SCAN_RETRY_MS: u64 = 2_000;
 
-/// How long what takes.
+/// Time bounds of exactly-once delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExactlyOnceTiming {
-    /// How long ago ownership may have been confirmed when a request begins.
+    /// Maximum age of the ownership confirmation when a request begins, in ms.
     pub confirmation_ms: u64,
-    /// How long after it began a request has landed or died.
+    /// Time after which a request has landed or failed for good, in ms.
     pub request_timeout_ms: u64,
-    /// How long after that what it put is surely seen by a reader.
+    /// Time after that until a reader certainly sees what the request put, in ms.
     pub settling_ms: u64,
 }
 
-/// The state machine of one egress.
+/// State machine of one exactly-once egress.
 #[derive(Debug)]
 pub struct ExactlyOnceSink {
     timing: ExactlyOnceTiming,
     positions: Positions,
-    /// What the outbox held at the takeover.
-    left: BTreeSet<u64>,
+    /// Numbers that the outbox held at the takeover.
+    inherited: BTreeSet<u64>,
     taken_over_ms: u64,
     phase: Phase,
-    /// The number of the last record that was offered.
-    offered_to: u64,
-    /// Records that are not put before it is known what a former owner's became.
-    waiting: Vec<Record<Put>>,
-    /// Whether what must be remembered before anything is put is durable.
-    noted: bool,
-    sequencer: Delivery<Put>,
+    /// Number of the last offered record.
+    last_offered: u64,
+    /// Records held back until the fate of the former owner's records is known.
+    waiting: Vec<Record<StreamRecord>>,
+    /// True if the marks needed before the first put are durable.
+    marks_durable: bool,
+    delivery: Delivery<StreamRecord>,
     requests: BTreeMap<u64, UnderWay>,
-    searches: BTreeMap<u64, Search>,
-    next_search: u64,
+    scans: BTreeMap<u64, PendingScan>,
+    next_scan: u64,
     outputs: VecDeque<ExactlyOnceOutput>,
-    asked_for_ms: Option<u64>,
+    wake_requested_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Not everything that was left has come from the outbox.
+    /// Some inherited records have not been offered yet.
     Gathering,
     /// Requests of the former owner may still land.
     Waiting {
         until_ms: u64,
     },
-    Looking,
+    Scanning,
     Delivering,
 }
 
-/// A request that the sequencer has given out.
+/// A request returned by the delivery.
 #[derive(Debug)]
 struct UnderWay {
-    request: Request<Put>,
+    request: Request<StreamRecord>,
     stage: Stage,
 }
 
@@ -95,33 +104,37 @@ enum Stage {
     Ready,
     Putting { until_ms: u64 },
     Settling { until_ms: u64, reason: String },
-    Looking { reason: String },
+    Scanning { reason: String },
 }
 
-/// Records that are looked for.
+/// A scan for records in doubt.
 #[derive(Debug)]
-struct Search {
+struct PendingScan {
     stream: Arc<str>,
     wanted: Arc<Matcher>,
     records: usize,
-    /// The request whose records they are; none for what a former owner left.
+    /// Request of the records; none for inherited records.
     request: Option<u64>,
-    /// When it is begun; none while it is under way.
+    /// Start time of the scan; none while it is in flight.
     at_ms: Option<u64>,
 }
 
 impl ExactlyOnceSink {
-    /// An egress that puts at most `limits` at once, of which only one request is under way to a stream. `left` are the numbers that the outbox held for
-    /// it at the takeover, which was at `taken_over_ms` or earlier; `seed` spreads the waits of several processes.
+    /// Creates the egress of an owner that took over at `taken_over_ms` or earlier.
+    ///
+    /// It keeps to `limits`, except that a stream has only one request in flight. `inherited` are
+    /// the numbers that the outbox held for it at the takeover. `seed` determines the jitter of
+    /// back-offs, so that several processes do not retry together.
     pub fn new(
         timing: ExactlyOnceTiming,
         limits: Limits,
         positions: Positions,
-        left: BTreeSet<u64>,
+        inherited: BTreeSet<u64>,
         taken_over_ms: u64,
         seed: u64,
     ) -> Self {
-        // What the answer to one request says is all that may be there beyond the positions.
+        // With one request in flight, only the records of that request can lie beyond the
+        // positions.
         let limits = Limits {
             requests_in_flight: 1,
             ..limits
@@ -129,72 +142,78 @@ impl ExactlyOnceSink {
         Self {
             timing,
             positions,
-            left,
+            inherited,
             taken_over_ms,
             phase: Phase::Gathering,
-            offered_to: 0,
+            last_offered: 0,
             waiting: Vec::new(),
-            noted: false,
-            sequencer: Delivery::new(limits, seed),
+            marks_durable: false,
+            delivery: Delivery::new(limits, seed),
             requests: BTreeMap::new(),
-            searches: BTreeMap::new(),
-            next_search: 1,
+            scans: BTreeMap::new(),
+            next_scan: 1,
             outputs: VecDeque::new(),
-            asked_for_ms: None,
+            wake_requested_ms: None,
         }
     }
 
-    /// Takes one fact.
+    /// Handles one fact.
     pub fn handle_input(&mut self, now: Now, input: ExactlyOnceInput) {
-        self.asked_for_ms = self.asked_for_ms.filter(|asked_ms| *asked_ms > now.ms);
+        self.wake_requested_ms = self
+            .wake_requested_ms
+            .filter(|requested_ms| *requested_ms > now.ms);
         match input {
             ExactlyOnceInput::Offered(records) => {
                 for (number, record) in records {
                     self.offered(number, record);
                 }
             }
-            ExactlyOnceInput::Answered { request, told } => self.answered(now, request, told),
-            ExactlyOnceInput::Scanned { look, seen } => self.looked(now, look, seen),
-            ExactlyOnceInput::NotesDurable => self.noted = true,
-            ExactlyOnceInput::TimeReached => self.asked_for_ms = None,
+            ExactlyOnceInput::Answered { request, outcome } => self.answered(now, request, outcome),
+            ExactlyOnceInput::Scanned { scan, result } => self.scanned(now, scan, result),
+            ExactlyOnceInput::MarksDurable => self.marks_durable = true,
+            ExactlyOnceInput::TimeReached => self.wake_requested_ms = None,
         }
-        self.go_on(now);
+        self.advance(now);
     }
 
-    /// The next thing to do, or `None` until the next input.
+    /// Returns the next imperative, or `None` until the next input.
     pub fn poll_output(&mut self) -> Option<ExactlyOnceOutput> {
         self.outputs.pop_front()
     }
 
-    fn offered(&mut self, number: u64, record: Result<Record<Put>, String>) {
-        self.offered_to = number;
+    fn offered(&mut self, number: u64, record: Result<Record<StreamRecord>, String>) {
+        self.last_offered = number;
         match record {
-            Ok(record) if self.phase == Phase::Delivering => self.sequencer.offer(record),
+            Ok(record) if self.phase == Phase::Delivering => self.delivery.offer(record),
             Ok(record) => self.waiting.push(record),
             Err(reason) => self
                 .outputs
-                .push_back(ExactlyOnceOutput::Refused { number, reason }),
+                .push_back(ExactlyOnceOutput::Refuse { number, reason }),
         }
     }
 
-    fn go_on(&mut self, now: Now) {
-        // They come in the order of their numbers; what was dropped with a fork's hold never comes.
+    fn advance(&mut self, now: Now) {
+        // Records are offered in the order of their numbers. Records dropped when a fork's hold was
+        // lifted are never offered.
         if self.phase == Phase::Gathering
-            && self.left.last().is_none_or(|last| *last <= self.offered_to)
+            && self
+                .inherited
+                .last()
+                .is_none_or(|last| *last <= self.last_offered)
         {
-            self.begin(now);
+            self.start(now);
         }
         if let Phase::Waiting { until_ms } = self.phase
             && until_ms <= now.ms
         {
-            self.look_for_left(now);
+            self.scan_for_inherited(now);
         }
-        let looks_for_left = |search: &Search| search.request.is_none();
-        if self.phase == Phase::Looking && !self.searches.values().any(looks_for_left) {
-            self.deliver();
+        let scans_for_inherited = |scan: &PendingScan| scan.request.is_none();
+        if self.phase == Phase::Scanning && !self.scans.values().any(scans_for_inherited) {
+            self.start_delivering();
         }
-        if self.puts() {
-            while let Some(request) = self.sequencer.poll(now.ms) {
+        if self.may_put() {
+            while let Some(request) = self.delivery.poll(now.ms) {
                 let stage = Stage::Ready;
                 self.requests
                     .insert(request.id, UnderWay { request, stage });
@@ -202,37 +221,38 @@ impl ExactlyOnceSink {
         }
         let requests: Vec<u64> = self.requests.keys().copied().collect();
         for request in requests {
-            self.go_on_with(now, request);
+            self.advance_request(now, request);
         }
-        self.begin_searches(now);
-        self.wake(now);
+        self.start_scans(now);
+        self.request_wake(now);
     }
 
-    /// Everything that was left is here.
-    fn begin(&mut self, now: Now) {
+    /// Starts after all inherited records were offered.
+    fn start(&mut self, now: Now) {
         let own_ms = self.timing.request_timeout_ms;
         let former_ms = self.positions.request_timeout_ms();
         let first = self.positions.since_ms().is_none();
-        let records = self.left.len();
+        let records = self.inherited.len();
         let mut marks = Vec::new();
         if own_ms > former_ms {
-            marks.push(self.positions.request_timeout(own_ms));
+            marks.push(self.positions.set_request_timeout(own_ms));
         }
         if first || records == 0 {
-            marks.push(self.positions.settled(now.calendar_ms));
+            marks.push(self.positions.mark_settled(now.calendar_ms));
         }
-        // Without the first note a later owner would not look at all, and without the second too early.
-        self.noted = !first && own_ms <= former_ms;
+        // Without the mark `since` a later owner would not scan at all; without the mark of the
+        // request timeout it would scan too early.
+        self.marks_durable = !first && own_ms <= former_ms;
         if !marks.is_empty() {
-            self.arrived(Vec::new(), marks, !self.noted);
+            self.acknowledge(Vec::new(), marks, !self.marks_durable);
         }
         if first || records == 0 {
             if records > 0 {
-                self.remark(Remark::NotReconciled { records });
+                self.report(ReconcileEvent::NotReconciled { records });
             }
-            return self.deliver();
+            return self.start_delivering();
         }
-        self.remark(Remark::Waits { records });
+        self.report(ReconcileEvent::WaitingForFormerOwner { records });
         let ExactlyOnceTiming {
             confirmation_ms,
             settling_ms,
@@ -243,18 +263,18 @@ impl ExactlyOnceSink {
         self.phase = Phase::Waiting { until_ms };
     }
 
-    fn look_for_left(&mut self, now: Now) {
-        self.phase = Phase::Looking;
-        let mut streams: BTreeMap<Arc<str>, Vec<&Record<Put>>> = BTreeMap::new();
+    fn scan_for_inherited(&mut self, now: Now) {
+        self.phase = Phase::Scanning;
+        let mut streams: BTreeMap<Arc<str>, Vec<&Record<StreamRecord>>> = BTreeMap::new();
         for record in &self.waiting {
-            if self.left.contains(&record.number) {
+            if self.inherited.contains(&record.number) {
                 let stream = Arc::clone(&record.destination);
                 streams.entry(stream).or_default().push(record);
             }
         }
-        let searches: Vec<Search> = streams
+        let scans: Vec<PendingScan> = streams
             .into_iter()
-            .map(|(stream, records)| Search {
+            .map(|(stream, records)| PendingScan {
                 stream,
                 wanted: Arc::new(matcher(records.iter().copied())),
                 records: records.len(),
@@ -262,28 +282,28 @@ impl ExactlyOnceSink {
                 at_ms: Some(now.ms),
             })
             .collect();
-        searches.into_iter().for_each(|search| self.search(search));
+        scans.into_iter().for_each(|scan| self.add_scan(scan));
     }
 
-    fn deliver(&mut self) {
+    fn start_delivering(&mut self) {
         self.phase = Phase::Delivering;
         let own_ms = self.timing.request_timeout_ms;
         if own_ms < self.positions.request_timeout_ms() {
             // Nothing of the former owner is in doubt any more.
-            let shorter = self.positions.request_timeout(own_ms);
-            self.arrived(Vec::new(), vec![shorter], false);
+            let shorter = self.positions.set_request_timeout(own_ms);
+            self.acknowledge(Vec::new(), vec![shorter], false);
         }
         for record in std::mem::take(&mut self.waiting) {
-            self.sequencer.offer(record);
+            self.delivery.offer(record);
         }
     }
 
-    /// Whether records are put.
-    fn puts(&self) -> bool {
-        self.phase == Phase::Delivering && self.noted
+    /// Returns whether records may be put.
+    fn may_put(&self) -> bool {
+        self.phase == Phase::Delivering && self.marks_durable
     }
 
-    fn go_on_with(&mut self, now: Now, id: u64) {
+    fn advance_request(&mut self, now: Now, id: u64) {
         let ExactlyOnceTiming {
             confirmation_ms,
             request_timeout_ms,
@@ -307,27 +327,27 @@ impl ExactlyOnceSink {
             }
             Stage::Putting { until_ms } if *until_ms <= now.ms => {
                 let until_ms = *until_ms;
-                self.doubt(id, until_ms, "no answer in time".to_owned());
+                self.mark_in_doubt(id, until_ms, "no answer in time".to_owned());
             }
             Stage::Settling { until_ms, reason } if *until_ms <= now.ms => {
                 let reason = std::mem::take(reason);
-                *stage = Stage::Looking { reason };
+                *stage = Stage::Scanning { reason };
                 let records = request.records.iter().map(|record| &**record);
-                let search = Search {
+                let scan = PendingScan {
                     stream: Arc::clone(&request.destination),
                     wanted: Arc::new(matcher(records)),
                     records: request.records.len(),
                     request: Some(id),
                     at_ms: Some(now.ms),
                 };
-                self.search(search);
+                self.add_scan(scan);
             }
-            Stage::Putting { .. } | Stage::Settling { .. } | Stage::Looking { .. } => {}
+            Stage::Putting { .. } | Stage::Settling { .. } | Stage::Scanning { .. } => {}
         }
     }
 
-    /// Nobody knows whether the request, which has landed or died at `until_ms`, was taken.
-    fn doubt(&mut self, id: u64, until_ms: u64, reason: String) {
+    /// Marks a request as in doubt. It has landed or failed at `until_ms`.
+    fn mark_in_doubt(&mut self, id: u64, until_ms: u64, reason: String) {
         let settling_ms = self.timing.settling_ms;
         let Some(UnderWay { request, stage }) = self.requests.get_mut(&id) else {
             return;
@@ -336,24 +356,24 @@ impl ExactlyOnceSink {
             until_ms: until_ms + settling_ms,
             reason: reason.clone(),
         };
-        let remark = Remark::InDoubt {
+        let report = ReconcileEvent::InDoubt {
             stream: Arc::clone(&request.destination),
             records: request.records.len(),
             reason,
         };
-        self.remark(remark);
+        self.report(report);
     }
 
-    fn answered(&mut self, now: Now, id: u64, told: PutOutcome) {
+    fn answered(&mut self, now: Now, id: u64, outcome: PutOutcome) {
         let Some(UnderWay { request, stage }) = self.requests.get(&id) else {
             return;
         };
-        // An answer that comes later than it may says nothing that is not looked for already.
+        // A late answer adds nothing: the records are already being reconciled.
         let Stage::Putting { until_ms } = *stage else {
             return;
         };
         let records = request.records.len();
-        match told {
+        match outcome {
             PutOutcome::Failed(outcomes) if outcomes.len() == records => {
                 self.finish(now, id, outcomes, Vec::new());
             }
@@ -367,7 +387,7 @@ impl ExactlyOnceSink {
                 let outcomes = results.into_iter().map(|result| match result {
                     PutResult::Taken { .. } => Outcome::Delivered,
                     PutResult::Throttled(reason) => Outcome::Throttled(reason),
-                    PutResult::Unclear(reason) => Outcome::Again(reason),
+                    PutResult::Unclear(reason) => Outcome::Retry(reason),
                 });
                 self.finish(now, id, outcomes.collect(), marks);
             }
@@ -377,81 +397,81 @@ impl ExactlyOnceSink {
                     PutResult::Taken { .. } | PutResult::Throttled(_) => None,
                 });
                 let reason = unclear.unwrap_or_else(|| "not one result for each record".to_owned());
-                self.doubt(id, until_ms, reason);
+                self.mark_in_doubt(id, until_ms, reason);
             }
             PutOutcome::Failed(_) => {
-                self.doubt(id, until_ms, "not one result for each record".to_owned());
+                self.mark_in_doubt(id, until_ms, "not one result for each record".to_owned());
             }
-            PutOutcome::InDoubt(reason) => self.doubt(id, until_ms, reason),
+            PutOutcome::InDoubt(reason) => self.mark_in_doubt(id, until_ms, reason),
         }
     }
 
-    fn looked(&mut self, now: Now, look: u64, seen: Result<ScanResult, String>) {
-        let Some(search) = self.searches.get_mut(&look) else {
+    fn scanned(&mut self, now: Now, id: u64, result: Result<ScanResult, String>) {
+        let Some(scan) = self.scans.get_mut(&id) else {
             return;
         };
-        if search.at_ms.is_some() {
+        if scan.at_ms.is_some() {
             return;
         }
-        let stream = Arc::clone(&search.stream);
-        let seen = match seen {
-            Ok(seen) => seen,
+        let stream = Arc::clone(&scan.stream);
+        let result = match result {
+            Ok(result) => result,
             Err(reason) => {
-                search.at_ms = Some(now.ms + LOOK_AGAIN_MS);
-                return self.remark(Remark::ScanFailed { stream, reason });
+                scan.at_ms = Some(now.ms + SCAN_RETRY_MS);
+                return self.report(ReconcileEvent::ScanFailed { stream, reason });
             }
         };
-        let Some(search) = self.searches.remove(&look) else {
+        let Some(scan) = self.scans.remove(&id) else {
             return;
         };
-        let mut matcher = (*search.wanted).clone();
+        let mut matcher = (*scan.wanted).clone();
         let mut arrived = Vec::new();
-        for seen in &seen.seen {
-            if matcher.see(&seen.key, &seen.data) {
-                arrived.push((&*seen.shard, &*seen.sequence));
+        for record in &result.records {
+            if matcher.match_record(&record.key, &record.data) {
+                arrived.push((&*record.shard, &*record.sequence));
             }
         }
         let mut marks = self.positions.advance(&stream, arrived, now.calendar_ms);
-        marks.extend(self.positions.keep_shards(&stream, &|shard| {
-            seen.shards.iter().any(|there| there == shard)
+        marks.extend(self.positions.retain_shards(&stream, &|shard| {
+            result.shards.iter().any(|there| there == shard)
         }));
         let found = matcher.found();
-        self.remark(Remark::Reconciled {
+        self.report(ReconcileEvent::Reconciled {
             stream,
-            records: search.records,
+            records: scan.records,
             found: found.len(),
         });
-        match search.request {
+        match scan.request {
             None => {
                 self.waiting
                     .retain(|record| !found.contains(&record.number));
-                self.arrived(found, marks, false);
+                self.acknowledge(found, marks, false);
             }
             Some(id) => self.found(now, id, &found, marks),
         }
     }
 
-    /// These records of a request that was in doubt are there, and the others are not.
+    /// Settles a request in doubt: the `found` records are in the stream, the others are not.
     fn found(&mut self, now: Now, id: u64, found: &[u64], marks: Vec<EgressMark>) {
         let Some(UnderWay { request, stage }) = self.requests.get(&id) else {
             return;
         };
-        let Stage::Looking { reason } = stage else {
+        let Stage::Scanning { reason } = stage else {
             return;
         };
-        let outcome = |record: &Arc<Record<Put>>| match found.contains(&record.number) {
+        let outcome = |record: &Arc<Record<StreamRecord>>| match found.contains(&record.number) {
             true => Outcome::Delivered,
-            false => Outcome::Again(reason.clone()),
+            false => Outcome::Retry(reason.clone()),
         };
         let outcomes = request.records.iter().map(outcome).collect();
         self.finish(now, id, outcomes, marks);
     }
 
-    /// It is known what became of a request.
+    /// Settles a request whose result is known.
     fn finish(&mut self, now: Now, id: u64, outcomes: Vec<Outcome>, marks: Vec<EgressMark>) {
         self.requests.remove(&id);
         let mut reasons = outcomes.iter().filter_map(|outcome| match outcome {
-            Outcome::Again(reason)
+            Outcome::Retry(reason)
             | Outcome::Throttled(reason)
             | Outcome::Missing(reason)
             | Outcome::Suspect(reason) => Some(reason.clone()),
@@ -459,88 +479,90 @@ impl ExactlyOnceSink {
         });
         if let Some(reason) = reasons.next() {
             let records = 1 + reasons.count();
-            self.remark(Remark::Retried { records, reason });
+            self.report(ReconcileEvent::Retried { records, reason });
         }
         let mut numbers = Vec::new();
-        for settled in self.sequencer.answered(now.ms, id, outcomes) {
+        for settled in self.delivery.answered(now.ms, id, outcomes) {
             match settled {
                 Settled::Delivered(number) => numbers.push(number),
                 Settled::Refused { number, reason } => self
                     .outputs
-                    .push_back(ExactlyOnceOutput::Refused { number, reason }),
+                    .push_back(ExactlyOnceOutput::Refuse { number, reason }),
             }
         }
         if !(numbers.is_empty() && marks.is_empty()) {
-            self.arrived(numbers, marks, false);
+            self.acknowledge(numbers, marks, false);
         }
     }
 
-    fn search(&mut self, search: Search) {
-        self.searches.insert(self.next_search, search);
-        self.next_search += 1;
+    fn add_scan(&mut self, scan: PendingScan) {
+        self.scans.insert(self.next_scan, scan);
+        self.next_scan += 1;
     }
 
-    fn begin_searches(&mut self, now: Now) {
-        for (look, search) in &mut self.searches {
-            if search.at_ms.is_some_and(|at_ms| at_ms <= now.ms) {
-                search.at_ms = None;
+    fn start_scans(&mut self, now: Now) {
+        for (id, scan) in &mut self.scans {
+            if scan.at_ms.is_some_and(|at_ms| at_ms <= now.ms) {
+                scan.at_ms = None;
                 self.outputs.push_back(ExactlyOnceOutput::Scan {
-                    look: *look,
-                    stream: Arc::clone(&search.stream),
-                    after: self.positions.stream(&search.stream),
-                    wanted: Arc::clone(&search.wanted),
+                    scan: *id,
+                    stream: Arc::clone(&scan.stream),
+                    after: self.positions.stream(&scan.stream),
+                    wanted: Arc::clone(&scan.wanted),
                 });
             }
         }
     }
 
-    fn arrived(&mut self, numbers: Vec<u64>, marks: Vec<EgressMark>, confirm: bool) {
-        self.outputs.push_back(ExactlyOnceOutput::Arrived {
+    fn acknowledge(&mut self, numbers: Vec<u64>, marks: Vec<EgressMark>, confirm: bool) {
+        self.outputs.push_back(ExactlyOnceOutput::Acknowledge {
             numbers,
             marks,
             confirm,
         });
     }
 
-    fn remark(&mut self, remark: Remark) {
-        self.outputs.push_back(ExactlyOnceOutput::Remark(remark));
+    fn report(&mut self, report: ReconcileEvent) {
+        self.outputs.push_back(ExactlyOnceOutput::Report(report));
     }
 
-    fn wake(&mut self, now: Now) {
+    fn request_wake(&mut self, now: Now) {
         let waiting = match self.phase {
             Phase::Waiting { until_ms } => Some(until_ms),
-            Phase::Gathering | Phase::Looking | Phase::Delivering => None,
+            Phase::Gathering | Phase::Scanning | Phase::Delivering => None,
         };
         let requests = self.requests.values();
         let requests = requests.filter_map(|under_way| match under_way.stage {
             Stage::Ready => Some(now.ms + OWNERSHIP_INTERVAL_MS),
             Stage::Putting { until_ms } | Stage::Settling { until_ms, .. } => Some(until_ms),
-            Stage::Looking { .. } => None,
+            Stage::Scanning { .. } => None,
         });
-        let searches = self.searches.values().filter_map(|search| search.at_ms);
-        let sequencer = match self.puts() {
-            true => self.sequencer.wake_at_ms(now.ms),
+        let scans = self.scans.values().filter_map(|scan| scan.at_ms);
+        let delivery = match self.may_put() {
+            true => self.delivery.wake_at_ms(now.ms),
             false => None,
         };
-        let due = requests.chain(searches).chain(waiting).chain(sequencer);
+        let due = requests.chain(scans).chain(waiting).chain(delivery);
         if let Some(due_ms) = due.min()
-            && self.asked_for_ms.is_none_or(|asked_ms| asked_ms != due_ms)
+            && self
+                .wake_requested_ms
+                .is_none_or(|requested_ms| requested_ms != due_ms)
         {
-            self.asked_for_ms = Some(due_ms);
+            self.wake_requested_ms = Some(due_ms);
             self.outputs.push_back(ExactlyOnceOutput::WakeAt(due_ms));
         }
     }
 }
 
-/// Whether it is known of each record that it is in the stream and where, or that it is not.
+/// Returns whether each record is known to be at a place in the stream, or not to be in it.
 fn is_certain(results: &[PutResult]) -> bool {
     let unclear = |result: &PutResult| matches!(result, PutResult::Unclear(_));
     !results.iter().any(unclear)
 }
 
-fn matcher<'a>(records: impl Iterator<Item = &'a Record<Put>>) -> Matcher {
+fn matcher<'a>(records: impl Iterator<Item = &'a Record<StreamRecord>>) -> Matcher {
     Matcher::new(records.map(|record| {
-        let Put { key, data, .. } = &record.payload;
+        let StreamRecord { key, data, .. } = &record.payload;
         (record.number, key.as_str(), data)
     }))
 }

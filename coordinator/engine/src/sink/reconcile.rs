@@ -1,9 +1,13 @@
-//! What is known of the records of a stream: up to where everything is acknowledged, and which of those in doubt are in it.
+//! Reconciliation with a stream: acknowledged positions, and the search for records in doubt.
 //!
-//! One request is under way to a stream at a time, so that when its answer is known, whatever an egress put into a shard up to the highest number in
-//! the answer is acknowledged, and whatever it will put there lies beyond (a record that is put after the answer to an earlier one has the
-//! greater sequence number in the same shard). These numbers are the [`Positions`]; they become durable in the delta of the
-//! acknowledgement. So after a takeover, what lies beyond them and came from here is in the outbox: the same keys and bytes, and no more of them.
+//! Only one request to a stream is in flight at a time. When its answer is known, everything that
+//! the egress put into a shard up to the highest sequence number in the answer is acknowledged.
+//! Everything that it puts there later lies beyond, because a record put after the answer to an
+//! earlier one has the greater sequence number in the same shard.
+//!
+//! These numbers are the [`Positions`]. They become durable in the delta of the acknowledgement.
+//! After a takeover, every record of this egress beyond the positions is therefore in the outbox,
+//! with the same key and bytes, and is no more often in the stream than in the outbox.
 
 use std::collections::BTreeMap;
 
@@ -11,45 +15,48 @@ use crate::input::EgressMark;
 use crate::map::Map;
 use bytes::Bytes;
 
-/// The name of the mark for all streams.
+/// Name of the mark for all streams.
 const ANY_STREAM: &str = "since";
 
-/// The name of the mark for how long a request may take.
+/// Name of the mark for the request timeout.
 const REQUEST_TIMEOUT: &str = "request-timeout";
 
-/// Up to where everything of one egress in its streams is acknowledged.
+/// Acknowledged positions of one egress in all its streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Positions {
-    /// Nothing that is not acknowledged was put into any stream before; in ms since the epoch.
+    /// Start of reconcilable delivery: before it, no unacknowledged record was put into any stream.
+    /// In ms since the epoch.
     since_ms: Option<u64>,
-    /// For so long a request may be under way that an owner began.
+    /// Maximum duration of a request that any owner began, in ms.
     request_timeout_ms: u64,
     streams: BTreeMap<String, StreamPositions>,
 }
 
-/// Up to where everything of one egress in a stream is acknowledged.
+/// Acknowledged positions of one egress in one stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StreamPositions {
-    /// Nothing that is not acknowledged was put into it before; in ms since the epoch. For shards without a number.
+    /// Before this time, no unacknowledged record was put into the stream. Used for shards without
+    /// a sequence number. In ms since the epoch.
     pub since_ms: u64,
-    /// The sequence number of the last acknowledged record of each shard.
+    /// Sequence number of the last acknowledged record of each shard.
     pub shards: BTreeMap<String, String>,
 }
 
-/// A mark that this software does not understand.
+/// A mark has a form that this version does not write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the mark {name:?} of the egress is not one that this version writes")]
+#[error("the egress mark {name:?} is not known to this version")]
 pub struct UnknownMark {
-    /// Its name.
+    /// Name of the mark.
     pub name: String,
 }
 
 impl Positions {
-    /// Reads what is durable.
+    /// Reads the durable marks.
     ///
     /// # Errors
     ///
-    /// [`UnknownMark`] if a mark is not one of these: then it is not known what is in doubt.
+    /// Returns [`UnknownMark`] if a mark is not known. It is then unknown which records are in
+    /// doubt.
     pub fn read<'a>(
         marks: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Self, UnknownMark> {
@@ -79,29 +86,30 @@ impl Positions {
         Ok(positions)
     }
 
-    /// Since when records are put so that they can be found again; none if they never were.
+    /// Start of reconcilable delivery, in ms since the epoch; none if there was none.
     pub fn since_ms(&self) -> Option<u64> {
         self.since_ms
     }
 
-    /// Notes that nothing is in doubt at `now_ms`, whatever the stream.
-    pub fn settled(&mut self, now_ms: u64) -> EgressMark {
+    /// Records that nothing is in doubt at `now_ms` in any stream.
+    pub fn mark_settled(&mut self, now_ms: u64) -> EgressMark {
         self.since_ms = Some(now_ms);
         mark(ANY_STREAM.to_owned(), now_ms.to_string())
     }
 
-    /// For how long a request of a former owner may have been under way; 0 if none told.
+    /// Maximum duration of a former owner's request, in ms; 0 if there is no such mark.
     pub fn request_timeout_ms(&self) -> u64 {
         self.request_timeout_ms
     }
 
-    /// Notes that requests from now on may be under way for so long, so that the next owner waits for them, whatever its own take.
-    pub fn request_timeout(&mut self, timeout_ms: u64) -> EgressMark {
+    /// Records the maximum duration of requests from now on. The next owner waits for them,
+    /// whatever its own timeout is.
+    pub fn set_request_timeout(&mut self, timeout_ms: u64) -> EgressMark {
         self.request_timeout_ms = timeout_ms;
         mark(REQUEST_TIMEOUT.to_owned(), timeout_ms.to_string())
     }
 
-    /// What is known of a stream.
+    /// Returns the acknowledged positions of a stream.
     pub fn stream(&self, stream: &str) -> StreamPositions {
         let known = self.streams.get(stream).cloned();
         known.unwrap_or_else(|| StreamPositions {
@@ -110,8 +118,8 @@ impl Positions {
         })
     }
 
-    /// Notes that the stream's records up to these are acknowledged, and that nothing of it is in doubt at `now_ms`. `arrived` are shards and
-    /// sequence numbers.
+    /// Records that the stream's records up to `arrived` are acknowledged, and that nothing of the
+    /// stream is in doubt at `now_ms`. `arrived` are pairs of shard and sequence number.
     pub fn advance<'a>(
         &mut self,
         stream: &str,
@@ -137,8 +145,8 @@ impl Positions {
         marks
     }
 
-    /// Forgets shards that are in the stream no more: what they held has expired.
-    pub fn keep_shards(&mut self, stream: &str, there: &dyn Fn(&str) -> bool) -> Vec<EgressMark> {
+    /// Removes shards that are no longer in the stream: their records have expired.
+    pub fn retain_shards(&mut self, stream: &str, there: &dyn Fn(&str) -> bool) -> Vec<EgressMark> {
         let Some(known) = self.streams.get_mut(stream) else {
             return Vec::new();
         };
@@ -165,7 +173,7 @@ impl Positions {
     }
 }
 
-/// The mark that forgets the one of this name.
+/// Returns the change that removes the mark of this name.
 pub fn forget(name: impl Into<std::sync::Arc<str>>) -> EgressMark {
     EgressMark {
         name: name.into(),
@@ -180,48 +188,49 @@ fn mark(name: String, value: String) -> EgressMark {
     }
 }
 
-/// Whether a sequence number, of any length, is greater than another.
+/// Compares sequence numbers of any length.
 fn is_after(one: &str, other: &str) -> bool {
     let (one, other) = (one.trim_start_matches('0'), other.trim_start_matches('0'));
     (one.len(), one) > (other.len(), other)
 }
 
-/// Finds records in doubt among those that are read from their stream: by key, bytes and count.
+/// Finds records in doubt among the records read from their stream, by key, bytes and count.
 ///
-/// Several records may be equal in key and bytes. Each one in the stream stands for one of them, the oldest first: they were put one after the
-/// other, so the youngest are those that may be missing.
+/// Several records may have equal keys and bytes. Each such record in the stream stands for one of
+/// them, the oldest first. They were put one after the other, so the youngest are those that may be
+/// missing.
 #[derive(Debug, Clone, Default)]
 pub struct Matcher {
-    missing: Map<(String, Bytes), Vec<u64>>,
+    unmatched: Map<(String, Bytes), Vec<u64>>,
     found: Vec<u64>,
 }
 
 impl Matcher {
-    /// Looks for these records: number, key and bytes, in the order of their numbers.
+    /// Searches for these records: number, key and bytes, in the order of their numbers.
     pub fn new<'a>(records: impl IntoIterator<Item = (u64, &'a str, &'a Bytes)>) -> Self {
-        let mut missing: Map<_, Vec<u64>> = Map::default();
+        let mut unmatched: Map<_, Vec<u64>> = Map::default();
         for (number, key, data) in records {
-            let same = missing.entry((key.to_owned(), data.clone())).or_default();
+            let same = unmatched.entry((key.to_owned(), data.clone())).or_default();
             same.push(number);
         }
-        // The oldest is taken from the end.
-        missing.values_mut().for_each(|numbers| numbers.reverse());
+        // `match_record` takes the oldest number from the end.
+        unmatched.values_mut().for_each(|numbers| numbers.reverse());
         Self {
-            missing,
+            unmatched,
             found: Vec::new(),
         }
     }
 
-    /// Whether a record of the stream may be one of those.
+    /// Returns whether a record of the stream may be one of those searched for.
     pub fn wants(&self, key: &str, data: &[u8]) -> bool {
-        let place = (key.to_owned(), Bytes::copy_from_slice(data));
-        self.missing.contains_key(&place)
+        let identity = (key.to_owned(), Bytes::copy_from_slice(data));
+        self.unmatched.contains_key(&identity)
     }
 
-    /// Looks at a record of the stream; says whether it was one of those.
-    pub fn see(&mut self, key: &str, data: &[u8]) -> bool {
-        let place = (key.to_owned(), Bytes::copy_from_slice(data));
-        let Some(numbers) = self.missing.get_mut(&place) else {
+    /// Matches a record of the stream. Returns whether it was one of those searched for.
+    pub fn match_record(&mut self, key: &str, data: &[u8]) -> bool {
+        let identity = (key.to_owned(), Bytes::copy_from_slice(data));
+        let Some(numbers) = self.unmatched.get_mut(&identity) else {
             return false;
         };
         let number = numbers.pop();
@@ -229,7 +238,7 @@ impl Matcher {
         number.is_some()
     }
 
-    /// The numbers of the records that were found.
+    /// Returns the numbers of the found records.
     pub fn found(self) -> Vec<u64> {
         self.found
     }
@@ -250,7 +259,10 @@ mod tests {
     #[test]
     fn positions_are_what_their_marks_say() {
         let mut positions = Positions::default();
-        let mut marks = vec![positions.settled(10), positions.request_timeout(7_000)];
+        let mut marks = vec![
+            positions.mark_settled(10),
+            positions.set_request_timeout(7_000),
+        ];
         marks.extend(positions.advance("s", [("shard-1", "99"), ("shard-2", "5")], 20));
         marks.extend(positions.advance("s", [("shard-1", "100"), ("shard-1", "98")], 30));
         assert_eq!(read(&marks), positions);
@@ -263,20 +275,20 @@ mod tests {
         );
         assert_eq!(known.shards["shard-2"], "5");
         assert_eq!(positions.stream("other").since_ms, 10);
-        let gone = positions.keep_shards("s", &|shard| shard == "shard-1");
+        let gone = positions.retain_shards("s", &|shard| shard == "shard-1");
         assert_eq!(gone, [forget("shard/s/shard-2")]);
         assert_eq!(positions.stream("s").shards.len(), 1);
     }
 
     #[test]
-    fn a_mark_of_another_version_is_refused_by_its_name() {
+    fn a_mark_of_another_version_is_rejected_by_its_name() {
         let unknown = Positions::read([("cursor/s", &b"1"[..])]).unwrap_err();
         assert_eq!(unknown.name, "cursor/s");
         assert!(Positions::read([("since", &b"soon"[..])]).is_err());
     }
 
     #[test]
-    fn equal_records_are_found_as_often_as_they_are_there() {
+    fn equal_records_are_found_as_often_as_they_occur() {
         let data = Bytes::from_static(b"x");
         let other = Bytes::from_static(b"y");
         let records = [
@@ -286,10 +298,10 @@ mod tests {
             (4, "l", &data),
         ];
         let mut matcher = Matcher::new(records);
-        assert!(matcher.see("k", b"x"));
-        assert!(matcher.see("l", b"x"));
-        assert!(!matcher.see("m", b"x"));
-        assert!(!matcher.see("l", b"x"), "somebody else's");
+        assert!(matcher.match_record("k", b"x"));
+        assert!(matcher.match_record("l", b"x"));
+        assert!(!matcher.match_record("m", b"x"));
+        assert!(!matcher.match_record("l", b"x"), "of another writer");
         assert_eq!(matcher.found(), [1, 4]);
     }
 }

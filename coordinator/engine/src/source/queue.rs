@@ -1,144 +1,154 @@
-//! What was received and is not deleted yet: the pure state machine that decides what is deleted, and what is kept from being handed out
-//! again. It has no clock: `now_ms` is an argument, of any clock that never goes back.
+//! Received messages that are not deleted yet: the pure state machine that decides when to delete
+//! them, and when to extend their invisibility.
 //!
-//! Each time that a message is handed out it has another receipt handle, and only the newest is sure to delete it. So a deletion counts only
-//! if it was made with the newest handle that is known when it is answered.
+//! Each delivery of a message has another receipt handle, and only the newest handle is certain to
+//! delete the message. A deletion therefore counts only if it used the newest handle known when it
+//! is answered.
+//!
+//! The state machine has no clock: `now_ms` is an argument, from any clock that never goes back.
 
 use std::collections::BTreeSet;
 
 use crate::map::Map;
 use crate::queue::QueuedId;
 
-/// So many messages are named in one request.
+/// Maximum number of messages in one request.
 pub const BATCH_MAX: usize = 10;
 
-/// How long SQS lets one message be kept from others, from when it was received.
+/// Time for which SQS keeps a message invisible to other receivers at most, counted from its
+/// reception, in ms.
 const INVISIBLE_MAX_MS: u64 = 12 * 60 * 60 * 1000;
 
-/// The first wait after a deletion that failed; each further one is twice as long.
+/// Delay after the first failed deletion, in ms. It doubles with each further failure.
 const BACKOFF_INITIAL_MS: u64 = 100;
 
 const BACKOFF_MAX_MS: u64 = 20_000;
 
-/// What was received.
+/// Received messages that are not deleted yet.
 #[derive(Debug)]
 pub struct ReceivedMessages {
-    /// For so long a message is handed to nobody else.
+    /// Visibility timeout of a received message, in ms.
     visibility_ms: u64,
-    /// For so long an answer is waited for.
+    /// Time for which an answer is awaited, in ms.
     patience_ms: u64,
-    held: Map<QueuedId, Held>,
+    messages: Map<QueuedId, Received>,
     deletions: BTreeSet<(u64, QueuedId)>,
     extensions: BTreeSet<(u64, QueuedId)>,
 }
 
-/// A message by its id and the receipt handle by which it is known to SQS.
-pub type Handed = (QueuedId, String);
+/// Id of a message, and the receipt handle by which SQS knows this delivery.
+pub type Receipt = (QueuedId, String);
 
-/// What became of one message of a request.
+/// Result for one message of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is as was wished.
+pub enum ReceiptOutcome {
+    /// The request succeeded.
     Done,
-    /// It is not, by chance or trouble; another try may do better.
-    Again,
-    /// The receipt handle is good for nothing any more: the message comes again, or it is gone.
+    /// The request failed for a temporary reason. A retry may succeed.
+    Retry,
+    /// The receipt handle is no longer valid: the message is redelivered, or it is gone.
     Lost,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Received {
     handle: String,
-    /// When SQS stops keeping it from others, whatever is asked.
+    /// Time of reception, from which the maximum invisibility counts.
     received_ms: u64,
-    /// What it became is durable.
-    taken: bool,
-    /// When it is on the lists, so that it can be taken from them.
+    /// True if the messages that it became are durable.
+    deletable: bool,
+    /// Its keys in `deletions` and `extensions`, so that it can be removed from them.
     deletion_ms: Option<u64>,
     extension_ms: Option<u64>,
     failures: u32,
 }
 
 impl ReceivedMessages {
-    /// Nothing was received. An answer is waited for `patience_ms`.
+    /// Creates an empty set. `patience_ms` is the time for which an answer is awaited.
     pub fn new(visibility_ms: u64, patience_ms: u64) -> Self {
         Self {
             visibility_ms,
             patience_ms,
-            held: Map::default(),
+            messages: Map::default(),
             deletions: BTreeSet::new(),
             extensions: BTreeSet::new(),
         }
     }
 
-    /// How many messages were received and are not deleted.
+    /// Number of received messages that are not deleted.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.messages.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.messages.is_empty()
     }
 
-    /// Whether an answer may be taken at `now_ms` that was asked for at `asked_ms`. One that lay in a process that slept may be so old that its messages
-    /// are deleted since, and even their ids forgotten; whatever is not deleted is handed out again.
+    /// Returns whether an answer at `now_ms` to a request made at `asked_ms` may be used.
+    ///
+    /// A process that slept may find an answer so old that its messages were deleted in the
+    /// meantime and even their ids forgotten. Messages that are not deleted are redelivered.
     pub fn is_fresh(&self, asked_ms: u64, now_ms: u64) -> bool {
         now_ms.saturating_sub(asked_ms) <= self.patience_ms
     }
 
-    /// Takes a message that was handed out: for the first time, or once more with another handle.
+    /// Adds a delivered message, which may be known under an earlier handle.
     pub fn received(&mut self, now_ms: u64, id: QueuedId, handle: String) {
         self.forget(id);
-        let held = Held {
+        let message = Received {
             handle,
             received_ms: now_ms,
-            taken: false,
+            deletable: false,
             deletion_ms: None,
             extension_ms: None,
             failures: 0,
         };
-        self.held.insert(id, held);
+        self.messages.insert(id, message);
         self.extend_at(now_ms + self.renewal_ms(), id);
     }
 
-    /// What these became is durable.
-    pub fn taken(&mut self, now_ms: u64, ids: &[QueuedId]) {
+    /// Schedules the deletion of messages whose effects are durable.
+    pub fn mark_deletable(&mut self, now_ms: u64, ids: &[QueuedId]) {
         for id in ids {
-            // One that is not held comes again.
-            let Some(held) = self.held.get_mut(id) else {
+            // A message that is not in the map is redelivered.
+            let Some(message) = self.messages.get_mut(id) else {
                 continue;
             };
-            if !held.taken {
-                held.taken = true;
+            if !message.deletable {
+                message.deletable = true;
                 self.delete_at(now_ms, *id);
             }
         }
     }
 
-    /// The next messages to be deleted with one request.
-    pub fn poll_deletions(&mut self, now_ms: u64) -> Vec<Handed> {
+    /// Returns the next messages to delete with one request.
+    pub fn poll_deletions(&mut self, now_ms: u64) -> Vec<Receipt> {
         let due = take_due(&mut self.deletions, now_ms);
-        self.handed(due, |held| held.deletion_ms = None)
+        self.receipts(due, |message| message.deletion_ms = None)
     }
 
-    /// Takes what became of a deletion. Returns what is deleted for good.
-    pub fn deleted(&mut self, now_ms: u64, fates: Vec<(Handed, Fate)>) -> Vec<QueuedId> {
+    /// Handles the results of a deletion. Returns the ids of the deleted messages.
+    pub fn deleted(
+        &mut self,
+        now_ms: u64,
+        outcomes: Vec<(Receipt, ReceiptOutcome)>,
+    ) -> Vec<QueuedId> {
         let mut deleted = Vec::new();
-        for ((id, handle), fate) in fates {
-            let Some(held) = self.held.get_mut(&id).filter(|it| it.handle == handle) else {
-                // It was handed out once more meanwhile, and is deleted by its newer handle.
+        for ((id, handle), outcome) in outcomes {
+            let Some(message) = self.messages.get_mut(&id).filter(|it| it.handle == handle) else {
+                // The message was redelivered in the meantime, and is deleted by its newer handle.
                 continue;
             };
-            match fate {
-                Fate::Done => {
+            match outcome {
+                ReceiptOutcome::Done => {
                     self.forget(id);
                     deleted.push(id);
                 }
-                Fate::Lost => self.forget(id),
-                Fate::Again => {
-                    let wait_ms = BACKOFF_INITIAL_MS << held.failures.min(8);
-                    held.failures += 1;
+                ReceiptOutcome::Lost => self.forget(id),
+                ReceiptOutcome::Retry => {
+                    let wait_ms = BACKOFF_INITIAL_MS << message.failures.min(8);
+                    message.failures += 1;
                     self.delete_at(now_ms + wait_ms.min(BACKOFF_MAX_MS), id);
                 }
             }
@@ -146,71 +156,71 @@ impl ReceivedMessages {
         deleted
     }
 
-    /// The next messages that are to be kept from others for longer, with one request.
-    pub fn poll_extensions(&mut self, now_ms: u64) -> Vec<Handed> {
+    /// Returns the next messages whose invisibility is to be extended with one request.
+    pub fn poll_extensions(&mut self, now_ms: u64) -> Vec<Receipt> {
         let due = take_due(&mut self.extensions, now_ms);
-        self.handed(due, |held| held.extension_ms = None)
+        self.receipts(due, |message| message.extension_ms = None)
     }
 
-    /// Takes what became of it.
-    pub fn extended(&mut self, now_ms: u64, fates: Vec<(Handed, Fate)>) {
-        for ((id, handle), fate) in fates {
-            let Some(held) = self.held.get(&id).filter(|it| it.handle == handle) else {
+    /// Handles the results of an extension.
+    pub fn extended(&mut self, now_ms: u64, outcomes: Vec<(Receipt, ReceiptOutcome)>) {
+        for ((id, handle), outcome) in outcomes {
+            let Some(message) = self.messages.get(&id).filter(|it| it.handle == handle) else {
                 continue;
             };
-            let wait_ms = match fate {
-                Fate::Done => self.renewal_ms(),
-                Fate::Again => (self.visibility_ms / 10).max(1),
-                // It may be handed out again; its deletion is tried all the same.
-                Fate::Lost => continue,
+            let wait_ms = match outcome {
+                ReceiptOutcome::Done => self.renewal_ms(),
+                ReceiptOutcome::Retry => (self.visibility_ms / 10).max(1),
+                // The message may be redelivered. Its deletion is tried nevertheless.
+                ReceiptOutcome::Lost => continue,
             };
-            if now_ms + self.visibility_ms < held.received_ms + INVISIBLE_MAX_MS {
+            if now_ms + self.visibility_ms < message.received_ms + INVISIBLE_MAX_MS {
                 self.extend_at(now_ms + wait_ms, id);
             }
         }
     }
 
-    /// When one of the polls may have something.
+    /// Time at which one of the polls may return something.
     pub fn wake_at_ms(&self) -> Option<u64> {
         let first = |list: &BTreeSet<(u64, QueuedId)>| list.first().map(|(due_ms, _)| *due_ms);
         let due = [first(&self.deletions), first(&self.extensions)];
         due.into_iter().flatten().min()
     }
 
-    /// After so long a message is kept from others anew.
+    /// Interval after which invisibility is extended, in ms.
     fn renewal_ms(&self) -> u64 {
         self.visibility_ms / 2
     }
 
-    fn handed(&mut self, ids: Vec<QueuedId>, off_list: impl Fn(&mut Held)) -> Vec<Handed> {
-        let handed = ids.into_iter().filter_map(|id| {
-            let held = self.held.get_mut(&id)?;
-            off_list(held);
-            Some((id, held.handle.clone()))
+    fn receipts(&mut self, ids: Vec<QueuedId>, unlist: impl Fn(&mut Received)) -> Vec<Receipt> {
+        let receipts = ids.into_iter().filter_map(|id| {
+            let message = self.messages.get_mut(&id)?;
+            unlist(message);
+            Some((id, message.handle.clone()))
         });
-        handed.collect()
+        receipts.collect()
     }
 
     fn delete_at(&mut self, due_ms: u64, id: QueuedId) {
-        if let Some(held) = self.held.get_mut(&id) {
-            held.deletion_ms = Some(due_ms);
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.deletion_ms = Some(due_ms);
             self.deletions.insert((due_ms, id));
         }
     }
 
     fn extend_at(&mut self, due_ms: u64, id: QueuedId) {
-        if let Some(held) = self.held.get_mut(&id) {
-            held.extension_ms = Some(due_ms);
+        if let Some(message) = self.messages.get_mut(&id) {
+            message.extension_ms = Some(due_ms);
             self.extensions.insert((due_ms, id));
         }
     }
 
     fn forget(&mut self, id: QueuedId) {
-        if let Some(held) = self.held.remove(&id) {
-            if let Some(due_ms) = held.deletion_ms {
+        if let Some(message) = self.messages.remove(&id) {
+            if let Some(due_ms) = message.deletion_ms {
                 self.deletions.remove(&(due_ms, id));
             }
-            if let Some(due_ms) = held.extension_ms {
+            if let Some(due_ms) = message.extension_ms {
                 self.extensions.remove(&(due_ms, id));
             }
         }

@@ -1,67 +1,74 @@
-//! Which shards of a stream are read, from where, and when: decided from lists of shards and what is durable, without I/O.
+//! The plan for reading the shards of a stream: decided from lists of shards and durable positions,
+//! without I/O.
 //!
 //! ```text
-//!  durable positions ─┐                       ┌─► Find   (the partition makes the start durable, then it is read)
-//!  ListShards ────────┼─► ShardPlan ──Step────┼─► Forget (an end that left the stream)
-//!  durable ends ──────┘                       └─► Lost   (a shard that left the stream before it was read to its end)
+//!  durable positions ─┐                   ┌─► Find   (the partition makes the start durable,
+//!  ListShards ────────┼─► ShardPlan ─Step─┤           then the shard is read)
+//!  durable ends ──────┘                   ├─► Forget (an ended shard that left the stream)
+//!                                         └─► Lost   (a shard that left before its end was read)
 //! ```
 //!
-//! A child is read only when the end of each of its parents is durable, so that the records of one key stay in order over splits and merges.
+//! A child is read only when the end of each of its parents is durable, so that the records of one
+//! key stay in order over splits and merges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::position::ShardPosition;
 
-/// What is durable of a stream's shards: how far each was applied, by its id.
+/// Durable positions of a stream's shards, by shard id.
 pub type Applied = Vec<(Arc<str>, ShardPosition)>;
 
-/// A shard as the stream lists it.
+/// A shard as listed by the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedShard {
-    /// Its id.
+    /// Id of the shard.
     pub id: Arc<str>,
-    /// The shards it was made of: none, one (split) or two (merge). They may have left the stream already.
+    /// Shards that it was made of: none, one (split) or two (merge). They may have left the stream
+    /// already.
     pub parents: Vec<Arc<str>>,
-    /// Whether nothing more is written to it.
+    /// True if nothing more is written to the shard.
     pub closed: bool,
-    /// The hash keys of its records, both ends included, if the stream says.
+    /// Range of the hash keys of its records, both ends included, if the stream reports it.
     pub hash_range: Option<(u128, u128)>,
 }
 
-/// Where a stream that was never read is begun.
+/// Start of a stream that was never read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Startup {
-    /// After what is in it now.
+    /// After the present content of the stream.
     Latest,
-    /// At its oldest record.
+    /// At the oldest record.
     Earliest,
-    /// At the first record that arrived at or after this moment, in ms since the epoch.
+    /// At the first record that arrived at or after this time, in ms since the epoch.
     Date(u64),
 }
 
-/// What is to be done next.
+/// Next step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Tell the partition that these were found, together, and read each from where it says. For those that are durable already, the
-    /// position is the durable one.
+    /// Report these shards to the partition together, and read each from the given position. For
+    /// shards whose position is durable already, it is the durable one.
     Find(Vec<(Arc<str>, ShardPosition)>),
-    /// Tell the partition to forget this one: its end is durable, and it has left the stream.
+    /// Report to the partition that this shard can be forgotten: its end is durable, and it has
+    /// left the stream.
     Forget(Arc<str>),
-    /// This one has left the stream before it was read to its end. Its children wait until [`ShardPlan::ended`] says that this is accepted.
+    /// Report that this shard left the stream before it was read to its end. Its children wait
+    /// until [`ShardPlan::ended`] accepts the loss.
     Lost(Arc<str>),
 }
 
-/// A shard is gone when so many lists in a row are without it: one may have been made while the stream changed.
+/// Number of consecutive lists without a shard after which it counts as gone. A single list may
+/// have been made while the stream changed.
 const LISTS_WITHOUT: u32 = 2;
 
-/// The plan for one stream of one ingress.
+/// Plan for one stream of one ingress.
 #[derive(Debug)]
 pub struct ShardPlan {
     startup: Startup,
     known: BTreeMap<Arc<str>, Known>,
     listed: BTreeMap<Arc<str>, ListedShard>,
-    /// Whether the starts of a stream that was never read are still to be resolved.
+    /// True if the starts of a stream that was never read are still to be resolved.
     unresolved: bool,
 }
 
@@ -74,17 +81,17 @@ struct Known {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// A former owner read it; the stream has not listed it to this one yet.
+    /// A former owner read the shard, and the stream has not listed it to this owner yet.
     Unlisted,
     Reading,
-    /// Its end is durable.
+    /// The end of the shard is durable.
     Ended,
-    /// It was told as lost.
+    /// The shard was reported as lost.
     Lost,
 }
 
 impl ShardPlan {
-    /// A plan from what is durable.
+    /// Creates a plan from the durable positions.
     pub fn new(startup: Startup, applied: Applied) -> Self {
         let known = applied.into_iter().map(|(shard, position)| {
             let progress = match position {
@@ -102,31 +109,35 @@ impl ShardPlan {
         }
     }
 
-    /// Whether the next list is the one from which the starts of a stream that was never read are resolved.
+    /// Returns whether the next list resolves the starts of a stream that was never read.
     pub fn is_unresolved(&self) -> bool {
         self.unresolved
     }
 
-    /// The stream listed all its shards, and `now_ms` is by its clock, or a little earlier: what had arrived before it is not `latest`.
+    /// Handles a complete list of the stream's shards. `now_ms` is the time by the stream's clock,
+    /// or a little earlier. Records that arrived before it are not part of `latest`.
     pub fn listed(&mut self, shards: &[ListedShard], now_ms: u64) -> Vec<Step> {
         let listed = shards.iter().map(|shard| (shard.id.clone(), shard.clone()));
         self.listed = listed.collect();
         if self.listed.is_empty() {
             return Vec::new();
         }
-        let mut steps = self.miss();
+        let mut steps = self.count_missing();
         let found = if self.unresolved && self.startup == Startup::Latest {
             self.resolve_latest(now_ms)
         } else {
-            self.take_up()
+            self.startable()
         };
         self.unresolved &= found.is_empty();
         steps.extend(self.find(found));
         steps
     }
 
-    /// Where a stream is begun of which only what comes from now on is wanted: in its open shards. The list may have been made while the stream changed:
-    /// a child beside its open parent waits for that one's end, and of a closed shard whose children are not listed nothing is read, but they are.
+    /// Resolves `latest`: a stream of which only new records are wanted starts in its open shards.
+    ///
+    /// The list may have been made while the stream changed. A child beside its open parent waits
+    /// for the parent's end. A closed shard whose children are not listed counts as ended, so that
+    /// its children are read.
     fn resolve_latest(&self, now_ms: u64) -> Applied {
         let is_open = |id: &Arc<str>| self.listed.get(id).is_some_and(|shard| !shard.closed);
         let is_parent = |id: &Arc<str>| {
@@ -145,17 +156,17 @@ impl ShardPlan {
         found.collect()
     }
 
-    /// The end of `shard` is durable, or its loss accepted: its children may be read.
+    /// Handles a durable end of `shard`, or an accepted loss: its children may be read.
     pub fn ended(&mut self, shard: &str) -> Vec<Step> {
         if let Some(known) = self.known.get_mut(shard) {
             known.progress = Progress::Ended;
         }
-        let found = self.take_up();
+        let found = self.startable();
         self.find(found).into_iter().collect()
     }
 
-    /// Counts the lists without a shard, and says what follows.
-    fn miss(&mut self) -> Vec<Step> {
+    /// Counts the lists without each shard, and returns the steps that follow.
+    fn count_missing(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut forgotten = Vec::new();
         for (shard, known) in &mut self.known {
@@ -169,7 +180,7 @@ impl ShardPlan {
             }
             match known.progress {
                 Progress::Ended => forgotten.push(shard.clone()),
-                // Who reads it finds out where its records end.
+                // The reader of the shard finds its end.
                 Progress::Reading | Progress::Lost => {}
                 Progress::Unlisted => {
                     known.progress = Progress::Lost;
@@ -177,7 +188,8 @@ impl ShardPlan {
                 }
             }
         }
-        // What was begun behind an end is what tells an old list with it from a new shard: it is kept until then.
+        // The children of an ended shard tell an old list that contains it from a new shard, so it
+        // is kept until they are known.
         forgotten.retain(|shard| self.are_children_known(shard));
         for shard in forgotten {
             self.known.remove(&shard);
@@ -192,9 +204,10 @@ impl ShardPlan {
         children.all(|child| self.known.contains_key(&child.id))
     }
 
-    /// Shards whose turn it is: those that a former owner read, and those that are new and wait for nobody.
-    fn take_up(&self) -> Applied {
-        let passed = self.passed();
+    /// Returns the shards to start: those that a former owner read, and new ones whose parents are
+    /// over.
+    fn startable(&self) -> Applied {
+        let skipped = self.skipped();
         let old = self.is_list_old();
         let mut found = Vec::new();
         for shard in self.listed.values() {
@@ -203,10 +216,10 @@ impl ShardPlan {
                     found.push((shard.id.clone(), known.position.clone()));
                 }
                 Some(_) => {}
-                None if passed.contains(&shard.id) || old => {}
+                None if skipped.contains(&shard.id) || old => {}
                 None => {
                     let mut parents = shard.parents.iter();
-                    if parents.all(|parent| self.is_over(parent, &passed)) {
+                    if parents.all(|parent| self.is_over(parent, &skipped)) {
                         found.push((shard.id.clone(), self.start()));
                     }
                 }
@@ -215,46 +228,49 @@ impl ShardPlan {
         found
     }
 
-    /// Whether the list misses something that was there before: then it may have been made before the stream changed, and shards that are new to it
-    /// may be parents of what was read already.
+    /// Returns whether the list misses a shard that was there before. The list may then predate a
+    /// change of the stream, and shards that are new in it may be parents of shards that were read
+    /// already.
     fn is_list_old(&self) -> bool {
         let mut known = self.known.values();
         known.any(|known| (1..LISTS_WITHOUT).contains(&known.lists_without))
     }
 
-    /// Where a shard is begun that was found after the first resolution, or from the beginning of what is wanted.
+    /// Start of a shard that was found after the first resolution, or in a stream that is not read
+    /// from `latest`.
     fn start(&self) -> ShardPosition {
         match self.startup {
             Startup::Latest | Startup::Earliest => ShardPosition::Beginning,
-            // In a shard that is younger this is its beginning.
+            // In a younger shard this is its beginning.
             Startup::Date(time_ms) => ShardPosition::Since { time_ms },
         }
     }
 
-    /// Whether nothing of `parent` will be read any more.
-    fn is_over(&self, parent: &Arc<str>, passed: &BTreeSet<Arc<str>>) -> bool {
+    /// Returns whether nothing of `parent` will be read any more.
+    fn is_over(&self, parent: &Arc<str>, skipped: &BTreeSet<Arc<str>>) -> bool {
         match self.known.get(parent) {
             Some(known) => known.progress == Progress::Ended,
-            None => passed.contains(parent) || !self.listed.contains_key(parent),
+            None => skipped.contains(parent) || !self.listed.contains_key(parent),
         }
     }
 
-    /// Shards that nobody reads because one of their descendants was begun: they lie before the start, or were forgotten.
-    fn passed(&self) -> BTreeSet<Arc<str>> {
-        let mut passed = BTreeSet::new();
+    /// Returns the unread shards with a descendant that was started: they lie before the start, or
+    /// were forgotten.
+    fn skipped(&self) -> BTreeSet<Arc<str>> {
+        let mut skipped = BTreeSet::new();
         let known = self.known.keys().filter_map(|id| self.listed.get(id));
         let mut descendants: Vec<&ListedShard> = known.collect();
         while let Some(shard) = descendants.pop() {
             for parent in &shard.parents {
                 if !self.known.contains_key(parent)
                     && let Some(parent) = self.listed.get(parent)
-                    && passed.insert(parent.id.clone())
+                    && skipped.insert(parent.id.clone())
                 {
                     descendants.push(parent);
                 }
             }
         }
-        passed
+        skipped
     }
 
     fn find(&mut self, found: Applied) -> Option<Step> {

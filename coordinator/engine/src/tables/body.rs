@@ -1,7 +1,9 @@
-//! The id and the states of one virtual instance, packed: an instance that only keeps a small state is one allocation.
+//! The id and the states of one virtual instance, packed: an instance with only a small state is
+//! one allocation.
 //!
 //! ```text
-//! packed = length of the id (u32), id, then for each state: slot (u16), expiry (u64), length of the value (u32), value
+//! packed = length of the id (u32), id,
+//!          then for each state: slot (u16), expiry (u64), length of the value (u32), value
 //! ```
 
 use std::sync::Arc;
@@ -11,23 +13,23 @@ use bytes::Bytes;
 /// The id and the states of an instance.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Body {
-    /// All in one place: each change writes it anew.
+    /// Everything in one allocation, rewritten by each change.
     Packed(Box<[u8]>),
-    /// Large values each for itself, so that they can be shared and changed one by one.
-    Apart(Box<Apart>),
+    /// Large values in separate allocations, so that they can be shared and changed one by one.
+    Unpacked(Box<Unpacked>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Apart {
+pub(super) struct Unpacked {
     id: Arc<str>,
     states: Vec<(u16, u64, Bytes)>,
 }
 
-/// The value of one state.
+/// Value of one state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StateEntry<'a> {
     pub(crate) slot: u16,
-    /// `u64::MAX` for never.
+    /// `u64::MAX` stands for never.
     expires_at_ms: u64,
     value: Stored<'a>,
 }
@@ -35,16 +37,16 @@ pub(crate) struct StateEntry<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Stored<'a> {
     Packed(&'a [u8]),
-    Apart(&'a Bytes),
+    Unpacked(&'a Bytes),
 }
 
-/// Bodies of more bytes than this are kept apart: below it copying is cheaper than sharing.
+/// Larger bodies are unpacked: below this size, copying is cheaper than sharing.
 const PACKED_BYTES_MAX: usize = 2048;
 
-/// What a state takes besides its value.
+/// Size of a state besides its value.
 const STATE_HEAD_BYTES: usize = 2 + 8 + 4;
 
-/// What the allocator adds to what it is asked for, on the average.
+/// Average overhead of the allocator per allocation.
 pub(super) const ALLOCATION_BYTES: usize = 16;
 
 impl StateEntry<'_> {
@@ -56,18 +58,18 @@ impl StateEntry<'_> {
         self.expires_at_ms <= now_ms
     }
 
-    /// The value, shared if it is large.
+    /// Returns the value. A large one is shared instead of copied.
     pub(crate) fn value(&self) -> Bytes {
         match self.value {
             Stored::Packed(bytes) => Bytes::copy_from_slice(bytes),
-            Stored::Apart(bytes) => bytes.clone(),
+            Stored::Unpacked(bytes) => bytes.clone(),
         }
     }
 
     fn bytes(&self) -> &[u8] {
         match self.value {
             Stored::Packed(bytes) => bytes,
-            Stored::Apart(bytes) => bytes,
+            Stored::Unpacked(bytes) => bytes,
         }
     }
 }
@@ -77,7 +79,7 @@ impl Body {
         Self::Packed(head(id, 0).into_boxed_slice())
     }
 
-    /// With one state, made at once.
+    /// Creates a body with one state in a single step.
     pub(super) fn with_state(
         id: &str,
         slot: u16,
@@ -98,32 +100,32 @@ impl Body {
 
     pub(super) fn id(&self) -> &str {
         match self {
-            // It was made from a text, and nothing else writes there.
+            // These bytes were copied from a `str`, and nothing else writes to them.
             Self::Packed(packed) => {
                 std::str::from_utf8(&packed[4..states_at(packed)]).unwrap_or_default()
             }
-            Self::Apart(apart) => &apart.id,
+            Self::Unpacked(unpacked) => &unpacked.id,
         }
     }
 
     pub(super) fn has_id(&self, id: &str) -> bool {
         match self {
             Self::Packed(packed) => packed[4..states_at(packed)] == *id.as_bytes(),
-            Self::Apart(apart) => *apart.id == *id,
+            Self::Unpacked(unpacked) => *unpacked.id == *id,
         }
     }
 
     pub(super) fn is_without_states(&self) -> bool {
         match self {
             Self::Packed(packed) => packed.len() == states_at(packed),
-            Self::Apart(apart) => apart.states.is_empty(),
+            Self::Unpacked(unpacked) => unpacked.states.is_empty(),
         }
     }
 
     pub(super) fn states(&self) -> States<'_> {
         match self {
             Self::Packed(packed) => States::Packed(&packed[states_at(packed)..]),
-            Self::Apart(apart) => States::Apart(apart.states.iter()),
+            Self::Unpacked(unpacked) => States::Unpacked(unpacked.states.iter()),
         }
     }
 
@@ -143,7 +145,7 @@ impl Body {
                     packed.len() - found.map_or(0, |(_, length)| STATE_HEAD_BYTES + length);
                 let total = without + STATE_HEAD_BYTES + value.len();
                 if total > PACKED_BYTES_MAX {
-                    self.take_apart();
+                    self.unpack();
                     return self.set(
                         slot,
                         (expires_at_ms != u64::MAX).then_some(expires_at_ms),
@@ -155,18 +157,18 @@ impl Body {
                 put_state(&mut anew, slot, expires_at_ms, value);
                 *packed = anew.into_boxed_slice();
             }
-            Self::Apart(apart) => {
+            Self::Unpacked(unpacked) => {
                 let entry = (slot, expires_at_ms, Bytes::copy_from_slice(value));
-                match apart.states.iter_mut().find(|state| state.0 == slot) {
+                match unpacked.states.iter_mut().find(|state| state.0 == slot) {
                     Some(state) => *state = entry,
-                    None => apart.states.push(entry),
+                    None => unpacked.states.push(entry),
                 }
                 self.pack_if_small();
             }
         }
     }
 
-    /// Moves the expiry of a value, if there is one.
+    /// Moves the expiry of a value. Returns whether there is a value.
     pub(super) fn refresh(&mut self, slot: u16, expires_at_ms: u64) -> bool {
         match self {
             Self::Packed(packed) => match find(packed, slot) {
@@ -176,13 +178,15 @@ impl Body {
                 }
                 None => false,
             },
-            Self::Apart(apart) => match apart.states.iter_mut().find(|state| state.0 == slot) {
-                Some(state) => {
-                    state.1 = expires_at_ms;
-                    true
+            Self::Unpacked(unpacked) => {
+                match unpacked.states.iter_mut().find(|state| state.0 == slot) {
+                    Some(state) => {
+                        state.1 = expires_at_ms;
+                        true
+                    }
+                    None => false,
                 }
-                None => false,
-            },
+            }
         }
     }
 
@@ -197,17 +201,17 @@ impl Body {
                 }
                 found.is_some()
             }
-            Self::Apart(apart) => {
-                let before = apart.states.len();
-                apart.states.retain(|state| state.0 != slot);
-                let removed = apart.states.len() < before;
+            Self::Unpacked(unpacked) => {
+                let before = unpacked.states.len();
+                unpacked.states.retain(|state| state.0 != slot);
+                let removed = unpacked.states.len() < before;
                 self.pack_if_small();
                 removed
             }
         }
     }
 
-    /// Gives every slot another number.
+    /// Replaces each slot number `n` by `numbers[n]`.
     pub(super) fn renumber(&mut self, numbers: &[u16]) {
         match self {
             Self::Packed(packed) => {
@@ -219,23 +223,23 @@ impl Body {
                     at += STATE_HEAD_BYTES + length_at(packed, at + 10);
                 }
             }
-            Self::Apart(apart) => {
-                for state in &mut apart.states {
+            Self::Unpacked(unpacked) => {
+                for state in &mut unpacked.states {
                     state.0 = numbers[usize::from(state.0)];
                 }
             }
         }
     }
 
-    /// About how many bytes it takes besides its place in the table.
+    /// Approximate size besides its entry in the hash table, in bytes.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Packed(packed) => packed.len() + ALLOCATION_BYTES,
-            Self::Apart(apart) => {
+            Self::Unpacked(unpacked) => {
                 const ENTRY_BYTES: usize = size_of::<(u16, u64, Bytes)>() + 2 * ALLOCATION_BYTES;
-                let states = apart.states.iter();
-                size_of::<Apart>()
-                    + apart.id.len()
+                let states = unpacked.states.iter();
+                size_of::<Unpacked>()
+                    + unpacked.id.len()
                     + 4 * ALLOCATION_BYTES
                     + states
                         .map(|state| state.2.len() + ENTRY_BYTES)
@@ -244,26 +248,29 @@ impl Body {
         }
     }
 
-    fn take_apart(&mut self) {
+    fn unpack(&mut self) {
         if let Self::Packed(_) = self {
             let states = self.states();
             let states = states.map(|state| (state.slot, state.expires_at_ms, state.value()));
-            let apart = Apart {
+            let unpacked = Unpacked {
                 states: states.collect(),
                 id: self.id().into(),
             };
-            *self = Self::Apart(Box::new(apart));
+            *self = Self::Unpacked(Box::new(unpacked));
         }
     }
 
     fn pack_if_small(&mut self) {
-        let Self::Apart(apart) = self else { return };
-        let states = apart.states.iter();
+        let Self::Unpacked(unpacked) = self else {
+            return;
+        };
+        let states = unpacked.states.iter();
         let bytes: usize = states.map(|state| STATE_HEAD_BYTES + state.2.len()).sum();
-        // Not at once, so that a value that grows and shrinks around the limit does not go to and fro.
-        if 4 + apart.id.len() + bytes <= PACKED_BYTES_MAX / 2 {
-            let mut packed = head(&apart.id, bytes);
-            for (slot, expires_at_ms, value) in &apart.states {
+        // Packed only at half the limit, so that a value around the limit does not cause repeated
+        // conversions.
+        if 4 + unpacked.id.len() + bytes <= PACKED_BYTES_MAX / 2 {
+            let mut packed = head(&unpacked.id, bytes);
+            for (slot, expires_at_ms, value) in &unpacked.states {
                 put_state(&mut packed, *slot, *expires_at_ms, value);
             }
             *self = Self::Packed(packed.into_boxed_slice());
@@ -271,11 +278,11 @@ impl Body {
     }
 }
 
-/// The states of a body.
+/// Iterator over the states of a body.
 #[derive(Debug, Clone)]
 pub(crate) enum States<'a> {
     Packed(&'a [u8]),
-    Apart(std::slice::Iter<'a, (u16, u64, Bytes)>),
+    Unpacked(std::slice::Iter<'a, (u16, u64, Bytes)>),
 }
 
 impl<'a> Iterator for States<'a> {
@@ -295,13 +302,15 @@ impl<'a> Iterator for States<'a> {
                     value: Stored::Packed(value),
                 })
             }
-            Self::Apart(states) => states
-                .next()
-                .map(|(slot, expires_at_ms, value)| StateEntry {
-                    slot: *slot,
-                    expires_at_ms: *expires_at_ms,
-                    value: Stored::Apart(value),
-                }),
+            Self::Unpacked(states) => {
+                states
+                    .next()
+                    .map(|(slot, expires_at_ms, value)| StateEntry {
+                        slot: *slot,
+                        expires_at_ms: *expires_at_ms,
+                        value: Stored::Unpacked(value),
+                    })
+            }
         }
     }
 }
@@ -320,7 +329,7 @@ fn put_state(packed: &mut Vec<u8>, slot: u16, expires_at_ms: u64, value: &[u8]) 
     packed.extend_from_slice(value);
 }
 
-/// Copies everything but the state that was found.
+/// Copies everything except the found state.
 fn put_without(anew: &mut Vec<u8>, packed: &[u8], found: Option<(usize, usize)>) {
     match found {
         Some((at, length)) => {
@@ -331,7 +340,7 @@ fn put_without(anew: &mut Vec<u8>, packed: &[u8], found: Option<(usize, usize)>)
     }
 }
 
-/// Where a state begins, and how long its value is.
+/// Returns the offset of a state and the length of its value.
 fn find(packed: &[u8], slot: u16) -> Option<(usize, usize)> {
     let mut at = states_at(packed);
     while at < packed.len() {
@@ -385,7 +394,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_body_holds_what_a_map_would_whatever_its_form(
+        fn a_body_in_any_form_behaves_like_a_map(
             id in "\\PC{0,40}",
             steps in proptest::collection::vec(step(), 0..30),
         ) {

@@ -7,76 +7,75 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::active_state::{ActiveState, Eviction};
 use super::body::{Body, States};
 use super::functions::Functions;
-use super::live::{Live, Standing};
 use crate::address::{Address, FunctionType};
-use crate::durable::{Key, StoredState, Value};
-use crate::output::BucketSummary;
+use crate::durable::{BucketSummary, Key, StoredState, Value};
 
-/// For how long a bucket that is not in memory is left alone after the first of its values has expired: such a value is never shown, so
-/// there is no hurry to remove it, and loading a bucket for each one would cost much.
+/// Delay between the first expiry in an absent bucket and its loading. An expired value is never
+/// shown, so its removal is not urgent, and loading a bucket for each one would be expensive.
 const EXPIRY_SLACK_MS: u64 = 60 * 60 * 1000;
 
 /// The instances of one bucket.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Bucket {
-    shelves: Vec<Shelf>,
-    /// What bodies take, in bytes.
+    function_tables: Vec<FunctionTable>,
+    /// Size of all bodies, in bytes.
     body_bytes: usize,
-    /// What is known of what `Live`s take, in bytes.
-    live_bytes: usize,
-    /// What the tables take, in bytes.
+    /// Size of all active states as far as it was counted, in bytes.
+    active_bytes: usize,
+    /// Size of the hash tables, in bytes.
     table_bytes: usize,
-    /// At how many addresses there is something that must be in memory, as far as it is counted.
-    pending: usize,
-    /// At how many there are messages that are worked off.
-    working: usize,
+    /// Number of addresses that were counted as [`Eviction::Blocked`].
+    blocked: usize,
+    /// Number of addresses that were counted as [`Eviction::AfterDrain`].
+    draining: usize,
 }
 
-/// The instances of one function, which is thus not stored with each.
+/// The instances of one function, which is therefore not stored with each instance.
 #[derive(Debug, Clone)]
-struct Shelf {
+struct FunctionTable {
     function: FunctionType,
     instances: HashTable<Instance>,
 }
 
-/// One virtual instance. Most only keep state, so everything else is behind one pointer.
+/// One virtual instance. Most instances only have state, so everything else is behind one pointer.
 #[derive(Debug, Clone)]
 pub(crate) struct Instance {
     body: Body,
-    pub(crate) live: Option<Box<Live>>,
+    pub(crate) active: Option<Box<ActiveState>>,
 }
 
 impl Instance {
-    /// A state with an expiry has a place on the agenda, which is counted here.
+    /// Size of the schedule entry of a state with an expiry, counted here.
     const EXPIRY_BYTES: usize = 200;
 
     pub(crate) fn states(&self) -> States<'_> {
         self.body.states()
     }
 
-    /// The value of one state: when it expires, and its bytes.
+    /// Returns the expiry and the value of one state.
     pub(crate) fn state(&self, slot: u16) -> Option<(Option<u64>, Bytes)> {
         let mut states = self.body.states();
         let state = states.find(|state| state.slot == slot)?;
         Some((state.expires_at_ms(), state.value()))
     }
 
-    /// When the state expires; outer `None` if it has no value.
+    /// Returns the expiry of a state; the outer `None` means that the state has no value.
     pub(crate) fn expiry(&self, slot: u16) -> Option<Option<u64>> {
         let mut states = self.body.states();
         let state = states.find(|state| state.slot == slot)?;
         Some(state.expires_at_ms())
     }
 
-    /// Whether something at the address must be done at a time, or goes on.
-    pub(crate) fn is_lively(&self) -> bool {
-        self.live.is_some() || self.states().any(|state| state.expires_at_ms().is_some())
+    /// Returns whether the address has an active state, or a value that expires.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.is_some() || self.states().any(|state| state.expires_at_ms().is_some())
     }
 
     fn is_empty(&self) -> bool {
-        self.live.is_none() && self.body.is_without_states()
+        self.active.is_none() && self.body.is_without_states()
     }
 
     fn body_bytes(&self) -> usize {
@@ -88,14 +87,14 @@ impl Instance {
 
     fn summary(&self, summary: &mut BucketSummary) {
         let expiries = self.states().filter_map(|state| state.expires_at_ms());
-        let live = self.live.as_deref();
-        let outcomes = live.and_then(Live::earliest_expiry_ms);
+        let active = self.active.as_deref();
+        let outcomes = active.and_then(ActiveState::earliest_expiry_ms);
         let expiry_ms = expiries.chain(outcomes).min();
         let late_ms = expiry_ms.map(|at_ms| at_ms.saturating_add(EXPIRY_SLACK_MS));
-        let timer_ms = live.and_then(Live::earliest_timer_ms);
+        let timer_ms = active.and_then(ActiveState::earliest_timer_ms);
         let due = [summary.earliest_due_ms, late_ms, timer_ms];
         summary.earliest_due_ms = due.into_iter().flatten().min();
-        summary.pending |= live.is_some_and(Live::is_pending);
+        summary.pending |= active.is_some_and(ActiveState::is_pending);
     }
 }
 
@@ -105,48 +104,48 @@ fn hash_of(id: &str) -> u64 {
 
 impl Bucket {
     pub(crate) fn get(&self, address: &Address) -> Option<&Instance> {
-        let shelf = self.shelf(&address.function)?;
+        let table = self.table_of(&address.function)?;
         let id = &*address.id;
-        let instances = &self.shelves[shelf].instances;
+        let instances = &self.function_tables[table].instances;
         instances.find(hash_of(id), |instance| instance.body.has_id(id))
     }
 
     pub(super) fn get_mut(&mut self, address: &Address) -> Option<&mut Instance> {
-        let shelf = self.shelf(&address.function)?;
+        let table = self.table_of(&address.function)?;
         let id = &*address.id;
-        let instances = &mut self.shelves[shelf].instances;
+        let instances = &mut self.function_tables[table].instances;
         instances.find_mut(hash_of(id), |instance| instance.body.has_id(id))
     }
 
     pub(super) fn get_or_new(&mut self, address: &Address) -> &mut Instance {
-        let shelf = self.shelf_or_new(&address.function);
+        let table = self.table_or_new(&address.function);
         let id = &*address.id;
-        let instances = &mut self.shelves[shelf].instances;
+        let instances = &mut self.function_tables[table].instances;
         let before = table_bytes(instances);
         let is = |instance: &Instance| instance.body.has_id(id);
         let of = |instance: &Instance| hash_of(instance.body.id());
         if instances.find(hash_of(id), is).is_none() {
             let body = Body::new(id);
             self.body_bytes += body.bytes();
-            instances.insert_unique(hash_of(id), Instance { body, live: None }, of);
+            instances.insert_unique(hash_of(id), Instance { body, active: None }, of);
             self.table_bytes += table_bytes(instances) - before;
         }
         let instance = instances.find_mut(hash_of(id), is);
         instance.expect("it was there, or was just made")
     }
 
-    /// Every instance, with its function and id.
+    /// Iterates over all instances, with function and id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&FunctionType, &str, &Instance)> {
-        self.shelves.iter().flat_map(|shelf| {
-            let instances = shelf.instances.iter();
-            instances.map(|instance| (&shelf.function, instance.body.id(), instance))
+        self.function_tables.iter().flat_map(|table| {
+            let instances = table.instances.iter();
+            instances.map(|instance| (&table.function, instance.body.id(), instance))
         })
     }
 
-    /// The addresses at which something must be done at a time, or goes on.
-    pub(crate) fn lively(&self) -> Vec<Address> {
+    /// Lists the addresses with an active state, or with a value that expires.
+    pub(crate) fn active_addresses(&self) -> Vec<Address> {
         self.iter()
-            .filter(|(.., instance)| instance.is_lively())
+            .filter(|(.., instance)| instance.is_active())
             .map(|(function, id, _)| Address::new(function.clone(), id))
             .collect()
     }
@@ -165,7 +164,7 @@ impl Bucket {
         self.body_bytes = self.body_bytes + after - before;
     }
 
-    /// As [`Self::set_state`], for the state of an instance that is mostly not there yet, given by its parts.
+    /// Like [`Self::set_state`], for an instance that is usually new, given by its parts.
     pub(super) fn load_state(
         &mut self,
         (function, id): (&FunctionType, &str),
@@ -174,12 +173,12 @@ impl Bucket {
         value: &[u8],
         expected: usize,
     ) {
-        let shelf = match self.shelves.last() {
-            // Entries of one function mostly follow each other.
-            Some(last) if last.function == *function => self.shelves.len() - 1,
-            _ => self.shelf_or_new(function),
+        let table = match self.function_tables.last() {
+            // Entries of one function usually follow each other.
+            Some(last) if last.function == *function => self.function_tables.len() - 1,
+            _ => self.table_or_new(function),
         };
-        let instances = &mut self.shelves[shelf].instances;
+        let instances = &mut self.function_tables[table].instances;
         let table_before = table_bytes(instances);
         let of = |instance: &Instance| hash_of(instance.body.id());
         if instances.is_empty() && expected > 0 {
@@ -189,7 +188,7 @@ impl Bucket {
         match instances.entry(hash_of(id), is, of) {
             Entry::Vacant(vacant) => {
                 let body = Body::with_state(id, slot, expires_at_ms, value);
-                let instance = Instance { body, live: None };
+                let instance = Instance { body, active: None };
                 self.body_bytes += instance.body_bytes();
                 vacant.insert(instance);
             }
@@ -200,30 +199,34 @@ impl Bucket {
                 self.body_bytes = self.body_bytes + instance.body_bytes() - before;
             }
         }
-        let table_after = table_bytes(&self.shelves[shelf].instances);
+        let table_after = table_bytes(&self.function_tables[table].instances);
         self.table_bytes = self.table_bytes + table_after - table_before;
     }
 
-    /// Counts what was loaded, and gives back what its tables do not need.
-    pub(super) fn settle(&mut self) {
+    /// Counts the loaded content, and releases unneeded capacity of the tables.
+    pub(super) fn finish_loading(&mut self) {
         self.table_bytes = 0;
-        self.live_bytes = 0;
-        self.pending = 0;
-        self.working = 0;
-        let mut standings = Vec::new();
-        for shelf in &mut self.shelves {
+        self.active_bytes = 0;
+        self.blocked = 0;
+        self.draining = 0;
+        let mut evictions = Vec::new();
+        for table in &mut self.function_tables {
             let of = |instance: &Instance| hash_of(instance.body.id());
-            shelf.instances.shrink_to_fit(of);
-            self.table_bytes += table_bytes(&shelf.instances);
-            for live in shelf.instances.iter_mut().filter_map(|it| it.live.as_mut()) {
-                live.counted_bytes = live.bytes();
-                self.live_bytes += live.counted_bytes;
-                live.counted = live.standing();
-                standings.push(live.counted);
+            table.instances.shrink_to_fit(of);
+            self.table_bytes += table_bytes(&table.instances);
+            for active in table
+                .instances
+                .iter_mut()
+                .filter_map(|it| it.active.as_mut())
+            {
+                active.counted_bytes = active.bytes();
+                self.active_bytes += active.counted_bytes;
+                active.counted_eviction = active.eviction();
+                evictions.push(active.counted_eviction);
             }
         }
-        for standing in standings {
-            self.restand(Standing::Free, standing);
+        for eviction in evictions {
+            self.recount_eviction(Eviction::Allowed, eviction);
         }
     }
 
@@ -249,19 +252,19 @@ impl Bucket {
         removed
     }
 
-    /// Forgets what is empty of the instance at `address`.
-    pub(super) fn tidy(&mut self, address: &Address) {
+    /// Removes the empty parts of the instance at `address`.
+    pub(super) fn prune(&mut self, address: &Address) {
         let Some(instance) = self.get_mut(address) else {
             return;
         };
-        let over = instance.live.take_if(|live| live.is_empty());
-        if let Some(live) = &mut instance.live {
-            live.give_back_room();
+        let over = instance.active.take_if(|active| active.is_empty());
+        if let Some(active) = &mut instance.active {
+            active.release_capacity();
         }
         let gone = instance.is_empty();
-        if let Some(live) = over {
-            self.live_bytes -= live.counted_bytes;
-            self.restand(live.counted, Standing::Free);
+        if let Some(active) = over {
+            self.active_bytes -= active.counted_bytes;
+            self.recount_eviction(active.counted_eviction, Eviction::Allowed);
         }
         if gone {
             self.forget(address);
@@ -270,39 +273,39 @@ impl Bucket {
         }
     }
 
-    /// Counts again what goes on at `address`.
+    /// Updates the counters for the active state of `address`.
     pub(super) fn recount(&mut self, address: &Address) {
-        let Some(live) = self.get_mut(address).and_then(|it| it.live.as_mut()) else {
+        let Some(active) = self.get_mut(address).and_then(|it| it.active.as_mut()) else {
             return;
         };
-        let after = live.bytes();
-        let before = std::mem::replace(&mut live.counted_bytes, after);
-        let standing = live.standing();
-        let stood = std::mem::replace(&mut live.counted, standing);
-        self.live_bytes = self.live_bytes + after - before;
-        self.restand(stood, standing);
+        let after = active.bytes();
+        let before = std::mem::replace(&mut active.counted_bytes, after);
+        let eviction = active.eviction();
+        let before_eviction = std::mem::replace(&mut active.counted_eviction, eviction);
+        self.active_bytes = self.active_bytes + after - before;
+        self.recount_eviction(before_eviction, eviction);
     }
 
-    /// One that was counted as `before` counts as `after`.
-    fn restand(&mut self, before: Standing, after: Standing) {
+    /// Counts one address as `after` that was counted as `before`.
+    fn recount_eviction(&mut self, before: Eviction, after: Eviction) {
         match before {
-            Standing::Free => {}
-            Standing::Pending => self.pending -= 1,
-            Standing::Working => self.working -= 1,
+            Eviction::Allowed => {}
+            Eviction::Blocked => self.blocked -= 1,
+            Eviction::AfterDrain => self.draining -= 1,
         }
         match after {
-            Standing::Free => {}
-            Standing::Pending => self.pending += 1,
-            Standing::Working => self.working += 1,
+            Eviction::Allowed => {}
+            Eviction::Blocked => self.blocked += 1,
+            Eviction::AfterDrain => self.draining += 1,
         }
     }
 
     fn forget(&mut self, address: &Address) {
-        let Some(shelf) = self.shelf(&address.function) else {
+        let Some(table) = self.table_of(&address.function) else {
             return;
         };
         let id = &*address.id;
-        let instances = &mut self.shelves[shelf].instances;
+        let instances = &mut self.function_tables[table].instances;
         let before = table_bytes(instances);
         let is = |instance: &Instance| instance.body.has_id(id);
         if let Ok(found) = instances.find_entry(hash_of(id), is) {
@@ -310,54 +313,55 @@ impl Bucket {
             self.body_bytes -= instance.body_bytes();
         }
         if instances.is_empty() {
-            // Names of functions may come from outside: one that nobody uses any more leaves nothing behind.
+            // Names of functions may come from outside: an unused one must leave nothing behind.
             self.table_bytes -= before;
-            self.shelves.swap_remove(shelf);
+            self.function_tables.swap_remove(table);
         } else if instances.len() * 8 < instances.capacity() {
-            // A table that has become mostly empty gives its room back.
+            // A mostly empty table releases its capacity.
             instances.shrink_to_fit(|instance| hash_of(instance.body.id()));
             self.table_bytes = self.table_bytes + table_bytes(instances) - before;
         }
     }
 
-    /// About how many bytes it takes.
+    /// Approximate size, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.body_bytes + self.live_bytes + self.table_bytes
+        self.body_bytes + self.active_bytes + self.table_bytes
     }
 
-    /// Whether what is counted as it goes is what there is; `sealed` says that a seal has counted all that goes on.
+    /// Audits the counters. With `sealed`, a seal has counted every active state.
     pub(super) fn is_well_counted(&self, sealed: bool) -> bool {
         let mut anew = Self::default();
-        for shelf in &self.shelves {
-            anew.table_bytes += table_bytes(&shelf.instances);
+        for table in &self.function_tables {
+            anew.table_bytes += table_bytes(&table.instances);
         }
-        let mut lives_are = true;
+        let mut active_states_are = true;
         for (.., instance) in self.iter() {
             anew.body_bytes += instance.body_bytes();
-            if let Some(live) = &instance.live {
-                let counted = (live.bytes(), live.standing()) == (live.counted_bytes, live.counted);
-                lives_are &= live.is_well_counted() && (counted || !sealed);
-                anew.live_bytes += live.counted_bytes;
-                anew.restand(Standing::Free, live.counted);
+            if let Some(active) = &instance.active {
+                let counted_eviction = (active.bytes(), active.eviction())
+                    == (active.counted_bytes, active.counted_eviction);
+                active_states_are &= active.is_well_counted() && (counted_eviction || !sealed);
+                anew.active_bytes += active.counted_bytes;
+                anew.recount_eviction(Eviction::Allowed, active.counted_eviction);
             }
         }
         let counts = |it: &Self| {
-            let bytes = (it.body_bytes, it.live_bytes, it.table_bytes);
-            (bytes, it.pending, it.working)
+            let bytes = (it.body_bytes, it.active_bytes, it.table_bytes);
+            (bytes, it.blocked, it.draining)
         };
-        lives_are && counts(&anew) == counts(self)
+        active_states_are && counts(&anew) == counts(self)
     }
 
-    /// Whether it must be in memory, as of the last seal.
-    pub(crate) fn standing(&self) -> Standing {
-        match (self.pending, self.working) {
-            (0, 0) => Standing::Free,
-            (0, _) => Standing::Working,
-            _ => Standing::Pending,
+    /// Effect of this bucket's addresses on its eviction, as of the last seal.
+    pub(crate) fn eviction(&self) -> Eviction {
+        match (self.blocked, self.draining) {
+            (0, 0) => Eviction::Allowed,
+            (0, _) => Eviction::AfterDrain,
+            _ => Eviction::Blocked,
         }
     }
 
-    /// When something in it is due, and whether it must be in memory.
+    /// Summary of this bucket: the earliest due time, and whether it must be in memory.
     pub(crate) fn summary(&self) -> BucketSummary {
         let mut summary = BucketSummary::default();
         self.iter()
@@ -365,7 +369,7 @@ impl Bucket {
         summary
     }
 
-    /// Takes the new value of a fact of an address.
+    /// Sets the value of a fact of an address.
     pub(super) fn put(&mut self, functions: &mut Functions, key: Key, value: Value) {
         match (key, value) {
             (Key::State { address, name }, Value::State(state)) => {
@@ -374,13 +378,13 @@ impl Bucket {
             }
             (key, value) => {
                 let address = key.address().expect("facts of a bucket have an address");
-                let live = self.get_or_new(address).live.get_or_insert_default();
-                live.put(key, value);
+                let active = self.get_or_new(address).active.get_or_insert_default();
+                active.put(key, value);
             }
         }
     }
 
-    /// Takes the removal of a fact of an address.
+    /// Removes a fact of an address.
     pub(super) fn remove(&mut self, functions: &Functions, key: &Key) {
         let Some(address) = key.address() else { return };
         if let Key::State { name, .. } = key {
@@ -388,13 +392,13 @@ impl Bucket {
             if let Some((slot, _)) = states.and_then(|states| states.find(name)) {
                 self.remove_state(address, slot);
             }
-        } else if let Some(live) = self.get_mut(address).and_then(|it| it.live.as_mut()) {
-            live.remove(key);
+        } else if let Some(active) = self.get_mut(address).and_then(|it| it.active.as_mut()) {
+            active.remove(key);
         }
-        self.tidy(address);
+        self.prune(address);
     }
 
-    /// The present value of a fact of an address.
+    /// Returns the present value of a fact of an address.
     pub(super) fn value(&self, functions: &Functions, key: &Key) -> Option<Value> {
         let address = key.address()?;
         let instance = self.get(address)?;
@@ -407,10 +411,10 @@ impl Bucket {
                 value,
             }));
         }
-        instance.live.as_ref()?.value(key)
+        instance.active.as_ref()?.value(key)
     }
 
-    /// Names every fact.
+    /// Calls `keep` with the key of every fact.
     pub(super) fn for_each_key(&self, functions: &Functions, keep: &mut impl FnMut(Key)) {
         for (function, id, instance) in self.iter() {
             let address = Address::new(function.clone(), id);
@@ -422,46 +426,46 @@ impl Bucket {
                     name: slots.slots[usize::from(state.slot)].name.clone(),
                 });
             }
-            if let Some(live) = &instance.live {
-                live.for_each_key(&address, keep);
+            if let Some(active) = &instance.active {
+                active.for_each_key(&address, keep);
             }
         }
     }
 
-    /// Lets the slots be those of `ours` instead of `theirs`, with which it was decoded.
+    /// Replaces the slots of `theirs`, with which the bucket was decoded, by those of `ours`.
     pub(super) fn adopt(&mut self, theirs: &Functions, ours: &mut Functions) {
-        for shelf in &mut self.shelves {
-            let Some(states) = theirs.get(&shelf.function) else {
+        for table in &mut self.function_tables {
+            let Some(states) = theirs.get(&table.function) else {
                 continue;
             };
             let numbers: Vec<u16> = states
                 .slots
                 .iter()
-                .map(|slot| ours.slot_for(&shelf.function, &slot.name, &slot.typename))
+                .map(|slot| ours.slot_for(&table.function, &slot.name, &slot.typename))
                 .collect();
             if (0..).zip(&numbers).all(|(slot, number)| slot == *number) {
                 continue;
             }
-            for instance in &mut shelf.instances {
+            for instance in &mut table.instances {
                 instance.body.renumber(&numbers);
             }
         }
     }
 
-    fn shelf(&self, function: &FunctionType) -> Option<usize> {
-        let mut shelves = self.shelves.iter();
-        shelves.position(|shelf| shelf.function == *function)
+    fn table_of(&self, function: &FunctionType) -> Option<usize> {
+        let mut function_tables = self.function_tables.iter();
+        function_tables.position(|table| table.function == *function)
     }
 
-    fn shelf_or_new(&mut self, function: &FunctionType) -> usize {
-        if let Some(shelf) = self.shelf(function) {
-            return shelf;
+    fn table_or_new(&mut self, function: &FunctionType) -> usize {
+        if let Some(table) = self.table_of(function) {
+            return table;
         }
-        self.shelves.push(Shelf {
+        self.function_tables.push(FunctionTable {
             function: function.clone(),
             instances: HashTable::new(),
         });
-        self.shelves.len() - 1
+        self.function_tables.len() - 1
     }
 }
 

@@ -1,4 +1,4 @@
-//! The states of functions, each in the slot by which instances refer to it.
+//! The states of functions, each with the slot by which instances refer to it.
 
 use std::sync::Arc;
 
@@ -6,22 +6,22 @@ use crate::address::FunctionType;
 use crate::durable::{Expiration, StateSpec};
 use crate::map::Map;
 
-/// The functions that are known, with their states.
+/// The known functions with their states.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Functions(Map<FunctionType, FunctionStates>);
 
 /// The states of one function.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct FunctionStates {
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) slots: Vec<StateSlot>,
 }
 
 /// One state of a function.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Slot {
+pub(crate) struct StateSlot {
     pub(crate) name: Arc<str>,
     pub(crate) typename: Arc<str>,
-    /// When its values expire, once the function has declared it.
+    /// Expiration of its values, once the function has declared the state.
     pub(crate) declared: Option<Expiration>,
 }
 
@@ -42,9 +42,9 @@ impl Functions {
         self.0.iter()
     }
 
-    /// The slot of the state `name`, made if there is none.
+    /// Returns the slot of the state `name`, created if there is none.
     pub(super) fn slot_for(&mut self, function: &FunctionType, name: &str, typename: &str) -> u16 {
-        // Looked up first, because that needs no clone of the function type.
+        // Looked up first, because that does not clone the function type.
         match self.0.get_mut(function) {
             Some(states) => states.slot_for(name, typename),
             None => self.get_or_new(function).slot_for(name, typename),
@@ -53,8 +53,8 @@ impl Functions {
 }
 
 impl FunctionStates {
-    /// The slot of the state `name`.
-    pub(crate) fn find(&self, name: &str) -> Option<(u16, &Slot)> {
+    /// Returns the slot of the state `name`.
+    pub(crate) fn find(&self, name: &str) -> Option<(u16, &StateSlot)> {
         (0..).zip(&self.slots).find(|(_, slot)| *slot.name == *name)
     }
 
@@ -62,7 +62,7 @@ impl FunctionStates {
         if let Some((index, _)) = self.find(name) {
             return index;
         }
-        self.slots.push(Slot {
+        self.slots.push(StateSlot {
             name: name.into(),
             typename: typename.into(),
             declared: None,
@@ -70,20 +70,21 @@ impl FunctionStates {
         (self.slots.len() - 1) as u16
     }
 
-    /// How many states the function has declared.
+    /// Number of states that the function has declared.
     pub(crate) fn declared_count(&self) -> usize {
         let declared = self.slots.iter().filter(|slot| slot.declared.is_some());
         declared.count()
     }
 
-    /// Takes a declaration.
+    /// Records a declaration.
     pub(crate) fn declare(&mut self, spec: &StateSpec) {
         let index = usize::from(self.slot_for(&spec.name, &spec.typename));
         self.slots[index].typename = spec.typename.clone();
         self.slots[index].declared = Some(spec.expiration);
     }
 
-    /// What the function declared, by name: slots have another order after a recovery, and an image must equal the fold all the same.
+    /// Returns the declared states, sorted by name. After a recovery the slots have another order,
+    /// and an image must equal the fold nevertheless.
     pub(crate) fn declared(&self) -> Vec<StateSpec> {
         let declared = self.slots.iter().filter_map(|slot| {
             Some(StateSpec {

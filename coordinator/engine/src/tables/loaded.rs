@@ -1,50 +1,51 @@
-//! A bucket as it was loaded: decoded away from the partition, which only has to put it in its place.
+//! A loaded bucket, decoded outside the partition, which only installs it.
 
 use super::bucket::Bucket;
 use super::functions::Functions;
 use super::overlay::Overlay;
 use crate::address::FunctionType;
 use crate::durable::state::{RawState, raw_state};
-use crate::durable::{Change, Malformed, Value};
-use crate::output::BucketSummary;
+use crate::durable::{BucketSummary, Change, Malformed, Value};
 
-/// The content of a bucket, decoded: its image, with what the log says over it.
+/// Decoded content of a bucket: its image, with the entries of the log applied over it.
 #[derive(Debug, Clone)]
 pub struct LoadedBucket {
     pub(crate) bucket: Bucket,
-    /// The slots by which its instances refer to their states.
+    /// Slots by which its instances refer to their states.
     pub(crate) functions: Functions,
     pub(crate) summary: BucketSummary,
 }
 
-/// A bucket holds what it can not hold.
+/// The bucket contains an entry that does not belong to it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BucketProblem {
     /// An entry is not a fact of a version that this software knows.
-    #[error("bucket {bucket} holds an entry that can not be read: {malformed}")]
+    #[error("bucket {bucket} contains an unreadable entry: {malformed}")]
     Malformed {
-        /// Which bucket.
+        /// Number of the bucket.
         bucket: u16,
-        /// What is wrong with the entry.
+        /// Defect of the entry.
         malformed: Malformed,
     },
     /// A fact belongs to another bucket.
-    #[error("bucket {bucket} holds a fact of another bucket: {fact}")]
+    #[error("bucket {bucket} contains a fact of another bucket: {fact}")]
     Foreign {
-        /// Which bucket.
+        /// Number of the bucket.
         bucket: u16,
-        /// The fact's key.
+        /// Key of the fact.
         fact: String,
     },
 }
 
 impl LoadedBucket {
-    /// Decodes the image of `bucket`, one of `buckets`, and lays what was replayed over it. Entries are key and value; `expected` is how
-    /// many there may be, to make room for them at once. A pure function: it may run on any thread.
+    /// Decodes the image of `bucket`, one of `buckets`, and applies the replayed entries over it.
+    ///
+    /// Entries are pairs of key and value. `expected` is the likely number of entries, to reserve
+    /// capacity in advance. This is a pure function that may run on any thread.
     ///
     /// # Errors
     ///
-    /// The first entry that the bucket can not hold.
+    /// Returns [`BucketProblem`] for the first entry that does not belong to the bucket.
     pub fn decode<'a>(
         bucket: u16,
         buckets: u16,
@@ -64,7 +65,7 @@ impl LoadedBucket {
             decoding.take(key, value)?;
         }
         let mut bucket = decoding.bucket;
-        bucket.settle();
+        bucket.finish_loading();
         Ok(Self {
             summary: bucket.summary(),
             functions: decoding.functions,
@@ -72,7 +73,7 @@ impl LoadedBucket {
         })
     }
 
-    /// About how many bytes it takes in memory.
+    /// Approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.bucket.bytes()
     }
@@ -91,7 +92,7 @@ impl LoadedBucket {
     }
 }
 
-/// Two are the same that hold the same facts, wherever these lie.
+/// Two loaded buckets are equal if they hold the same facts, in whatever layout.
 impl PartialEq for LoadedBucket {
     fn eq(&self, other: &Self) -> bool {
         self.facts() == other.facts()
@@ -104,7 +105,7 @@ struct Decoding {
     expected: usize,
     bucket: Bucket,
     functions: Functions,
-    /// The function of the last state, which most often is that of the next.
+    /// Function of the last state, usually that of the next one too.
     last: FunctionType,
 }
 
@@ -120,7 +121,7 @@ impl Decoding {
         }
     }
 
-    /// Most of what a bucket holds are states, so they take a short way.
+    /// Most facts of a bucket are states, so they have a fast path.
     fn take_state(&mut self, state: &RawState<'_>) -> Result<(), BucketProblem> {
         if (self.last.namespace(), self.last.name()) != (state.namespace, state.name) {
             self.last = FunctionType::new(state.namespace, state.name);
@@ -139,7 +140,7 @@ impl Decoding {
             state.value,
             self.expected,
         );
-        // Another function has a table of its own, of a size that is not known.
+        // Another function has a table of its own, of unknown size.
         self.expected = 0;
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! What the log says of a bucket whose image was not read: absolute values and tombstones, to be laid over the image.
+//! Entries of the log for a bucket whose image was not read: absolute values and tombstones,
+//! applied over the image later.
 
-use crate::durable::peek::{Glance, peek};
+use crate::durable::peek::{EntrySummary, peek};
 use crate::map::Map;
 
 /// Entries of the log over an image that was not read, in their durable form.
@@ -8,14 +9,14 @@ use crate::map::Map;
 pub struct Overlay {
     entries: Map<Box<[u8]>, Option<Box<[u8]>>>,
     bytes: usize,
-    /// Facts that must be in memory: messages, open requests, dead letters.
+    /// Number of facts that must be in memory: messages, open requests, dead letters.
     pending: usize,
     message_bytes: usize,
     earliest_timer_ms: Option<u64>,
 }
 
 impl Overlay {
-    /// Takes the next entry of the log: a later one replaces an earlier one under the same key.
+    /// Adds the next entry of the log, which replaces an earlier one with the same key.
     pub(crate) fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
         const ENTRY_BYTES: usize = 96;
         let after = peek(key, value);
@@ -38,21 +39,21 @@ impl Overlay {
         self.bytes += length;
     }
 
-    fn note(&mut self, after: &Glance) {
+    fn note(&mut self, after: &EntrySummary) {
         self.pending += usize::from(after.pending);
         self.message_bytes += after.message_bytes;
-        // A timer that is gone later makes the bucket be loaded too early, which is harmless.
+        // If the timer is removed later, the bucket is loaded too early, which is harmless.
         let due = [self.earliest_timer_ms, after.timer_ms];
         self.earliest_timer_ms = due.into_iter().flatten().min();
     }
 
-    /// The entries, in no order: each key is there once.
+    /// Iterates over the entries in no particular order. Each key occurs once.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         let entries = self.entries.iter();
         entries.map(|(key, value)| (&**key, value.as_deref()))
     }
 
-    /// Whether it says nothing.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

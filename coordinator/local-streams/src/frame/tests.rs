@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::shards::Moment;
+use crate::shards::ChangeContext;
 
 fn new_record() -> impl Strategy<Value = NewRecord> {
     let data = prop::collection::vec(any::<u8>(), 0..60);
@@ -61,12 +61,12 @@ proptest! {
     ) {
         let mut out = BytesMut::new();
         encode_records(77, 1, producer.as_ref(), placed(&records), &mut out);
-        for place in 0..out.len() {
+        for offset in 0..out.len() {
             let mut changed = out.clone();
-            changed[place] ^= flip;
+            changed[offset] ^= flip;
             let head = decode_frame_head(77, &changed);
             let undetected = head.is_some() && decode_frame(VERSION, changed.freeze()).is_ok();
-            prop_assert!(!undetected, "byte {}", place);
+            prop_assert!(!undetected, "byte {}", offset);
         }
     }
 
@@ -90,13 +90,13 @@ fn a_frame_at_another_place_is_no_frame() {
 
 #[test]
 fn changes_and_beginnings_read_back() {
-    let mut moment = Moment {
+    let mut context = ChangeContext {
         now_ms: 1_700_000_000_000,
         next: 1,
     };
-    let written = Description::new(3, true, &mut moment);
+    let written = Description::new(3, true, &mut context);
     let mut out = BytesMut::new();
-    encode_change(5, 1, moment.next, 9, &written, &mut out);
+    encode_change(5, 1, context.next, 9, &written, &mut out);
     let frame = read(5, out.freeze()).unwrap();
     let Ok((
         1,
@@ -110,26 +110,26 @@ fn changes_and_beginnings_read_back() {
         panic!("{:?}", frame.content());
     };
     assert_eq!(*description, written);
-    let begun = Beginning {
+    let written = Checkpoint {
         segment: 7,
         first_segment: 5,
         description: written,
         producers: BTreeMap::from([("outbox".to_owned(), 12)]),
     };
     let mut out = BytesMut::new();
-    encode_beginning(4, 9, &begun, &mut out);
+    encode_checkpoint(4, 9, &written, &mut out);
     let frame = read(HEAD_BYTES as u64, out.freeze()).unwrap();
     let Ok((
         4,
-        Content::Beginning {
+        Content::Checkpoint {
             time_ms: 9,
-            beginning,
+            checkpoint,
         },
     )) = frame.content()
     else {
         panic!("{:?}", frame.content());
     };
-    assert_eq!(*beginning, begun);
+    assert_eq!(*checkpoint, written);
 }
 
 #[test]
@@ -137,10 +137,10 @@ fn every_changed_byte_of_a_head_is_detected() {
     for version in [VERSION_PLAIN, VERSION] {
         let head: [u8; HEAD_BYTES] = encode_head(version).as_ref().try_into().unwrap();
         assert_eq!(decode_head(&head), Ok((version, 32)));
-        for place in 0..HEAD_BYTES {
+        for offset in 0..HEAD_BYTES {
             let mut changed = head;
-            changed[place] ^= 1;
-            assert!(decode_head(&changed).is_err(), "byte {place}");
+            changed[offset] ^= 1;
+            assert!(decode_head(&changed).is_err(), "byte {offset}");
         }
     }
 }
@@ -151,6 +151,6 @@ fn a_newer_format_is_refused_by_its_version() {
     let refused = decode_head(&head).unwrap_err();
     assert_eq!(
         refused,
-        "the file has format version 3, this program knows 1 and 2"
+        "the file has format version 3; this program knows 1 and 2"
     );
 }

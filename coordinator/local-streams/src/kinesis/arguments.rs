@@ -1,4 +1,4 @@
-//! The members of a request.
+//! Members of a request.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,12 +7,12 @@ use bytes::Bytes;
 use super::error::Refusal;
 use super::value::Value;
 
-/// The members of a request, or of a structure in it.
+/// Members of a request, or of a structure in it.
 #[derive(Debug)]
 pub(super) struct Arguments(Vec<(String, Value)>);
 
 impl Arguments {
-    /// The members of a body.
+    /// Members of a decoded body.
     pub(super) fn new(body: Value) -> Result<Self, Refusal> {
         match body {
             Value::Map(members) => Ok(Self(members)),
@@ -20,7 +20,7 @@ impl Arguments {
         }
     }
 
-    /// A text.
+    /// A string.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, Refusal> {
         match self.get(name) {
             None => Ok(None),
@@ -29,12 +29,12 @@ impl Arguments {
         }
     }
 
-    /// A text that must be there.
+    /// A required string.
     pub(super) fn required_text(&self, name: &str) -> Result<&str, Refusal> {
         self.text(name)?.ok_or_else(|| missing(name))
     }
 
-    /// A whole number within bounds.
+    /// An integer within bounds.
     pub(super) fn integer(
         &self,
         name: &str,
@@ -47,7 +47,8 @@ impl Arguments {
         };
         if !bounds.contains(&number) {
             return Err(Refusal::validation(format!(
-                "1 validation error detected: Value '{number}' at '{}' failed to satisfy constraint: Member must be between {} and {}",
+                "1 validation error detected: Value '{number}' at '{}' failed to satisfy \
+                constraint: Member must be between {} and {}",
                 member(name),
                 bounds.start(),
                 bounds.end()
@@ -56,7 +57,7 @@ impl Arguments {
         Ok(Some(number))
     }
 
-    /// A whole number within bounds that must be there.
+    /// A required integer within bounds.
     pub(super) fn required_integer(
         &self,
         name: &str,
@@ -65,7 +66,7 @@ impl Arguments {
         self.integer(name, bounds)?.ok_or_else(|| missing(name))
     }
 
-    /// Whether a flag is set.
+    /// A boolean; false if it is missing.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
         match self.get(name) {
             None => Ok(false),
@@ -74,7 +75,7 @@ impl Arguments {
         }
     }
 
-    /// A time, in milliseconds since the Unix epoch.
+    /// A timestamp in milliseconds since the Unix epoch.
     pub(super) fn time_ms(&self, name: &str) -> Result<Option<u64>, Refusal> {
         match self.get(name) {
             None => Ok(None),
@@ -87,7 +88,7 @@ impl Arguments {
         }
     }
 
-    /// Bytes that must be there; base64 where they are a text.
+    /// Required bytes. A string is decoded as base64.
     pub(super) fn required_bytes(&self, name: &str) -> Result<Bytes, Refusal> {
         match self.get(name) {
             None => Err(missing(name)),
@@ -109,7 +110,7 @@ impl Arguments {
         }
     }
 
-    /// A list of texts.
+    /// A list of strings.
     pub(super) fn take_texts(&mut self, name: &str) -> Result<Option<Vec<String>>, Refusal> {
         let Some(values) = self.take_list(name)? else {
             return Ok(None);
@@ -125,7 +126,7 @@ impl Arguments {
             .map(Some)
     }
 
-    /// A map of texts.
+    /// A map of strings.
     pub(super) fn take_tags(
         &mut self,
         name: &str,
@@ -170,18 +171,20 @@ impl Arguments {
     }
 }
 
-/// The refusal of a member that must be there.
+/// Refusal for a missing member that is required.
 pub(super) fn missing(name: &str) -> Refusal {
     Refusal::validation(format!(
-        "1 validation error detected: Value null at '{}' failed to satisfy constraint: Member must not be null",
+        "1 validation error detected: Value null at '{}' failed to satisfy constraint: \
+        Member must not be null",
         member(name)
     ))
 }
 
-/// The refusal of a text that is none of the known ones.
+/// Refusal for a string that is not a member of an enumeration.
 pub(super) fn not_one_of(name: &str, text: &str, known: &[&str]) -> Refusal {
     Refusal::validation(format!(
-        "1 validation error detected: Value '{text}' at '{}' failed to satisfy constraint: Member must satisfy enum value set: [{}]",
+        "1 validation error detected: Value '{text}' at '{}' failed to satisfy constraint: \
+        Member must satisfy enum value set: [{}]",
         member(name),
         known.join(", ")
     ))
@@ -191,7 +194,7 @@ fn wrong_kind(name: &str, kind: &str) -> Refusal {
     Refusal::serialization(format!("{name} must be {kind}"))
 }
 
-/// Kinesis writes members with a small first letter in its messages.
+/// Name of a member with a lower-case first letter, as in the messages of Kinesis.
 fn member(name: &str) -> String {
     let mut chars = name.chars();
     let first = chars.next().map(|first| first.to_ascii_lowercase());

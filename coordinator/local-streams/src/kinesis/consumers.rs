@@ -1,14 +1,14 @@
-//! Who registers for enhanced fan-out.
+//! Consumers registered for enhanced fan-out.
 
 use super::arguments::missing;
 use super::error::Refusal;
 use super::token::Listing;
 use super::value::{Value, list, map};
 use super::{ACCOUNT, Call, Service, stream_of_arn};
-use crate::shards::{Consumer, Moment};
+use crate::shards::{ChangeContext, Consumer};
 use crate::{Description, Stream, StreamError, check_stream_name};
 
-/// A stream has at most so many consumers.
+/// Maximum number of consumers of a stream.
 const CONSUMERS_MAX: usize = 20;
 
 impl Service {
@@ -16,11 +16,12 @@ impl Service {
         let name = call.arguments.required_text("ConsumerName")?.to_owned();
         check_stream_name(&name).map_err(|_| {
             Refusal::validation(format!(
-                "`{name}` is not the name of a consumer: write 1 to 128 letters, digits, `_`, `.` or `-`"
+                "`{name}` is not the name of a consumer: \
+                write 1 to 128 letters, digits, `_`, `.` or `-`"
             ))
         })?;
         let stream = self.stream_of_consumer(call).await?;
-        let register = move |description: &mut Description, moment: &mut Moment| {
+        let register = move |description: &mut Description, context: &mut ChangeContext| {
             if description.consumers.iter().any(|known| known.name == name) {
                 return Err(StreamError::InUse(format!(
                     "Consumer {name} exists already."
@@ -33,7 +34,7 @@ impl Service {
             }
             let consumer = Consumer {
                 name,
-                created_ms: moment.now_ms,
+                created_ms: context.now_ms,
             };
             description.consumers.push(consumer.clone());
             Ok(consumer)
@@ -45,7 +46,7 @@ impl Service {
     pub(super) async fn deregister_consumer(&self, call: &Call) -> Result<Value, Refusal> {
         let (stream, consumer) = self.consumer(call).await?;
         let arn = consumer_arn(call, &stream, &consumer);
-        let deregister = move |description: &mut Description, _: &mut Moment| {
+        let deregister = move |description: &mut Description, _: &mut ChangeContext| {
             description.consumers.retain(|known| *known != consumer);
             Ok(())
         };
@@ -74,7 +75,7 @@ impl Service {
         let after = match call.arguments.text("NextToken")? {
             None => None,
             Some(token) => Some(Listing::decode(token).ok_or_else(|| {
-                Refusal::argument("The NextToken is not one that ListStreamConsumers gave.")
+                Refusal::argument("The NextToken was not issued by ListStreamConsumers.")
             })?),
         };
         let stream = self.stream_of_consumer(call).await?;
@@ -104,7 +105,7 @@ impl Service {
         ]))
     }
 
-    /// The consumer that a request names by its ARN, or by its name and its stream's ARN.
+    /// Consumer that a request names by its ARN, or by its name and its stream's ARN.
     pub(super) async fn consumer(&self, call: &Call) -> Result<(Stream, Consumer), Refusal> {
         let arguments = &call.arguments;
         let (stream, wanted) = match arguments.text("ConsumerARN")? {
@@ -119,7 +120,8 @@ impl Service {
         };
         stream.refresh().await?;
         let description = stream.description();
-        // The same consumer was perhaps asked for from another region; its name and time are its own.
+        // The request may name the consumer with another region in the ARN. Name and time identify
+        // it.
         let found = description.consumers.iter().find(|consumer| {
             consumer.name == wanted
                 || wanted.ends_with(&format!(":stream/{}", consumer_path(&stream, consumer)))
@@ -141,7 +143,8 @@ impl Service {
     }
 }
 
-/// The ARN of a consumer: with the second of its registration, so that one of the same name that comes later is another.
+/// ARN of a consumer. It contains the second of the registration, so that a later consumer of the
+/// same name has another ARN.
 pub(super) fn consumer_arn(call: &Call, stream: &Stream, consumer: &Consumer) -> String {
     let arn = call.stream_arn("");
     format!("{arn}{}", consumer_path(stream, consumer))

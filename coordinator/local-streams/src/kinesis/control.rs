@@ -1,4 +1,4 @@
-//! What changes streams: creation, deletion, shards, retention, tags.
+//! Operations that change streams: creation, deletion, shards, retention, tags.
 
 use super::arguments::{missing, not_one_of};
 use super::error::Refusal;
@@ -6,11 +6,11 @@ use super::reading::known_shard;
 use super::value::{Value, list, map};
 use super::{Call, Service};
 use crate::shards::{
-    Moment, ON_DEMAND_SHARDS, RETENTION_HOURS_MAX, RETENTION_HOURS_MIN, SHARDS_MAX,
+    ChangeContext, ON_DEMAND_SHARDS, RETENTION_HOURS_MAX, RETENTION_HOURS_MIN, SHARDS_MAX,
 };
 use crate::{Description, StreamError, check_stream_name, parse_hash_key};
 
-/// A stream has at most so many tags.
+/// Maximum number of tags of a stream.
 const TAGS_MAX: usize = 50;
 
 impl Service {
@@ -40,7 +40,7 @@ impl Service {
             (None, false) => return Err(missing("ShardCount")),
             (Some(_), true) => {
                 return Err(Refusal::argument(
-                    "ShardCount cannot be given for a stream that scales by demand.",
+                    "ShardCount cannot be given for an on-demand stream.",
                 ));
             }
         };
@@ -103,8 +103,8 @@ impl Service {
             other => return Err(not_one_of("ScalingType", other, &["UNIFORM_SCALING"])),
         }
         let stream = self.stream(call).await?;
-        let scale = move |description: &mut Description, moment: &mut Moment| {
-            scale(description, target, moment)
+        let scale = move |description: &mut Description, context: &mut ChangeContext| {
+            scale(description, target, context)
         };
         let before = stream.change(scale).await?;
         Ok(map([
@@ -128,7 +128,8 @@ impl Service {
         let refused = |message: String| Err(Refusal::argument(message));
         if !(RETENTION_HOURS_MIN..=RETENTION_HOURS_MAX).contains(&hours) {
             return refused(format!(
-                "The retention is {RETENTION_HOURS_MIN} to {RETENTION_HOURS_MAX} hours, not {hours}."
+                "The retention period must be {RETENTION_HOURS_MIN} to {RETENTION_HOURS_MAX} \
+                hours, not {hours}."
             ));
         }
         let now = stream.description().retention_hours;
@@ -136,11 +137,12 @@ impl Service {
         if !fits {
             let than = if longer { "shorter" } else { "longer" };
             return refused(format!(
-                "Requested retention period ({hours} hours) for stream {} is {than} than its present one ({now} hours).",
+                "Requested retention period ({hours} hours) for stream {} is {than} than its \
+                current one ({now} hours).",
                 stream.name()
             ));
         }
-        let change = move |description: &mut Description, _: &mut Moment| {
+        let change = move |description: &mut Description, _: &mut ChangeContext| {
             description.retention_hours = hours;
             Ok(())
         };
@@ -162,7 +164,7 @@ impl Service {
         let keys = call.arguments.take_texts("TagKeys")?;
         let keys = keys.ok_or_else(|| missing("TagKeys"))?;
         let stream = self.stream(&call).await?;
-        let remove = move |description: &mut Description, _: &mut Moment| {
+        let remove = move |description: &mut Description, _: &mut ChangeContext| {
             description.tags.retain(|key, _| !keys.contains(key));
             Ok(())
         };
@@ -196,17 +198,18 @@ impl Service {
 fn scale(
     description: &mut Description,
     target: usize,
-    moment: &mut Moment,
+    context: &mut ChangeContext,
 ) -> Result<usize, StreamError> {
     if description.on_demand {
         return Err(StreamError::InvalidChange(
-            "UpdateShardCount cannot be used on a stream that scales by demand.".to_owned(),
+            "UpdateShardCount cannot be used on an on-demand stream.".to_owned(),
         ));
     }
     let open = description.open_shards().len();
     let refused = |bound: String| {
         Err(StreamError::InvalidChange(format!(
-            "UpdateShardCount cannot scale {bound} your current open shard count. Current open shard count: {open} Target shard count: {target}"
+            "UpdateShardCount cannot scale {bound} your current open shard count. \
+            Current open shard count: {open} Target shard count: {target}"
         )))
     };
     if target > SHARDS_MAX {
@@ -220,7 +223,7 @@ fn scale(
     if target < open.div_ceil(2) {
         return refused("down below half".to_owned());
     }
-    description.scale(target, moment)?;
+    description.scale(target, context)?;
     Ok(open)
 }
 

@@ -1,11 +1,11 @@
-//! Refusals, with the codes of Kinesis.
+//! Refusals with the error codes of Kinesis.
 
 use axum::http::StatusCode;
 
 use super::value::{Value, map};
 use crate::StreamError;
 
-/// A request that is refused.
+/// Error response to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
@@ -14,7 +14,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with a code of the service, status 400.
+    /// Refusal with an error code of the service and status 400.
     pub(super) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
@@ -23,42 +23,42 @@ impl Refusal {
         }
     }
 
-    /// A member that is missing or not within its bounds.
+    /// A member is missing or out of bounds.
     pub(super) fn validation(message: impl Into<String>) -> Self {
         Self::new("ValidationException", message)
     }
 
-    /// A body that is not what it says.
+    /// The body does not match its content type.
     pub(super) fn serialization(message: impl Into<String>) -> Self {
         Self::new("SerializationException", message)
     }
 
-    /// An argument that does not fit the stream as it is.
+    /// An argument does not fit the current state of the stream.
     pub(super) fn argument(message: impl Into<String>) -> Self {
         Self::new("InvalidArgumentException", message)
     }
 
-    /// Something that is not there.
+    /// The named resource does not exist.
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self::new("ResourceNotFoundException", message)
     }
 
-    /// Something that is there or busy.
+    /// The named resource exists already or is busy.
     pub(super) fn in_use(message: impl Into<String>) -> Self {
         Self::new("ResourceInUseException", message)
     }
 
-    /// A limit on how many there may be.
+    /// A maximum number of resources would be exceeded.
     pub(super) fn limit(message: impl Into<String>) -> Self {
         Self::new("LimitExceededException", message)
     }
 
-    /// The throughput of a shard.
+    /// The throughput of a shard is exceeded.
     pub(super) fn throughput(message: impl Into<String>) -> Self {
         Self::new("ProvisionedThroughputExceededException", message)
     }
 
-    /// The body of the answer.
+    /// Body of the response.
     pub(super) fn body(&self) -> Value {
         map([
             ("__type", self.code.into()),

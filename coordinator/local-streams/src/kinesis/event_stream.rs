@@ -1,17 +1,13 @@
-//! Messages of `application/vnd.amazon.eventstream`:
-//!
-//! ```text
-//! total length u32, length of headers u32, CRC-32 of both u32,
-//! headers (each: length of name u8, name, 7 (a string), length u16, value), payload, CRC-32 of all before u32
-//! ```
-//! Numbers are big endian.
+//! Messages of `application/vnd.amazon.eventstream`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use aws_smithy_eventstream::frame::write_message_to;
+use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
+use bytes::Bytes;
 
-/// An event whose payload has this content type.
-pub(super) fn event(kind: &str, content_type: &str, payload: &[u8]) -> Bytes {
+/// Encodes an event whose payload has this content type.
+pub(super) fn event(kind: &str, content_type: &str, payload: Vec<u8>) -> Bytes {
     message(
-        &[
+        [
             (":message-type", "event"),
             (":event-type", kind),
             (":content-type", content_type),
@@ -20,10 +16,10 @@ pub(super) fn event(kind: &str, content_type: &str, payload: &[u8]) -> Bytes {
     )
 }
 
-/// An exception that ends the stream.
-pub(super) fn exception(kind: &str, content_type: &str, payload: &[u8]) -> Bytes {
+/// Encodes an exception, which ends the stream.
+pub(super) fn exception(kind: &str, content_type: &str, payload: Vec<u8>) -> Bytes {
     message(
-        &[
+        [
             (":message-type", "exception"),
             (":exception-type", kind),
             (":content-type", content_type),
@@ -32,24 +28,31 @@ pub(super) fn exception(kind: &str, content_type: &str, payload: &[u8]) -> Bytes
     )
 }
 
-fn message(headers: &[(&str, &str)], payload: &[u8]) -> Bytes {
-    let header_bytes: usize = headers
-        .iter()
-        .map(|(name, value)| 4 + name.len() + value.len())
-        .sum();
-    let total = 12 + header_bytes + payload.len() + 4;
-    let mut out = BytesMut::with_capacity(total);
-    out.put_u32(total as u32);
-    out.put_u32(header_bytes as u32);
-    out.put_u32(crc32fast::hash(&out));
+fn message(headers: [(&'static str, &str); 3], payload: Vec<u8>) -> Bytes {
+    let mut message = Message::new(payload);
     for (name, value) in headers {
-        out.put_u8(name.len() as u8);
-        out.put_slice(name.as_bytes());
-        out.put_u8(7);
-        out.put_u16(value.len() as u16);
-        out.put_slice(value.as_bytes());
+        let value = HeaderValue::String(value.to_owned().into());
+        message = message.add_header(Header::new(name, value));
     }
-    out.put_slice(payload);
-    out.put_u32(crc32fast::hash(&out));
-    out.freeze()
+    let mut out = Vec::new();
+    write_message_to(&message, &mut out).expect("three short headers and one event fit a message");
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_the_bytes_of_the_format() {
+        let expected = [
+            &[0, 0, 0, 0x4a, 0, 0, 0, 0x38, 0x5f, 0x63, 0x27, 0x1f][..],
+            b"\x0d:message-type\x07\x00\x05event",
+            b"\x0b:event-type\x07\x00\x01E",
+            b"\x0d:content-type\x07\x00\x01c",
+            b"{}",
+            &[0x57, 0x4e, 0x7f, 0x5c],
+        ];
+        assert_eq!(event("E", "c", b"{}".to_vec()), expected.concat());
+    }
 }

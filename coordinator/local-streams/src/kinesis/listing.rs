@@ -1,4 +1,5 @@
-//! What there is: `ListShards`, `DescribeStream`, `DescribeStreamSummary`, `ListStreams`, `DescribeLimits`.
+//! Listings: `ListShards`, `DescribeStream`, `DescribeStreamSummary`, `ListStreams`,
+//! `DescribeLimits`.
 
 use super::arguments::{Arguments, missing, not_one_of};
 use super::error::Refusal;
@@ -18,16 +19,16 @@ const FILTERS: [&str; 6] = [
     "FROM_TIMESTAMP",
 ];
 
-/// Which shards are listed.
+/// Selection of the listed shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filter {
-    /// Those that may still have records.
+    /// Shards that may still have records.
     All,
-    /// Those that were open at this time.
+    /// Shards that were open at this time, in milliseconds since the Unix epoch.
     OpenAt(u64),
-    /// Those that were open at this time or later.
+    /// Shards that were open at this time or later, in milliseconds since the Unix epoch.
     OpenFrom(u64),
-    /// Those that are open.
+    /// Shards that are open.
     Open,
 }
 
@@ -77,7 +78,7 @@ impl Service {
             }
         }
         let listing = Listing::decode(token)
-            .ok_or_else(|| Refusal::argument("The NextToken is not one that ListShards gave."))?;
+            .ok_or_else(|| Refusal::argument("The NextToken was not issued by ListShards."))?;
         if crate::now_ms().saturating_sub(listing.issued_ms) > LIFETIME_MS {
             return Err(Refusal::new(
                 "ExpiredNextTokenException",
@@ -132,7 +133,7 @@ impl Service {
         let token = match arguments.text("NextToken")? {
             None => None,
             Some(token) => Some(Listing::decode(token).ok_or_else(|| {
-                Refusal::argument("The NextToken is not one that ListStreams gave.")
+                Refusal::argument("The NextToken was not issued by ListStreams.")
             })?),
         };
         let after = token.as_ref().map(|token| token.after.as_str());
@@ -145,7 +146,7 @@ impl Service {
         let more = names.next().is_some();
         let mut summaries = Vec::with_capacity(listed.len());
         for name in &listed {
-            // A stream that was deleted meanwhile is not described.
+            // A stream that was deleted meanwhile is skipped.
             let Ok(stream) = self.streams.existing(name).await else {
                 continue;
             };
@@ -196,7 +197,7 @@ impl Service {
     }
 }
 
-/// The shards that may still have records to read, by number.
+/// Shards that may still have readable records, by number.
 fn listed(description: &Description, now_ms: u64) -> impl Iterator<Item = &Shard> {
     let horizon_ms = description.horizon_ms(now_ms);
     let shards = description.shards.iter();

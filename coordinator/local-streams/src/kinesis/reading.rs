@@ -6,13 +6,13 @@ use super::throughput::ShardKey;
 use super::token::{LIFETIME_MS, ShardIterator};
 use super::value::{Value, list, map};
 use super::{ACCOUNT, Call, Service, arguments};
-use crate::reader::{Limits, Piece, Place};
+use crate::reader::{Chunk, Cursor, Limits};
 use crate::shards::parse_shard_id;
 use crate::{Description, ReadFrom, Record, Shard, Stream, StreamError};
 
-/// An answer has at most so many records.
+/// Maximum number of records in a response.
 const RECORDS_MAX: usize = 10_000;
-/// An answer has at most so many bytes of keys and data.
+/// Maximum bytes of keys and data in a response.
 const ANSWER_MAX_BYTES: usize = 10 << 20;
 
 const TYPES: [&str; 5] = [
@@ -34,12 +34,12 @@ impl Service {
         let shard = known_shard(&stream, &description, shard)?;
         let number = arguments.text("StartingSequenceNumber")?;
         let from = read_from(&stream, shard, kind, number, arguments)?;
-        let place = locate(&stream, &description, shard, from).await?;
+        let cursor = locate(&stream, &description, shard, from).await?;
         let iterator = ShardIterator {
             stream: stream.name().to_owned(),
             created_ms: description.created_ms,
             shard: shard.index,
-            place,
+            cursor,
             issued_ms: crate::now_ms(),
         };
         Ok(map([("ShardIterator", iterator.encode().into())]))
@@ -56,7 +56,8 @@ impl Service {
             return Err(Refusal::new(
                 "ExpiredIteratorException",
                 format!(
-                    "Iterator expired. The iterator was created {age_ms} milliseconds ago, the limit is {LIFETIME_MS} milliseconds."
+                    "Iterator expired. The iterator was created {age_ms} milliseconds ago, \
+                    the limit is {LIFETIME_MS} milliseconds."
                 ),
             ));
         }
@@ -69,7 +70,7 @@ impl Service {
         };
         if stream.description().created_ms != iterator.created_ms {
             return Err(Refusal::argument(
-                "The ShardIterator is one of a stream that was deleted.",
+                "The ShardIterator belongs to a stream that was deleted.",
             ));
         }
         if !self.throughput.read(&key) {
@@ -83,13 +84,13 @@ impl Service {
             records: limit.map_or(RECORDS_MAX, |limit| limit as usize),
             bytes: ANSWER_MAX_BYTES,
         };
-        let read = read(&stream, iterator.shard, iterator.place, limits).await?;
-        self.throughput.note_read(&key, read.bytes());
-        let next = (!read.piece.ended).then(|| {
-            let place = read.piece.place;
+        let read = read(&stream, iterator.shard, iterator.cursor, limits).await?;
+        self.throughput.charge_read(&key, read.bytes());
+        let next = (!read.chunk.ended).then(|| {
+            let cursor = read.chunk.cursor;
             let issued_ms = crate::now_ms();
             ShardIterator {
-                place,
+                cursor,
                 issued_ms,
                 ..iterator
             }
@@ -104,39 +105,39 @@ impl Service {
     }
 }
 
-/// What was read of a shard, and the description of its stream then.
+/// Records read from a shard, with the description of its stream at that time.
 pub(super) struct Read {
-    pub(super) piece: Piece,
+    pub(super) chunk: Chunk,
     shard: u32,
     description: std::sync::Arc<Description>,
     now_ms: u64,
 }
 
-/// Reads on in a shard. Records that are older than the retention are passed over.
+/// Reads a shard from a position. Records older than the retention are skipped.
 pub(super) async fn read(
     stream: &Stream,
     shard: u32,
-    place: Place,
+    cursor: Cursor,
     limits: Limits,
 ) -> Result<Read, Refusal> {
     let tip = stream.watch_tip().borrow().clone();
     let description = std::sync::Arc::clone(&tip.description);
-    let mut piece = match stream
-        .read_piece(tip.clone(), Some(shard), place, limits)
+    let mut chunk = match stream
+        .read_chunk(tip.clone(), Some(shard), cursor, limits)
         .await
     {
-        // What is not there any more is older than the retention.
+        // Deleted records are older than the retention, so they are skipped too.
         Err(StreamError::Expired { .. }) => {
-            let place = stream.locate(Some(shard), ReadFrom::Earliest).await?;
-            stream.read_piece(tip, Some(shard), place, limits).await?
+            let cursor = stream.locate(Some(shard), ReadFrom::Earliest).await?;
+            stream.read_chunk(tip, Some(shard), cursor, limits).await?
         }
-        piece => piece?,
+        chunk => chunk?,
     };
     let now_ms = crate::now_ms();
     let horizon_ms = description.horizon_ms(now_ms);
-    piece.records.retain(|record| record.time_ms >= horizon_ms);
+    chunk.records.retain(|record| record.time_ms >= horizon_ms);
     Ok(Read {
-        piece,
+        chunk,
         shard,
         description,
         now_ms,
@@ -145,7 +146,7 @@ pub(super) async fn read(
 
 impl Read {
     pub(super) fn records(&self) -> Value {
-        list(self.piece.records.iter().map(|record| {
+        list(self.chunk.records.iter().map(|record| {
             map([
                 ("SequenceNumber", record.sequence_number.to_string().into()),
                 ("ApproximateArrivalTimestamp", Value::Time(record.time_ms)),
@@ -155,21 +156,21 @@ impl Read {
         }))
     }
 
-    /// How long ago what is read next arrived; 0 if all was read.
+    /// Age of the next record in milliseconds; 0 if all were read.
     pub(super) fn behind_ms(&self) -> u64 {
         let shard = self.description.shard(self.shard);
-        let more = shard.filter(|shard| shard.last >= self.piece.place.count);
-        let more = more.filter(|_| !self.piece.at_tip);
-        let reached_ms = self.piece.records.last().map(|record| record.time_ms);
+        let more = shard.filter(|shard| shard.last >= self.chunk.cursor.count);
+        let more = more.filter(|_| !self.chunk.at_tip);
+        let reached_ms = self.chunk.records.last().map(|record| record.time_ms);
         more.map_or(0, |shard| {
             self.now_ms
                 .saturating_sub(reached_ms.unwrap_or(shard.last_ms()))
         })
     }
 
-    /// The shards that go on from one that ended.
+    /// Shards that follow from a shard that ended.
     pub(super) fn child_shards(&self) -> Value {
-        if !self.piece.ended {
+        if !self.chunk.ended {
             return Value::Null;
         }
         let children = self.description.children(self.shard).map(|child| {
@@ -190,26 +191,27 @@ impl Read {
         list(children)
     }
 
-    /// A sequence number from which on reading goes on, whether or not a record has it; none if the shard ended.
+    /// Sequence number from which reading continues, whether or not a record has it. None if the
+    /// shard ended.
     pub(super) fn continuation(&self) -> Option<String> {
-        if self.piece.ended {
+        if self.chunk.ended {
             return None;
         }
         let shard = self.description.shard(self.shard)?;
-        let number = match self.piece.records.last() {
+        let number = match self.chunk.records.last() {
             Some(last) => last.sequence_number,
-            None => shard.number(self.piece.place.count, 0).before(),
+            None => shard.number(self.chunk.cursor.count, 0).before(),
         };
         Some(number.max(shard.starting_sequence_number()).to_string())
     }
 
     fn bytes(&self) -> usize {
         let bytes = |record: &Record| record.key.len() + record.data.len();
-        self.piece.records.iter().map(bytes).sum()
+        self.chunk.records.iter().map(bytes).sum()
     }
 }
 
-/// The hash keys of a shard.
+/// Range of a shard's hash keys.
 pub(super) fn hash_key_range(shard: &Shard) -> Value {
     map([
         ("StartingHashKey", shard.first_hash_key.to_string().into()),
@@ -217,7 +219,7 @@ pub(super) fn hash_key_range(shard: &Shard) -> Value {
     ])
 }
 
-/// The shard of an id.
+/// Shard with this id.
 pub(super) fn known_shard<'d>(
     stream: &Stream,
     description: &'d Description,
@@ -232,7 +234,7 @@ pub(super) fn known_shard<'d>(
     })
 }
 
-/// Where reading begins, by a type and what belongs to it.
+/// Starting position from an iterator type and its arguments.
 pub(super) fn read_from(
     stream: &Stream,
     shard: &Shard,
@@ -243,10 +245,11 @@ pub(super) fn read_from(
     let number = || {
         let text =
             number.ok_or_else(|| Refusal::argument(format!("{kind} needs a sequence number")))?;
-        let number = text.parse().ok().filter(|number| shard.could_give(*number));
+        let number = text.parse().ok().filter(|number| shard.may_assign(*number));
         number.ok_or_else(|| {
             Refusal::argument(format!(
-                "StartingSequenceNumber {text} used in GetShardIterator on shard {} in stream {} under account {ACCOUNT} is invalid.",
+                "StartingSequenceNumber {text} used in GetShardIterator on shard {} in stream {} \
+                under account {ACCOUNT} is invalid.",
                 shard.id(),
                 stream.name()
             ))
@@ -263,7 +266,9 @@ pub(super) fn read_from(
             let now_ms = crate::now_ms();
             if time_ms > now_ms {
                 return Err(Refusal::argument(format!(
-                    "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {time_ms}, currentTimestampInMillis: {now_ms}"
+                    "The timestampInMillis parameter cannot be greater than the \
+                    currentTimestampInMillis. timestampInMillis: {time_ms}, \
+                    currentTimestampInMillis: {now_ms}"
                 )));
             }
             Ok(ReadFrom::AtTime(time_ms))
@@ -272,13 +277,13 @@ pub(super) fn read_from(
     }
 }
 
-/// Finds where reading begins; what is older than the retention is not there.
+/// Finds the position at which reading starts. Records older than the retention are skipped.
 pub(super) async fn locate(
     stream: &Stream,
     description: &Description,
     shard: &Shard,
     from: ReadFrom,
-) -> Result<Place, Refusal> {
+) -> Result<Cursor, Refusal> {
     let horizon_ms = description.horizon_ms(crate::now_ms());
     let from = match from {
         ReadFrom::Earliest => ReadFrom::AtTime(horizon_ms),
@@ -289,6 +294,6 @@ pub(super) async fn locate(
         Err(StreamError::Expired { .. }) => Ok(stream
             .locate(Some(shard.index), ReadFrom::AtTime(horizon_ms))
             .await?),
-        place => Ok(place?),
+        cursor => Ok(cursor?),
     }
 }

@@ -1,4 +1,4 @@
-//! `SubscribeToShard`: records are pushed as they come, over one long answer.
+//! `SubscribeToShard`: records are pushed as they arrive, in one long response.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,20 +16,20 @@ use super::throughput::ShardKey;
 use super::value::{Encoding, map};
 use super::{Call, Service, arguments};
 use crate::log::Tip;
-use crate::reader::{Limits, Place};
+use crate::reader::{Cursor, Limits};
 use crate::{Stream, StreamError};
 
-/// An event has at most so many records and bytes.
+/// Maximum records and bytes of an event.
 const EVENT: Limits = Limits {
     records: 1_000,
     bytes: 1 << 20,
 };
-/// How often something is sent when there are no records.
-const QUIET_MAX: Duration = Duration::from_secs(5);
-/// How soon a consumer may subscribe to a shard again.
-const AGAIN_MIN: Duration = Duration::from_secs(5);
-/// How often a subscription looks whether another process appended.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval of empty events while there are no records.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// Minimum age of a subscription before the consumer may replace it.
+const RESUBSCRIBE_MIN_AGE: Duration = Duration::from_secs(5);
+/// Interval at which a subscription checks for appends of another process.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Service {
     pub(super) async fn subscribe(self: &Arc<Self>, call: Call) -> Result<Body, Refusal> {
@@ -45,7 +45,7 @@ impl Service {
             position.text("SequenceNumber")?,
         );
         let from = read_from(&stream, shard, kind, number, &position)?;
-        let place = locate(&stream, &description, shard, from).await?;
+        let cursor = locate(&stream, &description, shard, from).await?;
         let key = ShardKey {
             stream: stream.name().to_owned(),
             created_ms: description.created_ms,
@@ -60,7 +60,7 @@ impl Service {
             stopping: self.stopping.clone(),
             state: State::Begun,
             stream,
-            place,
+            cursor,
             ended,
         };
         let events = futures::stream::try_unfold(subscription, async |mut subscription| {
@@ -70,7 +70,8 @@ impl Service {
         Ok(Body::from_stream(events))
     }
 
-    /// Takes the place of an earlier subscription of the same consumer to the same shard, unless that began only just now.
+    /// Replaces an earlier subscription of the same consumer to the same shard, unless that one is
+    /// too young.
     fn begin_subscription(
         &self,
         consumer: String,
@@ -81,14 +82,15 @@ impl Service {
             .subscriptions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        // Those that ended, or whose client left, are no obstacle and need not be remembered.
+        // Subscriptions that ended, or whose client disconnected, are removed.
         subscriptions.retain(|_, (_, end)| !end.is_closed());
         let key = (consumer, shard);
         if let Some((begun, _)) = subscriptions.get(&key)
-            && begun.elapsed() < AGAIN_MIN
+            && begun.elapsed() < RESUBSCRIBE_MIN_AGE
         {
             return Err(Refusal::in_use(
-                "Another active subscription exists for this consumer and shard; it is less than 5 seconds old.",
+                "Another active subscription exists for this consumer and shard; \
+                it is less than 5 seconds old.",
             ));
         }
         if let Some((_, former)) = subscriptions.insert(key, (Instant::now(), end)) {
@@ -97,7 +99,7 @@ impl Service {
         Ok(ended)
     }
 
-    /// Ends the subscriptions of a consumer that is not registered any more.
+    /// Ends the subscriptions of a consumer that was deregistered.
     pub(super) fn end_subscriptions(&self, consumer: &str) {
         let mut subscriptions = self
             .subscriptions
@@ -116,19 +118,19 @@ impl Service {
 struct Subscription {
     stream: Stream,
     shard: u32,
-    place: Place,
+    cursor: Cursor,
     tip: watch::Receiver<Tip>,
     encoding: Encoding,
     until: tokio::time::Instant,
     stopping: watch::Receiver<bool>,
-    /// Becomes true when another subscription takes its place.
+    /// Becomes true when another subscription replaces this one.
     ended: watch::Receiver<bool>,
     state: State,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing was sent.
+    /// No event was sent yet.
     Begun,
     Sending,
     /// The last event was sent.
@@ -136,7 +138,7 @@ enum State {
 }
 
 impl Subscription {
-    /// The next message; none when the subscription is over.
+    /// Returns the next message, or none when the subscription is over.
     async fn next(&mut self) -> Option<Bytes> {
         match self.state {
             State::Begun => {
@@ -145,7 +147,7 @@ impl Subscription {
                 Some(event(
                     "initial-response",
                     self.encoding.content_type(),
-                    &empty,
+                    empty,
                 ))
             }
             State::Ended => None,
@@ -154,7 +156,8 @@ impl Subscription {
                 let until = self.until;
                 tokio::select! {
                     message = timeout_at(until, self.next_event()) => message.ok(),
-                    // Gone or true: either way it is over.
+                    // The sender is dropped, or the value is true: the subscription ends in both
+                    // cases.
                     _ = stopping.wait_for(|stopping| *stopping) => None,
                     _ = ended.wait_for(|ended| *ended) => None,
                 }
@@ -163,16 +166,16 @@ impl Subscription {
     }
 
     async fn next_event(&mut self) -> Bytes {
-        let read = match self.read_on().await {
+        let read = match self.next_read().await {
             Ok(read) => read,
             Err(refusal) => {
                 self.state = State::Ended;
                 let body = self.encoding.encode(&refusal.body());
-                return exception(refusal.code, self.encoding.content_type(), &body);
+                return exception(refusal.code, self.encoding.content_type(), body);
             }
         };
-        self.place = read.piece.place;
-        if read.piece.ended {
+        self.cursor = read.chunk.cursor;
+        if read.chunk.ended {
             self.state = State::Ended;
         }
         let body = map([
@@ -182,30 +185,30 @@ impl Subscription {
             ("ChildShards", read.child_shards()),
         ]);
         let body = self.encoding.encode(&body);
-        event("SubscribeToShardEvent", self.encoding.content_type(), &body)
+        event("SubscribeToShardEvent", self.encoding.content_type(), body)
     }
 
-    /// Waits for records or the end of the shard; after some time without either, gives nothing.
-    async fn read_on(&mut self) -> Result<Read, Refusal> {
-        let quiet_until = tokio::time::Instant::now() + QUIET_MAX;
+    /// Waits for records or the end of the shard. Returns an empty read after a quiet interval.
+    async fn next_read(&mut self) -> Result<Read, Refusal> {
+        let quiet_until = tokio::time::Instant::now() + KEEP_ALIVE_INTERVAL;
         loop {
-            if self.tip.borrow_and_update().gone {
+            if self.tip.borrow_and_update().deleted {
                 return Err(StreamError::Missing(self.stream.name().to_owned()).into());
             }
-            let read = read(&self.stream, self.shard, self.place, EVENT).await?;
-            let piece = &read.piece;
-            if !piece.records.is_empty()
-                || piece.ended
+            let read = read(&self.stream, self.shard, self.cursor, EVENT).await?;
+            let chunk = &read.chunk;
+            if !chunk.records.is_empty()
+                || chunk.ended
                 || tokio::time::Instant::now() >= quiet_until
             {
                 return Ok(read);
             }
-            self.place = piece.place;
-            if !piece.at_tip {
+            self.cursor = chunk.cursor;
+            if !chunk.at_tip {
                 continue;
             }
-            let look = tokio::time::Instant::now() + LOOK_INTERVAL;
-            match timeout_at(look, self.tip.changed()).await {
+            let refresh_at = tokio::time::Instant::now() + REFRESH_INTERVAL;
+            match timeout_at(refresh_at, self.tip.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(StreamError::Stopped.into()),
                 Err(_) => self.stream.refresh().await?,

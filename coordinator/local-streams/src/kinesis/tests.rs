@@ -1,4 +1,5 @@
-//! What takes too long to be shown from outside: iterators that expire, records that are older than the retention.
+//! Behaviour that takes too long to be tested from outside: expired iterators, and records older
+//! than the retention.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -51,7 +52,11 @@ impl Server {
     }
 
     async fn iterator(&self, stream: &str, kind: &str) -> String {
-        let wanted = json!({"StreamName": stream, "ShardId": "shardId-000000000000", "ShardIteratorType": kind});
+        let wanted = json!({
+            "StreamName": stream,
+            "ShardId": "shardId-000000000000",
+            "ShardIteratorType": kind,
+        });
         let (status, got) = self.call("GetShardIterator", wanted).await;
         assert_eq!(status, 200, "{got}");
         got["ShardIterator"].as_str().unwrap().to_owned()
@@ -86,7 +91,7 @@ async fn an_iterator_expires_after_five_minutes() {
 }
 
 #[tokio::test]
-async fn what_is_older_than_the_retention_is_not_given() {
+async fn records_older_than_the_retention_are_not_returned() {
     let server = Server::start().await;
     let stream = server.streams.stream("names").await.unwrap();
     let now_ms = crate::now_ms();
@@ -111,7 +116,11 @@ async fn what_is_older_than_the_retention_is_not_given() {
             json!((now_ms - 40 * HOUR_MS) as f64 / 1_000.0),
         ),
     ] {
-        let mut wanted = json!({"StreamName": "names", "ShardId": "shardId-000000000000", "ShardIteratorType": kind});
+        let mut wanted = json!({
+            "StreamName": "names",
+            "ShardId": "shardId-000000000000",
+            "ShardIteratorType": kind,
+        });
         wanted[member] = value;
         let (_, got) = server.call("GetShardIterator", wanted).await;
         iterators.push(got["ShardIterator"].as_str().unwrap().to_owned());
@@ -141,7 +150,7 @@ async fn what_is_older_than_the_retention_is_not_given() {
 }
 
 #[tokio::test]
-async fn an_iterator_of_a_stream_that_was_deleted_is_none_of_its_namesake() {
+async fn an_iterator_of_a_deleted_stream_does_not_read_its_namesake() {
     let server = Server::start().await;
     server.streams.stream("names").await.unwrap();
     let iterator = server.iterator("names", "LATEST").await;
@@ -158,7 +167,7 @@ async fn an_iterator_of_a_stream_that_was_deleted_is_none_of_its_namesake() {
 }
 
 #[tokio::test]
-async fn web_pages_are_refused_before_anything_is_done() {
+async fn web_pages_are_refused_before_any_effect() {
     let server = Server::start().await;
     let request = |method: reqwest::Method, header: (&'static str, &'static str)| {
         let request = server.client.request(method, &server.url);
@@ -172,7 +181,8 @@ async fn web_pages_are_refused_before_anything_is_done() {
         (reqwest::Method::POST, ("origin", "https://evil.example")),
         (reqwest::Method::POST, ("origin", "null")),
         (reqwest::Method::POST, ("sec-fetch-site", "cross-site")),
-        // A page under a name that was rebound to this machine is same-origin, of which a browser says nothing with a GET.
+        // A page on a name that was rebound to this machine is same-origin. Browsers do not mark
+        // its GET requests.
         (reqwest::Method::GET, ("accept", "*/*")),
     ] {
         let answer = request(method, header).send().await.unwrap();

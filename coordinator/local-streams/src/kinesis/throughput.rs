@@ -1,19 +1,19 @@
-//! What a shard takes and gives a second, as Kinesis limits it.
+//! Throughput limits of shards, as in Kinesis.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// A shard takes so many bytes a second.
+/// Bytes that a shard accepts per second.
 const WRITE_BYTES: f64 = 1_048_576.0;
-/// A shard takes so many records a second.
+/// Records that a shard accepts per second.
 const WRITE_RECORDS: f64 = 1_000.0;
-/// A shard gives so many bytes a second to those who poll.
+/// Bytes per second that a shard returns to pollers.
 const READ_BYTES: f64 = 2_097_152.0;
-/// A shard is polled so often a second.
+/// Polls per second that a shard serves.
 const READS: f64 = 5.0;
 
-/// A shard, told from one of a stream of the same name that was deleted.
+/// A shard, distinguished from a shard of a deleted stream with the same name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ShardKey {
     pub(super) stream: String,
@@ -21,7 +21,7 @@ pub(super) struct ShardKey {
     pub(super) shard: u32,
 }
 
-/// The throughput of all shards.
+/// Throughput of all shards.
 #[derive(Debug)]
 pub(super) struct Throughput {
     /// None if there are no limits.
@@ -36,7 +36,7 @@ struct Shard {
     reads: Bucket,
 }
 
-/// Fills with `rate` a second, up to what a second gives.
+/// Token bucket that fills with `rate` per second, up to the amount of one second.
 #[derive(Debug)]
 struct Bucket {
     rate: f64,
@@ -45,19 +45,20 @@ struct Bucket {
 }
 
 impl Throughput {
-    /// With the limits of Kinesis, or without any.
+    /// Applies the limits of Kinesis, or none.
     pub(super) fn new(limited: bool) -> Self {
         Self {
             shards: limited.then(Mutex::default),
         }
     }
 
-    /// Whether a shard takes a record of so many bytes now.
+    /// Takes capacity for one record of `bytes` bytes. False if the shard is throttled.
     pub(super) fn write(&self, shard: &ShardKey, bytes: usize) -> bool {
         self.with(shard, |shard, now| {
-            let fits = shard.write_bytes.fits(now) && shard.write_records.has(now, 1.0);
+            let fits = shard.write_bytes.has_any(now) && shard.write_records.has(now, 1.0);
             if fits {
-                // A record larger than what is left is taken, and paid for later: a shard takes records of 1 MiB and a key.
+                // A record larger than the rest is accepted and paid for later, because a shard
+                // accepts records of 1 MiB and a key.
                 shard.write_bytes.level -= bytes as f64;
                 shard.write_records.level -= 1.0;
             }
@@ -65,10 +66,10 @@ impl Throughput {
         })
     }
 
-    /// Whether a shard is read now.
+    /// Takes capacity for one read. False if the shard is throttled.
     pub(super) fn read(&self, shard: &ShardKey) -> bool {
         self.with(shard, |shard, now| {
-            let fits = shard.read_bytes.fits(now) && shard.reads.has(now, 1.0);
+            let fits = shard.read_bytes.has_any(now) && shard.reads.has(now, 1.0);
             if fits {
                 shard.reads.level -= 1.0;
             }
@@ -76,24 +77,24 @@ impl Throughput {
         })
     }
 
-    /// So many bytes of a shard were given.
-    pub(super) fn note_read(&self, shard: &ShardKey, bytes: usize) {
+    /// Charges the bytes that a read returned.
+    pub(super) fn charge_read(&self, shard: &ShardKey, bytes: usize) {
         self.with(shard, |shard, _| {
             shard.read_bytes.level -= bytes as f64;
             true
         });
     }
 
-    fn with(&self, key: &ShardKey, ask: impl FnOnce(&mut Shard, Instant) -> bool) -> bool {
+    fn with(&self, key: &ShardKey, apply: impl FnOnce(&mut Shard, Instant) -> bool) -> bool {
         let Some(shards) = &self.shards else {
             return true;
         };
         let now = Instant::now();
         let mut shards = shards.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shard) = shards.get_mut(key) {
-            return ask(shard, now);
+            return apply(shard, now);
         }
-        ask(
+        apply(
             shards.entry(key.clone()).or_insert_with(|| Shard::new(now)),
             now,
         )
@@ -123,14 +124,14 @@ impl Bucket {
         self.filled = now;
     }
 
-    /// Whether so much is in it.
+    /// True if it holds at least `amount`.
     fn has(&mut self, now: Instant, amount: f64) -> bool {
         self.fill(now);
         self.level >= amount
     }
 
-    /// Whether anything is in it.
-    fn fits(&mut self, now: Instant) -> bool {
+    /// True if it is not empty.
+    fn has_any(&mut self, now: Instant) -> bool {
         self.fill(now);
         self.level > 0.0
     }

@@ -1,13 +1,14 @@
-//! Shard iterators and `NextToken`s: opaque texts that hold all that is needed to go on, and expire after five minutes.
+//! Shard iterators and `NextToken`s: opaque texts that hold everything needed to continue, and
+//! expire after five minutes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::reader::Place;
+use crate::reader::Cursor;
 
-/// How long a text can be used, as in Kinesis.
+/// Lifetime of a token, as in Kinesis.
 pub(super) const LIFETIME_MS: u64 = 300_000;
 
 const VERSION: u8 = 1;
@@ -18,10 +19,10 @@ const KIND_LISTING: u8 = 2;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ShardIterator {
     pub(super) stream: String,
-    /// When the stream was created: one of the same name that came later is another.
+    /// Creation time of the stream. It distinguishes a later stream of the same name.
     pub(super) created_ms: u64,
     pub(super) shard: u32,
-    pub(super) place: Place,
+    pub(super) cursor: Cursor,
     pub(super) issued_ms: u64,
 }
 
@@ -29,9 +30,9 @@ pub(super) struct ShardIterator {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listing {
     pub(super) stream: String,
-    /// Where the list goes on: after this.
+    /// Last listed name. The list continues after it.
     pub(super) after: String,
-    /// What is listed.
+    /// Selection of the listed shards.
     pub(super) filter: String,
     pub(super) issued_ms: u64,
 }
@@ -41,9 +42,9 @@ impl ShardIterator {
         let mut out = begin(KIND_ITERATOR, self.issued_ms);
         out.put_u64(self.created_ms);
         out.put_u32(self.shard);
-        out.put_u64(self.place.segment);
-        out.put_u64(self.place.offset);
-        out.put_u64(self.place.count);
+        out.put_u64(self.cursor.segment);
+        out.put_u64(self.cursor.offset);
+        out.put_u64(self.cursor.count);
         out.put_slice(self.stream.as_bytes());
         finish(out)
     }
@@ -53,7 +54,7 @@ impl ShardIterator {
         Some(Self {
             created_ms: rest.try_get_u64().ok()?,
             shard: rest.try_get_u32().ok()?,
-            place: Place {
+            cursor: Cursor {
                 segment: rest.try_get_u64().ok()?,
                 offset: rest.try_get_u64().ok()?,
                 count: rest.try_get_u64().ok()?,
@@ -97,7 +98,7 @@ fn begin(kind: u8, issued_ms: u64) -> BytesMut {
     out
 }
 
-/// With a checksum, so that what nobody issued is noticed.
+/// Appends a checksum, so that a token that was not issued here is detected.
 fn finish(mut out: BytesMut) -> String {
     let check = xxh3_64(&out);
     out.put_u64(check);
@@ -125,7 +126,7 @@ mod tests {
             stream: "names".to_owned(),
             created_ms: 7,
             shard: 3,
-            place: Place {
+            cursor: Cursor {
                 segment: 1,
                 offset: 99,
                 count: 12,

@@ -1,5 +1,8 @@
-//! What requests and answers hold, in JSON 1.1 or CBOR 1.1: the same members, but bytes are base64 in JSON, and times are seconds with a
-//! fraction in JSON and milliseconds under tag 1 in CBOR, as the Java SDK reads and writes them.
+//! Values of requests and responses, in JSON 1.1 or CBOR 1.1. The members are the same, with two
+//! differences, which follow the Java SDK:
+//!
+//! - Bytes are base64 in JSON.
+//! - Times are seconds with a fraction in JSON, and milliseconds under tag 1 in CBOR.
 
 mod cbor;
 
@@ -8,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// How bodies are encoded.
+/// Encoding of bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     Json,
@@ -16,7 +19,7 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    /// By the content type of a request.
+    /// Encoding for the content type of a request.
     pub(super) fn of(content_type: &str) -> Option<Self> {
         match content_type.split(';').next().unwrap_or_default().trim() {
             "application/x-amz-json-1.1" | "application/json" => Some(Self::Json),
@@ -25,7 +28,7 @@ impl Encoding {
         }
     }
 
-    /// The content type of answers.
+    /// Content type of responses.
     pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::Json => "application/x-amz-json-1.1",
@@ -33,7 +36,7 @@ impl Encoding {
         }
     }
 
-    /// Reads a body. An empty one has no members.
+    /// Decodes a body. An empty body has no members.
     pub(super) fn decode(self, body: &Bytes) -> Result<Value, String> {
         if body.is_empty() {
             return Ok(Value::Map(Vec::new()));
@@ -47,7 +50,7 @@ impl Encoding {
         }
     }
 
-    /// Writes a body.
+    /// Encodes a body.
     pub(super) fn encode(self, value: &Value) -> Vec<u8> {
         match self {
             Self::Json => {
@@ -73,7 +76,7 @@ pub(super) enum Value {
     Map(Vec<(String, Value)>),
 }
 
-/// A map of these members; those that are null are left out, as AWS does.
+/// A map of these members. Null members are omitted, as AWS does.
 pub(super) fn map<const N: usize>(members: [(&str, Value); N]) -> Value {
     let present = members
         .into_iter()

@@ -9,11 +9,11 @@ use crate::record::KEY_MAX_CHARS;
 use crate::shards::shard_id;
 use crate::{Description, NewRecord, SequenceNumber, Stream, parse_hash_key};
 
-/// Key and data of one record have at most so many bytes.
+/// Maximum bytes of key and data of a record.
 const RECORD_MAX_BYTES: usize = 1 << 20;
-/// A request has at most so many records.
+/// Maximum number of records in a request.
 const RECORDS_MAX: usize = 500;
-/// The records of a request have at most so many bytes.
+/// Maximum bytes of all records in a request.
 const REQUEST_MAX_BYTES: usize = 10 << 20;
 
 impl Service {
@@ -33,7 +33,8 @@ impl Service {
         let entries = entries.ok_or_else(|| arguments::missing("Records"))?;
         if !(1..=RECORDS_MAX).contains(&entries.len()) {
             return Err(Refusal::validation(format!(
-                "1 validation error detected: Value at 'records' failed to satisfy constraint: Member must have length between 1 and {RECORDS_MAX}, not {}",
+                "1 validation error detected: Value at 'records' failed to satisfy constraint: \
+                Member must have length between 1 and {RECORDS_MAX}, not {}",
                 entries.len()
             )));
         }
@@ -45,7 +46,8 @@ impl Service {
         let size: usize = records.iter().map(size).sum();
         if size > REQUEST_MAX_BYTES {
             return Err(Refusal::argument(format!(
-                "Records size exceeds {REQUEST_MAX_BYTES} bytes: the records of a request have {size}"
+                "Records size exceeds {REQUEST_MAX_BYTES} bytes: \
+                the records of a request have {size}"
             )));
         }
         let stream = self.stream(&call).await?;
@@ -81,7 +83,7 @@ impl Service {
         ]))
     }
 
-    /// Whether the record's shard has throughput left for it.
+    /// Takes throughput of the record's shard, or refuses the record.
     fn admit(
         &self,
         stream: &Stream,
@@ -127,12 +129,14 @@ fn record(arguments: &Arguments, time_ms: u64) -> Result<NewRecord, Refusal> {
     let chars = key.chars().count();
     if !(1..=KEY_MAX_CHARS).contains(&chars) {
         return Err(Refusal::validation(format!(
-            "1 validation error detected: Value at 'partitionKey' failed to satisfy constraint: Member must have length between 1 and {KEY_MAX_CHARS}, not {chars}"
+            "1 validation error detected: Value at 'partitionKey' failed to satisfy constraint: \
+            Member must have length between 1 and {KEY_MAX_CHARS}, not {chars}"
         )));
     }
     if key.len() + data.len() > RECORD_MAX_BYTES {
         return Err(Refusal::validation(format!(
-            "1 validation error detected: Value at 'data' failed to satisfy constraint: key and data must have at most {RECORD_MAX_BYTES} bytes, not {}",
+            "1 validation error detected: Value at 'data' failed to satisfy constraint: \
+            key and data must have at most {RECORD_MAX_BYTES} bytes, not {}",
             key.len() + data.len()
         )));
     }

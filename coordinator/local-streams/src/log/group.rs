@@ -1,4 +1,4 @@
-//! What a group of append calls writes.
+//! Encoding of a group of append calls.
 
 use std::collections::HashMap;
 
@@ -9,24 +9,24 @@ use crate::error::StreamError;
 use crate::frame::{Producer, RawRecord, encode_records};
 use crate::number::SequenceNumber;
 
-/// What is remembered of a frame of records.
+/// Facts about a frame of records that stay in memory.
 #[derive(Debug)]
 pub(super) struct Summary {
     pub(super) producer: Option<Producer>,
-    /// The count of what comes after it.
+    /// Count of the entry after it.
     pub(super) next: u64,
     pub(super) first_ms: u64,
     pub(super) last_ms: u64,
-    /// The last record of each shard: its count and time.
+    /// For each shard its last record: shard, count and time.
     pub(super) shards: Vec<(u32, u64, u64)>,
 }
 
 impl Summary {
-    /// Of a frame that was read; it has at least one record.
+    /// Summarizes a frame that was read. It has at least one record.
     pub(super) fn of(producer: Option<Producer>, records: &[RawRecord<'_>]) -> Self {
         let mut summary = Self::new(producer, records[0].count, records[0].time_ms);
         for record in records {
-            summary.note(record.shard.unwrap_or(0), record.time_ms);
+            summary.add(record.shard.unwrap_or(0), record.time_ms);
         }
         summary
     }
@@ -41,10 +41,10 @@ impl Summary {
         }
     }
 
-    fn note(&mut self, shard: u32, time_ms: u64) {
-        let noted = self.shards.iter_mut().find(|(noted, ..)| *noted == shard);
-        match noted {
-            Some(noted) => *noted = (shard, self.next, time_ms),
+    fn add(&mut self, shard: u32, time_ms: u64) {
+        let known = self.shards.iter_mut().find(|(known, ..)| *known == shard);
+        match known {
+            Some(known) => *known = (shard, self.next, time_ms),
             None => self.shards.push((shard, self.next, time_ms)),
         }
         self.last_ms = time_ms;
@@ -52,10 +52,10 @@ impl Summary {
     }
 }
 
-/// What a group of append calls will write.
+/// Frames of a group of append calls, to be written together.
 pub(super) struct Group {
     bytes: BytesMut,
-    /// Each with where it ends in the segment.
+    /// The summaries, each with the end of its frame in the segment.
     summaries: Vec<(u64, Summary)>,
     next: u64,
     time_ms: u64,
@@ -64,7 +64,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// An empty one at the end of `log`.
+    /// Starts an empty group at the end of `log`.
     pub(super) fn begin(log: &Log) -> Self {
         Self {
             bytes: BytesMut::new(),
@@ -75,7 +75,7 @@ impl Group {
         }
     }
 
-    /// Adds one append call, unless it is known or out of order.
+    /// Adds one append call, unless its number is known or out of order.
     pub(super) fn add(&mut self, log: &Log, append: &Append) -> Result<Appended, StreamError> {
         if let Some(Producer { id, number }) = &append.producer {
             let applied = self.producers.get(id).or_else(|| log.producers.get(id));
@@ -108,7 +108,7 @@ impl Group {
         }
         let mut summary = Summary::new(append.producer.clone(), first, placed[0].2);
         for (_, shard, time_ms) in &placed {
-            summary.note(*shard, *time_ms);
+            summary.add(*shard, *time_ms);
         }
         let offset = log.end + self.bytes.len() as u64;
         let producer = append.producer.as_ref();
@@ -118,7 +118,7 @@ impl Group {
         Ok(Appended::New(numbers))
     }
 
-    /// What is to be written, and what is to be remembered of it.
+    /// Returns the bytes to write, and the summaries to apply afterwards.
     pub(super) fn finish(self) -> (BytesMut, Vec<(u64, Summary)>) {
         (self.bytes, self.summaries)
     }

@@ -6,7 +6,7 @@ use super::{data_from, open, ordinal, ordinals, read_all, record};
 use crate::{Appended, DATA_MAX_BYTES, NewRecord, ReadFrom, Record, StreamError, Streams};
 
 #[tokio::test]
-async fn appended_records_are_read_in_order_from_any_place() {
+async fn appended_records_are_read_in_order_from_any_position() {
     let directory = tempfile::tempdir().unwrap();
     let durable = Streams::durable(directory.path().join("made/when/needed"));
     for streams in [durable, Streams::ephemeral()] {
@@ -50,7 +50,7 @@ async fn appended_records_are_read_in_order_from_any_place() {
 }
 
 #[tokio::test]
-async fn a_number_that_was_never_given_is_refused_by_name() {
+async fn a_number_that_was_never_assigned_is_refused_by_name() {
     let stream = Streams::ephemeral().stream("names").await.unwrap();
     stream.append(record("k", "d", 0)).await.unwrap();
     let elsewhere = Streams::ephemeral().stream("longer").await.unwrap();
@@ -65,7 +65,7 @@ async fn a_number_that_was_never_given_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_follower_gets_what_is_appended_after_it_began_to_wait() {
+async fn a_follower_gets_records_that_are_appended_while_it_waits() {
     let stream = Streams::ephemeral().stream("names").await.unwrap();
     stream.append(record("k", "before", 0)).await.unwrap();
     let mut reader = stream.read(ReadFrom::Latest).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_follower_gets_what_is_appended_after_it_began_to_wait() {
 }
 
 #[tokio::test]
-async fn a_reader_follows_what_another_opening_of_the_directory_appends() {
+async fn a_reader_follows_the_appends_of_another_stream_object() {
     let directory = tempfile::tempdir().unwrap();
     let (here, there) = (open(directory.path()).await, open(directory.path()).await);
     let mut reader = here.read(ReadFrom::Earliest).await.unwrap();
@@ -89,7 +89,7 @@ async fn a_reader_follows_what_another_opening_of_the_directory_appends() {
 }
 
 #[tokio::test]
-async fn two_openings_of_one_directory_take_turns() {
+async fn two_stream_objects_over_one_directory_take_turns() {
     let directory = tempfile::tempdir().unwrap();
     let writers = [open(directory.path()).await, open(directory.path()).await];
     let tasks: Vec<_> = (0..60_u64)
@@ -109,7 +109,7 @@ async fn two_openings_of_one_directory_take_turns() {
     }
     let expected: Vec<String> = acknowledged.into_values().collect();
     assert_eq!(expected.len(), 60);
-    // A third opening reads what both wrote, as acknowledged.
+    // A third stream object reads what both wrote, in the acknowledged order.
     let third = open(directory.path()).await;
     assert_eq!(data_from(&third, ReadFrom::Earliest).await, expected);
     for writer in &writers {
@@ -118,7 +118,7 @@ async fn two_openings_of_one_directory_take_turns() {
 }
 
 #[tokio::test]
-async fn a_producer_is_exactly_once_over_resends_and_restarts() {
+async fn a_producer_is_exactly_once_across_resends_and_restarts() {
     let directory = tempfile::tempdir().unwrap();
     let send = |stream: &crate::Stream, number, data: &str| {
         stream.append_from(
@@ -147,7 +147,7 @@ async fn a_producer_is_exactly_once_over_resends_and_restarts() {
 }
 
 #[tokio::test]
-async fn an_other_process_sees_the_numbers_of_a_producer() {
+async fn another_process_sees_the_numbers_of_a_producer() {
     let directory = tempfile::tempdir().unwrap();
     let (here, there) = (open(directory.path()).await, open(directory.path()).await);
     let send =
@@ -191,7 +191,7 @@ async fn records_and_names_that_kinesis_would_refuse_are_refused() {
 }
 
 #[tokio::test]
-async fn concurrent_appends_are_all_there_once_and_in_the_order_acknowledged() {
+async fn concurrent_appends_are_stored_once_and_in_the_acknowledged_order() {
     let directory = tempfile::tempdir().unwrap();
     let stream = open(directory.path()).await;
     let tasks: Vec<_> = (0..500)
@@ -216,7 +216,7 @@ async fn concurrent_appends_are_all_there_once_and_in_the_order_acknowledged() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// Random append calls, resends and reopenings against a plain list.
+    /// Compares random append calls, resends and reopenings with a plain list.
     #[test]
     fn a_stream_holds_what_a_list_would(
         steps in prop::collection::vec((0..4_u8, 0..3_usize, 1..4_usize, 1..9_u64), 1..40)

@@ -8,7 +8,7 @@ use crate::{ReadFrom, StreamError, Streams};
 /// The first file of a stream.
 const FILE: &str = "segment-00000000000000000001";
 
-/// A stream with three acknowledged records; the file, and where each record ends.
+/// Writes three acknowledged records. Returns the file and the end offset of each record.
 async fn written(directory: &Path) -> (PathBuf, Vec<u64>) {
     let stream = open(directory).await;
     let file = directory.join("names").join(FILE);
@@ -27,17 +27,18 @@ async fn reopen(directory: &Path) -> Result<Vec<String>, StreamError> {
 }
 
 #[tokio::test]
-async fn an_unfinished_record_at_the_end_is_cut_off_and_its_number_given_again() {
+async fn an_unfinished_record_at_the_end_is_cut_off_and_its_number_assigned_again() {
     let directory = tempfile::tempdir().unwrap();
     let (path, ends) = written(directory.path()).await;
     let whole = std::fs::read(&path).unwrap();
-    // What a crash leaves of a fourth record, which is like the third at another place: any beginning of it.
+    // A crash may leave any prefix of a fourth record, which equals the third one but for its
+    // offset.
     let stream = open(directory.path()).await;
     stream.append(record("key", "fourth", 7)).await.unwrap();
     drop(stream);
     let with_fourth = std::fs::read(&path).unwrap();
     for length in whole.len() + 1..with_fourth.len() {
-        // The head is the one from before the fourth was acknowledged.
+        // The head from before the fourth record was acknowledged.
         let mut torn = with_fourth[..length].to_vec();
         torn[..32].copy_from_slice(&whole[..32]);
         std::fs::write(&path, &torn).unwrap();
@@ -65,7 +66,7 @@ async fn zeros_at_the_end_are_cut_off() {
 }
 
 #[tokio::test]
-async fn a_record_that_was_acknowledged_and_is_missing_is_refused_by_name() {
+async fn a_missing_acknowledged_record_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let (path, ends) = written(directory.path()).await;
     let whole = std::fs::read(&path).unwrap();
@@ -102,12 +103,12 @@ async fn every_changed_byte_is_refused_by_name() {
     let directory = tempfile::tempdir().unwrap();
     let (path, _) = written(directory.path()).await;
     let whole = std::fs::read(&path).unwrap();
-    for place in 0..whole.len() {
+    for offset in 0..whole.len() {
         let mut changed = whole.clone();
-        changed[place] ^= 0x40;
+        changed[offset] ^= 0x40;
         std::fs::write(&path, &changed).unwrap();
         let refused = reopen(directory.path()).await.unwrap_err();
-        assert!(refused.is_damage(), "byte {place}: {refused}");
+        assert!(refused.is_damage(), "byte {offset}: {refused}");
         assert!(refused.to_string().contains(&path.display().to_string()));
     }
 }

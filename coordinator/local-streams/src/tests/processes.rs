@@ -1,4 +1,5 @@
-//! Streams whose process is killed, or that meets a full disk: the test starts itself again as that process.
+//! Streams whose process is killed or meets a full disk. The test starts itself again as that
+//! process.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -7,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 use super::{data_from, open, ordinal, ordinals, read_all, record};
 use crate::{Appended, NewRecord, ReadFrom, StreamError};
 
-/// Tells a copy of this test that it is the other process, and in which directory.
+/// Environment variable that makes a copy of this test act as the other process, in this directory.
 const OTHER_PROCESS: &str = "SATCHEL_TEST_STREAMS_DIRECTORY";
 
-/// Starts the test `name` of this binary as another process, by way of a shell that runs `before` first.
+/// Starts the test `name` of this binary as another process, through a shell that first runs
+/// `before`.
 fn start_other(name: &str, directory: &Path, before: &str) -> Child {
     Command::new("sh")
         .arg("-c")
@@ -25,12 +27,12 @@ fn start_other(name: &str, directory: &Path, before: &str) -> Child {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_kill_9_in_the_middle_of_appends() {
+async fn acknowledged_records_survive_kill_9_in_the_middle_of_appends() {
     if let Some(directory) = std::env::var_os(OTHER_PROCESS) {
         return append_until_killed(Path::new(&directory)).await;
     }
     let directory = tempfile::tempdir().unwrap();
-    let name = "what_was_acknowledged_survives_kill_9_in_the_middle_of_appends";
+    let name = "acknowledged_records_survive_kill_9_in_the_middle_of_appends";
     let mut acknowledged = 0;
     for round in 0..5 {
         let mut other = start_other(name, directory.path(), "");
@@ -48,7 +50,8 @@ async fn what_was_acknowledged_survives_kill_9_in_the_middle_of_appends() {
         }
         assert!(!other.wait().unwrap().success());
 
-        // Whatever is there is a prefix of what was sent, each once, with all that was acknowledged.
+        // The content is a prefix of what was sent, each record once, with everything that was
+        // acknowledged.
         let stream = open(directory.path()).await;
         let records = read_all(&stream, ReadFrom::Earliest).await;
         let sent: Vec<u64> = records
@@ -65,7 +68,8 @@ async fn what_was_acknowledged_survives_kill_9_in_the_middle_of_appends() {
     }
 }
 
-/// Appends records 1, 2, … as an exactly-once producer that begins anew, and tells what was acknowledged.
+/// Appends records 1, 2, … as an exactly-once producer that starts from the beginning, and prints
+/// acknowledged numbers.
 async fn append_until_killed(directory: &Path) {
     let stream = open(directory).await;
     for next in 1.. {
@@ -82,19 +86,19 @@ async fn append_until_killed(directory: &Path) {
 }
 
 #[tokio::test]
-async fn after_a_full_disk_a_producer_must_send_what_failed_before_anything_later() {
+async fn after_a_full_disk_a_producer_must_resend_the_failed_append_before_later_ones() {
     if let Some(directory) = std::env::var_os(OTHER_PROCESS) {
         return meet_a_full_disk(Path::new(&directory)).await;
     }
     let directory = tempfile::tempdir().unwrap();
-    let name = "after_a_full_disk_a_producer_must_send_what_failed_before_anything_later";
-    // No file may grow beyond some tens of kilobytes; writing more is an error like that of a full disk.
+    let name = "after_a_full_disk_a_producer_must_resend_the_failed_append_before_later_ones";
+    // No file may exceed some tens of kilobytes. Writing more fails as on a full disk.
     let other = start_other(name, directory.path(), "trap '' XFSZ; ulimit -f 64");
     let output = other.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
+    let output_text = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && told.contains("1 passed"),
-        "{told}"
+        output.status.success() && output_text.contains("1 passed"),
+        "{output_text}"
     );
 
     let stream = open(directory.path()).await;
@@ -109,7 +113,8 @@ async fn meet_a_full_disk(directory: &Path) {
     assert_eq!(ordinals(send(4, "four").await), Ok(Some(vec![1])));
     let failed = send(5, &"x".repeat(1 << 20)).await.unwrap_err();
     assert!(matches!(failed, StreamError::Io { .. }), "{failed}");
-    // Others go on; a later number of the same producer would make the failed one look applied.
+    // Other producers continue. A later number of the same producer would make the failed one look
+    // applied.
     let small = stream.append(record("k", "small", 0)).await;
     assert_eq!(small.map(ordinal), Ok(2));
     let refused = send(6, "six").await.unwrap_err();

@@ -57,7 +57,7 @@ async fn answer(response: reqwest::Response) -> (u16, Value) {
     (status, serde_json::from_slice(&body).unwrap())
 }
 
-/// The lines of a text, each without its time, which must be near now.
+/// Parses lines and removes their times, which must be recent.
 fn records(text: &str) -> Vec<Value> {
     let strip = |line: &str| {
         let mut record: Value = serde_json::from_str(line).unwrap();
@@ -69,7 +69,7 @@ fn records(text: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn what_is_put_is_got_as_lines() {
+async fn put_records_are_returned_as_lines() {
     let server = Server::start().await;
     let (status, first) = server.put("names", "bob", "{\"name\":\"Bob\"}").await;
     assert_eq!(status, 200, "{first}");
@@ -101,7 +101,7 @@ async fn what_is_put_is_got_as_lines() {
 }
 
 #[tokio::test]
-async fn following_goes_on_with_new_records_until_the_server_stops() {
+async fn following_continues_with_new_records_until_the_server_stops() {
     let server = Server::start().await;
     server.put("names", "a", "1").await;
     let url = server.url("names?from=earliest&follow=true");
@@ -141,9 +141,10 @@ async fn wrong_requests_are_refused_with_a_code_and_a_message() {
         .unwrap();
     let (status, body) = answer(without_key).await;
     assert_eq!(status, 400);
+    let message = "the header `satchel-key` is missing; it carries the record's key";
     assert_eq!(
         body,
-        json!({"error": {"code": "invalid_request", "message": "the header `satchel-key` with the record's key is missing"}})
+        json!({"error": {"code": "invalid_request", "message": message}})
     );
     let wrong = [
         (
@@ -168,7 +169,7 @@ async fn wrong_requests_are_refused_with_a_code_and_a_message() {
             "names?from=9",
             400,
             "unknown_sequence_number",
-            "never gave the sequence number 9",
+            "never assigned the sequence number 9",
         ),
         (
             "names?form=1",
@@ -185,8 +186,8 @@ async fn wrong_requests_are_refused_with_a_code_and_a_message() {
             (status, &json!(code)),
             "{rest}"
         );
-        let told = body["error"]["message"].as_str().unwrap();
-        assert!(told.contains(message), "{rest}: {told}");
+        let text = body["error"]["message"].as_str().unwrap();
+        assert!(text.contains(message), "{rest}: {text}");
     }
     let (status, body) = server.put("names", "k", vec![0; (10 << 20) + 1]).await;
     assert_eq!((status, &body["error"]["code"]), (413, &json!("too_large")));

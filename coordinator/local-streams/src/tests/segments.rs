@@ -1,4 +1,4 @@
-//! Streams of several files, and of the format before there were shards.
+//! Streams of several files, and of the format from before streams had shards.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn files(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Appends `count` records that arrive at `time_ms`, and gives what was appended.
+/// Appends `count` records that arrive from `time_ms` on, and returns their data.
 async fn fill(streams: &Streams, prefix: &str, count: u64, time_ms: u64) -> Vec<String> {
     let stream = streams.stream("names").await.unwrap();
     let mut data = Vec::new();
@@ -38,7 +38,7 @@ async fn fill(streams: &Streams, prefix: &str, count: u64, time_ms: u64) -> Vec<
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_in_new_files_and_is_read_over_all_of_them_from_any_place() {
+async fn a_stream_continues_in_new_files_and_is_read_across_them_from_any_position() {
     let directory = tempfile::tempdir().unwrap();
     let expected = fill(&small(directory.path()), "p", 40, 1_000).await;
     assert!(
@@ -62,7 +62,7 @@ async fn a_stream_goes_on_in_new_files_and_is_read_over_all_of_them_from_any_pla
         let at_time = ReadFrom::AtTime(record.time_ms);
         assert_eq!(data_from(&stream, at_time).await, expected[index..]);
     }
-    // What a producer sent stays known, although only the last file was read.
+    // The number of a producer stays known, although only the last file was read.
     let again = stream
         .append_from("p", 40, vec![record("k", "again", 0)])
         .await;
@@ -70,7 +70,7 @@ async fn a_stream_goes_on_in_new_files_and_is_read_over_all_of_them_from_any_pla
 }
 
 #[tokio::test]
-async fn a_reader_goes_on_over_files_that_another_opening_began() {
+async fn a_reader_follows_across_files_that_another_stream_object_started() {
     let directory = tempfile::tempdir().unwrap();
     let here = small(directory.path()).stream("names").await.unwrap();
     let mut reader = here.read(ReadFrom::Latest).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_reader_goes_on_over_files_that_another_opening_began() {
 }
 
 #[tokio::test]
-async fn files_whose_records_are_older_than_the_retention_are_deleted() {
+async fn files_with_only_expired_records_are_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let streams = small(directory.path());
     fill(&streams, "old", 30, DAY_MS).await;
@@ -129,8 +129,8 @@ async fn a_missing_file_is_refused_by_name() {
         std::fs::remove_file(&path).unwrap();
         let refused = small(directory.path()).stream("names").await.unwrap_err();
         assert!(refused.is_damage(), "{refused}");
-        let told = refused.to_string();
-        assert!(told.contains(missing) && told.contains("missing"), "{told}");
+        let text = refused.to_string();
+        assert!(text.contains(missing) && text.contains("missing"), "{text}");
         std::fs::write(&path, whole).unwrap();
     }
     small(directory.path()).stream("names").await.unwrap();
@@ -141,7 +141,7 @@ async fn a_crash_between_two_files_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let expected = fill(&small(directory.path()), "p", 40, 1_000).await;
     let names = files(directory.path());
-    // The mark that the stream goes on was not written, or only a part of it: 25 bytes at the end.
+    // The continuation mark, 25 bytes at the end, is missing or incomplete.
     let path = directory.path().join("names").join(&names[1]);
     let whole = std::fs::read(&path).unwrap();
     for cut in [25, 24, 1] {
@@ -153,7 +153,7 @@ async fn a_crash_between_two_files_loses_nothing() {
             "{cut}"
         );
     }
-    // The next file was begun under its unfinished name.
+    // The next file was started under its temporary name.
     std::fs::write(directory.path().join("names").join("unfinished"), "SATCH").unwrap();
     let more = fill(&small(directory.path()), "q", 20, 2_000).await;
     let stream = small(directory.path()).stream("names").await.unwrap();
@@ -162,7 +162,7 @@ async fn a_crash_between_two_files_loses_nothing() {
 }
 
 #[tokio::test]
-async fn damage_of_a_file_before_the_last_is_found_where_it_is_read() {
+async fn damage_in_a_file_before_the_last_is_found_when_it_is_read() {
     let directory = tempfile::tempdir().unwrap();
     fill(&small(directory.path()), "p", 40, 1_000).await;
     let name = &files(directory.path())[1];
@@ -183,7 +183,8 @@ async fn damage_of_a_file_before_the_last_is_found_where_it_is_read() {
     assert!(refused.to_string().contains(name), "{refused}");
 }
 
-/// A file as it was written before streams had shards: `records` of a producer that counted from 1.
+/// Writes a file in the format from before streams had shards: the records of a producer, counted
+/// from 1.
 fn write_plain(directory: &Path, records: &[(&str, &str, u64)]) {
     let mut bytes = BytesMut::from(&encode_head(VERSION_PLAIN)[..]);
     for (index, (key, data, time_ms)) in records.iter().enumerate() {
@@ -214,7 +215,7 @@ fn write_plain(directory: &Path, records: &[(&str, &str, u64)]) {
 }
 
 #[tokio::test]
-async fn a_stream_of_the_format_before_shards_is_read_and_goes_on() {
+async fn a_stream_in_the_format_before_shards_is_read_and_continued() {
     let directory = tempfile::tempdir().unwrap();
     write_plain(
         directory.path(),
@@ -247,7 +248,7 @@ async fn a_stream_of_the_format_before_shards_is_read_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_file_of_the_format_before_shards_that_a_crash_left_without_a_head_is_begun_anew() {
+async fn a_file_in_the_format_before_shards_without_a_whole_head_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("names")).unwrap();
     let path = directory.path().join("names").join("records");

@@ -8,7 +8,7 @@ fn placed(hash_key: u128, data: &str) -> NewRecord {
     }
 }
 
-/// What is in a shard from a place on, and whether it ended there.
+/// All present records of a shard from a position.
 async fn shard_records(stream: &Stream, shard: u32, from: ReadFrom) -> Vec<Record> {
     let mut reader = stream.read_shard(shard, from).await.unwrap();
     let mut all = Vec::new();
@@ -49,7 +49,7 @@ async fn a_record_goes_to_the_shard_of_its_key_or_of_its_explicit_hash_key() {
 }
 
 #[tokio::test]
-async fn a_split_shard_ends_and_its_children_go_on_over_restarts() {
+async fn a_split_shard_ends_and_its_children_continue_across_restarts() {
     let directory = tempfile::tempdir().unwrap();
     let stream = open(directory.path()).await;
     stream.append(placed(7, "parent")).await.unwrap();
@@ -94,7 +94,7 @@ async fn a_split_shard_ends_and_its_children_go_on_over_restarts() {
 }
 
 #[tokio::test]
-async fn another_opening_sees_a_split_and_appends_to_the_children() {
+async fn another_stream_object_sees_a_split_and_appends_to_the_children() {
     let directory = tempfile::tempdir().unwrap();
     let (here, there) = (open(directory.path()).await, open(directory.path()).await);
     here.split(0, 1 << 127).await.unwrap();
@@ -155,7 +155,7 @@ async fn streams_are_created_once_listed_and_deleted_with_their_records() {
 }
 
 #[tokio::test]
-async fn a_stream_that_another_process_deleted_is_missing_and_can_be_made_anew() {
+async fn a_stream_that_another_process_deleted_is_missing_and_can_be_created_again() {
     let directory = tempfile::tempdir().unwrap();
     let [here, there] = [(); 2].map(|()| Streams::durable(directory.path().to_owned()));
     let old = here.stream("names").await.unwrap();

@@ -10,7 +10,7 @@ use crate::server::{Server, code, data};
 
 const SHARD: &str = "shardId-000000000000";
 
-/// Registers a consumer and waits until it can be used; gives its ARN.
+/// Registers a consumer and waits until it is active. Returns its ARN.
 pub(crate) async fn register(server: &Server, stream_arn: &str, name: &str) -> String {
     let register = server
         .client
@@ -83,7 +83,7 @@ pub(crate) async fn consumers_are_registered_described_listed_and_deregistered(s
     }
 }
 
-pub(crate) async fn a_subscription_gives_what_is_there_and_what_comes(server: &Server) {
+pub(crate) async fn a_subscription_delivers_existing_and_new_records(server: &Server) {
     let arn = server.create("pushed", 1).await;
     let consumer = register(server, &arn, "reader").await;
     server.put("pushed", "a", "before").await;
@@ -97,7 +97,11 @@ pub(crate) async fn a_subscription_gives_what_is_there_and_what_comes(server: &S
     let mut records: Vec<Record> = Vec::new();
     let mut continuation = String::new();
     while records.len() < 2 {
-        let event = events.recv().await.unwrap().expect("it goes on");
+        let event = events
+            .recv()
+            .await
+            .unwrap()
+            .expect("the subscription is open");
         let SubscribeToShardEventStream::SubscribeToShardEvent(event) = event else {
             panic!("{event:?}");
         };

@@ -68,7 +68,7 @@ pub(crate) async fn streams_are_created_described_and_deleted(server: &Server) {
     }
 }
 
-pub(crate) async fn streams_are_listed_from_any_name_on(server: &Server) {
+pub(crate) async fn streams_are_listed_after_any_name(server: &Server) {
     server.create("listed-a", 1).await;
     server.create("listed-b", 1).await;
     let list = server.client.list_streams();
@@ -96,7 +96,7 @@ pub(crate) async fn shards_are_described_in_pages(server: &Server) {
     assert!(!rest.has_more_shards);
 }
 
-pub(crate) async fn a_name_that_is_none_is_refused(server: &Server) {
+pub(crate) async fn an_invalid_name_is_refused(server: &Server) {
     let create = server.client.create_stream().stream_name("not a name");
     assert_eq!(
         code(create.shard_count(1).send().await),
@@ -104,7 +104,7 @@ pub(crate) async fn a_name_that_is_none_is_refused(server: &Server) {
     );
 }
 
-pub(crate) async fn what_is_missing_or_there_already_has_its_code(server: &Server) {
+pub(crate) async fn missing_and_existing_resources_have_their_error_codes(server: &Server) {
     let described = server
         .client
         .describe_stream_summary()
@@ -243,7 +243,7 @@ pub(crate) async fn merged_shards_have_a_child_with_two_parents(server: &Server)
     assert_eq!(shard, "shardId-000000000002");
 }
 
-pub(crate) async fn shards_are_counted_up_and_down(server: &Server) {
+pub(crate) async fn shards_are_scaled_up_and_down(server: &Server) {
     server.create("counted", 2).await;
     let update = |target: i32| {
         let update = server.client.update_shard_count().stream_name("counted");

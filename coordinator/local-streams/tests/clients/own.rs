@@ -1,4 +1,5 @@
-//! What the stand-ins have no part in: limits of throughput, other encodings and transports, the ends of subscriptions.
+//! Scenarios for local streams only: throughput limits, other encodings and transports, and the end
+//! of subscriptions.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -22,7 +23,7 @@ async fn limited() -> Server {
 }
 
 #[tokio::test]
-async fn a_shard_that_takes_no_more_refuses_only_its_own_records() {
+async fn a_throttled_shard_refuses_only_its_own_records() {
     let server = limited().await;
     server.create("limited", 2).await;
     let entry = |hash_key: &str, bytes: usize| {
@@ -81,7 +82,7 @@ async fn a_shard_is_polled_five_times_a_second() {
     let iterator = server
         .iterator("polled", SHARD, ShardIteratorType::TrimHorizon, None)
         .await;
-    // However slow the machine: 200 polls side by side are not within the limit.
+    // 200 concurrent polls exceed the limit on any machine.
     let polls = (0..200).map(|_| server.client.get_records().shard_iterator(&iterator).send());
     let polls = futures::future::join_all(polls).await;
     let refused: Vec<_> = polls.into_iter().filter(Result::is_err).map(code).collect();
@@ -95,7 +96,7 @@ async fn a_shard_is_polled_five_times_a_second() {
 }
 
 #[tokio::test]
-async fn a_subscription_lasts_as_long_as_it_should_and_a_later_one_takes_its_place() {
+async fn a_subscription_ends_after_its_duration_and_is_replaced_by_a_later_one() {
     let options = Options {
         subscription: Duration::from_secs(8),
         ..Options::default()
@@ -129,7 +130,7 @@ async fn a_subscription_lasts_as_long_as_it_should_and_a_later_one_takes_its_pla
     }
     assert!(
         events >= 1,
-        "without records there is an event now and then"
+        "empty events are sent while there are no records"
     );
     let deregister = server
         .client
@@ -139,7 +140,7 @@ async fn a_subscription_lasts_as_long_as_it_should_and_a_later_one_takes_its_pla
     assert_eq!(code(subscribe().await), "ResourceNotFoundException");
 }
 
-/// A request as the Java SDK makes it, answered in the same encoding.
+/// Sends a request like the Java SDK does. The response has the same encoding.
 async fn cbor(
     client: &reqwest::Client,
     server: &Server,
@@ -203,7 +204,7 @@ async fn cbor_over_http_2_without_tls_holds_bytes_as_they_are() {
         contains(&answer, &[0x44, 0xde, 0xad, 0xbe, 0xef]),
         "{answer:x?}"
     );
-    // The time of arrival: tag 1, milliseconds.
+    // The arrival time: tag 1, milliseconds.
     assert!(contains(&answer, &[0xc1, 0x1b, 0, 0, 1]), "{answer:x?}");
     let (status, answer) = cbor(&client, &server, "PutRecord", vec![0xa0]).await;
     assert_eq!(status, 400);
@@ -214,7 +215,7 @@ async fn cbor_over_http_2_without_tls_holds_bytes_as_they_are() {
 }
 
 #[tokio::test]
-async fn requests_that_are_none_are_refused_with_the_codes_of_aws() {
+async fn malformed_requests_are_refused_with_the_codes_of_aws() {
     let server = limited().await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = async |target: &str, content_type: &str, body: &str| {
@@ -293,7 +294,7 @@ async fn requests_that_are_none_are_refused_with_the_codes_of_aws() {
 }
 
 #[tokio::test]
-async fn what_a_client_put_is_there_after_a_restart() {
+async fn records_and_consumers_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let streams = || Streams::durable(directory.path().to_owned());
     let server = Server::of(streams(), Options::default()).await;
@@ -327,7 +328,8 @@ async fn what_a_client_put_is_there_after_a_restart() {
     );
 }
 
-/// An application in miniature: what comes on `names` is answered on `greetings`, with how often that key was seen.
+/// A minimal application: it answers each record of `names` on `greetings`, with the number of
+/// records seen for that key.
 async fn greet(streams: Streams) {
     let names = streams.stream("names").await.unwrap();
     let mut reader = names.read(ReadFrom::Earliest).await.unwrap();
@@ -365,8 +367,8 @@ async fn boto3_puts_reads_splits_and_merges() {
             .output()
     });
     let output = output.await.unwrap().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{told}", output.status);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{errors}", output.status);
     let greetings: HashMap<String, Value> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(greetings.len(), 20);
     let thrice = json!([{"seen": 1}, {"seen": 2}, {"seen": 3}]);

@@ -9,7 +9,7 @@ use crate::server::{Server, code, data};
 
 const SHARD: &str = "shardId-000000000000";
 
-pub(crate) async fn what_is_put_is_read_in_order_from_every_kind_of_iterator(server: &Server) {
+pub(crate) async fn put_records_are_read_in_order_from_every_kind_of_iterator(server: &Server) {
     server.create("ordered", 1).await;
     let latest = server
         .iterator("ordered", SHARD, ShardIteratorType::Latest, None)
@@ -146,7 +146,7 @@ pub(crate) async fn records_go_to_the_shard_of_their_key_or_explicit_hash_key(se
     assert_eq!(server.data("routed", high, 2).await, ["high", "explicit"]);
 }
 
-pub(crate) async fn the_largest_record_is_taken_and_a_larger_one_refused(server: &Server) {
+pub(crate) async fn the_largest_record_is_accepted_and_a_larger_one_refused(server: &Server) {
     server.create("large", 1).await;
     let put = |bytes: usize| {
         let put = server
@@ -185,7 +185,7 @@ pub(crate) async fn a_request_has_at_most_500_records(server: &Server) {
     assert_eq!(server.data("many", SHARD, 500).await.len(), 500);
 }
 
-pub(crate) async fn a_shard_that_is_not_there_is_refused(server: &Server) {
+pub(crate) async fn a_missing_shard_is_refused(server: &Server) {
     server.create("positions", 2).await;
     let get = server.client.get_shard_iterator().stream_name("positions");
     let get = get.shard_id("shardId-000000000009");
@@ -193,7 +193,7 @@ pub(crate) async fn a_shard_that_is_not_there_is_refused(server: &Server) {
     assert_eq!(code(unknown.await), "ResourceNotFoundException");
 }
 
-pub(crate) async fn sequence_numbers_of_no_record_of_a_shard_are_refused(server: &Server) {
+pub(crate) async fn sequence_numbers_that_a_shard_never_assigned_are_refused(server: &Server) {
     server.create("numbers", 2).await;
     let get = server.client.get_shard_iterator().stream_name("numbers");
     let get = get.shard_id(SHARD).starting_sequence_number("77");
@@ -201,7 +201,7 @@ pub(crate) async fn sequence_numbers_of_no_record_of_a_shard_are_refused(server:
     assert_eq!(code(got.send().await), "InvalidArgumentException");
 }
 
-pub(crate) async fn an_iterator_that_is_none_is_refused(server: &Server) {
+pub(crate) async fn an_invalid_iterator_is_refused(server: &Server) {
     let bad = server.client.get_records().shard_iterator("AAAA").send();
     assert_eq!(code(bad.await), "InvalidArgumentException");
 }

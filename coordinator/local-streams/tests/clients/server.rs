@@ -1,4 +1,4 @@
-//! The three servers, and what scenarios need of a client.
+//! The three servers, and client calls that the scenarios share.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use satchel_testkit::{Kinesalite, KinesisLocal};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// Which server it is.
+/// Kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Which {
     /// Local streams.
     Local,
-    /// A stand-in.
+    /// A stand-in for Kinesis.
     StandIn(&'static str),
 }
 
 pub(crate) const KINESALITE: Which = Which::StandIn("kinesalite");
 pub(crate) const KINESIS_LOCAL: Which = Which::StandIn("kinesis-local");
 
-/// A running server and a client of it.
+/// A running server and its client.
 pub(crate) struct Server {
     pub(crate) which: Which,
     pub(crate) client: Client,
@@ -34,7 +34,7 @@ pub(crate) struct Server {
     _running: Running,
 }
 
-#[allow(dead_code, reason = "they end when they are dropped")]
+#[allow(dead_code, reason = "servers stop when they are dropped")]
 enum Running {
     Local(watch::Sender<bool>),
     Kinesalite(Kinesalite),
@@ -42,7 +42,8 @@ enum Running {
 }
 
 impl Server {
-    /// Local streams that end with the test. Throughput is not limited: the scenarios are about other things.
+    /// Serves local streams that end with the test. Throughput is not limited, because the
+    /// scenarios test other things.
     pub(crate) async fn local() -> Self {
         let options = Options {
             limit_throughput: false,
@@ -51,7 +52,7 @@ impl Server {
         Self::of(Streams::ephemeral(), options).await
     }
 
-    /// These local streams.
+    /// Serves the given local streams.
     pub(crate) async fn of(streams: Streams, options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -94,7 +95,7 @@ impl Server {
         }
     }
 
-    /// Creates a stream and waits until it can be used; gives its ARN.
+    /// Creates a stream and waits until it is active. Returns its ARN.
     pub(crate) async fn create(&self, stream: &str, shards: i32) -> String {
         let create = self
             .client
@@ -105,7 +106,7 @@ impl Server {
         self.active(stream).await
     }
 
-    /// Waits until a stream can be used; gives its ARN.
+    /// Waits until a stream is active. Returns its ARN.
     pub(crate) async fn active(&self, stream: &str) -> String {
         loop {
             let describe = self.client.describe_stream_summary().stream_name(stream);
@@ -118,7 +119,7 @@ impl Server {
         }
     }
 
-    /// Puts one record; gives its shard and sequence number.
+    /// Puts one record. Returns its shard and sequence number.
     pub(crate) async fn put(&self, stream: &str, key: &str, data: &str) -> (String, String) {
         let put = self
             .client
@@ -129,7 +130,7 @@ impl Server {
         (put.shard_id, put.sequence_number)
     }
 
-    /// Puts one record by its hash key.
+    /// Puts one record with an explicit hash key. Returns its shard and sequence number.
     pub(crate) async fn put_at(
         &self,
         stream: &str,
@@ -146,7 +147,7 @@ impl Server {
         (put.shard_id, put.sequence_number)
     }
 
-    /// All shards.
+    /// All shards of a stream.
     pub(crate) async fn shards(&self, stream: &str) -> Vec<Shard> {
         let listed = self
             .client
@@ -187,7 +188,7 @@ impl Server {
             .unwrap()
     }
 
-    /// Reads on until there are `count` records, or, with none wanted, once.
+    /// Reads until there are `count` records. With a count of 0, reads once.
     pub(crate) async fn read(&self, mut iterator: String, count: usize) -> Vec<Record> {
         let mut records = Vec::new();
         loop {
@@ -196,12 +197,12 @@ impl Server {
             if records.len() >= count {
                 return records;
             }
-            iterator = got.next_shard_iterator.expect("the shard goes on");
+            iterator = got.next_shard_iterator.expect("the shard is open");
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
     }
 
-    /// The data of the first `count` records of a shard.
+    /// Data of the first `count` records of a shard.
     pub(crate) async fn data(&self, stream: &str, shard: &str, count: usize) -> Vec<String> {
         let iterator = self
             .iterator(stream, shard, ShardIteratorType::TrimHorizon, None)
@@ -210,18 +211,18 @@ impl Server {
     }
 }
 
-/// The data of records, as texts.
+/// Data of records, as strings.
 pub(crate) fn data(records: &[Record]) -> Vec<String> {
     let text = |record: &Record| String::from_utf8(record.data.as_ref().to_vec()).unwrap();
     records.iter().map(text).collect()
 }
 
-/// The code of a refusal.
+/// Error code of a refused request.
 pub(crate) fn code<T: std::fmt::Debug, E: ProvideErrorMetadata>(
     outcome: Result<T, SdkError<E>>,
 ) -> String {
     match outcome {
-        Ok(taken) => panic!("it was not refused: {taken:?}"),
+        Ok(accepted) => panic!("the request was not refused: {accepted:?}"),
         Err(error) => error.code().unwrap_or("none").to_owned(),
     }
 }

@@ -1,4 +1,5 @@
-//! Builds a handler with cargo and finds the executable, which is then started directly, as often as needed.
+//! Builds a handler with cargo and finds the executable, which is then started directly, as often
+//! as needed.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,7 +13,8 @@ use tokio::process::Command;
 
 use super::LogLines;
 
-/// One build of one binary target, in the profile of this binary: a release build of satchel builds release handlers.
+/// One build of one binary target, in the profile of this binary: a release build of satchel builds
+/// release handlers.
 #[derive(Debug, Clone)]
 pub struct CargoBuild {
     cargo: OsString,
@@ -170,8 +172,8 @@ impl CargoBuild {
     }
 }
 
-/// Whether `cargo run` and `cargo test` set this variable for the program that they run: it describes that program, and is wrong for
-/// everything that the program starts in turn.
+/// Whether `cargo run` and `cargo test` set this variable for the program that they run: it
+/// describes that program, and is wrong for everything that the program starts in turn.
 pub(super) fn is_set_by_cargo_run(name: &str) -> bool {
     const PREFIXES: [&str; 4] = [
         "CARGO_PKG_",

@@ -1,11 +1,15 @@
-//! How this binary becomes a handler process, so that handlers do not outlive it: not even `kill -9`.
+//! Launch of handler processes, such that they never outlive this process, not even after `kill
+//! -9`.
 //!
-//! Two guards, each for what the other misses:
+//! Two guards complement each other:
 //!
-//! - On Linux a handler is started as `satchel exec-handler PARENT [OPEN-FILES] -- COMMAND…`, which asks the kernel to kill it when its
-//!   parent ends, limits its open files to what they were before satchel raised them for itself, and then becomes the command. It covers the handler itself at once, without anything else alive.
-//! - One `satchel exec-handler reap` a process is told the process group of every handler over a pipe. When the pipe ends, because who
-//!   held it ended in whatever way, it kills the groups that are left: processes that handlers started, and handlers on other systems.
+//! - A handler is started as `satchel exec-handler PARENT [OPEN-FILES] -- COMMAND…`. On Linux, this
+//!   process asks the kernel to kill it when its parent ends. It restores the limit of open files
+//!   that satchel raised for itself, and then becomes the command. This guard covers the handler
+//!   itself, at once, without the help of another process.
+//! - One `satchel exec-handler reap` per process receives the process group of every handler
+//!   through a pipe. When the pipe closes, because its holder ended in any way, it kills the
+//!   remaining groups: processes that handlers started, and handlers on other systems than Linux.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -18,16 +22,16 @@ use rustix::process::{Pid, Signal};
 
 use crate::open_files;
 
-/// The hidden subcommand of the binary that does what this module says.
+/// Hidden subcommand of the binary that launches handlers.
 pub const SUBCOMMAND: &str = "exec-handler";
 
-/// The exit code of a handler process whose command could not be run, as a shell has it.
+/// Exit code of a handler process whose command could not be run, as in a shell.
 const EXIT_NOT_RUN: i32 = 127;
 
-/// The argument that makes the process the reaper.
+/// Argument that makes the process the reaper.
 const REAP: &str = "reap";
 
-/// Which binary does what this module says, and what is said to it.
+/// Binary that launches handlers, with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launcher {
     program: PathBuf,
@@ -35,13 +39,13 @@ pub struct Launcher {
 }
 
 impl Launcher {
-    /// This binary, whose `main` must call [`run_if_asked`] first.
+    /// Returns the launcher in this binary, whose `main` must call [`run_if_asked`] first.
     ///
     /// # Errors
     ///
-    /// The system does not tell which binary runs.
+    /// The operating system does not name the running binary.
     pub fn this_binary() -> std::io::Result<Self> {
-        // On Linux this name stays right when the file was replaced meanwhile, by a build for instance.
+        // On Linux, this name stays valid when a build replaces the file.
         let proc_name = Path::new("/proc/self/exe");
         let program = if proc_name.exists() {
             proc_name.to_owned()
@@ -51,7 +55,8 @@ impl Launcher {
         Ok(Self::new(program, [SUBCOMMAND.into()]))
     }
 
-    /// `program`, which calls [`run`] with the arguments that follow `arguments`.
+    /// Returns a launcher in `program`, which calls [`run`] with the arguments that follow
+    /// `arguments`.
     pub fn new(program: impl Into<PathBuf>, arguments: impl IntoIterator<Item = OsString>) -> Self {
         Self {
             program: program.into(),
@@ -59,7 +64,7 @@ impl Launcher {
         }
     }
 
-    /// The command that becomes `command` in a child of this process.
+    /// Builds the command that becomes `command` in a child of this process.
     pub(super) fn handler(&self, command: &[String]) -> Command {
         let mut launch = Command::new(&self.program);
         launch
@@ -71,7 +76,7 @@ impl Launcher {
         launch
     }
 
-    /// The command that becomes the reaper.
+    /// Builds the command that becomes the reaper.
     pub(super) fn reaper(&self) -> Command {
         let mut launch = Command::new(&self.program);
         launch.args(&self.arguments).arg(REAP);
@@ -79,8 +84,8 @@ impl Launcher {
     }
 }
 
-/// If this process was started as `satchel exec-handler …`, does that and never returns. To be called first in `main`, before threads and
-/// a runtime are started.
+/// Calls [`run`] if this process was started as `satchel exec-handler …`. `main` must call this
+/// first, before it starts threads or a runtime.
 pub fn run_if_asked() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == SUBCOMMAND) {
@@ -88,9 +93,10 @@ pub fn run_if_asked() {
     }
 }
 
-/// Does what the arguments behind `exec-handler` say, and never returns: `PARENT [OPEN-FILES] -- COMMAND…` or `reap`.
+/// Runs as a launcher or as the reaper, by the arguments after `exec-handler`:
+/// `PARENT [OPEN-FILES] -- COMMAND…` or `reap`. Never returns.
 ///
-/// Exit code 127 if the command cannot be run, 2 for other arguments.
+/// The exit code is 127 if the command cannot be run, and 2 for other arguments.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     match arguments.as_slice() {
@@ -104,7 +110,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ! {
             exec(parent, program, rest)
         }
         _ => {
-            eprintln!("satchel {SUBCOMMAND} is started by satchel itself");
+            eprintln!("satchel {SUBCOMMAND} is for satchel itself only");
             std::process::exit(2)
         }
     }
@@ -115,10 +121,10 @@ fn exec(parent: &OsStr, program: &OsStr, arguments: &[OsString]) -> ! {
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
         eprintln!("satchel: this handler may outlive satchel: {error}");
     }
-    // The parent may have ended before the kernel was asked; nobody would kill this process then.
+    // The parent may have ended before the call above. Then nothing would kill this process.
     let parent_now = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     if parent.to_str().and_then(|pid| pid.parse().ok()) != Some(parent_now) {
-        eprintln!("satchel: the process that started this handler is gone");
+        eprintln!("satchel: the process that started this handler has ended");
         std::process::exit(EXIT_NOT_RUN);
     }
     let error = Command::new(program).args(arguments).exec();
@@ -138,7 +144,7 @@ fn limit_open_files(limit: &OsStr) {
     }
 }
 
-/// The groups that were added, as `+GROUP`, and not taken off again, as `-GROUP`, when `orders` ends.
+/// Returns the groups that were added (`+GROUP`) and not removed (`-GROUP`) when `orders` ends.
 fn groups_at_end(orders: impl BufRead) -> BTreeSet<i32> {
     let mut groups = BTreeSet::new();
     for order in orders.lines().map_while(Result::ok) {
@@ -154,16 +160,16 @@ fn groups_at_end(orders: impl BufRead) -> BTreeSet<i32> {
 }
 
 fn kill_groups(groups: BTreeSet<i32>) {
-    // 0 and 1 would name the reaper's own group and the system's first process.
+    // 0 and 1 would be the reaper's own group and the system's first process.
     for group in groups.into_iter().filter(|group| *group > 1) {
         if let Some(group) = Pid::from_raw(group) {
-            // A group that has ended by itself is what is wanted.
+            // An error means that the group has ended already.
             let _ = rustix::process::kill_process_group(group, Signal::KILL);
         }
     }
 }
 
-/// Whether `program` names a file that can be run by a process whose directory is `dir`.
+/// Returns true if `program` is an executable file for a process in the directory `dir`.
 pub(super) fn is_runnable(program: &str, dir: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     let is_executable = |path: &Path| {

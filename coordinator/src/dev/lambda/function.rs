@@ -1,4 +1,4 @@
-//! One function: its pool, shared by who invokes, who answers and who starts processes.
+//! One function with its pool, shared by callers, answers and the supervisor of processes.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -12,13 +12,13 @@ use super::{FunctionSpec, FunctionView, LogLines};
 #[derive(Debug)]
 pub(super) struct Function {
     pub(super) spec: FunctionSpec,
-    /// Told whenever the pool may want something else than before.
+    /// Notified when the supervisor should ask the pool again.
     pub(super) changed: Notify,
     command: Mutex<Command>,
     pool: Mutex<Pool>,
 }
 
-/// What processes run, and when its file was written.
+/// Command of processes, with the modification time of its executable.
 #[derive(Debug)]
 struct Command {
     words: Vec<String>,
@@ -56,7 +56,7 @@ impl Function {
         &self.spec.log_lines
     }
 
-    /// The region that handlers are told when this process knows none.
+    /// Region that handlers see: that of this process, or a default.
     pub(super) fn region() -> String {
         ["AWS_REGION", "AWS_DEFAULT_REGION"]
             .into_iter()
@@ -65,7 +65,7 @@ impl Function {
     }
 
     pub(super) fn pool(&self) -> MutexGuard<'_, Pool> {
-        // No code that holds the lock can leave the pool half changed.
+        // No code that holds the lock can leave the pool inconsistent.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -74,29 +74,30 @@ impl Function {
         self.changed.notify_one();
     }
 
-    /// The process asks for a request.
+    /// Handles a process's call for a request.
     pub(super) fn next(&self, process: ProcessId) -> Next {
         let mut pool = self.pool();
         let next = pool.next(process, Instant::now());
         if pool.queued() > 0 {
-            // While it started, nothing else was to be started for what waits.
+            // While this process started, no other was started for the queue.
             self.changed.notify_one();
         }
         next
     }
 
-    /// What a new process runs.
+    /// Command of new processes.
     pub(super) fn command(&self) -> Vec<String> {
         self.lock_command().words.clone()
     }
 
-    /// Whether the running handlers are of exactly this executable: a build that changes nothing leaves the file alone.
+    /// Returns true if the running handlers were started from exactly this executable. A build
+    /// without changes does not write the file.
     pub(super) fn is_made_from(&self, words: &[String]) -> bool {
         let command = self.lock_command();
         command.words == words && command.modified == modified(words)
     }
 
-    /// New processes run `words`; those of now finish what they hold and end.
+    /// Sets the command of new processes. Current processes finish their requests and end.
     pub(super) fn replace(&self, words: Vec<String>) {
         *self.lock_command() = Command::new(words);
         self.pool().retire_all();

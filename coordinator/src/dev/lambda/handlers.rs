@@ -1,4 +1,5 @@
-//! Starts handler processes when the pool wants them, until it is stopped and the last is gone.
+//! Supervisor of handler processes: starts them when the pool wants more, until the pool is stopped
+//! and the last process has ended.
 
 use std::sync::Arc;
 

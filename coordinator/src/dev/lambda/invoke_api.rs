@@ -1,17 +1,19 @@
-//! The Invoke API of AWS Lambda over dev's functions, so that any AWS SDK invokes them. Signatures are not checked, and never logged;
-//! what web pages send is refused.
+//! The Invoke API of AWS Lambda over the functions of `satchel dev`, for clients such as AWS SDKs.
+//! Signatures are neither checked nor logged. Requests of web pages are rejected.
 //!
 //! | AWS's own semantics | |
 //! |---|---|
 //! | answer, error of the handler | 200; with an error also `X-Amz-Function-Error: Unhandled` |
-//! | `InvocationType` `Event`, `DryRun` | 202 at once, run later and again up to twice; 204 and nothing is run |
+//! | `InvocationType` `Event` | 202 at once; runs later, with up to two retries |
+//! | `InvocationType` `DryRun` | 204; runs nothing |
 //! | payload over 6 MB (`Event`: 1 MB) | 413 `RequestTooLargeException` |
-//! | more at once than the set concurrency | 429 `TooManyRequestsException` |
+//! | more concurrent requests than the limit | 429 `TooManyRequestsException` |
 //! | no such function, version or alias | 404 `ResourceNotFoundException` |
 //! | not JSON | 400 `InvalidRequestContentException` |
 //!
-//! Unlike AWS: an asynchronous invocation is tried again after seconds instead of minutes, and is forgotten when the process ends; the tail of the
-//! log is not returned. Source: API reference of AWS Lambda, "Invoke".
+//! Differences from AWS: an asynchronous invocation is retried after seconds instead of minutes,
+//! and lost when the process ends. The tail of the log is not returned. Source: API reference of
+//! AWS Lambda, "Invoke".
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,31 +38,31 @@ use uuid::Uuid;
 use super::{Call, FunctionError, InvokeError, LocalLambda, REQUEST_BYTES_MAX};
 use crate::http::for_programs;
 
-/// The largest payload of an asynchronous request, in bytes (AWS Lambda's limit).
+/// Maximum payload of an asynchronous request, in bytes (AWS Lambda's limit).
 const EVENT_BYTES_MAX: usize = 1_048_576;
 
-/// How long a failed asynchronous invocation waits before it is tried again, the first and the second time.
+/// Delays before the first and the second retry of an asynchronous invocation.
 const EVENT_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
-/// The version that is meant when nothing else is asked for.
+/// Default version.
 const LATEST: &str = "$LATEST";
 
-/// A function that can be invoked.
+/// Function that can be invoked.
 #[derive(Debug)]
 pub struct Served {
-    /// Its name.
+    /// Name of the function.
     pub name: String,
-    /// Its handlers.
+    /// Handlers of the function.
     pub lambda: Arc<LocalLambda>,
-    /// How long the handler has for a request.
+    /// Timeout of a request.
     pub timeout: Duration,
-    /// Its versions and aliases, which all are the same here; `$LATEST` is always there.
+    /// Versions and aliases, which are all the same here. `$LATEST` always exists.
     pub qualifiers: Vec<String>,
-    /// How many requests it takes at once; more are refused.
+    /// Maximum number of concurrent requests. Further ones are rejected.
     pub concurrency_max: Option<usize>,
 }
 
-/// The functions that can be invoked, and how often they were. Cheap to clone.
+/// Functions that can be invoked, with a count of requests. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct InvokeApi(Arc<Functions>);
 
@@ -77,7 +79,7 @@ struct Function {
 }
 
 impl InvokeApi {
-    /// Serves these functions.
+    /// Creates the API of these functions.
     pub fn of(functions: Vec<Served>) -> Self {
         let functions = functions.into_iter().map(|served| {
             let permits = served.concurrency_max;
@@ -93,7 +95,7 @@ impl InvokeApi {
         }))
     }
 
-    /// How many requests came to the functions, refused ones too.
+    /// Number of requests to the functions, including rejected ones.
     pub fn requests(&self) -> u64 {
         self.0.requests.load(Ordering::Relaxed)
     }
@@ -101,7 +103,8 @@ impl InvokeApi {
     /// Serves on `listener` until `stopped`.
     ///
     /// # Errors
-    /// When the listener fails.
+    ///
+    /// The listener fails.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -109,7 +112,7 @@ impl InvokeApi {
     ) -> std::io::Result<()> {
         let bound = listener.local_addr()?;
         let listener = listener.tap_io(|connection| {
-            // Without it small answers wait for the other side's acknowledgements.
+            // Otherwise small answers would wait for acknowledgements.
             let _ = connection.set_nodelay(true);
         });
         let router = Router::new()
@@ -174,7 +177,7 @@ async fn invoke(
     answered(answer, &request, version, trace)
 }
 
-/// Runs it, and twice again if it fails, as AWS does with asynchronous invocations unless told otherwise.
+/// Runs an asynchronous invocation, with up to two retries, as AWS does by default.
 async fn run_later(lambda: Arc<LocalLambda>, call: Call, permit: Option<OwnedSemaphorePermit>) {
     let _permit = permit;
     for again in EVENT_AGAIN.into_iter().map(Some).chain([None]) {
@@ -182,7 +185,8 @@ async fn run_later(lambda: Arc<LocalLambda>, call: Call, permit: Option<OwnedSem
             return;
         };
         let Some(wait) = again else {
-            tracing::warn!(request = %call.request, %error, "an asynchronous invocation failed three times and is given up");
+            let request = call.request;
+            tracing::warn!(%request, %error, "asynchronous invocation failed three times; dropped");
             return;
         };
         tokio::time::sleep(wait).await;
@@ -198,7 +202,7 @@ fn answered(
     let (payload, failed) = match answer {
         Ok(payload) => (payload, false),
         Err(InvokeError::Function(error)) => (error.payload, true),
-        // A handler that does not start is an error of the function to whoever invokes it.
+        // Callers see a handler that does not start as an error of the function.
         Err(InvokeError::Unreachable(why)) => {
             (FunctionError::new("Runtime.ExitError", &why).payload, true)
         }
@@ -225,7 +229,8 @@ fn answered(
     Ok(response)
 }
 
-/// A name, a partial ARN or an ARN, each with or without `:qualifier`, and the parameter `Qualifier`.
+/// Function named by a name, a partial ARN or an ARN, each with or without `:qualifier`, and by the
+/// parameter `Qualifier`.
 struct Named {
     name: String,
     qualifier: Option<String>,
@@ -276,13 +281,14 @@ impl Function {
     }
 }
 
-/// Reads to the end also what is too large, without keeping it: a client that is cut off while it sends would not read the refusal.
+/// Reads a body to its end. One that is too large is read without keeping it: a client that is cut
+/// off while it sends would not read the error.
 async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
     let mut stream = body.into_data_stream();
     let mut kept = BytesMut::new();
     let mut bytes = 0;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| Refusal::not_json("the body broke off"))?;
+        let chunk = chunk.map_err(|_| Refusal::not_json("the body is incomplete"))?;
         bytes += chunk.len();
         if bytes <= limit {
             kept.extend_from_slice(&chunk);
@@ -294,7 +300,7 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
     Ok(kept.freeze())
 }
 
-/// No payload is an empty object.
+/// Returns the payload; none becomes an empty object.
 fn event(payload: Bytes) -> Result<Bytes, Refusal> {
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}"));
@@ -305,7 +311,7 @@ fn event(payload: Bytes) -> Result<Bytes, Refusal> {
     }
 }
 
-/// An error of the service, as AWS tells it.
+/// Error of the service, in the form of AWS.
 struct Refusal {
     status: StatusCode,
     kind: &'static str,
@@ -325,7 +331,13 @@ impl Refusal {
         Self {
             status: StatusCode::PAYLOAD_TOO_LARGE,
             kind: "RequestTooLargeException",
-            body: json!({"Type": "User", "message": format!("{bytes} byte payload is too large for the invocation type (limit {limit} bytes)")}),
+            body: json!({
+                "Type": "User",
+                "message": format!(
+                    "{bytes} byte payload is too large for the invocation type \
+                     (limit {limit} bytes)"
+                ),
+            }),
         }
     }
 
@@ -333,7 +345,10 @@ impl Refusal {
         Self {
             status: StatusCode::BAD_REQUEST,
             kind: "InvalidRequestContentException",
-            body: json!({"Type": "User", "message": format!("Could not parse request body into json: {why}")}),
+            body: json!({
+                "Type": "User",
+                "message": format!("Could not parse request body into json: {why}"),
+            }),
         }
     }
 
@@ -341,7 +356,10 @@ impl Refusal {
         Self {
             status: StatusCode::BAD_REQUEST,
             kind: "InvalidParameterValueException",
-            body: json!({"Type": "User", "message": format!("Unsupported invocation type {found}")}),
+            body: json!({
+                "Type": "User",
+                "message": format!("Unsupported invocation type {found}"),
+            }),
         }
     }
 
@@ -349,7 +367,11 @@ impl Refusal {
         Self {
             status: StatusCode::TOO_MANY_REQUESTS,
             kind: "TooManyRequestsException",
-            body: json!({"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."}),
+            body: json!({
+                "Reason": "ReservedFunctionConcurrentInvocationLimitExceeded",
+                "Type": "User",
+                "message": "Rate Exceeded.",
+            }),
         }
     }
 }

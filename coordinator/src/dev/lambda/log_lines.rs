@@ -1,4 +1,4 @@
-//! Where the lines go that handlers and builds print.
+//! Log lines of handlers and builds.
 
 use std::fmt;
 use std::io::Write as _;
@@ -6,25 +6,26 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-/// A longer line is shown in pieces of this many bytes.
+/// Maximum length of a line in bytes. A longer line is split.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// A place for lines, each whole and with the name of who printed it in front. Cheap to clone.
+/// Destination of lines, each of which gets the name of its source as a prefix. Cheap to clone.
 #[derive(Clone)]
 pub struct LogLines(Arc<dyn Fn(&str) + Send + Sync>);
 
 impl LogLines {
-    /// The standard error of this process.
+    /// Sends lines to the standard error of this process.
     pub fn stderr() -> Self {
         Self::to(|line| {
-            // One write a line keeps the lines of several processes apart. Nobody can be told that standard error is gone.
+            // One write per line keeps the lines of several processes apart. There is no way to
+            // report that standard error is closed.
             let _ = std::io::stderr()
                 .lock()
                 .write_all(format!("{line}\n").as_bytes());
         })
     }
 
-    /// Every line to `write`, without its line end.
+    /// Sends every line to `write`, without its line end.
     pub fn to(write: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Arc::new(write))
     }
@@ -34,7 +35,8 @@ impl LogLines {
         (self.0)(&format!("{name} | {line}"));
     }
 
-    /// Writes every line of `output` until it ends, and shows each to `seen` too. Bytes that are not UTF-8 are replaced.
+    /// Writes every line of `output` until it ends, and passes each to `seen` too. Invalid UTF-8 is
+    /// replaced.
     pub(super) async fn copy(
         &self,
         name: &str,

@@ -1,10 +1,11 @@
-//! Which process holds which request, and how many processes there should be: a state machine without sockets, processes or a clock.
+//! State machine of processes and requests: assigns requests, and decides how many processes run.
+//! It has no sockets, processes or clock.
 //!
 //! ```text
 //!            next            submit                finish
 //! Starting ───────► Idle ──────────────► Busy ──────────────► Between ──next──► Idle
-//!                                          │ deadline, stop          (to Busy at once if a request waits)
-//!                                          └──────► the request is answered for it; the process is ended
+//!                                          │ deadline, stop   (to Busy at once if one waits)
+//!                                          └──────► the pool answers the request, ends the process
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,55 +19,55 @@ use super::{Call, FunctionError, InvokeError, ProcessState, ProcessView};
 
 mod tick;
 
-/// A request and who waits for its answer.
+/// Request with the receiver of its answer.
 #[derive(Debug)]
 pub(super) struct Invocation {
     pub(super) call: Call,
     pub(super) reply: Reply,
 }
 
-/// Where the answer goes.
+/// Sender of an answer.
 pub(super) type Reply = oneshot::Sender<Result<Bytes, InvokeError>>;
 
-/// A request on its way to the process that will hold it.
+/// Request for a process.
 #[derive(Debug, Clone)]
 pub(super) struct Delivery {
     pub(super) call: Call,
     pub(super) deadline: Instant,
 }
 
-/// Names a process of the pool; never used again.
+/// Id of a process, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ProcessId(u64);
 
-/// What the pool wants from a process.
+/// Instructions of the pool to the task of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Control {
-    /// When the request that it holds has taken too long.
+    /// Deadline of the request that the process holds.
     pub(super) deadline: Option<Instant>,
-    /// Whether it is to end.
+    /// End of the process, if the pool wants it.
     pub(super) end: Option<End>,
 }
 
-/// How a process is to end.
+/// Way to end a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
-    /// It is asked to, and killed a little later.
+    /// SIGTERM, and SIGKILL a little later.
     Gracefully,
-    /// It is killed.
+    /// SIGKILL.
     AtOnce,
 }
 
-/// What a process gets that asks for a request.
+/// Result of a process's call for a request.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// This one.
+    /// The request.
     Deliver(Delivery),
-    /// One that will come here. If the other end is dropped, none comes.
+    /// Receiver of a later request. If the sender is dropped, no request comes.
     Wait(oneshot::Receiver<Delivery>),
-    /// None: it holds one that it has not answered.
+    /// No request: the process holds one that it has not answered.
     HoldsOne,
-    /// None ever: it is to end.
+    /// No request: the process must end.
     Ending,
 }
 
@@ -74,12 +75,13 @@ pub(super) enum Next {
 pub(super) struct Pool {
     slots: BTreeMap<ProcessId, Slot>,
     queue: VecDeque<Queued>,
-    /// Since when some request has waited at every moment, or since the last process was started if that is later.
+    /// Time since which the queue has never been empty, or of the last start of a process if that
+    /// is later.
     backlog_since: Option<Instant>,
     processes_max: usize,
     started: u64,
     foreign_answers: u64,
-    trouble: Trouble,
+    failures: StartFailures,
     stopped: bool,
 }
 
@@ -89,9 +91,9 @@ struct Slot {
     pid: Option<u32>,
     since: Instant,
     control: watch::Sender<Control>,
-    /// It serves what it holds and nothing more.
+    /// True if the process takes no further request.
     retiring: bool,
-    /// Why it could not begin to serve, if it said so.
+    /// Initialization error that the process reported.
     init_error: Option<String>,
 }
 
@@ -102,7 +104,7 @@ enum State {
     Busy {
         delivery: Delivery,
         reply: Reply,
-        /// Whether the process has surely asked for it: its connection may break before.
+        /// True once the process certainly received the request. Its connection may break before.
         received: bool,
     },
     Between,
@@ -114,14 +116,14 @@ struct Queued {
     since: Instant,
 }
 
-/// What went wrong with starting processes lately.
+/// Recent failures of starting processes.
 #[derive(Debug, Default)]
-struct Trouble {
-    /// Why the last process ended before it asked for a request; none once one asked.
+struct StartFailures {
+    /// Reason why the last process ended before it asked for a request. None once a process asked.
     not_starting: Option<String>,
-    /// How many processes in a row ended early.
+    /// Number of consecutive processes that ended early.
     early_ends: u32,
-    /// No process is started before this.
+    /// Earliest time of the next start.
     retry_at: Option<Instant>,
 }
 
@@ -133,7 +135,7 @@ impl Pool {
         }
     }
 
-    /// Hands the request to the process that became idle last, or lets it wait.
+    /// Hands the request to the process that became idle last, or queues it.
     pub(super) fn submit(&mut self, invocation: Invocation, now: Instant) {
         if self.stopped {
             refuse(invocation.reply, "the handlers were stopped");
@@ -153,7 +155,7 @@ impl Pool {
         self.backlog_since.get_or_insert(now);
     }
 
-    /// A process that was started takes its place.
+    /// Adds a process that is being started.
     pub(super) fn add(&mut self, now: Instant) -> (ProcessId, watch::Receiver<Control>) {
         self.started += 1;
         self.backlog_since = self.backlog_since.map(|_| now);
@@ -179,12 +181,12 @@ impl Pool {
         }
     }
 
-    /// The process asks for a request.
+    /// Handles a process's call for a request.
     pub(super) fn next(&mut self, process: ProcessId, now: Instant) -> Next {
         let Some(slot) = self.slots.get_mut(&process) else {
             return Next::Ending;
         };
-        self.trouble.not_starting = None;
+        self.failures.not_starting = None;
         match &slot.state {
             State::Busy { received: true, .. } => return Next::HoldsOne,
             State::Busy { delivery, .. } => return Next::Deliver(delivery.clone()),
@@ -200,14 +202,14 @@ impl Pool {
             }
             match self.hand(process, queued.invocation, now) {
                 Ok(()) => break,
-                Err(_) => unreachable!("the receiver is still here"),
+                Err(_) => unreachable!("the receiver is alive"),
             }
         }
         self.note_backlog();
         Next::Wait(delivery)
     }
 
-    /// The process has surely asked for the request that it was handed.
+    /// Records that the process received the request that it was handed.
     pub(super) fn received(&mut self, process: ProcessId, request: Uuid) {
         if let Some(State::Busy {
             delivery, received, ..
@@ -218,21 +220,23 @@ impl Pool {
         }
     }
 
-    /// The process answers `request`. Returns whether it holds that one; else the answer is dropped and counted.
+    /// Handles a process's answer to `request`. Returns false if the process does not hold that
+    /// request; the answer is then dropped and counted.
     pub(super) fn finish(
         &mut self,
         process: ProcessId,
         request: Uuid,
         answer: Result<Bytes, FunctionError>,
     ) -> bool {
-        let holder = self.slots.get_mut(&process).filter(
-            |slot| matches!(&slot.state, State::Busy { delivery, .. } if delivery.call.request == request),
-        );
+        let holder = self
+            .slots
+            .get_mut(&process)
+            .filter(|slot| slot.holds(request));
         let Some(slot) = holder else {
             self.foreign_answers += 1;
             return false;
         };
-        self.trouble.early_ends = 0;
+        self.failures.early_ends = 0;
         slot.answer(answer.map_err(InvokeError::Function));
         if slot.retiring {
             slot.end(End::Gracefully);
@@ -240,19 +244,19 @@ impl Pool {
         true
     }
 
-    /// An answer came that names no request at all.
+    /// Counts an answer that names no request.
     pub(super) fn foreign_answer(&mut self) {
         self.foreign_answers += 1;
     }
 
-    /// The process says that it cannot begin to serve.
+    /// Records an initialization error of the process.
     pub(super) fn init_failed(&mut self, process: ProcessId, why: String) {
         if let Some(slot) = self.slots.get_mut(&process) {
             slot.init_error = Some(why);
         }
     }
 
-    /// If the process has held its request too long, answers for it and ends it.
+    /// Answers the request and ends the process if the deadline has passed.
     pub(super) fn expire(&mut self, process: ProcessId, now: Instant) {
         if let Some(slot) = self.slots.get_mut(&process)
             && let State::Busy { delivery, .. } = &slot.state
@@ -267,7 +271,7 @@ impl Pool {
         }
     }
 
-    /// The process ended, or never began; `how` says it.
+    /// Removes a process that ended or did not start. `how` describes that.
     pub(super) fn exited(&mut self, process: ProcessId, how: &str, now: Instant) {
         let Some(mut slot) = self.slots.remove(&process) else {
             return;
@@ -284,25 +288,25 @@ impl Pool {
                     Some(why) => format!("the handler does not start: {why}"),
                     None => format!("the handler ended before it asked for a request: {how}"),
                 };
-                self.trouble.not_starting = Some(why);
-                self.trouble.ended_early(now);
+                self.failures.not_starting = Some(why);
+                self.failures.ended_early(now);
             }
             State::Idle(_) | State::Between if now < slot.since + tick::EARLY => {
-                self.trouble.ended_early(now);
+                self.failures.ended_early(now);
             }
             State::Idle(_) | State::Between => {}
         }
     }
 
-    /// Every process of now finishes what it holds and ends; new ones take their place.
+    /// Retires every current process: it finishes its request and ends. New ones replace it.
     pub(super) fn retire_all(&mut self) {
-        self.trouble = Trouble::default();
+        self.failures = StartFailures::default();
         for slot in self.slots.values_mut() {
             slot.retire();
         }
     }
 
-    /// Every process ends now; what is held or waits fails, as does what comes later.
+    /// Ends every process. Current, queued and later requests fail.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         for queued in self.queue.drain(..) {
@@ -316,7 +320,7 @@ impl Pool {
         }
     }
 
-    /// Whether it was stopped and the last process is gone.
+    /// Returns true if the pool was stopped and the last process has ended.
     pub(super) fn is_over(&self) -> bool {
         self.stopped && self.slots.is_empty()
     }
@@ -361,7 +365,7 @@ impl Pool {
             .map(|(process, _)| *process)
     }
 
-    /// Gives the invocation back if the process is not listening any more.
+    /// Hands the invocation to an idle process. Returns it if the process no longer listens.
     fn hand(
         &mut self,
         process: ProcessId,
@@ -403,7 +407,14 @@ impl Slot {
         matches!(self.state, State::Idle(_))
     }
 
-    /// Whether it will take no further request.
+    fn holds(&self, request: Uuid) -> bool {
+        match &self.state {
+            State::Busy { delivery, .. } => delivery.call.request == request,
+            State::Starting | State::Idle(_) | State::Between => false,
+        }
+    }
+
+    /// Returns true if the process takes no further request.
     fn is_ending(&self) -> bool {
         self.retiring || self.control.borrow().end.is_some()
     }
@@ -426,13 +437,13 @@ impl Slot {
         }
     }
 
-    /// Answers the request that it holds, if it holds one.
+    /// Answers the request that the process holds, if there is one.
     fn answer(&mut self, answer: Result<Bytes, InvokeError>) {
         if matches!(self.state, State::Busy { .. })
             && let State::Busy { reply, .. } = std::mem::replace(&mut self.state, State::Between)
         {
             self.control.send_modify(|control| control.deadline = None);
-            // Who gave the request up is not interested.
+            // The caller may have abandoned the request.
             let _ = reply.send(answer);
         }
     }

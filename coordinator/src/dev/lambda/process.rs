@@ -1,4 +1,4 @@
-//! One handler process from its start to its end, with the Runtime API that it alone talks to.
+//! One handler process from start to end, with its own Runtime API.
 
 use std::net::Ipv4Addr;
 use std::process::Stdio;
@@ -19,13 +19,14 @@ use super::pool::{Control, End, ProcessId};
 use super::runtime_api::RuntimeApi;
 use super::spawner;
 
-/// A process that was asked to end is killed after this long.
+/// Time between SIGTERM and SIGKILL.
 const TERM_TO_KILL: Duration = Duration::from_secs(2);
 
-/// What a process sent before it ended is read for no longer than this afterwards: a process of another group may hold its pipes.
+/// Maximum time to read output after the end of a process. A process of another group may keep the
+/// pipes open.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
-/// Runs one process and returns how it ended, or why it did not start.
+/// Runs one process. Returns a description of its end, or the reason why it did not start.
 pub(super) async fn run(
     function: Arc<Function>,
     process: ProcessId,
@@ -45,19 +46,19 @@ pub(super) async fn run(
         Ok(child) => child,
         Err(error) => return format!("it cannot be started: {error}"),
     };
-    // Known until it was waited for, which nobody has yet.
+    // The id is known until the process has been waited for.
     let pid = child.id().unwrap_or_default();
     let group = Group(pid);
     function.pool().set_pid(process, Some(pid));
-    tracing::debug!(function = function.name(), pid, "started a handler");
+    tracing::debug!(function = function.name(), pid, "handler started");
 
     let api = RuntimeApi::serve(listener, Arc::clone(&function), process);
     let output = Output::of(&mut child, &function, pid);
-    // Held and never written: a handler that wants to know when its parent is gone can read it to its end.
+    // Kept open and never written: a handler can detect the end of its parent by reading it.
     let _stdin = child.stdin.take();
     let status = until_it_ends(&mut child, pid, &function, process, wanted, &api).await;
     drop(group);
-    // An answer that it sent just before it ended counts.
+    // An answer sent just before the end counts.
     api.finish(LAST_WORDS_MAX).await;
     let last_line = output.finish().await;
     let how = match status {
@@ -98,7 +99,7 @@ async fn until_it_ends(
                 return status;
             }
             changed = wanted.changed() => if changed.is_err() {
-                // The pool forgot it, which it does only with processes that ended: end it, whatever it is.
+                // The pool has forgotten the process, which it does only after the end. Kill it.
                 signal_group(pid, Signal::KILL);
                 return child.wait().await;
             },
@@ -121,13 +122,14 @@ fn report_end(
 ) {
     let function = function.name();
     match status {
-        _ if wanted => tracing::debug!(function, pid, "a handler ended as it was told to"),
-        Ok(status) => tracing::warn!(function, pid, %status, "a handler ended"),
-        Err(error) => tracing::warn!(function, pid, %error, "a handler cannot be waited for"),
+        _ if wanted => tracing::debug!(function, pid, "handler ended as requested"),
+        Ok(status) => tracing::warn!(function, pid, %status, "handler ended unexpectedly"),
+        Err(error) => tracing::warn!(function, pid, %error, "waiting for a handler failed"),
     }
 }
 
-/// The process group of a handler: killed and forgotten when the handler has ended, also if nobody is left to wait for that.
+/// Process group of a handler. Dropping it kills and forgets the group, also if the task is
+/// aborted.
 struct Group(u32);
 
 impl Drop for Group {
@@ -140,7 +142,7 @@ impl Drop for Group {
 fn signal_group(pid: u32, signal: Signal) {
     let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(group) = group.filter(|group| !group.is_init()) {
-        // A group that has ended is what is wanted.
+        // An error means that the group has ended already.
         let _ = rustix::process::kill_process_group(group, signal);
     }
 }
@@ -155,7 +157,8 @@ fn command(function: &Function, runtime_api: &str) -> Command {
         .stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        // What configures satchel, its tokens among it, is not the handlers' business; nor is a Lambda that satchel itself may run in.
+        // Handlers must not see the settings of satchel, which include tokens, nor those of a
+        // Lambda that satchel itself may run in.
         if text.starts_with("SATCHEL_")
             || text.starts_with("AWS_LAMBDA_")
             || is_set_by_cargo_run(&text)
@@ -189,7 +192,7 @@ fn command(function: &Function, runtime_api: &str) -> Command {
     command
 }
 
-/// What a process prints, on its way to the log lines.
+/// Output of a process, copied to the log lines.
 struct Output {
     copies: Vec<JoinHandle<()>>,
     last_line: Arc<Mutex<String>>,
@@ -221,7 +224,7 @@ impl Output {
         Self { copies, last_line }
     }
 
-    /// The last line of its standard error.
+    /// Waits for the end of the output. Returns the last line of standard error.
     async fn finish(self) -> String {
         for mut copy in self.copies {
             if timeout(LAST_WORDS_MAX, &mut copy).await.is_err() {

@@ -1,7 +1,9 @@
-//! The AWS Lambda Runtime API and Extensions API, as one handler process sees them on a listener of its own.
+//! The AWS Lambda Runtime API and Extensions API, on one listener per handler process.
 //!
-//! A listener a process, so that `AWS_LAMBDA_RUNTIME_API` is a plain `host:port`, which is all that the runtimes of some languages take, and
-//! yet every call tells who made it. What web pages send is refused. Source: "Using the Lambda runtime API" and "Lambda Extensions API" of the AWS Lambda documentation.
+//! With one listener per process, every call identifies its process, and `AWS_LAMBDA_RUNTIME_API`
+//! is a plain `host:port`, the only form that the runtimes of some languages accept. Requests of
+//! web pages are rejected. Source: "Using the Lambda runtime API" and "Lambda Extensions API" of
+//! the AWS Lambda documentation.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,14 +32,14 @@ use crate::http::without_pages;
 
 mod extensions;
 
-/// The server of one process.
+/// Server of one process.
 pub(super) struct RuntimeApi {
     session: Arc<Session>,
     finish: oneshot::Sender<()>,
     server: JoinHandle<()>,
 }
 
-/// What the calls of one process share.
+/// State shared by the calls of one process.
 struct Session {
     function: Arc<Function>,
     process: ProcessId,
@@ -60,10 +62,10 @@ impl RuntimeApi {
             region: Function::region(),
             extensions: Extensions::default(),
         });
-        // Handlers that speak HTTP by themselves name any host: Lambda does not look at it either.
+        // Handlers with their own HTTP client may send any host name, as Lambda ignores it too.
         let router = without_pages(router(Arc::clone(&session)));
         let listener = listener.tap_io(|connection| {
-            // Without it small answers wait for the other side's acknowledgements.
+            // Otherwise small answers would wait for acknowledgements.
             let _ = connection.set_nodelay(true);
         });
         let (finish, finished) = oneshot::channel();
@@ -72,7 +74,7 @@ impl RuntimeApi {
                 let _ = finished.await;
             });
             if let Err(error) = serve.await {
-                tracing::error!(%error, "the Runtime API of a handler ended");
+                tracing::error!(%error, "Runtime API of a handler failed");
             }
         });
         Self {
@@ -82,12 +84,12 @@ impl RuntimeApi {
         }
     }
 
-    /// Tells the extensions that asked to be told that the process will be killed in `grace`.
+    /// Announces to subscribed extensions that the process will be killed in `grace`.
     pub(super) fn announce_shutdown(&self, grace: Duration) {
         self.session.extensions.announce_shutdown(grace);
     }
 
-    /// Works off what the process sent before it ended, for `max` at the longest.
+    /// Handles the requests that the process sent before it ended, for at most `max`.
     pub(super) async fn finish(mut self, max: Duration) {
         let _ = self.finish.send(());
         if timeout(max, &mut self.server).await.is_err() {
@@ -125,13 +127,13 @@ fn router(session: Arc<Session>) -> Router {
         .with_state(session)
 }
 
-/// Waits until a request comes for this process.
+/// Waits for a request for this process.
 async fn next(State(session): Shared) -> Response {
     let delivery = match session.function.next(session.process) {
         Next::Deliver(delivery) => delivery,
         Next::Wait(delivery) => match delivery.await {
             Ok(delivery) => delivery,
-            // A newer call waits in place of this one, or the process is to end: either way nothing more comes here.
+            // A newer call replaced this one, or the process must end. No request comes here.
             Err(_) => std::future::pending().await,
         },
         Next::HoldsOne => {
@@ -155,7 +157,8 @@ async fn response(State(session): Shared, Path(id): Path<String>, body: Body) ->
         ReadBody::Whole(payload) => (Ok(payload), accepted()),
         ReadBody::TooLarge { bytes } => {
             let message = format!(
-                "Response payload size ({bytes} bytes) exceeded maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."
+                "Response payload size ({bytes} bytes) exceeded maximum allowed payload size \
+                 ({RESPONSE_BYTES_MAX} bytes)."
             );
             let too_large = refusal(
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -225,7 +228,8 @@ impl Session {
         response
     }
 
-    /// `done` if the process holds the request `id`; else the answer is dropped, and the handler told so.
+    /// Records the answer to the request `id` and returns `done`. If the process does not hold that
+    /// request, drops the answer and returns an error.
     fn finish(&self, id: &str, answer: Result<Bytes, FunctionError>, done: Response) -> Response {
         let held = match id.parse::<Uuid>() {
             Ok(request) => self.function.pool().finish(self.process, request, answer),
@@ -239,7 +243,7 @@ impl Session {
         }
         tracing::warn!(
             function = self.function.name(),
-            "dropped an answer to a request that its handler does not hold"
+            "answer to a request that the handler does not hold dropped"
         );
         refusal(
             StatusCode::BAD_REQUEST,
@@ -249,7 +253,7 @@ impl Session {
     }
 }
 
-/// What the handler says in the body, or in the header if the body is not JSON.
+/// Returns the error in the body, or that in the header if the body is not JSON.
 fn function_error(headers: &HeaderMap, body: Bytes, kind: &str) -> FunctionError {
     if serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body).is_ok() {
         return FunctionError { payload: body };
@@ -268,7 +272,8 @@ enum ReadBody {
     Broken,
 }
 
-/// Reads to the end also what is too large, without keeping it: a handler that is cut off while it sends would not read the refusal.
+/// Reads a body to its end. One that is too large is read without keeping it: a handler that is cut
+/// off while it sends would not read the error.
 async fn read(body: Body) -> ReadBody {
     let mut stream = body.into_data_stream();
     let mut kept = BytesMut::new();
@@ -297,7 +302,7 @@ fn broken() -> Response {
     refusal(
         StatusCode::BAD_REQUEST,
         "InvalidRequest",
-        "the body broke off or is too large",
+        "the body is incomplete or too large",
     )
 }
 
@@ -310,7 +315,7 @@ fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
     (status, headers, body.to_string()).into_response()
 }
 
-/// A moment of the monotonic clock as milliseconds since 1970.
+/// Converts a time of the monotonic clock to milliseconds since 1970.
 fn epoch_ms(moment: Instant) -> u128 {
     let left = moment.saturating_duration_since(Instant::now());
     let moment = SystemTime::now() + left;
@@ -319,7 +324,7 @@ fn epoch_ms(moment: Instant) -> u128 {
         .map_or(0, |since| since.as_millis())
 }
 
-/// A trace header in the form of AWS X-Ray, not sampled: nothing here traces.
+/// Makes a trace header in the form of AWS X-Ray, not sampled.
 fn trace_id(request: Uuid) -> String {
     let seconds = epoch_ms(Instant::now()) / 1000;
     let random = request.simple().to_string();

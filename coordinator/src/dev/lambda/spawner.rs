@@ -1,7 +1,8 @@
-//! The one thread that starts handler processes.
+//! Thread that starts all handler processes.
 //!
-//! The kernel kills a handler when the *thread* that started it ends, not the process: a worker of tokio may end while the process goes
-//! on. So one thread that never ends starts them all. It also holds the pipe of the reaper (see [`super::exec_handler`]).
+//! The kernel kills a handler when the *thread* that started it ends, not the process, and a worker
+//! of tokio may end before the process. Therefore one thread that never ends starts all handlers.
+//! It also holds the pipe of the reaper (see [`super::exec_handler`]).
 
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -15,12 +16,12 @@ use tokio::sync::oneshot;
 
 use super::exec_handler::Launcher;
 
-/// Starts `command` as the leader of a process group of its own, which the reaper of `launcher` kills if this process ends before
-/// [`forget`] is called.
+/// Starts `command` as the leader of its own process group, which the reaper of `launcher` kills if
+/// this process ends before [`forget`] is called.
 ///
 /// # Errors
 ///
-/// Those of starting a process.
+/// The process cannot be started.
 pub(super) async fn spawn(launcher: Launcher, mut command: Command) -> io::Result<Child> {
     command.process_group(0).kill_on_drop(true);
     let (reply, child) = oneshot::channel();
@@ -35,9 +36,9 @@ pub(super) async fn spawn(launcher: Launcher, mut command: Command) -> io::Resul
     child.await.map_err(|_| gone())?
 }
 
-/// Tells the reaper that the group of `pid` is gone: its number may be given to others.
+/// Removes the group of `pid` from the reaper. Its number may be reused.
 pub(super) fn forget(pid: u32) {
-    // Without the thread there is no reaper to tell.
+    // Without the thread there is no reaper.
     let _ = spawner().send(Order::Forget { pid });
 }
 
@@ -67,7 +68,7 @@ fn spawner() -> &'static mpsc::Sender<Order> {
 
 fn run(inbox: &mpsc::Receiver<Order>) {
     let mut reaper = None;
-    // Ends never: the sender is static.
+    // Never ends: the sender is static.
     for order in inbox {
         match order {
             Order::Spawn {
@@ -81,16 +82,16 @@ fn run(inbox: &mpsc::Receiver<Order>) {
                 let child = command.spawn();
                 let pid = child.as_ref().ok().and_then(Child::id);
                 if let Some(pid) = pid {
-                    reaper.tell('+', pid);
+                    reaper.send('+', pid);
                 }
-                // If nobody waits any more, dropping the child kills it.
+                // If the caller has gone, dropping the child kills it.
                 if let (Err(_), Some(pid)) = (reply.send(child), pid) {
-                    reaper.tell('-', pid);
+                    reaper.send('-', pid);
                 }
             }
             Order::Forget { pid } => {
                 if let Some(reaper) = &mut reaper {
-                    reaper.tell('-', pid);
+                    reaper.send('-', pid);
                 }
             }
         }
@@ -101,7 +102,7 @@ struct Reaper(Option<ChildStdin>);
 
 impl Reaper {
     fn start(launcher: &Launcher) -> Self {
-        // A group of its own: Ctrl-C in the terminal must not end it before its time.
+        // Its own group, so that Ctrl-C in the terminal does not end it too early.
         let child = launcher
             .reaper()
             .process_group(0)
@@ -111,17 +112,17 @@ impl Reaper {
         match child {
             Ok(mut child) => Self(child.stdin.take()),
             Err(error) => {
-                tracing::warn!(%error, "what handlers start may outlive this process");
+                tracing::warn!(%error, "no reaper; processes of handlers may outlive this process");
                 Self(None)
             }
         }
     }
 
-    fn tell(&mut self, sign: char, pid: u32) {
+    fn send(&mut self, sign: char, pid: u32) {
         if let Some(pipe) = &mut self.0
             && let Err(error) = writeln!(pipe, "{sign}{pid}")
         {
-            tracing::warn!(%error, "what handlers start may outlive this process: the reaper has ended");
+            tracing::warn!(%error, "reaper ended; processes of handlers may outlive this process");
             self.0 = None;
         }
     }

@@ -1,7 +1,7 @@
-//! Builds and replaces the handlers when a source changes.
+//! Rebuild and replacement of handlers when a source changes.
 //!
-//! Sources are looked at, not listened to: modification times are the same on every system and on every kind of mount, and the few hundred
-//! files of an application are looked at in a millisecond.
+//! Sources are polled: modification times work the same on every system and every kind of mount,
+//! and polling the few hundred files of an application takes a millisecond.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,35 +11,37 @@ use std::time::{Duration, SystemTime};
 use super::function::Function;
 use super::{FunctionSpec, Program, command_of};
 
-/// How often sources are looked at. A change counts once they stayed the same for that long.
+/// Polling interval. A change counts once the sources stayed the same for an interval.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// What is source, by the end of its name: data that a handler or satchel writes beside it must not restart anything.
+/// Extensions of source files. Data that a handler or satchel writes beside them must not cause a
+/// restart.
 const EXTENSIONS: [&str; 24] = [
     "c", "cs", "go", "gradle", "h", "jar", "java", "js", "jsx", "kt", "lock", "mjs", "cjs", "php",
     "proto", "py", "rb", "rs", "scala", "sh", "toml", "ts", "tsx", "wasm",
 ];
 
-/// Directories that hold what was made from sources. Hidden ones are left out too.
+/// Directories of generated files. Hidden directories are skipped too.
 const NOT_SOURCES: [&str; 3] = ["target", "node_modules", "__pycache__"];
 
-/// More files than this are not looked at: the directory is no application's.
+/// Maximum number of polled files. A larger directory is not that of an application.
 const FILES_MAX: usize = 20_000;
 
-/// The files that a function is made from.
+/// Source files of a function.
 #[derive(Debug, Clone)]
 pub(super) struct Sources {
     dir: PathBuf,
-    /// What the command names and is there.
+    /// Files that the command names.
     named: Vec<PathBuf>,
-    /// Where the compiler lists what went into the executable, from path dependencies elsewhere for instance.
+    /// File in which the compiler lists the sources of the executable, which include path
+    /// dependencies elsewhere.
     dep_info: Option<PathBuf>,
 }
 
-/// When each of the files was modified and how large it is.
+/// Modification time and size of each file.
 type Fingerprint = BTreeMap<PathBuf, (SystemTime, u64)>;
 
-/// What the sources were before the running handlers were built from them.
+/// Fingerprint of the sources before the build of the running handlers.
 #[derive(Debug)]
 pub(super) struct Before {
     taken_at: SystemTime,
@@ -69,14 +71,17 @@ async fn rebuild(function: &Function) {
             let same = matches!(function.spec.program, Program::Cargo { .. })
                 && function.is_made_from(&command);
             if same {
-                log_lines.write(name, "nothing that the handler is made from has changed");
+                log_lines.write(name, "no source of the handler has changed");
             } else {
-                log_lines.write(name, "a source has changed: replacing the handlers");
+                log_lines.write(name, "a source has changed; replacing the handlers");
                 function.replace(command);
             }
         }
         Err(error) => {
-            log_lines.write(name, &format!("the handlers go on as they were: {error}"));
+            log_lines.write(
+                name,
+                &format!("build failed; the current handlers keep running: {error}"),
+            );
         }
     }
 }
@@ -90,7 +95,7 @@ async fn changed(sources: &Sources, before: &Before) {
     }
 }
 
-/// Waits until nothing changes any more: an editor or a checkout may be in the middle of its work.
+/// Waits until nothing changes: an editor or a checkout may be in the middle of its work.
 async fn settled(sources: &Sources) -> Before {
     let mut last = sources.clone().fingerprint().await;
     loop {
@@ -120,7 +125,7 @@ impl Sources {
         }
     }
 
-    /// The executable is known once it was built, and with it where its sources are listed.
+    /// Notes the list of sources of the executable, which is known after the build.
     fn built(&mut self, function: &Function) {
         if let Program::Cargo { .. } = function.spec.program {
             self.dep_info = function
@@ -134,21 +139,21 @@ impl Sources {
         let taken_at = SystemTime::now();
         let looked = tokio::task::spawn_blocking(move || {
             let mut files = Fingerprint::new();
-            look_into(&self.dir, &mut files);
+            poll_directory(&self.dir, &mut files);
             let listed = self.dep_info.iter().flat_map(|path| dependencies(path));
             for path in listed.chain(self.named) {
-                look_at(path, &mut files);
+                poll_file(path, &mut files);
             }
             files
         });
-        // Looking does not panic; if the runtime is ending, nothing is looked at any more.
+        // Polling does not panic. It fails only if the runtime is ending.
         let files = looked.await.unwrap_or_default();
         Before { taken_at, files }
     }
 }
 
 impl Before {
-    /// Takes in the files that are known only after the build, unless they were modified since: they then count as changed.
+    /// Adds files that are known only after the build. Files modified since count as changed.
     fn add_dependencies(&mut self, now: Before) {
         for (path, seen) in now.files {
             if seen.0 < self.taken_at {
@@ -158,8 +163,8 @@ impl Before {
     }
 }
 
-fn look_into(dir: &Path, files: &mut Fingerprint) {
-    // What cannot be read now is looked at again soon.
+fn poll_directory(dir: &Path, files: &mut Fingerprint) {
+    // An unreadable directory is polled again soon.
     let Ok(entries) = std::fs::read_dir(dir) else {
         return;
     };
@@ -174,18 +179,18 @@ fn look_into(dir: &Path, files: &mut Fingerprint) {
         }
         if kind.is_dir() {
             if !name.starts_with('.') && !NOT_SOURCES.contains(&name.as_ref()) {
-                look_into(&entry.path(), files);
+                poll_directory(&entry.path(), files);
             }
         } else if Path::new(name.as_ref())
             .extension()
             .is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
         {
-            look_at(entry.path(), files);
+            poll_file(entry.path(), files);
         }
     }
 }
 
-fn look_at(path: PathBuf, files: &mut Fingerprint) {
+fn poll_file(path: PathBuf, files: &mut Fingerprint) {
     if let Ok(metadata) = path.metadata()
         && let Ok(modified) = metadata.modified()
     {
@@ -193,7 +198,8 @@ fn look_at(path: PathBuf, files: &mut Fingerprint) {
     }
 }
 
-/// The files behind the first colon of a dep-info file: separated by blanks, blanks in names escaped by a backslash.
+/// Parses the files after the first colon of a dep-info file. Blanks separate them; a backslash
+/// escapes blanks in names.
 fn dependencies(dep_info: &Path) -> Vec<PathBuf> {
     let text = std::fs::read_to_string(dep_info).unwrap_or_default();
     let Some((_, list)) = text.lines().next().and_then(|line| line.split_once(": ")) else {
@@ -258,7 +264,7 @@ mod tests {
             std::fs::write(path, "x").unwrap();
         }
         let mut files = Fingerprint::new();
-        look_into(dir.path(), &mut files);
+        poll_directory(dir.path(), &mut files);
         let found: Vec<_> = files.into_keys().collect();
         assert_eq!(
             found,

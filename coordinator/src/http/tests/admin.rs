@@ -18,7 +18,7 @@ fn done(input: &Input) -> Option<Answer> {
     matches!(input, Input::Administered { .. }).then_some(Answer::Done)
 }
 
-/// What the partition was asked by administrators.
+/// Returns the administration requests that the partition received.
 fn asked(process: &Process) -> Vec<Administration> {
     process
         .told()
@@ -411,8 +411,18 @@ async fn an_address_is_shown_with_its_state_backlog_and_suspension() {
                     "value": 3,
                     "expires_at": "1970-01-01T00:00:00.000Z",
                 },
-                {"name": "profile", "typename": "example/profile", "value": {"a": [1]}, "expires_at": null},
-                {"name": "photo", "typename": "example/photo", "base64": "/9g=", "expires_at": null},
+                {
+                    "name": "profile",
+                    "typename": "example/profile",
+                    "value": {"a": [1]},
+                    "expires_at": null,
+                },
+                {
+                    "name": "photo",
+                    "typename": "example/photo",
+                    "base64": "/9g=",
+                    "expires_at": null,
+                },
             ],
             "backlog": {"messages": 2, "bytes": 300},
             "in_flight": false,

@@ -1,11 +1,12 @@
-//! Whatever a client sends, a connection ends with an answer or without one, and the server goes on.
+//! Tests with arbitrary bytes: a connection ends with or without an answer, and the server
+//! continues.
 
 use proptest::prelude::*;
 use satchel_engine::input::Verb;
 
 use super::*;
 
-/// Echoes calls and leaves nobody waiting.
+/// Echoes calls and answers every request.
 fn echo(input: &Input) -> Option<Answer> {
     match input {
         Input::CallReceived(call) if call.verb == Verb::Call => {

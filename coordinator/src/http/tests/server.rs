@@ -40,7 +40,7 @@ async fn a_port_in_use_is_told_with_address_and_flag() {
         assert_eq!(
             error.to_string(),
             format!(
-                "can not listen on {address} for {purpose}: another process uses this port; \
+                "cannot listen on {address} for {purpose}: another process uses this port; \
                  stop it or choose another port with {option}"
             )
         );

@@ -450,7 +450,8 @@ async fn a_body_over_the_limit_is_refused_however_it_comes() {
     assert_eq!((status, code.as_str()), (413, "body_too_large"));
     assert!(message.contains("1000 bytes"), "{message}");
     let chunked = format!(
-        "POST {CALL} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{over}\r\n0\r\n\r\n",
+        "POST {CALL} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         transfer-encoding: chunked\r\n\r\n{:x}\r\n{over}\r\n0\r\n\r\n",
         over.len()
     );
     let reply = exchange(process.traffic, chunked.as_bytes()).await.unwrap();
@@ -485,7 +486,8 @@ async fn bodies_that_are_too_much_together_are_refused_until_there_is_room() {
     // A body of 900 bytes is announced, and does not come yet.
     let mut slow = TcpStream::connect(process.traffic).await.unwrap();
     let head = format!(
-        "POST {CALL} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 900\r\n\r\n"
+        "POST {CALL} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-length: 900\r\n\r\n"
     );
     slow.write_all(head.as_bytes()).await.unwrap();
     let refused = async {
@@ -503,7 +505,8 @@ async fn bodies_that_are_too_much_together_are_refused_until_there_is_room() {
     assert_eq!(reply.header("retry-after"), Some("1"));
     assert_eq!(sent(100).await.status, 202, "for this one there is room");
     let chunked = format!(
-        "POST {SEND} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"
+        "POST {SEND} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         transfer-encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"
     );
     let reply = exchange(process.traffic, chunked.as_bytes()).await.unwrap();
     assert_eq!(

@@ -1,28 +1,28 @@
-//! The URL of an endpoint, with `{function.name}` in it.
+//! URL of an endpoint, with a placeholder for the function.
 
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use satchel_engine::address::FunctionType;
 
-/// What stands for the function's name.
+/// Placeholder of the function's name.
 const PLACEHOLDER: &str = "{function.name}";
 
-/// Everything that may not stand unescaped in one segment of a path.
+/// Characters that are escaped in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
 
-/// Why a text is not the URL of an endpoint. The text itself is not told: it may hold secrets.
+/// Error in the URL of an endpoint. It omits the URL itself, which may contain secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not the URL of an endpoint: {reason}")]
 pub struct InvalidUrl {
     reason: String,
 }
 
-/// A URL that gets its last piece, the function, for each request.
+/// URL with a placeholder that each request fills with its function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UrlTemplate {
     http: String,
@@ -43,11 +43,11 @@ impl UrlTemplate {
             Some(("https+unix", path)) => Self::unix("https", path).map_err(invalid)?,
             _ => {
                 return Err(invalid(
-                    "it should begin with http://, https://, http+unix:// or https+unix://",
+                    "it must begin with http://, https://, http+unix:// or https+unix://",
                 ));
             }
         };
-        // Whatever the name is, it is escaped to letters, digits, `%` and the like: if one is fine, all are.
+        // A name is escaped to letters, digits, `%` and the like: if one is valid, all are.
         match reqwest::Url::parse(&template.http.replace(PLACEHOLDER, "name")) {
             Ok(_) => Ok(template),
             Err(error) => Err(invalid(&error.to_string())),
@@ -58,7 +58,7 @@ impl UrlTemplate {
     fn unix(scheme: &str, path: &str) -> Result<Self, &'static str> {
         if !path.starts_with('/') {
             return Err(
-                "the path of the socket should be absolute: http+unix:///run/functions.sock/path",
+                "the path of the socket must be absolute: http+unix:///run/functions.sock/path",
             );
         }
         let Some(socket_end) = path
@@ -66,11 +66,13 @@ impl UrlTemplate {
             .map(|(at, found)| at + found.len())
             .find(|end| path[*end..].is_empty() || path[*end..].starts_with('/'))
         else {
-            return Err("the path should hold a socket whose name ends in `.sock`");
+            return Err("the path must contain a socket whose name ends in `.sock`");
         };
         let (socket, rest) = path.split_at(socket_end);
         if socket.contains(PLACEHOLDER) {
-            return Err("`{function.name}` can stand behind the path of the socket, not in it");
+            return Err(
+                "`{function.name}` may follow the path of the socket, but not be part of it",
+            );
         }
         Ok(Self {
             http: format!("{scheme}://localhost{rest}"),
@@ -78,12 +80,12 @@ impl UrlTemplate {
         })
     }
 
-    /// The Unix socket to connect to, in place of the URL's host.
+    /// Unix socket to connect to, in the place of the URL's host.
     pub(super) fn socket(&self) -> Option<&Path> {
         self.socket.as_deref()
     }
 
-    /// The URL for `function`.
+    /// Returns the URL for `function`.
     pub(super) fn of(&self, function: &FunctionType) -> String {
         let name = utf8_percent_encode(function.name(), SEGMENT).to_string();
         self.http.replace(PLACEHOLDER, &name)
@@ -120,12 +122,12 @@ mod tests {
     #[test]
     fn what_is_no_endpoint_is_refused_with_its_reason() {
         for (text, reason) in [
-            ("ftp://functions", "it should begin with http://"),
-            ("functions:8080", "it should begin with http://"),
+            ("ftp://functions", "it must begin with http://"),
+            ("functions:8080", "it must begin with http://"),
             ("http://", "empty host"),
-            ("http+unix://run/f.sock", "should be absolute"),
+            ("http+unix://run/f.sock", "must be absolute"),
             ("http+unix:///run/f", "ends in `.sock`"),
-            ("http+unix:///run/{function.name}.sock", "not in it"),
+            ("http+unix:///run/{function.name}.sock", "not be part of it"),
         ] {
             let error = UrlTemplate::parse(text).unwrap_err().to_string();
             assert!(error.starts_with("not the URL"), "{error}");

@@ -134,8 +134,14 @@ fn each_batch_has_the_outcome_that_its_result_says() {
 #[test]
 fn a_result_that_cannot_be_read_fails_its_batch_alone() {
     let bundle = bundle(vec![batch(1, Bytes::new()), batch(2, Bytes::new())]);
-    let payload = br#"{"satchel":1,"bundle":"b9","results":[{"attempt":"0-3-1","from":"%"},{"attempt":"0-3-2","from":""}]}"#;
-    let BundleOutcome::Answered(results) = Envelope::new().decode(&bundle, payload) else {
+    let payload = serde_json::json!({
+        "satchel": 1,
+        "bundle": "b9",
+        "results": [{"attempt": "0-3-1", "from": "%"}, {"attempt": "0-3-2", "from": ""}],
+    });
+    let payload = payload.to_string();
+    let BundleOutcome::Answered(results) = Envelope::new().decode(&bundle, payload.as_bytes())
+    else {
         panic!("the request did not fail");
     };
     let failure = results[0].1.as_ref().unwrap_err();

@@ -50,7 +50,8 @@ async fn of_many_racing_creates_through_several_stores_exactly_one_wins() {
             .map(|racer| {
                 let (store, key) = (DirectoryStore::open(store.path()).unwrap(), key.clone());
                 async move {
-                    // Opening sweeps: a racer whose temporary file was swept away must be able to write it again.
+                    // Opening sweeps: a racer whose temporary file was swept away must be able to
+                    // write it again.
                     loop {
                         match store.create(&key, Bytes::from(vec![racer; 100])).await {
                             Ok(created) => return created,

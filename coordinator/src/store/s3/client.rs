@@ -1,4 +1,4 @@
-//! Making the SDK's client the way the log needs it: one try per request, checksums, no opinion of its own.
+//! SDK client with the settings that the log needs: one attempt per request, and checksums.
 
 use std::sync::Arc;
 
@@ -16,10 +16,12 @@ use satchel_log::StoreError;
 use super::{Addressing, S3Options, S3Store};
 
 impl S3Store {
-    /// Opens a bucket with the AWS configuration of this process: environment, profile files, the role of the container or machine.
-    /// Looks for credentials, so that a process without any says so at once; makes no request to S3.
+    /// Opens a bucket with the AWS configuration of this process: environment, profile files, the
+    /// role of the container or machine. Loads the credentials, so that missing ones are reported
+    /// at once. Makes no request to S3.
     ///
     /// # Errors
+    ///
     /// [`StoreError::Fatal`] if there is no region, or no credentials.
     pub async fn connect(bucket: &str, options: S3Options) -> Result<Self, StoreError> {
         let sdk = aws_config::load_defaults(BehaviorVersion::latest()).await;
@@ -34,11 +36,12 @@ impl S3Store {
         }
         let no_credentials = |why: &str| {
             fatal(format!(
-                "no AWS credentials: {why}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile in AWS_PROFILE, or give the container or machine a role"
+                "no AWS credentials: {why}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+                 name a profile in AWS_PROFILE, or give the container or machine a role"
             ))
         };
         let Some(provider) = sdk.credentials_provider() else {
-            return Err(no_credentials("no way to get them is configured"));
+            return Err(no_credentials("no provider of credentials is configured"));
         };
         if let Err(error) = provider.provide_credentials().await {
             return Err(no_credentials(&super::failure::chain(&error)));
@@ -46,8 +49,9 @@ impl S3Store {
         Ok(Self::with_config(&sdk, bucket, options))
     }
 
-    /// Opens a bucket with an AWS configuration that was made elsewhere. Its retries, timeouts and checksums are replaced by what the log
-    /// needs. Without a region, `us-east-1` is meant, which stand-ins take.
+    /// Opens a bucket with a given AWS configuration. Its retries, timeouts and checksums are
+    /// replaced by those that the log needs. The default region is `us-east-1`, which other stores
+    /// accept.
     #[must_use]
     pub fn with_config(sdk: &SdkConfig, bucket: &str, options: S3Options) -> Self {
         let endpoint = endpoint(sdk, &options);
@@ -58,17 +62,18 @@ impl S3Store {
         };
         let mut config = Builder::from(sdk)
             .force_path_style(path_style)
-            // An own repetition whose first try landed would show as somebody else's object.
+            // A retry after a first attempt that succeeded would find an object of another writer.
             .retry_config(RetryConfig::disabled())
             .timeout_config(
                 TimeoutConfig::builder()
                     .connect_timeout(options.connect_timeout)
                     .build(),
             )
-            // Every request has a limit of its own.
+            // Every request has its own time limit.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenSupported)
-            // Asked for where the checksum is of what is read: not for parts of an object.
+            // Enabled per request, where the checksum covers what is read: not for parts of an
+            // object.
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint);
@@ -84,8 +89,8 @@ impl S3Store {
     }
 }
 
-/// Where S3 is reached, if anything says so. The order is that of the AWS SDKs: what the program says, what is said for S3, what is said for
-/// all services.
+/// Returns the configured endpoint of S3. The order is that of the AWS SDKs: the program's setting,
+/// that for S3, that for all services.
 fn endpoint(sdk: &SdkConfig, options: &S3Options) -> Option<String> {
     let for_s3 = || {
         let key = ServiceConfigKey::builder()

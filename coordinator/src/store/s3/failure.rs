@@ -1,4 +1,4 @@
-//! What S3's errors mean to the log.
+//! Classification of S3's errors for the log.
 
 use std::error::Error;
 use std::time::Duration;
@@ -10,37 +10,37 @@ use satchel_log::StoreError;
 
 use super::request::{S3Operation, S3Outcome};
 
-/// A request that was not simply done, as S3 or the way to it tells it.
+/// Failed request, as S3 or the transport reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// The status of the answer, if there was one.
+    /// HTTP status of the answer, if there was one.
     status: Option<u16>,
-    /// S3's name for the error.
+    /// S3's error code.
     code: Option<String>,
-    /// For a person. Holds no credentials: only what S3 says in its message, and the transport's own errors.
+    /// Text for people. It has no credentials, only S3's message and the transport's errors.
     text: String,
 }
 
-/// What the request's caller makes of a [`Problem`].
+/// Meaning of a [`Problem`] for the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// `412`: there is an object of that key.
+    /// `412`: an object with that key exists.
     Exists,
-    /// There is no object of that key.
+    /// No object with that key exists.
     Absent,
-    /// `416`: the range begins at or behind the object's end.
+    /// `416`: the range begins at or beyond the object's end.
     BehindEnd,
-    /// Anything else.
+    /// Any other error.
     Store(StoreError),
 }
 
 impl Problem {
-    /// No answer within `limit`.
+    /// Returns the problem of an answer that did not arrive within `limit`.
     pub(super) fn late(limit: Duration) -> Self {
         Self::local(format!("no answer within {} ms", limit.as_millis()))
     }
 
-    /// Something about an answer that should not be.
+    /// Returns the problem of an invalid answer.
     pub(super) fn local(text: String) -> Self {
         Self {
             status: None,
@@ -49,7 +49,7 @@ impl Problem {
         }
     }
 
-    /// An error about one key in the answer to a request for many.
+    /// Returns the problem of one key in the answer to a request for many.
     pub(super) fn of_key(code: Option<&str>, message: Option<&str>) -> Self {
         Self {
             status: None,
@@ -58,11 +58,12 @@ impl Problem {
         }
     }
 
-    /// What it means for a request about `key`.
+    /// Classifies the problem of a request about `key`.
     pub(super) fn judge(&self, operation: S3Operation, bucket: &str, key: &str) -> Failure {
         let code = self.code.as_deref().unwrap_or_default();
         match (self.status, code) {
-            // Completing an upload may fail after the status 200 was sent: then only the code says it.
+            // Completing an upload may fail after the status 200 was sent. Then only the code shows
+            // it.
             (Some(412), _) | (_, "PreconditionFailed") => return Failure::Exists,
             (_, "NoSuchKey") => return Failure::Absent,
             (Some(416), _) => return Failure::BehindEnd,
@@ -78,7 +79,8 @@ impl Problem {
             _ => {
                 if code == "AccessDenied" && operation == S3Operation::GetObject {
                     reason.push_str(
-                        " (without the permission s3:ListBucket, S3 says this of an object that does not exist, too)",
+                        " (without the permission s3:ListBucket, S3 also answers this \
+                         for an object that does not exist)",
                     );
                 }
                 StoreError::Fatal { key, reason }
@@ -86,12 +88,12 @@ impl Problem {
         })
     }
 
-    /// Whether asking again can help. What is not known to pass is final only if S3 itself said it.
+    /// Returns true if a retry can help. An unknown error is final only if S3 itself reported it.
     fn may_pass(&self) -> bool {
         let code = self.code.as_deref().unwrap_or_default();
         let passing = matches!(
             code,
-            // S3 is busy, or did not get the whole request.
+            // S3 is busy, or did not receive the whole request.
             "SlowDown"
                 | "ServiceUnavailable"
                 | "InternalError"
@@ -99,32 +101,33 @@ impl Problem {
                 | "RequestLimitExceeded"
                 | "TooManyRequests"
                 | "IncompleteBody"
-                // The bytes were damaged on their way.
+                // The bytes were damaged in transfer.
                 | "BadDigest"
                 | "XAmzContentSHA256Mismatch"
                 | "XAmzContentChecksumMismatch"
-                // Credentials are renewed, and clocks are set, while the process runs.
+                // Credentials are renewed, and clocks set, while the process runs.
                 | "ExpiredToken"
                 | "ExpiredTokenException"
                 | "RequestTimeTooSkewed"
-                // A lifecycle rule or a person dropped the parts: the next try uploads them anew.
+                // A lifecycle rule or an operator dropped the parts. The next attempt uploads them
+                // again.
                 | "NoSuchUpload"
         );
         let by_status = match self.status {
-            // No status: the transport's trouble, unless it is an error about one key, which has a code.
+            // No status: an error of the transport, unless it is about one key, which has a code.
             None => self.code.is_none(),
-            // Something other than S3 answered.
+            // The answer did not come from S3.
             Some(status) if status < 400 => self.code.is_none() && status < 300,
-            // 501 is what stores that only resemble S3 say of what they do not have.
+            // Stores that resemble S3 answer 501 for unsupported features.
             Some(status) => (status >= 500 && status != 501) || status == 429 || status == 408,
         };
-        // Key management throttles under names of its own.
+        // Key management has its own names for throttling.
         passing || by_status || code.contains("Throttl")
     }
 }
 
 impl Failure {
-    /// How the request is counted.
+    /// Outcome of the request for metrics.
     pub(super) fn outcome(&self) -> S3Outcome {
         match self {
             Failure::Exists | Failure::Absent | Failure::BehindEnd => S3Outcome::Refused,
@@ -133,11 +136,11 @@ impl Failure {
         }
     }
 
-    /// The error of an operation that has no use for the other meanings.
+    /// Returns the error of an operation for which the other meanings are unexpected.
     pub(super) fn into_error(self, operation: S3Operation, bucket: &str, key: &str) -> StoreError {
         let unexpected = match self {
             Failure::Store(error) => return error,
-            Failure::Exists => "a precondition failed that was not asked for",
+            Failure::Exists => "an unrequested precondition failed",
             Failure::Absent => "there is no such object",
             Failure::BehindEnd => "the range cannot be satisfied",
         };
@@ -176,7 +179,7 @@ where
                 text,
             };
         }
-        // A status of an answer that could not be understood says nothing about what S3 did.
+        // The status of an unreadable answer does not show what S3 did.
         Self::local(chain(&error))
     }
 }
@@ -191,11 +194,11 @@ fn said(code: Option<&str>, message: Option<&str>) -> String {
     match (code, message) {
         (Some(code), Some(message)) => format!("{code}: {message}"),
         (Some(only), None) | (None, Some(only)) => only.to_owned(),
-        (None, None) => "an error without a name".to_owned(),
+        (None, None) => "an error without a code".to_owned(),
     }
 }
 
-/// The error and what caused it, each once.
+/// Formats the error and its causes, each once.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Objects in parts: for what is too large for one request.
+//! Multipart uploads, for objects that are too large for one request.
 
 use std::ops::Range;
 
@@ -11,17 +11,19 @@ use satchel_log::{Created, StoreError};
 use super::failure::{Failure, Problem};
 use super::{CHECKSUM, S3Operation, S3Store};
 
-/// S3 makes an object of at most so many parts.
+/// Maximum number of parts of an object in S3.
 const PARTS_MAX: u64 = 10_000;
 
 impl S3Store {
-    /// Creates an object part by part. Only the last request makes it visible, and carries the condition.
+    /// Creates an object in parts. Only the last request makes it visible, and carries the
+    /// condition.
     pub(super) async fn create_in_parts(
         &self,
         key: &str,
         bytes: Bytes,
     ) -> Result<Created, StoreError> {
-        // What the log repeats after an unknown outcome may be there already: one request tells it before all the parts travel again.
+        // After an unknown outcome, the log repeats an object that may exist already. One request
+        // shows that before all the parts are sent again.
         if self.read_range(key, 0..0).await?.is_some() {
             return Ok(Created::Exists);
         }
@@ -43,11 +45,11 @@ impl S3Store {
     }
 }
 
-/// An upload that was begun. Whoever drops it before its end has its parts dropped by S3.
+/// Upload in progress. Dropping it before its end aborts the upload.
 struct Upload {
     store: S3Store,
     key: String,
-    /// `None` once there is nothing left to drop.
+    /// `None` once there is nothing to abort.
     id: Option<String>,
 }
 
@@ -87,7 +89,7 @@ impl Upload {
                 let part = bytes.slice(range.start as usize..range.end as usize);
                 self.part(number, part)
             });
-        // In the order of their numbers, as S3 wants them named in the end.
+        // In the order of their numbers, as S3 requires for the completion.
         let parts: Vec<CompletedPart> = stream::iter(parts)
             .buffered(parallel)
             .try_collect()
@@ -158,7 +160,7 @@ impl Drop for Upload {
         let Some(id) = self.id.take() else {
             return;
         };
-        // Outside a runtime the process is ending: the bucket's lifecycle rule drops the parts.
+        // Outside a runtime, the process is ending. The bucket's lifecycle rule drops the parts.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (store, key) = (self.store.clone(), std::mem::take(&mut self.key));
             runtime.spawn(async move { abort(&store, &key, id).await });
@@ -166,7 +168,8 @@ impl Drop for Upload {
     }
 }
 
-/// Drops the parts. If that fails they cost their storage until the bucket's lifecycle rule drops them, and nothing else.
+/// Drops the parts. If that fails, they only cost storage until the bucket's lifecycle rule drops
+/// them.
 async fn abort(store: &S3Store, key: &str, id: String) {
     let request = store
         .client
@@ -181,12 +184,17 @@ async fn abort(store: &S3Store, key: &str, id: String) {
     let operation = S3Operation::AbortMultipartUpload;
     if let Err(failure) = store.ask(operation, key, call).await {
         let error = failure.into_error(operation, &store.bucket, key);
-        // It may well be complete after all: then there are no parts to drop.
-        tracing::warn!(%error, upload = id, "parts of an object may be left behind");
+        // The upload may be complete after all. Then there are no parts to drop.
+        tracing::warn!(
+            %error,
+            upload = id,
+            "abort of an upload failed; its parts may remain until the lifecycle rule drops them"
+        );
     }
 }
 
-/// The parts of an object of `len` bytes: of `part_bytes`, or of more if there were too many.
+/// Divides an object of `len` bytes into parts of `part_bytes`, or larger ones if there were too
+/// many.
 fn cut(len: u64, part_bytes: u64) -> Vec<Range<u64>> {
     let part_bytes = part_bytes.max(len.div_ceil(PARTS_MAX));
     (0..len.div_ceil(part_bytes))

@@ -1,4 +1,4 @@
-//! What can be set.
+//! Options of a bucket.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,33 +8,34 @@ use aws_sdk_s3::types::ServerSideEncryption;
 
 use super::request::OnS3Request;
 
-/// How a bucket is used.
+/// Options of a bucket.
 #[derive(Clone)]
 pub struct S3Options {
-    /// Where S3 is reached. `None` for what the AWS configuration says (`AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, the profile), and without that
-    /// for S3's own address in the region.
+    /// Endpoint of S3. `None` for that of the AWS configuration (`AWS_ENDPOINT_URL_S3`,
+    /// `AWS_ENDPOINT_URL`, the profile), or S3's own address in the region.
     pub endpoint_url: Option<String>,
-    /// How the bucket is named in a request.
+    /// Position of the bucket's name in requests.
     pub addressing: Addressing,
-    /// How objects are encrypted where they lie.
+    /// Server-side encryption of objects.
     pub encryption: Encryption,
-    /// How long an answer may take: each request, and each object's transfer, which gets a second more for each MiB. After it the outcome
-    /// is unknown.
+    /// Time limit of a request, to which the transfer of an object adds a second for each MiB.
+    /// After it, the outcome is unknown.
     pub timeout: Duration,
-    /// How long a connection may take to be made.
+    /// Time limit of connecting.
     pub connect_timeout: Duration,
-    /// The size of the parts of a large object in bytes, at least S3's 5 MiB. An object of more than two of them is stored in parts.
+    /// Size of the parts of a large object in bytes, at least S3's minimum of 5 MiB. An object
+    /// larger than two parts is stored in parts.
     pub part_bytes: u64,
-    /// How many parts of one object are stored at once.
+    /// Number of parts of one object that are stored concurrently.
     pub parallel_parts: usize,
-    /// Is told about every request.
+    /// Hook called after every request.
     pub on_request: OnS3Request,
 }
 
-/// How the bucket is named in a request.
+/// Position of the bucket's name in requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Addressing {
-    /// In the path if an endpoint was set, as stand-ins and most other stores want it, else in the host name.
+    /// In the path if an endpoint is set, as most other stores require, else in the host name.
     #[default]
     Automatic,
     /// In the path: `https://host/bucket/key`.
@@ -43,26 +44,27 @@ pub enum Addressing {
     VirtualHost,
 }
 
-/// How objects are encrypted where they lie.
+/// Server-side encryption of objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Encryption {
-    /// As the bucket says, which is SSE-S3 unless it was changed.
+    /// Default of the bucket, which is SSE-S3 unless it was changed.
     #[default]
     BucketDefault,
-    /// With keys that S3 keeps (SSE-S3, AES-256).
+    /// Keys that S3 manages (SSE-S3, AES-256).
     S3,
-    /// With a key of AWS Key Management Service (SSE-KMS), through a bucket key, so that not every commit is a request to that service.
+    /// A key of AWS Key Management Service (SSE-KMS), through a bucket key, so that not every
+    /// commit needs a request to that service.
     Kms {
-        /// The key's id, alias or ARN; `None` for the account's own key for S3.
+        /// Id, alias or ARN of the key; `None` for the account's key for S3.
         key_id: Option<String>,
     },
 }
 
-/// S3 takes no smaller part, except as the last one.
+/// Minimum size of a part other than the last one, in bytes.
 const PART_BYTES_MIN: u64 = 5 << 20;
 
 impl S3Options {
-    /// How long an answer may take that carries so many bytes of an object.
+    /// Returns the time limit of a request that carries `object_bytes` bytes of an object.
     pub(super) fn limit(&self, object_bytes: u64) -> Duration {
         self.timeout + Duration::from_secs(object_bytes >> 20)
     }

@@ -1,10 +1,10 @@
-//! What is asked of S3, and what it costs.
+//! Requests to S3 and their prices, for metrics.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An operation of the S3 API.
+/// Operation of the S3 API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum S3Operation {
     /// Stores an object of one part.
@@ -28,7 +28,7 @@ pub enum S3Operation {
 }
 
 impl S3Operation {
-    /// All of them.
+    /// All operations.
     pub const ALL: [Self; 9] = [
         Self::PutObject,
         Self::GetObject,
@@ -41,7 +41,7 @@ impl S3Operation {
         Self::AbortMultipartUpload,
     ];
 
-    /// The name that the S3 API gives it.
+    /// Name in the S3 API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -57,8 +57,9 @@ impl S3Operation {
         }
     }
 
-    /// What one request costs in 10⁻⁹ US dollars: the list price of S3 Standard in us-east-1 ($0.005 per 1,000 PUT, POST and LIST
-    /// requests, $0.0004 per 1,000 GET requests, nothing for deleting and for cancelling). Other regions and storage classes differ.
+    /// Price of a request in 10⁻⁹ US dollars: the list price of S3 Standard in us-east-1 ($0.005
+    /// per 1,000 PUT, POST and LIST requests, $0.0004 per 1,000 GET requests, nothing for deletions
+    /// and aborts). Other regions and storage classes differ.
     #[must_use]
     pub fn price_nanodollars(self) -> u64 {
         match self {
@@ -79,31 +80,31 @@ impl fmt::Display for S3Operation {
     }
 }
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum S3Outcome {
-    /// It did what it was asked.
+    /// The request succeeded.
     Done,
-    /// The answer is no, as it may be: the object exists already, or there is none.
+    /// An expected negative answer: the object exists already, or does not exist.
     Refused,
-    /// No answer, or one that asks for another try (`409`, `503`, …).
+    /// No answer, or one that asks for a retry (`409`, `503`, …).
     Unavailable,
-    /// Refused for good.
+    /// A final error.
     Fatal,
 }
 
-/// One HTTP request to S3, after its end.
+/// Completed HTTP request to S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct S3Request {
-    /// What was asked.
+    /// Operation of the request.
     pub operation: S3Operation,
-    /// How it ended.
+    /// Outcome of the request.
     pub outcome: S3Outcome,
-    /// Bytes of objects that it carried, in either direction; 0 if it failed.
+    /// Object bytes that it carried, in either direction; 0 after a failure.
     pub object_bytes: u64,
-    /// From the first byte sent to the last byte received.
+    /// Duration from the first byte sent to the last byte received.
     pub elapsed: Duration,
 }
 
-/// Is told about every request: the hook for metrics. A request whose future is dropped before its end is not told.
+/// Hook called after every request, for metrics. A request whose future is dropped is not reported.
 pub type OnS3Request = Arc<dyn Fn(S3Request) + Send + Sync>;

@@ -1,28 +1,30 @@
-//! `s3://bucket/prefix`: where a root lies.
+//! `s3://bucket/prefix`: location of a root in S3.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The bucket and the prefix of a root.
+/// Bucket and prefix of a root.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct S3Url {
-    /// The bucket's name.
+    /// Name of the bucket.
     pub bucket: String,
-    /// What every key of the root begins with, without a slash at either end; empty for the bucket's own top. The log takes it as its root.
+    /// Common prefix of the root's keys, without a slash at either end; empty for the top of the
+    /// bucket. It is the root's name for the log.
     pub prefix: String,
 }
 
-/// Why a text is not an [`S3Url`].
+/// Error in an [`S3Url`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{url}` is not a place in S3: {reason}; write s3://bucket/prefix")]
+#[error("`{url}` is not a location in S3: {reason}; write s3://bucket/prefix")]
 pub struct S3UrlError {
-    /// The text.
+    /// Text that was parsed.
     pub url: String,
-    /// What is wrong with it.
+    /// Description of the error.
     pub reason: String,
 }
 
-/// S3 allows keys of 1024 bytes. The longest name that the log puts below its root has about 100.
+/// Maximum length of a prefix in bytes. S3 allows keys of 1024 bytes, and the longest name below a
+/// root has about 100.
 const PREFIX_BYTES_MAX: usize = 800;
 
 impl FromStr for S3Url {
@@ -65,14 +67,16 @@ impl fmt::Display for S3Url {
     }
 }
 
-/// The rules for names of general purpose buckets (Amazon S3 User Guide, "General purpose bucket naming rules"), as far as they catch mistakes.
+/// Checks the most important rules for names of general purpose buckets (Amazon S3 User Guide,
+/// "General purpose bucket naming rules").
 fn check_bucket(bucket: &str) -> Result<(), String> {
     if bucket.is_empty() {
         return Err("it names no bucket".to_owned());
     }
     if bucket.ends_with("--x-s3") {
         return Err(format!(
-            "`{bucket}` is a directory bucket, which lists its objects in no order: use a general purpose bucket"
+            "`{bucket}` is a directory bucket, which does not list its objects in order: \
+             use a general purpose bucket"
         ));
     }
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -87,12 +91,13 @@ fn check_bucket(bucket: &str) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "`{bucket}` is no bucket: its name has 3 to 63 lower case letters, digits, '-' and '.', a letter or digit at both ends"
+            "`{bucket}` is no bucket: a name has 3 to 63 lower-case letters, digits, '-' and '.', \
+             with a letter or digit at both ends"
         ))
     }
 }
 
-/// Whether `key` is one that every store can hold.
+/// Checks that every store can hold `key`.
 pub(super) fn check_key(key: &str) -> Result<(), String> {
     let plain = |name: &str| {
         !name.is_empty()
@@ -105,7 +110,7 @@ pub(super) fn check_key(key: &str) -> Result<(), String> {
         None => Ok(()),
         Some("") => Err("a name between two slashes is empty".to_owned()),
         Some(name) => Err(format!(
-            "`{name}` is not made of letters, digits, '.', '_' and '-', not beginning with a dot"
+            "`{name}` must consist of letters, digits, '.', '_' and '-', and not begin with a dot"
         )),
     }
 }
@@ -159,17 +164,17 @@ mod tests {
             ),
             (
                 "s3://my-bucket/a/../b",
-                "in its prefix, `..` is not made of letters",
+                "in its prefix, `..` must consist of letters",
             ),
             (
                 "s3://my-bucket/a?x=1",
-                "in its prefix, `a?x=1` is not made of letters",
+                "in its prefix, `a?x=1` must consist of letters",
             ),
             (long.as_str(), "its prefix has 801 bytes"),
         ] {
             let error = parsed(text).unwrap_err();
             assert!(
-                error.starts_with(&format!("`{text}` is not a place in S3: ")),
+                error.starts_with(&format!("`{text}` is not a location in S3: ")),
                 "{error}"
             );
             assert!(error.contains(reason), "{text}: {error}");

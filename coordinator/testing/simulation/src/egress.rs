@@ -9,8 +9,8 @@ use satchel_engine::output::Emission;
 use satchel_engine::partition::Partition;
 use satchel_engine::sink::delivery::{Delivery, Limits, Outcome, Record, Request, Settled};
 use satchel_engine::sink::exactly_once::{
-    ExactlyOnceInput, ExactlyOnceOutput, ExactlyOnceSink, ExactlyOnceTiming, Now, Put, PutOutcome,
-    PutResult, ScanResult,
+    ExactlyOnceInput, ExactlyOnceOutput, ExactlyOnceSink, ExactlyOnceTiming, Now, PutOutcome,
+    PutResult, ScanResult, StreamRecord,
 };
 use satchel_engine::sink::reconcile::{Matcher, Positions, StreamPositions};
 
@@ -40,7 +40,7 @@ pub(crate) struct Egress {
 
 enum Machine {
     /// Delivery machine, and the number of records of each request under way.
-    AtLeastOnce(Delivery<Put>, BTreeMap<u64, usize>),
+    AtLeastOnce(Delivery<StreamRecord>, BTreeMap<u64, usize>),
     ExactlyOnce(Box<ExactlyOnceSink>),
 }
 
@@ -48,7 +48,7 @@ enum Machine {
 #[derive(Debug)]
 pub(crate) enum EgressEvent {
     /// A request arrives at the stream.
-    Lands(Arc<Request<Put>>, Fate),
+    Lands(Arc<Request<StreamRecord>>, Fate),
     PutOutcome(u64, PutOutcome),
     /// A scan arrives at the stream.
     ScanArrives(u64, StreamPositions, Arc<Matcher>),
@@ -137,7 +137,7 @@ impl World {
 
     /// Handles that the marks for which the egress waits are durable.
     pub(crate) fn egress_marks_durable(&mut self, id: ProcessId) {
-        self.notify_exactly_once(id, ExactlyOnceInput::NotesDurable);
+        self.notify_exactly_once(id, ExactlyOnceInput::MarksDurable);
     }
 
     /// Takes records from the outbox.
@@ -197,7 +197,13 @@ impl World {
             }
             EgressEvent::PutOutcome(request, outcome) => self.put_answered(id, request, outcome),
             EgressEvent::Scanned(look, seen) => {
-                self.notify_exactly_once(id, ExactlyOnceInput::Scanned { look, seen });
+                self.notify_exactly_once(
+                    id,
+                    ExactlyOnceInput::Scanned {
+                        scan: look,
+                        result: seen,
+                    },
+                );
             }
             EgressEvent::ClaimRead(begun_ms) => {
                 let claimed = self.objects.claimed_epochs(&self.root);
@@ -229,7 +235,7 @@ impl World {
     }
 
     /// Handles a request that arrives at the stream, whether its sender still lives or not.
-    fn lands(&mut self, id: ProcessId, request: &Arc<Request<Put>>, fate: Fate) {
+    fn lands(&mut self, id: ProcessId, request: &Arc<Request<StreamRecord>>, fate: Fate) {
         let mut results = Vec::new();
         for record in &request.records {
             let skipped = match fate {
@@ -275,7 +281,7 @@ impl World {
                 id,
                 ExactlyOnceInput::Answered {
                     request,
-                    told: outcome,
+                    outcome: outcome,
                 },
             );
         };
@@ -286,7 +292,7 @@ impl World {
         let outcomes = match outcome {
             PutOutcome::Each(results) => results.into_iter().map(outcome_of).collect(),
             PutOutcome::Failed(outcomes) => outcomes,
-            PutOutcome::InDoubt(reason) => vec![Outcome::Again(reason); count],
+            PutOutcome::InDoubt(reason) => vec![Outcome::Retry(reason); count],
         };
         let mut numbers = Vec::new();
         for settled in delivery.answered(now_ms, request, outcomes) {
@@ -355,12 +361,12 @@ impl World {
         match output {
             ExactlyOnceOutput::Put { request, until_ms } => self.put(id, request, Some(until_ms)),
             ExactlyOnceOutput::Scan {
-                look,
+                scan: look,
                 after,
                 wanted,
                 ..
             } => self.schedule_egress_event(id, EgressEvent::ScanArrives(look, after, wanted)),
-            ExactlyOnceOutput::Arrived {
+            ExactlyOnceOutput::Acknowledge {
                 numbers,
                 marks,
                 confirm,
@@ -374,13 +380,13 @@ impl World {
                     });
                 }
             }
-            ExactlyOnceOutput::Refused { number, reason } => {
+            ExactlyOnceOutput::Refuse { number, reason } => {
                 if let Some(serving) = self.serving(id) {
                     serving.facts.push(Input::EgressRefused { number, reason });
                 }
             }
             ExactlyOnceOutput::WakeAt(at_ms) => self.egress_wakes_at(id, at_ms),
-            ExactlyOnceOutput::Remark(remark) => {
+            ExactlyOnceOutput::Report(remark) => {
                 self.record(|| format!("process {id}: {remark:?}"));
             }
         }
@@ -409,7 +415,7 @@ impl World {
 
     /// Sends a request. If it must be taken by `until_ms`, it is taken by then, or soon enough
     /// afterwards that a scan sees it.
-    fn put(&mut self, id: ProcessId, request: Request<Put>, until_ms: Option<u64>) {
+    fn put(&mut self, id: ProcessId, request: Request<StreamRecord>, until_ms: Option<u64>) {
         let now_ms = self.timeline.now_ms();
         let (name, lost) = (request.id, self.random.chance(self.faults.ack_lost));
         let fate = match self.random.below(1_000) {
@@ -465,7 +471,7 @@ impl World {
 }
 
 /// Returns the record to put for an entry of the outbox. Its key is the one whose order counts.
-fn record_of(emission: &Emission) -> Record<Put> {
+fn record_of(emission: &Emission) -> Record<StreamRecord> {
     let text = String::from_utf8_lossy(&emission.value.value).into_owned();
     let key = match text.split(' ').collect::<Vec<_>>()[..] {
         ["item", sender, _] => sender.to_owned(),
@@ -476,7 +482,7 @@ fn record_of(emission: &Emission) -> Record<Put> {
         destination: "out".into(),
         key: Some(key.as_str().into()),
         bytes: key.len() + text.len(),
-        payload: Put {
+        payload: StreamRecord {
             key,
             explicit_hash_key: None,
             data: text.into(),
@@ -488,6 +494,6 @@ fn outcome_of(result: PutResult) -> Outcome {
     match result {
         PutResult::Taken { .. } => Outcome::Delivered,
         PutResult::Throttled(reason) => Outcome::Throttled(reason),
-        PutResult::Unclear(reason) => Outcome::Again(reason),
+        PutResult::Unclear(reason) => Outcome::Retry(reason),
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use satchel_engine::sink::delivery::Record;
-use satchel_engine::sink::exactly_once::{Put, PutResult, ScanResult, ScannedRecord};
+use satchel_engine::sink::exactly_once::{PutResult, ScanResult, ScannedRecord, StreamRecord};
 use satchel_engine::sink::reconcile::{Matcher, StreamPositions};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -24,7 +24,7 @@ pub(crate) struct EgressSink {
     pub(crate) again: u64,
     shards: BTreeMap<String, Vec<Landed>>,
     /// First content of each number, and last number of each key.
-    seen: BTreeMap<u64, Put>,
+    seen: BTreeMap<u64, StreamRecord>,
     last: BTreeMap<String, u64>,
     next_sequence: u64,
 }
@@ -32,7 +32,7 @@ pub(crate) struct EgressSink {
 #[derive(Debug)]
 struct Landed {
     sequence: u64,
-    put: Put,
+    put: StreamRecord,
     /// Time from which readers see the record.
     visible_at_ms: u64,
 }
@@ -58,7 +58,7 @@ impl EgressSink {
     /// The law that the record breaks.
     pub(crate) fn land(
         &mut self,
-        record: &Record<Put>,
+        record: &Record<StreamRecord>,
         visible_at_ms: u64,
     ) -> Result<PutResult, String> {
         let (number, put) = (record.number, record.payload.clone());
@@ -77,7 +77,7 @@ impl EgressSink {
         })
     }
 
-    fn check(&mut self, number: u64, put: Put) -> Result<(), String> {
+    fn check(&mut self, number: u64, put: StreamRecord) -> Result<(), String> {
         if let Some(known) = self.seen.get(&number) {
             self.again += 1;
             if *known != put {
@@ -111,7 +111,7 @@ impl EgressSink {
     ) -> ScanResult {
         let mut result = ScanResult {
             shards: (0..SHARDS).map(|shard| format!("out-{shard}")).collect(),
-            seen: Vec::new(),
+            records: Vec::new(),
         };
         for (shard, landed) in &self.shards {
             let after = after.shards.get(shard);
@@ -122,7 +122,7 @@ impl EgressSink {
                 .take_while(|landed| landed.visible_at_ms <= now_ms);
             for Landed { sequence, put, .. } in visible {
                 if *sequence > after && wanted.wants(&put.key, &put.data) {
-                    result.seen.push(ScannedRecord {
+                    result.records.push(ScannedRecord {
                         shard: shard.clone(),
                         sequence: sequence.to_string(),
                         key: put.key.clone(),

@@ -75,7 +75,7 @@ impl World {
             .and_then(|process| process.candidate.as_mut()?.lease.poll_output())
         {
             match output {
-                LeaseOutput::Look => self.ask_table(id, None),
+                LeaseOutput::Read => self.ask_table(id, None),
                 LeaseOutput::Write(write) => self.ask_table(id, Some(write)),
                 LeaseOutput::WakeAt(at_ms) => {
                     if let Some(candidate) = self.candidate(id) {
@@ -109,7 +109,7 @@ impl World {
         match message {
             LeaseMessage::Request(request, write, answered) => {
                 let reply = match write {
-                    None => LeaseInput::Found(self.table.clone()),
+                    None => LeaseInput::ItemRead(self.table.clone()),
                     Some(write) => LeaseInput::Written(self.write_lease(write)),
                 };
                 if answered == Answered::Yes {
@@ -151,7 +151,7 @@ impl World {
         };
         let request = candidate.request;
         let unanswered = match write {
-            None => LeaseInput::NotFoundOut,
+            None => LeaseInput::ReadFailed,
             Some(_) => LeaseInput::Written(WriteOutcome::Unknown),
         };
         let too_late = LeaseMessage::Reply(request, unanswered);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use satchel_engine::input::Input;
 use satchel_engine::queue::{QueuedId, QueuedMessage};
-use satchel_engine::source::queue::{Fate, Handed, ReceivedMessages};
+use satchel_engine::source::queue::{Receipt, ReceiptOutcome, ReceivedMessages};
 use satchel_log_simulation::Random;
 
 use crate::functions::{STEADY, address, text};
@@ -67,8 +67,8 @@ pub(crate) enum QueueEvent {
     /// Time of the poll, and the messages with their handles.
     Received(u64, Vec<(u64, String)>),
     /// A request about messages arrives at the queue.
-    Arrives(QueueRequest, Vec<Handed>),
-    Answered(QueueRequest, Vec<(Handed, Fate)>),
+    Arrives(QueueRequest, Vec<Receipt>),
+    Answered(QueueRequest, Vec<(Receipt, ReceiptOutcome)>),
     Wakes(u64),
 }
 
@@ -144,24 +144,30 @@ impl Queue {
     }
 
     /// Deletes a message, perhaps. The answer is a success in any case, as of the real queue.
-    fn delete(&mut self, number: u64, handle: &str, random: &Random, now_ms: u64) -> Fate {
+    fn delete(
+        &mut self,
+        number: u64,
+        handle: &str,
+        random: &Random,
+        now_ms: u64,
+    ) -> ReceiptOutcome {
         let Some(message) = self.messages.get_mut(number as usize) else {
-            return Fate::Lost;
+            return ReceiptOutcome::Lost;
         };
         let newest = message.handle.to_string() == handle;
         if (newest || random.chance(300)) && message.deleted_at_ms.is_none() {
             message.deleted_at_ms = Some(now_ms);
         }
-        Fate::Done
+        ReceiptOutcome::Done
     }
 
-    fn extend(&mut self, number: u64, handle: &str, now_ms: u64) -> Fate {
+    fn extend(&mut self, number: u64, handle: &str, now_ms: u64) -> ReceiptOutcome {
         match self.messages.get_mut(number as usize) {
             Some(message) if message.handle.to_string() == handle => {
                 message.visible_at_ms = now_ms + self.visibility_ms;
-                Fate::Done
+                ReceiptOutcome::Done
             }
-            _ => Fate::Lost,
+            _ => ReceiptOutcome::Lost,
         }
     }
 
@@ -224,7 +230,7 @@ impl World {
     pub(crate) fn delete_from_queue(&mut self, id: ProcessId, ids: &[QueuedId]) {
         let now_ms = self.timeline.now_ms();
         if let Some(serving) = self.serving(id) {
-            serving.receiving.received_messages.taken(now_ms, ids);
+            serving.receiving.received_messages.mark_deletable(now_ms, ids);
             self.keep(id);
         }
     }
@@ -253,7 +259,7 @@ impl World {
                         }
                         QueueRequest::Extend => self.queue.extend(number, &handle, now_ms),
                     };
-                    let fate = if lost { Fate::Again } else { fate };
+                    let fate = if lost { ReceiptOutcome::Retry } else { fate };
                     fates.push(((message, handle), fate));
                 }
                 let delay_ms = if lost {
@@ -316,7 +322,7 @@ impl World {
         for (number, handle) in received {
             received_messages.received(now_ms, id_of(number), handle);
             if early {
-                received_messages.taken(now_ms, &[id_of(number)]);
+                received_messages.mark_deletable(now_ms, &[id_of(number)]);
             }
         }
         let received = Input::MessagesReceived {
@@ -328,7 +334,12 @@ impl World {
         self.keep(id);
     }
 
-    fn queue_answered(&mut self, id: ProcessId, request: QueueRequest, fates: Vec<(Handed, Fate)>) {
+    fn queue_answered(
+        &mut self,
+        id: ProcessId,
+        request: QueueRequest,
+        fates: Vec<(Receipt, ReceiptOutcome)>,
+    ) {
         let now_ms = self.timeline.now_ms();
         let Some(serving) = self.serving(id) else {
             return;

@@ -47,7 +47,7 @@ impl Addresses {
         lines.find_map(|line| {
             let fields = &line["fields"];
             let url = |name: &str| Some(format!("http://{}", fields[name].as_str()?));
-            (fields["message"] == "the ports are open").then_some(())?;
+            (fields["message"] == "ports open").then_some(())?;
             Some(Self {
                 traffic: url("traffic")?,
                 admin: url("admin")?,

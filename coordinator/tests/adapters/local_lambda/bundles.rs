@@ -1,8 +1,8 @@
 //! Bundles through the invoker: its outcome for every way in which a handler answers or does not
 //! answer.
 
+use satchel::dev::lambda::LocalLambdaInvoker;
 use satchel::invoker::Invoker;
-use satchel::invoker::local_lambda::LocalLambdaInvoker;
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::invocation::{
     AttemptId, Batch, BatchMessage, BatchState, Bundle, BundleId, BundleOutcome, EndpointIndex,
@@ -56,7 +56,10 @@ async fn outcomes_of(messages: &[&str], timeout: Duration) -> Vec<BundleOutcome>
     )
     .unwrap();
     let lambda = Arc::new(LocalLambda::start(fixture.python()).await.unwrap());
-    let invoker = Invoker::LocalLambda(LocalLambdaInvoker::new(Arc::clone(&lambda), timeout));
+    let invoker = Invoker::Local(Box::new(LocalLambdaInvoker::new(
+        Arc::clone(&lambda),
+        timeout,
+    )));
     let mut outcomes = Vec::new();
     for message in messages {
         let bundle = bundle(vec![batch(1, message, vec![]), batch(2, "hello", vec![])]);

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{BoxFuture, ready};
 use hyper::http::Method;
+use satchel::clock::SystemClock;
+use satchel::store::S3Store;
 use satchel::store::s3::S3Options;
-use satchel::store::{S3Store, SystemClock};
 use satchel_log::{
     BucketImage, Contender, Created, Delta, EntriesBuilder, Entry, ErrorKind, Identity, Log,
     LogError, Notice, Notices, ObjectMeta, ObjectStore, Options, Ownership, Recovery, Retry,

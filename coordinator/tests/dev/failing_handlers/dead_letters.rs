@@ -152,7 +152,7 @@ async fn the_caller_gets_the_reason_and_after_a_retry_the_answer() {
     let id = id_of(&letter);
     assert_eq!(
         failed.error_message(),
-        format!("the message was given up on and is kept as dead letter {id}: {REASON}")
+        format!("the message failed and is kept as dead letter {id}: {REASON}")
     );
     let same = |reply: Reply| (reply.status, reply.body);
     assert_eq!(same(request.send().await.unwrap()), same(failed));

@@ -41,7 +41,7 @@ const MISBEHAVIOURS: [(&str, &str); 19] = [
     (
         "declare another type",
         "the answer was not accepted: the state \"log\" is a faulty/log, \
-         it can not be declared as faulty/other",
+         it cannot be declared as faulty/other",
     ),
     (
         "write another type",

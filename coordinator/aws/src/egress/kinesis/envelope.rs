@@ -1,17 +1,18 @@
-//! What can be put around a record's bytes, so that its readers know which records are one and the same.
+//! Envelopes around a record's bytes, by which readers recognize repeated records.
 //!
-//! `json`: `{"satchel":1,"id":"<32 hexadecimal digits>","data":<the bytes>}` where the bytes are JSON text, else `"base64":"<the bytes>"` instead of
-//! `"data"`. The id is that of the record: the same whenever it is sent again, and of no other.
+//! `json`: `{"satchel":1,"id":"<32 hexadecimal digits>","data":<the bytes>}` if the bytes are JSON
+//! text, else with `"base64":"<the bytes>"` instead of `"data"`. The id is that of the record. It
+//! is the same whenever the record is sent again, and no other record has it.
 
 use aws_smithy_types::base64;
 use bytes::Bytes;
 use satchel_engine::message::MessageId;
 use serde_json::value::RawValue;
 
-/// What is put around a record's bytes.
+/// Envelope around a record's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Envelope {
-    /// Nothing.
+    /// No envelope.
     #[default]
     None,
     /// JSON with the record's id.
@@ -19,7 +20,7 @@ pub enum Envelope {
 }
 
 impl Envelope {
-    /// The bytes that are put.
+    /// Wraps the bytes of a record.
     pub fn wrap(self, id: MessageId, data: Bytes) -> Bytes {
         match self {
             Self::None => data,
@@ -34,7 +35,7 @@ impl Envelope {
     }
 }
 
-/// The bytes, if they are one JSON value.
+/// The bytes as text, if they are one JSON value.
 fn json_text(data: &[u8]) -> Option<&str> {
     let value: &RawValue = serde_json::from_slice(data).ok()?;
     Some(value.get())

@@ -1,4 +1,4 @@
-//! Reads what was put into a stream, to find out which records in doubt are in it.
+//! Scan of a stream for records in doubt.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -13,25 +13,29 @@ use satchel_engine::sink::reconcile::StreamPositions;
 
 use crate::egress::failure;
 
-/// By how much the clock of this machine and that of Kinesis may differ. It only decides how much is read: nothing that was acknowledged lies in what
-/// it adds, because a shard without a position has taken nothing that was.
+/// Assumed maximum difference between the clocks of this machine and of Kinesis. It only decides
+/// how much is read. The part of a shard that it adds contains no acknowledged record, because a
+/// shard without a position has accepted none.
 const CLOCKS_MARGIN_MS: u64 = 5 * 60 * 1000;
 
-/// Between two reads of a shard: it allows five a second, to all its readers together.
+/// Interval between two reads of a shard, which allows five reads a second to all its readers
+/// together.
 const READ_INTERVAL: Duration = Duration::from_millis(250);
 
-/// After a read that failed.
+/// Wait after a failed read.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A read can fail so often in a row before the whole look begins anew: the position may be the reason.
+/// Number of consecutive failures after which the whole scan starts anew, because the position may
+/// be the cause.
 const READ_FAILURES_MAX: u32 = 5;
 
-/// Reads everything in `stream` beyond `after`, up to what is there now, that `wanted` says yes to.
+/// Reads the records in `stream` behind `after`, up to the ones that are there now, and returns
+/// those for which `wanted` is true.
 ///
 /// # Errors
 ///
-/// What Kinesis answered instead; the look is to be taken anew then.
-pub async fn look(
+/// The failure of Kinesis. The scan must be repeated then.
+pub async fn scan(
     client: &Client,
     stream: &str,
     after: &StreamPositions,
@@ -47,7 +51,7 @@ pub async fn look(
         .map(|shard| read(client, stream, shard, after, wanted));
     let seen = try_join_all(reads).await?;
     Ok(ScanResult {
-        seen: seen.into_iter().flatten().collect(),
+        records: seen.into_iter().flatten().collect(),
         shards: ids,
     })
 }
@@ -56,7 +60,7 @@ async fn shards(client: &Client, stream: &str) -> Result<Vec<Shard>, String> {
     let mut shards: BTreeMap<String, Shard> = BTreeMap::new();
     let mut next: Option<String> = None;
     loop {
-        // A token names the stream, which must not be named besides.
+        // A token names the stream, and excludes the stream's name.
         let stream_name = next.is_none().then(|| stream.to_owned());
         let page = client
             .list_shards()
@@ -75,7 +79,7 @@ async fn shards(client: &Client, stream: &str) -> Result<Vec<Shard>, String> {
     }
 }
 
-/// Reads one shard to its end, or to what it holds now.
+/// Reads one shard to its end, or up to what it contains now.
 async fn read(
     client: &Client,
     stream: &str,
@@ -83,7 +87,7 @@ async fn read(
     after: &StreamPositions,
     wanted: &(dyn Fn(&str, &[u8]) -> bool + Sync),
 ) -> Result<Vec<ScannedRecord>, String> {
-    let begun = DateTime::from(SystemTime::now());
+    let started = DateTime::from(SystemTime::now());
     let mut iterator = Some(first_iterator(client, stream, shard, after).await?);
     let mut seen = Vec::new();
     let mut failures = 0;
@@ -112,10 +116,10 @@ async fn read(
                 });
             }
         }
-        // What is put while this reads is none of those that are looked for.
+        // Records that are put during the scan are not among those that are wanted.
         let last = page.records().last();
         let arrived = last.and_then(|record| record.approximate_arrival_timestamp());
-        let is_new = arrived.is_some_and(|arrived| *arrived > begun);
+        let is_new = arrived.is_some_and(|arrived| *arrived > started);
         if page.millis_behind_latest() == Some(0) && (last.is_none() || is_new) {
             break;
         }
@@ -149,8 +153,9 @@ async fn first_iterator(
         }
     };
     let mut answer = request.send().await;
-    // The number is of another stream, which had this name and was deleted. Nothing of this one is acknowledged, else its number were known: so
-    // all of it lies beyond the position.
+    // The number belongs to a deleted stream of the same name. Nothing in this stream is
+    // acknowledged, otherwise its number would be known. Everything in it therefore lies behind the
+    // position.
     if let Err(error) = &answer
         && position.is_some()
         && error.code() == Some("InvalidArgumentException")
@@ -166,5 +171,5 @@ async fn first_iterator(
     answer
         .map_err(|error| format!("{shard}: {}", failure::describe(&error)))?
         .shard_iterator
-        .ok_or_else(|| format!("{shard}: no iterator was given"))
+        .ok_or_else(|| format!("{shard}: the response has no iterator"))
 }

@@ -1,4 +1,5 @@
-//! Several claimants, clocks of their own speed, and a table that is slow, loses answers and is out of reach: seeded, in virtual time.
+//! Several claimants whose clocks run at different speeds, and a table that is slow, loses answers
+//! and becomes unreachable: seeded, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// SplitMix64, so that a run is replayed from its seed.
+/// SplitMix64, so that a run can be replayed from its seed.
 struct Dice(u64);
 
 impl Dice {
@@ -23,37 +24,38 @@ impl Dice {
     }
 }
 
-/// What goes wrong.
+/// Faults of the table and of the way to it.
 #[derive(Clone, Copy)]
-struct Weather {
-    /// How long one way to the table takes at most, in ms.
+struct FaultPlan {
+    /// Maximum time of one way to the table, in ms.
     way_max_ms: u64,
-    /// One request in so many is lost before the table, and one answer after it; 0 for none.
+    /// One in this many requests is lost before the table, and one in this many answers after it; 0
+    /// for none.
     lost_one_in: u64,
-    /// Whether the table is out of reach between these times.
+    /// Start and end of a time in which the table is unreachable.
     out_of_reach: Option<(u64, u64)>,
 }
 
 enum Event {
     Wake(usize),
-    /// A request that was sent at a time reaches the table.
+    /// A request, sent at the given time, reaches the table.
     AtTable(usize, Ask, u64),
-    /// Its answer comes back.
+    /// An answer comes back.
     Back(usize, LeaseInput),
 }
 
 #[derive(Clone)]
 enum Ask {
-    Look,
+    Read,
     Write(Write),
 }
 
 struct Process {
     lease: Lease,
-    /// Its clock runs at this speed, in thousandths.
+    /// Speed of its clock, in thousandths.
     speed: u64,
     dead: bool,
-    /// The time at which its wish to be woken comes true, by the world's clock; later wishes replace it.
+    /// Requested wake-up by the world's clock. A later request replaces it.
     wake_at: Option<u64>,
     holding: Option<u64>,
 }
@@ -61,12 +63,12 @@ struct Process {
 struct World {
     now: u64,
     dice: Dice,
-    weather: Weather,
+    faults: FaultPlan,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     table: Option<LeaseItem>,
     processes: Vec<Process>,
-    /// (time, process, epoch) of every beginning.
+    /// Time, process and epoch of every acquisition.
     acquired: Vec<(u64, usize, u64)>,
     lost: usize,
 }
@@ -74,7 +76,7 @@ struct World {
 const ANSWER_MAX_MS: u64 = 2_000;
 
 impl World {
-    fn new(seed: u64, processes: usize, weather: Weather) -> Self {
+    fn new(seed: u64, processes: usize, faults: FaultPlan) -> Self {
         let mut dice = Dice(seed);
         let processes = (0..processes)
             .map(|number| Process {
@@ -88,7 +90,7 @@ impl World {
         let mut world = Self {
             now: 1_000_000,
             dice,
-            weather,
+            faults,
             events: BTreeMap::new(),
             next_event: 0,
             table: None,
@@ -126,23 +128,23 @@ impl World {
             Event::Wake(number) => {
                 if self.processes[number].wake_at == Some(self.now) {
                     self.processes[number].wake_at = None;
-                    self.tell(number, LeaseInput::TimeReached);
+                    self.handle(number, LeaseInput::TimeReached);
                 }
             }
             Event::AtTable(number, ask, sent) => self.arrive(number, &ask, sent),
-            Event::Back(number, answer) => self.tell(number, answer),
+            Event::Back(number, answer) => self.handle(number, answer),
         }
     }
 
     fn is_out_of_reach(&self) -> bool {
-        self.weather
+        self.faults
             .out_of_reach
             .is_some_and(|(from, to)| (from..to).contains(&self.now))
     }
 
     fn ask_table(&mut self, ask: Ask) -> LeaseInput {
         match ask {
-            Ask::Look => LeaseInput::Found(self.table.clone()),
+            Ask::Read => LeaseInput::ItemRead(self.table.clone()),
             Ask::Write(Write { condition, item }) => {
                 let holds = match (&condition, &self.table) {
                     (Condition::Absent, there) => there.is_none(),
@@ -170,7 +172,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, number: usize, input: LeaseInput) {
+    fn handle(&mut self, number: usize, input: LeaseInput) {
         let process = &mut self.processes[number];
         if process.dead {
             return;
@@ -180,7 +182,7 @@ impl World {
         process.lease.handle_input(clock, input);
         while let Some(output) = self.processes[number].lease.poll_output() {
             match output {
-                LeaseOutput::Look => self.send(number, Ask::Look),
+                LeaseOutput::Read => self.send(number, Ask::Read),
                 LeaseOutput::Write(write) => self.send(number, Ask::Write(write)),
                 LeaseOutput::WakeAt(at) => {
                     let at = (at * 1_000).div_ceil(speed).max(self.now + 1);
@@ -202,32 +204,32 @@ impl World {
 
     fn send(&mut self, number: usize, ask: Ask) {
         let sent = self.now;
-        if self.dice.one_in(self.weather.lost_one_in) || self.is_out_of_reach() {
+        if self.dice.one_in(self.faults.lost_one_in) || self.is_out_of_reach() {
             self.no_answer(number, &ask, sent);
         } else {
-            let arrives = sent + self.dice.below(self.weather.way_max_ms);
+            let arrives = sent + self.dice.below(self.faults.way_max_ms);
             self.at(arrives, Event::AtTable(number, ask, sent));
         }
     }
 
-    /// The table does what it is asked also when nobody waits for it any more.
+    /// Handles a request at the table, even if its sender no longer waits.
     fn arrive(&mut self, number: usize, ask: &Ask, sent: u64) {
         if self.is_out_of_reach() {
             return self.no_answer(number, ask, sent);
         }
         let answer = self.ask_table(ask.clone());
-        let back = self.now + self.dice.below(self.weather.way_max_ms);
-        if self.dice.one_in(self.weather.lost_one_in) || back > sent + ANSWER_MAX_MS {
+        let back = self.now + self.dice.below(self.faults.way_max_ms);
+        if self.dice.one_in(self.faults.lost_one_in) || back > sent + ANSWER_MAX_MS {
             self.no_answer(number, ask, sent);
         } else {
             self.at(back, Event::Back(number, answer));
         }
     }
 
-    /// Every request is answered: if by nobody else, then by the limit of its time.
+    /// Delivers the failure of a request at its time limit: every request is answered.
     fn no_answer(&mut self, number: usize, ask: &Ask, sent: u64) {
         let silent = match ask {
-            Ask::Look => LeaseInput::NotFoundOut,
+            Ask::Read => LeaseInput::ReadFailed,
             Ask::Write(_) => LeaseInput::Written(WriteOutcome::Unknown),
         };
         let at = (sent + ANSWER_MAX_MS).max(self.now);
@@ -244,15 +246,15 @@ impl World {
         })
     }
 
-    /// No two holdings have the same number. Their order is that of the table: who is slow to hear may learn that he has had the lease when the next one
-    /// has it already.
+    /// Asserts that no two holdings have the same number. Their order is that of the table: a slow
+    /// process may learn that it acquired the lease when the next one holds it already.
     fn check(&self) {
         let epochs: BTreeSet<u64> = self.acquired.iter().map(|(_, _, epoch)| *epoch).collect();
         assert_eq!(epochs.len(), self.acquired.len(), "{:?}", self.acquired);
     }
 }
 
-const FAIR: Weather = Weather {
+const NO_FAULTS: FaultPlan = FaultPlan {
     way_max_ms: 50,
     lost_one_in: 0,
     out_of_reach: None,
@@ -260,8 +262,8 @@ const FAIR: Weather = Weather {
 
 proptest! {
     #[test]
-    fn without_faults_one_process_holds_the_lease_for_ever(seed: u64, processes in 1_usize..5) {
-        let mut world = World::new(seed, processes, FAIR);
+    fn without_faults_one_process_holds_the_lease_forever(seed: u64, processes in 1_usize..5) {
+        let mut world = World::new(seed, processes, NO_FAULTS);
         world.run_until(2_000_000);
         prop_assert_eq!(world.acquired.len(), 1);
         prop_assert_eq!(world.lost, 0);
@@ -269,14 +271,14 @@ proptest! {
 
     #[test]
     fn a_dead_holder_is_replaced_after_the_lease_time_and_at_most_two_seconds(seed: u64) {
-        let mut world = World::new(seed, 3, FAIR);
+        let mut world = World::new(seed, 3, NO_FAULTS);
         world.run_until(1_100_000);
-        let holder = world.holder().expect("somebody holds it");
+        let holder = world.holder().expect("a process holds it");
         let last = world.now;
         world.kill(holder);
         world.run_until(last + 20_000);
         world.check();
-        let (at, by, _) = *world.acquired.last().expect("somebody began");
+        let (at, by, _) = *world.acquired.last().expect("a process acquired it");
         prop_assert_ne!(by, holder);
         let took = at - last;
         // The last renewal may be a third of the lease time old.
@@ -284,39 +286,46 @@ proptest! {
     }
 
     #[test]
-    fn a_process_that_stops_is_followed_within_a_poll_and_a_hint_makes_it_quicker(seed: u64, hinted: bool) {
-        let mut world = World::new(seed, 2, FAIR);
+    fn a_stopping_process_is_followed_within_a_poll_and_sooner_after_a_hint(
+        seed: u64,
+        hinted: bool,
+    ) {
+        let mut world = World::new(seed, 2, NO_FAULTS);
         world.run_until(1_100_000);
-        let holder = world.holder().expect("somebody holds it");
-        world.tell(holder, LeaseInput::ReleaseRequested);
+        let holder = world.holder().expect("a process holds it");
+        world.handle(holder, LeaseInput::ReleaseRequested);
         let stopped = world.now;
         if hinted {
             world.run_until(stopped + 110);
-            world.tell(1 - holder, LeaseInput::Hinted);
+            world.handle(1 - holder, LeaseInput::Hinted);
         }
         world.run_until(stopped + 5_000);
-        let (at, by, epoch) = *world.acquired.last().expect("somebody began");
+        let (at, by, epoch) = *world.acquired.last().expect("a process acquired it");
         prop_assert_eq!((by, epoch), (1 - holder, 2));
         let limit = if hinted { 400 } else { 1_400 };
         prop_assert!(at - stopped < limit, "{}", at - stopped);
     }
 
     #[test]
-    fn a_table_that_nobody_reaches_costs_nobody_the_lease(seed: u64, minutes in 1_u64..5) {
+    fn an_unreachable_table_costs_no_process_its_lease(seed: u64, minutes in 1_u64..5) {
         let out = Some((1_100_000, 1_100_000 + minutes * 60_000));
-        let mut world = World::new(seed, 3, Weather { out_of_reach: out, ..FAIR });
+        let mut world = World::new(seed, 3, FaultPlan { out_of_reach: out, ..NO_FAULTS });
         world.run_until(2_000_000);
         prop_assert_eq!(world.acquired.len(), 1, "{:?}", world.acquired);
         prop_assert_eq!(world.lost, 0);
     }
 
     #[test]
-    fn whatever_is_lost_no_two_holdings_have_one_number_and_somebody_holds_it_in_the_end(
+    fn holdings_have_distinct_numbers_and_some_process_holds_the_lease_in_the_end(
         seed: u64,
         lost_one_in in 2_u64..20,
         kills in 0_usize..3,
     ) {
-        let mut world = World::new(seed, 4, Weather { way_max_ms: 2_500, lost_one_in, out_of_reach: None });
+        let mut world = World::new(seed, 4, FaultPlan {
+            way_max_ms: 2_500,
+            lost_one_in,
+            out_of_reach: None,
+        });
         for _ in 0..kills {
             let later = world.now + world.dice.below(60_000);
             world.run_until(later);
@@ -327,8 +336,9 @@ proptest! {
         }
         let later = world.now + 120_000;
         world.run_until(later);
-        // A process that lost the lease ends, and its environment starts it again; here it stays away, so some are left only if not all lost.
-        world.weather = FAIR;
+        // A process that lost the lease ends, and its environment restarts it. Here it stays away,
+        // so a holder exists only if not all lost it.
+        world.faults = NO_FAULTS;
         let later = world.now + 60_000;
         world.run_until(later);
         world.check();

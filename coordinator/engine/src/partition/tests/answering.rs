@@ -2,23 +2,23 @@
 
 use satchel_protocol::reqreply::from_function::{InvocationResponse, expiration_spec::ExpireMode};
 
-use super::scene::*;
+use super::fixture::*;
 use crate::address::Address;
 use crate::input::{EgressMark, Input};
 use crate::invocation::AttemptId;
 use crate::output::{Answer, Output};
 
 #[test]
-fn a_call_is_answered_when_the_state_behind_the_answer_is_durable_and_not_before() {
-    let mut scene = Scene::new();
-    let request = scene.call("alice", "hello");
-    let first = scene.batch();
+fn a_call_is_answered_only_after_the_state_behind_the_answer_is_durable() {
+    let mut fixture = Fixture::new();
+    let request = fixture.call("alice", "hello");
+    let first = fixture.batch();
     assert_eq!(
         (texts(&first), first.state.len()),
         (vec!["hello".to_owned()], 0)
     );
-    scene.declare(first.attempt, ExpireMode::None, 0);
-    let second = scene.batch();
+    fixture.declare(first.attempt, ExpireMode::None, 0);
+    let second = fixture.batch();
     assert_eq!(
         second.state.len(),
         1,
@@ -26,7 +26,7 @@ fn a_call_is_answered_when_the_state_behind_the_answer_is_durable_and_not_before
     );
     assert_eq!(second.messages, first.messages);
     let caller = second.messages[0].caller.clone().unwrap();
-    scene.complete(
+    fixture.complete(
         second.attempt,
         effects(InvocationResponse {
             outgoing_messages: vec![message_to(&caller, "hi")],
@@ -34,40 +34,40 @@ fn a_call_is_answered_when_the_state_behind_the_answer_is_durable_and_not_before
             ..Default::default()
         }),
     );
-    assert_eq!(scene.answers(), []);
+    assert_eq!(fixture.answers(), []);
     assert_eq!(
-        scene.sealed.len(),
+        fixture.sealed.len(),
         1,
         "sealed at once, because a reply waits"
     );
-    scene.commit();
-    assert_eq!(scene.answers(), [(request, Answer::Replied(value("hi")))]);
-    assert_eq!(scene.seen("alice").as_deref(), Some("1"));
+    fixture.commit();
+    assert_eq!(fixture.answers(), [(request, Answer::Replied(value("hi")))]);
+    assert_eq!(fixture.seen("alice").as_deref(), Some("1"));
 }
 
 #[test]
-fn one_batch_is_in_flight_and_what_arrives_meanwhile_goes_together_in_the_next() {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
-    let first = scene.batch();
-    scene.send("alice", "2");
-    scene.send("alice", "3");
-    scene.send("bob", "4");
+fn one_batch_is_in_flight_and_later_messages_share_the_next_batch() {
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    let first = fixture.batch();
+    fixture.send("alice", "2");
+    fixture.send("alice", "3");
+    fixture.send("bob", "4");
     assert_eq!(
-        texts(&scene.batch()),
+        texts(&fixture.batch()),
         ["4"],
         "another address does not wait"
     );
-    scene.complete(first.attempt, nothing());
-    assert_eq!(texts(&scene.batch()), ["2", "3"]);
+    fixture.complete(first.attempt, nothing());
+    assert_eq!(texts(&fixture.batch()), ["2", "3"]);
 }
 
 #[test]
 fn a_chain_of_hops_needs_one_commit_and_leaves_no_trace_of_the_messages_between() {
-    let mut scene = Scene::new();
-    scene.tell(Input::TimeReached);
-    let request = scene.call("hop-0", "go");
-    let mut batch = scene.batch();
+    let mut fixture = Fixture::new();
+    fixture.handle(Input::TimeReached);
+    let request = fixture.call("hop-0", "go");
+    let mut batch = fixture.batch();
     let caller = batch.messages[0].caller.clone().unwrap();
     for hop in 1..=10 {
         let next = address(&format!("hop-{hop}"));
@@ -75,52 +75,52 @@ fn a_chain_of_hops_needs_one_commit_and_leaves_no_trace_of_the_messages_between(
             outgoing_messages: vec![message_to(&next, "go on")],
             ..Default::default()
         };
-        scene.complete(batch.attempt, effects(hand_on));
-        batch = scene.batch();
+        fixture.complete(batch.attempt, effects(hand_on));
+        batch = fixture.batch();
     }
-    assert_eq!(scene.sealed, [], "nothing had to leave yet");
+    assert_eq!(fixture.sealed, [], "nothing had to leave yet");
     let done = InvocationResponse {
         outgoing_messages: vec![message_to(&caller, "done")],
         outgoing_egresses: vec![egress("out", "done")],
         ..Default::default()
     };
-    scene.complete(batch.attempt, effects(done));
-    assert_eq!(scene.sealed.len(), 1);
+    fixture.complete(batch.attempt, effects(done));
+    assert_eq!(fixture.sealed.len(), 1);
     assert_eq!(
-        scene.sealed[0].changes.len(),
+        fixture.sealed[0].changes.len(),
         2,
         "the outbox entry and the counter: {:?}",
-        scene.sealed
+        fixture.sealed
     );
-    scene.commit();
+    fixture.commit();
     assert_eq!(
-        scene.answer_to(request),
+        fixture.answer_to(request),
         Some(Answer::Replied(value("done")))
     );
-    assert_eq!(scene.emissions().len(), 1);
+    assert_eq!(fixture.emissions().len(), 1);
 }
 
 #[test]
 fn rule_11_late_second_and_foreign_answers_are_dropped_and_counted() {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
-    let batch = scene.batch();
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    let batch = fixture.batch();
     let foreign = AttemptId {
         epoch: 9,
         ..batch.attempt
     };
-    scene.complete(foreign, emit("foreign"));
-    scene.complete(batch.attempt, emit("first"));
-    scene.complete(batch.attempt, emit("second"));
-    scene.fail(batch.attempt, "late");
-    scene.settle();
-    let emitted: Vec<_> = scene
+    fixture.complete(foreign, emit("foreign"));
+    fixture.complete(batch.attempt, emit("first"));
+    fixture.complete(batch.attempt, emit("second"));
+    fixture.fail(batch.attempt, "late");
+    fixture.settle();
+    let emitted: Vec<_> = fixture
         .emissions()
         .iter()
         .map(|emission| text_of(&emission.value))
         .collect();
     assert_eq!(emitted, ["first"]);
-    assert_eq!(scene.partition.counts().stale_answers, 3);
+    assert_eq!(fixture.partition.counts().stale_answers, 3);
 }
 
 #[test]
@@ -153,22 +153,22 @@ fn an_answer_that_breaks_a_rule_has_no_effect_at_all() {
         ),
         (no_target, "a message has no target"),
     ] {
-        let mut scene = Scene::new();
-        scene.send("alice", "1");
-        let batch = scene.batch();
-        scene.declare(batch.attempt, ExpireMode::None, 0);
+        let mut fixture = Fixture::new();
+        fixture.send("alice", "1");
+        let batch = fixture.batch();
+        fixture.declare(batch.attempt, ExpireMode::None, 0);
         let mut attempts = 0;
-        while scene.partition.counts().dead_letters == 0 {
-            let batch = scene.batch();
+        while fixture.partition.counts().dead_letters == 0 {
+            let batch = fixture.batch();
             assert_eq!(batch.messages[0].failed_attempts, attempts);
             attempts += 1;
-            scene.complete(batch.attempt, effects(broken.clone()));
-            scene.later(1000);
+            fixture.complete(batch.attempt, effects(broken.clone()));
+            fixture.later(1000);
         }
         assert_eq!(attempts, 3);
         let reason = format!("the answer was not accepted: {reason}");
-        assert_eq!(scene.dead_letters(), [("1".to_owned(), reason)]);
-        assert_eq!(scene.batches(), []);
+        assert_eq!(fixture.dead_letters(), [("1".to_owned(), reason)]);
+        assert_eq!(fixture.batches(), []);
     }
 }
 
@@ -181,31 +181,31 @@ fn a_function_that_never_stops_declaring_and_one_that_changes_a_type_are_failure
         ),
         (
             incomplete("seen", "t/number", ExpireMode::None, 0),
-            "the state \"seen\" is a t/text, it can not be declared as t/number",
+            "the state \"seen\" is a t/text, it cannot be declared as t/number",
         ),
     ] {
-        let mut scene = Scene::new();
-        scene.send("alice", "1");
-        let batch = scene.batch();
-        scene.declare(batch.attempt, ExpireMode::None, 0);
+        let mut fixture = Fixture::new();
+        fixture.send("alice", "1");
+        let batch = fixture.batch();
+        fixture.declare(batch.attempt, ExpireMode::None, 0);
         for _ in 0..3 {
-            let batch = scene.batch();
-            scene.complete(batch.attempt, answer.clone());
-            scene.later(1000);
+            let batch = fixture.batch();
+            fixture.complete(batch.attempt, answer.clone());
+            fixture.later(1000);
         }
         let reason = format!("the answer was not accepted: {reason}");
-        assert_eq!(scene.dead_letters(), [("1".to_owned(), reason)]);
+        assert_eq!(fixture.dead_letters(), [("1".to_owned(), reason)]);
     }
 }
 
 #[test]
 fn rule_11_an_id_is_the_same_at_every_attempt_and_derives_from_the_cause_of_a_message() {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
-    let first = scene.batch();
-    scene.fail(first.attempt, "no");
-    scene.later(1000);
-    let second = scene.batch();
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    let first = fixture.batch();
+    fixture.fail(first.attempt, "no");
+    fixture.later(1000);
+    let second = fixture.batch();
     assert_eq!(first.messages[0].id, second.messages[0].id);
     let mut to_bob = message_to(&address("bob"), "x");
     to_bob.cause = 1;
@@ -213,54 +213,53 @@ fn rule_11_an_id_is_the_same_at_every_attempt_and_derives_from_the_cause_of_a_me
         outgoing_messages: vec![to_bob.clone(), to_bob],
         ..Default::default()
     };
-    scene.complete(second.attempt, effects(twice));
-    let bob = scene.batch();
+    fixture.complete(second.attempt, effects(twice));
+    let bob = fixture.batch();
     assert_ne!(bob.messages[0].id, bob.messages[1].id);
 }
 
 #[test]
-fn rule_13_an_egress_record_leaves_after_its_commit_in_order_and_again_after_a_crash_until_acknowledged()
- {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
-    let batch = scene.batch();
+fn rule_13_egress_records_leave_after_their_commit_in_order_until_acknowledged() {
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    let batch = fixture.batch();
     let two = InvocationResponse {
         outgoing_egresses: vec![egress("out", "a"), egress("out", "b")],
         ..Default::default()
     };
-    scene.complete(batch.attempt, effects(two));
-    assert_eq!(scene.emissions(), []);
-    scene.commit();
-    let emissions = scene.emissions();
+    fixture.complete(batch.attempt, effects(two));
+    assert_eq!(fixture.emissions(), []);
+    fixture.commit();
+    let emissions = fixture.emissions();
     let sent: Vec<_> = emissions
         .iter()
         .map(|emission| text_of(&emission.value))
         .collect();
     assert_eq!(sent, ["a", "b"]);
     let numbers = vec![emissions[0].number];
-    scene.tell(Input::EgressAcked { numbers });
-    scene.settle();
-    scene.crash();
+    fixture.handle(Input::EgressAcked { numbers });
+    fixture.settle();
+    fixture.crash();
     assert_eq!(
-        scene.emissions(),
+        fixture.emissions(),
         emissions[1..],
         "the same number, id and bytes"
     );
-    assert_eq!(scene.partition.gauges().outbox, 1);
+    assert_eq!(fixture.partition.gauges().outbox, 1);
 }
 
 #[test]
-fn rule_13_what_an_egress_notes_with_an_acknowledgement_is_durable_with_it_or_not_at_all() {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
-    let batch = scene.batch();
+fn rule_13_marks_and_their_acknowledgement_become_durable_together() {
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    let batch = fixture.batch();
     let two = InvocationResponse {
         outgoing_egresses: vec![egress("out", "a"), egress("out", "b")],
         ..Default::default()
     };
-    scene.complete(batch.attempt, effects(two));
-    scene.commit();
-    let numbers: Vec<u64> = scene.emissions().iter().map(|it| it.number).collect();
+    fixture.complete(batch.attempt, effects(two));
+    fixture.commit();
+    let numbers: Vec<u64> = fixture.emissions().iter().map(|it| it.number).collect();
     let arrived = |number, mark: Option<&'static str>| Input::EgressMarked {
         egress: "example/out".into(),
         numbers: vec![number],
@@ -270,33 +269,33 @@ fn rule_13_what_an_egress_notes_with_an_acknowledgement_is_durable_with_it_or_no
         }],
         confirm: false,
     };
-    let known = |scene: &Scene| {
-        let partition = &scene.partition;
+    let known = |fixture: &Fixture| {
+        let partition = &fixture.partition;
         let marks = partition.egress_marks("example/out").into_iter();
         let marks: Vec<_> = marks.map(|(name, mark)| (name.to_string(), mark)).collect();
         (partition.outbox_of("example/out"), marks)
     };
     let mark = |text: &'static str| vec![("shard-1".to_owned(), bytes::Bytes::from(text))];
-    scene.tell(arrived(numbers[0], Some("17")));
-    scene.settle();
-    scene.tell(arrived(numbers[1], Some("18")));
-    scene.crash();
-    assert_eq!(known(&scene), ([numbers[1]].into(), mark("17")));
-    scene.tell(arrived(numbers[1], Some("19")));
-    scene.settle();
-    scene.crash();
-    assert_eq!(known(&scene), ([].into(), mark("19")));
-    assert_eq!(scene.partition.egress_marks("example/other"), []);
-    scene.tell(arrived(0, None));
-    scene.settle();
-    scene.crash();
-    assert_eq!(known(&scene), ([].into(), vec![]));
+    fixture.handle(arrived(numbers[0], Some("17")));
+    fixture.settle();
+    fixture.handle(arrived(numbers[1], Some("18")));
+    fixture.crash();
+    assert_eq!(known(&fixture), ([numbers[1]].into(), mark("17")));
+    fixture.handle(arrived(numbers[1], Some("19")));
+    fixture.settle();
+    fixture.crash();
+    assert_eq!(known(&fixture), ([].into(), mark("19")));
+    assert_eq!(fixture.partition.egress_marks("example/other"), []);
+    fixture.handle(arrived(0, None));
+    fixture.settle();
+    fixture.crash();
+    assert_eq!(known(&fixture), ([].into(), vec![]));
 }
 
 #[test]
-fn an_egress_that_waits_for_what_it_noted_hears_of_it_when_that_is_durable() {
-    let mut scene = Scene::new();
-    scene.tell(Input::EgressMarked {
+fn an_egress_that_waits_for_its_marks_is_notified_once_they_are_durable() {
+    let mut fixture = Fixture::new();
+    fixture.handle(Input::EgressMarked {
         egress: "example/out".into(),
         numbers: Vec::new(),
         marks: vec![EgressMark {
@@ -308,47 +307,50 @@ fn an_egress_that_waits_for_what_it_noted_hears_of_it_when_that_is_durable() {
     let durable = Output::MarksDurable {
         egress: "example/out".into(),
     };
-    assert!(!scene.outputs.contains(&durable), "nothing is durable yet");
-    scene.settle();
-    assert!(scene.outputs.contains(&durable));
+    assert!(
+        !fixture.outputs.contains(&durable),
+        "nothing is durable yet"
+    );
+    fixture.settle();
+    assert!(fixture.outputs.contains(&durable));
 }
 
 #[test]
 fn an_egress_record_that_is_refused_becomes_a_dead_letter_and_can_be_retried() {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
-    let batch = scene.batch();
-    scene.complete(batch.attempt, emit("a"));
-    scene.commit();
-    let number = scene.emissions()[0].number;
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    let batch = fixture.batch();
+    fixture.complete(batch.attempt, emit("a"));
+    fixture.commit();
+    let number = fixture.emissions()[0].number;
     let reason = "larger than the stream takes".to_owned();
-    scene.tell(Input::EgressRefused { number, reason });
-    let letters = scene.dead_letters();
+    fixture.handle(Input::EgressRefused { number, reason });
+    let letters = fixture.dead_letters();
     assert_eq!(
         letters,
         [("a".to_owned(), "larger than the stream takes".to_owned())]
     );
-    scene.retry_first_letter();
-    let again = scene.emissions();
+    fixture.retry_first_letter();
+    let again = fixture.emissions();
     assert_eq!((again.len(), text_of(&again[0].value)), (1, "a".to_owned()));
-    assert_eq!(scene.dead_letters(), []);
+    assert_eq!(fixture.dead_letters(), []);
 }
 
 #[test]
 fn a_message_to_a_function_that_nothing_serves_becomes_a_dead_letter() {
-    let mut scene = Scene::new();
-    let request = scene.call("alice", "1");
-    let batch = scene.batch();
+    let mut fixture = Fixture::new();
+    let request = fixture.call("alice", "1");
+    let batch = fixture.batch();
     let nowhere = Address::new("elsewhere/unknown".parse().unwrap(), "1");
     let lost = InvocationResponse {
         outgoing_messages: vec![message_to(&nowhere, "x")],
         ..Default::default()
     };
-    scene.complete(batch.attempt, effects(lost));
+    fixture.complete(batch.attempt, effects(lost));
     let reason = "no endpoint serves the function elsewhere/unknown".to_owned();
-    assert_eq!(scene.dead_letters(), [("x".to_owned(), reason)]);
+    assert_eq!(fixture.dead_letters(), [("x".to_owned(), reason)]);
     assert_eq!(
-        scene.answer_to(request),
+        fixture.answer_to(request),
         None,
         "the caller still waits for its reply"
     );
@@ -356,19 +358,19 @@ fn a_message_to_a_function_that_nothing_serves_becomes_a_dead_letter() {
 
 #[test]
 fn addresses_that_declare_the_same_states_at_once_are_all_served_without_a_failure() {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
-    scene.send("bob", "2");
-    let batches = scene.batches();
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    fixture.send("bob", "2");
+    let batches = fixture.batches();
     for batch in &batches {
-        scene.declare(batch.attempt, ExpireMode::None, 0);
+        fixture.declare(batch.attempt, ExpireMode::None, 0);
     }
-    let again = scene.batches();
+    let again = fixture.batches();
     assert_eq!(again.len(), 2, "both are sent again at once");
     for batch in &again {
         assert_eq!(batch.messages[0].failed_attempts, 0);
         assert_eq!(batch.state.len(), 1);
-        scene.complete(batch.attempt, set_seen("x"));
+        fixture.complete(batch.attempt, set_seen("x"));
     }
-    assert_eq!(scene.seen("bob").as_deref(), Some("x"));
+    assert_eq!(fixture.seen("bob").as_deref(), Some("x"));
 }

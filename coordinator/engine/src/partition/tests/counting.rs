@@ -1,84 +1,85 @@
-//! What is counted as it goes. Every scene is audited after each fact, so most stories here only go where a count could drift.
+//! Running counters. Every fixture is audited after each input, so most tests here only provoke
+//! situations in which a counter could drift.
 
 use satchel_protocol::reqreply::from_function::expiration_spec::ExpireMode;
 use satchel_protocol::reqreply::from_function::{InvocationResponse, PersistedValueMutation};
 
-use super::scene::{Scene, address, effects, nothing, reply, set_seen};
+use super::fixture::{Fixture, address, effects, nothing, reply, set_seen};
 use crate::input::Administration;
 
 #[test]
-fn a_value_that_is_deleted_is_not_remembered_until_it_would_have_expired() {
-    let mut scene = Scene::new();
+fn a_deleted_value_leaves_no_entry_in_the_schedule() {
+    let mut fixture = Fixture::new();
     for id in ["alice", "bob", "carol"] {
-        scene.send(id, "1");
-        let batch = scene.batch();
+        fixture.send(id, "1");
+        let batch = fixture.batch();
         if id == "alice" {
-            scene.declare(batch.attempt, ExpireMode::AfterWrite, 3_600_000);
-            let batch = scene.batch();
-            scene.complete(batch.attempt, set_seen("x"));
+            fixture.declare(batch.attempt, ExpireMode::AfterWrite, 3_600_000);
+            let batch = fixture.batch();
+            fixture.complete(batch.attempt, set_seen("x"));
         } else {
-            scene.complete(batch.attempt, set_seen("x"));
+            fixture.complete(batch.attempt, set_seen("x"));
         }
     }
-    let on_agenda = |scene: &Scene| scene.partition.agenda.iter_others().count();
-    assert_eq!(on_agenda(&scene), 3);
-    scene.send("bob", "2");
-    let batch = scene.batch();
+    let on_schedule = |fixture: &Fixture| fixture.partition.schedule.iter_others().count();
+    assert_eq!(on_schedule(&fixture), 3);
+    fixture.send("bob", "2");
+    let batch = fixture.batch();
     let deletion = PersistedValueMutation {
         state_name: "seen".into(),
         ..Default::default()
     };
-    scene.complete(
+    fixture.complete(
         batch.attempt,
         effects(InvocationResponse {
             state_mutations: vec![deletion],
             ..Default::default()
         }),
     );
-    scene.administer(Administration::DeleteState {
+    fixture.administer(Administration::DeleteState {
         address: address("carol"),
         state: "seen".into(),
     });
-    scene.settle();
-    assert_eq!(on_agenda(&scene), 1, "alice's value is still to expire");
-    assert_eq!(scene.seen("alice").as_deref(), Some("x"));
+    fixture.settle();
+    assert_eq!(on_schedule(&fixture), 1, "alice's value is still to expire");
+    assert_eq!(fixture.seen("alice").as_deref(), Some("x"));
 }
 
 #[test]
 fn recovered_dead_letters_pin_their_bucket_from_the_beginning() {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
-    while scene.partition.counts().dead_letters == 0 {
-        let batch = scene.batch();
-        scene.fail(batch.attempt, "poison");
-        scene.later(1_000);
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    while fixture.partition.counts().dead_letters == 0 {
+        let batch = fixture.batch();
+        fixture.fail(batch.attempt, "poison");
+        fixture.later(1_000);
     }
-    scene.settle();
-    assert_eq!(scene.dead_letters().len(), 1);
-    let pinned_bytes = scene.partition.gauges().pinned_bytes;
-    scene.take_over();
-    let gauges = scene.partition.gauges();
+    fixture.settle();
+    assert_eq!(fixture.dead_letters().len(), 1);
+    let pinned_bytes = fixture.partition.gauges().pinned_bytes;
+    fixture.take_over();
+    let gauges = fixture.partition.gauges();
     assert!(pinned_bytes > 0 && gauges.pinned_bytes > 0, "{gauges:?}");
     assert_eq!(gauges.pinned_bytes, gauges.state_bytes);
 }
 
 #[test]
-fn the_room_of_a_backlog_is_given_back_though_something_else_lives_at_the_address() {
-    let mut scene = Scene::new();
-    scene.call_with_key("alice", "first", "key");
-    let batch = scene.batch();
-    scene.settle();
-    let before = scene.partition.gauges().state_bytes;
+fn the_capacity_of_a_backlog_is_released_though_the_address_stays_active() {
+    let mut fixture = Fixture::new();
+    fixture.call_with_key("alice", "first", "key");
+    let batch = fixture.batch();
+    fixture.settle();
+    let before = fixture.partition.gauges().state_bytes;
     for number in 0..1_000 {
-        scene.send("alice", &number.to_string());
+        fixture.send("alice", &number.to_string());
     }
-    scene.settle();
-    assert!(scene.partition.gauges().state_bytes > before + 100_000);
-    scene.complete(batch.attempt, reply(&batch, "done"));
-    while let [batch] = &scene.batches()[..] {
-        scene.complete(batch.attempt, nothing());
-        scene.settle();
+    fixture.settle();
+    assert!(fixture.partition.gauges().state_bytes > before + 100_000);
+    fixture.complete(batch.attempt, reply(&batch, "done"));
+    while let [batch] = &fixture.batches()[..] {
+        fixture.complete(batch.attempt, nothing());
+        fixture.settle();
     }
-    let after = scene.partition.gauges().state_bytes;
+    let after = fixture.partition.gauges().state_bytes;
     assert!(after < before + 1_000, "{before} bytes, then {after}");
 }

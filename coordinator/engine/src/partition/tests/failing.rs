@@ -1,17 +1,17 @@
-//! Failures: isolation of poison, suspension, what may have killed the process.
+//! Failures: isolation of poison messages, suspension, suspects of a crash.
 
 use satchel_protocol::reqreply::from_function::expiration_spec::ExpireMode;
 
-use super::scene::*;
+use super::fixture::*;
 use crate::endpoint::OnPoison;
 use crate::input::{Administration, Input, Verb};
 use crate::invocation::{Failure, FailureKind};
 use crate::message::MessageId;
 use crate::output::Answer;
 
-impl Scene {
-    /// The id of the first dead letter.
-    fn first_letter(&mut self) -> MessageId {
+impl Fixture {
+    /// Returns the id of the first dead letter.
+    fn first_dead_letter(&mut self) -> MessageId {
         let list = Administration::ListDeadLetters {
             function: None,
             after: None,
@@ -23,15 +23,16 @@ impl Scene {
         letters[0].id
     }
 
-    /// Sends the first dead letter again.
+    /// Retries the first dead letter.
     pub(super) fn retry_first_letter(&mut self) -> MessageId {
-        let id = self.first_letter();
+        let id = self.first_dead_letter();
         let retried = self.administer(Administration::RetryDeadLetter(id));
         assert_eq!(retried, Some(Answer::Done));
         id
     }
 
-    /// Processes batches until nothing is left: a batch that holds `poison` fails, the others succeed. Returns the batches.
+    /// Processes batches until none is left. A batch that holds `poison` fails, the others succeed.
+    /// Returns the batches.
     fn process(&mut self, poison: &str) -> Vec<Vec<String>> {
         let mut processed = Vec::new();
         for _ in 0..100 {
@@ -52,14 +53,14 @@ impl Scene {
 
 #[test]
 fn rule_14_the_poison_message_of_a_batch_is_isolated_and_the_others_are_processed_in_order() {
-    let mut scene = Scene::new();
-    scene.send("alice", "0");
-    let first = scene.batch();
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "0");
+    let first = fixture.batch();
     for number in 1..=8 {
-        scene.send("alice", &number.to_string());
+        fixture.send("alice", &number.to_string());
     }
-    scene.complete(first.attempt, nothing());
-    let attempted = scene.process("6");
+    fixture.complete(first.attempt, nothing());
+    let attempted = fixture.process("6");
     let succeeded: Vec<_> = attempted
         .iter()
         .filter(|batch| !batch.contains(&"6".to_owned()))
@@ -73,150 +74,153 @@ fn rule_14_the_poison_message_of_a_batch_is_isolated_and_the_others_are_processe
         "as many attempts as the endpoint gives, alone: {attempted:?}"
     );
     assert_eq!(
-        scene.dead_letters(),
+        fixture.dead_letters(),
         [("6".to_owned(), "poison".to_owned())]
     );
 }
 
 #[test]
 fn a_caller_learns_that_its_message_became_a_dead_letter_and_a_retry_answers_under_the_same_key() {
-    let mut scene = Scene::new();
-    let request = scene.call_with_key("alice", "1", "key");
-    scene.process("1");
-    scene.commit();
+    let mut fixture = Fixture::new();
+    let request = fixture.call_with_key("alice", "1", "key");
+    fixture.process("1");
+    fixture.commit();
     let Some(Answer::Failed {
         dead_letter,
         reason,
-    }) = scene.answer_to(request)
+    }) = fixture.answer_to(request)
     else {
         panic!("a failure");
     };
     assert_eq!(reason, "poison");
-    let repeat = scene.call_with_key("alice", "1", "key");
-    scene.commit();
+    let repeat = fixture.call_with_key("alice", "1", "key");
+    fixture.commit();
     let failed = Answer::Failed {
         dead_letter,
         reason,
     };
-    assert_eq!(scene.answer_to(repeat), Some(failed));
+    assert_eq!(fixture.answer_to(repeat), Some(failed));
 
-    assert_eq!(scene.retry_first_letter(), dead_letter);
-    let waiting = scene.call_with_key("alice", "1", "key");
-    let batch = scene.batch();
+    assert_eq!(fixture.retry_first_letter(), dead_letter);
+    let waiting = fixture.call_with_key("alice", "1", "key");
+    let batch = fixture.batch();
     assert_eq!(
         texts(&batch),
         ["1"],
         "the repeat waits for the retry and is no message of its own"
     );
-    scene.complete(batch.attempt, reply(&batch, "hi"));
-    scene.commit();
-    assert_eq!(scene.answer_to(waiting), Some(Answer::Replied(value("hi"))));
+    fixture.complete(batch.attempt, reply(&batch, "hi"));
+    fixture.commit();
+    assert_eq!(
+        fixture.answer_to(waiting),
+        Some(Answer::Replied(value("hi")))
+    );
 }
 
 #[test]
 fn rule_12_a_dead_letter_keeps_its_idempotency_key_from_expiring() {
-    let mut scene = Scene::new();
-    scene.call_with_key("alice", "1", "key");
-    scene.process("1");
-    scene.later(scene.config.idempotency_ttl_ms * 3);
-    scene.settle();
-    let repeat = scene.call_with_key("alice", "1", "key");
-    scene.commit();
+    let mut fixture = Fixture::new();
+    fixture.call_with_key("alice", "1", "key");
+    fixture.process("1");
+    fixture.later(fixture.config.idempotency_ttl_ms * 3);
+    fixture.settle();
+    let repeat = fixture.call_with_key("alice", "1", "key");
+    fixture.commit();
     assert!(matches!(
-        scene.answer_to(repeat),
+        fixture.answer_to(repeat),
         Some(Answer::Failed { .. })
     ));
-    assert_eq!(scene.batches(), []);
+    assert_eq!(fixture.batches(), []);
 }
 
 #[test]
 fn rule_12_the_dead_letter_of_a_send_keeps_its_key_over_retries_until_it_is_dropped() {
-    let mut scene = Scene::new();
-    let ttl_ms = scene.config.idempotency_ttl_ms;
-    let send = |scene: &mut Scene| {
-        let request = scene.request(Verb::Send, "alice", "1", Some("key".into()));
-        scene.settle();
-        assert_eq!(scene.answer_to(request), Some(Answer::Accepted));
+    let mut fixture = Fixture::new();
+    let ttl_ms = fixture.config.idempotency_ttl_ms;
+    let send = |fixture: &mut Fixture| {
+        let request = fixture.request(Verb::Send, "alice", "1", Some("key".into()));
+        fixture.settle();
+        assert_eq!(fixture.answer_to(request), Some(Answer::Accepted));
     };
-    send(&mut scene);
-    scene.process("1");
+    send(&mut fixture);
+    fixture.process("1");
     for _ in 0..2 {
-        scene.later(ttl_ms * 3);
-        scene.settle();
-        send(&mut scene);
-        assert_eq!(scene.batches(), [], "it is known, and is a dead letter");
-        scene.retry_first_letter();
-        scene.process("1");
+        fixture.later(ttl_ms * 3);
+        fixture.settle();
+        send(&mut fixture);
+        assert_eq!(fixture.batches(), [], "it is known, and is a dead letter");
+        fixture.retry_first_letter();
+        fixture.process("1");
     }
-    let letter = scene.first_letter();
-    let dropped = scene.administer(Administration::DropDeadLetter(letter));
+    let letter = fixture.first_dead_letter();
+    let dropped = fixture.administer(Administration::DropDeadLetter(letter));
     assert_eq!(dropped, Some(Answer::Done));
-    scene.later(ttl_ms * 3);
-    scene.settle();
-    send(&mut scene);
-    assert_eq!(texts(&scene.batch()), ["1"], "it is new");
+    fixture.later(ttl_ms * 3);
+    fixture.settle();
+    send(&mut fixture);
+    assert_eq!(texts(&fixture.batch()), ["1"], "it is new");
 }
 
 #[test]
-fn being_throttled_or_out_of_reach_costs_no_attempt() {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
+fn throttling_and_unreachability_cost_no_attempt() {
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
     for kind in [FailureKind::Throttled, FailureKind::Unreachable].repeat(10) {
-        let batch = scene.batch();
+        let batch = fixture.batch();
         assert_eq!(batch.messages[0].failed_attempts, 0);
         let attempt = batch.attempt;
         let failure = Failure::new(kind, "not now");
-        scene.tell(Input::InvocationFailed { attempt, failure });
-        scene.later(1000);
+        fixture.handle(Input::InvocationFailed { attempt, failure });
+        fixture.later(1000);
     }
-    assert_eq!(scene.dead_letters(), []);
+    assert_eq!(fixture.dead_letters(), []);
 }
 
 #[test]
-fn the_endpoint_may_choose_to_suspend_the_address_until_a_person_resumes_it() {
-    let mut scene = Scene::with(config(OnPoison::Suspend));
-    scene.send("alice", "1");
-    scene.send("alice", "2");
-    scene.process("1");
-    scene.settle();
-    assert_eq!(scene.dead_letters(), []);
+fn an_endpoint_may_suspend_the_address_until_an_operator_resumes_it() {
+    let mut fixture = Fixture::with(config(OnPoison::Suspend));
+    fixture.send("alice", "1");
+    fixture.send("alice", "2");
+    fixture.process("1");
+    fixture.settle();
+    assert_eq!(fixture.dead_letters(), []);
     let inspect = || Administration::Inspect(address("alice"));
-    let Some(Answer::Address(view)) = scene.administer(inspect()) else {
+    let Some(Answer::Address(view)) = fixture.administer(inspect()) else {
         panic!("an address");
     };
     assert_eq!(view.suspended.as_deref(), Some("poison"));
     assert_eq!(view.backlog_messages, 2);
-    scene.settle();
-    scene.crash();
-    scene.later(10_000);
-    assert_eq!(scene.batches(), [], "it stays suspended over a crash");
+    fixture.settle();
+    fixture.crash();
+    fixture.later(10_000);
+    assert_eq!(fixture.batches(), [], "it stays suspended over a crash");
 
-    let resumed = scene.administer(Administration::Resume(address("alice")));
+    let resumed = fixture.administer(Administration::Resume(address("alice")));
     assert_eq!(resumed, Some(Answer::Done));
-    let batch = scene.batch();
+    let batch = fixture.batch();
     assert_eq!(texts(&batch), ["1", "2"]);
-    scene.complete(batch.attempt, nothing());
-    let Some(Answer::NotFound(_)) = scene.administer(inspect()) else {
+    fixture.complete(batch.attempt, nothing());
+    let Some(Answer::NotFound(_)) = fixture.administer(inspect()) else {
         panic!("nothing is left of it");
     };
 }
 
 #[test]
 fn a_request_too_large_for_its_endpoint_is_refused_and_leaves_nothing() {
-    let mut scene = Scene::new();
+    let mut fixture = Fixture::new();
     let refused = Some(Answer::TooLarge { bytes_max: 10_000 });
-    let sent = scene.send("alice", &"x".repeat(10_001));
-    let called = scene.call_with_key("alice", &"x".repeat(10_001), "key");
-    assert_eq!(scene.answer_to(sent), refused);
-    assert_eq!(scene.answer_to(called), refused);
-    scene.settle();
-    assert_eq!(scene.dead_letters(), []);
-    let small = scene.call_with_key("alice", "small", "key");
-    let batch = scene.batch();
-    scene.complete(batch.attempt, reply(&batch, "done"));
-    scene.settle();
+    let sent = fixture.send("alice", &"x".repeat(10_001));
+    let called = fixture.call_with_key("alice", &"x".repeat(10_001), "key");
+    assert_eq!(fixture.answer_to(sent), refused);
+    assert_eq!(fixture.answer_to(called), refused);
+    fixture.settle();
+    assert_eq!(fixture.dead_letters(), []);
+    let small = fixture.call_with_key("alice", "small", "key");
+    let batch = fixture.batch();
+    fixture.complete(batch.attempt, reply(&batch, "done"));
+    fixture.settle();
     assert_eq!(
-        scene.answer_to(small),
+        fixture.answer_to(small),
         Some(Answer::Replied(value("done"))),
         "the key was not used"
     );
@@ -224,10 +228,10 @@ fn a_request_too_large_for_its_endpoint_is_refused_and_leaves_nothing() {
 
 #[test]
 fn a_message_too_large_with_its_state_for_any_request_becomes_a_dead_letter_by_its_size() {
-    let mut scene = Scene::new();
-    scene.send("alice", &"x".repeat(10_000));
-    assert_eq!(scene.batches(), []);
-    let letters = scene.dead_letters();
+    let mut fixture = Fixture::new();
+    fixture.send("alice", &"x".repeat(10_000));
+    assert_eq!(fixture.batches(), []);
+    let letters = fixture.dead_letters();
     assert_eq!(letters.len(), 1);
     assert!(
         letters[0].1.contains("the endpoint takes 10000"),
@@ -237,28 +241,27 @@ fn a_message_too_large_with_its_state_for_any_request_becomes_a_dead_letter_by_i
 }
 
 #[test]
-fn a_message_that_was_pending_at_several_deaths_is_tried_alone_with_its_attempt_durable_beforehand()
-{
-    let mut scene = Scene::new();
-    scene.send("alice", "harmless");
-    scene.send("alice", "deadly");
-    scene.settle();
+fn a_message_pending_at_several_crashes_is_tried_alone_with_its_attempt_durable_beforehand() {
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "harmless");
+    fixture.send("alice", "deadly");
+    fixture.settle();
     let mut alone = Vec::new();
     for _ in 0..20 {
-        if scene.partition.counts().dead_letters > 0 {
+        if fixture.partition.counts().dead_letters > 0 {
             break;
         }
-        scene.crash();
-        scene.settle();
-        while let [batch] = &scene.batches()[..] {
+        fixture.crash();
+        fixture.settle();
+        while let [batch] = &fixture.batches()[..] {
             if texts(batch).contains(&"deadly".to_owned()) {
                 if batch.messages.len() == 1 {
                     alone.push(batch.messages[0].failed_attempts);
                 }
                 break;
             }
-            scene.complete(batch.attempt, nothing());
-            scene.settle();
+            fixture.complete(batch.attempt, nothing());
+            fixture.settle();
         }
     }
     assert_eq!(
@@ -266,60 +269,60 @@ fn a_message_that_was_pending_at_several_deaths_is_tried_alone_with_its_attempt_
         [1, 2, 3],
         "each attempt was durable when the process died of it"
     );
-    let reason = "each time that this message was tried, the process ended".to_owned();
-    assert_eq!(scene.dead_letters(), [("deadly".to_owned(), reason)]);
+    let reason = "the process ended at every attempt of this message".to_owned();
+    assert_eq!(fixture.dead_letters(), [("deadly".to_owned(), reason)]);
 }
 
 #[test]
-fn rule_14_after_a_death_messages_are_tried_only_once_they_are_durable() {
-    let mut scene = Scene::new();
-    scene.send("alice", "pending");
-    scene.settle();
-    scene.crash();
-    assert_eq!(scene.batches(), [], "the death is not durable yet");
-    scene.commit();
-    assert_eq!(texts(&scene.batch()), ["pending"]);
-    scene.send("bob", "new");
+fn rule_14_after_a_crash_messages_are_tried_only_once_they_are_durable() {
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "pending");
+    fixture.settle();
+    fixture.crash();
+    assert_eq!(fixture.batches(), [], "the crash is not durable yet");
+    fixture.commit();
+    assert_eq!(texts(&fixture.batch()), ["pending"]);
+    fixture.send("bob", "new");
     assert_eq!(
-        scene.batches(),
+        fixture.batches(),
         [],
-        "were it deadly, nothing would know of it"
+        "if it ended the process, no trace would remain"
     );
-    scene.commit();
-    let batch = scene.batch();
+    fixture.commit();
+    let batch = fixture.batch();
     assert_eq!(texts(&batch), ["new"]);
-    scene.complete(batch.attempt, nothing());
-    scene.later(10_000);
-    scene.send("bob", "newer");
-    assert_eq!(texts(&scene.batch()), ["newer"], "the caution has an end");
+    fixture.complete(batch.attempt, nothing());
+    fixture.later(10_000);
+    fixture.send("bob", "newer");
+    assert_eq!(texts(&fixture.batch()), ["newer"], "the crash guard ends");
 }
 
 #[test]
-fn an_attempt_that_was_counted_beforehand_and_never_reached_the_code_is_taken_back() {
-    let mut scene = Scene::new();
-    scene.send("alice", "suspected");
-    scene.settle();
+fn an_attempt_counted_beforehand_that_never_reached_the_code_is_withdrawn() {
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "suspected");
+    fixture.settle();
     for _ in 0..3 {
-        scene.crash();
-        scene.settle();
+        fixture.crash();
+        fixture.settle();
     }
     for _ in 0..5 {
-        let batch = scene.batch();
+        let batch = fixture.batch();
         assert_eq!(batch.messages[0].failed_attempts, 1, "counted beforehand");
         let failure = Failure::new(FailureKind::Throttled, "429");
-        scene.tell(Input::InvocationFailed {
+        fixture.handle(Input::InvocationFailed {
             attempt: batch.attempt,
             failure,
         });
-        scene.later(1_000);
-        scene.commit();
+        fixture.later(1_000);
+        fixture.commit();
     }
-    let batch = scene.batch();
-    scene.declare(batch.attempt, ExpireMode::None, 0);
-    scene.commit();
-    let batch = scene.batch();
+    let batch = fixture.batch();
+    fixture.declare(batch.attempt, ExpireMode::None, 0);
+    fixture.commit();
+    let batch = fixture.batch();
     assert_eq!(batch.messages[0].failed_attempts, 1, "a handshake is none");
-    scene.complete(batch.attempt, set_seen("done"));
-    assert_eq!(scene.seen("alice").as_deref(), Some("done"));
-    assert_eq!(scene.dead_letters(), []);
+    fixture.complete(batch.attempt, set_seen("done"));
+    assert_eq!(fixture.seen("alice").as_deref(), Some("done"));
+    assert_eq!(fixture.dead_letters(), []);
 }

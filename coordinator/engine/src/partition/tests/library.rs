@@ -1,23 +1,24 @@
-//! A scene whose owner finds images of buckets in a store, and loads them when it wants to.
+//! A fixture whose owner finds images of buckets in a store, and whose loads are answered by the
+//! test.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::scene::*;
+use super::fixture::*;
 use crate::durable::{Change, bucket_of};
 use crate::input::Input;
 use crate::output::{BucketImage, Output};
 use crate::partition::{Config, LoadedBucket, Overlay, Ownership, Recovery};
 
-/// A scene with a store of images.
+/// A fixture with a store of images.
 pub(super) struct Library {
-    pub(super) scene: Scene,
-    /// The images in effect, each with how many deltas of the log it holds.
+    pub(super) fixture: Fixture,
+    /// Images in effect, each with the number of deltas of the log that it includes.
     pub(super) images: BTreeMap<u16, (usize, BucketImage)>,
-    /// Loads that were asked for and not answered, oldest first.
+    /// Unanswered loads, oldest first.
     pub(super) asked: Vec<(u16, u64, Arc<Overlay>)>,
     pub(super) snapshots_wanted: usize,
-    /// How many deltas were in the log when the present owner took over.
+    /// Number of deltas in the log when the present owner took over.
     epoch_start: usize,
 }
 
@@ -26,7 +27,7 @@ type Bytes = (Vec<u8>, Option<Vec<u8>>);
 impl Library {
     pub(super) fn new(config: Config) -> Self {
         Self {
-            scene: Scene::with(config),
+            fixture: Fixture::with(config),
             images: BTreeMap::new(),
             asked: vec![],
             snapshots_wanted: 0,
@@ -34,10 +35,10 @@ impl Library {
         }
     }
 
-    /// Takes what the scene does not know from its outputs.
-    pub(super) fn look(&mut self) {
+    /// Takes the loads from the fixture's outputs.
+    pub(super) fn collect_loads(&mut self) {
         let mut others = Vec::new();
-        for output in std::mem::take(&mut self.scene.outputs) {
+        for output in std::mem::take(&mut self.fixture.outputs) {
             match output {
                 Output::LoadBucket {
                     bucket,
@@ -48,30 +49,30 @@ impl Library {
                 other => others.push(other),
             }
         }
-        self.scene.outputs = others;
+        self.fixture.outputs = others;
     }
 
-    /// Which buckets were asked for, in order.
+    /// Returns the requested buckets, in order.
     pub(super) fn asked(&mut self) -> Vec<u16> {
-        self.look();
+        self.collect_loads();
         self.asked.iter().map(|(bucket, ..)| *bucket).collect()
     }
 
-    /// Takes images of the buckets that are in memory; they are in effect only when told.
+    /// Takes images of the buckets in memory. They take effect only with `publish`.
     pub(super) fn image(&mut self, buckets: impl IntoIterator<Item = u16>) -> Vec<BucketImage> {
-        self.look();
-        self.scene
-            .tell(Input::ImagesWanted(buckets.into_iter().collect()));
+        self.collect_loads();
+        self.fixture
+            .handle(Input::ImagesWanted(buckets.into_iter().collect()));
         for _ in 0..10 {
-            self.scene.tell(Input::TimeReached);
+            self.fixture.handle(Input::TimeReached);
         }
         self.take_images()
     }
 
     pub(super) fn take_images(&mut self) -> Vec<BucketImage> {
-        self.look();
+        self.collect_loads();
         let mut images = Vec::new();
-        self.scene.outputs.retain(|output| match output {
+        self.fixture.outputs.retain(|output| match output {
             Output::Image(image) => {
                 images.push((**image).clone());
                 false
@@ -81,49 +82,49 @@ impl Library {
         images
     }
 
-    /// Images take effect.
+    /// Makes images take effect.
     pub(super) fn publish(&mut self, images: Vec<BucketImage>) {
         let taken = images.iter().map(|image| (image.bucket, image.delta));
         let taken = taken.collect();
         for image in images {
             let deltas = match image.delta {
-                // What this owner found.
+                // The image that this owner found.
                 0 => self.epoch_start,
                 delta => self.epoch_start + delta as usize,
             };
             self.images.insert(image.bucket, (deltas, image));
         }
-        self.scene.tell(Input::SnapshotTaken(taken));
-        self.look();
+        self.fixture.handle(Input::SnapshotTaken(taken));
+        self.collect_loads();
     }
 
-    /// Makes everything durable, images all buckets and publishes that.
+    /// Makes everything durable, then images all buckets and publishes the images.
     pub(super) fn snapshot(&mut self) {
-        self.scene.settle();
-        let buckets = self.scene.config.buckets;
+        self.fixture.settle();
+        let buckets = self.fixture.config.buckets;
         let images = self.image(0..=buckets);
         assert_eq!(images.len(), usize::from(buckets) + 1);
         self.publish(images);
     }
 
-    /// As [`Self::snapshot`], of these buckets only.
+    /// Like [`Self::snapshot`], for these buckets only.
     pub(super) fn snapshot_of(&mut self, buckets: impl IntoIterator<Item = u16>) {
-        self.scene.settle();
+        self.fixture.settle();
         let images = self.image(buckets);
         self.publish(images);
     }
 
-    /// The process dies; the next owner reads no image but the partition-wide one.
+    /// The process dies. The next owner reads only the partition-wide image.
     pub(super) fn crash(&mut self) {
         self.take_over(false);
     }
 
     pub(super) fn take_over(&mut self, clean: bool) {
-        self.scene.sealed.clear();
-        self.scene.outputs.clear();
+        self.fixture.sealed.clear();
+        self.fixture.outputs.clear();
         self.asked.clear();
-        let buckets = self.scene.config.buckets;
-        let mut recovery = Recovery::new(self.scene.config.clone());
+        let buckets = self.fixture.config.buckets;
+        let mut recovery = Recovery::new(self.fixture.config.clone());
         let mut from = BTreeMap::new();
         for (bucket, (deltas, image)) in &self.images {
             from.insert(*bucket, *deltas);
@@ -132,7 +133,7 @@ impl Library {
                 let bytes: usize = entries
                     .map(|(key, value)| key.len() + value.map_or(0, |value| value.len()))
                     .sum();
-                // Of a bucket that is empty there is no image.
+                // An empty bucket has no image.
                 if bytes > 0 {
                     recovery.absent(*bucket, image.summary, bytes as u64);
                 }
@@ -142,7 +143,7 @@ impl Library {
                 recovery.apply(through_bytes(change));
             }
         }
-        for (index, delta) in self.scene.log.iter().enumerate() {
+        for (index, delta) in self.fixture.log.iter().enumerate() {
             for change in &delta.changes {
                 let bucket = change.key.bucket(buckets);
                 if index >= from.get(&bucket).copied().unwrap_or(0) {
@@ -153,20 +154,20 @@ impl Library {
                 }
             }
         }
-        self.scene.epoch += 1;
-        self.epoch_start = self.scene.log.len();
-        let last = self.scene.log.last();
+        self.fixture.epoch += 1;
+        self.epoch_start = self.fixture.log.len();
+        let last = self.fixture.log.last();
         let ownership = Ownership {
-            epoch: self.scene.epoch,
+            epoch: self.fixture.epoch,
             committed_at_ms: last.map_or(0, |delta| delta.committed_at_ms),
             clean,
         };
-        self.scene.partition = recovery.start(ownership, self.scene.now_ms);
-        self.scene.tell(Input::TimeReached);
-        self.look();
+        self.fixture.partition = recovery.start(ownership, self.fixture.now_ms);
+        self.fixture.handle(Input::TimeReached);
+        self.collect_loads();
     }
 
-    /// What the store holds of a bucket, over which lies what was replayed.
+    /// Decodes the image of a bucket with the replayed entries over it.
     pub(super) fn content(&self, bucket: u16, replayed: &Overlay) -> LoadedBucket {
         let image = self.images.get(&bucket);
         let changes = image.map_or(&[][..], |(_, image)| &image.content);
@@ -174,35 +175,35 @@ impl Library {
         let image = entries
             .iter()
             .map(|(key, value)| (&key[..], value.as_deref()));
-        let buckets = self.scene.config.buckets;
+        let buckets = self.fixture.config.buckets;
         LoadedBucket::decode(bucket, buckets, image, entries.len(), replayed).unwrap()
     }
 
-    /// Answers the load of `bucket`, which must have been asked for.
+    /// Answers the load of `bucket`, which must have been requested.
     pub(super) fn load(&mut self, bucket: u16) {
-        self.look();
+        self.collect_loads();
         let index = self.asked.iter().position(|(asked, ..)| *asked == bucket);
         let index = index.unwrap_or_else(|| panic!("{bucket} was not asked for: {:?}", self.asked));
         let (bucket, load, replayed) = self.asked.remove(index);
         let content = Box::new(self.content(bucket, &replayed));
-        self.scene.tell(Input::BucketLoaded {
+        self.fixture.handle(Input::BucketLoaded {
             bucket,
             load,
             content,
         });
-        self.look();
+        self.collect_loads();
     }
 
-    /// Answers every load, and those asked for thereupon.
+    /// Answers every load, including those requested as a result.
     pub(super) fn load_all(&mut self) {
         while let Some(bucket) = self.asked().first().copied() {
             self.load(bucket);
         }
     }
 
-    /// An id whose address lies in `bucket`; `more` tells several apart.
+    /// Returns an id whose address lies in `bucket`. `more` distinguishes several.
     pub(super) fn id(&self, bucket: u16, more: usize) -> String {
-        let buckets = self.scene.config.buckets;
+        let buckets = self.fixture.config.buckets;
         let mut ids = (0..).map(|n| format!("id-{n}"));
         ids.by_ref()
             .filter(|id| bucket_of(&address(id), buckets) == bucket)
@@ -210,33 +211,33 @@ impl Library {
             .unwrap()
     }
 
-    /// Lets the address with this id have the state `seen`, durable.
-    pub(super) fn see(&mut self, id: &str, text: &str) {
-        self.scene.send(id, "see");
+    /// Sets the state `seen` of the address with this id, and makes it durable.
+    pub(super) fn set_seen(&mut self, id: &str, text: &str) {
+        self.fixture.send(id, "see");
         self.answer_with(text);
-        self.scene.settle();
-        self.scene.answers();
+        self.fixture.settle();
+        self.fixture.answers();
     }
 
-    /// As [`Self::see`], for an address whose bucket must be loaded first.
-    pub(super) fn load_and_see(&mut self, id: &str, text: &str) {
-        self.scene.send(id, "see");
+    /// Like [`Self::set_seen`], for an address whose bucket must be loaded first.
+    pub(super) fn load_and_set_seen(&mut self, id: &str, text: &str) {
+        self.fixture.send(id, "see");
         self.load_all();
         self.answer_with(text);
-        self.scene.settle();
-        self.scene.answers();
+        self.fixture.settle();
+        self.fixture.answers();
     }
 
-    /// Answers the one batch in flight by setting `seen`, which it declares if it must.
+    /// Answers the one batch in flight by setting `seen`, declaring it first if needed.
     pub(super) fn answer_with(&mut self, text: &str) {
         use satchel_protocol::reqreply::from_function::expiration_spec::ExpireMode;
-        let batch = self.scene.batch();
+        let batch = self.fixture.batch();
         if batch.state.is_empty() {
-            self.scene.declare(batch.attempt, ExpireMode::None, 0);
-            let batch = self.scene.batch();
-            return self.scene.complete(batch.attempt, set_seen(text));
+            self.fixture.declare(batch.attempt, ExpireMode::None, 0);
+            let batch = self.fixture.batch();
+            return self.fixture.complete(batch.attempt, set_seen(text));
         }
-        self.scene.complete(batch.attempt, set_seen(text));
+        self.fixture.complete(batch.attempt, set_seen(text));
     }
 }
 

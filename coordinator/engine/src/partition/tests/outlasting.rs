@@ -1,12 +1,12 @@
-//! Buckets that are not in memory while the partition stops, dies or is held, and memory that is short for long.
+//! Absent buckets while the partition stops, dies or is held, and memory that stays short for long.
 
 use std::sync::Arc;
 
 use satchel_protocol::reqreply::FromFunction;
 use satchel_protocol::reqreply::from_function::InvocationResponse;
 
+use super::fixture::*;
 use super::library::*;
-use super::scene::*;
 use crate::durable::{Change, Hold, Key, Value};
 use crate::endpoint::OnPoison;
 use crate::input::{Administration, Input};
@@ -22,20 +22,21 @@ fn one_load_at_once() -> Config {
     }
 }
 
-/// The call of bucket 3 was passed on to bucket 0, whose function has just been given it; bucket 3, with the open request, is still absent.
+/// The call of bucket 3 was passed on to bucket 0, whose function has just received it. Bucket 3,
+/// with the open request, is still absent.
 fn passed_on() -> (Library, Arc<Batch>, FromFunction) {
     let mut library = Library::new(one_load_at_once());
     let (asked, answerer) = (library.id(3, 0), library.id(0, 0));
-    library.scene.call_with_key(&asked, "hello", "key");
-    let batch = library.scene.batch();
+    library.fixture.call_with_key(&asked, "hello", "key");
+    let batch = library.fixture.batch();
     let caller = batch.messages[0].caller.clone().unwrap();
     let passing = says(&address(&answerer), "answer for me");
-    library.scene.complete(batch.attempt, passing);
+    library.fixture.complete(batch.attempt, passing);
     library.snapshot();
     library.crash();
     library.load(0);
-    library.scene.settle();
-    let batch = library.scene.batch();
+    library.fixture.settle();
+    let batch = library.fixture.batch();
     (library, batch, says(&caller, "here"))
 }
 
@@ -47,97 +48,97 @@ fn says(to: &crate::address::Address, text: &str) -> FromFunction {
 }
 
 fn told(library: &Library, wanted: &Output) -> usize {
-    let outputs = library.scene.outputs.iter();
+    let outputs = library.fixture.outputs.iter();
     outputs.filter(|output| *output == wanted).count()
 }
 
 #[test]
 fn an_orderly_stop_waits_for_the_bucket_that_an_answer_waits_for() {
     let (mut library, batch, answer) = passed_on();
-    library.scene.complete(batch.attempt, answer);
-    library.scene.tell(Input::StopRequested);
-    library.scene.settle();
+    library.fixture.complete(batch.attempt, answer);
+    library.fixture.handle(Input::StopRequested);
+    library.fixture.settle();
     assert_eq!(told(&library, &Output::Stopped), 0, "it is in flight");
     library.load_all();
-    library.scene.settle();
+    library.fixture.settle();
     assert_eq!(told(&library, &Output::Stopped), 1);
     library.take_over(true);
     library.load_all();
-    assert_eq!(library.scene.batches().len(), 0, "it was applied");
+    assert_eq!(library.fixture.batches().len(), 0, "it was applied");
     let again = library
-        .scene
+        .fixture
         .call_with_key(&library.id(3, 0), "hello", "key");
-    library.scene.settle();
-    let reply = library.scene.answer_to(again);
+    library.fixture.settle();
+    let reply = library.fixture.answer_to(again);
     assert_eq!(reply, Some(Answer::Replied(value("here"))));
 }
 
 #[test]
-fn an_answer_that_waited_in_vain_is_asked_for_again_by_the_next_owner() {
+fn a_deferred_answer_lost_in_a_crash_is_requested_again_by_the_next_owner() {
     let (mut library, batch, answer) = passed_on();
-    library.scene.complete(batch.attempt, answer.clone());
-    library.scene.settle();
-    library.scene.tell(Input::StopForced);
-    library.scene.settle();
+    library.fixture.complete(batch.attempt, answer.clone());
+    library.fixture.settle();
+    library.fixture.handle(Input::StopForced);
+    library.fixture.settle();
     assert_eq!(told(&library, &Output::Stopped), 1, "without a load");
     library.take_over(true);
     library.load_all();
-    let batch = library.scene.batch();
+    let batch = library.fixture.batch();
     assert_eq!(texts(&batch), ["answer for me"]);
-    library.scene.complete(batch.attempt, answer);
+    library.fixture.complete(batch.attempt, answer);
     let again = library
-        .scene
+        .fixture
         .call_with_key(&library.id(3, 0), "hello", "key");
-    library.scene.settle();
-    let reply = library.scene.answer_to(again);
+    library.fixture.settle();
+    let reply = library.fixture.answer_to(again);
     assert_eq!(reply, Some(Answer::Replied(value("here"))));
 }
 
 #[test]
-fn an_answer_that_comes_twice_while_it_waits_counts_once() {
+fn a_deferred_answer_that_arrives_twice_counts_once() {
     let (mut library, batch, answer) = passed_on();
-    library.scene.complete(batch.attempt, answer.clone());
-    library.scene.complete(batch.attempt, answer);
+    library.fixture.complete(batch.attempt, answer.clone());
+    library.fixture.complete(batch.attempt, answer);
     library.load_all();
-    library.scene.settle();
-    let counts = library.scene.partition.counts();
+    library.fixture.settle();
+    let counts = library.fixture.partition.counts();
     assert_eq!((counts.processed, counts.stale_answers), (1, 1));
     assert_eq!(counts.stale_replies, 0);
 }
 
 #[test]
-fn a_stop_before_pending_buckets_are_loaded_is_known_as_an_orderly_one() {
+fn a_stop_before_pending_buckets_are_loaded_counts_as_orderly() {
     let mut library = Library::new(one_load_at_once());
     let id = library.id(2, 0);
-    library.scene.send(&id, "hello");
-    library.scene.batch();
+    library.fixture.send(&id, "hello");
+    library.fixture.batch();
     library.snapshot();
     library.crash();
-    library.scene.tell(Input::StopRequested);
-    library.scene.settle();
+    library.fixture.handle(Input::StopRequested);
+    library.fixture.settle();
     assert_eq!(told(&library, &Output::Stopped), 1);
-    let last = library.scene.log.last().unwrap();
+    let last = library.fixture.log.last().unwrap();
     assert!(
         last.clean,
-        "or the message would be suspected of one death more"
+        "otherwise the message would be suspected of one more crash"
     );
 }
 
 #[test]
-fn a_held_fork_loads_what_is_due_and_lets_it_go_only_when_the_hold_is_lifted() {
+fn a_held_fork_loads_due_buckets_and_fires_timers_only_after_the_hold() {
     let mut library = Library::new(Config {
         memory_limit_bytes: Some(1),
         ..one_load_at_once()
     });
     let owner = library.id(1, 0);
-    library.scene.send(&owner, "set");
-    let batch = library.scene.batch();
+    library.fixture.send(&owner, "set");
+    let batch = library.fixture.batch();
     let timer = later_messages(vec![delayed(&owner, 60_000, "ring", "")]);
-    library.scene.complete(batch.attempt, timer);
+    library.fixture.complete(batch.attempt, timer);
     library.snapshot();
-    library.scene.log.push(Delta {
+    library.fixture.log.push(Delta {
         number: 1,
-        committed_at_ms: library.scene.now_ms,
+        committed_at_ms: library.fixture.now_ms,
         clean: true,
         changes: vec![Change {
             key: Key::Hold,
@@ -150,49 +151,51 @@ fn a_held_fork_loads_what_is_due_and_lets_it_go_only_when_the_hold_is_lifted() {
     });
     library.take_over(true);
     library.load_all();
-    library.scene.later(120_000);
+    library.fixture.later(120_000);
     library.load_all();
     for _ in 0..10 {
-        library.scene.later(1_000);
+        library.fixture.later(1_000);
     }
     assert_eq!(library.asked(), [0_u16; 0], "it is in memory, and stays");
-    assert_eq!(library.scene.batches().len(), 0, "it is held");
-    library.scene.tell(Input::HoldLifted { drop_outbox: false });
+    assert_eq!(library.fixture.batches().len(), 0, "it is held");
+    library
+        .fixture
+        .handle(Input::HoldLifted { drop_outbox: false });
     library.load_all();
-    assert_eq!(texts(&library.scene.batch()), ["ring"]);
-    assert_eq!(library.scene.partition.counts().timers_fired, 1);
+    assert_eq!(texts(&library.fixture.batch()), ["ring"]);
+    assert_eq!(library.fixture.partition.counts().timers_fired, 1);
 }
 
-/// The limit is passed by what has changed.
+/// Creates a partition whose changed buckets exceed the memory limit.
 fn short_of_memory() -> Library {
     let mut library = Library::new(Config {
         memory_limit_bytes: Some(20_000),
         ..config(OnPoison::DeadLetter)
     });
-    library.scene.find_shard(ShardPosition::Beginning);
-    library.scene.settle();
+    library.fixture.find_shard(ShardPosition::Beginning);
+    library.fixture.settle();
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.see(&id, &"x".repeat(6_000));
+        library.set_seen(&id, &"x".repeat(6_000));
     }
-    library.look();
+    library.collect_loads();
     library
 }
 
 #[test]
-fn shards_are_not_read_while_what_is_too_much_in_memory_waits_for_a_snapshot() {
+fn reading_pauses_while_buckets_beyond_the_memory_limit_wait_for_a_snapshot() {
     let mut library = short_of_memory();
     assert_eq!(told(&library, &Output::PauseIngress), 1);
-    assert!(library.scene.partition.gauges().ingress_paused);
+    assert!(library.fixture.partition.gauges().ingress_paused);
     assert_eq!(library.snapshots_wanted, 1);
-    // Whoever asks is still served.
+    // Callers are still served.
     let id = library.id(0, 0);
-    library.see(&id, "small");
+    library.set_seen(&id, "small");
     assert_eq!(told(&library, &Output::ResumeIngress), 1, "there is room");
-    library.see(&id, &"x".repeat(6_000));
+    library.set_seen(&id, &"x".repeat(6_000));
     assert_eq!(told(&library, &Output::PauseIngress), 2);
     library.snapshot();
-    let gauges = library.scene.partition.gauges();
+    let gauges = library.fixture.partition.gauges();
     assert!(
         gauges.state_bytes <= 20_000 && !gauges.ingress_paused,
         "{gauges:?}"
@@ -202,51 +205,50 @@ fn shards_are_not_read_while_what_is_too_much_in_memory_waits_for_a_snapshot() {
 }
 
 #[test]
-fn shards_are_not_read_while_messages_are_worked_off_in_buckets_that_are_too_much_in_memory() {
+fn reading_pauses_while_messages_are_processed_in_buckets_beyond_the_memory_limit() {
     let mut library = short_of_memory();
     library.snapshot();
     let ids: Vec<String> = (0..4).map(|bucket| library.id(bucket, 0)).collect();
     for id in &ids {
-        library.scene.send(id, "hello");
+        library.fixture.send(id, "hello");
     }
     library.load_all();
-    library.scene.settle();
-    let gauges = library.scene.partition.gauges();
+    library.fixture.settle();
+    let gauges = library.fixture.partition.gauges();
     assert_eq!((gauges.in_flight, gauges.buckets_loaded), (4, 4));
     assert!(gauges.ingress_paused, "{gauges:?}");
-    for batch in library.scene.batches() {
-        library.scene.complete(batch.attempt, set_seen("small"));
+    for batch in library.fixture.batches() {
+        library.fixture.complete(batch.attempt, set_seen("small"));
     }
-    library.scene.settle();
-    let gauges = library.scene.partition.gauges();
+    library.fixture.settle();
+    let gauges = library.fixture.partition.gauges();
     assert!(!gauges.ingress_paused, "{gauges:?}");
 }
 
 #[test]
-fn dead_letters_that_fill_the_memory_do_not_keep_shards_from_being_read_nor_ask_for_snapshots_in_vain()
- {
+fn dead_letters_that_fill_the_memory_neither_pause_reading_nor_request_snapshots() {
     let mut library = Library::new(Config {
         memory_limit_bytes: Some(20_000),
         ..config(OnPoison::DeadLetter)
     });
     for bucket in 0..4 {
         let id = library.id(bucket, 0);
-        library.scene.send(&id, &"x".repeat(10_000));
+        library.fixture.send(&id, &"x".repeat(10_000));
     }
     library.snapshot();
-    let gauges = library.scene.partition.gauges();
+    let gauges = library.fixture.partition.gauges();
     assert_eq!(gauges.dead_letters, 4);
     assert!(gauges.state_bytes > 20_000, "{gauges:?}");
     assert!(!gauges.ingress_paused, "{gauges:?}");
     let before = library.snapshots_wanted;
     let id = library.id(0, 1);
-    library.see(&id, "small");
-    library.look();
+    library.set_seen(&id, "small");
+    library.collect_loads();
     assert_eq!(
         library.snapshots_wanted, before,
         "it would give back nothing"
     );
-    assert!(!library.scene.partition.gauges().ingress_paused);
+    assert!(!library.fixture.partition.gauges().ingress_paused);
 }
 
 #[test]
@@ -257,8 +259,8 @@ fn administrators_do_not_wait_for_memory() {
         address: address(&id),
         state: "seen".into(),
     };
-    assert_eq!(library.scene.administer(delete), Some(Answer::Done));
-    assert_eq!(library.scene.seen(&id), None);
-    let gauges = library.scene.partition.gauges();
+    assert_eq!(library.fixture.administer(delete), Some(Answer::Done));
+    assert_eq!(library.fixture.seen(&id), None);
+    let gauges = library.fixture.partition.gauges();
     assert!(!gauges.ingress_paused, "{gauges:?}");
 }

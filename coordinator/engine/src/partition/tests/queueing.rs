@@ -1,15 +1,15 @@
-//! Messages of a queue, which hands them out again until they are deleted.
+//! Messages of a queue, which redelivers them until they are deleted.
 
-use super::scene::*;
+use super::fixture::*;
 use crate::durable::{Change, Key, Value};
 use crate::input::{Input, Unroutable};
 use crate::output::Output;
 use crate::queue::{QueuedId, QueuedMessage};
 
 const HOUR_MS: u64 = 3_600_000;
-/// For so long the queue keeps what is not deleted.
+/// Time for which the queue keeps undeleted messages.
 const KEEP_MS: u64 = 100 * HOUR_MS;
-/// For so long it may hand out what is.
+/// Time for which the queue may redeliver deleted messages.
 const WINDOW_MS: u64 = HOUR_MS;
 
 fn ingress() -> std::sync::Arc<str> {
@@ -28,9 +28,9 @@ fn message(number: u8) -> QueuedMessage {
     }
 }
 
-impl Scene {
+impl Fixture {
     fn receive(&mut self, numbers: &[u8]) {
-        self.tell(Input::MessagesReceived {
+        self.handle(Input::MessagesReceived {
             ingress: ingress(),
             messages: numbers.iter().copied().map(message).collect(),
             keep_ms: KEEP_MS,
@@ -38,14 +38,14 @@ impl Scene {
     }
 
     fn deleted(&mut self, numbers: &[u8]) {
-        self.tell(Input::MessagesDeleted {
+        self.handle(Input::MessagesDeleted {
             ingress: ingress(),
             ids: numbers.iter().copied().map(id).collect(),
             keep_ms: WINDOW_MS,
         });
     }
 
-    /// What may be deleted, by number.
+    /// Takes the numbers of the messages that may be deleted.
     fn taken(&mut self) -> Vec<u8> {
         let mut taken = Vec::new();
         self.outputs.retain(|output| match output {
@@ -72,89 +72,90 @@ impl Scene {
 }
 
 #[test]
-fn a_message_may_be_deleted_when_what_it_became_is_durable_and_not_before() {
-    let mut scene = Scene::new();
-    scene.tell(Input::QueueFound { ingress: ingress() });
-    assert!(scene.is_received_from());
-    scene.receive(&[1, 2]);
-    assert_eq!(texts(&scene.batch()), ["1", "2"]);
-    assert!(scene.taken().is_empty());
-    scene.commit();
-    assert_eq!(scene.taken(), [1, 2]);
+fn a_message_may_be_deleted_only_after_its_effects_are_durable() {
+    let mut fixture = Fixture::new();
+    fixture.handle(Input::QueueFound { ingress: ingress() });
+    assert!(fixture.is_received_from());
+    fixture.receive(&[1, 2]);
+    assert_eq!(texts(&fixture.batch()), ["1", "2"]);
+    assert!(fixture.taken().is_empty());
+    fixture.commit();
+    assert_eq!(fixture.taken(), [1, 2]);
 }
 
 #[test]
-fn a_message_that_died_with_its_owner_before_the_commit_comes_again_and_is_applied_once() {
-    let mut scene = Scene::new();
-    scene.receive(&[1]);
-    scene.crash();
-    assert_eq!(scene.batches(), []);
-    scene.receive(&[1]);
-    scene.commit();
-    assert_eq!(texts(&scene.batch()), ["1"]);
-    assert_eq!(scene.taken(), [1]);
-    assert_eq!(scene.partition.counts().repeated_records, 0);
+fn a_message_lost_in_a_crash_before_the_commit_is_redelivered_and_applied_once() {
+    let mut fixture = Fixture::new();
+    fixture.receive(&[1]);
+    fixture.crash();
+    assert_eq!(fixture.batches(), []);
+    fixture.receive(&[1]);
+    fixture.commit();
+    assert_eq!(texts(&fixture.batch()), ["1"]);
+    assert_eq!(fixture.taken(), [1]);
+    assert_eq!(fixture.partition.counts().repeated_records, 0);
 }
 
 #[test]
 fn a_message_of_a_commit_whose_owner_died_before_the_deletion_is_not_applied_again_and_is_deleted()
 {
-    let mut scene = Scene::new();
-    scene.receive(&[1, 2]);
-    scene.commit();
-    scene.crash();
-    scene.settle();
-    assert_eq!(texts(&scene.batch()), ["1", "2"], "they were pending");
-    scene.receive(&[2, 3]);
-    scene.commit();
-    assert_eq!(scene.taken(), [2, 3]);
-    assert_eq!(scene.partition.counts().repeated_records, 1);
-    assert_eq!(scene.partition.counts().messages, 1);
+    let mut fixture = Fixture::new();
+    fixture.receive(&[1, 2]);
+    fixture.commit();
+    fixture.crash();
+    fixture.settle();
+    assert_eq!(texts(&fixture.batch()), ["1", "2"], "they were pending");
+    fixture.receive(&[2, 3]);
+    fixture.commit();
+    assert_eq!(fixture.taken(), [2, 3]);
+    assert_eq!(fixture.partition.counts().repeated_records, 1);
+    assert_eq!(fixture.partition.counts().messages, 1);
 }
 
 #[test]
-fn a_deletion_that_is_lost_is_wanted_again_when_the_message_comes_again() {
-    let mut scene = Scene::new();
-    scene.receive(&[1]);
-    scene.commit();
-    assert_eq!(scene.taken(), [1]);
-    scene.receive(&[1]);
-    assert_eq!(scene.taken(), [1], "all that is known of it is durable");
-    scene.deleted(&[1]);
-    scene.settle();
-    // A queue may hand out what it has deleted, too.
-    scene.receive(&[1]);
-    assert_eq!(scene.taken(), [1]);
-    assert_eq!(scene.partition.counts().messages, 1);
+fn a_lost_deletion_is_repeated_when_the_message_is_redelivered() {
+    let mut fixture = Fixture::new();
+    fixture.receive(&[1]);
+    fixture.commit();
+    assert_eq!(fixture.taken(), [1]);
+    fixture.receive(&[1]);
+    assert_eq!(fixture.taken(), [1], "all that is known of it is durable");
+    fixture.deleted(&[1]);
+    fixture.settle();
+    // A queue may also redeliver a deleted message.
+    fixture.receive(&[1]);
+    assert_eq!(fixture.taken(), [1]);
+    assert_eq!(fixture.partition.counts().messages, 1);
 }
 
 #[test]
-fn a_message_that_comes_twice_before_its_commit_is_applied_once_and_waits_for_it_both_times() {
-    let mut scene = Scene::new();
-    scene.receive(&[1, 1]);
-    scene.receive(&[1]);
-    assert_eq!(texts(&scene.batch()), ["1"]);
-    assert!(scene.taken().is_empty());
-    scene.commit();
-    assert_eq!(scene.taken(), [1, 1, 1]);
-    assert_eq!(scene.partition.counts().messages, 1);
+fn a_message_delivered_twice_before_its_commit_is_applied_once_and_waits_for_it_both_times() {
+    let mut fixture = Fixture::new();
+    fixture.receive(&[1, 1]);
+    fixture.receive(&[1]);
+    assert_eq!(texts(&fixture.batch()), ["1"]);
+    assert!(fixture.taken().is_empty());
+    fixture.commit();
+    assert_eq!(fixture.taken(), [1, 1, 1]);
+    assert_eq!(fixture.partition.counts().messages, 1);
 }
 
 #[test]
-fn an_id_is_kept_as_long_as_the_queue_may_have_its_message_and_then_forgotten_for_good() {
-    let mut scene = Scene::new();
-    scene.receive(&[1, 2]);
-    scene.commit();
-    scene.deleted(&[1]);
-    scene.settle();
-    scene.later(WINDOW_MS - 120_000);
-    assert_eq!(scene.kept(), 2);
-    // It is absolute: neither a new owner nor a deletion of what is forgotten begins it anew.
-    scene.settle();
-    scene.crash();
-    scene.later(180_000);
-    assert_eq!(scene.kept(), 1);
-    scene.settle();
+fn an_id_is_kept_while_the_queue_may_have_its_message_and_then_forgotten() {
+    let mut fixture = Fixture::new();
+    fixture.receive(&[1, 2]);
+    fixture.commit();
+    fixture.deleted(&[1]);
+    fixture.settle();
+    fixture.later(WINDOW_MS - 120_000);
+    assert_eq!(fixture.kept(), 2);
+    // The expiry is absolute: neither a new owner nor the deletion of a forgotten message restarts
+    // it.
+    fixture.settle();
+    fixture.crash();
+    fixture.later(180_000);
+    assert_eq!(fixture.kept(), 1);
+    fixture.settle();
     let removal = Change {
         key: Key::Received {
             ingress: ingress(),
@@ -163,28 +164,28 @@ fn an_id_is_kept_as_long_as_the_queue_may_have_its_message_and_then_forgotten_fo
         value: None,
     };
     assert!(
-        scene
+        fixture
             .log
             .iter()
             .any(|delta| delta.changes.contains(&removal))
     );
-    scene.deleted(&[1]);
-    assert_eq!(scene.kept(), 1);
-    scene.receive(&[2]);
+    fixture.deleted(&[1]);
+    assert_eq!(fixture.kept(), 1);
+    fixture.receive(&[2]);
     assert_eq!(
-        scene.partition.counts().repeated_records,
+        fixture.partition.counts().repeated_records,
         1,
         "its deletion was never confirmed"
     );
-    scene.later(KEEP_MS);
-    scene.settle();
-    scene.crash();
-    assert_eq!(scene.kept(), 0);
+    fixture.later(KEEP_MS);
+    fixture.settle();
+    fixture.crash();
+    assert_eq!(fixture.kept(), 0);
 }
 
 #[test]
-fn a_message_that_can_not_be_routed_is_a_durable_dead_letter_before_it_is_deleted() {
-    let mut scene = Scene::new();
+fn an_unroutable_message_is_a_durable_dead_letter_before_it_is_deleted() {
+    let mut fixture = Fixture::new();
     let routed = Err(Unroutable {
         value: value("garbage"),
         reason: "it is not JSON".to_owned(),
@@ -193,38 +194,38 @@ fn a_message_that_can_not_be_routed_is_a_durable_dead_letter_before_it_is_delete
         routed,
         ..message(7)
     };
-    scene.tell(Input::MessagesReceived {
+    fixture.handle(Input::MessagesReceived {
         ingress: ingress(),
         messages: vec![malformed.clone()],
         keep_ms: KEEP_MS,
     });
-    assert!(scene.taken().is_empty());
-    scene.commit();
-    assert_eq!(scene.taken(), [7]);
-    scene.crash();
-    scene.tell(Input::MessagesReceived {
+    assert!(fixture.taken().is_empty());
+    fixture.commit();
+    assert_eq!(fixture.taken(), [7]);
+    fixture.crash();
+    fixture.handle(Input::MessagesReceived {
         ingress: ingress(),
         messages: vec![malformed],
         keep_ms: KEEP_MS,
     });
     let letter = ("garbage".to_owned(), "it is not JSON".to_owned());
-    assert_eq!(scene.dead_letters(), [letter]);
+    assert_eq!(fixture.dead_letters(), [letter]);
 }
 
 #[test]
-fn an_image_holds_the_ids_and_two_ingresses_know_nothing_of_each_other() {
-    let mut scene = Scene::new();
-    scene.receive(&[1]);
-    scene.tell(Input::MessagesReceived {
+fn an_image_holds_the_ids_and_two_ingresses_are_independent() {
+    let mut fixture = Fixture::new();
+    fixture.receive(&[1]);
+    fixture.handle(Input::MessagesReceived {
         ingress: "example/other".into(),
         messages: vec![message(1)],
         keep_ms: KEEP_MS,
     });
-    assert_eq!(scene.partition.counts().messages, 2);
-    scene.commit();
-    scene.tell(Input::ImagesWanted(vec![scene.config.buckets]));
+    assert_eq!(fixture.partition.counts().messages, 2);
+    fixture.commit();
+    fixture.handle(Input::ImagesWanted(vec![fixture.config.buckets]));
     let mut ids = Vec::new();
-    for output in &scene.outputs {
+    for output in &fixture.outputs {
         if let Output::Image(image) = output {
             ids.extend(image.content.iter().filter_map(|change| match change {
                 Change {

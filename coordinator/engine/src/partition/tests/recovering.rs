@@ -1,7 +1,8 @@
-//! Recovery is replay: whatever happens, a new owner continues from exactly the durable deltas.
+//! Recovery is replay: a new owner always continues from exactly the durable deltas.
 //!
-//! A partition is driven at random (seeded) through arrivals, answers, failures, timers, commits and crashes, by functions whose result
-//! is known: each message of a shard is counted once by its address, is passed on once along a fixed chain, and is emitted once.
+//! A partition is driven at random (seeded) through arrivals, answers, failures, timers, commits
+//! and crashes. The result of its functions is known: each message of a shard is counted once by
+//! its address, passed on once along a fixed chain, and emitted once.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use satchel_protocol::reqreply::FromFunction;
 use satchel_protocol::reqreply::from_function::{InvocationResponse, expiration_spec::ExpireMode};
 
-use super::scene::*;
+use super::fixture::*;
 use crate::durable::{Change, Key};
 use crate::endpoint::OnPoison;
 use crate::input::Input;
@@ -18,7 +19,7 @@ use crate::output::{Delta, Output};
 use crate::partition::Recovery;
 use crate::position::ShardPosition;
 
-/// Numbers that look random (SplitMix64).
+/// Pseudo-random numbers (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -33,7 +34,8 @@ impl Random {
 
 const RECORDS: u64 = 40;
 
-/// Counts each message in `seen`; a message from a shard is passed to `sum`, at once or after a while; `sum` emits what it gets.
+/// Counts each message in `seen`. A message from a shard is passed to `sum`, at once or delayed;
+/// `sum` emits what it receives.
 fn handle(batch: &Batch) -> FromFunction {
     if batch.state.is_empty() {
         return incomplete("seen", "t/text", ExpireMode::None, 0);
@@ -66,21 +68,21 @@ fn handle(batch: &Batch) -> FromFunction {
     effects(response)
 }
 
-/// What lives outside the partition and survives its crashes.
+/// The world outside the partition, which survives its crashes.
 #[derive(Default)]
 struct World {
     in_flight: Vec<Arc<Batch>>,
-    /// Answers that will come a second time, or to the owner after the one that asked.
+    /// Answers that will come a second time, or to a later owner than the one that asked.
     late: Vec<Arc<Batch>>,
-    /// Records that arrived at the egress, by outbox number: a number has one content for ever.
+    /// Records that arrived at the egress, by outbox number. A number has the same content forever.
     arrived: BTreeMap<u64, String>,
     acks: VecDeque<u64>,
     reading_from: Option<u64>,
 }
 
 impl World {
-    fn take(&mut self, scene: &mut Scene) {
-        for output in std::mem::take(&mut scene.outputs) {
+    fn take(&mut self, fixture: &mut Fixture) {
+        for output in std::mem::take(&mut fixture.outputs) {
             match output {
                 Output::Invoke { batch, .. } => {
                     let twice = self.in_flight.iter().any(|other| {
@@ -91,7 +93,7 @@ impl World {
                 }
                 Output::Emit(emissions) => {
                     for emission in emissions {
-                        let durable = scene.log.iter().any(|delta| {
+                        let durable = fixture.log.iter().any(|delta| {
                             let key = Key::Outbox {
                                 number: emission.number,
                             };
@@ -133,7 +135,7 @@ impl World {
     }
 }
 
-fn step(scene: &mut Scene, world: &mut World, random: &mut Random, faults: bool) {
+fn step(fixture: &mut Fixture, world: &mut World, random: &mut Random, faults: bool) {
     match random.below(12) {
         0..=2 => {
             if let Some(from) = world.reading_from.filter(|from| *from < RECORDS) {
@@ -142,7 +144,7 @@ fn step(scene: &mut Scene, world: &mut World, random: &mut Random, faults: bool)
                 let last = (from + 1 + random.below(5) as u64).min(RECORDS);
                 let address = ["alice", "bob", "carol"][random.below(3)];
                 for number in first..=last {
-                    scene.read(if number % 2 == 0 { "even" } else { address }, [number]);
+                    fixture.read(if number % 2 == 0 { "even" } else { address }, [number]);
                 }
                 world.reading_from = Some(last);
             }
@@ -153,46 +155,46 @@ fn step(scene: &mut Scene, world: &mut World, random: &mut Random, faults: bool)
                 let batch = world.in_flight[index].clone();
                 world.in_flight.remove(index);
                 if faults && random.below(6) == 0 {
-                    scene.fail(batch.attempt, "fault");
+                    fixture.fail(batch.attempt, "fault");
                 } else {
-                    scene.complete(batch.attempt, handle(&batch));
+                    fixture.complete(batch.attempt, handle(&batch));
                 }
                 if random.below(5) == 0 {
                     world.late.push(batch);
                 }
             } else if let Some(batch) = world.late.pop() {
-                scene.complete(batch.attempt, handle(&batch));
+                fixture.complete(batch.attempt, handle(&batch));
             }
         }
         7..=8 => {
-            if !scene.sealed.is_empty() {
-                let count = 1 + random.below(scene.sealed.len());
-                let durable: Vec<Delta> = scene.sealed.drain(..count).collect();
+            if !fixture.sealed.is_empty() {
+                let count = 1 + random.below(fixture.sealed.len());
+                let durable: Vec<Delta> = fixture.sealed.drain(..count).collect();
                 let number = durable.last().unwrap().number;
-                scene.log.extend(durable);
-                scene.tell(Input::CommitDurable { number });
+                fixture.log.extend(durable);
+                fixture.handle(Input::CommitDurable { number });
             }
         }
         9 => {
             if let Some(number) = world.acks.pop_front() {
                 let numbers = vec![number];
-                scene.tell(Input::EgressAcked { numbers });
+                fixture.handle(Input::EgressAcked { numbers });
             }
         }
-        10 => scene.later(random.below(400) as u64),
+        10 => fixture.later(random.below(400) as u64),
         _ => {
             if faults && random.below(8) == 0 {
-                // Some of what was on its way becomes durable, as an unbroken prefix.
-                let count = random.below(scene.sealed.len() + 1);
-                let durable: Vec<Delta> = scene.sealed.drain(..count).collect();
-                scene.log.extend(durable);
+                // Some of the deltas on their way become durable, as an unbroken prefix.
+                let count = random.below(fixture.sealed.len() + 1);
+                let durable: Vec<Delta> = fixture.sealed.drain(..count).collect();
+                fixture.log.extend(durable);
                 world.crash(random);
-                scene.crash();
-                scene.find_shard(ShardPosition::Beginning);
+                fixture.crash();
+                fixture.find_shard(ShardPosition::Beginning);
             }
         }
     }
-    world.take(scene);
+    world.take(fixture);
 }
 
 /// The durable content as a map: the fold of the deltas.
@@ -214,15 +216,16 @@ fn put(content: &mut BTreeMap<Vec<u8>, Vec<u8>>, change: &Change) {
     }
 }
 
-/// Images of all buckets of `scene`, which has nothing to commit, equal the fold of its log.
-fn assert_images_equal_the_fold(scene: &mut Scene) {
-    let buckets = scene.config.buckets;
-    scene.tell(Input::ImagesWanted((0..=buckets).collect()));
+/// Asserts that the images of all buckets of `fixture`, which has nothing to commit, equal the fold
+/// of its log.
+fn assert_images_equal_the_fold(fixture: &mut Fixture) {
+    let buckets = fixture.config.buckets;
+    fixture.handle(Input::ImagesWanted((0..=buckets).collect()));
     let mut content = BTreeMap::new();
     let mut imaged = Vec::new();
-    for output in std::mem::take(&mut scene.outputs) {
+    for output in std::mem::take(&mut fixture.outputs) {
         if let Output::Image(image) = output {
-            assert_eq!(image.delta, scene.partition.gauges().sealed);
+            assert_eq!(image.delta, fixture.partition.gauges().sealed);
             for change in &image.content {
                 assert_eq!(change.key.bucket(buckets), image.bucket);
                 put(&mut content, change);
@@ -231,34 +234,34 @@ fn assert_images_equal_the_fold(scene: &mut Scene) {
         }
     }
     assert_eq!(imaged, (0..=buckets).collect::<Vec<_>>());
-    assert_eq!(content, fold(&scene.log));
+    assert_eq!(content, fold(&fixture.log));
 }
 
 fn run(seed: u64) -> Vec<Delta> {
-    let mut scene = Scene::with(crate::partition::Config {
+    let mut fixture = Fixture::with(crate::partition::Config {
         commit_depth: 1 + seed % 4,
         ..config(crate::endpoint::OnPoison::DeadLetter)
     });
     let mut random = Random(seed);
     let mut world = World::default();
-    scene.config.endpoints = without_dead_letters();
-    scene.take_over();
-    scene.find_shard(ShardPosition::Beginning);
+    fixture.config.endpoints = without_dead_letters();
+    fixture.take_over();
+    fixture.find_shard(ShardPosition::Beginning);
     for _ in 0..1500 {
-        step(&mut scene, &mut world, &mut random, true);
+        step(&mut fixture, &mut world, &mut random, true);
     }
     for _ in 0..20_000 {
-        if world.done() && scene.partition.gauges().outbox == 0 {
+        if world.done() && fixture.partition.gauges().outbox == 0 {
             break;
         }
-        step(&mut scene, &mut world, &mut random, false);
+        step(&mut fixture, &mut world, &mut random, false);
     }
-    scene.settle();
-    world.take(&mut scene);
+    fixture.settle();
+    world.take(&mut fixture);
     assert!(
         world.done(),
         "once faults stop, everything pending completes: {:?}",
-        scene.partition.gauges()
+        fixture.partition.gauges()
     );
     let mut arrived: Vec<u64> = world
         .arrived
@@ -271,14 +274,14 @@ fn run(seed: u64) -> Vec<Delta> {
         (1..=RECORDS).collect::<Vec<_>>(),
         "each record once"
     );
-    assert_eq!(scene.seen("sum"), Some(RECORDS.to_string()));
+    assert_eq!(fixture.seen("sum"), Some(RECORDS.to_string()));
     let counted = ["alice", "bob", "carol", "even"].map(|id| {
-        let seen = scene.seen(id);
+        let seen = fixture.seen(id);
         seen.map_or(0, |seen| seen.parse::<u64>().unwrap())
     });
     assert_eq!(counted.iter().sum::<u64>(), RECORDS);
-    assert_images_equal_the_fold(&mut scene);
-    scene.log
+    assert_images_equal_the_fold(&mut fixture);
+    fixture.log
 }
 
 /// Faults are frequent here, and must not use up a message's attempts.
@@ -313,12 +316,12 @@ fn a_seed_run_twice_gives_the_same_deltas() {
 #[test]
 fn applying_the_log_twice_is_harmless() {
     let log = run(42);
-    let mut scene = Scene::new();
-    scene.log = log.clone();
-    scene.take_over();
-    scene.settle();
-    let once = fold(&scene.log);
-    let mut recovery = Recovery::new(scene.config.clone());
+    let mut fixture = Fixture::new();
+    fixture.log = log.clone();
+    fixture.take_over();
+    fixture.settle();
+    let once = fold(&fixture.log);
+    let mut recovery = Recovery::new(fixture.config.clone());
     for change in log.iter().chain(&log).flat_map(|delta| &delta.changes) {
         recovery.apply(through_bytes(change));
     }
@@ -327,40 +330,40 @@ fn applying_the_log_twice_is_harmless() {
         committed_at_ms: 0,
         clean: true,
     };
-    scene.partition = recovery.start(ownership, scene.now_ms);
-    assert_eq!(fold(&scene.log), once);
-    assert_images_equal_the_fold(&mut scene);
+    fixture.partition = recovery.start(ownership, fixture.now_ms);
+    assert_eq!(fold(&fixture.log), once);
+    assert_images_equal_the_fold(&mut fixture);
 }
 
 #[test]
-fn an_image_knows_nothing_of_what_was_done_without_a_trace_since_the_last_seal() {
-    let mut scene = Scene::new();
-    scene.send("alice", "1");
-    scene.settle();
-    let batch = scene.batch();
-    scene.complete(batch.attempt, nothing());
-    scene.settle();
-    scene.call("alice", "it takes a number");
-    let batch = scene.batch();
-    scene.complete(batch.attempt, nothing());
-    assert!(scene.sealed.is_empty());
-    assert_images_equal_the_fold(&mut scene);
+fn an_image_excludes_what_left_no_trace_since_the_last_seal() {
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    fixture.settle();
+    let batch = fixture.batch();
+    fixture.complete(batch.attempt, nothing());
+    fixture.settle();
+    fixture.call("alice", "it takes a number");
+    let batch = fixture.batch();
+    fixture.complete(batch.attempt, nothing());
+    assert!(fixture.sealed.is_empty());
+    assert_images_equal_the_fold(&mut fixture);
 }
 
 #[test]
-fn images_come_a_few_after_each_input_so_that_inputs_need_not_wait_for_a_snapshot() {
-    let mut config = super::scene::config(OnPoison::DeadLetter);
+fn a_few_images_follow_each_input_so_that_inputs_need_not_wait_for_a_snapshot() {
+    let mut config = super::fixture::config(OnPoison::DeadLetter);
     config.image_bytes_per_seal = 1;
-    let mut scene = Scene::with(config);
+    let mut fixture = Fixture::with(config);
     for id in ["alice", "bob", "carol", "dave", "erin"] {
-        scene.send(id, "hello");
+        fixture.send(id, "hello");
     }
-    scene.settle();
-    scene.outputs.clear();
+    fixture.settle();
+    fixture.outputs.clear();
     let mut images = Vec::new();
-    scene.tell(Input::ImagesWanted((0..=4).collect()));
+    fixture.handle(Input::ImagesWanted((0..=4).collect()));
     while images.len() < 5 {
-        let taken: Vec<_> = scene
+        let taken: Vec<_> = fixture
             .outputs
             .drain(..)
             .filter_map(|output| match output {
@@ -371,7 +374,7 @@ fn images_come_a_few_after_each_input_so_that_inputs_need_not_wait_for_a_snapsho
         let with_content = taken.iter().filter(|(_, facts)| *facts > 0);
         assert_eq!(with_content.count(), 1, "{taken:?} after one input");
         images.extend(taken.into_iter().map(|(bucket, _)| bucket));
-        scene.tell(Input::TimeReached);
+        fixture.handle(Input::TimeReached);
     }
     assert_eq!(images, [0, 1, 2, 3, 4]);
 }

@@ -1,4 +1,4 @@
-//! Stories, and a service that does everything wrong that one can.
+//! Examples, and a service that fails in every way.
 
 use std::collections::BTreeMap;
 
@@ -29,62 +29,62 @@ fn numbers(request: &Request<()>) -> Vec<u64> {
 
 #[test]
 fn a_record_that_fails_holds_back_those_of_its_key_and_no_others() {
-    let mut sequencer = Delivery::new(LIMITS, 1);
+    let mut delivery = Delivery::new(LIMITS, 1);
     for (number, key) in [(1, "a"), (2, "a"), (3, "b"), (4, "b")] {
-        sequencer.offer(record(number, "s", Some(key), 1));
+        delivery.offer(record(number, "s", Some(key), 1));
     }
-    let first = sequencer.poll(0).unwrap();
+    let first = delivery.poll(0).unwrap();
     assert_eq!(numbers(&first), [1, 3]);
-    assert!(sequencer.poll(0).is_none(), "both keys are under way");
+    assert!(delivery.poll(0).is_none(), "both keys are under way");
     let outcomes = vec![Outcome::Throttled("slow".into()), Outcome::Delivered];
-    let settled = sequencer.answered(0, first.id, outcomes);
+    let settled = delivery.answered(0, first.id, outcomes);
     assert_eq!(settled, [Settled::Delivered(3)]);
-    let second = sequencer.poll(0).unwrap();
+    let second = delivery.poll(0).unwrap();
     assert_eq!(numbers(&second), [4]);
-    sequencer.answered(0, second.id, vec![Outcome::Delivered]);
-    let due_ms = sequencer.wake_at_ms(0).unwrap();
-    assert!(sequencer.poll(due_ms - 1).is_none());
-    let third = sequencer.poll(due_ms).unwrap();
+    delivery.answered(0, second.id, vec![Outcome::Delivered]);
+    let due_ms = delivery.wake_at_ms(0).unwrap();
+    assert!(delivery.poll(due_ms - 1).is_none());
+    let third = delivery.poll(due_ms).unwrap();
     assert_eq!(numbers(&third), [1]);
-    sequencer.answered(due_ms, third.id, vec![Outcome::Delivered]);
-    assert_eq!(numbers(&sequencer.poll(due_ms).unwrap()), [2]);
+    delivery.answered(due_ms, third.id, vec![Outcome::Delivered]);
+    assert_eq!(numbers(&delivery.poll(due_ms).unwrap()), [2]);
 }
 
 #[test]
-fn what_is_found_invalid_together_is_tried_alone() {
-    let mut sequencer = Delivery::new(LIMITS, 1);
-    (1..=3).for_each(|number| sequencer.offer(record(number, "s", None, 1)));
-    let all = sequencer.poll(0).unwrap();
+fn records_of_an_invalid_request_are_retried_alone() {
+    let mut delivery = Delivery::new(LIMITS, 1);
+    (1..=3).for_each(|number| delivery.offer(record(number, "s", None, 1)));
+    let all = delivery.poll(0).unwrap();
     let suspect = || Outcome::Suspect("one of them".into());
-    sequencer.answered(0, all.id, vec![suspect(), suspect(), suspect()]);
-    let one = sequencer.poll(0).unwrap();
-    let two = sequencer.poll(0).unwrap();
+    delivery.answered(0, all.id, vec![suspect(), suspect(), suspect()]);
+    let one = delivery.poll(0).unwrap();
+    let two = delivery.poll(0).unwrap();
     assert_eq!((numbers(&one), numbers(&two)), (vec![1], vec![2]));
-    let refused = sequencer.answered(0, two.id, vec![Outcome::Refused("bad".into())]);
+    let refused = delivery.answered(0, two.id, vec![Outcome::Refused("bad".into())]);
     let reason = "bad".into();
     assert_eq!(refused, [Settled::Refused { number: 2, reason }]);
-    sequencer.answered(0, one.id, vec![Outcome::Delivered]);
-    let three = sequencer.poll(0).unwrap();
-    sequencer.answered(0, three.id, vec![Outcome::Delivered]);
-    assert_eq!(sequencer.pending(), 0);
+    delivery.answered(0, one.id, vec![Outcome::Delivered]);
+    let three = delivery.poll(0).unwrap();
+    delivery.answered(0, three.id, vec![Outcome::Delivered]);
+    assert_eq!(delivery.pending(), 0);
 }
 
 #[test]
-fn a_place_that_stays_missing_makes_its_records_dead_letters_and_stops_no_other() {
-    let mut sequencer = Delivery::new(LIMITS, 1);
-    sequencer.offer(record(1, "missing", Some("k"), 1));
-    sequencer.offer(record(2, "there", Some("k"), 1));
+fn a_destination_that_stays_missing_refuses_its_records_and_blocks_no_other() {
+    let mut delivery = Delivery::new(LIMITS, 1);
+    delivery.offer(record(1, "missing", Some("k"), 1));
+    delivery.offer(record(2, "there", Some("k"), 1));
     let mut now_ms = 0;
     let mut settled = Vec::new();
-    while sequencer.pending() > 0 {
-        while let Some(request) = sequencer.poll(now_ms) {
+    while delivery.pending() > 0 {
+        while let Some(request) = delivery.poll(now_ms) {
             let outcome = match &*request.destination {
                 "missing" => Outcome::Missing("no such stream".into()),
                 _ => Outcome::Delivered,
             };
-            settled.extend(sequencer.answered(now_ms, request.id, vec![outcome]));
+            settled.extend(delivery.answered(now_ms, request.id, vec![outcome]));
         }
-        now_ms = sequencer.wake_at_ms(now_ms).unwrap_or(now_ms);
+        now_ms = delivery.wake_at_ms(now_ms).unwrap_or(now_ms);
     }
     let reason = "no such stream".into();
     let refused = Settled::Refused { number: 1, reason };
@@ -93,28 +93,28 @@ fn a_place_that_stays_missing_makes_its_records_dead_letters_and_stops_no_other(
 }
 
 #[test]
-fn a_service_out_of_reach_is_asked_seldom_whatever_the_number_of_keys() {
-    let mut sequencer = Delivery::new(LIMITS, 1);
+fn an_unreachable_service_gets_few_requests_whatever_the_number_of_keys() {
+    let mut delivery = Delivery::new(LIMITS, 1);
     for number in 1..=1000 {
-        sequencer.offer(record(number, "s", Some(&number.to_string()), 1));
+        delivery.offer(record(number, "s", Some(&number.to_string()), 1));
     }
     let (mut now_ms, mut requests) = (0, 0);
     while now_ms < 60_000 {
-        while let Some(request) = sequencer.poll(now_ms) {
+        while let Some(request) = delivery.poll(now_ms) {
             requests += 1;
-            let outcomes = vec![Outcome::Again("unreachable".into()); request.records.len()];
-            sequencer.answered(now_ms, request.id, outcomes);
+            let outcomes = vec![Outcome::Retry("unreachable".into()); request.records.len()];
+            delivery.answered(now_ms, request.id, outcomes);
         }
-        now_ms = sequencer.wake_at_ms(now_ms).unwrap();
+        now_ms = delivery.wake_at_ms(now_ms).unwrap();
     }
     assert!(requests < 30, "{requests} requests in a minute");
-    assert_eq!(sequencer.pending(), 1000);
+    assert_eq!(delivery.pending(), 1000);
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         5 => Just(Outcome::Delivered),
-        2 => Just(Outcome::Again("again".into())),
+        2 => Just(Outcome::Retry("again".into())),
         2 => Just(Outcome::Throttled("slow".into())),
         1 => Just(Outcome::Refused("never".into())),
         1 => Just(Outcome::Suspect("some".into())),
@@ -125,25 +125,28 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 proptest! {
     #[test]
     fn limits_and_order_hold_and_nothing_is_lost_whatever_the_service_answers(
-        records in prop::collection::vec((0..3_u8, prop::option::of(0..4_u8), 1..=100_usize), 1..60),
+        records in prop::collection::vec(
+            (0..3_u8, prop::option::of(0..4_u8), 1..=100_usize),
+            1..60,
+        ),
         outcomes in prop::collection::vec(outcome(), 1..200),
         answer_last in prop::collection::vec(any::<bool>(), 1..50),
         seed: u64,
     ) {
-        let mut sequencer = Delivery::new(LIMITS, seed);
+        let mut delivery = Delivery::new(LIMITS, seed);
         let mut keys = Map::default();
         for (number, (destination, key, bytes)) in (1..).zip(&records) {
             let key = key.map(|key| key.to_string());
             keys.insert(number, (*destination, key.clone()));
-            sequencer.offer(record(number, &destination.to_string(), key.as_deref(), *bytes));
+            delivery.offer(record(number, &destination.to_string(), key.as_deref(), *bytes));
         }
         let mut outcomes = outcomes.into_iter().chain(std::iter::repeat(Outcome::Delivered));
         let mut answer_last = answer_last.into_iter().cycle();
         let mut under_way: Vec<Request<()>> = Vec::new();
         let mut settled: Vec<u64> = Vec::new();
         let mut now_ms = 0;
-        while sequencer.pending() > 0 {
-            while let Some(request) = sequencer.poll(now_ms) {
+        while delivery.pending() > 0 {
+            while let Some(request) = delivery.poll(now_ms) {
                 prop_assert!(request.records.len() <= LIMITS.records_per_request);
                 let bytes: usize = request.records.iter().map(|record| record.bytes).sum();
                 prop_assert!(bytes <= LIMITS.bytes_per_request || request.records.len() == 1);
@@ -173,10 +176,10 @@ proptest! {
                 _ => Some(under_way.remove(0)),
             };
             match request {
-                None => now_ms = sequencer.wake_at_ms(now_ms).expect("something is to be sent"),
+                None => now_ms = delivery.wake_at_ms(now_ms).expect("something is to be sent"),
                 Some(request) => {
                     let outcomes = outcomes.by_ref().take(request.records.len()).collect();
-                    let done = sequencer.answered(now_ms, request.id, outcomes);
+                    let done = delivery.answered(now_ms, request.id, outcomes);
                     settled.extend(done.into_iter().map(|settled| match settled {
                         Settled::Delivered(number) | Settled::Refused { number, .. } => number,
                     }));

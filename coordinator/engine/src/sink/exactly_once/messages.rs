@@ -1,4 +1,4 @@
-//! What the machine is told, and what it wants.
+//! Inputs and outputs of exactly-once delivery.
 
 use std::sync::Arc;
 
@@ -8,85 +8,86 @@ use bytes::Bytes;
 use crate::sink::delivery::{Outcome, Record, Request};
 use crate::sink::reconcile::{Matcher, StreamPositions};
 
-/// What the time is.
+/// Present time and ownership.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// By a clock of this machine that never goes back and counts while it sleeps.
+    /// Monotonic clock of this machine, which also counts while the machine sleeps, in ms.
     pub ms: u64,
-    /// By the calendar, since the epoch.
+    /// Calendar time, in ms since the epoch.
     pub calendar_ms: u64,
-    /// When it was sure that no other process had taken the partition over, by the first clock; none if it never was.
+    /// Time, by the monotonic clock, at which certainly no other process had taken over the
+    /// partition; none if that was never confirmed.
     pub confirmed_ms: Option<u64>,
 }
 
-/// What is put.
+/// A record as it is put into the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Put {
-    /// The partition key.
+pub struct StreamRecord {
+    /// Partition key.
     pub key: String,
-    /// Where in the hash range, if not where the key says.
+    /// Position in the hash range, if it differs from the one given by the key.
     pub explicit_hash_key: Option<String>,
-    /// The bytes, with the envelope if there is one.
+    /// Bytes of the record, including the envelope if there is one.
     pub data: Bytes,
 }
 
-/// One fact.
+/// A fact handed to `ExactlyOnceSink::handle_input`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExactlyOnceInput {
-    /// The outbox hands over records, each by its number: what is put, or why it can never be. They come in the order of their numbers, and those that
-    /// come together can leave together.
-    Offered(Vec<(u64, Result<Record<Put>, String>)>),
-    /// The answer to [`ExactlyOnceOutput::Put`].
+    /// The outbox offers records by number, each prepared, or with the reason why it can never be
+    /// put. Records come in the order of their numbers. Those offered together can leave together.
+    Offered(Vec<(u64, Result<Record<StreamRecord>, String>)>),
+    /// Answer to [`ExactlyOnceOutput::Put`].
     Answered {
-        /// Names the request.
+        /// Id of the request.
         request: u64,
-        /// What is known of it.
-        told: PutOutcome,
+        /// Result of the request.
+        outcome: PutOutcome,
     },
-    /// The answer to [`ExactlyOnceOutput::Scan`].
+    /// Answer to [`ExactlyOnceOutput::Scan`].
     Scanned {
-        /// Names the look.
-        look: u64,
-        /// What is there; or why it is not known.
-        seen: Result<ScanResult, String>,
+        /// Id of the scan.
+        scan: u64,
+        /// The scanned records, or the reason why the scan failed.
+        result: Result<ScanResult, String>,
     },
-    /// What [`ExactlyOnceOutput::Arrived`] wanted to be told of is durable.
-    NotesDurable,
-    /// Nothing happened but time.
+    /// The marks of an [`ExactlyOnceOutput::Acknowledge`] with `confirm` are durable.
+    MarksDurable,
+    /// The requested wake-up time was reached (possibly early).
     TimeReached,
 }
 
-/// What is known of a request.
+/// Result of a put request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// Of each record: where it is, or why not.
+    /// The stream answered for each record.
     Each(Vec<PutResult>),
-    /// None was taken.
+    /// No record was accepted. One outcome for each record.
     Failed(Vec<Outcome>),
-    /// Any may have been taken, or not.
+    /// Any record may have been accepted, or not. Holds the reason.
     InDoubt(String),
 }
 
-/// What the stream says of one record.
+/// Answer of the stream for one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutResult {
-    /// It is there.
+    /// The record is in the stream.
     Taken {
-        /// Its shard.
+        /// Id of its shard.
         shard: String,
         /// Its sequence number.
         sequence: String,
     },
-    /// It is not: too much at once.
+    /// The record is not in the stream, because of a rate limit.
     Throttled(String),
-    /// It may be there, or not.
+    /// The record may be in the stream, or not.
     Unclear(String),
 }
 
-/// A record that was found in the stream.
+/// A record found in the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScannedRecord {
-    /// Its shard.
+    /// Id of its shard.
     pub shard: String,
     /// Its sequence number.
     pub sequence: String,
@@ -96,102 +97,104 @@ pub struct ScannedRecord {
     pub data: Vec<u8>,
 }
 
-/// What a look at a stream gave.
+/// Result of a scan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScanResult {
-    /// The ids of all shards that the stream has.
+    /// Ids of all shards of the stream.
     pub shards: Vec<String>,
-    /// What lies beyond the positions, in the order of each shard.
-    pub seen: Vec<ScannedRecord>,
+    /// Wanted records beyond the positions, in the order of each shard.
+    pub records: Vec<ScannedRecord>,
 }
 
-/// One imperative.
+/// An imperative taken from `ExactlyOnceSink::poll_output`.
 #[derive(Debug, Clone)]
 pub enum ExactlyOnceOutput {
-    /// Put these records once, at once. Answer with `Answered`, at `until_ms` at the latest; after that nothing of the request may be on its way any
-    /// more.
+    /// Put these records now, with a single try. Answer with `Answered` at `until_ms` at the
+    /// latest. After that, no part of the request may still be on its way.
     Put {
-        /// What is put.
-        request: Request<Put>,
-        /// When it has landed or died, by [`Now::ms`].
+        /// The records.
+        request: Request<StreamRecord>,
+        /// Time at which the request must have landed or failed, by [`Now::ms`].
         until_ms: u64,
     },
-    /// Read everything in the stream beyond the positions up to what is there now, and answer with `Scanned` what is wanted of it.
+    /// Read everything in the stream from the positions up to its present end, and answer with
+    /// `Scanned` and the wanted records.
     Scan {
-        /// Names the look.
-        look: u64,
-        /// Which stream.
+        /// Id of the scan.
+        scan: u64,
+        /// The stream.
         stream: Arc<str>,
-        /// From where on.
+        /// Positions after which to read.
         after: StreamPositions,
-        /// What is looked for.
+        /// Filter for the wanted records.
         wanted: Arc<Matcher>,
     },
-    /// Tell the partition that these arrived, and what is to be remembered, in one delta.
-    Arrived {
-        /// Numbers of the outbox.
+    /// Acknowledge these records to the partition and store the marks, in one delta.
+    Acknowledge {
+        /// Numbers in the outbox.
         numbers: Vec<u64>,
-        /// What is to be remembered.
+        /// Marks to store.
         marks: Vec<EgressMark>,
-        /// Whether to answer with `NotesDurable` once that is durable.
+        /// True if to answer with `MarksDurable` once the marks are durable.
         confirm: bool,
     },
-    /// Tell the partition that this one never can be put.
-    Refused {
-        /// Its number in the outbox.
+    /// Refuse this record to the partition: it can never be put.
+    Refuse {
+        /// Number in the outbox.
         number: u64,
-        /// Why.
+        /// Reason of the refusal.
         reason: String,
     },
-    /// Send `TimeReached` at this time; replaces an earlier wish.
+    /// Send `TimeReached` at this time, by [`Now::ms`]. Replaces an earlier request.
     WakeAt(u64),
-    /// Something that people may want to know.
-    Remark(Remark),
+    /// Report an event to operators.
+    Report(ReconcileEvent),
 }
 
-/// What people may want to know.
+/// An event of interest to operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Remark {
-    /// So many records may have been put by the last owner; they are looked for once its requests have landed or died.
-    Waits {
-        /// How many.
+pub enum ReconcileEvent {
+    /// The former owner may have put records. The stream is scanned once its requests have landed
+    /// or failed.
+    WaitingForFormerOwner {
+        /// Number of records.
         records: usize,
     },
-    /// So many records are of a time in which they could not be found again; they are put without looking for them.
+    /// Records from before exactly-once delivery cannot be reconciled. They are put without a scan.
     NotReconciled {
-        /// How many.
+        /// Number of records.
         records: usize,
     },
-    /// A request is in doubt; its records are looked for.
+    /// A request is in doubt. The stream is scanned for its records.
     InDoubt {
-        /// Where.
+        /// The stream.
         stream: Arc<str>,
-        /// How many records it has.
+        /// Number of records in the request.
         records: usize,
-        /// Why.
+        /// Reason of the doubt.
         reason: String,
     },
-    /// Records in doubt were looked for.
+    /// Records in doubt were reconciled.
     Reconciled {
-        /// Where.
+        /// The stream.
         stream: Arc<str>,
-        /// How many.
+        /// Number of records in doubt.
         records: usize,
-        /// How many of them are there.
+        /// Number of them found in the stream.
         found: usize,
     },
-    /// Records in doubt could not be looked for; it is tried again.
+    /// A scan failed and is retried.
     ScanFailed {
-        /// Where.
+        /// The stream.
         stream: Arc<str>,
-        /// Why.
+        /// Reason of the failure.
         reason: String,
     },
-    /// Records were not taken; they are tried again.
+    /// Records were not accepted and are retried.
     Retried {
-        /// How many.
+        /// Number of records.
         records: usize,
-        /// Why the first was not.
+        /// Reason of the first failure.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Stories of a stream with one shard, and of owners that come and go.
+//! Behaviour with a stream of one shard, over several owners.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -18,63 +18,63 @@ const LIMITS: Limits = Limits {
     records_in_flight: 100,
 };
 
-/// An egress and everything that it said and nobody asked for yet.
+/// An egress, and its outputs that no test has taken yet.
 struct Owner {
-    once: ExactlyOnceSink,
+    sink: ExactlyOnceSink,
     ms: u64,
     confirmed_ms: Option<u64>,
     outputs: Vec<ExactlyOnceOutput>,
 }
 
 impl Owner {
-    /// Takes over at `ms` what `marks` say, with these records in the outbox.
-    fn takes_over(ms: u64, marks: &[EgressMark], left: &[u64]) -> Self {
+    /// Takes over at `ms` with these durable marks and these records in the outbox.
+    fn takes_over(ms: u64, marks: &[EgressMark], inherited: &[u64]) -> Self {
         let marks = marks.iter().filter_map(|mark| {
             let value = mark.value.as_deref()?;
             Some((&*mark.name, value))
         });
         let positions = Positions::read(marks).unwrap();
-        let left = left.iter().copied().collect();
+        let inherited = inherited.iter().copied().collect();
         let mut owner = Self {
-            once: ExactlyOnceSink::new(TIMING, LIMITS, positions, left, ms, 7),
+            sink: ExactlyOnceSink::new(TIMING, LIMITS, positions, inherited, ms, 7),
             ms,
             confirmed_ms: Some(ms),
             outputs: Vec::new(),
         };
-        owner.tell(ExactlyOnceInput::TimeReached);
+        owner.handle(ExactlyOnceInput::TimeReached);
         owner
     }
 
-    /// As the first owner there is, with its first notes durable.
+    /// Creates the first owner, with its first marks durable.
     fn first() -> (Self, Vec<EgressMark>) {
         let mut owner = Self::takes_over(0, &[], &[]);
         let (_, marks) = owner.arrived();
-        owner.tell(ExactlyOnceInput::NotesDurable);
+        owner.handle(ExactlyOnceInput::MarksDurable);
         (owner, marks)
     }
 
-    fn tell(&mut self, input: ExactlyOnceInput) {
+    fn handle(&mut self, input: ExactlyOnceInput) {
         let now = Now {
             ms: self.ms,
             calendar_ms: 1_000_000 + self.ms,
             confirmed_ms: self.confirmed_ms,
         };
-        self.once.handle_input(now, input);
+        self.sink.handle_input(now, input);
         self.outputs
-            .extend(std::iter::from_fn(|| self.once.poll_output()));
+            .extend(std::iter::from_fn(|| self.sink.poll_output()));
     }
 
     fn at(&mut self, ms: u64) {
         self.ms = ms;
-        self.tell(ExactlyOnceInput::TimeReached);
+        self.handle(ExactlyOnceInput::TimeReached);
     }
 
     fn offer(&mut self, number: u64, key: &str, data: &str) {
         let record = Ok(record(number, key, data));
-        self.tell(ExactlyOnceInput::Offered(vec![(number, record)]));
+        self.handle(ExactlyOnceInput::Offered(vec![(number, record)]));
     }
 
-    /// The request that is to be put: its name, its records' numbers, and until when.
+    /// Takes the put request: its id, the numbers of its records, and its time limit.
     fn put(&mut self) -> Option<(u64, Vec<u64>, u64)> {
         let put = |output: &ExactlyOnceOutput| matches!(output, ExactlyOnceOutput::Put { .. });
         let at = self.outputs.iter().position(put)?;
@@ -87,23 +87,23 @@ impl Owner {
         }
     }
 
-    /// The look that is to be taken, and after which number of the shard.
-    fn look(&mut self) -> Option<(u64, Option<String>)> {
-        let look = |output: &ExactlyOnceOutput| matches!(output, ExactlyOnceOutput::Scan { .. });
-        let at = self.outputs.iter().position(look)?;
+    /// Takes the scan request: its id, and the position in the shard after which to read.
+    fn scan(&mut self) -> Option<(u64, Option<String>)> {
+        let scan = |output: &ExactlyOnceOutput| matches!(output, ExactlyOnceOutput::Scan { .. });
+        let at = self.outputs.iter().position(scan)?;
         match self.outputs.remove(at) {
-            ExactlyOnceOutput::Scan { look, after, .. } => {
-                Some((look, after.shards.get("shard").cloned()))
+            ExactlyOnceOutput::Scan { scan, after, .. } => {
+                Some((scan, after.shards.get("shard").cloned()))
             }
             _ => None,
         }
     }
 
-    /// What arrived and is to be remembered, all of it.
+    /// Takes all acknowledged numbers and marks.
     fn arrived(&mut self) -> (Vec<u64>, Vec<EgressMark>) {
         let mut all = (Vec::new(), Vec::new());
         self.outputs.retain(|output| match output {
-            ExactlyOnceOutput::Arrived { numbers, marks, .. } => {
+            ExactlyOnceOutput::Acknowledge { numbers, marks, .. } => {
                 all.0.extend(numbers);
                 all.1.extend(marks.clone());
                 false
@@ -111,6 +111,18 @@ impl Owner {
             _ => true,
         });
         all
+    }
+
+    /// Takes the next output other than a wake-up.
+    fn next_output(&mut self) -> Option<ExactlyOnceOutput> {
+        let wakes = |output: &ExactlyOnceOutput| matches!(output, ExactlyOnceOutput::WakeAt(_));
+        let at = self.outputs.iter().position(|output| !wakes(output))?;
+        Some(self.outputs.remove(at))
+    }
+
+    fn answer(&mut self, request: u64, results: Vec<PutResult>) {
+        let outcome = PutOutcome::Each(results);
+        self.handle(ExactlyOnceInput::Answered { request, outcome });
     }
 
     fn wakes_at(&self) -> Option<u64> {
@@ -121,13 +133,13 @@ impl Owner {
     }
 }
 
-fn record(number: u64, key: &str, data: &str) -> Record<Put> {
+fn record(number: u64, key: &str, data: &str) -> Record<StreamRecord> {
     Record {
         number,
         destination: "stream".into(),
         key: Some(key.into()),
         bytes: data.len(),
-        payload: Put {
+        payload: StreamRecord {
             key: key.to_owned(),
             explicit_hash_key: None,
             data: Bytes::copy_from_slice(data.as_bytes()),
@@ -142,7 +154,7 @@ fn taken(sequence: u64) -> PutResult {
     }
 }
 
-fn seen(sequence: u64, key: &str, data: &str) -> ScannedRecord {
+fn scanned(sequence: u64, key: &str, data: &str) -> ScannedRecord {
     ScannedRecord {
         shard: "shard".to_owned(),
         sequence: sequence.to_string(),
@@ -151,30 +163,30 @@ fn seen(sequence: u64, key: &str, data: &str) -> ScannedRecord {
     }
 }
 
-fn looked(seen: Vec<ScannedRecord>) -> Result<ScanResult, String> {
+fn scan_result(records: Vec<ScannedRecord>) -> Result<ScanResult, String> {
     Ok(ScanResult {
         shards: vec!["shard".to_owned()],
-        seen,
+        records,
     })
 }
 
 #[test]
-fn rule_13_nothing_is_put_before_it_is_durable_from_when_on_a_later_owner_must_look() {
+fn rule_13_nothing_is_put_before_the_first_marks_are_durable() {
     let mut owner = Owner::takes_over(0, &[], &[]);
     owner.offer(1, "a", "x");
     assert_eq!(owner.put(), None);
     let confirms = |output: &ExactlyOnceOutput| {
-        matches!(output, ExactlyOnceOutput::Arrived { confirm: true, .. })
+        matches!(output, ExactlyOnceOutput::Acknowledge { confirm: true, .. })
     };
     assert!(owner.outputs.iter().any(confirms));
     let (_, marks) = owner.arrived();
     assert_eq!(marks.len(), 2, "since when, and how long a request takes");
-    owner.tell(ExactlyOnceInput::NotesDurable);
+    owner.handle(ExactlyOnceInput::MarksDurable);
     assert_eq!(owner.put(), Some((1, vec![1], 1_000)));
 }
 
 #[test]
-fn rule_13_nothing_is_put_while_ownership_is_not_confirmed_of_late() {
+fn rule_13_nothing_is_put_without_a_recent_confirmation_of_ownership() {
     let (mut owner, _) = Owner::first();
     owner.at(5_000);
     owner.offer(1, "a", "x");
@@ -186,15 +198,14 @@ fn rule_13_nothing_is_put_while_ownership_is_not_confirmed_of_late() {
 }
 
 #[test]
-fn rule_13_what_has_no_answer_in_time_is_looked_for_when_it_must_be_seen_and_put_again_only_if_it_is_not()
- {
+fn rule_13_a_record_without_a_timely_answer_is_scanned_for_and_put_again_only_if_missing() {
     let (mut owner, _) = Owner::first();
     owner.offer(1, "a", "x");
     owner.offer(2, "b", "y");
     let (request, numbers, _) = owner.put().unwrap();
     assert_eq!(numbers, [1]);
-    let told = PutOutcome::Each(vec![taken(10)]);
-    owner.tell(ExactlyOnceInput::Answered { request, told });
+    let outcome = PutOutcome::Each(vec![taken(10)]);
+    owner.handle(ExactlyOnceInput::Answered { request, outcome });
     assert_eq!(owner.arrived().0, [1]);
     let (request, numbers, until_ms) = owner.put().unwrap();
     assert_eq!((numbers, until_ms), (vec![2], 1_000));
@@ -202,69 +213,69 @@ fn rule_13_what_has_no_answer_in_time_is_looked_for_when_it_must_be_seen_and_put
     assert_eq!(owner.put(), None, "one request is under way to a stream");
     owner.at(1_000);
     // The answer comes too late to count.
-    let told = PutOutcome::Each(vec![taken(11)]);
-    owner.tell(ExactlyOnceInput::Answered { request, told });
+    let outcome = PutOutcome::Each(vec![taken(11)]);
+    owner.handle(ExactlyOnceInput::Answered { request, outcome });
     assert_eq!(owner.arrived(), (vec![], vec![]));
     owner.at(2_999);
-    assert_eq!(owner.look(), None);
+    assert_eq!(owner.scan(), None);
     owner.at(3_000);
-    let (look, after) = owner.look().unwrap();
+    let (scan, after) = owner.scan().unwrap();
     assert_eq!(after, Some("10".to_owned()));
-    let seen = looked(vec![seen(11, "b", "y")]);
-    owner.tell(ExactlyOnceInput::Scanned { look, seen });
+    let result = scan_result(vec![scanned(11, "b", "y")]);
+    owner.handle(ExactlyOnceInput::Scanned { scan, result });
     assert_eq!(owner.arrived().0, [2]);
     assert_eq!(owner.put().unwrap().1, [3]);
 }
 
 #[test]
-fn a_look_that_fails_is_taken_again_and_what_is_not_there_is_put_again() {
+fn a_failed_scan_is_retried_and_a_missing_record_is_put_again() {
     let (mut owner, _) = Owner::first();
     owner.offer(1, "a", "x");
     let (request, ..) = owner.put().unwrap();
-    let told = PutOutcome::InDoubt("500".to_owned());
-    owner.tell(ExactlyOnceInput::Answered { request, told });
+    let outcome = PutOutcome::InDoubt("500".to_owned());
+    owner.handle(ExactlyOnceInput::Answered { request, outcome });
     owner.at(3_000);
-    let (look, _) = owner.look().unwrap();
-    let seen = Err("503".to_owned());
-    owner.tell(ExactlyOnceInput::Scanned { look, seen });
+    let (scan, _) = owner.scan().unwrap();
+    let result = Err("503".to_owned());
+    owner.handle(ExactlyOnceInput::Scanned { scan, result });
     owner.at(5_000);
-    let (look, after) = owner.look().unwrap();
+    let (scan, after) = owner.scan().unwrap();
     assert_eq!(after, None);
-    let seen = looked(vec![seen_by_others()]);
-    owner.tell(ExactlyOnceInput::Scanned { look, seen });
+    let result = scan_result(vec![record_of_another_writer()]);
+    owner.handle(ExactlyOnceInput::Scanned { scan, result });
     assert_eq!(owner.arrived().0, [] as [u64; 0]);
     owner.confirmed_ms = Some(5_500);
     owner.at(6_000);
     assert_eq!(owner.put().unwrap().1, [1]);
 }
 
-fn seen_by_others() -> ScannedRecord {
-    seen(4, "a", "somebody else's")
+fn record_of_another_writer() -> ScannedRecord {
+    scanned(4, "a", "of another writer")
 }
 
 #[test]
-fn rule_13_a_new_owner_waits_until_the_former_ones_requests_have_landed_or_died_and_looks() {
+fn rule_13_a_new_owner_waits_for_the_former_owners_requests_and_scans() {
     let (mut former, mut marks) = Owner::first();
     for (number, key) in [(1, "a"), (2, "b"), (3, "c")] {
         former.offer(number, key, "x");
     }
     let (request, ..) = former.put().unwrap();
-    let told = PutOutcome::Each(vec![taken(10)]);
-    former.tell(ExactlyOnceInput::Answered { request, told });
+    let outcome = PutOutcome::Each(vec![taken(10)]);
+    former.handle(ExactlyOnceInput::Answered { request, outcome });
     marks.extend(former.arrived().1);
-    // Two and three are under way as the next one takes over, and two will land.
+    // Two and three are in flight when the next owner takes over, and two will land.
     let mut next = Owner::takes_over(4_000, &marks, &[2, 3]);
     next.offer(2, "b", "x");
     next.offer(3, "c", "x");
     next.offer(4, "d", "x");
-    assert_eq!((next.put(), next.look()), (None, None));
+    assert_eq!((next.put(), next.scan()), (None, None));
     next.at(4_000 + 5_000 + 1_000 + 1_999);
-    assert_eq!((next.put(), next.look()), (None, None));
+    assert_eq!((next.put(), next.scan()), (None, None));
     next.at(12_000);
-    let (look, after) = next.look().unwrap();
+    let (scan, after) = next.scan().unwrap();
     assert_eq!(after, Some("10".to_owned()));
-    let seen = looked(vec![seen(11, "b", "x")]);
-    next.tell(ExactlyOnceInput::Scanned { look, seen });
+    let result = scan_result(vec![scanned(11, "b", "x")]);
+    next.handle(ExactlyOnceInput::Scanned { scan, result });
     assert_eq!(next.arrived().0, [2]);
     next.confirmed_ms = Some(12_000);
     next.at(12_001);
@@ -272,7 +283,7 @@ fn rule_13_a_new_owner_waits_until_the_former_ones_requests_have_landed_or_died_
 }
 
 #[test]
-fn a_former_owner_whose_requests_took_longer_is_waited_for_as_long() {
+fn a_former_owner_with_a_longer_request_timeout_is_waited_for_longer() {
     let mut marks = vec![EgressMark {
         name: "request-timeout".into(),
         value: Some("9000".into()),
@@ -282,40 +293,40 @@ fn a_former_owner_whose_requests_took_longer_is_waited_for_as_long() {
     let mut next = Owner::takes_over(0, &marks, &[1]);
     next.offer(1, "a", "x");
     next.at(15_999);
-    assert_eq!(next.look(), None);
+    assert_eq!(next.scan(), None);
     next.at(16_000);
-    let (look, _) = next.look().unwrap();
-    let seen = looked(vec![]);
-    next.tell(ExactlyOnceInput::Scanned { look, seen });
+    let (scan, _) = next.scan().unwrap();
+    let result = scan_result(vec![]);
+    next.handle(ExactlyOnceInput::Scanned { scan, result });
     let (_, marks) = next.arrived();
-    let told = marks.iter().find(|mark| &*mark.name == "request-timeout");
-    assert_eq!(told.unwrap().value.as_deref(), Some(&b"1000"[..]));
+    let outcome = marks.iter().find(|mark| &*mark.name == "request-timeout");
+    assert_eq!(outcome.unwrap().value.as_deref(), Some(&b"1000"[..]));
 }
 
 #[test]
-fn records_that_come_together_leave_together() {
+fn records_offered_together_are_put_together() {
     let (mut owner, _) = Owner::first();
     let offered = [(1, "a"), (2, "b")];
     let offered = offered.map(|(number, key)| (number, Ok(record(number, key, "x"))));
-    owner.tell(ExactlyOnceInput::Offered(offered.into()));
+    owner.handle(ExactlyOnceInput::Offered(offered.into()));
     assert_eq!(owner.put().unwrap().1, [1, 2]);
 }
 
 #[test]
-fn a_record_that_never_can_be_put_is_refused_whenever_it_comes() {
+fn a_record_that_can_never_be_put_is_refused_in_every_phase() {
     let (_, marks) = Owner::first();
     let mut owner = Owner::takes_over(0, &marks, &[1, 2]);
     let record = Err("too large".to_owned());
-    owner.tell(ExactlyOnceInput::Offered(vec![(1, record)]));
+    owner.handle(ExactlyOnceInput::Offered(vec![(1, record)]));
     let refused =
-        |output: &ExactlyOnceOutput| matches!(output, ExactlyOnceOutput::Refused { number: 1, .. });
+        |output: &ExactlyOnceOutput| matches!(output, ExactlyOnceOutput::Refuse { number: 1, .. });
     assert!(owner.outputs.iter().any(refused));
     owner.offer(2, "a", "x");
     owner.at(8_000);
-    assert!(owner.look().is_some(), "the other one may be there");
+    assert!(owner.scan().is_some(), "the other one may be there");
 }
 
-/// What becomes of a request to a stream that is moody.
+/// Fate of a request to an unreliable stream.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
     Answered,
@@ -352,9 +363,10 @@ fn commit(
 }
 
 proptest! {
-    /// Owners follow each other, each with what was durable of the one before; what they acknowledged last may be lost.
+    /// Owners follow each other, each with the durable state of the one before. Acknowledgements
+    /// that were not durable are lost.
     #[test]
-    fn whatever_becomes_of_requests_and_owners_the_stream_holds_each_record_once_and_in_order(
+    fn the_stream_holds_each_record_once_and_in_order_whatever_requests_and_owners_do(
         fates in proptest::collection::vec(fate(), 1..60),
         lives in proptest::collection::vec(1..20usize, 1..5),
         keys in proptest::collection::vec(0..3u8, 1..25),
@@ -374,63 +386,67 @@ proptest! {
         while !outbox.is_empty() {
             let steps = lives.next().unwrap_or(10_000);
             let known: Vec<EgressMark> = durable.values().cloned().collect();
-            let left: Vec<u64> = match begun {
+            let inherited: Vec<u64> = match begun {
                 true => outbox.keys().copied().collect(),
                 false => Vec::new(),
             };
             begun = true;
-            let mut owner = Owner::takes_over(ms, &known, &left);
+            let mut owner = Owner::takes_over(ms, &known, &inherited);
             for (number, (key, data)) in outbox.clone() {
                 owner.offer(number, &key.to_string(), &data);
             }
-            // What arrived since the last commit.
+            // Acknowledgements since the last commit.
             let mut uncommitted: Vec<(Vec<u64>, Vec<EgressMark>)> = Vec::new();
             for _ in 0..steps {
                 owner.confirmed_ms = Some(owner.ms);
-                while let Some(at) = owner.outputs.iter().position(|output| !matches!(output, ExactlyOnceOutput::WakeAt(_))) {
-                    match owner.outputs.remove(at) {
+                while let Some(output) = owner.next_output() {
+                    match output {
                         ExactlyOnceOutput::Put { request, until_ms } => {
                             let lands = |stream: &mut Vec<(u8, String)>| -> Vec<PutResult> {
-                                request.records.iter().map(|record| {
-                                    let data = String::from_utf8(record.payload.data.to_vec()).unwrap();
-                                    stream.push((record.payload.key.parse().unwrap(), data));
+                                let records = request.records.iter();
+                                let results = records.map(|record| {
+                                    let StreamRecord { key, data, .. } = &record.payload;
+                                    let data = String::from_utf8(data.to_vec()).unwrap();
+                                    stream.push((key.parse().unwrap(), data));
                                     taken(stream.len() as u64)
-                                }).collect()
+                                });
+                                results.collect()
                             };
                             let id = request.id;
                             match fates.next().unwrap_or(Fate::Answered) {
-                                Fate::Answered => {
-                                    let told = PutOutcome::Each(lands(&mut stream));
-                                    owner.tell(ExactlyOnceInput::Answered { request: id, told });
-                                }
+                                Fate::Answered => owner.answer(id, lands(&mut stream)),
                                 Fate::Throttled => {
-                                    let results = request.records.iter().map(|_| PutResult::Throttled("slow".to_owned()));
-                                    let told = PutOutcome::Each(results.collect());
-                                    owner.tell(ExactlyOnceInput::Answered { request: id, told });
+                                    let slow = || PutResult::Throttled("slow".to_owned());
+                                    let results = request.records.iter().map(|_| slow());
+                                    owner.answer(id, results.collect());
                                 }
                                 Fate::LandsWithoutAnswer => { lands(&mut stream); }
                                 Fate::Dies => {}
                             }
                             prop_assert!(until_ms > owner.ms);
                         }
-                        ExactlyOnceOutput::Scan { look, after, .. } => {
-                            let from = after.shards.get("shard").map_or(0, |number| number.parse().unwrap());
+                        ExactlyOnceOutput::Scan { scan, after, .. } => {
+                            let after = after.shards.get("shard");
+                            let from = after.map_or(0, |number| number.parse().unwrap());
                             let there = (1..).zip(&stream).skip(from);
-                            let there = there.map(|(at, (key, data))| seen(at, &key.to_string(), data));
-                            let seen = looked(there.collect());
-                            owner.tell(ExactlyOnceInput::Scanned { look, seen });
+                            let there = there
+                                .map(|(at, (key, data))| scanned(at, &key.to_string(), data));
+                            let result = scan_result(there.collect());
+                            owner.handle(ExactlyOnceInput::Scanned { scan, result });
                         }
-                        ExactlyOnceOutput::Arrived { numbers, marks, confirm } => {
+                        ExactlyOnceOutput::Acknowledge { numbers, marks, confirm } => {
                             uncommitted.push((numbers, marks));
                             if confirm || uncommitted.len() > 2 {
                                 commit(&mut uncommitted, &mut outbox, &mut durable);
                                 if confirm {
-                                    owner.tell(ExactlyOnceInput::NotesDurable);
+                                    owner.handle(ExactlyOnceInput::MarksDurable);
                                 }
                             }
                         }
-                        ExactlyOnceOutput::Refused { .. } => prop_assert!(false, "nothing is refused"),
-                        ExactlyOnceOutput::Remark(_) | ExactlyOnceOutput::WakeAt(_) => {}
+                        ExactlyOnceOutput::Refuse { .. } => {
+                            prop_assert!(false, "nothing is refused");
+                        }
+                        ExactlyOnceOutput::Report(_) | ExactlyOnceOutput::WakeAt(_) => {}
                     }
                 }
                 let Some(wakes_at) = owner.wakes_at() else { break };
@@ -444,9 +460,15 @@ proptest! {
             ms = owner.ms + 1;
         }
         for key in 0..3 {
-            let put: Vec<&String> = stream.iter().filter(|record| record.0 == key).map(|record| &record.1).collect();
-            let wanted: Vec<&String> = all.values().filter(|record| record.0 == key).map(|record| &record.1).collect();
-            prop_assert_eq!(put, wanted, "of key {}", key);
+            let of_key = |record: &&(u8, String)| record.0 == key;
+            let put = stream.iter().filter(of_key);
+            let wanted = all.values().filter(of_key);
+            prop_assert_eq!(
+                put.collect::<Vec<_>>(),
+                wanted.collect::<Vec<_>>(),
+                "of key {}",
+                key
+            );
         }
     }
 }

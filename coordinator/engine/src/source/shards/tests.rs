@@ -66,8 +66,7 @@ fn rule_8_latest_is_resolved_once_for_all_open_shards_and_what_was_closed_before
 }
 
 #[test]
-fn rule_8_latest_that_is_resolved_in_the_middle_of_a_split_skips_what_was_and_misses_nothing_that_comes()
- {
+fn rule_8_latest_resolved_during_a_split_skips_old_records_and_misses_no_new_ones() {
     // 0 is closed already, and its children are not listed yet; beside it is 9.
     let mut plan = ShardPlan::new(Startup::Latest, vec![]);
     let found = vec![
@@ -87,7 +86,7 @@ fn rule_8_latest_that_is_resolved_in_the_middle_of_a_split_skips_what_was_and_mi
 }
 
 #[test]
-fn rule_9_latest_begins_no_child_beside_its_open_parent() {
+fn rule_9_latest_starts_no_child_beside_its_open_parent() {
     let mut plan = ShardPlan::new(Startup::Latest, vec![]);
     let since = ShardPosition::Since { time_ms: 7 };
     let listed = plan.listed(&[shard(0, &[], false), shard(1, &[0], false)], 7);
@@ -104,7 +103,7 @@ fn a_date_holds_for_children_too_because_it_may_lie_after_the_split() {
 }
 
 #[test]
-fn parents_that_left_the_stream_before_they_were_seen_are_not_waited_for() {
+fn parents_that_left_the_stream_unseen_are_not_waited_for() {
     let mut plan = ShardPlan::new(Startup::Earliest, vec![]);
     assert_eq!(plan.listed(&family()[4..], 7), [beginning(&[4])]);
 }
@@ -170,7 +169,7 @@ fn rule_9_an_end_is_kept_until_its_children_are_begun() {
 }
 
 #[test]
-fn a_list_of_nothing_changes_nothing() {
+fn an_empty_list_changes_nothing() {
     let mut plan = ShardPlan::new(Startup::Latest, vec![(name(0), ShardPosition::End)]);
     for _ in 0..5 {
         assert_eq!(plan.listed(&[], 7), []);
@@ -180,15 +179,15 @@ fn a_list_of_nothing_changes_nothing() {
 /// A stream that is resharded while owners of a partition plan, read and die.
 struct World {
     shards: Vec<ListedShard>,
-    /// What is durable.
+    /// Durable positions.
     durable: std::collections::BTreeMap<Arc<str>, ShardPosition>,
-    /// Ends of shards that were durable when they were last known of.
+    /// Shards whose durable end was known.
     ended: BTreeSet<Arc<str>>,
     plan: ShardPlan,
     startup: Startup,
     read: BTreeSet<Arc<str>>,
-    /// Shards that were there when `latest` was resolved.
-    passed: BTreeSet<Arc<str>>,
+    /// Shards that were closed when `latest` was resolved.
+    skipped: BTreeSet<Arc<str>>,
     reading: BTreeSet<Arc<str>>,
 }
 
@@ -201,7 +200,7 @@ impl World {
             plan: ShardPlan::new(startup, vec![]),
             startup,
             read: BTreeSet::new(),
-            passed: BTreeSet::new(),
+            skipped: BTreeSet::new(),
             reading: BTreeSet::new(),
         }
     }
@@ -245,13 +244,13 @@ impl World {
     fn list(&mut self) {
         if self.plan.is_unresolved() && self.startup == Startup::Latest {
             let closed = self.shards.iter().filter(|shard| shard.closed);
-            self.passed = closed.map(|shard| shard.id.clone()).collect();
+            self.skipped = closed.map(|shard| shard.id.clone()).collect();
         }
         let steps = self.plan.listed(&self.shards, 7);
         self.take(steps);
     }
 
-    /// A reader reads a closed shard to its end, and that becomes durable.
+    /// Reads a closed shard to its end, and makes that durable.
     fn end(&mut self, choice: usize) {
         let closed = self.shards.iter().filter(|shard| shard.closed);
         let mut ready: Vec<_> = closed.map(|shard| shard.id.clone()).collect();
@@ -275,7 +274,7 @@ impl World {
                 let listed = self.shards.iter().find(|shard| shard.id == id);
                 for parent in &listed.expect("only listed shards are found").parents {
                     assert!(
-                        self.ended.contains(parent) || self.passed.contains(parent),
+                        self.ended.contains(parent) || self.skipped.contains(parent),
                         "{id} is read before the end of {parent} is durable"
                     );
                 }
@@ -284,7 +283,7 @@ impl World {
                     "{id} is read twice at once"
                 );
                 assert!(!self.ended.contains(&id), "{id} is read after its end");
-                assert!(!self.passed.contains(&id), "{id} lies before the start");
+                assert!(!self.skipped.contains(&id), "{id} lies before the start");
                 let start = self.durable.entry(id.clone());
                 start.or_insert(ShardPosition::Beginning);
                 self.read.insert(id);
@@ -310,7 +309,7 @@ proptest! {
             world.list();
         }
         let wanted = world.shards.iter().map(|shard| shard.id.clone());
-        let wanted: BTreeSet<_> = wanted.filter(|id| !world.passed.contains(id)).collect();
+        let wanted: BTreeSet<_> = wanted.filter(|id| !world.skipped.contains(id)).collect();
         prop_assert_eq!(world.read, wanted);
     }
 }

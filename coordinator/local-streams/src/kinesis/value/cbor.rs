@@ -1,195 +1,86 @@
-//! As much of CBOR (RFC 8949) as Kinesis' clients use: definite and indefinite lengths, floats of all sizes, times under tag 1.
+//! CBOR (RFC 8949) as Kinesis' clients use it, with times in milliseconds under tag 1.
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
+use ciborium::Value as Cbor;
+use ciborium::tag;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::Value;
 
-/// No body is nested deeper.
+/// Maximum nesting of a body.
 const DEPTH_MAX: usize = 32;
 
 const TAG_TIME: u64 = 1;
 
-/// Reads one value that fills the body.
+/// Decodes one value that fills the body.
 pub(super) fn decode(body: &Bytes) -> Result<Value, String> {
-    let mut rest = body.clone();
-    let value = read(&mut rest, 0).ok_or("the body is not CBOR")?;
+    let mut rest = &body[..];
+    let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX);
+    let value = value.map_err(|error| format!("the body is not CBOR: {error}"))?;
     if !rest.is_empty() {
         return Err(format!("{} bytes follow the CBOR value", rest.len()));
     }
-    Ok(value)
+    from_cbor(value)
 }
 
-fn read(rest: &mut Bytes, depth: usize) -> Option<Value> {
-    if depth > DEPTH_MAX {
-        return None;
-    }
-    let (major, low, argument) = read_head(rest)?;
-    match (major, argument) {
-        (0, Some(number)) => i64::try_from(number).ok().map(Value::Integer),
-        (1, Some(number)) => Some(Value::Integer(-1 - i64::try_from(number).ok()?)),
-        (2, length) => read_bytes(rest, major, length).map(Value::Bytes),
-        (3, length) => {
-            let text = read_bytes(rest, major, length)?;
-            Some(Value::Text(String::from_utf8(text.to_vec()).ok()?))
+fn from_cbor(value: Cbor) -> Result<Value, String> {
+    Ok(match value {
+        Cbor::Null => Value::Null,
+        Cbor::Bool(value) => Value::Bool(value),
+        Cbor::Integer(number) => {
+            let number = i64::try_from(number);
+            Value::Integer(number.map_err(|_| "an integer has more than 64 bits")?)
         }
-        (4, length) => {
-            let mut values = Vec::new();
-            while more(rest, values.len(), length)? {
-                values.push(read(rest, depth + 1)?);
-            }
-            Some(Value::List(values))
-        }
-        (5, length) => {
-            let mut members = Vec::new();
-            while more(rest, members.len(), length)? {
-                let Value::Text(name) = read(rest, depth + 1)? else {
-                    return None;
-                };
-                members.push((name, read(rest, depth + 1)?));
-            }
-            Some(Value::Map(members))
-        }
-        (6, Some(TAG_TIME)) => match read(rest, depth + 1)? {
-            Value::Integer(time_ms) => Some(Value::Time(u64::try_from(time_ms).ok()?)),
-            Value::Float(time_ms) if time_ms >= 0.0 => Some(Value::Time(time_ms as u64)),
-            _ => None,
+        Cbor::Float(number) => Value::Float(number),
+        Cbor::Text(text) => Value::Text(text),
+        Cbor::Bytes(bytes) => Value::Bytes(bytes.into()),
+        Cbor::Tag(TAG_TIME, value) => match from_cbor(*value)? {
+            Value::Integer(time_ms) if time_ms >= 0 => Value::Time(time_ms as u64),
+            Value::Float(time_ms) if time_ms >= 0.0 => Value::Time(time_ms as u64),
+            _ => return Err("a time is not a number since 1970".to_owned()),
         },
-        (6, Some(_)) => read(rest, depth + 1),
-        (7, Some(argument)) => Some(match (low, argument) {
-            (20, _) => Value::Bool(false),
-            (21, _) => Value::Bool(true),
-            (22 | 23, _) => Value::Null,
-            (25, half) => Value::Float(half_float(half as u16)),
-            (26, single) => Value::Float(f32::from_bits(single as u32).into()),
-            (27, double) => Value::Float(f64::from_bits(double)),
-            _ => return None,
-        }),
-        _ => None,
-    }
-}
-
-/// The major type, the low bits, and the argument; none for an indefinite length.
-fn read_head(rest: &mut Bytes) -> Option<(u8, u8, Option<u64>)> {
-    let first = rest.try_get_u8().ok()?;
-    let (major, low) = (first >> 5, first & 31);
-    let argument = match low {
-        0..=23 => Some(low.into()),
-        24 => Some(rest.try_get_u8().ok()?.into()),
-        25 => Some(rest.try_get_u16().ok()?.into()),
-        26 => Some(rest.try_get_u32().ok()?.into()),
-        27 => Some(rest.try_get_u64().ok()?),
-        31 if (2..=5).contains(&major) => None,
-        _ => return None,
-    };
-    Some((major, low, argument))
-}
-
-fn read_bytes(rest: &mut Bytes, major: u8, length: Option<u64>) -> Option<Bytes> {
-    if let Some(length) = length {
-        let length = usize::try_from(length).ok()?;
-        return (length <= rest.len()).then(|| rest.split_to(length));
-    }
-    let mut whole = Vec::new();
-    while more(rest, 0, None)? {
-        let (piece_major, _, length) = read_head(rest)?;
-        if piece_major != major {
-            return None;
+        Cbor::Tag(_, value) => from_cbor(*value)?,
+        Cbor::Array(values) => Value::List(
+            values
+                .into_iter()
+                .map(from_cbor)
+                .collect::<Result<_, _>>()?,
+        ),
+        Cbor::Map(members) => {
+            let member = |(name, value)| match name {
+                Cbor::Text(name) => Ok((name, from_cbor(value)?)),
+                _ => Err("a key is not a text".to_owned()),
+            };
+            Value::Map(members.into_iter().map(member).collect::<Result<_, _>>()?)
         }
-        whole.extend_from_slice(&read_bytes(rest, major, Some(length?))?);
-    }
-    Some(whole.into())
+        _ => return Err("the body holds a value of an unknown type".to_owned()),
+    })
 }
 
-/// Whether there is another element after `read` of them; passes the end of an indefinite length.
-fn more(rest: &mut Bytes, read: usize, length: Option<u64>) -> Option<bool> {
-    match length {
-        Some(length) => Some((read as u64) < length),
-        None if *rest.first()? == 0xff => {
-            rest.advance(1);
-            Some(false)
-        }
-        None => Some(true),
-    }
-}
-
-fn half_float(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 1_023));
-    sign * match exponent {
-        0 => fraction * 2_f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        exponent => (1_024.0 + fraction) * 2_f64.powi(exponent - 25),
-    }
-}
-
-/// Writes one value.
+/// Encodes one value.
 pub(super) fn encode(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
-    write(value, &mut out);
+    ciborium::into_writer(&AsCbor(value), &mut out).expect("writing to memory cannot fail");
     out
 }
 
-fn write(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Null => out.put_u8(0xf6),
-        Value::Bool(value) => out.put_u8(0xf4 | u8::from(*value)),
-        Value::Integer(number) => match u64::try_from(*number) {
-            Ok(number) => write_head(0, number, out),
-            Err(_) => write_head(1, !*number as u64, out),
-        },
-        Value::Float(number) => {
-            out.put_u8(0xfb);
-            out.put_f64(*number);
-        }
-        Value::Text(text) => {
-            write_head(3, text.len() as u64, out);
-            out.put_slice(text.as_bytes());
-        }
-        Value::Bytes(bytes) => {
-            write_head(2, bytes.len() as u64, out);
-            out.put_slice(bytes);
-        }
-        Value::Time(time_ms) => {
-            write_head(6, TAG_TIME, out);
-            write_head(0, *time_ms, out);
-        }
-        Value::List(values) => {
-            write_head(4, values.len() as u64, out);
-            for value in values {
-                write(value, out);
-            }
-        }
-        Value::Map(members) => {
-            write_head(5, members.len() as u64, out);
-            for (name, value) in members {
-                write_head(3, name.len() as u64, out);
-                out.put_slice(name.as_bytes());
-                write(value, out);
-            }
-        }
-    }
-}
+/// A value in its CBOR form, which differs from JSON in bytes and times.
+struct AsCbor<'v>(&'v Value);
 
-fn write_head(major: u8, argument: u64, out: &mut Vec<u8>) {
-    let major = major << 5;
-    match argument {
-        0..24 => out.put_u8(major | argument as u8),
-        24..0x100 => {
-            out.put_u8(major | 24);
-            out.put_u8(argument as u8);
-        }
-        0x100..0x1_0000 => {
-            out.put_u8(major | 25);
-            out.put_u16(argument as u16);
-        }
-        0x1_0000..0x1_0000_0000 => {
-            out.put_u8(major | 26);
-            out.put_u32(argument as u32);
-        }
-        _ => {
-            out.put_u8(major | 27);
-            out.put_u64(argument);
+impl Serialize for AsCbor<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Bytes(bytes) => to.serialize_bytes(bytes),
+            Value::Time(time_ms) => tag::Required::<u64, TAG_TIME>(*time_ms).serialize(to),
+            Value::List(values) => to.collect_seq(values.iter().map(AsCbor)),
+            Value::Map(members) => {
+                let mut map = to.serialize_map(Some(members.len()))?;
+                for (name, value) in members {
+                    map.serialize_entry(name, &AsCbor(value))?;
+                }
+                map.end()
+            }
+            same => same.serialize(to),
         }
     }
 }
@@ -256,5 +147,52 @@ mod tests {
             decode(&vec![0x81; 1_000].into()).is_err(),
             "nested too deep"
         );
+    }
+
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        // Each claims 2^64 - 1 bytes or elements: bytes, a text, a list, a map, a part of bytes.
+        let length = [0xff; 8];
+        for head in [
+            &[0x5b][..],
+            &[0x7b],
+            &[0x9b],
+            &[0xbb],
+            &[0x5f, 0x5b],
+            &[0x9f, 0x9b],
+        ] {
+            let body = [head, &length].concat();
+            assert!(decode(&body.into()).is_err(), "{head:x?}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_accepted_up_to_its_maximum() {
+        for (depth, accepted) in [(DEPTH_MAX, true), (DEPTH_MAX + 1, false)] {
+            let mut body = vec![0x81; depth];
+            body.push(0);
+            assert_eq!(decode(&body.into()).is_ok(), accepted, "{depth}");
+        }
+    }
+
+    #[test]
+    fn values_are_written_in_their_shortest_form() {
+        let value = Value::Map(vec![
+            ("n".to_owned(), Value::Integer(-500)),
+            ("t".to_owned(), Value::Time(1_700_000_000_000)),
+            ("d".to_owned(), Value::Bytes(Bytes::from_static(&[7; 24]))),
+            (
+                "l".to_owned(),
+                Value::List(vec![Value::Null, Value::Bool(true)]),
+            ),
+        ]);
+        let mut expected = vec![0xa4, 0x61, b'n', 0x39, 0x01, 0xf3];
+        expected.extend([
+            0x61, b't', 0xc1, 0x1b, 0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x00,
+        ]);
+        expected.extend([0x61, b'd', 0x58, 24]);
+        expected.extend([7; 24]);
+        expected.extend([0x61, b'l', 0x82, 0xf6, 0xf5]);
+        assert_eq!(encode(&value), expected);
     }
 }

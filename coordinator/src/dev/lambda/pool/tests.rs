@@ -5,7 +5,7 @@ use super::*;
 
 type Answer = oneshot::Receiver<Result<Bytes, InvokeError>>;
 
-/// A pool and the time that it is told.
+/// Pool with its time.
 struct Story {
     pool: Pool,
     now: Instant,
@@ -51,7 +51,7 @@ impl Story {
         }
     }
 
-    /// The process asks, gets what it waits for, and says that it has it.
+    /// The process asks for a request, gets one, and confirms it.
     fn takes(&mut self, process: ProcessId) -> Delivery {
         let delivery = self.waits(process).try_recv().unwrap();
         self.pool.received(process, delivery.call.request);
@@ -189,7 +189,11 @@ fn a_process_that_ends_with_a_request_fails_it_and_is_replaced_at_once() {
     story.exits(process);
     assert_eq!(
         function_error(&mut answer),
-        r#"{"errorMessage":"the handler process ended while it held the request: exit status: 1","errorType":"Runtime.ExitError"}"#
+        serde_json::json!({
+            "errorMessage": "the handler process ended while it held the request: exit status: 1",
+            "errorType": "Runtime.ExitError",
+        })
+        .to_string()
     );
     assert!(story.after(0).start);
 }

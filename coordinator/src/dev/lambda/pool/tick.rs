@@ -1,43 +1,46 @@
-//! What the passing of time means for the pool: growing, reaping, starting again, giving up.
+//! Time-driven decisions of the pool: growing, reaping, restarting, giving up.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{End, Pool, State, Trouble, refuse};
+use super::{End, Pool, StartFailures, State, refuse};
 
-/// Requests that have waited without a break for this long are worth another process: a burst of short ones is not.
+/// Time that the queue must be non-empty before another process is started. A burst of short
+/// requests does not need one.
 const GROW_AFTER: Duration = Duration::from_millis(20);
 
-/// A request fails after this long while no process starts.
+/// Time after which a request fails while no process starts.
 const UNREACHABLE_AFTER: Duration = Duration::from_secs(3);
 
-/// A process that has not asked for a request after this long is ended. AWS gives 10 seconds, on a machine that builds nothing meanwhile.
+/// Maximum time until a process asks for its first request. AWS allows 10 seconds, on machines that
+/// do not build at the same time.
 const INIT_MAX: Duration = Duration::from_secs(30);
 
-/// A process that was idle this long is not needed, unless it is the last.
+/// Maximum idle time of a process, unless it is the last one.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// A process that ends by itself this soon after it asked for a request would be started in a circle.
+/// A process that ends by itself this soon after it asked for a request counts as an early end, so
+/// that restarts are delayed.
 pub(super) const EARLY: Duration = Duration::from_secs(1);
 
-/// The delay before a start after the first early end; it doubles with each further one.
+/// Delay of a start after the first early end. It doubles with each further one.
 const RESTART_DELAY: Duration = Duration::from_millis(100);
 
-/// The delay grows no longer than this.
+/// Maximum of that delay.
 const RESTART_DELAY_MAX: Duration = Duration::from_secs(5);
 
-/// What is to be done now, and when to ask again.
+/// Decision of the pool, and time of the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Tick {
-    /// Whether to start a process.
+    /// True if a process should be started.
     pub(in super::super) start: bool,
-    /// When to ask again if nothing happens meanwhile.
+    /// Time to ask again if nothing happens before.
     pub(in super::super) again_at: Option<Instant>,
 }
 
 impl Pool {
-    /// Does what is due, and says whether one more process should be started.
+    /// Performs what is due, and decides whether another process should be started.
     pub(in super::super) fn tick(&mut self, now: Instant) -> Tick {
         if self.stopped {
             return Tick {
@@ -49,8 +52,8 @@ impl Pool {
             .retain(|queued| !queued.invocation.reply.is_closed());
         self.note_backlog();
         let mut alarms = Vec::new();
-        alarms.extend(self.end_what_never_asked(now));
-        alarms.extend(self.fail_what_cannot_be_served(now));
+        alarms.extend(self.end_silent_starters(now));
+        alarms.extend(self.fail_unservable(now));
         alarms.extend(self.reap(now));
         let start_at = self.start_at(now);
         let start = start_at.is_some_and(|at| at <= now);
@@ -63,7 +66,7 @@ impl Pool {
         }
     }
 
-    fn end_what_never_asked(&mut self, now: Instant) -> Option<Instant> {
+    fn end_silent_starters(&mut self, now: Instant) -> Option<Instant> {
         let mut alarm = None;
         for slot in self.slots.values_mut() {
             if !matches!(slot.state, State::Starting) || slot.is_ending() {
@@ -71,8 +74,9 @@ impl Pool {
             }
             let ends_at = slot.since + INIT_MAX;
             if ends_at <= now {
-                slot.init_error
-                    .get_or_insert_with(|| format!("it did not ask for a request in {INIT_MAX:?}"));
+                slot.init_error.get_or_insert_with(|| {
+                    format!("it did not ask for a request within {INIT_MAX:?}")
+                });
                 slot.end(End::AtOnce);
             } else {
                 alarm = alarm.into_iter().chain([ends_at]).min();
@@ -81,8 +85,8 @@ impl Pool {
         alarm
     }
 
-    fn fail_what_cannot_be_served(&mut self, now: Instant) -> Option<Instant> {
-        let why = self.trouble.not_starting.clone()?;
+    fn fail_unservable(&mut self, now: Instant) -> Option<Instant> {
+        let why = self.failures.not_starting.clone()?;
         if self
             .slots
             .values()
@@ -102,7 +106,7 @@ impl Pool {
         None
     }
 
-    /// Ends the processes that were idle too long, the longest first, but never the last.
+    /// Ends processes that were idle too long, the longest first, but never the last.
     fn reap(&mut self, now: Instant) -> Option<Instant> {
         loop {
             let serving = self.slots.values().filter(|slot| !slot.is_ending()).count();
@@ -115,7 +119,7 @@ impl Pool {
                 .filter(|slot| slot.is_idle() && !slot.is_ending())
                 .min_by_key(|slot| slot.since)
             else {
-                // Nobody tells when one becomes idle.
+                // There is no notification when a process becomes idle.
                 return Some(now + IDLE_MAX);
             };
             let reaped_at = longest.since + IDLE_MAX;
@@ -126,7 +130,7 @@ impl Pool {
         }
     }
 
-    /// When one more process should be started, if at all.
+    /// Returns the time at which another process should be started, if any.
     fn start_at(&self, now: Instant) -> Option<Instant> {
         let serving = || self.slots.values().filter(|slot| !slot.is_ending());
         let wanted_at = if serving().next().is_none() {
@@ -138,11 +142,11 @@ impl Pool {
             }
             self.backlog_since? + GROW_AFTER
         };
-        Some(wanted_at.max(self.trouble.retry_at.unwrap_or(wanted_at)))
+        Some(wanted_at.max(self.failures.retry_at.unwrap_or(wanted_at)))
     }
 }
 
-impl Trouble {
+impl StartFailures {
     pub(super) fn ended_early(&mut self, now: Instant) {
         let delay = RESTART_DELAY.saturating_mul(1 << self.early_ends.min(16));
         self.retry_at = Some(now + delay.min(RESTART_DELAY_MAX));

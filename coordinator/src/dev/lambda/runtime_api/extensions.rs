@@ -1,4 +1,5 @@
-//! The Extensions API: for extensions inside the handler process, such as the one that `lambda_runtime`'s graceful shutdown registers.
+//! The Extensions API, for extensions inside the handler process, such as the one that
+//! `lambda_runtime`'s graceful shutdown registers.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,20 +17,20 @@ use uuid::Uuid;
 
 use super::{ReadBody, Session, Shared, accepted, broken, epoch_ms, function_error, read, refusal};
 
-/// The header that names an extension after it has registered.
+/// Header with the identifier of a registered extension.
 const IDENTIFIER: &str = "lambda-extension-identifier";
 
-/// How many events are kept for an extension that does not ask for them.
+/// Maximum number of events queued for an extension.
 const EVENTS_MAX: usize = 64;
 
-/// The extensions of one process.
+/// Extensions of one process.
 #[derive(Default)]
 pub(super) struct Extensions(Mutex<HashMap<Uuid, Extension>>);
 
 struct Extension {
     events: Vec<EventKind>,
     send: mpsc::Sender<Value>,
-    /// Taken while a call waits on it.
+    /// None while a call waits on it.
     receive: Option<mpsc::Receiver<Value>>,
 }
 
@@ -67,7 +68,10 @@ impl Extensions {
     fn announce(&self, kind: EventKind, event: impl Fn() -> Value) {
         for extension in self.lock().values() {
             if extension.events.contains(&kind) && extension.send.try_send(event()).is_err() {
-                tracing::debug!(?kind, "an extension does not ask for its events");
+                tracing::debug!(
+                    ?kind,
+                    "events of an extension dropped; it does not fetch them"
+                );
             }
         }
     }
@@ -128,7 +132,7 @@ pub(super) async fn register(State(session): Shared, headers: HeaderMap, body: B
     (headers, about.to_string()).into_response()
 }
 
-/// Waits until the extension has an event.
+/// Waits for an event for the extension.
 pub(super) async fn next(State(session): Shared, headers: HeaderMap) -> Response {
     let (identifier, receive) = match session.receiver_of(&headers) {
         Ok(found) => found,
@@ -154,7 +158,7 @@ pub(super) async fn next(State(session): Shared, headers: HeaderMap) -> Response
             ];
             (headers, event.to_string()).into_response()
         }
-        // The sender lives as long as the process that asks.
+        // The sender lives as long as the calling process.
         None => std::future::pending().await,
     }
 }
@@ -173,12 +177,12 @@ pub(super) async fn exit_error(State(session): Shared, headers: HeaderMap, body:
         ReadBody::Whole(body) => function_error(&headers, body, "Extension.ExitError"),
         ReadBody::TooLarge { .. } | ReadBody::Broken => return broken(),
     };
-    tracing::warn!(function = session.function.name(), %error, "an extension of a handler ended");
+    tracing::warn!(function = session.function.name(), %error, "extension of a handler failed");
     accepted()
 }
 
 impl Session {
-    /// The events of the extension that the headers name, taken until they are returned.
+    /// Takes the events of the extension that the headers name, until they are returned.
     fn receiver_of(
         &self,
         headers: &HeaderMap,
@@ -211,7 +215,7 @@ impl Session {
     }
 }
 
-/// Gives the events back when the call that waits on them ends, in whatever way: the extension asks again.
+/// Returns the events when the call that waits on them ends in any way. The extension calls again.
 struct Returned<'a> {
     extensions: &'a Extensions,
     identifier: Uuid,

@@ -4,7 +4,8 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use satchel::http::{Guard, Port, Traffic, TrafficLimits, surface, traffic_routes};
 use satchel::metrics::Metrics;
-use satchel::requests::{Readiness, Requests};
+use satchel::readiness::Readiness;
+use satchel::requests::Requests;
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 

@@ -68,9 +68,8 @@ pub(crate) fn mutate_delta(mutant: Option<Mutant>, mut delta: Delta, first_of_ro
             | (Mutant::ForgetMarks, Key::EgressMark { .. })
             | (Mutant::ForgetIds, Key::Received { .. })
             | (Mutant::DropDeadLetters, Key::DeadLetter { .. }) => set,
-            (Mutant::ForgetCounter, Key::Counter) | (Mutant::ForgetDeaths, Key::Trouble { .. }) => {
-                true
-            }
+            (Mutant::ForgetCounter, Key::Counter)
+            | (Mutant::ForgetDeaths, Key::FailureRecord { .. }) => true,
             _ => false,
         }
     });

@@ -1,13 +1,13 @@
-//! The ids of the messages that were taken from queues.
+//! Ids of the messages that were taken from queues.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::queue::QueuedId;
 
-/// The ids of the messages that were taken from queues, and when each is forgotten.
+/// Ids of the messages that were taken from queues, with their expiry.
 #[derive(Debug, Default)]
-pub(crate) struct Received {
+pub(crate) struct ReceivedIds {
     by_ingress: BTreeMap<Arc<str>, Ids>,
 }
 
@@ -17,7 +17,7 @@ struct Ids {
     by_expiry: BTreeSet<(u64, QueuedId)>,
 }
 
-impl Received {
+impl ReceivedIds {
     pub(crate) fn contains(&self, ingress: &str, id: QueuedId) -> bool {
         self.expires_at_ms(ingress, id).is_some()
     }
@@ -26,7 +26,7 @@ impl Received {
         self.by_ingress.get(ingress)?.expiry.get(&id).copied()
     }
 
-    /// Keeps an id until then, whatever was said of it before.
+    /// Keeps an id until `expires_at_ms`, in place of any earlier expiry.
     pub(crate) fn keep(&mut self, ingress: &Arc<str>, id: QueuedId, expires_at_ms: u64) {
         let ids = self.by_ingress.entry(Arc::clone(ingress)).or_default();
         if let Some(before_ms) = ids.expiry.insert(id, expires_at_ms) {
@@ -47,24 +47,24 @@ impl Received {
         }
     }
 
-    /// An id that need not be kept any longer.
+    /// Returns an id that is no longer needed.
     pub(crate) fn expired(&self, ingress: &str, now_ms: u64) -> Option<QueuedId> {
         let (expires_at_ms, id) = self.by_ingress.get(ingress)?.by_expiry.first()?;
         (*expires_at_ms <= now_ms).then_some(*id)
     }
 
-    /// How many are kept.
+    /// Number of ids.
     pub(crate) fn len(&self) -> usize {
         self.by_ingress.values().map(|ids| ids.expiry.len()).sum()
     }
 
-    /// Every id, with its ingress.
+    /// Iterates over all ids, with their ingress.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, QueuedId)> {
         let ingresses = self.by_ingress.iter();
         ingresses.flat_map(|(ingress, ids)| ids.expiry.keys().map(move |id| (ingress, *id)))
     }
 
-    /// When ids are to be forgotten: each ingress with each time once.
+    /// Lists the distinct pairs of ingress and expiry.
     pub(crate) fn expiries(&self) -> Vec<(Arc<str>, u64)> {
         let mut expiries = Vec::new();
         for (ingress, ids) in &self.by_ingress {

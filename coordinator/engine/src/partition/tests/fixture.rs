@@ -1,4 +1,5 @@
-//! A partition on a stage: a clock that stands still, a log that becomes durable when told, and short words for what is said.
+//! Test fixture: a partition with a manual clock and a manual log, and helpers for inputs and
+//! outputs.
 
 use std::sync::Arc;
 
@@ -18,15 +19,15 @@ use crate::output::{Answer, Delta, Emission, Output};
 use crate::partition::{Config, Ownership, Partition, Recovery};
 use crate::position::{ShardId, ShardPosition};
 
-pub(super) struct Scene {
+pub(super) struct Fixture {
     pub(super) partition: Partition,
     pub(super) config: Config,
     pub(super) now_ms: u64,
     /// Deltas that are durable.
     pub(super) log: Vec<Delta>,
-    /// Deltas that are on their way.
+    /// Deltas that are sealed and not durable.
     pub(super) sealed: Vec<Delta>,
-    /// Everything the partition wanted done and no test asked for yet, in order; deltas aside.
+    /// Outputs that no test has taken yet, in order and without deltas.
     pub(super) outputs: Vec<Output>,
     pub(super) epoch: u64,
     next_request: u64,
@@ -55,7 +56,7 @@ pub(super) fn config(on_poison: OnPoison) -> Config {
     }
 }
 
-impl Scene {
+impl Fixture {
     pub(super) fn new() -> Self {
         Self::with(config(OnPoison::DeadLetter))
     }
@@ -78,7 +79,7 @@ impl Scene {
         }
     }
 
-    pub(super) fn tell(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         self.partition.handle_input(self.now_ms, input);
         while let Some(output) = self.partition.poll_output() {
             match output {
@@ -92,16 +93,16 @@ impl Scene {
 
     pub(super) fn later(&mut self, ms: u64) {
         self.now_ms += ms;
-        self.tell(Input::TimeReached);
+        self.handle(Input::TimeReached);
     }
 
-    /// Makes everything durable that is sealed, and what is sealed thereupon.
+    /// Makes everything sealed durable, including what is sealed as a result.
     pub(super) fn commit(&mut self) {
         while !self.sealed.is_empty() {
             for delta in std::mem::take(&mut self.sealed) {
                 let number = delta.number;
                 self.log.push(delta);
-                self.tell(Input::CommitDurable { number });
+                self.handle(Input::CommitDurable { number });
             }
         }
     }
@@ -113,7 +114,7 @@ impl Scene {
         self.commit();
     }
 
-    /// The process dies; another takes over from what is durable.
+    /// The process dies. A new owner takes over from the durable state.
     pub(super) fn crash(&mut self) {
         self.sealed.clear();
         self.outputs.clear();
@@ -134,7 +135,7 @@ impl Scene {
             clean: last.is_none_or(|delta| delta.clean),
         };
         self.partition = recovery.start(ownership, self.now_ms);
-        self.tell(Input::TimeReached);
+        self.handle(Input::TimeReached);
     }
 
     pub(super) fn call(&mut self, id: &str, text: &str) -> RequestId {
@@ -160,7 +161,7 @@ impl Scene {
         let mut call = [0xee; 16];
         call[..8].copy_from_slice(&self.next_request.to_le_bytes());
         self.next_request += 1;
-        self.tell(Input::CallReceived(Call {
+        self.handle(Input::CallReceived(Call {
             request,
             id: CallId(call),
             verb,
@@ -174,7 +175,7 @@ impl Scene {
     pub(super) fn administer(&mut self, administration: Administration) -> Option<Answer> {
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        self.tell(Input::Administered {
+        self.handle(Input::Administered {
             request,
             administration,
         });
@@ -182,7 +183,7 @@ impl Scene {
         self.answer_to(request)
     }
 
-    /// The one batch in `outputs`.
+    /// Takes the only batch in `outputs`.
     pub(super) fn batch(&mut self) -> Arc<Batch> {
         let mut batches = self.batches();
         assert_eq!(batches.len(), 1, "{batches:?}");
@@ -240,20 +241,20 @@ impl Scene {
     }
 
     pub(super) fn complete(&mut self, attempt: AttemptId, answer: FromFunction) {
-        self.tell(Input::InvocationCompleted { attempt, answer });
+        self.handle(Input::InvocationCompleted { attempt, answer });
     }
 
     pub(super) fn fail(&mut self, attempt: AttemptId, message: &str) {
         let failure = Failure::new(FailureKind::Function, message);
-        self.tell(Input::InvocationFailed { attempt, failure });
+        self.handle(Input::InvocationFailed { attempt, failure });
     }
 
-    /// Declares the state `seen` of the function, which expires as `mode` says.
+    /// Declares the state `seen` of the function, with expiration `mode`.
     pub(super) fn declare(&mut self, attempt: AttemptId, mode: ExpireMode, ms: i64) {
         self.complete(attempt, incomplete("seen", "t/text", mode, ms));
     }
 
-    /// The value of the state `seen` of an address.
+    /// Returns the value of the state `seen` of an address.
     pub(super) fn seen(&mut self, id: &str) -> Option<String> {
         match self.administer(Administration::Inspect(address(id))) {
             Some(Answer::Address(view)) => {
@@ -280,18 +281,18 @@ impl Scene {
     }
 
     pub(super) fn find_shard(&mut self, start: ShardPosition) {
-        self.tell(Input::ShardFound {
+        self.handle(Input::ShardFound {
             shard: shard(),
             start,
         });
     }
 
-    /// What is durable of the shards of the stream, everything having become durable.
+    /// Makes everything durable, and returns the positions of the stream's shards.
     pub(super) fn plan(&mut self) -> Vec<(Arc<str>, ShardPosition)> {
         let ShardId {
             ingress, stream, ..
         } = shard();
-        self.tell(Input::StreamFound { ingress, stream });
+        self.handle(Input::StreamFound { ingress, stream });
         self.settle();
         let planned = self
             .outputs
@@ -311,14 +312,14 @@ impl Scene {
             key: id.into(),
             routed: Ok(vec![(address(id), value(&number.to_string()))]),
         };
-        self.tell(Input::RecordsRead {
+        self.handle(Input::RecordsRead {
             shard: shard(),
             records: numbers.into_iter().map(record).collect(),
         });
     }
 }
 
-/// A change as it comes back from the log.
+/// Encodes and decodes a change, as the log does.
 pub(super) fn through_bytes(change: &Change) -> Change {
     let (mut key, mut value) = (Vec::new(), Vec::new());
     change.encode_key(&mut key);
@@ -346,7 +347,7 @@ pub(super) fn text_of(value: &TypedValue) -> String {
     String::from_utf8(value.value.to_vec()).unwrap()
 }
 
-/// The texts of a batch's messages.
+/// Returns the texts of a batch's messages.
 pub(super) fn texts(batch: &Batch) -> Vec<String> {
     let messages = batch.messages.iter();
     messages.map(|message| text_of(&message.argument)).collect()
@@ -370,7 +371,7 @@ pub(super) fn message_to(target: &Address, text: &str) -> from_function::Invocat
     }
 }
 
-/// Replies to the caller of the batch's first message, and sets `seen`.
+/// Replies to the caller of the batch's first message.
 pub(super) fn reply(batch: &Batch, text: &str) -> FromFunction {
     let caller = batch.messages[0].caller.as_ref().unwrap();
     effects(InvocationResponse {

@@ -1,73 +1,77 @@
-//! What is going on at an address: everything of an instance but its states.
+//! The active state of an address: everything of an instance except the states of its function.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::body::ALLOCATION_BYTES;
 use crate::address::Address;
-use crate::durable::{DeadLetter, Idempotency, Key, Outcome, Suspension, Timer, Trouble, Value};
-use crate::input::Verb;
+use crate::durable::{
+    DeadLetter, FailureRecord, Idempotency, Key, Outcome, Suspension, Timer, Value,
+};
 use crate::map::Map;
 use crate::message::Message;
+use crate::request::Verb;
 
-/// What is going on at an address.
+/// Active state of an address: pending messages, timers, idempotency records, dead letters, and its
+/// current activity.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Live {
-    /// The pending messages by number, those in flight at the front.
+pub(crate) struct ActiveState {
+    /// Pending messages by number, those in flight at the front.
     pub(crate) mailbox: VecDeque<(u64, Message)>,
     pub(crate) mailbox_bytes: usize,
     timers: BTreeMap<u64, Box<Timer>>,
     pub(crate) tokens: Map<Arc<str>, u64>,
     pub(crate) suspension: Option<Suspension>,
-    pub(crate) trouble: Option<Box<Trouble>>,
+    pub(crate) failures: Option<Box<FailureRecord>>,
     records: BTreeMap<(Verb, Arc<str>), Box<Idempotency>>,
-    /// How many of them have no outcome.
+    /// Number of records without an outcome.
     open_records: usize,
-    letters: BTreeMap<u64, Box<DeadLetter>>,
-    /// What timers, records and letters take, in bytes.
+    dead_letters: BTreeMap<u64, Box<DeadLetter>>,
+    /// Size of timers, records and dead letters, in bytes.
     kept_bytes: usize,
-    /// What its bucket has counted for it, in bytes.
+    /// Size that the bucket has counted for this state, in bytes.
     pub(super) counted_bytes: usize,
-    /// As what its bucket has counted it.
-    pub(super) counted: Standing,
-    /// Not durable: a new owner begins idle.
+    /// Effect on eviction that the bucket has counted for this state.
+    pub(super) counted_eviction: Eviction,
+    /// Not durable: a new owner begins with idle addresses.
     pub(crate) activity: Activity,
-    /// Not durable: how many messages a batch may hold while a poison message is searched for, and the last suspect.
+    /// Search for a poison message, if one is in progress. Not durable.
     pub(crate) isolation: Option<Isolation>,
 }
 
-/// A mailbox with room for no more messages than this keeps it until it is empty.
+/// A mailbox with at most this capacity keeps it until the mailbox is empty.
 const ROOM_KEPT: usize = 64;
 
-/// Whether an address keeps its bucket in memory.
+/// Effect of an address on the eviction of its bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Standing {
-    /// It does not.
+pub(crate) enum Eviction {
+    /// The address does not keep its bucket in memory.
     #[default]
-    Free,
-    /// For nobody knows how long.
-    Pending,
-    /// Until its messages are worked off.
-    Working,
+    Allowed,
+    /// The address keeps its bucket in memory for an unknown time.
+    Blocked,
+    /// The address keeps its bucket in memory until its messages are processed.
+    AfterDrain,
 }
 
-/// What an address is doing.
+/// Current activity of an address.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Activity {
-    /// Nothing.
+    /// Nothing to do.
     #[default]
     Idle,
-    /// It waits for its turn.
+    /// Waits for its turn.
     Ready,
-    /// It waits for a delta to become durable before its next message is tried.
-    Gated,
-    /// The gate is open: its next message alone may be tried.
-    Released,
-    /// It waits for what it would be given to become durable.
-    Held,
-    /// What it is given is durable.
-    Admitted,
-    /// It waits for some time before its next attempt.
+    /// The crash guard counted an attempt as failed in advance. The address waits until that count
+    /// is durable.
+    GuardingAttempt,
+    /// The count of the attempt is durable. The next message may be tried, alone.
+    AttemptDurable,
+    /// The crash guard waits until the messages of the next batch are durable.
+    GuardingMessages,
+    /// The messages of the next batch are durable.
+    MessagesDurable,
+    /// Waits for the end of a back-off before its next attempt.
     BackingOff,
     /// A batch is in flight.
     InFlight(Flight),
@@ -76,27 +80,27 @@ pub(crate) enum Activity {
 /// The batch in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flight {
-    /// The number of its attempt.
+    /// Number of its attempt.
     pub(crate) attempt: u64,
-    /// How many messages of the mailbox's front it holds.
+    /// Number of messages that it took from the front of the mailbox.
     pub(crate) messages: usize,
-    /// Whether the attempt was counted as failed before it began.
-    pub(crate) presumed: bool,
-    /// How many states it holds.
+    /// True if the attempt was counted as failed before it began.
+    pub(crate) presumed_failed: bool,
+    /// Number of states that it carries.
     pub(crate) states: usize,
 }
 
-/// The search for a poison message by halving the batch.
+/// Search for a poison message by halving the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Isolation {
-    /// How many messages the next batch may hold.
+    /// Maximum number of messages of the next batch.
     pub(crate) messages_max: usize,
-    /// The last message of the batch that failed.
+    /// Number of the last message in the batch that failed.
     pub(crate) through: u64,
 }
 
-impl Live {
-    /// The message `number`.
+impl ActiveState {
+    /// Returns the message `number`.
     pub(crate) fn message(&self, number: u64) -> Option<&Message> {
         let index = self
             .mailbox
@@ -119,18 +123,18 @@ impl Live {
         }
     }
 
-    /// Takes the oldest message.
+    /// Removes the oldest message.
     pub(crate) fn pop_message(&mut self) -> Option<(u64, Message)> {
         let (number, message) = self.mailbox.pop_front()?;
         self.mailbox_bytes -= message.bytes();
-        // Room that a backlog needed is given back as it is worked off.
+        // Capacity that a backlog needed is released while the backlog shrinks.
         if self.mailbox.capacity() > ROOM_KEPT && self.mailbox.len() < self.mailbox.capacity() / 8 {
             self.mailbox.shrink_to(self.mailbox.len() * 2);
         }
         Some((number, message))
     }
 
-    /// Takes out the corrections of one state that wait.
+    /// Removes the pending corrections of one state.
     pub(crate) fn take_corrections(&mut self, state: &str) -> VecDeque<(u64, Message)> {
         let corrects = |message: &Message| {
             let correction = message.correction.as_ref();
@@ -151,8 +155,9 @@ impl Live {
         taken
     }
 
-    /// Gives back the room of a mailbox in which nothing waits: something else may live here for long.
-    pub(super) fn give_back_room(&mut self) {
+    /// Releases the capacity of an empty mailbox: the other parts of this state may stay for a long
+    /// time.
+    pub(super) fn release_capacity(&mut self) {
         if self.mailbox.is_empty() && self.mailbox.capacity() > 0 {
             self.mailbox = VecDeque::new();
         }
@@ -188,7 +193,7 @@ impl Live {
         Some(*timer)
     }
 
-    /// What became of the request under this key.
+    /// Returns the record of the request with this key.
     pub(crate) fn record(&self, verb: Verb, key: &Arc<str>) -> Option<&Idempotency> {
         self.records
             .get(&(verb, key.clone()))
@@ -214,7 +219,7 @@ impl Live {
         Some(*record)
     }
 
-    /// Gives a record another outcome, if there is one; says whether there is.
+    /// Replaces the outcome and the expiry of a record. Returns whether there is a record.
     pub(crate) fn set_outcome(
         &mut self,
         (verb, key): (Verb, &Arc<str>),
@@ -233,55 +238,56 @@ impl Live {
         true
     }
 
-    pub(crate) fn letter(&self, number: u64) -> Option<&DeadLetter> {
-        self.letters.get(&number).map(|letter| &**letter)
+    pub(crate) fn dead_letter(&self, number: u64) -> Option<&DeadLetter> {
+        self.dead_letters.get(&number).map(|letter| &**letter)
     }
 
-    pub(crate) fn letters(&self) -> impl Iterator<Item = (u64, &DeadLetter)> {
-        let letters = self.letters.iter();
+    pub(crate) fn dead_letters(&self) -> impl Iterator<Item = (u64, &DeadLetter)> {
+        let letters = self.dead_letters.iter();
         letters.map(|(number, letter)| (*number, &**letter))
     }
 
-    pub(super) fn insert_letter(&mut self, number: u64, letter: DeadLetter) {
-        self.take_letter(number);
-        self.kept_bytes += letter_bytes(&letter);
-        self.letters.insert(number, Box::new(letter));
+    pub(super) fn insert_dead_letter(&mut self, number: u64, letter: DeadLetter) {
+        self.take_dead_letter(number);
+        self.kept_bytes += dead_letter_bytes(&letter);
+        self.dead_letters.insert(number, Box::new(letter));
     }
 
-    pub(super) fn take_letter(&mut self, number: u64) -> Option<DeadLetter> {
-        let letter = self.letters.remove(&number)?;
-        self.kept_bytes -= letter_bytes(&letter);
+    pub(super) fn take_dead_letter(&mut self, number: u64) -> Option<DeadLetter> {
+        let letter = self.dead_letters.remove(&number)?;
+        self.kept_bytes -= dead_letter_bytes(&letter);
         Some(*letter)
     }
 
-    /// When its earliest timer is due.
+    /// Due time of the earliest timer.
     pub(super) fn earliest_timer_ms(&self) -> Option<u64> {
         self.timers.values().map(|timer| timer.due_ms).min()
     }
 
-    /// When the earliest outcome may be forgotten.
+    /// Time at which the earliest record may be removed.
     pub(super) fn earliest_expiry_ms(&self) -> Option<u64> {
         let records = self.records.values();
         records.filter_map(|record| record.expires_at_ms).min()
     }
 
-    /// Whether something here must be in memory: messages; requests whose outcome is open, because a reply must find them; dead letters,
-    /// because the list of all of them is asked for.
+    /// Returns whether this state must be in memory. Messages must be; requests with an open
+    /// outcome, because a reply must find them; dead letters, because the list of all dead letters
+    /// needs them.
     pub(super) fn is_pending(&self) -> bool {
-        !self.mailbox.is_empty() || !self.letters.is_empty() || self.open_records > 0
+        !self.mailbox.is_empty() || !self.dead_letters.is_empty() || self.open_records > 0
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn eviction(&self) -> Eviction {
         if !self.mailbox.is_empty() && self.suspension.is_none() {
-            Standing::Working
+            Eviction::AfterDrain
         } else if self.is_pending() {
-            Standing::Pending
+            Eviction::Blocked
         } else {
-            Standing::Free
+            Eviction::Allowed
         }
     }
 
-    /// About how many bytes it takes.
+    /// Approximate size, in bytes.
     pub(super) fn bytes(&self) -> usize {
         const MESSAGE_BYTES: usize = size_of::<(u64, Message)>();
         size_of::<Self>()
@@ -291,14 +297,17 @@ impl Live {
             + self.kept_bytes
     }
 
-    /// Whether what is counted as it goes is what there is: the bytes of the messages, those of everything else that is kept, and the requests without an
-    /// outcome.
+    /// Audits the counters: bytes of messages, bytes of everything else kept here, and number of
+    /// requests without an outcome.
     pub(super) fn is_well_counted(&self) -> bool {
         let messages = self.mailbox.iter().map(|(_, message)| message.bytes());
         let timers = self.timers.values().map(|timer| timer_bytes(timer));
         let records = self.records.iter();
         let records = records.map(|((_, key), record)| record_bytes(key, record));
-        let letters = self.letters.values().map(|letter| letter_bytes(letter));
+        let letters = self
+            .dead_letters
+            .values()
+            .map(|letter| dead_letter_bytes(letter));
         let kept = timers.chain(records).chain(letters);
         let open = self.records.values();
         let open = open.filter(|record| record.outcome.is_none()).count();
@@ -311,31 +320,33 @@ impl Live {
         self.mailbox.is_empty()
             && self.timers.is_empty()
             && self.suspension.is_none()
-            && self.trouble.is_none()
+            && self.failures.is_none()
             && self.records.is_empty()
-            && self.letters.is_empty()
+            && self.dead_letters.is_empty()
             && self.activity == Activity::Idle
     }
 
-    /// The present value of one of the facts that live here.
+    /// Returns the present value of a fact kept here.
     pub(super) fn value(&self, key: &Key) -> Option<Value> {
         match key {
             Key::Message { number, .. } => self.message(*number).cloned().map(Value::Message),
             Key::Timer { number, .. } => self.timer(*number).cloned().map(Value::Timer),
             Key::Suspension { .. } => self.suspension.clone().map(Value::Suspension),
-            Key::Trouble { .. } => {
-                let trouble = self.trouble.as_deref();
-                trouble.cloned().map(Value::Trouble)
+            Key::FailureRecord { .. } => {
+                let failures = self.failures.as_deref();
+                failures.cloned().map(Value::FailureRecord)
             }
             Key::Idempotency { verb, key, .. } => {
                 self.record(*verb, key).cloned().map(Value::Idempotency)
             }
-            Key::DeadLetter { number, .. } => self.letter(*number).cloned().map(Value::DeadLetter),
+            Key::DeadLetter { number, .. } => {
+                self.dead_letter(*number).cloned().map(Value::DeadLetter)
+            }
             _ => None,
         }
     }
 
-    /// Takes the new value of one of the facts that live here.
+    /// Sets the value of a fact kept here.
     pub(super) fn put(&mut self, key: Key, value: Value) {
         match (key, value) {
             (Key::Message { number, .. }, Value::Message(message)) => {
@@ -345,14 +356,14 @@ impl Live {
             (Key::Suspension { .. }, Value::Suspension(suspension)) => {
                 self.suspension = Some(suspension);
             }
-            (Key::Trouble { .. }, Value::Trouble(trouble)) => {
-                self.trouble = Some(Box::new(trouble));
+            (Key::FailureRecord { .. }, Value::FailureRecord(failures)) => {
+                self.failures = Some(Box::new(failures));
             }
             (Key::Idempotency { verb, key, .. }, Value::Idempotency(record)) => {
                 self.insert_record(verb, key, record);
             }
             (Key::DeadLetter { number, .. }, Value::DeadLetter(letter)) => {
-                self.insert_letter(number, letter);
+                self.insert_dead_letter(number, letter);
             }
             (key, value) => {
                 unreachable!("{key:?} was decoded with a value of another fact, {value:?}")
@@ -360,14 +371,14 @@ impl Live {
         }
     }
 
-    /// Takes the removal of one of the facts that live here.
+    /// Removes a fact kept here.
     pub(super) fn remove(&mut self, key: &Key) {
         match key {
             Key::Message { number, .. } => {
-                let place = self
+                let index = self
                     .mailbox
                     .binary_search_by_key(number, |(number, _)| *number);
-                if let Some((_, message)) = place.ok().and_then(|index| self.mailbox.remove(index))
+                if let Some((_, message)) = index.ok().and_then(|index| self.mailbox.remove(index))
                 {
                     self.mailbox_bytes -= message.bytes();
                 }
@@ -376,18 +387,18 @@ impl Live {
                 self.take_timer(*number);
             }
             Key::Suspension { .. } => self.suspension = None,
-            Key::Trouble { .. } => self.trouble = None,
+            Key::FailureRecord { .. } => self.failures = None,
             Key::Idempotency { verb, key, .. } => {
                 self.take_record(*verb, key);
             }
             Key::DeadLetter { number, .. } => {
-                self.take_letter(*number);
+                self.take_dead_letter(*number);
             }
             _ => {}
         }
     }
 
-    /// Names every fact that lives here.
+    /// Calls `keep` with the key of every fact kept here.
     pub(super) fn for_each_key(&self, address: &Address, keep: &mut impl FnMut(Key)) {
         let address = || address.clone();
         for (number, _) in &self.mailbox {
@@ -405,8 +416,8 @@ impl Live {
         if self.suspension.is_some() {
             keep(Key::Suspension { address: address() });
         }
-        if self.trouble.is_some() {
-            keep(Key::Trouble { address: address() });
+        if self.failures.is_some() {
+            keep(Key::FailureRecord { address: address() });
         }
         for (verb, key) in self.records.keys() {
             keep(Key::Idempotency {
@@ -415,7 +426,7 @@ impl Live {
                 key: key.clone(),
             });
         }
-        for number in self.letters.keys() {
+        for number in self.dead_letters.keys() {
             keep(Key::DeadLetter {
                 address: Some(address()),
                 number: *number,
@@ -424,7 +435,7 @@ impl Live {
     }
 }
 
-/// What an entry of a map takes besides its own bytes, its place on the agenda included.
+/// Size of a map entry besides its own bytes, including its entry in the schedule.
 const ENTRY_BYTES: usize = 96;
 
 fn timer_bytes(timer: &Timer) -> usize {
@@ -438,11 +449,11 @@ fn record_bytes(key: &Arc<str>, record: &Idempotency) -> usize {
         Some(Outcome::Failed { reason, .. }) => reason.len(),
         Some(Outcome::Accepted) | None => 0,
     };
-    // The calls and the agenda know of it too.
+    // `Calls` and the schedule hold the key too.
     size_of::<Idempotency>() + key.len() + outcome + 3 * ENTRY_BYTES
 }
 
-fn letter_bytes(letter: &DeadLetter) -> usize {
+fn dead_letter_bytes(letter: &DeadLetter) -> usize {
     let texts = letter.source.len() + letter.reason.len() + letter.argument.typename.len();
     size_of::<DeadLetter>() + texts + letter.argument.value.len() + ENTRY_BYTES
 }

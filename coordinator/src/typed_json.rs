@@ -1,4 +1,4 @@
-//! Values on the command line: JSON text in and out, whatever their type on the wire.
+//! Typed values as JSON text, for people and files.
 
 use bytes::Bytes;
 use satchel_protocol::types::BuiltIn;
@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The bytes of a value of `typename` (none: JSON) that is written as JSON. StateFun's built-in types take their own form, all others
-/// the JSON text as it is.
+/// Converts JSON text to the bytes of a value of `typename` (none: JSON). StateFun's built-in types
+/// have their own encoding. Other values are the JSON text itself.
 pub(crate) fn encode(typename: Option<&str>, json: &str) -> Result<Bytes, String> {
     let _: Value = serde_json::from_str(json).map_err(|error| format!("not JSON: {error}"))?;
     match typename {
@@ -21,7 +21,8 @@ pub(crate) fn encode(typename: Option<&str>, json: &str) -> Result<Bytes, String
     }
 }
 
-/// What to show of a value of `typename`: a built-in type as JSON, everything else as it is.
+/// Converts a value of `typename` to text to show: a built-in type becomes JSON, other values stay
+/// as they are.
 pub(crate) fn show(typename: Option<&str>, bytes: &Bytes) -> Bytes {
     let shown = match typename {
         Some(bool::TYPENAME) => json::<bool>(bytes),

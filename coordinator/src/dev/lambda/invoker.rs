@@ -1,12 +1,14 @@
-//! Invokes the handler processes of this machine in the form that AWS Lambda would be invoked in.
+//! Invoker of handler processes, in the same form as AWS Lambda.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use satchel_engine::invocation::{Bundle, BundleOutcome, Failure, FailureKind};
 
-use super::lambda_envelope::Envelope;
-use crate::dev::lambda::{InvokeError, LocalLambda};
+use super::{InvokeError, LocalLambda};
+use crate::invoker::LocalInvoker;
+use crate::invoker::lambda_envelope::Envelope;
 
 /// Sends bundles to a [`LocalLambda`].
 #[derive(Debug)]
@@ -17,7 +19,8 @@ pub struct LocalLambdaInvoker {
 }
 
 impl LocalLambdaInvoker {
-    /// Sends bundles to `lambda`, whose handler has `timeout` for each, counted from when a process took it.
+    /// Creates an invoker of `lambda`. Its handler has `timeout` for each request, counted from
+    /// when a process took the request.
     pub fn new(lambda: Arc<LocalLambda>, timeout: Duration) -> Self {
         Self {
             lambda,
@@ -28,8 +31,8 @@ impl LocalLambdaInvoker {
 
     /// Sends `bundle` once.
     ///
-    /// What is waiting for a free process is not bounded by the time-out: it ends when a process takes it, or as
-    /// [`FailureKind::Unreachable`] when no process starts.
+    /// The timeout does not bound the wait for a free process. That wait ends when a process takes
+    /// the request, or as [`FailureKind::Unreachable`] when no process starts.
     pub async fn invoke(&self, bundle: Bundle) -> BundleOutcome {
         let payload = match self.envelope.encode(&bundle) {
             Ok(payload) => payload,
@@ -47,5 +50,11 @@ impl LocalLambdaInvoker {
                 Failure::new(FailureKind::RequestTooLarge, error.to_string()),
             ),
         }
+    }
+}
+
+impl LocalInvoker for LocalLambdaInvoker {
+    fn invoke(&self, bundle: Bundle) -> BoxFuture<'_, BundleOutcome> {
+        Box::pin(self.invoke(bundle))
     }
 }

@@ -1,7 +1,9 @@
-//! What waits for buckets that are not in memory: requests that need one bucket, and what needs all in which something is pending.
+//! Work deferred until absent buckets are loaded: requests that need one bucket, and work that
+//! needs every bucket with pending facts.
 //!
-//! A reply to a caller finds the request it answers in a bucket that nothing in its address names. As long as such a bucket may still have
-//! to be loaded, the answer that holds the reply waits, its batch in flight.
+//! A reply to a caller needs the record of its request, which lies in a bucket that the caller's
+//! address does not name. As long as such a bucket may still be absent, the answer that holds the
+//! reply is deferred, and its batch stays in flight.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -11,48 +13,51 @@ use satchel_protocol::reqreply::from_function::{InvocationResponse, Response};
 
 use super::{Partition, Stopping};
 use crate::address::{Address, FunctionType, RESERVED_NAMESPACE};
-use crate::input::{Administration, Call, RequestId};
+use crate::input::Administration;
 use crate::invocation::AttemptId;
 use crate::map::Map;
 use crate::output::{Answer, TimerView};
+use crate::request::{Call, RequestId};
 
-/// What waits.
+/// Deferred work.
 #[derive(Default)]
-pub(super) struct Parked {
-    requests: BTreeMap<u16, VecDeque<Request>>,
-    /// The bucket for which a call waits.
+pub(super) struct Deferred {
+    requests: BTreeMap<u16, VecDeque<DeferredRequest>>,
+    /// Bucket that each deferred call waits for.
     calls: Map<RequestId, u16>,
-    /// Answers with replies to callers that are not known, or not known yet.
+    /// Answers with replies to callers that are unknown, at least until all pending buckets are
+    /// loaded.
     answers: Vec<(AttemptId, FromFunction)>,
-    /// Timers with such replies.
+    /// Timers with replies of that kind.
     timers: Vec<(Address, u64)>,
-    /// What is asked of the dead letters as a whole.
+    /// Queries and corrections that concern all dead letters.
     administered: Vec<(RequestId, Administration)>,
     listings: VecDeque<Listing>,
-    /// What administrators asked for and waits, in bytes.
+    /// Size of the deferred administrator requests, in bytes.
     administered_bytes: usize,
 }
 
-enum Request {
+enum DeferredRequest {
     Call(Call),
     Administered(RequestId, Administration),
 }
 
-/// A list of timers for which one bucket after the other is visited.
+/// A list of timers that is built by visiting one bucket after the other.
 struct Listing {
     request: RequestId,
     function: Option<Arc<str>>,
     limit: usize,
-    /// Buckets that are still to be visited, with when their first timer may be due, the latest first.
-    left: Vec<(u64, u16)>,
-    /// What was found in visited buckets, by due time and number.
+    /// Buckets still to visit, with the earliest possible due time of a timer in each; latest
+    /// first.
+    unvisited: Vec<(u64, u16)>,
+    /// Timers found in visited buckets, by due time and number.
     found: BTreeMap<(u64, u64), (u16, TimerView)>,
 }
 
-/// What a request that waits counts for besides the bytes that it brings.
+/// Size of a deferred request besides its own bytes.
 const REQUEST_BYTES: usize = 512;
 
-impl Request {
+impl DeferredRequest {
     fn id(&self) -> RequestId {
         match self {
             Self::Call(call) => call.request,
@@ -70,33 +75,35 @@ impl Request {
     }
 }
 
-impl Parked {
-    fn count(&mut self, request: &Request) {
-        if let Request::Administered(..) = request {
+impl Deferred {
+    fn count(&mut self, request: &DeferredRequest) {
+        if let DeferredRequest::Administered(..) = request {
             self.administered_bytes += request.bytes();
         }
     }
 
-    fn uncount(&mut self, request: &Request) {
-        if let Request::Administered(..) = request {
+    fn uncount(&mut self, request: &DeferredRequest) {
+        if let DeferredRequest::Administered(..) = request {
             self.administered_bytes -= request.bytes();
         }
     }
 
-    /// How many bytes wait, counted anew.
+    /// Size of the deferred requests, counted from the content.
     pub(super) fn bytes(&self) -> usize {
         let requests = self.requests.values().flatten();
-        requests.map(Request::bytes).sum::<usize>() + self.administered.len() * REQUEST_BYTES
+        requests.map(DeferredRequest::bytes).sum::<usize>()
+            + self.administered.len() * REQUEST_BYTES
     }
 }
 
 impl Partition {
-    pub(super) fn is_anything_parked(&self, bucket: u16) -> bool {
-        self.parked.requests.contains_key(&bucket)
+    pub(super) fn has_deferred(&self, bucket: u16) -> bool {
+        self.deferred.requests.contains_key(&bucket)
     }
 
-    /// Gives back a call that need not wait: one without a key, or of a bucket that is in memory.
-    pub(super) fn park_call(&mut self, call: Call) -> Option<Call> {
+    /// Defers a call whose bucket is absent. Returns calls that need not wait: those without a key,
+    /// or of a bucket in memory.
+    pub(super) fn defer_call(&mut self, call: Call) -> Option<Call> {
         let bucket = self.tables.absent_bucket_of(&call.target);
         let Some(bucket) = bucket.filter(|_| call.idempotency_key.is_some()) else {
             return Some(call);
@@ -105,13 +112,13 @@ impl Partition {
             self.answer(call.request, Answer::Overloaded);
             return None;
         }
-        self.parked.calls.insert(call.request, bucket);
-        self.park(bucket, Request::Call(call));
+        self.deferred.calls.insert(call.request, bucket);
+        self.defer(bucket, DeferredRequest::Call(call));
         None
     }
 
-    /// Gives back what need not wait.
-    pub(super) fn park_administration(
+    /// Defers an administrator request that needs absent buckets. Returns it if it need not wait.
+    pub(super) fn defer_administration(
         &mut self,
         request: RequestId,
         administration: Administration,
@@ -124,13 +131,13 @@ impl Partition {
             Administration::ListDeadLetters { .. }
             | Administration::RetryDeadLetter(_)
             | Administration::DropDeadLetter(_) => {
-                if !self.loading.is_something_pending() {
+                if !self.loading.has_pending_buckets() {
                     return Some(administration);
                 }
                 if self.admits(request) {
                     self.pending_bytes += REQUEST_BYTES;
-                    self.parked.administered_bytes += REQUEST_BYTES;
-                    self.parked.administered.push((request, administration));
+                    self.deferred.administered_bytes += REQUEST_BYTES;
+                    self.deferred.administered.push((request, administration));
                 }
                 return None;
             }
@@ -140,17 +147,21 @@ impl Partition {
             return Some(administration);
         };
         if self.admits(request) {
-            self.park(bucket, Request::Administered(request, administration));
+            self.defer(
+                bucket,
+                DeferredRequest::Administered(request, administration),
+            );
         }
         None
     }
 
-    /// Whether one more request of an administrator may wait; it is answered if not. Messages that wait do not keep him out, only others
-    /// like his do.
+    /// Returns whether one more administrator request may be deferred, and answers it otherwise.
+    /// Pending messages do not block administrators, only other deferred requests of administrators
+    /// do.
     fn admits(&mut self, request: RequestId) -> bool {
         let answer = if self.stopping != Stopping::No {
             Answer::Stopping
-        } else if self.parked.administered_bytes > self.config.pending_bytes_max {
+        } else if self.deferred.administered_bytes > self.config.pending_bytes_max {
             Answer::Overloaded
         } else {
             return true;
@@ -159,80 +170,81 @@ impl Partition {
         false
     }
 
-    fn park(&mut self, bucket: u16, request: Request) {
+    fn defer(&mut self, bucket: u16, request: DeferredRequest) {
         self.pending_bytes += request.bytes();
-        self.parked.count(&request);
-        self.parked
+        self.deferred.count(&request);
+        self.deferred
             .requests
             .entry(bucket)
             .or_default()
             .push_back(request);
-        self.want_load(bucket);
+        self.request_load(bucket);
     }
 
-    /// A bucket is in memory: what waited for it goes on, in the order in which it came.
-    pub(super) fn unpark(&mut self, bucket: u16) {
-        let waiting = self.parked.requests.remove(&bucket);
+    /// Handles the work deferred for a bucket that was loaded, in order of arrival.
+    pub(super) fn run_deferred(&mut self, bucket: u16) {
+        let waiting = self.deferred.requests.remove(&bucket);
         for request in waiting.into_iter().flatten() {
-            self.no_more_pending(request.bytes());
-            self.parked.uncount(&request);
-            self.parked.calls.remove(&request.id());
+            self.subtract_pending(request.bytes());
+            self.deferred.uncount(&request);
+            self.deferred.calls.remove(&request.id());
             match request {
-                Request::Call(call) => self.call_taken(call),
-                Request::Administered(request, administration) => {
+                DeferredRequest::Call(call) => self.process_call(call),
+                DeferredRequest::Administered(request, administration) => {
                     self.administered(request, administration);
                 }
             }
         }
-        if self.loading.is_something_pending() {
+        if self.loading.has_pending_buckets() {
             return;
         }
-        for (owner, number) in std::mem::take(&mut self.parked.timers) {
+        for (owner, number) in std::mem::take(&mut self.deferred.timers) {
             self.fire(&owner, number);
         }
-        for (attempt, answer) in std::mem::take(&mut self.parked.answers) {
+        for (attempt, answer) in std::mem::take(&mut self.deferred.answers) {
             self.invocation_completed(attempt, answer);
         }
-        for (request, administration) in std::mem::take(&mut self.parked.administered) {
-            self.no_more_pending(REQUEST_BYTES);
-            self.parked.administered_bytes -= REQUEST_BYTES;
+        for (request, administration) in std::mem::take(&mut self.deferred.administered) {
+            self.subtract_pending(REQUEST_BYTES);
+            self.deferred.administered_bytes -= REQUEST_BYTES;
             self.administered(request, administration);
         }
     }
 
-    /// The one who waited for this call's answer is gone, and nothing of it was taken yet.
-    pub(super) fn abandon_parked(&mut self, request: RequestId) {
-        let Some(bucket) = self.parked.calls.remove(&request) else {
+    /// Drops a deferred call whose client disconnected. Nothing of it was accepted.
+    pub(super) fn abandon_deferred(&mut self, request: RequestId) {
+        let Some(bucket) = self.deferred.calls.remove(&request) else {
             return;
         };
-        if let Some(waiting) = self.parked.requests.get_mut(&bucket)
+        if let Some(waiting) = self.deferred.requests.get_mut(&bucket)
             && let Some(index) = waiting.iter().position(|other| other.id() == request)
             && let Some(gone) = waiting.remove(index)
         {
-            self.no_more_pending(gone.bytes());
+            self.subtract_pending(gone.bytes());
         }
     }
 
-    /// The process stops: whoever waits may ask the next owner.
-    pub(super) fn refuse_parked(&mut self) {
-        let waiting = std::mem::take(&mut self.parked.requests);
+    /// Answers the deferred requests when the partition stops. Clients may ask the next owner.
+    pub(super) fn reject_deferred(&mut self) {
+        let waiting = std::mem::take(&mut self.deferred.requests);
         for request in waiting.into_values().flatten() {
-            self.no_more_pending(request.bytes());
+            self.subtract_pending(request.bytes());
             self.answer(request.id(), Answer::Stopping);
         }
-        self.parked.calls.clear();
-        for (request, _) in std::mem::take(&mut self.parked.administered) {
-            self.no_more_pending(REQUEST_BYTES);
+        self.deferred.calls.clear();
+        for (request, _) in std::mem::take(&mut self.deferred.administered) {
+            self.subtract_pending(REQUEST_BYTES);
             self.answer(request, Answer::Stopping);
         }
-        for listing in std::mem::take(&mut self.parked.listings) {
+        for listing in std::mem::take(&mut self.deferred.listings) {
             self.answer(listing.request, Answer::Stopping);
         }
     }
 
-    /// Whether an answer holds a reply to a caller whose request may be in a bucket that is still to be loaded.
+    /// Returns whether an answer holds a reply to a caller whose record may be in a bucket still to
+    /// be loaded.
     pub(super) fn awaits_pending(&self, answer: &FromFunction) -> bool {
-        if !self.loading.is_something_pending() {
+        if !self.loading.has_pending_buckets() {
             return false;
         }
         let Some(Response::InvocationResult(InvocationResponse {
@@ -250,61 +262,64 @@ impl Partition {
         })
     }
 
-    /// Whether this is a caller whose request may be in a bucket that is still to be loaded.
+    /// Returns whether the target is a caller whose record may be in a bucket still to be loaded.
     pub(super) fn awaits_pending_call(&self, target: &Address) -> bool {
-        self.loading.is_something_pending()
+        self.loading.has_pending_buckets()
             && target.function.namespace() == RESERVED_NAMESPACE
             && !self.calls.knows(target)
     }
 
-    pub(super) fn park_answer(&mut self, attempt: AttemptId, answer: FromFunction) {
-        self.parked.answers.push((attempt, answer));
+    pub(super) fn defer_answer(&mut self, attempt: AttemptId, answer: FromFunction) {
+        self.deferred.answers.push((attempt, answer));
     }
 
-    pub(super) fn park_timer(&mut self, owner: Address, number: u64) {
-        self.parked.timers.push((owner, number));
+    pub(super) fn defer_timer(&mut self, owner: Address, number: u64) {
+        self.deferred.timers.push((owner, number));
     }
 
-    /// Lists timers: those of absent buckets in which some may be due are found by loading one bucket after the other.
-    pub(super) fn begin_listing(
+    /// Starts a list of timers. Absent buckets that may hold due timers are loaded one after the
+    /// other.
+    pub(super) fn start_listing(
         &mut self,
         request: RequestId,
         function: Option<Arc<str>>,
         limit: usize,
     ) {
-        let mut left: Vec<(u64, u16)> = self
+        let mut unvisited: Vec<(u64, u16)> = self
             .tables
-            .places()
-            .filter_map(|(bucket, place)| Some((place.earliest_timer_ms()?, bucket)))
+            .bucket_slots()
+            .filter_map(|(bucket, slot)| Some((slot.earliest_timer_ms()?, bucket)))
             .collect();
-        if !left.is_empty() && !self.admits(request) {
+        if !unvisited.is_empty() && !self.admits(request) {
             return;
         }
-        left.sort_unstable_by(|one, other| other.cmp(one));
-        self.parked.listings.push_back(Listing {
+        unvisited.sort_unstable_by(|one, other| other.cmp(one));
+        self.deferred.listings.push_back(Listing {
             request,
             function,
             limit,
-            left,
+            unvisited,
             found: BTreeMap::new(),
         });
-        self.go_on_listing();
+        self.advance_listings();
     }
 
-    /// A bucket came into memory: what it has is part of every list that is being made.
-    pub(super) fn list_bucket(&mut self, bucket: u16) {
-        if self.parked.listings.is_empty() {
+    /// Adds the timers of a loaded bucket to every list in progress.
+    pub(super) fn list_bucket_timers(&mut self, bucket: u16) {
+        if self.deferred.listings.is_empty() {
             return;
         }
-        let addresses = self.tables.place(bucket).lively();
-        let mut listings = std::mem::take(&mut self.parked.listings);
+        let addresses = self.tables.bucket_slot(bucket).active_addresses();
+        let mut listings = std::mem::take(&mut self.deferred.listings);
         for listing in &mut listings {
-            listing.left.retain(|(_, left)| *left != bucket);
+            listing
+                .unvisited
+                .retain(|(_, unvisited)| *unvisited != bucket);
             let mut owners = addresses.clone();
             owners.retain(|owner| listing.wants(&owner.function));
             for owner in &owners {
-                let live = self.tables.live(owner);
-                for (number, timer) in live.into_iter().flat_map(|live| live.timers()) {
+                let active = self.tables.active(owner);
+                for (number, timer) in active.into_iter().flat_map(|active| active.timers()) {
                     let view = (bucket, view(owner, timer));
                     listing.found.insert((timer.due_ms, number), view);
                 }
@@ -313,26 +328,26 @@ impl Partition {
                 listing.found.pop_last();
             }
         }
-        self.parked.listings = listings;
-        self.go_on_listing();
+        self.deferred.listings = listings;
+        self.advance_listings();
     }
 
-    /// Answers the lists that are whole, and asks for the next bucket of the others.
-    fn go_on_listing(&mut self) {
-        for mut listing in std::mem::take(&mut self.parked.listings) {
+    /// Answers the complete lists, and requests the next bucket for the others.
+    fn advance_listings(&mut self) {
+        for mut listing in std::mem::take(&mut self.deferred.listings) {
             let mut next = None;
-            while let Some((due_ms, bucket)) = listing.left.last().copied() {
-                // One that came into memory since is found on the agenda.
+            while let Some((due_ms, bucket)) = listing.unvisited.last().copied() {
+                // The timers of a bucket that was loaded since are in the schedule.
                 if self.is_absent(bucket) && !listing.is_full_before(due_ms) {
                     next = Some(bucket);
                     break;
                 }
-                listing.left.pop();
+                listing.unvisited.pop();
             }
             match next {
                 Some(bucket) => {
-                    self.want_load(bucket);
-                    self.parked.listings.push_back(listing);
+                    self.request_load(bucket);
+                    self.deferred.listings.push_back(listing);
                 }
                 None => {
                     let timers = self.listed(&listing);
@@ -350,12 +365,12 @@ impl Partition {
             .map(|(at, (_, view))| (*at, view.clone()))
             .collect();
         let present = self
-            .agenda
+            .schedule
             .iter_timers()
             .filter(|(_, _, owner)| listing.wants(&owner.function));
         for (due_ms, number, owner) in present.take(listing.limit) {
-            let live = self.tables.live(owner);
-            if let Some(timer) = live.and_then(|live| live.timer(number)) {
+            let active = self.tables.active(owner);
+            if let Some(timer) = active.and_then(|active| active.timer(number)) {
                 timers.insert((due_ms, number), view(owner, timer));
             }
         }
@@ -369,7 +384,7 @@ impl Listing {
         wanted.is_none_or(|wanted| function.is_called(wanted))
     }
 
-    /// Whether nothing that is due at `due_ms` or later can be on the list any more.
+    /// Returns whether no timer due at `due_ms` or later can still enter the list.
     fn is_full_before(&self, due_ms: u64) -> bool {
         let last = self.found.last_key_value().map(|((at_ms, _), _)| *at_ms);
         self.found.len() >= self.limit && last.is_some_and(|last| last < due_ms)

@@ -1,32 +1,34 @@
-//! How surely this process still owns its partition: what an egress asks before it does something that can not be fenced.
+//! Ownership freshness, checked before side effects that the log cannot fence.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use satchel_aws::egress::kinesis::exactly_once::Ownership;
-use satchel_log::{Clock, ObjectStore};
+use satchel_log::ObjectStore;
 use tokio::sync::Notify;
 
-use crate::store::SystemClock;
+use crate::clock::boot_ms;
 
-/// An older confirmation is renewed when somebody asks.
+/// Maximum age of a confirmation. An older one is renewed when it is asked for.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Between two looks that failed.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Pause after a failed request to the store.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Knows by the log: no other process has taken over as long as the next epoch is not claimed. It looks only while somebody asks, so that an idle
-/// partition reads nothing.
+/// Confirmation of ownership by the log: no other process has taken over while the next epoch is
+/// unclaimed. The watch reads the store only on demand, so that an idle partition reads nothing.
 #[derive(Debug, Default)]
 pub struct EpochWatch {
-    /// When the last look began that found the next epoch unclaimed, by the boot clock, in ms; 0 for never.
+    /// Boot time, in ms, at which the last request began that found the next epoch unclaimed; 0 if
+    /// there was none.
     confirmed_ms: AtomicU64,
     wanted: Notify,
 }
 
 impl EpochWatch {
-    /// Looks at `next_epoch`, the key of the next owner's claim, whenever somebody asks.
+    /// Reads `next_epoch`, the key of the next owner's claim, whenever a confirmation is asked for.
+    /// Returns when the epoch is claimed.
     pub async fn run(self: Arc<Self>, store: Arc<dyn ObjectStore>, next_epoch: String) {
         loop {
             self.wanted.notified().await;
@@ -39,8 +41,8 @@ impl EpochWatch {
                 // The log will find it out too, and end this process.
                 Ok(Some(_)) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "it could not be confirmed that this process owns the partition; egress waits");
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    tracing::warn!(%error, "ownership not confirmed; egress waits");
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
@@ -59,10 +61,6 @@ impl Ownership for EpochWatch {
         }
         ago
     }
-}
-
-fn boot_ms() -> u64 {
-    SystemClock.now().boot_ms
 }
 
 #[cfg(test)]

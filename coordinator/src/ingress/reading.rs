@@ -1,27 +1,27 @@
-//! Which shards may be read, from where, and whether reading is paused.
+//! Port between the partition and the ingresses: start positions, deletions and pauses.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use satchel_aws::kinesis::{Applied, ReadingPort};
-use satchel_aws::sqs::{QueuePort, QueueWord};
+use satchel_aws::sqs::{QueueCommand, QueuePort};
 use satchel_engine::position::{ShardId, ShardPosition};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// An ingress's id, and a stream that it reads.
+/// Id of an ingress, and a stream that it reads.
 type StreamOfIngress = (Arc<str>, Arc<str>);
 
-/// Between the partition, which says from where a shard is read, and the ingresses, which read. Cheap to clone.
+/// Carries the partition's instructions to the ingresses. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reading {
     waiting: Arc<Mutex<HashMap<ShardId, oneshot::Sender<ShardPosition>>>>,
     planning: Arc<Mutex<HashMap<StreamOfIngress, oneshot::Sender<Applied>>>>,
-    queues: Arc<Mutex<HashMap<Arc<str>, mpsc::UnboundedSender<QueueWord>>>>,
+    queues: Arc<Mutex<HashMap<Arc<str>, mpsc::UnboundedSender<QueueCommand>>>>,
     paused: watch::Sender<bool>,
 }
 
 impl Reading {
-    /// Nothing is read, nothing is paused.
+    /// Creates a port that waits for nothing and is not paused.
     pub fn new() -> Self {
         Self {
             waiting: Arc::default(),
@@ -31,7 +31,8 @@ impl Reading {
         }
     }
 
-    /// Waits for the word to read `shard`; to be called before the partition is told that the shard was found.
+    /// Returns the start position of `shard`, once the partition sends it. Call this before the
+    /// partition learns of the shard.
     pub fn expect(&self, shard: ShardId) -> oneshot::Receiver<ShardPosition> {
         let (start, started) = oneshot::channel();
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,7 +40,8 @@ impl Reading {
         started
     }
 
-    /// Waits for what is durable of the shards of a stream; to be called before the partition is told that the stream was found.
+    /// Returns the durable progress in a stream, once the partition sends it. Call this before the
+    /// partition learns of the stream.
     pub fn expect_plan(&self, ingress: Arc<str>, stream: Arc<str>) -> oneshot::Receiver<Applied> {
         let (plan, planned) = oneshot::channel();
         let mut planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,35 +49,35 @@ impl Reading {
         planned
     }
 
-    /// Whether reading is paused, now and later.
+    /// True while reading is paused.
     pub fn paused(&self) -> watch::Receiver<bool> {
         self.paused.subscribe()
     }
 
-    pub(super) fn start(&self, shard: &ShardId, after: ShardPosition) {
+    pub(crate) fn start(&self, shard: &ShardId, after: ShardPosition) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(start) = waiting.remove(shard) {
-            // An ingress that is gone reads nothing any more.
+            // An ingress that has ended reads nothing.
             let _ = start.send(after);
         }
     }
 
-    pub(super) fn plan(&self, ingress: Arc<str>, stream: Arc<str>, applied: Applied) {
+    pub(crate) fn plan(&self, ingress: Arc<str>, stream: Arc<str>, applied: Applied) {
         let mut planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = planning.remove(&(ingress, stream)) {
             let _ = plan.send(applied);
         }
     }
 
-    pub(super) fn queue(&self, ingress: &str, word: QueueWord) {
+    pub(crate) fn queue(&self, ingress: &str, command: QueueCommand) {
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(queue) = queues.get(ingress) {
             // Without its ingress, a queue keeps its messages.
-            let _ = queue.send(word);
+            let _ = queue.send(command);
         }
     }
 
-    pub(super) fn pause(&self, paused: bool) {
+    pub(crate) fn pause(&self, paused: bool) {
         self.paused.send_replace(paused);
     }
 }
@@ -95,11 +97,11 @@ impl ReadingPort for Reading {
 }
 
 impl QueuePort for Reading {
-    fn listen(&self, ingress: Arc<str>) -> mpsc::UnboundedReceiver<QueueWord> {
-        let (words, heard) = mpsc::unbounded_channel();
+    fn listen(&self, ingress: Arc<str>) -> mpsc::UnboundedReceiver<QueueCommand> {
+        let (commands, received) = mpsc::unbounded_channel();
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.insert(ingress, words);
-        heard
+        queues.insert(ingress, commands);
+        received
     }
 
     fn paused(&self) -> watch::Receiver<bool> {

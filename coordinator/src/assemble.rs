@@ -1,0 +1,240 @@
+//! Assembly of a process from its configuration: what `satchel dev` and `satchel run` share.
+//!
+//! ```text
+//!  ProcessArgs, module files ─► Process ─┬─► serve_ports ─► Servers
+//!                                        ├─► open_state ──► StateStore, restored if asked for
+//!  adapters of dev or run ──► Adapters ──┴─► node_parts ──► NodeParts
+//! ```
+//!
+//! The two commands differ in the adapters that they make for ingresses, egresses and endpoints,
+//! in the routes that they add, and in what precedes the takeover.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use satchel_engine::endpoint::Endpoints;
+use satchel_engine::input::Input;
+use satchel_engine::partition::Config;
+use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::ProcessArgs;
+use crate::egress::Egress;
+use crate::error::{Exit, Failure};
+use crate::http::{
+    Admin, AdminAccess, BodyLimits, Token, Traffic, TrafficLimits, admin_routes, traffic_routes,
+};
+use crate::ingress::Ingress;
+use crate::metrics::Metrics;
+use crate::module::Application;
+use crate::offline::{Fork, Restored, restore};
+use crate::readiness::Readiness;
+use crate::requests::Requests;
+use crate::runtime::INPUTS_WAITING_MAX;
+use crate::runtime::dispatch::Destination;
+use crate::runtime::node::NodeParts;
+use crate::servers::{Servers, admin_reads};
+use crate::store::{StateLocation, StateStore, StoreOptions};
+
+/// Parts that live as long as the process.
+pub(crate) struct Process {
+    /// Settings of the process.
+    pub(crate) args: ProcessArgs,
+    /// Content of the module files.
+    pub(crate) application: Application,
+    /// Metrics of the process.
+    pub(crate) metrics: Metrics,
+    /// Requests from outside.
+    pub(crate) requests: Requests,
+    /// Readiness of the process.
+    pub(crate) readiness: watch::Sender<Readiness>,
+}
+
+/// Tokens that clients of the ports must show.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    /// Token for traffic.
+    pub(crate) traffic: Option<Token>,
+    /// Token for administration.
+    pub(crate) admin: Option<Token>,
+}
+
+/// Right to change something over the administration port of a process without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WritesWithoutToken {
+    /// Every client that may read may also write: a developer on this machine.
+    AsReads,
+    /// No client may write.
+    Denied,
+}
+
+/// Routes that a command adds to the ports.
+#[derive(Default)]
+pub(crate) struct FurtherRoutes {
+    /// Routes of the traffic port.
+    pub(crate) traffic: Router,
+    /// Routes of the administration port.
+    pub(crate) admin: Router,
+}
+
+/// Adapters between the application and the outside world.
+pub(crate) struct Adapters {
+    /// Endpoints as the engine sees them, in the order of the module files.
+    pub(crate) endpoints: Endpoints,
+    /// Invokers of these endpoints, in the same order.
+    pub(crate) destinations: Vec<Destination>,
+    /// Ingresses.
+    pub(crate) ingresses: Vec<Ingress>,
+    /// Egresses by id.
+    pub(crate) egresses: Vec<(Arc<str>, Egress)>,
+}
+
+impl Process {
+    /// Loads the module files. Returns the process and the inputs that its requests will make.
+    pub(crate) fn new(
+        args: ProcessArgs,
+        modules: &[PathBuf],
+        readiness: Readiness,
+    ) -> Result<(Self, mpsc::Receiver<Input>), Failure> {
+        let application = Application::load(modules, &|name| std::env::var(name).ok())
+            .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
+        let metrics = Metrics::new();
+        let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
+        let process = Self {
+            args,
+            application,
+            requests: Requests::new(sender, metrics.clone()),
+            metrics,
+            readiness: watch::Sender::new(readiness),
+        };
+        Ok((process, inputs))
+    }
+
+    /// Opens the ports. Clients that connect wait until [`Self::serve_ports`].
+    pub(crate) async fn open_ports(&self) -> Result<Servers, Failure> {
+        Servers::open(&self.args.ports).await
+    }
+
+    /// Serves the open ports.
+    pub(crate) fn serve_ports(
+        &self,
+        servers: &mut Servers,
+        tokens: Tokens,
+        writes_without_token: WritesWithoutToken,
+        further: FurtherRoutes,
+    ) {
+        let traffic = traffic_routes(Traffic {
+            requests: self.requests.clone(),
+            readiness: self.readiness.subscribe(),
+            limits: TrafficLimits::default(),
+        });
+        let reads = admin_reads(servers.admin, tokens.admin.as_ref());
+        let writes = match (tokens.admin, writes_without_token) {
+            (Some(token), _) => AdminAccess::Token(token),
+            (None, WritesWithoutToken::AsReads) => reads.clone(),
+            (None, WritesWithoutToken::Denied) => AdminAccess::Denied,
+        };
+        let admin = admin_routes(Admin {
+            requests: self.requests.clone(),
+            readiness: self.readiness.subscribe(),
+            metrics: self.metrics.clone(),
+            reads,
+            writes,
+            limits: BodyLimits::default(),
+        });
+        servers.serve(
+            (traffic.merge(further.traffic), tokens.traffic),
+            admin.merge(further.admin),
+            &self.metrics,
+        );
+    }
+
+    /// Opens the state at `location` (none: in memory), and restores it from another root if the
+    /// command line asks for that. Returns the facts of the restore, if there was one.
+    pub(crate) async fn open_state(
+        &self,
+        location: Option<&StateLocation>,
+    ) -> Result<(StateStore, Option<Restored>), Failure> {
+        let s3 = self.args.s3.options().map_err(Failure::usage)?;
+        let store = match location {
+            None => StateStore::of(Arc::new(MemoryStore::new())),
+            Some(location) => {
+                let options = StoreOptions {
+                    s3: s3.clone(),
+                    on_written: None,
+                };
+                location.open_new(self.metrics.counting(options)).await?
+            }
+        };
+        let Some(origin) = &self.args.fork.restore else {
+            return Ok((store, None));
+        };
+        let place = location.map_or("memory".to_owned(), ToString::to_string);
+        let fork = Fork {
+            opened: &store,
+            place: &place,
+            application: &self.args.application,
+        };
+        let progress = |recovered| {
+            let starting = Readiness::Starting { recovered };
+            self.readiness.send_replace(starting);
+        };
+        let restored = restore(origin, s3, fork, progress).await?;
+        Ok((store, Some(restored)))
+    }
+
+    /// Collects the parts of the node. `log` are the log's options apart from those of the command
+    /// line.
+    pub(crate) fn node_parts(
+        &self,
+        inputs: mpsc::Receiver<Input>,
+        state: StateStore,
+        adapters: Adapters,
+        log: Options,
+    ) -> Result<NodeParts, Failure> {
+        let args = &self.args;
+        Ok(NodeParts {
+            application: args.application.clone(),
+            config: self.engine_config(adapters.endpoints),
+            state,
+            hold_policy: args.fork.hold_policy().map_err(Failure::usage)?,
+            log: Options {
+                depth: args.commit_depth,
+                retention_ms: millis(args.retention.unwrap_or_default()),
+                ..log
+            },
+            destinations: adapters.destinations,
+            ingresses: adapters.ingresses,
+            egresses: adapters.egresses,
+            metrics: self.metrics.clone(),
+            requests: self.requests.clone(),
+            inputs,
+            readiness: self.readiness.clone(),
+        })
+    }
+
+    fn engine_config(&self, endpoints: Endpoints) -> Config {
+        let args = &self.args;
+        Config {
+            partition: 0,
+            buckets: DEFAULT_BUCKETS,
+            endpoints,
+            commit_depth: args.commit_depth,
+            commit_interval_ms: millis(args.commit_interval),
+            pending_bytes_max: bytes(args.pending_limit),
+            memory_limit_bytes: args.memory_limit.map(bytes),
+            idempotency_ttl_ms: millis(args.idempotency_ttl),
+            ..Config::default()
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}

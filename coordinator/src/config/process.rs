@@ -1,0 +1,139 @@
+//! Flags that `satchel dev` and `satchel run` share.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{PortArgs, RestoreArgs, S3Args, check_duration};
+use crate::module::{parse_bytes, parse_duration};
+
+/// Minimum of `--pending-limit`, in bytes.
+const PENDING_LIMIT_MIN: u64 = 1 << 20;
+
+/// Settings of every process that serves an application. Holds no secrets, only their locations.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ProcessArgs {
+    /// Name of the application that owns the state
+    #[arg(
+        long,
+        env = "SATCHEL_APPLICATION",
+        value_name = "NAME",
+        default_value = "satchel",
+        value_parser = application_name
+    )]
+    pub application: String,
+
+    /// Keep history for point-in-time reads and restores this long, such as 7d [default: none]
+    #[arg(
+        long,
+        env = "SATCHEL_RETENTION",
+        value_name = "DURATION",
+        value_parser = parse_duration
+    )]
+    pub retention: Option<Duration>,
+
+    /// Keep the answer to an idempotency key this long
+    #[arg(
+        long,
+        env = "SATCHEL_IDEMPOTENCY_TTL",
+        value_name = "DURATION",
+        default_value = "24h",
+        value_parser = parse_duration
+    )]
+    pub idempotency_ttl: Duration,
+
+    /// Commit a change after this time at the latest if nothing waits for the commit
+    #[arg(
+        long,
+        env = "SATCHEL_COMMIT_INTERVAL",
+        value_name = "DURATION",
+        default_value = "100ms",
+        value_parser = parse_duration
+    )]
+    pub commit_interval: Duration,
+
+    /// Maximum number of commits in flight
+    #[arg(
+        long,
+        env = "SATCHEL_COMMIT_DEPTH",
+        value_name = "COUNT",
+        default_value = "4",
+        value_parser = clap::value_parser!(u64).range(1..=satchel_log::DEPTH_MAX)
+    )]
+    pub commit_depth: u64,
+
+    /// Pause ingress and reject requests with 503 while more than SIZE of messages is queued
+    #[arg(
+        long,
+        env = "SATCHEL_PENDING_LIMIT",
+        value_name = "SIZE",
+        default_value = "256MiB",
+        value_parser = parse_bytes
+    )]
+    pub pending_limit: u64,
+
+    /// Evict the least recently used state from memory above SIZE, and load it again when it is
+    /// needed [default: no limit]
+    #[arg(
+        long,
+        env = "SATCHEL_MEMORY_LIMIT",
+        value_name = "SIZE",
+        value_parser = parse_bytes
+    )]
+    pub memory_limit: Option<u64>,
+
+    /// Log level, or directives of tracing such as `info,satchel=debug`
+    #[arg(
+        long,
+        env = "SATCHEL_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
+    pub log: String,
+
+    /// Addresses, tokens and encryption of the ports.
+    #[command(flatten)]
+    pub ports: PortArgs,
+
+    /// Initial state of the application.
+    #[command(flatten)]
+    pub fork: RestoreArgs,
+
+    /// Access to state in a bucket.
+    #[command(flatten)]
+    pub s3: S3Args,
+}
+
+impl ProcessArgs {
+    /// Checks the values that clap cannot check one by one.
+    ///
+    /// # Errors
+    ///
+    /// The first value, or combination of values, that is wrong, with the names of its flags.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        self.ports.validate()?;
+        self.fork.hold_policy()?;
+        self.s3.options()?;
+        let ttl = (Duration::from_secs(1), Duration::MAX);
+        check_duration("--idempotency-ttl", self.idempotency_ttl, ttl)?;
+        let interval = (Duration::from_millis(1), Duration::from_secs(60));
+        check_duration("--commit-interval", self.commit_interval, interval)?;
+        if self.pending_limit < PENDING_LIMIT_MIN {
+            return Err("--pending-limit must be at least 1MiB".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// Checks that a name is safe in file names, bucket prefixes and metrics.
+pub(crate) fn application_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !begins || text.len() > 64 || !text.chars().all(allowed) {
+        return Err(format!(
+            "`{text}` is not a name for an application: use 1 to 64 letters, digits, `_` or `-`, \
+             and begin with a letter or digit"
+        ));
+    }
+    Ok(text.to_owned())
+}

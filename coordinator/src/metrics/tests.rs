@@ -1,0 +1,154 @@
+//! Tests of the names and values of all metrics.
+
+use satchel_aws::kinesis::KinesisObserver;
+use satchel_engine::position::ShardId;
+
+use super::*;
+use crate::store::s3::{S3Operation, S3Outcome, S3Request};
+
+/// Returns the sorted samples of `metrics`, without comments, buckets and sums of times.
+fn samples(metrics: &Metrics) -> Vec<String> {
+    let text = metrics.encode();
+    assert!(text.ends_with("# EOF\n"));
+    let mut samples: Vec<String> = text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.contains("seconds_bucket"))
+        .map(str::to_owned)
+        .collect();
+    samples.sort();
+    samples
+}
+
+fn observe_kinesis(metrics: &Metrics) {
+    let shard = |shard: &str| ShardId {
+        ingress: "example/in".into(),
+        stream: "in".into(),
+        shard: shard.into(),
+    };
+    metrics.lag(&shard("shardId-0"), 1_500);
+    metrics.lag(&shard("shardId-1"), 10);
+    metrics.reading_ended(&shard("shardId-1"));
+    metrics.read(&shard("shardId-0"), 3, 30);
+    metrics.retried("GetRecords", true);
+}
+
+fn observe_sqs(metrics: &Metrics) {
+    use satchel_aws::sqs::SqsObserver;
+    metrics.received("example/tasks", 4, 40);
+    metrics.deleted("example/tasks", 3);
+    SqsObserver::lag(metrics, "example/tasks", 2_500);
+    metrics.backlog("example/tasks", 7, 1);
+    SqsObserver::retried(metrics, "ReceiveMessage", false);
+    metrics.observe_received_ids(12);
+}
+
+#[test]
+fn every_observation_is_shown_under_its_name() {
+    let metrics = Metrics::new();
+    let half_second = Duration::from_millis(500);
+    metrics.observe_http_request("traffic", "call", 504, half_second);
+    metrics.observe_http_panic();
+    metrics.observe_connection_opened("admin");
+    metrics.observe_connection_opened("admin");
+    metrics.observe_connection_closed("admin");
+    metrics.observe_requests_waiting(3);
+    metrics.observe_unclaimed_answer();
+    metrics.observe_bundle("example/*", 2, 5, half_second);
+    metrics.observe_invocation_failure("example/*", FailureKind::RequestTooLarge);
+    metrics.observe_stale_answer();
+    metrics.observe_sealed(0, 9);
+    metrics.observe_commit(0, 8, 1000, half_second);
+    metrics.observe_dead_letters_made(2);
+    metrics.observe_dead_letters_present(1);
+    metrics.observe_pending_bytes(77);
+    metrics.observe_ingress_paused(true);
+    metrics.observe_held(true);
+    metrics.observe_timers_pending(4);
+    metrics.observe_bucket_loads(5);
+    metrics.observe_buckets_dropped(2);
+    metrics.observe_state(256, 250, 1_000);
+    metrics.observe_recovered(0.5);
+    metrics.observe_egress_emitted("example/out", 6);
+    metrics.observe_egress_acked("example/out", 5);
+    metrics.observe_egress_refused("example/out");
+    metrics.observe_egress_retried("example/out", 3);
+    for (operation, outcome, object_bytes) in [
+        (S3Operation::PutObject, S3Outcome::Done, 300),
+        (S3Operation::PutObject, S3Outcome::Refused, 0),
+        (S3Operation::GetObject, S3Outcome::Done, 20),
+    ] {
+        metrics.observe_s3_request(S3Request {
+            operation,
+            outcome,
+            object_bytes,
+            elapsed: half_second,
+        });
+    }
+    metrics.observe_file_written(11);
+    observe_kinesis(&metrics);
+    observe_sqs(&metrics);
+    assert_eq!(
+        samples(&metrics),
+        [
+            "satchel_bucket_loads_total 5",
+            "satchel_buckets 256",
+            "satchel_buckets_dropped_total 2",
+            "satchel_buckets_loaded 250",
+            "satchel_commit_bytes_total{partition=\"0\"} 1000",
+            "satchel_commit_seconds_count{partition=\"0\"} 1",
+            "satchel_commit_seconds_sum{partition=\"0\"} 0.5",
+            "satchel_commits_total{partition=\"0\"} 1",
+            "satchel_dead_letters_made_total 2",
+            "satchel_dead_letters_present 1",
+            "satchel_egress_acked_records_total{egress=\"example/out\"} 5",
+            "satchel_egress_emitted_records_total{egress=\"example/out\"} 6",
+            "satchel_egress_refused_records_total{egress=\"example/out\"} 1",
+            "satchel_egress_retried_records_total{egress=\"example/out\"} 3",
+            "satchel_fork_held 1",
+            "satchel_http_connections{port=\"admin\"} 1",
+            "satchel_http_panics_total 1",
+            "satchel_http_request_seconds_count{port=\"traffic\",verb=\"call\"} 1",
+            "satchel_http_request_seconds_sum{port=\"traffic\",verb=\"call\"} 0.5",
+            "satchel_http_requests_total{port=\"traffic\",verb=\"call\",code=\"504\"} 1",
+            "satchel_ingress_paused 1",
+            "satchel_invocation_batches_total{endpoint=\"example/*\"} 2",
+            "satchel_invocation_bundles_total{endpoint=\"example/*\"} 1",
+            "satchel_invocation_failures_total\
+             {endpoint=\"example/*\",kind=\"request_too_large\"} 1",
+            "satchel_invocation_messages_total{endpoint=\"example/*\"} 5",
+            "satchel_invocation_seconds_count{endpoint=\"example/*\"} 1",
+            "satchel_invocation_seconds_sum{endpoint=\"example/*\"} 0.5",
+            "satchel_kinesis_read_bytes_total{ingress=\"example/in\",stream=\"in\"} 30",
+            "satchel_kinesis_read_records_total{ingress=\"example/in\",stream=\"in\"} 3",
+            "satchel_kinesis_repeated_requests_total\
+             {operation=\"GetRecords\",reason=\"throttled\"} 1",
+            "satchel_kinesis_shard_lag_seconds\
+             {ingress=\"example/in\",stream=\"in\",shard=\"shardId-0\"} 1.5",
+            "satchel_partition_durable_number{partition=\"0\"} 8",
+            "satchel_partition_sealed_number{partition=\"0\"} 9",
+            "satchel_pending_bytes 77",
+            "satchel_recovered_ratio 0.5",
+            "satchel_requests_waiting 3",
+            "satchel_s3_estimated_dollars_total 0.0000104",
+            "satchel_s3_object_bytes_total{operation=\"GetObject\"} 20",
+            "satchel_s3_object_bytes_total{operation=\"PutObject\"} 300",
+            "satchel_s3_requests_total{operation=\"GetObject\",outcome=\"done\"} 1",
+            "satchel_s3_requests_total{operation=\"PutObject\",outcome=\"done\"} 1",
+            "satchel_s3_requests_total{operation=\"PutObject\",outcome=\"refused\"} 1",
+            "satchel_sqs_backlog_messages{ingress=\"example/tasks\",state=\"in-flight\"} 1",
+            "satchel_sqs_backlog_messages{ingress=\"example/tasks\",state=\"visible\"} 7",
+            "satchel_sqs_deleted_messages_total{ingress=\"example/tasks\"} 3",
+            "satchel_sqs_ids_kept 12",
+            "satchel_sqs_lag_seconds{ingress=\"example/tasks\"} 2.5",
+            "satchel_sqs_received_bytes_total{ingress=\"example/tasks\"} 40",
+            "satchel_sqs_received_messages_total{ingress=\"example/tasks\"} 4",
+            "satchel_sqs_repeated_requests_total{operation=\"ReceiveMessage\",reason=\"failed\"} 1",
+            "satchel_stale_answers_dropped_total 1",
+            "satchel_state_file_bytes_written_total 11",
+            "satchel_state_files_written_total 1",
+            "satchel_state_memory_bytes 1000",
+            "satchel_timers_pending 4",
+            "satchel_unclaimed_answers_total 1",
+        ]
+    );
+}

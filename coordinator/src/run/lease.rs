@@ -1,0 +1,121 @@
+//! Lease of this process: competing for it, losing it and releasing it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use satchel_aws::config::AwsAccess;
+use satchel_aws::lease::{Claimant, Lease, LeaseHandle, LeaseStatus, LeaseTable, Timing, keep};
+
+use super::handover::{self, Handover};
+use crate::clock::boot_ms;
+use crate::config::RunConfig;
+use crate::destinations::AwsConfigs;
+use crate::error::{Exit, Failure};
+use crate::random;
+
+/// Maximum duration of the release.
+const RELEASE_MAX: Duration = Duration::from_secs(3);
+
+/// Participation of this process in the lease.
+pub(super) struct LeaseHolder {
+    lease: LeaseHandle,
+    handover: Handover,
+}
+
+/// Begins to compete for the lease, if the configuration names a table.
+pub(super) async fn begin(
+    config: &RunConfig,
+    admin: SocketAddr,
+    handover: Handover,
+    configs: &mut AwsConfigs,
+) -> Result<Option<LeaseHolder>, Failure> {
+    let Some(name) = &config.lease_table else {
+        return Ok(None);
+    };
+    let sdk = configs.get(&AwsAccess::default(), &"--lease-table").await?;
+    // Named by location: before the first takeover, the root contains no id.
+    let key = format!("{}#{}#0", config.process.application, config.state);
+    let table = LeaseTable::new(&sdk, name, key);
+    if config.create_lease_table {
+        let created = Box::pin(table.create()).await;
+        created
+            .map_err(|error| Failure::caused(Exit::Environment, "--create-lease-table", error))?;
+    }
+    let me = Claimant {
+        id: format!("{:032x}", u128::from_le_bytes(random::bytes())),
+        address: config
+            .advertise
+            .clone()
+            .or_else(|| handover::own_address(admin))
+            .map(|address| handover::url(&address, config.process.ports.admin_tls)),
+    };
+    tracing::info!(
+        lease = table.key(),
+        process = me.id,
+        address = me.address,
+        "on standby until this process holds the lease"
+    );
+    let lease_ms = u64::try_from(config.lease_time.as_millis()).unwrap_or(u64::MAX);
+    let lease = keep(
+        table,
+        Lease::new(me, Timing::of(lease_ms)),
+        Arc::new(boot_ms),
+    );
+    Ok(Some(LeaseHolder { lease, handover }))
+}
+
+impl LeaseHolder {
+    /// Waits until this process holds the lease.
+    pub(super) async fn acquired(&self) -> Result<(), Failure> {
+        let hints = handover::ask_the_holder(self.lease.status(), self.lease.hinter());
+        tokio::select! {
+            held = held(&self.lease) => held?,
+            () = hints => {}
+        }
+        self.handover.held();
+        Ok(())
+    }
+
+    /// Releases the lease, so that a standby takes over at once.
+    pub(super) async fn release(self) {
+        if self.lease.release(RELEASE_MAX).await {
+            self.handover.released();
+        } else {
+            tracing::warn!("lease not released; a standby takes over after the lease time");
+        }
+    }
+}
+
+async fn held(lease: &LeaseHandle) -> Result<(), Failure> {
+    let mut status = lease.status();
+    let changed = status.wait_for(|status| !matches!(status, LeaseStatus::Watching { .. }));
+    match changed.await.as_deref() {
+        Ok(LeaseStatus::Held { .. }) => Ok(()),
+        Ok(LeaseStatus::Refused(why)) => Err(Failure::new(
+            Exit::Environment,
+            format!("--lease-table: {why}"),
+        )),
+        _ => Err(keeper_ended()),
+    }
+}
+
+/// Waits until another process holds the lease. Without a lease, waits forever.
+pub(super) async fn lost(lease: Option<&LeaseHolder>) -> Failure {
+    let Some(lease) = lease else {
+        return std::future::pending().await;
+    };
+    let mut status = lease.lease.status();
+    let changed = status.wait_for(|status| !matches!(status, LeaseStatus::Held { .. }));
+    match changed.await.as_deref() {
+        Ok(LeaseStatus::Lost { to }) => Failure::new(
+            Exit::Fenced,
+            format!("another process ({to}) took the lease over, so this one stops"),
+        ),
+        _ => keeper_ended(),
+    }
+}
+
+fn keeper_ended() -> Failure {
+    Failure::new(Exit::Environment, "the keeper of the lease ended")
+}

@@ -1,0 +1,305 @@
+//! Start of a node: the takeover, then the tasks around the partition.
+//!
+//! ```text
+//!  take_over ─► committer ─► dispatcher ─► egresses ─► ingresses ─► loop of the partition
+//! ```
+
+use std::sync::Arc;
+
+use satchel_engine::dispatcher::{Dispatcher, DispatcherInput};
+use satchel_engine::durable::Hold;
+use satchel_engine::endpoint::Endpoints;
+use satchel_engine::input::Input;
+use satchel_engine::output::Output;
+use satchel_engine::partition::Partition;
+use satchel_log::{Contender, Identity, Io, Layout, Ownership, Retry};
+use satchel_storage::fork::{refuse_filling, take_over};
+use satchel_storage::recovery::{RecoveryFold, period};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::{Node, NodeParts, Recovered};
+use crate::clock::{SystemClock, now_ms};
+use crate::egress::ownership::EpochWatch;
+use crate::egress::{Egress, EgressContext, Egresses, Inherited};
+use crate::error::{Exit, Failure};
+use crate::ingress::Ingress;
+use crate::ingress::reading::Reading;
+use crate::metrics::Metrics;
+use crate::random;
+use crate::readiness::Readiness;
+use crate::runtime::committer::Committer;
+use crate::runtime::dispatch::{Destination, DispatchLoop};
+use crate::runtime::{PartitionLoop, Ports, READS_WAITING_MAX};
+use crate::store::unfinished::refused;
+
+/// Starts a node, as [`Node::start`].
+pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
+    parts.config.egresses = parts
+        .egresses
+        .iter()
+        .map(|(id, _)| Arc::clone(id))
+        .collect();
+    let TakenOver {
+        partition,
+        ownership,
+        identity,
+        held,
+        recovered,
+    } = take_partition_over(&parts).await?;
+    let (inputs, received) = mpsc::unbounded_channel();
+    let mut tasks = Tasks {
+        number: parts.config.partition,
+        inputs: inputs.clone(),
+        metrics: parts.metrics.clone(),
+        committing: JoinSet::new(),
+        others: JoinSet::new(),
+    };
+    // Before anything else can send an input.
+    let held = parts.hold_policy.apply(held, &inputs);
+    let (committer, tail) = tasks.commit(ownership, parts.config.buckets, recovered.replayed);
+    let dispatch = tasks.dispatch(parts.config.endpoints, parts.destinations);
+    let ownership = tasks.watch_ownership(&parts.state.store, identity.next_epoch.clone());
+    let egresses = tasks.deliver(parts.egresses, &partition, &identity, &ownership);
+    let (reading, records) = tasks.read(parts.ingresses, &identity);
+    let ports = Ports {
+        partition: tasks.number,
+        dispatch,
+        committer: committer.clone(),
+        egresses,
+        reading,
+        requests: parts.requests,
+        readiness: parts.readiness.clone(),
+        metrics: parts.metrics,
+    };
+    // Before the loop runs, which refines it to the share that is loaded.
+    parts.readiness.send_replace(match held {
+        Some(_) => Readiness::Held,
+        None => Readiness::Serving,
+    });
+    let partition = PartitionLoop::new(partition, (parts.inputs, records), received, ports);
+    Ok(Node {
+        inputs,
+        partition: tokio::spawn(partition.run()),
+        committer: committer.downgrade(),
+        tail,
+        committing: tasks.committing,
+        others: tasks.others,
+        recovered,
+        held,
+    })
+}
+
+/// Partition that was taken over and does not run yet.
+struct TakenOver {
+    partition: Partition,
+    ownership: Ownership,
+    identity: RootIdentity,
+    held: Option<Hold>,
+    recovered: Recovered,
+}
+
+/// Identity of this owner, to other systems.
+struct RootIdentity {
+    /// Name of the root, unique forever.
+    incarnation: String,
+    /// Key of the next owner's claim.
+    next_epoch: String,
+    /// Time at which the takeover was complete.
+    taken_over: Instant,
+}
+
+async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
+    let partition = parts.config.partition;
+    let root = &parts.state.prefix;
+    let layout = Layout::new(root, partition);
+    let checked = parts.state.check_conditional_create().await?;
+    let mut fold = RecoveryFold::new(parts.config.clone(), |recovered| {
+        let starting = Readiness::Starting { recovered };
+        parts.readiness.send_replace(starting);
+    });
+    let contender = Contender {
+        store: Arc::clone(&parts.state.store),
+        root: root.clone(),
+        identity: Identity {
+            application: parts.application.clone(),
+            partition,
+            partitions: 1,
+            buckets: parts.config.buckets,
+        },
+        nonce: random::bytes(),
+        clock: Arc::new(SystemClock),
+        options: parts.log.clone(),
+        on_store_failure: Arc::new(|trouble| {
+            tracing::warn!(error = %trouble.error, "store request failed; retrying");
+        }),
+    };
+    let ownership = take_over(contender, &mut fold).await.map_err(refused)?;
+    let taken_over = Instant::now();
+    if !checked {
+        // The root is new. The check needs an object that exists, and there is one only now.
+        parts.state.check_conditional_create().await?;
+    }
+    let recovery = fold.finish().map_err(|problem| {
+        Failure::caused(Exit::Damaged, format!("partition {partition}"), problem)
+    })?;
+    let held = recovery.hold().cloned();
+    refuse_filling(held.as_ref()).map_err(refused)?;
+    let patience = Retry {
+        give_up_ms: parts.log.takeover_give_up_ms,
+        ..parts.log.retry
+    };
+    let identity = RootIdentity {
+        incarnation: incarnation(&parts.state.io(patience), &layout).await?,
+        next_epoch: layout.epoch(ownership.owner.epoch + 1),
+        taken_over,
+    };
+    Ok(TakenOver {
+        partition: recovery.start(period(&ownership), now_ms()),
+        identity,
+        held,
+        recovered: Recovered {
+            epoch: ownership.owner.epoch,
+            replayed: ownership.recovery.replayed,
+            bytes: ownership.recovery.image_bytes + ownership.recovery.log_bytes,
+        },
+        ownership,
+    })
+}
+
+/// Returns the name of a root, unique forever, so that output of one root is never taken for that
+/// of another. It is the hash of the record of the first epoch, which holds random bytes, is
+/// written once and never deleted.
+async fn incarnation(io: &Io, layout: &Layout) -> Result<String, Failure> {
+    let key = layout.epoch(1);
+    match io.get(&key).await? {
+        Some(bytes) => Ok(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))),
+        None => Err(Failure::new(
+            Exit::Damaged,
+            format!("{key} is missing; it is never deleted, so the root is damaged"),
+        )),
+    }
+}
+
+/// Tasks around a partition.
+struct Tasks {
+    /// Number of the partition.
+    number: u32,
+    inputs: mpsc::UnboundedSender<Input>,
+    metrics: Metrics,
+    committing: JoinSet<Result<(), Failure>>,
+    others: JoinSet<Result<(), Failure>>,
+}
+
+impl Tasks {
+    /// Runs the log. Returns the sender to it, and the approximate number of commits that a
+    /// takeover would replay.
+    fn commit(
+        &mut self,
+        ownership: Ownership,
+        buckets: u16,
+        replayed: u64,
+    ) -> (mpsc::UnboundedSender<Output>, watch::Receiver<u64>) {
+        let (log, notices, driver) = ownership.start_with(Arc::new(|work| {
+            // Detached: the work delivers its result itself.
+            drop(tokio::task::spawn_blocking(work));
+        }));
+        self.committing
+            .spawn(async move { Ok(driver.run().await?) });
+        let (committer, outputs) = mpsc::unbounded_channel();
+        let (tail, tail_length) = watch::channel(replayed);
+        let commits = Committer::new(
+            (self.number, buckets),
+            notices,
+            self.inputs.clone(),
+            self.metrics.clone(),
+            tail,
+        );
+        self.committing.spawn(commits.run(log, outputs));
+        (committer, tail_length)
+    }
+
+    /// Runs the dispatcher.
+    fn dispatch(
+        &mut self,
+        endpoints: Endpoints,
+        destinations: Vec<Destination>,
+    ) -> mpsc::UnboundedSender<DispatcherInput> {
+        let (dispatch, commands) = mpsc::unbounded_channel();
+        let seed = u64::from_le_bytes(random::bytes());
+        let dispatching = DispatchLoop {
+            dispatcher: Dispatcher::new(endpoints, seed),
+            destinations,
+            partitions: vec![self.inputs.clone()],
+            metrics: self.metrics.clone(),
+        };
+        let returned = dispatch.clone();
+        self.others.spawn(async move {
+            dispatching.run(commands, returned).await;
+            Ok(())
+        });
+        dispatch
+    }
+
+    /// Runs the watch that confirms the ownership to egresses.
+    fn watch_ownership(
+        &mut self,
+        store: &Arc<dyn satchel_log::ObjectStore>,
+        next_epoch: String,
+    ) -> Arc<EpochWatch> {
+        let watch = Arc::new(EpochWatch::default());
+        let watching = Arc::clone(&watch).run(Arc::clone(store), next_epoch);
+        self.others.spawn(async move {
+            watching.await;
+            // The log reports the end of the epoch.
+            std::future::pending().await
+        });
+        watch
+    }
+
+    /// Runs the egresses.
+    fn deliver(
+        &mut self,
+        egresses: Vec<(Arc<str>, Egress)>,
+        partition: &Partition,
+        identity: &RootIdentity,
+        ownership: &Arc<EpochWatch>,
+    ) -> Egresses {
+        let mut queues = Egresses::new(self.inputs.clone(), self.metrics.clone());
+        for (id, egress) in egresses {
+            let inbox = queues.add(Arc::clone(&id));
+            let context = EgressContext {
+                writer: format!("{}-{}-{id}", identity.incarnation, self.number),
+                inputs: self.inputs.clone(),
+                metrics: self.metrics.clone(),
+                inherited: Inherited {
+                    outbox: partition.outbox_of(&id),
+                    marks: partition.egress_marks(&id),
+                },
+                taken_over: identity.taken_over,
+                ownership: Arc::clone(ownership),
+                id,
+            };
+            self.others.spawn(egress.run(context, inbox));
+        }
+        queues
+    }
+
+    /// Runs the ingresses. Returns their port to the partition, and what they read.
+    fn read(
+        &mut self,
+        ingresses: Vec<Ingress>,
+        identity: &RootIdentity,
+    ) -> (Reading, mpsc::Receiver<Input>) {
+        let reading = Reading::new();
+        let (read, records) = mpsc::channel(READS_WAITING_MAX);
+        for ingress in ingresses {
+            let (read, reading) = (read.clone(), reading.clone());
+            let incarnation = identity.incarnation.clone();
+            self.others
+                .spawn(async move { ingress.run(read, reading, &incarnation).await });
+        }
+        (reading, records)
+    }
+}
