@@ -81,7 +81,7 @@ enum Command {
     Deleted(SavepointName, Result<(), SavepointError>),
     Listed(Result<Vec<Savepoint>, LogError>),
     Read(SavepointName, Result<u64, HistoryError>),
-    Looked(u64, Result<u64, HistoryError>),
+    Moment(u64, Result<u64, HistoryError>),
 }
 
 /// Draws the settings of a run with an operator: retention is longer, and objects beyond it are
@@ -239,7 +239,7 @@ impl World {
             _ => moment_ms,
         };
         let id = self.command(0, |_, source| async move {
-            Command::Looked(moment_ms, read_at(&source, At::Moment(asked_ms)).await)
+            Command::Moment(moment_ms, read_at(&source, At::Moment(asked_ms)).await)
         });
         self.record(|| format!("operator {id} reads the state at {moment_ms}"));
         self.disturb_operator(id, 0, 50);
@@ -302,7 +302,7 @@ impl World {
                 self.history.check_read(name, read)
             }
             Command::Read(..) => None,
-            Command::Looked(moment_ms, read) => self.check_moment(moment_ms, read),
+            Command::Moment(moment_ms, read) => self.check_moment(moment_ms, read),
         };
         self.stage.violations.extend(problem);
     }
@@ -479,7 +479,7 @@ impl Command {
             Self::Listed(Ok(listed)) => format!("there are {} savepoints", listed.len()),
             Self::Listed(Err(error)) => format!("savepoints are not listed: {error}"),
             Self::Read(name, read) => format!("{name} is read: {read:?}"),
-            Self::Looked(moment_ms, read) => format!("{moment_ms} is read: {read:?}"),
+            Self::Moment(moment_ms, read) => format!("{moment_ms} is read: {read:?}"),
         }
     }
 }
