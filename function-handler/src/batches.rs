@@ -1,4 +1,4 @@
-//! Runs batches, each in a task of its own, so that one that panics or hangs fails alone.
+//! Runs batches, each in its own task, so that one that panics or hangs fails alone.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,21 +11,23 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-/// How many batches run at once. What the rest waits for is mostly the outside world, so this is well above the number of cores; a
-/// bundle holds at most 500 by default.
+/// Maximum number of batches that run at once.
+///
+/// Batches mostly wait for other services, so this is well above the number of cores. A bundle
+/// holds at most 500 batches by default.
 pub(crate) const CONCURRENT_BATCHES_MAX: usize = 128;
 
-/// The functions, and the room to run them.
+/// The functions, and the permits to run them.
 #[derive(Clone)]
 pub(crate) struct Batches {
     functions: Arc<Functions>,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-/// An error's text is cut here: enough for a person, and no danger to the results beside it.
+/// Maximum length of an error text, so that it cannot displace the results beside it.
 const ERROR_BYTES_MAX: usize = 8 << 10;
 
-/// A batch on its way; dropping it gives the batch up.
+/// A started batch. Dropping it aborts the batch.
 pub(crate) struct Running {
     address: String,
     task: JoinHandle<Result<FromFunction, BatchError>>,
@@ -35,18 +37,18 @@ impl Batches {
     pub(crate) fn new(functions: Functions) -> Self {
         Self {
             functions: Arc::new(functions),
-            room: Arc::new(Semaphore::new(CONCURRENT_BATCHES_MAX)),
+            permits: Arc::new(Semaphore::new(CONCURRENT_BATCHES_MAX)),
         }
     }
 
-    /// Starts a batch as soon as there is room.
+    /// Starts a batch as soon as a permit is free.
     pub(crate) fn start(&self, request: ToFunction) -> Running {
         let functions = Arc::clone(&self.functions);
-        let room = Arc::clone(&self.room);
+        let permits = Arc::clone(&self.permits);
         let address = address(&request);
         let span = tracing::info_span!("batch", address);
         let batch = async move {
-            let _permit = room
+            let _permit = permits
                 .acquire_owned()
                 .await
                 .expect("the semaphore is never closed");
@@ -60,7 +62,10 @@ impl Batches {
 }
 
 impl Running {
-    /// The answer of the batch; an error of kind `panic` if its function panicked, and of kind `timeout` if it is not done at `cutoff`.
+    /// Waits for the answer of the batch.
+    ///
+    /// The error has kind `panic` if the function panicked, and `timeout` if the batch is not done
+    /// at `cutoff`.
     pub(crate) async fn answer(
         mut self,
         cutoff: Option<Instant>,
@@ -72,20 +77,18 @@ impl Running {
         let answer = match joined {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => Err(panicked(error)),
-            Err(_) => Err(BatchError {
-                kind: "timeout".to_owned(),
-                message: "the batch was not done before the deadline of the Lambda request"
-                    .to_owned(),
-            }),
+            Err(_) => Err(BatchError::new(
+                "timeout",
+                "the batch was not done before the deadline of the Lambda request",
+            )),
         };
         answer.map_err(|error| {
             let error = shortened(error);
-            let BatchError { kind, message } = &error;
             tracing::warn!(
                 address = self.address,
-                kind,
-                reason = message,
-                "a batch failed"
+                kind = error.kind,
+                reason = error.message,
+                "batch failed"
             );
             error
         })
@@ -99,22 +102,26 @@ impl Drop for Running {
 }
 
 fn panicked(error: JoinError) -> BatchError {
-    BatchError {
-        kind: "panic".to_owned(),
-        message: match error.try_into_panic() {
-            Ok(payload) => panic_text(payload.as_ref()),
-            Err(error) => error.to_string(),
-        },
-    }
+    let text = match error.try_into_panic() {
+        Ok(payload) => panic_text(payload.as_ref()),
+        Err(error) => error.to_string(),
+    };
+    BatchError::new("panic", text)
 }
 
 fn shortened(mut error: BatchError) -> BatchError {
-    if error.message.len() > ERROR_BYTES_MAX {
-        let end = error.message.floor_char_boundary(ERROR_BYTES_MAX);
-        error.message.truncate(end);
-        error.message.push('…');
+    shorten(&mut error.message);
+    if let Some(terminal) = &mut error.terminal {
+        shorten(&mut terminal.message);
     }
     error
+}
+
+fn shorten(text: &mut String) {
+    if text.len() > ERROR_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
+        text.push('…');
+    }
 }
 
 fn address(request: &ToFunction) -> String {
@@ -140,17 +147,23 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use satchel_protocol::bundle::Terminal;
+
     use super::*;
 
     #[test]
     fn a_long_error_is_cut_between_characters() {
+        let long = "€".repeat(ERROR_BYTES_MAX);
         let error = shortened(BatchError {
-            kind: "panic".to_owned(),
-            message: "€".repeat(ERROR_BYTES_MAX),
+            terminal: Some(Terminal {
+                index: Some(0),
+                code: 400,
+                message: long.clone(),
+            }),
+            ..BatchError::new("panic", long)
         });
-        assert_eq!(
-            error.message,
-            format!("{}…", "€".repeat(ERROR_BYTES_MAX / 3))
-        );
+        let cut = format!("{}…", "€".repeat(ERROR_BYTES_MAX / 3));
+        assert_eq!(error.message, cut);
+        assert_eq!(error.terminal.unwrap().message, cut);
     }
 }

@@ -1,8 +1,8 @@
-//! The one thing that a handler outside Lambda is told: where to listen.
+//! Command line of a handler outside Lambda: the address to listen on.
 
 const DEFAULT: &str = "127.0.0.1:8000";
 
-/// Why the command line is not understood.
+/// Error in the command line.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CommandLineError {
     #[error(
@@ -13,7 +13,7 @@ pub(crate) enum CommandLineError {
     NoAddress,
 }
 
-/// The address given by `--http`, else by the environment, else the default.
+/// Address given by `--http`, else by the environment, else the default.
 pub(crate) fn http_address(
     arguments: impl IntoIterator<Item = String>,
     environment: Option<String>,
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn the_argument_wins_over_the_environment_over_the_default() {
+    fn the_argument_overrides_the_environment_and_that_the_default() {
         assert_eq!(address(&[], None).unwrap(), "127.0.0.1:8000");
         assert_eq!(address(&[], Some("")).unwrap(), "127.0.0.1:8000");
         assert_eq!(address(&[], Some("[::1]:1")).unwrap(), "[::1]:1");
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_by_name() {
+    fn anything_else_is_rejected_by_name() {
         assert_eq!(
             address(&["--port", "1"], None),
             Err(CommandLineError::Unknown("--port".into()))

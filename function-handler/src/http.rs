@@ -1,17 +1,22 @@
-//! StateFun's request-reply protocol over HTTP/1.1 and HTTP/2 without TLS: one batch a request.
+//! StateFun's request-reply protocol over HTTP/1.1 and HTTP/2 without TLS, one batch in a request.
 //!
-//! `POST` to any path, body a `ToFunction`; answered with
+//! A request is a `POST` to any path with a `ToFunction` as its body. The response is one of
 //!
-//! | Status | Body |
-//! |---|---|
-//! | 200 | a `FromFunction`, `application/octet-stream` |
-//! | 400 | why the body is not a batch; an empty body is none |
-//! | 403 | that web pages may not call functions, for a request that a browser sent for one |
-//! | 404 | that there is no such function |
-//! | 405 | for anything but `POST` |
-//! | 408 | for a body that does not come within a minute |
-//! | 413 | for a body over [`BODY_BYTES_MAX`] |
-//! | 500 | the kind and text of the error with which the batch failed |
+//! | Status | Reason | Body |
+//! |---|---|---|
+//! | 200 | the batch succeeded | a `FromFunction`, `application/octet-stream` |
+//! | 400 | the body is empty or not a `ToFunction` | the reason |
+//! | 403 | a web page sent the request | the reason |
+//! | 404 | no function of this type is bound | the kind and text of the error |
+//! | 405 | the method is not `POST` | the reason |
+//! | 408 | the body did not arrive within a minute | the reason |
+//! | 413 | the body exceeds [`BODY_BYTES_MAX`] | the reason |
+//! | 500 | the batch failed | the kind and text of the error |
+//! | 500 | a message was rejected for good | the text for the caller |
+//!
+//! The last row adds two headers: `satchel-terminal-error`, the status for the caller, and
+//! `satchel-terminal-index`, the position of the message in the batch, from 0. See
+//! [terminal errors](satchel_protocol::bundle#terminal-errors).
 
 mod connections;
 #[cfg(test)]
@@ -25,7 +30,7 @@ use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use satchel_protocol::bundle::BatchError;
+use satchel_protocol::bundle::{BatchError, TERMINAL_ERROR_HEADER, TERMINAL_INDEX_HEADER};
 use satchel_protocol::prost::Message as _;
 use satchel_protocol::reqreply::ToFunction;
 use satchel_sdk::Functions;
@@ -35,14 +40,16 @@ use tokio::time::Instant;
 use self::connections::Limits;
 use crate::batches::Batches;
 
-/// A request is at most this large; StateFun's own limit is half of it.
+/// Maximum size of a request body in bytes. StateFun's own limit is half of it.
 pub const BODY_BYTES_MAX: usize = 64 << 20;
 
-/// The content type of both directions.
+/// Content type of both directions.
 pub(crate) const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// Serves the functions on `listener` until `stop` is done, then finishes what is under way, for 20 seconds at most. Connections over 1024
-/// wait until others end; one over which no request comes for 75 seconds ends.
+/// Serves the functions on `listener` until `stop` completes, then drains.
+///
+/// Draining finishes the requests in flight and takes at most 20 seconds. At most 1024 connections
+/// are served at once; more wait. A connection without a request for 75 seconds is closed.
 ///
 /// # Errors
 ///
@@ -62,7 +69,9 @@ async fn serve_within(
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let address = listener.local_addr()?;
-    tracing::info!(%address, functions = ?functions.function_types().iter().map(ToString::to_string).collect::<Vec<_>>(), "serving over HTTP");
+    let types = functions.function_types();
+    let types: Vec<_> = types.iter().map(ToString::to_string).collect();
+    tracing::info!(%address, functions = ?types, "serving over HTTP");
     let service = Service {
         batches: Batches::new(functions),
         body_time_max: limits.body_time_max,
@@ -75,14 +84,14 @@ async fn serve_within(
     Ok(())
 }
 
-/// What each request is served with.
+/// State shared by all requests.
 #[derive(Clone)]
 struct Service {
     batches: Batches,
     body_time_max: Duration,
 }
 
-/// Done when the process is told to stop, by SIGTERM or by Ctrl-C.
+/// Completes at SIGTERM or Ctrl-C.
 pub async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     match signal(SignalKind::terminate()) {
@@ -93,17 +102,26 @@ pub async fn stop_signal() {
             }
         }
         Err(error) => {
-            tracing::warn!(%error, "SIGTERM stops the process at once");
+            tracing::warn!(%error, "cannot handle SIGTERM; it ends the process without draining");
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// What a plain request is answered with.
+/// Response to a plain request.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) content_type: &'static str,
+    /// Present if a message was rejected for good.
+    pub(crate) terminal: Option<TerminalHeaders>,
     pub(crate) body: Vec<u8>,
+}
+
+/// Values of the headers of a terminal error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TerminalHeaders {
+    pub(crate) code: u16,
+    pub(crate) index: Option<u32>,
 }
 
 impl Answer {
@@ -111,11 +129,22 @@ impl Answer {
         Self {
             status,
             content_type: "text/plain; charset=utf-8",
+            terminal: None,
             body: why.into().into_bytes(),
         }
     }
 
     pub(crate) fn error(error: &BatchError) -> Self {
+        if let Some(terminal) = &error.terminal {
+            let headers = TerminalHeaders {
+                code: terminal.code,
+                index: terminal.index,
+            };
+            return Self {
+                terminal: Some(headers),
+                ..Self::text(StatusCode::INTERNAL_SERVER_ERROR, terminal.message.as_str())
+            };
+        }
         let status = match error.kind.as_str() {
             "invalid_request" => StatusCode::BAD_REQUEST,
             "unknown_function" => StatusCode::NOT_FOUND,
@@ -126,7 +155,7 @@ impl Answer {
     }
 }
 
-/// Serves one plain request, however it came.
+/// Serves one plain request, which arrived over HTTP or through Lambda.
 pub(crate) async fn answer_plain(
     batches: &Batches,
     method: &str,
@@ -158,6 +187,7 @@ pub(crate) async fn answer_plain(
         Ok(from) => Answer {
             status: StatusCode::OK,
             content_type: CONTENT_TYPE,
+            terminal: None,
             body: from.encode_to_vec(),
         },
         Err(error) => Answer::error(&error),
@@ -175,7 +205,7 @@ async fn answer(State(service): State<Service>, request: Request) -> Response {
         Ok(Ok(body)) => body,
         Ok(Err(refusal)) => return refusal.into_response(),
         Err(_) => {
-            let why = format!("the body did not come within {:?}", service.body_time_max);
+            let why = format!("the body did not arrive within {:?}", service.body_time_max);
             return Answer::text(StatusCode::REQUEST_TIMEOUT, why).into_response();
         }
     };
@@ -186,12 +216,22 @@ async fn answer(State(service): State<Service>, request: Request) -> Response {
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let content_type = [(header::CONTENT_TYPE, self.content_type)];
-        (self.status, content_type, self.body).into_response()
+        let mut response = (self.status, content_type, self.body).into_response();
+        if let Some(TerminalHeaders { code, index }) = self.terminal {
+            let headers = response.headers_mut();
+            headers.insert(TERMINAL_ERROR_HEADER, code.into());
+            if let Some(index) = index {
+                headers.insert(TERMINAL_INDEX_HEADER, index.into());
+            }
+        }
+        response
     }
 }
 
-/// Whether a web page sent a request with these headers, of whatever site: browsers reach loopback ports on behalf of any page, and say so;
-/// programs do not.
+/// True if a web page of any site sent a request with these headers.
+///
+/// Browsers reach loopback ports on behalf of any page, and these headers show it. Programs do not
+/// send them.
 fn is_from_web_page(headers: &HeaderMap) -> bool {
     let sites = headers.get_all("sec-fetch-site");
     headers.contains_key(header::ORIGIN) || sites.iter().any(|site| site.as_bytes() != b"none")

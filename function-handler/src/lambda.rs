@@ -1,13 +1,17 @@
-//! Functions on Lambda: what arrives by `Invoke` is either a bundle or an HTTP request.
+//! Functions on Lambda. The payload of an invocation is a bundle or an HTTP request.
 //!
-//! - A **bundle** (the object has a field `satchel`) is answered by a bundle, one result for each batch. A batch that fails, panics, or is not done shortly
-//!   before the request's deadline has an error as its result, and the others theirs.
-//! - An **HTTP request**, as API Gateway (both payload versions) and Function URLs hand it over, holds one batch in StateFun's plain form and is answered as
-//!   [`http`](crate::http) answers, besides 504 at the deadline.
-//! - Anything else fails the request with an error of type `invalid_request`.
+//! - A **bundle** (an object with the field `satchel`) gets a bundle as its response, with one
+//!   result for each batch. The result is an error if the batch fails, panics, or is not done
+//!   shortly before the deadline of the request. The other batches are not affected.
+//! - An **HTTP request** of API Gateway (both payload versions) or of a Function URL holds one
+//!   batch in StateFun's plain form. The response is that of [`http`](crate::http), and 504 at the
+//!   deadline.
+//! - Any other payload fails the request with an error of type `invalid_request`.
 //!
-//! Errors of a batch have the types of [`Functions::handle`] and `panic`, `timeout`, `response_too_large`.
-//! Field names and limits are those of the Lambda Invoke API and of API Gateway's Lambda proxy integration.
+//! Errors of a batch have the types of [`Functions::handle`], and `panic`, `timeout` and
+//! `response_too_large`. The error of a message that is rejected for good has the field `terminal`;
+//! see [terminal errors](satchel_protocol::bundle#terminal-errors). Field names and limits are
+//! those of the Lambda Invoke API and of API Gateway's Lambda proxy integration.
 
 mod bundle;
 mod event;
@@ -24,14 +28,14 @@ use tokio::time::Instant;
 use crate::batches::Batches;
 use event::{Event, EventError, HttpResponse};
 
-/// The most that Lambda takes as the response of a synchronous request.
+/// Maximum size in bytes of the response to a synchronous Lambda request.
 pub const RESPONSE_BYTES_MAX: usize = 6 << 20;
 
-/// Serves the functions on Lambda's Runtime API, named by the environment, until it is gone.
+/// Serves the functions on the Lambda Runtime API that the environment names.
 ///
 /// # Errors
 ///
-/// When the Runtime API cannot be reached any more. The process is then of no use and should exit.
+/// When the Runtime API is unreachable. The process has then no further use and should exit.
 pub async fn run(functions: Functions) -> Result<(), satchel_sdk::Error> {
     let batches = Batches::new(functions);
     let handler = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
@@ -43,10 +47,10 @@ pub async fn run(functions: Functions) -> Result<(), satchel_sdk::Error> {
     });
     lambda_runtime::run(handler)
         .await
-        .map_err(|error| format!("the Lambda Runtime API is gone: {error}").into())
+        .map_err(|error| format!("the Lambda Runtime API is unreachable: {error}").into())
 }
 
-/// The response of one Lambda request.
+/// Response of one Lambda request.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Answer {
@@ -67,9 +71,10 @@ async fn answer(
     }
 }
 
-/// When to answer with what is done: a little before Lambda gives the request up, which would lose every result.
+/// Time at which the response is sent with the batches that are done.
 ///
-/// A deadline in the past is none: there are stand-ins for Lambda that give a constant one.
+/// It is a little before the deadline, at which Lambda would drop every result. A deadline in the
+/// past is ignored, because some stand-ins for Lambda give a constant one.
 fn cutoff(deadline_ms: u64) -> Option<Instant> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let left = Duration::from_millis(deadline_ms).checked_sub(now)?;

@@ -1,4 +1,6 @@
-//! Serves [`satchel_sdk`] functions: on AWS Lambda, or over HTTP. A handler's `main` is one line:
+//! Serves [`satchel_sdk`] functions on AWS Lambda or over HTTP.
+//!
+//! The `main` of a handler is one line:
 //!
 //! ```no_run
 //! # mod shop { pub fn functions() -> satchel_sdk::Functions { satchel_sdk::Functions::new() } }
@@ -7,13 +9,15 @@
 //! }
 //! ```
 //!
-//! - Where the environment names a Lambda Runtime API (`AWS_LAMBDA_RUNTIME_API`: on AWS, and under `satchel dev`), the functions answer Lambda's
-//!   requests: bundles from a Satchel coordinator, and StateFun's plain requests through API Gateway or a Function URL; see [`lambda`].
-//! - Anywhere else they answer StateFun's request-reply protocol over HTTP, on the address given by the argument `--http ADDR`, else by
-//!   the environment variable `SATCHEL_HTTP`, else on `127.0.0.1:8000`; see [`http`].
+//! - If the environment names a Lambda Runtime API (`AWS_LAMBDA_RUNTIME_API`: on AWS, and under
+//!   `satchel dev`), the process serves Lambda requests: bundles from a Satchel coordinator, and
+//!   StateFun's plain requests through API Gateway or a Function URL. See [`lambda`].
+//! - Otherwise it serves StateFun's request-reply protocol over HTTP. The address is that of the
+//!   argument `--http ADDR`, else of the environment variable `SATCHEL_HTTP`, else
+//!   `127.0.0.1:8000`. See [`http`].
 //!
-//! Batches run concurrently, the messages of one batch in order. A batch whose function panics fails alone, which needs
-//! panics that unwind: do not build handlers with `panic = "abort"`.
+//! Batches run concurrently, and the messages of one batch in order. A batch whose function panics
+//! fails alone. This needs panics that unwind: do not build handlers with `panic = "abort"`.
 
 #![forbid(unsafe_code)]
 
@@ -28,10 +32,10 @@ use std::process::ExitCode;
 
 use satchel_sdk::Functions;
 
-/// Serves the functions until the process is told to stop; sets up logging and an async runtime first.
+/// Sets up logging and an async runtime, and serves the functions until SIGTERM or Ctrl-C.
 ///
-/// Returns failure after saying why on the standard error output: when the command line is wrong, the address is taken, or the Lambda
-/// Runtime API is gone.
+/// Returns failure when the command line is wrong, the address is in use, or the Lambda Runtime API
+/// is unreachable. The reason is then on the standard error output.
 pub fn run(functions: Functions) -> ExitCode {
     logging::init();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -39,10 +43,10 @@ pub fn run(functions: Functions) -> ExitCode {
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("no async runtime: {error}")),
+        Err(error) => return failed(&format!("cannot start the async runtime: {error}")),
     };
     let served = runtime.block_on(serve(functions));
-    // A function that blocks for ever must not keep the process alive.
+    // A function that blocks without end must not keep the process alive.
     runtime.shutdown_background();
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,11 +54,11 @@ pub fn run(functions: Functions) -> ExitCode {
     }
 }
 
-/// What [`run`] does, inside an async runtime of the caller's, with logging left to the caller.
+/// Serves the functions as [`run`] does, inside the caller's async runtime and without logging.
 ///
 /// # Errors
 ///
-/// When the command line is wrong, the address is taken, or the Lambda Runtime API is gone.
+/// When the command line is wrong, the address is in use, or the Lambda Runtime API is unreachable.
 pub async fn serve(functions: Functions) -> Result<(), satchel_sdk::Error> {
     if std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some() {
         return lambda::run(functions).await;

@@ -1,10 +1,11 @@
-//! The log of a handler, on the standard error output.
+//! Log of a handler, on the standard error output.
 
 use tracing_subscriber::EnvFilter;
 
-/// Sets logging up as Lambda's variables ask, unless the program has done so already.
+/// Sets up logging by Lambda's variables, unless the program has a subscriber already.
 ///
-/// The level is `AWS_LAMBDA_LOG_LEVEL`, else `RUST_LOG`, else `info`; the form is JSON if `AWS_LAMBDA_LOG_FORMAT` is `JSON`.
+/// The level is `AWS_LAMBDA_LOG_LEVEL`, else `RUST_LOG`, else `info`. The format is JSON if
+/// `AWS_LAMBDA_LOG_FORMAT` is `JSON`.
 pub(crate) fn init() {
     let filter = ["AWS_LAMBDA_LOG_LEVEL", "RUST_LOG"]
         .into_iter()
@@ -17,11 +18,11 @@ pub(crate) fn init() {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false);
-    // An error means that the program has a subscriber of its own, which then stays.
+    // An error means that the program has a subscriber already, which stays in place.
     let _ = if json {
         subscriber.json().try_init()
     } else {
-        // CloudWatch and `satchel dev` put the time on each line.
+        // CloudWatch and `satchel dev` add the time to each line.
         subscriber.without_time().try_init()
     };
 }

@@ -43,7 +43,7 @@ async fn statefuns_protocol_is_served_on_both_versions_of_http() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_batch_and_what_fails_is_said_in_words() {
+async fn an_invalid_body_and_a_failed_batch_are_described_in_words() {
     let (_handler, address) = Handler::on_http();
     let client = Client::new();
     for (body, status, text) in [
@@ -63,9 +63,9 @@ async fn what_is_not_a_batch_and_what_fails_is_said_in_words() {
             "panic: at the disco",
         ),
         (
-            misbehave("fail as told").encode_to_vec(),
+            misbehave("fail on request").encode_to_vec(),
             StatusCode::INTERNAL_SERVER_ERROR,
-            "function: as told",
+            "function: on request",
         ),
     ] {
         let response = post(&client, &address, body).await;
@@ -79,6 +79,21 @@ async fn what_is_not_a_batch_and_what_fails_is_said_in_words() {
         .await
         .unwrap();
     assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn a_rejected_message_has_its_status_in_a_header() {
+    let (_handler, address) = Handler::on_http();
+    let client = Client::new();
+    let body = misbehave("reject no such thing").encode_to_vec();
+    let response = post(&client, &address, body).await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(response.headers()["satchel-terminal-error"], "404");
+    assert_eq!(response.headers()["satchel-terminal-index"], "0");
+    assert_eq!(response.text().await.unwrap(), "no such thing");
+
+    let response = post(&client, &address, misbehave("fail").encode_to_vec()).await;
+    assert!(!response.headers().contains_key("satchel-terminal-error"));
 }
 
 #[tokio::test]
@@ -118,27 +133,27 @@ async fn a_large_body_is_served() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_is_finished_before_a_stop() {
+async fn a_request_in_flight_is_finished_before_a_stop() {
     let (mut handler, address) = Handler::on_http();
     let client = Client::new();
-    // A connection that stays open must not hold the stop up.
+    // A connection that stays open must not delay the stop.
     post(&client, &address, count(None, &[1]).encode_to_vec()).await;
     let peer = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let told = format!("connect {}", peer.local_addr().unwrap());
+    let command = format!("connect {}", peer.local_addr().unwrap());
     let running = tokio::spawn({
         let address = address.clone();
         async move {
-            let body = misbehave(&told).encode_to_vec();
+            let body = misbehave(&command).encode_to_vec();
             post(&Client::new(), &address, body).await.status()
         }
     });
-    let (under_way, _) = peer.accept().await.unwrap();
+    let (in_flight, _) = peer.accept().await.unwrap();
     handler.terminate();
-    // Once nobody is let in any more, the stop has begun.
+    // The stop has begun when the port refuses connections.
     while tokio::net::TcpStream::connect(&address).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    drop(under_way);
+    drop(in_flight);
     assert_eq!(running.await.unwrap(), StatusCode::OK);
     let status = tokio::task::spawn_blocking(move || handler.exit_status())
         .await

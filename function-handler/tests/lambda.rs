@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use satchel_protocol::bundle::{BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::bundle::{BatchError, BundleRequest, BundleResponse, Encoding, Terminal};
 use satchel_protocol::prost::Message as _;
 use satchel_protocol::reqreply::{FromFunction, ToFunction, from_function};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use support::{Handler, batch, count, counted, misbehave, typed};
 
 const NO_HURRY: Duration = Duration::from_secs(600);
 
-/// What came of each batch: its `FromFunction`, or `type: message` of its error.
+/// Outcome of each batch: its `FromFunction`, or `type: message` of its error.
 fn outcomes(response: &BundleResponse) -> Vec<(String, Result<FromFunction, String>)> {
     response
         .results
@@ -51,11 +51,11 @@ async fn a_bundle_is_answered_batch_by_batch_and_a_bad_batch_fails_alone() {
         &batch(support::address("counter", "1"), &[], &[]),
     );
     request.push("panic", &misbehave("panic at the disco"));
-    request.push("fail", &misbehave("fail as told"));
+    request.push("fail", &misbehave("fail on request"));
     request.push("count", &count(Some(5), &[1, 2]));
     request.push(
         "unknown",
-        &batch(support::address("nobody", "1"), &[], &[typed(&1_i64)]),
+        &batch(support::address("unbound", "1"), &[], &[typed(&1_i64)]),
     );
     request.push("empty", &ToFunction::default());
     request.push("garbage", &ToFunction::default());
@@ -83,26 +83,28 @@ async fn a_bundle_is_answered_batch_by_batch_and_a_bad_batch_fails_alone() {
         [
             named("handshake", Ok(handshake)),
             named("panic", Err("panic: at the disco")),
-            named("fail", Err("function: as told")),
+            named("fail", Err("function: on request")),
             named("count", Ok(counted(&[6, 8], 8))),
             named(
                 "unknown",
                 Err(
-                    "unknown_function: this handler has no function test/nobody; it has test/counter, test/misbehave"
+                    "unknown_function: this handler has no function test/unbound; \
+                     it has test/counter, test/misbehave"
                 )
             ),
             named("empty", Err("invalid_request: the request holds no batch")),
             named(
                 "garbage",
                 Err(
-                    "invalid_request: attempt garbage: the payload is not base64: Invalid symbol 37, offset 0."
+                    "invalid_request: attempt garbage: the payload is not base64: \
+                     Invalid symbol 37, offset 0."
                 )
             ),
             named("last", Ok(counted(&[7], 7))),
         ]
     );
 
-    // The process is none the worse for it.
+    // The process still works.
     let mut request = BundleRequest::new("b2", Encoding::Zstd);
     request.push("again", &count(Some(8), &[1]));
     let response = invoke(&mut api, &request, NO_HURRY).await;
@@ -133,7 +135,7 @@ async fn a_batch_that_hangs_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn a_deadline_in_the_past_is_none() {
+async fn a_deadline_in_the_past_is_ignored() {
     let mut api = RuntimeApi::start();
     let _handler = Handler::on_lambda(api.address());
     let mut request = BundleRequest::new("b1", Encoding::Identity);
@@ -148,21 +150,21 @@ async fn a_deadline_in_the_past_is_none() {
 }
 
 #[tokio::test]
-async fn the_batches_of_a_bundle_wait_side_by_side() {
+async fn the_batches_of_a_bundle_run_concurrently() {
     let mut api = RuntimeApi::start();
     let _handler = Handler::on_lambda(api.address());
     let mut request = BundleRequest::new("b1", Encoding::Identity);
     for attempt in 0..100 {
         request.push(attempt.to_string(), &misbehave("sleep 1000"));
     }
-    // One after the other, they would take 100 seconds.
+    // One after another, they would take 100 seconds.
     let response = invoke(&mut api, &request, Duration::from_secs(50)).await;
     assert_eq!(response.results.len(), 100);
     assert!(response.results.iter().all(|result| result.from.is_some()));
 }
 
 #[tokio::test]
-async fn a_result_that_is_too_large_gives_way_to_the_others() {
+async fn a_result_that_is_too_large_displaces_no_other() {
     let mut api = RuntimeApi::start();
     let _handler = Handler::on_lambda(api.address());
     let mut request = BundleRequest::new("b1", Encoding::Identity);
@@ -204,9 +206,11 @@ async fn a_result_that_is_too_large_gives_way_to_the_others() {
 
 fn http_event(version: u8, method: &str, body: Option<&[u8]>) -> Vec<u8> {
     let mut event = match version {
-        1 => {
-            json!({"resource": "/{proxy+}", "httpMethod": method, "requestContext": {"stage": "prod"}})
-        }
+        1 => json!({
+            "resource": "/{proxy+}",
+            "httpMethod": method,
+            "requestContext": {"stage": "prod"},
+        }),
         _ => json!({"version": "2.0", "requestContext": {"http": {"method": method, "path": "/"}}}),
     };
     if let Some(body) = body {
@@ -256,9 +260,13 @@ async fn an_http_request_through_a_gateway_is_answered_in_statefuns_plain_form()
             "panic: at the disco",
         ),
         (
-            http_event(2, "POST", Some(&misbehave("fail as told").encode_to_vec())),
+            http_event(
+                2,
+                "POST",
+                Some(&misbehave("fail on request").encode_to_vec()),
+            ),
             500,
-            "function: as told",
+            "function: on request",
         ),
     ] {
         let (outcome, response) = api.invoke(event, NO_HURRY).await;
@@ -273,6 +281,51 @@ async fn an_http_request_through_a_gateway_is_answered_in_statefuns_plain_form()
             })
         );
     }
+}
+
+#[tokio::test]
+async fn a_rejected_message_has_a_field_and_headers_of_its_own() {
+    let mut api = RuntimeApi::start();
+    let _handler = Handler::on_lambda(api.address());
+    let to = batch(
+        support::address("misbehave", "1"),
+        &[],
+        &[
+            typed(&"sleep 1".to_owned()),
+            typed(&"reject no such thing".to_owned()),
+        ],
+    );
+    let mut request = BundleRequest::new("b1", Encoding::Identity);
+    request.push("reject", &to);
+    let response = invoke(&mut api, &request, NO_HURRY).await;
+    assert_eq!(
+        response.results[0].error,
+        Some(BatchError {
+            terminal: Some(Terminal {
+                index: Some(1),
+                code: 404,
+                message: "no such thing".to_owned(),
+            }),
+            ..BatchError::new("terminal", "message 2 of 2: no such thing")
+        })
+    );
+
+    let event = http_event(2, "POST", Some(&to.encode_to_vec()));
+    let (outcome, response) = api.invoke(event, NO_HURRY).await;
+    assert_eq!(outcome, "response");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&response).unwrap(),
+        json!({
+            "statusCode": 500,
+            "headers": {
+                "content-type": "text/plain; charset=utf-8",
+                "satchel-terminal-error": "404",
+                "satchel-terminal-index": "1",
+            },
+            "body": "no such thing",
+            "isBase64Encoded": false,
+        })
+    );
 }
 
 #[tokio::test]
@@ -299,7 +352,7 @@ async fn a_payload_of_no_known_form_fails_the_request_and_not_the_process() {
 }
 
 #[tokio::test]
-async fn the_process_ends_with_an_error_when_the_runtime_api_is_gone() {
+async fn the_process_fails_when_the_runtime_api_is_unreachable() {
     let mut api = RuntimeApi::start();
     let mut handler = Handler::on_lambda(api.address());
     let mut request = BundleRequest::new("b1", Encoding::Identity);

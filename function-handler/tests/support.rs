@@ -1,4 +1,4 @@
-//! What the tests of this crate share: real handler processes, and requests for them.
+//! Real handler processes, and requests for them.
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part")]
 #![allow(unreachable_pub, reason = "a module of tests")]
@@ -15,7 +15,7 @@ use satchel_protocol::reqreply::to_function::{
 use satchel_protocol::reqreply::{Address, FromFunction, ToFunction, from_function};
 use satchel_sdk::{Message, TypedValue};
 
-/// Long enough for a process to start on a busy machine; a test that reaches it has failed.
+/// Long enough for a process to start on a busy machine. A test that reaches it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A handler process, killed when dropped.
@@ -24,7 +24,7 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// A handler that serves a Runtime API.
+    /// Starts a handler on a Runtime API.
     pub fn on_lambda(runtime_api: &str) -> Self {
         Self::start(
             Command::new(env!("CARGO_BIN_EXE_satchel-test-handler"))
@@ -35,7 +35,7 @@ impl Handler {
         )
     }
 
-    /// A handler that serves HTTP, and its address.
+    /// Starts a handler that serves HTTP. Returns it with its address.
     pub fn on_http() -> (Self, String) {
         let mut handler = Self::start(
             Command::new(env!("CARGO_BIN_EXE_satchel-test-handler"))
@@ -45,12 +45,12 @@ impl Handler {
         );
         let mut lines = BufReader::new(handler.child.stderr.take().unwrap()).lines();
         let address = loop {
-            let line = lines.next().expect("the handler says its address").unwrap();
+            let line = lines.next().expect("the handler logs its address").unwrap();
             if let Some((_, rest)) = line.split_once("address=") {
                 break rest.split(' ').next().unwrap().to_owned();
             }
         };
-        // The rest is read too, so that the handler never waits for room in the pipe.
+        // The rest is read too, so that a full pipe does not block the handler.
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 eprintln!("{line}");
@@ -70,7 +70,7 @@ impl Handler {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits until the process ends by itself.
     pub fn exit_status(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
@@ -126,19 +126,20 @@ pub fn batch(
     }
 }
 
-/// One message that tells the misbehaving function what to do.
-pub fn misbehave(what: &str) -> ToFunction {
-    batch(address("misbehave", "1"), &[], &[typed(&what.to_owned())])
+/// A batch with one command for the misbehaving function.
+pub fn misbehave(command: &str) -> ToFunction {
+    let command = typed(&command.to_owned());
+    batch(address("misbehave", "1"), &[], &[command])
 }
 
-/// Adds `messages` to a counter that stands at `count`.
+/// A batch that adds `messages` to a counter of value `count`.
 pub fn count(count: Option<i64>, messages: &[i64]) -> ToFunction {
     let messages: Vec<_> = messages.iter().map(typed).collect();
     let count = count.map(|count| typed(&count));
     batch(address("counter", "1"), &[("count", count)], &messages)
 }
 
-/// What the counter answers: the replies, and the new count.
+/// Answer of the counter: the replies, and the new count.
 pub fn counted(replies: &[i64], count: i64) -> FromFunction {
     FromFunction {
         response: Some(from_function::Response::InvocationResult(

@@ -1,4 +1,6 @@
-//! Generates the Rust types of `proto/*.proto` with a protobuf compiler written in Rust, so that no `protoc` need be installed.
+//! Generates the Rust types of `proto/*.proto`.
+//!
+//! The protobuf compiler is written in Rust, so a build needs no installed `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["request-reply.proto", "types.proto", "egress.proto"];

@@ -1,4 +1,4 @@
-//! Names: of functions, of their instances, of egresses.
+//! Names of functions, of their instances, and of egresses.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// A class of instances, `namespace/name`.
 ///
-/// Usually a constant, so that a wrong name does not compile:
+/// As a constant, a name of another form does not compile:
 ///
 /// ```
 /// use satchel_sdk::FunctionType;
@@ -21,13 +21,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionType(Name);
 
-/// One egress of the module file, `namespace/name`.
+/// Name of an egress in the module file, `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EgressId(Name);
 
 /// One virtual instance of a function: its type and its id.
 ///
-/// Serde has it as the text `namespace/name/id`, so that state and messages can hold addresses.
+/// With serde its form is the text `namespace/name/id`, so state and messages can hold addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Address {
@@ -35,13 +35,13 @@ pub struct Address {
     id: String,
 }
 
-/// Why a text is not a name.
+/// Error of a text that is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// A function type or egress that is not two parts with one `/` between them.
+    /// A function type or egress must be two parts with one `/` between them.
     #[error("{0:?} is not a name of the form namespace/name")]
     Name(String),
-    /// An address without a function type or without an id.
+    /// An address must have a function type and an id.
     #[error("{0:?} is not an address of the form namespace/name/id")]
     Address(String),
 }
@@ -57,12 +57,13 @@ impl FunctionType {
     ///
     /// # Panics
     ///
-    /// When the text has another form; in a constant, that is a compile error. [`FromStr`] reads text of unknown form.
+    /// When the text has another form, which in a constant is a compile error. [`FromStr`] parses
+    /// text of unknown form.
     pub const fn new(name: &'static str) -> Self {
         Self(Name::new(name))
     }
 
-    /// The instance of this function with this id.
+    /// The instance with this id.
     pub fn id(&self, id: impl Into<String>) -> Address {
         Address {
             function_type: self.clone(),
@@ -86,7 +87,8 @@ impl EgressId {
     ///
     /// # Panics
     ///
-    /// When the text has another form; in a constant, that is a compile error. [`FromStr`] reads text of unknown form.
+    /// When the text has another form, which in a constant is a compile error. [`FromStr`] parses
+    /// text of unknown form.
     pub const fn new(name: &'static str) -> Self {
         Self(Name::new(name))
     }
@@ -112,12 +114,12 @@ impl EgressId {
 }
 
 impl Address {
-    /// The class of this instance.
+    /// Class of this instance.
     pub fn function_type(&self) -> &FunctionType {
         &self.function_type
     }
 
-    /// Which instance of its class it is.
+    /// Id within the class.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -180,17 +182,31 @@ impl Name {
     }
 }
 
-/// A literal; see [`FunctionType::new`], which panics alike.
+/// Takes a literal. Panics as [`FunctionType::new`] does.
 impl From<&'static str> for FunctionType {
     fn from(name: &'static str) -> Self {
         Self::new(name)
     }
 }
 
-/// A literal; see [`EgressId::new`], which panics alike.
+/// Takes a literal. Panics as [`EgressId::new`] does.
 impl From<&'static str> for EgressId {
     fn from(name: &'static str) -> Self {
         Self::new(name)
+    }
+}
+
+/// Takes a literal `namespace/name/id`.
+///
+/// # Panics
+///
+/// When the text has another form. [`FromStr`] parses text of unknown form.
+impl From<&'static str> for Address {
+    fn from(address: &'static str) -> Self {
+        match address.parse() {
+            Ok(address) => address,
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
@@ -229,7 +245,7 @@ impl FromStr for EgressId {
 impl FromStr for Address {
     type Err = NameError;
 
-    /// Reads `namespace/name/id`; everything after the second `/` is the id.
+    /// Parses `namespace/name/id`. Everything after the second `/` is the id.
     fn from_str(text: &str) -> Result<Self, NameError> {
         let error = || NameError::Address(text.to_owned());
         let mut parts = text.splitn(3, '/');
@@ -299,7 +315,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_may_hold_slashes_a_name_may_not() {
+    fn an_id_may_contain_slashes_and_a_name_may_not() {
         let address: Address = "example/greeter/a/b".parse().unwrap();
         assert_eq!(address, FunctionType::new("example/greeter").id("a/b"));
         assert_eq!(
@@ -309,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn incomplete_names_are_refused() {
+    fn incomplete_names_are_rejected() {
         for text in ["", "a", "a/", "/a", "/"] {
             assert_eq!(
                 text.parse::<EgressId>(),

@@ -1,4 +1,4 @@
-//! What a function sees of its invocation, and what it can do.
+//! The context of an invocation: its message, its state, and its effects.
 
 use std::time::Duration;
 
@@ -10,14 +10,25 @@ use crate::address::{Address, EgressId};
 use crate::message::{Message, MessageError};
 use crate::state::{Changes, State, StateError};
 
-/// One invocation: who sent the message, to whom, the state of the address, and everything that the function can do.
+/// One invocation: the sender and the receiver of the message, the state, and the effects.
 ///
-/// What a function does takes effect only when the whole batch of messages has succeeded, and then all of it at once: messages,
-/// timers, egress records and state. A function that fails has done nothing, except what it did to the world by itself (a request
-/// to a payment provider, say); for such calls, pass [`idempotency_key`](Self::idempotency_key) on.
+/// Effects (messages, timers, egress records) and state changes are applied when the whole batch of
+/// messages has succeeded, and then all at once. A function that fails has no effects. The only
+/// exception is what it did outside by itself, such as a request to a payment provider. Pass
+/// [`idempotency_key`](Self::idempotency_key) to such services.
+///
+/// Methods by family:
+///
+/// - The message: [`self_address`](Self::self_address), [`caller`](Self::caller),
+///   [`idempotency_key`](Self::idempotency_key), [`failed_attempts`](Self::failed_attempts),
+///   [`traceparent`](Self::traceparent).
+/// - Messages: [`send`](Self::send), [`reply`](Self::reply).
+/// - Timers: [`send_after`](Self::send_after), [`cancel`](Self::cancel).
+/// - Egress: [`egress`](Self::egress).
+/// - State: the field [`state`](Self::state).
 #[derive(Debug)]
 pub struct Context<S = ()> {
-    /// The state of this address; shared by the invocations of a batch.
+    /// State of this address, shared by the invocations of a batch.
     pub state: S,
     self_address: Address,
     invocation: Invocation,
@@ -25,21 +36,21 @@ pub struct Context<S = ()> {
     failure: Option<Error>,
 }
 
-/// A message that was just sent with a delay; see [`Context::send_after`].
+/// A message just sent with a delay; see [`Context::send_after`].
 #[derive(Debug)]
 pub struct Delayed<'a> {
     message: Option<&'a mut from_function::DelayedInvocation>,
     failure: &'a mut Option<Error>,
 }
 
-/// The message has no caller to reply to: it came from an ingress.
+/// The message came from an ingress, so it has no caller to reply to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{self_address} cannot reply: this message came from an ingress and has no caller")]
 pub struct NoCaller {
     self_address: Address,
 }
 
-/// What differs from message to message.
+/// Facts of one message.
 #[derive(Debug, Default)]
 struct Invocation {
     /// 1 + the index in the batch.
@@ -48,42 +59,49 @@ struct Invocation {
     message_id: String,
     failed_attempts: u32,
     traceparent: String,
+    /// The function has called [`Context::reply`].
+    has_replied: bool,
 }
 
 impl<S> Context<S> {
-    /// The address that this invocation is for.
+    /// The receiver of the message: the address of this invocation.
     pub fn self_address(&self) -> &Address {
         &self.self_address
     }
 
-    /// The address that sent the message; `None` for a record of an ingress.
+    /// The address that sent the message. `None` for a record of an ingress.
     ///
-    /// A request from outside that waits for a reply (`/call`) is an ordinary caller, in the namespace `satchel`.
+    /// A request from outside that waits for a reply (`/call`) is an ordinary caller, in the
+    /// namespace `satchel`.
     pub fn caller(&self) -> Option<&Address> {
         self.invocation.caller.as_ref()
     }
 
-    /// A key that is the same for every attempt of this message and different for every other message: 32 hexadecimal digits.
+    /// A key of this message, the same at every attempt: 32 hexadecimal digits.
     ///
-    /// Give it to services that deduplicate requests; several different requests of one invocation need a suffix each.
-    /// `None` under a runtime other than Satchel, where no such key exists.
+    /// No other message has the same key. Pass it to services that deduplicate requests. If one
+    /// invocation makes several requests, add another suffix for each. `None` under a runtime other
+    /// than Satchel, which has no such key.
     pub fn idempotency_key(&self) -> Option<&str> {
         Some(self.invocation.message_id.as_str()).filter(|id| !id.is_empty())
     }
 
-    /// How many attempts of this message failed before this one. Always 0 under a runtime other than Satchel.
+    /// Number of attempts of this message that failed before this one.
+    ///
+    /// Always 0 under a runtime other than Satchel.
     pub fn failed_attempts(&self) -> u32 {
         self.invocation.failed_attempts
     }
 
-    /// The W3C trace context that the message carries, if it carries one.
+    /// The W3C trace context of the message, if it has one.
     pub fn traceparent(&self) -> Option<&str> {
         Some(self.invocation.traceparent.as_str()).filter(|trace| !trace.is_empty())
     }
 
-    /// Sends a message to a function. Messages from here to one address arrive in the order in which they were sent.
+    /// Sends a message to a function.
     ///
-    /// A message that cannot be encoded fails the invocation, once the function returns.
+    /// Messages from this address to another arrive exactly once, in the order in which they were
+    /// sent. A message that cannot be encoded fails the invocation when the function returns.
     pub fn send(&mut self, to: impl Into<Address>, message: &impl Message) {
         if let Some(argument) = self.encode(message) {
             let target = to.into().to_wire();
@@ -93,7 +111,11 @@ impl<S> Context<S> {
 
     /// Sends a message back to the [`caller`](Self::caller).
     ///
-    /// A message that cannot be encoded fails the invocation, once the function returns.
+    /// A handler that replies at its end returns the reply instead; see
+    /// [`Functions::bind`](crate::Functions::bind). Doing both fails the invocation. For a request
+    /// from outside only the first reply counts.
+    ///
+    /// A message that cannot be encoded fails the invocation when the function returns.
     ///
     /// # Errors
     ///
@@ -105,15 +127,34 @@ impl<S> Context<S> {
             });
         };
         let target = caller.to_wire();
+        self.invocation.has_replied = true;
         if let Some(argument) = self.encode(message) {
             self.push_message(target, argument);
         }
         Ok(())
     }
 
+    /// Sends the reply that a handler returned. Without a caller, does nothing.
+    pub(crate) fn reply_returned(&mut self, reply: TypedValue) -> Result<(), Error> {
+        let Some(caller) = &self.invocation.caller else {
+            return Ok(());
+        };
+        if self.invocation.has_replied {
+            return Err(format!(
+                "{} replied twice: with `ctx.reply` and with the value it returned; \
+                 return `Result<()>` or leave out `ctx.reply`",
+                self.self_address
+            )
+            .into());
+        }
+        let target = caller.to_wire();
+        self.push_message(target, reply);
+        Ok(())
+    }
+
     /// Sends a message that arrives after `delay`, rounded up to a millisecond.
     ///
-    /// It can be given a token by which this address can [`cancel`](Self::cancel) it:
+    /// With a token, this address can [`cancel`](Self::cancel) it:
     ///
     /// ```
     /// # use satchel_sdk::{Context, FunctionType};
@@ -124,7 +165,7 @@ impl<S> Context<S> {
     /// # }
     /// ```
     ///
-    /// A message that cannot be encoded fails the invocation, once the function returns.
+    /// A message that cannot be encoded fails the invocation when the function returns.
     pub fn send_after(
         &mut self,
         delay: Duration,
@@ -155,7 +196,7 @@ impl<S> Context<S> {
 
     /// Cancels a delayed message that this address sent [with this token](Delayed::with_token).
     ///
-    /// Does nothing if there is none, or if it has already arrived.
+    /// Does nothing if no such message is pending. An empty token fails the invocation.
     pub fn cancel(&mut self, token: impl Into<String>) {
         let token = token.into();
         if token.is_empty() {
@@ -172,10 +213,10 @@ impl<S> Context<S> {
             });
     }
 
-    /// Hands a value to an egress: a [`KinesisRecord`](crate::egress::KinesisRecord), a [`KafkaRecord`](crate::egress::KafkaRecord), or whatever
-    /// the egress takes.
+    /// Sends a value to an egress: a [`KinesisRecord`](crate::egress::KinesisRecord), a
+    /// [`KafkaRecord`](crate::egress::KafkaRecord), or another type that the egress takes.
     ///
-    /// A value that cannot be encoded fails the invocation, once the function returns.
+    /// A value that cannot be encoded fails the invocation when the function returns.
     pub fn egress(&mut self, egress: impl Into<EgressId>, value: &impl Message) {
         let egress = egress.into();
         if let Some(argument) = self.encode(value) {
@@ -211,7 +252,7 @@ impl<S> Context<S> {
     }
 }
 
-/// The side of a batch: one context for all of its invocations.
+/// One context serves all invocations of a batch.
 impl<S: State> Context<S> {
     pub(crate) fn new(self_address: Address, state: S) -> Self {
         Self {
@@ -223,7 +264,7 @@ impl<S: State> Context<S> {
         }
     }
 
-    /// Goes on to the invocation at `index`, and gives its message.
+    /// Begins the invocation at `index` and decodes its message.
     pub(crate) fn begin<M: Message>(
         &mut self,
         index: usize,
@@ -238,16 +279,17 @@ impl<S: State> Context<S> {
             message_id: invocation.message_id,
             failed_attempts: invocation.failed_attempts,
             traceparent: invocation.traceparent,
+            has_replied: false,
         };
         M::from_typed_value(invocation.argument.unwrap_or_default())
     }
 
-    /// What went wrong in an effect of the invocation that has just returned.
+    /// Ends an invocation. An effect that had no wire form fails it.
     pub(crate) fn end(&mut self) -> Result<(), Error> {
         self.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Everything that the batch did.
+    /// Effects and state changes of the batch.
     pub(crate) fn finish(self) -> Result<InvocationResponse, StateError> {
         let mut changes = Changes::default();
         self.state.changes(&mut changes)?;
@@ -259,10 +301,10 @@ impl<S: State> Context<S> {
 }
 
 impl Delayed<'_> {
-    /// Lets this address [`cancel`](Context::cancel) the message by `token`, as long as it has not arrived.
+    /// Lets this address [`cancel`](Context::cancel) the message by `token` until it arrives.
     ///
-    /// Tokens belong to the address that sends. As in StateFun, one that is still pending may not be used again. An empty token fails the
-    /// invocation.
+    /// Tokens belong to the sending address. As in StateFun, a token that is still pending may not
+    /// be used again. An empty token fails the invocation.
     pub fn with_token(self, token: impl Into<String>) {
         let token = token.into();
         if token.is_empty() {
@@ -275,14 +317,14 @@ impl Delayed<'_> {
 
 const EMPTY_TOKEN: &str = "a cancellation token must not be empty";
 
-/// Keeps the first failure, which is the one to tell of.
+/// Keeps the first failure, which is the one to report.
 fn fail(failure: &mut Option<Error>, error: impl Into<Error>) {
     if failure.is_none() {
         *failure = Some(error.into());
     }
 }
 
-/// Never early: a delay of part of a millisecond is a whole one.
+/// Rounds up, so that no timer fires early.
 fn millis_rounded_up(delay: Duration) -> i64 {
     i64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }

@@ -1,17 +1,22 @@
-//! Durations as StateFun writes them: `30s`, `2m`, `1h`, `1min`, `10sec`, `500ms`, `30d`.
+//! Durations in StateFun's notation: `30s`, `2m`, `1h`, `1min`, `10sec`, `500ms`, `30d`.
+//!
+//! Every text that this parser accepts means the same in a module file. The parser is written by
+//! hand because it runs at compile time (`#[state(expire_after_write = "30d")]`), which neither
+//! `humantime` nor `jiff` does, and because their grammars give some of these texts another form
+//! or meaning.
 
 use std::time::Duration;
 
-/// Why a text is not a duration.
+const EXPECTED: &str = "write a whole number and a unit, such as 500ms, 30s, 2m, 1h or 30d";
+
+/// Error of a text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is not a duration: write a whole number and a unit, such as 500ms, 30s, 2m, 1h or 30d"
-)]
+#[error("{text:?} is not a duration: {EXPECTED}")]
 pub struct DurationError {
     text: String,
 }
 
-/// Reads a duration such as `30s`.
+/// Parses a duration such as `30s`.
 ///
 /// Units: `ms`; `s`, `sec`; `m`, `min`; `h`; `d`.
 ///
@@ -24,7 +29,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     })
 }
 
-/// The duration of a literal, checked when it is compiled: what `#[state(expire_after_write = "30d")]` becomes.
+/// Parses a literal at compile time: `#[state(expire_after_write = "30d")]` expands to it.
 #[doc(hidden)]
 pub const fn duration_literal(text: &'static str) -> Duration {
     match parse(text) {
@@ -73,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
+    fn every_unit_is_parsed() {
         for (text, ms) in [
             ("500ms", 500),
             ("30s", 30_000),
@@ -93,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_by_name() {
+    fn anything_else_is_rejected_by_name() {
         for text in [
             "",
             "s",
@@ -109,7 +114,8 @@ mod tests {
             assert_eq!(
                 parse_duration(text).unwrap_err().to_string(),
                 format!(
-                    "{text:?} is not a duration: write a whole number and a unit, such as 500ms, 30s, 2m, 1h or 30d"
+                    "{text:?} is not a duration: \
+                     write a whole number and a unit, such as 500ms, 30s, 2m, 1h or 30d"
                 )
             );
         }

@@ -1,4 +1,4 @@
-//! Records for the outside world, for egresses of StateFun's kinds.
+//! Records for egresses of StateFun's kinds.
 
 use bytes::Bytes;
 use satchel_protocol::egress::{
@@ -34,7 +34,9 @@ pub struct KafkaRecord {
     value: Content,
 }
 
-/// What a record holds, or why it could not be written: told when the record is handed over, so that building one stays one expression.
+/// Content of a record, or the error of encoding it.
+///
+/// The error is reported when the record is sent, so that a record is built in one expression.
 #[derive(Debug, Default)]
 struct Content {
     bytes: Bytes,
@@ -42,7 +44,9 @@ struct Content {
 }
 
 impl KinesisRecord {
-    /// A record with no content for `stream`, put under `partition_key`. Kinesis takes neither empty.
+    /// A record without content for `stream` under `partition_key`.
+    ///
+    /// Neither may be empty, as in Kinesis.
     pub fn new(stream: impl Into<String>, partition_key: impl Into<String>) -> Self {
         Self {
             stream: stream.into(),
@@ -52,7 +56,7 @@ impl KinesisRecord {
         }
     }
 
-    /// The shard by hash, a decimal 128-bit number, instead of by the hash of the partition key.
+    /// Chooses the shard by this hash, a decimal 128-bit number, and not by the partition key.
     pub fn explicit_hash_key(mut self, hash: impl Into<String>) -> Self {
         self.explicit_hash_key = hash.into();
         self
@@ -64,39 +68,39 @@ impl KinesisRecord {
         self
     }
 
-    /// Sets the content to a value as JSON.
+    /// Sets the content to the JSON of a value.
     pub fn json(mut self, value: &impl Serialize) -> Self {
         self.value = Content::json(value);
         self
     }
 
-    /// The stream it goes to.
+    /// Name of the stream.
     pub fn stream(&self) -> &str {
         &self.stream
     }
 
-    /// The key it is put under.
+    /// Partition key.
     pub fn partition_key(&self) -> &str {
         &self.partition_key
     }
 
-    /// The content.
+    /// Content of the record.
     pub fn value(&self) -> &[u8] {
         &self.value.bytes
     }
 
-    /// The content read as JSON.
+    /// Parses the content as JSON.
     ///
     /// # Errors
     ///
-    /// When it is not JSON of that type.
+    /// When the content is not JSON of that type.
     pub fn value_as_json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
         json_from_bytes(&self.value.bytes)
     }
 }
 
 impl KafkaRecord {
-    /// A record with no key and no content for `topic`.
+    /// A record without key and content for `topic`.
     pub fn new(topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
@@ -105,7 +109,7 @@ impl KafkaRecord {
         }
     }
 
-    /// Sets the key. An empty key means none, as in StateFun.
+    /// Sets the key. An empty key is no key, as in StateFun.
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = key.into();
         self
@@ -117,32 +121,32 @@ impl KafkaRecord {
         self
     }
 
-    /// Sets the content to a value as JSON.
+    /// Sets the content to the JSON of a value.
     pub fn json(mut self, value: &impl Serialize) -> Self {
         self.value = Content::json(value);
         self
     }
 
-    /// The topic it goes to.
+    /// Name of the topic.
     pub fn topic(&self) -> &str {
         &self.topic
     }
 
-    /// The key; empty for none. (The one that [`Self::key`] sets.)
+    /// Key set by [`Self::key`]. Empty for a record without a key.
     pub fn record_key(&self) -> &str {
         &self.key
     }
 
-    /// The content.
+    /// Content of the record.
     pub fn value(&self) -> &[u8] {
         &self.value.bytes
     }
 
-    /// The content read as JSON.
+    /// Parses the content as JSON.
     ///
     /// # Errors
     ///
-    /// When it is not JSON of that type.
+    /// When the content is not JSON of that type.
     pub fn value_as_json<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
         json_from_bytes(&self.value.bytes)
     }

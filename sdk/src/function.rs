@@ -1,10 +1,12 @@
-//! What a function is.
+//! Handlers: a type, or an `async fn`.
 
 use std::marker::PhantomData;
 
-use crate::{Context, Error, Message, State};
+use satchel_protocol::reqreply::TypedValue;
 
-/// A stateful function as a type: for functions that hold something, such as a client or a configuration.
+use crate::{Context, Error, Message, MessageError, State};
+
+/// A stateful function as a type, for functions that hold a client or a configuration.
 ///
 /// ```
 /// use satchel_sdk::{Context, Error, Function, Functions};
@@ -24,18 +26,23 @@ use crate::{Context, Error, Message, State};
 /// let functions = Functions::new().bind_type("example/echo", Echo { prefix: "> ".into() });
 /// # let _ = functions;
 /// ```
+///
+/// It replies with [`Context::reply`]. An `async fn` can return its reply as well; see
+/// [`Functions::bind`](crate::Functions::bind).
 pub trait Function: Send + Sync + 'static {
-    /// What it takes.
+    /// Type of its messages.
     type Message: Message;
 
-    /// What it remembers per address.
+    /// State of each address.
     type State: State;
 
     /// Handles one message.
     ///
     /// # Errors
     ///
-    /// An error fails the whole batch: nothing of it takes effect, and it is tried again. What the error says reaches the operator.
+    /// An error fails the whole batch: nothing of the batch takes effect, and it is retried. The
+    /// text of the error reaches the operator. A [`TerminalError`](crate::TerminalError) rejects
+    /// this message for good instead.
     fn invoke(
         &self,
         ctx: &mut Context<Self::State>,
@@ -43,32 +50,75 @@ pub trait Function: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// A stateful function as an `async fn(&mut Context<S>, M) -> Result<(), E>`.
+/// Success value of an `async fn` handler: `()`, a reply, or an `Option` of a reply.
 ///
-/// Implemented for every such function; a bound, not something to implement.
+/// Implemented for `()`, for every [`Message`], and for `Option` of every `Message`. A bound, not
+/// something to implement.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot return `Result<{Self}>`, because `{Self}` is not a message",
+    label = "neither `()` nor a message nor an `Option` of a message",
+    note = "a handler returns `Result<()>`, `Result<M>` or `Result<Option<M>>`, where `M: Message`",
+    note = "`#[derive(Message)]` makes a type a message"
+)]
+pub trait Reply: Send {
+    /// Encodes the reply, if there is one.
+    #[doc(hidden)]
+    fn into_reply(self) -> Option<Result<TypedValue, MessageError>>;
+}
+
+impl Reply for () {
+    fn into_reply(self) -> Option<Result<TypedValue, MessageError>> {
+        None
+    }
+}
+
+impl<M: Message> Reply for M {
+    fn into_reply(self) -> Option<Result<TypedValue, MessageError>> {
+        Some(self.to_typed_value())
+    }
+}
+
+impl<M: Message> Reply for Option<M> {
+    fn into_reply(self) -> Option<Result<TypedValue, MessageError>> {
+        self.map(|message| message.to_typed_value())
+    }
+}
+
+/// A stateful function as an `async fn(&mut Context<S>, M) -> Result<R, E>`.
+///
+/// Implemented for every such function whose `R` is a [`Reply`]. A bound, not something to
+/// implement.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a stateful function",
-    note = "a stateful function is an `async fn(ctx: &mut Context<S>, message: M) -> Result<(), E>`, where `S: State`, `M: Message`, and `E` converts into `satchel_sdk::Error`",
-    note = "what it holds over an `.await` must be `Send`"
+    label = "not an `async fn(&mut Context<S>, M) -> Result<R, E>`",
+    note = "a stateful function is an `async fn(ctx: &mut Context<S>, message: M) -> Result<R, E>`",
+    note = "where `S: State`, `M: Message`, and `E` converts into `satchel_sdk::Error`",
+    note = "`R` is `()`, or the reply: a message, or an `Option` of a message",
+    note = "everything that it holds across an `.await` must be `Send`"
 )]
 pub trait AsyncFunction<'a, S: 'a, M>: Send + Sync + 'static {
-    /// What its errors are.
+    /// Type of its replies.
+    type Reply: Reply;
+
+    /// Type of its errors.
     type Error: Into<Error>;
 
-    /// What it returns when called.
-    type Future: Future<Output = Result<(), Self::Error>> + Send + 'a;
+    /// Future of one call.
+    type Future: Future<Output = Result<Self::Reply, Self::Error>> + Send + 'a;
 
-    /// Calls it.
+    /// Calls the function.
     fn call(&self, ctx: &'a mut Context<S>, message: M) -> Self::Future;
 }
 
-impl<'a, S, M, E, F, Fut> AsyncFunction<'a, S, M> for F
+impl<'a, S, M, R, E, F, Fut> AsyncFunction<'a, S, M> for F
 where
     S: 'a,
+    R: Reply,
     E: Into<Error>,
     F: Fn(&'a mut Context<S>, M) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send + 'a,
+    Fut: Future<Output = Result<R, E>> + Send + 'a,
 {
+    type Reply = R;
     type Error = E;
     type Future = Fut;
 
@@ -102,6 +152,11 @@ where
     type State = S;
 
     async fn invoke(&self, ctx: &mut Context<S>, message: M) -> Result<(), Error> {
-        self.function.call(ctx, message).await.map_err(Into::into)
+        let is_called = ctx.caller().is_some();
+        let returned = self.function.call(ctx, message).await.map_err(Into::into)?;
+        if is_called && let Some(reply) = returned.into_reply() {
+            ctx.reply_returned(reply?)?;
+        }
+        Ok(())
     }
 }

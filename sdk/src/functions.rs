@@ -1,10 +1,10 @@
-//! The functions of an application, and how a batch for one of them is served.
+//! The functions of an application, and the serving of a batch for one of them.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 
-use satchel_protocol::bundle::BatchError;
+use satchel_protocol::bundle::{BatchError, Terminal};
 use satchel_protocol::reqreply::from_function::{IncompleteInvocationContext, Response};
 use satchel_protocol::reqreply::to_function::{InvocationBatchRequest, Request};
 use satchel_protocol::reqreply::{FromFunction, ToFunction};
@@ -13,12 +13,16 @@ use crate::address::{Address, FunctionType};
 use crate::function::{AsyncFunction, FromAsync, Function};
 use crate::message::MessageError;
 use crate::state::{State, StoredValues, ValueSpec};
+use crate::terminal::TerminalError;
 use crate::{Context, Message};
+
+/// HTTP status for a caller whose message the function cannot decode.
+const UNDECODABLE_CODE: u16 = 400;
 
 /// The functions that a handler serves, by type.
 ///
-/// Needs no particular async runtime: [`handle`](Self::handle) answers one batch, and whoever drives it (the crate
-/// `satchel-function-handler`, a test, an embedding program) does the rest.
+/// Needs no particular async runtime. [`handle`](Self::handle) answers one batch; its driver (the
+/// crate `satchel-function-handler`, a test, an embedding program) does the rest.
 #[derive(Default)]
 pub struct Functions {
     by_type: HashMap<FunctionType, Box<dyn Serve>>,
@@ -38,16 +42,35 @@ struct Bound<F> {
 }
 
 impl Functions {
-    /// No functions yet.
+    /// An empty set of functions.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Serves `function`, an `async fn(&mut Context<S>, M) -> Result<(), E>`, as `function_type`: a [`FunctionType`] or a literal `namespace/name`.
+    /// Serves an `async fn(&mut Context<S>, M) -> Result<R, E>` as `function_type`: a
+    /// [`FunctionType`] or a literal `namespace/name`.
+    ///
+    /// `R` is `()`, or the reply to the caller: a [`Message`], or an `Option` of one.
+    ///
+    /// ```
+    /// use satchel_sdk::{Context, Functions, Result};
+    ///
+    /// async fn greet(_: &mut Context, name: String) -> Result<String> {
+    ///     Ok(format!("Hello {name}"))
+    /// }
+    ///
+    /// let functions = Functions::new().bind("example/greeter", greet);
+    /// # let _ = functions;
+    /// ```
+    ///
+    /// A returned reply is sent after all other effects of the invocation. Without a caller,
+    /// nothing is sent, which is no error. A message has one reply: returning one after
+    /// [`Context::reply`] fails the invocation.
     ///
     /// # Panics
     ///
-    /// When a literal is not of that form, or the type is bound already: mistakes in the program, seen at its first start.
+    /// When a literal has another form, or the type is bound already. Both are mistakes in the
+    /// program, seen at its first start.
     #[must_use]
     pub fn bind<S, M, F>(self, function_type: impl Into<FunctionType>, function: F) -> Self
     where
@@ -58,7 +81,8 @@ impl Functions {
         self.bind_type(function_type, FromAsync::new(function))
     }
 
-    /// Serves `function`, a type that implements [`Function`], as `function_type`: a [`FunctionType`] or a literal `namespace/name`.
+    /// Serves a type that implements [`Function`] as `function_type`: a [`FunctionType`] or a
+    /// literal `namespace/name`.
     ///
     /// # Panics
     ///
@@ -86,24 +110,33 @@ impl Functions {
         types
     }
 
-    /// What a function declares of its state; `None` if it is not bound.
+    /// State declarations of a function. `None` if the function is not bound.
     pub fn state_specs(&self, function_type: &FunctionType) -> Option<&[ValueSpec]> {
         self.by_type.get(function_type).map(|bound| bound.specs())
     }
 
     /// Serves one batch: its invocations in order, over one state.
     ///
-    /// When the request lacks a state that the function declares, the answer asks for it and no user code runs (StateFun's handshake).
-    /// Dropping the future gives the batch up.
+    /// If the request lacks a state that the function declares, the answer asks for it and no user
+    /// code runs (StateFun's handshake). Dropping the future abandons the batch.
     ///
     /// # Errors
     ///
-    /// Nothing of a failed batch takes effect. Kinds: `invalid_request` (no batch, or no target), `unknown_function`,
-    /// `unknown_typename`, `invalid_message`, `invalid_state`, `function` (the function returned an error, or did something that has no wire form).
+    /// Nothing of a failed batch takes effect. The kinds are:
+    ///
+    /// | Kind | Reason | Terminal |
+    /// |---|---|---|
+    /// | `invalid_request` | the request has no batch, or the batch no target | no |
+    /// | `unknown_function` | no function of this type is bound | no |
+    /// | `unknown_typename` | the function does not take messages of this typename | 400 |
+    /// | `invalid_message` | the bytes of the message are not of its type | 400 |
+    /// | `invalid_state` | a stored value is not of the declared type | no |
+    /// | `function` | the function returned an error, or an effect has no wire form | no |
+    /// | `terminal` | the function returned a [`TerminalError`] | its code |
     ///
     /// # Panics
     ///
-    /// When the function does.
+    /// When the function panics.
     pub async fn handle(&self, request: ToFunction) -> Result<FromFunction, BatchError> {
         let Some(Request::Invocation(mut batch)) = request.request else {
             return Err(error("invalid_request", "the request holds no batch"));
@@ -175,15 +208,15 @@ impl<F: Function> Bound<F> {
         let mut ctx = Context::new(target, state);
         let count = batch.invocations.len();
         for (index, invocation) in batch.invocations.into_iter().enumerate() {
-            let which = Which { index, count };
+            let position = Position { index, count };
             let message = ctx
                 .begin::<F::Message>(index, invocation)
-                .map_err(|source| which.error(kind_of(&source), &describe(&source)))?;
+                .map_err(|source| position.undecodable(&source))?;
             self.function
                 .invoke(&mut ctx, message)
                 .await
                 .and_then(|()| ctx.end())
-                .map_err(|source| which.error("function", &describe(source.as_ref())))?;
+                .map_err(|source| position.failed(source.as_ref()))?;
         }
         ctx.finish()
             .map(|response| answer(Response::InvocationResult(response)))
@@ -201,22 +234,55 @@ impl<F: Function> Serve for Bound<F> {
     }
 }
 
-/// Which message of a batch an error is about.
-struct Which {
+/// Position of the message of a batch that an error is about.
+struct Position {
     index: usize,
     count: usize,
 }
 
-impl Which {
+impl Position {
+    /// The message could not be decoded, which no retry repairs.
+    fn undecodable(&self, source: &MessageError) -> BatchError {
+        let kind = match source {
+            MessageError::UnknownTypename { .. } => "unknown_typename",
+            _ => "invalid_message",
+        };
+        let text = describe(source);
+        BatchError {
+            terminal: Some(self.terminal(UNDECODABLE_CODE, text.clone())),
+            ..self.error(kind, &text)
+        }
+    }
+
+    /// The function returned an error.
+    fn failed(&self, source: &(dyn std::error::Error + 'static)) -> BatchError {
+        let text = describe(source);
+        match TerminalError::find(source) {
+            Some(found) => BatchError {
+                terminal: Some(self.terminal(found.code(), found.message().to_owned())),
+                ..self.error("terminal", &text)
+            },
+            None => self.error("function", &text),
+        }
+    }
+
+    fn terminal(&self, code: u16, message: String) -> Terminal {
+        Terminal {
+            index: u32::try_from(self.index).ok(),
+            code,
+            message,
+        }
+    }
+
     fn error(&self, kind: &str, message: &str) -> BatchError {
         if self.count == 1 {
-            error(kind, message)
-        } else {
-            error(
-                kind,
-                format!("message {} of {}: {message}", self.index + 1, self.count),
-            )
+            return error(kind, message);
         }
+        let number = self.index + 1;
+        error(
+            kind,
+            format!("message {number} of {}: {message}", self.count),
+        )
     }
 }
 
@@ -227,20 +293,10 @@ fn answer(response: Response) -> FromFunction {
 }
 
 fn error(kind: &str, message: impl Into<String>) -> BatchError {
-    BatchError {
-        kind: kind.to_owned(),
-        message: message.into(),
-    }
+    BatchError::new(kind, message)
 }
 
-fn kind_of(error: &MessageError) -> &'static str {
-    match error {
-        MessageError::UnknownTypename { .. } => "unknown_typename",
-        _ => "invalid_message",
-    }
-}
-
-/// An error with its causes, each told once, even where an error repeats its cause in its own words.
+/// Text of an error and its sources. A source whose text the error repeats is not added again.
 fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! Typed messages: what a function takes, sends, answers and keeps.
+//! Typed messages, which a function receives, sends and keeps.
 
 use bytes::Bytes;
 use satchel_protocol::reqreply::TypedValue;
@@ -10,34 +10,36 @@ use crate::Error;
 
 /// A value with one typename and one wire form.
 ///
-/// Derived by [`#[derive(Message)]`](derive@crate::Message) on a struct; implemented for StateFun's built-in types (`bool`, `i32`, `i64`, `f32`, `f64`,
-/// [`String`]), for [`Json`], and for the records of [`egress`](crate::egress).
+/// [`#[derive(Message)]`](derive@crate::Message) on a struct implements it. So do StateFun's
+/// built-in types (`bool`, `i32`, `i64`, `f32`, `f64`, [`String`]), [`Json`], and the records of
+/// [`egress`](crate::egress).
 pub trait Typed: Sized + Send + Sync + 'static {
-    /// `namespace/name`, as both sides of the wire know it.
+    /// Name of the type on the wire, `namespace/name`.
     const TYPENAME: &'static str;
 
-    /// The wire form.
+    /// Encodes the value.
     ///
     /// # Errors
     ///
-    /// When the value has no wire form, such as a map whose keys are not text in JSON.
+    /// When the value has no wire form, such as a JSON map whose keys are not text.
     fn encode(&self) -> Result<Bytes, Error>;
 
-    /// Reads the wire form.
+    /// Decodes the wire form.
     ///
     /// # Errors
     ///
     /// When the bytes are not of this type.
     fn decode(bytes: &Bytes) -> Result<Self, Error>;
 
-    /// Reads JSON of no declared type (typename `satchel/json`), or `None` when this type has no JSON form.
+    /// Decodes JSON of no declared type (typename `satchel/json`). `None` if this type has no JSON
+    /// form.
     fn from_json(json: &[u8]) -> Option<Result<Self, Error>> {
         let _ = json;
         None
     }
 }
 
-/// What a function can receive and send: one [`Typed`] value, or an enum of several, told apart by typename.
+/// A message of a function: one [`Typed`] value, or an enum of several, distinguished by typename.
 ///
 /// ```
 /// use satchel_sdk::Message;
@@ -62,21 +64,27 @@ pub trait Typed: Sized + Send + Sync + 'static {
 ///
 /// # JSON of no declared type
 ///
-/// A message of typename `satchel/json` (a request to `/call` without a type, for example) is taken as JSON of the function's message. For an enum:
-/// the variant marked `#[message(json)]`, if there is one; else the one variant that the JSON fits. If it fits none, or
-/// more than one, that is an error that says why.
+/// A message of typename `satchel/json`, such as a request to `/call` without a type, is decoded as
+/// JSON of the function's message. An enum decodes it as the variant marked `#[message(json)]`.
+/// Without such a variant, the JSON must fit exactly one variant; otherwise the error says why.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    label = "not a message",
+    note = "`#[derive(Message)]` with `#[message(typename = \"namespace/name\")]` makes it one"
+)]
 pub trait Message: Sized + Send + 'static {
-    /// The typenames that [`Self::from_typed_value`] knows, besides `satchel/json`. Empty means: any.
+    /// Typenames that [`Self::from_typed_value`] accepts besides `satchel/json`. Empty if it takes
+    /// every typename.
     fn typenames() -> Vec<&'static str>;
 
-    /// The value with its typename.
+    /// Encodes the value with its typename.
     ///
     /// # Errors
     ///
     /// [`MessageError::Encode`].
     fn to_typed_value(&self) -> Result<TypedValue, MessageError>;
 
-    /// Reads a value by its typename.
+    /// Decodes a value by its typename.
     ///
     /// # Errors
     ///
@@ -84,36 +92,36 @@ pub trait Message: Sized + Send + 'static {
     fn from_typed_value(value: TypedValue) -> Result<Self, MessageError>;
 }
 
-/// Any JSON, under the typename `satchel/json`.
+/// Any JSON value, under the typename `satchel/json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Json<T>(
     /// The value.
     pub T,
 );
 
-/// Why a message cannot be read or written.
+/// Error of decoding or encoding a message.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
-    /// The function does not take messages of this typename.
+    /// The function does not accept messages of this typename.
     #[error("unknown typename {found:?}: expected {}", list(expected))]
     UnknownTypename {
-        /// The typename of the message.
+        /// Typename of the message.
         found: String,
-        /// What the function takes.
+        /// Typenames that the function accepts.
         expected: Vec<&'static str>,
     },
     /// The message has a typename and no value.
     #[error("the message of typename {typename:?} has no value")]
     NoValue {
-        /// The typename of the message.
+        /// Typename of the message.
         typename: String,
     },
-    /// The bytes are not what the typename says.
+    /// The bytes are not of the type that the typename names.
     #[error("the message is not a {typename}")]
     Decode {
-        /// The typename of the message, or the one that was tried for JSON of no declared type.
+        /// Typename of the message, or the one tried for JSON of no declared type.
         typename: String,
-        /// What is wrong.
+        /// Error of the codec.
         source: Error,
     },
     /// JSON of no declared type fits none or several of the messages of an enum.
@@ -122,9 +130,9 @@ pub enum MessageError {
     /// The value has no wire form.
     #[error("a {typename} cannot be written")]
     Encode {
-        /// The typename of the value.
+        /// Typename of the value.
         typename: String,
-        /// What is wrong.
+        /// Error of the codec.
         source: Error,
     },
 }
@@ -168,7 +176,7 @@ impl<T: Typed> Message for T {
     }
 }
 
-/// A value of any type, as it came: for functions that pass on what they do not read.
+/// A value of any type, undecoded, for functions that forward messages.
 impl Message for TypedValue {
     fn typenames() -> Vec<&'static str> {
         Vec::new()
@@ -236,7 +244,7 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// What `#[derive(Message)]` writes calls to; not for other use.
+/// Support for the code that `#[derive(Message)]` generates. Not for other use.
 #[doc(hidden)]
 pub mod derived {
     pub use bytes::Bytes;
@@ -273,7 +281,7 @@ pub mod derived {
         bytes.clone().into()
     }
 
-    /// Refuses, while compiling, an enum of messages two of which have one typename.
+    /// Rejects at compile time an enum with two messages of the same typename.
     pub const fn assert_distinct(typenames: &[&str]) {
         let mut left = 0;
         while left < typenames.len() {
@@ -303,12 +311,12 @@ pub mod derived {
         true
     }
 
-    /// Whether the value is JSON of no declared type.
+    /// True for JSON of no declared type.
     pub fn is_json(value: &TypedValue) -> bool {
         value.typename == JSON_TYPENAME
     }
 
-    /// The readings of one piece of JSON as each variant of an enum.
+    /// Results of decoding one piece of JSON as each variant of an enum.
     pub struct JsonTrial<T> {
         fits: Vec<(&'static str, T)>,
         misfits: Vec<String>,
@@ -324,7 +332,7 @@ pub mod derived {
     }
 
     impl<T> JsonTrial<T> {
-        /// Notes what came of reading the JSON as one variant.
+        /// Adds the result of decoding the JSON as one variant.
         pub fn note(&mut self, typename: &'static str, read: Option<Result<T, Error>>) {
             match read {
                 Some(Ok(value)) => self.fits.push((typename, value)),
@@ -335,7 +343,7 @@ pub mod derived {
             }
         }
 
-        /// The one variant that fits.
+        /// Returns the one variant that fits.
         pub fn finish(mut self) -> Result<T, MessageError> {
             match self.fits.len() {
                 1 => Ok(self.fits.remove(0).1),

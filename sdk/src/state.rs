@@ -1,4 +1,4 @@
-//! Typed state: declared as a struct, read and written as fields.
+//! Typed state: a declared struct whose fields are read and written.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use satchel_protocol::types;
 use crate::Error;
 use crate::message::Typed;
 
-/// What a function remembers per address: a struct of [`Value`]s, derived.
+/// State of each address of a function: a struct of [`Value`]s, with a derive.
 ///
 /// ```
 /// use satchel_sdk::{State, Value};
@@ -31,22 +31,23 @@ use crate::message::Typed;
 /// # let _ = <Account as State>::specs();
 /// ```
 ///
-/// Each field is one state value; its name is the field's unless `name` gives another. Without an expiration it is kept until it is cleared.
-/// A name, type or expiration of state that exists already is not changed by a new declaration: give the value another name instead.
+/// Each field is one state value. Its name is the field's, unless `name` gives another. Without an
+/// expiration it is kept until it is cleared. A new declaration does not change the name, type or
+/// expiration of state that exists already: give the value another name instead.
 ///
-/// `()` is the state of a function that remembers nothing.
+/// `()` is the state of a function without state.
 pub trait State: Sized + Send + 'static {
-    /// What the function declares, in order.
+    /// Declarations, in order.
     fn specs() -> Vec<ValueSpec>;
 
-    /// Takes the values out of what came with a batch.
+    /// Takes the values out of the state that came with a batch.
     ///
     /// # Errors
     ///
     /// [`StateError`], when a stored value is of another type.
     fn load(values: &mut StoredValues) -> Result<Self, StateError>;
 
-    /// Gives what has changed since [`Self::load`].
+    /// Collects the changes since [`Self::load`].
     ///
     /// # Errors
     ///
@@ -56,8 +57,8 @@ pub trait State: Sized + Send + 'static {
 
 /// One declared state value of the address, absent until it is set.
 ///
-/// Values are decoded before the function runs, and what has changed is encoded after the last message of the batch, so reading
-/// and writing cannot fail.
+/// Values are decoded before the function runs. Changed values are encoded after the last message
+/// of the batch. So reading and writing cannot fail.
 pub struct Value<T> {
     spec: ValueSpec,
     stored: Option<Bytes>,
@@ -65,68 +66,69 @@ pub struct Value<T> {
     written: bool,
 }
 
-/// The declaration of one state value.
+/// Declaration of one state value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ValueSpec {
-    /// Its name, unique within the function.
+    /// Name, unique within the function.
     pub name: &'static str,
-    /// The typename of its type.
+    /// Typename of its type.
     pub typename: &'static str,
-    /// When it goes away by itself.
+    /// Expiration of the value.
     pub expiration: Expiration,
 }
 
-/// When a state value goes away by itself, by the clock of the runtime (StateFun's processing time).
+/// Time after which the runtime clears a state value, by its own clock (StateFun's processing
+/// time).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Expiration {
-    /// Only when it is cleared.
+    /// No expiration: the value stays until it is cleared.
     #[default]
     Never,
-    /// This long after it was last set.
+    /// This long after the value was last set.
     AfterWrite(Duration),
-    /// This long after the address was last invoked.
+    /// This long after the last successful invocation of the address.
     AfterInvoke(Duration),
 }
 
-/// The state that came with a batch, by name.
+/// State that came with a batch, by name.
 #[derive(Debug)]
 pub struct StoredValues(HashMap<String, Option<Stored>>);
 
-/// The state that a batch has changed.
+/// State changes of a batch.
 #[derive(Debug, Default)]
 pub struct Changes(Vec<PersistedValueMutation>);
 
-/// Why the state of an address cannot be read or written.
+/// Error of decoding or encoding the state of an address.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The stored value has another typename than the declared one.
     #[error("state {name:?} holds a {found}, but is declared as a {expected}")]
     Typename {
-        /// The state's name.
+        /// Name of the state.
         name: &'static str,
-        /// What is stored.
+        /// Stored typename.
         found: String,
-        /// What is declared.
+        /// Declared typename.
         expected: &'static str,
     },
     /// The stored bytes are not of the declared type.
     #[error("state {name:?} is not a readable {typename}")]
     Decode {
-        /// The state's name.
+        /// Name of the state.
         name: &'static str,
-        /// The declared typename.
+        /// Declared typename.
         typename: &'static str,
-        /// What is wrong.
+        /// Error of the codec.
         source: Error,
     },
     /// The new value has no wire form.
     #[error("state {name:?} cannot be written as a {typename}")]
     Encode {
-        /// The state's name.
+        /// Name of the state.
         name: &'static str,
-        /// The declared typename.
+        /// Declared typename.
         typename: &'static str,
-        /// What is wrong.
+        /// Error of the codec.
         source: Error,
     },
 }
@@ -138,20 +140,20 @@ struct Stored {
 }
 
 impl<T: Typed> Value<T> {
-    /// The value, if there is one.
+    /// The value, if it is set.
     pub fn get(&self) -> Option<&T> {
         self.current.as_ref()
     }
 
-    /// The value to change in place, if there is one.
+    /// Mutable access to the value, if it is set.
     ///
-    /// Counts as setting it: an expiration after write starts anew.
+    /// Counts as a write: an expiration after write starts anew.
     pub fn get_mut(&mut self) -> Option<&mut T> {
         self.written |= self.current.is_some();
         self.current.as_mut()
     }
 
-    /// A copy of the value, or the default if there is none.
+    /// A copy of the value, or the default if it is not set.
     pub fn get_or_default(&self) -> T
     where
         T: Clone + Default,
@@ -159,9 +161,9 @@ impl<T: Typed> Value<T> {
         self.current.clone().unwrap_or_default()
     }
 
-    /// The value to change in place, set to its default first if there is none.
+    /// Mutable access to the value, which is first set to its default if it is not set.
     ///
-    /// Counts as setting it: an expiration after write starts anew.
+    /// Counts as a write: an expiration after write starts anew.
     pub fn get_mut_or_default(&mut self) -> &mut T
     where
         T: Default,
@@ -170,7 +172,7 @@ impl<T: Typed> Value<T> {
         self.current.get_or_insert_with(T::default)
     }
 
-    /// Whether there is a value.
+    /// True if there is a value.
     pub fn is_set(&self) -> bool {
         self.current.is_some()
     }
@@ -186,7 +188,7 @@ impl<T: Typed> Value<T> {
         self.take();
     }
 
-    /// Removes the value and gives it.
+    /// Removes and returns the value.
     pub fn take(&mut self) -> Option<T> {
         self.written = true;
         self.current.take()
@@ -235,7 +237,7 @@ impl<T: Typed> Value<T> {
             typename: self.spec.typename,
             source,
         })?;
-        // Writing the same bytes again changes nothing, except when the value expires.
+        // Writing the same bytes again changes nothing but an expiration after write.
         let refreshes = matches!(self.spec.expiration, Expiration::AfterWrite(_));
         if refreshes || self.stored.as_ref() != Some(&bytes) {
             changes.modify(self.spec, bytes);
@@ -305,7 +307,7 @@ impl StoredValues {
         )
     }
 
-    /// Whether the runtime knows a state of this name, with or without a value.
+    /// True if the request holds a state of this name, with or without a value.
     pub(crate) fn knows(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
@@ -333,14 +335,14 @@ impl Changes {
     }
 }
 
-/// What `#[derive(State)]` writes calls to; not for other use.
+/// Support for the code that `#[derive(State)]` generates. Not for other use.
 #[doc(hidden)]
 pub mod derived {
     use super::{Changes, Expiration, StateError, StoredValues, Value, ValueSpec};
     pub use crate::duration::duration_literal;
     use crate::message::Typed;
 
-    /// A field of a state struct. Only [`Value`] is one.
+    /// Field of a state struct. Only [`Value`] implements it.
     #[diagnostic::on_unimplemented(
         message = "a field of a state struct is a `Value<T>`, and `T` is a message type",
         label = "not a `Value<T>` of a message type"

@@ -26,7 +26,7 @@ struct Ledger {
     open: Value<bool>,
 }
 
-/// What the ledger does, as text: one word each.
+/// Runs the command that a message holds.
 async fn ledger(ctx: &mut Context<Ledger>, message: String) -> Result {
     let me = ctx.self_address().clone();
     match message.split(' ').collect::<Vec<_>>()[..] {
@@ -43,7 +43,7 @@ async fn ledger(ctx: &mut Context<Ledger>, message: String) -> Result {
         ["kinesis"] => ctx.egress("test/out", &KinesisRecord::new("s", "k").bytes("v")),
         ["kafka"] => ctx.egress("test/out", &KafkaRecord::new("t").key("k").bytes("v")),
         ["no-key"] => ctx.egress("test/out", &KinesisRecord::new("s", "").bytes("v")),
-        ["fail"] => return Err("as told".into()),
+        ["fail"] => return Err("on request".into()),
         _ => return Err(format!("what is {message:?}?").into()),
     }
     Ok(())
@@ -186,7 +186,7 @@ async fn the_invocations_of_a_batch_share_the_state_and_only_the_end_goes_back()
 }
 
 #[tokio::test]
-async fn what_did_not_change_in_the_end_does_not_go_back() {
+async fn unchanged_values_do_not_go_back() {
     for (state, messages) in [
         (no_state(), &["open", "close"][..]),
         (no_state(), &["add 1", "clear"]),
@@ -285,11 +285,11 @@ async fn messages_timers_and_egress_name_the_invocation_that_caused_them() {
 #[tokio::test]
 async fn one_error_fails_the_batch_and_says_which_message() {
     for (messages, kind, text) in [
-        (&["fail"][..], "function", "as told"),
+        (&["fail"][..], "function", "on request"),
         (
             &["add 1", "fail", "add 1"],
             "function",
-            "message 2 of 3: as told",
+            "message 2 of 3: on request",
         ),
         (&["add x"], "function", "invalid digit found in string"),
         (
@@ -305,27 +305,25 @@ async fn one_error_fails_the_batch_and_says_which_message() {
         (
             &["no-key"],
             "function",
-            "a type.googleapis.com/io.statefun.sdk.egress.KinesisEgressRecord cannot be written: the record for stream s has no partition key",
+            "a type.googleapis.com/io.statefun.sdk.egress.KinesisEgressRecord cannot be written: \
+             the record for stream s has no partition key",
         ),
     ] {
         assert_eq!(
             run(&balance(5), messages).await,
-            Err(BatchError {
-                kind: kind.to_owned(),
-                message: text.to_owned(),
-            })
+            Err(BatchError::new(kind, text))
         );
     }
 }
 
 #[tokio::test]
 async fn a_record_without_a_caller_cannot_be_answered() {
-    for nobody in [None, Some(reqreply::Address::default())] {
+    for no_caller in [None, Some(reqreply::Address::default())] {
         let mut request = request(&no_state(), &["read"]);
         let Some(Request::Invocation(batch)) = &mut request.request else {
             unreachable!()
         };
-        batch.invocations[0].caller = nobody;
+        batch.invocations[0].caller = no_caller;
         assert_eq!(
             functions().handle(request).await.unwrap_err().message,
             "test/ledger/a cannot reply: this message came from an ingress and has no caller"
@@ -334,15 +332,16 @@ async fn a_record_without_a_caller_cannot_be_answered() {
 }
 
 #[tokio::test]
-async fn state_of_another_type_is_refused_by_name() {
+async fn state_of_another_type_is_rejected_by_name() {
     let mut state = no_state();
     state[0].1 = Some(text("five"));
     assert_eq!(
         run(&state, &["add 1"]).await,
-        Err(BatchError {
-            kind: "invalid_state".into(),
-            message: "state \"balance\" holds a io.statefun.types/string, but is declared as a io.statefun.types/long".into(),
-        })
+        Err(BatchError::new(
+            "invalid_state",
+            "state \"balance\" holds a io.statefun.types/string, \
+             but is declared as a io.statefun.types/long",
+        ))
     );
     state[0].1 = Some(typed_value("io.statefun.types/long", vec![9, 1]));
     let error = run(&state, &["add 1"]).await.unwrap_err();
@@ -357,13 +356,8 @@ async fn state_of_another_type_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_request_without_batch_target_or_known_function_is_refused() {
-    let error = |kind: &str, message: &str| {
-        Err(BatchError {
-            kind: kind.to_owned(),
-            message: message.to_owned(),
-        })
-    };
+async fn a_request_without_batch_target_or_known_function_is_rejected() {
+    let error = |kind: &str, message: &str| Err(BatchError::new(kind, message));
     assert_eq!(
         functions().handle(ToFunction::default()).await,
         error("invalid_request", "the request holds no batch")
@@ -391,7 +385,7 @@ async fn a_request_without_batch_target_or_known_function_is_refused() {
 }
 
 #[tokio::test]
-async fn what_identifies_a_message_is_seen_by_its_invocation_only() {
+async fn the_facts_of_a_message_belong_to_its_invocation_alone() {
     async fn identify(ctx: &mut Context, _: bool) -> Result {
         let seen = format!(
             "{:?} {} {:?}",
@@ -430,7 +424,7 @@ async fn what_identifies_a_message_is_seen_by_its_invocation_only() {
 }
 
 #[tokio::test]
-async fn an_error_is_told_with_its_causes_each_once() {
+async fn an_error_is_reported_with_its_sources_each_once() {
     #[derive(Debug, thiserror::Error)]
     #[error("the charge failed")]
     struct ChargeFailed(#[source] std::num::ParseIntError);

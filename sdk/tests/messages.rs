@@ -95,7 +95,7 @@ fn every_encoding_round_trips_under_its_typename() {
 }
 
 #[test]
-fn an_unknown_typename_is_refused_with_what_is_known() {
+fn an_unknown_typename_is_rejected_with_the_known_ones() {
     let value = typed_value("test/renamed", "{}");
     assert_eq!(
         Deposited::from_typed_value(value.clone())
@@ -107,12 +107,13 @@ fn an_unknown_typename_is_refused_with_what_is_known() {
         AccountMessage::from_typed_value(value)
             .unwrap_err()
             .to_string(),
-        "unknown typename \"test/renamed\": expected test/deposited, test/withdrawn, test/closed or test/scan"
+        "unknown typename \"test/renamed\": \
+         expected test/deposited, test/withdrawn, test/closed or test/scan"
     );
 }
 
 #[test]
-fn a_typename_without_a_value_is_refused() {
+fn a_typename_without_a_value_is_rejected() {
     let value = TypedValue {
         typename: "test/deposited".into(),
         ..Default::default()
@@ -126,7 +127,7 @@ fn a_typename_without_a_value_is_refused() {
 }
 
 #[test]
-fn json_of_no_declared_type_is_taken_by_what_has_a_json_form() {
+fn json_of_no_declared_type_is_accepted_by_types_with_a_json_form() {
     assert_eq!(
         Deposited::from_typed_value(json(r#"{"amount":5}"#)).unwrap(),
         Deposited { amount: 5 }
@@ -156,16 +157,20 @@ fn an_enum_takes_json_that_fits_one_of_its_messages() {
         AccountMessage::from_typed_value(json(r#"{"amount":5}"#))
             .unwrap_err()
             .to_string(),
-        "the JSON fits several messages of the function: test/deposited, test/withdrawn; send it with its typename instead"
+        "the JSON fits several messages of the function: test/deposited, test/withdrawn; \
+         send it with its typename instead"
     );
     assert_eq!(
         AccountMessage::from_typed_value(json("[]"))
             .unwrap_err()
             .to_string(),
         "the JSON fits no message of the function: \
-         not test/deposited (invalid length 0, expected struct Deposited with 1 element at line 1 column 2), \
-         not test/withdrawn (invalid length 0, expected struct Withdrawn with 2 elements at line 1 column 2), \
-         not test/closed (it has no JSON form), not test/scan (it has no JSON form); send it with its typename instead"
+         not test/deposited (invalid length 0, \
+         expected struct Deposited with 1 element at line 1 column 2), \
+         not test/withdrawn (invalid length 0, \
+         expected struct Withdrawn with 2 elements at line 1 column 2), \
+         not test/closed (it has no JSON form), not test/scan (it has no JSON form); \
+         send it with its typename instead"
     );
 }
 
@@ -185,7 +190,7 @@ fn a_marked_variant_takes_all_json_of_no_declared_type() {
 }
 
 #[test]
-fn what_json_cannot_hold_is_an_error_that_names_the_type() {
+fn a_value_without_a_json_form_is_an_error_that_names_the_type() {
     let tree = std::collections::BTreeMap::from([(vec![1], 2)]);
     assert_eq!(
         Json(tree).to_typed_value().unwrap_err().to_string(),
@@ -221,7 +226,11 @@ fn records_are_written_as_statefun_reads_them() {
 
 proptest! {
     #[test]
-    fn whatever_arrives_is_read_or_refused(typename in "test/(deposited|withdrawn|closed|scan)|satchel/json|.*", bytes: Vec<u8>, has_value: bool) {
+    fn arbitrary_values_are_decoded_or_rejected(
+        typename in "test/(deposited|withdrawn|closed|scan)|satchel/json|.*",
+        bytes: Vec<u8>,
+        has_value: bool,
+    ) {
         let value = TypedValue { typename, has_value, value: bytes.into() };
         // A message that was read is written again under a typename that the enum knows.
         if let Ok(message) = AccountMessage::from_typed_value(value) {
@@ -232,8 +241,11 @@ proptest! {
 
     #[test]
     fn built_in_values_survive_the_wire(long: i64, double: f64, text: String) {
-        prop_assert_eq!(i64::from_typed_value(long.to_typed_value().unwrap()).unwrap(), long);
-        prop_assert_eq!(f64::from_typed_value(double.to_typed_value().unwrap()).unwrap().to_bits(), double.to_bits());
-        prop_assert_eq!(String::from_typed_value(text.to_typed_value().unwrap()).unwrap(), text);
+        let read = i64::from_typed_value(long.to_typed_value().unwrap()).unwrap();
+        prop_assert_eq!(read, long);
+        let read = f64::from_typed_value(double.to_typed_value().unwrap()).unwrap();
+        prop_assert_eq!(read.to_bits(), double.to_bits());
+        let read = String::from_typed_value(text.to_typed_value().unwrap()).unwrap();
+        prop_assert_eq!(read, text);
     }
 }

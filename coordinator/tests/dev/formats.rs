@@ -105,10 +105,11 @@ async fn a_root_of_format_1_is_served_where_its_last_owner_stopped() {
     let body = r#"{"add":5,"emit":"alice"}"#;
     let repeated = repeated.value("satchel/json", body).send().await.unwrap();
     assert_eq!(repeated.json(), 5, "the answer of the first owner is kept");
-    let alice = client.call("example/counter/alice", &json!({"add": 0}));
-    assert_eq!(alice.await.json(), 6);
-    let bob = client.call("example/counter/bob", &json!({"add": 1}));
-    assert_eq!(bob.await.json(), 16);
+    for (id, add, sum) in [("alice", 0, 6), ("bob", 1, 16)] {
+        let address = format!("example/counter/{id}");
+        let reply = client.call(&address, &json!({"add": add})).await;
+        assert_eq!(reply.json(), sum);
+    }
     client
         .put("names", "carol", r#"{"add": 1, "emit": "carol"}"#)
         .await;

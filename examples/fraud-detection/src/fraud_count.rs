@@ -1,4 +1,4 @@
-//! *Fraud Count*, one for each account: the frauds that were confirmed within the window.
+//! *Fraud Count*, one for each account: the frauds confirmed within the window.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,38 +8,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::messages::{CountFrauds, FraudConfirmed, FraudCount, WindowOver};
 
-/// The function, with its window.
+/// The function with its window.
 pub struct CountFunction {
     window: Duration,
 }
 
-/// What it takes.
+/// Its messages.
 #[derive(Debug, Message)]
 pub enum CountMessage {
-    /// From the stream.
+    /// Sent by the stream.
     #[message(json)]
     Confirmed(FraudConfirmed),
-    /// From a transaction manager.
+    /// Sent by a transaction manager.
     Count(CountFrauds),
-    /// From itself, a window ago.
+    /// Sent by itself, a window ago.
     WindowOver(WindowOver),
 }
 
-/// The transactions, and not just their number, so that a confirmation that comes twice counts once.
+/// The transactions and not just their number, so that a repeated confirmation counts once.
 #[derive(Debug, Default, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/confirmed-transactions")]
 struct Confirmed {
     transactions: BTreeSet<String>,
 }
 
-/// What an account remembers.
+/// State of an account.
 #[derive(State)]
 pub struct Account {
     confirmed: Value<Confirmed>,
 }
 
 impl CountFunction {
-    /// Counts what was confirmed at most `window` ago.
+    /// Counts the frauds confirmed at most `window` ago.
     pub fn new(window: Duration) -> Self {
         Self { window }
     }

@@ -1,4 +1,4 @@
-//! Scores card transactions, and raises an alert for those that look fraudulent.
+//! Scores card transactions, and raises an alert for suspicious ones.
 //!
 //! ```text
 //!  transactions ──► fraud/transaction-manager ──CountFrauds──► fraud/count ◄── fraud-confirmations
@@ -27,21 +27,21 @@ use crate::fraud_count::CountFunction;
 use crate::merchant_scorer::MerchantScorer;
 use crate::scoring_service::{HttpScores, LocalScores};
 
-/// One transaction each: gathers what the model needs, and judges.
+/// One instance for each transaction. Gathers the features for the model, and judges.
 pub const TRANSACTION_MANAGER: FunctionType = FunctionType::new("fraud/transaction-manager");
-/// One account each: how many frauds were confirmed lately.
+/// One instance for each account. Counts the frauds confirmed lately.
 pub const FRAUD_COUNT: FunctionType = FunctionType::new("fraud/count");
-/// One merchant each: how far it is trusted.
+/// One instance for each merchant. Knows the trust in it.
 pub const MERCHANT_SCORER: FunctionType = FunctionType::new("fraud/merchant-scorer");
-/// Turns features into a score; keeps nothing.
+/// Turns features into a score. Has no state.
 pub const MODEL: FunctionType = FunctionType::new("fraud/model");
 
-/// What can be set from outside.
+/// Settings of the application.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// How long a confirmed fraud counts.
+    /// Time for which a confirmed fraud counts.
     pub window: Duration,
-    /// Where the scoring service is; none for the stand-in inside this process.
+    /// URL of the scoring service. `None` for the stand-in inside this process.
     pub scoring_service_url: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl Default for Config {
     }
 }
 
-/// The functions of this application.
+/// Functions of this application.
 pub fn functions(config: Config) -> Functions {
     let functions = Functions::new()
         .bind(TRANSACTION_MANAGER, transaction_manager::manage)

@@ -1,4 +1,4 @@
-//! The handler of fraud detection.
+//! Handler of fraud detection.
 
 use fraud_detection::{Config, functions};
 

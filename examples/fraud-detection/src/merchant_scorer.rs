@@ -7,19 +7,21 @@ use satchel_sdk::{Context, Error, Function};
 use crate::messages::{MerchantScore, ScoreMerchant};
 use crate::scoring_service::MerchantScores;
 
-/// How often the service is asked before the message fails. Satchel then tries the message again, later and later.
+/// Number of requests to the service before the message fails.
+///
+/// Satchel then retries the message with a growing back-off.
 const ATTEMPTS: u32 = 3;
 
-/// How long to wait before asking again; twice as long each time.
+/// Pause before the second request. It doubles before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The function, with its client.
+/// The function with its client.
 pub struct MerchantScorer<S> {
     scores: S,
 }
 
 impl<S: MerchantScores> MerchantScorer<S> {
-    /// Asks `scores`.
+    /// Uses `scores` as the service.
     pub fn new(scores: S) -> Self {
         Self { scores }
     }

@@ -1,34 +1,35 @@
-//! Everything that the functions tell one another and the world.
+//! Messages between the functions, and records of the streams.
 
 use satchel_sdk::Message;
 use serde::{Deserialize, Serialize};
 
-/// A card was used. From the stream `transactions`; the record's key is the transaction's id.
+/// A card was used. Comes from the stream `transactions`; the record's key is the transaction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/transaction")]
 pub struct Transaction {
-    /// Whose card.
+    /// Account of the card.
     pub account: String,
-    /// Where.
+    /// Merchant that was paid.
     pub merchant: String,
-    /// How much, in cents.
+    /// Amount in cents.
     pub amount_cents: u64,
 }
 
-/// A transaction turned out to be a fraud. From the stream `fraud-confirmations`; the record's key is the account.
+/// A transaction turned out to be a fraud. Comes from the stream `fraud-confirmations`, with the
+/// account as the record's key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/confirmation")]
 pub struct FraudConfirmed {
-    /// Which transaction.
+    /// Id of the transaction.
     pub transaction: String,
 }
 
-/// Asks an account for its [`FraudCount`].
+/// Request to an account for its [`FraudCount`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/count-frauds")]
 pub struct CountFrauds {}
 
-/// How many frauds of an account were confirmed within the window.
+/// Number of frauds of an account that were confirmed within the window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/fraud-count")]
 pub struct FraudCount {
@@ -36,68 +37,68 @@ pub struct FraudCount {
     pub count: u64,
 }
 
-/// The window of a confirmed fraud is over; an account sends it to itself.
+/// The window of a confirmed fraud is over. An account sends it to itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/window-over")]
 pub struct WindowOver {
-    /// Which transaction.
+    /// Id of the transaction.
     pub transaction: String,
 }
 
-/// Asks a merchant for its [`MerchantScore`].
+/// Request to a merchant for its [`MerchantScore`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/score-merchant")]
 pub struct ScoreMerchant {}
 
-/// How far a merchant is trusted.
+/// Trust in a merchant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/merchant-score")]
 pub struct MerchantScore {
-    /// From 0, not at all, to 100.
+    /// Trust from 0 (none) to 100.
     pub trust: f64,
 }
 
-/// What the model looks at.
+/// Input of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/features")]
 pub struct Features {
-    /// Confirmed frauds of the account within the window.
+    /// Number of frauds of the account confirmed within the window.
     pub fraud_count: u64,
-    /// From 0, not at all, to 100.
+    /// Trust from 0 (none) to 100.
     pub merchant_trust: f64,
-    /// In cents.
+    /// Amount in cents.
     pub amount_cents: u64,
 }
 
-/// What the model says.
+/// Output of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/score")]
 pub struct Score {
-    /// From 0, harmless, to 100.
+    /// Suspicion from 0 (harmless) to 100.
     pub score: f64,
 }
 
-/// How a transaction was judged: the answer to whoever sent it by `/call`.
+/// Judgement of a transaction: the reply to a caller that sent it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/verdict")]
 pub struct Verdict {
-    /// From 0, harmless, to 100.
+    /// Suspicion from 0 (harmless) to 100.
     pub score: f64,
-    /// Whether an alert was raised.
+    /// True if an alert was raised.
     pub alert: bool,
 }
 
-/// A transaction that looks fraudulent. To the stream `alerts`; the record's key is the account.
+/// A suspicious transaction. Goes to the stream `alerts`; the record's key is the account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
-    /// Its id.
+    /// Id of the transaction.
     pub transaction: String,
-    /// Whose card.
+    /// Account of the card.
     pub account: String,
-    /// Where.
+    /// Merchant that was paid.
     pub merchant: String,
-    /// How much, in cents.
+    /// Amount in cents.
     pub amount_cents: u64,
-    /// From 0, harmless, to 100.
+    /// Suspicion from 0 (harmless) to 100.
     pub score: f64,
 }

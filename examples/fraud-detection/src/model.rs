@@ -1,32 +1,31 @@
-//! *Model*: how likely a transaction is a fraud. A weighted sum stands where a trained model would.
+//! *Model*: the likelihood of a fraud. A weighted sum takes the place of a trained model.
 
 use satchel_sdk::{Context, Result};
 
 use crate::messages::{Features, Score};
 
-/// From this many confirmed frauds on, the count says no more.
+/// Maximum of the fraud count. Higher counts weigh the same.
 const FRAUD_COUNT_MAX: u64 = 5;
 
-/// From this amount on, the amount says no more: 10,000 in the currency's unit.
+/// Maximum of the amount: 10,000 in the currency's unit. Higher amounts weigh the same.
 const AMOUNT_CENTS_MAX: u64 = 1_000_000;
 
-/// Answers features with a score.
+/// Replies to features with a score.
 ///
 /// # Errors
 ///
-/// When there is no caller to answer.
-pub async fn score(ctx: &mut Context, features: Features) -> Result {
-    ctx.reply(&Score {
+/// Never: all features have a score.
+pub async fn score(_: &mut Context, features: Features) -> Result<Score> {
+    Ok(Score {
         score: fraud_score(&features),
-    })?;
-    Ok(())
+    })
 }
 
 fn fraud_score(features: &Features) -> f64 {
     let distrust = 1.0 - features.merchant_trust / 100.0;
     let frauds = share(features.fraud_count, FRAUD_COUNT_MAX);
     let amount = share(features.amount_cents, AMOUNT_CENTS_MAX);
-    // To one decimal, so that scores read well.
+    // Rounded to one decimal, so that scores are easy to read.
     (1000.0 * (0.4 * distrust + 0.4 * frauds + 0.2 * amount)).round() / 10.0
 }
 

@@ -1,4 +1,4 @@
-//! The scoring service of a third party: what is asked of it, its HTTP client, and a stand-in.
+//! The scoring service of a third party: its interface, its HTTP client, and a stand-in.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +12,15 @@ use axum::serve::ListenerExt as _;
 use satchel_sdk::Error;
 use serde::{Deserialize, Serialize};
 
-/// What the service answers: `{"trust":87.0}`.
+/// Response of the service: `{"trust":87.0}`.
 #[derive(Debug, Serialize, Deserialize)]
 struct Answer {
     trust: f64,
 }
 
-/// Knows how far merchants are trusted, from 0 to 100.
+/// Source of the trust in merchants.
 pub trait MerchantScores: Send + Sync + 'static {
-    /// Asks for one merchant. A request that is repeated has the same `idempotency_key`.
+    /// Trust in one merchant, from 0 to 100. A repeated request has the same `idempotency_key`.
     fn trust(
         &self,
         merchant: &str,
@@ -34,7 +34,7 @@ pub struct HttpScores {
     client: reqwest::Client,
 }
 
-/// Scores made up from the name: the same one always, little for names that begin with `shady`.
+/// Scores derived from the name: always the same, and low for names that begin with `shady`.
 pub struct LocalScores;
 
 impl HttpScores {
@@ -69,7 +69,9 @@ impl MerchantScores for LocalScores {
     }
 }
 
-/// Serves the stand-in over HTTP; every `fail_every`-th request is answered with 503, and none if that is 0.
+/// Serves the stand-in over HTTP.
+///
+/// Every `fail_every`-th response is 503. With 0, none is.
 ///
 /// # Errors
 ///
@@ -86,7 +88,7 @@ pub async fn serve_stand_in(
         .route("/merchants/{merchant}", get(answer))
         .with_state(stand_in);
     let listener = listener.tap_io(|stream| {
-        // A connection without it is only slower.
+        // An error leaves the connection slower, but working.
         let _ = stream.set_nodelay(true);
     });
     axum::serve(listener, router).await

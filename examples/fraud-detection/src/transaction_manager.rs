@@ -1,4 +1,4 @@
-//! *Transaction Manager*, one for each transaction: asks for what the model needs, has it scored, raises the alert.
+//! *Transaction Manager*, one for each transaction: gathers features, has them scored, alerts.
 
 use satchel_sdk::egress::KinesisRecord;
 use satchel_sdk::{Address, Context, Message, Result, State, Value};
@@ -10,36 +10,36 @@ use crate::messages::{
 };
 use crate::{FRAUD_COUNT, MERCHANT_SCORER, MODEL};
 
-/// A score of this or more raises an alert.
+/// Lowest score that raises an alert.
 pub const ALERT_FROM: f64 = 50.0;
 
-/// What it takes.
+/// Its messages.
 #[derive(Debug, Message)]
 pub enum ManagerMessage {
-    /// From the stream, or from outside.
+    /// Sent by the stream, or by a caller outside.
     #[message(json)]
     Transaction(Transaction),
-    /// From the account.
+    /// Sent by the account.
     FraudCount(FraudCount),
-    /// From the merchant.
+    /// Sent by the merchant.
     MerchantScore(MerchantScore),
-    /// From the model.
+    /// Sent by the model.
     Score(Score),
 }
 
-/// What a transaction remembers.
+/// State of a transaction.
 #[derive(State)]
 pub struct Managed {
     transaction: Value<Transaction>,
     fraud_count: Value<FraudCount>,
     merchant_score: Value<MerchantScore>,
     asked_by: Value<Askers>,
-    /// Kept for a day, so that a record that comes twice is judged once.
+    /// Kept for a day, so that a repeated record is judged once.
     #[state(expire_after_write = "1d")]
     verdict: Value<Verdict>,
 }
 
-/// Who waits for the verdict.
+/// Callers that wait for the verdict.
 #[derive(Debug, Default, Serialize, Deserialize, Message)]
 #[message(typename = "fraud/askers")]
 struct Askers {
@@ -50,7 +50,7 @@ struct Askers {
 ///
 /// # Errors
 ///
-/// None of its own: every transaction can be judged.
+/// Never: every transaction can be judged.
 pub async fn manage(ctx: &mut Context<Managed>, message: ManagerMessage) -> Result {
     match message {
         ManagerMessage::Transaction(transaction) => begin(ctx, transaction),
@@ -84,7 +84,7 @@ fn begin(ctx: &mut Context<Managed>, transaction: Transaction) {
     ctx.state.transaction.set(transaction);
 }
 
-/// Goes on once both answers are there, whichever comes last.
+/// Asks the model as soon as both features are known, in whichever order they arrive.
 fn ask_the_model(ctx: &mut Context<Managed>) {
     let state = &ctx.state;
     let (Some(transaction), Some(count), Some(merchant)) = (

@@ -1,4 +1,4 @@
-//! What each function does, without any server but the scoring service.
+//! Each function by itself, without any server but the scoring service.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -128,7 +128,7 @@ async fn a_confirmed_fraud_counts_once_and_until_its_window_is_over() {
 }
 
 #[tokio::test]
-async fn a_transaction_is_scored_when_both_answers_are_there() {
+async fn a_transaction_is_scored_when_both_features_are_known() {
     let functions = functions(Config::default());
     let outcome = asked(&functions).await;
     assert_eq!(outcome.sent().len(), 1);
@@ -143,7 +143,7 @@ async fn a_transaction_is_scored_when_both_answers_are_there() {
 }
 
 #[tokio::test]
-async fn a_score_at_the_threshold_raises_the_alert_and_answers_who_asked() {
+async fn a_score_at_the_threshold_raises_the_alert_and_is_the_reply() {
     let functions = functions(Config::default());
     let outcome = scored(asked(&functions).await, 50.0).await;
     let verdict = Verdict {
@@ -175,7 +175,7 @@ async fn a_score_at_the_threshold_raises_the_alert_and_answers_who_asked() {
 }
 
 #[tokio::test]
-async fn a_score_under_the_threshold_raises_none() {
+async fn a_score_under_the_threshold_raises_no_alert() {
     let functions = functions(Config::default());
     let outcome = scored(asked(&functions).await, 49.9).await;
     assert_eq!(outcome.egressed(), []);
@@ -189,10 +189,10 @@ async fn a_score_under_the_threshold_raises_none() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_comes_again_is_judged_once_and_every_asker_answered() {
+async fn a_repeated_transaction_is_judged_once_and_every_caller_gets_the_verdict() {
     let functions = functions(Config::default());
     let outcome = asked(&functions).await;
-    // While it is under way…
+    // While the features are on their way…
     let second = FunctionType::new("satchel/call").id("2");
     let outcome = outcome
         .then()
@@ -215,7 +215,7 @@ async fn a_transaction_that_comes_again_is_judged_once_and_every_asker_answered(
         outcome.messages_to::<Verdict>(&second),
         std::slice::from_ref(&verdict)
     );
-    // …and after it.
+    // …and after the judgement.
     let third = FunctionType::new("satchel/call").id("3");
     let outcome = outcome
         .then()
@@ -269,7 +269,7 @@ async fn with_service(fail_every: u64) -> Functions {
 }
 
 #[tokio::test]
-async fn the_scoring_service_is_asked_again_when_it_is_busy() {
+async fn a_busy_scoring_service_is_asked_again() {
     let functions = with_service(2).await;
     for _ in 0..4 {
         assert_eq!(

@@ -1,24 +1,23 @@
-//! Counts how often it has met somebody, and greets.
+//! Counts its meetings with each guest, and greets.
 
-use satchel_sdk::egress::KinesisRecord;
-use satchel_sdk::{Context, Functions, Message, Result, State, Value};
+use satchel_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// Somebody to be greeted.
+/// A guest to be greeted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "example/name")]
 pub struct Name {
-    /// What to call them.
+    /// Name of the guest.
     pub name: String,
 }
 
-/// The answer.
+/// Greeting of a guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "example/greeting")]
 pub struct Greeting {
-    /// What to say.
+    /// Text of the greeting.
     pub greeting: String,
-    /// How often this address has greeted, this time included.
+    /// Number of greetings of this address, this one included.
     pub seen: i64,
 }
 
@@ -27,12 +26,13 @@ struct Greeted {
     seen: Value<i64>,
 }
 
-/// The functions of this application.
+/// Functions of this application.
 pub fn functions() -> Functions {
     Functions::new().bind("example/greeter", greet)
 }
 
-async fn greet(ctx: &mut Context<Greeted>, message: Name) -> Result {
+/// Replies to a caller. A name from the stream is greeted on the other stream.
+async fn greet(ctx: &mut Context<Greeted>, message: Name) -> Result<Greeting> {
     let seen = ctx.state.seen.get_or_default() + 1;
     ctx.state.seen.set(seen);
 
@@ -40,14 +40,12 @@ async fn greet(ctx: &mut Context<Greeted>, message: Name) -> Result {
         greeting: words(&message.name, seen),
         seen,
     };
-    if ctx.caller().is_some() {
-        ctx.reply(&greeting)?;
-    } else {
+    if ctx.caller().is_none() {
         let id = ctx.self_address().id().to_owned();
         let record = KinesisRecord::new("greetings", id).json(&greeting);
         ctx.egress("example/greetings", &record);
     }
-    Ok(())
+    Ok(greeting)
 }
 
 fn words(name: &str, seen: i64) -> String {

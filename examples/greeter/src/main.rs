@@ -1,4 +1,4 @@
-//! The handler of the greeter.
+//! Handler of the greeter.
 
 fn main() -> std::process::ExitCode {
     satchel_function_handler::run(greeter::functions())

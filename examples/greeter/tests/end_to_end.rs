@@ -1,4 +1,4 @@
-//! The greeter as a user runs it: the real `satchel dev`, a real handler process, a restart in the middle.
+//! The greeter as a user runs it: the real `satchel dev`, a real handler process, and restarts.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -45,7 +45,7 @@ async fn a_name_on_the_stream_becomes_one_greeting_also_over_a_kill() {
         )
     );
 
-    // Whether the record was read before the kill or is read after it: it is greeted once.
+    // The record is read before the kill or after it. Either way it is greeted once.
     app.client.put("names", "bob", r#"{"name":"Bob"}"#).await;
     app.kill9().await;
     app.restart().await;
@@ -65,7 +65,9 @@ async fn the_banner_says_what_runs_where_and_a_command_that_works() {
     let printed = app.printed();
     for line in [
         "functions example/* on Lambda greeter".to_owned(),
-        "ingress example/names from stream names (from earliest, as example/name) to example/greeter".to_owned(),
+        "ingress example/names from stream names (from earliest, as example/name) \
+         to example/greeter"
+            .to_owned(),
         "egress example/greetings to streams".to_owned(),
         format!(
             "state      {} (epoch 1, new)",
@@ -104,7 +106,7 @@ async fn ephemeral_state_and_streams_end_with_the_process() {
     assert_eq!(app.client.records("greetings").await, []);
 }
 
-/// Somebody who calls the greeter again and again.
+/// A client that calls the greeter repeatedly.
 struct Caller {
     client: satchel_testkit::Client,
     address: String,

@@ -1,8 +1,9 @@
-//! What the greeter does, without any server.
+//! The greeter without any server.
 
 use greeter::{Greeting, Name, functions};
+use satchel_sdk::FunctionType;
 use satchel_sdk::egress::KinesisRecord;
-use satchel_sdk::testing::Scenario;
+use satchel_sdk::testing::{Harness, Scenario};
 
 fn name(name: &str) -> Name {
     Name {
@@ -71,7 +72,7 @@ async fn a_record_of_the_stream_is_greeted_on_the_other_stream() {
 }
 
 #[tokio::test]
-async fn somebody_without_a_name_is_refused_by_what_is_missing() {
+async fn a_guest_without_a_name_is_rejected_by_the_missing_field() {
     let functions = functions();
     let caller = "satchel/call/1".parse().unwrap();
     let error = Scenario::new(&functions, "example/greeter/alice")
@@ -80,8 +81,23 @@ async fn somebody_without_a_name_is_refused_by_what_is_missing() {
         .await
         .unwrap_err();
     assert_eq!(error.kind, "invalid_message");
+    assert_eq!(error.terminal.map(|terminal| terminal.code), Some(400));
     assert_eq!(
         error.message,
         "the message is not a example/name: missing field `name` at line 1 column 15"
     );
+}
+
+#[tokio::test]
+async fn each_id_counts_for_itself() {
+    let mut app = Harness::new(functions());
+    for (id, seen) in [("alice", 1), ("bob", 1), ("alice", 2)] {
+        let address = FunctionType::new("example/greeter").id(id);
+        let reply: Greeting = app.call(&address, &name("guest")).await.unwrap();
+        assert_eq!(reply.seen, seen, "{id}");
+    }
+    app.send("example/greeter/bob", &name("Bob"));
+    app.run_to_rest().await.unwrap();
+    assert_eq!(app.value::<i64>("example/greeter/bob", "seen"), Some(2));
+    assert_eq!(app.egress::<KinesisRecord>("example/greetings").len(), 1);
 }

@@ -1,4 +1,4 @@
-//! The greeter's process as a StateFun endpoint over HTTP: the same functions, without the Runtime API.
+//! The greeter's process as a StateFun endpoint over HTTP, without the Runtime API.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -10,7 +10,7 @@ use serde_json::json;
 struct Process(Child);
 
 impl Process {
-    /// Returns it with its address.
+    /// Starts it. Returns it with its address.
     fn start() -> (Self, String) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_greeter"))
             .args(["--http", "127.0.0.1:0"])
@@ -21,7 +21,7 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the greeter can be started");
-        let stderr = child.stderr.take().expect("it was asked for");
+        let stderr = child.stderr.take().expect("stderr is piped");
         let process = Self(child);
         let mut lines = BufReader::new(stderr).lines();
         let address = lines.find_map(|line| {
@@ -29,22 +29,22 @@ impl Process {
             let (_, rest) = line.split_once("address=")?;
             rest.split_whitespace().next().map(str::to_owned)
         });
-        // Who logs must not wait for who does not read.
+        // The rest is read too, so that a full pipe does not block the process.
         std::thread::spawn(move || lines.for_each(drop));
-        (process, address.expect("the greeter tells its address"))
+        (process, address.expect("the greeter logs its address"))
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // An error means that it has ended.
+        // An error means that it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
 #[tokio::test]
-async fn the_greeter_serves_over_http_what_it_serves_on_lambda() {
+async fn the_greeter_serves_the_same_over_http_as_on_lambda() {
     let (process, address) = Process::start();
     let dir = tempfile::tempdir().expect("a directory for the module file can be made");
     let module = dir.path().join("module.yaml");

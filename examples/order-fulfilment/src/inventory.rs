@@ -1,4 +1,4 @@
-//! One item of the inventory: puts some aside for orders, first come, first served.
+//! One item of the inventory: reserves stock for orders, first come, first served.
 
 use std::collections::VecDeque;
 
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 use crate::emit;
 use crate::messages::{Fulfilment, Reserve, Reserved, StockCounted};
 
-/// The function, with what there is at first.
+/// The function with the stock at the start.
 pub struct Inventory {
     initial_stock: u32,
 }
 
-/// What it takes.
+/// Its messages.
 #[derive(Debug, Message)]
 pub enum InventoryMessage {
-    /// From an order.
+    /// Sent by an order.
     Reserve(Reserve),
-    /// From the stream, or from outside.
+    /// Sent by the stream, or by a caller outside.
     #[message(json)]
     StockCounted(StockCounted),
 }
 
-/// What an item remembers.
+/// State of an item.
 #[derive(State)]
 pub struct Item {
     stock: Value<Stock>,
@@ -36,7 +36,7 @@ struct Stock {
     left: u32,
 }
 
-/// The orders for which there was not enough, in the order in which they asked.
+/// Orders that wait for stock, in the order in which they asked.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, Message)]
 #[message(typename = "orders/waiting")]
 struct Waiting {
@@ -44,7 +44,7 @@ struct Waiting {
 }
 
 impl Inventory {
-    /// Items of which there are `initial_stock` until somebody counts them.
+    /// Each item has `initial_stock` until the first count.
     pub fn new(initial_stock: u32) -> Self {
         Self { initial_stock }
     }
@@ -56,7 +56,7 @@ impl Inventory {
             .map_or(self.initial_stock, |stock| stock.left)
     }
 
-    /// Serves those who wait, for as long as there is enough for the first of them.
+    /// Serves waiting orders while the stock suffices for the first of them.
     fn serve(&self, ctx: &mut Context<Item>, mut left: u32) {
         let mut waiting = ctx.state.waiting.take().unwrap_or_default();
         let item = ctx.self_address().id().to_owned();

@@ -24,19 +24,19 @@ use crate::inventory::Inventory;
 use crate::messages::Fulfilment;
 use crate::order::OrderFunction;
 
-/// One order each.
+/// One instance for each order.
 pub const ORDER: FunctionType = FunctionType::new("orders/order");
-/// One item each.
+/// One instance for each item.
 pub const INVENTORY: FunctionType = FunctionType::new("orders/inventory");
-/// Where the [`Fulfilment`] events go.
+/// Egress of the [`Fulfilment`] events.
 pub const FULFILMENT: EgressId = EgressId::new("orders/fulfilment");
 
-/// What can be set from outside.
+/// Settings of the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// How long an order waits for its payment.
+    /// Time that an order waits for its payment.
     pub payment_timeout: Duration,
-    /// How many of each item there are before the first count.
+    /// Stock of each item before the first count.
     pub initial_stock: u32,
 }
 
@@ -45,7 +45,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When the one is not a duration, or the other not a whole number.
+    /// When the first is not a duration, or the second not a whole number.
     pub fn from_env() -> Result<Self, Error> {
         let mut config = Self::default();
         if let Ok(text) = std::env::var("PAYMENT_TIMEOUT") {
@@ -70,7 +70,7 @@ impl Default for Config {
     }
 }
 
-/// The functions of this application.
+/// Functions of this application.
 pub fn functions(config: Config) -> Functions {
     let Config {
         payment_timeout,
@@ -81,7 +81,7 @@ pub fn functions(config: Config) -> Functions {
         .bind_type(INVENTORY, Inventory::new(initial_stock))
 }
 
-/// Tells the world. The key is the id of the order or item, so that what is told of one stays in order.
+/// Emits an event. Its key is the id of the order or item, so events of one stay in order.
 fn emit<S>(ctx: &mut Context<S>, event: &Fulfilment) {
     let key = ctx.self_address().id().to_owned();
     ctx.egress(

@@ -1,4 +1,4 @@
-//! The handler of order fulfilment.
+//! Handler of order fulfilment.
 
 use order_fulfilment::{Config, functions};
 

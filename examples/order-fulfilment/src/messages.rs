@@ -1,141 +1,143 @@
-//! Everything that the functions tell one another and the world.
+//! Messages between the functions, and records of the streams.
 
 use std::collections::BTreeMap;
 
 use satchel_sdk::Message;
 use serde::{Deserialize, Serialize};
 
-/// What happened to an order, told by other systems. From the stream `order-events`; the record's key is the order.
+/// Event of an order, reported by other systems. Comes from the stream `order-events`; the record's
+/// key is the order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "orders/event")]
 #[serde(tag = "type")]
 pub enum OrderEvent {
-    /// Somebody ordered.
+    /// A customer ordered.
     OrderCreated {
-        /// What, and how many of each.
+        /// Quantity of each item.
         items: BTreeMap<String, u32>,
     },
-    /// Somebody paid.
+    /// A customer paid.
     PaymentReceived {
-        /// How much, in cents.
+        /// Amount in cents.
         amount_cents: u64,
     },
     /// The warehouse shipped one of the items.
     ItemShipped {
-        /// Which.
+        /// Name of the item.
         item: String,
     },
 }
 
-/// Asks an order for its [`OrderView`].
+/// Request to an order for its [`OrderView`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "orders/get")]
 pub struct GetOrder {}
 
-/// An order as it stands: the answer to [`GetOrder`], and to an [`OrderEvent`] that was sent by `/call`.
+/// Present state of an order: the reply to [`GetOrder`], and to an [`OrderEvent`] with a caller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "orders/view")]
 pub struct OrderView {
-    /// How far it is.
+    /// Status of the order.
     pub status: OrderStatus,
-    /// What was ordered, and how far each item is.
+    /// Quantity and progress of each item.
     pub items: BTreeMap<String, Line>,
 }
 
-/// How far an order is.
+/// Status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Message)]
 #[message(typename = "orders/status")]
 pub enum OrderStatus {
-    /// Not created, although other events may have come already.
+    /// Not created. Other events may have arrived already.
     #[default]
     Unknown,
     /// Created and not paid.
     AwaitingPayment,
-    /// Paid; its items are being reserved.
+    /// Paid. Its items are being reserved.
     Confirmed,
-    /// All items are reserved; they are on their way out of the warehouse.
+    /// All items are reserved, and leave the warehouse.
     Shipping,
     /// All items are shipped.
     Shipped,
-    /// It was not paid in time.
+    /// Not paid in time.
     Cancelled,
 }
 
 /// One item of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Line {
-    /// How many.
+    /// Quantity.
     pub quantity: u32,
-    /// Whether the inventory has put them aside.
+    /// True if the inventory has reserved the quantity.
     pub reserved: bool,
-    /// Whether they were shipped.
+    /// True if the item was shipped.
     pub shipped: bool,
 }
 
-/// The payment did not come in time; an order sends it to itself.
+/// The payment did not arrive in time. An order sends it to itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "orders/payment-timeout")]
 pub struct PaymentTimeout {}
 
-/// Asks an item to put some aside for the order that asks.
+/// Request to an item to reserve a quantity for the calling order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "orders/reserve")]
 pub struct Reserve {
-    /// How many.
+    /// Quantity.
     pub quantity: u32,
 }
 
-/// What was asked for by [`Reserve`] is put aside.
+/// Reply to [`Reserve`]: the quantity is reserved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "orders/reserved")]
 pub struct Reserved {
-    /// Of which item.
+    /// Name of the item.
     pub item: String,
 }
 
-/// Somebody counted what is on the shelf, reservations not included. From the stream `stock-counts`; the record's key is the item.
+/// Count of the stock without reservations. Comes from the stream `stock-counts`; the record's key
+/// is the item.
 ///
-/// A number and not a difference, so that a count that comes twice changes nothing.
+/// A total and not a difference, so that a repeated count changes nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Message)]
 #[message(typename = "orders/stock-counted")]
 pub struct StockCounted {
-    /// How many there are.
+    /// Quantity in stock.
     pub stock: u32,
 }
 
-/// What the application tells the world, on the stream `fulfilment`.
+/// Event of the application, on the stream `fulfilment`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum Fulfilment {
     /// The order exists and is paid.
     OrderConfirmed {
-        /// Which order.
+        /// Id of the order.
         order: String,
     },
-    /// There are more or fewer of an item than before.
+    /// The stock of an item has changed.
     InventoryUpdated {
-        /// Which item.
+        /// Name of the item.
         item: String,
-        /// How many are left.
+        /// Quantity left.
         stock: u32,
     },
-    /// Everything is put aside: the warehouse can ship it.
+    /// All items are reserved: the warehouse can ship them.
     ShipmentInitiated {
-        /// Which order.
+        /// Id of the order.
         order: String,
-        /// What, and how many of each.
+        /// Quantity of each item.
         items: BTreeMap<String, u32>,
     },
     /// The order was not paid in time.
     OrderCancelled {
-        /// Which order.
+        /// Id of the order.
         order: String,
     },
-    /// A payment came for an order that was cancelled.
+    /// A payment arrived for a cancelled order.
     RefundDue {
-        /// Which order.
+        /// Id of the order.
         order: String,
-        /// How much, in cents.
+        /// Amount in cents.
         amount_cents: u64,
     },
 }

@@ -1,11 +1,11 @@
-//! One order: whatever order its events come in, and however often, it ends the same.
+//! One order. Its end does not depend on the order and the repetition of its events.
 //!
-//! Each event is noted as a fact, once; what follows from the facts is done when the last of them is there.
+//! Each event is recorded as a fact, once. An action happens when the last fact it needs is there.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use satchel_sdk::{Context, Error, Function, Message, State, Value};
+use satchel_sdk::{Context, Error, Function, Message, State, TerminalError, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::messages::{
@@ -14,38 +14,38 @@ use crate::messages::{
 };
 use crate::{INVENTORY, emit};
 
-/// By which the payment cancels the timeout.
+/// Token by which the payment cancels the timeout.
 const TIMEOUT_TOKEN: &str = "payment-timeout";
 
-/// The function, with its timeout.
+/// The function with its timeout.
 pub struct OrderFunction {
     payment_timeout: Duration,
 }
 
-/// What it takes.
+/// Its messages.
 #[derive(Debug, Message)]
 pub enum OrderMessage {
-    /// From the stream, or from outside.
+    /// Sent by the stream, or by a caller outside.
     #[message(json)]
     Event(OrderEvent),
-    /// From whoever wants to know.
+    /// Sent by any caller.
     Get(GetOrder),
-    /// From itself.
+    /// Sent by itself.
     PaymentTimeout(PaymentTimeout),
-    /// From an item.
+    /// Sent by an item.
     Reserved(Reserved),
 }
 
-/// What an order remembers.
+/// State of an order.
 #[derive(State)]
 pub struct Order {
     status: Value<OrderStatus>,
     lines: Value<Lines>,
-    /// In cents.
+    /// Amount in cents.
     paid: Value<i64>,
 }
 
-/// The items of an order; those of quantity 0 were shipped before the order was known.
+/// Items of an order. An item of quantity 0 was shipped before the order was created.
 #[derive(Debug, Default, Clone, Serialize, Deserialize, Message)]
 #[message(typename = "orders/lines")]
 struct Lines {
@@ -60,13 +60,14 @@ impl OrderFunction {
 
     fn created(&self, ctx: &mut Context<Order>, items: BTreeMap<String, u32>) -> Result<(), Error> {
         if items.is_empty() || items.values().any(|quantity| *quantity == 0) {
-            return Err("an order has items, at least one of each".into());
+            let error = TerminalError::new(400, "an order has items, at least one of each");
+            return Err(error.into());
         }
         if status(ctx) != OrderStatus::Unknown {
             return Ok(());
         }
         let lines = &mut ctx.state.lines.get_mut_or_default().lines;
-        // A shipment of something that was not ordered is none of ours.
+        // A shipment of an item that was not ordered does not belong to this order.
         lines.retain(|item, _| items.contains_key(item));
         for (item, quantity) in items {
             lines.entry(item).or_default().quantity = quantity;
@@ -127,7 +128,7 @@ fn paid(ctx: &mut Context<Order>, amount_cents: u64) -> Result<(), Error> {
                 },
             );
         }
-        // Before the order is created, it is enough to know.
+        // Before the order is created, the fact is only recorded.
         _ => {}
     }
     Ok(())
@@ -144,7 +145,7 @@ fn shipped(ctx: &mut Context<Order>, item: String) {
 }
 
 fn timed_out(ctx: &mut Context<Order>) {
-    // The payment may have come while this message was on its way.
+    // The payment may have arrived while this message was on its way.
     if status(ctx) == OrderStatus::AwaitingPayment {
         ctx.state.status.set(OrderStatus::Cancelled);
         let order = id(ctx);
@@ -169,7 +170,7 @@ fn confirm(ctx: &mut Context<Order>) {
     }
 }
 
-/// Goes on as far as the facts allow.
+/// Advances the order as far as the facts allow.
 fn advance(ctx: &mut Context<Order>) {
     let lines = lines(ctx);
     if status(ctx) == OrderStatus::Confirmed && lines.values().all(|line| line.reserved) {

@@ -1,4 +1,4 @@
-//! Order fulfilment as a user runs it: the real `satchel dev`, a real handler process, kills in the middle.
+//! Order fulfilment as a user runs it: the real `satchel dev`, a real handler process, kills.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ async fn an_order_goes_from_creation_to_shipment_over_kills() {
     );
 
     kill_and_restart(&mut app).await;
-    assert_eq!(timers(&app.client).await, 1, "and still does");
+    assert_eq!(timers(&app.client).await, 1, "and still waits");
     happens(&app.client, "o-1", paid()).await;
     until_status(&app.client, "o-1", "Shipping").await;
     assert_eq!(
@@ -70,7 +70,8 @@ async fn events_out_of_order_and_twice_end_the_same() {
         }
     }
     until_status(&app.client, "o-2", "Shipped").await;
-    // Everything that came twice was read before this, and what would have come of it is told before what comes of the next.
+    // All repeated events were read before this one, so their effects, if they had any, would be
+    // emitted before those of this one.
     happens(&app.client, "o-3", shipped("spoon")).await;
     until_true("the last event was read", async || {
         view(&app.client, "o-3").await["items"]["spoon"]["shipped"] == true
@@ -97,7 +98,7 @@ async fn events_out_of_order_and_twice_end_the_same() {
     ends_well(&mut app).await;
 }
 
-/// The timeout falls due while nothing runs.
+/// The timeout falls due while no process runs.
 #[tokio::test]
 async fn an_order_that_is_not_paid_in_time_is_cancelled_and_a_late_payment_refunded() {
     let mut app = Setup::of(example("order-fulfilment"))
@@ -154,9 +155,9 @@ async fn orders_wait_for_stock_in_turn_over_a_kill() {
     ends_well(&mut app).await;
 }
 
-/// It is tried as often as the module file's default says, which takes a while.
+/// The message has as many attempts as the module file's default allows, which takes a while.
 #[tokio::test]
-async fn an_order_without_items_becomes_a_dead_letter_and_the_order_goes_on() {
+async fn an_order_without_items_becomes_a_dead_letter_and_the_order_continues() {
     let mut app = Setup::of(example("order-fulfilment")).start().await;
     happens(&app.client, "o-5", paid()).await;
     happens(&app.client, "o-5", created(&json!({}))).await;
@@ -204,7 +205,7 @@ async fn counted(client: &Client, stock: u32) {
     client.put("stock-counts", "mug", count).await;
 }
 
-/// Asks the order how far it is; a poisonous event before the question may take its time.
+/// Asks the order for its state. A poison event before the question delays the reply.
 async fn view(client: &Client, order: &str) -> Value {
     let call = client
         .to_call(&format!("orders/order/{order}"))

@@ -1,4 +1,4 @@
-//! What each function does, without any server.
+//! Each function by itself, without any server.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -169,7 +169,7 @@ async fn events_end_the_same_in_every_order_and_twice() {
         let outcome = scenario.run().await.unwrap();
         assert_eq!(emitted(&outcome), [confirmed()], "{order:?}");
         assert_eq!(reservations(&outcome), both_reservations(), "{order:?}");
-        // Either no timeout was set, or it was cancelled.
+        // Each timeout that was set was cancelled.
         assert_eq!(
             outcome.delayed().len(),
             outcome.cancelled().len(),
@@ -253,7 +253,7 @@ async fn a_timeout_that_crosses_the_payment_cancels_nothing() {
 }
 
 #[tokio::test]
-async fn an_order_without_items_is_refused() {
+async fn an_order_without_items_is_rejected_for_good() {
     let functions = functions(Config::default());
     for items in [BTreeMap::new(), BTreeMap::from([("mug".to_owned(), 0)])] {
         let error = Scenario::new(&functions, ORDER_1)
@@ -262,6 +262,7 @@ async fn an_order_without_items_is_refused() {
             .await
             .unwrap_err();
         assert_eq!(error.message, "an order has items, at least one of each");
+        assert_eq!(error.terminal.map(|terminal| terminal.code), Some(400));
     }
 }
 
@@ -283,7 +284,7 @@ async fn an_item_is_reserved_first_come_first_served() {
         .run()
         .await
         .unwrap();
-    // One is left, but it is not the turn of the third.
+    // One is left, but the second order comes before the third.
     assert_eq!(emitted(&outcome), [updated(1)]);
     assert_eq!(
         outcome.messages_to::<Reserved>(&order("o-1")),
@@ -298,7 +299,7 @@ async fn an_item_is_reserved_first_come_first_served() {
         .run()
         .await
         .unwrap();
-    // The second count is what the first one left.
+    // The second count equals the rest of the first one.
     assert_eq!(emitted(&outcome), [updated(7)]);
     let served: Vec<_> = outcome.sent().iter().map(|sent| sent.to.clone()).collect();
     assert_eq!(served, [order("o-2"), order("o-3")]);

@@ -1,4 +1,4 @@
-//! Serves a router over HTTP/1.1 and HTTP/2 without TLS, within limits that axum's own server does not have.
+//! Serves a router over HTTP/1.1 and HTTP/2 without TLS, with limits that axum's server lacks.
 
 use std::future::Future;
 use std::io::{self, Cursor};
@@ -17,22 +17,22 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// What a connection over HTTP/2 begins with.
+/// First bytes of a connection over HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Limits of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// How many connections are served at once; more wait in the listener's queue.
+    /// Maximum number of connections served at once. More wait in the listener's queue.
     pub(super) connections_max: usize,
-    /// How many requests one connection carries at once over HTTP/2.
+    /// Maximum number of concurrent requests on one connection over HTTP/2.
     pub(super) streams_max: u32,
-    /// How long a client may take to send a request's head, how long a connection may idle between requests over HTTP/1.1, and after how
-    /// long a silent client is asked over HTTP/2 whether it is still there.
+    /// Maximum time for the head of a request. Also the idle timeout of a connection over HTTP/1.1,
+    /// and the ping interval of a silent connection over HTTP/2.
     pub(super) head_time_max: Duration,
-    /// How long a client may take to send a request's body.
+    /// Maximum time for the body of a request.
     pub(super) body_time_max: Duration,
-    /// How long a stop waits for requests under way.
+    /// Maximum time that a stop waits for requests in flight.
     pub(super) stop_time_max: Duration,
 }
 
@@ -41,8 +41,8 @@ impl Default for Limits {
         Self {
             connections_max: 1024,
             streams_max: 64,
-            // Longer than the 60 s for which load balancers keep idle connections: whoever closes first must not be the server, or a
-            // request may be on its way already.
+            // Longer than the 60 s for which load balancers keep idle connections. A server that
+            // closes first may close a connection on which a request is on its way.
             head_time_max: Duration::from_secs(75),
             body_time_max: Duration::from_secs(60),
             stop_time_max: Duration::from_secs(20),
@@ -50,7 +50,7 @@ impl Default for Limits {
     }
 }
 
-/// Serves `router` on `listener` until `stop` is done, then finishes the requests under way and returns.
+/// Serves `router` on `listener` until `stop` completes, then drains the requests in flight.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -67,7 +67,7 @@ pub(super) async fn serve(
             () = &mut stop => break,
             Some(ended) = connections.join_next() => {
                 if let Err(error) = ended {
-                    tracing::error!(%error, "serving a connection panicked");
+                    tracing::error!(%error, "connection task panicked");
                 }
                 continue;
             }
@@ -79,12 +79,12 @@ pub(super) async fn serve(
             let _permit = permit;
             let begun = tokio::select! {
                 begun = begin(stream, limits.head_time_max) => begun,
-                // Nothing is under way on a connection that has not begun.
+                // A connection that has not begun has no request in flight.
                 _ = stopped.wait_for(|stopping| *stopping) => return,
             };
             match begun {
                 Ok(begun) => serve_connection(begun, router, limits, watcher).await,
-                Err(error) => tracing::debug!(%error, "a connection ended before it began"),
+                Err(error) => tracing::debug!(%error, "connection closed before its first request"),
             }
         });
     }
@@ -92,18 +92,20 @@ pub(super) async fn serve(
     stopping.send_replace(true);
     let finished = timeout(limits.stop_time_max, graceful.shutdown()).await;
     if finished.is_err() {
-        tracing::warn!("requests still under way are given up");
+        tracing::warn!("stop timeout reached; requests in flight are aborted");
     }
     connections.shutdown().await;
 }
 
-/// A connection, and what was read from it already.
+/// A connection, and the bytes already read from it.
 struct Begun {
     first: Vec<u8>,
     stream: TcpStream,
 }
 
-/// Reads as much as tells HTTP/2 from HTTP/1.1. The library does so too, but waits for it without end.
+/// Reads as much as distinguishes HTTP/2 from HTTP/1.1.
+///
+/// The library does the same, but without a timeout.
 async fn begin(mut stream: TcpStream, time_max: Duration) -> io::Result<Begun> {
     let mut first = Vec::with_capacity(PREFACE.len());
     let reading = async {
@@ -135,11 +137,11 @@ async fn serve_connection(begun: Begun, router: Router, limits: Limits, watcher:
     let connection =
         builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection ended early");
+        tracing::debug!(%error, "connection closed early");
     }
 }
 
-/// The next connection, as soon as there may be one more.
+/// Accepts the next connection as soon as a permit is free.
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
@@ -147,18 +149,18 @@ async fn accept(
     let permit = Arc::clone(permits)
         .acquire_owned()
         .await
-        .expect("nobody closes this semaphore");
+        .expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::warn!(%error, "a connection without TCP_NODELAY");
+                    tracing::warn!(%error, "cannot set TCP_NODELAY; serving without it");
                 }
                 return (stream, permit);
             }
             Err(error) => {
-                // The client has gone already, or, more lastingly, all file descriptors are in use.
-                tracing::debug!(%error, "no connection could be accepted");
+                // The client has closed it already, or all file descriptors are in use.
+                tracing::debug!(%error, "cannot accept a connection; retrying");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }

@@ -1,4 +1,4 @@
-//! The limits, over real sockets: who is slow or silent does not keep others out.
+//! The limits over real sockets: slow and silent clients do not lock out others.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -7,12 +7,12 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-/// Long enough for any machine; nothing waits for it unless the test fails.
+/// Long enough for any machine. Only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const SHORT: Duration = Duration::from_millis(20);
 
-/// A request that is answered with 400: its body is empty.
+/// A request with an empty body, whose response has status 400.
 const REQUEST: &str =
     "POST / HTTP/1.1\r\nhost: h\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -43,7 +43,7 @@ impl Server {
         }
     }
 
-    /// A connection over which `text` was sent.
+    /// Opens a connection and sends `text`.
     async fn sent(&self, text: &str) -> TcpStream {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
@@ -68,13 +68,13 @@ async fn rest(mut stream: TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_is_not_waited_for_without_end() {
+async fn a_missing_head_ends_the_connection() {
     let server = Server::start(Limits {
         head_time_max: SHORT,
         ..Limits::default()
     })
     .await;
-    // Nothing, what may become either version of HTTP, half a head of each, and silence after an answer.
+    // Nothing; a prefix of both versions of HTTP; half a head of each; silence after a response.
     for begun in [
         "",
         "P",
@@ -89,7 +89,7 @@ async fn a_head_that_does_not_come_is_not_waited_for_without_end() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_not_waited_for_without_end() {
+async fn a_missing_body_ends_the_request() {
     let server = Server::start(Limits {
         body_time_max: SHORT,
         ..Limits::default()
@@ -99,7 +99,7 @@ async fn a_body_that_does_not_come_is_not_waited_for_without_end() {
     let answer = rest(server.sent(&slow).await).await;
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(
-        answer.ends_with("the body did not come within 20ms"),
+        answer.ends_with("the body did not arrive within 20ms"),
         "{answer}"
     );
     server.stop().await;
@@ -115,7 +115,7 @@ async fn a_connection_over_the_limit_waits_for_its_turn() {
     let first = server.sent("").await;
     let mut second = Box::pin(rest(server.sent(REQUEST).await));
     let waited = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
-    assert!(waited.is_err(), "the first connection holds the place");
+    assert!(waited.is_err(), "the first connection holds the permit");
     drop(first);
     let answer = second.await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");

@@ -1,4 +1,4 @@
-//! A bundle: its batches started together, and a response that Lambda takes.
+//! A bundle: its batches run concurrently, and the response fits into Lambda's limit.
 
 use lambda_runtime::Diagnostic;
 use satchel_protocol::bundle::{BatchError, BatchResult, BundleRequest, BundleResponse, Encoding};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::RESPONSE_BYTES_MAX;
 use crate::batches::Batches;
 
-/// From this size of all answers together on, compressing them costs less than it saves.
+/// Total size of the answers from which compression saves more than it costs.
 const COMPRESSED_FROM_BYTES: usize = 32 << 10;
 
 /// Answers every batch of the bundle, in its order.
@@ -24,10 +24,8 @@ pub(super) async fn answer(
         .iter()
         .map(|batch| {
             let to = batch.to_function(request.encoding);
-            to.map(|to| batches.start(to)).map_err(|error| BatchError {
-                kind: "invalid_request".to_owned(),
-                message: error.to_string(),
-            })
+            to.map(|to| batches.start(to))
+                .map_err(|error| BatchError::new("invalid_request", error.to_string()))
         })
         .collect();
     let mut answers = Vec::with_capacity(started.len());
@@ -41,7 +39,7 @@ pub(super) async fn answer(
     Ok(respond(request.bundle, accepted, answers))
 }
 
-/// The response, compressed if that is accepted and pays, with as many results as fit.
+/// The response, compressed if that is accepted and worthwhile, with as many results as fit.
 fn respond(
     bundle: String,
     accepted: Encoding,
@@ -65,24 +63,25 @@ fn respond(
     response
 }
 
-/// Turns the largest results into errors until the response takes at most `bytes_max` as JSON. So most results get through, and one
-/// that is too large by itself takes no other with it.
+/// Replaces the largest results by errors until the response has at most `bytes_max` as JSON.
+///
+/// Most results get through, and a result that is too large by itself displaces no other.
 fn fit(response: &mut BundleResponse, bytes_max: usize) {
     let around = json_bytes(&BundleResponse::new(
         response.bundle.clone(),
         response.encoding,
     ));
     let sizes: Vec<_> = response.results.iter().map(json_bytes).collect();
-    // The comma after each result.
+    // Each result counts with the comma after it.
     let mut total: usize = around + sizes.iter().map(|size| size + 1).sum::<usize>();
     let mut by_size: Vec<_> = (0..sizes.len()).collect();
     by_size.sort_by_key(|index| sizes[*index]);
     while total > bytes_max
         && let Some(largest) = by_size.pop()
     {
-        let refused = too_large(&response.results[largest], sizes[largest]);
-        total = total - sizes[largest] + json_bytes(&refused);
-        response.results[largest] = refused;
+        let replaced = too_large(&response.results[largest], sizes[largest]);
+        total = total - sizes[largest] + json_bytes(&replaced);
+        response.results[largest] = replaced;
     }
 }
 
@@ -90,12 +89,13 @@ fn too_large(result: &BatchResult, size: usize) -> BatchResult {
     BatchResult {
         attempt: result.attempt.clone(),
         from: None,
-        error: Some(BatchError {
-            kind: "response_too_large".to_owned(),
-            message: format!(
-                "the result takes {size} bytes; Lambda takes {RESPONSE_BYTES_MAX} for the results of all batches of a request"
+        error: Some(BatchError::new(
+            "response_too_large",
+            format!(
+                "the result has {size} bytes; Lambda allows {RESPONSE_BYTES_MAX} bytes \
+                 for the results of all batches of a request"
             ),
-        }),
+        )),
     }
 }
 
@@ -105,7 +105,7 @@ fn json_bytes(value: &impl serde::Serialize) -> usize {
     counter.0
 }
 
-/// Counts what is written to it.
+/// Counts the bytes written to it.
 struct Counter(usize);
 
 impl std::io::Write for Counter {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_largest_results_give_way() {
+    fn only_the_largest_results_are_replaced() {
         let mut response = BundleResponse::new("b", Encoding::Identity);
         response.results = vec![
             result("small", 1_000),
@@ -169,7 +169,7 @@ mod tests {
         let mut response = BundleResponse::new("b", Encoding::Identity);
         response.results = vec![result("a", 100), result("b", 100)];
         let whole = response.clone();
-        // The last result has no comma after it, which the estimate counts all the same.
+        // The estimate counts a comma after the last result, which has none.
         fit(&mut response, whole.to_json().len() + 1);
         assert_eq!(response, whole);
         fit(&mut response, whole.to_json().len() - 1);

@@ -1,4 +1,4 @@
-//! What a Lambda request holds, and the HTTP form of it.
+//! Payload of a Lambda request, and its HTTP form.
 
 use std::borrow::Cow;
 
@@ -14,14 +14,14 @@ use super::RESPONSE_BYTES_MAX;
 use crate::batches::Batches;
 use crate::http::{self, CONTENT_TYPE};
 
-/// A Lambda request, told apart by its fields.
+/// A Lambda request. Its fields distinguish the forms.
 #[derive(Debug)]
 pub(super) enum Event<'a> {
     Bundle(BundleRequest),
     Http(HttpRequest<'a>),
 }
 
-/// Why a payload is none of the known forms.
+/// Error of a payload that has none of the known forms.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EventError {
     #[error("the request is not a JSON object: {0}")]
@@ -32,7 +32,7 @@ pub(super) enum EventError {
     Unknown,
 }
 
-/// What API Gateway or a Function URL hands over.
+/// HTTP request in the form of API Gateway and Function URLs.
 #[derive(Debug)]
 pub(super) struct HttpRequest<'a> {
     method: Cow<'a, str>,
@@ -40,7 +40,7 @@ pub(super) struct HttpRequest<'a> {
     is_base64: bool,
 }
 
-/// What API Gateway or a Function URL takes as the answer.
+/// HTTP response in the form of API Gateway and Function URLs.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct HttpResponse {
@@ -54,9 +54,14 @@ pub(super) struct HttpResponse {
 #[serde(rename_all = "kebab-case")]
 struct Headers {
     content_type: &'static str,
+    /// Decimal; API Gateway takes header values as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    satchel_terminal_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    satchel_terminal_index: Option<String>,
 }
 
-/// The fields by which the forms are told apart, and those of the HTTP forms.
+/// Fields that distinguish the forms, and fields of the HTTP forms.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Fields<'a> {
@@ -135,21 +140,27 @@ impl From<http::Answer> for HttpResponse {
         } else {
             String::from_utf8_lossy(&answer.body).into_owned()
         };
-        // What stands around the body takes less than the kibibyte.
+        // The JSON around the body is smaller than 1 KiB.
         if body.len() + 1024 > RESPONSE_BYTES_MAX {
             return http::Answer::text(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 format!(
-                    "response_too_large: the answer is {} bytes in base64, Lambda takes {RESPONSE_BYTES_MAX}",
+                    "response_too_large: the response has {} bytes in base64, \
+                     Lambda allows {RESPONSE_BYTES_MAX}",
                     body.len()
                 ),
             )
             .into();
         }
+        let terminal = answer.terminal;
         Self {
             status_code: answer.status.as_u16(),
             headers: Headers {
                 content_type: answer.content_type,
+                satchel_terminal_error: terminal.map(|terminal| terminal.code.to_string()),
+                satchel_terminal_index: terminal
+                    .and_then(|terminal| terminal.index)
+                    .map(|index| index.to_string()),
             },
             body,
             is_base64_encoded,
@@ -170,14 +181,15 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_are_told_apart_by_their_fields() {
+    fn the_fields_distinguish_the_forms() {
         assert_eq!(
             read(r#"{"satchel":1,"bundle":"b1","batches":[]}"#),
             "bundle b1"
         );
         assert_eq!(
             read(
-                r#"{"version":"2.0","requestContext":{"http":{"method":"POST"}},"body":"","isBase64Encoded":true}"#
+                r#"{"version":"2.0","requestContext":{"http":{"method":"POST"}},
+                    "body":"","isBase64Encoded":true}"#
             ),
             "http POST"
         );
@@ -188,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn another_payload_is_refused_by_what_it_lacks() {
+    fn another_payload_is_rejected_by_what_it_lacks() {
         assert_eq!(
             read("{}"),
             "the request is neither a bundle (it has no field `satchel`) nor an HTTP request"
@@ -205,19 +217,24 @@ mod tests {
         let response = HttpResponse::from(http::Answer {
             status: StatusCode::OK,
             content_type: CONTENT_TYPE,
+            terminal: None,
             body: vec![1, 2, 3],
         });
         assert_eq!(
             serde_json::to_string(&response).unwrap(),
-            r#"{"statusCode":200,"headers":{"content-type":"application/octet-stream"},"body":"AQID","isBase64Encoded":true}"#
+            concat!(
+                r#"{"statusCode":200,"headers":{"content-type":"application/octet-stream"},"#,
+                r#""body":"AQID","isBase64Encoded":true}"#
+            )
         );
     }
 
     #[test]
-    fn an_answer_that_lambda_would_refuse_becomes_an_error() {
+    fn an_answer_over_lambdas_limit_becomes_an_error() {
         let response = HttpResponse::from(http::Answer {
             status: StatusCode::OK,
             content_type: CONTENT_TYPE,
+            terminal: None,
             body: vec![0; 5 << 20],
         });
         assert_eq!(response.status_code, 500);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use satchel_sdk::{Context, Functions, Json, Result, State, Value};
+use satchel_sdk::prelude::*;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
@@ -12,22 +12,22 @@ struct Counter {
     count: Value<i64>,
 }
 
-/// Adds what it is told and answers with the sum.
-async fn counter(ctx: &mut Context<Counter>, message: i64) -> Result {
+/// Adds the message to the count and replies with the sum.
+async fn counter(ctx: &mut Context<Counter>, message: i64) -> Result<i64> {
     let count = ctx.state.count.get_or_default() + message;
     ctx.state.count.set(count);
-    ctx.reply(&count)?;
-    Ok(())
+    Ok(count)
 }
 
-/// Does what it is told to.
+/// Runs the command in the message.
 async fn misbehave(ctx: &mut Context, message: String) -> Result {
     match message.split_once(' ').unwrap_or((&message, "")) {
         ("panic", text) => panic!("{text}"),
         ("fail", text) => return Err(text.into()),
+        ("reject", text) => return Err(TerminalError::new(404, text).into()),
         ("hang", _) => std::future::pending().await,
         ("connect", address) => {
-            // Until the other side says that it is enough.
+            // Returns when the other side closes the connection.
             let mut peer = TcpStream::connect(address).await?;
             peer.read_to_end(&mut Vec::new()).await?;
         }

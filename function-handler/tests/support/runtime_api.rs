@@ -1,4 +1,4 @@
-//! A Lambda Runtime API, as small as it can be: what a handler process asks of it, and nothing more.
+//! A minimal Lambda Runtime API for handler processes.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,12 +13,12 @@ use tokio::sync::{Mutex, mpsc};
 
 use super::PATIENCE;
 
-/// A served Runtime API; gone, with all its connections, when dropped, as if its process had been killed.
+/// A running Runtime API. Dropping it closes all connections, as the death of its process would.
 pub struct RuntimeApi {
     address: String,
     requests: mpsc::Sender<NextRequest>,
     responses: mpsc::Receiver<(String, String, Bytes)>,
-    /// Its own, so that dropping it closes every socket.
+    /// A runtime of its own, so that dropping it closes every socket.
     runtime: Option<Runtime>,
     invocations: u32,
 }
@@ -71,12 +71,12 @@ impl RuntimeApi {
         }
     }
 
-    /// Plain `host:port`, as AWS has it.
+    /// `host:port` without a scheme, as on AWS.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Invokes the handler and waits for what it posts: `response` or `error`, and the body.
+    /// Invokes the handler. Returns `response` or `error`, and the body that the handler posted.
     pub async fn invoke(&mut self, payload: Vec<u8>, timeout: Duration) -> (String, Bytes) {
         self.invocations += 1;
         let id = format!("request-{}", self.invocations);
@@ -107,7 +107,7 @@ async fn next(State(shared): State<Arc<Shared>>) -> Response {
     let Some(request) = shared.requests.lock().await.recv().await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    // Only now: until here the handler may have been starting.
+    // The deadline counts from here, because the handler may have been starting until now.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let deadline = now + request.timeout;
     (
@@ -132,7 +132,7 @@ async fn respond(
     Path((id, outcome)): Path<(String, String)>,
     body: Bytes,
 ) -> StatusCode {
-    // The test may be over already.
+    // An error means that the test is over already.
     let _ = shared.responses.send((id, outcome, body)).await;
     StatusCode::ACCEPTED
 }

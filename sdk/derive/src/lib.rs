@@ -1,4 +1,4 @@
-//! The derive macros of `satchel-sdk`, which re-exports and documents them.
+//! Derive macros of `satchel-sdk`, which re-exports them.
 
 mod message;
 mod state;
@@ -8,14 +8,16 @@ use syn::{DeriveInput, parse_macro_input};
 
 /// Makes a type a message.
 ///
-/// On a struct, or on an enum that is one message, with the attribute `#[message(typename = "namespace/name")]`. The wire form is chosen by `encoding`:
+/// A struct, or an enum that is one message, has the attribute
+/// `#[message(typename = "namespace/name")]`. Its wire form is chosen by `encoding`:
 ///
-/// - `"json"` (default): the type implements serde's `Serialize` and `DeserializeOwned`;
-/// - `"protobuf"`: the type implements `prost::Message`;
+/// - `"json"` (default): the type implements serde's `Serialize` and `DeserializeOwned`.
+/// - `"protobuf"`: the type implements `prost::Message`.
 /// - `"bytes"`: a tuple struct around one `bytes::Bytes` or `Vec<u8>`.
 ///
-/// On an enum without that attribute: each variant holds one message, `Variant(Type)`, and the typename tells them apart. One variant may be
-/// marked `#[message(json)]`: it takes JSON of no declared type.
+/// In an enum without that attribute, each variant holds one message, `Variant(Type)`, and the
+/// typename distinguishes them. One variant may be marked `#[message(json)]`. It takes JSON of no
+/// declared type.
 ///
 /// ```
 /// use satchel_sdk::Message;
@@ -58,7 +60,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// struct Order { item: String }
 /// ```
 ///
-/// Nor do two variants with one typename:
+/// Two variants with one typename do not compile:
 ///
 /// ```compile_fail
 /// #[derive(satchel_sdk::Message)]
@@ -74,9 +76,11 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 
 /// Makes a struct of `Value<T>` fields the state of a function.
 ///
-/// Attributes of a field: `#[state(name = "…")]`, and one of `#[state(expire_after_write = "30d")]` and `#[state(expire_after_invoke = "1h")]`.
+/// A field may have the attributes `#[state(name = "…")]`, and one of
+/// `#[state(expire_after_write = "30d")]` and `#[state(expire_after_invoke = "1h")]`. A duration is
+/// a whole number and a unit: `ms`; `s`, `sec`; `m`, `min`; `h`; `d`.
 ///
-/// A state that is not declared does not compile:
+/// Access to a state that is not declared does not compile:
 ///
 /// ```compile_fail
 /// use satchel_sdk::{Context, Result, State, Value};
@@ -90,7 +94,7 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// Nor does a value of another type than the declared one:
+/// A value of another type than the declared one does not compile:
 ///
 /// ```compile_fail
 /// use satchel_sdk::{Context, Result, State, Value};
@@ -104,7 +108,7 @@ pub fn derive_message(input: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// Nor a duration that is none:
+/// A text that is not a duration does not compile:
 ///
 /// ```compile_fail
 /// use satchel_sdk::{State, Value};

@@ -125,7 +125,8 @@ fn single(input: &DeriveInput, typename: &LitStr, encoding: Encoding) -> Result<
             if !is_newtype(&input.data) {
                 return Err(Error::new_spanned(
                     name,
-                    "a message of raw bytes is a tuple struct around one field, such as `struct Image(Vec<u8>);`",
+                    "a message of raw bytes is a tuple struct around one field, \
+                     such as `struct Image(Vec<u8>);`",
                 ));
             }
             (
@@ -146,7 +147,10 @@ fn single(input: &DeriveInput, typename: &LitStr, encoding: Encoding) -> Result<
 
             fn encode(
                 &self,
-            ) -> ::core::result::Result<::satchel_sdk::derived::message::Bytes, ::satchel_sdk::Error> {
+            ) -> ::core::result::Result<
+                ::satchel_sdk::derived::message::Bytes,
+                ::satchel_sdk::Error,
+            > {
                 #encode
             }
 
@@ -162,7 +166,10 @@ fn single(input: &DeriveInput, typename: &LitStr, encoding: Encoding) -> Result<
 }
 
 fn is_newtype(data: &Data) -> bool {
-    matches!(data, Data::Struct(data) if matches!(&data.fields, Fields::Unnamed(fields) if fields.unnamed.len() == 1))
+    let Data::Struct(data) = data else {
+        return false;
+    };
+    matches!(&data.fields, Fields::Unnamed(fields) if fields.unnamed.len() == 1)
 }
 
 /// One message of an enum of messages.
@@ -179,7 +186,8 @@ impl<'a> Variant<'a> {
             _ => {
                 return Err(Error::new_spanned(
                     variant,
-                    "a variant holds one message, such as `Created(Created)`; or give the enum a typename to make it one message",
+                    "a variant holds one message, such as `Created(Created)`; \
+                     or give the enum a typename to make it one message",
                 ));
             }
         };
@@ -204,7 +212,7 @@ impl<'a> Variant<'a> {
     }
 }
 
-/// An enum of messages, told apart by typename.
+/// An enum of messages, distinguished by typename.
 fn several(input: &DeriveInput, data: &DataEnum) -> Result<TokenStream> {
     let name = &input.ident;
     let variants = data
@@ -258,7 +266,7 @@ fn several(input: &DeriveInput, data: &DataEnum) -> Result<TokenStream> {
     })
 }
 
-/// How JSON of no declared type becomes one of the variants.
+/// Decoding of JSON of no declared type as one of the variants.
 fn untyped_json(input: &DeriveInput, variants: &[Variant<'_>]) -> Result<TokenStream> {
     let mut marked = variants.iter().filter(|variant| variant.takes_json);
     match (marked.next(), marked.next()) {

@@ -37,7 +37,10 @@ pub(crate) fn derive(input: &DeriveInput) -> Result<TokenStream> {
             ) -> ::core::result::Result<Self, ::satchel_sdk::StateError> {
                 #(
                     let #locals = <#types as ::satchel_sdk::derived::state::Field>::load(
-                        <#types as ::satchel_sdk::derived::state::Field>::spec(#names, #expirations),
+                        <#types as ::satchel_sdk::derived::state::Field>::spec(
+                            #names,
+                            #expirations,
+                        ),
                         values,
                     )?;
                 )*

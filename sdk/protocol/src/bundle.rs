@@ -1,6 +1,7 @@
 //! The bundle: several batches, for different addresses, in one Lambda request, and their results.
 //!
-//! The Invoke API of Lambda takes and returns JSON only, so each batch travels as a base64 `ToFunction`:
+//! The Invoke API of Lambda takes and returns JSON only, so each batch travels as a base64
+//! `ToFunction`:
 //!
 //! ```json
 //! {"satchel":1,"bundle":"b1","encoding":"identity","accept":["zstd"],
@@ -15,8 +16,46 @@
 //!             {"attempt":"1-8","error":{"type":"panic","message":"…"}}]}
 //! ```
 //!
-//! `encoding` says how the bytes of every `to` and `from` were compressed before base64; a sender may use any encoding that
-//! the other side lists in `accept` (the request's list, for the response). [`Encoding::Identity`] is always accepted.
+//! `encoding` names the compression of every `to` and `from` before base64. A sender may use any
+//! encoding that the other side lists in `accept`; the request's list applies to the response.
+//! [`Encoding::Identity`] is always accepted.
+//!
+//! # Terminal errors
+//!
+//! A function may reject one message for good: no retry can succeed, because the mistake lies in
+//! the message. The error of the batch then has the optional field `terminal`:
+//!
+//! ```json
+//! {"attempt":"1-9","error":{"type":"terminal","message":"message 3 of 5: no such account",
+//!  "terminal":{"index":2,"code":404,"message":"no such account"}}}
+//! ```
+//!
+//! - `index` is the position of the rejected message in its batch, from 0. A handler that leaves
+//!   it out does not know the position; for a batch of one message it is 0.
+//! - `code` is 400 to 499, or 500: the HTTP status for a caller that waits for a reply.
+//! - `message` is the text for that caller. `error.message` is the text for the operator.
+//!
+//! The result has no `from`: nothing of the batch takes effect, as with every error. The
+//! coordinator then acts by `index`, and in neither case counts a failed attempt:
+//!
+//! - **0**: The first message is concluded. It leaves its mailbox; a caller that waits gets `code`
+//!   and `message`; a message without such a caller becomes a dead letter at once. The messages
+//!   behind it stay queued in order. They are sent again in the next batch, with unchanged state.
+//! - **n > 0**: The next batch of this address has exactly the first `n` messages. When it has
+//!   succeeded, the rejected message is the first of the batch after it. The function then judges
+//!   that message again, over the state that the messages before it left.
+//! - **absent**, in a batch of several messages: The batch is halved until the rejected message is
+//!   alone, as after any other error.
+//!
+//! This rule needs no result that is half answer and half error. Every answer stays one
+//! transaction, so effects are exactly once. A message never overtakes another, so order is kept.
+//! The price is that the messages before the rejected one run twice, as they do after any error.
+//!
+//! A reader that does not know `terminal` ignores it and sees an ordinary error. The same holds
+//! over HTTP: the response has status 500, and `terminal` travels in the headers
+//! [`TERMINAL_ERROR_HEADER`] (`code`) and [`TERMINAL_INDEX_HEADER`] (`index`, optional), with
+//! `message` as the body. The status is not `code`, because gateways and older coordinators give
+//! several 4xx statuses a meaning of their own, such as 429 (retry) and 413 (split the batch).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,57 +65,63 @@ use serde::{Deserialize, Serialize};
 
 use crate::reqreply::{FromFunction, ToFunction};
 
-/// The version of the envelope, its field `satchel`.
+/// Version of the envelope, its field `satchel`.
 pub const VERSION: u32 = 1;
 
-/// A decompressed `to` or `from` is never allowed to grow over this many bytes.
+/// Maximum size of a decompressed `to` or `from`, in bytes.
 pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
-/// How the bytes of each batch are compressed before base64.
+/// Header of an HTTP response that rejects a message for good. Its value is [`Terminal::code`].
+pub const TERMINAL_ERROR_HEADER: &str = "satchel-terminal-error";
+
+/// Header beside [`TERMINAL_ERROR_HEADER`]. Its value is [`Terminal::index`].
+pub const TERMINAL_INDEX_HEADER: &str = "satchel-terminal-index";
+
+/// Compression of each batch before base64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// Not at all.
+    /// No compression.
     #[default]
     Identity,
-    /// A zstd frame each.
+    /// One zstd frame for each `to` or `from`.
     Zstd,
 }
 
-/// What the coordinator sends: the payload of one Lambda request.
+/// Payload of one Lambda request, sent by the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleRequest {
     /// Always [`VERSION`].
     pub satchel: u32,
-    /// Names this request; the response repeats it.
+    /// Name of this request, repeated by the response.
     pub bundle: String,
-    /// How every `to` is compressed.
+    /// Compression of every `to`.
     #[serde(default)]
     pub encoding: Encoding,
-    /// What the response may be compressed with, by name; unknown names are ignored.
+    /// Names of the encodings that the response may use. Unknown names are ignored.
     #[serde(default)]
     pub accept: Vec<String>,
-    /// The batches, for different addresses.
+    /// The batches, each for another address.
     pub batches: Vec<BundledBatch>,
 }
 
 /// One batch of a [`BundleRequest`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundledBatch {
-    /// Names this attempt; its result repeats it.
+    /// Name of this attempt, repeated by its result.
     pub attempt: String,
-    /// A `ToFunction`, compressed as the request's `encoding` says, in base64.
+    /// A `ToFunction`, compressed by the request's `encoding`, in base64.
     pub to: String,
 }
 
-/// What the handler answers: the response of one Lambda request.
+/// Response of one Lambda request, sent by the handler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleResponse {
     /// Always [`VERSION`].
     pub satchel: u32,
     /// The request's `bundle`.
     pub bundle: String,
-    /// How every `from` is compressed.
+    /// Compression of every `from`.
     #[serde(default)]
     pub encoding: Encoding,
     /// One result for each batch of the request, in any order.
@@ -88,25 +133,41 @@ pub struct BundleResponse {
 pub struct BatchResult {
     /// The batch's `attempt`.
     pub attempt: String,
-    /// A `FromFunction`, compressed as the response's `encoding` says, in base64.
+    /// A `FromFunction`, compressed by the response's `encoding`, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Why this batch has no answer.
+    /// Reason why this batch has no answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<BatchError>,
 }
 
-/// Why one batch failed, while the others of its bundle may have succeeded.
+/// Failure of one batch. Other batches of its bundle may have succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchError {
-    /// A short name of the kind: `panic`, `function`, `unknown_function`, `unknown_typename`, …
+    /// Short name of the kind: `panic`, `function`, `terminal`, `unknown_function`, …
     #[serde(rename = "type")]
     pub kind: String,
-    /// What happened, for the operator.
+    /// Description for the operator.
+    pub message: String,
+    /// Present if one message of the batch was rejected for good; see
+    /// [Terminal errors](self#terminal-errors).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
+}
+
+/// Rejection of one message of a batch for good; see [Terminal errors](self#terminal-errors).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Position of the message in its batch, from 0. `None` if the handler does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// HTTP status for a caller that waits for a reply: 400 to 499, or 500.
+    pub code: u16,
+    /// Text for that caller.
     pub message: String,
 }
 
-/// Why a payload is not a bundle of a version that this side understands.
+/// Reason why a payload is not a bundle of a version that this side understands.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
     /// The payload is not JSON of the envelope's shape.
@@ -115,7 +176,7 @@ pub enum EnvelopeError {
     /// The payload has another `satchel` version.
     #[error("the bundle has version {found}, this side understands version {VERSION}")]
     Version {
-        /// The version it has.
+        /// Version of the payload.
         found: u32,
     },
     /// A `to` or `from` is not base64.
@@ -123,25 +184,25 @@ pub enum EnvelopeError {
     Base64 {
         /// The attempt it belongs to.
         attempt: String,
-        /// What is wrong.
+        /// Error of the decoder.
         source: base64::DecodeError,
     },
-    /// A `to` or `from` does not decompress, or grows over [`DECOMPRESSED_BYTES_MAX`].
+    /// A `to` or `from` does not decompress, or exceeds [`DECOMPRESSED_BYTES_MAX`].
     #[error("attempt {attempt}: the payload does not decompress: {source}")]
     Decompress {
         /// The attempt it belongs to.
         attempt: String,
-        /// What is wrong.
+        /// Error of the decoder.
         source: std::io::Error,
     },
-    /// A `to` or `from` is not the protobuf message it should be.
+    /// A `to` or `from` is not the expected protobuf message.
     #[error("attempt {attempt}: the payload is not a {expected}: {source}")]
     Protobuf {
         /// The attempt it belongs to.
         attempt: String,
         /// `ToFunction` or `FromFunction`.
         expected: &'static str,
-        /// What is wrong.
+        /// Error of the decoder.
         source: prost::DecodeError,
     },
     /// A result has neither `from` nor `error`, or both.
@@ -152,8 +213,19 @@ pub enum EnvelopeError {
     },
 }
 
+impl BatchError {
+    /// An error that says nothing for good: the batch may succeed when it is retried.
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            message: message.into(),
+            terminal: None,
+        }
+    }
+}
+
 impl BundleRequest {
-    /// A request with no batches yet, whose response may be compressed with zstd.
+    /// An empty request, whose response may be compressed with zstd.
     pub fn new(bundle: impl Into<String>, encoding: Encoding) -> Self {
         Self {
             satchel: VERSION,
@@ -172,7 +244,7 @@ impl BundleRequest {
         });
     }
 
-    /// Reads a payload, refusing other versions.
+    /// Reads a payload. Other versions are rejected.
     ///
     /// # Errors
     ///
@@ -182,12 +254,12 @@ impl BundleRequest {
         Ok(serde_json::from_slice(payload)?)
     }
 
-    /// The request as JSON.
+    /// Encodes the request as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and numbers always serialize")
     }
 
-    /// What the response may be compressed with: the best that both sides know.
+    /// Best encoding for the response that both sides know.
     pub fn response_encoding(&self) -> Encoding {
         if self.accept.iter().any(|name| name == "zstd") {
             Encoding::Zstd
@@ -198,11 +270,11 @@ impl BundleRequest {
 }
 
 impl BundledBatch {
-    /// The `ToFunction` inside.
+    /// Decodes the `ToFunction`.
     ///
     /// # Errors
     ///
-    /// Everything that [`EnvelopeError`] names about one attempt.
+    /// The variants of [`EnvelopeError`] that name an attempt.
     pub fn to_function(&self, encoding: Encoding) -> Result<ToFunction, EnvelopeError> {
         let bytes = unpack(encoding, &self.attempt, &self.to)?;
         ToFunction::decode(bytes).map_err(|source| EnvelopeError::Protobuf {
@@ -214,7 +286,7 @@ impl BundledBatch {
 }
 
 impl BundleResponse {
-    /// A response to `bundle` with no results yet.
+    /// An empty response to `bundle`.
     pub fn new(bundle: impl Into<String>, encoding: Encoding) -> Self {
         Self {
             satchel: VERSION,
@@ -241,7 +313,7 @@ impl BundleResponse {
         });
     }
 
-    /// Reads a payload, refusing other versions.
+    /// Reads a payload. Other versions are rejected.
     ///
     /// # Errors
     ///
@@ -251,18 +323,18 @@ impl BundleResponse {
         Ok(serde_json::from_slice(payload)?)
     }
 
-    /// The response as JSON.
+    /// Encodes the response as JSON.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and numbers always serialize")
     }
 }
 
 impl BatchResult {
-    /// The `FromFunction` inside, or the error that the handler reports for this batch.
+    /// Decodes the `FromFunction`, or the error that the handler reports for this batch.
     ///
     /// # Errors
     ///
-    /// Everything that [`EnvelopeError`] names about one attempt.
+    /// The variants of [`EnvelopeError`] that name an attempt.
     pub fn from_function(
         &self,
         encoding: Encoding,
@@ -286,7 +358,8 @@ impl BatchResult {
     }
 }
 
-/// Reads the version alone first, so that a bundle of another shape is refused by its version and not by a missing field.
+/// Reads the version alone first, so that a bundle of another shape is rejected by its version and
+/// not by a missing field.
 fn check_version(payload: &[u8]) -> Result<(), EnvelopeError> {
     #[derive(Deserialize)]
     struct Version {
@@ -373,14 +446,18 @@ mod tests {
         request.push("1-7", &ToFunction::default());
         assert_eq!(
             String::from_utf8(request.to_json()).unwrap(),
-            r#"{"satchel":1,"bundle":"b1","encoding":"identity","accept":["zstd"],"batches":[{"attempt":"1-7","to":""}]}"#
+            concat!(
+                r#"{"satchel":1,"bundle":"b1","encoding":"identity","accept":["zstd"],"#,
+                r#""batches":[{"attempt":"1-7","to":""}]}"#
+            )
         );
     }
 
     #[test]
     fn a_response_of_any_language_may_leave_out_what_it_does_not_use() {
         let response = BundleResponse::from_json(
-            br#"{"satchel":1,"bundle":"b1","results":[{"attempt":"1-7","from":""},{"attempt":"1-8","error":{"type":"panic","message":"no"}}]}"#,
+            br#"{"satchel":1,"bundle":"b1","results":[{"attempt":"1-7","from":""},
+                {"attempt":"1-8","error":{"type":"panic","message":"no"}}]}"#,
         )
         .unwrap();
         assert_eq!(
@@ -392,15 +469,49 @@ mod tests {
         assert_eq!(
             response.results[1]
                 .from_function(response.encoding)
-                .unwrap()
-                .unwrap_err()
-                .message,
-            "no"
+                .unwrap(),
+            Err(BatchError::new("panic", "no"))
         );
     }
 
     #[test]
-    fn another_version_is_refused_by_name() {
+    fn a_terminal_error_is_an_optional_part_of_an_error() {
+        let terminal = |index| BatchError {
+            terminal: Some(Terminal {
+                index,
+                code: 404,
+                message: "no such account".into(),
+            }),
+            ..BatchError::new("terminal", "message 3 of 5: no such account")
+        };
+        let mut response = BundleResponse::new("b1", Encoding::Identity);
+        response.push("1-9", Err(terminal(Some(2))));
+        let text = String::from_utf8(response.to_json()).unwrap();
+        assert!(
+            text.ends_with(concat!(
+                r#"{"attempt":"1-9","error":{"type":"terminal","#,
+                r#""message":"message 3 of 5: no such account","#,
+                r#""terminal":{"index":2,"code":404,"message":"no such account"}}}]}"#
+            )),
+            "{text}"
+        );
+        assert_eq!(
+            BundleResponse::from_json(text.as_bytes()).unwrap(),
+            response
+        );
+
+        // A handler in another language need not know the position.
+        let text = text.replace(r#""index":2,"#, "");
+        let read = BundleResponse::from_json(text.as_bytes()).unwrap();
+        assert_eq!(read.results[0].error, Some(terminal(None)));
+
+        // An error without it stays byte for byte the same.
+        let plain = serde_json::to_string(&BatchError::new("panic", "no")).unwrap();
+        assert_eq!(plain, r#"{"type":"panic","message":"no"}"#);
+    }
+
+    #[test]
+    fn another_version_is_rejected_by_name() {
         let error = BundleRequest::from_json(br#"{"satchel":2,"sheaf":[]}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -435,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decompression_bomb_is_refused() {
+    fn a_decompression_bomb_is_rejected() {
         let bomb = zstd::bulk::compress(&vec![0; DECOMPRESSED_BYTES_MAX + 1], 1).unwrap();
         let batch = BundledBatch {
             attempt: "1-7".into(),

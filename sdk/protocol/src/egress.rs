@@ -1,4 +1,4 @@
-//! What a function hands to a Kafka or Kinesis egress, package `io.statefun.sdk.egress`.
+//! Records for a Kafka or Kinesis egress, package `io.statefun.sdk.egress`.
 
 #![allow(
     missing_docs,
@@ -7,10 +7,10 @@
 
 include!(concat!(env!("OUT_DIR"), "/io.statefun.sdk.egress.rs"));
 
-/// The typename under which a [`KafkaProducerRecord`] travels.
+/// Typename of a [`KafkaProducerRecord`].
 pub const KAFKA_RECORD_TYPENAME: &str =
     "type.googleapis.com/io.statefun.sdk.egress.KafkaProducerRecord";
 
-/// The typename under which a [`KinesisEgressRecord`] travels.
+/// Typename of a [`KinesisEgressRecord`].
 pub const KINESIS_RECORD_TYPENAME: &str =
     "type.googleapis.com/io.statefun.sdk.egress.KinesisEgressRecord";

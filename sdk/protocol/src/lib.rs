@@ -1,11 +1,14 @@
-//! The wire of Satchel: what crosses between the coordinator and a function.
+//! Wire protocol between the Satchel coordinator and a function.
 //!
-//! - [`reqreply`]: StateFun's request-reply messages (`ToFunction`, `FromFunction`, …), generated from `proto/`.
+//! - [`reqreply`]: StateFun's request-reply messages (`ToFunction`, `FromFunction`, …), generated
+//!   from `proto/`.
 //! - [`types`]: StateFun's built-in types and their codec.
-//! - [`egress`]: the records that a function hands to a Kafka or Kinesis egress.
-//! - [`bundle`]: the JSON envelope that carries several batches in one Lambda request.
+//! - [`egress`]: records for a Kafka or Kinesis egress.
+//! - [`bundle`]: the JSON envelope that carries several batches in one Lambda request, and the
+//!   rules for terminal errors.
 //!
-//! Source: Apache Flink Stateful Functions 3.3, whose SDKs must work unmodified on the other side.
+//! Source: Apache Flink Stateful Functions 3.3. Its SDKs work unmodified on the other side.
+//! Satchel's own fields have numbers from 1000 up, which these SDKs ignore.
 
 #![warn(missing_docs)]
 

@@ -1,6 +1,7 @@
-//! StateFun's built-in types: `bool`, `int`, `long`, `float`, `double` and `string`, each one protobuf field wide.
+//! StateFun's built-in types: `bool`, `int`, `long`, `float`, `double` and `string`.
 //!
-//! A zero value encodes to zero bytes; [`typed_value`] therefore always sets `has_value`.
+//! Each is a protobuf message with one field. A zero value encodes to zero bytes, so
+//! [`typed_value`] always sets `has_value`.
 
 use bytes::Bytes;
 use prost::Message;
@@ -8,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::reqreply::TypedValue;
 
-/// The generated wrapper messages, package `io.statefun.sdk.types`.
+/// Generated wrapper messages, package `io.statefun.sdk.types`.
 #[allow(
     missing_docs,
     reason = "generated; the .proto text documents the messages"
@@ -17,18 +18,18 @@ pub mod wrappers {
     include!(concat!(env!("OUT_DIR"), "/io.statefun.sdk.types.rs"));
 }
 
-/// The typename of JSON text: what a request without a typename of its own is given.
+/// Typename of JSON text. Requests without a typename of their own get it.
 pub const JSON_TYPENAME: &str = "satchel/json";
 
 /// A Rust type with a StateFun built-in typename and its wire form.
 pub trait BuiltIn: Sized {
-    /// StateFun's typename, such as `io.statefun.types/int`.
+    /// StateFun's typename for it, such as `io.statefun.types/int`.
     const TYPENAME: &'static str;
 
-    /// The wire form; empty for a zero value.
+    /// Encodes the value. The wire form of a zero value is empty.
     fn to_wire(&self) -> Bytes;
 
-    /// Reads the wire form.
+    /// Decodes the wire form.
     ///
     /// # Errors
     ///
@@ -61,8 +62,8 @@ built_in!(i32, "io.statefun.types/int", IntWrapper);
 built_in!(i64, "io.statefun.types/long", LongWrapper);
 built_in!(String, "io.statefun.types/string", StringWrapper);
 
-/// Like `built_in`, for what has two zeros: only the positive one encodes to zero bytes (the protobuf rule, and what StateFun's SDKs do), while
-/// prost leaves the negative one out as well.
+/// Like `built_in`, for types with two zeros. Only the positive zero encodes to zero bytes: that is
+/// protobuf's rule, and StateFun's SDKs follow it. prost leaves out the negative zero as well.
 macro_rules! built_in_float {
     ($type:ty, $typename:literal, $wrapper:ident, $key:literal) => {
         impl BuiltIn for $type {
@@ -88,11 +89,11 @@ macro_rules! built_in_float {
 built_in_float!(f32, "io.statefun.types/float", FloatWrapper, 0x0d);
 built_in_float!(f64, "io.statefun.types/double", DoubleWrapper, 0x09);
 
-/// The wire form of a value that is written as JSON, if `typename` is that of a built-in type; `None` if it is any other.
+/// Converts JSON to the wire form of a built-in type. `None` if `typename` is not a built-in type.
 ///
 /// # Errors
 ///
-/// When the JSON text is no value of that type.
+/// When the JSON text is not a value of that type.
 pub fn built_in_from_json(typename: &str, json: &[u8]) -> Option<Result<Bytes, serde_json::Error>> {
     fn read<T: BuiltIn + DeserializeOwned>(json: &[u8]) -> Result<Bytes, serde_json::Error> {
         serde_json::from_slice::<T>(json).map(|value| value.to_wire())
@@ -109,7 +110,7 @@ pub fn built_in_from_json(typename: &str, json: &[u8]) -> Option<Result<Bytes, s
     Some(wire)
 }
 
-/// A [`TypedValue`] that holds `value`, even if it encodes to zero bytes.
+/// A [`TypedValue`] that holds `value`, even if `value` has no bytes.
 pub fn typed_value(typename: impl Into<String>, value: impl Into<Bytes>) -> TypedValue {
     TypedValue {
         typename: typename.into(),
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_read_as_the_built_in_type_that_is_asked_for() {
+    fn json_is_read_as_the_requested_built_in_type() {
         let wire = |typename, json: &str| {
             let wire = built_in_from_json(typename, json.as_bytes());
             wire.expect("a built-in type").map_err(|_| ())

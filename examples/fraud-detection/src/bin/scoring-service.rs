@@ -1,4 +1,4 @@
-//! The stand-in of the scoring service as a process: `scoring-service [ADDR [FAIL_EVERY]]`.
+//! Stand-in of the scoring service as a process: `scoring-service [ADDR [FAIL_EVERY]]`.
 
 use fraud_detection::scoring_service::serve_stand_in;
 use satchel_sdk::Error;

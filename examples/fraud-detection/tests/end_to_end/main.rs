@@ -1,13 +1,15 @@
-//! Fraud detection as a user runs it, killed in the middle: the same scenarios with the real `satchel dev`, and with the real `satchel run` on
-//! stand-ins for AWS. Handlers are real processes in both.
+//! Fraud detection as a user runs it, killed in the middle.
+//!
+//! The same scenarios run with the real `satchel dev`, and with the real `satchel run` on stand-ins
+//! for AWS. Handlers are real processes in both.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod place;
+mod environment;
 mod scenarios;
 
 mod in_dev {
-    use crate::place::App;
+    use crate::environment::App;
     use crate::scenarios;
 
     #[tokio::test]
@@ -16,12 +18,12 @@ mod in_dev {
     }
 
     #[tokio::test]
-    async fn a_confirmed_fraud_counts_until_its_window_is_over_also_if_that_ends_after_a_kill() {
+    async fn a_confirmed_fraud_counts_until_its_window_ends_even_after_a_kill() {
         scenarios::window(App::in_dev(&[("FRAUD_WINDOW", "5s")]).await).await;
     }
 
     #[tokio::test]
-    async fn a_scoring_service_that_fails_now_and_then_delays_verdicts_and_loses_none() {
+    async fn a_scoring_service_that_fails_sometimes_delays_verdicts_and_loses_none() {
         let service = scenarios::FailingService::start().await;
         let variables = [("SCORING_SERVICE_URL", service.url())];
         scenarios::failing_service(App::in_dev(&variables).await).await;
@@ -29,7 +31,7 @@ mod in_dev {
 }
 
 mod in_production {
-    use crate::place::App;
+    use crate::environment::App;
     use crate::scenarios;
 
     #[tokio::test]
@@ -38,12 +40,12 @@ mod in_production {
     }
 
     #[tokio::test]
-    async fn a_confirmed_fraud_counts_until_its_window_is_over_also_if_that_ends_after_a_kill() {
+    async fn a_confirmed_fraud_counts_until_its_window_ends_even_after_a_kill() {
         scenarios::window(App::in_production(&[("FRAUD_WINDOW", "5s")]).await).await;
     }
 
     #[tokio::test]
-    async fn a_scoring_service_that_fails_now_and_then_delays_verdicts_and_loses_none() {
+    async fn a_scoring_service_that_fails_sometimes_delays_verdicts_and_loses_none() {
         let service = scenarios::FailingService::start().await;
         let variables = [("SCORING_SERVICE_URL", service.url())];
         scenarios::failing_service(App::in_production(&variables).await).await;

@@ -1,4 +1,4 @@
-//! What must come true wherever the application runs.
+//! Scenarios that hold in every environment.
 
 use fraud_detection::scoring_service::serve_stand_in;
 use reqwest::Method;
@@ -6,9 +6,10 @@ use satchel_testkit::{Client, Dev, until_true};
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::place::App;
+use crate::environment::App;
 
-/// Frauds confirmed, a transaction judged, everything twice, and a kill in between: what is in the README comes out.
+/// Frauds confirmed, a transaction judged, everything twice, and a kill in between: the README's
+/// result.
 pub(crate) async fn confirmed_frauds(mut app: App) {
     let client = app.process.client.clone();
     for transaction in ["tx-1", "tx-2", "tx-1"] {
@@ -34,7 +35,7 @@ pub(crate) async fn confirmed_frauds(mut app: App) {
 
     app.process.kill9().await;
     app.process.restart().await;
-    // It was judged already, so asking raises no second alert.
+    // It was judged already, so a call raises no second alert.
     assert_eq!(
         judged(&client, "tx-3", &shady()).await,
         json!({"score": 72.0, "alert": true})
@@ -44,18 +45,18 @@ pub(crate) async fn confirmed_frauds(mut app: App) {
     assert_eq!(verdict["alert"], false, "{verdict}");
     ends_well(&mut app.process).await;
     app.process.restart().await;
-    // What the first left in doubt comes before the next of its key, if it comes.
+    // A second alert for tx-3, if there were one, would come before the next alert of its key.
     judged(&client, "tx-5", &shady()).await;
     let alerts = app.records_when("alerts", 2).await;
     assert_eq!(alerts[0].json(), alert);
     assert_eq!(alerts[1].json()["transaction"], "tx-5");
 }
 
-/// The window is some seconds long here and thirty days in the README.
+/// The window is a few seconds long here, and thirty days in the README.
 pub(crate) async fn window(mut app: App) {
     let client = app.process.client.clone();
     let mut attempt = 0;
-    // More than one may come together, and on a busy machine one may be over before it is looked at.
+    // Several may coincide, and on a busy machine one window may end before its check.
     until_true("confirmed frauds raise a score", async || {
         attempt += 1;
         confirm(&app, &format!("fraud-{attempt}")).await;
@@ -75,7 +76,7 @@ pub(crate) async fn window(mut app: App) {
     assert_eq!(timers, json!({"timers": []}));
 }
 
-/// A third of the requests to the scoring service fail. Whoever asks hears nothing of it.
+/// A third of the requests to the scoring service fail. Callers do not notice.
 pub(crate) async fn failing_service(mut app: App) {
     let client = app.process.client.clone();
     let mut asking = JoinSet::new();
@@ -90,8 +91,8 @@ pub(crate) async fn failing_service(mut app: App) {
             .key("judge");
         asking.spawn(async move { call.send_until_answered().await });
     }
-    // In the middle, wherever that is.
-    until_true("somebody was answered", async || {
+    // The kill comes in the middle of the calls.
+    until_true("one call has a reply", async || {
         asking.len() < 24 || asking.try_join_next().is_some()
     })
     .await;
@@ -115,7 +116,7 @@ pub(crate) async fn failing_service(mut app: App) {
     ends_well(&mut app.process).await;
 }
 
-/// A scoring service, every third of whose requests fails, until it is dropped.
+/// A scoring service that fails every third request, until it is dropped.
 pub(crate) struct FailingService {
     url: String,
     serving: JoinHandle<()>,
@@ -149,7 +150,7 @@ async fn confirm(app: &App, transaction: &str) {
     app.put("fraud-confirmations", "acc-1", confirmation).await;
 }
 
-/// Asks for the verdict as an outsider does.
+/// Asks for the verdict by `/call`.
 async fn judged(client: &Client, id: &str, transaction: &Value) -> Value {
     let address = format!("fraud/transaction-manager/{id}");
     let reply = client.call(&address, transaction).await;
@@ -158,7 +159,7 @@ async fn judged(client: &Client, id: &str, transaction: &Value) -> Value {
     reply.json()
 }
 
-/// Waits until the account knows these frauds and no others.
+/// Waits until the account has exactly these frauds.
 async fn frauds_confirmed(client: &Client, transactions: &[&str]) {
     let expected = match transactions {
         [] => Value::Null,
