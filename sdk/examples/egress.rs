@@ -14,7 +14,7 @@
 //! ```
 
 use satchel_sdk::prelude::*;
-use satchel_sdk::testing::Harness;
+use satchel_sdk::testing::Scenario;
 use serde::{Deserialize, Serialize};
 
 const ALERTS: EgressId = EgressId::new("sensors/alerts");
@@ -51,7 +51,7 @@ async fn sensor(ctx: &mut Context<Readings>, reading: f64) -> Result {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result {
-    let mut app = Harness::new(Functions::new().bind("sensors/sensor", sensor));
+    let mut app = Scenario::new(Functions::new().bind("sensors/sensor", sensor));
     for reading in [20.0, 30.0, 46.0] {
         app.send("sensors/sensor/boiler", &reading);
     }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use satchel_sdk::prelude::*;
-use satchel_sdk::testing::Harness;
+use satchel_sdk::testing::Scenario;
 use serde::{Deserialize, Serialize};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ async fn user(ctx: &mut Context<User>, message: UserMessage) -> Result<Option<i3
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result {
     let alice = "web/user/alice";
-    let mut app = Harness::new(Functions::new().bind("web/user", user));
+    let mut app = Scenario::new(Functions::new().bind("web/user", user));
     app.send(
         alice,
         &Login {

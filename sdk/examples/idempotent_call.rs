@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use satchel_sdk::prelude::*;
-use satchel_sdk::testing::Harness;
+use satchel_sdk::testing::Scenario;
 
 /// A payment provider that charges once for each key. Its first answer gets lost on the way.
 #[derive(Clone, Default)]
@@ -64,7 +64,7 @@ async fn main() -> Result {
         provider: provider.clone(),
     };
     let functions = Functions::new().bind_type("shop/account", pay);
-    let mut app = Harness::new(functions).attempts(3);
+    let mut app = Scenario::new(functions).attempts(3);
     app.send("shop/account/alice", &900_i64);
     app.send("shop/account/alice", &250_i64);
     app.run_to_rest().await?;

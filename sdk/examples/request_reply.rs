@@ -9,7 +9,7 @@
 //! ```
 
 use satchel_sdk::prelude::*;
-use satchel_sdk::testing::Harness;
+use satchel_sdk::testing::Scenario;
 use serde::{Deserialize, Serialize};
 
 const BASKET: FunctionType = FunctionType::new("shop/basket");
@@ -101,7 +101,7 @@ async fn item(ctx: &mut Context, _: GetPrice) -> Result<Price> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result {
     let functions = Functions::new().bind(BASKET, basket).bind(ITEM, item);
-    let mut app = Harness::new(functions);
+    let mut app = Scenario::new(functions);
     let question = TotalOf {
         items: vec!["mug".into(), "spoon".into(), "mug".into()],
     };

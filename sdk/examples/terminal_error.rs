@@ -5,7 +5,7 @@
 //! ```
 
 use satchel_sdk::prelude::*;
-use satchel_sdk::testing::{CallError, Harness};
+use satchel_sdk::testing::{CallError, Scenario};
 use serde::{Deserialize, Serialize};
 
 const ACCOUNT: &str = "bank/account/alice";
@@ -44,7 +44,7 @@ async fn account(ctx: &mut Context<Account>, message: Withdraw) -> Result<Balanc
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result {
-    let mut app = Harness::new(Functions::new().bind("bank/account", account)).attempts(8);
+    let mut app = Scenario::new(Functions::new().bind("bank/account", account)).attempts(8);
     let withdraw = Withdraw { cents: 700 };
 
     // A caller gets the status and the text.

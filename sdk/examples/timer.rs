@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use satchel_sdk::prelude::*;
-use satchel_sdk::testing::Harness;
+use satchel_sdk::testing::Scenario;
 use serde::{Deserialize, Serialize};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -62,7 +62,7 @@ async fn cart(ctx: &mut Context<Cart>, message: CartMessage) -> Result {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result {
-    let mut app = Harness::new(Functions::new().bind("cart/cart", cart));
+    let mut app = Scenario::new(Functions::new().bind("cart/cart", cart));
     for cart in ["cart/cart/alice", "cart/cart/bob"] {
         app.send(cart, &Add { item: "mug".into() });
     }

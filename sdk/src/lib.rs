@@ -34,9 +34,9 @@
 //! // And its test, without any server:
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! use satchel_sdk::testing::Harness;
+//! use satchel_sdk::testing::Scenario;
 //!
-//! let mut app = Harness::new(functions());
+//! let mut app = Scenario::new(functions());
 //! let alice: Address = "example/greeter/alice".parse().unwrap();
 //! app.set_value(&alice, "seen", &2_i64);
 //! let reply: Greeting = app.call(&alice, &Name { name: "Alice".into() }).await.unwrap();

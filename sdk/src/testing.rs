@@ -2,13 +2,13 @@
 //!
 //! # A whole application
 //!
-//! [`Harness`] delivers messages between functions and lets time pass virtually. A test sends a
+//! [`Scenario`] delivers messages between functions and lets time pass virtually. A test sends a
 //! message to one function, lets messages, replies and timers run to rest or to a given time, and
 //! then asserts on the states, egress and pending timers of all functions:
 //!
 //! ```
 //! use satchel_sdk::prelude::*;
-//! use satchel_sdk::testing::Harness;
+//! use satchel_sdk::testing::Scenario;
 //! use std::time::Duration;
 //!
 //! #[derive(State)]
@@ -28,7 +28,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let mut app = Harness::new(Functions::new().bind("example/alarm", alarm));
+//! let mut app = Scenario::new(Functions::new().bind("example/alarm", alarm));
 //! app.send("example/alarm/bedroom", &"snooze".to_owned());
 //! app.run_to_rest().await.unwrap();
 //! assert_eq!(app.pending_timers()[0].due, Duration::from_secs(300));
@@ -43,12 +43,12 @@
 //!
 //! # One batch of one function
 //!
-//! [`Scenario`] is one request: a batch of messages for one address over a given state. Its
+//! [`BatchScenario`] is one request: a batch of messages for one address over a given state. Its
 //! [`Outcome`] shows the effects and state changes of the batch before anything is delivered:
 //!
 //! ```
 //! use satchel_sdk::prelude::*;
-//! use satchel_sdk::testing::Scenario;
+//! use satchel_sdk::testing::BatchScenario;
 //! use std::time::Duration;
 //!
 //! async fn snooze(ctx: &mut Context, message: String) -> Result {
@@ -60,7 +60,7 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let functions = Functions::new().bind("example/alarm", snooze);
-//! let outcome = Scenario::new(&functions, "example/alarm/bedroom")
+//! let outcome = BatchScenario::new(&functions, "example/alarm/bedroom")
 //!     .message(&"wake up".to_owned())
 //!     .run()
 //!     .await
@@ -87,11 +87,11 @@ use satchel_protocol::reqreply::{self, ToFunction, TypedValue};
 
 use crate::{Address, EgressId, Functions, Message};
 
-mod harness;
+mod batch_scenario;
 mod scenario;
 
-pub use harness::{CallError, DeadLetter, Harness, PendingTimer};
-pub use scenario::{Outcome, Scenario};
+pub use batch_scenario::{BatchScenario, Outcome};
+pub use scenario::{CallError, DeadLetter, PendingTimer, Scenario};
 
 /// A message that was sent or replied.
 #[derive(Debug, Clone, PartialEq)]

@@ -9,7 +9,7 @@ use satchel_sdk::protocol::bundle::Terminal;
 use satchel_sdk::protocol::reqreply::from_function::Response;
 use satchel_sdk::protocol::reqreply::to_function::{Invocation, InvocationBatchRequest, Request};
 use satchel_sdk::protocol::reqreply::{self, ToFunction, TypedValue};
-use satchel_sdk::testing::Scenario;
+use satchel_sdk::testing::BatchScenario;
 use satchel_sdk::{AsyncFunction, BatchError};
 
 const CALLER: &str = "test/caller/1";
@@ -19,7 +19,7 @@ where
     F: for<'a> AsyncFunction<'a, (), String>,
 {
     let functions = Functions::new().bind("test/function", handler);
-    let scenario = Scenario::new(&functions, "test/function/a");
+    let scenario = BatchScenario::new(&functions, "test/function/a");
     let message = message.to_owned();
     let scenario = if caller {
         scenario.message_from(&CALLER.into(), &message)
@@ -81,7 +81,7 @@ async fn a_returned_value_is_the_reply_to_the_caller() {
     assert_eq!(outcome(echo, "hi", true).await.unwrap(), ["hi"]);
     assert_eq!(outcome(echo_some, "hi", true).await.unwrap(), ["hi"]);
     let functions = Functions::new().bind("test/parse", with_an_error_of_its_own);
-    let parsed = Scenario::new(&functions, "test/parse/a")
+    let parsed = BatchScenario::new(&functions, "test/parse/a")
         .message_from(&CALLER.into(), &"7".to_owned())
         .run()
         .await
@@ -127,7 +127,7 @@ async fn each_message_of_a_batch_has_its_own_reply() {
         }
         Ok(Some(message))
     }
-    let outcome = Scenario::new(&functions, "test/function/a")
+    let outcome = BatchScenario::new(&functions, "test/function/a")
         .message_from(&CALLER.into(), &"explicit".to_owned())
         .message_from(&CALLER.into(), &"returned".to_owned())
         .run()

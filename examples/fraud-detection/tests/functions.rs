@@ -11,7 +11,7 @@ use fraud_detection::messages::{
 use fraud_detection::scoring_service::serve_stand_in;
 use fraud_detection::{Config, FRAUD_COUNT, MERCHANT_SCORER, MODEL, functions};
 use satchel_sdk::egress::KinesisRecord;
-use satchel_sdk::testing::{Outcome, Scenario};
+use satchel_sdk::testing::{BatchScenario, Outcome};
 use satchel_sdk::{Address, FunctionType, Functions};
 
 const MANAGER: &str = "fraud/transaction-manager/tx-1";
@@ -46,7 +46,7 @@ async fn count(outcome: Outcome<'_>) -> Vec<FraudCount> {
 
 /// A transaction whose two questions are answered.
 async fn asked(functions: &Functions) -> Outcome<'_> {
-    let outcome = Scenario::new(functions, MANAGER)
+    let outcome = BatchScenario::new(functions, MANAGER)
         .message_from(&asker(), &transaction())
         .run()
         .await
@@ -83,7 +83,7 @@ async fn scored<'a>(outcome: Outcome<'a>, score: f64) -> Outcome<'a> {
 #[tokio::test]
 async fn a_confirmed_fraud_counts_once_and_until_its_window_is_over() {
     let functions = functions(Config::default());
-    let outcome = Scenario::new(&functions, "fraud/count/acc-1")
+    let outcome = BatchScenario::new(&functions, "fraud/count/acc-1")
         .message(&confirmed("tx-1"))
         .message(&confirmed("tx-2"))
         .message(&confirmed("tx-1"))
@@ -231,7 +231,7 @@ async fn a_repeated_transaction_is_judged_once_and_every_caller_gets_the_verdict
 #[tokio::test]
 async fn the_model_answers_with_a_score() {
     let functions = functions(Config::default());
-    let outcome = Scenario::new(&functions, "fraud/model/tx-1")
+    let outcome = BatchScenario::new(&functions, "fraud/model/tx-1")
         .message_from(
             &asker(),
             &Features {
@@ -250,7 +250,7 @@ async fn the_model_answers_with_a_score() {
 }
 
 async fn trust_of(functions: &Functions, merchant: &str) -> Result<Vec<MerchantScore>, String> {
-    Scenario::new(functions, &format!("fraud/merchant-scorer/{merchant}"))
+    BatchScenario::new(functions, &format!("fraud/merchant-scorer/{merchant}"))
         .message_from(&asker(), &ScoreMerchant {})
         .run()
         .await

@@ -7,11 +7,11 @@ use std::time::Duration;
 use fraud_detection::messages::{Alert, FraudConfirmed, Transaction, Verdict};
 use fraud_detection::{Config, FRAUD_COUNT, TRANSACTION_MANAGER, functions};
 use satchel_sdk::egress::KinesisRecord;
-use satchel_sdk::testing::Harness;
+use satchel_sdk::testing::Scenario;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn confirm(app: &mut Harness, transaction: &str) {
+fn confirm(app: &mut Scenario, transaction: &str) {
     let transaction = transaction.to_owned();
     app.send(FRAUD_COUNT.id("acc-1"), &FraudConfirmed { transaction });
 }
@@ -24,13 +24,13 @@ fn transaction() -> Transaction {
     }
 }
 
-async fn judge(app: &mut Harness, id: &str) -> Verdict {
+async fn judge(app: &mut Scenario, id: &str) -> Verdict {
     app.call(TRANSACTION_MANAGER.id(id), &transaction())
         .await
         .unwrap()
 }
 
-fn alerts(app: &Harness) -> Vec<Alert> {
+fn alerts(app: &Scenario) -> Vec<Alert> {
     let records: Vec<KinesisRecord> = app.egress("fraud/alerts");
     let alerts = records.iter().map(|record| record.value_as_json().unwrap());
     alerts.collect()
@@ -38,7 +38,7 @@ fn alerts(app: &Harness) -> Vec<Alert> {
 
 #[tokio::test]
 async fn confirmed_frauds_count_towards_the_score_until_their_window_ends() {
-    let mut app = Harness::new(functions(Config::default()));
+    let mut app = Scenario::new(functions(Config::default()));
     confirm(&mut app, "tx-1");
     app.advance(DAY).await.unwrap();
     confirm(&mut app, "tx-2");
@@ -74,7 +74,7 @@ async fn confirmed_frauds_count_towards_the_score_until_their_window_ends() {
 
 #[tokio::test]
 async fn a_transaction_is_judged_once_a_day() {
-    let mut app = Harness::new(functions(Config::default()));
+    let mut app = Scenario::new(functions(Config::default()));
     let manager = TRANSACTION_MANAGER.id("tx-1");
     app.send(&manager, &transaction());
     app.send(&manager, &transaction());

@@ -3,7 +3,7 @@
 use greeter::{Greeting, Name, functions};
 use satchel_sdk::FunctionType;
 use satchel_sdk::egress::KinesisRecord;
-use satchel_sdk::testing::{Harness, Scenario};
+use satchel_sdk::testing::{BatchScenario, Scenario};
 
 fn name(name: &str) -> Name {
     Name {
@@ -22,7 +22,7 @@ fn greeting(greeting: &str, seen: i64) -> Greeting {
 async fn a_caller_is_counted_and_answered() {
     let functions = functions();
     let caller = "satchel/call/1".parse().unwrap();
-    let outcome = Scenario::new(&functions, "example/greeter/alice")
+    let outcome = BatchScenario::new(&functions, "example/greeter/alice")
         .json_from(&caller, r#"{"name":"Alice"}"#)
         .message_from(&caller, &name("Alice"))
         .run()
@@ -53,7 +53,7 @@ async fn a_caller_is_counted_and_answered() {
 #[tokio::test]
 async fn a_record_of_the_stream_is_greeted_on_the_other_stream() {
     let functions = functions();
-    let outcome = Scenario::new(&functions, "example/greeter/bob")
+    let outcome = BatchScenario::new(&functions, "example/greeter/bob")
         .message(&name("Bob"))
         .run()
         .await
@@ -75,7 +75,7 @@ async fn a_record_of_the_stream_is_greeted_on_the_other_stream() {
 async fn a_guest_without_a_name_is_rejected_by_the_missing_field() {
     let functions = functions();
     let caller = "satchel/call/1".parse().unwrap();
-    let error = Scenario::new(&functions, "example/greeter/alice")
+    let error = BatchScenario::new(&functions, "example/greeter/alice")
         .json_from(&caller, r#"{"nam":"Alice"}"#)
         .run()
         .await
@@ -90,7 +90,7 @@ async fn a_guest_without_a_name_is_rejected_by_the_missing_field() {
 
 #[tokio::test]
 async fn each_id_counts_for_itself() {
-    let mut app = Harness::new(functions());
+    let mut app = Scenario::new(functions());
     for (id, seen) in [("alice", 1), ("bob", 1), ("alice", 2)] {
         let address = FunctionType::new("example/greeter").id(id);
         let reply: Greeting = app.call(&address, &name("guest")).await.unwrap();

@@ -11,7 +11,7 @@ use order_fulfilment::messages::{
 };
 use order_fulfilment::{Config, FULFILMENT, INVENTORY, ORDER, functions};
 use satchel_sdk::egress::KinesisRecord;
-use satchel_sdk::testing::{Outcome, Scenario};
+use satchel_sdk::testing::{BatchScenario, Outcome};
 use satchel_sdk::{Address, FunctionType};
 
 const ORDER_1: &str = "orders/order/o-1";
@@ -96,7 +96,7 @@ async fn status(outcome: &Outcome<'_>) -> OrderStatus {
 #[tokio::test]
 async fn an_order_waits_for_its_payment_which_confirms_it_and_reserves_its_items() {
     let functions = functions(Config::default());
-    let outcome = Scenario::new(&functions, ORDER_1)
+    let outcome = BatchScenario::new(&functions, ORDER_1)
         .message(&created())
         .run()
         .await
@@ -120,7 +120,7 @@ async fn an_order_waits_for_its_payment_which_confirms_it_and_reserves_its_items
 #[tokio::test]
 async fn the_last_reservation_starts_the_shipment_and_the_last_item_ends_it() {
     let functions = functions(Config::default());
-    let outcome = Scenario::new(&functions, ORDER_1)
+    let outcome = BatchScenario::new(&functions, ORDER_1)
         .message(&created())
         .message(&paid())
         .message_from(&INVENTORY.id("spoon"), &reserved("spoon"))
@@ -162,7 +162,7 @@ async fn events_end_the_same_in_every_order_and_twice() {
     let events = [created(), paid(), shipped("mug"), shipped("spoon")];
     let functions = functions(Config::default());
     for order in permutations(events.len()) {
-        let mut scenario = Scenario::new(&functions, ORDER_1);
+        let mut scenario = BatchScenario::new(&functions, ORDER_1);
         for index in order.iter().chain(&order) {
             scenario = scenario.message(&events[*index]);
         }
@@ -206,7 +206,7 @@ fn permutations(count: usize) -> Vec<Vec<usize>> {
 async fn an_order_that_is_not_paid_in_time_is_cancelled_and_a_late_payment_refunded_once() {
     let functions = functions(Config::default());
     let me = ORDER.id("o-1");
-    let outcome = Scenario::new(&functions, ORDER_1)
+    let outcome = BatchScenario::new(&functions, ORDER_1)
         .message(&created())
         .message_from(&me, &PaymentTimeout {})
         .run()
@@ -241,7 +241,7 @@ async fn an_order_that_is_not_paid_in_time_is_cancelled_and_a_late_payment_refun
 #[tokio::test]
 async fn a_timeout_that_crosses_the_payment_cancels_nothing() {
     let functions = functions(Config::default());
-    let outcome = Scenario::new(&functions, ORDER_1)
+    let outcome = BatchScenario::new(&functions, ORDER_1)
         .message(&created())
         .message(&paid())
         .message_from(&ORDER.id("o-1"), &PaymentTimeout {})
@@ -256,7 +256,7 @@ async fn a_timeout_that_crosses_the_payment_cancels_nothing() {
 async fn an_order_without_items_is_rejected_for_good() {
     let functions = functions(Config::default());
     for items in [BTreeMap::new(), BTreeMap::from([("mug".to_owned(), 0)])] {
-        let error = Scenario::new(&functions, ORDER_1)
+        let error = BatchScenario::new(&functions, ORDER_1)
             .message(&OrderEvent::OrderCreated { items })
             .run()
             .await
@@ -277,7 +277,7 @@ async fn an_item_is_reserved_first_come_first_served() {
         item: "mug".into(),
         stock,
     };
-    let outcome = Scenario::new(&functions, "orders/inventory/mug")
+    let outcome = BatchScenario::new(&functions, "orders/inventory/mug")
         .message_from(&order("o-1"), &Reserve { quantity: 2 })
         .message_from(&order("o-2"), &Reserve { quantity: 2 })
         .message_from(&order("o-3"), &Reserve { quantity: 1 })

@@ -10,7 +10,7 @@ use order_fulfilment::messages::{
 };
 use order_fulfilment::{Config, FULFILMENT, INVENTORY, ORDER, functions};
 use satchel_sdk::egress::KinesisRecord;
-use satchel_sdk::testing::{CallError, Harness};
+use satchel_sdk::testing::{CallError, Scenario};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -28,19 +28,19 @@ fn shipped() -> OrderEvent {
     OrderEvent::ItemShipped { item: "mug".into() }
 }
 
-async fn status(app: &mut Harness, order: &str) -> OrderStatus {
+async fn status(app: &mut Scenario, order: &str) -> OrderStatus {
     let view: OrderView = app.call(ORDER.id(order), &GetOrder {}).await.unwrap();
     view.status
 }
 
-fn emitted(app: &Harness) -> Vec<Fulfilment> {
+fn emitted(app: &Scenario) -> Vec<Fulfilment> {
     let records: Vec<KinesisRecord> = app.egress(FULFILMENT);
     let events = records.iter().map(|record| record.value_as_json().unwrap());
     events.collect()
 }
 
-fn application(initial_stock: u32) -> Harness {
-    Harness::new(functions(Config {
+fn application(initial_stock: u32) -> Scenario {
+    Scenario::new(functions(Config {
         initial_stock,
         ..Config::default()
     }))

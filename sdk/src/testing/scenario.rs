@@ -1,266 +1,373 @@
-//! One batch of one function.
+//! A whole application in virtual time.
 
-use std::collections::BTreeMap;
+mod outside;
+mod world;
+
+use std::time::Duration;
 
 use satchel_protocol::bundle::BatchError;
-use satchel_protocol::reqreply::from_function::InvocationResponse;
-use satchel_protocol::reqreply::from_function::persisted_value_mutation::MutationType;
-use satchel_protocol::reqreply::to_function::Invocation;
-use satchel_protocol::reqreply::{self, TypedValue};
+use satchel_protocol::reqreply::TypedValue;
 
-use super::{DelayedMessage, Egressed, Payload, Sent, run_batch, wire};
-use crate::{Address, Functions, Message, Typed};
+pub use self::outside::CallError;
+use self::world::{Letter, World};
+use super::{Payload, run_batch, wire};
+use crate::state::StoredValues;
+use crate::{Address, EgressId, FunctionType, Functions, Message, State, Typed, ValueSpec};
 
-/// One batch for one address, prepared and then run.
-#[derive(Debug, Clone)]
-pub struct Scenario<'a> {
-    functions: &'a Functions,
-    address: Address,
-    state: BTreeMap<String, TypedValue>,
-    messages: Vec<Invocation>,
-    messages_before: usize,
+/// A run that handles more messages than this without coming to rest has a loop.
+const MESSAGES_MAX: usize = 100_000;
+
+/// The functions of an application, their states, mailboxes and timers, in virtual time.
+///
+/// Time begins at zero and stands still, except in [`advance`](Self::advance) and
+/// [`run_until`](Self::run_until). The rules are those of Satchel:
+///
+/// - Each message is a batch of its own: all of its effects are applied, or none.
+/// - Messages of one address to another arrive in the order in which they were sent.
+/// - A timer is cancelled by its token and only by the address that set it.
+/// - State expires after its last write, or after the last successful invocation of its address.
+/// - A message that fails becomes a [`DeadLetter`], and the address handles its next message. With
+///   [`attempts`](Self::attempts) it is retried first, with the same idempotency key.
+/// - A [`TerminalError`](crate::TerminalError) is not retried.
+///
+/// A scenario does not know the module file: every egress exists, and a message to a function that
+/// is not bound is kept for [`messages_to`](Self::messages_to). It runs one message at a time, so
+/// the same test takes the same course every time. A handler that panics fails the test.
+#[derive(Debug)]
+pub struct Scenario {
+    functions: Vec<Functions>,
+    attempts_max: u32,
+    world: World,
 }
 
-/// Effects and state of a successful batch.
-#[derive(Debug, Clone)]
-pub struct Outcome<'a> {
-    scenario: Scenario<'a>,
-    sent: Vec<Sent>,
-    delayed: Vec<DelayedMessage>,
-    cancelled: Vec<String>,
-    egressed: Vec<Egressed>,
-    written: Vec<String>,
-    cleared: Vec<String>,
+/// A delayed message that has not arrived.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PendingTimer {
+    /// Virtual time at which the message arrives.
+    pub due: Duration,
+    /// Sender, which alone can cancel it.
+    pub from: Address,
+    /// Receiver.
+    pub to: Address,
+    /// Content.
+    pub message: Payload,
+    /// Token to cancel it, if it has one.
+    pub token: Option<String>,
 }
 
-impl<'a> Scenario<'a> {
-    /// An empty batch for `address` (`namespace/name/id`), which has no state yet.
-    ///
-    /// # Panics
-    ///
-    /// When the address has another form, or its function is not bound.
-    pub fn new(functions: &'a Functions, address: &str) -> Self {
-        let address: Address = match address.parse() {
-            Ok(address) => address,
-            Err(error) => panic!("{error}"),
-        };
-        assert!(
-            functions.state_specs(address.function_type()).is_some(),
-            "{} is not bound; bound are {:?}",
-            address.function_type(),
-            functions.function_types(),
-        );
+/// A message whose attempts failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{to} failed after {attempts} attempts: {}: {}", error.kind, error.message)]
+pub struct DeadLetter {
+    /// Receiver.
+    pub to: Address,
+    /// Sender, unless the message came from an ingress.
+    pub from: Option<Address>,
+    /// Content.
+    pub message: Payload,
+    /// Number of attempts made.
+    pub attempts: u32,
+    /// Error of the last attempt.
+    pub error: BatchError,
+}
+
+/// Set-up.
+impl Scenario {
+    /// An application without state and messages, at time zero.
+    pub fn new(functions: Functions) -> Self {
         Self {
-            functions,
-            address,
-            state: BTreeMap::new(),
-            messages: Vec::new(),
-            messages_before: 0,
+            functions: vec![functions],
+            attempts_max: 1,
+            world: World::default(),
         }
     }
 
-    /// Sets a state value of the address.
+    /// Adds the functions of another handler of the same application.
     ///
     /// # Panics
     ///
-    /// When the function declares no such state, or `value` has no wire form.
+    /// When a function type is bound twice.
     #[must_use]
-    pub fn with_state<T: Typed>(mut self, name: &str, value: &T) -> Self {
-        assert!(
-            self.declares(name),
-            "{} declares no state {name:?}",
-            self.address.function_type()
-        );
-        self.state.insert(name.to_owned(), wire(value));
+    pub fn with(mut self, functions: Functions) -> Self {
+        for function_type in functions.function_types() {
+            assert!(
+                self.serving(function_type).is_none(),
+                "{function_type} is bound to two functions"
+            );
+        }
+        self.functions.push(functions);
         self
     }
 
-    /// Adds a message without a caller, as an ingress or `/send` does.
+    /// Sets the number of attempts of a message before it becomes a dead letter. The default is 1.
+    ///
+    /// Retries follow at once, without a back-off.
+    ///
+    /// # Panics
+    ///
+    /// When `attempts` is 0.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        assert!(attempts > 0, "a message has at least one attempt");
+        self.attempts_max = attempts;
+        self
+    }
+
+    /// Sets a state value of an address.
+    ///
+    /// An expiration counts from now.
+    ///
+    /// # Panics
+    ///
+    /// When the function is not bound or declares no such state, or `value` has no wire form.
+    pub fn set_value<T: Typed>(&mut self, address: impl Into<Address>, name: &str, value: &T) {
+        let address = address.into();
+        self.assert_declared(&address, name);
+        let specs = self.specs(&address);
+        self.world.write(&address, name, wire(value), &specs);
+    }
+}
+
+/// Messages, and the course of time.
+impl Scenario {
+    /// Sends a message without a caller, as an ingress or `/send` does. It is handled by the next
+    /// run.
     ///
     /// # Panics
     ///
     /// When `message` has no wire form.
-    #[must_use]
-    pub fn message(self, message: &impl Message) -> Self {
-        self.invocation(None, wire(message))
+    pub fn send(&mut self, to: impl Into<Address>, message: &impl Message) {
+        self.deliver(None, to.into(), wire(message));
     }
 
-    /// Adds a message from `caller`.
+    /// Sends a message from another address. It is handled by the next run.
+    ///
+    /// If `from` is of a function that is not bound, [`messages_to`](Self::messages_to) has the
+    /// replies.
     ///
     /// # Panics
     ///
     /// When `message` has no wire form.
-    #[must_use]
-    pub fn message_from(self, caller: &Address, message: &impl Message) -> Self {
-        self.invocation(Some(caller.to_wire()), wire(message))
+    pub fn send_from(
+        &mut self,
+        from: impl Into<Address>,
+        to: impl Into<Address>,
+        message: &impl Message,
+    ) {
+        self.deliver(Some(from.into()), to.into(), wire(message));
     }
 
-    /// Adds JSON of no declared type from `caller`, as `/call` without a type does.
-    #[must_use]
-    pub fn json_from(self, caller: &Address, json: &str) -> Self {
-        let argument = satchel_protocol::types::typed_value(
-            satchel_protocol::types::JSON_TYPENAME,
-            json.to_owned(),
-        );
-        self.invocation(Some(caller.to_wire()), argument)
-    }
-
-    /// Sets the number of failed attempts of the message added last.
-    ///
-    /// # Panics
-    ///
-    /// When there is no message yet.
-    #[must_use]
-    pub fn after_failed_attempts(mut self, failed_attempts: u32) -> Self {
-        let Some(last) = self.messages.last_mut() else {
-            panic!("add the message first")
-        };
-        last.failed_attempts = failed_attempts;
-        self
-    }
-
-    /// Runs the batch: one request, and a second one if the first is answered by the handshake.
+    /// Handles messages until none is left at this time. Later timers stay pending.
     ///
     /// # Errors
     ///
-    /// Those of [`Functions::handle`].
+    /// The first dead letter of this run. The run comes to rest all the same.
     ///
     /// # Panics
     ///
-    /// When the function panics.
-    pub async fn run(self) -> Result<Outcome<'a>, BatchError> {
-        let invocations = self.messages.clone();
-        let result = run_batch(self.functions, &self.address, &self.state, invocations).await?;
-        Ok(Outcome::new(self, result))
+    /// When a handler panics, or 100,000 messages did not bring the application to rest.
+    pub async fn run_to_rest(&mut self) -> Result<(), Box<DeadLetter>> {
+        self.run_until(self.now()).await
     }
 
-    fn declares(&self, name: &str) -> bool {
+    /// Lets time pass: timers fire in their order, and the messages between them are handled.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_to_rest`](Self::run_to_rest).
+    ///
+    /// # Panics
+    ///
+    /// As [`run_to_rest`](Self::run_to_rest).
+    pub async fn advance(&mut self, by: Duration) -> Result<(), Box<DeadLetter>> {
+        self.run_until(self.now() + by).await
+    }
+
+    /// Lets time pass until `time`, which counts from the start.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_to_rest`](Self::run_to_rest).
+    ///
+    /// # Panics
+    ///
+    /// As [`run_to_rest`](Self::run_to_rest). Also when `time` is in the past.
+    pub async fn run_until(&mut self, time: Duration) -> Result<(), Box<DeadLetter>> {
+        assert!(
+            time >= self.now(),
+            "{time:?} is in the past, the time is {:?}",
+            self.now()
+        );
+        let known = self.world.dead_letters.len();
+        for _ in 0..MESSAGES_MAX {
+            if let Some((address, letter)) = self.world.next_ready() {
+                self.handle(address, letter).await;
+            } else if let Some(timer) = self.world.next_timer(time) {
+                self.deliver_letter(timer.target, timer.letter);
+            } else {
+                self.world.now = time;
+                return match self.world.dead_letters.get(known) {
+                    Some(first) => Err(Box::new(first.clone())),
+                    None => Ok(()),
+                };
+            }
+        }
+        panic!("{MESSAGES_MAX} messages did not bring the application to rest");
+    }
+
+    /// Virtual time since the start.
+    pub fn now(&self) -> Duration {
+        self.world.now
+    }
+
+    async fn handle(&mut self, target: Address, letter: Letter) {
+        let specs = self.specs(&target);
+        let state = self.world.state_of(&target);
+        let invocation = letter.to_invocation();
+        let answer = run_batch(self.bound(&target), &target, &state, vec![invocation])
+            .await
+            .and_then(|answer| self.world.checked(&target, answer));
+        match answer {
+            Ok(answer) => {
+                let sent = self.world.apply(&target, answer, &specs);
+                for (to, letter) in sent {
+                    self.deliver_letter(to, letter);
+                }
+            }
+            Err(error) => self.fail(target, letter, error),
+        }
+    }
+
+    fn fail(&mut self, target: Address, mut letter: Letter, error: BatchError) {
+        letter.failed_attempts += 1;
+        match &error.terminal {
+            Some(terminal) if letter.is_call() => self.world.reject(&letter, terminal),
+            None if letter.failed_attempts < self.attempts_max => {
+                self.world.retry(target, letter);
+            }
+            _ => self.world.give_up(target, letter, error),
+        }
+    }
+
+    fn deliver(&mut self, from: Option<Address>, to: Address, argument: TypedValue) {
+        let letter = self.world.letter(from, argument);
+        self.deliver_letter(to, letter);
+    }
+
+    fn deliver_letter(&mut self, to: Address, letter: Letter) {
+        if self.serving(to.function_type()).is_some() {
+            self.world.enqueue(to, letter);
+        } else {
+            self.world.keep_for_the_test(to, letter);
+        }
+    }
+
+    fn serving(&self, function_type: &FunctionType) -> Option<&Functions> {
         self.functions
-            .state_specs(self.address.function_type())
-            .is_some_and(|specs| specs.iter().any(|spec| spec.name == name))
+            .iter()
+            .find(|functions| functions.state_specs(function_type).is_some())
     }
 
-    fn invocation(mut self, caller: Option<reqreply::Address>, argument: TypedValue) -> Self {
-        let number = self.messages_before + self.messages.len() + 1;
-        self.messages.push(Invocation {
-            caller,
-            argument: Some(argument),
-            message_id: format!("{number:032x}"),
-            ..Default::default()
-        });
-        self
+    #[track_caller]
+    fn bound(&self, address: &Address) -> &Functions {
+        let function_type = address.function_type();
+        match self.serving(function_type) {
+            Some(functions) => functions,
+            None => panic!("{function_type} is not bound"),
+        }
+    }
+
+    fn specs(&self, address: &Address) -> Vec<ValueSpec> {
+        let specs = self.bound(address).state_specs(address.function_type());
+        specs.unwrap_or_default().to_vec()
+    }
+
+    #[track_caller]
+    fn assert_declared(&self, address: &Address, name: &str) {
+        let function_type = address.function_type();
+        let specs = self.bound(address).state_specs(function_type);
+        assert!(
+            specs.is_some_and(|specs| specs.iter().any(|spec| spec.name == name)),
+            "{function_type} declares no state {name:?}"
+        );
     }
 }
 
-impl<'a> Outcome<'a> {
-    fn new(mut scenario: Scenario<'a>, result: InvocationResponse) -> Self {
-        let mut outcome = Self {
-            sent: result.outgoing_messages.into_iter().map(Sent::of).collect(),
-            delayed: Vec::new(),
-            cancelled: Vec::new(),
-            egressed: result
-                .outgoing_egresses
-                .into_iter()
-                .map(Egressed::of)
-                .collect(),
-            written: Vec::new(),
-            cleared: Vec::new(),
-            scenario: scenario.clone(),
-        };
-        for delayed in result.delayed_invocations {
-            if delayed.is_cancellation_request {
-                outcome.cancelled.push(delayed.cancellation_token);
-            } else {
-                outcome.delayed.push(DelayedMessage::of(delayed));
-            }
-        }
-        for mutation in result.state_mutations {
-            let name = mutation.state_name;
-            if mutation.mutation_type == i32::from(MutationType::Delete) {
-                scenario.state.remove(&name);
-                outcome.cleared.push(name);
-            } else {
-                let value = mutation.state_value.unwrap_or_default();
-                scenario.state.insert(name.clone(), value);
-                outcome.written.push(name);
-            }
-        }
-        scenario.messages_before += scenario.messages.len();
-        scenario.messages.clear();
-        outcome.scenario = scenario;
-        outcome
-    }
-
-    /// Messages sent without a delay, replies included, in order.
-    pub fn sent(&self) -> &[Sent] {
-        &self.sent
-    }
-
-    /// Messages of one type sent to `to` without a delay, replies included, in order.
+/// Results.
+impl Scenario {
+    /// State of an address at this time. Values that are not set or have expired are absent.
     ///
     /// # Panics
     ///
-    /// When a message to `to` is of another type.
-    pub fn messages_to<M: Message>(&self, to: &Address) -> Vec<M> {
-        self.sent
-            .iter()
-            .filter(|sent| sent.to == *to)
-            .map(|sent| sent.message.read())
-            .collect()
+    /// When the function is not bound, or declares other states than `S`.
+    pub fn state<S: State>(&self, address: impl Into<Address>) -> S {
+        let address = address.into();
+        let function_type = address.function_type();
+        let declared = self.bound(&address).state_specs(function_type);
+        assert_eq!(
+            declared,
+            Some(&S::specs()[..]),
+            "{function_type} declares other states"
+        );
+        let mut values = StoredValues::from_wire(self.world.persisted(&address));
+        match S::load(&mut values) {
+            Ok(state) => state,
+            Err(error) => panic!("{address}: {error}"),
+        }
     }
 
-    /// Messages sent with a delay, in order.
-    pub fn delayed(&self) -> &[DelayedMessage] {
-        &self.delayed
+    /// One state value of an address at this time.
+    ///
+    /// # Panics
+    ///
+    /// When the function is not bound or declares no such state, or the value is of another type.
+    pub fn value<T: Typed>(&self, address: impl Into<Address>, name: &str) -> Option<T> {
+        let address = address.into();
+        self.assert_declared(&address, name);
+        let value = self.world.state_of(&address).remove(name)?;
+        Some(Payload(value).read())
     }
 
-    /// Tokens of the cancelled messages, in order.
-    pub fn cancelled(&self) -> &[String] {
-        &self.cancelled
+    /// Addresses that have state at this time, in order.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.world.addresses()
     }
 
     /// Values sent to an egress, in order.
-    pub fn egressed(&self) -> &[Egressed] {
-        &self.egressed
-    }
-
-    /// Value of a state after the batch.
     ///
     /// # Panics
     ///
-    /// When the function declares no such state, or the value is of another type.
-    pub fn state<T: Typed>(&self, name: &str) -> Option<T> {
+    /// When a value is of another type.
+    pub fn egress<M: Message>(&self, egress: impl Into<EgressId>) -> Vec<M> {
+        let egress = egress.into();
+        let sent = self.world.egressed.iter();
+        sent.filter(|(to, _)| *to == egress)
+            .map(|(_, value)| value.read())
+            .collect()
+    }
+
+    /// Messages to an address whose function is not bound, in order.
+    ///
+    /// # Panics
+    ///
+    /// When the function is bound, or a message is of another type.
+    pub fn messages_to<M: Message>(&self, address: impl Into<Address>) -> Vec<M> {
+        let address = address.into();
         assert!(
-            self.scenario.declares(name),
-            "{} declares no state {name:?}",
-            self.scenario.address.function_type()
+            self.serving(address.function_type()).is_none(),
+            "{} is bound, so its messages are delivered",
+            address.function_type()
         );
-        let value = self.scenario.state.get(name)?;
-        Some(Payload(value.clone()).read())
+        self.world.kept_for(&address).map(Payload::read).collect()
     }
 
-    /// Names of the states that the batch wrote, in the order of their declaration.
-    pub fn written(&self) -> &[String] {
-        &self.written
+    /// Delayed messages that have not arrived, in the order in which they fall due.
+    pub fn pending_timers(&self) -> Vec<PendingTimer> {
+        self.world.pending_timers()
     }
 
-    /// Names of the states that the batch cleared, in the order of their declaration.
-    pub fn cleared(&self) -> &[String] {
-        &self.cleared
-    }
-
-    /// True if the batch had no effects and changed no state.
-    pub fn is_empty(&self) -> bool {
-        self.sent.is_empty()
-            && self.delayed.is_empty()
-            && self.cancelled.is_empty()
-            && self.egressed.is_empty()
-            && self.written.is_empty()
-            && self.cleared.is_empty()
-    }
-
-    /// The next batch for the same address, with the state after this one.
-    pub fn then(self) -> Scenario<'a> {
-        self.scenario
+    /// Messages whose attempts failed, in order.
+    pub fn dead_letters(&self) -> &[DeadLetter] {
+        &self.world.dead_letters
     }
 }

@@ -1,10 +1,10 @@
 //! Calls from outside the application.
 
-use super::{DeadLetter, Harness};
+use super::{DeadLetter, Scenario};
 use crate::testing::wire;
 use crate::{Address, Message, TerminalError};
 
-/// Reason why a [`call`](Harness::call) has no reply.
+/// Reason why a [`call`](Scenario::call) has no reply.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CallError {
     /// The application came to rest without a reply. One may follow when time passes.
@@ -18,7 +18,7 @@ pub enum CallError {
     Failed(Box<DeadLetter>),
 }
 
-impl Harness {
+impl Scenario {
     /// Sends a message as `/call` does, runs the application to rest, and returns the reply.
     ///
     /// The first reply counts. For a reply that needs time to pass, use

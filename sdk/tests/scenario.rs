@@ -1,4 +1,4 @@
-//! The harness: messages between functions, and virtual time.
+//! The scenario: messages between functions, and virtual time.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use satchel_sdk::prelude::*;
-use satchel_sdk::testing::{CallError, Harness};
+use satchel_sdk::testing::{CallError, Scenario};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -83,11 +83,11 @@ impl Function for Machine {
     }
 }
 
-fn application() -> (Harness, Log) {
+fn application() -> (Scenario, Log) {
     let log = Log::default();
     let machine = Machine { log: log.clone() };
     let functions = Functions::new().bind_type("test/machine", machine);
-    (Harness::new(functions), log)
+    (Scenario::new(functions), log)
 }
 
 const A: &str = "test/machine/a";
@@ -327,7 +327,7 @@ async fn one_key_belongs_to_one_message_at_all_its_attempts() {
         Ok(())
     }
     static KEYS: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    let mut app = Harness::new(Functions::new().bind("test/keys", keys)).attempts(3);
+    let mut app = Scenario::new(Functions::new().bind("test/keys", keys)).attempts(3);
     app.send("test/keys/1", &text("one"));
     app.send("test/keys/1", &text("two"));
     app.run_to_rest().await.unwrap();
@@ -448,7 +448,7 @@ async fn messages_without_end_are_noticed() {
         ctx.send(me, &true);
         Ok(())
     }
-    let mut app = Harness::new(Functions::new().bind("test/forever", forever));
+    let mut app = Scenario::new(Functions::new().bind("test/forever", forever));
     app.send("test/forever/1", &true);
     let _ = app.run_to_rest().await;
 }
