@@ -102,6 +102,7 @@ fn each_batch_has_the_outcome_that_its_result_says() {
         Err(BatchError {
             kind: "panic".into(),
             message: "no".into(),
+            terminal: None,
         }),
     );
     // Not asked for, and asked for twice: the dispatcher decides about them.
