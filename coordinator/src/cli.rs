@@ -19,6 +19,7 @@ mod health;
 mod logging;
 mod output;
 mod savepoint;
+mod schema;
 mod signals;
 mod state;
 mod stream;
@@ -42,6 +43,7 @@ use crate::cli::call::CallArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
 use crate::cli::savepoint::SavepointCommand;
+use crate::cli::schema::SchemaArgs;
 use crate::cli::state::StateCommand;
 use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
@@ -75,6 +77,8 @@ pub enum Command {
 pub enum ClientCommand {
     /// Check module files and tell what runs where.
     Validate(ValidateArgs),
+    /// Print the JSON Schema of module files, for editors, or their reference.
+    Schema(SchemaArgs),
     /// Send a message to a function and print its reply.
     Call(CallArgs),
     /// Send a message to a function; done when it is durable.
@@ -110,6 +114,7 @@ pub enum ClientCommand {
 pub async fn run(command: ClientCommand) -> Result<(), Failure> {
     match command {
         ClientCommand::Validate(args) => Box::pin(validate::run(args)).await,
+        ClientCommand::Schema(args) => schema::run(&args),
         ClientCommand::Call(args) => call::run("call", args).await,
         ClientCommand::Send(args) => call::run("send", args).await,
         ClientCommand::Health(args) => health::run(&args).await,

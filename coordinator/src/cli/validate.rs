@@ -14,20 +14,21 @@ use crate::store::{Place, PlaceOptions};
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
-    /// Module files, or directories that hold a module.yaml.
+    /// Module files, or directories that contain a module.yaml.
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// Ask AWS too: whether every function, stream, table and bucket that is named is there and may be used, as this process would be. Changes
-    /// nothing, but for an object beside the state that is written and removed again.
+    /// Also check with AWS that every named function, stream, table and bucket exists and may be
+    /// used with this process's credentials. The only change is an object beside the state, which
+    /// is written and removed again.
     #[arg(long)]
     check_aws: bool,
 
-    /// With --check-aws: where `satchel run` is to keep state.
+    /// With --check-aws: check this place for the state of `satchel run`.
     #[arg(long, env = "SATCHEL_STATE", value_name = "PLACE")]
     state: Option<Place>,
 
-    /// With --check-aws: the table of its leases.
+    /// With --check-aws: check this table for the leases of `satchel run`.
     #[arg(long, env = "SATCHEL_LEASE_TABLE", value_name = "TABLE")]
     lease_table: Option<String>,
 
@@ -35,7 +36,7 @@ pub struct ValidateArgs {
     s3: S3Args,
 }
 
-/// Checks module files and tells what runs where.
+/// Checks module files and prints a summary of their components.
 pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
     let application = Application::load(&args.files, &|name| std::env::var(name).ok())
         .map_err(|problems| Failure::usage(problems.to_string()))?;
