@@ -19,6 +19,7 @@ mod logging;
 mod new;
 mod output;
 mod savepoint;
+mod schema;
 mod signals;
 mod state;
 mod stream;
@@ -41,6 +42,7 @@ use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
 use crate::cli::new::NewArgs;
 use crate::cli::savepoint::SavepointCommand;
+use crate::cli::schema::SchemaArgs;
 use crate::cli::state::StateCommand;
 use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
@@ -77,6 +79,8 @@ pub enum ClientCommand {
     New(NewArgs),
     /// Check module files and print what runs where
     Validate(ValidateArgs),
+    /// Print the JSON Schema of module files, for editors, or their reference
+    Schema(SchemaArgs),
     /// Send a message to a function and print its reply
     Call(CallArgs),
     /// Send a message to a function and wait until it is durable
@@ -115,6 +119,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
     match command {
         ClientCommand::New(args) => new::run(&args),
         ClientCommand::Validate(args) => Box::pin(validate::run(args)).await,
+        ClientCommand::Schema(args) => schema::run(&args),
         ClientCommand::Call(args) => call::run("call", args).await,
         ClientCommand::Send(args) => call::run("send", args).await,
         ClientCommand::Health(args) => health::run(&args).await,

@@ -15,27 +15,44 @@
 //!       targets: [example/greeter]
 //! ```
 //!
-//! The form and most kinds are those of StateFun 3.3: YAML documents, each with a `kind` and a `spec`. Everything that is wrong with the
-//! files of an application is told at once, each thing with its file and line; what is not known is refused, never ignored.
+//! The form and most kinds are those of StateFun 3.3: YAML documents, each with a `kind` and a
+//! `spec`. All problems of an application's files are reported together, each with its file and
+//! line. Unknown kinds and fields are refused, never ignored.
+//!
+//! ```text
+//!  text ─► yaml ─► placeholder ─► document ─► the kind's file ─► check ─► Application
+//!                                              └─ reads its table through `fields`
+//! ```
+//!
+//! Kinds and fields are declared in tables (`table.rs`), from which the parser, the reference
+//! (`coordinator/docs/module-files.md`) and the JSON Schema (`coordinator/docs/module.schema.json`)
+//! are made.
 
 mod aws;
 mod check;
 mod date;
 mod document;
 mod duration;
+mod egress;
 mod egress_dynamodb;
 mod egress_eventbridge;
+mod egress_kinesis;
 mod egress_lambda;
 mod egress_sns;
 mod egress_sqs;
 mod endpoint;
 mod fields;
 mod http_endpoint;
+mod identifier;
+mod ingress;
+mod ingress_kinesis;
 mod ingress_sqs;
-mod kinesis;
 mod placeholder;
 mod problem;
+mod reference;
+mod schema;
 mod summary;
+mod table;
 mod yaml;
 
 #[cfg(test)]
@@ -48,37 +65,47 @@ use std::sync::Arc;
 pub use satchel_aws::config::{AwsAccess, AwsCredentials, AwsRegion};
 pub use satchel_aws::secret::Secret;
 
-pub(crate) use crate::module::date::parse_date;
+pub use crate::module::date::{format_rfc3339, parse_date, parse_rfc3339};
 pub use crate::module::duration::{format_duration, parse_bytes, parse_duration};
+pub use crate::module::egress::{EgressAdapter, EgressSpec};
+pub use crate::module::egress_kinesis::KinesisEgress;
 pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
 pub use crate::module::http_endpoint::{HttpAuth, HttpEndpoint, Tls};
-pub use crate::module::ingress_sqs::SqsIngress;
-pub use crate::module::kinesis::{
-    Consumer, EgressAdapter, EgressSpec, Identifier, IngressAdapter, IngressSpec, IngressStream,
-    KinesisEgress, KinesisIngress, RecordId, StartupPosition,
+pub use crate::module::identifier::Identifier;
+pub use crate::module::ingress::{IngressAdapter, IngressSpec};
+pub use crate::module::ingress_kinesis::{
+    Consumer, IngressStream, KinesisIngress, RecordId, StartupPosition,
 };
+pub use crate::module::ingress_sqs::SqsIngress;
 pub use crate::module::problem::{Place, Problem, Problems, Source};
+pub use crate::module::reference::reference;
+pub use crate::module::schema::schema;
 
 use crate::module::fields::Reading;
 use crate::module::placeholder::Environment;
 
-/// An application as its module files describe it, in the order of the files and documents.
+/// An application as its module files describe it.
+///
+/// Components are in the order of the files and documents.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Application {
-    /// Where its functions are served.
+    /// Endpoints, which serve its functions.
     pub endpoints: Vec<EndpointSpec>,
-    /// Where its messages come from.
+    /// Ingresses, the sources of its messages.
     pub ingresses: Vec<IngressSpec>,
-    /// Where its records go.
+    /// Egresses, the destinations of its records.
     pub egresses: Vec<EgressSpec>,
 }
 
 impl Application {
-    /// Reads the module files that `paths` name. A path is a module file, or a directory: then its `module.yaml` and every
-    /// `*.module.yaml` in it. A file that is named twice is read once. `environment` gives the values of `${NAME}` placeholders.
+    /// Reads the module files that `paths` name.
+    ///
+    /// A path is a module file, or a directory that stands for its `module.yaml` and every
+    /// `*.module.yaml` in it. A file that is named twice is read once. `environment` returns the
+    /// values of `${NAME}` placeholders.
     ///
     /// # Errors
-    /// Everything that is wrong, with its place.
+    /// All problems of the files, with their positions.
     pub fn load(
         paths: &[PathBuf],
         environment: &dyn Fn(&str) -> Option<String>,
@@ -100,7 +127,7 @@ impl Application {
     /// Reads one module file's `text`; `file` is its name in messages.
     ///
     /// # Errors
-    /// Everything that is wrong, with its place.
+    /// All problems of the text, with their positions.
     pub fn parse(
         file: &Path,
         text: &str,
@@ -112,7 +139,7 @@ impl Application {
         application.check(problems)
     }
 
-    /// One line for each endpoint, each stream of an ingress, and each egress: what runs or goes where, for a person.
+    /// Describes each endpoint, each stream of an ingress and each egress in one line.
     pub fn summary(&self) -> Vec<String> {
         summary::lines(self)
     }
@@ -151,13 +178,13 @@ impl Application {
                     document::read(&mut reading, &document, self);
                 }
             }
-            Err(error) => reading.problem(error.line, format!("not YAML: {}", error.message)),
+            Err(error) => reading.problem(error.line, format!("invalid YAML: {}", error.message)),
         }
         *problems = reading.problems;
     }
 }
 
-/// The module files that `path` stands for.
+/// Lists the module files that `path` stands for.
 fn module_files(path: &Path, problems: &mut Problems) -> Vec<PathBuf> {
     if !path.is_dir() {
         return vec![path.to_owned()];
@@ -171,7 +198,7 @@ fn module_files(path: &Path, problems: &mut Problems) -> Vec<PathBuf> {
             files.retain(|file| is_module_file(file) && file.is_file());
             files.sort();
             if files.is_empty() {
-                let message = "the directory has neither a module.yaml nor a *.module.yaml";
+                let message = "the directory contains neither module.yaml nor *.module.yaml";
                 problems.push(Place::Path(path.to_owned()), message);
             }
             files

@@ -1,4 +1,4 @@
-//! What the kinds of all AWS services write alike: where a service is, and who asks.
+//! Fields that the kinds of all AWS services share: region and credentials.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,139 @@ use satchel_aws::config::{AwsAccess, AwsCredentials, AwsRegion};
 use satchel_aws::secret::Secret;
 
 use crate::module::fields::Fields;
-use crate::module::problem::hint;
+use crate::module::table::{Field, Form, Format, Pairs, Tagged, Variant};
 use crate::module::yaml::{Node, Value};
 
-/// Reads `awsRegion` and `awsCredentials`, StateFun's fields; each may be absent.
+/// The field `awsRegion`.
+pub(crate) const REGION: Field = Field::with_default(
+    "awsRegion",
+    Form::Tagged(&AWS_REGION),
+    "default",
+    "Region of the AWS service.",
+);
+
+/// The field `awsCredentials`.
+pub(crate) const CREDENTIALS: Field = Field::with_default(
+    "awsCredentials",
+    Form::Tagged(&AWS_CREDENTIALS),
+    "default",
+    "Credentials for the AWS service.",
+);
+
+/// The field `clientConfigProperties` of StateFun's kinds.
+pub(crate) const CLIENT_PROPERTIES: Field = Field::optional(
+    "clientConfigProperties",
+    Form::Pairs(&Pairs {
+        key: None,
+        value: Form::Text,
+        element_max: Some(1),
+        len_max: None,
+    }),
+    "no properties",
+    "Properties of the Java client, as `property: value`. Accepted for compatibility; Satchel has \
+     no use for them.",
+);
+
+static AWS_REGION: Tagged = Tagged {
+    title: "AWS region",
+    untagged: None,
+    variants: &[
+        Variant {
+            word: "default",
+            fields: &[],
+            meaning: "The region of the environment: `AWS_REGION` or the AWS profile.",
+        },
+        Variant {
+            word: "specific",
+            fields: &[Field::required(
+                "id",
+                Form::Text,
+                "Region, such as `eu-central-1`.",
+            )],
+            meaning: "The region `id`.",
+        },
+        Variant {
+            word: "custom-endpoint",
+            fields: &[
+                Field::required("endpoint", Form::Format(&ENDPOINT), "URL of the service."),
+                Field::required("id", Form::Text, "Region for which requests are signed."),
+            ],
+            meaning: "A service at another URL, such as an emulator.",
+        },
+    ],
+};
+
+static AWS_CREDENTIALS: Tagged = Tagged {
+    title: "AWS credentials",
+    untagged: None,
+    variants: &[
+        Variant {
+            word: "default",
+            fields: &[],
+            meaning: "The credentials of the environment: its variables, the AWS profile, single \
+                      sign-on, or the role of the container or machine.",
+        },
+        Variant {
+            word: "basic",
+            fields: &[
+                Field::required("accessKeyId", Form::Text, "Access key."),
+                Field::required(
+                    "secretAccessKey",
+                    Form::Text,
+                    "Secret of the access key. Use a placeholder such as `${AWS_SECRET}` to keep \
+                     it out of the module file.",
+                ),
+            ],
+            meaning: "An access key.",
+        },
+        Variant {
+            word: "profile",
+            fields: &[
+                Field::required("profileName", Form::Text, "Name of the profile."),
+                Field::optional(
+                    "profilePath",
+                    Form::Text,
+                    "the files that AWS tools use",
+                    "File that contains the profile.",
+                ),
+            ],
+            meaning: "A profile of the AWS configuration files.",
+        },
+        Variant {
+            word: "assume-role",
+            fields: &[
+                Field::required("roleArn", Form::Format(&ROLE), "ARN of the role."),
+                Field::optional(
+                    "sessionName",
+                    Form::Text,
+                    "`satchel`",
+                    "Name of the session in the role's logs.",
+                ),
+                Field::optional(
+                    "externalId",
+                    Form::Text,
+                    "none",
+                    "External id that the role's trust policy requires.",
+                ),
+            ],
+            meaning: "A role, assumed with the credentials of the environment. Satchel's addition.",
+        },
+    ],
+};
+
+static ENDPOINT: Format = Format {
+    name: "URL",
+    pattern: r"https?://[\s\S]+",
+    check: |text| parse_endpoint(text).map(drop),
+};
+
+static ROLE: Format = Format {
+    name: "ARN of a role",
+    pattern: r"arn:[\s\S]*:role/[\s\S]*",
+    check: |text| parse_role(text).map(drop),
+};
+
+/// Reads `awsRegion` and `awsCredentials`.
 pub(crate) fn access(fields: &mut Fields<'_, '_>) -> AwsAccess {
     AwsAccess {
         region: region(fields),
@@ -18,24 +147,17 @@ pub(crate) fn access(fields: &mut Fields<'_, '_>) -> AwsAccess {
 }
 
 fn region(fields: &mut Fields<'_, '_>) -> AwsRegion {
-    let Some(node) = fields.optional("awsRegion") else {
-        return AwsRegion::Default;
-    };
-    let mut fields = fields.inside(node, "awsRegion");
-    let kinds = ["default", "specific", "custom-endpoint"];
-    let region = match variant(&mut fields, &kinds) {
-        Some("specific") => AwsRegion::Specific(fields.text("id")),
-        Some("custom-endpoint") => AwsRegion::CustomEndpoint {
+    let (kind, mut fields) = fields.tagged("awsRegion");
+    match kind {
+        "specific" => AwsRegion::Specific(fields.text("id")),
+        "custom-endpoint" => AwsRegion::CustomEndpoint {
             endpoint: fields
                 .parsed("endpoint", parse_endpoint)
                 .unwrap_or_default(),
             region: fields.text("id"),
         },
-        Some(_) => AwsRegion::Default,
-        None => return AwsRegion::Default,
-    };
-    fields.finish();
-    region
+        _ => AwsRegion::Default,
+    }
 }
 
 fn parse_endpoint(text: &str) -> Result<String, String> {
@@ -44,35 +166,28 @@ fn parse_endpoint(text: &str) -> Result<String, String> {
         .or_else(|| text.strip_prefix("http://"));
     match host {
         Some(host) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err(format!("`{text}` is not a http:// or https:// URL")),
+        _ => Err(format!("`{text}` is not an http:// or https:// URL")),
     }
 }
 
 fn credentials(fields: &mut Fields<'_, '_>) -> AwsCredentials {
-    let Some(node) = fields.optional("awsCredentials") else {
-        return AwsCredentials::Default;
-    };
-    let mut fields = fields.inside(node, "awsCredentials");
-    let kinds = ["default", "basic", "profile", "assume-role"];
-    let credentials = match variant(&mut fields, &kinds) {
-        Some("basic") => AwsCredentials::Basic {
+    let (kind, mut fields) = fields.tagged("awsCredentials");
+    match kind {
+        "basic" => AwsCredentials::Basic {
             access_key_id: fields.text("accessKeyId"),
             secret_access_key: Secret::new(fields.text("secretAccessKey")),
         },
-        Some("profile") => AwsCredentials::Profile {
+        "profile" => AwsCredentials::Profile {
             name: fields.text("profileName"),
             path: fields.optional_text("profilePath").map(PathBuf::from),
         },
-        Some("assume-role") => AwsCredentials::AssumeRole {
+        "assume-role" => AwsCredentials::AssumeRole {
             role_arn: fields.parsed("roleArn", parse_role).unwrap_or_default(),
             session_name: fields.optional_text("sessionName"),
             external_id: fields.optional_text("externalId"),
         },
-        Some(_) => AwsCredentials::Default,
-        None => return AwsCredentials::Default,
-    };
-    fields.finish();
-    credentials
+        _ => AwsCredentials::Default,
+    }
 }
 
 fn parse_role(text: &str) -> Result<String, String> {
@@ -82,22 +197,11 @@ fn parse_role(text: &str) -> Result<String, String> {
     })
 }
 
-/// Reads `type`, which says which other fields there are.
-pub(crate) fn variant(fields: &mut Fields<'_, '_>, known: &[&'static str]) -> Option<&'static str> {
-    fields.parsed("type", |text| {
-        let kind = known.iter().copied().find(|kind| *kind == text);
-        kind.ok_or_else(|| {
-            let hint = hint(text, known.iter().copied());
-            format!("`{text}` is none of {}{hint}", known.join(", "))
-        })
-    })
-}
-
-/// Reads `clientConfigProperties`: a list of mappings with one entry each, as in StateFun.
+/// Reads `clientConfigProperties`.
 pub(crate) fn client_properties(fields: &mut Fields<'_, '_>) -> Vec<(String, String)> {
     let name = "clientConfigProperties";
     let mut properties = Vec::new();
-    for node in fields.optional_list(name) {
+    for node in fields.list(name) {
         properties.extend(client_property(fields, name, node));
     }
     properties

@@ -1,4 +1,4 @@
-//! What must hold over all module files of an application together.
+//! Checks that span all module files of an application.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,7 +9,9 @@ use satchel_engine::endpoint::{Endpoints, FunctionPattern};
 use crate::module::problem::{Problems, Source};
 use crate::module::{Application, IngressAdapter};
 
-/// Notes what does not fit together. After other problems, a target is not held against endpoints that may not have been read.
+/// Records contradictions between the components of an application.
+///
+/// After other problems, targets are not compared with the endpoints, some of which may be missing.
 pub(crate) fn check(application: &Application, problems: &mut Problems) {
     let all_read = problems.is_empty();
     check_patterns(application, problems);
@@ -37,7 +39,10 @@ fn check_patterns(application: &Application, problems: &mut Problems) {
         if namespace == RESERVED_NAMESPACE {
             problems.at(
                 source,
-                format!("functions `{text}`: the namespace '{RESERVED_NAMESPACE}' is reserved for callers outside"),
+                format!(
+                    "functions `{text}`: the namespace '{RESERVED_NAMESPACE}' is reserved for \
+                     external callers"
+                ),
             );
         }
         written.push((text, source));
@@ -54,7 +59,10 @@ fn check_unique<'a, T: Eq + Hash + std::fmt::Display + 'a>(
     let mut first: HashMap<&T, &Source> = HashMap::new();
     for (name, source) in named.filter(|(name, _)| is_written(*name)) {
         match first.get(name) {
-            Some(at) => problems.at(source, format!("the {what} `{name}` is already at {at}")),
+            Some(at) => problems.at(
+                source,
+                format!("the {what} `{name}` is already declared at {at}"),
+            ),
             None => {
                 first.insert(name, source);
             }
@@ -62,7 +70,7 @@ fn check_unique<'a, T: Eq + Hash + std::fmt::Display + 'a>(
     }
 }
 
-/// Whether a name was read at all: what could not be read is told already.
+/// Returns true for a name that was read. One that could not be read is reported already.
 fn is_written(name: &impl std::fmt::Display) -> bool {
     !matches!(name.to_string().as_str(), "" | "/")
 }
@@ -106,10 +114,14 @@ fn check_target(
 ) {
     if target.namespace() == RESERVED_NAMESPACE {
         let message = format!(
-            "target `{target}`: the namespace '{RESERVED_NAMESPACE}' is reserved for callers outside"
+            "target `{target}`: the namespace '{RESERVED_NAMESPACE}' is reserved for external \
+             callers"
         );
         problems.at(source, message);
     } else if endpoints.is_some_and(|endpoints| endpoints.serving(target).is_none()) {
-        problems.at(source, format!("no endpoint serves the target `{target}`"));
+        let message = format!(
+            "no endpoint serves the target `{target}`: add it to the 'functions' of an endpoint"
+        );
+        problems.at(source, message);
     }
 }

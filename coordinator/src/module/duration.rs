@@ -1,9 +1,16 @@
-//! Durations and sizes as module files and flags write them.
+//! Durations and sizes, as module files and flags write them.
+//!
+//! The grammar of durations is that of Flink's `TimeUtils`, which StateFun uses: one whole number
+//! and one unit. Libraries for durations read compounds, fractions and signs too, and lack the
+//! meaning of a bare number; the units below also make the patterns of the JSON Schema.
 
 use std::time::Duration;
 
-/// The spellings that Flink's `TimeUtils` knows, which StateFun uses, with their length in nanoseconds.
-const UNITS: [(&[&str], u64); 7] = [
+/// Spellings of a unit, in lower case, and its size.
+type Unit = (&'static [&'static str], u64);
+
+/// Flink's units of time, in nanoseconds; without a unit, milliseconds.
+const UNITS: [Unit; 8] = [
     (&["d", "day", "days"], 86_400_000_000_000),
     (&["h", "hour", "hours"], 3_600_000_000_000),
     (&["min", "m", "minute", "minutes"], 60_000_000_000),
@@ -17,9 +24,11 @@ const UNITS: [(&[&str], u64); 7] = [
         1_000,
     ),
     (&["ns", "nano", "nanos", "nanosecond", "nanoseconds"], 1),
+    (&[""], 1_000_000),
 ];
 
-const SIZES: [(&[&str], u64); 6] = [
+/// Units of size, in bytes.
+const SIZES: [Unit; 6] = [
     (&["", "b", "bytes"], 1),
     (&["kb"], 1_000),
     (&["kib", "k"], 1 << 10),
@@ -28,32 +37,34 @@ const SIZES: [(&[&str], u64); 6] = [
     (&["gib", "g"], 1 << 30),
 ];
 
-/// Reads a duration as StateFun writes it: a whole number and a unit (`100ms`, `30s`, `10sec`, `2m`, `1min`, `1h`, `7d`); without a unit,
-/// milliseconds.
+/// Reads a duration: a whole number and a unit, or a number of milliseconds.
+///
+/// Examples: `100ms`, `30s`, `10sec`, `2m`, `1min`, `1h`, `7d`, `250`. The case of a unit does not
+/// matter.
 ///
 /// # Errors
-/// Says what a duration looks like.
+/// States the form of a duration.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
-            "`{text}` is not a duration: write a whole number and a unit, such as 100ms, 30s, 2m or 1h"
+            "`{text}` is not a duration: write a whole number and a unit, such as 100ms, 30s, 2m \
+             or 1h"
         )
     };
     let (number, unit) = split(text).ok_or_else(wrong)?;
-    let unit_ns = match unit.as_str() {
-        "" => 1_000_000,
-        unit => unit_of(&UNITS, unit).ok_or_else(wrong)?,
-    };
+    let unit_ns = unit_of(&UNITS, &unit).ok_or_else(wrong)?;
     let ns = number
         .checked_mul(unit_ns)
-        .ok_or_else(|| format!("`{text}` is too long for a duration"))?;
+        .ok_or_else(|| format!("the duration `{text}` is too long"))?;
     Ok(Duration::from_nanos(ns))
 }
 
-/// Reads a number of bytes: a whole number, with or without a unit (`1048576`, `64KiB`, `5MiB`, `1GiB`, `6MB`).
+/// Reads a number of bytes: a whole number, with or without a unit.
+///
+/// Examples: `1048576`, `64KiB`, `5MiB`, `1GiB`, `6MB`. The case of a unit does not matter.
 ///
 /// # Errors
-/// Says what a size looks like.
+/// States the form of a size.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong =
         || format!("`{text}` is not a size: write a number of bytes, such as 1048576 or 5MiB");
@@ -61,10 +72,12 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let unit = unit_of(&SIZES, &unit).ok_or_else(wrong)?;
     number
         .checked_mul(unit)
-        .ok_or_else(|| format!("`{text}` is too large for a size"))
+        .ok_or_else(|| format!("the size `{text}` is too large"))
 }
 
-/// Writes a duration in the largest unit that leaves it whole, so that [`parse_duration`] reads the same back.
+/// Writes a duration in the largest unit that leaves it whole.
+///
+/// [`parse_duration`] reads the same duration back, down to whole milliseconds.
 pub fn format_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     match ms {
@@ -76,6 +89,30 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// Regular expression of the texts that [`parse_duration`] reads, but for their range.
+pub(crate) fn duration_pattern() -> String {
+    pattern(&UNITS)
+}
+
+/// Regular expression of the texts that [`parse_bytes`] reads, but for their range.
+pub(crate) fn bytes_pattern() -> String {
+    pattern(&SIZES)
+}
+
+/// JSON Schema knows no flag for the case of letters, so each letter stands in both.
+fn pattern(units: &[Unit]) -> String {
+    let letter = |letter: char| match letter.is_ascii_lowercase() {
+        true => format!("[{letter}{}]", letter.to_ascii_uppercase()),
+        false => letter.to_string(),
+    };
+    let units: Vec<String> = units
+        .iter()
+        .flat_map(|(spellings, _)| spellings.iter())
+        .map(|unit| unit.chars().map(letter).collect())
+        .collect();
+    format!(r"\s*[0-9]+\s*({})\s*", units.join("|"))
+}
+
 fn split(text: &str) -> Option<(u64, String)> {
     let text = text.trim();
     let digits = text
@@ -85,7 +122,7 @@ fn split(text: &str) -> Option<(u64, String)> {
     Some((number, text[digits..].trim().to_lowercase()))
 }
 
-fn unit_of(units: &[(&[&str], u64)], unit: &str) -> Option<u64> {
+fn unit_of(units: &[Unit], unit: &str) -> Option<u64> {
     units
         .iter()
         .find(|(names, _)| names.contains(&unit))
@@ -123,7 +160,7 @@ mod tests {
         }
         assert_eq!(
             parse_duration("99999999999999999d").unwrap_err(),
-            "`99999999999999999d` is too long for a duration"
+            "the duration `99999999999999999d` is too long"
         );
     }
 

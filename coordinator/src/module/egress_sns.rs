@@ -1,46 +1,68 @@
 //! `satchel.sns.v1/egress`: records become messages of a topic.
-//!
-//! ```yaml
-//! kind: satchel.sns.v1/egress
-//! spec:
-//!   id: example/news
-//!   topicArn: arn:aws:sns:eu-central-1:123456789012:news
-//!   subject: Good news               # of mails: a JSON pointer, $id, $typename or a constant
-//!   attributes:
-//!     - kind: /kind
-//! ```
 
 use satchel_aws::egress::destination::{AwsEgress, Destination};
 use satchel_aws::egress::sns::SnsSettings;
 
-use crate::module::aws::access;
-use crate::module::egress_sqs::{attributes, check_group, selector};
+use crate::module::aws;
+use crate::module::egress::{EgressAdapter, EgressSpec};
+use crate::module::egress_sqs::{ATTRIBUTES, MESSAGE_GROUP, SELECTOR, attributes, check_group};
 use crate::module::fields::Fields;
-use crate::module::kinesis::{EgressAdapter, EgressSpec, identifier};
+use crate::module::identifier::{ID, identifier};
+use crate::module::table::{Field, Form, Format, Kind};
 
-/// Reads the spec.
-pub(crate) fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
+/// The kind `satchel.sns.v1/egress`.
+pub(crate) static EGRESS: Kind = Kind {
+    name: "satchel.sns.v1/egress",
+    summary: "Records as messages of an SNS topic, at least once, with the attributes of \
+              `satchel.sqs.v1/egress`.",
+    example: "kind: satchel.sns.v1/egress
+spec:
+  id: example/news
+  topicArn: arn:aws:sns:eu-central-1:123456789012:news
+  subject: Good news
+",
+    fields: &[
+        ID,
+        aws::REGION,
+        aws::CREDENTIALS,
+        Field::required(
+            "topicArn",
+            Form::Format(&TOPIC),
+            "ARN of the topic. The name of a FIFO topic ends with `.fifo`.",
+        ),
+        MESSAGE_GROUP,
+        Field::optional(
+            "subject",
+            SELECTOR,
+            "no subject",
+            "Source of the subject of emails.",
+        ),
+        ATTRIBUTES,
+    ],
+    read: |fields, application| application.egresses.push(egress(fields)),
+};
+
+static TOPIC: Format = Format {
+    name: "ARN of a topic",
+    pattern: "arn:[^:]*:sns:[^:]+:[^:]+:[^:]+",
+    check: |text| parse_arn(text).map(drop),
+};
+
+fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
     let source = fields.source();
     let id = identifier(&mut fields);
-    let access = access(&mut fields);
     let settings = SnsSettings {
         topic_arn: fields.parsed("topicArn", parse_arn).unwrap_or_default(),
-        message_group_id: selector(&mut fields, "messageGroupId"),
-        subject: selector(&mut fields, "subject"),
+        message_group_id: fields.parsed("messageGroupId", str::parse),
+        subject: fields.parsed("subject", str::parse),
         attributes: attributes(&mut fields),
     };
-    check_group(
-        &mut fields,
-        settings.is_fifo(),
-        settings.message_group_id.is_some(),
-        "topic",
-    );
-    fields.finish();
+    check_group(&mut fields, settings.is_fifo(), "topic");
     EgressSpec {
         source,
         id,
         adapter: EgressAdapter::Aws(AwsEgress {
-            access,
+            access: aws::access(&mut fields),
             destination: Destination::Sns(settings),
         }),
     }

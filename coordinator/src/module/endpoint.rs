@@ -1,4 +1,4 @@
-//! The endpoint kinds: where functions are served.
+//! `satchel.endpoints.v1/lambda`, and the fields that all endpoint kinds share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,25 +11,179 @@ use crate::module::aws;
 use crate::module::fields::Fields;
 use crate::module::http_endpoint::HttpEndpoint;
 use crate::module::problem::Source;
-use crate::module::yaml::{Node, Value};
+use crate::module::table::{Field, Form, Format, Kind, Word};
 
-/// AWS refuses larger requests (6 MB); the rest is room for the envelope around the batches.
+/// Lambda rejects larger requests (6 MB); the rest is room for the envelope around the batches.
 const LAMBDA_PAYLOAD_MAX_BYTES: u64 = 6_000_000;
-/// AWS ends an invocation after 15 minutes.
+
+/// Lambda ends an invocation after 15 minutes.
 const LAMBDA_TIMEOUT_MAX: Duration = Duration::from_secs(900);
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// The kind `satchel.endpoints.v1/lambda`.
+pub(crate) static LAMBDA: Kind = Kind {
+    name: "satchel.endpoints.v1/lambda",
+    summary: "Functions in a Lambda function, invoked with bundles: several batches, of different \
+              addresses, in one request. With `satchel dev` the handler runs as processes on this \
+              machine.",
+    example: "kind: satchel.endpoints.v1/lambda
+spec:
+  functions: example/*
+  functionName: greeter
+  qualifier: live
+  maxConcurrency: 100
+  timeout: 1m
+",
+    fields: LAMBDA_FIELDS,
+    read: |fields, application| application.endpoints.push(lambda(fields)),
+};
+
+const LAMBDA_FIELDS: &[Field] = &[
+    FUNCTIONS,
+    Field::required(
+        "functionName",
+        Form::Format(&FUNCTION_NAME),
+        "Lambda function that serves them. With `satchel dev` and without `dev.command` it is also \
+         the name of the binary to build and run.",
+    ),
+    Field::optional(
+        "qualifier",
+        Form::Text,
+        "the unpublished version, `$LATEST`",
+        "Version or alias of the Lambda function.",
+    ),
+    aws::REGION,
+    aws::CREDENTIALS,
+    Field::with_default(
+        "maxBatchMessages",
+        Form::Whole(1, 1_000_000),
+        "1000",
+        "Maximum number of messages in one batch, that is, of one address in one request.",
+    ),
+    Field::with_default(
+        "maxBundleBatches",
+        Form::Whole(1, 10_000),
+        "500",
+        "Maximum number of batches in one request.",
+    ),
+    Field::with_default(
+        "maxBundleBytes",
+        Form::Bytes(1_024, LAMBDA_PAYLOAD_MAX_BYTES),
+        "5MiB",
+        "Maximum size of one request, counted after base64. Lambda rejects requests over 6 MB.",
+    ),
+    Field::with_default(
+        "maxConcurrency",
+        Form::Whole(1, 100_000),
+        "50",
+        "Maximum number of invocations in flight.",
+    ),
+    Field::with_default(
+        "timeout",
+        Form::Duration(SHORTEST, LAMBDA_TIMEOUT_MAX),
+        "30s",
+        "Maximum duration of one invocation. Set it above the timeout of the Lambda function.",
+    ),
+    Field::optional(
+        "retries",
+        Form::Mapping(RETRIES),
+        "the defaults of its fields",
+        "Attempts for a message that fails.",
+    ),
+    Field::with_default(
+        "onPoison",
+        Form::Choice(&[
+            Word {
+                word: "dead-letter",
+                meaning: "The message becomes a dead letter and its address continues.",
+            },
+            Word {
+                word: "suspend",
+                meaning: "The address is suspended, with the message at its head, until an \
+                          operator resumes it.",
+            },
+        ]),
+        "dead-letter",
+        "Treatment of a message whose last attempt has failed.",
+    ),
+    Field::optional(
+        "dev",
+        Form::Mapping(DEV),
+        "the binary `functionName` of the Cargo package in the directory of the module file, built \
+         when it is needed",
+        "Handler process under `satchel dev`. `satchel run` ignores it.",
+    ),
+];
+
+/// Fields of `retries`; a kind without `retries` has these defaults too.
+pub(crate) const RETRIES: &[Field] = &[
+    Field::with_default(
+        "maxAttempts",
+        Form::Whole(1, 1_000_000),
+        "8",
+        "Maximum number of attempts for a message, counted while it is alone in its batch.",
+    ),
+    Field::optional(
+        "backoff",
+        Form::Mapping(&[
+            Field::with_default(
+                "initial",
+                Form::Duration(SHORTEST, DAY),
+                "100ms",
+                "Delay before the second attempt. It doubles with each further one.",
+            ),
+            Field::with_default(
+                "max",
+                Form::Duration(SHORTEST, DAY),
+                "30s",
+                "Maximum delay; the default is `initial` where that is longer.",
+            ),
+        ]),
+        "the defaults of its fields",
+        "Delays between attempts.",
+    ),
+];
+
+const DEV: &[Field] = &[Field::required(
+    "command",
+    Form::List(&Form::Text, 1),
+    "Command that starts the handler, in the directory of the module file: the program and its \
+     arguments.",
+)];
+
+/// The field `functions` of every endpoint.
+pub(crate) const FUNCTIONS: Field = Field::required(
+    "functions",
+    Form::OneOrMore(&Form::Format(&PATTERN)),
+    "Functions that the endpoint serves. An exact name takes precedence over a namespace.",
+);
+
+static PATTERN: Format = Format {
+    name: "function pattern",
+    pattern: r"[^*]+/(\*|[^/*]+)",
+    check: |text| parse_pattern(text).map(drop),
+};
+
+static FUNCTION_NAME: Format = Format {
+    name: "name or ARN of a Lambda function",
+    pattern: r"[A-Za-z0-9_:.$/\-]{1,170}",
+    check: |text| parse_function_name(text).map(drop),
+};
 
 /// An endpoint of a module file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndpointSpec {
-    /// Where it is written.
+    /// Position in the module file.
     pub source: Source,
-    /// What the engine must know of it.
+    /// Functions and limits, for the engine.
     pub engine: Endpoint,
-    /// How it is reached.
+    /// Connection to the functions.
     pub adapter: EndpointAdapter,
 }
 
-/// How an endpoint is reached.
+/// Connection to the functions of an endpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EndpointAdapter {
     /// `satchel.endpoints.v1/lambda`.
@@ -41,88 +195,61 @@ pub enum EndpointAdapter {
 /// A Lambda function; in `dev`, processes on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LambdaEndpoint {
-    /// Its name or ARN.
+    /// Name or ARN.
     pub function_name: String,
-    /// The version or alias to invoke.
+    /// Version or alias to invoke.
     pub qualifier: Option<String>,
-    /// Where Lambda is, and who asks it; of no meaning in `dev`.
+    /// Region and credentials; unused in `dev`.
     pub access: AwsAccess,
-    /// How long one invocation may take.
+    /// Maximum duration of one invocation.
     pub timeout: Duration,
-    /// The command that starts a handler process in `dev`, run in the directory of the module file; without one, the binary named
-    /// like the function is built there with cargo.
+    /// Command that starts a handler process in `dev`, in the directory of the module file. Without
+    /// it, cargo builds the binary that has the function's name there.
     pub dev_command: Option<Vec<String>>,
 }
 
-/// The retries of an endpoint whose kind says nothing about them.
-pub(crate) const RETRIES: Retries = Retries {
-    attempts_max: 8,
-    backoff_initial_ms: 100,
-    backoff_max_ms: 30_000,
-};
-
 /// Reads the spec of a `satchel.endpoints.v1/lambda`.
-pub(crate) fn lambda(mut fields: Fields<'_, '_>) -> EndpointSpec {
+fn lambda(mut fields: Fields<'_, '_>) -> EndpointSpec {
     let source = fields.source();
     let functions = patterns(&mut fields);
     let function_name = fields.parsed("functionName", parse_function_name);
-    let qualifier = fields.optional_text("qualifier");
-    let access = aws::access(&mut fields);
-    let batch_messages_max = fields.whole("maxBatchMessages", 1_000, 1..=1_000_000);
-    let bundle_batches_max = fields.whole("maxBundleBatches", 500, 1..=10_000);
-    let payload_max_bytes =
-        fields.bytes("maxBundleBytes", 5 << 20, 1_024..=LAMBDA_PAYLOAD_MAX_BYTES);
-    let concurrency_max = fields.whole("maxConcurrency", 50, 1..=100_000);
-    let timeout = fields
-        .optional_duration("timeout", Duration::from_millis(1)..=LAMBDA_TIMEOUT_MAX)
-        .unwrap_or(Duration::from_secs(30));
-    let retries = retries(&mut fields);
-    let on_poison = on_poison(&mut fields);
-    let dev_command = dev_command(&mut fields);
-    fields.finish();
+    let payload_max_bytes = fields.bytes("maxBundleBytes");
     EndpointSpec {
         source,
         engine: Endpoint {
             functions,
-            batch_messages_max: batch_messages_max as usize,
-            bundle_batches_max: bundle_batches_max as usize,
+            batch_messages_max: fields.whole("maxBatchMessages") as usize,
+            bundle_batches_max: fields.whole("maxBundleBatches") as usize,
             // The engine counts bytes before base64 makes four of three.
             bundle_bytes_max: (payload_max_bytes / 4 * 3) as usize,
-            concurrency_max: concurrency_max as usize,
-            retries,
-            on_poison,
+            concurrency_max: fields.whole("maxConcurrency") as usize,
+            retries: retries(fields.mapping("retries")),
+            on_poison: match fields.choice("onPoison") {
+                "suspend" => OnPoison::Suspend,
+                _ => OnPoison::DeadLetter,
+            },
         },
         adapter: EndpointAdapter::Lambda(LambdaEndpoint {
             function_name: function_name.unwrap_or_default(),
-            qualifier,
-            access,
-            timeout,
-            dev_command,
+            qualifier: fields.optional_text("qualifier"),
+            access: aws::access(&mut fields),
+            timeout: fields.duration("timeout"),
+            dev_command: dev_command(&mut fields),
         }),
     }
 }
 
-/// Reads `functions`: one pattern, or a list of them.
+/// Reads `functions`.
 pub(crate) fn patterns(fields: &mut Fields<'_, '_>) -> Vec<FunctionPattern> {
-    let Some(node) = fields.required("functions") else {
-        return Vec::new();
-    };
-    let nodes = match &node.value {
-        Value::List(nodes) if nodes.is_empty() => {
-            fields.problem_with("functions", "the list is empty");
-            return Vec::new();
-        }
-        Value::List(nodes) => nodes.iter().collect::<Vec<&Node>>(),
-        _ => vec![node],
-    };
+    let nodes = fields.one_or_more("functions").into_iter();
     nodes
-        .into_iter()
         .filter_map(|node| fields.parse_of("functions", Some(node), parse_pattern))
         .collect()
 }
 
 fn parse_pattern(text: &str) -> Result<FunctionPattern, String> {
-    let wrong = || format!("`{text}` names no functions: write `namespace/name` or `namespace/*`");
+    let wrong =
+        || format!("`{text}` is not a function pattern: write `namespace/name` or `namespace/*`");
     let function: FunctionType = text.parse().map_err(|_| wrong())?;
     match (function.namespace(), function.name()) {
         (namespace, _) if namespace.contains('*') => Err(wrong()),
@@ -132,7 +259,7 @@ fn parse_pattern(text: &str) -> Result<FunctionPattern, String> {
     }
 }
 
-/// Names and ARNs of Lambda functions, as the Invoke API takes them.
+/// Reads a name or ARN of a Lambda function, as the Invoke API accepts it.
 fn parse_function_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-_:.$/".contains(c);
     if text.len() > 170 || !text.chars().all(allowed) {
@@ -143,61 +270,39 @@ fn parse_function_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn retries(fields: &mut Fields<'_, '_>) -> Retries {
-    let Some(node) = fields.optional("retries") else {
-        return RETRIES;
-    };
-    let mut fields = fields.inside(node, "retries");
-    let attempts_max = fields.whole("maxAttempts", RETRIES.attempts_max.into(), 1..=1_000_000);
-    let mut retries = Retries {
-        attempts_max: attempts_max as u32,
-        ..RETRIES
-    };
-    if let Some(node) = fields.optional("backoff") {
-        let range = Duration::from_millis(1)..=Duration::from_secs(86_400);
-        let mut backoff = fields.inside(node, "backoff");
-        let initial = backoff.optional_duration("initial", range.clone());
-        let max = backoff.optional_duration("max", range);
-        let ms = |duration: Duration| duration.as_millis() as u64;
-        retries.backoff_initial_ms = initial.map_or(RETRIES.backoff_initial_ms, ms);
-        retries.backoff_max_ms =
-            max.map_or(RETRIES.backoff_max_ms.max(retries.backoff_initial_ms), ms);
-        if retries.backoff_initial_ms > retries.backoff_max_ms {
-            backoff.problem_with("max", "the longest delay is shorter than the initial one");
-        }
-        backoff.finish();
+/// Reads the fields of [`RETRIES`].
+pub(crate) fn retries(mut fields: Fields<'_, '_>) -> Retries {
+    let attempts_max = fields.whole("maxAttempts") as u32;
+    let mut backoff = fields.mapping("backoff");
+    let initial = backoff.duration("initial");
+    let max = backoff.written_duration("max");
+    let max = max.unwrap_or_else(|| backoff.default_duration("max").max(initial));
+    if max < initial {
+        backoff.problem_with("max", "must not be shorter than 'initial'");
     }
-    fields.finish();
-    retries
-}
-
-fn on_poison(fields: &mut Fields<'_, '_>) -> OnPoison {
-    let node = fields.optional("onPoison");
-    let parsed = fields.parse_of("onPoison", node, |text| match text {
-        "dead-letter" => Ok(OnPoison::DeadLetter),
-        "suspend" => Ok(OnPoison::Suspend),
-        _ => Err(format!("`{text}` is neither `dead-letter` nor `suspend`")),
-    });
-    parsed.unwrap_or(OnPoison::DeadLetter)
+    Retries {
+        attempts_max,
+        backoff_initial_ms: initial.as_millis() as u64,
+        backoff_max_ms: max.as_millis() as u64,
+    }
 }
 
 fn dev_command(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
-    let node = fields.optional("dev")?;
-    let mut dev = fields.inside(node, "dev");
-    let words = dev.list("command");
-    let command = words
-        .iter()
-        .filter_map(|word| dev.text_of("command", Some(word)))
-        .collect();
-    dev.finish();
-    Some(command)
+    if !fields.is_present("dev") {
+        return None;
+    }
+    let mut dev = fields.mapping("dev");
+    let words = dev.list("command").iter();
+    let command = words.filter_map(|word| dev.text_of("command", Some(word)));
+    Some(command.collect())
 }
 
-/// A path of a module file: relative ones are relative to the file's directory.
+/// Reads a path of a module file. Relative paths start at the file's directory.
 pub(crate) fn file_path(source: &Source, text: &str) -> Result<PathBuf, String> {
     if text.starts_with("classpath:") {
         return Err(format!(
-            "`{text}` is in a Java class path, which does not exist here: name a file"
+            "`{text}` refers to a Java class path, which Satchel does not have: write the path of \
+             a file"
         ));
     }
     Ok(source.directory().join(text))

@@ -1,15 +1,18 @@
 //! `${NAME}` placeholders, which take their values from the environment.
 //!
-//! StateFun 3.3 replaces them in every scalar of a module file, by name only, without defaults. They are replaced after the YAML is
-//! parsed, so that a value can never change the structure of a file.
+//! As in StateFun 3.3, they are replaced in every scalar value of a module file, by name only and
+//! without defaults. They are replaced after the YAML is parsed, so that a value cannot change the
+//! structure of a file.
 
 use crate::module::fields::Reading;
 use crate::module::yaml::{Node, Value};
 
-/// Looks a name up in the environment.
+/// Lookup of a name in the environment.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Replaces every placeholder in the scalars of `node`; what cannot be replaced becomes a problem and [`Value::Unresolved`].
+/// Replaces every placeholder in the scalars of `node`.
+///
+/// A scalar whose placeholder cannot be replaced becomes a problem and [`Value::Unresolved`].
 pub(crate) fn resolve(node: &mut Node, environment: Environment<'_>, reading: &mut Reading) {
     match &mut node.value {
         Value::Null | Value::Unresolved => {}
@@ -38,7 +41,7 @@ fn replace(text: &str, environment: Environment<'_>) -> Result<String, String> {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         let Some((name, after)) = after.split_once('}') else {
-            return Err("a placeholder `${` without its `}`".to_owned());
+            return Err("the placeholder that begins with `${` has no closing `}`".to_owned());
         };
         let Some(value) = environment(name) else {
             return Err(format!(

@@ -1,20 +1,20 @@
-//! What is wrong with module files: all of it, each with its place.
+//! Problems of module files, each with its position.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where something stands in a module file.
+/// Position in a module file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     /// The module file, as the user named it.
     pub file: Arc<Path>,
-    /// The line, from 1.
+    /// Line, from 1.
     pub line: usize,
 }
 
 impl Source {
-    /// The directory of the module file: handlers are built there.
+    /// Directory of the module file, where handlers are built.
     pub fn directory(&self) -> PathBuf {
         match self.file.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -29,16 +29,16 @@ impl fmt::Display for Source {
     }
 }
 
-/// One thing that is wrong, and where.
+/// One problem and its position.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// Where; a file that cannot be read has no line.
+    /// Position; a file that cannot be read has no line.
     pub place: Place,
-    /// What, in words for the person who wrote the file.
+    /// Description for the author of the file.
     pub message: String,
 }
 
-/// Where a [`Problem`] is.
+/// Position of a [`Problem`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// A path that was named on the command line.
@@ -56,19 +56,21 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong with the module files of an application, ordered by place. One line each when displayed.
+/// All problems of an application's module files, ordered by position.
+///
+/// `Display` writes one line for each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// One problem with a path as a whole.
+    /// A single problem with a path as a whole.
     pub fn with_path(path: &Path, message: impl Into<String>) -> Self {
         let mut problems = Self::default();
         problems.push(Place::Path(path.to_owned()), message);
         problems
     }
 
-    /// Adds one.
+    /// Adds a problem.
     pub(crate) fn push(&mut self, place: Place, message: impl Into<String>) {
         self.0.push(Problem {
             place,
@@ -76,27 +78,27 @@ impl Problems {
         });
     }
 
-    /// Adds one at a line.
+    /// Adds a problem at a line.
     pub(crate) fn at(&mut self, source: &Source, message: impl Into<String>) {
         self.push(Place::Line(source.clone()), message);
     }
 
-    /// How many there are.
+    /// Number of problems.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing is wrong.
+    /// Returns true if there is no problem.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each of them.
+    /// Iterates over the problems.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
 
-    /// `value`, unless something is wrong.
+    /// Returns `value` if there is no problem.
     pub(crate) fn or<T>(mut self, value: T) -> Result<T, Self> {
         if self.0.is_empty() {
             return Ok(value);
@@ -120,7 +122,9 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// `, did you mean …?` if one of `known` is so near to `written` that it was likely meant, else nothing.
+/// Returns `, did you mean …?` for the name of `known` that is most similar to `written`.
+///
+/// Returns an empty text if no name is similar enough to be the intended one.
 pub(crate) fn hint<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let nearest = known
         .into_iter()
@@ -134,10 +138,10 @@ pub(crate) fn hint<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) 
     }
 }
 
-/// How many letters must be added, removed or changed to make `b` of `a`, whatever their case.
+/// Number of letters to add, remove or change to turn `a` into `b`, ignoring case.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.to_lowercase().chars().collect();
-    // Nothing longer is near to a known name, and the table stays small.
+    // No longer text is similar to a known name; the bound keeps the row of costs small.
     let a: Vec<char> = a.to_lowercase().chars().take(128).collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, letter) in a.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What an application consists of, for a person: one line for each part.
+//! Summary of an application: one line for each component.
 
 use satchel_aws::egress::destination::Destination;
 use satchel_engine::endpoint::FunctionPattern;
@@ -8,7 +8,7 @@ use crate::module::{
     IngressSpec, StartupPosition,
 };
 
-/// One line for each endpoint, each stream of an ingress, and each egress: what runs or goes where.
+/// Describes each endpoint, each stream of an ingress and each egress in one line.
 pub(crate) fn lines(application: &Application) -> Vec<String> {
     let endpoints = application.endpoints.iter().map(endpoint);
     let ingresses = application.ingresses.iter().flat_map(ingress);

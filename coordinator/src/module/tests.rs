@@ -1,16 +1,45 @@
-//! Module files as a user writes them: what they give, and how wrong ones are refused.
+//! Module files as users write them: their results, and the refusal of wrong ones.
 
 mod egresses;
 mod kinds;
+mod kinesis;
 mod queues;
 mod refusals;
+mod schema;
+mod tables;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::module::{Application, Problems};
+use satchel_engine::address::FunctionType;
 
+use crate::module::{Application, Identifier, Problems, Source};
+
+fn source(line: usize) -> Source {
+    Source {
+        file: Arc::from(Path::new("app/module.yaml")),
+        line,
+    }
+}
+
+fn function(text: &str) -> FunctionType {
+    text.parse().unwrap()
+}
+
+fn id(namespace: &str, name: &str) -> Identifier {
+    Identifier {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// Parses `text`, and holds that the schema accepts whatever the parser accepts.
 fn parse(text: &str) -> Result<Application, Problems> {
-    Application::parse(Path::new("app/module.yaml"), text, &environment)
+    let application = Application::parse(Path::new("app/module.yaml"), text, &environment);
+    if application.is_ok() {
+        schema::assert_accepted(text);
+    }
+    application
 }
 
 fn environment(name: &str) -> Option<String> {
@@ -23,7 +52,7 @@ fn environment(name: &str) -> Option<String> {
     }
 }
 
-/// All problems of `text`, one line each.
+/// Returns all problems of `text`, one line each.
 fn problems(text: &str) -> Vec<String> {
     let refused = parse(text).expect_err("the module file should be refused");
     refused.iter().map(ToString::to_string).collect()

@@ -1,73 +1,73 @@
-//! YAML documents as trees whose every node knows its line.
+//! YAML documents as trees of nodes with line numbers.
 //!
-//! Only what module files need: mappings with text keys, sequences, scalars, aliases. Tags outside YAML's own schema, duplicate keys and
-//! documents that grow beyond any module file when their aliases are expanded are refused.
+//! Supports mappings with text keys, sequences, scalars and aliases. Refuses tags outside YAML's
+//! core schema, duplicate keys, and documents that grow too large when their aliases are expanded.
 
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-/// No module file nests deeper.
+/// Maximum depth of nesting.
 const DEPTH_MAX: usize = 64;
-/// No module file has more nodes, counted after its aliases are expanded.
+/// Maximum number of nodes in a file, counted after aliases are expanded.
 const NODES_MAX: usize = 100_000;
 
-/// A value and where it was written.
+/// A value and its position.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
-    /// The line on which it begins, from 1.
+    /// Line on which the value begins, from 1.
     pub(crate) line: usize,
-    /// The value.
+    /// Value.
     pub(crate) value: Value,
 }
 
-/// A YAML value. The type of a scalar is decided by who reads it.
+/// A YAML value. The reader of a scalar decides its type.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
-    /// Nothing, `~` or `null`.
+    /// An empty scalar, `~` or `null`.
     Null,
-    /// A text whose placeholders have no values: that problem is told already, and nothing more about the text.
+    /// A text whose placeholder has no value. The problem is recorded already.
     Unresolved,
-    /// A scalar's text.
+    /// Text of a scalar.
     Text(String),
     /// A sequence.
     List(Vec<Node>),
-    /// A mapping, in the order written.
+    /// A mapping, in the order of the file.
     Map(Vec<Entry>),
 }
 
 /// One entry of a mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
-    /// The key's text.
+    /// Text of the key.
     pub(crate) key: String,
-    /// The line of the key, from 1.
+    /// Line of the key, from 1.
     pub(crate) line: usize,
-    /// What stands under the key.
+    /// Value of the key.
     pub(crate) value: Node,
 }
 
-/// Why a text is not a series of documents.
+/// Error in the YAML of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct YamlError {
-    /// Where, from 1.
+    /// Line, from 1.
     pub(crate) line: usize,
-    /// What is wrong.
+    /// Description of the error.
     pub(crate) message: String,
 }
 
 impl Node {
-    /// What the value is, to tell a person who wrote something else.
+    /// Names the type of the value, for messages.
     pub(crate) fn describe(&self) -> &'static str {
         match self.value {
-            Value::Null => "nothing",
+            Value::Null => "an empty value",
             Value::Unresolved | Value::Text(_) => "a text",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
         }
     }
 
-    /// The value under `key`, if this is a mapping that has it.
+    /// Returns the value of `key`, if this is a mapping that has it.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
             Value::Map(entries) => entries
@@ -79,7 +79,7 @@ impl Node {
     }
 }
 
-/// The documents of `text`, without the empty ones.
+/// Parses `text` into its documents, without the empty ones.
 pub(crate) fn parse(text: &str) -> Result<Vec<Node>, YamlError> {
     let mut loader = Loader::default();
     for event in Parser::new_from_str(text) {
@@ -100,7 +100,7 @@ struct Loader {
     nodes: usize,
 }
 
-/// A collection that has begun and not ended yet.
+/// A collection whose end was not read yet.
 struct Open {
     line: usize,
     anchor: usize,
@@ -148,7 +148,10 @@ impl Loader {
             }
             Event::Alias(anchor) => {
                 let Some((node, nodes)) = self.anchors.get(&anchor).cloned() else {
-                    return Err(error(line, "an alias to an anchor that has not ended yet"));
+                    return Err(error(
+                        line,
+                        "this alias refers to an anchor that contains it",
+                    ));
                 };
                 self.count(nodes, line)?;
                 self.close(Node { line, ..node }, 0, nodes)
@@ -179,7 +182,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Puts a finished node where it belongs.
+    /// Adds a complete node to the open collection or to the documents.
     fn close(&mut self, node: Node, anchor: usize, nodes: usize) -> Result<(), YamlError> {
         if anchor != 0 {
             self.anchors.insert(anchor, (node.clone(), nodes));
@@ -190,13 +193,13 @@ impl Loader {
             Some(Items::List(items)) => items.push(node),
             Some(Items::Map(entries, key @ None)) => match node.value {
                 Value::Text(text) if entries.iter().any(|entry| entry.key == text) => {
-                    return Err(error(node.line, &format!("`{text}` is written twice")));
+                    return Err(error(node.line, &format!("the key `{text}` appears twice")));
                 }
                 Value::Text(text) => *key = Some((text, node.line)),
                 _ => {
                     return Err(error(
                         node.line,
-                        &format!("a key must be a text, this is {}", node.describe()),
+                        &format!("a key must be a text, not {}", node.describe()),
                     ));
                 }
             },
@@ -218,7 +221,7 @@ impl Loader {
         if self.nodes > NODES_MAX {
             return Err(error(
                 line,
-                &format!("more than {NODES_MAX} values, aliases expanded"),
+                &format!("more than {NODES_MAX} values after aliases are expanded"),
             ));
         }
         Ok(())
@@ -236,7 +239,7 @@ fn check_tag(tag: Option<&Tag>, line: usize) -> Result<(), YamlError> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema() => Err(error(
             line,
-            &format!("the tag `{tag}` means nothing in a module file"),
+            &format!("the tag `{tag}` is not supported in a module file"),
         )),
         _ => Ok(()),
     }
@@ -287,7 +290,7 @@ mod tests {
     #[test]
     fn a_key_written_twice_is_refused_at_its_second_place() {
         let refused = parse("a: 1\nb: 2\na: 3\n").unwrap_err();
-        assert_eq!(refused, error(3, "`a` is written twice"));
+        assert_eq!(refused, error(3, "the key `a` appears twice"));
     }
 
     #[test]
@@ -306,7 +309,10 @@ mod tests {
             bomb.push_str(&format!("a{level}: &a{level} [{below}]\n"));
         }
         let refused = parse(&bomb).unwrap_err();
-        assert_eq!(refused.message, "more than 100000 values, aliases expanded");
+        assert_eq!(
+            refused.message,
+            "more than 100000 values after aliases are expanded"
+        );
     }
 
     #[test]

@@ -128,8 +128,8 @@ fn every_field_of_the_egresses_is_read() {
 }
 
 #[test]
-fn what_does_not_fit_a_service_is_told_with_its_line() {
-    let told = problems(
+fn what_a_service_does_not_allow_is_refused_with_its_line() {
+    let found = problems(
         r#"kind: satchel.sqs.v1/egress
 spec:
   id: example/a
@@ -168,15 +168,23 @@ spec:
 "#,
     );
     let expected = [
-        "app/module.yaml:3: 'messageGroupId' of satchel.sqs.v1/egress: a FIFO queue needs it: write a JSON pointer (/customer/id), $id or a constant",
-        "app/module.yaml:6: 'attributes': `satchel-id` is reserved",
-        "app/module.yaml:11: 'topicArn' of satchel.sns.v1/egress: `news` is not the ARN of a topic: write arn:aws:sns:<region>:<account>:<topic>",
-        "app/module.yaml:12: 'subject' of satchel.sns.v1/egress: `$what` is not known: write $id, $typename, $egress, a JSON pointer (/customer/id) or a constant",
-        "app/module.yaml:17: 'source' of satchel.eventbridge.v1/egress: `aws.ec2`: sources that begin with `aws.` are those of AWS",
-        "app/module.yaml:23: 'name' of partitionKey: `satchel_writer` is reserved",
-        "app/module.yaml:24: 'type' of sortKey: `bytes` is none of string, number",
-        "app/module.yaml:30: 'envelope' of satchel.lambda.v1/egress: `xml` is none of none, json",
-        "app/module.yaml:35: 'delivery' of io.statefun.kinesis.v1/egress: `exactly-twice` is none of at-least-once, exactly-once",
+        "app/module.yaml:3: 'messageGroupId' of satchel.sqs.v1/egress: required for a FIFO queue: \
+         write a JSON pointer (/customer/id), $id or a constant",
+        "app/module.yaml:6: 'attributes': `satchel-id` is reserved, as is every name that begins \
+         with `satchel-`",
+        "app/module.yaml:11: 'topicArn' of satchel.sns.v1/egress: `news` is not the ARN of a \
+         topic: write arn:aws:sns:<region>:<account>:<topic>",
+        "app/module.yaml:12: 'subject' of satchel.sns.v1/egress: `$what` is not known: write $id, \
+         $typename, $egress, a JSON pointer (/customer/id) or a constant",
+        "app/module.yaml:17: 'source' of satchel.eventbridge.v1/egress: `aws.ec2` is reserved: \
+         sources that begin with `aws.` belong to AWS",
+        "app/module.yaml:23: 'name' of partitionKey: `satchel_writer` is reserved, as is every \
+         name that begins with `satchel_`",
+        "app/module.yaml:24: 'type' of sortKey: `bytes` is not one of string, number",
+        "app/module.yaml:30: 'envelope' of satchel.lambda.v1/egress: `xml` is not one of none, \
+         json",
+        "app/module.yaml:35: 'delivery' of io.statefun.kinesis.v1/egress: `exactly-twice` is not \
+         one of at-least-once, exactly-once",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(found, expected);
 }

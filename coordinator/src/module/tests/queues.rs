@@ -109,8 +109,8 @@ spec:
 }
 
 #[test]
-fn what_a_queue_can_not_do_is_told_with_its_line() {
-    let told = problems(
+fn what_a_queue_does_not_allow_is_refused_with_its_line() {
+    let found = problems(
         r#"kind: satchel.sqs.v1/ingress
 spec:
   id: example/a
@@ -149,22 +149,34 @@ spec:
 "#,
     );
     let expected = [
-        "app/module.yaml:3: 'targetId' of satchel.sqs.v1/ingress: a queue that is no FIFO queue needs it: write $attribute:<name>, a JSON pointer (/customer/id), $messageGroupId or $messageId",
-        "app/module.yaml:4: 'queueUrl' of satchel.sqs.v1/ingress: `tasks` is not the URL of a queue: write https://sqs.<region>.amazonaws.com/<account>/<queue>",
-        "app/module.yaml:12: 'valueType' of satchel.sqs.v1/ingress: `task` is not a typename: write `namespace/name`",
-        "app/module.yaml:14: 'targetId' of satchel.sqs.v1/ingress: `customer` is none of $messageGroupId, $messageId, $attribute:<name> and a JSON pointer (/customer/id)",
-        "app/module.yaml:15: 'visibilityTimeout' of satchel.sqs.v1/ingress: 24h is not between 5s and 12h",
+        "app/module.yaml:3: 'targetId' of satchel.sqs.v1/ingress: required for a queue that is not \
+         a FIFO queue: write $attribute:<name>, a JSON pointer (/customer/id), $messageGroupId or \
+         $messageId",
+        "app/module.yaml:4: 'queueUrl' of satchel.sqs.v1/ingress: `tasks` is not the URL of a \
+         queue: write https://sqs.<region>.amazonaws.com/<account>/<queue>",
+        "app/module.yaml:12: 'valueType' of satchel.sqs.v1/ingress: `task` is not a typename: \
+         write `namespace/name`",
+        "app/module.yaml:14: 'targetId' of satchel.sqs.v1/ingress: `customer` is none of \
+         $messageGroupId, $messageId, $attribute:<name> and a JSON pointer (/customer/id)",
+        "app/module.yaml:15: 'visibilityTimeout' of satchel.sqs.v1/ingress: 24h is not between 5s \
+         and 12h",
         "app/module.yaml:16: 'receivers' of satchel.sqs.v1/ingress: 51 is not between 1 and 50",
-        "app/module.yaml:23: 'targets' of satchel.sqs.v1/ingress: a router decides that: leave it out",
-        "app/module.yaml:25: 'visibilityTimeout' of satchel.sqs.v1/ingress: SQS counts whole seconds",
-        "app/module.yaml:26: unknown field 'startupPosition' in satchel.sqs.v1/ingress",
-        "app/module.yaml:35: 'deduplicationWindow' of satchel.sqs.v1/ingress: it must not be shorter than visibilityTimeout: a deleted message may come once more when that is over",
+        "app/module.yaml:23: 'targets' of satchel.sqs.v1/ingress: not allowed with 'router': \
+         remove one of the two",
+        "app/module.yaml:25: 'visibilityTimeout' of satchel.sqs.v1/ingress: SQS takes whole \
+         seconds only",
+        "app/module.yaml:26: unknown field 'startupPosition' in satchel.sqs.v1/ingress; known \
+         fields: id, awsRegion, awsCredentials, queueUrl, valueType, targets, targetId, router, \
+         visibilityTimeout, deduplicationWindow, receivers",
+        "app/module.yaml:35: 'deduplicationWindow' of satchel.sqs.v1/ingress: must not be shorter \
+         than visibilityTimeout: SQS can deliver a deleted message once more when that timeout \
+         ends",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(found, expected);
 }
 
 #[test]
-fn a_queues_targets_are_served_and_it_is_told_where_its_messages_go() {
+fn a_queue_needs_targets_that_are_served_and_appears_in_the_summary() {
     let queue = "kind: satchel.sqs.v1/ingress
 spec:
   id: example/orders
@@ -175,10 +187,14 @@ spec:
     let application = parse(&format!("{ENDPOINT}{queue}")).unwrap();
     assert_eq!(
         application.summary()[1],
-        "ingress example/orders from the queue http://127.0.0.1:4566/123456789012/orders.fifo (as example/order) to example/worker"
+        "ingress example/orders from the queue http://127.0.0.1:4566/123456789012/orders.fifo (as \
+         example/order) to example/worker"
     );
     assert_eq!(
         problems(queue),
-        ["app/module.yaml:3: no endpoint serves the target `example/worker`"]
+        [
+            "app/module.yaml:3: no endpoint serves the target `example/worker`: add it to the \
+             'functions' of an endpoint"
+        ]
     );
 }

@@ -6,8 +6,8 @@ use super::{environment, parse, problems};
 use crate::module::Application;
 
 #[test]
-fn all_problems_are_told_each_with_its_line_and_a_hint() {
-    let told = problems(
+fn all_problems_are_reported_each_with_its_line_and_a_hint() {
+    let found = problems(
         r#"kind: satchel.endpoints.v1/lambda
 spec:
   funtions: example/*
@@ -26,17 +26,24 @@ spec: {}
 "#,
     );
     assert_eq!(
-        told,
+        found,
         vec![
             "app/module.yaml:3: satchel.endpoints.v1/lambda needs the field 'functions'",
-            "app/module.yaml:3: unknown field 'funtions' in satchel.endpoints.v1/lambda, did you mean 'functions'?",
-            "app/module.yaml:4: 'functionName' of satchel.endpoints.v1/lambda must be a text, this is a list",
-            "app/module.yaml:5: 'maxConcurrency' of satchel.endpoints.v1/lambda: `many` is not a whole number",
-            "app/module.yaml:6: 'maxBatchMessages' of satchel.endpoints.v1/lambda: 0 is not between 1 and 1000000",
-            "app/module.yaml:7: 'timeout' of satchel.endpoints.v1/lambda: `30 parsecs` is not a duration: write a whole number and a unit, such as 100ms, 30s, 2m or 1h",
+            "app/module.yaml:3: unknown field 'funtions' in satchel.endpoints.v1/lambda, did you \
+             mean 'functions'?",
+            "app/module.yaml:4: 'functionName' of satchel.endpoints.v1/lambda must be a text, not \
+             a list",
+            "app/module.yaml:5: 'maxConcurrency' of satchel.endpoints.v1/lambda: `many` is not a \
+             whole number",
+            "app/module.yaml:6: 'maxBatchMessages' of satchel.endpoints.v1/lambda: 0 is not \
+             between 1 and 1000000",
+            "app/module.yaml:7: 'timeout' of satchel.endpoints.v1/lambda: `30 parsecs` is not a \
+             duration: write a whole number and a unit, such as 100ms, 30s, 2m or 1h",
             "app/module.yaml:8: unknown field 'backof' in retries, did you mean 'backoff'?",
-            "app/module.yaml:9: 'onPoison' of satchel.endpoints.v1/lambda: `ignore` is neither `dead-letter` nor `suspend`",
-            "app/module.yaml:11: 'kind' of a module document: unknown kind 'satchel.endpoints.v1/lamda', did you mean 'satchel.endpoints.v1/lambda'?",
+            "app/module.yaml:9: 'onPoison' of satchel.endpoints.v1/lambda: `ignore` is not one of \
+             dead-letter, suspend",
+            "app/module.yaml:11: 'kind' of a module document: unknown kind \
+             'satchel.endpoints.v1/lamda', did you mean 'satchel.endpoints.v1/lambda'?",
             "app/module.yaml:14: a module document needs the field 'kind'",
             "app/module.yaml:14: unknown field 'kid' in a module document, did you mean 'kind'?",
         ]
@@ -44,19 +51,24 @@ spec: {}
 }
 
 #[test]
-fn a_kind_that_is_near_to_none_is_refused_with_the_list_of_all() {
-    let told = problems("kind: io.statefun.kafka.v1/ingress\nspec: {}\n");
+fn a_kind_that_resembles_none_is_refused_with_the_list_of_all() {
+    let found = problems("kind: io.statefun.kafka.v1/ingress\nspec: {}\n");
     assert_eq!(
-        told,
+        found,
         vec![
-            "app/module.yaml:1: 'kind' of a module document: unknown kind 'io.statefun.kafka.v1/ingress', the kinds are satchel.endpoints.v1/lambda, io.statefun.endpoints.v2/http, io.statefun.endpoints.v1/http, io.statefun.kinesis.v1/ingress, io.statefun.kinesis.v1/egress, satchel.sqs.v1/ingress, satchel.sqs.v1/egress, satchel.sns.v1/egress, satchel.eventbridge.v1/egress, satchel.dynamodb.v1/egress, satchel.lambda.v1/egress"
+            "app/module.yaml:1: 'kind' of a module document: unknown kind \
+             'io.statefun.kafka.v1/ingress'; known kinds: satchel.endpoints.v1/lambda, \
+             io.statefun.endpoints.v2/http, io.statefun.endpoints.v1/http, \
+             io.statefun.kinesis.v1/ingress, io.statefun.kinesis.v1/egress, \
+             satchel.sqs.v1/ingress, satchel.sqs.v1/egress, satchel.sns.v1/egress, \
+             satchel.eventbridge.v1/egress, satchel.dynamodb.v1/egress, satchel.lambda.v1/egress"
         ]
     );
 }
 
 #[test]
-fn what_does_not_fit_together_is_told() {
-    let told = problems(
+fn contradictions_between_documents_are_reported() {
+    let found = problems(
         r#"kind: satchel.endpoints.v1/lambda
 spec: {functions: example/*, functionName: a}
 ---
@@ -78,21 +90,26 @@ spec: {id: example/in}
 "#,
     );
     assert_eq!(
-        told,
+        found,
         vec![
-            "app/module.yaml:5: functions `satchel/x`: the namespace 'satchel' is reserved for callers outside",
-            "app/module.yaml:5: the functions pattern `example/*` is already at app/module.yaml:2",
-            "app/module.yaml:11: no endpoint serves the target `elsewhere/b`",
-            "app/module.yaml:11: target `satchel/c`: the namespace 'satchel' is reserved for callers outside",
-            "app/module.yaml:12: the stream of this ingress `s` is already at app/module.yaml:11",
-            "app/module.yaml:18: the egress `example/in` is already at app/module.yaml:15",
+            "app/module.yaml:5: functions `satchel/x`: the namespace 'satchel' is reserved for \
+             external callers",
+            "app/module.yaml:5: the functions pattern `example/*` is already declared at \
+             app/module.yaml:2",
+            "app/module.yaml:11: no endpoint serves the target `elsewhere/b`: add it to the \
+             'functions' of an endpoint",
+            "app/module.yaml:11: target `satchel/c`: the namespace 'satchel' is reserved for \
+             external callers",
+            "app/module.yaml:12: the stream of this ingress `s` is already declared at \
+             app/module.yaml:11",
+            "app/module.yaml:18: the egress `example/in` is already declared at app/module.yaml:15",
         ]
     );
 }
 
 #[test]
-fn what_is_wrong_with_a_kinesis_ingress_is_told_with_its_line() {
-    let told = problems(
+fn problems_of_a_kinesis_ingress_are_reported_with_their_lines() {
+    let found = problems(
         r#"kind: satchel.endpoints.v1/lambda
 spec: {functions: example/*, functionName: a}
 ---
@@ -110,35 +127,43 @@ spec:
 "#,
     );
     assert_eq!(
-        told,
+        found,
         vec![
-            "app/module.yaml:7: 'roleArn' of awsCredentials: `reader` is not the ARN of a role: write arn:aws:iam::<account>:role/<name>",
-            "app/module.yaml:8: 'onExpiredPosition' of io.statefun.kinesis.v1/ingress: `latest` is neither stop nor earliest",
-            "app/module.yaml:9: 'type' of consumer: `fanout` is none of polling, fan-out, did you mean 'fan-out'?",
-            "app/module.yaml:11: 'id' of an element of streams: `customer.id` is neither `key` nor a JSON pointer: write it as /customer/id (RFC 6901)",
-            "app/module.yaml:12: 'targets' of an element of streams: a router decides that: leave it out",
+            "app/module.yaml:7: 'roleArn' of awsCredentials: `reader` is not the ARN of a role: \
+             write arn:aws:iam::<account>:role/<name>",
+            "app/module.yaml:8: 'onExpiredPosition' of io.statefun.kinesis.v1/ingress: `latest` is \
+             not one of stop, earliest",
+            "app/module.yaml:9: 'type' of consumer: `fanout` is not one of polling, fan-out, did \
+             you mean 'fan-out'?",
+            "app/module.yaml:11: 'id' of an element of streams: `customer.id` is neither `key` nor \
+             a JSON pointer: write it as /customer/id (RFC 6901)",
+            "app/module.yaml:12: 'targets' of an element of streams: not allowed with 'router': \
+             remove one of the two",
             "app/module.yaml:13: unknown field 'ids' in router, did you mean 'id'?",
-            "app/module.yaml:14: 'id' of an element of streams: `/customer~id` is neither `key` nor a JSON pointer: write it as /customer/id (RFC 6901)",
+            "app/module.yaml:14: 'id' of an element of streams: `/customer~id` is neither `key` \
+             nor a JSON pointer: write it as /customer/id (RFC 6901)",
         ]
     );
 }
 
 #[test]
-fn a_placeholder_without_a_value_is_told_once_and_by_name() {
-    let told = problems(
-        "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: example/*\n  functionName: f\n  maxConcurrency: ${NOWHERE}\n",
+fn a_placeholder_without_a_value_is_reported_once_and_by_name() {
+    let found = problems(
+        "kind: satchel.endpoints.v1/lambda\nspec:\n  functions: example/*\n  functionName: f\n  \
+         maxConcurrency: ${NOWHERE}\n",
     );
     assert_eq!(
-        told,
+        found,
         vec![
-            "app/module.yaml:5: the placeholder `${NOWHERE}` has no value: set the environment variable 'NOWHERE'"
+            "app/module.yaml:5: the placeholder `${NOWHERE}` has no value: set the environment \
+             variable 'NOWHERE'"
         ]
     );
 }
 
 #[test]
 fn what_is_known_but_not_supported_is_refused_by_name() {
-    let told = problems(
+    let found = problems(
         r#"kind: io.statefun.endpoints.v2/http
 spec:
   functions: example/*
@@ -150,12 +175,15 @@ spec:
 "#,
     );
     assert_eq!(
-        told,
+        found,
         vec![
-            "app/module.yaml:4: 'urlPathTemplate' of io.statefun.endpoints.v2/http: TLS over a Unix socket (https+unix) is not supported",
-            "app/module.yaml:6: 'trust_cacerts' of transport: `classpath:ca.pem` is in a Java class path, which does not exist here: name a file",
-            "app/module.yaml:7: 'client_key' of transport: a key needs its 'client_cert'",
-            "app/module.yaml:8: 'client_key_password' of transport: encrypted keys are not supported: decrypt 'client_key' and leave the password out",
+            "app/module.yaml:4: 'urlPathTemplate' of io.statefun.endpoints.v2/http: TLS over a \
+             Unix socket (https+unix) is not supported",
+            "app/module.yaml:6: 'trust_cacerts' of transport: `classpath:ca.pem` refers to a Java \
+             class path, which Satchel does not have: write the path of a file",
+            "app/module.yaml:7: 'client_key' of transport: a key also needs its 'client_cert'",
+            "app/module.yaml:8: 'client_key_password' of transport: encrypted keys are not \
+             supported: decrypt the file of 'client_key' and remove this field",
         ]
     );
 }
@@ -170,13 +198,14 @@ fn urls_that_cannot_be_reached_are_refused() {
         "http://host/{function.id}",
     ] {
         let text = format!(
-            "kind: io.statefun.endpoints.v2/http\nspec: {{functions: a/*, urlPathTemplate: \"{url}\"}}\n"
+            "kind: io.statefun.endpoints.v2/http\n\
+             spec: {{functions: a/*, urlPathTemplate: \"{url}\"}}\n"
         );
-        let told = problems(&text);
-        assert_eq!(told.len(), 1, "{told:?}");
+        let found = problems(&text);
+        assert_eq!(found.len(), 1, "{found:?}");
         assert!(
-            told[0].starts_with("app/module.yaml:2: 'urlPathTemplate'"),
-            "{told:?}"
+            found[0].starts_with("app/module.yaml:2: 'urlPathTemplate'"),
+            "{found:?}"
         );
     }
 }
@@ -194,31 +223,33 @@ fn no_refusal_of_a_url_repeats_what_may_be_secret_in_it() {
         "http://host/a b?key=hunter2",
     ] {
         let text = format!(
-            "kind: io.statefun.endpoints.v2/http\nspec: {{functions: a/*, urlPathTemplate: \"{url}\"}}\n"
+            "kind: io.statefun.endpoints.v2/http\n\
+             spec: {{functions: a/*, urlPathTemplate: \"{url}\"}}\n"
         );
-        let told = problems(&text);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(!told[0].contains("hunter2"), "{told:?}");
+        let found = problems(&text);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(!found[0].contains("hunter2"), "{found:?}");
     }
-    let told = problems(
-        "kind: io.statefun.endpoints.v2/http\nspec: {functions: a/*, urlPathTemplate: \"http://joe:hunter2@host/f\"}\n",
+    let found = problems(
+        "kind: io.statefun.endpoints.v2/http\n\
+         spec: {functions: a/*, urlPathTemplate: \"http://joe:hunter2@host/f\"}\n",
     );
     assert_eq!(
-        told,
+        found,
         [
-            "app/module.yaml:2: 'urlPathTemplate' of io.statefun.endpoints.v2/http: a user or a password cannot stand in the URL, \
-             which metrics and logs show"
+            "app/module.yaml:2: 'urlPathTemplate' of io.statefun.endpoints.v2/http: the URL must \
+             not contain a user or a password, because metrics and logs show it"
         ]
     );
 }
 
 #[test]
 fn a_text_that_is_not_yaml_is_refused_with_its_line() {
-    let told = problems("kind: a\nspec: [1, 2\n");
-    assert_eq!(told.len(), 1);
+    let found = problems("kind: a\nspec: [1, 2\n");
+    assert_eq!(found.len(), 1);
     assert!(
-        told[0].starts_with("app/module.yaml:3: not YAML: "),
-        "{told:?}"
+        found[0].starts_with("app/module.yaml:3: invalid YAML: "),
+        "{found:?}"
     );
     assert_eq!(problems(""), vec!["app/module.yaml:1: the file is empty"]);
 }
@@ -229,20 +260,20 @@ fn a_path_that_holds_no_module_file_is_refused_by_name() {
     let missing = directory.path().join("nowhere.yaml");
     let paths = [directory.path().to_owned(), missing.clone()];
     let refused = Application::load(&paths, &|_| None).unwrap_err();
-    let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    let found: Vec<String> = refused.iter().map(ToString::to_string).collect();
     let empty = format!(
-        "{}: the directory has neither a module.yaml nor a *.module.yaml",
+        "{}: the directory contains neither module.yaml nor *.module.yaml",
         directory.path().display()
     );
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert_eq!(told[0], empty);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found[0], empty);
     assert!(
-        told[1].starts_with(&format!("{}: cannot be read: ", missing.display())),
-        "{told:?}"
+        found[1].starts_with(&format!("{}: cannot be read: ", missing.display())),
+        "{found:?}"
     );
 }
 
-/// Lines that are at home in a module file, to make garbage that gets far.
+/// Lines of module files, so that the garbage made of them passes the first checks.
 fn fragment() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "kind: satchel.endpoints.v1/lambda",

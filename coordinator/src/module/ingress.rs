@@ -1,0 +1,80 @@
+//! Declarations and readers that the ingress kinds share.
+
+use satchel_engine::address::FunctionType;
+
+use crate::module::fields::Fields;
+use crate::module::identifier::Identifier;
+use crate::module::ingress_kinesis::KinesisIngress;
+use crate::module::ingress_sqs::SqsIngress;
+use crate::module::problem::Source;
+use crate::module::table::{Field, Form, Format};
+
+/// The field `valueType` of every ingress.
+pub(crate) const VALUE_TYPE: Field = Field::required(
+    "valueType",
+    Form::Format(&TYPENAME),
+    "Typename that the bytes have for the functions.",
+);
+
+/// One function.
+pub(crate) const FUNCTION: Form = Form::Format(&FUNCTION_TYPE);
+
+static TYPENAME: Format = Format {
+    name: "typename",
+    pattern: r"[\s\S]+/[^/]+",
+    check: |text| parse_value_type(text).map(drop),
+};
+
+static FUNCTION_TYPE: Format = Format {
+    name: "function",
+    pattern: r"[^*]+/[^/*]+",
+    check: |text| parse_target(text).map(drop),
+};
+
+/// An ingress of a module file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IngressSpec {
+    /// Position in the module file.
+    pub source: Source,
+    /// Id of the ingress, which is part of the identity of its positions.
+    pub id: Identifier,
+    /// Source of its messages.
+    pub adapter: IngressAdapter,
+}
+
+/// Source of an ingress's messages.
+#[derive(Debug, Clone, PartialEq)]
+pub enum IngressAdapter {
+    /// `io.statefun.kinesis.v1/ingress`.
+    Kinesis(KinesisIngress),
+    /// `satchel.sqs.v1/ingress`.
+    Sqs(SqsIngress),
+}
+
+/// Reads a typename for bytes.
+pub(crate) fn parse_value_type(text: &str) -> Result<String, String> {
+    let typename: Result<Identifier, String> = text.parse();
+    typename
+        .map(|_| text.to_owned())
+        .map_err(|_| format!("`{text}` is not a typename: write `namespace/name`"))
+}
+
+/// Reads `targets`, which is required where there is no `router`.
+pub(crate) fn targets(fields: &mut Fields<'_, '_>) -> Vec<FunctionType> {
+    fields.require("targets", "required without 'router'");
+    let nodes = fields.list("targets").iter();
+    nodes
+        .filter_map(|node| fields.parse_of("targets", Some(node), parse_target))
+        .collect()
+}
+
+/// Reads one function.
+pub(crate) fn parse_target(text: &str) -> Result<FunctionType, String> {
+    let function: FunctionType = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not a function: write `namespace/name`"))?;
+    if text.contains('*') {
+        return Err(format!("`{text}` is not one function: a target has no `*`"));
+    }
+    Ok(function)
+}
