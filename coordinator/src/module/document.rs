@@ -57,59 +57,79 @@ pub(crate) const LEGACY: &[Field] = &[
     Field::required("version", Form::Format(&VERSION), "Always `3.0`."),
     Field::required(
         "module",
-        Form::Mapping(&[
-            Field::required(
-                "meta",
-                Form::Mapping(&[Field::required(
-                    "type",
-                    Form::Format(&MODULE_TYPE),
-                    "Always `remote`.",
-                )]),
-                "Type of the module.",
-            ),
-            Field::required(
-                "spec",
-                Form::Mapping(&[
-                    Field::optional(
-                        "endpoints",
-                        Form::List(&Form::Mapping(ENDPOINT), 0),
-                        "none",
-                        "Endpoints.",
+        Form::Mapping(
+            const {
+                &[
+                    Field::required(
+                        "meta",
+                        Form::Mapping(
+                            const {
+                                &[Field::required(
+                                    "type",
+                                    Form::Format(&MODULE_TYPE),
+                                    "Always `remote`.",
+                                )]
+                            },
+                        ),
+                        "Type of the module.",
                     ),
-                    Field::optional(
-                        "ingresses",
-                        Form::List(&Form::Mapping(INGRESS), 0),
-                        "none",
-                        "Ingresses.",
+                    Field::required(
+                        "spec",
+                        Form::Mapping(
+                            const {
+                                &[
+                                    Field::optional(
+                                        "endpoints",
+                                        Form::List(const { &Form::Mapping(ENDPOINT) }, 0),
+                                        "none",
+                                        "Endpoints.",
+                                    ),
+                                    Field::optional(
+                                        "ingresses",
+                                        Form::List(const { &Form::Mapping(INGRESS) }, 0),
+                                        "none",
+                                        "Ingresses.",
+                                    ),
+                                    Field::optional(
+                                        "egresses",
+                                        Form::List(const { &Form::Mapping(EGRESS) }, 0),
+                                        "none",
+                                        "Egresses.",
+                                    ),
+                                ]
+                            },
+                        ),
+                        "Components of the module.",
                     ),
-                    Field::optional(
-                        "egresses",
-                        Form::List(&Form::Mapping(EGRESS), 0),
-                        "none",
-                        "Egresses.",
-                    ),
-                ]),
-                "Components of the module.",
-            ),
-        ]),
+                ]
+            },
+        ),
         "The module.",
     ),
 ];
 
 const ENDPOINT: &[Field] = &[Field::required(
     "endpoint",
-    Form::Mapping(&[
-        Field::required(
-            "meta",
-            Form::Mapping(&[Field::required(
-                "kind",
-                Form::Format(&KIND),
-                "Kind of the endpoint: `http`, or a kind of today.",
-            )]),
-            "Kind of the endpoint.",
-        ),
-        SPEC,
-    ]),
+    Form::Mapping(
+        const {
+            &[
+                Field::required(
+                    "meta",
+                    Form::Mapping(
+                        const {
+                            &[Field::required(
+                                "kind",
+                                Form::Format(&KIND),
+                                "Kind of the endpoint: `http`, or a kind of today.",
+                            )]
+                        },
+                    ),
+                    "Kind of the endpoint.",
+                ),
+                SPEC,
+            ]
+        },
+    ),
     "An endpoint.",
 )];
 const INGRESS: &[Field] = &[Field::required(
@@ -125,14 +145,18 @@ const EGRESS: &[Field] = &[Field::required(
 
 const META: Field = Field::required(
     "meta",
-    Form::Mapping(&[
-        Field::required(
-            "type",
-            Form::Format(&KIND),
-            "Kind of the component, such as `io.statefun.kinesis/ingress`, or a kind of today.",
-        ),
-        Field::required("id", Form::Text, "Id of the component, `namespace/name`."),
-    ]),
+    Form::Mapping(
+        const {
+            &[
+                Field::required(
+                    "type",
+                    Form::Format(&KIND),
+                    "Kind of the component, such as `io.statefun.kinesis/ingress`, or a kind of today.",
+                ),
+                Field::required("id", Form::Text, "Id of the component, `namespace/name`."),
+            ]
+        },
+    ),
     "Kind and id of the component.",
 );
 const SPEC: Field = Field::required(

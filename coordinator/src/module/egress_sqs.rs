@@ -59,12 +59,16 @@ pub(crate) const MESSAGE_GROUP: Field = Field::optional(
 /// The field `attributes` of queues and topics.
 pub(crate) const ATTRIBUTES: Field = Field::optional(
     "attributes",
-    Form::Pairs(&Pairs {
-        key: Some(&ATTRIBUTE_NAME),
-        value: SELECTOR,
-        element_max: None,
-        len_max: Some(ATTRIBUTES_MAX as u64),
-    }),
+    Form::Pairs(
+        const {
+            &Pairs {
+                key: Some(&ATTRIBUTE_NAME),
+                value: SELECTOR,
+                element_max: None,
+                len_max: Some(ATTRIBUTES_MAX as u64),
+            }
+        },
+    ),
     "no further attributes",
     "Further attributes of each message, as `name: source`; at most seven. A name does not begin \
      with `aws.`, `amazon.` or `satchel-`.",

@@ -156,7 +156,7 @@ const DEV: &[Field] = &[Field::required(
 /// The field `functions` of every endpoint.
 pub(crate) const FUNCTIONS: Field = Field::required(
     "functions",
-    Form::OneOrMore(&Form::Format(&PATTERN)),
+    Form::OneOrMore(const { &Form::Format(&PATTERN) }),
     "Functions that the endpoint serves. An exact name takes precedence over a namespace.",
 );
 

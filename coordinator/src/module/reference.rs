@@ -181,7 +181,7 @@ fn bytes(number: u64) -> String {
 fn collect_tagged(fields: &'static [Field], found: &mut Vec<&'static Tagged>) {
     for field in fields {
         match field.form {
-            Form::Mapping(inner) | Form::List(Form::Mapping(inner), _) => {
+            Form::Mapping(inner) | Form::List(&Form::Mapping(inner), _) => {
                 collect_tagged(inner, found);
             }
             Form::Tagged(tagged) if !found.iter().any(|it| it.title == tagged.title) => {

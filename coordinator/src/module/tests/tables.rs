@@ -146,7 +146,7 @@ fn declarations(fields: &'static [Field], prefix: &str, found: &mut BTreeSet<Str
         let declaration = format!("{prefix}.{}", field.name);
         match field.form {
             Form::Unsupported(_) => continue,
-            Form::Mapping(inner) | Form::List(Form::Mapping(inner), _) => {
+            Form::Mapping(inner) | Form::List(&Form::Mapping(inner), _) => {
                 declarations(inner, &declaration, found);
             }
             Form::Tagged(tagged) => {
