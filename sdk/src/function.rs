@@ -53,13 +53,19 @@ pub trait Function: Send + Sync + 'static {
 /// Success value of an `async fn` handler: `()`, a reply, or an `Option` of a reply.
 ///
 /// Implemented for `()`, for every [`Message`], and for `Option` of every `Message`. A bound, not
-/// something to implement.
-#[diagnostic::on_unimplemented(
-    message = "a handler cannot return `Result<{Self}>`, because `{Self}` is not a message",
-    label = "neither `()` nor a message nor an `Option` of a message",
-    note = "a handler returns `Result<()>`, `Result<M>` or `Result<Option<M>>`, where `M: Message`",
-    note = "`#[derive(Message)]` makes a type a message"
-)]
+/// something to implement. A handler with a success value of another type does not compile:
+///
+/// ```compile_fail,E0277
+/// use satchel_sdk::prelude::*;
+///
+/// struct Greeting(String); // without `#[derive(Message)]`
+///
+/// async fn greet(_: &mut Context, name: String) -> Result<Greeting> {
+///     Ok(Greeting(name))
+/// }
+///
+/// let functions = Functions::new().bind("example/greeter", greet);
+/// ```
 pub trait Reply: Send {
     /// Encodes the reply, if there is one.
     #[doc(hidden)]

@@ -13,6 +13,12 @@ use crate::Error;
 /// [`#[derive(Message)]`](derive@crate::Message) on a struct implements it. So do StateFun's
 /// built-in types (`bool`, `i32`, `i64`, `f32`, `f64`, [`String`]), [`Json`], and the records of
 /// [`egress`](crate::egress).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a message",
+    label = "not a message",
+    note = "`#[derive(Message)]` with `#[message(typename = \"namespace/name\")]` makes it one",
+    note = "the built-in numbers are `i32`, `i64`, `f32` and `f64`"
+)]
 pub trait Typed: Sized + Send + Sync + 'static {
     /// Name of the type on the wire, `namespace/name`.
     const TYPENAME: &'static str;
@@ -67,11 +73,6 @@ pub trait Typed: Sized + Send + Sync + 'static {
 /// A message of typename `satchel/json`, such as a request to `/call` without a type, is decoded as
 /// JSON of the function's message. An enum decodes it as the variant marked `#[message(json)]`.
 /// Without such a variant, the JSON must fit exactly one variant; otherwise the error says why.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a message",
-    label = "not a message",
-    note = "`#[derive(Message)]` with `#[message(typename = \"namespace/name\")]` makes it one"
-)]
 pub trait Message: Sized + Send + 'static {
     /// Typenames that [`Self::from_typed_value`] accepts besides `satchel/json`. Empty if it takes
     /// every typename.
