@@ -230,7 +230,10 @@ impl World {
     pub(crate) fn delete_from_queue(&mut self, id: ProcessId, ids: &[QueuedId]) {
         let now_ms = self.timeline.now_ms();
         if let Some(serving) = self.serving(id) {
-            serving.receiving.received_messages.mark_deletable(now_ms, ids);
+            serving
+                .receiving
+                .received_messages
+                .mark_deletable(now_ms, ids);
             self.keep(id);
         }
     }
