@@ -16,7 +16,7 @@ pub struct SchemaArgs {
 
 /// Form of the description of module files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum SchemaFormat {
+pub(crate) enum SchemaFormat {
     /// JSON Schema (draft 7), for editors
     Json,
     /// Reference of all kinds and fields, for readers
