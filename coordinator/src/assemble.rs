@@ -67,6 +67,7 @@ pub(crate) enum WritesWithoutToken {
     /// Every client that may read may also write: a developer on this machine.
     AsReads,
     /// No client may write.
+    #[cfg(feature = "aws")]
     Denied,
 }
 
@@ -134,6 +135,7 @@ impl Process {
         let writes = match (tokens.admin, writes_without_token) {
             (Some(token), _) => AdminAccess::Token(token),
             (None, WritesWithoutToken::AsReads) => reads.clone(),
+            #[cfg(feature = "aws")]
             (None, WritesWithoutToken::Denied) => AdminAccess::Denied,
         };
         let admin = admin_routes(Admin {

@@ -13,6 +13,7 @@ mod address;
 mod addresses;
 mod call;
 mod client;
+mod completions;
 mod dead_letters;
 mod health;
 mod logging;
@@ -29,6 +30,8 @@ mod validate;
 mod verify;
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +41,7 @@ pub use crate::cli::signals::shutdown_signal;
 
 use crate::cli::addresses::AddressCommand;
 use crate::cli::call::CallArgs;
+use crate::cli::completions::CompletionsArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
 use crate::cli::new::NewArgs;
@@ -51,9 +55,12 @@ use crate::cli::verify::VerifyArgs;
 use crate::config::{DevConfig, RunConfig};
 use crate::error::Failure;
 
+/// Version, commit and target of this binary.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SATCHEL_BUILD"), ")");
+
 /// Stateful functions on AWS Lambda.
 #[derive(Debug, Parser)]
-#[command(name = "satchel", version, max_term_width = 100)]
+#[command(name = "satchel", version = VERSION, max_term_width = 100)]
 pub struct Cli {
     /// Command to run.
     #[command(subcommand)]
@@ -107,6 +114,8 @@ pub enum ClientCommand {
     /// Show the state, backlog and suspension of an address, or resume it
     #[command(subcommand)]
     Address(AddressCommand),
+    /// Print a script that completes the command line in a shell
+    Completions(CompletionsArgs),
 }
 
 /// Runs a command that talks to a running application or works on files. Prints the result to
@@ -130,5 +139,6 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::State(command) => Box::pin(state::run(command)).await,
         ClientCommand::Savepoint(command) => Box::pin(savepoint::run(command)).await,
         ClientCommand::Address(command) => addresses::run(command).await,
+        ClientCommand::Completions(args) => completions::run(&args),
     }
 }

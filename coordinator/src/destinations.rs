@@ -1,45 +1,27 @@
 //! Wiring of endpoints: from a module file to invokers.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(not(feature = "aws"))]
+mod without_aws;
 
-use satchel_aws::config::{AwsAccess, check_credentials};
-use satchel_aws::lambda::LambdaFunction;
-use satchel_aws::sigv4::Signer;
+use std::sync::Arc;
 
 use crate::error::{Exit, Failure};
 use crate::invoker::Invoker;
-use crate::invoker::aws_lambda::AwsLambdaInvoker;
 use crate::invoker::http::{HttpEndpoint, HttpInvoker};
-use crate::module::{EndpointSpec, HttpEndpoint as HttpModule, LambdaEndpoint, Source};
+use crate::module::{EndpointSpec, HttpEndpoint as HttpModule};
 use crate::runtime::dispatch::Destination;
 
-/// AWS configurations of the modules of an application, each loaded once.
-#[derive(Debug, Default)]
-pub(crate) struct AwsConfigs(HashMap<AwsAccess, aws_config::SdkConfig>);
+#[cfg(feature = "aws")]
+use aws::signed;
+#[cfg(not(feature = "aws"))]
+use without_aws::signed;
 
-impl AwsConfigs {
-    /// Returns the configuration for `access`, after a check that there are credentials. `source`
-    /// is the place to name in an error.
-    pub(crate) async fn get(
-        &mut self,
-        access: &AwsAccess,
-        source: &dyn std::fmt::Display,
-    ) -> Result<aws_config::SdkConfig, Failure> {
-        if let Some(known) = self.0.get(access) {
-            return Ok(known.clone());
-        }
-        let unusable = |error: satchel_aws::config::ConfigError| {
-            Failure::caused(Exit::Environment, source, error)
-        };
-        let config = Box::pin(access.load()).await.map_err(unusable)?;
-        Box::pin(check_credentials(&config))
-            .await
-            .map_err(unusable)?;
-        self.0.insert(access.clone(), config.clone());
-        Ok(config)
-    }
-}
+#[cfg(feature = "aws")]
+pub(crate) use aws::{AwsConfigs, lambda, lambda_function};
+#[cfg(not(feature = "aws"))]
+pub(crate) use without_aws::AwsConfigs;
 
 /// Makes the invoker of a function server over HTTP, which signs requests if the module says so.
 pub(crate) async fn http(
@@ -52,45 +34,12 @@ pub(crate) async fn http(
         .map_err(|error| Failure::caused(Exit::Usage, source, error))?;
     let invoker = match &http.auth {
         None => invoker,
-        Some(auth) => {
-            let config = configs.get(&auth.access, source).await?;
-            let signer = Signer::new(&config, &auth.service)
-                .map_err(|error| Failure::caused(Exit::Environment, source, error))?;
-            invoker.signed_by(signer)
-        }
+        Some(auth) => signed(invoker, auth, source, configs).await?,
     };
     Ok(Destination {
         name: http.place().into(),
         invoker: Arc::new(Invoker::Http(invoker)),
     })
-}
-
-/// Makes the invoker of a function on AWS Lambda.
-pub(crate) async fn lambda(
-    source: &Source,
-    lambda: &LambdaEndpoint,
-    configs: &mut AwsConfigs,
-) -> Result<Destination, Failure> {
-    let function = lambda_function(source, lambda, configs).await?;
-    Ok(Destination {
-        name: lambda.function_name.as_str().into(),
-        invoker: Arc::new(Invoker::AwsLambda(AwsLambdaInvoker::new(function))),
-    })
-}
-
-/// Makes the client of the function that a Lambda endpoint names.
-pub(crate) async fn lambda_function(
-    source: &Source,
-    lambda: &LambdaEndpoint,
-    configs: &mut AwsConfigs,
-) -> Result<LambdaFunction, Failure> {
-    let config = configs.get(&lambda.access, source).await?;
-    Ok(LambdaFunction::new(
-        &config,
-        &lambda.function_name,
-        lambda.qualifier.clone(),
-        lambda.timeout,
-    ))
 }
 
 fn adapter(http: &HttpModule) -> HttpEndpoint {

@@ -3,6 +3,7 @@
 //! The partition hands over a record only when it is durable, and keeps it until the egress
 //! acknowledges or refuses it.
 
+#[cfg(feature = "aws")]
 pub mod aws;
 pub mod local_stream;
 pub mod ownership;
@@ -11,6 +12,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+#[cfg(feature = "aws")]
 use satchel_aws::egress::destination::AwsEgress;
 use satchel_engine::input::Input;
 use satchel_engine::output::Emission;
@@ -29,6 +31,7 @@ pub enum Egress {
     /// Streams of this machine, in the place of Kinesis.
     LocalStream(LocalStreamEgress),
     /// A service of AWS.
+    #[cfg(feature = "aws")]
     Aws(Box<AwsEgress>),
 }
 
@@ -42,6 +45,7 @@ impl Egress {
     pub async fn run(self, context: EgressContext, inbox: EgressInbox) -> Result<(), Failure> {
         match self {
             Self::LocalStream(egress) => Ok(egress.run(&context, inbox.emissions).await?),
+            #[cfg(feature = "aws")]
             Self::Aws(egress) => Ok(aws::run(*egress, context, inbox).await?),
         }
     }

@@ -101,6 +101,24 @@ impl Failure {
         }
     }
 
+    /// Creates the failure of `what`, which needs AWS, in a binary without support for it.
+    #[cfg(not(feature = "aws"))]
+    pub fn needs_aws(what: impl fmt::Display) -> Self {
+        Self::usage(format!(
+            "{what} needs AWS, for which this satchel was built without support; build it with \
+             the cargo feature `aws`, which is on by default: cargo build --release --bin satchel"
+        ))
+    }
+
+    /// Creates the failure of `what`, which needs TLS, in a binary without support for it.
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn needs_tls(what: impl fmt::Display) -> Self {
+        Self::usage(format!(
+            "{what} needs TLS, for which this satchel was built without support; build it with \
+             the cargo feature `tls`, which is on by default: cargo build --release --bin satchel"
+        ))
+    }
+
     /// Creates a failure of the command line or a module file.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)

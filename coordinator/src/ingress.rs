@@ -1,28 +1,44 @@
 //! Ingresses: sources of messages for a partition.
 
+#[cfg(feature = "aws")]
 pub mod kinesis;
 pub mod local_stream;
 pub mod reading;
 pub mod routing;
+#[cfg(feature = "aws")]
 pub mod sqs;
+#[cfg(not(feature = "aws"))]
+mod without_aws;
 
 use satchel_engine::input::Input;
 use tokio::sync::mpsc;
 
-use crate::error::{Exit, Failure};
+#[cfg(feature = "aws")]
+use crate::error::Exit;
+use crate::error::Failure;
 
+#[cfg(feature = "aws")]
 use kinesis::KinesisStream;
 use local_stream::LocalStreamIngress;
 use reading::Reading;
+#[cfg(feature = "aws")]
 use sqs::SqsQueue;
+
+#[cfg(feature = "aws")]
+pub use {kinesis::kinesis_ingresses, sqs::sqs_ingresses};
+
+#[cfg(not(feature = "aws"))]
+pub use without_aws::{kinesis_ingresses, sqs_ingresses};
 
 /// Adapter of one stream or queue of an ingress.
 pub enum Ingress {
     /// Stream on this machine.
     LocalStream(LocalStreamIngress),
     /// Stream of Amazon Kinesis.
+    #[cfg(feature = "aws")]
     Kinesis(Box<KinesisStream>),
     /// Queue of Amazon SQS.
+    #[cfg(feature = "aws")]
     Sqs(Box<SqsQueue>),
 }
 
@@ -38,14 +54,16 @@ impl Ingress {
         self,
         inputs: mpsc::Sender<Input>,
         reading: Reading,
-        incarnation: &str,
+        #[cfg_attr(not(feature = "aws"), expect(unused))] incarnation: &str,
     ) -> Result<(), Failure> {
         match self {
             Self::LocalStream(stream) => Ok(stream.run(inputs, reading).await?),
+            #[cfg(feature = "aws")]
             Self::Sqs(queue) => {
                 let received = queue.run(inputs, reading).await;
                 received.map_err(|error| Failure::from_source(Exit::Environment, error))
             }
+            #[cfg(feature = "aws")]
             Self::Kinesis(stream) => {
                 let read = stream.run(inputs, reading, incarnation).await;
                 read.map_err(|error| {

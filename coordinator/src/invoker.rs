@@ -15,6 +15,7 @@ use std::fmt;
 use futures::future::BoxFuture;
 use satchel_engine::invocation::{Bundle, BundleOutcome};
 
+#[cfg(feature = "aws")]
 pub mod aws_lambda;
 pub mod http;
 pub mod lambda_envelope;
@@ -23,6 +24,7 @@ pub mod lambda_envelope;
 #[derive(Debug)]
 pub enum Invoker {
     /// Function on AWS Lambda.
+    #[cfg(feature = "aws")]
     AwsLambda(aws_lambda::AwsLambdaInvoker),
     /// Function server that speaks StateFun's protocol.
     Http(http::HttpInvoker),
@@ -42,6 +44,7 @@ impl Invoker {
     /// Dropping the future abandons the request. The function may have received it.
     pub async fn invoke(&self, bundle: Bundle) -> BundleOutcome {
         match self {
+            #[cfg(feature = "aws")]
             Self::AwsLambda(invoker) => Box::pin(invoker.invoke(bundle)).await,
             Self::Http(invoker) => invoker.invoke(bundle).await,
             Self::Local(invoker) => invoker.invoke(bundle).await,

@@ -13,6 +13,7 @@
 #[cfg(test)]
 mod arrows;
 mod assemble;
+#[cfg(feature = "aws")]
 mod check;
 pub mod cli;
 pub mod clock;
@@ -31,6 +32,7 @@ pub mod open_files;
 mod random;
 pub mod readiness;
 pub mod requests;
+#[cfg(feature = "aws")]
 pub mod run;
 pub mod runtime;
 mod servers;

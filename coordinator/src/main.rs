@@ -39,6 +39,12 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
     until_shutdown(async |shutdown| satchel::dev::run(config, shutdown).await)
 }
 
+#[cfg(not(feature = "aws"))]
+fn run(_: RunConfig) -> Result<(), Failure> {
+    Err(Failure::needs_aws("`satchel run`"))
+}
+
+#[cfg(feature = "aws")]
 fn run(config: RunConfig) -> Result<(), Failure> {
     let config = config
         .validated()

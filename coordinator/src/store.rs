@@ -1,7 +1,7 @@
 //! Stores of the durable state: the backends of [`satchel_log::ObjectStore`].
 //!
 //! - [`DirectoryStore`]: a directory of this machine, for development and single machines.
-//! - [`S3Store`]: a bucket of Amazon S3, or of a store that speaks its protocol.
+//! - `S3Store` (feature `aws`): a bucket of Amazon S3, or of a store that speaks its protocol.
 //! - [`satchel_log::MemoryStore`]: memory of the process, for state that may be lost.
 //!
 //! A [`StateLocation`] names one of the first two, on the command line.
@@ -9,6 +9,7 @@
 pub use counted::OnWritten;
 pub use directory::DirectoryStore;
 pub use location::{StateLocation, StateStore, StoreOptions};
+#[cfg(feature = "aws")]
 pub use s3::S3Store;
 
 mod counted;

@@ -11,16 +11,26 @@
 //! received. Nothing is lost, and the partition drops repeated records by their position. The
 //! exceptions, named in [`KinesisError`], stop the ingress.
 
+#[cfg(feature = "sdk")]
 pub mod aggregation;
 pub mod error;
+#[cfg(feature = "sdk")]
 pub mod ingress;
 
+#[cfg(feature = "sdk")]
 pub(crate) mod backoff;
+#[cfg(feature = "sdk")]
 mod fan_out;
+#[cfg(feature = "sdk")]
 mod hash_key;
+mod options;
+#[cfg(feature = "sdk")]
 mod poll;
+#[cfg(feature = "sdk")]
 mod reading;
+#[cfg(feature = "sdk")]
 mod requests;
+#[cfg(feature = "sdk")]
 mod shard;
 
 use std::sync::Arc;
@@ -33,7 +43,9 @@ use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::{oneshot, watch};
 
 pub use error::KinesisError;
-pub use ingress::{ExpiredPosition, KinesisIngress, KinesisOptions};
+#[cfg(feature = "sdk")]
+pub use ingress::KinesisIngress;
+pub use options::{ExpiredPosition, KinesisOptions};
 pub use satchel_engine::source::shards::{Applied, Startup};
 
 /// Connection to the partition for reading. The loop around the partition implements it.

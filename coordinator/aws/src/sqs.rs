@@ -20,9 +20,12 @@
 //! messages is neither deleted nor visible again. Messages that were received together are applied
 //! in their order.
 
+#[cfg(feature = "sdk")]
 pub mod ingress;
 pub mod message;
 
+mod options;
+#[cfg(feature = "sdk")]
 mod requests;
 
 use std::sync::Arc;
@@ -34,8 +37,10 @@ use satchel_engine::queue::QueuedId;
 use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::{mpsc, watch};
 
-pub use ingress::{SqsError, SqsIngress, SqsOptions};
+#[cfg(feature = "sdk")]
+pub use ingress::{SqsError, SqsIngress};
 pub use message::{SqsMessage, SqsSelector};
+pub use options::SqsOptions;
 
 /// Time for which the partition remembers an accepted message whose deletion is unconfirmed: the
 /// maximum retention of a queue, and a day.

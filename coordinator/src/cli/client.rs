@@ -26,6 +26,10 @@ impl Client {
                 "`{base}` is not a URL: write http://host:port"
             )));
         }
+        #[cfg(not(feature = "tls"))]
+        if base.starts_with("https://") {
+            return Err(Failure::needs_tls(base));
+        }
         let http = reqwest::Client::builder()
             // A proxy in the environment is meant for other machines.
             .no_proxy()

@@ -4,12 +4,17 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+#[cfg(feature = "aws")]
 use crate::check::{Further, check};
 use crate::cli::output;
 use crate::config::S3Args;
-use crate::error::{Exit, Failure};
+#[cfg(feature = "aws")]
+use crate::error::Exit;
+use crate::error::Failure;
 use crate::module::Application;
-use crate::store::{StateLocation, StoreOptions};
+use crate::store::StateLocation;
+#[cfg(feature = "aws")]
+use crate::store::StoreOptions;
 
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
@@ -49,6 +54,20 @@ pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
     if !args.check_aws {
         return Ok(());
     }
+    check_aws(args, &application).await
+}
+
+#[cfg(not(feature = "aws"))]
+#[allow(
+    clippy::unused_async,
+    reason = "the signature is that of the feature `aws`"
+)]
+async fn check_aws(_: ValidateArgs, _: &Application) -> Result<(), Failure> {
+    Err(Failure::needs_aws("--check-aws"))
+}
+
+#[cfg(feature = "aws")]
+async fn check_aws(args: ValidateArgs, application: &Application) -> Result<(), Failure> {
     let options = StoreOptions {
         s3: args.s3.options().map_err(Failure::usage)?,
         on_written: None,
@@ -57,7 +76,7 @@ pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
         state: args.state.map(|place| (place, options)),
         lease_table: args.lease_table,
     };
-    let findings = check(&application, &further).await;
+    let findings = check(application, &further).await;
     let mut problems = Vec::new();
     for finding in findings {
         match finding.problem {

@@ -153,7 +153,7 @@ fn check_host_and_port(text: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
     use super::*;
 
@@ -174,24 +174,6 @@ mod tests {
 
     fn refusal(further: &[&str]) -> String {
         parse(&[&BUCKET, further].concat()).expect_err("it should be refused")
-    }
-
-    #[test]
-    fn the_readme_names_every_flag() {
-        let readme = include_str!("../../../README.md");
-        let (_, deploy) = readme.split_once("\n## Deploy\n").unwrap();
-        let (deploy, _) = deploy.split_once("\n## ").unwrap();
-        let line = Line::command();
-        let flags: Vec<&str> = line
-            .get_arguments()
-            .filter_map(|arg| arg.get_long())
-            .collect();
-        assert!(flags.len() > 20, "{flags:?}");
-        for flag in flags {
-            let named =
-                deploy.contains(&format!("`--{flag}`")) || deploy.contains(&format!("`--{flag} "));
-            assert!(named, "--{flag}");
-        }
     }
 
     #[test]

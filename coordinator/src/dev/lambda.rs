@@ -30,6 +30,7 @@ use self::cargo_build::{BuildError, CargoBuild};
 use self::function::Function;
 use self::pool::Invocation;
 
+mod build_output;
 pub mod cargo_build;
 pub mod exec_handler;
 mod function;

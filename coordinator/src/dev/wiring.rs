@@ -17,11 +17,9 @@ use crate::dev::lambda::{
 use crate::egress::Egress;
 use crate::egress::local_stream::LocalStreamEgress;
 use crate::error::{Exit, Failure};
-use crate::ingress::Ingress;
-use crate::ingress::kinesis::kinesis_ingresses;
 use crate::ingress::local_stream::LocalStreamIngress;
 use crate::ingress::routing::Routing;
-use crate::ingress::sqs::sqs_ingresses;
+use crate::ingress::{Ingress, kinesis_ingresses, sqs_ingresses};
 use crate::invoker::Invoker;
 use crate::module::{
     Application, EgressAdapter, EndpointAdapter, EndpointSpec, IngressAdapter, IngressSpec,
@@ -44,7 +42,7 @@ pub(super) async fn adapters(
         endpoints: engine_endpoints(&process.application),
         destinations: handlers.destinations(),
         ingresses: ingresses(config, process, streams).await?,
-        egresses: egresses(&process.application, streams),
+        egresses: egresses(&process.application, streams)?,
     })
 }
 
@@ -207,15 +205,24 @@ async fn ingresses(
 }
 
 /// Makes the egresses. Streams are local; other services are those of AWS.
-fn egresses(application: &Application, streams: &Streams) -> Vec<(Arc<str>, Egress)> {
+fn egresses(
+    application: &Application,
+    streams: &Streams,
+) -> Result<Vec<(Arc<str>, Egress)>, Failure> {
     let egresses = application.egresses.iter().map(|spec| {
         let egress = match &spec.adapter {
             EgressAdapter::Kinesis(_) => Egress::LocalStream(LocalStreamEgress {
                 streams: streams.clone(),
             }),
+            #[cfg(feature = "aws")]
             EgressAdapter::Aws(aws) => Egress::Aws(Box::new(aws.clone())),
+            #[cfg(not(feature = "aws"))]
+            EgressAdapter::Aws(_) => {
+                let what = format!("{}: the egress {}", spec.source, spec.id);
+                return Err(Failure::needs_aws(what));
+            }
         };
-        (spec.id.to_string().into(), egress)
+        Ok((spec.id.to_string().into(), egress))
     });
     egresses.collect()
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+#[cfg(feature = "aws")]
 use satchel_aws::egress::kinesis::exactly_once::Ownership;
 use satchel_log::ObjectStore;
 use tokio::sync::Notify;
@@ -47,10 +48,9 @@ impl EpochWatch {
             }
         }
     }
-}
 
-impl Ownership for EpochWatch {
-    fn confirmed_ago(&self) -> Duration {
+    /// Returns the age of the last confirmation, and asks for a new one if it is too old.
+    pub fn confirmed_ago(&self) -> Duration {
         let confirmed_ms = self.confirmed_ms.load(Ordering::Acquire);
         let ago = match confirmed_ms {
             0 => Duration::MAX,
@@ -60,6 +60,13 @@ impl Ownership for EpochWatch {
             self.wanted.notify_one();
         }
         ago
+    }
+}
+
+#[cfg(feature = "aws")]
+impl Ownership for EpochWatch {
+    fn confirmed_ago(&self) -> Duration {
+        self.confirmed_ago()
     }
 }
 

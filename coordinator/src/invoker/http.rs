@@ -12,8 +12,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use prost::Message as _;
+#[cfg(feature = "aws")]
+use reqwest::RequestBuilder;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, Client, Identity, Response, StatusCode};
+#[cfg(feature = "tls")]
+use reqwest::{Certificate, Identity};
+use reqwest::{Client, Response, StatusCode};
+#[cfg(feature = "aws")]
 use satchel_aws::sigv4::Signer;
 use satchel_engine::address::FunctionType;
 use satchel_engine::invocation::{
@@ -98,6 +103,13 @@ pub enum HttpEndpointError {
         /// Error of the parser.
         source: reqwest::Error,
     },
+    /// The endpoint needs TLS, and this binary has none.
+    #[cfg(not(feature = "tls"))]
+    #[error(
+        "an endpoint with https needs TLS, for which this satchel was built without support; \
+         build it with the cargo feature `tls`, which is on by default"
+    )]
+    WithoutTls,
     /// The HTTP client rejects the settings.
     #[error("cannot create the HTTP client of the endpoint: {source}")]
     Client {
@@ -110,6 +122,7 @@ pub enum HttpEndpointError {
 pub struct HttpInvoker {
     client: Client,
     url: UrlTemplate,
+    #[cfg(feature = "aws")]
     signer: Option<Signer>,
     call: Duration,
     payload_max_bytes: usize,
@@ -138,11 +151,18 @@ impl HttpInvoker {
         if let Some(read) = endpoint.read {
             builder = builder.read_timeout(read);
         }
-        if let Some(path) = endpoint.trust_cacerts {
-            builder = builder.tls_certs_only(certificates(&path)?);
+        #[cfg(feature = "tls")]
+        {
+            if let Some(path) = endpoint.trust_cacerts {
+                builder = builder.tls_certs_only(certificates(&path)?);
+            }
+            if let Some((cert, key)) = &endpoint.client_cert {
+                builder = builder.identity(identity(cert, key)?);
+            }
         }
-        if let Some((cert, key)) = &endpoint.client_cert {
-            builder = builder.identity(identity(cert, key)?);
+        #[cfg(not(feature = "tls"))]
+        if url.is_encrypted() {
+            return Err(HttpEndpointError::WithoutTls);
         }
         if let Some(socket) = url.socket() {
             builder = builder.unix_socket(socket);
@@ -153,6 +173,7 @@ impl HttpInvoker {
         Ok(Self {
             client,
             url,
+            #[cfg(feature = "aws")]
             signer: None,
             call: endpoint.call,
             payload_max_bytes: endpoint.payload_max_bytes,
@@ -160,6 +181,7 @@ impl HttpInvoker {
     }
 
     /// Returns the same invoker, which signs every request.
+    #[cfg(feature = "aws")]
     #[must_use]
     pub fn signed_by(mut self, signer: Signer) -> Self {
         self.signer = Some(signer);
@@ -186,7 +208,7 @@ impl HttpInvoker {
         let status = response.status();
         if !status.is_success() {
             let mut failure = refusal(response).await;
-            if status == StatusCode::FORBIDDEN && self.signer.is_some() {
+            if status == StatusCode::FORBIDDEN && self.signs() {
                 // The service rejected the request before the function: a permission is missing,
                 // which does not count against the message.
                 failure.kind = FailureKind::Unreachable;
@@ -215,24 +237,44 @@ impl HttpInvoker {
     async fn send(&self, function: &FunctionType, batch: &Batch) -> Result<Response, Failure> {
         let body = batch.to_wire().encode_to_vec();
         let url = self.url.of(function);
-        let mut request = self
+        let request = self
             .client
             .post(&url)
             .header(CONTENT_TYPE, OCTET_STREAM)
             .header(ACCEPT, OCTET_STREAM);
+        #[cfg(feature = "aws")]
+        let request = self.sign(request, &url, &body).await?;
+        request
+            .body(body)
+            .send()
+            .await
+            .map_err(|error| self.transport_failure(error))
+    }
+
+    #[cfg(feature = "aws")]
+    async fn sign(
+        &self,
+        mut request: RequestBuilder,
+        url: &str,
+        body: &[u8],
+    ) -> Result<RequestBuilder, Failure> {
         if let Some(signer) = &self.signer {
-            let signed = signer.sign("POST", &url, &[], &body).await;
+            let signed = signer.sign("POST", url, &[], body).await;
             let signed = signed
                 .map_err(|error| Failure::new(FailureKind::Unreachable, error.to_string()))?;
             for (name, value) in signed {
                 request = request.header(name, value);
             }
         }
-        request
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| self.transport_failure(error))
+        Ok(request)
+    }
+
+    fn signs(&self) -> bool {
+        #[cfg(feature = "aws")]
+        let signs = self.signer.is_some();
+        #[cfg(not(feature = "aws"))]
+        let signs = false;
+        signs
     }
 
     /// Reads the body, and stops as soon as it is too large.
@@ -328,6 +370,7 @@ async fn error_text(mut response: Response) -> String {
         .collect()
 }
 
+#[cfg(feature = "tls")]
 fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, HttpEndpointError> {
     Certificate::from_pem_bundle(&read_file(path)?).map_err(|source| HttpEndpointError::Pem {
         path: path.clone(),
@@ -335,6 +378,7 @@ fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, HttpEndpointError> {
     })
 }
 
+#[cfg(feature = "tls")]
 fn identity(cert: &PathBuf, key: &PathBuf) -> Result<Identity, HttpEndpointError> {
     let mut pem = read_file(cert)?;
     pem.push(b'\n');
@@ -345,6 +389,7 @@ fn identity(cert: &PathBuf, key: &PathBuf) -> Result<Identity, HttpEndpointError
     })
 }
 
+#[cfg(feature = "tls")]
 fn read_file(path: &PathBuf) -> Result<Vec<u8>, HttpEndpointError> {
     std::fs::read(path).map_err(|source| HttpEndpointError::File {
         path: path.clone(),

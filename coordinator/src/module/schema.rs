@@ -159,7 +159,11 @@ fn values(form: &Form, definitions: &mut Definitions) -> Value {
                 element["minProperties"] = json!(1);
                 element["maxProperties"] = json!(max);
             }
-            json!({"type": "array", "items": element})
+            let mut pairs_schema = json!({"type": "array", "items": element});
+            if let Some(max) = pairs.len_max {
+                pairs_schema["maxItems"] = json!(max);
+            }
+            pairs_schema
         }
         Form::AnyMapping => json!({"type": "object"}),
         Form::Unsupported(_) => json!({"not": {}, "doNotSuggest": true}),

@@ -4,18 +4,23 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+#[cfg(feature = "aws")]
 use std::time::Duration;
 
 use satchel_log::{ObjectStore, StoreError};
 
+use super::DirectoryStore;
 use super::counted::{Counted, OnWritten};
+#[cfg(feature = "aws")]
+use super::s3::S3Store;
 use super::s3::{S3Options, S3Url};
-use super::{DirectoryStore, S3Store};
 use crate::error::{Exit, Failure};
 
 /// First pause before a repeated check of a bucket. It doubles with each repetition.
+#[cfg(feature = "aws")]
 const CHECK_WAIT: Duration = Duration::from_millis(250);
 /// Pause at which the check gives up, after about 15 s in total.
+#[cfg(feature = "aws")]
 const CHECK_WAIT_MAX: Duration = Duration::from_secs(8);
 
 /// Location of a root of durable data, as `--state` names it.
@@ -44,6 +49,7 @@ pub struct StateStore {
     /// Common prefix of all keys, without a trailing slash: the root's name for the log.
     pub prefix: String,
     /// The bucket, if the store is one.
+    #[cfg(feature = "aws")]
     bucket: Option<S3Store>,
 }
 
@@ -84,6 +90,9 @@ impl StateLocation {
                     None => Arc::new(store),
                 }))
             }
+            #[cfg(not(feature = "aws"))]
+            Self::S3(url) => Err(Failure::needs_aws(url)),
+            #[cfg(feature = "aws")]
             Self::S3(url) => {
                 let store = S3Store::connect(&url.bucket, options.s3).await;
                 let store =
@@ -105,6 +114,7 @@ impl StateStore {
         Self {
             store,
             prefix: String::new(),
+            #[cfg(feature = "aws")]
             bucket: None,
         }
     }
@@ -115,7 +125,8 @@ impl StateStore {
     ///
     /// # Errors
     ///
-    /// As [`S3Store::check_conditional_create`].
+    /// [`StoreError::Fatal`] if the store cannot hold a root; else as for its requests.
+    #[cfg(feature = "aws")]
     pub async fn check_conditional_create(&self) -> Result<bool, StoreError> {
         let Some(bucket) = &self.bucket else {
             return Ok(true);
@@ -133,6 +144,20 @@ impl StateStore {
                 checked => return checked,
             }
         }
+    }
+
+    /// Returns true: a directory is known to refuse to create an object that exists.
+    ///
+    /// # Errors
+    ///
+    /// None without the feature `aws`.
+    #[cfg(not(feature = "aws"))]
+    #[allow(
+        clippy::unused_async,
+        reason = "the signature is that of the feature `aws`"
+    )]
+    pub async fn check_conditional_create(&self) -> Result<bool, StoreError> {
+        Ok(true)
     }
 }
 

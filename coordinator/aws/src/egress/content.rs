@@ -13,7 +13,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aws_smithy_types::base64;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use satchel_engine::output::Emission;
 use satchel_protocol::types::BuiltIn;
 use serde_json::{Value, json};
@@ -62,7 +63,7 @@ impl Content {
             None => Self {
                 typename,
                 value: None,
-                text: base64::encode(bytes),
+                text: STANDARD.encode(bytes),
                 is_base64: true,
             },
         })

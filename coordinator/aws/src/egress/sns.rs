@@ -4,29 +4,13 @@
 //! A FIFO topic gets the record's id as deduplication id, and keeps the order within a message
 //! group.
 
-use std::sync::Arc;
+#[cfg(feature = "sdk")]
+mod service;
 
-use aws_config::SdkConfig;
-use aws_sdk_sns::Client;
-use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
-use satchel_engine::output::Emission;
+use super::content::Selector;
 
-use super::content::{Content, Selector};
-use super::failure;
-use super::sqs::{Message, each, record};
-use super::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
-use satchel_engine::sink::delivery::{Limits, Record, Request};
-
-/// Maximum size of a request, and thus of a message, in bytes, attributes included.
-const BYTES_PER_REQUEST: usize = 256 << 10;
-
-/// Maximum number of records in a request.
-const RECORDS_PER_REQUEST: usize = 10;
-
-const REQUESTS_IN_FLIGHT: usize = 16;
-
-/// Maximum length of a subject.
-const SUBJECT_CHARACTERS_MAX: usize = 99;
+#[cfg(feature = "sdk")]
+pub use service::{Publication, SnsService};
 
 /// Settings of an egress to SNS, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,126 +30,4 @@ impl SnsSettings {
     pub fn is_fifo(&self) -> bool {
         self.topic_arn.ends_with(".fifo")
     }
-}
-
-/// Publishes messages.
-#[derive(Debug, Clone)]
-pub struct SnsService {
-    client: Client,
-    settings: SnsSettings,
-    topic: Arc<str>,
-}
-
-/// A message with its subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Publication {
-    message: Message,
-    subject: Option<String>,
-}
-
-impl SnsService {
-    /// Uses the SNS of `config`.
-    pub fn new(config: &SdkConfig, settings: SnsSettings) -> Self {
-        Self {
-            client: Client::new(&with_timeout(config, REQUEST_TIMEOUT)),
-            topic: settings.topic_arn.as_str().into(),
-            settings,
-        }
-    }
-
-    fn subject(&self, emission: &Emission) -> Result<Option<String>, String> {
-        let Some(subject) = &self.settings.subject else {
-            return Ok(None);
-        };
-        let subject = subject.select(emission, &Content::of(emission)?)?;
-        let allowed = subject
-            .chars()
-            .all(|character| character == ' ' || character.is_ascii_graphic());
-        if !allowed || subject.len() > SUBJECT_CHARACTERS_MAX {
-            return Err(format!(
-                "{subject:?} is not a subject: it should have at most {SUBJECT_CHARACTERS_MAX} \
-                characters of ASCII, in one line"
-            ));
-        }
-        Ok(Some(subject))
-    }
-}
-
-impl Service for SnsService {
-    type Payload = Publication;
-
-    fn limits(&self) -> Limits {
-        Limits {
-            records_per_request: RECORDS_PER_REQUEST,
-            bytes_per_request: BYTES_PER_REQUEST,
-            requests_in_flight: REQUESTS_IN_FLIGHT,
-            records_in_flight: REQUESTS_IN_FLIGHT * RECORDS_PER_REQUEST,
-        }
-    }
-
-    fn prepare(&self, emission: Emission) -> Result<Record<Publication>, String> {
-        let group = self.settings.message_group_id.as_ref();
-        let message = Message::of(&emission, group, &self.settings.attributes)?;
-        let subject = self.subject(&emission)?;
-        let message = record(emission.number, &self.topic, message, BYTES_PER_REQUEST)?;
-        Ok(Record {
-            number: message.number,
-            destination: message.destination,
-            key: message.key,
-            bytes: message.bytes,
-            payload: Publication {
-                message: message.payload,
-                subject,
-            },
-        })
-    }
-
-    async fn deliver(&self, request: &Request<Publication>) -> Answer {
-        let fifo = self.settings.is_fifo();
-        let entries = (0..).zip(&request.records).map(|(index, record)| {
-            let Publication { message, subject } = &record.payload;
-            PublishBatchRequestEntry::builder()
-                .id(format!("{index}"))
-                .message(&message.body)
-                .set_subject(subject.clone())
-                .set_message_attributes(Some(
-                    message
-                        .attributes
-                        .iter()
-                        .map(|(name, value)| (name.clone(), attribute(value)))
-                        .collect(),
-                ))
-                .set_message_group_id(message.group.clone())
-                .set_message_deduplication_id(fifo.then(|| message.id.clone()))
-                .build()
-                .expect("it has an id and a message")
-        });
-        let answer = self
-            .client
-            .publish_batch()
-            .topic_arn(&*request.destination)
-            .set_publish_batch_request_entries(Some(entries.collect()))
-            .send()
-            .await;
-        let count = request.records.len();
-        Answer::of(match answer {
-            Err(error) => failure::outcomes(&error, count),
-            Ok(answer) => {
-                let delivered = answer.successful().iter().filter_map(|done| done.id());
-                let failed = answer.failed().iter().map(|failed| {
-                    let fault = (failed.code(), failed.message(), failed.sender_fault());
-                    (failed.id(), fault)
-                });
-                each(count, delivered, failed)
-            }
-        })
-    }
-}
-
-fn attribute(value: &str) -> MessageAttributeValue {
-    MessageAttributeValue::builder()
-        .data_type("String")
-        .string_value(value)
-        .build()
-        .expect("it has a type")
 }

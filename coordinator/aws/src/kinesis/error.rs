@@ -62,6 +62,7 @@ impl KinesisError {
 
 /// Reason why a reader returns before its shard's end.
 #[derive(Debug)]
+#[cfg(feature = "sdk")]
 pub(super) enum Stop {
     /// The partition has ended.
     PartitionClosed,
@@ -69,6 +70,7 @@ pub(super) enum Stop {
     Error(KinesisError),
 }
 
+#[cfg(feature = "sdk")]
 impl From<KinesisError> for Stop {
     fn from(error: KinesisError) -> Self {
         Self::Error(error)

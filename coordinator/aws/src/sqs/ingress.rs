@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::requests::{self, Received, RequestFailure};
-use super::{QueueCommand, QueuePort, SqsObserver, SqsRouter, UNCONFIRMED_KEEP};
+use super::{QueueCommand, QueuePort, SqsObserver, SqsOptions, SqsRouter, UNCONFIRMED_KEEP};
 use crate::egress::with_timeout;
 use crate::kinesis::backoff::Backoff;
 use satchel_engine::source::queue::{Receipt, ReceivedMessages};
@@ -35,41 +35,6 @@ const BACKLOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Number of consecutive failures from which on failures are logged.
 const FAILURES_LOGGED: u32 = 3;
-
-/// Options of an ingress.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SqsOptions {
-    /// The ingress's id, `namespace/name`.
-    pub ingress: Arc<str>,
-    /// URL of the queue.
-    pub queue_url: String,
-    /// Time for which a received message is hidden from other receivers. It is extended while the
-    /// message is pending. Whole seconds.
-    pub visibility: Duration,
-    /// Maximum time that one request waits at an empty queue, up to 20 whole seconds.
-    pub wait: Duration,
-    /// Time for which the id of a message is kept after the queue has confirmed its deletion.
-    pub window: Duration,
-    /// Number of requests that wait for messages at once.
-    pub receivers: usize,
-    /// Maximum number of messages per request, up to 10.
-    pub messages_per_request: i32,
-}
-
-impl SqsOptions {
-    /// Options to receive for `ingress` from the queue at `queue_url`.
-    pub fn new(ingress: impl Into<Arc<str>>, queue_url: impl Into<String>) -> Self {
-        Self {
-            ingress: ingress.into(),
-            queue_url: queue_url.into(),
-            visibility: Duration::from_secs(30),
-            wait: Duration::from_secs(20),
-            window: Duration::from_secs(600),
-            receivers: 2,
-            messages_per_request: 10,
-        }
-    }
-}
 
 /// Reason why a queue is not received from at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -420,7 +385,7 @@ async fn watch_backlog(shared: Arc<Shared>) {
             Err(failure) => {
                 shared
                     .ingress
-                    .report_retry("GetQueueAttributes", &failure, FAILURES_LOGGED)
+                    .report_retry("GetQueueAttributes", &failure, FAILURES_LOGGED);
             }
         }
         tokio::time::sleep(BACKLOG_INTERVAL).await;

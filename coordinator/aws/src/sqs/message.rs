@@ -3,9 +3,18 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use satchel_engine::queue::QueuedId;
+
+/// Standard base64. Bits behind the last byte are ignored, as by the SDKs of AWS.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// Attribute by which Satchel's egress marks a body as base64.
 const ENCODING: &str = "satchel-encoding";
@@ -60,7 +69,7 @@ impl SqsMessage {
             None => Ok(self.body.clone()),
             Some("base64") => {
                 let decoded = std::str::from_utf8(&self.body).ok();
-                let decoded = decoded.and_then(|text| aws_smithy_types::base64::decode(text).ok());
+                let decoded = decoded.and_then(|text| BASE64.decode(text).ok());
                 let wrong = || format!("its attribute {ENCODING} says base64, and it is not");
                 decoded.map(Bytes::from).ok_or_else(wrong)
             }

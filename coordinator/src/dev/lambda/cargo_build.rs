@@ -1,5 +1,4 @@
-//! Builds a handler with cargo and finds the executable, which is then started directly, as often
-//! as needed.
+//! Build of a handler with cargo. The executable is then started directly, as often as needed.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,81 +11,91 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::Command;
 
 use super::LogLines;
+use super::build_output::show_build;
 
-/// One build of one binary target, in the profile of this binary: a release build of satchel builds
-/// release handlers.
+/// Cargo profile of this binary, which is also that of its handlers, so that crates of the same
+/// workspace are compiled once.
+const PROFILE: &str = env!("SATCHEL_PROFILE");
+
+/// Build of one binary target.
 #[derive(Debug, Clone)]
 pub struct CargoBuild {
     cargo: OsString,
     name: String,
     dir: PathBuf,
     bin: String,
-    release: bool,
+    profile: String,
 }
 
-/// Why there is no executable.
+/// Reason why there is no executable.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// There is no cargo.
+    /// Cargo is not installed.
     #[error(
-        "cargo was not found, which builds the handler in {}: install Rust, or say how to run the handler with `dev: {{command: […]}}`",
+        "cargo, which builds the handler in {}, was not found: install Rust, \
+         or name the command of the handler with `dev: {{command: […]}}`",
         dir.display()
     )]
     CargoMissing {
-        /// Where it was to be built.
+        /// Directory of the build.
         dir: PathBuf,
     },
     /// Cargo could not be run.
     #[error("cargo cannot be run in {}: {source}", dir.display())]
     Run {
-        /// Where it was to be run.
+        /// Directory of the build.
         dir: PathBuf,
-        /// Why not.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// No package there has a binary target of this name.
+    /// No package has a binary target with this name.
     #[error(
-        "there is no binary `{bin}` to build in {}: name the function as its binary, or say how to run the handler with `dev: {{command: […]}}`",
+        "there is no binary `{bin}` to build in {}: give the function the name of its binary, \
+         or name the command of the handler with `dev: {{command: […]}}`",
         dir.display()
     )]
     NoSuchBin {
-        /// The name.
+        /// Name of the binary.
         bin: String,
-        /// Where it was looked for.
+        /// Directory of the build.
         dir: PathBuf,
     },
-    /// Cargo has shown why it failed.
+    /// Cargo failed, and has shown the reason.
     #[error("building `{bin}` in {} failed ({status}): {last_error}", dir.display())]
     Failed {
-        /// The binary.
+        /// Name of the binary.
         bin: String,
-        /// Where it was built.
+        /// Directory of the build.
         dir: PathBuf,
-        /// How cargo ended.
+        /// Exit status of cargo.
         status: ExitStatus,
-        /// The last error that it showed.
+        /// Last error that cargo printed.
         last_error: String,
     },
 }
 
 impl CargoBuild {
-    /// The build of the binary `bin` of the package in `dir`, whose output is shown under `name`.
+    /// Creates the build of the binary `bin` of the package in `dir`. Its output is shown under
+    /// `name`.
     pub fn new(name: &str, dir: &Path, bin: &str) -> Self {
         Self {
             cargo: std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
             name: name.to_owned(),
             dir: dir.to_owned(),
             bin: bin.to_owned(),
-            release: !cfg!(debug_assertions),
+            profile: PROFILE.to_owned(),
         }
     }
 
-    /// Builds it and returns the executable. Dropping the future ends the build.
+    /// Builds the binary and returns the path of the executable. Dropping the future ends the build.
     ///
     /// # Errors
     ///
-    /// Everything that [`BuildError`] names; what the compiler has to say goes to `log_lines`.
+    /// Everything that [`BuildError`] names. Output of the compiler goes to `log_lines`.
     pub async fn run(&self, log_lines: &LogLines) -> Result<PathBuf, BuildError> {
+        let name = format!("{} build", self.name);
+        let about = format!("cargo builds the handler, in profile {}", self.profile);
+        log_lines.write(&name, &about);
         let mut child = self.command().spawn().map_err(|source| {
             let dir = self.dir.clone();
             if source.kind() == io::ErrorKind::NotFound && dir.is_dir() {
@@ -102,11 +111,10 @@ impl CargoBuild {
                 errors.push(line.to_owned());
             }
         };
-        let name = format!("{} build", self.name);
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let show = async {
             if let Some(stderr) = stderr {
-                log_lines.copy(&name, stderr, seen).await;
+                show_build(log_lines, &name, stderr, seen).await;
             }
         };
         let find = async {
@@ -144,7 +152,7 @@ impl CargoBuild {
                 last_error: errors
                     .last()
                     .cloned()
-                    .unwrap_or_else(|| "cargo said nothing".to_owned()),
+                    .unwrap_or_else(|| "cargo printed no error".to_owned()),
             }),
         }
     }
@@ -153,10 +161,11 @@ impl CargoBuild {
         let mut command = Command::new(&self.cargo);
         command
             .args(["build", "--bin", &self.bin])
-            .arg("--message-format=json-render-diagnostics");
-        if self.release {
-            command.arg("--release");
-        }
+            .arg("--message-format=json-render-diagnostics")
+            .args(profile_arguments(&self.profile))
+            // Cargo shows its progress only if it is asked to, because its output is no terminal.
+            .env("CARGO_TERM_PROGRESS_WHEN", "always")
+            .env("CARGO_TERM_PROGRESS_WIDTH", "80");
         for (name, _) in std::env::vars_os() {
             if is_set_by_cargo_run(&name.to_string_lossy()) {
                 command.env_remove(name);
@@ -172,8 +181,29 @@ impl CargoBuild {
     }
 }
 
-/// Whether `cargo run` and `cargo test` set this variable for the program that they run: it
-/// describes that program, and is wrong for everything that the program starts in turn.
+/// Returns the arguments that select a profile. A profile that is not built into cargo may be
+/// missing in the handler's workspace, so its basis and debug information are defined here as in
+/// this workspace.
+fn profile_arguments(profile: &str) -> Vec<String> {
+    match profile {
+        "dev" => Vec::new(),
+        "release" => vec!["--release".to_owned()],
+        profile => {
+            let config = |setting: &str| format!("profile.{profile}.{setting}");
+            vec![
+                "--profile".to_owned(),
+                profile.to_owned(),
+                "--config".to_owned(),
+                config("inherits=\"dev\""),
+                "--config".to_owned(),
+                config("debug=false"),
+            ]
+        }
+    }
+}
+
+/// Returns true if `cargo run` and `cargo test` set this variable for the program that they run. It
+/// describes that program, and is wrong for the processes that the program starts.
 pub(super) fn is_set_by_cargo_run(name: &str) -> bool {
     const PREFIXES: [&str; 4] = [
         "CARGO_PKG_",
@@ -185,7 +215,7 @@ pub(super) fn is_set_by_cargo_run(name: &str) -> bool {
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The executable that cargo's messages name for the binary target `bin`; reads them to their end.
+/// Reads cargo's messages to their end. Returns the executable of the binary target `bin`.
 async fn executable(messages: impl AsyncRead + Unpin, bin: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Message {
@@ -201,7 +231,7 @@ async fn executable(messages: impl AsyncRead + Unpin, bin: &str) -> Option<PathB
     let mut found = None;
     let mut lines = BufReader::new(messages).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        // What build scripts print is no message.
+        // Output of build scripts is not a message.
         if let Ok(message) = serde_json::from_str::<Message>(&line)
             && message.reason == "compiler-artifact"
             && let Some(target) = message.target
@@ -219,7 +249,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_machine_without_cargo_is_told_what_to_do() {
+    async fn a_machine_without_cargo_is_reported_with_a_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let build = CargoBuild {
             cargo: "no-such-cargo".into(),
@@ -229,10 +259,20 @@ mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "cargo was not found, which builds the handler in {}: install Rust, or say how to run the handler with `dev: {{command: […]}}`",
+                "cargo, which builds the handler in {}, was not found: install Rust, \
+                 or name the command of the handler with `dev: {{command: […]}}`",
                 dir.path().display()
             )
         );
+    }
+
+    #[test]
+    fn a_handler_is_built_in_the_profile_of_this_binary() {
+        assert_eq!(profile_arguments("dev"), [""; 0]);
+        assert_eq!(profile_arguments("release"), ["--release"]);
+        let arguments = profile_arguments("try");
+        assert_eq!(arguments[..2], ["--profile", "try"]);
+        assert_eq!(arguments[3], "profile.try.inherits=\"dev\"");
     }
 
     #[tokio::test]

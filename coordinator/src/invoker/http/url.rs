@@ -80,6 +80,12 @@ impl UrlTemplate {
         })
     }
 
+    /// Returns true if requests need TLS.
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.http.starts_with("https:")
+    }
+
     /// Unix socket to connect to, in the place of the URL's host.
     pub(super) fn socket(&self) -> Option<&Path> {
         self.socket.as_deref()

@@ -130,7 +130,7 @@ async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
         },
         nonce: random::bytes(),
         clock: Arc::new(SystemClock),
-        options: parts.log.clone(),
+        options: parts.log,
         on_store_failure: Arc::new(|trouble| {
             tracing::warn!(error = %trouble.error, "store request failed; retrying");
         }),

@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_s3::types::ServerSideEncryption;
-
 use super::request::OnS3Request;
 
 /// Options of a bucket.
@@ -61,8 +59,10 @@ pub enum Encryption {
 }
 
 /// Minimum size of a part other than the last one, in bytes.
+#[cfg(feature = "aws")]
 const PART_BYTES_MIN: u64 = 5 << 20;
 
+#[cfg(feature = "aws")]
 impl S3Options {
     /// Returns the time limit of a request that carries `object_bytes` bytes of an object.
     pub(super) fn limit(&self, object_bytes: u64) -> Duration {
@@ -100,26 +100,5 @@ impl fmt::Debug for S3Options {
             .field("part_bytes", &self.part_bytes)
             .field("parallel_parts", &self.parallel_parts)
             .finish_non_exhaustive()
-    }
-}
-
-impl Encryption {
-    pub(super) fn algorithm(&self) -> Option<ServerSideEncryption> {
-        match self {
-            Self::BucketDefault => None,
-            Self::S3 => Some(ServerSideEncryption::Aes256),
-            Self::Kms { .. } => Some(ServerSideEncryption::AwsKms),
-        }
-    }
-
-    pub(super) fn key_id(&self) -> Option<String> {
-        match self {
-            Self::Kms { key_id } => key_id.clone(),
-            Self::BucketDefault | Self::S3 => None,
-        }
-    }
-
-    pub(super) fn bucket_key(&self) -> Option<bool> {
-        matches!(self, Self::Kms { .. }).then_some(true)
     }
 }

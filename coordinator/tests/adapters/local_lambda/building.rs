@@ -80,7 +80,7 @@ async fn a_handler_is_built_and_rebuilt_when_its_source_changes() {
     // A broken build leaves the running handlers alone and is reported.
     std::fs::write(fixture.path("src/main.rs"), "fn main() { mistake }").unwrap();
     fixture
-        .shows("greeter | the handlers go on as they were")
+        .shows("greeter | build failed; the current handlers keep running")
         .await;
     fixture.shows("cannot find value `mistake`").await;
     assert_eq!(invoke(&lambda, json!({})).await, Ok(json!("version one")));

@@ -4,7 +4,8 @@
 //! text, else with `"base64":"<the bytes>"` instead of `"data"`. The id is that of the record. It
 //! is the same whenever the record is sent again, and no other record has it.
 
-use aws_smithy_types::base64;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use satchel_engine::message::MessageId;
 use serde_json::value::RawValue;
@@ -27,7 +28,7 @@ impl Envelope {
             Self::Json => {
                 let content = match json_text(&data) {
                     Some(text) => format!("\"data\":{text}"),
-                    None => format!("\"base64\":\"{}\"", base64::encode(&data)),
+                    None => format!("\"base64\":\"{}\"", STANDARD.encode(&data)),
                 };
                 format!("{{\"satchel\":1,\"id\":\"{id}\",{content}}}").into()
             }

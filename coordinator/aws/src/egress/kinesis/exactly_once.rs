@@ -46,7 +46,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::scan::scan;
-use super::{KinesisService, KinesisSettings, limits, prepare};
+use super::service::{limits, prepare};
+use super::{KinesisService, KinesisSettings};
 use crate::egress::{EgressHandle, RECORDS_PER_ROUND, RetryLog};
 
 /// Maximum age of the confirmed ownership when a request starts.

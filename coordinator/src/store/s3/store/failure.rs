@@ -8,7 +8,7 @@ use aws_sdk_s3::operation::{RequestId, RequestIdExt};
 use aws_sdk_s3::primitives::ByteStreamError;
 use satchel_log::StoreError;
 
-use super::request::{S3Operation, S3Outcome};
+use super::{S3Operation, S3Outcome};
 
 /// Failed request, as S3 or the transport reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]

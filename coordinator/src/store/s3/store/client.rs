@@ -13,7 +13,8 @@ use aws_sdk_s3::config::{
 use aws_types::service_config::ServiceConfigKey;
 use satchel_log::StoreError;
 
-use super::{Addressing, S3Options, S3Store};
+use super::{S3Options, S3Store};
+use crate::store::s3::Addressing;
 
 impl S3Store {
     /// Opens a bucket with the AWS configuration of this process: environment, profile files, the

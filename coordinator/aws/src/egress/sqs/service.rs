@@ -1,0 +1,295 @@
+//! Adapter of SQS.
+
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
+use satchel_engine::output::Emission;
+
+use super::SqsSettings;
+use crate::egress::content::{Content, Selector};
+use crate::egress::failure;
+use crate::egress::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
+use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
+
+/// Maximum size of a request, and thus of a message, in bytes, attributes included.
+const BYTES_PER_REQUEST: usize = 1 << 20;
+
+/// Maximum number of records in a request.
+const RECORDS_PER_REQUEST: usize = 10;
+
+const REQUESTS_IN_FLIGHT: usize = 16;
+
+/// A message to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The record's id.
+    pub id: String,
+    /// Its body.
+    pub body: String,
+    /// Message group, within which FIFO queues and topics keep the order.
+    pub group: Option<String>,
+    /// Attributes by name, Satchel's own included.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Message {
+    /// Converts a record.
+    ///
+    /// # Errors
+    ///
+    /// The record lacks a field.
+    pub fn of(
+        emission: &Emission,
+        group: Option<&Selector>,
+        attributes: &[(String, Selector)],
+    ) -> Result<Self, String> {
+        let content = Content::of(emission)?;
+        let group = group
+            .map(|group| group.select(emission, &content))
+            .transpose()?;
+        if let Some(group) = &group {
+            check_group(group)?;
+        }
+        let mut all = vec![
+            ("satchel-type".to_owned(), content.typename().to_owned()),
+            ("satchel-id".to_owned(), emission.id.to_string()),
+        ];
+        let (mut body, mut is_base64) = (content.text().to_owned(), content.is_base64());
+        if !is_base64 && (body.is_empty() || !body.chars().all(is_allowed)) {
+            body = aws_smithy_types::base64::encode(&emission.value.value);
+            is_base64 = true;
+        }
+        if is_base64 {
+            all.push(("satchel-encoding".to_owned(), "base64".to_owned()));
+        }
+        for (name, selector) in attributes {
+            all.push((name.clone(), selector.select(emission, &content)?));
+        }
+        if body.is_empty() {
+            return Err("it is empty, and a message must have a body".to_owned());
+        }
+        Ok(Self {
+            id: emission.id.to_string(),
+            body,
+            group,
+            attributes: all,
+        })
+    }
+
+    /// Size in bytes that counts against the limits.
+    pub fn bytes(&self) -> usize {
+        // "String" is an attribute's type, which counts too.
+        let attributes = self.attributes.iter();
+        let attributes = attributes.map(|(name, value)| name.len() + value.len() + 6);
+        self.body.len() + attributes.sum::<usize>()
+    }
+}
+
+/// True if SQS allows the character in a message: those of XML 1.0.
+fn is_allowed(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..)
+}
+
+fn check_group(group: &str) -> Result<(), String> {
+    let is_allowed = group.chars().all(|character| character.is_ascii_graphic());
+    if (1..=128).contains(&group.len()) && is_allowed {
+        return Ok(());
+    }
+    Err(format!(
+        "{group:?} is not a message group: it should have 1 to 128 letters, digits and \
+        punctuation of ASCII"
+    ))
+}
+
+/// Sends messages.
+#[derive(Debug, Clone)]
+pub struct SqsService {
+    client: Client,
+    settings: SqsSettings,
+    queue: Arc<str>,
+}
+
+impl SqsService {
+    /// Uses the SQS of `config`.
+    pub fn new(config: &SdkConfig, settings: SqsSettings) -> Self {
+        Self {
+            client: Client::new(&with_timeout(config, REQUEST_TIMEOUT)),
+            queue: settings.queue_url.as_str().into(),
+            settings,
+        }
+    }
+}
+
+impl Service for SqsService {
+    type Payload = Message;
+
+    fn limits(&self) -> Limits {
+        Limits {
+            records_per_request: RECORDS_PER_REQUEST,
+            bytes_per_request: BYTES_PER_REQUEST,
+            requests_in_flight: REQUESTS_IN_FLIGHT,
+            records_in_flight: REQUESTS_IN_FLIGHT * RECORDS_PER_REQUEST,
+        }
+    }
+
+    fn prepare(&self, emission: Emission) -> Result<Record<Message>, String> {
+        let group = self.settings.message_group_id.as_ref();
+        let message = Message::of(&emission, group, &self.settings.attributes)?;
+        record(emission.number, &self.queue, message, BYTES_PER_REQUEST)
+    }
+
+    async fn deliver(&self, request: &Request<Message>) -> Answer {
+        let fifo = self.settings.is_fifo();
+        let entries = (0..).zip(&request.records).map(|(index, record)| {
+            let message = &record.payload;
+            SendMessageBatchRequestEntry::builder()
+                .id(format!("{index}"))
+                .message_body(&message.body)
+                .set_message_attributes(Some(
+                    message
+                        .attributes
+                        .iter()
+                        .map(|(name, value)| (name.clone(), attribute(value)))
+                        .collect(),
+                ))
+                .set_message_group_id(message.group.clone())
+                .set_message_deduplication_id(fifo.then(|| message.id.clone()))
+                .build()
+                .expect("it has an id and a body")
+        });
+        let answer = self
+            .client
+            .send_message_batch()
+            .queue_url(&*request.destination)
+            .set_entries(Some(entries.collect()))
+            .send()
+            .await;
+        let count = request.records.len();
+        Answer::of(match answer {
+            Err(error) => failure::outcomes(&error, count),
+            Ok(answer) => {
+                let delivered = answer.successful().iter().map(|done| done.id());
+                let failed = answer.failed().iter().map(|failed| {
+                    let fault = (failed.code(), failed.message(), failed.sender_fault());
+                    (failed.id(), fault)
+                });
+                each(count, delivered, failed)
+            }
+        })
+    }
+}
+
+/// Failure of an entry of a batch: code, message, and whether it is the sender's fault.
+pub(in crate::egress) type Fault<'a> = (&'a str, Option<&'a str>, bool);
+
+/// Outcome of each of `count` entries, whose ids are their indexes.
+pub(in crate::egress) fn each<'a>(
+    count: usize,
+    delivered: impl Iterator<Item = &'a str>,
+    failed: impl Iterator<Item = (&'a str, Fault<'a>)>,
+) -> Vec<Outcome> {
+    let missing = || Outcome::Retry("the response does not mention it".to_owned());
+    let mut outcomes: Vec<Outcome> = (0..count).map(|_| missing()).collect();
+    let index = |id: &str| id.parse().ok().filter(|index: &usize| *index < count);
+    for index in delivered.filter_map(index) {
+        outcomes[index] = Outcome::Delivered;
+    }
+    for (id, (code, message, is_senders)) in failed {
+        let Some(index) = index(id) else { continue };
+        let reason = format!("{code}: {}", message.unwrap_or_default());
+        outcomes[index] = match failure::of_code(code, reason, true) {
+            Outcome::Retry(reason) if is_senders && !failure::is_permission(code) => {
+                Outcome::Refused(reason)
+            }
+            outcome => outcome,
+        };
+    }
+    outcomes
+}
+
+/// Makes a record of a message, unless it is too large.
+pub(in crate::egress) fn record(
+    number: u64,
+    destination: &Arc<str>,
+    message: Message,
+    bytes_max: usize,
+) -> Result<Record<Message>, String> {
+    let bytes = message.bytes();
+    if bytes > bytes_max {
+        return Err(format!(
+            "it has {bytes} bytes with its attributes, and {bytes_max} are allowed"
+        ));
+    }
+    Ok(Record {
+        number,
+        destination: Arc::clone(destination),
+        key: message.group.as_deref().map(Arc::from),
+        bytes,
+        payload: message,
+    })
+}
+
+fn attribute(value: &str) -> MessageAttributeValue {
+    MessageAttributeValue::builder()
+        .data_type("String")
+        .string_value(value)
+        .build()
+        .expect("it has a type")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::content::tests::emission;
+
+    #[test]
+    fn a_message_has_its_type_and_bytes_that_are_not_text_are_sent_as_base64() {
+        let group: Selector = "/customer".parse().unwrap();
+        let attributes = [("kind".to_owned(), "/kind".parse().unwrap())];
+        let json = b"{\"customer\":\"c1\",\"kind\":\"alert\"}";
+        let emission_json = emission(1, "example/alert", json);
+        let message = Message::of(&emission_json, Some(&group), &attributes).unwrap();
+        let id = "01".repeat(16);
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let expected = Message {
+            id: id.clone(),
+            body: String::from_utf8(json.to_vec()).unwrap(),
+            group: Some("c1".into()),
+            attributes: vec![
+                pair("satchel-type", "example/alert"),
+                pair("satchel-id", &id),
+                pair("kind", "alert"),
+            ],
+        };
+        assert_eq!(message, expected);
+        let binary = Message::of(&emission(1, "example/b", b"\xff"), None, &[]).unwrap();
+        assert_eq!(binary.body, "/w==");
+        assert_eq!(binary.attributes[2], pair("satchel-encoding", "base64"));
+        let nothing = Message::of(&emission(1, "example/b", b""), None, &[]);
+        assert!(nothing.unwrap_err().contains("must have a body"));
+        let without = Message::of(&emission(1, "example/b", b"{}"), Some(&group), &[]);
+        assert_eq!(without.unwrap_err(), "there is no /customer in it");
+    }
+
+    #[test]
+    fn entries_fail_one_by_one_and_one_that_is_not_mentioned_is_retried() {
+        let fault = |code: &'static str, senders| (code, Some("why"), senders);
+        let failed = [
+            ("1", fault("InvalidMessageContents", true)),
+            ("2", fault("InternalError", false)),
+            ("3", fault("AccessDenied", true)),
+            ("9", fault("InternalError", false)),
+        ];
+        let outcomes = each(5, ["0"].into_iter(), failed.into_iter());
+        let expected = [
+            Outcome::Delivered,
+            Outcome::Refused("InvalidMessageContents: why".into()),
+            Outcome::Retry("InternalError: why".into()),
+            Outcome::Retry("AccessDenied: why".into()),
+            Outcome::Retry("the response does not mention it".into()),
+        ];
+        assert_eq!(outcomes, expected);
+    }
+}
