@@ -92,7 +92,7 @@ fuzz seconds="60" *arguments:
 
 # The Kinesis API beside other servers of it (needs Node)
 kinesis-servers:
-    cargo test -p satchel-local-streams --test clients
+    .ci/run kinesis-servers
 
 # The Terraform modules; fails where Terraform or its provider is missing
 infra-full:

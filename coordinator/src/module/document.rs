@@ -151,7 +151,8 @@ const META: Field = Field::required(
                 Field::required(
                     "type",
                     Form::Format(&KIND),
-                    "Kind of the component, such as `io.statefun.kinesis/ingress`, or a kind of today.",
+                    "Kind of the component, such as `io.statefun.kinesis/ingress`, or a kind of \
+                     today.",
                 ),
                 Field::required("id", Form::Text, "Id of the component, `namespace/name`."),
             ]

@@ -9,7 +9,7 @@ use super::LogLines;
 /// Minimum interval between two lines about the progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Writes the lines of cargo's `output` to `log_lines` until it ends, and passes each to `seen` too.
+/// Writes the lines of cargo's `output` to `log_lines` until it ends. Passes each to `seen` too.
 ///
 /// Cargo repaints its progress bar in place. It becomes a line now and then.
 pub(super) async fn show_build(

@@ -87,7 +87,8 @@ impl CargoBuild {
         }
     }
 
-    /// Builds the binary and returns the path of the executable. Dropping the future ends the build.
+    /// Builds the binary and returns the path of the executable. Dropping the future ends the
+    /// build.
     ///
     /// # Errors
     ///
