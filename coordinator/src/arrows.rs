@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("egress", "clock error metrics random streams"),
     ("ingress", "clock error metrics module streams"),
     ("requests", "metrics random"),
-    ("http", "metrics module readiness requests streams"),
+    ("http", "clock metrics module readiness requests streams"),
     (
         "runtime",
         "clock egress error ingress invoker metrics random readiness requests store",

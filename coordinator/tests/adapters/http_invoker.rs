@@ -332,7 +332,7 @@ fn invalid_settings_are_named() {
     assert!(
         error
             .to_string()
-            .starts_with("not the URL of an endpoint: it should begin with http://"),
+            .starts_with("not the URL of an endpoint: it must begin with http://"),
         "{error}"
     );
 

@@ -302,12 +302,12 @@ async fn each_answer_of_the_partition_has_its_status() {
         ),
         ("unknown", 404, "unknown_function", "example/greeter"),
         ("reused", 422, "idempotency_key_reused", "Idempotency-Key"),
-        ("overloaded", 503, "overloaded", "nothing was taken"),
+        ("overloaded", 503, "overloaded", "had no effect"),
         (
             "stopping",
             503,
             "stopping",
-            "outcome is unknown; try again with the same Idempotency-Key",
+            "outcome is unknown; retry with the same Idempotency-Key",
         ),
         ("wrong", 500, "internal", "defect"),
     ] {

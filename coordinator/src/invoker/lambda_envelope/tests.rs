@@ -182,7 +182,7 @@ fn what_lambda_does_not_take_is_refused_before_it_is_sent() {
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::RequestTooLarge);
     assert!(
-        failure.message.contains("Lambda takes 6291456"),
+        failure.message.contains("Lambda accepts at most 6291456"),
         "{failure}"
     );
 }
@@ -223,7 +223,7 @@ fn a_function_error_is_told_in_its_own_words() {
             "Runtime.ExitError: gone",
         ),
         (r#"{"errorMessage":"gone"}"#, "gone"),
-        ("", "the handler failed without saying why"),
+        ("", "the handler failed without a reason"),
         ("[1]", "[1]"),
     ] {
         assert_eq!(

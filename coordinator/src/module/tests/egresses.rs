@@ -184,7 +184,7 @@ spec:
         "app/module.yaml:30: 'envelope' of satchel.lambda.v1/egress: `xml` is not one of none, \
          json",
         "app/module.yaml:35: 'delivery' of io.statefun.kinesis.v1/egress: `exactly-twice` is not \
-         one of at-least-once, exactly-once",
+         one of at-least-once, exactly-once, did you mean 'exactly-once'?",
     ];
     assert_eq!(found, expected);
 }

@@ -131,8 +131,8 @@ async fn a_missing_binary_is_named_with_a_remedy() {
         error.to_string(),
         format!(
             "function `greeter`: there is no binary `greter` to build in {}: \
-             name the function as its binary, \
-             or say how to run the handler with `dev: {{command: […]}}`",
+             give the function the name of its binary, \
+             or name the command of the handler with `dev: {{command: […]}}`",
             fixture.dir.path().display()
         )
     );

@@ -175,7 +175,7 @@ async fn a_command_that_does_not_exist_is_named() {
     assert_eq!(
         error.to_string(),
         format!(
-            "function `greeter`: the command `no-such-program` was not found from {}",
+            "function `greeter`: command `no-such-program` not found from {}",
             fixture.dir.path().display()
         )
     );

@@ -322,7 +322,7 @@ fn a_process_that_never_asks_is_killed() {
     story.after(0);
     assert_eq!(
         unreachable_with(&mut answer),
-        "the handler does not start: it did not ask for a request in 30s"
+        "the handler does not start: it did not ask for a request within 30s"
     );
 }
 
