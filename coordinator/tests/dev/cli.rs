@@ -351,7 +351,7 @@ async fn invalid_records_and_streams_are_rejected_before_a_request_is_sent() {
         (code, message.as_str()),
         (
             2,
-            "satchel: standard input, line 1: a record has either `data` or `base64`\n"
+            "satchel: standard input, line 1: a record needs either `data` or `base64`\n"
         )
     );
     assert_eq!(*requests.lock().unwrap(), Vec::<String>::new());

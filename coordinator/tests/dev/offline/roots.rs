@@ -43,7 +43,7 @@ pub(crate) async fn greeted_at_length() -> Setup {
         let request = request.json(&json!({"name": name})).key(asked.to_string());
         let reply = request.send().await.expect("it answers");
         assert_eq!(reply.json()["seen"], asked);
-        app.printed().contains("a snapshot is in effect")
+        app.printed().contains("snapshot in effect")
     })
     .await;
     for seen in 1..=usize::try_from(DEPTH_MAX).expect("it is small") + 5 {
