@@ -309,7 +309,7 @@ async fn each_answer_of_the_partition_has_its_status() {
             "stopping",
             "outcome is unknown; retry with the same Idempotency-Key",
         ),
-        ("wrong", 500, "internal", "defect"),
+        ("wrong", 500, "internal", "a bug of Satchel"),
     ] {
         for verb in ["call", "send"] {
             let target = format!("/{verb}/example/greeter/{id}");
