@@ -1,10 +1,10 @@
 //! Ingress from Kinesis streams.
 //!
 //! ```text
-//!  ListShards ─► ShardPlan ─► one reader per shard: GetRecords or SubscribeToShard ─► unpack,
-//! route ─► RecordsRead
-//!                    ▲                    │ ShardEnded
-//!                    └──── Read(End) ─────┘ when the end is durable
+//!  ListShards ─► ShardPlan ─► one reader per shard ─► unpack, route ─► RecordsRead
+//!                    ▲         (GetRecords or SubscribeToShard)
+//!                    │                  │ ShardEnded
+//!                    └──── Read(End) ───┘ when the end is durable
 //! ```
 //!
 //! After any failure of Kinesis, reading continues from the last record that the partition

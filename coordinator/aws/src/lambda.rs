@@ -2,8 +2,7 @@
 //!
 //! ```text
 //!  200 ──────────────────────────────► the response
-//!  200 + X-Amz-Function-Error ───────► FailureKind::Function   handler error, timeout, out of
-//! memory
+//!  200 + X-Amz-Function-Error ───────► FailureKind::Function (error, timeout, memory)
 //!  413 ──────────────────────────────► FailureKind::RequestTooLarge
 //!  429, 503, EC2 throttled, ENI and address limits, not ready ─► FailureKind::Throttled
 //!  other service errors, no connection, no credentials ────────► FailureKind::Unreachable

@@ -1,12 +1,12 @@
 //! Ingress from SQS queues.
 //!
 //! ```text
-//!  ReceiveMessage ─► route ─► MessagesReceived ─► partition: apply once, durable
-//!       ▲              │                              │
-//!       │              │                          Deletable ─► DeleteMessageBatch ─►
-//! MessagesDeleted
-//!       │              └── until deleted: ChangeMessageVisibilityBatch   │
-//!       └──────────── an undeleted message is received again ◄──── failed
+//!  ReceiveMessage ─► route ─► MessagesReceived ─► partition: applied once, durable
+//!       ▲              │                                │ Deletable
+//!       │              │ until deleted:                 ▼
+//!       │              │ ChangeMessageVisibilityBatch  DeleteMessageBatch ─► MessagesDeleted
+//!       │              ▼                                │ failed
+//!       └──────────────┴────────────────────────────────┘ an undeleted message comes again
 //! ```
 //!
 //! A message is deleted only when its effects are durable. Until then SQS keeps it, and hands it

@@ -277,13 +277,7 @@ impl World {
             return;
         };
         let Machine::AtLeastOnce(delivery, under_way) = &mut serving.egress.machine else {
-            return self.notify_exactly_once(
-                id,
-                ExactlyOnceInput::Answered {
-                    request,
-                    outcome: outcome,
-                },
-            );
+            return self.notify_exactly_once(id, ExactlyOnceInput::Answered { request, outcome });
         };
         // A late or repeated answer finds no request.
         let Some(count) = under_way.remove(&request) else {

@@ -192,7 +192,7 @@ async fn a_message_too_large_for_any_request_is_rejected_and_large_ones_are_sent
         let sent = client.send(address, &message).await;
         if each == 5 {
             let error = &sent.json()["error"];
-            let text = "the endpoint of this function takes messages of up to 3932160 bytes";
+            let text = "the endpoint of this function accepts at most 3932160 bytes per message";
             assert_eq!((sent.status, error["message"].as_str()), (413, Some(text)));
         } else {
             assert_eq!(sent.status, 202);
