@@ -146,5 +146,8 @@ async fn a_request_that_is_too_large_is_rejected_before_it_is_sent() {
     let closed = sdk(&format!("http://{}", listener.local_addr().unwrap()));
     let (kind, message) = failure(&closed, "greeter", &"a".repeat(6 << 20)).await;
     assert_eq!(kind, FailureKind::RequestTooLarge);
-    assert!(message.contains("Lambda accepts at most 6291456"), "{message}");
+    assert!(
+        message.contains("Lambda accepts at most 6291456"),
+        "{message}"
+    );
 }

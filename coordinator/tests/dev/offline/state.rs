@@ -98,7 +98,9 @@ async fn exported_states_are_imported_into_a_new_root_and_served() {
     let result = import(&state, &file);
     assert_eq!(result.code, 0, "{result:?}");
     assert!(
-        result.out.starts_with("imported 3 states of 3 addresses into "),
+        result
+            .out
+            .starts_with("imported 3 states of 3 addresses into "),
         "{result:?}"
     );
     assert_eq!(tool(&state, &["verify"]).code, 0);
