@@ -64,7 +64,7 @@ impl<'n, 'r> Fields<'n, 'r> {
     ) -> Self {
         let mut fields = Self::unchecked(reading, node, what, table);
         let known = table.iter().map(|field| field.name);
-        fields.check_known(known);
+        fields.check_known(&known);
         fields
     }
 
@@ -386,11 +386,11 @@ impl<'n, 'r> Fields<'n, 'r> {
         };
         fields.table = variant.fields;
         let names = variant.fields.iter().map(|field| field.name);
-        fields.check_known([TAG].into_iter().chain(names));
+        fields.check_known(&[TAG].into_iter().chain(names));
         (variant.word, fields)
     }
 
-    fn check_known(&mut self, known: impl Iterator<Item = &'static str> + Clone) {
+    fn check_known(&mut self, known: &(impl Iterator<Item = &'static str> + Clone)) {
         for entry in self.entries.unwrap_or_default() {
             if known.clone().any(|name| name == entry.key) {
                 continue;

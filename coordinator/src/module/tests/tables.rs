@@ -85,16 +85,16 @@ fn occurrences(document: &Node) -> Vec<Occurrence> {
         Some(kind) => {
             let spec = vec!["spec".to_owned()];
             let node = document.get("spec").unwrap();
-            walk(node, spec, kind.fields, kind.name, &mut found);
+            walk(node, &spec, kind.fields, kind.name, &mut found);
         }
-        None => walk(document, Vec::new(), LEGACY, "legacy", &mut found),
+        None => walk(document, &[], LEGACY, "legacy", &mut found),
     }
     found
 }
 
 fn walk(
     node: &Node,
-    path: Vec<String>,
+    path: &[String],
     fields: &'static [Field],
     prefix: &str,
     found: &mut Vec<Occurrence>,
@@ -110,22 +110,23 @@ fn walk(
             .chain([field.name.to_owned()])
             .collect();
         match (&field.form, &value.value) {
-            (Form::Mapping(inner), _) => walk(value, inside, inner, &declaration, found),
+            (Form::Mapping(inner), _) => walk(value, &inside, inner, &declaration, found),
             (Form::List(Form::Mapping(inner), _), Value::List(items)) => {
                 for (index, item) in items.iter().enumerate() {
-                    let path = inside.iter().cloned().chain([index.to_string()]).collect();
-                    walk(item, path, inner, &declaration, found);
+                    let path = inside.iter().cloned().chain([index.to_string()]);
+                    let path: Vec<String> = path.collect();
+                    walk(item, &path, inner, &declaration, found);
                 }
             }
             (Form::Tagged(tagged), _) => {
                 let variant = variant_of(value, tagged);
                 let prefix = format!("{}.{}", tagged.title, variant.word);
-                walk(value, inside, variant.fields, &prefix, found);
+                walk(value, &inside, variant.fields, &prefix, found);
             }
             _ => {}
         }
         found.push(Occurrence {
-            mapping: path.clone(),
+            mapping: path.to_vec(),
             field,
             declaration,
         });

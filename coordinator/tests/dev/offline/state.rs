@@ -175,7 +175,7 @@ fn a_file_with_a_mistake_is_rejected_with_its_line_and_nothing_is_written() {
         ),
         (
             r#"{"address":"a/b/d","state":"s","typename":"u","value":1}"#,
-            "is a u, but a t on line 2",
+            "has the typename u, but t on line 2",
         ),
         (
             r#"{"address":"satchel/call/d","state":"s","typename":"t","value":1}"#,
