@@ -30,10 +30,10 @@ fn succeeds(dir: &Path, program: &Path, arguments: &[&str]) -> String {
 async fn a_new_project_builds_tests_and_runs() {
     let outside = tempfile::tempdir().unwrap();
     let satchel = satchel();
-    let printed = succeeds(outside.path(), &satchel, &["new", "my-app"]);
+    let printed = succeeds(outside.path(), satchel, &["new", "my-app"]);
     assert!(printed.contains("satchel dev"), "{printed}");
     let project = outside.path().join("my-app");
-    let validated = succeeds(&project, &satchel, &["validate", "."]);
+    let validated = succeeds(&project, satchel, &["validate", "."]);
     assert!(validated.contains("my-app"), "{validated}");
     // The versions that this repository builds with are on the machine already.
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
