@@ -5,7 +5,7 @@
 //! when.
 //!
 //! The partition hands over only durable records, in order. It keeps a record until it receives
-//! [`Input::EgressAcked`], or [`Input::EgressRefused`], by which the record becomes a dead letter.
+//! `Input::EgressAcked`, or `Input::EgressRefused`, by which the record becomes a dead letter.
 //! The SDK makes one attempt; all retries are made here. They continue without a limit, except for
 //! records that can never be accepted.
 

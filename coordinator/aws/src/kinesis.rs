@@ -55,7 +55,7 @@ pub trait ReadingPort: Send + Sync + 'static {
     fn expect(&self, shard: ShardId) -> oneshot::Receiver<ShardPosition>;
 
     /// Waits for the durable positions of a stream's shards. Must be called before
-    /// [`Input::StreamFound`] is sent.
+    /// `Input::StreamFound` is sent.
     fn expect_plan(&self, ingress: Arc<str>, stream: Arc<str>) -> oneshot::Receiver<Applied>;
 
     /// Watches whether reading is paused.
