@@ -393,17 +393,3 @@ proptest! {
         }
     }
 }
-
-#[test]
-fn temporary_write() {
-    std::fs::write(
-        repository().join("coordinator/docs/module.schema.json"),
-        schema(),
-    )
-    .unwrap();
-    std::fs::write(
-        repository().join("coordinator/docs/module-files.md"),
-        reference(),
-    )
-    .unwrap();
-}
