@@ -13,7 +13,7 @@ use super::{call, counter, readiness, sum};
 use crate::offline::tool::tool_in;
 
 /// Delay of the timer of `b`: longer than the original takes to be called and stopped.
-const TIMER: Duration = Duration::from_secs(20);
+const TIMER: Duration = Duration::from_secs(40);
 
 /// All files below a directory.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
