@@ -117,7 +117,10 @@ impl Metrics {
     pub fn observe_invocation_failure(&self, endpoint: &str, kind: FailureKind) {
         let kind = match kind {
             FailureKind::Throttled => "throttled",
-            FailureKind::Unreachable => "unreachable",
+            FailureKind::Unavailable => "unavailable",
+            FailureKind::ConnectionLost => "connection_lost",
+            FailureKind::TimedOut => "timed_out",
+            FailureKind::Ambiguous => "ambiguous",
             FailureKind::Function => "function",
             FailureKind::RequestTooLarge => "request_too_large",
         };

@@ -17,7 +17,14 @@
 //!
 //! A bundle that fails as a whole is sent once more, then split in halves until the failing batch
 //! is alone. The partition handles that batch, because it knows the messages inside.
+//!
+//! A failure of the endpoint itself is no failure of a batch: the batch stays here, however long
+//! the endpoint is away. Failures that may be either's count against the batch, unless every
+//! request to at least three addresses failed and none succeeded since: an outage. While an
+//! endpoint is down, probes are sent: one batch at a time, at least every
+//! [`PROBE_INTERVAL_MAX_MS`].
 
+mod health;
 mod lane;
 
 use std::collections::VecDeque;
@@ -27,10 +34,12 @@ use satchel_protocol::reqreply::FromFunction;
 
 use crate::endpoint::Endpoints;
 use crate::invocation::{
-    AttemptId, Batch, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure, FailureKind,
+    AttemptId, Batch, BatchOutcome, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure,
+    FailureKind,
 };
 use crate::map::Map;
 
+pub use health::{EndpointHealth, PROBE_INTERVAL_MAX_MS};
 use lane::{Group, Lane};
 
 /// A fact handed to [`Dispatcher::handle_input`].
@@ -58,8 +67,10 @@ pub enum DispatcherInput {
 /// An imperative taken from [`Dispatcher::poll_output`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum DispatcherOutput {
-    /// Send this request; always answer with `BundleReturned`.
+    /// Send this request; answer with `BundleReturned` unless it is abandoned.
     Send(Bundle),
+    /// Abandon this request: close its connection. Its outcome is of no interest any more.
+    Abandon(BundleId),
     /// Notify the partition of this attempt that the function answered.
     Completed {
         /// The attempt.
@@ -87,6 +98,10 @@ pub struct DispatcherCounts {
     pub batches: u64,
     /// Requests that were throttled.
     pub throttled: u64,
+    /// Probes of endpoints that were down.
+    pub probes: u64,
+    /// Requests that were abandoned.
+    pub abandoned: u64,
     /// Results for batches that were not in the request, duplicate results, and answers to requests
     /// that had ended.
     pub foreign_results: u64,
@@ -110,8 +125,9 @@ pub struct DispatcherCounts {
 ///
 /// # Observation
 ///
-/// [`counts`](Dispatcher::counts), [`bundles_under_way`](Dispatcher::bundles_under_way) and
-/// [`batches_waiting`](Dispatcher::batches_waiting) read counters and gauges. They may be called at
+/// [`counts`](Dispatcher::counts), [`bundles_under_way`](Dispatcher::bundles_under_way),
+/// [`batches_waiting`](Dispatcher::batches_waiting) and
+/// [`endpoint_health`](Dispatcher::endpoint_health) read counters and gauges. They may be called at
 /// any time and change nothing.
 pub struct Dispatcher {
     endpoints: Endpoints,
@@ -125,9 +141,15 @@ pub struct Dispatcher {
     counts: DispatcherCounts,
 }
 
+/// Request in flight.
 struct UnderWay {
     endpoint: EndpointIndex,
     group: Group,
+    /// Request that this one copies a batch of, because the other one seems to hang. The first
+    /// answer to the batch counts.
+    copy_of: Option<BundleId>,
+    /// Copy of a batch of this request.
+    copied_as: Option<BundleId>,
 }
 
 impl Dispatcher {
@@ -193,77 +215,222 @@ impl Dispatcher {
         self.lanes.iter().map(Lane::batches_waiting).sum()
     }
 
+    /// Returns the health of an endpoint.
+    pub fn endpoint_health(&self, endpoint: EndpointIndex) -> EndpointHealth {
+        self.lanes[endpoint.0 as usize].observe()
+    }
+
     fn lane(&mut self, endpoint: EndpointIndex) -> &mut Lane {
         &mut self.lanes[endpoint.0 as usize]
     }
 
     fn send_ready_bundles(&mut self) {
-        for (endpoint, limits) in self.endpoints.iter() {
-            let lane = &mut self.lanes[endpoint.0 as usize];
-            while let Some(group) = lane.next_group(limits, self.now_ms) {
-                let id = BundleId(self.next_bundle);
-                self.next_bundle += 1;
-                self.counts.bundles += 1;
-                self.counts.batches += group.batches.len() as u64;
-                let batches = group.batches.clone();
-                self.under_way.insert(id, UnderWay { endpoint, group });
-                self.outputs.push_back(DispatcherOutput::Send(Bundle {
-                    id,
-                    endpoint,
-                    batches,
-                }));
+        for index in (0..).map(EndpointIndex).take(self.lanes.len()) {
+            loop {
+                let limits = self.endpoints.get(index);
+                let lane = &mut self.lanes[index.0 as usize];
+                let Some(group) = lane.next_group(limits, self.now_ms) else {
+                    break;
+                };
+                self.send(index, group, None);
+            }
+            if self.lanes[index.0 as usize].is_probe_due(self.now_ms) {
+                self.send_probe(index);
             }
         }
     }
 
+    fn send(
+        &mut self,
+        endpoint: EndpointIndex,
+        mut group: Group,
+        copy_of: Option<BundleId>,
+    ) -> BundleId {
+        let id = BundleId(self.next_bundle);
+        self.next_bundle += 1;
+        self.counts.bundles += 1;
+        self.counts.batches += group.batches.len() as u64;
+        self.lane(endpoint).sending(id, &mut group);
+        self.outputs.push_back(DispatcherOutput::Send(Bundle {
+            id,
+            endpoint,
+            batches: group.batches.clone(),
+            new_connection: group.new_connection,
+        }));
+        let under_way = UnderWay {
+            endpoint,
+            group,
+            copy_of,
+            copied_as: None,
+        };
+        self.under_way.insert(id, under_way);
+        id
+    }
+
+    /// Sends one batch to an endpoint that is down. If requests hang and no other batch waits, it
+    /// is a batch in flight once more: a request that hangs would otherwise hide that the endpoint
+    /// is back until its time-out.
+    fn send_probe(&mut self, endpoint: EndpointIndex) {
+        if let Some(probe) = self.lane(endpoint).probe_to_replace() {
+            self.replace(probe);
+        }
+        let (group, copy_of) = match self.lane(endpoint).next_probe() {
+            Some(group) => (group, None),
+            None => {
+                let lane = self.lane(endpoint);
+                let Some(oldest) = lane.oldest().filter(|_| lane.health.hangs()) else {
+                    return;
+                };
+                self.abandon_copy_of(oldest);
+                let batch = Arc::clone(&self.under_way[&oldest].group.batches[0]);
+                (Group::new(vec![batch]), Some(oldest))
+            }
+        };
+        let id = self.send(endpoint, group, copy_of);
+        if let Some(original) = copy_of.and_then(|original| self.under_way.get_mut(&original)) {
+            original.copied_as = Some(id);
+        }
+        self.counts.probes += 1;
+        let now_ms = self.now_ms;
+        self.lane(endpoint).probing(id, now_ms);
+    }
+
+    /// Abandons a probe that hangs. Its batch waits again.
+    fn replace(&mut self, probe: BundleId) {
+        if let Some(original) = self.under_way[&probe].copy_of {
+            return self.abandon_copy_of(original);
+        }
+        self.abandon_copy_of(probe);
+        if let Some(UnderWay {
+            endpoint, group, ..
+        }) = self.abandon(probe)
+        {
+            let now_ms = self.now_ms;
+            self.lane(endpoint).requeue(now_ms, group);
+        }
+    }
+
+    fn abandon_copy_of(&mut self, original: BundleId) {
+        let original = self.under_way.get_mut(&original);
+        if let Some(copy) = original.and_then(|original| original.copied_as.take()) {
+            self.abandon(copy);
+        }
+    }
+
+    fn abandon(&mut self, id: BundleId) -> Option<UnderWay> {
+        let under_way = self.under_way.remove(&id)?;
+        self.lane(under_way.endpoint).request_ended(id);
+        self.counts.abandoned += 1;
+        self.outputs.push_back(DispatcherOutput::Abandon(id));
+        Some(under_way)
+    }
+
     fn bundle_returned(&mut self, bundle: BundleId, outcome: BundleOutcome) {
-        let Some(UnderWay { endpoint, group }) = self.under_way.remove(&bundle) else {
+        // The last copy of a batch never outlives the request that it copies.
+        self.abandon_copy_of(bundle);
+        let Some(under_way) = self.under_way.remove(&bundle) else {
             self.counts.foreign_results += 1;
             return;
         };
-        self.lane(endpoint).request_ended();
+        let original = under_way.copy_of;
+        if let Some(original) = original.and_then(|original| self.under_way.get_mut(&original)) {
+            original.copied_as = None;
+        }
+        let UnderWay {
+            endpoint, group, ..
+        } = under_way;
+        let was_probe = self.lane(endpoint).request_ended(bundle);
         match outcome {
             BundleOutcome::Answered(results) => {
-                self.lane(endpoint).succeeded();
-                self.distribute_results(&group, results);
+                let answered = self.distribute_results(endpoint, group, results);
+                if let Some(original) = original {
+                    self.take_from(original, &answered);
+                }
+            }
+            BundleOutcome::Failed(failure) if original.is_some() => {
+                self.copy_failed(endpoint, &group, &failure);
             }
             BundleOutcome::Failed(failure) => self.failed(endpoint, group, failure),
+        }
+        if was_probe {
+            let retries = self.endpoints.get(endpoint).retries;
+            let (now_ms, draw) = (self.now_ms, self.draw());
+            let health = &mut self.lane(endpoint).health;
+            // A success has ended the outage.
+            health.probe_failed(now_ms, retries, draw);
         }
     }
 
     /// Passes each batch its own result. A batch without a result has failed; a result without a
-    /// batch is dropped.
+    /// batch is dropped. Returns the attempts that have ended.
     fn distribute_results(
         &mut self,
-        group: &Group,
-        results: Vec<(AttemptId, Result<FromFunction, Failure>)>,
-    ) {
-        let mut open: Map<AttemptId, ()> = group
+        endpoint: EndpointIndex,
+        group: Group,
+        results: Vec<(AttemptId, BatchOutcome)>,
+    ) -> Vec<AttemptId> {
+        let mut open: Map<AttemptId, Arc<Batch>> = group
             .batches
-            .iter()
-            .map(|batch| (batch.attempt, ()))
+            .into_iter()
+            .map(|batch| (batch.attempt, batch))
             .collect();
+        let mut ended = Vec::new();
+        let mut troubles = Vec::new();
         for (attempt, result) in results {
-            if open.remove(&attempt).is_none() {
+            let Some(batch) = open.remove(&attempt) else {
                 self.counts.foreign_results += 1;
                 continue;
+            };
+            match result {
+                Ok(answer) => {
+                    ended.push(attempt);
+                    self.outputs
+                        .push_back(DispatcherOutput::Completed { attempt, answer });
+                }
+                Err(failure) if failure.kind.is_of_batch() => {
+                    ended.push(attempt);
+                    self.outputs
+                        .push_back(DispatcherOutput::Failed { attempt, failure });
+                }
+                Err(failure) => troubles.push((batch, failure)),
             }
-            self.outputs.push_back(match result {
-                Ok(answer) => DispatcherOutput::Completed { attempt, answer },
-                Err(failure) => DispatcherOutput::Failed { attempt, failure },
-            });
         }
-        for batch in group
-            .batches
-            .iter()
-            .filter(|batch| open.contains_key(&batch.attempt))
-        {
+        let mut missing: Vec<AttemptId> = open.into_keys().collect();
+        missing.sort_unstable();
+        for attempt in missing {
             let message = "the response holds no result for this batch";
-            self.outputs.push_back(DispatcherOutput::Failed {
-                attempt: batch.attempt,
-                failure: Failure::new(FailureKind::Function, message),
-            });
+            let failure = Failure::new(FailureKind::Function, message);
+            ended.push(attempt);
+            self.outputs
+                .push_back(DispatcherOutput::Failed { attempt, failure });
         }
+        let now_ms = self.now_ms;
+        if !ended.is_empty() || troubles.is_empty() {
+            self.lane(endpoint).succeeded(now_ms);
+        }
+        for (batch, failure) in troubles {
+            self.failed(endpoint, Group::new(vec![batch]), failure);
+        }
+        ended
+    }
+
+    /// Removes attempts that a copy has ended from the request that was copied.
+    fn take_from(&mut self, original: BundleId, ended: &[AttemptId]) {
+        let Some(under_way) = self.under_way.get_mut(&original) else {
+            return;
+        };
+        let batches = &mut under_way.group.batches;
+        batches.retain(|batch| !ended.contains(&batch.attempt));
+        if batches.is_empty() {
+            self.abandon(original);
+        }
+    }
+
+    /// Takes note of a copy's failure. The request that it copies still has the batch.
+    fn copy_failed(&mut self, endpoint: EndpointIndex, group: &Group, failure: &Failure) {
+        let now_ms = self.now_ms;
+        let health = &mut self.lane(endpoint).health;
+        health.failed(now_ms, group.addresses(), failure);
     }
 
     fn failed(&mut self, endpoint: EndpointIndex, mut group: Group, failure: Failure) {
@@ -271,38 +438,57 @@ impl Dispatcher {
         let draw = self.draw();
         let now_ms = self.now_ms;
         let lane = &mut self.lanes[endpoint.0 as usize];
+        let first_connection = !std::mem::take(&mut group.new_connection);
         match failure.kind {
             FailureKind::Throttled => {
                 self.counts.throttled += 1;
+                lane.health.note(now_ms, &failure);
                 lane.throttled(&group);
                 lane.block(now_ms, retries, draw);
                 lane.requeue(now_ms, group);
+                return;
             }
-            FailureKind::Unreachable => {
-                lane.block(now_ms, retries, draw);
+            FailureKind::ConnectionLost if first_connection => {
+                group.new_connection = true;
                 lane.requeue(now_ms, group);
+                return;
             }
-            FailureKind::Function | FailureKind::RequestTooLarge if group.batches.len() == 1 => {
-                self.outputs.push_back(DispatcherOutput::Failed {
-                    attempt: group.batches[0].attempt,
-                    failure,
-                });
-            }
-            FailureKind::RequestTooLarge => {
+            FailureKind::RequestTooLarge if group.batches.len() > 1 => {
                 let second = group.split_off_half();
                 lane.requeue(now_ms, group);
                 lane.requeue(now_ms, second);
+                return;
             }
-            FailureKind::Function => {
-                group.failures += 1;
-                let due_ms = now_ms + lane::delay_ms(retries, group.failures, draw);
-                if group.failures > 1 {
-                    let second = group.split_off_half();
-                    lane.requeue(due_ms, second);
+            FailureKind::RequestTooLarge => {}
+            FailureKind::Function => lane.succeeded(now_ms),
+            FailureKind::Unavailable
+            | FailureKind::ConnectionLost
+            | FailureKind::TimedOut
+            | FailureKind::Ambiguous => {
+                lane.health.failed(now_ms, group.addresses(), &failure);
+                if failure.kind == FailureKind::Unavailable || lane.health.is_outage() {
+                    lane.in_trouble(now_ms, retries, draw);
+                    group.troubles = group.troubles.saturating_add(1);
+                    let due_ms = now_ms + lane::delay_ms(retries, group.troubles, draw);
+                    lane.requeue(due_ms, group);
+                    return;
                 }
-                lane.requeue(due_ms, group);
             }
         }
+        if let [batch] = group.batches.as_slice() {
+            self.outputs.push_back(DispatcherOutput::Failed {
+                attempt: batch.attempt,
+                failure,
+            });
+            return;
+        }
+        group.failures += 1;
+        let due_ms = now_ms + lane::delay_ms(retries, group.failures, draw);
+        if group.failures > 1 {
+            let second = group.split_off_half();
+            lane.requeue(due_ms, second);
+        }
+        lane.requeue(due_ms, group);
     }
 
     /// Returns the next pseudo-random number (SplitMix64).

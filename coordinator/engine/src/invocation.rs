@@ -129,6 +129,9 @@ pub struct Bundle {
     pub endpoint: EndpointIndex,
     /// Batches of the request: at least one; exactly one if the endpoint's protocol has no bundles.
     pub batches: Vec<Arc<Batch>>,
+    /// True if the request needs a connection that was not used before, because the last request
+    /// with these batches lost its own. Adapters without connections of their own ignore it.
+    pub new_connection: bool,
 }
 
 /// Result of a [`Bundle`].
@@ -159,15 +162,31 @@ pub enum FailureKind {
     /// The service asked to slow down (`TooManyRequests`, 429, 503). Retried later with less
     /// concurrency; does not count as an attempt.
     Throttled,
-    /// The function was certainly not reached (connection refused, no process yet, no permission).
-    /// Retried later; does not count as an attempt.
-    Unreachable,
-    /// The function was, or may have been, reached and failed: error, panic, invalid response,
-    /// timeout, exit. Counts as an attempt.
+    /// The endpoint failed and not the function: name resolution, TLS, connecting, permissions, the
+    /// answer of a gateway. Retried until the endpoint answers; does not count as an attempt.
+    Unavailable,
+    /// The connection ended after the request was sent and before the first byte of the answer, as
+    /// when the server closes an idle connection. Sent again at once on a new connection; the
+    /// second time it is as [`Ambiguous`](Self::Ambiguous).
+    ConnectionLost,
+    /// No answer came in time. As [`Ambiguous`](Self::Ambiguous); the request may still run.
+    TimedOut,
+    /// Either the message or the endpoint failed: an error of the whole request (a function error
+    /// of Lambda, the status 400 or 500), an answer that ended early or is not of the protocol.
+    /// Counts as an attempt unless the dispatcher sees an outage of the endpoint.
+    Ambiguous,
+    /// The function judged this batch and failed: an error result. Counts as an attempt.
     Function,
     /// The request exceeds the size limit of the endpoint. Sending the same request again is
     /// useless.
     RequestTooLarge,
+}
+
+impl FailureKind {
+    /// Returns true if the failure is one of the batch, and the endpoint answered.
+    pub fn is_of_batch(self) -> bool {
+        matches!(self, Self::Function | Self::RequestTooLarge)
+    }
 }
 
 impl Failure {

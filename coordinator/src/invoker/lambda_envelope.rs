@@ -127,7 +127,7 @@ impl Envelope {
             _ if payload.is_empty() => "the handler failed without a reason".to_owned(),
             _ => String::from_utf8_lossy(payload).into_owned(),
         };
-        Failure::new(FailureKind::Function, shortened(&text))
+        Failure::new(FailureKind::Ambiguous, shortened(&text))
     }
 }
 
@@ -168,7 +168,7 @@ fn parse_attempt(text: &str) -> Option<AttemptId> {
 }
 
 fn failed(message: String) -> BundleOutcome {
-    BundleOutcome::Failed(Failure::new(FailureKind::Function, message))
+    BundleOutcome::Failed(Failure::new(FailureKind::Ambiguous, message))
 }
 
 fn shortened(text: &str) -> String {

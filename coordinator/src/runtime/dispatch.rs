@@ -1,13 +1,17 @@
 //! Loop around the dispatcher: batches of all partitions of the process become requests to the
 //! endpoints.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use satchel_engine::dispatcher::{Dispatcher, DispatcherInput, DispatcherOutput};
 use satchel_engine::input::Input;
-use satchel_engine::invocation::{AttemptId, Bundle, BundleOutcome, Failure, FailureKind};
+use satchel_engine::invocation::{
+    AttemptId, Bundle, BundleId, BundleOutcome, Failure, FailureKind,
+};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use super::{FACTS_PER_ROUND, wait_until};
 use crate::clock::now_ms;
@@ -43,6 +47,7 @@ impl DispatchLoop {
         returned: mpsc::UnboundedSender<DispatcherInput>,
     ) {
         let mut wake_at_ms = None;
+        let mut requests = HashMap::new();
         let mut round = Vec::with_capacity(FACTS_PER_ROUND);
         loop {
             tokio::select! {
@@ -53,11 +58,18 @@ impl DispatchLoop {
             self.dispatcher
                 .handle_input(now_ms, DispatcherInput::TimeReached);
             for input in round.drain(..) {
+                if let DispatcherInput::BundleReturned { bundle, .. } = &input {
+                    requests.remove(bundle);
+                }
                 self.dispatcher.handle_input(now_ms, input);
             }
             while let Some(output) = self.dispatcher.poll_output() {
                 match output {
-                    DispatcherOutput::Send(bundle) => self.send(bundle, returned.clone()),
+                    DispatcherOutput::Send(bundle) => {
+                        let id = bundle.id;
+                        requests.insert(id, self.send(bundle, returned.clone()));
+                    }
+                    DispatcherOutput::Abandon(bundle) => abandon(&mut requests, bundle),
                     DispatcherOutput::Completed { attempt, answer } => {
                         self.notify(attempt, Input::InvocationCompleted { attempt, answer });
                     }
@@ -77,26 +89,36 @@ impl DispatchLoop {
         }
     }
 
-    /// Sends a request in a task of its own, which always reports the outcome.
-    fn send(&self, bundle: Bundle, returned: mpsc::UnboundedSender<DispatcherInput>) {
+    /// Sends a request in a task of its own, which reports the outcome unless the request is
+    /// abandoned. Returns the handle that abandons it.
+    fn send(
+        &self,
+        bundle: Bundle,
+        returned: mpsc::UnboundedSender<DispatcherInput>,
+    ) -> AbortHandle {
         let destination = self.destinations[bundle.endpoint.0 as usize].clone();
         let metrics = self.metrics.clone();
+        let id = bundle.id;
+        let batches = bundle.batches.len();
+        let messages = bundle
+            .batches
+            .iter()
+            .map(|batch| batch.messages.len())
+            .sum();
+        let begun = Instant::now();
+        // In another task, so that a panic of the adapter is an outcome too.
+        let invoker = Arc::clone(&destination.invoker);
+        let invoking = tokio::spawn(async move { invoker.invoke(bundle).await });
+        let request = invoking.abort_handle();
         tokio::spawn(async move {
-            let id = bundle.id;
-            let batches = bundle.batches.len();
-            let messages = bundle
-                .batches
-                .iter()
-                .map(|batch| batch.messages.len())
-                .sum();
-            let begun = Instant::now();
-            // In another task, so that a panic of the adapter is an outcome too.
-            let invoker = Arc::clone(&destination.invoker);
-            let invoking = tokio::spawn(async move { invoker.invoke(bundle).await });
-            let outcome = invoking.await.unwrap_or_else(|error| {
-                let message = format!("the request was aborted inside the coordinator: {error}");
-                BundleOutcome::Failed(Failure::new(FailureKind::Function, message))
-            });
+            let outcome = match invoking.await {
+                Ok(outcome) => outcome,
+                Err(error) if error.is_cancelled() => return,
+                Err(error) => {
+                    let message = format!("the request failed inside the coordinator: {error}");
+                    BundleOutcome::Failed(Failure::new(FailureKind::Ambiguous, message))
+                }
+            };
             metrics.observe_bundle(&destination.name, batches, messages, begun.elapsed());
             observe_failures(&metrics, &destination.name, &outcome);
             let _ = returned.send(DispatcherInput::BundleReturned {
@@ -104,6 +126,14 @@ impl DispatchLoop {
                 outcome,
             });
         });
+        request
+    }
+}
+
+/// Abandons a request: its connection is closed.
+fn abandon(requests: &mut HashMap<BundleId, AbortHandle>, bundle: BundleId) {
+    if let Some(request) = requests.remove(&bundle) {
+        request.abort();
     }
 }
 

@@ -1,19 +1,28 @@
 //! The queue to one endpoint.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::health::{EndpointHealth, Health, PROBE_INTERVAL_MAX_MS};
+use crate::address::Address;
 use crate::endpoint::{Endpoint, Retries};
-use crate::invocation::Batch;
+use crate::invocation::{Batch, BundleId};
 
 /// Batches waiting for one endpoint, and the current limits for sending them.
 pub(super) struct Lane {
     /// Batches that were not sent yet.
     pub(super) waiting: VecDeque<Arc<Batch>>,
+    /// Evidence about the endpoint.
+    pub(super) health: Health,
     /// Groups that were sent and failed, by the earliest time of their retry and a counter.
     retries_by_due_time: BTreeMap<(u64, u64), Group>,
     next_group: u64,
-    under_way: usize,
+    in_flight: BTreeSet<BundleId>,
+    /// Last probe while the endpoint is down.
+    probe: Option<BundleId>,
+    /// True if the next probe takes a batch that was not sent yet, if there is one. Probes
+    /// alternate, so that no poisonous message keeps the endpoint down.
+    probes_waiting: bool,
     /// Current limit of concurrent requests, between 1 and `concurrency_max`.
     limit: usize,
     concurrency_max: usize,
@@ -23,7 +32,7 @@ pub(super) struct Lane {
     /// sent after that may lower the limit again.
     sent: u64,
     lowered_at: u64,
-    /// Nothing is sent before this time, because the endpoint throttled or was unreachable.
+    /// Nothing is sent before this time, because the endpoint throttled.
     blocked_until_ms: u64,
     /// Number of consecutive blocks.
     blocks: u32,
@@ -32,22 +41,41 @@ pub(super) struct Lane {
 /// Batches sent together.
 pub(super) struct Group {
     pub(super) batches: Vec<Arc<Batch>>,
-    /// Number of times they failed together.
+    /// Number of times they failed together, by their own fault or not.
     pub(super) failures: u32,
+    /// Number of times in a row that the endpoint failed them.
+    pub(super) troubles: u32,
+    /// True if the next request of the group needs a connection that was not used before.
+    pub(super) new_connection: bool,
     /// Number of the group's request among those sent.
     sent: u64,
 }
 
 impl Group {
+    /// Creates a group of batches that did not fail yet.
+    pub(super) fn new(batches: Vec<Arc<Batch>>) -> Self {
+        Self {
+            batches,
+            failures: 0,
+            troubles: 0,
+            new_connection: false,
+            sent: 0,
+        }
+    }
+
     /// Takes the second half away. Both halves are split again at their next failure.
     pub(super) fn split_off_half(&mut self) -> Self {
-        let second = self.batches.split_off(self.batches.len() / 2);
         self.failures = 1;
+        let second = self.batches.split_off(self.batches.len() / 2);
         Self {
-            batches: second,
             failures: 1,
-            sent: self.sent,
+            ..Self::new(second)
         }
+    }
+
+    /// Iterates over the addresses of the group.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.batches.iter().map(|batch| &batch.target)
     }
 }
 
@@ -56,9 +84,12 @@ impl Lane {
         let concurrency_max = endpoint.concurrency_max.max(1);
         Self {
             waiting: VecDeque::new(),
+            health: Health::default(),
             retries_by_due_time: BTreeMap::new(),
             next_group: 0,
-            under_way: 0,
+            in_flight: BTreeSet::new(),
+            probe: None,
+            probes_waiting: true,
             limit: concurrency_max,
             concurrency_max,
             successes: 0,
@@ -77,17 +108,19 @@ impl Lane {
         self.waiting.len() + retries_by_due_time.sum::<usize>()
     }
 
+    pub(super) fn observe(&self) -> EndpointHealth {
+        self.health
+            .observe(self.in_flight.len(), self.batches_waiting())
+    }
+
     /// Returns the batches of the next request, if one may be sent now: first those to retry, then
-    /// those waiting.
+    /// those waiting. While the endpoint is down, only probes are sent.
     pub(super) fn next_group(&mut self, endpoint: &Endpoint, now_ms: u64) -> Option<Group> {
-        if self.under_way >= self.limit || now_ms < self.blocked_until_ms {
+        let may_send = self.in_flight.len() < self.limit && now_ms >= self.blocked_until_ms;
+        if !may_send || self.health.is_down() {
             return None;
         }
-        let mut group = self.next_retry(now_ms).or_else(|| self.gather(endpoint))?;
-        self.sent += 1;
-        self.under_way += 1;
-        group.sent = self.sent;
-        Some(group)
+        self.next_retry(now_ms).or_else(|| self.gather(endpoint))
     }
 
     fn next_retry(&mut self, now_ms: u64) -> Option<Group> {
@@ -111,25 +144,100 @@ impl Lane {
             bytes += batch.bytes;
             batches.extend(self.waiting.pop_front());
         }
-        (!batches.is_empty()).then_some(Group {
-            batches,
-            failures: 0,
-            sent: 0,
-        })
+        (!batches.is_empty()).then(|| Group::new(batches))
     }
 
-    /// Takes note that a request ended, successfully or not.
-    pub(super) fn request_ended(&mut self) {
-        self.under_way -= 1;
+    /// Returns true if the endpoint is down and a probe is due.
+    pub(super) fn is_probe_due(&self, now_ms: u64) -> bool {
+        let due_ms = self.health.probe_at_ms();
+        due_ms.is_some_and(|due_ms| now_ms >= due_ms.max(self.blocked_until_ms))
     }
 
-    pub(super) fn succeeded(&mut self) {
+    /// Takes one batch for a probe, whatever the back-off of its group.
+    pub(super) fn next_probe(&mut self) -> Option<Group> {
+        let waiting_first = self.probes_waiting;
+        self.probes_waiting = !waiting_first;
+        if waiting_first && let Some(batch) = self.waiting.pop_front() {
+            return Some(Group::new(vec![batch]));
+        }
+        if let Some(mut retry) = self.retries_by_due_time.first_entry() {
+            let group = retry.get_mut();
+            if group.batches.len() == 1 {
+                return Some(retry.remove());
+            }
+            let first = group.batches.remove(0);
+            return Some(Group {
+                failures: group.failures,
+                troubles: group.troubles,
+                ..Group::new(vec![first])
+            });
+        }
+        let batch = self.waiting.pop_front()?;
+        Some(Group::new(vec![batch]))
+    }
+
+    /// Returns the last probe, if it is in flight beyond the limit of concurrent requests. The next
+    /// probe takes its place: while the endpoint is down, one request more than the limit may be in
+    /// flight, so that requests that hang do not end the probes.
+    pub(super) fn probe_to_replace(&self) -> Option<BundleId> {
+        let probe = self.probe.filter(|probe| self.in_flight.contains(probe))?;
+        (self.in_flight.len() > self.limit).then_some(probe)
+    }
+
+    /// Oldest request in flight.
+    pub(super) fn oldest(&self) -> Option<BundleId> {
+        self.in_flight.first().copied()
+    }
+
+    /// Takes note that the request `id` with `group` is being sent.
+    pub(super) fn sending(&mut self, id: BundleId, group: &mut Group) {
+        self.sent += 1;
+        group.sent = self.sent;
+        self.in_flight.insert(id);
+    }
+
+    /// Takes note that the request `id` is a probe.
+    pub(super) fn probing(&mut self, id: BundleId, now_ms: u64) {
+        self.probe = Some(id);
+        self.health.probed(now_ms);
+    }
+
+    /// Takes note that a request ended, successfully or not. Returns true if it was the last probe.
+    pub(super) fn request_ended(&mut self, id: BundleId) -> bool {
+        self.in_flight.remove(&id);
+        let was_probe = self.probe == Some(id);
+        if was_probe {
+            self.probe = None;
+        }
+        was_probe
+    }
+
+    pub(super) fn succeeded(&mut self, now_ms: u64) {
         self.blocks = 0;
         self.successes += 1;
         if self.successes >= self.limit {
             self.limit = (self.limit + 1).min(self.concurrency_max);
             self.successes = 0;
         }
+        if self.health.succeeded(now_ms) {
+            self.end_back_offs(now_ms);
+        }
+    }
+
+    /// Makes all groups due, because their back-offs were an outage's, which is over.
+    fn end_back_offs(&mut self, now_ms: u64) {
+        let groups = std::mem::take(&mut self.retries_by_due_time);
+        for ((due_ms, number), mut group) in groups {
+            group.troubles = 0;
+            self.retries_by_due_time
+                .insert((due_ms.min(now_ms), number), group);
+        }
+    }
+
+    /// Takes note of a failure of the endpoint itself.
+    pub(super) fn in_trouble(&mut self, now_ms: u64, retries: Retries, draw: u64) {
+        let alone = self.in_flight.is_empty();
+        self.health.in_trouble(now_ms, alone, retries, draw);
     }
 
     pub(super) fn throttled(&mut self, group: &Group) {
@@ -147,7 +255,8 @@ impl Lane {
             return;
         }
         self.blocks += 1;
-        self.blocked_until_ms = now_ms + delay_ms(retries, self.blocks, draw);
+        let delay_ms = delay_ms(retries, self.blocks, draw).min(PROBE_INTERVAL_MAX_MS);
+        self.blocked_until_ms = now_ms + delay_ms;
     }
 
     pub(super) fn requeue(&mut self, due_ms: u64, group: Group) {
@@ -158,15 +267,18 @@ impl Lane {
 
     /// Earliest time at which something may be sent without another input.
     pub(super) fn due_ms(&self, now_ms: u64) -> Option<u64> {
-        if self.under_way >= self.limit {
+        let first_retry = self.retries_by_due_time.first_key_value();
+        let waits = !self.waiting.is_empty();
+        if let Some(probe_at_ms) = self.health.probe_at_ms() {
+            let copies = self.health.hangs() && !self.in_flight.is_empty();
+            let has_probe = waits || first_retry.is_some() || copies;
+            return has_probe.then(|| probe_at_ms.max(self.blocked_until_ms));
+        }
+        if self.in_flight.len() >= self.limit {
             return None;
         }
-        let retries_by_due_time = self
-            .retries_by_due_time
-            .first_key_value()
-            .map(|(key, _)| key.0);
-        let waiting = (!self.waiting.is_empty()).then_some(now_ms);
-        let due_ms = retries_by_due_time.into_iter().chain(waiting).min()?;
+        let retry_ms = first_retry.map(|(key, _)| key.0);
+        let due_ms = retry_ms.into_iter().chain(waits.then_some(now_ms)).min()?;
         Some(due_ms.max(self.blocked_until_ms))
     }
 }

@@ -2,6 +2,8 @@ use super::*;
 use crate::address::{Address, FunctionType};
 use crate::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
 
+mod outages;
+
 const LAMBDA: EndpointIndex = EndpointIndex(0);
 
 fn endpoint(concurrency_max: usize) -> Endpoint {
@@ -27,7 +29,11 @@ struct Fixture {
 
 impl Fixture {
     fn new(concurrency_max: usize) -> Self {
-        let endpoints = Endpoints::new(vec![endpoint(concurrency_max)]);
+        Self::of(endpoint(concurrency_max))
+    }
+
+    fn of(endpoint: Endpoint) -> Self {
+        let endpoints = Endpoints::new(vec![endpoint]);
         Self {
             dispatcher: Dispatcher::new(endpoints, 7),
             now_ms: 1_000,
@@ -101,6 +107,13 @@ fn failed(number: u64, message: &str) -> DispatcherOutput {
     DispatcherOutput::Failed {
         attempt: attempt(number),
         failure: Failure::new(FailureKind::Function, message),
+    }
+}
+
+fn failed_as(kind: FailureKind, number: u64) -> DispatcherOutput {
+    DispatcherOutput::Failed {
+        attempt: attempt(number),
+        failure: Failure::new(kind, "no"),
     }
 }
 
@@ -182,7 +195,7 @@ fn a_bundle_that_keeps_failing_is_split_until_the_batch_that_fails_is_alone() {
             Some((bundle, attempts)) => {
                 requests.push(attempts.clone());
                 let outcome = if attempts.contains(&poison) {
-                    failure(FailureKind::Function)
+                    failure(FailureKind::Ambiguous)
                 } else {
                     answers(&attempts)
                 };
@@ -208,7 +221,12 @@ fn a_bundle_that_keeps_failing_is_split_until_the_batch_that_fails_is_alone() {
     });
     assert_eq!(
         results,
-        [completed(2), completed(3), failed(4, "no"), completed(5)]
+        [
+            completed(2),
+            completed(3),
+            failed_as(FailureKind::Ambiguous, 4),
+            completed(5)
+        ]
     );
 }
 
@@ -236,30 +254,6 @@ fn throttling_halves_the_concurrency_once_a_round_and_nothing_is_sent_until_the_
         fixture.ready(number, 10);
     }
     assert_eq!(fixture.dispatcher.bundles_under_way(), 5);
-}
-
-#[test]
-fn an_unreachable_endpoint_is_retried_with_growing_delays_and_loses_nothing() {
-    let mut fixture = Fixture::new(2);
-    let mut bundle = sent(&fixture.ready(1, 10))[0].0;
-    let mut waits = Vec::new();
-    for _ in 0..5 {
-        let mut outputs = fixture.returned(bundle, failure(FailureKind::Unreachable));
-        let mut waited_ms = 0;
-        while sent(&outputs).is_empty() {
-            outputs = fixture.later(10);
-            waited_ms += 10;
-        }
-        waits.push(waited_ms);
-        bundle = sent(&outputs)[0].0;
-    }
-    for (wait_ms, longest_ms) in waits.iter().zip([100, 200, 400, 800, 1000]) {
-        assert!(
-            (longest_ms / 2..=longest_ms + 10).contains(wait_ms),
-            "{waits:?}"
-        );
-    }
-    assert_eq!(fixture.returned(bundle, answers(&[1])), [completed(1)]);
 }
 
 #[test]

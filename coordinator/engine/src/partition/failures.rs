@@ -30,18 +30,21 @@ impl Partition {
         };
         let retries = self.config.endpoints.get(endpoint).retries;
         match failure.kind {
-            FailureKind::Throttled | FailureKind::Unreachable => {
+            FailureKind::Throttled | FailureKind::Unavailable => {
                 self.withdraw_presumed_attempt(address, flight);
                 self.back_off(address, retries, 1);
             }
-            FailureKind::RequestTooLarge | FailureKind::Function if flight.messages > 1 => {
+            _ if flight.messages > 1 => {
                 self.isolate(address, flight.messages);
                 self.back_off(address, retries, 1);
             }
             FailureKind::RequestTooLarge => {
                 self.give_up_or_suspend(address, endpoint, failure.message.clone());
             }
-            FailureKind::Function => {
+            FailureKind::Function
+            | FailureKind::Ambiguous
+            | FailureKind::TimedOut
+            | FailureKind::ConnectionLost => {
                 let attempts = if flight.presumed_failed {
                     self.explain_presumed_attempt(address, failure.message.clone())
                 } else {

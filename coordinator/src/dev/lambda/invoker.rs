@@ -32,7 +32,7 @@ impl LocalLambdaInvoker {
     /// Sends `bundle` once.
     ///
     /// The timeout does not bound the wait for a free process. That wait ends when a process takes
-    /// the request, or as [`FailureKind::Unreachable`] when no process starts.
+    /// the request, or as [`FailureKind::Unavailable`] when no process starts.
     pub async fn invoke(&self, bundle: Bundle) -> BundleOutcome {
         let payload = match self.envelope.encode(&bundle) {
             Ok(payload) => payload,
@@ -44,7 +44,7 @@ impl LocalLambdaInvoker {
                 BundleOutcome::Failed(Envelope::function_error(&error.payload))
             }
             Err(error @ InvokeError::Unreachable(_)) => {
-                BundleOutcome::Failed(Failure::new(FailureKind::Unreachable, error.to_string()))
+                BundleOutcome::Failed(Failure::new(FailureKind::Unavailable, error.to_string()))
             }
             Err(error @ InvokeError::RequestTooLarge { .. }) => BundleOutcome::Failed(
                 Failure::new(FailureKind::RequestTooLarge, error.to_string()),

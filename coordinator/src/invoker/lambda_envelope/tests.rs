@@ -42,6 +42,7 @@ fn bundle(batches: Vec<Arc<Batch>>) -> Bundle {
         id: BundleId(9),
         endpoint: EndpointIndex(0),
         batches,
+        new_connection: false,
     }
 }
 
@@ -167,7 +168,7 @@ fn an_answer_that_is_no_bundle_or_another_one_fails_the_request() {
         else {
             panic!("{payload} was accepted");
         };
-        assert_eq!(failure.kind, FailureKind::Function);
+        assert_eq!(failure.kind, FailureKind::Ambiguous);
         assert!(failure.message.contains(reason), "{failure}");
     }
 }
@@ -228,7 +229,7 @@ fn a_function_error_is_told_in_its_own_words() {
     ] {
         assert_eq!(
             Envelope::function_error(payload.as_bytes()),
-            Failure::new(FailureKind::Function, words)
+            Failure::new(FailureKind::Ambiguous, words)
         );
     }
     let long = format!(r#"{{"errorMessage":"{}"}}"#, "ü".repeat(5_000));

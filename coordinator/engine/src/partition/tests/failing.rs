@@ -165,7 +165,7 @@ fn rule_12_the_dead_letter_of_a_send_keeps_its_key_over_retries_until_it_is_drop
 fn throttling_and_unreachability_cost_no_attempt() {
     let mut fixture = Fixture::new();
     fixture.send("alice", "1");
-    for kind in [FailureKind::Throttled, FailureKind::Unreachable].repeat(10) {
+    for kind in [FailureKind::Throttled, FailureKind::Unavailable].repeat(10) {
         let batch = fixture.batch();
         assert_eq!(batch.messages[0].failed_attempts, 0);
         let attempt = batch.attempt;
