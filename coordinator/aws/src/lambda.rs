@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!  200 ──────────────────────────────► the response
-//!  200 + X-Amz-Function-Error ───────► FailureKind::Function (error, timeout, memory)
+//!  200 + X-Amz-Function-Error ───────► FailureKind::Ambiguous (error, timeout, memory)
 //!  413 ──────────────────────────────► FailureKind::RequestTooLarge
 //!  429, 503, EC2 throttled, ENI and address limits, not ready ─► FailureKind::Throttled
-//!  other service errors, no connection, no credentials ────────► FailureKind::Unreachable
-//!  no response after the request was sent ─────────────────────► FailureKind::Function
+//!  other service errors, no connection, no credentials ────────► FailureKind::Unavailable
+//!  no response in time ────────────────────────────────────────► FailureKind::TimedOut
+//!  connection lost after the request was sent ─────────────────► FailureKind::ConnectionLost
+//!  response that cannot be read ───────────────────────────────► FailureKind::Ambiguous
 //! ```
 //!
 //! Source: the API reference of AWS Lambda, "Invoke". An error of the service itself never counts
@@ -25,6 +27,8 @@ use aws_sdk_lambda::operation::RequestId;
 use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{pool, tls};
 use bytes::Bytes;
 use satchel_engine::invocation::{Failure, FailureKind};
 
@@ -35,8 +39,22 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// a cold start, which AWS does not count as the function's time, and the network.
 const MARGIN: Duration = Duration::from_secs(20);
 
+/// Idle time after which TCP probes a connection. NAT gateways of AWS forget in silence a
+/// connection without traffic for 350 s, and a function runs for up to 900 s.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// Maximum number of characters of an error text that is passed on.
 const ERROR_TEXT_CHARS_MAX: usize = 1_000;
+
+/// Parts of the texts of errors of connecting: of the SDK, of hyper's connector and of TLS.
+const CONNECT_ERRORS: [&str; 6] = [
+    "HTTP connect timeout",
+    "tcp connect error",
+    "tcp open error",
+    "dns error",
+    "peer certificate",
+    "fatal alert",
+];
 
 /// Header by which AWS X-Ray traces a request.
 const TRACE_HEADER: &str = "x-amzn-trace-id";
@@ -79,6 +97,7 @@ impl LambdaFunction {
                     .operation_timeout(limit)
                     .build(),
             )
+            .http_client(http_client())
             // The response starts when the function has ended, possibly minutes after the request.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if sdk.region().is_none() {
@@ -154,21 +173,24 @@ impl LambdaFunction {
     fn failure(&self, error: &SdkError<InvokeError>) -> Failure {
         let status = error.raw_response().map(|raw| raw.status().as_u16());
         let kind = match error {
-            SdkError::ConstructionFailure(_) => FailureKind::Unreachable,
+            SdkError::ConstructionFailure(_) => FailureKind::Unavailable,
             SdkError::DispatchFailure(_) | SdkError::TimeoutError(_)
                 if is_before_sending(error) =>
             {
-                FailureKind::Unreachable
+                FailureKind::Unavailable
             }
+            SdkError::TimeoutError(_) => FailureKind::TimedOut,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => FailureKind::TimedOut,
+            SdkError::DispatchFailure(_) => FailureKind::ConnectionLost,
             SdkError::ServiceError(refusal) => kind_of(refusal.err().code(), status),
             // The status classifies a response that cannot be read.
             SdkError::ResponseError(_) if status.is_some_and(|status| status >= 400) => {
                 kind_of(None, status)
             }
-            _ => FailureKind::Function,
+            _ => FailureKind::Ambiguous,
         };
         let what = match error {
-            SdkError::TimeoutError(_) if kind == FailureKind::Function => {
+            SdkError::TimeoutError(_) if kind == FailureKind::TimedOut => {
                 format!("no answer within {:?}", self.limit)
             }
             SdkError::ServiceError(refusal) => {
@@ -199,6 +221,24 @@ impl LambdaFunction {
     }
 }
 
+/// The client of the SDK's defaults, with keepalive.
+fn http_client() -> pool::Client {
+    let partition = pool::PartitionId::from_index(0);
+    let spawner = pool::DriverSpawner::from_fn(|connection| {
+        tokio::spawn(connection);
+    });
+    let pool = pool::ConnectionPool::builder()
+        .partitions([pool::Partition::new(partition, spawner)])
+        .tls_provider(tls::Provider::Rustls(
+            tls::rustls_provider::CryptoMode::AwsLc,
+        ))
+        .tcp_keepalive(KEEPALIVE)
+        .proxy_config(ProxyConfig::from_env())
+        .build_https()
+        .expect("without network interfaces of its own, a pool has no invalid setting");
+    pool::Client::from_partition(&pool, partition).expect("the pool has this partition")
+}
+
 impl fmt::Debug for LambdaFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LambdaFunction")
@@ -214,7 +254,7 @@ impl fmt::Debug for LambdaFunction {
 fn is_before_sending(error: &dyn std::error::Error) -> bool {
     std::iter::successors(Some(error), |error| error.source()).any(|cause| {
         let text = cause.to_string();
-        text.contains("(Connect)") || text.contains("HTTP connect timeout")
+        CONNECT_ERRORS.iter().any(|known| text.contains(known))
     })
 }
 
@@ -244,7 +284,7 @@ fn kind_of(code: Option<&str>, status: Option<u16>) -> FailureKind {
     match status {
         Some(429 | 503) => FailureKind::Throttled,
         Some(413) => FailureKind::RequestTooLarge,
-        _ => FailureKind::Unreachable,
+        _ => FailureKind::Unavailable,
     }
 }
 

@@ -17,7 +17,7 @@ use reqwest::RequestBuilder;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 #[cfg(feature = "tls")]
 use reqwest::{Certificate, Identity};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Response, StatusCode};
 #[cfg(feature = "aws")]
 use satchel_aws::sigv4::Signer;
 use satchel_engine::address::FunctionType;
@@ -35,10 +35,15 @@ pub use self::url::InvalidUrl;
 /// Content type of requests and answers.
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// Idle time after which TCP probes a connection, so that a gateway does not drop it in silence
+/// while a function runs.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// Maximum length of the text of an error answer that is passed on, in characters.
 const ERROR_TEXT_CHARS_MAX: usize = 500;
 
-/// Settings of an HTTP endpoint. The defaults of [`HttpEndpoint::new`] are StateFun's.
+/// Settings of an HTTP endpoint. The defaults of [`HttpEndpoint::new`] are StateFun's, but for the
+/// time that idle connections are kept.
 #[derive(Debug, Clone)]
 pub struct HttpEndpoint {
     /// URL with the scheme `http`, `https`, `http+unix` or `https+unix`. `{function.name}` stands
@@ -65,14 +70,14 @@ pub struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    /// Creates the settings for `url_template`, with StateFun's defaults.
+    /// Creates the settings for `url_template` with the defaults.
     pub fn new(url_template: impl Into<String>) -> Self {
         Self {
             url_template: url_template.into(),
             call: Duration::from_secs(120),
             connect: Duration::from_secs(20),
             read: None,
-            pool_idle: Duration::from_secs(15),
+            pool_idle: Duration::from_secs(4),
             pool_size: 1024,
             payload_max_bytes: 32 << 20,
             trust_cacerts: None,
@@ -121,6 +126,8 @@ pub enum HttpEndpointError {
 /// Invoker of one HTTP endpoint.
 pub struct HttpInvoker {
     client: Client,
+    /// Client that makes a new connection for each request.
+    unpooled: Client,
     url: UrlTemplate,
     #[cfg(feature = "aws")]
     signer: Option<Signer>,
@@ -136,42 +143,17 @@ impl HttpInvoker {
     /// Everything that [`HttpEndpointError`] names.
     pub fn new(endpoint: HttpEndpoint) -> Result<Self, HttpEndpointError> {
         let url = UrlTemplate::parse(&endpoint.url_template)?;
-        // The environment's proxy and redirects would send state to places that no module file
-        // names. A retry would hide an attempt from the dispatcher.
-        let mut builder = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .tcp_nodelay(true)
-            .timeout(endpoint.call)
-            .connect_timeout(endpoint.connect)
+        let pooled = client(&endpoint, &url)?
             .pool_idle_timeout(endpoint.pool_idle)
             .pool_max_idle_per_host(endpoint.pool_size);
-        if let Some(read) = endpoint.read {
-            builder = builder.read_timeout(read);
-        }
-        #[cfg(feature = "tls")]
-        {
-            if let Some(path) = endpoint.trust_cacerts {
-                builder = builder.tls_certs_only(certificates(&path)?);
-            }
-            if let Some((cert, key)) = &endpoint.client_cert {
-                builder = builder.identity(identity(cert, key)?);
-            }
-        }
-        #[cfg(not(feature = "tls"))]
-        if url.is_encrypted() {
-            return Err(HttpEndpointError::WithoutTls);
-        }
-        if let Some(socket) = url.socket() {
-            builder = builder.unix_socket(socket);
-        }
-        let client = builder
-            .build()
-            .map_err(|source| HttpEndpointError::Client { source })?;
+        let unpooled = client(&endpoint, &url)?.pool_max_idle_per_host(0);
+        let build = |builder: ClientBuilder| {
+            let built = builder.build();
+            built.map_err(|source| HttpEndpointError::Client { source })
+        };
         Ok(Self {
-            client,
+            client: build(pooled)?,
+            unpooled: build(unpooled)?,
             url,
             #[cfg(feature = "aws")]
             signer: None,
@@ -192,32 +174,31 @@ impl HttpInvoker {
     pub async fn invoke(&self, bundle: Bundle) -> BundleOutcome {
         let [only] = bundle.batches.as_slice() else {
             let results = bundle.batches.iter().map(|batch| async {
-                let outcome = self.invoke_batch(batch).await;
+                let outcome = self.invoke_batch(batch, bundle.new_connection).await;
                 (batch.attempt, outcome)
             });
             return BundleOutcome::Answered(join_all(results).await);
         };
-        match self.invoke_batch(only).await {
+        match self.invoke_batch(only, bundle.new_connection).await {
             Ok(answer) => BundleOutcome::Answered(vec![(only.attempt, Ok(answer))]),
             Err(failure) => BundleOutcome::Failed(failure),
         }
     }
 
-    async fn invoke_batch(&self, batch: &Batch) -> BatchOutcome {
-        let response = self.send(&batch.target.function, batch).await?;
+    async fn invoke_batch(&self, batch: &Batch, new_connection: bool) -> BatchOutcome {
+        let client = if new_connection {
+            &self.unpooled
+        } else {
+            &self.client
+        };
+        let response = self.send(client, &batch.target.function, batch).await?;
         let status = response.status();
         if !status.is_success() {
-            let mut failure = refusal(response).await;
-            if status == StatusCode::FORBIDDEN && self.signs() {
-                // The service rejected the request before the function: a permission is missing,
-                // which does not count against the message.
-                failure.kind = FailureKind::Unreachable;
-            }
-            return Err(failure);
+            return Err(refusal(response).await);
         }
         let kind = response.headers().get(CONTENT_TYPE);
         if let Some(other) = kind.filter(|kind| !is_octet_stream(kind)) {
-            return Err(function_failure(format!(
+            return Err(not_the_protocol(format!(
                 "the answer has content type {other:?} instead of application/octet-stream"
             )));
         }
@@ -226,19 +207,23 @@ impl HttpInvoker {
         let may_be_empty = kind.is_some();
         let body = self.read(response).await?;
         if body.is_empty() && !may_be_empty {
-            return Err(function_failure(format!(
+            return Err(not_the_protocol(format!(
                 "the answer, with status {status}, has neither a body nor a content type"
             )));
         }
         FromFunction::decode(body)
-            .map_err(|error| function_failure(format!("the answer is not a FromFunction: {error}")))
+            .map_err(|error| not_the_protocol(format!("the answer is not a FromFunction: {error}")))
     }
 
-    async fn send(&self, function: &FunctionType, batch: &Batch) -> Result<Response, Failure> {
+    async fn send(
+        &self,
+        client: &Client,
+        function: &FunctionType,
+        batch: &Batch,
+    ) -> Result<Response, Failure> {
         let body = batch.to_wire().encode_to_vec();
         let url = self.url.of(function);
-        let request = self
-            .client
+        let request = client
             .post(&url)
             .header(CONTENT_TYPE, OCTET_STREAM)
             .header(ACCEPT, OCTET_STREAM);
@@ -248,7 +233,7 @@ impl HttpInvoker {
             .body(body)
             .send()
             .await
-            .map_err(|error| self.transport_failure(error))
+            .map_err(|error| self.transport_failure(error, FailureKind::ConnectionLost))
     }
 
     #[cfg(feature = "aws")]
@@ -261,20 +246,12 @@ impl HttpInvoker {
         if let Some(signer) = &self.signer {
             let signed = signer.sign("POST", url, &[], body).await;
             let signed = signed
-                .map_err(|error| Failure::new(FailureKind::Unreachable, error.to_string()))?;
+                .map_err(|error| Failure::new(FailureKind::Unavailable, error.to_string()))?;
             for (name, value) in signed {
                 request = request.header(name, value);
             }
         }
         Ok(request)
-    }
-
-    fn signs(&self) -> bool {
-        #[cfg(feature = "aws")]
-        let signs = self.signer.is_some();
-        #[cfg(not(feature = "aws"))]
-        let signs = false;
-        signs
     }
 
     /// Reads the body, and stops as soon as it is too large.
@@ -294,7 +271,7 @@ impl HttpInvoker {
         let mut body = BytesMut::new();
         loop {
             let chunk = response.chunk().await;
-            match chunk.map_err(|error| self.transport_failure(error))? {
+            match chunk.map_err(|error| self.transport_failure(error, FailureKind::Ambiguous))? {
                 Some(chunk) if body.len() + chunk.len() > max => return Err(too_large()),
                 Some(chunk) => body.extend_from_slice(&chunk),
                 None => return Ok(body.freeze()),
@@ -302,21 +279,60 @@ impl HttpInvoker {
         }
     }
 
-    /// Converts an error of the transport. Callers see the text, and dead letters keep it, so it
-    /// omits the URL, whose query may contain a key.
-    fn transport_failure(&self, error: reqwest::Error) -> Failure {
+    /// Converts an error of the transport, of the kind `otherwise` if it is neither of connecting
+    /// nor a time-out. Callers see the text, and dead letters keep it, so it omits the URL, whose
+    /// query may contain a key.
+    fn transport_failure(&self, error: reqwest::Error, otherwise: FailureKind) -> Failure {
         let error = error.without_url();
         if error.is_connect() || error.is_dns() {
             Failure::new(
-                FailureKind::Unreachable,
+                FailureKind::Unavailable,
                 format!("cannot connect: {}", chain(&error)),
             )
         } else if error.is_timeout() {
-            function_failure(format!("timed out after {:?}", self.call))
+            Failure::new(
+                FailureKind::TimedOut,
+                format!("timed out after {:?}", self.call),
+            )
         } else {
-            function_failure(format!("no answer: {}", chain(&error)))
+            Failure::new(otherwise, format!("no answer: {}", chain(&error)))
         }
     }
+}
+
+/// Begins a client with everything but its pool.
+fn client(endpoint: &HttpEndpoint, url: &UrlTemplate) -> Result<ClientBuilder, HttpEndpointError> {
+    // The environment's proxy and redirects would send state to places that no module file names. A
+    // retry would hide an attempt from the dispatcher.
+    let mut builder = Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .tcp_nodelay(true)
+        .tcp_keepalive(KEEPALIVE)
+        .timeout(endpoint.call)
+        .connect_timeout(endpoint.connect);
+    if let Some(read) = endpoint.read {
+        builder = builder.read_timeout(read);
+    }
+    #[cfg(feature = "tls")]
+    {
+        if let Some(path) = &endpoint.trust_cacerts {
+            builder = builder.tls_certs_only(certificates(path)?);
+        }
+        if let Some((cert, key)) = &endpoint.client_cert {
+            builder = builder.identity(identity(cert, key)?);
+        }
+    }
+    #[cfg(not(feature = "tls"))]
+    if url.is_encrypted() {
+        return Err(HttpEndpointError::WithoutTls);
+    }
+    if let Some(socket) = url.socket() {
+        builder = builder.unix_socket(socket);
+    }
+    Ok(builder)
 }
 
 impl fmt::Debug for HttpInvoker {
@@ -327,13 +343,18 @@ impl fmt::Debug for HttpInvoker {
     }
 }
 
-/// Converts an answer with another status than 2xx.
+/// Converts an answer with another status than 2xx. Only a function answers in StateFun's content
+/// type. Otherwise most statuses come from a gateway before the function; 400 and 500 may be the
+/// function's, or that of whatever stands in its place.
 async fn refusal(response: Response) -> Failure {
     let status = response.status();
+    let content_type = response.headers().get(CONTENT_TYPE);
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => FailureKind::Throttled,
         StatusCode::PAYLOAD_TOO_LARGE => FailureKind::RequestTooLarge,
-        _ => FailureKind::Function,
+        _ if content_type.is_some_and(is_octet_stream) => FailureKind::Function,
+        StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => FailureKind::Ambiguous,
+        _ => FailureKind::Unavailable,
     };
     let text = error_text(response).await;
     let message = if text.is_empty() {
@@ -408,6 +429,12 @@ fn is_octet_stream(kind: &HeaderValue) -> bool {
 
 fn function_failure(message: String) -> Failure {
     Failure::new(FailureKind::Function, message)
+}
+
+/// An answer that is not of the protocol comes from a broken function or from a gateway in its
+/// place.
+fn not_the_protocol(message: String) -> Failure {
+    Failure::new(FailureKind::Ambiguous, message)
 }
 
 /// Formats an error with its causes. The outermost one alone only says that something failed.

@@ -2,6 +2,7 @@
 //! answer.
 
 use std::future::IntoFuture as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use satchel_engine::invocation::{
     FailureKind,
 };
 use satchel_protocol::reqreply::{FromFunction, ToFunction, TypedValue, from_function};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 fn attempt(number: u64) -> AttemptId {
@@ -54,6 +55,7 @@ fn bundle(batches: Vec<Arc<Batch>>) -> Bundle {
         id: BundleId(1),
         endpoint: EndpointIndex(0),
         batches,
+        new_connection: false,
     }
 }
 
@@ -186,7 +188,7 @@ async fn statuses_429_and_503_mean_throttled() {
 }
 
 #[tokio::test]
-async fn any_other_status_is_reported_with_the_beginning_of_its_body() {
+async fn an_error_answer_is_reported_with_the_beginning_of_its_body() {
     let text = format!("\u{1b}[31mno such table\n{}", "ü".repeat(2_000));
     let url =
         serve(move || (StatusCode::INTERNAL_SERVER_ERROR, text.clone()).into_response()).await;
@@ -194,18 +196,45 @@ async fn any_other_status_is_reported_with_the_beginning_of_its_body() {
     assert_eq!(
         failure(quick(url)).await,
         Failure::new(
-            FailureKind::Function,
+            FailureKind::Ambiguous,
             format!("the endpoint answered 500 Internal Server Error: {shown}")
         )
     );
     let url = serve(|| (StatusCode::BAD_GATEWAY, [0xff_u8, 0xfe].to_vec()).into_response()).await;
-    assert_eq!(
-        failure(quick(url)).await,
-        Failure::new(
-            FailureKind::Function,
-            "the endpoint answered 502 Bad Gateway"
-        )
-    );
+    let failure = failure(quick(url)).await;
+    assert_eq!(failure.message, "the endpoint answered 502 Bad Gateway");
+}
+
+#[tokio::test]
+async fn statuses_of_gateways_are_the_endpoints_trouble_and_400_and_500_may_be_either() {
+    for (status, kind) in [
+        (302, FailureKind::Unavailable),
+        (307, FailureKind::Unavailable),
+        (400, FailureKind::Ambiguous),
+        (401, FailureKind::Unavailable),
+        (403, FailureKind::Unavailable),
+        (404, FailureKind::Unavailable),
+        (408, FailureKind::Unavailable),
+        (499, FailureKind::Unavailable),
+        (500, FailureKind::Ambiguous),
+        (501, FailureKind::Unavailable),
+        (502, FailureKind::Unavailable),
+        (504, FailureKind::Unavailable),
+        (599, FailureKind::Unavailable),
+    ] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let url = serve(move || (status, "no").into_response()).await;
+        assert_eq!(failure(quick(url)).await.kind, kind, "{status}");
+        // In StateFun's content type, the answer is the function's own.
+        let own = move || {
+            let mut answer = octets("no");
+            *answer.status_mut() = status;
+            answer
+        };
+        let url = serve(own).await;
+        let failure = failure(quick(url)).await;
+        assert_eq!(failure.kind, FailureKind::Function, "{status}");
+    }
 }
 
 #[tokio::test]
@@ -213,7 +242,7 @@ async fn a_redirect_is_not_followed() {
     let url = serve(|| (StatusCode::FOUND, [("location", "/elsewhere")]).into_response()).await;
     assert_eq!(
         failure(quick(url)).await,
-        Failure::new(FailureKind::Function, "the endpoint answered 302 Found")
+        Failure::new(FailureKind::Unavailable, "the endpoint answered 302 Found")
     );
 }
 
@@ -224,7 +253,7 @@ async fn status_413_means_request_too_large() {
 }
 
 #[tokio::test]
-async fn invalid_answers_fail_the_function_with_a_reason() {
+async fn invalid_answers_fail_with_a_reason() {
     for (answer, reason) in [
         (
             Response::new(Body::empty()),
@@ -250,7 +279,13 @@ async fn invalid_answers_fail_the_function_with_a_reason() {
         let once = Arc::new(once);
         let url = serve(move || once.lock().unwrap().take().expect("one request")).await;
         let failure = failure(quick(url)).await;
-        assert_eq!(failure.kind, FailureKind::Function);
+        // A gateway in the place of the function answers like that too, but not with too much.
+        let kind = if reason.contains("payload_max_bytes") {
+            FailureKind::Function
+        } else {
+            FailureKind::Ambiguous
+        };
+        assert_eq!(failure.kind, kind, "{failure}");
         assert!(failure.message.starts_with(reason), "{failure}");
     }
 }
@@ -274,7 +309,7 @@ async fn an_answer_may_omit_its_content_type() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_refuses_connections_is_unreachable() {
+async fn an_endpoint_that_refuses_connections_is_unavailable() {
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
@@ -283,7 +318,7 @@ async fn an_endpoint_that_refuses_connections_is_unreachable() {
         "http://functions.invalid/f?code=hunter2".to_owned(),
     ] {
         let failure = failure(quick(url)).await;
-        assert_eq!(failure.kind, FailureKind::Unreachable, "{failure}");
+        assert_eq!(failure.kind, FailureKind::Unavailable, "{failure}");
         assert!(failure.message.starts_with("cannot connect: "), "{failure}");
         // Callers and dead letters receive this text; a query may contain a secret.
         assert!(!failure.message.contains("hunter2"), "{failure}");
@@ -291,22 +326,55 @@ async fn an_endpoint_that_refuses_connections_is_unreachable() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_before_the_answer_fails_the_function() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/f?code=hunter2", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        let (mut connection, _) = listener.accept().await.unwrap();
-        let mut request = [0; 16];
-        connection.read_exact(&mut request).await.unwrap();
-    });
-    let failure = failure(quick(url)).await;
-    assert_eq!(failure.kind, FailureKind::Function);
-    assert!(failure.message.starts_with("no answer: "), "{failure}");
-    assert!(!failure.message.contains("hunter2"), "{failure}");
+async fn a_connection_that_breaks_before_the_answer_is_lost_and_during_it_is_ambiguous() {
+    for (head, kind) in [
+        ("", FailureKind::ConnectionLost),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n\
+             content-length: 100\r\n\r\nbeginning",
+            FailureKind::Ambiguous,
+        ),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/f?code=hunter2", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = [0; 16];
+            connection.read_exact(&mut request).await.unwrap();
+            connection.write_all(head.as_bytes()).await.unwrap();
+        });
+        let failure = failure(quick(url)).await;
+        assert_eq!(failure.kind, kind, "{failure}");
+        assert!(failure.message.starts_with("no answer: "), "{failure}");
+        assert!(!failure.message.contains("hunter2"), "{failure}");
+    }
 }
 
 #[tokio::test]
-async fn an_endpoint_that_does_not_answer_in_time_fails_the_function() {
+async fn a_request_that_needs_a_new_connection_does_not_take_an_idle_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/f", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let router = Router::new().fallback(async || octets(greeting().encode_to_vec()));
+    let listener = axum::serve::ListenerExt::tap_io(listener, move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    tokio::spawn(axum::serve(listener, router).into_future());
+    let invoker = HttpInvoker::new(quick(url)).unwrap();
+    for (new_connection, so_far) in [(false, 1), (false, 1), (true, 2), (true, 3), (false, 3)] {
+        let bundle = Bundle {
+            new_connection,
+            ..bundle(vec![batch(1)])
+        };
+        let outcome = invoker.invoke(bundle).await;
+        assert!(matches!(outcome, BundleOutcome::Answered(_)), "{outcome:?}");
+        assert_eq!(connections.load(Ordering::Relaxed), so_far);
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_does_not_answer_in_time_is_timed_out() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let endpoint = HttpEndpoint {
@@ -320,7 +388,7 @@ async fn an_endpoint_that_does_not_answer_in_time_fails_the_function() {
     tokio::select! {
         failure = failure(endpoint) => assert_eq!(
             failure,
-            Failure::new(FailureKind::Function, "timed out after 100ms")
+            Failure::new(FailureKind::TimedOut, "timed out after 100ms")
         ),
         () = silent => unreachable!("the listener never answers"),
     }

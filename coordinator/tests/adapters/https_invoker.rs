@@ -106,6 +106,7 @@ async fn invoke(endpoint: HttpEndpoint) -> BundleOutcome {
         id: BundleId(1),
         endpoint: EndpointIndex(0),
         batches: vec![Arc::new(batch)],
+        new_connection: false,
     };
     HttpInvoker::new(endpoint).unwrap().invoke(bundle).await
 }
@@ -141,7 +142,7 @@ async fn only_servers_of_a_trusted_authority_are_invoked() {
     let BundleOutcome::Failed(Failure { kind, message }) = outcome else {
         panic!("{outcome:?}");
     };
-    assert_eq!(kind, FailureKind::Unreachable);
+    assert_eq!(kind, FailureKind::Unavailable);
     assert!(
         message.starts_with("cannot connect: ") && message.contains("certificate"),
         "{message}"

@@ -24,6 +24,7 @@ fn bundle(message: String) -> Bundle {
     Bundle {
         id: BundleId(7),
         endpoint: EndpointIndex(0),
+        new_connection: false,
         batches: vec![Arc::new(Batch {
             attempt,
             target: Address::new(FunctionType::new("example", "greeter"), "alice"),
@@ -100,8 +101,8 @@ async fn a_bundle_is_answered_by_a_real_handler() {
 }
 
 #[tokio::test]
-async fn rejections_by_the_service_are_throttled_or_unreachable() {
-    use FailureKind::{RequestTooLarge, Throttled, Unreachable};
+async fn rejections_by_the_service_are_throttled_or_unavailable() {
+    use FailureKind::{RequestTooLarge, Throttled, Unavailable};
     for (status, code, kind) in [
         (429, "TooManyRequestsException", Throttled),
         (502, "EC2ThrottledException", Throttled),
@@ -109,10 +110,10 @@ async fn rejections_by_the_service_are_throttled_or_unreachable() {
         (502, "SubnetIPAddressLimitReachedException", Throttled),
         (409, "ResourceConflictException", Throttled),
         (503, "ServiceUnavailable", Throttled),
-        (500, "ServiceException", Unreachable),
-        (403, "AccessDeniedException", Unreachable),
-        (404, "ResourceNotFoundException", Unreachable),
-        (502, "KMSAccessDeniedException", Unreachable),
+        (500, "ServiceException", Unavailable),
+        (403, "AccessDeniedException", Unavailable),
+        (404, "ResourceNotFoundException", Unavailable),
+        (502, "KMSAccessDeniedException", Unavailable),
         (413, "RequestTooLargeException", RequestTooLarge),
     ] {
         let (sdk, _serving) = server(rejection(status, code)).await;
@@ -126,18 +127,18 @@ async fn rejections_by_the_service_are_throttled_or_unreachable() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_unreachable_and_a_truncated_answer_is_a_failure() {
+async fn a_refused_connection_is_unavailable_and_a_truncated_answer_is_ambiguous() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
     let closed = sdk(&format!("http://{address}"));
     let (kind, message) = failure(&closed, "greeter", "echo").await;
-    assert_eq!(kind, FailureKind::Unreachable, "{message}");
+    assert_eq!(kind, FailureKind::Unavailable, "{message}");
 
     let cut = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"satchel\":1".to_owned();
     let (sdk, _serving) = server(cut).await;
     let (kind, message) = failure(&sdk, "greeter", "echo").await;
-    assert_eq!(kind, FailureKind::Function, "{message}");
+    assert_eq!(kind, FailureKind::Ambiguous, "{message}");
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ fn bundle(batches: Vec<Arc<Batch>>) -> Bundle {
         id: BundleId(7),
         endpoint: EndpointIndex(0),
         batches,
+        new_connection: false,
     }
 }
 
@@ -97,7 +98,7 @@ async fn every_misbehaviour_has_its_reason_and_the_next_bundle_is_served() {
         LONG,
     )
     .await;
-    let kind = FailureKind::Function;
+    let kind = FailureKind::Ambiguous;
     failed(
         &outcomes[0],
         kind,
@@ -132,7 +133,7 @@ async fn a_handler_that_hangs_times_out() {
     let outcomes = outcomes_of(&["hang"], Duration::from_millis(300)).await;
     failed(
         &outcomes[0],
-        FailureKind::Function,
+        FailureKind::Ambiguous,
         "Sandbox.Timedout: timed out after 300ms",
     );
 }
@@ -155,7 +156,7 @@ async fn requests_that_are_too_large_and_stopped_handlers_are_distinguished() {
         .await;
     failed(
         &outcome,
-        FailureKind::Unreachable,
+        FailureKind::Unavailable,
         "the handlers were stopped",
     );
 }
