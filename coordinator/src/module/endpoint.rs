@@ -86,28 +86,8 @@ const LAMBDA_FIELDS: &[Field] = &[
         "30s",
         "Maximum duration of one invocation. Set it above the timeout of the Lambda function.",
     ),
-    Field::optional(
-        "retries",
-        Form::Mapping(RETRIES),
-        "the defaults of its fields",
-        "Attempts for a message that fails.",
-    ),
-    Field::with_default(
-        "onPoison",
-        Form::Choice(&[
-            Word {
-                word: "dead-letter",
-                meaning: "The message becomes a dead letter and its address continues.",
-            },
-            Word {
-                word: "suspend",
-                meaning: "The address is suspended, with the message at its head, until an \
-                          operator resumes it.",
-            },
-        ]),
-        "dead-letter",
-        "Treatment of a message whose last attempt has failed.",
-    ),
+    RETRIES_FIELD,
+    ON_POISON,
     Field::optional(
         "dev",
         Form::Mapping(DEV),
@@ -117,13 +97,43 @@ const LAMBDA_FIELDS: &[Field] = &[
     ),
 ];
 
-/// Fields of `retries`; a kind without `retries` has these defaults too.
-pub(crate) const RETRIES: &[Field] = &[
+/// The field `retries` of every endpoint.
+pub(crate) const RETRIES_FIELD: Field = Field::optional(
+    "retries",
+    Form::Mapping(RETRIES),
+    "the defaults of its fields",
+    "Attempts for a message that fails. Failures of the endpoint itself, such as a refused \
+     connection or the status 502, are retried without limit and count for no message.",
+);
+
+/// The field `onPoison` of every endpoint.
+pub(crate) const ON_POISON: Field = Field::with_default(
+    "onPoison",
+    Form::Choice(&[
+        Word {
+            word: "dead-letter",
+            meaning: "The message becomes a dead letter and its address continues.",
+        },
+        Word {
+            word: "suspend",
+            meaning: "The address is suspended, with the message at its head, until an operator \
+                      resumes it.",
+        },
+    ]),
+    "dead-letter",
+    "Treatment of a message whose last attempt has failed.",
+);
+
+/// Word for attempts without limit.
+const UNLIMITED: &str = "unlimited";
+
+const RETRIES: &[Field] = &[
     Field::with_default(
         "maxAttempts",
-        Form::Whole(1, 1_000_000),
+        Form::WholeOr(1, 1_000_000, UNLIMITED),
         "8",
-        "Maximum number of attempts for a message, counted while it is alone in its batch.",
+        "Maximum number of attempts for a message, counted while it is alone in its batch. With \
+         `unlimited`, a message that always fails holds up its address until it succeeds.",
     ),
     Field::optional(
         "backoff",
@@ -224,10 +234,7 @@ fn lambda(mut fields: Fields<'_, '_>) -> EndpointSpec {
             bundle_bytes_max: (payload_max_bytes / 4 * 3) as usize,
             concurrency_max: fields.whole("maxConcurrency") as usize,
             retries: retries(fields.mapping("retries")),
-            on_poison: match fields.choice("onPoison") {
-                "suspend" => OnPoison::Suspend,
-                _ => OnPoison::DeadLetter,
-            },
+            on_poison: on_poison(&mut fields),
         },
         adapter: EndpointAdapter::Lambda(LambdaEndpoint {
             function_name: function_name.unwrap_or_default(),
@@ -270,9 +277,20 @@ fn parse_function_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// Reads the fields of [`RETRIES`].
+/// Reads [`ON_POISON`].
+pub(crate) fn on_poison(fields: &mut Fields<'_, '_>) -> OnPoison {
+    match fields.choice("onPoison") {
+        "suspend" => OnPoison::Suspend,
+        _ => OnPoison::DeadLetter,
+    }
+}
+
+/// Reads the fields of [`RETRIES_FIELD`].
 pub(crate) fn retries(mut fields: Fields<'_, '_>) -> Retries {
-    let attempts_max = fields.whole("maxAttempts") as u32;
+    let attempts_max = match fields.whole_or("maxAttempts") {
+        Some(attempts) => attempts as u32,
+        None => u32::MAX,
+    };
     let mut backoff = fields.mapping("backoff");
     let initial = backoff.duration("initial");
     let max = backoff.written_duration("max");

@@ -149,6 +149,23 @@ impl<'n, 'r> Fields<'n, 'r> {
         })
     }
 
+    /// A whole number within the range of its field, or `None` for the word in its place.
+    pub(crate) fn whole_or(&mut self, name: &str) -> Option<u64> {
+        let Form::WholeOr(low, high, word) = self.declared(name).form else {
+            panic!("'{name}' is not declared as a whole number or a word");
+        };
+        // The word stands for the number after the last one.
+        let found = self.within(name, low..=high + 1, |text| match text.parse() {
+            Ok(number) if number <= high => Ok(number),
+            Ok(_) => Err(format!(
+                "`{text}` is over {high}; write `{word}` for no limit"
+            )),
+            Err(_) if text == word => Ok(high + 1),
+            Err(_) => Err(format!("`{text}` is neither a whole number nor `{word}`")),
+        });
+        Some(found).filter(|found| *found <= high)
+    }
+
     /// A number of bytes within the range of its field.
     pub(crate) fn bytes(&mut self, name: &str) -> u64 {
         let Form::Bytes(low, high) = self.declared(name).form else {

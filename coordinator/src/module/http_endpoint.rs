@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use satchel_aws::config::AwsAccess;
-use satchel_engine::endpoint::{Endpoint, OnPoison};
+use satchel_engine::endpoint::Endpoint;
 
 use crate::module::aws;
 use crate::module::endpoint::{
-    EndpointAdapter, EndpointSpec, FUNCTIONS, RETRIES, file_path, patterns, retries,
+    EndpointAdapter, EndpointSpec, FUNCTIONS, ON_POISON, RETRIES_FIELD, file_path, on_poison,
+    patterns, retries,
 };
 use crate::module::fields::Fields;
 use crate::module::problem::Source;
@@ -24,8 +25,7 @@ const REQUEST_BYTES_MAX: usize = 32 << 20;
 pub(crate) static V2: Kind = Kind {
     name: "io.statefun.endpoints.v2/http",
     summary: "Functions behind HTTP, with StateFun's protocol: one batch, of one address, in one \
-              request. A failed message is tried 8 times, with delays from 100ms to 30s, and then \
-              becomes a dead letter.",
+              request.",
     example: "kind: io.statefun.endpoints.v2/http
 spec:
   functions: example/*
@@ -39,6 +39,8 @@ spec:
         URL,
         AUTH,
         BATCH,
+        RETRIES_EXTENSION,
+        ON_POISON_EXTENSION,
         Field::with_default(
             "transport",
             Form::Tagged(&TRANSPORT),
@@ -52,8 +54,7 @@ spec:
 /// The kind `io.statefun.endpoints.v1/http`.
 pub(crate) static V1: Kind = Kind {
     name: "io.statefun.endpoints.v1/http",
-    summary: "The older form of the HTTP endpoint, with the timeouts of the okhttp transport. \
-              Failed messages are treated as those of `io.statefun.endpoints.v2/http`.",
+    summary: "The older form of the HTTP endpoint, with the timeouts of the okhttp transport.",
     example: "kind: io.statefun.endpoints.v1/http
 spec:
   functions: example/*
@@ -61,7 +62,15 @@ spec:
   timeouts:
     call: 1min
 ",
-    fields: &[FUNCTIONS, URL, AUTH, BATCH, OKHTTP_TIMEOUTS],
+    fields: &[
+        FUNCTIONS,
+        URL,
+        AUTH,
+        BATCH,
+        RETRIES_EXTENSION,
+        ON_POISON_EXTENSION,
+        OKHTTP_TIMEOUTS,
+    ],
     read: |fields, application| application.endpoints.push(v1(fields)),
 };
 
@@ -87,6 +96,10 @@ const AUTH: Field = Field::optional(
     "Signature of requests. Not available for `http+unix://`.",
 )
 .extension();
+
+const RETRIES_EXTENSION: Field = RETRIES_FIELD.extension();
+
+const ON_POISON_EXTENSION: Field = ON_POISON.extension();
 
 static SIGNATURE: Tagged = Tagged {
     title: "HTTP authentication",
@@ -148,8 +161,9 @@ const ASYNC_FIELDS: &[Field] = &[
     ),
     timeout(
         "pool_ttl",
-        "15s",
-        "Time for which an idle connection is kept.",
+        "4s",
+        "Time for which an idle connection is kept. StateFun's default is `15s`, longer than common \
+         servers keep one: Node.js closes it after 5 s.",
     ),
     Field::with_default(
         "pool_size",
@@ -324,8 +338,8 @@ fn head(fields: &mut Fields<'_, '_>) -> Head {
         bundle_bytes_max: REQUEST_BYTES_MAX,
         // The size of the pool, which the transport has.
         concurrency_max: 0,
-        retries: retries(fields.empty(RETRIES)),
-        on_poison: OnPoison::DeadLetter,
+        retries: retries(fields.mapping("retries")),
+        on_poison: on_poison(fields),
     };
     Head {
         engine,

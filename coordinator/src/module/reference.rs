@@ -120,6 +120,9 @@ fn type_of(form: &Form) -> String {
         Form::Text => "text".to_owned(),
         Form::Format(format) => format.name.to_owned(),
         Form::Whole(low, high) => format!("whole number, {low} to {high}"),
+        Form::WholeOr(low, high, word) => {
+            format!("whole number, {low} to {high}, or `{word}`")
+        }
         Form::Bytes(low, high) => format!("size, {} to {}", bytes(*low), bytes(*high)),
         Form::Duration(low, high) => format!(
             "duration, {} to {}",

@@ -109,7 +109,9 @@ fn property(field: &Field, definitions: &mut Definitions) -> Value {
 fn default_value(form: &Form, default: &str) -> Value {
     match form {
         Form::Tagged(_) => json!({"type": default}),
-        Form::Whole(..) => default.parse::<u64>().map_or(Value::Null, Value::from),
+        Form::Whole(..) | Form::WholeOr(..) => {
+            default.parse::<u64>().map_or(Value::Null, Value::from)
+        }
         _ => json!(default),
     }
 }
@@ -120,6 +122,12 @@ fn values(form: &Form, definitions: &mut Definitions) -> Value {
         Form::Text => json!({"type": ["string", "number", "boolean"], "minLength": 1}),
         Form::Format(format) => text_of(format),
         Form::Whole(low, high) => number(*low, *high, r"\+?[0-9]+", "a whole number"),
+        Form::WholeOr(low, high, word) => number(
+            *low,
+            *high,
+            &format!(r"\+?[0-9]+|{word}"),
+            &format!("a whole number or {word}"),
+        ),
         Form::Bytes(low, high) => number(
             *low,
             *high,

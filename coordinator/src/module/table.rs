@@ -72,6 +72,8 @@ pub(crate) enum Form {
     Format(&'static Format),
     /// A whole number from the first to the second.
     Whole(u64, u64),
+    /// A whole number from the first to the second, or a word.
+    WholeOr(u64, u64, &'static str),
     /// A size in bytes from the first to the second.
     Bytes(u64, u64),
     /// A duration from the first to the second.
