@@ -42,14 +42,23 @@ impl World {
             return;
         }
         let failed = |kind, what: &str| BundleOutcome::Failed(Failure::new(kind, what));
-        let outcome = if self.random.chance(faults.throttled) {
+        let outcome = if let Some(outcome) = self.outage(&bundle) {
+            let timed_out = matches!(
+                &outcome,
+                BundleOutcome::Failed(failure) if failure.kind == FailureKind::TimedOut
+            );
+            let delay_ms = if timed_out { TIMEOUT_MS } else { delay_ms };
+            self.timeline
+                .after(delay_ms, Event::Returns(id, bundle.id, outcome));
+            return;
+        } else if self.random.chance(faults.throttled) {
             failed(FailureKind::Throttled, "too many requests")
         } else if self.random.chance(faults.unreachable) {
-            failed(FailureKind::Unreachable, "port is closed")
+            failed(FailureKind::Unavailable, "port is closed")
         } else if self.random.chance(faults.failed) {
-            failed(FailureKind::Function, "the handler failed")
+            failed(FailureKind::Ambiguous, "the handler failed")
         } else if self.random.chance(faults.hangs) {
-            let outcome = failed(FailureKind::Function, "the handler hangs");
+            let outcome = failed(FailureKind::TimedOut, "the handler hangs");
             self.timeline
                 .after(TIMEOUT_MS, Event::Returns(id, bundle.id, outcome));
             return;
@@ -69,6 +78,7 @@ impl World {
             let result = if self.random.chance(faults.batch_failed) {
                 Err(Failure::new(FailureKind::Function, "it failed"))
             } else if self.random.chance(faults.garbage) {
+                self.allow_attempt(batch);
                 Ok(self.garbage())
             } else {
                 run(batch, &mut self.stage)
@@ -106,6 +116,8 @@ impl World {
     }
 
     pub(crate) fn returns(&mut self, id: ProcessId, bundle: BundleId, outcome: BundleOutcome) {
+        self.judge(id, bundle, &outcome);
+        let outcome = self.count_an_outage(outcome);
         self.dispatch(
             id,
             Some(DispatcherInput::BundleReturned { bundle, outcome }),

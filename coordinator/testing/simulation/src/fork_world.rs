@@ -45,6 +45,11 @@ enum Hold {
 }
 
 impl World {
+    /// Returns true if this world began with the root of another one.
+    pub(crate) fn is_fork(&self) -> bool {
+        self.origin.hold != Hold::None || self.origin.imported
+    }
+
     /// Runs a fork to its end. Meanwhile nothing else changes in this world.
     pub(crate) fn serve_fork(
         &mut self,

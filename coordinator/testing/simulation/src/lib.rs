@@ -32,6 +32,7 @@ mod ingress;
 mod lease;
 mod mutants;
 mod operators;
+mod outages;
 mod owner;
 mod process;
 mod process_faults;

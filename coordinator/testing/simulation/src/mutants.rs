@@ -102,11 +102,15 @@ pub enum Mutant {
     IgnorePause,
     /// The partition has no memory limit.
     IgnoreMemoryLimit,
+    /// Failures of an endpoint count against the messages of the request.
+    CountAnOutage,
+    /// An endpoint that is down is not probed in time.
+    ForgetProbe,
 }
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 48] = [
+    pub const ALL: [(&'static str, Mutant); 50] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -155,6 +159,8 @@ impl Mutant {
         ("fork-shifts-time", Mutant::ForkShiftsTime),
         ("ignore-pause", Mutant::IgnorePause),
         ("ignore-memory-limit", Mutant::IgnoreMemoryLimit),
+        ("count-an-outage", Mutant::CountAnOutage),
+        ("forget-probe", Mutant::ForgetProbe),
     ];
 
     /// Returns the mutant of this name.

@@ -216,6 +216,7 @@ impl World {
         for sequence in durable {
             self.record(|| format!("epoch {epoch}: delta {sequence} is durable"));
             self.truth.durable(epoch, sequence);
+            self.check_attempts();
         }
         match ended {
             None => progressed,
@@ -404,7 +405,11 @@ impl World {
             .and_then(|serving| serving.dispatcher.poll_output())
         {
             match output {
-                DispatcherOutput::Send(bundle) => self.send(id, bundle),
+                DispatcherOutput::Send(bundle) => {
+                    self.note_sent(id, &bundle);
+                    self.send(id, bundle);
+                }
+                DispatcherOutput::Abandon(bundle) => self.note_abandoned(id, bundle),
                 DispatcherOutput::Completed { attempt, answer } => {
                     self.completed(id, attempt, answer);
                 }
@@ -416,11 +421,16 @@ impl World {
                     }
                 }
                 DispatcherOutput::WakeAt(due_ms) => {
+                    let forgets =
+                        self.mutant == Some(Mutant::ForgetProbe) && self.has_endpoint_down(id);
+                    let later_ms = if forgets { 10_000 } else { 0 };
                     let wait_ms = due_ms.saturating_sub(now_ms).min(WAIT_MAX_MS);
+                    let wait_ms = wait_ms + later_ms;
                     self.timeline.after(wait_ms, Event::DispatcherWakes(id));
                 }
             }
         }
+        self.note_waiting(id);
     }
 
     fn commit(&mut self, id: ProcessId, delta: Delta) {

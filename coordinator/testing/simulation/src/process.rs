@@ -24,6 +24,7 @@ use crate::ingress::Reading;
 use crate::lease::Candidate;
 use crate::mutants::Mutant;
 use crate::mutants::storage::StorageMutants;
+use crate::outages::Evidence;
 use crate::queue::Receiving;
 use crate::recovery::{SimulatedRecovery, Unread};
 use crate::store::{MachineClock, Mailbox};
@@ -81,6 +82,8 @@ pub(crate) struct Serving {
     /// Expiry of each value of `steady/expiring` that was recovered or sealed.
     pub(crate) expiries: BTreeMap<String, u64>,
     pub(crate) mutants: MutantState,
+    /// Second opinion on the endpoints.
+    pub(crate) evidence: Evidence,
 }
 
 /// Client that waits for an answer.
@@ -207,6 +210,7 @@ impl Serving {
             wake_at_ms: None,
             expiries,
             mutants,
+            evidence: Evidence::default(),
         }
     }
 }

@@ -106,6 +106,8 @@ pub(crate) struct Truth {
     /// Durable facts.
     pub(crate) facts: Facts,
     pub(crate) violations: Vec<String>,
+    /// Failed attempts of messages that became durable since they were last checked.
+    pub(crate) counted: Vec<(MessageId, u32)>,
     epochs: BTreeMap<u64, Epoch>,
     streams: Rc<std::cell::RefCell<Streams>>,
     committed_at_ms: u64,
@@ -155,6 +157,7 @@ impl Truth {
     pub(crate) fn new(streams: Rc<std::cell::RefCell<Streams>>) -> Self {
         Self {
             facts: Facts::default(),
+            counted: Vec::new(),
             violations: Vec::new(),
             epochs: BTreeMap::new(),
             streams,
@@ -249,6 +252,22 @@ impl Truth {
         letters.collect()
     }
 
+    fn note_attempts(&mut self, change: &Change) {
+        let Key::FailureRecord { address } = &change.key else {
+            return;
+        };
+        let Some(Value::FailureRecord(record)) = &change.value else {
+            return;
+        };
+        let key = Key::Message {
+            address: address.clone(),
+            number: record.message,
+        };
+        if let Some(Value::Message(message)) = self.facts.get(key) {
+            self.counted.push((message.id, record.attempts));
+        }
+    }
+
     /// Returns true if a timer has not fired yet.
     pub(crate) fn is_a_timer_pending(&self) -> bool {
         let mut keys = self.facts.iter().map(|(key, _)| key);
@@ -340,6 +359,7 @@ impl Truth {
             }
             self.money += worth(change);
             self.note(change);
+            self.note_attempts(change);
         }
         self.history.push(Moment {
             committed_at_ms: self.committed_at_ms,

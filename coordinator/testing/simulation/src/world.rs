@@ -23,6 +23,7 @@ use crate::history::History;
 use crate::lease::{Candidate, LeaseMessage};
 use crate::mutants::Mutant;
 use crate::operators::{Operators, is_operator};
+use crate::outages::Outage;
 use crate::process::{Life, Process, ProcessId};
 use crate::queue::{Queue, QueueEvent};
 use crate::recovery::Unread;
@@ -109,6 +110,10 @@ pub(crate) struct World {
     pub(crate) next_operation: u64,
     /// Answers that may arrive once more, at the current owner.
     pub(crate) old_answers: Vec<(satchel_engine::address::Address, AttemptId, FromFunction)>,
+    /// Outages of endpoints.
+    pub(crate) outages: Vec<Outage>,
+    /// Number of failures of each message that may count as its attempts.
+    pub(crate) allowed: BTreeMap<String, u64>,
     pub(crate) faults_ended: bool,
     /// True once clients request nothing new.
     pub(crate) ending: bool,
@@ -159,6 +164,8 @@ impl World {
             next_request: 1,
             next_operation: 1,
             old_answers: Vec::new(),
+            outages: crate::outages::draw(&random, faults.faulty_ms, BEGINNING_MS),
+            allowed: BTreeMap::new(),
             faults_ended: false,
             ending: false,
             report: Report::default(),

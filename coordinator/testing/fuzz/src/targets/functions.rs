@@ -65,6 +65,7 @@ pub(super) const BUNDLE_ANSWER: Target = Target {
             id: BundleId(7),
             endpoint: EndpointIndex(0),
             batches: vec![scene.batch.clone()],
+            new_connection: false,
         };
         let failure = Envelope::function_error(input);
         assert!(
