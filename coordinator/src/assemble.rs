@@ -207,6 +207,7 @@ impl Process {
                 retention_ms: millis(args.retention.unwrap_or_default()),
                 ..log
             },
+            clock_jump_max_ms: millis(args.clock_jump_max),
             destinations: adapters.destinations,
             ingresses: adapters.ingresses,
             egresses: adapters.egresses,

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::future::BoxFuture;
 use rustix::time::{ClockId, clock_gettime};
+use satchel_engine::clock::Reading;
 use satchel_log::{Clock, Now};
 
 /// Returns the time of the calendar clock, in ms since the epoch.
@@ -18,6 +19,14 @@ pub fn now_ms() -> u64 {
 pub(crate) fn boot_ms() -> u64 {
     let boot = clock_gettime(SINCE_BOOT);
     boot.tv_sec as u64 * 1000 + boot.tv_nsec as u64 / 1_000_000
+}
+
+/// Reads the clocks of this machine.
+pub(crate) fn reading() -> Reading {
+    Reading {
+        boot_ms: boot_ms(),
+        calendar_ms: now_ms(),
+    }
 }
 
 /// Clock that also counts while the machine is suspended.

@@ -192,6 +192,13 @@ impl Metrics {
         self.0.timers_pending.set(gauge_value(count));
     }
 
+    /// Sets the differences of partition time from the calendar, and the jump of the calendar that
+    /// is not followed, both in ms.
+    pub fn observe_time(&self, ahead_ms: i64, jump_ms: i64) {
+        self.0.time_ahead.set(ahead_ms as f64 / 1000.0);
+        self.0.clock_jump.set(jump_ms as f64 / 1000.0);
+    }
+
     /// Sets the number of ids kept to deduplicate messages of queues.
     pub fn observe_received_ids(&self, count: usize) {
         self.0.sqs.ids.set(gauge_value(count));
@@ -341,6 +348,8 @@ struct Families {
     ingress_paused: Gauge,
     held: Gauge,
     timers_pending: Gauge,
+    time_ahead: Gauge<f64, AtomicU64>,
+    clock_jump: Gauge<f64, AtomicU64>,
     bucket_loads: Counter,
     buckets_dropped: Counter,
     buckets: Gauge,
@@ -423,6 +432,14 @@ impl Families {
                 "1 while the ingresses, timers and outbox of a fork are held, else 0",
             ),
             timers_pending: names.add("timers_pending", "Timers that have not fired"),
+            time_ahead: names.add(
+                "partition_time_ahead_seconds",
+                "Difference of partition time from the calendar, positive if it is ahead",
+            ),
+            clock_jump: names.add(
+                "clock_jump_seconds",
+                "Jump of the calendar that the process does not follow, 0 if there is none",
+            ),
             bucket_loads: names.add("bucket_loads", "Buckets loaded into memory"),
             buckets_dropped: names.add("buckets_dropped", "Buckets evicted from memory"),
             buckets: names.add("buckets", "Number of buckets of the addresses"),

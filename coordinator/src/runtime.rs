@@ -16,10 +16,12 @@ pub mod committer;
 pub mod dispatch;
 pub mod hold;
 pub mod node;
+mod time;
 
 use std::time::Duration;
 
 use satchel_aws::sqs::QueueCommand;
+use satchel_engine::clock::PartitionClock;
 use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
@@ -27,12 +29,12 @@ use satchel_engine::partition::{Counts, Gauges, Partition};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::clock::now_ms;
 use crate::egress::Egresses;
 use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
+use crate::runtime::time::TimeKeeper;
 
 /// Maximum number of inputs handed to the partition before its outputs are taken. Inputs of one
 /// round can share a delta.
@@ -68,6 +70,7 @@ pub struct Ports {
 /// Owner of a partition, which runs it until it has stopped.
 pub struct PartitionLoop {
     partition: Partition,
+    time: TimeKeeper,
     inputs: mpsc::Receiver<Input>,
     records: mpsc::Receiver<Input>,
     facts: mpsc::UnboundedReceiver<Input>,
@@ -82,13 +85,14 @@ impl PartitionLoop {
     /// Creates a loop that takes `inputs` and `records` from outside, and `facts`: results of the
     /// partition's own outputs.
     pub fn new(
-        partition: Partition,
+        (partition, clock): (Partition, PartitionClock),
         (inputs, records): (mpsc::Receiver<Input>, mpsc::Receiver<Input>),
         facts: mpsc::UnboundedReceiver<Input>,
         ports: Ports,
     ) -> Self {
         Self {
             partition,
+            time: TimeKeeper::new(clock),
             inputs,
             records,
             facts,
@@ -105,7 +109,7 @@ impl PartitionLoop {
         // The first round has no inputs. It resumes the work that the last owner left.
         let mut stopped = self.advance(&mut round);
         while !stopped {
-            let wake = wait_until(self.wake_at_ms);
+            let wake = wait_until(self.wake_at_ms, self.time.now_ms(&self.ports.metrics));
             tokio::select! {
                 fact = self.facts.recv() => round.extend(fact),
                 input = self.inputs.recv() => round.extend(input),
@@ -144,7 +148,7 @@ impl PartitionLoop {
 
     /// Hands in the inputs and performs the outputs. Returns true if the partition has stopped.
     fn advance(&mut self, round: &mut Vec<Input>) -> bool {
-        let now_ms = now_ms();
+        let now_ms = self.time.now_ms(&self.ports.metrics);
         for input in round.drain(..) {
             self.partition.handle_input(now_ms, input);
         }
@@ -251,13 +255,15 @@ impl PartitionLoop {
     }
 }
 
-/// Maximum sleep. The calendar clock may be set meanwhile, so a later wake-up is computed again.
+/// Maximum sleep. The calendar clock may be set meanwhile, and the machine may be suspended, so a
+/// later wake-up is computed again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-async fn wait_until(wake_at_ms: Option<u64>) {
+/// Waits until `wake_at_ms` on the clock that shows `now_ms`.
+async fn wait_until(wake_at_ms: Option<u64>, now_ms: u64) {
     let Some(wake_at_ms) = wake_at_ms else {
         return std::future::pending().await;
     };
-    let wait = Duration::from_millis(wake_at_ms.saturating_sub(now_ms()));
+    let wait = Duration::from_millis(wake_at_ms.saturating_sub(now_ms));
     tokio::time::sleep_until(Instant::now() + wait.min(WAIT_MAX)).await;
 }

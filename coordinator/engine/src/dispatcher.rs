@@ -85,7 +85,8 @@ pub enum DispatcherOutput {
         /// Reason of the failure.
         failure: Failure,
     },
-    /// Send `TimeReached` at this time, in ms since the epoch. Replaces an earlier request.
+    /// Send `TimeReached` at this time, in ms on the clock of the inputs. Replaces an earlier
+    /// request.
     WakeAt(u64),
 }
 
@@ -172,7 +173,7 @@ impl Dispatcher {
         }
     }
 
-    /// Handles one fact. `now_ms` is the present time, in ms since the epoch.
+    /// Handles one fact. `now_ms` is the present time in ms, on a clock that no calendar changes.
     pub fn handle_input(&mut self, now_ms: u64, input: DispatcherInput) {
         self.now_ms = self.now_ms.max(now_ms);
         self.wake_requested_ms = self

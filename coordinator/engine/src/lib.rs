@@ -35,6 +35,7 @@
 //! ```
 
 pub mod address;
+pub mod clock;
 pub mod dispatcher;
 pub mod durable;
 pub mod endpoint;

@@ -37,6 +37,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
             commit_depth: 4,
             pending_limit: 256 << 20,
             memory_limit: None,
+            clock_jump_max: Duration::from_secs(600),
             log: "info".to_owned(),
             ports: PortArgs {
                 http: "127.0.0.1:8080".parse().unwrap(),
@@ -108,6 +109,7 @@ fn every_flag_of_dev_is_read() {
             commit_depth: 8,
             pending_limit: 1 << 20,
             memory_limit: None,
+            clock_jump_max: Duration::from_secs(600),
             log: "debug".to_owned(),
             ports: PortArgs {
                 http: "127.0.0.1:0".parse().unwrap(),

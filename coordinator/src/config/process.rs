@@ -82,6 +82,17 @@ pub struct ProcessArgs {
     )]
     pub memory_limit: Option<u64>,
 
+    /// Do not follow a jump of this machine's calendar that is longer, until the process is
+    /// restarted
+    #[arg(
+        long,
+        env = "SATCHEL_CLOCK_JUMP_MAX",
+        value_name = "DURATION",
+        default_value = "10m",
+        value_parser = parse_duration
+    )]
+    pub clock_jump_max: Duration,
+
     /// Log level, or directives of tracing such as `info,satchel=debug`
     #[arg(
         long,

@@ -64,6 +64,7 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_ingress_paused(true);
     metrics.observe_held(true);
     metrics.observe_timers_pending(4);
+    metrics.observe_time(1_500, -2_000);
     metrics.observe_bucket_loads(5);
     metrics.observe_buckets_dropped(2);
     metrics.observe_state(256, 250, 1_000);
@@ -94,6 +95,7 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_buckets 256",
             "satchel_buckets_dropped_total 2",
             "satchel_buckets_loaded 250",
+            "satchel_clock_jump_seconds -2.0",
             "satchel_commit_bytes_total{partition=\"0\"} 1000",
             "satchel_commit_seconds_count{partition=\"0\"} 1",
             "satchel_commit_seconds_sum{partition=\"0\"} 0.5",
@@ -126,6 +128,7 @@ fn every_observation_is_shown_under_its_name() {
              {ingress=\"example/in\",stream=\"in\",shard=\"shardId-0\"} 1.5",
             "satchel_partition_durable_number{partition=\"0\"} 8",
             "satchel_partition_sealed_number{partition=\"0\"} 9",
+            "satchel_partition_time_ahead_seconds 1.5",
             "satchel_pending_bytes 77",
             "satchel_recovered_ratio 0.5",
             "satchel_requests_waiting 3",

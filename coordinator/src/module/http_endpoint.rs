@@ -162,8 +162,8 @@ const ASYNC_FIELDS: &[Field] = &[
     timeout(
         "pool_ttl",
         "4s",
-        "Time for which an idle connection is kept. StateFun's default is `15s`, longer than common \
-         servers keep one: Node.js closes it after 5 s.",
+        "Time for which an idle connection is kept. StateFun's default is `15s`, \
+         longer than common servers keep one: Node.js closes it after 5 s.",
     ),
     Field::with_default(
         "pool_size",

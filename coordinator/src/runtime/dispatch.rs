@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::{FACTS_PER_ROUND, wait_until};
-use crate::clock::now_ms;
+use crate::clock::boot_ms;
 use crate::invoker::Invoker;
 use crate::metrics::Metrics;
 
@@ -52,9 +52,10 @@ impl DispatchLoop {
         loop {
             tokio::select! {
                 _ = inputs.recv_many(&mut round, FACTS_PER_ROUND) => {}
-                () = wait_until(wake_at_ms) => wake_at_ms = None,
+                () = wait_until(wake_at_ms, boot_ms()) => wake_at_ms = None,
             }
-            let now_ms = now_ms();
+            // Back-offs are durations, so the calendar must not stretch them.
+            let now_ms = boot_ms();
             self.dispatcher
                 .handle_input(now_ms, DispatcherInput::TimeReached);
             for input in round.drain(..) {

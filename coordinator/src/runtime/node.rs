@@ -40,6 +40,8 @@ pub struct NodeParts {
     pub hold_policy: HoldPolicy,
     /// Options of the log.
     pub log: Options,
+    /// Maximum jump of the calendar that the process follows while it runs, in ms.
+    pub clock_jump_max_ms: u64,
     /// Endpoints, in the order of those in `config`.
     pub destinations: Vec<Destination>,
     /// Ingresses.

@@ -119,6 +119,16 @@ impl StateStore {
         }
     }
 
+    /// Returns by how much the calendar of this machine was ahead of the store's at its last
+    /// answer, in ms. A directory has no calendar of its own.
+    pub fn calendar_ahead_ms(&self) -> Option<i64> {
+        #[cfg(feature = "aws")]
+        let ahead_ms = self.bucket.as_ref().and_then(S3Store::calendar_ahead_ms);
+        #[cfg(not(feature = "aws"))]
+        let ahead_ms = None;
+        ahead_ms
+    }
+
     /// Checks that the store refuses to create an object that exists, with the application's
     /// record as the object. Returns false if there was no such object yet, in a new root. A
     /// directory is known to refuse.

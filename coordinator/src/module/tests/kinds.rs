@@ -122,7 +122,7 @@ const ASYNC: HttpEndpoint = HttpEndpoint {
     connect: Duration::from_secs(20),
     read: None,
     write: None,
-    pool_idle: Duration::from_secs(15),
+    pool_idle: Duration::from_secs(4),
     pool_size: 1_024,
     payload_max_bytes: 32 << 20,
     tls: Tls {

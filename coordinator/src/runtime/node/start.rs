@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use satchel_engine::clock::PartitionClock;
 use satchel_engine::dispatcher::{Dispatcher, DispatcherInput};
 use satchel_engine::durable::Hold;
 use satchel_engine::endpoint::Endpoints;
@@ -20,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Node, NodeParts, Recovered};
-use crate::clock::{SystemClock, now_ms};
+use crate::clock::{SystemClock, reading};
 use crate::egress::ownership::EpochWatch;
 use crate::egress::{Egress, EgressContext, Egresses, Inherited};
 use crate::error::{Exit, Failure};
@@ -31,6 +32,7 @@ use crate::random;
 use crate::readiness::Readiness;
 use crate::runtime::committer::Committer;
 use crate::runtime::dispatch::{Destination, DispatchLoop};
+use crate::runtime::time::check_calendar;
 use crate::runtime::{PartitionLoop, Ports, READS_WAITING_MAX};
 use crate::store::unfinished::refused;
 
@@ -43,6 +45,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         .collect();
     let TakenOver {
         partition,
+        clock,
         ownership,
         identity,
         held,
@@ -78,6 +81,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         Some(_) => Readiness::Held,
         None => Readiness::Serving,
     });
+    let partition = (partition, clock);
     let partition = PartitionLoop::new(partition, (parts.inputs, records), received, ports);
     Ok(Node {
         inputs,
@@ -94,6 +98,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
 /// Partition that was taken over and does not run yet.
 struct TakenOver {
     partition: Partition,
+    clock: PartitionClock,
     ownership: Ownership,
     identity: RootIdentity,
     held: Option<Hold>,
@@ -115,6 +120,7 @@ async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
     let root = &parts.state.prefix;
     let layout = Layout::new(root, partition);
     let checked = parts.state.check_conditional_create().await?;
+    check_calendar(parts.state.calendar_ahead_ms())?;
     let mut fold = RecoveryFold::new(parts.config.clone(), |recovered| {
         let starting = Readiness::Starting { recovered };
         parts.readiness.send_replace(starting);
@@ -141,6 +147,7 @@ async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
         // The root is new. The check needs an object that exists, and there is one only now.
         parts.state.check_conditional_create().await?;
     }
+    check_calendar(parts.state.calendar_ahead_ms())?;
     let recovery = fold.finish().map_err(|problem| {
         Failure::caused(Exit::Damaged, format!("partition {partition}"), problem)
     })?;
@@ -155,8 +162,13 @@ async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
         next_epoch: layout.epoch(ownership.owner.epoch + 1),
         taken_over,
     };
+    let period = period(&ownership);
+    let mut clock =
+        PartitionClock::start(reading(), period.committed_at_ms, parts.clock_jump_max_ms);
+    let now_ms = clock.read(reading());
     Ok(TakenOver {
-        partition: recovery.start(period(&ownership), now_ms()),
+        partition: recovery.start(period, now_ms),
+        clock,
         identity,
         held,
         recovered: Recovered {

@@ -26,11 +26,13 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
 
+use self::date::ServerDate;
 use self::failure::{Failure, Problem};
 use super::url::check_key;
 use super::{Encryption, S3Operation, S3Options, S3Outcome, S3Request};
 
 mod client;
+mod date;
 mod failure;
 mod multipart;
 
@@ -50,9 +52,17 @@ pub struct S3Store {
     client: Client,
     bucket: Arc<str>,
     options: Arc<S3Options>,
+    date: ServerDate,
 }
 
 impl S3Store {
+    /// Returns by how much the calendar of this machine was ahead of the store's at its last
+    /// answer, in ms; `None` before the first one.
+    #[must_use]
+    pub fn calendar_ahead_ms(&self) -> Option<i64> {
+        self.date.ahead_ms()
+    }
+
     /// Checks that the store refuses to create an object that exists. Some stores that resemble S3
     /// ignore `If-None-Match`, and would let two owners write the same number. `key` is an object
     /// that never changes (the application's record). Returns false, unchecked, if it does not

@@ -18,6 +18,7 @@
 mod bounds;
 mod check;
 mod clients;
+mod clocks;
 mod deploys;
 mod durable;
 mod egress;

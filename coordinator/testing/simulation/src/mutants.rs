@@ -106,11 +106,17 @@ pub enum Mutant {
     CountAnOutage,
     /// An endpoint that is down is not probed in time.
     ForgetProbe,
+    /// Back-offs end by the calendar.
+    FreezeBackoff,
+    /// Partition time stands still while the calendar is behind.
+    FreezeTime,
+    /// A process follows every jump of its calendar.
+    FollowJump,
 }
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 50] = [
+    pub const ALL: [(&'static str, Mutant); 53] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -161,6 +167,9 @@ impl Mutant {
         ("ignore-memory-limit", Mutant::IgnoreMemoryLimit),
         ("count-an-outage", Mutant::CountAnOutage),
         ("forget-probe", Mutant::ForgetProbe),
+        ("freeze-backoff", Mutant::FreezeBackoff),
+        ("freeze-time", Mutant::FreezeTime),
+        ("follow-jump", Mutant::FollowJump),
     ];
 
     /// Returns the mutant of this name.

@@ -16,6 +16,7 @@ use satchel_log::{Application, At, Notice, Source, read};
 use satchel_storage::fork::Refusal;
 use satchel_storage::pump::{DecodeJob, Observation, Reaction};
 
+use crate::clocks::Clocks;
 use crate::durable::DurableFacts;
 use crate::egress::Egress;
 use crate::mutants::Mutant;
@@ -112,12 +113,20 @@ impl World {
         self.report.void += ownership.recovery.void;
         self.report.clean += u64::from(ownership.clean && epoch > 1);
         self.truth.took_over(epoch, &durable.facts);
+        let clocks = Clocks::start(&process.clock, ownership.committed_at_ms, self.mutant);
         let now_ms = process.clock.wall_ms();
         let timing = self.faults.exactly_once_of(id);
         let visibility_ms = self.queue.visibility_ms();
         let clean = ownership.clean;
         let manifest = ownership.recovery.manifest;
-        let mut serving = Serving::start(ownership, recovery, &durable, &process.config, now_ms);
+        let mut serving = Serving::start(
+            ownership,
+            recovery,
+            &durable,
+            &process.config,
+            clocks,
+            now_ms,
+        );
         serving.egress = Egress::start(
             &serving.partition,
             timing,
@@ -248,7 +257,10 @@ impl World {
         let Some(process) = self.processes.get_mut(&id) else {
             return false;
         };
-        let now_ms = process.clock.wall_ms();
+        let Some((now_ms, broken)) = process.partition_ms(self.mutant) else {
+            return false;
+        };
+        self.stage.violations.extend(broken);
         let Some(serving) = process.serving() else {
             return false;
         };
@@ -393,7 +405,10 @@ impl World {
         let Some(process) = self.processes.get_mut(&id) else {
             return;
         };
-        let now_ms = process.clock.wall_ms();
+        let Some((now_ms, broken)) = process.dispatcher_ms(self.mutant) else {
+            return;
+        };
+        self.stage.violations.extend(broken);
         let Some(serving) = process.serving() else {
             return;
         };

@@ -18,6 +18,7 @@ use satchel_storage::fork::{Refusal, refuse_filling, take_over};
 use satchel_storage::pump::Pump;
 use satchel_storage::recovery::period;
 
+use crate::clocks::Clocks;
 use crate::durable::DurableFacts;
 use crate::egress::Egress;
 use crate::ingress::Reading;
@@ -82,6 +83,7 @@ pub(crate) struct Serving {
     /// Expiry of each value of `steady/expiring` that was recovered or sealed.
     pub(crate) expiries: BTreeMap<String, u64>,
     pub(crate) mutants: MutantState,
+    pub(crate) clocks: Clocks,
     /// Second opinion on the endpoints.
     pub(crate) evidence: Evidence,
 }
@@ -176,6 +178,7 @@ impl Serving {
         recovery: Recovery,
         durable: &DurableFacts,
         config: &Config,
+        clocks: Clocks,
         now_ms: u64,
     ) -> Self {
         let period = period(&ownership);
@@ -211,6 +214,7 @@ impl Serving {
             expiries,
             mutants,
             evidence: Evidence::default(),
+            clocks,
         }
     }
 }

@@ -47,6 +47,7 @@ impl World {
                 if let Some(process) = self.processes.get(&id) {
                     process.clock.shift(ms);
                 }
+                self.calendar_jumps(id);
             }
             _ => {
                 self.record(|| format!("process {id} is asked to stop"));
@@ -55,6 +56,21 @@ impl World {
                     .after(0, Event::Notify(id, Input::StopRequested));
                 self.timeline.after(limit_ms, Event::StopForced(id));
             }
+        }
+    }
+
+    /// Sometimes sets the calendar of an owner by more than it follows, or sets it right again.
+    fn calendar_jumps(&mut self, id: ProcessId) {
+        if !self.random.chance(300) {
+            return;
+        }
+        let minutes = 30 + self.random.below(60 * 24 * 365) as i64;
+        let ahead = self.random.chance(500);
+        let jump_ms = if ahead { minutes } else { -minutes } * 60_000;
+        if let Some(serving) = self.serving(id) {
+            let jumped = std::mem::take(&mut serving.clocks.jump_ms) != 0;
+            serving.clocks.jump_ms = if jumped { 0 } else { jump_ms };
+            self.record(|| format!("the calendar of process {id} jumps by {jump_ms} ms"));
         }
     }
 }

@@ -399,6 +399,10 @@ impl MachineClock {
         self.times().error_ms += ms;
     }
 
+    pub(crate) fn true_ms(&self) -> u64 {
+        self.times().true_ms
+    }
+
     pub(crate) fn wall_ms(&self) -> u64 {
         let times = self.times();
         (BEGINNING_MS + times.true_ms).saturating_add_signed(times.error_ms)

@@ -39,6 +39,8 @@ pub enum Fault {
     CutAnswer,
     /// One byte of the answer's body is changed.
     DamageAnswer,
+    /// The request takes effect; its answer has this `Date`.
+    DateAnswer(String),
     /// The request reaches the server without its `If-None-Match` condition.
     DropConditions,
 }
@@ -247,6 +249,13 @@ impl Server {
                 let middle = damaged.len() / 2;
                 damaged[middle] ^= 1;
                 Ok(whole((status, headers, damaged.into())))
+            }
+            Some(Fault::DateAnswer(date)) => {
+                let (status, mut headers, body) = self.pass(&head, body).await?;
+                headers.retain(|(name, _)| name != header::DATE);
+                let date = HeaderValue::from_str(&date).map_err(|_| Lost)?;
+                headers.push((header::DATE, date));
+                Ok(whole((status, headers, body)))
             }
             Some(Fault::DropConditions) => {
                 head.headers.remove(header::IF_NONE_MATCH);

@@ -238,3 +238,17 @@ async fn an_inconsistent_listing_is_rejected() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn the_calendar_of_the_store_is_known_from_its_answers() {
+    let (_bucket, proxy, store) = behind_proxy("dated").await;
+    assert_eq!(store.calendar_ahead_ms(), None);
+    store.create("a", bytes("x")).await.unwrap();
+    let ahead_ms = store.calendar_ahead_ms().unwrap();
+    assert!(ahead_ms.abs() < 10_000, "{ahead_ms}");
+    let date = "Thu, 01 Jan 2026 00:00:00 GMT".to_owned();
+    proxy.fail_next(Method::GET, "a", Fault::DateAnswer(date));
+    store.get("a").await.unwrap();
+    let ahead_ms = store.calendar_ahead_ms().unwrap();
+    assert!(ahead_ms > 24 * 3_600_000, "{ahead_ms}");
+}

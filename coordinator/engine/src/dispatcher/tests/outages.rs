@@ -188,10 +188,7 @@ fn a_success_ends_the_evidence_so_that_poison_counts_again_after_an_outage() {
             outputs = fixture.until_sent().0;
         }
     }
-    assert!(
-        poison_failed,
-        "the poisonous message counts"
-    );
+    assert!(poison_failed, "the poisonous message counts");
     assert_eq!(healthy, [4]);
 }
 

@@ -13,6 +13,7 @@ use aws_sdk_s3::config::{
 use aws_types::service_config::ServiceConfigKey;
 use satchel_log::StoreError;
 
+use super::date::ServerDate;
 use super::{S3Options, S3Store};
 use crate::store::s3::Addressing;
 
@@ -61,7 +62,9 @@ impl S3Store {
             Addressing::Path => true,
             Addressing::VirtualHost => false,
         };
+        let date = ServerDate::default();
         let mut config = Builder::from(sdk)
+            .interceptor(date.clone())
             .force_path_style(path_style)
             // A retry after a first attempt that succeeded would find an object of another writer.
             .retry_config(RetryConfig::disabled())
@@ -86,6 +89,7 @@ impl S3Store {
             client: Client::from_conf(config.build()),
             bucket: Arc::from(bucket),
             options: Arc::new(options),
+            date,
         }
     }
 }
