@@ -30,7 +30,7 @@ pub(crate) async fn http(
     configs: &mut AwsConfigs,
 ) -> Result<Destination, Failure> {
     let source = &endpoint.source;
-    let invoker = HttpInvoker::new(adapter(http))
+    let invoker = HttpInvoker::new(&adapter(http))
         .map_err(|error| Failure::caused(Exit::Usage, source, error))?;
     let invoker = match &http.auth {
         None => invoker,

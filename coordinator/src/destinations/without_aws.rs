@@ -6,7 +6,7 @@ use crate::module::{HttpAuth, Source};
 
 /// No configuration.
 #[derive(Debug, Default)]
-pub(crate) struct AwsConfigs;
+pub(crate) struct AwsConfigs {}
 
 /// Fails: requests are signed with credentials of AWS.
 #[allow(

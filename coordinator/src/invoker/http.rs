@@ -141,12 +141,12 @@ impl HttpInvoker {
     /// # Errors
     ///
     /// Everything that [`HttpEndpointError`] names.
-    pub fn new(endpoint: HttpEndpoint) -> Result<Self, HttpEndpointError> {
+    pub fn new(endpoint: &HttpEndpoint) -> Result<Self, HttpEndpointError> {
         let url = UrlTemplate::parse(&endpoint.url_template)?;
-        let pooled = client(&endpoint, &url)?
+        let pooled = client(endpoint, &url)?
             .pool_idle_timeout(endpoint.pool_idle)
             .pool_max_idle_per_host(endpoint.pool_size);
-        let unpooled = client(&endpoint, &url)?.pool_max_idle_per_host(0);
+        let unpooled = client(endpoint, &url)?.pool_max_idle_per_host(0);
         let build = |builder: ClientBuilder| {
             let built = builder.build();
             built.map_err(|source| HttpEndpointError::Client { source })

@@ -96,7 +96,7 @@ fn quick(url: String) -> HttpEndpoint {
 }
 
 async fn invoke(endpoint: HttpEndpoint) -> BundleOutcome {
-    let invoker = HttpInvoker::new(endpoint).unwrap();
+    let invoker = HttpInvoker::new(&endpoint).unwrap();
     invoker.invoke(bundle(vec![batch(1)])).await
 }
 
@@ -142,7 +142,7 @@ async fn a_batch_is_posted_in_statefun_format_and_its_answer_is_read() {
 #[tokio::test]
 async fn each_batch_is_one_request_with_its_own_outcome() {
     let url = serve(|| octets(greeting().encode_to_vec())).await;
-    let invoker = HttpInvoker::new(quick(url)).unwrap();
+    let invoker = HttpInvoker::new(&quick(url)).unwrap();
     assert_eq!(
         invoker.invoke(bundle(vec![batch(1), batch(2)])).await,
         BundleOutcome::Answered(vec![
@@ -361,7 +361,7 @@ async fn a_request_that_needs_a_new_connection_does_not_take_an_idle_one() {
         counted.fetch_add(1, Ordering::Relaxed);
     });
     tokio::spawn(axum::serve(listener, router).into_future());
-    let invoker = HttpInvoker::new(quick(url)).unwrap();
+    let invoker = HttpInvoker::new(&quick(url)).unwrap();
     for (new_connection, so_far) in [(false, 1), (false, 1), (true, 2), (true, 3), (false, 3)] {
         let bundle = Bundle {
             new_connection,
@@ -396,7 +396,7 @@ async fn an_endpoint_that_does_not_answer_in_time_is_timed_out() {
 
 #[test]
 fn invalid_settings_are_named() {
-    let error = HttpInvoker::new(HttpEndpoint::new("ftp://functions")).unwrap_err();
+    let error = HttpInvoker::new(&HttpEndpoint::new("ftp://functions")).unwrap_err();
     assert!(
         error
             .to_string()
@@ -410,7 +410,7 @@ fn invalid_settings_are_named() {
         trust_cacerts: Some(trust_cacerts),
         ..HttpEndpoint::new("https://functions")
     };
-    let error = HttpInvoker::new(endpoint(missing.clone())).unwrap_err();
+    let error = HttpInvoker::new(&endpoint(missing.clone())).unwrap_err();
     assert!(
         error
             .to_string()
@@ -424,7 +424,7 @@ fn invalid_settings_are_named() {
         "-----BEGIN CERTIFICATE-----\n%\n-----END CERTIFICATE-----\n",
     )
     .unwrap();
-    let error = HttpInvoker::new(endpoint(garbage.clone())).unwrap_err();
+    let error = HttpInvoker::new(&endpoint(garbage.clone())).unwrap_err();
     assert!(
         error
             .to_string()

@@ -108,7 +108,7 @@ async fn invoke(endpoint: HttpEndpoint) -> BundleOutcome {
         batches: vec![Arc::new(batch)],
         new_connection: false,
     };
-    HttpInvoker::new(endpoint).unwrap().invoke(bundle).await
+    HttpInvoker::new(&endpoint).unwrap().invoke(bundle).await
 }
 
 /// Certificates and keys in files, as a module file names them.
