@@ -18,13 +18,13 @@ pub enum KinesisError {
         stream: String,
     },
     /// Kinesis denies this process access to the stream.
-    #[error("ingress {ingress}: Kinesis refuses to list the shards of `{stream}`: {reason}")]
+    #[error("ingress {ingress}: Kinesis denies access to the stream `{stream}`: {reason}")]
     Refused {
         /// The ingress's id.
         ingress: String,
         /// The stream's name.
         stream: String,
-        /// Reason of Kinesis.
+        /// Operation that Kinesis denied, and its reason.
         reason: String,
     },
     /// The retention deleted the record at which reading would continue. Records behind it may have

@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Denials};
 use super::error::Stop;
 use super::fan_out;
 use super::reading::read_shard;
@@ -226,7 +226,15 @@ struct Readers {
 }
 
 impl Readers {
+    /// Reads until the partition has ended or the stream cannot be read. No reader of a shard
+    /// outlives it, so that the stream may be read anew.
     async fn run(mut self, first: Vec<ListedShard>) -> Result<(), Stop> {
+        let outcome = self.read(first).await;
+        self.readers.shutdown().await;
+        outcome
+    }
+
+    async fn read(&mut self, first: Vec<ListedShard>) -> Result<(), Stop> {
         self.apply_list(first).await?;
         let interval = self.shared.options.list_interval;
         let mut list_at = Instant::now() + interval;
@@ -235,7 +243,7 @@ impl Readers {
                 Some(read) = self.readers.join_next() => {
                     if let Some(shard) = ended(read)? {
                         let steps = self.plan.ended(&shard);
-                            self.perform(steps, HashMap::new()).await?;
+                        self.perform(steps, HashMap::new()).await?;
                     }
                     // The last list may be older than its children.
                     list_at = Instant::now();
@@ -271,6 +279,7 @@ impl Readers {
         let (client, stream) = (&self.shared.client, &*self.shared.options.stream);
         let mut newest = HashMap::new();
         let mut backoff = Backoff::default();
+        let mut denials = Denials::default();
         for shard in list.iter().filter(|shard| !shard.closed) {
             let iterator = loop {
                 match requests::shard_iterator(client, stream, &shard.id, &ReadFrom::Newest).await {
@@ -278,6 +287,11 @@ impl Readers {
                     Err(failure) => {
                         self.shared
                             .report_retry("GetShardIterator", Some(&shard.id), &failure);
+                        self.shared.note_denial(&mut denials, &failure)?;
+                        if let RequestFailure::Missing(_) = failure {
+                            // Reports a stream that was deleted meanwhile.
+                            self.shared.list().await?;
+                        }
                     }
                 }
                 backoff.wait().await;
