@@ -130,9 +130,9 @@ impl KinesisStream {
             problem: match error {
                 KinesisError::NoStream { .. } => SourceProblem::Missing,
                 KinesisError::Refused { .. } => SourceProblem::Forbidden,
-                KinesisError::ExpiredPosition { .. } | KinesisError::LostShard { .. } => {
-                    SourceProblem::Lost
-                }
+                KinesisError::ExpiredPosition { .. }
+                | KinesisError::LostShard { .. }
+                | KinesisError::AnotherStream { .. } => SourceProblem::Lost,
             },
             reason: error.to_string(),
         })

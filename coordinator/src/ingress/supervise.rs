@@ -85,7 +85,7 @@ async fn read_again_and_again<R, C>(
                 tracing::info!(
                     ingress = %state.id().ingress,
                     source = %state.id().name,
-                    "ingress reads its source again"
+                    "ingress reads a source again"
                 );
                 attempt.await
             }
@@ -116,8 +116,7 @@ impl StopLog {
             problem,
             error = stopped.reason,
             retry_s = retry.map(|retry| retry.as_secs()),
-            "ingress stopped reading a source; `satchel ingress resume {}` tries it again",
-            id.ingress
+            "ingress stopped reading a source; `satchel ingress resume` tries it again"
         );
     }
 }

@@ -109,6 +109,7 @@ impl KinesisIngress {
             plan,
             listed: HashMap::new(),
             readers,
+            reopened: None,
         }
         .run(first)
         .await
@@ -223,7 +224,13 @@ struct Readers {
     plan: ShardPlan,
     listed: HashMap<Arc<str>, ListedShard>,
     readers: JoinSet<Read>,
+    /// Time since which every list shows a shard open that was read to its end.
+    reopened: Option<Instant>,
 }
+
+/// Number of intervals of listing for which a shard that was read to its end must be listed as open
+/// until it counts as another one. A list may be older than the end.
+const REOPENED_INTERVALS: u32 = 3;
 
 impl Readers {
     /// Reads until the partition has ended or the stream cannot be read. No reader of a shard
@@ -267,11 +274,27 @@ impl Readers {
             since_ms = since_ms.saturating_sub(CLOCK_MARGIN_MS);
         }
         let steps = self.plan.listed(&list, since_ms);
+        self.check_reopened()?;
         self.listed = list
             .into_iter()
             .map(|shard| (shard.id.clone(), shard))
             .collect();
         self.perform(steps, fresh).await
+    }
+
+    /// Checks that no shard that was read to its end is open for good: it would never be read.
+    fn check_reopened(&mut self) -> Result<(), Stop> {
+        let Some(shard) = self.plan.reopened() else {
+            self.reopened = None;
+            return Ok(());
+        };
+        let since = *self.reopened.get_or_insert_with(Instant::now);
+        let longest = self.shared.options.list_interval * REOPENED_INTERVALS;
+        if since.elapsed() < longest {
+            return Ok(());
+        }
+        let shard = self.shared.shard_id(shard);
+        Err(KinesisError::AnotherStream { shard }.into())
     }
 
     /// Iterators after the newest record of every open shard.

@@ -294,6 +294,24 @@ async fn a_stream_that_is_deleted_while_it_is_read_stops_the_ingress_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_created_again_is_never_left_unread_in_silence() {
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "again", 1).await;
+    let shard = ShardId {
+        ingress: "example/in".into(),
+        stream: "again".into(),
+        shard: "shardId-000000000000".into(),
+    };
+    let durable = Durable::default();
+    // As if a former stream of this name had been split and read to the end of its first shard.
+    durable.put(shard.clone(), ShardPosition::End);
+    let running = durable.start(&stream.config, options(&stream, Startup::Earliest));
+    let error = running.stopped().await.unwrap_err();
+    assert!(error.is_loss());
+    assert_eq!(error, KinesisError::AnotherStream { shard });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_permission_that_is_taken_away_for_good_stops_the_ingress_with_the_operation() {
     let server = Server::start().await;
     let stream = Stream::create(server.endpoint(), "forbidden", 1).await;
