@@ -21,14 +21,15 @@ const ALLOWED: &[(&str, &str)] = &[
     ("module", "streams"),
     ("store", "clock error"),
     ("metrics", "store"),
+    ("sources", "metrics"),
     ("offline", "clock error module random store typed_json"),
     ("egress", "clock error metrics random streams"),
-    ("ingress", "clock error metrics module streams"),
+    ("ingress", "clock error metrics module sources streams"),
     ("requests", "metrics random"),
-    ("http", "clock metrics module readiness requests streams"),
+    ("http", "metrics module readiness requests sources streams"),
     (
         "runtime",
-        "clock egress error ingress invoker metrics random readiness requests store",
+        "clock egress error ingress invoker metrics random readiness requests sources store",
     ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
@@ -37,11 +38,11 @@ const ALLOWED: &[(&str, &str)] = &[
     (
         "assemble",
         "config egress error http ingress metrics module offline readiness requests \
-         runtime servers store",
+         runtime servers sources store",
     ),
     (
         "cli",
-        "check clock config error module offline store streams typed_json",
+        "check clock config destinations error module offline store streams typed_json",
     ),
     (
         "dev",

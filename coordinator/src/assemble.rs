@@ -36,6 +36,7 @@ use crate::runtime::INPUTS_WAITING_MAX;
 use crate::runtime::dispatch::Destination;
 use crate::runtime::node::NodeParts;
 use crate::servers::{Servers, admin_reads};
+use crate::sources::Sources;
 use crate::store::{StateLocation, StateStore, StoreOptions};
 
 /// Parts that live as long as the process.
@@ -50,6 +51,8 @@ pub(crate) struct Process {
     pub(crate) requests: Requests,
     /// Readiness of the process.
     pub(crate) readiness: watch::Sender<Readiness>,
+    /// State of the ingresses' sources.
+    pub(crate) sources: Sources,
 }
 
 /// Tokens that clients of the ports must show.
@@ -107,6 +110,7 @@ impl Process {
             args,
             application,
             requests: Requests::new(sender, metrics.clone()),
+            sources: Sources::new(metrics.clone()),
             metrics,
             readiness: watch::Sender::new(readiness),
         };
@@ -141,6 +145,7 @@ impl Process {
         let admin = admin_routes(Admin {
             requests: self.requests.clone(),
             readiness: self.readiness.subscribe(),
+            sources: self.sources.clone(),
             metrics: self.metrics.clone(),
             reads,
             writes,
@@ -211,6 +216,7 @@ impl Process {
             destinations: adapters.destinations,
             ingresses: adapters.ingresses,
             egresses: adapters.egresses,
+            sources: self.sources.clone(),
             metrics: self.metrics.clone(),
             requests: self.requests.clone(),
             inputs,

@@ -14,6 +14,7 @@ mod admin;
 mod body;
 mod error;
 mod guard;
+mod ingresses;
 mod observe;
 mod render;
 mod server;

@@ -1,4 +1,4 @@
-//! Ingresses: sources of messages for a partition.
+//! Ingresses: sources of messages for a partition, each supervised by itself.
 
 #[cfg(feature = "aws")]
 pub mod kinesis;
@@ -7,15 +7,14 @@ pub mod reading;
 pub mod routing;
 #[cfg(feature = "aws")]
 pub mod sqs;
+pub mod supervise;
 #[cfg(not(feature = "aws"))]
 mod without_aws;
 
 use satchel_engine::input::Input;
 use tokio::sync::mpsc;
 
-#[cfg(feature = "aws")]
-use crate::error::Exit;
-use crate::error::Failure;
+use crate::sources::{SourceId, SourceStopped};
 
 #[cfg(feature = "aws")]
 use kinesis::KinesisStream;
@@ -31,6 +30,7 @@ pub use {kinesis::kinesis_ingresses, sqs::sqs_ingresses};
 pub use without_aws::{kinesis_ingresses, sqs_ingresses};
 
 /// Adapter of one stream or queue of an ingress.
+#[derive(Clone)]
 pub enum Ingress {
     /// Stream on this machine.
     LocalStream(LocalStreamIngress),
@@ -43,38 +43,36 @@ pub enum Ingress {
 }
 
 impl Ingress {
+    /// Name of the stream or queue.
+    pub fn id(&self) -> SourceId {
+        match self {
+            Self::LocalStream(stream) => stream.id(),
+            #[cfg(feature = "aws")]
+            Self::Kinesis(stream) => stream.id(),
+            #[cfg(feature = "aws")]
+            Self::Sqs(queue) => queue.id(),
+        }
+    }
+
     /// Reads until the partition is gone. `incarnation` is the permanent name of the root, which
     /// registrations with other services bear.
     ///
     /// # Errors
     ///
-    /// A problem that the process cannot solve: a damaged or missing stream, or records that were
-    /// lost before they were read.
+    /// A problem of the source that the process cannot solve: it is damaged, missing or forbidden,
+    /// or records were lost before they were read.
     pub async fn run(
         self,
         inputs: mpsc::Sender<Input>,
         reading: Reading,
         #[cfg_attr(not(feature = "aws"), expect(unused))] incarnation: &str,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), SourceStopped> {
         match self {
-            Self::LocalStream(stream) => Ok(stream.run(inputs, reading).await?),
+            Self::LocalStream(stream) => stream.run(inputs, reading).await,
             #[cfg(feature = "aws")]
-            Self::Sqs(queue) => {
-                let received = queue.run(inputs, reading).await;
-                received.map_err(|error| Failure::from_source(Exit::Environment, error))
-            }
+            Self::Sqs(queue) => queue.run(inputs, reading).await,
             #[cfg(feature = "aws")]
-            Self::Kinesis(stream) => {
-                let read = stream.run(inputs, reading, incarnation).await;
-                read.map_err(|error| {
-                    let exit = if error.is_loss() {
-                        Exit::Damaged
-                    } else {
-                        Exit::Environment
-                    };
-                    Failure::from_source(exit, error)
-                })
-            }
+            Self::Kinesis(stream) => stream.run(inputs, reading, incarnation).await,
         }
     }
 }

@@ -36,6 +36,7 @@ pub mod requests;
 pub mod run;
 pub mod runtime;
 mod servers;
+pub mod sources;
 pub mod store;
 mod typed_json;
 pub use satchel_local_streams as streams;

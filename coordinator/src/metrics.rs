@@ -182,6 +182,18 @@ impl Metrics {
         self.0.ingress_paused.set(i64::from(paused));
     }
 
+    /// Records that a source of an ingress is stopped because it cannot be read, or no longer is.
+    pub fn observe_source(&self, ingress: &str, source: &str, stopped: bool) {
+        let label = SourceLabel {
+            ingress: ingress.to_owned(),
+            source: source.to_owned(),
+        };
+        self.0
+            .ingress_stopped
+            .get_or_create(&label)
+            .set(i64::from(stopped));
+    }
+
     /// Records that the ingresses, timers and outbox of a fork are held, or are not.
     pub fn observe_held(&self, held: bool) {
         self.0.held.set(i64::from(held));
@@ -318,6 +330,12 @@ impl Egress {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabel {
+    ingress: String,
+    source: String,
+}
+
 /// Histograms of durations in seconds, by label.
 type Latencies<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -346,6 +364,7 @@ struct Families {
     dead_letters_present: Gauge,
     pending_bytes: Gauge,
     ingress_paused: Gauge,
+    ingress_stopped: Family<SourceLabel, Gauge>,
     held: Gauge,
     timers_pending: Gauge,
     time_ahead: Gauge<f64, AtomicU64>,
@@ -426,6 +445,10 @@ impl Families {
             ingress_paused: names.add(
                 "ingress_paused",
                 "1 while too many pending messages pause ingress, else 0",
+            ),
+            ingress_stopped: names.add(
+                "ingress_stopped",
+                "1 while a stream or queue is not read because it cannot be, else 0",
             ),
             held: names.add(
                 "fork_held",

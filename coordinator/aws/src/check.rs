@@ -5,11 +5,12 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::types::KeyType;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata};
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
 
 use crate::egress::destination::Destination;
 use crate::egress::dynamodb::DynamoDbSettings;
 use crate::egress::failure;
+use crate::error_text::{Operation, describe};
 use crate::lambda::LambdaFunction;
 use crate::lease::{Claimant, Condition, LeaseItem, LeaseTable, Write};
 
@@ -25,14 +26,8 @@ pub async fn kinesis_stream(sdk: &SdkConfig, stream: &str) -> Result<(), String>
     let config = aws_sdk_kinesis::config::Builder::from(sdk).timeout_config(limits.build());
     let client = aws_sdk_kinesis::Client::from_conf(config.build());
     let request = client.describe_stream_summary().stream_name(stream);
-    match Box::pin(request.send()).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(match (error.code(), error.message()) {
-            (Some(code), Some(message)) => format!("{code}: {message}"),
-            (Some(code), None) => code.to_owned(),
-            _ => DisplayErrorContext(&error).to_string(),
-        }),
-    }
+    let described = Box::pin(request.send()).await;
+    described.map(drop).map_err(|error| describe(&error))
 }
 
 /// Checks that the queue exists (`sqs:GetQueueAttributes`), and that its messages may be deleted
@@ -52,14 +47,14 @@ pub async fn sqs_queue(sdk: &SdkConfig, queue_url: &str) -> Result<(), String> {
         .queue_url(queue_url)
         .attribute_names(QueueAttributeName::QueueArn);
     let looked = Box::pin(looking.send()).await;
-    looked.map_err(|error| failure::describe(&error))?;
+    looked.map_err(|error| describe(&error))?;
     let handle = "satchel validate";
     let deleting = client
         .delete_message()
         .queue_url(queue_url)
         .receipt_handle(handle);
     if let Err(error) = Box::pin(deleting.send()).await {
-        require_permission("sqs:DeleteMessage", &error)?;
+        require_permission(&error)?;
     }
     let extending = client
         .change_message_visibility()
@@ -67,7 +62,7 @@ pub async fn sqs_queue(sdk: &SdkConfig, queue_url: &str) -> Result<(), String> {
         .receipt_handle(handle)
         .visibility_timeout(0);
     if let Err(error) = Box::pin(extending.send()).await {
-        require_permission("sqs:ChangeMessageVisibility", &error)?;
+        require_permission(&error)?;
     }
     Ok(())
 }
@@ -102,19 +97,19 @@ pub async fn egress(sdk: &SdkConfig, destination: &Destination) -> Result<(), St
             let client = aws_sdk_sqs::Client::new(&sdk);
             let looking = client.get_queue_attributes().queue_url(&sqs.queue_url);
             let looked = Box::pin(looking.send()).await;
-            looked.map(drop).map_err(|error| failure::describe(&error))
+            looked.map(drop).map_err(|error| describe(&error))
         }
         Destination::Sns(sns) => {
             let client = aws_sdk_sns::Client::new(&sdk);
             let looking = client.get_topic_attributes().topic_arn(&sns.topic_arn);
             let looked = Box::pin(looking.send()).await;
-            looked.map(drop).map_err(|error| failure::describe(&error))
+            looked.map(drop).map_err(|error| describe(&error))
         }
         Destination::EventBridge(bus) => {
             let client = aws_sdk_eventbridge::Client::new(&sdk);
             let looking = client.describe_event_bus().name(&bus.event_bus);
             let looked = Box::pin(looking.send()).await;
-            looked.map(drop).map_err(|error| failure::describe(&error))
+            looked.map(drop).map_err(|error| describe(&error))
         }
         Destination::DynamoDb(dynamodb) => table(&sdk, dynamodb).await,
         Destination::Lambda(lambda) => {
@@ -131,7 +126,7 @@ async fn table(sdk: &SdkConfig, settings: &DynamoDbSettings) -> Result<(), Strin
     let client = aws_sdk_dynamodb::Client::new(sdk);
     let looking = client.describe_table().table_name(&settings.table);
     let looked = Box::pin(looking.send()).await;
-    let looked = looked.map_err(|error| failure::describe(&error))?;
+    let looked = looked.map_err(|error| describe(&error))?;
     let table = looked.table();
     let keys = table.map(|table| table.key_schema()).unwrap_or_default();
     let has = |kind: &KeyType| {
@@ -158,15 +153,9 @@ async fn table(sdk: &SdkConfig, settings: &DynamoDbSettings) -> Result<(), Strin
 
 /// Returns an error if the service denies permission. Other errors are expected, because the
 /// message does not exist.
-fn require_permission<E>(
-    what: &str,
-    error: &aws_sdk_sqs::error::SdkError<E, aws_sdk_sqs::config::http::HttpResponse>,
-) -> Result<(), String>
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
+fn require_permission<E: Operation>(error: &aws_sdk_sqs::error::SdkError<E>) -> Result<(), String> {
     match failure::is_permission(error.code().unwrap_or_default()) {
-        true => Err(format!("{what}: {}", failure::describe(error))),
+        true => Err(describe(error)),
         false => Ok(()),
     }
 }
@@ -177,8 +166,8 @@ where
 /// # Errors
 /// The reason of the service.
 pub async fn lease_table(table: &LeaseTable) -> Result<(), String> {
-    let describe = |error: crate::lease::TableError| error.to_string();
-    Box::pin(table.read()).await.map_err(describe)?;
+    let told = |error: crate::lease::TableError| error.to_string();
+    Box::pin(table.read()).await.map_err(told)?;
     // No process has this id.
     let claimant = Claimant {
         id: "satchel validate".to_owned(),
@@ -200,6 +189,6 @@ pub async fn lease_table(table: &LeaseTable) -> Result<(), String> {
     };
     match Box::pin(table.write(&write)).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(describe(error)),
+        Err(error) => Err(told(error)),
     }
 }

@@ -9,6 +9,8 @@
 //! The SDK makes one attempt; all retries are made here. They continue without a limit, except for
 //! records that can never be accepted.
 
+#[cfg(feature = "sdk")]
+mod batch;
 pub mod content;
 pub mod destination;
 pub mod dynamodb;

@@ -11,7 +11,6 @@
 //! received. Nothing is lost, and the partition drops repeated records by their position. The
 //! exceptions, named in [`KinesisError`], stop the ingress.
 
-#[cfg(feature = "sdk")]
 pub mod aggregation;
 pub mod error;
 #[cfg(feature = "sdk")]
@@ -21,7 +20,6 @@ pub mod ingress;
 pub(crate) mod backoff;
 #[cfg(feature = "sdk")]
 mod fan_out;
-#[cfg(feature = "sdk")]
 mod hash_key;
 mod options;
 #[cfg(feature = "sdk")]
@@ -42,6 +40,7 @@ use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::{oneshot, watch};
 
+pub use aggregation::Aggregation;
 pub use error::KinesisError;
 #[cfg(feature = "sdk")]
 pub use ingress::KinesisIngress;
@@ -80,4 +79,8 @@ pub trait KinesisObserver: Send + Sync + 'static {
 
     /// A number of records was read, with the total size of their data in bytes.
     fn read(&self, shard: &ShardId, records: u64, bytes: u64);
+
+    /// A number of records in aggregates was dropped, because they belong to another shard and
+    /// their producer sends them there again.
+    fn dropped(&self, shard: &ShardId, records: u64);
 }

@@ -22,7 +22,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{Region, SdkConfig};
 use aws_sdk_lambda::Client;
 use aws_sdk_lambda::config::{Builder, StalledStreamProtectionConfig};
-use aws_sdk_lambda::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_lambda::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_lambda::operation::RequestId;
 use aws_sdk_lambda::operation::invoke::InvokeError;
 use aws_sdk_lambda::primitives::Blob;
@@ -31,6 +31,8 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{pool, tls};
 use bytes::Bytes;
 use satchel_engine::invocation::{Failure, FailureKind};
+
+use crate::error_text::chain;
 
 /// Maximum time to establish a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -200,7 +202,7 @@ impl LambdaFunction {
                     None => code.to_owned(),
                 }
             }
-            other => DisplayErrorContext(other).to_string(),
+            other => chain(other),
         };
         let request = error
             .request_id()

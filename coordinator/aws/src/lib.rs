@@ -8,6 +8,8 @@
 pub mod check;
 pub mod config;
 pub mod egress;
+#[cfg(feature = "sdk")]
+pub mod error_text;
 pub mod kinesis;
 #[cfg(feature = "sdk")]
 pub mod lambda;

@@ -6,8 +6,8 @@ use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::config::Builder;
-use aws_sdk_secretsmanager::error::{DisplayErrorContext, ProvideErrorMetadata};
 
+use crate::error_text::describe;
 use crate::secret::Secret;
 
 /// Maximum duration of a request.
@@ -22,13 +22,7 @@ pub async fn fetch(sdk: &SdkConfig, name: &str) -> Result<Secret, String> {
     let timeout = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
     let config = Builder::from(sdk).timeout_config(timeout.build()).build();
     let request = Client::from_conf(config).get_secret_value().secret_id(name);
-    let answer = request.send().await.map_err(|error| {
-        let text = || DisplayErrorContext(&error).to_string();
-        match (error.code(), error.message()) {
-            (Some(code), Some(message)) => format!("{code}: {message}"),
-            _ => text(),
-        }
-    })?;
+    let answer = request.send().await.map_err(|error| describe(&error))?;
     answer
         .secret_string()
         .map(Secret::new)

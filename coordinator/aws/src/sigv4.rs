@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use aws_config::SdkConfig;
 use aws_sdk_lambda::config::{ProvideCredentials, SharedCredentialsProvider};
-use aws_sdk_lambda::error::DisplayErrorContext;
 use aws_sigv4::http_request::{
     PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
     sign,
@@ -14,6 +13,7 @@ use aws_sigv4::http_request::{
 use aws_sigv4::sign::v4::SigningParams;
 
 use crate::config::ConfigError;
+use crate::error_text::chain;
 
 /// Signs requests to one service in one region. Renews its credentials itself. Cheap to clone.
 #[derive(Clone)]
@@ -76,7 +76,7 @@ impl Signer {
     ) -> Result<Vec<(String, String)>, SignError> {
         let credentials = self.credentials.provide_credentials().await;
         let identity = credentials
-            .map_err(|error| SignError::NoCredentials(DisplayErrorContext(&error).to_string()))?
+            .map_err(|error| SignError::NoCredentials(chain(&error)))?
             .into();
         let unsignable = |error: &dyn fmt::Display| SignError::Unsignable(error.to_string());
         let mut settings = SigningSettings::default();

@@ -24,7 +24,7 @@ struct Name {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a function type: expected `namespace/name`, \
-     both parts not empty and the name without `/`"
+     both parts not empty and the name without `/` and neither `.` nor `..`"
 )]
 pub struct InvalidFunctionType(pub String);
 
@@ -35,6 +35,12 @@ impl FunctionType {
             namespace: namespace.into(),
             name: name.into(),
         }))
+    }
+
+    /// True if `name` is neither `.` nor `..`. In the path of an endpoint's URL, these would be no
+    /// segment of their own, but an instruction to leave one.
+    pub fn is_segment(name: &str) -> bool {
+        !matches!(name, "." | "..")
     }
 
     /// The part before the last `/`.
@@ -58,7 +64,9 @@ impl std::str::FromStr for FunctionType {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.rsplit_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Some((namespace, name))
+                if !namespace.is_empty() && !name.is_empty() && Self::is_segment(name) =>
+            {
                 Ok(Self::new(namespace, name))
             }
             _ => Err(InvalidFunctionType(text.to_owned())),
@@ -161,6 +169,20 @@ impl fmt::Debug for Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_is_no_segment_of_a_path_is_refused() {
+        for text in ["example/.", "example/..", "a/b/.."] {
+            let refused = text.parse::<FunctionType>().unwrap_err().to_string();
+            assert!(
+                refused.contains(text) && refused.contains("`..`"),
+                "{refused}"
+            );
+        }
+        for text in ["example/...", "example/.a", "../a"] {
+            assert_eq!(text.parse::<FunctionType>().unwrap().to_string(), text);
+        }
+    }
 
     #[test]
     fn the_hash_of_an_address_never_changes_however_long_it_is() {

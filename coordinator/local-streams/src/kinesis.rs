@@ -9,8 +9,8 @@
 //!   reach loopback ports, are refused with `AccessDeniedException`.
 //! - Creating, splitting and merging are complete when the request is answered. Streams and
 //!   consumers are `ACTIVE` at once, never `CREATING` or `UPDATING`.
-//! - Encryption, enhanced monitoring, resource policies, tags by ARN and records larger than 1 MiB
-//!   are not supported. Requests for them get `UnknownOperationException`.
+//! - Encryption, enhanced monitoring, resource policies and tags by ARN are not supported. Requests
+//!   for them get `UnknownOperationException`.
 
 mod arguments;
 mod consumers;
@@ -236,6 +236,7 @@ impl Service {
             "SplitShard" => self.split_shard(&call).await?,
             "MergeShards" => self.merge_shards(&call).await?,
             "UpdateShardCount" => self.update_shard_count(&call).await?,
+            "UpdateMaxRecordSize" => self.update_max_record_size(&call).await?,
             "IncreaseStreamRetentionPeriod" => self.change_retention(&call, true).await?,
             "DecreaseStreamRetentionPeriod" => self.change_retention(&call, false).await?,
             "AddTagsToStream" => self.add_tags(call).await?,

@@ -11,6 +11,10 @@ use crate::number::SequenceNumber;
 pub const RETENTION_HOURS_MIN: u32 = 24;
 /// Maximum retention in hours.
 pub const RETENTION_HOURS_MAX: u32 = 8_760;
+/// Minimum of the maximum size of a record in KiB, and the one of a new stream.
+pub const RECORD_KIB_MIN: u32 = 1_024;
+/// Maximum of the maximum size of a record in KiB.
+pub const RECORD_KIB_MAX: u32 = 10_240;
 /// Maximum number of open shards of a stream.
 pub const SHARDS_MAX: usize = 500;
 /// Initial number of shards of an on-demand stream.
@@ -26,6 +30,10 @@ pub struct Description {
     pub on_demand: bool,
     /// Minimum time for which records are kept, in hours.
     pub retention_hours: u32,
+    /// Maximum size of a record that is put over the Kinesis API, in KiB. Absent where it is that
+    /// of a new stream, as in streams from before this field.
+    #[serde(default = "record_kib", skip_serializing_if = "is_record_kib")]
+    pub max_record_kib: u32,
     /// Shards that may still have records, by number.
     pub shards: Vec<Shard>,
     /// Number of the next shard.
@@ -34,6 +42,14 @@ pub struct Description {
     pub tags: BTreeMap<String, String>,
     /// Consumers registered for enhanced fan-out.
     pub consumers: Vec<Consumer>,
+}
+
+fn record_kib() -> u32 {
+    RECORD_KIB_MIN
+}
+
+fn is_record_kib(kib: &u32) -> bool {
+    *kib == RECORD_KIB_MIN
 }
 
 /// A consumer registered for enhanced fan-out.
@@ -199,11 +215,17 @@ impl Description {
             created_ms: context.now_ms,
             on_demand,
             retention_hours: RETENTION_HOURS_MIN,
+            max_record_kib: RECORD_KIB_MIN,
             shards: Vec::new(),
             next_shard: 0,
             tags: BTreeMap::new(),
             consumers: Vec::new(),
         }
+    }
+
+    /// Maximum size of a record's key and data that is put over the Kinesis API, in bytes.
+    pub fn max_record_bytes(&self) -> usize {
+        self.max_record_kib as usize * 1_024
     }
 
     /// The shard with this number.

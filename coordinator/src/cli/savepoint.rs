@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::cli::output;
 use crate::cli::verify::RootArgs;
-use crate::clock::rfc3339;
 use crate::error::Failure;
+use crate::module::format_rfc3339;
 use crate::offline;
 
 /// Commands on savepoints: named states of an application. The application may be running.
@@ -94,8 +94,8 @@ impl<'a> Line<'a> {
         Self {
             savepoint: savepoint.name.as_str(),
             partition: savepoint.partition,
-            committed_at: rfc3339(savepoint.committed_at_ms),
-            created_at: rfc3339(savepoint.created_at_ms),
+            committed_at: format_rfc3339(savepoint.committed_at_ms),
+            created_at: format_rfc3339(savepoint.created_at_ms),
             through: savepoint.through,
             comment: &savepoint.comment,
         }

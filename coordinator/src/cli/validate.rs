@@ -8,6 +8,7 @@ use clap::Args;
 use crate::check::{Further, check};
 use crate::cli::output;
 use crate::config::S3Args;
+use crate::destinations;
 #[cfg(feature = "aws")]
 use crate::error::Exit;
 use crate::error::Failure;
@@ -42,7 +43,8 @@ pub struct ValidateArgs {
     s3: S3Args,
 }
 
-/// Checks module files and prints what runs where.
+/// Checks module files and everything else that a start takes from this machine, and prints what
+/// runs where.
 pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
     let application = Application::load(&args.files, &|name| std::env::var(name).ok())
         .map_err(|problems| Failure::usage(problems.to_string()))?;
@@ -50,6 +52,10 @@ pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
         if !output::line(line.as_bytes())? {
             break;
         }
+    }
+    let problems = destinations::check(&application);
+    if !problems.is_empty() {
+        return Err(Failure::usage(problems.join("\n")));
     }
     if !args.check_aws {
         return Ok(());

@@ -194,11 +194,18 @@ async fn ingresses(
         return Ok(ingresses);
     }
     for (ingress, adapter, stream) in ingress_streams(application) {
+        // Creates a stream that does not exist. A stream that cannot be opened stops its ingress
+        // alone, which reports it.
+        let _ = streams.stream(&stream.stream).await;
         ingresses.push(Ingress::LocalStream(LocalStreamIngress {
             ingress: ingress.id.to_string(),
-            stream: streams.stream(&stream.stream).await?,
+            streams: streams.clone(),
+            stream: stream.stream.clone(),
             startup: adapter.startup,
+            on_expired: adapter.on_expired,
+            aggregation: adapter.aggregation,
             routing: routing(stream),
+            metrics: process.metrics.clone(),
         }));
     }
     Ok(ingresses)

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use super::body::{Bodies, BodyLimits};
 use super::error::{ApiError, json};
+use super::ingresses::{self, StoppedIngress};
 use super::render::{AddressBody, DeadLetters, Timers};
 use super::target::{PathParams, Target, query};
 use super::token::Token;
@@ -27,6 +28,7 @@ use super::value::read_value;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
+use crate::sources::Sources;
 
 /// Settings of the administration port.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub struct Admin {
     pub requests: Requests,
     /// Readiness, which `/readyz` shows.
     pub readiness: watch::Receiver<Readiness>,
+    /// State of the ingresses' sources, of which `/readyz` shows the stopped ones.
+    pub sources: Sources,
     /// Metrics, which `/metrics` shows.
     pub metrics: Metrics,
     /// Right to read lists, addresses and timers. Health and metrics need no right.
@@ -82,6 +86,10 @@ pub fn routes(admin: Admin) -> Router {
             post(resume),
         )
         .route("/api/timers", get(list_timers))
+        .route(
+            "/api/ingresses/{namespace}/{name}/resume",
+            post(ingresses::resume),
+        )
         .with_state(Serving {
             bodies: Arc::new(Bodies::within(admin.limits)),
             admin: Arc::new(admin),
@@ -107,25 +115,25 @@ impl FromRef<Serving> for Arc<Bodies> {
     }
 }
 
-type Shared = State<Arc<Admin>>;
+pub(super) type Shared = State<Arc<Admin>>;
 
 async fn healthz() -> Response {
     json_response(StatusCode::OK, &Health::Alive)
 }
 
 async fn readyz(State(admin): Shared) -> Response {
+    let serving = |held, recovered: Option<f64>| {
+        let health = Health::Serving {
+            held,
+            recovered: recovered.map(hundredths),
+            stopped_ingresses: StoppedIngress::list(&admin.sources),
+        };
+        json_response(StatusCode::OK, &health)
+    };
     let health = match *admin.readiness.borrow() {
-        Readiness::Serving => {
-            let health = Health::serving(false, None);
-            return json_response(StatusCode::OK, &health);
-        }
-        Readiness::Held => {
-            return json_response(StatusCode::OK, &Health::serving(true, None));
-        }
-        Readiness::Loading { recovered } => {
-            let health = Health::serving(false, Some(hundredths(recovered)));
-            return json_response(StatusCode::OK, &health);
-        }
+        Readiness::Serving => return serving(false, None),
+        Readiness::Held => return serving(true, None),
+        Readiness::Loading { recovered } => return serving(false, Some(recovered)),
         Readiness::Starting { recovered } => Health::Starting {
             recovered: hundredths(recovered),
         },
@@ -145,18 +153,14 @@ enum Health {
         held: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<f64>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        stopped_ingresses: Vec<StoppedIngress>,
     },
     Starting {
         recovered: f64,
     },
     Standby,
     Stopping,
-}
-
-impl Health {
-    fn serving(held: bool, recovered: Option<f64>) -> Self {
-        Self::Serving { held, recovered }
-    }
 }
 
 /// Rounds a share down to hundredths, so that it shows 1 only when it is complete.
@@ -324,7 +328,7 @@ impl Admin {
     }
 
     /// Admits a write: checks the right, the readiness of the process, and the timeout.
-    fn admit(&self, parts: &Parts) -> Result<Wait, ApiError> {
+    pub(super) fn admit(&self, parts: &Parts) -> Result<Wait, ApiError> {
         self.writes
             .authorize(&parts.headers, "changing something")?;
         let readiness = *self.readiness.borrow();
@@ -409,7 +413,7 @@ fn dead_letter_id(text: &str) -> Result<MessageId, ApiError> {
     })
 }
 
-fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     let headers = [(CONTENT_TYPE, "application/json")];
     (status, headers, json(body)).into_response()
 }

@@ -71,7 +71,7 @@ impl Drop for Observation {
 /// Returns the subject of the matched route. It never contains text of the client, which would make
 /// a label value of its own.
 fn verb(route: Option<&MatchedPath>) -> &'static str {
-    const VERBS: [&str; 9] = [
+    const VERBS: [&str; 10] = [
         "call",
         "send",
         "streams",
@@ -80,6 +80,7 @@ fn verb(route: Option<&MatchedPath>) -> &'static str {
         "metrics",
         "dead-letters",
         "addresses",
+        "ingresses",
         "timers",
     ];
     let route = route.map_or("", MatchedPath::as_str);

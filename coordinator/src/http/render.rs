@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::value::is_json;
-use crate::clock::rfc3339;
+use crate::module::format_rfc3339;
 
 /// Maximum size, in bytes, of the messages and reasons on a page of dead letters, unless the first
 /// letter alone is larger. A thousand letters of the maximum size would be gigabytes.
@@ -78,7 +78,7 @@ impl DeadLetter {
             base64,
             attempts: view.attempts,
             reason: view.reason,
-            failed_at: rfc3339(view.failed_at_ms),
+            failed_at: format_rfc3339(view.failed_at_ms),
         }
     }
 }
@@ -151,7 +151,7 @@ impl State {
             typename: view.typename.to_string(),
             value,
             base64,
-            expires_at: view.expires_at_ms.map(rfc3339),
+            expires_at: view.expires_at_ms.map(format_rfc3339),
         }
     }
 }
@@ -177,7 +177,7 @@ impl Timers {
             .into_iter()
             .map(|view| Timer {
                 owner: view.owner.to_string(),
-                due: rfc3339(view.due_ms),
+                due: format_rfc3339(view.due_ms),
                 target: view.target.to_string(),
                 typename: view.typename,
                 token: view.token.map(|token| token.to_string()),

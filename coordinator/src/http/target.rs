@@ -31,6 +31,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
                 format!("the function name {name:?} contains a `/`; only namespaces and ids may"),
             ));
         }
+        if !FunctionType::is_segment(name) {
+            return Err(ApiError::bad_request(
+                "invalid_address",
+                format!("no function is named {name:?}"),
+            ));
+        }
         let function = FunctionType::new(params.get("namespace"), name);
         Ok(Self(Address::new(function, params.get("id"))))
     }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod garbage;
+mod ingresses;
 mod server;
 mod traffic;
 
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
+use crate::sources::Sources;
 
 /// Long enough for any machine; nothing waits for it unless the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,6 +32,7 @@ struct Process {
     traffic: SocketAddr,
     admin: SocketAddr,
     readiness: watch::Sender<Readiness>,
+    sources: Sources,
     metrics: Metrics,
     /// Inputs of the partition, in order.
     told: Arc<Mutex<Vec<Input>>>,
@@ -69,6 +72,7 @@ impl Process {
         let metrics = Metrics::new();
         let (inputs, loop_side) = mpsc::channel(64);
         let requests = Requests::new(inputs, metrics.clone());
+        let sources = Sources::new(metrics.clone());
         let told = Arc::default();
         let partition = play_partition(loop_side, requests.clone(), script, Arc::clone(&told));
         let (readiness, watching) = watch::channel(Readiness::Serving);
@@ -80,6 +84,7 @@ impl Process {
         let admin = admin_routes(Admin {
             requests,
             readiness: watching,
+            sources: sources.clone(),
             metrics: metrics.clone(),
             reads: setup.reads,
             writes: setup.writes,
@@ -89,6 +94,7 @@ impl Process {
             traffic: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             readiness,
+            sources,
             metrics,
             told,
             shutdowns: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use satchel_aws::config::{ConfigError, check_credentials};
+use satchel_aws::config::{AwsAccess, ConfigError, check_credentials};
 use satchel_aws::kinesis::{KinesisError, KinesisIngress, KinesisOptions, Startup};
 use satchel_engine::input::Input;
 use tokio::sync::mpsc;
@@ -15,11 +15,13 @@ use crate::metrics::Metrics;
 use crate::module::{
     self, Application, Consumer, IngressAdapter, IngressSpec, IngressStream, StartupPosition,
 };
+use crate::sources::{SourceId, SourceProblem, SourceStopped};
 
 /// One Kinesis stream of an ingress.
+#[derive(Clone)]
 pub struct KinesisStream {
     application: String,
-    config: aws_config::SdkConfig,
+    access: AwsAccess,
     options: KinesisOptions,
     consumer: Consumer,
     routing: Routing,
@@ -30,7 +32,7 @@ pub struct KinesisStream {
 ///
 /// # Errors
 ///
-/// A module file has no region or no credentials, with its place.
+/// A module file has no region, with its place.
 pub async fn kinesis_ingresses(
     application: &Application,
     name: &str,
@@ -54,11 +56,11 @@ pub async fn kinesis_ingresses(
 }
 
 impl KinesisStream {
-    /// Finds region and credentials. Sends nothing to Kinesis yet.
+    /// Finds the region. Sends nothing to Kinesis yet.
     ///
     /// # Errors
     ///
-    /// There is no region, or there are no credentials.
+    /// There is no region.
     pub async fn open(
         spec: &IngressSpec,
         kinesis: &module::KinesisIngress,
@@ -66,11 +68,10 @@ impl KinesisStream {
         application: &str,
         metrics: &Metrics,
     ) -> Result<Self, ConfigError> {
-        let config = kinesis.access.load().await?;
-        check_credentials(&config).await?;
+        kinesis.access.load().await?;
         Ok(Self {
             application: application.to_owned(),
-            config,
+            access: kinesis.access.clone(),
             options: KinesisOptions {
                 startup: match kinesis.startup {
                     StartupPosition::Latest => Startup::Latest,
@@ -78,6 +79,7 @@ impl KinesisStream {
                     StartupPosition::Date(ms) => Startup::Date(ms),
                 },
                 on_expired: kinesis.on_expired,
+                aggregation: kinesis.aggregation,
                 ..KinesisOptions::new(spec.id.to_string(), stream.stream.as_str())
             },
             consumer: kinesis.consumer.clone(),
@@ -90,17 +92,26 @@ impl KinesisStream {
         })
     }
 
+    /// Name of the stream.
+    pub(super) fn id(&self) -> SourceId {
+        SourceId {
+            ingress: Arc::clone(&self.options.ingress),
+            name: format!("stream {}", self.options.stream).into(),
+        }
+    }
+
     /// Reads until the partition is gone.
     ///
     /// # Errors
     ///
-    /// As [`KinesisIngress::run`].
+    /// There are no credentials, or as [`KinesisIngress::run`].
     pub async fn run(
         self,
         inputs: mpsc::Sender<Input>,
         reading: Reading,
         incarnation: &str,
-    ) -> Result<(), KinesisError> {
+    ) -> Result<(), SourceStopped> {
+        let config = usable(&self.access, &self.options.ingress).await?;
         let mut options = self.options;
         options.consumer = match self.consumer {
             Consumer::Polling => None,
@@ -113,10 +124,40 @@ impl KinesisStream {
         };
         let routing = self.routing;
         let router = Arc::new(move |key: &str, data: &bytes::Bytes| routing.route(key, data));
-        KinesisIngress::new(&self.config, options, router, Arc::new(self.metrics))
-            .run(inputs, Arc::new(reading))
-            .await
+        let ingress = KinesisIngress::new(&config, options, router, Arc::new(self.metrics));
+        let read = ingress.run(inputs, Arc::new(reading)).await;
+        read.map_err(|error| SourceStopped {
+            problem: match error {
+                KinesisError::NoStream { .. } => SourceProblem::Missing,
+                KinesisError::Refused { .. } => SourceProblem::Forbidden,
+                KinesisError::ExpiredPosition { .. }
+                | KinesisError::LostShard { .. }
+                | KinesisError::AnotherStream { .. } => SourceProblem::Lost,
+            },
+            reason: error.to_string(),
+        })
     }
+}
+
+/// Finds region and credentials of an ingress.
+///
+/// # Errors
+///
+/// There are none, or a role cannot be assumed.
+pub(super) async fn usable(
+    access: &AwsAccess,
+    ingress: &str,
+) -> Result<aws_config::SdkConfig, SourceStopped> {
+    // Boxed, because the future that finds credentials is large.
+    let found = Box::pin(async {
+        let config = access.load().await?;
+        check_credentials(&config).await?;
+        Ok(config)
+    });
+    found.await.map_err(|error: ConfigError| SourceStopped {
+        problem: SourceProblem::Forbidden,
+        reason: format!("ingress {ingress}: {error}"),
+    })
 }
 
 /// Returns the name of a consumer, from application, ingress and root, so that no two ever share

@@ -1,11 +1,15 @@
 //! Ingress from a local stream, in the place of a Kinesis stream in `satchel dev`.
 //!
+//! Aggregates of the Kinesis Producer Library are unpacked by the same code as those of Kinesis.
+//!
 //! Each shard has a task that reads it. Reading of a child shard begins when the ends of all its
 //! parents are durable. Everything that came from the parents is durable then too.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use satchel_aws::kinesis::aggregation::{DropLog, UserRecords, user_records};
+use satchel_aws::kinesis::{Aggregation, ExpiredPosition, KinesisObserver};
 use satchel_engine::input::{Input, Record};
 use satchel_engine::position::{ShardId, ShardPosition};
 use tokio::sync::mpsc;
@@ -14,9 +18,13 @@ use tokio::task::JoinSet;
 use super::routing::Routing;
 use crate::clock::now_ms;
 use crate::ingress::reading::Reading;
+use crate::metrics::Metrics;
 use crate::module::StartupPosition;
+use crate::sources::{SourceId, SourceProblem, SourceStopped};
 use crate::streams::shards::shard_id;
-use crate::streams::{Description, ReadFrom, SequenceNumber, Shard, Stream, StreamError};
+use crate::streams::{
+    Description, ReadFrom, Reader, SequenceNumber, Shard, Stream, StreamError, Streams,
+};
 
 /// Maximum size of a read, in records and in bytes.
 const RECORDS_PER_READ: usize = 1000;
@@ -27,12 +35,27 @@ const BYTES_PER_READ: usize = 1 << 20;
 pub struct LocalStreamIngress {
     /// Id of the ingress, `namespace/name`.
     pub ingress: String,
-    /// Stream to read.
-    pub stream: Stream,
+    /// Streams of this machine.
+    pub streams: Streams,
+    /// Name of the stream to read, which must exist.
+    pub stream: String,
     /// Start position of a stream that was never read.
     pub startup: StartupPosition,
+    /// Reaction if the stream has deleted unread records.
+    pub on_expired: ExpiredPosition,
+    /// Treatment of records in aggregates that belong to another shard.
+    pub aggregation: Aggregation,
     /// Route of the records.
     pub routing: Routing,
+    /// Metrics of the process.
+    pub metrics: Metrics,
+}
+
+/// Readers of the shards of an open stream.
+#[derive(Clone)]
+struct Readers {
+    ingress: LocalStreamIngress,
+    stream: Stream,
 }
 
 /// Start position of a shard that was never read.
@@ -53,18 +76,70 @@ struct Ended {
 }
 
 impl LocalStreamIngress {
+    /// Name of the stream.
+    pub(super) fn id(&self) -> SourceId {
+        SourceId {
+            ingress: self.ingress.as_str().into(),
+            name: format!("stream {}", self.stream).into(),
+        }
+    }
+
     /// Reads until the partition is gone.
     ///
     /// # Errors
     ///
-    /// Damage of the stream, or an error of the file system.
+    /// The stream does not exist or is damaged, unread records are gone, or an error of the file
+    /// system.
     pub async fn run(
         self,
         inputs: mpsc::Sender<Input>,
         reading: Reading,
+    ) -> Result<(), SourceStopped> {
+        let ingress = self.ingress.clone();
+        let read = async {
+            // A stream that was deleted is not created again by being read.
+            let stream = self.streams.existing(&self.stream).await?;
+            let readers = Readers {
+                ingress: self,
+                stream,
+            };
+            readers.run(inputs, reading).await
+        };
+        let read: Result<(), StreamError> = read.await;
+        read.map_err(|error| SourceStopped {
+            problem: problem_of(&error),
+            reason: format!("ingress {ingress}: {error}"),
+        })
+    }
+}
+
+/// Kind of the problem of a stream that cannot be read.
+fn problem_of(error: &StreamError) -> SourceProblem {
+    match error {
+        StreamError::Missing(_) => SourceProblem::Missing,
+        StreamError::UnknownPosition { .. } | StreamError::Expired { .. } => SourceProblem::Lost,
+        error if error.is_damage() => SourceProblem::Damaged,
+        _ => SourceProblem::Unreadable,
+    }
+}
+
+impl Readers {
+    /// Reads until the partition is gone.
+    async fn run(self, inputs: mpsc::Sender<Input>, reading: Reading) -> Result<(), StreamError> {
+        let mut readers = JoinSet::new();
+        let outcome = self.read_shards(&mut readers, inputs, reading).await;
+        // No reader outlives the others, so that the stream may be read anew.
+        readers.shutdown().await;
+        outcome
+    }
+
+    async fn read_shards(
+        &self,
+        readers: &mut JoinSet<Result<Option<Ended>, StreamError>>,
+        inputs: mpsc::Sender<Input>,
+        reading: Reading,
     ) -> Result<(), StreamError> {
         let mut plan = Plan::default();
-        let mut readers = JoinSet::new();
         loop {
             for (shard, start) in plan.next(&self.stream.description()) {
                 let reader = self.clone();
@@ -76,8 +151,9 @@ impl LocalStreamIngress {
                     Some(ended) => plan.ended(&ended),
                     None => return Ok(()),
                 },
-                // A task panicked, which ends the process, or there is no shard to read.
-                Some(Err(_)) | None => return Err(StreamError::Stopped),
+                Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+                // There is no shard to read.
+                None => return Err(StreamError::Stopped),
             }
         }
     }
@@ -91,7 +167,7 @@ impl LocalStreamIngress {
         reading: Reading,
     ) -> Result<Option<Ended>, StreamError> {
         let shard = ShardId {
-            ingress: self.ingress.as_str().into(),
+            ingress: self.ingress.ingress.as_str().into(),
             stream: self.stream.name().into(),
             shard: shard_id(index).into(),
         };
@@ -111,6 +187,11 @@ impl LocalStreamIngress {
             return Ok(None);
         };
         if after == ShardPosition::End {
+            let description = self.stream.description();
+            if description.shard(index).is_some_and(Shard::is_open) {
+                // The shard that was read to its end was that of a deleted stream of this name.
+                return Err(self.unknown_position("after the end of the shard"));
+            }
             return Ok(Some(Ended {
                 shard: index,
                 skipped: false,
@@ -121,8 +202,9 @@ impl LocalStreamIngress {
         let ending = self.stream.description().shard(index).and_then(ending);
         let skipped =
             matches!((from, ending), (ReadFrom::After(after), Some(ending)) if after >= ending);
-        let mut reader = self.stream.read_shard(index, from).await?;
+        let mut reader = self.open(index, from).await?;
         let mut paused = reading.paused();
+        let mut drop_log = DropLog::default();
         loop {
             if paused.wait_for(|paused| !paused).await.is_err() {
                 return Ok(None);
@@ -131,10 +213,8 @@ impl LocalStreamIngress {
             if read.is_empty() {
                 return self.end(shard, index, skipped, &inputs, &reading).await;
             }
-            let records = read
-                .into_iter()
-                .map(|record| self.to_input(record))
-                .collect();
+            // One input has all user records of an aggregate, so that no position lies within one.
+            let records = self.unpack(&shard, index, read, &mut drop_log);
             let read = Input::RecordsRead {
                 shard: shard.clone(),
                 records,
@@ -145,19 +225,69 @@ impl LocalStreamIngress {
         }
     }
 
-    fn to_input(&self, record: crate::streams::Record) -> Record {
-        Record {
-            sequence: position_number(record.sequence_number),
-            sub_sequence: 0,
-            routed: self.routing.route(&record.key, &record.data),
-            key: record.key.into(),
+    /// Opens a shard. If unread records are gone, and the module file accepts that, reading
+    /// continues with the oldest record.
+    async fn open(&self, index: u32, from: ReadFrom) -> Result<Reader, StreamError> {
+        let error = match self.stream.read_shard(index, from).await {
+            Err(error) if problem_of(&error) == SourceProblem::Lost => error,
+            opened => return opened,
+        };
+        match self.ingress.on_expired {
+            ExpiredPosition::Stop => Err(error),
+            ExpiredPosition::Earliest => {
+                tracing::error!(
+                    ingress = self.ingress.ingress,
+                    %error,
+                    "position expired; continuing with the oldest record, as configured"
+                );
+                self.stream.read_shard(index, ReadFrom::Earliest).await
+            }
         }
+    }
+
+    /// Converts records, unpacking aggregates.
+    fn unpack(
+        &self,
+        shard: &ShardId,
+        index: u32,
+        read: Vec<crate::streams::Record>,
+        drop_log: &mut DropLog,
+    ) -> Vec<Record> {
+        let LocalStreamIngress {
+            aggregation,
+            routing,
+            metrics,
+            ..
+        } = &self.ingress;
+        let description = self.stream.description();
+        let range = description
+            .shard(index)
+            .map(|shard| (shard.first_hash_key, shard.last_hash_key));
+        let mut unpacked = Vec::with_capacity(read.len());
+        for record in read {
+            let sequence = position_number(record.sequence_number);
+            let UserRecords { records, dropped } =
+                user_records(&record.key, &record.data, range, *aggregation);
+            if dropped > 0 {
+                metrics.dropped(shard, dropped);
+                drop_log.dropped(shard, dropped);
+            }
+            for (sub_sequence, user) in records {
+                unpacked.push(Record {
+                    sequence: sequence.clone(),
+                    sub_sequence,
+                    routed: routing.route(&user.key, &user.data),
+                    key: user.key,
+                });
+            }
+        }
+        unpacked
     }
 
     /// Resolves the start position: `latest` and dates become a position. For a closed shard
     /// without records to read, it is the ending sequence number, which no record has.
     async fn resolve_start(&self, shard: u32) -> Result<ShardPosition, StreamError> {
-        let from = match self.startup {
+        let from = match self.ingress.startup {
             StartupPosition::Earliest => return Ok(ShardPosition::Beginning),
             StartupPosition::Latest => ReadFrom::Latest,
             StartupPosition::Date(date_ms) => {
@@ -199,21 +329,24 @@ impl LocalStreamIngress {
         }))
     }
 
-    fn read_from(&self, position: &ShardPosition) -> Result<ReadFrom, StreamError> {
-        let unknown = |position: &str| StreamError::UnknownPosition {
+    fn unknown_position(&self, position: &str) -> StreamError {
+        StreamError::UnknownPosition {
             stream: self.stream.name().to_owned(),
             sequence_number: position.to_owned(),
-        };
+        }
+    }
+
+    fn read_from(&self, position: &ShardPosition) -> Result<ReadFrom, StreamError> {
         match position {
             ShardPosition::Beginning => Ok(ReadFrom::Earliest),
             ShardPosition::Since { time_ms } => Ok(ReadFrom::AtTime(*time_ms)),
-            ShardPosition::End => Err(unknown("after its end")),
+            ShardPosition::End => Err(self.unknown_position("after its end")),
             ShardPosition::After { sequence, .. } | ShardPosition::Quiet { sequence, .. } => {
                 // Other positions come from sources that were not local streams.
                 let number = sequence.as_str().parse();
                 number
                     .map(ReadFrom::After)
-                    .map_err(|_| unknown(sequence.as_str()))
+                    .map_err(|_| self.unknown_position(sequence.as_str()))
             }
         }
     }
@@ -297,5 +430,119 @@ mod tests {
             skipped: false,
         });
         assert_eq!(plan.next(&description), [(4, Start::Beginning)]);
+    }
+
+    fn ingress(streams: &Streams, on_expired: ExpiredPosition) -> LocalStreamIngress {
+        LocalStreamIngress {
+            ingress: "example/in".to_owned(),
+            streams: streams.clone(),
+            stream: "names".to_owned(),
+            startup: StartupPosition::Earliest,
+            on_expired,
+            aggregation: Aggregation::Detect,
+            routing: Routing {
+                value_type: "example/name".to_owned(),
+                targets: vec!["example/greeter".parse().unwrap()],
+                id: crate::module::RecordId::Key,
+            },
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// Runs an ingress as a partition with these positions would, until it has read `count` records
+    /// or has ended. Returns the keys with their sub-sequence numbers, and the reason of the end.
+    async fn read(
+        ingress: LocalStreamIngress,
+        applied: impl Fn(&ShardId) -> Option<ShardPosition>,
+        count: usize,
+    ) -> (Vec<(String, u64)>, Option<SourceStopped>) {
+        let (inputs, mut received) = mpsc::channel(16);
+        let reading = Reading::new();
+        let mut running = tokio::spawn(ingress.run(inputs, reading.clone()));
+        let mut read = Vec::new();
+        while read.len() < count {
+            tokio::select! {
+                Some(input) = received.recv() => match input {
+                    Input::ShardFound { shard, start } => {
+                        reading.start(&shard, applied(&shard).unwrap_or(start));
+                    }
+                    Input::RecordsRead { records, .. } => {
+                        let keys = records.into_iter();
+                        read.extend(keys.map(|it| (it.key.to_string(), it.sub_sequence)));
+                    }
+                    other => panic!("{other:?}"),
+                },
+                ended = &mut running => return (read, ended.unwrap().err()),
+            }
+        }
+        running.abort();
+        (read, None)
+    }
+
+    fn record(key: &str, data: bytes::Bytes) -> crate::streams::NewRecord {
+        crate::streams::NewRecord {
+            key: key.to_owned(),
+            explicit_hash_key: None,
+            data,
+            time_ms: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn aggregates_are_unpacked_as_those_of_kinesis_and_all_records_of_a_library_are_kept() {
+        use satchel_aws::kinesis::aggregation::{UserRecord, aggregate};
+        let streams = Streams::ephemeral();
+        let stream = streams.create("names", 4, false).await.unwrap();
+        let users: Vec<UserRecord> = (0..50)
+            .map(|user| UserRecord {
+                key: format!("user-{user}").into(),
+                explicit_hash_key: None,
+                data: bytes::Bytes::from_static(b"x"),
+            })
+            .collect();
+        let first = users[0].key.to_string();
+        let aggregated = record(&first, aggregate(&users));
+        stream.append(aggregated).await.unwrap();
+        let ingress = ingress(&streams, ExpiredPosition::Stop);
+        let (read, stopped) = read(ingress, |_| None, 50).await;
+        let expected = (0..50).map(|user| (format!("user-{user}"), user));
+        assert_eq!(read, expected.collect::<Vec<_>>());
+        assert_eq!(stopped, None);
+    }
+
+    /// Position of a record that this stream does not have.
+    fn of_another_stream(_: &ShardId) -> Option<ShardPosition> {
+        Some(ShardPosition::After {
+            sequence: "7".parse().unwrap(),
+            sub_sequence: 0,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_missing_or_another_one_stops_its_source_by_name() {
+        let streams = Streams::ephemeral();
+        let stop = || ingress(&streams, ExpiredPosition::Stop);
+        let (_, stopped) = read(stop(), |_| None, 1).await;
+        let stopped = stopped.unwrap();
+        assert_eq!(stopped.problem, SourceProblem::Missing);
+        assert_eq!(
+            stopped.reason,
+            "ingress example/in: there is no stream 'names'"
+        );
+
+        let stream = streams.create("names", 1, false).await.unwrap();
+        let data = bytes::Bytes::from_static(b"x");
+        stream.append(record("alice", data)).await.unwrap();
+        let (_, stopped) = read(stop(), of_another_stream, 1).await;
+        let stopped = stopped.unwrap();
+        assert_eq!(stopped.problem, SourceProblem::Lost, "{stopped:?}");
+        assert!(stopped.reason.contains("'names'"), "{stopped:?}");
+        let (_, stopped) = read(stop(), |_| Some(ShardPosition::End), 1).await;
+        let stopped = stopped.unwrap();
+        assert_eq!(stopped.problem, SourceProblem::Lost, "{stopped:?}");
+
+        let earliest = ingress(&streams, ExpiredPosition::Earliest);
+        let (read, stopped) = read(earliest, of_another_stream, 1).await;
+        assert_eq!((read, stopped), (vec![("alice".to_owned(), 0)], None));
     }
 }

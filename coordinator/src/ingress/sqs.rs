@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use satchel_aws::config::{ConfigError, check_credentials};
+use satchel_aws::config::{AwsAccess, ConfigError};
 use satchel_aws::sqs::{SqsError, SqsIngress, SqsMessage, SqsOptions, SqsSelector};
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::input::{Input, Unroutable};
@@ -11,15 +11,18 @@ use satchel_protocol::types::typed_value;
 use tokio::sync::mpsc;
 
 use super::Ingress;
+use super::kinesis::usable;
 use super::routing::pointed;
 use crate::error::{Exit, Failure};
 use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
 use crate::module::{self, Application, IngressAdapter};
+use crate::sources::{SourceId, SourceProblem, SourceStopped};
 
 /// One queue of an ingress.
+#[derive(Clone)]
 pub struct SqsQueue {
-    config: aws_config::SdkConfig,
+    access: AwsAccess,
     options: SqsOptions,
     routing: SqsRouting,
     metrics: Metrics,
@@ -37,7 +40,7 @@ struct SqsRouting {
 ///
 /// # Errors
 ///
-/// A module file has no region or no credentials, with its place.
+/// A module file has no region, with its place.
 pub async fn sqs_ingresses(
     application: &Application,
     metrics: &Metrics,
@@ -57,12 +60,11 @@ pub async fn sqs_ingresses(
 }
 
 impl SqsQueue {
-    /// Finds region and credentials. Sends nothing to SQS yet.
+    /// Finds the region. Sends nothing to SQS yet.
     async fn open(sqs: &module::SqsIngress, metrics: &Metrics) -> Result<Self, ConfigError> {
-        let config = sqs.access.load().await?;
-        check_credentials(&config).await?;
+        sqs.access.load().await?;
         Ok(Self {
-            config,
+            access: sqs.access.clone(),
             options: sqs.options.clone(),
             routing: SqsRouting {
                 value_type: sqs.value_type.clone(),
@@ -73,17 +75,36 @@ impl SqsQueue {
         })
     }
 
+    /// Name of the queue.
+    pub(super) fn id(&self) -> SourceId {
+        SourceId {
+            ingress: Arc::clone(&self.options.ingress),
+            name: format!("queue {}", self.options.queue_url).into(),
+        }
+    }
+
     /// Receives until the partition is gone.
     ///
     /// # Errors
     ///
-    /// As [`SqsIngress::run`].
-    pub async fn run(self, inputs: mpsc::Sender<Input>, reading: Reading) -> Result<(), SqsError> {
+    /// There are no credentials, or as [`SqsIngress::run`].
+    pub async fn run(
+        self,
+        inputs: mpsc::Sender<Input>,
+        reading: Reading,
+    ) -> Result<(), SourceStopped> {
+        let config = usable(&self.access, &self.options.ingress).await?;
         let routing = self.routing;
         let router = Arc::new(move |message: &SqsMessage| routing.route(message));
-        SqsIngress::new(&self.config, self.options, router, Arc::new(self.metrics))
-            .run(inputs, Arc::new(reading))
-            .await
+        let ingress = SqsIngress::new(&config, self.options, router, Arc::new(self.metrics));
+        let received = ingress.run(inputs, Arc::new(reading)).await;
+        received.map_err(|error| SourceStopped {
+            problem: match error {
+                SqsError::NoQueue { .. } => SourceProblem::Missing,
+                SqsError::Refused { .. } => SourceProblem::Forbidden,
+            },
+            reason: error.to_string(),
+        })
     }
 }
 

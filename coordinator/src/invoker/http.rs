@@ -14,7 +14,7 @@ use futures::future::join_all;
 use prost::Message as _;
 #[cfg(feature = "aws")]
 use reqwest::RequestBuilder;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 #[cfg(feature = "tls")]
 use reqwest::{Certificate, Identity};
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
@@ -205,6 +205,7 @@ impl HttpInvoker {
         // A `FromFunction` without effects may be encoded as zero bytes, as the Python SDK does. An
         // empty answer without a content type more likely came from an intermediary.
         let may_be_empty = kind.is_some();
+        check_encoding(response.headers())?;
         let body = self.read(response).await?;
         if body.is_empty() && !may_be_empty {
             return Err(not_the_protocol(format!(
@@ -254,7 +255,7 @@ impl HttpInvoker {
         Ok(request)
     }
 
-    /// Reads the body, and stops as soon as it is too large.
+    /// Reads the body, unpacked if it is compressed with gzip, and stops once it is too large.
     async fn read(&self, mut response: Response) -> Result<Bytes, Failure> {
         let max = self.payload_max_bytes;
         let too_large = || {
@@ -340,6 +341,19 @@ impl fmt::Debug for HttpInvoker {
         f.debug_struct("HttpInvoker")
             .field("url", &self.url)
             .finish_non_exhaustive()
+    }
+}
+
+/// Checks that the body is readable: the client unpacks gzip, which it offers, and then removes the
+/// header.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Failure> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(other) if !other.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(not_the_protocol(format!(
+                "the answer has content encoding {other:?}; only gzip is offered and unpacked"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -32,13 +32,16 @@ impl KinesisObserver for Metrics {
     }
 
     fn read(&self, shard: &ShardId, records: u64, bytes: u64) {
-        let stream = Stream {
-            ingress: shard.ingress.to_string(),
-            stream: shard.stream.to_string(),
-        };
+        let stream = Stream::of(shard);
         let kinesis = &self.0.kinesis;
         kinesis.records.get_or_create(&stream).inc_by(records);
         kinesis.bytes.get_or_create(&stream).inc_by(bytes);
+    }
+
+    fn dropped(&self, shard: &ShardId, records: u64) {
+        let stream = Stream::of(shard);
+        let dropped = &self.0.kinesis.dropped;
+        dropped.get_or_create(&stream).inc_by(records);
     }
 }
 
@@ -65,6 +68,15 @@ struct Stream {
     stream: String,
 }
 
+impl Stream {
+    fn of(shard: &ShardId) -> Self {
+        Self {
+            ingress: shard.ingress.to_string(),
+            stream: shard.stream.to_string(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Repeated {
     operation: &'static str,
@@ -77,6 +89,7 @@ pub(super) struct KinesisFamilies {
     lag: Family<Shard, Seconds>,
     records: Family<Stream, Counter>,
     bytes: Family<Stream, Counter>,
+    dropped: Family<Stream, Counter>,
     repeated: Family<Repeated, Counter>,
 }
 
@@ -92,6 +105,10 @@ impl KinesisFamilies {
                 "Records read; records of aggregates count one by one",
             ),
             bytes: names.add("kinesis_read_bytes", "Bytes of data in those records"),
+            dropped: names.add(
+                "kinesis_dropped_records",
+                "Records of aggregates dropped because they belong to another shard",
+            ),
             repeated: names.add(
                 "kinesis_repeated_requests",
                 "Requests to Kinesis that failed and were retried, by operation and reason",

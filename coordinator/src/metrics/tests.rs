@@ -29,6 +29,7 @@ fn observe_kinesis(metrics: &Metrics) {
     metrics.lag(&shard("shardId-1"), 10);
     metrics.reading_ended(&shard("shardId-1"));
     metrics.read(&shard("shardId-0"), 3, 30);
+    metrics.dropped(&shard("shardId-0"), 2);
     metrics.retried("GetRecords", true);
 }
 
@@ -62,6 +63,8 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_dead_letters_present(1);
     metrics.observe_pending_bytes(77);
     metrics.observe_ingress_paused(true);
+    metrics.observe_source("example/in", "stream in", true);
+    metrics.observe_source("example/in", "stream out", false);
     metrics.observe_held(true);
     metrics.observe_timers_pending(4);
     metrics.observe_time(1_500, -2_000);
@@ -113,6 +116,8 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_http_request_seconds_sum{port=\"traffic\",verb=\"call\"} 0.5",
             "satchel_http_requests_total{port=\"traffic\",verb=\"call\",code=\"504\"} 1",
             "satchel_ingress_paused 1",
+            "satchel_ingress_stopped{ingress=\"example/in\",source=\"stream in\"} 1",
+            "satchel_ingress_stopped{ingress=\"example/in\",source=\"stream out\"} 0",
             "satchel_invocation_batches_total{endpoint=\"example/*\"} 2",
             "satchel_invocation_bundles_total{endpoint=\"example/*\"} 1",
             "satchel_invocation_failures_total\
@@ -120,6 +125,7 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_invocation_messages_total{endpoint=\"example/*\"} 5",
             "satchel_invocation_seconds_count{endpoint=\"example/*\"} 1",
             "satchel_invocation_seconds_sum{endpoint=\"example/*\"} 0.5",
+            "satchel_kinesis_dropped_records_total{ingress=\"example/in\",stream=\"in\"} 2",
             "satchel_kinesis_read_bytes_total{ingress=\"example/in\",stream=\"in\"} 30",
             "satchel_kinesis_read_records_total{ingress=\"example/in\",stream=\"in\"} 3",
             "satchel_kinesis_repeated_requests_total\

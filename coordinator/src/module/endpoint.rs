@@ -10,6 +10,7 @@ use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
 use crate::module::aws;
 use crate::module::fields::Fields;
 use crate::module::http_endpoint::HttpEndpoint;
+use crate::module::ingress::named_like_a_path;
 use crate::module::problem::Source;
 use crate::module::table::{Field, Form, Format, Kind, Word};
 
@@ -172,7 +173,7 @@ pub(crate) const FUNCTIONS: Field = Field::required(
 
 static PATTERN: Format = Format {
     name: "function pattern",
-    pattern: r"[^*]+/(\*|[^/*]+)",
+    pattern: r"[^*]+/(\*|\.{0,2}[^/*.][^/*]*|\.{3,}[^/*]*)",
     check: |text| parse_pattern(text).map(drop),
 };
 
@@ -255,8 +256,11 @@ pub(crate) fn patterns(fields: &mut Fields<'_, '_>) -> Vec<FunctionPattern> {
 }
 
 fn parse_pattern(text: &str) -> Result<FunctionPattern, String> {
-    let wrong =
-        || format!("`{text}` is not a function pattern: write `namespace/name` or `namespace/*`");
+    let wrong = || {
+        named_like_a_path(text).unwrap_or_else(|| {
+            format!("`{text}` is not a function pattern: write `namespace/name` or `namespace/*`")
+        })
+    };
     let function: FunctionType = text.parse().map_err(|_| wrong())?;
     match (function.namespace(), function.name()) {
         (namespace, _) if namespace.contains('*') => Err(wrong()),

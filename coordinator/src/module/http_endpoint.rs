@@ -175,7 +175,7 @@ const ASYNC_FIELDS: &[Field] = &[
         "payload_max_bytes",
         Form::Bytes(1, 1 << 31),
         "32MiB",
-        "Maximum size of an answer.",
+        "Maximum size of an answer, after it was unpacked if it is compressed with gzip.",
     ),
     Field::optional(
         "trust_cacerts",

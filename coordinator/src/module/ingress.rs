@@ -27,7 +27,7 @@ static TYPENAME: Format = Format {
 
 static FUNCTION_TYPE: Format = Format {
     name: "function",
-    pattern: r"[^*]+/[^/*]+",
+    pattern: r"[^*]+/(\.{0,2}[^/*.][^/*]*|\.{3,}[^/*]*)",
     check: |text| parse_target(text).map(drop),
 };
 
@@ -68,11 +68,19 @@ pub(crate) fn targets(fields: &mut Fields<'_, '_>) -> Vec<FunctionType> {
         .collect()
 }
 
+/// Refusal of a function whose name would leave its segment of an endpoint's URL, if `text` is one.
+pub(crate) fn named_like_a_path(text: &str) -> Option<String> {
+    let (_, name) = text.rsplit_once('/')?;
+    (!FunctionType::is_segment(name))
+        .then(|| format!("`{text}` is not a function: no function is named `{name}`"))
+}
+
 /// Reads one function.
 pub(crate) fn parse_target(text: &str) -> Result<FunctionType, String> {
-    let function: FunctionType = text
-        .parse()
-        .map_err(|_| format!("`{text}` is not a function: write `namespace/name`"))?;
+    let function: FunctionType = text.parse().map_err(|_| {
+        named_like_a_path(text)
+            .unwrap_or_else(|| format!("`{text}` is not a function: write `namespace/name`"))
+    })?;
     if text.contains('*') {
         return Err(format!("`{text}` is not one function: a target has no `*`"));
     }

@@ -3,7 +3,7 @@
 //! In `dev` the streams are local.
 
 use satchel_aws::config::AwsAccess;
-use satchel_aws::kinesis::ExpiredPosition;
+use satchel_aws::kinesis::{Aggregation, ExpiredPosition};
 use satchel_engine::address::FunctionType;
 
 use crate::module::aws::{self, client_properties};
@@ -61,6 +61,28 @@ spec:
             ]),
             "stop",
             "Reaction when the stream no longer holds records that were not read yet.",
+        )
+        .extension(),
+        Field::with_default(
+            "aggregation",
+            Form::Choice(&[
+                Word {
+                    word: "detect",
+                    meaning: "Drop them if the Kinesis Producer Library made the aggregate, which \
+                              sends them to their own shard again; keep them otherwise.",
+                },
+                Word {
+                    word: "kpl",
+                    meaning: "Drop them, as the Kinesis Client Library does.",
+                },
+                Word {
+                    word: "keep",
+                    meaning: "Keep them.",
+                },
+            ]),
+            "detect",
+            "Treatment of records in aggregates (of the Kinesis Producer Library and libraries \
+             like it) whose hash keys belong to another shard.",
         )
         .extension(),
         Field::with_default(
@@ -197,6 +219,8 @@ pub struct KinesisIngress {
     pub streams: Vec<IngressStream>,
     /// `onExpiredPosition`: reaction when the stream no longer holds records that were not read.
     pub on_expired: ExpiredPosition,
+    /// Treatment of records in aggregates that belong to another shard.
+    pub aggregation: Aggregation,
     /// Way of reading from Kinesis.
     pub consumer: Consumer,
     /// `clientConfigProperties`, in order.
@@ -272,6 +296,11 @@ fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
             on_expired: match fields.choice("onExpiredPosition") {
                 "earliest" => ExpiredPosition::Earliest,
                 _ => ExpiredPosition::Stop,
+            },
+            aggregation: match fields.choice("aggregation") {
+                "kpl" => Aggregation::Kpl,
+                "keep" => Aggregation::Keep,
+                _ => Aggregation::Detect,
             },
             consumer: consumer(&mut fields),
             client_properties: client_properties(&mut fields),

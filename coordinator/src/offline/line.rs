@@ -130,6 +130,12 @@ impl Fields<'_> {
             }
             _ => return Err("`namespace`, `name` and `id` come together or not at all".to_owned()),
         };
+        if !FunctionType::is_segment(address.function.name()) {
+            return Err(format!(
+                "`name`: no function is named `{}`",
+                address.function.name()
+            ));
+        }
         if address.to_string() != self.address {
             return Err(format!(
                 "`address` is {:?}, but `namespace`, `name` and `id` give {:?}",
@@ -148,7 +154,9 @@ impl Fields<'_> {
 pub fn parse_address(text: &str) -> Result<Address, String> {
     let mut parts = text.splitn(3, '/');
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(namespace), Some(name), Some(id)) if !namespace.is_empty() && !name.is_empty() => {
+        (Some(namespace), Some(name), Some(id))
+            if !namespace.is_empty() && !name.is_empty() && FunctionType::is_segment(name) =>
+        {
             Ok(Address::new(FunctionType::new(namespace, name), id))
         }
         _ => Err(format!(

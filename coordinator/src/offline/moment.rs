@@ -2,7 +2,7 @@
 
 use satchel_log::At;
 
-use crate::module::parse_date;
+use crate::module::parse_rfc3339;
 
 /// Parses a time in RFC 3339, such as `2026-02-01T04:15:00Z` or `2026-02-01 04:15:00.250+01:00`, to
 /// milliseconds since the epoch. Finer digits are cut off.
@@ -10,7 +10,7 @@ use crate::module::parse_date;
 /// # Errors
 /// Says how to write a time.
 pub fn parse_moment(text: &str) -> Result<u64, String> {
-    parse(text).ok_or_else(|| {
+    parse_rfc3339(text).ok_or_else(|| {
         format!("`{text}` is not a time from 1970 on: write it as 2026-02-01T04:15:00Z (RFC 3339)")
     })
 }
@@ -20,7 +20,7 @@ pub fn parse_moment(text: &str) -> Result<u64, String> {
 /// # Errors
 /// Says how to write both.
 pub fn parse_at(text: &str) -> Result<At, String> {
-    if let Some(moment_ms) = parse(text) {
+    if let Some(moment_ms) = parse_rfc3339(text) {
         return Ok(At::Moment(moment_ms));
     }
     let looks_like_a_time = text.contains(':');
@@ -31,30 +31,6 @@ pub fn parse_at(text: &str) -> Result<At, String> {
              nor the name of a savepoint"
         )
     })
-}
-
-/// Parses a time by rewriting it to StateFun's form, which differs only in its punctuation.
-fn parse(text: &str) -> Option<u64> {
-    let (date, rest) = text.split_at_checked(10)?;
-    let rest = rest.strip_prefix(['T', 't', ' '])?;
-    let at = rest.find(['Z', 'z', '+', '-'])?;
-    let (time, zone) = rest.split_at(at);
-    let zone = match zone.split_at(1) {
-        ("Z" | "z", "") => "Z".to_owned(),
-        (sign, offset) => {
-            let (hours, minutes) = offset.split_once(':')?;
-            (hours.len() == 2 && minutes.len() == 2).then(|| format!("{sign}{hours}{minutes}"))?
-        }
-    };
-    let (time, millis) = match time.split_once('.') {
-        None => (time, "000".to_owned()),
-        Some((time, fraction)) => {
-            let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
-            let millis: String = fraction.chars().chain("00".chars()).take(3).collect();
-            (time, (digits && !fraction.is_empty()).then_some(millis)?)
-        }
-    };
-    parse_date(&format!("{date} {time}.{millis} {zone}")).ok()
 }
 
 #[cfg(test)]

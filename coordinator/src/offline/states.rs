@@ -12,8 +12,8 @@ use satchel_storage::encode::decode_entry;
 use super::line::StateLine;
 use super::root::{Root, failure};
 use crate::clock::SystemClock;
-use crate::clock::rfc3339;
 use crate::error::{Exit, Failure};
+use crate::module::format_rfc3339;
 
 /// Selection of states.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,8 +154,8 @@ pub(super) fn read_failure(error: HistoryError) -> Failure {
             Exit::Damaged,
             format!(
                 "the history of partition {partition} reaches back to {}: {} can no longer be read",
-                rfc3339(reaches_back_to_ms),
-                rfc3339(asked_ms)
+                format_rfc3339(reaches_back_to_ms),
+                format_rfc3339(asked_ms)
             ),
         ),
     }

@@ -22,6 +22,7 @@ use crate::ingress::Ingress;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
+use crate::sources::Sources;
 use crate::store::StateStore;
 
 /// Minimum number of commits since the last snapshot that makes another one worthwhile before a
@@ -48,6 +49,8 @@ pub struct NodeParts {
     pub ingresses: Vec<Ingress>,
     /// Egresses by id, `namespace/name`.
     pub egresses: Vec<(Arc<str>, Egress)>,
+    /// State of the ingresses' sources, which the node updates.
+    pub sources: Sources,
     /// Metrics of the process.
     pub metrics: Metrics,
     /// Pending requests from outside.
@@ -98,7 +101,7 @@ impl Node {
         start::start(parts).await
     }
 
-    /// Waits for a failure: the end of the epoch, a damaged stream, the panic of a task.
+    /// Waits for a failure: the end of the epoch, the panic of a task, an egress that cannot run.
     pub async fn failed(&mut self) -> Failure {
         loop {
             let ended = tokio::select! {

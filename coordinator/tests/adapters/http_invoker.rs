@@ -432,3 +432,83 @@ fn invalid_settings_are_named() {
         "{error}"
     );
 }
+
+/// Compresses with gzip.
+fn gzip(data: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An answer with a content encoding.
+fn encoded(status: StatusCode, encoding: &'static str, body: Vec<u8>) -> Response {
+    let headers = [
+        ("content-type", "application/octet-stream"),
+        ("content-encoding", encoding),
+    ];
+    (status, headers, body).into_response()
+}
+
+#[tokio::test]
+async fn an_answer_that_is_compressed_with_gzip_is_unpacked_if_the_client_offered_it() {
+    let offered: Arc<Mutex<Option<String>>> = Arc::default();
+    let record = Arc::clone(&offered);
+    let router = Router::new().fallback(async move |headers: HeaderMap| {
+        let accepted = headers.get("accept-encoding").cloned();
+        *record.lock().unwrap() = accepted.map(|it| it.to_str().unwrap().to_owned());
+        encoded(StatusCode::OK, "gzip", gzip(&greeting().encode_to_vec()))
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(axum::serve(listener, router).into_future());
+    match invoke(quick(url)).await {
+        BundleOutcome::Answered(answers) => {
+            assert_eq!(answers, [(attempt(1), Ok(greeting()))]);
+        }
+        failed => panic!("{failed:?}"),
+    }
+    assert_eq!(offered.lock().unwrap().as_deref(), Some("gzip"));
+}
+
+#[tokio::test]
+async fn a_compressed_answer_is_bounded_by_its_unpacked_size() {
+    // A thousand times as large as its packed form.
+    let packed = gzip(&vec![0; 64 << 20]);
+    assert!(packed.len() < 80_000, "{}", packed.len());
+    let url = serve(move || encoded(StatusCode::OK, "gzip", packed.clone())).await;
+    let failure = failure(HttpEndpoint {
+        payload_max_bytes: 1 << 20,
+        ..quick(url)
+    });
+    let message = failure.await.message;
+    assert!(
+        message.contains("larger than 1048576 bytes (payload_max_bytes)"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn the_text_of_a_compressed_error_is_readable_and_other_encodings_are_refused_by_name() {
+    let refused = serve(|| {
+        let text = gzip(b"the shop is closed");
+        encoded(StatusCode::INTERNAL_SERVER_ERROR, "gzip", text)
+    })
+    .await;
+    let message = failure(quick(refused)).await.message;
+    assert!(
+        message.ends_with("500 Internal Server Error: the shop is closed"),
+        "{message}"
+    );
+
+    let foreign = serve(|| encoded(StatusCode::OK, "br", vec![0x0b])).await;
+    let message = failure(quick(foreign)).await.message;
+    assert!(message.contains("content encoding \"br\""), "{message}");
+
+    let broken = serve(|| encoded(StatusCode::OK, "gzip", b"no gzip".to_vec())).await;
+    let failed = failure(quick(broken)).await;
+    assert!(
+        !failed.message.is_empty() && failed.message.len() < 300,
+        "{failed:?}"
+    );
+}

@@ -503,3 +503,24 @@ async fn validate_reports_all_problems_and_exits_with_2() {
     );
     assert_eq!(done, (2, String::new(), expected));
 }
+
+#[tokio::test]
+async fn validate_finds_what_a_start_would_find_in_files_and_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: a/*\n  \
+                urlPathTemplate: https://functions\n  transport:\n    \
+                trust_cacerts: absent.pem\n";
+    let file = module_file(directory.path(), text);
+    let (code, shown, problems) = run(&["validate", &file]).await;
+    assert_eq!(code, 2, "{problems}");
+    assert!(shown.starts_with("functions a/* on "), "{shown}");
+    let absent = directory.path().join("absent.pem");
+    let expected = format!("satchel: {file}:3: {}: No such file", absent.display());
+    assert!(problems.starts_with(&expected), "{problems}");
+
+    let text = "kind: satchel.endpoints.v1/lambda\nspec: {functions: a/.., functionName: a}\n";
+    let file = module_file(directory.path(), text);
+    let (code, _, problems) = run(&["validate", &file]).await;
+    assert_eq!(code, 2, "{problems}");
+    assert!(problems.contains("no function is named `..`"), "{problems}");
+}

@@ -16,5 +16,6 @@ mod kinesis_api;
 mod new_project;
 mod offline;
 mod ports;
+mod sources;
 mod state;
 mod statefun_python;

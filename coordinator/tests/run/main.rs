@@ -26,9 +26,13 @@ mod queues;
 mod refusals;
 mod resharding;
 mod serving;
+mod sources;
 
 /// Secret key that must not appear in any output.
 const SECRET: &str = "the-secret-key-of-the-test";
+
+/// Environment variable of the file of the administration token, and the token.
+const ADMIN_TOKEN: (&str, &str) = ("SATCHEL_ADMIN_TOKEN_FILE", "s3cret");
 
 /// Bucket that exists from the start.
 const BUCKET: &str = "state-of-the-test";
@@ -155,6 +159,13 @@ spec:
         let table = table.attribute_definitions(key).key_schema(schema);
         let table = table.billing_mode(BillingMode::PayPerRequest);
         table.send().await.unwrap();
+    }
+
+    /// Path of a file with the administration token.
+    fn token(&self) -> String {
+        let path = self.dir.path().join("token");
+        std::fs::write(&path, ADMIN_TOKEN.1).unwrap();
+        path.display().to_string()
     }
 
     fn nothing(&self) -> String {

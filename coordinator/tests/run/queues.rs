@@ -8,6 +8,7 @@ use aws_sdk_sqs::types::{MessageAttributeValue, QueueAttributeName, SendMessageB
 use satchel_testkit::{Dev, until, until_true};
 use serde_json::json;
 
+use super::sources::{resume, stopped_ingresses};
 use super::*;
 
 const FUNCTIONS: &str = "
@@ -227,7 +228,7 @@ async fn unroutable_messages_become_dead_letters_and_leave_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_queue_is_reported_by_validate_and_at_the_start() {
+async fn a_missing_queue_is_reported_by_validate_and_stops_only_its_own_ingress() {
     let aws = Aws::with_greeter().await;
     let there = Queue::create(&aws.moto, "tasks").await;
     let missing = Queue {
@@ -253,9 +254,71 @@ async fn a_missing_queue_is_reported_by_validate_and_at_the_start() {
     assert!(ok.starts_with("ok: ") && ok.contains("queue"), "{good}");
     assert!(wrong.contains("nothing-like-it"), "{wrong}");
 
-    let ended = aws.setup("10s").run_to_end().await;
-    assert_eq!(ended.code, Some(5), "{}", ended.printed);
+    let app = aws
+        .setup("10s")
+        .env(ADMIN_TOKEN.0, aws.token())
+        .start()
+        .await;
+    let stopped = stopped_ingresses(&app, 1).await;
+    assert_eq!(stopped[0]["id"], "example/missing");
+    assert_eq!(stopped[0]["problem"], "missing");
+    let source = stopped[0]["source"].as_str().unwrap();
+    assert_eq!(source, format!("queue {}", missing.url));
     let named = "ingress example/missing: there is no queue";
-    assert!(ended.printed.contains(named), "{}", ended.printed);
+    assert!(app.printed().contains(named), "{}", app.printed());
+    let id = send_one(&there).await;
+    let one = counted(&app, &[&id], 1).await;
+    assert_eq!(one, BTreeMap::from([(id, 1)]));
+
+    // The queue is created, and the ingress resumed.
+    let made = Queue::create(&aws.moto, "nothing-like-it").await;
+    assert_eq!(made.url, missing.url);
+    assert_eq!(resume(&app, "example/missing").await, 1);
+    let id = send_one(&made).await;
+    let one = counted(&app, &[&id], 1).await;
+    assert_eq!(one, BTreeMap::from([(id, 1)]));
+    stopped_ingresses(&app, 0).await;
+    drop(app);
+    aws.stop().await;
+}
+
+/// Sends one message, whose id is the id of its address.
+async fn send_one(queue: &Queue) -> String {
+    let sending = queue.client.send_message().queue_url(&queue.url);
+    let body = json!({"name": "Ann"}).to_string();
+    let sent = sending.message_body(body).send().await.unwrap();
+    sent.message_id.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_is_deleted_stops_only_its_own_ingress() {
+    let aws = Aws::with_greeter().await;
+    let kept = Queue::create(&aws.moto, "kept").await;
+    let deleted = Queue::create(&aws.moto, "deleted").await;
+    let rest = "  targets: [example/greeter]\n  targetId: $messageId\n";
+    let module = [
+        FUNCTIONS.to_owned(),
+        kept.module("example/kept", rest),
+        deleted.module("example/deleted", rest),
+    ];
+    std::fs::write(aws.dir.path().join("module.yaml"), module.concat()).unwrap();
+    let mut app = aws.setup("10s").start().await;
+    for queue in [&kept, &deleted] {
+        let id = send_one(queue).await;
+        counted(&app, &[&id], 1).await;
+    }
+    let deleting = deleted.client.delete_queue().queue_url(&deleted.url);
+    deleting.send().await.unwrap();
+    let stopped = stopped_ingresses(&app, 1).await;
+    assert_eq!(stopped[0]["id"], "example/deleted");
+    let sample = format!(
+        "satchel_ingress_stopped{{ingress=\"example/deleted\",source=\"queue {}\"}}",
+        deleted.url
+    );
+    assert_eq!(app.client.metric(&sample).await, Some(1.0));
+    let id = send_one(&kept).await;
+    counted(&app, &[&id], 1).await;
+    let ended = app.terminate().await;
+    assert_eq!(ended.code, Some(0), "{}", ended.printed);
     aws.stop().await;
 }

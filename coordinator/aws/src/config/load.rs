@@ -12,9 +12,9 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_kinesis::config::{Credentials, ProvideCredentials, SharedCredentialsProvider};
-use aws_sdk_kinesis::error::DisplayErrorContext;
 
 use super::{AwsAccess, AwsCredentials, AwsRegion, ConfigError};
+use crate::error_text::chain;
 
 /// Maximum time to establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -108,9 +108,7 @@ pub async fn check_credentials(config: &SdkConfig) -> Result<(), ConfigError> {
     };
     match provider.provide_credentials().await {
         Ok(_) => Ok(()),
-        Err(error) => Err(ConfigError::NoCredentials(
-            DisplayErrorContext(&error).to_string(),
-        )),
+        Err(error) => Err(ConfigError::NoCredentials(chain(&error))),
     }
 }
 

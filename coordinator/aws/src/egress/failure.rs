@@ -1,8 +1,9 @@
 //! Classification of failed requests.
 
 use aws_sdk_kinesis::config::http::HttpResponse;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 
+use crate::error_text::{Operation, describe};
 use satchel_engine::sink::delivery::Outcome;
 
 /// Error codes of services for throttling.
@@ -49,19 +50,6 @@ const INVALID: [&str; 13] = [
     "ValidationException",
 ];
 
-/// Description of a failure: code and message of the service, or the error before it was reached.
-pub fn describe<E, R>(error: &SdkError<E, R>) -> String
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
-{
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
-        (None, _) => DisplayErrorContext(error).to_string(),
-    }
-}
-
 /// True if the request may have taken effect. That is so unless it was not sent, or the service
 /// reports a client error.
 pub fn is_in_doubt<E>(error: &SdkError<E, HttpResponse>) -> bool {
@@ -73,11 +61,7 @@ pub fn is_in_doubt<E>(error: &SdkError<E, HttpResponse>) -> bool {
 }
 
 /// Outcome of each of `records` records of a request that failed as a whole.
-pub fn outcomes<E, R>(error: &SdkError<E, R>, records: usize) -> Vec<Outcome>
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
-{
+pub fn outcomes<E: Operation>(error: &SdkError<E, HttpResponse>, records: usize) -> Vec<Outcome> {
     let reason = describe(error);
     let outcome = of_code(error.code().unwrap_or_default(), reason, records == 1);
     vec![outcome; records]
@@ -111,6 +95,8 @@ pub fn is_permission(code: &str) -> bool {
         "Token",
         "Signature",
         "Credential",
+        // The access key does not exist.
+        "UnrecognizedClient",
         "Kms",
         "KMS",
     ]

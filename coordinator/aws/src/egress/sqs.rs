@@ -12,8 +12,6 @@ use super::content::Selector;
 
 #[cfg(feature = "sdk")]
 pub use service::{Message, SqsService};
-#[cfg(feature = "sdk")]
-pub(super) use service::{each, record};
 
 /// Settings of an egress to SQS, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,16 +3,57 @@
 //! The format is that of `amazon-kinesis-producer`'s `aggregation-format.md`: four bytes of magic,
 //! a protobuf message, and its MD5. Data that is not valid in every part is plain data, as in the
 //! Kinesis Client Library.
+//!
+//! An aggregate may hold records whose hash keys lie outside the range of the shard that holds it.
+//! What they mean depends on the producer:
+//!
+//! - The producer library gathers records for one shard. If the shard was split meanwhile, the
+//!   library sees in the response that some records arrived in the wrong shard, and sends those
+//!   again. They must be dropped here, or they would be processed twice.
+//! - Other libraries gather any records, put the aggregate under the key of its first record, and
+//!   never send anything again. All of its records must be kept.
+//!
+//! The record itself shows who made it ([`Aggregation::Detect`]). The producer library puts an
+//! aggregate of two or more records under the key `a`, with the hash key of the first record, which
+//! therefore belongs to the shard; and it writes down a hash key only where the application gave
+//! one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
+use satchel_engine::position::ShardId;
+use tokio::time::Instant;
 
 use super::hash_key::{hash_key_of, md5_of};
 
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 const DIGEST_BYTES: usize = 16;
+
+/// Partition key of every aggregate of the producer library.
+const LIBRARY_KEY: &str = "a";
+
+/// Treatment of records in aggregates that belong to another shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Aggregation {
+    /// Drop them if the aggregate is one of the producer library, else keep them.
+    #[default]
+    Detect,
+    /// Drop them, as the Kinesis Client Library does.
+    Kpl,
+    /// Keep them.
+    Keep,
+}
+
+/// User records of one record of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRecords {
+    /// Records, each with its sub-sequence number: its index in the aggregate, or 0 for plain data.
+    pub records: Vec<(u64, UserRecord)>,
+    /// Number of records that were dropped, because they belong to another shard.
+    pub dropped: u64,
+}
 
 /// One user record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,30 +86,81 @@ struct Entry {
     data: Bytes,
 }
 
-/// User records of a record, each with its sub-sequence number: its index in the aggregate, or 0
-/// for plain data.
-///
-/// Of an aggregate, only records whose hash key lies in `hash_range` (both ends included) belong to
-/// this shard. An aggregate that was made before a split and arrived after it also holds other
-/// records. The producer library sends those again to their shard.
+/// Unpacks a record with this key and data, from a shard whose records have hash keys in
+/// `hash_range` (both ends included). Without a range, nothing is dropped.
 pub fn user_records(
     key: &str,
     data: &Bytes,
     hash_range: Option<(u128, u128)>,
-) -> Vec<(u64, UserRecord)> {
-    match unpack(data) {
-        Some(records) => (0..)
-            .zip(records)
-            .filter(|(_, record)| hash_range.is_none_or(|range| belongs(record, range)))
-            .collect(),
-        None => vec![(
-            0,
-            UserRecord {
-                key: key.into(),
-                explicit_hash_key: None,
-                data: data.clone(),
-            },
-        )],
+    aggregation: Aggregation,
+) -> UserRecords {
+    let Some(records) = unpack(data) else {
+        let record = UserRecord {
+            key: key.into(),
+            explicit_hash_key: None,
+            data: data.clone(),
+        };
+        return UserRecords {
+            records: vec![(0, record)],
+            dropped: 0,
+        };
+    };
+    let dropping = hash_range.filter(|range| match aggregation {
+        Aggregation::Detect => is_of_producer_library(key, &records, *range),
+        Aggregation::Kpl => true,
+        Aggregation::Keep => false,
+    });
+    let count = records.len();
+    let kept: Vec<_> = (0..)
+        .zip(records)
+        .filter(|(_, record)| dropping.is_none_or(|range| belongs(record, range)))
+        .collect();
+    UserRecords {
+        dropped: (count - kept.len()) as u64,
+        records: kept,
+    }
+}
+
+/// True if the aggregate looks in every respect like one of the producer library.
+fn is_of_producer_library(key: &str, records: &[UserRecord], range: (u128, u128)) -> bool {
+    // Aggregators of other languages write down the hash keys that follow from the keys.
+    let is_derived = |record: &UserRecord| {
+        let derived = hash_key_of(&record.key);
+        record.explicit_hash_key == Some(derived)
+    };
+    let [first, _, ..] = records else {
+        return false;
+    };
+    key == LIBRARY_KEY && belongs(first, range) && !records.iter().all(is_derived)
+}
+
+/// Interval at which dropped records are logged.
+const DROP_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Rate-limited log of the dropped records of a shard.
+#[derive(Debug, Clone, Default)]
+pub struct DropLog {
+    logged: Option<Instant>,
+    unlogged: u64,
+}
+
+impl DropLog {
+    /// Adds dropped records, and logs all that were not logged yet if nothing was logged recently.
+    pub fn dropped(&mut self, shard: &ShardId, records: u64) {
+        self.unlogged += records;
+        if self
+            .logged
+            .is_none_or(|at| at.elapsed() >= DROP_LOG_INTERVAL)
+        {
+            self.logged = Some(Instant::now());
+            let records = std::mem::take(&mut self.unlogged);
+            tracing::warn!(
+                %shard,
+                records,
+                "dropped records of aggregates that belong to another shard, where the producer \
+                 library sends them again; to keep such records, set `aggregation: keep`"
+            );
+        }
     }
 }
 
@@ -163,6 +255,13 @@ mod tests {
         }
     }
 
+    /// Records of a record from a shard of unknown range.
+    fn whole(key: &str, data: &Bytes) -> Vec<(u64, UserRecord)> {
+        let unpacked = user_records(key, data, None, Aggregation::Kpl);
+        assert_eq!(unpacked.dropped, 0);
+        unpacked.records
+    }
+
     #[test]
     fn an_aggregate_that_was_written_by_hand_is_unpacked() {
         // partition_key_table ["a", "b"]; records (0, "x") and (1, "yz").
@@ -172,7 +271,7 @@ mod tests {
         data.extend_from_slice(&md5_of(message));
         let data = Bytes::from(data);
         let expected = vec![(0, record("a", "x")), (1, record("b", "yz"))];
-        assert_eq!(user_records("outer", &data, None), expected);
+        assert_eq!(whole("outer", &data), expected);
         assert_eq!(
             aggregate(&[record("a", "x"), record("b", "yz")]),
             data,
@@ -185,26 +284,92 @@ mod tests {
         assert_eq!(hash_key_of(""), 0xd41d8cd98f00b204e9800998ecf8427e);
     }
 
-    #[test]
-    fn records_outside_the_range_of_the_shard_are_skipped_and_the_others_keep_their_indexes() {
-        let with_hash_key = |key: &str, hash_key| UserRecord {
+    fn with_hash_key(key: &str, hash_key: u128) -> UserRecord {
+        UserRecord {
             explicit_hash_key: Some(hash_key),
             ..record(key, "")
-        };
+        }
+    }
+
+    /// Keys that are kept of an aggregate, each with its index, and the number of dropped records.
+    fn kept(
+        outer: &str,
+        records: &[UserRecord],
+        range: (u128, u128),
+        aggregation: Aggregation,
+    ) -> (Vec<(u64, String)>, u64) {
+        let unpacked = user_records(outer, &aggregate(records), Some(range), aggregation);
+        let kept = unpacked.records.into_iter();
+        let kept = kept.map(|(index, record)| (index, record.key.to_string()));
+        (kept.collect(), unpacked.dropped)
+    }
+
+    fn keys(records: &[UserRecord]) -> Vec<(u64, String)> {
+        let keys = records.iter().map(|record| record.key.to_string());
+        (0..).zip(keys).collect()
+    }
+
+    #[test]
+    fn what_the_producer_library_sends_again_is_dropped_and_the_rest_keeps_its_indexes() {
         let own = hash_key_of("own");
-        let data = aggregate(&[
-            with_hash_key("a", 4),
+        let records = [
+            with_hash_key("a", 5),
             record("own", ""),
-            with_hash_key("b", 5),
+            with_hash_key("b", 4),
             with_hash_key("c", 9),
-        ]);
-        let kept = |range| -> Vec<(u64, Arc<str>)> {
-            let records = user_records("outer", &data, Some(range));
-            let kept = records.into_iter();
-            kept.map(|(index, record)| (index, record.key)).collect()
-        };
-        assert_eq!(kept((5, 9)), [(2, "b".into()), (3, "c".into())]);
-        assert_eq!(kept((own, own)), [(1, "own".into())]);
+        ];
+        let expected = vec![(0, "a".to_owned()), (3, "c".to_owned())];
+        for aggregation in [Aggregation::Detect, Aggregation::Kpl] {
+            let kept = kept("a", &records, (5, 9), aggregation);
+            assert_eq!(kept, (expected.clone(), 2), "{aggregation:?}");
+        }
+        let range = (own, own);
+        let only = (vec![(1, "own".to_owned())], 3);
+        assert_eq!(kept("a", &records, range, Aggregation::Kpl), only);
+        let all = (keys(&records), 0);
+        assert_eq!(kept("a", &records, (5, 9), Aggregation::Keep), all);
+    }
+
+    #[test]
+    fn what_no_producer_sends_again_is_kept() {
+        // The second quarter of the hash keys, as in a stream of four shards.
+        let quarter = u128::MAX / 4 + 1;
+        let range = (quarter, 2 * quarter - 1);
+        let users: Vec<UserRecord> = (0..50)
+            .map(|user| record(&format!("user-{user}"), "x"))
+            .collect();
+        let inside = users.iter().filter(|user| belongs(user, range)).count();
+        assert!((1..50).contains(&inside), "some lie outside: {inside}");
+        let all = (keys(&users), 0);
+        let kept =
+            |outer: &str, records: &[UserRecord]| kept(outer, records, range, Aggregation::Detect);
+        // Under the key of the first record, as by most libraries, or under any other key.
+        assert_eq!(kept("user-0", &users), all);
+        assert_eq!(kept("0f8c", &users), all);
+        // Under the producer library's key, but with a first record of another shard.
+        let first = users.iter().position(|user| !belongs(user, range)).unwrap();
+        let mut outside_first = users.clone();
+        outside_first.swap(0, first);
+        assert_eq!(kept("a", &outside_first).1, 0);
+        // With derived hash keys, as by the aggregators of Python and Java.
+        let derived: Vec<UserRecord> = users
+            .iter()
+            .map(|user| with_hash_key(&user.key, hash_key_of(&user.key)))
+            .collect();
+        let first = derived
+            .iter()
+            .position(|user| belongs(user, range))
+            .unwrap();
+        let mut inside_first = derived.clone();
+        inside_first.swap(0, first);
+        assert_eq!(kept("a", &inside_first).1, 0);
+        // A single record, which the producer library never aggregates.
+        assert_eq!(kept("a", &outside_first[..1]).1, 0);
+        // The same records without hash keys are as the producer library writes them.
+        let first = users.iter().position(|user| belongs(user, range)).unwrap();
+        let mut of_library = users.clone();
+        of_library.swap(0, first);
+        assert_eq!(kept("a", &of_library).1, 50 - inside as u64);
     }
 
     #[test]
@@ -212,7 +377,7 @@ mod tests {
         let message = b"\x1a\x05\x08\x00\x1a\x01x";
         let data = [&MAGIC[..], message, &md5_of(message)].concat();
         let data = Bytes::from(data);
-        let records = user_records("outer", &data, None);
+        let records = whole("outer", &data);
         assert_eq!(records.len(), 1);
         assert_eq!((&*records[0].1.key, &records[0].1.data), ("outer", &data));
     }
@@ -233,7 +398,7 @@ mod tests {
         fn aggregated_records_are_unpacked_unchanged(
             records in prop::collection::vec(any_record(), 0..20),
         ) {
-            let unpacked = user_records("outer", &aggregate(&records), None);
+            let unpacked = whole("outer", &aggregate(&records));
             let (indexes, unpacked): (Vec<u64>, Vec<UserRecord>) = unpacked.into_iter().unzip();
             prop_assert_eq!(indexes, (0..records.len() as u64).collect::<Vec<_>>());
             prop_assert_eq!(unpacked, records);
@@ -245,13 +410,13 @@ mod tests {
             offset in any::<prop::sample::Index>(),
             cut in any::<bool>(),
         ) {
-            let whole = aggregate(&records);
-            let offset = offset.index(whole.len());
-            let mut damaged = whole.to_vec();
+            let sound = aggregate(&records);
+            let offset = offset.index(sound.len());
+            let mut damaged = sound.to_vec();
             if cut {
-                    damaged.truncate(offset);
-                } else {
-                    damaged[offset] ^= 1;
+                damaged.truncate(offset);
+            } else {
+                damaged[offset] ^= 1;
             }
             let damaged = Bytes::from(damaged);
             let plain = UserRecord {
@@ -259,7 +424,7 @@ mod tests {
                 explicit_hash_key: None,
                 data: damaged.clone(),
             };
-            prop_assert_eq!(user_records("outer", &damaged, None), vec![(0, plain)]);
+            prop_assert_eq!(whole("outer", &damaged), vec![(0, plain)]);
         }
     }
 }

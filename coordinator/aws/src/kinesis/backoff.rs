@@ -36,6 +36,32 @@ impl Backoff {
     }
 }
 
+/// Time for which requests must be denied without a success in between before their source counts
+/// as forbidden or missing. Permissions that change take effect on some servers before others.
+const DENIED_FOR: Duration = Duration::from_secs(5);
+
+/// Time since which a service has denied every request of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Denials {
+    since: Option<Instant>,
+}
+
+impl Denials {
+    /// Notes the outcome of a request. Returns true if the denial is permanent.
+    pub(crate) fn note(&mut self, is_denied: bool) -> bool {
+        self.note_at(Instant::now(), is_denied)
+    }
+
+    fn note_at(&mut self, now: Instant, is_denied: bool) -> bool {
+        if !is_denied {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.duration_since(since) >= DENIED_FOR
+    }
+}
+
 /// Maximum interval between reads of a shard, however busy other readers keep it.
 const SLOWEST: Duration = Duration::from_secs(2);
 
@@ -88,6 +114,18 @@ fn random_share() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_denial_is_permanent_when_nothing_succeeded_for_a_while() {
+        let mut denials = Denials::default();
+        let first = Instant::now();
+        let last = first + DENIED_FOR;
+        assert!(!denials.note_at(first, true));
+        assert!(!denials.note_at(last - Duration::from_millis(1), true));
+        assert!(denials.note_at(last, true));
+        assert!(!denials.note_at(last, false));
+        assert!(!denials.note_at(last, true), "counted anew after a success");
+    }
 
     #[test]
     fn the_pace_slows_down_at_once_when_throttled_and_recovers_slowly() {

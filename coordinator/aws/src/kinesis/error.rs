@@ -18,13 +18,13 @@ pub enum KinesisError {
         stream: String,
     },
     /// Kinesis denies this process access to the stream.
-    #[error("ingress {ingress}: Kinesis refuses to list the shards of `{stream}`: {reason}")]
+    #[error("ingress {ingress}: Kinesis denies access to the stream `{stream}`: {reason}")]
     Refused {
         /// The ingress's id.
         ingress: String,
         /// The stream's name.
         stream: String,
-        /// Reason of Kinesis.
+        /// Operation that Kinesis denied, and its reason.
         reason: String,
     },
     /// The retention deleted the record at which reading would continue. Records behind it may have
@@ -51,12 +51,24 @@ pub enum KinesisError {
         /// Id of the shard.
         shard: ShardId,
     },
+    /// A shard that was read to its end is open: the stream is another one of the same name.
+    #[error(
+        "shard {shard} was read to its end, and the stream lists it as open: the stream was \
+        deleted and created again. To read the new one, give the ingress another id"
+    )]
+    AnotherStream {
+        /// Id of the shard.
+        shard: ShardId,
+    },
 }
 
 impl KinesisError {
     /// True if records may have been lost. A retry does not help then.
     pub fn is_loss(&self) -> bool {
-        matches!(self, Self::ExpiredPosition { .. } | Self::LostShard { .. })
+        matches!(
+            self,
+            Self::ExpiredPosition { .. } | Self::LostShard { .. } | Self::AnotherStream { .. }
+        )
     }
 }
 

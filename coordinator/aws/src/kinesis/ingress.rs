@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, Denials};
 use super::error::Stop;
 use super::fan_out;
 use super::reading::read_shard;
@@ -109,6 +109,7 @@ impl KinesisIngress {
             plan,
             listed: HashMap::new(),
             readers,
+            reopened: None,
         }
         .run(first)
         .await
@@ -223,10 +224,24 @@ struct Readers {
     plan: ShardPlan,
     listed: HashMap<Arc<str>, ListedShard>,
     readers: JoinSet<Read>,
+    /// Time since which every list shows a shard open that was read to its end.
+    reopened: Option<Instant>,
 }
 
+/// Number of intervals of listing for which a shard that was read to its end must be listed as open
+/// until it counts as another one. A list may be older than the end.
+const REOPENED_INTERVALS: u32 = 3;
+
 impl Readers {
+    /// Reads until the partition has ended or the stream cannot be read. No reader of a shard
+    /// outlives it, so that the stream may be read anew.
     async fn run(mut self, first: Vec<ListedShard>) -> Result<(), Stop> {
+        let outcome = self.read(first).await;
+        self.readers.shutdown().await;
+        outcome
+    }
+
+    async fn read(&mut self, first: Vec<ListedShard>) -> Result<(), Stop> {
         self.apply_list(first).await?;
         let interval = self.shared.options.list_interval;
         let mut list_at = Instant::now() + interval;
@@ -235,7 +250,7 @@ impl Readers {
                 Some(read) = self.readers.join_next() => {
                     if let Some(shard) = ended(read)? {
                         let steps = self.plan.ended(&shard);
-                            self.perform(steps, HashMap::new()).await?;
+                        self.perform(steps, HashMap::new()).await?;
                     }
                     // The last list may be older than its children.
                     list_at = Instant::now();
@@ -259,6 +274,7 @@ impl Readers {
             since_ms = since_ms.saturating_sub(CLOCK_MARGIN_MS);
         }
         let steps = self.plan.listed(&list, since_ms);
+        self.check_reopened()?;
         self.listed = list
             .into_iter()
             .map(|shard| (shard.id.clone(), shard))
@@ -266,11 +282,27 @@ impl Readers {
         self.perform(steps, fresh).await
     }
 
+    /// Checks that no shard that was read to its end is open for good: it would never be read.
+    fn check_reopened(&mut self) -> Result<(), Stop> {
+        let Some(shard) = self.plan.reopened() else {
+            self.reopened = None;
+            return Ok(());
+        };
+        let since = *self.reopened.get_or_insert_with(Instant::now);
+        let longest = self.shared.options.list_interval * REOPENED_INTERVALS;
+        if since.elapsed() < longest {
+            return Ok(());
+        }
+        let shard = self.shared.shard_id(shard);
+        Err(KinesisError::AnotherStream { shard }.into())
+    }
+
     /// Iterators after the newest record of every open shard.
     async fn newest(&self, list: &[ListedShard]) -> Result<HashMap<Arc<str>, String>, Stop> {
         let (client, stream) = (&self.shared.client, &*self.shared.options.stream);
         let mut newest = HashMap::new();
         let mut backoff = Backoff::default();
+        let mut denials = Denials::default();
         for shard in list.iter().filter(|shard| !shard.closed) {
             let iterator = loop {
                 match requests::shard_iterator(client, stream, &shard.id, &ReadFrom::Newest).await {
@@ -278,6 +310,11 @@ impl Readers {
                     Err(failure) => {
                         self.shared
                             .report_retry("GetShardIterator", Some(&shard.id), &failure);
+                        self.shared.note_denial(&mut denials, &failure)?;
+                        if let RequestFailure::Missing(_) = failure {
+                            // Reports a stream that was deleted meanwhile.
+                            self.shared.list().await?;
+                        }
                     }
                 }
                 backoff.wait().await;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use satchel_engine::source::shards::Startup;
 
+use super::aggregation::Aggregation;
+
 /// Options of an ingress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KinesisOptions {
@@ -16,6 +18,8 @@ pub struct KinesisOptions {
     pub startup: Startup,
     /// Reaction if the retention has deleted unread records.
     pub on_expired: ExpiredPosition,
+    /// Treatment of records in aggregates that belong to another shard.
+    pub aggregation: Aggregation,
     /// Name under which a consumer is registered for enhanced fan-out. None to poll.
     pub consumer: Option<String>,
     /// Interval between reads of a shard. Kinesis allows five reads a second for all readers
@@ -47,6 +51,7 @@ impl KinesisOptions {
             stream: stream.into(),
             startup: Startup::Latest,
             on_expired: ExpiredPosition::Stop,
+            aggregation: Aggregation::default(),
             consumer: None,
             read_interval: Duration::from_millis(200),
             records_per_read: 10_000,

@@ -3,7 +3,7 @@
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use tokio::time::Instant;
 
-use super::backoff::{Backoff, Pace};
+use super::backoff::{Backoff, Denials, Pace};
 use super::error::Stop;
 use super::requests::{self, RequestFailure};
 use super::shard::ShardReader;
@@ -28,6 +28,7 @@ pub(super) async fn poll(
     let options = &shared.options;
     let mut pace = Pace::new(options.read_interval);
     let mut backoff = Backoff::default();
+    let mut denials = Denials::default();
     loop {
         reader.unpaused().await?;
         if until.is_some_and(|until| Instant::now() >= until) {
@@ -48,6 +49,7 @@ pub(super) async fn poll(
         match requests::get_records(&shared.client, &current, limit).await {
             Ok(answer) => {
                 pace.answered();
+                denials.note(false);
                 match accept(reader, answer).await? {
                     Ok(Some(next)) => {
                         backoff.reset();
@@ -70,6 +72,7 @@ pub(super) async fn poll(
             }
             Err(failure) => {
                 shared.report_retry("GetRecords", Some(&reader.id.shard), &failure);
+                shared.note_denial(&mut denials, &failure)?;
                 match failure {
                     RequestFailure::Throttled(_) => {
                         pace.throttled();
@@ -119,6 +122,7 @@ async fn open_iterator(
     backoff: &mut Backoff,
 ) -> Result<Option<String>, Stop> {
     let shared = reader.shared.clone();
+    let mut denials = Denials::default();
     loop {
         let from = reader.read_from()?;
         let shard = reader.id.shard.clone();
@@ -127,6 +131,7 @@ async fn open_iterator(
             Ok(iterator) => return Ok(Some(iterator)),
             Err(failure) => {
                 shared.report_retry("GetShardIterator", Some(&shard), &failure);
+                shared.note_denial(&mut denials, &failure)?;
                 match (failure, from) {
                     (RequestFailure::Missing(_), _) if reader.is_lost().await? => return Ok(None),
                     (RequestFailure::Invalid(_), requests::ReadFrom::At(_)) => {

@@ -34,9 +34,7 @@ pub(super) async fn read_shard(
             shared.send(Input::ShardEnded { shard: id.clone() }).await?;
             ended.await.map_err(|_| Stop::PartitionClosed)
         };
-        let read = read.await;
-        shared.observer.reading_ended(&id);
-        match read {
+        match read.await {
             Ok(_) => {}
             Err(Stop::PartitionClosed) => return Ok(None),
             Err(Stop::Error(error)) => return Err(error),

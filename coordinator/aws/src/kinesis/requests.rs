@@ -1,15 +1,16 @@
 //! Requests to Kinesis, one attempt each, and the classification of their failures.
 
-use std::error::Error;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::types::{Shard, ShardIteratorType};
 use aws_smithy_types::DateTime;
 use satchel_engine::position::SequenceNumber;
 
+use crate::egress::failure::is_permission;
+use crate::error_text::{Answer, Operation, describe as describe_error};
 use satchel_engine::source::shards::ListedShard;
 
 /// Maximum duration of a request. A response may have 10 MB.
@@ -31,7 +32,7 @@ pub(super) enum RequestFailure {
     Invalid(String),
     /// The resource is in use.
     InUse(String),
-    /// Permission was denied.
+    /// Permission was denied, or the credentials were rejected.
     Denied(String),
     /// Any other failure: the network, the service, a response that was cut off. The outcome is
     /// unknown.
@@ -40,12 +41,8 @@ pub(super) enum RequestFailure {
 
 impl RequestFailure {
     /// Classifies an error of the SDK.
-    pub(super) fn of<E, R>(error: &SdkError<E, R>) -> Self
-    where
-        E: ProvideErrorMetadata + Error + 'static,
-        R: std::fmt::Debug + 'static,
-    {
-        let text = DisplayErrorContext(error).to_string();
+    pub(super) fn of<E: Operation, R: Answer>(error: &SdkError<E, R>) -> Self {
+        let text = describe_error(error);
         let code = error
             .as_service_error()
             .and_then(ProvideErrorMetadata::code);
@@ -61,9 +58,14 @@ impl RequestFailure {
             Some("ResourceNotFoundException") => Self::Missing(text),
             Some("InvalidArgumentException" | "ValidationException") => Self::Invalid(text),
             Some("ResourceInUseException") => Self::InUse(text),
-            Some("AccessDeniedException") => Self::Denied(text),
+            Some(code) if is_permission(code) => Self::Denied(text),
             _ => Self::Unavailable(text),
         }
+    }
+
+    /// True if Kinesis denied the request, which a person corrects.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied(_))
     }
 
     /// True if Kinesis throttled the request.
@@ -127,18 +129,15 @@ impl ReadFrom {
 }
 
 /// Waits for the response of a request, up to the maximum duration.
-pub(super) async fn answer<T, E, R>(
+pub(super) async fn answer<T, E: Operation, R: Answer>(
     request: impl Future<Output = Result<T, SdkError<E, R>>>,
-) -> Result<T, RequestFailure>
-where
-    E: ProvideErrorMetadata + Error + 'static,
-    R: std::fmt::Debug + 'static,
-{
+) -> Result<T, RequestFailure> {
     match tokio::time::timeout(ANSWER_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(RequestFailure::of(&error)),
         Err(_) => Err(RequestFailure::Unavailable(format!(
-            "no response in {} s",
+            "{}: no response in {} s",
+            E::NAME,
             ANSWER_TIMEOUT.as_secs()
         ))),
     }

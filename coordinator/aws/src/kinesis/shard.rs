@@ -9,8 +9,8 @@ use satchel_engine::position::{SequenceNumber, ShardId, ShardPosition};
 use satchel_engine::source::shards::ListedShard;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::aggregation::user_records;
-use super::backoff::Backoff;
+use super::aggregation::{DropLog, user_records};
+use super::backoff::{Backoff, Denials};
 use super::error::Stop;
 use super::requests::{self, ReadFrom, RequestFailure};
 use super::{ExpiredPosition, KinesisError, KinesisObserver, KinesisOptions, ReadingPort, Router};
@@ -86,9 +86,29 @@ impl Shared {
         }
     }
 
+    /// Notes the outcome of a request.
+    ///
+    /// # Errors
+    /// Kinesis has denied every such request for a while.
+    pub(super) fn note_denial(
+        &self,
+        denials: &mut Denials,
+        failure: &RequestFailure,
+    ) -> Result<(), Stop> {
+        match denials.note(failure.is_denied()) {
+            false => Ok(()),
+            true => Err(Stop::Error(KinesisError::Refused {
+                ingress: self.options.ingress.to_string(),
+                stream: self.options.stream.to_string(),
+                reason: failure.to_string(),
+            })),
+        }
+    }
+
     /// Lists the stream's shards. Retries until it succeeds.
     pub(super) async fn list(&self) -> Result<Vec<ListedShard>, Stop> {
         let mut backoff = Backoff::default();
+        let mut denials = Denials::default();
         loop {
             match requests::list_shards(&self.client, &self.options.stream).await {
                 // A stream always has shards, so an empty list is invalid.
@@ -104,7 +124,10 @@ impl Shared {
                         stream: self.options.stream.to_string(),
                     }));
                 }
-                Err(failure) => self.report_retry("ListShards", None, &failure),
+                Err(failure) => {
+                    self.report_retry("ListShards", None, &failure);
+                    self.note_denial(&mut denials, &failure)?;
+                }
             }
             if self.inputs.is_closed() {
                 return Err(Stop::PartitionClosed);
@@ -130,6 +153,13 @@ pub(super) struct ShardReader {
     /// Record that was requested and must therefore come first. If it does not, there is a gap.
     expected: Option<SequenceNumber>,
     paused: watch::Receiver<bool>,
+    drop_log: DropLog,
+}
+
+impl Drop for ShardReader {
+    fn drop(&mut self) {
+        self.shared.observer.reading_ended(&self.id);
+    }
 }
 
 impl ShardReader {
@@ -154,6 +184,7 @@ impl ShardReader {
             quiet_until_ms,
             quiet_reported_ms: quiet_until_ms,
             expected: None,
+            drop_log: DropLog::default(),
         }
     }
 
@@ -228,7 +259,13 @@ impl ShardReader {
             // A record has no key if it was sent to the stream directly and without one.
             let key = record.partition_key.unwrap_or_default();
             let data = bytes::Bytes::from(record.data.into_inner());
-            for (sub_sequence, user) in user_records(&key, &data, self.hash_range) {
+            let aggregation = self.shared.options.aggregation;
+            let unpacked = user_records(&key, &data, self.hash_range, aggregation);
+            if unpacked.dropped > 0 && !self.position.covers(&sequence, 0) {
+                self.shared.observer.dropped(&self.id, unpacked.dropped);
+                self.drop_log.dropped(&self.id, unpacked.dropped);
+            }
+            for (sub_sequence, user) in unpacked.records {
                 if self.position.covers(&sequence, sub_sequence) {
                     continue;
                 }

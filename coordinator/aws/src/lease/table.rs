@@ -1,6 +1,5 @@
 //! The lease table: one read and one conditional write, each sent once.
 
-use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 use aws_config::retry::RetryConfig;
@@ -8,7 +7,7 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{Region, SdkConfig};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Builder;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
     ScalarAttributeType, TableStatus,
@@ -17,6 +16,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
 use super::item::{KEY, from_attributes, to_attributes};
+use crate::error_text::{Operation, describe};
 use satchel_engine::lease::{Condition, LeaseItem, Write};
 
 /// Maximum duration of one request. A holder and a watcher have time for several within a lease
@@ -215,15 +215,9 @@ impl LeaseTable {
         }
     }
 
-    fn error<E>(&self, error: &SdkError<E>) -> TableError
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
+    fn error<E: Operation>(&self, error: &SdkError<E>) -> TableError {
         let table = self.table.clone();
-        let message = |what: &dyn Display| match error.message() {
-            Some(message) => format!("{what}: {message}"),
-            None => what.to_string(),
-        };
+        let reason = describe(error);
         match error.code() {
             Some("ResourceNotFoundException") => TableError::Refused {
                 table,
@@ -231,24 +225,14 @@ impl LeaseTable {
                     .to_owned(),
             },
             Some(
-                code @ ("AccessDeniedException"
+                "AccessDeniedException"
                 | "UnrecognizedClientException"
                 | "InvalidSignatureException"
                 | "MissingAuthenticationToken"
                 | "IncompleteSignature"
-                | "ValidationException"),
-            ) => TableError::Refused {
-                table,
-                reason: message(&code),
-            },
-            Some(code) => TableError::Unavailable {
-                table,
-                reason: message(&code),
-            },
-            None => TableError::Unavailable {
-                table,
-                reason: DisplayErrorContext(error).to_string(),
-            },
+                | "ValidationException",
+            ) => TableError::Refused { table, reason },
+            _ => TableError::Unavailable { table, reason },
         }
     }
 }

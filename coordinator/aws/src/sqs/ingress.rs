@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::requests::{self, Received, RequestFailure};
 use super::{QueueCommand, QueuePort, SqsObserver, SqsOptions, SqsRouter, UNCONFIRMED_KEEP};
 use crate::egress::with_timeout;
-use crate::kinesis::backoff::Backoff;
+use crate::kinesis::backoff::{Backoff, Denials};
 use satchel_engine::source::queue::{Receipt, ReceivedMessages};
 
 /// Maximum duration of a request that does not wait for messages.
@@ -36,7 +36,7 @@ const BACKLOG_INTERVAL: Duration = Duration::from_secs(30);
 /// Number of consecutive failures from which on failures are logged.
 const FAILURES_LOGGED: u32 = 3;
 
-/// Reason why a queue is not received from at all.
+/// Reason why a queue is not received from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SqsError {
     /// The queue does not exist.
@@ -51,15 +51,13 @@ pub enum SqsError {
         queue_url: String,
     },
     /// SQS denies this process access to the queue.
-    #[error(
-        "ingress {ingress}: SQS denies access to the attributes of the queue {queue_url}: {reason}"
-    )]
+    #[error("ingress {ingress}: SQS denies access to the queue {queue_url}: {reason}")]
     Refused {
         /// The ingress's id.
         ingress: String,
         /// URL of the queue.
         queue_url: String,
-        /// Reason of SQS.
+        /// Operation that SQS denied, and its reason.
         reason: String,
     },
 }
@@ -78,6 +76,8 @@ struct Shared {
     ingress: SqsIngress,
     inputs: mpsc::Sender<Input>,
     messages: Mutex<ReceivedMessages>,
+    /// Denials of deletions and of extensions.
+    denials: (Mutex<Denials>, Mutex<Denials>),
     /// Notified when messages were received.
     received: Notify,
     started: Instant,
@@ -106,7 +106,8 @@ impl SqsIngress {
     ///
     /// # Errors
     ///
-    /// [`SqsError`], only from the first request to the queue.
+    /// [`SqsError`]: the queue does not exist, or this process may not receive from it or delete
+    /// its messages.
     pub async fn run(
         self,
         inputs: mpsc::Sender<Input>,
@@ -149,6 +150,7 @@ impl SqsIngress {
             ingress: self,
             inputs,
             messages: Mutex::new(ReceivedMessages::new(visibility_ms, receive_timeout_ms)),
+            denials: Default::default(),
             received: Notify::new(),
             started: Instant::now(),
         });
@@ -157,34 +159,58 @@ impl SqsIngress {
             tasks.spawn(receive(Arc::clone(&shared), Arc::clone(&port)));
         }
         tasks.spawn(watch_backlog(Arc::clone(&shared)));
-        maintain(&shared, commands).await;
-        Ok(())
+        let outcome = tokio::select! {
+            outcome = maintain(&shared, commands) => outcome,
+            error = first_error(&mut tasks) => Err(error),
+        };
+        // No receiver outlives the others, so that the queue may be received from anew.
+        tasks.shutdown().await;
+        outcome
     }
 
     /// Checks the queue once, so that a missing or inaccessible queue is reported at once.
     async fn check_queue(&self) -> Result<(), SqsError> {
-        let (ingress, queue_url) = (
-            self.options.ingress.to_string(),
-            self.options.queue_url.clone(),
-        );
         let mut backoff = Backoff::default();
         loop {
-            let Err(failure) = requests::backlog(&self.client, &queue_url).await else {
+            let asked = requests::backlog(&self.client, &self.options.queue_url).await;
+            let Err(failure) = asked else {
                 return Ok(());
             };
-            if failure.missing {
-                return Err(SqsError::NoQueue { ingress, queue_url });
-            }
-            if failure.denied {
-                let reason = failure.reason;
-                return Err(SqsError::Refused {
-                    ingress,
-                    queue_url,
-                    reason,
-                });
+            if let Some(error) = self.inaccessible(&failure) {
+                return Err(error);
             }
             self.report_retry("GetQueueAttributes", &failure, backoff.failures());
             backoff.wait().await;
+        }
+    }
+
+    /// Error of a queue that is missing or forbidden, if that is why a request failed.
+    fn inaccessible(&self, failure: &RequestFailure) -> Option<SqsError> {
+        let ingress = self.options.ingress.to_string();
+        let queue_url = self.options.queue_url.clone();
+        if failure.missing {
+            return Some(SqsError::NoQueue { ingress, queue_url });
+        }
+        failure.denied.then(|| SqsError::Refused {
+            ingress,
+            queue_url,
+            reason: failure.reason.clone(),
+        })
+    }
+
+    /// Notes the outcome of a request.
+    ///
+    /// # Errors
+    /// The queue has been missing or forbidden to every such request for a while.
+    fn note_denial(
+        &self,
+        denials: &mut Denials,
+        failure: Option<&RequestFailure>,
+    ) -> Result<(), SqsError> {
+        let error = failure.and_then(|failure| self.inaccessible(failure));
+        match (denials.note(error.is_some()), error) {
+            (true, Some(error)) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -247,7 +273,7 @@ impl Shared {
         sent.await.is_ok()
     }
 
-    async fn delete(self: Arc<Self>, handed: Vec<Receipt>) {
+    async fn delete(self: Arc<Self>, handed: Vec<Receipt>) -> Result<(), SqsError> {
         let SqsIngress {
             client,
             options,
@@ -255,13 +281,14 @@ impl Shared {
             ..
         } = &self.ingress;
         let (fates, failure) = requests::delete(client, &options.queue_url, handed).await;
-        if let Some(failure) = failure {
+        if let Some(failure) = &failure {
             self.ingress
-                .report_retry("DeleteMessageBatch", &failure, FAILURES_LOGGED);
+                .report_retry("DeleteMessageBatch", failure, FAILURES_LOGGED);
         }
+        let denial = self.note_denial(&self.denials.0, failure.as_ref());
         let ids = self.messages().deleted(self.now_ms(), fates);
         if ids.is_empty() {
-            return;
+            return denial;
         }
         observer.deleted(&options.ingress, ids.len() as u64);
         // If the partition has ended, its successor keeps these ids for longer than needed.
@@ -273,24 +300,48 @@ impl Shared {
                 keep_ms: options.window.as_millis() as u64,
             })
             .await;
+        denial
     }
 
-    async fn extend(self: Arc<Self>, handed: Vec<Receipt>) {
+    async fn extend(self: Arc<Self>, handed: Vec<Receipt>) -> Result<(), SqsError> {
         let SqsIngress {
             client, options, ..
         } = &self.ingress;
         let (url, visibility) = (&options.queue_url, options.visibility);
         let (fates, failure) = requests::extend(client, url, handed, visibility).await;
-        if let Some(failure) = failure {
+        if let Some(failure) = &failure {
             self.ingress
-                .report_retry("ChangeMessageVisibilityBatch", &failure, FAILURES_LOGGED);
+                .report_retry("ChangeMessageVisibilityBatch", failure, FAILURES_LOGGED);
         }
+        let denial = self.note_denial(&self.denials.1, failure.as_ref());
         self.messages().extended(self.now_ms(), fates);
+        denial
+    }
+
+    fn note_denial(
+        &self,
+        denials: &Mutex<Denials>,
+        failure: Option<&RequestFailure>,
+    ) -> Result<(), SqsError> {
+        let mut denials = denials.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ingress.note_denial(&mut denials, failure)
     }
 }
 
+/// Waits for an error of a task. Tasks that end without one leave the rest to the others.
+async fn first_error(tasks: &mut JoinSet<Result<(), SqsError>>) -> SqsError {
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return error,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+    std::future::pending().await
+}
+
 /// Receives messages until the partition has ended.
-async fn receive(shared: Arc<Shared>, port: Arc<dyn QueuePort>) {
+async fn receive(shared: Arc<Shared>, port: Arc<dyn QueuePort>) -> Result<(), SqsError> {
     let SqsIngress {
         receive_client,
         options,
@@ -298,9 +349,10 @@ async fn receive(shared: Arc<Shared>, port: Arc<dyn QueuePort>) {
     } = &shared.ingress;
     let mut paused = port.paused();
     let mut backoff = Backoff::default();
+    let mut denials = Denials::default();
     loop {
         if paused.wait_for(|paused| !paused).await.is_err() {
-            return;
+            return Ok(());
         }
         if shared.messages().len() >= HELD_MAX {
             tokio::time::sleep(HELD_INTERVAL).await;
@@ -316,14 +368,15 @@ async fn receive(shared: Arc<Shared>, port: Arc<dyn QueuePort>) {
             }
             Ok(received) => {
                 backoff.reset();
+                denials.note(false);
                 if !shared.deliver(received).await {
-                    return;
+                    return Ok(());
                 }
             }
             Err(failure) => {
-                shared
-                    .ingress
-                    .report_retry("ReceiveMessage", &failure, backoff.failures());
+                let ingress = &shared.ingress;
+                ingress.report_retry("ReceiveMessage", &failure, backoff.failures());
+                ingress.note_denial(&mut denials, Some(&failure))?;
                 backoff.wait().await;
             }
         }
@@ -332,7 +385,13 @@ async fn receive(shared: Arc<Shared>, port: Arc<dyn QueuePort>) {
 
 /// Deletes the deletable messages and extends the visibility timeout of the others, until the
 /// partition has ended.
-async fn maintain(shared: &Arc<Shared>, mut commands: mpsc::UnboundedReceiver<QueueCommand>) {
+///
+/// # Errors
+/// The queue is missing, or this process may not delete or extend.
+async fn maintain(
+    shared: &Arc<Shared>,
+    mut commands: mpsc::UnboundedReceiver<QueueCommand>,
+) -> Result<(), SqsError> {
     let mut requests = JoinSet::new();
     let mut batch = Vec::new();
     loop {
@@ -353,9 +412,9 @@ async fn maintain(shared: &Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Qu
         let due_ms = shared.messages().wake_at_ms().filter(|_| has_room);
         let due = due_ms.map(|due_ms| shared.started + Duration::from_millis(due_ms));
         tokio::select! {
-                count = commands.recv_many(&mut batch, 1_000) => {
+            count = commands.recv_many(&mut batch, 1_000) => {
                 if count == 0 {
-                    return;
+                    return Ok(());
                 }
                 let now_ms = shared.now_ms();
                 for command in batch.drain(..) {
@@ -364,7 +423,10 @@ async fn maintain(shared: &Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Qu
                     }
                 }
             }
-            Some(_) = requests.join_next() => {}
+            Some(done) = requests.join_next() => match done {
+                Ok(outcome) => outcome?,
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            },
             () = shared.received.notified() => {}
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
         }
@@ -372,7 +434,7 @@ async fn maintain(shared: &Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Qu
 }
 
 /// Reports the size of the queue at an interval.
-async fn watch_backlog(shared: Arc<Shared>) {
+async fn watch_backlog(shared: Arc<Shared>) -> Result<(), SqsError> {
     let SqsIngress {
         client,
         options,

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{
     BatchResultErrorEntry, ChangeMessageVisibilityBatchRequestEntry,
@@ -15,6 +14,7 @@ use bytes::Bytes;
 use super::SqsOptions;
 use super::message::SqsMessage;
 use crate::egress::failure;
+use crate::error_text::{Operation, describe};
 use satchel_engine::sink::delivery::Outcome;
 use satchel_engine::source::queue::{Receipt, ReceiptOutcome};
 
@@ -53,17 +53,15 @@ pub(super) struct Backlog {
 }
 
 impl RequestFailure {
-    fn of<E>(error: &SdkError<E, HttpResponse>) -> Self
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
+    fn of<E: Operation>(error: &SdkError<E>) -> Self {
         let code = error.code().unwrap_or_default();
         let outcome = failure::of_code(code, String::new(), true);
+        let throttled = matches!(outcome, Outcome::Throttled(_));
         Self {
-            reason: failure::describe(error),
-            throttled: matches!(outcome, Outcome::Throttled(_)),
+            reason: describe(error),
+            throttled,
             missing: matches!(outcome, Outcome::Missing(_)),
-            denied: failure::is_permission(code),
+            denied: failure::is_permission(code) && !throttled,
         }
     }
 }

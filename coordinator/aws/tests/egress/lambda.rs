@@ -46,7 +46,10 @@ async fn a_throttled_invocation_is_retried_and_an_invalid_one_is_refused() {
     ];
     assert_eq!(seen, expected);
     let refused = &outbox.refused()[&2];
-    assert_eq!(refused, "InvalidRequestContentException: not for me");
+    assert_eq!(
+        refused,
+        "Lambda Invoke: InvalidRequestContentException: not for me"
+    );
 }
 
 /// Throttles the first request for 1, and rejects the broken one.

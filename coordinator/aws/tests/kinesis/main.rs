@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use satchel_aws::kinesis::aggregation::{UserRecord, aggregate};
-use satchel_aws::kinesis::{ExpiredPosition, KinesisError, KinesisOptions, Startup};
+use satchel_aws::kinesis::{Aggregation, ExpiredPosition, KinesisError, KinesisOptions, Startup};
 use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_testkit::LONG;
 
@@ -155,6 +155,94 @@ async fn aggregated_records_arrive_one_by_one_in_order_among_plain_ones() {
     running.crash().await;
 }
 
+fn user(key: &str, hash_key: Option<u128>) -> UserRecord {
+    UserRecord {
+        key: key.into(),
+        explicit_hash_key: hash_key,
+        data: Bytes::from(key.to_owned()),
+    }
+}
+
+/// Hash key of a key, as Kinesis derives it.
+fn hash_key(key: &str) -> u128 {
+    satchel_local_streams::hash_key(key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_records_of_a_public_librarys_aggregate_arrive_whatever_their_shards() {
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "foreign", 4).await;
+    // As kinesis-aggregation does it: under the first key, with or without derived hash keys.
+    let users = |name: &str, derive: bool| -> Vec<UserRecord> {
+        let keys = (0..50).map(|number| format!("{name}-{number}"));
+        keys.map(|key| user(&key, derive.then(|| hash_key(&key))))
+            .collect()
+    };
+    for derive in [false, true] {
+        let users = users(if derive { "derived" } else { "plain" }, derive);
+        stream.put(&users[0].key, aggregate(&users)).await;
+    }
+    let durable = Durable::default();
+    let running = durable.start(&stream.config, options(&stream, Startup::Earliest));
+    until("all records arrive", || durable.count() >= 100).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let received = durable.received_texts.lock().unwrap().clone();
+    assert_eq!(received.len(), 100);
+    for (key, texts) in received {
+        assert_eq!(texts, [key]);
+    }
+    running.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_producer_library_sends_again_arrives_once_and_is_kept_on_demand() {
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "library", 2).await;
+    let half = u128::MAX / 2;
+    let keys = |of_first_half: bool| -> Vec<String> {
+        let keys = (0..100).map(|number| format!("key-{number}"));
+        keys.filter(|key| (hash_key(key) <= half) == of_first_half)
+            .take(3)
+            .collect()
+    };
+    let (own, foreign) = (keys(true), keys(false));
+    let records: Vec<UserRecord> = own
+        .iter()
+        .chain(&foreign)
+        .map(|key| user(key, None))
+        .collect();
+    // The library puts an aggregate at the hash key of its first record, and sees in the answer
+    // that some of the others are in the wrong shard.
+    let first = hash_key(&own[0]);
+    stream.put_at(first, "a", aggregate(&records)).await;
+    for key in &foreign {
+        stream.put(key, key.clone()).await;
+    }
+    for (aggregation, copies) in [
+        (Aggregation::Detect, 1),
+        (Aggregation::Kpl, 1),
+        (Aggregation::Keep, 2),
+    ] {
+        let durable = Durable::default();
+        let options = KinesisOptions {
+            aggregation,
+            ..options(&stream, Startup::Earliest)
+        };
+        let running = durable.start(&stream.config, options);
+        let expected = own.len() + copies * foreign.len();
+        until("all records arrive", || durable.count() >= expected).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let received = durable.received_texts.lock().unwrap().clone();
+        for key in &own {
+            assert_eq!(received[key].len(), 1, "{aggregation:?}: {key}");
+        }
+        for key in &foreign {
+            assert_eq!(received[key].len(), copies, "{aggregation:?}: {key}");
+        }
+        running.crash().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_handed_over_while_reading_is_paused() {
     let server = Server::start().await;
@@ -186,6 +274,75 @@ async fn a_missing_stream_stops_the_ingress_by_name() {
         stream: "not-there".to_owned(),
     };
     assert_eq!(error, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_deleted_while_it_is_read_stops_the_ingress_by_name() {
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "deleted", 2).await;
+    stream.put("a", "1").await;
+    let durable = Durable::default();
+    let running = durable.start(&stream.config, options(&stream, Startup::Earliest));
+    until("the record arrives", || durable.count() == 1).await;
+    stream.delete().await;
+    let error = running.stopped().await.unwrap_err();
+    let expected = KinesisError::NoStream {
+        ingress: "example/in".to_owned(),
+        stream: "deleted".to_owned(),
+    };
+    assert_eq!(error, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_created_again_is_never_left_unread_in_silence() {
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "again", 1).await;
+    let shard = ShardId {
+        ingress: "example/in".into(),
+        stream: "again".into(),
+        shard: "shardId-000000000000".into(),
+    };
+    let durable = Durable::default();
+    // As if a former stream of this name had been split and read to the end of its first shard.
+    durable.put(shard.clone(), ShardPosition::End);
+    let running = durable.start(&stream.config, options(&stream, Startup::Earliest));
+    let error = running.stopped().await.unwrap_err();
+    assert!(error.is_loss());
+    assert_eq!(error, KinesisError::AnotherStream { shard });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_that_is_taken_away_for_good_stops_the_ingress_with_the_operation() {
+    let server = Server::start().await;
+    let stream = Stream::create(server.endpoint(), "forbidden", 1).await;
+    let proxy = satchel_testkit::Proxy::start(server.endpoint()).await;
+    let denied = Arc::new(AtomicBool::new(false));
+    let is_denied = Arc::clone(&denied);
+    proxy.decide_with(move |request| {
+        let denied = is_denied.load(Ordering::Relaxed) && request.target.ends_with(".GetRecords");
+        let body = r#"{"__type":"AccessDeniedException","message":"not authorized"}"#;
+        denied.then(|| satchel_testkit::Fault::Answer(400, body.to_owned()))
+    });
+    let through = stream::config(&proxy.endpoint()).await;
+    stream.put("a", "1").await;
+    let durable = Durable::default();
+    let running = durable.start(&through, options(&stream, Startup::Earliest));
+    until("the record arrives", || durable.count() == 1).await;
+    // A denial that passes does not matter.
+    denied.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    denied.store(false, Ordering::Relaxed);
+    stream.put("a", "2").await;
+    until("the record arrives", || durable.count() == 2).await;
+    denied.store(true, Ordering::Relaxed);
+    let error = running.stopped().await.unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, KinesisError::Refused { .. }), "{text}");
+    assert_eq!(
+        text,
+        "ingress example/in: Kinesis denies access to the stream `forbidden`: Kinesis GetRecords: \
+         AccessDeniedException: not authorized"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

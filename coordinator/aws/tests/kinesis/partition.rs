@@ -68,6 +68,7 @@ impl KinesisObserver for Unobserved {
     fn reading_ended(&self, _: &ShardId) {}
     fn retried(&self, _: &'static str, _: bool) {}
     fn read(&self, _: &ShardId, _: u64, _: u64) {}
+    fn dropped(&self, _: &ShardId, _: u64) {}
 }
 
 impl Durable {

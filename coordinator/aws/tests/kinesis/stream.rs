@@ -41,6 +41,20 @@ impl Stream {
         put.unwrap().sequence_number
     }
 
+    /// Puts a record with this hash key.
+    pub(crate) async fn put_at(&self, hash_key: u128, key: &str, data: impl Into<Vec<u8>>) {
+        let put = self.client.put_record().stream_name(&self.name);
+        let put = put.partition_key(key).data(Blob::new(data));
+        let put = put.explicit_hash_key(hash_key.to_string()).send().await;
+        put.unwrap();
+    }
+
+    /// Deletes the stream.
+    pub(crate) async fn delete(&self) {
+        let delete = self.client.delete_stream().stream_name(&self.name);
+        delete.send().await.unwrap();
+    }
+
     /// Splits the first open shard in the middle.
     pub(crate) async fn split(&self) {
         let open = self.open().await;

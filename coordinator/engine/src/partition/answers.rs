@@ -513,6 +513,12 @@ fn check_message(
     if target.namespace.is_empty() || target.r#type.is_empty() {
         return Err(format!("{what} has an incomplete target, {target}"));
     }
+    if !FunctionType::is_segment(&target.r#type) {
+        return Err(format!(
+            "{what} has the target {target}, and no function is named `{}`",
+            target.r#type
+        ));
+    }
     match argument {
         Some(_) => Ok(()),
         None => Err(format!("{what} to {target} has no argument")),

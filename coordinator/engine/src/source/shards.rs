@@ -165,6 +165,18 @@ impl ShardPlan {
         self.find(found).into_iter().collect()
     }
 
+    /// Returns a shard that was read to its end and that the last list shows open, if there is one.
+    /// Unless the list is older than the end, the shard is one of another stream, which was created
+    /// under the name of a deleted one and has shards of the same ids.
+    pub fn reopened(&self) -> Option<&Arc<str>> {
+        let mut ended = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.progress == Progress::Ended);
+        let is_open = |id: &Arc<str>| self.listed.get(id).is_some_and(|shard| !shard.closed);
+        ended.find_map(|(id, _)| is_open(id).then_some(id))
+    }
+
     /// Counts the lists without each shard, and returns the steps that follow.
     fn count_missing(&mut self) -> Vec<Step> {
         let mut steps = Vec::new();

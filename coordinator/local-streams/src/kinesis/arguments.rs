@@ -157,6 +157,11 @@ impl Arguments {
         }
     }
 
+    /// True if the member is given, whatever its value.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     fn get(&self, name: &str) -> Option<&Value> {
         let found = self.0.iter().find(|(known, _)| known == name);
         found

@@ -6,9 +6,13 @@ use super::reading::known_shard;
 use super::value::{Value, list, map};
 use super::{Call, Service};
 use crate::shards::{
-    ChangeContext, ON_DEMAND_SHARDS, RETENTION_HOURS_MAX, RETENTION_HOURS_MIN, SHARDS_MAX,
+    ChangeContext, ON_DEMAND_SHARDS, RECORD_KIB_MAX, RECORD_KIB_MIN, RETENTION_HOURS_MAX,
+    RETENTION_HOURS_MIN, SHARDS_MAX,
 };
 use crate::{Description, StreamError, check_stream_name, parse_hash_key};
+
+/// Values of the maximum size of a record, in KiB.
+const RECORD_KIB: std::ops::RangeInclusive<i64> = RECORD_KIB_MIN as i64..=RECORD_KIB_MAX as i64;
 
 /// Maximum number of tags of a stream.
 const TAGS_MAX: usize = 50;
@@ -44,11 +48,17 @@ impl Service {
                 ));
             }
         };
+        let record_kib = call.arguments.integer("MaxRecordSizeInKiB", RECORD_KIB)?;
         let tags = call.arguments.take_tags("Tags")?;
         let stream = self.streams.create(&name, shards, on_demand).await?;
-        if let Some(tags) = tags {
+        if tags.is_some() || record_kib.is_some() {
             stream
-                .change(move |description, _| add_tags(description, tags))
+                .change(move |description, _| {
+                    if let Some(kib) = record_kib {
+                        description.max_record_kib = kib as u32;
+                    }
+                    add_tags(description, tags.unwrap_or_default())
+                })
                 .await?;
         }
         Ok(Value::Null)
@@ -113,6 +123,18 @@ impl Service {
             ("CurrentShardCount", before.into()),
             ("TargetShardCount", target.into()),
         ]))
+    }
+
+    pub(super) async fn update_max_record_size(&self, call: &Call) -> Result<Value, Refusal> {
+        let arguments = &call.arguments;
+        let kib = arguments.required_integer("MaxRecordSizeInKiB", RECORD_KIB)? as u32;
+        let stream = self.stream(call).await?;
+        let change = move |description: &mut Description, _: &mut ChangeContext| {
+            description.max_record_kib = kib;
+            Ok(())
+        };
+        stream.change(change).await?;
+        Ok(Value::Null)
     }
 
     pub(super) async fn change_retention(

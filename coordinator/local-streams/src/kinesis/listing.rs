@@ -70,8 +70,14 @@ impl Service {
         arguments: &Arguments,
         token: &str,
     ) -> Result<(Stream, Option<u32>, Filter), Refusal> {
-        for other in ["StreamName", "StreamARN", "ExclusiveStartShardId"] {
-            if arguments.text(other)?.is_some() {
+        for other in [
+            "StreamName",
+            "StreamARN",
+            "StreamCreationTimestamp",
+            "ExclusiveStartShardId",
+            "ShardFilter",
+        ] {
+            if arguments.has(other) {
                 return Err(Refusal::argument(format!(
                     "NextToken and {other} cannot be given together."
                 )));
@@ -120,6 +126,10 @@ impl Service {
         };
         let open = description.open_shards().len();
         members.push(("OpenShardCount".to_owned(), open.into()));
+        members.push((
+            "MaxRecordSizeInKiB".to_owned(),
+            description.max_record_kib.into(),
+        ));
         members.push((
             "ConsumerCount".to_owned(),
             description.consumers.len().into(),

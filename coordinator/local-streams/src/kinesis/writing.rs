@@ -9,8 +9,6 @@ use crate::record::KEY_MAX_CHARS;
 use crate::shards::shard_id;
 use crate::{Description, NewRecord, SequenceNumber, Stream, parse_hash_key};
 
-/// Maximum bytes of key and data of a record.
-const RECORD_MAX_BYTES: usize = 1 << 20;
 /// Maximum number of records in a request.
 const RECORDS_MAX: usize = 500;
 /// Maximum bytes of all records in a request.
@@ -20,7 +18,9 @@ impl Service {
     pub(super) async fn put_record(&self, call: &Call) -> Result<Value, Refusal> {
         let record = record(&call.arguments, crate::now_ms())?;
         let stream = self.stream(call).await?;
-        self.admit(&stream, &stream.description(), &record)?;
+        let description = stream.description();
+        check_size(&record, &description)?;
+        self.admit(&stream, &description, &record)?;
         let number = stream.append(record).await?;
         Ok(map([
             ("ShardId", shard_id(number.shard()).into()),
@@ -52,6 +52,9 @@ impl Service {
         }
         let stream = self.stream(&call).await?;
         let description = stream.description();
+        for record in &records {
+            check_size(record, &description)?;
+        }
         let mut taken = Vec::with_capacity(records.len());
         let mut outcomes = Vec::with_capacity(records.len());
         for record in records {
@@ -123,6 +126,19 @@ fn size(record: &NewRecord) -> usize {
     record.key.len() + record.data.len()
 }
 
+/// Refuses a record that is larger than its stream allows.
+fn check_size(record: &NewRecord, description: &Description) -> Result<(), Refusal> {
+    let (bytes, bytes_max) = (size(record), description.max_record_bytes());
+    match bytes > bytes_max {
+        true => Err(Refusal::validation(format!(
+            "1 validation error detected: Value at 'data' failed to satisfy constraint: \
+            key and data must have at most {bytes_max} bytes, not {bytes}; \
+            see MaxRecordSizeInKiB"
+        ))),
+        false => Ok(()),
+    }
+}
+
 fn record(arguments: &Arguments, time_ms: u64) -> Result<NewRecord, Refusal> {
     let data = arguments.required_bytes("Data")?;
     let key = arguments.required_text("PartitionKey")?;
@@ -131,13 +147,6 @@ fn record(arguments: &Arguments, time_ms: u64) -> Result<NewRecord, Refusal> {
         return Err(Refusal::validation(format!(
             "1 validation error detected: Value at 'partitionKey' failed to satisfy constraint: \
             Member must have length between 1 and {KEY_MAX_CHARS}, not {chars}"
-        )));
-    }
-    if key.len() + data.len() > RECORD_MAX_BYTES {
-        return Err(Refusal::validation(format!(
-            "1 validation error detected: Value at 'data' failed to satisfy constraint: \
-            key and data must have at most {RECORD_MAX_BYTES} bytes, not {}",
-            key.len() + data.len()
         )));
     }
     let explicit_hash_key =

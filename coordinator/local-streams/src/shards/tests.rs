@@ -101,6 +101,20 @@ fn a_shard_knows_its_own_numbers_from_those_of_others() {
     assert_eq!(plain.starting_sequence_number().to_string(), "0");
 }
 
+#[test]
+fn a_description_from_before_the_maximum_size_of_records_has_that_of_a_new_stream() {
+    let mut description = Description::new(1, false, &mut context());
+    let text = serde_json::to_string(&description).unwrap();
+    assert!(!text.contains("max_record_kib"), "{text}");
+    assert_eq!(description.max_record_bytes(), 1 << 20);
+    let read: Description = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, description);
+    description.max_record_kib = RECORD_KIB_MAX;
+    let text = serde_json::to_string(&description).unwrap();
+    let read: Description = serde_json::from_str(&text).unwrap();
+    assert_eq!(read.max_record_bytes(), 10 << 20);
+}
+
 proptest! {
     #[test]
     fn scaling_leaves_equal_shards_that_cover_all(

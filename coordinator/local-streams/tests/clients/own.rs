@@ -378,3 +378,113 @@ async fn boto3_puts_reads_splits_and_merges() {
     );
     greeting.abort();
 }
+
+#[tokio::test]
+async fn the_maximum_size_of_a_record_is_set_changed_and_enforced_up_to_ten_mebibytes() {
+    let server = Server::local().await;
+    let client = &server.client;
+    let arn = server.create("sized", 1).await;
+    let max_kib = async |stream: &str| {
+        let described = client.describe_stream_summary().stream_name(stream);
+        let described = described.send().await.unwrap();
+        let summary = described.stream_description_summary.unwrap();
+        summary.max_record_size_in_kib
+    };
+    let put = async |stream: &str, bytes: usize| {
+        // The key counts, too.
+        let data = Blob::new(vec![b'x'; bytes - 1]);
+        let put = client.put_record().stream_name(stream).partition_key("k");
+        put.data(data).send().await
+    };
+    let update = async |kib: i32| {
+        let update = client.update_max_record_size().stream_arn(&arn);
+        update.max_record_size_in_kib(kib).send().await
+    };
+    assert_eq!(max_kib("sized").await, Some(1_024));
+    put("sized", 1 << 20).await.unwrap();
+    assert_eq!(
+        code(put("sized", (1 << 20) + 1).await),
+        "ValidationException"
+    );
+    for wrong in [1_023, 10_241] {
+        assert_eq!(code(update(wrong).await), "ValidationException", "{wrong}");
+    }
+    update(10_240).await.unwrap();
+    assert_eq!(max_kib("sized").await, Some(10_240));
+    put("sized", 10 << 20).await.unwrap();
+    assert_eq!(
+        code(put("sized", (10 << 20) + 1).await),
+        "ValidationException"
+    );
+    let iterator = server
+        .iterator("sized", SHARD, ShardIteratorType::TrimHorizon, None)
+        .await;
+    let records = server.read(iterator, 2).await;
+    let sizes: Vec<usize> = records.iter().map(|it| it.data.as_ref().len()).collect();
+    assert_eq!(sizes, [(1 << 20) - 1, (10 << 20) - 1]);
+    // A record that fits no more stays, and new ones are refused.
+    update(1_024).await.unwrap();
+    assert_eq!(
+        code(put("sized", (1 << 20) + 1).await),
+        "ValidationException"
+    );
+
+    let create = client.create_stream().stream_name("large").shard_count(1);
+    let create = create.max_record_size_in_kib(2_048);
+    create.send().await.unwrap();
+    server.active("large").await;
+    assert_eq!(max_kib("large").await, Some(2_048));
+    put("large", 2 << 20).await.unwrap();
+    assert_eq!(
+        code(put("large", (2 << 20) + 1).await),
+        "ValidationException"
+    );
+}
+
+#[tokio::test]
+async fn a_maximum_size_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = async || {
+        let streams = Streams::durable(dir.path().to_owned());
+        let options = Options {
+            limit_throughput: false,
+            ..Options::default()
+        };
+        Server::of(streams, options).await
+    };
+    let server = open().await;
+    let create = server.client.create_stream().stream_name("large");
+    let create = create.shard_count(1).max_record_size_in_kib(4_096);
+    create.send().await.unwrap();
+    drop(server);
+    let server = open().await;
+    let described = server.client.describe_stream_summary().stream_name("large");
+    let described = described.send().await.unwrap();
+    let summary = described.stream_description_summary.unwrap();
+    assert_eq!(summary.max_record_size_in_kib, Some(4_096));
+}
+
+#[tokio::test]
+async fn a_token_of_a_listing_excludes_everything_that_selects_shards_anew() {
+    use aws_sdk_kinesis::primitives::DateTime;
+    use aws_sdk_kinesis::types::{ShardFilter, ShardFilterType};
+    let server = Server::local().await;
+    let client = &server.client;
+    let arn = server.create("paged", 3).await;
+    let first = client.list_shards().stream_name("paged").max_results(1);
+    let token = first.send().await.unwrap().next_token.unwrap();
+    let next = || client.list_shards().next_token(&token);
+    let filter = ShardFilter::builder().r#type(ShardFilterType::AtLatest);
+    let filter = filter.build().unwrap();
+    for refused in [
+        next().stream_name("paged"),
+        next().stream_arn(arn),
+        next().exclusive_start_shard_id(SHARD),
+        next().shard_filter(filter),
+        next().stream_creation_timestamp(DateTime::from_secs(1)),
+    ] {
+        assert_eq!(code(refused.send().await), "InvalidArgumentException");
+    }
+    let rest = next().send().await.unwrap();
+    assert_eq!(rest.shards.unwrap().len(), 2);
+}

@@ -139,6 +139,8 @@ async fn the_parts_of_an_address_are_percent_decoded() {
         ("/send/example/greeter/%ff", (400, "invalid_path")),
         ("/send/example/gree%2Fter/alice", (400, "invalid_address")),
         ("/send/example/greeter/", (404, "no_such_path")),
+        ("/send/example/%2e%2E/alice", (400, "invalid_address")),
+        ("/send/example/./alice", (400, "invalid_address")),
         ("/send/example//alice", (400, "invalid_address")),
         ("/send/example/greeter", (404, "no_such_path")),
         ("/send/example/greeter/a/b", (404, "no_such_path")),

@@ -8,6 +8,9 @@ use satchel_engine::address::FunctionType;
 /// Placeholder of the function's name.
 const PLACEHOLDER: &str = "{function.name}";
 
+/// Maximum length of the path of a Unix socket (`sun_path` on Linux, without its final zero).
+const SOCKET_BYTES_MAX: usize = 107;
+
 /// Characters that are escaped in a segment of a path.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -69,6 +72,9 @@ impl UrlTemplate {
             return Err("the path must contain a socket whose name ends in `.sock`");
         };
         let (socket, rest) = path.split_at(socket_end);
+        if socket.len() > SOCKET_BYTES_MAX {
+            return Err("the path of the socket is longer than the 107 bytes that systems allow");
+        }
         if socket.contains(PLACEHOLDER) {
             return Err(
                 "`{function.name}` may follow the path of the socket, but not be part of it",
@@ -134,6 +140,10 @@ mod tests {
             ("http+unix://run/f.sock", "must be absolute"),
             ("http+unix:///run/f", "ends in `.sock`"),
             ("http+unix:///run/{function.name}.sock", "not be part of it"),
+            (
+                &format!("http+unix:///{}.sock", "x".repeat(102)),
+                "longer than the 107 bytes",
+            ),
         ] {
             let error = UrlTemplate::parse(text).unwrap_err().to_string();
             assert!(error.starts_with("not the URL"), "{error}");

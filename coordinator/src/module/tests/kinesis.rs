@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use satchel_aws::egress::destination::Delivery;
 use satchel_aws::egress::kinesis::envelope::Envelope;
-use satchel_aws::kinesis::ExpiredPosition;
+use satchel_aws::kinesis::{Aggregation, ExpiredPosition};
 
 use super::{function, id, parse, source};
 use crate::module::{
@@ -75,6 +75,7 @@ fn every_field_of_the_kinesis_kinds_is_read() {
                 id: RecordId::Key,
             }],
             on_expired: ExpiredPosition::Stop,
+            aggregation: Aggregation::Detect,
             consumer: Consumer::Polling,
             client_properties: vec![
                 ("SocketTimeout".to_owned(), "9999".to_owned()),
@@ -133,6 +134,7 @@ spec:
     roleArn: arn:aws:iam::123456789012:role/reader
     externalId: x
   onExpiredPosition: earliest
+  aggregation: keep
   consumer: {type: fan-out, name: my-consumer}
   streams:
     - stream: orders
@@ -160,6 +162,7 @@ spec:
         }
     );
     assert_eq!(kinesis.on_expired, ExpiredPosition::Earliest);
+    assert_eq!(kinesis.aggregation, Aggregation::Keep);
     let name = Some("my-consumer".to_owned());
     assert_eq!(kinesis.consumer, Consumer::FanOut { name });
     let routes: Vec<_> = kinesis

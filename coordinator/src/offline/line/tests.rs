@@ -120,6 +120,10 @@ fn an_error_says_what_is_wrong_with_a_line() {
             "`a/b` is not an address",
         ),
         (
+            r#"{"address":"a/../c","state":"s","typename":"t","value":1}"#.to_owned(),
+            "`a/../c` is not an address",
+        ),
+        (
             r#"{"address":"a/b/c","state":"","typename":"t","value":1}"#.to_owned(),
             "`state` is empty",
         ),

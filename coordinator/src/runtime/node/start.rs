@@ -27,6 +27,7 @@ use crate::egress::{Egress, EgressContext, Egresses, Inherited};
 use crate::error::{Exit, Failure};
 use crate::ingress::Ingress;
 use crate::ingress::reading::Reading;
+use crate::ingress::supervise::supervise;
 use crate::metrics::Metrics;
 use crate::random;
 use crate::readiness::Readiness;
@@ -34,6 +35,7 @@ use crate::runtime::committer::Committer;
 use crate::runtime::dispatch::{Destination, DispatchLoop};
 use crate::runtime::time::check_calendar;
 use crate::runtime::{PartitionLoop, Ports, READS_WAITING_MAX};
+use crate::sources::Sources;
 use crate::store::unfinished::refused;
 
 /// Starts a node, as [`Node::start`].
@@ -65,7 +67,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
     let dispatch = tasks.dispatch(parts.config.endpoints, parts.destinations);
     let ownership = tasks.watch_ownership(&parts.state.store, identity.next_epoch.clone());
     let egresses = tasks.deliver(parts.egresses, &partition, &identity, &ownership);
-    let (reading, records) = tasks.read(parts.ingresses, &identity);
+    let (reading, records) = tasks.read(parts.ingresses, &parts.sources, &identity);
     let ports = Ports {
         partition: tasks.number,
         dispatch,
@@ -298,19 +300,24 @@ impl Tasks {
         queues
     }
 
-    /// Runs the ingresses. Returns their port to the partition, and what they read.
+    /// Runs the ingresses, each by itself. Returns their port to the partition, and what they read.
     fn read(
         &mut self,
         ingresses: Vec<Ingress>,
+        sources: &Sources,
         identity: &RootIdentity,
     ) -> (Reading, mpsc::Receiver<Input>) {
         let reading = Reading::new();
         let (read, records) = mpsc::channel(READS_WAITING_MAX);
+        let incarnation: Arc<str> = identity.incarnation.as_str().into();
         for ingress in ingresses {
+            let state = sources.add(ingress.id());
             let (read, reading) = (read.clone(), reading.clone());
-            let incarnation = identity.incarnation.clone();
-            self.others
-                .spawn(async move { ingress.run(read, reading, &incarnation).await });
+            let reads = supervise(ingress, read, reading, Arc::clone(&incarnation), state);
+            self.others.spawn(Box::pin(async move {
+                reads.await;
+                Ok(())
+            }));
         }
         (reading, records)
     }

@@ -4,23 +4,21 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_sdk_eventbridge::Client;
+use aws_sdk_eventbridge::operation::put_events::PutEventsError;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 use satchel_engine::output::Emission;
 use serde_json::{Value, json};
 
 use super::EventBridgeSettings;
+use crate::egress::batch;
 use crate::egress::content::{Content, Selector};
 use crate::egress::failure;
 use crate::egress::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
+use crate::error_text::describe_entry;
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
 /// Maximum size of a request, and thus of an event, in bytes.
 const BYTES_PER_REQUEST: usize = 256 << 10;
-
-/// Maximum number of records in a request.
-const RECORDS_PER_REQUEST: usize = 10;
-
-const REQUESTS_IN_FLIGHT: usize = 16;
 
 /// Maximum length of a source and of a detail type in bytes.
 const NAME_BYTES_MAX: usize = 256;
@@ -90,22 +88,13 @@ impl Service for EventBridgeService {
     type Payload = Event;
 
     fn limits(&self) -> Limits {
-        Limits {
-            records_per_request: RECORDS_PER_REQUEST,
-            bytes_per_request: BYTES_PER_REQUEST,
-            requests_in_flight: REQUESTS_IN_FLIGHT,
-            records_in_flight: REQUESTS_IN_FLIGHT * RECORDS_PER_REQUEST,
-        }
+        batch::limits(BYTES_PER_REQUEST)
     }
 
     fn prepare(&self, emission: Emission) -> Result<Record<Event>, String> {
         let event = Event::of(&emission, &self.settings)?;
         let bytes = event.bytes();
-        if bytes > BYTES_PER_REQUEST {
-            return Err(format!(
-                "the event has {bytes} bytes, and {BYTES_PER_REQUEST} are allowed"
-            ));
-        }
+        batch::check_size("the event", bytes, BYTES_PER_REQUEST)?;
         Ok(Record {
             number: emission.number,
             destination: Arc::clone(&self.bus),
@@ -132,25 +121,25 @@ impl Service for EventBridgeService {
             .set_entries(Some(entries.collect()))
             .send()
             .await;
-        let count = request.records.len();
-        Answer::of(match answer {
-            Err(error) => failure::outcomes(&error, count),
-            Ok(answer) if answer.entries().len() == count => answer
-                .entries()
-                .iter()
-                .map(|entry| match (entry.error_code(), entry.event_id()) {
-                    (Some(code), _) => {
-                        let message = entry.error_message().unwrap_or_default();
-                        failure::of_code(code, format!("{code}: {message}"), true)
-                    }
-                    (None, Some(_)) => Outcome::Delivered,
-                    (None, None) => Outcome::Retry("the response gives it no id".to_owned()),
-                })
-                .collect(),
-            Ok(answer) => {
-                let found = answer.entries().len();
-                vec![Outcome::Retry(format!("{found} results for {count} events")); count]
+        batch::answer(request, answer, |answer, count| {
+            let entries = answer.entries();
+            if entries.len() != count {
+                let found = entries.len();
+                return vec![Outcome::Retry(format!("{found} results for {count} events")); count];
             }
+            let outcomes =
+                entries
+                    .iter()
+                    .map(|entry| match (entry.error_code(), entry.event_id()) {
+                        (Some(code), _) => {
+                            let reason =
+                                describe_entry::<PutEventsError>(code, entry.error_message());
+                            failure::of_code(code, reason, true)
+                        }
+                        (None, Some(_)) => Outcome::Delivered,
+                        (None, None) => Outcome::Retry("the response gives it no id".to_owned()),
+                    });
+            outcomes.collect()
         })
     }
 }

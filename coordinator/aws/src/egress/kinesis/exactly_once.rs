@@ -323,8 +323,8 @@ async fn scan_if_present(
 ) -> Result<ScanResult, String> {
     let wanted = |key: &str, data: &[u8]| wanted.wants(key, data);
     match scan(&service.client, stream, after, &wanted).await {
-        Err(error) if error.starts_with("ResourceNotFoundException") => Ok(ScanResult::default()),
-        seen => seen,
+        Err(error) if error.is_missing => Ok(ScanResult::default()),
+        seen => seen.map_err(|error| error.reason),
     }
 }
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::ProvideErrorMetadata;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Shard, ShardIteratorType};
 use futures::future::try_join_all;
 use satchel_engine::sink::exactly_once::{ScanResult, ScannedRecord};
 use satchel_engine::sink::reconcile::StreamPositions;
 
-use crate::egress::failure;
+use crate::error_text::{Operation, describe};
 
 /// Assumed maximum difference between the clocks of this machine and of Kinesis. It only decides
 /// how much is read. The part of a shard that it adds contains no acknowledged record, because a
@@ -29,6 +29,34 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// be the cause.
 const READ_FAILURES_MAX: u32 = 5;
 
+/// Reason why a scan has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanError {
+    /// True if the stream or shard does not exist.
+    pub is_missing: bool,
+    /// Description of the failure.
+    pub reason: String,
+}
+
+impl ScanError {
+    fn of<E: Operation>(error: &SdkError<E>) -> Self {
+        Self {
+            is_missing: error.code() == Some("ResourceNotFoundException"),
+            reason: describe(error),
+        }
+    }
+
+    /// The same failure, which names the shard.
+    fn at(self, shard: &str) -> Self {
+        let reason = format!("{shard}: {}", self.reason);
+        // The stream exists, because it lists this shard.
+        Self {
+            is_missing: false,
+            reason,
+        }
+    }
+}
+
 /// Reads the records in `stream` behind `after`, up to the ones that are there now, and returns
 /// those for which `wanted` is true.
 ///
@@ -40,7 +68,7 @@ pub async fn scan(
     stream: &str,
     after: &StreamPositions,
     wanted: &(dyn Fn(&str, &[u8]) -> bool + Sync),
-) -> Result<ScanResult, String> {
+) -> Result<ScanResult, ScanError> {
     let shards = shards(client, stream).await?;
     let ids: Vec<String> = shards
         .iter()
@@ -56,7 +84,7 @@ pub async fn scan(
     })
 }
 
-async fn shards(client: &Client, stream: &str) -> Result<Vec<Shard>, String> {
+async fn shards(client: &Client, stream: &str) -> Result<Vec<Shard>, ScanError> {
     let mut shards: BTreeMap<String, Shard> = BTreeMap::new();
     let mut next: Option<String> = None;
     loop {
@@ -68,7 +96,7 @@ async fn shards(client: &Client, stream: &str) -> Result<Vec<Shard>, String> {
             .set_next_token(next)
             .send()
             .await
-            .map_err(|error| failure::describe(&error))?;
+            .map_err(|error| ScanError::of(&error))?;
         for shard in page.shards() {
             shards.insert(shard.shard_id().to_owned(), shard.clone());
         }
@@ -86,7 +114,7 @@ async fn read(
     shard: &str,
     after: &StreamPositions,
     wanted: &(dyn Fn(&str, &[u8]) -> bool + Sync),
-) -> Result<Vec<ScannedRecord>, String> {
+) -> Result<Vec<ScannedRecord>, ScanError> {
     let started = DateTime::from(SystemTime::now());
     let mut iterator = Some(first_iterator(client, stream, shard, after).await?);
     let mut seen = Vec::new();
@@ -97,7 +125,7 @@ async fn read(
             Err(error) => {
                 failures += 1;
                 if failures >= READ_FAILURES_MAX {
-                    return Err(format!("{shard}: {}", failure::describe(&error)));
+                    return Err(ScanError::of(&error).at(shard));
                 }
                 tokio::time::sleep(RETRY_INTERVAL).await;
                 continue;
@@ -134,7 +162,7 @@ async fn first_iterator(
     stream: &str,
     shard: &str,
     after: &StreamPositions,
-) -> Result<String, String> {
+) -> Result<String, ScanError> {
     let request = client
         .get_shard_iterator()
         .stream_name(stream)
@@ -168,8 +196,9 @@ async fn first_iterator(
             .send()
             .await;
     }
-    answer
-        .map_err(|error| format!("{shard}: {}", failure::describe(&error)))?
-        .shard_iterator
-        .ok_or_else(|| format!("{shard}: the response has no iterator"))
+    let answer = answer.map_err(|error| ScanError::of(&error).at(shard))?;
+    answer.shard_iterator.ok_or_else(|| ScanError {
+        is_missing: false,
+        reason: format!("{shard}: the response has no iterator"),
+    })
 }

@@ -2,6 +2,7 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::operation::put_records::PutRecordsError;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use prost::Message;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use super::KinesisSettings;
 use crate::egress::{Answer, Service, failure, with_timeout};
+use crate::error_text::{describe, describe_entry};
 
 /// Maximum number of records in a request, as in the API.
 const RECORDS_PER_REQUEST: usize = 500;
@@ -68,9 +70,7 @@ impl KinesisService {
                 let found = answer.records.len();
                 PutOutcome::InDoubt(format!("{found} results for {expected} records"))
             }
-            Err(error) if failure::is_in_doubt(&error) => {
-                PutOutcome::InDoubt(failure::describe(&error))
-            }
+            Err(error) if failure::is_in_doubt(&error) => PutOutcome::InDoubt(describe(&error)),
             Err(error) => PutOutcome::Failed(failure::outcomes(&error, expected)),
         }
     }
@@ -112,7 +112,7 @@ pub(super) fn limits(settings: &KinesisSettings, requests_in_flight: usize) -> L
 }
 
 fn result(result: &PutRecordsResultEntry) -> PutResult {
-    let message = result.error_message().unwrap_or_default();
+    let described = |code| describe_entry::<PutRecordsError>(code, result.error_message());
     match (
         result.error_code(),
         result.shard_id(),
@@ -124,9 +124,9 @@ fn result(result: &PutRecordsResultEntry) -> PutResult {
         },
         (None, ..) => PutResult::Unclear("the response does not say where it is".to_owned()),
         (Some(code @ "ProvisionedThroughputExceededException"), ..) => {
-            PutResult::Throttled(format!("{code}: {message}"))
+            PutResult::Throttled(described(code))
         }
-        (Some(code), ..) => PutResult::Unclear(format!("{code}: {message}")),
+        (Some(code), ..) => PutResult::Unclear(described(code)),
     }
 }
 

@@ -4,23 +4,19 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_sdk_sns::Client;
+use aws_sdk_sns::operation::publish_batch::PublishBatchError;
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 use satchel_engine::output::Emission;
 
 use super::SnsSettings;
+use crate::egress::batch::{self, attributes};
 use crate::egress::content::Content;
-use crate::egress::failure;
-use crate::egress::sqs::{Message, each, record};
+use crate::egress::sqs::Message;
 use crate::egress::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
 use satchel_engine::sink::delivery::{Limits, Record, Request};
 
 /// Maximum size of a request, and thus of a message, in bytes, attributes included.
 const BYTES_PER_REQUEST: usize = 256 << 10;
-
-/// Maximum number of records in a request.
-const RECORDS_PER_REQUEST: usize = 10;
-
-const REQUESTS_IN_FLIGHT: usize = 16;
 
 /// Maximum length of a subject.
 const SUBJECT_CHARACTERS_MAX: usize = 99;
@@ -72,28 +68,21 @@ impl Service for SnsService {
     type Payload = Publication;
 
     fn limits(&self) -> Limits {
-        Limits {
-            records_per_request: RECORDS_PER_REQUEST,
-            bytes_per_request: BYTES_PER_REQUEST,
-            requests_in_flight: REQUESTS_IN_FLIGHT,
-            records_in_flight: REQUESTS_IN_FLIGHT * RECORDS_PER_REQUEST,
-        }
+        batch::limits(BYTES_PER_REQUEST)
     }
 
     fn prepare(&self, emission: Emission) -> Result<Record<Publication>, String> {
         let group = self.settings.message_group_id.as_ref();
         let message = Message::of(&emission, group, &self.settings.attributes)?;
         let subject = self.subject(&emission)?;
-        let message = record(emission.number, &self.topic, message, BYTES_PER_REQUEST)?;
+        let bytes = message.bytes();
+        batch::check_size("the message", bytes, BYTES_PER_REQUEST)?;
         Ok(Record {
-            number: message.number,
-            destination: message.destination,
-            key: message.key,
-            bytes: message.bytes,
-            payload: Publication {
-                message: message.payload,
-                subject,
-            },
+            number: emission.number,
+            destination: Arc::clone(&self.topic),
+            key: message.group.as_deref().map(Arc::from),
+            bytes,
+            payload: Publication { message, subject },
         })
     }
 
@@ -105,13 +94,7 @@ impl Service for SnsService {
                 .id(format!("{index}"))
                 .message(&message.body)
                 .set_subject(subject.clone())
-                .set_message_attributes(Some(
-                    message
-                        .attributes
-                        .iter()
-                        .map(|(name, value)| (name.clone(), attribute(value)))
-                        .collect(),
-                ))
+                .set_message_attributes(Some(attributes!(MessageAttributeValue, message)))
                 .set_message_group_id(message.group.clone())
                 .set_message_deduplication_id(fifo.then(|| message.id.clone()))
                 .build()
@@ -124,25 +107,13 @@ impl Service for SnsService {
             .set_publish_batch_request_entries(Some(entries.collect()))
             .send()
             .await;
-        let count = request.records.len();
-        Answer::of(match answer {
-            Err(error) => failure::outcomes(&error, count),
-            Ok(answer) => {
-                let delivered = answer.successful().iter().filter_map(|done| done.id());
-                let failed = answer.failed().iter().map(|failed| {
-                    let fault = (failed.code(), failed.message(), failed.sender_fault());
-                    (failed.id(), fault)
-                });
-                each(count, delivered, failed)
-            }
+        batch::answer(request, answer, |answer, count| {
+            let delivered = answer.successful().iter().filter_map(|done| done.id());
+            let failed = answer.failed().iter().map(|failed| {
+                let fault = (failed.code(), failed.message(), failed.sender_fault());
+                (failed.id(), fault)
+            });
+            batch::each::<PublishBatchError>(count, delivered, failed)
         })
     }
-}
-
-fn attribute(value: &str) -> MessageAttributeValue {
-    MessageAttributeValue::builder()
-        .data_type("String")
-        .string_value(value)
-        .build()
-        .expect("it has a type")
 }

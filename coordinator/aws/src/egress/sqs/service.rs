@@ -4,22 +4,18 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 use satchel_engine::output::Emission;
 
 use super::SqsSettings;
+use crate::egress::batch::{self, attributes};
 use crate::egress::content::{Content, Selector};
-use crate::egress::failure;
 use crate::egress::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
-use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
+use satchel_engine::sink::delivery::{Limits, Record, Request};
 
 /// Maximum size of a request, and thus of a message, in bytes, attributes included.
 const BYTES_PER_REQUEST: usize = 1 << 20;
-
-/// Maximum number of records in a request.
-const RECORDS_PER_REQUEST: usize = 10;
-
-const REQUESTS_IN_FLIGHT: usize = 16;
 
 /// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,18 +122,21 @@ impl Service for SqsService {
     type Payload = Message;
 
     fn limits(&self) -> Limits {
-        Limits {
-            records_per_request: RECORDS_PER_REQUEST,
-            bytes_per_request: BYTES_PER_REQUEST,
-            requests_in_flight: REQUESTS_IN_FLIGHT,
-            records_in_flight: REQUESTS_IN_FLIGHT * RECORDS_PER_REQUEST,
-        }
+        batch::limits(BYTES_PER_REQUEST)
     }
 
     fn prepare(&self, emission: Emission) -> Result<Record<Message>, String> {
         let group = self.settings.message_group_id.as_ref();
         let message = Message::of(&emission, group, &self.settings.attributes)?;
-        record(emission.number, &self.queue, message, BYTES_PER_REQUEST)
+        let bytes = message.bytes();
+        batch::check_size("the message", bytes, BYTES_PER_REQUEST)?;
+        Ok(Record {
+            number: emission.number,
+            destination: Arc::clone(&self.queue),
+            key: message.group.as_deref().map(Arc::from),
+            bytes,
+            payload: message,
+        })
     }
 
     async fn deliver(&self, request: &Request<Message>) -> Answer {
@@ -147,13 +146,7 @@ impl Service for SqsService {
             SendMessageBatchRequestEntry::builder()
                 .id(format!("{index}"))
                 .message_body(&message.body)
-                .set_message_attributes(Some(
-                    message
-                        .attributes
-                        .iter()
-                        .map(|(name, value)| (name.clone(), attribute(value)))
-                        .collect(),
-                ))
+                .set_message_attributes(Some(attributes!(MessageAttributeValue, message)))
                 .set_message_group_id(message.group.clone())
                 .set_message_deduplication_id(fifo.then(|| message.id.clone()))
                 .build()
@@ -166,77 +159,15 @@ impl Service for SqsService {
             .set_entries(Some(entries.collect()))
             .send()
             .await;
-        let count = request.records.len();
-        Answer::of(match answer {
-            Err(error) => failure::outcomes(&error, count),
-            Ok(answer) => {
-                let delivered = answer.successful().iter().map(|done| done.id());
-                let failed = answer.failed().iter().map(|failed| {
-                    let fault = (failed.code(), failed.message(), failed.sender_fault());
-                    (failed.id(), fault)
-                });
-                each(count, delivered, failed)
-            }
+        batch::answer(request, answer, |answer, count| {
+            let delivered = answer.successful().iter().map(|done| done.id());
+            let failed = answer.failed().iter().map(|failed| {
+                let fault = (failed.code(), failed.message(), failed.sender_fault());
+                (failed.id(), fault)
+            });
+            batch::each::<SendMessageBatchError>(count, delivered, failed)
         })
     }
-}
-
-/// Failure of an entry of a batch: code, message, and whether it is the sender's fault.
-pub(in crate::egress) type Fault<'a> = (&'a str, Option<&'a str>, bool);
-
-/// Outcome of each of `count` entries, whose ids are their indexes.
-pub(in crate::egress) fn each<'a>(
-    count: usize,
-    delivered: impl Iterator<Item = &'a str>,
-    failed: impl Iterator<Item = (&'a str, Fault<'a>)>,
-) -> Vec<Outcome> {
-    let missing = || Outcome::Retry("the response does not mention it".to_owned());
-    let mut outcomes: Vec<Outcome> = (0..count).map(|_| missing()).collect();
-    let index = |id: &str| id.parse().ok().filter(|index: &usize| *index < count);
-    for index in delivered.filter_map(index) {
-        outcomes[index] = Outcome::Delivered;
-    }
-    for (id, (code, message, is_senders)) in failed {
-        let Some(index) = index(id) else { continue };
-        let reason = format!("{code}: {}", message.unwrap_or_default());
-        outcomes[index] = match failure::of_code(code, reason, true) {
-            Outcome::Retry(reason) if is_senders && !failure::is_permission(code) => {
-                Outcome::Refused(reason)
-            }
-            outcome => outcome,
-        };
-    }
-    outcomes
-}
-
-/// Makes a record of a message, unless it is too large.
-pub(in crate::egress) fn record(
-    number: u64,
-    destination: &Arc<str>,
-    message: Message,
-    bytes_max: usize,
-) -> Result<Record<Message>, String> {
-    let bytes = message.bytes();
-    if bytes > bytes_max {
-        return Err(format!(
-            "it has {bytes} bytes with its attributes, and {bytes_max} are allowed"
-        ));
-    }
-    Ok(Record {
-        number,
-        destination: Arc::clone(destination),
-        key: message.group.as_deref().map(Arc::from),
-        bytes,
-        payload: message,
-    })
-}
-
-fn attribute(value: &str) -> MessageAttributeValue {
-    MessageAttributeValue::builder()
-        .data_type("String")
-        .string_value(value)
-        .build()
-        .expect("it has a type")
 }
 
 #[cfg(test)]
@@ -271,25 +202,5 @@ mod tests {
         assert!(nothing.unwrap_err().contains("must have a body"));
         let without = Message::of(&emission(1, "example/b", b"{}"), Some(&group), &[]);
         assert_eq!(without.unwrap_err(), "there is no /customer in it");
-    }
-
-    #[test]
-    fn entries_fail_one_by_one_and_one_that_is_not_mentioned_is_retried() {
-        let fault = |code: &'static str, senders| (code, Some("why"), senders);
-        let failed = [
-            ("1", fault("InvalidMessageContents", true)),
-            ("2", fault("InternalError", false)),
-            ("3", fault("AccessDenied", true)),
-            ("9", fault("InternalError", false)),
-        ];
-        let outcomes = each(5, ["0"].into_iter(), failed.into_iter());
-        let expected = [
-            Outcome::Delivered,
-            Outcome::Refused("InvalidMessageContents: why".into()),
-            Outcome::Retry("InternalError: why".into()),
-            Outcome::Retry("AccessDenied: why".into()),
-            Outcome::Retry("the response does not mention it".into()),
-        ];
-        assert_eq!(outcomes, expected);
     }
 }

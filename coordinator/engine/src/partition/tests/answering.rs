@@ -3,7 +3,7 @@
 use satchel_protocol::reqreply::from_function::{InvocationResponse, expiration_spec::ExpireMode};
 
 use super::fixture::*;
-use crate::address::Address;
+use crate::address::{Address, FunctionType};
 use crate::input::{EgressMark, Input};
 use crate::invocation::AttemptId;
 use crate::output::{Answer, Output};
@@ -373,4 +373,25 @@ fn addresses_that_declare_the_same_states_at_once_are_all_served_without_a_failu
         fixture.complete(batch.attempt, set_seen("x"));
     }
     assert_eq!(fixture.seen("bob").as_deref(), Some("x"));
+}
+
+#[test]
+fn an_answer_with_a_message_to_a_function_named_like_a_path_is_not_accepted() {
+    let parent = Address::new(FunctionType::new("example", ".."), "bob");
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "1");
+    while fixture.partition.counts().dead_letters == 0 {
+        let answer = InvocationResponse {
+            outgoing_messages: vec![message_to(&address("bob"), "x"), message_to(&parent, "y")],
+            ..Default::default()
+        };
+        let batch = fixture.batch();
+        fixture.complete(batch.attempt, effects(answer));
+        fixture.later(1000);
+    }
+    let letters = fixture.dead_letters();
+    let (text, reason) = &letters[0];
+    assert_eq!((letters.len(), text.as_str()), (1, "1"));
+    assert!(reason.contains("no function is named `..`"), "{reason}");
+    assert_eq!(fixture.batches(), [], "nothing of the answer is applied");
 }

@@ -45,6 +45,22 @@ fn rule_9_from_the_earliest_on_children_wait_for_the_ends_of_all_their_parents()
 }
 
 #[test]
+fn a_shard_that_is_open_again_after_its_end_is_one_of_another_stream() {
+    let applied = vec![
+        (name(0), ShardPosition::End),
+        (name(1), ShardPosition::Beginning),
+    ];
+    let mut plan = ShardPlan::new(Startup::Earliest, applied);
+    assert_eq!(plan.reopened(), None);
+    plan.listed(&[shard(0, &[], true), shard(1, &[0], false)], 7);
+    assert_eq!(plan.reopened(), None);
+    plan.listed(&[shard(0, &[], false)], 8);
+    assert_eq!(plan.reopened(), Some(&name(0)));
+    plan.listed(&[shard(0, &[], true), shard(1, &[0], false)], 9);
+    assert_eq!(plan.reopened(), None, "the list was an old one");
+}
+
+#[test]
 fn rule_8_latest_is_resolved_once_for_all_open_shards_and_what_was_closed_before_is_never_read() {
     let mut plan = ShardPlan::new(Startup::Latest, vec![]);
     let since = ShardPosition::Since { time_ms: 7 };

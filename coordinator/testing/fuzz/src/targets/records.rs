@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use satchel_aws::kinesis::aggregation::{UserRecord, aggregate, user_records};
+use satchel_aws::kinesis::aggregation::{Aggregation, UserRecord, aggregate, user_records};
 
 use crate::Target;
 
@@ -44,8 +44,9 @@ pub(super) const AGGREGATE: Target = Target {
 };
 
 fn unpacked(data: &Bytes) -> String {
-    let all = user_records("key", data, None);
-    let none = user_records("key", data, Some((1, 0)));
+    let all = user_records("key", data, None, Aggregation::Kpl).records;
+    let none = user_records("key", data, Some((1, 0)), Aggregation::Kpl);
+    let kept = user_records("key", data, Some((1, 0)), Aggregation::Detect);
     let whole = matches!(&all[..], [(0, record)] if record.data == *data);
     let sub_sequences: Vec<u64> = all.iter().map(|(sub_sequence, _)| *sub_sequence).collect();
     let expected: Vec<u64> = (0..).take(all.len()).collect();
@@ -59,6 +60,15 @@ fn unpacked(data: &Bytes) -> String {
         .iter()
         .any(|(_, record)| record.explicit_hash_key.is_some());
     // Plain data belongs to every shard, a user record only to its own shard.
-    assert!(whole || none.is_empty(), "a record of an empty range");
+    assert!(
+        whole || none.records.is_empty(),
+        "a record of an empty range"
+    );
+    assert_eq!(
+        none.dropped as usize + none.records.len(),
+        all.len(),
+        "a dropped record is not counted"
+    );
+    assert_eq!(kept.records, all, "dropped for an unknown producer");
     format!("{whole} {explicit} {:?}", all.len().min(3).checked_ilog2())
 }

@@ -1,0 +1,89 @@
+//! A local stream that is damaged or deleted stops its own ingress, by name, while the application
+//! serves. Damage of the application's root stops everything, which `crashes` tests.
+
+use std::path::PathBuf;
+
+use satchel_testkit::{Dev, Setup, example, until, until_true};
+use serde_json::{Value, json};
+
+/// Waits until one source is stopped, and returns it as `/readyz` shows it.
+async fn stopped(app: &Dev) -> Value {
+    until("the source is stopped", async || {
+        let ready = app.client.admin(reqwest::Method::GET, "/readyz").await;
+        assert_eq!(ready.status, 200, "{ready:?}");
+        let stopped = ready.json()["stopped_ingresses"].as_array().cloned();
+        stopped.unwrap_or_default().into_iter().next()
+    })
+    .await
+}
+
+async fn resume(app: &Dev) -> Value {
+    let path = "/api/ingresses/example/names/resume";
+    let reply = app.client.admin(reqwest::Method::POST, path).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.json()
+}
+
+async fn put(app: &Dev, name: &str) {
+    let data = json!({"name": name}).to_string();
+    app.client.put("names", name, data).await;
+}
+
+async fn is_seen(app: &Dev, name: &str, times: i64) {
+    until_true("the name is seen", async || {
+        let view = app.client.address(&format!("example/greeter/{name}")).await;
+        view.status == 200 && view.json()["state"][0]["value"] == json!(times)
+    })
+    .await;
+}
+
+/// The only file of the stream of names.
+fn file(setup: &Setup) -> PathBuf {
+    let dir = setup.data_dir().join("streams/names");
+    let entries = std::fs::read_dir(dir).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file() && std::fs::metadata(path).unwrap().len() > 32);
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0)
+}
+
+#[tokio::test]
+async fn a_damaged_stream_stops_its_ingress_and_is_read_on_when_it_is_repaired_and_resumed() {
+    let setup = Setup::of(example("greeter"));
+    let mut app = setup.start().await;
+    put(&app, "ann").await;
+    is_seen(&app, "ann", 1).await;
+    assert_eq!(app.terminate().await.code, Some(0));
+
+    let file = file(&setup);
+    let sound = std::fs::read(&file).unwrap();
+    let mut damaged = sound.clone();
+    let at = damaged.len() - 40;
+    damaged[at] ^= 0x10;
+    std::fs::write(&file, &damaged).unwrap();
+    app.restart().await;
+    let source = stopped(&app).await;
+    assert_eq!(source["id"], "example/names");
+    assert_eq!(source["source"], "stream names");
+    assert_eq!(source["problem"], "damaged");
+    assert!(
+        app.printed().contains("the stream 'names' is damaged"),
+        "{}",
+        app.printed()
+    );
+    let eve = json!({"name": "Eve"});
+    let reply = app.client.call("example/greeter/eve", &eve).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(resume(&app).await, json!({"resumed": 1}));
+    assert_eq!(stopped(&app).await["problem"], "damaged", "tried in vain");
+
+    std::fs::write(&file, &sound).unwrap();
+    assert_eq!(resume(&app).await, json!({"resumed": 1}));
+    put(&app, "ann").await;
+    is_seen(&app, "ann", 2).await;
+    until_true("nothing is stopped", async || {
+        let ready = app.client.admin(reqwest::Method::GET, "/readyz").await;
+        ready.json() == json!({"state": "serving"})
+    })
+    .await;
+}
