@@ -10,22 +10,26 @@ use std::path::{Path, PathBuf};
 
 /// Modules in an order in which each uses only earlier ones, with the modules that it may use.
 const ALLOWED: &[(&str, &str)] = &[
+    ("bounded", ""),
     ("clock", ""),
-    ("invoker", ""),
+    ("invoker", "bounded"),
     ("open_files", ""),
     ("random", ""),
     ("readiness", ""),
     ("streams", ""),
     ("typed_json", ""),
     ("error", "streams"),
-    ("module", "streams"),
+    ("module", "bounded streams"),
     ("store", "clock error"),
     ("metrics", "store"),
     ("offline", "clock error module random store typed_json"),
     ("egress", "clock error metrics random streams"),
     ("ingress", "clock error metrics module streams"),
     ("requests", "metrics random"),
-    ("http", "clock metrics module readiness requests streams"),
+    (
+        "http",
+        "bounded clock metrics module readiness requests streams",
+    ),
     (
         "runtime",
         "clock egress error ingress invoker metrics random readiness requests store",
@@ -33,7 +37,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
     ("check", "destinations error module random store"),
-    ("servers", "config error http metrics"),
+    ("servers", "bounded config error http metrics"),
     (
         "assemble",
         "config egress error http ingress metrics module offline readiness requests \
@@ -41,7 +45,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "cli",
-        "check clock config error module offline store streams typed_json",
+        "bounded check clock config error module offline store streams typed_json",
     ),
     (
         "dev",
