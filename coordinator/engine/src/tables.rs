@@ -120,7 +120,9 @@ impl Tables {
         let slot = self.bucket_slot_mut(bucket);
         slot.touched = turn;
         let absence = slot.absence.get_or_insert_default();
+        let id_bytes = key.address().map_or(0, |address| address.id.len());
         absence.additions_bytes += 2 * size_of::<Value>()
+            + id_bytes
             + match &value {
                 Value::Message(message) => message.bytes(),
                 Value::DeadLetter(letter) => letter.argument.value.len() + letter.reason.len(),

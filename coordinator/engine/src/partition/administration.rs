@@ -220,7 +220,7 @@ impl Partition {
             return;
         };
         for (number, message) in active.take_corrections(state) {
-            self.subtract_pending(message.bytes());
+            self.subtract_pending(message.pending_bytes(address));
             let address = address.clone();
             self.mark_ended(Key::Message { address, number }, number);
         }
@@ -237,7 +237,7 @@ impl Partition {
             let Some((number, message)) = active.pop_message() else {
                 return;
             };
-            self.subtract_pending(message.bytes());
+            self.subtract_pending(message.pending_bytes(address));
             let key = Key::Message {
                 address: address.clone(),
                 number,

@@ -39,7 +39,7 @@ impl Partition {
     fn audit_pending(&self, wrong: &mut Vec<String>) {
         let mailboxes: usize = self
             .active_states()
-            .map(|(_, active)| active.mailbox_bytes)
+            .map(|(address, active)| active.pending_bytes(&address))
             .sum();
         let absent = self
             .tables

@@ -66,12 +66,17 @@ impl DeferredRequest {
     }
 
     fn bytes(&self) -> usize {
-        let value = match self {
-            Self::Call(call) => call.argument.value.len(),
-            Self::Administered(_, Administration::SetState { value, .. }) => value.value.len(),
+        let content = match self {
+            Self::Call(call) => {
+                let key = call.idempotency_key.as_ref();
+                call.argument.value.len() + call.target.id.len() + key.map_or(0, |key| key.len())
+            }
+            Self::Administered(_, Administration::SetState { value, address, .. }) => {
+                value.value.len() + address.id.len()
+            }
             Self::Administered(..) => 0,
         };
-        value + REQUEST_BYTES
+        content + REQUEST_BYTES
     }
 }
 

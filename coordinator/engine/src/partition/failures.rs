@@ -215,7 +215,7 @@ impl Partition {
             .as_ref()
             .filter(|failures| failures.message == number);
         let attempts = failures.map_or(0, |failures| failures.attempts);
-        self.subtract_pending(message.bytes());
+        self.subtract_pending(message.pending_bytes(address));
         let key = Key::Message {
             address: address.clone(),
             number,

@@ -183,7 +183,7 @@ impl Partition {
         let Some(active) = &instance.active else {
             return;
         };
-        self.pending_bytes += active.mailbox_bytes;
+        self.pending_bytes += active.pending_bytes(address);
         for (number, timer) in active.timers() {
             self.schedule
                 .add_timer(timer.due_ms, number, address.clone());

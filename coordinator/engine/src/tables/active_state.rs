@@ -123,6 +123,11 @@ impl ActiveState {
         }
     }
 
+    /// Approximate size of the messages while they are pending for `address`, in bytes.
+    pub(crate) fn pending_bytes(&self, address: &Address) -> usize {
+        self.mailbox_bytes + self.mailbox.len() * address.id.len()
+    }
+
     /// Removes the oldest message.
     pub(crate) fn pop_message(&mut self) -> Option<(u64, Message)> {
         let (number, message) = self.mailbox.pop_front()?;

@@ -67,9 +67,11 @@ impl BucketSlot {
         let additions = self
             .absence
             .iter()
-            .flat_map(|absence| absence.additions.values());
-        let additions = additions.map(|value| match value {
-            Value::Message(message) => message.bytes(),
+            .flat_map(|absence| absence.additions.iter());
+        let additions = additions.map(|addition| match addition {
+            (Key::Message { address, .. }, Value::Message(message)) => {
+                message.pending_bytes(address)
+            }
             _ => 0,
         });
         self.replayed.message_bytes() + additions.sum::<usize>()
