@@ -146,6 +146,9 @@ impl Process {
             writes,
             limits: BodyLimits::default(),
         });
+        if tokens.traffic.is_none() {
+            servers.warn_of_open_traffic();
+        }
         servers.serve(
             (traffic.merge(further.traffic), tokens.traffic),
             admin.merge(further.admin),

@@ -93,7 +93,8 @@ impl ApiError {
             Answer::Overloaded => Self::unavailable(
                 "overloaded",
                 1,
-                "too many messages are queued; the request had no effect, retry it",
+                "more messages are queued than --pending-limit allows; \
+                 the request had no effect, retry it",
             ),
             Answer::Stopping => Self::unavailable(
                 "stopping",
