@@ -229,6 +229,7 @@ impl Process {
             commit_depth: args.commit_depth,
             commit_interval_ms: millis(args.commit_interval),
             pending_bytes_max: bytes(args.pending_limit),
+            dead_letter_bytes_max: bytes(args.dead_letter_limit),
             memory_limit_bytes: args.memory_limit.map(bytes),
             idempotency_ttl_ms: millis(args.idempotency_ttl),
             ..Config::default()

@@ -36,6 +36,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
             commit_interval: Duration::from_millis(100),
             commit_depth: 4,
             pending_limit: 256 << 20,
+            dead_letter_limit: 256 << 20,
             memory_limit: None,
             log: "info".to_owned(),
             ports: PortArgs {
@@ -73,6 +74,7 @@ fn every_flag_of_dev_is_read() {
         "--commit-interval=5ms",
         "--commit-depth=8",
         "--pending-limit=1MiB",
+        "--dead-letter-limit=2MiB",
         "--log-format=json",
         "--log=debug",
         "--admin-token-file=token",
@@ -107,6 +109,7 @@ fn every_flag_of_dev_is_read() {
             commit_interval: Duration::from_millis(5),
             commit_depth: 8,
             pending_limit: 1 << 20,
+            dead_letter_limit: 2 << 20,
             memory_limit: None,
             log: "debug".to_owned(),
             ports: PortArgs {

@@ -96,6 +96,15 @@ impl ApiError {
                 "more messages are queued than --pending-limit allows; \
                  the request had no effect, retry it",
             ),
+            Answer::TooManyDeadLetters { bytes_max } => Self::unavailable(
+                "too_many_dead_letters",
+                1,
+                format!(
+                    "the dead letters have more than {bytes_max} bytes (--dead-letter-limit), \
+                     until an operator retries or drops some; \
+                     the request had no effect, retry it later"
+                ),
+            ),
             Answer::Stopping => Self::unavailable(
                 "stopping",
                 1,

@@ -122,6 +122,7 @@ impl Recovery {
             counts: Counts::default(),
             loading: Loading::default(),
             deferred: Deferred::default(),
+            letter_lists: Vec::new(),
             snapshot_wanted: false,
             snapshot_taken: false,
             memory_is_short: false,

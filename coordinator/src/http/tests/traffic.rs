@@ -278,6 +278,7 @@ fn by_id(input: &Input) -> Option<Answer> {
         "unknown" => Answer::UnknownFunction(call.target.function.clone()),
         "reused" => Answer::KeyReused,
         "overloaded" => Answer::Overloaded,
+        "letters" => Answer::TooManyDeadLetters { bytes_max: 7 },
         "stopping" => Answer::Stopping,
         "void" => Answer::Replied(TypedValue {
             typename: "example/nothing".to_owned(),
@@ -302,7 +303,18 @@ async fn each_answer_of_the_partition_has_its_status() {
         ),
         ("unknown", 404, "unknown_function", "example/greeter"),
         ("reused", 422, "idempotency_key_reused", "Idempotency-Key"),
-        ("overloaded", 503, "overloaded", "had no effect"),
+        (
+            "overloaded",
+            503,
+            "overloaded",
+            "than --pending-limit allows",
+        ),
+        (
+            "letters",
+            503,
+            "too_many_dead_letters",
+            "more than 7 bytes (--dead-letter-limit)",
+        ),
         (
             "stopping",
             503,
