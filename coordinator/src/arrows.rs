@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 
 /// Modules in an order in which each uses only earlier ones, with the modules that it may use.
 const ALLOWED: &[(&str, &str)] = &[
+    ("bounded", ""),
     ("clock", ""),
-    ("invoker", ""),
+    ("invoker", "bounded"),
     ("open_files", ""),
     ("random", ""),
     ("readiness", ""),
     ("streams", ""),
     ("typed_json", ""),
     ("error", "streams"),
-    ("module", "streams"),
+    ("module", "bounded streams"),
     ("store", "clock error"),
     ("metrics", "store"),
     ("sources", "metrics"),
@@ -26,7 +27,10 @@ const ALLOWED: &[(&str, &str)] = &[
     ("egress", "clock error metrics random streams"),
     ("ingress", "clock error metrics module sources streams"),
     ("requests", "metrics random"),
-    ("http", "metrics module readiness requests sources streams"),
+    (
+        "http",
+        "bounded clock metrics module readiness requests sources streams",
+    ),
     (
         "runtime",
         "clock egress error ingress invoker metrics random readiness requests sources store",
@@ -34,7 +38,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
     ("check", "destinations error module random store"),
-    ("servers", "config error http metrics"),
+    ("servers", "bounded config error http metrics"),
     (
         "assemble",
         "config egress error http ingress metrics module offline readiness requests \
@@ -42,7 +46,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "cli",
-        "check clock config destinations error module offline store streams typed_json",
+        "bounded check clock config destinations error module offline store streams typed_json",
     ),
     (
         "dev",

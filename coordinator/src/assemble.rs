@@ -151,6 +151,9 @@ impl Process {
             writes,
             limits: BodyLimits::default(),
         });
+        if tokens.traffic.is_none() {
+            servers.warn_of_open_traffic();
+        }
         servers.serve(
             (traffic.merge(further.traffic), tokens.traffic),
             admin.merge(further.admin),
@@ -233,6 +236,7 @@ impl Process {
             commit_depth: args.commit_depth,
             commit_interval_ms: millis(args.commit_interval),
             pending_bytes_max: bytes(args.pending_limit),
+            dead_letter_bytes_max: bytes(args.dead_letter_limit),
             memory_limit_bytes: args.memory_limit.map(bytes),
             idempotency_ttl_ms: millis(args.idempotency_ttl),
             ..Config::default()

@@ -54,7 +54,7 @@ pub(crate) fn check(application: &Application) -> Vec<String> {
         let source = &endpoint.source;
         match &endpoint.adapter {
             EndpointAdapter::Http(http) => {
-                if let Err(error) = HttpInvoker::new(adapter(http)) {
+                if let Err(error) = HttpInvoker::new(&adapter(http)) {
                     problems.push(format!("{source}: {error}"));
                 }
                 if let Some(auth) = &http.auth {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  listener ─► serve ─► observe ─► defend ─► behind ─► routes ─► Requests ─► the partition's loop
-//!              limits   metrics    browsers  token     traffic, admin, further ones
+//!              budget   metrics    browsers  token     traffic, admin, further ones
 //!              TLS
 //! ```
 //!
@@ -14,8 +14,11 @@ mod admin;
 mod body;
 mod error;
 mod guard;
+mod guest;
 mod ingresses;
+mod ledger;
 mod observe;
+mod progress;
 mod render;
 mod server;
 mod target;
@@ -33,12 +36,13 @@ use axum::middleware::from_fn_with_state;
 pub use self::admin::{Admin, AdminAccess, routes as admin_routes};
 pub use self::body::BodyLimits;
 pub use self::guard::Guard;
+pub use self::ledger::Limit;
 pub use self::server::{BindError, Listening, ServeLimits, bind, serve};
 pub use self::tls::{Tls, TlsProblem};
 pub use self::token::{Token, behind};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
 
-pub(crate) use self::guard::{for_programs, without_pages};
+pub(crate) use self::guard::{for_one_program, for_programs};
 
 use self::error::ApiError;
 use self::observe::Observer;

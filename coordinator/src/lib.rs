@@ -13,6 +13,7 @@
 #[cfg(test)]
 mod arrows;
 mod assemble;
+mod bounded;
 #[cfg(feature = "aws")]
 mod check;
 pub mod cli;

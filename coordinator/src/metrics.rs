@@ -172,6 +172,11 @@ impl Metrics {
         self.0.dead_letters_present.set(gauge_value(count));
     }
 
+    /// Sets the size of the dead letters, in bytes.
+    pub fn observe_dead_letter_bytes(&self, bytes: usize) {
+        self.0.dead_letter_bytes.set(gauge_value(bytes));
+    }
+
     /// Sets the size of pending messages, in bytes.
     pub fn observe_pending_bytes(&self, bytes: usize) {
         self.0.pending_bytes.set(gauge_value(bytes));
@@ -362,6 +367,7 @@ struct Families {
     commit_seconds: Latencies<Partition>,
     dead_letters_made: Counter,
     dead_letters_present: Gauge,
+    dead_letter_bytes: Gauge,
     pending_bytes: Gauge,
     ingress_paused: Gauge,
     ingress_stopped: Family<SourceLabel, Gauge>,
@@ -441,6 +447,7 @@ impl Families {
             ),
             dead_letters_made: names.add("dead_letters_made", "Messages that became dead letters"),
             dead_letters_present: names.add("dead_letters_present", "Dead letters kept"),
+            dead_letter_bytes: names.add("dead_letter_bytes", "Bytes of dead letters"),
             pending_bytes: names.add("pending_bytes", "Bytes of pending messages"),
             ingress_paused: names.add(
                 "ingress_paused",

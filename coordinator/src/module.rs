@@ -49,6 +49,7 @@ mod ingress_kinesis;
 mod ingress_sqs;
 mod placeholder;
 mod problem;
+mod redaction;
 mod reference;
 mod schema;
 mod summary;
@@ -81,6 +82,7 @@ pub use crate::module::problem::{Place, Problem, Problems, Source};
 pub use crate::module::reference::reference;
 pub use crate::module::schema::schema;
 
+use crate::bounded::{TEXT_BYTES_MAX, read_text};
 use crate::module::fields::Reading;
 use crate::module::placeholder::Environment;
 
@@ -150,7 +152,7 @@ impl Application {
     }
 
     fn read_file(&mut self, file: &Path, environment: Environment<'_>, problems: &mut Problems) {
-        match std::fs::read_to_string(file) {
+        match read_text(file, TEXT_BYTES_MAX) {
             Ok(text) => self.read_text(file, &text, environment, problems),
             Err(error) => problems.push(
                 Place::Path(file.to_owned()),

@@ -209,6 +209,7 @@ impl PartitionLoop {
         self.counted.clone_from(counts);
         let gauges = self.partition.gauges();
         metrics.observe_dead_letters_present(gauges.dead_letters);
+        metrics.observe_dead_letter_bytes(gauges.dead_letter_bytes);
         metrics.observe_pending_bytes(gauges.pending_bytes);
         metrics.observe_ingress_paused(gauges.ingress_paused);
         metrics.observe_held(gauges.held);

@@ -8,6 +8,7 @@ use axum::Router;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::bounded::{self, TOKEN_BYTES_MAX};
 use crate::config::PortArgs;
 use crate::error::{Exit, Failure};
 use crate::http::{
@@ -76,6 +77,19 @@ impl Servers {
         url(self.admin, self.tls.1)
     }
 
+    /// Warns if other machines may use the traffic port, which needs no token.
+    pub(crate) fn warn_of_open_traffic(&self) {
+        if !self.traffic.ip().is_loopback() {
+            tracing::warn!(
+                address = %self.traffic,
+                "traffic port is open: every machine that reaches it may call every function; \
+                 require a token with --http-token-file FILE (or, with `satchel run`, \
+                 --http-token-secret NAME), or listen on this machine only with --http 127.0.0.1:{}",
+                self.traffic.port()
+            );
+        }
+    }
+
     /// Becomes true when the ports close.
     pub(crate) fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
@@ -131,7 +145,8 @@ pub(crate) fn token_of(flag: &str, file: &Path) -> Result<Token, Failure> {
         let file = file.display();
         Failure::new(Exit::Environment, format!("{flag} {file}: {what}"))
     };
-    let text = std::fs::read_to_string(file).map_err(|error| named(error.to_string()))?;
+    let text =
+        bounded::read_text(file, TOKEN_BYTES_MAX).map_err(|error| named(error.to_string()))?;
     Token::new(text.trim()).ok_or_else(|| named("the file is empty".to_owned()))
 }
 

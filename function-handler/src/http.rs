@@ -9,25 +9,26 @@
 //! | 403 | a web page sent the request | the reason |
 //! | 404 | no function of this type is bound | the kind and text of the error |
 //! | 405 | the method is not `POST` | the reason |
-//! | 408 | the body did not arrive within a minute | the reason |
+//! | 408 | the body did not arrive within a minute, or nothing of it for 10 s | the reason |
 //! | 413 | the body exceeds [`BODY_BYTES_MAX`] | the reason |
 //! | 500 | the batch failed | the kind and text of the error |
+//! | 503 | the bodies of all requests in progress exceed four times [`BODY_BYTES_MAX`] | the reason |
 //! | 500 | a message was rejected for good | the text for the caller |
 //!
 //! The last row adds two headers: `satchel-terminal-error`, the status for the caller, and
 //! `satchel-terminal-index`, the position of the message in the batch, from 0. See
 //! [terminal errors](satchel_protocol::bundle#terminal-errors).
 
+mod bodies;
 mod connections;
 #[cfg(test)]
 mod tests;
 
 use std::future::Future;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use satchel_protocol::bundle::{BatchError, TERMINAL_ERROR_HEADER, TERMINAL_INDEX_HEADER};
@@ -37,6 +38,7 @@ use satchel_sdk::Functions;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
+use self::bodies::Bodies;
 use self::connections::Limits;
 use crate::batches::Batches;
 
@@ -74,12 +76,9 @@ async fn serve_within(
     tracing::info!(%address, functions = ?types, "serving over HTTP");
     let service = Service {
         batches: Batches::new(functions),
-        body_time_max: limits.body_time_max,
+        bodies: Bodies::within(limits),
     };
-    let router = Router::new()
-        .fallback(answer)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(service);
+    let router = Router::new().fallback(answer).with_state(service);
     connections::serve(listener, router, limits, stop).await;
     Ok(())
 }
@@ -88,24 +87,52 @@ async fn serve_within(
 #[derive(Clone)]
 struct Service {
     batches: Batches,
-    body_time_max: Duration,
+    bodies: Bodies,
 }
 
-/// Completes at SIGTERM or Ctrl-C.
+/// Completes at SIGTERM, Ctrl-C (SIGINT), SIGQUIT or SIGHUP.
+///
+/// SIGHUP is left alone if the process was started with it ignored, as `nohup` does.
 pub async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
+    let mut kinds = vec![
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+    ];
+    if !ignores_hangup() {
+        kinds.push(SignalKind::hangup());
+    }
+    let mut signals = Vec::new();
+    for kind in kinds {
+        match signal(kind) {
+            Ok(signal) => signals.push(signal),
+            Err(error) => {
+                let signal = kind.as_raw_value();
+                tracing::warn!(%error, signal, "cannot handle a signal; it ends the process");
             }
         }
-        Err(error) => {
-            tracing::warn!(%error, "cannot handle SIGTERM; it ends the process without draining");
-            std::future::pending::<()>().await;
-        }
     }
+    let any = |context: &mut std::task::Context<'_>| {
+        let come = signals
+            .iter_mut()
+            .any(|signal| signal.poll_recv(context).is_ready());
+        if come {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    };
+    std::future::poll_fn(any).await;
+}
+
+/// Returns true if the process was started with SIGHUP ignored, as far as the system tells.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit stands for signal 1, SIGHUP.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }
 
 /// Response to a plain request.
@@ -200,14 +227,9 @@ async fn answer(State(service): State<Service>, request: Request) -> Response {
         let why = "a web page sent this request; only programs may call this port";
         return Answer::text(StatusCode::FORBIDDEN, why).into_response();
     }
-    let reading = Bytes::from_request(request, &());
-    let body = match tokio::time::timeout(service.body_time_max, reading).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(refusal)) => return refusal.into_response(),
-        Err(_) => {
-            let why = format!("the body did not arrive within {:?}", service.body_time_max);
-            return Answer::text(StatusCode::REQUEST_TIMEOUT, why).into_response();
-        }
+    let (body, _share) = match service.bodies.read(request.into_body()).await {
+        Ok(read) => read,
+        Err(refusal) => return refusal.into_response(),
     };
     let answer = answer_plain(&service.batches, method.as_str(), body, None).await;
     answer.into_response()

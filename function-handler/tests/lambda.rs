@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use satchel_protocol::bundle::{BatchError, BundleRequest, BundleResponse, Encoding, Terminal};
+use satchel_protocol::bundle::{
+    BatchError, Budget, BundleRequest, BundleResponse, Encoding, Terminal,
+};
 use satchel_protocol::prost::Message as _;
 use satchel_protocol::reqreply::{FromFunction, ToFunction, from_function};
 use serde_json::{Value, json};
@@ -24,7 +26,9 @@ fn outcomes(response: &BundleResponse) -> Vec<(String, Result<FromFunction, Stri
         .results
         .iter()
         .map(|result| {
-            let outcome = result.from_function(response.encoding).unwrap();
+            let outcome = result
+                .from_function(response.encoding, &mut Budget::default())
+                .unwrap();
             let outcome = outcome.map_err(|error| format!("{}: {}", error.kind, error.message));
             (result.attempt.clone(), outcome)
         })

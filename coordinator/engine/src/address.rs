@@ -10,6 +10,10 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 /// Namespace whose addresses stand for callers outside. No function may live in it.
 pub const RESERVED_NAMESPACE: &str = "satchel";
 
+/// Maximum length of an id that a request, a record or an effect may name, in bytes. An id is in
+/// every message, timer and state of its instance, and in each of their changes.
+pub const ID_BYTES_MAX: usize = 8 << 10;
+
 /// Class of instances, written `namespace/name`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FunctionType(Arc<Name>);
@@ -104,6 +108,21 @@ impl Address {
         }
     }
 
+    /// Checks the length of the id.
+    ///
+    /// # Errors
+    ///
+    /// The id is too long.
+    pub fn check_id(&self) -> Result<(), IdTooLong> {
+        if self.id.len() <= ID_BYTES_MAX {
+            return Ok(());
+        }
+        Err(IdTooLong {
+            function: self.function.clone(),
+            bytes: self.id.len(),
+        })
+    }
+
     /// Hash that never changes between versions. Partitions and buckets are ranges of it.
     pub fn stable_hash(&self) -> u64 {
         stable_hash(&self.function, &self.id)
@@ -117,6 +136,16 @@ impl Address {
             id: self.id.as_ref().to_owned(),
         }
     }
+}
+
+/// The id of an address is longer than [`ID_BYTES_MAX`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the id of an instance of {function} has {bytes} bytes; at most {ID_BYTES_MAX} are allowed"
+)]
+pub struct IdTooLong {
+    function: FunctionType,
+    bytes: usize,
 }
 
 /// Computes the stable hash of the address with this function and id.

@@ -189,7 +189,13 @@ pub struct Correction {
 }
 
 impl Message {
-    /// Approximate size of the message in memory and on the wire, in bytes.
+    /// Approximate size of the message while it is pending for `target`, in bytes: the message and
+    /// the id of its target, which its key in the delta repeats.
+    pub fn pending_bytes(&self, target: &Address) -> usize {
+        self.bytes() + target.id.len()
+    }
+
+    /// Approximate size of the message in memory and on the wire, without its target, in bytes.
     pub fn bytes(&self) -> usize {
         let caller = self
             .caller

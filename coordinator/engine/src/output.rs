@@ -166,6 +166,11 @@ pub enum Answer {
     KeyReused,
     /// Too much is pending. Nothing was accepted.
     Overloaded,
+    /// The dead letters have more bytes than their limit. Nothing was accepted.
+    TooManyDeadLetters {
+        /// The limit, in bytes.
+        bytes_max: usize,
+    },
     /// The process is stopping and the outcome is unknown. The client should retry with the same
     /// key.
     Stopping,

@@ -37,6 +37,7 @@ mod deferred;
 mod failures;
 mod hold;
 mod invariants;
+mod letter_lists;
 mod loading;
 mod memory;
 mod queues;
@@ -60,6 +61,7 @@ use crate::tables::{Activity, Tables};
 use calls::Calls;
 use commits::{Commits, Release};
 use deferred::Deferred;
+use letter_lists::LetterList;
 use loading::Loading;
 use schedule::Schedule;
 
@@ -86,6 +88,9 @@ pub struct Config {
     /// Above this many pending bytes (mailboxes and outbox), ingress pauses and requests are
     /// rejected.
     pub pending_bytes_max: usize,
+    /// Above this many bytes of dead letters, ingress pauses and requests are rejected until an
+    /// operator retries or drops some.
+    pub dead_letter_bytes_max: usize,
     /// Time for which the outcome of a request with an idempotency key is kept, in ms.
     pub idempotency_ttl_ms: u64,
     /// Approximate size of the bucket images taken at one seal, in bytes.
@@ -107,6 +112,7 @@ impl Default for Config {
             commit_depth: 4,
             commit_interval_ms: 100,
             pending_bytes_max: 256 << 20,
+            dead_letter_bytes_max: 256 << 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
             image_bytes_per_seal: 1 << 20,
             memory_limit_bytes: None,
@@ -155,8 +161,10 @@ pub struct Gauges {
     pub in_flight: usize,
     /// Pending timers.
     pub timers: usize,
-    /// Dead letters in memory.
+    /// Dead letters.
     pub dead_letters: usize,
+    /// Size of the dead letters, in bytes.
+    pub dead_letter_bytes: usize,
     /// Records in the outbox.
     pub outbox: usize,
     /// Known ids of queue messages.
@@ -179,8 +187,8 @@ pub struct Gauges {
     pub buckets_absent_at_start: usize,
     /// Approximate size of the buckets in memory, in bytes.
     pub state_bytes: usize,
-    /// Size of the buckets that cannot be evicted as long as messages, open requests or dead
-    /// letters are in them, in bytes.
+    /// Size of the buckets that cannot be evicted as long as messages or open requests are in them,
+    /// in bytes.
     pub pinned_bytes: usize,
 }
 
@@ -246,6 +254,8 @@ pub struct Partition {
     counts: Counts,
     loading: Loading,
     deferred: Deferred,
+    /// Lists of dead letters in progress.
+    letter_lists: Vec<LetterList>,
     /// True if a snapshot was requested to free memory, and none was taken since.
     snapshot_wanted: bool,
     /// True if a snapshot took effect in this period. Buckets that it left out had not changed.
@@ -388,6 +398,7 @@ impl Partition {
             in_flight: self.flights.len(),
             timers: self.schedule.timers(),
             dead_letters: self.tables.dead_letters.len(),
+            dead_letter_bytes: self.tables.dead_letters.bytes(),
             outbox: self.tables.outbox.len(),
             received_ids: self.tables.received.len(),
             held: self.is_held(),
@@ -436,21 +447,25 @@ impl Partition {
         }
     }
 
-    /// Pauses ingress when too much is pending or memory is short, and resumes it when pending
-    /// bytes fall below three quarters of the limit.
+    /// Returns whether the dead letters exceed their limit. Each is kept until an operator handles
+    /// it, so nothing is accepted that could become another one.
+    fn has_too_many_dead_letters(&self) -> bool {
+        self.tables.dead_letters.bytes() > self.config.dead_letter_bytes_max
+    }
+
+    /// Pauses ingress when too much is pending, memory is short or dead letters are too many, and
+    /// resumes it when pending bytes fall below three quarters of the limit.
     fn regulate_ingress(&mut self) {
         if self.stopping != Stopping::No {
             // The stop paused ingress for good.
             return;
         }
         let limit = self.config.pending_bytes_max;
-        if !self.ingress_paused && (self.pending_bytes > limit || self.memory_is_short) {
+        let must_pause = self.memory_is_short || self.has_too_many_dead_letters();
+        if !self.ingress_paused && (self.pending_bytes > limit || must_pause) {
             self.ingress_paused = true;
             self.outputs.push_back(Output::PauseIngress);
-        } else if self.ingress_paused
-            && self.pending_bytes <= limit / 4 * 3
-            && !self.memory_is_short
-        {
+        } else if self.ingress_paused && self.pending_bytes <= limit / 4 * 3 && !must_pause {
             self.ingress_paused = false;
             self.outputs.push_back(Output::ResumeIngress);
         }

@@ -28,6 +28,7 @@ use received_ids::ReceivedIds;
 
 pub(crate) use active_state::{ActiveState, Activity, Eviction, Flight, Isolation};
 pub(crate) use bucket::Instance;
+pub(crate) use dead_letters::home_of_unaddressed;
 pub(crate) use functions::FunctionStates;
 pub use loaded::{BucketProblem, LoadedBucket};
 pub use overlay::Overlay;
@@ -41,7 +42,7 @@ pub(crate) struct Tables {
     /// Marks of egresses, by egress and name.
     pub(crate) egress_marks: BTreeMap<(Arc<str>, Arc<str>), Bytes>,
     pub(crate) dead_letters: DeadLetterIndex,
-    /// Dead letters that belong to no address.
+    /// Dead letters that belong to no address, from software that stored them so.
     pub(crate) unaddressed_dead_letters: BTreeMap<u64, DeadLetter>,
     /// Ids of the messages that were taken from queues.
     pub(crate) received: ReceivedIds,
@@ -120,7 +121,9 @@ impl Tables {
         let slot = self.bucket_slot_mut(bucket);
         slot.touched = turn;
         let absence = slot.absence.get_or_insert_default();
+        let id_bytes = key.address().map_or(0, |address| address.id.len());
         absence.additions_bytes += 2 * size_of::<Value>()
+            + id_bytes
             + match &value {
                 Value::Message(message) => message.bytes(),
                 Value::DeadLetter(letter) => letter.argument.value.len() + letter.reason.len(),
@@ -151,10 +154,7 @@ impl Tables {
         for address in slot.bucket.active_addresses() {
             let active = slot.bucket.get(&address).and_then(|it| it.active.as_ref());
             for (number, letter) in active.into_iter().flat_map(|active| active.dead_letters()) {
-                let entry = DeadLetterEntry {
-                    id: letter.id,
-                    address: Some(address.clone()),
-                };
+                let entry = DeadLetterEntry::of(Some(&address), letter);
                 self.dead_letters.insert(number, entry);
             }
         }
@@ -273,10 +273,7 @@ impl Tables {
         number: u64,
         letter: DeadLetter,
     ) {
-        let entry = DeadLetterEntry {
-            id: letter.id,
-            address: address.cloned(),
-        };
+        let entry = DeadLetterEntry::of(address, &letter);
         self.dead_letters.insert(number, entry);
         match address {
             Some(address) => {
@@ -289,25 +286,43 @@ impl Tables {
         }
     }
 
-    /// Removes a dead letter.
+    /// Adds a dead letter to a bucket that is not in memory.
+    pub(crate) fn put_absent_dead_letter(
+        &mut self,
+        address: Address,
+        number: u64,
+        letter: DeadLetter,
+    ) {
+        let entry = DeadLetterEntry::of(Some(&address), &letter);
+        self.dead_letters.insert(number, entry);
+        let key = Key::DeadLetter {
+            address: Some(address),
+            number,
+        };
+        self.put_absent(key, Value::DeadLetter(letter));
+    }
+
+    /// Removes a dead letter, whose bucket is in memory. Returns it with the address that stored
+    /// it.
     pub(crate) fn take_dead_letter(
         &mut self,
         number: u64,
     ) -> Option<(Option<Address>, DeadLetter)> {
         let entry = self.dead_letters.remove(number)?;
-        let letter = match &entry.address {
-            Some(address) => self.active_mut(address)?.take_dead_letter(number),
+        let letter = match &entry.home {
+            Some(home) => self.active_mut(home)?.take_dead_letter(number),
             None => self.unaddressed_dead_letters.remove(&number),
         };
-        if let Some(address) = &entry.address {
-            self.prune(address);
+        if let Some(home) = &entry.home {
+            self.prune(home);
         }
-        letter.map(|letter| (entry.address, letter))
+        letter.map(|letter| (entry.home, letter))
     }
 
+    /// Returns a dead letter, if its bucket is in memory.
     pub(crate) fn dead_letter(&self, number: u64) -> Option<&DeadLetter> {
-        match &self.dead_letters.get(number)?.address {
-            Some(address) => self.active(address)?.dead_letter(number),
+        match &self.dead_letters.get(number)?.home {
+            Some(home) => self.active(home)?.dead_letter(number),
             None => self.unaddressed_dead_letters.get(&number),
         }
     }

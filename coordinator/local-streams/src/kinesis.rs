@@ -13,6 +13,7 @@
 //!   for them get `UnknownOperationException`.
 
 mod arguments;
+mod bodies;
 mod consumers;
 mod control;
 mod error;
@@ -34,7 +35,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
@@ -44,6 +45,7 @@ use tokio::sync::watch;
 
 use crate::{Stream, StreamError, Streams, browsers};
 use arguments::Arguments;
+use bodies::Bodies;
 use error::Refusal;
 use throughput::{ShardKey, Throughput};
 use value::{Encoding, Value};
@@ -52,11 +54,6 @@ use value::{Encoding, Value};
 const ACCOUNT: &str = "000000000000";
 /// Region of unsigned requests.
 const REGION_DEFAULT: &str = "us-east-1";
-/// Maximum size of a request: 500 records of 10 MiB in total, in base64, and their member names.
-const BODY_MAX_BYTES: usize = 16 << 20;
-/// Maximum time for a client to send a request.
-const BODY_TIME_MAX: Duration = Duration::from_secs(30);
-
 /// Maximum time for requests in flight when the server stops.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -120,6 +117,7 @@ pub fn router(streams: Streams, options: Options, stopping: watch::Receiver<bool
         streams,
         options,
         throughput: Throughput::new(options.limit_throughput),
+        bodies: Bodies::default(),
         subscriptions: Mutex::default(),
         requests: AtomicU64::new(0),
         stopping,
@@ -134,6 +132,7 @@ struct Service {
     streams: Streams,
     options: Options,
     throughput: Throughput,
+    bodies: Bodies,
     subscriptions: Mutex<Subscriptions>,
     requests: AtomicU64,
     stopping: watch::Receiver<bool>,
@@ -153,8 +152,8 @@ async fn answer(State(service): State<Arc<Service>>, request: Request) -> Respon
     let encoding = content_type.and_then(Encoding::of);
     let admitted = check_origin(&parts.method, &parts.headers);
     let outcome = match (admitted, encoding, operation(&parts.headers)) {
-        (Ok(()), Some(encoding), Ok(operation)) => match read_body(body).await {
-            Ok(body) => {
+        (Ok(()), Some(encoding), Ok(operation)) => match service.bodies.read(body).await {
+            Ok((body, _permits)) => {
                 let region = region(&parts.headers);
                 service.perform(&operation, region, encoding, &body).await
             }
@@ -357,22 +356,4 @@ fn region(headers: &HeaderMap) -> String {
         region if !region.is_empty() && region.chars().all(valid) => region.to_owned(),
         _ => REGION_DEFAULT.to_owned(),
     }
-}
-
-async fn read_body(body: Body) -> Result<Bytes, Refusal> {
-    let read = tokio::time::timeout(BODY_TIME_MAX, to_bytes(body, BODY_MAX_BYTES)).await;
-    let read = read.map_err(|_| Refusal {
-        status: StatusCode::REQUEST_TIMEOUT,
-        ..Refusal::new(
-            "RequestTimeoutException",
-            "the request did not arrive in time",
-        )
-    })?;
-    read.map_err(|error| Refusal {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        ..Refusal::new(
-            "RequestEntityTooLargeException",
-            format!("the request is larger than {BODY_MAX_BYTES} bytes or was cut off: {error}"),
-        )
-    })
 }

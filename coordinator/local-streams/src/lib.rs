@@ -59,6 +59,10 @@ pub use crate::stream::Stream;
 
 use crate::log::{Log, OpenMode};
 
+/// Maximum number of streams that a process opens. A name in a request creates a stream, with a
+/// directory, an open file and a task.
+pub const STREAMS_MAX: usize = 1_000;
+
 /// All local streams of a process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Streams(Arc<Inner>);
@@ -168,6 +172,7 @@ impl Streams {
 
     async fn open_or_reuse(&self, name: &str, mode: OpenMode) -> Result<Stream, StreamError> {
         check_stream_name(name).map_err(StreamError::InvalidName)?;
+        self.check_room(name)?;
         let cell = Arc::clone(self.lock().entry(name.to_owned()).or_default());
         let mut made = false;
         let stream = cell
@@ -196,6 +201,18 @@ impl Streams {
             OpenMode::New { .. } if !made => Err(StreamError::Exists(name.to_owned())),
             _ => Ok(stream),
         }
+    }
+
+    /// Rejects a further stream beyond [`STREAMS_MAX`].
+    fn check_room(&self, name: &str) -> Result<(), StreamError> {
+        let open = self.lock();
+        if open.len() < STREAMS_MAX || open.contains_key(name) {
+            return Ok(());
+        }
+        Err(StreamError::TooMany(format!(
+            "{STREAMS_MAX} streams are open, which is the maximum of a process; delete some of \
+             them, or use another process for `{name}`"
+        )))
     }
 
     fn forget(&self, name: &str, stream: &Stream) {

@@ -10,6 +10,9 @@ use crate::error::{Defect, LogError};
 /// Format version of the whole root that this program writes.
 const FORMAT: u32 = 1;
 
+/// Maximum size of the record in bytes. Of a larger object only so much is read, and rejected.
+pub const RECORD_BYTES_MAX: u64 = 64 << 10;
+
 /// Properties on which a root, a partition of it and the owner must agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::application::RECORD_BYTES_MAX;
 use crate::clock::Clock;
 use crate::codec::checksum;
 use crate::error::LogError;
@@ -81,6 +82,17 @@ impl Io {
     /// Same as [`Io::create`].
     pub async fn get(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         self.repeat(|| self.store.get(key)).await
+    }
+
+    /// Reads the record of an application under `key`. Of an object that is larger than any record,
+    /// only the beginning is read, which [`Application::decode`] rejects.
+    ///
+    /// [`Application::decode`]: crate::Application::decode
+    ///
+    /// # Errors
+    /// Same as [`Io::create`].
+    pub async fn get_record(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.get_range(key, 0..RECORD_BYTES_MAX + 1).await
     }
 
     pub(crate) async fn get_range(

@@ -44,6 +44,13 @@ impl Layout {
         &self.application
     }
 
+    /// Prefix of everything of all partitions.
+    #[must_use]
+    pub fn partitions_prefix(&self) -> String {
+        let root = self.application.strip_suffix("application");
+        format!("{}partitions/", root.unwrap_or_default())
+    }
+
     /// Prefix of everything of this partition.
     #[must_use]
     pub fn partition_prefix(&self) -> &str {
@@ -152,6 +159,7 @@ mod tests {
     fn names_are_padded_and_read_back() {
         let layout = Layout::new("/root/app/", 2);
         assert_eq!(layout.application(), "root/app/application");
+        assert_eq!(layout.partitions_prefix(), "root/app/partitions/");
         assert_eq!(
             layout.log(17),
             "root/app/partitions/2/log/00000000000000000017"
@@ -177,7 +185,9 @@ mod tests {
 
     #[test]
     fn an_empty_root_is_the_top_of_the_store() {
-        assert_eq!(Layout::new("", 0).application(), "application");
+        let layout = Layout::new("", 0);
+        assert_eq!(layout.application(), "application");
+        assert_eq!(layout.partitions_prefix(), "partitions/");
     }
 
     #[test]

@@ -124,7 +124,7 @@
 
 #![warn(missing_docs)]
 
-pub use application::{Application, DEFAULT_BUCKETS, Identity};
+pub use application::{Application, DEFAULT_BUCKETS, Identity, RECORD_BYTES_MAX};
 pub use clock::{Clock, Now};
 pub use control::{Condemned, Control, Effect};
 pub use entries::{Entries, EntriesBuilder, Entry};
@@ -144,7 +144,7 @@ pub use savepoint::{InvalidSavepointName, Savepoint, SavepointName};
 pub use segment::{Block, BlockLocation, BucketImage, SegmentName, check_segment};
 pub use snapshotter::Snapshot;
 pub use source::Source;
-pub use store::{Created, ObjectMeta, ObjectStore, StoreError};
+pub use store::{Created, OBJECT_BYTES_MAX, ObjectMeta, ObjectStore, StoreError};
 pub use takeover::{Contender, Ownership, Recovery, take_over};
 pub use verify::{Verification, verify};
 pub use writer::{Action, Committed, CommittedKind, DEPTH_MAX, Delta, Start, Writer};

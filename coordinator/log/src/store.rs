@@ -6,6 +6,10 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+/// Maximum size of an object, in bytes. A larger one was not written by this software, and reading
+/// it would fill the memory.
+pub const OBJECT_BYTES_MAX: u64 = 8 << 30;
+
 /// Result of a conditional create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
@@ -79,7 +83,8 @@ pub trait ObjectStore: Send + Sync {
         bytes: Bytes,
     ) -> BoxFuture<'a, Result<Created, StoreError>>;
 
-    /// Reads a whole object; `None` if it does not exist.
+    /// Reads a whole object; `None` if it does not exist. An object of more than
+    /// [`OBJECT_BYTES_MAX`] is refused before it is read.
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>>;
 
     /// Reads a byte range of an object; `None` if it does not exist. A range beyond the end is cut

@@ -141,9 +141,10 @@ impl Takeover {
     async fn admit(&self) -> Result<(), LogError> {
         let key = self.reader.layout.application();
         let identity = &self.contender.identity;
-        let found = match self.reader.io.get(key).await? {
+        let found = match self.reader.io.get_record(key).await? {
             Some(found) => found,
             None => {
+                self.check_new().await?;
                 let mine = Application::new(identity).encode();
                 match self.reader.io.put(key, &mine).await? {
                     Put::Mine => mine,
@@ -160,6 +161,29 @@ impl Takeover {
         Application::decode(&found)
             .map_err(|defect| LogError::damaged(key, defect))?
             .admit(key, identity)
+    }
+
+    /// Rejects a root that lost its record: its partitions belong to an application, which need not
+    /// be this one.
+    async fn check_new(&self) -> Result<(), LogError> {
+        let key = self.reader.layout.application();
+        let partitions = self.reader.layout.partitions_prefix();
+        let page = self.reader.io.list_page(&partitions, None).await?;
+        let Some(object) = page.first() else {
+            return Ok(());
+        };
+        // Another process may have created the root in the meantime, record first.
+        if self.reader.io.get_record(key).await?.is_some() {
+            return Ok(());
+        }
+        Err(LogError::Missing {
+            key: key.to_owned(),
+            reason: format!(
+                "{} shows that an application uses this root, and nothing else says which; \
+                 restore the record from a copy of the root, or use another root",
+                object.key
+            ),
+        })
     }
 
     async fn attempt(&self, fold: &mut impl Fold) -> Result<Ownership, Halt> {

@@ -61,7 +61,7 @@ pub async fn verify(
     };
     let mut verification = Verification::default();
     let key = Layout::new(root, 0).application().to_owned();
-    let application = match io.get(&key).await? {
+    let application = match io.get_record(&key).await? {
         None => {
             let reason = "without it this is not a root".to_owned();
             let missing = LogError::Missing { key, reason };

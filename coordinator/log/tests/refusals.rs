@@ -273,6 +273,41 @@ fn a_hole_in_the_log_that_no_crash_leaves_is_named() {
 }
 
 #[test]
+fn a_root_without_the_record_of_its_application_is_adopted_by_none() {
+    let store = root();
+    let record = object(&store, layout().application());
+    remove(&store, layout().application());
+    for application in ["refusals", "shop"] {
+        let identity = Identity {
+            application: application.to_owned(),
+            ..identity()
+        };
+        let refused = ManualOwner::take_over(contender(&store, identity)).err();
+        let error = refused.expect("it is refused");
+        assert_eq!(names(&error), layout().application());
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(
+            error.to_string().contains("nothing else says which"),
+            "{error}"
+        );
+    }
+    // The record restored from a copy, the root is whole again.
+    store.plant(layout().application(), record);
+    assert!(start(&store).is_ok());
+}
+
+#[test]
+fn of_an_endless_record_only_the_beginning_is_read() {
+    let store = root();
+    let record = object(&store, layout().application());
+    let endless = [record.to_vec(), vec![b' '; 1 << 20]].concat();
+    store.plant(layout().application(), Bytes::from(endless));
+    let error = start(&store).err().expect("it is refused");
+    assert_eq!(names(&error), layout().application());
+    assert_eq!(names(&look(&store).findings[0]), layout().application());
+}
+
+#[test]
 fn a_root_of_another_application_or_shape_is_refused() {
     let store = root();
     let refusal = |identity| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
+use crate::bounded::{TOKEN_BYTES_MAX, read_text};
 use crate::error::{Exit, Failure};
 
 /// Connection to a running application.
@@ -39,7 +40,7 @@ impl Client {
             .build();
         let http = http.map_err(|error| Failure::from_source(Exit::Environment, error))?;
         let read = |file: &Path| {
-            let text = std::fs::read_to_string(file)
+            let text = read_text(file, TOKEN_BYTES_MAX)
                 .map_err(|error| Failure::caused(Exit::Environment, file.display(), error))?;
             Ok::<_, Failure>(text.trim().to_owned())
         };

@@ -7,8 +7,8 @@ use clap::Args;
 use super::{PortArgs, RestoreArgs, S3Args, check_duration};
 use crate::module::{parse_bytes, parse_duration};
 
-/// Minimum of `--pending-limit`, in bytes.
-const PENDING_LIMIT_MIN: u64 = 1 << 20;
+/// Minimum of `--pending-limit` and `--dead-letter-limit`, in bytes.
+const LIMIT_MIN: u64 = 1 << 20;
 
 /// Settings of every process that serves an application. Holds no secrets, only their locations.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -72,6 +72,17 @@ pub struct ProcessArgs {
     )]
     pub pending_limit: u64,
 
+    /// Pause ingress and reject requests with 503 while the dead letters have more than SIZE, until
+    /// an operator retries or drops some
+    #[arg(
+        long,
+        env = "SATCHEL_DEAD_LETTER_LIMIT",
+        value_name = "SIZE",
+        default_value = "256MiB",
+        value_parser = parse_bytes
+    )]
+    pub dead_letter_limit: u64,
+
     /// Evict the least recently used state from memory above SIZE, and load it again when it is
     /// needed [default: no limit]
     #[arg(
@@ -129,8 +140,13 @@ impl ProcessArgs {
         check_duration("--idempotency-ttl", self.idempotency_ttl, ttl)?;
         let interval = (Duration::from_millis(1), Duration::from_secs(60));
         check_duration("--commit-interval", self.commit_interval, interval)?;
-        if self.pending_limit < PENDING_LIMIT_MIN {
-            return Err("--pending-limit must be at least 1MiB".to_owned());
+        for (flag, limit) in [
+            ("--pending-limit", self.pending_limit),
+            ("--dead-letter-limit", self.dead_letter_limit),
+        ] {
+            if limit < LIMIT_MIN {
+                return Err(format!("{flag} must be at least 1MiB"));
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRef, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -17,7 +17,7 @@ use satchel_engine::output::Answer;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::body::{Bodies, BodyLimits};
+use super::body::BodyLimits;
 use super::error::{ApiError, json};
 use super::ingresses::{self, StoppedIngress};
 use super::render::{AddressBody, DeadLetters, Timers};
@@ -90,29 +90,7 @@ pub fn routes(admin: Admin) -> Router {
             "/api/ingresses/{namespace}/{name}/resume",
             post(ingresses::resume),
         )
-        .with_state(Serving {
-            bodies: Arc::new(Bodies::within(admin.limits)),
-            admin: Arc::new(admin),
-        })
-}
-
-/// State of the routes: the port's settings, and the limits of incoming bodies.
-#[derive(Clone)]
-struct Serving {
-    admin: Arc<Admin>,
-    bodies: Arc<Bodies>,
-}
-
-impl FromRef<Serving> for Arc<Admin> {
-    fn from_ref(serving: &Serving) -> Self {
-        Arc::clone(&serving.admin)
-    }
-}
-
-impl FromRef<Serving> for Arc<Bodies> {
-    fn from_ref(serving: &Serving) -> Self {
-        Arc::clone(&serving.bodies)
-    }
+        .with_state(Arc::new(admin))
 }
 
 pub(super) type Shared = State<Arc<Admin>>;
@@ -238,7 +216,6 @@ async fn inspect(
 
 async fn set_state(
     State(admin): Shared,
-    State(bodies): State<Arc<Bodies>>,
     Target(address): Target,
     params: PathParams,
     request: Request,
@@ -246,7 +223,7 @@ async fn set_state(
     let state = Arc::from(params.get("state"));
     let (parts, body) = request.into_parts();
     let wait = admin.admit(&parts)?;
-    let value = read_value(&parts.headers, body, &bodies).await?;
+    let value = read_value(&parts, body, admin.limits).await?;
     let asking = admin.requests.ask(|request| Input::Administered {
         request,
         administration: Administration::SetState {

@@ -93,7 +93,17 @@ impl ApiError {
             Answer::Overloaded => Self::unavailable(
                 "overloaded",
                 1,
-                "too many messages are queued; the request had no effect, retry it",
+                "more messages are queued than --pending-limit allows; \
+                 the request had no effect, retry it",
+            ),
+            Answer::TooManyDeadLetters { bytes_max } => Self::unavailable(
+                "too_many_dead_letters",
+                1,
+                format!(
+                    "the dead letters have more than {bytes_max} bytes (--dead-letter-limit), \
+                     until an operator retries or drops some; \
+                     the request had no effect, retry it later"
+                ),
             ),
             Answer::Stopping => Self::unavailable(
                 "stopping",

@@ -79,8 +79,40 @@ pub(crate) fn for_programs(routes: Router, bound: SocketAddr) -> Router {
     without_pages(routes).layer(from_fn_with_state(Guard::of(bound, []), defend))
 }
 
+/// Protects `routes` that one local process calls at `bound`: rejects requests of web pages, and
+/// those that name another host than `bound`. A page that rebinds its name to this address shows
+/// its own name.
+pub(crate) fn for_one_program(routes: Router, bound: SocketAddr) -> Router {
+    without_pages(routes).layer(from_fn_with_state(bound, refuse_other_hosts))
+}
+
+async fn refuse_other_hosts(
+    State(bound): State<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let named = match named_host(request.uri(), request.headers()) {
+        Ok(named) => named,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let expected = bound.to_string();
+    match named
+        .iter()
+        .flatten()
+        .find(|name| name.as_str() != expected)
+    {
+        None => next.run(request).await,
+        Some(other) => ApiError::new(
+            StatusCode::FORBIDDEN,
+            "host_not_allowed",
+            format!("the host {other} is not allowed: this API is reached at {expected} only"),
+        )
+        .into_response(),
+    }
+}
+
 /// Rejects requests of web pages to `routes`.
-pub(crate) fn without_pages(routes: Router) -> Router {
+fn without_pages(routes: Router) -> Router {
     routes.layer(from_fn(refuse_pages))
 }
 

@@ -1,22 +1,25 @@
 //! HTTP server with limits.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 use super::Port;
+use super::guest::{Budget, Guest};
+use super::ledger::{Client, Exceeded, Limit, Share};
+use super::progress::Progressing;
 use super::tls::Tls;
 use crate::metrics::Metrics;
 
@@ -79,8 +82,18 @@ pub async fn bind(address: SocketAddr, port: Port) -> Result<TcpListener, BindEr
 /// Limits of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServeLimits {
-    /// Maximum number of connections served at once. Further ones wait in the listener's queue.
-    pub connections_max: usize,
+    /// Limit of connections. One beyond it takes the place of an idle one. If none is idle, a
+    /// client over its own limit is turned away, and further ones wait in the listener's queue.
+    pub connections: Limit,
+    /// Limit of requests in progress, which includes calls that wait for their answer. Another one
+    /// is answered with 503.
+    pub requests: Limit,
+    /// Limit of the bytes of bodies that were received and not yet taken by the partition, and of
+    /// answers of more than 64 KiB that their clients have not read. What is beyond it is answered
+    /// with 503.
+    pub body_bytes: Limit,
+    /// Maximum time in which a client that sends a body or reads an answer makes no progress.
+    pub progress_time_max: Duration,
     /// Maximum time for the head of a request, and maximum idle time of a connection.
     pub head_time_max: Duration,
     /// Maximum size of a head in bytes.
@@ -92,7 +105,10 @@ pub struct ServeLimits {
 impl Default for ServeLimits {
     fn default() -> Self {
         Self {
-            connections_max: 4096,
+            connections: Limit::of(4096),
+            requests: Limit::of(3072),
+            body_bytes: Limit::of(256 << 20),
+            progress_time_max: Duration::from_secs(10),
             // Longer than the 60 s for which load balancers keep idle connections. If the server
             // closed first, a request might be in flight already.
             head_time_max: Duration::from_secs(75),
@@ -133,31 +149,49 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let Listening { tcp, tls } = listening.into();
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
+    let budget = Budget::new(limits);
+    let mut guests = Guests::new(port, budget.clone());
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let (stream, permit) = tokio::select! {
+        let accepted = tokio::select! {
             () = &mut shutdown => break,
-            Some(ended) = connections.join_next() => {
-                report(ended);
+            Some(ended) = connections.join_next_with_id() => {
+                guests.ended(ended);
                 continue;
             }
-            accepted = accept(&tcp, &permits) => accepted,
+            accepted = accept(&tcp), if guests.has_room() => accepted,
         };
-        let open = OpenConnection::new(port, metrics.clone(), permit);
+        let (stream, address) = accepted;
+        let client = Client::from(address.ip());
+        let Some(share) = guests.admit(client) else {
+            continue;
+        };
+        let guest = Guest::new(client, &budget);
+        let open = OpenConnection::new(port, metrics.clone(), share);
         let (router, tls, watcher) = (router.clone(), tls.clone(), graceful.watcher());
-        connections.spawn(async move {
+        let served = Arc::clone(&guest);
+        let task = connections.spawn(async move {
             let _open = open;
-            match tls {
-                None => serve_connection(stream, router, limits, watcher).await,
-                Some(tls) => match tls.accept(stream).await {
-                    Ok(stream) => serve_connection(stream, router, limits, watcher).await,
-                    Err(error) => tracing::debug!(%error, "TLS handshake failed"),
-                },
+            let guest = Arc::clone(&served);
+            let serving = async move {
+                match tls {
+                    None => serve_connection(stream, guest, router, limits, watcher).await,
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => {
+                            serve_connection(stream, guest, router, limits, watcher).await;
+                        }
+                        Err(error) => tracing::debug!(%error, "TLS handshake failed"),
+                    },
+                }
+            };
+            tokio::select! {
+                () = serving => {}
+                () = served.leaves() => {}
             }
         });
+        guests.began(task.id(), guest);
     }
     drop(tcp);
     let finished = tokio::time::timeout(limits.shutdown_time_max, graceful.shutdown()).await;
@@ -174,38 +208,35 @@ pub async fn serve(
 
 async fn serve_connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    guest: Arc<Guest>,
     router: Router,
     limits: ServeLimits,
     watcher: Watcher,
 ) {
+    let unsent = Arc::clone(&guest.unsent);
+    let stream = Progressing::new(stream, limits.progress_time_max, unsent);
+    let service = service_fn(move |request| Arc::clone(&guest).serve(router.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time_max)
         .max_header_size(limits.head_bytes_max)
         .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "connection ended early");
     }
 }
 
-/// Accepts the next connection once the limit allows one more.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let permit = Arc::clone(permits)
-        .acquire_owned()
-        .await
-        .expect("this semaphore is never closed");
+/// Accepts the next connection.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 // Answers are small and complete: waiting to fill a packet would only delay them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY not set");
                 }
-                return (stream, permit);
+                return (stream, address);
             }
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
@@ -214,6 +245,107 @@ async fn accept(
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// Connections of a port, to make room for further ones.
+struct Guests {
+    port: Port,
+    budget: Budget,
+    present: HashMap<task::Id, Arc<Guest>>,
+    /// True until a connection ends, if the port is full and none is idle.
+    full: bool,
+    /// Time of the last warning, and connections closed or turned away since.
+    warned: Option<Instant>,
+    suppressed: u64,
+}
+
+impl Guests {
+    fn new(port: Port, budget: Budget) -> Self {
+        Self {
+            port,
+            budget,
+            present: HashMap::new(),
+            full: false,
+            warned: None,
+            suppressed: 0,
+        }
+    }
+
+    /// Returns whether a further connection may be accepted.
+    fn has_room(&self) -> bool {
+        !self.full
+    }
+
+    /// Gives `client` a place for a connection, if necessary that of an idle one.
+    fn admit(&mut self, client: Client) -> Option<Share> {
+        let connections = Arc::clone(&self.budget.connections);
+        let exceeded = match connections.take(client, 1) {
+            Ok(share) => return Some(share),
+            Err(exceeded) => exceeded,
+        };
+        let idle = self.present.values().filter_map(|guest| {
+            let since = guest.idle_since()?;
+            let wanted = matches!(exceeded, Exceeded::All(_)) || guest.client == client;
+            wanted.then(|| (connections.held_by(guest.client), since, guest))
+        });
+        // The one that is idle for the longest time, of the client with most connections.
+        let victim = idle.max_by_key(|(held, since, _)| (*held, std::cmp::Reverse(*since)));
+        let victim = victim.map(|(_, _, guest)| Arc::clone(guest));
+        self.warn(client, exceeded, victim.is_some());
+        match (victim, exceeded) {
+            (Some(victim), _) => {
+                victim.ask_to_leave();
+                Some(connections.take_beyond(client, 1))
+            }
+            (None, Exceeded::Client(_)) => None,
+            (None, Exceeded::All(_)) => {
+                // It was accepted already; the next one waits until another has ended.
+                self.full = true;
+                Some(connections.take_beyond(client, 1))
+            }
+        }
+    }
+
+    fn began(&mut self, task: task::Id, guest: Arc<Guest>) {
+        self.present.insert(task, guest);
+    }
+
+    fn ended(&mut self, ended: Result<(task::Id, ()), task::JoinError>) {
+        self.full = false;
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                tracing::error!(%error, "panic in a connection: this is a bug of Satchel");
+                error.id()
+            }
+        };
+        self.present.remove(&id);
+    }
+
+    /// Warns at most every ten seconds.
+    fn warn(&mut self, client: Client, exceeded: Exceeded, replaces_idle: bool) {
+        const PAUSE: Duration = Duration::from_secs(10);
+        let recent = |at: Instant| at.elapsed() < PAUSE;
+        if self.warned.is_some_and(recent) {
+            self.suppressed += 1;
+            return;
+        }
+        self.warned = Some(Instant::now());
+        let suppressed = std::mem::take(&mut self.suppressed);
+        let (limit, of) = match exceeded {
+            Exceeded::All(limit) => (limit, "all clients"),
+            Exceeded::Client(limit) => (limit, "one client address"),
+        };
+        tracing::warn!(
+            port = self.port.as_str(),
+            %client,
+            limit,
+            of,
+            replaces_idle,
+            suppressed,
+            "connection limit reached"
+        );
     }
 }
 
@@ -226,26 +358,20 @@ fn is_of_the_client(error: &io::Error) -> bool {
     )
 }
 
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "panic in a connection: this is a bug of Satchel");
-    }
-}
-
 /// Counts a connection while it is open.
 struct OpenConnection {
     port: Port,
     metrics: Metrics,
-    _permit: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl OpenConnection {
-    fn new(port: Port, metrics: Metrics, permit: OwnedSemaphorePermit) -> Self {
+    fn new(port: Port, metrics: Metrics, share: Share) -> Self {
         metrics.observe_connection_opened(port.as_str());
         Self {
             port,
             metrics,
-            _permit: permit,
+            _share: share,
         }
     }
 }

@@ -8,13 +8,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use satchel_engine::address::RESERVED_NAMESPACE;
+use satchel_engine::address::{IdTooLong, RESERVED_NAMESPACE};
 use satchel_engine::input::Verb;
 use satchel_engine::output::Answer;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::body::{Bodies, BodyLimits};
+use super::body::BodyLimits;
 use super::error::ApiError;
 use super::target::{Target, query};
 use super::value::{invalid_header, read_value, single_header, value_response};
@@ -63,52 +63,44 @@ impl Default for TrafficLimits {
 /// | 202 | the sent message is durable |
 /// | 400 | path, query, header or body is invalid |
 /// | 404 | no endpoint serves the function |
-/// | 408, 413 | the body is too slow or too large |
+/// | 408, 413 | the body is too slow or too large; the id is too long |
 /// | 422 | the `Idempotency-Key` was used with another body |
 /// | 500 | the message became a dead letter; the body has the reason |
-/// | 503 | starting, standby, stopping, or overloaded by messages or bodies; with `Retry-After` |
+/// | 503 | starting, standby, stopping, or over a limit, which the text names; with `Retry-After` |
 /// | 504 | no answer within `?timeout=` (default 30 s); the message may still be processed |
 pub fn routes(traffic: Traffic) -> Router {
     Router::new()
         .route("/call/{namespace}/{name}/{id}", post(call))
         .route("/send/{namespace}/{name}/{id}", post(send))
-        .with_state(Arc::new(Serving {
-            bodies: Bodies::within(traffic.limits.body),
-            traffic,
-        }))
+        .with_state(Arc::new(traffic))
 }
 
-struct Serving {
-    traffic: Traffic,
-    bodies: Bodies,
-}
-
-type Shared = State<Arc<Serving>>;
+type Shared = State<Arc<Traffic>>;
 
 async fn call(
-    State(serving): Shared,
+    State(traffic): Shared,
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match ask(&serving, Verb::Call, target, request).await? {
+    match ask(&traffic, Verb::Call, target, request).await? {
         Answer::Replied(value) => Ok(value_response(value)),
         other => Err(ApiError::of_answer(other)),
     }
 }
 
 async fn send(
-    State(serving): Shared,
+    State(traffic): Shared,
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match ask(&serving, Verb::Send, target, request).await? {
+    match ask(&traffic, Verb::Send, target, request).await? {
         Answer::Accepted => Ok(StatusCode::ACCEPTED.into_response()),
         other => Err(ApiError::of_answer(other)),
     }
 }
 
 async fn ask(
-    Serving { traffic, bodies }: &Serving,
+    traffic: &Traffic,
     verb: Verb,
     Target(target): Target,
     request: Request,
@@ -122,7 +114,15 @@ async fn ask(
     if target.function.namespace() == RESERVED_NAMESPACE {
         return Err(ApiError::unknown_function(&target.function.to_string()));
     }
-    let argument = read_value(&parts.headers, body, bodies).await?;
+    let too_long = |error: IdTooLong| {
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "id_too_long",
+            error.to_string(),
+        )
+    };
+    target.check_id().map_err(too_long)?;
+    let argument = read_value(&parts, body, limits.body).await?;
     wait.until(traffic.requests.call(verb, target, argument, key))
         .await
 }

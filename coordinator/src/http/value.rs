@@ -4,6 +4,7 @@ use std::fmt;
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{CONTROLS, percent_encode};
@@ -11,7 +12,7 @@ use satchel_protocol::reqreply::TypedValue;
 use satchel_protocol::types::{JSON_TYPENAME, typed_value};
 use serde::de::IgnoredAny;
 
-use super::body::{Bodies, BodyShare};
+use super::body::{BodyLimits, BodyShare};
 use super::error::ApiError;
 
 /// Header with the typename of a value.
@@ -45,12 +46,12 @@ impl From<SentValue> for TypedValue {
 ///
 /// 400 for an invalid typename or invalid JSON, 408, 413 and 503 beyond the limits.
 pub(crate) async fn read_value(
-    headers: &HeaderMap,
+    parts: &Parts,
     body: Body,
-    bodies: &Bodies,
+    limits: BodyLimits,
 ) -> Result<SentValue, ApiError> {
-    let typename = typename(headers)?;
-    let (bytes, share) = bodies.read(body).await?;
+    let typename = typename(&parts.headers)?;
+    let (bytes, share) = limits.read(&parts.extensions, body).await?;
     if typename == JSON_TYPENAME {
         check_json(&bytes)?;
     }

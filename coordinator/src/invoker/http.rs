@@ -24,9 +24,11 @@ use satchel_engine::address::FunctionType;
 use satchel_engine::invocation::{
     Batch, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind,
 };
-use satchel_protocol::reqreply::FromFunction;
+use satchel_protocol::effects::{InvalidAnswer, decode_answer};
 
 use self::url::UrlTemplate;
+#[cfg(feature = "tls")]
+use crate::bounded::{TEXT_BYTES_MAX, read};
 
 mod url;
 
@@ -212,8 +214,10 @@ impl HttpInvoker {
                 "the answer, with status {status}, has neither a body nor a content type"
             )));
         }
-        FromFunction::decode(body)
-            .map_err(|error| not_the_protocol(format!("the answer is not a FromFunction: {error}")))
+        decode_answer(body).map_err(|error| match error {
+            InvalidAnswer::Malformed(_) => not_the_protocol(error.to_string()),
+            InvalidAnswer::TooManyEffects => function_failure(error.to_string()),
+        })
     }
 
     async fn send(
@@ -426,7 +430,7 @@ fn identity(cert: &PathBuf, key: &PathBuf) -> Result<Identity, HttpEndpointError
 
 #[cfg(feature = "tls")]
 fn read_file(path: &PathBuf) -> Result<Vec<u8>, HttpEndpointError> {
-    std::fs::read(path).map_err(|source| HttpEndpointError::File {
+    read(path, TEXT_BYTES_MAX).map_err(|source| HttpEndpointError::File {
         path: path.clone(),
         source,
     })

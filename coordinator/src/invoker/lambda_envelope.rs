@@ -2,12 +2,13 @@
 //!
 //! The sizes are those of a synchronous `Invoke` of the Lambda API.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use satchel_engine::invocation::{
     AttemptId, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind,
 };
-use satchel_protocol::bundle::{BatchResult, BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::bundle::{BatchResult, Budget, BundleRequest, BundleResponse, Encoding};
 use serde::Deserialize;
 
 /// Maximum payload of a synchronous request to Lambda, in bytes.
@@ -76,9 +77,10 @@ impl Envelope {
 
     /// Decodes the handler's answer to `bundle`.
     ///
-    /// Results are passed on as they are, including those of attempts that were not requested. An
-    /// unreadable result fails its batch. An answer that is not a bundle, or answers another one,
-    /// fails the whole request.
+    /// Only results of attempts that were requested are decoded, each once; the others are passed
+    /// on as failures, which the dispatcher counts and drops. An unreadable result, or one beyond
+    /// the limits of an answer, fails its batch. An answer that is not a bundle, or answers another
+    /// one, fails the whole request.
     pub fn decode(&self, bundle: &Bundle, payload: &[u8]) -> BundleOutcome {
         let response = match BundleResponse::from_json(payload) {
             Ok(response) => response,
@@ -94,12 +96,25 @@ impl Envelope {
         if response.encoding == Encoding::Zstd {
             self.reads_zstd.store(true, Ordering::Relaxed);
         }
-        let results = response.results.iter();
-        BundleOutcome::Answered(
-            results
-                .filter_map(|result| outcome(result, response.encoding))
-                .collect(),
-        )
+        let batches = bundle.batches.iter();
+        let mut open: BTreeSet<AttemptId> = batches.map(|batch| batch.attempt).collect();
+        let mut budget = Budget::default();
+        let mut results = Vec::new();
+        for result in &response.results {
+            let Some(attempt) = parse_attempt(&result.attempt) else {
+                let attempt = shortened(&result.attempt);
+                tracing::warn!(attempt, "result for an unknown attempt dropped");
+                continue;
+            };
+            let outcome = if open.remove(&attempt) {
+                outcome(result, response.encoding, &mut budget)
+            } else {
+                let why = "the result was not requested, or repeats another one";
+                Err(Failure::new(FailureKind::Function, why))
+            };
+            results.push((attempt, outcome));
+        }
+        BundleOutcome::Answered(results)
     }
 
     /// Converts a function error of Lambda (`{"errorType":…,"errorMessage":…}`), which fails the
@@ -139,20 +154,14 @@ fn encode_as(encoding: Encoding, bundle: &Bundle) -> Vec<u8> {
     request.to_json()
 }
 
-/// Decodes a result. Returns none if its attempt is not one of ours.
-fn outcome(result: &BatchResult, encoding: Encoding) -> Option<(AttemptId, BatchOutcome)> {
-    let Some(attempt) = parse_attempt(&result.attempt) else {
-        let attempt = shortened(&result.attempt);
-        tracing::warn!(attempt, "result for an unknown attempt dropped");
-        return None;
-    };
-    let outcome = match result.from_function(encoding) {
+/// Decodes a result.
+fn outcome(result: &BatchResult, encoding: Encoding, budget: &mut Budget) -> BatchOutcome {
+    let outcome = match result.from_function(encoding, budget) {
         Ok(Ok(from)) => Ok(from),
         Ok(Err(error)) => Err(format!("{}: {}", error.kind, error.message)),
         Err(error) => Err(format!("the result cannot be read: {error}")),
     };
-    let outcome = outcome.map_err(|text| Failure::new(FailureKind::Function, shortened(&text)));
-    Some((attempt, outcome))
+    outcome.map_err(|text| Failure::new(FailureKind::Function, shortened(&text)))
 }
 
 /// Parses the text form of an [`AttemptId`].

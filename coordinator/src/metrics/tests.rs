@@ -61,6 +61,7 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_commit(0, 8, 1000, half_second);
     metrics.observe_dead_letters_made(2);
     metrics.observe_dead_letters_present(1);
+    metrics.observe_dead_letter_bytes(78);
     metrics.observe_pending_bytes(77);
     metrics.observe_ingress_paused(true);
     metrics.observe_source("example/in", "stream in", true);
@@ -103,6 +104,7 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_commit_seconds_count{partition=\"0\"} 1",
             "satchel_commit_seconds_sum{partition=\"0\"} 0.5",
             "satchel_commits_total{partition=\"0\"} 1",
+            "satchel_dead_letter_bytes 78",
             "satchel_dead_letters_made_total 2",
             "satchel_dead_letters_present 1",
             "satchel_egress_acked_records_total{egress=\"example/out\"} 5",

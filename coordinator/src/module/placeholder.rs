@@ -27,13 +27,28 @@ pub(crate) fn resolve(node: &mut Node, environment: Environment<'_>, reading: &m
             }
         }
         Value::Text(text) => match replace(text, environment) {
-            Ok(replaced) => *text = replaced,
+            Ok(replaced) => {
+                reading.problems.redact(&replaced, text);
+                for (value, name) in values(text, environment) {
+                    reading.problems.redact(&value, &name);
+                }
+                *text = replaced;
+            }
             Err(message) => {
                 reading.problem(node.line, message);
                 node.value = Value::Unresolved;
             }
         },
     }
+}
+
+/// Returns the value of each placeholder in `text`, with the placeholder.
+fn values(text: &str, environment: Environment<'_>) -> Vec<(String, String)> {
+    let placeholders = text.split("${").skip(1);
+    let names = placeholders.filter_map(|rest| Some(rest.split_once('}')?.0));
+    names
+        .filter_map(|name| Some((environment(name)?, format!("${{{name}}}"))))
+        .collect()
 }
 
 fn replace(text: &str, environment: Environment<'_>) -> Result<String, String> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::module::redaction::Redactions;
+
 /// Position in a module file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
@@ -60,7 +62,10 @@ impl fmt::Display for Problem {
 ///
 /// `Display` writes one line for each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    problems: Vec<Problem>,
+    redactions: Redactions,
+}
 
 impl Problems {
     /// A single problem with a path as a whole.
@@ -72,10 +77,15 @@ impl Problems {
 
     /// Adds a problem.
     pub(crate) fn push(&mut self, place: Place, message: impl Into<String>) {
-        self.0.push(Problem {
+        self.problems.push(Problem {
             place,
             message: message.into(),
         });
+    }
+
+    /// Shows `written` in the place of `resolved`, the value that the environment gives it.
+    pub(crate) fn redact(&mut self, resolved: &str, written: &str) {
+        self.redactions.add(resolved, written);
     }
 
     /// Adds a problem at a line.
@@ -85,32 +95,36 @@ impl Problems {
 
     /// Number of problems.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.problems.len()
     }
 
     /// Returns true if there is no problem.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.problems.is_empty()
     }
 
     /// Iterates over the problems.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
+        self.problems.iter()
     }
 
-    /// Returns `value` if there is no problem.
+    /// Returns `value` if there is no problem. Otherwise no problem shows the value of a
+    /// placeholder.
     pub(crate) fn or<T>(mut self, value: T) -> Result<T, Self> {
-        if self.0.is_empty() {
+        if self.problems.is_empty() {
             return Ok(value);
         }
-        self.0.sort();
+        for problem in &mut self.problems {
+            problem.message = self.redactions.apply(std::mem::take(&mut problem.message));
+        }
+        self.problems.sort();
         Err(self)
     }
 }
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
+        for (index, problem) in self.problems.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read as _, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -96,7 +96,8 @@ impl Lines {
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = self.reader.read_until(b'\n', &mut line);
+            let mut bounded = (&mut self.reader).take(LINE_BYTES_MAX as u64 + 1);
+            let read = bounded.read_until(b'\n', &mut line);
             if read.map_err(|error| unreadable(&self.name, &error))? == 0 {
                 return Ok(None);
             }

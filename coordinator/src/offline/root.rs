@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use satchel_log::{
-    Application, Layout, LogError, ObjectStore, OnStoreFailure, Retry, Source, StoreFailure,
+    Application, Layout, LogError, ObjectStore, OnStoreFailure, RECORD_BYTES_MAX, Retry, Source,
+    StoreFailure,
 };
 
 use crate::clock::SystemClock;
@@ -127,7 +128,7 @@ impl Root {
     }
 
     async fn read(&self, key: &str) -> Result<Option<bytes::Bytes>, Failure> {
-        let read = self.store().get(key).await;
+        let read = self.store().get_range(key, 0..RECORD_BYTES_MAX + 1).await;
         read.map_err(|error| failure(error.into()))
     }
 }

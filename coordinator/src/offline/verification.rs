@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use satchel_log::{Application, Layout, LogError, StoreError};
+use satchel_log::{Application, Layout, LogError, RECORD_BYTES_MAX, StoreError};
 
 use super::root::{RETRY, Root, failure, foreign, on_store_failure};
 use crate::clock::SystemClock;
@@ -86,7 +86,8 @@ async fn verify_once(root: &Root, expected: Option<&str>) -> Result<Verified, Fa
 }
 
 async fn readable_application(root: &Root, key: &str) -> Result<Option<Application>, Failure> {
-    let object = root.store().get(key).await.map_err(store_failure)?;
+    let object = root.store().get_range(key, 0..RECORD_BYTES_MAX + 1).await;
+    let object = object.map_err(store_failure)?;
     Ok(object.and_then(|object| Application::decode(&object).ok()))
 }
 

@@ -123,9 +123,19 @@ pub(super) async fn ask_the_holder(
     }
 }
 
+/// Returns the beginning of the holder's answer, which is longer than any answer of a holder.
 async fn ask(client: &reqwest::Client, holder: &str) -> reqwest::Result<String> {
+    const ANSWER_BYTES_MAX: usize = 1024;
     let answer = client.get(format!("{holder}{PATH}")).send().await?;
-    answer.error_for_status()?.text().await
+    let mut answer = answer.error_for_status()?;
+    let mut text = Vec::new();
+    while text.len() < ANSWER_BYTES_MAX
+        && let Some(chunk) = answer.chunk().await?
+    {
+        let bytes = chunk.len().min(ANSWER_BYTES_MAX - text.len());
+        text.extend_from_slice(&chunk[..bytes]);
+    }
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Returns the URL of the administration port at `address`.

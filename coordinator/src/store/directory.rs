@@ -9,13 +9,14 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
+use satchel_log::{Created, OBJECT_BYTES_MAX, ObjectMeta, ObjectStore, StoreError};
 
 /// Directory of temporary files, below the store's directory. No object's name begins with a dot.
 const TEMPORARY: &str = ".temporary";
@@ -116,7 +117,7 @@ impl ObjectStore for DirectoryStore {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
         self.blocking(key, |inner, key| {
             let path = inner.path(key)?;
-            absent_is_none(fs::read(path).map(Bytes::from)).map_err(|e| failed(key, &e))
+            absent_is_none(read_object(&path)).map_err(|e| failed(key, &e))
         })
     }
 
@@ -177,7 +178,7 @@ impl ObjectStore for DirectoryStore {
         self.blocking(key, move |inner, key| {
             // Comparing and removing are two steps. Requests to a local disk do not arrive late.
             let path = inner.path(key)?;
-            let found = absent_is_none(fs::read(&path)).map_err(|e| failed(key, &e))?;
+            let found = absent_is_none(read_object(&path)).map_err(|e| failed(key, &e))?;
             if found.is_some_and(|found| found == bytes) {
                 absent_is_none(fs::remove_file(path)).map_err(|e| failed(key, &e))?;
             }
@@ -329,8 +330,44 @@ fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Opens the file of an object. Anything else under that name is an error that says what it is:
+/// opening a FIFO would wait for a writer, and a device may have no end.
+fn open_object(path: &Path) -> io::Result<(File, u64)> {
+    let meta = fs::metadata(path)?;
+    let kind = meta.file_type();
+    if kind.is_file() {
+        return Ok((File::open(path)?, meta.len()));
+    }
+    let what = if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(io::Error::new(
+        ErrorKind::Unsupported,
+        format!("{} is {what}, not the file of an object", path.display()),
+    ))
+}
+
+fn read_object(path: &Path) -> io::Result<Bytes> {
+    let (file, bytes) = open_object(path)?;
+    if bytes > OBJECT_BYTES_MAX {
+        return Err(io::Error::new(
+            ErrorKind::Unsupported,
+            format!("it has {bytes} bytes; an object has at most {OBJECT_BYTES_MAX}"),
+        ));
+    }
+    let mut object = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
+    file.take(OBJECT_BYTES_MAX).read_to_end(&mut object)?;
+    Ok(Bytes::from(object))
+}
+
 fn read_range(path: &Path, range: &Range<u64>) -> io::Result<Bytes> {
-    let mut file = File::open(path)?;
+    let (mut file, _) = open_object(path)?;
     file.seek(SeekFrom::Start(range.start))?;
     let mut part = Vec::new();
     file.take(range.end.saturating_sub(range.start))

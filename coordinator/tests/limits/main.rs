@@ -5,5 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod abuse;
 mod back_pressure;
 mod larger_than_memory;

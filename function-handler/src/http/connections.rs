@@ -1,5 +1,7 @@
 //! Serves a router over HTTP/1.1 and HTTP/2 without TLS, with limits that axum's server lacks.
 
+mod progress;
+
 use std::future::Future;
 use std::io::{self, Cursor};
 use std::pin::pin;
@@ -17,6 +19,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::progress::Progressing;
+use super::BODY_BYTES_MAX;
+
 /// First bytes of a connection over HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -32,6 +37,11 @@ pub(super) struct Limits {
     pub(super) head_time_max: Duration,
     /// Maximum time for the body of a request.
     pub(super) body_time_max: Duration,
+    /// Maximum size of the bodies of all requests in progress, in bytes. A request beyond it is
+    /// answered with 503.
+    pub(super) body_bytes_max: usize,
+    /// Maximum time in which a client that sends a body or reads a response makes no progress.
+    pub(super) progress_time_max: Duration,
     /// Maximum time that a stop waits for requests in flight.
     pub(super) stop_time_max: Duration,
 }
@@ -45,6 +55,8 @@ impl Default for Limits {
             // closes first may close a connection on which a request is on its way.
             head_time_max: Duration::from_secs(75),
             body_time_max: Duration::from_secs(60),
+            body_bytes_max: 4 * BODY_BYTES_MAX,
+            progress_time_max: Duration::from_secs(10),
             stop_time_max: Duration::from_secs(20),
         }
     }
@@ -124,6 +136,7 @@ async fn begin(mut stream: TcpStream, time_max: Duration) -> io::Result<Begun> {
 async fn serve_connection(begun: Begun, router: Router, limits: Limits, watcher: Watcher) {
     let (reader, writer) = begun.stream.into_split();
     let stream = tokio::io::join(Cursor::new(begun.first).chain(reader), writer);
+    let stream = Progressing::new(stream, limits.progress_time_max);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -165,4 +178,10 @@ async fn accept(
             }
         }
     }
+}
+
+/// Wraps a stream for tests.
+#[cfg(test)]
+pub(super) fn progressing<S>(stream: S, time_max: Duration) -> Progressing<S> {
+    Progressing::new(stream, time_max)
 }

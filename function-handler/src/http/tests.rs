@@ -1,5 +1,7 @@
 //! The limits over real sockets: slow and silent clients do not lock out others.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -103,6 +105,68 @@ async fn a_missing_body_ends_the_request() {
         "{answer}"
     );
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_ends_the_request() {
+    let server = Server::start(Limits {
+        progress_time_max: SHORT,
+        ..Limits::default()
+    })
+    .await;
+    let slow = REQUEST.replace("content-length: 0", "content-length: 9");
+    let answer = rest(server.sent(&format!("{slow}1234")).await).await;
+    assert!(
+        answer.ends_with("a part of the body did not arrive within 20ms"),
+        "{answer}"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_too_much_together_are_refused_until_there_is_room() {
+    let server = Server::start(Limits {
+        body_bytes_max: 1000,
+        ..Limits::default()
+    })
+    .await;
+    let with_body = |announced: usize, sent: usize| {
+        let head = REQUEST.replace("length: 0", &format!("length: {announced}"));
+        format!("{head}{}", "a".repeat(sent))
+    };
+    let mut slow = server.sent(&with_body(900, 899)).await;
+    let status = async |bytes| {
+        let answer = rest(server.sent(&with_body(bytes, bytes)).await).await;
+        answer["HTTP/1.1 ".len()..][..3].to_owned() + &answer[answer.len() - 60..]
+    };
+    let refused = async {
+        loop {
+            let answer = status(200).await;
+            if answer.starts_with("503") {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, refused).await.unwrap();
+    assert!(
+        answer.ends_with("may have 1000 bytes together; retry later"),
+        "{answer}"
+    );
+    // Neither is a request of a batch.
+    assert!(status(100).await.starts_with("400"));
+    slow.write_all(b"a").await.unwrap();
+    assert!(rest(slow).await.starts_with("HTTP/1.1 400"));
+    assert!(status(1000).await.starts_with("400"));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_given_up() {
+    let (ours, _theirs) = tokio::io::duplex(16);
+    let mut stream = connections::progressing(ours, SHORT);
+    let error = stream.write_all(&[7; 64]).await.unwrap_err();
+    assert_eq!(error.to_string(), "the client read nothing for 20ms");
 }
 
 #[tokio::test]

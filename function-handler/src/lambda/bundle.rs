@@ -1,7 +1,9 @@
 //! A bundle: its batches run concurrently, and the response fits into Lambda's limit.
 
 use lambda_runtime::Diagnostic;
-use satchel_protocol::bundle::{BatchError, BatchResult, BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::bundle::{
+    BatchError, BatchResult, Budget, BundleRequest, BundleResponse, Encoding,
+};
 use satchel_protocol::prost::Message as _;
 use satchel_protocol::reqreply::FromFunction;
 use tokio::time::Instant;
@@ -19,11 +21,12 @@ pub(super) async fn answer(
     cutoff: Option<Instant>,
 ) -> Result<BundleResponse, Diagnostic> {
     let accepted = request.response_encoding();
+    let mut budget = Budget::default();
     let started: Vec<_> = request
         .batches
         .iter()
         .map(|batch| {
-            let to = batch.to_function(request.encoding);
+            let to = batch.to_function(request.encoding, &mut budget);
             to.map(|to| batches.start(to))
                 .map_err(|error| BatchError::new("invalid_request", error.to_string()))
         })
@@ -211,7 +214,7 @@ mod tests {
             assert_eq!(response.encoding, expected);
             assert_eq!(
                 response.results[0]
-                    .from_function(response.encoding)
+                    .from_function(response.encoding, &mut Budget::default())
                     .unwrap(),
                 Ok(answer(bytes))
             );

@@ -73,4 +73,6 @@ module "coordinator" {
   assign_public_ip   = true
   load_balancer      = var.load_balancer ? var.name : null
   client_cidr_blocks = var.client_cidr_blocks
+
+  traffic_token_secret_arn = var.traffic_token_secret_arn
 }

@@ -54,6 +54,15 @@ variable "client_cidr_blocks" {
   default     = []
 }
 
+variable "traffic_token_secret_arn" {
+  description = <<-EOT
+    Secret in AWS Secrets Manager with the token that calls over HTTP need. Calls from the internet
+    are possible only with one.
+  EOT
+  type        = string
+  default     = null
+}
+
 variable "destroy_data" {
   description = "Have `terraform destroy` delete the state and the images too."
   type        = bool

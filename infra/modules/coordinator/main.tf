@@ -25,6 +25,7 @@ locals {
       "--log-format", "json",
     ],
     var.admin_token_secret_arn == null ? [] : ["--admin-token-secret", var.admin_token_secret_arn],
+    var.traffic_token_secret_arn == null ? [] : ["--http-token-secret", var.traffic_token_secret_arn],
     var.extra_arguments,
   )
 

@@ -74,7 +74,7 @@ locals {
     }
     Secrets = {
       actions   = ["secretsmanager:GetSecretValue"]
-      resources = distinct(concat(var.admin_token_secret_arn == null ? [] : [var.admin_token_secret_arn], var.secret_arns))
+      resources = distinct(concat([for arn in [var.admin_token_secret_arn, var.traffic_token_secret_arn] : arn if arn != null], var.secret_arns))
     }
     Keys = {
       actions   = ["kms:Decrypt", "kms:GenerateDataKey"]

@@ -134,7 +134,7 @@ variable "extra_arguments" {
   validation {
     condition = length(setintersection(
       [for argument in var.extra_arguments : split("=", argument)[0]],
-      ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--http", "--admin", "--admin-token-secret", "--log-format"],
+      ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--http", "--admin", "--admin-token-secret", "--http-token-secret", "--log-format"],
     )) == 0
     error_message = "extra_arguments repeats a flag that this module sets itself; use its variable."
   }
@@ -244,6 +244,20 @@ variable "admin_token_secret_arn" {
   }
 }
 
+variable "traffic_token_secret_arn" {
+  description = <<-EOT
+    Secret with the token for traffic (`--http-token-secret`). Without one, every client that
+    reaches the traffic port may call every function.
+  EOT
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.traffic_token_secret_arn == null || can(regex("^arn:[^:]+:secretsmanager:[^:]+:[0-9]{12}:secret:[^*]+$", var.traffic_token_secret_arn))
+    error_message = "traffic_token_secret_arn is the whole ARN of a secret, without wildcards."
+  }
+}
+
 variable "secret_arns" {
   description = "Further secrets that the coordinator reads."
   type        = list(string)
@@ -294,6 +308,12 @@ variable "client_cidr_blocks" {
   validation {
     condition     = alltrue([for block in var.client_cidr_blocks : can(cidrhost(block, 0))])
     error_message = "client_cidr_blocks has address blocks such as 10.0.0.0/16."
+  }
+
+  # Two halves of the internet are the internet: no network of one's own is wider than 10.0.0.0/8.
+  validation {
+    condition     = var.traffic_token_secret_arn != null || alltrue([for block in var.client_cidr_blocks : try(tonumber(split("/", block)[1]), 0) >= 8])
+    error_message = "client_cidr_blocks lets the internet (a block wider than /8) call every function; set traffic_token_secret_arn, so that callers need a token."
   }
 }
 

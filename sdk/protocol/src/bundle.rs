@@ -57,18 +57,21 @@
 //! `message` as the body. The status is not `code`, because gateways and older coordinators give
 //! several 4xx statuses a meaning of their own, such as 429 (retry) and 413 (split the batch).
 
+mod unpack;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+pub use self::unpack::Budget;
+use crate::effects::{InvalidAnswer, decode_answer};
 use crate::reqreply::{FromFunction, ToFunction};
 
 /// Version of the envelope, its field `satchel`.
 pub const VERSION: u32 = 1;
 
-/// Maximum size of a decompressed `to` or `from`, in bytes.
+/// Maximum size of all `to` or all `from` of a bundle, decompressed, in bytes.
 pub const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 /// Header of an HTTP response that rejects a message for good. Its value is [`Terminal::code`].
@@ -187,7 +190,16 @@ pub enum EnvelopeError {
         /// Error of the decoder.
         source: base64::DecodeError,
     },
-    /// A `to` or `from` does not decompress, or exceeds [`DECOMPRESSED_BYTES_MAX`].
+    /// A `to` or `from` exceeds what is left of [`DECOMPRESSED_BYTES_MAX`].
+    #[error(
+        "attempt {attempt}: the parts of a bundle may have {DECOMPRESSED_BYTES_MAX} bytes in all, \
+         decompressed, and this one exceeds what is left"
+    )]
+    TooLarge {
+        /// The attempt it belongs to.
+        attempt: String,
+    },
+    /// A `to` or `from` does not decompress.
     #[error("attempt {attempt}: the payload does not decompress: {source}")]
     Decompress {
         /// The attempt it belongs to.
@@ -195,15 +207,21 @@ pub enum EnvelopeError {
         /// Error of the decoder.
         source: std::io::Error,
     },
-    /// A `to` or `from` is not the expected protobuf message.
-    #[error("attempt {attempt}: the payload is not a {expected}: {source}")]
+    /// A `to` is not a `ToFunction`.
+    #[error("attempt {attempt}: the payload is not a ToFunction: {source}")]
     Protobuf {
         /// The attempt it belongs to.
         attempt: String,
-        /// `ToFunction` or `FromFunction`.
-        expected: &'static str,
         /// Error of the decoder.
         source: prost::DecodeError,
+    },
+    /// A `from` is not a `FromFunction` within its limits.
+    #[error("attempt {attempt}: {source}")]
+    Answer {
+        /// The attempt it belongs to.
+        attempt: String,
+        /// Reason.
+        source: InvalidAnswer,
     },
     /// A result has neither `from` nor `error`, or both.
     #[error("attempt {attempt}: a result has exactly one of `from` and `error`")]
@@ -270,16 +288,19 @@ impl BundleRequest {
 }
 
 impl BundledBatch {
-    /// Decodes the `ToFunction`.
+    /// Decodes the `ToFunction`, within the budget of its bundle.
     ///
     /// # Errors
     ///
     /// The variants of [`EnvelopeError`] that name an attempt.
-    pub fn to_function(&self, encoding: Encoding) -> Result<ToFunction, EnvelopeError> {
-        let bytes = unpack(encoding, &self.attempt, &self.to)?;
+    pub fn to_function(
+        &self,
+        encoding: Encoding,
+        budget: &mut Budget,
+    ) -> Result<ToFunction, EnvelopeError> {
+        let bytes = budget.unpack(encoding, &self.attempt, &self.to)?;
         ToFunction::decode(bytes).map_err(|source| EnvelopeError::Protobuf {
             attempt: self.attempt.clone(),
-            expected: "ToFunction",
             source,
         })
     }
@@ -330,7 +351,8 @@ impl BundleResponse {
 }
 
 impl BatchResult {
-    /// Decodes the `FromFunction`, or the error that the handler reports for this batch.
+    /// Decodes the `FromFunction`, within the budget of its bundle, or the error that the handler
+    /// reports for this batch.
     ///
     /// # Errors
     ///
@@ -338,16 +360,15 @@ impl BatchResult {
     pub fn from_function(
         &self,
         encoding: Encoding,
+        budget: &mut Budget,
     ) -> Result<Result<FromFunction, BatchError>, EnvelopeError> {
         match (&self.from, &self.error) {
             (Some(from), None) => {
-                let bytes = unpack(encoding, &self.attempt, from)?;
-                let from =
-                    FromFunction::decode(bytes).map_err(|source| EnvelopeError::Protobuf {
-                        attempt: self.attempt.clone(),
-                        expected: "FromFunction",
-                        source,
-                    })?;
+                let bytes = budget.unpack(encoding, &self.attempt, from)?;
+                let from = decode_answer(bytes).map_err(|source| EnvelopeError::Answer {
+                    attempt: self.attempt.clone(),
+                    source,
+                })?;
                 Ok(Ok(from))
             }
             (None, Some(error)) => Ok(Err(error.clone())),
@@ -379,42 +400,6 @@ fn pack(encoding: Encoding, bytes: &[u8]) -> String {
         Encoding::Zstd => STANDARD
             .encode(zstd::bulk::compress(bytes, 1).expect("compressing to memory cannot fail")),
     }
-}
-
-fn unpack(encoding: Encoding, attempt: &str, text: &str) -> Result<Bytes, EnvelopeError> {
-    let bytes = STANDARD
-        .decode(text)
-        .map_err(|source| EnvelopeError::Base64 {
-            attempt: attempt.to_owned(),
-            source,
-        })?;
-    match encoding {
-        Encoding::Identity => Ok(bytes.into()),
-        Encoding::Zstd => {
-            decompress(&bytes)
-                .map(Bytes::from)
-                .map_err(|source| EnvelopeError::Decompress {
-                    attempt: attempt.to_owned(),
-                    source,
-                })
-        }
-    }
-}
-
-/// Decompresses without trusting the size that the frame states.
-fn decompress(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut out = Vec::new();
-    let limit = DECOMPRESSED_BYTES_MAX as u64 + 1;
-    zstd::stream::read::Decoder::new(bytes)?
-        .take(limit)
-        .read_to_end(&mut out)?;
-    if out.len() as u64 == limit {
-        return Err(std::io::Error::other(format!(
-            "it is larger than {DECOMPRESSED_BYTES_MAX} bytes"
-        )));
-    }
-    Ok(out)
 }
 
 #[cfg(test)]
@@ -462,13 +447,13 @@ mod tests {
         .unwrap();
         assert_eq!(
             response.results[0]
-                .from_function(response.encoding)
+                .from_function(response.encoding, &mut Budget::default())
                 .unwrap(),
             Ok(FromFunction::default())
         );
         assert_eq!(
             response.results[1]
-                .from_function(response.encoding)
+                .from_function(response.encoding, &mut Budget::default())
                 .unwrap(),
             Err(BatchError::new("panic", "no"))
         );
@@ -526,7 +511,9 @@ mod tests {
             request.push("1-7", &greeting());
             let request = BundleRequest::from_json(&request.to_json()).unwrap();
             assert_eq!(
-                request.batches[0].to_function(encoding).unwrap(),
+                request.batches[0]
+                    .to_function(encoding, &mut Budget::default())
+                    .unwrap(),
                 greeting()
             );
 
@@ -539,7 +526,9 @@ mod tests {
             response.push("1-7", Ok(&answer));
             let response = BundleResponse::from_json(&response.to_json()).unwrap();
             assert_eq!(
-                response.results[0].from_function(encoding).unwrap(),
+                response.results[0]
+                    .from_function(encoding, &mut Budget::default())
+                    .unwrap(),
                 Ok(answer)
             );
         }
@@ -552,8 +541,10 @@ mod tests {
             attempt: "1-7".into(),
             to: STANDARD.encode(bomb),
         };
-        let error = batch.to_function(Encoding::Zstd).unwrap_err();
-        assert!(error.to_string().contains("larger than"), "{error}");
+        let error = batch
+            .to_function(Encoding::Zstd, &mut Budget::default())
+            .unwrap_err();
+        assert!(error.to_string().contains("67108864 bytes"), "{error}");
     }
 
     proptest! {
@@ -563,9 +554,9 @@ mod tests {
             let _ = BundleRequest::from_json(&bytes);
             let _ = BundleResponse::from_json(&bytes);
             let batch = BundledBatch { attempt: "a".into(), to: text };
-            let _ = batch.to_function(encoding);
+            let _ = batch.to_function(encoding, &mut Budget::default());
             let batch = BundledBatch { attempt: "a".into(), to: STANDARD.encode(&bytes) };
-            let _ = batch.to_function(encoding);
+            let _ = batch.to_function(encoding, &mut Budget::default());
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`reqreply`]: StateFun's request-reply messages (`ToFunction`, `FromFunction`, …), generated
 //!   from `proto/`.
+//! - [`effects`]: decoding of an answer within limits, before any of it takes memory.
 //! - [`types`]: StateFun's built-in types and their codec.
 //! - [`egress`]: records for a Kafka or Kinesis egress.
 //! - [`bundle`]: the JSON envelope that carries several batches in one Lambda request, and the
@@ -13,6 +14,7 @@
 #![warn(missing_docs)]
 
 pub mod bundle;
+pub mod effects;
 pub mod egress;
 pub mod reqreply;
 pub mod types;

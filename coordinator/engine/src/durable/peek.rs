@@ -26,7 +26,7 @@ pub(crate) fn peek(key: &[u8], value: Option<&[u8]>) -> EntrySummary {
     match *tag {
         MESSAGE => EntrySummary {
             pending: true,
-            message_bytes: value.len(),
+            message_bytes: key.len() + value.len(),
             timer_ms: None,
         },
         DEAD_LETTER => EntrySummary {

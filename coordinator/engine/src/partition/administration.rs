@@ -14,7 +14,7 @@ use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry};
 use crate::input::Administration;
 use crate::message::{Correction, IdSource, Message, MessageId};
-use crate::output::{AddressView, Answer, DeadLetterView, StateView};
+use crate::output::{AddressView, Answer, StateView};
 use crate::request::RequestId;
 use crate::tables::Activity;
 
@@ -29,7 +29,10 @@ impl Partition {
                 function,
                 after,
                 limit,
-            } => self.list_dead_letters(function.as_deref(), after, limit),
+            } => {
+                self.list_dead_letters(request, function.as_deref(), after, limit);
+                return;
+            }
             Administration::RetryDeadLetter(id) => self.retry_dead_letter(id),
             Administration::DropDeadLetter(id) => self.drop_dead_letter(id),
             Administration::SetState {
@@ -82,30 +85,6 @@ impl Partition {
                 .filter(|failures| failures.attempts > 0)
                 .map(|failures| (failures.attempts, failures.reason.clone())),
         }))
-    }
-
-    fn list_dead_letters(
-        &self,
-        function: Option<&str>,
-        after: Option<MessageId>,
-        limit: usize,
-    ) -> Answer {
-        let first = match after {
-            None => 0,
-            Some(after) => match self.tables.dead_letters.number_of(after) {
-                Some(number) => number + 1,
-                None => return Answer::NotFound(format!("there is no dead letter {after}")),
-            },
-        };
-        let letters = self.tables.dead_letters.since(first).filter(|(_, entry)| {
-            let address = entry.address.as_ref();
-            function.is_none_or(|name| address.is_some_and(|it| it.function.is_called(name)))
-        });
-        let views = letters.filter_map(|(number, entry)| {
-            let letter = self.tables.dead_letter(number)?;
-            Some(view(entry.address.clone(), letter))
-        });
-        Answer::DeadLetters(views.take(limit).collect())
     }
 
     fn take_dead_letter(&mut self, id: MessageId) -> Option<(Option<Address>, DeadLetter)> {
@@ -220,7 +199,7 @@ impl Partition {
             return;
         };
         for (number, message) in active.take_corrections(state) {
-            self.subtract_pending(message.bytes());
+            self.subtract_pending(message.pending_bytes(address));
             let address = address.clone();
             self.mark_ended(Key::Message { address, number }, number);
         }
@@ -237,7 +216,7 @@ impl Partition {
             let Some((number, message)) = active.pop_message() else {
                 return;
             };
-            self.subtract_pending(message.bytes());
+            self.subtract_pending(message.pending_bytes(address));
             let key = Key::Message {
                 address: address.clone(),
                 number,
@@ -280,17 +259,5 @@ fn correction(state: Arc<str>, value: Option<TypedValue>) -> Message {
         caller: None,
         argument,
         correction: Some(Correction { state, delete }),
-    }
-}
-
-fn view(address: Option<Address>, letter: &DeadLetter) -> DeadLetterView {
-    DeadLetterView {
-        id: letter.id,
-        address,
-        source: letter.source.clone(),
-        message: letter.argument.clone(),
-        attempts: letter.attempts,
-        reason: letter.reason.clone(),
-        failed_at_ms: letter.failed_at_ms,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use satchel_protocol::effects::EFFECTS_MAX;
 use satchel_protocol::reqreply::from_function::{
     DelayedInvocation, ExpirationSpec, IncompleteInvocationContext, InvocationResponse,
     PersistedValueMutation, PersistedValueSpec, Response, expiration_spec::ExpireMode,
@@ -14,7 +15,7 @@ use satchel_protocol::reqreply::{self, FromFunction, TypedValue};
 use super::Partition;
 use super::calls::is_caller;
 use super::schedule::Scheduled;
-use crate::address::{Address, FunctionType};
+use crate::address::{Address, FunctionType, ID_BYTES_MAX};
 use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
 use crate::input::EgressMark;
 use crate::invocation::{AttemptId, Failure, FailureKind};
@@ -95,6 +96,15 @@ impl Partition {
 
     /// Checks the whole answer before any of it is applied.
     fn check(&self, address: &Address, response: &InvocationResponse) -> Result<(), String> {
+        let effects = response.outgoing_messages.len()
+            + response.delayed_invocations.len()
+            + response.outgoing_egresses.len()
+            + response.state_mutations.len();
+        if effects > EFFECTS_MAX {
+            return Err(format!(
+                "it has {effects} effects; at most {EFFECTS_MAX} are allowed"
+            ));
+        }
         for message in &response.outgoing_messages {
             check_message(
                 "a message",
@@ -247,7 +257,7 @@ impl Partition {
             let (number, message) = active
                 .pop_message()
                 .expect("its messages are in its mailbox");
-            self.subtract_pending(message.bytes());
+            self.subtract_pending(message.pending_bytes(address));
             parents.push(message.id);
             callers.extend(message.caller.filter(is_caller));
             let key = Key::Message {
@@ -517,6 +527,13 @@ fn check_message(
         return Err(format!(
             "{what} has the target {target}, and no function is named `{}`",
             target.r#type
+        ));
+    }
+    let bytes = target.id.len();
+    if bytes > ID_BYTES_MAX {
+        let function = format!("{}/{}", target.namespace, target.r#type);
+        return Err(format!(
+            "{what} to {function} has an id of {bytes} bytes; at most {ID_BYTES_MAX} are allowed"
         ));
     }
     match argument {

@@ -122,7 +122,7 @@ impl Partition {
             };
             MessageId::derive(source, argument)
         };
-        match routed {
+        match routed.and_then(check_ids) {
             Ok(messages) => {
                 for (target, (address, argument)) in (0..).zip(messages) {
                     let message = Message {
@@ -169,7 +169,7 @@ impl Partition {
     /// Appends a message to a mailbox.
     pub(super) fn enqueue(&mut self, address: &Address, message: Message) {
         let number = self.tables.take_number();
-        self.pending_bytes += message.bytes();
+        self.pending_bytes += message.pending_bytes(address);
         let key = Key::Message {
             address: address.clone(),
             number,
@@ -188,4 +188,20 @@ impl Partition {
         self.mark_changed(key);
         self.make_ready(address);
     }
+}
+
+/// Rejects a record with a target whose id is too long. An id may come from the key of a record.
+fn check_ids(
+    mut messages: Vec<(Address, TypedValue)>,
+) -> Result<Vec<(Address, TypedValue)>, Unroutable> {
+    let problem = messages.iter().find_map(|(address, _)| {
+        let problem = address.check_id().err()?;
+        Some(problem.to_string())
+    });
+    let Some(reason) = problem else {
+        return Ok(messages);
+    };
+    // Every target of a record receives the same value.
+    let value = messages.pop().map(|(_, value)| value).unwrap_or_default();
+    Err(Unroutable { value, reason })
 }

@@ -39,7 +39,7 @@ impl Partition {
     fn audit_pending(&self, wrong: &mut Vec<String>) {
         let mailboxes: usize = self
             .active_states()
-            .map(|(_, active)| active.mailbox_bytes)
+            .map(|(address, active)| active.pending_bytes(&address))
             .sum();
         let absent = self
             .tables
@@ -71,11 +71,17 @@ impl Partition {
             .active_states()
             .flat_map(|(_, active)| active.dead_letters());
         let letters = kept.count() + self.tables.unaddressed_dead_letters.len();
-        if letters != self.tables.dead_letters.len() {
+        let indexed = self.tables.dead_letters.since(0);
+        // Of a bucket that is not in memory, only the index is known.
+        let present = indexed.filter(|(number, _)| self.absent_bucket_of_letter(*number).is_none());
+        let present = present.count();
+        if letters != present {
             wrong.push(format!(
-                "{} dead letters are indexed, and {letters} are stored",
-                self.tables.dead_letters.len()
+                "{present} dead letters are indexed in memory, and {letters} are stored"
             ));
+        }
+        if !self.tables.dead_letters.is_well_counted() {
+            wrong.push("the size of the dead letters does not match their index".to_owned());
         }
     }
 

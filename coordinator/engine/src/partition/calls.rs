@@ -142,6 +142,11 @@ impl Partition {
             self.answer(request, Answer::Overloaded);
             return;
         }
+        if self.has_too_many_dead_letters() {
+            let bytes_max = self.config.dead_letter_bytes_max;
+            self.answer(request, Answer::TooManyDeadLetters { bytes_max });
+            return;
+        }
         self.admit_call(call);
     }
 

@@ -387,7 +387,9 @@ impl Partition {
 fn change_bytes(change: &Change) -> usize {
     use crate::durable::Value;
     const OVERHEAD_BYTES: usize = 64;
+    let id_bytes = change.key.address().map_or(0, |address| address.id.len());
     OVERHEAD_BYTES
+        + id_bytes
         + match &change.value {
             Some(Value::State(state)) => state.value.len(),
             Some(Value::Message(message)) => message.bytes(),

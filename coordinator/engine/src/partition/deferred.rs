@@ -66,12 +66,17 @@ impl DeferredRequest {
     }
 
     fn bytes(&self) -> usize {
-        let value = match self {
-            Self::Call(call) => call.argument.value.len(),
-            Self::Administered(_, Administration::SetState { value, .. }) => value.value.len(),
+        let content = match self {
+            Self::Call(call) => {
+                let key = call.idempotency_key.as_ref();
+                call.argument.value.len() + call.target.id.len() + key.map_or(0, |key| key.len())
+            }
+            Self::Administered(_, Administration::SetState { value, address, .. }) => {
+                value.value.len() + address.id.len()
+            }
             Self::Administered(..) => 0,
         };
-        value + REQUEST_BYTES
+        content + REQUEST_BYTES
     }
 }
 
@@ -131,15 +136,16 @@ impl Partition {
             Administration::ListDeadLetters { .. }
             | Administration::RetryDeadLetter(_)
             | Administration::DropDeadLetter(_) => {
-                if !self.loading.has_pending_buckets() {
-                    return Some(administration);
+                // Until all of them are loaded, the index of the dead letters is not complete.
+                if self.loading.has_pending_buckets() {
+                    if self.admits(request) {
+                        self.pending_bytes += REQUEST_BYTES;
+                        self.deferred.administered_bytes += REQUEST_BYTES;
+                        self.deferred.administered.push((request, administration));
+                    }
+                    return None;
                 }
-                if self.admits(request) {
-                    self.pending_bytes += REQUEST_BYTES;
-                    self.deferred.administered_bytes += REQUEST_BYTES;
-                    self.deferred.administered.push((request, administration));
-                }
-                return None;
+                self.absent_bucket_of_changed_letter(&administration)
             }
             Administration::ListTimers { .. } => None,
         };
@@ -155,10 +161,21 @@ impl Partition {
         None
     }
 
+    /// Returns the bucket of the dead letter that an administrator changes, if it is not in memory.
+    fn absent_bucket_of_changed_letter(&self, administration: &Administration) -> Option<u16> {
+        let (Administration::RetryDeadLetter(id) | Administration::DropDeadLetter(id)) =
+            administration
+        else {
+            return None;
+        };
+        let number = self.tables.dead_letters.number_of(*id)?;
+        self.absent_bucket_of_letter(number)
+    }
+
     /// Returns whether one more administrator request may be deferred, and answers it otherwise.
     /// Pending messages do not block administrators, only other deferred requests of administrators
     /// do.
-    fn admits(&mut self, request: RequestId) -> bool {
+    pub(super) fn admits(&mut self, request: RequestId) -> bool {
         let answer = if self.stopping != Stopping::No {
             Answer::Stopping
         } else if self.deferred.administered_bytes > self.config.pending_bytes_max {
@@ -239,6 +256,7 @@ impl Partition {
         for listing in std::mem::take(&mut self.deferred.listings) {
             self.answer(listing.request, Answer::Stopping);
         }
+        self.reject_letter_lists();
     }
 
     /// Returns whether an answer holds a reply to a caller whose record may be in a bucket still to

@@ -9,11 +9,11 @@
 use super::Partition;
 use super::schedule::Scheduled;
 use crate::address::Address;
-use crate::durable::{DeadLetter, Key, OutboxEntry, Suspension, Value};
+use crate::durable::{DeadLetter, Key, OutboxEntry, Suspension};
 use crate::endpoint::{OnPoison, Retries};
 use crate::invocation::{AttemptId, EndpointIndex, Failure, FailureKind};
 use crate::message::Message;
-use crate::tables::{Activity, Flight, Isolation};
+use crate::tables::{Activity, Flight, Isolation, home_of_unaddressed};
 
 impl Partition {
     pub(super) fn invocation_failed(&mut self, attempt: AttemptId, failure: &Failure) {
@@ -218,7 +218,7 @@ impl Partition {
             .as_ref()
             .filter(|failures| failures.message == number);
         let attempts = failures.map_or(0, |failures| failures.attempts);
-        self.subtract_pending(message.bytes());
+        self.subtract_pending(message.pending_bytes(address));
         let key = Key::Message {
             address: address.clone(),
             number,
@@ -261,19 +261,24 @@ impl Partition {
     pub(super) fn add_dead_letter(&mut self, address: Option<&Address>, letter: DeadLetter) {
         let number = self.tables.take_number();
         self.counts.dead_letters += 1;
-        let key = Key::DeadLetter {
-            address: address.cloned(),
-            number,
+        // One that belongs to no address is stored in a bucket too, where it can be evicted.
+        let home = match address {
+            Some(address) => address.clone(),
+            None => home_of_unaddressed(letter.id),
         };
-        match address.and_then(|address| self.tables.absent_bucket_of(address)) {
+        match self.tables.absent_bucket_of(&home) {
             Some(bucket) => {
                 self.tables
-                    .put_absent(key.clone(), Value::DeadLetter(letter));
-                self.want_dead_letters(bucket);
+                    .put_absent_dead_letter(home.clone(), number, letter);
+                // Additions to an absent bucket cannot be evicted.
+                self.request_load(bucket);
             }
-            None => self.tables.add_dead_letter(address, number, letter),
+            None => self.tables.add_dead_letter(Some(&home), number, letter),
         }
-        self.mark_changed(key);
+        self.mark_changed(Key::DeadLetter {
+            address: Some(home),
+            number,
+        });
     }
 
     /// Makes a dead letter of a record that an egress will never accept as it is.

@@ -122,13 +122,6 @@ impl Partition {
         }
     }
 
-    /// Requests a bucket that received a dead letter while absent: the list of all dead letters
-    /// needs it.
-    pub(super) fn want_dead_letters(&mut self, bucket: u16) {
-        self.loading.pending.insert(bucket);
-        self.request_load(bucket);
-    }
-
     /// Emits load requests, up to the limit of concurrent loads.
     pub(super) fn start_loads(&mut self) {
         if !matches!(self.stopping, Stopping::No | Stopping::Draining) {
@@ -193,6 +186,7 @@ impl Partition {
         // Activation counted every message of the bucket. Those known before were already counted.
         self.subtract_pending(known_bytes);
         self.list_bucket_timers(bucket);
+        self.advance_letter_lists();
         self.run_deferred(bucket);
         if self.stopping == Stopping::No {
             self.handle_due();

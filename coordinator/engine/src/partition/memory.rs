@@ -92,8 +92,8 @@ impl Partition {
 
     /// Decides what to do when nothing more can be evicted. Changed buckets become evictable by a
     /// snapshot, and buckets with messages once these are processed: ingress pauses until then.
-    /// Buckets that must be in memory for other reasons, mainly dead letters, may stay forever and
-    /// must not pause ingress.
+    /// Buckets that must be in memory for other reasons, such as a suspended address with messages,
+    /// may stay forever and must not pause ingress.
     fn relieve_memory(&mut self, excess_bytes: usize, limit: usize) {
         let (mut draining_bytes, mut changed_bytes, mut replayable_bytes) = (0, 0, 0);
         for (_, slot) in self.tables.bucket_slots() {

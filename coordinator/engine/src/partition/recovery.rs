@@ -122,6 +122,7 @@ impl Recovery {
             counts: Counts::default(),
             loading: Loading::default(),
             deferred: Deferred::default(),
+            letter_lists: Vec::new(),
             snapshot_wanted: false,
             snapshot_taken: false,
             memory_is_short: false,
@@ -183,7 +184,7 @@ impl Partition {
         let Some(active) = &instance.active else {
             return;
         };
-        self.pending_bytes += active.mailbox_bytes;
+        self.pending_bytes += active.pending_bytes(address);
         for (number, timer) in active.timers() {
             self.schedule
                 .add_timer(timer.due_ms, number, address.clone());

@@ -13,3 +13,4 @@ mod outlasting;
 mod queueing;
 mod recovering;
 mod remembering;
+mod spilling;

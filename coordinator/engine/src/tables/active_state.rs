@@ -123,6 +123,11 @@ impl ActiveState {
         }
     }
 
+    /// Approximate size of the messages while they are pending for `address`, in bytes.
+    pub(crate) fn pending_bytes(&self, address: &Address) -> usize {
+        self.mailbox_bytes + self.mailbox.len() * address.id.len()
+    }
+
     /// Removes the oldest message.
     pub(crate) fn pop_message(&mut self) -> Option<(u64, Message)> {
         let (number, message) = self.mailbox.pop_front()?;
@@ -270,17 +275,22 @@ impl ActiveState {
         records.filter_map(|record| record.expires_at_ms).min()
     }
 
-    /// Returns whether this state must be in memory. Messages must be; requests with an open
-    /// outcome, because a reply must find them; dead letters, because the list of all dead letters
-    /// needs them.
+    /// Returns whether the next owner must load this state before it is needed: because it must be
+    /// in memory, or because it holds dead letters, which the index of all dead letters lists.
     pub(super) fn is_pending(&self) -> bool {
-        !self.mailbox.is_empty() || !self.dead_letters.is_empty() || self.open_records > 0
+        self.is_pinned() || !self.dead_letters.is_empty()
+    }
+
+    /// Returns whether this state must be in memory. Messages must be, and requests with an open
+    /// outcome, because a reply must find them.
+    fn is_pinned(&self) -> bool {
+        !self.mailbox.is_empty() || self.open_records > 0
     }
 
     pub(super) fn eviction(&self) -> Eviction {
         if !self.mailbox.is_empty() && self.suspension.is_none() {
             Eviction::AfterDrain
-        } else if self.is_pending() {
+        } else if self.is_pinned() {
             Eviction::Blocked
         } else {
             Eviction::Allowed

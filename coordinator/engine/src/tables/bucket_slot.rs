@@ -49,7 +49,10 @@ impl BucketSlot {
     /// Returns whether the bucket can be evicted: it is in memory, the image in effect equals its
     /// content, and nothing in it must be in memory.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.is_absent() && self.is_as_imaged() && !self.summary.pending && self.bucket.bytes() > 0
+        !self.is_absent()
+            && self.is_as_imaged()
+            && self.eviction() == Eviction::Allowed
+            && self.bucket.bytes() > 0
     }
 
     /// Earliest time at which a timer of an absent bucket may be due.
@@ -67,9 +70,11 @@ impl BucketSlot {
         let additions = self
             .absence
             .iter()
-            .flat_map(|absence| absence.additions.values());
-        let additions = additions.map(|value| match value {
-            Value::Message(message) => message.bytes(),
+            .flat_map(|absence| absence.additions.iter());
+        let additions = additions.map(|addition| match addition {
+            (Key::Message { address, .. }, Value::Message(message)) => {
+                message.pending_bytes(address)
+            }
             _ => 0,
         });
         self.replayed.message_bytes() + additions.sum::<usize>()

@@ -1,30 +1,78 @@
-//! Index of the dead letters in memory, in order and by id. The dead letters of an address are
-//! stored in its instance.
+//! Index of all dead letters, in order and by id. The index is in memory; the dead letters
+//! themselves are stored in the instances of their addresses, and evicted with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::address::Address;
+use crate::address::{Address, FunctionType, RESERVED_NAMESPACE};
+use crate::durable::DeadLetter;
 use crate::message::MessageId;
 
-/// Index of the dead letters in memory.
+/// Name of the function type whose addresses store dead letters that belong to no address.
+const UNADDRESSED_NAME: &str = "dead-letters";
+
+/// Size of a dead letter besides its message and texts, in bytes: its entry here and in a bucket.
+const OVERHEAD_BYTES: usize = 1024;
+
+/// Index of all dead letters.
 #[derive(Default)]
 pub(crate) struct DeadLetterIndex {
     entries: BTreeMap<u64, DeadLetterEntry>,
     /// Pairs of id and number. Dead letters with equal ids differ in their numbers, so that
     /// each of them can be found.
     ids: BTreeSet<(MessageId, u64)>,
+    bytes: usize,
 }
 
-/// Id and location of a dead letter.
+/// Id and location of a dead letter, with everything but its message.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetterEntry {
     pub(crate) id: MessageId,
+    /// Address that the message was meant for.
     pub(crate) address: Option<Address>,
+    /// Address in whose instance the dead letter is stored; `None` for one that software before
+    /// this version stored for the partition as a whole.
+    pub(crate) home: Option<Address>,
+    /// Size that the dead letter adds to a list, in bytes.
+    pub(crate) listed_bytes: usize,
+    /// Size that counts for the limit of all dead letters, in bytes.
+    bytes: usize,
+}
+
+/// Returns the address that stores a dead letter which belongs to none. Each has another one, so
+/// that they are spread over all buckets.
+pub(crate) fn home_of_unaddressed(id: MessageId) -> Address {
+    let function = FunctionType::new(RESERVED_NAMESPACE, UNADDRESSED_NAME);
+    Address::new(function, id.to_string())
+}
+
+impl DeadLetterEntry {
+    pub(crate) fn of(home: Option<&Address>, letter: &DeadLetter) -> Self {
+        let reserved = |home: &&Address| home.function.namespace() != RESERVED_NAMESPACE;
+        let listed_bytes = letter.argument.value.len() + letter.reason.len();
+        Self {
+            id: letter.id,
+            address: home.filter(reserved).cloned(),
+            home: home.cloned(),
+            listed_bytes,
+            bytes: listed_bytes + letter.source.len() + OVERHEAD_BYTES,
+        }
+    }
 }
 
 impl DeadLetterIndex {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Audits the size and the index by id.
+    pub(crate) fn is_well_counted(&self) -> bool {
+        let bytes = self.entries.values().map(|entry| entry.bytes);
+        self.bytes == bytes.sum::<usize>() && self.ids.len() == self.entries.len()
+    }
+
+    /// Size of all dead letters, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn get(&self, number: u64) -> Option<&DeadLetterEntry> {
@@ -44,13 +92,17 @@ impl DeadLetterIndex {
     }
 
     pub(super) fn insert(&mut self, number: u64, entry: DeadLetterEntry) {
+        // A dead letter is known already if its bucket is loaded again.
+        self.remove(number);
         self.ids.insert((entry.id, number));
+        self.bytes += entry.bytes;
         self.entries.insert(number, entry);
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<DeadLetterEntry> {
         let entry = self.entries.remove(&number)?;
         self.ids.remove(&(entry.id, number));
+        self.bytes -= entry.bytes;
         Some(entry)
     }
 }
@@ -64,16 +116,24 @@ mod tests {
         let entry = |id: u8| DeadLetterEntry {
             id: MessageId([id; 16]),
             address: None,
+            home: None,
+            listed_bytes: 0,
+            bytes: 100 * usize::from(id),
         };
         let mut letters = DeadLetterIndex::default();
         for (number, id) in [(1, 7), (2, 9), (3, 7)] {
             letters.insert(number, entry(id));
         }
         assert_eq!(letters.number_of(MessageId([7; 16])), Some(1));
+        assert_eq!(letters.bytes(), 2_300);
+        letters.insert(1, entry(7));
+        assert_eq!((letters.bytes(), letters.len()), (2_300, 3));
         letters.remove(1);
         assert_eq!(letters.number_of(MessageId([7; 16])), Some(3));
         letters.remove(3);
         assert_eq!(letters.number_of(MessageId([7; 16])), None);
         assert_eq!(letters.number_of(MessageId([9; 16])), Some(2));
+        letters.remove(2);
+        assert_eq!(letters.bytes(), 0);
     }
 }

@@ -7,6 +7,9 @@ use bytes::Bytes;
 use super::error::Refusal;
 use super::value::Value;
 
+/// Last millisecond of the year 9999.
+const CALENDAR_END_MS: u64 = 253_402_300_799_999;
+
 /// Members of a request, or of a structure in it.
 #[derive(Debug)]
 pub(super) struct Arguments(Vec<(String, Value)>);
@@ -77,15 +80,21 @@ impl Arguments {
 
     /// A timestamp in milliseconds since the Unix epoch.
     pub(super) fn time_ms(&self, name: &str) -> Result<Option<u64>, Refusal> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::Time(time_ms)) => Ok(Some(*time_ms)),
-            Some(Value::Integer(seconds)) if *seconds >= 0 => Ok(Some(*seconds as u64 * 1_000)),
-            Some(Value::Float(seconds)) if *seconds >= 0.0 => {
-                Ok(Some((seconds * 1_000.0).round() as u64))
+        let time_ms = match self.get(name) {
+            None => return Ok(None),
+            Some(Value::Time(time_ms)) => *time_ms,
+            Some(Value::Integer(seconds)) if *seconds >= 0 => {
+                seconds.unsigned_abs().saturating_mul(1_000)
             }
-            Some(_) => Err(wrong_kind(name, "a time since 1970")),
+            Some(Value::Float(seconds)) if *seconds >= 0.0 => (seconds * 1_000.0).round() as u64,
+            Some(_) => return Err(wrong_kind(name, "a time since 1970")),
+        };
+        if time_ms > CALENDAR_END_MS {
+            return Err(Refusal::validation(format!(
+                "{name} is beyond the year 9999; a time in JSON is a number of seconds since 1970"
+            )));
         }
+        Ok(Some(time_ms))
     }
 
     /// Required bytes. A string is decoded as base64.

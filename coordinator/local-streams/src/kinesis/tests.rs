@@ -193,3 +193,32 @@ async fn web_pages_are_refused_before_any_effect() {
     let (_, listed) = server.call("ListStreams", json!({})).await;
     assert_eq!(listed["StreamNames"], json!([]));
 }
+
+#[tokio::test]
+async fn a_time_beyond_the_calendar_is_refused() {
+    let server = Server::start().await;
+    server.streams.stream("names").await.unwrap();
+    for time in [
+        json!(253_402_300_800_u64),
+        json!(i64::MAX),
+        json!(1e300),
+        json!(-1),
+    ] {
+        let iterator = json!({
+            "StreamName": "names",
+            "ShardId": "shardId-000000000000",
+            "ShardIteratorType": "AT_TIMESTAMP",
+            "Timestamp": time,
+        });
+        let filter = json!({
+            "StreamName": "names",
+            "ShardFilter": {"Type": "AT_TIMESTAMP", "Timestamp": time},
+        });
+        for (operation, arguments) in [("GetShardIterator", iterator), ("ListShards", filter)] {
+            let (status, got) = server.call(operation, arguments).await;
+            assert_eq!(status, 400, "{operation} {time}: {got}");
+            let message = got["message"].as_str().unwrap();
+            assert!(message.contains("Timestamp"), "{message}");
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! - Times are seconds with a fraction in JSON, and milliseconds under tag 1 in CBOR.
 
 mod cbor;
+mod count;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -43,10 +44,14 @@ impl Encoding {
         }
         match self {
             Self::Json => {
+                count::check(count::in_json(body))?;
                 let read = serde_json::from_slice::<serde_json::Value>(body);
                 read.map(Value::from).map_err(|error| error.to_string())
             }
-            Self::Cbor => cbor::decode(body),
+            Self::Cbor => {
+                count::check(count::in_cbor(body))?;
+                cbor::decode(body)
+            }
         }
     }
 

@@ -197,3 +197,19 @@ async fn wrong_requests_are_refused_with_a_code_and_a_message() {
         (400, &json!("invalid_request"))
     );
 }
+
+#[tokio::test]
+async fn requests_for_unknown_streams_create_no_more_than_a_process_may_open() {
+    let streams = Streams::ephemeral();
+    for number in 0..crate::STREAMS_MAX {
+        streams.stream(&format!("s{number}")).await.unwrap();
+    }
+    let error = streams.stream("one-more").await.unwrap_err().to_string();
+    assert!(
+        error.contains("1000 streams are open, which is the maximum"),
+        "{error}"
+    );
+    assert!(streams.stream("s0").await.is_ok(), "known ones go on");
+    streams.delete("s0").await.unwrap();
+    assert!(streams.stream("one-more").await.is_ok());
+}

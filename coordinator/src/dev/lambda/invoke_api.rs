@@ -7,7 +7,7 @@
 //! | `InvocationType` `Event` | 202 at once; runs later, with up to two retries |
 //! | `InvocationType` `DryRun` | 204; runs nothing |
 //! | payload over 6 MB (`Event`: 1 MB) | 413 `RequestTooLargeException` |
-//! | more concurrent requests than the limit | 429 `TooManyRequestsException` |
+//! | more concurrent requests than the limit, or 64 MiB of unfinished `Event`s | 429 `TooManyRequestsException` |
 //! | no such function, version or alias | 404 `ResourceNotFoundException` |
 //! | not JSON | 400 `InvalidRequestContentException` |
 //!
@@ -41,6 +41,13 @@ use crate::http::for_programs;
 /// Maximum payload of an asynchronous request, in bytes (AWS Lambda's limit).
 const EVENT_BYTES_MAX: usize = 1_048_576;
 
+/// Maximum size of all asynchronous invocations that are not finished, in bytes. Each counts
+/// [`EVENT_OVERHEAD_BYTES`] more than its payload.
+const EVENTS_BYTES_MAX: usize = 64 << 20;
+
+/// Size of an asynchronous invocation besides its payload, in bytes.
+const EVENT_OVERHEAD_BYTES: usize = 64 << 10;
+
 /// Delays before the first and the second retry of an asynchronous invocation.
 const EVENT_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
@@ -70,6 +77,8 @@ pub struct InvokeApi(Arc<Functions>);
 struct Functions {
     by_name: HashMap<String, Function>,
     requests: AtomicU64,
+    /// One permit for each byte that asynchronous invocations may still take.
+    events: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -92,6 +101,7 @@ impl InvokeApi {
         Self(Arc::new(Functions {
             by_name: functions.collect(),
             requests: AtomicU64::new(0),
+            events: Arc::new(Semaphore::new(EVENTS_BYTES_MAX)),
         }))
     }
 
@@ -166,7 +176,8 @@ async fn invoke(
     let request = call.request.to_string();
     let lambda = Arc::clone(&function.served.lambda);
     if asynchronous {
-        tokio::spawn(run_later(lambda, call, permit));
+        let room = api.room_for_event(call.payload.len())?;
+        tokio::spawn(run_later(lambda, call, (permit, room)));
         let headers = [("x-amzn-requestid", request)];
         return Ok((StatusCode::ACCEPTED, headers).into_response());
     }
@@ -178,8 +189,12 @@ async fn invoke(
 }
 
 /// Runs an asynchronous invocation, with up to two retries, as AWS does by default.
-async fn run_later(lambda: Arc<LocalLambda>, call: Call, permit: Option<OwnedSemaphorePermit>) {
-    let _permit = permit;
+async fn run_later(
+    lambda: Arc<LocalLambda>,
+    call: Call,
+    permits: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+) {
+    let _permits = permits;
     for again in EVENT_AGAIN.into_iter().map(Some).chain([None]) {
         let Err(error) = lambda.call(call.clone()).await else {
             return;
@@ -253,6 +268,13 @@ impl Named {
 }
 
 impl InvokeApi {
+    /// Takes the place of an asynchronous invocation among those that are not finished.
+    fn room_for_event(&self, payload_bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let bytes = u32::try_from(payload_bytes + EVENT_OVERHEAD_BYTES).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.0.events).try_acquire_many_owned(bytes);
+        room.map_err(|_| Refusal::too_many_events())
+    }
+
     fn find(&self, named: &Named) -> Result<&Function, Refusal> {
         let function =
             self.0.by_name.get(&named.name).ok_or_else(|| {
@@ -359,6 +381,21 @@ impl Refusal {
             body: json!({
                 "Type": "User",
                 "message": format!("Unsupported invocation type {found}"),
+            }),
+        }
+    }
+
+    fn too_many_events() -> Self {
+        Self {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            kind: "TooManyRequestsException",
+            body: json!({
+                "Reason": "FunctionInvocationRateLimitExceeded",
+                "Type": "User",
+                "message": format!(
+                    "the asynchronous invocations that are not finished have more than \
+                     {EVENTS_BYTES_MAX} bytes; retry later"
+                ),
             }),
         }
     }

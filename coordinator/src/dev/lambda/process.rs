@@ -36,11 +36,11 @@ pub(super) async fn run(
         Ok(listener) => listener,
         Err(error) => return format!("no port for its Runtime API: {error}"),
     };
-    let runtime_api = match listener.local_addr() {
-        Ok(address) => address.to_string(),
+    let address = match listener.local_addr() {
+        Ok(address) => address,
         Err(error) => return format!("no address for its Runtime API: {error}"),
     };
-    let command = command(&function, &runtime_api);
+    let command = command(&function, &address.to_string());
     let spawned = spawner::spawn(function.spec.launcher.clone(), command).await;
     let mut child = match spawned {
         Ok(child) => child,
@@ -52,7 +52,7 @@ pub(super) async fn run(
     function.pool().set_pid(process, Some(pid));
     tracing::debug!(function = function.name(), pid, "handler started");
 
-    let api = RuntimeApi::serve(listener, Arc::clone(&function), process);
+    let api = RuntimeApi::serve((listener, address), Arc::clone(&function), process);
     let output = Output::of(&mut child, &function, pid);
     // Kept open and never written: a handler can detect the end of its parent by reading it.
     let _stdin = child.stdin.take();

@@ -2,9 +2,10 @@
 //!
 //! With one listener per process, every call identifies its process, and `AWS_LAMBDA_RUNTIME_API`
 //! is a plain `host:port`, the only form that the runtimes of some languages accept. Requests of
-//! web pages are rejected. Source: "Using the Lambda runtime API" and "Lambda Extensions API" of
+//! web pages, and those that name another host than `AWS_LAMBDA_RUNTIME_API`, are rejected. Source: "Using the Lambda runtime API" and "Lambda Extensions API" of
 //! the AWS Lambda documentation.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +29,7 @@ use self::extensions::Extensions;
 use super::function::Function;
 use super::pool::{Delivery, Next, ProcessId};
 use super::{FunctionError, RESPONSE_BYTES_MAX};
-use crate::http::without_pages;
+use crate::http::for_one_program;
 
 mod extensions;
 
@@ -50,9 +51,9 @@ struct Session {
 type Shared = State<Arc<Session>>;
 
 impl RuntimeApi {
-    /// Serves `process` on `listener`.
+    /// Serves `process` on `listener`, which is bound to `address`.
     pub(super) fn serve(
-        listener: TcpListener,
+        (listener, address): (TcpListener, SocketAddr),
         function: Arc<Function>,
         process: ProcessId,
     ) -> Self {
@@ -62,8 +63,7 @@ impl RuntimeApi {
             region: Function::region(),
             extensions: Extensions::default(),
         });
-        // Handlers with their own HTTP client may send any host name, as Lambda ignores it too.
-        let router = without_pages(router(Arc::clone(&session)));
+        let router = for_one_program(router(Arc::clone(&session)), address);
         let listener = listener.tap_io(|connection| {
             // Otherwise small answers would wait for acknowledgements.
             let _ = connection.set_nodelay(true);

@@ -123,32 +123,190 @@ async fn a_head_that_is_too_large_is_refused() {
     process.stop().await;
 }
 
-#[tokio::test]
-async fn a_connection_over_the_limit_waits_for_its_turn() {
-    let setup = Setup {
+/// A port for so many connections and requests.
+fn limited(connections: usize, requests: usize) -> Setup {
+    let limit = |all| Limit {
+        all,
+        each_client: all,
+    };
+    Setup {
         serve: ServeLimits {
-            connections_max: 1,
+            connections: limit(connections),
+            requests: limit(requests),
             ..ServeLimits::default()
         },
         ..Setup::default()
-    };
-    let process = Process::start(setup, sends_only).await;
-    let first = TcpStream::connect(process.traffic).await.unwrap();
+    }
+}
+
+/// Waits until the traffic port has so many connections.
+async fn has_connections(process: &Process, connections: usize) {
+    let sample = format!(r#"satchel_http_connections{{port="traffic"}} {connections}"#);
     let opened = async {
-        while !process.shows(r#"satchel_http_connections{port="traffic"} 1"#) {
+        while !process.shows(&sample) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     tokio::time::timeout(PATIENCE, opened).await.unwrap();
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_for_further_ones_and_busy_ones_do_not() {
+    let process = Process::start(limited(3, 3), sends_only).await;
+    let call = request("POST", "/call/example/greeter/alice?timeout=1h", &[], b"1");
+    let mut busy = TcpStream::connect(process.traffic).await.unwrap();
+    busy.write_all(&call).await.unwrap();
+    process.hears(is_call).await;
+    let oldest = TcpStream::connect(process.traffic).await.unwrap();
+    has_connections(&process, 2).await;
+    // One of the head of a request is idle too.
+    let mut begun = TcpStream::connect(process.traffic).await.unwrap();
+    begun.write_all(b"POST /se").await.unwrap();
+    has_connections(&process, 3).await;
+
     let send = request("POST", "/send/example/greeter/alice", &[], b"1");
-    let mut second = Box::pin(exchange(process.traffic, &send));
-    let waited = tokio::time::timeout(Duration::from_millis(50), &mut second).await;
-    assert!(
-        waited.is_err(),
-        "the first connection still holds the place"
-    );
+    for _ in 0..3 {
+        let reply = exchange(process.traffic, &send).await.unwrap();
+        assert_eq!(reply.status, 202);
+    }
+    assert_eq!(rest(oldest).await, b"", "it was idle for the longest time");
+    let mut byte = [0];
+    let answered = tokio::time::timeout(Duration::from_millis(20), busy.read(&mut byte)).await;
+    assert!(answered.is_err(), "the call still waits");
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_waits_while_all_are_busy() {
+    // A client below its own limit waits; one over it would be turned away.
+    let mut setup = limited(1, 1);
+    setup.serve.connections.each_client = 10;
+    let process = Process::start(setup, sends_only).await;
+    let call = request("POST", "/call/example/greeter/alice?timeout=1h", &[], b"1");
+    let busy = async || {
+        let mut stream = TcpStream::connect(process.traffic).await.unwrap();
+        stream.write_all(&call).await.unwrap();
+        stream
+    };
+    let first = busy().await;
+    process.hears(is_call).await;
+    // One is accepted before the port is known to be full, and its request finds no place.
+    let second = busy().await;
+    let answer = String::from_utf8(rest(second).await).unwrap();
+    assert!(answer.contains("too_many_requests_"), "{answer}");
     drop(first);
-    assert_eq!(second.await.unwrap().status, 202);
+    let send = request("POST", "/send/example/greeter/alice", &[], b"1");
+    let retried = async {
+        while exchange(process.traffic, &send).await.unwrap().status != 202 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, retried).await.unwrap();
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_whose_connections_are_all_busy_is_turned_away() {
+    let mut setup = limited(10, 10);
+    setup.serve.connections.each_client = 1;
+    let process = Process::start(setup, sends_only).await;
+    let call = request("POST", "/call/example/greeter/alice?timeout=1h", &[], b"1");
+    let mut busy = TcpStream::connect(process.traffic).await.unwrap();
+    busy.write_all(&call).await.unwrap();
+    process.hears(is_call).await;
+    let second = TcpStream::connect(process.traffic).await.unwrap();
+    assert_eq!(rest(second).await, b"");
+    has_connections(&process, 1).await;
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn calls_that_wait_leave_room_for_others_and_the_limit_is_named() {
+    let mut setup = limited(100, 100);
+    setup.serve.requests.each_client = 2;
+    let process = Process::start(setup, sends_only).await;
+    let call = request("POST", "/call/example/greeter/alice?timeout=1h", &[], b"1");
+    let mut waiting = Vec::new();
+    for calls in 1..=2 {
+        let mut stream = TcpStream::connect(process.traffic).await.unwrap();
+        stream.write_all(&call).await.unwrap();
+        waiting.push(stream);
+        while process.told().iter().filter(|input| is_call(input)).count() < calls {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    let send = async || {
+        ask(
+            process.traffic,
+            "POST",
+            "/send/example/greeter/bob",
+            &[],
+            b"1",
+        )
+        .await
+    };
+    let reply = send().await;
+    let (status, code, message) = reply.error();
+    assert_eq!(
+        (status, code.as_str()),
+        (503, "too_many_requests_of_client")
+    );
+    assert_eq!(
+        message,
+        "at most 2 requests of one client address may be in progress; \
+         the request had no effect, retry it"
+    );
+    assert_eq!(reply.header("retry-after"), Some("1"));
+    waiting.pop();
+    let accepted = async {
+        while send().await.status != 202 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, accepted).await.unwrap();
+    process.stop().await;
+}
+
+/// Answers every call with more than the buffers of two sockets hold.
+fn with_much(input: &Input) -> Option<Answer> {
+    let value = satchel_protocol::types::typed_value("example/raw", vec![7; MUCH]);
+    is_call(input).then_some(Answer::Replied(value))
+}
+
+/// More bytes than the buffers of two sockets hold.
+const MUCH: usize = 16 << 20;
+
+#[tokio::test]
+async fn answers_that_are_not_read_are_bounded_and_given_up() {
+    let mut setup = limited(100, 100);
+    setup.serve.body_bytes = Limit::of(2 * MUCH - 1);
+    setup.serve.progress_time_max = Duration::from_millis(500);
+    let process = Process::start(setup, with_much).await;
+    let call = request("POST", "/call/example/greeter/alice", &[], b"1");
+    let mut unread = TcpStream::connect(process.traffic).await.unwrap();
+    unread.write_all(&call).await.unwrap();
+    let mut first = [0; 1000];
+    unread.read_exact(&mut first).await.unwrap();
+
+    let reply = exchange(process.traffic, &call).await.unwrap();
+    let (status, code, message) = reply.error();
+    assert_eq!((status, code.as_str()), (503, "too_many_unread_answers"));
+    assert!(message.contains("25165824 bytes"), "{message}");
+
+    // The first reader never reads on: its connection is closed, and its answer leaves memory.
+    let answered = async {
+        loop {
+            let reply = exchange(process.traffic, &call).await.unwrap();
+            if reply.status == 200 {
+                return reply;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let reply = tokio::time::timeout(PATIENCE, answered).await.unwrap();
+    assert_eq!(reply.body.len(), MUCH, "who reads gets the whole answer");
+    let answer = rest(unread).await;
+    assert!(answer.len() < MUCH);
     process.stop().await;
 }
 

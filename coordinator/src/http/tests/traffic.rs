@@ -280,6 +280,7 @@ fn by_id(input: &Input) -> Option<Answer> {
         "unknown" => Answer::UnknownFunction(call.target.function.clone()),
         "reused" => Answer::KeyReused,
         "overloaded" => Answer::Overloaded,
+        "letters" => Answer::TooManyDeadLetters { bytes_max: 7 },
         "stopping" => Answer::Stopping,
         "void" => Answer::Replied(TypedValue {
             typename: "example/nothing".to_owned(),
@@ -304,7 +305,18 @@ async fn each_answer_of_the_partition_has_its_status() {
         ),
         ("unknown", 404, "unknown_function", "example/greeter"),
         ("reused", 422, "idempotency_key_reused", "Idempotency-Key"),
-        ("overloaded", 503, "overloaded", "had no effect"),
+        (
+            "overloaded",
+            503,
+            "overloaded",
+            "than --pending-limit allows",
+        ),
+        (
+            "letters",
+            503,
+            "too_many_dead_letters",
+            "more than 7 bytes (--dead-letter-limit)",
+        ),
         (
             "stopping",
             503,
@@ -469,15 +481,13 @@ fn accept(input: &Input) -> Option<Answer> {
 
 #[tokio::test]
 async fn bodies_that_are_too_much_together_are_refused_until_there_is_room() {
-    let body = BodyLimits {
-        bytes_max: 1000,
-        all_bytes_max: 1000,
-        ..BodyLimits::default()
-    };
     let setup = Setup {
-        limits: TrafficLimits {
-            body,
-            ..TrafficLimits::default()
+        serve: ServeLimits {
+            body_bytes: Limit {
+                all: 2000,
+                each_client: 1000,
+            },
+            ..ServeLimits::default()
         },
         ..Setup::default()
     };
@@ -485,47 +495,64 @@ async fn bodies_that_are_too_much_together_are_refused_until_there_is_room() {
     let json = |bytes: usize| format!("\"{}\"", "a".repeat(bytes - 2)).into_bytes();
     let sent = async |bytes| ask(process.traffic, "POST", SEND, &[], &json(bytes)).await;
 
-    // A body of 900 bytes is announced, and does not come yet.
+    // A body of 900 bytes is announced, which takes no room, and comes except for its last byte.
     let mut slow = TcpStream::connect(process.traffic).await.unwrap();
     let head = format!(
         "POST {CALL} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-length: 900\r\n\r\n"
     );
     slow.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(sent(1000).await.status, 202);
+    let (most, last) = (&json(900)[..899], &json(900)[899..]);
+    slow.write_all(most).await.unwrap();
     let refused = async {
         loop {
-            let reply = sent(101).await;
+            let reply = sent(102).await;
             if reply.status != 202 {
                 return reply;
             }
-            // The head of the slow one has not been read yet.
+            // The slow one has not been read yet.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     let reply = tokio::time::timeout(PATIENCE, refused).await.unwrap();
-    assert_eq!(reply.code(), (503, "overloaded".to_owned()));
+    let (status, code, message) = reply.error();
+    assert_eq!((status, code.as_str()), (503, "too_many_bodies_of_client"));
+    assert!(
+        message.contains("of one client address may have 1000 bytes together"),
+        "{message}"
+    );
     assert_eq!(reply.header("retry-after"), Some("1"));
-    assert_eq!(sent(100).await.status, 202, "for this one there is room");
-    let chunked = format!(
-        "POST {SEND} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-         transfer-encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"
-    );
-    let reply = exchange(process.traffic, chunked.as_bytes()).await.unwrap();
-    assert_eq!(
-        reply.code(),
-        (503, "overloaded".to_owned()),
-        "its length is not known"
-    );
+    assert_eq!(sent(101).await.status, 202, "for this one there is room");
 
     // It came, and the partition has it: that its caller still waits takes no room.
-    slow.write_all(&json(900)).await.unwrap();
+    slow.write_all(last).await.unwrap();
     process
         .hears(|input| matches!(input, Input::CallReceived(call) if call.verb == Verb::Call))
         .await;
     assert_eq!(sent(1000).await.status, 202);
-    let reply = exchange(process.traffic, chunked.as_bytes()).await.unwrap();
-    assert_eq!(reply.status, 202);
     drop(slow);
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn an_id_that_is_too_long_is_refused_by_name() {
+    let process = Process::answering(echo).await;
+    let id = "a".repeat(8192);
+    for (id, status) in [(id.clone(), 200), (format!("{id}a"), 413)] {
+        let path = format!("/call/example/greeter/{id}");
+        let reply = ask(process.traffic, "POST", &path, &[], b"1").await;
+        assert_eq!(reply.status, status);
+        if status == 413 {
+            let (_, code, message) = reply.error();
+            assert_eq!(code, "id_too_long");
+            assert_eq!(
+                message,
+                "the id of an instance of example/greeter has 8193 bytes; \
+                 at most 8192 are allowed"
+            );
+        }
+    }
     process.stop().await;
 }
 
@@ -546,6 +573,24 @@ async fn a_body_that_does_not_come_is_not_waited_for_without_end() {
     let head = format!("POST {CALL} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n1");
     let reply = exchange(process.traffic, head.as_bytes()).await.unwrap();
     assert_eq!(reply.code(), (408, "body_too_slow".to_owned()));
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_given_up_before_its_whole_time() {
+    let setup = Setup {
+        serve: ServeLimits {
+            progress_time_max: Duration::from_millis(50),
+            ..ServeLimits::default()
+        },
+        ..Setup::default()
+    };
+    let process = Process::start(setup, echo).await;
+    let head = format!("POST {CALL} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n1");
+    let reply = exchange(process.traffic, head.as_bytes()).await.unwrap();
+    let (status, code, message) = reply.error();
+    assert_eq!((status, code.as_str()), (408, "body_too_slow"));
+    assert_eq!(message, "nothing of the body arrived for 50ms");
     process.stop().await;
 }
 

@@ -15,6 +15,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::server::TlsStream;
 
 use super::TlsProblem;
+use crate::bounded::{TEXT_BYTES_MAX, read};
 
 /// Maximum duration of a handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -40,8 +41,8 @@ impl Tls {
             file: key.to_owned(),
             what,
         };
-        let pem =
-            std::fs::read(certificates).map_err(|error| of_certificates(error.to_string()))?;
+        let pem = read(certificates, TEXT_BYTES_MAX)
+            .map_err(|error| of_certificates(error.to_string()))?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
         let chain = chain.map_err(|error| of_certificates(error.to_string()))?;
         if chain.is_empty() {
@@ -49,7 +50,7 @@ impl Tls {
                 "the file contains no certificate (PEM, `BEGIN CERTIFICATE`)".to_owned(),
             ));
         }
-        let pem = std::fs::read(key).map_err(|error| of_key(error.to_string()))?;
+        let pem = read(key, TEXT_BYTES_MAX).map_err(|error| of_key(error.to_string()))?;
         // The library's message about an unreadable key might quote the file, so it is dropped.
         let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
             of_key("the file contains no private key (PEM, `BEGIN PRIVATE KEY`)".to_owned())

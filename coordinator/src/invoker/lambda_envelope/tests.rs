@@ -4,7 +4,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::invocation::{Batch, BatchMessage, BundleId};
-use satchel_protocol::bundle::BatchError;
+use satchel_protocol::bundle::{BatchError, DECOMPRESSED_BYTES_MAX};
+use satchel_protocol::effects::EFFECTS_MAX;
 use satchel_protocol::reqreply::{FromFunction, TypedValue, from_function};
 
 use super::*;
@@ -80,7 +81,8 @@ fn a_request_carries_every_batch_under_its_attempt() {
         .batches
         .iter()
         .map(|batch| {
-            let to = batch.to_function(request.encoding).unwrap();
+            let to = batch.to_function(request.encoding, &mut Budget::default());
+            let to = to.unwrap();
             (batch.attempt.as_str(), to)
         })
         .collect();
@@ -106,7 +108,7 @@ fn each_batch_has_the_outcome_that_its_result_says() {
             terminal: None,
         }),
     );
-    // Not asked for, and asked for twice: the dispatcher decides about them.
+    // Not requested, and there twice: neither is decoded, and the dispatcher counts both.
     response.push("7-8-9", Ok(&answer()));
     response.push("0-3-2", Ok(&answer()));
     // No name of ours.
@@ -127,9 +129,85 @@ fn each_batch_has_the_outcome_that_its_result_says() {
                 attempt(1),
                 Err(Failure::new(FailureKind::Function, "panic: no"))
             ),
-            (foreign, Ok(answer())),
-            (attempt(2), Ok(answer())),
+            (foreign, Err(unrequested())),
+            (attempt(2), Err(unrequested())),
         ])
+    );
+}
+
+fn unrequested() -> Failure {
+    let why = "the result was not requested, or repeats another one";
+    Failure::new(FailureKind::Function, why)
+}
+
+/// An answer with a message of `bytes` bytes, of which zstd makes almost nothing.
+fn large_answer(bytes: usize) -> FromFunction {
+    let argument = TypedValue {
+        value: vec![0; bytes].into(),
+        ..TypedValue::default()
+    };
+    FromFunction {
+        response: Some(from_function::Response::InvocationResult(
+            from_function::InvocationResponse {
+                outgoing_messages: vec![from_function::Invocation {
+                    argument: Some(argument),
+                    ..from_function::Invocation::default()
+                }],
+                ..from_function::InvocationResponse::default()
+            },
+        )),
+    }
+}
+
+#[test]
+fn a_small_answer_that_decompresses_to_gigabytes_fails_alone_and_is_never_built() {
+    let bundle = bundle((1..=20).map(|number| batch(number, Bytes::new())).collect());
+    let mut response = BundleResponse::new("b9", Encoding::Zstd);
+    response.push("0-3-1", Ok(&large_answer(DECOMPRESSED_BYTES_MAX)));
+    let bomb = response.results[0].clone();
+    // Nineteen times 64 MiB that were requested, and nine hundred times 64 MiB that were not.
+    for number in (2..20).chain(100..1000) {
+        response.results.push(BatchResult {
+            attempt: attempt(number).to_string(),
+            ..bomb.clone()
+        });
+    }
+    response.push("0-3-20", Ok(&answer()));
+    let BundleOutcome::Answered(mut results) = Envelope::new().decode(&bundle, &response.to_json())
+    else {
+        panic!("the request did not fail");
+    };
+    assert_eq!(results.pop(), Some((attempt(20), Ok(answer()))));
+    assert_eq!(results.len(), 919);
+    for (attempt, outcome) in &results {
+        let failure = outcome.as_ref().unwrap_err();
+        if attempt.number < 20 {
+            let why = "the parts of a bundle may have 67108864 bytes in all";
+            assert!(failure.message.contains(why), "{failure}");
+        } else {
+            assert_eq!(*failure, unrequested());
+        }
+    }
+}
+
+#[test]
+fn an_answer_of_more_effects_than_allowed_fails_its_batch() {
+    let bundle = bundle(vec![batch(1, Bytes::new())]);
+    let mut large = large_answer(0);
+    if let Some(from_function::Response::InvocationResult(result)) = &mut large.response {
+        let message = result.outgoing_messages[0].clone();
+        result.outgoing_messages = vec![message; EFFECTS_MAX + 1];
+    }
+    let mut response = BundleResponse::new("b9", Encoding::Zstd);
+    response.push("0-3-1", Ok(&large));
+    let BundleOutcome::Answered(results) = Envelope::new().decode(&bundle, &response.to_json())
+    else {
+        panic!("the request did not fail");
+    };
+    let failure = results[0].1.as_ref().unwrap_err();
+    assert!(
+        failure.message.contains("more than 100000 effects"),
+        "{failure}"
     );
 }
 

@@ -51,6 +51,31 @@ spec: {}
 }
 
 #[test]
+fn no_problem_shows_the_value_of_a_placeholder() {
+    let found = problems(
+        r#"kind: ${SECRET}
+spec: {}
+---
+kind: satchel.endpoints.v1/lambda
+spec:
+  functions: example/*
+  functionName: x${SECRET}y
+  maxConcurrency: ${SECRET}
+  timeout: "${SERVICE}: ${SECRET}"
+  onPoison: ${KEY}
+"#,
+    );
+    assert!(found.len() >= 4, "{found:?}");
+    let text = found.join("\n");
+    for value in ["s3cr3t-value", "http://localhost:8000", "AKIA"] {
+        assert!(!text.contains(value), "{text}");
+    }
+    for placeholder in ["`${SECRET}`", "`${SERVICE}: ${SECRET}`", "`${KEY}`"] {
+        assert!(text.contains(placeholder), "{text}");
+    }
+}
+
+#[test]
 fn a_kind_that_resembles_none_is_refused_with_the_list_of_all() {
     let found = problems("kind: io.statefun.kafka.v1/ingress\nspec: {}\n");
     assert_eq!(

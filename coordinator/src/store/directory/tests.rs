@@ -206,3 +206,54 @@ async fn opening_a_directory_that_cannot_be_made_names_it() {
     let error = DirectoryStore::open(file.join("root")).unwrap_err();
     assert!(error.to_string().contains("file/root"), "{error}");
 }
+
+#[tokio::test]
+async fn what_is_not_a_file_is_named_and_never_waited_for() {
+    let (_directory, store) = store();
+    store.create("a/file", bytes("one")).await.unwrap();
+    let of = |name: &str| store.path().join("a").join(name);
+    std::fs::create_dir(of("directory")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(of("fifo"))
+        .status();
+    assert!(made.unwrap().success());
+    std::os::unix::fs::symlink("/dev/zero", of("device")).unwrap();
+    for (name, what) in [
+        ("directory", "a directory"),
+        ("fifo", "a FIFO"),
+        ("device", "a device"),
+    ] {
+        let key = format!("a/{name}");
+        let expected = format!(
+            "{} is {what}, not the file of an object",
+            of(name).display()
+        );
+        for error in [
+            store.get(&key).await.unwrap_err(),
+            store.get_range(&key, 0..1).await.unwrap_err(),
+        ] {
+            assert!(!error.is_retryable(), "{error}");
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        // An object cannot be stored there either.
+        assert_eq!(store.create(&key, bytes("two")).await, Ok(Created::Exists));
+    }
+}
+
+#[tokio::test]
+async fn an_object_larger_than_any_is_refused_before_it_is_read() {
+    let (_directory, store) = store();
+    store.create("a/sparse", bytes("one")).await.unwrap();
+    let file = File::options()
+        .write(true)
+        .open(store.path().join("a/sparse"));
+    file.unwrap().set_len(OBJECT_BYTES_MAX + 1).unwrap();
+    let error = store.get("a/sparse").await.unwrap_err();
+    assert!(!error.is_retryable());
+    assert!(
+        error.to_string().contains("it has 8589934593 bytes"),
+        "{error}"
+    );
+    let start = store.get_range("a/sparse", 0..3).await.unwrap();
+    assert_eq!(start, Some(bytes("one")));
+}

@@ -22,9 +22,11 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, Delete, Object, ObjectIdentifier, ServerSideEncryption,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
+use satchel_log::{
+    Created, OBJECT_BYTES_MAX, ObjectMeta, ObjectStore, RECORD_BYTES_MAX, StoreError,
+};
 
 use self::date::ServerDate;
 use self::failure::{Failure, Problem};
@@ -74,9 +76,12 @@ impl S3Store {
     ///
     /// [`StoreError::Fatal`] if the store cannot hold a root; else as for the requests.
     pub async fn check_conditional_create(&self, key: &str) -> Result<bool, StoreError> {
-        let Some(found) = self.get(key).await? else {
+        let Some(found) = self.get_range(key, 0..RECORD_BYTES_MAX + 1).await? else {
             return Ok(false);
         };
+        if found.len() as u64 > RECORD_BYTES_MAX {
+            return Err(self.refused(key, "it is larger than any record of an application"));
+        }
         // The same bytes again, so that a store which ignores the condition does no harm.
         match self.create(key, found).await? {
             Created::Exists => Ok(true),
@@ -132,10 +137,13 @@ impl S3Store {
         let call = async {
             let mut answer = self.within(0, Box::pin(request.send())).await?;
             let tag = answer.e_tag.take();
-            let size = answer.content_length().unwrap_or_default();
-            let body = answer.body.collect();
-            let body = self.within(u64::try_from(size).unwrap_or_default(), body);
-            let bytes = body.await?.into_bytes();
+            let size = u64::try_from(answer.content_length().unwrap_or_default());
+            let size = size.unwrap_or_default();
+            if size > OBJECT_BYTES_MAX {
+                return Err(Problem::too_large(size));
+            }
+            let body = read_body(answer.body);
+            let bytes = self.within(size, body).await?;
             let read = bytes.len() as u64;
             Ok(((bytes, tag), read))
         };
@@ -444,6 +452,18 @@ impl Encryption {
     fn bucket_key(&self) -> Option<bool> {
         matches!(self, Self::Kms { .. }).then_some(true)
     }
+}
+
+/// Reads a body, and stops as soon as it is larger than any object.
+async fn read_body(mut body: ByteStream) -> Result<Bytes, Problem> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        bytes.extend_from_slice(&chunk?);
+        if bytes.len() as u64 > OBJECT_BYTES_MAX {
+            return Err(Problem::too_large(bytes.len() as u64));
+        }
+    }
+    Ok(bytes.freeze())
 }
 
 fn meta(object: Object) -> Result<ObjectMeta, Problem> {

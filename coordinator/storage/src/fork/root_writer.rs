@@ -276,7 +276,7 @@ async fn own(new: &NewRoot) -> Result<(Ownership, Found), LogError> {
 
 async fn refuse_existing(new: &NewRoot) -> Result<(), CreateError> {
     let layout = Layout::new(&new.root, 0);
-    let application = new.io.get(layout.application()).await?;
+    let application = new.io.get_record(layout.application()).await?;
     let partitions = match new.root.as_str() {
         "" => "partitions/".to_owned(),
         root => format!("{root}/partitions/"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use satchel_engine::address::RESERVED_NAMESPACE;
 use satchel_engine::input::Verb;
 use satchel_engine::output::Answer;
 
@@ -184,7 +185,10 @@ impl World {
         let letters = self.truth.dead_letters();
         let strays = letters
             .iter()
-            .filter(|(address, _)| address.is_none())
+            .filter(|(home, _)| {
+                let namespace = home.as_ref().map(|home| home.function.namespace());
+                namespace.is_none_or(|namespace| namespace == RESERVED_NAMESPACE)
+            })
             .count() as u64;
         let void = letters.len() as u64 - strays;
         if (strays, void) != (unroutable, lost) {

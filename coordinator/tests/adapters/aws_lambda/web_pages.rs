@@ -23,6 +23,8 @@ while True:
     statuses = [
         call("GET", INVOCATION + "next", {"Sec-Fetch-Site": "cross-site"})[0],
         call("POST", INVOCATION + request + "/response", {"Origin": "https://evil.test"}, "1")[0],
+        call("GET", INVOCATION + "next", {"Host": "evil.test"})[0],
+        call("GET", INVOCATION + "next", {"Host": "localhost:1"})[0],
     ]
     call("POST", INVOCATION + request + "/response", {}, json.dumps(statuses))
 "#;
@@ -55,6 +57,9 @@ async fn the_invoke_api_and_the_runtime_api_reject_requests_of_web_pages() {
     assert_eq!(fixture.api.requests(), 0);
 
     let of_a_program = ("user-agent", "a program");
-    assert_eq!(invoke(of_a_program).await, (200, json!([403, 403])));
+    assert_eq!(
+        invoke(of_a_program).await,
+        (200, json!([403, 403, 403, 403]))
+    );
     fixture.stop().await;
 }

@@ -35,11 +35,11 @@ fn main() {
     let api = std::env::var("AWS_LAMBDA_RUNTIME_API").unwrap();
     loop {
         let invocation = "/2018-06-01/runtime/invocation";
-        let next = format!("GET {invocation}/next HTTP/1.1\r\nhost: x\r\n\r\n");
+        let next = format!("GET {invocation}/next HTTP/1.1\r\nhost: {api}\r\n\r\n");
         let (id, _) = call(&api, next);
         let body = "\"version one\"";
         let length = body.len();
-        let head = format!("POST {invocation}/{id}/response HTTP/1.1\r\nhost: x\r\n");
+        let head = format!("POST {invocation}/{id}/response HTTP/1.1\r\nhost: {api}\r\n");
         call(&api, format!("{head}content-length: {length}\r\n\r\n{body}"));
     }
 }

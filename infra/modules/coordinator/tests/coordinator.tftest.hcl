@@ -172,6 +172,44 @@ run "the_token_for_administration_is_a_secret_that_the_coordinator_may_read" {
   }
 }
 
+run "the_token_for_traffic_is_a_secret_that_the_coordinator_may_read_and_opens_the_port_to_all" {
+  variables {
+    admin_token_secret_arn   = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:orders-admin-AbCdEf"
+    traffic_token_secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:orders-traffic-AbCdEf"
+    client_cidr_blocks       = ["0.0.0.0/0"]
+  }
+
+  assert {
+    condition     = endswith(join(" ", jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command), "--http-token-secret ${var.traffic_token_secret_arn}")
+    error_message = "The coordinator does not know its token."
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(output.task_policy).Statement : statement.Resource if statement.Sid == "Secrets"] == [[var.admin_token_secret_arn, var.traffic_token_secret_arn]]
+    error_message = "The coordinator may not read its tokens, or more than that."
+  }
+}
+
+run "the_internet_calls_nothing_without_a_token" {
+  command = plan
+
+  variables {
+    client_cidr_blocks = ["0.0.0.0/0"]
+  }
+
+  expect_failures = [var.client_cidr_blocks]
+}
+
+run "half_of_the_internet_calls_nothing_without_a_token" {
+  command = plan
+
+  variables {
+    client_cidr_blocks = ["10.0.0.0/8", "128.0.0.0/1"]
+  }
+
+  expect_failures = [var.client_cidr_blocks]
+}
+
 run "nobody_reaches_a_coordinator_but_its_peers_until_a_client_is_named" {
   assert {
     condition     = length(aws_vpc_security_group_ingress_rule.clients) == 0 && length(aws_lb.traffic) == 0 && output.url == null

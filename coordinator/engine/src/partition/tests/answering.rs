@@ -316,6 +316,38 @@ fn an_egress_that_waits_for_its_marks_is_notified_once_they_are_durable() {
 }
 
 #[test]
+fn an_answer_beyond_its_limits_is_rejected_by_name() {
+    use satchel_protocol::effects::EFFECTS_MAX;
+    let long = address(&"a".repeat(crate::address::ID_BYTES_MAX + 1));
+    let one = message_to(&address("bob"), "1");
+    for (messages, problem) in [
+        (
+            vec![message_to(&long, "1")],
+            "a message to example/greeter has an id of 8193 bytes; at most 8192 are allowed",
+        ),
+        (
+            vec![one; EFFECTS_MAX + 1],
+            "it has 100001 effects; at most 100000 are allowed",
+        ),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.send("alice", "1");
+        let response = InvocationResponse {
+            outgoing_messages: messages,
+            ..Default::default()
+        };
+        let answer = effects(response);
+        while fixture.partition.counts().dead_letters == 0 {
+            let batch = fixture.batch();
+            fixture.complete(batch.attempt, answer.clone());
+            fixture.later(1_000);
+        }
+        let reason = &fixture.dead_letters()[0].1;
+        assert!(reason.contains(problem), "{reason}");
+    }
+}
+
+#[test]
 fn an_egress_record_that_is_refused_becomes_a_dead_letter_and_can_be_retried() {
     let mut fixture = Fixture::new();
     fixture.send("alice", "1");

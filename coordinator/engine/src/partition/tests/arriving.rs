@@ -166,6 +166,41 @@ fn an_unroutable_record_becomes_a_dead_letter_and_blocks_nothing() {
 }
 
 #[test]
+fn a_record_for_an_id_that_is_too_long_becomes_a_dead_letter_by_name() {
+    let mut fixture = Fixture::new();
+    fixture.find_shard(ShardPosition::Beginning);
+    fixture.commit();
+    fixture.read(&"a".repeat(crate::address::ID_BYTES_MAX), [1]);
+    assert_eq!(texts(&fixture.batch()), ["1"]);
+    fixture.read(&"a".repeat(crate::address::ID_BYTES_MAX + 1), [2]);
+    let reason = "the id of an instance of example/greeter has 8193 bytes; \
+                  at most 8192 are allowed";
+    assert_eq!(
+        fixture.dead_letters(),
+        [("2".to_owned(), reason.to_owned())]
+    );
+}
+
+#[test]
+fn ids_count_as_pending() {
+    let mut fixture = Fixture::new();
+    let id = "a".repeat(8_000);
+    fixture.send(&id, "1");
+    let one = fixture.partition.gauges().pending_bytes;
+    assert!(one >= 8_000, "{one}");
+    for _ in 0..12 {
+        fixture.send(&id, "1");
+    }
+    assert!(fixture.partition.gauges().ingress_paused);
+    let refused = fixture.send(&id, "1");
+    assert_eq!(fixture.answer_to(refused), Some(Answer::Overloaded));
+    while let [batch] = &fixture.batches()[..] {
+        fixture.complete(batch.attempt, nothing());
+    }
+    assert_eq!(fixture.partition.gauges().pending_bytes, 0);
+}
+
+#[test]
 fn ingress_pauses_over_the_limit_and_resumes_clearly_below_it_and_messages_between_functions_pass()
 {
     let mut fixture = Fixture::new();

@@ -46,7 +46,7 @@ fn a_deleted_value_leaves_no_entry_in_the_schedule() {
 }
 
 #[test]
-fn recovered_dead_letters_pin_their_bucket_from_the_beginning() {
+fn recovered_dead_letters_are_counted_and_pin_nothing() {
     let mut fixture = Fixture::new();
     fixture.send("alice", "1");
     while fixture.partition.counts().dead_letters == 0 {
@@ -56,11 +56,12 @@ fn recovered_dead_letters_pin_their_bucket_from_the_beginning() {
     }
     fixture.settle();
     assert_eq!(fixture.dead_letters().len(), 1);
-    let pinned_bytes = fixture.partition.gauges().pinned_bytes;
+    let before = fixture.partition.gauges();
+    assert!(before.dead_letter_bytes > 0, "{before:?}");
     fixture.take_over();
     let gauges = fixture.partition.gauges();
-    assert!(pinned_bytes > 0 && gauges.pinned_bytes > 0, "{gauges:?}");
-    assert_eq!(gauges.pinned_bytes, gauges.state_bytes);
+    assert_eq!(gauges.dead_letter_bytes, before.dead_letter_bytes);
+    assert_eq!((gauges.dead_letters, gauges.pinned_bytes), (1, 0));
 }
 
 #[test]

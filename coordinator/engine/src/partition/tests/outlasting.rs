@@ -226,32 +226,6 @@ fn reading_pauses_while_messages_are_processed_in_buckets_beyond_the_memory_limi
 }
 
 #[test]
-fn dead_letters_that_fill_the_memory_neither_pause_reading_nor_request_snapshots() {
-    let mut library = Library::new(Config {
-        memory_limit_bytes: Some(20_000),
-        ..config(OnPoison::DeadLetter)
-    });
-    for bucket in 0..4 {
-        let id = library.id(bucket, 0);
-        library.fixture.send(&id, &"x".repeat(10_000));
-    }
-    library.snapshot();
-    let gauges = library.fixture.partition.gauges();
-    assert_eq!(gauges.dead_letters, 4);
-    assert!(gauges.state_bytes > 20_000, "{gauges:?}");
-    assert!(!gauges.ingress_paused, "{gauges:?}");
-    let before = library.snapshots_wanted;
-    let id = library.id(0, 1);
-    library.set_seen(&id, "small");
-    library.collect_loads();
-    assert_eq!(
-        library.snapshots_wanted, before,
-        "it would give back nothing"
-    );
-    assert!(!library.fixture.partition.gauges().ingress_paused);
-}
-
-#[test]
 fn administrators_do_not_wait_for_memory() {
     let mut library = short_of_memory();
     let id = library.id(1, 0);

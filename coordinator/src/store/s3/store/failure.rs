@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::{RequestId, RequestIdExt};
 use aws_sdk_s3::primitives::ByteStreamError;
-use satchel_log::StoreError;
+use satchel_log::{OBJECT_BYTES_MAX, StoreError};
 
 use super::{S3Operation, S3Outcome};
 
@@ -38,6 +38,12 @@ impl Problem {
     /// Returns the problem of an answer that did not arrive within `limit`.
     pub(super) fn late(limit: Duration) -> Self {
         Self::local(format!("no answer within {} ms", limit.as_millis()))
+    }
+
+    /// Returns the problem of an object that is larger than any of this software.
+    pub(super) fn too_large(bytes: u64) -> Self {
+        let text = format!("it has {bytes} bytes; an object has at most {OBJECT_BYTES_MAX}");
+        Self::of_key(Some("EntityTooLarge"), Some(&text))
     }
 
     /// Returns the problem of an invalid answer.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use prost::Message as _;
 use satchel::invoker::lambda_envelope::Envelope;
 use satchel_engine::address::{Address, FunctionType};
@@ -15,7 +16,8 @@ use satchel_engine::invocation::{
 };
 use satchel_engine::output::{Delta, Output};
 use satchel_engine::partition::{Config, Ownership, Partition, Recovery};
-use satchel_protocol::bundle::{BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::bundle::{Budget, BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::effects::decode_answer;
 use satchel_protocol::reqreply::from_function::{
     DelayedInvocation, EgressMessage, ExpirationSpec, IncompleteInvocationContext, Invocation,
     InvocationResponse, PersistedValueMutation, PersistedValueSpec, Response,
@@ -50,11 +52,12 @@ pub(super) const BUNDLE_ANSWER: Target = Target {
     seeds: || {
         let mut seeds: Vec<Vec<u8>> = Vec::new();
         for encoding in [Encoding::Identity, Encoding::Zstd] {
-            let mut response = BundleResponse::new("b7", encoding);
+            // Only the first result of an attempt is decoded.
             for answer in answers() {
+                let mut response = BundleResponse::new("b7", encoding);
                 response.push("0-1-1", Ok(&answer));
+                seeds.push(response.to_json());
             }
-            seeds.push(response.to_json());
         }
         seeds.push(br#"{"errorType":"Runtime.ExitError","errorMessage":"exit status 1"}"#.to_vec());
         seeds
@@ -103,7 +106,7 @@ pub(super) const FROM_FUNCTION: Target = Target {
     ],
     seeds: || answers().iter().map(FromFunction::encode_to_vec).collect(),
     decode: |input| {
-        let answer = match FromFunction::decode(input) {
+        let answer = match decode_answer(Bytes::copy_from_slice(input)) {
             Ok(answer) => answer,
             Err(error) => return error.to_string(),
         };
@@ -150,8 +153,8 @@ pub(super) const BUNDLE_REQUEST: Target = Target {
             let zstd = STANDARD.decode(&batch.to).is_ok();
             format!(
                 "{zstd} {} {}",
-                outcome(&batch.to_function(Encoding::Identity)),
-                outcome(&batch.to_function(Encoding::Zstd))
+                outcome(&batch.to_function(Encoding::Identity, &mut Budget::default())),
+                outcome(&batch.to_function(Encoding::Zstd, &mut Budget::default()))
             )
         };
         request.batches.iter().map(read).collect()
