@@ -55,8 +55,9 @@
 //! A reader that does not know `terminal` ignores it and sees an ordinary error. The same holds
 //! over HTTP: the response has status 500, and `terminal` travels in the headers
 //! [`TERMINAL_ERROR_HEADER`] (`code`) and [`TERMINAL_INDEX_HEADER`] (`index`, optional), with
-//! `message` as the body. The coordinator takes any status but 2xx. The status is not `code`, because gateways and older coordinators give
-//! several 4xx statuses a meaning of their own, such as 429 (retry) and 413 (split the batch).
+//! `message` as the body. The coordinator takes any status but 2xx. The status is not `code`,
+//! because gateways and older coordinators give several 4xx statuses a meaning of their own, such
+//! as 429 (retry) and 413 (split the batch).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
