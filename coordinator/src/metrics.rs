@@ -120,6 +120,7 @@ impl Metrics {
             FailureKind::Unreachable => "unreachable",
             FailureKind::Function => "function",
             FailureKind::RequestTooLarge => "request_too_large",
+            FailureKind::Terminal => "terminal",
         };
         self.0
             .invocation_failures
@@ -162,6 +163,11 @@ impl Metrics {
     /// Counts new dead letters.
     pub fn observe_dead_letters_made(&self, count: u64) {
         self.0.dead_letters_made.inc_by(count);
+    }
+
+    /// Counts messages that were rejected for good, and whose callers got the verdict.
+    pub fn observe_rejected(&self, count: u64) {
+        self.0.rejected.inc_by(count);
     }
 
     /// Sets the number of dead letters.
@@ -334,6 +340,7 @@ struct Families {
     commit_seconds: Latencies<Partition>,
     dead_letters_made: Counter,
     dead_letters_present: Gauge,
+    rejected: Counter,
     pending_bytes: Gauge,
     ingress_paused: Gauge,
     held: Gauge,
@@ -410,6 +417,10 @@ impl Families {
             ),
             dead_letters_made: names.add("dead_letters_made", "Messages that became dead letters"),
             dead_letters_present: names.add("dead_letters_present", "Dead letters kept"),
+            rejected: names.add(
+                "messages_rejected",
+                "Messages rejected for good whose callers got the verdict",
+            ),
             pending_bytes: names.add("pending_bytes", "Bytes of pending messages"),
             ingress_paused: names.add(
                 "ingress_paused",

@@ -282,7 +282,9 @@ impl Dispatcher {
                 lane.block(now_ms, retries, draw);
                 lane.requeue(now_ms, group);
             }
-            FailureKind::Function | FailureKind::RequestTooLarge if group.batches.len() == 1 => {
+            FailureKind::Function | FailureKind::RequestTooLarge | FailureKind::Terminal
+                if group.batches.len() == 1 =>
+            {
                 self.outputs.push_back(DispatcherOutput::Failed {
                     attempt: group.batches[0].attempt,
                     failure,
@@ -293,7 +295,8 @@ impl Dispatcher {
                 lane.requeue(now_ms, group);
                 lane.requeue(now_ms, second);
             }
-            FailureKind::Function => {
+            // A verdict names no batch of a bundle that failed as a whole, so each must be found.
+            FailureKind::Function | FailureKind::Terminal => {
                 group.failures += 1;
                 let due_ms = now_ms + lane::delay_ms(retries, group.failures, draw);
                 if group.failures > 1 {

@@ -28,6 +28,7 @@ use satchel_protocol::reqreply::FromFunction;
 
 use self::url::UrlTemplate;
 
+mod rejection;
 mod url;
 
 pub use self::url::InvalidUrl;
@@ -198,8 +199,9 @@ impl HttpInvoker {
             return BundleOutcome::Answered(join_all(results).await);
         };
         match self.invoke_batch(only).await {
-            Ok(answer) => BundleOutcome::Answered(vec![(only.attempt, Ok(answer))]),
-            Err(failure) => BundleOutcome::Failed(failure),
+            // A verdict is an answer of the function, so the request has succeeded.
+            Err(failure) if failure.kind != FailureKind::Terminal => BundleOutcome::Failed(failure),
+            answer => BundleOutcome::Answered(vec![(only.attempt, answer)]),
         }
     }
 
@@ -207,6 +209,9 @@ impl HttpInvoker {
         let response = self.send(&batch.target.function, batch).await?;
         let status = response.status();
         if !status.is_success() {
+            if rejection::is_rejection(&response) {
+                return Err(rejection::read(response).await);
+            }
             let mut failure = refusal(response).await;
             if status == StatusCode::FORBIDDEN && self.signs() {
                 // The service rejected the request before the function: a permission is missing,
@@ -335,7 +340,7 @@ async fn refusal(response: Response) -> Failure {
         StatusCode::PAYLOAD_TOO_LARGE => FailureKind::RequestTooLarge,
         _ => FailureKind::Function,
     };
-    let text = error_text(response).await;
+    let text = error_text(response, ERROR_TEXT_CHARS_MAX).await;
     let message = if text.is_empty() {
         format!("the endpoint answered {status}")
     } else {
@@ -344,9 +349,10 @@ async fn refusal(response: Response) -> Failure {
     Failure::new(kind, message)
 }
 
-/// Returns the beginning of the body if it is text. Reads no more than that.
-async fn error_text(mut response: Response) -> String {
-    let bytes_max = 4 * ERROR_TEXT_CHARS_MAX;
+/// Returns the beginning of the body, at most `chars_max` characters, if it is text. Reads no more
+/// than that.
+async fn error_text(mut response: Response, chars_max: usize) -> String {
+    let bytes_max = 4 * chars_max;
     let mut body = Vec::new();
     while body.len() < bytes_max {
         match response.chunk().await {
@@ -366,7 +372,7 @@ async fn error_text(mut response: Response) -> String {
     text.trim()
         .chars()
         .filter(|char| !char.is_control() || *char == '\n')
-        .take(ERROR_TEXT_CHARS_MAX)
+        .take(chars_max)
         .collect()
 }
 

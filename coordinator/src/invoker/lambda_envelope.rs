@@ -5,9 +5,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use satchel_engine::invocation::{
-    AttemptId, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind,
+    AttemptId, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind, Rejection,
 };
-use satchel_protocol::bundle::{BatchResult, BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::bundle::{BatchError, BatchResult, BundleRequest, BundleResponse, Encoding};
 use serde::Deserialize;
 
 /// Maximum payload of a synchronous request to Lambda, in bytes.
@@ -127,7 +127,7 @@ impl Envelope {
             _ if payload.is_empty() => "the handler failed without a reason".to_owned(),
             _ => String::from_utf8_lossy(payload).into_owned(),
         };
-        Failure::new(FailureKind::Function, shortened(&text))
+        function_failure(&text)
     }
 }
 
@@ -148,11 +148,27 @@ fn outcome(result: &BatchResult, encoding: Encoding) -> Option<(AttemptId, Batch
     };
     let outcome = match result.from_function(encoding) {
         Ok(Ok(from)) => Ok(from),
-        Ok(Err(error)) => Err(format!("{}: {}", error.kind, error.message)),
-        Err(error) => Err(format!("the result cannot be read: {error}")),
+        Ok(Err(error)) => Err(batch_failure(error)),
+        Err(error) => Err(function_failure(&format!(
+            "the result cannot be read: {error}"
+        ))),
     };
-    let outcome = outcome.map_err(|text| Failure::new(FailureKind::Function, shortened(&text)));
     Some((attempt, outcome))
+}
+
+/// Converts the error that a handler reports for a batch.
+fn batch_failure(error: BatchError) -> Failure {
+    let text = format!("{}: {}", error.kind, error.message);
+    let Some(terminal) = error.terminal else {
+        return function_failure(&text);
+    };
+    let message = shortened(&terminal.message);
+    let rejection = Rejection::new(terminal.index, terminal.code, message);
+    Failure::terminal(shortened(&text), rejection)
+}
+
+fn function_failure(text: &str) -> Failure {
+    Failure::new(FailureKind::Function, shortened(text))
 }
 
 /// Parses the text form of an [`AttemptId`].

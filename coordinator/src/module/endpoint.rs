@@ -102,11 +102,12 @@ const LAMBDA_FIELDS: &[Field] = &[
             Word {
                 word: "suspend",
                 meaning: "The address is suspended, with the message at its head, until an \
-                          operator resumes it.",
+                          operator resumes it or skips the message.",
             },
         ]),
         "dead-letter",
-        "Treatment of a message whose last attempt has failed.",
+        "Treatment of a message whose last attempt has failed, or that was rejected for good \
+         and whose caller does not wait.",
     ),
     Field::optional(
         "dev",

@@ -9,6 +9,7 @@ mod dead_letters;
 mod endpoint;
 mod http;
 mod lambda;
+mod rejections;
 mod suspension;
 
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use satchel_protocol::types::{JSON_TYPENAME, built_in_from_json, typed_value};
 use super::Partition;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry};
-use crate::input::Administration;
+use crate::input::{Administration, DeadLetterFilter};
 use crate::message::{Correction, IdSource, Message, MessageId};
 use crate::output::{AddressView, Answer, DeadLetterView, StateView};
 use crate::request::RequestId;
@@ -26,12 +26,18 @@ impl Partition {
         let answer = match administration {
             Administration::Inspect(address) => self.inspect(&address),
             Administration::ListDeadLetters {
-                function,
+                filter,
                 after,
                 limit,
-            } => self.list_dead_letters(function.as_deref(), after, limit),
+            } => self.list_dead_letters(&filter, after, limit),
             Administration::RetryDeadLetter(id) => self.retry_dead_letter(id),
             Administration::DropDeadLetter(id) => self.drop_dead_letter(id),
+            Administration::ChangeDeadLetters {
+                change,
+                filter,
+                cursor,
+                limit,
+            } => self.change_dead_letters(change, &filter, cursor, limit),
             Administration::SetState {
                 address,
                 state,
@@ -39,6 +45,7 @@ impl Partition {
             } => self.correct(&address, state, Some(value)),
             Administration::DeleteState { address, state } => self.correct(&address, state, None),
             Administration::Resume(address) => self.resume_address(&address),
+            Administration::Skip(address) => self.skip_message(&address),
             Administration::ListTimers { function, limit } => {
                 self.start_listing(request, function, limit);
                 return;
@@ -86,7 +93,7 @@ impl Partition {
 
     fn list_dead_letters(
         &self,
-        function: Option<&str>,
+        filter: &DeadLetterFilter,
         after: Option<MessageId>,
         limit: usize,
     ) -> Answer {
@@ -97,19 +104,16 @@ impl Partition {
                 None => return Answer::NotFound(format!("there is no dead letter {after}")),
             },
         };
-        let letters = self.tables.dead_letters.since(first).filter(|(_, entry)| {
-            let address = entry.address.as_ref();
-            function.is_none_or(|name| address.is_some_and(|it| it.function.is_called(name)))
-        });
+        let letters = self.tables.dead_letters.since(first);
         let views = letters.filter_map(|(number, entry)| {
             let letter = self.tables.dead_letter(number)?;
-            Some(view(entry.address.clone(), letter))
+            let matches = filter.matches(entry.address.as_ref(), letter);
+            matches.then(|| view(entry.address.clone(), letter))
         });
         Answer::DeadLetters(views.take(limit).collect())
     }
 
-    fn take_dead_letter(&mut self, id: MessageId) -> Option<(Option<Address>, DeadLetter)> {
-        let number = self.tables.dead_letters.number_of(id)?;
+    fn take_dead_letter(&mut self, number: u64) -> Option<(Option<Address>, DeadLetter)> {
         let taken = self.tables.take_dead_letter(number)?;
         let key = Key::DeadLetter {
             address: taken.0.clone(),
@@ -120,9 +124,18 @@ impl Partition {
     }
 
     fn retry_dead_letter(&mut self, id: MessageId) -> Answer {
-        let Some(number) = self.tables.dead_letters.number_of(id) else {
-            return Answer::NotFound(format!("there is no dead letter {id}"));
-        };
+        let number = self.tables.dead_letters.number_of(id);
+        match number.map(|number| self.retry_numbered(number)) {
+            None => Answer::NotFound(format!("there is no dead letter {id}")),
+            Some(true) => Answer::Done,
+            Some(false) => Answer::Refused(
+                "the record could not be routed to any address, so it cannot be retried".to_owned(),
+            ),
+        }
+    }
+
+    /// Retries a dead letter. Returns false, and keeps it, if its record could not be routed.
+    pub(super) fn retry_numbered(&mut self, number: u64) -> bool {
         let entry = self.tables.dead_letters.get(number);
         let address = entry.and_then(|entry| entry.address.clone());
         let egress = self
@@ -130,12 +143,10 @@ impl Partition {
             .dead_letter(number)
             .and_then(|letter| letter.egress.clone());
         if address.is_none() && egress.is_none() {
-            return Answer::Refused(
-                "the record could not be routed to any address, so it cannot be retried".to_owned(),
-            );
+            return false;
         }
-        let Some((_, letter)) = self.take_dead_letter(id) else {
-            return Answer::NotFound(format!("there is no dead letter {id}"));
+        let Some((_, letter)) = self.take_dead_letter(number) else {
+            return false;
         };
         let again = MessageId::derive(IdSource::Retry { parent: letter.id }, &letter.argument);
         if let Some(egress) = egress {
@@ -156,14 +167,20 @@ impl Partition {
             };
             self.deliver(&address, message);
         }
-        Answer::Done
+        true
     }
 
     fn drop_dead_letter(&mut self, id: MessageId) -> Answer {
-        match self.take_dead_letter(id) {
+        let number = self.tables.dead_letters.number_of(id);
+        match number.filter(|number| self.drop_numbered(*number)) {
             Some(_) => Answer::Done,
             None => Answer::NotFound(format!("there is no dead letter {id}")),
         }
+    }
+
+    /// Deletes a dead letter. Returns whether there was one.
+    pub(super) fn drop_numbered(&mut self, number: u64) -> bool {
+        self.take_dead_letter(number).is_some()
     }
 
     fn resume_address(&mut self, address: &Address) -> Answer {
@@ -183,6 +200,20 @@ impl Partition {
         });
         self.make_ready(address);
         self.tables.prune(address);
+        Answer::Done
+    }
+
+    /// Gives up the message that suspended an address. The address continues behind it.
+    fn skip_message(&mut self, address: &Address) -> Answer {
+        let active = self.tables.active_mut(address);
+        let suspension = active.and_then(|active| active.suspension.take());
+        let Some(suspension) = suspension else {
+            return Answer::NotFound(format!("{address} is not suspended"));
+        };
+        self.mark_changed(Key::Suspension {
+            address: address.clone(),
+        });
+        self.give_up_head(address, suspension.reason);
         Answer::Done
     }
 

@@ -13,11 +13,12 @@ use satchel_protocol::reqreply::{self, FromFunction, TypedValue};
 
 use super::Partition;
 use super::calls::is_caller;
+use super::rejections::Defect;
 use super::schedule::Scheduled;
 use crate::address::{Address, FunctionType};
 use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
 use crate::input::EgressMark;
-use crate::invocation::{AttemptId, Failure, FailureKind};
+use crate::invocation::AttemptId;
 use crate::message::{IdSource, Message, MessageId};
 use crate::tables::{Activity, Flight, FunctionStates};
 
@@ -34,7 +35,7 @@ impl Partition {
         let Some((address, flight)) = self.end_flight(attempt) else {
             return;
         };
-        let problem = match answer.response {
+        let failure = match answer.response {
             None => {
                 self.apply(&address, flight, InvocationResponse::default());
                 None
@@ -44,7 +45,7 @@ impl Partition {
                     self.apply(&address, flight, response);
                     None
                 }
-                Err(problem) => Some(problem),
+                Err(defect) => Some(defect.into_failure()),
             },
             Some(Response::IncompleteInvocationContext(missing)) => {
                 let declared = self.declare(&address.function, &missing, flight.states);
@@ -54,12 +55,11 @@ impl Partition {
                     self.withdraw_presumed_attempt(&address, flight);
                     self.make_ready(&address);
                 }
-                declared.err()
+                let unsound = |text| Defect::Unsound(text).into_failure();
+                declared.err().map(unsound)
             }
         };
-        if let Some(problem) = problem {
-            let message = format!("the answer was not accepted: {problem}");
-            let failure = Failure::new(FailureKind::Function, message);
+        if let Some(failure) = failure {
             self.batch_failed(&address, flight, &failure);
         }
     }
@@ -94,7 +94,7 @@ impl Partition {
     }
 
     /// Checks the whole answer before any of it is applied.
-    fn check(&self, address: &Address, response: &InvocationResponse) -> Result<(), String> {
+    fn check(&self, address: &Address, response: &InvocationResponse) -> Result<(), Defect> {
         for message in &response.outgoing_messages {
             check_message(
                 "a message",
@@ -106,10 +106,14 @@ impl Partition {
         for egress in &response.outgoing_egresses {
             let id = format!("{}/{}", egress.egress_namespace, egress.egress_type);
             if !self.config.egresses.contains(id.as_str()) {
-                return Err(format!("no egress is named {id}"));
+                return Err(Defect::mistake(
+                    egress.cause,
+                    format!("no egress is named {id}"),
+                ));
             }
             if egress.argument.is_none() {
-                return Err(format!("a record for the egress {id} has no argument"));
+                let text = format!("a record for the egress {id} has no argument");
+                return Err(Defect::Unsound(text));
             }
         }
         let mutations = &response.state_mutations;
@@ -124,7 +128,7 @@ impl Partition {
         &self,
         address: &Address,
         delayed: &[DelayedInvocation],
-    ) -> Result<(), String> {
+    ) -> Result<(), Defect> {
         let tokens = self.tables.active(address).map(|active| &active.tokens);
         let mut freed = BTreeSet::new();
         let mut taken = BTreeSet::new();
@@ -132,7 +136,7 @@ impl Partition {
             let token = invocation.cancellation_token.as_str();
             if invocation.is_cancellation_request {
                 if token.is_empty() {
-                    return Err("a cancellation has no token".to_owned());
+                    return Err(Defect::Unsound("a cancellation has no token".to_owned()));
                 }
                 taken.remove(token);
                 freed.insert(token);
@@ -145,7 +149,8 @@ impl Partition {
             }
             let pending = tokens.is_some_and(|tokens| tokens.contains_key(token));
             if taken.contains(token) || (pending && !freed.contains(token)) {
-                return Err(format!("the cancellation token {token:?} is still pending"));
+                let text = format!("the cancellation token {token:?} is still pending");
+                return Err(Defect::mistake(invocation.cause, text));
             }
             taken.insert(token);
         }
@@ -156,30 +161,34 @@ impl Partition {
         &self,
         address: &Address,
         mutation: &PersistedValueMutation,
-    ) -> Result<(), String> {
+    ) -> Result<(), Defect> {
         let name = &mutation.state_name;
+        let Ok(kind) = MutationType::try_from(mutation.mutation_type) else {
+            let kind = mutation.mutation_type;
+            return Err(Defect::Unsound(format!(
+                "the mutation of the state {name:?} has the unknown type {kind}"
+            )));
+        };
         let states = self.tables.states_of(&address.function);
         let slot = states
             .and_then(|states| states.find(name))
             .map(|(_, slot)| slot)
             .filter(|slot| slot.declared.is_some())
-            .ok_or_else(|| format!("the state {name:?} was never declared"))?;
-        let Ok(kind) = MutationType::try_from(mutation.mutation_type) else {
-            let kind = mutation.mutation_type;
-            return Err(format!(
-                "the mutation of the state {name:?} has the unknown type {kind}"
-            ));
-        };
+            .ok_or_else(|| {
+                // Mutations are of the batch as a whole: which message made one is unknown.
+                Defect::mistake(0, format!("the state {name:?} was never declared"))
+            })?;
         match (kind, &mutation.state_value) {
             (MutationType::Delete, _) => Ok(()),
-            (MutationType::Modify, None) => {
-                Err(format!("the mutation of the state {name:?} has no value"))
-            }
+            (MutationType::Modify, None) => Err(Defect::Unsound(format!(
+                "the mutation of the state {name:?} has no value"
+            ))),
+            // The type of the state has changed, which is no mistake of a message.
             (MutationType::Modify, Some(value)) if value.typename != *slot.typename => {
-                Err(format!(
+                Err(Defect::Unsound(format!(
                     "the state {name:?} was declared as {}, its new value is a {}",
                     slot.typename, value.typename
-                ))
+                )))
             }
             (MutationType::Modify, Some(_)) => Ok(()),
         }
@@ -508,14 +517,17 @@ fn check_message(
     what: &str,
     target: Option<&reqreply::Address>,
     argument: Option<&TypedValue>,
-) -> Result<(), String> {
-    let target = target.ok_or_else(|| format!("{what} has no target"))?;
+) -> Result<(), Defect> {
+    let unsound = |text| Err(Defect::Unsound(text));
+    let Some(target) = target else {
+        return unsound(format!("{what} has no target"));
+    };
     if target.namespace.is_empty() || target.r#type.is_empty() {
-        return Err(format!("{what} has an incomplete target, {target}"));
+        return unsound(format!("{what} has an incomplete target, {target}"));
     }
     match argument {
         Some(_) => Ok(()),
-        None => Err(format!("{what} to {target} has no argument")),
+        None => unsound(format!("{what} to {target} has no argument")),
     }
 }
 

@@ -126,11 +126,13 @@ impl Partition {
         let bucket = match &administration {
             Administration::Inspect(address)
             | Administration::Resume(address)
+            | Administration::Skip(address)
             | Administration::SetState { address, .. }
             | Administration::DeleteState { address, .. } => self.tables.absent_bucket_of(address),
             Administration::ListDeadLetters { .. }
             | Administration::RetryDeadLetter(_)
-            | Administration::DropDeadLetter(_) => {
+            | Administration::DropDeadLetter(_)
+            | Administration::ChangeDeadLetters { .. } => {
                 if !self.loading.has_pending_buckets() {
                     return Some(administration);
                 }

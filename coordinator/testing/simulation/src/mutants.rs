@@ -102,11 +102,15 @@ pub enum Mutant {
     IgnorePause,
     /// The partition has no memory limit.
     IgnoreMemoryLimit,
+    /// A rejection for good counts as any other failure.
+    RetryTerminal,
+    /// A rejection for good is taken for one of the first message of its batch.
+    BlameFirst,
 }
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 48] = [
+    pub const ALL: [(&'static str, Mutant); 50] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -155,6 +159,8 @@ impl Mutant {
         ("fork-shifts-time", Mutant::ForkShiftsTime),
         ("ignore-pause", Mutant::IgnorePause),
         ("ignore-memory-limit", Mutant::IgnoreMemoryLimit),
+        ("retry-terminal", Mutant::RetryTerminal),
+        ("blame-first", Mutant::BlameFirst),
     ];
 
     /// Returns the mutant of this name.

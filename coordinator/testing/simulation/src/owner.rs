@@ -408,13 +408,7 @@ impl World {
                 DispatcherOutput::Completed { attempt, answer } => {
                     self.completed(id, attempt, answer);
                 }
-                DispatcherOutput::Failed { attempt, failure } => {
-                    if let Some(serving) = self.serving(id) {
-                        serving
-                            .facts
-                            .push(Input::InvocationFailed { attempt, failure });
-                    }
-                }
+                DispatcherOutput::Failed { attempt, failure } => self.failed(id, attempt, failure),
                 DispatcherOutput::WakeAt(due_ms) => {
                     let wait_ms = due_ms.saturating_sub(now_ms).min(WAIT_MAX_MS);
                     self.timeline.after(wait_ms, Event::DispatcherWakes(id));

@@ -38,10 +38,6 @@ fn misbehaviours() -> Vec<(Value, &'static str)> {
             "miss what it was given",
             "the answer was not accepted: it asks for states that the request held",
         ),
-        (
-            "write an undeclared state",
-            "the answer was not accepted: the state \"undeclared\" was never declared",
-        ),
     ];
     let status = [
         (404, "the endpoint answered 404 Not Found: not now"),

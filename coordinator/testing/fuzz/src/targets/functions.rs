@@ -15,7 +15,7 @@ use satchel_engine::invocation::{
 };
 use satchel_engine::output::{Delta, Output};
 use satchel_engine::partition::{Config, Ownership, Partition, Recovery};
-use satchel_protocol::bundle::{BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::bundle::{BatchError, BundleRequest, BundleResponse, Encoding, Terminal};
 use satchel_protocol::reqreply::from_function::{
     DelayedInvocation, EgressMessage, ExpirationSpec, IncompleteInvocationContext, Invocation,
     InvocationResponse, PersistedValueMutation, PersistedValueSpec, Response,
@@ -39,6 +39,9 @@ pub(super) const BUNDLE_ANSWER: Target = Target {
         "\"error\":{",
         "\"type\":",
         "\"message\":",
+        "\"terminal\":{",
+        "\"code\":",
+        "\"index\":",
         "null",
         "{",
         "}",
@@ -54,6 +57,15 @@ pub(super) const BUNDLE_ANSWER: Target = Target {
             for answer in answers() {
                 response.push("0-1-1", Ok(&answer));
             }
+            let rejected = BatchError {
+                terminal: Some(Terminal {
+                    index: Some(0),
+                    code: 404,
+                    message: "no".to_owned(),
+                }),
+                ..BatchError::new("terminal", "no")
+            };
+            response.push("0-1-1", Err(rejected));
             seeds.push(response.to_json());
         }
         seeds.push(br#"{"errorType":"Runtime.ExitError","errorMessage":"exit status 1"}"#.to_vec());
@@ -78,7 +90,10 @@ pub(super) const BUNDLE_ANSWER: Target = Target {
                 for (attempt, outcome) in results {
                     match outcome {
                         Ok(answer) => scene.complete(attempt, answer),
-                        Err(failure) => described = failure.message,
+                        Err(failure) => {
+                            described.clone_from(&failure.message);
+                            scene.handle(Input::InvocationFailed { attempt, failure });
+                        }
                     }
                 }
                 scene.end();
