@@ -7,7 +7,7 @@ use serde_json::json;
 
 /// Checks that a caller's mistakes are answered at once, without retries and dead letters, and that
 /// a message without a caller becomes a dead letter after one attempt.
-pub async fn mistakes_are_answered_as_mistakes(client: &Client) {
+pub(crate) async fn mistakes_are_answered_as_mistakes(client: &Client) {
     let begun = Instant::now();
     let wrong = client
         .call("example/greeter/alice", &json!({"nom": "Alice"}))
