@@ -123,6 +123,7 @@ impl Metrics {
             FailureKind::Ambiguous => "ambiguous",
             FailureKind::Function => "function",
             FailureKind::RequestTooLarge => "request_too_large",
+            FailureKind::Terminal => "terminal",
         };
         self.0
             .invocation_failures
@@ -165,6 +166,11 @@ impl Metrics {
     /// Counts new dead letters.
     pub fn observe_dead_letters_made(&self, count: u64) {
         self.0.dead_letters_made.inc_by(count);
+    }
+
+    /// Counts messages that were rejected for good, and whose callers got the verdict.
+    pub fn observe_rejected(&self, count: u64) {
+        self.0.rejected.inc_by(count);
     }
 
     /// Sets the number of dead letters.
@@ -368,6 +374,7 @@ struct Families {
     dead_letters_made: Counter,
     dead_letters_present: Gauge,
     dead_letter_bytes: Gauge,
+    rejected: Counter,
     pending_bytes: Gauge,
     ingress_paused: Gauge,
     ingress_stopped: Family<SourceLabel, Gauge>,
@@ -448,6 +455,10 @@ impl Families {
             dead_letters_made: names.add("dead_letters_made", "Messages that became dead letters"),
             dead_letters_present: names.add("dead_letters_present", "Dead letters kept"),
             dead_letter_bytes: names.add("dead_letter_bytes", "Bytes of dead letters"),
+            rejected: names.add(
+                "messages_rejected",
+                "Messages rejected for good whose callers got the verdict",
+            ),
             pending_bytes: names.add("pending_bytes", "Bytes of pending messages"),
             ingress_paused: names.add(
                 "ingress_paused",

@@ -204,6 +204,7 @@ impl PartitionLoop {
             metrics.observe_stale_answer();
         }
         metrics.observe_dead_letters_made(counts.dead_letters - self.counted.dead_letters);
+        metrics.observe_rejected(counts.rejected - self.counted.rejected);
         metrics.observe_bucket_loads(counts.loads - self.counted.loads);
         metrics.observe_buckets_dropped(counts.evictions - self.counted.evictions);
         self.counted.clone_from(counts);

@@ -7,7 +7,6 @@
 //! | 200 | the batch succeeded | a `FromFunction`, `application/octet-stream` |
 //! | 400 | the body is empty or not a `ToFunction` | the reason |
 //! | 403 | a web page sent the request | the reason |
-//! | 404 | no function of this type is bound | the kind and text of the error |
 //! | 405 | the method is not `POST` | the reason |
 //! | 408 | the body did not arrive within a minute, or nothing of it for 10 s | the reason |
 //! | 413 | the body exceeds [`BODY_BYTES_MAX`] | the reason |
@@ -17,7 +16,8 @@
 //!
 //! The last row adds two headers: `satchel-terminal-error`, the status for the caller, and
 //! `satchel-terminal-index`, the position of the message in the batch, from 0. See
-//! [terminal errors](satchel_protocol::bundle#terminal-errors).
+//! [terminal errors](satchel_protocol::bundle#terminal-errors). A message that cannot be decoded is
+//! rejected with 400, a message for a function that is not bound with 404.
 
 mod bodies;
 mod connections;
@@ -174,7 +174,6 @@ impl Answer {
         }
         let status = match error.kind.as_str() {
             "invalid_request" => StatusCode::BAD_REQUEST,
-            "unknown_function" => StatusCode::NOT_FOUND,
             "timeout" => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

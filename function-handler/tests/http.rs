@@ -8,7 +8,7 @@ use reqwest::{Client, Response, StatusCode};
 use satchel_protocol::prost::Message as _;
 use satchel_protocol::reqreply::{FromFunction, from_function};
 
-use support::{Handler, count, counted, misbehave};
+use support::{Handler, batch, count, counted, misbehave, typed};
 
 async fn post(client: &Client, address: &str, body: Vec<u8>) -> Response {
     client
@@ -91,6 +91,13 @@ async fn a_rejected_message_has_its_status_in_a_header() {
     assert_eq!(response.headers()["satchel-terminal-error"], "404");
     assert_eq!(response.headers()["satchel-terminal-index"], "0");
     assert_eq!(response.text().await.unwrap(), "no such thing");
+
+    let unbound = batch(support::address("unbound", "1"), &[], &[typed(&7_i64)]);
+    let response = post(&client, &address, unbound.encode_to_vec()).await;
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(response.headers()["satchel-terminal-error"], "404");
+    let text = response.text().await.unwrap();
+    assert_eq!(text, "there is no function test/unbound");
 
     let response = post(&client, &address, misbehave("fail").encode_to_vec()).await;
     assert!(!response.headers().contains_key("satchel-terminal-error"));

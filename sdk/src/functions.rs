@@ -19,6 +19,9 @@ use crate::{Context, Message};
 /// HTTP status for a caller whose message the function cannot decode.
 const UNDECODABLE_CODE: u16 = 400;
 
+/// HTTP status for a caller whose message is for a function that is not bound.
+const UNKNOWN_FUNCTION_CODE: u16 = 404;
+
 /// The functions that a handler serves, by type.
 ///
 /// Needs no particular async runtime. [`handle`](Self::handle) answers one batch; its driver (the
@@ -127,7 +130,7 @@ impl Functions {
     /// | Kind | Reason | Terminal |
     /// |---|---|---|
     /// | `invalid_request` | the request has no batch, or the batch no target | no |
-    /// | `unknown_function` | no function of this type is bound | no |
+    /// | `unknown_function` | no function of this type is bound | 404 |
     /// | `unknown_typename` | the function does not take messages of this typename | 400 |
     /// | `invalid_message` | the bytes of the message are not of its type | 400 |
     /// | `invalid_state` | a stored value is not of the declared type | no |
@@ -157,13 +160,20 @@ impl Functions {
             .iter()
             .map(ToString::to_string)
             .collect();
-        error(
-            "unknown_function",
-            format!(
-                "this handler has no function {function_type}; it has {}",
-                known.join(", ")
-            ),
-        )
+        // Every message of the batch is rejected. The first is, and the others follow it.
+        let terminal = Terminal {
+            index: Some(0),
+            code: UNKNOWN_FUNCTION_CODE,
+            message: format!("there is no function {function_type}"),
+        };
+        let message = format!(
+            "this handler has no function {function_type}; it has {}",
+            known.join(", ")
+        );
+        BatchError {
+            terminal: Some(terminal),
+            ..error("unknown_function", message)
+        }
     }
 }
 
@@ -248,29 +258,36 @@ impl Position {
             _ => "invalid_message",
         };
         let text = describe(source);
-        BatchError {
-            terminal: Some(self.terminal(UNDECODABLE_CODE, text.clone())),
-            ..self.error(kind, &text)
-        }
+        self.rejected(kind, &text, UNDECODABLE_CODE, text.clone())
     }
 
     /// The function returned an error.
     fn failed(&self, source: &(dyn std::error::Error + 'static)) -> BatchError {
         let text = describe(source);
         match TerminalError::find(source) {
-            Some(found) => BatchError {
-                terminal: Some(self.terminal(found.code(), found.message().to_owned())),
-                ..self.error("terminal", &text)
-            },
+            Some(found) => {
+                let message = found.message().to_owned();
+                self.rejected("terminal", &text, found.code(), message)
+            }
             None => self.error("function", &text),
         }
     }
 
-    fn terminal(&self, code: u16, message: String) -> Terminal {
-        Terminal {
-            index: u32::try_from(self.index).ok(),
-            code,
-            message,
+    /// The message is rejected for good. The first message of a batch is concluded by that, so its
+    /// text stands alone, as that of a message that was sent alone does.
+    fn rejected(&self, kind: &str, text: &str, code: u16, message: String) -> BatchError {
+        let reported = if self.index == 0 {
+            error(kind, text)
+        } else {
+            self.error(kind, text)
+        };
+        BatchError {
+            terminal: Some(Terminal {
+                index: u32::try_from(self.index).ok(),
+                code,
+                message,
+            }),
+            ..reported
         }
     }
 

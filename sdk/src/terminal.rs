@@ -27,7 +27,8 @@ use std::error::Error as StdError;
 /// - The message is not retried.
 /// - A caller that waits for a reply (`/call`) gets [`code`](Self::code) as the HTTP status, and
 ///   [`message`](Self::message).
-/// - A message without such a caller becomes a dead letter at once.
+/// - A message without such a caller becomes a dead letter at once. If the module file says
+///   `onPoison: suspend`, its address is suspended at once instead.
 ///
 /// Any other error is retried. A handler may also return an error of its own type that has a
 /// `TerminalError` among its [sources](std::error::Error::source). With the derive of `thiserror`,

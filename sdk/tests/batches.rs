@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use satchel_sdk::egress::{KafkaRecord, KinesisRecord};
+use satchel_sdk::protocol::bundle::Terminal;
 use satchel_sdk::protocol::reqreply::from_function::{self, Response};
 use satchel_sdk::protocol::reqreply::to_function::{
     Invocation, InvocationBatchRequest, PersistedValue, Request,
@@ -377,10 +378,17 @@ async fn a_request_without_batch_target_or_known_function_is_rejected() {
     batch.target = Some(caller());
     assert_eq!(
         functions().handle(request).await,
-        error(
-            "unknown_function",
-            "this handler has no function test/caller; it has test/ledger"
-        )
+        Err(BatchError {
+            terminal: Some(Terminal {
+                index: Some(0),
+                code: 404,
+                message: "there is no function test/caller".into(),
+            }),
+            ..BatchError::new(
+                "unknown_function",
+                "this handler has no function test/caller; it has test/ledger"
+            )
+        })
     );
 }
 

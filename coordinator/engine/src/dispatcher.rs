@@ -461,7 +461,8 @@ impl Dispatcher {
                 return;
             }
             FailureKind::RequestTooLarge => {}
-            FailureKind::Function => lane.succeeded(now_ms),
+            // A verdict names no batch of a bundle that failed as a whole, so it must be found.
+            FailureKind::Function | FailureKind::Terminal => lane.succeeded(now_ms),
             FailureKind::Unavailable
             | FailureKind::ConnectionLost
             | FailureKind::TimedOut

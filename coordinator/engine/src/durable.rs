@@ -261,6 +261,13 @@ pub enum Outcome {
         /// Reason of the failure.
         reason: String,
     },
+    /// The message was rejected for good.
+    Rejected {
+        /// HTTP status for the caller: 400 to 499, or 500.
+        code: u16,
+        /// Reason of the rejection.
+        message: String,
+    },
 }
 
 /// A message that was given up.

@@ -11,7 +11,9 @@ use crate::message::MessageId;
 pub use crate::message::Unroutable;
 use crate::position::{SequenceNumber, ShardId, ShardPosition};
 use crate::queue::{QueuedId, QueuedMessage};
-pub use crate::request::{Call, CallId, RequestId, Verb};
+pub use crate::request::{
+    Call, CallId, DeadLetterChange, DeadLetterCursor, DeadLetterFilter, RequestId, Verb,
+};
 use crate::tables::LoadedBucket;
 
 /// A fact handed to [`Partition::handle_input`](crate::partition::Partition::handle_input).
@@ -199,8 +201,8 @@ pub enum Administration {
     Inspect(Address),
     /// Lists dead letters, oldest first.
     ListDeadLetters {
-        /// Lists only dead letters of this function, `namespace/name`.
-        function: Option<Arc<str>>,
+        /// Lists only dead letters that match.
+        filter: DeadLetterFilter,
         /// Lists only dead letters after this one.
         after: Option<MessageId>,
         /// Maximum number of entries.
@@ -210,6 +212,18 @@ pub enum Administration {
     RetryDeadLetter(MessageId),
     /// Deletes a dead letter.
     DropDeadLetter(MessageId),
+    /// Changes the dead letters that match, oldest first, up to a bound per request. Answered by
+    /// [`Answer::DeadLettersChanged`](crate::output::Answer::DeadLettersChanged).
+    ChangeDeadLetters {
+        /// The change.
+        change: DeadLetterChange,
+        /// Changes only dead letters that match.
+        filter: DeadLetterFilter,
+        /// Cursor from the answer to the request before this one; `None` for the first one.
+        cursor: Option<DeadLetterCursor>,
+        /// Maximum number of changed entries.
+        limit: usize,
+    },
     /// Sets a state, in order with the messages of the address. Takes effect at once if the address
     /// is suspended.
     SetState {
@@ -230,6 +244,8 @@ pub enum Administration {
     },
     /// Resumes a suspended address, starting with the message at the head of its mailbox.
     Resume(Address),
+    /// Makes a dead letter of the message that suspended an address, and resumes the address.
+    Skip(Address),
     /// Lists pending timers by due time.
     ListTimers {
         /// Lists only timers set by this function, `namespace/name`.

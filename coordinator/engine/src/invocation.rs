@@ -154,6 +154,21 @@ pub struct Failure {
     pub kind: FailureKind,
     /// Description for the operator, without secrets.
     pub message: String,
+    /// Verdict on one message of the batch. Present exactly if the kind is
+    /// [`FailureKind::Terminal`].
+    pub rejection: Option<Rejection>,
+}
+
+/// Verdict that one message of a batch is rejected for good; see the rule in
+/// [`satchel_protocol::bundle`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Position of the message in its batch, from 0. `None` if it is unknown.
+    pub index: Option<u32>,
+    /// HTTP status for a caller that waits: 400 to 499, or 500.
+    pub code: u16,
+    /// Text for that caller.
+    pub message: String,
 }
 
 /// Consequence of a failure for retries.
@@ -180,12 +195,18 @@ pub enum FailureKind {
     /// The request exceeds the size limit of the endpoint. Sending the same request again is
     /// useless.
     RequestTooLarge,
+    /// One message of the batch is rejected for good, as [`Failure::rejection`] says. Never retried
+    /// with that message; does not count as an attempt of any other.
+    Terminal,
 }
 
 impl FailureKind {
     /// Returns true if the failure is one of the batch, and the endpoint answered.
     pub fn is_of_batch(self) -> bool {
-        matches!(self, Self::Function | Self::RequestTooLarge)
+        matches!(
+            self,
+            Self::Function | Self::Terminal | Self::RequestTooLarge
+        )
     }
 }
 
@@ -194,6 +215,35 @@ impl Failure {
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self {
             kind,
+            message: message.into(),
+            rejection: None,
+        }
+    }
+
+    /// Creates the failure of a batch that holds a rejected message. `message` is for the operator.
+    pub fn terminal(message: impl Into<String>, rejection: Rejection) -> Self {
+        Self {
+            kind: FailureKind::Terminal,
+            message: message.into(),
+            rejection: Some(rejection),
+        }
+    }
+}
+
+impl Rejection {
+    /// Code of a rejection whose origin gives none: the mistake is not the caller's.
+    pub const CODE_DEFAULT: u16 = 500;
+
+    /// Creates a rejection. A code other than 400 to 499 and 500 counts as
+    /// [`Self::CODE_DEFAULT`], so that no handler can answer a caller with success.
+    pub fn new(index: Option<u32>, code: u16, message: impl Into<String>) -> Self {
+        let code = match code {
+            400..=500 => code,
+            _ => Self::CODE_DEFAULT,
+        };
+        Self {
+            index,
+            code,
             message: message.into(),
         }
     }

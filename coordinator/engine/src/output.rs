@@ -12,7 +12,7 @@ use crate::invocation::{Batch, EndpointIndex};
 use crate::message::MessageId;
 use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
-use crate::request::RequestId;
+use crate::request::{DeadLetterCursor, RequestId};
 use crate::tables::Overlay;
 
 /// An imperative taken from [`Partition::poll_output`](crate::partition::Partition::poll_output).
@@ -155,6 +155,13 @@ pub enum Answer {
         /// Reason of the failure.
         reason: String,
     },
+    /// The message was rejected for good and had no effects. No dead letter is kept.
+    Rejected {
+        /// HTTP status for the caller: 400 to 499, or 500.
+        code: u16,
+        /// Reason of the rejection.
+        message: String,
+    },
     /// No endpoint serves this function.
     UnknownFunction(FunctionType),
     /// The message exceeds the request size limit of its function's endpoint. Nothing was accepted.
@@ -184,6 +191,8 @@ pub enum Answer {
     Address(Box<AddressView>),
     /// List of dead letters.
     DeadLetters(Vec<DeadLetterView>),
+    /// Result of a change of many dead letters.
+    DeadLettersChanged(DeadLettersChanged),
     /// List of timers.
     Timers(Vec<TimerView>),
 }
@@ -237,6 +246,18 @@ pub struct DeadLetterView {
     pub reason: String,
     /// Time of the failure, in ms since the epoch.
     pub failed_at_ms: u64,
+}
+
+/// Result of a change of many dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLettersChanged {
+    /// Number of dead letters that were retried or dropped.
+    pub changed: usize,
+    /// Number of matching dead letters that cannot be retried, because their records could not be
+    /// routed to any address. They are kept.
+    pub skipped: usize,
+    /// Cursor of the next request; `None` if there is nothing left.
+    pub cursor: Option<DeadLetterCursor>,
 }
 
 /// A timer as shown to an administrator.

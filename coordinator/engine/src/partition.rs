@@ -31,6 +31,7 @@ mod answers;
 mod arrivals;
 mod audit;
 mod batches;
+mod bulk;
 mod calls;
 mod commits;
 mod deferred;
@@ -42,6 +43,7 @@ mod loading;
 mod memory;
 mod queues;
 mod recovery;
+mod rejections;
 mod schedule;
 mod timers;
 
@@ -132,6 +134,8 @@ pub struct Counts {
     pub repeated_records: u64,
     /// Messages that became dead letters.
     pub dead_letters: u64,
+    /// Messages that were rejected for good, and whose callers got the verdict.
+    pub rejected: u64,
     /// Messages that were put into a mailbox.
     pub messages: u64,
     /// Messages that were processed.

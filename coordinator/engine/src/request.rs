@@ -49,3 +49,33 @@ pub struct Call {
     /// Idempotency key given by the caller.
     pub idempotency_key: Option<Arc<str>>,
 }
+
+/// Change of many dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadLetterChange {
+    /// Send each message again, as a new message.
+    Retry,
+    /// Delete each dead letter.
+    Drop,
+}
+
+/// Selection of dead letters. Every condition that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    /// The dead letter is of this function, `namespace/name`.
+    pub function: Option<Arc<str>>,
+    /// The reason contains this text.
+    pub reason: Option<Arc<str>>,
+    /// The message failed at this time or later, in ms since the epoch.
+    pub since_ms: Option<u64>,
+}
+
+/// Progress of a change of many dead letters, which takes several requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLetterCursor {
+    /// Number of the first dead letter to be considered.
+    pub next: u64,
+    /// First number that was not assigned when the change began. A retried message that becomes a
+    /// dead letter again has a larger number, so the change ends.
+    pub end: u64,
+}

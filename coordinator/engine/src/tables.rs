@@ -22,7 +22,8 @@ use crate::position::{ShardId, ShardPosition};
 
 use bucket::Bucket;
 use bucket_slot::{Absence, BucketSlot};
-use dead_letters::{DeadLetterEntry, DeadLetterIndex};
+pub(crate) use dead_letters::DeadLetterEntry;
+use dead_letters::DeadLetterIndex;
 use functions::Functions;
 use received_ids::ReceivedIds;
 

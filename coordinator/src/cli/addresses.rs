@@ -13,8 +13,10 @@ use crate::error::Failure;
 pub enum AddressCommand {
     /// Print the state, backlog and suspension
     Get(AddressArgs),
-    /// Resume a suspended address
+    /// Resume a suspended address, beginning with the message that suspended it
     Resume(AddressArgs),
+    /// Make a dead letter of the message that suspended an address, and resume the address
+    Skip(AddressArgs),
 }
 
 /// Arguments of the commands on one address.
@@ -37,11 +39,15 @@ pub(crate) async fn run(command: AddressCommand) -> Result<(), Failure> {
             let address = client.json(client.request(Method::GET, &path)).await?;
             output::line(format!("{address:#}").as_bytes())?;
         }
-        AddressCommand::Resume(args) => {
-            let client = args.admin.client()?;
-            let path = format!("/api/addresses/{}/resume", args.address.path());
-            client.send(client.request(Method::POST, &path)).await?;
-        }
+        AddressCommand::Resume(args) => change(&args, "resume").await?,
+        AddressCommand::Skip(args) => change(&args, "skip").await?,
     }
+    Ok(())
+}
+
+async fn change(args: &AddressArgs, verb: &str) -> Result<(), Failure> {
+    let client = args.admin.client()?;
+    let path = format!("/api/addresses/{}/{verb}", args.address.path());
+    client.send(client.request(Method::POST, &path)).await?;
     Ok(())
 }

@@ -2,13 +2,19 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
 use crate::bounded::{TOKEN_BYTES_MAX, read_text};
 use crate::error::{Exit, Failure};
+
+/// Maximum time for which an overloaded application is asked again.
+const OVERLOAD_MAX: Duration = Duration::from_secs(60);
+
+/// Pause before an overloaded application is asked again.
+const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connection to a running application.
 pub(crate) struct Client {
@@ -67,20 +73,42 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
-        let exit = match status {
-            // Not ready, or on standby: the request had no effect.
-            StatusCode::SERVICE_UNAVAILABLE => Exit::Environment,
-            _ => Exit::Refused,
-        };
         let body = response.bytes().await.unwrap_or_default();
-        Err(Failure::new(exit, describe(status, &body)))
+        Err(refusal(status, &body))
     }
 
     /// Sends a request and returns the JSON of a successful answer.
     pub(crate) async fn json(&self, request: RequestBuilder) -> Result<Value, Failure> {
         let response = self.send(request).await?;
         let body = response.bytes().await.map_err(|error| self.lost(&error))?;
-        serde_json::from_slice(&body).map_err(|error| {
+        self.parse(&body)
+    }
+
+    /// Sends the request that `request` builds and returns the JSON of a successful answer. Repeats
+    /// it while the application refuses it because too much is queued, up to [`OVERLOAD_MAX`].
+    pub(crate) async fn json_despite_overload(
+        &self,
+        request: impl Fn() -> RequestBuilder,
+    ) -> Result<Value, Failure> {
+        let begun = Instant::now();
+        loop {
+            let sent = request().send().await;
+            let response = sent.map_err(|error| self.lost(&error))?;
+            let status = response.status();
+            let body = response.bytes().await.map_err(|error| self.lost(&error))?;
+            if status.is_success() {
+                return self.parse(&body);
+            }
+            let overloaded = error_code(&body).as_deref() == Some("overloaded");
+            if !overloaded || begun.elapsed() > OVERLOAD_MAX {
+                return Err(refusal(status, &body));
+            }
+            tokio::time::sleep(OVERLOAD_PAUSE).await;
+        }
+    }
+
+    fn parse(&self, body: &[u8]) -> Result<Value, Failure> {
+        serde_json::from_slice(body).map_err(|error| {
             let context = format!("the answer of {} is not JSON", self.base);
             Failure::caused(Exit::Environment, context, error)
         })
@@ -101,6 +129,22 @@ impl Client {
         let message = format!("{base} cannot be reached: {cause}; is `satchel dev` running?");
         Failure::new(Exit::Environment, message)
     }
+}
+
+/// Failure of an answer with this status.
+fn refusal(status: StatusCode, body: &[u8]) -> Failure {
+    let exit = match status {
+        // Not ready, or on standby: the request had no effect.
+        StatusCode::SERVICE_UNAVAILABLE => Exit::Environment,
+        _ => Exit::Refused,
+    };
+    Failure::new(exit, describe(status, body))
+}
+
+/// Code of an error in our form.
+fn error_code(body: &[u8]) -> Option<String> {
+    let error: Value = serde_json::from_slice(body).ok()?;
+    Some(error.get("error")?.get("code")?.as_str()?.to_owned())
 }
 
 /// Formats an error in our form as `message (code, status)`, and any other as it is.

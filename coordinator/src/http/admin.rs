@@ -1,5 +1,7 @@
 //! The administration port: health, metrics, dead letters, addresses, timers.
 
+mod bulk;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +73,8 @@ pub fn routes(admin: Admin) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
         .route("/api/dead-letters", get(list_dead_letters))
+        .route("/api/dead-letters/retry", post(bulk::retry_many))
+        .route("/api/dead-letters/drop", post(bulk::drop_many))
         .route("/api/dead-letters/{id}/retry", post(retry_dead_letter))
         .route(
             "/api/dead-letters/{id}",
@@ -85,6 +89,7 @@ pub fn routes(admin: Admin) -> Router {
             "/api/addresses/{namespace}/{name}/{id}/resume",
             post(resume),
         )
+        .route("/api/addresses/{namespace}/{name}/{id}/skip", post(skip))
         .route("/api/timers", get(list_timers))
         .route(
             "/api/ingresses/{namespace}/{name}/resume",
@@ -155,6 +160,8 @@ async fn show_metrics(State(admin): Shared) -> Response {
 #[serde(deny_unknown_fields)]
 struct DeadLetterQuery {
     function: Option<String>,
+    reason: Option<String>,
+    since: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
 }
@@ -166,7 +173,7 @@ async fn list_dead_letters(State(admin): Shared, request: Request) -> Result<Res
     let limit = page_limit(query.limit)?;
     let after = query.after.as_deref().map(dead_letter_id).transpose()?;
     let asked = Administration::ListDeadLetters {
-        function: function_filter(query.function)?,
+        filter: bulk::filter(query.function, query.reason, query.since.as_deref())?,
         after,
         // One more than the page shows whether there is a next page.
         limit: limit + 1,
@@ -257,6 +264,14 @@ async fn resume(
         .await
 }
 
+async fn skip(
+    State(admin): Shared,
+    Target(address): Target,
+    request: Request,
+) -> Result<Response, ApiError> {
+    admin.correct(request, Administration::Skip(address)).await
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TimerQuery {
@@ -306,12 +321,16 @@ impl Admin {
 
     /// Admits a write: checks the right, the readiness of the process, and the timeout.
     pub(super) fn admit(&self, parts: &Parts) -> Result<Wait, ApiError> {
-        self.writes
-            .authorize(&parts.headers, "changing something")?;
-        let readiness = *self.readiness.borrow();
-        ApiError::not_serving(readiness)?;
+        self.allow_writing(&parts.headers)?;
         let query: WaitQuery = query(parts)?;
         Wait::parse(query, WAIT_DEFAULT, WAIT_MAX)
+    }
+
+    /// Checks the right to write, and the readiness of the process.
+    fn allow_writing(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        self.writes.authorize(headers, "changing something")?;
+        let readiness = *self.readiness.borrow();
+        ApiError::not_serving(readiness)
     }
 
     async fn apply(&self, wait: Wait, correction: Administration) -> Result<Response, ApiError> {

@@ -8,6 +8,9 @@ use serde::Serialize;
 
 use crate::readiness::Readiness;
 
+/// Code of an error that the function itself answers.
+const REJECTED: &str = "rejected";
+
 /// Error of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError {
@@ -76,6 +79,11 @@ impl ApiError {
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "dead_letter",
                 format!("the message failed and is kept as dead letter {dead_letter}: {reason}"),
+            ),
+            Answer::Rejected { code, message } => Self::new(
+                StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                REJECTED,
+                message,
             ),
             Answer::UnknownFunction(function) => Self::unknown_function(&function.to_string()),
             Answer::TooLarge { bytes_max } => Self::new(
@@ -162,7 +170,8 @@ impl IntoResponse for ApiError {
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.status == StatusCode::UNAUTHORIZED {
+        // A function that answers 401 asks for credentials of its own, not for this port's token.
+        if self.status == StatusCode::UNAUTHORIZED && self.code != REJECTED {
             response
                 .headers_mut()
                 .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -61,8 +61,9 @@ impl Default for TrafficLimits {
 /// |---|---|
 /// | 200 | the function's reply to the call, durable |
 /// | 202 | the sent message is durable |
-/// | 400 | path, query, header or body is invalid |
+/// | 400 | path, query, header or body is invalid, or the function cannot decode the message |
 /// | 404 | no endpoint serves the function |
+/// | 4xx, 500 | the function rejected the message of the call; the body has code `rejected` |
 /// | 408, 413 | the body is too slow or too large; the id is too long |
 /// | 422 | the `Idempotency-Key` was used with another body |
 /// | 500 | the message became a dead letter; the body has the reason |
@@ -135,7 +136,7 @@ pub(crate) struct Wait(Duration);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitQuery {
-    timeout: Option<String>,
+    pub(crate) timeout: Option<String>,
 }
 
 impl Wait {

@@ -30,6 +30,7 @@ use self::url::UrlTemplate;
 #[cfg(feature = "tls")]
 use crate::bounded::{TEXT_BYTES_MAX, read};
 
+mod rejection;
 mod url;
 
 pub use self::url::InvalidUrl;
@@ -182,8 +183,9 @@ impl HttpInvoker {
             return BundleOutcome::Answered(join_all(results).await);
         };
         match self.invoke_batch(only, bundle.new_connection).await {
-            Ok(answer) => BundleOutcome::Answered(vec![(only.attempt, Ok(answer))]),
-            Err(failure) => BundleOutcome::Failed(failure),
+            // A verdict is an answer of the function, so the request has succeeded.
+            Err(failure) if failure.kind != FailureKind::Terminal => BundleOutcome::Failed(failure),
+            answer => BundleOutcome::Answered(vec![(only.attempt, answer)]),
         }
     }
 
@@ -196,6 +198,9 @@ impl HttpInvoker {
         let response = self.send(client, &batch.target.function, batch).await?;
         let status = response.status();
         if !status.is_success() {
+            if rejection::is_rejection(&response) {
+                return Err(rejection::read(response).await);
+            }
             return Err(refusal(response).await);
         }
         let kind = response.headers().get(CONTENT_TYPE);
@@ -374,7 +379,7 @@ async fn refusal(response: Response) -> Failure {
         StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => FailureKind::Ambiguous,
         _ => FailureKind::Unavailable,
     };
-    let text = error_text(response).await;
+    let text = error_text(response, ERROR_TEXT_CHARS_MAX).await;
     let message = if text.is_empty() {
         format!("the endpoint answered {status}")
     } else {
@@ -383,9 +388,10 @@ async fn refusal(response: Response) -> Failure {
     Failure::new(kind, message)
 }
 
-/// Returns the beginning of the body if it is text. Reads no more than that.
-async fn error_text(mut response: Response) -> String {
-    let bytes_max = 4 * ERROR_TEXT_CHARS_MAX;
+/// Returns the beginning of the body, at most `chars_max` characters, if it is text. Reads no more
+/// than that.
+async fn error_text(mut response: Response, chars_max: usize) -> String {
+    let bytes_max = 4 * chars_max;
     let mut body = Vec::new();
     while body.len() < bytes_max {
         match response.chunk().await {
@@ -405,7 +411,7 @@ async fn error_text(mut response: Response) -> String {
     text.trim()
         .chars()
         .filter(|char| !char.is_control() || *char == '\n')
-        .take(ERROR_TEXT_CHARS_MAX)
+        .take(chars_max)
         .collect()
 }
 

@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use satchel_engine::invocation::{
-    AttemptId, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind,
+    AttemptId, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind, Rejection,
 };
-use satchel_protocol::bundle::{BatchResult, Budget, BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::bundle::{
+    BatchError, BatchResult, Budget, BundleRequest, BundleResponse, Encoding,
+};
 use serde::Deserialize;
 
 /// Maximum payload of a synchronous request to Lambda, in bytes.
@@ -156,12 +158,28 @@ fn encode_as(encoding: Encoding, bundle: &Bundle) -> Vec<u8> {
 
 /// Decodes a result.
 fn outcome(result: &BatchResult, encoding: Encoding, budget: &mut Budget) -> BatchOutcome {
-    let outcome = match result.from_function(encoding, budget) {
+    match result.from_function(encoding, budget) {
         Ok(Ok(from)) => Ok(from),
-        Ok(Err(error)) => Err(format!("{}: {}", error.kind, error.message)),
-        Err(error) => Err(format!("the result cannot be read: {error}")),
+        Ok(Err(error)) => Err(batch_failure(error)),
+        Err(error) => Err(function_failure(&format!(
+            "the result cannot be read: {error}"
+        ))),
+    }
+}
+
+/// Converts the error that a handler reports for a batch.
+fn batch_failure(error: BatchError) -> Failure {
+    let text = format!("{}: {}", error.kind, error.message);
+    let Some(terminal) = error.terminal else {
+        return function_failure(&text);
     };
-    outcome.map_err(|text| Failure::new(FailureKind::Function, shortened(&text)))
+    let message = shortened(&terminal.message);
+    let rejection = Rejection::new(terminal.index, terminal.code, message);
+    Failure::terminal(shortened(&text), rejection)
+}
+
+fn function_failure(text: &str) -> Failure {
+    Failure::new(FailureKind::Function, shortened(text))
 }
 
 /// Parses the text form of an [`AttemptId`].

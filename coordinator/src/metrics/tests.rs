@@ -60,6 +60,7 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_sealed(0, 9);
     metrics.observe_commit(0, 8, 1000, half_second);
     metrics.observe_dead_letters_made(2);
+    metrics.observe_rejected(3);
     metrics.observe_dead_letters_present(1);
     metrics.observe_dead_letter_bytes(78);
     metrics.observe_pending_bytes(77);
@@ -134,6 +135,7 @@ fn every_observation_is_shown_under_its_name() {
              {operation=\"GetRecords\",reason=\"throttled\"} 1",
             "satchel_kinesis_shard_lag_seconds\
              {ingress=\"example/in\",stream=\"in\",shard=\"shardId-0\"} 1.5",
+            "satchel_messages_rejected_total 3",
             "satchel_partition_durable_number{partition=\"0\"} 8",
             "satchel_partition_sealed_number{partition=\"0\"} 9",
             "satchel_partition_time_ahead_seconds 1.5",

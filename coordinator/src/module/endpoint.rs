@@ -118,11 +118,12 @@ pub(crate) const ON_POISON: Field = Field::with_default(
         Word {
             word: "suspend",
             meaning: "The address is suspended, with the message at its head, until an operator \
-                      resumes it.",
+                      resumes it or skips the message.",
         },
     ]),
     "dead-letter",
-    "Treatment of a message whose last attempt has failed.",
+    "Treatment of a message whose last attempt has failed, or that was rejected for good and whose \
+     caller does not wait.",
 );
 
 /// Word for attempts without limit.

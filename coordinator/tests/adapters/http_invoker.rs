@@ -17,7 +17,7 @@ use satchel::invoker::http::{HttpEndpoint, HttpInvoker};
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::invocation::{
     AttemptId, Batch, BatchMessage, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure,
-    FailureKind,
+    FailureKind, Rejection,
 };
 use satchel_protocol::reqreply::{FromFunction, ToFunction, TypedValue, from_function};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -243,6 +243,44 @@ async fn a_redirect_is_not_followed() {
     assert_eq!(
         failure(quick(url)).await,
         Failure::new(FailureKind::Unavailable, "the endpoint answered 302 Found")
+    );
+}
+
+#[tokio::test]
+async fn a_rejection_for_good_is_an_answer_of_the_function_whatever_its_status() {
+    for (status, code, index, expected) in [
+        (500, "404", Some("2"), Rejection::new(Some(2), 404, "no")),
+        (404, "404", None, Rejection::new(None, 404, "no")),
+        (503, "true", Some("x"), Rejection::new(None, 500, "no")),
+    ] {
+        let url = serve(move || {
+            let status = StatusCode::from_u16(status).unwrap();
+            let mut response = (status, "no").into_response();
+            let headers = response.headers_mut();
+            headers.insert("satchel-terminal-error", code.parse().unwrap());
+            if let Some(index) = index {
+                headers.insert("satchel-terminal-index", index.parse().unwrap());
+            }
+            response
+        })
+        .await;
+        assert_eq!(
+            invoke(quick(url)).await,
+            BundleOutcome::Answered(vec![(attempt(1), Err(Failure::terminal("no", expected)))])
+        );
+    }
+    let url = serve(|| {
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        let headers = response.headers_mut();
+        headers.insert("satchel-terminal-error", "400".parse().unwrap());
+        response
+    })
+    .await;
+    let text = "the function rejected the message without a reason";
+    let failure = Failure::terminal(text, Rejection::new(None, 400, text));
+    assert_eq!(
+        invoke(quick(url)).await,
+        BundleOutcome::Answered(vec![(attempt(1), Err(failure))])
     );
 }
 

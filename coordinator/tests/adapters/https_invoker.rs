@@ -139,7 +139,7 @@ async fn only_servers_of_a_trusted_authority_are_invoked() {
         BundleOutcome::Answered(vec![(ATTEMPT, Ok(answer()))])
     );
     let outcome = invoke(endpoint(serve(&other, None).await)).await;
-    let BundleOutcome::Failed(Failure { kind, message }) = outcome else {
+    let BundleOutcome::Failed(Failure { kind, message, .. }) = outcome else {
         panic!("{outcome:?}");
     };
     assert_eq!(kind, FailureKind::Unavailable);

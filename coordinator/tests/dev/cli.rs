@@ -404,6 +404,7 @@ async fn dead_letters_and_addresses_are_changed_through_the_administration_port(
         ["dead-letters", "retry", "0a"],
         ["dead-letters", "drop", "0b"],
         ["address", "resume", "example/f/ü"],
+        ["address", "skip", "example/f/ü"],
     ] {
         let done = satchel_with(&arguments, &variables, "").await;
         assert_eq!(done, (0, String::new(), String::new()));
@@ -419,6 +420,7 @@ async fn dead_letters_and_addresses_are_changed_through_the_administration_port(
             "POST /api/dead-letters/0a/retry \"\"",
             "DELETE /api/dead-letters/0b \"\"",
             "POST /api/addresses/example/f/%C3%BC/resume \"\"",
+            "POST /api/addresses/example/f/%C3%BC/skip \"\"",
             "GET /api/addresses/example/f/1 \"\"",
         ]
     );

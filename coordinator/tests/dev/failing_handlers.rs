@@ -10,6 +10,7 @@ mod endpoint;
 mod http;
 mod lambda;
 mod outages;
+mod rejections;
 mod suspension;
 
 use std::path::{Path, PathBuf};

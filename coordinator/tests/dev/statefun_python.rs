@@ -323,3 +323,37 @@ async fn a_function_may_do_nothing() {
     assert_eq!(shop.functions.handshakes(), json!({"shop/idle": 1}));
     shop.has_no_dead_letters().await;
 }
+
+#[tokio::test]
+async fn a_message_is_rejected_for_good_by_a_header_and_its_neighbours_are_processed_once() {
+    let shop = Shop::start().await;
+    let till = "shop/till/x";
+    let calls = (0..20).map(async |each| match each {
+        5 | 12 => shop.client().call(till, &json!("much")).await,
+        _ => shop.client().call(till, &json!(1)).await,
+    });
+    let replies = futures::future::join_all(calls).await;
+    let mut totals = Vec::new();
+    for (each, reply) in replies.iter().enumerate() {
+        if [5, 12].contains(&each) {
+            assert_eq!(
+                (reply.status, reply.error_code()),
+                (422, "rejected".to_owned())
+            );
+            assert_eq!(reply.error_message(), "'much' is no amount");
+        } else {
+            totals.push(reply.json().as_i64().unwrap());
+        }
+    }
+    totals.sort_unstable();
+    assert_eq!(totals, (1..=18).collect::<Vec<_>>());
+    shop.has_no_dead_letters().await;
+
+    assert_eq!(shop.client().send(till, &json!("more")).await.status, 202);
+    let letter = until("it is a dead letter", async || {
+        shop.client().dead_letters().await.pop()
+    })
+    .await;
+    assert_eq!(letter["attempts"], 1);
+    assert_eq!(letter["reason"], "'more' is no amount");
+}

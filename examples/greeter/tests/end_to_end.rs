@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod mistakes;
+
+use mistakes::mistakes_are_answered_as_mistakes;
 use satchel_testkit::{Setup, example};
 use serde_json::{Value, json};
 
@@ -57,6 +60,12 @@ async fn a_name_on_the_stream_becomes_one_greeting_also_over_a_kill() {
         .collect();
     assert_eq!(seen, [1, 2, 3]);
     assert_eq!(app.client.dead_letters().await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn a_mistake_of_a_caller_is_answered_at_once_and_of_a_record_kept_as_a_dead_letter() {
+    let app = Setup::of(example("greeter")).start().await;
+    mistakes_are_answered_as_mistakes(&app.client).await;
 }
 
 #[tokio::test]

@@ -1,8 +1,12 @@
 //! The greeter's process as a StateFun endpoint over HTTP, without the Runtime API.
 
+mod mistakes;
+
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use mistakes::mistakes_are_answered_as_mistakes;
 use satchel_testkit::Setup;
 use serde_json::json;
 
@@ -43,9 +47,8 @@ impl Drop for Process {
     }
 }
 
-#[tokio::test]
-async fn the_greeter_serves_the_same_over_http_as_on_lambda() {
-    let (process, address) = Process::start();
+/// The greeter's module file with its endpoint at this address, in a directory of its own.
+fn module_at(address: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a directory for the module file can be made");
     let module = dir.path().join("module.yaml");
     let on_lambda = include_str!("../module.yaml");
@@ -57,7 +60,21 @@ async fn the_greeter_serves_the_same_over_http_as_on_lambda() {
          urlPathTemplate: http://{address}/{{function.name}}\n---{ingress_and_egress}"
     );
     std::fs::write(&module, over_http).expect("the module file can be written");
+    (dir, module)
+}
 
+#[tokio::test]
+async fn mistakes_are_answered_over_http_as_on_lambda() {
+    let (_process, address) = Process::start();
+    let (_dir, module) = module_at(&address);
+    let app = Setup::of(module).start().await;
+    mistakes_are_answered_as_mistakes(&app.client).await;
+}
+
+#[tokio::test]
+async fn the_greeter_serves_the_same_over_http_as_on_lambda() {
+    let (process, address) = Process::start();
+    let (_dir, module) = module_at(&address);
     let mut app = Setup::of(module).start().await;
     for seen in 1..=3 {
         if seen == 2 {

@@ -39,8 +39,9 @@
 //! coordinator then acts by `index`, and in neither case counts a failed attempt:
 //!
 //! - **0**: The first message is concluded. It leaves its mailbox; a caller that waits gets `code`
-//!   and `message`; a message without such a caller becomes a dead letter at once. The messages
-//!   behind it stay queued in order. They are sent again in the next batch, with unchanged state.
+//!   and `message`; a message without such a caller becomes a dead letter at once, or suspends its
+//!   address at once, as the endpoint is configured. The messages behind it stay queued in order.
+//!   They are sent again in the next batch, with unchanged state.
 //! - **n > 0**: The next batch of this address has exactly the first `n` messages. When it has
 //!   succeeded, the rejected message is the first of the batch after it. The function then judges
 //!   that message again, over the state that the messages before it left.
@@ -54,8 +55,9 @@
 //! A reader that does not know `terminal` ignores it and sees an ordinary error. The same holds
 //! over HTTP: the response has status 500, and `terminal` travels in the headers
 //! [`TERMINAL_ERROR_HEADER`] (`code`) and [`TERMINAL_INDEX_HEADER`] (`index`, optional), with
-//! `message` as the body. The status is not `code`, because gateways and older coordinators give
-//! several 4xx statuses a meaning of their own, such as 429 (retry) and 413 (split the batch).
+//! `message` as the body. The coordinator takes any status but 2xx. The status is not `code`,
+//! because gateways and older coordinators give several 4xx statuses a meaning of their own, such
+//! as 429 (retry) and 413 (split the batch).
 
 mod unpack;
 

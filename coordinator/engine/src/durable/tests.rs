@@ -46,6 +46,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             dead_letter,
             reason
         }),
+        (400..=500_u16, "\\PC{0,12}")
+            .prop_map(|(code, message)| Outcome::Rejected { code, message }),
     ]
 }
 

@@ -185,6 +185,7 @@ fn message(read: &mut Reader<'_>) -> Result<Message, Malformed> {
 const ACCEPTED: u8 = 0;
 const REPLIED: u8 = 1;
 const FAILED: u8 = 2;
+const REJECTED: u8 = 3;
 
 fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
     match outcome {
@@ -201,6 +202,11 @@ fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             out.extend_from_slice(&dead_letter.0);
             put_text(out, reason);
         }
+        Outcome::Rejected { code, message } => {
+            out.push(REJECTED);
+            put_number(out, (*code).into());
+            put_text(out, message);
+        }
     }
 }
 
@@ -212,11 +218,22 @@ fn outcome(read: &mut Reader<'_>) -> Result<Outcome, Malformed> {
             dead_letter: read.message_id()?,
             reason: read.string()?,
         }),
+        REJECTED => Ok(Outcome::Rejected {
+            code: status(read.number()?)?,
+            message: read.string()?,
+        }),
         found => Err(Malformed::Unknown {
             what: "outcome",
             found: found.into(),
         }),
     }
+}
+
+fn status(found: u64) -> Result<u16, Malformed> {
+    u16::try_from(found).map_err(|_| Malformed::Unknown {
+        what: "status of an outcome",
+        found,
+    })
 }
 
 const NEVER: u8 = 0;

@@ -26,15 +26,21 @@ impl Partition {
         let answer = match administration {
             Administration::Inspect(address) => self.inspect(&address),
             Administration::ListDeadLetters {
-                function,
+                filter,
                 after,
                 limit,
             } => {
-                self.list_dead_letters(request, function.as_deref(), after, limit);
+                self.list_dead_letters(request, &filter, after, limit);
                 return;
             }
             Administration::RetryDeadLetter(id) => self.retry_dead_letter(id),
             Administration::DropDeadLetter(id) => self.drop_dead_letter(id),
+            Administration::ChangeDeadLetters {
+                change,
+                filter,
+                cursor,
+                limit,
+            } => self.change_dead_letters(change, &filter, cursor, limit),
             Administration::SetState {
                 address,
                 state,
@@ -42,6 +48,7 @@ impl Partition {
             } => self.correct(&address, state, Some(value)),
             Administration::DeleteState { address, state } => self.correct(&address, state, None),
             Administration::Resume(address) => self.resume_address(&address),
+            Administration::Skip(address) => self.skip_message(&address),
             Administration::ListTimers { function, limit } => {
                 self.start_listing(request, function, limit);
                 return;
@@ -87,8 +94,7 @@ impl Partition {
         }))
     }
 
-    fn take_dead_letter(&mut self, id: MessageId) -> Option<(Option<Address>, DeadLetter)> {
-        let number = self.tables.dead_letters.number_of(id)?;
+    fn take_dead_letter(&mut self, number: u64) -> Option<(Option<Address>, DeadLetter)> {
         let taken = self.tables.take_dead_letter(number)?;
         let key = Key::DeadLetter {
             address: taken.0.clone(),
@@ -99,9 +105,18 @@ impl Partition {
     }
 
     fn retry_dead_letter(&mut self, id: MessageId) -> Answer {
-        let Some(number) = self.tables.dead_letters.number_of(id) else {
-            return Answer::NotFound(format!("there is no dead letter {id}"));
-        };
+        let number = self.tables.dead_letters.number_of(id);
+        match number.map(|number| self.retry_numbered(number)) {
+            None => Answer::NotFound(format!("there is no dead letter {id}")),
+            Some(true) => Answer::Done,
+            Some(false) => Answer::Refused(
+                "the record could not be routed to any address, so it cannot be retried".to_owned(),
+            ),
+        }
+    }
+
+    /// Retries a dead letter. Returns false, and keeps it, if its record could not be routed.
+    pub(super) fn retry_numbered(&mut self, number: u64) -> bool {
         let entry = self.tables.dead_letters.get(number);
         let address = entry.and_then(|entry| entry.address.clone());
         let egress = self
@@ -109,12 +124,10 @@ impl Partition {
             .dead_letter(number)
             .and_then(|letter| letter.egress.clone());
         if address.is_none() && egress.is_none() {
-            return Answer::Refused(
-                "the record could not be routed to any address, so it cannot be retried".to_owned(),
-            );
+            return false;
         }
-        let Some((_, letter)) = self.take_dead_letter(id) else {
-            return Answer::NotFound(format!("there is no dead letter {id}"));
+        let Some((_, letter)) = self.take_dead_letter(number) else {
+            return false;
         };
         let again = MessageId::derive(IdSource::Retry { parent: letter.id }, &letter.argument);
         if let Some(egress) = egress {
@@ -135,14 +148,20 @@ impl Partition {
             };
             self.deliver(&address, message);
         }
-        Answer::Done
+        true
     }
 
     fn drop_dead_letter(&mut self, id: MessageId) -> Answer {
-        match self.take_dead_letter(id) {
+        let number = self.tables.dead_letters.number_of(id);
+        match number.filter(|number| self.drop_numbered(*number)) {
             Some(_) => Answer::Done,
             None => Answer::NotFound(format!("there is no dead letter {id}")),
         }
+    }
+
+    /// Deletes a dead letter. Returns whether there was one.
+    pub(super) fn drop_numbered(&mut self, number: u64) -> bool {
+        self.take_dead_letter(number).is_some()
     }
 
     fn resume_address(&mut self, address: &Address) -> Answer {
@@ -162,6 +181,20 @@ impl Partition {
         });
         self.make_ready(address);
         self.tables.prune(address);
+        Answer::Done
+    }
+
+    /// Gives up the message that suspended an address. The address continues behind it.
+    fn skip_message(&mut self, address: &Address) -> Answer {
+        let active = self.tables.active_mut(address);
+        let suspension = active.and_then(|active| active.suspension.take());
+        let Some(suspension) = suspension else {
+            return Answer::NotFound(format!("{address} is not suspended"));
+        };
+        self.mark_changed(Key::Suspension {
+            address: address.clone(),
+        });
+        self.give_up_head(address, suspension.reason);
         Answer::Done
     }
 

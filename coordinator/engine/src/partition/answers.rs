@@ -14,11 +14,12 @@ use satchel_protocol::reqreply::{self, FromFunction, TypedValue};
 
 use super::Partition;
 use super::calls::is_caller;
+use super::rejections::Defect;
 use super::schedule::Scheduled;
 use crate::address::{Address, FunctionType, ID_BYTES_MAX};
 use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
 use crate::input::EgressMark;
-use crate::invocation::{AttemptId, Failure, FailureKind};
+use crate::invocation::AttemptId;
 use crate::message::{IdSource, Message, MessageId};
 use crate::tables::{Activity, Flight, FunctionStates};
 
@@ -35,7 +36,7 @@ impl Partition {
         let Some((address, flight)) = self.end_flight(attempt) else {
             return;
         };
-        let problem = match answer.response {
+        let failure = match answer.response {
             None => {
                 self.apply(&address, flight, InvocationResponse::default());
                 None
@@ -45,7 +46,7 @@ impl Partition {
                     self.apply(&address, flight, response);
                     None
                 }
-                Err(problem) => Some(problem),
+                Err(defect) => Some(defect.into_failure()),
             },
             Some(Response::IncompleteInvocationContext(missing)) => {
                 let declared = self.declare(&address.function, &missing, flight.states);
@@ -55,12 +56,11 @@ impl Partition {
                     self.withdraw_presumed_attempt(&address, flight);
                     self.make_ready(&address);
                 }
-                declared.err()
+                let unsound = |text| Defect::Unsound(text).into_failure();
+                declared.err().map(unsound)
             }
         };
-        if let Some(problem) = problem {
-            let message = format!("the answer was not accepted: {problem}");
-            let failure = Failure::new(FailureKind::Function, message);
+        if let Some(failure) = failure {
             self.batch_failed(&address, flight, &failure);
         }
     }
@@ -95,15 +95,14 @@ impl Partition {
     }
 
     /// Checks the whole answer before any of it is applied.
-    fn check(&self, address: &Address, response: &InvocationResponse) -> Result<(), String> {
+    fn check(&self, address: &Address, response: &InvocationResponse) -> Result<(), Defect> {
         let effects = response.outgoing_messages.len()
             + response.delayed_invocations.len()
             + response.outgoing_egresses.len()
             + response.state_mutations.len();
         if effects > EFFECTS_MAX {
-            return Err(format!(
-                "it has {effects} effects; at most {EFFECTS_MAX} are allowed"
-            ));
+            let text = format!("it has {effects} effects; at most {EFFECTS_MAX} are allowed");
+            return Err(Defect::mistake(0, text));
         }
         for message in &response.outgoing_messages {
             check_message(
@@ -116,10 +115,14 @@ impl Partition {
         for egress in &response.outgoing_egresses {
             let id = format!("{}/{}", egress.egress_namespace, egress.egress_type);
             if !self.config.egresses.contains(id.as_str()) {
-                return Err(format!("no egress is named {id}"));
+                return Err(Defect::mistake(
+                    egress.cause,
+                    format!("no egress is named {id}"),
+                ));
             }
             if egress.argument.is_none() {
-                return Err(format!("a record for the egress {id} has no argument"));
+                let text = format!("a record for the egress {id} has no argument");
+                return Err(Defect::Unsound(text));
             }
         }
         let mutations = &response.state_mutations;
@@ -134,7 +137,7 @@ impl Partition {
         &self,
         address: &Address,
         delayed: &[DelayedInvocation],
-    ) -> Result<(), String> {
+    ) -> Result<(), Defect> {
         let tokens = self.tables.active(address).map(|active| &active.tokens);
         let mut freed = BTreeSet::new();
         let mut taken = BTreeSet::new();
@@ -142,7 +145,7 @@ impl Partition {
             let token = invocation.cancellation_token.as_str();
             if invocation.is_cancellation_request {
                 if token.is_empty() {
-                    return Err("a cancellation has no token".to_owned());
+                    return Err(Defect::Unsound("a cancellation has no token".to_owned()));
                 }
                 taken.remove(token);
                 freed.insert(token);
@@ -155,7 +158,8 @@ impl Partition {
             }
             let pending = tokens.is_some_and(|tokens| tokens.contains_key(token));
             if taken.contains(token) || (pending && !freed.contains(token)) {
-                return Err(format!("the cancellation token {token:?} is still pending"));
+                let text = format!("the cancellation token {token:?} is still pending");
+                return Err(Defect::mistake(invocation.cause, text));
             }
             taken.insert(token);
         }
@@ -166,30 +170,34 @@ impl Partition {
         &self,
         address: &Address,
         mutation: &PersistedValueMutation,
-    ) -> Result<(), String> {
+    ) -> Result<(), Defect> {
         let name = &mutation.state_name;
+        let Ok(kind) = MutationType::try_from(mutation.mutation_type) else {
+            let kind = mutation.mutation_type;
+            return Err(Defect::Unsound(format!(
+                "the mutation of the state {name:?} has the unknown type {kind}"
+            )));
+        };
         let states = self.tables.states_of(&address.function);
         let slot = states
             .and_then(|states| states.find(name))
             .map(|(_, slot)| slot)
             .filter(|slot| slot.declared.is_some())
-            .ok_or_else(|| format!("the state {name:?} was never declared"))?;
-        let Ok(kind) = MutationType::try_from(mutation.mutation_type) else {
-            let kind = mutation.mutation_type;
-            return Err(format!(
-                "the mutation of the state {name:?} has the unknown type {kind}"
-            ));
-        };
+            .ok_or_else(|| {
+                // Mutations are of the batch as a whole: which message made one is unknown.
+                Defect::mistake(0, format!("the state {name:?} was never declared"))
+            })?;
         match (kind, &mutation.state_value) {
             (MutationType::Delete, _) => Ok(()),
-            (MutationType::Modify, None) => {
-                Err(format!("the mutation of the state {name:?} has no value"))
-            }
+            (MutationType::Modify, None) => Err(Defect::Unsound(format!(
+                "the mutation of the state {name:?} has no value"
+            ))),
+            // The type of the state has changed, which is no mistake of a message.
             (MutationType::Modify, Some(value)) if value.typename != *slot.typename => {
-                Err(format!(
+                Err(Defect::Unsound(format!(
                     "the state {name:?} was declared as {}, its new value is a {}",
                     slot.typename, value.typename
-                ))
+                )))
             }
             (MutationType::Modify, Some(_)) => Ok(()),
         }
@@ -518,27 +526,30 @@ fn check_message(
     what: &str,
     target: Option<&reqreply::Address>,
     argument: Option<&TypedValue>,
-) -> Result<(), String> {
-    let target = target.ok_or_else(|| format!("{what} has no target"))?;
+) -> Result<(), Defect> {
+    let unsound = |text| Err(Defect::Unsound(text));
+    let Some(target) = target else {
+        return unsound(format!("{what} has no target"));
+    };
     if target.namespace.is_empty() || target.r#type.is_empty() {
-        return Err(format!("{what} has an incomplete target, {target}"));
+        return unsound(format!("{what} has an incomplete target, {target}"));
     }
     if !FunctionType::is_segment(&target.r#type) {
-        return Err(format!(
-            "{what} has the target {target}, and no function is named `{}`",
-            target.r#type
-        ));
+        let name = &target.r#type;
+        let text = format!("{what} has the target {target}, and no function is named `{name}`");
+        return Err(Defect::mistake(0, text));
     }
     let bytes = target.id.len();
     if bytes > ID_BYTES_MAX {
         let function = format!("{}/{}", target.namespace, target.r#type);
-        return Err(format!(
+        let text = format!(
             "{what} to {function} has an id of {bytes} bytes; at most {ID_BYTES_MAX} are allowed"
-        ));
+        );
+        return Err(Defect::mistake(0, text));
     }
     match argument {
         Some(_) => Ok(()),
-        None => Err(format!("{what} to {target} has no argument")),
+        None => unsound(format!("{what} to {target} has no argument")),
     }
 }
 

@@ -262,6 +262,16 @@ impl Partition {
         }
     }
 
+    /// Returns whether an outcome of this caller's call would reach a client: a request waits for
+    /// it, or a repeat under its idempotency key may ask for it, and it has none yet.
+    pub(super) fn awaits_outcome(&self, caller: &Address) -> bool {
+        let open = call_id_of(caller).and_then(|call| self.calls.open.get(&call));
+        open.is_some_and(|open| {
+            let record = open.record.as_ref();
+            record.is_none_or(|record| !self.has_outcome(record))
+        })
+    }
+
     /// Returns whether a request waits for the outcome of this call.
     pub(super) fn is_waited_for(&self, call: CallId) -> bool {
         let open = self.calls.open.get(&call);
@@ -270,7 +280,7 @@ impl Partition {
 
     /// Sets the outcome of a call, and answers the waiting requests once it is durable. Only the
     /// first outcome counts.
-    fn resolve(&mut self, caller: &Address, outcome: &Outcome) {
+    pub(super) fn resolve(&mut self, caller: &Address, outcome: &Outcome) {
         let open =
             call_id_of(caller).and_then(|call| Some((call, self.calls.open.get_mut(&call)?)));
         let Some((call, open)) = open else {
@@ -348,6 +358,7 @@ impl Outcome {
                 dead_letter,
                 reason,
             },
+            Self::Rejected { code, message } => Answer::Rejected { code, message },
         }
     }
 }

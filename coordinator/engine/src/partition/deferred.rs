@@ -131,11 +131,13 @@ impl Partition {
         let bucket = match &administration {
             Administration::Inspect(address)
             | Administration::Resume(address)
+            | Administration::Skip(address)
             | Administration::SetState { address, .. }
             | Administration::DeleteState { address, .. } => self.tables.absent_bucket_of(address),
             Administration::ListDeadLetters { .. }
             | Administration::RetryDeadLetter(_)
-            | Administration::DropDeadLetter(_) => {
+            | Administration::DropDeadLetter(_)
+            | Administration::ChangeDeadLetters { .. } => {
                 // Until all of them are loaded, the index of the dead letters is not complete.
                 if self.loading.has_pending_buckets() {
                     if self.admits(request) {
@@ -161,14 +163,18 @@ impl Partition {
         None
     }
 
-    /// Returns the bucket of the dead letter that an administrator changes, if it is not in memory.
+    /// Returns the bucket of the next dead letter that an administrator changes, if it is not in
+    /// memory.
     fn absent_bucket_of_changed_letter(&self, administration: &Administration) -> Option<u16> {
-        let (Administration::RetryDeadLetter(id) | Administration::DropDeadLetter(id)) =
-            administration
-        else {
-            return None;
+        let number = match administration {
+            Administration::RetryDeadLetter(id) | Administration::DropDeadLetter(id) => {
+                self.tables.dead_letters.number_of(*id)?
+            }
+            Administration::ChangeDeadLetters { filter, cursor, .. } => {
+                self.next_dead_letter_to_change(filter, *cursor)?
+            }
+            _ => return None,
         };
-        let number = self.tables.dead_letters.number_of(*id)?;
         self.absent_bucket_of_letter(number)
     }
 

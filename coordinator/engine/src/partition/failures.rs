@@ -34,6 +34,7 @@ impl Partition {
                 self.withdraw_presumed_attempt(address, flight);
                 self.back_off(address, retries, 1);
             }
+            FailureKind::Terminal => self.batch_rejected(address, flight, endpoint, failure),
             _ if flight.messages > 1 => {
                 self.isolate(address, flight.messages);
                 self.back_off(address, retries, 1);
@@ -88,17 +89,23 @@ impl Partition {
     }
 
     /// Halves the next batch.
-    fn isolate(&mut self, address: &Address, messages: usize) {
+    pub(super) fn isolate(&mut self, address: &Address, messages: usize) {
+        self.limit_batch(address, messages / 2, messages);
+    }
+
+    /// Limits the next batches to `messages_max` messages until the first `through` messages of the
+    /// mailbox are processed.
+    pub(super) fn limit_batch(&mut self, address: &Address, messages_max: usize, through: usize) {
         if let Some(active) = self.tables.active_mut(address) {
-            let last_of_batch = active
+            let last = active
                 .mailbox
-                .get(messages - 1)
+                .get(through - 1)
                 .map_or(0, |(number, _)| *number);
-            let through = active.isolation.map_or(last_of_batch, |isolation| {
-                isolation.through.max(last_of_batch)
-            });
+            let through = active
+                .isolation
+                .map_or(last, |isolation| isolation.through.max(last));
             active.isolation = Some(Isolation {
-                messages_max: messages / 2,
+                messages_max,
                 through,
             });
         }
@@ -206,13 +213,20 @@ impl Partition {
 
     /// Makes a dead letter of the message at the head. The address continues.
     pub(super) fn give_up_head(&mut self, address: &Address, reason: String) {
-        let Some(active) = self.tables.active_mut(address) else {
+        let Some((message, attempts)) = self.take_head(address) else {
             return;
         };
+        self.give_up(address, message, attempts, reason);
+        self.make_ready(address);
+        self.tables.prune(address);
+    }
+
+    /// Removes the message at the head, which is concluded without being processed. Returns it with
+    /// the number of its failed attempts.
+    pub(super) fn take_head(&mut self, address: &Address) -> Option<(Message, u32)> {
+        let active = self.tables.active_mut(address)?;
         active.activity = Activity::Idle;
-        let Some((number, message)) = active.pop_message() else {
-            return;
-        };
+        let (number, message) = active.pop_message()?;
         let failures = active
             .failures
             .as_ref()
@@ -225,9 +239,7 @@ impl Partition {
         };
         self.mark_ended(key, number);
         self.succeeded(address);
-        self.give_up(address, message, attempts, reason);
-        self.make_ready(address);
-        self.tables.prune(address);
+        Some((message, attempts))
     }
 
     /// Makes a dead letter of a message that is in no mailbox.

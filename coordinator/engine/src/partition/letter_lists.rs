@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::Partition;
 use crate::address::Address;
 use crate::durable::DeadLetter;
+use crate::input::DeadLetterFilter;
 use crate::message::MessageId;
 use crate::output::{Answer, DeadLetterView};
 use crate::request::RequestId;
@@ -26,7 +27,7 @@ impl Partition {
     pub(super) fn list_dead_letters(
         &mut self,
         request: RequestId,
-        function: Option<&str>,
+        filter: &DeadLetterFilter,
         after: Option<MessageId>,
         limit: usize,
     ) {
@@ -40,10 +41,8 @@ impl Partition {
                 }
             },
         };
-        let letters = self.tables.dead_letters.since(first).filter(|(_, entry)| {
-            let address = entry.address.as_ref();
-            function.is_none_or(|name| address.is_some_and(|it| it.function.is_called(name)))
-        });
+        let letters = self.tables.dead_letters.since(first);
+        let letters = letters.filter(|(_, entry)| filter.matches(entry));
         let (mut bytes, mut wanted) = (0, BTreeMap::new());
         for (number, entry) in letters.take(limit) {
             bytes += entry.listed_bytes;

@@ -2,6 +2,7 @@
 
 mod answering;
 mod arriving;
+mod bulk;
 mod counting;
 mod evicting;
 mod failing;
@@ -12,5 +13,6 @@ mod loading;
 mod outlasting;
 mod queueing;
 mod recovering;
+mod rejecting;
 mod remembering;
 mod spilling;

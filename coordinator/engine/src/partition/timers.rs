@@ -145,7 +145,7 @@ impl Partition {
                 fingerprint(&letter.argument) == record.fingerprint
                     && is_of_request(letter, address, verb, key)
             }),
-            Some(Outcome::Replied(_)) => false,
+            Some(Outcome::Replied(_) | Outcome::Rejected { .. }) => false,
             None => self.is_waited_for(record.call),
         };
         let expires_at_ms = if kept {

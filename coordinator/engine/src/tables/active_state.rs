@@ -457,6 +457,7 @@ fn record_bytes(key: &Arc<str>, record: &Idempotency) -> usize {
     let outcome = match &record.outcome {
         Some(Outcome::Replied(value)) => value.value.len() + value.typename.len(),
         Some(Outcome::Failed { reason, .. }) => reason.len(),
+        Some(Outcome::Rejected { message, .. }) => message.len(),
         Some(Outcome::Accepted) | None => 0,
     };
     // `Calls` and the schedule hold the key too.

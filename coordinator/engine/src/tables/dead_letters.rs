@@ -2,6 +2,7 @@
 //! themselves are stored in the instances of their addresses, and evicted with them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::address::{Address, FunctionType, RESERVED_NAMESPACE};
 use crate::durable::DeadLetter;
@@ -32,6 +33,10 @@ pub(crate) struct DeadLetterEntry {
     /// Address in whose instance the dead letter is stored; `None` for one that software before
     /// this version stored for the partition as a whole.
     pub(crate) home: Option<Address>,
+    /// Reason for which the message was given up on.
+    pub(crate) reason: Arc<str>,
+    /// Time at which the message was given up on, in ms since the epoch.
+    pub(crate) failed_at_ms: u64,
     /// Size that the dead letter adds to a list, in bytes.
     pub(crate) listed_bytes: usize,
     /// Size that counts for the limit of all dead letters, in bytes.
@@ -53,6 +58,8 @@ impl DeadLetterEntry {
             id: letter.id,
             address: home.filter(reserved).cloned(),
             home: home.cloned(),
+            reason: letter.reason.as_str().into(),
+            failed_at_ms: letter.failed_at_ms,
             listed_bytes,
             bytes: listed_bytes + letter.source.len() + OVERHEAD_BYTES,
         }
@@ -117,6 +124,8 @@ mod tests {
             id: MessageId([id; 16]),
             address: None,
             home: None,
+            reason: "no".into(),
+            failed_at_ms: 0,
             listed_bytes: 0,
             bytes: 100 * usize::from(id),
         };

@@ -1,6 +1,6 @@
 //! Administration: what is shown, and who may change what.
 
-use satchel_engine::input::Administration;
+use satchel_engine::input::{Administration, DeadLetterFilter};
 use satchel_engine::message::MessageId;
 use satchel_engine::output::{AddressView, DeadLetterView, StateView, TimerView};
 use satchel_protocol::types::{BuiltIn, typed_value};
@@ -174,12 +174,15 @@ async fn dead_letters_are_listed_in_pages_with_everything_that_is_known_of_them(
         asked(&process),
         [
             Administration::ListDeadLetters {
-                function: Some("example/greeter".into()),
+                filter: DeadLetterFilter {
+                    function: Some("example/greeter".into()),
+                    ..DeadLetterFilter::default()
+                },
                 after: Some(MessageId([0x0f; 16])),
                 limit: 3,
             },
             Administration::ListDeadLetters {
-                function: None,
+                filter: DeadLetterFilter::default(),
                 after: None,
                 limit: 101,
             },
@@ -277,6 +280,7 @@ async fn corrections_reach_the_partition_as_they_were_asked_for() {
         ),
         ("DELETE", state("seen?timeout=5s"), &[], b""),
         ("POST", format!("{ADDRESS}/resume"), &[], b""),
+        ("POST", format!("{ADDRESS}/skip"), &[], b""),
     ] {
         let reply = ask(process.admin, method, &target, headers, body).await;
         assert_eq!(
@@ -302,6 +306,7 @@ async fn corrections_reach_the_partition_as_they_were_asked_for() {
                 state: "seen".into(),
             },
             Administration::Resume(alice()),
+            Administration::Skip(alice()),
         ]
     );
     process.stop().await;

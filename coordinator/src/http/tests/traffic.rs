@@ -277,6 +277,14 @@ fn by_id(input: &Input) -> Option<Answer> {
             dead_letter: MessageId([0xab; 16]),
             reason: "the function panicked: no".to_owned(),
         },
+        "missing" | "forbidden" => Answer::Rejected {
+            code: if &*call.target.id == "missing" {
+                404
+            } else {
+                401
+            },
+            message: "no such account".to_owned(),
+        },
         "unknown" => Answer::UnknownFunction(call.target.function.clone()),
         "reused" => Answer::KeyReused,
         "overloaded" => Answer::Overloaded,
@@ -303,6 +311,8 @@ async fn each_answer_of_the_partition_has_its_status() {
             "dead_letter",
             "abababababababababababababababab",
         ),
+        ("missing", 404, "rejected", "no such account"),
+        ("forbidden", 401, "rejected", "no such account"),
         ("unknown", 404, "unknown_function", "example/greeter"),
         ("reused", 422, "idempotency_key_reused", "Idempotency-Key"),
         (
@@ -337,6 +347,7 @@ async fn each_answer_of_the_partition_has_its_status() {
             assert!(text.contains(message), "{text}");
             let retry = (status == 503).then_some("1");
             assert_eq!(reply.header("retry-after"), retry, "{target}");
+            assert_eq!(reply.header("www-authenticate"), None, "{target}");
         }
     }
     let reply = ask(

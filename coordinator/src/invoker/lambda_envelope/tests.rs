@@ -212,6 +212,50 @@ fn an_answer_of_more_effects_than_allowed_fails_its_batch() {
 }
 
 #[test]
+fn a_rejection_for_good_is_passed_on_with_its_position_status_and_text() {
+    let bundle = bundle(vec![batch(1, Bytes::new()), batch(2, Bytes::new())]);
+    let long = "x".repeat(3_000);
+    let payload = serde_json::json!({
+        "satchel": 1,
+        "bundle": "b9",
+        "results": [
+            {"attempt": "0-3-1", "error": {
+                "type": "terminal",
+                "message": "the bank said no: frozen",
+                "terminal": {"index": 2, "code": 409, "message": "frozen"},
+            }},
+            {"attempt": "0-3-2", "error": {
+                "type": "invalid_message",
+                "message": long,
+                "terminal": {"code": 302, "message": long},
+            }},
+        ],
+    });
+    let payload = payload.to_string();
+    let cut = |text: &str| format!("{}…", &text[..2_000]);
+    let kind_and_text = format!("invalid_message: {long}");
+    assert_eq!(
+        Envelope::new().decode(&bundle, payload.as_bytes()),
+        BundleOutcome::Answered(vec![
+            (
+                attempt(1),
+                Err(Failure::terminal(
+                    "terminal: the bank said no: frozen",
+                    Rejection::new(Some(2), 409, "frozen"),
+                ))
+            ),
+            (
+                attempt(2),
+                Err(Failure::terminal(
+                    cut(&kind_and_text),
+                    Rejection::new(None, 500, cut(&long)),
+                ))
+            ),
+        ])
+    );
+}
+
+#[test]
 fn a_result_that_cannot_be_read_fails_its_batch_alone() {
     let bundle = bundle(vec![batch(1, Bytes::new()), batch(2, Bytes::new())]);
     let payload = serde_json::json!({

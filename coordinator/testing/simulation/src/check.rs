@@ -7,7 +7,7 @@ use satchel_engine::input::Verb;
 use satchel_engine::output::Answer;
 
 use crate::clients::Operation;
-use crate::functions::{STEADY, address, number};
+use crate::functions::{STEADY, VERDICT_CODE, address, number, text_of, verdict_on};
 use crate::world::World;
 
 impl World {
@@ -96,6 +96,10 @@ impl World {
                 self.check_stateless(operation, wrong);
                 continue;
             }
+            if operation.argument.starts_with("wrong ") {
+                self.check_rejected(operation, wrong);
+                continue;
+            }
             let log = self.log_of(namespace, name, id);
             let place = log.iter().position(|entry| *entry == operation.entry);
             let promised = match (&operation.outcome, operation.verb) {
@@ -155,6 +159,34 @@ impl World {
         }
     }
 
+    /// Checks that a wrong message took no effect, and that either its caller got the verdict or a
+    /// dead letter holds it.
+    fn check_rejected(&self, operation: &Operation, wrong: &mut Vec<String>) {
+        let letters = self.truth.dead_letters();
+        let letters = letters
+            .iter()
+            .filter(|(_, letter)| text_of(&letter.argument) == operation.argument)
+            .count();
+        let verdict = verdict_on(&operation.argument);
+        let well = match (&operation.outcome, operation.verb) {
+            // The caller gave up before it knew. A retry of a dead letter has no caller either.
+            (None, _) => letters <= 1,
+            (Some(Answer::Failed { reason, .. }), Verb::Call) => letters <= 1 && *reason != verdict,
+            (Some(Answer::Accepted), Verb::Send) => letters == 1,
+            (Some(Answer::Rejected { code, message }), Verb::Call) => {
+                letters == 0 && (*code, message) == (VERDICT_CODE, &verdict)
+            }
+            (Some(_), _) => false,
+        };
+        let (namespace, name, id) = &operation.target;
+        let effect = self.log_of(namespace, name, id).contains(&operation.entry);
+        if !well || effect {
+            wrong.push(format!(
+                "{operation:?} is wrong: {letters} dead letters hold it, took effect: {effect}"
+            ));
+        }
+    }
+
     /// Checks that counters hold only operations that were asked for.
     fn check_nothing_else(&self, operations: &[&Operation], wrong: &mut Vec<String>) {
         for counter in 0..3 {
@@ -182,7 +214,16 @@ impl World {
             target.function.name() == "sequence" && k.is_some_and(|k| k % 11 == 5)
         });
         let lost = lost.count() as u64;
-        let letters = self.truth.dead_letters();
+        let mut letters = self.truth.dead_letters();
+        letters.retain(|(address, letter)| {
+            let is_judged = address
+                .as_ref()
+                .is_some_and(|address| address.function.name() == "judge");
+            if is_judged && letter.reason != verdict_on(&text_of(&letter.argument)) {
+                wrong.push(format!("a dead letter was not retried: {letter:?}"));
+            }
+            !is_judged
+        });
         let strays = letters
             .iter()
             .filter(|(home, _)| {

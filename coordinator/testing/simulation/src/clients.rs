@@ -1,10 +1,13 @@
 //! Clients of the application: callers with and without idempotency keys, and an administrator.
 
-use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb};
+use satchel_engine::input::{
+    Administration, Call, CallId, DeadLetterChange, DeadLetterCursor, DeadLetterFilter, Input,
+    RequestId, Verb,
+};
 use satchel_engine::message::MessageId;
 use satchel_engine::output::{Answer, DeadLetterView};
 
-use crate::functions::{FRAIL, MISUSED, STEADY, STIFF, address, text};
+use crate::functions::{FRAIL, MISUSED, STEADY, STIFF, address, text, text_of, verdict_on};
 use crate::process::{ProcessId, Waiting};
 use crate::world::{Event, World};
 
@@ -75,6 +78,8 @@ pub(crate) struct Administrator {
     pub(crate) corrected: u64,
     /// All confirmed corrections, in the order of their confirmations.
     pub(crate) confirmed: Vec<u64>,
+    /// Cursor of the next retry of many dead letters.
+    cursor: Option<DeadLetterCursor>,
 }
 
 impl Administrator {
@@ -329,7 +334,9 @@ impl World {
             35..40 => ((STEADY, "answerer"), format!("question {n}")),
             40..50 => ((STEADY, "asker"), format!("ask {n}")),
             50..62 => ((FRAIL, "poison"), format!("bad {entry}")),
-            62..74 => ((FRAIL, "poison"), format!("good {entry}")),
+            62..66 => ((FRAIL, "poison"), format!("good {entry}")),
+            66..70 => ((FRAIL, "judge"), format!("good {entry}")),
+            70..74 => ((FRAIL, "judge"), format!("wrong {entry}")),
             74..80 => ((STIFF, "stubborn"), format!("good {entry}")),
             80..84 => ((FRAIL, "killer"), format!("live {entry}")),
             84..88 => ((STEADY, "register"), format!("note {entry}")),
@@ -342,7 +349,8 @@ impl World {
         } else {
             (target, argument)
         };
-        if target.1 == "register" {
+        // One address, so that right and wrong messages meet in one batch.
+        if matches!(target.1, "register" | "judge") {
             instance = "0".to_owned();
         }
         // All other functions reply to their callers.
@@ -437,7 +445,7 @@ impl World {
         if let Some(letter) = self.administrator.letters.pop() {
             return (None, Administration::RetryDeadLetter(letter.id));
         }
-        let administration = match self.random.below(if all { 2 } else { 6 }) {
+        let administration = match self.random.below(if all { 2 } else { 7 }) {
             0 => {
                 let instance = if self.random.chance(500) {
                     "r".to_owned()
@@ -447,12 +455,21 @@ impl World {
                 Administration::Resume(address(STIFF, "stubborn", instance))
             }
             1 | 2 => Administration::ListDeadLetters {
-                function: None,
+                filter: DeadLetterFilter::default(),
                 after: None,
                 limit: 200,
             },
             3 => Administration::Inspect(address(STEADY, "counter", "1")),
             4 => Administration::DropDeadLetter(MessageId([7; 16])),
+            5 => Administration::ChangeDeadLetters {
+                change: DeadLetterChange::Retry,
+                filter: DeadLetterFilter {
+                    function: Some(format!("{FRAIL}/poison").into()),
+                    ..DeadLetterFilter::default()
+                },
+                cursor: self.administrator.cursor,
+                limit: 1 + self.random.below(3) as usize,
+            },
             _ => {
                 self.administrator.corrections += 1;
                 let n = self.administrator.corrections;
@@ -481,7 +498,9 @@ impl World {
                         .is_some_and(|address| address.function.namespace() == "nowhere");
                     let unroutable =
                         letter.address.is_none() && !letter.source.starts_with("egress");
-                    !void && !unroutable
+                    // Retrying a rejected message is useless.
+                    let rejected = letter.reason == verdict_on(&text_of(&letter.message));
+                    !void && !unroutable && !rejected
                 });
                 let mut retried: Vec<DeadLetterView> = retried.collect();
                 if !all {
@@ -497,6 +516,10 @@ impl World {
                 self.administrator.confirmed.extend(correction);
             }
             Answer::NotFound(_) => {}
+            Answer::DeadLettersChanged(changed) => {
+                self.administrator.cursor = changed.cursor;
+                self.report.retried_in_bulk += changed.changed as u64;
+            }
             // A slow process admits only a limited number of requests. A process that never admits
             // any keeps the world from settling, which is a violation of its own.
             Answer::Address(_) | Answer::Stopping | Answer::Overloaded => {}

@@ -11,7 +11,7 @@ use satchel_protocol::reqreply::from_function::{
     EgressMessage, InvocationResponse, PersistedValueMutation, Response,
 };
 
-use crate::functions::{run, text};
+use crate::functions::{STEADY, run, text};
 use crate::mutants::Mutant;
 use crate::process::ProcessId;
 use crate::world::{Event, World};
@@ -214,14 +214,14 @@ impl World {
         let mut response = InvocationResponse::default();
         match self.random.below(3) {
             0 => response.outgoing_egresses.push(EgressMessage {
-                egress_namespace: "absent".to_owned(),
-                egress_type: "sinks".to_owned(),
-                argument: Some(text("this")),
+                egress_namespace: STEADY.to_owned(),
+                egress_type: "out".to_owned(),
+                argument: None,
                 cause: 0,
             }),
             1 => response.state_mutations.push(PersistedValueMutation {
-                mutation_type: 1,
-                state_name: "undeclared".to_owned(),
+                mutation_type: 7,
+                state_name: "log".to_owned(),
                 state_value: Some(text("garbage")),
             }),
             _ => response.outgoing_messages.push(
@@ -234,6 +234,22 @@ impl World {
         }
         FromFunction {
             response: Some(Response::InvocationResult(response)),
+        }
+    }
+
+    /// Handles a failure that the dispatcher passes on.
+    pub(crate) fn failed(&mut self, id: ProcessId, attempt: AttemptId, mut failure: Failure) {
+        match (self.mutant, &mut failure.rejection) {
+            (Some(Mutant::RetryTerminal), Some(_)) => {
+                failure = Failure::new(FailureKind::Function, failure.message);
+            }
+            (Some(Mutant::BlameFirst), Some(rejection)) => rejection.index = Some(0),
+            _ => {}
+        }
+        if let Some(serving) = self.serving(id) {
+            serving
+                .facts
+                .push(Input::InvocationFailed { attempt, failure });
         }
     }
 }

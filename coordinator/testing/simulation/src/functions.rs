@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use satchel_engine::address::{Address, FunctionType};
-use satchel_engine::invocation::{Batch, BatchMessage, BatchOutcome, Failure, FailureKind};
+use satchel_engine::invocation::{
+    Batch, BatchMessage, BatchOutcome, Failure, FailureKind, Rejection,
+};
 use satchel_protocol::reqreply::from_function::{
     self, DelayedInvocation, EgressMessage, ExpirationSpec, IncompleteInvocationContext,
     InvocationResponse, PersistedValueMutation, PersistedValueSpec, expiration_spec::ExpireMode,
@@ -26,6 +28,9 @@ pub(crate) const STIFF: &str = "stiff";
 pub(crate) const TEXT: &str = "simulated/text";
 /// Lifetime of a value of `steady/expiring`, in ms.
 pub(crate) const EXPIRY_MS: u64 = 4_000;
+
+/// Status with which `frail/judge` rejects a wrong message.
+pub(crate) const VERDICT_CODE: u16 = 404;
 
 /// Last word of a message sent under an idempotency key that was used for another body.
 pub(crate) const MISUSED: &str = "misused";
@@ -81,11 +86,23 @@ pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
         run.check_id(message);
         let argument = text_of(&message.argument);
         let words: Vec<&str> = argument.split(' ').collect();
+        if let ("judge", ["wrong", _]) = (name, &words[..]) {
+            // An SDK that does not report causes does not report positions either.
+            let position = run.cause.checked_sub(1);
+            let verdict = verdict_on(&argument);
+            let rejection = Rejection::new(position, VERDICT_CODE, verdict.clone());
+            return Err(Failure::terminal(verdict, rejection));
+        }
         run.message(name, message, &words)
             .map_err(|reason| Failure::new(FailureKind::Function, reason))?;
     }
     run.keep_own(&declared);
     Ok(run.finish())
+}
+
+/// Text with which `frail/judge` rejects a message for good.
+pub(crate) fn verdict_on(argument: &str) -> String {
+    format!("the verdict on {argument}")
 }
 
 /// Returns the states that a version of a function declares. Later versions declare more.
@@ -108,7 +125,7 @@ fn states_of_the_first(name: &str) -> &'static [(&'static str, ExpireMode, i64)]
         "sequence" => &[("last", NEVER, 0)],
         "collector" => &[("lasts", NEVER, 0)],
         "asker" => &[("open", NEVER, 0), ("log", NEVER, 0)],
-        "counter" | "ordered" | "alarm" | "gather" | "poison" | "killer" | "stubborn"
+        "counter" | "ordered" | "alarm" | "gather" | "poison" | "killer" | "stubborn" | "judge"
         | "register" => &[("log", NEVER, 0)],
         "expiring" => &[
             ("written", ExpireMode::AfterWrite, EXPIRY_MS as i64),
@@ -188,7 +205,7 @@ impl Run<'_> {
             ("poison" | "stubborn", ["bad", _]) if !self.stage.healed => {
                 return Err("it is poisonous".to_owned());
             }
-            ("poison" | "stubborn" | "killer", [_, op]) => {
+            ("poison" | "stubborn" | "killer" | "judge", [_, op]) => {
                 let place = self.log_once(op);
                 self.reply(from, format!("{place}"));
             }

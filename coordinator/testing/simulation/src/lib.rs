@@ -100,6 +100,10 @@ pub struct Report {
     pub expired: u64,
     /// Messages that became dead letters.
     pub dead_letters: u64,
+    /// Messages whose callers got the verdict that they are rejected for good.
+    pub rejected: u64,
+    /// Dead letters that were retried together with others.
+    pub retried_in_bulk: u64,
     /// Buckets that were loaded after a takeover.
     pub loads: u64,
     /// Buckets that were evicted from memory.
@@ -152,6 +156,8 @@ impl Report {
         self.timers_fired += more.timers_fired;
         self.expired += more.expired;
         self.dead_letters += more.dead_letters;
+        self.rejected += more.rejected;
+        self.retried_in_bulk += more.retried_in_bulk;
         self.loads += more.loads;
         self.evictions += more.evictions;
         self.bundles += more.bundles;

@@ -112,11 +112,15 @@ pub enum Mutant {
     FreezeTime,
     /// A process follows every jump of its calendar.
     FollowJump,
+    /// A rejection for good counts as any other failure.
+    RetryTerminal,
+    /// A rejection for good is taken for one of the first message of its batch.
+    BlameFirst,
 }
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 53] = [
+    pub const ALL: [(&'static str, Mutant); 55] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -170,6 +174,8 @@ impl Mutant {
         ("freeze-backoff", Mutant::FreezeBackoff),
         ("freeze-time", Mutant::FreezeTime),
         ("follow-jump", Mutant::FollowJump),
+        ("retry-terminal", Mutant::RetryTerminal),
+        ("blame-first", Mutant::BlameFirst),
     ];
 
     /// Returns the mutant of this name.

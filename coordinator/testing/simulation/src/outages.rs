@@ -237,7 +237,7 @@ impl World {
         };
         let counts = match failure.kind {
             FailureKind::Throttled | FailureKind::RequestTooLarge => false,
-            FailureKind::Function => {
+            FailureKind::Function | FailureKind::Terminal => {
                 endpoint.addresses.clear();
                 endpoint.requests = 0;
                 true

@@ -428,13 +428,7 @@ impl World {
                 DispatcherOutput::Completed { attempt, answer } => {
                     self.completed(id, attempt, answer);
                 }
-                DispatcherOutput::Failed { attempt, failure } => {
-                    if let Some(serving) = self.serving(id) {
-                        serving
-                            .facts
-                            .push(Input::InvocationFailed { attempt, failure });
-                    }
-                }
+                DispatcherOutput::Failed { attempt, failure } => self.failed(id, attempt, failure),
                 DispatcherOutput::WakeAt(due_ms) => {
                     let forgets =
                         self.mutant == Some(Mutant::ForgetProbe) && self.has_endpoint_down(id);

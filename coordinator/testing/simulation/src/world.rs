@@ -548,6 +548,7 @@ impl World {
             self.report.timers_fired += counts.timers_fired;
             self.report.expired += counts.expired;
             self.report.dead_letters += counts.dead_letters;
+            self.report.rejected += counts.rejected;
             self.report.loads += counts.loads;
             self.report.evictions += counts.evictions;
             for waiting in serving.waiting.into_values() {

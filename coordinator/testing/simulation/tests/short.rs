@@ -35,6 +35,8 @@ fn under_any_faults_everything_takes_effect_exactly_once_and_in_order() {
     assert!(total.timers_fired > 100, "{total:?}");
     assert!(total.expired > 100, "{total:?}");
     assert!(total.dead_letters > 100, "{total:?}");
+    assert!(total.rejected > 50, "{total:?}");
+    assert!(total.retried_in_bulk > 20, "{total:?}");
     assert!(total.reshardings > 100, "{total:?}");
     assert!(total.emitted_again > 10, "{total:?}");
     assert!(total.savepoints_made > 200, "{total:?}");

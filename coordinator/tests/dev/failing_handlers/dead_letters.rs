@@ -2,6 +2,7 @@
 
 use std::process::{Command, Output};
 
+use reqwest::Method;
 use satchel_testkit::{Client, Reply, Setup, example, satchel, until};
 use serde_json::{Value, json};
 
@@ -93,6 +94,111 @@ async fn dead_letters_are_listed_retried_and_dropped_on_the_command_line_and_sur
     assert_eq!(printed(&command(app.client(), &["list"])), letters[2..]);
     assert_eq!(app.client().drop_dead_letter(&three).await.status, 200);
     assert_eq!(app.client().dead_letters().await, [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn many_dead_letters_are_retried_or_dropped_by_function_reason_and_time() {
+    let mut app = app().await;
+    let client = app.client();
+    let obstacle = app.obstacle();
+    let failing = obstacle.message("raise");
+    let rejected = json!({"do": "reject", "code": 400, "why": "no number"});
+    for each in 0..7 {
+        let address = format!("faulty/log/{each}");
+        assert_eq!(client.send(&address, &failing).await.status, 202);
+    }
+    for address in ["faulty/log/x", "faulty/other/x"] {
+        assert_eq!(client.send(address, &rejected).await.status, 202);
+    }
+    letters_when(client, 9).await;
+    app.dev.restart().await;
+    let client = app.client();
+
+    let by_reason = ["--reason", "no such thing", "--since", "1h"];
+    let listed = printed(&command(client, &[&["list"], &by_reason[..]].concat()));
+    assert_eq!(listed.len(), 7, "the list shows what a change would select");
+    let before = ["retry", "--all", "--since", "1h"];
+    assert_eq!(
+        command(client, &before).status.code(),
+        Some(2),
+        "either, or"
+    );
+    for words in [&["retry"][..], &["drop"], &["drop", "--cursor", "1-2"]] {
+        let refused = command(client, words);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    }
+    assert_eq!(client.dead_letters().await.len(), 9, "nothing was changed");
+
+    let later = ["drop", "--since", "2100-01-01T00:00:00Z"];
+    assert_eq!(
+        printed(&command(client, &later)),
+        [json!({"dropped": 0, "skipped": 0})]
+    );
+    let elsewhere = ["drop", "--function", "faulty/other"];
+    assert_eq!(
+        printed(&command(client, &elsewhere)),
+        [json!({"dropped": 1, "skipped": 0})]
+    );
+
+    // While the obstacle is there, each fails again, and is retried once all the same.
+    let retry = [&["retry"], &by_reason[..]].concat();
+    assert_eq!(
+        printed(&command(client, &retry)),
+        [json!({"retried": 7, "skipped": 0})]
+    );
+    letters_when(client, 8).await;
+    obstacle.remove();
+    assert_eq!(
+        printed(&command(client, &retry)),
+        [json!({"retried": 7, "skipped": 0})]
+    );
+    for each in 0..7 {
+        let address = format!("faulty/log/{each}");
+        let log = log_of(&call_patiently(client, &address, &say("after")).await);
+        assert_eq!(log, json!(["raise", "after"]));
+    }
+    assert_eq!(
+        printed(&command(client, &["drop", "--all"])),
+        [json!({"dropped": 1, "skipped": 0})]
+    );
+    app.dev.restart().await;
+    assert_eq!(app.client().dead_letters().await, [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn a_change_of_many_goes_on_from_a_cursor_in_requests_of_bounded_size() {
+    let app = app().await;
+    let client = app.client();
+    let rejected = json!({"do": "reject", "code": 400, "why": "no number"});
+    for each in 0..5 {
+        let address = format!("faulty/log/{each}");
+        assert_eq!(client.send(&address, &rejected).await.status, 202);
+    }
+    letters_when(client, 5).await;
+    let change = async |path: &str| {
+        let reply = client.admin(Method::POST, path).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply.json()
+    };
+    let first = change("/api/dead-letters/drop?all=true&limit=2").await;
+    assert_eq!(
+        (&first["changed"], &first["skipped"]),
+        (&json!(2), &json!(0))
+    );
+    let cursor = first["next"].as_str().unwrap().to_owned();
+    // A dead letter that is made meanwhile is not part of the change.
+    assert_eq!(client.send("faulty/log/new", &rejected).await.status, 202);
+    letters_when(client, 4).await;
+    let rest = command(client, &["drop", "--all", "--cursor", &cursor]);
+    assert_eq!(printed(&rest), [json!({"dropped": 3, "skipped": 0})]);
+    let left = client.dead_letters().await;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["address"], "faulty/log/new");
+    let refused = client.admin(Method::POST, "/api/dead-letters/drop").await;
+    assert_eq!(
+        (refused.status, refused.error_code()),
+        (400, "invalid_query".to_owned())
+    );
 }
 
 #[tokio::test]

@@ -41,10 +41,6 @@ fn misbehaviours() -> Vec<(Value, &'static str)> {
             "miss what it was given",
             "the answer was not accepted: it asks for states that the request held",
         ),
-        (
-            "write an undeclared state",
-            "the answer was not accepted: the state \"undeclared\" was never declared",
-        ),
     ];
     let status = (
         json!({"do": "status", "status": 400}),

@@ -1,5 +1,6 @@
 //! `onPoison: suspend`: the address waits for an operator and loses nothing.
 
+use reqwest::Method;
 use satchel_testkit::{Client, until};
 use serde_json::{Value, json};
 
@@ -89,4 +90,44 @@ async fn a_suspended_address_continues_with_a_corrected_state() {
     assert_eq!(client.resume(address).await.status, 200);
     let log = log_of(&call_patiently(client, address, &say("last")).await);
     assert_eq!(log, json!(["first, corrected", "second", "third", "last"]));
+}
+
+#[tokio::test]
+async fn a_rejected_message_suspends_at_once_and_its_address_continues_when_it_is_skipped() {
+    let app = App::start(&lambda_endpoint("strict/*", "strict", &STRICT)).await;
+    let client = app.client();
+    let address = "strict/log/x";
+    let rejected = json!({"do": "reject", "code": 400, "why": "no number"});
+    for message in [&say("before"), &rejected, &say("behind")] {
+        assert_eq!(client.send(address, message).await.status, 202);
+    }
+    let shown = suspended(client, address).await;
+    assert_eq!(shown["suspended"], "terminal: rejected: no number");
+    assert_eq!(shown["failing"]["attempts"], 1);
+    assert_eq!(client.dead_letters().await, [Value::Null; 0]);
+
+    // It is still wrong.
+    assert_eq!(client.resume(address).await.status, 200);
+    suspended(client, address).await;
+    let skip = format!("/api/addresses/{address}/skip");
+    assert_eq!(client.admin(Method::POST, &skip).await.status, 200);
+    let log = log_of(&call_patiently(client, address, &say("last")).await);
+    assert_eq!(log, json!(["before", "behind", "last"]));
+    let letters = client.dead_letters().await;
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0]["reason"], "terminal: rejected: no number");
+    let again = client.admin(Method::POST, &skip).await;
+    assert_eq!(
+        (again.status, again.error_code()),
+        (404, "not_found".to_owned())
+    );
+
+    // A caller that waits gets the verdict, so nothing is suspended for it.
+    let reply = client.call(address, &rejected).await;
+    assert_eq!(
+        (reply.status, reply.error_code()),
+        (400, "rejected".to_owned())
+    );
+    let log = log_of(&call_patiently(client, address, &say("more")).await);
+    assert_eq!(log, json!(["before", "behind", "last", "more"]));
 }

@@ -25,6 +25,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, faulty.invoke(body))
         except faulty.FunctionError as error:
             self.answer(500, str(error).encode(), "text/plain")
+        except faulty.Rejection as rejection:
+            verdict = {"satchel-terminal-error": rejection.code}
+            if rejection.index is not None:
+                verdict["satchel-terminal-index"] = rejection.index
+            self.answer(500, str(rejection).encode(), "text/plain", verdict)
         except faulty.Misbehaviour as misbehaviour:
             self.misbehave(misbehaviour.do)
 
@@ -52,12 +57,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         else:
             raise SystemExit(f"unknown misbehaviour {what}")
 
-    def answer(self, status, body, kind="application/octet-stream"):
-        self.start(status, len(body), kind)
+    def answer(self, status, body, kind="application/octet-stream", headers=None):
+        self.start(status, len(body), kind, headers or {})
         self.wfile.write(body)
 
-    def start(self, status, size, kind):
+    def start(self, status, size, kind, headers=None):
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, str(value))
         if kind is not None:
             self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(size))

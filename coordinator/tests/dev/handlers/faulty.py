@@ -24,6 +24,15 @@ class FunctionError(Exception):
     """An error of the function itself."""
 
 
+class Rejection(Exception):
+    """A verdict on one message for good: its position in the batch, if told, and a status."""
+
+    def __init__(self, do, index):
+        super().__init__(f"rejected: {do['why']}")
+        self.code = do["code"]
+        self.index = None if do.get("hides its position") else index
+
+
 done = {}
 
 
@@ -37,8 +46,10 @@ def invoke(body):
         raise FunctionError(f"the log is no list: {log}")
     answer = Answer()
     each = zip(batch.callers, batch.messages, batch.failed_attempts)
-    for caller, message, failed_attempts in each:
+    for index, (caller, message, failed_attempts) in enumerate(each):
         if is_faulty(message):
+            if message["do"] == "reject":
+                raise Rejection(message, index)
             instead = misbehave(message, batch, answer)
             if instead is not None:
                 return instead

@@ -29,6 +29,12 @@ def result(batch):
     except faulty.FunctionError as error:
         error = {"type": "FunctionError", "message": str(error)}
         return {"attempt": batch["attempt"], "error": error}, None
+    except faulty.Rejection as rejection:
+        terminal = {"code": rejection.code, "message": str(rejection)}
+        if rejection.index is not None:
+            terminal["index"] = rejection.index
+        error = {"type": "terminal", "message": str(rejection), "terminal": terminal}
+        return {"attempt": batch["attempt"], "error": error}, None
     except faulty.Misbehaviour as misbehaviour:
         return {"attempt": batch["attempt"], "from": ""}, misbehaviour
 

@@ -42,6 +42,24 @@ def basket(context, message):
     reply(context, {name: getattr(storage, name) for name in names})
 
 
+class Rejected(Exception):
+    """Rejects a message for good, with a status for a caller that waits."""
+
+    def __init__(self, code, why):
+        super().__init__(why)
+        self.code = code
+
+
+@functions.bind("shop/till", specs=[ValueSpec("total", IntType)])
+def till(context, message):
+    """Adds an amount and answers with the total."""
+    amount = message.as_type(Json)
+    if not isinstance(amount, int):
+        raise Rejected(422, f"{amount!r} is no amount")
+    context.storage.total = (context.storage.total or 0) + amount
+    reply(context, context.storage.total)
+
+
 TYPES = {
     "bool": BoolType, "int": IntType, "long": LongType,
     "float": FloatType, "double": DoubleType, "string": StringType}

@@ -14,7 +14,7 @@ import traceback
 from statefun import RequestReplyHandler
 from statefun.request_reply_pb2 import FromFunction, ToFunction
 
-from functions import functions
+from functions import Rejected, functions
 
 handler = RequestReplyHandler(functions)
 handshakes = collections.Counter()
@@ -35,6 +35,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         request = self.rfile.read(int(self.headers["Content-Length"]))
         try:
             response = handler.handle_sync(request)
+        except Rejected as why:
+            headers = {"satchel-terminal-error": str(why.code)}
+            self.answer(500, "text/plain", str(why).encode(), headers)
         except Exception:
             self.answer(500, "text/plain", traceback.format_exc().encode())
         else:
@@ -44,8 +47,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer(200, "application/json", json.dumps(handshakes).encode())
 
-    def answer(self, status, kind, body):
+    def answer(self, status, kind, body, headers=None):
         self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

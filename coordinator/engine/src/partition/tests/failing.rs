@@ -4,7 +4,7 @@ use satchel_protocol::reqreply::from_function::expiration_spec::ExpireMode;
 
 use super::fixture::*;
 use crate::endpoint::OnPoison;
-use crate::input::{Administration, Input, Verb};
+use crate::input::{Administration, DeadLetterFilter, Input, Verb};
 use crate::invocation::{Failure, FailureKind};
 use crate::message::MessageId;
 use crate::output::Answer;
@@ -13,7 +13,7 @@ impl Fixture {
     /// Returns the id of the first dead letter.
     fn first_dead_letter(&mut self) -> MessageId {
         let list = Administration::ListDeadLetters {
-            function: None,
+            filter: DeadLetterFilter::default(),
             after: None,
             limit: 1,
         };

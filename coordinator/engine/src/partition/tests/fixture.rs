@@ -13,7 +13,9 @@ use satchel_protocol::types::typed_value;
 use crate::address::{Address, FunctionType};
 use crate::durable::Change;
 use crate::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
-use crate::input::{Administration, Call, CallId, Input, Record, RequestId, Verb};
+use crate::input::{
+    Administration, Call, CallId, DeadLetterFilter, Input, Record, RequestId, Verb,
+};
 use crate::invocation::{AttemptId, Batch, Failure, FailureKind};
 use crate::output::{Answer, Delta, Emission, Output};
 use crate::partition::{Config, Ownership, Partition, Recovery};
@@ -267,7 +269,7 @@ impl Fixture {
 
     pub(super) fn dead_letters(&mut self) -> Vec<(String, String)> {
         let list = Administration::ListDeadLetters {
-            function: None,
+            filter: DeadLetterFilter::default(),
             after: None,
             limit: 100,
         };

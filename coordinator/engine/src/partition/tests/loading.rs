@@ -6,7 +6,7 @@ use super::fixture::*;
 use super::library::*;
 use crate::durable::{Key, Value};
 use crate::endpoint::OnPoison;
-use crate::input::{Administration, Input, Verb};
+use crate::input::{Administration, DeadLetterFilter, Input, Verb};
 use crate::output::{Answer, Output};
 use crate::partition::{Config, Overlay};
 
@@ -311,7 +311,7 @@ fn the_list_of_dead_letters_waits_for_the_buckets_that_hold_some() {
     library.snapshot();
     library.crash();
     let list = Administration::ListDeadLetters {
-        function: None,
+        filter: DeadLetterFilter::default(),
         after: None,
         limit: 10,
     };

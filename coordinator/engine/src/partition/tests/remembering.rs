@@ -68,9 +68,9 @@ fn a_pending_token_may_not_be_reused_unless_it_is_cancelled_first() {
         later_messages(vec![delayed("bob", 1, "no", "token")]),
     );
     fixture.later(100);
-    let batch = fixture.batch();
-    assert_eq!(batch.messages[0].failed_attempts, 1);
-    fixture.complete(batch.attempt, nothing());
+    let reason = "the answer was not accepted: the cancellation token \"token\" is still pending";
+    let letter = ("again".to_owned(), reason.to_owned());
+    assert_eq!(fixture.dead_letters(), [letter]);
     fixture.later(10_000);
     assert_eq!(texts(&fixture.batch()), ["new"]);
 }

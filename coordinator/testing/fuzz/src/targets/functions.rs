@@ -16,7 +16,9 @@ use satchel_engine::invocation::{
 };
 use satchel_engine::output::{Delta, Output};
 use satchel_engine::partition::{Config, Ownership, Partition, Recovery};
-use satchel_protocol::bundle::{Budget, BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::bundle::{
+    BatchError, Budget, BundleRequest, BundleResponse, Encoding, Terminal,
+};
 use satchel_protocol::effects::decode_answer;
 use satchel_protocol::reqreply::from_function::{
     DelayedInvocation, EgressMessage, ExpirationSpec, IncompleteInvocationContext, Invocation,
@@ -41,6 +43,9 @@ pub(super) const BUNDLE_ANSWER: Target = Target {
         "\"error\":{",
         "\"type\":",
         "\"message\":",
+        "\"terminal\":{",
+        "\"code\":",
+        "\"index\":",
         "null",
         "{",
         "}",
@@ -58,6 +63,17 @@ pub(super) const BUNDLE_ANSWER: Target = Target {
                 response.push("0-1-1", Ok(&answer));
                 seeds.push(response.to_json());
             }
+            let rejected = BatchError {
+                terminal: Some(Terminal {
+                    index: Some(0),
+                    code: 404,
+                    message: "no".to_owned(),
+                }),
+                ..BatchError::new("terminal", "no")
+            };
+            let mut response = BundleResponse::new("b7", encoding);
+            response.push("0-1-1", Err(rejected));
+            seeds.push(response.to_json());
         }
         seeds.push(br#"{"errorType":"Runtime.ExitError","errorMessage":"exit status 1"}"#.to_vec());
         seeds
@@ -82,7 +98,10 @@ pub(super) const BUNDLE_ANSWER: Target = Target {
                 for (attempt, outcome) in results {
                     match outcome {
                         Ok(answer) => scene.complete(attempt, answer),
-                        Err(failure) => described = failure.message,
+                        Err(failure) => {
+                            described.clone_from(&failure.message);
+                            scene.handle(Input::InvocationFailed { attempt, failure });
+                        }
                     }
                 }
                 scene.end();
