@@ -2,11 +2,11 @@
 
 use super::fixture::*;
 use super::library::Library;
-use crate::endpoint::OnPoison;
+use crate::endpoint::{Endpoints, OnPoison};
 use crate::input::{
     Administration, DeadLetterChange, DeadLetterCursor, DeadLetterFilter, Input, Record,
 };
-use crate::invocation::{Failure, FailureKind};
+use crate::invocation::{AttemptId, EndpointIndex, Failure, FailureKind};
 use crate::message::Unroutable;
 use crate::output::{Answer, DeadLettersChanged};
 use crate::partition::Config;
@@ -17,14 +17,13 @@ impl Fixture {
     fn give_up(&mut self, id: &str, text: &str, reason: &str) {
         self.send(id, text);
         let batch = self.batch();
-        self.reject_batch(&batch.attempt, reason);
+        self.reject_batch(batch.attempt, reason);
         self.settle();
         self.answers();
     }
 
-    fn reject_batch(&mut self, attempt: &crate::invocation::AttemptId, reason: &str) {
+    fn reject_batch(&mut self, attempt: AttemptId, reason: &str) {
         let failure = Failure::new(FailureKind::Terminal, reason);
-        let attempt = *attempt;
         self.handle(Input::InvocationFailed { attempt, failure });
     }
 
@@ -154,7 +153,7 @@ fn messages_that_fail_again_are_not_retried_again_by_the_same_change() {
         let step = changed(fixture.change(DeadLetterChange::Retry, &all(), cursor, 2));
         retried += step.changed;
         for batch in fixture.batches() {
-            fixture.reject_batch(&batch.attempt, "no again");
+            fixture.reject_batch(batch.attempt, "no again");
         }
         fixture.settle();
         cursor = step.cursor;
@@ -229,6 +228,49 @@ fn a_retry_stops_while_too_much_is_pending_and_continues_later() {
 }
 
 #[test]
+fn a_step_queues_no_more_bytes_again_than_its_bound() {
+    let mut config = config(OnPoison::DeadLetter);
+    let mut endpoint = config.endpoints.get(EndpointIndex(0)).clone();
+    endpoint.bundle_bytes_max = 4 << 20;
+    config.endpoints = Endpoints::new(vec![endpoint]);
+    config.pending_bytes_max = 256 << 20;
+    let mut fixture = Fixture::with(config);
+    let large = "x".repeat(3 << 20);
+    for id in ["a", "b", "c", "d"] {
+        fixture.give_up(id, &large, "no");
+    }
+    let steps = fixture.change_all(DeadLetterChange::Retry, &all(), 100);
+    assert_eq!(steps, [3, 1], "until more than 8 MiB are queued");
+    assert_eq!(fixture.batches().len(), 4);
+}
+
+#[test]
+fn a_step_visits_no_more_dead_letters_than_its_bound_whether_they_match_or_not() {
+    let mut fixture = Fixture::new();
+    fixture.find_shard(ShardPosition::Beginning);
+    let unroutable = |number: u64| Record {
+        sequence: number.into(),
+        sub_sequence: 0,
+        key: "k".into(),
+        routed: Err(Unroutable {
+            value: value("record"),
+            reason: format!("no id in record {number}."),
+        }),
+    };
+    fixture.handle(Input::RecordsRead {
+        shard: shard(),
+        records: (1..=10_002).map(unroutable).collect(),
+    });
+    let last = DeadLetterFilter {
+        reason: Some("record 10002.".into()),
+        ..all()
+    };
+    let steps = fixture.change_all(DeadLetterChange::Drop, &last, 100);
+    assert_eq!(steps, [0, 1]);
+    assert_eq!(fixture.partition.gauges().dead_letters, 10_001);
+}
+
+#[test]
 fn records_that_no_address_can_get_are_kept_and_those_of_an_egress_sent_again() {
     let mut fixture = Fixture::new();
     fixture.find_shard(ShardPosition::Beginning);
@@ -296,7 +338,7 @@ fn a_suspended_address_continues_behind_the_message_that_an_operator_skips() {
     fixture.send("alice", "bad");
     fixture.send("alice", "good");
     let batch = fixture.batch();
-    fixture.reject_batch(&batch.attempt, "no");
+    fixture.reject_batch(batch.attempt, "no");
     fixture.settle();
     let skip = || Administration::Skip(address("alice"));
     assert_eq!(fixture.administer(skip()), Some(Answer::Done));
