@@ -156,7 +156,7 @@ pub(super) async fn usable(
     });
     found.await.map_err(|error: ConfigError| SourceStopped {
         problem: SourceProblem::Forbidden,
-        reason: format!("ingress {ingress}: {error}"),
+        reason: format!("ingress {ingress}, with {}: {error}", access.credentials),
     })
 }
 
