@@ -93,7 +93,7 @@ impl KinesisStream {
     }
 
     /// Name of the stream.
-    pub(super) fn id(&self) -> SourceId {
+    pub(super) fn source(&self) -> SourceId {
         SourceId {
             ingress: Arc::clone(&self.options.ingress),
             name: format!("stream {}", self.options.stream).into(),
