@@ -44,13 +44,13 @@ pub enum Ingress {
 
 impl Ingress {
     /// Name of the stream or queue.
-    pub fn id(&self) -> SourceId {
+    pub fn source(&self) -> SourceId {
         match self {
-            Self::LocalStream(stream) => stream.id(),
+            Self::LocalStream(stream) => stream.source(),
             #[cfg(feature = "aws")]
-            Self::Kinesis(stream) => stream.id(),
+            Self::Kinesis(stream) => stream.source(),
             #[cfg(feature = "aws")]
-            Self::Sqs(queue) => queue.id(),
+            Self::Sqs(queue) => queue.source(),
         }
     }
 

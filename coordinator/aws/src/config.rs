@@ -4,6 +4,7 @@
 #[cfg(feature = "sdk")]
 mod load;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::secret::Secret;
@@ -67,6 +68,17 @@ pub enum AwsCredentials {
         /// `externalId`: external id that the role's trust policy may require.
         external_id: Option<String>,
     },
+}
+
+impl fmt::Display for AwsCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("the default credentials"),
+            Self::Basic { .. } => f.write_str("the access key of the module file"),
+            Self::Profile { name, .. } => write!(f, "the profile {name}"),
+            Self::AssumeRole { role_arn, .. } => write!(f, "the role {role_arn}"),
+        }
+    }
 }
 
 /// Reason why AWS cannot be used.

@@ -217,6 +217,28 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_refused_connection_of_the_sdk_is_a_short_line() {
+        use aws_sdk_kinesis::config::{BehaviorVersion, Config, Credentials, Region};
+        let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = unused.local_addr().unwrap();
+        drop(unused);
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("us-east-1"))
+            .credentials_provider(Credentials::new("a", "b", None, None, "test"))
+            .endpoint_url(format!("http://{address}"));
+        let client = aws_sdk_kinesis::Client::from_conf(config.build());
+        let listing = client.list_shards().stream_name("names").send();
+        let text = describe(&Box::pin(listing).await.unwrap_err());
+        assert!(
+            text.starts_with("Kinesis ListShards: no answer: "),
+            "{text}"
+        );
+        assert!(text.contains("Connection refused"), "{text}");
+        assert!(text.len() < 200 && !text.contains('{'), "{text}");
+    }
+
     #[test]
     fn a_text_is_cut_at_its_maximum() {
         let cut = one_line(&"ä".repeat(2 * CHARS_MAX));

@@ -93,7 +93,7 @@ impl KinesisStream {
     }
 
     /// Name of the stream.
-    pub(super) fn id(&self) -> SourceId {
+    pub(super) fn source(&self) -> SourceId {
         SourceId {
             ingress: Arc::clone(&self.options.ingress),
             name: format!("stream {}", self.options.stream).into(),
@@ -156,7 +156,7 @@ pub(super) async fn usable(
     });
     found.await.map_err(|error: ConfigError| SourceStopped {
         problem: SourceProblem::Forbidden,
-        reason: format!("ingress {ingress}: {error}"),
+        reason: format!("ingress {ingress}, with {}: {error}", access.credentials),
     })
 }
 

@@ -77,7 +77,7 @@ struct Ended {
 
 impl LocalStreamIngress {
     /// Name of the stream.
-    pub(super) fn id(&self) -> SourceId {
+    pub(super) fn source(&self) -> SourceId {
         SourceId {
             ingress: self.ingress.as_str().into(),
             name: format!("stream {}", self.stream).into(),

@@ -76,7 +76,7 @@ impl SqsQueue {
     }
 
     /// Name of the queue.
-    pub(super) fn id(&self) -> SourceId {
+    pub(super) fn source(&self) -> SourceId {
         SourceId {
             ingress: Arc::clone(&self.options.ingress),
             name: format!("queue {}", self.options.queue_url).into(),

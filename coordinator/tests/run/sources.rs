@@ -116,3 +116,33 @@ async fn a_deleted_stream_stops_only_its_own_ingress_until_it_is_back_and_resume
     assert_eq!(app.client.metric(sample).await, Some(0.0));
     assert_eq!(resume(&app, "example/others").await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ingress_without_credentials_stops_alone_at_the_start() {
+    let cloud = cloud(1).await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = module(dir.path());
+    let text = std::fs::read_to_string(&path).unwrap();
+    let region = "  id: example/others\n";
+    let credentials = "  awsCredentials: {type: profile, profileName: nowhere}\n";
+    let text = text.replace(region, &format!("{region}{credentials}"));
+    std::fs::write(&path, text).unwrap();
+    let app = cloud.setup(path).start().await;
+    let stopped = stopped_ingresses(&app, 1).await;
+    assert_eq!(stopped[0]["id"], "example/others");
+    assert_eq!(stopped[0]["problem"], "forbidden");
+    let data = json!({"name": "ann"}).to_string();
+    cloud.put("names", "ann", data.into_bytes()).await;
+    is_seen(&app, "ann", 1).await;
+    let printed = app.printed();
+    let named = |line: &&str| line.contains("ingress stopped reading a source");
+    let line: Value = serde_json::from_str(printed.lines().find(named).unwrap()).unwrap();
+    let fields = &line["fields"];
+    assert_eq!(fields["ingress"], "example/others");
+    assert_eq!(fields["source"], "stream others");
+    assert_eq!(fields["retry_s"], 60);
+    let error = fields["error"].as_str().unwrap();
+    let expected = "ingress example/others, with the profile nowhere: no AWS credentials: ";
+    assert!(error.starts_with(expected), "{error}");
+    assert!(error.len() < 400 && !error.contains(['{', '\n']), "{error}");
+}

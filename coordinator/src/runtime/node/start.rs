@@ -311,7 +311,7 @@ impl Tasks {
         let (read, records) = mpsc::channel(READS_WAITING_MAX);
         let incarnation: Arc<str> = identity.incarnation.as_str().into();
         for ingress in ingresses {
-            let state = sources.add(ingress.id());
+            let state = sources.add(ingress.source());
             let (read, reading) = (read.clone(), reading.clone());
             let reads = supervise(ingress, read, reading, Arc::clone(&incarnation), state);
             self.others.spawn(Box::pin(async move {

@@ -55,6 +55,25 @@ fn positions_are_in_the_delta_of_the_messages_and_records_read_again_are_dropped
 }
 
 #[test]
+fn a_stream_that_is_read_anew_by_the_same_owner_continues_behind_what_the_old_reader_had_sent() {
+    let mut fixture = Fixture::new();
+    fixture.find_shard(ShardPosition::Beginning);
+    fixture.commit();
+    fixture.reads();
+    fixture.read("alice", 1..=3);
+    // The reader stops here. Another one asks for the positions, before they are durable.
+    assert_eq!(fixture.plan(), [("shardId-0".into(), after(3))]);
+    fixture.find_shard(ShardPosition::Beginning);
+    fixture.settle();
+    assert_eq!(fixture.reads(), [after(3)]);
+    // What the old reader still sent, and what the new one reads again, is dropped.
+    fixture.read("alice", 3..=4);
+    fixture.read("alice", 3..=5);
+    assert_eq!(fixture.partition.counts().repeated_records, 1 + 2);
+    assert_eq!(fixture.partition.counts().messages, 5);
+}
+
+#[test]
 fn rule_9_the_end_of_a_shard_is_reported_once_durable_and_the_shard_is_not_read_again() {
     let mut fixture = Fixture::new();
     fixture.find_shard(ShardPosition::Beginning);
