@@ -84,8 +84,7 @@ impl Servers {
                 address = %self.traffic,
                 "traffic port is open: every machine that reaches it may call every function; \
                  require a token with --http-token-file FILE (or, with `satchel run`, \
-                 --http-token-secret NAME), or listen on this machine only with --http 127.0.0.1:{}",
-                self.traffic.port()
+                 --http-token-secret NAME), or listen on this machine only (--http 127.0.0.1:PORT)"
             );
         }
     }

@@ -11,7 +11,7 @@
 //! | 408 | the body did not arrive within a minute, or nothing of it for 10 s | the reason |
 //! | 413 | the body exceeds [`BODY_BYTES_MAX`] | the reason |
 //! | 500 | the batch failed | the kind and text of the error |
-//! | 503 | the bodies of all requests in progress exceed four times [`BODY_BYTES_MAX`] | the reason |
+//! | 503 | all bodies together exceed four times [`BODY_BYTES_MAX`] | the reason |
 //! | 500 | a message was rejected for good | the text for the caller |
 //!
 //! The last row adds two headers: `satchel-terminal-error`, the status for the caller, and

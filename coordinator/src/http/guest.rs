@@ -338,7 +338,7 @@ pub(crate) fn no_room(exceeded: Exceeded) -> ApiError {
             "too_many_bodies_of_client",
         ),
     };
-    refused(code, what)
+    refused(code, &what)
 }
 
 fn unread_answers(exceeded: Exceeded) -> ApiError {
@@ -361,16 +361,16 @@ fn too_many_requests(exceeded: Exceeded) -> ApiError {
     match exceeded {
         Exceeded::All(requests) => refused(
             "too_many_requests_in_progress",
-            format!("at most {requests} requests may be in progress on this port"),
+            &format!("at most {requests} requests may be in progress on this port"),
         ),
         Exceeded::Client(requests) => refused(
             "too_many_requests_of_client",
-            format!("at most {requests} requests of one client address may be in progress"),
+            &format!("at most {requests} requests of one client address may be in progress"),
         ),
     }
 }
 
-fn refused(code: &'static str, limit: String) -> ApiError {
+fn refused(code: &'static str, limit: &str) -> ApiError {
     ApiError::unavailable(
         code,
         1,

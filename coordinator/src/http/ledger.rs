@@ -64,7 +64,7 @@ pub(crate) enum Exceeded {
     Client(usize),
 }
 
-/// What clients hold of one resource.
+/// Shares of one resource that clients hold.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     limit: Limit,

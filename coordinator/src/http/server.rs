@@ -133,6 +133,9 @@ impl From<TcpListener> for Listening {
     }
 }
 
+/// Pause between two looks for idle connections while the port is full.
+const IDLE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Minimum buffer size of the library, in bytes.
 const BUFFER_BYTES_MIN: usize = 8192;
 
@@ -162,6 +165,10 @@ pub async fn serve(
                 continue;
             }
             accepted = accept(&tcp), if guests.has_room() => accepted,
+            () = tokio::time::sleep(IDLE_PAUSE), if !guests.has_room() => {
+                guests.look_for_idle();
+                continue;
+            }
         };
         let (stream, address) = accepted;
         let client = Client::from(address.ip());
@@ -253,7 +260,7 @@ struct Guests {
     port: Port,
     budget: Budget,
     present: HashMap<task::Id, Arc<Guest>>,
-    /// True until a connection ends, if the port is full and none is idle.
+    /// True if the port is full, until a connection ends or is idle.
     full: bool,
     /// Time of the last warning, and connections closed or turned away since.
     warned: Option<Instant>,
@@ -305,6 +312,12 @@ impl Guests {
                 Some(connections.take_beyond(client, 1))
             }
         }
+    }
+
+    /// Accepts connections again if one has become idle, which then makes room.
+    fn look_for_idle(&mut self) {
+        let mut present = self.present.values();
+        self.full = !present.any(|guest| guest.idle_since().is_some());
     }
 
     fn began(&mut self, task: task::Id, guest: Arc<Guest>) {

@@ -2,6 +2,7 @@
 //! can be had at will.
 
 mod admin;
+mod bodies;
 mod bulk;
 mod garbage;
 mod ingresses;

@@ -6,6 +6,8 @@
 
 use std::error::Error as _;
 use std::fmt;
+#[cfg(feature = "tls")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -416,28 +418,28 @@ async fn error_text(mut response: Response, chars_max: usize) -> String {
 }
 
 #[cfg(feature = "tls")]
-fn certificates(path: &PathBuf) -> Result<Vec<Certificate>, HttpEndpointError> {
+fn certificates(path: &Path) -> Result<Vec<Certificate>, HttpEndpointError> {
     Certificate::from_pem_bundle(&read_file(path)?).map_err(|source| HttpEndpointError::Pem {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     })
 }
 
 #[cfg(feature = "tls")]
-fn identity(cert: &PathBuf, key: &PathBuf) -> Result<Identity, HttpEndpointError> {
+fn identity(cert: &Path, key: &Path) -> Result<Identity, HttpEndpointError> {
     let mut pem = read_file(cert)?;
     pem.push(b'\n');
     pem.extend(read_file(key)?);
     Identity::from_pem(&pem).map_err(|source| HttpEndpointError::Pem {
-        path: cert.clone(),
+        path: cert.to_owned(),
         source,
     })
 }
 
 #[cfg(feature = "tls")]
-fn read_file(path: &PathBuf) -> Result<Vec<u8>, HttpEndpointError> {
+fn read_file(path: &Path) -> Result<Vec<u8>, HttpEndpointError> {
     read(path, TEXT_BYTES_MAX).map_err(|source| HttpEndpointError::File {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     })
 }

@@ -221,3 +221,44 @@ async fn unusable_files_are_named_without_revealing_their_content() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traffic_that_other_machines_reach_without_a_token_is_warned_of() {
+    const WARNING: &str = "traffic port is open: every machine that reaches it may call";
+    let files = Files::new();
+    let token = files.flag("http-token-file", "traffic");
+    for (address, token, warns) in [
+        ("0.0.0.0", None, true),
+        ("0.0.0.0", Some(token), false),
+        ("127.0.0.1", None, false),
+    ] {
+        let setup = files.setup().arg(format!("--http={address}:0"));
+        let setup = token.iter().fold(setup, |setup, token| setup.arg(token));
+        let mut app = setup.begin();
+        until("the ports are open", async || {
+            app.has_opened().then_some(())
+        })
+        .await;
+        assert_eq!(
+            app.printed().contains(WARNING),
+            warns,
+            "{address} {token:?}"
+        );
+        app.kill9().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endless_token_file_is_refused_by_its_limit() {
+    let files = Files::new();
+    let setup = files.setup().arg("--http-token-file=/dev/zero");
+    let ended = setup.run_to_end().await;
+    assert_eq!(ended.code, Some(5), "{}", ended.printed);
+    assert!(
+        ended
+            .printed
+            .contains("--http-token-file /dev/zero: the file is larger than 65536 bytes"),
+        "{}",
+        ended.printed
+    );
+}

@@ -1,4 +1,4 @@
-//! What a client or a function can make a real `satchel dev` hold in memory.
+//! Memory that a client or a function can make a real `satchel dev` hold.
 //!
 //! Each test prints the growth of the process's peak memory. To compare with another version of
 //! the binary, name it in `SATCHEL_BIN`; the assertions then fail where that version has no bound:
@@ -185,7 +185,8 @@ impl App {
     async fn sends(&self, method: &str, address: &str, bytes: usize) -> TcpStream {
         let mut stream = TcpStream::connect(self.traffic).await.unwrap();
         let head = format!(
-            "{method} /call/{address} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {bytes}\r\n\r\n"
+            "{method} /call/{address} HTTP/1.1\r\nhost: localhost\r\n\
+             content-length: {bytes}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         stream

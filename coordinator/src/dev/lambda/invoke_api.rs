@@ -7,7 +7,7 @@
 //! | `InvocationType` `Event` | 202 at once; runs later, with up to two retries |
 //! | `InvocationType` `DryRun` | 204; runs nothing |
 //! | payload over 6 MB (`Event`: 1 MB) | 413 `RequestTooLargeException` |
-//! | more concurrent requests than the limit, or 64 MiB of unfinished `Event`s | 429 `TooManyRequestsException` |
+//! | more concurrent requests, or more bytes of unfinished `Event`s, than allowed | 429 |
 //! | no such function, version or alias | 404 `ResourceNotFoundException` |
 //! | not JSON | 400 `InvalidRequestContentException` |
 //!

@@ -2,8 +2,8 @@
 //!
 //! With one listener per process, every call identifies its process, and `AWS_LAMBDA_RUNTIME_API`
 //! is a plain `host:port`, the only form that the runtimes of some languages accept. Requests of
-//! web pages, and those that name another host than `AWS_LAMBDA_RUNTIME_API`, are rejected. Source: "Using the Lambda runtime API" and "Lambda Extensions API" of
-//! the AWS Lambda documentation.
+//! web pages, and those that name another host than `AWS_LAMBDA_RUNTIME_API`, are rejected. Source:
+//! "Using the Lambda runtime API" and "Lambda Extensions API" of the AWS Lambda documentation.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -123,7 +123,7 @@ async fn a_head_that_is_too_large_is_refused() {
     process.stop().await;
 }
 
-/// A port for so many connections and requests.
+/// A port with these limits of connections and requests.
 fn limited(connections: usize, requests: usize) -> Setup {
     let limit = |all| Limit {
         all,
@@ -139,7 +139,7 @@ fn limited(connections: usize, requests: usize) -> Setup {
     }
 }
 
-/// Waits until the traffic port has so many connections.
+/// Waits until the traffic port has this number of connections.
 async fn has_connections(process: &Process, connections: usize) {
     let sample = format!(r#"satchel_http_connections{{port="traffic"}} {connections}"#);
     let opened = async {
@@ -202,6 +202,31 @@ async fn a_connection_waits_while_all_are_busy() {
         }
     };
     tokio::time::timeout(PATIENCE, retried).await.unwrap();
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_becomes_idle_makes_room_for_one_that_waits() {
+    let mut setup = limited(1, 2);
+    setup.serve.connections.each_client = 10;
+    let process = Process::start(setup, sends_only).await;
+    let kept = |target: &str| {
+        let text = request("POST", target, &[], b"1");
+        let text = String::from_utf8(text).unwrap();
+        text.replace("connection: close\r\n", "")
+    };
+    let mut first = TcpStream::connect(process.traffic).await.unwrap();
+    let call = kept("/call/example/greeter/alice?timeout=300ms");
+    first.write_all(call.as_bytes()).await.unwrap();
+    process.hears(is_call).await;
+    // Accepted although the port is full, which is known from then on.
+    let mut second = TcpStream::connect(process.traffic).await.unwrap();
+    second.write_all(call.as_bytes()).await.unwrap();
+    has_connections(&process, 2).await;
+    // Both stay open after their answers, and are idle then.
+    let send = request("POST", "/send/example/greeter/alice", &[], b"1");
+    let reply = exchange(process.traffic, &send).await.unwrap();
+    assert_eq!(reply.status, 202);
     process.stop().await;
 }
 

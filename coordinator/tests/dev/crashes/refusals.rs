@@ -1,6 +1,7 @@
 //! Rejected starts and their exit codes.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use satchel_testkit::{Dev, Setup, example};
 use serde_json::json;
@@ -55,6 +56,57 @@ async fn the_state_of_another_application_is_rejected() {
         "{}",
         ended.printed
     );
+    next_call_is_counted(&setup.start().await, 4).await;
+}
+
+#[tokio::test]
+async fn a_root_that_lost_its_record_is_adopted_by_none() {
+    let setup = Setup::of(example("greeter"));
+    with_calls(&setup, 3).await;
+    let record = setup.data_dir().join("state/application");
+    let aside = setup.data_dir().join("aside");
+    std::fs::rename(&record, &aside).unwrap();
+    for application in ["satchel", "other"] {
+        let flag = format!("--application={application}");
+        let ended = setup.clone().arg(flag).run_to_end().await;
+        assert_eq!(ended.code, Some(4), "{}", ended.printed);
+        assert!(
+            ended.printed.contains("application is missing"),
+            "{}",
+            ended.printed
+        );
+        assert!(!record.exists(), "nothing is written in its place");
+    }
+    std::fs::rename(aside, record).unwrap();
+    next_call_is_counted(&setup.start().await, 4).await;
+}
+
+#[tokio::test]
+async fn what_is_not_a_file_in_the_place_of_an_object_is_named_without_a_hang() {
+    let setup = Setup::of(example("greeter"));
+    with_calls(&setup, 3).await;
+    let record = setup.data_dir().join("state/application");
+    let aside = setup.data_dir().join("aside");
+    std::fs::rename(&record, &aside).unwrap();
+    for (command, what) in [
+        (&["mkfifo"][..], "a FIFO"),
+        (&["mkdir"], "a directory"),
+        (&["ln", "-s", "/dev/zero"], "a device"),
+    ] {
+        let mut make = Command::new(command[0]);
+        let made = make.args(&command[1..]).arg(&record).status().unwrap();
+        assert!(made.success());
+        let ended = setup.run_to_end().await;
+        assert_eq!(ended.code, Some(5), "{what}: {}", ended.printed);
+        assert!(
+            ended.printed.contains(&format!("is {what}, not the file")),
+            "{what}: {}",
+            ended.printed
+        );
+        let removed = Command::new("rm").arg("-r").arg(&record).status().unwrap();
+        assert!(removed.success());
+    }
+    std::fs::rename(aside, record).unwrap();
     next_call_is_counted(&setup.start().await, 4).await;
 }
 

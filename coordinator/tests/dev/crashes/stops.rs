@@ -1,6 +1,9 @@
-//! SIGTERM under load.
+//! Signals that request a stop.
+
+use std::process::Command;
 
 use satchel_testkit::{Setup, example};
+use serde_json::json;
 
 use super::load::Load;
 
@@ -17,4 +20,20 @@ async fn a_graceful_stop_under_load_exits_with_0_and_loses_nothing() {
     }
     load.answered(100).await;
     load.everything_is_done_once(&app.client).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_signal_that_asks_for_an_end_drains() {
+    let mut app = Setup::of(example("greeter")).start().await;
+    for signal in ["HUP", "QUIT", "INT"] {
+        let name = json!({"name": "Alice"});
+        let reply = app.client.send("example/greeter/alice", &name).await;
+        assert_eq!(reply.status, 202);
+        let pid = app.pid().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.unwrap().success());
+        let ended = app.ended().await;
+        assert_eq!(ended.code, Some(0), "SIG{signal}: {}", ended.printed);
+        app.restart().await;
+    }
 }
