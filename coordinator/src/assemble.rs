@@ -16,6 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::Input;
+use satchel_engine::output::Stoppages;
 use satchel_engine::partition::Config;
 use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
 use tokio::sync::{mpsc, watch};
@@ -38,6 +39,9 @@ use crate::runtime::node::NodeParts;
 use crate::servers::{Servers, admin_reads};
 use crate::store::{StateLocation, StateStore, StoreOptions};
 
+/// Interval at which functions of StateFun's SDKs are asked for their declarations of states.
+const DECLARATIONS_RENEWED: Duration = Duration::from_secs(5 * 60);
+
 /// Parts that live as long as the process.
 pub(crate) struct Process {
     /// Settings of the process.
@@ -50,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) requests: Requests,
     /// Readiness of the process.
     pub(crate) readiness: watch::Sender<Readiness>,
+    /// Functions and ingresses that stand still.
+    pub(crate) stoppages: watch::Sender<Stoppages>,
 }
 
 /// Tokens that clients of the ports must show.
@@ -109,6 +115,7 @@ impl Process {
             requests: Requests::new(sender, metrics.clone()),
             metrics,
             readiness: watch::Sender::new(readiness),
+            stoppages: watch::Sender::default(),
         };
         Ok((process, inputs))
     }
@@ -141,6 +148,7 @@ impl Process {
         let admin = admin_routes(Admin {
             requests: self.requests.clone(),
             readiness: self.readiness.subscribe(),
+            stoppages: self.stoppages.subscribe(),
             metrics: self.metrics.clone(),
             reads,
             writes,
@@ -214,6 +222,7 @@ impl Process {
             requests: self.requests.clone(),
             inputs,
             readiness: self.readiness.clone(),
+            stoppages: self.stoppages.clone(),
         })
     }
 
@@ -228,6 +237,7 @@ impl Process {
             pending_bytes_max: bytes(args.pending_limit),
             memory_limit_bytes: args.memory_limit.map(bytes),
             idempotency_ttl_ms: millis(args.idempotency_ttl),
+            declarations_renewed_ms: Some(millis(DECLARATIONS_RENEWED)),
             ..Config::default()
         }
     }

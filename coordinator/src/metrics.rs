@@ -120,6 +120,7 @@ impl Metrics {
             FailureKind::Unreachable => "unreachable",
             FailureKind::Function => "function",
             FailureKind::RequestTooLarge => "request_too_large",
+            FailureKind::Incompatible => "incompatible",
         };
         self.0
             .invocation_failures

@@ -282,6 +282,15 @@ impl Dispatcher {
                 lane.block(now_ms, retries, draw);
                 lane.requeue(now_ms, group);
             }
+            FailureKind::Incompatible => {
+                // Every batch would fail alike. The partition suspends their functions.
+                for batch in group.batches {
+                    self.outputs.push_back(DispatcherOutput::Failed {
+                        attempt: batch.attempt,
+                        failure: failure.clone(),
+                    });
+                }
+            }
             FailureKind::Function | FailureKind::RequestTooLarge if group.batches.len() == 1 => {
                 self.outputs.push_back(DispatcherOutput::Failed {
                     attempt: group.batches[0].attempt,

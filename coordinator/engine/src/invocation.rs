@@ -40,10 +40,13 @@ pub struct Batch {
     pub attempt: AttemptId,
     /// Address that processes the messages.
     pub target: Address,
-    /// Every registered state of the function, with its value if there is one.
+    /// Every state that the function declares, with its value if there is one.
     pub state: Vec<BatchState>,
     /// The messages, oldest first.
     pub messages: Vec<BatchMessage>,
+    /// Fingerprints of the known declarations of the function (see
+    /// [`satchel_protocol::declaration`]).
+    pub declarations: Arc<[u64]>,
     /// Approximate size of the batch on the wire in bytes, before base64.
     pub bytes: usize,
 }
@@ -101,6 +104,7 @@ impl Batch {
                 target: Some(self.target.to_wire()),
                 state,
                 invocations,
+                declarations: self.declarations.to_vec(),
             })),
         }
     }
@@ -168,6 +172,9 @@ pub enum FailureKind {
     /// The request exceeds the size limit of the endpoint. Sending the same request again is
     /// useless.
     RequestTooLarge,
+    /// The endpoint answered in a version of the protocol that is not known. The function type is
+    /// suspended until it answers in a known one; does not count as an attempt.
+    Incompatible,
 }
 
 impl Failure {

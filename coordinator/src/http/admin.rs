@@ -1,5 +1,7 @@
 //! The administration port: health, metrics, dead letters, addresses, timers.
 
+mod pauses;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use axum::routing::{get, post, put};
 use satchel_engine::address::FunctionType;
 use satchel_engine::input::{Administration, Input};
 use satchel_engine::message::MessageId;
-use satchel_engine::output::Answer;
+use satchel_engine::output::{Answer, Stoppages};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -28,6 +30,8 @@ use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 
+use pauses::Stopped;
+
 /// Settings of the administration port.
 #[derive(Debug, Clone)]
 pub struct Admin {
@@ -35,6 +39,8 @@ pub struct Admin {
     pub requests: Requests,
     /// Readiness, which `/readyz` shows.
     pub readiness: watch::Receiver<Readiness>,
+    /// Functions and ingresses that stand still, which `/readyz` shows.
+    pub stoppages: watch::Receiver<Stoppages>,
     /// Metrics, which `/metrics` shows.
     pub metrics: Metrics,
     /// Right to read lists, addresses and timers. Health and metrics need no right.
@@ -82,6 +88,7 @@ pub fn routes(admin: Admin) -> Router {
             post(resume),
         )
         .route("/api/timers", get(list_timers))
+        .merge(pauses::routes())
         .with_state(Serving {
             bodies: Arc::new(Bodies::within(admin.limits)),
             admin: Arc::new(admin),
@@ -114,18 +121,19 @@ async fn healthz() -> Response {
 }
 
 async fn readyz(State(admin): Shared) -> Response {
+    let serving = |held, recovered| {
+        let stopped = Stopped::of(&admin.stoppages.borrow());
+        let health = Health::Serving {
+            held,
+            recovered,
+            stopped,
+        };
+        json_response(StatusCode::OK, &health)
+    };
     let health = match *admin.readiness.borrow() {
-        Readiness::Serving => {
-            let health = Health::serving(false, None);
-            return json_response(StatusCode::OK, &health);
-        }
-        Readiness::Held => {
-            return json_response(StatusCode::OK, &Health::serving(true, None));
-        }
-        Readiness::Loading { recovered } => {
-            let health = Health::serving(false, Some(hundredths(recovered)));
-            return json_response(StatusCode::OK, &health);
-        }
+        Readiness::Serving => return serving(false, None),
+        Readiness::Held => return serving(true, None),
+        Readiness::Loading { recovered } => return serving(false, Some(hundredths(recovered))),
         Readiness::Starting { recovered } => Health::Starting {
             recovered: hundredths(recovered),
         },
@@ -145,18 +153,14 @@ enum Health {
         held: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<f64>,
+        #[serde(flatten)]
+        stopped: Stopped,
     },
     Starting {
         recovered: f64,
     },
     Standby,
     Stopping,
-}
-
-impl Health {
-    fn serving(held: bool, recovered: Option<f64>) -> Self {
-        Self::Serving { held, recovered }
-    }
 }
 
 /// Rounds a share down to hundredths, so that it shows 1 only when it is complete.
@@ -325,12 +329,21 @@ impl Admin {
 
     /// Admits a write: checks the right, the readiness of the process, and the timeout.
     fn admit(&self, parts: &Parts) -> Result<Wait, ApiError> {
+        self.authorize_write(parts)?;
+        Wait::parse(query(parts)?, WAIT_DEFAULT, WAIT_MAX)
+    }
+
+    /// As [`Self::admit`], with a timeout read before.
+    fn admit_for(&self, parts: &Parts, query: WaitQuery) -> Result<Wait, ApiError> {
+        self.authorize_write(parts)?;
+        Wait::parse(query, WAIT_DEFAULT, WAIT_MAX)
+    }
+
+    fn authorize_write(&self, parts: &Parts) -> Result<(), ApiError> {
         self.writes
             .authorize(&parts.headers, "changing something")?;
         let readiness = *self.readiness.borrow();
-        ApiError::not_serving(readiness)?;
-        let query: WaitQuery = query(parts)?;
-        Wait::parse(query, WAIT_DEFAULT, WAIT_MAX)
+        ApiError::not_serving(readiness)
     }
 
     async fn apply(&self, wait: Wait, correction: Administration) -> Result<Response, ApiError> {

@@ -95,6 +95,11 @@ impl ApiError {
                 1,
                 "too many messages are queued; the request had no effect, retry it",
             ),
+            Answer::Paused(why) => Self::unavailable(
+                "function_paused",
+                5,
+                format!("{why}; the request had no effect, retry it when the function is resumed"),
+            ),
             Answer::Stopping => Self::unavailable(
                 "stopping",
                 1,

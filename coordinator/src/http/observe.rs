@@ -71,7 +71,7 @@ impl Drop for Observation {
 /// Returns the subject of the matched route. It never contains text of the client, which would make
 /// a label value of its own.
 fn verb(route: Option<&MatchedPath>) -> &'static str {
-    const VERBS: [&str; 9] = [
+    const VERBS: [&str; 11] = [
         "call",
         "send",
         "streams",
@@ -81,6 +81,8 @@ fn verb(route: Option<&MatchedPath>) -> &'static str {
         "dead-letters",
         "addresses",
         "timers",
+        "ingresses",
+        "functions",
     ];
     let route = route.map_or("", MatchedPath::as_str);
     let first = route.trim_start_matches("/api").trim_start_matches('/');

@@ -3,6 +3,7 @@
 
 mod admin;
 mod garbage;
+mod pauses;
 mod server;
 mod traffic;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::input::{Input, RequestId};
-use satchel_engine::output::Answer;
+use satchel_engine::output::{Answer, Stoppages};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -30,6 +31,7 @@ struct Process {
     traffic: SocketAddr,
     admin: SocketAddr,
     readiness: watch::Sender<Readiness>,
+    stoppages: watch::Sender<Stoppages>,
     metrics: Metrics,
     /// Inputs of the partition, in order.
     told: Arc<Mutex<Vec<Input>>>,
@@ -77,9 +79,11 @@ impl Process {
             readiness: watching.clone(),
             limits: setup.limits,
         });
+        let stoppages = watch::Sender::default();
         let admin = admin_routes(Admin {
             requests,
             readiness: watching,
+            stoppages: stoppages.subscribe(),
             metrics: metrics.clone(),
             reads: setup.reads,
             writes: setup.writes,
@@ -89,6 +93,7 @@ impl Process {
             traffic: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             readiness,
+            stoppages,
             metrics,
             told,
             shutdowns: Vec::new(),

@@ -135,7 +135,7 @@ pub(crate) struct Wait(Duration);
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WaitQuery {
-    timeout: Option<String>,
+    pub(crate) timeout: Option<String>,
 }
 
 impl Wait {

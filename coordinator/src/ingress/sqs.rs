@@ -73,6 +73,11 @@ impl SqsQueue {
         })
     }
 
+    /// Id of the ingress.
+    pub(super) fn id(&self) -> &str {
+        &self.options.ingress
+    }
+
     /// Receives until the partition is gone.
     ///
     /// # Errors

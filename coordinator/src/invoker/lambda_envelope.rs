@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use satchel_engine::invocation::{
     AttemptId, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind,
 };
-use satchel_protocol::bundle::{BatchResult, BundleRequest, BundleResponse, Encoding};
+use satchel_protocol::bundle::{
+    BatchResult, BundleRequest, BundleResponse, Encoding, EnvelopeError,
+};
 use serde::Deserialize;
 
 /// Maximum payload of a synchronous request to Lambda, in bytes.
@@ -78,10 +80,15 @@ impl Envelope {
     ///
     /// Results are passed on as they are, including those of attempts that were not requested. An
     /// unreadable result fails its batch. An answer that is not a bundle, or answers another one,
-    /// fails the whole request.
+    /// fails the whole request. An unknown version of the envelope is
+    /// [`FailureKind::Incompatible`].
     pub fn decode(&self, bundle: &Bundle, payload: &[u8]) -> BundleOutcome {
         let response = match BundleResponse::from_json(payload) {
             Ok(response) => response,
+            Err(error @ EnvelopeError::Version { .. }) => {
+                let text = format!("the handler answers in another version: {error}");
+                return BundleOutcome::Failed(Failure::new(FailureKind::Incompatible, text));
+            }
             Err(error) => return failed(format!("the answer cannot be read: {error}")),
         };
         if response.bundle != bundle.id.to_string() {

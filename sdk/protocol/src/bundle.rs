@@ -435,6 +435,7 @@ mod tests {
                     }),
                     state: vec![],
                     invocations: vec![],
+                    declarations: vec![],
                 },
             )),
         }

@@ -4,6 +4,7 @@
 //!   from `proto/`.
 //! - [`types`]: StateFun's built-in types and their codec.
 //! - [`egress`]: records for a Kafka or Kinesis egress.
+//! - [`declaration`]: fingerprints of the states that a function declares.
 //! - [`bundle`]: the JSON envelope that carries several batches in one Lambda request, and the
 //!   rules for terminal errors.
 //!
@@ -13,6 +14,7 @@
 #![warn(missing_docs)]
 
 pub mod bundle;
+pub mod declaration;
 pub mod egress;
 pub mod reqreply;
 pub mod types;

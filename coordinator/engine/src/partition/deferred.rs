@@ -141,7 +141,11 @@ impl Partition {
                 }
                 return None;
             }
-            Administration::ListTimers { .. } => None,
+            Administration::PauseIngress { .. }
+            | Administration::ResumeIngress(_)
+            | Administration::PauseFunction { .. }
+            | Administration::ResumeFunction(_)
+            | Administration::ListTimers { .. } => None,
         };
         let Some(bucket) = bucket else {
             return Some(administration);

@@ -8,6 +8,7 @@
 
 use super::Partition;
 use super::schedule::Scheduled;
+use super::suspension::Cause;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry, Suspension, Value};
 use crate::endpoint::{OnPoison, Retries};
@@ -17,7 +18,9 @@ use crate::tables::{Activity, Flight, Isolation};
 
 impl Partition {
     pub(super) fn invocation_failed(&mut self, attempt: AttemptId, failure: &Failure) {
-        if let Some((address, flight)) = self.end_flight(attempt) {
+        if let Some(function) = self.take_probe(attempt) {
+            self.probe_failed(&function, failure);
+        } else if let Some((address, flight)) = self.end_flight(attempt) {
             self.batch_failed(&address, flight, failure);
         }
     }
@@ -28,11 +31,18 @@ impl Partition {
             self.make_ready(address);
             return;
         };
+        self.trial_failed(address);
         let retries = self.config.endpoints.get(endpoint).retries;
         match failure.kind {
             FailureKind::Throttled | FailureKind::Unreachable => {
                 self.withdraw_presumed_attempt(address, flight);
                 self.back_off(address, retries, 1);
+            }
+            FailureKind::Incompatible => {
+                self.withdraw_presumed_attempt(address, flight);
+                let reason = failure.message.clone();
+                self.suspend_function(address, Cause::Protocol, reason);
+                self.make_ready(address);
             }
             FailureKind::RequestTooLarge | FailureKind::Function if flight.messages > 1 => {
                 self.isolate(address, flight.messages);
@@ -54,10 +64,15 @@ impl Partition {
                 }
             }
         }
+        if failure.kind == FailureKind::Function {
+            // A new version may have caused it, whose declarations no request has shown yet.
+            self.renew_declarations(address, true);
+        }
     }
 
     /// Clears the failure record after the messages of a batch were processed.
     pub(super) fn succeeded(&mut self, address: &Address) {
+        self.function_types.settle_dispute(address);
         let Some(active) = self.tables.active_mut(address) else {
             return;
         };
@@ -135,9 +150,13 @@ impl Partition {
     /// Withdraws an attempt that was counted in advance, because it did not reach the function's
     /// code.
     pub(super) fn withdraw_presumed_attempt(&mut self, address: &Address, flight: Flight) {
-        if !flight.presumed_failed {
-            return;
+        if flight.presumed_failed {
+            self.withdraw_counted_attempt(address);
         }
+    }
+
+    /// Withdraws the attempt that the crash guard counted in advance.
+    pub(super) fn withdraw_counted_attempt(&mut self, address: &Address) {
         if let Some(failures) = self
             .tables
             .active_mut(address)

@@ -3,6 +3,7 @@
 mod answering;
 mod arriving;
 mod counting;
+mod declaring;
 mod evicting;
 mod failing;
 mod fixture;
@@ -10,6 +11,8 @@ mod holding;
 mod library;
 mod loading;
 mod outlasting;
+mod pausing;
 mod queueing;
 mod recovering;
 mod remembering;
+mod suspending;

@@ -41,6 +41,11 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         .iter()
         .map(|(id, _)| Arc::clone(id))
         .collect();
+    parts.config.ingresses = parts
+        .ingresses
+        .iter()
+        .map(|ingress| Arc::from(ingress.id()))
+        .collect();
     let TakenOver {
         partition,
         ownership,
@@ -71,6 +76,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         reading,
         requests: parts.requests,
         readiness: parts.readiness.clone(),
+        stoppages: parts.stoppages,
         metrics: parts.metrics,
     };
     // Before the loop runs, which refines it to the share that is loaded.
@@ -295,7 +301,7 @@ impl Tasks {
         let reading = Reading::new();
         let (read, records) = mpsc::channel(READS_WAITING_MAX);
         for ingress in ingresses {
-            let (read, reading) = (read.clone(), reading.clone());
+            let (read, reading) = (read.clone(), reading.of(ingress.id()));
             let incarnation = identity.incarnation.clone();
             self.others
                 .spawn(async move { ingress.run(read, reading, &incarnation).await });

@@ -132,7 +132,10 @@ fn handshake(declared: &[(&str, ExpireMode, i64)]) -> FromFunction {
         .collect();
     FromFunction {
         response: Some(from_function::Response::IncompleteInvocationContext(
-            IncompleteInvocationContext { missing_values },
+            IncompleteInvocationContext {
+                missing_values,
+                ..Default::default()
+            },
         )),
     }
 }

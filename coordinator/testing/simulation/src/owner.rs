@@ -310,6 +310,8 @@ impl World {
             Output::Deletable { ids, .. } => self.delete_from_queue(id, &ids),
             Output::PauseIngress => self.pause_ingress(id, true),
             Output::ResumeIngress => self.pause_ingress(id, false),
+            // These worlds pause all ingresses together.
+            Output::SetIngressPause { .. } => {}
             Output::WakeAt(due_ms) => {
                 if let Some(serving) = self.serving(id) {
                     serving.wake_at_ms = Some(due_ms);

@@ -39,11 +39,6 @@ const MISBEHAVIOURS: [(&str, &str); 19] = [
         "the answer was not accepted: it declares more than 1000 states",
     ),
     (
-        "declare another type",
-        "the answer was not accepted: the state \"log\" is a faulty/log, \
-         it cannot be declared as faulty/other",
-    ),
-    (
         "write another type",
         "the answer was not accepted: the state \"log\" was declared as faulty/log, \
          its new value is a faulty/other",
