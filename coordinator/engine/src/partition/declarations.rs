@@ -138,6 +138,12 @@ impl Declarations {
         seen_ms.is_none_or(|seen_ms| seen_ms + ALTERNATION_MS <= now_ms)
     }
 
+    /// Returns whether it is unknown that the version which processed attempt `attempt` declares
+    /// fitting states.
+    pub(super) fn needs_confirmation(&self, attempt: u64) -> bool {
+        !self.names_fingerprint && self.confirmed_by < attempt
+    }
+
     fn add_version(&mut self, fingerprint: u64, version: Version) {
         self.versions.insert(fingerprint, version);
         while self.versions.len() > VERSIONS_MAX {

@@ -19,7 +19,7 @@ use crate::tables::{Activity, Flight, Isolation};
 impl Partition {
     pub(super) fn invocation_failed(&mut self, attempt: AttemptId, failure: &Failure) {
         if let Some(function) = self.take_probe(attempt) {
-            self.probe_failed(&function, failure);
+            self.probe_failed(&function, attempt, failure);
         } else if let Some((address, flight)) = self.end_flight(attempt) {
             self.batch_failed(&address, flight, failure);
         }
@@ -32,6 +32,14 @@ impl Partition {
             return;
         };
         self.trial_failed(address);
+        if failure.kind == FailureKind::Function
+            && self.function_types.is_suspended(&address.function)
+        {
+            // The version that failed does not fit, so its failures prove nothing.
+            self.withdraw_presumed_attempt(address, flight);
+            self.make_ready(address);
+            return;
+        }
         let retries = self.config.endpoints.get(endpoint).retries;
         match failure.kind {
             FailureKind::Throttled | FailureKind::Unreachable => {
@@ -58,7 +66,10 @@ impl Partition {
                     self.count_attempt(address, failure.message.clone())
                 };
                 if attempts >= retries.attempts_max {
-                    self.give_up_or_suspend(address, endpoint, failure.message.clone());
+                    let reason = failure.message.clone();
+                    if !self.await_confirmation(address, flight.attempt, &reason) {
+                        self.give_up_or_suspend(address, endpoint, reason);
+                    }
                 } else {
                     self.back_off(address, retries, attempts);
                 }

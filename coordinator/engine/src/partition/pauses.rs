@@ -75,8 +75,11 @@ impl Partition {
         Some(reading)
     }
 
-    /// Tells the ingresses which of them are paused, at the start of an owner.
+    /// Announces the durable pauses at the start of an owner.
     pub(super) fn announce_pauses(&mut self) {
+        if !(self.tables.ingress_pauses.is_empty() && self.tables.function_pauses.is_empty()) {
+            self.function_types.stoppages_changed();
+        }
         for ingress in self.tables.ingress_pauses.keys().cloned() {
             let paused = true;
             self.outputs

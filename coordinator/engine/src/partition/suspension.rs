@@ -60,8 +60,18 @@ pub(super) struct FunctionTypes {
     /// Addresses that answered with a value of another type than declared, and the attempt. An
     /// entry stays until the address succeeds or gives the message up.
     disputes: BTreeMap<Address, u64>,
+    /// Messages to be given up once a probe has confirmed that the declarations fit, by function.
+    unconfirmed: BTreeMap<FunctionType, Vec<Unconfirmed>>,
     /// Number of changes of [`Partition::stoppages`].
     stoppage_changes: u64,
+}
+
+/// A message at the head of a mailbox whose last attempt has failed.
+struct Unconfirmed {
+    address: Address,
+    /// Number of that attempt.
+    attempt: u64,
+    reason: String,
 }
 
 struct SuspendedFunction {
@@ -398,24 +408,37 @@ impl Partition {
                     known.confirmed_by = attempt.number;
                 }
                 self.resume_function(function);
+                self.give_up_confirmed(function, attempt.number);
             }
             Err(Refusal::Misfit(reason)) => {
                 let address = self.probe_address(function);
                 self.suspend_function(&address, Cause::Declaration, reason);
                 self.schedule_probe(function);
+                self.excuse_unconfirmed(function);
             }
-            Err(Refusal::Invalid(_)) => self.schedule_probe(function),
+            Err(Refusal::Invalid(_)) => {
+                self.schedule_probe(function);
+                self.give_up_confirmed(function, attempt.number);
+            }
         }
     }
 
     /// Handles a probe without an answer.
-    pub(super) fn probe_failed(&mut self, function: &FunctionType, failure: &Failure) {
+    pub(super) fn probe_failed(
+        &mut self,
+        function: &FunctionType,
+        attempt: AttemptId,
+        failure: &Failure,
+    ) {
         match failure.kind {
             FailureKind::Incompatible => {
                 let address = self.probe_address(function);
                 self.suspend_function(&address, Cause::Protocol, failure.message.clone());
+                self.excuse_unconfirmed(function);
             }
             FailureKind::Function | FailureKind::RequestTooLarge => {
+                // It shows nothing about the declarations.
+                self.give_up_confirmed(function, attempt.number);
                 let suspended = self.function_types.suspended.get_mut(function);
                 match suspended {
                     Some(suspended) if suspended.cause == Cause::Protocol => {
@@ -426,9 +449,78 @@ impl Partition {
                     None => {}
                 }
             }
-            FailureKind::Throttled | FailureKind::Unreachable => {}
+            FailureKind::Throttled | FailureKind::Unreachable => self.excuse_unconfirmed(function),
         }
         self.schedule_probe(function);
+    }
+
+    /// Lets a message that is about to be given up wait for a probe, if the function names no
+    /// fingerprint: a deployed version that does not fit fails every message, and no message may be
+    /// given up for that. Returns false if the declarations are confirmed.
+    pub(super) fn await_confirmation(
+        &mut self,
+        address: &Address,
+        attempt: u64,
+        reason: &str,
+    ) -> bool {
+        let function = &address.function;
+        let known = self.function_types.declarations.get(function);
+        let needed = known.is_some_and(|known| known.needs_confirmation(attempt));
+        if self.config.declarations_renewed_ms.is_none() || !needed {
+            return false;
+        }
+        let Some(active) = self.tables.active_mut(address) else {
+            return false;
+        };
+        active.activity = Activity::Blocked;
+        self.tables.recount(address);
+        let unconfirmed = &mut self.function_types.unconfirmed;
+        let unconfirmed = unconfirmed.entry(function.clone()).or_default();
+        unconfirmed.push(Unconfirmed {
+            address: address.clone(),
+            attempt,
+            reason: reason.to_owned(),
+        });
+        if !self.function_types.is_probed(function) {
+            self.send_probe(address);
+        }
+        true
+    }
+
+    /// Gives up the messages that failed before the probe `probe` was sent, and sends another one
+    /// for the others.
+    fn give_up_confirmed(&mut self, function: &FunctionType, probe: u64) {
+        let unconfirmed = self.function_types.unconfirmed.remove(function);
+        let unconfirmed = unconfirmed.unwrap_or_default().into_iter();
+        let (confirmed, left): (Vec<_>, Vec<_>) = unconfirmed.partition(|it| it.attempt < probe);
+        for Unconfirmed {
+            address, reason, ..
+        } in confirmed
+        {
+            let endpoint = self.config.endpoints.serving(&address.function);
+            if let Some(active) = self.tables.active_mut(&address)
+                && let Some(endpoint) = endpoint
+            {
+                active.activity = Activity::Idle;
+                self.tables.recount(&address);
+                self.give_up_or_suspend(&address, endpoint, reason);
+            }
+        }
+        if let Some(first) = left.first() {
+            let address = first.address.clone();
+            let unconfirmed = &mut self.function_types.unconfirmed;
+            unconfirmed.insert(function.clone(), left);
+            self.send_probe(&address);
+        }
+    }
+
+    /// Withdraws the last attempts of the messages that wait for a probe.
+    fn excuse_unconfirmed(&mut self, function: &FunctionType) {
+        let unconfirmed = self.function_types.unconfirmed.remove(function);
+        for Unconfirmed { address, .. } in unconfirmed.into_iter().flatten() {
+            self.withdraw_counted_attempt(&address);
+            self.unblock(&address);
+        }
     }
 
     /// Address that probes of a function name as their target.

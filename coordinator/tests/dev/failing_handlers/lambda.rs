@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{App, THREE_ATTEMPTS, call_patiently, lambda_endpoint, log_of, say, summary};
 
 /// Each misbehaviour with its reported reason.
-const MISBEHAVIOURS: [(&str, &str); 19] = [
+const MISBEHAVIOURS: [(&str, &str); 18] = [
     ("raise", "FunctionError: no such thing"),
     ("panic", "Panic: the handler panicked"),
     (

@@ -393,6 +393,52 @@ fn functions_without_fingerprints_are_asked_after_a_start_after_failures_and_at_
 }
 
 #[test]
+fn a_message_is_given_up_only_after_a_probe_has_confirmed_the_declarations() {
+    let mut fixture = Fixture::renewing();
+    let declared = || incomplete("seen", "t/text", ExpireMode::None, 0);
+    fixture.send("alice", "1");
+    let batch = fixture.batch();
+    fixture.complete(batch.attempt, declared());
+    let batch = fixture.batch();
+    fixture.complete(batch.attempt, set_seen("1"));
+
+    // All attempts fail within a second of the last declaration, so no probe was sent before.
+    fixture.send("alice", "2");
+    fixture.send("bob", "3");
+    for _ in 0..2 {
+        for batch in fixture.batches() {
+            fixture.fail(batch.attempt, "sum is a t/text");
+        }
+        fixture.later(200);
+    }
+    for batch in fixture.batches() {
+        fixture.fail(batch.attempt, "sum is a t/text");
+    }
+    let probe = fixture.batch();
+    assert_eq!(probe.messages, []);
+    assert_eq!(fixture.partition.counts().dead_letters, 0);
+    let other = incomplete("seen", "t/number", ExpireMode::None, 0);
+    fixture.complete(probe.attempt, other);
+    assert_eq!(fixture.partition.stoppages().suspended_functions.len(), 1);
+    fixture.later(250);
+    let probe = fixture.batch();
+    fixture.complete(probe.attempt, declared());
+    let batches = fixture.batches();
+    assert_eq!(batches.len(), 2);
+    let [good, bad] = &batches[..] else {
+        panic!("both messages are tried again");
+    };
+    assert_eq!(good.messages[0].failed_attempts, 2);
+    fixture.complete(good.attempt, set_seen("x"));
+    fixture.fail(bad.attempt, "poison");
+    assert_eq!(fixture.partition.counts().dead_letters, 0);
+    let probe = fixture.batch();
+    fixture.complete(probe.attempt, declared());
+    let poison = texts(bad).remove(0);
+    assert_eq!(fixture.dead_letters(), [(poison, "poison".to_owned())]);
+}
+
+#[test]
 fn a_renewal_shows_a_removed_state_of_a_function_without_fingerprints() {
     let mut fixture = Fixture::renewing();
     fixture.send("alice", "1");
