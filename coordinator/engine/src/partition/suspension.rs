@@ -13,8 +13,8 @@
 //! them. Other functions continue.
 //!
 //! A probe is a batch without messages and without states. Every SDK answers it with all states
-//! that the function declares, and runs no code of the function. A function that fails to answer it
-//! is probed with the batch of one waiting address instead.
+//! that the function declares, and runs no code of the function. After a probe that failed, the next
+//! one is the batch of one waiting address.
 //!
 //! A suspension is not durable. The next owner tries again, learns the same from the first answer,
 //! and suspends the function anew.
@@ -82,7 +82,7 @@ struct SuspendedFunction {
     address: Address,
     /// Number of probes made.
     probes: u32,
-    /// True if the function failed to answer a batch without messages.
+    /// True if the last probe failed, so that the next one is the batch of a waiting address.
     needs_messages: bool,
     /// Waiting address whose batch is let through as a probe.
     trial: Option<Address>,
@@ -316,6 +316,8 @@ impl Partition {
             }
             if let Some(suspended) = self.function_types.suspended.get_mut(function) {
                 suspended.trial = Some(address.clone());
+                // If the trial shows nothing, a batch without messages is next.
+                suspended.needs_messages = false;
             }
             self.unblock(&address);
             // The trial may end without an answer, for instance if the message is given up.

@@ -102,11 +102,13 @@ pub enum Mutant {
     IgnorePause,
     /// The partition has no memory limit.
     IgnoreMemoryLimit,
+    /// Probes are never answered.
+    ForgetProbe,
 }
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 48] = [
+    pub const ALL: [(&'static str, Mutant); 49] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -155,6 +157,7 @@ impl Mutant {
         ("fork-shifts-time", Mutant::ForkShiftsTime),
         ("ignore-pause", Mutant::IgnorePause),
         ("ignore-memory-limit", Mutant::IgnoreMemoryLimit),
+        ("forget-probe", Mutant::ForgetProbe),
     ];
 
     /// Returns the mutant of this name.

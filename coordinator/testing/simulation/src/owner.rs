@@ -350,6 +350,13 @@ impl World {
 
     fn invoke(&mut self, id: ProcessId, endpoint: EndpointIndex, batch: Arc<Batch>, now_ms: u64) {
         self.check_expired(id, &batch, now_ms);
+        if batch.messages.is_empty() {
+            // A probe, beside the attempt in flight.
+            if self.mutant != Some(Mutant::ForgetProbe) {
+                self.dispatch(id, Some(DispatcherInput::BatchReady { endpoint, batch }));
+            }
+            return;
+        }
         let Some(serving) = self.serving(id) else {
             return;
         };

@@ -278,13 +278,18 @@ fn a_function_that_cannot_answer_an_empty_batch_is_probed_with_one_real_batch() 
         batch
     };
     let first = trial(&mut fixture);
-    fixture.complete(first.attempt, as_number());
+    fixture.fail(first.attempt, "another type");
+    fixture.later(5_000);
+    let probe = fixture.batch();
+    assert_eq!(probe.messages, [], "both kinds of probes alternate");
+    fixture.fail(probe.attempt, "no messages");
     let second = trial(&mut fixture);
     assert_ne!(first.target, second.target, "each trial takes another");
     fixture.complete(second.attempt, set_seen("x"));
     assert_eq!(fixture.suspended(), []);
     let batch = fixture.batch();
     assert_eq!(batch.target, first.target);
+    assert_eq!(batch.messages[0].failed_attempts, 0, "no trial counts");
     fixture.complete(batch.attempt, set_seen("x"));
     assert_eq!(fixture.dead_letters(), []);
 }
