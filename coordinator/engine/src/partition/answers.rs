@@ -380,7 +380,7 @@ impl Partition {
             }
             return;
         };
-        let instance = self.tables.instance(address);
+        let instance = expires_at_ms.and_then(|_| self.tables.instance(address));
         let former_ms = instance.and_then(|instance| instance.expiry(index)?);
         self.tables.set_state(address, index, expires_at_ms, &value);
         self.mark_changed(key);

@@ -13,8 +13,8 @@
 //! them. Other functions continue.
 //!
 //! A probe is a batch without messages and without states. Every SDK answers it with all states
-//! that the function declares, and runs no code of the function. After a probe that failed, the next
-//! one is the batch of one waiting address.
+//! that the function declares, and runs no code of the function. After a probe that failed, the
+//! next one is the batch of one waiting address.
 //!
 //! A suspension is not durable. The next owner tries again, learns the same from the first answer,
 //! and suspends the function anew.
