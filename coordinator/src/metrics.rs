@@ -24,6 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use satchel_engine::invocation::FailureKind;
+use satchel_engine::output::Stoppages;
 
 use kinesis::KinesisFamilies;
 use sqs::SqsFamilies;
@@ -178,6 +179,17 @@ impl Metrics {
     /// Records that too many pending messages pause ingress, or no longer do.
     pub fn observe_ingress_paused(&self, paused: bool) {
         self.0.ingress_paused.set(i64::from(paused));
+    }
+
+    /// Sets the numbers of functions and ingresses that stand still.
+    pub fn observe_stoppages(&self, stoppages: &Stoppages) {
+        let families = &self.0;
+        let suspended = stoppages.suspended_functions.len();
+        families.functions_suspended.set(gauge_value(suspended));
+        let paused = stoppages.paused_functions.len();
+        families.functions_paused.set(gauge_value(paused));
+        let ingresses = stoppages.paused_ingresses.len();
+        families.ingresses_paused.set(gauge_value(ingresses));
     }
 
     /// Records that the ingresses, timers and outbox of a fork are held, or are not.
@@ -337,6 +349,9 @@ struct Families {
     dead_letters_present: Gauge,
     pending_bytes: Gauge,
     ingress_paused: Gauge,
+    functions_suspended: Gauge,
+    functions_paused: Gauge,
+    ingresses_paused: Gauge,
     held: Gauge,
     timers_pending: Gauge,
     bucket_loads: Counter,
@@ -416,6 +431,12 @@ impl Families {
                 "ingress_paused",
                 "1 while too many pending messages pause ingress, else 0",
             ),
+            functions_suspended: names.add(
+                "functions_suspended",
+                "Function types whose deployed version does not fit",
+            ),
+            functions_paused: names.add("functions_paused", "Function types that a person paused"),
+            ingresses_paused: names.add("ingresses_paused", "Ingresses that a person paused"),
             held: names.add(
                 "fork_held",
                 "1 while the ingresses, timers and outbox of a fork are held, else 0",

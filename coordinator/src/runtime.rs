@@ -231,6 +231,7 @@ impl PartitionLoop {
             self.stoppage_changes = changes;
             let now = self.partition.stoppages();
             let before = self.ports.stoppages.send_replace(now.clone());
+            self.ports.metrics.observe_stoppages(&now);
             stoppages::log_changes(&before, &now);
         }
     }

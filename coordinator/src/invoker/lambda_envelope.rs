@@ -110,7 +110,8 @@ impl Envelope {
     }
 
     /// Converts a function error of Lambda (`{"errorType":…,"errorMessage":…}`), which fails the
-    /// whole request.
+    /// whole request. A handler that does not know the version of the request says so by
+    /// `invalid_request`, which is [`FailureKind::Incompatible`].
     pub fn function_error(payload: &[u8]) -> Failure {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -118,7 +119,17 @@ impl Envelope {
             error_type: Option<String>,
             error_message: Option<String>,
         }
-        let text = match serde_json::from_slice::<FunctionError>(payload) {
+        let error = serde_json::from_slice::<FunctionError>(payload);
+        let of_version = error.as_ref().is_ok_and(|error| {
+            let message = error.error_message.as_deref().unwrap_or_default();
+            error.error_type.as_deref() == Some("invalid_request")
+                && message.starts_with("the bundle has version ")
+        });
+        let kind = match of_version {
+            true => FailureKind::Incompatible,
+            false => FailureKind::Function,
+        };
+        let text = match error {
             Ok(FunctionError {
                 error_type: Some(kind),
                 error_message: Some(message),
@@ -134,7 +145,7 @@ impl Envelope {
             _ if payload.is_empty() => "the handler failed without a reason".to_owned(),
             _ => String::from_utf8_lossy(payload).into_owned(),
         };
-        Failure::new(FailureKind::Function, shortened(&text))
+        Failure::new(kind, shortened(&text))
     }
 }
 

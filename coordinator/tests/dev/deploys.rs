@@ -260,6 +260,8 @@ async fn a_paused_function_keeps_its_messages_and_rejects_calls_with_the_reason(
     assert_eq!(app.add("other/counter/a", 1).await, json!(1));
     let shown = app.readyz().await;
     assert_eq!(shown["paused_functions"][0]["function"], "example/counter");
+    let paused = app.client().metric("satchel_functions_paused").await;
+    assert_eq!(paused, Some(1.0));
 
     let resume = ["function", "resume", "example/counter"];
     assert_eq!(app.satchel(&resume).await, (0, String::new()));

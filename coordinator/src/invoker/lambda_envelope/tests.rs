@@ -181,6 +181,13 @@ fn an_answer_in_an_unknown_version_is_no_failure_of_a_message() {
     };
     assert_eq!(failure.kind, FailureKind::Incompatible);
     assert!(failure.message.contains("has version 2"), "{failure}");
+
+    // A handler that knows only other versions.
+    let message = "the bundle has version 1, this side understands version 2";
+    let payload = format!(r#"{{"errorType":"invalid_request","errorMessage":"{message}"}}"#);
+    let failure = Envelope::function_error(payload.as_bytes());
+    let text = format!("invalid_request: {message}");
+    assert_eq!(failure, Failure::new(FailureKind::Incompatible, text));
 }
 
 #[test]
