@@ -16,6 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::Input;
+use satchel_engine::output::Stoppages;
 use satchel_engine::partition::Config;
 use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
 use tokio::sync::{mpsc, watch};
@@ -39,6 +40,9 @@ use crate::servers::{Servers, admin_reads};
 use crate::sources::Sources;
 use crate::store::{StateLocation, StateStore, StoreOptions};
 
+/// Interval at which functions of StateFun's SDKs are asked for their declarations of states.
+const DECLARATIONS_RENEWED: Duration = Duration::from_secs(5 * 60);
+
 /// Parts that live as long as the process.
 pub(crate) struct Process {
     /// Settings of the process.
@@ -53,6 +57,8 @@ pub(crate) struct Process {
     pub(crate) readiness: watch::Sender<Readiness>,
     /// State of the ingresses' sources.
     pub(crate) sources: Sources,
+    /// Functions and ingresses that stand still.
+    pub(crate) stoppages: watch::Sender<Stoppages>,
 }
 
 /// Tokens that clients of the ports must show.
@@ -113,6 +119,7 @@ impl Process {
             sources: Sources::new(metrics.clone()),
             metrics,
             readiness: watch::Sender::new(readiness),
+            stoppages: watch::Sender::default(),
         };
         Ok((process, inputs))
     }
@@ -146,6 +153,7 @@ impl Process {
             requests: self.requests.clone(),
             readiness: self.readiness.subscribe(),
             sources: self.sources.clone(),
+            stoppages: self.stoppages.subscribe(),
             metrics: self.metrics.clone(),
             reads,
             writes,
@@ -224,6 +232,7 @@ impl Process {
             requests: self.requests.clone(),
             inputs,
             readiness: self.readiness.clone(),
+            stoppages: self.stoppages.clone(),
         })
     }
 
@@ -239,6 +248,7 @@ impl Process {
             dead_letter_bytes_max: bytes(args.dead_letter_limit),
             memory_limit_bytes: args.memory_limit.map(bytes),
             idempotency_ttl_ms: millis(args.idempotency_ttl),
+            declarations_renewed_ms: Some(millis(DECLARATIONS_RENEWED)),
             ..Config::default()
         }
     }

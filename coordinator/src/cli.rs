@@ -19,6 +19,7 @@ mod health;
 mod logging;
 mod new;
 mod output;
+mod pauses;
 mod savepoint;
 mod schema;
 mod signals;
@@ -45,6 +46,7 @@ use crate::cli::completions::CompletionsArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
 use crate::cli::new::NewArgs;
+use crate::cli::pauses::{FunctionCommand, IngressCommand};
 use crate::cli::savepoint::SavepointCommand;
 use crate::cli::schema::SchemaArgs;
 use crate::cli::state::StateCommand;
@@ -114,6 +116,12 @@ pub enum ClientCommand {
     /// Show the state, backlog and suspension of an address, or resume it
     #[command(subcommand)]
     Address(AddressCommand),
+    /// Pause and resume an ingress
+    #[command(subcommand)]
+    Ingress(IngressCommand),
+    /// Pause and resume a function type
+    #[command(subcommand)]
+    Function(FunctionCommand),
     /// Print a script that completes the command line in a shell
     Completions(CompletionsArgs),
 }
@@ -139,6 +147,8 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::State(command) => Box::pin(state::run(command)).await,
         ClientCommand::Savepoint(command) => Box::pin(savepoint::run(command)).await,
         ClientCommand::Address(command) => addresses::run(command).await,
+        ClientCommand::Ingress(command) => pauses::run_ingress(command).await,
+        ClientCommand::Function(command) => pauses::run_function(command).await,
         ClientCommand::Completions(args) => completions::run(&args),
     }
 }

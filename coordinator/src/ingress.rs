@@ -54,6 +54,17 @@ impl Ingress {
         }
     }
 
+    /// Id of the ingress, `namespace/name`.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::LocalStream(stream) => &stream.ingress,
+            #[cfg(feature = "aws")]
+            Self::Kinesis(stream) => stream.id(),
+            #[cfg(feature = "aws")]
+            Self::Sqs(queue) => queue.id(),
+        }
+    }
+
     /// Reads until the partition is gone. `incarnation` is the permanent name of the root, which
     /// registrations with other services bear.
     ///

@@ -24,6 +24,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use satchel_engine::invocation::FailureKind;
+use satchel_engine::output::Stoppages;
 
 use kinesis::KinesisFamilies;
 use sqs::SqsFamilies;
@@ -124,6 +125,7 @@ impl Metrics {
             FailureKind::Function => "function",
             FailureKind::RequestTooLarge => "request_too_large",
             FailureKind::Terminal => "terminal",
+            FailureKind::Incompatible => "incompatible",
         };
         self.0
             .invocation_failures
@@ -203,6 +205,17 @@ impl Metrics {
             .ingress_stopped
             .get_or_create(&label)
             .set(i64::from(stopped));
+    }
+
+    /// Sets the numbers of functions and ingresses that stand still.
+    pub fn observe_stoppages(&self, stoppages: &Stoppages) {
+        let families = &self.0;
+        let suspended = stoppages.suspended_functions.len();
+        families.functions_suspended.set(gauge_value(suspended));
+        let paused = stoppages.paused_functions.len();
+        families.functions_paused.set(gauge_value(paused));
+        let ingresses = stoppages.paused_ingresses.len();
+        families.ingresses_paused.set(gauge_value(ingresses));
     }
 
     /// Records that the ingresses, timers and outbox of a fork are held, or are not.
@@ -378,6 +391,9 @@ struct Families {
     pending_bytes: Gauge,
     ingress_paused: Gauge,
     ingress_stopped: Family<SourceLabel, Gauge>,
+    functions_suspended: Gauge,
+    functions_paused: Gauge,
+    ingresses_paused: Gauge,
     held: Gauge,
     timers_pending: Gauge,
     time_ahead: Gauge<f64, AtomicU64>,
@@ -468,6 +484,12 @@ impl Families {
                 "ingress_stopped",
                 "1 while a stream or queue is not read because it cannot be, else 0",
             ),
+            functions_suspended: names.add(
+                "functions_suspended",
+                "Function types whose deployed version does not fit",
+            ),
+            functions_paused: names.add("functions_paused", "Function types that a person paused"),
+            ingresses_paused: names.add("ingresses_paused", "Ingresses that a person paused"),
             held: names.add(
                 "fork_held",
                 "1 while the ingresses, timers and outbox of a fork are held, else 0",

@@ -16,6 +16,7 @@ pub mod committer;
 pub mod dispatch;
 pub mod hold;
 pub mod node;
+mod stoppages;
 mod time;
 
 use std::time::Duration;
@@ -24,7 +25,7 @@ use satchel_aws::sqs::QueueCommand;
 use satchel_engine::clock::PartitionClock;
 use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::input::Input;
-use satchel_engine::output::Output;
+use satchel_engine::output::{Output, Stoppages};
 use satchel_engine::partition::{Counts, Gauges, Partition};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -63,6 +64,8 @@ pub struct Ports {
     pub requests: Requests,
     /// Readiness of the process, which shows the share of the state in memory.
     pub readiness: watch::Sender<Readiness>,
+    /// Functions and ingresses that stand still, which the administration port shows.
+    pub stoppages: watch::Sender<Stoppages>,
     /// Metrics of the process.
     pub metrics: Metrics,
 }
@@ -77,6 +80,8 @@ pub struct PartitionLoop {
     ports: Ports,
     wake_at_ms: Option<u64>,
     counted: Counts,
+    /// Number of the last reported change of stoppages.
+    stoppage_changes: u64,
     /// True once the end of loading was reported.
     loading_reported: bool,
 }
@@ -99,6 +104,7 @@ impl PartitionLoop {
             ports,
             wake_at_ms: None,
             counted: Counts::default(),
+            stoppage_changes: 0,
             loading_reported: false,
         }
     }
@@ -192,6 +198,9 @@ impl PartitionLoop {
             }
             Output::PauseIngress => ports.reading.pause(true),
             Output::ResumeIngress => ports.reading.pause(false),
+            Output::SetIngressPause { ingress, paused } => {
+                ports.reading.pause_ingress(&ingress, paused);
+            }
             Output::WakeAt(due_ms) => self.wake_at_ms = Some(due_ms),
             Output::Stopped => {}
         }
@@ -218,6 +227,19 @@ impl PartitionLoop {
         metrics.observe_received_ids(gauges.received_ids);
         metrics.observe_state(gauges.buckets, gauges.buckets_loaded, gauges.state_bytes);
         self.report_loading(&gauges);
+        self.report_stoppages();
+    }
+
+    /// Logs and shows functions and ingresses that stand still, when they change.
+    fn report_stoppages(&mut self) {
+        let changes = self.partition.stoppage_changes();
+        if changes != self.stoppage_changes {
+            self.stoppage_changes = changes;
+            let now = self.partition.stoppages();
+            let before = self.ports.stoppages.send_replace(now.clone());
+            self.ports.metrics.observe_stoppages(&now);
+            stoppages::log_changes(&before, &now);
+        }
     }
 
     /// Reports the share of buckets absent at the takeover that are in memory, until loading is

@@ -76,6 +76,7 @@ async fn a_bundle_is_answered_batch_by_batch_and_a_bad_batch_fails_alone() {
                     expiration_spec: Some(from_function::ExpirationSpec::default()),
                     type_typename: "io.statefun.types/long".into(),
                 }],
+                ..Default::default()
             },
         )),
     };

@@ -122,6 +122,7 @@ pub fn batch(
                     ..Default::default()
                 })
                 .collect(),
+            ..Default::default()
         })),
     }
 }

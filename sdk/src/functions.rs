@@ -5,7 +5,10 @@ use std::fmt;
 use std::pin::Pin;
 
 use satchel_protocol::bundle::{BatchError, Terminal};
-use satchel_protocol::reqreply::from_function::{IncompleteInvocationContext, Response};
+use satchel_protocol::declaration::fingerprint;
+use satchel_protocol::reqreply::from_function::{
+    IncompleteInvocationContext, PersistedValueSpec, Response,
+};
 use satchel_protocol::reqreply::to_function::{InvocationBatchRequest, Request};
 use satchel_protocol::reqreply::{FromFunction, ToFunction};
 
@@ -42,6 +45,8 @@ trait Serve: Send + Sync {
 struct Bound<F> {
     function: F,
     specs: Vec<ValueSpec>,
+    /// Fingerprint of `specs`.
+    declaration: u64,
 }
 
 impl Functions {
@@ -121,7 +126,9 @@ impl Functions {
     /// Serves one batch: its invocations in order, over one state.
     ///
     /// If the request lacks a state that the function declares, the answer asks for it and no user
-    /// code runs (StateFun's handshake). Dropping the future abandons the batch.
+    /// code runs (StateFun's handshake). The same holds if the runtime asked for the function's
+    /// declarations and does not know the present ones (see [`satchel_protocol::declaration`]).
+    /// Dropping the future abandons the batch.
     ///
     /// # Errors
     ///
@@ -187,9 +194,12 @@ impl fmt::Debug for Functions {
 
 impl<F: Function> Bound<F> {
     fn new(function: F) -> Self {
+        let specs = F::State::specs();
+        let wire: Vec<_> = specs.iter().map(|spec| spec.to_wire()).collect();
         Self {
             function,
-            specs: F::State::specs(),
+            specs,
+            declaration: fingerprint(&wire),
         }
     }
 
@@ -205,11 +215,12 @@ impl<F: Function> Bound<F> {
             .filter(|spec| !values.knows(spec.name))
             .map(|spec| spec.to_wire())
             .collect();
-        if !missing.is_empty() {
+        // A runtime without this extension lists nothing.
+        let asked = !batch.declarations.is_empty();
+        let is_known = batch.declarations.contains(&self.declaration);
+        if !missing.is_empty() || (asked && !is_known) {
             return Ok(answer(Response::IncompleteInvocationContext(
-                IncompleteInvocationContext {
-                    missing_values: missing,
-                },
+                self.declare(missing, asked),
             )));
         }
         let state = F::State::load(&mut values)
@@ -228,9 +239,32 @@ impl<F: Function> Bound<F> {
                 .and_then(|()| ctx.end())
                 .map_err(|source| position.failed(source.as_ref()))?;
         }
-        ctx.finish()
-            .map(|response| answer(Response::InvocationResult(response)))
-            .map_err(|source| error("function", describe(&source)))
+        let mut response = ctx
+            .finish()
+            .map_err(|source| error("function", describe(&source)))?;
+        if asked {
+            response.declaration = self.declaration;
+        }
+        Ok(answer(Response::InvocationResult(response)))
+    }
+
+    /// The request for `missing` states, with all declarations if the runtime asked for them.
+    fn declare(
+        &self,
+        missing_values: Vec<PersistedValueSpec>,
+        asked: bool,
+    ) -> IncompleteInvocationContext {
+        if !asked {
+            return IncompleteInvocationContext {
+                missing_values,
+                ..Default::default()
+            };
+        }
+        IncompleteInvocationContext {
+            missing_values,
+            declaration: self.declaration,
+            declared_values: self.specs.iter().map(|spec| spec.to_wire()).collect(),
+        }
     }
 }
 

@@ -32,8 +32,13 @@ use crate::message::Typed;
 /// ```
 ///
 /// Each field is one state value. Its name is the field's, unless `name` gives another. Without an
-/// expiration it is kept until it is cleared. A new declaration does not change the name, type or
-/// expiration of state that exists already: give the value another name instead.
+/// expiration it is kept until it is cleared.
+///
+/// The declarations of the deployed version count. A changed expiration takes effect for values
+/// that are written, or for `expire_after_invoke` whose address is invoked, from then on. A value
+/// whose declaration was removed is kept, and is there again if the declaration returns. The type
+/// of a value cannot change: the function would be suspended until a version with the former type
+/// is deployed. Give the value another name instead.
 ///
 /// `()` is the state of a function without state.
 pub trait State: Sized + Send + 'static {

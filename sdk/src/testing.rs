@@ -204,6 +204,7 @@ async fn run_batch(
             target: Some(target.to_wire()),
             state,
             invocations,
+            declarations: Vec::new(),
         })),
     };
     let first = request(Vec::new(), invocations.clone());

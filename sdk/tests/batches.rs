@@ -93,6 +93,7 @@ fn request(state: &[(&str, Option<TypedValue>)], messages: &[&str]) -> ToFunctio
                     ..Default::default()
                 })
                 .collect(),
+            ..Default::default()
         })),
     }
 }
@@ -160,10 +161,57 @@ async fn missing_state_is_asked_for_and_the_function_does_not_run() {
                         spec("last-note", "io.statefun.types/string", 1, 2_592_000_000),
                         spec("open", "io.statefun.types/bool", 2, 3_600_000),
                     ],
+                    ..Default::default()
                 },
             )),
         }
     );
+}
+
+/// A request by a runtime that knows these fingerprints.
+fn asking(
+    declarations: &[u64],
+    state: &[(&str, Option<TypedValue>)],
+    messages: &[&str],
+) -> ToFunction {
+    let mut request = request(state, messages);
+    if let Some(Request::Invocation(batch)) = &mut request.request {
+        batch.declarations = declarations.to_vec();
+    }
+    request
+}
+
+#[tokio::test]
+async fn a_runtime_that_does_not_know_the_declarations_gets_them_before_any_code_runs() {
+    let first = asking(&[7], &[("balance", None)], &["fail"]);
+    let Some(Response::IncompleteInvocationContext(first)) =
+        functions().handle(first).await.unwrap().response
+    else {
+        panic!("the declarations come first");
+    };
+    assert_eq!(first.missing_values.len(), 2);
+    assert_eq!(first.declared_values.len(), 3);
+    let own = satchel_protocol::declaration::fingerprint(&first.declared_values);
+    assert_eq!(first.declaration, own);
+
+    // The request holds every state, and the runtime knows another declaration.
+    let changed = asking(&[7, 8], &no_state(), &["fail"]);
+    let Some(Response::IncompleteInvocationContext(changed)) =
+        functions().handle(changed).await.unwrap().response
+    else {
+        panic!("the declarations come first");
+    };
+    assert_eq!(changed.missing_values, []);
+    assert_eq!(changed.declared_values, first.declared_values);
+
+    let known = asking(&[7, own], &no_state(), &["add 1"]);
+    let Some(Response::InvocationResult(result)) =
+        functions().handle(known).await.unwrap().response
+    else {
+        panic!("a result");
+    };
+    assert_eq!(result.declaration, own);
+    assert_eq!(result.state_mutations.len(), 1);
 }
 
 #[tokio::test]

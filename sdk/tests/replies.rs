@@ -193,6 +193,7 @@ fn batch(messages: &[TypedValue]) -> ToFunction {
                     ..Default::default()
                 })
                 .collect(),
+            ..Default::default()
         })),
     }
 }

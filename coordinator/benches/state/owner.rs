@@ -255,6 +255,7 @@ pub(crate) fn registration() -> IncompleteInvocationContext {
             type_typename: "bench/json".to_owned(),
             ..PersistedValueSpec::default()
         }],
+        ..IncompleteInvocationContext::default()
     }
 }
 

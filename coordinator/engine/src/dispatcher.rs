@@ -454,6 +454,17 @@ impl Dispatcher {
                 lane.requeue(now_ms, group);
                 return;
             }
+            FailureKind::Incompatible => {
+                // Every batch would fail alike. The partition suspends their functions.
+                lane.succeeded(now_ms);
+                for batch in group.batches {
+                    self.outputs.push_back(DispatcherOutput::Failed {
+                        attempt: batch.attempt,
+                        failure: failure.clone(),
+                    });
+                }
+                return;
+            }
             FailureKind::RequestTooLarge if group.batches.len() > 1 => {
                 let second = group.split_off_half();
                 lane.requeue(now_ms, group);

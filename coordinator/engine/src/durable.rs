@@ -27,6 +27,8 @@
 //! | 12 | hold | origin, since, filling |
 //! | 13 | egress mark: egress, name | bytes |
 //! | 14 | received: ingress, id (16 bytes) | expiry |
+//! | 15 | pause of a function: function | reason, since |
+//! | 16 | pause of an ingress: ingress | reason, since |
 
 mod codec;
 mod key;
@@ -137,6 +139,16 @@ pub enum Key {
         /// Id of the message.
         id: QueuedId,
     },
+    /// Pause of a function type by a person.
+    FunctionPause {
+        /// The paused function.
+        function: FunctionType,
+    },
+    /// Pause of an ingress by a person.
+    IngressPause {
+        /// Id of the paused ingress.
+        ingress: Arc<str>,
+    },
 }
 
 /// Value of a fact.
@@ -170,6 +182,8 @@ pub enum Value {
     Hold(Hold),
     /// Value of [`Key::Received`]: expiry of the id, in ms since the epoch.
     Received(u64),
+    /// Value of [`Key::FunctionPause`] and [`Key::IngressPause`].
+    Pause(Pause),
 }
 
 /// Hold of a fork: its ingress, timers and outbox are held.
@@ -214,6 +228,15 @@ pub struct Suspension {
     /// Failure of the message at the head.
     pub reason: String,
     /// Start of the suspension, in ms since the epoch.
+    pub since_ms: u64,
+}
+
+/// Pause of a function type or of an ingress by a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Reason that the person gave; may be empty.
+    pub reason: Arc<str>,
+    /// Start of the pause, in ms since the epoch.
     pub since_ms: u64,
 }
 
@@ -300,6 +323,9 @@ pub struct StateSpec {
     pub typename: Arc<str>,
     /// Expiration of its values.
     pub expiration: Expiration,
+    /// True if the function no longer declares the state. Its values are kept and do not travel in
+    /// requests.
+    pub retired: bool,
 }
 
 /// Expiration of a value, in processing time.
@@ -371,7 +397,9 @@ impl Key {
             | Self::Counter
             | Self::EgressMark { .. }
             | Self::Hold
-            | Self::Received { .. } => None,
+            | Self::Received { .. }
+            | Self::FunctionPause { .. }
+            | Self::IngressPause { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use satchel_protocol::reqreply::{FromFunction, TypedValue};
 
-use crate::address::Address;
+use crate::address::{Address, FunctionType};
 use crate::invocation::{AttemptId, Failure};
 use crate::message::MessageId;
 pub use crate::message::Unroutable;
@@ -246,6 +246,24 @@ pub enum Administration {
     Resume(Address),
     /// Makes a dead letter of the message that suspended an address, and resumes the address.
     Skip(Address),
+    /// Pauses an ingress durably, until a person resumes it.
+    PauseIngress {
+        /// Id of the ingress.
+        ingress: Arc<str>,
+        /// Reason for people; may be empty.
+        reason: Arc<str>,
+    },
+    /// Resumes a paused ingress.
+    ResumeIngress(Arc<str>),
+    /// Pauses a function type durably, until a person resumes it.
+    PauseFunction {
+        /// The function type.
+        function: FunctionType,
+        /// Reason for people; may be empty.
+        reason: Arc<str>,
+    },
+    /// Resumes a paused function type.
+    ResumeFunction(FunctionType),
     /// Lists pending timers by due time.
     ListTimers {
         /// Lists only timers set by this function, `namespace/name`.

@@ -40,10 +40,13 @@ pub struct Batch {
     pub attempt: AttemptId,
     /// Address that processes the messages.
     pub target: Address,
-    /// Every registered state of the function, with its value if there is one.
+    /// Every state that the function declares, with its value if there is one.
     pub state: Vec<BatchState>,
     /// The messages, oldest first.
     pub messages: Vec<BatchMessage>,
+    /// Fingerprints of the known declarations of the function (see
+    /// [`satchel_protocol::declaration`]).
+    pub declarations: Arc<[u64]>,
     /// Approximate size of the batch on the wire in bytes, before base64.
     pub bytes: usize,
 }
@@ -101,6 +104,7 @@ impl Batch {
                 target: Some(self.target.to_wire()),
                 state,
                 invocations,
+                declarations: self.declarations.to_vec(),
             })),
         }
     }
@@ -198,14 +202,25 @@ pub enum FailureKind {
     /// One message of the batch is rejected for good, as [`Failure::rejection`] says. Never retried
     /// with that message; does not count as an attempt of any other.
     Terminal,
+    /// The endpoint answered in a version of the protocol that is not known. The function type is
+    /// suspended until it answers in a known one; does not count as an attempt.
+    Incompatible,
 }
 
 impl FailureKind {
+    /// Returns true if the function may have caused the failure, and a retry may succeed.
+    pub fn may_be_of_function(self) -> bool {
+        matches!(
+            self,
+            Self::Function | Self::Ambiguous | Self::TimedOut | Self::ConnectionLost
+        )
+    }
+
     /// Returns true if the failure is one of the batch, and the endpoint answered.
     pub fn is_of_batch(self) -> bool {
         matches!(
             self,
-            Self::Function | Self::Terminal | Self::RequestTooLarge
+            Self::Function | Self::Terminal | Self::Incompatible | Self::RequestTooLarge
         )
     }
 }

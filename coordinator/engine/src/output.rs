@@ -93,6 +93,14 @@ pub enum Output {
     PauseIngress,
     /// Continue reading and receiving.
     ResumeIngress,
+    /// Stop reading for this ingress, or continue: a person paused or resumed it. Both pauses must
+    /// be over before it reads.
+    SetIngressPause {
+        /// Id of the ingress.
+        ingress: Arc<str>,
+        /// True to stop.
+        paused: bool,
+    },
     /// Send `TimeReached` at this time, in ms since the epoch. Replaces an earlier request.
     WakeAt(u64),
     /// The partition has stopped: everything is durable, nothing is in flight, and no output
@@ -178,6 +186,8 @@ pub enum Answer {
         /// The limit, in bytes.
         bytes_max: usize,
     },
+    /// A person paused the function. Nothing was accepted. Holds a description.
+    Paused(String),
     /// The process is stopping and the outcome is unknown. The client should retry with the same
     /// key.
     Stopping,
@@ -212,8 +222,32 @@ pub struct AddressView {
     pub in_flight: bool,
     /// Reason of the suspension, if the address is suspended.
     pub suspended: Option<String>,
+    /// Reason why the messages of its function type wait, if they do.
+    pub function_stopped: Option<String>,
     /// Number of failed attempts of the message at the head, and the reason of the last one.
     pub failing: Option<(u32, String)>,
+}
+
+/// Function types and ingresses that stand still.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stoppages {
+    /// Function types whose deployed version does not fit, which continue by themselves.
+    pub suspended_functions: Vec<Stoppage>,
+    /// Function types that a person paused.
+    pub paused_functions: Vec<Stoppage>,
+    /// Ingresses that a person paused.
+    pub paused_ingresses: Vec<Stoppage>,
+}
+
+/// A function type or an ingress that stands still.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stoppage {
+    /// The function type or the id of the ingress, `namespace/name`.
+    pub name: String,
+    /// Reason; may be empty for a pause.
+    pub reason: String,
+    /// Time since which it stands still, in ms since the epoch.
+    pub since_ms: u64,
 }
 
 /// A state as shown to an administrator.

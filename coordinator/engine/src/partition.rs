@@ -34,6 +34,7 @@ mod batches;
 mod bulk;
 mod calls;
 mod commits;
+mod declarations;
 mod deferred;
 mod failures;
 mod hold;
@@ -41,10 +42,12 @@ mod invariants;
 mod letter_lists;
 mod loading;
 mod memory;
+mod pauses;
 mod queues;
 mod recovery;
 mod rejections;
 mod schedule;
+mod suspension;
 mod timers;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -65,7 +68,9 @@ use commits::{Commits, Release};
 use deferred::Deferred;
 use letter_lists::LetterList;
 use loading::Loading;
+use pauses::PausedIngresses;
 use schedule::Schedule;
+use suspension::FunctionTypes;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
 pub use recovery::{Ownership, Recovery};
@@ -82,6 +87,11 @@ pub struct Config {
     pub endpoints: Endpoints,
     /// Egresses that functions may write to, `namespace/type`.
     pub egresses: BTreeSet<Arc<str>>,
+    /// Ids of its ingresses, `namespace/name`.
+    pub ingresses: BTreeSet<Arc<str>>,
+    /// Interval at which a function that names no fingerprint of its states is asked for its
+    /// declarations, in ms. `None` never asks.
+    pub declarations_renewed_ms: Option<u64>,
     /// Maximum number of deltas on their way to the log.
     pub commit_depth: u64,
     /// Maximum time for which a change waits for its delta when no release waits for that delta, in
@@ -111,6 +121,8 @@ impl Default for Config {
             buckets: 256,
             endpoints: Endpoints::default(),
             egresses: BTreeSet::new(),
+            ingresses: BTreeSet::new(),
+            declarations_renewed_ms: None,
             commit_depth: 4,
             commit_interval_ms: 100,
             pending_bytes_max: 256 << 20,
@@ -253,6 +265,8 @@ pub struct Partition {
     ingress_paused: bool,
     /// Reads that wait until the hold is lifted.
     held_reads: Vec<Release>,
+    paused_ingresses: PausedIngresses,
+    function_types: FunctionTypes,
     stopping: Stopping,
     outputs: VecDeque<Output>,
     counts: Counts,
@@ -288,6 +302,9 @@ impl Partition {
     pub fn handle_input(&mut self, now_ms: u64, input: Input) {
         self.advance_time(now_ms);
         self.commits.allow_images();
+        let Some(input) = self.hold_paused(input) else {
+            return;
+        };
         match input {
             Input::ShardFound { shard, start } => self.shard_found(shard, start),
             Input::StreamFound { ingress, stream } => self.stream_found(ingress, stream),

@@ -17,7 +17,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::address::{Address, FunctionType};
-use crate::durable::{BucketSummary, Change, DeadLetter, Hold, Key, OutboxEntry, Value, bucket_of};
+use crate::durable::{
+    BucketSummary, Change, DeadLetter, Hold, Key, OutboxEntry, Pause, Value, bucket_of,
+};
 use crate::position::{ShardId, ShardPosition};
 
 use bucket::Bucket;
@@ -49,6 +51,10 @@ pub(crate) struct Tables {
     pub(crate) received: ReceivedIds,
     pub(crate) next_number: u64,
     pub(crate) hold: Option<Hold>,
+    /// Function types that a person paused.
+    pub(crate) function_pauses: BTreeMap<FunctionType, Pause>,
+    /// Ingresses that a person paused.
+    pub(crate) ingress_pauses: BTreeMap<Arc<str>, Pause>,
     /// Counts inputs, to find the least recently used buckets.
     pub(crate) turn: u64,
 }
@@ -66,6 +72,8 @@ impl Tables {
             received: ReceivedIds::default(),
             next_number: 1,
             hold: None,
+            function_pauses: BTreeMap::new(),
+            ingress_pauses: BTreeMap::new(),
             turn: 1,
         }
     }
@@ -359,6 +367,14 @@ impl Tables {
                 let expires_at_ms = self.received.expires_at_ms(ingress, *id);
                 expires_at_ms.map(Value::Received)
             }
+            Key::FunctionPause { function } => {
+                let pause = self.function_pauses.get(function);
+                pause.cloned().map(Value::Pause)
+            }
+            Key::IngressPause { ingress } => {
+                let pause = self.ingress_pauses.get(ingress);
+                pause.cloned().map(Value::Pause)
+            }
             _ => None,
         }
     }
@@ -429,6 +445,12 @@ impl Tables {
                 if self.hold.is_some() {
                     keep(Key::Hold);
                 }
+                for function in self.function_pauses.keys().cloned() {
+                    keep(Key::FunctionPause { function });
+                }
+                for ingress in self.ingress_pauses.keys().cloned() {
+                    keep(Key::IngressPause { ingress });
+                }
             }
         }
         content
@@ -456,8 +478,7 @@ impl Tables {
     fn put(&mut self, key: Key, value: Value) {
         match (key, value) {
             (Key::Registration { function }, Value::Registration(specs)) => {
-                let states = self.states_of_mut(&function);
-                specs.iter().for_each(|spec| states.declare(spec));
+                self.states_of_mut(&function).set_declared(&specs);
             }
             (Key::Shard(shard), Value::Shard(position)) => {
                 self.shards.insert(shard, position);
@@ -472,6 +493,12 @@ impl Tables {
             (Key::Hold, Value::Hold(hold)) => self.hold = Some(hold),
             (Key::Received { ingress, id }, Value::Received(expires_at_ms)) => {
                 self.received.keep(&ingress, id, expires_at_ms);
+            }
+            (Key::FunctionPause { function }, Value::Pause(pause)) => {
+                self.function_pauses.insert(function, pause);
+            }
+            (Key::IngressPause { ingress }, Value::Pause(pause)) => {
+                self.ingress_pauses.insert(ingress, pause);
             }
             (Key::DeadLetter { address, number }, Value::DeadLetter(letter)) => {
                 self.add_dead_letter(address.as_ref(), number, letter);
@@ -510,6 +537,12 @@ impl Tables {
             }
             Key::Hold => self.hold = None,
             Key::Received { ingress, id } => self.received.forget(ingress, *id),
+            Key::FunctionPause { function } => {
+                self.function_pauses.remove(function);
+            }
+            Key::IngressPause { ingress } => {
+                self.ingress_pauses.remove(ingress);
+            }
             _ => {
                 if let Some(address) = key.address() {
                     let bucket = self.bucket_of(address);

@@ -1,6 +1,7 @@
 //! The administration port: health, metrics, dead letters, addresses, timers.
 
 mod bulk;
+mod pauses;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use axum::routing::{get, post, put};
 use satchel_engine::address::FunctionType;
 use satchel_engine::input::{Administration, Input};
 use satchel_engine::message::MessageId;
-use satchel_engine::output::Answer;
+use satchel_engine::output::{Answer, Stoppages};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -32,6 +33,9 @@ use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
 
+use pauses::Stopped;
+pub(super) use pauses::ingress_id;
+
 /// Settings of the administration port.
 #[derive(Debug, Clone)]
 pub struct Admin {
@@ -41,6 +45,8 @@ pub struct Admin {
     pub readiness: watch::Receiver<Readiness>,
     /// State of the ingresses' sources, of which `/readyz` shows the stopped ones.
     pub sources: Sources,
+    /// Functions and ingresses that stand still, which `/readyz` shows.
+    pub stoppages: watch::Receiver<Stoppages>,
     /// Metrics, which `/metrics` shows.
     pub metrics: Metrics,
     /// Right to read lists, addresses and timers. Health and metrics need no right.
@@ -91,10 +97,7 @@ pub fn routes(admin: Admin) -> Router {
         )
         .route("/api/addresses/{namespace}/{name}/{id}/skip", post(skip))
         .route("/api/timers", get(list_timers))
-        .route(
-            "/api/ingresses/{namespace}/{name}/resume",
-            post(ingresses::resume),
-        )
+        .merge(pauses::routes())
         .with_state(Arc::new(admin))
 }
 
@@ -106,10 +109,12 @@ async fn healthz() -> Response {
 
 async fn readyz(State(admin): Shared) -> Response {
     let serving = |held, recovered: Option<f64>| {
+        let stopped = Stopped::of(&admin.stoppages.borrow());
         let health = Health::Serving {
             held,
             recovered: recovered.map(hundredths),
             stopped_ingresses: StoppedIngress::list(&admin.sources),
+            stopped,
         };
         json_response(StatusCode::OK, &health)
     };
@@ -138,6 +143,8 @@ enum Health {
         recovered: Option<f64>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         stopped_ingresses: Vec<StoppedIngress>,
+        #[serde(flatten)]
+        stopped: Stopped,
     },
     Starting {
         recovered: f64,
@@ -321,8 +328,12 @@ impl Admin {
 
     /// Admits a write: checks the right, the readiness of the process, and the timeout.
     pub(super) fn admit(&self, parts: &Parts) -> Result<Wait, ApiError> {
+        self.admit_for(parts, query(parts)?)
+    }
+
+    /// As [`Self::admit`], with a timeout read before.
+    fn admit_for(&self, parts: &Parts, query: WaitQuery) -> Result<Wait, ApiError> {
         self.allow_writing(&parts.headers)?;
-        let query: WaitQuery = query(parts)?;
         Wait::parse(query, WAIT_DEFAULT, WAIT_MAX)
     }
 
@@ -333,7 +344,11 @@ impl Admin {
         ApiError::not_serving(readiness)
     }
 
-    async fn apply(&self, wait: Wait, correction: Administration) -> Result<Response, ApiError> {
+    pub(super) async fn apply(
+        &self,
+        wait: Wait,
+        correction: Administration,
+    ) -> Result<Response, ApiError> {
         applied(wait.until(self.requests.administer(correction)).await?)
     }
 

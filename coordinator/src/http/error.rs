@@ -23,6 +23,11 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
+    /// HTTP status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Creates an error without `Retry-After`.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -112,6 +117,11 @@ impl ApiError {
                      until an operator retries or drops some; \
                      the request had no effect, retry it later"
                 ),
+            ),
+            Answer::Paused(why) => Self::unavailable(
+                "function_paused",
+                5,
+                format!("{why}; the request had no effect, retry it when the function is resumed"),
             ),
             Answer::Stopping => Self::unavailable(
                 "stopping",

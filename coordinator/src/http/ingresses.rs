@@ -1,11 +1,13 @@
-//! Ingresses whose sources cannot be read: what `/readyz` shows of them, and trying them again.
+//! Ingresses whose sources cannot be read, as `/readyz` shows them; and the resumption of ingresses,
+//! paused ones and stopped ones.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use satchel_engine::input::Administration;
 use serde::Serialize;
 
-use super::admin::{Shared, json_response};
+use super::admin::{Shared, ingress_id, json_response};
 use super::error::ApiError;
 use super::target::PathParams;
 use crate::module::format_rfc3339;
@@ -41,21 +43,28 @@ struct Resumed {
     resumed: usize,
 }
 
-/// Lets the stopped sources of an ingress be tried again.
+/// Resumes an ingress: ends a pause, and lets its stopped sources be tried again.
 pub(super) async fn resume(
     State(admin): Shared,
     params: PathParams,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let ingress = ingress_id(&params)?;
     let (parts, _) = request.into_parts();
-    admin.admit(&parts)?;
-    let ingress = format!("{}/{}", params.get("namespace"), params.get("name"));
-    match admin.sources.resume(&ingress) {
-        Some(resumed) => Ok(json_response(StatusCode::OK, &Resumed { resumed })),
-        None => Err(ApiError::new(
+    let wait = admin.admit(&parts)?;
+    let Some(resumed) = admin.sources.resume(&ingress) else {
+        return Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "not_found",
             format!("this application has no ingress {ingress:?}"),
-        )),
+        ));
+    };
+    let unpaused = Administration::ResumeIngress(ingress);
+    match admin.apply(wait, unpaused).await {
+        Ok(_) => {}
+        // It was not paused.
+        Err(error) if error.status() == StatusCode::NOT_FOUND => {}
+        Err(error) => return Err(error),
     }
+    Ok(json_response(StatusCode::OK, &Resumed { resumed }))
 }

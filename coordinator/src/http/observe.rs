@@ -71,7 +71,7 @@ impl Drop for Observation {
 /// Returns the subject of the matched route. It never contains text of the client, which would make
 /// a label value of its own.
 fn verb(route: Option<&MatchedPath>) -> &'static str {
-    const VERBS: [&str; 10] = [
+    const VERBS: [&str; 11] = [
         "call",
         "send",
         "streams",
@@ -82,6 +82,7 @@ fn verb(route: Option<&MatchedPath>) -> &'static str {
         "addresses",
         "ingresses",
         "timers",
+        "functions",
     ];
     let route = route.map_or("", MatchedPath::as_str);
     let first = route.trim_start_matches("/api").trim_start_matches('/');

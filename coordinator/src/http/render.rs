@@ -96,6 +96,7 @@ pub(crate) struct AddressBody {
     backlog: Backlog,
     in_flight: bool,
     suspended: Option<String>,
+    function_stopped: Option<String>,
     failing: Option<Failing>,
 }
 
@@ -136,6 +137,7 @@ impl AddressBody {
             },
             in_flight: view.in_flight,
             suspended: view.suspended,
+            function_stopped: view.function_stopped,
             failing: view
                 .failing
                 .map(|(attempts, reason)| Failing { attempts, reason }),

@@ -6,6 +6,7 @@ mod bodies;
 mod bulk;
 mod garbage;
 mod ingresses;
+mod pauses;
 mod server;
 mod traffic;
 
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::input::{Input, RequestId};
-use satchel_engine::output::Answer;
+use satchel_engine::output::{Answer, Stoppages};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -35,6 +36,7 @@ struct Process {
     admin: SocketAddr,
     readiness: watch::Sender<Readiness>,
     sources: Sources,
+    stoppages: watch::Sender<Stoppages>,
     metrics: Metrics,
     /// Inputs of the partition, in order.
     told: Arc<Mutex<Vec<Input>>>,
@@ -83,10 +85,12 @@ impl Process {
             readiness: watching.clone(),
             limits: setup.limits,
         });
+        let stoppages = watch::Sender::default();
         let admin = admin_routes(Admin {
             requests,
             readiness: watching,
             sources: sources.clone(),
+            stoppages: stoppages.subscribe(),
             metrics: metrics.clone(),
             reads: setup.reads,
             writes: setup.writes,
@@ -97,6 +101,7 @@ impl Process {
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             readiness,
             sources,
+            stoppages,
             metrics,
             told,
             shutdowns: Vec::new(),

@@ -100,6 +100,11 @@ impl KinesisStream {
         }
     }
 
+    /// Id of the ingress.
+    pub(super) fn id(&self) -> &str {
+        &self.options.ingress
+    }
+
     /// Reads until the partition is gone.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Port between the partition and the ingresses: start positions, deletions and pauses.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use satchel_aws::kinesis::{Applied, ReadingPort};
 use satchel_aws::sqs::{QueueCommand, QueuePort};
@@ -17,7 +17,34 @@ pub struct Reading {
     waiting: Arc<Mutex<HashMap<ShardId, oneshot::Sender<ShardPosition>>>>,
     planning: Arc<Mutex<HashMap<StreamOfIngress, oneshot::Sender<Applied>>>>,
     queues: Arc<Mutex<HashMap<Arc<str>, mpsc::UnboundedSender<QueueCommand>>>>,
+    pauses: Arc<Mutex<Pauses>>,
+    /// Id of the ingress that this port belongs to.
+    ingress: Arc<str>,
+}
+
+/// Pauses of all ingresses by the partition, and of single ones by a person.
+#[derive(Debug, Default)]
+struct Pauses {
+    all: bool,
+    ingresses: HashMap<Arc<str>, IngressPause>,
+}
+
+#[derive(Debug)]
+struct IngressPause {
+    by_person: bool,
+    /// True while the ingress may not read, for either reason.
     paused: watch::Sender<bool>,
+}
+
+impl Pauses {
+    fn of(&mut self, ingress: &Arc<str>) -> &mut IngressPause {
+        let all = self.all;
+        let ingresses = self.ingresses.entry(Arc::clone(ingress));
+        ingresses.or_insert_with(|| IngressPause {
+            by_person: false,
+            paused: watch::Sender::new(all),
+        })
+    }
 }
 
 impl Reading {
@@ -27,7 +54,16 @@ impl Reading {
             waiting: Arc::default(),
             planning: Arc::default(),
             queues: Arc::default(),
-            paused: watch::Sender::new(false),
+            pauses: Arc::default(),
+            ingress: Arc::from(""),
+        }
+    }
+
+    /// Returns the port of the ingress `ingress`.
+    pub fn of(&self, ingress: &str) -> Self {
+        Self {
+            ingress: Arc::from(ingress),
+            ..self.clone()
         }
     }
 
@@ -49,9 +85,13 @@ impl Reading {
         planned
     }
 
-    /// True while reading is paused.
+    /// True while reading for this ingress is paused.
     pub fn paused(&self) -> watch::Receiver<bool> {
-        self.paused.subscribe()
+        self.pauses().of(&self.ingress).paused.subscribe()
+    }
+
+    fn pauses(&self) -> MutexGuard<'_, Pauses> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn start(&self, shard: &ShardId, after: ShardPosition) {
@@ -77,8 +117,22 @@ impl Reading {
         }
     }
 
+    /// Pauses all ingresses, or continues those that no person paused.
     pub(crate) fn pause(&self, paused: bool) {
-        self.paused.send_replace(paused);
+        let mut pauses = self.pauses();
+        pauses.all = paused;
+        for ingress in pauses.ingresses.values() {
+            ingress.paused.send_replace(paused || ingress.by_person);
+        }
+    }
+
+    /// Pauses one ingress for a person, or ends that pause.
+    pub(crate) fn pause_ingress(&self, ingress: &Arc<str>, paused: bool) {
+        let mut pauses = self.pauses();
+        let all = pauses.all;
+        let ingress = pauses.of(ingress);
+        ingress.by_person = paused;
+        ingress.paused.send_replace(paused || all);
     }
 }
 
@@ -112,5 +166,31 @@ impl QueuePort for Reading {
 impl Default for Reading {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ingress_reads_only_while_neither_the_partition_nor_a_person_pauses_it() {
+        let reading = Reading::new();
+        let ports = ["example/one", "example/two"].map(|id| reading.of(id));
+        let paused = |ports: &[Reading; 2]| ports.each_ref().map(|port| *port.paused().borrow());
+        assert_eq!(paused(&ports), [false, false]);
+        reading.pause_ingress(&"example/one".into(), true);
+        assert_eq!(paused(&ports), [true, false]);
+        reading.pause(true);
+        assert_eq!(paused(&ports), [true, true]);
+        // An ingress that asks later learns of the pause too.
+        assert!(*reading.of("example/three").paused().borrow());
+        reading.pause_ingress(&"example/two".into(), true);
+        reading.pause_ingress(&"example/one".into(), false);
+        assert_eq!(paused(&ports), [true, true]);
+        reading.pause(false);
+        assert_eq!(paused(&ports), [false, true]);
+        reading.pause_ingress(&"example/two".into(), false);
+        assert_eq!(paused(&ports), [false, false]);
     }
 }

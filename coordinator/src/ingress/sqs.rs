@@ -83,6 +83,11 @@ impl SqsQueue {
         }
     }
 
+    /// Id of the ingress.
+    pub(super) fn id(&self) -> &str {
+        &self.options.ingress
+    }
+
     /// Receives until the partition is gone.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use satchel_engine::invocation::{
     AttemptId, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind, Rejection,
 };
 use satchel_protocol::bundle::{
-    BatchError, BatchResult, Budget, BundleRequest, BundleResponse, Encoding,
+    BatchError, BatchResult, Budget, BundleRequest, BundleResponse, Encoding, EnvelopeError,
 };
 use serde::Deserialize;
 
@@ -82,10 +82,15 @@ impl Envelope {
     /// Only results of attempts that were requested are decoded, each once; the others are passed
     /// on as failures, which the dispatcher counts and drops. An unreadable result, or one beyond
     /// the limits of an answer, fails its batch. An answer that is not a bundle, or answers another
-    /// one, fails the whole request.
+    /// one, fails the whole request. An unknown version of the envelope is
+    /// [`FailureKind::Incompatible`].
     pub fn decode(&self, bundle: &Bundle, payload: &[u8]) -> BundleOutcome {
         let response = match BundleResponse::from_json(payload) {
             Ok(response) => response,
+            Err(error @ EnvelopeError::Version { .. }) => {
+                let text = format!("the handler answers in another version: {error}");
+                return BundleOutcome::Failed(Failure::new(FailureKind::Incompatible, text));
+            }
             Err(error) => return failed(format!("the answer cannot be read: {error}")),
         };
         if response.bundle != bundle.id.to_string() {
@@ -120,7 +125,8 @@ impl Envelope {
     }
 
     /// Converts a function error of Lambda (`{"errorType":…,"errorMessage":…}`), which fails the
-    /// whole request.
+    /// whole request. A handler that does not know the version of the request says so by
+    /// `invalid_request`, which is [`FailureKind::Incompatible`].
     pub fn function_error(payload: &[u8]) -> Failure {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -128,7 +134,17 @@ impl Envelope {
             error_type: Option<String>,
             error_message: Option<String>,
         }
-        let text = match serde_json::from_slice::<FunctionError>(payload) {
+        let error = serde_json::from_slice::<FunctionError>(payload);
+        let of_version = error.as_ref().is_ok_and(|error| {
+            let message = error.error_message.as_deref().unwrap_or_default();
+            error.error_type.as_deref() == Some("invalid_request")
+                && message.starts_with("the bundle has version ")
+        });
+        let kind = match of_version {
+            true => FailureKind::Incompatible,
+            false => FailureKind::Ambiguous,
+        };
+        let text = match error {
             Ok(FunctionError {
                 error_type: Some(kind),
                 error_message: Some(message),
@@ -144,7 +160,7 @@ impl Envelope {
             _ if payload.is_empty() => "the handler failed without a reason".to_owned(),
             _ => String::from_utf8_lossy(payload).into_owned(),
         };
-        Failure::new(FailureKind::Ambiguous, shortened(&text))
+        Failure::new(kind, shortened(&text))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the names and values of all metrics.
 
 use satchel_aws::kinesis::KinesisObserver;
+use satchel_engine::output::Stoppage;
 use satchel_engine::position::ShardId;
 
 use super::*;
@@ -68,6 +69,16 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_source("example/in", "stream in", true);
     metrics.observe_source("example/in", "stream out", false);
     metrics.observe_held(true);
+    let stoppage = || Stoppage {
+        name: "example/greeter".to_owned(),
+        reason: String::new(),
+        since_ms: 1,
+    };
+    metrics.observe_stoppages(&Stoppages {
+        suspended_functions: vec![stoppage()],
+        paused_functions: vec![stoppage(), stoppage()],
+        paused_ingresses: vec![stoppage(), stoppage(), stoppage()],
+    });
     metrics.observe_timers_pending(4);
     metrics.observe_time(1_500, -2_000);
     metrics.observe_bucket_loads(5);
@@ -113,6 +124,8 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_egress_refused_records_total{egress=\"example/out\"} 1",
             "satchel_egress_retried_records_total{egress=\"example/out\"} 3",
             "satchel_fork_held 1",
+            "satchel_functions_paused 2",
+            "satchel_functions_suspended 1",
             "satchel_http_connections{port=\"admin\"} 1",
             "satchel_http_panics_total 1",
             "satchel_http_request_seconds_count{port=\"traffic\",verb=\"call\"} 1",
@@ -121,6 +134,7 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_ingress_paused 1",
             "satchel_ingress_stopped{ingress=\"example/in\",source=\"stream in\"} 1",
             "satchel_ingress_stopped{ingress=\"example/in\",source=\"stream out\"} 0",
+            "satchel_ingresses_paused 3",
             "satchel_invocation_batches_total{endpoint=\"example/*\"} 2",
             "satchel_invocation_bundles_total{endpoint=\"example/*\"} 1",
             "satchel_invocation_failures_total\

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use satchel_engine::durable::Hold;
 use satchel_engine::input::Input;
-use satchel_engine::output::Output;
+use satchel_engine::output::{Output, Stoppages};
 use satchel_engine::partition::Config;
 use satchel_log::Options;
 use tokio::sync::{mpsc, watch};
@@ -59,6 +59,8 @@ pub struct NodeParts {
     pub inputs: mpsc::Receiver<Input>,
     /// Readiness of the process, which the node updates.
     pub readiness: watch::Sender<Readiness>,
+    /// Functions and ingresses that stand still, which the node updates.
+    pub stoppages: watch::Sender<Stoppages>,
 }
 
 /// Running partition.

@@ -261,6 +261,7 @@ fn answer(batch: &Batch) -> Input {
                 type_typename: "shop/text".to_owned(),
                 ..PersistedValueSpec::default()
             }],
+            ..IncompleteInvocationContext::default()
         }),
         Some(state) => {
             let known = state.value.iter().map(|(_, value)| value.to_vec());

@@ -35,6 +35,7 @@ fn batch(number: u64) -> Arc<Batch> {
     Arc::new(Batch {
         attempt: attempt(number),
         target: Address::new(FunctionType::new("example", "greeter"), "alice"),
+        declarations: [].into(),
         state: vec![],
         bytes: 100,
         messages: vec![BatchMessage {

@@ -100,6 +100,7 @@ async fn invoke(endpoint: HttpEndpoint) -> BundleOutcome {
         target: Address::new(FunctionType::new("example", "greeter"), "alice"),
         state: vec![],
         messages: vec![],
+        declarations: [].into(),
         bytes: 0,
     };
     let bundle = Bundle {

@@ -10,6 +10,7 @@
 
 mod cli;
 mod crashes;
+mod deploys;
 mod failing_handlers;
 mod formats;
 mod kinesis_api;

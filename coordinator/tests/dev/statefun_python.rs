@@ -49,9 +49,21 @@ impl Functions {
 
     /// Number of times that each function requested missing states.
     fn handshakes(&self) -> Value {
+        self.counted("/")
+    }
+
+    /// Number of times that each function declared its states because it was asked.
+    fn probes(&self) -> Value {
+        self.counted("/probes")
+    }
+
+    fn counted(&self, path: &str) -> Value {
         let mut connection = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         connection
-            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .write_all(
+                format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    .as_bytes(),
+            )
             .unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).unwrap();
@@ -147,6 +159,11 @@ async fn states_are_declared_once_kept_over_restarts_and_expire() {
         json!({"shop/basket": 1}),
         "the declarations are durable"
     );
+    until_true(
+        "the new owner has asked for the declarations, once",
+        async || shop.functions.probes() == json!({"shop/basket": 1}),
+    )
+    .await;
     let of = |name: &str, typename: &str, value: Value, expires| {
         (name.to_owned(), typename.to_owned(), value, expires)
     };

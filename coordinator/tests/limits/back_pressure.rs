@@ -215,6 +215,7 @@ impl Slow {
             return response(from_function::Response::IncompleteInvocationContext(
                 IncompleteInvocationContext {
                     missing_values: vec![kept],
+                    ..Default::default()
                 },
             ));
         }

@@ -422,6 +422,7 @@ mod tests {
                     }),
                     state: vec![],
                     invocations: vec![],
+                    declarations: vec![],
                 },
             )),
         }

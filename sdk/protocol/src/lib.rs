@@ -5,6 +5,7 @@
 //! - [`effects`]: decoding of an answer within limits, before any of it takes memory.
 //! - [`types`]: StateFun's built-in types and their codec.
 //! - [`egress`]: records for a Kafka or Kinesis egress.
+//! - [`declaration`]: fingerprints of the states that a function declares.
 //! - [`bundle`]: the JSON envelope that carries several batches in one Lambda request, and the
 //!   rules for terminal errors.
 //!
@@ -14,6 +15,7 @@
 #![warn(missing_docs)]
 
 pub mod bundle;
+pub mod declaration;
 pub mod effects;
 pub mod egress;
 pub mod reqreply;

@@ -78,6 +78,7 @@ fn batch(number: u64, bytes: usize) -> Batch {
         target: Address::new(FunctionType::new("example", "greeter"), number.to_string()),
         state: vec![],
         messages: vec![],
+        declarations: [].into(),
         bytes,
     }
 }

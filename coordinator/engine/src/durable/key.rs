@@ -22,6 +22,8 @@ const COUNTER: u8 = 11;
 const EGRESS_MARK: u8 = 13;
 const HOLD: u8 = 12;
 const RECEIVED: u8 = 14;
+const FUNCTION_PAUSE: u8 = 15;
+const INGRESS_PAUSE: u8 = 16;
 
 const CALL: u8 = 1;
 const SEND: u8 = 2;
@@ -91,6 +93,14 @@ pub(super) fn encode(key: &Key, out: &mut Vec<u8>) {
             put_text(out, ingress);
             out.extend_from_slice(&id.0);
         }
+        Key::FunctionPause { function } => {
+            out.push(FUNCTION_PAUSE);
+            put_function(out, function);
+        }
+        Key::IngressPause { ingress } => {
+            out.push(INGRESS_PAUSE);
+            put_text(out, ingress);
+        }
     }
 }
 
@@ -144,6 +154,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Key, Malformed> {
         RECEIVED => Key::Received {
             ingress: read.shared_text()?,
             id: QueuedId(read.id()?),
+        },
+        FUNCTION_PAUSE => Key::FunctionPause {
+            function: read.function()?,
+        },
+        INGRESS_PAUSE => Key::IngressPause {
+            ingress: read.shared_text()?,
         },
         found => {
             return Err(Malformed::Unknown {

@@ -78,11 +78,18 @@ fn spec() -> impl Strategy<Value = StateSpec> {
         any::<u64>().prop_map(Expiration::AfterWrite),
         any::<u64>().prop_map(Expiration::AfterInvoke),
     ];
-    (text(), text(), expiration).prop_map(|(name, typename, expiration)| StateSpec {
-        name,
-        typename,
-        expiration,
+    (text(), text(), expiration, any::<bool>()).prop_map(|(name, typename, expiration, retired)| {
+        StateSpec {
+            name,
+            typename,
+            expiration,
+            retired,
+        }
     })
+}
+
+fn pause() -> impl Strategy<Value = Pause> {
+    (text(), any::<u64>()).prop_map(|(reason, since_ms)| Pause { reason, since_ms })
 }
 
 fn fact() -> impl Strategy<Value = (Key, Value)> {
@@ -229,6 +236,12 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             };
             (Key::Hold, Value::Hold(hold))
         }),
+        (address(), pause()).prop_map(|(Address { function, .. }, pause)| (
+            Key::FunctionPause { function },
+            Value::Pause(pause)
+        )),
+        (text(), pause())
+            .prop_map(|(ingress, pause)| (Key::IngressPause { ingress }, Value::Pause(pause))),
     ]
 }
 
@@ -278,6 +291,58 @@ fn an_unknown_version_is_rejected_by_name() {
         Change::decode(&[200], None).unwrap_err().to_string(),
         "the key tag 200 is not known to this version"
     );
+}
+
+#[test]
+fn a_registration_is_written_in_version_1_until_a_state_is_retired() {
+    let registration = |retired| {
+        let spec = StateSpec {
+            name: "seen".into(),
+            typename: "t".into(),
+            expiration: Expiration::Never,
+            retired,
+        };
+        Change {
+            key: Key::Registration {
+                function: FunctionType::new("example", "greeter"),
+            },
+            value: Some(Value::Registration(vec![spec])),
+        }
+    };
+    let former = b"\x01\x01\x04seen\x01t\x00";
+    let (key, value) = encode(&registration(false));
+    assert_eq!(value.as_deref(), Some(&former[..]));
+    let read = Change::decode(&key, Some(former)).unwrap();
+    assert_eq!(read, registration(false));
+    let (_, value) = encode(&registration(true));
+    assert_eq!(
+        value.as_deref(),
+        Some(&b"\x02\x01\x04seen\x01t\x00\x01"[..])
+    );
+    // Only a registration has a second version.
+    let error = Change::decode(&[11], Some(&[2, 1])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the value version 2 is not known to this version"
+    );
+}
+
+#[test]
+fn pauses_have_the_documented_bytes() {
+    let pause = |key| Change {
+        key,
+        value: Some(Value::Pause(Pause {
+            reason: "why".into(),
+            since_ms: 300,
+        })),
+    };
+    let function = FunctionType::new("a", "b");
+    let (key, value) = encode(&pause(Key::FunctionPause { function }));
+    assert_eq!(key, b"\x0f\x01a\x01b");
+    assert_eq!(value.as_deref(), Some(&b"\x01\x03why\xac\x02"[..]));
+    let ingress = "a/in".into();
+    let (key, _) = encode(&pause(Key::IngressPause { ingress }));
+    assert_eq!(key, b"\x10\x04a/in");
 }
 
 #[test]

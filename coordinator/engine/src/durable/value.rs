@@ -4,8 +4,8 @@ use super::codec::{
     Malformed, Reader, put_address, put_bytes, put_number, put_option, put_text, put_typed_value,
 };
 use super::{
-    DeadLetter, Expiration, FailureRecord, Hold, Idempotency, Key, OutboxEntry, Outcome, StateSpec,
-    StoredState, Suspension, Timer, Value,
+    DeadLetter, Expiration, FailureRecord, Hold, Idempotency, Key, OutboxEntry, Outcome, Pause,
+    StateSpec, StoredState, Suspension, Timer, Value,
 };
 use crate::message::{Correction, Message};
 use crate::position::{SequenceNumber, ShardPosition};
@@ -15,8 +15,16 @@ use crate::request::CallId;
 /// reading this one.
 pub(super) const VERSION: u8 = 1;
 
+/// Version of a registration in which a state is retired: each spec is followed by a flag. A
+/// registration without retired states is written in version 1, which older software reads.
+const WITH_RETIRED: u8 = 2;
+
 pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
-    out.push(VERSION);
+    let with_retired = matches!(
+        value,
+        Value::Registration(specs) if specs.iter().any(|spec| spec.retired)
+    );
+    out.push(if with_retired { WITH_RETIRED } else { VERSION });
     match value {
         Value::State(state) => {
             put_text(out, &state.typename);
@@ -61,6 +69,9 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
             put_number(out, specs.len() as u64);
             for spec in specs {
                 put_spec(out, spec);
+                if with_retired {
+                    out.push(u8::from(spec.retired));
+                }
             }
         }
         Value::Shard(position) => put_position(out, position),
@@ -77,14 +88,19 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
             out.push(u8::from(hold.filling));
         }
         Value::Received(expires_at_ms) => put_number(out, *expires_at_ms),
+        Value::Pause(pause) => {
+            put_text(out, &pause.reason);
+            put_number(out, pause.since_ms);
+        }
     }
 }
 
 pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
     let mut read = Reader(bytes);
-    match read.byte()? {
-        VERSION => {}
-        found => {
+    let version = read.byte()?;
+    match (version, key) {
+        (VERSION, _) | (WITH_RETIRED, Key::Registration { .. }) => {}
+        (found, _) => {
             return Err(Malformed::Unknown {
                 what: "value version",
                 found: found.into(),
@@ -135,7 +151,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             let count = read.number()?;
             Value::Registration(
                 (0..count)
-                    .map(|_| spec(&mut read))
+                    .map(|_| spec(&mut read, version))
                     .collect::<Result<_, _>>()?,
             )
         }
@@ -153,6 +169,10 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             filling: read.flag()?,
         }),
         Key::Received { .. } => Value::Received(read.number()?),
+        Key::FunctionPause { .. } | Key::IngressPause { .. } => Value::Pause(Pause {
+            reason: read.shared_text()?,
+            since_ms: read.number()?,
+        }),
     };
     read.end()?;
     Ok(value)
@@ -256,7 +276,7 @@ fn put_spec(out: &mut Vec<u8>, spec: &StateSpec) {
     }
 }
 
-fn spec(read: &mut Reader<'_>) -> Result<StateSpec, Malformed> {
+fn spec(read: &mut Reader<'_>, version: u8) -> Result<StateSpec, Malformed> {
     Ok(StateSpec {
         name: read.shared_text()?,
         typename: read.shared_text()?,
@@ -271,6 +291,7 @@ fn spec(read: &mut Reader<'_>) -> Result<StateSpec, Malformed> {
                 });
             }
         },
+        retired: version == WITH_RETIRED && read.flag()?,
     })
 }
 

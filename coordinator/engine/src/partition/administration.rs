@@ -1,8 +1,8 @@
 //! Queries and corrections by administrators.
 //!
 //! An answer waits until everything that it reports is durable. A correction of a state takes its
-//! turn among the messages of its address. If the address is suspended, or no message is pending,
-//! the correction takes effect at once.
+//! turn among the messages of its address. If the address or its function stands still, or no
+//! message is pending, the correction takes effect at once.
 
 use std::sync::Arc;
 
@@ -49,6 +49,12 @@ impl Partition {
             Administration::DeleteState { address, state } => self.correct(&address, state, None),
             Administration::Resume(address) => self.resume_address(&address),
             Administration::Skip(address) => self.skip_message(&address),
+            Administration::PauseIngress { ingress, reason } => self.pause_ingress(ingress, reason),
+            Administration::ResumeIngress(ingress) => self.resume_ingress(&ingress),
+            Administration::PauseFunction { function, reason } => {
+                self.pause_function(function, reason)
+            }
+            Administration::ResumeFunction(function) => self.resume_paused_function(function),
             Administration::ListTimers { function, limit } => {
                 self.start_listing(request, function, limit);
                 return;
@@ -88,6 +94,7 @@ impl Partition {
             in_flight: active
                 .is_some_and(|active| matches!(active.activity, Activity::InFlight(_))),
             suspended: suspension.map(|suspension| suspension.reason.clone()),
+            function_stopped: self.block_of(&address.function),
             failing: failures
                 .filter(|failures| failures.attempts > 0)
                 .map(|failures| (failures.attempts, failures.reason.clone())),
@@ -210,10 +217,10 @@ impl Partition {
             Some(Ok(value)) => Some(value),
             Some(Err(why)) => return Answer::Refused(format!("the state {state:?} is {why}")),
         };
-        let waits = self
-            .tables
-            .active(address)
-            .is_some_and(|active| active.suspension.is_none() && !active.mailbox.is_empty());
+        let waits = self.tables.active(address).is_some_and(|active| {
+            let stands = active.suspension.is_some() || active.activity == Activity::Blocked;
+            !stands && !active.mailbox.is_empty()
+        });
         if waits {
             let message = correction(state, value);
             self.enqueue(address, message);

@@ -6,29 +6,30 @@ use std::sync::Arc;
 use bytes::Bytes;
 use satchel_protocol::effects::EFFECTS_MAX;
 use satchel_protocol::reqreply::from_function::{
-    DelayedInvocation, ExpirationSpec, IncompleteInvocationContext, InvocationResponse,
-    PersistedValueMutation, PersistedValueSpec, Response, expiration_spec::ExpireMode,
+    DelayedInvocation, InvocationResponse, PersistedValueMutation, Response,
     persisted_value_mutation::MutationType,
 };
 use satchel_protocol::reqreply::{self, FromFunction, TypedValue};
 
 use super::Partition;
 use super::calls::is_caller;
+use super::declarations::{Declaration, Refusal};
 use super::rejections::Defect;
 use super::schedule::Scheduled;
+use super::suspension::Cause;
 use crate::address::{Address, FunctionType, ID_BYTES_MAX};
-use crate::durable::{Expiration, Key, OutboxEntry, StateSpec, Timer};
+use crate::durable::{Expiration, Key, OutboxEntry, Timer};
 use crate::input::EgressMark;
 use crate::invocation::AttemptId;
 use crate::message::{IdSource, Message, MessageId};
-use crate::tables::{Activity, Flight, FunctionStates};
-
-/// Maximum number of states per function. A function that declares more is broken: every request
-/// carries all states.
-const STATES_PER_FUNCTION_MAX: usize = 1000;
+use crate::tables::{Activity, Flight};
 
 impl Partition {
     pub(super) fn invocation_completed(&mut self, attempt: AttemptId, answer: FromFunction) {
+        if let Some(function) = self.take_probe(attempt) {
+            self.probe_answered(&function, attempt, answer);
+            return;
+        }
         if self.is_in_flight(attempt) && self.awaits_pending(&answer) {
             self.defer_answer(attempt, answer);
             return;
@@ -41,28 +42,71 @@ impl Partition {
                 self.apply(&address, flight, InvocationResponse::default());
                 None
             }
-            Some(Response::InvocationResult(response)) => match self.check(&address, &response) {
-                Ok(()) => {
-                    self.apply(&address, flight, response);
-                    None
+            Some(Response::InvocationResult(response)) => {
+                self.declaration_seen(&address.function, response.declaration);
+                if let Some(reason) = self.mistyped(&address, &response)
+                    && !self.is_own_mistake(&address, flight.attempt)
+                {
+                    self.function_misfits(&address, flight, reason);
+                    return;
                 }
-                Err(defect) => Some(defect.into_failure()),
-            },
+                match self.check(&address, &response) {
+                    Ok(()) => {
+                        self.apply(&address, flight, response);
+                        None
+                    }
+                    Err(defect) => Some(defect.into_failure()),
+                }
+            }
             Some(Response::IncompleteInvocationContext(missing)) => {
-                let declared = self.declare(&address.function, &missing, flight.states);
-                if declared.is_ok() {
-                    // The same messages are sent again, with every declared state. They were not
-                    // tried yet.
-                    self.withdraw_presumed_attempt(&address, flight);
-                    self.make_ready(&address);
+                let declared = Declaration::read(&missing, flight.states == 0)
+                    .map_err(Refusal::Invalid)
+                    .and_then(|declared| self.declare(&address.function, declared, Some(flight)));
+                match declared {
+                    Ok(()) => {
+                        // The same messages are sent again, with every declared state. They were
+                        // not tried yet.
+                        self.withdraw_presumed_attempt(&address, flight);
+                        self.make_ready(&address);
+                        None
+                    }
+                    Err(Refusal::Misfit(reason)) => {
+                        self.function_misfits(&address, flight, reason);
+                        return;
+                    }
+                    Err(Refusal::Invalid(problem)) => Some(Defect::Unsound(problem).into_failure()),
                 }
-                let unsound = |text| Defect::Unsound(text).into_failure();
-                declared.err().map(unsound)
             }
         };
         if let Some(failure) = failure {
             self.batch_failed(&address, flight, &failure);
         }
+    }
+
+    /// Suspends the function of an address whose answer does not fit the declared states. The
+    /// attempt does not count, and nothing of the answer is applied.
+    fn function_misfits(&mut self, address: &Address, flight: Flight, reason: String) {
+        self.withdraw_presumed_attempt(address, flight);
+        self.suspend_function(address, Cause::Declaration, reason);
+        self.make_ready(address);
+    }
+
+    /// Describes the first mutation in an answer whose value has another type than the declared
+    /// state.
+    fn mistyped(&self, address: &Address, response: &InvocationResponse) -> Option<String> {
+        let states = self.tables.states_of(&address.function)?;
+        response.state_mutations.iter().find_map(|mutation| {
+            let (_, slot) = states.find(&mutation.state_name)?;
+            let value = mutation.state_value.as_ref()?;
+            let modifies = mutation.mutation_type == i32::from(MutationType::Modify);
+            let differs = slot.declared.is_some() && value.typename != *slot.typename;
+            (modifies && differs).then(|| {
+                format!(
+                    "the state {:?} is a {}, its new value is a {}",
+                    slot.name, slot.typename, value.typename
+                )
+            })
+        })
     }
 
     fn is_in_flight(&self, attempt: AttemptId) -> bool {
@@ -243,11 +287,13 @@ impl Partition {
         }
         self.refresh_values(address);
         self.succeeded(address);
+        self.trial_succeeded(address);
         assert_eq!(
             self.commits.sealed(),
             sealed,
             "one delta holds all of an answer"
         );
+        self.renew_declarations(address, false);
         self.make_ready(address);
         self.tables.prune(address);
     }
@@ -351,13 +397,30 @@ impl Partition {
             }
             return;
         };
+        let instance = expires_at_ms.and_then(|_| self.tables.instance(address));
+        let former_ms = instance.and_then(|instance| instance.expiry(index)?);
         self.tables.set_state(address, index, expires_at_ms, &value);
         self.mark_changed(key);
         if let Some(expires_at_ms) = expires_at_ms {
-            let address = address.clone();
-            self.schedule
-                .add(expires_at_ms, Scheduled::State { address, name });
+            self.schedule_expiry(address, name, expires_at_ms, former_ms);
         }
+    }
+
+    /// Schedules the expiry of a value, which may be earlier than the former one if the function
+    /// declares another expiration now.
+    fn schedule_expiry(
+        &mut self,
+        address: &Address,
+        name: Arc<str>,
+        expires_at_ms: u64,
+        former_ms: Option<u64>,
+    ) {
+        let address = address.clone();
+        let due = Scheduled::State { address, name };
+        if former_ms.is_some_and(|former_ms| expires_at_ms < former_ms) {
+            self.schedule.remove(&due);
+        }
+        self.schedule.add(expires_at_ms, due);
     }
 
     /// Extends the expiry of `AFTER_INVOKE` values, which every invocation keeps alive. The new
@@ -369,74 +432,28 @@ impl Partition {
         let kept_alive: Vec<(u16, Arc<str>, u64)> = (0..)
             .zip(&states.slots)
             .filter_map(|(index, slot)| match slot.declared {
-                Some(Expiration::AfterInvoke(ms)) => Some((index, slot.name.clone(), ms)),
+                Some(Expiration::AfterInvoke(ms)) if slot.travels() => {
+                    Some((index, slot.name.clone(), ms))
+                }
                 _ => None,
             })
             .collect();
         for (slot, name, ms) in kept_alive {
             let expires_at_ms = self.now_ms.saturating_add(ms);
-            if self.tables.refresh_state(address, slot, expires_at_ms) {
-                self.mark_changed(Key::State {
-                    address: address.clone(),
-                    name,
-                });
+            let instance = self.tables.instance(address);
+            let Some(former_ms) = instance.and_then(|instance| instance.expiry(slot)) else {
+                continue;
+            };
+            self.tables.refresh_state(address, slot, expires_at_ms);
+            self.mark_changed(Key::State {
+                address: address.clone(),
+                name: name.clone(),
+            });
+            // A later expiry is scheduled when the former one is due.
+            if former_ms.is_none_or(|former_ms| expires_at_ms < former_ms) {
+                self.schedule_expiry(address, name, expires_at_ms, former_ms);
             }
         }
-    }
-
-    /// Adds the states that a function declares. Declarations are durable, so this handshake
-    /// happens once in the life of an application.
-    ///
-    /// `sent` is the number of states that the request carried. Another address may have declared
-    /// more states since.
-    fn declare(
-        &mut self,
-        function: &FunctionType,
-        missing: &IncompleteInvocationContext,
-        sent: usize,
-    ) -> Result<(), String> {
-        let specs = missing
-            .missing_values
-            .iter()
-            .map(read_spec)
-            .collect::<Result<Vec<_>, _>>()?;
-        let states = self.tables.states_of(function);
-        let mut new = BTreeSet::new();
-        for spec in &specs {
-            match states.and_then(|states| states.find(&spec.name)) {
-                Some((_, slot)) if slot.typename != spec.typename => {
-                    return Err(format!(
-                        "the state {:?} is a {}, it cannot be declared as {}",
-                        spec.name, slot.typename, spec.typename
-                    ));
-                }
-                Some((_, slot)) if slot.declared.is_some() => {}
-                _ => {
-                    new.insert(spec.name.clone());
-                }
-            }
-        }
-        let declared = states.map_or(0, FunctionStates::declared_count);
-        if new.is_empty() && declared > sent {
-            return Ok(());
-        }
-        if new.is_empty() {
-            return Err("it asks for states that the request held".to_owned());
-        }
-        let known = states.map_or(0, |states| states.slots.len());
-        if known + new.len() > STATES_PER_FUNCTION_MAX {
-            return Err(format!(
-                "it declares more than {STATES_PER_FUNCTION_MAX} states"
-            ));
-        }
-        let states = self.tables.states_of_mut(function);
-        for spec in specs.iter().filter(|spec| new.contains(&spec.name)) {
-            states.declare(spec);
-        }
-        self.mark_changed(Key::Registration {
-            function: function.clone(),
-        });
-        Ok(())
     }
 
     pub(super) fn egress_acked(&mut self, numbers: &[u64]) {
@@ -551,44 +568,6 @@ fn check_message(
         Some(_) => Ok(()),
         None => unsound(format!("{what} to {target} has no argument")),
     }
-}
-
-fn read_spec(spec: &PersistedValueSpec) -> Result<StateSpec, String> {
-    if spec.state_name.is_empty() {
-        return Err("it declares a state without a name".to_owned());
-    }
-    let expiration = match &spec.expiration_spec {
-        None => Expiration::Never,
-        Some(ExpirationSpec {
-            mode,
-            expire_after_millis,
-        }) => {
-            let name = &spec.state_name;
-            let after =
-                |expiration: fn(u64) -> Expiration| match u64::try_from(*expire_after_millis) {
-                    Ok(ms) if ms > 0 => Ok(expiration(ms)),
-                    _ => Err(format!(
-                        "the state {name:?} would expire after {expire_after_millis} ms, \
-                     before it could be read"
-                    )),
-                };
-            match ExpireMode::try_from(*mode) {
-                Ok(ExpireMode::None) => Expiration::Never,
-                Ok(ExpireMode::AfterWrite) => after(Expiration::AfterWrite)?,
-                Ok(ExpireMode::AfterInvoke) => after(Expiration::AfterInvoke)?,
-                Err(_) => {
-                    return Err(format!(
-                        "the state {name:?} has the unknown expiration mode {mode}"
-                    ));
-                }
-            }
-        }
-    };
-    Ok(StateSpec {
-        name: spec.state_name.as_str().into(),
-        typename: spec.type_typename.as_str().into(),
-        expiration,
-    })
 }
 
 /// Copies a value out of its answer. Otherwise a small part could keep the buffer of the whole

@@ -48,11 +48,12 @@ impl Partition {
         let absent: usize = absent.map(|(_, slot)| slot.message_bytes()).sum();
         let outbox: usize = self.tables.outbox.values().map(outbox_bytes).sum();
         let deferred = self.deferred.bytes();
-        if self.pending_bytes != mailboxes + absent + outbox + deferred {
+        let paused = self.paused_ingresses.bytes();
+        if self.pending_bytes != mailboxes + absent + outbox + deferred + paused {
             wrong.push(format!(
                 "{} pending bytes are counted; there are {mailboxes} in mailboxes, \
-                 {absent} for absent buckets, {outbox} in the outbox and \
-                 {deferred} in deferred requests",
+                 {absent} for absent buckets, {outbox} in the outbox, \
+                 {deferred} in deferred requests and {paused} of paused ingresses",
                 self.pending_bytes
             ));
         }
@@ -146,6 +147,7 @@ impl Partition {
                     active.is_some_and(|active| active.record(*verb, key).is_some())
                 }
                 Scheduled::Bucket { bucket } => self.is_absent(*bucket),
+                Scheduled::Probe { function } => self.function_types.is_suspended(function),
                 Scheduled::Timer { .. } | Scheduled::Received { .. } | Scheduled::Retry { .. } => {
                     true
                 }

@@ -55,6 +55,13 @@ impl Partition {
             self.give_up_head(address, reason);
             return;
         };
+        if self.is_blocked(address) {
+            if turn == Activity::AttemptDurable {
+                self.withdraw_counted_attempt(address);
+            }
+            self.wait_for_function(address);
+            return;
+        }
         let released = turn == Activity::AttemptDurable;
         if self.is_crash_suspect(address) && !released {
             self.guard_attempt(address, endpoint);
@@ -115,6 +122,7 @@ impl Partition {
 
     fn invoke(&mut self, address: &Address, index: EndpointIndex, alone: bool) {
         self.expire_values(address);
+        let (declarations, generation) = self.declarations_for_request(&address.function);
         let endpoint = self.config.endpoints.get(index);
         let states = self.tables.states_of(&address.function);
         let attempt = AttemptId {
@@ -126,7 +134,8 @@ impl Partition {
             .tables
             .instance(address)
             .expect("a ready address has an instance");
-        let batch = make_batch(attempt, address, instance, states, endpoint, alone);
+        let mut batch = make_batch(attempt, address, instance, states, endpoint, alone);
+        batch.declarations = declarations;
         if batch.bytes > endpoint.bundle_bytes_max {
             // One message with its state exceeds the size of any request to this endpoint.
             let reason = format!(
@@ -149,6 +158,7 @@ impl Partition {
             messages,
             presumed_failed: alone,
             states,
+            generation,
         });
         let known = self.flights.insert(attempt.number, address.clone());
         assert_eq!(known, None, "attempt {attempt} is known once");
@@ -217,6 +227,7 @@ fn make_batch(
         target: address.clone(),
         state,
         messages,
+        declarations: [].into(),
         bytes,
     }
 }
@@ -229,12 +240,12 @@ fn batch_limit(active: &ActiveState, endpoint: &Endpoint, alone: bool) -> usize 
     if alone { 1 } else { limit }
 }
 
-/// Lists every declared state of the function, with its value if there is one.
+/// Lists every state that the function declares, with its value if there is one.
 fn batch_state(instance: &Instance, states: Option<&FunctionStates>) -> Vec<BatchState> {
     let slots = states.map_or(&[][..], |states| &states.slots);
     (0..)
         .zip(slots)
-        .filter(|(_, slot)| slot.declared.is_some())
+        .filter(|(_, slot)| slot.travels())
         .map(|(index, slot)| BatchState {
             name: slot.name.clone(),
             value: instance

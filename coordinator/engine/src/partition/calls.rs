@@ -138,6 +138,15 @@ impl Partition {
             self.call_repeated(&call, &record);
             return;
         }
+        let function = &call.target.function;
+        if call.verb == Verb::Call
+            && let Some(pause) = self.tables.function_pauses.get(function)
+        {
+            // The caller learns the reason now, instead of waiting for its timeout.
+            let reason = super::pauses::describe(function, pause);
+            self.answer(request, Answer::Paused(reason));
+            return;
+        }
         if self.pending_bytes > self.config.pending_bytes_max {
             self.answer(request, Answer::Overloaded);
             return;

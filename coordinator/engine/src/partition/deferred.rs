@@ -149,7 +149,11 @@ impl Partition {
                 }
                 self.absent_bucket_of_changed_letter(&administration)
             }
-            Administration::ListTimers { .. } => None,
+            Administration::PauseIngress { .. }
+            | Administration::ResumeIngress(_)
+            | Administration::PauseFunction { .. }
+            | Administration::ResumeFunction(_)
+            | Administration::ListTimers { .. } => None,
         };
         let Some(bucket) = bucket else {
             return Some(administration);

@@ -8,6 +8,7 @@
 
 use super::Partition;
 use super::schedule::Scheduled;
+use super::suspension::Cause;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry, Suspension};
 use crate::endpoint::{OnPoison, Retries};
@@ -17,7 +18,9 @@ use crate::tables::{Activity, Flight, Isolation, home_of_unaddressed};
 
 impl Partition {
     pub(super) fn invocation_failed(&mut self, attempt: AttemptId, failure: &Failure) {
-        if let Some((address, flight)) = self.end_flight(attempt) {
+        if let Some(function) = self.take_probe(attempt) {
+            self.probe_failed(&function, attempt, failure);
+        } else if let Some((address, flight)) = self.end_flight(attempt) {
             self.batch_failed(&address, flight, failure);
         }
     }
@@ -28,11 +31,25 @@ impl Partition {
             self.make_ready(address);
             return;
         };
+        self.trial_failed(address);
+        if failure.kind.may_be_of_function() && self.function_types.is_suspended(&address.function)
+        {
+            // The version that failed does not fit, so its failures prove nothing.
+            self.withdraw_presumed_attempt(address, flight);
+            self.make_ready(address);
+            return;
+        }
         let retries = self.config.endpoints.get(endpoint).retries;
         match failure.kind {
             FailureKind::Throttled | FailureKind::Unavailable => {
                 self.withdraw_presumed_attempt(address, flight);
                 self.back_off(address, retries, 1);
+            }
+            FailureKind::Incompatible => {
+                self.withdraw_presumed_attempt(address, flight);
+                let reason = failure.message.clone();
+                self.suspend_function(address, Cause::Protocol, reason);
+                self.make_ready(address);
             }
             FailureKind::Terminal => self.batch_rejected(address, flight, endpoint, failure),
             _ if flight.messages > 1 => {
@@ -52,16 +69,24 @@ impl Partition {
                     self.count_attempt(address, failure.message.clone())
                 };
                 if attempts >= retries.attempts_max {
-                    self.give_up_or_suspend(address, endpoint, failure.message.clone());
+                    let reason = failure.message.clone();
+                    if !self.await_confirmation(address, flight.attempt, &reason) {
+                        self.give_up_or_suspend(address, endpoint, reason);
+                    }
                 } else {
                     self.back_off(address, retries, attempts);
                 }
             }
         }
+        if failure.kind == FailureKind::Function {
+            // A new version may have caused it, whose declarations no request has shown yet.
+            self.renew_declarations(address, true);
+        }
     }
 
     /// Clears the failure record after the messages of a batch were processed.
     pub(super) fn succeeded(&mut self, address: &Address) {
+        self.function_types.settle_dispute(address);
         let Some(active) = self.tables.active_mut(address) else {
             return;
         };
@@ -145,9 +170,13 @@ impl Partition {
     /// Withdraws an attempt that was counted in advance, because it did not reach the function's
     /// code.
     pub(super) fn withdraw_presumed_attempt(&mut self, address: &Address, flight: Flight) {
-        if !flight.presumed_failed {
-            return;
+        if flight.presumed_failed {
+            self.withdraw_counted_attempt(address);
         }
+    }
+
+    /// Withdraws the attempt that the crash guard counted in advance.
+    pub(super) fn withdraw_counted_attempt(&mut self, address: &Address) {
         if let Some(failures) = self
             .tables
             .active_mut(address)

@@ -27,11 +27,11 @@ impl Partition {
     }
 
     /// Reads a shard, plans a stream or receives from a queue once what is known of it is durable.
-    /// Under a hold, this waits until the hold is lifted.
+    /// Under a hold or a pause, this waits until there is none.
     pub(super) fn read_when_durable(&mut self, reading: Release) {
         if self.is_held() {
             self.held_reads.push(reading);
-        } else {
+        } else if let Some(reading) = self.hold_paused_read(reading) {
             self.release_when_durable(reading);
         }
     }

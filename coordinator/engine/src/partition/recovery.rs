@@ -7,7 +7,9 @@ use super::calls::Calls;
 use super::commits::Commits;
 use super::deferred::Deferred;
 use super::loading::Loading;
+use super::pauses::PausedIngresses;
 use super::schedule::{Schedule, Scheduled};
+use super::suspension::FunctionTypes;
 use super::{Config, Counts, Partition, Stopping};
 use crate::address::Address;
 use crate::durable::{BucketSummary, Change, Hold, Key};
@@ -117,6 +119,8 @@ impl Recovery {
             pending_bytes: 0,
             ingress_paused: false,
             held_reads: Vec::new(),
+            paused_ingresses: PausedIngresses::default(),
+            function_types: FunctionTypes::default(),
             stopping: Stopping::No,
             outputs: VecDeque::new(),
             counts: Counts::default(),
@@ -143,6 +147,7 @@ impl Partition {
     /// Takes over the last owner's due times, calls, pending messages and outbox.
     fn resume(&mut self) {
         self.schedule.hold_timers(self.is_held());
+        self.announce_pauses();
         for bucket in 0..self.tables.buckets() {
             if self.is_absent(bucket) {
                 self.register_absent_bucket(bucket);

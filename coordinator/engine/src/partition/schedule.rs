@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::address::Address;
+use crate::address::{Address, FunctionType};
 use crate::map::Map;
 use crate::request::Verb;
 
@@ -24,6 +24,8 @@ pub(super) enum Scheduled {
     Received { ingress: Arc<str>, at_ms: u64 },
     /// An address may try again.
     Retry { address: Address },
+    /// A suspended function type is probed.
+    Probe { function: FunctionType },
     /// A fact in an absent bucket becomes due.
     Bucket { bucket: u16 },
 }

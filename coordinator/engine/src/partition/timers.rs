@@ -31,6 +31,7 @@ impl Partition {
                         self.make_ready(&address);
                     }
                 }
+                Scheduled::Probe { function } => self.probe_due(&function),
                 Scheduled::Bucket { bucket } => self.request_load(bucket),
             }
         }

@@ -73,6 +73,8 @@ pub(crate) enum Activity {
     MessagesDurable,
     /// Waits for the end of a back-off before its next attempt.
     BackingOff,
+    /// Waits until its function type is neither suspended nor paused.
+    Blocked,
     /// A batch is in flight.
     InFlight(Flight),
 }
@@ -88,6 +90,8 @@ pub(crate) struct Flight {
     pub(crate) presumed_failed: bool,
     /// Number of states that it carries.
     pub(crate) states: usize,
+    /// Generation of the function's declarations that it carries.
+    pub(crate) generation: u64,
 }
 
 /// Search for a poison message by halving the batch.
@@ -288,7 +292,8 @@ impl ActiveState {
     }
 
     pub(super) fn eviction(&self) -> Eviction {
-        if !self.mailbox.is_empty() && self.suspension.is_none() {
+        let drains = self.suspension.is_none() && self.activity != Activity::Blocked;
+        if !self.mailbox.is_empty() && drains {
             Eviction::AfterDrain
         } else if self.is_pinned() {
             Eviction::Blocked

@@ -23,6 +23,15 @@ pub(crate) struct StateSlot {
     pub(crate) typename: Arc<str>,
     /// Expiration of its values, once the function has declared the state.
     pub(crate) declared: Option<Expiration>,
+    /// True if the function declared the state before and no longer does.
+    pub(crate) retired: bool,
+}
+
+impl StateSlot {
+    /// Returns whether the state is in every request to the function.
+    pub(crate) fn travels(&self) -> bool {
+        self.declared.is_some() && !self.retired
+    }
 }
 
 impl Functions {
@@ -66,31 +75,77 @@ impl FunctionStates {
             name: name.into(),
             typename: typename.into(),
             declared: None,
+            retired: false,
         });
         (self.slots.len() - 1) as u16
     }
 
-    /// Number of states that the function has declared.
-    pub(crate) fn declared_count(&self) -> usize {
-        let declared = self.slots.iter().filter(|slot| slot.declared.is_some());
-        declared.count()
+    /// Iterates over the states that are in every request to the function.
+    pub(crate) fn travelling(&self) -> impl Iterator<Item = &StateSlot> {
+        self.slots.iter().filter(|slot| slot.travels())
     }
 
-    /// Records a declaration.
-    pub(crate) fn declare(&mut self, spec: &StateSpec) {
+    /// Returns the declarations of the states that are in every request to the function.
+    pub(crate) fn travelling_specs(&self) -> Vec<StateSpec> {
+        let specs = self.travelling().filter_map(|slot| {
+            Some(StateSpec {
+                name: slot.name.clone(),
+                typename: slot.typename.clone(),
+                expiration: slot.declared?,
+                retired: false,
+            })
+        });
+        specs.collect()
+    }
+
+    /// Records a declaration. Returns whether it changes anything.
+    pub(crate) fn declare(&mut self, spec: &StateSpec) -> bool {
         let index = usize::from(self.slot_for(&spec.name, &spec.typename));
-        self.slots[index].typename = spec.typename.clone();
-        self.slots[index].declared = Some(spec.expiration);
+        let slot = &mut self.slots[index];
+        let declared = StateSlot {
+            name: slot.name.clone(),
+            typename: spec.typename.clone(),
+            declared: Some(spec.expiration),
+            retired: spec.retired,
+        };
+        let changes = *slot != declared;
+        *slot = declared;
+        changes
     }
 
-    /// Returns the declared states, sorted by name. After a recovery the slots have another order,
-    /// and an image must equal the fold nevertheless.
+    /// Replaces all declarations.
+    pub(crate) fn set_declared(&mut self, specs: &[StateSpec]) {
+        for slot in &mut self.slots {
+            slot.declared = None;
+            slot.retired = false;
+        }
+        for spec in specs {
+            self.declare(spec);
+        }
+    }
+
+    /// Marks the travelling states for which `is_over` holds as retired. Returns whether there are
+    /// any.
+    pub(crate) fn retire(&mut self, is_over: impl Fn(&str) -> bool) -> bool {
+        let mut any = false;
+        for slot in self.slots.iter_mut().filter(|slot| slot.travels()) {
+            if is_over(&slot.name) {
+                slot.retired = true;
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Returns the declared states, retired ones included, sorted by name. After a recovery the
+    /// slots have another order, and an image must equal the fold nevertheless.
     pub(crate) fn declared(&self) -> Vec<StateSpec> {
         let declared = self.slots.iter().filter_map(|slot| {
             Some(StateSpec {
                 name: slot.name.clone(),
                 typename: slot.typename.clone(),
                 expiration: slot.declared?,
+                retired: slot.retired,
             })
         });
         let mut declared: Vec<_> = declared.collect();

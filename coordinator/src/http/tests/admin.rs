@@ -10,7 +10,7 @@ use super::*;
 
 const ADDRESS: &str = "/api/addresses/example/greeter/alice";
 
-fn silent(_: &Input) -> Option<Answer> {
+pub(super) fn silent(_: &Input) -> Option<Answer> {
     None
 }
 
@@ -19,7 +19,7 @@ fn done(input: &Input) -> Option<Answer> {
 }
 
 /// Returns the administration requests that the partition received.
-fn asked(process: &Process) -> Vec<Administration> {
+pub(super) fn asked(process: &Process) -> Vec<Administration> {
     process
         .told()
         .into_iter()
@@ -396,6 +396,7 @@ async fn an_address_is_shown_with_its_state_backlog_and_suspension() {
             backlog_bytes: 300,
             in_flight: false,
             suspended: Some("it panicked".to_owned()),
+            function_stopped: None,
             failing: Some((8, "it panicked".to_owned())),
         })))
     })
@@ -432,6 +433,7 @@ async fn an_address_is_shown_with_its_state_backlog_and_suspension() {
             "backlog": {"messages": 2, "bytes": 300},
             "in_flight": false,
             "suspended": "it panicked",
+            "function_stopped": null,
             "failing": {"attempts": 8, "reason": "it panicked"},
         })
     );

@@ -17,7 +17,8 @@ fn forbidden() -> SourceStopped {
 
 #[tokio::test]
 async fn a_stopped_source_is_named_while_the_process_serves_and_is_tried_again_on_demand() {
-    let process = Process::answering(|_| None).await;
+    let not_paused = |_: &Input| Some(Answer::NotFound("it is not paused".to_owned()));
+    let process = Process::answering(not_paused).await;
     let source = process.sources.add(SourceId {
         ingress: "example/in".into(),
         name: "stream names".into(),

@@ -24,6 +24,7 @@ fn batch(number: u64, value: Bytes) -> Arc<Batch> {
         attempt: attempt(number),
         target: Address::new(FunctionType::new("example", "greeter"), "alice"),
         state: vec![],
+        declarations: [].into(),
         bytes: value.len(),
         messages: vec![BatchMessage {
             caller: None,
@@ -280,7 +281,6 @@ fn an_answer_that_is_no_bundle_or_another_one_fails_the_request() {
     for (payload, reason) in [
         (r#""hello""#, "not a bundle"),
         (r#"{"statusCode":200}"#, "not a bundle"),
-        (r#"{"satchel":2}"#, "version 2"),
         (
             r#"{"satchel":1,"bundle":"b8","results":[]}"#,
             "answered for another bundle: `b8` instead of `b9`",
@@ -293,6 +293,24 @@ fn an_answer_that_is_no_bundle_or_another_one_fails_the_request() {
         assert_eq!(failure.kind, FailureKind::Ambiguous);
         assert!(failure.message.contains(reason), "{failure}");
     }
+}
+
+#[test]
+fn an_answer_in_an_unknown_version_is_no_failure_of_a_message() {
+    let bundle = bundle(vec![batch(1, Bytes::new())]);
+    let payload = br#"{"satchel":2,"sheaf":"b9"}"#;
+    let BundleOutcome::Failed(failure) = Envelope::new().decode(&bundle, payload) else {
+        panic!("it was accepted");
+    };
+    assert_eq!(failure.kind, FailureKind::Incompatible);
+    assert!(failure.message.contains("has version 2"), "{failure}");
+
+    // A handler that knows only other versions.
+    let message = "the bundle has version 1, this side understands version 2";
+    let payload = format!(r#"{{"errorType":"invalid_request","errorMessage":"{message}"}}"#);
+    let failure = Envelope::function_error(payload.as_bytes());
+    let text = format!("invalid_request: {message}");
+    assert_eq!(failure, Failure::new(FailureKind::Incompatible, text));
 }
 
 #[test]

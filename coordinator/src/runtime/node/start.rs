@@ -45,6 +45,11 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         .iter()
         .map(|(id, _)| Arc::clone(id))
         .collect();
+    parts.config.ingresses = parts
+        .ingresses
+        .iter()
+        .map(|ingress| Arc::from(ingress.id()))
+        .collect();
     let TakenOver {
         partition,
         clock,
@@ -76,6 +81,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         reading,
         requests: parts.requests,
         readiness: parts.readiness.clone(),
+        stoppages: parts.stoppages,
         metrics: parts.metrics,
     };
     // Before the loop runs, which refines it to the share that is loaded.
@@ -312,7 +318,7 @@ impl Tasks {
         let incarnation: Arc<str> = identity.incarnation.as_str().into();
         for ingress in ingresses {
             let state = sources.add(ingress.source());
-            let (read, reading) = (read.clone(), reading.clone());
+            let (read, reading) = (read.clone(), reading.of(ingress.id()));
             let reads = supervise(ingress, read, reading, Arc::clone(&incarnation), state);
             self.others.spawn(Box::pin(async move {
                 reads.await;

@@ -30,15 +30,20 @@ impl World {
         self.faults.config = another_config(&self.random, &self.faults.config, lacks);
         self.faults.log = another_log(&self.random, &self.faults);
         self.stage.version = self.random.below(VERSIONS);
+        self.stage.misfits = self.random.chance(300);
         self.report.deploys += 1;
-        let version = self.stage.version;
+        let (version, misfits) = (self.stage.version, self.stage.misfits);
         self.record(|| {
-            format!("version {version} of the functions is deployed, {FRAIL} is missing: {lacks}")
+            format!(
+                "version {version} of the functions is deployed, {FRAIL} is missing: {lacks}, \
+                 with other types: {misfits}"
+            )
         });
     }
 
-    /// Makes sure that no endpoint is missing from now on.
+    /// Makes sure that no endpoint is missing, and every type fits, from now on.
     pub(crate) fn deploy_whole(&mut self) {
+        self.stage.misfits = false;
         if !is_whole(&self.faults.config) {
             self.faults.config = another_config(&self.random, &self.faults.config, false);
         }

@@ -225,6 +225,8 @@ pub(crate) fn draw_config(random: &Random) -> Config {
             .chance(600)
             .then(|| 500 + random.below(30_000) as usize),
         loads_at_once: 1 + random.below(4) as usize,
+        declarations_renewed_ms: Some(5_000),
+        ..Config::default()
     }
 }
 

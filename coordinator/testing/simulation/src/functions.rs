@@ -26,6 +26,10 @@ pub(crate) const FRAIL: &str = "frail";
 pub(crate) const STIFF: &str = "stiff";
 /// Typename of all messages and states.
 pub(crate) const TEXT: &str = "simulated/text";
+/// Functions of which a version may declare its states with another type.
+const MISFITS: [&str; 3] = ["counter", "ordered", "poison"];
+/// Typename of the states of that version.
+const OTHER: &str = "simulated/other";
 /// Lifetime of a value of `steady/expiring`, in ms.
 pub(crate) const EXPIRY_MS: u64 = 4_000;
 
@@ -44,6 +48,8 @@ pub(crate) struct Stage {
     pub(crate) names_cause: bool,
     /// Version of the functions that is deployed.
     pub(crate) version: u64,
+    /// True if the deployed version declares the states of [`MISFITS`] with another type.
+    pub(crate) misfits: bool,
     /// Target and content that each message id was seen with.
     pub(crate) ids: BTreeMap<Arc<str>, (String, TypedValue)>,
     /// Broken laws.
@@ -71,8 +77,18 @@ pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
         !given.any(|state| *state.name == **declared)
     });
     let missing: Vec<_> = missing.copied().collect();
+    // The first version that runs decides on the type, so it is always the same one.
+    let first = !batch.messages.is_empty() && !missing.is_empty();
+    let misfits = stage.misfits && !first && MISFITS.contains(&name);
+    let typename = if misfits { OTHER } else { TEXT };
     if !missing.is_empty() {
-        return Ok(handshake(&missing));
+        return Ok(handshake(&missing, typename));
+    }
+    let has_value = |state: &satchel_engine::invocation::BatchState| state.value.is_some();
+    if misfits && batch.state.iter().any(has_value) {
+        // As the SDKs of StateFun do.
+        let reason = "a value has another type than declared";
+        return Err(Failure::new(FailureKind::Function, reason));
     }
     let mut run = Run {
         batch,
@@ -97,7 +113,7 @@ pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
             .map_err(|reason| Failure::new(FailureKind::Function, reason))?;
     }
     run.keep_own(&declared);
-    Ok(run.finish())
+    Ok(run.finish(typename))
 }
 
 /// Text with which `frail/judge` rejects a message for good.
@@ -135,7 +151,7 @@ fn states_of_the_first(name: &str) -> &'static [(&'static str, ExpireMode, i64)]
     }
 }
 
-fn handshake(declared: &[(&str, ExpireMode, i64)]) -> FromFunction {
+fn handshake(declared: &[(&str, ExpireMode, i64)], typename: &str) -> FromFunction {
     let missing_values = declared
         .iter()
         .map(|(name, mode, ms)| PersistedValueSpec {
@@ -144,12 +160,15 @@ fn handshake(declared: &[(&str, ExpireMode, i64)]) -> FromFunction {
                 mode: (*mode).into(),
                 expire_after_millis: *ms,
             }),
-            type_typename: TEXT.to_owned(),
+            type_typename: typename.to_owned(),
         })
         .collect();
     FromFunction {
         response: Some(from_function::Response::IncompleteInvocationContext(
-            IncompleteInvocationContext { missing_values },
+            IncompleteInvocationContext {
+                missing_values,
+                ..Default::default()
+            },
         )),
     }
 }
@@ -461,13 +480,13 @@ impl Run<'_> {
             .push(format!("{target}, attempt {attempt}: {what}"));
     }
 
-    fn finish(mut self) -> FromFunction {
+    fn finish(mut self, typename: &str) -> FromFunction {
         let changed = self.state.into_iter().filter(|(_, (_, changed))| *changed);
         self.response.state_mutations = changed
             .map(|(state_name, (value, _))| PersistedValueMutation {
                 mutation_type: i32::from(!value.is_empty()),
                 state_name,
-                state_value: (!value.is_empty()).then(|| text(value)),
+                state_value: (!value.is_empty()).then(|| typed_value(typename, value.into_bytes())),
             })
             .collect();
         FromFunction {

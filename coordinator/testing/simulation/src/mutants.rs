@@ -116,11 +116,13 @@ pub enum Mutant {
     RetryTerminal,
     /// A rejection for good is taken for one of the first message of its batch.
     BlameFirst,
+    /// Probes are never answered.
+    ForgetFunctionProbe,
 }
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 55] = [
+    pub const ALL: [(&'static str, Mutant); 56] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -176,6 +178,7 @@ impl Mutant {
         ("follow-jump", Mutant::FollowJump),
         ("retry-terminal", Mutant::RetryTerminal),
         ("blame-first", Mutant::BlameFirst),
+        ("forget-function-probe", Mutant::ForgetFunctionProbe),
     ];
 
     /// Returns the mutant of this name.

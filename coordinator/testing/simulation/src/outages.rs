@@ -131,7 +131,7 @@ impl World {
         let outage = self
             .outages
             .iter_mut()
-            .find_map(|outage| hits(outage).then(|| outage.kind));
+            .find_map(|outage| hits(outage).then_some(outage.kind));
         outage.map(|kind| BundleOutcome::Failed(Failure::new(kind, "an outage")))
     }
 

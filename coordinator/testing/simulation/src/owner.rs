@@ -323,6 +323,8 @@ impl World {
             Output::Deletable { ids, .. } => self.delete_from_queue(id, &ids),
             Output::PauseIngress => self.pause_ingress(id, true),
             Output::ResumeIngress => self.pause_ingress(id, false),
+            // These worlds pause all ingresses together.
+            Output::SetIngressPause { .. } => {}
             Output::WakeAt(due_ms) => {
                 if let Some(serving) = self.serving(id) {
                     serving.wake_at_ms = Some(due_ms);
@@ -361,6 +363,13 @@ impl World {
 
     fn invoke(&mut self, id: ProcessId, endpoint: EndpointIndex, batch: Arc<Batch>, now_ms: u64) {
         self.check_expired(id, &batch, now_ms);
+        if batch.messages.is_empty() {
+            // A probe, beside the attempt in flight.
+            if self.mutant != Some(Mutant::ForgetFunctionProbe) {
+                self.dispatch(id, Some(DispatcherInput::BatchReady { endpoint, batch }));
+            }
+            return;
+        }
         let Some(serving) = self.serving(id) else {
             return;
         };

@@ -28,6 +28,7 @@ fn bundle(message: String) -> Bundle {
         batches: vec![Arc::new(Batch {
             attempt,
             target: Address::new(FunctionType::new("example", "greeter"), "alice"),
+            declarations: [].into(),
             state: Vec::new(),
             bytes: message.len(),
             messages: vec![BatchMessage {

@@ -22,6 +22,7 @@ fn attempt(number: u64) -> AttemptId {
 
 fn batch(number: u64, message: &str, state: Vec<BatchState>) -> Arc<Batch> {
     Arc::new(Batch {
+        declarations: [].into(),
         attempt: attempt(number),
         target: Address::new(FunctionType::new("example", "greeter"), "alice"),
         state,

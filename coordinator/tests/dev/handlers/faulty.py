@@ -89,8 +89,6 @@ def misbehave(message, batch, answer):
     if do == "miss ever more":
         known = len(batch.state)
         return incomplete([(f"state {known + each}", LOG_TYPE) for each in range(300)])
-    if do == "declare another type":
-        return incomplete([(LOG, "faulty/other")])
     if do == "write another type":
         answer.set_state(LOG, "faulty/other", b"[]")
     elif do == "write an undeclared state":

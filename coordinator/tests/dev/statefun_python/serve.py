@@ -1,6 +1,7 @@
 """Serves functions.py over HTTP with the standard library, as the SDK's examples do with aiohttp.
 
-`GET /` returns how often each function requested missing states.
+`GET /` returns how often each function requested missing states. `GET /probes` returns how often
+each function declared its states because it was asked, by a batch without messages.
 Prints its port, and ends with its input.
 """
 
@@ -18,13 +19,15 @@ from functions import Rejected, functions
 
 handler = RequestReplyHandler(functions)
 handshakes = collections.Counter()
+probes = collections.Counter()
 
 
 def count_handshakes(request, response):
     answer = FromFunction.FromString(response)
     if answer.HasField("incomplete_invocation_context"):
-        target = ToFunction.FromString(request).invocation.target
-        handshakes[f"{target.namespace}/{target.type}"] += 1
+        batch = ToFunction.FromString(request).invocation
+        counter = handshakes if batch.invocations else probes
+        counter[f"{batch.target.namespace}/{batch.target.type}"] += 1
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -45,7 +48,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, "application/octet-stream", response)
 
     def do_GET(self):
-        self.answer(200, "application/json", json.dumps(handshakes).encode())
+        counter = probes if self.path == "/probes" else handshakes
+        self.answer(200, "application/json", json.dumps(counter).encode())
 
     def answer(self, status, kind, body, headers=None):
         self.send_response(status)

@@ -450,6 +450,7 @@ pub(super) fn incomplete(name: &str, typename: &str, mode: ExpireMode, ms: i64) 
                     }),
                     type_typename: typename.into(),
                 }],
+                ..Default::default()
             },
         )),
     }

@@ -221,6 +221,7 @@ fn answers() -> Vec<FromFunction> {
             argument: argument(),
             cause: 1,
         }],
+        declaration: 0,
     };
     let incomplete = IncompleteInvocationContext {
         missing_values: vec![PersistedValueSpec {
@@ -231,6 +232,7 @@ fn answers() -> Vec<FromFunction> {
             }),
             type_typename: "io.statefun.types/string".to_owned(),
         }],
+        ..Default::default()
     };
     [
         Response::InvocationResult(whole),
