@@ -1,5 +1,5 @@
-//! Ingresses whose sources cannot be read, as `/readyz` shows them; and the resumption of ingresses,
-//! paused ones and stopped ones.
+//! Ingresses whose sources cannot be read, as `/readyz` shows them; and the resumption of
+//! ingresses, paused ones and stopped ones.
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;

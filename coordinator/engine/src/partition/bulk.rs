@@ -2,9 +2,10 @@
 //!
 //! A change takes as many requests as it needs, each bounded in the letters that it visits and
 //! changes and in the bytes that it queues again. The answer says where the next request continues.
-//! A request waits for the bucket of the first dead letter that it changes, and ends before one whose
-//! bucket is not in memory. Only dead letters that existed when the first request came are changed, so a message that fails
-//! again is not retried again. Repeating a request whose answer was lost is harmless.
+//! A request waits for the bucket of the first dead letter that it changes, and ends before one
+//! whose bucket is not in memory. Only dead letters that existed when the first request came are
+//! changed, so a message that fails again is not retried again. Repeating a request whose answer
+//! was lost is harmless.
 
 use super::Partition;
 use crate::input::{DeadLetterChange, DeadLetterCursor, DeadLetterFilter};

@@ -438,7 +438,12 @@ impl Partition {
                 self.suspend_function(&address, Cause::Protocol, failure.message.clone());
                 self.excuse_unconfirmed(function);
             }
-            FailureKind::Function | FailureKind::RequestTooLarge => {
+            FailureKind::Function
+            | FailureKind::Terminal
+            | FailureKind::Ambiguous
+            | FailureKind::TimedOut
+            | FailureKind::ConnectionLost
+            | FailureKind::RequestTooLarge => {
                 // It shows nothing about the declarations.
                 self.give_up_confirmed(function, attempt.number);
                 let suspended = self.function_types.suspended.get_mut(function);
@@ -451,7 +456,7 @@ impl Partition {
                     None => {}
                 }
             }
-            FailureKind::Throttled | FailureKind::Unreachable => self.excuse_unconfirmed(function),
+            FailureKind::Throttled | FailureKind::Unavailable => self.excuse_unconfirmed(function),
         }
         self.schedule_probe(function);
     }

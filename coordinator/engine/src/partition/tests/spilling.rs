@@ -3,7 +3,7 @@
 use super::fixture::*;
 use super::library::*;
 use crate::endpoint::OnPoison;
-use crate::input::{Administration, Input, Record};
+use crate::input::{Administration, DeadLetterFilter, Input, Record};
 use crate::message::{MessageId, Unroutable};
 use crate::output::{Answer, DeadLetterView, Output};
 use crate::partition::Config;
@@ -35,7 +35,7 @@ fn with_a_letter_in_each_bucket(memory_limit_bytes: usize) -> Library {
 
 fn list(after: Option<MessageId>, limit: usize) -> Administration {
     Administration::ListDeadLetters {
-        function: None,
+        filter: DeadLetterFilter::default(),
         after,
         limit,
     }

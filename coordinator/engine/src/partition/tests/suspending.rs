@@ -241,7 +241,7 @@ fn an_unknown_version_of_the_protocol_suspends_the_function_until_it_answers_in_
     );
     for kind in [
         FailureKind::Incompatible,
-        FailureKind::Unreachable,
+        FailureKind::Unavailable,
         FailureKind::Throttled,
     ] {
         let (probe, _) = fixture.probe();
