@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::body::BodyLimits;
 use super::error::{ApiError, json};
-use super::ingresses::{self, StoppedIngress};
+use super::ingresses::StoppedIngress;
 use super::render::{AddressBody, DeadLetters, Timers};
 use super::target::{PathParams, Target, query};
 use super::token::Token;

@@ -236,7 +236,9 @@ impl World {
             BundleOutcome::Failed(failure) => failure,
         };
         let counts = match failure.kind {
-            FailureKind::Throttled | FailureKind::RequestTooLarge => false,
+            FailureKind::Throttled | FailureKind::RequestTooLarge | FailureKind::Incompatible => {
+                false
+            }
             FailureKind::Function | FailureKind::Terminal => {
                 endpoint.addresses.clear();
                 endpoint.requests = 0;
