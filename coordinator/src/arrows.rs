@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &str)] = &[
     ("clock", ""),
     ("invoker", ""),
+    ("log_limit", ""),
     ("open_files", ""),
     ("random", ""),
     ("readiness", ""),
@@ -20,15 +21,16 @@ const ALLOWED: &[(&str, &str)] = &[
     ("error", "streams"),
     ("module", "streams"),
     ("store", "clock error"),
-    ("metrics", "store"),
+    ("status", "clock log_limit module"),
+    ("metrics", "status store"),
     ("offline", "clock error module random store typed_json"),
     ("egress", "clock error metrics random streams"),
     ("ingress", "clock error metrics module streams"),
     ("requests", "metrics random"),
-    ("http", "clock metrics module readiness requests streams"),
+    ("http", "clock metrics module readiness requests status streams"),
     (
         "runtime",
-        "clock egress error ingress invoker metrics random readiness requests store",
+        "clock egress error ingress invoker metrics random readiness requests status store",
     ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
@@ -45,12 +47,12 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "dev",
-        "assemble config destinations egress error http ingress invoker module open_files \
-         readiness runtime servers store streams",
+        "assemble clock config destinations egress error http ingress invoker log_limit metrics \
+         module open_files readiness runtime servers store streams",
     ),
     (
         "run",
-        "assemble clock config destinations egress error http ingress module random \
+        "assemble clock config destinations egress error http ingress metrics module random \
          readiness runtime servers",
     ),
 ];

@@ -23,7 +23,7 @@ use satchel_aws::sqs::QueueCommand;
 use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
-use satchel_engine::partition::{Counts, Gauges, Partition};
+use satchel_engine::partition::{Counts, Gauges, Notice, Partition};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -33,6 +33,7 @@ use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
+use crate::status::Observation;
 
 /// Maximum number of inputs handed to the partition before its outputs are taken. Inputs of one
 /// round can share a delta.
@@ -63,6 +64,8 @@ pub struct Ports {
     pub readiness: watch::Sender<Readiness>,
     /// Metrics of the process.
     pub metrics: Metrics,
+    /// Readings of the partition for people.
+    pub(crate) observations: mpsc::Receiver<Observation>,
 }
 
 /// Owner of a partition, which runs it until it has stopped.
@@ -109,6 +112,7 @@ impl PartitionLoop {
             tokio::select! {
                 fact = self.facts.recv() => round.extend(fact),
                 input = self.inputs.recv() => round.extend(input),
+                Some(read) = self.ports.observations.recv() => read(&self.partition),
                 // Without ingresses, the channel is closed.
                 Some(read) = self.records.recv() => round.push(read),
                 () = wake => {
@@ -211,7 +215,31 @@ impl PartitionLoop {
         metrics.observe_timers_pending(gauges.timers);
         metrics.observe_received_ids(gauges.received_ids);
         metrics.observe_state(gauges.buckets, gauges.buckets_loaded, gauges.state_bytes);
+        self.report_notices(gauges.pending_bytes);
         self.report_loading(&gauges);
+    }
+
+    /// Writes what the partition noticed to the log, and counts it.
+    fn report_notices(&mut self, pending_bytes: usize) {
+        let (notices, missed) = self.partition.take_notices();
+        let metrics = &self.ports.metrics;
+        for notice in &notices {
+            match notice {
+                Notice::DeadLetter {
+                    function: Some(function),
+                    ..
+                } => metrics.observe_function_dead_letter(&function.to_string()),
+                Notice::AnswerRejected { function, .. } => {
+                    metrics.observe_function_failure(&function.to_string(), "answer_rejected");
+                }
+                _ => {}
+            }
+            metrics.status().noticed(notice, pending_bytes);
+        }
+        if missed > 0 {
+            metrics.observe_other_dead_letters(missed);
+            metrics.status().missed_notices(missed);
+        }
     }
 
     /// Reports the share of buckets absent at the takeover that are in memory, until loading is

@@ -110,8 +110,8 @@ pub struct DispatcherCounts {
 ///
 /// # Observation
 ///
-/// [`counts`](Dispatcher::counts), [`bundles_under_way`](Dispatcher::bundles_under_way) and
-/// [`batches_waiting`](Dispatcher::batches_waiting) read counters and gauges. They may be called at
+/// [`counts`](Dispatcher::counts), [`bundles_under_way`](Dispatcher::bundles_under_way),
+/// [`batches_waiting`](Dispatcher::batches_waiting) and [`load_of`](Dispatcher::load_of) read counters and gauges. They may be called at
 /// any time and change nothing.
 pub struct Dispatcher {
     endpoints: Endpoints,
@@ -191,6 +191,12 @@ impl Dispatcher {
     /// Number of batches that wait to be sent.
     pub fn batches_waiting(&self) -> usize {
         self.lanes.iter().map(Lane::batches_waiting).sum()
+    }
+
+    /// Number of requests in flight to an endpoint, and of batches that wait for it.
+    pub fn load_of(&self, endpoint: EndpointIndex) -> (usize, usize) {
+        let lane = &self.lanes[endpoint.0 as usize];
+        (lane.under_way(), lane.batches_waiting())
     }
 
     fn lane(&mut self, endpoint: EndpointIndex) -> &mut Lane {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::body::{Bodies, BodyLimits};
+use super::components::{self, FailingEndpoint};
 use super::error::{ApiError, json};
 use super::render::{AddressBody, DeadLetters, Timers};
 use super::target::{PathParams, Target, query};
@@ -82,6 +83,7 @@ pub fn routes(admin: Admin) -> Router {
             post(resume),
         )
         .route("/api/timers", get(list_timers))
+        .merge(components::routes())
         .with_state(Serving {
             bodies: Arc::new(Bodies::within(admin.limits)),
             admin: Arc::new(admin),
@@ -90,7 +92,7 @@ pub fn routes(admin: Admin) -> Router {
 
 /// State of the routes: the port's settings, and the limits of incoming bodies.
 #[derive(Clone)]
-struct Serving {
+pub(super) struct Serving {
     admin: Arc<Admin>,
     bodies: Arc<Bodies>,
 }
@@ -107,7 +109,7 @@ impl FromRef<Serving> for Arc<Bodies> {
     }
 }
 
-type Shared = State<Arc<Admin>>;
+pub(super) type Shared = State<Arc<Admin>>;
 
 async fn healthz() -> Response {
     json_response(StatusCode::OK, &Health::Alive)
@@ -115,16 +117,10 @@ async fn healthz() -> Response {
 
 async fn readyz(State(admin): Shared) -> Response {
     let health = match *admin.readiness.borrow() {
-        Readiness::Serving => {
-            let health = Health::serving(false, None);
-            return json_response(StatusCode::OK, &health);
-        }
-        Readiness::Held => {
-            return json_response(StatusCode::OK, &Health::serving(true, None));
-        }
+        Readiness::Serving => return admin.serving(false, None),
+        Readiness::Held => return admin.serving(true, None),
         Readiness::Loading { recovered } => {
-            let health = Health::serving(false, Some(hundredths(recovered)));
-            return json_response(StatusCode::OK, &health);
+            return admin.serving(false, Some(hundredths(recovered)));
         }
         Readiness::Starting { recovered } => Health::Starting {
             recovered: hundredths(recovered),
@@ -145,18 +141,15 @@ enum Health {
         held: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<f64>,
+        /// Endpoints that are down. The process serves nevertheless, and their messages wait.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        unhealthy_endpoints: Vec<String>,
     },
     Starting {
         recovered: f64,
     },
     Standby,
     Stopping,
-}
-
-impl Health {
-    fn serving(held: bool, recovered: Option<f64>) -> Self {
-        Self::Serving { held, recovered }
-    }
 }
 
 /// Rounds a share down to hundredths, so that it shows 1 only when it is complete.
@@ -227,7 +220,13 @@ async fn inspect(
 ) -> Result<Response, ApiError> {
     admin.allow_reading(&headers)?;
     match admin.ask(Administration::Inspect(address)).await? {
-        Answer::Address(view) => Ok(json_response(StatusCode::OK, &AddressBody::of(*view))),
+        Answer::Address(view) => {
+            let status = admin.metrics.status();
+            let endpoint = status.endpoint_of(&view.address.function);
+            let endpoint = endpoint.and_then(FailingEndpoint::of);
+            let body = AddressBody::of(*view, endpoint);
+            Ok(json_response(StatusCode::OK, &body))
+        }
         other => Err(ApiError::of_answer(other)),
     }
 }
@@ -303,8 +302,19 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 impl Admin {
+    /// Answers that the process serves.
+    fn serving(&self, held: bool, recovered: Option<f64>) -> Response {
+        let unhealthy = self.metrics.status().unhealthy_endpoints();
+        let health = Health::Serving {
+            held,
+            recovered,
+            unhealthy_endpoints: unhealthy.iter().map(ToString::to_string).collect(),
+        };
+        json_response(StatusCode::OK, &health)
+    }
+
     /// Asks the partition.
-    async fn ask(&self, question: Administration) -> Result<Answer, ApiError> {
+    pub(super) async fn ask(&self, question: Administration) -> Result<Answer, ApiError> {
         let readiness = *self.readiness.borrow();
         ApiError::not_serving(readiness)?;
         Wait::of(WAIT_DEFAULT)
@@ -337,7 +347,7 @@ impl Admin {
         applied(wait.until(self.requests.administer(correction)).await?)
     }
 
-    fn allow_reading(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(super) fn allow_reading(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         self.reads
             .authorize(headers, "reading more than health and metrics")
     }
@@ -377,7 +387,7 @@ struct Empty {}
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1000;
 
-fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
+pub(super) fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
     match limit.unwrap_or(PAGE_DEFAULT) {
         limit @ 1..=PAGE_MAX => Ok(limit),
         limit => Err(ApiError::bad_request(
@@ -387,7 +397,7 @@ fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
     }
 }
 
-fn function_filter(function: Option<String>) -> Result<Option<Arc<str>>, ApiError> {
+pub(super) fn function_filter(function: Option<String>) -> Result<Option<Arc<str>>, ApiError> {
     let Some(function) = function else {
         return Ok(None);
     };
@@ -409,7 +419,7 @@ fn dead_letter_id(text: &str) -> Result<MessageId, ApiError> {
     })
 }
 
-fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn json_response(status: StatusCode, body: &impl Serialize) -> Response {
     let headers = [(CONTENT_TYPE, "application/json")];
     (status, headers, json(body)).into_response()
 }

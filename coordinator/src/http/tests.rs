@@ -2,6 +2,7 @@
 //! can be had at will.
 
 mod admin;
+mod components;
 mod garbage;
 mod server;
 mod traffic;

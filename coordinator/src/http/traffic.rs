@@ -11,6 +11,7 @@ use axum::routing::post;
 use satchel_engine::address::RESERVED_NAMESPACE;
 use satchel_engine::input::Verb;
 use satchel_engine::output::Answer;
+use satchel_engine::trace::TraceParent;
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -123,7 +124,8 @@ async fn ask(
         return Err(ApiError::unknown_function(&target.function.to_string()));
     }
     let argument = read_value(&parts.headers, body, bodies).await?;
-    wait.until(traffic.requests.call(verb, target, argument, key))
+    let context = (key, trace(&parts.headers));
+    wait.until(traffic.requests.call(verb, target, argument, context))
         .await
 }
 
@@ -207,4 +209,14 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, ApiError> {
         ));
     }
     Ok(Some(key.into()))
+}
+
+/// Returns the trace context of a request. As the W3C's Trace Context demands, an invalid or
+/// repeated header is ignored, and never an error.
+fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all("traceparent").iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    TraceParent::parse(value.to_str().ok()?.trim())
 }

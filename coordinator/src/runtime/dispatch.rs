@@ -1,18 +1,22 @@
 //! Loop around the dispatcher: batches of all partitions of the process become requests to the
 //! endpoints.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use satchel_engine::dispatcher::{Dispatcher, DispatcherInput, DispatcherOutput};
 use satchel_engine::input::Input;
-use satchel_engine::invocation::{AttemptId, Bundle, BundleOutcome, Failure, FailureKind};
+use satchel_engine::invocation::{
+    AttemptId, Batch, Bundle, BundleOutcome, EndpointIndex, Failure, FailureKind,
+};
 use tokio::sync::mpsc;
 
 use super::{FACTS_PER_ROUND, wait_until};
 use crate::clock::now_ms;
 use crate::invoker::Invoker;
 use crate::metrics::Metrics;
+use crate::status::kind_name;
 
 /// Endpoint of the dispatcher's loop.
 #[derive(Debug, Clone)]
@@ -67,6 +71,16 @@ impl DispatchLoop {
                     DispatcherOutput::WakeAt(due_ms) => wake_at_ms = Some(due_ms),
                 }
             }
+            self.show_load();
+        }
+    }
+
+    /// Shows the requests in flight and the waiting batches of each endpoint.
+    fn show_load(&self) {
+        let status = self.metrics.status();
+        for index in (0..).map(EndpointIndex).take(self.destinations.len()) {
+            let (in_flight, waiting) = self.dispatcher.load_of(index);
+            status.endpoint_load(index, in_flight, waiting);
         }
     }
 
@@ -79,13 +93,13 @@ impl DispatchLoop {
 
     /// Sends a request in a task of its own, which always reports the outcome.
     fn send(&self, bundle: Bundle, returned: mpsc::UnboundedSender<DispatcherInput>) {
-        let destination = self.destinations[bundle.endpoint.0 as usize].clone();
+        let endpoint = bundle.endpoint;
+        let destination = self.destinations[endpoint.0 as usize].clone();
         let metrics = self.metrics.clone();
         tokio::spawn(async move {
             let id = bundle.id;
-            let batches = bundle.batches.len();
-            let messages = bundle
-                .batches
+            let batches = bundle.batches.clone();
+            let messages = batches
                 .iter()
                 .map(|batch| batch.messages.len())
                 .sum();
@@ -97,8 +111,13 @@ impl DispatchLoop {
                 let message = format!("the request was aborted inside the coordinator: {error}");
                 BundleOutcome::Failed(Failure::new(FailureKind::Function, message))
             });
-            metrics.observe_bundle(&destination.name, batches, messages, begun.elapsed());
-            observe_failures(&metrics, &destination.name, &outcome);
+            let took = begun.elapsed();
+            metrics.observe_bundle(&destination.name, batches.len(), messages, took);
+            observe_batches(&metrics, &destination.name, (&batches, &outcome), took);
+            let endpoint = (endpoint, &destination.name);
+            metrics
+                .status()
+                .request_ended(now_ms(), endpoint, &batches, &outcome);
             let _ = returned.send(DispatcherInput::BundleReturned {
                 bundle: id,
                 outcome,
@@ -107,16 +126,37 @@ impl DispatchLoop {
     }
 }
 
-fn observe_failures(metrics: &Metrics, endpoint: &str, outcome: &BundleOutcome) {
-    let failures: Vec<&Failure> = match outcome {
-        BundleOutcome::Failed(failure) => vec![failure],
-        BundleOutcome::Answered(results) => results
-            .iter()
-            .filter_map(|(_, result)| result.as_ref().err())
-            .collect(),
+/// Counts the outcome of a request, by endpoint and by function.
+fn observe_batches(
+    metrics: &Metrics,
+    endpoint: &str,
+    (batches, outcome): (&[Arc<Batch>], &BundleOutcome),
+    took: Duration,
+) {
+    let results = match outcome {
+        BundleOutcome::Failed(failure) => {
+            metrics.observe_invocation_failure(endpoint, failure.kind);
+            if let [batch] = batches {
+                let function = batch.target.function.to_string();
+                metrics.observe_function_failure(&function, kind_name(failure.kind));
+            }
+            return;
+        }
+        BundleOutcome::Answered(results) => results,
     };
-    for failure in failures {
-        metrics.observe_invocation_failure(endpoint, failure.kind);
-        tracing::debug!(endpoint, kind = ?failure.kind, "{failure}");
+    let functions: HashMap<AttemptId, &Arc<Batch>> =
+        batches.iter().map(|batch| (batch.attempt, batch)).collect();
+    for (attempt, result) in results {
+        if let Err(failure) = result {
+            metrics.observe_invocation_failure(endpoint, failure.kind);
+        }
+        let Some(batch) = functions.get(attempt) else {
+            continue;
+        };
+        let function = batch.target.function.to_string();
+        match result {
+            Ok(_) => metrics.observe_function(&function, batch.messages.len(), took),
+            Err(failure) => metrics.observe_function_failure(&function, kind_name(failure.kind)),
+        }
     }
 }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use satchel_engine::queue::QueuedId;
+use satchel_engine::trace::TraceParent;
 
 /// Standard base64. Bits behind the last byte are ignored, as by the SDKs of AWS.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -18,6 +19,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Attribute by which Satchel's egress marks a body as base64.
 const ENCODING: &str = "satchel-encoding";
+
+/// Attribute with the trace context of a message, after the W3C's Trace Context.
+const TRACEPARENT: &str = "traceparent";
 
 /// A received message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -57,6 +61,11 @@ impl SqsMessage {
             Ok(number) if is_uuid => QueuedId(number.to_be_bytes()),
             _ => QueuedId(Md5::digest(self.id.as_bytes()).into()),
         }
+    }
+
+    /// Its trace context, if it has a valid one.
+    pub fn trace(&self) -> Option<TraceParent> {
+        TraceParent::parse(self.attributes.get(TRACEPARENT)?)
     }
 
     /// Its data: the body, decoded if Satchel's egress sent it as base64.

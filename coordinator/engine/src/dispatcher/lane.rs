@@ -69,6 +69,10 @@ impl Lane {
         }
     }
 
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
     pub(super) fn batches_waiting(&self) -> usize {
         let retries_by_due_time = self
             .retries_by_due_time

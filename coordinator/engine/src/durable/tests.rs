@@ -3,6 +3,7 @@ use satchel_protocol::types::typed_value;
 
 use super::*;
 use crate::message::Correction;
+use crate::trace::TraceParent;
 
 fn address() -> impl Strategy<Value = Address> {
     ("[a-z.]{1,8}", "[a-z]{1,8}", "\\PC{0,12}")
@@ -29,13 +30,25 @@ fn message() -> impl Strategy<Value = Message> {
         proptest::option::of(address()),
         any_typed_value(),
         proptest::option::of(correction),
+        trace(),
     )
-        .prop_map(|(id, caller, argument, correction)| Message {
+        .prop_map(|(id, caller, argument, correction, trace)| Message {
             id,
             caller,
             argument,
             correction,
+            trace,
         })
+}
+
+fn trace() -> impl Strategy<Value = Option<TraceParent>> {
+    let trace = any::<([u8; 16], [u8; 8], u8)>();
+    let trace = trace.prop_map(|(trace_id, parent_id, flags)| TraceParent {
+        trace_id,
+        parent_id,
+        flags,
+    });
+    proptest::option::of(trace)
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -214,10 +227,17 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             }),
             Value::Shard(position)
         )),
-        (any::<u64>(), id(), text(), any_typed_value()).prop_map(|(number, id, egress, value)| (
-            Key::Outbox { number },
-            Value::Outbox(OutboxEntry { id, egress, value })
-        )),
+        (any::<u64>(), id(), text(), any_typed_value(), trace()).prop_map(
+            |(number, id, egress, value, trace)| {
+                let entry = OutboxEntry {
+                    id,
+                    egress,
+                    value,
+                    trace,
+                };
+                (Key::Outbox { number }, Value::Outbox(entry))
+            }
+        ),
         any::<u64>().prop_map(|next| (Key::Counter, Value::Counter(next))),
         (".*", any::<u64>(), any::<bool>()).prop_map(|(origin, since_ms, filling)| {
             let hold = Hold {

@@ -10,13 +10,38 @@ use super::{
 use crate::message::{Correction, Message};
 use crate::position::{SequenceNumber, ShardPosition};
 use crate::request::CallId;
+use crate::trace::TraceParent;
 
-/// Version of every value's layout. A changed layout gets a new number, and its reader keeps
+/// Version of every value's first layout. A changed layout gets a new number, and its reader keeps
 /// reading this one.
 pub(super) const VERSION: u8 = 1;
 
+/// Version of a message, a timer or a record of the outbox that ends with a trace context. Without
+/// a context they are written in the first version.
+const VERSION_WITH_TRACE: u8 = 2;
+
 pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
-    out.push(VERSION);
+    let trace = trace_of(value);
+    out.push(match trace {
+        Some(_) => VERSION_WITH_TRACE,
+        None => VERSION,
+    });
+    encode_fields(value, out);
+    if let Some(trace) = trace {
+        out.extend_from_slice(&trace.to_bytes());
+    }
+}
+
+fn trace_of(value: &Value) -> Option<TraceParent> {
+    match value {
+        Value::Message(message) => message.trace,
+        Value::Timer(timer) => timer.message.trace,
+        Value::Outbox(entry) => entry.trace,
+        _ => None,
+    }
+}
+
+fn encode_fields(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::State(state) => {
             put_text(out, &state.typename);
@@ -82,16 +107,17 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
 
 pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
     let mut read = Reader(bytes);
-    match read.byte()? {
-        VERSION => {}
-        found => {
+    let traced = match (read.byte()?, key) {
+        (VERSION, _) => false,
+        (VERSION_WITH_TRACE, Key::Message { .. } | Key::Timer { .. } | Key::Outbox { .. }) => true,
+        (found, _) => {
             return Err(Malformed::Unknown {
                 what: "value version",
                 found: found.into(),
             });
         }
-    }
-    let value = match key {
+    };
+    let mut value = match key {
         Key::State { .. } => Value::State(StoredState {
             typename: read.shared_text()?,
             expires_at_ms: read.option(Reader::number)?,
@@ -144,6 +170,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             id: read.message_id()?,
             egress: read.shared_text()?,
             value: read.typed_value()?,
+            trace: None,
         }),
         Key::Counter => Value::Counter(read.number()?),
         Key::EgressMark { .. } => Value::EgressMark(read.owned_bytes()?),
@@ -154,6 +181,15 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
         }),
         Key::Received { .. } => Value::Received(read.number()?),
     };
+    if traced {
+        let trace = Some(TraceParent::from_bytes(read.array("trace context")?));
+        match &mut value {
+            Value::Message(message) => message.trace = trace,
+            Value::Timer(timer) => timer.message.trace = trace,
+            Value::Outbox(entry) => entry.trace = trace,
+            _ => unreachable!("checked with the version"),
+        }
+    }
     read.end()?;
     Ok(value)
 }
@@ -179,6 +215,7 @@ fn message(read: &mut Reader<'_>) -> Result<Message, Malformed> {
                 delete: read.flag()?,
             })
         })?,
+        trace: None,
     })
 }
 

@@ -10,6 +10,7 @@ use satchel_protocol::reqreply::TypedValue;
 use satchel_protocol::types::{JSON_TYPENAME, built_in_from_json, typed_value};
 
 use super::Partition;
+use super::notices::Notice;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry};
 use crate::input::Administration;
@@ -39,6 +40,13 @@ impl Partition {
             } => self.correct(&address, state, Some(value)),
             Administration::DeleteState { address, state } => self.correct(&address, state, None),
             Administration::Resume(address) => self.resume_address(&address),
+            Administration::ListAddresses {
+                bucket,
+                function,
+                prefix,
+                after,
+                limit,
+            } => self.list_addresses(bucket, (function.as_deref(), &prefix), after, limit),
             Administration::ListTimers { function, limit } => {
                 self.start_listing(request, function, limit);
                 return;
@@ -143,6 +151,7 @@ impl Partition {
                 id: again,
                 egress,
                 value: letter.argument,
+                trace: None,
             });
         } else if let Some(address) = address {
             if let Some(caller) = &letter.caller {
@@ -153,6 +162,7 @@ impl Partition {
                 caller: letter.caller,
                 argument: letter.argument,
                 correction: None,
+                trace: None,
             };
             self.deliver(&address, message);
         }
@@ -179,6 +189,9 @@ impl Partition {
             address: address.clone(),
         });
         self.mark_changed(Key::FailureRecord {
+            address: address.clone(),
+        });
+        self.notice(Notice::AddressResumed {
             address: address.clone(),
         });
         self.make_ready(address);
@@ -280,6 +293,7 @@ fn correction(state: Arc<str>, value: Option<TypedValue>) -> Message {
         caller: None,
         argument,
         correction: Some(Correction { state, delete }),
+        trace: None,
     }
 }
 

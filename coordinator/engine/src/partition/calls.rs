@@ -199,6 +199,7 @@ impl Partition {
             caller,
             argument: call.argument,
             correction: None,
+            trace: call.trace,
         };
         self.counts.messages += 1;
         self.enqueue(&call.target, message);

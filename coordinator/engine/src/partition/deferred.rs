@@ -141,6 +141,9 @@ impl Partition {
                 }
                 return None;
             }
+            Administration::ListAddresses { bucket, .. } => {
+                Some(*bucket).filter(|bucket| self.is_absent(*bucket))
+            }
             Administration::ListTimers { .. } => None,
         };
         let Some(bucket) = bucket else {

@@ -6,6 +6,7 @@
 //! batch holds the front part of the failed batch. Later messages stay behind, so the order is
 //! kept, and each part carries the state that the part before it left.
 
+use super::notices::{Notice, shortened};
 use super::Partition;
 use super::schedule::Scheduled;
 use crate::address::Address;
@@ -189,12 +190,17 @@ impl Partition {
             OnPoison::Suspend => {
                 if let Some(active) = self.tables.active_mut(address) {
                     active.activity = Activity::Idle;
+                    let shown = shortened(&reason);
                     active.suspension = Some(Suspension {
                         reason,
                         since_ms: self.now_ms,
                     });
                     self.mark_changed(Key::Suspension {
                         address: address.clone(),
+                    });
+                    self.notice(Notice::AddressSuspended {
+                        address: address.clone(),
+                        reason: shown,
                     });
                 }
             }
@@ -258,6 +264,13 @@ impl Partition {
     pub(super) fn add_dead_letter(&mut self, address: Option<&Address>, letter: DeadLetter) {
         let number = self.tables.take_number();
         self.counts.dead_letters += 1;
+        self.notice(Notice::DeadLetter {
+            id: letter.id,
+            function: address.map(|address| address.function.clone()),
+            egress: letter.egress.clone(),
+            attempts: letter.attempts,
+            reason: shortened(&letter.reason),
+        });
         let key = Key::DeadLetter {
             address: address.cloned(),
             number,
@@ -275,7 +288,9 @@ impl Partition {
 
     /// Makes a dead letter of a record that an egress will never accept as it is.
     pub(super) fn egress_refused(&mut self, number: u64, reason: String) {
-        if let Some(OutboxEntry { id, egress, value }) = self.take_outbox(number) {
+        if let Some(OutboxEntry {
+            id, egress, value, ..
+        }) = self.take_outbox(number) {
             let letter = DeadLetter {
                 id,
                 source: format!("egress {egress}"),

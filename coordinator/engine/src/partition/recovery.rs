@@ -7,6 +7,7 @@ use super::calls::Calls;
 use super::commits::Commits;
 use super::deferred::Deferred;
 use super::loading::Loading;
+use super::notices::Notices;
 use super::schedule::{Schedule, Scheduled};
 use super::{Config, Counts, Partition, Stopping};
 use crate::address::Address;
@@ -125,6 +126,7 @@ impl Recovery {
             snapshot_wanted: false,
             snapshot_taken: false,
             memory_is_short: false,
+            notices: Notices::default(),
             crash_suspects_below: if ownership.clean {
                 0
             } else {

@@ -9,6 +9,7 @@ mod fixture;
 mod holding;
 mod library;
 mod loading;
+mod observing;
 mod outlasting;
 mod queueing;
 mod recovering;

@@ -38,6 +38,7 @@ fn bundle(message: String) -> Bundle {
                 },
                 id: "m1".into(),
                 failed_attempts: 0,
+                trace: None,
             }],
         })],
     }
