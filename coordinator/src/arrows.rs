@@ -27,7 +27,10 @@ const ALLOWED: &[(&str, &str)] = &[
     ("egress", "clock error metrics random streams"),
     ("ingress", "clock error metrics module streams"),
     ("requests", "metrics random"),
-    ("http", "clock metrics module readiness requests status streams"),
+    (
+        "http",
+        "clock metrics module readiness requests status streams",
+    ),
     (
         "runtime",
         "clock egress error ingress invoker metrics random readiness requests status store",

@@ -63,7 +63,7 @@ pub async fn run(mut config: DevConfig, shutdown: impl Future<Output = ()>) -> R
     Ok(())
 }
 
-/// What survives a start after a change of the module files.
+/// Parts that survive a start after a change of the module files.
 struct Kept {
     streams: Streams,
     /// State of an application that keeps none.

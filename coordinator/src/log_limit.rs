@@ -186,7 +186,11 @@ mod tests {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
         assert_eq!(limit.admit(refused(1), 2, at(0)), Some(0));
-        assert_eq!(limit.admit(refused(2), 2, at(1)), Some(0), "the same but for digits");
+        assert_eq!(
+            limit.admit(refused(2), 2, at(1)),
+            Some(0),
+            "the same but for digits"
+        );
         for second in 2..30 {
             assert_eq!(limit.admit(refused(3), 2, at(second)), None);
         }
@@ -211,7 +215,11 @@ mod tests {
             lines: 4,
         };
         assert_eq!(limit.take_due(at(30)), [four]);
-        assert_eq!(limit.admit(refused(1), 1, at(31)), None, "the summary was a line");
+        assert_eq!(
+            limit.admit(refused(1), 1, at(31)),
+            None,
+            "the summary was a line"
+        );
         assert_eq!(limit.take_due(at(60))[0].lines, 1);
         assert_eq!(limit.take_due(at(90)), []);
         assert!(limit.windows().is_empty());
@@ -224,7 +232,9 @@ mod tests {
         let written = (0..10 * SUBJECTS_MAX)
             .filter(|number| {
                 let function = format!("f{number}");
-                limit.admit(Subject::new("dead letter", function, "x"), 1, now).is_some()
+                limit
+                    .admit(Subject::new("dead letter", function, "x"), 1, now)
+                    .is_some()
             })
             .count();
         assert_eq!(written, SUBJECTS_MAX + 1, "the last one is for the others");

@@ -259,8 +259,7 @@ mod tests {
     async fn a_call_carries_everything_that_was_given() {
         let (requests, mut loop_side, _) = requests(1);
         let target = alice();
-        let trace =
-            TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         assert!(trace.is_some());
         let mut asking = Box::pin(requests.call(
             Verb::Send,

@@ -167,10 +167,7 @@ impl Status {
     }
 
     /// Returns the index of the endpoint that serves a function, and its status.
-    pub(crate) fn endpoint_of(
-        &self,
-        function: &FunctionType,
-    ) -> Option<EndpointView> {
+    pub(crate) fn endpoint_of(&self, function: &FunctionType) -> Option<EndpointView> {
         let components = self.components();
         let EndpointIndex(index) = components.serving.serving(function)?;
         components.endpoints.get(index as usize).cloned()

@@ -111,8 +111,8 @@ pub struct DispatcherCounts {
 /// # Observation
 ///
 /// [`counts`](Dispatcher::counts), [`bundles_under_way`](Dispatcher::bundles_under_way),
-/// [`batches_waiting`](Dispatcher::batches_waiting) and [`load_of`](Dispatcher::load_of) read counters and gauges. They may be called at
-/// any time and change nothing.
+/// [`batches_waiting`](Dispatcher::batches_waiting) and [`load_of`](Dispatcher::load_of) read
+/// counters and gauges. They may be called at any time and change nothing.
 pub struct Dispatcher {
     endpoints: Endpoints,
     lanes: Vec<Lane>,

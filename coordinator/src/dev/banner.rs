@@ -140,5 +140,7 @@ fn tried(application: &Application, declared: &[FunctionType]) -> String {
         FunctionPattern::Namespace(namespace) => Some(format!("{namespace}/FUNCTION")),
     });
     let mut known = named.chain(targets).chain(declared).chain(gaps);
-    known.next().unwrap_or_else(|| "NAMESPACE/FUNCTION".to_owned())
+    known
+        .next()
+        .unwrap_or_else(|| "NAMESPACE/FUNCTION".to_owned())
 }

@@ -1,8 +1,8 @@
 //! Watch of the module files: with `--watch`, an application starts again when they change.
 //!
 //! Files are polled, like the sources of handlers. A change counts once the files stayed the same
-//! for an interval and are valid; otherwise their problems are printed, and the application goes on
-//! as it is.
+//! for an interval and are valid; otherwise their problems are printed, and the application
+//! continues as it is.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

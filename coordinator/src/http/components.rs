@@ -159,8 +159,9 @@ impl Admin {
         let (buckets, declared) = first.await?;
         let named = status.named_functions();
         let known = named.into_iter().chain(declared.keys().cloned());
-        let mut functions: BTreeMap<FunctionType, FunctionFigures> =
-            known.map(|function| (function, FunctionFigures::default())).collect();
+        let mut functions: BTreeMap<FunctionType, FunctionFigures> = known
+            .map(|function| (function, FunctionFigures::default()))
+            .collect();
         for bucket in 0..u16::try_from(buckets).unwrap_or(u16::MAX) {
             let figures = status.observe(move |partition| partition.function_figures(bucket));
             for (function, figures) in figures.await? {

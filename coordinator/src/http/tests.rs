@@ -5,6 +5,7 @@ mod admin;
 mod components;
 mod garbage;
 mod server;
+mod tracing;
 mod traffic;
 
 use std::net::SocketAddr;

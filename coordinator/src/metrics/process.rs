@@ -194,7 +194,9 @@ impl Stat {
     /// Parses `/proc/self/stat`, whose second field is the name of the program in parentheses, and
     /// the resident memory of `/proc/self/status`. The numbers of fields are those of `man 5 proc`.
     fn parse(stat: &str, status: &str) -> Option<Self> {
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let resident = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
         let resident_kib: i64 = resident.trim().strip_suffix(" kB")?.parse().ok()?;
         let (_, rest) = stat.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();

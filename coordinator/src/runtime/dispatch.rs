@@ -99,10 +99,7 @@ impl DispatchLoop {
         tokio::spawn(async move {
             let id = bundle.id;
             let batches = bundle.batches.clone();
-            let messages = batches
-                .iter()
-                .map(|batch| batch.messages.len())
-                .sum();
+            let messages = batches.iter().map(|batch| batch.messages.len()).sum();
             let begun = Instant::now();
             // In another task, so that a panic of the adapter is an outcome too.
             let invoker = Arc::clone(&destination.invoker);

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use satchel_engine::invocation::{
-    Batch, BundleOutcome, EndpointIndex, Failure, FailureKind,
-};
+use satchel_engine::invocation::{Batch, BundleOutcome, EndpointIndex, Failure, FailureKind};
 
 use super::{Status, one_line};
 
@@ -174,8 +172,8 @@ impl EndpointHealth {
                 self.failed_addresses.push(hash);
             }
         }
-        let down = kind == FailureKind::Unreachable
-            || self.failed_addresses.len() >= ADDRESSES_DOWN;
+        let down =
+            kind == FailureKind::Unreachable || self.failed_addresses.len() >= ADDRESSES_DOWN;
         if !down || self.is_down() {
             return None;
         }

@@ -196,10 +196,9 @@ impl Status {
                     );
                 }
             }
-            Notice::AddressResumed { address } => tracing::info!(
-                address = one_line(&address.to_string()),
-                "address resumed"
-            ),
+            Notice::AddressResumed { address } => {
+                tracing::info!(address = one_line(&address.to_string()), "address resumed")
+            }
             Notice::AnswerRejected { function, reason } => {
                 let subject = Subject::new("answer", function.to_string(), reason);
                 if let Some(suppressed) = self.admits(subject) {

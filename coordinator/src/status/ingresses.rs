@@ -75,7 +75,9 @@ impl Status {
 
     /// Records an error of an ingress.
     pub(crate) fn ingress_failed(&self, ingress: &str, error: &str) {
-        self.ingress(ingress, |view| view.last_error = Some(LastError::now(error)));
+        self.ingress(ingress, |view| {
+            view.last_error = Some(LastError::now(error))
+        });
     }
 
     fn ingress(&self, id: &str, change: impl FnOnce(&mut IngressView)) {

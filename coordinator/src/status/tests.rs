@@ -1,4 +1,4 @@
-//! What the status and the log show of outcomes and notices.
+//! Outcomes and notices, as the status and the log show them.
 
 use std::io::Write;
 use std::path::Path;
@@ -300,7 +300,10 @@ fn components_are_those_of_the_module_files_with_what_was_observed() {
     status.ingress_lag("another/one", "shardId-0", 10);
     let names = &status.ingresses()[0];
     assert_eq!((names.lag_ms(), names.received), (Some(10), 3));
-    assert_eq!(names.last_error.as_ref().unwrap().message, "GetRecords: denied");
+    assert_eq!(
+        names.last_error.as_ref().unwrap().message,
+        "GetRecords: denied"
+    );
     assert_eq!(names.sources, ["names"]);
 
     status.egress_delivered("example/out", 2);

@@ -9,6 +9,7 @@ mod dead_letters;
 mod endpoint;
 mod http;
 mod lambda;
+mod module_files;
 mod suspension;
 
 use std::path::{Path, PathBuf};

@@ -159,6 +159,20 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_context_is_read_and_any_other_text_ignored() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let with = |value: &str| {
+            let mut message = message("1");
+            let attribute = (TRACEPARENT.to_owned(), value.to_owned());
+            message.attributes.extend([attribute]);
+            message.trace()
+        };
+        assert_eq!(with(TRACE).unwrap().to_string(), TRACE);
+        assert_eq!(with("no trace"), None);
+        assert_eq!(message("1").trace(), None);
+    }
+
+    #[test]
     fn a_selector_is_read() {
         let read = |text: &str| text.parse::<SqsSelector>();
         assert_eq!(read("$messageGroupId"), Ok(SqsSelector::Group));

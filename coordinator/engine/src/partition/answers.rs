@@ -268,7 +268,12 @@ impl Partition {
         (parents, callers)
     }
 
-    fn apply_delayed(&mut self, owner: &Address, delayed: DelayedInvocation, effects: &mut Effects) {
+    fn apply_delayed(
+        &mut self,
+        owner: &Address,
+        delayed: DelayedInvocation,
+        effects: &mut Effects,
+    ) {
         if delayed.is_cancellation_request {
             self.cancel_timer(owner, &delayed.cancellation_token);
             return;

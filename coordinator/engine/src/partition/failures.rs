@@ -6,8 +6,8 @@
 //! batch holds the front part of the failed batch. Later messages stay behind, so the order is
 //! kept, and each part carries the state that the part before it left.
 
-use super::notices::{Notice, shortened};
 use super::Partition;
+use super::notices::{Notice, shortened};
 use super::schedule::Scheduled;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry, Suspension, Value};
@@ -290,7 +290,8 @@ impl Partition {
     pub(super) fn egress_refused(&mut self, number: u64, reason: String) {
         if let Some(OutboxEntry {
             id, egress, value, ..
-        }) = self.take_outbox(number) {
+        }) = self.take_outbox(number)
+        {
             let letter = DeadLetter {
                 id,
                 source: format!("egress {egress}"),

@@ -135,7 +135,10 @@ async fn endpoints_are_listed_with_their_health_and_readyz_names_those_that_are_
         })
     );
     assert!(greeter["requests_max"].as_u64() > Some(0));
-    assert_eq!((&web["state"], &web["kind"]), (&json!("up"), &json!("http")));
+    assert_eq!(
+        (&web["state"], &web["kind"]),
+        (&json!("up"), &json!("http"))
+    );
     assert_eq!(shown["next"], Value::Null);
     assert_eq!(
         show(&process, "/readyz").await,
@@ -171,7 +174,13 @@ async fn lists_have_pages_and_refuse_what_they_do_not_know() {
         assert_eq!(reply.status, 400, "{path}: {reply:?}");
     }
     process.readiness.send_replace(Readiness::Standby);
-    for list in ["endpoints", "functions", "ingresses", "egresses", "addresses"] {
+    for list in [
+        "endpoints",
+        "functions",
+        "ingresses",
+        "egresses",
+        "addresses",
+    ] {
         let reply = ask(process.admin, "GET", &format!("/api/{list}"), &[], b"").await;
         assert_eq!(reply.status, 503, "{list}");
     }
@@ -227,11 +236,16 @@ async fn ingresses_and_egresses_are_listed_with_lag_pause_and_last_error() {
     assert_eq!(shown["ingresses"][0]["paused"], "held");
 
     process.metrics.observe_egress_acked("example/out", 5);
-    process.metrics.observe_egress_retried("example/out", 2, "throttled");
+    process
+        .metrics
+        .observe_egress_retried("example/out", 2, "throttled");
     let shown = show(&process, "/api/egresses").await;
     let egress = &shown["egresses"][0];
     assert_eq!(egress["last_error"]["message"], "throttled");
-    assert_eq!((&egress["delivered"], &egress["retried"]), (&json!(5), &json!(2)));
+    assert_eq!(
+        (&egress["delivered"], &egress["retried"]),
+        (&json!(5), &json!(2))
+    );
     assert_eq!(egress["waiting"], 0);
     process.stop().await;
 }
@@ -258,7 +272,10 @@ fn buckets(input: &Input) -> Option<Answer> {
     let addresses = ids
         .iter()
         .map(|id| AddressSummary {
-            address: Address::new(FunctionType::new("example", "greeter"), format!("{bucket}{id}")),
+            address: Address::new(
+                FunctionType::new("example", "greeter"),
+                format!("{bucket}{id}"),
+            ),
             states: 1,
             backlog_messages: 2,
             backlog_bytes: 3,
@@ -281,7 +298,11 @@ async fn addresses_are_listed_in_pages_over_all_buckets() {
             let page = show(&process, &path).await;
             let addresses = page["addresses"].as_array().unwrap();
             assert!(addresses.len() <= limit);
-            found.extend(addresses.iter().map(|it| it["id"].as_str().unwrap().to_owned()));
+            found.extend(
+                addresses
+                    .iter()
+                    .map(|it| it["id"].as_str().unwrap().to_owned()),
+            );
             match page["next"].as_str() {
                 None => break,
                 Some(next) => after = format!("&after={}", next.replace('%', "%25")),

@@ -1,4 +1,4 @@
-//! What people see of a partition: traces, notices, lists and figures.
+//! Observations of a partition: traces, notices, lists and figures.
 
 use satchel_protocol::reqreply::from_function::{
     DelayedInvocation, EgressMessage, Invocation, InvocationResponse,
@@ -148,13 +148,15 @@ fn a_dead_letter_is_noticed_once_with_function_id_and_reason() {
     let mut fixture = Fixture::new();
     fixture.send("alice", "1");
     fail_until_given_up(&mut fixture, "it panicked");
-    let [Notice::DeadLetter {
-        id,
-        function,
-        egress: None,
-        attempts: 3,
-        reason,
-    }] = &notices(&mut fixture)[..]
+    let [
+        Notice::DeadLetter {
+            id,
+            function,
+            egress: None,
+            attempts: 3,
+            reason,
+        },
+    ] = &notices(&mut fixture)[..]
     else {
         panic!("one dead letter");
     };
@@ -231,12 +233,7 @@ fn notices_that_nobody_takes_are_bounded_and_counted() {
     assert_eq!(fixture.partition.take_notices(), (vec![], 0));
 }
 
-fn list(
-    bucket: u16,
-    prefix: &str,
-    after: Option<Address>,
-    limit: usize,
-) -> Administration {
+fn list(bucket: u16, prefix: &str, after: Option<Address>, limit: usize) -> Administration {
     Administration::ListAddresses {
         bucket,
         function: Some("example/greeter".into()),
@@ -254,7 +251,10 @@ fn listed(answer: Option<Answer>) -> Vec<AddressSummary> {
 }
 
 fn ids(addresses: &[AddressSummary]) -> Vec<String> {
-    addresses.iter().map(|it| it.address.id.to_string()).collect()
+    addresses
+        .iter()
+        .map(|it| it.address.id.to_string())
+        .collect()
 }
 
 #[test]
@@ -270,7 +270,10 @@ fn addresses_are_listed_bucket_by_bucket_in_pages_in_the_order_of_their_ids() {
         let mut after = None;
         loop {
             let page = listed(fixture.administer(list(bucket, "user-", after, 3)));
-            assert!(page.iter().all(|it| it.in_flight && it.backlog_messages == 1));
+            assert!(
+                page.iter()
+                    .all(|it| it.in_flight && it.backlog_messages == 1)
+            );
             let page_ids = ids(&page);
             assert!(page_ids.is_sorted());
             found.extend(page_ids);
@@ -338,7 +341,12 @@ fn figures_of_a_function_are_the_sums_over_the_buckets() {
         }
     }
     assert_eq!(
-        (sum.addresses, sum.backlog_messages, sum.in_flight, sum.backing_off),
+        (
+            sum.addresses,
+            sum.backlog_messages,
+            sum.in_flight,
+            sum.backing_off
+        ),
         (3, 4, 2, 1)
     );
     assert!(sum.backlog_bytes > 0 && sum.suspended == 0 && sum.dead_letters == 0);
