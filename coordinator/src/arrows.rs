@@ -50,7 +50,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "dev",
-        "assemble clock config destinations egress error http ingress invoker log_limit metrics \
+        "assemble clock config destinations egress error http ingress invoker log_limit \
          module open_files readiness runtime servers store streams",
     ),
     (

@@ -199,6 +199,7 @@ async fn ingresses(
             stream: streams.stream(&stream.stream).await?,
             startup: adapter.startup,
             routing: routing(stream),
+            metrics: process.metrics.clone(),
         }));
     }
     Ok(ingresses)

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::routing::Routing;
 use crate::clock::now_ms;
 use crate::ingress::reading::Reading;
+use crate::metrics::Metrics;
 use crate::module::StartupPosition;
 use crate::streams::shards::shard_id;
 use crate::streams::{Description, ReadFrom, SequenceNumber, Shard, Stream, StreamError};
@@ -33,6 +34,8 @@ pub struct LocalStreamIngress {
     pub startup: StartupPosition,
     /// Route of the records.
     pub routing: Routing,
+    /// Metrics of the process, whose status shows what is read.
+    pub metrics: Metrics,
 }
 
 /// Start position of a shard that was never read.
@@ -131,6 +134,7 @@ impl LocalStreamIngress {
             if read.is_empty() {
                 return self.end(shard, index, skipped, &inputs, &reading).await;
             }
+            self.show(&shard, &read);
             let records = read
                 .into_iter()
                 .map(|record| self.to_input(record))
@@ -143,6 +147,18 @@ impl LocalStreamIngress {
                 return Ok(None);
             }
         }
+    }
+
+    /// Shows what was read. A read that is not full has reached the tip of the shard.
+    fn show(&self, shard: &ShardId, read: &[crate::streams::Record]) {
+        let status = self.metrics.status();
+        status.ingress_received(&self.ingress, read.len() as u64);
+        let last_ms = read.last().map_or(0, |last| last.time_ms);
+        let behind_ms = match read.len() {
+            RECORDS_PER_READ => now_ms().saturating_sub(last_ms),
+            _ => 0,
+        };
+        status.ingress_lag(&self.ingress, &shard.shard, behind_ms);
     }
 
     fn to_input(&self, record: crate::streams::Record) -> Record {

@@ -103,7 +103,7 @@ impl EndpointHealth {
     /// Returns whether the last failure is younger than the last success.
     pub(crate) fn is_failing(&self) -> bool {
         let failed_ms = self.last_failure.as_ref().map(|failure| failure.at_ms);
-        failed_ms.is_some() && failed_ms >= self.last_success_ms
+        failed_ms > self.last_success_ms
     }
 
     /// Takes the outcome of a request into account.

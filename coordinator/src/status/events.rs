@@ -234,7 +234,7 @@ impl Status {
         };
         let reason = cause.as_str();
         if let Some(suppressed) = self.admits(Subject::new("resumption", "ingress", reason)) {
-            let paused_ms = since.elapsed().as_millis();
+            let paused_ms = millis(since.elapsed());
             tracing::info!(reason, paused_ms, suppressed, "ingress resumed");
         }
     }
@@ -246,7 +246,7 @@ impl Status {
         }
         let subject = Subject::new("slow commit", partition.to_string(), "");
         if let Some(suppressed) = self.admits(subject) {
-            let took_ms = took.as_millis();
+            let took_ms = millis(took);
             tracing::warn!(partition, number, bytes, took_ms, suppressed, "slow commit");
         }
     }
@@ -256,4 +256,9 @@ impl Status {
 /// to it.
 fn is_of_function(kind: FailureKind) -> bool {
     matches!(kind, FailureKind::Function | FailureKind::RequestTooLarge)
+}
+
+/// Returns a duration as a number that a JSON line shows as a number.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

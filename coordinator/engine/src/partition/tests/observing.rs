@@ -41,6 +41,7 @@ fn a_trace_context_survives_a_crash_and_reaches_the_function_as_it_came() {
     traced_send(&mut fixture, "bob", "2", None);
     fixture.settle();
     fixture.crash();
+    fixture.settle();
     let batches = fixture.batches();
     let of = |id: &str| {
         let batch = batches.iter().find(|batch| batch.target == address(id));
@@ -96,12 +97,13 @@ fn what_a_function_sends_has_the_trace_context_of_the_message_that_caused_it() {
     fixture.settle();
     fixture.crash();
     fixture.later(10_000);
+    fixture.settle();
     let mut sent: Vec<_> = fixture
         .batches()
         .iter()
         .map(|batch| (batch.target.id.to_string(), traces(batch)))
         .collect();
-    sent.sort();
+    sent.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(
         sent,
         [
