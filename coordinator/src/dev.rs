@@ -136,7 +136,7 @@ async fn serve(
         if config.watch {
             modules.changed().await;
         } else {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
     let ended = tokio::select! {

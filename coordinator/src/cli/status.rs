@@ -26,8 +26,11 @@ pub struct StatusArgs {
 /// A list of the administration port, and the columns of its table.
 struct List {
     name: &'static str,
-    columns: &'static [(&'static str, fn(&Value) -> String)],
+    columns: &'static [Column],
 }
+
+/// Heading of a column, and its cell of an entry.
+type Column = (&'static str, fn(&Value) -> String);
 
 const LISTS: [List; 4] = [
     List {

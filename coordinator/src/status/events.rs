@@ -197,7 +197,7 @@ impl Status {
                 }
             }
             Notice::AddressResumed { address } => {
-                tracing::info!(address = one_line(&address.to_string()), "address resumed")
+                tracing::info!(address = one_line(&address.to_string()), "address resumed");
             }
             Notice::AnswerRejected { function, reason } => {
                 let subject = Subject::new("answer", function.to_string(), reason);

@@ -76,7 +76,7 @@ impl Status {
     /// Records an error of an ingress.
     pub(crate) fn ingress_failed(&self, ingress: &str, error: &str) {
         self.ingress(ingress, |view| {
-            view.last_error = Some(LastError::now(error))
+            view.last_error = Some(LastError::now(error));
         });
     }
 

@@ -288,7 +288,7 @@ fn components_are_those_of_the_module_files_with_what_was_observed() {
     assert_eq!(status.endpoints()[1].kind, "http");
     assert_eq!(status.endpoints()[1].functions, ["web/one"]);
     let one = FunctionType::new("web", "one");
-    assert_eq!(status.named_functions(), [one.clone()]);
+    assert_eq!(status.named_functions(), std::slice::from_ref(&one));
     assert_eq!(status.endpoint_of(&one).unwrap(), status.endpoints()[1]);
     assert_eq!(status.endpoint_of(&FunctionType::new("no", "one")), None);
 

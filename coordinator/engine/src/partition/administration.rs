@@ -46,7 +46,12 @@ impl Partition {
                 prefix,
                 after,
                 limit,
-            } => self.list_addresses(bucket, (function.as_deref(), &prefix), after, limit),
+            } => self.list_addresses(
+                bucket,
+                (function.as_deref(), &prefix),
+                after.as_ref(),
+                limit,
+            ),
             Administration::ListTimers { function, limit } => {
                 self.start_listing(request, function, limit);
                 return;

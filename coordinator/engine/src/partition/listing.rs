@@ -15,16 +15,14 @@ impl Partition {
         &self,
         bucket: u16,
         filters: (Option<&str>, &str),
-        after: Option<Address>,
+        after: Option<&Address>,
         limit: usize,
     ) -> Answer {
         if bucket >= self.tables.buckets() {
             return Answer::NotFound(format!("there is no bucket {bucket}"));
         }
         let (name, prefix) = filters;
-        let after = after
-            .as_ref()
-            .map(|address| (&address.function, &*address.id));
+        let after = after.map(|address| (&address.function, &*address.id));
         let mut first = BTreeMap::new();
         for (function, id, instance) in self.tables.bucket_slot(bucket).instances() {
             let wanted = id.starts_with(prefix)
