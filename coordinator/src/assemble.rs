@@ -103,6 +103,8 @@ impl Process {
             .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
         let metrics = Metrics::new();
         metrics.status().declare(&application);
+        let named = metrics.status().named_functions();
+        metrics.declare_functions(named.iter().map(ToString::to_string));
         metrics.observe_role(match readiness {
             Readiness::Standby => Role::Standby,
             _ => Role::Owner,

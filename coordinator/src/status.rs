@@ -14,6 +14,7 @@ mod endpoints;
 mod events;
 mod ingresses;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -55,6 +56,8 @@ struct Inner {
 #[derive(Default)]
 struct Components {
     serving: Endpoints,
+    /// Functions that endpoints and ingresses name.
+    named: BTreeSet<FunctionType>,
     endpoints: Vec<EndpointView>,
     ingresses: Vec<IngressView>,
     egresses: Vec<EgressView>,
@@ -147,6 +150,7 @@ impl Status {
         let egresses = egresses.collect();
         *self.components() = Components {
             serving: Endpoints::new(engine),
+            named: named(application),
             endpoints,
             ingresses,
             egresses,
@@ -174,14 +178,8 @@ impl Status {
     }
 
     /// Returns the functions that endpoints and ingresses name.
-    pub(crate) fn named_functions(&self) -> Vec<FunctionType> {
-        let components = self.components();
-        let named = components.serving.iter().flat_map(|(_, it)| &it.functions);
-        let named = named.filter_map(|pattern| match pattern {
-            FunctionPattern::One(function) => Some(function.clone()),
-            FunctionPattern::Namespace(_) => None,
-        });
-        named.collect()
+    pub(crate) fn named_functions(&self) -> BTreeSet<FunctionType> {
+        self.components().named.clone()
     }
 
     /// Returns the status of all ingresses, in the order of the module files.
@@ -270,6 +268,25 @@ impl std::fmt::Debug for Status {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Status")
     }
+}
+
+/// Returns the functions that the endpoints and ingresses of an application name.
+fn named(application: &Application) -> BTreeSet<FunctionType> {
+    let endpoints = application.endpoints.iter();
+    let patterns = endpoints.flat_map(|endpoint| &endpoint.engine.functions);
+    let exact = patterns.filter_map(|pattern| match pattern {
+        FunctionPattern::One(function) => Some(function.clone()),
+        FunctionPattern::Namespace(_) => None,
+    });
+    let ingresses = application.ingresses.iter();
+    let targets = ingresses.flat_map(|ingress| match &ingress.adapter {
+        IngressAdapter::Kinesis(kinesis) => {
+            let streams = kinesis.streams.iter();
+            streams.flat_map(|it| it.targets.clone()).collect()
+        }
+        IngressAdapter::Sqs(sqs) => sqs.targets.clone(),
+    });
+    exact.chain(targets).collect()
 }
 
 fn pattern(pattern: &FunctionPattern) -> String {

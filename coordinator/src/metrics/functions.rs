@@ -18,6 +18,13 @@ pub(super) const FUNCTIONS_MAX: usize = 200;
 pub(super) const OTHERS: &str = "(others)";
 
 impl Metrics {
+    /// Gives these functions metrics of their own, whatever others there are.
+    pub(crate) fn declare_functions(&self, functions: impl IntoIterator<Item = String>) {
+        let known = self.0.functions.known.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        known.extend(functions);
+    }
+
     /// Counts messages that a function answered, and the time of the request that held them.
     pub fn observe_function(&self, function: &str, messages: usize, took: Duration) {
         let functions = &self.0.functions;

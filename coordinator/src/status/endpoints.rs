@@ -76,12 +76,16 @@ pub(super) enum Transition {
     /// It does not answer any more.
     Down,
     /// It answers again.
-    Up {
-        /// Duration of the outage, in ms.
-        down_ms: u64,
-        /// Requests that failed meanwhile.
-        failed_requests: u64,
-    },
+    Up(Outage),
+}
+
+/// Outage that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outage {
+    /// Duration, in ms.
+    pub(super) down_ms: u64,
+    /// Requests that failed meanwhile.
+    pub(super) failed_requests: u64,
 }
 
 /// Name of a kind of failure, in metrics, logs and the HTTP API.
@@ -144,10 +148,10 @@ impl EndpointHealth {
         self.failed_addresses.clear();
         match std::mem::take(&mut self.state) {
             EndpointState::Up => None,
-            EndpointState::Down { since_ms } => Some(Transition::Up {
+            EndpointState::Down { since_ms } => Some(Transition::Up(Outage {
                 down_ms: now_ms.saturating_sub(since_ms),
                 failed_requests,
-            }),
+            })),
         }
     }
 
@@ -207,9 +211,14 @@ impl Status {
             let view = components.endpoints.get_mut(endpoint.0 as usize);
             view.and_then(|view| view.health.observe(now_ms, batches, outcome))
         };
-        self.log_outcome(name, batches, outcome);
-        if let Some(transition) = transition {
-            self.log_transition(name, transition, outcome);
+        match (transition, outcome) {
+            (Some(Transition::Down), BundleOutcome::Failed(failure)) => {
+                self.log_down(name, failure);
+            }
+            _ => self.log_outcome(name, batches, outcome),
+        }
+        if let Some(Transition::Up(outage)) = transition {
+            self.log_up(name, outage);
         }
     }
 }

@@ -8,7 +8,7 @@ use satchel_engine::address::FunctionType;
 use satchel_engine::invocation::{Batch, BundleOutcome, Failure, FailureKind};
 use satchel_engine::partition::{Notice, PauseCause};
 
-use super::endpoints::Transition;
+use super::endpoints::Outage;
 use super::{Status, kind_name, one_line};
 use crate::log_limit::Subject;
 
@@ -29,20 +29,24 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 pub(crate) async fn report_suppressed(status: Status) {
     loop {
         tokio::time::sleep(SUMMARY_INTERVAL).await;
-        for suppressed in status.0.limit.take_due(Instant::now()) {
+        status.log_suppressed(Instant::now());
+    }
+}
+
+impl Status {
+    pub(super) fn log_suppressed(&self, now: Instant) {
+        for suppressed in self.0.limit.take_due(now) {
             let subject = suppressed.subject;
             tracing::warn!(
                 event = subject.event,
-                of = %subject.of,
-                reason = %one_line(&subject.reason),
+                of = &*subject.of,
+                reason = one_line(&subject.reason),
                 lines = suppressed.lines,
                 "similar log lines suppressed"
             );
         }
     }
-}
 
-impl Status {
     /// Returns the number of lines suppressed since the last one if this line may be written. The
     /// inner `None` stands for zero, for a field that is then left out.
     fn admits(&self, subject: Subject) -> Option<Option<u64>> {
@@ -120,7 +124,7 @@ impl Status {
         let subject = Subject::new("function", function.to_string(), &failure.message);
         if let Some(suppressed) = self.admits(subject) {
             tracing::warn!(
-                %function,
+                function = function.to_string(),
                 endpoint = &**endpoint,
                 kind = kind_name(failure.kind),
                 error = one_line(&failure.message),
@@ -130,33 +134,25 @@ impl Status {
         }
     }
 
-    pub(super) fn log_transition(
-        &self,
-        endpoint: &Arc<str>,
-        transition: Transition,
-        outcome: &BundleOutcome,
-    ) {
-        match (transition, outcome) {
-            (Transition::Down, BundleOutcome::Failed(failure)) => tracing::warn!(
-                endpoint = &**endpoint,
-                kind = kind_name(failure.kind),
-                error = one_line(&failure.message),
-                "endpoint down; its messages wait"
-            ),
-            (Transition::Down, BundleOutcome::Answered(_)) => {}
-            (
-                Transition::Up {
-                    down_ms,
-                    failed_requests,
-                },
-                _,
-            ) => tracing::info!(
-                endpoint = &**endpoint,
-                down_ms,
-                failed_requests,
-                "endpoint up again"
-            ),
-        }
+    /// Writes that an endpoint does not answer. The line stands for that of the failed request too.
+    pub(super) fn log_down(&self, endpoint: &Arc<str>, failure: &Failure) {
+        let kind = kind_name(failure.kind);
+        self.admits(Subject::new(kind, Arc::clone(endpoint), &failure.message));
+        tracing::warn!(
+            endpoint = &**endpoint,
+            kind,
+            error = one_line(&failure.message),
+            "endpoint down; its messages wait"
+        );
+    }
+
+    pub(super) fn log_up(&self, endpoint: &Arc<str>, outage: Outage) {
+        tracing::info!(
+            endpoint = &**endpoint,
+            down_ms = outage.down_ms,
+            failed_requests = outage.failed_requests,
+            "endpoint up again"
+        );
     }
 
     /// Writes about what a partition noticed.
@@ -203,7 +199,7 @@ impl Status {
                 let subject = Subject::new("answer", function.to_string(), reason);
                 if let Some(suppressed) = self.admits(subject) {
                     tracing::warn!(
-                        %function,
+                        function = function.to_string(),
                         error = one_line(reason),
                         suppressed,
                         "answer of function not accepted"

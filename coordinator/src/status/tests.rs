@@ -120,17 +120,18 @@ fn an_endpoint_out_of_reach_is_down_until_it_answers_and_the_log_says_both_once(
     assert_eq!(status.unhealthy_endpoints(), ["greeter".into()]);
     assert_eq!(
         lines,
-        [
-            json!({
-                "level": "WARN", "message": "request to endpoint failed; retrying",
-                "endpoint": "greeter", "kind": "unreachable", "batches": 1,
-                "error": "connection refused",
-            }),
-            json!({
-                "level": "WARN", "message": "endpoint down; its messages wait",
-                "endpoint": "greeter", "kind": "unreachable", "error": "connection refused",
-            }),
-        ]
+        [json!({
+            "level": "WARN", "message": "endpoint down; its messages wait",
+            "endpoint": "greeter", "kind": "unreachable", "error": "connection refused",
+        })]
+    );
+    let lines = log_of(|| status.log_suppressed(Instant::now() + events::WINDOW));
+    assert_eq!(
+        lines,
+        [json!({
+            "level": "WARN", "message": "similar log lines suppressed", "event": "unreachable",
+            "of": "greeter", "reason": "connection refused", "lines": 89,
+        })]
     );
     assert!(status.greeter().is_failing());
 
@@ -288,7 +289,8 @@ fn components_are_those_of_the_module_files_with_what_was_observed() {
     assert_eq!(status.endpoints()[1].kind, "http");
     assert_eq!(status.endpoints()[1].functions, ["web/one"]);
     let one = FunctionType::new("web", "one");
-    assert_eq!(status.named_functions(), std::slice::from_ref(&one));
+    let named = [FunctionType::new("example", "greeter"), one.clone()];
+    assert_eq!(status.named_functions(), named.into());
     assert_eq!(status.endpoint_of(&one).unwrap(), status.endpoints()[1]);
     assert_eq!(status.endpoint_of(&FunctionType::new("no", "one")), None);
 
