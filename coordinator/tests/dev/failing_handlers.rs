@@ -11,6 +11,7 @@ mod http;
 mod lambda;
 mod module_files;
 mod suspension;
+mod traces;
 
 use std::path::{Path, PathBuf};
 

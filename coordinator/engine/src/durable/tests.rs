@@ -299,6 +299,46 @@ fn an_unknown_version_is_rejected_by_name() {
 }
 
 #[test]
+fn a_trace_context_is_version_2_and_without_one_the_bytes_are_those_of_version_1() {
+    let address = Address::new(FunctionType::new("example", "greeter"), "alice");
+    let fact = |trace| {
+        let message = Message {
+            id: MessageId([1; 16]),
+            caller: None,
+            argument: typed_value("t", &b"x"[..]),
+            correction: None,
+            trace,
+        };
+        encode(&Change {
+            key: Key::Message {
+                address: address.clone(),
+                number: 7,
+            },
+            value: Some(Value::Message(message)),
+        })
+    };
+    let trace = TraceParent {
+        trace_id: [2; 16],
+        parent_id: [3; 8],
+        flags: 1,
+    };
+    let (key, untraced) = fact(None);
+    let (_, traced) = fact(Some(trace));
+    let (untraced, traced) = (untraced.unwrap(), traced.unwrap());
+    let version_1 = [&[1][..], &[1; 16], &[0, 1, b't', 1, 1, b'x', 0]].concat();
+    assert_eq!(untraced, version_1);
+    let version_2 = [&[2][..], &version_1[1..], &[2; 16], &[3; 8], &[1]].concat();
+    assert_eq!(traced, version_2);
+    let read = |key: &[u8], bytes: &[u8]| Change::decode(key, Some(bytes));
+    assert!(read(&key, &version_2).is_ok());
+    // Version 2 of a counter does not exist.
+    assert_eq!(
+        read(&[11], &[2, 1]).unwrap_err().to_string(),
+        "the value version 2 is not known to this version"
+    );
+}
+
+#[test]
 fn facts_of_an_address_share_its_bucket_and_the_others_lie_past_the_last() {
     let address = Address::new(FunctionType::new("example", "greeter"), "alice");
     let state = Key::State {
