@@ -144,3 +144,41 @@ fn tried(application: &Application, declared: &[FunctionType]) -> String {
         .next()
         .unwrap_or_else(|| "NAMESPACE/FUNCTION".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn tried_in(module: &str, declared: &[&str]) -> String {
+        let application = Application::parse(Path::new("module.yaml"), module, &|_| None).unwrap();
+        let declared: Vec<FunctionType> = declared.iter().map(|it| it.parse().unwrap()).collect();
+        tried(&application, &declared)
+    }
+
+    #[test]
+    fn the_example_calls_a_function_of_this_application_or_says_what_is_missing() {
+        let endpoint = |functions: &str| {
+            format!(
+                "kind: satchel.endpoints.v1/lambda\n\
+                 spec: {{functions: {functions}, functionName: handler}}\n"
+            )
+        };
+        let ingress = "---\nkind: io.statefun.kinesis.v1/ingress\nspec:\n  id: example/names\n  \
+                       streams:\n    - {stream: names, valueType: example/name, \
+                       targets: [example/greeter]}\n";
+        assert_eq!(tried_in(&endpoint("example/one"), &[]), "example/one");
+        let namespace = endpoint("example/*");
+        assert_eq!(
+            tried_in(&(namespace.clone() + ingress), &["example/other"]),
+            "example/greeter"
+        );
+        assert_eq!(
+            tried_in(&namespace, &["gone/function", "example/other"]),
+            "example/other",
+            "one that is still served"
+        );
+        assert_eq!(tried_in(&namespace, &["gone/function"]), "example/FUNCTION");
+    }
+}

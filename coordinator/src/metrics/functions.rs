@@ -99,7 +99,7 @@ impl FunctionFamilies {
             ),
             seconds: names.add_latencies(
                 "function_seconds",
-                "Time that the request with an answered batch took, by function",
+                "Time that a request with answered batches of the function took",
             ),
         }
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use satchel_engine::address::FunctionType;
 use satchel_engine::dispatcher::{Dispatcher, DispatcherInput, DispatcherOutput};
 use satchel_engine::input::Input;
 use satchel_engine::invocation::{
@@ -141,19 +142,27 @@ fn observe_batches(
         }
         BundleOutcome::Answered(results) => results,
     };
-    let functions: HashMap<AttemptId, &Arc<Batch>> =
+    let by_attempt: HashMap<AttemptId, &Arc<Batch>> =
         batches.iter().map(|batch| (batch.attempt, batch)).collect();
+    // A request often holds many batches of few functions.
+    let mut answered: HashMap<&FunctionType, usize> = HashMap::new();
     for (attempt, result) in results {
-        if let Err(failure) = result {
-            metrics.observe_invocation_failure(endpoint, failure.kind);
+        let batch = by_attempt.get(attempt);
+        match (result, batch) {
+            (Ok(_), Some(batch)) => {
+                *answered.entry(&batch.target.function).or_default() += batch.messages.len();
+            }
+            (Ok(_), None) => {}
+            (Err(failure), batch) => {
+                metrics.observe_invocation_failure(endpoint, failure.kind);
+                if let Some(batch) = batch {
+                    let function = batch.target.function.to_string();
+                    metrics.observe_function_failure(&function, kind_name(failure.kind));
+                }
+            }
         }
-        let Some(batch) = functions.get(attempt) else {
-            continue;
-        };
-        let function = batch.target.function.to_string();
-        match result {
-            Ok(_) => metrics.observe_function(&function, batch.messages.len(), took),
-            Err(failure) => metrics.observe_function_failure(&function, kind_name(failure.kind)),
-        }
+    }
+    for (function, messages) in answered {
+        metrics.observe_function(&function.to_string(), messages, took);
     }
 }

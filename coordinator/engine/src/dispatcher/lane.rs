@@ -12,6 +12,8 @@ pub(super) struct Lane {
     pub(super) waiting: VecDeque<Arc<Batch>>,
     /// Groups that were sent and failed, by the earliest time of their retry and a counter.
     retries_by_due_time: BTreeMap<(u64, u64), Group>,
+    /// Number of batches in them.
+    batches_to_retry: usize,
     next_group: u64,
     under_way: usize,
     /// Current limit of concurrent requests, between 1 and `concurrency_max`.
@@ -57,6 +59,7 @@ impl Lane {
         Self {
             waiting: VecDeque::new(),
             retries_by_due_time: BTreeMap::new(),
+            batches_to_retry: 0,
             next_group: 0,
             under_way: 0,
             limit: concurrency_max,
@@ -74,11 +77,7 @@ impl Lane {
     }
 
     pub(super) fn batches_waiting(&self) -> usize {
-        let retries_by_due_time = self
-            .retries_by_due_time
-            .values()
-            .map(|group| group.batches.len());
-        self.waiting.len() + retries_by_due_time.sum::<usize>()
+        self.waiting.len() + self.batches_to_retry
     }
 
     /// Returns the batches of the next request, if one may be sent now: first those to retry, then
@@ -99,7 +98,9 @@ impl Lane {
             .retries_by_due_time
             .first_entry()
             .filter(|entry| entry.key().0 <= now_ms)?;
-        Some(first.remove())
+        let group = first.remove();
+        self.batches_to_retry -= group.batches.len();
+        Some(group)
     }
 
     fn gather(&mut self, endpoint: &Endpoint) -> Option<Group> {
@@ -155,6 +156,7 @@ impl Lane {
     }
 
     pub(super) fn requeue(&mut self, due_ms: u64, group: Group) {
+        self.batches_to_retry += group.batches.len();
         self.retries_by_due_time
             .insert((due_ms, self.next_group), group);
         self.next_group += 1;
