@@ -103,7 +103,7 @@ impl LogLimit {
     /// is among the first `burst` lines of its window.
     pub(crate) fn admit(&self, subject: Subject, burst: u32, now: Instant) -> Option<u64> {
         let mut windows = self.windows();
-        let subject = if windows.len() < SUBJECTS_MAX || windows.contains_key(&subject) {
+        let subject = if windows.contains_key(&subject) || self.has_room(&mut windows, now) {
             subject
         } else {
             Subject::others(subject.event)
@@ -128,6 +128,21 @@ impl LogLimit {
                 None
             }
         }
+    }
+
+    /// Returns whether this subject would have an entry of its own.
+    pub(crate) fn tells_apart(&self, subject: &Subject, now: Instant) -> bool {
+        let mut windows = self.windows();
+        windows.contains_key(subject) || self.has_room(&mut windows, now)
+    }
+
+    /// Returns whether there is room for another subject, for which windows that are over are
+    /// forgotten.
+    fn has_room(&self, windows: &mut HashMap<Subject, Window>, now: Instant) -> bool {
+        if windows.len() >= SUBJECTS_MAX {
+            windows.retain(|_, window| now.saturating_duration_since(window.begun) < self.window);
+        }
+        windows.len() < SUBJECTS_MAX
     }
 
     /// Takes what was suppressed in windows that are over, and forgets quiet subjects.
@@ -239,5 +254,11 @@ mod tests {
             .count();
         assert_eq!(written, SUBJECTS_MAX + 1, "the last one is for the others");
         assert_eq!(limit.windows().len(), SUBJECTS_MAX + 1);
+        let new = || Subject::new("dead letter", "new", "x");
+        assert!(!limit.tells_apart(&new(), now));
+        let later = now + WINDOW;
+        assert!(limit.tells_apart(&new(), later), "the others are over");
+        assert_eq!(limit.admit(new(), 1, later), Some(0));
+        assert_eq!(limit.windows().len(), 1);
     }
 }

@@ -61,8 +61,12 @@ impl LogLines {
         if !is_error {
             return self.write(name, &line);
         }
-        let subject = Subject::line(name, &line);
-        match self.errors.admit(subject, 1, Instant::now()) {
+        let (subject, now) = (Subject::line(name, &line), Instant::now());
+        if !self.errors.tells_apart(&subject, now) {
+            // Rather too many lines than an error that is not seen.
+            return self.write(name, &line);
+        }
+        match self.errors.admit(subject, 1, now) {
             None => {}
             Some(0) => self.write(name, &line),
             Some(times) => self.write(name, &format!("{line} (repeated {times} more times)")),
