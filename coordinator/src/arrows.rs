@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("bounded", ""),
     ("clock", ""),
     ("invoker", "bounded"),
+    ("log_limit", ""),
     ("open_files", ""),
     ("random", ""),
     ("readiness", ""),
@@ -21,7 +22,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("error", "streams"),
     ("module", "bounded streams"),
     ("store", "clock error"),
-    ("metrics", "store"),
+    ("status", "clock log_limit module"),
+    ("metrics", "status store"),
     ("sources", "metrics"),
     ("offline", "clock error module random store typed_json"),
     ("egress", "clock error metrics random streams"),
@@ -29,11 +31,12 @@ const ALLOWED: &[(&str, &str)] = &[
     ("requests", "metrics random"),
     (
         "http",
-        "bounded clock metrics module readiness requests sources streams",
+        "bounded clock metrics module readiness requests sources status streams",
     ),
     (
         "runtime",
-        "clock egress error ingress invoker metrics random readiness requests sources store",
+        "clock egress error ingress invoker metrics random readiness requests sources status \
+         store",
     ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
@@ -50,12 +53,12 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "dev",
-        "assemble config destinations egress error http ingress invoker module open_files \
-         readiness runtime servers store streams",
+        "assemble clock config destinations egress error http ingress invoker log_limit \
+         module open_files readiness runtime servers store streams",
     ),
     (
         "run",
-        "assemble clock config destinations egress error http ingress module random \
+        "assemble clock config destinations egress error http ingress metrics module random \
          readiness runtime servers",
     ),
 ];

@@ -28,7 +28,7 @@ use crate::http::{
     Admin, AdminAccess, BodyLimits, Token, Traffic, TrafficLimits, admin_routes, traffic_routes,
 };
 use crate::ingress::Ingress;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Role};
 use crate::module::Application;
 use crate::offline::{Fork, Restored, restore};
 use crate::readiness::Readiness;
@@ -111,6 +111,13 @@ impl Process {
         let application = Application::load(modules, &|name| std::env::var(name).ok())
             .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
         let metrics = Metrics::new();
+        metrics.status().declare(&application);
+        let named = metrics.status().named_functions();
+        metrics.declare_functions(named.iter().map(ToString::to_string));
+        metrics.observe_role(match readiness {
+            Readiness::Standby => Role::Standby,
+            _ => Role::Owner,
+        });
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
         let process = Self {
             args,
@@ -169,15 +176,19 @@ impl Process {
         );
     }
 
-    /// Opens the state at `location` (none: in memory), and restores it from another root if the
+    /// Opens the state at `location` (none: in `memory`), and restores it from another root if the
     /// command line asks for that. Returns the facts of the restore, if there was one.
     pub(crate) async fn open_state(
         &self,
         location: Option<&StateLocation>,
+        memory: &Arc<MemoryStore>,
     ) -> Result<(StateStore, Option<Restored>), Failure> {
         let s3 = self.args.s3.options().map_err(Failure::usage)?;
         let store = match location {
-            None => StateStore::of(Arc::new(MemoryStore::new())),
+            None => {
+                let memory: Arc<MemoryStore> = Arc::clone(memory);
+                StateStore::of(memory)
+            }
             Some(location) => {
                 let options = StoreOptions {
                     s3: s3.clone(),

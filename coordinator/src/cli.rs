@@ -24,6 +24,7 @@ mod savepoint;
 mod schema;
 mod signals;
 mod state;
+mod status;
 mod stream;
 mod target;
 mod timers;
@@ -50,6 +51,7 @@ use crate::cli::pauses::{FunctionCommand, IngressCommand};
 use crate::cli::savepoint::SavepointCommand;
 use crate::cli::schema::SchemaArgs;
 use crate::cli::state::StateCommand;
+use crate::cli::status::StatusArgs;
 use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
 use crate::cli::validate::ValidateArgs;
@@ -96,6 +98,8 @@ pub enum ClientCommand {
     Send(CallArgs),
     /// Check that a coordinator is alive, owner or standby; exit code 0 if it is
     Health(HealthArgs),
+    /// Show the health of endpoints, functions, ingresses and egresses
+    Status(StatusArgs),
     /// Write to and read from local streams
     #[command(subcommand)]
     Stream(StreamCommand),
@@ -113,7 +117,7 @@ pub enum ClientCommand {
     /// Create, list and delete named states of an application
     #[command(subcommand)]
     Savepoint(SavepointCommand),
-    /// Show the state, backlog and suspension of an address, or resume it
+    /// List addresses, show the state, backlog and suspension of one, or resume it
     #[command(subcommand)]
     Address(AddressCommand),
     /// Pause and resume an ingress
@@ -140,6 +144,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Call(args) => call::run("call", args).await,
         ClientCommand::Send(args) => call::run("send", args).await,
         ClientCommand::Health(args) => health::run(&args).await,
+        ClientCommand::Status(args) => status::run(&args).await,
         ClientCommand::Stream(command) => stream::run(command).await,
         ClientCommand::DeadLetters(command) => dead_letters::run(command).await,
         ClientCommand::Timers(command) => timers::run(command).await,

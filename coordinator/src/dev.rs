@@ -6,13 +6,15 @@
 
 mod banner;
 pub mod lambda;
+mod module_watch;
 mod servers;
 mod wiring;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use satchel_log::Options;
+use satchel_log::{MemoryStore, Options};
 
 use crate::assemble::Process;
 use crate::config::DevConfig;
@@ -23,6 +25,7 @@ use crate::servers::Servers;
 use crate::store::{StateLocation, StateStore};
 use crate::streams::Streams;
 
+use module_watch::Modules;
 use wiring::Handlers;
 
 /// Time that work in flight has after a signal.
@@ -36,34 +39,76 @@ const WINDOW_MS: u64 = 10_000;
 /// shared by machines needs an hour.
 const GRACE_MS: u64 = 120_000;
 
-/// Runs the application until `shutdown`, then stops it cleanly.
+/// Runs the application until `shutdown`, then stops it cleanly. With `--watch`, starts it again
+/// when its module files change.
 ///
 /// # Errors
 ///
 /// A problem with the module files, the environment or the durable data, with its exit code.
-pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
-    let starting = Readiness::Starting { recovered: 0.0 };
-    let (process, inputs) = Process::new(config.process.clone(), &config.paths, starting)?;
-    let streams = if config.ephemeral {
-        Streams::ephemeral()
-    } else {
-        Streams::durable(config.streams_dir())
+pub async fn run(mut config: DevConfig, shutdown: impl Future<Output = ()>) -> Result<(), Failure> {
+    let kept = Kept {
+        streams: if config.ephemeral {
+            Streams::ephemeral()
+        } else {
+            Streams::durable(config.streams_dir())
+        },
+        memory: Arc::new(MemoryStore::new()),
     };
     let mut shutdown = std::pin::pin!(shutdown);
-    let servers = servers::start(&config, &process, &streams).await?;
+    while run_once(&mut config, &kept, shutdown.as_mut()).await? == Ended::ModulesChanged {
+        eprintln!("satchel: the module files have changed; starting again");
+        // The state exists now.
+        config.process.fork.restore = None;
+    }
+    Ok(())
+}
+
+/// Parts that survive a start after a change of the module files.
+struct Kept {
+    streams: Streams,
+    /// State of an application that keeps none.
+    memory: Arc<MemoryStore>,
+}
+
+/// End of a run without a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The process stops.
+    Stopped,
+    /// The application starts again.
+    ModulesChanged,
+}
+
+/// Runs the application until `shutdown`, a change of the module files, or a failure. Ports that
+/// the system chose are written to `config`, so that they stay the same.
+async fn run_once(
+    config: &mut DevConfig,
+    kept: &Kept,
+    mut shutdown: Pin<&mut impl Future<Output = ()>>,
+) -> Result<Ended, Failure> {
+    let modules = Modules::of(&config.paths);
+    let starting = Readiness::Starting { recovered: 0.0 };
+    let (process, inputs) = Process::new(config.process.clone(), &config.paths, starting)?;
+    let streams = &kept.streams;
+    let servers = servers::start(config, &process, streams).await?;
+    config.process.ports.http = servers.traffic;
+    config.process.ports.admin = servers.admin;
+    config.kinesis_api = servers.kinesis.or(config.kinesis_api);
+    let config = &*config;
     // Before the build, so that a damaged root is reported at once.
     let state = tokio::select! {
-        state = open_state(&config, &process) => state?,
-        () = &mut shutdown => return Ok(()),
+        state = open_state(config, &process, &kept.memory) => state?,
+        () = &mut shutdown => return Ok(Ended::Stopped),
     };
     let handlers = tokio::select! {
-        handlers = Handlers::start(&config, &process.application) => handlers?,
-        () = &mut shutdown => return Ok(()),
+        handlers = Handlers::start(config, &process.application) => handlers?,
+        () = &mut shutdown => return Ok(Ended::Stopped),
     };
     let outcome = async {
-        let adapters = wiring::adapters(&config, &process, &streams, &handlers).await?;
-        let parts = process.node_parts(inputs, state, adapters, log_options(&config))?;
-        serve(&config, &process, parts, (&servers, &handlers), shutdown).await
+        let adapters = wiring::adapters(config, &process, streams, &handlers).await?;
+        let parts = process.node_parts(inputs, state, adapters, log_options(config))?;
+        let serving = (&servers, &handlers);
+        serve(config, &process, parts, serving, (modules, shutdown)).await
     };
     let outcome = outcome.await;
     process.readiness.send_replace(Readiness::Stopping);
@@ -74,35 +119,48 @@ pub async fn run(config: DevConfig, shutdown: impl Future<Output = ()>) -> Resul
     outcome
 }
 
-/// Takes the state over and serves until `shutdown` or a failure.
+/// Takes the state over and serves until `shutdown`, a change of the module files, or a failure.
 async fn serve(
     config: &DevConfig,
     process: &Process,
     parts: NodeParts,
     serving: (&Servers, &Handlers),
-    mut shutdown: Pin<&mut impl Future<Output = ()>>,
-) -> Result<(), Failure> {
+    (modules, mut shutdown): (Modules, Pin<&mut impl Future<Output = ()>>),
+) -> Result<Ended, Failure> {
     let mut node = tokio::select! {
         node = Node::start(parts) => node?,
-        () = &mut shutdown => return Ok(()),
+        () = &mut shutdown => return Ok(Ended::Stopped),
     };
-    banner::print(config, &process.application, serving, &node);
-    tokio::select! {
-        failure = node.failed() => Err(failure),
-        () = shutdown => {
-            let limit = STOP_LIMIT.as_secs();
-            eprintln!("satchel: stopping; work in flight has {limit} s to finish");
-            process.readiness.send_replace(Readiness::Stopping);
-            node.stop(STOP_LIMIT).await
+    banner::print(config, process, serving, &node).await;
+    let changed = async {
+        if config.watch {
+            modules.changed().await;
+        } else {
+            std::future::pending::<()>().await;
         }
-    }
+    };
+    let ended = tokio::select! {
+        failure = node.failed() => return Err(failure),
+        () = shutdown => Ended::Stopped,
+        () = changed => Ended::ModulesChanged,
+    };
+    let limit = STOP_LIMIT.as_secs();
+    eprintln!("satchel: stopping; work in flight has {limit} s to finish");
+    process.readiness.send_replace(Readiness::Stopping);
+    node.stop(STOP_LIMIT).await?;
+    Ok(ended)
 }
 
-/// Opens the state, and restores it from another root if that is asked for.
-async fn open_state(config: &DevConfig, process: &Process) -> Result<StateStore, Failure> {
+/// Opens the state, and restores it from another root if that is asked for. `memory` is the state
+/// of an application that keeps none.
+async fn open_state(
+    config: &DevConfig,
+    process: &Process,
+    memory: &Arc<MemoryStore>,
+) -> Result<StateStore, Failure> {
     let location = config.state();
     let location = (!config.ephemeral).then_some(&location);
-    let (state, restored) = process.open_state(location).await?;
+    let (state, restored) = process.open_state(location, memory).await?;
     if let (Some(restored), Some(origin)) = (restored, &config.process.fork.restore) {
         let place = location.map_or("memory".to_owned(), ToString::to_string);
         let facts = restored.facts;

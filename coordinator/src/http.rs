@@ -12,6 +12,7 @@
 
 mod admin;
 mod body;
+mod components;
 mod error;
 mod guard;
 mod guest;

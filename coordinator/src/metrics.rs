@@ -6,7 +6,9 @@
 //! partition, a kind), never an address or an id, so that their number does not grow with the
 //! state.
 
+mod functions;
 mod kinesis;
+mod process;
 mod sqs;
 mod store;
 
@@ -17,7 +19,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,14 +28,21 @@ use prometheus_client::registry::{Metric, Registry};
 use satchel_engine::invocation::FailureKind;
 use satchel_engine::output::Stoppages;
 
+use functions::FunctionFamilies;
 use kinesis::KinesisFamilies;
+use process::ProcessFamilies;
 use sqs::SqsFamilies;
 use store::StoreFamilies;
+
+pub use process::Role;
+
+use crate::status::{Status, kind_name};
 
 /// Content type of [`Metrics::encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All metrics of a process. Cheap to clone; clones share the values.
+/// All metrics of a process, and its status, which the same events feed. Cheap to clone; clones
+/// share the values.
 #[derive(Clone)]
 pub struct Metrics(Arc<Families>);
 
@@ -45,9 +54,19 @@ impl Metrics {
 
     /// Encodes all metrics in the text form of OpenMetrics, with the content type [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
+        self.0.process.refresh();
         let mut text = String::new();
-        encode(&mut text, &self.0.registry).expect("writing to a String cannot fail");
+        [&self.0.registry, &self.0.system]
+            .into_iter()
+            .try_for_each(|registry| encode_registry(&mut text, registry))
+            .and_then(|()| encode_eof(&mut text))
+            .expect("writing to a String cannot fail");
         text
+    }
+
+    /// Returns the status of the process.
+    pub(crate) fn status(&self) -> &Status {
+        &self.0.status
     }
 
     /// Counts a request answered on `port` (`traffic` or `admin`), by `verb` (`call`, `send`, …)
@@ -116,22 +135,11 @@ impl Metrics {
 
     /// Counts a batch, or a whole bundle, that failed at `endpoint`.
     pub fn observe_invocation_failure(&self, endpoint: &str, kind: FailureKind) {
-        let kind = match kind {
-            FailureKind::Throttled => "throttled",
-            FailureKind::Unavailable => "unavailable",
-            FailureKind::ConnectionLost => "connection_lost",
-            FailureKind::TimedOut => "timed_out",
-            FailureKind::Ambiguous => "ambiguous",
-            FailureKind::Function => "function",
-            FailureKind::RequestTooLarge => "request_too_large",
-            FailureKind::Terminal => "terminal",
-            FailureKind::Incompatible => "incompatible",
-        };
         self.0
             .invocation_failures
             .get_or_create(&InvocationFailure {
                 endpoint: endpoint.to_owned(),
-                kind,
+                kind: kind_name(kind),
             })
             .inc();
     }
@@ -276,14 +284,16 @@ impl Metrics {
             .egress_acked
             .get_or_create(&Egress::of(egress))
             .inc_by(records);
+        self.0.status.egress_delivered(egress, records);
     }
 
-    /// Counts records that `egress` could not deliver and retries.
-    pub fn observe_egress_retried(&self, egress: &str, records: u64) {
+    /// Counts records that `egress` could not deliver and retries, for `reason`.
+    pub fn observe_egress_retried(&self, egress: &str, records: u64, reason: &str) {
         self.0
             .egress_retried
             .get_or_create(&Egress::of(egress))
             .inc_by(records);
+        self.0.status.egress_retried(egress, records, reason);
     }
 
     /// Counts a record that `egress` can never deliver.
@@ -292,6 +302,7 @@ impl Metrics {
             .egress_refused
             .get_or_create(&Egress::of(egress))
             .inc();
+        self.0.status.egress_refused(egress);
     }
 }
 
@@ -367,6 +378,9 @@ type Number = Gauge<u64, AtomicU64>;
 
 struct Families {
     registry: Registry,
+    /// Metrics without the prefix of this software.
+    system: Registry,
+    status: Status,
     http_requests: Family<HttpRequest, Counter>,
     http_seconds: Latencies<HttpVerb>,
     http_panics: Counter,
@@ -408,6 +422,8 @@ struct Families {
     egress_acked: Family<Egress, Counter>,
     egress_refused: Family<Egress, Counter>,
     egress_retried: Family<Egress, Counter>,
+    functions: FunctionFamilies,
+    process: ProcessFamilies,
     store: StoreFamilies,
     kinesis: KinesisFamilies,
     sqs: SqsFamilies,
@@ -416,6 +432,7 @@ struct Families {
 impl Families {
     fn register() -> Self {
         let mut names = Names(Registry::with_prefix("satchel"));
+        let mut system = Registry::default();
         Self {
             http_requests: names.add(
                 "http_requests",
@@ -528,9 +545,13 @@ impl Families {
                 "egress_retried_records",
                 "Records that an egress could not deliver and retries, each time",
             ),
+            functions: FunctionFamilies::register(&mut names),
+            process: ProcessFamilies::register(&mut names, &mut system),
             store: StoreFamilies::register(&mut names),
             kinesis: KinesisFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
+            status: Status::new(),
+            system,
             registry: names.0,
         }
     }

@@ -126,6 +126,15 @@ impl Application {
         application.check(problems)
     }
 
+    /// Lists the module files that `paths` name. What cannot be read is left out.
+    pub fn files(paths: &[PathBuf]) -> Vec<PathBuf> {
+        let mut problems = Problems::default();
+        let files = paths.iter();
+        files
+            .flat_map(|path| module_files(path, &mut problems))
+            .collect()
+    }
+
     /// Reads one module file's `text`; `file` is its name in messages.
     ///
     /// # Errors

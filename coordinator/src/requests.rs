@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use satchel_engine::address::Address;
 use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb};
 use satchel_engine::output::Answer;
+use satchel_engine::trace::TraceParent;
 use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::{mpsc, oneshot};
 
@@ -69,14 +70,14 @@ impl Requests {
         }
     }
 
-    /// Calls `target` or sends to it, under a new random id. The argument is converted when the
-    /// partition's queue has room.
+    /// Calls `target` or sends to it, under a new random id, with an idempotency key and a trace
+    /// context if there are any. The argument is converted when the partition's queue has room.
     pub async fn call(
         &self,
         verb: Verb,
         target: Address,
         argument: impl Into<TypedValue>,
-        idempotency_key: Option<Arc<str>>,
+        (idempotency_key, trace): (Option<Arc<str>>, Option<TraceParent>),
     ) -> Answer {
         self.ask(|request| {
             Input::CallReceived(Call {
@@ -86,6 +87,7 @@ impl Requests {
                 target,
                 argument: argument.into(),
                 idempotency_key,
+                trace,
             })
         })
         .await
@@ -242,7 +244,7 @@ mod tests {
                 Verb::Call,
                 alice(),
                 typed_value("t", text),
-                Some("k".into()),
+                (Some("k".into()), None),
             )
         };
         let (one, two) = tokio::join!(call(b"one"), call(b"two"));
@@ -257,11 +259,13 @@ mod tests {
     async fn a_call_carries_everything_that_was_given() {
         let (requests, mut loop_side, _) = requests(1);
         let target = alice();
+        let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        assert!(trace.is_some());
         let mut asking = Box::pin(requests.call(
             Verb::Send,
             target.clone(),
             typed_value("t", &b"1"[..]),
-            Some("key".into()),
+            (Some("key".into()), trace),
         ));
         assert!(futures::poll!(&mut asking).is_pending());
         let Some(Input::CallReceived(call)) = loop_side.recv().await else {
@@ -276,6 +280,7 @@ mod tests {
                 target,
                 argument: typed_value("t", &b"1"[..]),
                 idempotency_key: Some("key".into()),
+                trace,
             }
         );
     }

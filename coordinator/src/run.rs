@@ -22,6 +22,7 @@ use crate::assemble::{FurtherRoutes, Process, Tokens, WritesWithoutToken};
 use crate::config::RunConfig;
 use crate::destinations::AwsConfigs;
 use crate::error::{Exit, Failure};
+use crate::metrics::Role;
 use crate::readiness::Readiness;
 use crate::runtime::node::{Node, NodeParts};
 use crate::servers::Servers;
@@ -56,6 +57,7 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
     process.readiness.send_replace(Readiness::Stopping);
     if let Some(lease) = lease {
         lease.release().await;
+        process.metrics.observe_role(Role::Released);
     }
     if outcome.is_ok() {
         servers.stop().await;
@@ -98,6 +100,7 @@ async fn own(
             held = lease.acquired() => held?,
             () = &mut shutdown => return Ok(()),
         }
+        process.metrics.observe_role(Role::Owner);
     }
     process
         .readiness
@@ -112,6 +115,7 @@ async fn own(
         epoch = recovered.epoch,
         bytes = recovered.bytes,
         replayed = recovered.replayed,
+        held = node.held.is_some(),
         "serving"
     );
     tokio::select! {

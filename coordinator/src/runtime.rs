@@ -26,7 +26,7 @@ use satchel_engine::clock::PartitionClock;
 use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::input::Input;
 use satchel_engine::output::{Output, Stoppages};
-use satchel_engine::partition::{Counts, Gauges, Partition};
+use satchel_engine::partition::{Counts, Gauges, Notice, Partition};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::runtime::time::TimeKeeper;
+use crate::status::Observation;
 
 /// Maximum number of inputs handed to the partition before its outputs are taken. Inputs of one
 /// round can share a delta.
@@ -68,6 +69,8 @@ pub struct Ports {
     pub stoppages: watch::Sender<Stoppages>,
     /// Metrics of the process.
     pub metrics: Metrics,
+    /// Readings of the partition for people.
+    pub(crate) observations: mpsc::Receiver<Observation>,
 }
 
 /// Owner of a partition, which runs it until it has stopped.
@@ -119,6 +122,7 @@ impl PartitionLoop {
             tokio::select! {
                 fact = self.facts.recv() => round.extend(fact),
                 input = self.inputs.recv() => round.extend(input),
+                Some(read) = self.ports.observations.recv() => read(&self.partition),
                 // Without ingresses, the channel is closed.
                 Some(read) = self.records.recv() => round.push(read),
                 () = wake => {
@@ -226,6 +230,7 @@ impl PartitionLoop {
         metrics.observe_timers_pending(gauges.timers);
         metrics.observe_received_ids(gauges.received_ids);
         metrics.observe_state(gauges.buckets, gauges.buckets_loaded, gauges.state_bytes);
+        self.report_notices(gauges.pending_bytes);
         self.report_loading(&gauges);
         self.report_stoppages();
     }
@@ -239,6 +244,29 @@ impl PartitionLoop {
             let before = self.ports.stoppages.send_replace(now.clone());
             self.ports.metrics.observe_stoppages(&now);
             stoppages::log_changes(&before, &now);
+        }
+    }
+
+    /// Writes what the partition noticed to the log, and counts it.
+    fn report_notices(&mut self, pending_bytes: usize) {
+        let (notices, missed) = self.partition.take_notices();
+        let metrics = &self.ports.metrics;
+        for notice in &notices {
+            match notice {
+                Notice::DeadLetter {
+                    function: Some(function),
+                    ..
+                } => metrics.observe_function_dead_letter(&function.to_string()),
+                Notice::AnswerRejected { function, .. } => {
+                    metrics.observe_function_failure(&function.to_string(), "answer_rejected");
+                }
+                _ => {}
+            }
+            metrics.status().noticed(notice, pending_bytes);
+        }
+        if missed > 0 {
+            metrics.observe_other_dead_letters(missed);
+            metrics.status().missed_notices(missed);
         }
     }
 

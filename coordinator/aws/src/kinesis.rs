@@ -77,6 +77,9 @@ pub trait KinesisObserver: Send + Sync + 'static {
     /// A request failed and is retried. `throttled` is true if Kinesis throttled it.
     fn retried(&self, operation: &'static str, throttled: bool);
 
+    /// A request of an ingress failed, with a description of the failure. It is retried.
+    fn failed(&self, ingress: &str, error: &str);
+
     /// A number of records was read, with the total size of their data in bytes.
     fn read(&self, shard: &ShardId, records: u64, bytes: u64);
 

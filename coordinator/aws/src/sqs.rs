@@ -85,6 +85,9 @@ pub trait SqsObserver: Send + Sync + 'static {
     /// not deleted.
     fn backlog(&self, ingress: &str, visible: u64, in_flight: u64);
 
+    /// A request of an ingress failed, with a description of the failure. It is retried.
+    fn failed(&self, ingress: &str, error: &str);
+
     /// A request failed and is retried. `throttled` is true if SQS throttled it.
     fn retried(&self, operation: &'static str, throttled: bool);
 }

@@ -127,7 +127,7 @@ pub struct DispatcherCounts {
 /// # Observation
 ///
 /// [`counts`](Dispatcher::counts), [`bundles_under_way`](Dispatcher::bundles_under_way),
-/// [`batches_waiting`](Dispatcher::batches_waiting) and
+/// [`batches_waiting`](Dispatcher::batches_waiting), [`load_of`](Dispatcher::load_of) and
 /// [`endpoint_health`](Dispatcher::endpoint_health) read counters and gauges. They may be called at
 /// any time and change nothing.
 pub struct Dispatcher {
@@ -219,6 +219,12 @@ impl Dispatcher {
     /// Returns the health of an endpoint.
     pub fn endpoint_health(&self, endpoint: EndpointIndex) -> EndpointHealth {
         self.lanes[endpoint.0 as usize].observe()
+    }
+
+    /// Number of requests in flight to an endpoint, and of batches that wait for it.
+    pub fn load_of(&self, endpoint: EndpointIndex) -> (usize, usize) {
+        let lane = &self.lanes[endpoint.0 as usize];
+        (lane.under_way(), lane.batches_waiting())
     }
 
     fn lane(&mut self, endpoint: EndpointIndex) -> &mut Lane {

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! key   = tag (1 byte), then the fields of the key
-//! value = version (1 byte), then the fields of the value
+//! value = version (1 byte), then the fields of the value; version 2 of a message, a timer and a
+//!         record of the outbox ends with a trace context (25 bytes)
 //! text  = length (varint), then UTF-8; bytes likewise; numbers are varints;
 //!         optional = 0, or 1 and the value
 //! ```
@@ -46,6 +47,7 @@ use crate::message::{Message, MessageId};
 use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
 use crate::request::{CallId, Verb};
+use crate::trace::TraceParent;
 
 pub use codec::Malformed;
 
@@ -348,6 +350,8 @@ pub struct OutboxEntry {
     pub egress: Arc<str>,
     /// Value to deliver.
     pub value: TypedValue,
+    /// Trace context of the message that caused the record.
+    pub trace: Option<TraceParent>,
 }
 
 /// Facts that must be known about a bucket while it is not in memory.

@@ -264,6 +264,19 @@ pub enum Administration {
     },
     /// Resumes a paused function type.
     ResumeFunction(FunctionType),
+    /// Lists addresses of one bucket, by function and id.
+    ListAddresses {
+        /// Number of the bucket.
+        bucket: u16,
+        /// Lists only addresses of this function, `namespace/name`.
+        function: Option<Arc<str>>,
+        /// Lists only addresses whose id begins with this text.
+        prefix: Arc<str>,
+        /// Lists only addresses after this one.
+        after: Option<Address>,
+        /// Maximum number of entries.
+        limit: usize,
+    },
     /// Lists pending timers by due time.
     ListTimers {
         /// Lists only timers set by this function, `namespace/name`.

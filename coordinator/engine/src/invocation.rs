@@ -14,6 +14,7 @@ use satchel_protocol::reqreply::{
 };
 
 use crate::address::Address;
+use crate::trace::TraceParent;
 
 /// Names one attempt to process one batch, over all owners of the partition. An answer counts only
 /// if it names the attempt in flight.
@@ -71,6 +72,8 @@ pub struct BatchMessage {
     pub id: Arc<str>,
     /// Number of failed attempts before this one.
     pub failed_attempts: u32,
+    /// Trace context of the message.
+    pub trace: Option<TraceParent>,
 }
 
 impl Batch {
@@ -96,7 +99,9 @@ impl Batch {
                 argument: Some(message.argument.clone()),
                 message_id: message.id.as_ref().to_owned(),
                 failed_attempts: message.failed_attempts,
-                traceparent: String::new(),
+                traceparent: message
+                    .trace
+                    .map_or_else(String::new, |trace| trace.to_string()),
             })
             .collect();
         ToFunction {

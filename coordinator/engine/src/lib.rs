@@ -29,7 +29,7 @@
 //!
 //! ```text
 //!  partition ─► input, output ─► tables ─► durable ─► queue, request
-//!                                                         └─► message, position ─► address
+//!                                                         └─► message, position ─► address, trace
 //!  dispatcher ─► endpoint ─► invocation ─► address
 //!  sink, source ─► input, queue, position
 //! ```
@@ -52,3 +52,4 @@ pub mod request;
 pub mod sink;
 pub mod source;
 mod tables;
+pub mod trace;

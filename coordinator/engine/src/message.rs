@@ -7,6 +7,7 @@ use satchel_protocol::reqreply::TypedValue;
 use sha2::{Digest, Sha256};
 
 use crate::address::Address;
+use crate::trace::TraceParent;
 
 /// Id of a message, passed to functions as idempotency key: 128 bits, 32 hexadecimal digits as
 /// text.
@@ -177,6 +178,8 @@ pub struct Message {
     /// Present if the message is an administrator's correction queued among the messages.
     /// `argument` is then the new value of the state.
     pub correction: Option<Correction>,
+    /// Trace context of the request or message that caused this one. No id depends on it.
+    pub trace: Option<TraceParent>,
 }
 
 /// Effect of an administrator's correction when its turn comes.

@@ -14,6 +14,7 @@ use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
 use crate::request::{DeadLetterCursor, RequestId};
 use crate::tables::Overlay;
+use crate::trace::TraceParent;
 
 /// An imperative taken from [`Partition::poll_output`](crate::partition::Partition::poll_output).
 #[derive(Debug, Clone, PartialEq)]
@@ -147,6 +148,8 @@ pub struct Emission {
     pub egress: Arc<str>,
     /// Value to deliver.
     pub value: TypedValue,
+    /// Trace context of the message that caused the record.
+    pub trace: Option<TraceParent>,
 }
 
 /// Answer to a request from outside.
@@ -199,6 +202,8 @@ pub enum Answer {
     Done,
     /// View of an address.
     Address(Box<AddressView>),
+    /// List of addresses.
+    Addresses(Vec<AddressSummary>),
     /// List of dead letters.
     DeadLetters(Vec<DeadLetterView>),
     /// Result of a change of many dead letters.
@@ -248,6 +253,25 @@ pub struct Stoppage {
     pub reason: String,
     /// Time since which it stands still, in ms since the epoch.
     pub since_ms: u64,
+}
+
+/// An address in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressSummary {
+    /// The address.
+    pub address: Address,
+    /// Number of states that have a value.
+    pub states: usize,
+    /// Number of pending messages, including those in flight.
+    pub backlog_messages: usize,
+    /// Size of the pending messages, in bytes.
+    pub backlog_bytes: usize,
+    /// True if a batch is in flight.
+    pub in_flight: bool,
+    /// Reason of the suspension, if the address is suspended.
+    pub suspended: Option<String>,
+    /// Number of failed attempts of the message at the head, and the reason of the last one.
+    pub failing: Option<(u32, String)>,
 }
 
 /// A state as shown to an administrator.

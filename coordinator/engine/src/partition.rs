@@ -36,12 +36,16 @@ mod calls;
 mod commits;
 mod declarations;
 mod deferred;
+mod effects;
 mod failures;
 mod hold;
 mod invariants;
 mod letter_lists;
+mod listing;
 mod loading;
 mod memory;
+mod notices;
+mod observation;
 mod pauses;
 mod queues;
 mod recovery;
@@ -68,11 +72,14 @@ use commits::{Commits, Release};
 use deferred::Deferred;
 use letter_lists::LetterList;
 use loading::Loading;
+use notices::Notices;
 use pauses::PausedIngresses;
 use schedule::Schedule;
 use suspension::FunctionTypes;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
+pub use notices::{Notice, PauseCause};
+pub use observation::FunctionFigures;
 pub use recovery::{Ownership, Recovery};
 
 /// Configuration of a partition.
@@ -241,7 +248,10 @@ pub struct Gauges {
 /// [`counts`](Partition::counts), [`gauges`](Partition::gauges), [`held`](Partition::held),
 /// [`egress_marks`](Partition::egress_marks) and [`outbox_of`](Partition::outbox_of) read the
 /// present state. They may be called at any time and change nothing. The last two are needed once,
-/// when an egress starts after a takeover. [`audit`](Partition::audit) compares all counters with
+/// when an egress starts after a takeover. [`function_figures`](Partition::function_figures),
+/// [`declared_states`](Partition::declared_states) and [`outbox_sizes`](Partition::outbox_sizes)
+/// are figures for people. [`take_notices`](Partition::take_notices) takes what the log of the
+/// process tells. [`audit`](Partition::audit) compares all counters with
 /// the content; it is meant for tests and simulations.
 pub struct Partition {
     config: Config,
@@ -281,6 +291,8 @@ pub struct Partition {
     /// True if memory exceeds the limit and much of it will become evictable by a snapshot or by
     /// processing messages. Ingress is paused meanwhile.
     memory_is_short: bool,
+    /// Notices for the log of the process.
+    notices: Notices,
     /// Messages with numbers below this one were pending when the last owner crashed; 0 after an
     /// orderly stop.
     crash_suspects_below: u64,
@@ -486,9 +498,18 @@ impl Partition {
         if !self.ingress_paused && (self.pending_bytes > limit || must_pause) {
             self.ingress_paused = true;
             self.outputs.push_back(Output::PauseIngress);
+            let cause = if self.pending_bytes > limit {
+                PauseCause::PendingBytes
+            } else if self.memory_is_short {
+                PauseCause::Memory
+            } else {
+                PauseCause::DeadLetters
+            };
+            self.notice(Notice::IngressPaused { cause });
         } else if self.ingress_paused && self.pending_bytes <= limit / 4 * 3 && !must_pause {
             self.ingress_paused = false;
             self.outputs.push_back(Output::ResumeIngress);
+            self.notice(Notice::IngressResumed);
         }
     }
 

@@ -20,6 +20,7 @@ use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::Address;
 use crate::message::Unroutable;
+use crate::trace::TraceParent;
 
 /// Names a message of a queue as long as the queue holds it, over all its deliveries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +35,8 @@ pub struct QueuedMessage {
     pub name: Arc<str>,
     /// The messages that the message becomes, or the reason why it becomes none.
     pub routed: Result<Vec<(Address, TypedValue)>, Unroutable>,
+    /// Trace context of the message.
+    pub trace: Option<TraceParent>,
 }
 
 impl fmt::Display for QueuedId {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::Address;
+use crate::trace::TraceParent;
 
 /// Names a request from outside within one process. The adapter assigns the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +49,8 @@ pub struct Call {
     pub argument: TypedValue,
     /// Idempotency key given by the caller.
     pub idempotency_key: Option<Arc<str>>,
+    /// Trace context of the request.
+    pub trace: Option<TraceParent>,
 }
 
 /// Change of many dead letters.

@@ -262,6 +262,11 @@ impl Tables {
         self.functions.get(function)
     }
 
+    /// Iterates over the known functions, with their states.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = (&FunctionType, &FunctionStates)> {
+        self.functions.iter()
+    }
+
     pub(crate) fn states_of_mut(&mut self, function: &FunctionType) -> &mut FunctionStates {
         self.functions.get_or_new(function)
     }

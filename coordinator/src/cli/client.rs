@@ -114,6 +114,18 @@ impl Client {
         })
     }
 
+    /// Returns the answer of `/readyz`, also of a process that does not serve.
+    pub(crate) async fn readiness(&self) -> Result<Value, Failure> {
+        let request = self.request(Method::GET, "/readyz");
+        let response = request.send().await.map_err(|error| self.lost(&error))?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(|error| self.lost(&error))?;
+        match serde_json::from_slice::<Value>(&body) {
+            Ok(readiness) if readiness["state"].is_string() => Ok(readiness),
+            _ => Err(Failure::new(Exit::Refused, describe(status, &body))),
+        }
+    }
+
     /// Returns the failure of a lost connection.
     pub(crate) fn lost(&self, error: &reqwest::Error) -> Failure {
         let base = &self.base;

@@ -1,11 +1,14 @@
 //! Set-up of log lines.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 use crate::error::Failure;
 
-/// Sends log lines that pass `filter` to standard error, in `format`.
+/// Sends log lines that pass `filter` to standard error, in `format`. Only a terminal gets colours,
+/// and none if `NO_COLOR` is set.
 ///
 /// # Errors
 ///
@@ -15,6 +18,7 @@ pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::usage(format!("--log: `{filter}`: {error}")))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(parsed)
+        .with_ansi(is_coloured())
         .with_writer(std::io::stderr);
     let set = match format {
         LogFormat::Text => lines.try_init(),
@@ -25,4 +29,9 @@ pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
         tracing::debug!(%error, "logger already set");
     }
     Ok(())
+}
+
+fn is_coloured() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !refused
 }

@@ -16,7 +16,8 @@ pub struct DevConfig {
     #[arg(value_name = "PATH", default_value = ".")]
     pub paths: Vec<PathBuf>,
 
-    /// Rebuild and restart handlers when their sources change
+    /// Rebuild and restart handlers when their sources change, and start the application again when
+    /// a module file changes
     #[arg(
         long,
         env = "SATCHEL_WATCH",

@@ -45,8 +45,8 @@ impl Observer for Metrics {
         self.observe_egress_refused(egress);
     }
 
-    fn retried(&self, egress: &str, records: u64) {
-        self.observe_egress_retried(egress, records);
+    fn retried(&self, egress: &str, records: u64, reason: &str) {
+        self.observe_egress_retried(egress, records, reason);
     }
 }
 

@@ -98,6 +98,9 @@ impl Writer<'_> {
                     if again.is_empty() {
                         let egress = &self.context.id;
                         tracing::warn!(%egress, %error, "delivery failed; retrying");
+                        let reason = error.to_string();
+                        let metrics = &self.context.metrics;
+                        metrics.observe_egress_retried(egress, 1, &reason);
                     }
                     again.push(emission);
                 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::body::BodyLimits;
+use super::components::{self, FailingEndpoint};
 use super::error::{ApiError, json};
 use super::ingresses::StoppedIngress;
 use super::render::{AddressBody, DeadLetters, Timers};
@@ -97,6 +98,7 @@ pub fn routes(admin: Admin) -> Router {
         )
         .route("/api/addresses/{namespace}/{name}/{id}/skip", post(skip))
         .route("/api/timers", get(list_timers))
+        .merge(components::routes())
         .merge(pauses::routes())
         .with_state(Arc::new(admin))
 }
@@ -108,20 +110,10 @@ async fn healthz() -> Response {
 }
 
 async fn readyz(State(admin): Shared) -> Response {
-    let serving = |held, recovered: Option<f64>| {
-        let stopped = Stopped::of(&admin.stoppages.borrow());
-        let health = Health::Serving {
-            held,
-            recovered: recovered.map(hundredths),
-            stopped_ingresses: StoppedIngress::list(&admin.sources),
-            stopped,
-        };
-        json_response(StatusCode::OK, &health)
-    };
     let health = match *admin.readiness.borrow() {
-        Readiness::Serving => return serving(false, None),
-        Readiness::Held => return serving(true, None),
-        Readiness::Loading { recovered } => return serving(false, Some(recovered)),
+        Readiness::Serving => return admin.serving(false, None),
+        Readiness::Held => return admin.serving(true, None),
+        Readiness::Loading { recovered } => return admin.serving(false, Some(recovered)),
         Readiness::Starting { recovered } => Health::Starting {
             recovered: hundredths(recovered),
         },
@@ -145,6 +137,9 @@ enum Health {
         stopped_ingresses: Vec<StoppedIngress>,
         #[serde(flatten)]
         stopped: Stopped,
+        /// Endpoints that are down. The process serves nevertheless, and their messages wait.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        unhealthy_endpoints: Vec<String>,
     },
     Starting {
         recovered: f64,
@@ -223,7 +218,13 @@ async fn inspect(
 ) -> Result<Response, ApiError> {
     admin.allow_reading(&headers)?;
     match admin.ask(Administration::Inspect(address)).await? {
-        Answer::Address(view) => Ok(json_response(StatusCode::OK, &AddressBody::of(*view))),
+        Answer::Address(view) => {
+            let status = admin.metrics.status();
+            let endpoint = status.endpoint_of(&view.address.function);
+            let endpoint = endpoint.and_then(FailingEndpoint::of);
+            let body = AddressBody::of(*view, endpoint);
+            Ok(json_response(StatusCode::OK, &body))
+        }
         other => Err(ApiError::of_answer(other)),
     }
 }
@@ -306,8 +307,21 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
 impl Admin {
+    /// Answers that the process serves.
+    fn serving(&self, held: bool, recovered: Option<f64>) -> Response {
+        let unhealthy = self.metrics.status().unhealthy_endpoints();
+        let health = Health::Serving {
+            held,
+            recovered: recovered.map(hundredths),
+            stopped_ingresses: StoppedIngress::list(&self.sources),
+            stopped: Stopped::of(&self.stoppages.borrow()),
+            unhealthy_endpoints: unhealthy.iter().map(ToString::to_string).collect(),
+        };
+        json_response(StatusCode::OK, &health)
+    }
+
     /// Asks the partition.
-    async fn ask(&self, question: Administration) -> Result<Answer, ApiError> {
+    pub(super) async fn ask(&self, question: Administration) -> Result<Answer, ApiError> {
         let readiness = *self.readiness.borrow();
         ApiError::not_serving(readiness)?;
         Wait::of(WAIT_DEFAULT)
@@ -352,7 +366,7 @@ impl Admin {
         applied(wait.until(self.requests.administer(correction)).await?)
     }
 
-    fn allow_reading(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(super) fn allow_reading(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         self.reads
             .authorize(headers, "reading more than health and metrics")
     }
@@ -392,7 +406,7 @@ struct Empty {}
 const PAGE_DEFAULT: usize = 100;
 const PAGE_MAX: usize = 1000;
 
-fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
+pub(super) fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
     match limit.unwrap_or(PAGE_DEFAULT) {
         limit @ 1..=PAGE_MAX => Ok(limit),
         limit => Err(ApiError::bad_request(
@@ -402,7 +416,7 @@ fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
     }
 }
 
-fn function_filter(function: Option<String>) -> Result<Option<Arc<str>>, ApiError> {
+pub(super) fn function_filter(function: Option<String>) -> Result<Option<Arc<str>>, ApiError> {
     let Some(function) = function else {
         return Ok(None);
     };

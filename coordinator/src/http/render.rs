@@ -7,6 +7,7 @@ use satchel_protocol::types::BuiltIn;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::components::FailingEndpoint;
 use super::value::is_json;
 use crate::module::format_rfc3339;
 
@@ -98,6 +99,9 @@ pub(crate) struct AddressBody {
     suspended: Option<String>,
     function_stopped: Option<String>,
     failing: Option<Failing>,
+    /// Endpoint that its messages wait for, if requests to it fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<FailingEndpoint>,
 }
 
 #[derive(Serialize)]
@@ -112,19 +116,21 @@ struct State {
 }
 
 #[derive(Serialize)]
-struct Backlog {
-    messages: usize,
-    bytes: usize,
+pub(super) struct Backlog {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
 }
 
 #[derive(Serialize)]
-struct Failing {
-    attempts: u32,
-    reason: String,
+pub(super) struct Failing {
+    pub(super) attempts: u32,
+    pub(super) reason: String,
 }
 
 impl AddressBody {
-    pub(crate) fn of(view: AddressView) -> Self {
+    /// `endpoint` is the one that serves the function, if its last request failed.
+    pub(super) fn of(view: AddressView, endpoint: Option<FailingEndpoint>) -> Self {
+        let waits = view.backlog_messages > 0;
         Self {
             address: view.address.to_string(),
             namespace: view.address.function.namespace().to_owned(),
@@ -141,6 +147,7 @@ impl AddressBody {
             failing: view
                 .failing
                 .map(|(attempts, reason)| Failing { attempts, reason }),
+            endpoint: endpoint.filter(|_| waits),
         }
     }
 }

@@ -4,10 +4,12 @@
 mod admin;
 mod bodies;
 mod bulk;
+mod components;
 mod garbage;
 mod ingresses;
 mod pauses;
 mod server;
+mod tracing;
 mod traffic;
 
 use std::net::SocketAddr;

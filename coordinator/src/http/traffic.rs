@@ -11,6 +11,7 @@ use axum::routing::post;
 use satchel_engine::address::{IdTooLong, RESERVED_NAMESPACE};
 use satchel_engine::input::Verb;
 use satchel_engine::output::Answer;
+use satchel_engine::trace::TraceParent;
 use serde::Deserialize;
 use tokio::sync::watch;
 
@@ -124,8 +125,12 @@ async fn ask(
     };
     target.check_id().map_err(too_long)?;
     let argument = read_value(&parts, body, limits.body).await?;
-    wait.until(traffic.requests.call(verb, target, argument, key))
-        .await
+    wait.until(
+        traffic
+            .requests
+            .call(verb, target, argument, (key, trace(&parts.headers))),
+    )
+    .await
 }
 
 /// Timeout of a request.
@@ -208,4 +213,14 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<Arc<str>>, ApiError> {
         ));
     }
     Ok(Some(key.into()))
+}
+
+/// Returns the trace context of a request. As the W3C's Trace Context demands, an invalid or
+/// repeated header is ignored, and never an error.
+fn trace(headers: &HeaderMap) -> Option<TraceParent> {
+    let mut values = headers.get_all("traceparent").iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    TraceParent::parse(value.to_str().ok()?.trim())
 }

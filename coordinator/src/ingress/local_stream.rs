@@ -213,6 +213,7 @@ impl Readers {
             if read.is_empty() {
                 return self.end(shard, index, skipped, &inputs, &reading).await;
             }
+            self.show(&shard, &read);
             // One input has all user records of an aggregate, so that no position lies within one.
             let records = self.unpack(&shard, index, read, &mut drop_log);
             let read = Input::RecordsRead {
@@ -243,6 +244,18 @@ impl Readers {
                 self.stream.read_shard(index, ReadFrom::Earliest).await
             }
         }
+    }
+
+    /// Shows what was read. A read that is not full has reached the tip of the shard.
+    fn show(&self, shard: &ShardId, read: &[crate::streams::Record]) {
+        let status = self.ingress.metrics.status();
+        status.ingress_received(&self.ingress.ingress, read.len() as u64);
+        let last_ms = read.last().map_or(0, |last| last.time_ms);
+        let behind_ms = match read.len() {
+            RECORDS_PER_READ => now_ms().saturating_sub(last_ms),
+            _ => 0,
+        };
+        status.ingress_lag(&self.ingress.ingress, &shard.shard, behind_ms);
     }
 
     /// Converts records, unpacking aggregates.

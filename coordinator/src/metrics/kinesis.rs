@@ -18,11 +18,15 @@ impl KinesisObserver for Metrics {
             .lag
             .get_or_create(&Shard::of(shard))
             .set(behind_ms as f64 / 1_000.0);
+        self.status()
+            .ingress_lag(&shard.ingress, &shard.shard, behind_ms);
     }
 
     fn reading_ended(&self, shard: &ShardId) {
         // Shards are replaced over time, and an old one must not be shown forever.
         self.0.kinesis.lag.remove(&Shard::of(shard));
+        self.status()
+            .ingress_source_ended(&shard.ingress, &shard.shard);
     }
 
     fn retried(&self, operation: &'static str, throttled: bool) {
@@ -36,6 +40,11 @@ impl KinesisObserver for Metrics {
         let kinesis = &self.0.kinesis;
         kinesis.records.get_or_create(&stream).inc_by(records);
         kinesis.bytes.get_or_create(&stream).inc_by(bytes);
+        self.status().ingress_received(&shard.ingress, records);
+    }
+
+    fn failed(&self, ingress: &str, error: &str) {
+        self.status().ingress_failed(ingress, error);
     }
 
     fn dropped(&self, shard: &ShardId, records: u64) {

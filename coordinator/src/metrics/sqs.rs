@@ -15,6 +15,7 @@ impl SqsObserver for Metrics {
         let (sqs, ingress) = (&self.0.sqs, Queue::of(ingress));
         sqs.messages.get_or_create(&ingress).inc_by(messages);
         sqs.bytes.get_or_create(&ingress).inc_by(bytes);
+        self.status().ingress_received(&ingress.ingress, messages);
     }
 
     fn deleted(&self, ingress: &str, messages: u64) {
@@ -25,9 +26,11 @@ impl SqsObserver for Metrics {
     fn lag(&self, ingress: &str, behind_ms: u64) {
         let lag = self.0.sqs.lag.get_or_create(&Queue::of(ingress));
         lag.set(behind_ms as f64 / 1_000.0);
+        self.status().ingress_lag(ingress, "queue", behind_ms);
     }
 
     fn backlog(&self, ingress: &str, visible: u64, in_flight: u64) {
+        self.status().ingress_backlog(ingress, visible);
         for (state, messages) in [("visible", visible), ("in-flight", in_flight)] {
             let ingress = ingress.to_owned();
             let backlog = self
@@ -37,6 +40,10 @@ impl SqsObserver for Metrics {
                 .get_or_create(&Backlog { ingress, state });
             backlog.set(i64::try_from(messages).unwrap_or(i64::MAX));
         }
+    }
+
+    fn failed(&self, ingress: &str, error: &str) {
+        self.status().ingress_failed(ingress, error);
     }
 
     fn retried(&self, operation: &'static str, throttled: bool) {

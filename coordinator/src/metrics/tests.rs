@@ -1,5 +1,7 @@
 //! Tests of the names and values of all metrics.
 
+use std::collections::HashSet;
+
 use satchel_aws::kinesis::KinesisObserver;
 use satchel_engine::output::Stoppage;
 use satchel_engine::position::ShardId;
@@ -14,6 +16,8 @@ fn samples(metrics: &Metrics) -> Vec<String> {
     let mut samples: Vec<String> = text
         .lines()
         .filter(|line| !line.starts_with('#') && !line.contains("seconds_bucket"))
+        // They differ between builds and machines.
+        .filter(|line| !line.starts_with("process_") && !line.starts_with("satchel_build_info"))
         .map(str::to_owned)
         .collect();
     samples.sort();
@@ -88,7 +92,13 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_egress_emitted("example/out", 6);
     metrics.observe_egress_acked("example/out", 5);
     metrics.observe_egress_refused("example/out");
-    metrics.observe_egress_retried("example/out", 3);
+    metrics.observe_egress_retried("example/out", 3, "throttled");
+    metrics.observe_function("example/greeter", 5, half_second);
+    metrics.observe_function_failure("example/greeter", "function");
+    metrics.observe_function_dead_letter("example/greeter");
+    metrics.observe_other_dead_letters(3);
+    metrics.observe_role(Role::Standby);
+    metrics.observe_role(Role::Owner);
     for (operation, outcome, object_bytes) in [
         (S3Operation::PutObject, S3Outcome::Done, 300),
         (S3Operation::PutObject, S3Outcome::Refused, 0),
@@ -124,6 +134,12 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_egress_refused_records_total{egress=\"example/out\"} 1",
             "satchel_egress_retried_records_total{egress=\"example/out\"} 3",
             "satchel_fork_held 1",
+            "satchel_function_dead_letters_total{function=\"(others)\"} 3",
+            "satchel_function_dead_letters_total{function=\"example/greeter\"} 1",
+            "satchel_function_failures_total{function=\"example/greeter\",kind=\"function\"} 1",
+            "satchel_function_messages_total{function=\"example/greeter\"} 5",
+            "satchel_function_seconds_count{function=\"example/greeter\"} 1",
+            "satchel_function_seconds_sum{function=\"example/greeter\"} 0.5",
             "satchel_functions_paused 2",
             "satchel_functions_suspended 1",
             "satchel_http_connections{port=\"admin\"} 1",
@@ -149,6 +165,9 @@ fn every_observation_is_shown_under_its_name() {
              {operation=\"GetRecords\",reason=\"throttled\"} 1",
             "satchel_kinesis_shard_lag_seconds\
              {ingress=\"example/in\",stream=\"in\",shard=\"shardId-0\"} 1.5",
+            "satchel_lease_role{role=\"owner\"} 1",
+            "satchel_lease_role{role=\"released\"} 0",
+            "satchel_lease_role{role=\"standby\"} 0",
             "satchel_messages_rejected_total 3",
             "satchel_partition_durable_number{partition=\"0\"} 8",
             "satchel_partition_sealed_number{partition=\"0\"} 9",
@@ -178,4 +197,85 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_unclaimed_answers_total 1",
         ]
     );
+}
+
+/// Name of a sample: what precedes its labels or its value.
+fn name_of(line: &str) -> &str {
+    let end = line.find(['{', ' ']).unwrap_or(line.len());
+    &line[..end]
+}
+
+#[test]
+fn every_metric_has_a_help_text_and_a_type_and_belongs_to_this_software_or_to_the_process() {
+    let metrics = Metrics::new();
+    metrics.observe_function("example/greeter", 1, Duration::from_millis(1));
+    metrics.observe_role(Role::Owner);
+    let text = metrics.encode();
+    let described = |kind: &str| -> HashSet<&str> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(kind));
+        lines.filter_map(|line| line.split(' ').next()).collect()
+    };
+    let (helped, typed) = (described("# HELP "), described("# TYPE "));
+    assert_eq!(helped, typed);
+    for help in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {
+        let (_, help) = help.split_once(' ').unwrap();
+        assert!(help.len() > 10 || help == "Threads.", "{help}");
+    }
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let name = name_of(line);
+        assert!(
+            name.starts_with("satchel_") || name.starts_with("process_"),
+            "{line}"
+        );
+        let suffixes = ["_total", "_count", "_sum", "_bucket"];
+        let base = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix));
+        assert!(helped.contains(name) || base.is_some_and(|base| helped.contains(base)));
+    }
+    for name in [
+        "process_cpu_seconds_total",
+        "process_start_time_seconds",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_threads",
+        "process_open_fds",
+        "process_max_fds",
+        "satchel_build_info",
+    ] {
+        let mut lines = text.lines().filter(|line| name_of(line) == name);
+        let value = lines.next().and_then(|line| line.rsplit_once(' '));
+        let value: f64 = value.unwrap_or_else(|| panic!("{name}")).1.parse().unwrap();
+        assert!(value > 0.0 || name == "process_cpu_seconds_total", "{name}");
+        assert_eq!(lines.next(), None, "{name} once");
+    }
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&version));
+}
+
+#[test]
+fn functions_beyond_the_limit_share_one_label_unless_a_module_names_them() {
+    let metrics = Metrics::new();
+    metrics.declare_functions(["example/named".to_owned()]);
+    for number in 0..10 * functions::FUNCTIONS_MAX {
+        let function = format!("example/f{number}");
+        metrics.observe_function(&function, 1, Duration::from_millis(1));
+        metrics.observe_function_failure(&function, "function");
+        metrics.observe_function_dead_letter(&function);
+    }
+    let text = metrics.encode();
+    for name in [
+        "satchel_function_messages_total",
+        "satchel_function_failures_total",
+        "satchel_function_dead_letters_total",
+        "satchel_function_seconds_count",
+    ] {
+        let samples = text.lines().filter(|line| name_of(line) == name);
+        assert_eq!(samples.count(), functions::FUNCTIONS_MAX, "{name}");
+    }
+    metrics.observe_function("example/named", 1, Duration::from_millis(1));
+    let named = "satchel_function_messages_total{function=\"example/named\"} 1";
+    assert!(metrics.encode().lines().any(|line| line == named));
+    // One of them is the named function.
+    let others = 9 * functions::FUNCTIONS_MAX + 1;
+    let shared = format!("satchel_function_messages_total{{function=\"(others)\"}} {others}");
+    assert!(text.lines().any(|line| line == shared));
 }

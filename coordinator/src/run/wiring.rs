@@ -27,7 +27,9 @@ pub(super) async fn parts(
     let application = &process.application;
     let endpoints = application.endpoints.iter();
     let destinations = destinations(application, configs).await?;
-    let (state, restored) = process.open_state(Some(&config.state)).await?;
+    let (state, restored) = process
+        .open_state(Some(&config.state), &Arc::default())
+        .await?;
     if let (Some(restored), Some(origin)) = (restored, &process.args.fork.restore) {
         tracing::info!(facts = restored.facts, %origin, "state restored from another root");
     }

@@ -141,6 +141,12 @@ impl Committer {
                     let bytes = usize::try_from(delta.stored_bytes).unwrap_or(usize::MAX);
                     self.metrics
                         .observe_commit(partition, delta.number, bytes, delta.took);
+                    self.metrics.status().committed(
+                        partition,
+                        delta.number,
+                        delta.stored_bytes,
+                        delta.took,
+                    );
                 }
                 self.tail.send_modify(|commits| *commits += 1);
             }

@@ -3,20 +3,22 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use satchel_engine::address::FunctionType;
 use satchel_engine::dispatcher::{Dispatcher, DispatcherInput, DispatcherOutput};
 use satchel_engine::input::Input;
 use satchel_engine::invocation::{
-    AttemptId, Bundle, BundleId, BundleOutcome, Failure, FailureKind,
+    AttemptId, Batch, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure, FailureKind,
 };
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::{FACTS_PER_ROUND, wait_until};
-use crate::clock::boot_ms;
+use crate::clock::{boot_ms, now_ms};
 use crate::invoker::Invoker;
 use crate::metrics::Metrics;
+use crate::status::kind_name;
 
 /// Endpoint of the dispatcher's loop.
 #[derive(Debug, Clone)]
@@ -80,6 +82,16 @@ impl DispatchLoop {
                     DispatcherOutput::WakeAt(due_ms) => wake_at_ms = Some(due_ms),
                 }
             }
+            self.show_load();
+        }
+    }
+
+    /// Shows the requests in flight and the waiting batches of each endpoint.
+    fn show_load(&self) {
+        let status = self.metrics.status();
+        for index in (0..).map(EndpointIndex).take(self.destinations.len()) {
+            let (in_flight, waiting) = self.dispatcher.load_of(index);
+            status.endpoint_load(index, in_flight, waiting);
         }
     }
 
@@ -97,15 +109,12 @@ impl DispatchLoop {
         bundle: Bundle,
         returned: mpsc::UnboundedSender<DispatcherInput>,
     ) -> AbortHandle {
-        let destination = self.destinations[bundle.endpoint.0 as usize].clone();
+        let endpoint = bundle.endpoint;
+        let destination = self.destinations[endpoint.0 as usize].clone();
         let metrics = self.metrics.clone();
         let id = bundle.id;
-        let batches = bundle.batches.len();
-        let messages = bundle
-            .batches
-            .iter()
-            .map(|batch| batch.messages.len())
-            .sum();
+        let batches = bundle.batches.clone();
+        let messages = batches.iter().map(|batch| batch.messages.len()).sum();
         let begun = Instant::now();
         // In another task, so that a panic of the adapter is an outcome too.
         let invoker = Arc::clone(&destination.invoker);
@@ -120,8 +129,13 @@ impl DispatchLoop {
                     BundleOutcome::Failed(Failure::new(FailureKind::Ambiguous, message))
                 }
             };
-            metrics.observe_bundle(&destination.name, batches, messages, begun.elapsed());
-            observe_failures(&metrics, &destination.name, &outcome);
+            let took = begun.elapsed();
+            metrics.observe_bundle(&destination.name, batches.len(), messages, took);
+            observe_batches(&metrics, &destination.name, (&batches, &outcome), took);
+            let endpoint = (endpoint, &destination.name);
+            metrics
+                .status()
+                .request_ended(now_ms(), endpoint, &batches, &outcome);
             let _ = returned.send(DispatcherInput::BundleReturned {
                 bundle: id,
                 outcome,
@@ -138,16 +152,45 @@ fn abandon(requests: &mut HashMap<BundleId, AbortHandle>, bundle: BundleId) {
     }
 }
 
-fn observe_failures(metrics: &Metrics, endpoint: &str, outcome: &BundleOutcome) {
-    let failures: Vec<&Failure> = match outcome {
-        BundleOutcome::Failed(failure) => vec![failure],
-        BundleOutcome::Answered(results) => results
-            .iter()
-            .filter_map(|(_, result)| result.as_ref().err())
-            .collect(),
+/// Counts the outcome of a request, by endpoint and by function.
+fn observe_batches(
+    metrics: &Metrics,
+    endpoint: &str,
+    (batches, outcome): (&[Arc<Batch>], &BundleOutcome),
+    took: Duration,
+) {
+    let results = match outcome {
+        BundleOutcome::Failed(failure) => {
+            metrics.observe_invocation_failure(endpoint, failure.kind);
+            if let [batch] = batches {
+                let function = batch.target.function.to_string();
+                metrics.observe_function_failure(&function, kind_name(failure.kind));
+            }
+            return;
+        }
+        BundleOutcome::Answered(results) => results,
     };
-    for failure in failures {
-        metrics.observe_invocation_failure(endpoint, failure.kind);
-        tracing::debug!(endpoint, kind = ?failure.kind, "{failure}");
+    let by_attempt: HashMap<AttemptId, &Arc<Batch>> =
+        batches.iter().map(|batch| (batch.attempt, batch)).collect();
+    // A request often holds many batches of few functions.
+    let mut answered: HashMap<&FunctionType, usize> = HashMap::new();
+    for (attempt, result) in results {
+        let batch = by_attempt.get(attempt);
+        match (result, batch) {
+            (Ok(_), Some(batch)) => {
+                *answered.entry(&batch.target.function).or_default() += batch.messages.len();
+            }
+            (Ok(_), None) => {}
+            (Err(failure), batch) => {
+                metrics.observe_invocation_failure(endpoint, failure.kind);
+                if let Some(batch) = batch {
+                    let function = batch.target.function.to_string();
+                    metrics.observe_function_failure(&function, kind_name(failure.kind));
+                }
+            }
+        }
+    }
+    for (function, messages) in answered {
+        metrics.observe_function(&function.to_string(), messages, took);
     }
 }

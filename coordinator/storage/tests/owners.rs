@@ -136,6 +136,7 @@ impl Owner {
             target: address(id),
             argument: value(text),
             idempotency_key: None,
+            trace: None,
         }));
         self.answer_to(request)
     }

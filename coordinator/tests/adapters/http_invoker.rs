@@ -47,6 +47,7 @@ fn batch(number: u64) -> Arc<Batch> {
             },
             id: "m1".into(),
             failed_attempts: 0,
+            trace: None,
         }],
     })
 }

@@ -9,9 +9,11 @@ mod dead_letters;
 mod endpoint;
 mod http;
 mod lambda;
+mod module_files;
 mod outages;
 mod rejections;
 mod suspension;
+mod traces;
 
 use std::path::{Path, PathBuf};
 

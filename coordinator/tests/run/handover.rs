@@ -30,6 +30,19 @@ async fn stands_by(app: &Dev) {
     assert_eq!(healthy.status(), 200);
 }
 
+/// Returns the parts in the lease that the metrics of a process show as its present one.
+async fn role(app: &Dev) -> Vec<&'static str> {
+    let mut present = Vec::new();
+    for role in ["standby", "owner", "released"] {
+        let sample = format!("satchel_lease_role{{role=\"{role}\"}}");
+        match app.client.metric(&sample).await {
+            Some(1.0) => present.push(role),
+            other => assert_eq!(other, Some(0.0), "{role}"),
+        }
+    }
+    present
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_takes_over_from_a_killed_owner_and_no_answered_call_is_lost() {
     let aws = Aws::with_greeter().await;
@@ -39,10 +52,13 @@ async fn a_standby_takes_over_from_a_killed_owner_and_no_answered_call_is_lost()
     for round in 0..2 {
         let mut standby = setup.start_standby().await;
         stands_by(&standby).await;
+        assert_eq!(role(&owner).await, ["owner"]);
+        assert_eq!(role(&standby).await, ["standby"]);
         owner.kill9().await;
         let killed = Instant::now();
         standby.is_ready().await;
         eprintln!("round {round}: taken over after {:?}", killed.elapsed());
+        assert_eq!(role(&standby).await, ["owner"]);
         // The answer is remembered, so the repeated call is not counted.
         assert_eq!(call(&standby.client, "alice").await.1["seen"], 1);
         let next = format!("bob-{round}");

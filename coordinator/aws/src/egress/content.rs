@@ -213,6 +213,7 @@ pub(super) mod tests {
             id: MessageId([number as u8; 16]),
             egress: "example/out".into(),
             value: typed_value(typename, value.to_vec()),
+            trace: None,
         }
     }
 

@@ -71,8 +71,8 @@ pub trait Observer: Send + Sync {
     fn delivered(&self, egress: &str, records: u64);
     /// A record became a dead letter.
     fn refused(&self, egress: &str);
-    /// Records were not accepted and are retried.
-    fn retried(&self, egress: &str, records: u64);
+    /// Records were not accepted for `reason` and are retried.
+    fn retried(&self, egress: &str, records: u64, reason: &str);
 }
 
 /// Connection of an egress to its partition and its metrics.
@@ -261,7 +261,7 @@ impl RetryLog {
     /// Counts records that were not accepted, and logs them if nothing was logged recently.
     pub(super) fn retried(&mut self, handle: &EgressHandle, records: u64, reason: &str) {
         let egress = &*handle.id;
-        handle.observer.retried(egress, records);
+        handle.observer.retried(egress, records, reason);
         let is_recent = |at: Instant| at.elapsed() < RETRY_LOG_INTERVAL;
         if !self.last.is_some_and(is_recent) {
             self.last = Some(Instant::now());

@@ -139,6 +139,8 @@ impl KinesisIngress {
                 }
                 Err(error) => {
                     self.observer.retried("ListShards", error.is_throttling());
+                    let failure = format!("ListShards: {error}");
+                    self.observer.failed(ingress, &failure);
                     tracing::warn!(%ingress, %stream, %error, "shards not listed yet; retrying");
                 }
             }

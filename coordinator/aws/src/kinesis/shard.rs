@@ -64,6 +64,8 @@ impl Shared {
         error: &RequestFailure,
     ) {
         self.observer.retried(operation, error.is_throttling());
+        let failure = format!("{operation}: {error}");
+        self.observer.failed(&self.options.ingress, &failure);
         let (ingress, stream) = (&*self.options.ingress, &*self.options.stream);
         if error.is_throttling() {
             tracing::debug!(

@@ -216,6 +216,8 @@ impl SqsIngress {
 
     fn report_retry(&self, operation: &'static str, failure: &RequestFailure, failures: u32) {
         self.observer.retried(operation, failure.throttled);
+        let error = format!("{operation}: {}", failure.reason);
+        self.observer.failed(&self.options.ingress, &error);
         if failures >= FAILURES_LOGGED {
             let (ingress, reason) = (&self.options.ingress, &failure.reason);
             tracing::warn!(%ingress, operation, %reason, "SQS request failed; retrying");
@@ -261,6 +263,7 @@ impl Shared {
                     id,
                     name: message.id.as_str().into(),
                     routed: router(&message),
+                    trace: message.trace(),
                 });
             }
         }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use md5::{Digest, Md5};
 use satchel_engine::queue::QueuedId;
+use satchel_engine::trace::TraceParent;
 
 /// Standard base64. Bits behind the last byte are ignored, as by the SDKs of AWS.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -18,6 +19,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Attribute by which Satchel's egress marks a body as base64.
 const ENCODING: &str = "satchel-encoding";
+
+/// Attribute with the trace context of a message, after the W3C's Trace Context.
+const TRACEPARENT: &str = "traceparent";
 
 /// A received message.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -57,6 +61,11 @@ impl SqsMessage {
             Ok(number) if is_uuid => QueuedId(number.to_be_bytes()),
             _ => QueuedId(Md5::digest(self.id.as_bytes()).into()),
         }
+    }
+
+    /// Its trace context, if it has a valid one.
+    pub fn trace(&self) -> Option<TraceParent> {
+        TraceParent::parse(self.attributes.get(TRACEPARENT)?)
     }
 
     /// Its data: the body, decoded if Satchel's egress sent it as base64.
@@ -147,6 +156,20 @@ mod tests {
             with("gzip", "?").unwrap_err(),
             "its attribute satchel-encoding is \"gzip\", and only base64 is known"
         );
+    }
+
+    #[test]
+    fn a_trace_context_is_read_and_any_other_text_ignored() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let with = |value: &str| {
+            let mut message = message("1");
+            let attribute = (TRACEPARENT.to_owned(), value.to_owned());
+            message.attributes.extend([attribute]);
+            message.trace()
+        };
+        assert_eq!(with(TRACE).unwrap().to_string(), TRACE);
+        assert_eq!(with("no trace"), None);
+        assert_eq!(message("1").trace(), None);
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub(crate) fn emission(number: u64, value: TypedValue) -> Emission {
         id: MessageId(id),
         egress: "example/out".into(),
         value,
+        trace: None,
     }
 }
 
@@ -63,7 +64,7 @@ impl Observer for Always {
 
     fn refused(&self, _egress: &str) {}
 
-    fn retried(&self, _egress: &str, records: u64) {
+    fn retried(&self, _egress: &str, records: u64, _reason: &str) {
         self.0.fetch_add(records, Ordering::Relaxed);
     }
 }

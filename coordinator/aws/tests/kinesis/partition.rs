@@ -66,6 +66,7 @@ struct Unobserved;
 impl KinesisObserver for Unobserved {
     fn lag(&self, _: &ShardId, _: u64) {}
     fn reading_ended(&self, _: &ShardId) {}
+    fn failed(&self, _: &str, _: &str) {}
     fn retried(&self, _: &'static str, _: bool) {}
     fn read(&self, _: &ShardId, _: u64, _: u64) {}
     fn dropped(&self, _: &ShardId, _: u64) {}

@@ -66,6 +66,7 @@ impl SqsObserver for Counting {
     fn deleted(&self, _: &str, _: u64) {}
     fn lag(&self, _: &str, _: u64) {}
     fn backlog(&self, _: &str, _: u64, _: u64) {}
+    fn failed(&self, _: &str, _: &str) {}
     fn retried(&self, _: &'static str, _: bool) {}
 }
 

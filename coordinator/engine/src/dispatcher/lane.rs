@@ -16,6 +16,8 @@ pub(super) struct Lane {
     pub(super) health: Health,
     /// Groups that were sent and failed, by the earliest time of their retry and a counter.
     retries_by_due_time: BTreeMap<(u64, u64), Group>,
+    /// Number of batches in them.
+    batches_to_retry: usize,
     next_group: u64,
     in_flight: BTreeSet<BundleId>,
     /// Last probe while the endpoint is down.
@@ -86,6 +88,7 @@ impl Lane {
             waiting: VecDeque::new(),
             health: Health::default(),
             retries_by_due_time: BTreeMap::new(),
+            batches_to_retry: 0,
             next_group: 0,
             in_flight: BTreeSet::new(),
             probe: None,
@@ -100,12 +103,12 @@ impl Lane {
         }
     }
 
+    pub(super) fn under_way(&self) -> usize {
+        self.in_flight.len()
+    }
+
     pub(super) fn batches_waiting(&self) -> usize {
-        let retries_by_due_time = self
-            .retries_by_due_time
-            .values()
-            .map(|group| group.batches.len());
-        self.waiting.len() + retries_by_due_time.sum::<usize>()
+        self.waiting.len() + self.batches_to_retry
     }
 
     pub(super) fn observe(&self) -> EndpointHealth {
@@ -128,7 +131,9 @@ impl Lane {
             .retries_by_due_time
             .first_entry()
             .filter(|entry| entry.key().0 <= now_ms)?;
-        Some(first.remove())
+        let group = first.remove();
+        self.batches_to_retry -= group.batches.len();
+        Some(group)
     }
 
     fn gather(&mut self, endpoint: &Endpoint) -> Option<Group> {
@@ -161,6 +166,7 @@ impl Lane {
             return Some(Group::new(vec![batch]));
         }
         if let Some(mut retry) = self.retries_by_due_time.first_entry() {
+            self.batches_to_retry -= 1;
             let group = retry.get_mut();
             if group.batches.len() == 1 {
                 return Some(retry.remove());
@@ -260,6 +266,7 @@ impl Lane {
     }
 
     pub(super) fn requeue(&mut self, due_ms: u64, group: Group) {
+        self.batches_to_retry += group.batches.len();
         self.retries_by_due_time
             .insert((due_ms, self.next_group), group);
         self.next_group += 1;

@@ -290,3 +290,23 @@ fn a_dispatcher_woken_too_early_requests_another_wake_up() {
     let sent = fixture.later(1_000);
     assert!(matches!(sent[..], [DispatcherOutput::Send(_)]), "{sent:?}");
 }
+
+#[test]
+fn the_load_counts_requests_in_flight_and_waiting_batches_also_those_to_retry() {
+    let mut fixture = Fixture::new(1);
+    let load = |fixture: &Fixture| fixture.dispatcher.load_of(LAMBDA);
+    fixture.ready(1, 10);
+    fixture.ready(2, 10);
+    fixture.ready(3, 10);
+    assert_eq!(load(&fixture), (1, 2));
+    let refused = Failure::new(FailureKind::Unavailable, "connection refused");
+    fixture.returned(1, BundleOutcome::Failed(refused));
+    assert_eq!(load(&fixture), (0, 3), "the lane waits");
+    let sent = sent(&fixture.later(1_000));
+    assert_eq!(sent, [(2, vec![2])], "the probe is another batch");
+    assert_eq!(load(&fixture), (1, 2));
+    fixture.returned(2, answers(&[2]));
+    fixture.returned(3, answers(&[1]));
+    fixture.returned(4, answers(&[3]));
+    assert_eq!(load(&fixture), (0, 0));
+}

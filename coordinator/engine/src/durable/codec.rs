@@ -162,12 +162,19 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn id(&mut self) -> Result<[u8; 16], Malformed> {
-        let (id, rest) = self
+        self.array("id")
+    }
+
+    pub(super) fn array<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], Malformed> {
+        let (array, rest) = self
             .0
             .split_first_chunk()
-            .ok_or(Malformed::Truncated("id"))?;
+            .ok_or(Malformed::Truncated(what))?;
         self.0 = rest;
-        Ok(*id)
+        Ok(*array)
     }
 
     pub(super) fn message_id(&mut self) -> Result<MessageId, Malformed> {

@@ -3,6 +3,7 @@ use satchel_protocol::types::typed_value;
 
 use super::*;
 use crate::message::Correction;
+use crate::trace::TraceParent;
 
 fn address() -> impl Strategy<Value = Address> {
     ("[a-z.]{1,8}", "[a-z]{1,8}", "\\PC{0,12}")
@@ -29,13 +30,25 @@ fn message() -> impl Strategy<Value = Message> {
         proptest::option::of(address()),
         any_typed_value(),
         proptest::option::of(correction),
+        trace(),
     )
-        .prop_map(|(id, caller, argument, correction)| Message {
+        .prop_map(|(id, caller, argument, correction, trace)| Message {
             id,
             caller,
             argument,
             correction,
+            trace,
         })
+}
+
+fn trace() -> impl Strategy<Value = Option<TraceParent>> {
+    let trace = any::<([u8; 16], [u8; 8], u8)>();
+    let trace = trace.prop_map(|(trace_id, parent_id, flags)| TraceParent {
+        trace_id,
+        parent_id,
+        flags,
+    });
+    proptest::option::of(trace)
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -223,10 +236,17 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             }),
             Value::Shard(position)
         )),
-        (any::<u64>(), id(), text(), any_typed_value()).prop_map(|(number, id, egress, value)| (
-            Key::Outbox { number },
-            Value::Outbox(OutboxEntry { id, egress, value })
-        )),
+        (any::<u64>(), id(), text(), any_typed_value(), trace()).prop_map(
+            |(number, id, egress, value, trace)| {
+                let entry = OutboxEntry {
+                    id,
+                    egress,
+                    value,
+                    trace,
+                };
+                (Key::Outbox { number }, Value::Outbox(entry))
+            }
+        ),
         any::<u64>().prop_map(|next| (Key::Counter, Value::Counter(next))),
         (".*", any::<u64>(), any::<bool>()).prop_map(|(origin, since_ms, filling)| {
             let hold = Hold {
@@ -323,6 +343,46 @@ fn a_registration_is_written_in_version_1_until_a_state_is_retired() {
     let error = Change::decode(&[11], Some(&[2, 1])).unwrap_err();
     assert_eq!(
         error.to_string(),
+        "the value version 2 is not known to this version"
+    );
+}
+
+#[test]
+fn a_trace_context_is_version_2_and_without_one_the_bytes_are_those_of_version_1() {
+    let address = Address::new(FunctionType::new("example", "greeter"), "alice");
+    let fact = |trace| {
+        let message = Message {
+            id: MessageId([1; 16]),
+            caller: None,
+            argument: typed_value("t", &b"x"[..]),
+            correction: None,
+            trace,
+        };
+        encode(&Change {
+            key: Key::Message {
+                address: address.clone(),
+                number: 7,
+            },
+            value: Some(Value::Message(message)),
+        })
+    };
+    let trace = TraceParent {
+        trace_id: [2; 16],
+        parent_id: [3; 8],
+        flags: 1,
+    };
+    let (key, untraced) = fact(None);
+    let (_, traced) = fact(Some(trace));
+    let (untraced, traced) = (untraced.unwrap(), traced.unwrap());
+    let version_1 = [&[1][..], &[1; 16], &[0, 1, b't', 1, 1, b'x', 0]].concat();
+    assert_eq!(untraced, version_1);
+    let version_2 = [&[2][..], &version_1[1..], &[2; 16], &[3; 8], &[1]].concat();
+    assert_eq!(traced, version_2);
+    let read = |key: &[u8], bytes: &[u8]| Change::decode(key, Some(bytes));
+    assert!(read(&key, &version_2).is_ok());
+    // Version 2 of a counter does not exist.
+    assert_eq!(
+        read(&[11], &[2, 1]).unwrap_err().to_string(),
         "the value version 2 is not known to this version"
     );
 }

@@ -10,8 +10,9 @@ use super::{
 use crate::message::{Correction, Message};
 use crate::position::{SequenceNumber, ShardPosition};
 use crate::request::CallId;
+use crate::trace::TraceParent;
 
-/// Version of every value's layout. A changed layout gets a new number, and its reader keeps
+/// Version of every value's first layout. A changed layout gets a new number, and its reader keeps
 /// reading this one.
 pub(super) const VERSION: u8 = 1;
 
@@ -19,12 +20,37 @@ pub(super) const VERSION: u8 = 1;
 /// registration without retired states is written in version 1, which older software reads.
 const WITH_RETIRED: u8 = 2;
 
+/// Version of a message, a timer or a record of the outbox that ends with a trace context. Without
+/// a context they are written in the first version.
+const WITH_TRACE: u8 = 2;
+
 pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
     let with_retired = matches!(
         value,
         Value::Registration(specs) if specs.iter().any(|spec| spec.retired)
     );
-    out.push(if with_retired { WITH_RETIRED } else { VERSION });
+    let trace = trace_of(value);
+    out.push(match trace {
+        Some(_) => WITH_TRACE,
+        None if with_retired => WITH_RETIRED,
+        None => VERSION,
+    });
+    encode_fields(value, with_retired, out);
+    if let Some(trace) = trace {
+        out.extend_from_slice(&trace.to_bytes());
+    }
+}
+
+fn trace_of(value: &Value) -> Option<TraceParent> {
+    match value {
+        Value::Message(message) => message.trace,
+        Value::Timer(timer) => timer.message.trace,
+        Value::Outbox(entry) => entry.trace,
+        _ => None,
+    }
+}
+
+fn encode_fields(value: &Value, with_retired: bool, out: &mut Vec<u8>) {
     match value {
         Value::State(state) => {
             put_text(out, &state.typename);
@@ -98,16 +124,17 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
 pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
     let mut read = Reader(bytes);
     let version = read.byte()?;
-    match (version, key) {
-        (VERSION, _) | (WITH_RETIRED, Key::Registration { .. }) => {}
+    let traced = match (version, key) {
+        (VERSION, _) | (WITH_RETIRED, Key::Registration { .. }) => false,
+        (WITH_TRACE, Key::Message { .. } | Key::Timer { .. } | Key::Outbox { .. }) => true,
         (found, _) => {
             return Err(Malformed::Unknown {
                 what: "value version",
                 found: found.into(),
             });
         }
-    }
-    let value = match key {
+    };
+    let mut value = match key {
         Key::State { .. } => Value::State(StoredState {
             typename: read.shared_text()?,
             expires_at_ms: read.option(Reader::number)?,
@@ -160,6 +187,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             id: read.message_id()?,
             egress: read.shared_text()?,
             value: read.typed_value()?,
+            trace: None,
         }),
         Key::Counter => Value::Counter(read.number()?),
         Key::EgressMark { .. } => Value::EgressMark(read.owned_bytes()?),
@@ -174,6 +202,15 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             since_ms: read.number()?,
         }),
     };
+    if traced {
+        let trace = Some(TraceParent::from_bytes(read.array("trace context")?));
+        match &mut value {
+            Value::Message(message) => message.trace = trace,
+            Value::Timer(timer) => timer.message.trace = trace,
+            Value::Outbox(entry) => entry.trace = trace,
+            _ => unreachable!("checked with the version"),
+        }
+    }
     read.end()?;
     Ok(value)
 }
@@ -199,6 +236,7 @@ fn message(read: &mut Reader<'_>) -> Result<Message, Malformed> {
                 delete: read.flag()?,
             })
         })?,
+        trace: None,
     })
 }
 

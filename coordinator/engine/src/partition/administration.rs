@@ -10,6 +10,7 @@ use satchel_protocol::reqreply::TypedValue;
 use satchel_protocol::types::{JSON_TYPENAME, built_in_from_json, typed_value};
 
 use super::Partition;
+use super::notices::Notice;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, OutboxEntry};
 use crate::input::Administration;
@@ -55,6 +56,18 @@ impl Partition {
                 self.pause_function(function, reason)
             }
             Administration::ResumeFunction(function) => self.resume_paused_function(function),
+            Administration::ListAddresses {
+                bucket,
+                function,
+                prefix,
+                after,
+                limit,
+            } => self.list_addresses(
+                bucket,
+                (function.as_deref(), &prefix),
+                after.as_ref(),
+                limit,
+            ),
             Administration::ListTimers { function, limit } => {
                 self.start_listing(request, function, limit);
                 return;
@@ -142,6 +155,7 @@ impl Partition {
                 id: again,
                 egress,
                 value: letter.argument,
+                trace: None,
             });
         } else if let Some(address) = address {
             if let Some(caller) = &letter.caller {
@@ -152,6 +166,7 @@ impl Partition {
                 caller: letter.caller,
                 argument: letter.argument,
                 correction: None,
+                trace: None,
             };
             self.deliver(&address, message);
         }
@@ -184,6 +199,9 @@ impl Partition {
             address: address.clone(),
         });
         self.mark_changed(Key::FailureRecord {
+            address: address.clone(),
+        });
+        self.notice(Notice::AddressResumed {
             address: address.clone(),
         });
         self.make_ready(address);
@@ -299,5 +317,6 @@ fn correction(state: Arc<str>, value: Option<TypedValue>) -> Message {
         caller: None,
         argument,
         correction: Some(Correction { state, delete }),
+        trace: None,
     }
 }

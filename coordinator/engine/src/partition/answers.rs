@@ -14,6 +14,8 @@ use satchel_protocol::reqreply::{self, FromFunction, TypedValue};
 use super::Partition;
 use super::calls::is_caller;
 use super::declarations::{Declaration, Refusal};
+use super::effects::{Effects, Parent};
+use super::notices::{Notice, shortened};
 use super::rejections::Defect;
 use super::schedule::Scheduled;
 use super::suspension::Cause;
@@ -21,7 +23,7 @@ use crate::address::{Address, FunctionType, ID_BYTES_MAX};
 use crate::durable::{Expiration, Key, OutboxEntry, Timer};
 use crate::input::EgressMark;
 use crate::invocation::AttemptId;
-use crate::message::{IdSource, Message, MessageId};
+use crate::message::Message;
 use crate::tables::{Activity, Flight};
 
 impl Partition {
@@ -79,6 +81,10 @@ impl Partition {
             }
         };
         if let Some(failure) = failure {
+            self.notice(Notice::AnswerRejected {
+                function: address.function.clone(),
+                reason: shortened(&failure.message),
+            });
             self.batch_failed(&address, flight, &failure);
         }
     }
@@ -252,13 +258,14 @@ impl Partition {
     fn apply(&mut self, address: &Address, flight: Flight, response: InvocationResponse) {
         let sealed = self.commits.sealed();
         let (parents, callers) = self.consume(address, flight.messages);
-        let mut ids = EffectIds::new(parents);
+        let mut effects = Effects::new(parents);
         for message in response.outgoing_messages {
             let (Some(target), Some(argument)) = (message.target, message.argument) else {
                 continue;
             };
             let message = Message {
-                id: ids.next(message.cause, &argument),
+                trace: effects.trace(message.cause),
+                id: effects.next_id(message.cause, &argument),
                 caller: Some(address.clone()),
                 argument: owned(argument),
                 correction: None,
@@ -266,14 +273,15 @@ impl Partition {
             self.deliver(&Address::from(&target), message);
         }
         for delayed in response.delayed_invocations {
-            self.apply_delayed(address, delayed, &mut ids);
+            self.apply_delayed(address, delayed, &mut effects);
         }
         for egress in response.outgoing_egresses {
             let Some(value) = egress.argument else {
                 continue;
             };
             let entry = OutboxEntry {
-                id: ids.next(egress.cause, &value),
+                trace: effects.trace(egress.cause),
+                id: effects.next_id(egress.cause, &value),
                 egress: format!("{}/{}", egress.egress_namespace, egress.egress_type).into(),
                 value: owned(value),
             };
@@ -298,9 +306,9 @@ impl Partition {
         self.tables.prune(address);
     }
 
-    /// Removes the processed messages. Returns their ids, which are the parents of the effects, and
-    /// the callers outside that sent them.
-    fn consume(&mut self, address: &Address, messages: usize) -> (Vec<MessageId>, Vec<Address>) {
+    /// Removes the processed messages. Returns their ids and trace contexts, which are the parents
+    /// of the effects, and the callers outside that sent them.
+    fn consume(&mut self, address: &Address, messages: usize) -> (Vec<Parent>, Vec<Address>) {
         let mut parents = Vec::with_capacity(messages);
         let mut callers = Vec::new();
         for _ in 0..messages {
@@ -312,7 +320,7 @@ impl Partition {
                 .pop_message()
                 .expect("its messages are in its mailbox");
             self.subtract_pending(message.pending_bytes(address));
-            parents.push(message.id);
+            parents.push((message.id, message.trace));
             callers.extend(message.caller.filter(is_caller));
             let key = Key::Message {
                 address: address.clone(),
@@ -324,7 +332,12 @@ impl Partition {
         (parents, callers)
     }
 
-    fn apply_delayed(&mut self, owner: &Address, delayed: DelayedInvocation, ids: &mut EffectIds) {
+    fn apply_delayed(
+        &mut self,
+        owner: &Address,
+        delayed: DelayedInvocation,
+        effects: &mut Effects,
+    ) {
         if delayed.is_cancellation_request {
             self.cancel_timer(owner, &delayed.cancellation_token);
             return;
@@ -339,7 +352,8 @@ impl Partition {
             token: (!token.is_empty()).then(|| token.into()),
             target: Address::from(&target),
             message: Message {
-                id: ids.next(delayed.cause, &argument),
+                trace: effects.trace(delayed.cause),
+                id: effects.next_id(delayed.cause, &argument),
                 caller: Some(owner.clone()),
                 argument: owned(argument),
                 correction: None,
@@ -498,45 +512,6 @@ impl Partition {
 /// Approximate size of an entry of the outbox, in bytes.
 pub(super) fn outbox_bytes(entry: &OutboxEntry) -> usize {
     entry.value.value.len() + entry.value.typename.len() + 128
-}
-
-/// Derives ids for the effects of one answer, from the message that caused each effect if the SDK
-/// reports it.
-struct EffectIds {
-    parents: Vec<MessageId>,
-    /// Next index of the effects of the batch as a whole, then of each message.
-    next: Vec<u32>,
-}
-
-impl EffectIds {
-    fn new(parents: Vec<MessageId>) -> Self {
-        Self {
-            next: vec![0; parents.len() + 1],
-            parents,
-        }
-    }
-
-    /// Returns the next id. `cause` is 1 + the index of the message that caused the effect, or 0 if
-    /// it is unknown.
-    fn next(&mut self, cause: u32, argument: &TypedValue) -> MessageId {
-        let known = usize::try_from(cause)
-            .ok()
-            .filter(|cause| *cause <= self.parents.len());
-        let cause = known.unwrap_or(0);
-        let index = self.next[cause];
-        self.next[cause] += 1;
-        let source = match cause.checked_sub(1) {
-            Some(parent) => IdSource::Effect {
-                parent: self.parents[parent],
-                index,
-            },
-            None => IdSource::BatchEffect {
-                parents: &self.parents,
-                index,
-            },
-        };
-        MessageId::derive(source, argument)
-    }
 }
 
 fn check_message(

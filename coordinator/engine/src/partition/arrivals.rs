@@ -11,6 +11,7 @@ use crate::durable::{DeadLetter, Key, Value};
 use crate::input::Record;
 use crate::message::{IdSource, Message, MessageId, Unroutable};
 use crate::position::{ShardId, ShardPosition};
+use crate::trace::TraceParent;
 
 /// Origin of an incoming record or queue message, from which the ids of its messages derive.
 pub(super) struct Origin<'a> {
@@ -22,6 +23,8 @@ pub(super) struct Origin<'a> {
     pub(super) sub_sequence: u64,
     /// Describes the origin for operators.
     pub(super) described: &'a dyn Fn() -> String,
+    /// Trace context of the record or message.
+    pub(super) trace: Option<TraceParent>,
 }
 
 impl Partition {
@@ -97,6 +100,8 @@ impl Partition {
                 sequence: record.sequence.as_str(),
                 sub_sequence: record.sub_sequence,
                 described: &|| format!("{name} {} (key {key:?})", record.sequence),
+                // Neither Kinesis nor a local stream has a place for it in a record.
+                trace: None,
             };
             self.ingest(&origin, routed);
         }
@@ -130,6 +135,7 @@ impl Partition {
                         caller: None,
                         argument,
                         correction: None,
+                        trace: origin.trace,
                     };
                     self.deliver(&address, message);
                 }

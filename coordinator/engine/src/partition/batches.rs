@@ -270,5 +270,6 @@ fn batch_message(number: u64, message: &Message, active: &ActiveState) -> BatchM
         argument: message.argument.clone(),
         id: message.id.to_string().into(),
         failed_attempts: failures.map_or(0, |failures| failures.attempts),
+        trace: message.trace,
     }
 }

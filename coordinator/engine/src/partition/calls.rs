@@ -213,6 +213,7 @@ impl Partition {
             caller,
             argument: call.argument,
             correction: None,
+            trace: call.trace,
         };
         self.counts.messages += 1;
         self.enqueue(&call.target, message);

@@ -296,6 +296,7 @@ impl Partition {
                         id: entry.id,
                         egress: entry.egress.clone(),
                         value: entry.value.clone(),
+                        trace: entry.trace,
                     }));
                 }
                 Release::MarksDurable(egress) => {

@@ -149,6 +149,9 @@ impl Partition {
                 }
                 self.absent_bucket_of_changed_letter(&administration)
             }
+            Administration::ListAddresses { bucket, .. } => {
+                Some(*bucket).filter(|bucket| self.is_absent(*bucket))
+            }
             Administration::PauseIngress { .. }
             | Administration::ResumeIngress(_)
             | Administration::PauseFunction { .. }

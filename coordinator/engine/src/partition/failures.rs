@@ -7,6 +7,7 @@
 //! kept, and each part carries the state that the part before it left.
 
 use super::Partition;
+use super::notices::{Notice, shortened};
 use super::schedule::Scheduled;
 use super::suspension::Cause;
 use crate::address::Address;
@@ -228,12 +229,17 @@ impl Partition {
             OnPoison::Suspend => {
                 if let Some(active) = self.tables.active_mut(address) {
                     active.activity = Activity::Idle;
+                    let shown = shortened(&reason);
                     active.suspension = Some(Suspension {
                         reason,
                         since_ms: self.now_ms,
                     });
                     self.mark_changed(Key::Suspension {
                         address: address.clone(),
+                    });
+                    self.notice(Notice::AddressSuspended {
+                        address: address.clone(),
+                        reason: shown,
                     });
                 }
             }
@@ -302,6 +308,13 @@ impl Partition {
     pub(super) fn add_dead_letter(&mut self, address: Option<&Address>, letter: DeadLetter) {
         let number = self.tables.take_number();
         self.counts.dead_letters += 1;
+        self.notice(Notice::DeadLetter {
+            id: letter.id,
+            function: address.map(|address| address.function.clone()),
+            egress: letter.egress.clone(),
+            attempts: letter.attempts,
+            reason: shortened(&letter.reason),
+        });
         // One that belongs to no address is stored in a bucket too, where it can be evicted.
         let home = match address {
             Some(address) => address.clone(),
@@ -324,7 +337,10 @@ impl Partition {
 
     /// Makes a dead letter of a record that an egress will never accept as it is.
     pub(super) fn egress_refused(&mut self, number: u64, reason: String) {
-        if let Some(OutboxEntry { id, egress, value }) = self.take_outbox(number) {
+        if let Some(OutboxEntry {
+            id, egress, value, ..
+        }) = self.take_outbox(number)
+        {
             let letter = DeadLetter {
                 id,
                 source: format!("egress {egress}"),

@@ -45,6 +45,7 @@ impl Partition {
                 sequence: &sequence,
                 sub_sequence: 0,
                 described: &|| format!("{ingress} {}", message.name),
+                trace: message.trace,
             };
             self.ingest(&origin, message.routed);
         }

@@ -7,6 +7,7 @@ use super::calls::Calls;
 use super::commits::Commits;
 use super::deferred::Deferred;
 use super::loading::Loading;
+use super::notices::Notices;
 use super::pauses::PausedIngresses;
 use super::schedule::{Schedule, Scheduled};
 use super::suspension::FunctionTypes;
@@ -130,6 +131,7 @@ impl Recovery {
             snapshot_wanted: false,
             snapshot_taken: false,
             memory_is_short: false,
+            notices: Notices::default(),
             crash_suspects_below: if ownership.clean {
                 0
             } else {

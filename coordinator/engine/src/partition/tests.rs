@@ -11,6 +11,7 @@ mod fixture;
 mod holding;
 mod library;
 mod loading;
+mod observing;
 mod outlasting;
 mod pausing;
 mod queueing;

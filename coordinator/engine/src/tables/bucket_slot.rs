@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::active_state::Eviction;
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Instance};
 use super::overlay::Overlay;
-use crate::address::Address;
+use crate::address::{Address, FunctionType};
 use crate::durable::{BucketSummary, Key, Value};
 use crate::map::Map;
 
@@ -98,6 +98,11 @@ impl BucketSlot {
     /// Lists the addresses with an active state, or with a value that expires.
     pub(crate) fn active_addresses(&self) -> Vec<Address> {
         self.bucket.active_addresses()
+    }
+
+    /// Iterates over the instances in memory, with function and id.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = (&FunctionType, &str, &Instance)> {
+        self.bucket.iter()
     }
 
     /// Audits the counters. With `sealed`, a seal has counted every active state.

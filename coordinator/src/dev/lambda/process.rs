@@ -53,7 +53,7 @@ pub(super) async fn run(
     tracing::debug!(function = function.name(), pid, "handler started");
 
     let api = RuntimeApi::serve((listener, address), Arc::clone(&function), process);
-    let output = Output::of(&mut child, &function, pid);
+    let output = Output::of(&mut child, &function);
     // Kept open and never written: a handler can detect the end of its parent by reading it.
     let _stdin = child.stdin.take();
     let status = until_it_ends(&mut child, pid, &function, process, wanted, &api).await;
@@ -199,9 +199,9 @@ struct Output {
 }
 
 impl Output {
-    fn of(child: &mut Child, function: &Arc<Function>, pid: u32) -> Self {
+    fn of(child: &mut Child, function: &Arc<Function>) -> Self {
         let last_line = Arc::new(Mutex::new(String::new()));
-        let name = format!("{}-{pid}", function.name());
+        let name = function.name().to_owned();
         let mut copies = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             let (function, name) = (Arc::clone(function), name.clone());

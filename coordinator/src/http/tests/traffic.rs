@@ -51,6 +51,7 @@ async fn a_call_is_answered_with_the_functions_reply_and_its_typename() {
             target: alice(),
             argument: typed_value("satchel/json", &br#"{"name":"Alice"}"#[..]),
             idempotency_key: None,
+            trace: None,
         }]
     );
     process.stop().await;

@@ -36,6 +36,7 @@ use crate::runtime::dispatch::{Destination, DispatchLoop};
 use crate::runtime::time::check_calendar;
 use crate::runtime::{PartitionLoop, Ports, READS_WAITING_MAX};
 use crate::sources::Sources;
+use crate::status::report_suppressed;
 use crate::store::unfinished::refused;
 
 /// Starts a node, as [`Node::start`].
@@ -68,11 +69,18 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
     };
     // Before anything else can send an input.
     let held = parts.hold_policy.apply(held, &inputs);
+    if let Some(hold) = &held {
+        tracing::warn!(
+            origin = %hold.origin,
+            "fork held; ingresses, timers and outbox wait for a start with --resume-io"
+        );
+    }
     let (committer, tail) = tasks.commit(ownership, parts.config.buckets, recovered.replayed);
     let dispatch = tasks.dispatch(parts.config.endpoints, parts.destinations);
     let ownership = tasks.watch_ownership(&parts.state.store, identity.next_epoch.clone());
     let egresses = tasks.deliver(parts.egresses, &partition, &identity, &ownership);
     let (reading, records) = tasks.read(parts.ingresses, &parts.sources, &identity);
+    tasks.report(&parts.metrics);
     let ports = Ports {
         partition: tasks.number,
         dispatch,
@@ -81,6 +89,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         reading,
         requests: parts.requests,
         readiness: parts.readiness.clone(),
+        observations: parts.metrics.status().observe_partition(),
         stoppages: parts.stoppages,
         metrics: parts.metrics,
     };
@@ -276,6 +285,15 @@ impl Tasks {
             std::future::pending().await
         });
         watch
+    }
+
+    /// Runs the summary of suppressed log lines.
+    fn report(&mut self, metrics: &Metrics) {
+        let reporting = report_suppressed(metrics.status().clone());
+        self.others.spawn(async move {
+            reporting.await;
+            Ok(())
+        });
     }
 
     /// Runs the egresses.

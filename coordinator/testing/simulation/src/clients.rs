@@ -180,6 +180,7 @@ impl World {
             target: address(namespace, name, instance),
             argument: text(argument),
             idempotency_key: operation.key.as_deref().map(Into::into),
+            trace: None,
         };
         self.callers[number].turn += 1;
         let turn = self.callers[number].turn;

@@ -182,6 +182,7 @@ impl Queue {
             id: id_of(number),
             name: format!("m{number}").into(),
             routed: Ok(vec![(target, text(argument))]),
+            trace: None,
         }
     }
 }

@@ -40,6 +40,7 @@ fn bundle(message: String) -> Bundle {
                 },
                 id: "m1".into(),
                 failed_attempts: 0,
+                trace: None,
             }],
         })],
     }

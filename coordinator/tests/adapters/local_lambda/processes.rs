@@ -48,16 +48,14 @@ async fn a_handler_has_the_environment_of_lambda() {
 }
 
 #[tokio::test]
-async fn the_lines_of_a_handler_carry_its_name_and_process_id() {
+async fn the_lines_of_a_handler_carry_its_name() {
     let fixture = Fixture::new();
     let lambda = LocalLambda::start(fixture.python()).await.unwrap();
     let said = invoke(&lambda, json!({"do": "echo", "say": "hi"}))
         .await
         .unwrap();
     assert_eq!(said["said"], "hi");
-    fixture
-        .shows(&format!("greeter-{} | ready to serve", said["pid"]))
-        .await;
+    fixture.shows("greeter | ready to serve").await;
     lambda.shutdown().await;
 }
 

@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use futures::future::join_all;
-use satchel_testkit::until_true;
+use reqwest::Method;
+use satchel_testkit::{satchel, until_true};
 use serde_json::{Value, json};
 
 use super::{
@@ -160,4 +161,68 @@ async fn an_unavailable_endpoint_delays_only_its_own_messages() {
         assert_eq!(log, json!(["first", 0, "last"]), "{address}");
     }
     assert_eq!(client.dead_letters().await, [Value::Null; 0]);
+}
+
+#[tokio::test]
+async fn an_outage_is_seen_while_it_lasts_and_its_end_is_too() {
+    let mut endpoint = Endpoint::start_closed();
+    let mut app = App::start(&http_endpoint("web/*", &endpoint)).await;
+    let name = format!("{}/{{function.name}}", endpoint.url());
+    assert_eq!(
+        app.client().send("web/log/one", &say("first")).await.status,
+        202
+    );
+    until_true("the endpoint is known to be down", async || {
+        let readyz = app.client().admin(Method::GET, "/readyz").await;
+        readyz.status == 200 && readyz.json()["unhealthy_endpoints"] == json!([name])
+    })
+    .await;
+
+    let shown = app.client().admin(Method::GET, "/api/endpoints").await;
+    let endpoints = shown.json()["endpoints"].clone();
+    assert_eq!(endpoints[0]["state"], "down", "{endpoints}");
+    assert_eq!(endpoints[0]["last_failure"]["kind"], "unreachable");
+    let function = app.client().admin(Method::GET, "/api/functions").await;
+    let function = function.json()["functions"][0].clone();
+    assert_eq!(function["function"], "web/log");
+    assert_eq!(function["backlog"]["messages"], 1);
+    let waiting = app.client().address("web/log/one").await.json();
+    assert_eq!(waiting["failing"], Value::Null);
+    assert_eq!(waiting["endpoint"]["name"], json!(name));
+    let listed = app.client().admin(Method::GET, "/api/addresses?prefix=on");
+    assert_eq!(
+        listed.await.json()["addresses"][0]["address"],
+        "web/log/one"
+    );
+    let status = command(&app, &["status"]).await;
+    for part in ["serving\n", "down since 20", "unreachable: ", "web/log"] {
+        assert!(status.contains(part), "{part}: {status}");
+    }
+    let listed = command(&app, &["address", "list", "--function", "web/log"]).await;
+    assert!(listed.contains(r#""address":"web/log/one""#), "{listed}");
+
+    endpoint.listen();
+    until_true("the endpoint is up again", async || {
+        app.dev.printed().contains("endpoint up again")
+    })
+    .await;
+    let ended = app.dev.terminate().await;
+    let lines = ended.printed.lines();
+    let lines = lines.filter(|it| it.contains("endpoint"));
+    let lines: Vec<_> = lines.filter(|it| it.contains("WARN")).collect();
+    assert_eq!(lines.len(), 1, "an outage is one line: {lines:#?}");
+    assert!(lines[0].contains("endpoint down; its messages wait"));
+    assert!(!ended.printed.contains('\u{1b}'), "no colours in a file");
+}
+
+/// Runs a command of the binary against an application. Returns its output.
+async fn command(app: &App, arguments: &[&str]) -> String {
+    let output = tokio::process::Command::new(satchel())
+        .args(arguments)
+        .env("SATCHEL_ADMIN_URL", app.client().admin_url())
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }

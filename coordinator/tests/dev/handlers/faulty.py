@@ -2,14 +2,16 @@
 
 A message is `{"say": <anything>}` or `{"do": <misbehaviour>}`. With `"while": <file>` the function
 misbehaves only while the file exists, with `"times": <n>` only the first n times in a process.
-`{"say": "failed attempts"}` logs the number of failed attempts of the message.
+`{"say": "failed attempts"}` logs the number of failed attempts of the message, `{"say": "trace"}`
+its trace context. With `"forward": <id>` it says the same to another address, which does not
+answer (`"quiet"`).
 """
 
 import json
 import os
 import time
 
-from statefun import LOG, LOG_TYPE, Answer, Batch, incomplete
+from statefun import LOG, LOG_TYPE, Answer, Batch, encode_address, incomplete
 
 
 class Misbehaviour(Exception):
@@ -45,8 +47,8 @@ def invoke(body):
     if not isinstance(log, list):
         raise FunctionError(f"the log is no list: {log}")
     answer = Answer()
-    each = zip(batch.callers, batch.messages, batch.failed_attempts)
-    for index, (caller, message, failed_attempts) in enumerate(each):
+    each = zip(batch.callers, batch.messages, batch.failed_attempts, batch.traces)
+    for index, (caller, message, failed_attempts, trace) in enumerate(each):
         if is_faulty(message):
             if message["do"] == "reject":
                 raise Rejection(message, index)
@@ -54,8 +56,13 @@ def invoke(body):
             if instead is not None:
                 return instead
         said = message.get("say", message.get("do"))
-        log.append(failed_attempts if said == "failed attempts" else said)
-        if caller is not None:
+        log.append({"failed attempts": failed_attempts, "trace": trace}.get(said, said)
+                   if isinstance(said, str) else said)
+        if "forward" in message:
+            namespace, name, _ = batch.target
+            target = encode_address(namespace, name, message["forward"])
+            answer.send(target, "satchel/json", json.dumps({"say": said, "quiet": True}).encode())
+        if caller is not None and "quiet" not in message:
             answer.send(caller, "satchel/json", json.dumps(log).encode())
     answer.set_state(LOG, LOG_TYPE, json.dumps(log).encode())
     return answer.encode()

@@ -13,18 +13,20 @@ class Batch:
     """A ToFunction.
 
     `target` is `(namespace, name, id)`, `state` maps a name to bytes or None, `messages` holds
-    the arguments as JSON, `failed_attempts` the number of failed attempts of each message.
+    the arguments as JSON, `failed_attempts` the number of failed attempts of each message, `traces`
+    its trace context or an empty text.
     """
 
     def __init__(self, body):
         request = message(message(body)[100][0])
         self.target = address(request[1][0])
         self.state = dict(map(state, request.get(2, [])))
-        self.callers, self.messages, self.failed_attempts = [], [], []
+        self.callers, self.messages, self.failed_attempts, self.traces = [], [], [], []
         for each in map(message, request.get(3, [])):
             self.callers.append(each[1][0] if 1 in each else None)
             self.messages.append(json.loads(value(each[2][0])))
             self.failed_attempts.append(each.get(1001, [0])[0])
+            self.traces.append(each.get(1002, [b""])[0].decode())
 
 
 class Answer:

@@ -47,7 +47,15 @@ async fn fill(client: &Client) -> Instant {
 async fn is_held_until_resumed(setup: &Setup, restore: &str, timer_set: Instant) {
     let mut fork = setup.clone().arg(restore).start().await;
     let client = &fork.client;
-    assert!(fork.printed().contains("--resume-io"), "{}", fork.printed());
+    for text in [
+        "--resume-io",
+        "is serving, and its ingresses, timers and outbox are held",
+        "fork held; ingresses, timers and outbox wait",
+    ] {
+        assert!(fork.printed().contains(text), "{text}: {}", fork.printed());
+    }
+    let ingresses = client.admin(reqwest::Method::GET, "/api/ingresses").await;
+    assert_eq!(ingresses.json()["ingresses"][0]["paused"], "held");
     assert_eq!(
         readiness(client).await,
         json!({"state": "serving", "held": true})

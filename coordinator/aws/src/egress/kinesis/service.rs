@@ -226,6 +226,7 @@ mod tests {
             id: MessageId([1; 16]),
             egress: "example/out".into(),
             value: typed_value(KINESIS_RECORD_TYPENAME, record.encode_to_vec()),
+            trace: None,
         }
     }
 

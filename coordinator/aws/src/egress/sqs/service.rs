@@ -17,6 +17,12 @@ use satchel_engine::sink::delivery::{Limits, Record, Request};
 /// Maximum size of a request, and thus of a message, in bytes, attributes included.
 const BYTES_PER_REQUEST: usize = 1 << 20;
 
+/// Maximum number of attributes of a message.
+const ATTRIBUTES_MAX: usize = 10;
+
+/// Attribute with the trace context, after the W3C's Trace Context.
+const TRACEPARENT: &str = "traceparent";
+
 /// A message to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -62,6 +68,13 @@ impl Message {
         }
         for (name, selector) in attributes {
             all.push((name.clone(), selector.select(emission, &content)?));
+        }
+        let named = all.iter().any(|(name, _)| name == TRACEPARENT);
+        if let Some(trace) = emission
+            .trace
+            .filter(|_| !named && all.len() < ATTRIBUTES_MAX)
+        {
+            all.push((TRACEPARENT.to_owned(), trace.to_string()));
         }
         if body.is_empty() {
             return Err("it is empty, and a message must have a body".to_owned());
@@ -172,6 +185,8 @@ impl Service for SqsService {
 
 #[cfg(test)]
 mod tests {
+    use satchel_engine::trace::TraceParent;
+
     use super::*;
     use crate::egress::content::tests::emission;
 
@@ -202,5 +217,26 @@ mod tests {
         assert!(nothing.unwrap_err().contains("must have a body"));
         let without = Message::of(&emission(1, "example/b", b"{}"), Some(&group), &[]);
         assert_eq!(without.unwrap_err(), "there is no /customer in it");
+    }
+
+    #[test]
+    fn a_trace_context_is_an_attribute_unless_the_module_sets_it_or_there_is_no_room() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let emission = Emission {
+            trace: TraceParent::parse(TRACE),
+            ..emission(1, "example/alert", b"{}")
+        };
+        let value_of = |attributes: &[(String, Selector)]| {
+            let message = Message::of(&emission, None, attributes).unwrap();
+            assert!(message.attributes.len() <= ATTRIBUTES_MAX);
+            let mut values = message.attributes.into_iter();
+            let value = values.find(|(name, _)| name == TRACEPARENT);
+            value.map(|(_, value)| value)
+        };
+        let constant = |name: &str| (name.to_owned(), "mine".parse().unwrap());
+        assert_eq!(value_of(&[]).as_deref(), Some(TRACE));
+        assert_eq!(value_of(&[constant(TRACEPARENT)]).as_deref(), Some("mine"));
+        let eight: Vec<_> = (0..8).map(|it| constant(&format!("a{it}"))).collect();
+        assert_eq!(value_of(&eight), None);
     }
 }

@@ -20,6 +20,7 @@ use crate::invocation::{AttemptId, Batch, Failure, FailureKind};
 use crate::output::{Answer, Delta, Emission, Output};
 use crate::partition::{Config, Ownership, Partition, Recovery};
 use crate::position::{ShardId, ShardPosition};
+use crate::trace::TraceParent;
 
 pub(super) struct Fixture {
     pub(super) partition: Partition,
@@ -33,6 +34,8 @@ pub(super) struct Fixture {
     pub(super) outputs: Vec<Output>,
     pub(super) epoch: u64,
     next_request: u64,
+    /// Trace context of the requests.
+    pub(super) trace: Option<TraceParent>,
 }
 
 pub(super) fn config(on_poison: OnPoison) -> Config {
@@ -78,6 +81,7 @@ impl Fixture {
             outputs: vec![],
             epoch: 1,
             next_request: 1,
+            trace: None,
         }
     }
 
@@ -170,6 +174,7 @@ impl Fixture {
             target: address(id),
             argument: value(text),
             idempotency_key,
+            trace: self.trace,
         }));
         request
     }

@@ -183,6 +183,7 @@ fn a_queue_is_received_from_only_after_the_hold_is_lifted() {
             id: QueuedId([1; 16]),
             name: "message-1".into(),
             routed: Ok(vec![(address("alice"), value("1"))]),
+            trace: None,
         }],
         keep_ms: 1_000,
     };

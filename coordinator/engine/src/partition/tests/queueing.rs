@@ -25,6 +25,7 @@ fn message(number: u8) -> QueuedMessage {
         id: id(number),
         name: format!("message-{number}").into(),
         routed: Ok(vec![(address("alice"), value(&number.to_string()))]),
+        trace: None,
     }
 }
 

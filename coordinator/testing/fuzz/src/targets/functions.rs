@@ -305,6 +305,7 @@ impl Scene {
             target: Address::new(FunctionType::new("example", "greeter"), "alice"),
             argument: typed_value("satchel/json", &b"{}"[..]),
             idempotency_key: Some("once".into()),
+            trace: None,
         };
         partition.handle_input(1_000, Input::CallReceived(call));
         let mut log = Vec::new();

@@ -1,0 +1,141 @@
+//! Trace context of a request, after the W3C's Trace Context: the header `traceparent`.
+//!
+//! Satchel makes no spans of its own. It passes the context of a request on, unchanged, to the
+//! message, to what the function sends on account of that message, and so on.
+
+use std::fmt;
+
+/// Trace context: the trace, the span that caused the message, and flags.
+///
+/// Written `00-<32 digits>-<16 digits>-<2 digits>`, in lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TraceParent {
+    /// Id of the trace.
+    pub trace_id: [u8; 16],
+    /// Id of the span that caused the message.
+    pub parent_id: [u8; 8],
+    /// Flags; bit 0 says that the caller samples the trace.
+    pub flags: u8,
+}
+
+/// Length of the text form of version 00.
+const LENGTH: usize = 55;
+
+impl TraceParent {
+    /// Size of the durable form, in bytes.
+    pub(crate) const BYTES: usize = 25;
+
+    /// Parses the value of a header `traceparent`.
+    ///
+    /// Returns `None` for a value that the specification tells receivers to ignore: a wrong form,
+    /// version `ff`, or an id of zeros. A value of a later version is read like version 00, which
+    /// it must begin with.
+    pub fn parse(text: &str) -> Option<Self> {
+        let version = digits::<1>(text.get(..2)?)?[0];
+        let rest_is_valid = match version {
+            0 => text.len() == LENGTH,
+            0xff => false,
+            _ => text.len() == LENGTH || text.as_bytes().get(LENGTH) == Some(&b'-'),
+        };
+        let bytes = text.as_bytes();
+        let separated = [2, 35, 52].iter().all(|at| bytes.get(*at) == Some(&b'-'));
+        if !rest_is_valid || !separated {
+            return None;
+        }
+        let parsed = Self {
+            trace_id: digits(text.get(3..35)?)?,
+            parent_id: digits(text.get(36..52)?)?,
+            flags: digits::<1>(text.get(53..LENGTH)?)?[0],
+        };
+        let known = parsed.trace_id != [0; 16] && parsed.parent_id != [0; 8];
+        known.then_some(parsed)
+    }
+
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..16].copy_from_slice(&self.trace_id);
+        bytes[16..24].copy_from_slice(&self.parent_id);
+        bytes[24] = self.flags;
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let [trace @ .., _, _, _, _, _, _, _, _, flags] = bytes;
+        let mut parent_id = [0; 8];
+        parent_id.copy_from_slice(&bytes[16..24]);
+        Self {
+            trace_id: trace,
+            parent_id,
+            flags,
+        }
+    }
+}
+
+/// Parses lower-case hexadecimal digits, two for each byte.
+fn digits<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let valid = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 2 * N || !text.as_bytes().iter().all(valid) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("00-")?;
+        self.trace_id
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str("-")?;
+        self.parent_id
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        write!(f, "-{:02x}", self.flags)
+    }
+}
+
+impl fmt::Debug for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXAMPLE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_valid_value_is_written_as_it_was_read() {
+        let trace = TraceParent::parse(EXAMPLE).unwrap();
+        assert_eq!(trace.to_string(), EXAMPLE);
+        assert_eq!(TraceParent::from_bytes(trace.to_bytes()), trace);
+        let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-further";
+        assert_eq!(TraceParent::parse(later), Some(trace));
+        assert_eq!(TraceParent::parse(&later[..55]), Some(trace));
+    }
+
+    #[test]
+    fn a_value_that_must_be_ignored_is_none() {
+        for text in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-further",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-0",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01further",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00_4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7_01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473ü-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(TraceParent::parse(text), None, "{text}");
+        }
+    }
+}

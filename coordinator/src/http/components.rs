@@ -1,0 +1,336 @@
+//! Lists of the administration port: endpoints, functions, ingresses, egresses, addresses.
+//!
+//! All but addresses are observations: they answer at once, also while nothing becomes durable.
+
+mod bodies;
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::get;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use satchel_engine::address::{Address, FunctionType};
+use satchel_engine::durable::StateSpec;
+use satchel_engine::input::Administration;
+use satchel_engine::output::Answer;
+use satchel_engine::partition::FunctionFigures;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::admin::{Admin, Serving, Shared, function_filter, json_response, page_limit};
+use super::error::ApiError;
+use super::target::query;
+use crate::readiness::Readiness;
+
+use self::bodies::{AddressEntry, EgressBody, EndpointBody, FunctionBody, IngressBody};
+
+pub(super) use self::bodies::FailingEndpoint;
+
+/// Maximum time for a page of addresses. A filter may match nothing in many buckets, each of which
+/// may have to be loaded.
+const ADDRESSES_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Routes of the lists.
+pub(super) fn routes() -> Router<Serving> {
+    Router::new()
+        .route("/api/endpoints", get(list_endpoints))
+        .route("/api/functions", get(list_functions))
+        .route("/api/ingresses", get(list_ingresses))
+        .route("/api/egresses", get(list_egresses))
+        .route("/api/addresses", get(list_addresses))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Page of a list, with the value of `?after=` for the next page.
+#[derive(Serialize)]
+struct Page<T> {
+    #[serde(flatten)]
+    items: BTreeMap<&'static str, Vec<T>>,
+    next: Option<String>,
+}
+
+impl<T: Serialize> Page<T> {
+    fn of(name: &'static str, items: Vec<T>, next: Option<String>) -> Response {
+        let items = BTreeMap::from([(name, items)]);
+        json_response(StatusCode::OK, &Self { items, next })
+    }
+}
+
+async fn list_endpoints(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
+    let page = admin.observe(request)?;
+    let endpoints = admin.metrics.status().endpoints();
+    let (endpoints, next) = page.of(endpoints)?;
+    let bodies = endpoints.into_iter().map(EndpointBody::of).collect();
+    Ok(Page::of("endpoints", bodies, next))
+}
+
+async fn list_ingresses(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
+    let page = admin.observe(request)?;
+    let status = admin.metrics.status();
+    let paused = match *admin.readiness.borrow() {
+        Readiness::Held => Some("held"),
+        _ => status.pause().map(|cause| cause.as_str()),
+    };
+    let (ingresses, next) = page.of(status.ingresses())?;
+    let bodies = ingresses.into_iter();
+    let bodies = bodies.map(|view| IngressBody::of(view, paused)).collect();
+    Ok(Page::of("ingresses", bodies, next))
+}
+
+async fn list_egresses(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
+    let page = admin.observe(request)?;
+    let status = admin.metrics.status();
+    let waiting = status.observe(|partition| partition.outbox_sizes()).await;
+    let waiting = waiting.ok_or_else(gone)?;
+    let (egresses, next) = page.of(status.egresses())?;
+    let bodies = egresses.into_iter().map(|view| {
+        let waiting = waiting.get(view.id.as_str()).copied().unwrap_or(0);
+        EgressBody::of(view, waiting)
+    });
+    Ok(Page::of("egresses", bodies.collect(), next))
+}
+
+async fn list_functions(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
+    let page = admin.observe(request)?;
+    let (functions, declared) = admin.functions().await.ok_or_else(gone)?;
+    let after = page.after.as_deref();
+    let mut bodies: Vec<FunctionBody> = functions
+        .into_iter()
+        .map(|(function, figures)| {
+            let states = declared.get(&function).map_or(&[][..], Vec::as_slice);
+            let endpoint = admin.metrics.status().endpoint_of(&function);
+            FunctionBody::of(&function, endpoint, &figures, states)
+        })
+        .filter(|body| after.is_none_or(|after| *body.function > *after))
+        .collect();
+    bodies.sort_by(|one, other| one.function.cmp(&other.function));
+    let more = bodies.len() > page.limit;
+    bodies.truncate(page.limit);
+    let next = bodies.last().filter(|_| more);
+    let next = next.map(|last| last.function.clone());
+    Ok(Page::of("functions", bodies, next))
+}
+
+/// The process lost its partition after the check of its readiness.
+fn gone() -> ApiError {
+    ApiError::unavailable("stopping", 1, "the process is starting or stopping")
+}
+
+/// Functions with their figures, and the states that they declared.
+type Functions = (
+    BTreeMap<FunctionType, FunctionFigures>,
+    BTreeMap<FunctionType, Vec<StateSpec>>,
+);
+
+impl Admin {
+    /// Checks that a client may read from this process, and parses the query of a list.
+    fn observe(&self, request: Request) -> Result<Paging, ApiError> {
+        let (parts, _) = request.into_parts();
+        self.allow_reading(&parts.headers)?;
+        let query: PageQuery = query(&parts)?;
+        let readiness = *self.readiness.borrow();
+        ApiError::not_serving(readiness)?;
+        Ok(Paging {
+            after: query.after,
+            limit: page_limit(query.limit)?,
+        })
+    }
+
+    /// Returns the figures of all functions: those that are named, declared states, or have an
+    /// address in memory. Visits one bucket at a time, so that the partition is not held up.
+    async fn functions(&self) -> Option<Functions> {
+        let status = self.metrics.status();
+        let first = status.observe(|partition| {
+            let buckets = partition.gauges().buckets;
+            (buckets, partition.declared_states())
+        });
+        let (buckets, declared) = first.await?;
+        let named = status.named_functions();
+        let known = named.into_iter().chain(declared.keys().cloned());
+        let mut functions: BTreeMap<FunctionType, FunctionFigures> = known
+            .map(|function| (function, FunctionFigures::default()))
+            .collect();
+        for bucket in 0..u16::try_from(buckets).unwrap_or(u16::MAX) {
+            let figures = status.observe(move |partition| partition.function_figures(bucket));
+            for (function, figures) in figures.await? {
+                functions.entry(function).or_default().add(&figures);
+            }
+        }
+        Some((functions, declared))
+    }
+}
+
+/// Query of a list.
+struct Paging {
+    after: Option<String>,
+    limit: usize,
+}
+
+impl Paging {
+    /// Returns the page of a list whose order does not change, by positions.
+    fn of<T>(&self, items: Vec<T>) -> Result<(Vec<T>, Option<String>), ApiError> {
+        let skipped = match self.after.as_deref().map(str::parse::<usize>) {
+            None => 0,
+            Some(Ok(after)) => after,
+            Some(Err(_)) => return Err(invalid_after()),
+        };
+        let end = skipped.saturating_add(self.limit);
+        let next = (items.len() > end).then(|| end.to_string());
+        let page = items.into_iter().skip(skipped).take(self.limit);
+        Ok((page.collect(), next))
+    }
+}
+
+fn invalid_after() -> ApiError {
+    let message = "after is not a value of `next` in an earlier page of this list";
+    ApiError::bad_request("invalid_query", message)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AddressQuery {
+    function: Option<String>,
+    prefix: Option<String>,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn list_addresses(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
+    let (parts, _) = request.into_parts();
+    admin.allow_reading(&parts.headers)?;
+    let query: AddressQuery = query(&parts)?;
+    let limit = page_limit(query.limit)?;
+    let function = function_filter(query.function)?;
+    let prefix: Arc<str> = query.prefix.unwrap_or_default().into();
+    let mut cursor = match query.after {
+        None => Cursor::default(),
+        Some(text) => text.parse().map_err(|()| invalid_after())?,
+    };
+    let end = Instant::now() + ADDRESSES_TIME_MAX;
+    let mut found: Vec<AddressEntry> = Vec::new();
+    let next = loop {
+        let wanted = limit - found.len();
+        let asked = Administration::ListAddresses {
+            bucket: cursor.bucket,
+            function: function.clone(),
+            prefix: Arc::clone(&prefix),
+            after: cursor.after.take(),
+            limit: wanted,
+        };
+        let summaries = match admin.ask(asked).await? {
+            Answer::Addresses(summaries) => summaries,
+            // All buckets were visited.
+            Answer::NotFound(_) => break None,
+            other => return Err(ApiError::of_answer(other)),
+        };
+        let full = summaries.len() >= wanted;
+        let last = summaries.last().map(|last| last.address.clone());
+        found.extend(summaries.into_iter().map(AddressEntry::of));
+        if full {
+            cursor.after = last;
+            break Some(cursor);
+        }
+        cursor.bucket += 1;
+        if Instant::now() >= end {
+            break Some(cursor);
+        }
+    };
+    let next = next.map(|cursor| cursor.to_string());
+    Ok(Page::of("addresses", found, next))
+}
+
+/// Position in the list of addresses: a bucket, and the last address of it that was listed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Cursor {
+    bucket: u16,
+    after: Option<Address>,
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.bucket)?;
+        if let Some(Address { function, id }) = &self.after {
+            for part in [function.namespace(), function.name(), id] {
+                write!(f, "/{}", utf8_percent_encode(part, NON_ALPHANUMERIC))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split('/');
+        let bucket = parts.next().and_then(|bucket| bucket.parse().ok());
+        let bucket = bucket.ok_or(())?;
+        let decode = |part: &str| {
+            let decoded = percent_decode_str(part).decode_utf8();
+            decoded.map(String::from).map_err(|_| ())
+        };
+        let parts = parts.map(decode).collect::<Result<Vec<_>, ()>>()?;
+        let after = match &parts[..] {
+            [] => None,
+            [namespace, name, id] => {
+                let function = FunctionType::new(namespace, name);
+                Some(Address::new(function, id.as_str()))
+            }
+            _ => return Err(()),
+        };
+        Ok(Self { bucket, after })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written_whatever_the_address() {
+        for cursor in [
+            Cursor::default(),
+            Cursor {
+                bucket: 255,
+                after: None,
+            },
+            Cursor {
+                bucket: 7,
+                after: Some(Address::new(FunctionType::new("a/b", "c"), "d/ü %2F&?")),
+            },
+        ] {
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        for text in ["", "x", "65536", "1/a", "1/a/b/c/d", "1/a/b/%ff"] {
+            assert_eq!(text.parse::<Cursor>(), Err(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_cut_into_pages_by_position() {
+        let page = |after: Option<&str>, limit| {
+            let paging = Paging {
+                after: after.map(str::to_owned),
+                limit,
+            };
+            paging.of(vec![1, 2, 3])
+        };
+        assert_eq!(page(None, 2).unwrap(), (vec![1, 2], Some("2".to_owned())));
+        assert_eq!(page(Some("2"), 2).unwrap(), (vec![3], None));
+        assert_eq!(page(None, 3).unwrap(), (vec![1, 2, 3], None));
+        assert_eq!(page(Some("9"), 3).unwrap(), (vec![], None));
+        assert!(page(Some("x"), 3).is_err());
+    }
+}
