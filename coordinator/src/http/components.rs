@@ -23,7 +23,7 @@ use satchel_engine::partition::FunctionFigures;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::admin::{Admin, Serving, Shared, function_filter, json_response, page_limit};
+use super::admin::{Admin, Shared, function_filter, json_response, page_limit};
 use super::error::ApiError;
 use super::target::query;
 use crate::readiness::Readiness;
@@ -37,7 +37,7 @@ pub(super) use self::bodies::FailingEndpoint;
 const ADDRESSES_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Routes of the lists.
-pub(super) fn routes() -> Router<Serving> {
+pub(super) fn routes() -> Router<Arc<Admin>> {
     Router::new()
         .route("/api/endpoints", get(list_endpoints))
         .route("/api/functions", get(list_functions))
