@@ -49,6 +49,7 @@ fn batch(id: &str, number: u64) -> Arc<Batch> {
         },
         target: Address::new(FunctionType::new("example", "greeter"), id),
         state: vec![],
+        declarations: [].into(),
         messages: vec![],
         bytes: 0,
     })

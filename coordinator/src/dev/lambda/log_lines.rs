@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-use crate::clock::{now_ms, rfc3339};
+use crate::clock::now_ms;
 use crate::log_limit::{LogLimit, Subject};
+use crate::module::format_rfc3339;
 
 /// Maximum length of a line in bytes. A longer line is split.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -37,7 +38,7 @@ impl LogLines {
             // report that standard error is closed.
             let _ = std::io::stderr()
                 .lock()
-                .write_all(format!("{} {line}\n", rfc3339(now_ms())).as_bytes());
+                .write_all(format!("{} {line}\n", format_rfc3339(now_ms())).as_bytes());
         })
     }
 

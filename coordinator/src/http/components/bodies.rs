@@ -6,8 +6,8 @@ use satchel_engine::output::AddressSummary;
 use satchel_engine::partition::FunctionFigures;
 use serde::Serialize;
 
-use crate::clock::rfc3339;
 use crate::http::render::{Backlog, Failing};
+use crate::module::format_rfc3339;
 use crate::status::{
     EgressView, EndpointHealth, EndpointState, EndpointView, IngressView, LastError, LastFailure,
 };
@@ -37,7 +37,7 @@ impl EndpointBody {
             functions: view.functions,
             state,
             since,
-            last_success: health.last_success_ms.map(rfc3339),
+            last_success: health.last_success_ms.map(format_rfc3339),
             last_failure: health.last_failure.map(FailureBody::of),
             requests_in_flight: health.in_flight,
             requests_max: view.concurrency_max,
@@ -49,7 +49,7 @@ impl EndpointBody {
 fn state_of(health: &EndpointHealth) -> (&'static str, Option<String>) {
     match health.state {
         EndpointState::Up => ("up", None),
-        EndpointState::Down { since_ms } => ("down", Some(rfc3339(since_ms))),
+        EndpointState::Down { since_ms } => ("down", Some(format_rfc3339(since_ms))),
     }
 }
 
@@ -64,7 +64,7 @@ struct FailureBody {
 impl FailureBody {
     fn of(failure: LastFailure) -> Self {
         Self {
-            at: rfc3339(failure.at_ms),
+            at: format_rfc3339(failure.at_ms),
             kind: failure.kind,
             message: failure.message,
         }
@@ -154,7 +154,7 @@ struct ErrorBody {
 impl ErrorBody {
     fn of(error: LastError) -> Self {
         Self {
-            at: rfc3339(error.at_ms),
+            at: format_rfc3339(error.at_ms),
             message: error.message,
         }
     }
@@ -208,7 +208,7 @@ impl EgressBody {
             delivered: view.delivered,
             refused: view.refused,
             retried: view.retried,
-            last_success: view.last_success_ms.map(rfc3339),
+            last_success: view.last_success_ms.map(format_rfc3339),
             last_error: view.last_error.map(ErrorBody::of),
         }
     }

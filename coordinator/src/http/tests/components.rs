@@ -96,6 +96,7 @@ fn fail_greeter(process: &Process) {
         },
         target: alice(),
         state: vec![],
+        declarations: [].into(),
         messages: vec![],
         bytes: 0,
     };
@@ -338,6 +339,7 @@ fn waiting(input: &Input) -> Option<Answer> {
         backlog_bytes: 1,
         in_flight: false,
         suspended: None,
+        function_stopped: None,
         failing: None,
     })))
 }

@@ -158,6 +158,7 @@ fn messages_of_a_paused_queue_are_neither_applied_nor_deleted() {
             id: QueuedId([number; 16]),
             name: number.to_string().into(),
             routed: Ok(vec![(address("alice"), value(&number.to_string()))]),
+            trace: None,
         };
         fixture.handle(Input::MessagesReceived {
             ingress: "example/in".into(),

@@ -76,6 +76,7 @@ impl Fixture {
             target: Address::new(FunctionType::new("example", "other"), "x"),
             argument: value(text),
             idempotency_key: None,
+            trace: None,
         }));
     }
 
