@@ -265,10 +265,10 @@ impl Partition {
         let Some(known) = self.function_types.declarations.get_mut(function) else {
             return;
         };
+        known.names_fingerprint = fingerprint != 0;
         if fingerprint == 0 || known.settled == Some(fingerprint) {
             return;
         }
-        known.names_fingerprint = true;
         let states = self.tables.states_of_mut(function);
         if !known.versions.contains_key(&fingerprint) && known.union == fingerprint {
             let specs = states.travelling_specs();

@@ -138,7 +138,7 @@ impl Partition {
     }
 
     /// Schedules the next try of an address after a delay that doubles with each attempt.
-    fn back_off(&mut self, address: &Address, retries: Retries, attempts: u32) {
+    pub(super) fn back_off(&mut self, address: &Address, retries: Retries, attempts: u32) {
         let doublings = attempts.saturating_sub(1).min(32);
         let delay_ms = retries
             .backoff_initial_ms

@@ -524,9 +524,17 @@ impl Partition {
     /// Withdraws the last attempts of the messages that wait for a probe.
     fn excuse_unconfirmed(&mut self, function: &FunctionType) {
         let unconfirmed = self.function_types.unconfirmed.remove(function);
+        let endpoint = self.config.endpoints.serving(function);
+        let retries = endpoint.map(|endpoint| self.config.endpoints.get(endpoint).retries);
         for Unconfirmed { address, .. } in unconfirmed.into_iter().flatten() {
             self.withdraw_counted_attempt(&address);
-            self.unblock(&address);
+            match retries {
+                Some(retries) if !self.function_types.is_suspended(function) => {
+                    self.back_off(&address, retries, 1);
+                    self.tables.recount(&address);
+                }
+                _ => self.unblock(&address),
+            }
         }
     }
 

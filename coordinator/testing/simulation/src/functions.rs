@@ -11,6 +11,7 @@ use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::invocation::{
     Batch, BatchMessage, BatchOutcome, Failure, FailureKind, Rejection,
 };
+use satchel_protocol::declaration::fingerprint;
 use satchel_protocol::reqreply::from_function::{
     self, DelayedInvocation, EgressMessage, ExpirationSpec, IncompleteInvocationContext,
     InvocationResponse, PersistedValueMutation, PersistedValueSpec, expiration_spec::ExpireMode,
@@ -81,8 +82,15 @@ pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
     let first = !batch.messages.is_empty() && !missing.is_empty();
     let misfits = stage.misfits && !first && MISFITS.contains(&name);
     let typename = if misfits { OTHER } else { TEXT };
-    if !missing.is_empty() {
-        return Ok(handshake(&missing, typename));
+    let all = specs(&declared, typename);
+    // The SDK that names causes also names the fingerprint of its declarations.
+    let own = stage.names_cause.then(|| fingerprint(&all));
+    let is_unknown = own.is_some_and(|own| !batch.declarations.contains(&own));
+    if !missing.is_empty() || is_unknown {
+        return Ok(handshake(
+            specs(&missing, typename),
+            own.map(|own| (own, all)),
+        ));
     }
     let has_value = |state: &satchel_engine::invocation::BatchState| state.value.is_some();
     if misfits && batch.state.iter().any(has_value) {
@@ -113,7 +121,11 @@ pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
             .map_err(|reason| Failure::new(FailureKind::Function, reason))?;
     }
     run.keep_own(&declared);
-    Ok(run.finish(typename))
+    let mut response = run.finish(typename);
+    response.declaration = own.unwrap_or(0);
+    Ok(FromFunction {
+        response: Some(from_function::Response::InvocationResult(response)),
+    })
 }
 
 /// Text with which `frail/judge` rejects a message for good.
@@ -151,8 +163,8 @@ fn states_of_the_first(name: &str) -> &'static [(&'static str, ExpireMode, i64)]
     }
 }
 
-fn handshake(declared: &[(&str, ExpireMode, i64)], typename: &str) -> FromFunction {
-    let missing_values = declared
+fn specs(declared: &[(&str, ExpireMode, i64)], typename: &str) -> Vec<PersistedValueSpec> {
+    declared
         .iter()
         .map(|(name, mode, ms)| PersistedValueSpec {
             state_name: (*name).to_owned(),
@@ -162,12 +174,22 @@ fn handshake(declared: &[(&str, ExpireMode, i64)], typename: &str) -> FromFuncti
             }),
             type_typename: typename.to_owned(),
         })
-        .collect();
+        .collect()
+}
+
+/// Asks for the states that a request lacks. `all` are the fingerprint and all declarations, if the
+/// SDK sends them.
+fn handshake(
+    missing_values: Vec<PersistedValueSpec>,
+    all: Option<(u64, Vec<PersistedValueSpec>)>,
+) -> FromFunction {
+    let (declaration, declared_values) = all.unwrap_or_default();
     FromFunction {
         response: Some(from_function::Response::IncompleteInvocationContext(
             IncompleteInvocationContext {
                 missing_values,
-                ..Default::default()
+                declaration,
+                declared_values,
             },
         )),
     }
@@ -480,7 +502,7 @@ impl Run<'_> {
             .push(format!("{target}, attempt {attempt}: {what}"));
     }
 
-    fn finish(mut self, typename: &str) -> FromFunction {
+    fn finish(mut self, typename: &str) -> InvocationResponse {
         let changed = self.state.into_iter().filter(|(_, (_, changed))| *changed);
         self.response.state_mutations = changed
             .map(|(state_name, (value, _))| PersistedValueMutation {
@@ -489,9 +511,7 @@ impl Run<'_> {
                 state_value: (!value.is_empty()).then(|| typed_value(typename, value.into_bytes())),
             })
             .collect();
-        FromFunction {
-            response: Some(from_function::Response::InvocationResult(self.response)),
-        }
+        self.response
     }
 }
 

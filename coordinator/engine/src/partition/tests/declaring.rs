@@ -9,8 +9,8 @@ use satchel_protocol::reqreply::from_function::{
 
 use super::fixture::*;
 use crate::endpoint::OnPoison;
-use crate::input::Administration;
-use crate::invocation::Batch;
+use crate::input::{Administration, Input};
+use crate::invocation::{Batch, Failure, FailureKind};
 use crate::output::Answer;
 
 /// One minute, after which a state that no version declares is retired.
@@ -477,6 +477,33 @@ fn a_function_with_fingerprints_is_never_asked_by_an_empty_batch() {
         fixture.later(400_000);
         assert_eq!(fixture.process_by(&version, "2").len(), 1);
     }
+}
+
+#[test]
+fn a_message_whose_probe_finds_no_endpoint_is_tried_again_after_a_back_off() {
+    let mut fixture = Fixture::renewing();
+    fixture.send("alice", "1");
+    let batch = fixture.batch();
+    let declared = incomplete("seen", "t/text", ExpireMode::None, 0);
+    fixture.complete(batch.attempt, declared);
+    for _ in 0..3 {
+        let batch = fixture.batch();
+        fixture.fail(batch.attempt, "no");
+        fixture.later(200);
+    }
+    let probe = fixture.batch();
+    assert_eq!(probe.messages, []);
+    let failure = Failure::new(FailureKind::Throttled, "429");
+    fixture.handle(Input::InvocationFailed {
+        attempt: probe.attempt,
+        failure,
+    });
+    assert_eq!(fixture.batches(), []);
+    fixture.later(100);
+    let batch = fixture.batch();
+    assert_eq!(batch.messages[0].failed_attempts, 2);
+    fixture.complete(batch.attempt, set_seen("1"));
+    assert_eq!(fixture.dead_letters(), []);
 }
 
 #[test]
