@@ -5,6 +5,7 @@ mod admin;
 mod bodies;
 mod bulk;
 mod components;
+mod dead_letters;
 mod garbage;
 mod ingresses;
 mod pauses;

@@ -79,7 +79,7 @@ impl Partition {
                 }
             }
         }
-        if failure.kind == FailureKind::Function {
+        if failure.kind.may_be_of_function() {
             // A new version may have caused it, whose declarations no request has shown yet.
             self.renew_declarations(address, true);
         }
