@@ -31,7 +31,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("requests", "metrics random"),
     (
         "http",
-        "bounded clock metrics module readiness requests sources status streams",
+        "bounded metrics module readiness requests sources status streams",
     ),
     (
         "runtime",

@@ -236,7 +236,7 @@ mod tests {
                 "since": since, "requests_in_flight": 1, "requests_max": 8,
                 "batches_waiting": 40, "last_success": null,
                 "last_failure": since.map(|since| json!({
-                    "at": since, "kind": "unreachable", "message": "refused\u{1b}[31m",
+                    "at": since, "kind": "unavailable", "message": "refused\u{1b}[31m",
                 })),
             })
         };

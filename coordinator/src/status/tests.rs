@@ -123,14 +123,14 @@ fn an_endpoint_out_of_reach_is_down_until_it_answers_and_the_log_says_both_once(
         lines,
         [json!({
             "level": "WARN", "message": "endpoint down; its messages wait",
-            "endpoint": "greeter", "kind": "unreachable", "error": "connection refused",
+            "endpoint": "greeter", "kind": "unavailable", "error": "connection refused",
         })]
     );
     let lines = log_of(|| status.log_suppressed(Instant::now() + events::WINDOW));
     assert_eq!(
         lines,
         [json!({
-            "level": "WARN", "message": "similar log lines suppressed", "event": "unreachable",
+            "level": "WARN", "message": "similar log lines suppressed", "event": "unavailable",
             "of": "greeter", "reason": "connection refused", "lines": 89,
         })]
     );
@@ -155,7 +155,7 @@ fn an_endpoint_out_of_reach_is_down_until_it_answers_and_the_log_says_both_once(
 #[test]
 fn failures_of_one_address_are_its_own_and_those_of_three_are_the_endpoints() {
     let status = status();
-    let failed = failure(FailureKind::Function, "500 Internal Server Error");
+    let failed = failure(FailureKind::Ambiguous, "500 Internal Server Error");
     let lines = log_of(|| {
         for number in 0..8 {
             status.ended(number, &[batch("alice", number)], &failed);
@@ -167,7 +167,7 @@ fn failures_of_one_address_are_its_own_and_those_of_three_are_the_endpoints() {
         lines,
         [json!({
             "level": "WARN", "message": "function failed", "function": "example/greeter",
-            "endpoint": "greeter", "kind": "function", "error": "500 Internal Server Error",
+            "endpoint": "greeter", "kind": "ambiguous", "error": "500 Internal Server Error",
         })],
         "once, not sixteen times"
     );

@@ -86,7 +86,7 @@ async fn the_banner_says_what_runs_where_and_a_command_that_works() {
         assert!(printed.contains(&line), "{line}\n{printed}");
     }
     let command = format!(
-        "curl -d '{{\"name\":\"Alice\"}}' {}/call/example/greeter/alice",
+        "curl -d 'MESSAGE' {}/call/example/greeter/ID",
         app.client.url()
     );
     assert!(printed.contains(&command), "{printed}");

@@ -128,7 +128,7 @@ async fn endpoints_are_listed_with_their_health_and_readyz_names_those_that_are_
             "name": "greeter", "kind": "lambda", "functions": ["example/*"],
             "state": "down", "since": "2025-12-31T23:59:59.001Z", "last_success": null,
             "last_failure": {
-                "at": "2025-12-31T23:59:59.001Z", "kind": "unreachable",
+                "at": "2025-12-31T23:59:59.001Z", "kind": "unavailable",
                 "message": "connection refused",
             },
             "requests_in_flight": 3, "requests_max": greeter["requests_max"],
@@ -355,7 +355,7 @@ async fn an_address_that_waits_shows_the_last_failure_of_its_endpoint() {
         json!({
             "name": "greeter", "state": "down", "since": "2025-12-31T23:59:59.001Z",
             "last_failure": {
-                "at": "2025-12-31T23:59:59.001Z", "kind": "unreachable",
+                "at": "2025-12-31T23:59:59.001Z", "kind": "unavailable",
                 "message": "connection refused",
             },
         })

@@ -181,7 +181,7 @@ async fn an_outage_is_seen_while_it_lasts_and_its_end_is_too() {
     let shown = app.client().admin(Method::GET, "/api/endpoints").await;
     let endpoints = shown.json()["endpoints"].clone();
     assert_eq!(endpoints[0]["state"], "down", "{endpoints}");
-    assert_eq!(endpoints[0]["last_failure"]["kind"], "unreachable");
+    assert_eq!(endpoints[0]["last_failure"]["kind"], "unavailable");
     let function = app.client().admin(Method::GET, "/api/functions").await;
     let function = function.json()["functions"][0].clone();
     assert_eq!(function["function"], "web/log");
