@@ -11,6 +11,8 @@ use satchel_engine::invocation::{
     Batch, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure, FailureKind,
 };
 use satchel_log_simulation::Random;
+use satchel_protocol::reqreply::FromFunction;
+use satchel_protocol::reqreply::from_function::Response;
 
 use crate::functions::TEXT;
 use crate::mutants::Mutant;
@@ -225,7 +227,7 @@ impl World {
                 let answered = |batch: &&Arc<Batch>| {
                     let mut results = results.iter();
                     let found = results.find(|(attempt, _)| *attempt == batch.attempt);
-                    matches!(found, Some((_, Ok(_))))
+                    matches!(found, Some((_, Ok(answer))) if fits(answer))
                 };
                 let failed: Vec<_> = sent.batches.iter().filter(|it| !answered(it)).collect();
                 for batch in failed {
@@ -305,4 +307,17 @@ impl World {
             outcome => outcome,
         }
     }
+}
+
+/// Returns true if an answer changes states of the declared type only. A version of a function that
+/// declares another one may answer in it.
+fn fits(answer: &FromFunction) -> bool {
+    let Some(Response::InvocationResult(result)) = &answer.response else {
+        return true;
+    };
+    let mut values = result.state_mutations.iter();
+    values.all(|change| {
+        let value = change.state_value.as_ref();
+        value.is_none_or(|value| value.typename == TEXT)
+    })
 }
