@@ -278,11 +278,12 @@ impl World {
             // Its origin has counted too.
             return;
         }
-        let crashes = self.report.crashes;
-        let presumed = if crashes < CRASHES_TOLERATED {
-            0
+        // To a new owner, every former one that did not stop cleanly has crashed.
+        let takeovers = self.report.takeovers;
+        let presumed = if takeovers > CRASHES_TOLERATED {
+            takeovers
         } else {
-            crashes
+            0
         };
         for (id, attempts) in counted {
             let allowed = self.allowed.get(&id.to_string()).copied().unwrap_or(0);

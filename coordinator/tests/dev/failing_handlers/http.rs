@@ -195,7 +195,7 @@ async fn an_outage_is_seen_while_it_lasts_and_its_end_is_too() {
         "web/log/one"
     );
     let status = command(&app, &["status"]).await;
-    for part in ["serving\n", "down since 20", "unreachable: ", "web/log"] {
+    for part in ["serving\n", "down since 20", "unavailable: ", "web/log"] {
         assert!(status.contains(part), "{part}: {status}");
     }
     let listed = command(&app, &["address", "list", "--function", "web/log"]).await;
