@@ -63,6 +63,7 @@ const LISTS: [List; 4] = [
             ("IN FLIGHT", |it| text(&it["in_flight"])),
             ("BACKING OFF", |it| text(&it["backing_off"])),
             ("SUSPENDED", |it| text(&it["suspended"])),
+            ("STOPPED", |it| text(&it["stopped"])),
             ("DEAD LETTERS", |it| text(&it["dead_letters"])),
         ],
     },
@@ -76,7 +77,10 @@ const LISTS: [List; 4] = [
             }),
             ("STATE", |it| match it["paused"].as_str() {
                 Some(cause) => format!("paused: {cause}"),
-                None => "reading".to_owned(),
+                None => match it["stopped"][0]["problem"].as_str() {
+                    Some(problem) => format!("stopped: {problem}"),
+                    None => "reading".to_owned(),
+                },
             }),
             ("RECEIVED", |it| text(&it["received"])),
             ("LAG (S)", |it| text(&it["lag_seconds"])),
@@ -258,7 +262,7 @@ serving, held: ingresses, timers and outbox wait for a start with --resume-io
 
 ENDPOINT       STATE                            REQUESTS  WAITING  LAST SUCCESS  LAST FAILURE
 greeter        down since 2026-01-02T03:04:05Z  1 of 8    40       -             \
-2026-01-02T03:04:05Z unreachable: refused [31m
+2026-01-02T03:04:05Z unavailable: refused [31m
 a-longer-name  up                               1 of 8    40       -             -
 … more endpoints: GET /api/endpoints?after=100
 "

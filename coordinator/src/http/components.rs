@@ -18,13 +18,14 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::StateSpec;
 use satchel_engine::input::Administration;
-use satchel_engine::output::Answer;
+use satchel_engine::output::{Answer, Stoppages};
 use satchel_engine::partition::FunctionFigures;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::admin::{Admin, Shared, function_filter, json_response, page_limit};
 use super::error::ApiError;
+use super::ingresses::StoppedIngress;
 use super::target::query;
 use crate::readiness::Readiness;
 
@@ -84,9 +85,14 @@ async fn list_ingresses(State(admin): Shared, request: Request) -> Result<Respon
         _ => status.pause().map(|cause| cause.as_str()),
     };
     let (ingresses, next) = page.of(status.ingresses())?;
-    let bodies = ingresses.into_iter();
-    let bodies = bodies.map(|view| IngressBody::of(view, paused)).collect();
-    Ok(Page::of("ingresses", bodies, next))
+    let by_person = admin.stoppages.borrow().paused_ingresses.clone();
+    let bodies = ingresses.into_iter().map(|view| {
+        let is_paused = by_person.iter().any(|stoppage| stoppage.name == view.id);
+        let paused = if is_paused { Some("person") } else { paused };
+        let stopped = StoppedIngress::of(&admin.sources, &view.id);
+        IngressBody::of(view, paused, stopped)
+    });
+    Ok(Page::of("ingresses", bodies.collect(), next))
 }
 
 async fn list_egresses(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
@@ -106,12 +112,14 @@ async fn list_functions(State(admin): Shared, request: Request) -> Result<Respon
     let page = admin.observe(request)?;
     let (functions, declared) = admin.functions().await.ok_or_else(gone)?;
     let after = page.after.as_deref();
+    let stoppages = admin.stoppages.borrow().clone();
     let mut bodies: Vec<FunctionBody> = functions
         .into_iter()
         .map(|(function, figures)| {
             let states = declared.get(&function).map_or(&[][..], Vec::as_slice);
             let endpoint = admin.metrics.status().endpoint_of(&function);
-            FunctionBody::of(&function, endpoint, &figures, states)
+            let stopped = stop_of(&stoppages, &function);
+            FunctionBody::of(&function, endpoint, &figures, states, stopped)
         })
         .filter(|body| after.is_none_or(|after| *body.function > *after))
         .collect();
@@ -121,6 +129,22 @@ async fn list_functions(State(admin): Shared, request: Request) -> Result<Respon
     let next = bodies.last().filter(|_| more);
     let next = next.map(|last| last.function.clone());
     Ok(Page::of("functions", bodies, next))
+}
+
+/// Describes why a function stands still as a whole.
+fn stop_of(stoppages: &Stoppages, function: &FunctionType) -> Option<String> {
+    let name = function.to_string();
+    let lists = [
+        ("suspended", &stoppages.suspended_functions),
+        ("paused", &stoppages.paused_functions),
+    ];
+    lists.into_iter().find_map(|(state, list)| {
+        let stoppage = list.iter().find(|stoppage| stoppage.name == name)?;
+        Some(match stoppage.reason.as_str() {
+            "" => state.to_owned(),
+            reason => format!("{state}: {reason}"),
+        })
+    })
 }
 
 /// The process lost its partition after the check of its readiness.

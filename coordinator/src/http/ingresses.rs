@@ -24,6 +24,13 @@ pub(super) struct StoppedIngress {
 }
 
 impl StoppedIngress {
+    /// Lists the stopped sources of one ingress.
+    pub(super) fn of(sources: &Sources, ingress: &str) -> Vec<Self> {
+        let mut stopped = Self::list(sources);
+        stopped.retain(|source| source.id == ingress);
+        stopped
+    }
+
     /// Lists the stopped sources.
     pub(super) fn list(sources: &Sources) -> Vec<Self> {
         let stopped = sources.stopped().into_iter();

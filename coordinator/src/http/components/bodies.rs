@@ -6,6 +6,7 @@ use satchel_engine::output::AddressSummary;
 use satchel_engine::partition::FunctionFigures;
 use serde::Serialize;
 
+use crate::http::ingresses::StoppedIngress;
 use crate::http::render::{Backlog, Failing};
 use crate::module::format_rfc3339;
 use crate::status::{
@@ -106,6 +107,8 @@ pub(super) struct FunctionBody {
     suspended: usize,
     dead_letters: usize,
     states: Vec<DeclaredState>,
+    /// Reason why the function stands still as a whole.
+    stopped: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -120,6 +123,7 @@ impl FunctionBody {
         endpoint: Option<EndpointView>,
         figures: &FunctionFigures,
         states: &[StateSpec],
+        stopped: Option<String>,
     ) -> Self {
         let state = endpoint.as_ref().map(|view| state_of(&view.health).0);
         let states = states.iter().map(|state| DeclaredState {
@@ -140,6 +144,7 @@ impl FunctionBody {
             suspended: figures.suspended,
             dead_letters: figures.dead_letters,
             states: states.collect(),
+            stopped,
         }
     }
 }
@@ -167,6 +172,8 @@ pub(super) struct IngressBody {
     sources: Vec<String>,
     /// Cause of the pause, while it is paused.
     paused: Option<&'static str>,
+    /// Streams and queues that cannot be read.
+    stopped: Vec<StoppedIngress>,
     received: u64,
     lag_seconds: Option<f64>,
     backlog_messages: Option<u64>,
@@ -174,13 +181,18 @@ pub(super) struct IngressBody {
 }
 
 impl IngressBody {
-    pub(super) fn of(view: IngressView, paused: Option<&'static str>) -> Self {
+    pub(super) fn of(
+        view: IngressView,
+        paused: Option<&'static str>,
+        stopped: Vec<StoppedIngress>,
+    ) -> Self {
         let lag_ms = view.lag_ms();
         Self {
             id: view.id,
             kind: view.kind,
             sources: view.sources,
             paused,
+            stopped,
             received: view.received,
             lag_seconds: lag_ms.map(|lag_ms| lag_ms as f64 / 1_000.0),
             backlog_messages: view.backlog,

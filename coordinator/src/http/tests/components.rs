@@ -6,7 +6,7 @@ use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::{Administration, Call, CallId, Verb};
 use satchel_engine::invocation::{AttemptId, Batch, BundleOutcome, EndpointIndex};
 use satchel_engine::invocation::{Failure, FailureKind};
-use satchel_engine::output::{AddressSummary, AddressView};
+use satchel_engine::output::{AddressSummary, AddressView, Stoppage};
 use satchel_engine::partition::{Config, Notice, Ownership, Partition, PauseCause, Recovery};
 use satchel_protocol::types::typed_value;
 use serde_json::{Value, json};
@@ -204,6 +204,7 @@ async fn functions_are_those_that_are_named_or_have_addresses_with_their_figures
             "addresses": 1,
             "backlog": {"messages": 2, "bytes": greeter["backlog"]["bytes"]},
             "in_flight": 1, "backing_off": 0, "suspended": 0, "dead_letters": 0, "states": [],
+            "stopped": null,
         })
     );
     assert_eq!(one["addresses"], 0);
@@ -228,13 +229,24 @@ async fn ingresses_and_egresses_are_listed_with_lag_pause_and_last_error() {
         *ingress,
         json!({
             "id": "example/names", "kind": "stream", "sources": ["names"],
-            "paused": "memory_limit", "received": 7, "lag_seconds": 1.5,
+            "paused": "memory_limit", "stopped": [], "received": 7, "lag_seconds": 1.5,
             "backlog_messages": null, "last_error": ingress["last_error"],
         })
     );
     process.readiness.send_replace(Readiness::Held);
     let shown = show(&process, "/api/ingresses").await;
     assert_eq!(shown["ingresses"][0]["paused"], "held");
+    let stoppage = |name: &str, reason: &str| Stoppage {
+        name: name.to_owned(),
+        reason: reason.to_owned(),
+        since_ms: 1_000,
+    };
+    process.stoppages.send_replace(Stoppages {
+        paused_ingresses: vec![stoppage("example/names", "a flood")],
+        ..Stoppages::default()
+    });
+    let shown = show(&process, "/api/ingresses").await;
+    assert_eq!(shown["ingresses"][0]["paused"], "person");
 
     process.metrics.observe_egress_acked("example/out", 5);
     process
