@@ -16,7 +16,7 @@ use super::calls::is_caller;
 use super::declarations::{Declaration, Refusal};
 use super::effects::{Effects, Parent};
 use super::notices::{Notice, shortened};
-use super::rejections::Defect;
+use super::rejections::{Defect, NOT_ACCEPTED};
 use super::schedule::Scheduled;
 use super::suspension::Cause;
 use crate::address::{Address, FunctionType, ID_BYTES_MAX};
@@ -83,7 +83,7 @@ impl Partition {
         if let Some(failure) = failure {
             self.notice(Notice::AnswerRejected {
                 function: address.function.clone(),
-                reason: shortened(&failure.message),
+                reason: shortened(failure.message.trim_start_matches(NOT_ACCEPTED)),
             });
             self.batch_failed(&address, flight, &failure);
         }

@@ -87,6 +87,9 @@ fn position(index: Option<u32>, messages: usize) -> Option<usize> {
     (index < messages).then_some(index)
 }
 
+/// Beginning of the reason of a failure that is a defect of an answer.
+pub(super) const NOT_ACCEPTED: &str = "the answer was not accepted: ";
+
 /// Reason why an answer is not accepted.
 pub(super) enum Defect {
     /// A mistake of the function that every retry repeats.
@@ -108,7 +111,7 @@ impl Defect {
 
     /// Converts the defect to the failure of the batch.
     pub(super) fn into_failure(self) -> Failure {
-        let describe = |text| format!("the answer was not accepted: {text}");
+        let describe = |text| format!("{NOT_ACCEPTED}{text}");
         match self {
             Self::Mistake { cause, text } => {
                 let message = describe(text);
