@@ -1,5 +1,8 @@
 //! Handlers that use the Runtime API and answer wrongly or not at all.
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use futures::future::join_all;
 use satchel_testkit::{Client, example};
 use serde_json::{Value, json};
@@ -52,10 +55,23 @@ async fn a_misbehaving_handler_costs_only_the_affected_message() {
     let app = App::start_with(&module, |setup| setup.module(example("greeter"))).await;
     let client = app.client();
 
-    let wrong = join_all(MISBEHAVIOURS.map(|(what, _)| async move {
-        let message = json!({"do": what});
-        call_patiently(client, &address_of(what), &message).await
-    }));
+    let over = Cell::new(false);
+    let wrong = async {
+        let replies = join_all(MISBEHAVIOURS.map(|(what, _)| async move {
+            let message = json!({"do": what});
+            call_patiently(client, &address_of(what), &message).await
+        }));
+        let replies = replies.await;
+        over.set(true);
+        replies
+    };
+    // Traffic that succeeds shows that the endpoint is not away.
+    let lasting = async {
+        while !over.get() {
+            call_patiently(client, "faulty/log/lasting", &say(0)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
     let good = join_all((0..8).map(async |each| {
         let address = format!("faulty/log/good {each}");
         for round in 0..5 {
@@ -64,7 +80,7 @@ async fn a_misbehaving_handler_costs_only_the_affected_message() {
         }
     }));
     let elsewhere = join_all((0..4).map(|each| greet_in_turn(client, each)));
-    let (wrong, _, _) = futures::join!(wrong, good, elsewhere);
+    let (wrong, (), _, _) = futures::join!(wrong, lasting, good, elsewhere);
 
     for ((what, reason), reply) in MISBEHAVIOURS.iter().zip(&wrong) {
         assert_eq!(reply.status, 500, "{what}: {reply:?}");
