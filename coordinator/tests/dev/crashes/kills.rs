@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use satchel_testkit::{Setup, example, is_alive, kill};
+use satchel_testkit::{Setup, example, is_alive, kill, until_true};
 
 use super::load::{Load, number};
 
@@ -59,7 +59,10 @@ async fn handlers_killed_under_load_are_replaced_and_their_work_counts_once() {
 #[tokio::test]
 async fn handlers_do_not_outlive_a_killed_satchel() {
     let mut app = Setup::of(example("greeter")).start().await;
-    assert!(!app.started_as("/greeter").is_empty());
+    until_true("a handler runs", async || {
+        !app.started_as("/greeter").is_empty()
+    })
+    .await;
     let handlers = app.started();
     assert!(handlers.iter().all(|pid| is_alive(*pid)));
     app.kill9().await;
