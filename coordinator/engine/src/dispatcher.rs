@@ -349,7 +349,8 @@ impl Dispatcher {
         let was_probe = self.lane(endpoint).request_ended(bundle);
         match outcome {
             BundleOutcome::Answered(results) => {
-                let answered = self.distribute_results(endpoint, group, results);
+                let is_copy = original.is_some();
+                let answered = self.distribute_results(endpoint, group, results, is_copy);
                 if let Some(original) = original {
                     self.take_from(original, &answered);
                 }
@@ -369,12 +370,14 @@ impl Dispatcher {
     }
 
     /// Passes each batch its own result. A batch without a result has failed; a result without a
-    /// batch is dropped. Returns the attempts that have ended.
+    /// batch is dropped. Returns the attempts that have ended. A batch of a copy that has not ended
+    /// is still in the request that was copied.
     fn distribute_results(
         &mut self,
         endpoint: EndpointIndex,
         group: Group,
         results: Vec<(AttemptId, BatchOutcome)>,
+        is_copy: bool,
     ) -> Vec<AttemptId> {
         let mut open: Map<AttemptId, Arc<Batch>> = group
             .batches
@@ -416,7 +419,12 @@ impl Dispatcher {
             self.lane(endpoint).succeeded(now_ms);
         }
         for (batch, failure) in troubles {
-            self.failed(endpoint, Group::new(vec![batch]), failure);
+            let group = Group::new(vec![batch]);
+            if is_copy {
+                self.copy_failed(endpoint, &group, &failure);
+            } else {
+                self.failed(endpoint, group, failure);
+            }
         }
         ended
     }

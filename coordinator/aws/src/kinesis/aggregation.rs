@@ -5,7 +5,7 @@
 //! Kinesis Client Library.
 //!
 //! An aggregate may hold records whose hash keys lie outside the range of the shard that holds it.
-//! What they mean depends on the producer:
+//! Their meaning depends on the producer:
 //!
 //! - The producer library gathers records for one shard. If the shard was split meanwhile, the
 //!   library sees in the response that some records arrived in the wrong shard, and sends those

@@ -313,6 +313,25 @@ fn the_only_batch_of_an_endpoint_that_hangs_is_sent_a_second_time_and_completed_
 }
 
 #[test]
+fn a_copy_that_fails_in_any_form_leaves_the_batch_with_the_request_that_it_copies() {
+    let in_an_answer =
+        BundleOutcome::Answered(vec![(attempt(3), Err(Failure::new(Unavailable, "no")))]);
+    for outcome in [failure(TimedOut), failure(Unavailable), in_an_answer] {
+        let mut fixture = hanging(10);
+        let (outputs, _) = fixture.until_sent();
+        let original = sent(&outputs)[0].0;
+        let (outputs, _) = fixture.until_sent();
+        let copy = sent(&outputs)[0].0;
+        let outputs = fixture.returned(copy, outcome);
+        assert_eq!(failed_attempts(&outputs), [0; 0]);
+        assert_eq!(fixture.dispatcher.bundles_under_way(), 1);
+        assert_eq!(fixture.dispatcher.batches_waiting(), 0);
+        let outputs = fixture.returned(original, answers(&[3]));
+        assert!(outputs.contains(&completed(3)), "{outputs:?}");
+    }
+}
+
+#[test]
 fn a_slow_request_is_not_copied_unless_requests_were_seen_to_hang() {
     let mut fixture = fixture(10);
     fixture.ready(1, 1);
