@@ -5,6 +5,7 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+pub mod local_record;
 pub mod local_stream;
 pub mod ownership;
 
@@ -28,7 +29,7 @@ use ownership::EpochWatch;
 /// Adapter of one egress.
 #[derive(Debug)]
 pub enum Egress {
-    /// Streams of this machine, in the place of Kinesis.
+    /// Streams of this machine, in the place of a service.
     LocalStream(LocalStreamEgress),
     /// A service of AWS.
     #[cfg(feature = "aws")]

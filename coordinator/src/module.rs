@@ -36,6 +36,7 @@ mod duration;
 mod egress;
 mod egress_dynamodb;
 mod egress_eventbridge;
+mod egress_kafka;
 mod egress_kinesis;
 mod egress_lambda;
 mod egress_sns;
@@ -45,8 +46,12 @@ mod fields;
 mod http_endpoint;
 mod identifier;
 mod ingress;
+mod ingress_kafka;
 mod ingress_kinesis;
 mod ingress_sqs;
+mod ingress_stream;
+mod kafka;
+mod pairs;
 mod placeholder;
 mod problem;
 mod redaction;
@@ -69,15 +74,19 @@ pub use satchel_aws::secret::Secret;
 pub use crate::module::date::{format_rfc3339, parse_date, parse_rfc3339};
 pub use crate::module::duration::{format_duration, parse_bytes, parse_duration};
 pub use crate::module::egress::{EgressAdapter, EgressSpec};
+pub use crate::module::egress_kafka::{KafkaDelivery, KafkaEgress};
 pub use crate::module::egress_kinesis::KinesisEgress;
 pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
 pub use crate::module::http_endpoint::{HttpAuth, HttpEndpoint, Tls};
 pub use crate::module::identifier::Identifier;
 pub use crate::module::ingress::{IngressAdapter, IngressSpec};
-pub use crate::module::ingress_kinesis::{
-    Consumer, IngressStream, KinesisIngress, RecordId, StartupPosition,
+pub use crate::module::ingress_kafka::{
+    AutoOffsetReset, KafkaIngress, KafkaStartup, PartitionOffset,
 };
+pub use crate::module::ingress_kinesis::{Consumer, KinesisIngress, StartupPosition};
 pub use crate::module::ingress_sqs::SqsIngress;
+pub use crate::module::ingress_stream::{IngressStream, RecordId};
+pub use crate::module::kafka::KafkaProperties;
 pub use crate::module::problem::{Place, Problem, Problems, Source};
 pub use crate::module::reference::reference;
 pub use crate::module::schema::schema;

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use satchel_engine::address::FunctionType;
 use satchel_engine::endpoint::FunctionPattern;
 
-use super::wiring;
 use super::wiring::Handlers;
 use crate::assemble::Process;
 use crate::config::DevConfig;
@@ -125,8 +124,9 @@ fn tried(application: &Application, declared: &[FunctionType]) -> String {
         FunctionPattern::One(function) => Some(function.to_string()),
         FunctionPattern::Namespace(_) => None,
     });
-    let targets = wiring::ingress_streams(application)
-        .flat_map(|(_, _, stream)| stream.targets.iter().map(ToString::to_string));
+    let ingresses = application.ingresses.iter();
+    let streams = ingresses.flat_map(|ingress| ingress.adapter.streams());
+    let targets = streams.flat_map(|stream| stream.targets.iter().map(ToString::to_string));
     let served = |function: &&FunctionType| {
         let namespace = function.namespace();
         patterns.clone().any(|pattern| match pattern {

@@ -15,15 +15,16 @@ use crate::dev::lambda::{
     FunctionSpec, Launcher, LocalLambda, LocalLambdaInvoker, LogLines, Program, processes_max,
 };
 use crate::egress::Egress;
+use crate::egress::local_record::RecordForm;
 use crate::egress::local_stream::LocalStreamEgress;
 use crate::error::{Exit, Failure};
-use crate::ingress::local_stream::LocalStreamIngress;
+use crate::ingress::local_stream::{LocalReading, LocalStreamIngress};
 use crate::ingress::routing::Routing;
 use crate::ingress::{Ingress, kinesis_ingresses, sqs_ingresses};
 use crate::invoker::Invoker;
 use crate::module::{
-    Application, EgressAdapter, EndpointAdapter, EndpointSpec, IngressAdapter, IngressSpec,
-    IngressStream, KinesisIngress, LambdaEndpoint,
+    Application, EgressAdapter, EndpointAdapter, EndpointSpec, IngressAdapter, IngressStream,
+    LambdaEndpoint,
 };
 use crate::runtime::dispatch::Destination;
 use crate::streams::Streams;
@@ -191,24 +192,46 @@ async fn ingresses(
     if config.kinesis_ingress {
         let name = &config.process.application;
         ingresses.extend(kinesis_ingresses(application, name, &process.metrics).await?);
-        return Ok(ingresses);
     }
-    for (ingress, adapter, stream) in ingress_streams(application) {
-        // Creates a stream that does not exist. A stream that cannot be opened stops its ingress
-        // alone, which reports it.
-        let _ = streams.stream(&stream.stream).await;
-        ingresses.push(Ingress::LocalStream(LocalStreamIngress {
-            ingress: ingress.id.to_string(),
-            streams: streams.clone(),
-            stream: stream.stream.clone(),
-            startup: adapter.startup,
-            on_expired: adapter.on_expired,
-            aggregation: adapter.aggregation,
-            routing: routing(stream),
-            metrics: process.metrics.clone(),
-        }));
+    for ingress in &application.ingresses {
+        let Some(reading) = local_reading(&ingress.adapter) else {
+            continue;
+        };
+        if config.kinesis_ingress && matches!(ingress.adapter, IngressAdapter::Kinesis(_)) {
+            continue;
+        }
+        for stream in ingress.adapter.streams() {
+            // Creates a stream that does not exist. A stream that cannot be opened stops its
+            // ingress alone, which reports it.
+            let _ = streams.stream(&stream.stream).await;
+            ingresses.push(Ingress::LocalStream(LocalStreamIngress {
+                ingress: ingress.id.to_string(),
+                streams: streams.clone(),
+                stream: stream.stream.clone(),
+                reading,
+                routing: routing(stream),
+                metrics: process.metrics.clone(),
+            }));
+        }
     }
     Ok(ingresses)
+}
+
+/// Way of reading the local streams that stand for those of an ingress, if it has any.
+fn local_reading(adapter: &IngressAdapter) -> Option<LocalReading> {
+    match adapter {
+        IngressAdapter::Kafka(kafka) => Some(LocalReading {
+            startup: kafka.local_startup(),
+            on_expired: kafka.on_expired,
+            aggregation: None,
+        }),
+        IngressAdapter::Kinesis(kinesis) => Some(LocalReading {
+            startup: kinesis.startup,
+            on_expired: kinesis.on_expired,
+            aggregation: Some(kinesis.aggregation),
+        }),
+        IngressAdapter::Sqs(_) => None,
+    }
 }
 
 /// Makes the egresses. Streams are local; other services are those of AWS.
@@ -216,11 +239,16 @@ fn egresses(
     application: &Application,
     streams: &Streams,
 ) -> Result<Vec<(Arc<str>, Egress)>, Failure> {
+    let local = |form| {
+        Egress::LocalStream(LocalStreamEgress {
+            streams: streams.clone(),
+            form,
+        })
+    };
     let egresses = application.egresses.iter().map(|spec| {
         let egress = match &spec.adapter {
-            EgressAdapter::Kinesis(_) => Egress::LocalStream(LocalStreamEgress {
-                streams: streams.clone(),
-            }),
+            EgressAdapter::Kafka(_) => local(RecordForm::Kafka),
+            EgressAdapter::Kinesis(_) => local(RecordForm::Kinesis),
             #[cfg(feature = "aws")]
             EgressAdapter::Aws(aws) => Egress::Aws(Box::new(aws.clone())),
             #[cfg(not(feature = "aws"))]
@@ -232,22 +260,6 @@ fn egresses(
         Ok((spec.id.to_string().into(), egress))
     });
     egresses.collect()
-}
-
-/// Iterates over the streams of Kinesis ingresses.
-pub(super) fn ingress_streams(
-    application: &Application,
-) -> impl Iterator<Item = (&IngressSpec, &KinesisIngress, &IngressStream)> {
-    application.ingresses.iter().flat_map(|ingress| {
-        let kinesis = match &ingress.adapter {
-            IngressAdapter::Kinesis(kinesis) => Some(kinesis),
-            IngressAdapter::Sqs(_) => None,
-        };
-        kinesis.into_iter().flat_map(move |kinesis| {
-            let streams = kinesis.streams.iter();
-            streams.map(move |stream| (ingress, kinesis, stream))
-        })
-    })
 }
 
 fn routing(stream: &IngressStream) -> Routing {

@@ -39,16 +39,24 @@ pub struct LocalStreamIngress {
     pub streams: Streams,
     /// Name of the stream to read, which must exist.
     pub stream: String,
-    /// Start position of a stream that was never read.
-    pub startup: StartupPosition,
-    /// Reaction if the stream has deleted unread records.
-    pub on_expired: ExpiredPosition,
-    /// Treatment of records in aggregates that belong to another shard.
-    pub aggregation: Aggregation,
+    /// Way of reading it.
+    pub reading: LocalReading,
     /// Route of the records.
     pub routing: Routing,
     /// Metrics of the process.
     pub metrics: Metrics,
+}
+
+/// Way of reading the local streams of an ingress.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalReading {
+    /// Start position of a stream that was never read.
+    pub startup: StartupPosition,
+    /// Reaction if the stream has deleted unread records.
+    pub on_expired: ExpiredPosition,
+    /// Treatment of records in aggregates that belong to another shard. Without it, no record is
+    /// taken for an aggregate.
+    pub aggregation: Option<Aggregation>,
 }
 
 /// Readers of the shards of an open stream.
@@ -233,7 +241,7 @@ impl Readers {
             Err(error) if problem_of(&error) == SourceProblem::Lost => error,
             opened => return opened,
         };
-        match self.ingress.on_expired {
+        match self.ingress.reading.on_expired {
             ExpiredPosition::Stop => Err(error),
             ExpiredPosition::Earliest => {
                 tracing::error!(
@@ -267,11 +275,17 @@ impl Readers {
         drop_log: &mut DropLog,
     ) -> Vec<Record> {
         let LocalStreamIngress {
-            aggregation,
-            routing,
-            metrics,
-            ..
+            routing, metrics, ..
         } = &self.ingress;
+        let Some(aggregation) = self.ingress.reading.aggregation else {
+            let records = read.into_iter().map(|record| Record {
+                sequence: position_number(record.sequence_number),
+                sub_sequence: 0,
+                routed: routing.route(&record.key, &record.data),
+                key: record.key.into(),
+            });
+            return records.collect();
+        };
         let description = self.stream.description();
         let range = description
             .shard(index)
@@ -280,7 +294,7 @@ impl Readers {
         for record in read {
             let sequence = position_number(record.sequence_number);
             let UserRecords { records, dropped } =
-                user_records(&record.key, &record.data, range, *aggregation);
+                user_records(&record.key, &record.data, range, aggregation);
             if dropped > 0 {
                 metrics.dropped(shard, dropped);
                 drop_log.dropped(shard, dropped);
@@ -300,7 +314,7 @@ impl Readers {
     /// Resolves the start position: `latest` and dates become a position. For a closed shard
     /// without records to read, it is the ending sequence number, which no record has.
     async fn resolve_start(&self, shard: u32) -> Result<ShardPosition, StreamError> {
-        let from = match self.ingress.startup {
+        let from = match self.ingress.reading.startup {
             StartupPosition::Earliest => return Ok(ShardPosition::Beginning),
             StartupPosition::Latest => ReadFrom::Latest,
             StartupPosition::Date(date_ms) => {
@@ -450,9 +464,11 @@ mod tests {
             ingress: "example/in".to_owned(),
             streams: streams.clone(),
             stream: "names".to_owned(),
-            startup: StartupPosition::Earliest,
-            on_expired,
-            aggregation: Aggregation::Detect,
+            reading: LocalReading {
+                startup: StartupPosition::Earliest,
+                on_expired,
+                aggregation: Some(Aggregation::Detect),
+            },
             routing: Routing {
                 value_type: "example/name".to_owned(),
                 targets: vec!["example/greeter".parse().unwrap()],

@@ -6,8 +6,8 @@ use satchel_aws::config::{AwsAccess, AwsCredentials, AwsRegion};
 use satchel_aws::secret::Secret;
 
 use crate::module::fields::Fields;
-use crate::module::table::{Field, Form, Format, Pairs, Tagged, Variant};
-use crate::module::yaml::{Node, Value};
+use crate::module::pairs::{PROPERTIES, properties};
+use crate::module::table::{Field, Form, Format, Tagged, Variant};
 
 /// The field `awsRegion`.
 pub(crate) const REGION: Field = Field::with_default(
@@ -28,12 +28,7 @@ pub(crate) const CREDENTIALS: Field = Field::with_default(
 /// The field `clientConfigProperties` of StateFun's kinds.
 pub(crate) const CLIENT_PROPERTIES: Field = Field::optional(
     "clientConfigProperties",
-    Form::Pairs(&Pairs {
-        key: None,
-        value: Form::Text,
-        element_max: Some(1),
-        len_max: None,
-    }),
+    PROPERTIES,
     "no properties",
     "Properties of the Java client, as `property: value`. Accepted for compatibility; Satchel has \
      no use for them.",
@@ -199,28 +194,5 @@ fn parse_role(text: &str) -> Result<String, String> {
 
 /// Reads `clientConfigProperties`.
 pub(crate) fn client_properties(fields: &mut Fields<'_, '_>) -> Vec<(String, String)> {
-    let name = "clientConfigProperties";
-    let mut properties = Vec::new();
-    for node in fields.list(name) {
-        properties.extend(client_property(fields, name, node));
-    }
-    properties
-}
-
-fn client_property(
-    fields: &mut Fields<'_, '_>,
-    name: &str,
-    node: &Node,
-) -> Option<(String, String)> {
-    match &node.value {
-        Value::Map(entries) if entries.len() == 1 => {
-            let value = fields.text_of(name, Some(&entries[0].value))?;
-            Some((entries[0].key.clone(), value))
-        }
-        _ => {
-            let message = format!("an element of '{name}' must be one `property: value`");
-            fields.problem(node.line, message);
-            None
-        }
-    }
+    properties(fields, "clientConfigProperties")
 }

@@ -3,6 +3,7 @@
 use crate::module::Application;
 use crate::module::egress_dynamodb;
 use crate::module::egress_eventbridge;
+use crate::module::egress_kafka;
 use crate::module::egress_kinesis;
 use crate::module::egress_lambda;
 use crate::module::egress_sns;
@@ -10,6 +11,7 @@ use crate::module::egress_sqs;
 use crate::module::endpoint;
 use crate::module::fields::{Fields, Reading};
 use crate::module::http_endpoint;
+use crate::module::ingress_kafka;
 use crate::module::ingress_kinesis;
 use crate::module::ingress_sqs;
 use crate::module::problem::hint;
@@ -17,10 +19,12 @@ use crate::module::table::{Field, Form, Format, Kind};
 use crate::module::yaml::{Entry, Node, Value};
 
 /// Every kind of document, in the order of messages and of the reference.
-pub(crate) static KINDS: [&Kind; 11] = [
+pub(crate) static KINDS: [&Kind; 13] = [
     &endpoint::LAMBDA,
     &http_endpoint::V2,
     &http_endpoint::V1,
+    &ingress_kafka::INGRESS,
+    &egress_kafka::EGRESS,
     &ingress_kinesis::INGRESS,
     &egress_kinesis::EGRESS,
     &ingress_sqs::INGRESS,

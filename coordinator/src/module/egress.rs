@@ -2,6 +2,7 @@
 
 use satchel_aws::egress::destination::AwsEgress;
 
+use crate::module::egress_kafka::KafkaEgress;
 use crate::module::egress_kinesis::KinesisEgress;
 use crate::module::identifier::Identifier;
 use crate::module::problem::Source;
@@ -20,6 +21,8 @@ pub struct EgressSpec {
 /// Destination of an egress's records.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EgressAdapter {
+    /// `io.statefun.kafka.v1/egress`.
+    Kafka(KafkaEgress),
     /// `io.statefun.kinesis.v1/egress`.
     Kinesis(KinesisEgress),
     /// `satchel.sqs.v1/egress`, `satchel.sns.v1/egress`, and so on.

@@ -77,13 +77,14 @@ spec:
 
 #[test]
 fn a_kind_that_resembles_none_is_refused_with_the_list_of_all() {
-    let found = problems("kind: io.statefun.kafka.v1/ingress\nspec: {}\n");
+    let found = problems("kind: com.example.pulsar/ingress\nspec: {}\n");
     assert_eq!(
         found,
         vec![
             "app/module.yaml:1: 'kind' of a module document: unknown kind \
-             'io.statefun.kafka.v1/ingress'; known kinds: satchel.endpoints.v1/lambda, \
+             'com.example.pulsar/ingress'; known kinds: satchel.endpoints.v1/lambda, \
              io.statefun.endpoints.v2/http, io.statefun.endpoints.v1/http, \
+             io.statefun.kafka.v1/ingress, io.statefun.kafka.v1/egress, \
              io.statefun.kinesis.v1/ingress, io.statefun.kinesis.v1/egress, \
              satchel.sqs.v1/ingress, satchel.sqs.v1/egress, satchel.sns.v1/egress, \
              satchel.eventbridge.v1/egress, satchel.dynamodb.v1/egress, satchel.lambda.v1/egress"
