@@ -22,16 +22,6 @@ pub(super) fn limits(bytes_per_request: usize) -> Limits {
     }
 }
 
-/// Checks the size of a record, which its message calls `what`.
-pub(super) fn check_size(what: &str, bytes: usize, bytes_max: usize) -> Result<(), String> {
-    match bytes > bytes_max {
-        true => Err(format!(
-            "{what} has {bytes} bytes, and {bytes_max} are allowed"
-        )),
-        false => Ok(()),
-    }
-}
-
 /// Attributes of a [`Message`](super::sqs::Message), in the type of the service's SDK.
 macro_rules! attributes {
     ($value:ty, $message:expr) => {{
