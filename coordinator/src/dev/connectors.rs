@@ -70,16 +70,16 @@ pub(super) async fn ingresses(
 /// Makes the egresses.
 pub(super) fn egresses(
     config: &DevConfig,
-    application: &Application,
+    process: &Process,
     streams: &Streams,
 ) -> Result<Vec<(Arc<str>, Egress)>, Failure> {
-    let egresses = application.egresses.iter().map(|spec| {
+    let egresses = process.application.egresses.iter().map(|spec| {
         let egress = match local_form(config, spec) {
             Some(form) => Egress::LocalStream(LocalStreamEgress {
                 streams: streams.clone(),
                 form,
             }),
-            None => service(spec)?,
+            None => service(process, spec)?,
         };
         Ok((spec.id.to_string().into(), egress))
     });
@@ -140,6 +140,8 @@ fn is_local_ingress(config: &DevConfig, adapter: &IngressAdapter) -> bool {
         IngressAdapter::Kafka(_) => true,
         IngressAdapter::Kinesis(_) => !config.kinesis_ingress,
         IngressAdapter::Sqs(sqs) => !uses_aws(config, &sqs.access),
+        // A port of its own.
+        IngressAdapter::Playground(_) => false,
     }
 }
 
@@ -148,6 +150,7 @@ fn local_form(config: &DevConfig, egress: &EgressSpec) -> Option<RecordForm> {
     match &egress.adapter {
         EgressAdapter::Kafka(_) => Some(RecordForm::Kafka),
         EgressAdapter::Kinesis(_) => Some(RecordForm::Kinesis),
+        EgressAdapter::Playground(_) => None,
         EgressAdapter::Aws(aws) => (!uses_aws(config, &aws.access)).then(|| RecordForm::Request {
             destination: Box::new(aws.destination.clone()),
             stream: stream_of_id(&egress.id),
@@ -160,8 +163,10 @@ fn uses_aws(config: &DevConfig, access: &AwsAccess) -> bool {
     config.aws || matches!(access.region, AwsRegion::CustomEndpoint { .. })
 }
 
-fn service(spec: &EgressSpec) -> Result<Egress, Failure> {
+/// Egress that has no local streams.
+fn service(process: &Process, spec: &EgressSpec) -> Result<Egress, Failure> {
     match &spec.adapter {
+        EgressAdapter::Playground(_) => Ok(Egress::Playground(process.playground.topics.clone())),
         #[cfg(feature = "aws")]
         EgressAdapter::Aws(aws) => Ok(Egress::Aws(Box::new(aws.clone()))),
         #[cfg(not(feature = "aws"))]
@@ -182,6 +187,7 @@ fn service(spec: &EgressSpec) -> Result<Egress, Failure> {
 /// Names of the local streams of an ingress, with the way of reading each.
 fn local_sources(ingress: &IngressSpec) -> Vec<(String, LocalReading, LocalRouting)> {
     let reading = match &ingress.adapter {
+        IngressAdapter::Playground(_) => return Vec::new(),
         IngressAdapter::Kafka(kafka) => LocalReading {
             startup: kafka.local_startup(),
             on_expired: kafka.on_expired,

@@ -35,7 +35,7 @@ pub(super) async fn adapters(
         endpoints: engine_endpoints(&process.application),
         destinations: handlers.destinations(),
         ingresses: connectors::ingresses(config, process, streams).await?,
-        egresses: connectors::egresses(config, &process.application, streams)?,
+        egresses: connectors::egresses(config, process, streams)?,
     })
 }
 
