@@ -227,7 +227,8 @@ fn local_sources(ingress: &IngressSpec) -> Vec<(String, LocalReading, LocalRouti
 /// Name of the local stream of an ingress or egress that has no stream of its own: the id with `.`
 /// for `/`, and `_` for what no name of a stream has, cut to its maximum length.
 fn stream_of_id(id: &Identifier) -> String {
-    let letters = id.to_string().chars().map(|letter| match letter {
+    let id = id.to_string();
+    let letters = id.chars().map(|letter| match letter {
         '/' => '.',
         letter if letter.is_ascii_alphanumeric() || "_.-".contains(letter) => letter,
         _ => '_',

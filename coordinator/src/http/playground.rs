@@ -83,12 +83,7 @@ async fn send(
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    if ingress
-        .stoppages
-        .borrow()
-        .ingresses
-        .contains_key(&ingress.id)
-    {
+    if ingress.is_paused() {
         let message = "an operator has paused the ingress; the request had no effect, retry it";
         return Err(ApiError::unavailable("paused", 5, message));
     }
