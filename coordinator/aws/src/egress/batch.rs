@@ -85,6 +85,7 @@ mod tests {
     use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 
     use super::*;
+    use crate::egress::content::check_size;
 
     #[test]
     fn entries_fail_one_by_one_and_one_that_is_not_mentioned_is_retried() {
