@@ -113,6 +113,9 @@ impl Process {
     ) -> Result<(Self, mpsc::Receiver<Input>), Failure> {
         let application = Application::load(modules, &|name| std::env::var(name).ok())
             .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
+        for warning in &application.warnings {
+            tracing::warn!(%warning, "module file has a setting without effect");
+        }
         let playground = Playground::of(&application);
         let metrics = Metrics::new();
         metrics.status().declare(&application);

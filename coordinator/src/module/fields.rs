@@ -98,6 +98,26 @@ impl<'n, 'r> Fields<'n, 'r> {
         self.reading.problem(line, message);
     }
 
+    /// Warns of the field `name`, at its position, if it is present. `why` says that it has no
+    /// effect, and what has one.
+    pub(crate) fn warn_of(&mut self, name: &str, why: &str) {
+        self.declared(name);
+        let present = self.entries.and_then(|entries| {
+            let mut entries = entries.iter();
+            entries.find(|entry| entry.key == name && entry.value.value != Value::Null)
+        });
+        if let Some(entry) = present {
+            let message = format!("'{name}' of {} has no effect: {why}", self.what);
+            self.warn(entry.line, message);
+        }
+    }
+
+    /// Adds a warning.
+    pub(crate) fn warn(&mut self, line: usize, message: impl Into<String>) {
+        let source = self.reading.source(line);
+        self.reading.problems.warn(&source, message);
+    }
+
     /// Returns true if a field is present.
     pub(crate) fn is_present(&self, name: &str) -> bool {
         self.declared(name);
@@ -288,16 +308,6 @@ impl<'n, 'r> Fields<'n, 'r> {
     /// Records a problem if a field is absent that other fields make necessary.
     pub(crate) fn require(&mut self, name: &str, message: &str) {
         if self.entries.is_some() && !self.is_present(name) {
-            self.problem_with(name, message);
-        }
-    }
-
-    /// Records a problem if a field that Satchel does not support is present.
-    pub(crate) fn refuse(&mut self, name: &str) {
-        let Form::Unsupported(message) = self.declared(name).form else {
-            panic!("'{name}' is not declared as unsupported");
-        };
-        if self.is_present(name) {
             self.problem_with(name, message);
         }
     }
