@@ -285,6 +285,11 @@ fn read_component(
 /// Reads the form of StateFun 3.0: `version`, `module.meta.type` and lists of components under
 /// `module.spec`.
 fn read_legacy(reading: &mut Reading, document: &Node, application: &mut Application) {
+    if let Some(spec) = document.get("spec") {
+        // StateFun's own page about Kafka has it there.
+        let message = "'spec' of a module of StateFun 3.0 stands below 'module': indent it";
+        return reading.problem(spec.line, message);
+    }
     let mut root = Fields::of(reading, document, "a module of StateFun 3.0", LEGACY);
     root.parsed("version", parse_version);
     let components = legacy_components(root.mapping("module"));

@@ -385,12 +385,31 @@ impl<'n, 'r> Fields<'n, 'r> {
         }
     }
 
+    /// A mapping that is reported already, so that nothing in it counts as missing.
+    fn unreadable(&mut self, name: &str, table: &'static [Field]) -> Fields<'n, '_> {
+        Fields {
+            what: name.to_owned(),
+            line: self.line,
+            table,
+            entries: None,
+            reading: self.reading,
+        }
+    }
+
     fn tagged_of(
         &mut self,
         name: &str,
         node: &'n Node,
         tagged: &'static Tagged,
     ) -> (&'static str, Fields<'n, '_>) {
+        if let Value::Text(word) = &node.value
+            && let Some(variant) = tagged.variant(word)
+        {
+            let word = variant.word;
+            let message = format!("must be a mapping, not a text: write {{type: {word}}}");
+            self.problem_with(name, message);
+            return (word, self.unreadable(name, variant.fields));
+        }
         let mut fields = Fields::unchecked(self.reading, node, name, &[]);
         let variant = match (fields.find(TAG), tagged.untagged) {
             (None, Some(word)) => tagged.variant(word),
