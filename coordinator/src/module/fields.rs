@@ -3,6 +3,8 @@
 //! A problem is recorded and reading continues with a placeholder value, so that all problems of a
 //! file are reported together. Values that were read are discarded if there is any problem.
 
+mod tagged;
+
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +12,8 @@ use std::time::Duration;
 
 use crate::module::duration::{format_duration, parse_bytes, parse_duration};
 use crate::module::problem::{Problems, Source, hint};
-use crate::module::table::{Absence, Field, Form, Tagged};
+use crate::module::table::{Absence, Field, Form};
 use crate::module::yaml::{Entry, Node, Value};
-
-/// The field of a [`Form::Tagged`] mapping that selects its variant.
-const TAG: &str = "type";
 
 /// A file that is being read and its problems so far.
 pub(crate) struct Reading {
@@ -255,23 +254,6 @@ impl<'n, 'r> Fields<'n, 'r> {
         }
     }
 
-    /// The variant of a mapping with a `type`, and its fields. An absent mapping reads as the
-    /// default variant without fields.
-    pub(crate) fn tagged(&mut self, name: &str) -> (&'static str, Fields<'n, '_>) {
-        let field = self.declared(name);
-        let Form::Tagged(tagged) = field.form else {
-            panic!("'{name}' is not declared as a mapping with a type");
-        };
-        match (self.raw(name), field.absence) {
-            (Some(node), _) => self.tagged_of(name, node, tagged),
-            (None, Absence::Default(word)) => {
-                let variant = tagged.variant(word).expect("a default is one of the words");
-                (word, self.absent(name, variant.fields))
-            }
-            (None, _) => (tagged.variants[0].word, self.absent(name, &[])),
-        }
-    }
-
     /// The elements of a list.
     pub(crate) fn list(&mut self, name: &str) -> &'n [Node] {
         let len_min = match self.declared(name).form {
@@ -383,57 +365,6 @@ impl<'n, 'r> Fields<'n, 'r> {
             entries: (!is_required).then_some(&[]),
             reading: self.reading,
         }
-    }
-
-    /// A mapping that is reported already, so that nothing in it counts as missing.
-    fn unreadable(&mut self, name: &str, table: &'static [Field]) -> Fields<'n, '_> {
-        Fields {
-            what: name.to_owned(),
-            line: self.line,
-            table,
-            entries: None,
-            reading: self.reading,
-        }
-    }
-
-    fn tagged_of(
-        &mut self,
-        name: &str,
-        node: &'n Node,
-        tagged: &'static Tagged,
-    ) -> (&'static str, Fields<'n, '_>) {
-        if let Value::Text(word) = &node.value
-            && let Some(variant) = tagged.variant(word)
-        {
-            let word = variant.word;
-            let message = format!("must be a mapping, not a text: write {{type: {word}}}");
-            self.problem_with(name, message);
-            return (word, self.unreadable(name, variant.fields));
-        }
-        let mut fields = Fields::unchecked(self.reading, node, name, &[]);
-        let variant = match (fields.find(TAG), tagged.untagged) {
-            (None, Some(word)) => tagged.variant(word),
-            (None, None) => {
-                if fields.entries.is_some() {
-                    let message = format!("{name} needs the field '{TAG}'");
-                    fields.problem(node.line, message);
-                }
-                None
-            }
-            (tag, _) => fields
-                .parse_of(TAG, tag, |text| known_word(text, tagged.words()))
-                .and_then(|word| tagged.variant(word)),
-        };
-        let Some(variant) = variant else {
-            // The known fields depend on the type, so none of them is checked.
-            fields.entries = None;
-            fields.table = tagged.variants[0].fields;
-            return (tagged.variants[0].word, fields);
-        };
-        fields.table = variant.fields;
-        let names = variant.fields.iter().map(|field| field.name);
-        fields.check_known(&[TAG].into_iter().chain(names));
-        (variant.word, fields)
     }
 
     fn check_known(&mut self, known: &(impl Iterator<Item = &'static str> + Clone)) {

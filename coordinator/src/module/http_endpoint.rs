@@ -1,6 +1,7 @@
 //! StateFun's HTTP endpoints and their transports.
 
-use std::path::PathBuf;
+mod tls;
+
 use std::time::Duration;
 
 use satchel_aws::config::AwsAccess;
@@ -8,12 +9,14 @@ use satchel_engine::endpoint::Endpoint;
 
 use crate::module::aws;
 use crate::module::endpoint::{
-    EndpointAdapter, EndpointSpec, FUNCTIONS, ON_POISON, RETRIES_FIELD, file_path, on_poison,
-    patterns, retries,
+    EndpointAdapter, EndpointSpec, FUNCTIONS, ON_POISON, RETRIES_FIELD, on_poison, patterns,
+    retries,
 };
 use crate::module::fields::Fields;
 use crate::module::problem::Source;
 use crate::module::table::{Field, Form, Format, Kind, Tagged, Variant};
+
+pub use tls::{ClientCertificate, Tls};
 
 const ASYNC: &str = "io.statefun.transports.v1/async";
 const OKHTTP: &str = "io.statefun.transports.v1/okhttp";
@@ -182,33 +185,10 @@ const ASYNC_FIELDS: &[Field] = &[
          gzip. A batch that does not fit is sent in parts; a message that does not fit alone is a \
          dead letter.",
     ),
-    Field::optional(
-        "trust_cacerts",
-        Form::Text,
-        "the certificate authorities of the system",
-        "PEM file of the certificate authorities to trust: a path, which may begin with `file:` or \
-         `~/`. Relative to the module file, as are `client_cert`, `client_key` and \
-         `client_key_password`.",
-    ),
-    Field::optional(
-        "client_cert",
-        Form::Text,
-        "no client certificate",
-        "PEM file of the client certificate. Requires `client_key`.",
-    ),
-    Field::optional(
-        "client_key",
-        Form::Text,
-        "no client certificate",
-        "PEM file of the client certificate's key. Requires `client_cert`.",
-    ),
-    Field::optional(
-        "client_key_password",
-        Form::Text,
-        "the key is not encrypted",
-        "File that contains the password of the client key, which is encrypted in the form of \
-         PKCS #8 (`ENCRYPTED PRIVATE KEY`).",
-    ),
+    tls::TRUST_CACERTS,
+    tls::CLIENT_CERT,
+    tls::CLIENT_KEY,
+    tls::CLIENT_KEY_PASSWORD,
 ];
 
 const OKHTTP_TIMEOUTS: Field = Field::optional(
@@ -298,26 +278,6 @@ pub struct HttpAuth {
     pub service: String,
     /// Region for which requests are signed, and the signer's credentials.
     pub access: AwsAccess,
-}
-
-/// PEM files for TLS.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// Authorities to trust; without it, those of the system.
-    pub trust_cacerts: Option<PathBuf>,
-    /// Client certificate and its key.
-    pub client: Option<ClientCertificate>,
-}
-
-/// Files of a client certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientCertificate {
-    /// The certificate with its chain.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-    /// Password of the key, if it is encrypted.
-    pub password: Option<PathBuf>,
 }
 
 fn v2(mut fields: Fields<'_, '_>) -> EndpointSpec {
@@ -427,42 +387,8 @@ fn asynchronous(fields: &mut Fields<'_, '_>) -> HttpEndpoint {
         pool_idle: fields.duration("pool_ttl"),
         pool_size: fields.whole("pool_size") as usize,
         payload_max_bytes: fields.bytes("payload_max_bytes"),
-        tls: tls(fields),
+        tls: tls::read(fields),
         auth: None,
-    }
-}
-
-fn tls(fields: &mut Fields<'_, '_>) -> Tls {
-    let source = fields.source();
-    let mut file = |name| fields.parsed(name, |text| file_path(&source, text));
-    let trust_cacerts = file("trust_cacerts");
-    let (cert, key) = (file("client_cert"), file("client_key"));
-    let password = file("client_key_password");
-    if password.is_some() && !fields.is_present("client_key") {
-        fields.problem_with(
-            "client_key_password",
-            "a password also needs its 'client_key'",
-        );
-    }
-    let client = match (cert, key) {
-        (Some(certificate), Some(key)) => Some(ClientCertificate {
-            certificate,
-            key,
-            password,
-        }),
-        (Some(_), None) => {
-            fields.problem_with("client_cert", "a certificate also needs its 'client_key'");
-            None
-        }
-        (None, Some(_)) => {
-            fields.problem_with("client_key", "a key also needs its 'client_cert'");
-            None
-        }
-        (None, None) => None,
-    };
-    Tls {
-        trust_cacerts,
-        client,
     }
 }
 
