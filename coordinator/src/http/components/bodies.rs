@@ -9,9 +9,7 @@ use serde::Serialize;
 use crate::http::ingresses::StoppedIngress;
 use crate::http::render::{Backlog, Failing};
 use crate::module::format_rfc3339;
-use crate::status::{
-    EgressView, EndpointHealth, EndpointState, EndpointView, IngressView, LastError, LastFailure,
-};
+use crate::status::{EgressView, EndpointView, IngressView, LastError, LastFailure};
 
 #[derive(Serialize)]
 pub(super) struct EndpointBody {
@@ -30,28 +28,25 @@ pub(super) struct EndpointBody {
 
 impl EndpointBody {
     pub(super) fn of(view: EndpointView) -> Self {
-        let health = view.health;
-        let (state, since) = state_of(&health);
+        let (state, since) = state_of(&view);
         Self {
             name: view.name.to_string(),
             kind: view.kind,
             functions: view.functions,
             state,
             since,
-            last_success: health.last_success_ms.map(format_rfc3339),
-            last_failure: health.last_failure.map(FailureBody::of),
-            requests_in_flight: health.in_flight,
+            last_success: view.last_success_ms.map(format_rfc3339),
+            last_failure: view.last_failure.map(FailureBody::of),
+            requests_in_flight: view.health.in_flight,
             requests_max: view.concurrency_max,
-            batches_waiting: health.waiting,
+            batches_waiting: view.health.waiting,
         }
     }
 }
 
-fn state_of(health: &EndpointHealth) -> (&'static str, Option<String>) {
-    match health.state {
-        EndpointState::Up => ("up", None),
-        EndpointState::Down { since_ms } => ("down", Some(format_rfc3339(since_ms))),
-    }
+fn state_of(view: &EndpointView) -> (&'static str, Option<String>) {
+    let since = view.down_since_ms.map(format_rfc3339);
+    (if view.is_down() { "down" } else { "up" }, since)
 }
 
 /// Failure of an endpoint, with its time and kind.
@@ -84,13 +79,12 @@ pub(in crate::http) struct FailingEndpoint {
 impl FailingEndpoint {
     /// Describes an endpoint if its last request failed.
     pub(in crate::http) fn of(view: EndpointView) -> Option<Self> {
-        let health = view.health;
-        let (state, since) = state_of(&health);
-        health.is_failing().then(|| Self {
+        let (state, since) = state_of(&view);
+        view.is_failing().then(|| Self {
             name: view.name.to_string(),
             state,
             since,
-            last_failure: health.last_failure.map(FailureBody::of),
+            last_failure: view.last_failure.map(FailureBody::of),
         })
     }
 }
@@ -125,7 +119,7 @@ impl FunctionBody {
         states: &[StateSpec],
         stopped: Option<String>,
     ) -> Self {
-        let state = endpoint.as_ref().map(|view| state_of(&view.health).0);
+        let state = endpoint.as_ref().map(|view| state_of(view).0);
         let states = states.iter().map(|state| DeclaredState {
             name: state.name.to_string(),
             typename: state.typename.to_string(),
