@@ -88,7 +88,7 @@ impl Fixture {
     }
 }
 
-fn sdk(endpoint: &str) -> SdkConfig {
+pub(super) fn sdk(endpoint: &str) -> SdkConfig {
     let key = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
