@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 mod bundles;
+mod clock;
 mod faults;
 mod handover;
 mod load;
