@@ -47,7 +47,7 @@ pub(super) async fn begin(
         created
             .map_err(|error| Failure::caused(Exit::Environment, "--create-lease-table", error))?;
     }
-    // The answer counts for its `Date` only. The keeper reads the lease again, and reports refusals.
+    // Only the `Date` of the answer counts. The keeper reads the lease again, and reports refusals.
     let _ = table.read().await;
     check_calendar(LEASE_TABLE, table.calendar_ahead_ms())?;
     let me = Claimant {

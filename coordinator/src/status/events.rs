@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use satchel_engine::address::FunctionType;
 use satchel_engine::invocation::{AttemptId, Batch, BatchOutcome, Failure, FailureKind};
 use satchel_engine::partition::{Notice, PauseCause};
+use satchel_log::StoreFailure;
 
 use super::endpoints::{LastFailure, Outage};
 use super::{Status, kind_name, one_line};
@@ -239,6 +240,31 @@ impl Status {
         if let Some(suppressed) = self.admits(Subject::new("resumption", "ingress", reason)) {
             let paused_ms = millis(since.elapsed());
             tracing::info!(reason, paused_ms, suppressed, "ingress resumed");
+        }
+    }
+
+    /// Writes about a commit that hangs, again and again while it does.
+    pub(crate) fn commit_hangs(&self, partition: u32, number: u64, waited: Duration) {
+        let waited_ms = millis(waited);
+        tracing::warn!(
+            partition,
+            number,
+            waited_ms,
+            "commit hangs; nothing that depends on it leaves"
+        );
+    }
+
+    /// Writes about a request to the store that failed and is repeated.
+    pub(crate) fn store_failed(&self, failure: &StoreFailure) {
+        let error = failure.error.to_string();
+        if let Some(suppressed) = self.admits(Subject::new("store", "the store", &error)) {
+            tracing::warn!(
+                error,
+                attempts = failure.attempts,
+                again_in_ms = failure.wait_ms,
+                suppressed,
+                "store request failed; retrying"
+            );
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use satchel_engine::invocation::{Batch, BundleOutcome, Failure, FailureKind};
 use satchel_engine::message::MessageId;
 use satchel_engine::partition::Notice;
+use satchel_log::{StoreError, StoreFailure};
 use satchel_protocol::reqreply::FromFunction;
 use serde_json::{Value, json};
 
@@ -246,6 +247,37 @@ fn only_a_slow_commit_is_written() {
             "bytes": 100, "took_ms": 1_500,
         })]
     );
+}
+
+#[test]
+fn failures_of_the_store_are_written_once_for_each_kind_and_counted() {
+    let status = status();
+    let failure = |key: &str, attempts| StoreFailure {
+        error: StoreError::Unavailable {
+            key: key.to_owned(),
+            reason: "connection refused".to_owned(),
+        },
+        attempts,
+        wait_ms: 100,
+    };
+    let lines = log_of(|| {
+        for attempts in 1..=50 {
+            status.store_failed(&failure("log/17", attempts));
+            status.store_failed(&failure("log/18", attempts));
+        }
+        status.store_failed(&failure("manifests/1", 1));
+    });
+    let line = |key: &str| {
+        let failure = failure(key, 1);
+        json!({
+            "level": "WARN", "message": "store request failed; retrying",
+            "error": failure.error.to_string(), "attempts": 1, "again_in_ms": 100,
+        })
+    };
+    assert_eq!(lines, [line("log/17"), line("manifests/1")]);
+    let suppressed = status.0.limit.take_due(Instant::now() + events::WINDOW);
+    assert_eq!(suppressed.len(), 1);
+    assert_eq!(suppressed[0].lines, 99);
 }
 
 #[test]

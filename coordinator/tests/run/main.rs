@@ -22,6 +22,7 @@ mod bundles;
 mod clock;
 mod faults;
 mod handover;
+mod hanging;
 mod load;
 mod queues;
 mod refusals;

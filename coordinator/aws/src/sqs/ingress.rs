@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
-use satchel_clock::{BootTime, calendar_ms};
+use satchel_clock::{BootTime, calendar_ms, sleep_until};
 use satchel_engine::input::Input;
 use satchel_engine::queue::QueuedMessage;
 use tokio::sync::{Notify, mpsc};
@@ -431,7 +431,7 @@ async fn maintain(
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             },
             () = shared.received.notified() => {}
-            () = satchel_clock::sleep_until(due.unwrap_or_else(BootTime::now)), if due.is_some() => {}
+            () = sleep_until(due.unwrap_or_else(BootTime::now)), if due.is_some() => {}
         }
     }
 }

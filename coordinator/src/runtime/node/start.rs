@@ -159,9 +159,10 @@ async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
         nonce: random::bytes(),
         clock: Arc::new(SystemClock),
         options: parts.log,
-        on_store_failure: Arc::new(|trouble| {
-            tracing::warn!(error = %trouble.error, "store request failed; retrying");
-        }),
+        on_store_failure: {
+            let metrics = parts.metrics.clone();
+            Arc::new(move |trouble| metrics.status().store_failed(&trouble))
+        },
     };
     let ownership = take_over(contender, &mut fold).await.map_err(refused)?;
     let taken_over = BootTime::now();

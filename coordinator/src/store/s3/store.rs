@@ -52,7 +52,7 @@ const CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc32C;
 enum PageStart {
     /// Behind this key, or at the first one.
     After(Option<String>),
-    /// Where the page before ended, as the store names it, and the last key until there.
+    /// End of the page before, as the store names it, and the last key until there.
     Token {
         token: String,
         after: Option<String>,
