@@ -40,11 +40,14 @@ impl Egress {
     ///
     /// # Errors
     ///
-    /// A problem that retries cannot solve: unusable AWS settings, a damaged stream, or marks that
-    /// this software does not understand.
+    /// A problem that retries cannot solve: unusable AWS settings, or marks that this software does
+    /// not understand.
     pub async fn run(self, context: EgressContext, inbox: EgressInbox) -> Result<(), Failure> {
         match self {
-            Self::LocalStream(egress) => Ok(egress.run(&context, inbox.emissions).await?),
+            Self::LocalStream(egress) => {
+                egress.run(&context, inbox.emissions).await;
+                Ok(())
+            }
             #[cfg(feature = "aws")]
             Self::Aws(egress) => Ok(aws::run(*egress, context, inbox).await?),
         }

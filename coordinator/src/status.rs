@@ -93,6 +93,17 @@ pub(crate) struct EgressView {
     pub(crate) last_success_ms: Option<u64>,
     /// Last failed delivery.
     pub(crate) last_error: Option<LastError>,
+    /// Reason why it delivers nothing, if it is stopped.
+    pub(crate) stopped: Option<EgressStopped>,
+}
+
+/// Reason why an egress is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EgressStopped {
+    /// Kind of problem, as of a source.
+    pub(crate) problem: &'static str,
+    /// Time of the stop, in ms since the epoch.
+    pub(crate) since_ms: u64,
 }
 
 impl LastError {
@@ -155,6 +166,7 @@ impl Status {
             retried: 0,
             last_success_ms: None,
             last_error: None,
+            stopped: None,
         });
         let egresses = egresses.collect();
         *self.components() = Components {
@@ -244,6 +256,22 @@ impl Status {
             view.retried += records;
             view.last_error = Some(LastError::now(reason));
         });
+    }
+
+    /// Records that an egress is stopped.
+    pub(crate) fn egress_stopped(&self, egress: &str, problem: &'static str, reason: &str) {
+        self.egress(egress, |view| {
+            view.last_error = Some(LastError::now(reason));
+            view.stopped.get_or_insert(EgressStopped {
+                problem,
+                since_ms: now_ms(),
+            });
+        });
+    }
+
+    /// Records that a stopped egress delivers again.
+    pub(crate) fn egress_resumed(&self, egress: &str) {
+        self.egress(egress, |view| view.stopped = None);
     }
 
     fn egress(&self, id: &str, change: impl FnOnce(&mut EgressView)) {

@@ -92,6 +92,10 @@ const LISTS: [List; 4] = [
         name: "egresses",
         columns: &[
             ("EGRESS", |it| text(&it["id"])),
+            ("STATE", |it| match it["stopped"]["problem"].as_str() {
+                Some(problem) => format!("stopped: {problem}"),
+                None => "delivering".to_owned(),
+            }),
             ("WAITING", |it| text(&it["waiting"])),
             ("DELIVERED", |it| text(&it["delivered"])),
             ("RETRIED", |it| text(&it["retried"])),

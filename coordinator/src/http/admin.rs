@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::body::BodyLimits;
-use super::components::{self, FailingEndpoint};
+use super::components::{self, FailingEndpoint, StoppedEgress};
 use super::error::{ApiError, json};
 use super::ingresses::StoppedIngress;
 use super::render::{AddressBody, DeadLetters, Timers};
@@ -140,6 +140,8 @@ enum Health {
         recovered: Option<f64>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         stopped_ingresses: Vec<StoppedIngress>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        stopped_egresses: Vec<StoppedEgress>,
         #[serde(flatten)]
         stopped: Stopped,
         /// Endpoints that are down. The process serves nevertheless, and their messages wait.
@@ -327,6 +329,7 @@ impl Admin {
             held,
             recovered: recovered.map(hundredths),
             stopped_ingresses: StoppedIngress::list(&self.sources),
+            stopped_egresses: StoppedEgress::list(status.egresses()),
             stopped: Stopped::of(&self.stoppages.borrow()),
             unhealthy_endpoints: unhealthy.iter().map(ToString::to_string).collect(),
             partition_time_ahead_seconds: status.time_ahead_ms().map(seconds),

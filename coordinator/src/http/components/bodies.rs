@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::http::ingresses::StoppedIngress;
 use crate::http::render::{Backlog, Failing};
 use crate::module::format_rfc3339;
-use crate::status::{EgressView, EndpointView, IngressView, LastError, LastFailure};
+use crate::status::{EgressStopped, EgressView, EndpointView, IngressView, LastError, LastFailure};
 
 #[derive(Serialize)]
 pub(super) struct EndpointBody {
@@ -199,6 +199,7 @@ impl IngressBody {
 pub(super) struct EgressBody {
     id: String,
     waiting: usize,
+    stopped: Option<StopBody>,
     delivered: u64,
     refused: u64,
     retried: u64,
@@ -211,12 +212,48 @@ impl EgressBody {
         Self {
             id: view.id,
             waiting,
+            stopped: view.stopped.map(StopBody::of),
             delivered: view.delivered,
             refused: view.refused,
             retried: view.retried,
             last_success: view.last_success_ms.map(format_rfc3339),
             last_error: view.last_error.map(ErrorBody::of),
         }
+    }
+}
+
+/// Stop of an egress.
+#[derive(Serialize)]
+struct StopBody {
+    problem: &'static str,
+    since: String,
+}
+
+impl StopBody {
+    fn of(stopped: EgressStopped) -> Self {
+        Self {
+            problem: stopped.problem,
+            since: format_rfc3339(stopped.since_ms),
+        }
+    }
+}
+
+/// Stopped egress, as `/readyz` shows it to every client. The full reason is in the log.
+#[derive(Serialize)]
+pub(in crate::http) struct StoppedEgress {
+    id: String,
+    #[serde(flatten)]
+    stop: StopBody,
+}
+
+impl StoppedEgress {
+    /// Lists the stopped ones among these egresses.
+    pub(in crate::http) fn list(egresses: Vec<EgressView>) -> Vec<Self> {
+        let stopped = egresses.into_iter().filter_map(|view| {
+            let stop = StopBody::of(view.stopped?);
+            Some(Self { id: view.id, stop })
+        });
+        stopped.collect()
     }
 }
 
