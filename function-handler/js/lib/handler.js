@@ -60,7 +60,8 @@ async function answer(statefun, request) {
       throw error;
     }
     // Logged with its stack, except what the message is to blame for.
-    console.error(`batch failed: ${error.type}: ${error.message}`, error.cause?.stack ?? "");
+    const stack = String(error.cause?.stack ?? "").split("\n").filter((line) => /^ +at /.test(line));
+    console.error([`batch failed: ${error.type}: ${error.message}`, ...stack].join("\n"));
     return error;
   }
 }

@@ -9,6 +9,9 @@ const os = require("node:os");
 const path = require("node:path");
 const test = require("node:test");
 
+// Failed batches are logged, as they should be.
+test.mock.method(console, "error", () => {});
+
 const sdk = require("apache-flink-statefun");
 const { StateFun, TerminalError, lambdaHandler } = require("..");
 const { ERROR_BYTES_MAX, BatchError } = require("../lib/errors");

@@ -6,6 +6,9 @@ const fs = require("node:fs");
 const path = require("node:path");
 const test = require("node:test");
 
+// Failed batches are logged, as they should be.
+test.mock.method(console, "error", () => {});
+
 const { handler } = require("./vectors-app");
 const zstd = require("../lib/zstd");
 
