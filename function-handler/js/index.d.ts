@@ -1,5 +1,7 @@
 import { StateFun as SdkStateFun } from "apache-flink-statefun";
 
+export * from "apache-flink-statefun";
+
 /** StateFun's `StateFun`, with the reasons of errors kept for bundles. */
 export class StateFun extends SdkStateFun {}
 

@@ -10,7 +10,7 @@ const { StateFun } = require("./statefun");
 /** Returns the Lambda handler of the functions; see index.d.ts. */
 function lambdaHandler(statefun) {
   if (!(statefun instanceof sdk.StateFun)) {
-    throw new TypeError("the functions are a `StateFun`, of satchel-js or of StateFun's SDK");
+    throw new TypeError("the functions are a `StateFun`, of satchel-js or of its copy of the SDK");
   }
   return async function handler(event, context) {
     const milliseconds = timeFor(context);
@@ -60,7 +60,8 @@ async function answer(statefun, request) {
       throw error;
     }
     // Logged with its stack, except what the message is to blame for.
-    const stack = String(error.cause?.stack ?? "").split("\n").filter((line) => /^ +at /.test(line));
+    const lines = String(error.cause?.stack ?? "").split("\n");
+    const stack = lines.filter((line) => /^ +at /.test(line));
     console.error([`batch failed: ${error.type}: ${error.message}`, ...stack].join("\n"));
     return error;
   }

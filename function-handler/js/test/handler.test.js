@@ -13,7 +13,7 @@ const test = require("node:test");
 test.mock.method(console, "error", () => {});
 
 const sdk = require("apache-flink-statefun");
-const { StateFun, TerminalError, lambdaHandler } = require("..");
+const { StateFun, TerminalError, lambdaHandler, messageBuilder } = require("..");
 const { ERROR_BYTES_MAX, BatchError } = require("../lib/errors");
 const { fit, fromBase64, jsonBytes } = require("../lib/envelope");
 
@@ -28,7 +28,7 @@ function batch(typename, texts, id = "x") {
   request.setTarget(target);
   for (const value of texts) {
     const invocation = new ToFunction.Invocation();
-    invocation.setArgument(sdk.messageBuilder({ typename, id, value }).typedValue);
+    invocation.setArgument(messageBuilder({ typename, id, value }).typedValue);
     request.addInvocations(invocation);
   }
   const toFunction = new ToFunction();
@@ -58,7 +58,7 @@ function outcomes(response) {
 }
 
 function say(context, value) {
-  context.send(sdk.messageBuilder({ typename: "t/t", id: "t", value }));
+  context.send(messageBuilder({ typename: "t/t", id: "t", value }));
 }
 
 function bound(functions, statefun = new StateFun()) {
@@ -165,6 +165,15 @@ test("functions that are bound to the SDK's own StateFun are served without reas
     "the function failed; the SDK does not say why, unless the functions are bound to the " +
     "`StateFun` of satchel-js";
   assert.deepEqual(outcomes(await handler(request)), [["done"], ["function", why]]);
+});
+
+test("the exports of the SDK are exported, with another StateFun", async () => {
+  const { lambdaHandler: own, ...exported } = await import("../index.js");
+  for (const name of Object.keys(sdk).filter((name) => name !== "StateFun")) {
+    assert.equal(exported[name], sdk[name], name);
+  }
+  assert.equal(own, lambdaHandler);
+  assert.equal(Object.getPrototypeOf(exported.StateFun), sdk.StateFun);
 });
 
 test("wrong arguments are named", () => {

@@ -1,14 +1,13 @@
 /** The function of the vectors, on StateFun's SDK; see vectors/README.md of the handler. */
 "use strict";
 
-const { StateFun: Types, messageBuilder } = require("apache-flink-statefun");
-const { StateFun, TerminalError, lambdaHandler } = require("..");
+const { StateFun, TerminalError, lambdaHandler, messageBuilder } = require("..");
 
 const statefun = new StateFun();
 
 statefun.bind({
   typename: "vectors/counter",
-  specs: [{ name: "count", type: Types.intType() }],
+  specs: [{ name: "count", type: StateFun.intType() }],
   fn(context, message) {
     const [, command, rest] = /^(\w+) (.*)$/.exec(message.asString());
     const reply = (value, valueType) => {
@@ -17,9 +16,9 @@ statefun.bind({
     };
     if (command === "add") {
       context.storage.count = (context.storage.count ?? 0) + Number(rest);
-      reply(context.storage.count, Types.intType());
+      reply(context.storage.count, StateFun.intType());
     } else if (command === "answer") {
-      reply("x".repeat(Number(rest)), Types.stringType());
+      reply("x".repeat(Number(rest)), StateFun.stringType());
     } else if (command === "fail") {
       throw new Error(rest);
     } else if (command === "reject") {

@@ -1,8 +1,12 @@
 /** The function of the smoke scheme, on StateFun's JavaScript SDK. */
 "use strict";
 
-const sdk = require("apache-flink-statefun");
-const { StateFun, lambdaHandler } = require("../../../../function-handler/js");
+const {
+  StateFun,
+  kinesisEgressMessage,
+  lambdaHandler,
+  messageBuilder,
+} = require("../../../../function-handler/js");
 
 const Commands = StateFun.jsonType("smoke/commands");
 const statefun = new StateFun();
@@ -21,7 +25,7 @@ statefun.bind({
         storage.total = (storage.total ?? 0) + step.add;
       } else if ("send" in step) {
         const to = { typename: "smoke/command", id: step.send };
-        const sent = sdk.messageBuilder({ ...to, value: step.then, valueType: Commands });
+        const sent = messageBuilder({ ...to, value: step.then, valueType: Commands });
         if ("after" in step) {
           context.sendAfter(step.after, sent, step.token);
         } else {
@@ -32,7 +36,7 @@ statefun.bind({
       } else if ("emit" in step) {
         const record = { partitionKey: step.emit, value: JSON.stringify({ id: step.emit }) };
         const to = { typename: "smoke/records", stream: "records" };
-        context.send(sdk.kinesisEgressMessage({ ...to, ...record }));
+        context.send(kinesisEgressMessage({ ...to, ...record }));
       } else if ("noop" in step) {
         await new Promise((resolve) => setImmediate(resolve));
       } else {

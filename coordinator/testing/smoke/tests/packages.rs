@@ -33,7 +33,12 @@ fn node_tests(node: &Path) -> String {
     let modules = node_with(&NODE_PACKAGES).join("node_modules");
     let mut command = Command::new(node);
     command
-        .args(["--test", "--test-reporter=spec", "test/handler.test.js", "test/vectors.test.js"])
+        .args([
+            "--test",
+            "--test-reporter=spec",
+            "test/handler.test.js",
+            "test/vectors.test.js",
+        ])
         .current_dir(package("js"))
         .env("NODE_PATH", modules);
     succeeds(&mut command)
