@@ -190,7 +190,7 @@ fn java() -> Prepared {
     let mut build = Command::new("mvn");
     build
         .args(["-q", "-B", "compile", "dependency:copy-dependencies"])
-        .arg(format!("-Dbuild.directory={}", target.display()))
+        .arg(format!("-Dsatchel.target={}", target.display()))
         .current_dir(sources("java"));
     succeeds(&mut build);
     let classes = [

@@ -90,7 +90,7 @@ fn java_answers_the_vectors() {
     let mut command = Command::new("mvn");
     command
         .args(["-B", "test"])
-        .arg(format!("-Dbuild.directory={}", target.display()))
+        .arg(format!("-Dsatchel.target={}", target.display()))
         .current_dir(package("java"));
     let printed = succeeds(&mut command);
     assert!(printed.contains("a bundle without batches"), "{printed}");
