@@ -45,7 +45,7 @@ pub(super) enum Release {
     StartBatch(Address),
 }
 
-/// How soon a release needs its delta.
+/// Urgency of the delta that a release waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgency {
     /// As soon as the pace allows: something waits for an answer or to go on.
