@@ -3,6 +3,7 @@
 #[cfg(feature = "aws")]
 pub mod kinesis;
 pub mod local_stream;
+pub mod queue_routing;
 pub mod reading;
 pub mod routing;
 #[cfg(feature = "aws")]
@@ -10,6 +11,8 @@ pub mod sqs;
 pub mod supervise;
 #[cfg(not(feature = "aws"))]
 mod without_aws;
+#[cfg(feature = "aws")]
+mod without_kafka;
 
 use satchel_engine::input::Input;
 use tokio::sync::mpsc;
@@ -28,6 +31,8 @@ pub use {kinesis::kinesis_ingresses, sqs::sqs_ingresses};
 
 #[cfg(not(feature = "aws"))]
 pub use without_aws::{kinesis_ingresses, sqs_ingresses};
+#[cfg(feature = "aws")]
+pub use without_kafka::kafka_ingresses;
 
 /// Adapter of one stream or queue of an ingress.
 #[derive(Clone)]
