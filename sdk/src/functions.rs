@@ -77,8 +77,8 @@ impl Functions {
     ///
     /// A function that sends a message is its caller too, whether it asks or only tells: a message
     /// does not say which. So a function that sends to this one gets the returned reply, and must
-    /// be able to decode it. A function that is told by others returns `()`, and replies with
-    /// [`Context::reply`] to the [`caller`](Context::caller)s that expect it.
+    /// be able to decode it. A function that others only tell something returns `()`, or replies
+    /// with [`Context::reply`] to the [`caller`](Context::caller)s that expect it.
     ///
     /// # Panics
     ///

@@ -43,8 +43,8 @@ impl World {
         });
     }
 
-    /// Checks that no value outlives what the version that wrote it declares. Only an SDK that names
-    /// its fingerprint declares before it writes.
+    /// Checks that no value outlives what the version that wrote it declares. Only an SDK that
+    /// names its fingerprint declares before it writes.
     pub(crate) fn check_lifetimes(&mut self, id: ProcessId, delta: &Delta) {
         if !self.stage.names_cause {
             return;

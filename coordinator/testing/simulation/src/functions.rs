@@ -67,7 +67,8 @@ pub(crate) fn address(namespace: &str, name: &str, id: impl Into<Arc<str>>) -> A
     Address::new(FunctionType::new(namespace, name), id)
 }
 
-/// Lifetime of a value of `steady/expiring`, in ms, by the version that wrote it: `<text>v<version>`.
+/// Lifetime of a value of `steady/expiring`, in ms, by the version that wrote it, which the value
+/// ends with: `<text>v<version>`.
 pub(crate) fn lifetime_ms(value: &str) -> Option<u64> {
     let (_, version) = value.rsplit_once('v')?;
     Some(lifetime_of_version_ms(version.parse().ok()?))
