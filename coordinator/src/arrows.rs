@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("metrics", "status store"),
     ("sources", "metrics"),
     ("offline", "clock error module random store typed_json"),
-    ("egress", "clock error metrics random streams"),
+    ("egress", "clock error metrics random sources streams"),
     ("ingress", "clock error metrics module sources streams"),
     ("requests", "metrics random"),
     (
@@ -54,7 +54,7 @@ const ALLOWED: &[(&str, &str)] = &[
     (
         "dev",
         "assemble clock config destinations egress error http ingress invoker log_limit \
-         module open_files readiness runtime servers store streams",
+         metrics module open_files readiness runtime servers store streams",
     ),
     (
         "run",

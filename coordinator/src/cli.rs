@@ -24,6 +24,7 @@ mod savepoint;
 mod schema;
 mod signals;
 mod state;
+mod state_drop;
 mod status;
 mod stream;
 mod target;

@@ -49,13 +49,17 @@ use self::error::ApiError;
 use self::observe::Observer;
 use crate::metrics::Metrics;
 
-/// One of the two ports.
+/// Port of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
     /// Calls, sends, streams.
     Traffic,
     /// Administration.
     Admin,
+    /// Kinesis API of `dev`.
+    Kinesis,
+    /// Invoke API of `dev`.
+    Lambda,
 }
 
 impl Port {
@@ -64,6 +68,8 @@ impl Port {
         match self {
             Self::Traffic => "traffic",
             Self::Admin => "admin",
+            Self::Kinesis => "kinesis",
+            Self::Lambda => "lambda",
         }
     }
 
@@ -72,6 +78,8 @@ impl Port {
         match self {
             Self::Traffic => ("traffic", "--http"),
             Self::Admin => ("administration", "--admin"),
+            Self::Kinesis => ("the Kinesis API", "--kinesis-api"),
+            Self::Lambda => ("the Invoke API", "--lambda-api"),
         }
     }
 }

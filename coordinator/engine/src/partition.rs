@@ -51,15 +51,16 @@ mod queues;
 mod recovery;
 mod rejections;
 mod schedule;
+mod state_drops;
 mod suspension;
 mod timers;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::address::Address;
+use crate::address::{Address, FunctionType};
 use crate::durable::Key;
 use crate::endpoint::Endpoints;
 use crate::input::Input;
@@ -75,6 +76,7 @@ use loading::Loading;
 use notices::Notices;
 use pauses::PausedIngresses;
 use schedule::Schedule;
+use state_drops::StateDrop;
 use suspension::FunctionTypes;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
@@ -284,6 +286,8 @@ pub struct Partition {
     deferred: Deferred,
     /// Lists of dead letters in progress.
     letter_lists: Vec<LetterList>,
+    /// Drops of states in progress.
+    state_drops: BTreeMap<(FunctionType, Arc<str>), StateDrop>,
     /// True if a snapshot was requested to free memory, and none was taken since.
     snapshot_wanted: bool,
     /// True if a snapshot took effect in this period. Buckets that it left out had not changed.

@@ -16,12 +16,15 @@ use futures::future::join_all;
 use prost::Message as _;
 #[cfg(feature = "aws")]
 use reqwest::RequestBuilder;
-use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{
+    ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 #[cfg(feature = "tls")]
 use reqwest::{Certificate, Identity};
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
 #[cfg(feature = "aws")]
 use satchel_aws::sigv4::Signer;
+use satchel_clock::retry_after_ms;
 use satchel_engine::address::FunctionType;
 use satchel_engine::invocation::{
     Batch, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind,
@@ -381,13 +384,25 @@ async fn refusal(response: Response) -> Failure {
         StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => FailureKind::Ambiguous,
         _ => FailureKind::Unavailable,
     };
+    let asked_ms = asked_wait_ms(response.headers());
     let text = error_text(response, ERROR_TEXT_CHARS_MAX).await;
     let message = if text.is_empty() {
         format!("the endpoint answered {status}")
     } else {
         format!("the endpoint answered {status}: {text}")
     };
-    Failure::new(kind, message)
+    let throttled = kind == FailureKind::Throttled;
+    Failure::new(kind, message).retry_after(asked_ms.filter(|_| throttled))
+}
+
+/// Returns the time that an answer asks to wait, in ms.
+fn asked_wait_ms(headers: &HeaderMap) -> Option<u64> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|it: &HeaderValue| it.to_str().ok())
+    };
+    retry_after_ms(text(RETRY_AFTER)?, text(DATE))
 }
 
 /// Returns the beginning of the body, at most `chars_max` characters, if it is text. Reads no more

@@ -31,7 +31,7 @@ fn attempt(number: u64) -> AttemptId {
     }
 }
 
-fn batch(number: u64) -> Arc<Batch> {
+pub(super) fn batch(number: u64) -> Arc<Batch> {
     Arc::new(Batch {
         attempt: attempt(number),
         target: Address::new(FunctionType::new("example", "greeter"), "alice"),
@@ -52,7 +52,7 @@ fn batch(number: u64) -> Arc<Batch> {
     })
 }
 
-fn bundle(batches: Vec<Arc<Batch>>) -> Bundle {
+pub(super) fn bundle(batches: Vec<Arc<Batch>>) -> Bundle {
     Bundle {
         id: BundleId(1),
         endpoint: EndpointIndex(0),
@@ -187,6 +187,37 @@ async fn statuses_429_and_503_mean_throttled() {
             )
         );
     }
+}
+
+#[tokio::test]
+async fn a_throttled_request_has_the_time_that_the_answer_asks_to_wait() {
+    for (retry_after, date, asked_ms) in [
+        ("7", None, Some(7_000)),
+        (
+            "Sun, 06 Nov 1994 08:50:07 GMT",
+            Some("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(30_000),
+        ),
+        ("soon", None, None),
+    ] {
+        let url = serve(move || {
+            let mut answer = StatusCode::SERVICE_UNAVAILABLE.into_response();
+            let headers = answer.headers_mut();
+            headers.insert("retry-after", retry_after.parse().unwrap());
+            if let Some(date) = date {
+                headers.insert("date", date.parse().unwrap());
+            }
+            answer
+        });
+        let failure = failure(quick(url.await)).await;
+        assert_eq!(failure.kind, FailureKind::Throttled);
+        assert_eq!(failure.retry_after_ms, asked_ms, "{retry_after}");
+    }
+    // Nothing else waits: the dispatcher probes what is away.
+    let url = serve(|| (StatusCode::BAD_GATEWAY, [("retry-after", "7")]).into_response()).await;
+    let failure = failure(quick(url)).await;
+    assert_eq!(failure.kind, FailureKind::Unavailable);
+    assert_eq!(failure.retry_after_ms, None);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod arriving;
 mod bulk;
 mod counting;
 mod declaring;
+mod dropping;
 mod evicting;
 mod failing;
 mod fixture;

@@ -24,6 +24,7 @@ const REQUESTS_IN_FLIGHT: usize = 32;
 const WRITER: &str = "satchel_writer";
 const NUMBER: &str = "satchel_number";
 const TYPENAME: &str = "satchel_type";
+const TRACEPARENT: &str = "satchel_traceparent";
 const VALUE: &str = "value";
 
 /// Puts items.
@@ -95,6 +96,9 @@ impl Item {
         attributes.insert(TYPENAME.to_owned(), text(content.typename()));
         let number = AttributeValue::N(emission.number.to_string());
         attributes.insert(NUMBER.to_owned(), number);
+        if let Some(trace) = emission.trace {
+            attributes.insert(TRACEPARENT.to_owned(), text(&trace.to_string()));
+        }
         let sizes = attributes.iter();
         let bytes = sizes
             .map(|(name, value)| name.len() + bytes_of(value))

@@ -7,6 +7,7 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use satchel_engine::output::Emission;
+use satchel_engine::trace::TraceParent;
 use serde_json::Value;
 
 use super::LambdaSettings;
@@ -19,6 +20,19 @@ use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 const REQUESTS_IN_FLIGHT: usize = 32;
+
+/// Header by which AWS X-Ray traces a request. The client context, which could hold the W3C's form,
+/// does not reach asynchronous invocations.
+const TRACE_HEADER: &str = "x-amzn-trace-id";
+
+/// An asynchronous invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Its payload, as JSON.
+    pub payload: String,
+    /// Its trace context, as AWS X-Ray writes it.
+    pub trace_header: Option<String>,
+}
 
 /// Invokes the function.
 #[derive(Debug, Clone)]
@@ -44,11 +58,14 @@ fn payload(emission: &Emission, envelope: bool) -> Result<String, String> {
     if !envelope {
         return Ok(content.json());
     }
-    let head = format!(
+    let mut head = format!(
         "{{\"satchel\":1,\"id\":\"{}\",\"typename\":{}",
         emission.id,
         Value::from(content.typename())
     );
+    if let Some(trace) = emission.trace {
+        head.push_str(&format!(",\"traceparent\":\"{trace}\""));
+    }
     Ok(match content.value() {
         Some(_) => format!("{head},\"data\":{}}}", content.json()),
         None => format!("{head},\"base64\":\"{}\"}}", content.text()),
@@ -56,7 +73,7 @@ fn payload(emission: &Emission, envelope: bool) -> Result<String, String> {
 }
 
 impl Service for LambdaService {
-    type Payload = String;
+    type Payload = Invocation;
 
     fn limits(&self) -> Limits {
         Limits {
@@ -67,7 +84,7 @@ impl Service for LambdaService {
         }
     }
 
-    fn prepare(&self, emission: Emission) -> Result<Record<String>, String> {
+    fn prepare(&self, emission: Emission) -> Result<Record<Invocation>, String> {
         let payload = payload(&emission, self.settings.envelope)?;
         let bytes = payload.len();
         if bytes > PAYLOAD_BYTES_MAX {
@@ -81,20 +98,34 @@ impl Service for LambdaService {
             destination: Arc::clone(&self.function),
             key: None,
             bytes,
-            payload,
+            payload: Invocation {
+                payload,
+                trace_header: emission.trace.map(TraceParent::to_x_ray),
+            },
         })
     }
 
-    async fn deliver(&self, request: &Request<String>) -> Answer {
+    async fn deliver(&self, request: &Request<Invocation>) -> Answer {
         let mut outcomes = Vec::with_capacity(request.records.len());
         for record in &request.records {
+            let Invocation {
+                payload,
+                trace_header,
+            } = &record.payload;
+            let trace_header = trace_header.clone();
             let answer = self
                 .client
                 .invoke()
                 .function_name(&*request.destination)
                 .set_qualifier(self.settings.qualifier.clone())
                 .invocation_type(InvocationType::Event)
-                .payload(Blob::new(record.payload.as_bytes()))
+                .payload(Blob::new(payload.as_bytes()))
+                .customize()
+                .mutate_request(move |request| {
+                    if let Some(trace) = trace_header.clone() {
+                        request.headers_mut().insert(TRACE_HEADER, trace);
+                    }
+                })
                 .send()
                 .await;
             match answer {
@@ -129,5 +160,15 @@ mod tests {
         assert_eq!(enclosed, format!("{head},\"data\":{{\"a\":1}}}}"));
         let enclosed = payload(&binary, true).unwrap();
         assert_eq!(enclosed, format!("{head},\"base64\":\"/w==\"}}"));
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let traced = Emission {
+            trace: TraceParent::parse(trace),
+            ..json
+        };
+        assert_eq!(payload(&traced, false).unwrap(), "{\"a\":1}");
+        assert_eq!(
+            payload(&traced, true).unwrap(),
+            format!("{head},\"traceparent\":\"{trace}\",\"data\":{{\"a\":1}}}}")
+        );
     }
 }
