@@ -131,7 +131,8 @@ fn a_project_without_its_packages_names_the_commands_that_install_them() {
          Next:\n  \
          cd my-app\n  \
          python3 -m venv .venv\n  \
-         .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt\n  \
+         .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+         -r requirements.txt\n  \
          .venv/bin/python -m unittest    # the functions, without any server\n  \
          satchel dev                     # the application on this machine\n"
     );

@@ -231,7 +231,7 @@ fn middle_of_a_batch() -> Value {
     needing(case(&name, &request, &response), &["position"])
 }
 
-/// What a coordinator sends beside StateFun's fields.
+/// Fields of a coordinator beside those of StateFun.
 fn extensions() -> Value {
     let mut extended = to("a", Some(1), &["add 1"]);
     if let Some(Request::Invocation(batch)) = &mut extended.request {
