@@ -22,6 +22,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
     let expected = DevConfig {
         paths: vec![PathBuf::from(".")],
         watch: false,
+        release: false,
         data_dir: PathBuf::from(".satchel"),
         state: None,
         ephemeral: false,
@@ -71,6 +72,7 @@ fn every_flag_of_dev_is_read() {
         "--kinesis-ingress",
         "--aws",
         "--watch",
+        "--release",
         "--lambda-api=127.0.0.1:9001",
         "--lambda-concurrency=3",
         "--application=orders-2",
@@ -98,6 +100,7 @@ fn every_flag_of_dev_is_read() {
     let expected = DevConfig {
         paths: vec![PathBuf::from("examples/a"), PathBuf::from("b.yaml")],
         watch: true,
+        release: true,
         data_dir: PathBuf::from("/tmp/x"),
         state: Some("s3://my-bucket/orders".parse().unwrap()),
         ephemeral: false,
