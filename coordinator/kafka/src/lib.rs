@@ -23,3 +23,12 @@ pub mod start;
 
 mod backoff;
 
+#[cfg(feature = "client")]
+mod client;
+#[cfg(feature = "client")]
+pub mod egress;
+#[cfg(feature = "client")]
+pub mod ingress;
+
+#[cfg(feature = "client")]
+pub use client::{Connection, Token, TokenSource};

@@ -281,6 +281,7 @@ impl Readers {
             let records = read.into_iter().map(|record| Record {
                 sequence: position_number(record.sequence_number),
                 sub_sequence: 0,
+                trace: None,
                 routed: routing.route(&record.key, &record.data),
                 key: record.key.into(),
             });
@@ -303,6 +304,7 @@ impl Readers {
                 unpacked.push(Record {
                     sequence: sequence.clone(),
                     sub_sequence,
+                    trace: None,
                     routed: routing.route(&user.key, &user.data),
                     key: user.key,
                 });
