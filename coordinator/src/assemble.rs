@@ -31,6 +31,7 @@ use crate::ingress::Ingress;
 use crate::metrics::{Metrics, Role};
 use crate::module::Application;
 use crate::offline::{Fork, Restored, restore};
+use crate::playground::Playground;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::runtime::INPUTS_WAITING_MAX;
@@ -59,6 +60,8 @@ pub(crate) struct Process {
     pub(crate) sources: Sources,
     /// Functions and ingresses that stand still.
     pub(crate) stoppages: watch::Sender<Stoppages>,
+    /// Ports of StateFun's playground.
+    pub(crate) playground: Playground,
 }
 
 /// Tokens that clients of the ports must show.
@@ -110,6 +113,7 @@ impl Process {
     ) -> Result<(Self, mpsc::Receiver<Input>), Failure> {
         let application = Application::load(modules, &|name| std::env::var(name).ok())
             .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
+        let playground = Playground::of(&application);
         let metrics = Metrics::new();
         metrics.status().declare(&application);
         let named = metrics.status().named_functions();
@@ -127,13 +131,18 @@ impl Process {
             metrics,
             readiness: watch::Sender::new(readiness),
             stoppages: watch::Sender::default(),
+            playground,
         };
         Ok((process, inputs))
     }
 
     /// Opens the ports. Clients that connect wait until [`Self::serve_ports`].
     pub(crate) async fn open_ports(&self) -> Result<Servers, Failure> {
-        Servers::open(&self.args.ports).await
+        let mut servers = Servers::open(&self.args.ports).await?;
+        for address in self.playground.addresses() {
+            servers.open_playground(address).await?;
+        }
+        Ok(servers)
     }
 
     /// Serves the open ports.
@@ -144,11 +153,17 @@ impl Process {
         writes_without_token: WritesWithoutToken,
         further: FurtherRoutes,
     ) {
-        let traffic = traffic_routes(Traffic {
+        let traffic = Traffic {
             requests: self.requests.clone(),
             readiness: self.readiness.subscribe(),
             limits: TrafficLimits::default(),
-        });
+        };
+        let playground = |address| {
+            let stoppages = self.stoppages.subscribe();
+            self.playground.routes(address, traffic.clone(), stoppages)
+        };
+        servers.serve_playground(playground, tokens.traffic.as_ref(), &self.metrics);
+        let traffic = traffic_routes(traffic);
         let reads = admin_reads(servers.admin, tokens.admin.as_ref());
         let writes = match (tokens.admin, writes_without_token) {
             (Some(token), _) => AdminAccess::Token(token),

@@ -8,6 +8,7 @@ pub mod aws;
 pub mod local_record;
 pub mod local_stream;
 pub mod ownership;
+pub mod playground;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -25,12 +26,15 @@ use crate::metrics::Metrics;
 
 use local_stream::LocalStreamEgress;
 use ownership::EpochWatch;
+use playground::PlaygroundTopics;
 
 /// Adapter of one egress.
 #[derive(Debug)]
 pub enum Egress {
     /// Streams of this machine, in the place of a service.
     LocalStream(LocalStreamEgress),
+    /// Topics from which clients take the records.
+    Playground(PlaygroundTopics),
     /// A service of AWS.
     #[cfg(feature = "aws")]
     Aws(Box<AwsEgress>),
@@ -46,6 +50,10 @@ impl Egress {
     pub async fn run(self, context: EgressContext, inbox: EgressInbox) -> Result<(), Failure> {
         match self {
             Self::LocalStream(egress) => Ok(egress.run(&context, inbox.emissions).await?),
+            Self::Playground(topics) => {
+                topics.run(&context, inbox.emissions).await;
+                Ok(())
+            }
             #[cfg(feature = "aws")]
             Self::Aws(egress) => Ok(aws::run(*egress, context, inbox).await?),
         }

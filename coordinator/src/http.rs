@@ -19,6 +19,7 @@ mod guest;
 mod ingresses;
 mod ledger;
 mod observe;
+mod playground;
 mod progress;
 mod render;
 mod server;
@@ -38,6 +39,9 @@ pub use self::admin::{Admin, AdminAccess, routes as admin_routes};
 pub use self::body::BodyLimits;
 pub use self::guard::Guard;
 pub use self::ledger::Limit;
+pub(crate) use self::playground::{
+    PlaygroundEgress, PlaygroundIngress, egress_routes, ingress_routes,
+};
 pub use self::server::{BindError, Listening, ServeLimits, bind, serve};
 pub use self::tls::{Tls, TlsProblem};
 pub use self::token::{Token, behind};
@@ -49,13 +53,15 @@ use self::error::ApiError;
 use self::observe::Observer;
 use crate::metrics::Metrics;
 
-/// One of the two ports.
+/// A port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
     /// Calls, sends, streams.
     Traffic,
     /// Administration.
     Admin,
+    /// Ingress or egress of StateFun's playground.
+    Playground,
 }
 
 impl Port {
@@ -64,14 +70,16 @@ impl Port {
         match self {
             Self::Traffic => "traffic",
             Self::Admin => "admin",
+            Self::Playground => "playground",
         }
     }
 
-    /// Purpose of the port, and the flag that sets it.
+    /// Purpose of the port, and the setting of its address.
     fn purpose(self) -> (&'static str, &'static str) {
         match self {
             Self::Traffic => ("traffic", "--http"),
             Self::Admin => ("administration", "--admin"),
+            Self::Playground => ("the playground", "`port` in the module file"),
         }
     }
 }

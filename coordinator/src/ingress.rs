@@ -3,6 +3,7 @@
 #[cfg(feature = "aws")]
 pub mod kinesis;
 pub mod local_stream;
+pub mod queue_routing;
 pub mod reading;
 pub mod routing;
 #[cfg(feature = "aws")]

@@ -53,6 +53,7 @@ mod ingress_stream;
 mod kafka;
 mod pairs;
 mod placeholder;
+mod playground;
 mod problem;
 mod redaction;
 mod reference;
@@ -87,6 +88,7 @@ pub use crate::module::ingress_kinesis::{Consumer, KinesisIngress, StartupPositi
 pub use crate::module::ingress_sqs::SqsIngress;
 pub use crate::module::ingress_stream::{IngressStream, RecordId};
 pub use crate::module::kafka::KafkaProperties;
+pub use crate::module::playground::{PlaygroundEgress, PlaygroundIngress};
 pub use crate::module::problem::{Place, Problem, Problems, Source};
 pub use crate::module::reference::reference;
 pub use crate::module::schema::schema;

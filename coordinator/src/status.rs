@@ -132,6 +132,9 @@ impl Status {
             let (kind, sources) = match &ingress.adapter {
                 IngressAdapter::Kafka(_) => ("topic", streams(&ingress.adapter)),
                 IngressAdapter::Kinesis(_) => ("stream", streams(&ingress.adapter)),
+                IngressAdapter::Playground(playground) => {
+                    ("port", vec![playground.address.to_string()])
+                }
                 IngressAdapter::Sqs(sqs) => ("queue", vec![sqs.options.queue_url.to_string()]),
             };
             IngressView::new(ingress.id.to_string(), kind, sources)

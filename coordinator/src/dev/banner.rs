@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use satchel_engine::address::FunctionType;
 use satchel_engine::endpoint::FunctionPattern;
 
+use super::connectors;
 use super::wiring::Handlers;
 use crate::assemble::Process;
 use crate::config::DevConfig;
@@ -80,6 +81,9 @@ fn text(
     }
     if let Some(address) = handlers.invoke_api() {
         line("Lambda", format!("http://{address} (Invoke API)"));
+    }
+    for hint in connectors::hints(config, application) {
+        line("stream", hint);
     }
     let (command, note) = command(config, application, servers, declared);
     let _ = write!(text, "\nTry:\n\n  {command}\n\n{note}\n\n");

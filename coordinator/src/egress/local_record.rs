@@ -1,6 +1,8 @@
 //! Records of an egress as records of local streams.
 
 use prost::Message;
+use satchel_aws::egress::destination::Destination;
+use satchel_aws::egress::local::LocalRequest;
 use satchel_engine::output::Emission;
 use satchel_protocol::egress::{
     KAFKA_RECORD_TYPENAME, KINESIS_RECORD_TYPENAME, KafkaProducerRecord, KinesisEgressRecord,
@@ -16,18 +18,42 @@ pub enum RecordForm {
     Kafka,
     /// Records of a Kinesis egress.
     Kinesis,
+    /// Any value, as the request that a service would get.
+    Request {
+        /// The service.
+        destination: Box<Destination>,
+        /// The stream.
+        stream: String,
+    },
 }
 
 impl RecordForm {
-    /// Returns the name of the stream and the record for it.
+    /// Returns the name of the stream and the record for it. `writer` is the name of the producer.
     ///
     /// # Errors
     ///
     /// The reason why the record can never be delivered.
-    pub(super) fn convert(&self, emission: &Emission) -> Result<(String, NewRecord), String> {
+    pub(super) fn convert(
+        &self,
+        emission: &Emission,
+        writer: &str,
+    ) -> Result<(String, NewRecord), String> {
         match self {
             Self::Kafka => kafka(emission),
             Self::Kinesis => kinesis(emission),
+            Self::Request {
+                destination,
+                stream,
+            } => {
+                let local = LocalRequest::of(destination, emission, writer)?;
+                let new = NewRecord {
+                    key: local.key,
+                    explicit_hash_key: None,
+                    data: local.request.to_string().into(),
+                    time_ms: now_ms(),
+                };
+                Ok((stream.clone(), new))
+            }
         }
     }
 }

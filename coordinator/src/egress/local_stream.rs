@@ -129,7 +129,10 @@ impl Writer<'_> {
         emission: &Emission,
         shut: &mut HashSet<String>,
     ) -> Result<impl Future<Output = Result<Appended, StreamError>> + use<>, Undelivered> {
-        let (name, record) = self.form.convert(emission).map_err(Undelivered::Refused)?;
+        let (name, record) = self
+            .form
+            .convert(emission, &self.context.writer)
+            .map_err(Undelivered::Refused)?;
         if shut.contains(&name) {
             return Err(Undelivered::Behind);
         }

@@ -14,12 +14,13 @@ use crate::module::http_endpoint;
 use crate::module::ingress_kafka;
 use crate::module::ingress_kinesis;
 use crate::module::ingress_sqs;
+use crate::module::playground;
 use crate::module::problem::hint;
 use crate::module::table::{Field, Form, Format, Kind};
 use crate::module::yaml::{Entry, Node, Value};
 
 /// Every kind of document, in the order of messages and of the reference.
-pub(crate) static KINDS: [&Kind; 13] = [
+pub(crate) static KINDS: [&Kind; 15] = [
     &endpoint::LAMBDA,
     &http_endpoint::V2,
     &http_endpoint::V1,
@@ -27,6 +28,8 @@ pub(crate) static KINDS: [&Kind; 13] = [
     &egress_kafka::EGRESS,
     &ingress_kinesis::INGRESS,
     &egress_kinesis::EGRESS,
+    &playground::INGRESS,
+    &playground::EGRESS,
     &ingress_sqs::INGRESS,
     &egress_sqs::EGRESS,
     &egress_sns::EGRESS,

@@ -8,6 +8,7 @@ use crate::module::ingress_kafka::KafkaIngress;
 use crate::module::ingress_kinesis::KinesisIngress;
 use crate::module::ingress_sqs::SqsIngress;
 use crate::module::ingress_stream::IngressStream;
+use crate::module::playground::PlaygroundIngress;
 use crate::module::problem::Source;
 use crate::module::table::{Field, Form, Format};
 
@@ -51,17 +52,19 @@ pub enum IngressAdapter {
     Kafka(KafkaIngress),
     /// `io.statefun.kinesis.v1/ingress`.
     Kinesis(KinesisIngress),
+    /// `io.statefun.playground.v1/ingress`.
+    Playground(PlaygroundIngress),
     /// `satchel.sqs.v1/ingress`.
     Sqs(SqsIngress),
 }
 
 impl IngressAdapter {
-    /// Streams or topics that the ingress reads; none for a queue.
+    /// Streams or topics that the ingress reads; none for a queue or a port.
     pub fn streams(&self) -> &[IngressStream] {
         match self {
             Self::Kafka(kafka) => &kafka.topics,
             Self::Kinesis(kinesis) => &kinesis.streams,
-            Self::Sqs(_) => &[],
+            Self::Playground(_) | Self::Sqs(_) => &[],
         }
     }
 }

@@ -43,6 +43,10 @@ fn ingress(ingress: &IngressSpec) -> Vec<String> {
     let (what, begin) = match &ingress.adapter {
         IngressAdapter::Kafka(kafka) => ("topic", kafka_begin(kafka)),
         IngressAdapter::Kinesis(kinesis) => ("stream", begin(kinesis.startup)),
+        IngressAdapter::Playground(playground) => {
+            let address = playground.address;
+            return vec![format!("ingress {} on http://{address}", ingress.id)];
+        }
         IngressAdapter::Sqs(sqs) => {
             return vec![format!(
                 "ingress {} from the queue {} (as {}) to {}",
@@ -91,6 +95,10 @@ fn listed(targets: &[FunctionType]) -> String {
 fn egress(egress: &EgressSpec) -> String {
     let place = match &egress.adapter {
         EgressAdapter::Kafka(_) => "topics".to_owned(),
+        EgressAdapter::Playground(playground) => {
+            let topics = playground.topics.join(", ");
+            format!("the topics {topics} on http://{}", playground.address)
+        }
         EgressAdapter::Kinesis(_) => "streams".to_owned(),
         EgressAdapter::Aws(aws) => match &aws.destination {
             Destination::Kinesis(..) => "streams".to_owned(),

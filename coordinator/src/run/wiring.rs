@@ -37,7 +37,7 @@ pub(super) async fn parts(
         endpoints: Endpoints::new(endpoints.map(|endpoint| endpoint.engine.clone()).collect()),
         destinations,
         ingresses: ingresses(process).await?,
-        egresses: egresses(application)?,
+        egresses: egresses(process)?,
     };
     process.node_parts(inputs, state, adapters, Options::default())
 }
@@ -67,17 +67,19 @@ async fn destinations(
     Ok(destinations)
 }
 
-fn egresses(application: &Application) -> Result<Vec<(Arc<str>, Egress)>, Failure> {
-    let egresses = application.egresses.iter().map(|spec| {
-        let aws = match &spec.adapter {
+fn egresses(process: &Process) -> Result<Vec<(Arc<str>, Egress)>, Failure> {
+    let egresses = process.application.egresses.iter().map(|spec| {
+        let aws = |aws| Egress::Aws(Box::new(aws));
+        let egress = match &spec.adapter {
             EgressAdapter::Kafka(_) => {
                 let what = format!("{}: the egress {}", spec.source, spec.id);
                 return Err(Failure::needs_kafka(what));
             }
-            EgressAdapter::Kinesis(kinesis) => kinesis.to_aws(),
-            EgressAdapter::Aws(aws) => aws.clone(),
+            EgressAdapter::Kinesis(kinesis) => aws(kinesis.to_aws()),
+            EgressAdapter::Playground(_) => Egress::Playground(process.playground.topics.clone()),
+            EgressAdapter::Aws(settings) => aws(settings.clone()),
         };
-        Ok((spec.id.to_string().into(), Egress::Aws(Box::new(aws))))
+        Ok((spec.id.to_string().into(), egress))
     });
     egresses.collect()
 }

@@ -97,7 +97,7 @@ spec:
         }),
     };
     let egress = EgressSpec {
-        source: source(26),
+        source: source(27),
         id: id("example", "output"),
         adapter: EgressAdapter::Kafka(KafkaEgress {
             address: "kafka:9092".to_owned(),

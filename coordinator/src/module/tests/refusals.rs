@@ -86,6 +86,7 @@ fn a_kind_that_resembles_none_is_refused_with_the_list_of_all() {
              io.statefun.endpoints.v2/http, io.statefun.endpoints.v1/http, \
              io.statefun.kafka.v1/ingress, io.statefun.kafka.v1/egress, \
              io.statefun.kinesis.v1/ingress, io.statefun.kinesis.v1/egress, \
+             io.statefun.playground.v1/ingress, io.statefun.playground.v1/egress, \
              satchel.sqs.v1/ingress, satchel.sqs.v1/egress, satchel.sns.v1/egress, \
              satchel.eventbridge.v1/egress, satchel.dynamodb.v1/egress, satchel.lambda.v1/egress"
         ]
