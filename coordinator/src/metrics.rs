@@ -7,6 +7,7 @@
 //! state.
 
 mod functions;
+mod kafka;
 mod kinesis;
 mod process;
 mod sqs;
@@ -29,6 +30,7 @@ use satchel_engine::invocation::FailureKind;
 use satchel_engine::output::Stoppages;
 
 use functions::FunctionFamilies;
+use kafka::KafkaFamilies;
 use kinesis::KinesisFamilies;
 use process::ProcessFamilies;
 use sqs::SqsFamilies;
@@ -425,6 +427,7 @@ struct Families {
     functions: FunctionFamilies,
     process: ProcessFamilies,
     store: StoreFamilies,
+    kafka: KafkaFamilies,
     kinesis: KinesisFamilies,
     sqs: SqsFamilies,
 }
@@ -548,6 +551,7 @@ impl Families {
             functions: FunctionFamilies::register(&mut names),
             process: ProcessFamilies::register(&mut names, &mut system),
             store: StoreFamilies::register(&mut names),
+            kafka: KafkaFamilies::register(&mut names),
             kinesis: KinesisFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
             status: Status::new(),

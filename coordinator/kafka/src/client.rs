@@ -58,11 +58,7 @@ impl Connection {
     }
 
     /// Settings of a client: those of the module file over `defaults`, and `fixed` over both.
-    pub(crate) fn config(
-        &self,
-        defaults: &[(&str, &str)],
-        fixed: &[(&str, &str)],
-    ) -> ClientConfig {
+    pub(crate) fn config(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Info);
         config.set("client.id", "satchel");
@@ -232,12 +228,11 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::properties::Role;
 
     fn check(properties: &[(&str, &str)]) -> Result<(), String> {
         let connection = Connection {
             address: "127.0.0.1:9092".to_owned(),
-            settings: Settings::of(Role::Consumer, properties.iter().copied()).unwrap(),
+            settings: Settings::of(properties.iter().copied()).unwrap(),
             tokens: None,
         };
         connection.check()
@@ -245,7 +240,11 @@ mod tests {
 
     #[test]
     fn an_unknown_property_or_value_is_refused_by_name_without_the_value() {
-        check(&[("fetch.max.bytes", "1000000"), ("ssl.ca.location", "/ca.pem")]).unwrap();
+        check(&[
+            ("fetch.max.bytes", "1000000"),
+            ("ssl.ca.location", "/ca.pem"),
+        ])
+        .unwrap();
         let unknown = check(&[("fetch.max.bites", "hunter2")]).unwrap_err();
         assert_eq!(
             unknown,

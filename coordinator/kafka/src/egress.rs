@@ -151,7 +151,9 @@ async fn deliver(
         let now_ms = started.elapsed().as_millis() as u64;
         match sink.advance(now_ms).await {
             Progress::Idle => {
-                let wake = sink.wake_at_ms().map(|ms| started + Duration::from_millis(ms));
+                let wake = sink
+                    .wake_at_ms()
+                    .map(|ms| started + Duration::from_millis(ms));
                 let waiting = async {
                     match wake {
                         Some(wake) => tokio::time::sleep_until(wake).await,

@@ -142,7 +142,9 @@ impl<T: Transactions> ExactlyOnce<T> {
         }
         let mut covered: Vec<&Arc<str>> = Vec::new();
         for record in round {
-            let is_covered = known.get(&record.topic).is_some_and(|it| it.covers(record.number));
+            let is_covered = known
+                .get(&record.topic)
+                .is_some_and(|it| it.covers(record.number));
             if is_covered && !covered.contains(&&record.topic) {
                 covered.push(&record.topic);
             }
@@ -150,7 +152,9 @@ impl<T: Transactions> ExactlyOnce<T> {
         let mut settled = Vec::new();
         for topic in covered {
             let mark = &known[topic];
-            let delivered = self.outbox.take_delivered(topic, |number| mark.covers(number));
+            let delivered = self
+                .outbox
+                .take_delivered(topic, |number| mark.covers(number));
             settled.extend(delivered.into_iter().map(Settled::Delivered));
         }
         Ok(settled)

@@ -178,11 +178,31 @@ impl KafkaIngress {
                 Stop::Error(error) => return Err(error),
                 Stop::Restart(reason) => {
                     let (ingress, topic) = (&*self.options.ingress, &*self.options.topic);
-                    tracing::warn!(ingress, topic, reason, "Kafka client failed; making a new one");
+                    tracing::warn!(
+                        ingress,
+                        topic,
+                        reason,
+                        "Kafka client failed; making a new one"
+                    );
                     self.observer.failed(ingress, &reason);
                 }
             }
             backoff.wait().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_may_move_between_threads() {
+        fn check<F: Future + Send>(
+            run: impl Fn(KafkaIngress, mpsc::Sender<Input>, Arc<dyn ReadingPort>) -> F,
+        ) {
+            drop(run);
+        }
+        check(KafkaIngress::run);
     }
 }

@@ -89,7 +89,9 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> (String, Vec<(String, String)>) {
-        let login = Login::parse(text).map_err(|error| panic!("{error}")).unwrap();
+        let login = Login::parse(text)
+            .map_err(|error| panic!("{error}"))
+            .unwrap();
         (login.module, login.options.into_iter().collect())
     }
 
@@ -117,7 +119,10 @@ mod tests {
             ("PlainLoginModule required username=\"a\"", "the `;`"),
             ("PlainLoginModule username=\"hunter2\";", "`required`"),
             ("PlainLoginModule required username;", "no `=`"),
-            ("PlainLoginModule required password=\"hunter2;", "not closed"),
+            (
+                "PlainLoginModule required password=\"hunter2;",
+                "not closed",
+            ),
             ("PlainLoginModule required =\"hunter2\";", "no name"),
         ] {
             let error = Login::parse(text).err().unwrap();

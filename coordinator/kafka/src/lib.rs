@@ -21,8 +21,8 @@ pub mod record;
 pub mod sink;
 pub mod start;
 
+#[cfg(feature = "client")]
 mod backoff;
-
 #[cfg(feature = "client")]
 mod client;
 #[cfg(feature = "client")]
@@ -32,3 +32,6 @@ pub mod ingress;
 
 #[cfg(feature = "client")]
 pub use client::{Connection, Token, TokenSource};
+/// The client library, for tests and tools that use the same brokers.
+#[cfg(feature = "client")]
+pub use rdkafka;

@@ -8,20 +8,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::jaas::Login;
-use crate::start::Reset;
 
 mod tables;
 
 use tables::{FIXED, NO_EFFECT, RENAMED};
-
-/// Kind of client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Reads topics.
-    Consumer,
-    /// Writes to topics.
-    Producer,
-}
 
 /// Settings of a client. `Debug` hides the values, which may be secret.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -32,8 +22,6 @@ pub struct Settings {
     pub warnings: Vec<String>,
     /// Identity for Amazon MSK, if clients sign in with IAM.
     pub iam: Option<Iam>,
-    /// Property `auto.offset.reset`.
-    pub reset: Option<Reset>,
     /// Interval at which a topic's partitions are listed.
     pub discovery_interval: Option<Duration>,
 }
@@ -77,7 +65,6 @@ impl Settings {
     ///
     /// The first property that cannot be used.
     pub fn of<'a>(
-        role: Role,
         properties: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, PropertyError> {
         let properties: BTreeMap<&str, &str> = properties
@@ -87,7 +74,7 @@ impl Settings {
         let mut settings = Self::default();
         for (name, value) in &properties {
             settings
-                .add(role, name, value, &properties)
+                .add(name, value, &properties)
                 .map_err(|problem| PropertyError {
                     name: (*name).to_owned(),
                     problem,
@@ -97,13 +84,7 @@ impl Settings {
         Ok(settings)
     }
 
-    fn add(
-        &mut self,
-        role: Role,
-        name: &str,
-        value: &str,
-        all: &BTreeMap<&str, &str>,
-    ) -> Result<(), String> {
+    fn add(&mut self, name: &str, value: &str, all: &BTreeMap<&str, &str>) -> Result<(), String> {
         let of = |name: &str| all.get(name).copied().unwrap_or_default();
         if let Some((_, why)) = FIXED.iter().find(|(fixed, _)| *fixed == name) {
             if !why.is_empty() {
@@ -121,22 +102,26 @@ impl Settings {
             return Ok(());
         }
         match name {
-            "auto.offset.reset" => self.reset = reset(role, value)?,
             "flink.partition-discovery.interval-millis" | "partition.discovery.interval.ms" => {
                 let millis: u64 = value.parse().map_err(|_| "not a number".to_owned())?;
                 self.discovery_interval = Some(Duration::from_millis(millis.max(100)));
             }
             "buffer.memory" => {
                 let bytes: u64 = value.parse().map_err(|_| "not a number".to_owned())?;
-                self.set("queue.buffering.max.kbytes", &(bytes / 1024).max(1).to_string());
+                self.set(
+                    "queue.buffering.max.kbytes",
+                    &(bytes / 1024).max(1).to_string(),
+                );
             }
             "sasl.mechanism" | "sasl.mechanisms" => self.mechanism(value, all)?,
             "sasl.jaas.config" => self.login(value)?,
             "sasl.client.callback.handler.class" | "sasl.login.callback.handler.class" => {
                 if !value.starts_with("software.amazon.msk.auth.iam.") {
-                    return Err("a Java class cannot run here; the only one that is understood is \
+                    return Err(
+                        "a Java class cannot run here; the only one that is understood is \
                                 Amazon MSK's, in package software.amazon.msk.auth.iam"
-                        .to_owned());
+                            .to_owned(),
+                    );
                 }
             }
             "ssl.endpoint.identification.algorithm" => {
@@ -279,17 +264,6 @@ const KEY_STORE: &str = "a key store of Java (JKS) cannot be read; convert it (`
      -importkeystore … -deststoretype PKCS12`, then `openssl pkcs12 … -out file.pem`) and set \
      `SETTING`, or librdkafka's `ssl.ca.location`, `ssl.certificate.location` and \
      `ssl.key.location` with PEM files";
-
-fn reset(role: Role, value: &str) -> Result<Option<Reset>, String> {
-    match (role, value) {
-        (Role::Producer, _) => Err("a producer has no such property".to_owned()),
-        (Role::Consumer, "earliest") => Ok(Some(Reset::Earliest)),
-        (Role::Consumer, "latest") => Ok(Some(Reset::Latest)),
-        // StateFun's field has its own default, which then counts.
-        (Role::Consumer, "none") => Ok(None),
-        (Role::Consumer, _) => Err(format!("`{value}` is neither earliest nor latest")),
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -207,7 +207,12 @@ impl Client {
             None => "the brokers have not answered".to_owned(),
         };
         let egress = &*self.handle.id;
-        tracing::warn!(egress, records, reason, "records not delivered yet; retrying");
+        tracing::warn!(
+            egress,
+            records,
+            reason,
+            "records not delivered yet; retrying"
+        );
         let observer = &self.handle.observer;
         observer.retried(egress, records as u64, &reason);
     }
@@ -241,11 +246,26 @@ mod tests {
     #[test]
     fn an_error_says_whether_a_record_may_be_accepted_later() {
         let of = |code| fate(&ClientError::MessageProduction(code));
-        assert!(matches!(of(RDKafkaErrorCode::InvalidMessageSize), Fate::Refused(_)));
-        assert!(matches!(of(RDKafkaErrorCode::MessageSizeTooLarge), Fate::Suspect(_)));
-        assert!(matches!(of(RDKafkaErrorCode::UnknownTopicOrPartition), Fate::Missing(_)));
-        assert!(matches!(of(RDKafkaErrorCode::TopicAuthorizationFailed), Fate::Retry(_)));
-        assert!(matches!(of(RDKafkaErrorCode::MessageTimedOut), Fate::Retry(_)));
+        assert!(matches!(
+            of(RDKafkaErrorCode::InvalidMessageSize),
+            Fate::Refused(_)
+        ));
+        assert!(matches!(
+            of(RDKafkaErrorCode::MessageSizeTooLarge),
+            Fate::Suspect(_)
+        ));
+        assert!(matches!(
+            of(RDKafkaErrorCode::UnknownTopicOrPartition),
+            Fate::Missing(_)
+        ));
+        assert!(matches!(
+            of(RDKafkaErrorCode::TopicAuthorizationFailed),
+            Fate::Retry(_)
+        ));
+        assert!(matches!(
+            of(RDKafkaErrorCode::MessageTimedOut),
+            Fate::Retry(_)
+        ));
         assert_eq!(of(RDKafkaErrorCode::PurgeQueue), Fate::Again);
     }
 }

@@ -126,7 +126,14 @@ impl TransactionalProducer {
 
 /// Returns whether a setting is one of all clients: of connections, TLS and signing in.
 fn is_for_any_client(name: &str) -> bool {
-    let prefixes = ["ssl.", "sasl.", "security.", "socket.", "broker.", "reconnect."];
+    let prefixes = [
+        "ssl.",
+        "sasl.",
+        "security.",
+        "socket.",
+        "broker.",
+        "reconnect.",
+    ];
     prefixes.iter().any(|prefix| name.starts_with(prefix)) || name == "client.id"
 }
 
@@ -213,9 +220,8 @@ impl Transactions for TransactionalProducer {
             return Transacted::InDoubt(format!("committing a transaction: {error}"));
         }
         let producer = client.producer().clone();
-        let aborted = blocking(move || {
-            repeated(deadline, || producer.abort_transaction(REQUEST_TIMEOUT))
-        });
+        let aborted =
+            blocking(move || repeated(deadline, || producer.abort_transaction(REQUEST_TIMEOUT)));
         match aborted.await {
             Err(error) => Transacted::InDoubt(format!("aborting a transaction: {error}")),
             Ok(()) if all_delivered => {

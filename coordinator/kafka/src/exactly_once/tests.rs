@@ -224,7 +224,10 @@ async fn a_new_owner_skips_what_its_predecessor_committed_and_fences_it() {
     let fenced = Progress::Failed("fenced".to_owned());
     assert_eq!(old.advance(0).await, fenced, "a zombie");
     assert_eq!(drain(&mut new).await, (vec![4, 5, 6], vec![]));
-    let expected = [("a".to_owned(), vec![1, 2, 4, 5]), ("b".to_owned(), vec![3, 6])];
+    let expected = [
+        ("a".to_owned(), vec![1, 2, 4, 5]),
+        ("b".to_owned(), vec![3, 6]),
+    ];
     assert_eq!(topics(&cluster), expected);
 }
 
@@ -234,7 +237,9 @@ async fn a_refusal_that_was_not_durable_is_not_mistaken_for_a_delivery() {
     cluster.lock().unwrap().poison = vec![2];
     for _ in 0..2 {
         let mut owner = sink(&cluster, script(&[]));
-        [1, 2, 4].into_iter().for_each(|number| owner.offer(record(number)));
+        [1, 2, 4]
+            .into_iter()
+            .for_each(|number| owner.offer(record(number)));
         assert_eq!(drain(&mut owner).await, (vec![1, 4], vec![2]));
         assert_eq!(topics(&cluster), [("a".to_owned(), vec![1, 4])]);
     }
@@ -309,7 +314,9 @@ async fn over_crashes_zombies_and_lost_answers_each_record_is_in_its_topic_once_
             now_ms += 1_000;
             if owners.is_empty() || random(&mut state).is_multiple_of(12) {
                 // Some acknowledgements were not durable.
-                let durable = acknowledged.len().saturating_sub(random(&mut state) as usize % 4);
+                let durable = acknowledged
+                    .len()
+                    .saturating_sub(random(&mut state) as usize % 4);
                 acknowledged.truncate(durable);
                 let left = (1..=emitted).filter(|number| !acknowledged.contains(number));
                 let seed = random(&mut state);

@@ -165,10 +165,7 @@ impl Consumer {
     }
 
     /// Replaces a failure to connect by the reason that the client reported on its own.
-    fn denied_instead<T>(
-        &self,
-        outcome: Result<T, RequestFailure>,
-    ) -> Result<T, RequestFailure> {
+    fn denied_instead<T>(&self, outcome: Result<T, RequestFailure>) -> Result<T, RequestFailure> {
         match outcome {
             Err(RequestFailure::Unavailable(reason)) => Err(match self.last_denial() {
                 Some(denial) => RequestFailure::Denied(denial),
@@ -255,10 +252,7 @@ fn number(partition: u32) -> i32 {
     i32::try_from(partition).unwrap_or(i32::MAX)
 }
 
-fn partitions(
-    client: &StreamConsumer<Context>,
-    topic: &str,
-) -> Result<Vec<u32>, RequestFailure> {
+fn partitions(client: &StreamConsumer<Context>, topic: &str) -> Result<Vec<u32>, RequestFailure> {
     let metadata = client.fetch_metadata(Some(topic), REQUEST_TIMEOUT);
     let metadata = metadata.map_err(|error| failure(&error))?;
     let listed = metadata.topics().iter().find(|it| it.name() == topic);

@@ -70,13 +70,16 @@ pub(super) fn describe(failure: &RequestFailure) -> String {
 /// # Errors
 ///
 /// The topic stays missing or denied.
-pub(super) async fn persist<T>(
+pub(super) async fn persist<T, F>(
     options: &IngressOptions,
     observer: &dyn KafkaObserver,
     denials: &mut Denials,
     what: &str,
-    request: impl AsyncFn() -> Result<T, RequestFailure>,
-) -> Result<T, Stop> {
+    request: impl Fn() -> F,
+) -> Result<T, Stop>
+where
+    F: Future<Output = Result<T, RequestFailure>>,
+{
     let mut backoff = Backoff::default();
     let mut log = LogInterval::default();
     loop {
@@ -105,6 +108,6 @@ pub(super) async fn first_partitions(
     observer: &dyn KafkaObserver,
 ) -> Result<Vec<u32>, Stop> {
     let mut denials = Denials::default();
-    let list = async || consumer.first_partitions().await;
+    let list = || consumer.first_partitions();
     persist(options, observer, &mut denials, "listing partitions", list).await
 }

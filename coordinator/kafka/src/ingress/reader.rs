@@ -169,7 +169,7 @@ impl Reader {
     ) -> Result<BTreeMap<u32, u64>, Stop> {
         let options = &self.options;
         let mut denials = Denials::default();
-        let ask = async || consumer.facts(partitions, &options.startup).await;
+        let ask = || consumer.facts(partitions, &options.startup);
         let what = "finding the startup position";
         let facts = persist(options, &*self.observer, &mut denials, what, ask).await?;
         let starts = facts.into_iter().map(|(partition, facts)| {
@@ -384,7 +384,7 @@ impl Reader {
         let mut is_explained = false;
         for (number, progress) in &mut self.partitions {
             let mut denials = Denials::default();
-            let ask = async || consumer.bounds(*number).await;
+            let ask = || consumer.bounds(*number);
             let what = "finding the oldest record";
             let (oldest, end) = persist(&options, &*observer, &mut denials, what, ask).await?;
             let next = progress.next;

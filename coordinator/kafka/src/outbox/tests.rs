@@ -57,8 +57,15 @@ fn a_round_takes_the_lowest_numbers_of_all_topics_up_to_its_limits() {
     assert_eq!(numbers(&outbox.round(0)), [1, 2, 3, 4]);
     outbox.offer(record(6, "c", 500));
     let all = |_| Fate::Delivered;
-    assert_eq!(send(&mut outbox, 0, all), (vec![1, 2, 3, 4], vec![1, 3, 2, 4], vec![]));
-    assert_eq!(send(&mut outbox, 0, all).0, [5], "the next one is too large beside it");
+    assert_eq!(
+        send(&mut outbox, 0, all),
+        (vec![1, 2, 3, 4], vec![1, 3, 2, 4], vec![])
+    );
+    assert_eq!(
+        send(&mut outbox, 0, all).0,
+        [5],
+        "the next one is too large beside it"
+    );
     assert_eq!(send(&mut outbox, 0, all).0, [6], "but not alone");
     assert_eq!((outbox.pending(), outbox.wake_at_ms()), (0, None));
 }
@@ -87,7 +94,10 @@ fn the_record_for_which_a_batch_is_rejected_is_found_by_sending_each_alone() {
         4 => Fate::Delivered,
         _ => Fate::Suspect("too large".to_owned()),
     };
-    assert_eq!(send(&mut outbox, 0, fate), (vec![1, 2, 3, 4], vec![4], vec![]));
+    assert_eq!(
+        send(&mut outbox, 0, fate),
+        (vec![1, 2, 3, 4], vec![4], vec![])
+    );
     let fate = |number| match number {
         2 => Fate::Suspect("too large".to_owned()),
         _ => Fate::Delivered,
@@ -106,13 +116,19 @@ fn a_topic_that_stays_missing_is_given_up_after_a_minute_and_tried_anew_for_late
     let mut now_ms = 0;
     for _ in 1..MISSING_MAX {
         now_ms = outbox.wake_at_ms().unwrap();
-        assert_eq!(send(&mut outbox, now_ms, missing), (vec![1, 2], vec![], vec![]));
+        assert_eq!(
+            send(&mut outbox, now_ms, missing),
+            (vec![1, 2], vec![], vec![])
+        );
     }
     now_ms = outbox.wake_at_ms().unwrap().max(now_ms);
     assert!(now_ms > 60_000, "{now_ms}");
     assert_eq!(send(&mut outbox, now_ms, missing).2, [1, 2]);
     outbox.offer(record(3, "a", 10));
-    assert_eq!(send(&mut outbox, now_ms, missing), (vec![3], vec![], vec![]));
+    assert_eq!(
+        send(&mut outbox, now_ms, missing),
+        (vec![3], vec![], vec![])
+    );
     assert_eq!(outbox.pending(), 1);
 }
 

@@ -7,6 +7,10 @@ pub(super) const FIXED: &[(&str, &str)] = &[
     ("metadata.broker.list", ""),
     ("group.id", ""),
     (
+        "auto.offset.reset",
+        "the field `autoOffsetResetPosition` determines it",
+    ),
+    (
         "enable.auto.commit",
         "offsets are part of the state; the group is informed of those that are durable",
     ),
