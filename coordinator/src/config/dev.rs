@@ -86,6 +86,17 @@ pub struct DevConfig {
     )]
     pub aws: bool,
 
+    /// Read and write the topics of Kafka ingresses and egresses at their brokers instead of local
+    /// streams
+    ///
+    /// Needs a build with the cargo feature `kafka`.
+    #[arg(
+        long,
+        env = "SATCHEL_KAFKA",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub kafka: bool,
+
     /// Also serve the local streams through the Kinesis API at this address; port 0 picks a free
     /// port
     ///
