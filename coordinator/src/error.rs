@@ -111,11 +111,12 @@ impl Failure {
     }
 
     /// Creates the failure of `what`, which needs Kafka, in a binary without support for it.
-    #[cfg(feature = "aws")]
+    #[cfg(not(feature = "kafka"))]
     pub(crate) fn needs_kafka(what: impl fmt::Display) -> Self {
         Self::usage(format!(
-            "{what} needs Kafka, for which this satchel was built without support; it needs a \
-             build with the feature kafka: cargo build --release --bin satchel --features kafka"
+            "{what} needs Kafka, for which this satchel was built without support; build it with \
+             the cargo feature `kafka`, which the image has: cargo build --release --bin satchel \
+             --features kafka"
         ))
     }
 

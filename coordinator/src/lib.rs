@@ -26,6 +26,8 @@ pub mod error;
 pub mod http;
 pub mod ingress;
 pub mod invoker;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod log_limit;
 pub mod metrics;
 pub mod module;

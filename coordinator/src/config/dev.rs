@@ -25,6 +25,16 @@ pub struct DevConfig {
     )]
     pub watch: bool,
 
+    /// Build handlers in cargo's release profile
+    ///
+    /// Without it they are built in the profile for development, in a fraction of the time.
+    #[arg(
+        long,
+        env = "SATCHEL_RELEASE",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub release: bool,
+
     /// Directory of the local streams, and of the state unless --state is set
     #[arg(
         long,
@@ -75,6 +85,17 @@ pub struct DevConfig {
         value_parser = BoolishValueParser::new()
     )]
     pub aws: bool,
+
+    /// Read and write the topics of Kafka ingresses and egresses at their brokers instead of local
+    /// streams
+    ///
+    /// Needs a build with the cargo feature `kafka`.
+    #[arg(
+        long,
+        env = "SATCHEL_KAFKA",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub kafka: bool,
 
     /// Also serve the local streams through the Kinesis API at this address; port 0 picks a free
     /// port

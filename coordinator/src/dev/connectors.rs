@@ -13,14 +13,14 @@ use satchel_aws::kinesis::ExpiredPosition;
 
 use crate::assemble::Process;
 use crate::config::DevConfig;
-use crate::egress::Egress;
 use crate::egress::local_record::RecordForm;
 use crate::egress::local_stream::LocalStreamEgress;
+use crate::egress::{Egress, kafka_egress};
 use crate::error::Failure;
 use crate::ingress::local_stream::{LocalReading, LocalRouting, LocalStreamIngress};
 use crate::ingress::queue_routing::QueueRouting;
 use crate::ingress::routing::Routing;
-use crate::ingress::{Ingress, kinesis_ingresses, sqs_ingresses};
+use crate::ingress::{Ingress, kafka_ingresses, kinesis_ingresses, sqs_ingresses};
 use crate::module::{
     Application, EgressAdapter, EgressSpec, Identifier, IngressAdapter, IngressSpec, IngressStream,
     Source, StartupPosition,
@@ -45,6 +45,7 @@ pub(super) async fn ingresses(
     let name = &config.process.application;
     let mut ingresses = sqs_ingresses(&remote, &process.metrics).await?;
     ingresses.extend(kinesis_ingresses(&remote, name, &process.metrics).await?);
+    ingresses.extend(kafka_ingresses(&remote, &process.metrics)?);
     for ingress in &process.application.ingresses {
         if !is_local_ingress(config, &ingress.adapter) {
             continue;
@@ -136,7 +137,7 @@ pub(super) fn hints(config: &DevConfig, application: &Application) -> Vec<String
 
 fn is_local_ingress(config: &DevConfig, adapter: &IngressAdapter) -> bool {
     match adapter {
-        IngressAdapter::Kafka(_) => true,
+        IngressAdapter::Kafka(_) => !config.kafka,
         IngressAdapter::Kinesis(_) => !config.kinesis_ingress,
         IngressAdapter::Sqs(sqs) => !uses_aws(config, &sqs.access),
         // A port of its own.
@@ -147,7 +148,7 @@ fn is_local_ingress(config: &DevConfig, adapter: &IngressAdapter) -> bool {
 /// Form of the records of an egress that has local streams.
 fn local_form(config: &DevConfig, egress: &EgressSpec) -> Option<RecordForm> {
     match &egress.adapter {
-        EgressAdapter::Kafka(_) => Some(RecordForm::Kafka),
+        EgressAdapter::Kafka(_) => (!config.kafka).then_some(RecordForm::Kafka),
         EgressAdapter::Kinesis(_) => Some(RecordForm::Kinesis),
         EgressAdapter::Playground(_) => None,
         EgressAdapter::Aws(aws) => (!uses_aws(config, &aws.access)).then(|| RecordForm::Request {
@@ -173,7 +174,8 @@ fn service(process: &Process, spec: &EgressSpec) -> Result<Egress, Failure> {
             let what = format!("{}: the egress {}", spec.source, spec.id);
             Err(Failure::needs_aws(what))
         }
-        EgressAdapter::Kafka(_) | EgressAdapter::Kinesis(_) => {
+        EgressAdapter::Kafka(kafka) => kafka_egress(spec, kafka, &process.args.application),
+        EgressAdapter::Kinesis(_) => {
             let what = format!(
                 "{}: the egress {} has local streams only",
                 spec.source, spec.id

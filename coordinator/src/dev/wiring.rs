@@ -154,6 +154,7 @@ fn function_spec(
             Some(command) => Program::Command(command.clone()),
             None => Program::Cargo {
                 bin: lambda.function_name.clone(),
+                release: config.release,
             },
         },
         environment: Vec::new(),

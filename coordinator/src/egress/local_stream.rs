@@ -35,9 +35,9 @@ pub struct LocalStreamEgress {
 }
 
 impl LocalStreamEgress {
-    /// Delivers until `emissions` end. A stream that is damaged, or whose durable content is unknown
-    /// after a failed write, stops this egress by name: its records wait, and are tried again once a
-    /// minute.
+    /// Delivers until `emissions` end. A stream that is damaged, or whose durable content is
+    /// unknown after a failed write, stops this egress by name: its records wait, and are tried
+    /// again once a minute.
     pub(super) async fn run(
         self,
         context: &EgressContext,

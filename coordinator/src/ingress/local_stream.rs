@@ -310,6 +310,7 @@ impl Readers {
             let records = read.into_iter().map(|record| Record {
                 sequence: position_number(record.sequence_number),
                 sub_sequence: 0,
+                trace: None,
                 routed: routing.route(record.sequence_number, &record.key, &record.data),
                 key: record.key.into(),
             });
@@ -332,6 +333,7 @@ impl Readers {
                 unpacked.push(Record {
                     sequence: sequence.clone(),
                     sub_sequence,
+                    trace: None,
                     routed: routing.route(record.sequence_number, &user.key, &user.data),
                     key: user.key,
                 });

@@ -2,6 +2,7 @@
 
 use super::Ingress;
 use crate::error::Failure;
+use crate::metrics::Metrics;
 use crate::module::{Application, IngressAdapter};
 
 /// Returns no ingress.
@@ -9,7 +10,10 @@ use crate::module::{Application, IngressAdapter};
 /// # Errors
 ///
 /// The application has an ingress from Kafka.
-pub fn kafka_ingresses(application: &Application) -> Result<Vec<Ingress>, Failure> {
+pub fn kafka_ingresses(
+    application: &Application,
+    _metrics: &Metrics,
+) -> Result<Vec<Ingress>, Failure> {
     let mut ingresses = application.ingresses.iter();
     let kafka = ingresses.find(|it| matches!(it.adapter, IngressAdapter::Kafka(_)));
     match kafka {

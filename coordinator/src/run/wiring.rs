@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::assemble::{Adapters, Process};
 use crate::config::RunConfig;
 use crate::destinations::{self, AwsConfigs};
-use crate::egress::Egress;
+use crate::egress::{Egress, kafka_egress};
 use crate::error::Failure;
 use crate::ingress::{Ingress, kafka_ingresses, kinesis_ingresses, sqs_ingresses};
 use crate::module::{Application, EgressAdapter, EndpointAdapter};
@@ -47,7 +47,7 @@ async fn ingresses(process: &Process) -> Result<Vec<Ingress>, Failure> {
     let name = &process.args.application;
     let mut ingresses = kinesis_ingresses(application, name, metrics).await?;
     ingresses.extend(sqs_ingresses(application, metrics).await?);
-    ingresses.extend(kafka_ingresses(application)?);
+    ingresses.extend(kafka_ingresses(application, metrics)?);
     Ok(ingresses)
 }
 
@@ -71,10 +71,7 @@ fn egresses(process: &Process) -> Result<Vec<(Arc<str>, Egress)>, Failure> {
     let egresses = process.application.egresses.iter().map(|spec| {
         let aws = |aws| Egress::Aws(Box::new(aws));
         let egress = match &spec.adapter {
-            EgressAdapter::Kafka(_) => {
-                let what = format!("{}: the egress {}", spec.source, spec.id);
-                return Err(Failure::needs_kafka(what));
-            }
+            EgressAdapter::Kafka(kafka) => kafka_egress(spec, kafka, &process.args.application)?,
             EgressAdapter::Kinesis(kinesis) => aws(kinesis.to_aws()),
             EgressAdapter::Playground(_) => Egress::Playground(process.playground.topics.clone()),
             EgressAdapter::Aws(settings) => aws(settings.clone()),

@@ -62,6 +62,7 @@ spec:
 ";
         let program = Program::Cargo {
             bin: "greeter".to_owned(),
+            release: false,
         };
         Self::with(program, example("greeter"), module).await
     }

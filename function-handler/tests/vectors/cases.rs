@@ -231,7 +231,7 @@ fn middle_of_a_batch() -> Value {
     needing(case(&name, &request, &response), &["position"])
 }
 
-/// What a coordinator sends beside StateFun's fields.
+/// Fields of a coordinator beside those of StateFun.
 fn extensions() -> Value {
     let mut extended = to("a", Some(1), &["add 1"]);
     if let Some(Request::Invocation(batch)) = &mut extended.request {
@@ -369,7 +369,11 @@ fn http() -> Vec<Value> {
         json!({"version": "2.0", "requestContext": context, "body": body,
                "isBase64Encoded": true})
     };
-    let error = |status: u16, headers: Value, body: &str| json!({"statusCode": status, "headers": headers, "body": body});
+    let error = |status: u16, headers: Value, body: &str| {
+        let mut response = json!({"statusCode": status, "headers": headers});
+        response["body"] = json!(body);
+        response
+    };
     let rejected = json!({"satchel-terminal-error": "422", "satchel-terminal-index": "0"});
     let get = json!({"http": {"method": "GET"}});
     [
