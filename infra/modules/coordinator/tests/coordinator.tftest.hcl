@@ -110,8 +110,11 @@ run "the_role_has_what_the_application_uses_and_nothing_else" {
       {
         Sid      = "Leases"
         Effect   = "Allow"
-        Action   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem"]
+        Action   = ["dynamodb:GetItem", "dynamodb:PutItem"]
         Resource = ["arn:aws:dynamodb:eu-central-1:123456789012:table/orders-leases"]
+        Condition = {
+          "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["orders#*"] }
+        }
       },
       {
         Sid      = "StateList"
@@ -137,9 +140,10 @@ run "the_role_has_what_the_application_uses_and_nothing_else" {
 
 run "streams_that_are_read_are_not_written" {
   variables {
-    source_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in"]
-    target_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
-    fan_out            = true
+    source_stream_arns       = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in"]
+    target_stream_arns       = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
+    exactly_once_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/once"]
+    fan_out                  = true
   }
 
   assert {
@@ -147,11 +151,35 @@ run "streams_that_are_read_are_not_written" {
       for statement in jsondecode(output.task_policy).Statement : statement.Sid => statement.Resource
       if startswith(statement.Sid, "Streams") || startswith(statement.Sid, "FanOut")
       } == {
-      StreamsRead    = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in", "arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
-      StreamsWrite   = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
+      StreamsRead    = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in", "arn:aws:kinesis:eu-central-1:123456789012:stream/once"]
+      StreamsWrite   = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out", "arn:aws:kinesis:eu-central-1:123456789012:stream/once"]
       FanOutRegister = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in", "arn:aws:kinesis:eu-central-1:123456789012:stream/in/consumer/*"]
       FanOutRead     = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in/consumer/*"]
     }
+    error_message = "The role is another one: ${output.task_policy}"
+  }
+}
+
+run "urls_roles_and_kafka_are_granted_where_they_are_named" {
+  variables {
+    function_url_arns = ["arn:aws:lambda:eu-central-1:123456789012:function:orders:live"]
+    assumed_role_arns = ["arn:aws:iam::210987654321:role/streams"]
+    kafka_arns        = ["arn:aws:kafka:eu-central-1:123456789012:cluster/orders/1", "arn:aws:kafka:eu-central-1:123456789012:topic/orders/1/names"]
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(output.task_policy).Statement : statement.Sid => statement.Action
+      if contains(["InvokeUrls", "Roles"], statement.Sid)
+      } == {
+      InvokeUrls = ["lambda:InvokeFunction", "lambda:InvokeFunctionUrl"]
+      Roles      = ["sts:AssumeRole"]
+    }
+    error_message = "The role is another one: ${output.task_policy}"
+  }
+
+  assert {
+    condition     = toset(flatten([for statement in jsondecode(output.task_policy).Statement : statement.Resource if statement.Sid == "Kafka"])) == toset(var.kafka_arns)
     error_message = "The role is another one: ${output.task_policy}"
   }
 }
