@@ -242,7 +242,7 @@ async fn every_field_of_kafka_is_accepted_and_no_secret_is_shown() {
 async fn a_record_of_a_topic_without_a_key_is_a_dead_letter_and_the_others_go_on() {
     let application = Application::start("greeter-kafka").await;
     let client = &application.dev.client;
-    client.put("names", "", r#"{"name": "Nobody"}"#).await;
+    client.put("names", "", r#"{"name": "Mallory"}"#).await;
     client.put("names", "dora", r#"{"name": "Dora"}"#).await;
     let greetings = client.records_when("greetings", 1).await;
     assert_eq!(text(&greetings[0]), "Hello Dora, for the time number 1");
