@@ -48,8 +48,8 @@ async fn bodies_that_are_too_much_together_are_refused_until_there_is_room() {
     let setup = Setup {
         serve: ServeLimits {
             body_bytes: Limit {
-                all: 20_000,
-                each_client: 10_000,
+                all: 2000,
+                each_client: 1000,
             },
             ..ServeLimits::default()
         },
@@ -59,20 +59,19 @@ async fn bodies_that_are_too_much_together_are_refused_until_there_is_room() {
     let json = |bytes: usize| format!("\"{}\"", "a".repeat(bytes - 2)).into_bytes();
     let sent = async |bytes| ask(process.traffic, "POST", SEND, &[], &json(bytes)).await;
 
-    // Each request has a head of some hundred bytes, which count too. A body of 9,000 bytes is
-    // announced, which takes no room, and comes except for its last byte.
+    // A body of 900 bytes is announced, which takes no room, and comes except for its last byte.
     let mut slow = TcpStream::connect(process.traffic).await.unwrap();
     let head = format!(
         "POST {CALL} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-         content-length: 9000\r\n\r\n"
+         content-length: 900\r\n\r\n"
     );
     slow.write_all(head.as_bytes()).await.unwrap();
-    assert_eq!(sent(9_500).await.status, 202);
-    let (most, last) = (&json(9_000)[..8_999], &json(9_000)[8_999..]);
+    assert_eq!(sent(1000).await.status, 202);
+    let (most, last) = (&json(900)[..899], &json(900)[899..]);
     slow.write_all(most).await.unwrap();
     let refused = async {
         loop {
-            let reply = sent(1_000).await;
+            let reply = sent(102).await;
             if reply.status != 202 {
                 return reply;
             }
@@ -84,18 +83,18 @@ async fn bodies_that_are_too_much_together_are_refused_until_there_is_room() {
     let (status, code, message) = reply.error();
     assert_eq!((status, code.as_str()), (503, "too_many_bodies_of_client"));
     assert!(
-        message.contains("of one client address may have 10000 bytes together"),
+        message.contains("of one client address may have 1000 bytes together"),
         "{message}"
     );
     assert_eq!(reply.header("retry-after"), Some("1"));
-    assert_eq!(sent(500).await.status, 202, "for this one there is room");
+    assert_eq!(sent(101).await.status, 202, "for this one there is room");
 
     // It came, and the partition has it: that its caller still waits takes no room.
     slow.write_all(last).await.unwrap();
     process
         .hears(|input| matches!(input, Input::CallReceived(call) if call.verb == Verb::Call))
         .await;
-    assert_eq!(sent(9_500).await.status, 202);
+    assert_eq!(sent(1000).await.status, 202);
     drop(slow);
     process.stop().await;
 }
