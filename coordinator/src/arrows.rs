@@ -21,13 +21,20 @@ const ALLOWED: &[(&str, &str)] = &[
     ("typed_json", ""),
     ("error", "streams"),
     ("module", "bounded streams"),
+    ("kafka", "error module"),
     ("store", "clock error"),
     ("status", "clock log_limit module"),
     ("metrics", "status store"),
     ("sources", "metrics"),
     ("offline", "clock error module random store typed_json"),
-    ("egress", "clock error metrics random sources streams"),
-    ("ingress", "clock error metrics module sources streams"),
+    (
+        "egress",
+        "clock error kafka metrics module random sources streams",
+    ),
+    (
+        "ingress",
+        "clock error kafka metrics module sources streams",
+    ),
     ("requests", "metrics random"),
     (
         "http",

@@ -21,7 +21,7 @@ use satchel_engine::partition::Config;
 use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::ProcessArgs;
+use crate::config::{CommitPolicy, ProcessArgs};
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
 use crate::http::{
@@ -31,6 +31,7 @@ use crate::ingress::Ingress;
 use crate::metrics::{Metrics, Role};
 use crate::module::Application;
 use crate::offline::{Fork, Restored, restore};
+use crate::playground::Playground;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::runtime::INPUTS_WAITING_MAX;
@@ -59,6 +60,8 @@ pub(crate) struct Process {
     pub(crate) sources: Sources,
     /// Functions and ingresses that stand still.
     pub(crate) stoppages: watch::Sender<Stoppages>,
+    /// Ports of StateFun's playground.
+    pub(crate) playground: Playground,
 }
 
 /// Tokens that clients of the ports must show.
@@ -110,6 +113,10 @@ impl Process {
     ) -> Result<(Self, mpsc::Receiver<Input>), Failure> {
         let application = Application::load(modules, &|name| std::env::var(name).ok())
             .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
+        for warning in &application.warnings {
+            tracing::warn!(%warning, "module file has a setting without effect");
+        }
+        let playground = Playground::of(&application);
         let metrics = Metrics::new();
         metrics.status().declare(&application);
         let named = metrics.status().named_functions();
@@ -127,13 +134,18 @@ impl Process {
             metrics,
             readiness: watch::Sender::new(readiness),
             stoppages: watch::Sender::default(),
+            playground,
         };
         Ok((process, inputs))
     }
 
     /// Opens the ports. Clients that connect wait until [`Self::serve_ports`].
     pub(crate) async fn open_ports(&self) -> Result<Servers, Failure> {
-        Servers::open(&self.args.ports).await
+        let mut servers = Servers::open(&self.args.ports).await?;
+        for address in self.playground.addresses() {
+            servers.open_playground(address).await?;
+        }
+        Ok(servers)
     }
 
     /// Serves the open ports.
@@ -144,11 +156,17 @@ impl Process {
         writes_without_token: WritesWithoutToken,
         further: FurtherRoutes,
     ) {
-        let traffic = traffic_routes(Traffic {
+        let traffic = Traffic {
             requests: self.requests.clone(),
             readiness: self.readiness.subscribe(),
             limits: TrafficLimits::default(),
-        });
+        };
+        let playground = |address| {
+            let stoppages = self.stoppages.subscribe();
+            self.playground.routes(address, traffic.clone(), stoppages)
+        };
+        servers.serve_playground(playground, tokens.traffic.as_ref(), &self.metrics);
+        let traffic = traffic_routes(traffic);
         let reads = admin_reads(servers.admin, tokens.admin.as_ref());
         let writes = match (tokens.admin, writes_without_token) {
             (Some(token), _) => AdminAccess::Token(token),
@@ -224,13 +242,14 @@ impl Process {
         log: Options,
     ) -> Result<NodeParts, Failure> {
         let args = &self.args;
+        let commits = args.commits.policy(state.is_bucket());
         Ok(NodeParts {
             application: args.application.clone(),
-            config: self.engine_config(adapters.endpoints),
+            config: self.engine_config(adapters.endpoints, commits),
             state,
             hold_policy: args.fork.hold_policy().map_err(Failure::usage)?,
             log: Options {
-                depth: args.commit_depth,
+                depth: commits.depth,
                 retention_ms: millis(args.retention.unwrap_or_default()),
                 ..log
             },
@@ -247,14 +266,15 @@ impl Process {
         })
     }
 
-    fn engine_config(&self, endpoints: Endpoints) -> Config {
+    fn engine_config(&self, endpoints: Endpoints, commits: CommitPolicy) -> Config {
         let args = &self.args;
         Config {
             partition: 0,
             buckets: DEFAULT_BUCKETS,
             endpoints,
-            commit_depth: args.commit_depth,
-            commit_interval_ms: millis(args.commit_interval),
+            commit_depth: commits.depth,
+            commit_interval_ms: millis(commits.interval),
+            commit_pace_ms: millis(commits.pace),
             pending_bytes_max: bytes(args.pending_limit),
             dead_letter_bytes_max: bytes(args.dead_letter_limit),
             memory_limit_bytes: args.memory_limit.map(bytes),

@@ -93,6 +93,7 @@ impl Checks {
     async fn streams(&mut self, application: &Application) {
         for ingress in &application.ingresses {
             let kinesis = match &ingress.adapter {
+                IngressAdapter::Kafka(_) | IngressAdapter::Playground(_) => continue,
                 IngressAdapter::Kinesis(kinesis) => kinesis,
                 IngressAdapter::Sqs(sqs) => {
                     let what = format!("{}: queue {}", ingress.source, sqs.options.queue_url);
@@ -122,6 +123,7 @@ impl Checks {
     async fn egresses(&mut self, application: &Application) {
         for egress in &application.egresses {
             let to = match &egress.adapter {
+                EgressAdapter::Kafka(_) | EgressAdapter::Playground(_) => continue,
                 EgressAdapter::Kinesis(kinesis) => kinesis.to_aws(),
                 EgressAdapter::Aws(aws) => aws.clone(),
             };

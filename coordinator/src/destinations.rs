@@ -68,6 +68,7 @@ pub(crate) fn check(application: &Application) -> Vec<String> {
     }
     for ingress in &application.ingresses {
         let access = match &ingress.adapter {
+            IngressAdapter::Kafka(_) | IngressAdapter::Playground(_) => continue,
             IngressAdapter::Kinesis(kinesis) => &kinesis.access,
             IngressAdapter::Sqs(sqs) => &sqs.access,
         };
@@ -75,6 +76,7 @@ pub(crate) fn check(application: &Application) -> Vec<String> {
     }
     for egress in &application.egresses {
         let access = match &egress.adapter {
+            EgressAdapter::Kafka(_) | EgressAdapter::Playground(_) => continue,
             EgressAdapter::Kinesis(kinesis) => &kinesis.access,
             EgressAdapter::Aws(aws) => &aws.access,
         };

@@ -5,6 +5,7 @@
 //! ```
 
 mod banner;
+mod connectors;
 pub mod lambda;
 mod module_watch;
 mod servers;
@@ -89,6 +90,7 @@ async fn run_once(
     let modules = Modules::of(&config.paths);
     let starting = Readiness::Starting { recovered: 0.0 };
     let (process, inputs) = Process::new(config.process.clone(), &config.paths, starting)?;
+    connectors::check(config, &process.application)?;
     let streams = &kept.streams;
     let servers = servers::start(config, &process, streams).await?;
     config.process.ports.http = servers.traffic;

@@ -5,8 +5,14 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod local_record;
 pub mod local_stream;
 pub mod ownership;
+pub mod playground;
+#[cfg(not(feature = "kafka"))]
+mod without_kafka;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,14 +28,27 @@ use tokio::sync::{mpsc, watch};
 use crate::error::Failure;
 use crate::metrics::Metrics;
 
+#[cfg(feature = "kafka")]
+use kafka::KafkaTopics;
 use local_stream::LocalStreamEgress;
 use ownership::EpochWatch;
+use playground::PlaygroundTopics;
+
+#[cfg(feature = "kafka")]
+pub use kafka::kafka_egress;
+#[cfg(not(feature = "kafka"))]
+pub use without_kafka::kafka_egress;
 
 /// Adapter of one egress.
 #[derive(Debug)]
 pub enum Egress {
-    /// Streams of this machine, in the place of Kinesis.
+    /// Streams of this machine, in the place of a service.
     LocalStream(LocalStreamEgress),
+    /// Topics from which clients take the records.
+    Playground(PlaygroundTopics),
+    /// Topics of Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<KafkaTopics>),
     /// A service of AWS.
     #[cfg(feature = "aws")]
     Aws(Box<AwsEgress>),
@@ -48,6 +67,12 @@ impl Egress {
                 egress.run(&context, inbox.emissions).await;
                 Ok(())
             }
+            Self::Playground(topics) => {
+                topics.run(&context, inbox.emissions).await;
+                Ok(())
+            }
+            #[cfg(feature = "kafka")]
+            Self::Kafka(topics) => topics.run(context, inbox).await,
             #[cfg(feature = "aws")]
             Self::Aws(egress) => Ok(aws::run(*egress, context, inbox).await?),
         }

@@ -110,6 +110,16 @@ impl Failure {
         ))
     }
 
+    /// Creates the failure of `what`, which needs Kafka, in a binary without support for it.
+    #[cfg(not(feature = "kafka"))]
+    pub(crate) fn needs_kafka(what: impl fmt::Display) -> Self {
+        Self::usage(format!(
+            "{what} needs Kafka, for which this satchel was built without support; build it with \
+             the cargo feature `kafka`, which the image has: cargo build --release --bin satchel \
+             --features kafka"
+        ))
+    }
+
     /// Creates the failure of `what`, which needs TLS, in a binary without support for it.
     #[cfg(not(feature = "tls"))]
     pub(crate) fn needs_tls(what: impl fmt::Display) -> Self {

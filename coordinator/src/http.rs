@@ -19,6 +19,7 @@ mod guest;
 mod ingresses;
 mod ledger;
 mod observe;
+mod playground;
 mod progress;
 mod render;
 mod server;
@@ -38,6 +39,9 @@ pub use self::admin::{Admin, AdminAccess, routes as admin_routes};
 pub use self::body::BodyLimits;
 pub use self::guard::Guard;
 pub use self::ledger::Limit;
+pub(crate) use self::playground::{
+    PlaygroundEgress, PlaygroundIngress, egress_routes, ingress_routes,
+};
 pub use self::server::{BindError, Listening, ServeLimits, bind, serve};
 pub use self::tls::{Tls, TlsProblem};
 pub use self::token::{Token, behind};
@@ -56,6 +60,8 @@ pub enum Port {
     Traffic,
     /// Administration.
     Admin,
+    /// Ingress or egress of StateFun's playground.
+    Playground,
     /// Kinesis API of `dev`.
     Kinesis,
     /// Invoke API of `dev`.
@@ -68,16 +74,18 @@ impl Port {
         match self {
             Self::Traffic => "traffic",
             Self::Admin => "admin",
+            Self::Playground => "playground",
             Self::Kinesis => "kinesis",
             Self::Lambda => "lambda",
         }
     }
 
-    /// Purpose of the port, and the flag that sets it.
+    /// Purpose of the port, and the setting of its address.
     fn purpose(self) -> (&'static str, &'static str) {
         match self {
             Self::Traffic => ("traffic", "--http"),
             Self::Admin => ("administration", "--admin"),
+            Self::Playground => ("the playground", "`port` in the module file"),
             Self::Kinesis => ("the Kinesis API", "--kinesis-api"),
             Self::Lambda => ("the Invoke API", "--lambda-api"),
         }

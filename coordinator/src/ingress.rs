@@ -1,8 +1,11 @@
 //! Ingresses: sources of messages for a partition, each supervised by itself.
 
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "aws")]
 pub mod kinesis;
 pub mod local_stream;
+pub mod queue_routing;
 pub mod reading;
 pub mod routing;
 #[cfg(feature = "aws")]
@@ -10,12 +13,16 @@ pub mod sqs;
 pub mod supervise;
 #[cfg(not(feature = "aws"))]
 mod without_aws;
+#[cfg(not(feature = "kafka"))]
+mod without_kafka;
 
 use satchel_engine::input::Input;
 use tokio::sync::mpsc;
 
 use crate::sources::{SourceId, SourceStopped};
 
+#[cfg(feature = "kafka")]
+use kafka::KafkaTopic;
 #[cfg(feature = "aws")]
 use kinesis::KinesisStream;
 use local_stream::LocalStreamIngress;
@@ -26,14 +33,21 @@ use sqs::SqsQueue;
 #[cfg(feature = "aws")]
 pub use {kinesis::kinesis_ingresses, sqs::sqs_ingresses};
 
+#[cfg(feature = "kafka")]
+pub use kafka::kafka_ingresses;
 #[cfg(not(feature = "aws"))]
 pub use without_aws::{kinesis_ingresses, sqs_ingresses};
+#[cfg(not(feature = "kafka"))]
+pub use without_kafka::kafka_ingresses;
 
 /// Adapter of one stream or queue of an ingress.
 #[derive(Clone)]
 pub enum Ingress {
     /// Stream on this machine.
     LocalStream(LocalStreamIngress),
+    /// Topic of Kafka.
+    #[cfg(feature = "kafka")]
+    Kafka(Box<KafkaTopic>),
     /// Stream of Amazon Kinesis.
     #[cfg(feature = "aws")]
     Kinesis(Box<KinesisStream>),
@@ -47,6 +61,8 @@ impl Ingress {
     pub fn source(&self) -> SourceId {
         match self {
             Self::LocalStream(stream) => stream.source(),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(topic) => topic.source(),
             #[cfg(feature = "aws")]
             Self::Kinesis(stream) => stream.source(),
             #[cfg(feature = "aws")]
@@ -58,6 +74,8 @@ impl Ingress {
     pub fn id(&self) -> &str {
         match self {
             Self::LocalStream(stream) => &stream.ingress,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(topic) => topic.id(),
             #[cfg(feature = "aws")]
             Self::Kinesis(stream) => stream.id(),
             #[cfg(feature = "aws")]
@@ -80,6 +98,8 @@ impl Ingress {
     ) -> Result<(), SourceStopped> {
         match self {
             Self::LocalStream(stream) => stream.run(inputs, reading).await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(topic) => topic.run(inputs, reading).await,
             #[cfg(feature = "aws")]
             Self::Sqs(queue) => queue.run(inputs, reading).await,
             #[cfg(feature = "aws")]

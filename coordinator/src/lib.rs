@@ -26,11 +26,14 @@ pub mod error;
 pub mod http;
 pub mod ingress;
 pub mod invoker;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod log_limit;
 pub mod metrics;
 pub mod module;
 pub mod offline;
 pub mod open_files;
+mod playground;
 mod random;
 pub mod readiness;
 pub mod requests;

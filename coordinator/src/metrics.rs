@@ -8,6 +8,7 @@
 
 mod egresses;
 mod functions;
+mod kafka;
 mod kinesis;
 mod process;
 mod sqs;
@@ -31,6 +32,7 @@ use satchel_engine::output::Stoppages;
 
 use egresses::EgressFamilies;
 use functions::FunctionFamilies;
+use kafka::KafkaFamilies;
 use kinesis::KinesisFamilies;
 use process::ProcessFamilies;
 use sqs::SqsFamilies;
@@ -376,6 +378,7 @@ struct Families {
     functions: FunctionFamilies,
     process: ProcessFamilies,
     store: StoreFamilies,
+    kafka: KafkaFamilies,
     kinesis: KinesisFamilies,
     sqs: SqsFamilies,
 }
@@ -487,6 +490,7 @@ impl Families {
             functions: FunctionFamilies::register(&mut names),
             process: ProcessFamilies::register(&mut names, &mut system),
             store: StoreFamilies::register(&mut names),
+            kafka: KafkaFamilies::register(&mut names),
             kinesis: KinesisFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
             status: Status::new(),

@@ -36,6 +36,7 @@ mod duration;
 mod egress;
 mod egress_dynamodb;
 mod egress_eventbridge;
+mod egress_kafka;
 mod egress_kinesis;
 mod egress_lambda;
 mod egress_sns;
@@ -45,9 +46,14 @@ mod fields;
 mod http_endpoint;
 mod identifier;
 mod ingress;
+mod ingress_kafka;
 mod ingress_kinesis;
 mod ingress_sqs;
+mod ingress_stream;
+mod kafka;
+mod pairs;
 mod placeholder;
+mod playground;
 mod problem;
 mod redaction;
 mod reference;
@@ -69,15 +75,20 @@ pub use satchel_aws::secret::Secret;
 pub use crate::module::date::{format_rfc3339, parse_date, parse_rfc3339};
 pub use crate::module::duration::{format_duration, parse_bytes, parse_duration};
 pub use crate::module::egress::{EgressAdapter, EgressSpec};
+pub use crate::module::egress_kafka::{KafkaDelivery, KafkaEgress};
 pub use crate::module::egress_kinesis::KinesisEgress;
 pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
-pub use crate::module::http_endpoint::{HttpAuth, HttpEndpoint, Tls};
+pub use crate::module::http_endpoint::{ClientCertificate, HttpAuth, HttpEndpoint, Tls};
 pub use crate::module::identifier::Identifier;
 pub use crate::module::ingress::{IngressAdapter, IngressSpec};
-pub use crate::module::ingress_kinesis::{
-    Consumer, IngressStream, KinesisIngress, RecordId, StartupPosition,
+pub use crate::module::ingress_kafka::{
+    AutoOffsetReset, KafkaIngress, KafkaStartup, PartitionOffset,
 };
+pub use crate::module::ingress_kinesis::{Consumer, KinesisIngress, StartupPosition};
 pub use crate::module::ingress_sqs::SqsIngress;
+pub use crate::module::ingress_stream::{IngressStream, RecordId};
+pub use crate::module::kafka::KafkaProperties;
+pub use crate::module::playground::{PlaygroundEgress, PlaygroundIngress};
 pub use crate::module::problem::{Place, Problem, Problems, Source};
 pub use crate::module::reference::reference;
 pub use crate::module::schema::schema;
@@ -97,6 +108,8 @@ pub struct Application {
     pub ingresses: Vec<IngressSpec>,
     /// Egresses, the destinations of its records.
     pub egresses: Vec<EgressSpec>,
+    /// Settings that are accepted and have no effect, ordered by position.
+    pub warnings: Vec<Problem>,
 }
 
 impl Application {
@@ -155,8 +168,9 @@ impl Application {
         summary::lines(self)
     }
 
-    fn check(self, mut problems: Problems) -> Result<Self, Problems> {
+    fn check(mut self, mut problems: Problems) -> Result<Self, Problems> {
         check::check(&self, &mut problems);
+        self.warnings = problems.take_warnings();
         problems.or(self)
     }
 

@@ -1,10 +1,11 @@
-//! The two ports of a process. They open first, so that an early client learns that the
+//! The ports of a process. They open first, so that an early client learns that the
 //! application is starting.
 
 use std::net::SocketAddr;
 use std::path::Path;
 
 use axum::Router;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -27,6 +28,8 @@ pub(crate) struct Servers {
     /// True where traffic and administration are encrypted.
     tls: (bool, bool),
     listeners: Vec<(Port, SocketAddr, Listening)>,
+    /// Ports of StateFun's playground that are not served yet.
+    playground: Vec<(SocketAddr, TcpListener)>,
     stopping: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -62,9 +65,37 @@ impl Servers {
             kinesis: None,
             tls: encrypted,
             listeners,
+            playground: Vec::new(),
             stopping: watch::Sender::new(false),
             tasks: JoinSet::new(),
         })
+    }
+
+    /// Opens a port of StateFun's playground, unless it is open. Clients that connect wait until
+    /// [`Servers::serve_playground`].
+    pub(crate) async fn open_playground(&mut self, address: SocketAddr) -> Result<(), Failure> {
+        if !self.playground.iter().any(|(open, _)| *open == address) {
+            let listener = bind(address, Port::Playground)
+                .await
+                .map_err(|error| Failure::from_source(Exit::Environment, error))?;
+            self.playground.push((address, listener));
+        }
+        Ok(())
+    }
+
+    /// Serves the open ports of StateFun's playground with the routes that `routes` gives for the
+    /// address of each. If there is a token, they need it.
+    pub(crate) fn serve_playground(
+        &mut self,
+        routes: impl Fn(SocketAddr) -> Router,
+        token: Option<&Token>,
+        metrics: &Metrics,
+    ) {
+        for (address, tcp) in std::mem::take(&mut self.playground) {
+            let routes = behind(token.cloned(), routes(address));
+            let listening = Listening { tcp, tls: None };
+            self.spawn(Port::Playground, address, listening, routes, metrics);
+        }
     }
 
     /// URL of the traffic port.
@@ -102,19 +133,31 @@ impl Servers {
         metrics: &Metrics,
     ) {
         let routers = [behind(token, traffic), admin];
-        for ((port, bound, listening), routes) in self.listeners.drain(..).zip(routers) {
-            let router = surface(port, routes, Guard::of(bound, []), metrics.clone());
-            let metrics = metrics.clone();
-            let mut stopping = self.stopping.subscribe();
-            self.tasks.spawn(async move {
-                let stopped = async move {
-                    // A dropped sender means the same.
-                    let _ = stopping.wait_for(|stopping| *stopping).await;
-                };
-                let limits = ServeLimits::default();
-                serve(listening, router, port, limits, metrics, stopped).await;
-            });
+        let listeners = std::mem::take(&mut self.listeners);
+        for ((port, bound, listening), routes) in listeners.into_iter().zip(routers) {
+            self.spawn(port, bound, listening, routes, metrics);
         }
+    }
+
+    fn spawn(
+        &mut self,
+        port: Port,
+        bound: SocketAddr,
+        listening: Listening,
+        routes: Router,
+        metrics: &Metrics,
+    ) {
+        let router = surface(port, routes, Guard::of(bound, []), metrics.clone());
+        let metrics = metrics.clone();
+        let mut stopping = self.stopping.subscribe();
+        self.tasks.spawn(async move {
+            let stopped = async move {
+                // A dropped sender means the same.
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+            };
+            let limits = ServeLimits::default();
+            serve(listening, router, port, limits, metrics, stopped).await;
+        });
     }
 
     /// Runs another server, which must end by itself once [`Servers::stopping`] is true.

@@ -150,9 +150,10 @@ impl Status {
         let endpoints = views.collect();
         let ingresses = application.ingresses.iter().map(|ingress| {
             let (kind, sources) = match &ingress.adapter {
-                IngressAdapter::Kinesis(kinesis) => {
-                    let streams = kinesis.streams.iter();
-                    ("stream", streams.map(|it| it.stream.clone()).collect())
+                IngressAdapter::Kafka(_) => ("topic", streams(&ingress.adapter)),
+                IngressAdapter::Kinesis(_) => ("stream", streams(&ingress.adapter)),
+                IngressAdapter::Playground(playground) => {
+                    ("port", vec![playground.address.to_string()])
                 }
                 IngressAdapter::Sqs(sqs) => ("queue", vec![sqs.options.queue_url.to_string()]),
             };
@@ -336,13 +337,19 @@ fn named(application: &Application) -> BTreeSet<FunctionType> {
     });
     let ingresses = application.ingresses.iter();
     let targets = ingresses.flat_map(|ingress| match &ingress.adapter {
-        IngressAdapter::Kinesis(kinesis) => {
-            let streams = kinesis.streams.iter();
+        IngressAdapter::Sqs(sqs) => sqs.targets.clone(),
+        adapter => {
+            let streams = adapter.streams().iter();
             streams.flat_map(|it| it.targets.clone()).collect()
         }
-        IngressAdapter::Sqs(sqs) => sqs.targets.clone(),
     });
     exact.chain(targets).collect()
+}
+
+/// Names of the streams or topics of an ingress.
+fn streams(adapter: &IngressAdapter) -> Vec<String> {
+    let streams = adapter.streams().iter();
+    streams.map(|stream| stream.stream.clone()).collect()
 }
 
 fn pattern(pattern: &FunctionPattern) -> String {

@@ -19,6 +19,7 @@ pub mod eventbridge;
 pub mod failure;
 pub mod kinesis;
 pub mod lambda;
+pub mod local;
 #[cfg(feature = "sdk")]
 mod service;
 pub mod sns;

@@ -15,6 +15,8 @@ pub mod kinesis;
 pub mod lambda;
 #[cfg(feature = "sdk")]
 pub mod lease;
+#[cfg(feature = "sdk")]
+pub mod msk;
 pub mod secret;
 #[cfg(feature = "sdk")]
 pub mod secrets;

@@ -134,6 +134,7 @@ impl Owner {
             Record {
                 sequence: self.sequence.into(),
                 sub_sequence: 0,
+                trace: None,
                 key: "".into(),
                 routed: Ok(vec![(
                     Address::new(function.clone(), id(key)),

@@ -15,6 +15,7 @@ pub use crate::request::{
     Call, CallId, DeadLetterChange, DeadLetterCursor, DeadLetterFilter, RequestId, Verb,
 };
 use crate::tables::LoadedBucket;
+use crate::trace::TraceParent;
 
 /// A fact handed to [`Partition::handle_input`](crate::partition::Partition::handle_input).
 #[derive(Debug, Clone, PartialEq)]
@@ -192,6 +193,8 @@ pub struct Record {
     pub key: Arc<str>,
     /// The messages that the record becomes, or the reason why it becomes none.
     pub routed: Result<Vec<(Address, TypedValue)>, Unroutable>,
+    /// Trace context of the record, if its stream has a place for one.
+    pub trace: Option<TraceParent>,
 }
 
 /// A query or correction by an administrator.

@@ -103,9 +103,12 @@ pub struct Config {
     pub declarations_renewed_ms: Option<u64>,
     /// Maximum number of deltas on their way to the log.
     pub commit_depth: u64,
-    /// Maximum time for which a change waits for its delta when no release waits for that delta, in
-    /// ms.
+    /// Maximum time for which a change waits for its delta when nothing urgent waits for that
+    /// delta, in ms.
     pub commit_interval_ms: u64,
+    /// Minimum time between two deltas, in ms; five times of it between two that nothing but egress
+    /// waits for. The first delta after a quiet time is sealed at once.
+    pub commit_pace_ms: u64,
     /// Above this many pending bytes (mailboxes and outbox), ingress pauses and requests are
     /// rejected.
     pub pending_bytes_max: usize,
@@ -134,6 +137,7 @@ impl Default for Config {
             declarations_renewed_ms: None,
             commit_depth: 4,
             commit_interval_ms: 100,
+            commit_pace_ms: 0,
             pending_bytes_max: 256 << 20,
             dead_letter_bytes_max: 256 << 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,

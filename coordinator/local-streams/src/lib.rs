@@ -52,7 +52,8 @@ pub use crate::log::Appended;
 pub use crate::number::{InvalidSequenceNumber, SequenceNumber};
 pub use crate::reader::Reader;
 pub use crate::record::{
-    DATA_MAX_BYTES, KEY_MAX_CHARS, NewRecord, ReadFrom, Record, hash_key, parse_hash_key,
+    DATA_MAX_BYTES, KEY_MAX_BYTES, KEY_MAX_CHARS, NewRecord, ReadFrom, Record, hash_key,
+    parse_hash_key,
 };
 pub use crate::shards::{Description, SHARDS_MAX, Shard};
 pub use crate::stream::Stream;

@@ -7,13 +7,16 @@ use crate::number::SequenceNumber;
 
 /// Maximum size of one record's data, the same as the maximum of Kinesis.
 pub const DATA_MAX_BYTES: usize = 10 << 20;
-/// Maximum length of a key in characters, as in Kinesis. The minimum is 1.
+/// Maximum size of a key in bytes. The topics of Kafka allow keys of this size and records without
+/// a key, for which the empty key stands.
+pub const KEY_MAX_BYTES: usize = 16 << 10;
+/// Maximum length of a key of Kinesis in characters. The minimum is 1.
 pub const KEY_MAX_CHARS: usize = 256;
 
 /// A record to be appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecord {
-    /// The partition key: 1 to [`KEY_MAX_CHARS`] characters.
+    /// The partition key: at most [`KEY_MAX_BYTES`]; none if it is empty.
     pub key: String,
     /// Hash key that replaces the one derived from the partition key.
     pub explicit_hash_key: Option<u128>,

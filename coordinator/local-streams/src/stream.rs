@@ -10,7 +10,7 @@ use crate::frame::{PAYLOAD_MAX_BYTES, Producer, frame_bytes};
 use crate::log::{Append, Appended, Log, Tip};
 use crate::number::SequenceNumber;
 use crate::reader::{Chunk, Cursor, Limits, Reader, before, locate, read_chunk};
-use crate::record::{DATA_MAX_BYTES, KEY_MAX_CHARS, NewRecord, ReadFrom};
+use crate::record::{DATA_MAX_BYTES, KEY_MAX_BYTES, NewRecord, ReadFrom};
 use crate::shards::{ChangeContext, Description};
 
 /// Maximum bytes of records queued for the file. Further appends wait.
@@ -374,10 +374,10 @@ fn check(append: &Append) -> Result<usize, StreamError> {
         return refused("a producer's id has 1 to 1024 bytes".to_owned());
     }
     for record in &append.records {
-        let chars = record.key.chars().count();
-        if !(1..=KEY_MAX_CHARS).contains(&chars) {
+        if record.key.len() > KEY_MAX_BYTES {
+            let bytes = record.key.len();
             return refused(format!(
-                "its key has {chars} characters; 1 to {KEY_MAX_CHARS} are allowed"
+                "its key has {bytes} bytes; at most {KEY_MAX_BYTES} are allowed"
             ));
         }
         if record.data.len() > DATA_MAX_BYTES {

@@ -76,6 +76,28 @@ pub struct DevConfig {
     )]
     pub kinesis_ingress: bool,
 
+    /// Use the services of AWS that SQS ingresses and SQS, SNS, EventBridge, DynamoDB and Lambda
+    /// egresses name, instead of local streams
+    ///
+    /// Without it, only a module file with `awsRegion: {type: custom-endpoint}` uses its service.
+    #[arg(
+        long,
+        env = "SATCHEL_AWS",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub aws: bool,
+
+    /// Read and write the topics of Kafka ingresses and egresses at their brokers instead of local
+    /// streams
+    ///
+    /// Needs a build with the cargo feature `kafka`.
+    #[arg(
+        long,
+        env = "SATCHEL_KAFKA",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub kafka: bool,
+
     /// Also serve the local streams through the Kinesis API at this address; port 0 picks a free
     /// port
     ///

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use satchel_engine::address::FunctionType;
 use satchel_engine::endpoint::FunctionPattern;
 
-use super::wiring;
+use super::connectors;
 use super::wiring::Handlers;
 use crate::assemble::Process;
 use crate::config::DevConfig;
@@ -82,6 +82,9 @@ fn text(
     if let Some(address) = handlers.invoke_api() {
         line("Lambda", format!("http://{address} (Invoke API)"));
     }
+    for hint in connectors::hints(config, application) {
+        line("stream", hint);
+    }
     let (command, note) = command(config, application, servers, declared);
     let _ = write!(text, "\nTry:\n\n  {command}\n\n{note}\n\n");
     text
@@ -125,8 +128,9 @@ fn tried(application: &Application, declared: &[FunctionType]) -> String {
         FunctionPattern::One(function) => Some(function.to_string()),
         FunctionPattern::Namespace(_) => None,
     });
-    let targets = wiring::ingress_streams(application)
-        .flat_map(|(_, _, stream)| stream.targets.iter().map(ToString::to_string));
+    let ingresses = application.ingresses.iter();
+    let streams = ingresses.flat_map(|ingress| ingress.adapter.streams());
+    let targets = streams.flat_map(|stream| stream.targets.iter().map(ToString::to_string));
     let served = |function: &&FunctionType| {
         let namespace = function.namespace();
         patterns.clone().any(|pattern| match pattern {

@@ -1,4 +1,4 @@
-//! Wiring of `satchel dev`: from module files to handlers, invokers, ingresses and egresses.
+//! Wiring of `satchel dev`: from module files to handlers and invokers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use satchel_engine::endpoint::{Endpoint, Endpoints};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::connectors;
 use crate::assemble::{Adapters, Process};
 use crate::config::DevConfig;
 use crate::destinations::{self, AwsConfigs};
@@ -14,18 +15,10 @@ use crate::dev::lambda::invoke_api::{InvokeApi, Served};
 use crate::dev::lambda::{
     FunctionSpec, Launcher, LocalLambda, LocalLambdaInvoker, LogLines, Program, processes_max,
 };
-use crate::egress::Egress;
-use crate::egress::local_stream::LocalStreamEgress;
 use crate::error::{Exit, Failure};
-use crate::ingress::local_stream::LocalStreamIngress;
-use crate::ingress::routing::Routing;
-use crate::ingress::{Ingress, kinesis_ingresses, sqs_ingresses};
 use crate::invoker::Invoker;
 use crate::metrics::Metrics;
-use crate::module::{
-    Application, EgressAdapter, EndpointAdapter, EndpointSpec, IngressAdapter, IngressSpec,
-    IngressStream, KinesisIngress, LambdaEndpoint,
-};
+use crate::module::{Application, EndpointAdapter, EndpointSpec, LambdaEndpoint};
 use crate::runtime::dispatch::Destination;
 use crate::streams::Streams;
 
@@ -42,8 +35,8 @@ pub(super) async fn adapters(
     Ok(Adapters {
         endpoints: engine_endpoints(&process.application),
         destinations: handlers.destinations(),
-        ingresses: ingresses(config, process, streams).await?,
-        egresses: egresses(&process.application, streams)?,
+        ingresses: connectors::ingresses(config, process, streams).await?,
+        egresses: connectors::egresses(config, process, streams)?,
     })
 }
 
@@ -185,83 +178,4 @@ fn engine_endpoints(application: &Application) -> Endpoints {
         ..endpoint.engine.clone()
     });
     Endpoints::new(endpoints.collect())
-}
-
-/// Makes the ingresses. Streams are local unless AWS's are asked for; queues are always those that
-/// the module file names.
-async fn ingresses(
-    config: &DevConfig,
-    process: &Process,
-    streams: &Streams,
-) -> Result<Vec<Ingress>, Failure> {
-    let application = &process.application;
-    let mut ingresses = sqs_ingresses(application, &process.metrics).await?;
-    if config.kinesis_ingress {
-        let name = &config.process.application;
-        ingresses.extend(kinesis_ingresses(application, name, &process.metrics).await?);
-        return Ok(ingresses);
-    }
-    for (ingress, adapter, stream) in ingress_streams(application) {
-        // Creates a stream that does not exist. A stream that cannot be opened stops its ingress
-        // alone, which reports it.
-        let _ = streams.stream(&stream.stream).await;
-        ingresses.push(Ingress::LocalStream(LocalStreamIngress {
-            ingress: ingress.id.to_string(),
-            streams: streams.clone(),
-            stream: stream.stream.clone(),
-            startup: adapter.startup,
-            on_expired: adapter.on_expired,
-            aggregation: adapter.aggregation,
-            routing: routing(stream),
-            metrics: process.metrics.clone(),
-        }));
-    }
-    Ok(ingresses)
-}
-
-/// Makes the egresses. Streams are local; other services are those of AWS.
-fn egresses(
-    application: &Application,
-    streams: &Streams,
-) -> Result<Vec<(Arc<str>, Egress)>, Failure> {
-    let egresses = application.egresses.iter().map(|spec| {
-        let egress = match &spec.adapter {
-            EgressAdapter::Kinesis(_) => Egress::LocalStream(LocalStreamEgress {
-                streams: streams.clone(),
-            }),
-            #[cfg(feature = "aws")]
-            EgressAdapter::Aws(aws) => Egress::Aws(Box::new(aws.clone())),
-            #[cfg(not(feature = "aws"))]
-            EgressAdapter::Aws(_) => {
-                let what = format!("{}: the egress {}", spec.source, spec.id);
-                return Err(Failure::needs_aws(what));
-            }
-        };
-        Ok((spec.id.to_string().into(), egress))
-    });
-    egresses.collect()
-}
-
-/// Iterates over the streams of Kinesis ingresses.
-pub(super) fn ingress_streams(
-    application: &Application,
-) -> impl Iterator<Item = (&IngressSpec, &KinesisIngress, &IngressStream)> {
-    application.ingresses.iter().flat_map(|ingress| {
-        let kinesis = match &ingress.adapter {
-            IngressAdapter::Kinesis(kinesis) => Some(kinesis),
-            IngressAdapter::Sqs(_) => None,
-        };
-        kinesis.into_iter().flat_map(move |kinesis| {
-            let streams = kinesis.streams.iter();
-            streams.map(move |stream| (ingress, kinesis, stream))
-        })
-    })
-}
-
-fn routing(stream: &IngressStream) -> Routing {
-    Routing {
-        value_type: stream.value_type.clone(),
-        targets: stream.targets.clone(),
-        id: stream.id.clone(),
-    }
 }

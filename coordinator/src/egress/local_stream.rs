@@ -1,4 +1,4 @@
-//! Egress to local streams, in the place of Kinesis in `satchel dev`.
+//! Egress to local streams, in the place of a service in `satchel dev`.
 //!
 //! Delivery is exactly once: a stream durably keeps the highest number that it took from each
 //! producer, in the same record as the data.
@@ -7,16 +7,14 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use prost::Message;
 use satchel_engine::input::Input;
 use satchel_engine::output::Emission;
-use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 use tokio::sync::mpsc;
 
 use super::EgressContext;
-use crate::clock::now_ms;
+use super::local_record::RecordForm;
 use crate::sources::SourceProblem;
-use crate::streams::{Appended, NewRecord, StreamError, Streams, parse_hash_key};
+use crate::streams::{Appended, StreamError, Streams};
 
 /// Maximum number of records handed to the streams before their answers are awaited.
 const RECORDS_PER_ROUND: usize = 1000;
@@ -27,17 +25,19 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
 /// Pause before a stopped egress is tried again.
 const RETRY_DELAY_STOPPED: Duration = Duration::from_secs(60);
 
-/// Kinesis egress that writes to local streams.
+/// Egress that writes to local streams.
 #[derive(Debug)]
 pub struct LocalStreamEgress {
     /// Streams of this machine.
     pub streams: Streams,
+    /// Conversion of the records.
+    pub form: RecordForm,
 }
 
 impl LocalStreamEgress {
-    /// Delivers until `emissions` end. A stream that is damaged, or whose durable content is unknown
-    /// after a failed write, stops this egress by name: its records wait, and are tried again once a
-    /// minute.
+    /// Delivers until `emissions` end. A stream that is damaged, or whose durable content is
+    /// unknown after a failed write, stops this egress by name: its records wait, and are tried
+    /// again once a minute.
     pub(super) async fn run(
         self,
         context: &EgressContext,
@@ -45,6 +45,7 @@ impl LocalStreamEgress {
     ) {
         let writer = Writer {
             streams: self.streams,
+            form: self.form,
             context,
         };
         let mut round = Vec::new();
@@ -110,6 +111,7 @@ impl Stop {
 
 struct Writer<'a> {
     streams: Streams,
+    form: RecordForm,
     context: &'a EgressContext,
 }
 
@@ -176,37 +178,23 @@ impl Writer<'_> {
         emission: &Emission,
         shut: &mut HashSet<String>,
     ) -> Result<impl Future<Output = Result<Appended, StreamError>> + use<>, Undelivered> {
-        if emission.value.typename != KINESIS_RECORD_TYPENAME {
-            return Err(Undelivered::Refused(format!(
-                "a Kinesis egress takes {KINESIS_RECORD_TYPENAME}, not {}",
-                emission.value.typename
-            )));
-        }
-        let record = KinesisEgressRecord::decode(emission.value.value.clone())
-            .map_err(|error| Undelivered::Refused(format!("not a Kinesis record: {error}")))?;
-        if shut.contains(&record.stream) {
+        let (name, record) = self
+            .form
+            .convert(emission, &self.context.writer)
+            .map_err(Undelivered::Refused)?;
+        if shut.contains(&name) {
             return Err(Undelivered::Behind);
         }
-        let stream = match self.streams.stream(&record.stream).await {
+        let stream = match self.streams.stream(&name).await {
             Ok(stream) => stream,
             Err(error) => {
                 if !error.is_refusal() {
-                    shut.insert(record.stream);
+                    shut.insert(name);
                 }
                 return Err(Undelivered::Stream(error));
             }
         };
-        let explicit_hash_key = match record.explicit_hash_key.as_str() {
-            "" => None,
-            text => Some(parse_hash_key(text).map_err(Undelivered::Refused)?),
-        };
-        let new = NewRecord {
-            key: record.partition_key,
-            explicit_hash_key,
-            data: record.value_bytes,
-            time_ms: now_ms(),
-        };
-        Ok(stream.append_from(&self.context.writer, emission.number, vec![new]))
+        Ok(stream.append_from(&self.context.writer, emission.number, vec![record]))
     }
 
     fn refuse(&self, number: u64, reason: String) {

@@ -29,8 +29,8 @@ pub(crate) struct Progressing<S> {
 type Count = Box<dyn FnMut(usize) -> io::Result<()> + Send>;
 
 impl<S> Progressing<S> {
-    /// Wraps `stream`. `unsent` is kept true while bytes wait for the peer. The connection ends with
-    /// an error of `count`.
+    /// Wraps `stream`. `unsent` is kept true while bytes wait for the peer. The connection ends
+    /// with an error of `count`.
     pub(crate) fn new(
         stream: S,
         time_max: Duration,

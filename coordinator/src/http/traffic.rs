@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -18,7 +20,7 @@ use tokio::sync::watch;
 use super::body::BodyLimits;
 use super::error::ApiError;
 use super::target::{Target, query};
-use super::value::{invalid_header, read_value, single_header, value_response};
+use super::value::{SentValue, invalid_header, read_value, single_header, value_response};
 use crate::module::parse_duration;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
@@ -84,7 +86,7 @@ async fn call(
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match ask(&traffic, Verb::Call, target, request).await? {
+    match ask(&traffic, Verb::Call, target, request, read_value).await? {
         Answer::Replied(value) => Ok(value_response(value)),
         other => Err(ApiError::of_answer(other)),
     }
@@ -95,17 +97,23 @@ async fn send(
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match ask(&traffic, Verb::Send, target, request).await? {
+    match ask(&traffic, Verb::Send, target, request, read_value).await? {
         Answer::Accepted => Ok(StatusCode::ACCEPTED.into_response()),
         other => Err(ApiError::of_answer(other)),
     }
 }
 
-async fn ask(
+/// Asks the partition to call or send to the target. `read` reads the argument from the body.
+///
+/// # Errors
+///
+/// All that precedes an answer of the partition.
+pub(super) async fn ask(
     traffic: &Traffic,
     verb: Verb,
     Target(target): Target,
     request: Request,
+    read: impl AsyncFnOnce(&Parts, Body, BodyLimits) -> Result<SentValue, ApiError>,
 ) -> Result<Answer, ApiError> {
     let readiness = *traffic.readiness.borrow();
     ApiError::not_serving(readiness)?;
@@ -124,7 +132,7 @@ async fn ask(
         )
     };
     target.check_id().map_err(too_long)?;
-    let argument = read_value(&parts, body, limits.body).await?;
+    let argument = read(&parts, body, limits.body).await?;
     wait.until(
         traffic
             .requests
@@ -174,6 +182,11 @@ impl Wait {
     /// Returns a timeout of this duration.
     pub(crate) fn of(timeout: Duration) -> Self {
         Self(timeout)
+    }
+
+    /// The timeout.
+    pub(crate) fn duration(self) -> Duration {
+        self.0
     }
 
     /// Returns the result of `asking`, or 504 after the timeout.

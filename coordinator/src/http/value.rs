@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{CONTROLS, percent_encode};
 use satchel_protocol::reqreply::TypedValue;
-use satchel_protocol::types::{JSON_TYPENAME, typed_value};
+use satchel_protocol::types::{BuiltIn, JSON_TYPENAME, typed_value};
 use serde::de::IgnoredAny;
 
 use super::body::{BodyLimits, BodyShare};
@@ -57,6 +57,36 @@ pub(crate) async fn read_value(
     }
     Ok(SentValue {
         value: typed_value(typename, bytes),
+        _share: share,
+    })
+}
+
+/// Reads the value of a request to StateFun's playground: of the type that its content type names,
+/// else text.
+///
+/// # Errors
+///
+/// As [`read_value`], and 400 for a text that is not UTF-8.
+pub(crate) async fn read_text_or_value(
+    parts: &Parts,
+    body: Body,
+    limits: BodyLimits,
+) -> Result<SentValue, ApiError> {
+    if vendor_typename(&parts.headers)?.is_some() {
+        return read_value(parts, body, limits).await;
+    }
+    let (bytes, share) = limits.read(&parts.extensions, body).await?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        ApiError::bad_request(
+            "invalid_text",
+            format!(
+                "the body is not UTF-8 text: {error}; a body of another type needs its typename, \
+                 in content type application/vnd.<typename>"
+            ),
+        )
+    })?;
+    Ok(SentValue {
+        value: typed_value(String::TYPENAME, text.to_owned().to_wire()),
         _share: share,
     })
 }
@@ -115,20 +145,25 @@ pub(crate) fn invalid_header(name: &str, why: &dyn fmt::Display) -> ApiError {
 }
 
 fn typename(headers: &HeaderMap) -> Result<String, ApiError> {
-    if let Some(content_type) = single_header(headers, CONTENT_TYPE.as_str())? {
-        let vendor = content_type
-            .get(..VENDOR_PREFIX.len())
-            .is_some_and(|prefix| prefix.eq_ignore_ascii_case(VENDOR_PREFIX));
-        if vendor {
-            let typename = &content_type[VENDOR_PREFIX.len()..];
-            let typename = typename.split(';').next().unwrap_or_default().trim();
-            return named(CONTENT_TYPE.as_str(), typename);
-        }
+    if let Some(typename) = vendor_typename(headers)? {
+        return named(CONTENT_TYPE.as_str(), typename);
     }
     match single_header(headers, TYPENAME_HEADER)? {
         Some(typename) => named(TYPENAME_HEADER, typename),
         None => Ok(JSON_TYPENAME.to_owned()),
     }
+}
+
+/// Returns the typename in the content type, if it has the prefix of one.
+fn vendor_typename(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let content_type = single_header(headers, CONTENT_TYPE.as_str())?;
+    Ok(content_type.and_then(|content_type| {
+        let (prefix, typename) = content_type.split_at_checked(VENDOR_PREFIX.len())?;
+        let typename = typename.split(';').next().unwrap_or_default().trim();
+        prefix
+            .eq_ignore_ascii_case(VENDOR_PREFIX)
+            .then_some(typename)
+    }))
 }
 
 fn named(header: &str, typename: &str) -> Result<String, ApiError> {

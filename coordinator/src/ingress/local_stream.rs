@@ -1,4 +1,4 @@
-//! Ingress from a local stream, in the place of a Kinesis stream in `satchel dev`.
+//! Ingress from a local stream, in the place of a stream, topic or queue in `satchel dev`.
 //!
 //! Aggregates of the Kinesis Producer Library are unpacked by the same code as those of Kinesis.
 //!
@@ -8,13 +8,17 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use satchel_aws::kinesis::aggregation::{DropLog, UserRecords, user_records};
 use satchel_aws::kinesis::{Aggregation, ExpiredPosition, KinesisObserver};
-use satchel_engine::input::{Input, Record};
+use satchel_engine::address::Address;
+use satchel_engine::input::{Input, Record, Unroutable};
 use satchel_engine::position::{ShardId, ShardPosition};
+use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::queue_routing::{QueueRouting, message_of_record};
 use super::routing::Routing;
 use crate::clock::now_ms;
 use crate::ingress::reading::Reading;
@@ -39,16 +43,33 @@ pub struct LocalStreamIngress {
     pub streams: Streams,
     /// Name of the stream to read, which must exist.
     pub stream: String,
+    /// Way of reading it.
+    pub reading: LocalReading,
+    /// Route of the records.
+    pub routing: LocalRouting,
+    /// Metrics of the process.
+    pub metrics: Metrics,
+}
+
+/// Route of the records of a local stream.
+#[derive(Debug, Clone)]
+pub enum LocalRouting {
+    /// The stream stands for one of Kinesis, or for a topic.
+    Records(Routing),
+    /// The stream stands for a queue.
+    Queue(QueueRouting),
+}
+
+/// Way of reading the local streams of an ingress.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalReading {
     /// Start position of a stream that was never read.
     pub startup: StartupPosition,
     /// Reaction if the stream has deleted unread records.
     pub on_expired: ExpiredPosition,
-    /// Treatment of records in aggregates that belong to another shard.
-    pub aggregation: Aggregation,
-    /// Route of the records.
-    pub routing: Routing,
-    /// Metrics of the process.
-    pub metrics: Metrics,
+    /// Treatment of records in aggregates that belong to another shard. Without it, no record is
+    /// taken for an aggregate.
+    pub aggregation: Option<Aggregation>,
 }
 
 /// Readers of the shards of an open stream.
@@ -73,6 +94,22 @@ struct Ended {
     /// True if the ingress began only after the shard, so that its children begin at the
     /// module's start position.
     skipped: bool,
+}
+
+impl LocalRouting {
+    fn route(
+        &self,
+        number: SequenceNumber,
+        key: &str,
+        data: &Bytes,
+    ) -> Result<Vec<(Address, TypedValue)>, Unroutable> {
+        match self {
+            Self::Records(routing) => routing.route(key, data),
+            Self::Queue(routing) => {
+                routing.route(&message_of_record(number.to_string(), key, data))
+            }
+        }
+    }
 }
 
 impl LocalStreamIngress {
@@ -233,7 +270,7 @@ impl Readers {
             Err(error) if problem_of(&error) == SourceProblem::Lost => error,
             opened => return opened,
         };
-        match self.ingress.on_expired {
+        match self.ingress.reading.on_expired {
             ExpiredPosition::Stop => Err(error),
             ExpiredPosition::Earliest => {
                 tracing::error!(
@@ -267,11 +304,18 @@ impl Readers {
         drop_log: &mut DropLog,
     ) -> Vec<Record> {
         let LocalStreamIngress {
-            aggregation,
-            routing,
-            metrics,
-            ..
+            routing, metrics, ..
         } = &self.ingress;
+        let Some(aggregation) = self.ingress.reading.aggregation else {
+            let records = read.into_iter().map(|record| Record {
+                sequence: position_number(record.sequence_number),
+                sub_sequence: 0,
+                trace: None,
+                routed: routing.route(record.sequence_number, &record.key, &record.data),
+                key: record.key.into(),
+            });
+            return records.collect();
+        };
         let description = self.stream.description();
         let range = description
             .shard(index)
@@ -280,7 +324,7 @@ impl Readers {
         for record in read {
             let sequence = position_number(record.sequence_number);
             let UserRecords { records, dropped } =
-                user_records(&record.key, &record.data, range, *aggregation);
+                user_records(&record.key, &record.data, range, aggregation);
             if dropped > 0 {
                 metrics.dropped(shard, dropped);
                 drop_log.dropped(shard, dropped);
@@ -289,7 +333,8 @@ impl Readers {
                 unpacked.push(Record {
                     sequence: sequence.clone(),
                     sub_sequence,
-                    routed: routing.route(&user.key, &user.data),
+                    trace: None,
+                    routed: routing.route(record.sequence_number, &user.key, &user.data),
                     key: user.key,
                 });
             }
@@ -300,7 +345,7 @@ impl Readers {
     /// Resolves the start position: `latest` and dates become a position. For a closed shard
     /// without records to read, it is the ending sequence number, which no record has.
     async fn resolve_start(&self, shard: u32) -> Result<ShardPosition, StreamError> {
-        let from = match self.ingress.startup {
+        let from = match self.ingress.reading.startup {
             StartupPosition::Earliest => return Ok(ShardPosition::Beginning),
             StartupPosition::Latest => ReadFrom::Latest,
             StartupPosition::Date(date_ms) => {
@@ -409,153 +454,4 @@ fn position_number(number: SequenceNumber) -> satchel_engine::position::Sequence
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::streams::Streams;
-
-    #[tokio::test]
-    async fn children_begin_when_all_their_parents_ended_and_at_their_beginning_if_one_was_read() {
-        let streams = Streams::ephemeral();
-        let stream = streams.create("names", 2, false).await.unwrap();
-        stream.split(0, 5).await.unwrap();
-        stream.merge(3, 1).await.unwrap();
-        let description = stream.description();
-        let mut plan = Plan::default();
-        assert_eq!(
-            plan.next(&description),
-            [(0, Start::Startup), (1, Start::Startup)]
-        );
-        plan.ended(&Ended {
-            shard: 0,
-            skipped: true,
-        });
-        assert_eq!(
-            plan.next(&description),
-            [(2, Start::Startup), (3, Start::Startup)]
-        );
-        plan.ended(&Ended {
-            shard: 3,
-            skipped: true,
-        });
-        assert_eq!(plan.next(&description), []);
-        plan.ended(&Ended {
-            shard: 1,
-            skipped: false,
-        });
-        assert_eq!(plan.next(&description), [(4, Start::Beginning)]);
-    }
-
-    fn ingress(streams: &Streams, on_expired: ExpiredPosition) -> LocalStreamIngress {
-        LocalStreamIngress {
-            ingress: "example/in".to_owned(),
-            streams: streams.clone(),
-            stream: "names".to_owned(),
-            startup: StartupPosition::Earliest,
-            on_expired,
-            aggregation: Aggregation::Detect,
-            routing: Routing {
-                value_type: "example/name".to_owned(),
-                targets: vec!["example/greeter".parse().unwrap()],
-                id: crate::module::RecordId::Key,
-            },
-            metrics: Metrics::new(),
-        }
-    }
-
-    /// Runs an ingress as a partition with these positions would, until it has read `count` records
-    /// or has ended. Returns the keys with their sub-sequence numbers, and the reason of the end.
-    async fn read(
-        ingress: LocalStreamIngress,
-        applied: impl Fn(&ShardId) -> Option<ShardPosition>,
-        count: usize,
-    ) -> (Vec<(String, u64)>, Option<SourceStopped>) {
-        let (inputs, mut received) = mpsc::channel(16);
-        let reading = Reading::new();
-        let mut running = tokio::spawn(ingress.run(inputs, reading.clone()));
-        let mut read = Vec::new();
-        while read.len() < count {
-            tokio::select! {
-                Some(input) = received.recv() => match input {
-                    Input::ShardFound { shard, start } => {
-                        reading.start(&shard, applied(&shard).unwrap_or(start));
-                    }
-                    Input::RecordsRead { records, .. } => {
-                        let keys = records.into_iter();
-                        read.extend(keys.map(|it| (it.key.to_string(), it.sub_sequence)));
-                    }
-                    other => panic!("{other:?}"),
-                },
-                ended = &mut running => return (read, ended.unwrap().err()),
-            }
-        }
-        running.abort();
-        (read, None)
-    }
-
-    fn record(key: &str, data: bytes::Bytes) -> crate::streams::NewRecord {
-        crate::streams::NewRecord {
-            key: key.to_owned(),
-            explicit_hash_key: None,
-            data,
-            time_ms: 1,
-        }
-    }
-
-    #[tokio::test]
-    async fn aggregates_are_unpacked_as_those_of_kinesis_and_all_records_of_a_library_are_kept() {
-        use satchel_aws::kinesis::aggregation::{UserRecord, aggregate};
-        let streams = Streams::ephemeral();
-        let stream = streams.create("names", 4, false).await.unwrap();
-        let users: Vec<UserRecord> = (0..50)
-            .map(|user| UserRecord {
-                key: format!("user-{user}").into(),
-                explicit_hash_key: None,
-                data: bytes::Bytes::from_static(b"x"),
-            })
-            .collect();
-        let first = users[0].key.to_string();
-        let aggregated = record(&first, aggregate(&users));
-        stream.append(aggregated).await.unwrap();
-        let ingress = ingress(&streams, ExpiredPosition::Stop);
-        let (read, stopped) = read(ingress, |_| None, 50).await;
-        let expected = (0..50).map(|user| (format!("user-{user}"), user));
-        assert_eq!(read, expected.collect::<Vec<_>>());
-        assert_eq!(stopped, None);
-    }
-
-    /// Position of a record that this stream does not have.
-    fn of_another_stream(_: &ShardId) -> Option<ShardPosition> {
-        Some(ShardPosition::After {
-            sequence: "7".parse().unwrap(),
-            sub_sequence: 0,
-        })
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_is_missing_or_another_one_stops_its_source_by_name() {
-        let streams = Streams::ephemeral();
-        let stop = || ingress(&streams, ExpiredPosition::Stop);
-        let (_, stopped) = read(stop(), |_| None, 1).await;
-        let stopped = stopped.unwrap();
-        assert_eq!(stopped.problem, SourceProblem::Missing);
-        assert_eq!(
-            stopped.reason,
-            "ingress example/in: there is no stream 'names'"
-        );
-
-        let stream = streams.create("names", 1, false).await.unwrap();
-        let data = bytes::Bytes::from_static(b"x");
-        stream.append(record("alice", data)).await.unwrap();
-        let (_, stopped) = read(stop(), of_another_stream, 1).await;
-        let stopped = stopped.unwrap();
-        assert_eq!(stopped.problem, SourceProblem::Lost, "{stopped:?}");
-        assert!(stopped.reason.contains("'names'"), "{stopped:?}");
-        let (_, stopped) = read(stop(), |_| Some(ShardPosition::End), 1).await;
-        let stopped = stopped.unwrap();
-        assert_eq!(stopped.problem, SourceProblem::Lost, "{stopped:?}");
-
-        let earliest = ingress(&streams, ExpiredPosition::Earliest);
-        let (read, stopped) = read(earliest, of_another_stream, 1).await;
-        assert_eq!((read, stopped), (vec![("alice".to_owned(), 0)], None));
-    }
-}
+mod tests;

@@ -84,25 +84,25 @@ fn check_targets(application: &Application, all_read: bool, problems: &mut Probl
             .collect(),
     );
     for ingress in &application.ingresses {
-        let kinesis = match &ingress.adapter {
-            IngressAdapter::Kinesis(kinesis) => kinesis,
-            IngressAdapter::Sqs(sqs) => {
-                for target in &sqs.targets {
-                    let serving = all_read.then_some(&endpoints);
-                    check_target(target, serving, &ingress.source, problems);
-                }
-                continue;
+        let serving = all_read.then_some(&endpoints);
+        if let IngressAdapter::Sqs(sqs) = &ingress.adapter {
+            for target in &sqs.targets {
+                check_target(target, serving, &ingress.source, problems);
             }
-        };
-        for stream in &kinesis.streams {
+        }
+        let streams = ingress.adapter.streams();
+        for stream in streams {
             for target in &stream.targets {
-                let serving = all_read.then_some(&endpoints);
                 check_target(target, serving, &stream.source, problems);
             }
         }
-        let names = kinesis.streams.iter();
+        let what = match &ingress.adapter {
+            IngressAdapter::Kafka(_) => "topic of this ingress",
+            _ => "stream of this ingress",
+        };
+        let names = streams.iter();
         let names = names.map(|stream| (&stream.stream, &stream.source));
-        check_unique("stream of this ingress", names, problems);
+        check_unique(what, names, problems);
     }
 }
 

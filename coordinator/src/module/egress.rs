@@ -2,8 +2,10 @@
 
 use satchel_aws::egress::destination::AwsEgress;
 
+use crate::module::egress_kafka::KafkaEgress;
 use crate::module::egress_kinesis::KinesisEgress;
 use crate::module::identifier::Identifier;
+use crate::module::playground::PlaygroundEgress;
 use crate::module::problem::Source;
 
 /// An egress of a module file.
@@ -20,8 +22,12 @@ pub struct EgressSpec {
 /// Destination of an egress's records.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EgressAdapter {
+    /// `io.statefun.kafka.v1/egress`.
+    Kafka(KafkaEgress),
     /// `io.statefun.kinesis.v1/egress`.
     Kinesis(KinesisEgress),
+    /// `io.statefun.playground.v1/egress`.
+    Playground(PlaygroundEgress),
     /// `satchel.sqs.v1/egress`, `satchel.sns.v1/egress`, and so on.
     Aws(AwsEgress),
 }

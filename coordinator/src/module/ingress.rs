@@ -4,8 +4,11 @@ use satchel_engine::address::FunctionType;
 
 use crate::module::fields::Fields;
 use crate::module::identifier::Identifier;
+use crate::module::ingress_kafka::KafkaIngress;
 use crate::module::ingress_kinesis::KinesisIngress;
 use crate::module::ingress_sqs::SqsIngress;
+use crate::module::ingress_stream::IngressStream;
+use crate::module::playground::PlaygroundIngress;
 use crate::module::problem::Source;
 use crate::module::table::{Field, Form, Format};
 
@@ -45,10 +48,25 @@ pub struct IngressSpec {
 /// Source of an ingress's messages.
 #[derive(Debug, Clone, PartialEq)]
 pub enum IngressAdapter {
+    /// `io.statefun.kafka.v1/ingress`.
+    Kafka(KafkaIngress),
     /// `io.statefun.kinesis.v1/ingress`.
     Kinesis(KinesisIngress),
+    /// `io.statefun.playground.v1/ingress`.
+    Playground(PlaygroundIngress),
     /// `satchel.sqs.v1/ingress`.
     Sqs(SqsIngress),
+}
+
+impl IngressAdapter {
+    /// Streams or topics that the ingress reads; none for a queue or a port.
+    pub fn streams(&self) -> &[IngressStream] {
+        match self {
+            Self::Kafka(kafka) => &kafka.topics,
+            Self::Kinesis(kinesis) => &kinesis.streams,
+            Self::Playground(_) | Self::Sqs(_) => &[],
+        }
+    }
 }
 
 /// Reads a typename for bytes.

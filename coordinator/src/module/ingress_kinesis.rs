@@ -4,16 +4,13 @@
 
 use satchel_aws::config::AwsAccess;
 use satchel_aws::kinesis::{Aggregation, ExpiredPosition};
-use satchel_engine::address::FunctionType;
 
-use crate::module::aws::{self, client_properties};
-use crate::module::date::parse_date;
+use crate::module::aws;
+use crate::module::date::{parse_date, parse_rfc3339};
 use crate::module::fields::Fields;
 use crate::module::identifier::{ID, identifier};
-use crate::module::ingress::{
-    FUNCTION, IngressAdapter, IngressSpec, VALUE_TYPE, parse_target, parse_value_type, targets,
-};
-use crate::module::problem::Source;
+use crate::module::ingress::{IngressAdapter, IngressSpec, VALUE_TYPE};
+use crate::module::ingress_stream::{DATE, IngressStream, RECORD_ID, ROUTER, TARGETS, stream};
 use crate::module::table::{Field, Form, Format, Kind, Tagged, Variant, Word};
 use crate::streams::check_stream_name;
 
@@ -99,40 +96,18 @@ spec:
 
 const STREAM: &[Field] = &[
     Field::required("stream", Form::Format(&STREAM_NAME), "Name of the stream."),
+    Field::optional(
+        "streamArn",
+        Form::Format(&STREAM_ARN),
+        "no effect",
+        "ARN of the stream, a field of StateFun's fork for Flink 2. Accepted with a warning: the \
+         stream is found by its name, in the region of `awsRegion`.",
+    )
+    .extension(),
     VALUE_TYPE,
-    Field::optional(
-        "targets",
-        Form::List(&FUNCTION, 1),
-        "required without `router`",
-        "Functions that receive each record. Not allowed with `router`.",
-    ),
-    Field::with_default(
-        "id",
-        Form::Format(&RECORD_ID),
-        "key",
-        "Source of the id at each target: `key` for the record's partition key, or a JSON pointer \
-         into its data, such as `/customer/id`, to a text that is not empty or a whole number. Not \
-         allowed with `router`.",
-    )
-    .extension(),
-    Field::optional(
-        "router",
-        Form::Mapping(ROUTER),
-        "the stream has `targets`",
-        "A function that receives each record and sends it on, instead of `targets` and `id`.",
-    )
-    .extension(),
-];
-
-const ROUTER: &[Field] = &[
-    Field::required("function", FUNCTION, "Function that receives each record.").extension(),
-    Field::optional(
-        "id",
-        Form::Text,
-        "the record's partition key",
-        "Id of the function, the same for every record.",
-    )
-    .extension(),
+    TARGETS,
+    RECORD_ID,
+    ROUTER,
 ];
 
 static STARTUP: Tagged = Tagged {
@@ -151,12 +126,17 @@ static STARTUP: Tagged = Tagged {
         },
         Variant {
             word: "date",
-            fields: &[Field::required(
-                "date",
-                Form::Format(&DATE),
-                "Time, such as `2026-02-01 04:15:00.000 +0100`. `Z` is UTC.",
-            )],
+            fields: &[DATE],
             meaning: "The first record at or after `date`.",
+        },
+        Variant {
+            word: "at-timestamp",
+            fields: &[Field::required(
+                "timestamp",
+                Form::Format(&TIMESTAMP),
+                "Time of RFC 3339, such as `2026-02-01T04:15:00.000+01:00`.",
+            )],
+            meaning: "The same, as StateFun's fork for Flink 2 writes it.",
         },
     ],
 };
@@ -184,22 +164,23 @@ static CONSUMER: Tagged = Tagged {
     ],
 };
 
-static STREAM_NAME: Format = Format {
+static STREAM_ARN: Format = Format {
+    name: "ARN of a stream",
+    pattern: r"arn:[^\s]+:stream/[A-Za-z0-9_.\-]{1,128}",
+    check: |text| parse_arn(text).map(drop),
+};
+
+static TIMESTAMP: Format = Format {
+    name: "time of RFC 3339",
+    pattern: r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{8}(\.[0-9]+)?([Zz]|[+\-][0-9]{2}:[0-9]{2})",
+    check: |text| parse_timestamp(text).map(drop),
+};
+
+/// Name of a stream.
+pub(crate) static STREAM_NAME: Format = Format {
     name: "name of a stream",
     pattern: r"[A-Za-z0-9_.\-]{1,128}",
     check: check_stream_name,
-};
-
-static RECORD_ID: Format = Format {
-    name: "`key` or a JSON pointer",
-    pattern: r"key|/[\s\S]*",
-    check: |text| parse_record_id(text).map(drop),
-};
-
-static DATE: Format = Format {
-    name: "date `yyyy-MM-dd HH:mm:ss.SSS Z`",
-    pattern: r" *[0-9]{4}-[0-9]{2}-[0-9]{2} +[0-9:]{8}\.[0-9]{3} +(Z|[+\-][0-9]{4}) *",
-    check: |text| parse_date(text).map(drop),
 };
 
 static CONSUMER_NAME: Format = Format {
@@ -223,8 +204,6 @@ pub struct KinesisIngress {
     pub aggregation: Aggregation,
     /// Way of reading from Kinesis.
     pub consumer: Consumer,
-    /// `clientConfigProperties`, in order.
-    pub client_properties: Vec<(String, String)>,
 }
 
 /// Way of reading from Kinesis. Local streams have no such choice.
@@ -238,34 +217,6 @@ pub enum Consumer {
         /// Name under which the consumer is registered; without it, one of the application's own.
         name: Option<String>,
     },
-}
-
-/// One stream of an ingress.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IngressStream {
-    /// Position in the module file.
-    pub source: Source,
-    /// Name of the stream.
-    pub stream: String,
-    /// Typename given to the bytes of its records.
-    pub value_type: String,
-    /// Functions that receive each record; at least one. With `router`, that function alone.
-    pub targets: Vec<FunctionType>,
-    /// Source of the id at each of them.
-    pub id: RecordId,
-}
-
-/// Source of the id of a record's address.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum RecordId {
-    /// The record's partition key, as in StateFun.
-    #[default]
-    Key,
-    /// JSON pointer (RFC 6901) into the record's data, to a text that is not empty or a whole
-    /// number.
-    Pointer(String),
-    /// The same id for every record: one instance receives them all, and may send them on.
-    Constant(String),
 }
 
 /// First record to read of a shard that has no position yet.
@@ -284,13 +235,17 @@ fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
     let source = fields.source();
     let id = identifier(&mut fields);
     let streams = fields.list("streams").iter();
-    let streams = streams.map(|node| stream(fields.element("streams", node, STREAM)));
+    let streams = streams.map(|node| {
+        let mut fields = fields.element("streams", node, STREAM);
+        check_stream_arn(&mut fields);
+        stream(fields, "stream", check_stream_name)
+    });
     let streams = streams.collect();
     IngressSpec {
         source,
         id,
         adapter: IngressAdapter::Kinesis(KinesisIngress {
-            access: aws::access(&mut fields),
+            access: aws::access_with_properties(&mut fields),
             startup: startup(&mut fields),
             streams,
             on_expired: match fields.choice("onExpiredPosition") {
@@ -303,9 +258,44 @@ fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
                 _ => Aggregation::Detect,
             },
             consumer: consumer(&mut fields),
-            client_properties: client_properties(&mut fields),
         }),
     }
+}
+
+/// Checks that the ARN of a stream, if there is one, names the same stream.
+fn check_stream_arn(fields: &mut Fields<'_, '_>) {
+    let Some(by_arn) = fields.parsed("streamArn", parse_arn) else {
+        return;
+    };
+    let why = "the stream is found by its name, in the region of 'awsRegion'";
+    fields.warn_of("streamArn", why);
+    let same = |name: &str| match name == by_arn {
+        true => Ok(()),
+        false => Err(format!(
+            "`{name}` is not the stream of 'streamArn', {by_arn}"
+        )),
+    };
+    fields.parsed("stream", same);
+}
+
+fn parse_arn(text: &str) -> Result<String, String> {
+    let name = text
+        .starts_with("arn:")
+        .then(|| text.rsplit_once(":stream/"));
+    let name = name.flatten().map(|(_, name)| name.to_owned());
+    name.filter(|name| check_stream_name(name).is_ok())
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is not the ARN of a stream: write \
+             arn:aws:kinesis:<region>:<account>:stream/<name>"
+            )
+        })
+}
+
+fn parse_timestamp(text: &str) -> Result<u64, String> {
+    parse_rfc3339(text).ok_or_else(|| {
+        format!("`{text}` is not a time since 1970: write it as 2026-02-01T04:15:00.000+00:00")
+    })
 }
 
 fn startup(fields: &mut Fields<'_, '_>) -> StartupPosition {
@@ -316,59 +306,12 @@ fn startup(fields: &mut Fields<'_, '_>) -> StartupPosition {
             let date = fields.parsed("date", parse_date);
             StartupPosition::Date(date.unwrap_or_default())
         }
+        "at-timestamp" => {
+            let time = fields.parsed("timestamp", parse_timestamp);
+            StartupPosition::Date(time.unwrap_or_default())
+        }
         _ => StartupPosition::Latest,
     }
-}
-
-fn stream(mut fields: Fields<'_, '_>) -> IngressStream {
-    let source = fields.source();
-    let stream = fields.parsed("stream", |text| {
-        check_stream_name(text).map(|()| text.to_owned())
-    });
-    let value_type = fields.parsed("valueType", parse_value_type);
-    let (targets, id) = match fields.is_present("router") {
-        true => {
-            for name in ["targets", "id"] {
-                if fields.is_present(name) {
-                    fields.problem_with(name, "not allowed with 'router': remove one of the two");
-                }
-            }
-            router(fields.mapping("router"))
-        }
-        false => {
-            let id = fields.parsed("id", parse_record_id);
-            (targets(&mut fields), id.unwrap_or_default())
-        }
-    };
-    IngressStream {
-        source,
-        stream: stream.unwrap_or_default(),
-        value_type: value_type.unwrap_or_default(),
-        targets,
-        id,
-    }
-}
-
-fn parse_record_id(text: &str) -> Result<RecordId, String> {
-    let is_pointer = text.starts_with('/')
-        && text
-            .split('~')
-            .skip(1)
-            .all(|rest| rest.starts_with(['0', '1']));
-    match text {
-        "key" => Ok(RecordId::Key),
-        _ if is_pointer => Ok(RecordId::Pointer(text.to_owned())),
-        _ => Err(format!(
-            "`{text}` is neither `key` nor a JSON pointer: write it as /customer/id (RFC 6901)"
-        )),
-    }
-}
-
-fn router(mut fields: Fields<'_, '_>) -> (Vec<FunctionType>, RecordId) {
-    let function = fields.parsed("function", parse_target);
-    let id = fields.optional_text("id");
-    let id = id.map_or(RecordId::Key, RecordId::Constant);
-    (function.into_iter().collect(), id)
 }
 
 fn consumer(fields: &mut Fields<'_, '_>) -> Consumer {

@@ -1,11 +1,12 @@
 //! Summary of an application: one line for each component.
 
 use satchel_aws::egress::destination::Destination;
+use satchel_engine::address::FunctionType;
 use satchel_engine::endpoint::FunctionPattern;
 
 use crate::module::{
     Application, EgressAdapter, EgressSpec, EndpointAdapter, EndpointSpec, IngressAdapter,
-    IngressSpec, StartupPosition,
+    IngressSpec, IngressStream, KafkaIngress, KafkaStartup, StartupPosition,
 };
 
 /// Describes each endpoint, each stream of an ingress and each egress in one line.
@@ -39,39 +40,65 @@ fn endpoint(endpoint: &EndpointSpec) -> String {
 }
 
 fn ingress(ingress: &IngressSpec) -> Vec<String> {
-    let kinesis = match &ingress.adapter {
-        IngressAdapter::Kinesis(kinesis) => kinesis,
+    let (what, begin) = match &ingress.adapter {
+        IngressAdapter::Kafka(kafka) => ("topic", kafka_begin(kafka)),
+        IngressAdapter::Kinesis(kinesis) => ("stream", begin(kinesis.startup)),
+        IngressAdapter::Playground(playground) => {
+            let address = playground.address;
+            return vec![format!("ingress {} on http://{address}", ingress.id)];
+        }
         IngressAdapter::Sqs(sqs) => {
-            let targets: Vec<String> = sqs.targets.iter().map(ToString::to_string).collect();
             return vec![format!(
                 "ingress {} from the queue {} (as {}) to {}",
                 ingress.id,
                 sqs.options.queue_url,
                 sqs.value_type,
-                targets.join(", ")
+                listed(&sqs.targets)
             )];
         }
     };
-    let begin = match kinesis.startup {
-        StartupPosition::Latest => "latest".to_owned(),
-        StartupPosition::Earliest => "earliest".to_owned(),
-        StartupPosition::Date(ms) => format!("{ms} ms since 1970"),
-    };
-    let line = |stream: &crate::module::IngressStream| {
-        let targets: Vec<String> = stream.targets.iter().map(ToString::to_string).collect();
+    let line = |stream: &IngressStream| {
         format!(
-            "ingress {} from stream {} (from {begin}, as {}) to {}",
+            "ingress {} from {what} {} (from {begin}, as {}) to {}",
             ingress.id,
             stream.stream,
             stream.value_type,
-            targets.join(", ")
+            listed(&stream.targets)
         )
     };
-    kinesis.streams.iter().map(line).collect()
+    ingress.adapter.streams().iter().map(line).collect()
+}
+
+fn begin(startup: StartupPosition) -> String {
+    match startup {
+        StartupPosition::Latest => "latest".to_owned(),
+        StartupPosition::Earliest => "earliest".to_owned(),
+        StartupPosition::Date(ms) => format!("{ms} ms since 1970"),
+    }
+}
+
+fn kafka_begin(kafka: &KafkaIngress) -> String {
+    match (&kafka.startup, &kafka.consumer_group_id) {
+        (KafkaStartup::GroupOffsets, Some(group)) => format!("the offsets of the group {group}"),
+        (KafkaStartup::SpecificOffsets(_) | KafkaStartup::GroupOffsets, _) => {
+            "given offsets".to_owned()
+        }
+        _ => begin(kafka.local_startup()),
+    }
+}
+
+fn listed(targets: &[FunctionType]) -> String {
+    let targets: Vec<String> = targets.iter().map(ToString::to_string).collect();
+    targets.join(", ")
 }
 
 fn egress(egress: &EgressSpec) -> String {
     let place = match &egress.adapter {
+        EgressAdapter::Kafka(_) => "topics".to_owned(),
+        EgressAdapter::Playground(playground) => {
+            let topics = playground.topics.join(", ");
+            format!("the topics {topics} on http://{}", playground.address)
+        }
         EgressAdapter::Kinesis(_) => "streams".to_owned(),
         EgressAdapter::Aws(aws) => match &aws.destination {
             Destination::Kinesis(..) => "streams".to_owned(),

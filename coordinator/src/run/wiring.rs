@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 use crate::assemble::{Adapters, Process};
 use crate::config::RunConfig;
 use crate::destinations::{self, AwsConfigs};
-use crate::egress::Egress;
+use crate::egress::{Egress, kafka_egress};
 use crate::error::Failure;
-use crate::ingress::{Ingress, kinesis_ingresses, sqs_ingresses};
+use crate::ingress::{Ingress, kafka_ingresses, kinesis_ingresses, sqs_ingresses};
 use crate::module::{Application, EgressAdapter, EndpointAdapter};
 use crate::runtime::dispatch::Destination;
 use crate::runtime::node::NodeParts;
@@ -37,7 +37,7 @@ pub(super) async fn parts(
         endpoints: Endpoints::new(endpoints.map(|endpoint| endpoint.engine.clone()).collect()),
         destinations,
         ingresses: ingresses(process).await?,
-        egresses: egresses(application),
+        egresses: egresses(process)?,
     };
     process.node_parts(inputs, state, adapters, Options::default())
 }
@@ -47,6 +47,7 @@ async fn ingresses(process: &Process) -> Result<Vec<Ingress>, Failure> {
     let name = &process.args.application;
     let mut ingresses = kinesis_ingresses(application, name, metrics).await?;
     ingresses.extend(sqs_ingresses(application, metrics).await?);
+    ingresses.extend(kafka_ingresses(application, metrics)?);
     Ok(ingresses)
 }
 
@@ -66,13 +67,16 @@ async fn destinations(
     Ok(destinations)
 }
 
-fn egresses(application: &Application) -> Vec<(Arc<str>, Egress)> {
-    let egresses = application.egresses.iter().map(|spec| {
-        let aws = match &spec.adapter {
-            EgressAdapter::Kinesis(kinesis) => kinesis.to_aws(),
-            EgressAdapter::Aws(aws) => aws.clone(),
+fn egresses(process: &Process) -> Result<Vec<(Arc<str>, Egress)>, Failure> {
+    let egresses = process.application.egresses.iter().map(|spec| {
+        let aws = |aws| Egress::Aws(Box::new(aws));
+        let egress = match &spec.adapter {
+            EgressAdapter::Kafka(kafka) => kafka_egress(spec, kafka, &process.args.application)?,
+            EgressAdapter::Kinesis(kinesis) => aws(kinesis.to_aws()),
+            EgressAdapter::Playground(_) => Egress::Playground(process.playground.topics.clone()),
+            EgressAdapter::Aws(settings) => aws(settings.clone()),
         };
-        (spec.id.to_string().into(), Egress::Aws(Box::new(aws)))
+        Ok((spec.id.to_string().into(), egress))
     });
     egresses.collect()
 }

@@ -22,16 +22,6 @@ pub(super) fn limits(bytes_per_request: usize) -> Limits {
     }
 }
 
-/// Checks the size of a record, which its message calls `what`.
-pub(super) fn check_size(what: &str, bytes: usize, bytes_max: usize) -> Result<(), String> {
-    match bytes > bytes_max {
-        true => Err(format!(
-            "{what} has {bytes} bytes, and {bytes_max} are allowed"
-        )),
-        false => Ok(()),
-    }
-}
-
 /// Attributes of a [`Message`](super::sqs::Message), in the type of the service's SDK.
 macro_rules! attributes {
     ($value:ty, $message:expr) => {{
@@ -95,6 +85,7 @@ mod tests {
     use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchError;
 
     use super::*;
+    use crate::egress::content::check_size;
 
     #[test]
     fn entries_fail_one_by_one_and_one_that_is_not_mentioned_is_retried() {

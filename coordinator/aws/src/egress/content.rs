@@ -100,6 +100,16 @@ impl Content {
     }
 }
 
+/// Checks the size of a record, which its message calls `what`.
+pub(super) fn check_size(what: &str, bytes: usize, bytes_max: usize) -> Result<(), String> {
+    match bytes > bytes_max {
+        true => Err(format!(
+            "{what} has {bytes} bytes, and {bytes_max} are allowed"
+        )),
+        false => Ok(()),
+    }
+}
+
 /// Decodes the value of one of StateFun's built-in types.
 fn built_in(typename: &str, bytes: &[u8]) -> Option<Result<Value, String>> {
     fn read<T: BuiltIn + Into<Value>>(bytes: &[u8]) -> Result<Value, String> {

@@ -12,13 +12,15 @@
 //! Two limits remain. If an item is deleted while its record is sent again (seconds, after a
 //! crash), the item reappears. If two partitions write a key, the last write wins.
 
+mod item;
 #[cfg(feature = "sdk")]
 mod service;
 
 use super::content::Selector;
 
+pub use item::{Attribute, Item};
 #[cfg(feature = "sdk")]
-pub use service::{DynamoDbService, Item};
+pub use service::DynamoDbService;
 
 /// Settings of an egress to DynamoDB, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,13 +6,18 @@
 //! event's resources contain `satchel:<id>` with the record's id, by which a repeated event can be
 //! recognized.
 
+mod event;
 #[cfg(feature = "sdk")]
 mod service;
 
 use super::content::Selector;
 
+pub use event::Event;
 #[cfg(feature = "sdk")]
-pub use service::{Event, EventBridgeService};
+pub use service::EventBridgeService;
+
+/// Maximum size of a request, and thus of an event, in bytes.
+pub(super) const EVENT_BYTES_MAX: usize = 256 << 10;
 
 /// Settings of an egress to EventBridge, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,11 +5,16 @@
 //! `{"satchel":1,"id":…,"typename":…,"data":<the value>}`, or has `"base64"` instead of `"data"` if
 //! the value is not JSON.
 
+mod payload;
 #[cfg(feature = "sdk")]
 mod service;
 
+pub use payload::payload;
 #[cfg(feature = "sdk")]
 pub use service::LambdaService;
+
+/// Maximum payload of an asynchronous invocation in bytes.
+pub(super) const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 /// Settings of an egress to Lambda, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,10 +7,18 @@
 #[cfg(feature = "sdk")]
 mod service;
 
-use super::content::Selector;
+use satchel_engine::output::Emission;
+
+use super::content::{Content, Selector};
 
 #[cfg(feature = "sdk")]
 pub use service::{Publication, SnsService};
+
+/// Maximum length of a subject.
+const SUBJECT_CHARACTERS_MAX: usize = 99;
+
+/// Maximum size of a request, and thus of a message, in bytes, attributes included.
+pub(super) const PUBLICATION_BYTES_MAX: usize = 256 << 10;
 
 /// Settings of an egress to SNS, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,5 +37,27 @@ impl SnsSettings {
     /// True if the topic is a FIFO topic, by its name.
     pub fn is_fifo(&self) -> bool {
         self.topic_arn.ends_with(".fifo")
+    }
+
+    /// Subject of a record's message, if the topic has subjects.
+    ///
+    /// # Errors
+    ///
+    /// The record has none, or SNS does not allow it.
+    pub fn subject(&self, emission: &Emission) -> Result<Option<String>, String> {
+        let Some(subject) = &self.subject else {
+            return Ok(None);
+        };
+        let subject = subject.select(emission, &Content::of(emission)?)?;
+        let allowed = subject
+            .chars()
+            .all(|character| character == ' ' || character.is_ascii_graphic());
+        if !allowed || subject.len() > SUBJECT_CHARACTERS_MAX {
+            return Err(format!(
+                "{subject:?} is not a subject: it should have at most {SUBJECT_CHARACTERS_MAX} \
+                characters of ASCII, in one line"
+            ));
+        }
+        Ok(Some(subject))
     }
 }

@@ -5,13 +5,18 @@
 //! deduplication id. A message that is sent again within five minutes is therefore in the queue
 //! once. The order is kept within a message group.
 
+mod message;
 #[cfg(feature = "sdk")]
 mod service;
 
 use super::content::Selector;
 
+pub use message::Message;
 #[cfg(feature = "sdk")]
-pub use service::{Message, SqsService};
+pub use service::SqsService;
+
+/// Maximum size of a request, and thus of a message, in bytes, attributes included.
+pub(super) const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// Settings of an egress to SQS, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -275,6 +275,8 @@ impl ShardReader {
                 batch.push(Record {
                     sequence: sequence.clone(),
                     sub_sequence,
+                    // Kinesis has no place for it in a record.
+                    trace: None,
                     routed: (self.shared.router)(&user.key, &user.data),
                     key: user.key,
                 });

@@ -94,13 +94,15 @@ impl Partition {
                 sequence: record.sequence.clone(),
                 sub_sequence: record.sub_sequence,
             };
-            let Record { key, routed, .. } = record;
+            let Record {
+                key, routed, trace, ..
+            } = record;
             let origin = Origin {
                 source: &name,
                 sequence: record.sequence.as_str(),
                 sub_sequence: record.sub_sequence,
                 described: &|| format!("{name} {} (key {key:?})", record.sequence),
-                trace: trace_of(&routed),
+                trace: trace.or_else(|| trace_of(&routed)),
             };
             self.ingest(&origin, routed);
         }

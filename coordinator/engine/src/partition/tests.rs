@@ -14,6 +14,7 @@ mod library;
 mod loading;
 mod observing;
 mod outlasting;
+mod pacing;
 mod pausing;
 mod queueing;
 mod recovering;

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 
 use super::{data_from, open, ordinal, ordinals, read_all, record};
+use crate::record::KEY_MAX_BYTES;
 use crate::{Appended, DATA_MAX_BYTES, NewRecord, ReadFrom, Record, StreamError, Streams};
 
 #[tokio::test]
@@ -158,7 +159,7 @@ async fn another_process_sees_the_numbers_of_a_producer() {
 }
 
 #[tokio::test]
-async fn records_and_names_that_kinesis_would_refuse_are_refused() {
+async fn wrong_names_long_keys_and_long_data_are_refused_and_a_record_may_have_no_key() {
     let streams = Streams::ephemeral();
     for name in ["", ".", "..", "a/b", "ü", &"x".repeat(129)] {
         let refused = streams.stream(name).await.unwrap_err();
@@ -171,7 +172,7 @@ async fn records_and_names_that_kinesis_would_refuse_are_refused() {
         data: vec![0; DATA_MAX_BYTES + 1].into(),
         time_ms: 0,
     };
-    for wrong in [record("", "d", 0), record(&"ü".repeat(257), "d", 0), long] {
+    for wrong in [record(&"k".repeat(KEY_MAX_BYTES + 1), "d", 0), long] {
         let refused = stream.append(wrong).await.unwrap_err();
         assert!(
             matches!(refused, StreamError::InvalidRecord(_)),
@@ -179,7 +180,7 @@ async fn records_and_names_that_kinesis_would_refuse_are_refused() {
         );
     }
     let largest = NewRecord {
-        key: "ü".repeat(256),
+        key: "ü".repeat(KEY_MAX_BYTES / 2),
         explicit_hash_key: None,
         data: vec![7; DATA_MAX_BYTES].into(),
         time_ms: 0,
@@ -188,6 +189,12 @@ async fn records_and_names_that_kinesis_would_refuse_are_refused() {
     let read = read_all(&stream, ReadFrom::Earliest).await;
     assert_eq!(read.len(), 1);
     assert_eq!((&read[0].key, &read[0].data), (&largest.key, &largest.data));
+    stream.append(record("", "without a key", 0)).await.unwrap();
+    let read = read_all(&stream, ReadFrom::Earliest).await;
+    assert_eq!(
+        (read[1].key.as_str(), &read[1].data[..]),
+        ("", &b"without a key"[..])
+    );
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ fn every_field_of_the_egresses_is_read() {
         .iter()
         .map(|egress| match &egress.adapter {
             EgressAdapter::Aws(aws) => (egress.id.to_string(), aws.destination.clone()),
-            EgressAdapter::Kinesis(_) => panic!("there is none"),
+            other => panic!("{other:?}"),
         })
         .collect();
     let queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/tasks.fifo";

@@ -18,7 +18,7 @@ fn ingresses(text: &str) -> Vec<SqsIngress> {
     ingresses
         .map(|ingress| match ingress.adapter {
             IngressAdapter::Sqs(sqs) => sqs,
-            IngressAdapter::Kinesis(_) => panic!("there is none"),
+            other => panic!("{other:?}"),
         })
         .collect()
 }

@@ -221,6 +221,7 @@ impl Streams {
                 Record {
                     sequence: sequence.into(),
                     sub_sequence,
+                    trace: None,
                     key: planned.key.as_str().into(),
                     routed: if planned.targets.is_empty() {
                         Err(Unroutable {

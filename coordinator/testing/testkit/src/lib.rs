@@ -33,6 +33,7 @@
 //!   fails.
 //! - [`Moto`] emulates AWS; [`python_with`] prepares the Python environment that it needs.
 //! - [`Kinesalite`] and [`KinesisLocal`] emulate Kinesis; [`node_with`] installs them for Node.js.
+//! - [`Kafka`] is Apache Kafka, one broker in a JVM.
 //! - [`until`] polls until a condition holds, with a limit far above the expected time.
 //!
 //! Failures are panics that name their cause, because a test cannot handle an error. The methods
@@ -44,6 +45,7 @@ mod client;
 mod cloud;
 mod dev;
 mod faults;
+mod kafka;
 mod node;
 mod processes;
 mod proxy;
@@ -57,6 +59,7 @@ pub use client::{Client, Lost, Record, Reply, Request};
 pub use cloud::{Cloud, Follower};
 pub use dev::{Dev, Ended, Setup};
 pub use faults::{Service, ServiceFault};
+pub use kafka::{KAFKA_USER, Kafka, SecureListener};
 pub use node::{Kinesalite, KinesisLocal, node_with};
 pub use processes::{is_alive, kill};
 pub use proxy::{Fault, ProxiedRequest, Proxy};

@@ -8,16 +8,11 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use satchel_engine::output::Emission;
 use satchel_engine::trace::TraceParent;
-use serde_json::Value;
 
-use super::LambdaSettings;
-use crate::egress::content::Content;
+use super::{LambdaSettings, PAYLOAD_BYTES_MAX, payload};
 use crate::egress::failure;
 use crate::egress::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
-
-/// Maximum payload of an asynchronous invocation in bytes.
-const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
 const REQUESTS_IN_FLIGHT: usize = 32;
 
@@ -51,25 +46,6 @@ impl LambdaService {
             settings,
         }
     }
-}
-
-fn payload(emission: &Emission, envelope: bool) -> Result<String, String> {
-    let content = Content::of(emission)?;
-    if !envelope {
-        return Ok(content.json());
-    }
-    let mut head = format!(
-        "{{\"satchel\":1,\"id\":\"{}\",\"typename\":{}",
-        emission.id,
-        Value::from(content.typename())
-    );
-    if let Some(trace) = emission.trace {
-        head.push_str(&format!(",\"traceparent\":\"{trace}\""));
-    }
-    Ok(match content.value() {
-        Some(_) => format!("{head},\"data\":{}}}", content.json()),
-        None => format!("{head},\"base64\":\"{}\"}}", content.text()),
-    })
 }
 
 impl Service for LambdaService {
@@ -139,36 +115,5 @@ impl Service for LambdaService {
             }
         }
         Answer::of(outcomes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::egress::content::tests::emission;
-
-    #[test]
-    fn the_payload_is_the_value_with_or_without_its_type() {
-        let json = emission(1, "example/x", b"{\"a\":1}");
-        let binary = emission(1, "example/x", b"\xff");
-        assert_eq!(payload(&json, false).unwrap(), "{\"a\":1}");
-        let head = format!(
-            "{{\"satchel\":1,\"id\":\"{}\",\"typename\":\"example/x\"",
-            "01".repeat(16)
-        );
-        let enclosed = payload(&json, true).unwrap();
-        assert_eq!(enclosed, format!("{head},\"data\":{{\"a\":1}}}}"));
-        let enclosed = payload(&binary, true).unwrap();
-        assert_eq!(enclosed, format!("{head},\"base64\":\"/w==\"}}"));
-        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let traced = Emission {
-            trace: TraceParent::parse(trace),
-            ..json
-        };
-        assert_eq!(payload(&traced, false).unwrap(), "{\"a\":1}");
-        assert_eq!(
-            payload(&traced, true).unwrap(),
-            format!("{head},\"traceparent\":\"{trace}\",\"data\":{{\"a\":1}}}}")
-        );
     }
 }

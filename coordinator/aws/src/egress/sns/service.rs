@@ -8,18 +8,12 @@ use aws_sdk_sns::operation::publish_batch::PublishBatchError;
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 use satchel_engine::output::Emission;
 
-use super::SnsSettings;
+use super::{PUBLICATION_BYTES_MAX, SnsSettings};
 use crate::egress::batch::{self, attributes};
-use crate::egress::content::Content;
+use crate::egress::content::check_size;
 use crate::egress::sqs::Message;
 use crate::egress::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
 use satchel_engine::sink::delivery::{Limits, Record, Request};
-
-/// Maximum size of a request, and thus of a message, in bytes, attributes included.
-const BYTES_PER_REQUEST: usize = 256 << 10;
-
-/// Maximum length of a subject.
-const SUBJECT_CHARACTERS_MAX: usize = 99;
 
 /// Publishes messages.
 #[derive(Debug, Clone)]
@@ -45,38 +39,21 @@ impl SnsService {
             settings,
         }
     }
-
-    fn subject(&self, emission: &Emission) -> Result<Option<String>, String> {
-        let Some(subject) = &self.settings.subject else {
-            return Ok(None);
-        };
-        let subject = subject.select(emission, &Content::of(emission)?)?;
-        let allowed = subject
-            .chars()
-            .all(|character| character == ' ' || character.is_ascii_graphic());
-        if !allowed || subject.len() > SUBJECT_CHARACTERS_MAX {
-            return Err(format!(
-                "{subject:?} is not a subject: it should have at most {SUBJECT_CHARACTERS_MAX} \
-                characters of ASCII, in one line"
-            ));
-        }
-        Ok(Some(subject))
-    }
 }
 
 impl Service for SnsService {
     type Payload = Publication;
 
     fn limits(&self) -> Limits {
-        batch::limits(BYTES_PER_REQUEST)
+        batch::limits(PUBLICATION_BYTES_MAX)
     }
 
     fn prepare(&self, emission: Emission) -> Result<Record<Publication>, String> {
         let group = self.settings.message_group_id.as_ref();
         let message = Message::of(&emission, group, &self.settings.attributes)?;
-        let subject = self.subject(&emission)?;
+        let subject = self.settings.subject(&emission)?;
         let bytes = message.bytes();
-        batch::check_size("the message", bytes, BYTES_PER_REQUEST)?;
+        check_size("the message", bytes, PUBLICATION_BYTES_MAX)?;
         Ok(Record {
             number: emission.number,
             destination: Arc::clone(&self.topic),

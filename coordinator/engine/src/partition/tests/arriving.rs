@@ -166,6 +166,7 @@ fn an_unroutable_record_becomes_a_dead_letter_and_blocks_nothing() {
     let bad = Record {
         sequence: 1.into(),
         sub_sequence: 0,
+        trace: None,
         key: "k".into(),
         routed: Err(Unroutable {
             value: value("bad"),

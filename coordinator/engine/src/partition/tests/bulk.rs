@@ -174,6 +174,7 @@ fn the_letter_that_matches_is_changed_and_not_another_with_the_same_id() {
     let unroutable = |reason: &str| Record {
         sequence: 1.into(),
         sub_sequence: 0,
+        trace: None,
         key: "k".into(),
         routed: Err(Unroutable {
             value: value("same"),
@@ -251,6 +252,7 @@ fn a_step_visits_no_more_dead_letters_than_its_bound_whether_they_match_or_not()
     let unroutable = |number: u64| Record {
         sequence: number.into(),
         sub_sequence: 0,
+        trace: None,
         key: "k".into(),
         routed: Err(Unroutable {
             value: value("record"),
@@ -279,6 +281,7 @@ fn records_that_no_address_can_get_are_kept_and_those_of_an_egress_sent_again() 
         records: vec![Record {
             sequence: 1.into(),
             sub_sequence: 0,
+            trace: None,
             key: "k".into(),
             routed: Err(Unroutable {
                 value: value("nowhere"),

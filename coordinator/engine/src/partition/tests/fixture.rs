@@ -316,6 +316,7 @@ impl Fixture {
         let record = |number: u64| Record {
             sequence: number.into(),
             sub_sequence: 0,
+            trace: None,
             key: id.into(),
             routed: Ok(vec![(address(id), value(&number.to_string()))]),
         };

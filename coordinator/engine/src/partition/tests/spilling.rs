@@ -156,6 +156,7 @@ fn a_record_that_belongs_to_no_address_is_evicted_too() {
     let bad = Record {
         sequence: 1.into(),
         sub_sequence: 0,
+        trace: None,
         key: "k".into(),
         routed: Err(Unroutable {
             value: value("bad"),
