@@ -94,6 +94,15 @@ fuzz seconds="60" *arguments:
 kinesis-servers:
     .ci/run kinesis-servers
 
+# Functions in JavaScript, Go and Java, where their tools are
+languages:
+    .ci/run languages
+
+# Functions in all languages under random commands and kills, for a long time
+smoke messages="100000" kills="20":
+    SATCHEL_SMOKE_MESSAGES={{ messages }} SATCHEL_SMOKE_KILLS={{ kills }} \
+        cargo test --workspace --test smoke -- --include-ignored --test-threads 1 --nocapture
+
 # The Terraform modules; fails where Terraform or its provider is missing
 infra-full:
     infra/test

@@ -73,6 +73,7 @@ impl Dev {
         let greeter = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/greeter");
         let mut command = Command::new(env!("CARGO_BIN_EXE_satchel"));
         command.arg("dev").arg(greeter).args([
+            "--release",
             "--http",
             "127.0.0.1:0",
             "--admin",

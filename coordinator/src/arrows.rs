@@ -27,7 +27,10 @@ const ALLOWED: &[(&str, &str)] = &[
     ("metrics", "status store"),
     ("sources", "metrics"),
     ("offline", "clock error module random store typed_json"),
-    ("egress", "clock error kafka metrics module random streams"),
+    (
+        "egress",
+        "clock error kafka metrics module random sources streams",
+    ),
     (
         "ingress",
         "clock error kafka metrics module sources streams",
@@ -58,7 +61,7 @@ const ALLOWED: &[(&str, &str)] = &[
     (
         "dev",
         "assemble clock config destinations egress error http ingress invoker log_limit \
-         module open_files readiness runtime servers store streams",
+         metrics module open_files readiness runtime servers store streams",
     ),
     (
         "run",

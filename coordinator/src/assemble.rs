@@ -21,7 +21,7 @@ use satchel_engine::partition::Config;
 use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::ProcessArgs;
+use crate::config::{CommitPolicy, ProcessArgs};
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
 use crate::http::{
@@ -113,6 +113,9 @@ impl Process {
     ) -> Result<(Self, mpsc::Receiver<Input>), Failure> {
         let application = Application::load(modules, &|name| std::env::var(name).ok())
             .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
+        for warning in &application.warnings {
+            tracing::warn!(%warning, "module file has a setting without effect");
+        }
         let playground = Playground::of(&application);
         let metrics = Metrics::new();
         metrics.status().declare(&application);
@@ -239,13 +242,14 @@ impl Process {
         log: Options,
     ) -> Result<NodeParts, Failure> {
         let args = &self.args;
+        let commits = args.commits.policy(state.is_bucket());
         Ok(NodeParts {
             application: args.application.clone(),
-            config: self.engine_config(adapters.endpoints),
+            config: self.engine_config(adapters.endpoints, commits),
             state,
             hold_policy: args.fork.hold_policy().map_err(Failure::usage)?,
             log: Options {
-                depth: args.commit_depth,
+                depth: commits.depth,
                 retention_ms: millis(args.retention.unwrap_or_default()),
                 ..log
             },
@@ -262,14 +266,15 @@ impl Process {
         })
     }
 
-    fn engine_config(&self, endpoints: Endpoints) -> Config {
+    fn engine_config(&self, endpoints: Endpoints, commits: CommitPolicy) -> Config {
         let args = &self.args;
         Config {
             partition: 0,
             buckets: DEFAULT_BUCKETS,
             endpoints,
-            commit_depth: args.commit_depth,
-            commit_interval_ms: millis(args.commit_interval),
+            commit_depth: commits.depth,
+            commit_interval_ms: millis(commits.interval),
+            commit_pace_ms: millis(commits.pace),
             pending_bytes_max: bytes(args.pending_limit),
             dead_letter_bytes_max: bytes(args.dead_letter_limit),
             memory_limit_bytes: args.memory_limit.map(bytes),

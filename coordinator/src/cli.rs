@@ -24,6 +24,7 @@ mod savepoint;
 mod schema;
 mod signals;
 mod state;
+mod state_drop;
 mod status;
 mod stream;
 mod target;
@@ -86,7 +87,7 @@ pub enum Command {
 /// Command that talks to a running application or works on files.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Create a project of your own: a Rust handler, its module file and its Terraform
+    /// Create a project of your own: functions, their module file and their Terraform
     New(NewArgs),
     /// Check module files and print what runs where
     Validate(ValidateArgs),

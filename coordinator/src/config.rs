@@ -1,5 +1,6 @@
 //! Configuration of a process: the command line, then `SATCHEL_*` variables, then defaults.
 
+mod commits;
 mod dev;
 mod ports;
 mod process;
@@ -13,6 +14,7 @@ use clap::ValueEnum;
 
 use crate::module::format_duration;
 
+pub use commits::{CommitArgs, CommitPolicy};
 pub use dev::DevConfig;
 pub use ports::PortArgs;
 pub use process::ProcessArgs;

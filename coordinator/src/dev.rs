@@ -103,7 +103,7 @@ async fn run_once(
         () = &mut shutdown => return Ok(Ended::Stopped),
     };
     let handlers = tokio::select! {
-        handlers = Handlers::start(config, &process.application) => handlers?,
+        handlers = Handlers::start(config, &process.application, &process.metrics) => handlers?,
         () = &mut shutdown => return Ok(Ended::Stopped),
     };
     let outcome = async {

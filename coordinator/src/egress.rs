@@ -20,10 +20,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 #[cfg(feature = "aws")]
 use satchel_aws::egress::destination::AwsEgress;
+use satchel_clock::BootTime;
 use satchel_engine::input::Input;
 use satchel_engine::output::Emission;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use crate::error::Failure;
 use crate::metrics::Metrics;
@@ -59,11 +59,14 @@ impl Egress {
     ///
     /// # Errors
     ///
-    /// A problem that retries cannot solve: unusable AWS settings, a damaged stream, or marks that
-    /// this software does not understand.
+    /// A problem that retries cannot solve: unusable AWS settings, or marks that this software does
+    /// not understand.
     pub async fn run(self, context: EgressContext, inbox: EgressInbox) -> Result<(), Failure> {
         match self {
-            Self::LocalStream(egress) => Ok(egress.run(&context, inbox.emissions).await?),
+            Self::LocalStream(egress) => {
+                egress.run(&context, inbox.emissions).await;
+                Ok(())
+            }
             Self::Playground(topics) => {
                 topics.run(&context, inbox.emissions).await;
                 Ok(())
@@ -89,7 +92,7 @@ pub struct EgressContext {
     /// State that the former owner left of this egress.
     pub inherited: Inherited,
     /// Time at which this process took the partition over, or later.
-    pub taken_over: Instant,
+    pub taken_over: BootTime,
     /// Freshness of the ownership.
     pub ownership: Arc<EpochWatch>,
 }

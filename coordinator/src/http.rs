@@ -53,7 +53,7 @@ use self::error::ApiError;
 use self::observe::Observer;
 use crate::metrics::Metrics;
 
-/// A port.
+/// Port of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Port {
     /// Calls, sends, streams.
@@ -62,6 +62,10 @@ pub enum Port {
     Admin,
     /// Ingress or egress of StateFun's playground.
     Playground,
+    /// Kinesis API of `dev`.
+    Kinesis,
+    /// Invoke API of `dev`.
+    Lambda,
 }
 
 impl Port {
@@ -71,6 +75,8 @@ impl Port {
             Self::Traffic => "traffic",
             Self::Admin => "admin",
             Self::Playground => "playground",
+            Self::Kinesis => "kinesis",
+            Self::Lambda => "lambda",
         }
     }
 
@@ -80,6 +86,8 @@ impl Port {
             Self::Traffic => ("traffic", "--http"),
             Self::Admin => ("administration", "--admin"),
             Self::Playground => ("the playground", "`port` in the module file"),
+            Self::Kinesis => ("the Kinesis API", "--kinesis-api"),
+            Self::Lambda => ("the Invoke API", "--lambda-api"),
         }
     }
 }

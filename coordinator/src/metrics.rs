@@ -6,6 +6,7 @@
 //! partition, a kind), never an address or an id, so that their number does not grow with the
 //! state.
 
+mod egresses;
 mod functions;
 mod kafka;
 mod kinesis;
@@ -29,6 +30,7 @@ use prometheus_client::registry::{Metric, Registry};
 use satchel_engine::invocation::FailureKind;
 use satchel_engine::output::Stoppages;
 
+use egresses::EgressFamilies;
 use functions::FunctionFamilies;
 use kafka::KafkaFamilies;
 use kinesis::KinesisFamilies;
@@ -271,41 +273,6 @@ impl Metrics {
     pub fn observe_recovered(&self, share: f64) {
         self.0.recovered.set(share);
     }
-
-    /// Counts records handed to `egress`.
-    pub fn observe_egress_emitted(&self, egress: &str, records: u64) {
-        self.0
-            .egress_emitted
-            .get_or_create(&Egress::of(egress))
-            .inc_by(records);
-    }
-
-    /// Counts records delivered by `egress`.
-    pub fn observe_egress_acked(&self, egress: &str, records: u64) {
-        self.0
-            .egress_acked
-            .get_or_create(&Egress::of(egress))
-            .inc_by(records);
-        self.0.status.egress_delivered(egress, records);
-    }
-
-    /// Counts records that `egress` could not deliver and retries, for `reason`.
-    pub fn observe_egress_retried(&self, egress: &str, records: u64, reason: &str) {
-        self.0
-            .egress_retried
-            .get_or_create(&Egress::of(egress))
-            .inc_by(records);
-        self.0.status.egress_retried(egress, records, reason);
-    }
-
-    /// Counts a record that `egress` can never deliver.
-    pub fn observe_egress_refused(&self, egress: &str) {
-        self.0
-            .egress_refused
-            .get_or_create(&Egress::of(egress))
-            .inc();
-        self.0.status.egress_refused(egress);
-    }
 }
 
 impl Default for Metrics {
@@ -352,19 +319,6 @@ struct InvocationFailure {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Partition {
     partition: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Egress {
-    egress: String,
-}
-
-impl Egress {
-    fn of(egress: &str) -> Self {
-        Self {
-            egress: egress.to_owned(),
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -420,10 +374,7 @@ struct Families {
     buckets_loaded: Gauge,
     state_bytes: Gauge,
     recovered: Gauge<f64, AtomicU64>,
-    egress_emitted: Family<Egress, Counter>,
-    egress_acked: Family<Egress, Counter>,
-    egress_refused: Family<Egress, Counter>,
-    egress_retried: Family<Egress, Counter>,
+    egresses: EgressFamilies,
     functions: FunctionFamilies,
     process: ProcessFamilies,
     store: StoreFamilies,
@@ -535,19 +486,7 @@ impl Families {
                 "recovered_ratio",
                 "Share of the buckets absent at the takeover that are in memory or need not be",
             ),
-            egress_emitted: names.add(
-                "egress_emitted_records",
-                "Records handed to an egress, repeats included",
-            ),
-            egress_acked: names.add("egress_acked_records", "Records delivered by an egress"),
-            egress_refused: names.add(
-                "egress_refused_records",
-                "Records that an egress can never deliver",
-            ),
-            egress_retried: names.add(
-                "egress_retried_records",
-                "Records that an egress could not deliver and retries, each time",
-            ),
+            egresses: EgressFamilies::register(&mut names),
             functions: FunctionFamilies::register(&mut names),
             process: ProcessFamilies::register(&mut names, &mut system),
             store: StoreFamilies::register(&mut names),

@@ -78,7 +78,7 @@ pub use crate::module::egress::{EgressAdapter, EgressSpec};
 pub use crate::module::egress_kafka::{KafkaDelivery, KafkaEgress};
 pub use crate::module::egress_kinesis::KinesisEgress;
 pub use crate::module::endpoint::{EndpointAdapter, EndpointSpec, LambdaEndpoint};
-pub use crate::module::http_endpoint::{HttpAuth, HttpEndpoint, Tls};
+pub use crate::module::http_endpoint::{ClientCertificate, HttpAuth, HttpEndpoint, Tls};
 pub use crate::module::identifier::Identifier;
 pub use crate::module::ingress::{IngressAdapter, IngressSpec};
 pub use crate::module::ingress_kafka::{
@@ -108,6 +108,8 @@ pub struct Application {
     pub ingresses: Vec<IngressSpec>,
     /// Egresses, the destinations of its records.
     pub egresses: Vec<EgressSpec>,
+    /// Settings that are accepted and have no effect, ordered by position.
+    pub warnings: Vec<Problem>,
 }
 
 impl Application {
@@ -166,8 +168,9 @@ impl Application {
         summary::lines(self)
     }
 
-    fn check(self, mut problems: Problems) -> Result<Self, Problems> {
+    fn check(mut self, mut problems: Problems) -> Result<Self, Problems> {
         check::check(&self, &mut problems);
+        self.warnings = problems.take_warnings();
         problems.or(self)
     }
 

@@ -23,8 +23,9 @@ mod verification;
 
 pub use import::{Imported, import};
 pub use line::{StateLine, parse_address};
+pub(crate) use moment::note_of_moment;
 pub use moment::{parse_at, parse_moment};
 pub use restore::{Fork, Origin, Restored, restore};
 pub use root::Root;
-pub use states::{Wanted, states};
+pub use states::{FoundStates, Wanted, states};
 pub use verification::{Verified, verify};

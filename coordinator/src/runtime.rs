@@ -17,7 +17,7 @@ pub mod dispatch;
 pub mod hold;
 pub mod node;
 mod stoppages;
-mod time;
+pub(crate) mod time;
 
 use std::time::Duration;
 

@@ -15,22 +15,22 @@ mod events;
 mod ingresses;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use satchel_engine::address::FunctionType;
+use satchel_engine::dispatcher::EndpointHealth;
 use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern};
 use satchel_engine::invocation::EndpointIndex;
 use satchel_engine::partition::{Partition, PauseCause};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::now_ms;
+use crate::clock::{TIME_WARN_FROM_MS, now_ms};
 use crate::log_limit::LogLimit;
 use crate::module::{Application, EndpointAdapter, IngressAdapter};
 
-pub(crate) use self::endpoints::{
-    EndpointHealth, EndpointState, EndpointView, LastFailure, kind_name,
-};
+pub(crate) use self::endpoints::{EndpointView, LastFailure, kind_name};
 pub(crate) use self::events::report_suppressed;
 pub(crate) use self::ingresses::IngressView;
 
@@ -51,6 +51,10 @@ struct Inner {
     components: Mutex<Components>,
     partition: Mutex<Option<mpsc::Sender<Observation>>>,
     limit: LogLimit,
+    /// Difference of partition time from the calendar, in ms.
+    ahead_ms: AtomicI64,
+    /// Jump of the calendar that is not followed, in ms; 0 if there is none.
+    jump_ms: AtomicI64,
 }
 
 #[derive(Default)]
@@ -89,6 +93,17 @@ pub(crate) struct EgressView {
     pub(crate) last_success_ms: Option<u64>,
     /// Last failed delivery.
     pub(crate) last_error: Option<LastError>,
+    /// Reason why it delivers nothing, if it is stopped.
+    pub(crate) stopped: Option<EgressStopped>,
+}
+
+/// Reason why an egress is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EgressStopped {
+    /// Kind of problem, as of a source.
+    pub(crate) problem: &'static str,
+    /// Time of the stop, in ms since the epoch.
+    pub(crate) since_ms: u64,
 }
 
 impl LastError {
@@ -107,6 +122,8 @@ impl Status {
             components: Mutex::default(),
             partition: Mutex::default(),
             limit: LogLimit::new(events::WINDOW),
+            ahead_ms: AtomicI64::new(0),
+            jump_ms: AtomicI64::new(0),
         }))
     }
 
@@ -125,6 +142,9 @@ impl Status {
                 functions: endpoint.engine.functions.iter().map(pattern).collect(),
                 concurrency_max: endpoint.engine.concurrency_max,
                 health: EndpointHealth::default(),
+                down_since_ms: None,
+                last_failure: None,
+                last_success_ms: None,
             }
         });
         let endpoints = views.collect();
@@ -147,6 +167,7 @@ impl Status {
             retried: 0,
             last_success_ms: None,
             last_error: None,
+            stopped: None,
         });
         let egresses = egresses.collect();
         *self.components() = Components {
@@ -159,6 +180,25 @@ impl Status {
         };
     }
 
+    /// Records the difference of partition time from the calendar, and the jump of the calendar
+    /// that is not followed.
+    pub(crate) fn observe_time(&self, ahead_ms: i64, jump_ms: Option<i64>) {
+        self.0.ahead_ms.store(ahead_ms, Ordering::Relaxed);
+        let jump_ms = jump_ms.unwrap_or(0);
+        self.0.jump_ms.store(jump_ms, Ordering::Relaxed);
+    }
+
+    /// Returns the difference of partition time from the calendar, in ms, if it is worth a warning.
+    pub(crate) fn time_ahead_ms(&self) -> Option<i64> {
+        let ahead_ms = self.0.ahead_ms.load(Ordering::Relaxed);
+        (ahead_ms.unsigned_abs() >= TIME_WARN_FROM_MS).then_some(ahead_ms)
+    }
+
+    /// Returns the jump of the calendar that is not followed, in ms, if there is one.
+    pub(crate) fn clock_jump_ms(&self) -> Option<i64> {
+        Some(self.0.jump_ms.load(Ordering::Relaxed)).filter(|jump_ms| *jump_ms != 0)
+    }
+
     /// Returns the status of all endpoints, in the order of the module files.
     pub(crate) fn endpoints(&self) -> Vec<EndpointView> {
         self.components().endpoints.clone()
@@ -167,7 +207,7 @@ impl Status {
     /// Returns the names of the endpoints that are down.
     pub(crate) fn unhealthy_endpoints(&self) -> Vec<Arc<str>> {
         let components = self.components();
-        let down = components.endpoints.iter().filter(|it| it.health.is_down());
+        let down = components.endpoints.iter().filter(|it| it.is_down());
         down.map(|it| Arc::clone(&it.name)).collect()
     }
 
@@ -217,6 +257,22 @@ impl Status {
             view.retried += records;
             view.last_error = Some(LastError::now(reason));
         });
+    }
+
+    /// Records that an egress is stopped.
+    pub(crate) fn egress_stopped(&self, egress: &str, problem: &'static str, reason: &str) {
+        self.egress(egress, |view| {
+            view.last_error = Some(LastError::now(reason));
+            view.stopped.get_or_insert(EgressStopped {
+                problem,
+                since_ms: now_ms(),
+            });
+        });
+    }
+
+    /// Records that a stopped egress delivers again.
+    pub(crate) fn egress_resumed(&self, egress: &str) {
+        self.egress(egress, |view| view.stopped = None);
     }
 
     fn egress(&self, id: &str, change: impl FnOnce(&mut EgressView)) {
@@ -317,5 +373,7 @@ pub(crate) fn one_line(text: &str) -> String {
     line
 }
 
+#[cfg(test)]
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;

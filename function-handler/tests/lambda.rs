@@ -94,7 +94,7 @@ async fn a_bundle_is_answered_batch_by_batch_and_a_bad_batch_fails_alone() {
                 "unknown",
                 Err(
                     "unknown_function: this handler has no function test/unbound; \
-                     it has test/counter, test/misbehave"
+                     it has test/counter, test/misbehave, vectors/counter"
                 )
             ),
             named("empty", Err("invalid_request: the request holds no batch")),

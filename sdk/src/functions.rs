@@ -75,6 +75,11 @@ impl Functions {
     /// nothing is sent, which is no error. A message has one reply: returning one after
     /// [`Context::reply`] fails the invocation.
     ///
+    /// A function that sends a message is its caller too, whether it asks or only tells: a message
+    /// does not say which. So a function that sends to this one gets the returned reply, and must
+    /// be able to decode it. A function that others only tell something returns `()`, or replies
+    /// with [`Context::reply`] to the [`caller`](Context::caller)s that expect it.
+    ///
     /// # Panics
     ///
     /// When a literal has another form, or the type is bound already. Both are mistakes in the

@@ -30,6 +30,7 @@ use aws_sdk_lambda::types::InvocationType;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{pool, tls};
 use bytes::Bytes;
+use satchel_clock::retry_after_ms;
 use satchel_engine::invocation::{Failure, FailureKind};
 
 use crate::error_text::chain;
@@ -208,10 +209,13 @@ impl LambdaFunction {
             .request_id()
             .map_or_else(String::new, |request| format!(" (request {request})"));
         let what: String = what.chars().take(ERROR_TEXT_CHARS_MAX).collect();
-        Failure::new(
-            kind,
-            format!("Lambda {}: {what}{request}", self.display_name()),
-        )
+        let asked_ms = error.raw_response().and_then(|raw| {
+            let headers = raw.headers();
+            retry_after_ms(headers.get("retry-after")?, headers.get("date"))
+        });
+        let message = format!("Lambda {}: {what}{request}", self.display_name());
+        let throttled = kind == FailureKind::Throttled;
+        Failure::new(kind, message).retry_after(asked_ms.filter(|_| throttled))
     }
 
     /// Name of the function, with its qualifier.

@@ -21,5 +21,7 @@ pub mod secret;
 #[cfg(feature = "sdk")]
 pub mod secrets;
 #[cfg(feature = "sdk")]
+pub mod server_date;
+#[cfg(feature = "sdk")]
 pub mod sigv4;
 pub mod sqs;

@@ -13,7 +13,7 @@
 //! Bundles therefore grow with the load, and no timer delays a batch.
 //!
 //! The concurrency limit adapts to throttling: it grows by one per round of successes, and halves
-//! after a throttled request.
+//! after a throttled request. What the endpoint asks to wait is waited, up to the maximum back-off.
 //!
 //! A bundle that fails as a whole is sent once more, then split in halves until the failing batch
 //! is alone. The partition handles that batch, because it knows the messages inside.
@@ -127,7 +127,7 @@ pub struct DispatcherCounts {
 /// # Observation
 ///
 /// [`counts`](Dispatcher::counts), [`bundles_under_way`](Dispatcher::bundles_under_way),
-/// [`batches_waiting`](Dispatcher::batches_waiting), [`load_of`](Dispatcher::load_of) and
+/// [`batches_waiting`](Dispatcher::batches_waiting) and
 /// [`endpoint_health`](Dispatcher::endpoint_health) read counters and gauges. They may be called at
 /// any time and change nothing.
 pub struct Dispatcher {
@@ -216,15 +216,9 @@ impl Dispatcher {
         self.lanes.iter().map(Lane::batches_waiting).sum()
     }
 
-    /// Returns the health of an endpoint.
+    /// Returns the health of an endpoint, with its load.
     pub fn endpoint_health(&self, endpoint: EndpointIndex) -> EndpointHealth {
         self.lanes[endpoint.0 as usize].observe()
-    }
-
-    /// Number of requests in flight to an endpoint, and of batches that wait for it.
-    pub fn load_of(&self, endpoint: EndpointIndex) -> (usize, usize) {
-        let lane = &self.lanes[endpoint.0 as usize];
-        (lane.under_way(), lane.batches_waiting())
     }
 
     fn lane(&mut self, endpoint: EndpointIndex) -> &mut Lane {
@@ -443,9 +437,8 @@ impl Dispatcher {
 
     /// Takes note of a copy's failure. The request that it copies still has the batch.
     fn copy_failed(&mut self, endpoint: EndpointIndex, group: &Group, failure: &Failure) {
-        let now_ms = self.now_ms;
         let health = &mut self.lane(endpoint).health;
-        health.failed(now_ms, group.addresses(), failure);
+        health.failed(group.addresses(), failure.kind);
     }
 
     fn failed(&mut self, endpoint: EndpointIndex, mut group: Group, failure: Failure) {
@@ -457,9 +450,8 @@ impl Dispatcher {
         match failure.kind {
             FailureKind::Throttled => {
                 self.counts.throttled += 1;
-                lane.health.note(now_ms, &failure);
                 lane.throttled(&group);
-                lane.block(now_ms, retries, draw);
+                lane.block(now_ms, retries, draw, failure.retry_after_ms);
                 lane.requeue(now_ms, group);
                 return;
             }
@@ -492,7 +484,7 @@ impl Dispatcher {
             | FailureKind::ConnectionLost
             | FailureKind::TimedOut
             | FailureKind::Ambiguous => {
-                lane.health.failed(now_ms, group.addresses(), &failure);
+                lane.health.failed(group.addresses(), failure.kind);
                 if failure.kind == FailureKind::Unavailable || lane.health.is_outage() {
                     lane.in_trouble(now_ms, retries, draw);
                     group.troubles = group.troubles.saturating_add(1);

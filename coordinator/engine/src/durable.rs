@@ -314,6 +314,8 @@ pub struct DeadLetter {
     pub failed_at_ms: u64,
     /// Egress of the record, if it was an egress record.
     pub egress: Option<Arc<str>>,
+    /// Trace context of the message.
+    pub trace: Option<TraceParent>,
 }
 
 /// One state declared by a function, after StateFun's `PersistedValueSpec`.

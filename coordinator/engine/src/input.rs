@@ -245,6 +245,19 @@ pub enum Administration {
         /// Name of the state.
         state: Arc<str>,
     },
+    /// Removes the values of a state that the function no longer declares from the addresses of one
+    /// bucket, up to a bound per request. Answered by
+    /// [`Answer::StateDropped`](crate::output::Answer::StateDropped).
+    DropState {
+        /// Number of the bucket.
+        bucket: u16,
+        /// The function type.
+        function: FunctionType,
+        /// Name of the state.
+        state: Arc<str>,
+        /// Maximum number of removed values.
+        limit: usize,
+    },
     /// Resumes a suspended address, starting with the message at the head of its mailbox.
     Resume(Address),
     /// Makes a dead letter of the message that suspended an address, and resumes the address.

@@ -166,6 +166,9 @@ pub struct Failure {
     /// Verdict on one message of the batch. Present exactly if the kind is
     /// [`FailureKind::Terminal`].
     pub rejection: Option<Rejection>,
+    /// Time that the endpoint asks to wait before the next request, in ms. Of a throttled request
+    /// only.
+    pub retry_after_ms: Option<u64>,
 }
 
 /// Verdict that one message of a batch is rejected for good; see the rule in
@@ -184,7 +187,7 @@ pub struct Rejection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
     /// The service asked to slow down (`TooManyRequests`, 429, 503). Retried later with less
-    /// concurrency; does not count as an attempt.
+    /// concurrency, after [`Failure::retry_after_ms`] if it is given; does not count as an attempt.
     Throttled,
     /// The endpoint failed and not the function: name resolution, TLS, connecting, permissions, the
     /// answer of a gateway. Retried until the endpoint answers; does not count as an attempt.
@@ -237,6 +240,16 @@ impl Failure {
             kind,
             message: message.into(),
             rejection: None,
+            retry_after_ms: None,
+        }
+    }
+
+    /// Returns the same failure with the time that the endpoint asks to wait.
+    #[must_use]
+    pub fn retry_after(self, retry_after_ms: Option<u64>) -> Self {
+        Self {
+            retry_after_ms,
+            ..self
         }
     }
 
@@ -246,6 +259,7 @@ impl Failure {
             kind: FailureKind::Terminal,
             message: message.into(),
             rejection: Some(rejection),
+            retry_after_ms: None,
         }
     }
 }

@@ -208,6 +208,8 @@ pub enum Answer {
     DeadLetters(Vec<DeadLetterView>),
     /// Result of a change of many dead letters.
     DeadLettersChanged(DeadLettersChanged),
+    /// Result of a request to drop a state of a function.
+    StateDropped(StateDropped),
     /// List of timers.
     Timers(Vec<TimerView>),
 }
@@ -316,6 +318,15 @@ pub struct DeadLettersChanged {
     pub skipped: usize,
     /// Cursor of the next request; `None` if there is nothing left.
     pub cursor: Option<DeadLetterCursor>,
+}
+
+/// Result of a request to drop a state of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateDropped {
+    /// Number of values that were removed.
+    pub dropped: usize,
+    /// Bucket of the next request; `None` if there is nothing left.
+    pub next: Option<u16>,
 }
 
 /// A timer as shown to an administrator.

@@ -51,15 +51,16 @@ mod queues;
 mod recovery;
 mod rejections;
 mod schedule;
+mod state_drops;
 mod suspension;
 mod timers;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::address::Address;
+use crate::address::{Address, FunctionType};
 use crate::durable::Key;
 use crate::endpoint::Endpoints;
 use crate::input::Input;
@@ -75,6 +76,7 @@ use loading::Loading;
 use notices::Notices;
 use pauses::PausedIngresses;
 use schedule::Schedule;
+use state_drops::StateDrop;
 use suspension::FunctionTypes;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
@@ -101,9 +103,12 @@ pub struct Config {
     pub declarations_renewed_ms: Option<u64>,
     /// Maximum number of deltas on their way to the log.
     pub commit_depth: u64,
-    /// Maximum time for which a change waits for its delta when no release waits for that delta, in
-    /// ms.
+    /// Maximum time for which a change waits for its delta when nothing urgent waits for that
+    /// delta, in ms.
     pub commit_interval_ms: u64,
+    /// Minimum time between two deltas, in ms; five times of it between two that nothing but egress
+    /// waits for. The first delta after a quiet time is sealed at once.
+    pub commit_pace_ms: u64,
     /// Above this many pending bytes (mailboxes and outbox), ingress pauses and requests are
     /// rejected.
     pub pending_bytes_max: usize,
@@ -132,6 +137,7 @@ impl Default for Config {
             declarations_renewed_ms: None,
             commit_depth: 4,
             commit_interval_ms: 100,
+            commit_pace_ms: 0,
             pending_bytes_max: 256 << 20,
             dead_letter_bytes_max: 256 << 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
@@ -284,6 +290,8 @@ pub struct Partition {
     deferred: Deferred,
     /// Lists of dead letters in progress.
     letter_lists: Vec<LetterList>,
+    /// Drops of states in progress.
+    state_drops: BTreeMap<(FunctionType, Arc<str>), StateDrop>,
     /// True if a snapshot was requested to free memory, and none was taken since.
     snapshot_wanted: bool,
     /// True if a snapshot took effect in this period. Buckets that it left out had not changed.

@@ -51,6 +51,35 @@ impl TraceParent {
         known.then_some(parsed)
     }
 
+    /// Head of the JSON envelope that Satchel's egress to Kinesis puts around a record, up to the
+    /// id: `{"satchel":1,"id":"<32 digits>","traceparent":"…",…}`.
+    pub const ENVELOPE_HEAD: &str = "{\"satchel\":1,\"id\":\"";
+
+    /// Text between the id and the trace context in the envelope.
+    pub const ENVELOPE_FIELD: &str = "\",\"traceparent\":\"";
+
+    /// Parses the trace context of a record in Satchel's envelope, which has it right after the id.
+    /// Returns `None` for any other record.
+    pub fn of_envelope(record: &[u8]) -> Option<Self> {
+        let rest = record.strip_prefix(Self::ENVELOPE_HEAD.as_bytes())?;
+        let rest = rest.get(32..)?;
+        let rest = rest.strip_prefix(Self::ENVELOPE_FIELD.as_bytes())?;
+        let text = rest
+            .get(..LENGTH)
+            .filter(|_| rest.get(LENGTH) == Some(&b'"'))?;
+        Self::parse(std::str::from_utf8(text).ok()?)
+    }
+
+    /// Returns the trace context as AWS X-Ray writes it: `Root=1-…;Parent=…;Sampled=…`. X-Ray's
+    /// trace id is that of the W3C, whose first four bytes it takes for a time.
+    pub fn to_x_ray(self) -> String {
+        let trace = hex(&self.trace_id);
+        let (time, rest) = trace.split_at(8);
+        let parent = hex(&self.parent_id);
+        let sampled = self.flags & 1;
+        format!("Root=1-{time}-{rest};Parent={parent};Sampled={sampled}")
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..16].copy_from_slice(&self.trace_id);
@@ -69,6 +98,10 @@ impl TraceParent {
             flags,
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Parses lower-case hexadecimal digits, two for each byte.
@@ -107,6 +140,37 @@ impl fmt::Debug for TraceParent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_context_of_an_envelope_is_found_where_the_egress_puts_it_and_nowhere_else() {
+        let trace = TraceParent::parse(EXAMPLE);
+        let id = "ab".repeat(16);
+        let record = |text: &str| TraceParent::of_envelope(text.as_bytes());
+        let whole = format!(
+            "{}{id}{}{EXAMPLE}\",\"data\":1}}",
+            TraceParent::ENVELOPE_HEAD,
+            TraceParent::ENVELOPE_FIELD
+        );
+        assert_eq!(record(&whole), trace);
+        for other in [
+            String::new(),
+            format!("{{\"traceparent\":\"{EXAMPLE}\"}}"),
+            format!("{{\"satchel\":1,\"id\":\"{id}\",\"data\":1}}"),
+            whole.replace("00-", "ff-"),
+            whole[..whole.len() - 11].to_owned(),
+        ] {
+            assert_eq!(record(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn x_ray_gets_the_same_trace_in_its_own_form() {
+        let trace = TraceParent::parse(EXAMPLE).unwrap();
+        assert_eq!(
+            trace.to_x_ray(),
+            "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1"
+        );
+    }
 
     const EXAMPLE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 

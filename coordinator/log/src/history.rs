@@ -45,6 +45,9 @@ pub struct Reading {
     pub committed_at_ms: Option<u64>,
     /// The manifest whose images were used.
     pub manifest: Option<u64>,
+    /// Time of the newest record of the log, whatever was asked for, in milliseconds since 1970;
+    /// `None` if the images alone are the newest state, or a savepoint was read.
+    pub newest_ms: Option<u64>,
 }
 
 /// Reason a partition could not be read.
@@ -155,6 +158,12 @@ impl Basis {
             .map_or(u64::MAX, |header| header.committed_at_ms)
     }
 
+    /// Time of the last record, in milliseconds since 1970.
+    fn last_ms(&self) -> Option<u64> {
+        let last = self.tail.valid.last();
+        last.map(|(record, _)| record.header.committed_at_ms)
+    }
+
     fn cut(&mut self, moment_ms: u64) {
         let valid = &mut self.tail.valid;
         // Times never decrease from one valid record to the next.
@@ -169,7 +178,12 @@ impl PartitionReader {
             At::Latest => {
                 let manifests = self.manifests().await?;
                 let newest = self.newest_basis(&manifests).await?;
-                self.apply(&newest, &manifests, fold).await
+                let newest_ms = newest.last_ms();
+                let reading = self.apply(&newest, &manifests, fold).await?;
+                Ok(Reading {
+                    newest_ms,
+                    ..reading
+                })
             }
             At::Moment(moment_ms) => self.read_moment(moment_ms, fold).await,
             At::Savepoint(name) => self.read_savepoint(&name, fold).await,
@@ -183,18 +197,35 @@ impl PartitionReader {
 
     async fn read_moment(&self, moment_ms: u64, fold: &mut impl Fold) -> Result<Reading, Stop> {
         let manifests = self.manifests().await?;
-        let mut newest = self.newest_basis(&manifests).await?;
+        let newest = self.newest_basis(&manifests).await?;
+        let newest_ms = newest.last_ms();
+        let reading = self
+            .read_moment_of(newest, moment_ms, &manifests, fold)
+            .await?;
+        Ok(Reading {
+            newest_ms,
+            ..reading
+        })
+    }
+
+    async fn read_moment_of(
+        &self,
+        mut newest: Basis,
+        moment_ms: u64,
+        manifests: &[u64],
+        fold: &mut impl Fold,
+    ) -> Result<Reading, Stop> {
         let mut reaches_back_to_ms = newest.reaches_back_to_ms();
         if reaches_back_to_ms <= moment_ms {
             newest.cut(moment_ms);
-            return self.apply(&newest, &manifests, fold).await;
+            return self.apply(&newest, manifests, fold).await;
         }
         let in_effect = newest.manifest.as_ref().map_or(0, |m| m.number);
         let former = &manifests[..manifests.partition_point(|number| *number < in_effect)];
         let young_from = self.first_younger(former, moment_ms).await?;
         let (old, young) = former.split_at(young_from);
         for number in old.iter().rev().map(|n| Some(*n)).chain([None]) {
-            let Some(mut basis) = self.whole_basis(number, moment_ms, &manifests).await? else {
+            let Some(mut basis) = self.whole_basis(number, moment_ms, manifests).await? else {
                 continue;
             };
             let earliest_ms = basis.reaches_back_to_ms();
@@ -211,7 +242,7 @@ impl PartitionReader {
         }
         for number in young {
             // The oldest whole basis tells how far back one can read.
-            if let Some(basis) = self.whole_basis(Some(*number), 0, &manifests).await? {
+            if let Some(basis) = self.whole_basis(Some(*number), 0, manifests).await? {
                 reaches_back_to_ms = reaches_back_to_ms.min(basis.reaches_back_to_ms());
                 break;
             }
@@ -444,6 +475,7 @@ impl PartitionReader {
             through: last.map_or(imaged, |last| last.number.max(imaged)),
             committed_at_ms: last.map(|last| last.committed_at_ms),
             manifest: manifest.as_ref().map(|manifest| manifest.number),
+            newest_ms: None,
         })
     }
 }

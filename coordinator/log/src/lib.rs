@@ -163,6 +163,7 @@ mod epoch;
 mod error;
 mod fold;
 mod frame;
+mod hedge;
 mod history;
 mod io;
 mod keys;

@@ -24,6 +24,7 @@ use crate::control::Condemned;
 use crate::deletion::{Deletion, perform};
 use crate::entries::Entries;
 use crate::error::LogError;
+use crate::hedge::{self, CreateTimes};
 use crate::io::{Io, Retry, StoreFailure};
 use crate::keys::Layout;
 use crate::loading::{self, Load, Loaded, Offload};
@@ -139,12 +140,14 @@ pub struct Driver {
     notices: UnboundedSender<Notice>,
     requests: FuturesUnordered<BoxFuture<'static, Result<Answer, LogError>>>,
     waiting_for_grace: bool,
+    create_times: CreateTimes,
     pacer: Pacer,
     offload: Offload,
 }
 
 enum Answer {
-    Created(u64, Created),
+    /// Number, result and duration in ms.
+    Created(u64, Created, u64),
     Fetched(u64, Option<Bytes>),
     NextEpoch(bool),
     SegmentStored(SegmentName),
@@ -210,6 +213,7 @@ impl Ownership {
             notices,
             requests: FuturesUnordered::new(),
             waiting_for_grace: false,
+            create_times: CreateTimes::default(),
             pacer: Pacer::new(options.snapshots.bytes_per_second),
             offload,
         };
@@ -340,7 +344,10 @@ impl Driver {
     fn answer(&mut self, answer: Answer) -> Result<(), LogError> {
         let now = self.io.clock.now();
         match answer {
-            Answer::Created(number, created) => self.writer.created(number, created, now),
+            Answer::Created(number, created, took_ms) => {
+                self.create_times.observe(took_ms);
+                self.writer.created(number, created, now);
+            }
             Answer::Fetched(number, found) => self.writer.fetched(number, found, now),
             Answer::NextEpoch(present) => self.writer.next_epoch_read(present, now),
             Answer::SegmentStored(name) => self.snapshotter.segment_stored(&name),
@@ -367,9 +374,12 @@ impl Driver {
         let io = self.io.clone();
         match action {
             Action::Put { number, key, bytes } => {
-                self.request(
-                    async move { Ok(Answer::Created(number, io.create(&key, &bytes).await?)) },
-                );
+                let second_after_ms = self.create_times.second_after_ms();
+                self.request(async move {
+                    let (created, took_ms) =
+                        hedge::create(&io, &key, &bytes, second_after_ms).await?;
+                    Ok(Answer::Created(number, created, took_ms))
+                });
             }
             Action::Get { number, key } => {
                 self.request(async move { Ok(Answer::Fetched(number, io.get(&key).await?)) });

@@ -7,6 +7,10 @@ use tracing_subscriber::EnvFilter;
 use crate::config::LogFormat;
 use crate::error::Failure;
 
+/// Module that logs an error for each connection whose certificate is refused. The endpoint's own
+/// log has the reason, rate-limited.
+const TLS_VERIFIER: &str = "rustls_platform_verifier";
+
 /// Sends log lines that pass `filter` to standard error, in `format`. Only a terminal gets colours,
 /// and none if `NO_COLOR` is set.
 ///
@@ -14,8 +18,12 @@ use crate::error::Failure;
 ///
 /// The filter is invalid.
 pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), Failure> {
-    let parsed = EnvFilter::try_new(filter)
-        .map_err(|error| Failure::usage(format!("--log: `{filter}`: {error}")))?;
+    let wrong = |error| Failure::usage(format!("--log: `{filter}`: {error}"));
+    let mut parsed = EnvFilter::try_new(filter).map_err(wrong)?;
+    if !filter.contains(TLS_VERIFIER) {
+        let off = format!("{TLS_VERIFIER}=off").parse();
+        parsed = parsed.add_directive(off.expect("it is a directive"));
+    }
     let lines = tracing_subscriber::fmt()
         .with_env_filter(parsed)
         .with_ansi(is_coloured())

@@ -1,45 +1,22 @@
 //! `satchel new`: a project of one's own, outside this repository.
 
+mod language;
+mod source;
+
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use clap::Args;
 
+use self::language::Language;
+use self::source::{Source, absolute};
 use crate::cli::output;
 use crate::error::{Exit, Failure};
 
-/// The files of a new project: path in the project, and template. `@NAME@` and the like are
-/// replaced.
-const TEMPLATE: &[(&str, &str)] = &[
-    ("Cargo.toml", include_str!("new/template/Cargo.toml.in")),
-    ("src/lib.rs", include_str!("new/template/src/lib.rs.in")),
-    ("src/main.rs", include_str!("new/template/src/main.rs.in")),
-    ("module.yaml", include_str!("new/template/module.yaml.in")),
-    ("README.md", include_str!("new/template/README.md.in")),
-    (".gitignore", include_str!("new/template/gitignore.in")),
-    (
-        "infra/main.tf",
-        include_str!("new/template/infra/main.tf.in"),
-    ),
-    (
-        "infra/variables.tf",
-        include_str!("new/template/infra/variables.tf.in"),
-    ),
-    (
-        "infra/outputs.tf",
-        include_str!("new/template/infra/outputs.tf.in"),
-    ),
-    (
-        "infra/Dockerfile",
-        include_str!("new/template/infra/Dockerfile.in"),
-    ),
-];
-
 /// Maximum length of a name: the load balancer that Terraform makes is named after the project.
 const NAME_CHARS_MAX: usize = 32;
-
-/// The checkout that this binary was built from.
-const BUILT_FROM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Arguments of `new`.
 #[derive(Debug, Args)]
@@ -48,8 +25,16 @@ pub struct NewArgs {
     #[arg(value_name = "PATH")]
     path: PathBuf,
 
-    /// Source of the crates and Terraform modules: a checkout of Satchel's repository, or a git URL
-    /// [default: the checkout that this binary was built from]
+    /// Language of the functions
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+    language: Language,
+
+    /// Write the files only; do not install the packages of a project in Python or JavaScript
+    #[arg(long)]
+    no_install: bool,
+
+    /// Source of the crates, packages and Terraform modules: a checkout of Satchel's repository, or
+    /// a git URL [default: the checkout that this binary was built from]
     #[arg(long, env = "SATCHEL_SOURCE", value_name = "PATH|URL")]
     satchel: Option<String>,
 
@@ -58,22 +43,11 @@ pub struct NewArgs {
     revision: Option<String>,
 }
 
-/// Source of the crates and Terraform modules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
-    /// Absolute path of a checkout.
-    Checkout(PathBuf),
-    /// A git repository, and what to use of it; without a revision the default branch.
-    Git {
-        url: String,
-        revision: Option<String>,
-    },
-}
-
 /// Creates the project.
 pub(crate) fn run(args: &NewArgs) -> Result<(), Failure> {
     let name = project_name(&args.path)?;
     let source = Source::new(args.satchel.as_deref(), args.revision.as_deref())?;
+    source.serves(args.language)?;
     if args.path.exists() {
         return Err(Failure::usage(format!(
             "{} exists already: name a directory that does not",
@@ -81,23 +55,81 @@ pub(crate) fn run(args: &NewArgs) -> Result<(), Failure> {
         )));
     }
     let project = absolute(&args.path)?;
-    for (path, template) in TEMPLATE {
+    for (path, template) in args.language.templates() {
         let path = project.join(path);
-        let content = source.fill(&project, &name, template);
-        let dir = path.parent().unwrap_or(&project);
-        fs::create_dir_all(dir)
-            .and_then(|()| fs::write(&path, content))
-            .map_err(|error| environment(&path, error))?;
+        let content = source.fill(&project, &name, args.language, template);
+        write(&path, &content).map_err(|error| environment(&path, error))?;
     }
     let shown = args.path.display();
-    for line in [
-        format!("Created {shown}. Next:"),
-        format!("  cd {shown}"),
-        "  cargo test      # the functions, without any server".to_owned(),
-        "  satchel dev     # the application on this machine".to_owned(),
-    ] {
+    let test = args.language.test_command();
+    let mut lines = vec![format!("Created {shown}.")];
+    let mut next = vec![format!("  cd {shown}")];
+    for command in args.language.install_commands() {
+        let command = command.join(" ");
+        if args.no_install {
+            next.push(format!("  {command}"));
+        } else {
+            lines.push(format!("Installing its packages: {command}"));
+        }
+    }
+    next.push(format!("  {test:<31} # the functions, without any server"));
+    next.push("  satchel dev                     # the application on this machine".to_owned());
+    show(&lines)?;
+    if !args.no_install {
+        install(&project, args.language)?;
+    }
+    show(&["Next:".to_owned()])?;
+    show(&next)
+}
+
+fn show(lines: &[String]) -> Result<(), Failure> {
+    for line in lines {
         if !output::line(line.as_bytes())? {
             break;
+        }
+    }
+    Ok(())
+}
+
+fn write(path: &Path, content: &str) -> std::io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::write(path, content)?;
+    if content.starts_with("#!") {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Installs the packages of a project.
+fn install(project: &Path, language: Language) -> Result<(), Failure> {
+    for command in language.install_commands() {
+        let shown = command.join(" ");
+        let failed = |why: String| {
+            let project = project.display();
+            Failure::new(
+                Exit::Environment,
+                format!("{why}; the files are in {project}: repair it, and run `{shown}` there"),
+            )
+        };
+        let [program, arguments @ ..] = command else {
+            continue;
+        };
+        // A relative program is one of the project.
+        let program = match program.contains('/') {
+            true => project.join(program),
+            false => PathBuf::from(program),
+        };
+        let status = Command::new(program)
+            .args(arguments)
+            .current_dir(project)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .map_err(|error| failed(format!("`{shown}` cannot be run: {error}")))?;
+        if !status.success() {
+            return Err(failed(format!("`{shown}` failed ({status})")));
         }
     }
     Ok(())
@@ -123,127 +155,14 @@ fn project_name(path: &Path) -> Result<String, Failure> {
     )))
 }
 
-impl Source {
-    fn new(named: Option<&str>, revision: Option<&str>) -> Result<Self, Failure> {
-        let named = named.filter(|named| !named.is_empty());
-        if let Some(url) = named.filter(|named| named.contains("://") || named.contains('@')) {
-            let quoted = [url, revision.unwrap_or_default()].concat();
-            if quoted.contains(['"', '\\', '$', '\n']) {
-                return Err(Failure::usage(format!(
-                    "--satchel {url} and its revision cannot contain quotes, `\\` or `$`"
-                )));
-            }
-            return Ok(Self::Git {
-                url: url.to_owned(),
-                revision: revision.map(str::to_owned),
-            });
-        }
-        if revision.is_some() {
-            return Err(Failure::usage(
-                "--revision is for a git URL: check the revision out in the directory instead",
-            ));
-        }
-        let checkout = absolute(Path::new(named.unwrap_or(BUILT_FROM)))?;
-        if checkout.join("sdk/Cargo.toml").is_file() {
-            return Ok(Self::Checkout(checkout));
-        }
-        Err(Failure::usage(match named {
-            Some(named) => format!(
-                "--satchel {named} is not a checkout of Satchel's repository: it has no \
-                 sdk/Cargo.toml"
-            ),
-            None => "the checkout that this binary was built from is gone: name a checkout of \
-                     Satchel's repository, or its git URL, with --satchel"
-                .to_owned(),
-        }))
-    }
-
-    /// Replaces what a template leaves open.
-    fn fill(&self, project: &Path, name: &str, template: &str) -> String {
-        let (shown, modules, reference) = match self {
-            Self::Checkout(checkout) => {
-                let from = project.join("infra");
-                let modules = relative(&from, &checkout.join("infra/modules"));
-                let shown = relative(project, checkout);
-                (shown, format!("{modules}/"), String::new())
-            }
-            Self::Git { url, revision } => {
-                let reference = revision.as_ref().map(|it| format!("?ref={it}"));
-                let modules = format!("git::{url}//infra/modules/");
-                (url.clone(), modules, reference.unwrap_or_default())
-            }
-        };
-        template
-            .replace("@SATCHEL_SDK@", &self.dependency(project, "sdk"))
-            .replace(
-                "@SATCHEL_FUNCTION_HANDLER@",
-                &self.dependency(project, "function-handler"),
-            )
-            .replace("@SATCHEL@", &shown)
-            .replace("@MODULES@", &modules)
-            .replace("@REFERENCE@", &reference)
-            .replace("@CRATE@", &name.replace('-', "_"))
-            .replace("@NAME@", name)
-    }
-
-    /// The keys of a dependency on a crate of the repository.
-    fn dependency(&self, project: &Path, dir: &str) -> String {
-        match self {
-            Self::Checkout(checkout) => {
-                let path = relative(project, &checkout.join(dir));
-                format!("path = \"{path}\"")
-            }
-            Self::Git { url, revision } => match revision {
-                Some(revision) => format!("git = \"{url}\", rev = \"{revision}\""),
-                None => format!("git = \"{url}\""),
-            },
-        }
-    }
-}
-
-/// An absolute path without `.` and `..`, also of what does not exist yet; symbolic links of what
-/// exists are followed.
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    let absolute = std::path::absolute(path).map_err(|error| environment(path, error))?;
-    let mut resolved = PathBuf::new();
-    for component in absolute.components() {
-        match component {
-            Component::ParentDir => {
-                resolved.pop();
-            }
-            other => resolved.push(other),
-        }
-        if let Ok(followed) = resolved.canonicalize() {
-            resolved = followed;
-        }
-    }
-    Ok(resolved)
-}
-
-/// The way from one absolute directory to another, with slashes; it begins with `../` or `./`.
-fn relative(from: &Path, to: &Path) -> String {
-    let shared = from
-        .components()
-        .zip(to.components())
-        .take_while(|(from, to)| from == to)
-        .count();
-    let up = from.components().skip(shared).map(|_| "..".to_owned());
-    let down = to.components().skip(shared);
-    let down = down.map(|component| component.as_os_str().to_string_lossy().into_owned());
-    let parts: Vec<String> = up.chain(down).collect();
-    match parts.first() {
-        Some(first) if first == ".." => parts.join("/"),
-        Some(_) => format!("./{}", parts.join("/")),
-        None => ".".to_owned(),
-    }
-}
-
 fn environment(path: &Path, error: std::io::Error) -> Failure {
     Failure::caused(Exit::Environment, path.display().to_string(), error)
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]
@@ -261,40 +180,18 @@ mod tests {
     }
 
     #[test]
-    fn paths_lead_from_the_project_to_the_checkout() {
-        let relative = |from, to| super::relative(Path::new(from), Path::new(to));
-        assert_eq!(relative("/a/b/app", "/a/satchel/sdk"), "../../satchel/sdk");
-        assert_eq!(relative("/a", "/a/satchel"), "./satchel");
-        assert_eq!(relative("/a", "/a"), ".");
-    }
-
-    #[test]
-    fn a_git_url_is_used_by_cargo_and_by_terraform() {
-        let url = "https://example.com/satchel.git";
-        let source = Source::new(Some(url), Some("v1")).unwrap();
-        let project = Path::new("/app");
-        let filled = |text| source.fill(project, "app", text);
-        assert_eq!(
-            filled("{ @SATCHEL_SDK@ }"),
-            "{ git = \"https://example.com/satchel.git\", rev = \"v1\" }"
-        );
-        assert_eq!(
-            filled("@MODULES@network@REFERENCE@"),
-            "git::https://example.com/satchel.git//infra/modules/network?ref=v1"
-        );
-        assert!(Source::new(Some("ssh://a\"b"), None).is_err());
-        assert!(Source::new(Some("/nowhere"), None).is_err());
-    }
-
-    #[test]
     fn nothing_of_a_template_stays_open() {
         let source = Source::Checkout(PathBuf::from("/satchel"));
-        for (path, template) in TEMPLATE {
-            let filled = source.fill(Path::new("/app"), "my-app", template);
-            let open = filled.split_whitespace().find(|word| {
-                word.contains('@') && word.chars().any(|each| each.is_ascii_uppercase())
-            });
-            assert_eq!(open, None, "{path}");
+        for language in Language::value_variants() {
+            for (path, template) in language.templates() {
+                let filled = source.fill(Path::new("/app"), "my-app", *language, template);
+                let open = filled.split_whitespace().find(|word| {
+                    word.contains('@') && word.chars().any(|each| each.is_ascii_uppercase())
+                });
+                assert_eq!(open, None, "{path}");
+                let wide = filled.lines().find(|line| line.chars().count() > 100);
+                assert_eq!(wide, None, "{path}");
+            }
         }
     }
 }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use satchel_engine::address::{Address, FunctionType};
-use satchel_log::{At, Clock};
+use satchel_log::At;
 
 use crate::cli::output;
+use crate::cli::state_drop::DropArgs;
 use crate::cli::verify::RootArgs;
-use crate::clock::SystemClock;
+use crate::clock::now_ms;
 use crate::config::{S3Args, application_name};
 use crate::error::{Exit, Failure};
-use crate::offline::{self, Wanted, parse_address, parse_at};
+use crate::offline::{self, FoundStates, Wanted, note_of_moment, parse_address, parse_at};
 use crate::store::StateLocation;
 
-/// Commands on durable state, without a running application.
+/// Commands on durable state; all but `drop` work without a running application.
 ///
 /// States are printed as NDJSON: `address`, `state`, `typename`, `expires_at_ms`, and `value` if
 /// JSON is lossless, else `base64`.
@@ -29,6 +30,9 @@ pub enum StateCommand {
     Export(ExportArgs),
     /// Create a new root from the states in a file that `export` printed
     Import(ImportArgs),
+    /// Remove a state that a function no longer declares from all its addresses; the application
+    /// must be running
+    Drop(DropArgs),
 }
 
 /// Arguments of commands that read states.
@@ -123,6 +127,7 @@ pub(crate) async fn run(command: StateCommand) -> Result<(), Failure> {
             Ok(())
         }
         StateCommand::Import(args) => import(&args).await,
+        StateCommand::Drop(args) => super::state_drop::run(&args).await,
     }
 }
 
@@ -150,15 +155,19 @@ fn of(function: Option<FunctionType>) -> Wanted {
 
 /// Prints the wanted states up to `limit`, and returns their total number.
 async fn print(args: &ReadArgs, wanted: Wanted, limit: usize) -> Result<usize, Failure> {
-    let at = match args.at {
-        None => At::Latest,
-        Some(At::Moment(moment_ms)) if moment_ms > SystemClock.now().wall_ms => {
-            return Err(Failure::usage("--at is in the future"));
-        }
-        Some(at) => at,
-    };
+    let at = args.at.unwrap_or(At::Latest);
     let root = args.root.open().await?;
-    let lines = offline::states(&root, args.root.application.as_deref(), at, wanted).await?;
+    let application = args.root.application.as_deref();
+    let FoundStates { lines, newest_ms } = offline::states(&root, application, at, wanted).await?;
+    let now_ms = now_ms();
+    if let At::Moment(moment_ms) = at
+        && moment_ms > newest_ms.unwrap_or_default().max(now_ms)
+    {
+        return Err(Failure::usage("--at is in the future"));
+    }
+    if let Some(note) = note_of_moment(at, newest_ms, now_ms) {
+        eprintln!("satchel: {note}");
+    }
     for line in lines.iter().take(limit) {
         if !output::line(line.to_json().as_bytes())? {
             break;

@@ -92,6 +92,10 @@ const LISTS: [List; 4] = [
         name: "egresses",
         columns: &[
             ("EGRESS", |it| text(&it["id"])),
+            ("STATE", |it| match it["stopped"]["problem"].as_str() {
+                Some(problem) => format!("stopped: {problem}"),
+                None => "delivering".to_owned(),
+            }),
             ("WAITING", |it| text(&it["waiting"])),
             ("DELIVERED", |it| text(&it["delivered"])),
             ("RETRIED", |it| text(&it["retried"])),
@@ -155,7 +159,19 @@ fn headline(readiness: &Value) -> String {
     if readiness["held"] == true {
         line.push_str(", held: ingresses, timers and outbox wait for a start with --resume-io");
     }
-    line + "\n"
+    line.push('\n');
+    if let Some(jumped) = readiness["clock_jump_seconds"].as_f64() {
+        line.push_str(&format!(
+            "the calendar jumped by {jumped:.0} s and is not followed: a restart accepts it\n"
+        ));
+    } else if let Some(ahead) = readiness["partition_time_ahead_seconds"].as_f64() {
+        let side = if ahead < 0.0 { "behind" } else { "ahead of" };
+        let seconds = ahead.abs();
+        line.push_str(&format!(
+            "partition time is {seconds:.0} s {side} the calendar: timers and expiries go by it\n"
+        ));
+    }
+    line
 }
 
 /// Returns a table with a line of headings, and columns as wide as their widest cell.
@@ -269,5 +285,26 @@ a-longer-name  up                               1 of 8    40       -            
         );
         let standby = json!({"readiness": {"state": "standby"}});
         assert_eq!(tables(standby.as_object().unwrap()), "standby\n");
+        for (field, value, named) in [
+            (
+                "partition_time_ahead_seconds",
+                3600.4,
+                "partition time is 3600 s ahead of the calendar: timers and expiries go by it",
+            ),
+            (
+                "partition_time_ahead_seconds",
+                -9.0,
+                "partition time is 9 s behind the calendar: timers and expiries go by it",
+            ),
+            (
+                "clock_jump_seconds",
+                86400.0,
+                "the calendar jumped by 86400 s and is not followed: a restart accepts it",
+            ),
+        ] {
+            let differs = json!({"readiness": {"state": "serving", field: value}});
+            let shown = tables(differs.as_object().unwrap());
+            assert_eq!(shown, format!("serving\n{named}\n"));
+        }
     }
 }

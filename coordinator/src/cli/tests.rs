@@ -4,7 +4,9 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
-use crate::config::{DevConfig, LogFormat, PortArgs, ProcessArgs, RestoreArgs, S3Args, S3Sse};
+use crate::config::{
+    CommitArgs, DevConfig, LogFormat, PortArgs, ProcessArgs, RestoreArgs, S3Args, S3Sse,
+};
 
 fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
     let words = ["satchel", "dev"].iter().chain(arguments);
@@ -20,6 +22,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
     let expected = DevConfig {
         paths: vec![PathBuf::from(".")],
         watch: false,
+        release: false,
         data_dir: PathBuf::from(".satchel"),
         state: None,
         ephemeral: false,
@@ -34,8 +37,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
             application: "satchel".to_owned(),
             retention: None,
             idempotency_ttl: Duration::from_secs(86_400),
-            commit_interval: Duration::from_millis(100),
-            commit_depth: 4,
+            commits: CommitArgs::default(),
             pending_limit: 256 << 20,
             dead_letter_limit: 256 << 20,
             memory_limit: None,
@@ -70,10 +72,12 @@ fn every_flag_of_dev_is_read() {
         "--kinesis-ingress",
         "--aws",
         "--watch",
+        "--release",
         "--lambda-api=127.0.0.1:9001",
         "--lambda-concurrency=3",
         "--application=orders-2",
         "--idempotency-ttl=1h",
+        "--commit-pace=20ms",
         "--commit-interval=5ms",
         "--commit-depth=8",
         "--pending-limit=1MiB",
@@ -96,6 +100,7 @@ fn every_flag_of_dev_is_read() {
     let expected = DevConfig {
         paths: vec![PathBuf::from("examples/a"), PathBuf::from("b.yaml")],
         watch: true,
+        release: true,
         data_dir: PathBuf::from("/tmp/x"),
         state: Some("s3://my-bucket/orders".parse().unwrap()),
         ephemeral: false,
@@ -110,8 +115,11 @@ fn every_flag_of_dev_is_read() {
             application: "orders-2".to_owned(),
             retention: Some(Duration::from_secs(7 * 86_400)),
             idempotency_ttl: Duration::from_secs(3_600),
-            commit_interval: Duration::from_millis(5),
-            commit_depth: 8,
+            commits: CommitArgs {
+                commit_pace: Some(Duration::from_millis(20)),
+                commit_interval: Some(Duration::from_millis(5)),
+                commit_depth: Some(8),
+            },
             pending_limit: 1 << 20,
             dead_letter_limit: 2 << 20,
             memory_limit: None,
@@ -168,6 +176,7 @@ fn wrong_values_are_refused_with_the_flag() {
     let wrong = [
         (&["--http", "localhost"][..], "--http"),
         (&["--commit-depth", "0"], "--commit-depth"),
+        (&["--commit-pace", "6s"], "--commit-pace"),
         (&["--idempotency-ttl", "soon"], "--idempotency-ttl"),
         (&["--idempotency-ttl", "1ms"], "--idempotency-ttl"),
         (&["--commit-interval", "0s"], "--commit-interval"),

@@ -48,6 +48,9 @@ pub struct ValidateArgs {
 pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
     let application = Application::load(&args.files, &|name| std::env::var(name).ok())
         .map_err(|problems| Failure::usage(problems.to_string()))?;
+    for warning in &application.warnings {
+        eprintln!("warning: {warning}");
+    }
     for line in application.summary() {
         if !output::line(line.as_bytes())? {
             break;

@@ -25,6 +25,16 @@ pub struct DevConfig {
     )]
     pub watch: bool,
 
+    /// Build handlers in cargo's release profile
+    ///
+    /// Without it they are built in the profile for development, in a fraction of the time.
+    #[arg(
+        long,
+        env = "SATCHEL_RELEASE",
+        value_parser = BoolishValueParser::new()
+    )]
+    pub release: bool,
+
     /// Directory of the local streams, and of the state unless --state is set
     #[arg(
         long,

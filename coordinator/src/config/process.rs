@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{PortArgs, RestoreArgs, S3Args, check_duration};
+use super::{CommitArgs, PortArgs, RestoreArgs, S3Args, check_duration};
 use crate::module::{parse_bytes, parse_duration};
 
 /// Minimum of `--pending-limit` and `--dead-letter-limit`, in bytes.
@@ -41,26 +41,6 @@ pub struct ProcessArgs {
         value_parser = parse_duration
     )]
     pub idempotency_ttl: Duration,
-
-    /// Commit a change after this time at the latest if nothing waits for the commit
-    #[arg(
-        long,
-        env = "SATCHEL_COMMIT_INTERVAL",
-        value_name = "DURATION",
-        default_value = "100ms",
-        value_parser = parse_duration
-    )]
-    pub commit_interval: Duration,
-
-    /// Maximum number of commits in flight
-    #[arg(
-        long,
-        env = "SATCHEL_COMMIT_DEPTH",
-        value_name = "COUNT",
-        default_value = "4",
-        value_parser = clap::value_parser!(u64).range(1..=satchel_log::DEPTH_MAX)
-    )]
-    pub commit_depth: u64,
 
     /// Pause ingress and reject requests with 503 while more than SIZE of messages is queued
     #[arg(
@@ -117,6 +97,10 @@ pub struct ProcessArgs {
     #[command(flatten)]
     pub ports: PortArgs,
 
+    /// Rate and depth of commits.
+    #[command(flatten)]
+    pub commits: CommitArgs,
+
     /// Initial state of the application.
     #[command(flatten)]
     pub fork: RestoreArgs,
@@ -138,8 +122,7 @@ impl ProcessArgs {
         self.s3.options()?;
         let ttl = (Duration::from_secs(1), Duration::MAX);
         check_duration("--idempotency-ttl", self.idempotency_ttl, ttl)?;
-        let interval = (Duration::from_millis(1), Duration::from_secs(60));
-        check_duration("--commit-interval", self.commit_interval, interval)?;
+        self.commits.validate()?;
         for (flag, limit) in [
             ("--pending-limit", self.pending_limit),
             ("--dead-letter-limit", self.dead_letter_limit),

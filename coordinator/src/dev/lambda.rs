@@ -84,6 +84,8 @@ pub enum Program {
     Cargo {
         /// Name of the binary target.
         bin: String,
+        /// True for cargo's release profile, false for the one for development.
+        release: bool,
     },
     /// Command with its arguments, run in the function's directory. Must not be empty.
     Command(Vec<String>),
@@ -328,8 +330,8 @@ impl Drop for LocalLambda {
 /// Returns the command of the function's processes. Builds it first if it is built by cargo.
 async fn command_of(spec: &FunctionSpec) -> Result<Vec<String>, StartError> {
     match &spec.program {
-        Program::Cargo { bin } => {
-            let build = CargoBuild::new(&spec.name, &spec.dir, bin);
+        Program::Cargo { bin, release } => {
+            let build = CargoBuild::new(&spec.name, &spec.dir, bin, *release);
             let built = build.run(&spec.log_lines).await;
             let executable = built.map_err(|source| StartError::Build {
                 name: spec.name.clone(),

@@ -8,6 +8,8 @@ use tokio::net::TcpListener;
 use crate::assemble::{FurtherRoutes, Process, Tokens, WritesWithoutToken};
 use crate::config::DevConfig;
 use crate::error::{Exit, Failure};
+use crate::http::{Port, ServeLimits, serve};
+use crate::metrics::Metrics;
 use crate::servers::{Servers, token_of};
 use crate::streams::http::router as stream_routes;
 use crate::streams::{Streams, kinesis};
@@ -31,7 +33,8 @@ pub(super) async fn start(
     };
     process.serve_ports(&mut servers, tokens, WritesWithoutToken::AsReads, further);
     if let Some(address) = config.kinesis_api {
-        serve_kinesis(&mut servers, address, config, streams).await?;
+        let metrics = process.metrics.clone();
+        serve_kinesis(&mut servers, address, config, (streams, metrics)).await?;
     }
     Ok(servers)
 }
@@ -40,7 +43,7 @@ async fn serve_kinesis(
     servers: &mut Servers,
     address: SocketAddr,
     config: &DevConfig,
-    streams: &Streams,
+    (streams, metrics): (&Streams, Metrics),
 ) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| {
         let context = format!("cannot serve the Kinesis API (--kinesis-api) at {address}");
@@ -52,11 +55,15 @@ async fn serve_kinesis(
         limit_throughput: !config.kinesis_unlimited,
         ..kinesis::Options::default()
     };
-    let serving = kinesis::serve(listener, streams.clone(), options, servers.stopping());
+    let router = kinesis::router(streams.clone(), options, servers.stopping());
+    let mut stopping = servers.stopping();
     servers.also(async move {
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "Kinesis API failed; it is no longer served");
-        }
+        let stopped = async move {
+            // A dropped sender means the same.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        let limits = ServeLimits::default();
+        serve(listener, router, Port::Kinesis, limits, metrics, stopped).await;
     });
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::dev::lambda::{
 };
 use crate::error::{Exit, Failure};
 use crate::invoker::Invoker;
+use crate::metrics::Metrics;
 use crate::module::{Application, EndpointAdapter, EndpointSpec, LambdaEndpoint};
 use crate::runtime::dispatch::Destination;
 use crate::streams::Streams;
@@ -54,6 +55,7 @@ impl Handlers {
     pub(super) async fn start(
         config: &DevConfig,
         application: &Application,
+        metrics: &Metrics,
     ) -> Result<Self, Failure> {
         let launcher = Launcher::this_binary().map_err(|error| {
             Failure::caused(Exit::Environment, "cannot find this binary again", error)
@@ -96,7 +98,7 @@ impl Handlers {
             handlers.destinations.push(destination);
         }
         if let Some(address) = config.lambda_api {
-            handlers.serve_invoke_api(address).await?;
+            handlers.serve_invoke_api(address, metrics.clone()).await?;
         }
         Ok(handlers)
     }
@@ -106,7 +108,11 @@ impl Handlers {
         self.invoke_api.as_ref().map(|(address, _)| *address)
     }
 
-    async fn serve_invoke_api(&mut self, address: SocketAddr) -> Result<(), Failure> {
+    async fn serve_invoke_api(
+        &mut self,
+        address: SocketAddr,
+        metrics: Metrics,
+    ) -> Result<(), Failure> {
         let wrong = |error: std::io::Error| {
             Failure::caused(Exit::Environment, format!("--lambda-api {address}"), error)
         };
@@ -115,7 +121,8 @@ impl Handlers {
         let api = InvokeApi::of(std::mem::take(&mut self.served));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
-            if let Err(error) = api.serve(listener, std::future::pending()).await {
+            let served = api.serve(listener, metrics, std::future::pending());
+            if let Err(error) = served.await {
                 tracing::error!(%error, "Invoke API failed; it is no longer served");
             }
         });
@@ -147,6 +154,7 @@ fn function_spec(
             Some(command) => Program::Command(command.clone()),
             None => Program::Cargo {
                 bin: lambda.function_name.clone(),
+                release: config.release,
             },
         },
         environment: Vec::new(),

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::EgressContext;
 use super::local_record::RecordForm;
+use crate::sources::SourceProblem;
 use crate::streams::{Appended, StreamError, Streams};
 
 /// Maximum number of records handed to the streams before their answers are awaited.
@@ -20,6 +21,9 @@ const RECORDS_PER_ROUND: usize = 1000;
 
 const RETRY_DELAY_INITIAL: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// Pause before a stopped egress is tried again.
+const RETRY_DELAY_STOPPED: Duration = Duration::from_secs(60);
 
 /// Egress that writes to local streams.
 #[derive(Debug)]
@@ -31,34 +35,77 @@ pub struct LocalStreamEgress {
 }
 
 impl LocalStreamEgress {
-    /// Delivers until `emissions` end.
-    ///
-    /// # Errors
-    ///
-    /// A problem that retries cannot solve: damage of a stream, or a stream whose durable content
-    /// is unknown after a failed write.
+    /// Delivers until `emissions` end. A stream that is damaged, or whose durable content is
+    /// unknown after a failed write, stops this egress by name: its records wait, and are tried
+    /// again once a minute.
     pub(super) async fn run(
         self,
         context: &EgressContext,
         mut emissions: mpsc::UnboundedReceiver<Emission>,
-    ) -> Result<(), StreamError> {
+    ) {
         let writer = Writer {
             streams: self.streams,
             form: self.form,
             context,
         };
         let mut round = Vec::new();
+        let mut stop = Stop::default();
         while emissions.recv_many(&mut round, RECORDS_PER_ROUND).await > 0 {
             let mut delay = RETRY_DELAY_INITIAL;
             while !round.is_empty() {
-                round = writer.deliver(round).await?;
+                let (rest, failed) = writer.deliver(round).await;
+                round = rest;
+                if let Some(error) = failed {
+                    stop.stopped(context, &error);
+                    tokio::time::sleep(RETRY_DELAY_STOPPED).await;
+                    continue;
+                }
+                stop.ended(context);
                 if !round.is_empty() {
                     tokio::time::sleep(delay).await;
                     delay = (delay * 2).min(RETRY_DELAY_MAX);
                 }
             }
         }
-        Ok(())
+    }
+}
+
+/// Stop of an egress, which is logged once for each reason.
+#[derive(Default)]
+struct Stop {
+    reason: Option<String>,
+}
+
+impl Stop {
+    fn stopped(&mut self, context: &EgressContext, error: &StreamError) {
+        let reason = error.to_string();
+        if self.reason.as_ref() == Some(&reason) {
+            return;
+        }
+        let problem = if error.is_damage() {
+            SourceProblem::Damaged
+        } else {
+            SourceProblem::Unreadable
+        };
+        let (egress, problem) = (&context.id, problem.as_str());
+        tracing::error!(
+            %egress,
+            problem,
+            error = reason,
+            "egress stopped; its records wait until the stream is repaired, and a restart tries it \
+             at once"
+        );
+        let metrics = &context.metrics;
+        metrics.observe_egress_stopped(egress, problem, &reason);
+        self.reason = Some(reason);
+    }
+
+    fn ended(&mut self, context: &EgressContext) {
+        if self.reason.take().is_some() {
+            let egress = &context.id;
+            tracing::info!(%egress, "egress delivers again");
+            context.metrics.observe_egress_resumed(egress);
+        }
     }
 }
 
@@ -70,8 +117,8 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Appends the records that can be appended, reports them to the partition, and returns the
-    /// records to retry, in order.
-    async fn deliver(&self, round: Vec<Emission>) -> Result<Vec<Emission>, StreamError> {
+    /// records to retry, in order, with the failure that no retry solves, if there is one.
+    async fn deliver(&self, round: Vec<Emission>) -> (Vec<Emission>, Option<StreamError>) {
         // Appends enter the queues of their streams in the order of the numbers. Only the waits
         // are concurrent.
         let mut appends = Vec::with_capacity(round.len());
@@ -85,6 +132,7 @@ impl Writer<'_> {
         }));
         let mut acked = Vec::new();
         let mut again = Vec::new();
+        let mut failed = None;
         for (emission, outcome) in round.into_iter().zip(outcomes.await) {
             match outcome {
                 Ok(()) => acked.push(emission.number),
@@ -93,7 +141,8 @@ impl Writer<'_> {
                     self.refuse(emission.number, error.to_string());
                 }
                 Err(Undelivered::Stream(error)) if error.is_damage() || error.needs_restart() => {
-                    return Err(error);
+                    failed = Some(error);
+                    again.push(emission);
                 }
                 Err(Undelivered::Behind) => again.push(emission),
                 Err(Undelivered::Stream(error)) => {
@@ -116,7 +165,7 @@ impl Writer<'_> {
             // After a stop, the next owner sends the records again, and the stream drops them.
             let _ = context.inputs.send(Input::EgressAcked { numbers: acked });
         }
-        Ok(again)
+        (again, failed)
     }
 
     /// Enters the stream's queue. The returned future waits for the outcome.

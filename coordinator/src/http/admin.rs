@@ -2,6 +2,7 @@
 
 mod bulk;
 mod pauses;
+mod state_drops;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::body::BodyLimits;
-use super::components::{self, FailingEndpoint};
+use super::components::{self, FailingEndpoint, StoppedEgress};
 use super::error::{ApiError, json};
 use super::ingresses::StoppedIngress;
 use super::render::{AddressBody, DeadLetters, Timers};
@@ -97,6 +98,10 @@ pub fn routes(admin: Admin) -> Router {
             post(resume),
         )
         .route("/api/addresses/{namespace}/{name}/{id}/skip", post(skip))
+        .route(
+            "/api/functions/{namespace}/{name}/states/{state}/drop",
+            post(state_drops::drop_state),
+        )
         .route("/api/timers", get(list_timers))
         .merge(components::routes())
         .merge(pauses::routes())
@@ -135,11 +140,19 @@ enum Health {
         recovered: Option<f64>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         stopped_ingresses: Vec<StoppedIngress>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        stopped_egresses: Vec<StoppedEgress>,
         #[serde(flatten)]
         stopped: Stopped,
         /// Endpoints that are down. The process serves nevertheless, and their messages wait.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         unhealthy_endpoints: Vec<String>,
+        /// Difference of partition time from the calendar, if it is worth a warning.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        partition_time_ahead_seconds: Option<f64>,
+        /// Jump of the calendar that is not followed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        clock_jump_seconds: Option<f64>,
     },
     Starting {
         recovered: f64,
@@ -309,13 +322,18 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 impl Admin {
     /// Answers that the process serves.
     fn serving(&self, held: bool, recovered: Option<f64>) -> Response {
-        let unhealthy = self.metrics.status().unhealthy_endpoints();
+        let status = self.metrics.status();
+        let unhealthy = status.unhealthy_endpoints();
+        let seconds = |ms: i64| ms as f64 / 1000.0;
         let health = Health::Serving {
             held,
             recovered: recovered.map(hundredths),
             stopped_ingresses: StoppedIngress::list(&self.sources),
+            stopped_egresses: StoppedEgress::list(status.egresses()),
             stopped: Stopped::of(&self.stoppages.borrow()),
             unhealthy_endpoints: unhealthy.iter().map(ToString::to_string).collect(),
+            partition_time_ahead_seconds: status.time_ahead_ms().map(seconds),
+            clock_jump_seconds: status.clock_jump_ms().map(seconds),
         };
         json_response(StatusCode::OK, &health)
     }

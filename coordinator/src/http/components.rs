@@ -31,7 +31,7 @@ use crate::readiness::Readiness;
 
 use self::bodies::{AddressEntry, EgressBody, EndpointBody, FunctionBody, IngressBody};
 
-pub(super) use self::bodies::FailingEndpoint;
+pub(super) use self::bodies::{FailingEndpoint, StoppedEgress};
 
 /// Maximum time for a page of addresses. A filter may match nothing in many buckets, each of which
 /// may have to be loaded.

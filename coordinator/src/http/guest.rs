@@ -9,6 +9,7 @@
 //! to make room, those of the client with most connections first.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,6 +65,8 @@ pub(crate) struct Guest {
     /// True while written bytes wait for the client.
     pub(crate) unsent: Arc<AtomicBool>,
     idle_since: Mutex<Instant>,
+    /// Bytes of the head that is being received.
+    head: Mutex<Share>,
     /// True if the connection is to be closed as soon as it is idle.
     leaving: AtomicBool,
     left: Notify,
@@ -77,6 +80,7 @@ impl Guest {
             busy: AtomicUsize::new(0),
             unsent: Arc::default(),
             idle_since: Mutex::new(Instant::now()),
+            head: Mutex::new(budget.bodies.take_none(client)),
             leaving: AtomicBool::new(false),
             left: Notify::new(),
         })
@@ -113,6 +117,27 @@ impl Guest {
                 sleep(UNSENT_PAUSE).await;
             }
         }
+    }
+
+    /// Counts bytes that the connection has read. Between two requests they are of a head.
+    pub(crate) fn has_read(&self, bytes: usize) -> io::Result<()> {
+        if self.busy.load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        head.grow(bytes).map_err(|exceeded| {
+            let (Exceeded::All(limit) | Exceeded::Client(limit)) = exceeded;
+            io::Error::other(format!(
+                "heads, bodies and unread answers may have {limit} bytes together"
+            ))
+        })
+    }
+
+    /// Takes the bytes of a head that is complete.
+    fn take_head(&self) -> Share {
+        let none = self.budget.bodies.take_none(self.client);
+        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *head, none)
     }
 
     fn is_idle(&self) -> bool {
@@ -169,27 +194,27 @@ impl Guest {
 
 /// Time during which a connection has a request in progress.
 #[derive(Debug)]
-struct Stay(Arc<Guest>);
+struct Stay {
+    guest: Arc<Guest>,
+    _head: Share,
+}
 
 impl Stay {
     fn begin(guest: Arc<Guest>) -> Self {
         guest.busy.fetch_add(1, Ordering::Relaxed);
-        Self(guest)
+        let head = guest.take_head();
+        Self { guest, _head: head }
     }
 }
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        let mut since = self
-            .0
-            .idle_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *since = Instant::now();
-        drop(since);
-        self.0.busy.fetch_sub(1, Ordering::Relaxed);
-        if self.0.leaving.load(Ordering::Relaxed) {
-            self.0.left.notify_one();
+        let guest = &self.guest;
+        let since = guest.idle_since.lock();
+        *since.unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        guest.busy.fetch_sub(1, Ordering::Relaxed);
+        if guest.leaving.load(Ordering::Relaxed) {
+            guest.left.notify_one();
         }
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A stream whose writes fail when its peer accepts no byte for a while.
+/// A stream whose writes fail when its peer accepts no byte for a while, and whose reads are
+/// counted.
 ///
 /// Reads have no deadline here, because an idle connection reads too.
 pub(crate) struct Progressing<S> {
@@ -21,17 +22,28 @@ pub(crate) struct Progressing<S> {
     /// True while written bytes wait for the peer, shared with the connection's registration.
     unsent: Arc<AtomicBool>,
     waits: bool,
+    count: Count,
 }
 
+/// Counts bytes that were read, or rejects them.
+type Count = Box<dyn FnMut(usize) -> io::Result<()> + Send>;
+
 impl<S> Progressing<S> {
-    /// Wraps `stream`. `unsent` is kept true while bytes wait for the peer.
-    pub(crate) fn new(stream: S, time_max: Duration, unsent: Arc<AtomicBool>) -> Self {
+    /// Wraps `stream`. `unsent` is kept true while bytes wait for the peer. The connection ends
+    /// with an error of `count`.
+    pub(crate) fn new(
+        stream: S,
+        time_max: Duration,
+        unsent: Arc<AtomicBool>,
+        count: impl FnMut(usize) -> io::Result<()> + Send + 'static,
+    ) -> Self {
         Self {
             stream,
             time_max,
             deadline: Box::pin(sleep(time_max)),
             unsent,
             waits: false,
+            count: Box::new(count),
         }
     }
 
@@ -65,7 +77,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Progressing<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().len() - before;
+        Poll::Ready((self.count)(read))
     }
 }
 
@@ -117,7 +132,7 @@ mod tests {
         let (ours, mut theirs) = duplex(16);
         let unsent = Arc::new(AtomicBool::new(false));
         let time_max = Duration::from_millis(400);
-        let mut stream = Progressing::new(ours, time_max, unsent.clone());
+        let mut stream = Progressing::new(ours, time_max, unsent.clone(), |_| Ok(()));
         let begun = Instant::now();
         let writing = tokio::spawn(async move {
             let result = stream.write_all(&[7; 64]).await;
@@ -138,7 +153,8 @@ mod tests {
     async fn what_was_sent_as_a_whole_waits_no_more() {
         let (ours, _theirs) = duplex(64);
         let unsent = Arc::new(AtomicBool::new(true));
-        let mut stream = Progressing::new(ours, Duration::from_secs(10), unsent.clone());
+        let mut stream =
+            Progressing::new(ours, Duration::from_secs(10), unsent.clone(), |_| Ok(()));
         stream.write_all(&[7; 64]).await.unwrap();
         stream.flush().await.unwrap();
         assert!(!unsent.load(Ordering::Relaxed));

@@ -10,6 +10,7 @@ mod garbage;
 mod ingresses;
 mod pauses;
 mod server;
+mod state_drops;
 mod tracing;
 mod traffic;
 

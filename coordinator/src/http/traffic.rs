@@ -190,10 +190,7 @@ impl Wait {
     }
 
     /// Returns the result of `asking`, or 504 after the timeout.
-    pub(crate) async fn until(
-        self,
-        asking: impl Future<Output = Answer>,
-    ) -> Result<Answer, ApiError> {
+    pub(crate) async fn until<T>(self, asking: impl Future<Output = T>) -> Result<T, ApiError> {
         tokio::time::timeout(self.0, asking).await.map_err(|_| {
             ApiError::new(
                 StatusCode::GATEWAY_TIMEOUT,

@@ -6,8 +6,6 @@
 
 use std::error::Error as _;
 use std::fmt;
-#[cfg(feature = "tls")]
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,12 +14,13 @@ use futures::future::join_all;
 use prost::Message as _;
 #[cfg(feature = "aws")]
 use reqwest::RequestBuilder;
-use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-#[cfg(feature = "tls")]
-use reqwest::{Certificate, Identity};
+use reqwest::header::{
+    ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
 #[cfg(feature = "aws")]
 use satchel_aws::sigv4::Signer;
+use satchel_clock::retry_after_ms;
 use satchel_engine::address::FunctionType;
 use satchel_engine::invocation::{
     Batch, BatchOutcome, Bundle, BundleOutcome, Failure, FailureKind,
@@ -29,12 +28,15 @@ use satchel_engine::invocation::{
 use satchel_protocol::effects::{InvalidAnswer, decode_answer};
 
 use self::url::UrlTemplate;
-#[cfg(feature = "tls")]
-use crate::bounded::{TEXT_BYTES_MAX, read};
+pub use crate::module::ClientCertificate;
 
 mod rejection;
+#[cfg(feature = "tls")]
+mod tls;
 mod url;
 
+#[cfg(feature = "tls")]
+pub use self::tls::CertificateProblem;
 pub use self::url::InvalidUrl;
 
 /// Content type of requests and answers.
@@ -62,16 +64,16 @@ pub struct HttpEndpoint {
     /// Maximum silence of the endpoint while its answer is awaited or read, if it is bounded apart
     /// from `call`.
     pub read: Option<Duration>,
-    /// Time that an idle connection is kept.
+    /// Time that an idle connection is kept; zero keeps none.
     pub pool_idle: Duration,
     /// Maximum number of idle connections.
     pub pool_size: usize,
-    /// Maximum size of an answer in bytes.
+    /// Maximum size of a request and of an answer in bytes.
     pub payload_max_bytes: usize,
     /// PEM file with the only trusted authorities, in the place of the system's.
     pub trust_cacerts: Option<PathBuf>,
-    /// PEM files of the client certificate with its chain, and of its unencrypted private key.
-    pub client_cert: Option<(PathBuf, PathBuf)>,
+    /// PEM files of the client certificate with its chain, and of its private key.
+    pub client_cert: Option<ClientCertificate>,
 }
 
 impl HttpEndpoint {
@@ -113,6 +115,15 @@ pub enum HttpEndpointError {
         /// Error of the parser.
         source: reqwest::Error,
     },
+    /// A file of a certificate or key cannot be used.
+    #[cfg(feature = "tls")]
+    #[error("{}: {problem}", path.display())]
+    Certificate {
+        /// Path of the file.
+        path: PathBuf,
+        /// Reason, and what to do.
+        problem: CertificateProblem,
+    },
     /// The endpoint needs TLS, and this binary has none.
     #[cfg(not(feature = "tls"))]
     #[error(
@@ -136,8 +147,16 @@ pub struct HttpInvoker {
     url: UrlTemplate,
     #[cfg(feature = "aws")]
     signer: Option<Signer>,
-    call: Duration,
+    timeouts: Timeouts,
     payload_max_bytes: usize,
+}
+
+/// Timeouts of a request. The message of one that expired names it.
+#[derive(Debug, Clone, Copy)]
+struct Timeouts {
+    call: Duration,
+    connect: Duration,
+    read: Option<Duration>,
 }
 
 impl HttpInvoker {
@@ -150,11 +169,22 @@ impl HttpInvoker {
         let url = UrlTemplate::parse(&endpoint.url_template)?;
         let pooled = client(endpoint, &url)?
             .pool_idle_timeout(endpoint.pool_idle)
-            .pool_max_idle_per_host(endpoint.pool_size);
+            .pool_max_idle_per_host(match endpoint.pool_idle {
+                Duration::ZERO => 0,
+                _ => endpoint.pool_size,
+            });
         let unpooled = client(endpoint, &url)?.pool_max_idle_per_host(0);
         let build = |builder: ClientBuilder| {
             let built = builder.build();
-            built.map_err(|source| HttpEndpointError::Client { source })
+            built.map_err(|source| {
+                #[cfg(feature = "tls")]
+                if let Some(client) = &endpoint.client_cert
+                    && let Some(refused) = tls::refused(client, &source)
+                {
+                    return refused;
+                }
+                HttpEndpointError::Client { source }
+            })
         };
         Ok(Self {
             client: build(pooled)?,
@@ -162,7 +192,11 @@ impl HttpInvoker {
             url,
             #[cfg(feature = "aws")]
             signer: None,
-            call: endpoint.call,
+            timeouts: Timeouts {
+                call: endpoint.call,
+                connect: endpoint.connect,
+                read: endpoint.read,
+            },
             payload_max_bytes: endpoint.payload_max_bytes,
         })
     }
@@ -192,6 +226,15 @@ impl HttpInvoker {
     }
 
     async fn invoke_batch(&self, batch: &Batch, new_connection: bool) -> BatchOutcome {
+        let call = self.timeouts.call;
+        let answered = tokio::time::timeout(call, self.request(batch, new_connection));
+        answered.await.unwrap_or_else(|_| {
+            let message = format!("timed out after {call:?} (call)");
+            Err(Failure::new(FailureKind::TimedOut, message))
+        })
+    }
+
+    async fn request(&self, batch: &Batch, new_connection: bool) -> BatchOutcome {
         let client = if new_connection {
             &self.unpooled
         } else {
@@ -234,6 +277,16 @@ impl HttpInvoker {
         batch: &Batch,
     ) -> Result<Response, Failure> {
         let body = batch.to_wire().encode_to_vec();
+        if body.len() > self.payload_max_bytes {
+            return Err(Failure::new(
+                FailureKind::RequestTooLarge,
+                format!(
+                    "the request has {} bytes, and {} are allowed (payload_max_bytes)",
+                    body.len(),
+                    self.payload_max_bytes
+                ),
+            ));
+        }
         let url = self.url.of(function);
         let request = client
             .post(&url)
@@ -296,15 +349,26 @@ impl HttpInvoker {
     /// query may contain a key.
     fn transport_failure(&self, error: reqwest::Error, otherwise: FailureKind) -> Failure {
         let error = error.without_url();
-        if error.is_connect() || error.is_dns() {
+        let timeouts = self.timeouts;
+        if (error.is_connect() || error.is_dns()) && error.is_timeout() {
             Failure::new(
                 FailureKind::Unavailable,
-                format!("cannot connect: {}", chain(&error)),
+                format!(
+                    "cannot connect: timed out after {:?} (connect)",
+                    timeouts.connect
+                ),
+            )
+        } else if error.is_connect() || error.is_dns() {
+            Failure::new(
+                FailureKind::Unavailable,
+                explained(format!("cannot connect: {}", chain(&error))),
             )
         } else if error.is_timeout() {
+            // The client knows of no other timeout: `call` is bounded around it.
+            let read = timeouts.read.unwrap_or(timeouts.call);
             Failure::new(
                 FailureKind::TimedOut,
-                format!("timed out after {:?}", self.call),
+                format!("timed out after {read:?} without a byte of the answer (read)"),
             )
         } else {
             Failure::new(otherwise, format!("no answer: {}", chain(&error)))
@@ -323,7 +387,6 @@ fn client(endpoint: &HttpEndpoint, url: &UrlTemplate) -> Result<ClientBuilder, H
         .referer(false)
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE)
-        .timeout(endpoint.call)
         .connect_timeout(endpoint.connect);
     if let Some(read) = endpoint.read {
         builder = builder.read_timeout(read);
@@ -331,10 +394,10 @@ fn client(endpoint: &HttpEndpoint, url: &UrlTemplate) -> Result<ClientBuilder, H
     #[cfg(feature = "tls")]
     {
         if let Some(path) = &endpoint.trust_cacerts {
-            builder = builder.tls_certs_only(certificates(path)?);
+            builder = builder.tls_certs_only(tls::certificates(path)?);
         }
-        if let Some((cert, key)) = &endpoint.client_cert {
-            builder = builder.identity(identity(cert, key)?);
+        if let Some(client) = &endpoint.client_cert {
+            builder = builder.identity(tls::identity(client)?);
         }
     }
     #[cfg(not(feature = "tls"))]
@@ -381,13 +444,25 @@ async fn refusal(response: Response) -> Failure {
         StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => FailureKind::Ambiguous,
         _ => FailureKind::Unavailable,
     };
+    let asked_ms = asked_wait_ms(response.headers());
     let text = error_text(response, ERROR_TEXT_CHARS_MAX).await;
     let message = if text.is_empty() {
         format!("the endpoint answered {status}")
     } else {
         format!("the endpoint answered {status}: {text}")
     };
-    Failure::new(kind, message)
+    let throttled = kind == FailureKind::Throttled;
+    Failure::new(kind, message).retry_after(asked_ms.filter(|_| throttled))
+}
+
+/// Returns the time that an answer asks to wait, in ms.
+fn asked_wait_ms(headers: &HeaderMap) -> Option<u64> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|it: &HeaderValue| it.to_str().ok())
+    };
+    retry_after_ms(text(RETRY_AFTER)?, text(DATE))
 }
 
 /// Returns the beginning of the body, at most `chars_max` characters, if it is text. Reads no more
@@ -417,33 +492,6 @@ async fn error_text(mut response: Response, chars_max: usize) -> String {
         .collect()
 }
 
-#[cfg(feature = "tls")]
-fn certificates(path: &Path) -> Result<Vec<Certificate>, HttpEndpointError> {
-    Certificate::from_pem_bundle(&read_file(path)?).map_err(|source| HttpEndpointError::Pem {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-#[cfg(feature = "tls")]
-fn identity(cert: &Path, key: &Path) -> Result<Identity, HttpEndpointError> {
-    let mut pem = read_file(cert)?;
-    pem.push(b'\n');
-    pem.extend(read_file(key)?);
-    Identity::from_pem(&pem).map_err(|source| HttpEndpointError::Pem {
-        path: cert.to_owned(),
-        source,
-    })
-}
-
-#[cfg(feature = "tls")]
-fn read_file(path: &Path) -> Result<Vec<u8>, HttpEndpointError> {
-    read(path, TEXT_BYTES_MAX).map_err(|source| HttpEndpointError::File {
-        path: path.to_owned(),
-        source,
-    })
-}
-
 fn is_octet_stream(kind: &HeaderValue) -> bool {
     let essence = kind.as_bytes().split(|byte| *byte == b';').next();
     essence.is_some_and(|essence| {
@@ -461,6 +509,15 @@ fn function_failure(message: String) -> Failure {
 /// place.
 fn not_the_protocol(message: String) -> Failure {
     Failure::new(FailureKind::Ambiguous, message)
+}
+
+#[cfg(feature = "tls")]
+use tls::explained;
+
+/// Returns the text of a failed connection as it is: without TLS there is nothing to explain.
+#[cfg(not(feature = "tls"))]
+fn explained(text: String) -> String {
+    text
 }
 
 /// Formats an error with its causes. The outermost one alone only says that something failed.

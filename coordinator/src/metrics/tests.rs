@@ -93,6 +93,8 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_egress_acked("example/out", 5);
     metrics.observe_egress_refused("example/out");
     metrics.observe_egress_retried("example/out", 3, "throttled");
+    metrics.observe_egress_stopped("example/out", "damaged", "the file differs");
+    metrics.observe_egress_resumed("example/other");
     metrics.observe_function("example/greeter", 5, half_second);
     metrics.observe_function_failure("example/greeter", "function");
     metrics.observe_function_dead_letter("example/greeter");
@@ -133,6 +135,8 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_egress_emitted_records_total{egress=\"example/out\"} 6",
             "satchel_egress_refused_records_total{egress=\"example/out\"} 1",
             "satchel_egress_retried_records_total{egress=\"example/out\"} 3",
+            "satchel_egress_stopped{egress=\"example/other\"} 0",
+            "satchel_egress_stopped{egress=\"example/out\"} 1",
             "satchel_fork_held 1",
             "satchel_function_dead_letters_total{function=\"(others)\"} 3",
             "satchel_function_dead_letters_total{function=\"example/greeter\"} 1",

@@ -6,7 +6,7 @@ use satchel_aws::config::{AwsAccess, AwsCredentials, AwsRegion};
 use satchel_aws::secret::Secret;
 
 use crate::module::fields::Fields;
-use crate::module::pairs::{PROPERTIES, properties};
+use crate::module::pairs::{PROPERTIES, Pair, pairs};
 use crate::module::table::{Field, Form, Format, Tagged, Variant};
 
 /// The field `awsRegion`.
@@ -30,8 +30,8 @@ pub(crate) const CLIENT_PROPERTIES: Field = Field::optional(
     "clientConfigProperties",
     PROPERTIES,
     "no properties",
-    "Properties of the Java client, as `property: value`. Accepted for compatibility; Satchel has \
-     no use for them.",
+    "Properties of the Java client, as `property: value`. `aws.endpoint` is the URL of the service \
+     and `aws.region` its region. Others are accepted with a warning, and have no effect.",
 );
 
 static AWS_REGION: Tagged = Tagged {
@@ -89,7 +89,18 @@ static AWS_CREDENTIALS: Tagged = Tagged {
         Variant {
             word: "profile",
             fields: &[
-                Field::required("profileName", Form::Text, "Name of the profile."),
+                Field::optional(
+                    "profileName",
+                    Form::Text,
+                    "`profile`",
+                    "Name of the profile. Required without `profile`.",
+                ),
+                Field::optional(
+                    "profile",
+                    Form::Text,
+                    "`profileName`",
+                    "The same, as StateFun's fork for Flink 2 writes it.",
+                ),
                 Field::optional(
                     "profilePath",
                     Form::Text,
@@ -173,7 +184,7 @@ fn credentials(fields: &mut Fields<'_, '_>) -> AwsCredentials {
             secret_access_key: Secret::new(fields.text("secretAccessKey")),
         },
         "profile" => AwsCredentials::Profile {
-            name: fields.text("profileName"),
+            name: profile_name(&mut fields),
             path: fields.optional_text("profilePath").map(PathBuf::from),
         },
         "assume-role" => AwsCredentials::AssumeRole {
@@ -185,6 +196,24 @@ fn credentials(fields: &mut Fields<'_, '_>) -> AwsCredentials {
     }
 }
 
+fn profile_name(fields: &mut Fields<'_, '_>) -> String {
+    match (
+        fields.optional_text("profileName"),
+        fields.optional_text("profile"),
+    ) {
+        (Some(_), Some(_)) => {
+            let message = "stands beside 'profileName': remove one of the two";
+            fields.problem_with("profile", message);
+            String::new()
+        }
+        (None, None) => {
+            fields.require("profileName", "required");
+            String::new()
+        }
+        (name, profile) => name.or(profile).unwrap_or_default(),
+    }
+}
+
 fn parse_role(text: &str) -> Result<String, String> {
     let is_role = text.starts_with("arn:") && text.contains(":role/");
     is_role.then(|| text.to_owned()).ok_or_else(|| {
@@ -192,7 +221,56 @@ fn parse_role(text: &str) -> Result<String, String> {
     })
 }
 
-/// Reads `clientConfigProperties`.
-pub(crate) fn client_properties(fields: &mut Fields<'_, '_>) -> Vec<(String, String)> {
-    properties(fields, "clientConfigProperties")
+/// Property of Flink's connectors for the URL of a service.
+const ENDPOINT_PROPERTY: &str = "aws.endpoint";
+
+/// Property of Flink's connectors for a region.
+const REGION_PROPERTY: &str = "aws.region";
+
+/// Reads `awsRegion`, `awsCredentials`, and the `clientConfigProperties` that have an effect on
+/// them. Warns of the others.
+pub(crate) fn access_with_properties(fields: &mut Fields<'_, '_>) -> AwsAccess {
+    let mut access = access(fields);
+    let name = "clientConfigProperties";
+    let (mut endpoint, mut region) = (None, None);
+    for Pair {
+        name: key,
+        value,
+        line,
+    } in pairs(fields, name, "property: value")
+    {
+        match key {
+            ENDPOINT_PROPERTY => endpoint = fields.parse_of(name, Some(value), parse_endpoint),
+            REGION_PROPERTY => region = fields.text_of(name, Some(value)),
+            _ => {
+                fields.text_of(name, Some(value));
+                let message = format!(
+                    "the property `{key}` of '{name}' has no effect: it belongs to the client of \
+                     Java; `{ENDPOINT_PROPERTY}` and `{REGION_PROPERTY}` have one"
+                );
+                fields.warn(line, message);
+            }
+        }
+    }
+    let taken = matches!(access.region, AwsRegion::CustomEndpoint { .. });
+    let named = match &access.region {
+        AwsRegion::Specific(id) => Some(id.clone()),
+        _ => None,
+    };
+    access.region = match (endpoint, named.or(region)) {
+        (Some(_), _) if taken => {
+            let message = "`aws.endpoint` and the endpoint of 'awsRegion': remove one of the two";
+            fields.problem_with(name, message);
+            AwsRegion::Default
+        }
+        (Some(endpoint), Some(region)) => AwsRegion::CustomEndpoint { endpoint, region },
+        (Some(_), None) => {
+            let message = "`aws.endpoint` needs a region: write `aws.region` beside it";
+            fields.problem_with(name, message);
+            AwsRegion::Default
+        }
+        (None, Some(region)) if !taken => AwsRegion::Specific(region),
+        (None, _) => return access,
+    };
+    access
 }

@@ -207,6 +207,9 @@ pub(crate) fn read(reading: &mut Reading, document: &Node, application: &mut App
 fn parse_kind(text: &str) -> Result<&'static Kind, String> {
     let kind = KINDS.into_iter().find(|kind| kind.name == text);
     kind.ok_or_else(|| {
+        if let Some(instead) = instead_of(text) {
+            return format!("unknown kind '{text}': {instead}");
+        }
         let names = KINDS.map(|kind| kind.name);
         match hint(text, names) {
             hint if hint.is_empty() => {
@@ -215,6 +218,53 @@ fn parse_kind(text: &str) -> Result<&'static Kind, String> {
             hint => format!("unknown kind '{text}'{hint}"),
         }
     })
+}
+
+/// Names what to write instead of a kind that StateFun had or that its users may expect.
+fn instead_of(text: &str) -> Option<String> {
+    let legacy = LEGACY_KINDS.iter().find(|(legacy, _)| *legacy == text);
+    if let Some((_, today)) = legacy {
+        return Some(format!(
+            "that is its name in a module of StateFun 3.0; write `{today}`"
+        ));
+    }
+    let former = match text {
+        "statefun.kafka.io/routable-protobuf-ingress" => "io.statefun.kafka.v1/ingress",
+        "statefun.kafka.io/generic-egress" => "io.statefun.kafka.v1/egress",
+        "statefun.kinesis.io/routable-protobuf-ingress" => "io.statefun.kinesis.v1/ingress",
+        "statefun.kinesis.io/generic-egress" => "io.statefun.kinesis.v1/egress",
+        _ => "",
+    };
+    if !former.is_empty() {
+        return Some(format!("that is its name in StateFun 2; write `{former}`"));
+    }
+    if text.starts_with("io.statefun.transports.") {
+        let place = "a transport is a field of `io.statefun.endpoints.v2/http`";
+        return Some(format!(
+            "{place}; write `transport: {{type: {text}}}` there"
+        ));
+    }
+    if text.contains("embedded") || text.contains("datastream") {
+        return Some(
+            "functions and connectors inside of Flink cannot run here; serve the functions over \
+             HTTP, and name them in `io.statefun.endpoints.v2/http`"
+                .to_owned(),
+        );
+    }
+    // Another version of a kind that there is, such as `io.statefun.kafka.v2/ingress`.
+    let family = |name: &str| {
+        let (before, after) = name.rsplit_once(".v")?;
+        let (version, kind) = after.split_once('/')?;
+        let is_version = version.bytes().all(|digit| digit.is_ascii_digit());
+        (is_version && !version.is_empty()).then(|| (before.to_owned(), kind.to_owned()))
+    };
+    let wanted = family(text)?;
+    let same = KINDS
+        .iter()
+        .filter(|kind| family(kind.name) == Some(wanted.clone()));
+    let names: Vec<String> = same.map(|kind| format!("`{}`", kind.name)).collect();
+    let names = names.join(" or ");
+    (!names.is_empty()).then(|| format!("there is no such version; write {names}"))
 }
 
 fn parse_legacy_kind(text: &str) -> Result<&'static Kind, String> {
@@ -235,6 +285,11 @@ fn read_component(
 /// Reads the form of StateFun 3.0: `version`, `module.meta.type` and lists of components under
 /// `module.spec`.
 fn read_legacy(reading: &mut Reading, document: &Node, application: &mut Application) {
+    if let Some(spec) = document.get("spec") {
+        // StateFun's own page about Kafka has it there.
+        let message = "'spec' of a module of StateFun 3.0 stands below 'module': indent it";
+        return reading.problem(spec.line, message);
+    }
     let mut root = Fields::of(reading, document, "a module of StateFun 3.0", LEGACY);
     root.parsed("version", parse_version);
     let components = legacy_components(root.mapping("module"));

@@ -7,11 +7,13 @@ use satchel_aws::egress::destination::{AwsEgress, Delivery, Destination};
 use satchel_aws::egress::kinesis::envelope::Envelope;
 use satchel_aws::egress::kinesis::{KinesisSettings, RECORD_BYTES_MAX_LARGE};
 
-use crate::module::aws::{self, client_properties};
+use crate::module::aws;
 use crate::module::egress::{EgressAdapter, EgressSpec};
 use crate::module::fields::Fields;
 use crate::module::identifier::{ID, identifier};
+use crate::module::ingress_kinesis::STREAM_NAME;
 use crate::module::table::{Field, Form, Kind, Word};
+use crate::streams::check_stream_name;
 
 /// The kind `io.statefun.kinesis.v1/egress`.
 pub(crate) static EGRESS: Kind = Kind {
@@ -87,6 +89,14 @@ spec:
              waits longer than this before it searches the stream.",
         )
         .extension(),
+        Field::optional(
+            "streamName",
+            Form::Format(&STREAM_NAME),
+            "no effect",
+            "Name of the stream, a field of StateFun's fork for Flink 2. Accepted with a warning: \
+             each record names its stream.",
+        )
+        .extension(),
         aws::CLIENT_PROPERTIES,
     ],
     read: |fields, application| application.egresses.push(egress(fields)),
@@ -107,17 +117,17 @@ pub struct KinesisEgress {
     pub record_bytes_max: usize,
     /// Maximum duration of a request.
     pub request_timeout: Duration,
-    /// `clientConfigProperties`, in order.
-    pub client_properties: Vec<(String, String)>,
 }
 
 /// Reads the spec of an `io.statefun.kinesis.v1/egress`.
 fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
+    fields.warn_of("streamName", "each record names its stream");
+    fields.parsed("streamName", check_stream_name);
     EgressSpec {
         source: fields.source(),
         id: identifier(&mut fields),
         adapter: EgressAdapter::Kinesis(KinesisEgress {
-            access: aws::access(&mut fields),
+            access: aws::access_with_properties(&mut fields),
             outstanding_records_max: fields.whole("maxOutstandingRecords") as usize,
             delivery: match fields.choice("delivery") {
                 "exactly-once" => Delivery::ExactlyOnce,
@@ -129,7 +139,6 @@ fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
             },
             record_bytes_max: fields.bytes("maxRecordBytes") as usize,
             request_timeout: fields.duration("requestTimeout"),
-            client_properties: client_properties(&mut fields),
         }),
     }
 }

@@ -320,7 +320,8 @@ fn dev_command(fields: &mut Fields<'_, '_>) -> Option<Vec<String>> {
     Some(command.collect())
 }
 
-/// Reads a path of a module file. Relative paths start at the file's directory.
+/// Reads a path of a module file. Relative paths start at the file's directory, and `~/` at the
+/// user's. The prefix `file:` of Java is allowed.
 pub(crate) fn file_path(source: &Source, text: &str) -> Result<PathBuf, String> {
     if text.starts_with("classpath:") {
         return Err(format!(
@@ -328,5 +329,15 @@ pub(crate) fn file_path(source: &Source, text: &str) -> Result<PathBuf, String> 
              a file"
         ));
     }
-    Ok(source.directory().join(text))
+    let path = match text.strip_prefix("file:") {
+        Some(path) => path.strip_prefix("//").unwrap_or(path),
+        None => text,
+    };
+    if path.is_empty() {
+        return Err(format!("`{text}` is not the path of a file"));
+    }
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(path), Some(home)) => Ok(home.join(path)),
+        _ => Ok(source.directory().join(path)),
+    }
 }

@@ -3,6 +3,8 @@
 //! A problem is recorded and reading continues with a placeholder value, so that all problems of a
 //! file are reported together. Values that were read are discarded if there is any problem.
 
+mod tagged;
+
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,11 +12,8 @@ use std::time::Duration;
 
 use crate::module::duration::{format_duration, parse_bytes, parse_duration};
 use crate::module::problem::{Problems, Source, hint};
-use crate::module::table::{Absence, Field, Form, Tagged};
+use crate::module::table::{Absence, Field, Form};
 use crate::module::yaml::{Entry, Node, Value};
-
-/// The field of a [`Form::Tagged`] mapping that selects its variant.
-const TAG: &str = "type";
 
 /// A file that is being read and its problems so far.
 pub(crate) struct Reading {
@@ -96,6 +95,26 @@ impl<'n, 'r> Fields<'n, 'r> {
             .map_or(self.line, |entry| entry.line);
         let message = format!("'{name}' of {}: {}", self.what, message.as_ref());
         self.reading.problem(line, message);
+    }
+
+    /// Warns of the field `name`, at its position, if it is present. `why` says that it has no
+    /// effect, and what has one.
+    pub(crate) fn warn_of(&mut self, name: &str, why: &str) {
+        self.declared(name);
+        let present = self.entries.and_then(|entries| {
+            let mut entries = entries.iter();
+            entries.find(|entry| entry.key == name && entry.value.value != Value::Null)
+        });
+        if let Some(entry) = present {
+            let message = format!("'{name}' of {} has no effect: {why}", self.what);
+            self.warn(entry.line, message);
+        }
+    }
+
+    /// Adds a warning.
+    pub(crate) fn warn(&mut self, line: usize, message: impl Into<String>) {
+        let source = self.reading.source(line);
+        self.reading.problems.warn(&source, message);
     }
 
     /// Returns true if a field is present.
@@ -235,23 +254,6 @@ impl<'n, 'r> Fields<'n, 'r> {
         }
     }
 
-    /// The variant of a mapping with a `type`, and its fields. An absent mapping reads as the
-    /// default variant without fields.
-    pub(crate) fn tagged(&mut self, name: &str) -> (&'static str, Fields<'n, '_>) {
-        let field = self.declared(name);
-        let Form::Tagged(tagged) = field.form else {
-            panic!("'{name}' is not declared as a mapping with a type");
-        };
-        match (self.raw(name), field.absence) {
-            (Some(node), _) => self.tagged_of(name, node, tagged),
-            (None, Absence::Default(word)) => {
-                let variant = tagged.variant(word).expect("a default is one of the words");
-                (word, self.absent(name, variant.fields))
-            }
-            (None, _) => (tagged.variants[0].word, self.absent(name, &[])),
-        }
-    }
-
     /// The elements of a list.
     pub(crate) fn list(&mut self, name: &str) -> &'n [Node] {
         let len_min = match self.declared(name).form {
@@ -288,16 +290,6 @@ impl<'n, 'r> Fields<'n, 'r> {
     /// Records a problem if a field is absent that other fields make necessary.
     pub(crate) fn require(&mut self, name: &str, message: &str) {
         if self.entries.is_some() && !self.is_present(name) {
-            self.problem_with(name, message);
-        }
-    }
-
-    /// Records a problem if a field that Satchel does not support is present.
-    pub(crate) fn refuse(&mut self, name: &str) {
-        let Form::Unsupported(message) = self.declared(name).form else {
-            panic!("'{name}' is not declared as unsupported");
-        };
-        if self.is_present(name) {
             self.problem_with(name, message);
         }
     }
@@ -373,38 +365,6 @@ impl<'n, 'r> Fields<'n, 'r> {
             entries: (!is_required).then_some(&[]),
             reading: self.reading,
         }
-    }
-
-    fn tagged_of(
-        &mut self,
-        name: &str,
-        node: &'n Node,
-        tagged: &'static Tagged,
-    ) -> (&'static str, Fields<'n, '_>) {
-        let mut fields = Fields::unchecked(self.reading, node, name, &[]);
-        let variant = match (fields.find(TAG), tagged.untagged) {
-            (None, Some(word)) => tagged.variant(word),
-            (None, None) => {
-                if fields.entries.is_some() {
-                    let message = format!("{name} needs the field '{TAG}'");
-                    fields.problem(node.line, message);
-                }
-                None
-            }
-            (tag, _) => fields
-                .parse_of(TAG, tag, |text| known_word(text, tagged.words()))
-                .and_then(|word| tagged.variant(word)),
-        };
-        let Some(variant) = variant else {
-            // The known fields depend on the type, so none of them is checked.
-            fields.entries = None;
-            fields.table = tagged.variants[0].fields;
-            return (tagged.variants[0].word, fields);
-        };
-        fields.table = variant.fields;
-        let names = variant.fields.iter().map(|field| field.name);
-        fields.check_known(&[TAG].into_iter().chain(names));
-        (variant.word, fields)
     }
 
     fn check_known(&mut self, known: &(impl Iterator<Item = &'static str> + Clone)) {

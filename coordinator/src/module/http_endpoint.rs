@@ -1,6 +1,7 @@
 //! StateFun's HTTP endpoints and their transports.
 
-use std::path::PathBuf;
+mod tls;
+
 use std::time::Duration;
 
 use satchel_aws::config::AwsAccess;
@@ -8,18 +9,17 @@ use satchel_engine::endpoint::Endpoint;
 
 use crate::module::aws;
 use crate::module::endpoint::{
-    EndpointAdapter, EndpointSpec, FUNCTIONS, ON_POISON, RETRIES_FIELD, file_path, on_poison,
-    patterns, retries,
+    EndpointAdapter, EndpointSpec, FUNCTIONS, ON_POISON, RETRIES_FIELD, on_poison, patterns,
+    retries,
 };
 use crate::module::fields::Fields;
 use crate::module::problem::Source;
 use crate::module::table::{Field, Form, Format, Kind, Tagged, Variant};
 
+pub use tls::{ClientCertificate, Tls};
+
 const ASYNC: &str = "io.statefun.transports.v1/async";
 const OKHTTP: &str = "io.statefun.transports.v1/okhttp";
-
-/// Maximum size of a batch in one request, in bytes.
-const REQUEST_BYTES_MAX: usize = 32 << 20;
 
 /// The kind `io.statefun.endpoints.v2/http`.
 pub(crate) static V2: Kind = Kind {
@@ -77,9 +77,10 @@ spec:
 const URL: Field = Field::required(
     "urlPathTemplate",
     Form::Format(&URL_TEMPLATE),
-    "URL of a function: `http://`, `https://` or `http+unix://`. `{function.name}` stands for the \
-     function's name. For `http+unix://` the path up to the first segment that ends in `.sock` is \
-     the socket's file, and the rest is the path of the request.",
+    "URL of a function: `http://`, `https://`, `http+unix://` or `https+unix://`. \
+     `{function.name}` stands for the function's name. For a Unix socket, the path up to the first \
+     segment that ends in `.sock` is the socket's file, and the rest is the path of the request; \
+     with TLS, its server is named `localhost`.",
 );
 
 const BATCH: Field = Field::with_default(
@@ -93,7 +94,7 @@ const AUTH: Field = Field::optional(
     "auth",
     Form::Tagged(&SIGNATURE),
     "requests are not signed",
-    "Signature of requests. Not available for `http+unix://`.",
+    "Signature of requests. Not available for Unix sockets.",
 )
 .extension();
 
@@ -131,7 +132,7 @@ static TRANSPORT: Tagged = Tagged {
         },
         Variant {
             word: OKHTTP,
-            fields: &[OKHTTP_TIMEOUTS],
+            fields: &[OKHTTP_TIMEOUTS, TRANSPORT_BATCH],
             meaning: "StateFun's synchronous client, with its timeouts. Its pool and sizes are the \
                       defaults of the asynchronous transport.",
         },
@@ -155,15 +156,20 @@ const ASYNC_FIELDS: &[Field] = &[
                 "`connect` of the transport",
                 "As `connect`.",
             ),
+            Field::optional("read", TIMEOUT, "no effect", WITHOUT_READ),
+            Field::optional("write", TIMEOUT, "no effect", WITHOUT_WRITE),
         ]),
         "no effect",
         "Another place for `call` and `connect`, each of which may stand in one of the two places.",
     ),
-    timeout(
+    TRANSPORT_BATCH,
+    Field::with_default(
         "pool_ttl",
+        Form::Duration(Duration::ZERO, Duration::from_secs(86_400)),
         "4s",
-        "Time for which an idle connection is kept. StateFun's default is `15s`, \
-         longer than common servers keep one: Node.js closes it after 5 s.",
+        "Time for which an idle connection is kept; with `0`, each request makes a new one. \
+         StateFun's default is `15s`, longer than common servers keep one: Node.js closes it after \
+         5 s.",
     ),
     Field::with_default(
         "pool_size",
@@ -175,36 +181,14 @@ const ASYNC_FIELDS: &[Field] = &[
         "payload_max_bytes",
         Form::Bytes(1, 1 << 31),
         "32MiB",
-        "Maximum size of an answer, after it was unpacked if it is compressed with gzip.",
+        "Maximum size of a request, and of an answer after it was unpacked if it is compressed with \
+         gzip. A batch that does not fit is sent in parts; a message that does not fit alone is a \
+         dead letter.",
     ),
-    Field::optional(
-        "trust_cacerts",
-        Form::Text,
-        "the certificate authorities of the system",
-        "PEM file of the certificate authorities to trust. Relative to the module file, as are \
-         `client_cert` and `client_key`.",
-    ),
-    Field::optional(
-        "client_cert",
-        Form::Text,
-        "no client certificate",
-        "PEM file of the client certificate. Requires `client_key`.",
-    ),
-    Field::optional(
-        "client_key",
-        Form::Text,
-        "no client certificate",
-        "PEM file of the client certificate's key, not encrypted. Requires `client_cert`.",
-    ),
-    Field::optional(
-        "client_key_password",
-        Form::Unsupported(
-            "encrypted keys are not supported: decrypt the file of 'client_key' and remove this \
-             field",
-        ),
-        "the key is not encrypted",
-        "Password of the client key.",
-    ),
+    tls::TRUST_CACERTS,
+    tls::CLIENT_CERT,
+    tls::CLIENT_KEY,
+    tls::CLIENT_KEY_PASSWORD,
 ];
 
 const OKHTTP_TIMEOUTS: Field = Field::optional(
@@ -221,15 +205,24 @@ const OKHTTP_TIMEOUTS: Field = Field::optional(
             "10s",
             "Maximum time for which the service may be silent while it answers.",
         ),
-        timeout(
-            "write",
-            "10s",
-            "Accepted for compatibility; `call` bounds the sending of a request.",
-        ),
+        Field::optional("write", TIMEOUT, "no effect", WITHOUT_WRITE),
     ]),
     "the defaults of its fields",
     "Timeouts of requests.",
 );
+
+/// Field that StateFun ignores within a transport.
+const TRANSPORT_BATCH: Field = Field::optional(
+    "maxNumBatchRequests",
+    Form::Whole(1, 1_000_000),
+    "no effect",
+    "Accepted with a warning: StateFun ignores it here. It belongs to the endpoint itself.",
+);
+
+const WITHOUT_READ: &str =
+    "Accepted with a warning: the asynchronous transport bounds the whole request by `call`.";
+const WITHOUT_WRITE: &str =
+    "Accepted with a warning: the sending of a request is bounded by `call`.";
 
 const TIMEOUT: Form = Form::Duration(Duration::from_millis(1), Duration::from_secs(86_400));
 
@@ -239,16 +232,16 @@ const fn timeout(name: &'static str, default: &'static str, meaning: &'static st
 
 static URL_TEMPLATE: Format = Format {
     name: "URL template",
-    pattern: r"[hH][tT][tT][pP]([sS]|\+[uU][nN][iI][xX])?://\S+",
+    pattern: r"[hH][tT][tT][pP][sS]?(\+[uU][nN][iI][xX])?://\S+",
     check: |text| parse_url(text).map(drop),
 };
 
 /// A service that speaks StateFun's protocol over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpEndpoint {
-    /// URL of a function: `http://`, `https://` or `http+unix://`.
+    /// URL of a function: `http://`, `https://`, `http+unix://` or `https+unix://`.
     ///
-    /// `{function.name}` stands for the name. For `http+unix://` the path up to the first segment
+    /// `{function.name}` stands for the name. For the latter two, the path up to the first segment
     /// that ends in `.sock` is the socket's file, and the rest is the path of the request.
     pub url_template: String,
     /// Maximum duration of one request, connecting included.
@@ -257,13 +250,11 @@ pub struct HttpEndpoint {
     pub connect: Duration,
     /// Maximum silence of the service while it answers, if bounded apart from `call` (okhttp).
     pub read: Option<Duration>,
-    /// Maximum stall while sending, if bounded apart from `call` (okhttp).
-    pub write: Option<Duration>,
-    /// Time for which an idle connection is kept.
+    /// Time for which an idle connection is kept; zero keeps none.
     pub pool_idle: Duration,
     /// Maximum number of connections that are kept.
     pub pool_size: usize,
-    /// Maximum size of an answer, in bytes.
+    /// Maximum size of a request and of an answer, in bytes.
     pub payload_max_bytes: u64,
     /// Files for TLS.
     pub tls: Tls,
@@ -289,24 +280,21 @@ pub struct HttpAuth {
     pub access: AwsAccess,
 }
 
-/// PEM files for TLS.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tls {
-    /// Authorities to trust; without it, those of the system.
-    pub trust_cacerts: Option<PathBuf>,
-    /// Client certificate and its key.
-    pub client: Option<(PathBuf, PathBuf)>,
-}
-
 fn v2(mut fields: Fields<'_, '_>) -> EndpointSpec {
     let spec = head(&mut fields);
     let (kind, mut transport) = fields.tagged("transport");
     let transport = match kind {
-        OKHTTP => okhttp(transport.mapping("timeouts")),
+        OKHTTP => {
+            transport.warn_of("maxNumBatchRequests", MISPLACED);
+            okhttp(transport.mapping("timeouts"))
+        }
         _ => asynchronous(&mut transport),
     };
     with_transport(spec, transport)
 }
+
+/// Warning of a field that belongs to the endpoint.
+const MISPLACED: &str = "StateFun ignores it in a transport; write it beside 'transport'";
 
 fn v1(mut fields: Fields<'_, '_>) -> EndpointSpec {
     let spec = head(&mut fields);
@@ -328,15 +316,15 @@ fn head(fields: &mut Fields<'_, '_>) -> Head {
     let url_template = fields.parsed("urlPathTemplate", parse_url);
     let url_template = url_template.unwrap_or_default();
     let auth = auth(fields);
-    if auth.is_some() && url_template.contains("+unix://") {
+    if auth.is_some() && is_unix(&url_template) {
         fields.problem_with("auth", "requests over a Unix socket cannot be signed");
     }
     let engine = Endpoint {
         functions,
         batch_messages_max: fields.whole("maxNumBatchRequests") as usize,
         bundle_batches_max: 1,
-        bundle_bytes_max: REQUEST_BYTES_MAX,
-        // The size of the pool, which the transport has.
+        // The transport has both: its size of payloads, and of its pool.
+        bundle_bytes_max: 0,
         concurrency_max: 0,
         retries: retries(fields.mapping("retries")),
         on_poison: on_poison(fields),
@@ -353,6 +341,7 @@ fn with_transport(head: Head, transport: HttpEndpoint) -> EndpointSpec {
     EndpointSpec {
         source: head.source,
         engine: Endpoint {
+            bundle_bytes_max: usize::try_from(transport.payload_max_bytes).unwrap_or(usize::MAX),
             concurrency_max: transport.pool_size,
             ..head.engine
         },
@@ -378,7 +367,11 @@ fn auth(fields: &mut Fields<'_, '_>) -> Option<HttpAuth> {
 fn asynchronous(fields: &mut Fields<'_, '_>) -> HttpEndpoint {
     let mut call = fields.written_duration("call");
     let mut connect = fields.written_duration("connect");
+    fields.warn_of("maxNumBatchRequests", MISPLACED);
     let mut timeouts = fields.mapping("timeouts");
+    let why = "the asynchronous transport bounds the whole request by 'call'";
+    timeouts.warn_of("read", why);
+    timeouts.warn_of("write", why);
     for (name, direct) in [("call", &mut call), ("connect", &mut connect)] {
         let nested = timeouts.written_duration(name);
         if direct.is_some() && nested.is_some() {
@@ -391,48 +384,29 @@ fn asynchronous(fields: &mut Fields<'_, '_>) -> HttpEndpoint {
         call: call.unwrap_or_else(|| fields.default_duration("call")),
         connect: connect.unwrap_or_else(|| fields.default_duration("connect")),
         read: None,
-        write: None,
         pool_idle: fields.duration("pool_ttl"),
         pool_size: fields.whole("pool_size") as usize,
         payload_max_bytes: fields.bytes("payload_max_bytes"),
-        tls: tls(fields),
+        tls: tls::read(fields),
         auth: None,
-    }
-}
-
-fn tls(fields: &mut Fields<'_, '_>) -> Tls {
-    let source = fields.source();
-    let mut file = |name| fields.parsed(name, |text| file_path(&source, text));
-    let trust_cacerts = file("trust_cacerts");
-    let (cert, key) = (file("client_cert"), file("client_key"));
-    fields.refuse("client_key_password");
-    let client = match (cert, key) {
-        (Some(cert), Some(key)) => Some((cert, key)),
-        (Some(_), None) => {
-            fields.problem_with("client_cert", "a certificate also needs its 'client_key'");
-            None
-        }
-        (None, Some(_)) => {
-            fields.problem_with("client_key", "a key also needs its 'client_cert'");
-            None
-        }
-        (None, None) => None,
-    };
-    Tls {
-        trust_cacerts,
-        client,
     }
 }
 
 fn okhttp(mut timeouts: Fields<'_, '_>) -> HttpEndpoint {
     let pool = asynchronous(&mut timeouts.empty(ASYNC_FIELDS));
+    timeouts.warn_of("write", "the sending of a request is bounded by 'call'");
+    timeouts.written_duration("write");
     HttpEndpoint {
         call: timeouts.duration("call"),
         connect: timeouts.duration("connect"),
         read: Some(timeouts.duration("read")),
-        write: Some(timeouts.duration("write")),
         ..pool
     }
+}
+
+fn is_unix(url: &str) -> bool {
+    let scheme = url.split("://").next().unwrap_or_default();
+    scheme.to_ascii_lowercase().ends_with("+unix")
 }
 
 /// Checks a URL template. No error quotes the URL, which may hold secrets.
@@ -458,16 +432,15 @@ fn parse_url(text: &str) -> Result<String, String> {
             Some(host) if !host.is_empty() => Ok(text.to_owned()),
             _ => Err("the URL names no host".to_owned()),
         },
-        "http+unix" => {
+        "http+unix" | "https+unix" => {
             if rest.split('/').any(|segment| segment.ends_with(".sock")) {
                 Ok(text.to_owned())
             } else {
                 Err("the URL names no socket: the name of its file must end in `.sock`".to_owned())
             }
         }
-        "https+unix" => Err("TLS over a Unix socket (https+unix) is not supported".to_owned()),
         _ => Err(format!(
-            "the scheme `{scheme}` is not one of http, https, http+unix"
+            "the scheme `{scheme}` is not one of http, https, http+unix, https+unix"
         )),
     }
 }

@@ -5,8 +5,8 @@
 use satchel_aws::config::AwsAccess;
 use satchel_aws::kinesis::{Aggregation, ExpiredPosition};
 
-use crate::module::aws::{self, client_properties};
-use crate::module::date::parse_date;
+use crate::module::aws;
+use crate::module::date::{parse_date, parse_rfc3339};
 use crate::module::fields::Fields;
 use crate::module::identifier::{ID, identifier};
 use crate::module::ingress::{IngressAdapter, IngressSpec, VALUE_TYPE};
@@ -96,6 +96,14 @@ spec:
 
 const STREAM: &[Field] = &[
     Field::required("stream", Form::Format(&STREAM_NAME), "Name of the stream."),
+    Field::optional(
+        "streamArn",
+        Form::Format(&STREAM_ARN),
+        "no effect",
+        "ARN of the stream, a field of StateFun's fork for Flink 2. Accepted with a warning: the \
+         stream is found by its name, in the region of `awsRegion`.",
+    )
+    .extension(),
     VALUE_TYPE,
     TARGETS,
     RECORD_ID,
@@ -120,6 +128,15 @@ static STARTUP: Tagged = Tagged {
             word: "date",
             fields: &[DATE],
             meaning: "The first record at or after `date`.",
+        },
+        Variant {
+            word: "at-timestamp",
+            fields: &[Field::required(
+                "timestamp",
+                Form::Format(&TIMESTAMP),
+                "Time of RFC 3339, such as `2026-02-01T04:15:00.000+01:00`.",
+            )],
+            meaning: "The same, as StateFun's fork for Flink 2 writes it.",
         },
     ],
 };
@@ -147,7 +164,20 @@ static CONSUMER: Tagged = Tagged {
     ],
 };
 
-static STREAM_NAME: Format = Format {
+static STREAM_ARN: Format = Format {
+    name: "ARN of a stream",
+    pattern: r"arn:[^\s]+:stream/[A-Za-z0-9_.\-]{1,128}",
+    check: |text| parse_arn(text).map(drop),
+};
+
+static TIMESTAMP: Format = Format {
+    name: "time of RFC 3339",
+    pattern: r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{8}(\.[0-9]+)?([Zz]|[+\-][0-9]{2}:[0-9]{2})",
+    check: |text| parse_timestamp(text).map(drop),
+};
+
+/// Name of a stream.
+pub(crate) static STREAM_NAME: Format = Format {
     name: "name of a stream",
     pattern: r"[A-Za-z0-9_.\-]{1,128}",
     check: check_stream_name,
@@ -174,8 +204,6 @@ pub struct KinesisIngress {
     pub aggregation: Aggregation,
     /// Way of reading from Kinesis.
     pub consumer: Consumer,
-    /// `clientConfigProperties`, in order.
-    pub client_properties: Vec<(String, String)>,
 }
 
 /// Way of reading from Kinesis. Local streams have no such choice.
@@ -208,7 +236,8 @@ fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
     let id = identifier(&mut fields);
     let streams = fields.list("streams").iter();
     let streams = streams.map(|node| {
-        let fields = fields.element("streams", node, STREAM);
+        let mut fields = fields.element("streams", node, STREAM);
+        check_stream_arn(&mut fields);
         stream(fields, "stream", check_stream_name)
     });
     let streams = streams.collect();
@@ -216,7 +245,7 @@ fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
         source,
         id,
         adapter: IngressAdapter::Kinesis(KinesisIngress {
-            access: aws::access(&mut fields),
+            access: aws::access_with_properties(&mut fields),
             startup: startup(&mut fields),
             streams,
             on_expired: match fields.choice("onExpiredPosition") {
@@ -229,9 +258,44 @@ fn ingress(mut fields: Fields<'_, '_>) -> IngressSpec {
                 _ => Aggregation::Detect,
             },
             consumer: consumer(&mut fields),
-            client_properties: client_properties(&mut fields),
         }),
     }
+}
+
+/// Checks that the ARN of a stream, if there is one, names the same stream.
+fn check_stream_arn(fields: &mut Fields<'_, '_>) {
+    let Some(by_arn) = fields.parsed("streamArn", parse_arn) else {
+        return;
+    };
+    let why = "the stream is found by its name, in the region of 'awsRegion'";
+    fields.warn_of("streamArn", why);
+    let same = |name: &str| match name == by_arn {
+        true => Ok(()),
+        false => Err(format!(
+            "`{name}` is not the stream of 'streamArn', {by_arn}"
+        )),
+    };
+    fields.parsed("stream", same);
+}
+
+fn parse_arn(text: &str) -> Result<String, String> {
+    let name = text
+        .starts_with("arn:")
+        .then(|| text.rsplit_once(":stream/"));
+    let name = name.flatten().map(|(_, name)| name.to_owned());
+    name.filter(|name| check_stream_name(name).is_ok())
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is not the ARN of a stream: write \
+             arn:aws:kinesis:<region>:<account>:stream/<name>"
+            )
+        })
+}
+
+fn parse_timestamp(text: &str) -> Result<u64, String> {
+    parse_rfc3339(text).ok_or_else(|| {
+        format!("`{text}` is not a time since 1970: write it as 2026-02-01T04:15:00.000+00:00")
+    })
 }
 
 fn startup(fields: &mut Fields<'_, '_>) -> StartupPosition {
@@ -241,6 +305,10 @@ fn startup(fields: &mut Fields<'_, '_>) -> StartupPosition {
         "date" => {
             let date = fields.parsed("date", parse_date);
             StartupPosition::Date(date.unwrap_or_default())
+        }
+        "at-timestamp" => {
+            let time = fields.parsed("timestamp", parse_timestamp);
+            StartupPosition::Date(time.unwrap_or_default())
         }
         _ => StartupPosition::Latest,
     }

@@ -64,6 +64,7 @@ impl fmt::Display for Problem {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Problems {
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
     redactions: Redactions,
 }
 
@@ -91,6 +92,24 @@ impl Problems {
     /// Adds a problem at a line.
     pub(crate) fn at(&mut self, source: &Source, message: impl Into<String>) {
         self.push(Place::Line(source.clone()), message);
+    }
+
+    /// Adds a warning at a line: something that is accepted and has no effect.
+    pub(crate) fn warn(&mut self, source: &Source, message: impl Into<String>) {
+        self.warnings.push(Problem {
+            place: Place::Line(source.clone()),
+            message: message.into(),
+        });
+    }
+
+    /// Takes the warnings out, ordered by position. None shows the value of a placeholder.
+    pub(crate) fn take_warnings(&mut self) -> Vec<Problem> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        for warning in &mut warnings {
+            warning.message = self.redactions.apply(std::mem::take(&mut warning.message));
+        }
+        warnings.sort();
+        warnings
     }
 
     /// Number of problems.

@@ -141,7 +141,6 @@ fn type_of(form: &Form) -> String {
         },
         Form::OneOrMore(form) => format!("{}, or a list of them", type_of(form)),
         Form::Pairs(pairs) => format!("list of `name: value`; value: {}", type_of(&pairs.value)),
-        Form::Unsupported(_) => "not supported".to_owned(),
     }
 }
 
@@ -156,17 +155,11 @@ fn default_of(field: &Field) -> String {
 
 fn meaning_of(field: &Field) -> String {
     let mut meaning = field.meaning.to_owned();
-    match field.form {
-        Form::Choice(words) => {
-            for word in words {
-                // Writing to a text cannot fail.
-                let _ = write!(meaning, "<br>`{}`: {}", word.word, word.meaning);
-            }
+    if let Form::Choice(words) = field.form {
+        for word in words {
+            // Writing to a text cannot fail.
+            let _ = write!(meaning, "<br>`{}`: {}", word.word, word.meaning);
         }
-        Form::Unsupported(remedy) => {
-            let _ = write!(meaning, " Refused: {remedy}.");
-        }
-        _ => {}
     }
     meaning
 }

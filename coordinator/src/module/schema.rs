@@ -174,7 +174,6 @@ fn values(form: &Form, definitions: &mut Definitions) -> Value {
             pairs_schema
         }
         Form::AnyMapping => json!({"type": "object"}),
-        Form::Unsupported(_) => json!({"not": {}, "doNotSuggest": true}),
     }
 }
 

@@ -92,8 +92,6 @@ pub(crate) enum Form {
     Pairs(&'static Pairs),
     /// Any mapping; another table has its fields.
     AnyMapping,
-    /// A field that StateFun knows and Satchel refuses, with the reason and the remedy.
-    Unsupported(&'static str),
 }
 
 /// A form of texts.

@@ -1,5 +1,6 @@
 //! Module files as users write them: their results, and the refusal of wrong ones.
 
+mod broken;
 mod egresses;
 mod kafka;
 mod kinds;

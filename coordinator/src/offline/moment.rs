@@ -2,7 +2,8 @@
 
 use satchel_log::At;
 
-use crate::module::parse_rfc3339;
+use crate::clock::TIME_WARN_FROM_MS;
+use crate::module::{format_rfc3339, parse_rfc3339};
 
 /// Parses a time in RFC 3339, such as `2026-02-01T04:15:00Z` or `2026-02-01 04:15:00.250+01:00`, to
 /// milliseconds since the epoch. Finer digits are cut off.
@@ -33,6 +34,23 @@ pub fn parse_at(text: &str) -> Result<At, String> {
     })
 }
 
+/// Returns a note about a moment if partition time is ahead of the calendar: moments are partition
+/// time. `newest_ms` is the time of the newest commit.
+pub(crate) fn note_of_moment(at: At, newest_ms: Option<u64>, now_ms: u64) -> Option<String> {
+    let (At::Moment(_), Some(newest_ms)) = (at, newest_ms) else {
+        return None;
+    };
+    let ahead_ms = newest_ms.saturating_sub(now_ms);
+    (ahead_ms >= TIME_WARN_FROM_MS).then(|| {
+        format!(
+            "partition time is at least {} s ahead of this machine's clock (its newest commit is \
+             of {}): the moment is read as partition time",
+            ahead_ms / 1000,
+            format_rfc3339(newest_ms)
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +76,23 @@ mod tests {
             let refused = parse_at(text).unwrap_err();
             assert!(refused.contains(&format!("`{text}`")), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_moment_has_a_note_if_partition_time_is_ahead() {
+        let newest_ms = 1_580_530_500_000;
+        let note = |at, now_ms| note_of_moment(at, Some(newest_ms), now_ms);
+        assert_eq!(note(At::Moment(7), newest_ms), None);
+        assert_eq!(note(At::Moment(7), newest_ms - 4_999), None);
+        assert_eq!(note(At::Latest, 0), None);
+        assert_eq!(note_of_moment(At::Moment(7), None, 0), None);
+        assert_eq!(
+            note(At::Moment(7), newest_ms - 3_600_000).as_deref(),
+            Some(
+                "partition time is at least 3600 s ahead of this machine's clock (its newest \
+                 commit is of 2020-02-01T04:15:00.000Z): the moment is read as partition time"
+            )
+        );
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::str::FromStr;
 use satchel_log::At;
 use satchel_storage::fork::{Content, ReadError};
 
-use super::moment::parse_at;
+use super::moment::{note_of_moment, parse_at};
 use super::new_root::{NewRoot, begin, create_failure};
 use super::root::Root;
 use super::states::read_failure;
+use crate::clock::now_ms;
 use crate::error::{Exit, Failure};
 use crate::store::s3::S3Options;
 use crate::store::{StateLocation, StateStore};
@@ -100,6 +101,9 @@ pub async fn restore(
             Failure::new(Exit::Damaged, format!("{origin}: {problem}"))
         }
     })?;
+    if let Some(note) = note_of_moment(origin.at, content.newest_ms, now_ms()) {
+        tracing::warn!(origin = %origin, "{note}");
+    }
     let writer = begin(NewRoot {
         opened: fork.opened,
         place: fork.place,

@@ -26,6 +26,16 @@ pub enum Wanted {
     Address(Address, Option<Arc<str>>),
 }
 
+/// States that were found.
+#[derive(Debug)]
+pub struct FoundStates {
+    /// The states, in the order of their addresses.
+    pub lines: Vec<StateLine>,
+    /// Partition time of the newest commit, whatever was asked for, in ms since the epoch; `None`
+    /// if it is not known.
+    pub newest_ms: Option<u64>,
+}
+
 /// Reads the selected states in the order of their addresses. The root must belong to the
 /// application `expected`, if one is given. States that had expired at that time are left out.
 ///
@@ -38,11 +48,12 @@ pub async fn states(
     expected: Option<&str>,
     at: At,
     wanted: Wanted,
-) -> Result<Vec<StateLine>, Failure> {
+) -> Result<FoundStates, Failure> {
     let application = root.application(expected).await?;
     let source = root.source();
     let now_ms = SystemClock.now().wall_ms;
     let mut lines = Vec::new();
+    let mut newest_ms = None;
     for partition in 0..application.partitions {
         let mut fold = States::new(application.buckets, wanted.clone());
         let reading = satchel_log::read(&source, &application, partition, at, &mut fold).await;
@@ -51,6 +62,7 @@ pub async fn states(
             let message = format!("the durable state: partition {partition}: {problem}");
             return Err(Failure::new(Exit::Damaged, message));
         }
+        newest_ms = newest_ms.max(reading.newest_ms);
         let at_ms = match at {
             At::Moment(moment_ms) => moment_ms,
             At::Savepoint(_) => reading.committed_at_ms.unwrap_or(now_ms),
@@ -62,7 +74,7 @@ pub async fn states(
     lines.sort_unstable_by(|one, other| {
         (&one.address, &one.name).cmp(&(&other.address, &other.name))
     });
-    Ok(lines)
+    Ok(FoundStates { lines, newest_ms })
 }
 
 /// Fold that keeps the selected states.

@@ -13,13 +13,18 @@ use crate::config::RunConfig;
 use crate::destinations::AwsConfigs;
 use crate::error::{Exit, Failure};
 use crate::random;
+use crate::runtime::time::check_calendar;
 
 /// Maximum duration of the release.
 const RELEASE_MAX: Duration = Duration::from_secs(3);
 
+/// Service whose calendar is compared, in messages.
+const LEASE_TABLE: &str = "the lease table";
+
 /// Participation of this process in the lease.
 pub(super) struct LeaseHolder {
     lease: LeaseHandle,
+    table: LeaseTable,
     handover: Handover,
 }
 
@@ -42,6 +47,9 @@ pub(super) async fn begin(
         created
             .map_err(|error| Failure::caused(Exit::Environment, "--create-lease-table", error))?;
     }
+    // Only the `Date` of the answer counts. The keeper reads the lease again, and reports refusals.
+    let _ = table.read().await;
+    check_calendar(LEASE_TABLE, table.calendar_ahead_ms())?;
     let me = Claimant {
         id: format!("{:032x}", u128::from_le_bytes(random::bytes())),
         address: config
@@ -58,11 +66,15 @@ pub(super) async fn begin(
     );
     let lease_ms = u64::try_from(config.lease_time.as_millis()).unwrap_or(u64::MAX);
     let lease = keep(
-        table,
+        table.clone(),
         Lease::new(me, Timing::of(lease_ms)),
         Arc::new(boot_ms),
     );
-    Ok(Some(LeaseHolder { lease, handover }))
+    Ok(Some(LeaseHolder {
+        lease,
+        table,
+        handover,
+    }))
 }
 
 impl LeaseHolder {
@@ -73,6 +85,8 @@ impl LeaseHolder {
             held = held(&self.lease) => held?,
             () = hints => {}
         }
+        // The clock may have changed on standby.
+        check_calendar(LEASE_TABLE, self.table.calendar_ahead_ms())?;
         self.handover.held();
         Ok(())
     }

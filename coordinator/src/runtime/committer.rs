@@ -3,7 +3,7 @@
 //! The loop runs on its own task, and decodes loaded buckets on other threads, so that neither
 //! encoding nor decoding delays the partition.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use satchel_engine::input::Input;
@@ -20,6 +20,12 @@ use crate::metrics::Metrics;
 /// Loaded buckets that are being decoded, each on a thread of its own.
 type Decoding = JoinSet<Result<Input, BucketProblem>>;
 
+/// Time after which a commit that is not durable is reported while it hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(5);
+
+/// Interval at which the same hanging commit is reported again.
+const HANGS_AGAIN: Duration = Duration::from_secs(30);
+
 /// Carries outputs of a partition to its log, and notices of the log back.
 pub struct Committer {
     partition: u32,
@@ -30,6 +36,8 @@ pub struct Committer {
     tail: watch::Sender<u64>,
     /// Zero of the pump's time.
     begun: Instant,
+    /// Hanging commit that was reported last, and when.
+    reported: Option<(u64, Duration)>,
     decoding: Decoding,
 }
 
@@ -53,6 +61,7 @@ impl Committer {
             metrics,
             tail,
             begun: Instant::now(),
+            reported: None,
             decoding: Decoding::new(),
         }
     }
@@ -71,6 +80,7 @@ impl Committer {
     ) -> Result<(), Failure> {
         let mut log = Some(log);
         loop {
+            let hangs_in = self.hangs_in();
             tokio::select! {
                 output = outputs.recv(), if log.is_some() => match (output, &log) {
                     (Some(output), Some(log)) => self.perform(log, output),
@@ -81,7 +91,28 @@ impl Committer {
                     None => return Ok(()),
                 },
                 Some(decoded) = self.decoding.join_next() => self.decoded(decoded)?,
+                () = wait(hangs_in) => self.report_hanging(),
             }
+        }
+    }
+
+    /// Time until the oldest commit is reported as hanging, if it is not durable by then.
+    fn hangs_in(&self) -> Option<Duration> {
+        let (number, sealed) = self.pump.oldest_commit()?;
+        let due = match self.reported {
+            Some((reported, at)) if reported == number => at + HANGS_AGAIN,
+            _ => sealed + HANGS_AFTER,
+        };
+        Some(due.saturating_sub(self.begun.elapsed()))
+    }
+
+    fn report_hanging(&mut self) {
+        let now = self.begun.elapsed();
+        if let Some((number, sealed)) = self.pump.oldest_commit() {
+            self.reported = Some((number, now));
+            let waited = now.saturating_sub(sealed);
+            let status = self.metrics.status();
+            status.commit_hangs(self.partition, number, waited);
         }
     }
 
@@ -161,15 +192,15 @@ impl Committer {
                     "object unreadable; nothing that it may need is deleted"
                 );
             }
-            Observation::Retrying(trouble) => {
-                tracing::warn!(
-                    partition,
-                    error = %trouble.error,
-                    attempts = trouble.attempts,
-                    again_in_ms = trouble.wait_ms,
-                    "store request failed; retrying"
-                );
-            }
+            // The log has told `on_store_failure` too, as during the takeover.
+            Observation::Retrying(_) => {}
         }
+    }
+}
+
+async fn wait(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use satchel_engine::address::FunctionType;
+use satchel_engine::clock::Reading;
 use satchel_engine::dispatcher::{Dispatcher, DispatcherInput, DispatcherOutput};
 use satchel_engine::input::Input;
 use satchel_engine::invocation::{
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::{FACTS_PER_ROUND, wait_until};
-use crate::clock::{boot_ms, now_ms};
+use crate::clock::{boot_ms, reading};
 use crate::invoker::Invoker;
 use crate::metrics::Metrics;
 use crate::status::kind_name;
@@ -41,6 +42,14 @@ pub struct DispatchLoop {
     pub metrics: Metrics,
 }
 
+/// Request in flight.
+struct Request {
+    endpoint: EndpointIndex,
+    batches: Vec<Arc<Batch>>,
+    /// Handle that abandons the request.
+    abort: AbortHandle,
+}
+
 impl DispatchLoop {
     /// Runs until it is dropped. `returned` is the sending side of `inputs`.
     pub async fn run(
@@ -57,14 +66,17 @@ impl DispatchLoop {
                 () = wait_until(wake_at_ms, boot_ms()) => wake_at_ms = None,
             }
             // Back-offs are durations, so the calendar must not stretch them.
-            let now_ms = boot_ms();
+            let now = reading();
             self.dispatcher
-                .handle_input(now_ms, DispatcherInput::TimeReached);
+                .handle_input(now.boot_ms, DispatcherInput::TimeReached);
             for input in round.drain(..) {
-                if let DispatcherInput::BundleReturned { bundle, .. } = &input {
-                    requests.remove(bundle);
+                match input {
+                    DispatcherInput::BundleReturned { bundle, outcome } => {
+                        let request = requests.remove(&bundle);
+                        self.returned(now, (bundle, request), outcome);
+                    }
+                    input => self.dispatcher.handle_input(now.boot_ms, input),
                 }
-                self.dispatcher.handle_input(now_ms, input);
             }
             while let Some(output) = self.dispatcher.poll_output() {
                 match output {
@@ -82,16 +94,44 @@ impl DispatchLoop {
                     DispatcherOutput::WakeAt(due_ms) => wake_at_ms = Some(due_ms),
                 }
             }
-            self.show_load();
+            self.show_health(now);
         }
     }
 
-    /// Shows the requests in flight and the waiting batches of each endpoint.
-    fn show_load(&self) {
+    /// Hands the outcome of a request to the dispatcher, and shows both. The request is unknown if
+    /// it was abandoned as its outcome came.
+    fn returned(
+        &mut self,
+        now: Reading,
+        (bundle, request): (BundleId, Option<Request>),
+        outcome: BundleOutcome,
+    ) {
+        let dispatcher = &mut self.dispatcher;
+        let handle = |dispatcher: &mut Dispatcher, outcome| {
+            let returned = DispatcherInput::BundleReturned { bundle, outcome };
+            dispatcher.handle_input(now.boot_ms, returned);
+        };
+        let Some(Request {
+            endpoint, batches, ..
+        }) = request
+        else {
+            return handle(dispatcher, outcome);
+        };
+        let judge = |outcome| {
+            handle(dispatcher, outcome);
+            dispatcher.endpoint_health(endpoint)
+        };
+        let name = &self.destinations[endpoint.0 as usize].name;
         let status = self.metrics.status();
-        for index in (0..).map(EndpointIndex).take(self.destinations.len()) {
-            let (in_flight, waiting) = self.dispatcher.load_of(index);
-            status.endpoint_load(index, in_flight, waiting);
+        status.request_ended(now, (endpoint, name), &batches, outcome, judge);
+    }
+
+    /// Shows the health and the load of each endpoint.
+    fn show_health(&self, now: Reading) {
+        let status = self.metrics.status();
+        for (index, destination) in (0..).map(EndpointIndex).zip(&self.destinations) {
+            let health = self.dispatcher.endpoint_health(index);
+            status.endpoint_judged(now, (index, &destination.name), health);
         }
     }
 
@@ -103,12 +143,8 @@ impl DispatchLoop {
     }
 
     /// Sends a request in a task of its own, which reports the outcome unless the request is
-    /// abandoned. Returns the handle that abandons it.
-    fn send(
-        &self,
-        bundle: Bundle,
-        returned: mpsc::UnboundedSender<DispatcherInput>,
-    ) -> AbortHandle {
+    /// abandoned.
+    fn send(&self, bundle: Bundle, returned: mpsc::UnboundedSender<DispatcherInput>) -> Request {
         let endpoint = bundle.endpoint;
         let destination = self.destinations[endpoint.0 as usize].clone();
         let metrics = self.metrics.clone();
@@ -119,7 +155,11 @@ impl DispatchLoop {
         // In another task, so that a panic of the adapter is an outcome too.
         let invoker = Arc::clone(&destination.invoker);
         let invoking = tokio::spawn(async move { invoker.invoke(bundle).await });
-        let request = invoking.abort_handle();
+        let request = Request {
+            endpoint,
+            batches: batches.clone(),
+            abort: invoking.abort_handle(),
+        };
         tokio::spawn(async move {
             let outcome = match invoking.await {
                 Ok(outcome) => outcome,
@@ -132,10 +172,6 @@ impl DispatchLoop {
             let took = begun.elapsed();
             metrics.observe_bundle(&destination.name, batches.len(), messages, took);
             observe_batches(&metrics, &destination.name, (&batches, &outcome), took);
-            let endpoint = (endpoint, &destination.name);
-            metrics
-                .status()
-                .request_ended(now_ms(), endpoint, &batches, &outcome);
             let _ = returned.send(DispatcherInput::BundleReturned {
                 bundle: id,
                 outcome,
@@ -146,9 +182,9 @@ impl DispatchLoop {
 }
 
 /// Abandons a request: its connection is closed.
-fn abandon(requests: &mut HashMap<BundleId, AbortHandle>, bundle: BundleId) {
+fn abandon(requests: &mut HashMap<BundleId, Request>, bundle: BundleId) {
     if let Some(request) = requests.remove(&bundle) {
-        request.abort();
+        request.abort.abort();
     }
 }
 

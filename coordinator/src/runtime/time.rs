@@ -2,36 +2,32 @@
 
 use satchel_engine::clock::PartitionClock;
 
-use crate::clock::reading;
+use crate::clock::{TIME_WARN_FROM_MS, reading};
 use crate::error::{Exit, Failure};
 use crate::metrics::Metrics;
 
-/// Difference of the calendar from partition time that is worth a warning, in ms.
-const WARN_FROM_MS: u64 = 5_000;
+/// Difference from the calendar of a service that is worth a warning at a start, in ms.
+const SERVICE_WARN_FROM_MS: u64 = 60_000;
 
-/// Difference from the store's calendar that is worth a warning at a start, in ms.
-const STORE_WARN_FROM_MS: u64 = 60_000;
-
-/// Difference from the store's calendar at which a process does not start, in ms. AWS rejects
+/// Difference from the calendar of a service at which a process does not start, in ms. AWS rejects
 /// requests beyond it too.
-const STORE_REFUSE_FROM_MS: u64 = 15 * 60_000;
+const SERVICE_REFUSE_FROM_MS: u64 = 15 * 60_000;
 
-/// Checks the calendar of this machine against that of the store, before partition time follows it.
+/// Checks the calendar of this machine against that of `service`, before partition time follows it.
 ///
 /// # Errors
 ///
 /// [`Exit::Environment`] if they differ by more than 15 minutes.
-pub(super) fn check_calendar(ahead_ms: Option<i64>) -> Result<(), Failure> {
+pub(crate) fn check_calendar(service: &str, ahead_ms: Option<i64>) -> Result<(), Failure> {
     let Some(ahead_ms) = ahead_ms else {
         return Ok(());
     };
     let seconds = ahead_ms.unsigned_abs() / 1000;
     let side = if ahead_ms > 0 { "ahead of" } else { "behind" };
     let differs = format!(
-        "the clock of this machine is {seconds} s {side} the `Date` that the store of the state \
-         answers with"
+        "the clock of this machine is {seconds} s {side} the `Date` that {service} answers with"
     );
-    if ahead_ms.unsigned_abs() >= STORE_REFUSE_FROM_MS {
+    if ahead_ms.unsigned_abs() >= SERVICE_REFUSE_FROM_MS {
         return Err(Failure::new(
             Exit::Environment,
             format!(
@@ -39,7 +35,7 @@ pub(super) fn check_calendar(ahead_ms: Option<i64>) -> Result<(), Failure> {
             ),
         ));
     }
-    if ahead_ms.unsigned_abs() >= STORE_WARN_FROM_MS {
+    if ahead_ms.unsigned_abs() >= SERVICE_WARN_FROM_MS {
         tracing::warn!(ahead_ms, "{differs}");
     }
     Ok(())
@@ -73,10 +69,11 @@ impl TimeKeeper {
         let now_ms = self.clock.read(reading());
         let (ahead_ms, jump_ms) = (self.clock.ahead_ms(), self.clock.jump_ms());
         metrics.observe_time(ahead_ms, jump_ms.unwrap_or(0));
+        metrics.status().observe_time(ahead_ms, jump_ms);
         let differs = if jump_ms.is_some() {
             Some(Warned::Jump)
         } else {
-            (ahead_ms.unsigned_abs() >= WARN_FROM_MS).then_some(Warned::Ahead)
+            (ahead_ms.unsigned_abs() >= TIME_WARN_FROM_MS).then_some(Warned::Ahead)
         };
         if differs != self.warned {
             self.warned = differs;
@@ -107,15 +104,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_differs_from_the_stores_by_over_15_minutes_is_refused_by_name() {
+    fn a_clock_that_differs_from_a_services_by_over_15_minutes_is_refused_by_name() {
         for ahead_ms in [None, Some(0), Some(70_000), Some(-899_999)] {
-            assert!(check_calendar(ahead_ms).is_ok(), "{ahead_ms:?}");
+            assert!(check_calendar("S3", ahead_ms).is_ok(), "{ahead_ms:?}");
         }
         for (ahead_ms, named) in [
-            (900_000, "is 900 s ahead of the `Date`"),
-            (-3_600_000, "is 3600 s behind the `Date`"),
+            (900_000, "is 900 s ahead of the `Date` that S3 answers with"),
+            (
+                -3_600_000,
+                "is 3600 s behind the `Date` that S3 answers with",
+            ),
         ] {
-            let failure = check_calendar(Some(ahead_ms)).unwrap_err();
+            let failure = check_calendar("S3", Some(ahead_ms)).unwrap_err();
             assert_eq!(failure.exit, Exit::Environment);
             assert!(failure.to_string().contains(named), "{failure}");
         }

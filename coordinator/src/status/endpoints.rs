@@ -1,14 +1,12 @@
-//! Health of endpoints, by the outcomes of requests to them.
+//! Health of endpoints: the dispatcher's judgement, and the outcomes of requests.
 
 use std::sync::Arc;
 
+use satchel_engine::clock::Reading;
+use satchel_engine::dispatcher::EndpointHealth;
 use satchel_engine::invocation::{Batch, BundleOutcome, EndpointIndex, Failure, FailureKind};
 
 use super::{Status, one_line};
-
-/// Number of addresses whose requests must fail, with none succeeding, until an endpoint that
-/// answers counts as down. Fewer may be poison.
-const ADDRESSES_DOWN: usize = 3;
 
 /// Status of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,42 +19,14 @@ pub(crate) struct EndpointView {
     pub(crate) functions: Vec<String>,
     /// Maximum number of concurrent requests.
     pub(crate) concurrency_max: usize,
-    /// Health by the requests of this process.
+    /// Health and load, as the dispatcher judges them.
     pub(crate) health: EndpointHealth,
-}
-
-/// Health of an endpoint by the requests of this process.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct EndpointHealth {
-    /// State by the last requests.
-    pub(crate) state: EndpointState,
+    /// Time since which it is down, in ms since the epoch; none if it is up.
+    pub(crate) down_since_ms: Option<u64>,
     /// Last failed request or batch.
     pub(crate) last_failure: Option<LastFailure>,
     /// Last batch that a function processed, in ms since the epoch.
     pub(crate) last_success_ms: Option<u64>,
-    /// Requests in flight.
-    pub(crate) in_flight: usize,
-    /// Batches that wait to be sent.
-    pub(crate) waiting: usize,
-    /// Requests that failed since the last one that did not.
-    failed_requests: u64,
-    /// Time of the first of them, in ms since the epoch.
-    failing_since_ms: u64,
-    /// Hashes of addresses in them, up to [`ADDRESSES_DOWN`].
-    failed_addresses: Vec<u64>,
-}
-
-/// State of an endpoint.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum EndpointState {
-    /// It answers, or was not asked yet.
-    #[default]
-    Up,
-    /// It does not answer.
-    Down {
-        /// First failed request, in ms since the epoch.
-        since_ms: u64,
-    },
 }
 
 /// Failure that happened last.
@@ -70,11 +40,11 @@ pub(crate) struct LastFailure {
     pub(crate) message: String,
 }
 
-/// Change of an endpoint's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transition {
-    /// It does not answer any more.
-    Down,
+/// Change of an endpoint's health.
+#[derive(Debug)]
+enum Transition {
+    /// It does not answer any more, with the last failure.
+    Down(Option<LastFailure>),
     /// It answers again.
     Up(Outage),
 }
@@ -84,7 +54,7 @@ pub(super) enum Transition {
 pub(super) struct Outage {
     /// Duration, in ms.
     pub(super) down_ms: u64,
-    /// Requests that failed meanwhile.
+    /// Requests that failed since the last success before it.
     pub(super) failed_requests: u64,
 }
 
@@ -103,10 +73,10 @@ pub(crate) fn kind_name(kind: FailureKind) -> &'static str {
     }
 }
 
-impl EndpointHealth {
+impl EndpointView {
     /// Returns whether the endpoint is down.
     pub(crate) fn is_down(&self) -> bool {
-        matches!(self.state, EndpointState::Down { .. })
+        self.down_since_ms.is_some()
     }
 
     /// Returns whether the last failure is younger than the last success.
@@ -115,32 +85,11 @@ impl EndpointHealth {
         failed_ms > self.last_success_ms
     }
 
-    /// Takes the outcome of a request into account.
-    pub(super) fn observe(
-        &mut self,
-        now_ms: u64,
-        batches: &[Arc<Batch>],
-        outcome: &BundleOutcome,
-    ) -> Option<Transition> {
-        match outcome {
-            BundleOutcome::Answered(results) => {
-                let failed = results.iter().find_map(|(_, result)| result.as_ref().err());
-                if let Some(failure) = failed {
-                    self.failed(now_ms, failure);
-                }
-                if results.iter().any(|(_, result)| result.is_ok()) {
-                    self.last_success_ms = Some(now_ms);
-                }
-                self.answered(now_ms)
-            }
-            BundleOutcome::Failed(failure) => {
-                self.failed(now_ms, failure);
-                self.request_failed(now_ms, batches, failure.kind)
-            }
-        }
+    fn note_success(&mut self, now_ms: u64) {
+        self.last_success_ms = Some(now_ms);
     }
 
-    fn failed(&mut self, now_ms: u64, failure: &Failure) {
+    fn note_failure(&mut self, now_ms: u64, failure: &Failure) {
         self.last_failure = Some(LastFailure {
             at_ms: now_ms,
             kind: kind_name(failure.kind),
@@ -148,89 +97,94 @@ impl EndpointHealth {
         });
     }
 
-    fn answered(&mut self, now_ms: u64) -> Option<Transition> {
-        let failed_requests = std::mem::take(&mut self.failed_requests);
-        self.failed_addresses.clear();
-        match std::mem::take(&mut self.state) {
-            EndpointState::Up => None,
-            EndpointState::Down { since_ms } => Some(Transition::Up(Outage {
-                down_ms: now_ms.saturating_sub(since_ms),
-                failed_requests,
-            })),
+    fn note_outcome(&mut self, now_ms: u64, outcome: &BundleOutcome) {
+        let results = match outcome {
+            BundleOutcome::Failed(failure) => return self.note_failure(now_ms, failure),
+            BundleOutcome::Answered(results) => results,
+        };
+        if results.iter().any(|(_, result)| result.is_ok()) {
+            self.note_success(now_ms);
+        }
+        if let Some(failure) = results.iter().find_map(|(_, result)| result.as_ref().err()) {
+            self.note_failure(now_ms, failure);
         }
     }
 
-    fn request_failed(
-        &mut self,
-        now_ms: u64,
-        batches: &[Arc<Batch>],
-        kind: FailureKind,
-    ) -> Option<Transition> {
-        match kind {
-            // The endpoint answers.
-            FailureKind::Throttled | FailureKind::RequestTooLarge => return None,
-            FailureKind::Function | FailureKind::Terminal | FailureKind::Incompatible => {
-                return self.answered(now_ms);
+    /// Takes over the judgement of the dispatcher, whose times are on the boot-time clock.
+    fn judge(&mut self, now: Reading, health: EndpointHealth) -> Option<Transition> {
+        let before = std::mem::replace(&mut self.health, health);
+        let age_ms = |since_ms: u64| now.boot_ms.saturating_sub(since_ms);
+        match (before.down_since_ms, health.down_since_ms) {
+            (None, Some(since_ms)) => {
+                self.down_since_ms = Some(now.calendar_ms.saturating_sub(age_ms(since_ms)));
+                Some(Transition::Down(self.last_failure.clone()))
             }
-            FailureKind::Unavailable
-            | FailureKind::ConnectionLost
-            | FailureKind::TimedOut
-            | FailureKind::Ambiguous => {}
-        }
-        if self.failed_requests == 0 {
-            self.failing_since_ms = now_ms;
-        }
-        self.failed_requests += 1;
-        for batch in batches {
-            let hash = batch.target.stable_hash();
-            let room = self.failed_addresses.len() < ADDRESSES_DOWN;
-            if room && !self.failed_addresses.contains(&hash) {
-                self.failed_addresses.push(hash);
+            (Some(since_ms), None) => {
+                self.down_since_ms = None;
+                Some(Transition::Up(Outage {
+                    down_ms: age_ms(since_ms),
+                    failed_requests: before.failed_requests,
+                }))
             }
+            (None, None) | (Some(_), Some(_)) => None,
         }
-        let down =
-            kind == FailureKind::Unavailable || self.failed_addresses.len() >= ADDRESSES_DOWN;
-        if !down || self.is_down() {
-            return None;
-        }
-        self.state = EndpointState::Down {
-            since_ms: self.failing_since_ms,
-        };
-        Some(Transition::Down)
     }
 }
 
 impl Status {
-    /// Sets the number of requests in flight to an endpoint, and of batches that wait for it.
-    pub(crate) fn endpoint_load(&self, endpoint: EndpointIndex, in_flight: usize, waiting: usize) {
-        let mut components = self.components();
-        if let Some(view) = components.endpoints.get_mut(endpoint.0 as usize) {
-            view.health.in_flight = in_flight;
-            view.health.waiting = waiting;
+    /// Shows the health of an endpoint as the dispatcher judges it. Writes the beginning and the
+    /// end of an outage to the log. Returns whether an outage begins.
+    pub(crate) fn endpoint_judged(
+        &self,
+        now: Reading,
+        (endpoint, name): (EndpointIndex, &Arc<str>),
+        health: EndpointHealth,
+    ) -> bool {
+        let transition = {
+            let mut components = self.components();
+            let view = components.endpoints.get_mut(endpoint.0 as usize);
+            view.and_then(|view| view.judge(now, health))
+        };
+        match transition {
+            Some(Transition::Down(cause)) => {
+                self.log_down(name, cause.as_ref());
+                true
+            }
+            Some(Transition::Up(outage)) => {
+                self.log_up(name, outage);
+                false
+            }
+            None => false,
         }
     }
 
     /// Records the outcome of a request to an endpoint, and writes about failures to the log.
+    /// `judge` hands the outcome to the dispatcher, and returns the health of the endpoint by it.
     pub(crate) fn request_ended(
         &self,
-        now_ms: u64,
-        (endpoint, name): (EndpointIndex, &Arc<str>),
+        now: Reading,
+        endpoint: (EndpointIndex, &Arc<str>),
         batches: &[Arc<Batch>],
-        outcome: &BundleOutcome,
+        outcome: BundleOutcome,
+        judge: impl FnOnce(BundleOutcome) -> EndpointHealth,
     ) {
-        let transition = {
-            let mut components = self.components();
-            let view = components.endpoints.get_mut(endpoint.0 as usize);
-            view.and_then(|view| view.health.observe(now_ms, batches, outcome))
-        };
-        match (transition, outcome) {
-            (Some(Transition::Down), BundleOutcome::Failed(failure)) => {
-                self.log_down(name, failure);
-            }
-            _ => self.log_outcome(name, batches, outcome),
+        let (EndpointIndex(index), name) = endpoint;
+        if let Some(view) = self.components().endpoints.get_mut(index as usize) {
+            view.note_outcome(now.calendar_ms, &outcome);
         }
-        if let Some(Transition::Up(outage)) = transition {
-            self.log_up(name, outage);
+        let failed = match &outcome {
+            BundleOutcome::Failed(failure) => Some(failure.clone()),
+            BundleOutcome::Answered(results) => {
+                self.log_failed_batches(name, batches, results);
+                None
+            }
+        };
+        let health = judge(outcome);
+        // One line stands for the outage and the request that showed it.
+        if !self.endpoint_judged(now, endpoint, health)
+            && let Some(failure) = failed
+        {
+            self.log_failed_request(name, batches, &failure);
         }
     }
 }

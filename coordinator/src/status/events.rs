@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use satchel_engine::address::FunctionType;
-use satchel_engine::invocation::{Batch, BundleOutcome, Failure, FailureKind};
+use satchel_engine::invocation::{AttemptId, Batch, BatchOutcome, Failure, FailureKind};
 use satchel_engine::partition::{Notice, PauseCause};
+use satchel_log::StoreFailure;
 
-use super::endpoints::Outage;
+use super::endpoints::{LastFailure, Outage};
 use super::{Status, kind_name, one_line};
 use crate::log_limit::Subject;
 
@@ -58,34 +59,36 @@ impl Status {
         Some(Some(suppressed).filter(|suppressed| *suppressed > 0))
     }
 
-    pub(super) fn log_outcome(
+    /// Writes about the batches that failed in an answer.
+    pub(super) fn log_failed_batches(
         &self,
         endpoint: &Arc<str>,
         batches: &[Arc<Batch>],
-        outcome: &BundleOutcome,
+        results: &[(AttemptId, BatchOutcome)],
     ) {
-        match outcome {
-            BundleOutcome::Failed(failure) => {
-                let alone = match batches {
-                    [batch] if is_of_function(failure.kind) => Some(&batch.target.function),
-                    _ => None,
-                };
-                match alone {
-                    Some(function) => self.log_function_failure(endpoint, function, failure),
-                    None => self.log_request_failure(endpoint, batches.len(), failure),
-                }
+        for (attempt, result) in results {
+            let Err(failure) = result else {
+                continue;
+            };
+            let batch = batches.iter().find(|batch| batch.attempt == *attempt);
+            if let Some(batch) = batch {
+                self.log_function_failure(endpoint, &batch.target.function, failure);
             }
-            BundleOutcome::Answered(results) => {
-                for (attempt, result) in results {
-                    let Err(failure) = result else {
-                        continue;
-                    };
-                    let batch = batches.iter().find(|batch| batch.attempt == *attempt);
-                    if let Some(batch) = batch {
-                        self.log_function_failure(endpoint, &batch.target.function, failure);
-                    }
-                }
+        }
+    }
+
+    /// Writes about a request that failed as a whole.
+    pub(super) fn log_failed_request(
+        &self,
+        endpoint: &Arc<str>,
+        batches: &[Arc<Batch>],
+        failure: &Failure,
+    ) {
+        match batches {
+            [batch] if is_of_function(failure.kind) => {
+                self.log_function_failure(endpoint, &batch.target.function, failure);
             }
+            _ => self.log_request_failure(endpoint, batches.len(), failure),
         }
     }
 
@@ -135,13 +138,18 @@ impl Status {
     }
 
     /// Writes that an endpoint does not answer. The line stands for that of the failed request too.
-    pub(super) fn log_down(&self, endpoint: &Arc<str>, failure: &Failure) {
-        let kind = kind_name(failure.kind);
-        self.admits(Subject::new(kind, Arc::clone(endpoint), &failure.message));
+    pub(super) fn log_down(&self, endpoint: &Arc<str>, cause: Option<&LastFailure>) {
+        if let Some(cause) = cause {
+            self.admits(Subject::new(
+                cause.kind,
+                Arc::clone(endpoint),
+                &cause.message,
+            ));
+        }
         tracing::warn!(
             endpoint = &**endpoint,
-            kind,
-            error = one_line(&failure.message),
+            kind = cause.map(|cause| cause.kind),
+            error = cause.map(|cause| &*cause.message),
             "endpoint down; its messages wait"
         );
     }
@@ -232,6 +240,31 @@ impl Status {
         if let Some(suppressed) = self.admits(Subject::new("resumption", "ingress", reason)) {
             let paused_ms = millis(since.elapsed());
             tracing::info!(reason, paused_ms, suppressed, "ingress resumed");
+        }
+    }
+
+    /// Writes about a commit that hangs, again and again while it does.
+    pub(crate) fn commit_hangs(&self, partition: u32, number: u64, waited: Duration) {
+        let waited_ms = millis(waited);
+        tracing::warn!(
+            partition,
+            number,
+            waited_ms,
+            "commit hangs; nothing that depends on it leaves"
+        );
+    }
+
+    /// Writes about a request to the store that failed and is repeated.
+    pub(crate) fn store_failed(&self, failure: &StoreFailure) {
+        let error = failure.error.to_string();
+        if let Some(suppressed) = self.admits(Subject::new("store", "the store", &error)) {
+            tracing::warn!(
+                error,
+                attempts = failure.attempts,
+                again_in_ms = failure.wait_ms,
+                suppressed,
+                "store request failed; retrying"
+            );
         }
     }
 

@@ -1,62 +1,26 @@
 //! Outcomes and notices, as the status and the log show them.
 
 use std::io::Write;
-use std::path::Path;
 use std::time::Duration;
 
-use satchel_engine::address::Address;
-use satchel_engine::invocation::{AttemptId, Batch, BundleOutcome, Failure, FailureKind};
+use satchel_engine::invocation::{Batch, BundleOutcome, Failure, FailureKind};
 use satchel_engine::message::MessageId;
 use satchel_engine::partition::Notice;
+use satchel_log::{StoreError, StoreFailure};
 use satchel_protocol::reqreply::FromFunction;
 use serde_json::{Value, json};
 
+use super::fixture::{application, batch, down_since, failure};
 use super::*;
 
-const MODULE: &str = "
-kind: satchel.endpoints.v1/lambda
-spec: {functions: example/*, functionName: greeter}
----
-kind: io.statefun.endpoints.v2/http
-spec: {functions: web/one, urlPathTemplate: 'http://127.0.0.1:9/{function.name}'}
----
-kind: io.statefun.kinesis.v1/ingress
-spec:
-  id: example/names
-  awsRegion: {type: specific, id: eu-central-1}
-  streams:
-    - {stream: names, valueType: example/name, targets: [example/greeter]}
----
-kind: io.statefun.kinesis.v1/egress
-spec: {id: example/out, awsRegion: {type: specific, id: eu-central-1}}
-";
-
-const GREETER: EndpointIndex = EndpointIndex(0);
-
 fn status() -> Status {
-    let application = Application::parse(Path::new("module.yaml"), MODULE, &|_| None).unwrap();
     let status = Status::new();
-    status.declare(&application);
+    status.declare(&application());
     status
 }
 
-fn batch(id: &str, number: u64) -> Arc<Batch> {
-    Arc::new(Batch {
-        attempt: AttemptId {
-            partition: 0,
-            epoch: 1,
-            number,
-        },
-        target: Address::new(FunctionType::new("example", "greeter"), id),
-        state: vec![],
-        declarations: [].into(),
-        messages: vec![],
-        bytes: 0,
-    })
-}
-
-fn failure(kind: FailureKind, message: &str) -> BundleOutcome {
-    BundleOutcome::Failed(Failure::new(kind, message))
+fn up() -> EndpointHealth {
+    EndpointHealth::default()
 }
 
 fn answered(batch: &Arc<Batch>) -> BundleOutcome {
@@ -64,12 +28,8 @@ fn answered(batch: &Arc<Batch>) -> BundleOutcome {
 }
 
 impl Status {
-    fn ended(&self, now_ms: u64, batches: &[Arc<Batch>], outcome: &BundleOutcome) {
-        self.request_ended(now_ms, (GREETER, &"greeter".into()), batches, outcome);
-    }
-
-    fn greeter(&self) -> EndpointHealth {
-        self.endpoints()[0].health.clone()
+    fn greeter(&self) -> EndpointView {
+        self.endpoints()[0].clone()
     }
 }
 
@@ -105,26 +65,32 @@ fn log_of(what: impl FnOnce()) -> Vec<Value> {
 }
 
 #[test]
-fn an_endpoint_out_of_reach_is_down_until_it_answers_and_the_log_says_both_once() {
+fn an_endpoint_is_down_while_the_dispatcher_says_so_and_the_log_says_both_changes_once() {
     let status = status();
     let alice = batch("alice", 1);
-    let refused = failure(FailureKind::Unavailable, "connection refused");
     let lines = log_of(|| {
         for at_ms in 0..90 {
-            status.ended(1_000 + at_ms, std::slice::from_ref(&alice), &refused);
+            let mut health = if at_ms < 2 { up() } else { down_since(1_002) };
+            health.failed_requests = at_ms + 1;
+            let refused = failure(FailureKind::Unavailable, "connection refused");
+            status.greeter_ended(1_000 + at_ms, std::slice::from_ref(&alice), refused, health);
         }
     });
-    assert_eq!(
-        status.greeter().state,
-        EndpointState::Down { since_ms: 1_000 }
-    );
+    assert_eq!(status.greeter().down_since_ms, Some(1_002));
     assert_eq!(status.unhealthy_endpoints(), ["greeter".into()]);
     assert_eq!(
         lines,
-        [json!({
-            "level": "WARN", "message": "endpoint down; its messages wait",
-            "endpoint": "greeter", "kind": "unavailable", "error": "connection refused",
-        })]
+        [
+            json!({
+                "level": "WARN", "message": "request to endpoint failed; retrying",
+                "endpoint": "greeter", "kind": "unavailable", "batches": 1,
+                "error": "connection refused",
+            }),
+            json!({
+                "level": "WARN", "message": "endpoint down; its messages wait",
+                "endpoint": "greeter", "kind": "unavailable", "error": "connection refused",
+            })
+        ]
     );
     let lines = log_of(|| status.log_suppressed(Instant::now() + events::WINDOW));
     assert_eq!(
@@ -136,33 +102,35 @@ fn an_endpoint_out_of_reach_is_down_until_it_answers_and_the_log_says_both_once(
     );
     assert!(status.greeter().is_failing());
 
-    let lines = log_of(|| status.ended(5_000, std::slice::from_ref(&alice), &answered(&alice)));
+    let answer = answered(&alice);
+    let lines = log_of(|| status.greeter_ended(5_000, &[alice], answer, up()));
     assert_eq!(
         lines,
         [json!({
             "level": "INFO", "message": "endpoint up again",
-            "endpoint": "greeter", "down_ms": 4_000, "failed_requests": 90,
+            "endpoint": "greeter", "down_ms": 3_998, "failed_requests": 90,
         })]
     );
-    let health = status.greeter();
-    assert_eq!(health.state, EndpointState::Up);
-    assert_eq!(health.last_success_ms, Some(5_000));
-    assert_eq!(health.last_failure.as_ref().unwrap().at_ms, 1_089);
-    assert!(!health.is_failing());
+    let greeter = status.greeter();
+    assert_eq!(greeter.down_since_ms, None);
+    assert_eq!(greeter.last_success_ms, Some(5_000));
+    assert_eq!(greeter.last_failure.as_ref().unwrap().at_ms, 1_089);
+    assert!(!greeter.is_failing());
     assert!(status.unhealthy_endpoints().is_empty());
 }
 
 #[test]
-fn failures_of_one_address_are_its_own_and_those_of_three_are_the_endpoints() {
+fn failures_of_a_function_are_written_once_and_name_it() {
     let status = status();
-    let failed = failure(FailureKind::Ambiguous, "500 Internal Server Error");
     let lines = log_of(|| {
         for number in 0..8 {
-            status.ended(number, &[batch("alice", number)], &failed);
-            status.ended(number, &[batch("bob", number)], &failed);
+            for id in ["alice", "bob"] {
+                let failed = failure(FailureKind::Ambiguous, "500 Internal Server Error");
+                status.greeter_ended(number, &[batch(id, number)], failed, up());
+            }
         }
     });
-    assert_eq!(status.greeter().state, EndpointState::Up);
+    assert_eq!(status.greeter().down_since_ms, None);
     assert_eq!(
         lines,
         [json!({
@@ -171,20 +139,17 @@ fn failures_of_one_address_are_its_own_and_those_of_three_are_the_endpoints() {
         })],
         "once, not sixteen times"
     );
-    status.ended(8, &[batch("carol", 8)], &failed);
-    assert_eq!(status.greeter().state, EndpointState::Down { since_ms: 0 });
 }
 
 #[test]
-fn throttling_is_no_outage_and_its_own_line() {
+fn throttling_has_a_line_of_its_own() {
     let status = status();
-    let throttled = failure(FailureKind::Throttled, "Rate exceeded");
     let lines = log_of(|| {
         for (number, id) in (0..).zip(["a", "b", "c", "d"]) {
-            status.ended(number, &[batch(id, number)], &throttled);
+            let throttled = failure(FailureKind::Throttled, "Rate exceeded");
+            status.greeter_ended(number, &[batch(id, number)], throttled, up());
         }
     });
-    assert_eq!(status.greeter().state, EndpointState::Up);
     assert_eq!(status.greeter().last_failure.unwrap().kind, "throttled");
     assert_eq!(
         lines,
@@ -205,12 +170,12 @@ fn each_failed_batch_of_an_answer_names_its_function_on_one_line_without_control
         (alice.attempt, Ok(FromFunction::default())),
         (bob.attempt, Err(error)),
     ]);
-    let lines = log_of(|| status.ended(7, &[alice, bob], &outcome));
+    let lines = log_of(|| status.greeter_ended(7, &[alice, bob], outcome, up()));
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["error"], "it panicked  [31m");
-    let health = status.greeter();
-    assert_eq!(health.last_success_ms, Some(7));
-    assert_eq!(health.last_failure.unwrap().message, "it panicked  [31m");
+    let greeter = status.greeter();
+    assert_eq!(greeter.last_success_ms, Some(7));
+    assert_eq!(greeter.last_failure.unwrap().message, "it panicked  [31m");
 }
 
 #[test]
@@ -282,6 +247,37 @@ fn only_a_slow_commit_is_written() {
             "bytes": 100, "took_ms": 1_500,
         })]
     );
+}
+
+#[test]
+fn failures_of_the_store_are_written_once_for_each_kind_and_counted() {
+    let status = status();
+    let failure = |key: &str, attempts| StoreFailure {
+        error: StoreError::Unavailable {
+            key: key.to_owned(),
+            reason: "connection refused".to_owned(),
+        },
+        attempts,
+        wait_ms: 100,
+    };
+    let lines = log_of(|| {
+        for attempts in 1..=50 {
+            status.store_failed(&failure("log/17", attempts));
+            status.store_failed(&failure("log/18", attempts));
+        }
+        status.store_failed(&failure("manifests/1", 1));
+    });
+    let line = |key: &str| {
+        let failure = failure(key, 1);
+        json!({
+            "level": "WARN", "message": "store request failed; retrying",
+            "error": failure.error.to_string(), "attempts": 1, "again_in_ms": 100,
+        })
+    };
+    assert_eq!(lines, [line("log/17"), line("manifests/1")]);
+    let suppressed = status.0.limit.take_due(Instant::now() + events::WINDOW);
+    assert_eq!(suppressed.len(), 1);
+    assert_eq!(suppressed[0].lines, 99);
 }
 
 #[test]

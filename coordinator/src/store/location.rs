@@ -119,6 +119,15 @@ impl StateStore {
         }
     }
 
+    /// Returns whether each write is a request to a bucket.
+    pub fn is_bucket(&self) -> bool {
+        #[cfg(feature = "aws")]
+        let is_bucket = self.bucket.is_some();
+        #[cfg(not(feature = "aws"))]
+        let is_bucket = false;
+        is_bucket
+    }
+
     /// Returns by how much the calendar of this machine was ahead of the store's at its last
     /// answer, in ms. A directory has no calendar of its own.
     pub fn calendar_ahead_ms(&self) -> Option<i64> {

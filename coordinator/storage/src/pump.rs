@@ -190,6 +190,12 @@ impl Pump {
         }
     }
 
+    /// Returns the oldest delta that is not durable, and the time of its seal.
+    #[must_use]
+    pub fn oldest_commit(&self) -> Option<(u64, Duration)> {
+        self.sealed.front().copied()
+    }
+
     /// Removes the deltas through `sequence` from those that are not durable.
     fn committed(
         &mut self,

@@ -12,6 +12,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use satchel::dev::lambda::invoke_api::{InvokeApi, Served};
 use satchel::dev::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, exec_handler};
+use satchel::metrics::Metrics;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -63,7 +64,7 @@ impl Fixture {
         let serving = api.clone();
         server.spawn(async move {
             serving
-                .serve(listener, std::future::pending())
+                .serve(listener, Metrics::new(), std::future::pending())
                 .await
                 .unwrap();
         });
@@ -88,7 +89,7 @@ impl Fixture {
     }
 }
 
-fn sdk(endpoint: &str) -> SdkConfig {
+pub(super) fn sdk(endpoint: &str) -> SdkConfig {
     let key = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())

@@ -31,7 +31,7 @@ fn attempt(number: u64) -> AttemptId {
     }
 }
 
-fn batch(number: u64) -> Arc<Batch> {
+pub(super) fn batch(number: u64) -> Arc<Batch> {
     Arc::new(Batch {
         attempt: attempt(number),
         target: Address::new(FunctionType::new("example", "greeter"), "alice"),
@@ -52,7 +52,7 @@ fn batch(number: u64) -> Arc<Batch> {
     })
 }
 
-fn bundle(batches: Vec<Arc<Batch>>) -> Bundle {
+pub(super) fn bundle(batches: Vec<Arc<Batch>>) -> Bundle {
     Bundle {
         id: BundleId(1),
         endpoint: EndpointIndex(0),
@@ -187,6 +187,37 @@ async fn statuses_429_and_503_mean_throttled() {
             )
         );
     }
+}
+
+#[tokio::test]
+async fn a_throttled_request_has_the_time_that_the_answer_asks_to_wait() {
+    for (retry_after, date, asked_ms) in [
+        ("7", None, Some(7_000)),
+        (
+            "Sun, 06 Nov 1994 08:50:07 GMT",
+            Some("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(30_000),
+        ),
+        ("soon", None, None),
+    ] {
+        let url = serve(move || {
+            let mut answer = StatusCode::SERVICE_UNAVAILABLE.into_response();
+            let headers = answer.headers_mut();
+            headers.insert("retry-after", retry_after.parse().unwrap());
+            if let Some(date) = date {
+                headers.insert("date", date.parse().unwrap());
+            }
+            answer
+        });
+        let failure = failure(quick(url.await)).await;
+        assert_eq!(failure.kind, FailureKind::Throttled);
+        assert_eq!(failure.retry_after_ms, asked_ms, "{retry_after}");
+    }
+    // Nothing else waits: the dispatcher probes what is away.
+    let url = serve(|| (StatusCode::BAD_GATEWAY, [("retry-after", "7")]).into_response()).await;
+    let failure = failure(quick(url)).await;
+    assert_eq!(failure.kind, FailureKind::Unavailable);
+    assert_eq!(failure.retry_after_ms, None);
 }
 
 #[tokio::test]
@@ -428,9 +459,79 @@ async fn an_endpoint_that_does_not_answer_in_time_is_timed_out() {
     tokio::select! {
         failure = failure(endpoint) => assert_eq!(
             failure,
-            Failure::new(FailureKind::TimedOut, "timed out after 100ms")
+            Failure::new(FailureKind::TimedOut, "timed out after 100ms (call)")
         ),
         () = silent => unreachable!("the listener never answers"),
+    }
+}
+
+#[tokio::test]
+async fn the_timeout_that_expired_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let short = Duration::from_millis(100);
+    let silent = async {
+        let mut connections = Vec::new();
+        loop {
+            connections.push(listener.accept().await.unwrap());
+        }
+    };
+    let failures = async {
+        let read = failure(HttpEndpoint {
+            read: Some(short),
+            ..HttpEndpoint::new(format!("http://{address}"))
+        });
+        // The other side never answers the handshake, which belongs to connecting.
+        let connect = failure(HttpEndpoint {
+            connect: short,
+            ..HttpEndpoint::new(format!("https://{address}"))
+        });
+        [read.await, connect.await]
+    };
+    let told = tokio::select! {
+        told = failures => told,
+        () = silent => unreachable!("the listener accepts for ever"),
+    };
+    let text = "timed out after 100ms without a byte of the answer (read)";
+    assert_eq!(told[0], Failure::new(FailureKind::TimedOut, text));
+    let text = "cannot connect: timed out after 100ms (connect)";
+    assert_eq!(told[1], Failure::new(FailureKind::Unavailable, text));
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_of_payloads_is_not_sent() {
+    let url = serve(|| unreachable!("nothing is sent")).await;
+    let endpoint = HttpEndpoint {
+        payload_max_bytes: 50,
+        ..HttpEndpoint::new(url)
+    };
+    let bytes = batch(1).to_wire().encoded_len();
+    let text = format!("the request has {bytes} bytes, and 50 are allowed (payload_max_bytes)");
+    assert_eq!(
+        failure(endpoint).await,
+        Failure::new(FailureKind::RequestTooLarge, text)
+    );
+}
+
+#[tokio::test]
+async fn without_a_pool_each_request_makes_a_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = HttpEndpoint {
+        pool_idle: Duration::ZERO,
+        ..HttpEndpoint::new(format!("http://{}/f", listener.local_addr().unwrap()))
+    };
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let router = Router::new().fallback(async || octets(greeting().encode_to_vec()));
+    let listener = axum::serve::ListenerExt::tap_io(listener, move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    tokio::spawn(axum::serve(listener, router).into_future());
+    let invoker = HttpInvoker::new(&endpoint).unwrap();
+    for so_far in 1..=3 {
+        let outcome = invoker.invoke(bundle(vec![batch(1)])).await;
+        assert!(matches!(outcome, BundleOutcome::Answered(_)), "{outcome:?}");
+        assert_eq!(connections.load(Ordering::Relaxed), so_far);
     }
 }
 

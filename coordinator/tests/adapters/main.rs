@@ -5,6 +5,7 @@
 mod aws_lambda;
 mod http_invoker;
 mod https_invoker;
+mod keepalive;
 mod local_lambda;
 mod log_over_directory;
 mod s3;

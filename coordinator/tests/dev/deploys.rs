@@ -264,3 +264,49 @@ async fn a_paused_function_keeps_its_messages_and_rejects_calls_with_the_reason(
     assert_eq!(app.add("example/counter/a", 0).await, json!(11));
     assert_eq!(app.readyz().await, json!({"state": "serving"}));
 }
+
+#[tokio::test]
+async fn a_state_that_no_version_declares_is_dropped_and_may_return_with_another_type() {
+    let mut app = App::start().await;
+    let with_old = |typename: &str| {
+        let states = json!({"sum": "example/sum", "old": typename});
+        json!({"satchel": 1, "states": states}).to_string()
+    };
+    app.deploy(&with_old("example/old"));
+    for id in ["a", "b", "c"] {
+        let address = format!("example/counter/{id}");
+        assert_eq!(app.add(&address, 1).await, json!(1));
+        let state = format!(
+            "{}/api/addresses/{address}/state/old",
+            app.client().admin_url()
+        );
+        let set = reqwest::Client::new().put(state).body("7").send().await;
+        assert_eq!(set.unwrap().status(), 200);
+    }
+    let drop = ["state", "drop", "example/counter", "old"];
+    let (code, error) = app.satchel(&drop).await;
+    assert_eq!(code, 1);
+    assert!(error.contains("declares the state \"old\""), "{error}");
+
+    // The next owner asks for the declarations, and `old` is not among them.
+    app.deploy(FITTING);
+    app.dev.restart().await;
+    assert_eq!(app.add("example/counter/a", 1).await, json!(2));
+    let has_old = async |app: &App, id: &str| {
+        let shown = app.client().address(&format!("example/counter/{id}")).await;
+        let states = shown.json()["state"].clone();
+        let mut states = states.as_array().unwrap().iter();
+        states.any(|state| state["name"] == "old")
+    };
+    assert!(has_old(&app, "b").await);
+    until_true("the state is retired and dropped", async || {
+        app.satchel(&drop).await == (0, String::new())
+    })
+    .await;
+    for id in ["a", "b", "c"] {
+        assert!(!has_old(&app, id).await, "{id}");
+    }
+    app.deploy(&with_old("example/newer"));
+    assert_eq!(app.add("example/counter/b", 1).await, json!(2));
+    assert_eq!(app.readyz().await, json!({"state": "serving"}));
+}

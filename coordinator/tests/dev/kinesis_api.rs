@@ -7,8 +7,9 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use satchel_testkit::{Setup, example, python_with};
+use satchel_testkit::{Setup, example, python_with, until_true};
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 /// URL of the Kinesis API, from the banner.
@@ -54,4 +55,25 @@ async fn boto3_puts_to_and_reads_from_an_application_whose_stream_is_split_and_m
         );
     }
     assert_eq!(app.client.records("names").await.len(), 60);
+}
+
+#[tokio::test]
+async fn the_port_is_served_within_the_limits_of_every_port() {
+    let app = Setup::of(example("greeter"))
+        .arg("--kinesis-api=127.0.0.1:0")
+        .start()
+        .await;
+    let url = kinesis_of(&app.printed());
+    let address = url.trim_start_matches("http://");
+    let mut connections = Vec::new();
+    for _ in 0..3 {
+        connections.push(TcpStream::connect(address).await.unwrap());
+    }
+    until_true("the connections are counted", async || {
+        let metrics = app.client.admin(reqwest::Method::GET, "/metrics").await;
+        let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+        text.contains("satchel_http_connections{port=\"kinesis\"} 3")
+    })
+    .await;
+    drop(connections);
 }

@@ -19,4 +19,5 @@ mod offline;
 mod ports;
 mod sources;
 mod state;
+mod statefun_modules;
 mod statefun_python;

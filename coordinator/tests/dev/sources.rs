@@ -37,9 +37,9 @@ async fn is_seen(app: &Dev, name: &str, times: i64) {
     .await;
 }
 
-/// The only file of the stream of names.
-fn file(setup: &Setup) -> PathBuf {
-    let dir = setup.data_dir().join("streams/names");
+/// The only file of a stream.
+fn file(setup: &Setup, stream: &str) -> PathBuf {
+    let dir = setup.data_dir().join("streams").join(stream);
     let entries = std::fs::read_dir(dir).unwrap();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.is_file() && std::fs::metadata(path).unwrap().len() > 32);
@@ -55,7 +55,7 @@ async fn a_damaged_stream_stops_its_ingress_and_is_read_on_when_it_is_repaired_a
     is_seen(&app, "ann", 1).await;
     assert_eq!(app.terminate().await.code, Some(0));
 
-    let file = file(&setup);
+    let file = file(&setup, "names");
     let sound = std::fs::read(&file).unwrap();
     let mut damaged = sound.clone();
     let at = damaged.len() - 40;
@@ -86,4 +86,55 @@ async fn a_damaged_stream_stops_its_ingress_and_is_read_on_when_it_is_repaired_a
         ready.json() == json!({"state": "serving"})
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_damaged_stream_stops_its_egress_and_delivery_continues_when_it_is_repaired() {
+    let setup = Setup::of(example("greeter"));
+    let mut app = setup.start().await;
+    put(&app, "ann").await;
+    app.client.records_when("greetings", 1).await;
+    assert_eq!(app.terminate().await.code, Some(0));
+
+    let file = file(&setup, "greetings");
+    let sound = std::fs::read(&file).unwrap();
+    let mut damaged = sound.clone();
+    let at = damaged.len() - 40;
+    damaged[at] ^= 0x10;
+    std::fs::write(&file, &damaged).unwrap();
+    app.restart().await;
+    put(&app, "bob").await;
+    let stopped = until("the egress is stopped", async || {
+        let ready = app.client.admin(reqwest::Method::GET, "/readyz").await;
+        assert_eq!(ready.status, 200, "{ready:?}");
+        ready.json()["stopped_egresses"].as_array().cloned()
+    })
+    .await;
+    assert_eq!(stopped.len(), 1, "{stopped:?}");
+    assert_eq!(stopped[0]["id"], "example/greetings");
+    assert_eq!(stopped[0]["problem"], "damaged");
+    let shown = app
+        .client
+        .admin(reqwest::Method::GET, "/api/egresses")
+        .await;
+    let egress = &shown.json()["egresses"][0];
+    assert_eq!(egress["stopped"]["problem"], "damaged", "{egress}");
+    assert_eq!(egress["waiting"], 1, "{egress}");
+    let printed = app.printed();
+    assert_eq!(printed.matches("egress stopped").count(), 1, "{printed}");
+
+    // Everything else continues, a stop and a start too.
+    let eve = json!({"name": "Eve"});
+    let reply = app.client.call("example/greeter/eve", &eve).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    put(&app, "bob").await;
+    is_seen(&app, "bob", 2).await;
+    assert_eq!(app.terminate().await.code, Some(0));
+    std::fs::write(&file, &sound).unwrap();
+    app.restart().await;
+    let records = app.client.records_when("greetings", 3).await;
+    let keys: Vec<&str> = records.iter().map(|record| &*record.key).collect();
+    assert_eq!(keys, ["ann", "bob", "bob"]);
+    let ready = app.client.admin(reqwest::Method::GET, "/readyz").await;
+    assert_eq!(ready.json(), json!({"state": "serving"}));
 }

@@ -14,13 +14,16 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use satchel::dev::lambda::invoke_api::{InvokeApi, Served};
 use satchel::dev::lambda::{FunctionSpec, Launcher, LocalLambda, LogLines, Program, exec_handler};
+use satchel::metrics::Metrics;
 use satchel_testkit::{Moto, Setup, example};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 mod bundles;
+mod clock;
 mod faults;
 mod handover;
+mod hanging;
 mod load;
 mod queues;
 mod refusals;
@@ -59,6 +62,7 @@ spec:
 ";
         let program = Program::Cargo {
             bin: "greeter".to_owned(),
+            release: false,
         };
         Self::with(program, example("greeter"), module).await
     }
@@ -94,7 +98,10 @@ spec:
         let serving = api.clone();
         server.spawn(async move {
             let stopped = std::future::pending();
-            serving.serve(listener, stopped).await.unwrap();
+            serving
+                .serve(listener, Metrics::new(), stopped)
+                .await
+                .unwrap();
         });
         let config = aws_sdk_s3::config::Builder::from(&sdk(moto.endpoint()));
         let s3 = aws_sdk_s3::Client::from_conf(config.force_path_style(true).build());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 
-async fn rejected(setup: Setup, code: i32, named: &[&str]) {
+pub(super) async fn rejected(setup: Setup, code: i32, named: &[&str]) {
     let ended = setup.run_to_end().await;
     assert_eq!(ended.code, Some(code), "{}", ended.printed);
     for name in named {

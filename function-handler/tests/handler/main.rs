@@ -38,9 +38,34 @@ async fn misbehave(ctx: &mut Context, message: String) -> Result {
     Ok(())
 }
 
+#[derive(State)]
+struct VectorCounter {
+    count: Value<i32>,
+}
+
+/// Function of the vectors (`vectors/README.md`).
+async fn vectors(ctx: &mut Context<VectorCounter>, message: String) -> Result {
+    match message.split_once(' ').unwrap_or((&message, "")) {
+        ("add", amount) => {
+            let count = ctx.state.count.get_or_default() + amount.parse::<i32>()?;
+            ctx.state.count.set(count);
+            ctx.reply(&count)?;
+        }
+        ("answer", bytes) => ctx.reply(&"x".repeat(bytes.parse()?))?,
+        ("fail", text) => return Err(text.into()),
+        ("reject", rejection) => {
+            let (code, text) = rejection.split_once(' ').unwrap_or((rejection, ""));
+            return Err(TerminalError::new(code.parse()?, text).into());
+        }
+        _ => return Err(format!("what is {message:?}?").into()),
+    }
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let functions = Functions::new()
         .bind("test/counter", counter)
-        .bind("test/misbehave", misbehave);
+        .bind("test/misbehave", misbehave)
+        .bind("vectors/counter", vectors);
     satchel_function_handler::run(functions)
 }

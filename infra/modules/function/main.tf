@@ -1,5 +1,5 @@
-# A handler on Lambda: the zip that `cargo lambda build --release --arm64 --output-format zip`
-# makes, a version of it, and an alias that names the version to invoke.
+# A handler on Lambda: a zip, such as the one that `cargo lambda build --release --arm64
+# --output-format zip` makes, a version of it, and an alias that names the version to invoke.
 
 resource "aws_cloudwatch_log_group" "function" {
   name              = "/aws/lambda/${var.name}"
@@ -47,8 +47,8 @@ resource "aws_lambda_function" "function" {
   function_name                  = var.name
   description                    = var.description
   role                           = aws_iam_role.function.arn
-  runtime                        = "provided.al2023"
-  handler                        = "bootstrap"
+  runtime                        = var.runtime
+  handler                        = var.handler
   architectures                  = [var.architecture]
   filename                       = var.package
   source_code_hash               = filebase64sha256(var.package)

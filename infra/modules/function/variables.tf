@@ -16,10 +16,23 @@ variable "description" {
 
 variable "package" {
   description = <<-EOT
-    Path of the zip with the binary `bootstrap`, made by `cargo lambda build --release --arm64
-    --output-format zip`.
+    Path of the zip with the handler: for Rust and Go with the binary `bootstrap`, as made by `cargo
+    lambda build --release --arm64 --output-format zip`; for other languages with their sources or
+    classes, and packages.
   EOT
   type        = string
+}
+
+variable "runtime" {
+  description = "Runtime of Lambda, such as `python3.12`, `nodejs22.x` or `java21`."
+  type        = string
+  default     = "provided.al2023"
+}
+
+variable "handler" {
+  description = "Name of the handler in the package, as its runtime takes it: `app.handler`."
+  type        = string
+  default     = "bootstrap"
 }
 
 variable "architecture" {

@@ -7,9 +7,9 @@
 //! |---|---|
 //! | SQS | `QueueUrl`, `MessageBody`, `MessageGroupId`, `MessageDeduplicationId`, `MessageAttributes` |
 //! | SNS | `TopicArn`, `Message`, `Subject`, and as SQS |
-//! | EventBridge | `EventBusName`, `Source`, `DetailType`, `Detail`, `Resources` |
+//! | EventBridge | `EventBusName`, `Source`, `DetailType`, `Detail`, `Resources`, `TraceHeader` |
 //! | DynamoDB | `TableName`, `Item` |
-//! | Lambda | `FunctionName`, `Qualifier`, `InvocationType`, `Payload` |
+//! | Lambda | `FunctionName`, `Qualifier`, `InvocationType`, `Payload`, `X-Amzn-Trace-Id` |
 //!
 //! `Detail` and `Payload` are JSON and no texts. `MessageAttributes` are texts by name. `Item` is
 //! in DynamoDB's own JSON.
@@ -70,13 +70,17 @@ impl LocalRequest {
             Destination::EventBridge(settings) => {
                 let event = Event::of(emission, settings)?;
                 check_size("the event", event.bytes(), EVENT_BYTES_MAX)?;
-                Ok(Self::without_key(json!({
+                let mut request = json!({
                     "EventBusName": settings.event_bus,
                     "Source": event.source,
                     "DetailType": event.detail_type,
                     "Detail": parsed(&event.detail),
                     "Resources": [event.resource],
-                })))
+                });
+                if let Some(trace) = event.trace_header {
+                    request["TraceHeader"] = trace.into();
+                }
+                Ok(Self::without_key(request))
             }
             Destination::DynamoDb(settings) => {
                 let item = Item::of(emission, settings, writer)?;
@@ -98,6 +102,9 @@ impl LocalRequest {
                 });
                 if let Some(qualifier) = &settings.qualifier {
                     request["Qualifier"] = qualifier.as_str().into();
+                }
+                if let Some(trace) = emission.trace {
+                    request["X-Amzn-Trace-Id"] = trace.to_x_ray().into();
                 }
                 Ok(Self::without_key(request))
             }
@@ -146,6 +153,9 @@ mod tests {
     use crate::egress::sqs::SqsSettings;
 
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    const X_RAY: &str =
+        "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1";
 
     fn local(destination: &Destination) -> (String, Value) {
         let order = br#"{"customer":"c1","n":7}"#;
@@ -205,6 +215,7 @@ mod tests {
             "DetailType": "example/order",
             "Detail": {"customer": "c1", "n": 7},
             "Resources": [format!("satchel:{id}")],
+            "TraceHeader": X_RAY,
         });
         assert_eq!(local(&events), (String::new(), request));
         let table = Destination::DynamoDb(DynamoDbSettings {
@@ -225,6 +236,7 @@ mod tests {
                 "satchel_writer": {"S": "writer"},
                 "satchel_number": {"N": "1"},
                 "satchel_type": {"S": "example/order"},
+                "satchel_traceparent": {"S": TRACE},
             },
         });
         assert_eq!(local(&table), ("2:c1".to_owned(), request));
@@ -238,6 +250,7 @@ mod tests {
             "Qualifier": "live",
             "InvocationType": "Event",
             "Payload": {"customer": "c1", "n": 7},
+            "X-Amzn-Trace-Id": X_RAY,
         });
         assert_eq!(local(&lambda), (String::new(), request));
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
+use satchel_clock::BootTime;
 use satchel_engine::input::{EgressMark, Input};
 use satchel_engine::output::Emission;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use satchel_engine::sink::delivery::{Delivery, Limits, Outcome, Record, Request, Settled};
 
@@ -158,7 +158,7 @@ struct DeliveryLoop<S: Service> {
     in_flight: JoinSet<Answer>,
     /// Request and number of records of each task.
     requests: HashMap<tokio::task::Id, (u64, usize)>,
-    started: Instant,
+    started: BootTime,
     retry_log: RetryLog,
 }
 
@@ -170,7 +170,7 @@ impl<S: Service> DeliveryLoop<S> {
             service: Arc::new(service),
             in_flight: JoinSet::new(),
             requests: HashMap::new(),
-            started: Instant::now(),
+            started: BootTime::now(),
             retry_log: RetryLog::default(),
         }
     }
@@ -207,7 +207,7 @@ impl<S: Service> DeliveryLoop<S> {
         let due = due_ms.map(|due_ms| self.started + Duration::from_millis(due_ms));
         async move {
             match due {
-                Some(due) => tokio::time::sleep_until(due).await,
+                Some(due) => satchel_clock::sleep_until(due).await,
                 None => std::future::pending().await,
             }
         }
@@ -254,7 +254,7 @@ impl<S: Service> DeliveryLoop<S> {
 /// Rate-limited log of retries.
 #[derive(Debug, Default)]
 pub(super) struct RetryLog {
-    last: Option<Instant>,
+    last: Option<BootTime>,
 }
 
 impl RetryLog {
@@ -262,9 +262,9 @@ impl RetryLog {
     pub(super) fn retried(&mut self, handle: &EgressHandle, records: u64, reason: &str) {
         let egress = &*handle.id;
         handle.observer.retried(egress, records, reason);
-        let is_recent = |at: Instant| at.elapsed() < RETRY_LOG_INTERVAL;
+        let is_recent = |at: BootTime| at.elapsed() < RETRY_LOG_INTERVAL;
         if !self.last.is_some_and(is_recent) {
-            self.last = Some(Instant::now());
+            self.last = Some(BootTime::now());
             tracing::warn!(egress, records, %reason, "records not accepted; retrying");
         }
     }

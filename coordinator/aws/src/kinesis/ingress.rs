@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_sdk_kinesis::Client;
+use satchel_clock::calendar_ms;
 use satchel_engine::input::Input;
 use satchel_engine::position::ShardPosition;
 use tokio::sync::{Semaphore, mpsc};
@@ -16,7 +17,7 @@ use super::error::Stop;
 use super::fan_out;
 use super::reading::read_shard;
 use super::requests::{self, ReadFrom, RequestFailure};
-use super::shard::{CLOCK_MARGIN_MS, Shared, accept_loss, now_ms};
+use super::shard::{CLOCK_MARGIN_MS, Shared, accept_loss};
 use super::{KinesisError, KinesisObserver, KinesisOptions, ReadingPort, Router};
 use satchel_engine::source::shards::{Applied, ListedShard, ShardPlan, Startup, Step};
 
@@ -210,7 +211,7 @@ impl KinesisIngress {
 fn resolved_startup(shared: &Shared) -> Startup {
     match shared.options.startup {
         Startup::Date(date_ms)
-            if date_ms.saturating_add(shared.retention_ms) <= now_ms() + CLOCK_MARGIN_MS =>
+            if date_ms.saturating_add(shared.retention_ms) <= calendar_ms() + CLOCK_MARGIN_MS =>
         {
             Startup::Earliest
         }
@@ -268,7 +269,7 @@ impl Readers {
 
     async fn apply_list(&mut self, list: Vec<ListedShard>) -> Result<(), Stop> {
         let mut fresh = HashMap::new();
-        let mut since_ms = now_ms();
+        let mut since_ms = calendar_ms();
         if self.plan.is_unresolved() && self.shared.options.startup == Startup::Latest {
             // These iterators read what arrives from now on. The time matters only if nothing
             // arrives before the next owner starts.

@@ -48,7 +48,7 @@ pub(super) async fn poll(
         let limit = options.records_per_read;
         match requests::get_records(&shared.client, &current, limit).await {
             Ok(answer) => {
-                pace.answered();
+                pace.answered(answer.records.is_empty() && answer.millis_behind_latest == Some(0));
                 denials.note(false);
                 match accept(reader, answer).await? {
                     Ok(Some(next)) => {

@@ -1,9 +1,9 @@
 //! State of one shard's reader: its position, the gap check, and the handover of records.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_sdk_kinesis::Client;
+use satchel_clock::calendar_ms;
 use satchel_engine::input::{Input, Record};
 use satchel_engine::position::{SequenceNumber, ShardId, ShardPosition};
 use satchel_engine::source::shards::ListedShard;
@@ -194,8 +194,8 @@ impl ShardReader {
     /// future.
     pub(super) async fn wait_for_start(&self) {
         if let ShardPosition::Since { time_ms } = self.position {
-            while now_ms() < time_ms {
-                let wait = (time_ms - now_ms()).min(CLOCK_MARGIN_MS);
+            while calendar_ms() < time_ms {
+                let wait = (time_ms - calendar_ms()).min(CLOCK_MARGIN_MS);
                 tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
             }
         }
@@ -246,7 +246,7 @@ impl ShardReader {
         records: Vec<aws_sdk_kinesis::types::Record>,
         tip: bool,
     ) -> Result<Result<(), RequestFailure>, Stop> {
-        let started_ms = now_ms();
+        let started_ms = calendar_ms();
         let mut batch = Vec::new();
         let mut bytes = 0;
         let empty = records.is_empty();
@@ -354,7 +354,7 @@ impl ShardReader {
     /// True if the stream still keeps everything that arrived after the shard was last known to be
     /// quiet.
     fn is_quiet_kept(&self) -> bool {
-        self.quiet_until_ms + self.shared.retention_ms > now_ms()
+        self.quiet_until_ms + self.shared.retention_ms > calendar_ms()
     }
 
     fn expired(&self) -> Result<(), Stop> {
@@ -417,12 +417,4 @@ pub(super) fn accept_loss(shared: &Shared, shard: &ShardId) -> Result<(), Stop> 
             Ok(())
         }
     }
-}
-
-/// Calendar time in milliseconds since the Unix epoch.
-pub(super) fn now_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -17,6 +17,7 @@ use aws_smithy_types::date_time::Format;
 
 use super::item::{KEY, from_attributes, to_attributes};
 use crate::error_text::{Operation, describe};
+use crate::server_date::ServerDate;
 use satchel_engine::lease::{Condition, LeaseItem, Write};
 
 /// Maximum duration of one request. A holder and a watcher have time for several within a lease
@@ -36,6 +37,7 @@ pub struct LeaseTable {
     client: Client,
     table: String,
     key: String,
+    date: ServerDate,
 }
 
 /// Reason why a request to the table failed.
@@ -66,7 +68,9 @@ impl LeaseTable {
     /// the state machine retries.
     #[must_use]
     pub fn new(sdk: &SdkConfig, table: impl Into<String>, key: impl Into<String>) -> Self {
+        let date = ServerDate::default();
         let mut config = Builder::from(sdk)
+            .interceptor(date.clone())
             .retry_config(RetryConfig::disabled())
             .timeout_config(
                 TimeoutConfig::builder()
@@ -82,12 +86,19 @@ impl LeaseTable {
             client: Client::from_conf(config.build()),
             table: table.into(),
             key: key.into(),
+            date,
         }
     }
 
     /// Name of the lease in the table.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Returns by how much the calendar of this machine was ahead of DynamoDB's at its last answer,
+    /// in ms; `None` before the first one.
+    pub fn calendar_ahead_ms(&self) -> Option<i64> {
+        self.date.ahead_ms()
     }
 
     /// Reads the item with strong consistency.

@@ -2,15 +2,15 @@
 //! durable.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
+use satchel_clock::{BootTime, calendar_ms, sleep_until};
 use satchel_engine::input::Input;
 use satchel_engine::queue::QueuedMessage;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::requests::{self, Received, RequestFailure};
 use super::{QueueCommand, QueuePort, SqsObserver, SqsOptions, SqsRouter, UNCONFIRMED_KEEP};
@@ -80,7 +80,7 @@ struct Shared {
     denials: (Mutex<Denials>, Mutex<Denials>),
     /// Notified when messages were received.
     received: Notify,
-    started: Instant,
+    started: BootTime,
 }
 
 impl SqsIngress {
@@ -152,7 +152,7 @@ impl SqsIngress {
             messages: Mutex::new(ReceivedMessages::new(visibility_ms, receive_timeout_ms)),
             denials: Default::default(),
             received: Notify::new(),
-            started: Instant::now(),
+            started: BootTime::now(),
         });
         let mut tasks = JoinSet::new();
         for _ in 0..shared.ingress.options.receivers {
@@ -431,7 +431,7 @@ async fn maintain(
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             },
             () = shared.received.notified() => {}
-            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            () = sleep_until(due.unwrap_or_else(BootTime::now)), if due.is_some() => {}
         }
     }
 }
@@ -455,11 +455,4 @@ async fn watch_backlog(shared: Arc<Shared>) -> Result<(), SqsError> {
         }
         tokio::time::sleep(BACKLOG_INTERVAL).await;
     }
-}
-
-fn calendar_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

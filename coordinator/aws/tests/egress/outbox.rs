@@ -12,6 +12,7 @@ use satchel_aws::egress::destination::{AwsEgress, Destination, Owner};
 use satchel_aws::egress::kinesis::exactly_once::{Inherited, Ownership};
 use satchel_aws::egress::{EgressHandle, Observer};
 use satchel_aws::secret::Secret;
+use satchel_clock::BootTime;
 use satchel_engine::input::Input;
 use satchel_engine::message::MessageId;
 use satchel_engine::output::Emission;
@@ -124,7 +125,7 @@ impl Outbox {
                 numbers: self.known.outbox.keys().copied().collect(),
                 marks: self.known.marks.clone().into_iter().collect(),
             },
-            taken_over: Instant::now(),
+            taken_over: BootTime::now(),
             ownership: Arc::new(Always::default()),
             marks_durable,
         };

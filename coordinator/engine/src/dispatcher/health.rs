@@ -3,7 +3,7 @@
 
 use crate::address::Address;
 use crate::endpoint::Retries;
-use crate::invocation::{Failure, FailureKind};
+use crate::invocation::FailureKind;
 
 use super::lane::delay_ms;
 
@@ -19,16 +19,12 @@ const DOWN_AFTER_REQUESTS: u64 = 3;
 pub const PROBE_INTERVAL_MAX_MS: u64 = 2_000;
 
 /// Health of an endpoint, as the dispatcher sees it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EndpointHealth {
     /// Time since which the endpoint is down, in ms on the dispatcher's clock; `None` if it is up.
     pub down_since_ms: Option<u64>,
     /// Number of requests that failed since the last success.
     pub failed_requests: u64,
-    /// Last failure and its time, in ms on the dispatcher's clock.
-    pub last_failure: Option<(u64, Failure)>,
-    /// Time of the last success, in ms on the dispatcher's clock.
-    pub last_success_ms: Option<u64>,
     /// Number of requests in flight.
     pub in_flight: usize,
     /// Number of batches that wait to be sent.
@@ -45,8 +41,6 @@ pub(super) struct Health {
     /// True if a request timed out since the last success.
     timed_out: bool,
     down: Option<Down>,
-    last_failure: Option<(u64, Failure)>,
-    last_success_ms: Option<u64>,
 }
 
 struct Down {
@@ -57,11 +51,10 @@ struct Down {
 
 impl Health {
     /// Takes note of a success. Returns true if it ends an outage that outlasted a probe.
-    pub(super) fn succeeded(&mut self, now_ms: u64) -> bool {
+    pub(super) fn succeeded(&mut self) -> bool {
         self.failed_addresses.clear();
         self.failed_requests = 0;
         self.timed_out = false;
-        self.last_success_ms = Some(now_ms);
         let ended = self.down.take();
         ended.is_some_and(|down| down.failed_probes > 0)
     }
@@ -69,13 +62,11 @@ impl Health {
     /// Takes note of a failed request to these addresses.
     pub(super) fn failed<'a>(
         &mut self,
-        now_ms: u64,
         addresses: impl Iterator<Item = &'a Address>,
-        failure: &Failure,
+        kind: FailureKind,
     ) {
         self.failed_requests += 1;
-        self.timed_out |= failure.kind == FailureKind::TimedOut;
-        self.note(now_ms, failure);
+        self.timed_out |= kind == FailureKind::TimedOut;
         for address in addresses {
             if self.failed_addresses.len() >= OUTAGE_ADDRESSES {
                 break;
@@ -84,11 +75,6 @@ impl Health {
                 self.failed_addresses.push(address.clone());
             }
         }
-    }
-
-    /// Keeps a failure for observation only.
-    pub(super) fn note(&mut self, now_ms: u64, failure: &Failure) {
-        self.last_failure = Some((now_ms, failure.clone()));
     }
 
     /// Returns true if every request to at least three addresses failed, and none succeeded since.
@@ -144,8 +130,6 @@ impl Health {
         EndpointHealth {
             down_since_ms: self.down.as_ref().map(|down| down.since_ms),
             failed_requests: self.failed_requests,
-            last_failure: self.last_failure.clone(),
-            last_success_ms: self.last_success_ms,
             in_flight,
             waiting,
         }

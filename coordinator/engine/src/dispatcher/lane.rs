@@ -103,10 +103,6 @@ impl Lane {
         }
     }
 
-    pub(super) fn under_way(&self) -> usize {
-        self.in_flight.len()
-    }
-
     pub(super) fn batches_waiting(&self) -> usize {
         self.waiting.len() + self.batches_to_retry
     }
@@ -225,7 +221,7 @@ impl Lane {
             self.limit = (self.limit + 1).min(self.concurrency_max);
             self.successes = 0;
         }
-        if self.health.succeeded(now_ms) {
+        if self.health.succeeded() {
             self.end_back_offs(now_ms);
         }
     }
@@ -254,15 +250,25 @@ impl Lane {
         }
     }
 
-    /// Blocks sending for a delay that doubles with each consecutive block.
-    pub(super) fn block(&mut self, now_ms: u64, retries: Retries, draw: u64) {
-        if now_ms < self.blocked_until_ms {
+    /// Blocks sending for a delay that doubles with each consecutive block, and at least for the
+    /// time that the endpoint asks for, up to the maximum back-off.
+    pub(super) fn block(
+        &mut self,
+        now_ms: u64,
+        retries: Retries,
+        draw: u64,
+        retry_after_ms: Option<u64>,
+    ) {
+        let asked_ms = retry_after_ms.unwrap_or(0).min(retries.backoff_max_ms);
+        let blocked_ms = self.blocked_until_ms;
+        self.blocked_until_ms = blocked_ms.max(now_ms + asked_ms);
+        if now_ms < blocked_ms {
             // Requests in flight together fail together: they count once.
             return;
         }
         self.blocks += 1;
         let delay_ms = delay_ms(retries, self.blocks, draw).min(PROBE_INTERVAL_MAX_MS);
-        self.blocked_until_ms = now_ms + delay_ms;
+        self.blocked_until_ms = self.blocked_until_ms.max(now_ms + delay_ms);
     }
 
     pub(super) fn requeue(&mut self, due_ms: u64, group: Group) {

@@ -292,9 +292,34 @@ fn a_dispatcher_woken_too_early_requests_another_wake_up() {
 }
 
 #[test]
+fn an_endpoint_that_asks_to_wait_is_left_alone_that_long_up_to_the_maximum_back_off() {
+    let throttled = |retry_after_ms| {
+        let failure = Failure::new(FailureKind::Throttled, "429");
+        BundleOutcome::Failed(failure.retry_after(retry_after_ms))
+    };
+    let backoff_max_ms = endpoint(1).retries.backoff_max_ms;
+    for (asked_ms, waited_ms) in [
+        (backoff_max_ms - 1, backoff_max_ms - 1),
+        (u64::MAX, backoff_max_ms),
+    ] {
+        let mut fixture = Fixture::new(2);
+        fixture.ready(1, 10);
+        fixture.ready(2, 10);
+        fixture.returned(1, throttled(None));
+        // The second answer asks for more, and is not shortened by the first.
+        fixture.returned(2, throttled(Some(asked_ms)));
+        assert_eq!(sent(&fixture.later(waited_ms - 1)), []);
+        assert_eq!(sent(&fixture.later(1)).len(), 1);
+    }
+}
+
+#[test]
 fn the_load_counts_requests_in_flight_and_waiting_batches_also_those_to_retry() {
     let mut fixture = Fixture::new(1);
-    let load = |fixture: &Fixture| fixture.dispatcher.load_of(LAMBDA);
+    let load = |fixture: &Fixture| {
+        let health = fixture.dispatcher.endpoint_health(LAMBDA);
+        (health.in_flight, health.waiting)
+    };
     fixture.ready(1, 10);
     fixture.ready(2, 10);
     fixture.ready(3, 10);

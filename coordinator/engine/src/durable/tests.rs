@@ -197,7 +197,7 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             proptest::option::of(address()),
             any_typed_value(),
             "\\PC{0,12}",
-            proptest::option::of(text())
+            (proptest::option::of(text()), trace())
         )
             .prop_map(
                 |(
@@ -207,7 +207,7 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
                     caller,
                     argument,
                     reason,
-                    egress,
+                    (egress, trace),
                 )| (
                     Key::DeadLetter { address, number },
                     Value::DeadLetter(DeadLetter {
@@ -218,7 +218,8 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
                         attempts,
                         reason,
                         failed_at_ms,
-                        egress
+                        egress,
+                        trace,
                     })
                 )
             ),

@@ -20,8 +20,8 @@ pub(super) const VERSION: u8 = 1;
 /// registration without retired states is written in version 1, which older software reads.
 const WITH_RETIRED: u8 = 2;
 
-/// Version of a message, a timer or a record of the outbox that ends with a trace context. Without
-/// a context they are written in the first version.
+/// Version of a message, a timer, a record of the outbox or a dead letter that ends with a trace
+/// context. Without a context they are written in the first version.
 const WITH_TRACE: u8 = 2;
 
 pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
@@ -46,6 +46,7 @@ fn trace_of(value: &Value) -> Option<TraceParent> {
         Value::Message(message) => message.trace,
         Value::Timer(timer) => timer.message.trace,
         Value::Outbox(entry) => entry.trace,
+        Value::DeadLetter(letter) => letter.trace,
         _ => None,
     }
 }
@@ -126,7 +127,10 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
     let version = read.byte()?;
     let traced = match (version, key) {
         (VERSION, _) | (WITH_RETIRED, Key::Registration { .. }) => false,
-        (WITH_TRACE, Key::Message { .. } | Key::Timer { .. } | Key::Outbox { .. }) => true,
+        (
+            WITH_TRACE,
+            Key::Message { .. } | Key::Timer { .. } | Key::Outbox { .. } | Key::DeadLetter { .. },
+        ) => true,
         (found, _) => {
             return Err(Malformed::Unknown {
                 what: "value version",
@@ -173,6 +177,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             reason: read.string()?,
             failed_at_ms: read.number()?,
             egress: read.option(Reader::shared_text)?,
+            trace: None,
         }),
         Key::Registration { .. } => {
             let count = read.number()?;
@@ -208,6 +213,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             Value::Message(message) => message.trace = trace,
             Value::Timer(timer) => timer.message.trace = trace,
             Value::Outbox(entry) => entry.trace = trace,
+            Value::DeadLetter(letter) => letter.trace = trace,
             _ => unreachable!("checked with the version"),
         }
     }

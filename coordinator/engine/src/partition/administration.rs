@@ -48,6 +48,12 @@ impl Partition {
                 value,
             } => self.correct(&address, state, Some(value)),
             Administration::DeleteState { address, state } => self.correct(&address, state, None),
+            Administration::DropState {
+                bucket,
+                function,
+                state,
+                limit,
+            } => self.drop_state(bucket, function, state, limit),
             Administration::Resume(address) => self.resume_address(&address),
             Administration::Skip(address) => self.skip_message(&address),
             Administration::PauseIngress { ingress, reason } => self.pause_ingress(ingress, reason),
@@ -155,7 +161,7 @@ impl Partition {
                 id: again,
                 egress,
                 value: letter.argument,
-                trace: None,
+                trace: letter.trace,
             });
         } else if let Some(address) = address {
             if let Some(caller) = &letter.caller {
@@ -166,7 +172,7 @@ impl Partition {
                 caller: letter.caller,
                 argument: letter.argument,
                 correction: None,
-                trace: None,
+                trace: letter.trace,
             };
             self.deliver(&address, message);
         }
@@ -252,7 +258,7 @@ impl Partition {
         Answer::Done
     }
 
-    fn withdraw_corrections(&mut self, address: &Address, state: &str) {
+    pub(super) fn withdraw_corrections(&mut self, address: &Address, state: &str) {
         let Some(active) = self.tables.active_mut(address) else {
             return;
         };

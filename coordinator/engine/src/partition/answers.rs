@@ -411,6 +411,7 @@ impl Partition {
             }
             return;
         };
+        self.disturb_state_drops(&address.function, &name);
         let instance = expires_at_ms.and_then(|_| self.tables.instance(address));
         let former_ms = instance.and_then(|instance| instance.expiry(index)?);
         self.tables.set_state(address, index, expires_at_ms, &value);

@@ -102,7 +102,7 @@ impl Partition {
                 sequence: record.sequence.as_str(),
                 sub_sequence: record.sub_sequence,
                 described: &|| format!("{name} {} (key {key:?})", record.sequence),
-                trace,
+                trace: trace.or_else(|| trace_of(&routed)),
             };
             self.ingest(&origin, routed);
         }
@@ -151,6 +151,7 @@ impl Partition {
                     reason,
                     failed_at_ms: self.now_ms,
                     egress: None,
+                    trace: origin.trace,
                 };
                 self.add_dead_letter(None, letter);
             }
@@ -211,4 +212,14 @@ fn check_ids(
     // Every target of a record receives the same value.
     let value = messages.pop().map(|(_, value)| value).unwrap_or_default();
     Err(Unroutable { value, reason })
+}
+
+/// Returns the trace context of a record. Neither Kinesis nor a local stream has a place for it
+/// besides the data, and only Satchel's envelope has one there.
+fn trace_of(routed: &Result<Vec<(Address, TypedValue)>, Unroutable>) -> Option<TraceParent> {
+    let value = match routed {
+        Ok(messages) => &messages.first()?.1,
+        Err(unroutable) => &unroutable.value,
+    };
+    TraceParent::of_envelope(&value.value)
 }

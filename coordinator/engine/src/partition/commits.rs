@@ -45,6 +45,43 @@ pub(super) enum Release {
     StartBatch(Address),
 }
 
+/// Urgency of the delta that a release waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Urgency {
+    /// As soon as the pace allows: something waits for an answer or to go on.
+    Prompt,
+    /// At the pace of egress: a record leaves, and many may share a commit.
+    Egress,
+    /// With the next delta, or at the commit interval: nothing is delayed by it.
+    Lazy,
+}
+
+impl Release {
+    fn urgency(&self) -> Urgency {
+        match self {
+            Self::Emit(_) => Urgency::Egress,
+            Self::Deletable { .. } => Urgency::Lazy,
+            Self::MarksDurable(_)
+            | Self::Reply { .. }
+            | Self::Read(_)
+            | Self::Plan { .. }
+            | Self::Receive(_)
+            | Self::TryAlone(_)
+            | Self::StartBatch(_) => Urgency::Prompt,
+        }
+    }
+}
+
+/// The pace of a delta that holds nothing more urgent than egress, in multiples of the commit pace.
+const EGRESS_PACES: u64 = 5;
+
+/// A store that answers sooner gains nothing from a delta that waits for more changes.
+const LINGER_FROM_LATENCY_MS: u64 = 4;
+
+/// Maximum time for which a delta waits for more changes while another is on its way, in ms. A
+/// store that hangs must not stretch it.
+const LINGER_MAX_MS: u64 = 100;
+
 /// The changed facts, the deltas on their way to the log, and the releases that wait for them.
 #[derive(Default)]
 pub(super) struct Commits {
@@ -54,10 +91,19 @@ pub(super) struct Commits {
     /// Numbers below this one were given out before the last seal.
     first_unsealed_number: u64,
     sealed: u64,
+    /// Time of the last seal. 0: none yet.
     sealed_at_ms: u64,
     durable: u64,
+    /// Times of the seals of the deltas on their way to the log, oldest first.
+    on_their_way: VecDeque<u64>,
+    /// Moving average of the time from a seal until its delta is durable, in eighths of a ms.
+    latency_eighths: u64,
     /// Releases that wait for a delta that is not sealed yet.
     waiting: Vec<Release>,
+    /// True if one of them is prompt.
+    prompt_waits: bool,
+    /// True if one of them is a record of an egress.
+    egress_waits: bool,
     /// Releases that wait for a sealed delta, in order of its number.
     releases: VecDeque<(u64, Release)>,
     wanted_images: BTreeSet<u16>,
@@ -140,14 +186,81 @@ impl Commits {
         if self.dirty.is_empty() && !self.wanted_images.is_empty() {
             return Some(0);
         }
+        self.seal_due_ms(config)
+    }
+
+    /// Time at which the next delta should be sealed. `None` if nothing changed, or while the log
+    /// has no room.
+    ///
+    /// A prompt release is sealed one pace after the last delta, egress alone after some paces, and
+    /// what neither waits for at the commit interval. While a delta is on its way, the next one
+    /// waits for part of the time that it takes, so that more changes share it.
+    fn seal_due_ms(&self, config: &Config) -> Option<u64> {
         let room = self.sealed - self.durable < config.commit_depth;
-        (room && !self.dirty.is_empty()).then_some(self.dirty_since_ms + config.commit_interval_ms)
+        if self.dirty.is_empty() || !room {
+            return None;
+        }
+        let pace_ms = if self.prompt_waits {
+            Some(config.commit_pace_ms)
+        } else if self.egress_waits {
+            Some(config.commit_pace_ms * EGRESS_PACES)
+        } else {
+            None
+        };
+        let interval_due = self.dirty_since_ms + config.commit_interval_ms;
+        let Some(pace_ms) = pace_ms else {
+            return Some(interval_due);
+        };
+        let linger_ms = if self.on_their_way.is_empty() {
+            0
+        } else {
+            self.linger_ms()
+        };
+        let due = self.after_last_seal(pace_ms.max(linger_ms));
+        Some(due.min(interval_due))
+    }
+
+    fn after_last_seal(&self, ms: u64) -> u64 {
+        if self.sealed == 0 {
+            return 0;
+        }
+        self.sealed_at_ms + ms
+    }
+
+    /// Half of the usual time of a commit, so that about two are on their way under load.
+    fn linger_ms(&self) -> u64 {
+        let latency_ms = self.latency_eighths / 8;
+        if latency_ms < LINGER_FROM_LATENCY_MS {
+            return 0;
+        }
+        (latency_ms / 2).min(LINGER_MAX_MS)
+    }
+
+    /// Records that the oldest deltas on their way, through `number`, are durable.
+    fn observe_durable(&mut self, number: u64, now_ms: u64) {
+        let returned = usize::try_from(number - self.durable).expect("at most the depth");
+        for sealed_at_ms in self.on_their_way.drain(..returned) {
+            let took_ms = now_ms.saturating_sub(sealed_at_ms);
+            self.latency_eighths = self.latency_eighths - self.latency_eighths / 8 + took_ms;
+        }
+        self.durable = number;
+    }
+
+    fn take_waiting(&mut self) -> Vec<Release> {
+        self.prompt_waits = false;
+        self.egress_waits = false;
+        std::mem::take(&mut self.waiting)
     }
 }
 
 impl Partition {
     /// Performs `release` once everything that the partition knows now is durable.
     pub(super) fn release_when_durable(&mut self, release: Release) {
+        match release.urgency() {
+            Urgency::Prompt => self.commits.prompt_waits = true,
+            Urgency::Egress => self.commits.egress_waits = true,
+            Urgency::Lazy => {}
+        }
         self.commits.waiting.push(release);
     }
 
@@ -164,15 +277,14 @@ impl Partition {
             commits.durable,
             commits.sealed
         );
-        commits.durable = number;
+        commits.observe_durable(number, self.now_ms);
         let releases = &mut self.commits.releases;
         let due = releases.partition_point(|(delta, _)| *delta <= number);
         let due: Vec<_> = releases.drain(..due).collect();
         self.perform(due);
     }
 
-    /// Seals a delta if a release waits for it or the oldest change has reached the commit
-    /// interval, provided that the log has room.
+    /// Seals a delta if it is due.
     pub(super) fn seal_if_due(&mut self) {
         let commits = &mut self.commits;
         if commits.dirty.is_empty() {
@@ -180,10 +292,8 @@ impl Partition {
             self.take_images();
             return;
         }
-        let due = !commits.waiting.is_empty()
-            || self.now_ms >= commits.dirty_since_ms + self.config.commit_interval_ms;
-        let room = commits.sealed - commits.durable < self.config.commit_depth;
-        if due && room {
+        let due = commits.seal_due_ms(&self.config);
+        if due.is_some_and(|due_ms| due_ms <= self.now_ms) {
             // Acknowledgements may still come after the last delta of an orderly stop. The delta
             // that holds them is then the last one.
             self.seal(self.stopping == Stopping::Sealed);
@@ -193,7 +303,7 @@ impl Partition {
     /// Lets the waiting releases wait for the last seal, because nothing changed since.
     fn release_after_last_seal(&mut self) {
         let sealed = self.commits.sealed;
-        let waiting = std::mem::take(&mut self.commits.waiting);
+        let waiting = self.commits.take_waiting();
         let waiting = waiting.into_iter().map(|release| (sealed, release));
         if self.commits.durable == sealed {
             self.perform(waiting.collect());
@@ -217,6 +327,7 @@ impl Partition {
             "partition time never goes back"
         );
         commits.sealed_at_ms = self.now_ms;
+        commits.on_their_way.push_back(self.now_ms);
         self.commits.dirty.insert(Key::Counter);
         let dirty = std::mem::take(&mut self.commits.dirty);
         let number = self.commits.sealed + 1;
@@ -235,7 +346,7 @@ impl Partition {
             .collect();
         self.commits.sealed = number;
         self.commits.first_unsealed_number = self.tables.next_number;
-        let waiting = std::mem::take(&mut self.commits.waiting);
+        let waiting = self.commits.take_waiting();
         let waiting = waiting.into_iter().map(|release| (number, release));
         self.commits.releases.extend(waiting);
         self.outputs.push_back(Output::Commit(Box::new(Delta {

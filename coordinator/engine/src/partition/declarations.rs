@@ -298,6 +298,15 @@ impl Partition {
         }
     }
 
+    /// Takes note that a state is forgotten, which no version declares.
+    pub(super) fn forget_declarations(&mut self, function: &FunctionType, name: &str) {
+        let known = self.function_types.declarations.get_mut(function);
+        if let (Some(known), Some(states)) = (known, self.tables.states_of(function)) {
+            known.seen_ms.remove(name);
+            known.refresh(states);
+        }
+    }
+
     /// Probes the function of `address` if it names no fingerprint and its declarations are due to
     /// be asked for. `failed` is true if its batch failed, which a new version may have caused.
     pub(super) fn renew_declarations(&mut self, address: &Address, failed: bool) {

@@ -149,7 +149,8 @@ impl Partition {
                 }
                 self.absent_bucket_of_changed_letter(&administration)
             }
-            Administration::ListAddresses { bucket, .. } => {
+            Administration::ListAddresses { bucket, .. }
+            | Administration::DropState { bucket, .. } => {
                 Some(*bucket).filter(|bucket| self.is_absent(*bucket))
             }
             Administration::PauseIngress { .. }

@@ -301,6 +301,7 @@ impl Partition {
             reason,
             failed_at_ms: self.now_ms,
             egress: None,
+            trace: message.trace,
         };
         self.add_dead_letter(Some(address), letter);
     }
@@ -338,7 +339,10 @@ impl Partition {
     /// Makes a dead letter of a record that an egress will never accept as it is.
     pub(super) fn egress_refused(&mut self, number: u64, reason: String) {
         if let Some(OutboxEntry {
-            id, egress, value, ..
+            id,
+            egress,
+            value,
+            trace,
         }) = self.take_outbox(number)
         {
             let letter = DeadLetter {
@@ -350,6 +354,7 @@ impl Partition {
                 reason,
                 failed_at_ms: self.now_ms,
                 egress: Some(egress),
+                trace,
             };
             self.add_dead_letter(None, letter);
         }

@@ -1,6 +1,6 @@
 //! Recovery of a partition from its durable state.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::answers::outbox_bytes;
 use super::calls::Calls;
@@ -128,6 +128,7 @@ impl Recovery {
             loading: Loading::default(),
             deferred: Deferred::default(),
             letter_lists: Vec::new(),
+            state_drops: BTreeMap::new(),
             snapshot_wanted: false,
             snapshot_taken: false,
             memory_is_short: false,

@@ -438,10 +438,19 @@ impl Bucket {
             let Some(states) = theirs.get(&table.function) else {
                 continue;
             };
-            let numbers: Vec<u16> = states
-                .slots
-                .iter()
-                .map(|slot| ours.slot_for(&table.function, &slot.name, &slot.typename))
+            // A state whose values were all removed by the log needs no slot.
+            let mut used = vec![false; states.slots.len()];
+            for instance in &table.instances {
+                for state in instance.states() {
+                    used[usize::from(state.slot)] = true;
+                }
+            }
+            let numbers: Vec<u16> = (0..)
+                .zip(states.slots.iter().zip(used))
+                .map(|(unused, (slot, used))| match used {
+                    true => ours.slot_for(&table.function, &slot.name, &slot.typename),
+                    false => unused,
+                })
                 .collect();
             if (0..).zip(&numbers).all(|(slot, number)| slot == *number) {
                 continue;

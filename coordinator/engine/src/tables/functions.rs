@@ -25,9 +25,22 @@ pub(crate) struct StateSlot {
     pub(crate) declared: Option<Expiration>,
     /// True if the function declared the state before and no longer does.
     pub(crate) retired: bool,
+    /// True if the slot stands for no state: it was forgotten.
+    vacant: bool,
 }
 
 impl StateSlot {
+    /// Creates the slot of a state that was not declared.
+    fn new(name: &str, typename: &str) -> Self {
+        Self {
+            name: name.into(),
+            typename: typename.into(),
+            declared: None,
+            retired: false,
+            vacant: false,
+        }
+    }
+
     /// Returns whether the state is in every request to the function.
     pub(crate) fn travels(&self) -> bool {
         self.declared.is_some() && !self.retired
@@ -64,19 +77,21 @@ impl Functions {
 impl FunctionStates {
     /// Returns the slot of the state `name`.
     pub(crate) fn find(&self, name: &str) -> Option<(u16, &StateSlot)> {
-        (0..).zip(&self.slots).find(|(_, slot)| *slot.name == *name)
+        (0..)
+            .zip(&self.slots)
+            .find(|(_, slot)| *slot.name == *name && !slot.vacant)
     }
 
     fn slot_for(&mut self, name: &str, typename: &str) -> u16 {
         if let Some((index, _)) = self.find(name) {
             return index;
         }
-        self.slots.push(StateSlot {
-            name: name.into(),
-            typename: typename.into(),
-            declared: None,
-            retired: false,
-        });
+        let slot = StateSlot::new(name, typename);
+        if let Some(index) = self.slots.iter().position(|slot| slot.vacant) {
+            self.slots[index] = slot;
+            return index as u16;
+        }
+        self.slots.push(slot);
         (self.slots.len() - 1) as u16
     }
 
@@ -107,10 +122,24 @@ impl FunctionStates {
             typename: spec.typename.clone(),
             declared: Some(spec.expiration),
             retired: spec.retired,
+            vacant: false,
         };
         let changes = *slot != declared;
         *slot = declared;
         changes
+    }
+
+    /// Forgets a state of which no instance has a value. Returns whether it was declared. Its slot
+    /// is used again.
+    pub(crate) fn forget(&mut self, name: &str) -> bool {
+        let Some((index, _)) = self.find(name) else {
+            return false;
+        };
+        let slot = &mut self.slots[usize::from(index)];
+        let was_declared = slot.declared.is_some();
+        *slot = StateSlot::new("", "");
+        slot.vacant = true;
+        was_declared
     }
 
     /// Replaces all declarations.

@@ -13,8 +13,9 @@ use tokio::process::Command;
 use super::LogLines;
 use super::build_output::show_build;
 
-/// Cargo profile of this binary, which is also that of its handlers, so that crates of the same
-/// workspace are compiled once.
+/// Cargo profile of this binary. It is also that of its handlers, so that crates of the same
+/// workspace are compiled once. But a released binary is rarely of the workspace of its handlers,
+/// and a release build takes several times as long.
 const PROFILE: &str = env!("SATCHEL_PROFILE");
 
 /// Build of one binary target.
@@ -77,13 +78,13 @@ pub enum BuildError {
 impl CargoBuild {
     /// Creates the build of the binary `bin` of the package in `dir`. Its output is shown under
     /// `name`.
-    pub fn new(name: &str, dir: &Path, bin: &str) -> Self {
+    pub fn new(name: &str, dir: &Path, bin: &str, release: bool) -> Self {
         Self {
             cargo: std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
             name: name.to_owned(),
             dir: dir.to_owned(),
             bin: bin.to_owned(),
-            profile: PROFILE.to_owned(),
+            profile: handler_profile(PROFILE, release).to_owned(),
         }
     }
 
@@ -182,6 +183,15 @@ impl CargoBuild {
     }
 }
 
+/// Returns the profile of the handlers of a binary with profile `own`.
+fn handler_profile(own: &str, release: bool) -> &str {
+    match own {
+        _ if release => "release",
+        "release" => "dev",
+        own => own,
+    }
+}
+
 /// Returns the arguments that select a profile. A profile that is not built into cargo may be
 /// missing in the handler's workspace, so its basis and debug information are defined here as in
 /// this workspace.
@@ -254,7 +264,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let build = CargoBuild {
             cargo: "no-such-cargo".into(),
-            ..CargoBuild::new("greeter", dir.path(), "greeter")
+            ..CargoBuild::new("greeter", dir.path(), "greeter", false)
         };
         let error = build.run(&LogLines::stderr()).await.unwrap_err();
         assert_eq!(
@@ -268,7 +278,18 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_is_built_in_the_profile_of_this_binary() {
+    fn a_handler_is_built_for_development_unless_a_release_is_asked_for() {
+        for own in ["dev", "try"] {
+            assert_eq!(handler_profile(own, false), own);
+        }
+        assert_eq!(handler_profile("release", false), "dev");
+        for own in ["dev", "try", "release"] {
+            assert_eq!(handler_profile(own, true), "release");
+        }
+    }
+
+    #[test]
+    fn a_profile_is_selected_by_arguments_of_cargo() {
         assert_eq!(profile_arguments("dev"), [""; 0]);
         assert_eq!(profile_arguments("release"), ["--release"]);
         let arguments = profile_arguments("try");
@@ -278,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_directory_that_does_not_exist_is_named() {
-        let error = CargoBuild::new("greeter", Path::new("/no/such/place"), "greeter")
+        let error = CargoBuild::new("greeter", Path::new("/no/such/place"), "greeter", false)
             .run(&LogLines::stderr())
             .await
             .unwrap_err();

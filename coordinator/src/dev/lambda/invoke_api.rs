@@ -26,7 +26,6 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::serve::ListenerExt as _;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use serde::Deserialize;
@@ -36,7 +35,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::{Call, FunctionError, InvokeError, LocalLambda, REQUEST_BYTES_MAX};
-use crate::http::for_programs;
+use crate::http::{Port, ServeLimits, for_programs, serve};
+use crate::metrics::Metrics;
 
 /// Maximum payload of an asynchronous request, in bytes (AWS Lambda's limit).
 const EVENT_BYTES_MAX: usize = 1_048_576;
@@ -110,7 +110,7 @@ impl InvokeApi {
         self.0.requests.load(Ordering::Relaxed)
     }
 
-    /// Serves on `listener` until `stopped`.
+    /// Serves on `listener` until `stopped`, within the limits of every port.
     ///
     /// # Errors
     ///
@@ -118,22 +118,20 @@ impl InvokeApi {
     pub async fn serve(
         self,
         listener: TcpListener,
-        stopped: impl Future<Output = ()> + Send + 'static,
+        metrics: Metrics,
+        stopped: impl Future<Output = ()>,
     ) -> std::io::Result<()> {
         let bound = listener.local_addr()?;
-        let listener = listener.tap_io(|connection| {
-            // Otherwise small answers would wait for acknowledgements.
-            let _ = connection.set_nodelay(true);
-        });
         let router = Router::new()
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
             .fallback(async || {
                 Refusal::not_found("this server knows no operation of Lambda but Invoke")
             })
             .with_state(self);
-        axum::serve(listener, for_programs(router, bound))
-            .with_graceful_shutdown(stopped)
-            .await
+        let router = for_programs(router, bound);
+        let limits = ServeLimits::default();
+        serve(listener, router, Port::Lambda, limits, metrics, stopped).await;
+        Ok(())
     }
 }
 

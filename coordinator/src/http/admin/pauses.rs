@@ -109,7 +109,7 @@ pub(in crate::http) fn ingress_id(params: &PathParams) -> Result<Arc<str>, ApiEr
     Ok(format!("{namespace}/{name}").into())
 }
 
-fn function_type(params: &PathParams) -> Result<FunctionType, ApiError> {
+pub(super) fn function_type(params: &PathParams) -> Result<FunctionType, ApiError> {
     let [namespace, name] = named(params, "a function")?;
     Ok(FunctionType::new(namespace, name))
 }

@@ -9,9 +9,7 @@ use serde::Serialize;
 use crate::http::ingresses::StoppedIngress;
 use crate::http::render::{Backlog, Failing};
 use crate::module::format_rfc3339;
-use crate::status::{
-    EgressView, EndpointHealth, EndpointState, EndpointView, IngressView, LastError, LastFailure,
-};
+use crate::status::{EgressStopped, EgressView, EndpointView, IngressView, LastError, LastFailure};
 
 #[derive(Serialize)]
 pub(super) struct EndpointBody {
@@ -30,28 +28,25 @@ pub(super) struct EndpointBody {
 
 impl EndpointBody {
     pub(super) fn of(view: EndpointView) -> Self {
-        let health = view.health;
-        let (state, since) = state_of(&health);
+        let (state, since) = state_of(&view);
         Self {
             name: view.name.to_string(),
             kind: view.kind,
             functions: view.functions,
             state,
             since,
-            last_success: health.last_success_ms.map(format_rfc3339),
-            last_failure: health.last_failure.map(FailureBody::of),
-            requests_in_flight: health.in_flight,
+            last_success: view.last_success_ms.map(format_rfc3339),
+            last_failure: view.last_failure.map(FailureBody::of),
+            requests_in_flight: view.health.in_flight,
             requests_max: view.concurrency_max,
-            batches_waiting: health.waiting,
+            batches_waiting: view.health.waiting,
         }
     }
 }
 
-fn state_of(health: &EndpointHealth) -> (&'static str, Option<String>) {
-    match health.state {
-        EndpointState::Up => ("up", None),
-        EndpointState::Down { since_ms } => ("down", Some(format_rfc3339(since_ms))),
-    }
+fn state_of(view: &EndpointView) -> (&'static str, Option<String>) {
+    let since = view.down_since_ms.map(format_rfc3339);
+    (if view.is_down() { "down" } else { "up" }, since)
 }
 
 /// Failure of an endpoint, with its time and kind.
@@ -84,13 +79,12 @@ pub(in crate::http) struct FailingEndpoint {
 impl FailingEndpoint {
     /// Describes an endpoint if its last request failed.
     pub(in crate::http) fn of(view: EndpointView) -> Option<Self> {
-        let health = view.health;
-        let (state, since) = state_of(&health);
-        health.is_failing().then(|| Self {
+        let (state, since) = state_of(&view);
+        view.is_failing().then(|| Self {
             name: view.name.to_string(),
             state,
             since,
-            last_failure: health.last_failure.map(FailureBody::of),
+            last_failure: view.last_failure.map(FailureBody::of),
         })
     }
 }
@@ -125,7 +119,7 @@ impl FunctionBody {
         states: &[StateSpec],
         stopped: Option<String>,
     ) -> Self {
-        let state = endpoint.as_ref().map(|view| state_of(&view.health).0);
+        let state = endpoint.as_ref().map(|view| state_of(view).0);
         let states = states.iter().map(|state| DeclaredState {
             name: state.name.to_string(),
             typename: state.typename.to_string(),
@@ -205,6 +199,7 @@ impl IngressBody {
 pub(super) struct EgressBody {
     id: String,
     waiting: usize,
+    stopped: Option<StopBody>,
     delivered: u64,
     refused: u64,
     retried: u64,
@@ -217,12 +212,48 @@ impl EgressBody {
         Self {
             id: view.id,
             waiting,
+            stopped: view.stopped.map(StopBody::of),
             delivered: view.delivered,
             refused: view.refused,
             retried: view.retried,
             last_success: view.last_success_ms.map(format_rfc3339),
             last_error: view.last_error.map(ErrorBody::of),
         }
+    }
+}
+
+/// Stop of an egress.
+#[derive(Serialize)]
+struct StopBody {
+    problem: &'static str,
+    since: String,
+}
+
+impl StopBody {
+    fn of(stopped: EgressStopped) -> Self {
+        Self {
+            problem: stopped.problem,
+            since: format_rfc3339(stopped.since_ms),
+        }
+    }
+}
+
+/// Stopped egress, as `/readyz` shows it to every client. The full reason is in the log.
+#[derive(Serialize)]
+pub(in crate::http) struct StoppedEgress {
+    id: String,
+    #[serde(flatten)]
+    stop: StopBody,
+}
+
+impl StoppedEgress {
+    /// Lists the stopped ones among these egresses.
+    pub(in crate::http) fn list(egresses: Vec<EgressView>) -> Vec<Self> {
+        let stopped = egresses.into_iter().filter_map(|view| {
+            let stop = StopBody::of(view.stopped?);
+            Some(Self { id: view.id, stop })
+        });
+        stopped.collect()
     }
 }
 

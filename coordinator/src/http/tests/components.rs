@@ -1,11 +1,9 @@
 //! Lists of endpoints, functions, ingresses, egresses and addresses.
 
-use std::path::Path;
-
+use satchel_engine::dispatcher::EndpointHealth;
 use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::{Administration, Call, CallId, Verb};
-use satchel_engine::invocation::{AttemptId, Batch, BundleOutcome, EndpointIndex};
-use satchel_engine::invocation::{Failure, FailureKind};
+use satchel_engine::invocation::FailureKind;
 use satchel_engine::output::{AddressSummary, AddressView, Stoppage};
 use satchel_engine::partition::{Config, Notice, Ownership, Partition, PauseCause, Recovery};
 use satchel_protocol::types::typed_value;
@@ -13,24 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::module::Application;
-
-const MODULE: &str = "
-kind: satchel.endpoints.v1/lambda
-spec: {functions: example/*, functionName: greeter}
----
-kind: io.statefun.endpoints.v2/http
-spec: {functions: web/one, urlPathTemplate: 'http://127.0.0.1:9/{function.name}'}
----
-kind: io.statefun.kinesis.v1/ingress
-spec:
-  id: example/names
-  awsRegion: {type: specific, id: eu-central-1}
-  streams:
-    - {stream: names, valueType: example/name, targets: [example/greeter]}
----
-kind: io.statefun.kinesis.v1/egress
-spec: {id: example/out, awsRegion: {type: specific, id: eu-central-1}}
-";
+use crate::status::fixture;
 
 fn silent(_: &Input) -> Option<Answer> {
     None
@@ -65,10 +46,10 @@ fn partition(application: &Application) -> Partition {
     partition
 }
 
-/// A process with the components of [`MODULE`] and a partition.
+/// A process with the components of the fixture and a partition.
 async fn process(script: Script) -> Process {
     let process = Process::answering(script).await;
-    let application = Application::parse(Path::new("module.yaml"), MODULE, &|_| None).unwrap();
+    let application = fixture::application();
     process.metrics.status().declare(&application);
     let partition = partition(&application);
     let mut observations = process.metrics.status().observe_partition();
@@ -86,27 +67,18 @@ async fn show(process: &Process, path: &str) -> Value {
     reply.json()
 }
 
-/// Lets a request to the Lambda function fail.
+/// Lets a request to the Lambda function fail, which is down by that.
 fn fail_greeter(process: &Process) {
-    let batch = Batch {
-        attempt: AttemptId {
-            partition: 0,
-            epoch: 1,
-            number: 1,
-        },
-        target: alice(),
-        state: vec![],
-        declarations: [].into(),
-        messages: vec![],
-        bytes: 0,
+    let at_ms = 1_767_225_599_001;
+    let health = EndpointHealth {
+        in_flight: 3,
+        waiting: 40,
+        ..fixture::down_since(at_ms)
     };
-    let failure = Failure::new(FailureKind::Unavailable, "connection refused");
-    process.metrics.status().request_ended(
-        1_767_225_599_001,
-        (EndpointIndex(0), &"greeter".into()),
-        &[Arc::new(batch)],
-        &BundleOutcome::Failed(failure),
-    );
+    let refused = fixture::failure(FailureKind::Unavailable, "connection refused");
+    let batches = [fixture::batch("alice", 1)];
+    let status = process.metrics.status();
+    status.greeter_ended(at_ms, &batches, refused, health);
 }
 
 #[tokio::test]
@@ -114,10 +86,6 @@ async fn endpoints_are_listed_with_their_health_and_readyz_names_those_that_are_
     let process = process(silent).await;
     assert_eq!(show(&process, "/readyz").await, json!({"state": "serving"}));
     fail_greeter(&process);
-    process
-        .metrics
-        .status()
-        .endpoint_load(EndpointIndex(0), 3, 40);
     let shown = show(&process, "/api/endpoints").await;
     let [greeter, web] = &shown["endpoints"].as_array().unwrap()[..] else {
         panic!("two endpoints: {shown}");

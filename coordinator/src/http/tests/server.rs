@@ -123,6 +123,47 @@ async fn a_head_that_is_too_large_is_refused() {
     process.stop().await;
 }
 
+#[tokio::test]
+async fn heads_that_are_being_received_count_in_the_budget_of_bytes() {
+    let setup = Setup {
+        serve: ServeLimits {
+            body_bytes: Limit {
+                all: 10_000,
+                each_client: 10_000,
+            },
+            ..ServeLimits::default()
+        },
+        ..Setup::default()
+    };
+    let process = Process::start(setup, sends_only).await;
+    let begun = format!(
+        "POST /send/example/greeter/alice HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-length: 1\r\nx-padding: {}",
+        "a".repeat(6_000)
+    );
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(process.traffic).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    let [one, two] = &mut streams[..] else {
+        panic!("two streams");
+    };
+    // The budget has room for one of them, whichever is read first.
+    let (mut closed, mut closed_too) = ([0; 64], [0; 64]);
+    let stays = tokio::select! {
+        _ = one.read(&mut closed) => 1,
+        _ = two.read(&mut closed_too) => 0,
+        () = tokio::time::sleep(PATIENCE) => panic!("both heads are waited for"),
+    };
+    let mut stays = streams.swap_remove(stays);
+    stays.write_all(b"\r\n\r\n1").await.unwrap();
+    let answer = String::from_utf8(rest(stays).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 Accepted"), "{answer}");
+    process.stop().await;
+}
+
 /// A port with these limits of connections and requests.
 fn limited(connections: usize, requests: usize) -> Setup {
     let limit = |all| Limit {

@@ -7,8 +7,8 @@ use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
 
 use super::{function, parse, source};
 use crate::module::{
-    Application, AwsAccess, AwsCredentials, AwsRegion, EndpointAdapter, EndpointSpec, HttpAuth,
-    HttpEndpoint, IngressAdapter, LambdaEndpoint, Tls,
+    Application, AwsAccess, AwsCredentials, AwsRegion, ClientCertificate, EgressAdapter,
+    EndpointAdapter, EndpointSpec, HttpAuth, HttpEndpoint, IngressAdapter, LambdaEndpoint, Tls,
 };
 
 fn http_engine(functions: Vec<FunctionPattern>) -> Endpoint {
@@ -121,7 +121,6 @@ const ASYNC: HttpEndpoint = HttpEndpoint {
     call: Duration::from_secs(120),
     connect: Duration::from_secs(20),
     read: None,
-    write: None,
     pool_idle: Duration::from_secs(4),
     pool_size: 1_024,
     payload_max_bytes: 32 << 20,
@@ -138,7 +137,6 @@ fn okhttp(url_template: &str) -> HttpEndpoint {
         call: Duration::from_secs(60),
         connect: Duration::from_secs(10),
         read: Some(Duration::from_secs(10)),
-        write: Some(Duration::from_secs(10)),
         ..ASYNC
     }
 }
@@ -221,7 +219,8 @@ spec:
     payload_max_bytes: 700
     trust_cacerts: ca.pem
     client_cert: /etc/cert.pem
-    client_key: key.pem
+    client_key: file:key.pem
+    client_key_password: password.txt
 ---
 kind: io.statefun.endpoints.v2/http
 spec:
@@ -251,13 +250,16 @@ spec:
         call: Duration::from_secs(180),
         connect: Duration::from_secs(4),
         read: None,
-        write: None,
         pool_idle: Duration::from_secs(5),
         pool_size: 6,
         payload_max_bytes: 700,
         tls: Tls {
             trust_cacerts: Some(PathBuf::from("app/ca.pem")),
-            client: Some((PathBuf::from("/etc/cert.pem"), PathBuf::from("app/key.pem"))),
+            client: Some(ClientCertificate {
+                certificate: PathBuf::from("/etc/cert.pem"),
+                key: PathBuf::from("app/key.pem"),
+                password: Some(PathBuf::from("app/password.txt")),
+            }),
         },
         auth: None,
     };
@@ -272,7 +274,6 @@ spec:
         call: Duration::from_secs(9),
         connect: Duration::from_secs(8),
         read: Some(Duration::from_secs(7)),
-        write: Some(Duration::from_secs(6)),
         ..ASYNC
     };
     assert_eq!(adapters, vec![a, b, c]);
@@ -411,4 +412,117 @@ fn a_directory_stands_for_its_module_files_and_each_is_read_once() {
             (pattern("example/a"), directory.path().to_owned()),
         ]
     );
+}
+
+fn warnings(text: &str) -> Vec<String> {
+    let application = parse(text).unwrap_or_else(|problems| panic!("{problems}"));
+    let warnings = application.warnings.iter();
+    warnings.map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_has_no_effect_is_accepted_with_a_warning() {
+    let found = warnings(
+        r#"kind: io.statefun.endpoints.v2/http
+spec:
+  functions: example/*
+  urlPathTemplate: https://bar.foo.com:8080/{function.name}
+  transport:
+    maxNumBatchRequests: 500
+    timeouts:
+      call: 1 min
+      read: 10 sec
+      write: 10 sec
+---
+kind: io.statefun.endpoints.v1/http
+spec:
+  functions: com.example/*
+  urlPathTemplate: https://bar.foo.com:8080/{function.name}
+  timeouts:
+    call: 1 min
+    read: 10 sec
+    write: 10 sec
+---
+kind: io.statefun.kinesis.v1/ingress
+spec:
+  id: example/orders
+  awsCredentials: {type: profile, profile: default}
+  startupPosition: {type: at-timestamp, timestamp: "2026-04-23T00:00:00.000Z"}
+  streams:
+    - stream: orders
+      streamArn: arn:aws:kinesis:us-east-1:123456789012:stream/orders
+      valueType: example/Order
+      targets: [example/orders]
+---
+kind: io.statefun.kinesis.v1/egress
+spec:
+  id: example/notifications
+  streamName: notifications
+"#,
+    );
+    assert_eq!(
+        found,
+        [
+            "app/module.yaml:6: 'maxNumBatchRequests' of transport has no effect: StateFun ignores \
+             it in a transport; write it beside 'transport'",
+            "app/module.yaml:9: 'read' of timeouts has no effect: the asynchronous transport \
+             bounds the whole request by 'call'",
+            "app/module.yaml:10: 'write' of timeouts has no effect: the asynchronous transport \
+             bounds the whole request by 'call'",
+            "app/module.yaml:19: 'write' of timeouts has no effect: the sending of a request is \
+             bounded by 'call'",
+            "app/module.yaml:28: 'streamArn' of an element of streams has no effect: the stream is \
+             found by its name, in the region of 'awsRegion'",
+            "app/module.yaml:35: 'streamName' of io.statefun.kinesis.v1/egress has no effect: each \
+             record names its stream",
+        ]
+    );
+}
+
+#[test]
+fn files_of_tls_are_paths_with_or_without_the_prefix_of_java() {
+    let read = |path: &str| {
+        let application = parse(&format!(
+            "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: example/*\n  \
+             urlPathTemplate: https+unix:///run/f.sock/statefun\n  transport:\n    pool_ttl: 0\n    \
+             trust_cacerts: {path}\n"
+        ));
+        match &application.unwrap().endpoints[0].adapter {
+            EndpointAdapter::Http(http) => {
+                assert_eq!(http.pool_idle, Duration::ZERO);
+                http.tls.trust_cacerts.clone().unwrap()
+            }
+            other => panic!("not HTTP: {other:?}"),
+        }
+    };
+    assert_eq!(read("ca.pem"), PathBuf::from("app/ca.pem"));
+    assert_eq!(read("file:ca.pem"), PathBuf::from("app/ca.pem"));
+    assert_eq!(read("file:/etc/ca.pem"), PathBuf::from("/etc/ca.pem"));
+    assert_eq!(read("file:///etc/ca.pem"), PathBuf::from("/etc/ca.pem"));
+    let home = std::env::home_dir().unwrap();
+    assert_eq!(read("~/ca.pem"), home.join("ca.pem"));
+}
+
+#[test]
+fn the_endpoint_and_region_of_flinks_connectors_are_those_of_the_service() {
+    let region = |fields: &str| {
+        let application = parse(&format!(
+            "kind: io.statefun.kinesis.v1/egress\nspec:\n  id: example/out\n{fields}"
+        ));
+        match &application.unwrap().egresses[0].adapter {
+            EgressAdapter::Kinesis(kinesis) => kinesis.access.region.clone(),
+            other => panic!("not Kinesis: {other:?}"),
+        }
+    };
+    let custom = |region: &str| AwsRegion::CustomEndpoint {
+        endpoint: "http://localhost:4567".to_owned(),
+        region: region.to_owned(),
+    };
+    let endpoint = "  clientConfigProperties:\n    - aws.endpoint: http://localhost:4567\n";
+    let with_region = format!("{endpoint}    - aws.region: eu-west-1\n");
+    assert_eq!(region(&with_region), custom("eu-west-1"));
+    let specific = format!("  awsRegion: {{type: specific, id: us-west-2}}\n{endpoint}");
+    assert_eq!(region(&specific), custom("us-west-2"));
+    let alone = "  clientConfigProperties: [aws.region: eu-west-1]\n";
+    assert_eq!(region(alone), AwsRegion::Specific("eu-west-1".to_owned()));
 }

@@ -77,10 +77,6 @@ fn every_field_of_the_kinesis_kinds_is_read() {
             on_expired: ExpiredPosition::Stop,
             aggregation: Aggregation::Detect,
             consumer: Consumer::Polling,
-            client_properties: vec![
-                ("SocketTimeout".to_owned(), "9999".to_owned()),
-                ("MaxConnections".to_owned(), "15".to_owned()),
-            ],
         }),
     };
     let out = EgressSpec {
@@ -99,7 +95,6 @@ fn every_field_of_the_kinesis_kinds_is_read() {
             envelope: Envelope::Json,
             record_bytes_max: 10 << 20,
             request_timeout: Duration::from_secs(2),
-            client_properties: Vec::new(),
         }),
     };
     let defaults = EgressSpec {
@@ -112,9 +107,20 @@ fn every_field_of_the_kinesis_kinds_is_read() {
             envelope: Envelope::None,
             record_bytes_max: 1 << 20,
             request_timeout: Duration::from_secs(5),
-            client_properties: Vec::new(),
         }),
     };
+    let warnings = application.warnings.iter().map(ToString::to_string);
+    let warnings: Vec<String> = warnings.collect();
+    let without = |line: u32, property: &str| {
+        format!(
+            "app/module.yaml:{line}: the property `{property}` of 'clientConfigProperties' has no \
+             effect: it belongs to the client of Java; `aws.endpoint` and `aws.region` have one"
+        )
+    };
+    assert_eq!(
+        warnings,
+        [without(18, "SocketTimeout"), without(19, "MaxConnections")]
+    );
     assert_eq!(application.ingresses, vec![ingress]);
     assert_eq!(application.egresses, vec![out, defaults]);
 }

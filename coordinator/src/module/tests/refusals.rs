@@ -189,28 +189,28 @@ fn a_placeholder_without_a_value_is_reported_once_and_by_name() {
 }
 
 #[test]
-fn what_is_known_but_not_supported_is_refused_by_name() {
+fn files_that_java_finds_elsewhere_and_halves_of_a_pair_are_refused_by_name() {
     let found = problems(
         r#"kind: io.statefun.endpoints.v2/http
 spec:
   functions: example/*
-  urlPathTemplate: https+unix:///run/f.sock
+  urlPathTemplate: https+unix:///run/f
   transport:
     trust_cacerts: classpath:ca.pem
-    client_key: key.pem
-    client_key_password: hunter2
+    client_cert: "file:"
+    client_key_password: password.txt
 "#,
     );
     assert_eq!(
         found,
         vec![
-            "app/module.yaml:4: 'urlPathTemplate' of io.statefun.endpoints.v2/http: TLS over a \
-             Unix socket (https+unix) is not supported",
+            "app/module.yaml:4: 'urlPathTemplate' of io.statefun.endpoints.v2/http: the URL names \
+             no socket: the name of its file must end in `.sock`",
             "app/module.yaml:6: 'trust_cacerts' of transport: `classpath:ca.pem` refers to a Java \
              class path, which Satchel does not have: write the path of a file",
-            "app/module.yaml:7: 'client_key' of transport: a key also needs its 'client_cert'",
-            "app/module.yaml:8: 'client_key_password' of transport: encrypted keys are not \
-             supported: decrypt the file of 'client_key' and remove this field",
+            "app/module.yaml:7: 'client_cert' of transport: `file:` is not the path of a file",
+            "app/module.yaml:8: 'client_key_password' of transport: a password also needs its \
+             'client_key'",
         ]
     );
 }

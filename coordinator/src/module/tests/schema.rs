@@ -285,7 +285,7 @@ fn the_schema_refuses_what_the_parser_refuses_within_a_document() {
         format!("{http}ftp://host/}}"),
         format!("{http}http://host/, transport: {{type: carrier-pigeon}}}}"),
         format!("{http}http://host/, transport: {{read: 1s}}}}"),
-        format!("{http}http://host/, transport: {{client_key_password: hunter2}}}}"),
+        format!("{http}http://host/, transport: {{pool_ttl: soon}}}}"),
         format!("{kinesis}, valueType: a, targets: [a/b]}}]}}"),
         format!("{kinesis}, valueType: a/b, targets: [a/*]}}]}}"),
         format!("{kinesis}, valueType: a/b, targets: a/b}}]}}"),

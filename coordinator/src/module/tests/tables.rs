@@ -33,6 +33,7 @@ fn read(document: &Node) -> Result<Application, Problems> {
     placeholder::resolve(&mut document, &environment, &mut reading);
     let mut application = Application::default();
     document::read(&mut reading, &document, &mut application);
+    application.warnings = reading.problems.take_warnings();
     reading.problems.or(application)
 }
 
@@ -146,7 +147,6 @@ fn declarations(fields: &'static [Field], prefix: &str, found: &mut BTreeSet<Str
     for field in fields {
         let declaration = format!("{prefix}.{}", field.name);
         match field.form {
-            Form::Unsupported(_) => continue,
             Form::Mapping(inner) | Form::List(&Form::Mapping(inner), _) => {
                 declarations(inner, &declaration, found);
             }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use satchel_clock::BootTime;
 use satchel_engine::clock::PartitionClock;
 use satchel_engine::dispatcher::{Dispatcher, DispatcherInput};
 use satchel_engine::durable::Hold;
@@ -18,7 +19,6 @@ use satchel_storage::fork::{refuse_filling, take_over};
 use satchel_storage::recovery::{RecoveryFold, period};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::{Node, NodeParts, Recovered};
 use crate::clock::{SystemClock, reading};
@@ -129,15 +129,20 @@ struct RootIdentity {
     /// Key of the next owner's claim.
     next_epoch: String,
     /// Time at which the takeover was complete.
-    taken_over: Instant,
+    taken_over: BootTime,
 }
+
+/// Service whose calendar is compared, in messages.
+const STORE: &str = "the store of the state";
 
 async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
     let partition = parts.config.partition;
     let root = &parts.state.prefix;
     let layout = Layout::new(root, partition);
-    let checked = parts.state.check_conditional_create().await?;
-    check_calendar(parts.state.calendar_ahead_ms())?;
+    let checked = parts.state.check_conditional_create().await;
+    // A store that refuses requests because of a wrong clock says so less clearly.
+    check_calendar(STORE, parts.state.calendar_ahead_ms())?;
+    let checked = checked?;
     let mut fold = RecoveryFold::new(parts.config.clone(), |recovered| {
         let starting = Readiness::Starting { recovered };
         parts.readiness.send_replace(starting);
@@ -154,17 +159,18 @@ async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
         nonce: random::bytes(),
         clock: Arc::new(SystemClock),
         options: parts.log,
-        on_store_failure: Arc::new(|trouble| {
-            tracing::warn!(error = %trouble.error, "store request failed; retrying");
-        }),
+        on_store_failure: {
+            let metrics = parts.metrics.clone();
+            Arc::new(move |trouble| metrics.status().store_failed(&trouble))
+        },
     };
     let ownership = take_over(contender, &mut fold).await.map_err(refused)?;
-    let taken_over = Instant::now();
+    let taken_over = BootTime::now();
     if !checked {
         // The root is new. The check needs an object that exists, and there is one only now.
         parts.state.check_conditional_create().await?;
     }
-    check_calendar(parts.state.calendar_ahead_ms())?;
+    check_calendar(STORE, parts.state.calendar_ahead_ms())?;
     let recovery = fold.finish().map_err(|problem| {
         Failure::caused(Exit::Damaged, format!("partition {partition}"), problem)
     })?;

@@ -24,26 +24,55 @@ use aws_sdk_s3::types::{
 };
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
+use satchel_aws::server_date::ServerDate;
 use satchel_log::{
     Created, OBJECT_BYTES_MAX, ObjectMeta, ObjectStore, RECORD_BYTES_MAX, StoreError,
 };
 
-use self::date::ServerDate;
 use self::failure::{Failure, Problem};
 use super::url::check_key;
 use super::{Encryption, S3Operation, S3Options, S3Outcome, S3Request};
 
 mod client;
-mod date;
 mod failure;
 mod multipart;
 
 /// Maximum number of objects that S3 lists or deletes at once.
 const PAGE: usize = 1000;
 
+/// Maximum number of empty pages in a row. S3 may return some, such as where many objects were
+/// deleted.
+const EMPTY_PAGES_MAX: usize = 1000;
+
 /// Checksum of objects in transfer. Of S3's strong algorithms, the most compatible stores support
 /// this one.
 const CHECKSUM: ChecksumAlgorithm = ChecksumAlgorithm::Crc32C;
+
+/// Beginning of a page of a listing.
+enum PageStart {
+    /// Behind this key, or at the first one.
+    After(Option<String>),
+    /// End of the page before, as the store names it, and the last key until there.
+    Token {
+        token: String,
+        after: Option<String>,
+    },
+}
+
+/// Page of a listing.
+struct Page {
+    objects: Vec<ObjectMeta>,
+    /// Beginning of the next page, unless this is the last one.
+    next: Option<PageStart>,
+}
+
+impl PageStart {
+    fn after(&self) -> Option<&str> {
+        match self {
+            Self::After(after) | Self::Token { after, .. } => after.as_deref(),
+        }
+    }
+}
 
 /// [`ObjectStore`] in a bucket. Cheap to clone. Must be used within a tokio runtime.
 ///
@@ -195,37 +224,38 @@ impl S3Store {
         }
     }
 
-    /// Lists one page. Returns true with the last one.
-    async fn page(
-        &self,
-        prefix: &str,
-        start_after: Option<&str>,
-        max: usize,
-    ) -> Result<(Vec<ObjectMeta>, bool), StoreError> {
+    /// Lists one page, of which `from` says the beginning.
+    async fn page(&self, prefix: &str, from: &PageStart, max: usize) -> Result<Page, StoreError> {
         let operation = S3Operation::ListObjectsV2;
+        let (after, token) = match from {
+            PageStart::After(after) => (after.clone(), None),
+            PageStart::Token { token, .. } => (None, Some(token.clone())),
+        };
         let request = self
             .client
             .list_objects_v2()
             .bucket(&*self.bucket)
             .prefix(prefix)
-            .set_start_after(start_after.map(str::to_owned))
+            .set_start_after(after)
+            .set_continuation_token(token)
             .max_keys(i32::try_from(max.min(PAGE)).unwrap_or(1000));
         let call = async {
             let answer = self.within(0, Box::pin(request.send())).await?;
             let last = !answer.is_truncated().unwrap_or(false);
+            let token = answer.next_continuation_token;
             let objects = answer.contents.unwrap_or_default();
             let objects: Vec<ObjectMeta> =
                 objects.into_iter().map(meta).collect::<Result<_, _>>()?;
-            if objects.is_empty() && !last {
-                let text = "an empty page that is not the last".to_owned();
-                return Err(Problem::local(text));
+            if objects.is_empty() && !last && token.is_none() {
+                let text = "an empty page that is not the last, without a continuation token";
+                return Err(Problem::local(text.to_owned()));
             }
-            Ok(((objects, last), 0))
+            Ok(((objects, last, token), 0))
         };
         let answer = self.ask(operation, prefix, call).await;
-        let (objects, last) =
+        let (objects, last, token) =
             answer.map_err(|failure| failure.into_error(operation, &self.bucket, prefix))?;
-        let mut before = start_after;
+        let mut before = from.after();
         for object in &objects {
             if before.is_some_and(|before| before >= object.key.as_str()) {
                 return Err(
@@ -234,7 +264,13 @@ impl S3Store {
             }
             before = Some(&object.key);
         }
-        Ok((objects, last))
+        let after = before.map(str::to_owned);
+        let next = match token {
+            _ if last => None,
+            Some(token) => Some(PageStart::Token { token, after }),
+            None => Some(PageStart::After(after)),
+        };
+        Ok(Page { objects, next })
     }
 
     /// Removes up to [`PAGE`] objects. Of the errors in the answer, returns the first final one,
@@ -386,13 +422,24 @@ impl ObjectStore for S3Store {
                 None => return Err(self.refused(prefix, "a listed prefix must end with a slash")),
             };
             let mut found: Vec<ObjectMeta> = Vec::new();
+            let mut from = PageStart::After(start_after.map(str::to_owned));
+            let mut empty_pages = 0;
             while found.len() < max {
-                let after = found.last().map(|object| object.key.as_str());
-                let after = after.or(start_after);
-                let (page, last) = self.page(prefix, after, max - found.len()).await?;
-                found.extend(page);
-                if last {
-                    break;
+                let page = self.page(prefix, &from, max - found.len()).await?;
+                empty_pages = if page.objects.is_empty() {
+                    empty_pages + 1
+                } else {
+                    0
+                };
+                found.extend(page.objects);
+                match page.next {
+                    None => break,
+                    Some(_) if empty_pages > EMPTY_PAGES_MAX => {
+                        return Err(
+                            self.refused(prefix, "this store lists empty pages without end")
+                        );
+                    }
+                    Some(next) => from = next,
                 }
             }
             found.truncate(max);

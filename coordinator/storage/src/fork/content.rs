@@ -16,6 +16,8 @@ pub struct Content {
     facts: BTreeMap<Box<[u8]>, Box<[u8]>>,
     /// Partition time of the last record read, in ms since the epoch; 0 if only images were read.
     pub committed_at_ms: u64,
+    /// Partition time of the newest record of the root, as of [`satchel_log::Reading`].
+    pub newest_ms: Option<u64>,
 }
 
 /// Reason why the content of a root could not be read.
@@ -54,6 +56,7 @@ impl Content {
             None => Ok(Self {
                 facts: reader.facts,
                 committed_at_ms: reading.committed_at_ms.unwrap_or_default(),
+                newest_ms: reading.newest_ms,
             }),
         }
     }

@@ -128,7 +128,9 @@ fn a_durable_delta_is_told_and_observed_with_the_time_since_its_seal() {
         let commit = Output::Commit(Box::new(delta(number)));
         pump.perform(at(100 * number), commit).unwrap();
     }
+    assert_eq!(pump.oldest_commit(), Some((1, at(100))));
     let (reaction, observed) = pump.on_notice(at(450), durable(1, 64));
+    assert_eq!(pump.oldest_commit(), Some((2, at(200))));
     assert!(matches!(
         reaction,
         Reaction::Tell(Input::CommitDurable { number: 1 })

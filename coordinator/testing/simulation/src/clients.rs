@@ -7,7 +7,10 @@ use satchel_engine::input::{
 use satchel_engine::message::MessageId;
 use satchel_engine::output::{Answer, DeadLetterView};
 
-use crate::functions::{FRAIL, MISUSED, STEADY, STIFF, address, text, text_of, verdict_on};
+use crate::functions::{
+    FRAIL, MISUSED, STEADY, STIFF, address, text, text_of, trace_of, verdict_on,
+};
+use crate::pauses::Pauses;
 use crate::process::{ProcessId, Waiting};
 use crate::world::{Event, World};
 
@@ -80,11 +83,12 @@ pub(crate) struct Administrator {
     pub(crate) confirmed: Vec<u64>,
     /// Cursor of the next retry of many dead letters.
     cursor: Option<DeadLetterCursor>,
+    pub(crate) pauses: Pauses,
 }
 
 impl Administrator {
     pub(crate) fn is_done(&self) -> bool {
-        !self.retries_all || self.idle > 2
+        (!self.retries_all || self.idle > 2) && self.pauses.is_over()
     }
 
     /// Makes the administrator retry everything that can be retried from now on.
@@ -97,6 +101,7 @@ impl Administrator {
     /// Continues the numbering of corrections from the administrator of this fork's origin.
     pub(crate) fn continue_from(&mut self, other: &Self) {
         self.corrections = other.corrections;
+        self.pauses = Pauses::unknown();
     }
 
     pub(crate) fn corrections(&self) -> u64 {
@@ -112,7 +117,10 @@ impl World {
         };
         match serving.waiting.remove(&request) {
             Some(Waiting::Caller(caller)) => self.caller_answered(caller, answer),
-            Some(Waiting::Administrator { correction }) => {
+            Some(Waiting::Administrator { correction, pause }) => {
+                if let Some(pause) = pause {
+                    self.administrator.pauses.answered(pause, &answer);
+                }
                 self.administrator_answered(correction, answer);
             }
             // The client gave up, or has its answer from another request.
@@ -178,9 +186,9 @@ impl World {
             id: CallId(random),
             verb: operation.verb,
             target: address(namespace, name, instance),
+            trace: Some(trace_of(&argument)),
             argument: text(argument),
             idempotency_key: operation.key.as_deref().map(Into::into),
-            trace: None,
         };
         self.callers[number].turn += 1;
         let turn = self.callers[number].turn;
@@ -411,7 +419,8 @@ impl World {
             300 + self.random.below(2_000)
         };
         self.timeline.after(delay_ms, Event::AdministratorActs);
-        if self.faults_ended && !self.administrator.retries_all {
+        let rests = self.faults_ended && !self.administrator.retries_all;
+        if rests && self.administrator.pauses.is_over() {
             return;
         }
         if self.administrator.waits_turns.is_some_and(|turn| turn > 0) {
@@ -422,14 +431,19 @@ impl World {
         let Some(id) = self.any_serving() else {
             return;
         };
-        let (correction, administration) = self.next_administration();
+        let pause = self.next_pause();
+        let (correction, administration) = match &pause {
+            Some((_, administration)) => (None, administration.clone()),
+            None => self.next_administration(),
+        };
+        let pause = pause.map(|(pause, _)| pause);
         self.administrator.waits_turns = Some(20);
         let request = RequestId(self.next_request);
         self.next_request += 1;
         if let Some(serving) = self.serving(id) {
             serving
                 .waiting
-                .insert(request, Waiting::Administrator { correction });
+                .insert(request, Waiting::Administrator { correction, pause });
         }
         let input = Input::Administered {
             request,

@@ -2,12 +2,14 @@
 //! or lack an endpoint for a while. The known results hold all the same.
 
 use satchel_engine::endpoint::{Endpoint, Endpoints, OnPoison};
+use satchel_engine::output::Delta;
 use satchel_engine::partition::Config;
 use satchel_log::Options;
 use satchel_log_simulation::Random;
 
 use crate::fault_plan::{FaultPlan, draw_config, draw_log};
-use crate::functions::{FRAIL, STEADY};
+use crate::functions::{FRAIL, STEADY, lifetime_ms};
+use crate::process::{ProcessId, expiry};
 use crate::world::World;
 
 /// Number of versions of the functions. A later version declares more states.
@@ -39,6 +41,27 @@ impl World {
                  with other types: {misfits}"
             )
         });
+    }
+
+    /// Checks that no value outlives what the version that wrote it declares. Only an SDK that
+    /// names its fingerprint declares before it writes.
+    pub(crate) fn check_lifetimes(&mut self, id: ProcessId, delta: &Delta) {
+        if !self.stage.names_cause {
+            return;
+        }
+        for change in &delta.changes {
+            let written = change.value.as_ref();
+            let written = written.and_then(|value| expiry(&change.key, value));
+            let Some((value, at_ms)) = written else {
+                continue;
+            };
+            let latest_ms = lifetime_ms(&value).map(|ms| delta.committed_at_ms + ms);
+            if latest_ms.is_some_and(|latest_ms| at_ms > latest_ms) {
+                self.stage.violations.push(format!(
+                    "process {id} keeps {value} until {at_ms}, which may live until {latest_ms:?}"
+                ));
+            }
+        }
     }
 
     /// Makes sure that no endpoint is missing, and every type fits, from now on.

@@ -211,6 +211,11 @@ pub(crate) fn draw_config(random: &Random) -> Config {
         egresses: [egress].into(),
         commit_depth: 1 + random.below(5),
         commit_interval_ms: 1 + random.below(200),
+        commit_pace_ms: if random.chance(500) {
+            0
+        } else {
+            random.below(60)
+        },
         pending_bytes_max: if random.chance(200) { 4_000 } else { 256 << 10 },
         // Some of the dead letters of a world stay until its end.
         dead_letter_bytes_max: usize::MAX,

@@ -154,6 +154,7 @@ impl World {
         fork.queue = Queue::default();
         fork.stage = Stage {
             names_cause: fork.stage.names_cause,
+            keeps_expirations: fork.stage.keeps_expirations,
             version: self.stage.version,
             ids: self.stage.ids.clone(),
             ..Stage::default()

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use satchel_engine::address::{Address, FunctionType};
+use satchel_engine::address::{Address, FunctionType, RESERVED_NAMESPACE};
 use satchel_engine::invocation::{
     Batch, BatchMessage, BatchOutcome, Failure, FailureKind, Rejection,
 };
+use satchel_engine::trace::TraceParent;
 use satchel_protocol::declaration::fingerprint;
 use satchel_protocol::reqreply::from_function::{
     self, DelayedInvocation, EgressMessage, ExpirationSpec, IncompleteInvocationContext,
@@ -18,6 +19,7 @@ use satchel_protocol::reqreply::from_function::{
 };
 use satchel_protocol::reqreply::{FromFunction, TypedValue};
 use satchel_protocol::types::typed_value;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// Namespace whose messages are retried without limit.
 pub(crate) const STEADY: &str = "steady";
@@ -31,8 +33,10 @@ pub(crate) const TEXT: &str = "simulated/text";
 const MISFITS: [&str; 3] = ["counter", "ordered", "poison"];
 /// Typename of the states of that version.
 const OTHER: &str = "simulated/other";
-/// Lifetime of a value of `steady/expiring`, in ms.
-pub(crate) const EXPIRY_MS: u64 = 4_000;
+/// Lifetime of a value of the first version of `steady/expiring`, in ms.
+const EXPIRY_MS: u64 = 4_000;
+/// Time by which the values of a version live shorter than those of the one before, in ms.
+const SHORTER_MS: u64 = 1_000;
 
 /// Status with which `frail/judge` rejects a wrong message.
 pub(crate) const VERDICT_CODE: u16 = 404;
@@ -49,6 +53,8 @@ pub(crate) struct Stage {
     pub(crate) names_cause: bool,
     /// Version of the functions that is deployed.
     pub(crate) version: u64,
+    /// True if each version declares the expirations of the first one, for a mutant.
+    pub(crate) keeps_expirations: bool,
     /// True if the deployed version declares the states of [`MISFITS`] with another type.
     pub(crate) misfits: bool,
     /// Target and content that each message id was seen with.
@@ -59,6 +65,27 @@ pub(crate) struct Stage {
 
 pub(crate) fn address(namespace: &str, name: &str, id: impl Into<Arc<str>>) -> Address {
     Address::new(FunctionType::new(namespace, name), id)
+}
+
+/// Lifetime of a value of `steady/expiring`, in ms, by the version that wrote it, which the value
+/// ends with: `<text>v<version>`.
+pub(crate) fn lifetime_ms(value: &str) -> Option<u64> {
+    let (_, version) = value.rsplit_once('v')?;
+    Some(lifetime_of_version_ms(version.parse().ok()?))
+}
+
+fn lifetime_of_version_ms(version: u64) -> u64 {
+    EXPIRY_MS - version * SHORTER_MS
+}
+
+/// Trace context of a call with this argument.
+pub(crate) fn trace_of(argument: &str) -> TraceParent {
+    let hash = xxh3_128(argument.as_bytes()).to_le_bytes();
+    TraceParent {
+        trace_id: hash,
+        parent_id: *b"a caller",
+        flags: 1,
+    }
 }
 
 pub(crate) fn text(text: impl Into<String>) -> TypedValue {
@@ -72,7 +99,12 @@ pub(crate) fn text_of(value: &TypedValue) -> String {
 /// Runs a function over a batch.
 pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
     let name = batch.target.function.name();
-    let declared = states_of(name, stage.version);
+    let expiring = if stage.keeps_expirations {
+        0
+    } else {
+        stage.version
+    };
+    let declared = states_of(name, stage.version, expiring);
     let missing = declared.iter().filter(|(declared, ..)| {
         let mut given = batch.state.iter();
         !given.any(|state| *state.name == **declared)
@@ -109,6 +141,7 @@ pub(crate) fn run(batch: &Batch, stage: &mut Stage) -> BatchOutcome {
         run.cause = if run.stage.names_cause { index } else { 0 };
         run.check_id(message);
         let argument = text_of(&message.argument);
+        run.check_trace(message, &argument);
         let words: Vec<&str> = argument.split(' ').collect();
         if let ("judge", ["wrong", _]) = (name, &words[..]) {
             // An SDK that does not report causes does not report positions either.
@@ -133,9 +166,15 @@ pub(crate) fn verdict_on(argument: &str) -> String {
     format!("the verdict on {argument}")
 }
 
-/// Returns the states that a version of a function declares. Later versions declare more.
-fn states_of(name: &str, version: u64) -> Vec<(&'static str, ExpireMode, i64)> {
+/// Returns the states that a version of a function declares. Later versions declare more, and
+/// shorter lifetimes, which are those of version `expiring`.
+fn states_of(name: &str, version: u64, expiring: u64) -> Vec<(&'static str, ExpireMode, i64)> {
     let mut states = states_of_the_first(name).to_vec();
+    for (_, mode, ms) in &mut states {
+        if *mode != ExpireMode::None {
+            *ms = lifetime_of_version_ms(expiring) as i64;
+        }
+    }
     if !states.is_empty() && name != "expiring" {
         let more = OWN.iter().take(version as usize);
         states.extend(more.map(|name| (*name, ExpireMode::None, 0)));
@@ -251,8 +290,9 @@ impl Run<'_> {
                 self.reply(from, format!("{place}"));
             }
             ("expiring", ["write", n]) => {
-                self.set("written", (*n).to_owned());
-                self.set("touched", (*n).to_owned());
+                let value = format!("{n}v{}", self.stage.version);
+                self.set("written", value.clone());
+                self.set("touched", value);
             }
             ("expiring", ["look"]) => {}
             // A former owner may deliver a message whose predecessors its successor processed, so
@@ -491,6 +531,15 @@ impl Run<'_> {
                 "the id {} names {known:?} and {seen:?}",
                 message.id
             ));
+        }
+    }
+
+    /// Checks that a call has the trace context of its caller.
+    fn check_trace(&mut self, message: &BatchMessage, argument: &str) {
+        let caller = message.caller.as_ref();
+        let is_call = caller.is_some_and(|it| it.function.namespace() == RESERVED_NAMESPACE);
+        if is_call && message.trace != Some(trace_of(argument)) {
+            self.violation(format!("{argument} has the trace {:?}", message.trace));
         }
     }
 

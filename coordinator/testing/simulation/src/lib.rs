@@ -35,6 +35,7 @@ mod mutants;
 mod operators;
 mod outages;
 mod owner;
+mod pauses;
 mod process;
 mod process_faults;
 mod queue;

@@ -118,11 +118,19 @@ pub enum Mutant {
     BlameFirst,
     /// Probes are never answered.
     ForgetFunctionProbe,
+    /// Deltas lose the pauses of functions.
+    ForgetPause,
+    /// Functions declare the expirations of their first version only.
+    KeepOldExpiration,
+    /// Buckets are loaded without their dead letters.
+    LoseLetters,
+    /// Deltas lose the trace contexts of messages.
+    LoseTrace,
 }
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 56] = [
+    pub const ALL: [(&'static str, Mutant); 60] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -179,6 +187,10 @@ impl Mutant {
         ("retry-terminal", Mutant::RetryTerminal),
         ("blame-first", Mutant::BlameFirst),
         ("forget-function-probe", Mutant::ForgetFunctionProbe),
+        ("forget-pause", Mutant::ForgetPause),
+        ("keep-old-expiration", Mutant::KeepOldExpiration),
+        ("lose-letters", Mutant::LoseLetters),
+        ("lose-trace", Mutant::LoseTrace),
     ];
 
     /// Returns the mutant of this name.

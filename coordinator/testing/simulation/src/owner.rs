@@ -141,6 +141,7 @@ impl World {
                 "process {id} takes over as epoch {epoch}, clean {clean}, manifest {manifest:?}"
             )
         });
+        self.check_pause(id);
         self.notify_lifted(id);
         self.report_stream(id);
         self.report_queue(id);
@@ -470,6 +471,10 @@ impl World {
             .iter()
             .filter_map(|change| expiry(&change.key, change.value.as_ref()?));
         serving.expiries.extend(expiries);
+        self.check_lifetimes(id, &delta);
+        let Some(serving) = self.serving(id) else {
+            return;
+        };
         let number = delta.number;
         let first = number == 1 && serving.epoch == 1;
         let delta = mutate_delta(mutant, delta, first);

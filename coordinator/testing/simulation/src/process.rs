@@ -26,6 +26,7 @@ use crate::lease::Candidate;
 use crate::mutants::Mutant;
 use crate::mutants::storage::StorageMutants;
 use crate::outages::Evidence;
+use crate::pauses::PauseTurn;
 use crate::queue::Receiving;
 use crate::recovery::{SimulatedRecovery, Unread};
 use crate::store::{MachineClock, Mailbox};
@@ -93,8 +94,13 @@ pub(crate) struct Serving {
 pub(crate) enum Waiting {
     /// Caller with this number.
     Caller(usize),
-    /// Administrator, and the number of its correction if it made one.
-    Administrator { correction: Option<u64> },
+    /// Administrator.
+    Administrator {
+        /// Number of its correction, if it made one.
+        correction: Option<u64>,
+        /// Its pause or resumption of a function, if it is one.
+        pause: Option<PauseTurn>,
+    },
 }
 
 /// State that only mutants use.

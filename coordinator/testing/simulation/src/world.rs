@@ -157,6 +157,7 @@ impl World {
             table: None,
             stage: Stage {
                 names_cause,
+                keeps_expirations: plan.mutant == Some(Mutant::KeepOldExpiration),
                 ..Stage::default()
             },
             callers,

@@ -8,6 +8,7 @@ pub(crate) mod bank;
 pub(crate) mod counters;
 pub(crate) mod gathering;
 pub(crate) mod items;
+pub(crate) mod judging;
 pub(crate) mod poison;
 
 use std::collections::VecDeque;
@@ -36,6 +37,7 @@ pub fn functions() -> Functions {
     let functions = counters::bind(functions);
     let functions = gathering::bind(functions);
     let functions = items::bind(functions);
+    let functions = judging::bind(functions);
     poison::bind(functions)
 }
 

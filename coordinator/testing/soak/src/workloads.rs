@@ -7,6 +7,7 @@ mod bank;
 mod counters;
 mod gathering;
 mod items;
+mod judging;
 mod poison;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +53,7 @@ pub(crate) struct Workloads {
     counters: Driver<counters::Counters>,
     gathering: Driver<gathering::Gathering>,
     items: Driver<items::Items>,
+    judging: Driver<judging::Judging>,
     poison: Driver<poison::Poison>,
 }
 
@@ -70,6 +72,7 @@ impl Workloads {
             self.counters.drive(clients, rate, stop),
             self.gathering.drive(clients, rate, stop),
             self.items.drive(clients, rate, stop),
+            self.judging.drive(clients, rate, stop),
             self.poison.drive(clients, rate, stop),
         );
     }
@@ -88,6 +91,7 @@ impl Workloads {
             self.counters.workload.mismatch(clients, seen).await,
             self.gathering.workload.mismatch(clients, seen).await,
             self.items.workload.mismatch(clients, seen).await,
+            self.judging.workload.mismatch(clients, seen).await,
             self.poison.workload.mismatch(clients, seen).await,
         ];
         let mismatches: Vec<String> = mismatches.into_iter().flatten().collect();

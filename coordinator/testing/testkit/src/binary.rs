@@ -72,7 +72,7 @@ pub fn example(name: &str) -> PathBuf {
 }
 
 /// Target directory that this test was built into.
-pub(crate) fn target_dir() -> PathBuf {
+pub fn target_dir() -> PathBuf {
     BuildLocation::of_this_test().target_dir
 }
 

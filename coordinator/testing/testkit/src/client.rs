@@ -259,11 +259,26 @@ impl Client {
     ///
     /// When the stream cannot be read.
     pub async fn records(&self, stream: &str) -> Vec<Record> {
-        let url = format!("{}/streams/{stream}?from=earliest", self.url());
-        let reply = expect_reply(answer(self.http.get(url)).await);
+        let read = self.try_records(stream, None).await;
+        read.unwrap_or_else(|lost| panic!("no answer: {lost}"))
+    }
+
+    /// Current records of a local stream from a sequence number on, or all.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost.
+    ///
+    /// # Panics
+    ///
+    /// When the stream cannot be read.
+    pub async fn try_records(&self, stream: &str, from: Option<&str>) -> Result<Vec<Record>, Lost> {
+        let from = from.unwrap_or("earliest");
+        let url = format!("{}/streams/{stream}?from={from}", self.url());
+        let reply = answer(self.http.get(url)).await?;
         assert_eq!(reply.status, 200, "{reply:?}");
         let lines = std::str::from_utf8(&reply.body).expect("NDJSON is text");
-        lines.lines().map(record).collect()
+        Ok(lines.lines().map(record).collect())
     }
 
     /// Waits until a local stream contains `count` records, and returns them. Panics when there are

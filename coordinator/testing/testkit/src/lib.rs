@@ -54,7 +54,7 @@ mod python;
 mod waiting;
 
 pub use aws::Moto;
-pub use binary::{binary, example, handler, satchel, workspace};
+pub use binary::{binary, example, handler, satchel, target_dir, workspace};
 pub use client::{Client, Lost, Record, Reply, Request};
 pub use cloud::{Cloud, Follower};
 pub use dev::{Dev, Ended, Setup};

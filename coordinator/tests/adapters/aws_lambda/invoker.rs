@@ -6,7 +6,8 @@ use satchel::invoker::aws_lambda::AwsLambdaInvoker;
 use satchel_aws::lambda::LambdaFunction;
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::invocation::{
-    AttemptId, Batch, BatchMessage, Bundle, BundleId, BundleOutcome, EndpointIndex, FailureKind,
+    AttemptId, Batch, BatchMessage, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure,
+    FailureKind,
 };
 use satchel_protocol::reqreply::TypedValue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -51,12 +52,17 @@ fn invoker(sdk: &SdkConfig, name: &str, timeout: Duration) -> Invoker {
     Invoker::AwsLambda(AwsLambdaInvoker::new(function))
 }
 
-async fn failure(sdk: &SdkConfig, name: &str, message: &str) -> (FailureKind, String) {
+async fn whole_failure(sdk: &SdkConfig, name: &str, message: &str) -> Failure {
     let invoker = invoker(sdk, name, Duration::from_secs(30));
     match invoker.invoke(bundle(message.to_owned())).await {
-        BundleOutcome::Failed(failure) => (failure.kind, failure.message),
+        BundleOutcome::Failed(failure) => failure,
         BundleOutcome::Answered(results) => panic!("{results:?}"),
     }
+}
+
+async fn failure(sdk: &SdkConfig, name: &str, message: &str) -> (FailureKind, String) {
+    let failure = whole_failure(sdk, name, message).await;
+    (failure.kind, failure.message)
 }
 
 /// Answers every request with these bytes.
@@ -125,6 +131,20 @@ async fn rejections_by_the_service_are_throttled_or_unavailable() {
             message.contains(code) && message.contains("r-1"),
             "{message}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_request_has_the_time_that_lambda_asks_to_wait() {
+    for (status, code, asked_ms) in [
+        (429, "TooManyRequestsException", Some(7_000)),
+        (500, "ServiceException", None),
+    ] {
+        let answer = rejection(status, code);
+        let answer = answer.replacen("\r\n", "\r\nretry-after: 7\r\n", 1);
+        let (sdk, _serving) = server(answer).await;
+        let failure = whole_failure(&sdk, "greeter", "echo").await;
+        assert_eq!(failure.retry_after_ms, asked_ms, "{failure:?}");
     }
 }
 

@@ -62,7 +62,10 @@ path = \"src/main.rs\"
 }
 
 fn cargo(bin: &str) -> Program {
-    Program::Cargo { bin: bin.into() }
+    Program::Cargo {
+        bin: bin.into(),
+        release: false,
+    }
 }
 
 #[tokio::test]

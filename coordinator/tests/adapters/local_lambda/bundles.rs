@@ -171,6 +171,7 @@ async fn a_real_lambda_binary_is_built_and_answers() {
         dir,
         ..fixture.spec(Program::Cargo {
             bin: "greeter".into(),
+            release: false,
         })
     };
     let lambda = Arc::new(LocalLambda::start(spec).await.unwrap());

@@ -240,6 +240,43 @@ async fn an_inconsistent_listing_is_rejected() {
 }
 
 #[tokio::test]
+async fn a_listing_continues_behind_an_empty_page_by_its_token() {
+    let (_bucket, proxy, store) = behind_proxy("empty-pages").await;
+    for key in ["p/1", "p/2", "p/3"] {
+        store.create(key, bytes("x")).await.unwrap();
+    }
+    // As S3 may answer where many objects were deleted.
+    let page = |next: &str, entries: &str| {
+        let text = format!(
+            "<ListBucketResult><IsTruncated>true</IsTruncated>{entries}\
+             <NextContinuationToken>{next}</NextContinuationToken></ListBucketResult>"
+        );
+        Fault::Answer(200, text)
+    };
+    let first = "<Contents><Key>p/1</Key><Size>1</Size></Contents>";
+    proxy.seen();
+    proxy.fail_next(Method::GET, "start-after=p%2F0", page("a%2Fb", first));
+    proxy.fail_next(Method::GET, "continuation-token=a%252Fb", page("two", ""));
+    let last = "<ListBucketResult><IsTruncated>false</IsTruncated>\
+                <Contents><Key>p/3</Key><Size>1</Size></Contents></ListBucketResult>";
+    let last = Fault::Answer(200, last.to_owned());
+    proxy.fail_next(Method::GET, "continuation-token=two", last);
+    let listed = store.list("p/", Some("p/0"), 10).await.unwrap();
+    let keys: Vec<&str> = listed.iter().map(|object| &*object.key).collect();
+    assert_eq!(keys, ["p/1", "p/3"]);
+    let seen = proxy.seen();
+    assert_eq!(seen.len(), 3, "{seen:?}");
+    assert!(!seen[1].contains("start-after"), "{seen:?}");
+
+    // A store whose listing never ends is refused, and not asked forever.
+    proxy.decide_with(move |_| Some(page("again", "")));
+    let (kind, text) = failure_of(store.list("p/", None, 10).await);
+    assert_eq!(kind, "fatal");
+    assert!(text.contains("lists empty pages without end"), "{text}");
+    assert_eq!(proxy.seen().len(), 1_001);
+}
+
+#[tokio::test]
 async fn the_calendar_of_the_store_is_known_from_its_answers() {
     let (_bucket, proxy, store) = behind_proxy("dated").await;
     assert_eq!(store.calendar_ahead_ms(), None);

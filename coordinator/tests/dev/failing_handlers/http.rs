@@ -21,7 +21,7 @@ fn misbehaviours() -> Vec<(Value, &'static str)> {
             "raise",
             "the endpoint answered 500 Internal Server Error: no such thing",
         ),
-        ("hang", "timed out after 1s"),
+        ("hang", "timed out after 1s (call)"),
         ("answer with garbage", "the answer is not a FromFunction: "),
         (
             "another content type",

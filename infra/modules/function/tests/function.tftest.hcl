@@ -35,6 +35,20 @@ run "a_handler_is_a_version_behind_an_alias_for_arm" {
   }
 }
 
+run "a_handler_may_be_in_another_language" {
+  command = plan
+
+  variables {
+    runtime = "python3.12"
+    handler = "app.handler"
+  }
+
+  assert {
+    condition     = aws_lambda_function.function.runtime == "python3.12" && aws_lambda_function.function.handler == "app.handler"
+    error_message = "The function runs in another runtime."
+  }
+}
+
 run "a_handler_may_write_its_log_and_nothing_else" {
   assert {
     condition = jsondecode(aws_iam_role_policy.logs.policy).Statement == [{

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use satchel_clock::BootTime;
 use satchel_engine::input::EgressMark;
 use satchel_engine::output::Emission;
 use satchel_engine::sink::reconcile::UnknownMark;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use super::{AwsEgress, Delivery, Destination};
 use crate::config::ConfigError;
@@ -26,7 +26,7 @@ pub struct Owner {
     /// State of this egress that the former owner left.
     pub inherited: Inherited,
     /// Time at which this process took the partition over, or later.
-    pub taken_over: Instant,
+    pub taken_over: BootTime,
     /// Ownership of the partition by this process.
     pub ownership: Arc<dyn Ownership>,
     /// Becomes true when the marks that the egress waits for are durable, as reported by

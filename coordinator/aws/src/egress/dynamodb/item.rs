@@ -17,6 +17,7 @@ pub(super) const ITEM_BYTES_MAX: usize = 400 << 10;
 pub(super) const WRITER: &str = "satchel_writer";
 pub(super) const NUMBER: &str = "satchel_number";
 const TYPENAME: &str = "satchel_type";
+const TRACEPARENT: &str = "satchel_traceparent";
 const VALUE: &str = "value";
 
 /// An item to put.
@@ -98,6 +99,9 @@ impl Item {
         attributes.insert(TYPENAME.to_owned(), text(content.typename()));
         let number = Attribute::Number(emission.number.to_string());
         attributes.insert(NUMBER.to_owned(), number);
+        if let Some(trace) = emission.trace {
+            attributes.insert(TRACEPARENT.to_owned(), text(&trace.to_string()));
+        }
         let sizes = attributes.iter();
         let bytes = sizes.map(|(name, value)| name.len() + value.bytes()).sum();
         if bytes > ITEM_BYTES_MAX {

@@ -1,6 +1,7 @@
 //! Conversion of records to events.
 
 use satchel_engine::output::Emission;
+use satchel_engine::trace::TraceParent;
 use serde_json::{Value, json};
 
 use super::EventBridgeSettings;
@@ -20,6 +21,8 @@ pub struct Event {
     pub detail: String,
     /// The record's id.
     pub resource: String,
+    /// Its trace context, as AWS X-Ray writes it.
+    pub trace_header: Option<String>,
 }
 
 impl Event {
@@ -48,6 +51,7 @@ impl Event {
             detail_type: name("detail type", &settings.detail_type)?,
             detail,
             resource: format!("satchel:{}", emission.id),
+            trace_header: emission.trace.map(TraceParent::to_x_ray),
         })
     }
 
@@ -79,6 +83,17 @@ mod tests {
         assert_eq!(
             detail(b"\xff"),
             "{\"base64\":\"/w==\",\"typename\":\"example/x\"}"
+        );
+        let traced = Emission {
+            trace: TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            ..emission(1, "example/x", b"{}")
+        };
+        assert_eq!(
+            Event::of(&traced, &settings)
+                .unwrap()
+                .trace_header
+                .as_deref(),
+            Some("Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1")
         );
     }
 }

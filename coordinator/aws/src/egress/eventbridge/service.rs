@@ -64,6 +64,7 @@ impl Service for EventBridgeService {
                 .detail_type(&event.detail_type)
                 .detail(&event.detail)
                 .resources(&event.resource)
+                .set_trace_header(event.trace_header.clone())
                 .build()
         });
         let answer = self

@@ -29,12 +29,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use aws_config::SdkConfig;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
+use satchel_clock::{BootTime, calendar_ms};
 use satchel_engine::input::EgressMark;
 use satchel_engine::output::Emission;
 use satchel_engine::sink::exactly_once::{
@@ -43,7 +44,6 @@ use satchel_engine::sink::exactly_once::{
 };
 use satchel_engine::sink::reconcile::{Matcher, Positions, StreamPositions, UnknownMark, forget};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 
 use super::scan::scan;
 use super::service::{limits, prepare};
@@ -109,7 +109,7 @@ impl ExactlyOnce {
         self,
         handle: EgressHandle,
         inherited: BTreeSet<u64>,
-        taken_over: Instant,
+        taken_over: BootTime,
         mut marks_durable: watch::Receiver<bool>,
         mut emissions: mpsc::UnboundedReceiver<Emission>,
     ) {
@@ -118,7 +118,7 @@ impl ExactlyOnce {
         let mut waits = true;
         let mut round = Vec::new();
         loop {
-            let wake = driver.wake_at.unwrap_or_else(Instant::now);
+            let wake = driver.wake_at.unwrap_or_else(BootTime::now);
             tokio::select! {
                 taken = emissions.recv_many(&mut round, RECORDS_PER_ROUND) => {
                     if taken == 0 {
@@ -130,18 +130,18 @@ impl ExactlyOnce {
                     });
                     let offered = offered.collect();
                     driver.handle_input(ExactlyOnceInput::Offered(offered));
-                    }
-                    durable = marks_durable.wait_for(|durable| *durable), if waits => {
+                }
+                durable = marks_durable.wait_for(|durable| *durable), if waits => {
                     waits = false;
                     if durable.is_ok() {
                         driver.handle_input(ExactlyOnceInput::MarksDurable);
                     }
-                    }
-                    Some(input) = driver.pending.next() => driver.handle_input(input),
-                    () = tokio::time::sleep_until(wake), if driver.wake_at.is_some() => {
+                }
+                Some(input) = driver.pending.next() => driver.handle_input(input),
+                () = satchel_clock::sleep_until(wake), if driver.wake_at.is_some() => {
                     driver.wake_at = None;
                     driver.handle_input(ExactlyOnceInput::TimeReached);
-                    }
+                }
             }
         }
     }
@@ -155,9 +155,9 @@ struct Driver {
     handle: EgressHandle,
     /// Requests and scans in flight.
     pending: FuturesUnordered<BoxFuture<'static, ExactlyOnceInput>>,
-    wake_at: Option<Instant>,
+    wake_at: Option<BootTime>,
     /// Start of the state machine's time.
-    origin: Instant,
+    origin: BootTime,
     retry_log: RetryLog,
 }
 
@@ -166,7 +166,7 @@ impl Driver {
         egress: ExactlyOnce,
         handle: EgressHandle,
         inherited: BTreeSet<u64>,
-        taken_over: Instant,
+        taken_over: BootTime,
     ) -> Self {
         let settings = &egress.service.settings;
         let timing = ExactlyOnceTiming {
@@ -178,7 +178,7 @@ impl Driver {
         let origin = taken_over
             .checked_sub(2 * CONFIRMATION)
             .unwrap_or(taken_over);
-        let taken_over_ms = (taken_over - origin).as_millis() as u64;
+        let taken_over_ms = taken_over.since(origin).as_millis() as u64;
         let limits = limits(settings, 1);
         Self {
             sink: ExactlyOnceSink::new(
@@ -222,10 +222,9 @@ impl Driver {
                     self.pending.push(Box::pin(async move {
                         // A request that times out here is never sent later, because it is dropped
                         // with its future.
-                        let put = tokio::time::timeout_at(until, service.put(&request)).await;
-                        let told = put.unwrap_or_else(|_| {
-                            PutOutcome::InDoubt("no answer in time".to_owned())
-                        });
+                        let put = satchel_clock::timeout_at(until, service.put(&request)).await;
+                        let told = put
+                            .unwrap_or_else(|| PutOutcome::InDoubt("no answer in time".to_owned()));
                         ExactlyOnceInput::Answered {
                             request: request.id,
                             outcome: told,
@@ -333,11 +332,4 @@ async fn scan_if_present(
 pub fn forget_all(inherited: &Inherited) -> Vec<EgressMark> {
     let names = inherited.marks.iter().map(|(name, _)| Arc::clone(name));
     names.map(forget).collect()
-}
-
-fn calendar_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }

@@ -145,7 +145,11 @@ pub(super) fn prepare(
     settings: &KinesisSettings,
 ) -> Result<Record<StreamRecord>, String> {
     let Emission {
-        number, id, value, ..
+        number,
+        id,
+        value,
+        trace,
+        ..
     } = emission;
     if value.typename != KINESIS_RECORD_TYPENAME {
         let typename = value.typename;
@@ -162,7 +166,7 @@ pub(super) fn prepare(
         hash_key if hash_key.is_empty() => None,
         hash_key => Some(check_hash_key(hash_key)?),
     };
-    let data = settings.envelope.wrap(id, record.value_bytes);
+    let data = settings.envelope.wrap(id, trace, record.value_bytes);
     let bytes = data.len() + key.len();
     if bytes > settings.record_bytes_max {
         let limit = settings.record_bytes_max;

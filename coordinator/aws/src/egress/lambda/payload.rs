@@ -15,11 +15,14 @@ pub fn payload(emission: &Emission, envelope: bool) -> Result<String, String> {
     if !envelope {
         return Ok(content.json());
     }
-    let head = format!(
+    let mut head = format!(
         "{{\"satchel\":1,\"id\":\"{}\",\"typename\":{}",
         emission.id,
         Value::from(content.typename())
     );
+    if let Some(trace) = emission.trace {
+        head.push_str(&format!(",\"traceparent\":\"{trace}\""));
+    }
     Ok(match content.value() {
         Some(_) => format!("{head},\"data\":{}}}", content.json()),
         None => format!("{head},\"base64\":\"{}\"}}", content.text()),
@@ -28,6 +31,8 @@ pub fn payload(emission: &Emission, envelope: bool) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use satchel_engine::trace::TraceParent;
+
     use super::*;
     use crate::egress::content::tests::emission;
 
@@ -36,7 +41,7 @@ mod tests {
         let json = emission(1, "example/x", b"{\"a\":1}");
         let binary = emission(1, "example/x", b"\xff");
         assert_eq!(payload(&json, false).unwrap(), "{\"a\":1}");
-        let head = format!(
+        let mut head = format!(
             "{{\"satchel\":1,\"id\":\"{}\",\"typename\":\"example/x\"",
             "01".repeat(16)
         );
@@ -44,5 +49,15 @@ mod tests {
         assert_eq!(enclosed, format!("{head},\"data\":{{\"a\":1}}}}"));
         let enclosed = payload(&binary, true).unwrap();
         assert_eq!(enclosed, format!("{head},\"base64\":\"/w==\"}}"));
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let traced = Emission {
+            trace: TraceParent::parse(trace),
+            ..json
+        };
+        assert_eq!(payload(&traced, false).unwrap(), "{\"a\":1}");
+        assert_eq!(
+            payload(&traced, true).unwrap(),
+            format!("{head},\"traceparent\":\"{trace}\",\"data\":{{\"a\":1}}}}")
+        );
     }
 }

@@ -7,6 +7,7 @@ use aws_sdk_lambda::Client;
 use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use satchel_engine::output::Emission;
+use satchel_engine::trace::TraceParent;
 
 use super::{LambdaSettings, PAYLOAD_BYTES_MAX, payload};
 use crate::egress::failure;
@@ -14,6 +15,19 @@ use crate::egress::{Answer, REQUEST_TIMEOUT, Service, with_timeout};
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
 
 const REQUESTS_IN_FLIGHT: usize = 32;
+
+/// Header by which AWS X-Ray traces a request. The client context, which could hold the W3C's form,
+/// does not reach asynchronous invocations.
+const TRACE_HEADER: &str = "x-amzn-trace-id";
+
+/// An asynchronous invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// Its payload, as JSON.
+    pub payload: String,
+    /// Its trace context, as AWS X-Ray writes it.
+    pub trace_header: Option<String>,
+}
 
 /// Invokes the function.
 #[derive(Debug, Clone)]
@@ -35,7 +49,7 @@ impl LambdaService {
 }
 
 impl Service for LambdaService {
-    type Payload = String;
+    type Payload = Invocation;
 
     fn limits(&self) -> Limits {
         Limits {
@@ -46,7 +60,7 @@ impl Service for LambdaService {
         }
     }
 
-    fn prepare(&self, emission: Emission) -> Result<Record<String>, String> {
+    fn prepare(&self, emission: Emission) -> Result<Record<Invocation>, String> {
         let payload = payload(&emission, self.settings.envelope)?;
         let bytes = payload.len();
         if bytes > PAYLOAD_BYTES_MAX {
@@ -60,20 +74,34 @@ impl Service for LambdaService {
             destination: Arc::clone(&self.function),
             key: None,
             bytes,
-            payload,
+            payload: Invocation {
+                payload,
+                trace_header: emission.trace.map(TraceParent::to_x_ray),
+            },
         })
     }
 
-    async fn deliver(&self, request: &Request<String>) -> Answer {
+    async fn deliver(&self, request: &Request<Invocation>) -> Answer {
         let mut outcomes = Vec::with_capacity(request.records.len());
         for record in &request.records {
+            let Invocation {
+                payload,
+                trace_header,
+            } = &record.payload;
+            let trace_header = trace_header.clone();
             let answer = self
                 .client
                 .invoke()
                 .function_name(&*request.destination)
                 .set_qualifier(self.settings.qualifier.clone())
                 .invocation_type(InvocationType::Event)
-                .payload(Blob::new(record.payload.as_bytes()))
+                .payload(Blob::new(payload.as_bytes()))
+                .customize()
+                .mutate_request(move |request| {
+                    if let Some(trace) = trace_header.clone() {
+                        request.headers_mut().insert(TRACE_HEADER, trace);
+                    }
+                })
                 .send()
                 .await;
             match answer {

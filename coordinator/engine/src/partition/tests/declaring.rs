@@ -14,10 +14,10 @@ use crate::invocation::{Batch, Failure, FailureKind};
 use crate::output::Answer;
 
 /// One minute, after which a state that no version declares is retired.
-const ALTERNATION_MS: u64 = 60_000;
+pub(super) const ALTERNATION_MS: u64 = 60_000;
 
 /// A version of a function that knows the extension, as the SDK of this project does.
-struct Version(Vec<PersistedValueSpec>);
+pub(super) struct Version(pub(super) Vec<PersistedValueSpec>);
 
 fn spec(name: &str, mode: ExpireMode, ms: i64) -> PersistedValueSpec {
     PersistedValueSpec {
@@ -32,13 +32,13 @@ fn spec(name: &str, mode: ExpireMode, ms: i64) -> PersistedValueSpec {
 
 impl Version {
     /// A version that declares states without expiration.
-    fn of(names: &[&str]) -> Self {
+    pub(super) fn of(names: &[&str]) -> Self {
         let names = names.iter();
         Self(names.map(|name| spec(name, ExpireMode::None, 0)).collect())
     }
 
     /// The answer to `batch`: a handshake, or a new value for each state.
-    fn answer(&self, batch: &Batch, text: &str) -> FromFunction {
+    pub(super) fn answer(&self, batch: &Batch, text: &str) -> FromFunction {
         let own = fingerprint(&self.0);
         let carries = |spec: &&PersistedValueSpec| {
             let mut states = batch.state.iter();
@@ -65,7 +65,7 @@ impl Version {
         let states = self.0.iter();
         effects(InvocationResponse {
             state_mutations: states
-                .map(|spec| mutation(&spec.state_name, "t/text", text))
+                .map(|spec| mutation(&spec.state_name, &spec.type_typename, text))
                 .collect(),
             declaration: own,
             ..Default::default()
@@ -82,7 +82,7 @@ impl Fixture {
 
     /// Sends a message to alice and lets `version` process it. Returns the names of the states that
     /// each request carried.
-    fn process_by(&mut self, version: &Version, text: &str) -> Vec<Vec<String>> {
+    pub(super) fn process_by(&mut self, version: &Version, text: &str) -> Vec<Vec<String>> {
         self.send("alice", text);
         // After a crash, messages are tried once they are durable.
         self.commit();
@@ -96,7 +96,7 @@ impl Fixture {
         carried
     }
 
-    fn states(&mut self, id: &str) -> Vec<(String, String)> {
+    pub(super) fn states(&mut self, id: &str) -> Vec<(String, String)> {
         match self.administer(Administration::Inspect(address(id))) {
             Some(Answer::Address(view)) => {
                 let states = view.state.iter();

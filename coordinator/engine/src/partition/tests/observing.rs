@@ -8,10 +8,11 @@ use super::fixture::*;
 use super::library::Library;
 use crate::address::{Address, FunctionType};
 use crate::endpoint::OnPoison;
-use crate::input::{Administration, Input};
+use crate::input::{Administration, Input, Record};
 use crate::invocation::Batch;
 use crate::output::{AddressSummary, Answer};
 use crate::partition::{Config, FunctionFigures, Notice, PauseCause};
+use crate::position::ShardPosition;
 use crate::trace::TraceParent;
 
 /// A trace context that differs for each `number`.
@@ -128,6 +129,52 @@ fn without_a_known_cause_a_context_that_the_whole_batch_shares_is_passed_on() {
     };
     fixture.complete(batch.attempt, effects(next));
     assert_eq!(traces(&fixture.batch()), [Some(trace(3))]);
+}
+
+#[test]
+fn a_retried_dead_letter_keeps_the_trace_context_of_its_message() {
+    let mut fixture = Fixture::new();
+    traced_send(&mut fixture, "alice", "1", Some(5));
+    fail_until_given_up(&mut fixture, "it panicked");
+    let [Notice::DeadLetter { id, .. }] = notices(&mut fixture)[..] else {
+        panic!("one dead letter");
+    };
+    fixture.settle();
+    fixture.crash();
+    fixture.administer(Administration::RetryDeadLetter(id));
+    assert_eq!(traces(&fixture.batch()), [Some(trace(5))]);
+}
+
+#[test]
+fn a_record_in_satchels_envelope_has_its_trace_context_and_any_other_record_none() {
+    let mut fixture = Fixture::new();
+    let id = "ab".repeat(16);
+    let context = trace(6);
+    let enclosed = format!(
+        "{}{id}{}{context}\",\"data\":1}}",
+        TraceParent::ENVELOPE_HEAD,
+        TraceParent::ENVELOPE_FIELD
+    );
+    fixture.handle(Input::ShardFound {
+        shard: shard(),
+        start: ShardPosition::Beginning,
+    });
+    let records = [(&*enclosed, Some(context)), ("{\"data\":1}", None)];
+    for (number, (text, expected)) in (1_u64..).zip(records) {
+        fixture.handle(Input::RecordsRead {
+            shard: shard(),
+            records: vec![Record {
+                sequence: number.into(),
+                sub_sequence: 0,
+                key: "alice".into(),
+                routed: Ok(vec![(address("alice"), value(text))]),
+            }],
+        });
+        fixture.commit();
+        let batch = fixture.batch();
+        assert_eq!(traces(&batch), [expected], "{text}");
+        fixture.complete(batch.attempt, nothing());
+    }
 }
 
 fn notices(fixture: &mut Fixture) -> Vec<Notice> {

@@ -80,7 +80,7 @@ fn a_message_may_be_deleted_only_after_its_effects_are_durable() {
     fixture.receive(&[1, 2]);
     assert_eq!(texts(&fixture.batch()), ["1", "2"]);
     assert!(fixture.taken().is_empty());
-    fixture.commit();
+    fixture.settle();
     assert_eq!(fixture.taken(), [1, 2]);
 }
 
@@ -91,7 +91,7 @@ fn a_message_lost_in_a_crash_before_the_commit_is_redelivered_and_applied_once()
     fixture.crash();
     assert_eq!(fixture.batches(), []);
     fixture.receive(&[1]);
-    fixture.commit();
+    fixture.settle();
     assert_eq!(texts(&fixture.batch()), ["1"]);
     assert_eq!(fixture.taken(), [1]);
     assert_eq!(fixture.partition.counts().repeated_records, 0);
@@ -102,12 +102,12 @@ fn a_message_of_a_commit_whose_owner_died_before_the_deletion_is_not_applied_aga
 {
     let mut fixture = Fixture::new();
     fixture.receive(&[1, 2]);
-    fixture.commit();
+    fixture.settle();
     fixture.crash();
     fixture.settle();
     assert_eq!(texts(&fixture.batch()), ["1", "2"], "they were pending");
     fixture.receive(&[2, 3]);
-    fixture.commit();
+    fixture.settle();
     assert_eq!(fixture.taken(), [2, 3]);
     assert_eq!(fixture.partition.counts().repeated_records, 1);
     assert_eq!(fixture.partition.counts().messages, 1);
@@ -117,7 +117,7 @@ fn a_message_of_a_commit_whose_owner_died_before_the_deletion_is_not_applied_aga
 fn a_lost_deletion_is_repeated_when_the_message_is_redelivered() {
     let mut fixture = Fixture::new();
     fixture.receive(&[1]);
-    fixture.commit();
+    fixture.settle();
     assert_eq!(fixture.taken(), [1]);
     fixture.receive(&[1]);
     assert_eq!(fixture.taken(), [1], "all that is known of it is durable");
@@ -136,7 +136,7 @@ fn a_message_delivered_twice_before_its_commit_is_applied_once_and_waits_for_it_
     fixture.receive(&[1]);
     assert_eq!(texts(&fixture.batch()), ["1"]);
     assert!(fixture.taken().is_empty());
-    fixture.commit();
+    fixture.settle();
     assert_eq!(fixture.taken(), [1, 1, 1]);
     assert_eq!(fixture.partition.counts().messages, 1);
 }
@@ -145,7 +145,7 @@ fn a_message_delivered_twice_before_its_commit_is_applied_once_and_waits_for_it_
 fn an_id_is_kept_while_the_queue_may_have_its_message_and_then_forgotten() {
     let mut fixture = Fixture::new();
     fixture.receive(&[1, 2]);
-    fixture.commit();
+    fixture.settle();
     fixture.deleted(&[1]);
     fixture.settle();
     fixture.later(WINDOW_MS - 120_000);
@@ -201,7 +201,7 @@ fn an_unroutable_message_is_a_durable_dead_letter_before_it_is_deleted() {
         keep_ms: KEEP_MS,
     });
     assert!(fixture.taken().is_empty());
-    fixture.commit();
+    fixture.settle();
     assert_eq!(fixture.taken(), [7]);
     fixture.crash();
     fixture.handle(Input::MessagesReceived {
@@ -223,7 +223,7 @@ fn an_image_holds_the_ids_and_two_ingresses_are_independent() {
         keep_ms: KEEP_MS,
     });
     assert_eq!(fixture.partition.counts().messages, 2);
-    fixture.commit();
+    fixture.settle();
     fixture.handle(Input::ImagesWanted(vec![fixture.config.buckets]));
     let mut ids = Vec::new();
     for output in &fixture.outputs {

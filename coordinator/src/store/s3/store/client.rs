@@ -11,9 +11,9 @@ use aws_sdk_s3::config::{
     StalledStreamProtectionConfig,
 };
 use aws_types::service_config::ServiceConfigKey;
+use satchel_aws::server_date::ServerDate;
 use satchel_log::StoreError;
 
-use super::date::ServerDate;
 use super::{S3Options, S3Store};
 use crate::store::s3::Addressing;
 

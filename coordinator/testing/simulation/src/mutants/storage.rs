@@ -41,6 +41,7 @@ impl StorageMutants {
                 let first = self.first_images.entry(job.bucket);
                 job.image = first.or_insert(job.image).clone();
             }
+            Mutant::LoseLetters => job.image = without_letters(&job.image),
             mutant @ (Mutant::HastenTimers | Mutant::NeverExpire) => {
                 job.image = mutate_image(mutant, &job.image);
             }
@@ -67,13 +68,29 @@ pub(crate) fn mutate_delta(mutant: Option<Mutant>, mut delta: Delta, first_of_ro
             | (Mutant::ForgetOutbox, Key::Outbox { .. })
             | (Mutant::ForgetMarks, Key::EgressMark { .. })
             | (Mutant::ForgetIds, Key::Received { .. })
-            | (Mutant::DropDeadLetters, Key::DeadLetter { .. }) => set,
+            | (Mutant::DropDeadLetters, Key::DeadLetter { .. })
+            | (Mutant::ForgetPause, Key::FunctionPause { .. }) => set,
             (Mutant::ForgetCounter, Key::Counter)
             | (Mutant::ForgetDeaths, Key::FailureRecord { .. }) => true,
             _ => false,
         }
     });
+    if mutant == Mutant::LoseTrace {
+        for change in &mut delta.changes {
+            if let Some(Value::Message(message)) = &mut change.value {
+                message.trace = None;
+            }
+        }
+    }
     delta
+}
+
+fn without_letters(image: &Entries) -> Entries {
+    let is_letter = |entry: &Entry<'_>| {
+        let change = Change::decode(entry.key, entry.value);
+        change.is_ok_and(|change| matches!(change.key, Key::DeadLetter { .. }))
+    };
+    image.iter().filter(|entry| !is_letter(entry)).collect()
 }
 
 /// Mutates the value of a durable entry. Returns `None` if the value stays as it is.

@@ -33,7 +33,7 @@ struct Answers {
 
 impl Workload for Counters {
     const NAME: &'static str = "counters";
-    const SHARE: u64 = 25;
+    const SHARE: u64 = 22;
 
     async fn operate(&self, n: u64, clients: &Clients) {
         let mut random = Random::of(clients.seed, n);

@@ -1,21 +1,22 @@
-//! Difference of this machine's calendar from that of the store, by the `Date` of its answers.
+//! Difference of this machine's calendar from that of a service, by the `Date` of its answers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
-use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
-
-use crate::clock::now_ms;
+use aws_sdk_dynamodb::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::BoxError;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use satchel_clock::calendar_ms;
 
 /// Interceptor that remembers the difference at the last answer. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ServerDate(Arc<Mutex<Option<i64>>>);
+pub struct ServerDate(Arc<Mutex<Option<i64>>>);
 
 impl ServerDate {
-    /// Returns by how much this machine was ahead at the last answer with a `Date`, in ms.
-    pub(super) fn ahead_ms(&self) -> Option<i64> {
+    /// Returns by how much this machine was ahead at the last answer with a `Date`, in ms; `None`
+    /// before the first one.
+    pub fn ahead_ms(&self) -> Option<i64> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -32,9 +33,9 @@ impl Intercept for ServerDate {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let date = context.response().headers().get("date");
-        let date = date.and_then(|text| DateTime::from_str(text, DateTimeFormat::HttpDate).ok());
+        let date = date.and_then(|text| DateTime::from_str(text, Format::HttpDate).ok());
         if let Some(server_ms) = date.and_then(|date| date.to_millis().ok())
-            && let Ok(here_ms) = i64::try_from(now_ms())
+            && let Ok(here_ms) = i64::try_from(calendar_ms())
         {
             // `Date` has whole seconds, rounded down.
             let ahead_ms = here_ms - server_ms - 500;

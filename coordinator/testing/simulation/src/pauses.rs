@@ -1,0 +1,113 @@
+//! Pauses of a function by the administrator. Once confirmed, each owner must know them.
+
+use satchel_engine::address::FunctionType;
+use satchel_engine::input::Administration;
+use satchel_engine::output::Answer;
+
+use crate::functions::STEADY;
+use crate::process::ProcessId;
+use crate::world::World;
+
+/// Function that is paused. No client calls it, since calls to a paused function are rejected.
+const PAUSED: &str = "collector";
+
+/// Pause or resumption that was requested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PauseTurn {
+    pauses: bool,
+    number: u64,
+}
+
+/// State of the function, as the administrator knows it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// A resumption was confirmed last, or nothing was ever paused.
+    #[default]
+    Running,
+    /// A pause was confirmed last.
+    Paused,
+    /// A request is in flight, or was never answered.
+    Unknown,
+}
+
+/// The administrator's pauses.
+#[derive(Debug, Default)]
+pub(crate) struct Pauses {
+    state: State,
+    turns: u64,
+}
+
+impl Pauses {
+    /// Creates the pauses of a fork, which begins with those of its origin.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            state: State::Unknown,
+            turns: 0,
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state == State::Running
+    }
+
+    fn request(&mut self, pauses: bool) -> PauseTurn {
+        self.state = State::Unknown;
+        self.turns += 1;
+        PauseTurn {
+            pauses,
+            number: self.turns,
+        }
+    }
+
+    pub(crate) fn answered(&mut self, turn: PauseTurn, answer: &Answer) {
+        if turn.number != self.turns {
+            return;
+        }
+        match answer {
+            Answer::Done if turn.pauses => self.state = State::Paused,
+            Answer::Done | Answer::NotFound(_) => self.state = State::Running,
+            // The request may be repeated.
+            _ => {}
+        }
+    }
+}
+
+impl World {
+    /// Draws a pause or a resumption, if it is time for one.
+    pub(crate) fn next_pause(&mut self) -> Option<(PauseTurn, Administration)> {
+        let function = FunctionType::new(STEADY, PAUSED);
+        if self.administrator.pauses.is_over() {
+            let pauses = !self.faults_ended && self.random.chance(100);
+            return pauses.then(|| {
+                let turn = self.administrator.pauses.request(true);
+                let reason = "a migration".into();
+                (turn, Administration::PauseFunction { function, reason })
+            });
+        }
+        let resumes = self.faults_ended || self.random.chance(500);
+        resumes.then(|| {
+            let turn = self.administrator.pauses.request(false);
+            (turn, Administration::ResumeFunction(function))
+        })
+    }
+
+    /// Checks that a new owner knows what was confirmed about the pause.
+    pub(crate) fn check_pause(&mut self, id: ProcessId) {
+        let Some(serving) = self.serving(id) else {
+            return;
+        };
+        let stoppages = serving.partition.stoppages();
+        let paused = !stoppages.paused_functions.is_empty();
+        let expected = match self.administrator.pauses.state {
+            State::Running => false,
+            State::Paused => true,
+            State::Unknown => return,
+        };
+        if paused != expected {
+            let violation = format!(
+                "process {id} takes over with {STEADY}/{PAUSED} paused: {paused}, not {expected}"
+            );
+            self.stage.violations.push(violation);
+        }
+    }
+}
