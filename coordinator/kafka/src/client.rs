@@ -1,4 +1,4 @@
-//! What consumers and producers of librdkafka share: settings, tokens, diagnostics.
+//! Settings, tokens and diagnostics, which consumers and producers of librdkafka share.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
