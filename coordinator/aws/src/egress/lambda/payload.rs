@@ -41,7 +41,7 @@ mod tests {
         let json = emission(1, "example/x", b"{\"a\":1}");
         let binary = emission(1, "example/x", b"\xff");
         assert_eq!(payload(&json, false).unwrap(), "{\"a\":1}");
-        let mut head = format!(
+        let head = format!(
             "{{\"satchel\":1,\"id\":\"{}\",\"typename\":\"example/x\"",
             "01".repeat(16)
         );
