@@ -94,6 +94,10 @@ fuzz seconds="60" *arguments:
 kinesis-servers:
     .ci/run kinesis-servers
 
+# Kafka against a broker, which needs Java and Maven
+kafka:
+    .ci/run kafka
+
 # Functions in JavaScript, Go and Java, where their tools are
 languages:
     .ci/run languages

@@ -37,11 +37,7 @@ impl Brokers {
             tracing::warn!(place = %source, "{warning}");
         }
         let iam = settings.iam.as_ref().map(|iam| access(iam, address));
-        let connection = Connection {
-            address: address.to_owned(),
-            settings,
-            tokens: None,
-        };
+        let connection = Connection::new(address, settings);
         connection.check().map_err(wrong)?;
         Ok(Self { connection, iam })
     }

@@ -36,7 +36,8 @@ fn dev(config: DevConfig) -> Result<(), Failure> {
         .map_err(|message| Failure::new(Exit::Usage, message))?;
     cli::init_logging(config.log_format, &config.process.log)?;
     open_files::raise_limit();
-    until_shutdown(async |shutdown| satchel::dev::run(config, shutdown).await)
+    // Boxed, because the future is large.
+    until_shutdown(async |shutdown| Box::pin(satchel::dev::run(config, shutdown)).await)
 }
 
 #[cfg(not(feature = "aws"))]

@@ -1,7 +1,7 @@
-//! What consumers and producers of librdkafka share: settings, tokens, diagnostics.
+//! Settings, tokens and diagnostics, which consumers and producers of librdkafka share.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::client::OAuthToken;
@@ -10,6 +10,9 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
 use crate::backoff::LogInterval;
 use crate::properties::Settings;
+
+/// Setting of producers that librdkafka calls experimental at each start.
+pub(crate) const GAPLESS: &str = "enable.gapless.guarantee";
 
 /// Maximum time of a request whose answer is waited for.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +26,8 @@ pub struct Connection {
     pub settings: Settings,
     /// Source of tokens, if clients sign in with them.
     pub tokens: Option<Arc<dyn TokenSource>>,
+    /// Rate limit of the log lines of all clients, of which a session of transactions is one.
+    log: Arc<Mutex<LogInterval>>,
 }
 
 /// Source of tokens for the mechanism OAUTHBEARER.
@@ -47,6 +52,16 @@ pub struct Token {
 }
 
 impl Connection {
+    /// Connects to `address`, without tokens.
+    pub fn new(address: &str, settings: Settings) -> Self {
+        Self {
+            address: address.to_owned(),
+            settings,
+            tokens: None,
+            log: Arc::default(),
+        }
+    }
+
     /// Checks the names and values of the settings. Sends nothing.
     ///
     /// # Errors
@@ -123,13 +138,26 @@ pub(crate) fn is_missing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Age from which an error explains nothing any more.
+const EXPLAINS_FOR: Duration = Duration::from_secs(15);
+
+/// Error that librdkafka reported on its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Failure {
+    /// True if the brokers deny access, or are not trusted.
+    pub(crate) is_denial: bool,
+    /// Description for people.
+    pub(crate) reason: String,
+    at: Instant,
+}
+
 /// Log and last error of one client.
 pub(crate) struct Diagnostics {
     /// Id of the ingress or egress.
     of: Arc<str>,
     tokens: Option<Arc<dyn TokenSource>>,
-    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
-    log: Mutex<LogInterval>,
+    last: Mutex<Option<Failure>>,
+    log: Arc<Mutex<LogInterval>>,
 }
 
 impl Diagnostics {
@@ -138,14 +166,15 @@ impl Diagnostics {
             of,
             tokens: connection.tokens.clone(),
             last: Mutex::default(),
-            log: Mutex::default(),
+            log: Arc::clone(&connection.log),
         }
     }
 
-    /// Takes the last error that librdkafka reported on its own.
-    pub(crate) fn take_last(&self) -> Option<(RDKafkaErrorCode, String)> {
+    /// Takes the last error that librdkafka reported on its own. A denial is kept over what it
+    /// causes.
+    pub(crate) fn take_last(&self) -> Option<Failure> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.take()
+        last.take().filter(|last| last.at.elapsed() < EXPLAINS_FOR)
     }
 
     fn admits(&self) -> bool {
@@ -155,11 +184,16 @@ impl Diagnostics {
 
     pub(crate) fn logged(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let of = &*self.of;
+        let is_known = facility == "CONFWARN" && message.contains(GAPLESS);
         match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(of, facility, message, "Kafka client");
-            }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if self.admits() => {
+            _ if is_known => {}
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error
+            | RDKafkaLogLevel::Warning
+                if self.admits() =>
+            {
                 tracing::warn!(of, facility, message, "Kafka client");
             }
             _ => tracing::debug!(of, facility, message, "Kafka client"),
@@ -170,9 +204,15 @@ impl Diagnostics {
         if self.admits() {
             tracing::warn!(of = &*self.of, %error, reason, "Kafka client; retrying");
         }
-        if let Some(code) = code(error) {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = Some((code, reason.to_owned()));
+        let failure = Failure {
+            is_denial: code(error).is_some_and(is_denied),
+            reason: reason.to_owned(),
+            at: Instant::now(),
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let explains = |last: &Failure| last.is_denial && last.at.elapsed() < EXPLAINS_FOR;
+        if failure.is_denial || !last.as_ref().is_some_and(explains) {
+            *last = Some(failure);
         }
     }
 
@@ -230,12 +270,8 @@ mod tests {
     use super::*;
 
     fn check(properties: &[(&str, &str)]) -> Result<(), String> {
-        let connection = Connection {
-            address: "127.0.0.1:9092".to_owned(),
-            settings: Settings::of(properties.iter().copied()).unwrap(),
-            tokens: None,
-        };
-        connection.check()
+        let settings = Settings::of(properties.iter().copied()).unwrap();
+        Connection::new("127.0.0.1:9092", settings).check()
     }
 
     #[test]

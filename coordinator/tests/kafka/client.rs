@@ -138,7 +138,8 @@ pub(crate) fn committed(kafka: &Kafka, topic: &str) -> Vec<Got> {
 /// Waits until a topic has this number of committed records, and returns them.
 pub(crate) async fn committed_when(kafka: &Kafka, topic: &str, count: usize) -> Vec<Got> {
     let mut last = 0;
-    let found = satchel_testkit::until(&format!("{topic} has {count} records"), async || {
+    let what = format!("{topic} has {count} records");
+    let found = satchel_testkit::until(&what, async || {
         let got = committed(kafka, topic);
         if got.len() != last {
             last = got.len();

@@ -77,7 +77,7 @@ fn greet(request: ToFunction) -> from_function::Response {
         std::str::from_utf8(&seen.value).unwrap().parse().unwrap()
     });
     let mut outgoing = Vec::new();
-    for invocation in batch.invocations {
+    for (cause, invocation) in (1..).zip(batch.invocations) {
         seen += 1;
         let argument = invocation.argument.unwrap();
         let text = match argument.has_value {
@@ -100,7 +100,7 @@ fn greet(request: ToFunction) -> from_function::Response {
             egress_namespace: "example".to_owned(),
             egress_type: "greetings".to_owned(),
             argument: Some(typed_value(KAFKA_RECORD_TYPENAME, record.encode_to_vec())),
-            ..Default::default()
+            cause,
         });
     }
     from_function::Response::InvocationResult(InvocationResponse {

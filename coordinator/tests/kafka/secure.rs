@@ -1,7 +1,8 @@
 //! TLS with an own authority, client certificates, SCRAM, and access that is denied.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
 };
 use reqwest::Method;
 use satchel_testkit::{KAFKA_USER, Kafka, SecureListener};
@@ -18,6 +19,10 @@ struct Pair {
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // Another name than that of the certificates that it signs.
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "authority of the test");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
@@ -75,6 +80,15 @@ async fn a_client_with_a_certificate_signs_in_and_a_denied_topic_stops_until_it_
     let documents = super::ingress(&format!("{EARLIEST}{properties}"))
         + &super::egress(&format!("{EXACTLY_ONCE}{properties}"));
     let documents = documents.replace("BROKERS", &world.kafka.secure_address());
+    let without_authority = documents.replace("    - ssl.truststore.location", "    # ");
+    let without_authority = without_authority.replace("    - ssl.truststore.type", "    # ");
+    let app = world.setup(&without_authority).start().await;
+    let source = stopped(&app).await;
+    assert_eq!(source["problem"], "forbidden");
+    let reason = source["reason"].as_str().unwrap_or_default().to_owned() + &app.printed();
+    assert!(reason.contains("certificate verify failed"), "{reason}");
+    drop(app);
+
     let app = world.setup(&documents).start().await;
     let source = stopped(&app).await;
     assert_eq!(source["problem"], "forbidden");
@@ -102,15 +116,15 @@ async fn what_cannot_be_used_is_refused_at_the_start_by_name() {
     for (properties, why) in [
         (
             "    - fetch.max.bites: 5\n",
-            "module.yaml:6: the property `fetch.max.bites`: No such configuration property",
+            "module.yaml:8: the property `fetch.max.bites`: No such configuration property",
         ),
         (
             "    - ssl.truststore.location: /etc/ca.jks\n",
-            "module.yaml:6: the property `ssl.truststore.location`: a key store of Java",
+            "module.yaml:8: the property `ssl.truststore.location`: a key store of Java",
         ),
         (
             "    - security.protocol: SASL_SSL\n",
-            "module.yaml:6: the property `sasl.mechanism`: required",
+            "module.yaml:8: the property `sasl.mechanism`: required",
         ),
     ] {
         let documents = super::ingress(&format!("  properties:\n{properties}"));

@@ -203,7 +203,7 @@ impl Client {
 
     fn report_waiting(&self, records: usize) {
         let reason = match self.producer.context().diagnostics.take_last() {
-            Some((_, reason)) => reason,
+            Some(last) => last.reason,
             None => "the brokers have not answered".to_owned(),
         };
         let egress = &*self.handle.id;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::EgressHandle;
 use super::produce::Client;
 use crate::at_least_once::Producer;
-use crate::client::Connection;
+use crate::client::{Connection, GAPLESS};
 use crate::outbox::Fate;
 use crate::record::ProducerRecord;
 
@@ -21,7 +21,7 @@ pub(super) const DEFAULTS: &[(&str, &str)] = &[
 const AT_LEAST_ONCE: &[(&str, &str)] = &[
     ("acks", "all"),
     ("enable.idempotence", "true"),
-    ("enable.gapless.guarantee", "true"),
+    (GAPLESS, "true"),
     ("message.timeout.ms", "0"),
 ];
 

@@ -148,7 +148,7 @@ fn sink(
 fn record(number: u64) -> ProducerRecord {
     ProducerRecord {
         number,
-        topic: if number % 3 == 0 { "b" } else { "a" }.into(),
+        topic: if number.is_multiple_of(3) { "b" } else { "a" }.into(),
         key: None,
         value: Bytes::new(),
         trace: None,
@@ -156,8 +156,8 @@ fn record(number: u64) -> ProducerRecord {
 }
 
 /// Script of troubles, and none after it.
-fn script(troubles: &[Trouble]) -> impl FnMut() -> Trouble + Send + 'static {
-    let mut troubles = troubles.to_vec().into_iter();
+fn script<const N: usize>(troubles: [Trouble; N]) -> impl FnMut() -> Trouble + Send + 'static {
+    let mut troubles = troubles.into_iter();
     move || troubles.next().unwrap_or(Trouble::None)
 }
 
@@ -194,7 +194,7 @@ async fn a_committed_transaction_whose_acknowledgement_is_lost_is_not_repeated()
     for answer in [AnswerLost, Late, Lost] {
         let cluster = Arc::default();
         // The session, the marks of both topics, and the commit.
-        let mut sink = sink(&cluster, script(&[None, None, answer]));
+        let mut sink = sink(&cluster, script([None, None, answer]));
         (1..=4).for_each(|number| sink.offer(record(number)));
         assert_eq!(drain(&mut sink).await, (vec![1, 2, 3, 4], vec![]));
         let expected = [("a".to_owned(), vec![1, 2, 4]), ("b".to_owned(), vec![3])];
@@ -205,11 +205,11 @@ async fn a_committed_transaction_whose_acknowledgement_is_lost_is_not_repeated()
 #[tokio::test]
 async fn a_new_owner_skips_what_its_predecessor_committed_and_fences_it() {
     let cluster = Arc::default();
-    let mut old = sink(&cluster, script(&[]));
+    let mut old = sink(&cluster, script([]));
     (1..=3).for_each(|number| old.offer(record(number)));
     drain(&mut old).await;
     // The acknowledgements were not durable, so the next owner has the records again.
-    let mut new = sink(&cluster, script(&[]));
+    let mut new = sink(&cluster, script([]));
     (1..=6).for_each(|number| new.offer(record(number)));
     old.offer(record(4));
     let now = new.advance(0).await;
@@ -236,7 +236,7 @@ async fn a_refusal_that_was_not_durable_is_not_mistaken_for_a_delivery() {
     let cluster: Arc<Mutex<Cluster>> = Arc::default();
     cluster.lock().unwrap().poison = vec![2];
     for _ in 0..2 {
-        let mut owner = sink(&cluster, script(&[]));
+        let mut owner = sink(&cluster, script([]));
         [1, 2, 4]
             .into_iter()
             .for_each(|number| owner.offer(record(number)));
@@ -339,7 +339,8 @@ async fn over_crashes_zombies_and_lost_answers_each_record_is_in_its_topic_once_
             last.advance(now_ms).await;
         }
         drain(&mut last.sink).await;
-        let numbers = |topic: u64| (1..=RECORDS).filter(move |it| (it % 3 == 0) == (topic == 1));
+        let numbers =
+            |topic: u64| (1..=RECORDS).filter(move |it| it.is_multiple_of(3) == (topic == 1));
         let expected = [
             ("a".to_owned(), numbers(0).collect::<Vec<_>>()),
             ("b".to_owned(), numbers(1).collect()),

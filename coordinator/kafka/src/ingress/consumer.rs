@@ -127,8 +127,8 @@ impl Consumer {
     /// Takes the last error that the client reported on its own, if it says that the brokers deny
     /// access.
     pub(super) fn last_denial(&self) -> Option<String> {
-        let (code, reason) = self.client.context().diagnostics.take_last()?;
-        crate::client::is_denied(code).then_some(reason)
+        let last = self.client.context().diagnostics.take_last()?;
+        last.is_denial.then_some(last.reason)
     }
 
     /// Runs a request while events of the client are handled, among them requests for tokens.

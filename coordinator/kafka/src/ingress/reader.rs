@@ -225,7 +225,9 @@ impl Reader {
             };
             self.partitions.insert(number, progress);
         }
-        consumer.assign(&begun).map_err(client_failed)
+        consumer
+            .assign(&begun)
+            .map_err(|error| client_failed(&error))
     }
 
     async fn read(&mut self, consumer: &Consumer) -> Result<std::convert::Infallible, Stop> {
@@ -238,7 +240,9 @@ impl Reader {
         loop {
             let wanted = *paused.borrow_and_update();
             if wanted != is_paused {
-                consumer.set_paused(wanted).map_err(client_failed)?;
+                consumer
+                    .set_paused(wanted)
+                    .map_err(|error| client_failed(&error))?;
                 is_paused = wanted;
             }
             tokio::select! {
@@ -409,10 +413,12 @@ impl Reader {
             );
             is_explained = true;
             progress.next = oldest;
-            consumer.unassign(&[*number]).map_err(client_failed)?;
+            consumer
+                .unassign(&[*number])
+                .map_err(|error| client_failed(&error))?;
             consumer
                 .assign(&[(*number, oldest)])
-                .map_err(client_failed)?;
+                .map_err(|error| client_failed(&error))?;
         }
         match is_explained {
             true => Ok(()),
@@ -447,7 +453,9 @@ impl Reader {
             // Everything that is in them arrived after the start was resolved.
             self.start(consumer, &new, &BTreeMap::new()).await?;
             if is_paused {
-                consumer.set_paused(true).map_err(client_failed)?;
+                consumer
+                    .set_paused(true)
+                    .map_err(|error| client_failed(&error))?;
             }
         }
         Ok(self.options.discovery_interval)
@@ -495,7 +503,7 @@ async fn ready<F: Future + Unpin>(work: &mut Option<F>) -> F::Output {
     }
 }
 
-fn client_failed(error: ClientError) -> Stop {
+fn client_failed(error: &ClientError) -> Stop {
     Stop::Restart(error.to_string())
 }
 

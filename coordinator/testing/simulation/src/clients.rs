@@ -132,7 +132,12 @@ impl World {
     pub(crate) fn unanswered(&mut self, waiting: Waiting) {
         match waiting {
             Waiting::Caller(caller) => self.caller_unanswered(caller),
-            Waiting::Administrator { .. } => self.administrator.waits_turns = None,
+            Waiting::Administrator { pause, .. } => {
+                self.administrator.waits_turns = None;
+                if let Some(pause) = pause {
+                    self.administrator.pauses.unanswered(pause);
+                }
+            }
         }
     }
 

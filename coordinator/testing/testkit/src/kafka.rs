@@ -152,14 +152,9 @@ impl Kafka {
         ids.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Permits a user everything with a topic, and with all groups.
+    /// Permits a user everything with a topic, with all groups and with all transactional ids.
     pub fn allow(&self, user: &str, topic: &str) {
         self.perform(&format!("allow {user} {topic}"));
-    }
-
-    /// Takes the permissions of [`Kafka::allow`] back.
-    pub fn deny(&self, user: &str, topic: &str) {
-        self.perform(&format!("deny {user} {topic}"));
     }
 
     fn perform(&self, command: &str) -> String {

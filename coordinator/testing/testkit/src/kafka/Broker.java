@@ -14,7 +14,6 @@ import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.acl.AccessControlEntry;
 import org.apache.kafka.common.acl.AclBinding;
-import org.apache.kafka.common.acl.AclBindingFilter;
 import org.apache.kafka.common.acl.AclOperation;
 import org.apache.kafka.common.acl.AclPermissionType;
 import org.apache.kafka.common.resource.PatternType;
@@ -105,24 +104,17 @@ public class Broker {
                     admin.createAcls(Set.of(acl)).all().get();
                 }
                 return "";
-            case "deny": {
-                List<AclBindingFilter> filters = new ArrayList<>();
-                for (AclBinding acl : bindings(words[1], words[2])) {
-                    filters.add(acl.toFilter());
-                }
-                admin.deleteAcls(filters).all().get();
-                return "";
-            }
             default:
                 throw new IllegalArgumentException(words[0]);
         }
     }
 
-    /** All operations of a user on a topic, and on all groups. */
+    /** All operations of a user on a topic, on all groups and with all transactional ids. */
     private static List<AclBinding> bindings(String user, String topic) {
         AccessControlEntry all = new AccessControlEntry("User:" + user, "*", AclOperation.ALL, AclPermissionType.ALLOW);
         return List.of(
             new AclBinding(new ResourcePattern(ResourceType.TOPIC, topic, PatternType.LITERAL), all),
+            new AclBinding(new ResourcePattern(ResourceType.TRANSACTIONAL_ID, "*", PatternType.LITERAL), all),
             new AclBinding(new ResourcePattern(ResourceType.GROUP, "*", PatternType.LITERAL), all));
     }
 }
