@@ -133,6 +133,8 @@ fn write_certificates(dir: &Path, presented: Presented) {
 /// An application of one of the module files, which runs.
 struct Application {
     dev: Dev,
+    /// Output of `satchel validate` on standard error.
+    validated: String,
     environment: [(&'static str, String); 7],
     _functions: Functions,
 }
@@ -159,14 +161,16 @@ impl Application {
             .envs(environment.clone())
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&validated.stderr);
-        assert!(validated.status.success(), "{name}: {told}");
+        let status = validated.status;
+        let validated = String::from_utf8(validated.stderr).unwrap();
+        assert!(status.success(), "{name}: {validated}");
         let mut setup = Setup::of(module);
         for (name, value) in &environment {
             setup = setup.env(name, value.clone());
         }
         Self {
             dev: adapt(setup).start().await,
+            validated,
             environment,
             _functions: functions,
         }
@@ -308,6 +312,10 @@ async fn kinesis_runs_and_what_has_no_effect_is_told() {
     ] {
         let told = format!("the property `{property}` of 'clientConfigProperties' has no effect");
         assert!(printed.contains(&told), "{printed}");
+        let warnings = application.validated.lines();
+        let warnings = warnings.filter(|line| line.starts_with("warning: "));
+        let told = warnings.filter(|line| line.contains(&told)).count();
+        assert_eq!(told, 1, "{}", application.validated);
     }
 }
 
