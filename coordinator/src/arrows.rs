@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &str)] = &[
     ("bounded", ""),
     ("clock", ""),
+    ("container", ""),
     ("invoker", "bounded"),
     ("log_limit", ""),
     ("open_files", ""),
@@ -51,7 +52,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("servers", "bounded config error http metrics"),
     (
         "assemble",
-        "config egress error http ingress metrics module offline readiness requests \
+        "config container egress error http ingress metrics module offline readiness requests \
          runtime servers sources store",
     ),
     (

@@ -22,6 +22,7 @@ use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{CommitPolicy, ProcessArgs};
+use crate::container;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
 use crate::http::{
@@ -268,6 +269,10 @@ impl Process {
 
     fn engine_config(&self, endpoints: Endpoints, commits: CommitPolicy) -> Config {
         let args = &self.args;
+        let container = container::memory_limit_bytes();
+        let memory = args.memory_limit.or(container.map(|bytes| bytes / 2));
+        let pending = args.pending_limit.or(container.map(|bytes| bytes / 8));
+        let pending = pending.unwrap_or(PENDING_LIMIT).max(PENDING_LIMIT_MIN);
         Config {
             partition: 0,
             buckets: DEFAULT_BUCKETS,
@@ -275,15 +280,21 @@ impl Process {
             commit_depth: commits.depth,
             commit_interval_ms: millis(commits.interval),
             commit_pace_ms: millis(commits.pace),
-            pending_bytes_max: bytes(args.pending_limit),
+            pending_bytes_max: bytes(pending),
             dead_letter_bytes_max: bytes(args.dead_letter_limit),
-            memory_limit_bytes: args.memory_limit.map(bytes),
+            memory_limit_bytes: memory.map(bytes),
             idempotency_ttl_ms: millis(args.idempotency_ttl),
             declarations_renewed_ms: Some(millis(DECLARATIONS_RENEWED)),
             ..Config::default()
         }
     }
 }
+
+/// Default of `--pending-limit` without a container's limit, in bytes.
+const PENDING_LIMIT: u64 = 256 << 20;
+
+/// Minimum of the limit, in bytes.
+const PENDING_LIMIT_MIN: u64 = 1 << 20;
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

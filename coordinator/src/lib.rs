@@ -19,6 +19,7 @@ mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod container;
 mod destinations;
 pub mod dev;
 pub mod egress;

@@ -78,8 +78,9 @@ variable "cpu_units" {
 
 variable "memory_mib" {
   description = <<-EOT
-    Memory of a task in MiB. It holds the keyed state that is in use, and everything that waits
-    (`--pending-limit`).
+    Memory of a task in MiB. Half of it is for the keyed state that is in use (`--memory-limit`), an
+    eighth for everything that waits (`--pending-limit`), unless `environment` or `extra_arguments`
+    say otherwise.
   EOT
   type        = number
   default     = 4096

@@ -88,6 +88,11 @@ run "the_container_runs_satchel_with_time_to_hand_over" {
   }
 
   assert {
+    condition     = { for variable in jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].environment : variable.name => variable.value } == { SATCHEL_MEMORY_LIMIT = "2048MiB", SATCHEL_PENDING_LIMIT = "512MiB" }
+    error_message = "The limits do not follow the memory of the task."
+  }
+
+  assert {
     condition     = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].healthCheck.command == ["CMD", "/satchel", "health"]
     error_message = "ECS asks something else whether the coordinator is alive."
   }
