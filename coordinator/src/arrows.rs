@@ -39,7 +39,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("requests", "metrics random"),
     (
         "http",
-        "bounded metrics module readiness requests sources status streams",
+        "bounded egress metrics module readiness requests sources status streams",
     ),
     (
         "runtime",

@@ -9,6 +9,8 @@
 //! The two commands differ in the adapters that they make for ingresses, egresses and endpoints,
 //! in the routes that they add, and in what precedes the takeover.
 
+mod playground;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +34,6 @@ use crate::ingress::Ingress;
 use crate::metrics::{Metrics, Role};
 use crate::module::Application;
 use crate::offline::{Fork, Restored, restore};
-use crate::playground::Playground;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::runtime::INPUTS_WAITING_MAX;
@@ -41,6 +42,8 @@ use crate::runtime::node::NodeParts;
 use crate::servers::{Servers, admin_reads};
 use crate::sources::Sources;
 use crate::store::{StateLocation, StateStore, StoreOptions};
+
+use playground::Playground;
 
 /// Interval at which functions of StateFun's SDKs are asked for their declarations of states.
 const DECLARATIONS_RENEWED: Duration = Duration::from_secs(5 * 60);

@@ -34,7 +34,6 @@ pub mod metrics;
 pub mod module;
 pub mod offline;
 pub mod open_files;
-mod playground;
 mod random;
 pub mod readiness;
 pub mod requests;
