@@ -168,6 +168,7 @@ fn a_record_in_satchels_envelope_has_its_trace_context_and_any_other_record_none
                 sub_sequence: 0,
                 trace: None,
                 key: "alice".into(),
+                trace: None,
                 routed: Ok(vec![(address("alice"), value(text))]),
             }],
         });
