@@ -5,6 +5,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::record::KEY_MAX_BYTES;
 use crate::{Streams, http};
 
 /// A server on a free port.
@@ -191,7 +192,9 @@ async fn wrong_requests_are_refused_with_a_code_and_a_message() {
     }
     let (status, body) = server.put("names", "k", vec![0; (10 << 20) + 1]).await;
     assert_eq!((status, &body["error"]["code"]), (413, &json!("too_large")));
-    let (status, body) = server.put("names", &"k".repeat(257), "x").await;
+    let (status, body) = server
+        .put("names", &"k".repeat(KEY_MAX_BYTES + 1), "x")
+        .await;
     assert_eq!(
         (status, &body["error"]["code"]),
         (400, &json!("invalid_request"))
