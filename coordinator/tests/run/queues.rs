@@ -190,8 +190,8 @@ async fn unroutable_messages_become_dead_letters_and_leave_the_queue() {
     let module = queue.module("example/tasks", rest);
     let path = aws.dir.path().join("queue.module.yaml");
     std::fs::write(&path, module.trim_start_matches("---\n")).unwrap();
-    // `satchel dev` uses the queues that the module names, too.
-    let setup = Setup::of(example("greeter")).module(path);
+    // With `--aws`, `satchel dev` uses the queues that the module names, too.
+    let setup = Setup::of(example("greeter")).module(path).arg("--aws");
     let environment = aws.environment().into_iter();
     let setup = environment.fold(setup, |setup, (name, value)| setup.env(name, value));
     let app = setup.start().await;
