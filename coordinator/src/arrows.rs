@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &str)] = &[
     ("bounded", ""),
     ("clock", ""),
+    ("container", ""),
     ("invoker", "bounded"),
     ("log_limit", ""),
     ("open_files", ""),
@@ -38,7 +39,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("requests", "metrics random"),
     (
         "http",
-        "bounded metrics module readiness requests sources status streams",
+        "bounded egress metrics module readiness requests sources status streams",
     ),
     (
         "runtime",
@@ -51,7 +52,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("servers", "bounded config error http metrics"),
     (
         "assemble",
-        "config egress error http ingress metrics module offline readiness requests \
+        "config container egress error http ingress metrics module offline readiness requests \
          runtime servers sources store",
     ),
     (

@@ -9,6 +9,8 @@
 //! The two commands differ in the adapters that they make for ingresses, egresses and endpoints,
 //! in the routes that they add, and in what precedes the takeover.
 
+mod playground;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{CommitPolicy, ProcessArgs};
+use crate::container;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
 use crate::http::{
@@ -31,7 +34,6 @@ use crate::ingress::Ingress;
 use crate::metrics::{Metrics, Role};
 use crate::module::Application;
 use crate::offline::{Fork, Restored, restore};
-use crate::playground::Playground;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::runtime::INPUTS_WAITING_MAX;
@@ -40,6 +42,8 @@ use crate::runtime::node::NodeParts;
 use crate::servers::{Servers, admin_reads};
 use crate::sources::Sources;
 use crate::store::{StateLocation, StateStore, StoreOptions};
+
+use playground::Playground;
 
 /// Interval at which functions of StateFun's SDKs are asked for their declarations of states.
 const DECLARATIONS_RENEWED: Duration = Duration::from_secs(5 * 60);
@@ -268,6 +272,10 @@ impl Process {
 
     fn engine_config(&self, endpoints: Endpoints, commits: CommitPolicy) -> Config {
         let args = &self.args;
+        let container = container::memory_limit_bytes();
+        let memory = args.memory_limit.or(container.map(|bytes| bytes / 2));
+        let pending = args.pending_limit.or(container.map(|bytes| bytes / 8));
+        let pending = pending.unwrap_or(PENDING_LIMIT).max(PENDING_LIMIT_MIN);
         Config {
             partition: 0,
             buckets: DEFAULT_BUCKETS,
@@ -275,15 +283,21 @@ impl Process {
             commit_depth: commits.depth,
             commit_interval_ms: millis(commits.interval),
             commit_pace_ms: millis(commits.pace),
-            pending_bytes_max: bytes(args.pending_limit),
+            pending_bytes_max: bytes(pending),
             dead_letter_bytes_max: bytes(args.dead_letter_limit),
-            memory_limit_bytes: args.memory_limit.map(bytes),
+            memory_limit_bytes: memory.map(bytes),
             idempotency_ttl_ms: millis(args.idempotency_ttl),
             declarations_renewed_ms: Some(millis(DECLARATIONS_RENEWED)),
             ..Config::default()
         }
     }
 }
+
+/// Default of `--pending-limit` without a container's limit, in bytes.
+const PENDING_LIMIT: u64 = 256 << 20;
+
+/// Minimum of the limit, in bytes.
+const PENDING_LIMIT_MIN: u64 = 1 << 20;
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

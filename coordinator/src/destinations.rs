@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::{Exit, Failure};
 use crate::invoker::Invoker;
-use crate::invoker::http::{HttpEndpoint, HttpInvoker};
+use crate::invoker::http::{ClientCertificate, HttpEndpoint, HttpInvoker};
 use crate::module::{
     Application, AwsAccess, AwsCredentials, EgressAdapter, EndpointAdapter, EndpointSpec,
     HttpEndpoint as HttpModule, IngressAdapter, Source,
@@ -98,6 +98,7 @@ fn unreadable_profile(access: &AwsAccess, source: &Source) -> Option<String> {
 }
 
 fn adapter(http: &HttpModule) -> HttpEndpoint {
+    let client = http.tls.client.as_ref();
     HttpEndpoint {
         call: http.call,
         connect: http.connect,
@@ -106,7 +107,11 @@ fn adapter(http: &HttpModule) -> HttpEndpoint {
         pool_size: http.pool_size,
         payload_max_bytes: usize::try_from(http.payload_max_bytes).unwrap_or(usize::MAX),
         trust_cacerts: http.tls.trust_cacerts.clone(),
-        client_cert: http.tls.client.clone(),
+        client_cert: client.map(|client| ClientCertificate {
+            certificate: client.certificate.clone(),
+            key: client.key.clone(),
+            password: client.password.clone(),
+        }),
         ..HttpEndpoint::new(&http.url_template)
     }
 }

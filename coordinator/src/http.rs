@@ -16,6 +16,7 @@ mod components;
 mod error;
 mod guard;
 mod guest;
+mod head;
 mod ingresses;
 mod ledger;
 mod observe;

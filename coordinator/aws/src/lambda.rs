@@ -267,9 +267,11 @@ fn is_before_sending(error: &dyn std::error::Error) -> bool {
 /// Kind of a service error, by its code or else by the HTTP status.
 fn kind_of(code: Option<&str>, status: Option<u16>) -> FailureKind {
     match code {
-        Some("RequestTooLargeException" | "RequestEntityTooLargeException") => {
-            return FailureKind::RequestTooLarge;
-        }
+        Some(
+            "RequestTooLargeException"
+            | "RequestEntityTooLargeException"
+            | "SerializedRequestEntityTooLargeException",
+        ) => return FailureKind::RequestTooLarge,
         Some(
             "TooManyRequestsException"
             | "ThrottlingException"

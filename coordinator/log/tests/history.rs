@@ -223,6 +223,24 @@ fn a_moment_before_a_snapshot_is_read_from_the_log_while_that_is_there_and_refus
 }
 
 #[test]
+fn a_read_names_the_time_of_the_newest_record_whatever_the_moment() {
+    let mut world = World::new();
+    let period = Period {
+        commits: vec![(0, 1, Some(7))],
+        snapshots: false,
+        collects: false,
+    };
+    world.live(1, &period);
+    world.live(2, &period);
+    let mut times = world.history.keys().copied();
+    let (first_ms, last_ms) = (times.next().unwrap(), times.next().unwrap());
+    for at in [At::Latest, At::Moment(first_ms), At::Moment(last_ms + 1)] {
+        let (reading, _) = world.read(at).unwrap();
+        assert_eq!(reading.newest_ms, Some(last_ms), "{at:?}");
+    }
+}
+
+#[test]
 fn a_lost_or_damaged_record_is_named_and_not_skipped() {
     let mut world = World::new();
     let commits = (0..40).map(|value| (0, 1, Some(value))).collect();

@@ -27,7 +27,8 @@ pub struct DevConfig {
 
     /// Build handlers in cargo's release profile
     ///
-    /// Without it they are built in the profile for development, in a fraction of the time.
+    /// Without it they are built in the profile for development, in half the time, and share what
+    /// `cargo test` has built.
     #[arg(
         long,
         env = "SATCHEL_RELEASE",

@@ -43,14 +43,14 @@ pub struct ProcessArgs {
     pub idempotency_ttl: Duration,
 
     /// Pause ingress and reject requests with 503 while more than SIZE of messages is queued
+    /// [default: an eighth of the container's memory, 256MiB without such a limit]
     #[arg(
         long,
         env = "SATCHEL_PENDING_LIMIT",
         value_name = "SIZE",
-        default_value = "256MiB",
         value_parser = parse_bytes
     )]
-    pub pending_limit: u64,
+    pub pending_limit: Option<u64>,
 
     /// Pause ingress and reject requests with 503 while the dead letters have more than SIZE, until
     /// an operator retries or drops some
@@ -64,7 +64,7 @@ pub struct ProcessArgs {
     pub dead_letter_limit: u64,
 
     /// Evict the least recently used state from memory above SIZE, and load it again when it is
-    /// needed [default: no limit]
+    /// needed [default: half of the container's memory, no limit without such a limit]
     #[arg(
         long,
         env = "SATCHEL_MEMORY_LIMIT",
@@ -125,9 +125,9 @@ impl ProcessArgs {
         self.commits.validate()?;
         for (flag, limit) in [
             ("--pending-limit", self.pending_limit),
-            ("--dead-letter-limit", self.dead_letter_limit),
+            ("--dead-letter-limit", Some(self.dead_letter_limit)),
         ] {
-            if limit < LIMIT_MIN {
+            if limit.is_some_and(|limit| limit < LIMIT_MIN) {
                 return Err(format!("{flag} must be at least 1MiB"));
             }
         }

@@ -1,10 +1,9 @@
 //! Ingresses and egresses of `satchel dev`: local streams in the place of services, or the services
 //! themselves where the command line or the module file asks for them.
 //!
-//! | Kind | Local stream |
-//! |---|---|
-//! | Kafka, Kinesis | of the name of the topic or stream |
-//! | SQS ingress; SQS, SNS, EventBridge, DynamoDB and Lambda egress | of the id, such as `example.tasks` |
+//! - Kafka, Kinesis: of the name of the topic or stream
+//! - SQS ingress; SQS, SNS, EventBridge, DynamoDB and Lambda egress: of the id, such as
+//!   `example.tasks`
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -111,7 +110,7 @@ pub(super) fn check(config: &DevConfig, application: &Application) -> Result<(),
     Ok(())
 }
 
-/// Lines of the banner: the command that feeds each local ingress, and that shows each local egress.
+/// Lines of the banner: the commands that feed each local ingress, and that show each local egress.
 pub(super) fn hints(config: &DevConfig, application: &Application) -> Vec<String> {
     let local = |ingress: &&IngressSpec| is_local_ingress(config, &ingress.adapter);
     let ingresses = application.ingresses.iter().filter(local);

@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::error::ApiError;
+use super::head::Head;
 use super::ledger::{Client, Exceeded, Ledger, Share};
 use super::server::ServeLimits;
 
@@ -65,8 +66,8 @@ pub(crate) struct Guest {
     /// True while written bytes wait for the client.
     pub(crate) unsent: Arc<AtomicBool>,
     idle_since: Mutex<Instant>,
-    /// Bytes of the head that is being received.
-    head: Mutex<Share>,
+    /// Head that is being received, and its bytes.
+    head: Mutex<(Head, Share)>,
     /// True if the connection is to be closed as soon as it is idle.
     leaving: AtomicBool,
     left: Notify,
@@ -80,7 +81,7 @@ impl Guest {
             busy: AtomicUsize::new(0),
             unsent: Arc::default(),
             idle_since: Mutex::new(Instant::now()),
-            head: Mutex::new(budget.bodies.take_none(client)),
+            head: Mutex::new((Head::default(), budget.bodies.take_none(client))),
             leaving: AtomicBool::new(false),
             left: Notify::new(),
         })
@@ -120,12 +121,17 @@ impl Guest {
     }
 
     /// Counts bytes that the connection has read. Between two requests they are of a head.
-    pub(crate) fn has_read(&self, bytes: usize) -> io::Result<()> {
+    pub(crate) fn has_read(&self, bytes: &[u8]) -> io::Result<()> {
         if self.busy.load(Ordering::Relaxed) > 0 {
             return Ok(());
         }
-        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        head.grow(bytes).map_err(|exceeded| {
+        let mut held = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        let (head, share) = &mut *held;
+        let counted = head.receive(bytes);
+        if counted == 0 {
+            return Ok(());
+        }
+        share.grow(counted).map_err(|exceeded| {
             let (Exceeded::All(limit) | Exceeded::Client(limit)) = exceeded;
             io::Error::other(format!(
                 "heads, bodies and unread answers may have {limit} bytes together"
@@ -136,8 +142,9 @@ impl Guest {
     /// Takes the bytes of a head that is complete.
     fn take_head(&self) -> Share {
         let none = self.budget.bodies.take_none(self.client);
-        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *head, none)
+        let mut held = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, share) = std::mem::replace(&mut *held, (Head::default(), none));
+        share
     }
 
     fn is_idle(&self) -> bool {

@@ -26,7 +26,7 @@ pub(crate) struct Progressing<S> {
 }
 
 /// Counts bytes that were read, or rejects them.
-type Count = Box<dyn FnMut(usize) -> io::Result<()> + Send>;
+type Count = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
 
 impl<S> Progressing<S> {
     /// Wraps `stream`. `unsent` is kept true while bytes wait for the peer. The connection ends
@@ -35,7 +35,7 @@ impl<S> Progressing<S> {
         stream: S,
         time_max: Duration,
         unsent: Arc<AtomicBool>,
-        count: impl FnMut(usize) -> io::Result<()> + Send + 'static,
+        count: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
     ) -> Self {
         Self {
             stream,
@@ -79,8 +79,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Progressing<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let read = buffer.filled().len() - before;
-        Poll::Ready((self.count)(read))
+        Poll::Ready((self.count)(&buffer.filled()[before..]))
     }
 }
 

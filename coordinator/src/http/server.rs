@@ -88,9 +88,9 @@ pub struct ServeLimits {
     /// Limit of requests in progress, which includes calls that wait for their answer. Another one
     /// is answered with 503.
     pub requests: Limit,
-    /// Limit of the bytes of heads, of bodies that were received and not yet taken by the
-    /// partition, and of answers of more than 64 KiB that their clients have not read. A head
-    /// beyond it ends its connection. Other bytes beyond it are answered with 503.
+    /// Limit of the bytes of heads beyond 4 KiB each, of bodies that were received and not yet
+    /// taken by the partition, and of answers of more than 64 KiB that their clients have not
+    /// read. A head beyond it ends its connection. Other bytes beyond it are answered with 503.
     pub body_bytes: Limit,
     /// Maximum time in which a client that sends a body or reads an answer makes no progress.
     pub progress_time_max: Duration,
@@ -222,7 +222,7 @@ async fn serve_connection(
 ) {
     let unsent = Arc::clone(&guest.unsent);
     let reader = Arc::clone(&guest);
-    let count = move |bytes| reader.has_read(bytes);
+    let count = move |bytes: &[u8]| reader.has_read(bytes);
     let stream = Progressing::new(stream, limits.progress_time_max, unsent, count);
     let service = service_fn(move |request| Arc::clone(&guest).serve(router.clone(), request));
     let connection = http1::Builder::new()

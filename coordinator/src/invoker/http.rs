@@ -6,7 +6,6 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -28,13 +27,13 @@ use satchel_engine::invocation::{
 use satchel_protocol::effects::{InvalidAnswer, decode_answer};
 
 use self::url::UrlTemplate;
-pub use crate::module::ClientCertificate;
-
 mod rejection;
+mod settings;
 #[cfg(feature = "tls")]
 mod tls;
 mod url;
 
+pub use self::settings::{ClientCertificate, HttpEndpoint, HttpEndpointError};
 #[cfg(feature = "tls")]
 pub use self::tls::CertificateProblem;
 pub use self::url::InvalidUrl;
@@ -48,96 +47,6 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Maximum length of the text of an error answer that is passed on, in characters.
 const ERROR_TEXT_CHARS_MAX: usize = 500;
-
-/// Settings of an HTTP endpoint. The defaults of [`HttpEndpoint::new`] are StateFun's, but for the
-/// time that idle connections are kept.
-#[derive(Debug, Clone)]
-pub struct HttpEndpoint {
-    /// URL with the scheme `http`, `https`, `http+unix` or `https+unix`. `{function.name}` stands
-    /// for the function's name without its namespace. A `+unix` URL contains the path of the
-    /// socket, which ends in `.sock`, and then the path of the request.
-    pub url_template: String,
-    /// Maximum duration of a request, from connecting to the last byte of the answer.
-    pub call: Duration,
-    /// Maximum duration of connecting.
-    pub connect: Duration,
-    /// Maximum silence of the endpoint while its answer is awaited or read, if it is bounded apart
-    /// from `call`.
-    pub read: Option<Duration>,
-    /// Time that an idle connection is kept; zero keeps none.
-    pub pool_idle: Duration,
-    /// Maximum number of idle connections.
-    pub pool_size: usize,
-    /// Maximum size of a request and of an answer in bytes.
-    pub payload_max_bytes: usize,
-    /// PEM file with the only trusted authorities, in the place of the system's.
-    pub trust_cacerts: Option<PathBuf>,
-    /// PEM files of the client certificate with its chain, and of its private key.
-    pub client_cert: Option<ClientCertificate>,
-}
-
-impl HttpEndpoint {
-    /// Creates the settings for `url_template` with the defaults.
-    pub fn new(url_template: impl Into<String>) -> Self {
-        Self {
-            url_template: url_template.into(),
-            call: Duration::from_secs(120),
-            connect: Duration::from_secs(20),
-            read: None,
-            pool_idle: Duration::from_secs(4),
-            pool_size: 1024,
-            payload_max_bytes: 32 << 20,
-            trust_cacerts: None,
-            client_cert: None,
-        }
-    }
-}
-
-/// Error in the settings of an [`HttpEndpoint`].
-#[derive(Debug, thiserror::Error)]
-pub enum HttpEndpointError {
-    /// The URL has an unsupported form.
-    #[error(transparent)]
-    Url(#[from] InvalidUrl),
-    /// A certificate or key file cannot be read.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error of the operating system.
-        source: std::io::Error,
-    },
-    /// A certificate or key file has the wrong content.
-    #[error("{} is not a PEM file of the right kind: {source}", path.display())]
-    Pem {
-        /// Path of the file.
-        path: PathBuf,
-        /// Error of the parser.
-        source: reqwest::Error,
-    },
-    /// A file of a certificate or key cannot be used.
-    #[cfg(feature = "tls")]
-    #[error("{}: {problem}", path.display())]
-    Certificate {
-        /// Path of the file.
-        path: PathBuf,
-        /// Reason, and what to do.
-        problem: CertificateProblem,
-    },
-    /// The endpoint needs TLS, and this binary has none.
-    #[cfg(not(feature = "tls"))]
-    #[error(
-        "an endpoint with https needs TLS, for which this satchel was built without support; \
-         build it with the cargo feature `tls`, which is on by default"
-    )]
-    WithoutTls,
-    /// The HTTP client rejects the settings.
-    #[error("cannot create the HTTP client of the endpoint: {source}")]
-    Client {
-        /// Error of the client.
-        source: reqwest::Error,
-    },
-}
 
 /// Invoker of one HTTP endpoint.
 pub struct HttpInvoker {

@@ -181,9 +181,9 @@ const ASYNC_FIELDS: &[Field] = &[
         "payload_max_bytes",
         Form::Bytes(1, 1 << 31),
         "32MiB",
-        "Maximum size of a request, and of an answer after it was unpacked if it is compressed with \
-         gzip. A batch that does not fit is sent in parts; a message that does not fit alone is a \
-         dead letter.",
+        "Maximum size of a request, and of an answer, unpacked if it is compressed with gzip. A \
+         batch that does not fit is sent in parts; a message that does not fit alone is a dead \
+         letter.",
     ),
     tls::TRUST_CACERTS,
     tls::CLIENT_CERT,

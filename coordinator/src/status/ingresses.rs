@@ -9,9 +9,9 @@ use super::{LastError, Status};
 pub(crate) struct IngressView {
     /// Id, `namespace/name`.
     pub(crate) id: String,
-    /// `stream` or `queue`.
+    /// `stream`, `topic`, `queue` or `port`.
     pub(crate) kind: &'static str,
-    /// Names of its streams, or the URL of its queue.
+    /// Names of its streams or topics, the URL of its queue, or the address of its port.
     pub(crate) sources: Vec<String>,
     /// Records or messages received by this process.
     pub(crate) received: u64,

@@ -1,7 +1,7 @@
 //! A local stream that is damaged or deleted stops its own ingress, by name, while the application
 //! serves. Damage of the application's root stops everything, which `crashes` tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use satchel_testkit::{Dev, Setup, example, until, until_true};
 use serde_json::{Value, json};
@@ -47,6 +47,16 @@ fn file(setup: &Setup, stream: &str) -> PathBuf {
     files.remove(0)
 }
 
+/// Changes a bit in the last record of a file. Returns the sound content.
+fn damage(file: &Path) -> Vec<u8> {
+    let sound = std::fs::read(file).unwrap();
+    let mut damaged = sound.clone();
+    let at = damaged.len() - 40;
+    damaged[at] ^= 0x10;
+    std::fs::write(file, &damaged).unwrap();
+    sound
+}
+
 #[tokio::test]
 async fn a_damaged_stream_stops_its_ingress_and_is_read_on_when_it_is_repaired_and_resumed() {
     let setup = Setup::of(example("greeter"));
@@ -56,11 +66,7 @@ async fn a_damaged_stream_stops_its_ingress_and_is_read_on_when_it_is_repaired_a
     assert_eq!(app.terminate().await.code, Some(0));
 
     let file = file(&setup, "names");
-    let sound = std::fs::read(&file).unwrap();
-    let mut damaged = sound.clone();
-    let at = damaged.len() - 40;
-    damaged[at] ^= 0x10;
-    std::fs::write(&file, &damaged).unwrap();
+    let sound = damage(&file);
     app.restart().await;
     let source = stopped(&app).await;
     assert_eq!(source["id"], "example/names");
@@ -97,11 +103,7 @@ async fn a_damaged_stream_stops_its_egress_and_delivery_continues_when_it_is_rep
     assert_eq!(app.terminate().await.code, Some(0));
 
     let file = file(&setup, "greetings");
-    let sound = std::fs::read(&file).unwrap();
-    let mut damaged = sound.clone();
-    let at = damaged.len() - 40;
-    damaged[at] ^= 0x10;
-    std::fs::write(&file, &damaged).unwrap();
+    let sound = damage(&file);
     app.restart().await;
     put(&app, "bob").await;
     let stopped = until("the egress is stopped", async || {

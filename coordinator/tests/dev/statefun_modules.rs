@@ -10,8 +10,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use pkcs8::pkcs5::pbes2::Parameters;
 use pkcs8::{LineEnding, PrivateKeyInfoRef};
-use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
-use satchel_testkit::{Dev, Record, Setup, python_with, satchel};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedKey, IsCa, KeyPair};
+use reqwest::Method;
+use satchel_testkit::{Dev, Record, Setup, python_with, satchel, until_true};
 use serde_json::{Value, json};
 
 /// The SDK as released; its generated code needs a protobuf version before 4.
@@ -33,10 +34,19 @@ struct Functions {
     dir: tempfile::TempDir,
 }
 
+/// Certificate that the functions present.
+#[derive(Clone, Copy)]
+enum Presented {
+    /// That of a server.
+    Server,
+    /// That of an authority, which is no server's.
+    Authority,
+}
+
 impl Functions {
-    fn start() -> Self {
+    fn start(presented: Presented) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        write_certificates(dir.path());
+        write_certificates(dir.path(), presented);
         let mut process = Command::new(python_with(&PACKAGES))
             .args(["-B", "-u"])
             .arg(modules().join("functions.py"))
@@ -85,10 +95,19 @@ fn free_port() -> u16 {
 }
 
 /// Writes the certificates of the server and of its client, whose key is encrypted.
-fn write_certificates(dir: &Path) {
-    let made = |name: &str| generate_simple_self_signed([name.to_owned()]).unwrap();
-    let (server, client): (CertifiedKey<KeyPair>, CertifiedKey<KeyPair>) =
-        (made("localhost"), made("client"));
+fn write_certificates(dir: &Path, presented: Presented) {
+    let made = |name: &str, is_ca| {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let signing_key = KeyPair::generate().unwrap();
+        let cert = params.self_signed(&signing_key).unwrap();
+        CertifiedKey { cert, signing_key }
+    };
+    let server = match presented {
+        Presented::Server => made("localhost", IsCa::NoCa),
+        Presented::Authority => made("localhost", IsCa::Ca(BasicConstraints::Unconstrained)),
+    };
+    let client = made("client", IsCa::NoCa);
     let parameters = Parameters::generate_pbkdf2_sha256_aes256cbc(1000, b"saltsalt", [7; 16]);
     let key = client.signing_key.serialize_der();
     let key = PrivateKeyInfoRef::try_from(key.as_slice()).unwrap();
@@ -114,6 +133,8 @@ fn write_certificates(dir: &Path) {
 /// An application of one of the module files, which runs.
 struct Application {
     dev: Dev,
+    /// Output of `satchel validate` on standard error.
+    validated: String,
     environment: [(&'static str, String); 7],
     _functions: Functions,
 }
@@ -121,7 +142,17 @@ struct Application {
 impl Application {
     /// Validates the module file, and starts it.
     async fn start(name: &str) -> Self {
-        let functions = Functions::start();
+        Self::start_with(name, Presented::Server, |setup| setup).await
+    }
+
+    /// Validates the module file, and starts it with functions that present this certificate, and
+    /// with a setup as `adapt` changes it.
+    async fn start_with(
+        name: &str,
+        presented: Presented,
+        adapt: impl FnOnce(Setup) -> Setup,
+    ) -> Self {
+        let functions = Functions::start(presented);
         let environment = functions.environment();
         let module = modules().join(format!("{name}.module.yaml"));
         let validated = Command::new(satchel())
@@ -130,14 +161,16 @@ impl Application {
             .envs(environment.clone())
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&validated.stderr);
-        assert!(validated.status.success(), "{name}: {told}");
+        let status = validated.status;
+        let validated = String::from_utf8(validated.stderr).unwrap();
+        assert!(status.success(), "{name}: {validated}");
         let mut setup = Setup::of(module);
         for (name, value) in &environment {
             setup = setup.env(name, value.clone());
         }
         Self {
-            dev: setup.start().await,
+            dev: adapt(setup).start().await,
+            validated,
             environment,
             _functions: functions,
         }
@@ -242,7 +275,7 @@ async fn every_field_of_kafka_is_accepted_and_no_secret_is_shown() {
 async fn a_record_of_a_topic_without_a_key_is_a_dead_letter_and_the_others_go_on() {
     let application = Application::start("greeter-kafka").await;
     let client = &application.dev.client;
-    client.put("names", "", r#"{"name": "Nobody"}"#).await;
+    client.put("names", "", r#"{"name": "Mallory"}"#).await;
     client.put("names", "dora", r#"{"name": "Dora"}"#).await;
     let greetings = client.records_when("greetings", 1).await;
     assert_eq!(text(&greetings[0]), "Hello Dora, for the time number 1");
@@ -279,6 +312,10 @@ async fn kinesis_runs_and_what_has_no_effect_is_told() {
     ] {
         let told = format!("the property `{property}` of 'clientConfigProperties' has no effect");
         assert!(printed.contains(&told), "{printed}");
+        let warnings = application.validated.lines();
+        let warnings = warnings.filter(|line| line.starts_with("warning: "));
+        let told = warnings.filter(|line| line.contains(&told)).count();
+        assert_eq!(told, 1, "{}", application.validated);
     }
 }
 
@@ -298,6 +335,36 @@ async fn endpoints_of_both_versions_run_with_the_synchronous_client() {
 async fn an_endpoint_with_tls_and_an_encrypted_client_key_runs() {
     let application = Application::start("tls").await;
     application.greets_over_streams().await;
+}
+
+#[tokio::test]
+async fn an_authoritys_certificate_in_the_servers_place_is_told_once_with_what_to_do() {
+    let application = Application::start_with("tls", Presented::Authority, |setup| setup).await;
+    let client = &application.dev.client;
+    client.put("names", "ann", r#"{"name": "Ann"}"#).await;
+    // The attempts go on, and the log does not repeat itself.
+    let failures = || {
+        let printed = application.dev.printed();
+        printed
+            .matches("the certificate of an authority as its own")
+            .count()
+    };
+    until_true("the log says what is wrong", async || failures() > 0).await;
+    let retried = async || {
+        let metrics = client.admin(Method::GET, "/metrics").await;
+        let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+        let line = metrics.lines().find(|line| {
+            line.starts_with("satchel_invocation_failures_total") && line.contains("unavailable")
+        });
+        let count = line.and_then(|line| line.rsplit_once(' '));
+        count.is_some_and(|(_, count)| count.parse::<u64>().unwrap() >= 4)
+    };
+    until_true("there were several attempts", retried).await;
+    let printed = application.dev.printed();
+    let told = printed.lines().filter(|line| line.contains("certificate"));
+    let told: Vec<&str> = told.collect();
+    assert_eq!(told.len(), 1, "{printed}");
+    assert!(told[0].contains("issue a server certificate"), "{printed}");
 }
 
 #[tokio::test]
@@ -327,6 +394,19 @@ async fn ingress_and_egress_of_the_playground_may_share_a_port() {
     let application = Application::start("playground-one-port").await;
     let port = application.port("INGRESS_PORT");
     greets_over_http(&application, port, port).await;
+}
+
+#[tokio::test]
+async fn the_playground_runs_in_production_too() {
+    let state = tempfile::tempdir().unwrap();
+    let place = state.path().display().to_string();
+    let production = |setup: Setup| setup.in_production(place);
+    let application = Application::start_with("playground", Presented::Server, production).await;
+    let (ingress, egress) = (
+        application.port("INGRESS_PORT"),
+        application.port("EGRESS_PORT"),
+    );
+    greets_over_http(&application, ingress, egress).await;
 }
 
 #[tokio::test]

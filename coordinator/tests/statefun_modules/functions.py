@@ -106,6 +106,9 @@ def encrypted(server, certificates):
     return server
 
 
+# A client that refuses the certificate ends the handshake, which is no error of this server.
+http.server.ThreadingHTTPServer.handle_error = lambda *_: None
+
 sockets, certificates = sys.argv[1:]
 plain = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 tls = encrypted(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler), certificates)

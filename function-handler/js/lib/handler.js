@@ -37,7 +37,10 @@ async function answerAll(statefun, requests, milliseconds) {
   const late = new Promise((resolve) => {
     if (milliseconds !== undefined) {
       const why = "the batch was not done before the deadline of the Lambda request";
-      alarm = setTimeout(() => resolve(new BatchError("timeout", why)), milliseconds);
+      alarm = setTimeout(() => {
+        console.error(`batches failed: timeout: ${why}`);
+        resolve(new BatchError("timeout", why));
+      }, milliseconds);
     }
   });
   try {

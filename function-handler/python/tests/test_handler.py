@@ -206,7 +206,7 @@ class Bundles(unittest.TestCase):
                 batch("t/cancels", "now"),
                 batch("t/fails", "long"),
                 batch("t/unsendable", "now", "then")))
-        self.assertEqual(len(logs.records), 5)
+        self.assertEqual(len(logs.records), 6)
         found = outcomes(answer)
         kind, long = found.pop(4)
         self.assertEqual((kind, long[-2:], len(long)), (

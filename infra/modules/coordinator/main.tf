@@ -29,6 +29,12 @@ locals {
     var.extra_arguments,
   )
 
+  # Fargate limits the task and not the container, so the process does not see the limit.
+  environment = merge({
+    SATCHEL_MEMORY_LIMIT  = "${floor(var.memory_mib / 2)}MiB"
+    SATCHEL_PENDING_LIMIT = "${floor(var.memory_mib / 8)}MiB"
+  }, var.environment)
+
   # After --stop-timeout the process ends by itself. ECS kills the container this much later.
   stop_margin_seconds = 10
 }
@@ -71,7 +77,7 @@ resource "aws_ecs_task_definition" "coordinator" {
     image       = var.image
     essential   = true
     command     = local.command
-    environment = [for name in sort(keys(var.environment)) : { name = name, value = var.environment[name] }]
+    environment = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
 
     # The container writes no files: its state is in S3.
     readonlyRootFilesystem = true

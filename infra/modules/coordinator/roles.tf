@@ -27,22 +27,33 @@ locals {
       actions   = ["s3:ListBucket"]
       resources = [var.state_bucket.arn]
     }
+    # Only the items of this application, in a table that others may share.
     Leases = {
-      actions   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem"]
+      actions   = ["dynamodb:GetItem", "dynamodb:PutItem"]
       resources = [var.lease_table.arn]
+      condition = { "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["${var.application}#*"] } }
     }
     Invoke = {
       actions   = ["lambda:InvokeFunction"]
       resources = var.function_arns
     }
-    # Exactly-once egress reads back what is in doubt, so streams that are written are read too.
+    # Function URLs need both since October 2025.
+    InvokeUrls = {
+      actions   = ["lambda:InvokeFunction", "lambda:InvokeFunctionUrl"]
+      resources = var.function_url_arns
+    }
+    Roles = {
+      actions   = ["sts:AssumeRole"]
+      resources = var.assumed_role_arns
+    }
+    # Exactly-once egress reads back what is in doubt.
     StreamsRead = {
       actions   = ["kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"]
-      resources = distinct(concat(var.source_stream_arns, var.target_stream_arns))
+      resources = distinct(concat(var.source_stream_arns, var.exactly_once_stream_arns))
     }
     StreamsWrite = {
       actions   = ["kinesis:PutRecords"]
-      resources = var.target_stream_arns
+      resources = distinct(concat(var.target_stream_arns, var.exactly_once_stream_arns))
     }
     FanOutRegister = {
       actions   = ["kinesis:DescribeStreamConsumer", "kinesis:RegisterStreamConsumer"]
@@ -53,11 +64,11 @@ locals {
       resources = [for arn in var.fan_out ? var.source_stream_arns : [] : "${arn}/consumer/*"]
     }
     QueuesRead = {
-      actions   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ReceiveMessage"]
+      actions   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
       resources = var.source_queue_arns
     }
     QueuesWrite = {
-      actions   = ["sqs:GetQueueUrl", "sqs:SendMessage"]
+      actions   = ["sqs:SendMessage"]
       resources = var.target_queue_arns
     }
     TopicsWrite = {
@@ -72,6 +83,21 @@ locals {
       actions   = ["dynamodb:PutItem"]
       resources = var.target_table_arns
     }
+    # MSK with IAM: clusters, topics, groups and transactional ids.
+    Kafka = {
+      actions = [
+        "kafka-cluster:AlterGroup",
+        "kafka-cluster:AlterTransactionalId",
+        "kafka-cluster:Connect",
+        "kafka-cluster:DescribeGroup",
+        "kafka-cluster:DescribeTopic",
+        "kafka-cluster:DescribeTransactionalId",
+        "kafka-cluster:ReadData",
+        "kafka-cluster:WriteData",
+        "kafka-cluster:WriteDataIdempotently",
+      ]
+      resources = var.kafka_arns
+    }
     Secrets = {
       actions   = ["secretsmanager:GetSecretValue"]
       resources = distinct(concat([for arn in [var.admin_token_secret_arn, var.traffic_token_secret_arn] : arn if arn != null], var.secret_arns))
@@ -84,12 +110,15 @@ locals {
 
   task_policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [for sid, permission in local.task_permissions : {
-      Sid      = sid
-      Effect   = "Allow"
-      Action   = permission.actions
-      Resource = permission.resources
-    } if length(permission.resources) > 0]
+    Statement = [for sid, permission in local.task_permissions : merge(
+      {
+        Sid      = sid
+        Effect   = "Allow"
+        Action   = permission.actions
+        Resource = permission.resources
+      },
+      try({ Condition = permission.condition }, {}),
+    ) if length(permission.resources) > 0]
   })
 
   execution_policy = jsonencode({

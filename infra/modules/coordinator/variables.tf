@@ -78,8 +78,9 @@ variable "cpu_units" {
 
 variable "memory_mib" {
   description = <<-EOT
-    Memory of a task in MiB. It holds the keyed state that is in use, and everything that waits
-    (`--pending-limit`).
+    Memory of a task in MiB. Half of it is for the keyed state that is in use (`--memory-limit`), an
+    eighth for everything that waits (`--pending-limit`), unless `environment` or `extra_arguments`
+    say otherwise.
   EOT
   type        = number
   default     = 4096
@@ -172,6 +173,28 @@ variable "function_arns" {
   }
 }
 
+variable "function_url_arns" {
+  description = "Functions that the coordinator invokes through their function URLs, with IAM."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.function_url_arns : can(regex("^arn:[^:]+:lambda:[^:]+:[0-9]{12}:function:[^:*]+(:[^:*]+)?$", arn))])
+    error_message = "function_url_arns has full ARNs of functions, aliases or versions, no wildcards."
+  }
+}
+
+variable "assumed_role_arns" {
+  description = "Roles that module files name (`awsCredentials: {type: assume-role}`)."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.assumed_role_arns : can(regex("^arn:[^:]+:iam::[0-9]{12}:role/[^*]+$", arn))])
+    error_message = "assumed_role_arns has full ARNs of roles, no wildcards."
+  }
+}
+
 variable "source_stream_arns" {
   description = "Kinesis streams that are read."
   type        = list(string)
@@ -191,6 +214,34 @@ variable "target_stream_arns" {
   validation {
     condition     = alltrue([for arn in var.target_stream_arns : can(regex("^arn:[^:]+:kinesis:[^:]+:[0-9]{12}:stream/[^/*]+$", arn))])
     error_message = "target_stream_arns has whole ARNs of streams, without wildcards."
+  }
+}
+
+variable "exactly_once_stream_arns" {
+  description = <<-EOT
+    Kinesis streams that are written with `delivery: exactly-once`, which reads back what is in
+    doubt.
+  EOT
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.exactly_once_stream_arns : can(regex("^arn:[^:]+:kinesis:[^:]+:[0-9]{12}:stream/[^/*]+$", arn))])
+    error_message = "exactly_once_stream_arns has whole ARNs of streams, without wildcards."
+  }
+}
+
+variable "kafka_arns" {
+  description = <<-EOT
+    MSK with IAM: ARNs of the cluster, and of its topics, groups and transactional ids that the
+    application uses. The groups and transactional ids of exactly-once egress begin with `satchel-`.
+  EOT
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.kafka_arns : can(regex("^arn:[^:]+:kafka:[^:]+:[0-9]{12}:(cluster|topic|group|transactional-id)/.+$", arn))])
+    error_message = "kafka_arns has ARNs of clusters, topics, groups and transactional ids of MSK."
   }
 }
 

@@ -34,7 +34,7 @@ const MISSING: [&str; 5] = [
 
 /// Error codes of services for an invalid request. Any other error may pass by the next attempt,
 /// above all one about credentials or permissions, which a person corrects.
-const INVALID: [&str; 13] = [
+const INVALID: [&str; 15] = [
     "AWS.SimpleQueueService.BatchRequestTooLong",
     "BatchRequestTooLong",
     "InvalidArgumentException",
@@ -45,8 +45,10 @@ const INVALID: [&str; 13] = [
     "InvalidRequestContentException",
     "ItemCollectionSizeLimitExceededException",
     "ParameterValueInvalid",
+    "RequestEntityTooLargeException",
     "RequestTooLargeException",
     "SerializationException",
+    "SerializedRequestEntityTooLargeException",
     "ValidationException",
 ];
 

@@ -3,13 +3,12 @@
 //! The content is made by the code that makes the requests, so what lands in a local stream is what
 //! the service would get. The names of the fields are those of the service's API:
 //!
-//! | Service | Fields |
-//! |---|---|
-//! | SQS | `QueueUrl`, `MessageBody`, `MessageGroupId`, `MessageDeduplicationId`, `MessageAttributes` |
-//! | SNS | `TopicArn`, `Message`, `Subject`, and as SQS |
-//! | EventBridge | `EventBusName`, `Source`, `DetailType`, `Detail`, `Resources`, `TraceHeader` |
-//! | DynamoDB | `TableName`, `Item` |
-//! | Lambda | `FunctionName`, `Qualifier`, `InvocationType`, `Payload`, `X-Amzn-Trace-Id` |
+//! - SQS: `QueueUrl`, `MessageBody`, `MessageGroupId`, `MessageDeduplicationId`,
+//!   `MessageAttributes`
+//! - SNS: `TopicArn`, `Message`, `Subject`, and as SQS
+//! - EventBridge: `EventBusName`, `Source`, `DetailType`, `Detail`, `Resources`, `TraceHeader`
+//! - DynamoDB: `TableName`, `Item`
+//! - Lambda: `FunctionName`, `Qualifier`, `InvocationType`, `Payload`, `X-Amzn-Trace-Id`
 //!
 //! `Detail` and `Payload` are JSON and no texts. `MessageAttributes` are texts by name. `Item` is
 //! in DynamoDB's own JSON.

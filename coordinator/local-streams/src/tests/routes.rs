@@ -191,7 +191,8 @@ async fn wrong_requests_are_refused_with_a_code_and_a_message() {
     }
     let (status, body) = server.put("names", "k", vec![0; (10 << 20) + 1]).await;
     assert_eq!((status, &body["error"]["code"]), (413, &json!("too_large")));
-    let (status, body) = server.put("names", &"k".repeat(257), "x").await;
+    let long = "k".repeat(crate::KEY_MAX_BYTES + 1);
+    let (status, body) = server.put("names", &long, "x").await;
     assert_eq!(
         (status, &body["error"]["code"]),
         (400, &json!("invalid_request"))

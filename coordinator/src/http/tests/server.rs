@@ -139,7 +139,7 @@ async fn heads_that_are_being_received_count_in_the_budget_of_bytes() {
     let begun = format!(
         "POST /send/example/greeter/alice HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-length: 1\r\nx-padding: {}",
-        "a".repeat(6_000)
+        "a".repeat(12_000)
     );
     let mut streams = Vec::new();
     for _ in 0..2 {

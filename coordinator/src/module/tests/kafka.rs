@@ -131,7 +131,8 @@ fn brokers_and_group_may_stand_among_the_properties_and_their_fields_take_preced
 fn local_streams_have_neither_groups_nor_offsets_so_the_reset_position_holds_there() {
     let startup = |startup: &str, reset: &str| {
         kafka(&format!(
-            "spec:\n  id: a/b\n  address: k:1\n  consumerGroupId: g\n  startupPosition: {startup}\n  \
+            "spec:\n  id: a/b\n  address: k:1\n  consumerGroupId: g\n  \
+             startupPosition: {startup}\n  \
              autoOffsetResetPosition: {reset}\n  topics: [{{topic: t, valueType: a/b, targets: \
              [example/f]}}]\n"
         ))

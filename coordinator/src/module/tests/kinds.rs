@@ -484,7 +484,8 @@ fn files_of_tls_are_paths_with_or_without_the_prefix_of_java() {
     let read = |path: &str| {
         let application = parse(&format!(
             "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: example/*\n  \
-             urlPathTemplate: https+unix:///run/f.sock/statefun\n  transport:\n    pool_ttl: 0\n    \
+             urlPathTemplate: https+unix:///run/f.sock/statefun\n  transport:\n    \
+             pool_ttl: 0\n    \
              trust_cacerts: {path}\n"
         ));
         match &application.unwrap().endpoints[0].adapter {

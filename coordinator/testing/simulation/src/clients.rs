@@ -1,5 +1,6 @@
 //! Clients of the application: callers with and without idempotency keys, and an administrator.
 
+use satchel_engine::address::FunctionType;
 use satchel_engine::input::{
     Administration, Call, CallId, DeadLetterChange, DeadLetterCursor, DeadLetterFilter, Input,
     RequestId, Verb,
@@ -8,7 +9,7 @@ use satchel_engine::message::MessageId;
 use satchel_engine::output::{Answer, DeadLetterView};
 
 use crate::functions::{
-    FRAIL, MISUSED, STEADY, STIFF, address, text, text_of, trace_of, verdict_on,
+    FRAIL, MISUSED, OWN, STEADY, STIFF, address, text, text_of, trace_of, verdict_on,
 };
 use crate::pauses::Pauses;
 use crate::process::{ProcessId, Waiting};
@@ -83,6 +84,8 @@ pub(crate) struct Administrator {
     pub(crate) confirmed: Vec<u64>,
     /// Cursor of the next retry of many dead letters.
     cursor: Option<DeadLetterCursor>,
+    /// Bucket of the next drop of a state that later versions declare.
+    drop_bucket: u16,
     pub(crate) pauses: Pauses,
 }
 
@@ -132,7 +135,12 @@ impl World {
     pub(crate) fn unanswered(&mut self, waiting: Waiting) {
         match waiting {
             Waiting::Caller(caller) => self.caller_unanswered(caller),
-            Waiting::Administrator { .. } => self.administrator.waits_turns = None,
+            Waiting::Administrator { pause, .. } => {
+                self.administrator.waits_turns = None;
+                if let Some(pause) = pause {
+                    self.administrator.pauses.unanswered(pause);
+                }
+            }
         }
     }
 
@@ -460,7 +468,7 @@ impl World {
         if let Some(letter) = self.administrator.letters.pop() {
             return (None, Administration::RetryDeadLetter(letter.id));
         }
-        let administration = match self.random.below(if all { 2 } else { 7 }) {
+        let administration = match self.random.below(if all { 2 } else { 8 }) {
             0 => {
                 let instance = if self.random.chance(500) {
                     "r".to_owned()
@@ -476,6 +484,12 @@ impl World {
             },
             3 => Administration::Inspect(address(STEADY, "counter", "1")),
             4 => Administration::DropDeadLetter(MessageId([7; 16])),
+            7 => Administration::DropState {
+                bucket: self.administrator.drop_bucket,
+                function: FunctionType::new(STEADY, "account"),
+                state: OWN[1].into(),
+                limit: 1 + self.random.below(2) as usize,
+            },
             5 => Administration::ChangeDeadLetters {
                 change: DeadLetterChange::Retry,
                 filter: DeadLetterFilter {
@@ -535,6 +549,12 @@ impl World {
                 self.administrator.cursor = changed.cursor;
                 self.report.retried_in_bulk += changed.changed as u64;
             }
+            Answer::StateDropped(step) => {
+                self.administrator.drop_bucket = step.next.unwrap_or(0);
+                self.report.dropped_values += step.dropped as u64;
+            }
+            // The deployed version may declare the state, or have done so a minute ago.
+            Answer::Refused(reason) if reason.contains(" declares the state ") => {}
             // A slow process admits only a limited number of requests. A process that never admits
             // any keeps the world from settling, which is a violation of its own.
             Answer::Address(_) | Answer::Stopping | Answer::Overloaded => {}

@@ -183,7 +183,7 @@ fn states_of(name: &str, version: u64, expiring: u64) -> Vec<(&'static str, Expi
 }
 
 /// States of later versions only. Each holds the id of its address.
-const OWN: [&str; 2] = ["own", "own-too"];
+pub(crate) const OWN: [&str; 2] = ["own", "own-too"];
 
 fn states_of_the_first(name: &str) -> &'static [(&'static str, ExpireMode, i64)] {
     const NEVER: ExpireMode = ExpireMode::None;

@@ -105,6 +105,8 @@ pub struct Report {
     pub rejected: u64,
     /// Dead letters that were retried together with others.
     pub retried_in_bulk: u64,
+    /// Values of a state that the administrator dropped from all addresses of a function.
+    pub dropped_values: u64,
     /// Buckets that were loaded after a takeover.
     pub loads: u64,
     /// Buckets that were evicted from memory.
@@ -159,6 +161,7 @@ impl Report {
         self.dead_letters += more.dead_letters;
         self.rejected += more.rejected;
         self.retried_in_bulk += more.retried_in_bulk;
+        self.dropped_values += more.dropped_values;
         self.loads += more.loads;
         self.evictions += more.evictions;
         self.bundles += more.bundles;

@@ -1,5 +1,7 @@
 //! Pauses of a function by the administrator. Once confirmed, each owner must know them.
 
+use std::collections::BTreeSet;
+
 use satchel_engine::address::FunctionType;
 use satchel_engine::input::Administration;
 use satchel_engine::output::Answer;
@@ -35,6 +37,10 @@ enum State {
 pub(crate) struct Pauses {
     state: State,
     turns: u64,
+    /// Requests that may still take effect.
+    open: BTreeSet<u64>,
+    /// Latest epoch that took over.
+    epoch: u64,
 }
 
 impl Pauses {
@@ -42,25 +48,35 @@ impl Pauses {
     pub(crate) fn unknown() -> Self {
         Self {
             state: State::Unknown,
-            turns: 0,
+            ..Self::default()
         }
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.state == State::Running
+        self.state == State::Running && self.open.is_empty()
     }
 
     fn request(&mut self, pauses: bool) -> PauseTurn {
         self.state = State::Unknown;
         self.turns += 1;
+        self.open.insert(self.turns);
         PauseTurn {
             pauses,
             number: self.turns,
         }
     }
 
+    /// Takes note that the process of a request has ended before it answered.
+    pub(crate) fn unanswered(&mut self, turn: PauseTurn) {
+        self.open.remove(&turn.number);
+        self.state = State::Unknown;
+    }
+
     pub(crate) fn answered(&mut self, turn: PauseTurn, answer: &Answer) {
+        self.open.remove(&turn.number);
         if turn.number != self.turns {
+            // A process that slept was late, and the order of the requests is unknown.
+            self.state = State::Unknown;
             return;
         }
         match answer {
@@ -91,18 +107,27 @@ impl World {
         })
     }
 
-    /// Checks that a new owner knows what was confirmed about the pause.
+    /// Checks that a new owner knows what was confirmed about the pause. One whose takeover ends
+    /// after that of a later epoch need not.
     pub(crate) fn check_pause(&mut self, id: ProcessId) {
         let Some(serving) = self.serving(id) else {
             return;
         };
+        let epoch = serving.epoch;
         let stoppages = serving.partition.stoppages();
         let paused = !stoppages.paused_functions.is_empty();
+        if epoch < self.administrator.pauses.epoch {
+            return;
+        }
+        self.administrator.pauses.epoch = epoch;
         let expected = match self.administrator.pauses.state {
             State::Running => false,
             State::Paused => true,
             State::Unknown => return,
         };
+        if !self.administrator.pauses.open.is_empty() {
+            return;
+        }
         if paused != expected {
             let violation = format!(
                 "process {id} takes over with {STEADY}/{PAUSED} paused: {paused}, not {expected}"

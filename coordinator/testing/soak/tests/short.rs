@@ -68,6 +68,7 @@ async fn a_short_run_violates_nothing_in_the_cloud_and_on_one_machine() {
         assert_eq!(report.rounds, 2, "{report}");
         assert!(counted(&report, "kills") > 0, "{report}");
         assert!(counted(&report, "takeovers") > 1, "{report}");
+        assert!(counted(&report, "rejections") > 0, "{report}");
         for workload in [
             "alarms",
             "asking",
@@ -75,6 +76,7 @@ async fn a_short_run_violates_nothing_in_the_cloud_and_on_one_machine() {
             "counters",
             "gathering",
             "items",
+            "judging",
             "poison",
         ] {
             let name = format!("operations: {workload}");

@@ -124,6 +124,11 @@ async fn rejections_by_the_service_are_throttled_or_unavailable() {
         (404, "ResourceNotFoundException", Unavailable),
         (502, "KMSAccessDeniedException", Unavailable),
         (413, "RequestTooLargeException", RequestTooLarge),
+        (
+            413,
+            "SerializedRequestEntityTooLargeException",
+            RequestTooLarge,
+        ),
     ] {
         let (sdk, _serving) = server(rejection(status, code)).await;
         let (found, message) = failure(&sdk, "greeter", "echo").await;

@@ -195,9 +195,11 @@ def _bound(functions, typename):
 
 
 def _result(task):
-    if not task.done():
-        return BatchError(
-            "timeout", "the batch was not done before the deadline of the Lambda request")
-    if task.cancelled():
-        return BatchError("function", "the function cancelled itself")
-    return task.result()
+    if task.done() and not task.cancelled():
+        return task.result()
+    error = BatchError(
+        "timeout", "the batch was not done before the deadline of the Lambda request")
+    if task.done():
+        error = BatchError("function", "the function cancelled itself")
+    log.warning("batch failed: %s", error)
+    return error

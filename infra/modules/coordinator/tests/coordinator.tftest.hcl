@@ -88,6 +88,11 @@ run "the_container_runs_satchel_with_time_to_hand_over" {
   }
 
   assert {
+    condition     = { for variable in jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].environment : variable.name => variable.value } == { SATCHEL_MEMORY_LIMIT = "2048MiB", SATCHEL_PENDING_LIMIT = "512MiB" }
+    error_message = "The limits do not follow the memory of the task."
+  }
+
+  assert {
     condition     = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].healthCheck.command == ["CMD", "/satchel", "health"]
     error_message = "ECS asks something else whether the coordinator is alive."
   }
@@ -110,8 +115,11 @@ run "the_role_has_what_the_application_uses_and_nothing_else" {
       {
         Sid      = "Leases"
         Effect   = "Allow"
-        Action   = ["dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:PutItem"]
+        Action   = ["dynamodb:GetItem", "dynamodb:PutItem"]
         Resource = ["arn:aws:dynamodb:eu-central-1:123456789012:table/orders-leases"]
+        Condition = {
+          "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["orders#*"] }
+        }
       },
       {
         Sid      = "StateList"
@@ -137,9 +145,10 @@ run "the_role_has_what_the_application_uses_and_nothing_else" {
 
 run "streams_that_are_read_are_not_written" {
   variables {
-    source_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in"]
-    target_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
-    fan_out            = true
+    source_stream_arns       = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in"]
+    target_stream_arns       = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
+    exactly_once_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/once"]
+    fan_out                  = true
   }
 
   assert {
@@ -147,11 +156,35 @@ run "streams_that_are_read_are_not_written" {
       for statement in jsondecode(output.task_policy).Statement : statement.Sid => statement.Resource
       if startswith(statement.Sid, "Streams") || startswith(statement.Sid, "FanOut")
       } == {
-      StreamsRead    = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in", "arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
-      StreamsWrite   = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
+      StreamsRead    = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in", "arn:aws:kinesis:eu-central-1:123456789012:stream/once"]
+      StreamsWrite   = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out", "arn:aws:kinesis:eu-central-1:123456789012:stream/once"]
       FanOutRegister = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in", "arn:aws:kinesis:eu-central-1:123456789012:stream/in/consumer/*"]
       FanOutRead     = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in/consumer/*"]
     }
+    error_message = "The role is another one: ${output.task_policy}"
+  }
+}
+
+run "urls_roles_and_kafka_are_granted_where_they_are_named" {
+  variables {
+    function_url_arns = ["arn:aws:lambda:eu-central-1:123456789012:function:orders:live"]
+    assumed_role_arns = ["arn:aws:iam::210987654321:role/streams"]
+    kafka_arns        = ["arn:aws:kafka:eu-central-1:123456789012:cluster/orders/1", "arn:aws:kafka:eu-central-1:123456789012:topic/orders/1/names"]
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(output.task_policy).Statement : statement.Sid => statement.Action
+      if contains(["InvokeUrls", "Roles"], statement.Sid)
+      } == {
+      InvokeUrls = ["lambda:InvokeFunction", "lambda:InvokeFunctionUrl"]
+      Roles      = ["sts:AssumeRole"]
+    }
+    error_message = "The role is another one: ${output.task_policy}"
+  }
+
+  assert {
+    condition     = toset(flatten([for statement in jsondecode(output.task_policy).Statement : statement.Resource if statement.Sid == "Kafka"])) == toset(var.kafka_arns)
     error_message = "The role is another one: ${output.task_policy}"
   }
 }
