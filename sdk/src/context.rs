@@ -21,7 +21,7 @@ use crate::state::{Changes, State, StateError};
 ///
 /// - The message: [`self_address`](Self::self_address), [`caller`](Self::caller),
 ///   [`idempotency_key`](Self::idempotency_key), [`failed_attempts`](Self::failed_attempts),
-///   [`traceparent`](Self::traceparent).
+///   [`traceparent`](Self::traceparent), [`headers`](Self::headers).
 /// - Messages: [`send`](Self::send), [`reply`](Self::reply).
 /// - Timers: [`send_after`](Self::send_after), [`cancel`](Self::cancel).
 /// - Egress: [`egress`](Self::egress).
@@ -59,6 +59,7 @@ struct Invocation {
     message_id: String,
     failed_attempts: u32,
     traceparent: String,
+    headers: Vec<reqreply::to_function::Header>,
     /// The function has called [`Context::reply`].
     has_replied: bool,
 }
@@ -96,6 +97,13 @@ impl<S> Context<S> {
     /// The W3C trace context of the message, if it has one.
     pub fn traceparent(&self) -> Option<&str> {
         Some(self.invocation.traceparent.as_str()).filter(|trace| !trace.is_empty())
+    }
+
+    /// The headers of the record that became the message, in its order. Only records of Kafka have
+    /// headers, and a name may repeat.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let headers = self.invocation.headers.iter();
+        headers.map(|header| (header.name.as_str(), header.value.as_ref()))
     }
 
     /// Sends a message to a function.
@@ -279,6 +287,7 @@ impl<S: State> Context<S> {
             message_id: invocation.message_id,
             failed_attempts: invocation.failed_attempts,
             traceparent: invocation.traceparent,
+            headers: invocation.headers,
             has_replied: false,
         };
         M::from_typed_value(invocation.argument.unwrap_or_default())

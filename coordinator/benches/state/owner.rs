@@ -135,6 +135,7 @@ impl Owner {
                 sequence: self.sequence.into(),
                 sub_sequence: 0,
                 trace: None,
+                headers: None,
                 key: "".into(),
                 routed: Ok(vec![(
                     Address::new(function.clone(), id(key)),

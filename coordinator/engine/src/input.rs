@@ -8,7 +8,7 @@ use satchel_protocol::reqreply::{FromFunction, TypedValue};
 use crate::address::{Address, FunctionType};
 use crate::invocation::{AttemptId, Failure};
 use crate::message::MessageId;
-pub use crate::message::Unroutable;
+pub use crate::message::{Header, Headers, Unroutable};
 use crate::position::{SequenceNumber, ShardId, ShardPosition};
 use crate::queue::{QueuedId, QueuedMessage};
 pub use crate::request::{
@@ -195,6 +195,8 @@ pub struct Record {
     pub routed: Result<Vec<(Address, TypedValue)>, Unroutable>,
     /// Trace context of the record, if its stream has a place for one.
     pub trace: Option<TraceParent>,
+    /// Headers of the record, if its stream has a place for them.
+    pub headers: Headers,
 }
 
 /// A query or correction by an administrator.

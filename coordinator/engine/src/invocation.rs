@@ -14,6 +14,7 @@ use satchel_protocol::reqreply::{
 };
 
 use crate::address::Address;
+use crate::message::{Header, Headers};
 use crate::trace::TraceParent;
 
 /// Names one attempt to process one batch, over all owners of the partition. An answer counts only
@@ -74,6 +75,8 @@ pub struct BatchMessage {
     pub failed_attempts: u32,
     /// Trace context of the message.
     pub trace: Option<TraceParent>,
+    /// Headers of the record that became the message.
+    pub headers: Headers,
 }
 
 impl Batch {
@@ -102,6 +105,10 @@ impl Batch {
                 traceparent: message
                     .trace
                     .map_or_else(String::new, |trace| trace.to_string()),
+                headers: message
+                    .headers
+                    .as_deref()
+                    .map_or_else(Vec::new, wire_headers),
             })
             .collect();
         ToFunction {
@@ -113,6 +120,14 @@ impl Batch {
             })),
         }
     }
+}
+
+fn wire_headers(headers: &[Header]) -> Vec<to_function::Header> {
+    let headers = headers.iter().map(|header| to_function::Header {
+        name: header.name.as_ref().to_owned(),
+        value: header.value.clone(),
+    });
+    headers.collect()
 }
 
 /// Index of an endpoint in the application's list.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use satchel_protocol::reqreply::TypedValue;
 use sha2::{Digest, Sha256};
 
@@ -180,6 +181,28 @@ pub struct Message {
     pub correction: Option<Correction>,
     /// Trace context of the request or message that caused this one. No id depends on it.
     pub trace: Option<TraceParent>,
+    /// Headers of the record that became this message.
+    pub headers: Headers,
+}
+
+/// Header of a record: metadata beside its key and value. No id depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// Name, which may repeat.
+    pub name: Arc<str>,
+    /// Value.
+    pub value: Bytes,
+}
+
+/// Headers of a record, in its order. None if there are none.
+pub type Headers = Option<Arc<[Header]>>;
+
+/// Approximate size of headers, in bytes.
+pub(crate) fn header_bytes(headers: &Headers) -> usize {
+    let headers = headers.iter().flat_map(|headers| headers.iter());
+    headers
+        .map(|header| header.name.len() + header.value.len() + HEADER_OVERHEAD_BYTES)
+        .sum()
 }
 
 /// Effect of an administrator's correction when its turn comes.
@@ -204,7 +227,8 @@ impl Message {
             .caller
             .as_ref()
             .map_or(0, |caller| caller.id.len() + 32);
-        self.argument.typename.len() + self.argument.value.len() + caller + MESSAGE_OVERHEAD_BYTES
+        let argument = self.argument.typename.len() + self.argument.value.len();
+        argument + caller + header_bytes(&self.headers) + MESSAGE_OVERHEAD_BYTES
     }
 }
 
@@ -216,6 +240,9 @@ pub struct Unroutable {
     /// Reason, for operators.
     pub reason: String,
 }
+
+/// Size of a header besides its own bytes.
+const HEADER_OVERHEAD_BYTES: usize = 48;
 
 /// Size of a message besides its own bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 128;

@@ -311,6 +311,7 @@ impl Readers {
                 sequence: position_number(record.sequence_number),
                 sub_sequence: 0,
                 trace: None,
+                headers: None,
                 routed: routing.route(record.sequence_number, &record.key, &record.data),
                 key: record.key.into(),
             });
@@ -334,6 +335,7 @@ impl Readers {
                     sequence: sequence.clone(),
                     sub_sequence,
                     trace: None,
+                    headers: None,
                     routed: routing.route(record.sequence_number, &user.key, &user.data),
                     key: user.key,
                 });

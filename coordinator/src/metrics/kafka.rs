@@ -108,3 +108,36 @@ impl KafkaFamilies {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_is_counted_by_topic_and_the_lag_is_shown_by_partition() {
+        let metrics = Metrics::new();
+        let partition = ShardId {
+            ingress: "example/in".into(),
+            stream: "names".into(),
+            shard: "2".into(),
+        };
+        metrics.observe_kafka_read(&partition, 3, 40);
+        metrics.observe_kafka_lag(&partition, 7);
+        metrics.observe_kafka_failure("example/in", "no leader");
+        let text = metrics.encode();
+        let of_kafka = text
+            .lines()
+            .filter(|line| line.starts_with("satchel_kafka"));
+        let mut samples: Vec<&str> = of_kafka.collect();
+        samples.sort_unstable();
+        let topic = "{ingress=\"example/in\",topic=\"names\"}";
+        let lag = "{ingress=\"example/in\",topic=\"names\",partition=\"2\"}";
+        let expected = [
+            "satchel_kafka_failures_total{ingress=\"example/in\"} 1".to_owned(),
+            format!("satchel_kafka_partition_lag_records{lag} 7"),
+            format!("satchel_kafka_read_bytes_total{topic} 40"),
+            format!("satchel_kafka_read_records_total{topic} 3"),
+        ];
+        assert_eq!(samples, expected);
+    }
+}

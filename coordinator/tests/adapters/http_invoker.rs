@@ -49,6 +49,7 @@ pub(super) fn batch(number: u64) -> Arc<Batch> {
             },
             id: "m1".into(),
             failed_attempts: 0,
+            headers: None,
             trace: None,
         }],
     })

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 /// each: to the topic `greetings`, with the id as the key and `MESSAGE #COUNT` as the value.
 ///
 /// A message `to TOPIC` goes to that topic, and `large N` becomes a record of N bytes. A message
-/// without a value counts as `nothing`, and a trace context is appended to the value.
+/// without a value counts as `nothing`. A trace context and headers are appended to the value.
 pub(crate) struct Functions {
     pub(crate) url: String,
     server: JoinHandle<()>,
@@ -84,7 +84,12 @@ fn greet(request: ToFunction) -> from_function::Response {
             true => String::from_utf8(argument.value.to_vec()).unwrap(),
             false => "nothing".to_owned(),
         };
-        let mut value = format!("{text} #{seen}{}", invocation.traceparent).into_bytes();
+        let headers = invocation.headers.iter().map(|header| {
+            let value = String::from_utf8(header.value.to_vec()).unwrap();
+            format!(" {}={value}", header.name)
+        });
+        let headers: String = headers.collect();
+        let mut value = format!("{text} #{seen}{}{headers}", invocation.traceparent).into_bytes();
         let mut topic = "greetings";
         match text.split_once(' ') {
             Some(("to", name)) => topic = name,

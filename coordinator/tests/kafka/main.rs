@@ -15,7 +15,7 @@ mod throughput;
 
 use std::path::PathBuf;
 
-use satchel_testkit::{Dev, Kafka, Setup, until};
+use satchel_testkit::{Dev, Kafka, Setup, until, until_true};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -95,6 +95,14 @@ spec:
 const EARLIEST: &str = "  startupPosition: {type: earliest}\n";
 
 const EXACTLY_ONCE: &str = "  deliverySemantic: {type: exactly-once}\n";
+
+/// Waits until a process has printed this text.
+async fn prints(app: &Dev, text: &str) {
+    until_true(&format!("`{text}` is printed"), async || {
+        app.printed().contains(text)
+    })
+    .await;
+}
 
 /// Waits until one source is stopped, and returns it as `/readyz` shows it.
 async fn stopped(app: &Dev) -> Value {

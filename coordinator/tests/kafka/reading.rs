@@ -3,16 +3,16 @@
 
 use reqwest::Method;
 use satchel_kafka::rdkafka::producer::Producer as _;
-use satchel_testkit::{LONG, until, until_true};
+use satchel_testkit::{LONG, until};
 use serde_json::json;
 
 use super::client::{Sent, committed_when, produce, producer, send, sent, sorted, values};
-use super::{EARLIEST, World, egress, ingress, stopped};
+use super::{EARLIEST, World, egress, ingress, prints, stopped};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_tombstones_and_trace_contexts_reach_functions_and_what_has_no_key_is_a_dead_letter() {
+async fn keys_tombstones_and_headers_reach_functions_and_what_has_no_key_is_a_dead_letter() {
     let world = World::start().await;
     world.kafka.create("names", 1, &[]);
     world.kafka.create("greetings", 1, &[]);
@@ -33,7 +33,7 @@ async fn keys_tombstones_and_trace_contexts_reach_functions_and_what_has_no_key_
     let documents = ingress(EARLIEST) + &egress("");
     let app = world.setup(&documents).start().await;
     let got = committed_when(&world.kafka, "greetings", 3).await;
-    let traced = format!("traced #3{TRACE}");
+    let traced = format!("traced #3{TRACE} traceparent={TRACE}");
     assert_eq!(values(&got), ["hello #1", "nothing #2", &traced]);
     assert!(got.iter().all(|got| got.key.as_deref() == Some("ann")));
     let headers: Vec<_> = got.iter().map(|got| got.headers.clone()).collect();
@@ -97,10 +97,7 @@ async fn partitions_that_are_added_are_read_from_their_beginning() {
     let documents = ingress(quickly) + &egress("");
     let app = world.setup(&documents).start().await;
     // The default startup position is `latest`, so this is read once the first partition is.
-    until_true("the first partition is read", async || {
-        app.printed().contains("reading partition")
-    })
-    .await;
+    prints(&app, "reading partition").await;
     produce(&world.kafka, "names", &[sent("ann", "first")]);
     world.kafka.add_partitions("names", 3);
     let in_partition = |partition: i32, key: &str| Sent {
@@ -135,10 +132,9 @@ async fn a_position_that_the_retention_passed_stops_the_ingress_by_name_unless_i
     assert_eq!(source["id"], "example/names");
     assert_eq!(source["source"], "topic names");
     assert_eq!(source["problem"], "lost");
-    let printed = app.printed();
     let reason = "partition example/names:names/0 was read up to offset 2, and its oldest record \
                   has offset 4";
-    assert!(printed.contains(reason), "{printed}");
+    prints(&app, reason).await;
     let reply = app.client.admin(Method::GET, "/readyz").await;
     assert_eq!(reply.status, 200, "one source stops alone");
     app.terminate().await;
@@ -171,8 +167,7 @@ async fn a_topic_that_is_missing_or_made_anew_stops_alone_by_name() {
     app.restart().await;
     let source = stopped(&app).await;
     assert_eq!(source["problem"], "lost");
-    let printed = app.printed();
     let reason = "was read up to offset 2, and ends at offset 0: the topic was deleted and created \
                   again";
-    assert!(printed.contains(reason), "{printed}");
+    prints(&app, reason).await;
 }

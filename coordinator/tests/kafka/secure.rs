@@ -9,7 +9,7 @@ use satchel_testkit::{KAFKA_USER, Kafka, SecureListener};
 use serde_json::json;
 
 use super::client::{committed_when, produce, sent, values};
-use super::{EARLIEST, EXACTLY_ONCE, World, stopped};
+use super::{EARLIEST, EXACTLY_ONCE, World, prints, stopped};
 
 /// Certificate and key, in PEM.
 struct Pair {
@@ -85,18 +85,13 @@ async fn a_client_with_a_certificate_signs_in_and_a_denied_topic_stops_until_it_
     let app = world.setup(&without_authority).start().await;
     let source = stopped(&app).await;
     assert_eq!(source["problem"], "forbidden");
-    let reason = source["reason"].as_str().unwrap_or_default().to_owned() + &app.printed();
-    assert!(reason.contains("certificate verify failed"), "{reason}");
+    prints(&app, "certificate verify failed").await;
     drop(app);
 
     let app = world.setup(&documents).start().await;
     let source = stopped(&app).await;
     assert_eq!(source["problem"], "forbidden");
-    assert!(
-        app.printed().contains("deny access to the topic `names`"),
-        "{}",
-        app.printed()
-    );
+    prints(&app, "deny access to the topic `names`").await;
     world.kafka.allow(user, "names");
     produce(&world.kafka, "names", &[sent("ann", "hello")]);
     let resume = "/api/ingresses/example/names/resume";

@@ -1,9 +1,9 @@
 //! First records: every startup position, resolved once, and the consumer group that is informed.
 
-use satchel_testkit::{Dev, until, until_true};
+use satchel_testkit::{until, until_true};
 
 use super::client::{Sent, committed, committed_when, produce, sent, values};
-use super::{World, egress, ingress};
+use super::{World, egress, ingress, prints};
 
 fn numbered(numbers: std::ops::Range<u64>) -> Vec<Sent> {
     numbers
@@ -26,13 +26,6 @@ async fn world() -> World {
     drop(app);
     produce(&world.kafka, "names", &numbered(4..10));
     world
-}
-
-async fn is_reading(app: &Dev) {
-    until_true("the partition is read", async || {
-        app.printed().contains("reading partition")
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,7 +79,7 @@ async fn rule_8_latest_is_resolved_once_and_a_crash_does_not_move_it() {
     let world = world().await;
     let documents = ingress("  startupPosition: {type: latest}\n") + &egress("");
     let mut app = world.setup(&documents).start().await;
-    is_reading(&app).await;
+    prints(&app, "reading partition").await;
     app.kill9().await;
     produce(&world.kafka, "names", &numbered(10..12));
     app.restart().await;

@@ -275,8 +275,9 @@ impl ShardReader {
                 batch.push(Record {
                     sequence: sequence.clone(),
                     sub_sequence,
-                    // Kinesis has no place for it in a record.
+                    // Kinesis has no place for them in a record.
                     trace: None,
+                    headers: None,
                     routed: (self.shared.router)(&user.key, &user.data),
                     key: user.key,
                 });

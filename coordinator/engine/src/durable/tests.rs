@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use satchel_protocol::types::typed_value;
 
 use super::*;
-use crate::message::Correction;
+use crate::message::{Correction, Header, Headers};
 use crate::trace::TraceParent;
 
 fn address() -> impl Strategy<Value = Address> {
@@ -31,14 +31,28 @@ fn message() -> impl Strategy<Value = Message> {
         any_typed_value(),
         proptest::option::of(correction),
         trace(),
+        headers(),
     )
-        .prop_map(|(id, caller, argument, correction, trace)| Message {
-            id,
-            caller,
-            argument,
-            correction,
-            trace,
-        })
+        .prop_map(
+            |(id, caller, argument, correction, trace, headers)| Message {
+                id,
+                caller,
+                argument,
+                correction,
+                trace,
+                headers,
+            },
+        )
+}
+
+fn headers() -> impl Strategy<Value = Headers> {
+    let header =
+        (text(), proptest::collection::vec(any::<u8>(), 0..8)).prop_map(|(name, value)| Header {
+            name,
+            value: value.into(),
+        });
+    let headers = proptest::collection::vec(header, 0..3);
+    headers.prop_map(|headers| (!headers.is_empty()).then(|| headers.into()))
 }
 
 fn trace() -> impl Strategy<Value = Option<TraceParent>> {
@@ -144,7 +158,11 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             any::<u64>(),
             proptest::option::of(text()),
             address(),
-            message()
+            // Only a record has headers, and no record sets a timer.
+            message().prop_map(|message| Message {
+                headers: None,
+                ..message
+            })
         )
             .prop_map(|(owner, number, due_ms, token, target, message)| (
                 Key::Timer { owner, number },
@@ -349,6 +367,45 @@ fn a_registration_is_written_in_version_1_until_a_state_is_retired() {
 }
 
 #[test]
+fn a_message_with_headers_is_version_3_with_an_optional_trace_context_before_them() {
+    let key = Key::Message {
+        address: Address::new(FunctionType::new("example", "greeter"), "alice"),
+        number: 7,
+    };
+    let header = Header {
+        name: "h".into(),
+        value: "v".into(),
+    };
+    let message = |trace| {
+        Value::Message(Message {
+            id: MessageId([1; 16]),
+            caller: None,
+            argument: typed_value("t", &b"x"[..]),
+            correction: None,
+            trace,
+            headers: Some([header.clone()].into()),
+        })
+    };
+    let trace = TraceParent {
+        trace_id: [2; 16],
+        parent_id: [3; 8],
+        flags: 1,
+    };
+    let fields = [&[1; 16][..], &[0, 1, b't', 1, 1, b'x', 0]].concat();
+    let headers = [1, 1, b'h', 1, b'v'];
+    let untraced = [&[3][..], &fields, &[0], &headers].concat();
+    let traced = [&[3][..], &fields, &[1], &[2; 16], &[3; 8], &[1], &headers].concat();
+    for (trace, expected) in [(None, untraced), (Some(trace), traced)] {
+        let value = Some(message(trace));
+        let (_, bytes) = encode(&Change {
+            key: key.clone(),
+            value,
+        });
+        assert_eq!(bytes.unwrap(), expected);
+    }
+}
+
+#[test]
 fn a_trace_context_is_version_2_and_without_one_the_bytes_are_those_of_version_1() {
     let address = Address::new(FunctionType::new("example", "greeter"), "alice");
     let fact = |trace| {
@@ -358,6 +415,7 @@ fn a_trace_context_is_version_2_and_without_one_the_bytes_are_those_of_version_1
             argument: typed_value("t", &b"x"[..]),
             correction: None,
             trace,
+            headers: None,
         };
         encode(&Change {
             key: Key::Message {

@@ -7,7 +7,7 @@ use super::{
     DeadLetter, Expiration, FailureRecord, Hold, Idempotency, Key, OutboxEntry, Outcome, Pause,
     StateSpec, StoredState, Suspension, Timer, Value,
 };
-use crate::message::{Correction, Message};
+use crate::message::{Correction, Header, Headers, Message};
 use crate::position::{SequenceNumber, ShardPosition};
 use crate::request::CallId;
 use crate::trace::TraceParent;
@@ -24,11 +24,30 @@ const WITH_RETIRED: u8 = 2;
 /// context. Without a context they are written in the first version.
 const WITH_TRACE: u8 = 2;
 
+/// Version of a message that ends with an optional trace context and the headers of its record.
+/// Without headers it is written in one of the versions before.
+const WITH_HEADERS: u8 = 3;
+
 pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
     let with_retired = matches!(
         value,
         Value::Registration(specs) if specs.iter().any(|spec| spec.retired)
     );
+    if let Value::Message(message) = value
+        && let Some(headers) = &message.headers
+    {
+        out.push(WITH_HEADERS);
+        put_message(out, message);
+        put_option(out, message.trace, |out, trace| {
+            out.extend_from_slice(&trace.to_bytes());
+        });
+        put_number(out, headers.len() as u64);
+        for header in headers.iter() {
+            put_text(out, &header.name);
+            put_bytes(out, &header.value);
+        }
+        return;
+    }
     let trace = trace_of(value);
     out.push(match trace {
         Some(_) => WITH_TRACE,
@@ -131,6 +150,14 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             WITH_TRACE,
             Key::Message { .. } | Key::Timer { .. } | Key::Outbox { .. } | Key::DeadLetter { .. },
         ) => true,
+        (WITH_HEADERS, Key::Message { .. }) => {
+            let mut message = message(&mut read)?;
+            let trace = read.option(|read| read.array("trace context"))?;
+            message.trace = trace.map(TraceParent::from_bytes);
+            message.headers = headers(&mut read)?;
+            read.end()?;
+            return Ok(Value::Message(message));
+        }
         (found, _) => {
             return Err(Malformed::Unknown {
                 what: "value version",
@@ -243,7 +270,21 @@ fn message(read: &mut Reader<'_>) -> Result<Message, Malformed> {
             })
         })?,
         trace: None,
+        headers: None,
     })
+}
+
+fn headers(read: &mut Reader<'_>) -> Result<Headers, Malformed> {
+    let count = read.number()?;
+    let headers: Vec<Header> = (0..count)
+        .map(|_| {
+            Ok(Header {
+                name: read.shared_text()?,
+                value: read.owned_bytes()?,
+            })
+        })
+        .collect::<Result<_, Malformed>>()?;
+    Ok((!headers.is_empty()).then(|| headers.into()))
 }
 
 const ACCEPTED: u8 = 0;

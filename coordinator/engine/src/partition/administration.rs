@@ -173,6 +173,7 @@ impl Partition {
                 argument: letter.argument,
                 correction: None,
                 trace: letter.trace,
+                headers: None,
             };
             self.deliver(&address, message);
         }
@@ -324,5 +325,6 @@ fn correction(state: Arc<str>, value: Option<TypedValue>) -> Message {
         argument,
         correction: Some(Correction { state, delete }),
         trace: None,
+        headers: None,
     }
 }

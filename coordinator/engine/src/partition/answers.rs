@@ -269,6 +269,7 @@ impl Partition {
                 caller: Some(address.clone()),
                 argument: owned(argument),
                 correction: None,
+                headers: None,
             };
             self.deliver(&Address::from(&target), message);
         }
@@ -357,6 +358,7 @@ impl Partition {
                 caller: Some(owner.clone()),
                 argument: owned(argument),
                 correction: None,
+                headers: None,
             },
         };
         self.set_timer(owner, timer);

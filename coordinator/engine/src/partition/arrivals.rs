@@ -9,7 +9,7 @@ use super::commits::Release;
 use crate::address::{Address, RESERVED_NAMESPACE};
 use crate::durable::{DeadLetter, Key, Value};
 use crate::input::Record;
-use crate::message::{IdSource, Message, MessageId, Unroutable};
+use crate::message::{Headers, IdSource, Message, MessageId, Unroutable};
 use crate::position::{ShardId, ShardPosition};
 use crate::trace::TraceParent;
 
@@ -25,6 +25,8 @@ pub(super) struct Origin<'a> {
     pub(super) described: &'a dyn Fn() -> String,
     /// Trace context of the record or message.
     pub(super) trace: Option<TraceParent>,
+    /// Headers of the record.
+    pub(super) headers: Headers,
 }
 
 impl Partition {
@@ -95,7 +97,11 @@ impl Partition {
                 sub_sequence: record.sub_sequence,
             };
             let Record {
-                key, routed, trace, ..
+                key,
+                routed,
+                trace,
+                headers,
+                ..
             } = record;
             let origin = Origin {
                 source: &name,
@@ -103,6 +109,7 @@ impl Partition {
                 sub_sequence: record.sub_sequence,
                 described: &|| format!("{name} {} (key {key:?})", record.sequence),
                 trace: trace.or_else(|| trace_of(&routed)),
+                headers,
             };
             self.ingest(&origin, routed);
         }
@@ -137,6 +144,7 @@ impl Partition {
                         argument,
                         correction: None,
                         trace: origin.trace,
+                        headers: origin.headers.clone(),
                     };
                     self.deliver(&address, message);
                 }

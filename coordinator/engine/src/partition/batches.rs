@@ -271,5 +271,6 @@ fn batch_message(number: u64, message: &Message, active: &ActiveState) -> BatchM
         id: message.id.to_string().into(),
         failed_attempts: failures.map_or(0, |failures| failures.attempts),
         trace: message.trace,
+        headers: message.headers.clone(),
     }
 }

@@ -214,6 +214,7 @@ impl Partition {
             argument: call.argument,
             correction: None,
             trace: call.trace,
+            headers: None,
         };
         self.counts.messages += 1;
         self.enqueue(&call.target, message);

@@ -18,6 +18,7 @@ use super::commits::Release;
 use crate::address::{Address, FunctionType};
 use crate::durable::{Key, Pause};
 use crate::input::{Input, Record, Unroutable};
+use crate::message::header_bytes;
 use crate::output::{Answer, Output, Stoppage};
 use crate::queue::QueuedMessage;
 
@@ -214,7 +215,8 @@ fn input_bytes(input: &Input) -> usize {
 }
 
 fn record_bytes(record: &Record) -> usize {
-    OVERHEAD_BYTES + record.key.len() + routed_bytes(&record.routed)
+    let own = record.key.len() + header_bytes(&record.headers);
+    OVERHEAD_BYTES + own + routed_bytes(&record.routed)
 }
 
 fn queued_bytes(message: &QueuedMessage) -> usize {

@@ -46,6 +46,7 @@ impl Partition {
                 sub_sequence: 0,
                 described: &|| format!("{ingress} {}", message.name),
                 trace: message.trace,
+                headers: None,
             };
             self.ingest(&origin, message.routed);
         }

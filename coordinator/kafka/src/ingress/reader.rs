@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use rdkafka::Message as _;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _};
-use satchel_engine::input::{Input, Record};
+use satchel_engine::input::{Header, Headers, Input, Record};
 use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_engine::source::shards::Applied;
 use satchel_engine::trace::TraceParent;
@@ -344,6 +344,7 @@ impl Reader {
             key: key.into(),
             routed,
             trace: trace(message),
+            headers: headers(message),
         });
     }
 
@@ -505,6 +506,16 @@ async fn ready<F: Future + Unpin>(work: &mut Option<F>) -> F::Output {
 
 fn client_failed(error: &ClientError) -> Stop {
     Stop::Restart(error.to_string())
+}
+
+/// Headers of a record. One without a value has an empty one.
+fn headers(message: &BorrowedMessage<'_>) -> Headers {
+    let headers = message.headers()?.iter().map(|header| Header {
+        name: header.key.into(),
+        value: Bytes::copy_from_slice(header.value.unwrap_or_default()),
+    });
+    let headers: Vec<Header> = headers.collect();
+    (!headers.is_empty()).then(|| headers.into())
 }
 
 /// Trace context of a record, from its header `traceparent`.

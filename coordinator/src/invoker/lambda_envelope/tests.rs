@@ -36,6 +36,7 @@ fn batch(number: u64, value: Bytes) -> Arc<Batch> {
             id: "m1".into(),
             failed_attempts: 2,
             trace: None,
+            headers: None,
         }],
     })
 }

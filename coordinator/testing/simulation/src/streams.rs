@@ -222,6 +222,7 @@ impl Streams {
                     sequence: sequence.into(),
                     sub_sequence,
                     trace: None,
+                    headers: None,
                     key: planned.key.as_str().into(),
                     routed: if planned.targets.is_empty() {
                         Err(Unroutable {

@@ -41,6 +41,7 @@ fn bundle(message: String) -> Bundle {
                 },
                 id: "m1".into(),
                 failed_attempts: 0,
+                headers: None,
                 trace: None,
             }],
         })],

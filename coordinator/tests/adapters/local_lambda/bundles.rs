@@ -36,6 +36,7 @@ fn batch(number: u64, message: &str, state: Vec<BatchState>) -> Arc<Batch> {
             },
             id: "m1".into(),
             failed_attempts: 0,
+            headers: None,
             trace: None,
         }],
     })

@@ -1,7 +1,9 @@
 //! Records, back pressure, stopping.
 
+use satchel_protocol::reqreply::to_function;
+
 use super::fixture::*;
-use crate::input::{Input, Record, Unroutable, Verb};
+use crate::input::{Header, Headers, Input, Record, Unroutable, Verb};
 use crate::output::{Answer, Output};
 use crate::position::{ShardId, ShardPosition};
 
@@ -159,6 +161,44 @@ fn a_quiet_position_is_kept_until_the_next_record() {
 }
 
 #[test]
+fn the_headers_of_a_record_reach_the_function_after_a_crash_too() {
+    let mut fixture = Fixture::new();
+    fixture.find_shard(ShardPosition::Beginning);
+    fixture.commit();
+    let header = |name: &str, text: &'static str| Header {
+        name: name.into(),
+        value: text.into(),
+    };
+    let headers: Headers = Some([header("source", "shop"), header("source", "")].into());
+    fixture.handle(Input::RecordsRead {
+        shard: shard(),
+        records: vec![Record {
+            sequence: 1.into(),
+            sub_sequence: 0,
+            trace: None,
+            headers: headers.clone(),
+            key: "alice".into(),
+            routed: Ok(vec![(address("alice"), value("1"))]),
+        }],
+    });
+    assert_eq!(fixture.batch().messages[0].headers, headers);
+    fixture.settle();
+    fixture.crash();
+    fixture.commit();
+    let batch = fixture.batch();
+    assert_eq!(batch.messages[0].headers, headers);
+    let Some(to_function::Request::Invocation(wire)) = batch.to_wire().request else {
+        panic!("not an invocation");
+    };
+    let wire: Vec<_> = wire.invocations[0]
+        .headers
+        .iter()
+        .map(|header| (header.name.as_str(), &*header.value))
+        .collect();
+    assert_eq!(wire, [("source", &b"shop"[..]), ("source", &b""[..])]);
+}
+
+#[test]
 fn an_unroutable_record_becomes_a_dead_letter_and_blocks_nothing() {
     let mut fixture = Fixture::new();
     fixture.find_shard(ShardPosition::Beginning);
@@ -167,6 +207,7 @@ fn an_unroutable_record_becomes_a_dead_letter_and_blocks_nothing() {
         sequence: 1.into(),
         sub_sequence: 0,
         trace: None,
+        headers: None,
         key: "k".into(),
         routed: Err(Unroutable {
             value: value("bad"),

@@ -175,6 +175,7 @@ fn the_letter_that_matches_is_changed_and_not_another_with_the_same_id() {
         sequence: 1.into(),
         sub_sequence: 0,
         trace: None,
+        headers: None,
         key: "k".into(),
         routed: Err(Unroutable {
             value: value("same"),
@@ -253,6 +254,7 @@ fn a_step_visits_no_more_dead_letters_than_its_bound_whether_they_match_or_not()
         sequence: number.into(),
         sub_sequence: 0,
         trace: None,
+        headers: None,
         key: "k".into(),
         routed: Err(Unroutable {
             value: value("record"),
@@ -282,6 +284,7 @@ fn records_that_no_address_can_get_are_kept_and_those_of_an_egress_sent_again() 
             sequence: 1.into(),
             sub_sequence: 0,
             trace: None,
+            headers: None,
             key: "k".into(),
             routed: Err(Unroutable {
                 value: value("nowhere"),

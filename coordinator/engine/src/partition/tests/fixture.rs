@@ -317,6 +317,7 @@ impl Fixture {
             sequence: number.into(),
             sub_sequence: 0,
             trace: None,
+            headers: None,
             key: id.into(),
             routed: Ok(vec![(address(id), value(&number.to_string()))]),
         };

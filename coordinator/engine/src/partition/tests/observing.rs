@@ -166,8 +166,9 @@ fn a_record_in_satchels_envelope_has_its_trace_context_and_any_other_record_none
             records: vec![Record {
                 sequence: number.into(),
                 sub_sequence: 0,
-                key: "alice".into(),
                 trace: None,
+                headers: None,
+                key: "alice".into(),
                 routed: Ok(vec![(address("alice"), value(text))]),
             }],
         });

@@ -157,6 +157,7 @@ fn a_record_that_belongs_to_no_address_is_evicted_too() {
         sequence: 1.into(),
         sub_sequence: 0,
         trace: None,
+        headers: None,
         key: "k".into(),
         routed: Err(Unroutable {
             value: value("bad"),
