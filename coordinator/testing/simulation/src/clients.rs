@@ -118,11 +118,12 @@ impl World {
         let Some(serving) = self.serving(id) else {
             return;
         };
+        let epoch = serving.epoch;
         match serving.waiting.remove(&request) {
             Some(Waiting::Caller(caller)) => self.caller_answered(caller, answer),
             Some(Waiting::Administrator { correction, pause }) => {
                 if let Some(pause) = pause {
-                    self.administrator.pauses.answered(pause, &answer);
+                    self.administrator.pauses.answered(pause, epoch, &answer);
                 }
                 self.administrator_answered(correction, answer);
             }

@@ -72,8 +72,15 @@ impl Pauses {
         self.state = State::Unknown;
     }
 
-    pub(crate) fn answered(&mut self, turn: PauseTurn, answer: &Answer) {
+    /// Takes the answer of the owner of `epoch`.
+    pub(crate) fn answered(&mut self, turn: PauseTurn, epoch: u64, answer: &Answer) {
         self.open.remove(&turn.number);
+        if epoch < self.epoch && matches!(answer, Answer::NotFound(_)) {
+            // A refusal changes nothing, so it waits for no commit: a former owner that has slept
+            // refuses by what it knows.
+            self.state = State::Unknown;
+            return;
+        }
         if turn.number != self.turns {
             // A process that slept was late, and the order of the requests is unknown.
             self.state = State::Unknown;
