@@ -17,11 +17,11 @@ pub mod error;
 pub mod ingress;
 
 #[cfg(feature = "sdk")]
-pub(crate) mod backoff;
-#[cfg(feature = "sdk")]
 mod fan_out;
 mod hash_key;
 mod options;
+#[cfg(feature = "sdk")]
+pub(crate) mod pace;
 #[cfg(feature = "sdk")]
 mod poll;
 #[cfg(feature = "sdk")]

@@ -4,6 +4,7 @@
 //! sent, when a lease ends) is measured by [`BootTime`]. `Instant` and the timers of tokio stand
 //! still while the machine is suspended. They may pace what is harmless to do late.
 
+mod backoff;
 mod retry_after;
 
 use std::ops::Add;
@@ -11,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
+pub use backoff::{Backoff, random_share};
 pub use retry_after::retry_after_ms;
 
 /// Clock that also counts while the machine is suspended.

@@ -8,7 +8,7 @@ use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
-use crate::backoff::LogInterval;
+use crate::log_interval::LogInterval;
 use crate::properties::Settings;
 
 /// Setting of producers that librdkafka calls experimental at each start.

@@ -13,15 +13,16 @@ mod transactions;
 use std::sync::Arc;
 use std::time::Duration;
 
+use satchel_clock::Backoff;
 use satchel_engine::input::Input;
 use satchel_engine::output::Emission;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::at_least_once::AtLeastOnce;
-use crate::backoff::{Backoff, LogInterval};
 use crate::client::Connection;
 use crate::exactly_once::ExactlyOnce;
+use crate::log_interval::LogInterval;
 use crate::outbox::{Limits, Outbox, Settled};
 use crate::record::ProducerRecord;
 use crate::sink::{Progress, Sink};

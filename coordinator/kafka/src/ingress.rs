@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use satchel_clock::Backoff;
 use satchel_engine::address::Address;
 use satchel_engine::input::{Input, Unroutable};
 use satchel_engine::position::{ShardId, ShardPosition};
@@ -25,7 +26,6 @@ use satchel_engine::source::shards::Applied;
 use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::backoff::Backoff;
 use crate::client::Connection;
 use crate::error::KafkaError;
 use crate::start::{Reset, Startup};

@@ -22,13 +22,13 @@ pub mod sink;
 pub mod start;
 
 #[cfg(feature = "client")]
-mod backoff;
-#[cfg(feature = "client")]
 mod client;
 #[cfg(feature = "client")]
 pub mod egress;
 #[cfg(feature = "client")]
 pub mod ingress;
+#[cfg(feature = "client")]
+mod log_interval;
 
 #[cfg(feature = "client")]
 pub use client::{Connection, Token, TokenSource};

@@ -9,10 +9,10 @@ use aws_sdk_kinesis::types::{
     ConsumerStatus, StartingPosition, SubscribeToShardEvent, SubscribeToShardEventStream,
 };
 
-use super::backoff::Backoff;
 use super::error::Stop;
 use super::requests::{ReadFrom, RequestFailure, answer};
 use super::shard::ShardReader;
+use satchel_clock::Backoff;
 
 /// Time for which a shard is polled when subscribing keeps failing.
 pub(super) const FALLBACK_POLLING: Duration = Duration::from_secs(300);

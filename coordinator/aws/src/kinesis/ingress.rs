@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_sdk_kinesis::Client;
-use satchel_clock::calendar_ms;
+use satchel_clock::{Backoff, calendar_ms};
 use satchel_engine::input::Input;
 use satchel_engine::position::ShardPosition;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::backoff::{Backoff, Denials};
 use super::error::Stop;
 use super::fan_out;
+use super::pace::Denials;
 use super::reading::read_shard;
 use super::requests::{self, ReadFrom, RequestFailure};
 use super::shard::{CLOCK_MARGIN_MS, Shared, accept_loss};

@@ -1,10 +1,11 @@
 //! Reading a shard by polling.
 
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
+use satchel_clock::Backoff;
 use tokio::time::Instant;
 
-use super::backoff::{Backoff, Denials, Pace};
 use super::error::Stop;
+use super::pace::{Denials, Pace};
 use super::requests::{self, RequestFailure};
 use super::shard::ShardReader;
 

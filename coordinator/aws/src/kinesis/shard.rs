@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use aws_sdk_kinesis::Client;
-use satchel_clock::calendar_ms;
+use satchel_clock::{Backoff, calendar_ms};
 use satchel_engine::input::{Input, Record};
 use satchel_engine::position::{SequenceNumber, ShardId, ShardPosition};
 use satchel_engine::source::shards::ListedShard;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::aggregation::{DropLog, user_records};
-use super::backoff::{Backoff, Denials};
 use super::error::Stop;
+use super::pace::Denials;
 use super::requests::{self, ReadFrom, RequestFailure};
 use super::{ExpiredPosition, KinesisError, KinesisObserver, KinesisOptions, ReadingPort, Router};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_sdk_sqs::Client;
-use satchel_clock::{BootTime, calendar_ms, sleep_until};
+use satchel_clock::{Backoff, BootTime, calendar_ms, sleep_until};
 use satchel_engine::input::Input;
 use satchel_engine::queue::QueuedMessage;
 use tokio::sync::{Notify, mpsc};
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::requests::{self, Received, RequestFailure};
 use super::{QueueCommand, QueuePort, SqsObserver, SqsOptions, SqsRouter, UNCONFIRMED_KEEP};
 use crate::egress::with_timeout;
-use crate::kinesis::backoff::{Backoff, Denials};
+use crate::kinesis::pace::Denials;
 use satchel_engine::source::queue::{Receipt, ReceivedMessages};
 
 /// Maximum duration of a request that does not wait for messages.

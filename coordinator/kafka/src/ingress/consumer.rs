@@ -11,8 +11,8 @@ use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::IngressOptions;
-use crate::backoff::LogInterval;
 use crate::client::{Diagnostics, REQUEST_TIMEOUT, blocking, code, described, diagnosed};
+use crate::log_interval::LogInterval;
 use crate::start::{PartitionFacts, Startup};
 
 /// Group id of a client that informs no group. The client needs one, and never uses it.

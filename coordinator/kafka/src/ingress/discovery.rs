@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use satchel_clock::Backoff;
 use tokio::time::Instant;
 
 use super::consumer::{Consumer, RequestFailure};
 use super::{IngressOptions, KafkaObserver, Stop};
-use crate::backoff::{Backoff, LogInterval};
 use crate::error::KafkaError;
+use crate::log_interval::LogInterval;
 
 /// Time for which a topic must be missing or denied without a success in between before its ingress
 /// stops. Permissions and new topics take effect on some brokers before others.

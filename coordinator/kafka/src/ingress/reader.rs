@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use rdkafka::Message as _;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _};
+use satchel_clock::Backoff;
 use satchel_engine::input::{Header, Headers, Input, Record};
 use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_engine::source::shards::Applied;
@@ -23,7 +24,6 @@ use super::discovery::{Denials, describe, first_partitions, persist};
 use super::{
     ExpiredPosition, IngressOptions, KafkaObserver, ReadingPort, RecordRead, Router, Stop,
 };
-use crate::backoff::Backoff;
 use crate::client::{code, is_denied, is_missing};
 use crate::error::KafkaError;
 use crate::offset;

@@ -2,55 +2,44 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Exponential backoff with jitter.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// Waits after one more failure.
-    pub(crate) async fn wait(&mut self) {
+    pub async fn wait(&mut self) {
         tokio::time::sleep(self.next()).await;
     }
 
     fn next(&mut self) -> Duration {
         let longest = (FIRST * 2u32.saturating_pow(self.failures)).min(LONGEST);
         self.failures = (self.failures + 1).min(16);
-        let mut bytes = [0; 4];
-        // Without randomness all waits are equal, which is harmless.
-        let _ = getrandom::fill(&mut bytes);
-        let share = f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX);
-        longest.mul_f64(0.5 + share / 2.0)
+        longest.mul_f64(0.5 + random_share() / 2.0)
+    }
+
+    /// Number of consecutive failures.
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// Resets the backoff after a success.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
-/// Rate limit of log lines about failures.
-#[derive(Debug, Default)]
-pub(crate) struct LogInterval {
-    last: Option<Instant>,
-}
-
-impl LogInterval {
-    /// Returns whether a line is to be written now.
-    pub(crate) fn admits(&mut self) -> bool {
-        const INTERVAL: Duration = Duration::from_secs(10);
-        let admits = self.last.is_none_or(|last| last.elapsed() >= INTERVAL);
-        if admits {
-            self.last = Some(Instant::now());
-        }
-        admits
-    }
+/// Returns a random number from 0 to 1.
+pub fn random_share() -> f64 {
+    let mut bytes = [0; 4];
+    // Without randomness all waits are equal, which is harmless.
+    let _ = getrandom::fill(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
