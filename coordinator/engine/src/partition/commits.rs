@@ -91,7 +91,7 @@ pub(super) struct Commits {
     /// Numbers below this one were given out before the last seal.
     first_unsealed_number: u64,
     sealed: u64,
-    /// Time of the last seal. 0: none yet.
+    /// Time of the last seal.
     sealed_at_ms: u64,
     durable: u64,
     /// Times of the seals of the deltas on their way to the log, oldest first.
@@ -207,7 +207,9 @@ impl Commits {
         } else {
             None
         };
-        let interval_due = self.dirty_since_ms + config.commit_interval_ms;
+        // Nothing is sealed faster than at the pace, however short the interval is.
+        let interval_due = (self.dirty_since_ms + config.commit_interval_ms)
+            .max(self.after_last_seal(config.commit_pace_ms));
         let Some(pace_ms) = pace_ms else {
             return Some(interval_due);
         };

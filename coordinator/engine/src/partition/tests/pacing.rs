@@ -90,6 +90,25 @@ fn a_burst_makes_one_commit_for_each_pace() {
 }
 
 #[test]
+fn a_shorter_commit_interval_does_not_break_the_pace() {
+    let mut fixture = Fixture::with(Config {
+        commit_pace_ms: PACE_MS,
+        commit_interval_ms: 5,
+        ..config(OnPoison::DeadLetter)
+    });
+    let mut commits = 0;
+    for call in 0..100 {
+        accepted(&mut fixture, &format!("address-{call}"));
+        commits += fixture.sealed.len();
+        fixture.commit();
+        fixture.later(1);
+        commits += fixture.sealed.len();
+        fixture.commit();
+    }
+    assert_eq!(commits, 3, "one at once, and one for each 50 of the 100 ms");
+}
+
+#[test]
 fn records_of_an_egress_alone_share_a_commit_for_five_paces() {
     let mut fixture = reading();
     emits(&mut fixture, 1);
