@@ -129,6 +129,7 @@ impl World {
         );
         serving.egress = Egress::start(
             &serving.partition,
+            &self.faults,
             timing,
             self.mutant,
             self.timeline.now_ms(),
