@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("kafka", "error module"),
     ("store", "clock error"),
     ("status", "clock log_limit module"),
-    ("metrics", "status store"),
+    ("metrics", "clock readiness status store"),
     ("sources", "metrics"),
     ("offline", "clock error module random store typed_json"),
     (
