@@ -48,7 +48,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
-    ("check", "destinations error module random store"),
+    ("check", "destinations module random store"),
     ("servers", "bounded config error http metrics"),
     (
         "assemble",
