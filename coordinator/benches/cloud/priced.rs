@@ -70,6 +70,6 @@ pub(crate) const REQUESTS: [&str; 6] = [
     "S3 LIST",
     "S3 GET",
     "DynamoDB lease writes",
-    "DynamoDB lease reads",
+    "DynamoDB reads",
     "Lambda requests",
 ];

@@ -18,7 +18,7 @@ pub struct Usage {
     pub s3_bytes: f64,
     /// Write request units of leases per second.
     pub lease_writes: f64,
-    /// Read request units of leases per second.
+    /// Read request units per second: leases, and the next epoch if the log is in DynamoDB.
     pub lease_reads: f64,
     /// Write request units of the commit log in DynamoDB per second, deletions included.
     pub log_writes: f64,
@@ -132,7 +132,7 @@ impl Usage {
                 prices.dynamodb_write_million,
             ),
             millions(
-                "DynamoDB lease reads",
+                "DynamoDB reads",
                 self.lease_reads,
                 prices.dynamodb_read_million,
             ),

@@ -1,5 +1,6 @@
 //! Reads: `GetItem` and `Query`.
 
+use std::cmp::Ordering;
 use std::ops::Bound;
 
 use serde_json::{Map, Value};
@@ -101,11 +102,22 @@ fn page<'t>(
         return Err(Refused::invalid("Limit must be at least 1"));
     }
     let partition = partition(table, condition)?;
+    let (least, most) = bounds(condition);
+    // Without a sort value, a key is before all others of its partition.
     let first = Key {
         partition: partition.clone(),
-        sort: None,
+        sort: least,
     };
-    // Without a sort value, a key is before all others of its partition.
+    let is_beyond = |key: &Key| match (&key.sort, &most) {
+        (Some(sort), Some(most)) => sort.order(most) == Some(Ordering::Greater),
+        _ => false,
+    };
+    if !forward && from.as_ref().is_some_and(|from| *from < first) {
+        return Ok(Page {
+            items: Vec::new(),
+            last: None,
+        });
+    }
     let (low, high) = match (from, forward) {
         (Some(from), true) => (Bound::Excluded(from), Bound::Unbounded),
         (Some(from), false) => (Bound::Included(first), Bound::Excluded(from)),
@@ -114,7 +126,7 @@ fn page<'t>(
     let within = table.items.range((low, high));
     let mut within: Box<dyn Iterator<Item = (&Key, &Item)>> = Box::new(
         within
-            .take_while(|(key, _)| key.partition == partition)
+            .take_while(|(key, _)| key.partition == partition && !is_beyond(key))
             .filter(|(_, item)| condition.holds(item)),
     );
     if !forward {
@@ -135,6 +147,22 @@ fn page<'t>(
         }
     }
     Ok(page)
+}
+
+/// Bounds of the sort key in a key condition, which save looking at the other items.
+fn bounds(condition: &Condition) -> (Option<Attribute>, Option<Attribute>) {
+    match condition {
+        Condition::And(one, other) => {
+            let (of_one, of_other) = (bounds(one), bounds(other));
+            (of_one.0.or(of_other.0), of_one.1.or(of_other.1))
+        }
+        Condition::Between(_, Operand::Value(least), Operand::Value(most)) => {
+            (Some(least.clone()), Some(most.clone()))
+        }
+        Condition::Compare(_, ">" | ">=", Operand::Value(least)) => (Some(least.clone()), None),
+        Condition::Compare(_, "<" | "<=", Operand::Value(most)) => (None, Some(most.clone())),
+        _ => (None, None),
+    }
 }
 
 /// The partition that a key condition names. The rest of the condition must be about the sort key.
