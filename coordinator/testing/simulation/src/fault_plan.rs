@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use satchel_engine::partition::Config;
 use satchel_engine::sink::exactly_once::ExactlyOnceTiming;
 use satchel_engine::source::shards::Startup;
@@ -184,6 +184,9 @@ impl FaultPlan {
     }
 }
 
+/// Maximum linger of an endpoint in ms.
+pub(crate) const LINGER_MAX_MS: u64 = 50;
+
 pub(crate) fn draw_config(random: &Random) -> Config {
     let endpoint = |namespace: &str, attempts_max, on_poison| Endpoint {
         functions: vec![FunctionPattern::Namespace(namespace.to_owned())],
@@ -191,6 +194,11 @@ pub(crate) fn draw_config(random: &Random) -> Config {
         bundle_batches_max: 1 + random.below(10) as usize,
         bundle_bytes_max: 1 << 16,
         concurrency_max: 1 + random.below(6) as usize,
+        linger: match random.below(3) {
+            0 => Linger::Fixed(0),
+            1 => Linger::Fixed(1 + random.below(LINGER_MAX_MS)),
+            _ => Linger::Measured,
+        },
         retries: Retries {
             attempts_max,
             backoff_initial_ms: 1 + random.below(200),
