@@ -14,8 +14,8 @@ import sys
 HOURS = 730  # a month
 SECONDS = HOURS * 3600
 
-# Dollars, as of November 2026, from the price pages of the services (aws.amazon.com/SERVICE/pricing);
-# the price of Spot is that of the feed of the page of Fargate, and changes.
+# Dollars, as of November 2026, from the price pages of the services
+# (aws.amazon.com/SERVICE/pricing). The price of Spot is that of the page of Fargate, and changes.
 FARGATE = {  # an hour: a vCPU, a GB of memory
     ("FARGATE", "ARM64"): (0.03238, 0.00356),
     ("FARGATE", "X86_64"): (0.04048, 0.004445),
