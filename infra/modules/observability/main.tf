@@ -3,8 +3,6 @@
 
 data "aws_region" "here" {}
 
-data "aws_caller_identity" "here" {}
-
 locals {
   namespace   = "Satchel"
   application = { Application = var.application }
@@ -122,12 +120,20 @@ resource "aws_cloudwatch_log_resource_policy" "stops" {
   policy_name = local.stops_rule
   policy_document = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Principal = { Service = ["events.amazonaws.com", "delivery.logs.amazonaws.com"] }
-      Action    = ["logs:CreateLogStream", "logs:PutLogEvents"]
-      Resource  = "${aws_cloudwatch_log_group.stops.arn}:*"
-      Condition = { StringEquals = { "aws:SourceAccount" = data.aws_caller_identity.here.account_id } }
-    }]
+    Statement = [
+      {
+        Effect    = "Allow"
+        Principal = { Service = ["events.amazonaws.com", "delivery.logs.amazonaws.com"] }
+        Action    = ["logs:CreateLogStream"]
+        Resource  = "${aws_cloudwatch_log_group.stops.arn}:*"
+      },
+      {
+        Effect    = "Allow"
+        Principal = { Service = ["events.amazonaws.com", "delivery.logs.amazonaws.com"] }
+        Action    = ["logs:PutLogEvents"]
+        Resource  = "${aws_cloudwatch_log_group.stops.arn}:*:*"
+        Condition = { ArnEquals = { "aws:SourceArn" = aws_cloudwatch_event_rule.stops.arn } }
+      },
+    ]
   })
 }

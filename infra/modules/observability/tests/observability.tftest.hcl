@@ -3,8 +3,8 @@ mock_provider "aws" {
     defaults = { name = "eu-central-1" }
   }
 
-  mock_data "aws_caller_identity" {
-    defaults = { account_id = "123456789012" }
+  mock_resource "aws_cloudwatch_event_rule" {
+    defaults = { arn = "arn:aws:events:eu-central-1:123456789012:rule/orders-task-failures" }
   }
 
   mock_resource "aws_cloudwatch_log_group" {
@@ -106,8 +106,13 @@ run "only_tasks_of_this_service_that_failed_count" {
   }
 
   assert {
-    condition     = jsondecode(aws_cloudwatch_log_resource_policy.stops.policy_document).Statement[0].Resource == "arn:aws:logs:eu-central-1:123456789012:log-group:/aws/events/satchel/orders:*"
+    condition     = alltrue([for statement in jsondecode(aws_cloudwatch_log_resource_policy.stops.policy_document).Statement : startswith(statement.Resource, "arn:aws:logs:eu-central-1:123456789012:log-group:/aws/events/satchel/orders:*")])
     error_message = "EventBridge may write elsewhere."
+  }
+
+  assert {
+    condition     = jsondecode(aws_cloudwatch_log_resource_policy.stops.policy_document).Statement[1].Condition == { ArnEquals = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/orders-task-failures" } }
+    error_message = "Another rule may write into the log."
   }
 }
 
