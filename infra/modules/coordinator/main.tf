@@ -38,10 +38,11 @@ locals {
   memory_mib = coalesce(var.memory_mib, try(local.sizes[var.size].memory_mib, 4096))
   metrics    = coalesce(var.metrics, var.size != "small")
 
-  # Fargate limits the task and not the container, so the process does not see the limit.
+  # Fargate limits the task and not the container, so the process does not see the limit. A small
+  # task keeps more for everything that is not state: the process itself, snapshots on their way.
   environment = merge(
     {
-      SATCHEL_MEMORY_LIMIT  = "${floor(local.memory_mib / 2)}MiB"
+      SATCHEL_MEMORY_LIMIT  = "${floor(local.memory_mib / (local.memory_mib > 1024 ? 2 : 4))}MiB"
       SATCHEL_PENDING_LIMIT = "${floor(local.memory_mib / 8)}MiB"
     },
     local.metrics ? { SATCHEL_EMF = "true" } : {},

@@ -92,9 +92,9 @@ variable "cpu_units" {
 
 variable "memory_mib" {
   description = <<-EOT
-    Memory of a task in MiB; null for that of `size`. Half of it is for the keyed state that is in
-    use (`--memory-limit`), an eighth for everything that waits (`--pending-limit`), unless
-    `environment` or `extra_arguments` say otherwise.
+    Memory of a task in MiB; null for that of `size`. Half of it (a quarter up to 1 GiB) is for the
+    keyed state that is in use (`--memory-limit`), an eighth for everything that waits
+    (`--pending-limit`), unless `environment` or `extra_arguments` say otherwise.
   EOT
   type        = number
   default     = null

@@ -115,7 +115,7 @@ run "a_small_task_costs_little_and_its_limits_follow_its_memory" {
   }
 
   assert {
-    condition     = { for variable in jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].environment : variable.name => variable.value } == { SATCHEL_MEMORY_LIMIT = "256MiB", SATCHEL_PENDING_LIMIT = "64MiB" }
+    condition     = { for variable in jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].environment : variable.name => variable.value } == { SATCHEL_MEMORY_LIMIT = "128MiB", SATCHEL_PENDING_LIMIT = "64MiB" }
     error_message = "The limits do not follow the memory of the task, or metrics are written that cost more than they tell."
   }
 
