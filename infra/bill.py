@@ -41,6 +41,7 @@ SECRET = 0.40
 # Behaviour of the coordinator: engine/src/lease.rs, and the metrics of its documentation.
 RENEWAL_SECONDS_MAX = 10 / 3
 POLL_SECONDS_MAX = 1.0
+MEMBER_SECONDS = 10.0
 METRICS = 10
 METRIC_LINES_BYTES = 1200  # a minute and task
 LOG_BYTES_IDLE = 1e6  # a month and task: starts and deployments
@@ -132,6 +133,8 @@ def service(plan, address, values, resources):
     lease = argument(plan, module, "lease_time_seconds")
     prices["leases"] = DYNAMODB_WRITE * SECONDS / min(lease / 3, RENEWAL_SECONDS_MAX)
     prices["leases"] += (tasks - 1) * DYNAMODB_READ * SECONDS / min(lease / 4, POLL_SECONDS_MAX)
+    if argument(plan, module, "forwarding"):
+        prices["leases"] += tasks * DYNAMODB_WRITE * SECONDS / MEMBER_SECONDS
     log = LOG_BYTES_IDLE
     metrics = argument(plan, module, "metrics")
     if metrics or (metrics is None and argument(plan, module, "size") != "small"):
@@ -159,7 +162,7 @@ def argument(plan, module, name):
     ]
     given = call.get("expressions", {}).get(name)
     if given is None:
-        return call["module"]["variables"][name].get("default")
+        return call["module"]["variables"].get(name, {}).get("default")
     if "constant_value" in given:
         return given["constant_value"]
     (reference,) = given["references"]
