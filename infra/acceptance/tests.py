@@ -10,12 +10,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import unittest
+import urllib.request
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -361,6 +363,116 @@ class ServiceTests(unittest.TestCase):
             setattr(service.time, name, fake)
         with self.assertRaisesRegex(AssertionError, "no standby took over"):
             found(service.check, Cloud(hands_over=False))
+
+
+def free_port(address):
+    with socket.create_server((address, 0)) as server:
+        return server.getsockname()[1]
+
+
+class Tasks:
+    """ECS with processes instead of containers: each task is a coordinator on an address of its own
+    of this machine, and the service starts another one when one ends."""
+
+    def __init__(self, begin):
+        self.begin, self.processes, self.ports, self.count = begin, {}, {}, 0
+        for _ in range(MADE["tasks"]):
+            self.start()
+
+    def start(self):
+        self.count += 1
+        address = f"127.0.1.{self.count}"
+        self.ports[address] = free_port(address)
+        self.processes[address] = self.begin(address, self.ports[address])
+
+    def describe_services(self, cluster, services):
+        for address, process in list(self.processes.items()):
+            if process.poll() is not None:
+                del self.processes[address]
+                self.start()
+        return {"services": [{"runningCount": len(self.processes)}]}
+
+    def list_tasks(self, cluster, serviceName):
+        return {"taskArns": list(self.processes)}
+
+    def describe_tasks(self, cluster, tasks):
+        return {"tasks": [self.task(address) for address in tasks]}
+
+    def task(self, address):
+        try:
+            url = f"http://{address}:{self.ports[address]}/healthz"
+            urllib.request.urlopen(url, timeout=5).close()
+            health = "HEALTHY"
+        except OSError:
+            health = "UNKNOWN"
+        attachments = [{"details": [{"name": "privateIPv4Address", "value": address}]}]
+        return {"taskArn": address, "healthStatus": health, "attachments": attachments}
+
+    def stop_task(self, cluster, task, reason):
+        self.processes[task].send_signal(signal.SIGTERM)
+
+    def get_metric_data(self, **_):
+        return {"MetricDataResults": [{"Values": [1.0]}]}
+
+    def kill(self):
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+@unittest.skipUnless(
+    "AWS_ENDPOINT_URL" in os.environ and "SATCHEL_BINARY" in os.environ,
+    "no stand-in at AWS_ENDPOINT_URL, or no coordinator at SATCHEL_BINARY",
+)
+class CoordinatorTests(unittest.TestCase):
+    """The check of handovers, with real coordinators and their real lease."""
+
+    def test_a_stopped_owner_hands_over(self):
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        bucket, table = f"handover-{time.time_ns()}", f"handover-{time.time_ns()}"
+        region = {"LocationConstraint": boto3.Session().region_name}
+        boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=region)
+        dynamodb = boto3.client("dynamodb")
+        dynamodb.create_table(
+            TableName=table,
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        self.addCleanup(dynamodb.delete_table, TableName=table)
+        module = folder / "module.yaml"
+        module.write_text((HERE / "module.yaml").read_text().split("---")[0])
+
+        def begin(address, port):
+            command = [os.environ["SATCHEL_BINARY"], "run", "--module", str(module)]
+            command += ["--state", f"s3://{bucket}/a", "--application", "a"]
+            command += ["--lease-table", table, "--lease-time", "10s", "--stop-timeout", "25s"]
+            command += ["--http", f"{address}:0", "--admin", f"{address}:{port}"]
+            log = open(folder / f"{address}.log", "w", encoding="utf-8")
+            self.addCleanup(log.close)
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+        tasks = Tasks(begin)
+        self.addCleanup(lambda: tasks.kill())
+        # The name of the lease as Terraform tells it to the run.
+        outputs = (HERE / "outputs.tf").read_text().splitlines()
+        output = next(line for line in outputs if "lease_item" in line)
+        name = output.split('"')[1]
+        name = name.replace("${var.name}", "a").replace("${module.state_bucket.name}", bucket)
+        figures = Figures()
+        context = Context(
+            made={**MADE, "lease_table": table, "lease_item": name},
+            figures=figures,
+            budget=budget.Budget(2),
+            client=lambda service, **_: dynamodb if service == "dynamodb" else tasks,
+            share=0.34,
+        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            service.check(context)
+        rows = {row["figure"]: row for row in figures.rows}
+        self.assertEqual(wrong(rows), [], rows)
+        self.assertEqual(rows["epochs gained"]["value"], 1)
 
 
 class BudgetTests(unittest.TestCase):
