@@ -6,6 +6,10 @@ from checks import together
 
 KEY = "acceptance"
 BATCH = 50
+# A shard allows five reads a second.
+PAUSE_SECONDS = 0.25
+# The stream's clock and the one here are at most this far apart.
+CLOCKS_APART_SECONDS = 10
 
 
 def check(context):
@@ -84,17 +88,16 @@ def concurrent(context, client, stream):
         for number in range(each):
             data = f"{writer} {number}".encode()
             answer = client.put_record(StreamName=stream, Data=data, PartitionKey=KEY)
-            numbers.append((int(answer["SequenceNumber"]), data))
+            numbers.append((int(answer["SequenceNumber"]), data, answer["ShardId"]))
         return numbers
 
     put = [pair for part in together(8, work) for pair in part]
     time.sleep(5)
-    shard = client.list_shards(StreamName=stream)["Shards"][0]["ShardId"]
-    read = read_since(client, stream, shard, begun - 60)
+    read = read_since(client, stream, put[0][2], begun - CLOCKS_APART_SECONDS)
     found = {}
     for record in read:
         found.setdefault(int(record["SequenceNumber"]), record["Data"])
-    missing = sum(found.get(number) != data for number, data in put)
+    missing = sum(found.get(number) != data for number, data, _ in put)
     figures = context.figures
     figures.add("Kinesis", "concurrent PutRecord of eight threads", len(put))
     figures.expect("Kinesis", "of these, not read under their number", missing, 0)
@@ -115,10 +118,10 @@ def read_since(client, stream, shard, moment, seconds_max=60):
     while iterator is not None and time.monotonic() < until:
         answer = client.get_records(ShardIterator=iterator, Limit=10000)
         records += answer["Records"]
-        if not answer["Records"] and answer["MillisBehindLatest"] == 0:
-            break
         iterator = answer.get("NextShardIterator")
-        time.sleep(0.25)  # five requests a second and shard
+        if answer["MillisBehindLatest"] == 0:
+            break
+        time.sleep(PAUSE_SECONDS)
     return records
 
 
@@ -127,24 +130,23 @@ def settling(context, client, stream, shards):
     how far the stream's clock is from the one here. Together: the margin of a read-back."""
     late, skews, unseen, empty = [], [], 0, 0
     count = context.samples(40, least=3)
+    if not context.stand_in:
+        # So that a read-back has little to read beside the record.
+        time.sleep(CLOCKS_APART_SECONDS)
     for number in range(count):
+        time.sleep(PAUSE_SECONDS)
         data = f"settling {number}".encode()
         begun = time.time()
         answer = client.put_record(StreamName=stream, Data=data, PartitionKey=f"settling {number}")
         acknowledged = time.monotonic()
         record, tries = None, 0
         while record is None and time.monotonic() - acknowledged < 20:
-            iterator = client.get_shard_iterator(
-                StreamName=stream,
-                ShardId=answer["ShardId"],
-                ShardIteratorType="AT_TIMESTAMP",
-                Timestamp=begun - 1,
-            )["ShardIterator"]
-            read = client.get_records(ShardIterator=iterator, Limit=10000)["Records"]
+            moment = begun - CLOCKS_APART_SECONDS
+            read = read_since(client, stream, answer["ShardId"], moment)
             record = next((one for one in read if one["Data"] == data), None)
             tries += 1
             if record is None:
-                time.sleep(0.25)
+                time.sleep(PAUSE_SECONDS)
         if record is None:
             unseen += 1
             continue
