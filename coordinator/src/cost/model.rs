@@ -70,11 +70,12 @@ fn store(load: &Load, usage: &mut Usage) {
         true => bundling::requests(load.calls, load.function_ms, load.max_linger_ms),
         false => 0.0,
     };
-    let emitted = load
-        .streams
-        .records_out
-        .min(stream_requests(load).max(answers));
-    let commits = commits::per_second(load, answers, emitted);
+    let commits = commits::per_second(load, answers, load.streams.records_out);
+    // Records come with reads. Between two of them, nothing changes unless calls come.
+    let commits = match load.calls > 0.0 {
+        true => commits,
+        false => commits.min(stream_requests(load)),
+    };
     if commits <= 0.0 {
         usage.s3_bytes = load.state_bytes;
         return;
