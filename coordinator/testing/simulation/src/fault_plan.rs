@@ -7,7 +7,7 @@ use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnP
 use satchel_engine::partition::Config;
 use satchel_engine::sink::exactly_once::ExactlyOnceTiming;
 use satchel_engine::source::shards::Startup;
-use satchel_log::{Options, Retry, SnapshotPolicy};
+use satchel_log::{Condensation, Options, Retry, SnapshotPolicy};
 use satchel_log_simulation::Random;
 
 use crate::functions::{FRAIL, STEADY, STIFF};
@@ -261,6 +261,11 @@ pub(crate) fn draw_log(random: &Random) -> Options {
             segment_bytes: 100 + random.below(3_000),
             ..SnapshotPolicy::default()
         },
+        condensation: random.chance(700).then(|| Condensation {
+            objects: 2 + random.below(6),
+            runs: 1 + random.below(4),
+            object_bytes_max: 200 + random.below(2_000),
+        }),
         ..Options::default()
     }
 }
