@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("error", "streams"),
     ("module", "bounded streams"),
     ("kafka", "error module"),
-    ("store", "clock error"),
+    ("store", "clock cost error"),
     ("status", "clock log_limit module"),
     ("metrics", "status store"),
     ("sources", "metrics"),

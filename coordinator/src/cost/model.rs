@@ -1,6 +1,6 @@
 //! Use of services that a load causes.
 
-use satchel_log::{Options, SnapshotPolicy};
+use satchel_log::{Condensation, Options, SnapshotPolicy};
 
 use super::load::{CommitLog, Load};
 use super::usage::Usage;
@@ -70,11 +70,12 @@ fn store(load: &Load, usage: &mut Usage) {
         true => bundling::requests(load.calls, load.function_ms, load.max_linger_ms),
         false => 0.0,
     };
-    let emitted = load
-        .streams
-        .records_out
-        .min(stream_requests(load).max(answers));
-    let commits = commits::per_second(load, answers, emitted);
+    let commits = commits::per_second(load, answers, load.streams.records_out);
+    // Records come with reads. Between two of them, nothing changes unless calls come.
+    let commits = match load.calls > 0.0 {
+        true => commits,
+        false => commits.min(stream_requests(load)),
+    };
     if commits <= 0.0 {
         usage.s3_bytes = load.state_bytes;
         return;
@@ -82,12 +83,13 @@ fn store(load: &Load, usage: &mut Usage) {
     let options = Options::default();
     let changes = load.messages() * load.message_bytes;
     let log_bytes = changes + commits * COMMIT_BYTES;
-    let snapshots = snapshots(load, &options.snapshots, commits, log_bytes);
+    let commit_bytes = log_bytes / commits;
+    let copies = copies(load, commits, commit_bytes);
+    let snapshots = snapshots(load, &options.snapshots, log_bytes, copies.reads);
     // Each snapshot is its segments, a manifest, and a record in the log.
     let segments = (snapshots.bytes / options.snapshots.segment_bytes as f64).max(1.0);
-    usage.s3_puts = snapshots.per_second * (segments + 1.0);
+    usage.s3_puts = snapshots.per_second * (segments + 1.0) + copies.per_second;
     let records = commits + snapshots.per_second;
-    let commit_bytes = log_bytes / commits;
     match load.log {
         CommitLog::S3 => usage.s3_puts += records,
         CommitLog::DynamoDb => {
@@ -110,8 +112,43 @@ fn store(load: &Load, usage: &mut Usage) {
         CommitLog::S3 => usage.s3_gets = commits.min(reads_max),
         CommitLog::DynamoDb => usage.lease_reads += commits.min(reads_max),
     }
-    let written = log_bytes + snapshots.per_second * snapshots.bytes;
+    let written = log_bytes + copies.bytes + snapshots.per_second * snapshots.bytes;
     usage.s3_bytes = load.state_bytes + written * KEPT_SECONDS;
+}
+
+/// Copies of small log objects.
+struct Copies {
+    per_second: f64,
+    /// Bytes that they write per second.
+    bytes: f64,
+    /// Number by which the objects that a takeover reads grow per second.
+    reads: f64,
+}
+
+fn copies(load: &Load, commits: f64, commit_bytes: f64) -> Copies {
+    let settings = Condensation::default();
+    if load.log == CommitLog::DynamoDb {
+        // One request reads many items.
+        return Copies {
+            per_second: 0.0,
+            bytes: 0.0,
+            reads: 0.0,
+        };
+    }
+    if commit_bytes > settings.object_bytes_max as f64 {
+        return Copies {
+            per_second: 0.0,
+            bytes: 0.0,
+            reads: commits,
+        };
+    }
+    let per_second = commits / settings.objects as f64;
+    Copies {
+        per_second,
+        // Nearly all is copied in a run, and then with the other runs.
+        bytes: 2.0 * commits * commit_bytes,
+        reads: per_second / settings.runs as f64,
+    }
 }
 
 /// Snapshots of a load.
@@ -121,10 +158,10 @@ struct Snapshots {
     bytes: f64,
 }
 
-fn snapshots(load: &Load, policy: &SnapshotPolicy, commits: f64, log_bytes: f64) -> Snapshots {
+fn snapshots(load: &Load, policy: &SnapshotPolicy, log_bytes: f64, reads: f64) -> Snapshots {
     // Without knowledge of which keys change, all state is written anew.
     let bytes = load.state_bytes;
-    let weight = log_bytes + commits * policy.object_bytes as f64;
+    let weight = log_bytes + reads * policy.object_bytes as f64;
     let due = (bytes * policy.log_percent as f64 / 100.0)
         .max(policy.floor_bytes as f64)
         .min(policy.tail_bytes_max as f64);

@@ -137,6 +137,33 @@ fn a_hundred_calls_a_second_cost_at_most_265_dollars_of_commits() {
 }
 
 #[test]
+fn from_stream_to_stream_all_requests_cost_at_most_5_cents_a_million_messages() {
+    let load = Load {
+        streams: Streams {
+            count: 2,
+            shards: Some(4),
+            records_in: 1_000.0,
+            records_out: 1_000.0,
+            ..idle().streams
+        },
+        ..idle()
+    };
+    let costs = costs(&load);
+    let requests = [
+        "S3 PUT",
+        "S3 GET",
+        "DynamoDB lease writes",
+        "Lambda requests",
+    ];
+    let dollars: f64 = requests.iter().map(|position| costs.of(position)).sum();
+    let per_million = dollars / (load.messages() * MONTH_SECONDS / 1e6);
+    assert!(
+        (0.02..=0.05).contains(&per_million),
+        "{per_million}: {costs:?}"
+    );
+}
+
+#[test]
 fn a_load_that_makes_no_sense_is_refused_with_what_to_change() {
     let load = idle();
     let without_stream = Load {

@@ -295,7 +295,7 @@ async fn a_hundred_calls_a_second_make_at_most_20_4_puts_a_second_and_what_the_m
     priced.calls(50.0, Duration::from_secs(1)).await;
     for rate in [100.0, 20.0] {
         agree(&estimate(&load(rate, 0.0)), async || {
-            let bill = priced.calls(rate, seconds(5)).await;
+            let bill = priced.calls(rate, seconds(4)).await;
             let puts = bill.rate(S3, "PutObject");
             assert!(puts <= 20.4, "{puts} PUT/s");
             bill
@@ -307,14 +307,14 @@ async fn a_hundred_calls_a_second_make_at_most_20_4_puts_a_second_and_what_the_m
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_from_stream_to_stream_make_the_requests_that_the_model_says() {
     let priced = Priced::start(STREAMS, &[]).await;
-    priced.records(200, Duration::from_secs(2)).await;
+    priced.records(200, Duration::from_secs(1)).await;
     let usage = estimate(&load(0.0, 300.0));
-    agree(&usage, async || priced.records(300, seconds(6)).await).await;
+    agree(&usage, async || priced.records(300, seconds(5)).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_acknowledgement_of_egress_causes_no_commit_before_the_interval() {
-    let priced = Priced::start(STREAMS, &["--commit-interval=4s"]).await;
+    let priced = Priced::start(STREAMS, &["--commit-interval=3s"]).await;
     priced.call("bob").await;
     priced.is_quiet().await;
     let puts = || priced.cloud.bill().of(S3, "PutObject").requests;
@@ -330,13 +330,13 @@ async fn an_acknowledgement_of_egress_causes_no_commit_before_the_interval() {
         1,
         "the greeting is committed before it leaves"
     );
-    sleep(Duration::from_millis(2_500)).await;
+    sleep(Duration::from_millis(1_800)).await;
     assert_eq!(puts(), with_record, "its acknowledgement waits");
     until_true("the acknowledgement is committed", async || {
         puts() > with_record
     })
     .await;
     let waited = acknowledged.elapsed();
-    assert!(waited > Duration::from_secs(3), "{waited:?}");
+    assert!(waited > Duration::from_secs(2), "{waited:?}");
     assert_eq!(puts() - with_record, 1);
 }
