@@ -153,6 +153,9 @@ resource "aws_ecs_service" "coordinator" {
   propagate_tags  = "SERVICE"
   tags            = var.tags
 
+  # Without it, a change of the strategy would replace the service.
+  force_new_deployment = var.on_demand_tasks != null
+
   dynamic "capacity_provider_strategy" {
     for_each = local.capacity
 

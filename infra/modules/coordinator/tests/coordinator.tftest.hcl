@@ -158,6 +158,11 @@ run "tasks_run_on_spot_but_those_that_are_to_stay" {
     condition     = aws_ecs_cluster_capacity_providers.coordinator[0].capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
     error_message = "The cluster has no Spot capacity, or the service does not use it."
   }
+
+  assert {
+    condition     = aws_ecs_service.coordinator.force_new_deployment
+    error_message = "A change of the number replaces the service, which is down meanwhile."
+  }
 }
 
 run "all_tasks_run_on_spot" {
