@@ -26,7 +26,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("kafka", "error module"),
     ("store", "clock cost error"),
     ("status", "clock log_limit module"),
-    ("metrics", "status store"),
+    ("metrics", "clock readiness status store"),
     ("sources", "metrics"),
     ("offline", "clock error module random store typed_json"),
     (
@@ -49,7 +49,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
-    ("check", "destinations error module random store"),
+    ("check", "destinations module random store"),
     ("servers", "bounded config error http metrics"),
     (
         "assemble",

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aws_lambda;
+mod check_aws;
 mod http_invoker;
 mod https_invoker;
 mod keepalive;

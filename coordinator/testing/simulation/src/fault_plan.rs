@@ -44,6 +44,8 @@ pub(crate) struct FaultPlan {
     pub(crate) clock_error_max_ms: u64,
     /// Timing of the egress, if it delivers exactly once.
     pub(crate) exactly_once: Option<ExactlyOnceTiming>,
+    /// True if the egress puts records with equal keys and bytes.
+    pub(crate) equal_records: bool,
     /// Duration of a lease in ms, if processes acquire one before they take over.
     pub(crate) lease_ms: Option<u64>,
     pub(crate) startup: Startup,
@@ -159,7 +161,9 @@ impl FaultPlan {
                 confirmation_ms: 300 + random.below(2_000),
                 request_timeout_ms: 100 + random.below(1_000),
                 settling_ms: 50 + random.below(500),
+                ordering_ms: 1 + random.below(3_000),
             }),
+            equal_records: random.chance(500),
             lease_ms: random.chance(400).then(|| 300 + random.below(3_000)),
             startup: match random.below(10) {
                 0..3 => Startup::Latest,

@@ -58,6 +58,10 @@ pub enum Mutant {
     ResolveAgain,
     /// An owner puts records that its predecessor left without scanning the stream for them.
     SkipLook,
+    /// A scan begins after the last acknowledged record.
+    LookAfterLast,
+    /// An owner takes records that its predecessor acknowledged for equal ones in doubt.
+    ForgetAcknowledged,
     /// An owner scans before its predecessor's requests have landed or died.
     LookEarly,
     /// Records are put though ownership was not confirmed recently.
@@ -132,7 +136,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 61] = [
+    pub const ALL: [(&'static str, Mutant); 63] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -159,6 +163,8 @@ impl Mutant {
         ("forget-deaths", Mutant::ForgetDeaths),
         ("resolve-again", Mutant::ResolveAgain),
         ("skip-look", Mutant::SkipLook),
+        ("look-after-last", Mutant::LookAfterLast),
+        ("forget-acknowledged", Mutant::ForgetAcknowledged),
         ("look-early", Mutant::LookEarly),
         ("put-unconfirmed", Mutant::PutUnconfirmed),
         ("forget-marks", Mutant::ForgetMarks),

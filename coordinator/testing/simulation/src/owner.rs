@@ -130,6 +130,7 @@ impl World {
         );
         serving.egress = Egress::start(
             &serving.partition,
+            &self.faults,
             timing,
             self.mutant,
             self.timeline.now_ms(),
