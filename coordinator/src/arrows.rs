@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("bounded", ""),
     ("clock", ""),
     ("container", ""),
+    ("cost", ""),
     ("invoker", "bounded"),
     ("log_limit", ""),
     ("open_files", ""),
@@ -23,7 +24,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("error", "streams"),
     ("module", "bounded streams"),
     ("kafka", "error module"),
-    ("store", "clock error"),
+    ("store", "clock cost error"),
     ("status", "clock log_limit module"),
     ("metrics", "clock readiness status store"),
     ("sources", "metrics"),
@@ -57,7 +58,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "cli",
-        "bounded check clock config destinations error module offline store streams typed_json",
+        "bounded check clock config cost destinations error module offline store streams \
+         typed_json",
     ),
     (
         "dev",

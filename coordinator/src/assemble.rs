@@ -20,7 +20,7 @@ use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::Input;
 use satchel_engine::output::Stoppages;
 use satchel_engine::partition::Config;
-use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
+use satchel_log::{Condensation, DEFAULT_BUCKETS, MemoryStore, Options};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{CommitPolicy, ProcessArgs};
@@ -262,6 +262,8 @@ impl Process {
     ) -> Result<NodeParts, Failure> {
         let args = &self.args;
         let commits = args.commits.policy(state.is_bucket());
+        // A file is read in microseconds, so copies of small ones would gain nothing.
+        let condensation = state.is_bucket().then(Condensation::default);
         Ok(NodeParts {
             application: args.application.clone(),
             config: self.engine_config(adapters.endpoints, commits),
@@ -269,6 +271,7 @@ impl Process {
             hold_policy: args.fork.hold_policy().map_err(Failure::usage)?,
             log: Options {
                 depth: commits.depth,
+                condensation,
                 retention_ms: millis(args.retention.unwrap_or_default()),
                 ..log
             },

@@ -9,4 +9,5 @@ mod https_invoker;
 mod keepalive;
 mod local_lambda;
 mod log_over_directory;
+mod priced;
 mod s3;

@@ -110,6 +110,8 @@ pub enum Mutant {
     CountAnOutage,
     /// An endpoint that is down is not probed in time.
     ForgetProbe,
+    /// Batches that gather are not sent when their linger is over.
+    LingerForever,
     /// Back-offs end by the calendar.
     FreezeBackoff,
     /// Partition time stands still while the calendar is behind.
@@ -134,7 +136,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 62] = [
+    pub const ALL: [(&'static str, Mutant); 63] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -187,6 +189,7 @@ impl Mutant {
         ("ignore-memory-limit", Mutant::IgnoreMemoryLimit),
         ("count-an-outage", Mutant::CountAnOutage),
         ("forget-probe", Mutant::ForgetProbe),
+        ("linger-forever", Mutant::LingerForever),
         ("freeze-backoff", Mutant::FreezeBackoff),
         ("freeze-time", Mutant::FreezeTime),
         ("follow-jump", Mutant::FollowJump),
