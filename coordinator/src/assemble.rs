@@ -94,7 +94,12 @@ pub(crate) struct FurtherRoutes {
     pub(crate) traffic: Router,
     /// Routes of the administration port.
     pub(crate) admin: Router,
+    /// Layer before calls and sends, inside the check of the token.
+    pub(crate) forwarding: Option<Layer>,
 }
+
+/// Puts something before routes.
+pub(crate) type Layer = Box<dyn FnOnce(Router) -> Router + Send>;
 
 /// Adapters between the application and the outside world.
 pub(crate) struct Adapters {
@@ -152,6 +157,15 @@ impl Process {
         Ok(servers)
     }
 
+    /// Returns what calls and sends need.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            requests: self.requests.clone(),
+            readiness: self.readiness.subscribe(),
+            limits: TrafficLimits::default(),
+        }
+    }
+
     /// Serves the open ports.
     pub(crate) fn serve_ports(
         &self,
@@ -160,17 +174,17 @@ impl Process {
         writes_without_token: WritesWithoutToken,
         further: FurtherRoutes,
     ) {
-        let traffic = Traffic {
-            requests: self.requests.clone(),
-            readiness: self.readiness.subscribe(),
-            limits: TrafficLimits::default(),
-        };
+        let traffic = self.traffic();
         let playground = |address| {
             let stoppages = self.stoppages.subscribe();
             self.playground.routes(address, traffic.clone(), stoppages)
         };
         servers.serve_playground(playground, tokens.traffic.as_ref(), &self.metrics);
         let traffic = traffic_routes(traffic);
+        let traffic = match further.forwarding {
+            Some(layer) => layer(traffic),
+            None => traffic,
+        };
         let reads = admin_reads(servers.admin, tokens.admin.as_ref());
         let writes = match (tokens.admin, writes_without_token) {
             (Some(token), _) => AdminAccess::Token(token),

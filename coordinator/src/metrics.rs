@@ -10,6 +10,7 @@ mod egresses;
 mod functions;
 mod kafka;
 mod kinesis;
+mod peers;
 mod process;
 mod sqs;
 mod store;
@@ -34,6 +35,7 @@ use egresses::EgressFamilies;
 use functions::FunctionFamilies;
 use kafka::KafkaFamilies;
 use kinesis::KinesisFamilies;
+use peers::PeerFamilies;
 use process::ProcessFamilies;
 use sqs::SqsFamilies;
 use store::StoreFamilies;
@@ -380,6 +382,7 @@ struct Families {
     store: StoreFamilies,
     kafka: KafkaFamilies,
     kinesis: KinesisFamilies,
+    peers: PeerFamilies,
     sqs: SqsFamilies,
 }
 
@@ -492,6 +495,7 @@ impl Families {
             store: StoreFamilies::register(&mut names),
             kafka: KafkaFamilies::register(&mut names),
             kinesis: KinesisFamilies::register(&mut names),
+            peers: PeerFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
             status: Status::new(),
             system,

@@ -172,6 +172,7 @@ pub async fn lease_table(table: &LeaseTable) -> Result<(), String> {
     let claimant = Claimant {
         id: "satchel validate".to_owned(),
         address: None,
+        peer: None,
     };
     let write = Write {
         condition: Condition::Mine {
@@ -184,7 +185,8 @@ pub async fn lease_table(table: &LeaseTable) -> Result<(), String> {
             counter: 0,
             lease_ms: 0,
             released: true,
-            address: claimant.address,
+            address: None,
+            peer: None,
         },
     };
     match Box::pin(table.write(&write)).await {

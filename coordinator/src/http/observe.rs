@@ -85,6 +85,8 @@ fn verb(route: Option<&MatchedPath>) -> &'static str {
         "functions",
     ];
     let route = route.map_or("", MatchedPath::as_str);
+    // The peer port has the routes of the traffic port below this path.
+    let route = route.trim_start_matches("/traffic");
     let first = route.trim_start_matches("/api").trim_start_matches('/');
     let first = first.split('/').next().unwrap_or_default();
     VERBS

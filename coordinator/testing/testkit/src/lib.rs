@@ -29,6 +29,7 @@
 //! - [`Cloud`] provides the AWS services that `satchel run` uses, all on this machine, with real
 //!   handler processes.
 //! - [`Proxy`] forwards requests to a server and injects faults.
+//! - [`Balancer`] is a load balancer over several processes.
 //! - [`Service`] describes an AWS service and the errors that it returns when it throttles or
 //!   fails.
 //! - [`Moto`] emulates AWS; [`python_with`] prepares the Python environment that it needs.
@@ -40,6 +41,7 @@
 //! that crash tests need return the error instead: [`Request::send`], [`Client::try_put`].
 
 mod aws;
+mod balancer;
 mod binary;
 mod client;
 mod cloud;
@@ -54,6 +56,7 @@ mod python;
 mod waiting;
 
 pub use aws::Moto;
+pub use balancer::{ASKED, Balancer};
 pub use binary::{binary, example, handler, satchel, target_dir, workspace};
 pub use client::{Client, Lost, Record, Reply, Request};
 pub use cloud::{Cloud, Follower};
