@@ -27,6 +27,8 @@ use crate::config::{CommitPolicy, ProcessArgs};
 use crate::container;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
+#[cfg(feature = "aws")]
+use crate::http::AdminRights;
 use crate::http::{
     Admin, AdminAccess, BodyLimits, Token, Traffic, TrafficLimits, admin_routes, traffic_routes,
 };
@@ -94,12 +96,14 @@ pub(crate) struct FurtherRoutes {
     pub(crate) traffic: Router,
     /// Routes of the administration port.
     pub(crate) admin: Router,
-    /// Layer before calls and sends, inside the check of the token.
-    pub(crate) forwarding: Option<Layer>,
+    /// Layers before calls and sends, inside the check of the token, and before administration.
+    #[cfg(feature = "aws")]
+    pub(crate) forwarding: Option<(Layer<()>, Layer<AdminRights>)>,
 }
 
-/// Puts something before routes.
-pub(crate) type Layer = Box<dyn FnOnce(Router) -> Router + Send>;
+/// Puts something before routes, for clients with certain rights.
+#[cfg(feature = "aws")]
+pub(crate) type Layer<R> = Box<dyn FnOnce(Router, R) -> Router + Send>;
 
 /// Adapters between the application and the outside world.
 pub(crate) struct Adapters {
@@ -166,6 +170,20 @@ impl Process {
         }
     }
 
+    /// Returns the routes of the administration port, for clients with these rights.
+    pub(crate) fn admin(&self, reads: AdminAccess, writes: AdminAccess) -> Router {
+        admin_routes(Admin {
+            requests: self.requests.clone(),
+            readiness: self.readiness.subscribe(),
+            sources: self.sources.clone(),
+            stoppages: self.stoppages.subscribe(),
+            metrics: self.metrics.clone(),
+            reads,
+            writes,
+            limits: BodyLimits::default(),
+        })
+    }
+
     /// Serves the open ports.
     pub(crate) fn serve_ports(
         &self,
@@ -181,10 +199,6 @@ impl Process {
         };
         servers.serve_playground(playground, tokens.traffic.as_ref(), &self.metrics);
         let traffic = traffic_routes(traffic);
-        let traffic = match further.forwarding {
-            Some(layer) => layer(traffic),
-            None => traffic,
-        };
         let reads = admin_reads(servers.admin, tokens.admin.as_ref());
         let writes = match (tokens.admin, writes_without_token) {
             (Some(token), _) => AdminAccess::Token(token),
@@ -192,16 +206,15 @@ impl Process {
             #[cfg(feature = "aws")]
             (None, WritesWithoutToken::Denied) => AdminAccess::Denied,
         };
-        let admin = admin_routes(Admin {
-            requests: self.requests.clone(),
-            readiness: self.readiness.subscribe(),
-            sources: self.sources.clone(),
-            stoppages: self.stoppages.subscribe(),
-            metrics: self.metrics.clone(),
-            reads,
-            writes,
-            limits: BodyLimits::default(),
-        });
+        let admin = self.admin(reads.clone(), writes.clone());
+        #[cfg(feature = "aws")]
+        let (traffic, admin) = match further.forwarding {
+            Some((calls, administration)) => (
+                calls(traffic, ()),
+                administration(admin, AdminRights { reads, writes }),
+            ),
+            None => (traffic, admin),
+        };
         if tokens.traffic.is_none() {
             servers.warn_of_open_traffic();
         }

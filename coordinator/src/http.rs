@@ -52,12 +52,13 @@ pub(crate) use self::error::ApiError;
 pub(crate) use self::guard::{for_one_program, for_programs};
 #[cfg(feature = "aws")]
 pub(crate) use self::{
+    admin::AdminRights,
     error::{ErrorCode, UNKNOWN},
     guest::{Budget, Guest, Received},
     ledger::{Client, Exceeded, Ledger, Share},
     progress::Progressing,
     target::query,
-    traffic::Wait,
+    traffic::{Wait, WaitQuery},
 };
 
 use self::observe::Observer;

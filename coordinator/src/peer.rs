@@ -6,8 +6,8 @@
 //!                               │     └─ no owner ─► waits
 //!                               │ the owner is there
 //!                               ▼
-//!                             link ══ TLS 1.3, HTTP/2 ══► peer port ─► admission ─► forward ─► routes
-//!                                                          of the owner             one hop
+//!                             link ══ TLS 1.3, HTTP/2 ══► its peer port ─► admission ─┐
+//!                                                   routes ◄─ forward, one hop ◄──────┘
 //! ```
 //!
 //! - [`Identity`] is the key of this process, made at its start and held in memory only. The lease
@@ -18,8 +18,8 @@
 //! - [`Forwarder`] is the layer before the routes. Its decisions are those of
 //!   [`satchel_engine::forwarding`].
 //! - [`Links`] are the connections to other processes, [`serve`] is the port for theirs. Requests
-//!   of the traffic port lie under `/traffic` there, so that further kinds of messages between
-//!   processes have paths of their own.
+//!   of the traffic port lie under `/traffic` there and those of the administration port under
+//!   `/admin`, so that further kinds of messages between processes have paths of their own.
 
 mod forward;
 mod gate;
@@ -30,7 +30,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::forward::{Forwarder, Hop, layer};
+pub(crate) use self::forward::{Forwarder, Hop, Surface, layer};
 pub(crate) use self::gate::{Gate, PeerOwner};
 pub(crate) use self::identity::Identity;
 pub(crate) use self::link::Links;

@@ -45,6 +45,10 @@ use peers::Peers;
 /// Part of the stop time in which a snapshot may be taken before anything stops.
 const SHORTENING_SHARE: u32 = 10;
 
+/// Time beyond the lease time for what is in flight at a planned handover. Requests wait for the
+/// next owner a second longer.
+const DRAIN_BEYOND: Duration = Duration::from_secs(2);
+
 /// Minimum time for what is in flight at a planned handover.
 const DRAIN_MIN: Duration = Duration::from_secs(1);
 
@@ -144,7 +148,7 @@ async fn serve_ports(
     let mut servers = process.open_ports().await?;
     let further = FurtherRoutes {
         admin: handover::routes(handover.clone()).merge(peers::probe(process, peers)),
-        forwarding: peers.map(Peers::layer),
+        forwarding: peers.map(Peers::layers),
         ..FurtherRoutes::default()
     };
     process.serve_ports(&mut servers, tokens, WritesWithoutToken::Denied, further);
@@ -213,8 +217,8 @@ async fn own(
             prepared?;
             let mut limit = config.drain_limit();
             if let Some(peers) = peers {
-                // Requests wait for the next owner meanwhile, not much longer than the lease time.
-                limit = limit.min(config.lease_time.max(DRAIN_MIN));
+                // Requests wait for the next owner meanwhile, and it needs time to take over.
+                limit = limit.min(config.lease_time + DRAIN_BEYOND);
                 limit = limit.saturating_sub(peers.close(limit).await).max(DRAIN_MIN);
             }
             stop(config, process, node, limit).await

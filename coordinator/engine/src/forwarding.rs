@@ -32,10 +32,10 @@ pub enum Owner<P> {
     /// Another process, which has no peer port: one without `--peer`, or of an older version.
     Unreachable,
     /// No process is known to own the partition.
-    Nobody,
+    Unknown,
 }
 
-/// What to do with the request.
+/// Next step of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step<P> {
     /// Serve it in this process.
@@ -85,8 +85,10 @@ pub struct Forwarding<P> {
     patience_ms: u64,
     /// Time at which the patience ends.
     until_ms: u64,
-    /// Process that was asked last, and when it may be asked again.
-    last: Option<(P, u64)>,
+    /// Processes that were asked, the last one at the end, and when each may be asked again.
+    asked: Vec<(P, u64)>,
+    /// Owner that this process knew when it asked it.
+    owner: Option<P>,
     /// Owner that the last asked process named, until it was asked.
     named: Option<P>,
     /// True once the owner named by another process was asked, until the owner changes.
@@ -117,7 +119,8 @@ impl<P: Clone + PartialEq> Forwarding<P> {
             origin,
             patience_ms,
             until_ms: now_ms.saturating_add(patience_ms),
-            last: None,
+            asked: Vec::new(),
+            owner: None,
             named: None,
             redirected: false,
             lost: false,
@@ -135,7 +138,7 @@ impl<P: Clone + PartialEq> Forwarding<P> {
             (Owner::There(peer), Origin::Peer) => Step::Refuse(Refusal::NotMine {
                 knows: Some(peer.clone()),
             }),
-            (Owner::Unreachable | Owner::Nobody, Origin::Peer) => {
+            (Owner::Unreachable | Owner::Unknown, Origin::Peer) => {
                 Step::Refuse(Refusal::NotMine { knows: None })
             }
             (Owner::There(peer), Origin::Client { .. }) => self.ask(now_ms, peer),
@@ -143,7 +146,7 @@ impl<P: Clone + PartialEq> Forwarding<P> {
                 Some(named) => self.begin(named),
                 None => Step::Refuse(Refusal::Unreachable),
             },
-            (Owner::Nobody, Origin::Client { .. }) => match self.named.take() {
+            (Owner::Unknown, Origin::Client { .. }) => match self.named.take() {
                 Some(named) => self.begin(named),
                 None => self.wait(now_ms, u64::MAX),
             },
@@ -152,15 +155,12 @@ impl<P: Clone + PartialEq> Forwarding<P> {
 
     /// Handles the end of an attempt that brought no answer for the client.
     pub fn asked(&mut self, now_ms: u64, end: Asked<P>) {
-        if let Some((_, again_ms)) = &mut self.last {
+        if let Some((_, again_ms)) = self.asked.last_mut() {
             *again_ms = now_ms.saturating_add(PAUSE_MS);
         }
         match end {
             Asked::NotMine { knows } => {
-                let other = knows.filter(|knows| {
-                    let last = self.last.as_ref();
-                    last.is_none_or(|(peer, _)| peer != knows)
-                });
+                let other = knows.filter(|knows| self.again_ms(knows) <= now_ms);
                 if other.is_some() && !mem::replace(&mut self.redirected, true) {
                     self.named = other;
                 }
@@ -178,24 +178,31 @@ impl<P: Clone + PartialEq> Forwarding<P> {
         if let Some(named) = self.named.take() {
             return self.begin(named);
         }
-        match &self.last {
-            Some((last, again_ms)) if last == owner && now_ms < *again_ms => {
-                let again_ms = *again_ms;
-                self.wait(now_ms, again_ms)
-            }
-            _ if now_ms >= self.until_ms => Step::Refuse(Refusal::NoOwner),
-            last => {
-                if last.as_ref().is_some_and(|(last, _)| last != owner) {
-                    self.redirected = false;
-                }
-                self.begin(owner.clone())
-            }
+        let again_ms = self.again_ms(owner);
+        if now_ms < again_ms {
+            return self.wait(now_ms, again_ms);
         }
+        if now_ms >= self.until_ms {
+            return Step::Refuse(Refusal::NoOwner);
+        }
+        if self.owner.as_ref() != Some(owner) {
+            self.owner = Some(owner.clone());
+            self.redirected = false;
+        }
+        self.begin(owner.clone())
     }
 
     fn begin(&mut self, peer: P) -> Step<P> {
-        self.last = Some((peer.clone(), 0));
+        self.asked.retain(|(asked, _)| *asked != peer);
+        self.asked.push((peer.clone(), 0));
         Step::Ask(peer)
+    }
+
+    /// Time from which `peer` may be asked, in ms.
+    fn again_ms(&self, peer: &P) -> u64 {
+        let mut asked = self.asked.iter();
+        let asked = asked.find(|(asked, _)| asked == peer);
+        asked.map_or(0, |(_, again_ms)| *again_ms)
     }
 
     fn wait(&self, now_ms: u64, until_ms: u64) -> Step<P> {

@@ -20,11 +20,11 @@ use satchel_engine::forwarding::{Asked, Forwarding, Refusal, Step};
 use super::gate::Gate;
 use super::identity::NAME;
 use super::link::{LinkError, Links};
-use super::server::TRAFFIC;
+use super::server::{ADMIN, TRAFFIC};
 use crate::clock::boot_ms;
 use crate::http::{
-    ApiError, Client, ErrorCode, Exceeded, Ledger, Limit, Received, Share, TrafficLimits, UNKNOWN,
-    Wait, query,
+    AdminRights, ApiError, Client, ErrorCode, Exceeded, Ledger, Limit, Received, Share,
+    TrafficLimits, UNKNOWN, Wait, WaitQuery, query,
 };
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -60,6 +60,41 @@ pub(crate) enum Hop {
     Client,
     /// Other processes of the application, which forward requests of their clients.
     Peer,
+}
+
+/// Port whose requests are forwarded.
+#[derive(Debug, Clone)]
+pub(crate) enum Surface {
+    /// Calls and sends.
+    Traffic,
+    /// Administration, for clients with these rights. Health, readiness and metrics are those of
+    /// the process that the client reached.
+    Admin(AdminRights),
+}
+
+impl Surface {
+    /// Path of the routes on the peer port.
+    fn path(&self) -> &'static str {
+        match self {
+            Self::Traffic => TRAFFIC,
+            Self::Admin(_) => ADMIN,
+        }
+    }
+
+    /// Returns true if requests to this path are forwarded.
+    fn forwards(&self, path: &str) -> bool {
+        match self {
+            Self::Traffic => true,
+            Self::Admin(_) => path.starts_with("/api/"),
+        }
+    }
+}
+
+/// Layer before the routes of a port.
+struct Layer {
+    forwarder: Forwarder,
+    hop: Hop,
+    surface: Surface,
 }
 
 /// Forwards requests to the owner. Cheap to clone.
@@ -99,16 +134,21 @@ impl Forwarder {
     }
 }
 
-/// Puts the layer before `routes`, whose requests come from `hop`.
-pub(crate) fn layer(routes: Router, forwarder: Forwarder, hop: Hop) -> Router {
-    routes.layer(from_fn_with_state((forwarder, hop), forward))
+/// Puts the layer before `routes` of `surface`, whose requests come from `hop`.
+pub(crate) fn layer(routes: Router, forwarder: Forwarder, hop: Hop, surface: Surface) -> Router {
+    let layer = Layer {
+        forwarder,
+        hop,
+        surface,
+    };
+    routes.layer(from_fn_with_state(Arc::new(layer), forward))
 }
 
-async fn forward(
-    State((forwarder, hop)): State<(Forwarder, Hop)>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn forward(State(layer): State<Arc<Layer>>, request: Request, next: Next) -> Response {
+    let (forwarder, hop) = (&layer.forwarder, layer.hop);
+    if !layer.surface.forwards(request.uri().path()) {
+        return next.run(request).await;
+    }
     let _present = (hop == Hop::Client).then(|| forwarder.gate.arrive());
     let version = request.version();
     let mut response = match forwarder.gate.enter() {
@@ -117,7 +157,7 @@ async fn forward(
             drop(served);
             response
         }
-        None => match Box::pin(forwarder.elsewhere(hop, request, next)).await {
+        None => match Box::pin(layer.elsewhere(request, next)).await {
             Ok(response) => response,
             Err(error) => error.into_response(),
         },
@@ -138,39 +178,60 @@ async fn forward(
 
 /// A request that this process does not serve at present.
 struct Elsewhere {
+    /// Path of its routes on the peer port.
+    surface: &'static str,
     parts: Parts,
     body: Bytes,
     client: Option<Client>,
     repeatable: bool,
 }
 
-impl Forwarder {
+impl Layer {
     /// Answers a request while this process is not the owner.
-    async fn elsewhere(
-        &self,
-        hop: Hop,
-        request: Request,
-        next: Next,
-    ) -> Result<Response, ApiError> {
+    async fn elsewhere(&self, request: Request, next: Next) -> Result<Response, ApiError> {
         let (parts, body) = request.into_parts();
-        let limits = self.limits;
-        let wait = match hop {
-            Hop::Client => Wait::parse(query(&parts)?, limits.timeout_default, limits.timeout_max)?,
+        let limits = self.forwarder.limits;
+        let wanted = match (self.hop, &self.surface) {
             // The other process keeps the time, and cancels the request.
-            Hop::Peer => Wait::of(limits.timeout_max),
+            (Hop::Peer, _) => None,
+            (Hop::Client, Surface::Traffic) => Some(query(&parts)?),
+            (Hop::Client, Surface::Admin(rights)) => {
+                rights.check(&parts)?;
+                Some(timeout_among_others(&parts))
+            }
+        };
+        let wait = match wanted {
+            Some(query) => Wait::parse(query, limits.timeout_default, limits.timeout_max)?,
+            None => Wait::of(limits.timeout_max),
         };
         // A body that is complete can be sent again.
         let (body, _share) = limits.body.read(&parts.extensions, body).await?;
         let received = parts.extensions.get::<Arc<Received>>();
         let request = Elsewhere {
             client: received.map(|received| received.client()),
-            repeatable: parts.method.is_safe() || parts.headers.contains_key("idempotency-key"),
+            repeatable: match self.surface {
+                Surface::Traffic => parts.headers.contains_key("idempotency-key"),
+                Surface::Admin(_) => parts.method.is_safe(),
+            },
+            surface: self.surface.path(),
             parts,
             body,
         };
-        wait.until(self.decide(hop, request, next)).await?
+        wait.until(self.forwarder.decide(self.hop, request, next))
+            .await?
     }
+}
 
+/// Returns the timeout of a request to administration, whose routes check the rest of the query.
+fn timeout_among_others(parts: &Parts) -> WaitQuery {
+    let pairs = parts.uri.query().unwrap_or_default().split('&');
+    let mut timeouts = pairs.filter_map(|pair| pair.strip_prefix("timeout="));
+    WaitQuery {
+        timeout: timeouts.next().map(str::to_owned),
+    }
+}
+
+impl Forwarder {
     async fn decide(&self, hop: Hop, request: Elsewhere, next: Next) -> Result<Response, ApiError> {
         let patience_ms = u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX);
         let mut forwarding = match hop {
@@ -380,7 +441,7 @@ fn to_peer(request: &Elsewhere) -> Result<axum::http::Request<Full<Bytes>>, axum
     let uri = Uri::builder()
         .scheme("https")
         .authority(NAME)
-        .path_and_query(format!("{TRAFFIC}{path}"))
+        .path_and_query(format!("{}{path}", request.surface))
         .build()?;
     let mut sent = axum::http::Request::builder()
         .method(request.parts.method.clone())

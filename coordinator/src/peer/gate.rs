@@ -1,4 +1,4 @@
-//! What this process knows of the owner, and the requests that it serves itself.
+//! Knowledge of the owner, and the requests that this process serves itself.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,7 +36,7 @@ struct Inner {
 impl Default for Gate {
     fn default() -> Self {
         Self(Arc::new(Inner {
-            owner: watch::Sender::new(Owner::Nobody),
+            owner: watch::Sender::new(Owner::Unknown),
             here: AtomicBool::new(false),
             served: AtomicUsize::new(0),
             served_less: Notify::new(),
@@ -93,7 +93,7 @@ impl Gate {
         self.0.served.load(Ordering::SeqCst)
     }
 
-    /// From now on, connections are closed after their next answer.
+    /// Closes each connection after its next answer.
     pub(crate) fn stop(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
     }
@@ -158,7 +158,7 @@ mod tests {
         assert!(gate.enter().is_none());
         gate.set(Owner::Here);
         let inside = gate.enter().unwrap();
-        gate.set(Owner::Nobody);
+        gate.set(Owner::Unknown);
         assert!(gate.enter().is_none());
         assert_eq!(gate.served(), 1);
         assert!(!gate.quiet(Duration::from_millis(20)).await);

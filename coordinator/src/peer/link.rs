@@ -17,11 +17,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::identity::{Identity, NAME};
+use super::server::HELLO;
 
 /// Maximum time for a connection and its handshake.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Pause after a failed connection, in which requests are told so at once.
+/// Pause after a failed connection. Requests fail at once meanwhile.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Interval of pings, and maximum time for their answers: a process whose machine or network is
@@ -149,19 +150,28 @@ impl Links {
                 .keep_alive_timeout(PING)
                 .keep_alive_while_idle(true)
                 .handshake(TokioIo::new(tls));
-            handshake.await.map_err(io::Error::other)
+            let (mut sender, connection) = handshake.await.map_err(io::Error::other)?;
+            let address = peer.address.clone();
+            // It ends with the last sender, or when the connection is lost.
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(peer = address, %error, "connection to another process ended");
+                }
+            });
+            // Until the other process has admitted the key, nothing that counts may be sent.
+            let admitted = sender.send_request(hello()?).await;
+            admitted.map_err(io::Error::other)?;
+            Ok(sender)
         };
         let opened = tokio::time::timeout(CONNECT_TIME_MAX, opening).await;
-        let (sender, connection) = opened.map_err(|_| io::ErrorKind::TimedOut)??;
-        let address = peer.address.clone();
-        // It ends with the last sender, or when the connection is lost.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(peer = address, %error, "connection to another process ended");
-            }
-        });
-        Ok(sender)
+        opened.map_err(|_| io::ErrorKind::TimedOut)?
     }
+}
+
+fn hello() -> io::Result<Request<Full<Bytes>>> {
+    let request = Request::builder().uri(format!("https://{NAME}{HELLO}"));
+    let request = request.body(Full::new(Bytes::new()));
+    request.map_err(io::Error::other)
 }
 
 /// Returns an error with its causes.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::HeaderMap;
+use axum::routing::get;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,11 +18,13 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::forward::{CLIENT_HEADER, Forwarder, Hop, layer};
+use super::forward::{CLIENT_HEADER, Forwarder, Hop, Surface, layer};
 use super::identity::{Identity, fingerprint};
 use super::members::{Membership, SharedMembership};
 use crate::error::{Exit, Failure};
-use crate::http::{Budget, Client, Guard, Guest, Port, Progressing, ServeLimits, surface};
+use crate::http::{
+    AdminRights, Budget, Client, Guard, Guest, Port, Progressing, ServeLimits, surface,
+};
 use crate::metrics::Metrics;
 
 /// Maximum time for a handshake and the check of the key.
@@ -48,8 +51,15 @@ const PING: Duration = Duration::from_secs(5);
 /// Pause between two warnings about refused connections.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
+/// Path of a request that tells a new connection that its key was admitted. In TLS 1.3, the
+/// handshake alone does not: the side that connects completes it first.
+pub(super) const HELLO: &str = "/hello";
+
 /// Path before those of the traffic port.
 pub(super) const TRAFFIC: &str = "/traffic";
+
+/// Path before those of the administration port.
+pub(super) const ADMIN: &str = "/admin";
 
 /// Parts of the peer port.
 pub(crate) struct PeerPortParts {
@@ -67,13 +77,26 @@ pub(crate) struct PeerPortParts {
     pub(crate) metrics: Metrics,
 }
 
-/// Returns the routes of the peer port: those of the traffic port behind the check that this
-/// process is the owner.
-pub(crate) fn routes(traffic: Router, forwarder: Forwarder, metrics: Metrics) -> Router {
-    let traffic = layer(traffic, forwarder, Hop::Peer);
+/// Returns the routes of the peer port: those of the traffic port and of the administration port,
+/// behind the check that this process is the owner.
+pub(crate) fn routes(
+    (traffic, admin): (Router, Router),
+    forwarder: Forwarder,
+    metrics: Metrics,
+) -> Router {
+    let traffic = layer(traffic, forwarder.clone(), Hop::Peer, Surface::Traffic);
+    let admin = layer(
+        admin,
+        forwarder,
+        Hop::Peer,
+        Surface::Admin(AdminRights::ALL),
+    );
     // Only processes with an admitted key come here, and no browser has one.
     let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let routes = Router::new().nest(TRAFFIC, traffic);
+    let routes = Router::new()
+        .nest(TRAFFIC, traffic)
+        .nest(ADMIN, admin)
+        .route(HELLO, get(|| async {}));
     surface(Port::Peer, routes, Guard::of(everywhere, []), metrics)
 }
 
@@ -146,7 +169,7 @@ struct Refusals {
     suppressed: u64,
 }
 
-/// What all connections share.
+/// State that all connections share.
 #[derive(Clone)]
 struct Connections {
     acceptor: TlsAcceptor,

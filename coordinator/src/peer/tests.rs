@@ -22,7 +22,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::*;
-use crate::http::{ApiError, Guard, Limit, Port, ServeLimits, surface};
+use crate::http::Token;
+use crate::http::{AdminAccess, AdminRights, ApiError, Guard, Limit, Port, ServeLimits, surface};
 use crate::metrics::Metrics;
 
 /// Items of the processes, by key.
@@ -81,7 +82,11 @@ impl Process {
                 listener,
                 identity,
                 membership,
-                routes: super::routes(routes.clone(), forwarder.clone(), metrics.clone()),
+                routes: super::routes(
+                    (routes.clone(), administration()),
+                    forwarder.clone(),
+                    metrics.clone(),
+                ),
                 limits: ServeLimits::default(),
                 metrics: metrics.clone(),
             },
@@ -89,7 +94,14 @@ impl Process {
         );
         let clients = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let bound = clients.local_addr().unwrap();
-        let routes = layer(routes, forwarder, Hop::Client);
+        let token = Token::new("secret").unwrap();
+        let rights = AdminRights {
+            reads: AdminAccess::Allowed,
+            writes: AdminAccess::Token(token),
+        };
+        let admin = Surface::Admin(rights);
+        let admin = layer(administration(), forwarder.clone(), Hop::Client, admin);
+        let routes = layer(routes, forwarder, Hop::Client, Surface::Traffic).merge(admin);
         let routes = surface(Port::Traffic, routes, Guard::of(bound, []), metrics.clone());
         let traffic = crate::http::serve(
             clients,
@@ -162,6 +174,21 @@ fn member(port: &PeerPort) -> MemberItem {
         renewal_ms: 10_000,
         left: false,
     }
+}
+
+/// Routes of administration that show the head of the request.
+fn administration() -> Router {
+    let show = |request: Request| async move {
+        format!(
+            "{} {} {:?}",
+            request.method(),
+            request.uri(),
+            request.headers()
+        )
+    };
+    Router::new()
+        .route("/api/list", axum::routing::get(show).post(show))
+        .route("/healthz", axum::routing::get(show))
 }
 
 /// Routes whose handler counts requests and says its name.
@@ -435,7 +462,7 @@ async fn without_an_owner_requests_wait_within_limits() {
         assert_eq!(request.await.unwrap(), (200, "new: alice 1".to_owned()));
     }
     process.counts("satchel_forwarding_waiting", 0).await;
-    process.gate.set(Owner::Nobody);
+    process.gate.set(Owner::Unknown);
     let (status, code) = error(call(&process).body(vec![b'x'; 800])).await;
     assert_eq!(
         (status, code.as_str()),
@@ -493,7 +520,7 @@ async fn requests_that_come_during_a_planned_handover_are_served_by_the_next_own
     };
     assert_eq!(answered(again()).await.1, "former: alice 1");
     former.gate.stop();
-    former.gate.set(Owner::Nobody);
+    former.gate.set(Owner::Unknown);
     assert!(former.gate.quiet(LONG).await);
     let waiting = [
         tokio::spawn(answered(again())),
@@ -513,6 +540,32 @@ async fn requests_that_come_during_a_planned_handover_are_served_by_the_next_own
     let last = again().send().await.unwrap();
     assert_eq!(last.headers()["connection"], "close");
     assert_eq!(last.text().await.unwrap(), "next: alice 1");
+}
+
+#[tokio::test]
+async fn administration_is_forwarded_for_clients_that_have_the_right_and_health_is_not() {
+    let members = Members::default();
+    let owner = Process::start(&members, named("owner", &Arc::default())).await;
+    let standby = Process::start(&members, named("standby", &Arc::default())).await;
+    owner.owns();
+    standby.knows(&owner);
+    let list = format!("{}/api/list?limit=3&timeout=9s", standby.url);
+    let (status, seen) = answered(client().get(&list)).await;
+    assert_eq!(status, 200);
+    assert!(
+        seen.starts_with("GET /api/list?limit=3&timeout=9s"),
+        "{seen}"
+    );
+    assert!(seen.contains("satchel-peer-client"), "{seen}");
+    let (status, code) = error(client().post(&list)).await;
+    assert_eq!((status, code.as_str()), (401, "unauthorized"));
+    let (status, seen) = answered(client().post(&list).bearer_auth("secret")).await;
+    assert_eq!(status, 200);
+    assert!(!seen.contains("secret"), "{seen}");
+    assert_eq!(standby.events("answered"), 2);
+    let (status, seen) = answered(client().get(format!("{}/healthz", standby.url))).await;
+    assert_eq!(status, 200);
+    assert!(!seen.contains("satchel-peer-client"), "{seen}");
 }
 
 #[tokio::test]

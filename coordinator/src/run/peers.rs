@@ -19,9 +19,10 @@ use super::lease::LeaseHolder;
 use crate::assemble::{Layer, Process};
 use crate::config::RunConfig;
 use crate::error::{Exit, Failure};
-use crate::http::{Port, ServeLimits, bind, traffic_routes};
+use crate::http::{AdminRights, Port, ServeLimits, bind, traffic_routes};
 use crate::peer::{
-    self, Forwarder, Gate, Hop, Identity, Links, Membership, PeerOwner, PeerPortParts, Registration,
+    self, Forwarder, Gate, Hop, Identity, Links, Membership, PeerOwner, PeerPortParts,
+    Registration, Surface,
 };
 use crate::readiness::Readiness;
 use crate::servers::Servers;
@@ -107,10 +108,15 @@ impl Peers {
         self.port.clone()
     }
 
-    /// Returns the layer before calls and sends of clients.
-    pub(super) fn layer(&self) -> Layer {
-        let forwarder = self.forwarder.clone();
-        Box::new(move |routes| peer::layer(routes, forwarder, Hop::Client))
+    /// Returns the layers before calls and sends, and before administration, of clients.
+    pub(super) fn layers(&self) -> (Layer<()>, Layer<AdminRights>) {
+        let (traffic, admin) = (self.forwarder.clone(), self.forwarder.clone());
+        (
+            Box::new(move |routes, ()| peer::layer(routes, traffic, Hop::Client, Surface::Traffic)),
+            Box::new(move |routes, rights| {
+                peer::layer(routes, admin, Hop::Client, Surface::Admin(rights))
+            }),
+        )
     }
 
     /// Registers this process, serves the port and follows the lease.
@@ -137,7 +143,11 @@ impl Peers {
         let registration =
             Registration::begin(table.clone(), prefix.clone(), item, metrics.clone());
         self.registration = Some(registration.await);
-        let routes = traffic_routes(process.traffic());
+        let AdminRights { reads, writes } = AdminRights::ALL;
+        let routes = (
+            traffic_routes(process.traffic()),
+            process.admin(reads, writes),
+        );
         let mut stopping = servers.stopping();
         let serving = peer::serve(
             PeerPortParts {
@@ -182,7 +192,7 @@ impl Peers {
         if let Some(following) = &self.following {
             following.abort();
         }
-        self.gate.set(Owner::Nobody);
+        self.gate.set(Owner::Unknown);
         let requests = self.gate.served();
         let answered = self.gate.quiet(limit).await;
         tracing::info!(
@@ -285,17 +295,22 @@ fn owner(lease: &LeaseStatus, readiness: Readiness) -> PeerOwner {
         LeaseStatus::Held { .. } => match readiness {
             Readiness::Serving | Readiness::Loading { .. } | Readiness::Held => Owner::Here,
             Readiness::Starting { .. } | Readiness::Standby => Owner::Arriving,
-            Readiness::Stopping => Owner::Nobody,
+            Readiness::Stopping => Owner::Unknown,
         },
-        LeaseStatus::Watching { holder } => holder.as_ref().map_or(Owner::Nobody, elsewhere),
-        LeaseStatus::Lost { .. } | LeaseStatus::Released | LeaseStatus::Refused(_) => Owner::Nobody,
+        LeaseStatus::Watching {
+            holder: Some(holder),
+        } => elsewhere(holder),
+        LeaseStatus::Watching { holder: None }
+        | LeaseStatus::Lost { .. }
+        | LeaseStatus::Released
+        | LeaseStatus::Refused(_) => Owner::Unknown,
     }
 }
 
 /// Owner by the item of another process.
 fn elsewhere(item: &LeaseItem) -> PeerOwner {
     match &item.peer {
-        _ if item.released => Owner::Nobody,
+        _ if item.released => Owner::Unknown,
         Some(peer) => Owner::There(peer.clone()),
         None => Owner::Unreachable,
     }
@@ -306,7 +321,7 @@ async fn look(table: LeaseTable, id: &str, gate: &Gate, links: &Links) {
     loop {
         match table.read().await {
             Ok(Some(item)) if item.owner != id => know(gate, links, elsewhere(&item)),
-            Ok(_) => gate.set(Owner::Nobody),
+            Ok(_) => gate.set(Owner::Unknown),
             Err(error) => tracing::debug!(%error, "next owner unknown"),
         }
         tokio::time::sleep(LOOK).await;
@@ -348,8 +363,8 @@ mod tests {
             (held.clone(), starting, Owner::Arriving),
             // The lease is acquired before the takeover begins.
             (held.clone(), Readiness::Standby, Owner::Arriving),
-            (held, Readiness::Stopping, Owner::Nobody),
-            (watching(None), Readiness::Standby, Owner::Nobody),
+            (held, Readiness::Stopping, Owner::Unknown),
+            (watching(None), Readiness::Standby, Owner::Unknown),
             (
                 watching(Some(item(false, Some(port.clone())))),
                 Readiness::Standby,
@@ -358,7 +373,7 @@ mod tests {
             (
                 watching(Some(item(true, Some(port)))),
                 Readiness::Standby,
-                Owner::Nobody,
+                Owner::Unknown,
             ),
             // A process without `--peer`, or of a version that does not know it.
             (

@@ -22,7 +22,7 @@ fn rule_32_a_request_whose_answer_was_lost_is_not_repeated_without_a_key() {
     let mut request = of_client(false);
     assert_eq!(request.next(0, &Owner::There('b')), Step::Ask('b'));
     request.asked(100, Asked::Lost);
-    for owner in [Owner::There('c'), Owner::Here, Owner::Nobody] {
+    for owner in [Owner::There('c'), Owner::Here, Owner::Unknown] {
         let step = request.next(100, &owner);
         assert_eq!(step, Step::Refuse(Refusal::Unknown), "{owner:?}");
     }
@@ -34,7 +34,7 @@ fn rule_32_with_a_key_it_is_repeated_at_the_next_owner() {
     assert_eq!(request.next(0, &Owner::There('b')), Step::Ask('b'));
     request.asked(4_000, Asked::Lost);
     // The owner was there until then, so the patience begins anew.
-    assert_eq!(request.next(4_000, &Owner::Nobody), Step::Wait(9_000));
+    assert_eq!(request.next(4_000, &Owner::Unknown), Step::Wait(9_000));
     assert_eq!(request.next(8_000, &Owner::There('c')), Step::Ask('c'));
 }
 
@@ -66,11 +66,34 @@ fn a_process_that_is_not_the_owner_names_it_once() {
 }
 
 #[test]
+fn two_processes_that_take_each_other_for_the_owner_are_asked_a_few_times_a_second() {
+    // This process, `a`, takes `b` for the owner, and `b` takes `a` for it.
+    let mut request = of_client(false);
+    let (mut now_ms, mut asked) = (0, 0);
+    loop {
+        match request.next(now_ms, &Owner::There('b')) {
+            Step::Ask(peer) => {
+                asked += 1;
+                let knows = Some(if peer == 'b' { 'a' } else { 'b' });
+                request.asked(now_ms, Asked::NotMine { knows });
+            }
+            Step::Wait(until_ms) => now_ms = until_ms,
+            step => {
+                assert_eq!(step, Step::Refuse(Refusal::NoOwner));
+                break;
+            }
+        }
+    }
+    assert_eq!(now_ms, PATIENCE_MS);
+    assert!(asked <= 2 + PATIENCE_MS / 250, "{asked}");
+}
+
+#[test]
 fn a_forwarded_request_is_never_forwarded_again() {
     let mut request = Forwarding::from_peer(0, PATIENCE_MS);
     let not_mine = |knows| Step::Refuse(Refusal::NotMine { knows });
     assert_eq!(request.next(0, &Owner::There('c')), not_mine(Some('c')));
-    assert_eq!(request.next(0, &Owner::Nobody), not_mine(None));
+    assert_eq!(request.next(0, &Owner::Unknown), not_mine(None));
     assert_eq!(request.next(0, &Owner::Unreachable), not_mine(None));
     // It waits for a takeover that has begun, but not for longer than a client's request.
     assert_eq!(request.next(0, &Owner::Arriving), Step::Wait(PATIENCE_MS));
@@ -88,14 +111,14 @@ fn an_owner_without_a_peer_port_ends_the_request_at_once() {
 #[test]
 fn without_an_owner_the_request_waits_and_then_had_no_effect() {
     let mut request = of_client(false);
-    assert_eq!(request.next(0, &Owner::Nobody), Step::Wait(PATIENCE_MS));
+    assert_eq!(request.next(0, &Owner::Unknown), Step::Wait(PATIENCE_MS));
     assert_eq!(request.next(4_900, &Owner::There('b')), Step::Ask('b'));
     request.asked(4_950, Asked::Unreached);
     assert_eq!(
         request.next(4_950, &Owner::There('b')),
         Step::Wait(PATIENCE_MS)
     );
-    for owner in [Owner::There('b'), Owner::Nobody, Owner::Arriving] {
+    for owner in [Owner::There('b'), Owner::Unknown, Owner::Arriving] {
         let step = request.next(PATIENCE_MS, &owner);
         assert_eq!(step, Step::Refuse(Refusal::NoOwner), "{owner:?}");
     }
@@ -110,7 +133,7 @@ fn rule_32_in_every_short_history_a_request_is_taken_at_most_once_unless_that_is
         Owner::There('b'),
         Owner::There('c'),
         Owner::Unreachable,
-        Owner::Nobody,
+        Owner::Unknown,
     ];
     let ends = [
         Asked::NotMine { knows: None },
