@@ -119,7 +119,7 @@ acceptance region *arguments:
 bench:
     cargo bench -p satchel --bench dev
 
-# Latencies, requests and dollars, as on AWS.
+# Latencies, requests and dollars, as on AWS
 bench-cloud:
     cargo bench -p satchel --bench cloud
 
