@@ -119,6 +119,10 @@ acceptance region *arguments:
 bench:
     cargo bench -p satchel --bench dev
 
+# Latencies, requests and dollars, as on AWS
+bench-cloud:
+    cargo bench -p satchel --bench cloud
+
 # What durable state costs on this machine
 bench-state:
     cargo bench -p satchel --bench state

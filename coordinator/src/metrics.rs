@@ -11,6 +11,7 @@ pub(crate) mod emf;
 mod functions;
 mod kafka;
 mod kinesis;
+mod peers;
 mod process;
 mod sqs;
 mod store;
@@ -35,6 +36,7 @@ use egresses::EgressFamilies;
 use functions::FunctionFamilies;
 use kafka::KafkaFamilies;
 use kinesis::KinesisFamilies;
+use peers::PeerFamilies;
 use process::ProcessFamilies;
 use sqs::SqsFamilies;
 use store::StoreFamilies;
@@ -382,6 +384,7 @@ struct Families {
     store: StoreFamilies,
     kafka: KafkaFamilies,
     kinesis: KinesisFamilies,
+    peers: PeerFamilies,
     sqs: SqsFamilies,
     /// Events since the last line of [`emf`].
     emf: emf::Interval,
@@ -496,6 +499,7 @@ impl Families {
             store: StoreFamilies::register(&mut names),
             kafka: KafkaFamilies::register(&mut names),
             kinesis: KinesisFamilies::register(&mut names),
+            peers: PeerFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
             emf: emf::Interval::default(),
             status: Status::new(),

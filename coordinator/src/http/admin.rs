@@ -390,6 +390,37 @@ impl Admin {
     }
 }
 
+/// Rights of the clients of an administration port, checked before a request is forwarded to
+/// another process.
+#[cfg(feature = "aws")]
+#[derive(Debug, Clone)]
+pub(crate) struct AdminRights {
+    /// Right to read.
+    pub(crate) reads: AdminAccess,
+    /// Right to change something.
+    pub(crate) writes: AdminAccess,
+}
+
+#[cfg(feature = "aws")]
+impl AdminRights {
+    /// Rights of the processes of the application: the one that a client reached checks those of
+    /// the client.
+    pub(crate) const ALL: Self = Self {
+        reads: AdminAccess::Allowed,
+        writes: AdminAccess::Allowed,
+    };
+
+    /// Checks the right to this request.
+    pub(crate) fn check(&self, parts: &Parts) -> Result<(), ApiError> {
+        match parts.method.is_safe() {
+            true => self
+                .reads
+                .authorize(&parts.headers, "reading more than health and metrics"),
+            false => self.writes.authorize(&parts.headers, "changing something"),
+        }
+    }
+}
+
 impl AdminAccess {
     /// Checks the right of a request with these headers. `what` describes the request, for the
     /// error message.

@@ -7,8 +7,9 @@ import time
 
 from botocore.exceptions import ClientError
 
-# Actions that a start does not need at once, so that the check does not try them.
-LATER = {"s3:AbortMultipartUpload"}
+# Actions that a start does not need at once, or not with this module file, so that the check does
+# not try them.
+LATER = {"kinesis:PutRecord", "s3:AbortMultipartUpload"}
 # How a line names an action, where that is not the action's own name.
 NAMES = {
     "dynamodb:GetItem": "lease table",
@@ -101,7 +102,10 @@ def validate(context, given):
         made["lease_table"],
     ]
     if context.stand_in:
+        # It may take the record without a key that is put into this stream.
         command.append("--s3-path-style")
+    else:
+        command += ["--egress-stream", made["stream"]]
     try:
         done = subprocess.run(
             command,

@@ -8,6 +8,7 @@ data "aws_region" "here" {}
 locals {
   traffic_port = 8080
   admin_port   = 8081
+  peer_port    = 8082
 
   command = concat(
     ["run"],
@@ -24,6 +25,8 @@ locals {
       "--admin", "0.0.0.0:${local.admin_port}",
       "--log-format", "json",
     ],
+    # Other tasks forward requests to the owner. They authenticate one another.
+    var.forwarding ? ["--peer", "0.0.0.0:${local.peer_port}"] : [],
     var.admin_token_secret_arn == null ? [] : ["--admin-token-secret", var.admin_token_secret_arn],
     var.traffic_token_secret_arn == null ? [] : ["--http-token-secret", var.traffic_token_secret_arn],
     var.extra_arguments,
@@ -127,10 +130,12 @@ resource "aws_ecs_task_definition" "coordinator" {
       startPeriod = 30
     }
 
-    portMappings = [
+    portMappings = concat([
       { name = "traffic", containerPort = local.traffic_port, hostPort = local.traffic_port, protocol = "tcp" },
       { name = "admin", containerPort = local.admin_port, hostPort = local.admin_port, protocol = "tcp" },
-    ]
+      ], var.forwarding ? [
+      { name = "peer", containerPort = local.peer_port, hostPort = local.peer_port, protocol = "tcp" },
+    ] : [])
 
     logConfiguration = {
       logDriver = "awslogs"
