@@ -1,6 +1,6 @@
 //! Use of services that a load causes.
 
-use satchel_log::{Options, SnapshotPolicy};
+use satchel_log::{Condensation, Options};
 
 use super::load::{CommitLog, Load};
 use super::usage::Usage;
@@ -82,14 +82,17 @@ fn store(load: &Load, usage: &mut Usage) {
     let options = Options::default();
     let changes = load.messages() * load.message_bytes;
     let log_bytes = changes + commits * COMMIT_BYTES;
-    let snapshots = snapshots(load, &options.snapshots, commits, log_bytes);
+    let snapshots = snapshots(load, &options, commits, log_bytes);
     // Each snapshot is its segments, a manifest, and a record in the log.
     let segments = (snapshots.bytes / options.snapshots.segment_bytes as f64).max(1.0);
     usage.s3_puts = snapshots.per_second * (segments + 1.0);
     let records = commits + snapshots.per_second;
     let commit_bytes = log_bytes / commits;
     match load.log {
-        CommitLog::S3 => usage.s3_puts += records,
+        CommitLog::S3 => {
+            let copies = copies(load, &options, commits, log_bytes);
+            usage.s3_puts += records + copies.map_or(0.0, |it| commits / it.objects as f64);
+        }
         CommitLog::DynamoDb => {
             let is_inline = commit_bytes + ITEM_BYTES <= INLINE_BYTES;
             let item_bytes = if is_inline {
@@ -121,15 +124,32 @@ struct Snapshots {
     bytes: f64,
 }
 
-fn snapshots(load: &Load, policy: &SnapshotPolicy, commits: f64, log_bytes: f64) -> Snapshots {
+/// Returns the rule by which commits of this load are copied, if they are.
+fn copies(load: &Load, options: &Options, commits: f64, log_bytes: f64) -> Option<Condensation> {
+    let is_small = |it: &Condensation| log_bytes / commits <= it.object_bytes_max as f64;
+    let is_bucket = matches!(load.log, CommitLog::S3);
+    options.condensation.filter(|it| is_bucket && is_small(it))
+}
+
+fn snapshots(load: &Load, options: &Options, commits: f64, log_bytes: f64) -> Snapshots {
+    let policy = &options.snapshots;
     // Without knowledge of which keys change, all state is written anew.
     let bytes = load.state_bytes;
-    let weight = log_bytes + commits * policy.object_bytes as f64;
+    // Objects that a takeover reads for each commit, and some that are not copied yet.
+    let (reads, loose) = match copies(load, options, commits, log_bytes) {
+        Some(it) => {
+            let (objects, runs) = (it.objects as f64, it.runs as f64);
+            (1.0 / (objects * runs), (objects + runs) / 2.0)
+        }
+        None => (1.0, 0.0),
+    };
+    let object_bytes = policy.object_bytes as f64;
+    let weight = log_bytes + commits * reads * object_bytes;
     let due = (bytes * policy.log_percent as f64 / 100.0)
         .max(policy.floor_bytes as f64)
         .min(policy.tail_bytes_max as f64);
     Snapshots {
-        per_second: weight / due,
+        per_second: weight / (due - loose * object_bytes),
         bytes,
     }
 }
