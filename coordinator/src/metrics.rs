@@ -7,6 +7,7 @@
 //! state.
 
 mod egresses;
+pub(crate) mod emf;
 mod functions;
 mod kafka;
 mod kinesis;
@@ -177,6 +178,7 @@ impl Metrics {
             .commit_seconds
             .get_or_create(&partition)
             .observe(took.as_secs_f64());
+        self.0.emf.committed(took);
     }
 
     /// Counts new dead letters.
@@ -384,6 +386,8 @@ struct Families {
     kinesis: KinesisFamilies,
     peers: PeerFamilies,
     sqs: SqsFamilies,
+    /// Events since the last line of [`emf`].
+    emf: emf::Interval,
 }
 
 impl Families {
@@ -497,6 +501,7 @@ impl Families {
             kinesis: KinesisFamilies::register(&mut names),
             peers: PeerFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
+            emf: emf::Interval::default(),
             status: Status::new(),
             system,
             registry: names.0,

@@ -28,6 +28,7 @@ mod load;
 mod peers;
 mod queues;
 mod refusals;
+mod requests;
 mod resharding;
 mod serving;
 mod sources;
