@@ -41,8 +41,8 @@ locals {
   memory_mib = coalesce(var.memory_mib, try(local.sizes[var.size].memory_mib, 4096))
   metrics    = coalesce(var.metrics, var.size != "small")
 
-  # Fargate limits the task and not the container, so the process does not see the limit. A small
-  # task keeps more for everything that is not state: the process itself, snapshots on their way.
+  # A small task keeps more than the coordinator would by itself for everything that is not state:
+  # the process, and snapshots on their way.
   environment = merge(
     {
       SATCHEL_MEMORY_LIMIT  = "${floor(local.memory_mib / (local.memory_mib > 1024 ? 2 : 4))}MiB"
@@ -104,9 +104,11 @@ resource "aws_ecs_task_definition" "coordinator" {
   }
 
   container_definitions = jsonencode([{
-    name        = "coordinator"
-    image       = var.image
-    essential   = true
+    name      = "coordinator"
+    image     = var.image
+    essential = true
+    # The limit of the task is not seen inside of it, that of the container is.
+    memory      = local.memory_mib
     command     = local.command
     environment = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
 

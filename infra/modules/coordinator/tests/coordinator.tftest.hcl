@@ -115,6 +115,11 @@ run "a_small_task_costs_little_and_its_limits_follow_its_memory" {
   }
 
   assert {
+    condition     = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].memory == 512
+    error_message = "The process does not see its limit."
+  }
+
+  assert {
     condition     = { for variable in jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].environment : variable.name => variable.value } == { SATCHEL_MEMORY_LIMIT = "128MiB", SATCHEL_PENDING_LIMIT = "64MiB" }
     error_message = "The limits do not follow the memory of the task, or metrics are written that cost more than they tell."
   }
@@ -235,6 +240,20 @@ run "streams_that_are_read_are_not_written" {
       FanOutRegister = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in", "arn:aws:kinesis:eu-central-1:123456789012:stream/in/consumer/*"]
       FanOutRead     = ["arn:aws:kinesis:eu-central-1:123456789012:stream/in/consumer/*"]
     }
+    error_message = "The role is another one: ${output.task_policy}"
+  }
+}
+
+run "strict_order_puts_one_record_at_a_time" {
+  variables {
+    ordered_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(output.task_policy).Statement : statement.Sid => statement.Action
+      if startswith(statement.Sid, "Streams")
+    } == { StreamsWriteInOrder = ["kinesis:PutRecord"] }
     error_message = "The role is another one: ${output.task_policy}"
   }
 }
