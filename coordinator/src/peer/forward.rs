@@ -149,7 +149,7 @@ async fn forward(State(layer): State<Arc<Layer>>, request: Request, next: Next) 
     if !layer.surface.forwards(request.uri().path()) {
         return next.run(request).await;
     }
-    let _present = (hop == Hop::Client).then(|| forwarder.gate.arrive());
+    let _present = forwarder.gate.arrive();
     let version = request.version();
     let mut response = match forwarder.gate.enter() {
         Some(served) => {

@@ -1,7 +1,7 @@
 //! Knowledge of the owner, and the requests that this process serves itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use satchel_aws::lease::PeerPort;
@@ -27,10 +27,10 @@ struct Inner {
     served_less: Notify,
     /// True once the process is to stop: connections are closed after their next answer.
     stopping: AtomicBool,
-    /// Requests that a client of this process waits for at present.
+    /// Requests of clients and of other processes in progress at present.
     present: AtomicUsize,
     /// Boot time of the last arrival of such a request.
-    arrived_ms: std::sync::atomic::AtomicU64,
+    arrived_ms: AtomicU64,
 }
 
 impl Default for Gate {
@@ -42,7 +42,7 @@ impl Default for Gate {
             served_less: Notify::new(),
             stopping: AtomicBool::new(false),
             present: AtomicUsize::new(0),
-            arrived_ms: std::sync::atomic::AtomicU64::new(boot_ms()),
+            arrived_ms: AtomicU64::new(boot_ms()),
         }))
     }
 }
@@ -103,7 +103,7 @@ impl Gate {
         self.0.stopping.load(Ordering::Relaxed)
     }
 
-    /// Counts a request of a client of this process while it is in progress.
+    /// Counts a request while it is in progress.
     pub(super) fn arrive(&self) -> Present {
         self.0.present.fetch_add(1, Ordering::SeqCst);
         self.0.arrived_ms.store(boot_ms(), Ordering::Relaxed);
@@ -138,7 +138,7 @@ impl Drop for Served {
     }
 }
 
-/// Request of a client of this process, while it is in progress.
+/// Request in progress.
 #[derive(Debug)]
 pub(super) struct Present(Gate);
 

@@ -90,10 +90,10 @@ impl Links {
         let sent = sender.try_send_request(request).await;
         sent.map_err(|mut error| {
             let unsent = error.take_message().is_some();
-            let error = chain(&error.into_error());
-            match unsent {
-                true => LinkError::Unreached(error),
-                false => LinkError::Lost(error),
+            let error = error.into_error();
+            match unsent || is_untaken(&error) {
+                true => LinkError::Unreached(chain(&error)),
+                false => LinkError::Lost(chain(&error)),
             }
         })
     }
@@ -172,6 +172,22 @@ fn hello() -> io::Result<Request<Full<Bytes>>> {
     let request = Request::builder().uri(format!("https://{NAME}{HELLO}"));
     let request = request.body(Full::new(Bytes::new()));
     request.map_err(io::Error::other)
+}
+
+/// Returns true if the other process certainly did not take the request: it refused the stream, or
+/// its GOAWAY names an earlier one as the last (RFC 9113, 6.8 and 8.7). A request that it took is
+/// finished before it closes the connection; if it is not, the error is one of the connection.
+fn is_untaken(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<h2::Error>() {
+            let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            let closing = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+            return error.is_remote() && (refused || closing);
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// Returns an error with its causes.

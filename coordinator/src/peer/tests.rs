@@ -39,6 +39,8 @@ struct Process {
     /// URL for clients.
     url: String,
     peer_port: JoinHandle<()>,
+    /// Closes the peer port in an orderly way.
+    close: Arc<Notify>,
     traffic: JoinHandle<()>,
 }
 
@@ -77,6 +79,7 @@ impl Process {
             let item = known.lock().unwrap().get(&key).cloned();
             Box::pin(async move { Ok(item) })
         });
+        let close = Arc::new(Notify::new());
         let serving = serve(
             PeerPortParts {
                 listener,
@@ -90,7 +93,10 @@ impl Process {
                 limits: ServeLimits::default(),
                 metrics: metrics.clone(),
             },
-            std::future::pending(),
+            {
+                let close = Arc::clone(&close);
+                async move { close.notified().await }
+            },
         );
         let clients = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let bound = clients.local_addr().unwrap();
@@ -117,6 +123,7 @@ impl Process {
             port,
             url: format!("http://{bound}"),
             peer_port: tokio::spawn(serving.unwrap()),
+            close,
             traffic: tokio::spawn(traffic),
         }
     }
@@ -437,6 +444,39 @@ async fn rule_32_an_owner_that_does_not_know_the_outcome_is_not_asked_again_with
     standby.counts("satchel_forwarding_waiting", 1).await;
     standby.owns();
     assert_eq!(keyed.await.unwrap().0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_port_that_closes_in_an_orderly_way_leaves_no_outcome_unknown() {
+    let members = Members::default();
+    let slow = || async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        "owner"
+    };
+    let routes = Router::new().route("/call/{id}", post(slow));
+    let mut owner = Process::start(&members, routes).await;
+    let standby = Process::start(&members, named("standby", &Arc::default())).await;
+    owner.owns();
+    standby.knows(&owner);
+    let mut calls = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        calls.spawn(answered(call(&standby)));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        if number == 150 {
+            owner.close.notify_one();
+        }
+        if number == 200 {
+            standby.owns();
+        }
+    }
+    for (status, body) in calls.join_all().await {
+        assert_eq!(status, 200, "{body}");
+    }
+    assert_eq!(standby.events("lost"), 0);
+    tokio::time::timeout(LONG, &mut owner.peer_port)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]

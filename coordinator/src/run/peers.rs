@@ -34,8 +34,9 @@ const RENEWAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// Interval at which a former owner looks for the next one.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Time without a request after which a former owner, or a standby, ends. Connections of load
-/// balancers are closed after their next answer, and their checks have failed by then.
+/// Time without a request after which a former owner, or a standby, ends: of clients, and of other
+/// processes that do not know the next owner yet. Connections of load balancers are closed after
+/// their next answer, and their checks have failed by then.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Part of the stop time that is left for the end of the ports.

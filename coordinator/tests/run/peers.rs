@@ -164,6 +164,11 @@ impl Fleet {
         let ended = self.owner.terminate().await;
         assert_eq!(ended.code, Some(0), "{}", ended.printed);
         let to = Instant::now();
+        let awaited = |line: &&str| line.contains("those in progress were awaited");
+        eprintln!(
+            "{}",
+            ended.printed.lines().find(awaited).unwrap_or_default()
+        );
         self.standby.is_ready().await;
         self.balancer.remove(&url);
         drop(self.replace().await);
@@ -227,6 +232,7 @@ struct Called {
 struct Failed {
     status: u16,
     code: String,
+    message: String,
     asked: String,
 }
 
@@ -288,7 +294,8 @@ async fn one_call(http: reqwest::Client, url: String, number: u64) -> Called {
         if status == 200 {
             break Ok(body["seen"].as_i64().unwrap());
         }
-        let code = body["error"]["code"].as_str().unwrap_or("-").to_owned();
+        let text = |field: &str| body["error"][field].as_str().unwrap_or("-").to_owned();
+        let (code, message) = (text("code"), text("message"));
         if keyed && repeated < 100 && (status == 502 || code == "unknown") {
             repeated += 1;
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -297,6 +304,7 @@ async fn one_call(http: reqwest::Client, url: String, number: u64) -> Called {
         break Err(Failed {
             status,
             code,
+            message,
             asked,
         });
     };
