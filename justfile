@@ -115,9 +115,9 @@ infra-full:
 acceptance region *arguments:
     infra/acceptance/run --region {{region}} {{arguments}}
 
-# Calls and records a second on this machine
+# Calls and records a second, and their CPU time, on this machine
 bench:
-    cargo bench -p satchel --bench dev
+    cargo run --release -p satchel-throughput
 
 # Latencies, requests and dollars, as on AWS
 bench-cloud:

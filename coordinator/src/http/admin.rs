@@ -166,7 +166,18 @@ fn hundredths(share: f64) -> f64 {
     (share.clamp(0.0, 1.0) * 100.0).floor() / 100.0
 }
 
+/// Maximum time to wait for the gauges of the partition.
+const GAUGES_TIME_MAX: Duration = Duration::from_secs(1);
+
 async fn show_metrics(State(admin): Shared) -> Response {
+    // The partition shows its gauges from time to time only, because that takes work.
+    let gauges = admin
+        .metrics
+        .status()
+        .observe(|partition| partition.gauges());
+    if let Ok(Some(gauges)) = tokio::time::timeout(GAUGES_TIME_MAX, gauges).await {
+        admin.metrics.observe_gauges(&gauges);
+    }
     let headers = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
     (headers, admin.metrics.encode()).into_response()
 }

@@ -552,10 +552,7 @@ async fn administration_is_forwarded_for_clients_that_have_the_right_and_health_
     let list = format!("{}/api/list?limit=3&timeout=9s", standby.url);
     let (status, seen) = answered(client().get(&list)).await;
     assert_eq!(status, 200);
-    assert!(
-        seen.starts_with("GET /api/list?limit=3&timeout=9s"),
-        "{seen}"
-    );
+    assert!(seen.contains("/api/list?limit=3&timeout=9s "), "{seen}");
     assert!(seen.contains("satchel-peer-client"), "{seen}");
     let (status, code) = error(client().post(&list)).await;
     assert_eq!((status, code.as_str()), (401, "unauthorized"));
