@@ -56,11 +56,6 @@ locals {
       actions   = ["kinesis:PutRecord", "kinesis:PutRecords"]
       resources = distinct(concat(var.target_stream_arns, var.exactly_once_stream_arns))
     }
-    # `ordering: strict` puts one record at a time.
-    StreamsWriteInOrder = {
-      actions   = ["kinesis:PutRecord"]
-      resources = var.ordered_stream_arns
-    }
     FanOutRegister = {
       actions   = ["kinesis:DescribeStreamConsumer", "kinesis:RegisterStreamConsumer"]
       resources = flatten([for arn in var.fan_out ? var.source_stream_arns : [] : [arn, "${arn}/consumer/*"]])

@@ -276,20 +276,6 @@ variable "target_stream_arns" {
   }
 }
 
-variable "ordered_stream_arns" {
-  description = <<-EOT
-    Kinesis streams that are written with `ordering: strict`; those that are also exactly once are in
-    `exactly_once_stream_arns` too.
-  EOT
-  type        = list(string)
-  default     = []
-
-  validation {
-    condition     = alltrue([for arn in var.ordered_stream_arns : can(regex("^arn:[^:]+:kinesis:[^:]+:[0-9]{12}:stream/[^/*]+$", arn))])
-    error_message = "ordered_stream_arns has whole ARNs of streams, without wildcards."
-  }
-}
-
 variable "exactly_once_stream_arns" {
   description = <<-EOT
     Kinesis streams that are written with `delivery: exactly-once`, which reads back what is in

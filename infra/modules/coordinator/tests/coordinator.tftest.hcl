@@ -244,20 +244,6 @@ run "streams_that_are_read_are_not_written" {
   }
 }
 
-run "strict_order_puts_one_record_at_a_time" {
-  variables {
-    ordered_stream_arns = ["arn:aws:kinesis:eu-central-1:123456789012:stream/out"]
-  }
-
-  assert {
-    condition = {
-      for statement in jsondecode(output.task_policy).Statement : statement.Sid => statement.Action
-      if startswith(statement.Sid, "Streams")
-    } == { StreamsWriteInOrder = ["kinesis:PutRecord"] }
-    error_message = "The role is another one: ${output.task_policy}"
-  }
-}
-
 run "urls_roles_and_kafka_are_granted_where_they_are_named" {
   variables {
     function_url_arns = ["arn:aws:lambda:eu-central-1:123456789012:function:orders:live"]
