@@ -19,8 +19,8 @@
 //! changes it far less than it changes the rates.
 //!
 //! `--ephemeral` keeps the state of calls in memory. Records are in the stream before the
-//! coordinator starts. The measurement covers the records from the first tenth to the last
-//! hundredth, so it leaves out the start.
+//! coordinator starts. The measurement covers the time from when it serves to the last hundredth of
+//! the records.
 //!
 //! `--build` names another build to measure: a directory with the binaries `satchel` and `greeter`.
 //! `--other` names a shell command that measures another system; `coordinator/benches/compare` has
