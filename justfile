@@ -118,13 +118,10 @@ acceptance region *arguments:
 # Calls and records a second, and their CPU time, on this machine
 bench:
     cargo run --release -p satchel-throughput
-<<<<<<< HEAD
 
 # Latencies, requests and dollars, as on AWS
 bench-cloud:
     cargo bench -p satchel --bench cloud
-=======
->>>>>>> refs/heads/cpu
 
 # What durable state costs on this machine
 bench-state:

@@ -12,11 +12,7 @@ esac
 data=$(mktemp -d)
 port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 ingress=$(port) admin=$(port) node=$(port) handler=$(port)
-<<<<<<< HEAD
 "$here/target/release/greeter-on-restate" "127.0.0.1:$handler" >"$data/handler.log" 2>&1 &
-=======
-node "$here/greeter.mjs" "$handler" >"$data/handler.log" 2>&1 &
->>>>>>> refs/heads/cpu
 functions=$!
 RESTATE_BASE_DIR=$data/state \
 RESTATE_INGRESS__BIND_ADDRESS=127.0.0.1:$ingress \
@@ -43,10 +39,6 @@ until curl -sf -X POST "http://127.0.0.1:$ingress/Greeter/first/greet" \
     sleep 0.2
 done
 # The launcher of the npm package starts the server as its child.
-<<<<<<< HEAD
 server=$(pgrep -P $system restate-server || echo $system)
-=======
-server=$(pgrep -P $system || echo $system)
->>>>>>> refs/heads/cpu
 "$LOAD" load "http://127.0.0.1:$ingress/Greeter/{}/greet" "$CLIENTS" "$ONE_KEY" "$SECONDS" \
     "$server" "$functions" 'content-type: application/json'
