@@ -122,4 +122,5 @@ bench:
 # What durable state costs on this machine
 bench-state:
     cargo bench -p satchel --bench state
+    cargo bench -p satchel-storage
     cargo bench -p satchel-engine
