@@ -46,7 +46,7 @@ struct Process {
 
 impl Process {
     async fn start(members: &Members, routes: Router) -> Self {
-        let wide = Limit::of(64);
+        let wide = Limit::of(1_024);
         Self::with_waiting(members, routes, (wide, Limit::of(1 << 20))).await
     }
 
