@@ -24,6 +24,7 @@ impl Metrics {
 
     /// Counts a request to S3, with its outcome and list price.
     pub fn observe_s3_request(&self, request: S3Request) {
+        self.0.emf.requested();
         let store = &self.0.store;
         let operation = request.operation.name();
         let outcome = match request.outcome {

@@ -6,5 +6,6 @@ mod hedging;
 mod loading;
 mod retention;
 mod root;
+mod rounds;
 mod savepoints;
 mod takeover;
