@@ -5,9 +5,7 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{
-    PutRecordsRequestEntry, ShardIteratorType, StartingPosition,
-};
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType, StartingPosition};
 
 use self::Unwritable::{Denied, Missing};
 use super::{denied, failed, limited, missing};

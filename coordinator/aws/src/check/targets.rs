@@ -205,15 +205,17 @@ fn other_keys(
         (KeyType::Hash, "partition", Some(&settings.partition_key)),
         (KeyType::Range, "sort", settings.sort_key.as_ref()),
     ];
-    declared_keys.into_iter().find_map(|(kind, what, declared)| {
-        let (has, declared) = (has(&kind), declared.map(|key| &*key.name));
-        let none = "none";
-        (has != declared).then(|| {
-            format!(
-                "its {what} key is {}, but the module file says {}",
-                has.unwrap_or(none),
-                declared.unwrap_or(none)
-            )
+    declared_keys
+        .into_iter()
+        .find_map(|(kind, what, declared)| {
+            let (has, declared) = (has(&kind), declared.map(|key| &*key.name));
+            let none = "none";
+            (has != declared).then(|| {
+                format!(
+                    "its {what} key is {}, but the module file says {}",
+                    has.unwrap_or(none),
+                    declared.unwrap_or(none)
+                )
+            })
         })
-    })
 }

@@ -317,7 +317,11 @@ mod tests {
             let at = words.iter().position(|word| *word == "has").unwrap() + 1;
             let bytes: usize = words[at].parse().unwrap();
             let fits = limit - (bytes - limit);
-            assert!(made(fits).is_ok(), "{destination:?}: {:?}", made(fits).err());
+            assert!(
+                made(fits).is_ok(),
+                "{destination:?}: {:?}",
+                made(fits).err()
+            );
             let refused = made(fits + 1).unwrap_err();
             let named = format!("has {} bytes, and {limit} are allowed", limit + 1);
             assert!(refused.contains(&named), "{destination:?}: {refused}");

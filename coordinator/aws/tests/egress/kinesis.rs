@@ -7,8 +7,8 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use prost::Message;
 use satchel_aws::egress::destination::{Delivery, Destination};
-use satchel_aws::egress::kinesis::{KinesisSettings, ORDERING_MARGIN, Ordering};
 use satchel_aws::egress::kinesis::envelope::Envelope;
+use satchel_aws::egress::kinesis::{KinesisSettings, ORDERING_MARGIN, Ordering};
 use satchel_engine::output::Emission;
 use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 use satchel_protocol::types::typed_value;
@@ -324,7 +324,10 @@ async fn read_strictly_ordered(
     let mut running = outbox.start(&server.endpoint, to);
     for number in 1..=60 {
         let key = format!("key-{}", number % 3);
-        outbox.emit(&running, record(number, STREAM, &key, &format!("{number:04}")));
+        outbox.emit(
+            &running,
+            record(number, STREAM, &key, &format!("{number:04}")),
+        );
     }
     outbox.until(&mut running, 0).await;
     running.kill().await;
@@ -334,7 +337,11 @@ async fn read_strictly_ordered(
     assert!(singles.len() >= 60, "each record is put on its own");
     for (key, before) in singles {
         let Some(before) = before else {
-            assert_eq!(last.get(&key), None, "only the first record of a key has none before it");
+            assert_eq!(
+                last.get(&key),
+                None,
+                "only the first record of a key has none before it"
+            );
             continue;
         };
         assert!(read[&key].iter().any(|(sequence, _)| *sequence == before));
@@ -349,7 +356,9 @@ async fn read_strictly_ordered(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strictly_ordered_records_are_put_behind_the_one_before_them() {
     use Fault::{After, Before, Cut, None, Throttle};
-    let faults = vec![None, None, None, After, None, Cut, Throttle, Before, None, After];
+    let faults = vec![
+        None, None, None, After, None, Cut, Throttle, Before, None, After,
+    ];
     for (key, records) in read_strictly_ordered(Delivery::AtLeastOnce, faults).await {
         let mut data: Vec<&str> = records.iter().map(|(_, data)| &**data).collect();
         assert!(data.is_sorted(), "{key}: {data:?}");
@@ -364,7 +373,10 @@ async fn strictly_ordered_records_can_be_put_exactly_once() {
     let faults = vec![None, None, None, None, After, None, Throttle, None, Cut];
     for (key, records) in read_strictly_ordered(Delivery::ExactlyOnce, faults).await {
         let data: Vec<&str> = records.iter().map(|(_, data)| &**data).collect();
-        assert!(data.is_sorted_by(|one, other| one < other), "{key}: {data:?}");
+        assert!(
+            data.is_sorted_by(|one, other| one < other),
+            "{key}: {data:?}"
+        );
         assert_eq!(data.len(), 20, "{key}: {data:?}");
     }
 }

@@ -138,7 +138,9 @@ impl<M: Clone> Sender<M> {
         }
         let index = |number: Number| (number - self.acknowledged) as usize;
         let taken = connection.taken.max(self.acknowledged);
-        let under_way = self.entries.range(index(taken)..index(connection.sent.max(taken)));
+        let under_way = self
+            .entries
+            .range(index(taken)..index(connection.sent.max(taken)));
         if under_way.map(|entry| entry.bytes).sum::<u64>() >= connection.credit {
             return None;
         }

@@ -135,7 +135,10 @@ fn rule_45_a_former_owner_of_the_receiver_is_not_taken_for_damage() {
     // The next owner of the sender knows the epoch that acknowledged.
     let mut next: Sender<&str> = Sender::start(2, 2);
     next.connected(1);
-    assert_eq!(next.answered(1, &answer(1, 0, 0), NOW_MS), Reaction::FormerOwner);
+    assert_eq!(
+        next.answered(1, &answer(1, 0, 0), NOW_MS),
+        Reaction::FormerOwner
+    );
 }
 
 #[test]
@@ -160,7 +163,10 @@ fn answers_over_a_connection_that_was_replaced_do_not_count() {
     let mut sender = sender(&["a"]);
     sender.connected(1);
     sender.connected(2);
-    assert_eq!(sender.answered(1, &answer(1, 1, 1), NOW_MS), Reaction::Proceed);
+    assert_eq!(
+        sender.answered(1, &answer(1, 1, 1), NOW_MS),
+        Reaction::Proceed
+    );
     assert_eq!(sender.acknowledged(), 0);
     sender.disconnected(1);
     assert!(sender.poll(100).is_some(), "the newer one is in use");
@@ -190,6 +196,9 @@ fn rule_47_a_message_larger_than_the_credit_passes_and_then_the_pair_waits() {
     full.credit = 0;
     assert_eq!(sender.answered(1, &full, NOW_MS), Reaction::Proceed);
     assert_eq!(sender.poll(100), None, "the receiver has no room");
-    assert_eq!(sender.answered(1, &answer(1, 1, 0), NOW_MS), Reaction::Proceed);
+    assert_eq!(
+        sender.answered(1, &answer(1, 1, 0), NOW_MS),
+        Reaction::Proceed
+    );
     assert_eq!(sender.poll(100), Some(frame(2, &["next"], NOW_MS)));
 }

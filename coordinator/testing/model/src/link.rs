@@ -6,7 +6,9 @@
 //! former owner that does nothing more. Connections deliver in order; when one breaks, frames on
 //! their way may still arrive at the receiver, answers no longer at the sender.
 
-use satchel_engine::link::{AHEAD_MAX_MS, Answer, Frame, Intake, Reaction, Receiver, Refusal, Sender};
+use satchel_engine::link::{
+    AHEAD_MAX_MS, Answer, Frame, Intake, Reaction, Receiver, Refusal, Sender,
+};
 use stateright::{Model, Property};
 
 /// A rule that is left out.
@@ -285,7 +287,11 @@ impl Model for Link {
         for (owner, sender) in world.senders.iter().enumerate() {
             let Some(sender) = sender else { continue };
             let made = sender.machine.released() as usize
-                + if self.is(Mutant::LeaveEarly) { 0 } else { sender.uncommitted };
+                + if self.is(Mutant::LeaveEarly) {
+                    0
+                } else {
+                    sender.uncommitted
+                };
             if made < self.messages {
                 actions.push(Action::Make(owner));
             }
@@ -321,7 +327,10 @@ impl Model for Link {
             }
         }
         for (owner, receiver) in world.receivers.iter().enumerate() {
-            if receiver.as_ref().is_some_and(|one| !one.uncommitted.is_empty()) {
+            if receiver
+                .as_ref()
+                .is_some_and(|one| !one.uncommitted.is_empty())
+            {
                 actions.push(Action::CommitReceiver(owner));
             }
         }
@@ -391,21 +400,28 @@ impl Model for Link {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("each message is taken once, in order", |_, world: &World| {
-                world.made.starts_with(&world.taken)
-            }),
+            Property::always(
+                "each message is taken once, in order",
+                |_, world: &World| world.made.starts_with(&world.taken),
+            ),
             Property::always("what was acknowledged is durable", |_, world: &World| {
                 world.acknowledged.0 <= world.taken.len() as u64
             }),
-            Property::always("nothing is called damaged", |_, world: &World| !world.damage),
-            Property::sometimes("all messages are acknowledged", |link: &Self, world: &World| {
-                world.acknowledged.0 as usize == link.messages
+            Property::always("nothing is called damaged", |_, world: &World| {
+                !world.damage
             }),
-            Property::sometimes("all are, over two owners of each side", |link: &Self, world: &World| {
-                world.acknowledged.0 as usize == link.messages
-                    && world.senders.len() == 2
-                    && world.receivers.len() == 2
-            }),
+            Property::sometimes(
+                "all messages are acknowledged",
+                |link: &Self, world: &World| world.acknowledged.0 as usize == link.messages,
+            ),
+            Property::sometimes(
+                "all are, over two owners of each side",
+                |link: &Self, world: &World| {
+                    world.acknowledged.0 as usize == link.messages
+                        && world.senders.len() == 2
+                        && world.receivers.len() == 2
+                },
+            ),
         ]
     }
 }

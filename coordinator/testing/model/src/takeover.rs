@@ -237,7 +237,11 @@ impl Takeover {
     fn read_manifest(&self, manifest: &Manifest) -> Fold {
         Fold {
             deltas: manifest.content.clone(),
-            force: if self.is(Mutant::ForgetForce) { None } else { manifest.force },
+            force: if self.is(Mutant::ForgetForce) {
+                None
+            } else {
+                manifest.force
+            },
             wrong: false,
         }
     }
@@ -337,7 +341,11 @@ impl Takeover {
     }
 
     fn record(&self, index: usize, epoch: u8, delta: Delta, over: Vec<Delta>) -> Record {
-        let nonce = if self.is(Mutant::ShareEpoch) { 0 } else { index as u8 };
+        let nonce = if self.is(Mutant::ShareEpoch) {
+            0
+        } else {
+            index as u8
+        };
         Record {
             owner: (epoch, nonce),
             content: Content::Delta(delta, over),
@@ -565,21 +573,31 @@ impl Model for Takeover {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("what was called durable is in the log", |model: &Self, world: &World| {
-                let fold = model.fold(world);
-                world.durable.iter().all(|delta| fold.deltas.contains(delta))
-            }),
-            Property::always("each delta was made over those before it", |model: &Self, world: &World| {
-                !model.fold(world).wrong
-            }),
-            Property::sometimes("a second owner's delta becomes durable", |_, world: &World| {
-                world.durable.iter().any(|delta| delta.0 == 1)
-            }),
+            Property::always(
+                "what was called durable is in the log",
+                |model: &Self, world: &World| {
+                    let fold = model.fold(world);
+                    world
+                        .durable
+                        .iter()
+                        .all(|delta| fold.deltas.contains(delta))
+                },
+            ),
+            Property::always(
+                "each delta was made over those before it",
+                |model: &Self, world: &World| !model.fold(world).wrong,
+            ),
+            Property::sometimes(
+                "a second owner's delta becomes durable",
+                |_, world: &World| world.durable.iter().any(|delta| delta.0 == 1),
+            ),
             Property::sometimes("a void object is passed", |_, world: &World| {
-                world.processes[1..].iter().any(|process| match &process.phase {
-                    Phase::Owning(owning) => owning.next > owning.takeover + owning.made + 1,
-                    _ => false,
-                })
+                world.processes[1..]
+                    .iter()
+                    .any(|process| match &process.phase {
+                        Phase::Owning(owning) => owning.next > owning.takeover + owning.made + 1,
+                        _ => false,
+                    })
             }),
         ]
     }

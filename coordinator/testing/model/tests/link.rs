@@ -22,7 +22,10 @@ fn each_message_is_taken_once_in_order_whatever_happens() {
 fn leaving_any_rule_out_is_found() {
     for mutant in Mutant::ALL {
         let checked = check(world(Some(mutant)));
-        println!("{mutant:?}: {} states: {:#?}", checked.states, checked.broken);
+        println!(
+            "{mutant:?}: {} states: {:#?}",
+            checked.states, checked.broken
+        );
         assert!(!checked.broken.is_empty(), "{mutant:?} is not found");
     }
 }
