@@ -14,6 +14,12 @@
 //! The claim is durable before the takeover record is written: a former owner that wakes up after
 //! the log was collected must find it.
 //!
+//! Collection can make holes in a log while it is read, and a late takeover record of another
+//! process that slept, in such a hole, makes everything after it look void. A log whose reading
+//! took almost the grace period is therefore read anew. Before each takeover record that it writes,
+//! a process that is slow reads the claim of the next epoch, so that none lands among the commits
+//! of its successor.
+//!
 //! A takeover record written into a hole that collection left is not a takeover. Collection deletes
 //! nothing before the grace period has passed since a condemnation, and a condemnation that deletes
 //! T is newer than the listing of the manifests. A takeover that takes longer than the window,
@@ -25,7 +31,7 @@ use std::sync::Arc;
 use futures::future::{join, try_join3};
 
 use crate::application::{Application, Identity};
-use crate::clock::Clock;
+use crate::clock::{Clock, Now};
 use crate::epoch::Claim;
 use crate::error::LogError;
 use crate::fold::Fold;
@@ -202,6 +208,7 @@ impl Takeover {
             try_join3(self.admit(), self.highest_epoch(), self.reader.list()).await?;
         let reading = async {
             let mut found = self.reader.effective(&listing, true).await?;
+            self.check_log_read_since(&begun)?;
             let image_bytes = match &found.manifest {
                 Some(manifest) => {
                     let newest = listing.manifests.last().copied();
@@ -219,7 +226,7 @@ impl Takeover {
         let owner = owner?;
         let (found, image_bytes) = read?;
         let (manifest, mut tail) = (found.manifest, found.tail);
-        let (takeover, committed_at_ms) = self.write_takeover(owner, &mut tail).await?;
+        let (takeover, committed_at_ms) = self.write_takeover(owner, &begun, &mut tail).await?;
         // A snapshot took effect during the takeover. Its objects may be deleted while this epoch
         // builds on the older one.
         if tail.effect().map(|effect| effect.manifest) != manifest.as_ref().map(|m| m.number) {
@@ -228,7 +235,7 @@ impl Takeover {
         let mut manifests = listing.manifests;
         let took_ms = self.reader.io.clock.now().elapsed_at_most_ms(&begun);
         if took_ms >= self.contender.options.window_ms {
-            manifests = self.check_again(owner, takeover).await?;
+            manifests = self.check_again(&owner, takeover).await?;
         }
         let dirty = self
             .reader
@@ -262,11 +269,17 @@ impl Takeover {
 
     /// Checks that the takeover record was not written into a hole that collection left, and that
     /// no other process has claimed the next epoch. Returns the manifests that exist now.
-    async fn check_again(&self, owner: Owner, takeover: u64) -> Result<Vec<u64>, Halt> {
+    async fn check_again(&self, owner: &Owner, takeover: u64) -> Result<Vec<u64>, Halt> {
         let manifests = self.reader.manifests().await?;
         if self.newest_replays_beyond(takeover, &manifests).await? {
             return Err(Halt::Restart);
         }
+        self.check_next_epoch(owner).await?;
+        Ok(manifests)
+    }
+
+    /// Checks that no other process has claimed the next epoch.
+    async fn check_next_epoch(&self, owner: &Owner) -> Result<(), Halt> {
         let next = self.reader.layout.epoch(owner.epoch + 1);
         if self.reader.io.get(&next).await?.is_some() {
             return Err(Halt::Error(LogError::Fenced {
@@ -274,7 +287,17 @@ impl Takeover {
                 reason: format!("{next} was claimed during the takeover"),
             }));
         }
-        Ok(manifests)
+        Ok(())
+    }
+
+    /// Checks that nothing that was read of the log since `begun`, when the manifests were listed,
+    /// can have been collected meanwhile.
+    fn check_log_read_since(&self, begun: &Now) -> Result<(), Halt> {
+        let took_ms = self.reader.io.clock.now().elapsed_at_most_ms(begun);
+        if took_ms > self.contender.options.grace_ms - self.contender.options.window_ms {
+            return Err(Halt::Restart);
+        }
+        Ok(())
     }
 
     /// Returns the highest claimed epoch, or 0.
@@ -318,10 +341,19 @@ impl Takeover {
 
     /// Writes the takeover record at the first free number, after reading the records that others
     /// wrote before it.
-    async fn write_takeover(&self, owner: Owner, tail: &mut Tail) -> Result<(u64, u64), Halt> {
+    async fn write_takeover(
+        &self,
+        owner: Owner,
+        begun: &Now,
+        tail: &mut Tail,
+    ) -> Result<(u64, u64), Halt> {
         loop {
             if tail.in_force.epoch >= owner.epoch {
                 return Err(self.outrun(owner, tail).await);
+            }
+            let took_ms = self.reader.io.clock.now().elapsed_at_most_ms(begun);
+            if took_ms >= self.contender.options.window_ms {
+                self.check_next_epoch(&owner).await?;
             }
             let number = tail.end;
             let time = tail.committed_at_ms.max(self.reader.io.clock.now().wall_ms);
@@ -331,6 +363,7 @@ impl Takeover {
             match self.reader.io.put(&key, &object).await? {
                 Put::Mine => return Ok((number, time)),
                 Put::Other(found) => {
+                    self.check_log_read_since(begun)?;
                     tail.push(&key, &found, self.contender.identity.partition)?;
                 }
                 Put::Gone => return Err(Halt::Restart),

@@ -5,16 +5,22 @@
 //! append ─► queue ─► begin(n) ─► Put ─┬─ stored ─────────────────► answered
 //!                      ▲              │                              ▲  │
 //!                      │              └─ exists ─► Get ─┬─ mine ─────┘  │
-//!                      └── next number ◄────────────────┴─ void, in the first numbers of the epoch
-//!                                                                       │
-//!             Durable, in order ◄─ absent ─┬─ read of epochs/<own+1> ◄──┘
-//!                           End ◄─ present ┘
+//!                      │                                └─ void, in the first numbers of the epoch
+//!                      │                                     │
+//!                      └── next number ◄─ absent ─┬─ read of epochs/<own+1> after that
+//!                                  End ◄─ present ┘
+//!
+//! answered ─► read of epochs/<own+1> ─┬─ absent ──► Durable, in order
+//!                                     └─ present ─► End
 //! ```
 //!
 //! - A number is begun only when the number `depth` before it is durable. A fenced owner therefore
 //!   reaches at most [`DEPTH_MAX`] − 1 numbers beyond the takeover. Up to there an epoch commits
 //!   one record at a time and moves it past void objects. Beyond, a refusal ends the epoch. So no
 //!   record is renumbered once a later one was begun.
+//! - A void object is passed only after a read, begun after the refusal, found `epochs/<own+1>`
+//!   absent. A void object may also be a late write into a number that later owners collected.
+//!   Past it, this epoch would reach numbers at which they no longer expect it.
 //! - A commit counts only if a read found `epochs/<own+1>` absent. That read must have begun less
 //!   than the window before the answer, or after it. Otherwise later owners may have collected the
 //!   number, and this owner created it again.
@@ -136,6 +142,8 @@ pub struct Writer {
     event: u64,
     absent: Option<Stamp>,
     reading: Option<Stamp>,
+    /// When the create of the only record in flight met a void object.
+    void: Option<Stamp>,
     actions: VecDeque<Action>,
 }
 
@@ -179,6 +187,7 @@ impl Writer {
             event: 0,
             absent: None,
             reading: None,
+            void: None,
             actions: VecDeque::new(),
         }
     }
@@ -274,7 +283,8 @@ impl Writer {
         } else if other.owner.epoch >= self.owner.epoch {
             self.fenced(format!("{key} is of epoch {}", other.owner.epoch));
         } else if number <= self.settled_at {
-            self.pass_void();
+            self.void = Some(self.stamp(now));
+            self.check_next_epoch(now);
         } else {
             self.end(LogError::Unexpected {
                 key,
@@ -295,6 +305,14 @@ impl Writer {
             return self.fenced(format!("epoch {epoch} is claimed"));
         }
         self.absent = begun;
+        if let Some(void) = self.void {
+            if begun.is_some_and(|read| read.event > void.event) {
+                self.void = None;
+                self.pass_void();
+            } else {
+                self.check_next_epoch(now);
+            }
+        }
         self.settle(now);
     }
 

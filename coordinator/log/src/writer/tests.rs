@@ -181,6 +181,8 @@ fn early_records_move_past_void_objects_in_their_order() {
         writer.created(number, Created::Exists, at(1));
         assert_eq!(drain(&mut writer, at(1)), [get(number)]);
         writer.fetched(number, Some(object(1, 77, number)), at(1));
+        assert_eq!(drain(&mut writer, at(1)), [check_next_epoch()]);
+        writer.next_epoch_read(false, at(1));
         assert_eq!(drain(&mut writer, at(1)), [put(1, number + 1)]);
     }
     writer.created(TAKEOVER + 3, Created::Stored, at(2));
@@ -389,4 +391,46 @@ fn time_in_the_log_never_goes_back() {
         writer.next_epoch_read(false, at(0));
     }
     assert_eq!(times, [50, 50]);
+}
+
+#[test]
+fn a_void_object_is_passed_only_after_a_look_at_the_next_epoch_that_began_later() {
+    let mut writer = writer(1);
+    writer.append(&delta(1));
+    assert_eq!(
+        drain(&mut writer, at(0)),
+        [put(1, TAKEOVER + 1), check_next_epoch()]
+    );
+    writer.created(TAKEOVER + 1, Created::Exists, at(1));
+    assert_eq!(drain(&mut writer, at(1)), [get(TAKEOVER + 1)]);
+    writer.fetched(TAKEOVER + 1, Some(object(1, 1, TAKEOVER + 1)), at(2));
+    assert_eq!(drain(&mut writer, at(2)), [], "a look is under way");
+    writer.next_epoch_read(false, at(3));
+    assert_eq!(
+        drain(&mut writer, at(3)),
+        [check_next_epoch()],
+        "it began before the refusal"
+    );
+    writer.next_epoch_read(false, at(4));
+    assert_eq!(drain(&mut writer, at(4)), [put(1, TAKEOVER + 2)]);
+}
+
+#[test]
+fn an_epoch_that_has_a_successor_passes_no_void_object() {
+    let mut writer = writer(1);
+    writer.append(&delta(1));
+    drain(&mut writer, at(0));
+    writer.next_epoch_read(false, at(0));
+    writer.created(TAKEOVER + 1, Created::Exists, at(1));
+    drain(&mut writer, at(1));
+    writer.fetched(TAKEOVER + 1, Some(object(1, 1, TAKEOVER + 1)), at(2));
+    assert_eq!(drain(&mut writer, at(2)), [check_next_epoch()]);
+    writer.next_epoch_read(true, at(3));
+    assert!(
+        matches!(
+            drain(&mut writer, at(3))[..],
+            [Action::End(LogError::Fenced { epoch: 2, .. })]
+        ),
+        "the object may fill a hole that a later owner's collection left"
+    );
 }

@@ -70,6 +70,80 @@ fn rule_1_a_takeover_written_into_a_collected_hole_is_discarded() {
 }
 
 #[test]
+fn rule_1_a_takeover_that_read_for_longer_than_collection_waits_begins_anew() {
+    let root = Root::new();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
+    a.commit(&[(0, "key", Some("early"))]);
+    let hole = root.layout.log(3);
+    // B and C found the end. B's takeover is on its way for hours, and C sleeps before its own.
+    root.store.delay(&hole);
+    let mut b = begin_takeover(root.contender_without_snapshots(2));
+    assert!(drive(&mut b).is_none());
+    root.store.stop_delaying(&hole);
+    root.store.hold(&hole);
+    let mut c = begin_takeover(root.contender_without_snapshots(3));
+    assert!(drive(&mut c).is_none());
+
+    root.store.release(&hole);
+    a.commit(&[(0, "key", Some("late"))]);
+    root.store.hold(&hole);
+    a.want_snapshot();
+    a.image_and_advance();
+    assert_eq!(a.snapshots[0].replay_from, 4, "A's snapshot is in effect");
+    a.commit(&[(0, "key", Some("later"))]);
+    assert_eq!(a.durable.len(), 3, "A's commits count");
+    root.clock.advance(2 * HOUR_MS);
+    a.advance();
+    assert!(!root.exists(&hole), "the number is collected");
+
+    // B's takeover lands in the hole. To C, everything after it that A wrote looks void.
+    let landed = drive(&mut Box::pin(root.store.deliver(&hole)));
+    assert_eq!(landed, Some(Created::Stored));
+    root.store.release(&hole);
+    let (ownership, state) = drive(&mut c).expect("nothing holds it up");
+    assert_eq!(ownership.unwrap().recovery.restarts, 1);
+    assert_eq!(state, a.state);
+}
+
+#[test]
+fn rule_3_a_taker_that_slept_writes_nothing_where_its_successor_commits() {
+    let root = Root::new();
+    let mut a = ManualOwner::take_over(root.contender_without_snapshots(1)).unwrap();
+    a.commit(&[(0, "key", Some("a"))]);
+    let end = root.layout.log(3);
+    root.store.hold(&end);
+    let mut b = begin_takeover(root.contender_without_snapshots(2));
+    assert!(drive(&mut b).is_none(), "B found the end");
+    // A's commit is on its way to the same number when A dies, and stays so for hours.
+    root.store.release(&end);
+    root.store.delay(&end);
+    a.seal(&[(0, "key", Some("late"))]);
+    a.advance();
+    root.store.stop_delaying(&end);
+
+    let mut c = ManualOwner::take_over(root.contender(3)).unwrap();
+    assert_eq!(c.takeover, 3);
+    commit_until_snapshot(&mut c, "c");
+    root.clock.advance(3 * HOUR_MS);
+    c.advance();
+    assert!(!root.exists(&end), "the number is collected");
+    let last = *c.numbers.last().unwrap();
+    let landed = drive(&mut Box::pin(root.store.deliver(&end)));
+    assert_eq!(landed, Some(Created::Stored));
+
+    // B's create is refused by A's record. The numbers after it may be C's to write.
+    let (ownership, state) = drive(&mut b).expect("nothing holds it up");
+    let ownership = ownership.unwrap();
+    assert_eq!((ownership.owner.epoch, ownership.recovery.restarts), (4, 1));
+    assert!(ownership.takeover > last, "{ownership:?}");
+    assert!(
+        !root.exists(&root.layout.log(4)),
+        "it went into no other hole"
+    );
+    assert_eq!(state, c.state);
+}
+
+#[test]
 fn rule_2_two_takers_that_choose_the_same_epoch_do_not_share_it() {
     let root = Root::new();
     let epoch = root.layout.epoch(1);

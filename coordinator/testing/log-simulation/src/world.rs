@@ -147,7 +147,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
             let store = store.clone();
             executor.spawn(async move { store.apply_late_write().await });
         }
-        clock.advance(if random.chance(5) {
+        clock.advance(if random.chance(3) {
             random.below(2 * GRACE_MS)
         } else {
             random.below(20)

@@ -1,0 +1,604 @@
+//! Processes that take one log over from each other, over a store whose conditional creates may
+//! land late.
+//!
+//! ```text
+//! read epochs ─► create epochs/<e> ─► read manifest ─► read log/<n>, … ─► read epochs/<e+1>
+//!      ▲                                                                     │
+//!      │                                                                     ▼
+//!      └── exists, or another manifest ◄── read manifest, epochs/<e+1> ◄── create log/<T> takeover
+//!                                                    │
+//!                                                    ▼
+//!                       create log/<n> delta, with a window of two
+//! ```
+//!
+//! The first process owns the log at the start. Each other one takes it over at any time and is
+//! never told to stop. A process that does nothing more has died. A create is on its way until it
+//! lands; a process may find out late, or never.
+//!
+//! A delta names all deltas that its owner saw before it. So a lost, doubled or overtaken one shows
+//! in the fold of the log. Time is abstracted to one fact: the deletion of an object comes so long
+//! after its condemnation that no process still trusts a look at the epochs from before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stateright::{Model, Property};
+
+/// Number of commits in flight at most.
+const DEPTH: u8 = 2;
+
+/// A rule that is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Rule 1: a commit counts without a look at the epochs.
+    IgnoreFence,
+    /// Rule 1: the manifest is not read again after the takeover record.
+    TrustManifest,
+    /// A takeover counts although what it read of the log may have been collected meanwhile, so
+    /// that others' late records fill the holes.
+    ReadForever,
+    /// Rule 2: two processes can hold one epoch.
+    ShareEpoch,
+    /// Rule 3: a delta that met a void object is moved past later ones of its epoch.
+    Renumber,
+    /// Rule 4: a manifest does not say which epoch was in force before its replay starts.
+    ForgetForce,
+    /// A commit counts although one before it does not.
+    SkipPrefix,
+    /// A process writes its takeover record without a look at the epochs after it read the end.
+    TrustEnd,
+    /// An owner passes a void object without a look at the epochs.
+    TrustVoid,
+    /// A process takes the log over although it read a takeover of a higher epoch.
+    IgnoreSuccessor,
+}
+
+impl Mutant {
+    /// All mutants.
+    pub const ALL: [Self; 10] = [
+        Self::IgnoreFence,
+        Self::TrustManifest,
+        Self::ReadForever,
+        Self::ShareEpoch,
+        Self::Renumber,
+        Self::ForgetForce,
+        Self::SkipPrefix,
+        Self::TrustEnd,
+        Self::TrustVoid,
+        Self::IgnoreSuccessor,
+    ];
+}
+
+/// Size of the world.
+#[derive(Debug, Clone, Copy)]
+pub struct Takeover {
+    /// Number of processes, the first owner included.
+    pub processes: usize,
+    /// Number of deltas that each process makes at most.
+    pub deltas: u8,
+    /// Number of snapshots that are taken at most.
+    pub snapshots: u8,
+    /// Rule that is left out.
+    pub mutant: Option<Mutant>,
+}
+
+/// Number of an object in the log.
+type Number = u8;
+
+/// A delta: its process and its place among the deltas of that process.
+type Delta = (u8, u8);
+
+/// Epoch and nonce; the process is its own nonce.
+type Owner = (u8, u8);
+
+/// An object of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Record {
+    owner: Owner,
+    content: Content,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Content {
+    Takeover,
+    /// A delta, after the deltas that its owner had seen.
+    Delta(Delta, Vec<Delta>),
+}
+
+/// Snapshot in effect.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Manifest {
+    replay_from: Number,
+    content: Vec<Delta>,
+    force: Option<Owner>,
+}
+
+/// State of the world.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct World {
+    epochs: BTreeMap<u8, BTreeSet<u8>>,
+    log: BTreeMap<Number, Record>,
+    manifest: Manifest,
+    snapshots: u8,
+    /// Creates on their way.
+    under_way: BTreeSet<(Number, Record)>,
+    processes: Vec<Process>,
+    /// Deltas that a process called durable, in that order.
+    durable: Vec<Delta>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Process {
+    phase: Phase,
+    /// What the process knows the log to contain.
+    view: Fold,
+    /// The grace passed while it read the log.
+    slow: bool,
+    /// The grace passed since it read the end of the log.
+    late: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Phase {
+    /// It has done nothing.
+    Idle,
+    /// It read that this epoch is free.
+    Claiming(u8),
+    /// It holds this epoch and reads the manifest.
+    Reading(u8),
+    /// It folds the log; this is the next number.
+    Folding(u8, Number),
+    /// It found this number free, and looks at the epochs before it writes.
+    AtEnd(u8, Number),
+    /// Its takeover record is on its way to this number.
+    TakingOver(u8, Number),
+    /// Its takeover record is at this number; it reads the manifest again.
+    Checking(u8, Number),
+    /// It owns the log.
+    Owning(Owning),
+    /// Another process owns the log.
+    Fenced,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Owning {
+    epoch: u8,
+    takeover: Number,
+    /// Deltas on their way, by number; true: stored.
+    sealed: BTreeMap<Number, (Delta, bool)>,
+    /// Next number.
+    next: Number,
+    made: u8,
+    /// A look at the epochs found no successor, not long ago.
+    fresh: bool,
+}
+
+/// The fold of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct Fold {
+    deltas: Vec<Delta>,
+    force: Option<Owner>,
+    /// A delta was made over other deltas than those before it.
+    wrong: bool,
+}
+
+impl Fold {
+    fn apply(&mut self, record: &Record) {
+        match &record.content {
+            Content::Takeover => {
+                if self.force.is_none_or(|force| force.0 < record.owner.0) {
+                    self.force = Some(record.owner);
+                }
+            }
+            Content::Delta(delta, over) => {
+                // Without a takeover before it, the first record decides, as in a mutant.
+                if *self.force.get_or_insert(record.owner) == record.owner {
+                    self.wrong |= *over != self.deltas;
+                    self.deltas.push(*delta);
+                }
+            }
+        }
+    }
+}
+
+/// One step of a process, by its index, or of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Takes the next step of its takeover.
+    Advance(usize),
+    /// Seals a delta and sends it.
+    Seal(usize),
+    /// Asks for the object of a create: it is stored, or another one is.
+    Ask(usize, u8),
+    /// Looks whether a successor claimed an epoch.
+    Look(usize),
+    /// Calls its first delta durable.
+    Confirm(usize),
+    /// Takes a snapshot of what is durable, and waits until nothing before it is needed.
+    Snapshot(usize),
+    /// A create lands, or is refused.
+    Land(u8, Record),
+}
+
+impl Takeover {
+    fn is(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    fn fold(&self, world: &World) -> Fold {
+        let mut fold = self.read_manifest(&world.manifest);
+        let mut number = world.manifest.replay_from;
+        while let Some(record) = world.log.get(&number) {
+            fold.apply(record);
+            number += 1;
+        }
+        fold
+    }
+
+    fn read_manifest(&self, manifest: &Manifest) -> Fold {
+        Fold {
+            deltas: manifest.content.clone(),
+            force: if self.is(Mutant::ForgetForce) {
+                None
+            } else {
+                manifest.force
+            },
+            wrong: false,
+        }
+    }
+
+    /// Next step of a takeover.
+    fn advance(&self, world: &mut World, index: usize) -> Option<()> {
+        let me = index as u8;
+        let newest = *world.epochs.keys().last()?;
+        match world.processes[index].phase.clone() {
+            Phase::Idle => world.processes[index].phase = Phase::Claiming(newest + 1),
+            Phase::Claiming(epoch) => {
+                let free = !world.epochs.contains_key(&epoch);
+                world.processes[index].phase = if free || self.is(Mutant::ShareEpoch) {
+                    world.epochs.entry(epoch).or_default().insert(me);
+                    Phase::Reading(epoch)
+                } else {
+                    Phase::Idle
+                };
+            }
+            Phase::Reading(epoch) => {
+                let process = &mut world.processes[index];
+                process.view = self.read_manifest(&world.manifest);
+                process.slow = false;
+                process.late = false;
+                process.phase = Phase::Folding(epoch, world.manifest.replay_from);
+            }
+            Phase::Folding(epoch, number) => {
+                let force = world.processes[index].view.force;
+                let outrun = force.is_some_and(|(force, _)| force > epoch);
+                if outrun && !self.is(Mutant::IgnoreSuccessor) {
+                    world.processes[index].phase = Phase::Fenced;
+                } else if let Some(record) = world.log.get(&number) {
+                    let process = &mut world.processes[index];
+                    process.view.apply(record);
+                    process.phase = Phase::Folding(epoch, number + 1);
+                } else {
+                    world.processes[index].phase = Phase::AtEnd(epoch, number);
+                }
+            }
+            Phase::AtEnd(epoch, number) => {
+                let successor = world.epochs.contains_key(&(epoch + 1));
+                if successor && !self.is(Mutant::TrustEnd) {
+                    world.processes[index].phase = Phase::Fenced;
+                } else {
+                    let record = Record {
+                        owner: (epoch, if self.is(Mutant::ShareEpoch) { 0 } else { me }),
+                        content: Content::Takeover,
+                    };
+                    world.under_way.insert((number, record));
+                    world.processes[index].phase = Phase::TakingOver(epoch, number);
+                }
+            }
+            Phase::TakingOver(epoch, number) => {
+                let record = world.log.get(&number)?;
+                let mine = (epoch, if self.is(Mutant::ShareEpoch) { 0 } else { me });
+                let process = &mut world.processes[index];
+                process.view.apply(record);
+                process.phase = if record.owner == mine {
+                    Phase::Checking(epoch, number)
+                } else {
+                    process.slow |= process.late;
+                    Phase::Folding(epoch, number + 1)
+                };
+            }
+            Phase::Checking(epoch, takeover) => {
+                let slow = world.processes[index].slow && !self.is(Mutant::ReadForever);
+                let collected =
+                    world.manifest.replay_from > takeover && !self.is(Mutant::TrustManifest);
+                let successor = world.epochs.contains_key(&(epoch + 1));
+                world.processes[index].phase = if slow || collected {
+                    Phase::Idle
+                } else if successor {
+                    Phase::Fenced
+                } else {
+                    Phase::Owning(Owning {
+                        epoch,
+                        takeover,
+                        sealed: BTreeMap::new(),
+                        next: takeover + 1,
+                        made: 0,
+                        fresh: false,
+                    })
+                };
+            }
+            Phase::Owning(_) | Phase::Fenced => return None,
+        }
+        Some(())
+    }
+
+    /// True if an owner may begin the next number (rule 3). Up to where a former owner can have
+    /// left objects, each number waits for the one before it.
+    fn may_seal(&self, owning: &Owning) -> bool {
+        let first = owning.sealed.keys().next().unwrap_or(&owning.next);
+        let alone = *first < owning.takeover + DEPTH && !self.is(Mutant::Renumber);
+        let room = if alone { 1 } else { usize::from(DEPTH) };
+        owning.made < self.deltas && owning.sealed.len() < room
+    }
+
+    fn record(&self, index: usize, epoch: u8, delta: Delta, over: Vec<Delta>) -> Record {
+        let nonce = if self.is(Mutant::ShareEpoch) {
+            0
+        } else {
+            index as u8
+        };
+        Record {
+            owner: (epoch, nonce),
+            content: Content::Delta(delta, over),
+        }
+    }
+
+    fn seal(&self, world: &mut World, index: usize) -> Option<()> {
+        let process = &mut world.processes[index];
+        let Phase::Owning(owning) = &mut process.phase else {
+            return None;
+        };
+        let delta = (index as u8, owning.made);
+        let record = self.record(index, owning.epoch, delta, process.view.deltas.clone());
+        owning.made += 1;
+        owning.sealed.insert(owning.next, (delta, false));
+        world.under_way.insert((owning.next, record));
+        owning.next += 1;
+        // It runs ahead: the next delta is made over this one.
+        process.view.deltas.push(delta);
+        Some(())
+    }
+
+    /// The object under `number` answers a create of the owner.
+    fn ask(&self, world: &mut World, index: usize, number: Number) -> Option<()> {
+        let found = world.log.get(&number).cloned();
+        let newest = *world.epochs.keys().last()?;
+        let process = &mut world.processes[index];
+        let Phase::Owning(owning) = &mut process.phase else {
+            return None;
+        };
+        let (delta, _) = *owning.sealed.get(&number)?;
+        let found = found?;
+        let mine = matches!(&found.content, Content::Delta(one, _) if *one == delta);
+        if mine {
+            owning.sealed.insert(number, (delta, true));
+            return Some(());
+        }
+        let inherited = number < owning.takeover + DEPTH || self.is(Mutant::Renumber);
+        let successor = newest > owning.epoch && !self.is(Mutant::TrustVoid);
+        if found.owner.0 >= owning.epoch || !inherited || successor {
+            process.phase = Phase::Fenced;
+            return Some(());
+        }
+        // A void object: the same delta goes to the next number.
+        let place = process.view.deltas.iter().position(|one| *one == delta)?;
+        let over = process.view.deltas[..place].to_vec();
+        let record = self.record(index, owning.epoch, delta, over);
+        owning.sealed.remove(&number);
+        owning.sealed.insert(owning.next, (delta, false));
+        world.under_way.insert((owning.next, record));
+        owning.next += 1;
+        Some(())
+    }
+
+    fn confirm(&self, world: &mut World, index: usize) -> Option<()> {
+        let number = self.confirmable(&world.processes[index])?;
+        let Phase::Owning(owning) = &mut world.processes[index].phase else {
+            return None;
+        };
+        let (delta, _) = owning.sealed.remove(&number)?;
+        world.durable.push(delta);
+        Some(())
+    }
+
+    /// Number of the commit that counts next.
+    fn confirmable(&self, process: &Process) -> Option<Number> {
+        let Phase::Owning(owning) = &process.phase else {
+            return None;
+        };
+        if !owning.fresh && !self.is(Mutant::IgnoreFence) {
+            return None;
+        }
+        if self.is(Mutant::SkipPrefix) {
+            let mut stored = owning.sealed.iter().filter(|(_, (_, stored))| *stored);
+            return stored.next().map(|(number, _)| *number);
+        }
+        let (number, (_, stored)) = owning.sealed.first_key_value()?;
+        stored.then_some(*number)
+    }
+
+    /// The owner's state through its last durable delta becomes the snapshot. Everything before is
+    /// condemned, and deleted after the grace.
+    fn snapshot(world: &mut World, index: usize) -> Option<()> {
+        let process = &world.processes[index];
+        let Phase::Owning(owning) = &process.phase else {
+            return None;
+        };
+        let replay_from = owning.next;
+        let force = process.view.force;
+        world.manifest = Manifest {
+            replay_from,
+            content: process.view.deltas.clone(),
+            force,
+        };
+        world.snapshots += 1;
+        world.log.retain(|number, _| *number >= replay_from);
+        for process in &mut world.processes {
+            match &mut process.phase {
+                Phase::Owning(owning) => owning.fresh = false,
+                Phase::Folding(..) => process.slow = true,
+                Phase::AtEnd(..) | Phase::TakingOver(..) => process.late = true,
+                Phase::Idle
+                | Phase::Claiming(_)
+                | Phase::Reading(_)
+                | Phase::Checking(..)
+                | Phase::Fenced => {}
+            }
+        }
+        Some(())
+    }
+}
+
+impl Model for Takeover {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        let owner = Record {
+            owner: (1, 0),
+            content: Content::Takeover,
+        };
+        let mut view = Fold::default();
+        view.apply(&owner);
+        let mut processes = vec![
+            Process {
+                phase: Phase::Idle,
+                view: Fold::default(),
+                slow: false,
+                late: false,
+            };
+            self.processes
+        ];
+        processes[0] = Process {
+            // Nobody came before it, so it is past the numbers that a former owner can reach.
+            phase: Phase::Owning(Owning {
+                epoch: 1,
+                takeover: 0,
+                sealed: BTreeMap::new(),
+                next: 2,
+                made: 0,
+                fresh: false,
+            }),
+            view,
+            slow: false,
+            late: false,
+        };
+        vec![World {
+            epochs: BTreeMap::from([(1, BTreeSet::from([0]))]),
+            log: BTreeMap::from([(1, owner)]),
+            manifest: Manifest {
+                replay_from: 1,
+                content: Vec::new(),
+                force: None,
+            },
+            snapshots: 0,
+            under_way: BTreeSet::new(),
+            processes,
+            durable: Vec::new(),
+        }]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        for (index, process) in world.processes.iter().enumerate() {
+            match &process.phase {
+                Phase::Fenced => {}
+                Phase::TakingOver(_, number) => {
+                    if world.log.contains_key(number) {
+                        actions.push(Action::Advance(index));
+                    }
+                }
+                Phase::Owning(owning) => {
+                    if self.may_seal(owning) {
+                        actions.push(Action::Seal(index));
+                    }
+                    for (number, (_, stored)) in &owning.sealed {
+                        if !stored && world.log.contains_key(number) {
+                            actions.push(Action::Ask(index, *number));
+                        }
+                    }
+                    if !owning.fresh {
+                        actions.push(Action::Look(index));
+                    }
+                    if self.confirmable(process).is_some() {
+                        actions.push(Action::Confirm(index));
+                    }
+                    let quiet = owning.sealed.is_empty();
+                    if quiet && owning.fresh && world.snapshots < self.snapshots {
+                        actions.push(Action::Snapshot(index));
+                    }
+                }
+                _ => actions.push(Action::Advance(index)),
+            }
+        }
+        for (number, record) in &world.under_way {
+            actions.push(Action::Land(*number, record.clone()));
+        }
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut world = world.clone();
+        match action {
+            Action::Advance(index) => self.advance(&mut world, index)?,
+            Action::Seal(index) => self.seal(&mut world, index)?,
+            Action::Ask(index, number) => self.ask(&mut world, index, number)?,
+            Action::Look(index) => {
+                let Phase::Owning(owning) = &mut world.processes[index].phase else {
+                    return None;
+                };
+                if world.epochs.contains_key(&(owning.epoch + 1)) {
+                    world.processes[index].phase = Phase::Fenced;
+                } else {
+                    owning.fresh = true;
+                }
+            }
+            Action::Confirm(index) => self.confirm(&mut world, index)?,
+            Action::Snapshot(index) => Self::snapshot(&mut world, index)?,
+            Action::Land(number, record) => {
+                let put = (number, record);
+                world.under_way.remove(&put);
+                world.log.entry(number).or_insert(put.1);
+            }
+        }
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(
+                "what was called durable is in the log",
+                |model: &Self, world: &World| {
+                    let fold = model.fold(world);
+                    world
+                        .durable
+                        .iter()
+                        .all(|delta| fold.deltas.contains(delta))
+                },
+            ),
+            Property::always(
+                "each delta was made over those before it",
+                |model: &Self, world: &World| !model.fold(world).wrong,
+            ),
+            Property::sometimes(
+                "a second owner's delta becomes durable",
+                |_, world: &World| world.durable.iter().any(|delta| delta.0 == 1),
+            ),
+            Property::sometimes("a void object is passed", |_, world: &World| {
+                world.processes[1..]
+                    .iter()
+                    .any(|process| match &process.phase {
+                        Phase::Owning(owning) => owning.next > owning.takeover + owning.made + 1,
+                        _ => false,
+                    })
+            }),
+        ]
+    }
+}
