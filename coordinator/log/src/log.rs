@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, select_biased};
 
+use crate::archiver::Archiver;
 use crate::background::{Pacer, put_own, take_inventory};
 use crate::clock::Now;
 use crate::codec::checksum;
@@ -136,6 +137,7 @@ pub struct Driver {
     writer: Writer,
     snapshotter: Snapshotter,
     collector: Collector,
+    archiver: Archiver,
     commands: UnboundedReceiver<Command>,
     notices: UnboundedSender<Notice>,
     requests: FuturesUnordered<BoxFuture<'static, Result<Answer, LogError>>>,
@@ -154,6 +156,7 @@ enum Answer {
     Inventory(Inventory, Option<LogError>),
     ManifestStored(u64),
     Deleted(Deletion),
+    Archived,
     GraceOver,
     Loaded(Loaded),
 }
@@ -176,6 +179,9 @@ impl Ownership {
         let now = self.contender.clock.now();
         let on_store_failure = self.contender.on_store_failure.clone();
         let failures = notices.clone();
+        // Without retention, nothing needs the log before a snapshot but savepoints.
+        let archives = options.retention_ms > 0 && self.contender.store.table_location().is_some();
+        let archiver = Archiver::new(archives, options.grace_ms);
         let driver = Driver {
             io: Io {
                 store: self.contender.store,
@@ -205,6 +211,7 @@ impl Ownership {
                 &self.base,
             ),
             collector: Collector::new(options.grace_ms, self.base.condemned, now),
+            archiver,
             layout: self.layout,
             partition,
             buckets: self.contender.identity.buckets,
@@ -325,13 +332,27 @@ impl Driver {
                 self.act(action, now)?;
             } else if let Some(step) = self.snapshotter.poll() {
                 self.step(step, now);
-            } else if let Some(condemned) = self.collector.poll(now) {
+            } else if self.archiver.is_idle()
+                && let Some(condemned) = self.collector.poll(now)
+            {
                 self.delete(condemned);
+            } else if self.collector.is_idle()
+                && let Some(below) = self.archiver.poll(now)
+            {
+                self.archive(below);
             } else {
                 break;
             }
         }
-        if let Some(wait_ms) = self.collector.wait_ms(now)
+        // What waits for the other is started when that ends.
+        let (collecting, archiving) = (!self.collector.is_idle(), !self.archiver.is_idle());
+        let waits = [
+            self.collector.wait_ms(now).filter(|_| !archiving),
+            self.archiver
+                .wait_ms(now)
+                .filter(|_| !archiving && !collecting),
+        ];
+        if let Some(wait_ms) = waits.into_iter().flatten().min()
             && !self.waiting_for_grace
         {
             self.waiting_for_grace = true;
@@ -364,6 +385,7 @@ impl Driver {
                     self.notify(Notice::NothingDeleted(unreadable));
                 }
             }
+            Answer::Archived => self.archiver.performed(),
             Answer::GraceOver => self.waiting_for_grace = false,
             Answer::Loaded(loaded) => self.loaded(loaded)?,
         }
@@ -412,6 +434,7 @@ impl Driver {
             CommittedKind::Control => {
                 if let Some((snapshot, condemned)) = self.snapshotter.took_effect() {
                     self.collector.condemned(condemned, now);
+                    self.archiver.took_effect(snapshot.replay_from, now);
                     self.notify(Notice::Snapshot(snapshot));
                 }
                 self.snapshotter.durable(None, number, stored_bytes);
@@ -470,6 +493,14 @@ impl Driver {
         self.request(async move {
             let deletion = perform(&io, &layout, partition, condemned).await?;
             Ok(Answer::Deleted(deletion))
+        });
+    }
+
+    fn archive(&self, below: u64) {
+        let (io, prefix) = (self.io.clone(), self.layout.log_prefix());
+        self.request(async move {
+            io.archive(&prefix, below).await?;
+            Ok(Answer::Archived)
         });
     }
 

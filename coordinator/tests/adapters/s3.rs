@@ -128,6 +128,7 @@ fn failure_of<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> (&'static st
     let kind = match error {
         StoreError::Conflict { .. } => "conflict",
         StoreError::Unavailable { .. } => "unavailable",
+        StoreError::Damaged { .. } => "damaged",
         StoreError::Fatal { .. } => "fatal",
     };
     (kind, text)
