@@ -214,7 +214,9 @@ impl Process {
             Some(location) => {
                 let options = StoreOptions {
                     s3: s3.clone(),
-                    on_written: None,
+                    log: self.args.commit_log.commit_log.clone(),
+                    create_log_table: self.args.commit_log.create_commit_log_table,
+                    ..StoreOptions::default()
                 };
                 location.open_new(self.metrics.counting(options)).await?
             }
@@ -246,7 +248,7 @@ impl Process {
         log: Options,
     ) -> Result<NodeParts, Failure> {
         let args = &self.args;
-        let commits = args.commits.policy(state.is_bucket());
+        let commits = args.commits.policy(state.kind());
         Ok(NodeParts {
             application: args.application.clone(),
             config: self.engine_config(adapters.endpoints, commits),

@@ -79,7 +79,7 @@ async fn check_aws(_: ValidateArgs, _: &Application) -> Result<(), Failure> {
 async fn check_aws(args: ValidateArgs, application: &Application) -> Result<(), Failure> {
     let options = StoreOptions {
         s3: args.s3.options().map_err(Failure::usage)?,
-        on_written: None,
+        ..StoreOptions::default()
     };
     let further = Further {
         state: args.state.map(|place| (place, options)),

@@ -5,6 +5,7 @@ mod configuration;
 mod faults;
 mod large;
 mod log;
+mod log_table;
 mod objects;
 
 use std::sync::{Arc, Mutex, OnceLock};

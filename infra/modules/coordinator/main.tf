@@ -24,6 +24,7 @@ locals {
       "--admin", "0.0.0.0:${local.admin_port}",
       "--log-format", "json",
     ],
+    var.commit_log_table == null ? [] : ["--commit-log", "dynamodb:${var.commit_log_table.name}"],
     var.admin_token_secret_arn == null ? [] : ["--admin-token-secret", var.admin_token_secret_arn],
     var.traffic_token_secret_arn == null ? [] : ["--http-token-secret", var.traffic_token_secret_arn],
     var.extra_arguments,
