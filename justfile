@@ -111,6 +111,10 @@ smoke messages="100000" kills="20":
 infra-full:
     infra/test
 
+# A real account of AWS, for less than $2, such as `just acceptance eu-central-1`
+acceptance region *arguments:
+    infra/acceptance/run --region {{region}} {{arguments}}
+
 # Calls and records a second on this machine
 bench:
     cargo bench -p satchel --bench dev

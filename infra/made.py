@@ -24,7 +24,15 @@ def made():
     s3 = client("s3")
     expect("versioning", s3.get_bucket_versioning(Bucket=BUCKET)["Status"], "Enabled")
     rules = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
-    expect("lifecycle rules", sorted(rule["ID"] for rule in rules), ["abort-incomplete-uploads", "forget-deleted-objects"])
+    expect(
+        "lifecycle rules",
+        {rule["ID"]: (rule["Filter"].get("Prefix", ""), rule.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays")) for rule in rules},
+        {
+            "abort-incomplete-uploads": ("", None),
+            "forget-deleted-objects": ("", 7),
+            "forget-replaced-snapshots-fraud-detection-0": ("fraud-detection/partitions/0/snapshots/", 1),
+        },
+    )
     policy = json.loads(s3.get_bucket_policy(Bucket=BUCKET)["Policy"])
     expect("the bucket's policy", [statement["Sid"] for statement in policy["Statement"]], ["TlsOnly", "CreateOnly"])
 
@@ -48,6 +56,22 @@ def made():
     expect("the command", container["command"][:5], ["run", "--module", "/etc/satchel/module.yaml", "--state", f"s3://{BUCKET}/fraud-detection"])
     expect("the container's user", container["user"], "65532:65532")
 
+    environment = {variable["name"]: variable["value"] for variable in container["environment"]}
+    expect("metrics", environment["SATCHEL_EMF"], "true")
+
+    cloudwatch = client("cloudwatch")
+    alarms = {alarm["AlarmName"]: alarm for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
+    names = ["commits-slow", "dead-letters", "endpoint-down", "ingress-lag", "memory", "no-owner", "restarting", "tasks-failing"]
+    expect("alarms", sorted(alarms), [f"fraud-detection-{name}" for name in names])
+    expect("silence", alarms["fraud-detection-no-owner"]["TreatMissingData"], "breaching")
+    expect("the dimension", alarms["fraud-detection-no-owner"]["Dimensions"], [{"Name": "Application", "Value": "fraud-detection"}])
+    dashboard = json.loads(cloudwatch.get_dashboard(DashboardName="fraud-detection")["DashboardBody"])
+    expect("widgets", [widget["type"] for widget in dashboard["widgets"]], ["alarm"] + 8 * ["metric"])
+    events = client("events")
+    targets = events.list_targets_by_rule(Rule="fraud-detection-task-failures")["Targets"]
+    group = client("logs").describe_log_groups(logGroupNamePrefix="/aws/events/")["logGroups"][0]
+    expect("the log of ended tasks", [target["Arn"] for target in targets], [group["arn"].removesuffix(":*")])
+
     role = client("iam").get_role_policy(RoleName="fraud-detection-coordinator", PolicyName="coordinator")
     found = {statement["Sid"]: statement["Resource"] for statement in role["PolicyDocument"]["Statement"]}
     stream = "arn:aws:kinesis:eu-central-1:123456789012:stream/"
@@ -63,6 +87,9 @@ def unmade():
     expect("functions", client("lambda").list_functions()["Functions"], [])
     expect("repositories", client("ecr").describe_repositories()["repositories"], [])
     expect("log groups", client("logs").describe_log_groups()["logGroups"], [])
+    expect("alarms", client("cloudwatch").describe_alarms()["MetricAlarms"], [])
+    expect("dashboards", client("cloudwatch").list_dashboards()["DashboardEntries"], [])
+    expect("rules", client("events").list_rules()["Rules"], [])
     expect("roles", client("iam").list_roles()["Roles"], [])
     ecs = client("ecs")
     try:

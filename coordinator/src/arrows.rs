@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("bounded", ""),
     ("clock", ""),
     ("container", ""),
+    ("cost", ""),
     ("invoker", "bounded"),
     ("log_limit", ""),
     ("open_files", ""),
@@ -23,9 +24,9 @@ const ALLOWED: &[(&str, &str)] = &[
     ("error", "streams"),
     ("module", "bounded streams"),
     ("kafka", "error module"),
-    ("store", "clock error"),
+    ("store", "clock cost error"),
     ("status", "clock log_limit module"),
-    ("metrics", "status store"),
+    ("metrics", "clock readiness status store"),
     ("sources", "metrics"),
     ("offline", "clock error module random store typed_json"),
     (
@@ -48,7 +49,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
-    ("check", "destinations error module random store"),
+    ("check", "destinations module random store"),
     ("servers", "bounded config error http metrics"),
     (
         "assemble",
@@ -57,7 +58,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "cli",
-        "bounded check clock config destinations error module offline store streams typed_json",
+        "bounded check clock config cost destinations error module offline store streams \
+         typed_json",
     ),
     (
         "dev",

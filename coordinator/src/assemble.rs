@@ -20,7 +20,7 @@ use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::Input;
 use satchel_engine::output::Stoppages;
 use satchel_engine::partition::Config;
-use satchel_log::{DEFAULT_BUCKETS, MemoryStore, Options};
+use satchel_log::{Condensation, DEFAULT_BUCKETS, MemoryStore, Options, SnapshotPolicy};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{CommitPolicy, ProcessArgs};
@@ -31,6 +31,7 @@ use crate::http::{
     Admin, AdminAccess, BodyLimits, Token, Traffic, TrafficLimits, admin_routes, traffic_routes,
 };
 use crate::ingress::Ingress;
+use crate::metrics::emf::{self, EmfOptions, EmfReporter};
 use crate::metrics::{Metrics, Role};
 use crate::module::Application;
 use crate::offline::{Fork, Restored, restore};
@@ -41,7 +42,7 @@ use crate::runtime::dispatch::Destination;
 use crate::runtime::node::NodeParts;
 use crate::servers::{Servers, admin_reads};
 use crate::sources::Sources;
-use crate::store::{StateLocation, StateStore, StoreOptions};
+use crate::store::{StateLocation, StateStore, StoreKind, StoreOptions};
 
 use playground::Playground;
 
@@ -66,6 +67,8 @@ pub(crate) struct Process {
     pub(crate) stoppages: watch::Sender<Stoppages>,
     /// Ports of StateFun's playground.
     pub(crate) playground: Playground,
+    /// Writer of metrics to standard output, until the process ends.
+    _emf: Option<EmfReporter>,
 }
 
 /// Tokens that clients of the ports must show.
@@ -130,15 +133,27 @@ impl Process {
             _ => Role::Owner,
         });
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
+        let readiness = watch::Sender::new(readiness);
+        let emf = args.emf.then(|| {
+            let options = EmfOptions {
+                application: args.application.clone(),
+                memory_limit_bytes: container::memory_limit_bytes(),
+                readiness: readiness.subscribe(),
+                interval: emf::INTERVAL,
+                writer: emf::to_stdout(),
+            };
+            EmfReporter::start(&metrics, options)
+        });
         let process = Self {
             args,
             application,
             requests: Requests::new(sender, metrics.clone()),
             sources: Sources::new(metrics.clone()),
             metrics,
-            readiness: watch::Sender::new(readiness),
+            readiness,
             stoppages: watch::Sender::default(),
             playground,
+            _emf: emf,
         };
         Ok((process, inputs))
     }
@@ -249,6 +264,13 @@ impl Process {
     ) -> Result<NodeParts, Failure> {
         let args = &self.args;
         let commits = args.commits.policy(state.kind());
+        let (condensation, object_bytes) = match state.kind() {
+            // A file is read in microseconds, so copies of small ones would gain nothing.
+            StoreKind::Local => (None, log.snapshots.object_bytes),
+            StoreKind::Bucket => (Some(Condensation::default()), log.snapshots.object_bytes),
+            // A query reads a thousand items.
+            StoreKind::Table => (None, TABLE_OBJECT_BYTES),
+        };
         Ok(NodeParts {
             application: args.application.clone(),
             config: self.engine_config(adapters.endpoints, commits),
@@ -256,6 +278,11 @@ impl Process {
             hold_policy: args.fork.hold_policy().map_err(Failure::usage)?,
             log: Options {
                 depth: commits.depth,
+                condensation,
+                snapshots: SnapshotPolicy {
+                    object_bytes,
+                    ..log.snapshots
+                },
                 retention_ms: millis(args.retention.unwrap_or_default()),
                 ..log
             },
@@ -297,6 +324,10 @@ impl Process {
 
 /// Default of `--pending-limit` without a container's limit, in bytes.
 const PENDING_LIMIT: u64 = 256 << 20;
+
+/// Bytes that a commit in a table counts besides its own size in the rule of snapshots: a thousand
+/// of them are read in the time of a megabyte.
+const TABLE_OBJECT_BYTES: u64 = 1 << 10;
 
 /// Minimum of the limit, in bytes.
 const PENDING_LIMIT_MIN: u64 = 1 << 20;

@@ -1,25 +1,40 @@
-//! Check that everything an application names in AWS exists and may be used
-//! (`satchel validate --check-aws`).
+//! Check that everything an application names in AWS exists, and that a start may do with it what
+//! it will do (`satchel validate --check-aws`).
 
+use std::collections::HashSet;
 use std::fmt::Display;
 
 use bytes::Bytes;
+use satchel_aws::check as aws;
 use satchel_aws::config::AwsAccess;
+use satchel_aws::egress::destination::{AwsEgress, Destination};
+use satchel_aws::lambda::LambdaFunction;
 use satchel_aws::lease::LeaseTable;
+use satchel_log::{Created, ObjectStore, StoreError};
 
-use crate::destinations::{AwsConfigs, lambda_function};
-use crate::error::Failure;
-use crate::module::{Application, EgressAdapter, EndpointAdapter, IngressAdapter};
+use crate::destinations::AwsConfigs;
+use crate::module::{
+    Application, Consumer, EgressAdapter, EndpointAdapter, IngressAdapter, LambdaEndpoint,
+};
 use crate::random;
 use crate::store::{StateLocation, StoreOptions};
+
+/// Maximum duration of a request to a function.
+const ANSWER_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Things to check besides the module files.
 #[derive(Clone, Default)]
 pub(crate) struct Further {
+    /// Name of the application.
+    pub(crate) application: String,
     /// Location of the state, with the options of its bucket.
     pub(crate) state: Option<(StateLocation, StoreOptions)>,
     /// Name of the lease table.
     pub(crate) lease_table: Option<String>,
+    /// Streams that Kinesis egresses write to.
+    pub(crate) egress_streams: Vec<String>,
+    /// Secrets with tokens, each with its flag.
+    pub(crate) secrets: Vec<(&'static str, String)>,
 }
 
 /// Result of one check.
@@ -27,155 +42,220 @@ pub(crate) struct Further {
 pub(crate) struct Finding {
     /// Name of the checked thing.
     pub(crate) what: String,
-    /// Problem, if there is one.
-    pub(crate) problem: Option<String>,
+    /// Problems, if there are some.
+    pub(crate) problems: Vec<String>,
 }
 
 /// Checks everything, one after the other, and continues after a problem.
 pub(crate) async fn check(application: &Application, further: &Further) -> Vec<Finding> {
-    let mut checks = Checks {
-        configs: AwsConfigs::default(),
-        findings: Vec::new(),
-    };
-    for endpoint in &application.endpoints {
-        let source = &endpoint.source;
-        match &endpoint.adapter {
-            EndpointAdapter::Lambda(lambda) => {
-                let function = lambda_function(source, lambda, &mut checks.configs).await;
-                let what = match &lambda.qualifier {
-                    Some(qualifier) => {
-                        format!("{source}: Lambda {}:{qualifier}", lambda.function_name)
-                    }
-                    None => format!("{source}: Lambda {}", lambda.function_name),
-                };
-                let outcome = match function {
-                    Ok(function) => Box::pin(function.check())
-                        .await
-                        .map_err(|failure| failure.message),
-                    Err(failure) => Err(failure.message),
-                };
-                checks.note(what, outcome);
-            }
-            EndpointAdapter::Http(http) => {
-                if let Some(auth) = &http.auth {
-                    let config = checks.configs.get(&auth.access, source).await;
-                    let outcome = config.map(|_| ()).map_err(|failure| failure.message);
-                    checks.note(format!("{source}: signing for {}", auth.service), outcome);
-                }
-            }
-        }
+    let mut checks = Checks::default();
+    checks.endpoints(application).await;
+    checks.ingresses(application, &further.application).await;
+    for egress in &application.egresses {
+        let to = match &egress.adapter {
+            EgressAdapter::Kafka(_) | EgressAdapter::Playground(_) => continue,
+            EgressAdapter::Kinesis(kinesis) => kinesis.to_aws(),
+            EgressAdapter::Aws(aws) => aws.clone(),
+        };
+        checks.egress(&egress.source, &to, further).await;
     }
-    checks.streams(application).await;
-    checks.egresses(application).await;
-    if let Some(name) = &further.lease_table {
-        checks.lease_table(name).await;
-    }
+    checks.lease_table(further).await;
+    checks.secrets(further).await;
     if let Some((place, options)) = &further.state {
-        let outcome = state(place, options.clone()).await;
-        checks.note(format!("state {place}"), outcome);
+        let problems = state(place, options.clone()).await;
+        checks.note(format!("state {place}"), problems);
     }
     checks.findings
 }
 
+#[derive(Default)]
 struct Checks {
     configs: AwsConfigs,
+    /// Accesses without credentials or region. What needs them is not checked.
+    unusable: HashSet<AwsAccess>,
     findings: Vec<Finding>,
 }
 
 impl Checks {
-    fn note(&mut self, what: impl Display, outcome: Result<(), String>) {
+    fn note(&mut self, what: impl Display, problems: Vec<String>) {
         self.findings.push(Finding {
             what: what.to_string(),
-            problem: outcome.err(),
+            problems,
         });
     }
 
-    async fn streams(&mut self, application: &Application) {
-        for ingress in &application.ingresses {
-            let kinesis = match &ingress.adapter {
-                IngressAdapter::Kafka(_) | IngressAdapter::Playground(_) => continue,
-                IngressAdapter::Kinesis(kinesis) => kinesis,
-                IngressAdapter::Sqs(sqs) => {
-                    let what = format!("{}: queue {}", ingress.source, sqs.options.queue_url);
-                    let config = self.configs.get(&sqs.access, &ingress.source).await;
-                    let outcome = match config {
-                        Ok(sdk) => {
-                            satchel_aws::check::sqs_queue(&sdk, &sqs.options.queue_url).await
-                        }
-                        Err(failure) => Err(failure.message),
-                    };
-                    self.note(what, outcome);
-                    continue;
+    /// Configuration for requests. If there are no credentials, this is a problem of its own, once.
+    async fn sdk(
+        &mut self,
+        access: &AwsAccess,
+        source: &dyn Display,
+    ) -> Option<aws_config::SdkConfig> {
+        if self.unusable.contains(access) {
+            return None;
+        }
+        match self.configs.get(access, source).await {
+            Ok(sdk) => Some(sdk),
+            Err(failure) => {
+                self.unusable.insert(access.clone());
+                self.note(&access.credentials, vec![failure.message]);
+                None
+            }
+        }
+    }
+
+    async fn endpoints(&mut self, application: &Application) {
+        for endpoint in &application.endpoints {
+            let source = &endpoint.source;
+            match &endpoint.adapter {
+                EndpointAdapter::Lambda(lambda) => self.function(source, lambda).await,
+                EndpointAdapter::Http(http) => {
+                    if let Some(auth) = &http.auth
+                        && self.sdk(&auth.access, source).await.is_some()
+                    {
+                        let what = format!("{source}: signing for {}", auth.service);
+                        self.note(what, Vec::new());
+                    }
                 }
-            };
-            for stream in &kinesis.streams {
-                let what = format!("{}: Kinesis stream {}", stream.source, stream.stream);
-                let config = self.configs.get(&kinesis.access, &stream.source).await;
-                let outcome = match config {
-                    Ok(sdk) => satchel_aws::check::kinesis_stream(&sdk, &stream.stream).await,
-                    Err(failure) => Err(failure.message),
-                };
-                self.note(what, outcome);
             }
         }
     }
 
-    async fn egresses(&mut self, application: &Application) {
-        for egress in &application.egresses {
-            let to = match &egress.adapter {
-                EgressAdapter::Kafka(_) | EgressAdapter::Playground(_) => continue,
-                EgressAdapter::Kinesis(kinesis) => kinesis.to_aws(),
-                EgressAdapter::Aws(aws) => aws.clone(),
-            };
-            let named = satchel_aws::check::target_name(&to.destination);
-            let named = named.unwrap_or_else(|| "credentials for Kinesis".to_owned());
-            let what = format!("{}: {named}", egress.source);
-            let config = self.configs.get(&to.access, &egress.source).await;
-            let outcome = match config {
-                Ok(sdk) => satchel_aws::check::egress(&sdk, &to.destination).await,
-                Err(failure) => Err(failure.message),
-            };
-            self.note(what, outcome);
-        }
-    }
-
-    async fn lease_table(&mut self, name: &str) {
-        let what = format!("lease table {name}");
-        let config = self.configs.get(&AwsAccess::default(), &what).await;
-        let outcome = match config {
-            Ok(sdk) => {
-                let table = LeaseTable::new(&sdk, name, "satchel validate");
-                satchel_aws::check::lease_table(&table).await
-            }
-            Err(failure) => Err(failure.message),
+    async fn function(&mut self, source: &dyn Display, lambda: &LambdaEndpoint) {
+        let Some(sdk) = self.sdk(&lambda.access, source).await else {
+            return;
         };
-        self.note(what, outcome);
+        let name = &lambda.function_name;
+        let what = match &lambda.qualifier {
+            Some(qualifier) => format!("{source}: Lambda {name}:{qualifier}"),
+            None => format!("{source}: Lambda {name}"),
+        };
+        let function = LambdaFunction::new(&sdk, name, lambda.qualifier.clone(), ANSWER_MAX);
+        let checked = Box::pin(function.check()).await;
+        let problem = checked.err().map(|failure| failure.message);
+        self.note(what, problem.into_iter().collect());
+    }
+
+    async fn ingresses(&mut self, application: &Application, name: &str) {
+        for ingress in &application.ingresses {
+            match &ingress.adapter {
+                IngressAdapter::Kafka(_) | IngressAdapter::Playground(_) => {}
+                IngressAdapter::Kinesis(kinesis) => {
+                    let consumer = match &kinesis.consumer {
+                        Consumer::Polling => None,
+                        Consumer::FanOut { name: Some(name) } => Some(name.clone()),
+                        Consumer::FanOut { name: None } => {
+                            // Its own name ends with the id of the root.
+                            Some(format!("{name}-validate"))
+                        }
+                    };
+                    for stream in &kinesis.streams {
+                        let source = &stream.source;
+                        if let Some(sdk) = self.sdk(&kinesis.access, source).await {
+                            let what = format!("{source}: Kinesis stream {}", stream.stream);
+                            let consumer = consumer.as_deref();
+                            let problems =
+                                aws::kinesis_stream(&sdk, &stream.stream, consumer).await;
+                            self.note(what, problems);
+                        }
+                    }
+                }
+                IngressAdapter::Sqs(sqs) => {
+                    let (source, url) = (&ingress.source, &sqs.options.queue_url);
+                    if let Some(sdk) = self.sdk(&sqs.access, source).await {
+                        let problems = aws::sqs_queue(&sdk, url).await;
+                        self.note(format!("{source}: queue {url}"), problems);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn egress(&mut self, source: &dyn Display, to: &AwsEgress, further: &Further) {
+        let Some(sdk) = self.sdk(&to.access, source).await else {
+            return;
+        };
+        let Destination::Kinesis(settings, delivery) = &to.destination else {
+            let target = aws::target_name(&to.destination).unwrap_or_default();
+            let problems = aws::egress(&sdk, &to.destination).await;
+            return self.note(format!("{source}: {target}"), problems);
+        };
+        if further.egress_streams.is_empty() {
+            let what = format!("{source}: credentials for Kinesis (no --egress-stream to check)");
+            self.note(what, Vec::new());
+        }
+        for stream in &further.egress_streams {
+            let problems = aws::kinesis_egress(&sdk, stream, settings, *delivery).await;
+            self.note(format!("{source}: Kinesis stream {stream}"), problems);
+        }
+    }
+
+    async fn lease_table(&mut self, further: &Further) {
+        let Some(name) = &further.lease_table else {
+            return;
+        };
+        let what = format!("lease table {name}");
+        if let Some(sdk) = self.sdk(&AwsAccess::default(), &what).await {
+            // The key begins as those of the application, to which its permission may be limited.
+            let key = format!("{}#validate#0", further.application);
+            let table = LeaseTable::new(&sdk, name, key);
+            let problems = aws::lease_table(&table).await;
+            self.note(what, problems);
+        }
+    }
+
+    async fn secrets(&mut self, further: &Further) {
+        for (flag, name) in &further.secrets {
+            let what = format!("{flag} {name}");
+            if let Some(sdk) = self.sdk(&AwsAccess::default(), &what).await {
+                let fetched = Box::pin(satchel_aws::secrets::fetch(&sdk, name)).await;
+                self.note(what, fetched.err().into_iter().collect());
+            }
+        }
     }
 }
 
-/// Lists the location, and writes and removes an object of its own there, as an owner does with
-/// those of the state.
-async fn state(place: &StateLocation, options: StoreOptions) -> Result<(), String> {
-    let stated = |failure: Failure| failure.message;
-    let opened = place.open(options).await.map_err(stated)?;
+/// Lists the location, and creates, reads and removes an object of its own there, as an owner does
+/// with those of the state.
+async fn state(place: &StateLocation, options: StoreOptions) -> Vec<String> {
+    let opened = match place.open(options).await {
+        Ok(opened) => opened,
+        Err(failure) => return vec![failure.message],
+    };
     let prefix = match opened.prefix.as_str() {
         "" => String::new(),
         prefix => format!("{prefix}/"),
     };
-    let store = &opened.store;
-    let told = |doing: &str, error: satchel_log::StoreError| format!("{doing}: {error}");
-    store
-        .list(&prefix, None, 1)
-        .await
-        .map_err(|error| told("listing", error))?;
     let random: [u8; 8] = random::bytes();
     let key = format!("{prefix}validate-{:016x}", u64::from_le_bytes(random));
-    store
-        .create(&key, Bytes::from_static(b"written by satchel validate"))
-        .await
-        .map_err(|error| told("writing", error))?;
-    let read = store.get(&key).await;
-    let removed = store.delete(std::slice::from_ref(&key)).await;
-    read.map_err(|error| told("reading", error))?;
-    removed.map_err(|error| told("removing", error))
+    let store: &dyn ObjectStore = &*opened.store;
+    let mut problems = Vec::new();
+    let mut note = |doing: &str, error: StoreError| problems.push(format!("{doing}: {error}"));
+    if let Err(error) = store.list(&prefix, None, 1).await {
+        let is_denied = aws::is_permission(&error.to_string());
+        note("listing", error);
+        if !is_denied {
+            // Without the bucket, every other request would fail for the same reason.
+            return problems;
+        }
+    }
+    let bytes = Bytes::from_static(b"written by satchel validate");
+    match store.create(&key, bytes.clone()).await {
+        Err(error) => note("writing", error),
+        Ok(_) => {
+            if let Err(error) = store.get(&key).await {
+                note("reading", error);
+            }
+            match store.create(&key, bytes.clone()).await {
+                Ok(Created::Stored) => problems.push(format!(
+                    "writing: {key} was replaced, though it existed: two owners could both commit"
+                )),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+    // Also if the answer to its creation was lost.
+    if let Err(error) = store.delete(std::slice::from_ref(&key)).await {
+        problems.push(format!("removing: {error}"));
+    }
+    problems
 }

@@ -14,6 +14,7 @@ mod addresses;
 mod call;
 mod client;
 mod completions;
+mod cost;
 mod dead_letters;
 mod health;
 mod logging;
@@ -45,6 +46,7 @@ pub use crate::cli::signals::shutdown_signal;
 use crate::cli::addresses::AddressCommand;
 use crate::cli::call::CallArgs;
 use crate::cli::completions::CompletionsArgs;
+use crate::cli::cost::CostArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
 use crate::cli::new::NewArgs;
@@ -127,6 +129,8 @@ pub enum ClientCommand {
     /// Pause and resume a function type
     #[command(subcommand)]
     Function(FunctionCommand),
+    /// Print what a load costs a month on AWS, by position
+    Cost(Box<CostArgs>),
     /// Print a script that completes the command line in a shell
     Completions(CompletionsArgs),
 }
@@ -155,6 +159,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Address(command) => addresses::run(command).await,
         ClientCommand::Ingress(command) => pauses::run_ingress(command).await,
         ClientCommand::Function(command) => pauses::run_function(command).await,
+        ClientCommand::Cost(args) => cost::run(&args),
         ClientCommand::Completions(args) => completions::run(&args),
     }
 }

@@ -22,7 +22,7 @@ use aws::signed;
 use without_aws::signed;
 
 #[cfg(feature = "aws")]
-pub(crate) use aws::{AwsConfigs, lambda, lambda_function};
+pub(crate) use aws::{AwsConfigs, lambda};
 #[cfg(not(feature = "aws"))]
 pub(crate) use without_aws::AwsConfigs;
 

@@ -20,6 +20,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod container;
+pub mod cost;
 mod destinations;
 pub mod dev;
 pub mod egress;

@@ -7,6 +7,7 @@
 //! state.
 
 mod egresses;
+pub(crate) mod emf;
 mod functions;
 mod kafka;
 mod kinesis;
@@ -175,6 +176,7 @@ impl Metrics {
             .commit_seconds
             .get_or_create(&partition)
             .observe(took.as_secs_f64());
+        self.0.emf.committed(took);
     }
 
     /// Counts new dead letters.
@@ -381,6 +383,8 @@ struct Families {
     kafka: KafkaFamilies,
     kinesis: KinesisFamilies,
     sqs: SqsFamilies,
+    /// Events since the last line of [`emf`].
+    emf: emf::Interval,
 }
 
 impl Families {
@@ -493,6 +497,7 @@ impl Families {
             kafka: KafkaFamilies::register(&mut names),
             kinesis: KinesisFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
+            emf: emf::Interval::default(),
             status: Status::new(),
             system,
             registry: names.0,

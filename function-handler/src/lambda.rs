@@ -50,6 +50,40 @@ pub async fn run(functions: Functions) -> Result<(), satchel_sdk::Error> {
         .map_err(|error| format!("the Lambda Runtime API is unreachable: {error}").into())
 }
 
+/// Answers payloads of Lambda requests inside the caller's process, as [`run`] does for the Runtime
+/// API. For tests and stand-ins of Lambda. Cheap to clone. Must be used within a tokio runtime.
+#[derive(Clone)]
+pub struct Handler {
+    batches: Batches,
+}
+
+impl Handler {
+    /// Creates a handler of the functions.
+    pub fn new(functions: Functions) -> Self {
+        Self {
+            batches: Batches::new(functions),
+        }
+    }
+
+    /// Answers one request whose deadline is `timeout` from now.
+    ///
+    /// # Errors
+    ///
+    /// The handler's error as JSON (`{"errorType":…,"errorMessage":…}`), which fails the whole
+    /// request.
+    pub async fn answer(
+        &self,
+        payload: &str,
+        timeout: Option<Duration>,
+    ) -> Result<Vec<u8>, Vec<u8>> {
+        let cutoff = timeout.map(|timeout| Instant::now() + before_deadline(timeout));
+        match answer(&self.batches, payload, cutoff).await {
+            Ok(answer) => Ok(serde_json::to_vec(&answer).expect("an answer always serializes")),
+            Err(error) => Err(serde_json::to_vec(&error).expect("an error always serializes")),
+        }
+    }
+}
+
 /// Response of one Lambda request.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -78,8 +112,12 @@ async fn answer(
 fn cutoff(deadline_ms: u64) -> Option<Instant> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let left = Duration::from_millis(deadline_ms).checked_sub(now)?;
-    let margin = (left / 20).min(Duration::from_millis(500));
-    Some(Instant::now() + (left - margin))
+    Some(Instant::now() + before_deadline(left))
+}
+
+/// Time after which the response is sent, `left` before the deadline.
+fn before_deadline(left: Duration) -> Duration {
+    left - (left / 20).min(Duration::from_millis(500))
 }
 
 fn invalid_request(error: &EventError) -> Diagnostic {

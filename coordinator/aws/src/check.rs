@@ -1,176 +1,47 @@
-//! Checks that the targets of a module file exist and are accessible, without changing anything.
+//! Checks that what an application names in AWS exists, and that it may do with it what it will do.
+//! Changes nothing.
+//!
+//! A permission is tried with a request that the service must refuse for another reason: an empty
+//! partition key, a condition that cannot hold, a shard that does not exist. A service that checks
+//! the request before the permission hides a missing one. Every function returns one line for each
+//! problem. Missing permissions that only the check itself would need are no problems.
+
+mod streams;
+mod targets;
 
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::types::KeyType;
-use aws_sdk_kinesis::error::ProvideErrorMetadata;
+use aws_sdk_kinesis::config::http::HttpResponse;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 
-use crate::egress::destination::Destination;
-use crate::egress::dynamodb::DynamoDbSettings;
-use crate::egress::failure;
 use crate::error_text::{Operation, describe};
-use crate::lambda::LambdaFunction;
 use crate::lease::{Claimant, Condition, LeaseItem, LeaseTable, Write};
+
+pub use crate::egress::failure::is_permission;
+pub use streams::{kinesis_egress, kinesis_stream};
+pub use targets::{egress, sqs_queue, target_name};
 
 /// Maximum duration of one request.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// Checks that the stream exists (`kinesis:DescribeStreamSummary`).
-///
-/// # Errors
-/// The reason of the service.
-pub async fn kinesis_stream(sdk: &SdkConfig, stream: &str) -> Result<(), String> {
-    let limits = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
-    let config = aws_sdk_kinesis::config::Builder::from(sdk).timeout_config(limits.build());
-    let client = aws_sdk_kinesis::Client::from_conf(config.build());
-    let request = client.describe_stream_summary().stream_name(stream);
-    let described = Box::pin(request.send()).await;
-    described.map(drop).map_err(|error| describe(&error))
-}
+/// Name in requests that must be refused.
+const PROBE: &str = "satchel validate";
 
-/// Checks that the queue exists (`sqs:GetQueueAttributes`), and that its messages may be deleted
-/// and hidden. The latter is tried on a message that does not exist. Receiving is not tried,
-/// because it would count against the queue's redrive policy.
-///
-/// # Errors
-/// The reason of the service.
-pub async fn sqs_queue(sdk: &SdkConfig, queue_url: &str) -> Result<(), String> {
-    use aws_sdk_sqs::types::QueueAttributeName;
-
-    let limits = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
-    let config = aws_sdk_sqs::config::Builder::from(sdk).timeout_config(limits.build());
-    let client = aws_sdk_sqs::Client::from_conf(config.build());
-    let looking = client
-        .get_queue_attributes()
-        .queue_url(queue_url)
-        .attribute_names(QueueAttributeName::QueueArn);
-    let looked = Box::pin(looking.send()).await;
-    looked.map_err(|error| describe(&error))?;
-    let handle = "satchel validate";
-    let deleting = client
-        .delete_message()
-        .queue_url(queue_url)
-        .receipt_handle(handle);
-    if let Err(error) = Box::pin(deleting.send()).await {
-        require_permission(&error)?;
+/// Checks that a lease in the table may be read and written. The write has a condition that cannot
+/// hold, so nothing changes.
+pub async fn lease_table(table: &LeaseTable) -> Vec<String> {
+    let read = Box::pin(table.read()).await;
+    let read = read.err().map(|error| error.to_string());
+    if let Some(problem) = &read
+        && !is_permission(problem)
+    {
+        return vec![problem.clone()];
     }
-    let extending = client
-        .change_message_visibility()
-        .queue_url(queue_url)
-        .receipt_handle(handle)
-        .visibility_timeout(0);
-    if let Err(error) = Box::pin(extending.send()).await {
-        require_permission(&error)?;
-    }
-    Ok(())
-}
-
-/// Target of an egress as its module file names it. `None` for Kinesis, because each record names
-/// its stream.
-pub fn target_name(destination: &Destination) -> Option<String> {
-    Some(match destination {
-        Destination::Kinesis(..) => return None,
-        Destination::Sqs(sqs) => format!("queue {}", sqs.queue_url),
-        Destination::Sns(sns) => format!("topic {}", sns.topic_arn),
-        Destination::EventBridge(bus) => format!("event bus {}", bus.event_bus),
-        Destination::DynamoDb(dynamodb) => format!("table {}", dynamodb.table),
-        Destination::Lambda(lambda) => format!("Lambda {}", lambda.function_name),
-    })
-}
-
-/// Checks that the target of an egress exists. Needs `sqs:GetQueueAttributes`,
-/// `sns:GetTopicAttributes`, `events:DescribeEventBus` or `dynamodb:DescribeTable`; for a function,
-/// checks that it may be invoked. Putting a record is not tried, because it could not be undone.
-///
-/// # Errors
-/// The reason of the service.
-pub async fn egress(sdk: &SdkConfig, destination: &Destination) -> Result<(), String> {
-    let limits = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
-    let mut sdk = sdk.to_builder();
-    sdk.set_timeout_config(Some(limits.build()));
-    let sdk = sdk.build();
-    match destination {
-        Destination::Kinesis(..) => Ok(()),
-        Destination::Sqs(sqs) => {
-            let client = aws_sdk_sqs::Client::new(&sdk);
-            let looking = client.get_queue_attributes().queue_url(&sqs.queue_url);
-            let looked = Box::pin(looking.send()).await;
-            looked.map(drop).map_err(|error| describe(&error))
-        }
-        Destination::Sns(sns) => {
-            let client = aws_sdk_sns::Client::new(&sdk);
-            let looking = client.get_topic_attributes().topic_arn(&sns.topic_arn);
-            let looked = Box::pin(looking.send()).await;
-            looked.map(drop).map_err(|error| describe(&error))
-        }
-        Destination::EventBridge(bus) => {
-            let client = aws_sdk_eventbridge::Client::new(&sdk);
-            let looking = client.describe_event_bus().name(&bus.event_bus);
-            let looked = Box::pin(looking.send()).await;
-            looked.map(drop).map_err(|error| describe(&error))
-        }
-        Destination::DynamoDb(dynamodb) => table(&sdk, dynamodb).await,
-        Destination::Lambda(lambda) => {
-            let qualifier = lambda.qualifier.clone();
-            let function = LambdaFunction::new(&sdk, &lambda.function_name, qualifier, ANSWER_MAX);
-            let checked = Box::pin(function.check()).await;
-            checked.map_err(|failure| failure.message)
-        }
-    }
-}
-
-/// Checks that the table exists and has the keys of the module file.
-async fn table(sdk: &SdkConfig, settings: &DynamoDbSettings) -> Result<(), String> {
-    let client = aws_sdk_dynamodb::Client::new(sdk);
-    let looking = client.describe_table().table_name(&settings.table);
-    let looked = Box::pin(looking.send()).await;
-    let looked = looked.map_err(|error| describe(&error))?;
-    let table = looked.table();
-    let keys = table.map(|table| table.key_schema()).unwrap_or_default();
-    let has = |kind: &KeyType| {
-        let key = keys.iter().find(|key| key.key_type() == kind)?;
-        Some(key.attribute_name())
-    };
-    let declared_keys = [
-        (KeyType::Hash, "partition", Some(&settings.partition_key)),
-        (KeyType::Range, "sort", settings.sort_key.as_ref()),
-    ];
-    for (kind, what, declared) in declared_keys {
-        let (has, declared) = (has(&kind), declared.map(|key| &*key.name));
-        if has != declared {
-            let none = "none";
-            return Err(format!(
-                "its {what} key is {}, but the module file says {}",
-                has.unwrap_or(none),
-                declared.unwrap_or(none)
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Returns an error if the service denies permission. Other errors are expected, because the
-/// message does not exist.
-fn require_permission<E: Operation>(error: &aws_sdk_sqs::error::SdkError<E>) -> Result<(), String> {
-    match failure::is_permission(error.code().unwrap_or_default()) {
-        true => Err(describe(error)),
-        false => Ok(()),
-    }
-}
-
-/// Checks that the table exists and that a lease in it may be read and written. The write has a
-/// condition that cannot hold, so nothing changes.
-///
-/// # Errors
-/// The reason of the service.
-pub async fn lease_table(table: &LeaseTable) -> Result<(), String> {
-    let told = |error: crate::lease::TableError| error.to_string();
-    Box::pin(table.read()).await.map_err(told)?;
     // No process has this id.
     let claimant = Claimant {
-        id: "satchel validate".to_owned(),
+        id: PROBE.to_owned(),
         address: None,
     };
     let write = Write {
@@ -187,8 +58,39 @@ pub async fn lease_table(table: &LeaseTable) -> Result<(), String> {
             address: claimant.address,
         },
     };
-    match Box::pin(table.write(&write)).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(told(error)),
+    let written = Box::pin(table.write(&write)).await;
+    let written = written.err().map(|error| error.to_string());
+    [read, written].into_iter().flatten().collect()
+}
+
+/// A configuration whose requests are limited in time.
+fn limited(sdk: &SdkConfig) -> SdkConfig {
+    let limits = TimeoutConfig::builder().operation_timeout(ANSWER_MAX);
+    let mut sdk = sdk.to_builder();
+    sdk.set_timeout_config(Some(limits.build()));
+    sdk.build()
+}
+
+/// Problem of a request that must succeed.
+fn failed<T, E: Operation>(answer: Result<T, SdkError<E, HttpResponse>>) -> Option<String> {
+    answer.err().map(|error| describe(&error))
+}
+
+/// Problem of a request that must be refused: that it was refused for its permission, or that there
+/// was no answer.
+fn denied<T, E: Operation>(answer: Result<T, SdkError<E, HttpResponse>>) -> Option<String> {
+    let error = answer.err()?;
+    match error.code() {
+        Some(code) if !is_permission(code) => None,
+        _ => Some(describe(&error)),
+    }
+}
+
+/// Problem of a request that only the check needs: that what it asks for does not exist.
+fn missing<T, E: Operation>(answer: &Result<T, SdkError<E, HttpResponse>>) -> Option<String> {
+    let error = answer.as_ref().err()?;
+    match error.code() {
+        Some(code) if is_permission(code) => None,
+        _ => Some(describe(error)),
     }
 }

@@ -56,6 +56,7 @@ operations! {
     aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError
         => "Kinesis GetShardIterator",
     aws_sdk_kinesis::operation::list_shards::ListShardsError => "Kinesis ListShards",
+    aws_sdk_kinesis::operation::put_record::PutRecordError => "Kinesis PutRecord",
     aws_sdk_kinesis::operation::put_records::PutRecordsError => "Kinesis PutRecords",
     aws_sdk_kinesis::operation::register_stream_consumer::RegisterStreamConsumerError
         => "Kinesis RegisterStreamConsumer",

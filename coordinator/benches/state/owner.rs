@@ -10,7 +10,7 @@ use satchel::error::Failure;
 use satchel::metrics::Metrics;
 use satchel::runtime::committer::Committer;
 use satchel_engine::address::{Address, FunctionType};
-use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use satchel_engine::input::{Input, Record};
 use satchel_engine::invocation::Batch;
 use satchel_engine::output::Output;
@@ -297,6 +297,7 @@ fn config() -> Config {
             bundle_batches_max: 500,
             bundle_bytes_max: 5 << 20,
             concurrency_max: 50,
+            linger: Linger::Measured,
             retries: Retries {
                 attempts_max: 8,
                 backoff_initial_ms: 100,

@@ -9,8 +9,10 @@
 //!                 └──────────────────────────────────────────┘
 //! ```
 //!
-//! While concurrency is free, a batch leaves at once, alone. While it is not, batches gather.
-//! Bundles therefore grow with the load, and no timer delays a batch.
+//! While no request to an endpoint is in flight, a batch leaves at once. While some are, batches
+//! gather for the linger of the endpoint, or until the bundle is full or the last request returns.
+//! While concurrency is not free, they gather in any case. Bundles therefore grow with the load,
+//! and a caller that is alone never waits. What is retried never gathers.
 //!
 //! The concurrency limit adapts to throttling: it grows by one per round of successes, and halves
 //! after a throttled request. What the endpoint asks to wait is waited, up to the maximum back-off.
@@ -26,6 +28,7 @@
 
 mod health;
 mod lane;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -146,6 +149,7 @@ pub struct Dispatcher {
 struct UnderWay {
     endpoint: EndpointIndex,
     group: Group,
+    sent_ms: u64,
     /// Request that this one copies a batch of, because the other one seems to hang. The first
     /// answer to the batch counts.
     copy_of: Option<BundleId>,
@@ -181,7 +185,8 @@ impl Dispatcher {
             .filter(|requested_ms| *requested_ms > self.now_ms);
         match input {
             DispatcherInput::BatchReady { endpoint, batch } => {
-                self.lane(endpoint).waiting.push_back(batch);
+                let now_ms = self.now_ms;
+                self.lane(endpoint).waiting.push(now_ms, batch);
             }
             DispatcherInput::BundleReturned { bundle, outcome } => {
                 self.bundle_returned(bundle, outcome);
@@ -261,6 +266,7 @@ impl Dispatcher {
         let under_way = UnderWay {
             endpoint,
             group,
+            sent_ms: self.now_ms,
             copy_of,
             copied_as: None,
         };
@@ -338,11 +344,16 @@ impl Dispatcher {
             original.copied_as = None;
         }
         let UnderWay {
-            endpoint, group, ..
+            endpoint,
+            group,
+            sent_ms,
+            ..
         } = under_way;
         let was_probe = self.lane(endpoint).request_ended(bundle);
         match outcome {
             BundleOutcome::Answered(results) => {
+                let took_ms = self.now_ms - sent_ms;
+                self.lane(endpoint).answered(&group.batches, took_ms);
                 let is_copy = original.is_some();
                 let answered = self.distribute_results(endpoint, group, results, is_copy);
                 if let Some(original) = original {
@@ -520,10 +531,10 @@ impl Dispatcher {
     }
 
     fn request_wake(&mut self) {
-        let due_ms = self
-            .lanes
-            .iter()
-            .filter_map(|lane| lane.due_ms(self.now_ms))
+        let endpoints = self.endpoints.iter();
+        let due_ms = endpoints
+            .zip(&self.lanes)
+            .filter_map(|((_, endpoint), lane)| lane.due_ms(endpoint))
             .min();
         if let Some(due_ms) = due_ms
             && self

@@ -25,10 +25,27 @@ pub struct Endpoint {
     pub bundle_bytes_max: usize,
     /// Maximum number of concurrent requests.
     pub concurrency_max: usize,
+    /// Time that batches gather while requests are in flight. Without meaning if a request holds
+    /// only one batch.
+    pub linger: Linger,
     /// Retry limits for a failing message.
     pub retries: Retries,
     /// Treatment of a message that failed for good.
     pub on_poison: OnPoison,
+}
+
+/// Maximum linger of an endpoint that does not set one, in ms.
+pub const LINGER_MAX_MS: u64 = 10;
+
+/// Maximum time that a batch waits for others, to share a request with them, while requests to its
+/// endpoint are in flight. A batch leaves at once while none is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linger {
+    /// As long as the endpoint takes to answer a request, at most [`LINGER_MAX_MS`], and only while
+    /// batches come often enough for another one to be expected in that time.
+    Measured,
+    /// This time in ms; 0 for none.
+    Fixed(u64),
 }
 
 /// Retry limits for a failing message.

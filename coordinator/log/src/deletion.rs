@@ -28,6 +28,14 @@ pub(crate) async fn perform(
         0 => Vec::new(),
         number => io.list_between(&prefix, None, &layout.log(number)).await?,
     };
+    // Nothing but takeovers needs copies, and those need none of what is condemned.
+    let copies = match condemned.log_below {
+        0 => Vec::new(),
+        number => {
+            let after = layout.condensed_before(number);
+            io.list(&layout.condensed_prefix(), Some(after)).await?
+        }
+    };
     let savepoints = match read_all(io, layout, partition).await {
         Ok(savepoints) => savepoints,
         Err(LogError::Store(error)) => return Err(error.into()),
@@ -65,6 +73,7 @@ pub(crate) async fn perform(
             keys.push(object.key);
         }
     }
+    keys.extend(copies.into_iter().map(|object| object.key));
     io.delete(&keys).await?;
     Ok(Deletion {
         held,

@@ -17,8 +17,8 @@ use crate::error::LogError;
 use crate::fold::{Eager, Fold};
 use crate::manifest::Manifest;
 use crate::owner::Owner;
-use crate::reader::tail::Tail;
-use crate::reader::{Halt, PartitionReader};
+use crate::reader::tail::{Guide, Tail};
+use crate::reader::{Halt, Listing, PartitionReader};
 use crate::record::Record;
 use crate::savepoint::SavepointName;
 use crate::savepoints::stored::read_one;
@@ -175,10 +175,10 @@ impl PartitionReader {
     async fn read_at(&self, at: At, fold: &mut impl Fold) -> Result<Reading, Stop> {
         match at {
             At::Latest => {
-                let manifests = self.manifests().await?;
-                let newest = self.newest_basis(&manifests).await?;
+                let listing = self.list().await?;
+                let newest = self.newest_basis(&listing).await?;
                 let newest_ms = newest.last_ms();
-                let reading = self.apply(&newest, &manifests, fold).await?;
+                let reading = self.apply(&newest, &listing.manifests, fold).await?;
                 Ok(Reading {
                     newest_ms,
                     ..reading
@@ -189,17 +189,20 @@ impl PartitionReader {
         }
     }
 
-    async fn newest_basis(&self, manifests: &[u64]) -> Result<Basis, Stop> {
-        let (manifest, tail) = self.effective(manifests).await?;
-        Ok(Basis { manifest, tail })
+    async fn newest_basis(&self, listing: &Listing) -> Result<Basis, Stop> {
+        let found = self.effective(listing, false).await?;
+        Ok(Basis {
+            manifest: found.manifest,
+            tail: found.tail,
+        })
     }
 
     async fn read_moment(&self, moment_ms: u64, fold: &mut impl Fold) -> Result<Reading, Stop> {
-        let manifests = self.manifests().await?;
-        let newest = self.newest_basis(&manifests).await?;
+        let listing = self.list().await?;
+        let newest = self.newest_basis(&listing).await?;
         let newest_ms = newest.last_ms();
         let reading = self
-            .read_moment_of(newest, moment_ms, &manifests, fold)
+            .read_moment_of(newest, moment_ms, &listing.manifests, fold)
             .await?;
         Ok(Reading {
             newest_ms,
@@ -318,7 +321,10 @@ impl PartitionReader {
         // A tail that continues beyond the moment has no gap at its end up to the moment.
         let passes = |tail: &Tail| tail.committed_at_ms > moment_ms && tail.end > through;
         let enough = |tail: &Tail| passes(tail) && decided(tail);
-        let tail = match self.read_tail(from, before, NOTHING_NEWER, &enough).await {
+        let tail = match self
+            .read_tail(from, before, Guide::of(NOTHING_NEWER), &enough)
+            .await
+        {
             Err(Halt::Error(LogError::Missing { .. })) => return Ok(None),
             // Something was collected, and a former owner that slept through it wrote in its place.
             Err(Halt::Error(LogError::Unexpected { .. })) => return Ok(None),
@@ -367,7 +373,7 @@ impl PartitionReader {
         } else {
             let reached = |tail: &Tail| tail.end >= from;
             match self
-                .read_tail(tail.end, tail.in_force, NOTHING_NEWER, &reached)
+                .read_tail(tail.end, tail.in_force, Guide::of(NOTHING_NEWER), &reached)
                 .await
             {
                 Ok(rest) if rest.end == from => rest.in_force,
@@ -444,7 +450,12 @@ impl PartitionReader {
         let before = manifest.as_ref().map_or(Owner::default(), |m| m.before);
         let enough = |tail: &Tail| tail.end > savepoint.through;
         let tail = self
-            .read_tail(savepoint.replay_from, before, NOTHING_NEWER, &enough)
+            .read_tail(
+                savepoint.replay_from,
+                before,
+                Guide::of(NOTHING_NEWER),
+                &enough,
+            )
             .await?;
         if tail.end <= savepoint.through {
             return Err(Stop::from(needed(self.layout.log(tail.end))));
@@ -463,7 +474,7 @@ impl PartitionReader {
         let image_bytes = match manifest {
             Some(manifest) => {
                 let newest = manifests.last().copied();
-                self.load(manifest, tail.bytes, newest, fold).await?
+                self.load(manifest, tail.bytes, newest, None, fold).await?
             }
             None => 0,
         };

@@ -1,5 +1,6 @@
 //! Keys of the objects under a root.
 
+use crate::condensed::CondensedName;
 use crate::savepoint::SavepointName;
 use crate::segment::SegmentName;
 
@@ -8,13 +9,15 @@ use crate::segment::SegmentName;
 /// ```text
 /// <root>/application
 /// <root>/partitions/<p>/log/<number>
+/// <root>/partitions/<p>/condensed/<2^64 − 1 − last>-<first>-<epoch>
 /// <root>/partitions/<p>/epochs/<epoch>
 /// <root>/partitions/<p>/snapshots/<number>/<epoch>-<n>
 /// <root>/partitions/<p>/manifests/<number>
 /// <root>/partitions/<p>/savepoints/<name>
 /// ```
 ///
-/// Numbers have 20 digits, so that the order of keys is the order of numbers.
+/// Numbers have 20 digits, so that the order of keys is the order of numbers. Copies of log objects
+/// are in descending order of their last numbers, so that a takeover finds the newest ones first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     application: String,
@@ -67,6 +70,31 @@ impl Layout {
     #[must_use]
     pub fn log(&self, number: u64) -> String {
         format!("{}log/{number:020}", self.partition)
+    }
+
+    /// Prefix of all condensed copies of log objects.
+    #[must_use]
+    pub fn condensed_prefix(&self) -> String {
+        format!("{}condensed/", self.partition)
+    }
+
+    /// Key of one condensed copy.
+    #[must_use]
+    pub fn condensed(&self, name: &CondensedName) -> String {
+        let CondensedName { first, last, epoch } = name;
+        let descending = u64::MAX - last;
+        format!(
+            "{}condensed/{descending:020}-{first:020}-{epoch:020}",
+            self.partition
+        )
+    }
+
+    /// A key after those of all condensed copies that hold `number` or a later one, and before the
+    /// others.
+    #[must_use]
+    pub(crate) fn condensed_before(&self, number: u64) -> String {
+        let descending = u64::MAX - number;
+        format!("{}condensed/{descending:020}~", self.partition)
     }
 
     /// Prefix of all claims of epochs.
@@ -139,6 +167,19 @@ pub(crate) fn segment_in(key: &str, prefix: &str) -> Option<SegmentName> {
     })
 }
 
+/// Returns the condensed copy that `key` names after `prefix`, if it is a key of this layout.
+#[must_use]
+pub(crate) fn condensed_in(key: &str, prefix: &str) -> Option<CondensedName> {
+    let (descending, rest) = key.strip_prefix(prefix)?.split_once('-')?;
+    let (first, epoch) = rest.split_once('-')?;
+    let name = CondensedName {
+        first: digits(first, 20)?,
+        last: u64::MAX - digits(descending, 20)?,
+        epoch: digits(epoch, 20)?,
+    };
+    (name.first <= name.last).then_some(name)
+}
+
 /// Returns the savepoint that `key` names after `prefix`, if it is a key of this layout.
 #[must_use]
 pub(crate) fn savepoint_in(key: &str, prefix: &str) -> Option<SavepointName> {
@@ -181,6 +222,23 @@ mod tests {
             segment_in(&layout.segment(&name), &layout.segments_prefix()),
             Some(name)
         );
+    }
+
+    #[test]
+    fn names_of_condensed_copies_read_back_and_the_newest_come_first() {
+        let layout = Layout::new("root", 2);
+        let name = |first, last| CondensedName {
+            first,
+            last,
+            epoch: 3,
+        };
+        let prefix = layout.condensed_prefix();
+        let [old, new] = [name(1, 99), name(90, 100)].map(|name| layout.condensed(&name));
+        assert!(new < old);
+        assert_eq!(condensed_in(&old, &prefix), Some(name(1, 99)));
+        assert_eq!(condensed_in(&layout.condensed(&name(9, 8)), &prefix), None);
+        let between = layout.condensed_before(100);
+        assert!(new < between && between < old);
     }
 
     #[test]

@@ -126,6 +126,7 @@
 
 pub use application::{Application, DEFAULT_BUCKETS, Identity, RECORD_BYTES_MAX, TableLocation};
 pub use clock::{Clock, Now};
+pub use condensed::CondensedName;
 pub use control::{Condemned, Control, Effect};
 pub use entries::{Entries, EntriesBuilder, Entry};
 pub use error::{Defect, ErrorKind, LogError};
@@ -137,7 +138,7 @@ pub use loading::{Offload, Work};
 pub use log::{Driver, Log, Notice, Notices};
 pub use manifest::{ImageLocation, Manifest, ManifestBucket};
 pub use memory::MemoryStore;
-pub use options::{Options, SnapshotPolicy};
+pub use options::{Condensation, Options, SnapshotPolicy};
 pub use owner::{Nonce, Owner};
 pub use record::{BODY_BYTES_MAX, Header, Kind, Record};
 pub use savepoint::{InvalidSavepointName, Savepoint, SavepointName};
@@ -158,6 +159,8 @@ mod background;
 mod clock;
 mod codec;
 mod collector;
+mod condensed;
+mod condenser;
 mod control;
 #[cfg(test)]
 mod damage;

@@ -21,6 +21,7 @@ use crate::background::{Pacer, put_own, take_inventory};
 use crate::clock::Now;
 use crate::codec::checksum;
 use crate::collector::Collector;
+use crate::condenser::{Condenser, Copy};
 use crate::control::Condemned;
 use crate::deletion::{Deletion, perform};
 use crate::entries::Entries;
@@ -136,6 +137,7 @@ pub struct Driver {
     epoch: u64,
     writer: Writer,
     snapshotter: Snapshotter,
+    condenser: Condenser,
     collector: Collector,
     archiver: Archiver,
     commands: UnboundedReceiver<Command>,
@@ -155,6 +157,8 @@ enum Answer {
     SegmentStored(SegmentName),
     Inventory(Inventory, Option<LogError>),
     ManifestStored(u64),
+    /// Number of reads that a stored copy of log objects saves.
+    Condensed(u64),
     Deleted(Deletion),
     Archived,
     GraceOver,
@@ -210,6 +214,7 @@ impl Ownership {
                 options.retention_ms,
                 &self.base,
             ),
+            condenser: Condenser::new(self.owner.epoch, options.condensation),
             collector: Collector::new(options.grace_ms, self.base.condemned, now),
             archiver,
             layout: self.layout,
@@ -378,6 +383,7 @@ impl Driver {
                 }
                 self.snapshotter.inventory_taken(inventory);
             }
+            Answer::Condensed(saved_reads) => self.snapshotter.condensed(saved_reads),
             Answer::ManifestStored(sum) => self.snapshotter.manifest_stored(sum),
             Answer::Deleted(deletion) => {
                 self.collector.performed(deletion.held);
@@ -396,6 +402,7 @@ impl Driver {
         let io = self.io.clone();
         match action {
             Action::Put { number, key, bytes } => {
+                self.condenser.sealed(number, &bytes);
                 let second_after_ms = self.create_times.second_after_ms();
                 self.request(async move {
                     let (created, took_ms) =
@@ -440,6 +447,20 @@ impl Driver {
                 self.snapshotter.durable(None, number, stored_bytes);
             }
         }
+        if let Some(copy) = self.condenser.durable(number) {
+            self.condense(copy);
+        }
+    }
+
+    /// Stores a copy of durable log objects, beside the commits.
+    fn condense(&mut self, copy: Copy) {
+        let (io, partition, epoch) = (self.io.clone(), self.partition, self.epoch);
+        let key = self.layout.condensed(&copy.name);
+        self.request(async move {
+            let bytes = copy.name.encode(partition, &copy.objects);
+            put_own(&io, &key, &bytes, epoch).await?;
+            Ok(Answer::Condensed(copy.saves))
+        });
     }
 
     fn step(&mut self, step: Step, now: Now) {

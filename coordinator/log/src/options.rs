@@ -28,6 +28,8 @@ pub struct Options {
     pub parallel_reads: usize,
     /// Start and layout of snapshots.
     pub snapshots: SnapshotPolicy,
+    /// Copies of small log objects, so that a takeover reads few objects; `None` for no copies.
+    pub condensation: Option<Condensation>,
     /// Retention in milliseconds of partition time. Every moment of this last period can be read.
     /// With 0, only the objects that the next owner needs are kept. Older objects are deleted with
     /// the next snapshot, after the grace period.
@@ -48,6 +50,7 @@ impl Default for Options {
             takeover_give_up_ms: Some(60_000),
             parallel_reads: PARALLEL_READS,
             snapshots: SnapshotPolicy::default(),
+            condensation: Some(Condensation::default()),
             retention_ms: 0,
         }
     }
@@ -62,10 +65,37 @@ impl Options {
             wrong("the window must be at most a sixth of the grace, and not 0".to_owned())
         } else if self.snapshots.bytes_per_second == Some(0) {
             wrong("snapshots must be allowed some bytes per second".to_owned())
+        } else if self
+            .condensation
+            .is_some_and(|it| it.objects < 2 || it.runs == 0)
+        {
+            wrong("a copy of log objects must hold at least two".to_owned())
         } else if self.parallel_reads == 0 {
             wrong("at least one object must be read at a time".to_owned())
         } else {
             Ok(())
+        }
+    }
+}
+
+/// Copies of small log objects. They cost one create per run, and let the tail of the log be
+/// bounded by its bytes instead of its objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condensation {
+    /// Number of objects of a run, which are copied into one object.
+    pub objects: u64,
+    /// Number of runs that are copied into one object once more.
+    pub runs: u64,
+    /// Maximum size in bytes of a small object.
+    pub object_bytes_max: u64,
+}
+
+impl Default for Condensation {
+    fn default() -> Self {
+        Self {
+            objects: 64,
+            runs: 32,
+            object_bytes_max: 16 << 10,
         }
     }
 }
@@ -83,9 +113,9 @@ pub struct SnapshotPolicy {
     /// Size in bytes of the log since the last snapshot at which a new one begins in any case. It
     /// bounds the time of a recovery, however large the state is.
     pub tail_bytes_max: u64,
-    /// Bytes that each log object counts besides its own size: reading one object takes a reader
-    /// about as long as reading this many more bytes. Without it, many small commits would make a
-    /// takeover slow.
+    /// Bytes that each object that a takeover reads counts besides its own size: reading one object
+    /// takes a reader about as long as reading this many more bytes. A copy of several log objects
+    /// is one object. Without this weight, many small commits would make a takeover slow.
     pub object_bytes: u64,
     /// Maximum bytes of segments stored per second, so that a snapshot does not slow down commits;
     /// `None` for no limit. Segments are stored one at a time in any case.

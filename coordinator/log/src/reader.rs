@@ -1,14 +1,18 @@
 //! Reading a partition: its manifests, its log tail, its images. Takeovers, reads of the history
 //! and savepoints share this code.
 
+use futures::future::{join, try_join};
+
 use crate::application::Identity;
+use crate::condensed::CondensedName;
 use crate::error::LogError;
 use crate::fold::Fold;
 use crate::io::{Io, Retry};
-use crate::keys::{Layout, number_in};
+use crate::keys::{Layout, condensed_in, number_in};
 use crate::manifest::Manifest;
 use crate::owner::Owner;
-use crate::reader::tail::Tail;
+use crate::reader::images::Prefetched;
+use crate::reader::tail::{Guide, Tail};
 use crate::record::Kind;
 
 mod images;
@@ -17,6 +21,10 @@ pub(crate) mod tail;
 /// Maximum number of restarts of a takeover, a read or the creation of a savepoint.
 const RESTARTS_MAX: u32 = 100;
 
+/// Number of log objects before a manifest's number that the first listing of the log includes. The
+/// replay of almost every manifest begins there: at the last delta before the snapshot.
+const BEFORE_MANIFEST: u64 = 16;
+
 /// Reads one partition of a root.
 pub(crate) struct PartitionReader {
     pub(crate) layout: Layout,
@@ -24,6 +32,25 @@ pub(crate) struct PartitionReader {
     pub(crate) identity: Identity,
     /// Maximum number of objects that are read at once.
     pub(crate) parallel_reads: usize,
+}
+
+/// Names found in the store before anything was read.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// Numbers of all manifests, ascending.
+    pub(crate) manifests: Vec<u64>,
+    /// The newest copies of log objects.
+    pub(crate) copies: Vec<CondensedName>,
+}
+
+/// A manifest in effect, and what lies over it.
+pub(crate) struct Effective {
+    /// The manifest; `None` if there is none yet.
+    pub(crate) manifest: Option<Manifest>,
+    /// The log from its replay start on.
+    pub(crate) tail: Tail,
+    /// The image of the partition-wide bucket, if it was requested.
+    pub(crate) prefetched: Option<Prefetched>,
 }
 
 /// Reason an attempt ended.
@@ -70,14 +97,29 @@ impl PartitionReader {
             .collect())
     }
 
+    /// Lists the manifests, and the newest copies of log objects.
+    pub(crate) async fn list(&self) -> Result<Listing, LogError> {
+        let prefix = self.layout.condensed_prefix();
+        let copies = async {
+            let page = self.io.list_page(&prefix, None).await?;
+            let names = page.iter();
+            let names = names.filter_map(|object| condensed_in(&object.key, &prefix));
+            Ok(names.collect())
+        };
+        let (manifests, copies) = try_join(self.manifests(), copies).await?;
+        Ok(Listing { manifests, copies })
+    }
+
     /// Returns the newest manifest that a committed record put in effect, with the log from its
     /// replay start on. A manifest that was published without taking effect is an orphan of its
-    /// writer.
+    /// writer. With `prefetch`, the image of the partition-wide bucket is read beside the log.
     pub(crate) async fn effective(
         &self,
-        manifests: &[u64],
-    ) -> Result<(Option<Manifest>, Tail), Halt> {
-        match self.effective_now(manifests).await {
+        listing: &Listing,
+        prefetch: bool,
+    ) -> Result<Effective, Halt> {
+        let manifests = &listing.manifests;
+        match self.effective_now(listing, prefetch).await {
             // The log before an orphan can vanish: if the orphan takes effect while this read lasts
             // longer than the grace period, the log that it makes obsolete is collected.
             Err(Halt::Error(LogError::Missing { .. })) if self.is_effective(manifests).await? => {
@@ -98,23 +140,46 @@ impl PartitionReader {
         let tail = self.read_tail(
             manifest.replay_from(),
             manifest.before,
-            Some(newest),
+            Guide::of(Some(newest)),
             &|_| false,
         );
         let effect = tail.await?.effect();
         Ok(effect.is_some_and(|effect| effect.manifest >= newest))
     }
 
-    async fn effective_now(&self, manifests: &[u64]) -> Result<(Option<Manifest>, Tail), Halt> {
+    async fn effective_now(
+        &self,
+        Listing { manifests, copies }: &Listing,
+        prefetch: bool,
+    ) -> Result<Effective, Halt> {
         let newest = manifests.last().copied();
+        let copied = copies.iter().map(|copy| copy.last).max().unwrap_or(0);
         for number in manifests.iter().rev() {
-            let Some((manifest, sum)) = self.read_manifest(*number).await? else {
+            let after = number.saturating_sub(BEFORE_MANIFEST).max(copied);
+            let (prefix, key) = (self.layout.log_prefix(), self.layout.log(after));
+            // A store that reads objects at once needs no listing of them.
+            let listed = async {
+                match self.io.store.table_location() {
+                    Some(_) => Ok(Vec::new()),
+                    None => Ok(self.io.list_page(&prefix, Some(&key)).await?),
+                }
+            };
+            let (read, page) = try_join(self.read_manifest(*number), listed).await?;
+            let Some((manifest, sum)) = read else {
                 let key = self.layout.manifest(*number);
                 return Err(self.missing(newest, key, "it was listed").await);
             };
-            let tail = self
-                .read_tail(manifest.replay_from(), manifest.before, newest, &|_| false)
-                .await?;
+            let guide = Guide {
+                newest,
+                copies,
+                listed: Some((after, &page)),
+            };
+            let tail = self.read_tail(manifest.replay_from(), manifest.before, guide, &|_| false);
+            let (tail, prefetched) = match prefetch {
+                true => join(tail, self.prefetch(&manifest)).await,
+                false => (tail.await, None),
+            };
+            let tail = tail?;
             if tail.end <= manifest.through() {
                 let reason = format!("manifest {number} relies on it");
                 return Err(self
@@ -133,16 +198,31 @@ impl PartitionReader {
                         reason: "it is not the manifest that a log record put in effect".to_owned(),
                     }));
                 }
-                Some(_) => return Ok((Some(manifest), tail)),
+                Some(_) => {
+                    return Ok(Effective {
+                        manifest: Some(manifest),
+                        tail,
+                        prefetched,
+                    });
+                }
             }
         }
+        let guide = Guide {
+            newest,
+            copies,
+            listed: None,
+        };
         let tail = self
-            .read_tail(1, Owner::default(), newest, &|_| false)
+            .read_tail(1, Owner::default(), guide, &|_| false)
             .await?;
         if let Some(effect) = tail.effect() {
             return Err(self.overtaken(newest, effect.manifest).await);
         }
-        Ok((None, tail))
+        Ok(Effective {
+            manifest: None,
+            tail,
+            prefetched: None,
+        })
     }
 
     /// Explains a log that puts a newer manifest in effect than the one at hand: the manifest took

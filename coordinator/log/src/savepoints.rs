@@ -152,8 +152,9 @@ impl<E: Into<Halt>> From<E> for Refusal {
 impl PartitionReader {
     async fn try_create(&self, key: &str, new: &NewSavepoint) -> Result<Savepoint, Refusal> {
         let partition = self.identity.partition;
-        let manifests = self.manifests().await?;
-        let (manifest, tail) = self.effective(&manifests).await?;
+        let listing = self.list().await?;
+        let found = self.effective(&listing, false).await?;
+        let (manifest, tail) = (found.manifest, found.tail);
         if tail.end == 1 {
             return Err(Refusal::Error(SavepointError::Empty { partition }));
         }
@@ -193,9 +194,9 @@ impl PartitionReader {
     async fn stands(&self, savepoint: &Savepoint) -> Result<bool, LogError> {
         let mut looks = 0;
         let condemned = loop {
-            let manifests = self.manifests().await?;
-            match self.effective(&manifests).await {
-                Ok((manifest, mut tail)) => break tail.take_condemned(manifest.as_ref()),
+            let listing = self.list().await?;
+            match self.effective(&listing, false).await {
+                Ok(mut found) => break found.tail.take_condemned(found.manifest.as_ref()),
                 Err(Halt::Error(error)) => return Err(error),
                 Err(Halt::Restart) => {
                     looks += 1;

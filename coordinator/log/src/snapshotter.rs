@@ -34,8 +34,8 @@ pub(crate) struct Base {
     /// True for each bucket that the log tail changed beyond its image.
     pub(crate) dirty: Vec<bool>,
     pub(crate) log_bytes: u64,
-    /// Number of objects in the log tail.
-    pub(crate) log_objects: u64,
+    /// Number of objects that reading the log tail took.
+    pub(crate) log_reads: u64,
     /// All manifests in the store.
     pub(crate) manifests: Vec<u64>,
     pub(crate) condemned: Vec<Condemned>,
@@ -96,8 +96,10 @@ pub(crate) struct Snapshotter {
     /// Snapshots of former epochs and this one. `None` until the store was searched during the
     /// first snapshot of the epoch, so that a start does not wait for it.
     retained: Option<RetainedSnapshots>,
-    /// Durable log bytes since the last snapshot began, including the additional bytes per object.
+    /// Durable log bytes since the last snapshot began.
     log_bytes: u64,
+    /// Number of objects in which a takeover would read them.
+    log_reads: u64,
     durable: u64,
     /// Sequence and number of the last durable delta of this epoch.
     last_delta: (u64, u64),
@@ -112,8 +114,9 @@ pub(crate) struct Snapshotter {
 #[derive(Debug)]
 struct Round {
     number: u64,
-    /// Durable log bytes when it began.
+    /// Durable log bytes when it began, and the objects that hold them.
     log_bytes: u64,
+    log_reads: u64,
     /// Bytes of the images that it replaces.
     replaced_bytes: u64,
     /// Buckets that are not yet requested.
@@ -182,7 +185,8 @@ impl Snapshotter {
                 .flat_map(|condemned| condemned.manifests.iter().copied())
                 .collect(),
             retained: None,
-            log_bytes: base.log_bytes + base.log_objects * policy.object_bytes,
+            log_bytes: base.log_bytes,
+            log_reads: base.log_reads,
             durable: takeover,
             last_delta: (0, takeover),
             growth_percent: 100,
@@ -304,7 +308,8 @@ impl Snapshotter {
     /// Handles a durable log record; `sequence` is set if it is a delta.
     pub(crate) fn durable(&mut self, sequence: Option<u64>, number: u64, stored_bytes: u64) {
         self.durable = number;
-        self.log_bytes += stored_bytes + self.policy.object_bytes;
+        self.log_bytes += stored_bytes;
+        self.log_reads += 1;
         if let Some(sequence) = sequence {
             self.last_delta = (sequence, number);
         }
@@ -316,6 +321,17 @@ impl Snapshotter {
             (Some(_), None) => {}
             (None, _) => self.begin_if_due(),
         }
+    }
+
+    /// Takes note that a copy of log objects is stored, which saves a takeover some reads.
+    pub(crate) fn condensed(&mut self, saved_reads: u64) {
+        self.log_reads = self.log_reads.saturating_sub(saved_reads);
+    }
+
+    /// Weight of the log since the last snapshot began, in bytes.
+    fn log_weight(&self) -> u64 {
+        let reads = self.log_reads.saturating_mul(self.policy.object_bytes);
+        self.log_bytes.saturating_add(reads)
     }
 
     /// Handles the result of [`Step::PutSegment`].
@@ -379,6 +395,8 @@ impl Snapshotter {
         let grown = written.saturating_sub(round.replaced_bytes);
         self.growth_percent = (grown * 100 / round.log_bytes.max(1)).min(100);
         self.log_bytes = self.log_bytes.saturating_sub(round.log_bytes);
+        // Copies stored during the snapshot may have saved some of these reads already.
+        self.log_reads = self.log_reads.saturating_sub(round.log_reads);
         self.table = manifest.buckets;
         self.segments = manifest.segments;
         self.retained
@@ -468,9 +486,10 @@ impl Snapshotter {
     }
 
     fn begin_if_due(&mut self) {
-        let bound = self.log_bytes >= self.policy.tail_bytes_max;
+        let weight = self.log_weight();
+        let bound = weight >= self.policy.tail_bytes_max;
         let wanted = self.wanted || bound;
-        if self.log_bytes < self.policy.floor_bytes && !wanted {
+        if weight < self.policy.floor_bytes && !wanted {
             return;
         }
         let unasked = self.worth_writing();
@@ -479,7 +498,7 @@ impl Snapshotter {
             .map(|bucket| stored_len(&self.table[usize::from(*bucket)]))
             .sum();
         let expected = replaced_bytes + self.log_bytes / 100 * self.growth_percent;
-        let enough = self.log_bytes >= expected / 100 * self.policy.log_percent;
+        let enough = weight >= expected / 100 * self.policy.log_percent;
         if unasked.is_empty() || !(enough || wanted) {
             // A request made while there is nothing to write stays pending until there is.
             return;
@@ -488,6 +507,7 @@ impl Snapshotter {
         self.round = Some(Round {
             number: self.durable,
             log_bytes: self.log_bytes,
+            log_reads: self.log_reads,
             replaced_bytes,
             unasked: unasked.into_iter().collect(),
             waiting_for: BTreeSet::new(),

@@ -2,18 +2,27 @@
 //! check again.
 //!
 //! ```text
-//! application ─► epochs/<e> ─► newest manifest in effect ─► its log tail ─► its images ──┐
-//!                    ▲                                                                   │
-//!                    │              newest manifest, epochs/<e+1> ◄─ log/<T> takeover ◄──┘
-//!                    │                           │
-//!                    └───────────────────────────┘ restart: T was collected, or the snapshot moved
+//!  1, all at once       2                     3                  4
+//!  application ──────┐
+//!  list epochs ──────┼─► create epochs/<e> ──────────────────┐
+//!  list manifests ───┼─► newest manifest ─┬─► its log tail ──┼─► create log/<T>, a takeover
+//!  list copies ──────┴─► list the log ────┴─► its wide image ┘         │
+//!       ▲                                                              │ only after a long time:
+//!       └─────────── restart: T was collected, or the snapshot moved ◄─┴─ list manifests again
 //! ```
 //!
-//! The claim comes first, so that a former owner that wakes up finds it. The manifests are read
-//! again last, because a takeover record written into a hole that collection left is not a
-//! takeover.
+//! The claim is durable before the takeover record is written: a former owner that wakes up after
+//! the log was collected must find it.
+//!
+//! A takeover record written into a hole that collection left is not a takeover. Collection deletes
+//! nothing before the grace period has passed since a condemnation, and a condemnation that deletes
+//! T is newer than the listing of the manifests. A takeover that takes longer than the window,
+//! which is at most a sixth of the grace period, therefore lists the manifests again. A shorter one
+//! need not, nor must it read the claim of the next epoch, which the first commit does.
 
 use std::sync::Arc;
+
+use futures::future::{join, try_join3};
 
 use crate::application::{Application, Identity};
 use crate::clock::Clock;
@@ -25,7 +34,7 @@ use crate::keys::{Layout, number_in};
 use crate::options::Options;
 use crate::owner::{Nonce, Owner};
 use crate::reader::tail::Tail;
-use crate::reader::{Halt, PartitionReader};
+use crate::reader::{Effective, Halt, PartitionReader};
 use crate::record::Unnumbered;
 use crate::snapshotter::Base;
 use crate::store::ObjectStore;
@@ -81,6 +90,8 @@ pub struct Recovery {
     pub void: u64,
     /// Bytes of the log tail.
     pub log_bytes: u64,
+    /// Number of objects in which the log tail was read.
+    pub log_reads: u64,
     /// Number of restarts of the takeover.
     pub restarts: u32,
 }
@@ -112,7 +123,6 @@ pub async fn take_over(contender: Contender, fold: &mut impl Fold) -> Result<Own
         },
         contender,
     };
-    takeover.admit().await?;
     let mut restarts = 0;
     loop {
         match takeover.attempt(fold).await {
@@ -188,32 +198,38 @@ impl Takeover {
     }
 
     async fn attempt(&self, fold: &mut impl Fold) -> Result<Ownership, Halt> {
-        let owner = self.claim().await?;
-        let manifests = self.reader.manifests().await?;
-        let (manifest, mut tail) = self.reader.effective(&manifests).await?;
-        let image_bytes = match &manifest {
-            Some(manifest) => {
-                let newest = manifests.last().copied();
-                self.reader.load(manifest, tail.bytes, newest, fold).await?
-            }
-            None => 0,
+        let begun = self.reader.io.clock.now();
+        let (_, highest, listing) =
+            try_join3(self.admit(), self.highest_epoch(), self.reader.list()).await?;
+        let reading = async {
+            let mut found = self.reader.effective(&listing, true).await?;
+            let image_bytes = match &found.manifest {
+                Some(manifest) => {
+                    let newest = listing.manifests.last().copied();
+                    let prefetched = found.prefetched.take();
+                    let tail_bytes = found.tail.bytes;
+                    self.reader
+                        .load(manifest, tail_bytes, newest, prefetched, fold)
+                        .await?
+                }
+                None => 0,
+            };
+            Ok::<(Effective, u64), Halt>((found, image_bytes))
         };
+        let (owner, read) = join(self.claim(highest), reading).await;
+        let owner = owner?;
+        let (found, image_bytes) = read?;
+        let (manifest, mut tail) = (found.manifest, found.tail);
         let (takeover, committed_at_ms) = self.write_takeover(owner, &mut tail).await?;
         // A snapshot took effect during the takeover. Its objects may be deleted while this epoch
         // builds on the older one.
         if tail.effect().map(|effect| effect.manifest) != manifest.as_ref().map(|m| m.number) {
             return Err(Halt::Restart);
         }
-        let manifests = self.reader.manifests().await?;
-        if self.newest_replays_beyond(takeover, &manifests).await? {
-            return Err(Halt::Restart);
-        }
-        let next = self.reader.layout.epoch(owner.epoch + 1);
-        if self.reader.io.get(&next).await?.is_some() {
-            return Err(Halt::Error(LogError::Fenced {
-                epoch: owner.epoch,
-                reason: format!("{next} was claimed during the takeover"),
-            }));
+        let mut manifests = listing.manifests;
+        let took_ms = self.reader.io.clock.now().elapsed_at_most_ms(&begun);
+        if took_ms >= self.contender.options.window_ms {
+            manifests = self.check_again(owner, takeover).await?;
         }
         let dirty = self
             .reader
@@ -229,6 +245,7 @@ impl Takeover {
                 replayed: tail.valid.len() as u64,
                 void: tail.void,
                 log_bytes: tail.bytes,
+                log_reads: tail.reads,
                 restarts: 0,
             },
             contender: self.contender.clone(),
@@ -236,7 +253,7 @@ impl Takeover {
             base: Base {
                 dirty,
                 log_bytes: tail.bytes,
-                log_objects: tail.valid.len() as u64 + tail.void,
+                log_reads: tail.reads,
                 manifests,
                 condemned: tail.take_condemned(manifest.as_ref()),
                 manifest,
@@ -244,18 +261,37 @@ impl Takeover {
         })
     }
 
-    /// Claims the first unclaimed epoch, which is computed again after every refusal. Epochs are
-    /// claimed without gaps, so that an owner that sees the next one unclaimed knows that no later
-    /// one is claimed.
-    async fn claim(&self) -> Result<Owner, LogError> {
+    /// Checks that the takeover record was not written into a hole that collection left, and that
+    /// no other process has claimed the next epoch. Returns the manifests that exist now.
+    async fn check_again(&self, owner: Owner, takeover: u64) -> Result<Vec<u64>, Halt> {
+        let manifests = self.reader.manifests().await?;
+        if self.newest_replays_beyond(takeover, &manifests).await? {
+            return Err(Halt::Restart);
+        }
+        let next = self.reader.layout.epoch(owner.epoch + 1);
+        if self.reader.io.get(&next).await?.is_some() {
+            return Err(Halt::Error(LogError::Fenced {
+                epoch: owner.epoch,
+                reason: format!("{next} was claimed during the takeover"),
+            }));
+        }
+        Ok(manifests)
+    }
+
+    /// Returns the highest claimed epoch, or 0.
+    async fn highest_epoch(&self) -> Result<u64, LogError> {
         let prefix = self.reader.layout.epochs_prefix();
+        let claimed = self.reader.io.list(&prefix, None).await?;
+        let epochs = claimed.iter();
+        let epochs = epochs.filter_map(|object| number_in(&object.key, &prefix));
+        Ok(epochs.max().unwrap_or(0))
+    }
+
+    /// Claims the first unclaimed epoch after `highest`, which is computed again after every
+    /// refusal. Epochs are claimed without gaps, so that an owner that sees the next one unclaimed
+    /// knows that no later one is claimed.
+    async fn claim(&self, mut highest: u64) -> Result<Owner, LogError> {
         loop {
-            let claimed = self.reader.io.list(&prefix, None).await?;
-            let highest = claimed
-                .iter()
-                .filter_map(|object| number_in(&object.key, &prefix))
-                .max()
-                .unwrap_or(0);
             let owner = Owner {
                 epoch: highest + 1,
                 nonce: self.contender.nonce,
@@ -277,6 +313,7 @@ impl Takeover {
                     return Err(LogError::Missing { key, reason });
                 }
             }
+            highest = self.highest_epoch().await?;
         }
     }
 

@@ -9,11 +9,13 @@ use futures::{StreamExt, stream};
 
 use crate::application::Application;
 use crate::clock::Clock;
+use crate::codec::checksum;
+use crate::condensed::CondensedName;
 use crate::control::Effect;
 use crate::epoch::Claim;
 use crate::error::{Defect, LogError};
 use crate::io::{Io, OnStoreFailure, Retry};
-use crate::keys::{Layout, number_in, savepoint_in, segment_in};
+use crate::keys::{Layout, condensed_in, number_in, savepoint_in, segment_in};
 use crate::manifest::Manifest;
 use crate::owner::Owner;
 use crate::reader::tail::{Verdict, judge};
@@ -92,6 +94,8 @@ pub async fn verify(
             buckets: application.buckets,
             log: BTreeMap::new(),
             unread: BTreeSet::new(),
+            log_checksums: BTreeMap::new(),
+            copies: Vec::new(),
             claims: BTreeMap::new(),
             manifests: BTreeMap::new(),
             segments: BTreeSet::new(),
@@ -100,6 +104,7 @@ pub async fn verify(
         };
         checker.read_all(&io, &mut verification).await?;
         checker.check_together();
+        checker.check_copies();
         checker.check_claims();
         checker.check_savepoints();
         verification.findings.append(&mut checker.findings);
@@ -116,6 +121,10 @@ struct Checker {
     log: BTreeMap<u64, Option<(Header, Option<Effect>)>>,
     /// Log objects that were listed and could not be found.
     unread: BTreeSet<u64>,
+    /// Checksums of log objects, damaged ones included.
+    log_checksums: BTreeMap<u64, u64>,
+    /// Copies of log objects, each with the checksums of those.
+    copies: Vec<(CondensedName, Vec<u64>)>,
     claims: BTreeMap<u64, Option<Claim>>,
     /// Readable manifests with the checksums of their objects.
     manifests: BTreeMap<u64, (Manifest, u64)>,
@@ -126,6 +135,7 @@ struct Checker {
 
 enum ObjectName {
     Log(u64),
+    Condensed(CondensedName),
     Epoch(u64),
     Manifest(u64),
     Segment(SegmentName),
@@ -255,6 +265,7 @@ impl Checker {
         let layout = &self.layout;
         number_in(key, &layout.log_prefix())
             .map(ObjectName::Log)
+            .or_else(|| condensed_in(key, &layout.condensed_prefix()).map(ObjectName::Condensed))
             .or_else(|| number_in(key, &layout.epochs_prefix()).map(ObjectName::Epoch))
             .or_else(|| number_in(key, &layout.manifests_prefix()).map(ObjectName::Manifest))
             .or_else(|| segment_in(key, &layout.segments_prefix()).map(ObjectName::Segment))
@@ -266,8 +277,14 @@ impl Checker {
             ObjectName::Log(number) => {
                 let number = *number;
                 self.log.insert(number, None);
+                self.log_checksums.insert(number, checksum(object));
                 let read = self.read_record(object, number)?;
                 self.log.insert(number, Some(read));
+            }
+            ObjectName::Condensed(name) => {
+                let objects = name.decode(object, self.partition)?;
+                let sums = objects.iter().map(|object| checksum(object)).collect();
+                self.copies.push((*name, sums));
             }
             ObjectName::Epoch(epoch) => {
                 let epoch = *epoch;
@@ -285,7 +302,7 @@ impl Checker {
             ObjectName::Manifest(number) => {
                 let number = *number;
                 let manifest = Manifest::decode(object, self.partition, number, self.buckets)?;
-                let sum = crate::codec::checksum(object);
+                let sum = checksum(object);
                 self.manifests.insert(number, (manifest, sum));
             }
             ObjectName::Segment(name) => {
@@ -426,6 +443,23 @@ impl Checker {
                 key: self.layout.log(end),
                 reason: format!("{} exists", self.layout.log(*beyond)),
             });
+        }
+    }
+
+    /// Checks that copies hold what the log holds. Log objects may be deleted before their copies.
+    fn check_copies(&mut self) {
+        for (name, sums) in &self.copies {
+            let mut copied = (name.first..).zip(sums);
+            let differs = copied.find(|(number, sum)| {
+                let original = self.log_checksums.get(number);
+                original.is_some_and(|original| original != *sum)
+            });
+            if let Some((number, _)) = differs {
+                self.findings.push(LogError::Unexpected {
+                    key: self.layout.condensed(name),
+                    reason: format!("it differs from {}", self.layout.log(number)),
+                });
+            }
         }
     }
 

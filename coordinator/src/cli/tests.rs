@@ -45,6 +45,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
             memory_limit: None,
             clock_jump_max: Duration::from_secs(600),
             log: "info".to_owned(),
+            emf: false,
             ports: PortArgs {
                 http: "127.0.0.1:8080".parse().unwrap(),
                 admin: "127.0.0.1:8081".parse().unwrap(),
@@ -88,6 +89,7 @@ fn every_flag_of_dev_is_read() {
         "--dead-letter-limit=2MiB",
         "--log-format=json",
         "--log=debug",
+        "--emf",
         "--admin-token-file=token",
         "--http-token-file=other",
         "--tls-cert=cert.pem",
@@ -132,6 +134,7 @@ fn every_flag_of_dev_is_read() {
             memory_limit: None,
             clock_jump_max: Duration::from_secs(600),
             log: "debug".to_owned(),
+            emf: true,
             ports: PortArgs {
                 http: "127.0.0.1:0".parse().unwrap(),
                 admin: "[::1]:0".parse().unwrap(),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 #[cfg(feature = "aws")]
-use crate::check::{Further, check};
+use crate::check::{Finding, Further, check};
 use crate::cli::output;
-use crate::config::S3Args;
+use crate::config::{S3Args, application_name};
 use crate::destinations;
 #[cfg(feature = "aws")]
 use crate::error::Exit;
@@ -24,10 +24,12 @@ pub struct ValidateArgs {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 
-    /// Also check that every named function, stream, table and bucket of AWS exists and may be used
+    /// Also try everything that a start of `satchel run` does in AWS, and name what is missing
     ///
-    /// Uses the credentials of this process. Changes nothing, except for an object beside the state
-    /// that is written and removed again.
+    /// Uses the credentials of this process. Prints a line for each missing function, stream,
+    /// table, bucket or permission. Changes nothing, except for an object beside the state that is
+    /// written and removed again: permissions to write are tried with requests that the service
+    /// must refuse.
     #[arg(long)]
     check_aws: bool,
 
@@ -38,6 +40,28 @@ pub struct ValidateArgs {
     /// With --check-aws: lease table of `satchel run`
     #[arg(long, env = "SATCHEL_LEASE_TABLE", value_name = "TABLE")]
     lease_table: Option<String>,
+
+    /// With --check-aws: name of the application, as of `satchel run`
+    #[arg(
+        long,
+        env = "SATCHEL_APPLICATION",
+        value_name = "NAME",
+        default_value = "satchel",
+        value_parser = application_name
+    )]
+    application: String,
+
+    /// With --check-aws: stream that Kinesis egresses write to; may be repeated
+    #[arg(long, value_name = "STREAM")]
+    egress_stream: Vec<String>,
+
+    /// With --check-aws: secret with the token of the traffic port
+    #[arg(long, env = "SATCHEL_HTTP_TOKEN_SECRET", value_name = "NAME")]
+    http_token_secret: Option<String>,
+
+    /// With --check-aws: secret with the token of the administration port
+    #[arg(long, env = "SATCHEL_ADMIN_TOKEN_SECRET", value_name = "NAME")]
+    admin_token_secret: Option<String>,
 
     #[command(flatten)]
     s3: S3Args,
@@ -81,19 +105,35 @@ async fn check_aws(args: ValidateArgs, application: &Application) -> Result<(), 
         s3: args.s3.options().map_err(Failure::usage)?,
         ..StoreOptions::default()
     };
+    let secrets = [
+        ("--http-token-secret", args.http_token_secret),
+        ("--admin-token-secret", args.admin_token_secret),
+    ];
     let further = Further {
+        application: args.application,
         state: args.state.map(|place| (place, options)),
         lease_table: args.lease_table,
+        egress_streams: args.egress_stream,
+        secrets: secrets
+            .into_iter()
+            .filter_map(|(flag, name)| Some((flag, name?)))
+            .collect(),
     };
     let findings = check(application, &further).await;
     let mut problems = Vec::new();
-    for finding in findings {
-        match finding.problem {
-            None => {
-                output::line(format!("ok: {}", finding.what).as_bytes())?;
-            }
-            Some(problem) => problems.push(format!("{}: {problem}", finding.what)),
+    for Finding {
+        what,
+        problems: found,
+    } in findings
+    {
+        if found.is_empty() {
+            output::line(format!("ok: {what}").as_bytes())?;
         }
+        problems.extend(
+            found
+                .into_iter()
+                .map(|problem| format!("{what}: {problem}")),
+        );
     }
     if problems.is_empty() {
         return Ok(());

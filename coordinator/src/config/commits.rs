@@ -63,7 +63,7 @@ pub struct CommitPolicy {
 
 impl CommitPolicy {
     /// Policy for a bucket, where each commit is a request that is paid for.
-    const BUCKET: Self = Self {
+    pub(crate) const BUCKET: Self = Self {
         pace: Duration::from_millis(50),
         interval: Duration::from_secs(1),
         depth: 2,

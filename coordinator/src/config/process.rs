@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use super::{CommitArgs, CommitLogArgs, PortArgs, RestoreArgs, S3Args, check_duration};
 use crate::module::{parse_bytes, parse_duration};
@@ -92,6 +93,12 @@ pub struct ProcessArgs {
         default_value = "info"
     )]
     pub log: String,
+
+    /// Write metrics in CloudWatch's embedded metric format to standard output, one line a minute
+    ///
+    /// CloudWatch Logs takes the metrics from the log of the container, without an agent.
+    #[arg(long, env = "SATCHEL_EMF", value_parser = BoolishValueParser::new())]
+    pub emf: bool,
 
     /// Addresses, tokens and encryption of the ports.
     #[command(flatten)]

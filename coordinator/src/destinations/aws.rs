@@ -68,7 +68,7 @@ pub(crate) async fn lambda(
 }
 
 /// Makes the client of the function that a Lambda endpoint names.
-pub(crate) async fn lambda_function(
+async fn lambda_function(
     source: &Source,
     lambda: &LambdaEndpoint,
     configs: &mut AwsConfigs,

@@ -88,6 +88,12 @@ impl ProcessFamilies {
     pub(super) fn refresh(&self) {
         self.system.refresh();
     }
+
+    /// Reads the resident memory of the process, in bytes. `None` elsewhere than on Linux.
+    pub(super) fn resident_bytes(&self) -> Option<i64> {
+        self.system.refresh();
+        Some(self.system.resident_bytes.get()).filter(|bytes| *bytes > 0)
+    }
 }
 
 /// Figures of the operating system.

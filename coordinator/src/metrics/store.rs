@@ -55,6 +55,7 @@ impl Metrics {
 
     /// Counts a request to S3, with its outcome and list price.
     pub fn observe_s3_request(&self, request: S3Request) {
+        self.0.emf.requested();
         let store = &self.0.store;
         let operation = request.operation.name();
         let outcome = match request.outcome {
@@ -97,8 +98,11 @@ pub(super) struct StoreFamilies {
     s3_requests: Family<RequestLabels, Counter>,
     s3_bytes: Family<OperationLabel, Counter>,
     s3_dollars: Counter<f64, AtomicU64>,
+    #[cfg(feature = "aws")]
     table_requests: Family<RequestLabels, Counter>,
+    #[cfg(feature = "aws")]
     table_units: Family<OperationLabel, Counter>,
+    #[cfg(feature = "aws")]
     table_dollars: Counter<f64, AtomicU64>,
     files: Counter,
     file_bytes: Counter,
@@ -121,16 +125,19 @@ impl StoreFamilies {
                 "List price of these requests (S3 Standard, us-east-1) in US dollars, \
                  without storage and transfer",
             ),
+            #[cfg(feature = "aws")]
             table_requests: names.add(
                 "log_table_requests",
                 "Requests to the DynamoDB table of the log, by operation and outcome; \
                  commits cause the PutItem requests",
             ),
+            #[cfg(feature = "aws")]
             table_units: names.add(
                 "log_table_request_units",
                 "Request units of these requests, computed from the sizes of the items; \
                  an item in a batch of deletions counts as one",
             ),
+            #[cfg(feature = "aws")]
             table_dollars: names.add(
                 "log_table_estimated_dollars",
                 "List price of these requests (on demand, us-east-1) in US dollars, \

@@ -5,7 +5,7 @@ use std::time::Duration;
 use satchel_aws::config::AwsAccess;
 use satchel_aws::egress::destination::{AwsEgress, Delivery, Destination};
 use satchel_aws::egress::kinesis::envelope::Envelope;
-use satchel_aws::egress::kinesis::{KinesisSettings, RECORD_BYTES_MAX_LARGE};
+use satchel_aws::egress::kinesis::{KinesisSettings, Ordering, RECORD_BYTES_MAX_LARGE};
 
 use crate::module::aws;
 use crate::module::egress::{EgressAdapter, EgressSpec};
@@ -73,6 +73,25 @@ spec:
         )
         .extension(),
         Field::with_default(
+            "ordering",
+            Form::Choice(&[
+                Word {
+                    word: "coarse",
+                    meaning: "Records of a partition key are put one after the other, up to 500 \
+                              keys in a request. Kinesis orders them coarsely by their arrival.",
+                },
+                Word {
+                    word: "strict",
+                    meaning: "Each record is put by a request of its own that names the record \
+                              before it (`SequenceNumberForOrdering`). A new owner puts nothing \
+                              in its first 10 s.",
+                },
+            ]),
+            "coarse",
+            "Order of the records of a partition key. Local streams are always in order.",
+        )
+        .extension(),
+        Field::with_default(
             "maxRecordBytes",
             Form::Bytes(1_024, RECORD_BYTES_MAX_LARGE as u64),
             "1MiB",
@@ -113,6 +132,8 @@ pub struct KinesisEgress {
     pub delivery: Delivery,
     /// Envelope around the bytes of each record.
     pub envelope: Envelope,
+    /// Order of the records of a partition key.
+    pub ordering: Ordering,
     /// Maximum size of a record in bytes, its partition key included.
     pub record_bytes_max: usize,
     /// Maximum duration of a request.
@@ -137,6 +158,10 @@ fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
                 "json" => Envelope::Json,
                 _ => Envelope::None,
             },
+            ordering: match fields.choice("ordering") {
+                "strict" => Ordering::Strict,
+                _ => Ordering::Coarse,
+            },
             record_bytes_max: fields.bytes("maxRecordBytes") as usize,
             request_timeout: fields.duration("requestTimeout"),
         }),
@@ -151,6 +176,7 @@ impl KinesisEgress {
             record_bytes_max: self.record_bytes_max,
             request_timeout: self.request_timeout,
             envelope: self.envelope,
+            ordering: self.ordering,
         };
         AwsEgress {
             access: self.access.clone(),

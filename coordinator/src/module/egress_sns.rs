@@ -1,7 +1,7 @@
 //! `satchel.sns.v1/egress`: records become messages of a topic.
 
 use satchel_aws::egress::destination::{AwsEgress, Destination};
-use satchel_aws::egress::sns::SnsSettings;
+use satchel_aws::egress::sns::{PUBLICATION_BYTES_MAX_LARGE, SnsSettings};
 
 use crate::module::aws;
 use crate::module::egress::{EgressAdapter, EgressSpec};
@@ -38,6 +38,13 @@ spec:
             "Source of the subject of emails.",
         ),
         ATTRIBUTES,
+        Field::with_default(
+            "maxMessageBytes",
+            Form::Bytes(1_024, PUBLICATION_BYTES_MAX_LARGE as u64),
+            "256KiB",
+            "Maximum size of a message and of a request, attributes included. Raise it together \
+             with the topic's own `MaximumMessageSize`.",
+        ),
     ],
     read: |fields, application| application.egresses.push(egress(fields)),
 };
@@ -56,6 +63,7 @@ fn egress(mut fields: Fields<'_, '_>) -> EgressSpec {
         message_group_id: fields.parsed("messageGroupId", str::parse),
         subject: fields.parsed("subject", str::parse),
         attributes: attributes(&mut fields),
+        message_bytes_max: fields.bytes("maxMessageBytes") as usize,
     };
     check_group(&mut fields, settings.is_fifo(), "topic");
     EgressSpec {

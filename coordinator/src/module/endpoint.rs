@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use satchel_aws::config::AwsAccess;
 use satchel_engine::address::FunctionType;
-use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
+use satchel_engine::endpoint::{Endpoint, FunctionPattern, Linger, OnPoison, Retries};
 
 use crate::module::aws;
 use crate::module::fields::Fields;
@@ -19,6 +19,9 @@ const LAMBDA_PAYLOAD_MAX_BYTES: u64 = 6_000_000;
 
 /// Lambda ends an invocation after 15 minutes.
 const LAMBDA_TIMEOUT_MAX: Duration = Duration::from_secs(900);
+
+/// A longer linger would outweigh what it saves.
+const LINGER_MAX: Duration = Duration::from_secs(1);
 
 const SHORTEST: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -81,6 +84,7 @@ const LAMBDA_FIELDS: &[Field] = &[
         "50",
         "Maximum number of invocations in flight.",
     ),
+    MAX_LINGER,
     Field::with_default(
         "timeout",
         Form::Duration(SHORTEST, LAMBDA_TIMEOUT_MAX),
@@ -97,6 +101,18 @@ const LAMBDA_FIELDS: &[Field] = &[
         "Handler process under `satchel dev`. `satchel run` ignores it.",
     ),
 ];
+
+/// The field `maxLinger` of endpoints that are invoked with bundles.
+const MAX_LINGER: Field = Field::optional(
+    "maxLinger",
+    Form::Duration(Duration::ZERO, LINGER_MAX),
+    "as long as an invocation takes, at most 10 ms, and only while batches come often enough for \
+     another one in that time",
+    "Maximum time that a batch waits for others, to share an invocation with them, while \
+     invocations are in flight. A batch leaves at once while none is, and so does a bundle that is \
+     full. A longer time saves invocations, and `0` saves latency: the messages of one bundle are \
+     answered together, so the slowest of them holds up the others.",
+);
 
 /// The field `retries` of every endpoint.
 pub(crate) const RETRIES_FIELD: Field = Field::optional(
@@ -235,6 +251,7 @@ fn lambda(mut fields: Fields<'_, '_>) -> EndpointSpec {
             // The engine counts bytes before base64 makes four of three.
             bundle_bytes_max: (payload_max_bytes / 4 * 3) as usize,
             concurrency_max: fields.whole("maxConcurrency") as usize,
+            linger: linger(&mut fields),
             retries: retries(fields.mapping("retries")),
             on_poison: on_poison(&mut fields),
         },
@@ -280,6 +297,14 @@ fn parse_function_name(text: &str) -> Result<String, String> {
         ));
     }
     Ok(text.to_owned())
+}
+
+/// Reads [`MAX_LINGER`].
+fn linger(fields: &mut Fields<'_, '_>) -> Linger {
+    match fields.written_duration("maxLinger") {
+        Some(linger) => Linger::Fixed(linger.as_millis() as u64),
+        None => Linger::Measured,
+    }
 }
 
 /// Reads [`ON_POISON`].

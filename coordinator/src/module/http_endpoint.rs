@@ -5,7 +5,7 @@ mod tls;
 use std::time::Duration;
 
 use satchel_aws::config::AwsAccess;
-use satchel_engine::endpoint::Endpoint;
+use satchel_engine::endpoint::{Endpoint, Linger};
 
 use crate::module::aws;
 use crate::module::endpoint::{
@@ -326,6 +326,7 @@ fn head(fields: &mut Fields<'_, '_>) -> Head {
         // The transport has both: its size of payloads, and of its pool.
         bundle_bytes_max: 0,
         concurrency_max: 0,
+        linger: Linger::Fixed(0),
         retries: retries(fields.mapping("retries")),
         on_poison: on_poison(fields),
     };

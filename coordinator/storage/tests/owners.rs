@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::{BoxFuture, pending};
 use satchel_engine::address::{Address, FunctionType};
-use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb};
 use satchel_engine::invocation::Batch;
 use satchel_engine::output::{Answer, Output};
@@ -314,6 +314,7 @@ fn config() -> Config {
             bundle_batches_max: 10,
             bundle_bytes_max: 1 << 20,
             concurrency_max: 1,
+            linger: Linger::Measured,
             retries: Retries {
                 attempts_max: 3,
                 backoff_initial_ms: 1,

@@ -526,3 +526,37 @@ async fn validate_finds_what_a_start_would_find_in_files_and_names() {
     assert_eq!(code, 2, "{problems}");
     assert!(problems.contains("no function is named `..`"), "{problems}");
 }
+
+#[tokio::test]
+async fn metrics_for_cloudwatch_are_lines_of_standard_output() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let dir = tempfile::tempdir().unwrap();
+    let module = dir.path().join("module.yaml");
+    let text = "kind: io.statefun.endpoints.v2/http\nspec:\n  functions: example/*\n  \
+                urlPathTemplate: http://127.0.0.1:9/\n";
+    std::fs::write(&module, text).unwrap();
+    let arguments = ["dev", "--ephemeral", "--emf", "--application=orders"];
+    let ports = ["--http=127.0.0.1:0", "--admin=127.0.0.1:0"];
+    let mut process = satchel(&[&arguments[..], &ports[..]].concat())
+        .arg(&module)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    let signal = std::process::Command::new("kill")
+        .arg(process.id().unwrap().to_string())
+        .status();
+    assert!(signal.unwrap().success());
+    let last = lines.next_line().await.unwrap().unwrap();
+    assert_eq!(lines.next_line().await.unwrap(), None);
+    assert!(process.wait().await.unwrap().success());
+    for (line, starts) in [(first, Some(1)), (last, None)] {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Namespace"], "Satchel");
+        assert_eq!(line["Application"], "orders");
+        assert_eq!(line["Starts"].as_u64(), starts);
+        assert_eq!(line["DeadLettersMade"], 0);
+    }
+}

@@ -28,6 +28,7 @@ mod hanging;
 mod load;
 mod queues;
 mod refusals;
+mod requests;
 mod resharding;
 mod serving;
 mod sources;

@@ -22,6 +22,7 @@ module "state_bucket" {
   source = "../../modules/state-bucket"
 
   name          = var.state_bucket_name
+  applications  = { (var.name) = 1 }
   force_destroy = var.destroy_data
 }
 
@@ -74,5 +75,22 @@ module "coordinator" {
   load_balancer      = var.load_balancer ? var.name : null
   client_cidr_blocks = var.client_cidr_blocks
 
+  size            = var.size
+  tasks           = var.tasks
+  on_demand_tasks = var.on_demand_tasks
+  metrics         = var.alarms
+
   traffic_token_secret_arn = var.traffic_token_secret_arn
+}
+
+module "observability" {
+  source = "../../modules/observability"
+  count  = var.alarms ? 1 : 0
+
+  name         = var.name
+  application  = var.name
+  cluster_name = module.coordinator.cluster_name
+  service_name = module.coordinator.service_name
+  tasks        = var.tasks
+  topic_arn    = var.alarm_topic_arn
 }

@@ -27,3 +27,8 @@ output "url" {
   description = "URL of the traffic port, if there is a load balancer."
   value       = module.coordinator.url
 }
+
+output "dashboard_url" {
+  description = "URL of the dashboard, if there are alarms."
+  value       = one(module.observability[*].dashboard_url)
+}

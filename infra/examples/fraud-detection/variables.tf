@@ -28,6 +28,36 @@ variable "image_tag" {
   type        = string
 }
 
+variable "size" {
+  description = "Size of a task: `standard`, or `small` for an application with little to do."
+  type        = string
+  default     = "standard"
+}
+
+variable "tasks" {
+  description = "Number of tasks: one owns, the others stand by."
+  type        = number
+  default     = 2
+}
+
+variable "on_demand_tasks" {
+  description = "Number of tasks that are not on Fargate Spot; null for all."
+  type        = number
+  default     = null
+}
+
+variable "alarms" {
+  description = "Make alarms and a dashboard, and have the coordinator write the metrics for them."
+  type        = bool
+  default     = true
+}
+
+variable "alarm_topic_arn" {
+  description = "SNS topic that alarms are sent to; null for none."
+  type        = string
+  default     = null
+}
+
 variable "shards" {
   description = "Number of shards of each stream; null for on demand."
   type        = number

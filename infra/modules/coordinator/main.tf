@@ -30,11 +30,32 @@ locals {
     var.extra_arguments,
   )
 
-  # Fargate limits the task and not the container, so the process does not see the limit.
-  environment = merge({
-    SATCHEL_MEMORY_LIMIT  = "${floor(var.memory_mib / 2)}MiB"
-    SATCHEL_PENDING_LIMIT = "${floor(var.memory_mib / 8)}MiB"
-  }, var.environment)
+  sizes = {
+    standard = { cpu_units = 1024, memory_mib = 4096 }
+    small    = { cpu_units = 256, memory_mib = 512 }
+  }
+  # An unknown size is rejected by its own validation.
+  cpu_units  = coalesce(var.cpu_units, try(local.sizes[var.size].cpu_units, 1024))
+  memory_mib = coalesce(var.memory_mib, try(local.sizes[var.size].memory_mib, 4096))
+  metrics    = coalesce(var.metrics, var.size != "small")
+
+  # Fargate limits the task and not the container, so the process does not see the limit. A small
+  # task keeps more for everything that is not state: the process itself, snapshots on their way.
+  environment = merge(
+    {
+      SATCHEL_MEMORY_LIMIT  = "${floor(local.memory_mib / (local.memory_mib > 1024 ? 2 : 4))}MiB"
+      SATCHEL_PENDING_LIMIT = "${floor(local.memory_mib / 8)}MiB"
+    },
+    local.metrics ? { SATCHEL_EMF = "true" } : {},
+    var.environment,
+  )
+
+  # The first tasks run on ordinary Fargate, all others on Spot. A capacity provider without weight
+  # gets no tasks, not even those of its base.
+  capacity = concat(
+    coalesce(var.on_demand_tasks, 0) == 0 ? [] : [{ provider = "FARGATE", base = var.on_demand_tasks, weight = 1 }],
+    var.on_demand_tasks == null ? [] : [{ provider = "FARGATE_SPOT", base = 0, weight = 1000 }],
+  )
 
   # After --stop-timeout the process ends by itself. ECS kills the container this much later.
   stop_margin_seconds = 10
@@ -58,12 +79,19 @@ resource "aws_ecs_cluster" "coordinator" {
   }
 }
 
+resource "aws_ecs_cluster_capacity_providers" "coordinator" {
+  count = var.cluster_arn == null && var.on_demand_tasks != null ? 1 : 0
+
+  cluster_name       = aws_ecs_cluster.coordinator[0].name
+  capacity_providers = ["FARGATE", "FARGATE_SPOT"]
+}
+
 resource "aws_ecs_task_definition" "coordinator" {
   family                   = var.name
   requires_compatibilities = ["FARGATE"]
   network_mode             = "awsvpc"
-  cpu                      = var.cpu_units
-  memory                   = var.memory_mib
+  cpu                      = local.cpu_units
+  memory                   = local.memory_mib
   execution_role_arn       = aws_iam_role.execution.arn
   task_role_arn            = aws_iam_role.task.arn
   tags                     = var.tags
@@ -121,10 +149,23 @@ resource "aws_ecs_service" "coordinator" {
   name            = var.name
   cluster         = var.cluster_arn == null ? aws_ecs_cluster.coordinator[0].arn : var.cluster_arn
   task_definition = aws_ecs_task_definition.coordinator.arn
-  launch_type     = "FARGATE"
+  launch_type     = var.on_demand_tasks == null ? "FARGATE" : null
   desired_count   = var.tasks
   propagate_tags  = "SERVICE"
   tags            = var.tags
+
+  # Without it, a change of the strategy would replace the service.
+  force_new_deployment = var.on_demand_tasks != null
+
+  dynamic "capacity_provider_strategy" {
+    for_each = local.capacity
+
+    content {
+      capacity_provider = capacity_provider_strategy.value.provider
+      base              = capacity_provider_strategy.value.base
+      weight            = capacity_provider_strategy.value.weight
+    }
+  }
 
   # ECS starts new tasks first and stops the old ones when the new ones are healthy, so there is
   # always a task that owns or can take over. A deployment that does not come up is rolled back.
@@ -153,6 +194,11 @@ resource "aws_ecs_service" "coordinator" {
   }
 
   # A task that starts before its permissions exist would stop at once. ECS rejects a service whose
-  # target group has no listener.
-  depends_on = [aws_iam_role_policy.task, aws_iam_role_policy.execution, aws_lb_listener.traffic]
+  # target group has no listener, or whose cluster lacks its capacity provider.
+  depends_on = [
+    aws_iam_role_policy.task,
+    aws_iam_role_policy.execution,
+    aws_lb_listener.traffic,
+    aws_ecs_cluster_capacity_providers.coordinator,
+  ]
 }

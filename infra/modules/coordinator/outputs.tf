@@ -3,6 +3,11 @@ output "cluster_arn" {
   value       = var.cluster_arn == null ? aws_ecs_cluster.coordinator[0].arn : var.cluster_arn
 }
 
+output "cluster_name" {
+  description = "Name of the ECS cluster."
+  value       = var.cluster_arn == null ? aws_ecs_cluster.coordinator[0].name : element(split("/", var.cluster_arn), 1)
+}
+
 output "service_name" {
   description = "ECS service."
   value       = aws_ecs_service.coordinator.name

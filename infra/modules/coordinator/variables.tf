@@ -62,44 +62,93 @@ variable "architecture" {
   }
 }
 
-variable "cpu_units" {
+variable "size" {
   description = <<-EOT
-    CPU units of a task: 1024 is one core. A partition uses one core for its state machine;
-    compression and I/O run on the others.
+    Size of a task: `standard` (1 vCPU, 4 GiB), or `small` (0.25 vCPU, 512 MiB) for an application
+    with little to do. `cpu_units` and `memory_mib` override it.
   EOT
-  type        = number
-  default     = 1024
+  type        = string
+  default     = "standard"
 
   validation {
-    condition     = contains([256, 512, 1024, 2048, 4096, 8192, 16384], var.cpu_units)
+    condition     = contains(["standard", "small"], var.size)
+    error_message = "size is standard or small."
+  }
+}
+
+variable "cpu_units" {
+  description = <<-EOT
+    CPU units of a task: 1024 is one core; null for those of `size`. A partition uses one core for
+    its state machine; compression and I/O run on the others.
+  EOT
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.cpu_units == null ? true : contains([256, 512, 1024, 2048, 4096, 8192, 16384], var.cpu_units)
     error_message = "Fargate has 256, 512, 1024, 2048, 4096, 8192 and 16384 units."
   }
 }
 
 variable "memory_mib" {
   description = <<-EOT
-    Memory of a task in MiB. Half of it is for the keyed state that is in use (`--memory-limit`), an
-    eighth for everything that waits (`--pending-limit`), unless `environment` or `extra_arguments`
-    say otherwise.
+    Memory of a task in MiB; null for that of `size`. Half of it (a quarter up to 1 GiB) is for the
+    keyed state that is in use (`--memory-limit`), an eighth for everything that waits
+    (`--pending-limit`), unless `environment` or `extra_arguments` say otherwise.
   EOT
   type        = number
-  default     = 4096
+  default     = null
 
   validation {
-    condition     = var.memory_mib >= 512 && var.memory_mib >= 2 * var.cpu_units && var.memory_mib <= max(2048, 8 * var.cpu_units) && var.memory_mib <= 122880
+    condition = alltrue([
+      for memory_mib in [coalesce(var.memory_mib, var.size == "small" ? 512 : 4096)] :
+      memory_mib >= 512 && memory_mib >= 2 * local.cpu_units && memory_mib <= max(2048, 8 * local.cpu_units) && memory_mib <= 122880
+    ])
     error_message = "Fargate allows 2 to 8 GiB for each core (512 MiB to 2 GiB for a quarter)."
   }
 }
 
 variable "tasks" {
-  description = "Number of tasks: one owns, the others stand by."
+  description = <<-EOT
+    Number of tasks: one owns, the others stand by. With one task, nothing is served from its death
+    until ECS has started another (a minute or so). A deployment starts the new task first. 0 stops
+    the application.
+  EOT
   type        = number
   default     = 2
 
   validation {
-    condition     = var.tasks >= 1 && floor(var.tasks) == var.tasks
-    error_message = "tasks is a whole number of at least 1."
+    condition     = var.tasks >= 0 && floor(var.tasks) == var.tasks
+    error_message = "tasks is a whole number of at least 0."
   }
+}
+
+variable "on_demand_tasks" {
+  description = <<-EOT
+    Number of tasks on ordinary Fargate; the others run on Fargate Spot for about a third of its
+    price. AWS may take a Spot task away with two minutes' notice, which is a planned handover, and
+    may have none to give: with 0, the application can be down for as long as Spot has no capacity.
+    Null for all. When this changes from or to null, the service is made anew, and the application
+    is down meanwhile. A cluster of `cluster_arn` needs the capacity providers FARGATE and
+    FARGATE_SPOT.
+  EOT
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.on_demand_tasks == null ? true : var.on_demand_tasks >= 0 && floor(var.on_demand_tasks) == var.on_demand_tasks
+    error_message = "on_demand_tasks is a whole number of at least 0, or null."
+  }
+}
+
+variable "metrics" {
+  description = <<-EOT
+    Have the coordinator write its metrics into its log, from where CloudWatch takes them (`--emf`).
+    The module `observability` needs them. CloudWatch charges for each metric; null for true, except
+    with `size = "small"`.
+  EOT
+  type        = bool
+  default     = null
 }
 
 variable "lease_time_seconds" {
@@ -135,7 +184,7 @@ variable "extra_arguments" {
   validation {
     condition = length(setintersection(
       [for argument in var.extra_arguments : split("=", argument)[0]],
-      ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--http", "--admin", "--admin-token-secret", "--http-token-secret", "--log-format"],
+      ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--http", "--admin", "--admin-token-secret", "--http-token-secret", "--log-format", "--emf"],
     )) == 0
     error_message = "extra_arguments repeats a flag that this module sets itself; use its variable."
   }

@@ -62,9 +62,14 @@ resource "aws_lambda_function" "function" {
     variables = var.environment
   }
 
+  # Lambda writes three lines about each request (START, END, REPORT) at level INFO. At WARN they
+  # are neither delivered nor paid for; requests that time out, crash or run out of memory still are
+  # reported.
   logging_config {
-    log_format = "Text"
-    log_group  = aws_cloudwatch_log_group.function.name
+    log_format            = "JSON"
+    system_log_level      = "WARN"
+    application_log_level = var.log_level
+    log_group             = aws_cloudwatch_log_group.function.name
   }
 
   depends_on = [aws_iam_role_policy.logs]

@@ -121,6 +121,20 @@ variable "policy" {
   }
 }
 
+variable "log_level" {
+  description = <<-EOT
+    Least level of the handler's own log lines that is kept. A line without a level, such as the text
+    of a panic, counts as INFO: above that level it is lost.
+  EOT
+  type        = string
+  default     = "INFO"
+
+  validation {
+    condition     = contains(["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"], var.log_level)
+    error_message = "log_level is TRACE, DEBUG, INFO, WARN, ERROR or FATAL."
+  }
+}
+
 variable "log_retention_days" {
   description = "Days that the handler's log is kept."
   type        = number

@@ -83,10 +83,37 @@ resource "aws_s3_bucket_lifecycle_configuration" "state" {
     }
   }
 
+  # Snapshots are replaced as long as state changes, and so are most of the deleted bytes. Where two
+  # rules apply to one object, S3 follows the shorter.
+  dynamic "rule" {
+    for_each = local.snapshot_prefixes
+
+    content {
+      id     = "forget-replaced-snapshots-${rule.key}"
+      status = "Enabled"
+
+      filter {
+        prefix = rule.value
+      }
+
+      noncurrent_version_expiration {
+        noncurrent_days = 1
+      }
+    }
+  }
+
   depends_on = [aws_s3_bucket_versioning.state]
 }
 
 locals {
+  # By application and partition, because S3 matches the beginning of a name only.
+  snapshot_prefixes = merge([
+    for application, partitions in var.applications : {
+      for partition in range(partitions) :
+      "${application}-${partition}" => "${application}/partitions/${partition}/snapshots/"
+    }
+  ]...)
+
   tls_only = {
     Sid       = "TlsOnly"
     Effect    = "Deny"

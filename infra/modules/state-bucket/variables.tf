@@ -8,8 +8,30 @@ variable "name" {
   }
 }
 
+variable "applications" {
+  description = <<-EOT
+    Applications whose state is in the bucket, with their number of partitions. Replaced snapshots of
+    these can be restored for one day instead of `deleted_objects_days`: a large state that changes
+    is written anew often, and each version would be paid for that long.
+  EOT
+  type        = map(number)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name, _ in var.applications : can(regex("^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", name))])
+    error_message = "applications has names of 1 to 64 letters, digits, `.`, `-` or `_`."
+  }
+
+  validation {
+    condition     = alltrue([for partitions in values(var.applications) : partitions >= 1 && floor(partitions) == partitions]) && sum(concat([0], values(var.applications))) <= 900
+    error_message = "applications has whole numbers of at least 1, 900 in all: S3 allows 1000 rules."
+  }
+}
+
 variable "deleted_objects_days" {
-  description = "Days in which deleted objects can be restored."
+  description = <<-EOT
+    Days in which deleted objects can be restored; one day for replaced snapshots of `applications`.
+  EOT
   type        = number
   default     = 7
 

@@ -17,7 +17,7 @@ pub use event::Event;
 pub use service::EventBridgeService;
 
 /// Maximum size of a request, and thus of an event, in bytes.
-pub(super) const EVENT_BYTES_MAX: usize = 256 << 10;
+pub(super) const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// Settings of an egress to EventBridge, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]

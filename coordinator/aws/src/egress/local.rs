@@ -21,7 +21,6 @@ use super::destination::Destination;
 use super::dynamodb::Item;
 use super::eventbridge::{EVENT_BYTES_MAX, Event};
 use super::lambda::{PAYLOAD_BYTES_MAX, payload};
-use super::sns::PUBLICATION_BYTES_MAX;
 use super::sqs::{MESSAGE_BYTES_MAX, Message};
 
 /// Request to a service, for a local stream.
@@ -59,7 +58,7 @@ impl LocalRequest {
             Destination::Sns(sns) => {
                 let group = sns.message_group_id.as_ref();
                 let message = Message::of(emission, group, &sns.attributes)?;
-                check_size("the message", message.bytes(), PUBLICATION_BYTES_MAX)?;
+                check_size("the message", message.bytes(), sns.message_bytes_max)?;
                 let mut request = json!({"TopicArn": sns.topic_arn, "Message": message.body});
                 if let Some(subject) = sns.subject(emission)? {
                     request["Subject"] = subject.into();
@@ -148,7 +147,7 @@ mod tests {
     use crate::egress::dynamodb::{DynamoDbSettings, KeyAttribute};
     use crate::egress::eventbridge::EventBridgeSettings;
     use crate::egress::lambda::LambdaSettings;
-    use crate::egress::sns::SnsSettings;
+    use crate::egress::sns::{PUBLICATION_BYTES_MAX, PUBLICATION_BYTES_MAX_LARGE, SnsSettings};
     use crate::egress::sqs::SqsSettings;
 
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -195,6 +194,7 @@ mod tests {
             message_group_id: None,
             subject: Some("Good news".parse().unwrap()),
             attributes: further,
+            message_bytes_max: PUBLICATION_BYTES_MAX,
         });
         let request = json!({
             "TopicArn": "arn:aws:sns:eu-central-1:1:news",
@@ -252,6 +252,80 @@ mod tests {
             "X-Amzn-Trace-Id": X_RAY,
         });
         assert_eq!(local(&lambda), (String::new(), request));
+    }
+
+    /// One destination of each kind with a limit of size, and the limit in the documentation of its
+    /// service.
+    fn limited() -> Vec<(Destination, usize)> {
+        let sns = |message_bytes_max| {
+            let settings = SnsSettings {
+                topic_arn: "arn:aws:sns:eu-central-1:1:news".to_owned(),
+                message_group_id: None,
+                subject: None,
+                attributes: Vec::new(),
+                message_bytes_max,
+            };
+            (Destination::Sns(settings), message_bytes_max)
+        };
+        let sqs = SqsSettings {
+            queue_url: "https://sqs/1/tasks".to_owned(),
+            message_group_id: None,
+            attributes: Vec::new(),
+        };
+        let events = EventBridgeSettings {
+            event_bus: "orders".to_owned(),
+            source: "$egress".parse().unwrap(),
+            detail_type: "$typename".parse().unwrap(),
+        };
+        let table = DynamoDbSettings {
+            table: "orders".to_owned(),
+            partition_key: KeyAttribute {
+                name: "pk".to_owned(),
+                from: "$id".parse().unwrap(),
+                is_number: false,
+            },
+            sort_key: None,
+        };
+        let lambda = LambdaSettings {
+            function_name: "notify".to_owned(),
+            qualifier: None,
+            envelope: false,
+        };
+        vec![
+            (Destination::Sqs(sqs), 1_048_576),
+            sns(PUBLICATION_BYTES_MAX),
+            sns(PUBLICATION_BYTES_MAX_LARGE),
+            (Destination::EventBridge(events), 1_048_576),
+            (Destination::DynamoDb(table), 409_600),
+            (Destination::Lambda(lambda), 1_048_576),
+        ]
+    }
+
+    #[test]
+    fn a_record_at_the_limit_of_its_service_is_taken_and_a_byte_more_refused() {
+        assert_eq!(PUBLICATION_BYTES_MAX, 262_144);
+        assert_eq!(PUBLICATION_BYTES_MAX_LARGE, 1_048_576);
+        for (destination, limit) in limited() {
+            let made = |length: usize| {
+                let text = format!("\"{}\"", "a".repeat(length));
+                let emission = emission(1, "example/x", text.as_bytes());
+                LocalRequest::of(&destination, &emission, "writer")
+            };
+            // The refusal of one that is surely too large tells what the service adds.
+            let refused = made(limit).unwrap_err();
+            let words: Vec<&str> = refused.split(' ').collect();
+            let at = words.iter().position(|word| *word == "has").unwrap() + 1;
+            let bytes: usize = words[at].parse().unwrap();
+            let fits = limit - (bytes - limit);
+            assert!(
+                made(fits).is_ok(),
+                "{destination:?}: {:?}",
+                made(fits).err()
+            );
+            let refused = made(fits + 1).unwrap_err();
+            let named = format!("has {} bytes, and {limit} are allowed", limit + 1);
+            assert!(refused.contains(&named), "{destination:?}: {refused}");
+        }
     }
 
     #[test]

@@ -17,8 +17,12 @@ pub use service::{Publication, SnsService};
 /// Maximum length of a subject.
 const SUBJECT_CHARACTERS_MAX: usize = 99;
 
-/// Maximum size of a request, and thus of a message, in bytes, attributes included.
-pub(super) const PUBLICATION_BYTES_MAX: usize = 256 << 10;
+/// Default maximum size of a request to a topic, and thus of a message, in bytes, attributes
+/// included.
+pub const PUBLICATION_BYTES_MAX: usize = 256 << 10;
+
+/// Largest value of a topic's attribute `MaximumMessageSize`.
+pub const PUBLICATION_BYTES_MAX_LARGE: usize = 1 << 20;
 
 /// Settings of an egress to SNS, from its module file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub struct SnsSettings {
     pub subject: Option<Selector>,
     /// Attributes by name.
     pub attributes: Vec<(String, Selector)>,
+    /// The topic's `MaximumMessageSize`: maximum size of a request, in bytes.
+    pub message_bytes_max: usize,
 }
 
 impl SnsSettings {

@@ -1,4 +1,4 @@
-//! The Kinesis API over local streams, with faults in `PutRecords`.
+//! The Kinesis API over local streams, with faults in `PutRecords` and `PutRecord`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -46,9 +46,11 @@ pub(crate) struct Faulty {
     _stopping: watch::Sender<bool>,
 }
 
-/// Counts of `PutRecords` requests.
+/// Counts of requests that put records.
 #[derive(Debug, Default)]
 struct Counts {
+    /// Partition key and `SequenceNumberForOrdering` of each `PutRecord` request.
+    singles: Mutex<Vec<(String, Option<String>)>>,
     delayed: AtomicUsize,
     landed: AtomicUsize,
     effects: AtomicUsize,
@@ -62,7 +64,7 @@ const DELAY: Duration = Duration::from_secs(14);
 const LATE: Duration = Duration::from_secs(20);
 
 impl Faulty {
-    /// Serves new streams. The n-th `PutRecords` request meets the n-th of `faults`.
+    /// Serves new streams. The n-th request that puts records meets the n-th of `faults`.
     pub(crate) async fn start(faults: Vec<Fault>) -> Self {
         let (stopping, stopped) = watch::channel(false);
         let options = Options {
@@ -74,16 +76,22 @@ impl Faulty {
         let counted = Arc::clone(&counts);
         let api: Router = router(Streams::ephemeral(), options, stopped);
         let api = api.layer(from_fn(move |request: Request, next: Next| {
-            let puts = request
-                .headers()
-                .get("x-amz-target")
-                .is_some_and(|target| target.as_bytes().ends_with(b".PutRecords"));
+            let target = request.headers().get("x-amz-target");
+            let target = target.map_or(&[][..], |target| target.as_bytes());
+            let single = target.ends_with(b".PutRecord");
+            let puts = single || target.ends_with(b".PutRecords");
             let fault = match puts {
                 true => faults.lock().unwrap().next().unwrap_or(Fault::None),
                 false => Fault::None,
             };
             let counted = puts.then(|| Arc::clone(&counted));
-            apply(fault, request, next, counted)
+            async move {
+                let request = match &counted {
+                    Some(counts) if single => note_single(request, counts).await,
+                    _ => request,
+                };
+                apply(fault, request, next, counted).await
+            }
         }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -94,6 +102,11 @@ impl Faulty {
             serving,
             _stopping: stopping,
         }
+    }
+
+    /// Partition key and `SequenceNumberForOrdering` of each `PutRecord` request so far.
+    pub(crate) fn singles(&self) -> Vec<(String, Option<String>)> {
+        self.counts.singles.lock().unwrap().clone()
     }
 
     /// Waits until `count` delayed requests have arrived.
@@ -123,6 +136,18 @@ impl Drop for Faulty {
     fn drop(&mut self) {
         self.serving.abort();
     }
+}
+
+/// Notes key and order of a `PutRecord` request.
+async fn note_single(request: Request, counts: &Counts) -> Request {
+    let (head, body) = request.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    let put: Value = serde_json::from_slice(&body).expect("the SDK for Rust speaks JSON");
+    let text = |field: &str| put[field].as_str().map(str::to_owned);
+    let key = text("PartitionKey").unwrap();
+    let single = (key, text("SequenceNumberForOrdering"));
+    counts.singles.lock().unwrap().push(single);
+    Request::from_parts(head, Body::from(body))
 }
 
 async fn apply(

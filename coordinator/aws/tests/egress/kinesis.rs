@@ -7,8 +7,8 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use prost::Message;
 use satchel_aws::egress::destination::{Delivery, Destination};
-use satchel_aws::egress::kinesis::KinesisSettings;
 use satchel_aws::egress::kinesis::envelope::Envelope;
+use satchel_aws::egress::kinesis::{KinesisSettings, ORDERING_MARGIN, Ordering};
 use satchel_engine::output::Emission;
 use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 use satchel_protocol::types::typed_value;
@@ -51,7 +51,16 @@ async fn create(client: &Client) {
 
 /// Content of the stream, by key, in order.
 async fn read(client: &Client) -> BTreeMap<String, Vec<String>> {
-    let mut read: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let numbered = read_numbered(client).await.into_iter();
+    let data = |(_, data)| data;
+    numbered
+        .map(|(key, records)| (key, records.into_iter().map(data).collect()))
+        .collect()
+}
+
+/// Sequence number and data of each record of the stream, by key, in order.
+async fn read_numbered(client: &Client) -> BTreeMap<String, Vec<(String, String)>> {
+    let mut read: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     let shards = client
         .list_shards()
         .stream_name(STREAM)
@@ -78,7 +87,8 @@ async fn read(client: &Client) -> BTreeMap<String, Vec<String>> {
             for record in page.records() {
                 let key = record.partition_key().unwrap_or_default().to_owned();
                 let data = String::from_utf8(record.data().as_ref().to_vec()).unwrap();
-                read.entry(key).or_default().push(data);
+                let sequence = record.sequence_number().to_owned();
+                read.entry(key).or_default().push((sequence, data));
             }
             iterator = page.next_shard_iterator;
             if page.records.is_empty() && page.millis_behind_latest == Some(0) {
@@ -293,4 +303,100 @@ async fn a_recreated_stream_is_scanned_from_its_beginning() {
     outbox.until(&mut running, 0).await;
     running.kill().await;
     assert_eq!(read(&client).await["key"], ["same"]);
+}
+
+/// Emits 60 records of three keys to an egress with a strict order, and returns what the stream
+/// holds then. Checks that each record was put with the number of one before it.
+async fn read_strictly_ordered(
+    delivery: Delivery,
+    faults: Vec<Fault>,
+) -> BTreeMap<String, Vec<(String, String)>> {
+    let server = Faulty::start(faults).await;
+    let client = client(&server).await;
+    create(&client).await;
+    let settings = KinesisSettings {
+        request_timeout: Duration::from_secs(1),
+        ordering: Ordering::Strict,
+        ..KinesisSettings::default()
+    };
+    let mut outbox = Outbox::taken_over_ago(ORDERING_MARGIN);
+    let to = Destination::Kinesis(settings, delivery);
+    let mut running = outbox.start(&server.endpoint, to);
+    for number in 1..=60 {
+        let key = format!("key-{}", number % 3);
+        outbox.emit(
+            &running,
+            record(number, STREAM, &key, &format!("{number:04}")),
+        );
+    }
+    outbox.until(&mut running, 0).await;
+    running.kill().await;
+    let read = read_numbered(&client).await;
+    let mut last: BTreeMap<String, String> = BTreeMap::new();
+    let singles = server.singles();
+    assert!(singles.len() >= 60, "each record is put on its own");
+    for (key, before) in singles {
+        let Some(before) = before else {
+            assert_eq!(
+                last.get(&key),
+                None,
+                "only the first record of a key has none before it"
+            );
+            continue;
+        };
+        assert!(read[&key].iter().any(|(sequence, _)| *sequence == before));
+        let last = last.entry(key).or_default();
+        assert!((last.len(), &*last) <= (before.len(), &before));
+        *last = before;
+    }
+    assert_eq!(last.len(), 3);
+    read
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strictly_ordered_records_are_put_behind_the_one_before_them() {
+    use Fault::{After, Before, Cut, None, Throttle};
+    let faults = vec![
+        None, None, None, After, None, Cut, Throttle, Before, None, After,
+    ];
+    for (key, records) in read_strictly_ordered(Delivery::AtLeastOnce, faults).await {
+        let mut data: Vec<&str> = records.iter().map(|(_, data)| &**data).collect();
+        assert!(data.is_sorted(), "{key}: {data:?}");
+        data.dedup();
+        assert_eq!(data.len(), 20, "{key}: {data:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strictly_ordered_records_can_be_put_exactly_once() {
+    use Fault::{After, Cut, None, Throttle};
+    let faults = vec![None, None, None, None, After, None, Throttle, None, Cut];
+    for (key, records) in read_strictly_ordered(Delivery::ExactlyOnce, faults).await {
+        let data: Vec<&str> = records.iter().map(|(_, data)| &**data).collect();
+        assert!(
+            data.is_sorted_by(|one, other| one < other),
+            "{key}: {data:?}"
+        );
+        assert_eq!(data.len(), 20, "{key}: {data:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledged_record_is_not_taken_for_an_equal_one_that_died() {
+    let server = Faulty::start(vec![]).await;
+    let client = client(&server).await;
+    create(&client).await;
+    let mut outbox = Outbox::default();
+    let to = destination(Delivery::ExactlyOnce, Envelope::None);
+    let mut running = outbox.start(&server.endpoint, to.clone());
+    outbox.emit(&running, record(1, STREAM, "key", "same"));
+    outbox.until(&mut running, 0).await;
+    outbox.commit();
+    running.kill().await;
+    // The next owner inherits one that was never put, and knows the other one from its marks.
+    outbox.inherit(record(2, STREAM, "key", "same"));
+    let mut running = outbox.start(&server.endpoint, to);
+    outbox.until(&mut running, 0).await;
+    running.kill().await;
+    assert_eq!(read(&client).await["key"], ["same", "same"]);
 }

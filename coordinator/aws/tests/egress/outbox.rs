@@ -83,6 +83,8 @@ struct Facts {
 pub(crate) struct Outbox {
     durable: Facts,
     known: Facts,
+    /// Time since the takeovers.
+    taken_over_ago: Duration,
     /// Notifies the running egress that its marks are durable.
     marks_durable: Option<watch::Sender<bool>>,
 }
@@ -96,6 +98,14 @@ pub(crate) struct Running {
 }
 
 impl Outbox {
+    /// An empty outbox, whose owners run for this long when their egress starts.
+    pub(crate) fn taken_over_ago(taken_over_ago: Duration) -> Self {
+        Self {
+            taken_over_ago,
+            ..Self::default()
+        }
+    }
+
     /// Takes the partition over, runs the egress, and hands it the durable records again.
     pub(crate) fn start(&mut self, endpoint: &str, destination: Destination) -> Running {
         let running = self.start_held(endpoint, destination);
@@ -125,7 +135,9 @@ impl Outbox {
                 numbers: self.known.outbox.keys().copied().collect(),
                 marks: self.known.marks.clone().into_iter().collect(),
             },
-            taken_over: BootTime::now(),
+            taken_over: BootTime::now()
+                .checked_sub(self.taken_over_ago)
+                .expect("this machine runs for longer"),
             ownership: Arc::new(Always::default()),
             marks_durable,
         };
@@ -147,6 +159,11 @@ impl Outbox {
         self.known.outbox.insert(emission.number, emission.clone());
         self.commit();
         running.emissions.send(emission).unwrap();
+    }
+
+    /// Makes a record durable without handing it over, as if its owner died before.
+    pub(crate) fn inherit(&mut self, emission: Emission) {
+        self.durable.outbox.insert(emission.number, emission);
     }
 
     /// Makes everything durable.

@@ -7,7 +7,7 @@ use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName};
 use satchel_aws::egress::destination::Destination;
 use satchel_aws::egress::dynamodb::{DynamoDbSettings, KeyAttribute};
 use satchel_aws::egress::eventbridge::EventBridgeSettings;
-use satchel_aws::egress::sns::SnsSettings;
+use satchel_aws::egress::sns::{PUBLICATION_BYTES_MAX, SnsSettings};
 use satchel_aws::egress::sqs::SqsSettings;
 use satchel_protocol::types::typed_value;
 use satchel_testkit::Moto;
@@ -169,6 +169,7 @@ async fn a_queue_a_topic_and_a_bus_get_every_record() {
         message_group_id: None,
         subject: Some("News".parse().unwrap()),
         attributes: vec![],
+        message_bytes_max: PUBLICATION_BYTES_MAX,
     };
     deliver(&moto, Destination::Sns(settings)).await;
     assert_eq!(bodies(drain(&sqs, &behind).await), expected);

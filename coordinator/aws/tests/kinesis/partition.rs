@@ -10,7 +10,7 @@ use satchel_aws::kinesis::{
 };
 use satchel_engine::address::Address;
 use satchel_engine::durable::Change;
-use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::{Config, Ownership, Recovery};
@@ -147,6 +147,7 @@ fn recovered(changes: &[Change]) -> satchel_engine::partition::Partition {
         bundle_batches_max: 500,
         bundle_bytes_max: 1 << 20,
         concurrency_max: 10,
+        linger: Linger::Measured,
         retries: Retries {
             attempts_max: 3,
             backoff_initial_ms: 100,

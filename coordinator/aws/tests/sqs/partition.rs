@@ -11,7 +11,7 @@ use satchel_aws::sqs::{
 };
 use satchel_engine::address::Address;
 use satchel_engine::durable::Change;
-use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use satchel_engine::input::Input;
 use satchel_engine::output::{Delta, Output};
 use satchel_engine::partition::{Config, Ownership, Partition, Recovery};
@@ -125,6 +125,7 @@ fn recovered(changes: &[Change]) -> Partition {
         bundle_batches_max: 500,
         bundle_bytes_max: 1 << 20,
         concurrency_max: 10,
+        linger: Linger::Measured,
         retries: Retries {
             attempts_max: 3,
             backoff_initial_ms: 100,

@@ -1,9 +1,10 @@
 //! The queue to one endpoint.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::health::{EndpointHealth, Health, PROBE_INTERVAL_MAX_MS};
+use super::waiting::Waiting;
 use crate::address::Address;
 use crate::endpoint::{Endpoint, Retries};
 use crate::invocation::{Batch, BundleId};
@@ -11,7 +12,7 @@ use crate::invocation::{Batch, BundleId};
 /// Batches waiting for one endpoint, and the current limits for sending them.
 pub(super) struct Lane {
     /// Batches that were not sent yet.
-    pub(super) waiting: VecDeque<Arc<Batch>>,
+    pub(super) waiting: Waiting,
     /// Evidence about the endpoint.
     pub(super) health: Health,
     /// Groups that were sent and failed, by the earliest time of their retry and a counter.
@@ -85,7 +86,7 @@ impl Lane {
     pub(super) fn new(endpoint: &Endpoint) -> Self {
         let concurrency_max = endpoint.concurrency_max.max(1);
         Self {
-            waiting: VecDeque::new(),
+            waiting: Waiting::new(endpoint),
             health: Health::default(),
             retries_by_due_time: BTreeMap::new(),
             batches_to_retry: 0,
@@ -113,13 +114,14 @@ impl Lane {
     }
 
     /// Returns the batches of the next request, if one may be sent now: first those to retry, then
-    /// those waiting. While the endpoint is down, only probes are sent.
+    /// those waiting, unless they still gather. While the endpoint is down, only probes are sent.
     pub(super) fn next_group(&mut self, endpoint: &Endpoint, now_ms: u64) -> Option<Group> {
         let may_send = self.in_flight.len() < self.limit && now_ms >= self.blocked_until_ms;
         if !may_send || self.health.is_down() {
             return None;
         }
-        self.next_retry(now_ms).or_else(|| self.gather(endpoint))
+        self.next_retry(now_ms)
+            .or_else(|| self.next_waiting(endpoint, now_ms))
     }
 
     fn next_retry(&mut self, now_ms: u64) -> Option<Group> {
@@ -132,20 +134,9 @@ impl Lane {
         Some(group)
     }
 
-    fn gather(&mut self, endpoint: &Endpoint) -> Option<Group> {
-        let mut batches = Vec::new();
-        let mut bytes = 0;
-        while let Some(batch) = self.waiting.front() {
-            let fits = bytes + batch.bytes <= endpoint.bundle_bytes_max;
-            let room = batches.len() < endpoint.bundle_batches_max.max(1);
-            let takes = batches.is_empty() || (fits && room);
-            if !takes {
-                break;
-            }
-            bytes += batch.bytes;
-            batches.extend(self.waiting.pop_front());
-        }
-        (!batches.is_empty()).then(|| Group::new(batches))
+    fn next_waiting(&mut self, endpoint: &Endpoint, now_ms: u64) -> Option<Group> {
+        let due_ms = self.waiting.due_ms(endpoint, self.in_flight.len())?;
+        (due_ms <= now_ms).then(|| Group::new(self.waiting.gather(endpoint)))
     }
 
     /// Returns true if the endpoint is down and a probe is due.
@@ -158,7 +149,7 @@ impl Lane {
     pub(super) fn next_probe(&mut self) -> Option<Group> {
         let waiting_first = self.probes_waiting;
         self.probes_waiting = !waiting_first;
-        if waiting_first && let Some(batch) = self.waiting.pop_front() {
+        if waiting_first && let Some(batch) = self.waiting.pop() {
             return Some(Group::new(vec![batch]));
         }
         if let Some(mut retry) = self.retries_by_due_time.first_entry() {
@@ -174,7 +165,7 @@ impl Lane {
                 ..Group::new(vec![first])
             });
         }
-        let batch = self.waiting.pop_front()?;
+        let batch = self.waiting.pop()?;
         Some(Group::new(vec![batch]))
     }
 
@@ -212,6 +203,12 @@ impl Lane {
             self.probe = None;
         }
         was_probe
+    }
+
+    /// Takes note that a request with these batches was answered.
+    pub(super) fn answered(&mut self, batches: &[Arc<Batch>], took_ms: u64) {
+        let messages = batches.iter().map(|batch| batch.messages.len()).sum();
+        self.waiting.answered(messages, took_ms);
     }
 
     pub(super) fn succeeded(&mut self, now_ms: u64) {
@@ -279,19 +276,19 @@ impl Lane {
     }
 
     /// Earliest time at which something may be sent without another input.
-    pub(super) fn due_ms(&self, now_ms: u64) -> Option<u64> {
+    pub(super) fn due_ms(&self, endpoint: &Endpoint) -> Option<u64> {
         let first_retry = self.retries_by_due_time.first_key_value();
-        let waits = !self.waiting.is_empty();
         if let Some(probe_at_ms) = self.health.probe_at_ms() {
             let copies = self.health.hangs() && !self.in_flight.is_empty();
-            let has_probe = waits || first_retry.is_some() || copies;
+            let has_probe = !self.waiting.is_empty() || first_retry.is_some() || copies;
             return has_probe.then(|| probe_at_ms.max(self.blocked_until_ms));
         }
         if self.in_flight.len() >= self.limit {
             return None;
         }
         let retry_ms = first_retry.map(|(key, _)| key.0);
-        let due_ms = retry_ms.into_iter().chain(waits.then_some(now_ms)).min()?;
+        let waiting_ms = self.waiting.due_ms(endpoint, self.in_flight.len());
+        let due_ms = retry_ms.into_iter().chain(waiting_ms).min()?;
         Some(due_ms.max(self.blocked_until_ms))
     }
 }

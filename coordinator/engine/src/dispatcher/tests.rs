@@ -1,7 +1,8 @@
 use super::*;
 use crate::address::{Address, FunctionType};
-use crate::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
+use crate::endpoint::{Endpoint, FunctionPattern, Linger, OnPoison, Retries};
 
+mod lingering;
 mod outages;
 
 const LAMBDA: EndpointIndex = EndpointIndex(0);
@@ -13,6 +14,7 @@ fn endpoint(concurrency_max: usize) -> Endpoint {
         bundle_batches_max: 500,
         bundle_bytes_max: 1000,
         concurrency_max,
+        linger: Linger::Measured,
         retries: Retries {
             attempts_max: 3,
             backoff_initial_ms: 100,

@@ -1,9 +1,10 @@
 //! Exactly-once delivery to a stream that has neither fencing nor deduplication: the pure state
 //! machine between a partition's outbox and such a stream.
 //!
-//! Before a record in doubt is put again, the stream is scanned for it, from the last acknowledged
-//! position on. In doubt are the records of a request whose answer was missing or unclear and,
-//! after a takeover, everything that the outbox still holds.
+//! Before a record in doubt is put again, the stream is scanned for it, from a margin before the
+//! doubt began, because a stream orders its records by arrival only coarsely. In doubt are the
+//! records of a request whose answer was missing or unclear and, after a takeover, everything that
+//! the outbox still holds.
 //!
 //! ```text
 //!             records inherited from the former owner
@@ -36,7 +37,7 @@ pub use self::messages::{
     ScannedRecord, StreamRecord,
 };
 use crate::sink::delivery::{Delivery, Limits, Outcome, Record, Request, Settled};
-use crate::sink::reconcile::{Matcher, Positions};
+use crate::sink::reconcile::{AckTime, Matcher, Positions};
 
 mod messages;
 
@@ -55,6 +56,9 @@ pub struct ExactlyOnceTiming {
     pub request_timeout_ms: u64,
     /// Time after that until a reader certainly sees what the request put, in ms.
     pub settling_ms: u64,
+    /// Time from the acknowledgement of a record after which whatever is put has the greater
+    /// sequence number in its shard, in ms.
+    pub ordering_ms: u64,
 }
 
 /// State machine of one exactly-once egress.
@@ -128,13 +132,14 @@ impl ExactlyOnceSink {
     pub fn new(
         timing: ExactlyOnceTiming,
         limits: Limits,
-        positions: Positions,
+        mut positions: Positions,
         inherited: BTreeSet<u64>,
         taken_over_ms: u64,
         seed: u64,
     ) -> Self {
-        // With one request in flight, only the records of that request can lie beyond the
-        // positions.
+        positions.inherit(taken_over_ms);
+        // With one request in flight, only the records of that request can be in doubt, and none
+        // is when an acknowledgement moves the positions.
         let limits = Limits {
             requests_in_flight: 1,
             ..limits
@@ -381,12 +386,12 @@ impl ExactlyOnceSink {
                 let stream = Arc::clone(&request.destination);
                 let arrived = results.iter().filter_map(|result| match result {
                     PutResult::Taken { shard, sequence } => Some((&**shard, &**sequence)),
-                    PutResult::Throttled(_) | PutResult::Unclear(_) => None,
+                    PutResult::NotTaken(_) | PutResult::Unclear(_) => None,
                 });
-                let marks = self.positions.advance(&stream, arrived, now.calendar_ms);
+                let marks = self.positions.advance(&stream, arrived, self.ack_time(now));
                 let outcomes = results.into_iter().map(|result| match result {
                     PutResult::Taken { .. } => Outcome::Delivered,
-                    PutResult::Throttled(reason) => Outcome::Throttled(reason),
+                    PutResult::NotTaken(outcome) => outcome,
                     PutResult::Unclear(reason) => Outcome::Retry(reason),
                 });
                 self.finish(now, id, outcomes.collect(), marks);
@@ -394,7 +399,7 @@ impl ExactlyOnceSink {
             PutOutcome::Each(results) => {
                 let unclear = results.into_iter().find_map(|result| match result {
                     PutResult::Unclear(reason) => Some(reason),
-                    PutResult::Taken { .. } | PutResult::Throttled(_) => None,
+                    PutResult::Taken { .. } | PutResult::NotTaken(_) => None,
                 });
                 let reason = unclear.unwrap_or_else(|| "not one result for each record".to_owned());
                 self.mark_in_doubt(id, until_ms, reason);
@@ -426,12 +431,18 @@ impl ExactlyOnceSink {
         };
         let mut matcher = (*scan.wanted).clone();
         let mut arrived = Vec::new();
-        for record in &result.records {
+        let unacknowledged =
+            self.positions
+                .unacknowledged(&stream, &result.records, |record: &ScannedRecord| {
+                    (&record.shard, &record.sequence)
+                });
+        for record in unacknowledged {
             if matcher.match_record(&record.key, &record.data) {
                 arrived.push((&*record.shard, &*record.sequence));
             }
         }
-        let mut marks = self.positions.advance(&stream, arrived, now.calendar_ms);
+        let at = self.ack_time(now);
+        let mut marks = self.positions.advance(&stream, arrived, at);
         marks.extend(self.positions.retain_shards(&stream, &|shard| {
             result.shards.iter().any(|there| there == shard)
         }));
@@ -448,6 +459,14 @@ impl ExactlyOnceSink {
                 self.acknowledge(found, marks, false);
             }
             Some(id) => self.found(now, id, &found, marks),
+        }
+    }
+
+    fn ack_time(&self, now: Now) -> AckTime {
+        AckTime {
+            ms: now.ms,
+            calendar_ms: now.calendar_ms,
+            ordering_ms: self.timing.ordering_ms,
         }
     }
 

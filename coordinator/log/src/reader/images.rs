@@ -16,10 +16,28 @@ use crate::segment::{BlockLocation, SegmentName, check_segment};
 /// several.
 const SMALL_SEGMENT_BYTES: u64 = 1 << 20;
 
+/// The image of the partition-wide bucket, read before the fold was asked for others.
+pub(crate) struct Prefetched {
+    segment: SegmentName,
+    blocks: Result<Option<Blocks>, LogError>,
+}
+
 /// The stored images of some buckets.
 type Blocks = Vec<(u16, BlockLocation, Bytes)>;
 
 impl PartitionReader {
+    /// Reads the image of the partition-wide bucket, if there is one.
+    pub(crate) async fn prefetch(&self, manifest: &Manifest) -> Option<Prefetched> {
+        let wide = self.identity.buckets;
+        let placed = manifest.buckets.get(usize::from(wide))?.image?;
+        let size = manifest.segments.get(&placed.segment).copied().unwrap_or(0);
+        let blocks = vec![(wide, placed.block)];
+        Some(Prefetched {
+            segment: placed.segment,
+            blocks: self.read_blocks(&placed.segment, size, blocks).await,
+        })
+    }
+
     /// Hands all images to `fold` except those that it leaves unread, and returns the number of
     /// bytes read. `newest` is the newest known manifest, in effect or not.
     pub(crate) async fn load(
@@ -27,6 +45,7 @@ impl PartitionReader {
         manifest: &Manifest,
         tail_bytes: u64,
         newest: Option<u64>,
+        prefetched: Option<Prefetched>,
         fold: &mut impl Fold,
     ) -> Result<u64, Halt> {
         let mut wanted: BTreeMap<SegmentName, Vec<(u16, BlockLocation)>> = BTreeMap::new();
@@ -53,10 +72,19 @@ impl PartitionReader {
                 .flatten()
                 .map(|(_, at)| at.stored_len)
                 .sum::<u64>();
+        let mut prefetched = prefetched;
         let mut read = stream::iter(wanted)
             .map(|(name, blocks)| {
                 let size = manifest.segments.get(&name).copied().unwrap_or(0);
-                async move { (name, self.read_blocks(&name, size, blocks).await) }
+                let alone = blocks.iter().all(|(bucket, _)| *bucket == wide);
+                let known = prefetched.take_if(|known| alone && known.segment == name);
+                async move {
+                    let blocks = match known {
+                        Some(known) => known.blocks,
+                        None => self.read_blocks(&name, size, blocks).await,
+                    };
+                    (name, blocks)
+                }
             })
             .buffer_unordered(self.parallel_reads);
         let mut done = 0;

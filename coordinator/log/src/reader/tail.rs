@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 
+use crate::condensed::CondensedName;
 use crate::control::{Condemned, Effect};
 use crate::error::LogError;
 use crate::io::PAGE;
@@ -12,6 +13,7 @@ use crate::manifest::Manifest;
 use crate::owner::Owner;
 use crate::reader::{Halt, PartitionReader};
 use crate::record::{Header, Kind, Record};
+use crate::store::ObjectMeta;
 use crate::writer::DEPTH_MAX;
 
 /// Factor by which more log objects than segments are read at once.
@@ -52,6 +54,8 @@ pub(crate) struct Tail {
     /// Valid records with the sizes of their objects in bytes.
     pub(crate) valid: Vec<(Record, u64)>,
     pub(crate) void: u64,
+    /// Number of objects that were read.
+    pub(crate) reads: u64,
     pub(crate) bytes: u64,
     pub(crate) committed_at_ms: u64,
     pub(crate) clean: bool,
@@ -67,6 +71,7 @@ impl Tail {
             in_force: before,
             valid: Vec::new(),
             void: 0,
+            reads: 0,
             bytes: 0,
             committed_at_ms: 0,
             // Nothing was ever committed, so nothing can have been cut off.
@@ -122,50 +127,132 @@ impl Tail {
     }
 }
 
+/// Facts that help to read a tail, known before its beginning is.
+#[derive(Clone, Copy)]
+pub(crate) struct Guide<'a> {
+    /// Newest known manifest.
+    pub(crate) newest: Option<u64>,
+    /// Copies of log objects.
+    pub(crate) copies: &'a [CondensedName],
+    /// First page of the log's listing after this number.
+    pub(crate) listed: Option<(u64, &'a [ObjectMeta])>,
+}
+
+impl Guide<'_> {
+    /// Guide to a log of which only the newest manifest is known.
+    pub(crate) fn of(newest: Option<u64>) -> Self {
+        Self {
+            newest,
+            copies: &[],
+            listed: None,
+        }
+    }
+}
+
+/// An object to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Object(u64),
+    Copy(CondensedName),
+}
+
+/// Returns the objects that hold the log from number `from` to the last number that `copies` hold,
+/// and the number after that. A copy holds durable records only, so everything before it exists.
+fn plan(from: u64, copies: &[CondensedName]) -> (Vec<Part>, u64) {
+    let mut parts = Vec::new();
+    let mut next = from;
+    loop {
+        let reach = |copy: &&CondensedName| copy.first <= next && next <= copy.last;
+        let best = copies.iter().filter(reach).max_by_key(|copy| copy.last);
+        if let Some(copy) = best {
+            parts.push(Part::Copy(*copy));
+            next = copy.last + 1;
+            continue;
+        }
+        let later = copies.iter().map(|copy| copy.first);
+        let Some(gap_end) = later.filter(|first| *first > next).min() else {
+            return (parts, next);
+        };
+        parts.extend((next..gap_end).map(Part::Object));
+        next = gap_end;
+    }
+}
+
 impl PartitionReader {
     /// Reads the log from number `from` to its end, or to the record that satisfies `enough`.
-    /// `before` is the owner in force before `from`. `newest` is the newest known manifest.
+    /// `before` is the owner in force before `from`.
     pub(crate) async fn read_tail(
         &self,
         from: u64,
         before: Owner,
-        newest: Option<u64>,
+        guide: Guide<'_>,
         enough: &(dyn Fn(&Tail) -> bool + Sync),
     ) -> Result<Tail, Halt> {
+        let newest = guide.newest;
         let prefix = self.layout.log_prefix();
         let partition = self.identity.partition;
         let mut tail = Tail::new(from, before);
-        let mut last_listed = None;
-        let mut after = self.layout.log(from - 1);
+        let after = self.layout.log(from - 1);
         if let Some(last) = self.read_ranges(&mut tail, &after, newest, enough).await? {
             if enough(&tail) {
                 return Ok(tail);
             }
             return self.follow(tail, last, newest, enough).await;
         }
+        let (mut parts, begin) = plan(from, guide.copies);
+        let mut last_listed = None;
+        let mut after = self.layout.log(begin - 1);
+        let mut begin = begin;
+        let mut first_page = guide.listed.filter(|(after, _)| *after < begin);
         loop {
-            let page = self.io.list_page(&prefix, Some(&after)).await?;
+            let page = match first_page.take() {
+                Some((_, page)) => page.to_vec(),
+                None => self.io.list_page(&prefix, Some(&after)).await?,
+            };
             let listed: Vec<u64> = page
                 .iter()
                 .filter_map(|object| number_in(&object.key, &prefix))
+                .filter(|number| *number >= begin)
                 .collect();
             last_listed = listed.last().copied().or(last_listed);
-            let begin = tail.end;
             let unbroken = (begin..).zip(&listed).take_while(|(n, have)| n == *have);
-            let mut objects = stream::iter(begin..begin + unbroken.count() as u64)
-                .map(|number| async move {
-                    let key = self.layout.log(number);
-                    let object = self.io.get(&key).await;
-                    (key, object)
-                })
+            let end = begin + unbroken.count() as u64;
+            parts.extend((begin..end).map(Part::Object));
+            begin = end;
+            let mut objects = stream::iter(std::mem::take(&mut parts))
+                .map(|part| self.read_part(part))
                 .buffered(self.parallel_reads * SMALLER);
-            while let Some((key, object)) = objects.next().await {
-                let Some(object) = object? else {
-                    return Err(self.missing(newest, key, "it was listed").await);
-                };
-                tail.push(&key, &object, partition)?;
-                if enough(&tail) {
-                    return Ok(tail);
+            while let Some((part, object)) = objects.next().await {
+                let (key, object) = object?;
+                tail.reads += 1;
+                match (part, object) {
+                    (Part::Object(_), Some(object)) => {
+                        tail.push(&key, &object, partition)?;
+                        if enough(&tail) {
+                            return Ok(tail);
+                        }
+                    }
+                    (Part::Object(_), None) => {
+                        return Err(self.missing(newest, key, "it was listed").await);
+                    }
+                    (Part::Copy(name), Some(object)) => {
+                        let copied = name
+                            .decode(&object, partition)
+                            .map_err(|defect| LogError::damaged(&key, defect))?;
+                        for (number, object) in (name.first..).zip(&copied) {
+                            // Copies overlap, and begin before the replay does.
+                            if number == tail.end {
+                                tail.push(&key, object, partition)?;
+                                if enough(&tail) {
+                                    return Ok(tail);
+                                }
+                            }
+                        }
+                    }
+                    // A newer snapshot needs neither the copy nor the log that it holds.
+                    (Part::Copy(_), None) => {
+                        return Err(self.missing(newest, key, "it was listed").await);
+                    }
                 }
             }
             match page.last() {
@@ -202,6 +289,7 @@ impl PartitionReader {
                         let reason = "it was listed, but it, or its body, does not exist";
                         return Err(self.missing(newest, key.clone(), reason).await);
                     };
+                    tail.reads += 1;
                     tail.push(key, object, partition)?;
                     if enough(tail) {
                         return Ok(Some(last));
@@ -232,6 +320,7 @@ impl PartitionReader {
             let Some(object) = self.io.get(&key).await? else {
                 break;
             };
+            tail.reads += 1;
             tail.push(&key, &object, partition)?;
             if enough(&tail) {
                 return Ok(tail);
@@ -245,5 +334,50 @@ impl PartitionReader {
             return Err(self.missing(newest, key, &reason).await);
         }
         Ok(tail)
+    }
+
+    /// Reads one object. Also returns its key.
+    async fn read_part(&self, part: Part) -> (Part, Result<(String, Option<Bytes>), LogError>) {
+        let key = match &part {
+            Part::Object(number) => self.layout.log(*number),
+            Part::Copy(name) => self.layout.condensed(name),
+        };
+        let object = self.io.get(&key).await.map_err(LogError::from);
+        (part, object.map(|object| (key, object)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy(first: u64, last: u64) -> CondensedName {
+        CondensedName {
+            first,
+            last,
+            epoch: 1,
+        }
+    }
+
+    #[test]
+    fn the_copies_that_reach_furthest_are_read_and_the_objects_between_them() {
+        let copies = [
+            copy(21, 22),
+            copy(11, 20),
+            copy(15, 20),
+            copy(11, 14),
+            copy(1, 8),
+        ];
+        let (parts, next) = plan(5, &copies);
+        let expected = [
+            Part::Copy(copy(1, 8)),
+            Part::Object(9),
+            Part::Object(10),
+            Part::Copy(copy(11, 20)),
+            Part::Copy(copy(21, 22)),
+        ];
+        assert_eq!((parts, next), (expected.to_vec(), 23));
+        assert_eq!(plan(23, &copies), (vec![], 23));
+        assert_eq!(plan(7, &[]), (vec![], 7));
     }
 }

@@ -169,8 +169,8 @@ fn a_takeover_reads_a_thousand_commits_with_one_request() {
     let next = world.owner(2, 0, false);
     assert_eq!(next.state, owner.state);
     let requests = world.store.requests() - before;
-    // The record, the epochs, the manifests twice, two ranges, two creates, and the next epoch.
-    assert_eq!(requests, 9);
+    // The record, three listings, two ranges, two creates.
+    assert!(requests <= 9, "{requests} requests");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod loading;
 mod refusals;
 mod retention;
 mod root;
+mod rounds;
 mod savepoints;
 mod takeover;
 

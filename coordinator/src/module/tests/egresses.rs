@@ -25,6 +25,7 @@ spec:
   id: example/news
   topicArn: arn:aws:sns:eu-central-1:123456789012:news
   subject: Good news
+  maxMessageBytes: 1MiB
 ---
 kind: satchel.eventbridge.v1/egress
 spec:
@@ -80,6 +81,7 @@ fn every_field_of_the_egresses_is_read() {
                 message_group_id: None,
                 subject: Some(constant("Good news")),
                 attributes: vec![],
+                message_bytes_max: 1 << 20,
             }),
         ),
         (

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use satchel_engine::endpoint::{Endpoint, FunctionPattern, OnPoison, Retries};
+use satchel_engine::endpoint::{Endpoint, FunctionPattern, Linger, OnPoison, Retries};
 
 use super::{function, parse, source};
 use crate::module::{
@@ -18,6 +18,7 @@ fn http_engine(functions: Vec<FunctionPattern>) -> Endpoint {
         bundle_batches_max: 1,
         bundle_bytes_max: 32 << 20,
         concurrency_max: 1_024,
+        linger: Linger::Fixed(0),
         retries: Retries {
             attempts_max: 8,
             backoff_initial_ms: 100,
@@ -40,6 +41,7 @@ fn a_lambda_endpoint_has_the_documented_defaults() {
             bundle_batches_max: 500,
             bundle_bytes_max: (5 << 20) / 4 * 3,
             concurrency_max: 50,
+            linger: Linger::Measured,
             retries: Retries {
                 attempts_max: 8,
                 backoff_initial_ms: 100,
@@ -75,6 +77,7 @@ spec:
   maxBundleBatches: 10
   maxBundleBytes: 1MiB
   maxConcurrency: 7
+  maxLinger: 5ms
   timeout: 1min
   retries: {maxAttempts: 3, backoff: {initial: 10ms, max: 1s}}
   onPoison: suspend
@@ -94,6 +97,7 @@ spec:
             bundle_batches_max: 10,
             bundle_bytes_max: 786_432,
             concurrency_max: 7,
+            linger: Linger::Fixed(5),
             retries: Retries {
                 attempts_max: 3,
                 backoff_initial_ms: 10,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use satchel_aws::egress::destination::Delivery;
+use satchel_aws::egress::kinesis::Ordering;
 use satchel_aws::egress::kinesis::envelope::Envelope;
 use satchel_aws::kinesis::{Aggregation, ExpiredPosition};
 
@@ -41,6 +42,7 @@ spec:
   maxOutstandingRecords: 9
   delivery: exactly-once
   envelope: json
+  ordering: strict
   maxRecordBytes: 10MiB
   requestTimeout: 2s
 ---
@@ -93,18 +95,20 @@ fn every_field_of_the_kinesis_kinds_is_read() {
             outstanding_records_max: 9,
             delivery: Delivery::ExactlyOnce,
             envelope: Envelope::Json,
+            ordering: Ordering::Strict,
             record_bytes_max: 10 << 20,
             request_timeout: Duration::from_secs(2),
         }),
     };
     let defaults = EgressSpec {
-        source: source(34),
+        source: source(35),
         id: id("com.example", "defaults"),
         adapter: EgressAdapter::Kinesis(KinesisEgress {
             access: AwsAccess::default(),
             outstanding_records_max: 1_000,
             delivery: Delivery::AtLeastOnce,
             envelope: Envelope::None,
+            ordering: Ordering::Coarse,
             record_bytes_max: 1 << 20,
             request_timeout: Duration::from_secs(5),
         }),

@@ -267,6 +267,8 @@ fn the_schema_refuses_what_the_parser_refuses_within_a_document() {
         format!("{lambda}, maxConcurrency: many}}"),
         format!("{lambda}, maxConcurrency: 0}}"),
         format!("{lambda}, maxConcurrency: 100001}}"),
+        format!("{lambda}, maxLinger: 1001}}"),
+        format!("{http}http://host/, maxLinger: 0}}"),
         format!("{lambda}, maxBundleBytes: 5 boxes}}"),
         format!("{lambda}, timeout: 30 parsecs}}"),
         format!("{lambda}, timeout: 900001}}"),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cost::Prices;
+
 /// Operation of the S3 API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum S3Operation {
@@ -57,9 +59,8 @@ impl S3Operation {
         }
     }
 
-    /// Price of a request in 10⁻⁹ US dollars: the list price of S3 Standard in us-east-1 ($0.005
-    /// per 1,000 PUT, POST and LIST requests, $0.0004 per 1,000 GET requests, nothing for deletions
-    /// and aborts). Other regions and storage classes differ.
+    /// Price of a request in 10⁻⁹ US dollars, by [`Prices::LIST`]. Deletions and aborts cost
+    /// nothing. Other regions and storage classes differ.
     #[must_use]
     pub fn price_nanodollars(self) -> u64 {
         match self {
@@ -67,8 +68,8 @@ impl S3Operation {
             | Self::ListObjectsV2
             | Self::CreateMultipartUpload
             | Self::UploadPart
-            | Self::CompleteMultipartUpload => 5_000,
-            Self::GetObject => 400,
+            | Self::CompleteMultipartUpload => nanodollars(Prices::LIST.s3_put_million),
+            Self::GetObject => nanodollars(Prices::LIST.s3_get_million),
             Self::DeleteObject | Self::DeleteObjects | Self::AbortMultipartUpload => 0,
         }
     }
@@ -78,6 +79,11 @@ impl fmt::Display for S3Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Price of one request in 10⁻⁹ dollars, from that of a million in dollars.
+fn nanodollars(million: f64) -> u64 {
+    (million * 1e3).round() as u64
 }
 
 /// Outcome of a request.

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use satchel_log::{
-    Contender, Identity, LogTable, ObjectStore, OnStoreFailure, Options, Retry, SnapshotPolicy,
-    TabledStore, verify,
+    Condensation, Contender, Identity, LogTable, ObjectStore, OnStoreFailure, Options, Retry,
+    SnapshotPolicy, TabledStore, verify,
 };
 
 use crate::clock::SimulatedClock;
@@ -371,6 +371,11 @@ fn draw_options(random: &Random) -> Options {
             object_bytes: 0,
             bytes_per_second: random.chance(300).then(|| 1 + random.below(5000)),
         },
+        condensation: random.chance(700).then(|| Condensation {
+            objects: 2 + random.below(5),
+            runs: 1 + random.below(3),
+            object_bytes_max: 100 + random.below(1000),
+        }),
         retention_ms: if random.chance(500) {
             0
         } else {

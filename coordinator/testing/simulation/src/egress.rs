@@ -12,8 +12,10 @@ use satchel_engine::sink::exactly_once::{
     ExactlyOnceInput, ExactlyOnceOutput, ExactlyOnceSink, ExactlyOnceTiming, Now, PutOutcome,
     PutResult, ScanResult, StreamRecord,
 };
-use satchel_engine::sink::reconcile::{Matcher, Positions, StreamPositions};
+use satchel_engine::sink::reconcile::{Matcher, Positions, Recognition, StreamPositions};
 
+use crate::egress_sink::Arrival;
+use crate::fault_plan::FaultPlan;
 use crate::functions::STEADY;
 use crate::mutants::Mutant;
 use crate::process::ProcessId;
@@ -86,6 +88,7 @@ impl Egress {
     /// Creates the egress of an owner that has just taken over.
     pub(crate) fn start(
         partition: &Partition,
+        plan: &FaultPlan,
         timing: Option<ExactlyOnceTiming>,
         mutant: Option<Mutant>,
         now_ms: u64,
@@ -93,11 +96,21 @@ impl Egress {
     ) -> Self {
         let machine = match timing {
             None => Machine::AtLeastOnce(Delivery::new(LIMITS, seed), BTreeMap::new()),
-            Some(timing) => {
+            Some(mut timing) => {
                 let id = format!("{STEADY}/out");
                 let marks = partition.egress_marks(&id);
                 let marks = marks.iter().map(|(name, mark)| (&**name, &**mark));
-                let positions = Positions::read(marks).expect("this version wrote the marks");
+                let forgets = mutant == Some(Mutant::ForgetAcknowledged);
+                let marks = marks.filter(|(name, _)| !forgets || !name.starts_with("acked/"));
+                let recognition = match plan.equal_records {
+                    true => Recognition::Content,
+                    false => Recognition::Id,
+                };
+                let positions = Positions::read(marks, recognition);
+                let positions = positions.expect("this version wrote the marks");
+                if mutant == Some(Mutant::LookAfterLast) {
+                    timing.ordering_ms = 0;
+                }
                 let mut left = partition.outbox_of(&id);
                 if matches!(mutant, Some(Mutant::SkipLook | Mutant::SkipReemission)) {
                     left.clear();
@@ -156,8 +169,10 @@ impl World {
             }
             let record = match self.refuses(&emission) {
                 true => Err("the egress does not take it".to_owned()),
-                false => Ok(record_of(&emission)),
+                false => Ok(record_of(&emission, self.faults.equal_records)),
             };
+            let text = String::from_utf8_lossy(&emission.value.value).into_owned();
+            self.egress_sink.texts.insert(number, text);
             let Some(serving) = self.serving(id) else {
                 return;
             };
@@ -245,17 +260,12 @@ impl World {
             let reason = || "simulated".to_owned();
             if skipped {
                 results.push(match fate {
-                    Fate::Throttled => PutResult::Throttled(reason()),
+                    Fate::Throttled => PutResult::NotTaken(Outcome::Throttled(reason())),
                     _ => PutResult::Unclear(reason()),
                 });
                 continue;
             }
-            let settling_ms = self
-                .faults
-                .exactly_once
-                .map_or(1, |timing| timing.settling_ms);
-            let visible_at_ms = self.timeline.now_ms() + self.random.below(settling_ms / 2 + 1);
-            match self.egress_sink.land(record, visible_at_ms) {
+            match self.egress_sink.land(record, self.arrival()) {
                 Ok(_) if fate == Fate::Partly && self.random.chance(300) => {
                     results.push(PutResult::Unclear(reason()));
                 }
@@ -268,6 +278,18 @@ impl World {
                 id,
                 EgressEvent::PutOutcome(request.id, PutOutcome::Each(results)),
             );
+        }
+    }
+
+    /// Draws how a record that arrives now is ordered, and when it is visible.
+    fn arrival(&self) -> Arrival {
+        let timing = self.faults.exactly_once;
+        let settling_ms = timing.map_or(1, |timing| timing.settling_ms);
+        let ordering_ms = timing.map_or(1, |timing| timing.ordering_ms);
+        let now_ms = self.timeline.now_ms();
+        Arrival {
+            ordered_ms: now_ms + self.random.below(ordering_ms),
+            visible_ms: now_ms + self.random.below(settling_ms / 2 + 1),
         }
     }
 
@@ -464,12 +486,17 @@ impl World {
     }
 }
 
-/// Returns the record to put for an entry of the outbox. Its key is the one whose order counts.
-fn record_of(emission: &Emission) -> Record<StreamRecord> {
+/// Returns the record to put for an entry of the outbox. Its key is the one whose order counts. If
+/// records are equal, there are two different ones of each key.
+fn record_of(emission: &Emission, are_equal: bool) -> Record<StreamRecord> {
     let text = String::from_utf8_lossy(&emission.value.value).into_owned();
     let key = match text.split(' ').collect::<Vec<_>>()[..] {
         ["item", sender, _] => sender.to_owned(),
         _ => "gathered".to_owned(),
+    };
+    let text = match are_equal {
+        true => format!("{}", emission.number % 2),
+        false => text,
     };
     Record {
         number: emission.number,
@@ -487,7 +514,7 @@ fn record_of(emission: &Emission) -> Record<StreamRecord> {
 fn outcome_of(result: PutResult) -> Outcome {
     match result {
         PutResult::Taken { .. } => Outcome::Delivered,
-        PutResult::Throttled(reason) => Outcome::Throttled(reason),
+        PutResult::NotTaken(outcome) => outcome,
         PutResult::Unclear(reason) => Outcome::Retry(reason),
     }
 }

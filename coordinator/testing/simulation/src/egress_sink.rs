@@ -1,5 +1,5 @@
-//! The stream that the application writes to. It accepts every record, and answers late, wrongly or
-//! not at all.
+//! The stream that the application writes to. It accepts every record, orders them by arrival only
+//! coarsely, and answers late, wrongly or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +10,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// Number of shards.
 const SHARDS: u64 = 2;
+
+/// Number of different sequence numbers of one millisecond.
+const SEQUENCES_PER_MS: u64 = 100_000;
 
 /// Records that arrived.
 #[derive(Debug, Default)]
@@ -22,19 +25,35 @@ pub(crate) struct EgressSink {
     pub(crate) refused: BTreeSet<u64>,
     /// Number of records that arrived again.
     pub(crate) again: u64,
-    shards: BTreeMap<String, Vec<Landed>>,
+    /// Text of each record that was emitted. Records in the stream may have less.
+    pub(crate) texts: BTreeMap<u64, String>,
+    /// Records of each shard by sequence number.
+    shards: BTreeMap<String, BTreeMap<u64, Landed>>,
     /// First content of each number, and last number of each key.
     seen: BTreeMap<u64, StreamRecord>,
     last: BTreeMap<String, u64>,
-    next_sequence: u64,
+    /// Sequence number below all of this stream.
+    base: u64,
+    /// Highest sequence number.
+    highest: u64,
+    landed: u64,
+}
+
+/// Arrival of a record, in true time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    /// Time by which its sequence number is ordered: not before that of its arrival, and later by
+    /// less than the ordering margin.
+    pub(crate) ordered_ms: u64,
+    /// Time from which readers see the record.
+    pub(crate) visible_ms: u64,
 }
 
 #[derive(Debug)]
 struct Landed {
-    sequence: u64,
     put: StreamRecord,
     /// Time from which readers see the record.
-    visible_at_ms: u64,
+    visible_ms: u64,
 }
 
 impl EgressSink {
@@ -48,7 +67,8 @@ impl EgressSink {
 
     /// Makes the sequence numbers greater than those of the stream of this fork's origin.
     pub(crate) fn continue_from(&mut self, older: &Self) {
-        self.next_sequence = older.next_sequence;
+        self.base = older.highest;
+        self.highest = older.highest;
     }
 
     /// Accepts a record.
@@ -59,17 +79,20 @@ impl EgressSink {
     pub(crate) fn land(
         &mut self,
         record: &Record<StreamRecord>,
-        visible_at_ms: u64,
+        arrival: Arrival,
     ) -> Result<PutResult, String> {
         let (number, put) = (record.number, record.payload.clone());
-        self.next_sequence += 1;
-        let sequence = self.next_sequence;
+        self.landed += 1;
+        let within_ms = self.landed % SEQUENCES_PER_MS;
+        let sequence = self.base + arrival.ordered_ms * SEQUENCES_PER_MS + within_ms + 1;
+        self.highest = self.highest.max(sequence);
         let shard = format!("out-{}", xxh3_64(put.key.as_bytes()) % SHARDS);
-        self.shards.entry(shard.clone()).or_default().push(Landed {
-            sequence,
+        let landed = Landed {
             put: put.clone(),
-            visible_at_ms,
-        });
+            visible_ms: arrival.visible_ms,
+        };
+        let shards = self.shards.entry(shard.clone()).or_default();
+        shards.insert(sequence, landed);
         self.check(number, put)?;
         Ok(PutResult::Taken {
             shard,
@@ -91,7 +114,7 @@ impl EgressSink {
             return Ok(());
         }
         let last = self.last.insert(put.key.clone(), number);
-        let text = String::from_utf8_lossy(&put.data).into_owned();
+        let text = self.texts.get(&number).cloned().unwrap_or_default();
         self.seen.insert(number, put);
         self.records.push((number, text));
         match last {
@@ -119,8 +142,8 @@ impl EgressSink {
             // A shard is read in order, so a record that is not visible yet hides those behind it.
             let visible = landed
                 .iter()
-                .take_while(|landed| landed.visible_at_ms <= now_ms);
-            for Landed { sequence, put, .. } in visible {
+                .take_while(|(_, landed)| landed.visible_ms <= now_ms);
+            for (sequence, Landed { put, .. }) in visible {
                 if *sequence > after && wanted.wants(&put.key, &put.data) {
                     result.records.push(ScannedRecord {
                         shard: shard.clone(),

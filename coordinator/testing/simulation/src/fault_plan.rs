@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use satchel_engine::partition::Config;
 use satchel_engine::sink::exactly_once::ExactlyOnceTiming;
 use satchel_engine::source::shards::Startup;
-use satchel_log::{Options, Retry, SnapshotPolicy};
+use satchel_log::{Condensation, Options, Retry, SnapshotPolicy};
 use satchel_log_simulation::Random;
 
 use crate::functions::{FRAIL, STEADY, STIFF};
@@ -44,6 +44,8 @@ pub(crate) struct FaultPlan {
     pub(crate) clock_error_max_ms: u64,
     /// Timing of the egress, if it delivers exactly once.
     pub(crate) exactly_once: Option<ExactlyOnceTiming>,
+    /// True if the egress puts records with equal keys and bytes.
+    pub(crate) equal_records: bool,
     /// Duration of a lease in ms, if processes acquire one before they take over.
     pub(crate) lease_ms: Option<u64>,
     pub(crate) startup: Startup,
@@ -159,7 +161,9 @@ impl FaultPlan {
                 confirmation_ms: 300 + random.below(2_000),
                 request_timeout_ms: 100 + random.below(1_000),
                 settling_ms: 50 + random.below(500),
+                ordering_ms: 1 + random.below(3_000),
             }),
+            equal_records: random.chance(500),
             lease_ms: random.chance(400).then(|| 300 + random.below(3_000)),
             startup: match random.below(10) {
                 0..3 => Startup::Latest,
@@ -184,6 +188,9 @@ impl FaultPlan {
     }
 }
 
+/// Maximum linger of an endpoint in ms.
+pub(crate) const LINGER_MAX_MS: u64 = 50;
+
 pub(crate) fn draw_config(random: &Random) -> Config {
     let endpoint = |namespace: &str, attempts_max, on_poison| Endpoint {
         functions: vec![FunctionPattern::Namespace(namespace.to_owned())],
@@ -191,6 +198,11 @@ pub(crate) fn draw_config(random: &Random) -> Config {
         bundle_batches_max: 1 + random.below(10) as usize,
         bundle_bytes_max: 1 << 16,
         concurrency_max: 1 + random.below(6) as usize,
+        linger: match random.below(3) {
+            0 => Linger::Fixed(0),
+            1 => Linger::Fixed(1 + random.below(LINGER_MAX_MS)),
+            _ => Linger::Measured,
+        },
         retries: Retries {
             attempts_max,
             backoff_initial_ms: 1 + random.below(200),
@@ -253,6 +265,11 @@ pub(crate) fn draw_log(random: &Random) -> Options {
             segment_bytes: 100 + random.below(3_000),
             ..SnapshotPolicy::default()
         },
+        condensation: random.chance(700).then(|| Condensation {
+            objects: 2 + random.below(6),
+            runs: 1 + random.below(4),
+            object_bytes_max: 200 + random.below(2_000),
+        }),
         ..Options::default()
     }
 }

@@ -58,6 +58,10 @@ pub enum Mutant {
     ResolveAgain,
     /// An owner puts records that its predecessor left without scanning the stream for them.
     SkipLook,
+    /// A scan begins after the last acknowledged record.
+    LookAfterLast,
+    /// An owner takes records that its predecessor acknowledged for equal ones in doubt.
+    ForgetAcknowledged,
     /// An owner scans before its predecessor's requests have landed or died.
     LookEarly,
     /// Records are put though ownership was not confirmed recently.
@@ -106,6 +110,8 @@ pub enum Mutant {
     CountAnOutage,
     /// An endpoint that is down is not probed in time.
     ForgetProbe,
+    /// Batches that gather are not sent when their linger is over.
+    LingerForever,
     /// Back-offs end by the calendar.
     FreezeBackoff,
     /// Partition time stands still while the calendar is behind.
@@ -130,7 +136,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 60] = [
+    pub const ALL: [(&'static str, Mutant); 63] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -157,6 +163,8 @@ impl Mutant {
         ("forget-deaths", Mutant::ForgetDeaths),
         ("resolve-again", Mutant::ResolveAgain),
         ("skip-look", Mutant::SkipLook),
+        ("look-after-last", Mutant::LookAfterLast),
+        ("forget-acknowledged", Mutant::ForgetAcknowledged),
         ("look-early", Mutant::LookEarly),
         ("put-unconfirmed", Mutant::PutUnconfirmed),
         ("forget-marks", Mutant::ForgetMarks),
@@ -181,6 +189,7 @@ impl Mutant {
         ("ignore-memory-limit", Mutant::IgnoreMemoryLimit),
         ("count-an-outage", Mutant::CountAnOutage),
         ("forget-probe", Mutant::ForgetProbe),
+        ("linger-forever", Mutant::LingerForever),
         ("freeze-backoff", Mutant::FreezeBackoff),
         ("freeze-time", Mutant::FreezeTime),
         ("follow-jump", Mutant::FollowJump),

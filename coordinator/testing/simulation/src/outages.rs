@@ -1,4 +1,5 @@
-//! Outages of endpoints, and a second opinion on them: which failures may count against a message.
+//! Outages of endpoints, and a second opinion on them: which failures may count against a message,
+//! and how long a batch may wait.
 //!
 //! The opinion is formed from what the simulated endpoints did, by the rule itself and not by the
 //! dispatcher's code. No durable record of failed attempts may exceed it.
@@ -8,12 +9,13 @@ use std::sync::Arc;
 
 use satchel_engine::dispatcher::PROBE_INTERVAL_MAX_MS;
 use satchel_engine::invocation::{
-    Batch, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure, FailureKind,
+    AttemptId, Batch, Bundle, BundleId, BundleOutcome, EndpointIndex, Failure, FailureKind,
 };
 use satchel_log_simulation::Random;
 use satchel_protocol::reqreply::FromFunction;
 use satchel_protocol::reqreply::from_function::Response;
 
+use crate::fault_plan::LINGER_MAX_MS;
 use crate::functions::TEXT;
 use crate::mutants::Mutant;
 use crate::process::ProcessId;
@@ -93,6 +95,12 @@ struct Endpoint {
     last_sent_ms: u64,
     /// Time since which the endpoint is down and batches wait.
     waiting_since_ms: Option<u64>,
+    /// Batches that were not sent yet, each with the time of its arrival.
+    unsent: BTreeMap<AttemptId, u64>,
+    /// Time since which another request might be sent.
+    free_since_ms: Option<u64>,
+    /// True if the endpoint has throttled, so that fewer requests may be sent than configured.
+    throttled: bool,
 }
 
 impl Endpoint {
@@ -155,6 +163,22 @@ impl World {
             .waiting_since_ms
             .map(|since_ms| since_ms.max(endpoint.last_sent_ms).max(paused_until_ms));
         endpoint.last_sent_ms = now_ms;
+        let free_from_ms = endpoint
+            .free_since_ms
+            .filter(|_| !endpoint.throttled && !excused)
+            .map(|since_ms| since_ms.max(paused_until_ms));
+        for batch in &bundle.batches {
+            let Some(arrived_ms) = endpoint.unsent.remove(&batch.attempt) else {
+                continue;
+            };
+            let lingered_ms = free_from_ms.map_or(0, |from| now_ms - from.max(arrived_ms));
+            if lingered_ms > LINGER_MAX_MS {
+                self.stage.violations.push(format!(
+                    "process {id} lets {} wait for {lingered_ms} ms though endpoint {} is free",
+                    batch.target, bundle.endpoint.0
+                ));
+            }
+        }
         evidence.in_flight.insert(bundle.id, bundle.clone());
         // Throttling may postpone a probe by as much again.
         let late =
@@ -166,6 +190,15 @@ impl World {
                 now_ms - waits_from_ms.unwrap_or(now_ms)
             );
             self.stage.violations.push(violation);
+        }
+    }
+
+    /// Takes note of a batch that is to be sent.
+    pub(crate) fn note_ready(&mut self, id: ProcessId, endpoint: EndpointIndex, new: AttemptId) {
+        let now_ms = self.timeline.now_ms();
+        if let Some(serving) = self.serving(id) {
+            let endpoint = serving.evidence.endpoints.entry(endpoint).or_default();
+            endpoint.unsent.insert(new, now_ms);
         }
     }
 
@@ -187,9 +220,14 @@ impl World {
         let Some(serving) = process.serving() else {
             return;
         };
-        for (index, _) in endpoints.iter() {
+        for (index, limits) in endpoints.iter() {
             let health = serving.dispatcher.endpoint_health(index);
             let endpoint = serving.evidence.endpoints.entry(index).or_default();
+            if health.down_since_ms.is_some() || health.in_flight >= limits.concurrency_max {
+                endpoint.free_since_ms = None;
+            } else {
+                endpoint.free_since_ms.get_or_insert(now_ms);
+            }
             if health.down_since_ms.is_some() && health.waiting > 0 {
                 endpoint.waiting_since_ms.get_or_insert(now_ms);
             } else {
@@ -238,9 +276,11 @@ impl World {
             BundleOutcome::Failed(failure) => failure,
         };
         let counts = match failure.kind {
-            FailureKind::Throttled | FailureKind::RequestTooLarge | FailureKind::Incompatible => {
+            FailureKind::Throttled => {
+                endpoint.throttled = true;
                 false
             }
+            FailureKind::RequestTooLarge | FailureKind::Incompatible => false,
             FailureKind::Function | FailureKind::Terminal => {
                 endpoint.addresses.clear();
                 endpoint.requests = 0;

@@ -19,6 +19,7 @@ use satchel_storage::pump::{DecodeJob, Observation, Reaction};
 use crate::clocks::Clocks;
 use crate::durable::DurableFacts;
 use crate::egress::Egress;
+use crate::fault_plan::LINGER_MAX_MS;
 use crate::mutants::Mutant;
 use crate::mutants::storage::mutate_delta;
 use crate::process::{Life, ProcessId, Serving, expiry};
@@ -129,6 +130,7 @@ impl World {
         );
         serving.egress = Egress::start(
             &serving.partition,
+            &self.faults,
             timing,
             self.mutant,
             self.timeline.now_ms(),
@@ -383,6 +385,7 @@ impl World {
             self.stage.violations.push(violation);
         }
         self.apply_twice(id, &batch);
+        self.note_ready(id, endpoint, batch.attempt);
         self.dispatch(id, Some(DispatcherInput::BatchReady { endpoint, batch }));
     }
 
@@ -440,10 +443,13 @@ impl World {
                 }
                 DispatcherOutput::Failed { attempt, failure } => self.failed(id, attempt, failure),
                 DispatcherOutput::WakeAt(due_ms) => {
-                    let forgets =
-                        self.mutant == Some(Mutant::ForgetProbe) && self.has_endpoint_down(id);
-                    let later_ms = if forgets { 10_000 } else { 0 };
                     let wait_ms = due_ms.saturating_sub(now_ms).min(WAIT_MAX_MS);
+                    let forgets = match self.mutant {
+                        Some(Mutant::ForgetProbe) => self.has_endpoint_down(id),
+                        Some(Mutant::LingerForever) => wait_ms <= LINGER_MAX_MS,
+                        _ => false,
+                    };
+                    let later_ms = if forgets { 10_000 } else { 0 };
                     let wait_ms = wait_ms + later_ms;
                     self.timeline.after(wait_ms, Event::DispatcherWakes(id));
                 }

@@ -28,6 +28,8 @@
 //! - [`Client`] talks to both ports. It is cheap to clone and follows its process over restarts.
 //! - [`Cloud`] provides the AWS services that `satchel run` uses, all on this machine, with real
 //!   handler processes.
+//! - [`PricedCloud`] provides S3, DynamoDB, Lambda and Kinesis with latency, throttling and a
+//!   [`Bill`]. [`OpenLoop`] loads an application as its clients would.
 //! - [`Proxy`] forwards requests to a server and injects faults.
 //! - [`Service`] describes an AWS service and the errors that it returns when it throttles or
 //!   fails.
@@ -47,6 +49,8 @@ mod dev;
 mod faults;
 mod kafka;
 mod node;
+mod open_loop;
+mod priced;
 mod processes;
 mod proxy;
 mod python;
@@ -61,6 +65,11 @@ pub use dev::{Dev, Ended, Setup};
 pub use faults::{Service, ServiceFault};
 pub use kafka::{KAFKA_USER, Kafka, SecureListener};
 pub use node::{Kinesalite, KinesisLocal, node_with};
+pub use open_loop::{Latencies, OpenLoop};
+pub use priced::{
+    Bill, Latency, PricedCloud, PricedFollower, PricedFunction, PricedOptions, PricedService,
+    Throttle, Usage,
+};
 pub use processes::{is_alive, kill};
 pub use proxy::{Fault, ProxiedRequest, Proxy};
 pub use python::python_with;

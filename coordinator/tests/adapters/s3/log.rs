@@ -23,8 +23,8 @@ use satchel_log_simulation::{Plan, State, run, run_in_table, seeds};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::{Bucket, keys, moto, sdk};
-use satchel_testkit::{Fault, Proxy};
+use super::{Bucket, moto, sdk};
+use satchel_testkit::{Fault, Latency, PricedCloud, PricedOptions, PricedService, Proxy, Throttle};
 
 const BUCKETS: u16 = 4;
 
@@ -214,17 +214,47 @@ impl Owner {
 
 #[tokio::test]
 async fn a_second_owner_finds_everything_and_fences_the_first() {
-    take_over_from_another(Form::Objects).await;
+    let root = Root::make("takeover", Form::Objects).await;
+    take_over_from_another(|| root.store()).await;
 }
 
 #[tokio::test]
 async fn the_same_with_the_log_in_a_table() {
-    take_over_from_another(Form::Table).await;
+    let root = Root::make("takeover", Form::Table).await;
+    take_over_from_another(|| root.store()).await;
 }
 
-async fn take_over_from_another(form: Form) {
-    let bucket = Root::make("takeover", form).await;
-    let mut first = Owner::take_over(place(bucket.store(), 1)).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_at_services_with_latency_that_throttle() {
+    let options = PricedOptions::new()
+        .latency(PricedService::S3, Latency::of(3.0, 10.0))
+        .latency(PricedService::DynamoDb, Latency::of(1.0, 5.0))
+        .throttle(PricedService::DynamoDb, Throttle::share(0.05));
+    let cloud = PricedCloud::start(options);
+    let sdk = |service| sdk(&cloud.endpoint(service));
+    let table = DynamoLogTable::new(&sdk(PricedService::DynamoDb), "commits", unobserved());
+    table.create().await.unwrap();
+    let store = || -> Arc<dyn ObjectStore> {
+        let options = S3Options::default();
+        let objects = S3Store::with_config(&sdk(PricedService::S3), cloud.bucket(), options);
+        let (objects, items) = (Arc::new(objects), Arc::new(table.clone()));
+        Arc::new(TabledStore::new(
+            objects,
+            items,
+            "root",
+            1,
+            location("commits"),
+        ))
+    };
+    take_over_from_another(store).await;
+    let bill = cloud.bill();
+    let puts = bill.of(PricedService::DynamoDb, "PutItem").requests;
+    assert!(puts > 100, "{bill:?}");
+}
+
+/// Three owners, one after the other, at the same root.
+async fn take_over_from_another(store: impl Fn() -> Arc<dyn ObjectStore>) {
+    let mut first = Owner::take_over(place(store(), 1)).await;
     assert_eq!(first.recovery, Recovery::default());
     while first.snapshots == 0 {
         first.work(20).await;
@@ -242,7 +272,7 @@ async fn take_over_from_another(form: Form) {
         .is_empty()
     );
 
-    let mut second = Owner::take_over(place(bucket.store(), 2)).await;
+    let mut second = Owner::take_over(place(store(), 2)).await;
     assert_eq!(second.state, first.state);
     assert!(
         second.recovery.manifest.is_some() && second.recovery.image_bytes > 0,
@@ -265,7 +295,7 @@ async fn take_over_from_another(form: Form) {
     assert_eq!(fenced.kind(), ErrorKind::Fenced, "{fenced}");
 
     second.work(10).await;
-    let third = Owner::take_over(place(bucket.store(), 3)).await;
+    let third = Owner::take_over(place(store(), 3)).await;
     assert_eq!(third.state, second.state);
 }
 

@@ -88,8 +88,8 @@ run "the_container_runs_satchel_with_time_to_hand_over" {
   }
 
   assert {
-    condition     = { for variable in jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].environment : variable.name => variable.value } == { SATCHEL_MEMORY_LIMIT = "2048MiB", SATCHEL_PENDING_LIMIT = "512MiB" }
-    error_message = "The limits do not follow the memory of the task."
+    condition     = { for variable in jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].environment : variable.name => variable.value } == { SATCHEL_EMF = "true", SATCHEL_MEMORY_LIMIT = "2048MiB", SATCHEL_PENDING_LIMIT = "512MiB" }
+    error_message = "The limits do not follow the memory of the task, or there are no metrics."
   }
 
   assert {
@@ -100,6 +100,80 @@ run "the_container_runs_satchel_with_time_to_hand_over" {
   assert {
     condition     = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].user == "65532:65532" && jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].readonlyRootFilesystem
     error_message = "The process may do more in its container than it needs."
+  }
+}
+
+run "a_small_task_costs_little_and_its_limits_follow_its_memory" {
+  variables {
+    size  = "small"
+    tasks = 1
+  }
+
+  assert {
+    condition     = aws_ecs_task_definition.coordinator.cpu == "256" && aws_ecs_task_definition.coordinator.memory == "512" && aws_ecs_service.coordinator.desired_count == 1
+    error_message = "The task is larger than the smallest."
+  }
+
+  assert {
+    condition     = { for variable in jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].environment : variable.name => variable.value } == { SATCHEL_MEMORY_LIMIT = "128MiB", SATCHEL_PENDING_LIMIT = "64MiB" }
+    error_message = "The limits do not follow the memory of the task, or metrics are written that cost more than they tell."
+  }
+
+  assert {
+    condition     = aws_ecs_service.coordinator.launch_type == "FARGATE" && length(aws_ecs_service.coordinator.capacity_provider_strategy) == 0
+    error_message = "The task can be taken away, though nobody asked for that."
+  }
+}
+
+run "a_size_may_be_changed_in_part" {
+  command = plan
+
+  variables {
+    size       = "small"
+    memory_mib = 1024
+    metrics    = true
+  }
+
+  assert {
+    condition     = aws_ecs_task_definition.coordinator.cpu == "256" && aws_ecs_task_definition.coordinator.memory == "1024"
+    error_message = "The variable does not override the size."
+  }
+}
+
+run "tasks_run_on_spot_but_those_that_are_to_stay" {
+  variables {
+    tasks           = 2
+    on_demand_tasks = 1
+  }
+
+  assert {
+    condition = {
+      for strategy in aws_ecs_service.coordinator.capacity_provider_strategy :
+      strategy.capacity_provider => "${strategy.base} ${strategy.weight}"
+    } == { FARGATE = "1 1", FARGATE_SPOT = "0 1000" }
+    error_message = "The tasks run on other capacity."
+  }
+
+  assert {
+    condition     = aws_ecs_cluster_capacity_providers.coordinator[0].capacity_providers == toset(["FARGATE", "FARGATE_SPOT"])
+    error_message = "The cluster has no Spot capacity, or the service does not use it."
+  }
+
+  assert {
+    condition     = aws_ecs_service.coordinator.force_new_deployment
+    error_message = "A change of the number replaces the service, which is down meanwhile."
+  }
+}
+
+run "all_tasks_run_on_spot" {
+  variables {
+    tasks           = 2
+    on_demand_tasks = 0
+  }
+
+  assert {
+    condition     = [for strategy in aws_ecs_service.coordinator.capacity_provider_strategy : strategy.capacity_provider] == ["FARGATE_SPOT"]
+    error_message = "A task runs on other capacity."
   }
 }
 
@@ -317,7 +391,8 @@ run "what_cannot_work_is_refused_before_anything_is_made" {
   variables {
     image                = "satchel:latest"
     stop_timeout_seconds = 111
-    memory_mib           = 1024
+    memory_mib           = 256
+    on_demand_tasks      = -1
     architecture         = "arm64"
     module_files         = ["module.yaml"]
     extra_arguments      = ["--state=s3://elsewhere/x"]
@@ -328,6 +403,28 @@ run "what_cannot_work_is_refused_before_anything_is_made" {
 
   expect_failures = [
     var.image, var.stop_timeout_seconds, var.memory_mib, var.architecture, var.module_files, var.extra_arguments, var.function_arns,
-    var.source_stream_arns, var.client_cidr_blocks,
+    var.source_stream_arns, var.client_cidr_blocks, var.on_demand_tasks,
   ]
+}
+
+run "sizes_that_fargate_does_not_have_are_refused" {
+  command = plan
+
+  variables {
+    size       = "small"
+    cpu_units  = 512
+    memory_mib = null
+  }
+
+  expect_failures = [var.memory_mib]
+}
+
+run "a_size_is_one_of_two" {
+  command = plan
+
+  variables {
+    size = "tiny"
+  }
+
+  expect_failures = [var.size]
 }

@@ -65,6 +65,20 @@ run "a_handler_may_write_its_log_and_nothing_else" {
   }
 }
 
+run "lines_of_the_platform_about_each_request_are_not_paid_for" {
+  command = plan
+
+  assert {
+    condition     = aws_lambda_function.function.logging_config[0].log_format == "JSON" && aws_lambda_function.function.logging_config[0].system_log_level == "WARN"
+    error_message = "Lambda logs START, END and REPORT of each request."
+  }
+
+  assert {
+    condition     = aws_lambda_function.function.logging_config[0].application_log_level == "INFO"
+    error_message = "Lines of the handler without a level, such as a panic, are lost."
+  }
+}
+
 run "what_lambda_would_refuse_is_refused_first" {
   command = plan
 
@@ -75,9 +89,10 @@ run "what_lambda_would_refuse_is_refused_first" {
     reserved_concurrency = 0
     policy               = "{}"
     alias                = "1st"
+    log_level            = "info"
   }
 
   expect_failures = [
-    var.architecture, var.timeout_seconds, var.memory_mib, var.reserved_concurrency, var.policy, var.alias,
+    var.architecture, var.timeout_seconds, var.memory_mib, var.reserved_concurrency, var.policy, var.alias, var.log_level,
   ]
 }

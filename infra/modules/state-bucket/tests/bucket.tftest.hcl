@@ -78,6 +78,39 @@ run "uploads_that_broke_off_and_deleted_objects_are_forgotten_in_time" {
   }
 }
 
+run "replaced_snapshots_are_forgotten_after_a_day_and_other_objects_later" {
+  variables {
+    applications = { orders = 2, fraud = 1 }
+  }
+
+  assert {
+    condition = {
+      for rule in aws_s3_bucket_lifecycle_configuration.state.rule : rule.filter[0].prefix => rule.noncurrent_version_expiration[0].noncurrent_days
+      if startswith(rule.id, "forget-replaced-snapshots-")
+      } == {
+      "orders/partitions/0/snapshots/" = 1
+      "orders/partitions/1/snapshots/" = 1
+      "fraud/partitions/0/snapshots/"  = 1
+    }
+    error_message = "Snapshots are kept for another time, or others than these."
+  }
+
+  assert {
+    condition     = [for rule in aws_s3_bucket_lifecycle_configuration.state.rule : rule.noncurrent_version_expiration[0].noncurrent_days if rule.id == "forget-deleted-objects"] == [7]
+    error_message = "Log objects, manifests and epochs are kept for another time."
+  }
+}
+
+run "more_rules_than_s3_has_are_refused_first" {
+  command = plan
+
+  variables {
+    applications = { orders = 901 }
+  }
+
+  expect_failures = [var.applications]
+}
+
 run "a_key_of_ones_own_is_used_through_a_bucket_key" {
   variables {
     kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1a2b"

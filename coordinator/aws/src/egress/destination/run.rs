@@ -14,7 +14,9 @@ use crate::egress::EgressHandle;
 use crate::egress::dynamodb::DynamoDbService;
 use crate::egress::eventbridge::EventBridgeService;
 use crate::egress::kinesis::KinesisService;
-use crate::egress::kinesis::exactly_once::{ExactlyOnce, Inherited, Ownership, forget_all};
+use crate::egress::kinesis::exactly_once::{
+    ExactlyOnce, Inherited, Ownership, forget_all, wait_for_order,
+};
 use crate::egress::lambda::LambdaService;
 use crate::egress::sns::SnsService;
 use crate::egress::sqs::SqsService;
@@ -91,6 +93,7 @@ impl AwsEgress {
             Destination::Kinesis(settings, Delivery::AtLeastOnce) => {
                 let stale: Vec<EgressMark> = forget_all(&owner.inherited);
                 handle.acknowledge(Vec::new(), stale);
+                wait_for_order(&settings, owner.taken_over).await;
                 let service = KinesisService::new(config, settings);
                 handle.run(service, emissions).await;
             }

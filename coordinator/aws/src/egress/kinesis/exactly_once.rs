@@ -17,8 +17,8 @@
 //! - Kinesis accepts a request within its timeout or never. The process is not stopped for longer
 //!   than the settling time between its reading of the clock and the write to the network, and the
 //!   network does not delay the request for longer.
-//! - A record that is put after the response to an earlier one has the greater sequence number in
-//!   the same shard.
+//! - A record that is put [`ORDERING_MARGIN`] or more after the response to an earlier one has the
+//!   greater sequence number in the same shard.
 //! - A record can be read [`SETTLING`] after it was put.
 //! - An owner with another envelope takes over only when no record of the former owner is in doubt.
 //!   (Another `requestTimeout` is marked durably, and the longer one of both is waited for.)
@@ -42,12 +42,15 @@ use satchel_engine::sink::exactly_once::{
     ExactlyOnceInput, ExactlyOnceOutput, ExactlyOnceSink, ExactlyOnceTiming, Now, PutOutcome,
     ReconcileEvent, ScanResult,
 };
-use satchel_engine::sink::reconcile::{Matcher, Positions, StreamPositions, UnknownMark, forget};
+use satchel_engine::sink::reconcile::{
+    Matcher, Positions, Recognition, StreamPositions, UnknownMark, forget,
+};
 use tokio::sync::{mpsc, watch};
 
+use super::envelope::Envelope;
 use super::scan::scan;
 use super::service::{limits, prepare};
-use super::{KinesisService, KinesisSettings};
+use super::{KinesisService, KinesisSettings, ORDERING_MARGIN, Ordering};
 use crate::egress::{EgressHandle, RECORDS_PER_ROUND, RetryLog};
 
 /// Maximum age of the confirmed ownership when a request starts.
@@ -94,7 +97,12 @@ impl ExactlyOnce {
         inherited: &Inherited,
     ) -> Result<Self, UnknownMark> {
         let marks = inherited.marks.iter();
-        let positions = Positions::read(marks.map(|(name, mark)| (&**name, &**mark)))?;
+        let recognition = match settings.envelope {
+            Envelope::None => Recognition::Content,
+            Envelope::Json => Recognition::Id,
+        };
+        let marks = marks.map(|(name, mark)| (&**name, &**mark));
+        let positions = Positions::read(marks, recognition)?;
         Ok(Self {
             service: KinesisService::new(config, settings),
             ownership,
@@ -113,6 +121,7 @@ impl ExactlyOnce {
         mut marks_durable: watch::Receiver<bool>,
         mut emissions: mpsc::UnboundedReceiver<Emission>,
     ) {
+        wait_for_order(&self.service.settings, taken_over).await;
         let mut driver = Driver::new(self, handle, inherited, taken_over);
         driver.handle_input(ExactlyOnceInput::TimeReached);
         let mut waits = true;
@@ -147,6 +156,14 @@ impl ExactlyOnce {
     }
 }
 
+/// Waits until whatever is put is ordered behind the records of the former owner, if the order is
+/// strict.
+pub(crate) async fn wait_for_order(settings: &KinesisSettings, taken_over: BootTime) {
+    if settings.ordering == Ordering::Strict {
+        satchel_clock::sleep_until(taken_over + ORDERING_MARGIN).await;
+    }
+}
+
 /// The loop around the state machine.
 struct Driver {
     sink: ExactlyOnceSink,
@@ -173,6 +190,7 @@ impl Driver {
             confirmation_ms: CONFIRMATION.as_millis() as u64,
             request_timeout_ms: settings.request_timeout.as_millis() as u64,
             settling_ms: SETTLING.as_millis() as u64,
+            ordering_ms: ORDERING_MARGIN.as_millis() as u64,
         };
         // Confirmations may be older than the takeover, and their times must not be negative.
         let origin = taken_over
@@ -323,7 +341,13 @@ async fn scan_if_present(
     let wanted = |key: &str, data: &[u8]| wanted.wants(key, data);
     match scan(&service.client, stream, after, &wanted).await {
         Err(error) if error.is_missing => Ok(ScanResult::default()),
-        seen => seen.map_err(|error| error.reason),
+        Err(error) => Err(error.reason),
+        Ok(seen) => {
+            for record in &seen.records {
+                service.note(stream, &record.key, &record.sequence);
+            }
+            Ok(seen)
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use satchel_engine::sink::reconcile::StreamPositions;
 use crate::error_text::{Operation, describe};
 
 /// Assumed maximum difference between the clocks of this machine and of Kinesis. It only decides
-/// how much is read. The part of a shard that it adds contains no acknowledged record, because a
-/// shard without a position has accepted none.
+/// how much is read. The state machine knows each acknowledged record in the part of a shard that
+/// it adds, because all records of a shard without a position were acknowledged recently.
 const CLOCKS_MARGIN_MS: u64 = 5 * 60 * 1000;
 
 /// Interval between two reads of a shard, which allows five reads a second to all its readers

@@ -2,9 +2,12 @@
 
 use aws_config::SdkConfig;
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_sdk_kinesis::operation::put_records::PutRecordsError;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{self, StreamExt};
 use prost::Message;
 use satchel_engine::output::Emission;
 use satchel_engine::sink::delivery::{Limits, Outcome, Record, Request};
@@ -12,7 +15,8 @@ use satchel_engine::sink::exactly_once::{PutOutcome, PutResult, StreamRecord};
 use satchel_protocol::egress::{KINESIS_RECORD_TYPENAME, KinesisEgressRecord};
 use std::sync::Arc;
 
-use super::KinesisSettings;
+use super::ordering::LastNumbers;
+use super::{KinesisSettings, Ordering};
 use crate::egress::{Answer, Service, failure, with_timeout};
 use crate::error_text::{describe, describe_entry};
 
@@ -29,22 +33,95 @@ const BYTES_PER_REQUEST_LARGE: usize = 10 << 20;
 /// for batches to gather.
 const REQUESTS_IN_FLIGHT: usize = 4;
 
+/// Maximum number of records that a request puts at a time if each is put on its own.
+const SINGLE_PUTS_MAX: usize = 64;
+
 /// Puts records at least once.
 #[derive(Debug, Clone)]
 pub struct KinesisService {
     pub(super) client: Client,
     pub(super) settings: KinesisSettings,
+    /// Filled with [`Ordering::Strict`].
+    last_numbers: Arc<LastNumbers>,
 }
 
 impl KinesisService {
     /// Uses the Kinesis of `config`.
     pub fn new(config: &SdkConfig, settings: KinesisSettings) -> Self {
         let client = Client::new(&with_timeout(config, settings.request_timeout));
-        Self { client, settings }
+        Self {
+            client,
+            settings,
+            last_numbers: Arc::default(),
+        }
+    }
+
+    /// Puts the records of a request once, each certainly or in doubt.
+    pub(super) async fn put(&self, request: &Request<StreamRecord>) -> PutOutcome {
+        match self.settings.ordering {
+            Ordering::Coarse => self.put_together(request).await,
+            Ordering::Strict => {
+                let puts: Vec<BoxFuture<'static, PutResult>> = request
+                    .records
+                    .iter()
+                    .map(|record| {
+                        let (service, record) = (self.clone(), Arc::clone(record));
+                        let stream = Arc::clone(&request.destination);
+                        async move { service.put_in_order(&stream, &record.payload).await }.boxed()
+                    })
+                    .collect();
+                let puts = stream::iter(puts).buffered(SINGLE_PUTS_MAX);
+                PutOutcome::Each(puts.collect().await)
+            }
+        }
+    }
+
+    /// Puts a record behind the one with the same key that was put last.
+    async fn put_in_order(&self, stream: &str, record: &StreamRecord) -> PutResult {
+        let before = self.last_numbers.get(stream, &record.key);
+        let is_ordered = before.is_some();
+        let answer = self
+            .client
+            .put_record()
+            .stream_name(stream)
+            .data(Blob::new(record.data.clone()))
+            .partition_key(&record.key)
+            .set_explicit_hash_key(record.explicit_hash_key.clone())
+            .set_sequence_number_for_ordering(before)
+            .send()
+            .await;
+        match answer {
+            Ok(answer) => {
+                self.note(stream, &record.key, &answer.sequence_number);
+                PutResult::Taken {
+                    shard: answer.shard_id,
+                    sequence: answer.sequence_number,
+                }
+            }
+            Err(error) if failure::is_in_doubt(&error) => PutResult::Unclear(describe(&error)),
+            // The number may be of a deleted stream with the same name.
+            Err(error) if is_ordered && error.code() == Some("InvalidArgumentException") => {
+                self.last_numbers.forget(stream, &record.key);
+                PutResult::NotTaken(Outcome::Retry(describe(&error)))
+            }
+            Err(error) => {
+                let reason = describe(&error);
+                let code = error.code().unwrap_or_default();
+                PutResult::NotTaken(failure::of_code(code, reason, true))
+            }
+        }
+    }
+
+    /// Notes the sequence number of a record that was put or found in the stream, so that the next
+    /// one of its key follows it.
+    pub(super) fn note(&self, stream: &str, key: &str, sequence: &str) {
+        if self.settings.ordering == Ordering::Strict {
+            self.last_numbers.note(stream, key, sequence);
+        }
     }
 
     /// Sends a request and reads its response.
-    pub(super) async fn put(&self, request: &Request<StreamRecord>) -> PutOutcome {
+    async fn put_together(&self, request: &Request<StreamRecord>) -> PutOutcome {
         let entries = request.records.iter().map(|record| {
             let put = &record.payload;
             PutRecordsRequestEntry::builder()
@@ -124,7 +201,7 @@ fn result(result: &PutRecordsResultEntry) -> PutResult {
         },
         (None, ..) => PutResult::Unclear("the response does not say where it is".to_owned()),
         (Some(code @ "ProvisionedThroughputExceededException"), ..) => {
-            PutResult::Throttled(described(code))
+            PutResult::NotTaken(Outcome::Throttled(described(code)))
         }
         (Some(code), ..) => PutResult::Unclear(described(code)),
     }
@@ -134,7 +211,7 @@ fn result(result: &PutRecordsResultEntry) -> PutResult {
 fn outcome(result: PutResult) -> Outcome {
     match result {
         PutResult::Taken { .. } => Outcome::Delivered,
-        PutResult::Throttled(reason) => Outcome::Throttled(reason),
+        PutResult::NotTaken(outcome) => outcome,
         PutResult::Unclear(reason) => Outcome::Retry(reason),
     }
 }

@@ -8,7 +8,7 @@ use aws_sdk_sns::operation::publish_batch::PublishBatchError;
 use aws_sdk_sns::types::{MessageAttributeValue, PublishBatchRequestEntry};
 use satchel_engine::output::Emission;
 
-use super::{PUBLICATION_BYTES_MAX, SnsSettings};
+use super::SnsSettings;
 use crate::egress::batch::{self, attributes};
 use crate::egress::content::check_size;
 use crate::egress::sqs::Message;
@@ -45,7 +45,7 @@ impl Service for SnsService {
     type Payload = Publication;
 
     fn limits(&self) -> Limits {
-        batch::limits(PUBLICATION_BYTES_MAX)
+        batch::limits(self.settings.message_bytes_max)
     }
 
     fn prepare(&self, emission: Emission) -> Result<Record<Publication>, String> {
@@ -53,7 +53,7 @@ impl Service for SnsService {
         let message = Message::of(&emission, group, &self.settings.attributes)?;
         let subject = self.settings.subject(&emission)?;
         let bytes = message.bytes();
-        check_size("the message", bytes, PUBLICATION_BYTES_MAX)?;
+        check_size("the message", bytes, self.settings.message_bytes_max)?;
         Ok(Record {
             number: emission.number,
             destination: Arc::clone(&self.topic),

@@ -12,7 +12,7 @@ use satchel_protocol::types::typed_value;
 
 use crate::address::{Address, FunctionType};
 use crate::durable::Change;
-use crate::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use crate::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use crate::input::{
     Administration, Call, CallId, DeadLetterFilter, Input, Record, RequestId, Verb,
 };
@@ -45,6 +45,7 @@ pub(super) fn config(on_poison: OnPoison) -> Config {
         bundle_batches_max: 500,
         bundle_bytes_max: 10_000,
         concurrency_max: 10,
+        linger: Linger::Measured,
         retries: Retries {
             attempts_max: 3,
             backoff_initial_ms: 100,

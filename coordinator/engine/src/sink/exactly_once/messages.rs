@@ -78,8 +78,8 @@ pub enum PutResult {
         /// Its sequence number.
         sequence: String,
     },
-    /// The record is not in the stream, because of a rate limit.
-    Throttled(String),
+    /// The record is not in the stream, for this reason.
+    NotTaken(Outcome),
     /// The record may be in the stream, or not.
     Unclear(String),
 }
@@ -102,7 +102,8 @@ pub struct ScannedRecord {
 pub struct ScanResult {
     /// Ids of all shards of the stream.
     pub shards: Vec<String>,
-    /// Wanted records beyond the positions, in the order of each shard.
+    /// Wanted records beyond the positions, in the order of each shard. Acknowledged ones may be
+    /// among them.
     pub records: Vec<ScannedRecord>,
 }
 

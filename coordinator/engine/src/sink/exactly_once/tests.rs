@@ -4,11 +4,13 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::sink::reconcile::Recognition;
 
 const TIMING: ExactlyOnceTiming = ExactlyOnceTiming {
     confirmation_ms: 5_000,
     request_timeout_ms: 1_000,
     settling_ms: 2_000,
+    ordering_ms: 800,
 };
 
 const LIMITS: Limits = Limits {
@@ -33,7 +35,7 @@ impl Owner {
             let value = mark.value.as_deref()?;
             Some((&*mark.name, value))
         });
-        let positions = Positions::read(marks).unwrap();
+        let positions = Positions::read(marks, Recognition::Content).unwrap();
         let inherited = inherited.iter().copied().collect();
         let mut owner = Self {
             sink: ExactlyOnceSink::new(TIMING, LIMITS, positions, inherited, ms, 7),
@@ -220,11 +222,106 @@ fn rule_13_a_record_without_a_timely_answer_is_scanned_for_and_put_again_only_if
     assert_eq!(owner.scan(), None);
     owner.at(3_000);
     let (scan, after) = owner.scan().unwrap();
-    assert_eq!(after, Some("10".to_owned()));
+    assert_eq!(
+        after, None,
+        "what was put just before the request may follow it in the shard"
+    );
     let result = scan_result(vec![scanned(11, "b", "y")]);
     owner.handle(ExactlyOnceInput::Scanned { scan, result });
     assert_eq!(owner.arrived().0, [2]);
     assert_eq!(owner.put().unwrap().1, [3]);
+}
+
+#[test]
+fn rule_13_a_record_in_doubt_with_a_smaller_number_than_the_one_before_it_is_found() {
+    let (mut owner, _) = Owner::first();
+    owner.offer(1, "a", "x");
+    let (request, ..) = owner.put().unwrap();
+    owner.answer(request, vec![taken(50)]);
+    owner.at(800);
+    owner.confirmed_ms = Some(800);
+    owner.offer(2, "a", "x");
+    let (request, ..) = owner.put().unwrap();
+    owner.answer(request, vec![taken(60)]);
+    assert_eq!(owner.arrived().0, [1, 2]);
+    owner.offer(3, "b", "y");
+    let (request, ..) = owner.put().unwrap();
+    let outcome = PutOutcome::InDoubt("500".to_owned());
+    owner.handle(ExactlyOnceInput::Answered { request, outcome });
+    owner.at(3_800);
+    let (scan, after) = owner.scan().unwrap();
+    assert_eq!(
+        after,
+        Some("50".to_owned()),
+        "the record acknowledged the margin before the request is the last to begin from"
+    );
+    let result = scan_result(vec![scanned(55, "b", "y"), scanned(60, "a", "x")]);
+    owner.handle(ExactlyOnceInput::Scanned { scan, result });
+    assert_eq!(owner.arrived().0, [3]);
+}
+
+#[test]
+fn rule_13_an_acknowledged_record_is_not_taken_for_an_equal_one_in_doubt() {
+    let (mut owner, mut marks) = Owner::first();
+    owner.offer(1, "a", "x");
+    let (request, ..) = owner.put().unwrap();
+    owner.answer(request, vec![taken(50)]);
+    marks.extend(owner.arrived().1);
+    owner.offer(2, "a", "x");
+    let (request, ..) = owner.put().unwrap();
+    let outcome = PutOutcome::InDoubt("500".to_owned());
+    owner.handle(ExactlyOnceInput::Answered { request, outcome });
+    owner.at(3_000);
+    // The request died: only the first record is in the stream.
+    let (scan, _) = owner.scan().unwrap();
+    let result = scan_result(vec![scanned(50, "a", "x")]);
+    owner.handle(ExactlyOnceInput::Scanned { scan, result });
+    assert_eq!(owner.arrived().0, [] as [u64; 0]);
+
+    // The next owner knows it from the durable marks. Now the second record is there, too, with a
+    // smaller number.
+    let mut next = Owner::takes_over(4_000, &marks, &[2]);
+    next.offer(2, "a", "x");
+    next.at(12_000);
+    let (scan, _) = next.scan().unwrap();
+    let result = scan_result(vec![scanned(49, "a", "x"), scanned(50, "a", "x")]);
+    next.handle(ExactlyOnceInput::Scanned { scan, result });
+    assert_eq!(next.arrived().0, [2]);
+
+    // Had it died, only the first would be there.
+    let mut next = Owner::takes_over(4_000, &marks, &[2]);
+    next.offer(2, "a", "x");
+    next.at(12_000);
+    let (scan, _) = next.scan().unwrap();
+    let result = scan_result(vec![scanned(50, "a", "x")]);
+    next.handle(ExactlyOnceInput::Scanned { scan, result });
+    next.confirmed_ms = Some(12_000);
+    next.at(12_001);
+    assert_eq!(next.put().unwrap().1, [2]);
+}
+
+#[test]
+fn an_acknowledgement_of_one_stream_moves_no_position_of_another() {
+    let (mut owner, _) = Owner::first();
+    let offer = |owner: &mut Owner, number, stream: &str| {
+        let record = Record {
+            destination: stream.into(),
+            ..record(number, "a", "x")
+        };
+        owner.handle(ExactlyOnceInput::Offered(vec![(number, Ok(record))]));
+        owner.put().unwrap().0
+    };
+    let request = offer(&mut owner, 1, "stream");
+    owner.answer(request, vec![taken(50)]);
+    let in_doubt = offer(&mut owner, 2, "stream");
+    owner.at(900);
+    let request = offer(&mut owner, 3, "other");
+    owner.answer(request, vec![taken(7)]);
+    let outcome = PutOutcome::InDoubt("500".to_owned());
+    let request = in_doubt;
+    owner.handle(ExactlyOnceInput::Answered { request, outcome });
+    owner.at(3_000);
+    assert_eq!(owner.scan().unwrap().1, None);
 }
 
 #[test]
@@ -272,9 +369,8 @@ fn rule_13_a_new_owner_waits_for_the_former_owners_requests_and_scans() {
     next.at(4_000 + 5_000 + 1_000 + 1_999);
     assert_eq!((next.put(), next.scan()), (None, None));
     next.at(12_000);
-    let (scan, after) = next.scan().unwrap();
-    assert_eq!(after, Some("10".to_owned()));
-    let result = scan_result(vec![scanned(11, "b", "x")]);
+    let (scan, _) = next.scan().unwrap();
+    let result = scan_result(vec![scanned(10, "a", "x"), scanned(11, "b", "x")]);
     next.handle(ExactlyOnceInput::Scanned { scan, result });
     assert_eq!(next.arrived().0, [2]);
     next.confirmed_ms = Some(12_000);
@@ -364,20 +460,24 @@ fn commit(
 
 proptest! {
     /// Owners follow each other, each with the durable state of the one before. Acknowledgements
-    /// that were not durable are lost.
+    /// that were not durable are lost. The shard orders records by arrival only coarsely, and many
+    /// are equal.
     #[test]
     fn the_stream_holds_each_record_once_and_in_order_whatever_requests_and_owners_do(
         fates in proptest::collection::vec(fate(), 1..60),
         lives in proptest::collection::vec(1..20usize, 1..5),
         keys in proptest::collection::vec(0..3u8, 1..25),
+        early_by in proptest::collection::vec(0..TIMING.ordering_ms, 1..10),
+        same in 1..5u64,
     ) {
         let mut fates = fates.into_iter();
         let mut lives = lives.into_iter();
-        let mut stream: Vec<(u8, String)> = Vec::new();
+        let mut early_by = early_by.iter().cycle();
+        // In the order of arrival, with their sequence numbers.
+        let mut stream: Vec<(u64, u8, String)> = Vec::new();
         let mut outbox = Outbox::new();
         for (number, key) in (1..).zip(&keys) {
-            // Some are equal.
-            outbox.insert(number, (*key, format!("{}", number / 2)));
+            outbox.insert(number, (*key, format!("{}", number / same)));
         }
         let all = outbox.clone();
         let mut durable: BTreeMap<Arc<str>, EgressMark> = BTreeMap::new();
@@ -402,22 +502,29 @@ proptest! {
                 while let Some(output) = owner.next_output() {
                     match output {
                         ExactlyOnceOutput::Put { request, until_ms } => {
-                            let lands = |stream: &mut Vec<(u8, String)>| -> Vec<PutResult> {
+                            let mut lands = |stream: &mut Vec<_>| -> Vec<PutResult> {
                                 let records = request.records.iter();
                                 let results = records.map(|record| {
                                     let StreamRecord { key, data, .. } = &record.payload;
                                     let data = String::from_utf8(data.to_vec()).unwrap();
-                                    stream.push((key.parse().unwrap(), data));
-                                    taken(stream.len() as u64)
+                                    let early_ms = early_by.next().unwrap();
+                                    let at_ms = owner.ms + TIMING.ordering_ms - early_ms;
+                                    let sequence = at_ms * 1_000 + stream.len() as u64;
+                                    stream.push((sequence, key.parse().unwrap(), data));
+                                    taken(sequence)
                                 });
                                 results.collect()
                             };
                             let id = request.id;
                             match fates.next().unwrap_or(Fate::Answered) {
-                                Fate::Answered => owner.answer(id, lands(&mut stream)),
+                                Fate::Answered => {
+                                    let results = lands(&mut stream);
+                                    owner.answer(id, results);
+                                }
                                 Fate::Throttled => {
-                                    let slow = || PutResult::Throttled("slow".to_owned());
-                                    let results = request.records.iter().map(|_| slow());
+                                    let slow = Outcome::Throttled("slow".to_owned());
+                                    let slow = PutResult::NotTaken(slow);
+                                    let results = request.records.iter().map(|_| slow.clone());
                                     owner.answer(id, results.collect());
                                 }
                                 Fate::LandsWithoutAnswer => { lands(&mut stream); }
@@ -427,10 +534,12 @@ proptest! {
                         }
                         ExactlyOnceOutput::Scan { scan, after, .. } => {
                             let after = after.shards.get("shard");
-                            let from = after.map_or(0, |number| number.parse().unwrap());
-                            let there = (1..).zip(&stream).skip(from);
+                            let from: u64 = after.map_or(0, |number| number.parse().unwrap());
+                            let mut there: Vec<_> = stream.iter().collect();
+                            there.sort();
+                            let there = there.into_iter().filter(|it| it.0 > from);
                             let there = there
-                                .map(|(at, (key, data))| scanned(at, &key.to_string(), data));
+                                .map(|(at, key, data)| scanned(*at, &key.to_string(), data));
                             let result = scan_result(there.collect());
                             owner.handle(ExactlyOnceInput::Scanned { scan, result });
                         }
@@ -460,9 +569,8 @@ proptest! {
             ms = owner.ms + 1;
         }
         for key in 0..3 {
-            let of_key = |record: &&(u8, String)| record.0 == key;
-            let put = stream.iter().filter(of_key);
-            let wanted = all.values().filter(of_key);
+            let put = stream.iter().filter(|(_, of, _)| *of == key).map(|(.., data)| data);
+            let wanted = all.values().filter(|(of, _)| *of == key).map(|(_, data)| data);
             prop_assert_eq!(
                 put.collect::<Vec<_>>(),
                 wanted.collect::<Vec<_>>(),

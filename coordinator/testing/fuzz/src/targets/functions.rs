@@ -9,7 +9,7 @@ use prost::Message as _;
 use satchel::invoker::lambda_envelope::Envelope;
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::Change;
-use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, OnPoison, Retries};
+use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use satchel_engine::input::{Call, CallId, Input, RequestId, Verb};
 use satchel_engine::invocation::{
     AttemptId, Batch, Bundle, BundleId, BundleOutcome, EndpointIndex,
@@ -279,6 +279,7 @@ impl Scene {
             bundle_batches_max: 500,
             bundle_bytes_max: 1 << 20,
             concurrency_max: 10,
+            linger: Linger::Measured,
             retries: Retries {
                 attempts_max: 2,
                 backoff_initial_ms: 1,

@@ -1,0 +1,62 @@
+//! Latency and cost of `satchel run` as on AWS: at stand-ins with the latency of S3 (PUT median
+//! 25 ms, 99th percentile 80 ms), DynamoDB (5 ms, 15 ms) and functions (12 ms, 14 ms), which count
+//! every request.
+//!
+//! ```text
+//! cargo bench -p satchel --bench cloud [-- PART…] [SECONDS]
+//! ```
+//!
+//! | Part | Measures |
+//! |---|---|
+//! | `alone` | one call at a time, after a quiet time and one after the other |
+//! | `calls` | 100 and 800 calls/s with the default settings |
+//! | `dial` | the same with each setting of `--commit-pace`, `--commit-depth` and `maxLinger` |
+//! | `table` | one call alone, and 100 and 800 calls/s, with the commit log in a DynamoDB table |
+//! | `streams` | 1,000 records/s from stream to stream |
+//!
+//! Without a part, all are run, each load for SECONDS (10 by default). The binary is the real one,
+//! the functions are the greeter's, run in this process. Calls come in an open loop: at random
+//! times that do not depend on the answers, and a latency counts from the time at which its call
+//! was due. Everything shares the machine's cores. Dollars are list prices (`satchel::cost`).
+
+mod application;
+mod calls;
+mod priced;
+mod streams;
+
+use std::time::Duration;
+
+use application::Settings;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let seconds = arguments.iter().find_map(|argument| argument.parse().ok());
+    let time = Duration::from_secs(seconds.unwrap_or(10));
+    let parts = ["alone", "calls", "dial", "table", "streams"];
+    let all = !arguments
+        .iter()
+        .any(|argument| parts.contains(&&**argument));
+    let wanted = |part: &str| all || arguments.iter().any(|argument| argument == part);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime can be built");
+    runtime.block_on(async {
+        if wanted("alone") {
+            calls::alone(&Settings::default(), time).await;
+        }
+        if wanted("calls") {
+            calls::by_default(time).await;
+        }
+        if wanted("dial") {
+            calls::dial(time).await;
+        }
+        if wanted("table") {
+            calls::in_table(time).await;
+        }
+        if wanted("streams") {
+            streams::measure(time).await;
+        }
+    });
+}

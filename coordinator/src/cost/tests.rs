@@ -1,0 +1,208 @@
+//! The model against the arithmetic by hand. `tests/run/requests.rs` compares it with counted
+//! requests.
+
+use super::*;
+
+fn idle() -> Load {
+    Load {
+        calls: 0.0,
+        call_bytes: 2_000.0,
+        streams: Streams {
+            count: 0,
+            shards: None,
+            records_in: 0.0,
+            records_out: 0.0,
+            record_bytes: 1_000.0,
+            read_interval_ms: 200.0,
+        },
+        function_ms: 12.0,
+        function_memory_mb: 256.0,
+        function_log_bytes: 0.0,
+        message_bytes: 200.0,
+        state_bytes: 1e6,
+        log: CommitLog::S3,
+        store_ms: 25.0,
+        commit_pace_ms: 50.0,
+        commit_interval_ms: 1_000.0,
+        commit_depth: 2.0,
+        max_linger_ms: 10.0,
+        lease_renewal_ms: 3_333.0,
+        lease_poll_ms: 1_000.0,
+        tasks: Tasks {
+            count: 1,
+            vcpu: 0.25,
+            memory_gb: 0.5,
+            architecture: Architecture::Arm,
+            spot: false,
+            public_address: true,
+            load_balancer: false,
+        },
+    }
+}
+
+fn calls(rate: f64) -> Load {
+    Load {
+        calls: rate,
+        ..idle()
+    }
+}
+
+fn costs(load: &Load) -> Costs {
+    estimate(load).priced(&Prices::LIST, load.tasks.architecture)
+}
+
+#[test]
+fn an_idle_application_makes_no_request_to_s3_and_costs_little() {
+    let usage = estimate(&idle());
+    assert_eq!(
+        (usage.s3_puts, usage.s3_gets, usage.s3_lists),
+        (0.0, 0.0, 0.0)
+    );
+    let with = |count, spot| {
+        let load = idle();
+        let tasks = Tasks {
+            count,
+            spot,
+            ..load.tasks
+        };
+        costs(&Load { tasks, ..load }).dollars
+    };
+    let (one, two, two_on_spot) = (with(1, false), with(2, false), with(2, true));
+    assert!(
+        one <= 13.0 && two <= 24.0 && two_on_spot <= 14.0,
+        "{one} {two} {two_on_spot}"
+    );
+    assert!(
+        one > 11.0 && two > 22.0 && two_on_spot > 11.0,
+        "{one} {two} {two_on_spot}"
+    );
+}
+
+#[test]
+fn the_pace_bounds_the_commits_of_calls() {
+    let commits = |pace_ms, rate| {
+        let load = Load {
+            commit_pace_ms: pace_ms,
+            ..calls(rate)
+        };
+        commits::per_second(&load, rate, 0.0)
+    };
+    for (pace_ms, rate, expected) in [
+        (50.0, 100.0, 19.97),
+        (50.0, 800.0, 20.0),
+        (50.0, 1.0, 1.0),
+        (250.0, 100.0, 4.0),
+        // Without a pace, half of the store's latency.
+        (0.0, 800.0, 80.0),
+        (0.0, 10.0, 9.93),
+    ] {
+        let commits = commits(pace_ms, rate);
+        assert!(
+            (commits - expected).abs() < 0.01 * expected,
+            "{pace_ms} {rate}: {commits}"
+        );
+    }
+}
+
+#[test]
+fn egress_is_committed_at_five_paces_and_positions_at_the_interval() {
+    let load = idle();
+    let egress = commits::per_second(&load, 0.0, 500.0);
+    assert!((egress - 4.0).abs() < 0.01, "{egress}");
+    let positions = Load {
+        streams: Streams {
+            count: 1,
+            records_in: 1_000.0,
+            ..load.streams
+        },
+        ..load
+    };
+    let lazy = commits::per_second(&positions, 0.0, 0.0);
+    assert!((lazy - 1.0).abs() < 0.01, "{lazy}");
+}
+
+#[test]
+fn a_hundred_calls_a_second_cost_at_most_265_dollars_of_commits() {
+    let s3 = costs(&calls(100.0));
+    assert!((262.0..270.0).contains(&s3.of("S3 PUT")), "{s3:?}");
+    let table = costs(&Load {
+        log: CommitLog::DynamoDb,
+        store_ms: 5.0,
+        commit_pace_ms: 25.0,
+        message_bytes: 100.0,
+        ..calls(100.0)
+    });
+    let writes = table.of("DynamoDB log writes");
+    assert!((100.0..=135.0).contains(&writes), "{table:?}");
+}
+
+#[test]
+fn from_stream_to_stream_all_requests_cost_at_most_5_cents_a_million_messages() {
+    let load = Load {
+        streams: Streams {
+            count: 2,
+            shards: Some(4),
+            records_in: 1_000.0,
+            records_out: 1_000.0,
+            ..idle().streams
+        },
+        ..idle()
+    };
+    let costs = costs(&load);
+    let requests = [
+        "S3 PUT",
+        "S3 GET",
+        "DynamoDB lease writes",
+        "Lambda requests",
+    ];
+    let dollars: f64 = requests.iter().map(|position| costs.of(position)).sum();
+    let per_million = dollars / (load.messages() * MONTH_SECONDS / 1e6);
+    assert!(
+        (0.02..=0.05).contains(&per_million),
+        "{per_million}: {costs:?}"
+    );
+}
+
+#[test]
+fn a_load_that_makes_no_sense_is_refused_with_what_to_change() {
+    let load = idle();
+    let without_stream = Load {
+        streams: Streams {
+            records_in: 10.0,
+            ..load.streams
+        },
+        ..load
+    };
+    let refused = without_stream.validate().unwrap_err();
+    assert!(refused.contains("--streams"), "{refused}");
+    let overloaded = Load {
+        streams: Streams {
+            count: 1,
+            shards: Some(1),
+            records_in: 2_000.0,
+            ..load.streams
+        },
+        ..load
+    };
+    let refused = overloaded.validate().unwrap_err();
+    assert!(refused.contains("--shards"), "{refused}");
+    assert_eq!(load.validate(), Ok(()));
+}
+
+#[test]
+fn the_bill_is_the_sum_of_its_positions_and_has_no_empty_ones() {
+    let costs = costs(&calls(100.0));
+    let sum: f64 = costs
+        .positions
+        .iter()
+        .map(|position| position.dollars)
+        .sum();
+    assert!((sum - costs.dollars).abs() < 1e-9);
+    assert!(
+        costs
+            .positions
+            .iter()
+            .all(|position| position.quantity > 0.0)
+    );
+    assert_eq!(costs.of("Kinesis in"), 0.0);
+}

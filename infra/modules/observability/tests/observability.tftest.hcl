@@ -1,0 +1,166 @@
+mock_provider "aws" {
+  mock_data "aws_region" {
+    defaults = { name = "eu-central-1" }
+  }
+
+  mock_resource "aws_cloudwatch_event_rule" {
+    defaults = { arn = "arn:aws:events:eu-central-1:123456789012:rule/orders-task-failures" }
+  }
+
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:/aws/events/satchel/orders" }
+  }
+
+  mock_resource "aws_cloudwatch_metric_alarm" {
+    defaults = { arn = "arn:aws:cloudwatch:eu-central-1:123456789012:alarm:orders" }
+  }
+}
+
+variables {
+  name         = "orders"
+  application  = "orders"
+  cluster_name = "orders"
+  service_name = "orders"
+}
+
+run "silence_means_no_owner_and_nothing_else" {
+  assert {
+    condition     = { for key, alarm in aws_cloudwatch_metric_alarm.alarm : key => alarm.treat_missing_data if alarm.treat_missing_data != "notBreaching" } == { no-owner = "breaching" }
+    error_message = "An application without a coordinator raises no alarm, or an idle one does."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.alarm["no-owner"].comparison_operator == "LessThanThreshold" && aws_cloudwatch_metric_alarm.alarm["no-owner"].threshold == 1 && aws_cloudwatch_metric_alarm.alarm["no-owner"].statistic == "Maximum"
+    error_message = "A standby, which reports 0 owners, hides the owner or takes its place."
+  }
+}
+
+run "each_alarm_reads_a_metric_that_the_coordinator_or_aws_writes" {
+  assert {
+    condition = {
+      for key, alarm in aws_cloudwatch_metric_alarm.alarm : key => "${alarm.namespace} ${alarm.metric_name} ${coalesce(alarm.statistic, alarm.extended_statistic)} ${alarm.threshold} ${alarm.period}x${alarm.evaluation_periods}"
+      } == {
+      no-owner      = "Satchel Owners Maximum 1 60x3"
+      dead-letters  = "Satchel DeadLettersMade Sum 0 300x1"
+      ingress-lag   = "Satchel IngressLag Maximum 60000 60x5"
+      endpoint-down = "Satchel EndpointsDown Maximum 0 60x3"
+      commits-slow  = "Satchel CommitLatency p99 1000 60x5"
+      restarting    = "Satchel Starts Sum 6 900x1"
+      tasks-failing = "AWS/Events MatchedEvents Sum 2 900x1"
+      memory        = "AWS/ECS MemoryUtilization Maximum 85 60x5"
+    }
+    error_message = "An alarm reads something else: ${jsonencode({ for key, alarm in aws_cloudwatch_metric_alarm.alarm : key => alarm.metric_name })}"
+  }
+
+  assert {
+    condition = alltrue([for alarm in aws_cloudwatch_metric_alarm.alarm : alarm.dimensions == {
+      "Satchel"    = tomap({ Application = "orders" })
+      "AWS/Events" = tomap({ RuleName = "orders-task-failures" })
+      "AWS/ECS"    = tomap({ ClusterName = "orders", ServiceName = "orders" })
+    }[alarm.namespace]])
+    error_message = "An alarm reads the metrics of something else."
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.alarm) <= 10
+    error_message = "More alarms than an account has for free."
+  }
+}
+
+run "thresholds_are_those_that_were_asked_for_and_alarms_reach_their_topic" {
+  variables {
+    topic_arn               = "arn:aws:sns:eu-central-1:123456789012:alarms"
+    tasks                   = 1
+    no_owner_minutes        = 5
+    ingress_lag_max_seconds = 10
+    commit_latency_max_ms   = 250
+    memory_max_percent      = 90
+  }
+
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.alarm : alarm.alarm_actions == toset([var.topic_arn]) && alarm.ok_actions == toset([var.topic_arn])])
+    error_message = "An alarm, or its end, reaches nobody."
+  }
+
+  assert {
+    condition = [
+      aws_cloudwatch_metric_alarm.alarm["no-owner"].evaluation_periods,
+      aws_cloudwatch_metric_alarm.alarm["ingress-lag"].threshold,
+      aws_cloudwatch_metric_alarm.alarm["commits-slow"].threshold,
+      aws_cloudwatch_metric_alarm.alarm["memory"].threshold,
+      aws_cloudwatch_metric_alarm.alarm["restarting"].threshold,
+    ] == [5, 10000, 250, 90, 3]
+    error_message = "A threshold is another one."
+  }
+}
+
+run "only_tasks_of_this_service_that_failed_count" {
+  assert {
+    condition = jsondecode(aws_cloudwatch_event_rule.stops.event_pattern).detail == {
+      group      = ["service:orders"]
+      clusterArn = [{ suffix = ":cluster/orders" }]
+      lastStatus = ["STOPPED"]
+      stopCode   = ["EssentialContainerExited", "TaskFailedToStart"]
+    }
+    error_message = "Other tasks count, or deployments do."
+  }
+
+  assert {
+    condition     = alltrue([for statement in jsondecode(aws_cloudwatch_log_resource_policy.stops.policy_document).Statement : startswith(statement.Resource, "arn:aws:logs:eu-central-1:123456789012:log-group:/aws/events/satchel/orders:*")])
+    error_message = "EventBridge may write elsewhere."
+  }
+
+  assert {
+    condition     = jsondecode(aws_cloudwatch_log_resource_policy.stops.policy_document).Statement[1].Condition == { ArnEquals = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/orders-task-failures" } }
+    error_message = "Another rule may write into the log."
+  }
+}
+
+run "the_dashboard_shows_every_metric_that_has_an_alarm" {
+  assert {
+    condition = length(setsubtract(
+      toset([for alarm in aws_cloudwatch_metric_alarm.alarm : alarm.metric_name]),
+      toset(flatten([for widget in jsondecode(aws_cloudwatch_dashboard.dashboard[0].dashboard_body).widgets : [for line in try(widget.properties.metrics, []) : line[1]]])),
+    )) == 0
+    error_message = "An alarm has no graph."
+  }
+
+  assert {
+    condition     = length(jsondecode(aws_cloudwatch_dashboard.dashboard[0].dashboard_body).widgets) == 9
+    error_message = "A widget is missing."
+  }
+}
+
+run "a_dashboard_may_be_left_out" {
+  variables {
+    dashboard = false
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_dashboard.dashboard) == 0 && output.dashboard_url == null
+    error_message = "There is a dashboard."
+  }
+}
+
+run "what_cannot_work_is_refused_first" {
+  command = plan
+
+  variables {
+    name                    = "1st"
+    tasks                   = 0
+    topic_arn               = "alarms"
+    no_owner_minutes        = 0
+    dead_letters_max        = -1
+    ingress_lag_max_seconds = 0
+    endpoint_down_minutes   = 61
+    commit_latency_max_ms   = 0
+    starts_max              = 0
+    task_failures_max       = -1
+    memory_max_percent      = 101
+  }
+
+  expect_failures = [
+    var.name, var.tasks, var.topic_arn, var.no_owner_minutes, var.dead_letters_max, var.ingress_lag_max_seconds,
+    var.endpoint_down_minutes, var.commit_latency_max_ms, var.starts_max, var.task_failures_max, var.memory_max_percent,
+  ]
+}
