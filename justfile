@@ -115,9 +115,16 @@ infra-full:
 acceptance region *arguments:
     infra/acceptance/run --region {{region}} {{arguments}}
 
-# Calls and records a second on this machine
+# Calls and records a second, and their CPU time, on this machine
 bench:
-    cargo bench -p satchel --bench dev
+    cargo run --release -p satchel-throughput
+<<<<<<< HEAD
+
+# Latencies, requests and dollars, as on AWS
+bench-cloud:
+    cargo bench -p satchel --bench cloud
+=======
+>>>>>>> refs/heads/cpu
 
 # What durable state costs on this machine
 bench-state:

@@ -47,6 +47,7 @@ const ALLOWED: &[(&str, &str)] = &[
         "clock egress error ingress invoker metrics random readiness requests sources status \
          store",
     ),
+    ("peer", "clock error http metrics readiness"),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
     ("check", "destinations module random store"),
@@ -68,7 +69,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "run",
-        "assemble clock config destinations egress error http ingress metrics module random \
+        "assemble clock config destinations egress error http ingress metrics module peer random \
          readiness runtime servers",
     ),
 ];

@@ -27,6 +27,8 @@ use crate::config::{CommitPolicy, ProcessArgs};
 use crate::container;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
+#[cfg(feature = "aws")]
+use crate::http::AdminRights;
 use crate::http::{
     Admin, AdminAccess, BodyLimits, Token, Traffic, TrafficLimits, admin_routes, traffic_routes,
 };
@@ -97,7 +99,14 @@ pub(crate) struct FurtherRoutes {
     pub(crate) traffic: Router,
     /// Routes of the administration port.
     pub(crate) admin: Router,
+    /// Layers before calls and sends, inside the check of the token, and before administration.
+    #[cfg(feature = "aws")]
+    pub(crate) forwarding: Option<(Layer<()>, Layer<AdminRights>)>,
 }
+
+/// Puts something before routes, for clients with certain rights.
+#[cfg(feature = "aws")]
+pub(crate) type Layer<R> = Box<dyn FnOnce(Router, R) -> Router + Send>;
 
 /// Adapters between the application and the outside world.
 pub(crate) struct Adapters {
@@ -167,6 +176,29 @@ impl Process {
         Ok(servers)
     }
 
+    /// Returns what calls and sends need.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            requests: self.requests.clone(),
+            readiness: self.readiness.subscribe(),
+            limits: TrafficLimits::default(),
+        }
+    }
+
+    /// Returns the routes of the administration port, for clients with these rights.
+    pub(crate) fn admin(&self, reads: AdminAccess, writes: AdminAccess) -> Router {
+        admin_routes(Admin {
+            requests: self.requests.clone(),
+            readiness: self.readiness.subscribe(),
+            sources: self.sources.clone(),
+            stoppages: self.stoppages.subscribe(),
+            metrics: self.metrics.clone(),
+            reads,
+            writes,
+            limits: BodyLimits::default(),
+        })
+    }
+
     /// Serves the open ports.
     pub(crate) fn serve_ports(
         &self,
@@ -175,11 +207,7 @@ impl Process {
         writes_without_token: WritesWithoutToken,
         further: FurtherRoutes,
     ) {
-        let traffic = Traffic {
-            requests: self.requests.clone(),
-            readiness: self.readiness.subscribe(),
-            limits: TrafficLimits::default(),
-        };
+        let traffic = self.traffic();
         let playground = |address| {
             let stoppages = self.stoppages.subscribe();
             self.playground.routes(address, traffic.clone(), stoppages)
@@ -193,16 +221,15 @@ impl Process {
             #[cfg(feature = "aws")]
             (None, WritesWithoutToken::Denied) => AdminAccess::Denied,
         };
-        let admin = admin_routes(Admin {
-            requests: self.requests.clone(),
-            readiness: self.readiness.subscribe(),
-            sources: self.sources.clone(),
-            stoppages: self.stoppages.subscribe(),
-            metrics: self.metrics.clone(),
-            reads,
-            writes,
-            limits: BodyLimits::default(),
-        });
+        let admin = self.admin(reads.clone(), writes.clone());
+        #[cfg(feature = "aws")]
+        let (traffic, admin) = match further.forwarding {
+            Some((calls, administration)) => (
+                calls(traffic, ()),
+                administration(admin, AdminRights { reads, writes }),
+            ),
+            None => (traffic, admin),
+        };
         if tokens.traffic.is_none() {
             servers.warn_of_open_traffic();
         }

@@ -48,9 +48,19 @@ pub use self::tls::{Tls, TlsProblem};
 pub use self::token::{Token, behind};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
 
+pub(crate) use self::error::ApiError;
 pub(crate) use self::guard::{for_one_program, for_programs};
+#[cfg(feature = "aws")]
+pub(crate) use self::{
+    admin::AdminRights,
+    error::{ErrorCode, UNKNOWN},
+    guest::{Budget, Guest, Received},
+    ledger::{Client, Exceeded, Ledger, Share},
+    progress::Progressing,
+    target::query,
+    traffic::{Wait, WaitQuery},
+};
 
-use self::error::ApiError;
 use self::observe::Observer;
 use crate::metrics::Metrics;
 
@@ -61,6 +71,8 @@ pub enum Port {
     Traffic,
     /// Administration.
     Admin,
+    /// Requests of other processes of the application.
+    Peer,
     /// Ingress or egress of StateFun's playground.
     Playground,
     /// Kinesis API of `dev`.
@@ -75,6 +87,7 @@ impl Port {
         match self {
             Self::Traffic => "traffic",
             Self::Admin => "admin",
+            Self::Peer => "peer",
             Self::Playground => "playground",
             Self::Kinesis => "kinesis",
             Self::Lambda => "lambda",
@@ -86,6 +99,7 @@ impl Port {
         match self {
             Self::Traffic => ("traffic", "--http"),
             Self::Admin => ("administration", "--admin"),
+            Self::Peer => ("other processes of the application", "--peer"),
             Self::Playground => ("the playground", "`port` in the module file"),
             Self::Kinesis => ("the Kinesis API", "--kinesis-api"),
             Self::Lambda => ("the Invoke API", "--lambda-api"),

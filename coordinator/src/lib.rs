@@ -35,6 +35,8 @@ pub mod metrics;
 pub mod module;
 pub mod offline;
 pub mod open_files;
+#[cfg(feature = "aws")]
+mod peer;
 mod random;
 pub mod readiness;
 pub mod requests;

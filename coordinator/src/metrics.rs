@@ -11,6 +11,7 @@ pub(crate) mod emf;
 mod functions;
 mod kafka;
 mod kinesis;
+mod peers;
 mod process;
 mod sqs;
 mod store;
@@ -30,11 +31,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use satchel_engine::invocation::FailureKind;
 use satchel_engine::output::Stoppages;
+use satchel_engine::partition::Gauges;
 
 use egresses::EgressFamilies;
 use functions::FunctionFamilies;
 use kafka::KafkaFamilies;
 use kinesis::KinesisFamilies;
+use peers::PeerFamilies;
 use process::ProcessFamilies;
 use sqs::SqsFamilies;
 use store::StoreFamilies;
@@ -118,24 +121,18 @@ impl Metrics {
         self.0.unclaimed_answers.inc();
     }
 
-    /// Counts a bundle that returned from `endpoint`, successful or not.
-    pub fn observe_bundle(&self, endpoint: &str, batches: usize, messages: usize, took: Duration) {
+    /// Returns the counters of `endpoint`, which a request then finds without its name.
+    pub fn endpoint(&self, endpoint: &str) -> EndpointCounters {
         let endpoint = EndpointLabel {
             endpoint: endpoint.to_owned(),
         };
-        self.0.bundles.get_or_create(&endpoint).inc();
-        self.0
-            .batches
-            .get_or_create(&endpoint)
-            .inc_by(batches as u64);
-        self.0
-            .messages
-            .get_or_create(&endpoint)
-            .inc_by(messages as u64);
-        self.0
-            .invocation_seconds
-            .get_or_create(&endpoint)
-            .observe(took.as_secs_f64());
+        let families = &self.0;
+        EndpointCounters {
+            bundles: families.bundles.get_or_create_owned(&endpoint),
+            batches: families.batches.get_or_create_owned(&endpoint),
+            messages: families.messages.get_or_create_owned(&endpoint),
+            seconds: families.invocation_seconds.get_or_create_owned(&endpoint),
+        }
     }
 
     /// Counts a batch, or a whole bundle, that failed at `endpoint`.
@@ -189,24 +186,25 @@ impl Metrics {
         self.0.rejected.inc_by(count);
     }
 
-    /// Sets the number of dead letters.
-    pub fn observe_dead_letters_present(&self, count: usize) {
-        self.0.dead_letters_present.set(gauge_value(count));
-    }
-
-    /// Sets the size of the dead letters, in bytes.
-    pub fn observe_dead_letter_bytes(&self, bytes: usize) {
-        self.0.dead_letter_bytes.set(gauge_value(bytes));
-    }
-
-    /// Sets the size of pending messages, in bytes.
-    pub fn observe_pending_bytes(&self, bytes: usize) {
-        self.0.pending_bytes.set(gauge_value(bytes));
-    }
-
-    /// Records that too many pending messages pause ingress, or no longer do.
-    pub fn observe_ingress_paused(&self, paused: bool) {
-        self.0.ingress_paused.set(i64::from(paused));
+    /// Sets the gauges of a partition.
+    pub fn observe_gauges(&self, gauges: &Gauges) {
+        let families = &self.0;
+        let present = gauge_value(gauges.dead_letters);
+        families.dead_letters_present.set(present);
+        let bytes = gauge_value(gauges.dead_letter_bytes);
+        families.dead_letter_bytes.set(bytes);
+        families
+            .pending_bytes
+            .set(gauge_value(gauges.pending_bytes));
+        families.ingress_paused.set(gauges.ingress_paused.into());
+        families.held.set(gauges.held.into());
+        families.timers_pending.set(gauge_value(gauges.timers));
+        families.sqs.ids.set(gauge_value(gauges.received_ids));
+        families.buckets.set(gauge_value(gauges.buckets));
+        families
+            .buckets_loaded
+            .set(gauge_value(gauges.buckets_loaded));
+        families.state_bytes.set(gauge_value(gauges.state_bytes));
     }
 
     /// Records that a source of an ingress is stopped because it cannot be read, or no longer is.
@@ -232,26 +230,11 @@ impl Metrics {
         families.ingresses_paused.set(gauge_value(ingresses));
     }
 
-    /// Records that the ingresses, timers and outbox of a fork are held, or are not.
-    pub fn observe_held(&self, held: bool) {
-        self.0.held.set(i64::from(held));
-    }
-
-    /// Sets the number of pending timers.
-    pub fn observe_timers_pending(&self, count: usize) {
-        self.0.timers_pending.set(gauge_value(count));
-    }
-
     /// Sets the differences of partition time from the calendar, and the jump of the calendar that
     /// is not followed, both in ms.
     pub fn observe_time(&self, ahead_ms: i64, jump_ms: i64) {
         self.0.time_ahead.set(ahead_ms as f64 / 1000.0);
         self.0.clock_jump.set(jump_ms as f64 / 1000.0);
-    }
-
-    /// Sets the number of ids kept to deduplicate messages of queues.
-    pub fn observe_received_ids(&self, count: usize) {
-        self.0.sqs.ids.set(gauge_value(count));
     }
 
     /// Counts loaded buckets.
@@ -264,16 +247,28 @@ impl Metrics {
         self.0.buckets_dropped.inc_by(dropped);
     }
 
-    /// Sets the number of buckets, and the number and approximate size of those in memory.
-    pub fn observe_state(&self, buckets: usize, loaded: usize, bytes: usize) {
-        self.0.buckets.set(gauge_value(buckets));
-        self.0.buckets_loaded.set(gauge_value(loaded));
-        self.0.state_bytes.set(gauge_value(bytes));
-    }
-
     /// Sets the share of the buckets absent at the takeover that are in memory or need not be.
     pub fn observe_recovered(&self, share: f64) {
         self.0.recovered.set(share);
+    }
+}
+
+/// Counters of the requests to one endpoint. Clones share the counts.
+#[derive(Clone, Debug)]
+pub struct EndpointCounters {
+    bundles: Counter,
+    batches: Counter,
+    messages: Counter,
+    seconds: Histogram,
+}
+
+impl EndpointCounters {
+    /// Counts a bundle that returned, successful or not.
+    pub fn observe(&self, batches: usize, messages: usize, took: Duration) {
+        self.bundles.inc();
+        self.batches.inc_by(batches as u64);
+        self.messages.inc_by(messages as u64);
+        self.seconds.observe(took.as_secs_f64());
     }
 }
 
@@ -382,6 +377,7 @@ struct Families {
     store: StoreFamilies,
     kafka: KafkaFamilies,
     kinesis: KinesisFamilies,
+    peers: PeerFamilies,
     sqs: SqsFamilies,
     /// Events since the last line of [`emf`].
     emf: emf::Interval,
@@ -496,6 +492,7 @@ impl Families {
             store: StoreFamilies::register(&mut names),
             kafka: KafkaFamilies::register(&mut names),
             kinesis: KinesisFamilies::register(&mut names),
+            peers: PeerFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
             emf: emf::Interval::default(),
             status: Status::new(),

@@ -10,13 +10,24 @@
 //! All processes of an application run the same command. The lease determines which one of them
 //! owns the partition. It provides liveness, not safety: the log fences an owner without a lease,
 //! and an owner that cannot reach the table continues.
+//!
+//! With a peer port, every process answers calls and sends, by forwarding them to the owner
+//! ([`crate::peer`]). A planned stop then loses no request:
+//!
+//! ```text
+//!  signal ─► connections close ─► snapshot, ─► gate closed: ──► in flight ─► lease ──► standby
+//!            after an answer      serving      requests wait    answered     released  serves ─┐
+//!                                                 └───────────── forwarded to it ◄─────────────┘
+//! ```
 
 mod handover;
 mod lease;
+mod peers;
 mod token;
 mod wiring;
 
 use std::pin::Pin;
+use std::time::{Duration, Instant};
 
 use crate::assemble::{FurtherRoutes, Process, Tokens, WritesWithoutToken};
 use crate::config::RunConfig;
@@ -29,9 +40,17 @@ use crate::servers::Servers;
 
 use handover::Handover;
 use lease::LeaseHolder;
+use peers::Peers;
 
 /// Part of the stop time in which a snapshot may be taken before anything stops.
 const SHORTENING_SHARE: u32 = 10;
+
+/// Time beyond the lease time for what is in flight at a planned handover. Requests wait for the
+/// next owner a second longer.
+const DRAIN_BEYOND: Duration = Duration::from_secs(2);
+
+/// Minimum time for what is in flight at a planned handover.
+const DRAIN_MIN: Duration = Duration::from_secs(1);
 
 /// Runs the application until `shutdown`: on standby until the process holds the lease, then as
 /// the owner.
@@ -51,18 +70,72 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
     let mut configs = AwsConfigs::default();
     let tokens = token::tokens(&config, &mut configs).await?;
     let parts = wiring::parts(&config, &process, &mut configs, inputs).await?;
-    let servers = serve_ports(&config, &process, &handover, tokens).await?;
-    let lease = lease::begin(&config, servers.admin, handover, &mut configs).await?;
-    let outcome = own(&config, &process, parts, lease.as_ref(), shutdown.as_mut()).await;
-    process.readiness.send_replace(Readiness::Stopping);
-    if let Some(lease) = lease {
-        lease.release().await;
-        process.metrics.observe_role(Role::Released);
+    let mut peers = Peers::open(&config, &process).await?;
+    let mut servers = serve_ports(&config, &process, &handover, tokens, peers.as_ref()).await?;
+    let port = peers.as_ref().map(Peers::port);
+    let lease = lease::begin(&config, (servers.admin, port), handover, &mut configs).await?;
+    if let (Some(peers), Some(lease)) = (&mut peers, &lease) {
+        peers.begin(&process, lease, &mut servers).await?;
     }
+    let outcome = {
+        let stopping = Stopping::default();
+        let application = Running {
+            config: &config,
+            process: &process,
+            lease: lease.as_ref(),
+            peers: peers.as_ref(),
+            stopping: &stopping,
+        };
+        let outcome = own(application, parts, shutdown.as_mut()).await;
+        process.readiness.send_replace(Readiness::Stopping);
+        if let Some(lease) = lease {
+            let table = lease.table();
+            let id = lease.id().to_owned();
+            lease.release().await;
+            process.metrics.observe_role(Role::Released);
+            if let (Some(peers), Ok(())) = (&peers, &outcome) {
+                let left = stopping.left(config.stop_timeout);
+                peers.forward_to_next_owner(table, &id, left).await;
+            }
+        }
+        outcome
+    };
     if outcome.is_ok() {
         servers.stop().await;
+        if let Some(peers) = peers {
+            peers.leave().await;
+        }
     }
     outcome
+}
+
+/// Parts of a running process.
+#[derive(Clone, Copy)]
+struct Running<'a> {
+    config: &'a RunConfig,
+    process: &'a Process,
+    lease: Option<&'a LeaseHolder>,
+    peers: Option<&'a Peers>,
+    stopping: &'a Stopping,
+}
+
+/// Time of the signal to stop.
+#[derive(Default)]
+struct Stopping(std::cell::OnceCell<Instant>);
+
+impl Stopping {
+    fn begin(&self, peers: Option<&Peers>) {
+        let _ = self.0.set(Instant::now());
+        if let Some(peers) = peers {
+            peers.stop();
+        }
+    }
+
+    /// Time left until the process must have stopped.
+    fn left(&self, stop_timeout: Duration) -> Duration {
+        let since = self.0.get().map_or(Duration::ZERO, Instant::elapsed);
+        stop_timeout.saturating_sub(since)
+    }
 }
 
 async fn serve_ports(
@@ -70,10 +143,12 @@ async fn serve_ports(
     process: &Process,
     handover: &Handover,
     tokens: Tokens,
+    peers: Option<&Peers>,
 ) -> Result<Servers, Failure> {
     let mut servers = process.open_ports().await?;
     let further = FurtherRoutes {
-        admin: handover::routes(handover.clone()),
+        admin: handover::routes(handover.clone()).merge(peers::probe(process, peers)),
+        forwarding: peers.map(Peers::layers),
         ..FurtherRoutes::default()
     };
     process.serve_ports(&mut servers, tokens, WritesWithoutToken::Denied, further);
@@ -82,6 +157,7 @@ async fn serve_ports(
         state = %config.state,
         traffic = %servers.traffic,
         admin = %servers.admin,
+        peer = peers.map(|peers| peers.port().address),
         "ports open"
     );
     Ok(servers)
@@ -89,16 +165,24 @@ async fn serve_ports(
 
 /// Waits for the lease, takes over and serves until `shutdown` or a failure.
 async fn own(
-    config: &RunConfig,
-    process: &Process,
+    running: Running<'_>,
     parts: NodeParts,
-    lease: Option<&LeaseHolder>,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), Failure> {
+    let Running {
+        config,
+        process,
+        lease,
+        peers,
+        stopping,
+    } = running;
     if let Some(lease) = lease {
         tokio::select! {
             held = lease.acquired() => held?,
-            () = &mut shutdown => return Ok(()),
+            () = &mut shutdown => {
+                stopping.begin(peers);
+                return Ok(());
+            }
         }
         process.metrics.observe_role(Role::Owner);
     }
@@ -108,7 +192,10 @@ async fn own(
     let mut node = tokio::select! {
         node = Box::pin(Node::start(parts)) => node?,
         lost = lease::lost(lease) => return Err(lost),
-        () = &mut shutdown => return Ok(()),
+        () = &mut shutdown => {
+            stopping.begin(peers);
+            return Ok(());
+        }
     };
     let recovered = node.recovered;
     tracing::info!(
@@ -122,19 +209,30 @@ async fn own(
         failure = node.failed() => Err(failure),
         lost = lease::lost(lease) => Err(lost),
         () = shutdown => {
+            stopping.begin(peers);
             let prepared = tokio::select! {
                 () = node.shorten_replay(config.stop_timeout / SHORTENING_SHARE) => Ok(()),
                 lost = lease::lost(lease) => Err(lost),
             };
             prepared?;
-            stop(config, process, node).await
+            let mut limit = config.drain_limit();
+            if let Some(peers) = peers {
+                // Requests wait for the next owner meanwhile, and it needs time to take over.
+                limit = limit.min(config.lease_time + DRAIN_BEYOND);
+                limit = limit.saturating_sub(peers.close(limit).await).max(DRAIN_MIN);
+            }
+            stop(config, process, node, limit).await
         }
     }
 }
 
 /// Lets work in flight finish, and makes everything durable.
-async fn stop(config: &RunConfig, process: &Process, node: Node) -> Result<(), Failure> {
-    let limit = config.drain_limit();
+async fn stop(
+    config: &RunConfig,
+    process: &Process,
+    node: Node,
+    limit: Duration,
+) -> Result<(), Failure> {
     tracing::info!(
         limit_s = limit.as_secs(),
         "stopping; work in flight may finish"

@@ -49,6 +49,10 @@ pub const INPUTS_WAITING_MAX: usize = 1024;
 /// can pause reading. A read has at most about 1 MiB.
 const READS_WAITING_MAX: usize = 16;
 
+/// Minimum time between two showings of the gauges. A request for the metrics gets those of its
+/// moment.
+const GAUGES_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Receivers of a partition's outputs.
 pub struct Ports {
     /// Number of the partition, for metrics.
@@ -87,6 +91,10 @@ pub struct PartitionLoop {
     stoppage_changes: u64,
     /// True once the end of loading was reported.
     loading_reported: bool,
+    /// Time at which the gauges were shown last.
+    gauges_shown: Option<Instant>,
+    /// True if the partition has changed since.
+    gauges_outdated: bool,
 }
 
 impl PartitionLoop {
@@ -109,6 +117,8 @@ impl PartitionLoop {
             counted: Counts::default(),
             stoppage_changes: 0,
             loading_reported: false,
+            gauges_shown: None,
+            gauges_outdated: false,
         }
     }
 
@@ -119,12 +129,17 @@ impl PartitionLoop {
         let mut stopped = self.advance(&mut round);
         while !stopped {
             let wake = wait_until(self.wake_at_ms, self.time.now_ms(&self.ports.metrics));
+            let show_gauges = reached(self.gauges_due());
             tokio::select! {
                 fact = self.facts.recv() => round.extend(fact),
                 input = self.inputs.recv() => round.extend(input),
                 Some(read) = self.ports.observations.recv() => read(&self.partition),
                 // Without ingresses, the channel is closed.
                 Some(read) = self.records.recv() => round.push(read),
+                () = show_gauges => {
+                    self.show_gauges();
+                    continue;
+                }
                 () = wake => {
                     self.wake_at_ms = None;
                     round.push(Input::TimeReached);
@@ -221,18 +236,29 @@ impl PartitionLoop {
         metrics.observe_bucket_loads(counts.loads - self.counted.loads);
         metrics.observe_buckets_dropped(counts.evictions - self.counted.evictions);
         self.counted.clone_from(counts);
-        let gauges = self.partition.gauges();
-        metrics.observe_dead_letters_present(gauges.dead_letters);
-        metrics.observe_dead_letter_bytes(gauges.dead_letter_bytes);
-        metrics.observe_pending_bytes(gauges.pending_bytes);
-        metrics.observe_ingress_paused(gauges.ingress_paused);
-        metrics.observe_held(gauges.held);
-        metrics.observe_timers_pending(gauges.timers);
-        metrics.observe_received_ids(gauges.received_ids);
-        metrics.observe_state(gauges.buckets, gauges.buckets_loaded, gauges.state_bytes);
-        self.report_notices(gauges.pending_bytes);
-        self.report_loading(&gauges);
+        self.report_notices(self.partition.pending_bytes());
         self.report_stoppages();
+        let since = self.gauges_shown.map(|shown| shown.elapsed());
+        if !self.loading_reported || since.is_none_or(|since| since >= GAUGES_INTERVAL) {
+            self.show_gauges();
+        } else {
+            self.gauges_outdated = true;
+        }
+    }
+
+    /// Shows the gauges, whose cost is that of visiting every bucket.
+    fn show_gauges(&mut self) {
+        self.gauges_shown = Some(Instant::now());
+        self.gauges_outdated = false;
+        let gauges = self.partition.gauges();
+        self.ports.metrics.observe_gauges(&gauges);
+        self.report_loading(&gauges);
+    }
+
+    /// Time at which outdated gauges are shown again.
+    fn gauges_due(&self) -> Option<Instant> {
+        let shown = self.gauges_shown.filter(|_| self.gauges_outdated)?;
+        Some(shown + GAUGES_INTERVAL)
     }
 
     /// Logs and shows functions and ingresses that stand still, when they change.
@@ -310,6 +336,14 @@ impl PartitionLoop {
 /// Maximum sleep. The calendar clock may be set meanwhile, and the machine may be suspended, so a
 /// later wake-up is computed again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Waits until `time`, if there is one.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Waits until `wake_at_ms` on the clock that shows `now_ms`.
 async fn wait_until(wake_at_ms: Option<u64>, now_ms: u64) {

@@ -140,6 +140,28 @@ async fn a_batch_that_hangs_costs_only_itself() {
 }
 
 #[tokio::test]
+async fn a_batch_that_keeps_its_thread_busy_costs_only_itself() {
+    let mut api = RuntimeApi::start();
+    let _handler = Handler::on_lambda(api.address());
+    let mut request = BundleRequest::new("b1", Encoding::Identity);
+    request.push("before", &count(None, &[1]));
+    request.push("block", &misbehave("block 60000"));
+    for number in 0..100 {
+        request.push(number.to_string(), &count(Some(number), &[1]));
+    }
+    let response = invoke(&mut api, &request, Duration::from_secs(5)).await;
+    let outcomes = outcomes(&response);
+    let timeout = "timeout: the batch was not done before the deadline of the Lambda request";
+    assert_eq!(outcomes.len(), 102);
+    assert_eq!(outcomes[0].1, Ok(counted(&[1], 1)));
+    assert_eq!(outcomes[1].1, Err(timeout.to_owned()));
+    for (number, (attempt, outcome)) in (0..).zip(&outcomes[2..]) {
+        assert_eq!(attempt, &number.to_string());
+        assert_eq!(outcome, &Ok(counted(&[number + 1], number + 1)));
+    }
+}
+
+#[tokio::test]
 async fn a_deadline_in_the_past_is_ignored() {
     let mut api = RuntimeApi::start();
     let _handler = Handler::on_lambda(api.address());

@@ -288,7 +288,7 @@ class PermissionTests(unittest.TestCase):
 
     def test_a_binary_that_names_what_is_missing_is_right(self):
         rows = self.check(
-            '[ "$AWS_ACCESS_KEY_ID" = nothing ] || { echo "GetObject: denied" >&2; exit 5; }'
+            '[ "$AWS_ACCESS_KEY_ID" = nothing ] || { echo "reading: denied" >&2; exit 5; }'
         )
         self.assertEqual(wrong(rows), [])
         self.assertEqual(rows["without s3:GetObject"]["value"], "noticed, lines: 1")
@@ -301,7 +301,7 @@ class PermissionTests(unittest.TestCase):
         self.assertEqual(wrong(rows), ["without s3:GetObject"])
 
     def test_a_policy_that_grants_too_little_is_wrong(self):
-        rows = self.check("echo GetObject: denied >&2; exit 5")
+        rows = self.check("echo reading: denied >&2; exit 5")
         self.assertEqual(wrong(rows), ["validate --check-aws with the coordinator's policy"])
 
 

@@ -43,6 +43,7 @@ pub async fn lease_table(table: &LeaseTable) -> Vec<String> {
     let claimant = Claimant {
         id: PROBE.to_owned(),
         address: None,
+        peer: None,
     };
     let write = Write {
         condition: Condition::Mine {
@@ -55,7 +56,8 @@ pub async fn lease_table(table: &LeaseTable) -> Vec<String> {
             counter: 0,
             lease_ms: 0,
             released: true,
-            address: claimant.address,
+            address: None,
+            peer: None,
         },
     };
     let written = Box::pin(table.write(&write)).await;

@@ -19,8 +19,10 @@ mod item;
 mod keeper;
 mod table;
 
+pub use satchel_engine::lease::members::MemberItem;
 pub use satchel_engine::lease::{
-    Claimant, Condition, Lease, LeaseInput, LeaseItem, LeaseOutput, Timing, Write, WriteOutcome,
+    Claimant, Condition, Lease, LeaseInput, LeaseItem, LeaseOutput, PeerPort, Timing, Write,
+    WriteOutcome,
 };
 
 pub use self::item::Malformed;

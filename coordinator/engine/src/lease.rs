@@ -16,6 +16,8 @@
 //! At most one request is in flight. `now_ms` comes from a clock that counts while the machine
 //! sleeps and that is never set. Readings of two machines are never compared.
 
+pub mod members;
+
 use std::collections::VecDeque;
 
 /// A lease as stored in its table.
@@ -33,6 +35,18 @@ pub struct LeaseItem {
     pub released: bool,
     /// Address at which the owner reports its release.
     pub address: Option<String>,
+    /// Peer port of the owner, if it has one.
+    pub peer: Option<PeerPort>,
+}
+
+/// Peer port of a process: where other processes of the application forward requests to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerPort {
+    /// Host and port.
+    pub address: String,
+    /// SHA-256 of the certificate that the process shows, in hexadecimal. The certificate holds
+    /// the public key of the process.
+    pub key: String,
 }
 
 /// A process that wants the lease.
@@ -42,6 +56,8 @@ pub struct Claimant {
     pub id: String,
     /// Address at which the process reports its release, if it has one.
     pub address: Option<String>,
+    /// Peer port of the process, if it has one.
+    pub peer: Option<PeerPort>,
 }
 
 /// Delay before a process that is stopping retries the release, in ms. Every standby waits for it.
@@ -517,6 +533,7 @@ impl Lease {
             lease_ms: self.timing.lease_ms,
             released,
             address: self.me.address.clone(),
+            peer: self.me.peer.clone(),
         }
     }
 

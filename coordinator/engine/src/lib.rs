@@ -39,6 +39,7 @@ pub mod clock;
 pub mod dispatcher;
 pub mod durable;
 pub mod endpoint;
+pub mod forwarding;
 pub mod input;
 pub mod invocation;
 pub mod lease;

@@ -31,10 +31,26 @@ pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 /// One append call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Append {
-    /// The producer, if the append is exactly-once.
+    /// The producer, if the append is exactly-once, with the number of the last record.
     pub(crate) producer: Option<Producer>,
     /// The records, at least one.
     pub(crate) records: Vec<NewRecord>,
+    /// Numbers of the producer for each record, ascending. Empty if all records have the producer's
+    /// number.
+    pub(crate) numbers: Vec<u64>,
+}
+
+impl Append {
+    /// Lowest number of the producer, of the records from `skipped` on.
+    fn lowest_number(&self, skipped: usize) -> Option<u64> {
+        let producer = self.producer.as_ref()?;
+        Some(
+            self.numbers
+                .get(skipped)
+                .copied()
+                .unwrap_or(producer.number),
+        )
+    }
 }
 
 /// Result of one append call.
@@ -115,7 +131,7 @@ impl Log {
         });
         if outcome.is_err() {
             for append in appends {
-                self.record_failure(append.producer.as_ref());
+                self.record_failure(append);
             }
         }
         outcome
@@ -378,8 +394,12 @@ impl Log {
         self.time_ms = time_ms.max(self.time_ms);
     }
 
-    /// Number of the open shard for a hash key.
-    fn route(&self, hash_key: u128) -> u32 {
+    /// Number of the open shard of a record.
+    fn route(&self, record: &NewRecord) -> u32 {
+        if let [(_, only)] = self.routes.as_slice() {
+            return *only;
+        }
+        let hash_key = record.hash_key();
         let after = self.routes.partition_point(|(first, _)| *first <= hash_key);
         // The first range starts at hash key 0.
         self.routes
@@ -387,16 +407,22 @@ impl Log {
             .map_or(0, |(_, index)| *index)
     }
 
-    fn record_failure(&mut self, producer: Option<&Producer>) {
-        let Some(producer) = producer else { return };
-        if self.producers.get(&producer.id) >= Some(&producer.number) {
+    fn record_failure(&mut self, append: &Append) {
+        let Some(producer) = &append.producer else {
+            return;
+        };
+        let applied = self.producers.get(&producer.id).copied();
+        let known = append
+            .numbers
+            .partition_point(|number| Some(*number) <= applied);
+        let Some(number) = append.lowest_number(known) else {
+            return;
+        };
+        if applied >= Some(number) {
             return;
         }
-        let lowest = self
-            .failed
-            .entry(producer.id.clone())
-            .or_insert(producer.number);
-        *lowest = producer.number.min(*lowest);
+        let lowest = self.failed.entry(producer.id.clone()).or_insert(number);
+        *lowest = number.min(*lowest);
     }
 
     /// Writes the acknowledged end, so that the loss of an acknowledged record is detected. It need

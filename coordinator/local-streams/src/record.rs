@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
+use crate::error::StreamError;
 use crate::number::SequenceNumber;
 
 /// Maximum size of one record's data, the same as the maximum of Kinesis.
@@ -28,6 +29,23 @@ pub struct NewRecord {
 }
 
 impl NewRecord {
+    /// Checks the lengths of key and data.
+    ///
+    /// # Errors
+    /// [`StreamError::InvalidRecord`]: no stream accepts the record.
+    pub fn check(&self) -> Result<(), StreamError> {
+        let refused = |what: &str, bytes: usize, max: usize| {
+            Err(StreamError::InvalidRecord(format!(
+                "its {what} has {bytes} bytes; at most {max} are allowed"
+            )))
+        };
+        match (self.key.len(), self.data.len()) {
+            (key, _) if key > KEY_MAX_BYTES => refused("key", key, KEY_MAX_BYTES),
+            (_, data) if data > DATA_MAX_BYTES => refused("data", data, DATA_MAX_BYTES),
+            _ => Ok(()),
+        }
+    }
+
     /// Hash key that selects the shard: the explicit one, else the MD5 of the partition key, as in
     /// Kinesis.
     pub fn hash_key(&self) -> u128 {

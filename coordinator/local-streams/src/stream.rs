@@ -10,7 +10,7 @@ use crate::frame::{PAYLOAD_MAX_BYTES, Producer, frame_bytes};
 use crate::log::{Append, Appended, Log, Tip};
 use crate::number::SequenceNumber;
 use crate::reader::{Chunk, Cursor, Limits, Reader, before, locate, read_chunk};
-use crate::record::{DATA_MAX_BYTES, KEY_MAX_BYTES, NewRecord, ReadFrom};
+use crate::record::{NewRecord, ReadFrom};
 use crate::shards::{ChangeContext, Description};
 
 /// Maximum bytes of records queued for the file. Further appends wait.
@@ -87,6 +87,7 @@ impl Stream {
         let append = Append {
             producer: None,
             records,
+            numbers: Vec::new(),
         };
         let bytes = check(&append)?;
         let room = self.0.room.acquire_many(bytes as u32).await;
@@ -125,6 +126,34 @@ impl Stream {
                 number,
             }),
             records,
+            numbers: Vec::new(),
+        };
+        let answer = check(&append).map(|bytes| self.enqueue(append, bytes));
+        async move { answer?.await.unwrap_or(Err(StreamError::Stopped)) }
+    }
+
+    /// Appends records of a producer that have a number each, ascending, exactly once. Records
+    /// whose numbers are not higher than the highest applied one of `producer` are dropped, so
+    /// calls may group the same records in different ways. The others are appended all or none.
+    ///
+    /// The call itself enqueues the append; the future only waits. Failures have the meaning that
+    /// they have for [`Stream::append_from`].
+    ///
+    /// # Errors
+    /// As for [`Stream::append`].
+    pub fn append_numbered(
+        &self,
+        producer: &str,
+        records: Vec<(u64, NewRecord)>,
+    ) -> impl Future<Output = Result<Appended, StreamError>> + Send + use<> {
+        let (numbers, records): (Vec<u64>, _) = records.into_iter().unzip();
+        let append = Append {
+            producer: numbers.last().map(|number| Producer {
+                id: producer.to_owned(),
+                number: *number,
+            }),
+            records,
+            numbers,
         };
         let answer = check(&append).map(|bytes| self.enqueue(append, bytes));
         async move { answer?.await.unwrap_or(Err(StreamError::Stopped)) }
@@ -373,19 +402,11 @@ fn check(append: &Append) -> Result<usize, StreamError> {
     {
         return refused("a producer's id has 1 to 1024 bytes".to_owned());
     }
+    if !append.numbers.is_sorted_by(|one, next| one < next) {
+        return refused("the numbers of a producer do not ascend".to_owned());
+    }
     for record in &append.records {
-        if record.key.len() > KEY_MAX_BYTES {
-            let bytes = record.key.len();
-            return refused(format!(
-                "its key has {bytes} bytes; at most {KEY_MAX_BYTES} are allowed"
-            ));
-        }
-        if record.data.len() > DATA_MAX_BYTES {
-            let bytes = record.data.len();
-            return refused(format!(
-                "its data has {bytes} bytes; at most {DATA_MAX_BYTES} are allowed"
-            ));
-        }
+        record.check()?;
     }
     let bytes = frame_bytes(append.producer.as_ref(), &append.records);
     if bytes > PAYLOAD_MAX_BYTES {

@@ -1,5 +1,6 @@
 //! Configuration of `satchel run`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,6 +63,25 @@ pub struct RunConfig {
     /// [default: that of --admin, or the machine's own if --admin is a wildcard]
     #[arg(long, env = "SATCHEL_ADVERTISE", value_name = "HOST:PORT")]
     pub advertise: Option<String>,
+
+    /// Address of the peer port, over which the processes of the application forward requests to
+    /// the owner, so that a load balancer may send them to any process; port 0 picks a free port
+    /// [default: none, a standby answers 503]
+    ///
+    /// Needs --lease-table. Processes authenticate one another: each makes a key at its start, and
+    /// the lease table names the keys.
+    #[arg(long, env = "SATCHEL_PEER", value_name = "ADDRESS:PORT")]
+    pub peer: Option<SocketAddr>,
+
+    /// Address at which other processes of the application reach the peer port [default: that of
+    /// --peer, or the machine's own if --peer is a wildcard]
+    #[arg(
+        long,
+        env = "SATCHEL_PEER_ADDRESS",
+        value_name = "HOST:PORT",
+        requires = "peer"
+    )]
+    pub peer_address: Option<String>,
 
     /// Complete a stop this long after the signal: most of it for work in flight, the rest for
     /// commits and the release of the lease
@@ -131,6 +151,23 @@ impl RunConfig {
         if let Some(address) = &self.advertise {
             check_host_and_port(address).map_err(|why| format!("--advertise {address}: {why}"))?;
         }
+        if let Some(address) = &self.peer_address {
+            check_host_and_port(address)
+                .map_err(|why| format!("--peer-address {address}: {why}"))?;
+        }
+        if let Some(peer) = self.peer {
+            if self.lease_table.is_none() {
+                return Err("--peer needs --lease-table, which names the processes".to_owned());
+            }
+            let ports = &self.process.ports;
+            let taken = [(ports.http, "--http"), (ports.admin, "--admin")];
+            let taken = taken.iter().find(|(port, _)| *port == peer);
+            if let Some((_, flag)) = taken.filter(|_| peer.port() != 0) {
+                return Err(format!(
+                    "--peer and {flag} are both {peer}: use different ports"
+                ));
+            }
+        }
         Ok(self)
     }
 
@@ -192,12 +229,20 @@ mod tests {
     fn what_does_not_is_refused_by_its_flags() {
         let refused = parse(&["--state", "s3://bucket/shop"]).unwrap_err();
         assert!(refused.contains("--lease-table"), "{refused}");
+        let refused = parse(&["--state", "state", "--peer", "127.0.0.1:0"]).unwrap_err();
+        assert!(refused.contains("--lease-table"), "{refused}");
         for (further, named) in [
             (&["--lease-time", "10ms"][..], "--lease-time"),
             (&["--stop-timeout", "0ms"], "--stop-timeout"),
             (&["--advertise", "10.0.0.1"], "--advertise"),
             (&["--advertise", "http://a:1"], "--advertise"),
             (&["--pending-limit", "1KiB"], "--pending-limit"),
+            (&["--peer-address", "10.0.0.1:8082"], "--peer"),
+            (&["--peer", "127.0.0.1:8081"], "--admin"),
+            (
+                &["--peer", "127.0.0.1:0", "--peer-address", "10.0.0.1"],
+                "--peer-address",
+            ),
             (&["--s3-kms-key", "k"], "--s3-kms-key"),
             (
                 &["--admin-token-file", "a", "--admin-token-secret", "b"],

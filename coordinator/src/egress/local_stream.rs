@@ -14,13 +14,16 @@ use tokio::sync::mpsc;
 use super::EgressContext;
 use super::local_record::RecordForm;
 use crate::sources::SourceProblem;
-use crate::streams::{Appended, StreamError, Streams};
+use crate::streams::{Appended, NewRecord, StreamError, Streams};
 
 /// Maximum number of records handed to the streams before their answers are awaited.
 const RECORDS_PER_ROUND: usize = 1000;
 
 const RETRY_DELAY_INITIAL: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
+
+/// Maximum size of keys and data in one append of several records, in bytes.
+const GROUP_BYTES_MAX: usize = 1 << 20;
 
 /// Pause before a stopped egress is tried again.
 const RETRY_DELAY_STOPPED: Duration = Duration::from_secs(60);
@@ -119,29 +122,33 @@ impl Writer<'_> {
     /// Appends the records that can be appended, reports them to the partition, and returns the
     /// records to retry, in order, with the failure that no retry solves, if there is one.
     async fn deliver(&self, round: Vec<Emission>) -> (Vec<Emission>, Option<StreamError>) {
-        // Appends enter the queues of their streams in the order of the numbers. Only the waits
-        // are concurrent.
-        let mut appends = Vec::with_capacity(round.len());
-        let mut shut = HashSet::new();
-        for emission in &round {
-            appends.push(self.append(emission, &mut shut).await);
-        }
-        let outcomes = join_all(appends.into_iter().map(async |append| match append {
-            Ok(append) => append.await.map(drop).map_err(Undelivered::Stream),
-            Err(undelivered) => Err(undelivered),
+        let groups = self.append_in_groups(&round).await;
+        let outcomes = join_all(groups.into_iter().map(async |group| match group.append {
+            Ok(append) => (
+                group.records,
+                append.await.map(drop).map_err(Undelivered::Stream),
+            ),
+            Err(undelivered) => (group.records, Err(undelivered)),
         }));
-        let mut acked = Vec::new();
+        let outcomes = outcomes.await;
+        let mut by_record: Vec<Option<&Result<(), Undelivered>>> = vec![None; round.len()];
+        for (records, outcome) in &outcomes {
+            for record in records {
+                by_record[*record] = Some(outcome);
+            }
+        }
+        let mut acked = Vec::with_capacity(round.len());
         let mut again = Vec::new();
         let mut failed = None;
-        for (emission, outcome) in round.into_iter().zip(outcomes.await) {
-            match outcome {
+        for (emission, outcome) in round.into_iter().zip(by_record) {
+            match outcome.expect("every record is in a group") {
                 Ok(()) => acked.push(emission.number),
-                Err(Undelivered::Refused(reason)) => self.refuse(emission.number, reason),
+                Err(Undelivered::Refused(reason)) => self.refuse(emission.number, reason.clone()),
                 Err(Undelivered::Stream(error)) if error.is_refusal() => {
                     self.refuse(emission.number, error.to_string());
                 }
                 Err(Undelivered::Stream(error)) if error.is_damage() || error.needs_restart() => {
-                    failed = Some(error);
+                    failed = Some(error.clone());
                     again.push(emission);
                 }
                 Err(Undelivered::Behind) => again.push(emission),
@@ -168,39 +175,124 @@ impl Writer<'_> {
         (again, failed)
     }
 
-    /// Enters the stream's queue. The returned future waits for the outcome.
+    /// Enters the records of a round into the queues of their streams, in the order of their
+    /// numbers: what goes to one stream in a row is one append. The returned futures wait for the
+    /// outcomes.
+    async fn append_in_groups(
+        &self,
+        round: &[Emission],
+    ) -> Vec<Group<impl Future<Output = Result<Appended, StreamError>> + use<>>> {
+        let mut groups = Vec::new();
+        let mut shut = HashSet::new();
+        let mut open: Option<OpenGroup> = None;
+        for (index, emission) in round.iter().enumerate() {
+            let converted = self.form.convert(emission, &self.context.writer);
+            let checked = converted.and_then(|(name, record)| match record.check() {
+                Ok(()) => Ok((name, record)),
+                Err(error) => Err(error.to_string()),
+            });
+            let (name, record) = match checked {
+                Ok(converted) => converted,
+                Err(reason) => {
+                    groups.push(Group::failed(vec![index], Undelivered::Refused(reason)));
+                    continue;
+                }
+            };
+            let bytes = record.key.len() + record.data.len();
+            let number = emission.number;
+            if let Some(ended) = open.take_if(|open| !open.takes(&name, number, bytes)) {
+                groups.push(self.append(ended, &mut shut).await);
+            }
+            let group = open.get_or_insert_with(|| OpenGroup::of(name));
+            group.bytes += bytes;
+            group.indices.push(index);
+            group.records.push((number, record));
+        }
+        if let Some(ended) = open {
+            groups.push(self.append(ended, &mut shut).await);
+        }
+        groups
+    }
+
+    /// Enters a group into its stream's queue.
     ///
     /// `shut` holds the streams that could not be opened in this round. A record behind one that
     /// was not handed over must wait with it: the stream would drop the lower number as known if
     /// it came after the higher one.
     async fn append(
         &self,
-        emission: &Emission,
+        group: OpenGroup,
         shut: &mut HashSet<String>,
-    ) -> Result<impl Future<Output = Result<Appended, StreamError>> + use<>, Undelivered> {
-        let (name, record) = self
-            .form
-            .convert(emission, &self.context.writer)
-            .map_err(Undelivered::Refused)?;
+    ) -> Group<impl Future<Output = Result<Appended, StreamError>> + use<>> {
+        let OpenGroup {
+            name,
+            indices,
+            records,
+            ..
+        } = group;
         if shut.contains(&name) {
-            return Err(Undelivered::Behind);
+            return Group::failed(indices, Undelivered::Behind);
         }
-        let stream = match self.streams.stream(&name).await {
-            Ok(stream) => stream,
+        match self.streams.stream(&name).await {
+            Ok(stream) => Group {
+                records: indices,
+                append: Ok(stream.append_numbered(&self.context.writer, records)),
+            },
             Err(error) => {
                 if !error.is_refusal() {
                     shut.insert(name);
                 }
-                return Err(Undelivered::Stream(error));
+                Group::failed(indices, Undelivered::Stream(error))
             }
-        };
-        Ok(stream.append_from(&self.context.writer, emission.number, vec![record]))
+        }
     }
 
     fn refuse(&self, number: u64, reason: String) {
         let context = self.context;
         context.metrics.observe_egress_refused(&context.id);
         let _ = context.inputs.send(Input::EgressRefused { number, reason });
+    }
+}
+
+/// Consecutive records of a round for one stream, until they are appended.
+struct OpenGroup {
+    name: String,
+    bytes: usize,
+    /// Places of the records in the round.
+    indices: Vec<usize>,
+    records: Vec<(u64, NewRecord)>,
+}
+
+impl OpenGroup {
+    fn of(name: String) -> Self {
+        Self {
+            name,
+            bytes: 0,
+            indices: Vec::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// Returns whether a record for the stream `name`, with this number and size, may join.
+    fn takes(&self, name: &str, number: u64, bytes: usize) -> bool {
+        let ascends = self.records.last().is_none_or(|(last, _)| *last < number);
+        self.name == name && ascends && self.bytes + bytes <= GROUP_BYTES_MAX
+    }
+}
+
+/// Records of a round that have one outcome.
+struct Group<F> {
+    /// Their places in the round.
+    records: Vec<usize>,
+    append: Result<F, Undelivered>,
+}
+
+impl<F> Group<F> {
+    fn failed(records: Vec<usize>, reason: Undelivered) -> Self {
+        Self {
+            records,
+            append: Err(reason),
+        }
     }
 }
 

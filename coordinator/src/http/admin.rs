@@ -166,7 +166,18 @@ fn hundredths(share: f64) -> f64 {
     (share.clamp(0.0, 1.0) * 100.0).floor() / 100.0
 }
 
+/// Maximum time to wait for the gauges of the partition.
+const GAUGES_TIME_MAX: Duration = Duration::from_secs(1);
+
 async fn show_metrics(State(admin): Shared) -> Response {
+    // The partition shows its gauges from time to time only, because that takes work.
+    let gauges = admin
+        .metrics
+        .status()
+        .observe(|partition| partition.gauges());
+    if let Ok(Some(gauges)) = tokio::time::timeout(GAUGES_TIME_MAX, gauges).await {
+        admin.metrics.observe_gauges(&gauges);
+    }
     let headers = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
     (headers, admin.metrics.encode()).into_response()
 }
@@ -387,6 +398,37 @@ impl Admin {
     pub(super) fn allow_reading(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         self.reads
             .authorize(headers, "reading more than health and metrics")
+    }
+}
+
+/// Rights of the clients of an administration port, checked before a request is forwarded to
+/// another process.
+#[cfg(feature = "aws")]
+#[derive(Debug, Clone)]
+pub(crate) struct AdminRights {
+    /// Right to read.
+    pub(crate) reads: AdminAccess,
+    /// Right to change something.
+    pub(crate) writes: AdminAccess,
+}
+
+#[cfg(feature = "aws")]
+impl AdminRights {
+    /// Rights of the processes of the application: the one that a client reached checks those of
+    /// the client.
+    pub(crate) const ALL: Self = Self {
+        reads: AdminAccess::Allowed,
+        writes: AdminAccess::Allowed,
+    };
+
+    /// Checks the right to this request.
+    pub(crate) fn check(&self, parts: &Parts) -> Result<(), ApiError> {
+        match parts.method.is_safe() {
+            true => self
+                .reads
+                .authorize(&parts.headers, "reading more than health and metrics"),
+            false => self.writes.authorize(&parts.headers, "changing something"),
+        }
     }
 }
 

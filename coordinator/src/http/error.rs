@@ -11,6 +11,14 @@ use crate::readiness::Readiness;
 /// Code of an error that the function itself answers.
 const REJECTED: &str = "rejected";
 
+/// Code of an answer that does not say whether the request took effect.
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// Code of an error, as an extension of its response.
+#[cfg(feature = "aws")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ErrorCode(pub(crate) &'static str);
+
 /// Error of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiError {
@@ -124,7 +132,7 @@ impl ApiError {
                 format!("{why}; the request had no effect, retry it when the function is resumed"),
             ),
             Answer::Stopping => Self::unavailable(
-                "stopping",
+                UNKNOWN,
                 1,
                 "the process is stopping and the outcome is unknown; \
                  retry with the same Idempotency-Key, which makes a repeat harmless",
@@ -175,6 +183,8 @@ impl IntoResponse for ApiError {
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        #[cfg(feature = "aws")]
+        response.extensions_mut().insert(ErrorCode(self.code));
         if let Some(seconds) = self.retry_after_s {
             response
                 .headers_mut()

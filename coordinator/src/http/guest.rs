@@ -163,6 +163,7 @@ impl Guest {
         };
         let stay = Stay::begin(Arc::clone(&self));
         let received = Arc::new(Received {
+            client: self.client,
             share: Mutex::new(self.budget.bodies.take_none(self.client)),
         });
         let (mut parts, body) = request.into_parts();
@@ -231,6 +232,7 @@ impl Drop for Stay {
 /// They count until the end of the request, or until the handler hands the body over.
 #[derive(Debug)]
 pub(crate) struct Received {
+    client: Client,
     share: Mutex<Share>,
 }
 
@@ -238,6 +240,12 @@ impl Received {
     fn grow(&self, bytes: usize) -> Result<(), Exceeded> {
         let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
         share.grow(bytes)
+    }
+
+    /// Client that sent the request.
+    #[cfg(feature = "aws")]
+    pub(crate) fn client(&self) -> Client {
+        self.client
     }
 
     /// Stops counting the bytes: they are counted elsewhere from now on.

@@ -40,6 +40,14 @@ impl From<IpAddr> for Client {
     }
 }
 
+impl Client {
+    /// Address of the client, or of its network.
+    #[cfg(feature = "aws")]
+    pub(crate) fn address(self) -> IpAddr {
+        self.0
+    }
+}
+
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

@@ -85,6 +85,9 @@ fn verb(route: Option<&MatchedPath>) -> &'static str {
         "functions",
     ];
     let route = route.map_or("", MatchedPath::as_str);
+    // The peer port has the routes of the other ports below these paths.
+    let route = route.trim_start_matches("/traffic");
+    let route = route.trim_start_matches("/admin");
     let first = route.trim_start_matches("/api").trim_start_matches('/');
     let first = first.split('/').next().unwrap_or_default();
     VERBS

@@ -11,8 +11,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::join_all;
 use prost::Message as _;
-#[cfg(feature = "aws")]
-use reqwest::RequestBuilder;
 use reqwest::header::{
     ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER,
 };
@@ -197,12 +195,18 @@ impl HttpInvoker {
             ));
         }
         let url = self.url.of(function);
+        #[cfg(feature = "aws")]
+        let signature = self.sign(url.as_str(), &body).await?;
         let request = client
-            .post(&url)
+            .post(url)
             .header(CONTENT_TYPE, OCTET_STREAM)
             .header(ACCEPT, OCTET_STREAM);
         #[cfg(feature = "aws")]
-        let request = self.sign(request, &url, &body).await?;
+        let request = signature
+            .into_iter()
+            .fold(request, |request, (name, value)| {
+                request.header(name, value)
+            });
         request
             .body(body)
             .send()
@@ -210,22 +214,14 @@ impl HttpInvoker {
             .map_err(|error| self.transport_failure(error, FailureKind::ConnectionLost))
     }
 
+    /// Returns the headers that sign a request; none without a signer.
     #[cfg(feature = "aws")]
-    async fn sign(
-        &self,
-        mut request: RequestBuilder,
-        url: &str,
-        body: &[u8],
-    ) -> Result<RequestBuilder, Failure> {
-        if let Some(signer) = &self.signer {
-            let signed = signer.sign("POST", url, &[], body).await;
-            let signed = signed
-                .map_err(|error| Failure::new(FailureKind::Unavailable, error.to_string()))?;
-            for (name, value) in signed {
-                request = request.header(name, value);
-            }
-        }
-        Ok(request)
+    async fn sign(&self, url: &str, body: &[u8]) -> Result<Vec<(String, String)>, Failure> {
+        let Some(signer) = &self.signer else {
+            return Ok(Vec::new());
+        };
+        let signed = signer.sign("POST", url, &[], body).await;
+        signed.map_err(|error| Failure::new(FailureKind::Unavailable, error.to_string()))
     }
 
     /// Reads the body, unpacked if it is compressed with gzip, and stops once it is too large.

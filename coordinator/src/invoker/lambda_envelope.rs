@@ -37,8 +37,8 @@ impl Envelope {
         Self::default()
     }
 
-    /// Creates a codec that compresses every request of at least `bytes` bytes, for handlers behind
-    /// a network that is slower than zstd.
+    /// Creates a codec that compresses every request of at least `bytes` bytes whose batches are
+    /// not small, for handlers behind a network that is slower than zstd.
     pub fn compressing_from(bytes: usize) -> Self {
         Self {
             compress_from_bytes: Some(bytes),
@@ -54,7 +54,10 @@ impl Envelope {
     pub fn encode(&self, bundle: &Bundle) -> Result<Vec<u8>, Failure> {
         let reads_zstd = self.reads_zstd.load(Ordering::Relaxed);
         let bytes: usize = bundle.batches.iter().map(|batch| batch.bytes).sum();
-        let pays = self.compress_from_bytes.is_some_and(|from| bytes >= from);
+        let parts = bundle.batches.len();
+        let pays = self
+            .compress_from_bytes
+            .is_some_and(|from| Encoding::pays(parts, bytes, from));
         let mut payload = if reads_zstd && pays {
             encode_as(Encoding::Zstd, bundle)
         } else {

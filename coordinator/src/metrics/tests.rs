@@ -45,7 +45,6 @@ fn observe_sqs(metrics: &Metrics) {
     SqsObserver::lag(metrics, "example/tasks", 2_500);
     metrics.backlog("example/tasks", 7, 1);
     SqsObserver::retried(metrics, "ReceiveMessage", false);
-    metrics.observe_received_ids(12);
 }
 
 #[test]
@@ -59,20 +58,28 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_connection_closed("admin");
     metrics.observe_requests_waiting(3);
     metrics.observe_unclaimed_answer();
-    metrics.observe_bundle("example/*", 2, 5, half_second);
+    metrics.endpoint("example/*").observe(2, 5, half_second);
     metrics.observe_invocation_failure("example/*", FailureKind::RequestTooLarge);
     metrics.observe_stale_answer();
     metrics.observe_sealed(0, 9);
     metrics.observe_commit(0, 8, 1000, half_second);
     metrics.observe_dead_letters_made(2);
     metrics.observe_rejected(3);
-    metrics.observe_dead_letters_present(1);
-    metrics.observe_dead_letter_bytes(78);
-    metrics.observe_pending_bytes(77);
-    metrics.observe_ingress_paused(true);
+    metrics.observe_gauges(&Gauges {
+        received_ids: 12,
+        dead_letters: 1,
+        dead_letter_bytes: 78,
+        pending_bytes: 77,
+        ingress_paused: true,
+        held: true,
+        timers: 4,
+        buckets: 256,
+        buckets_loaded: 250,
+        state_bytes: 1_000,
+        ..Gauges::default()
+    });
     metrics.observe_source("example/in", "stream in", true);
     metrics.observe_source("example/in", "stream out", false);
-    metrics.observe_held(true);
     let stoppage = || Stoppage {
         name: "example/greeter".to_owned(),
         reason: String::new(),
@@ -83,11 +90,9 @@ fn every_observation_is_shown_under_its_name() {
         paused_functions: vec![stoppage(), stoppage()],
         paused_ingresses: vec![stoppage(), stoppage(), stoppage()],
     });
-    metrics.observe_timers_pending(4);
     metrics.observe_time(1_500, -2_000);
     metrics.observe_bucket_loads(5);
     metrics.observe_buckets_dropped(2);
-    metrics.observe_state(256, 250, 1_000);
     metrics.observe_recovered(0.5);
     metrics.observe_egress_emitted("example/out", 6);
     metrics.observe_egress_acked("example/out", 5);

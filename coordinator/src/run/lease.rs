@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use satchel_aws::config::AwsAccess;
-use satchel_aws::lease::{Claimant, Lease, LeaseHandle, LeaseStatus, LeaseTable, Timing, keep};
+use satchel_aws::lease::{
+    Claimant, Lease, LeaseHandle, LeaseStatus, LeaseTable, PeerPort, Timing, keep,
+};
+use tokio::sync::watch;
 
 use super::handover::{self, Handover};
 use crate::clock::boot_ms;
@@ -26,12 +29,17 @@ pub(super) struct LeaseHolder {
     lease: LeaseHandle,
     table: LeaseTable,
     handover: Handover,
+    /// Id of this process in the table.
+    id: String,
+    /// Beginning of the keys of all items of this application and root.
+    prefix: String,
 }
 
-/// Begins to compete for the lease, if the configuration names a table.
+/// Begins to compete for the lease, if the configuration names a table. Other processes reach this
+/// one at its administration port and its peer port, if it has one.
 pub(super) async fn begin(
     config: &RunConfig,
-    admin: SocketAddr,
+    (admin, peer): (SocketAddr, Option<PeerPort>),
     handover: Handover,
     configs: &mut AwsConfigs,
 ) -> Result<Option<LeaseHolder>, Failure> {
@@ -40,8 +48,8 @@ pub(super) async fn begin(
     };
     let sdk = configs.get(&AwsAccess::default(), &"--lease-table").await?;
     // Named by location: before the first takeover, the root contains no id.
-    let key = format!("{}#{}#0", config.process.application, config.state);
-    let table = LeaseTable::new(&sdk, name, key);
+    let prefix = format!("{}#{}", config.process.application, config.state);
+    let table = LeaseTable::new(&sdk, name, format!("{prefix}#0"));
     if config.create_lease_table {
         let created = Box::pin(table.create()).await;
         created
@@ -57,7 +65,9 @@ pub(super) async fn begin(
             .clone()
             .or_else(|| handover::own_address(admin))
             .map(|address| handover::url(&address, config.process.ports.admin_tls)),
+        peer,
     };
+    let id = me.id.clone();
     tracing::info!(
         lease = table.key(),
         process = me.id,
@@ -74,6 +84,8 @@ pub(super) async fn begin(
         lease,
         table,
         handover,
+        id,
+        prefix,
     }))
 }
 
@@ -89,6 +101,26 @@ impl LeaseHolder {
         check_calendar(LEASE_TABLE, self.table.calendar_ahead_ms())?;
         self.handover.held();
         Ok(())
+    }
+
+    /// Table of the lease.
+    pub(super) fn table(&self) -> LeaseTable {
+        self.table.clone()
+    }
+
+    /// Id of this process in the table.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Beginning of the keys of all items of this application and root.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Status of the lease, now and later.
+    pub(super) fn status(&self) -> watch::Receiver<LeaseStatus> {
+        self.lease.status()
     }
 
     /// Releases the lease, so that a standby takes over at once.

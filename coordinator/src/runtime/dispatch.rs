@@ -1,10 +1,13 @@
 //! Loop around the dispatcher: batches of all partitions of the process become requests to the
 //! endpoints.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use satchel_engine::address::FunctionType;
 use satchel_engine::clock::Reading;
 use satchel_engine::dispatcher::{Dispatcher, DispatcherInput, DispatcherOutput};
@@ -18,7 +21,7 @@ use tokio::task::AbortHandle;
 use super::{FACTS_PER_ROUND, wait_until};
 use crate::clock::{boot_ms, reading};
 use crate::invoker::Invoker;
-use crate::metrics::Metrics;
+use crate::metrics::{EndpointCounters, Metrics};
 use crate::status::kind_name;
 
 /// Endpoint of the dispatcher's loop.
@@ -59,6 +62,8 @@ impl DispatchLoop {
     ) {
         let mut wake_at_ms = None;
         let mut requests = HashMap::new();
+        let names = self.destinations.iter().map(|it| &it.name);
+        let counters: Vec<_> = names.map(|it| self.metrics.endpoint(it)).collect();
         let mut round = Vec::with_capacity(FACTS_PER_ROUND);
         loop {
             tokio::select! {
@@ -82,7 +87,8 @@ impl DispatchLoop {
                 match output {
                     DispatcherOutput::Send(bundle) => {
                         let id = bundle.id;
-                        requests.insert(id, self.send(bundle, returned.clone()));
+                        let request = self.send(bundle, &counters, returned.clone());
+                        requests.insert(id, request);
                     }
                     DispatcherOutput::Abandon(bundle) => abandon(&mut requests, bundle),
                     DispatcherOutput::Completed { attempt, answer } => {
@@ -144,41 +150,50 @@ impl DispatchLoop {
 
     /// Sends a request in a task of its own, which reports the outcome unless the request is
     /// abandoned.
-    fn send(&self, bundle: Bundle, returned: mpsc::UnboundedSender<DispatcherInput>) -> Request {
+    fn send(
+        &self,
+        bundle: Bundle,
+        counters: &[EndpointCounters],
+        returned: mpsc::UnboundedSender<DispatcherInput>,
+    ) -> Request {
         let endpoint = bundle.endpoint;
         let destination = self.destinations[endpoint.0 as usize].clone();
         let metrics = self.metrics.clone();
+        let counters = counters[endpoint.0 as usize].clone();
         let id = bundle.id;
         let batches = bundle.batches.clone();
         let messages = batches.iter().map(|batch| batch.messages.len()).sum();
         let begun = Instant::now();
-        // In another task, so that a panic of the adapter is an outcome too.
         let invoker = Arc::clone(&destination.invoker);
-        let invoking = tokio::spawn(async move { invoker.invoke(bundle).await });
-        let request = Request {
-            endpoint,
-            batches: batches.clone(),
-            abort: invoking.abort_handle(),
-        };
-        tokio::spawn(async move {
-            let outcome = match invoking.await {
-                Ok(outcome) => outcome,
-                Err(error) if error.is_cancelled() => return,
-                Err(error) => {
-                    let message = format!("the request failed inside the coordinator: {error}");
-                    BundleOutcome::Failed(Failure::new(FailureKind::Ambiguous, message))
-                }
-            };
+        let sent = batches.clone();
+        let task = tokio::spawn(async move {
+            // A panic of the adapter is an outcome too.
+            let invoked = AssertUnwindSafe(invoker.invoke(bundle)).catch_unwind();
+            let outcome = invoked.await.unwrap_or_else(|panic| failed_inside(&*panic));
             let took = begun.elapsed();
-            metrics.observe_bundle(&destination.name, batches.len(), messages, took);
-            observe_batches(&metrics, &destination.name, (&batches, &outcome), took);
+            counters.observe(sent.len(), messages, took);
+            observe_batches(&metrics, &destination.name, (&sent, &outcome), took);
             let _ = returned.send(DispatcherInput::BundleReturned {
                 bundle: id,
                 outcome,
             });
         });
-        request
+        Request {
+            endpoint,
+            batches,
+            abort: task.abort_handle(),
+        }
     }
+}
+
+/// Outcome of a request whose adapter panicked.
+fn failed_inside(panic: &(dyn Any + Send)) -> BundleOutcome {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("a panic without a text");
+    tracing::error!(panic = text, "panic in a request: this is a bug of Satchel");
+    let message = format!("the request failed inside the coordinator: {text}");
+    BundleOutcome::Failed(Failure::new(FailureKind::Ambiguous, message))
 }
 
 /// Abandons a request: its connection is closed.

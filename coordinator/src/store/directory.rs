@@ -1,8 +1,8 @@
 //! Store of objects in a directory, with conditional creation as in S3.
 //!
-//! A create writes a temporary file, makes its content durable, gives it its name by a hard link
-//! (which fails if the name exists), and makes the name durable. Therefore a visible object is
-//! complete, and never replaced.
+//! A create writes a temporary file, makes its content durable, gives it its name by a rename that
+//! fails if the name exists (a hard link where the file system has no such rename), and makes the
+//! name durable. Therefore a visible object is complete, and never replaced.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use satchel_log::{Created, OBJECT_BYTES_MAX, ObjectMeta, ObjectStore, StoreError};
 
 /// Directory of temporary files, below the store's directory. No object's name begins with a dot.
@@ -261,13 +263,16 @@ impl Inner {
             .root
             .join(TEMPORARY)
             .join(format!("{}-{count}", self.stamp));
-        let linked =
-            write_durably(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, path));
-        absent_is_none(fs::remove_file(&temporary))?;
-        let created = match linked {
+        let named = write_durably(&temporary, bytes).and_then(|()| name(&temporary, path));
+        let created = match named {
             Ok(()) => Created::Stored,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Created::Exists,
-            Err(error) => return Err(error),
+            Err(error) => {
+                absent_is_none(fs::remove_file(&temporary))?;
+                match error.kind() {
+                    ErrorKind::AlreadyExists => Created::Exists,
+                    _ => return Err(error),
+                }
+            }
         };
         sync_directory(parent)?;
         Ok(created)
@@ -327,7 +332,20 @@ fn walk(directory: &Path, prefix: &str, keys: &mut Vec<String>) -> io::Result<()
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    // Everything that reading the file needs, its size included.
+    file.sync_data()
+}
+
+/// Gives a temporary file its name, unless that exists.
+fn name(temporary: &Path, path: &Path) -> io::Result<()> {
+    match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+        // The file system does not know the flag.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(temporary, path)?;
+            absent_is_none(fs::remove_file(temporary)).map(drop)
+        }
+        renamed => Ok(renamed?),
+    }
 }
 
 /// Opens the file of an object. Anything else under that name is an error that says what it is:

@@ -168,6 +168,7 @@ async fn a_lease_is_acquired_renewed_and_lost_on_the_stand_in() {
         lease_ms: 10_000,
         released: false,
         address: None,
+        peer: None,
     };
     let write = |item, condition| Write { item, condition };
     let first = write(item("a", 1, 0), Condition::Absent);

@@ -27,7 +27,7 @@ const KEYS: usize = 500;
 const TICK: Duration = Duration::from_millis(100);
 
 /// A number from the environment.
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     let set = std::env::var(name).ok().filter(|set| !set.is_empty());
     set.map_or(default, |set| {
         set.parse()

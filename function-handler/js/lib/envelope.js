@@ -15,6 +15,8 @@ const DECOMPRESSED_BYTES_MAX = 64 << 20;
 const RESPONSE_BYTES_MAX = 6 << 20;
 /** Total size of the answers from which compression saves more than it costs. */
 const COMPRESSED_FROM_BYTES = 32 << 10;
+/** Average size of the answers below which each of them, a frame of its own, hardly shrinks. */
+const COMPRESSED_PART_BYTES_MIN = 1 << 10;
 
 /** Checks the form of a bundle. */
 function readBundle(event) {
@@ -80,11 +82,15 @@ function unpack({ encoding, batches }) {
 /** Returns the response: for each batch, in order, its bytes or a BatchError. */
 function respond({ bundle, accept, batches }, answers) {
   let bytes = 0;
+  let parts = 0;
   for (const answer of answers) {
-    bytes += answer instanceof BatchError ? 0 : answer.length;
+    if (!(answer instanceof BatchError)) {
+      bytes += answer.length;
+      parts += 1;
+    }
   }
   const compressed =
-    bytes >= COMPRESSED_FROM_BYTES && accept.includes("zstd") && zstd.available;
+    compressionPays(parts, bytes) && accept.includes("zstd") && zstd.available;
   const results = batches.map(({ attempt }, index) => {
     const answer = answers[index];
     if (answer instanceof BatchError) {
@@ -95,6 +101,12 @@ function respond({ bundle, accept, batches }, answers) {
   });
   const encoding = compressed ? "zstd" : "identity";
   return fit({ satchel: VERSION, bundle, encoding, results }, RESPONSE_BYTES_MAX);
+}
+
+/** Returns whether zstd saves more than it costs, or the answers do not fit without it. */
+function compressionPays(parts, bytes) {
+  const tooLarge = Math.ceil(bytes / 3) * 4 + 40 * parts > RESPONSE_BYTES_MAX;
+  return tooLarge || bytes >= Math.max(COMPRESSED_FROM_BYTES, COMPRESSED_PART_BYTES_MIN * parts);
 }
 
 /**

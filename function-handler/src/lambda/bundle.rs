@@ -14,6 +14,9 @@ use crate::batches::Batches;
 /// Total size of the answers from which compression saves more than it costs.
 const COMPRESSED_FROM_BYTES: usize = 32 << 10;
 
+/// Size in bytes of the JSON around the base64 text of a result, at least.
+const RESULT_BYTES: usize = 40;
+
 /// Answers every batch of the bundle, in its order.
 pub(super) async fn answer(
     batches: &Batches,
@@ -22,24 +25,27 @@ pub(super) async fn answer(
 ) -> Result<BundleResponse, Diagnostic> {
     let accepted = request.response_encoding();
     let mut budget = Budget::default();
-    let started: Vec<_> = request
-        .batches
-        .iter()
-        .map(|batch| {
-            let to = batch.to_function(request.encoding, &mut budget);
-            to.map(|to| batches.start(to))
-                .map_err(|error| BatchError::new("invalid_request", error.to_string()))
-        })
-        .collect();
-    let mut answers = Vec::with_capacity(started.len());
-    for (batch, started) in request.batches.into_iter().zip(started) {
-        let answer = match started {
-            Ok(running) => running.answer(cutoff).await,
-            Err(error) => Err(error),
+    let mut readable = Vec::with_capacity(request.batches.len());
+    let mut answers = Vec::with_capacity(request.batches.len());
+    for batch in request.batches {
+        let unreadable = match batch.to_function(request.encoding, &mut budget) {
+            Ok(to) => {
+                readable.push(to);
+                None
+            }
+            Err(error) => Some(BatchError::new("invalid_request", error.to_string())),
         };
-        answers.push((batch.attempt, answer));
+        answers.push((batch.attempt, unreadable));
     }
-    Ok(respond(request.bundle, accepted, answers))
+    let mut answered = batches.answer_all(readable, cutoff).await.into_iter();
+    let answers = answers.into_iter().map(|(attempt, unreadable)| {
+        let answer = match unreadable {
+            Some(error) => Err(error),
+            None => answered.next().expect("every batch has an answer"),
+        };
+        (attempt, answer)
+    });
+    Ok(respond(request.bundle, accepted, answers.collect()))
 }
 
 /// The response, compressed if that is accepted and worthwhile, with as many results as fit.
@@ -48,15 +54,18 @@ fn respond(
     accepted: Encoding,
     answers: Vec<(String, Result<FromFunction, BatchError>)>,
 ) -> BundleResponse {
-    let bytes: usize = answers
+    let (mut parts, mut bytes) = (0, 0);
+    for answer in answers
         .iter()
         .filter_map(|(_, answer)| answer.as_ref().ok())
-        .map(FromFunction::encoded_len)
-        .sum();
-    let encoding = if bytes >= COMPRESSED_FROM_BYTES {
-        accepted
-    } else {
-        Encoding::Identity
+    {
+        parts += 1;
+        bytes += answer.encoded_len();
+    }
+    let too_large = base64_bytes(bytes) + parts * RESULT_BYTES > RESPONSE_BYTES_MAX;
+    let encoding = match too_large || Encoding::pays(parts, bytes, COMPRESSED_FROM_BYTES) {
+        true => accepted,
+        false => Encoding::Identity,
     };
     let mut response = BundleResponse::new(bundle, encoding);
     for (attempt, answer) in answers {
@@ -70,6 +79,10 @@ fn respond(
 ///
 /// Most results get through, and a result that is too large by itself displaces no other.
 fn fit(response: &mut BundleResponse, bytes_max: usize) {
+    // Almost every response is far below the limit.
+    if json_bytes_at_most(response) <= bytes_max {
+        return;
+    }
     let around = json_bytes(&BundleResponse::new(
         response.bundle.clone(),
         response.encoding,
@@ -100,6 +113,23 @@ fn too_large(result: &BatchResult, size: usize) -> BatchResult {
             ),
         )),
     }
+}
+
+/// Size of `bytes` bytes in base64.
+fn base64_bytes(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
+}
+
+/// Upper bound of the size of a response as JSON: no character takes more than six bytes.
+fn json_bytes_at_most(response: &BundleResponse) -> usize {
+    let result = |result: &BatchResult| {
+        let error = result.error.as_ref().map_or(0, json_bytes);
+        // Base64 has no characters to escape.
+        let from = result.from.as_ref().map_or(0, String::len);
+        2 * RESULT_BYTES + 6 * result.attempt.len() + from + error
+    };
+    let results: usize = response.results.iter().map(result).sum();
+    200 + 6 * response.bundle.len() + results
 }
 
 fn json_bytes(value: &impl serde::Serialize) -> usize {
@@ -200,24 +230,30 @@ mod tests {
                 ),
             ),
         };
-        for (bytes, accepted, expected) in [
-            (100, Encoding::Zstd, Encoding::Identity),
-            (COMPRESSED_FROM_BYTES, Encoding::Zstd, Encoding::Zstd),
+        for (parts, bytes, accepted, expected) in [
+            (1, 100, Encoding::Zstd, Encoding::Identity),
+            (1, COMPRESSED_FROM_BYTES, Encoding::Zstd, Encoding::Zstd),
             (
+                1,
                 COMPRESSED_FROM_BYTES,
                 Encoding::Identity,
                 Encoding::Identity,
             ),
+            // Frames of a few hundred bytes hardly shrink, but many of them must fit.
+            (500, 300, Encoding::Zstd, Encoding::Identity),
+            (5_000, 900, Encoding::Zstd, Encoding::Zstd),
         ] {
-            let answers = vec![("1".to_owned(), Ok(answer(bytes)))];
-            let response = respond("b".to_owned(), accepted, answers);
-            assert_eq!(response.encoding, expected);
+            let answers = (0..parts).map(|part| (part.to_string(), Ok(answer(bytes))));
+            let response = respond("b".to_owned(), accepted, answers.collect());
             assert_eq!(
-                response.results[0]
-                    .from_function(response.encoding, &mut Budget::default())
-                    .unwrap(),
-                Ok(answer(bytes))
+                response.encoding, expected,
+                "{parts} parts of {bytes} bytes"
             );
+            let mut budget = Budget::default();
+            for result in &response.results {
+                let read = result.from_function(response.encoding, &mut budget);
+                assert_eq!(read.unwrap(), Ok(answer(bytes)));
+            }
         }
     }
 }

@@ -91,6 +91,10 @@ struct RequestContextHttp<'a> {
 
 impl<'a> Event<'a> {
     pub(super) fn read(payload: &'a str) -> Result<Self, EventError> {
+        // A coordinator writes this field first, so its payloads are read only once.
+        if payload.trim_ascii_start().starts_with(r#"{"satchel""#) {
+            return Ok(Self::Bundle(BundleRequest::from_json(payload.as_bytes())?));
+        }
         let fields: Fields<'a> = serde_json::from_str(payload)?;
         if fields.satchel.is_some() {
             return Ok(Self::Bundle(BundleRequest::from_json(payload.as_bytes())?));

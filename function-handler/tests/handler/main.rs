@@ -31,6 +31,7 @@ async fn misbehave(ctx: &mut Context, message: String) -> Result {
             let mut peer = TcpStream::connect(address).await?;
             peer.read_to_end(&mut Vec::new()).await?;
         }
+        ("block", ms) => std::thread::sleep(Duration::from_millis(ms.parse()?)),
         ("sleep", ms) => tokio::time::sleep(Duration::from_millis(ms.parse()?)).await,
         ("answer", bytes) => ctx.reply(&Json("x".repeat(bytes.parse()?)))?,
         _ => return Err(format!("what is {message:?}?").into()),

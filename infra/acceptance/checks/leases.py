@@ -12,7 +12,10 @@ WRITERS = 8
 def check(context):
     table = context.made["lease_table"]
     clients = [context.client("dynamodb") for _ in range(WRITERS)]
-    races(context, table, clients)
+    if context.stand_in:
+        context.figures.skip("DynamoDB", "races: the stand-in looks and writes in two steps")
+    else:
+        races(context, table, clients)
     tail(context, table, clients[0])
 
 

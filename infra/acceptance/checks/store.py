@@ -13,7 +13,10 @@ BODY_BYTES = 4096
 def check(context):
     bucket = context.made["bucket"]
     clients = [context.client("s3") for _ in range(WRITERS)]
-    races(context, bucket, clients)
+    if context.stand_in:
+        context.figures.skip("S3", "races: the stand-in looks and writes in two steps")
+    else:
+        races(context, bucket, clients)
     tail(context, bucket, clients)
     single_cases(context, bucket, clients[0])
 

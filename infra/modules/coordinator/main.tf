@@ -8,6 +8,7 @@ data "aws_region" "here" {}
 locals {
   traffic_port = 8080
   admin_port   = 8081
+  peer_port    = 8082
 
   command = concat(
     ["run"],
@@ -25,6 +26,8 @@ locals {
       "--log-format", "json",
     ],
     var.commit_log_table == null ? [] : ["--commit-log", "dynamodb:${var.commit_log_table.name}"],
+    # Other tasks forward requests to the owner. They authenticate one another.
+    var.forwarding ? ["--peer", "0.0.0.0:${local.peer_port}"] : [],
     var.admin_token_secret_arn == null ? [] : ["--admin-token-secret", var.admin_token_secret_arn],
     var.traffic_token_secret_arn == null ? [] : ["--http-token-secret", var.traffic_token_secret_arn],
     var.extra_arguments,
@@ -39,8 +42,8 @@ locals {
   memory_mib = coalesce(var.memory_mib, try(local.sizes[var.size].memory_mib, 4096))
   metrics    = coalesce(var.metrics, var.size != "small")
 
-  # Fargate limits the task and not the container, so the process does not see the limit. A small
-  # task keeps more for everything that is not state: the process itself, snapshots on their way.
+  # A small task keeps more than the coordinator would by itself for everything that is not state:
+  # the process, and snapshots on their way.
   environment = merge(
     {
       SATCHEL_MEMORY_LIMIT  = "${floor(local.memory_mib / (local.memory_mib > 1024 ? 2 : 4))}MiB"
@@ -102,9 +105,11 @@ resource "aws_ecs_task_definition" "coordinator" {
   }
 
   container_definitions = jsonencode([{
-    name        = "coordinator"
-    image       = var.image
-    essential   = true
+    name      = "coordinator"
+    image     = var.image
+    essential = true
+    # The limit of the task is not seen inside of it, that of the container is.
+    memory      = local.memory_mib
     command     = local.command
     environment = [for name in sort(keys(local.environment)) : { name = name, value = local.environment[name] }]
 
@@ -126,10 +131,12 @@ resource "aws_ecs_task_definition" "coordinator" {
       startPeriod = 30
     }
 
-    portMappings = [
+    portMappings = concat([
       { name = "traffic", containerPort = local.traffic_port, hostPort = local.traffic_port, protocol = "tcp" },
       { name = "admin", containerPort = local.admin_port, hostPort = local.admin_port, protocol = "tcp" },
-    ]
+      ], var.forwarding ? [
+      { name = "peer", containerPort = local.peer_port, hostPort = local.peer_port, protocol = "tcp" },
+    ] : [])
 
     logConfiguration = {
       logDriver = "awslogs"

@@ -16,13 +16,13 @@ resource "aws_vpc_security_group_egress_rule" "out" {
   tags              = var.tags
 }
 
-# For the handover from the owner to a standby.
+# For the handover from the owner to a standby, and requests that standbys forward to the owner.
 resource "aws_vpc_security_group_ingress_rule" "peers" {
   security_group_id            = aws_security_group.coordinator.id
   description                  = "Coordinators among themselves"
   ip_protocol                  = "tcp"
   from_port                    = local.traffic_port
-  to_port                      = local.admin_port
+  to_port                      = local.peer_port
   referenced_security_group_id = aws_security_group.coordinator.id
   tags                         = var.tags
 }
@@ -110,9 +110,10 @@ resource "aws_lb_target_group" "traffic" {
   tags                 = var.tags
 
   health_check {
-    protocol            = "HTTP"
-    port                = local.admin_port
-    path                = "/healthz"
+    protocol = "HTTP"
+    port     = local.admin_port
+    # A standby that forwards answers, until it is to stop. One that does not is healthy too.
+    path                = var.forwarding ? "/readyz/traffic" : "/healthz"
     matcher             = "200"
     interval            = 5
     timeout             = 2

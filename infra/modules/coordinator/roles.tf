@@ -57,8 +57,9 @@ locals {
       actions   = ["kinesis:DescribeStreamSummary", "kinesis:GetRecords", "kinesis:GetShardIterator", "kinesis:ListShards"]
       resources = distinct(concat(var.source_stream_arns, var.exactly_once_stream_arns))
     }
+    # Egress with a strict ordering puts record by record.
     StreamsWrite = {
-      actions   = ["kinesis:PutRecords"]
+      actions   = ["kinesis:PutRecord", "kinesis:PutRecords"]
       resources = distinct(concat(var.target_stream_arns, var.exactly_once_stream_arns))
     }
     FanOutRegister = {

@@ -13,6 +13,12 @@ resource "aws_dynamodb_table" "leases" {
     type = "S"
   }
 
+  # Items of processes that ended. The lease itself has no such attribute.
+  ttl {
+    attribute_name = "expires"
+    enabled        = true
+  }
+
   point_in_time_recovery {
     enabled = true
   }

@@ -59,7 +59,9 @@
 //! because gateways and older coordinators give several 4xx statuses a meaning of their own, such
 //! as 429 (retry) and 413 (split the batch).
 
+mod json;
 mod unpack;
+mod zstd_contexts;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -91,6 +93,18 @@ pub enum Encoding {
     Identity,
     /// One zstd frame for each `to` or `from`.
     Zstd,
+}
+
+impl Encoding {
+    /// Minimum average size of the parts of a bundle from which zstd saves more than it costs, in
+    /// bytes. Each part is a frame of its own, and small frames hardly shrink.
+    pub const PART_BYTES_MIN: usize = 1 << 10;
+
+    /// Returns whether compressing pays for a bundle of `parts` parts with `bytes` bytes in all,
+    /// which pays from `from_bytes` bytes on at all.
+    pub fn pays(parts: usize, bytes: usize, from_bytes: usize) -> bool {
+        bytes >= from_bytes && bytes >= parts.saturating_mul(Self::PART_BYTES_MIN)
+    }
 }
 
 /// Payload of one Lambda request, sent by the coordinator.
@@ -270,13 +284,12 @@ impl BundleRequest {
     ///
     /// [`EnvelopeError::Json`] and [`EnvelopeError::Version`].
     pub fn from_json(payload: &[u8]) -> Result<Self, EnvelopeError> {
-        check_version(payload)?;
-        Ok(serde_json::from_slice(payload)?)
+        json::read(payload, |bundle: &Self| bundle.satchel)
     }
 
     /// Encodes the request as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings and numbers always serialize")
+        json::request(self)
     }
 
     /// Best encoding for the response that both sides know.
@@ -342,13 +355,12 @@ impl BundleResponse {
     ///
     /// [`EnvelopeError::Json`] and [`EnvelopeError::Version`].
     pub fn from_json(payload: &[u8]) -> Result<Self, EnvelopeError> {
-        check_version(payload)?;
-        Ok(serde_json::from_slice(payload)?)
+        json::read(payload, |bundle: &Self| bundle.satchel)
     }
 
     /// Encodes the response as JSON.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings and numbers always serialize")
+        json::response(self)
     }
 }
 
@@ -381,26 +393,10 @@ impl BatchResult {
     }
 }
 
-/// Reads the version alone first, so that a bundle of another shape is rejected by its version and
-/// not by a missing field.
-fn check_version(payload: &[u8]) -> Result<(), EnvelopeError> {
-    #[derive(Deserialize)]
-    struct Version {
-        satchel: u32,
-    }
-    let found = serde_json::from_slice::<Version>(payload)?.satchel;
-    if found == VERSION {
-        Ok(())
-    } else {
-        Err(EnvelopeError::Version { found })
-    }
-}
-
 fn pack(encoding: Encoding, bytes: &[u8]) -> String {
     match encoding {
         Encoding::Identity => STANDARD.encode(bytes),
-        Encoding::Zstd => STANDARD
-            .encode(zstd::bulk::compress(bytes, 1).expect("compressing to memory cannot fail")),
+        Encoding::Zstd => STANDARD.encode(zstd_contexts::compress(bytes)),
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use satchel_engine::lease::LeaseItem;
+use satchel_engine::lease::members::MemberItem;
+use satchel_engine::lease::{LeaseItem, PeerPort};
 
 /// Format version of new items.
 const FORMAT: u64 = 1;
@@ -29,8 +30,9 @@ pub enum Malformed {
 /// Attributes of the item named `key`. `updated` is the current calendar time, for people.
 ///
 /// The attributes are `pk` (S, the partition key), `format` (N), `owner` (S), `epoch` (N),
-/// `counter` (N), `lease_ms` (N), `released` (BOOL), `address` (S, absent if there is none) and
-/// `updated` (S, never compared).
+/// `counter` (N), `lease_ms` (N), `released` (BOOL), `address` (S, absent if there is none),
+/// `peer_address` and `peer_key` (S, absent if there is no peer port) and `updated` (S, never
+/// compared).
 pub(crate) fn to_attributes(
     item: &LeaseItem,
     key: &str,
@@ -50,7 +52,16 @@ pub(crate) fn to_attributes(
     if let Some(address) = &item.address {
         attributes.insert("address".to_owned(), AttributeValue::S(address.clone()));
     }
+    if let Some(peer) = &item.peer {
+        insert_peer(&mut attributes, peer);
+    }
     attributes
+}
+
+fn insert_peer(attributes: &mut HashMap<String, AttributeValue>, peer: &PeerPort) {
+    let address = AttributeValue::S(peer.address.clone());
+    attributes.insert("peer_address".to_owned(), address);
+    attributes.insert("peer_key".to_owned(), AttributeValue::S(peer.key.clone()));
 }
 
 /// Decodes an item. Unknown attributes are ignored, because a form that gives them a meaning has
@@ -61,12 +72,7 @@ pub(crate) fn to_attributes(
 pub(crate) fn from_attributes<S: BuildHasher>(
     attributes: &HashMap<String, AttributeValue, S>,
 ) -> Result<LeaseItem, Malformed> {
-    let number = |name: &'static str| {
-        let value = attributes.get(name).and_then(|value| value.as_n().ok());
-        value
-            .and_then(|text| text.parse::<u64>().ok())
-            .ok_or(Malformed::Attribute(name))
-    };
+    let number = |name: &'static str| number(attributes, name);
     let found = number("format")?;
     if found != FORMAT {
         return Err(Malformed::Version { found });
@@ -82,7 +88,81 @@ pub(crate) fn from_attributes<S: BuildHasher>(
         lease_ms: number("lease_ms")?,
         released: *released.ok_or(Malformed::Attribute("released"))?,
         address: text("address").cloned(),
+        peer: peer(attributes),
     })
+}
+
+fn peer<S: BuildHasher>(attributes: &HashMap<String, AttributeValue, S>) -> Option<PeerPort> {
+    let text = |name: &str| attributes.get(name)?.as_s().ok().cloned();
+    Some(PeerPort {
+        address: text("peer_address")?,
+        key: text("peer_key")?,
+    })
+}
+
+/// Attributes of a member's item named `key`. `expires_s` is a calendar time in seconds since the
+/// epoch, after which the table may delete the item.
+///
+/// The attributes are `pk` (S), `format` (N), `member` (S, the id of the process), `peer_address`,
+/// `peer_key` and `software` (S), `counter` and `renewal_ms` (N), `left` (BOOL), `expires` (N, for
+/// the table's time to live) and `updated` (S, never compared).
+pub(crate) fn member_to_attributes(
+    member: &MemberItem,
+    key: &str,
+    (updated, expires_s): (String, u64),
+) -> HashMap<String, AttributeValue> {
+    let number = |number: u64| AttributeValue::N(number.to_string());
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let mut attributes = HashMap::from([
+        (KEY.to_owned(), text(key)),
+        ("format".to_owned(), number(FORMAT)),
+        ("member".to_owned(), text(&member.id)),
+        ("software".to_owned(), text(&member.software)),
+        ("counter".to_owned(), number(member.counter)),
+        ("renewal_ms".to_owned(), number(member.renewal_ms)),
+        ("left".to_owned(), AttributeValue::Bool(member.left)),
+        ("expires".to_owned(), number(expires_s)),
+        ("updated".to_owned(), AttributeValue::S(updated)),
+    ]);
+    insert_peer(&mut attributes, &member.peer);
+    attributes
+}
+
+/// Decodes a member's item, as [`from_attributes`].
+///
+/// # Errors
+/// [`Malformed`].
+pub(crate) fn member_from_attributes<S: BuildHasher>(
+    attributes: &HashMap<String, AttributeValue, S>,
+) -> Result<MemberItem, Malformed> {
+    let number = |name: &'static str| number(attributes, name);
+    let found = number("format")?;
+    if found != FORMAT {
+        return Err(Malformed::Version { found });
+    }
+    let text = |name: &'static str| {
+        let text = attributes.get(name).and_then(|value| value.as_s().ok());
+        text.cloned().ok_or(Malformed::Attribute(name))
+    };
+    let left = attributes.get("left").and_then(|left| left.as_bool().ok());
+    Ok(MemberItem {
+        id: text("member")?,
+        peer: peer(attributes).ok_or(Malformed::Attribute("peer_key"))?,
+        software: text("software")?,
+        counter: number("counter")?,
+        renewal_ms: number("renewal_ms")?,
+        left: *left.ok_or(Malformed::Attribute("left"))?,
+    })
+}
+
+fn number<S: BuildHasher>(
+    attributes: &HashMap<String, AttributeValue, S>,
+    name: &'static str,
+) -> Result<u64, Malformed> {
+    let value = attributes.get(name).and_then(|value| value.as_n().ok());
+    value
+        .and_then(|text| text.parse::<u64>().ok())
+        .ok_or(Malformed::Attribute(name))
 }
 
 #[cfg(test)]
@@ -99,7 +179,51 @@ mod tests {
             lease_ms: 10_000,
             released: false,
             address: Some("10.0.0.7:8081".to_owned()),
+            peer: Some(peer_port()),
         }
+    }
+
+    fn peer_port() -> PeerPort {
+        PeerPort {
+            address: "10.0.0.7:8082".to_owned(),
+            key: "ab".repeat(32),
+        }
+    }
+
+    #[test]
+    fn a_member_reads_back() {
+        for left in [false, true] {
+            let member = MemberItem {
+                id: "0f".repeat(16),
+                peer: peer_port(),
+                software: "0.1.0".to_owned(),
+                counter: 3,
+                renewal_ms: 10_000,
+                left,
+            };
+            let updated = ("2026-11-21".to_owned(), 1_795_000_000);
+            let mut attributes = member_to_attributes(&member, "shop#s3://b/p#member#ab", updated);
+            assert_eq!(member_from_attributes(&attributes), Ok(member));
+            attributes.remove("peer_key");
+            let refused = member_from_attributes(&attributes);
+            assert_eq!(refused, Err(Malformed::Attribute("peer_key")));
+        }
+    }
+
+    #[test]
+    fn an_item_of_a_process_without_a_peer_port_is_read_and_such_a_process_reads_ours() {
+        let mut attributes = to_attributes(&item(), "key", String::new());
+        let ours = attributes.keys().filter(|name| name.starts_with("peer_"));
+        assert_eq!(ours.count(), 2);
+        attributes.retain(|name, _| !name.starts_with("peer_"));
+        let read = from_attributes(&attributes).unwrap();
+        assert_eq!(
+            read,
+            LeaseItem {
+                peer: None,
+                ..item()
+            }
+        );
     }
 
     #[test]
@@ -108,6 +232,7 @@ mod tests {
             item(),
             LeaseItem {
                 address: None,
+                peer: None,
                 released: true,
                 ..item()
             },

@@ -1,6 +1,7 @@
 //! The lease table: one read and one conditional write, each sent once.
 
-use std::time::{Duration, SystemTime};
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -15,14 +16,20 @@ use aws_sdk_dynamodb::types::{
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
-use super::item::{KEY, from_attributes, to_attributes};
+use super::item::{
+    KEY, Malformed, from_attributes, member_from_attributes, member_to_attributes, to_attributes,
+};
 use crate::error_text::{Operation, describe};
 use crate::server_date::ServerDate;
+use satchel_engine::lease::members::MemberItem;
 use satchel_engine::lease::{Condition, LeaseItem, Write};
 
 /// Maximum duration of one request. A holder and a watcher have time for several within a lease
 /// time.
 const REQUEST_MAX: Duration = Duration::from_secs(2);
+
+/// Time after which a table with a time to live deletes the item of a process that ended.
+const MEMBER_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Maximum time for a new table to become active.
 const CREATION_MAX: Duration = Duration::from_secs(120);
@@ -106,18 +113,64 @@ impl LeaseTable {
     /// # Errors
     /// [`TableError`].
     pub async fn read(&self) -> Result<Option<LeaseItem>, TableError> {
+        let item = self.get(&self.key).await?;
+        let item = item.as_ref().map(from_attributes).transpose();
+        item.map_err(|malformed| self.malformed(&self.key, &malformed))
+    }
+
+    /// Reads the item of the process with this peer key, with strong consistency. The item lies
+    /// beside the lease, under a key that begins with `prefix`.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn read_member(
+        &self,
+        prefix: &str,
+        peer_key: &str,
+    ) -> Result<Option<MemberItem>, TableError> {
+        let key = member_key(prefix, peer_key);
+        let item = self.get(&key).await?;
+        let item = item.as_ref().map(member_from_attributes).transpose();
+        item.map_err(|malformed| self.malformed(&key, &malformed))
+    }
+
+    /// Writes the item of a process. No other process writes it, so there is no condition.
+    ///
+    /// # Errors
+    /// [`TableError`]. After [`TableError::Unavailable`] the item may have been written.
+    pub async fn write_member(&self, prefix: &str, member: &MemberItem) -> Result<(), TableError> {
+        let now = SystemTime::now();
+        let updated = DateTime::from(now)
+            .fmt(Format::DateTime)
+            .unwrap_or_default();
+        let expires = now.duration_since(UNIX_EPOCH).unwrap_or_default() + MEMBER_KEPT;
+        let key = member_key(prefix, &member.peer.key);
+        let item = member_to_attributes(member, &key, (updated, expires.as_secs()));
+        let request = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item));
+        request.send().await.map_err(|error| self.error(&error))?;
+        Ok(())
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<HashMap<String, AttributeValue>>, TableError> {
         let request = self
             .client
             .get_item()
             .table_name(&self.table)
-            .key(KEY, AttributeValue::S(self.key.clone()))
+            .key(KEY, AttributeValue::S(key.to_owned()))
             .consistent_read(true);
         let answer = request.send().await.map_err(|error| self.error(&error))?;
-        let item = answer.item().map(from_attributes);
-        item.transpose().map_err(|malformed| TableError::Refused {
+        Ok(answer.item)
+    }
+
+    fn malformed(&self, key: &str, malformed: &Malformed) -> TableError {
+        TableError::Refused {
             table: self.table.clone(),
-            reason: format!("the item {}: {malformed}", self.key),
-        })
+            reason: format!("the item {key}: {malformed}"),
+        }
     }
 
     /// Writes the item if the condition of `write` holds. Returns whether it did.
@@ -246,4 +299,8 @@ impl LeaseTable {
             _ => TableError::Unavailable { table, reason },
         }
     }
+}
+
+fn member_key(prefix: &str, peer_key: &str) -> String {
+    format!("{prefix}#member#{peer_key}")
 }

@@ -8,10 +8,18 @@ mod several;
 
 const LEASE_MS: u64 = 10_000;
 
+fn peer(id: &str) -> PeerPort {
+    PeerPort {
+        address: format!("{id}:8082"),
+        key: format!("key of {id}"),
+    }
+}
+
 fn claimant(id: &str) -> Claimant {
     Claimant {
         id: id.to_owned(),
         address: Some(format!("{id}:8081")),
+        peer: Some(peer(id)),
     }
 }
 
@@ -27,6 +35,7 @@ fn item(owner: &str, epoch: u64, counter: u64) -> LeaseItem {
         lease_ms: LEASE_MS,
         released: false,
         address: Some(format!("{owner}:8081")),
+        peer: Some(peer(owner)),
     }
 }
 

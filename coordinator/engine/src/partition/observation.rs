@@ -41,6 +41,12 @@ impl FunctionFigures {
 }
 
 impl Partition {
+    /// Returns the size of the pending messages in bytes, as [`Partition::gauges`] does, which
+    /// visits every bucket.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
     /// Returns the figures of each function in one bucket; none for a bucket that is not in memory.
     /// The cost is that of visiting each instance of the bucket.
     pub fn function_figures(&self, bucket: u16) -> BTreeMap<FunctionType, FunctionFigures> {

@@ -75,31 +75,43 @@ impl Group {
         }
     }
 
-    /// Adds one append call, unless its number is known or out of order.
+    /// Adds the records of one append call whose numbers are not known, unless they are out of
+    /// order.
     pub(super) fn add(&mut self, log: &Log, append: &Append) -> Result<Appended, StreamError> {
-        if let Some(Producer { id, number }) = &append.producer {
+        let mut known = 0;
+        if let Some(Producer { id, number: last }) = &append.producer {
             let applied = self.producers.get(id).or_else(|| log.producers.get(id));
-            if applied >= Some(number) {
+            if applied >= Some(last) {
                 return Ok(Appended::Known);
             }
-            if let Some(failed) = log.failed.get(id).filter(|failed| *failed < number)
+            known = append
+                .numbers
+                .partition_point(|number| Some(number) <= applied);
+            let number = append.lowest_number(known).unwrap_or(*last);
+            if let Some(failed) = log.failed.get(id).filter(|failed| **failed < number)
                 && applied < Some(failed)
             {
                 return Err(StreamError::OutOfOrder {
                     stream: log.name.clone(),
                     producer: id.clone(),
-                    number: *number,
+                    number,
                     failed: *failed,
                 });
             }
-            self.producers.insert(id.clone(), *number);
+            match self.producers.get_mut(id) {
+                Some(number) => *number = *last,
+                None => {
+                    self.producers.insert(id.clone(), *last);
+                }
+            }
         }
+        let records = &append.records[known..];
         let first = self.next;
-        let mut placed = Vec::with_capacity(append.records.len());
-        let mut numbers = Vec::with_capacity(append.records.len());
-        for record in &append.records {
+        let mut placed = Vec::with_capacity(records.len());
+        let mut numbers = Vec::with_capacity(records.len());
+        for record in records {
             self.time_ms = record.time_ms.max(self.time_ms);
-            let shard = log.route(record.hash_key());
+            let shard = log.route(record);
             placed.push((record, shard, self.time_ms));
             let number = log.description.shard(shard);
             let number = number.map(|shard| shard.number(self.next, self.time_ms));

@@ -148,6 +148,44 @@ async fn a_producer_is_exactly_once_across_resends_and_restarts() {
 }
 
 #[tokio::test]
+async fn numbered_records_are_stored_once_however_calls_group_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = open(dir.path()).await;
+    let numbered = |numbers: std::ops::RangeInclusive<u64>| {
+        let record = |number: u64| (number, record("k", &number.to_string(), 0));
+        numbers.map(record).collect::<Vec<_>>()
+    };
+    let first = stream.append_numbered("p", numbered(1..=3));
+    assert_eq!(ordinals(first.await), Ok(Some(vec![1, 2, 3])));
+
+    // Its owner dies before it learns so. The next one groups what it still has in another way, and
+    // another process may be between them.
+    let stream = open(dir.path()).await;
+    let known = stream.append_numbered("p", numbered(2..=3));
+    let other = stream.append_numbered("q", numbered(2..=2));
+    let overlapping = stream.append_numbered("p", numbered(3..=5));
+    let single = stream.append_from("p", 5, vec![record("k", "again", 0)]);
+    assert_eq!(ordinals(known.await), Ok(None));
+    assert_eq!(ordinals(other.await), Ok(Some(vec![4])));
+    assert_eq!(ordinals(overlapping.await), Ok(Some(vec![5, 6])));
+    assert_eq!(ordinals(single.await), Ok(None));
+    let data = data_from(&stream, ReadFrom::Earliest).await;
+    assert_eq!(data, ["1", "2", "3", "2", "4", "5"]);
+
+    let unordered = numbered(7..=8).into_iter().rev().collect();
+    let refused = stream.append_numbered("p", unordered).await;
+    assert!(
+        matches!(refused, Err(StreamError::InvalidRecord(_))),
+        "{refused:?}"
+    );
+    let none = stream.append_numbered("p", Vec::new()).await;
+    assert!(
+        matches!(none, Err(StreamError::InvalidRecord(_))),
+        "{none:?}"
+    );
+}
+
+#[tokio::test]
 async fn another_process_sees_the_numbers_of_a_producer() {
     let directory = tempfile::tempdir().unwrap();
     let (here, there) = (open(directory.path()).await, open(directory.path()).await);

@@ -103,7 +103,17 @@ async fn after_a_full_disk_a_producer_must_resend_the_failed_append_before_later
 
     let stream = open(directory.path()).await;
     let data = data_from(&stream, ReadFrom::Earliest).await;
-    assert_eq!(data, ["four", "small", "five, smaller", "six"]);
+    let expected = [
+        "four",
+        "small",
+        "five, smaller",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+    ];
+    assert_eq!(data, expected);
 }
 
 async fn meet_a_full_disk(directory: &Path) {
@@ -128,4 +138,26 @@ async fn meet_a_full_disk(directory: &Path) {
     let five = send(5, "five, smaller").await;
     assert_eq!(ordinals(five), Ok(Some(vec![3])));
     assert_eq!(ordinals(send(6, "six").await), Ok(Some(vec![4])));
+
+    // The same holds for a group, of which the first record is known already.
+    let send_all = |records: &[(u64, &str)]| {
+        let records = records.iter();
+        let records = records.map(|(number, data)| (*number, record("k", data, 0)));
+        stream.append_numbered("outbox", records.collect())
+    };
+    let large = "x".repeat(1 << 20);
+    let failed = send_all(&[(6, "six"), (7, &large), (8, "eight")]).await;
+    assert!(matches!(failed, Err(StreamError::Io { .. })), "{failed:?}");
+    let refused = send_all(&[(8, "eight"), (9, "nine")]).await.unwrap_err();
+    let expected = StreamError::OutOfOrder {
+        stream: "names".to_owned(),
+        producer: "outbox".to_owned(),
+        number: 8,
+        failed: 7,
+    };
+    assert_eq!(refused, expected);
+    let seven = send_all(&[(6, "six"), (7, "seven"), (8, "eight")]).await;
+    assert_eq!(ordinals(seven), Ok(Some(vec![5, 6])));
+    let rest = send_all(&[(8, "eight"), (9, "nine"), (10, "ten")]).await;
+    assert_eq!(ordinals(rest), Ok(Some(vec![7, 8])));
 }

@@ -331,7 +331,7 @@ async fn each_answer_of_the_partition_has_its_status() {
         (
             "stopping",
             503,
-            "stopping",
+            "unknown",
             "outcome is unknown; retry with the same Idempotency-Key",
         ),
         ("wrong", 500, "internal", "a bug of Satchel"),
@@ -448,7 +448,7 @@ async fn when_the_loop_is_gone_the_outcome_is_unknown() {
     process.partition.abort();
     let reply = ask(process.traffic, "POST", CALL, &[], b"1").await;
     let (status, code, message) = reply.error();
-    assert_eq!((status, code.as_str()), (503, "stopping"));
+    assert_eq!((status, code.as_str()), (503, "unknown"));
     assert!(message.contains("same Idempotency-Key"), "{message}");
     process.stop().await;
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Url;
 use satchel_engine::address::FunctionType;
 
 /// Placeholder of the function's name.
@@ -29,6 +30,8 @@ pub struct InvalidUrl {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct UrlTemplate {
     http: String,
+    /// The URL of all functions, if the template has no placeholder.
+    only: Option<Url>,
     socket: Option<PathBuf>,
 }
 
@@ -37,9 +40,10 @@ impl UrlTemplate {
         let invalid = |reason: &str| InvalidUrl {
             reason: reason.to_owned(),
         };
-        let template = match text.split_once("://") {
+        let mut template = match text.split_once("://") {
             Some(("http" | "https", _)) => Self {
                 http: text.to_owned(),
+                only: None,
                 socket: None,
             },
             Some(("http+unix", path)) => Self::unix("http", path).map_err(invalid)?,
@@ -51,10 +55,12 @@ impl UrlTemplate {
             }
         };
         // A name is escaped to letters, digits, `%` and the like: if one is valid, all are.
-        match reqwest::Url::parse(&template.http.replace(PLACEHOLDER, "name")) {
-            Ok(_) => Ok(template),
-            Err(error) => Err(invalid(&error.to_string())),
+        match Url::parse(&template.http.replace(PLACEHOLDER, "name")) {
+            Ok(url) if !template.http.contains(PLACEHOLDER) => template.only = Some(url),
+            Ok(_) => {}
+            Err(error) => return Err(invalid(&error.to_string())),
         }
+        Ok(template)
     }
 
     /// Splits `/run/functions.sock/path` after the segment that ends in `.sock`, as StateFun does.
@@ -82,6 +88,7 @@ impl UrlTemplate {
         }
         Ok(Self {
             http: format!("{scheme}://localhost{rest}"),
+            only: None,
             socket: Some(socket.into()),
         })
     }
@@ -98,7 +105,15 @@ impl UrlTemplate {
     }
 
     /// Returns the URL for `function`.
-    pub(super) fn of(&self, function: &FunctionType) -> String {
+    pub(super) fn of(&self, function: &FunctionType) -> Url {
+        if let Some(only) = &self.only {
+            return only.clone();
+        }
+        let url = Url::parse(&self.text_of(function));
+        url.expect("a name is escaped to what `parse` has accepted")
+    }
+
+    fn text_of(&self, function: &FunctionType) -> String {
         let name = utf8_percent_encode(function.name(), SEGMENT).to_string();
         self.http.replace(PLACEHOLDER, &name)
     }
@@ -116,7 +131,7 @@ mod tests {
     fn the_functions_name_takes_the_place_of_its_placeholder() {
         let url = UrlTemplate::parse("https://functions:8443/f/{function.name}?x=1").unwrap();
         assert_eq!(
-            url.of(&greeter()),
+            url.text_of(&greeter()),
             "https://functions:8443/f/greeter%20v2?x=1"
         );
         assert_eq!(url.socket(), None);
@@ -126,9 +141,9 @@ mod tests {
     fn a_unix_url_is_a_socket_and_a_path() {
         let url = UrlTemplate::parse("http+unix:///run/x.socket/f.sock/{function.name}").unwrap();
         assert_eq!(url.socket(), Some(Path::new("/run/x.socket/f.sock")));
-        assert_eq!(url.of(&greeter()), "http://localhost/greeter%20v2");
+        assert_eq!(url.text_of(&greeter()), "http://localhost/greeter%20v2");
         let url = UrlTemplate::parse("https+unix:///run/f.sock").unwrap();
-        assert_eq!(url.of(&greeter()), "https://localhost");
+        assert_eq!(url.text_of(&greeter()), "https://localhost");
     }
 
     #[test]

@@ -333,7 +333,7 @@ fn what_lambda_does_not_take_is_refused_before_it_is_sent() {
 #[test]
 fn zstd_is_sent_only_to_who_has_answered_in_it_and_where_it_pays() {
     let large = bundle(vec![batch(1, vec![b'x'; 8_000_000].into())]);
-    let medium = bundle(vec![batch(1, vec![b'x'; 1_000].into())]);
+    let medium = bundle(vec![batch(1, vec![b'x'; 2_000].into())]);
     let mut response = BundleResponse::new("b9", Encoding::Zstd);
     response.push("0-3-1", Ok(&answer()));
     let encoding = |envelope: &Envelope, bundle: &Bundle| {
@@ -350,12 +350,15 @@ fn zstd_is_sent_only_to_who_has_answered_in_it_and_where_it_pays() {
     assert_eq!(encoding(&envelope, &large), Ok(Encoding::Zstd));
     assert_eq!(encoding(&envelope, &medium), Ok(Encoding::Identity));
 
-    let envelope = Envelope::compressing_from(1_000);
+    let envelope = Envelope::compressing_from(2_000);
     assert_eq!(encoding(&envelope, &medium), Ok(Encoding::Identity));
     envelope.decode(&large, &response.to_json());
     assert_eq!(encoding(&envelope, &medium), Ok(Encoding::Zstd));
     let small = bundle(vec![batch(1, Bytes::from_static(b"x"))]);
     assert_eq!(encoding(&envelope, &small), Ok(Encoding::Identity));
+    let of_small = (1..100).map(|number| batch(number, Bytes::from_static(b"x")));
+    let of_small = bundle(of_small.collect());
+    assert_eq!(encoding(&envelope, &of_small), Ok(Encoding::Identity));
 }
 
 #[test]

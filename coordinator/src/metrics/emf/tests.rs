@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use satchel_engine::partition::Gauges;
+
 use super::*;
 
 /// Units of CloudWatch that the specification allows and that this module uses.
@@ -126,7 +128,10 @@ async fn a_line_is_written_at_the_start_after_each_interval_and_at_the_end() {
 
     readiness.send_replace(Readiness::Serving);
     metrics.observe_dead_letters_made(2);
-    metrics.observe_pending_bytes(77);
+    metrics.observe_gauges(&Gauges {
+        pending_bytes: 77,
+        ..Gauges::default()
+    });
     for ms in [5, 40, 10] {
         metrics.observe_commit(0, 1, 100, Duration::from_millis(ms));
     }

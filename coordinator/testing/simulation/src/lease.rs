@@ -42,6 +42,7 @@ impl Candidate {
         let me = Claimant {
             id: id.to_string(),
             address: None,
+            peer: None,
         };
         Self {
             lease: Lease::new(me, Timing::of(lease_ms)),

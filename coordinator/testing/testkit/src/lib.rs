@@ -31,6 +31,7 @@
 //! - [`PricedCloud`] provides S3, DynamoDB, Lambda and Kinesis with latency, throttling and a
 //!   [`Bill`]. [`OpenLoop`] loads an application as its clients would.
 //! - [`Proxy`] forwards requests to a server and injects faults.
+//! - [`Balancer`] is a load balancer over several processes.
 //! - [`Service`] describes an AWS service and the errors that it returns when it throttles or
 //!   fails.
 //! - [`Moto`] emulates AWS; [`python_with`] prepares the Python environment that it needs.
@@ -42,6 +43,7 @@
 //! that crash tests need return the error instead: [`Request::send`], [`Client::try_put`].
 
 mod aws;
+mod balancer;
 mod binary;
 mod client;
 mod cloud;
@@ -58,6 +60,7 @@ mod python;
 mod waiting;
 
 pub use aws::Moto;
+pub use balancer::{ASKED, Balancer};
 pub use binary::{binary, example, handler, satchel, target_dir, workspace};
 pub use client::{Client, Lost, Record, Reply, Request};
 pub use cloud::{Cloud, Follower};

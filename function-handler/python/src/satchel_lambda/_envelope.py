@@ -17,6 +17,8 @@ DECOMPRESSED_BYTES_MAX = 64 << 20
 RESPONSE_BYTES_MAX = 6 << 20
 # Total size of the answers from which compression saves more than it costs.
 COMPRESSED_FROM_BYTES = 32 << 10
+# Average size of the answers below which each of them, a frame of its own, hardly shrinks.
+COMPRESSED_PART_BYTES_MIN = 1 << 10
 
 
 class invalid_request(ValueError):  # noqa: N801
@@ -89,9 +91,10 @@ class Bundle:
 
     def respond(self, answers):
         """Returns the response: for each batch, in order, its bytes or a BatchError."""
-        size = sum(len(answer) for answer in answers if isinstance(answer, bytes))
+        sizes = [len(answer) for answer in answers if isinstance(answer, bytes)]
         compressed = (
-            size >= COMPRESSED_FROM_BYTES and "zstd" in self.accept and _zstd.available)
+            compression_pays(len(sizes), sum(sizes))
+            and "zstd" in self.accept and _zstd.available)
         results = []
         for (attempt, _), answer in zip(self.batches, answers):
             if isinstance(answer, BatchError):
@@ -107,6 +110,12 @@ class Bundle:
         }
         fit(response, RESPONSE_BYTES_MAX)
         return response
+
+
+def compression_pays(parts, size):
+    """Whether zstd saves more than it costs, or the answers do not fit without it."""
+    too_large = (size + 2) // 3 * 4 + 40 * parts > RESPONSE_BYTES_MAX
+    return too_large or size >= max(COMPRESSED_FROM_BYTES, COMPRESSED_PART_BYTES_MIN * parts)
 
 
 def fit(response, bytes_max):

@@ -5,6 +5,7 @@ coordinator compresses only for handlers that have answered so.
 """
 
 import io
+import threading
 
 try:
     from compression import zstd as _standard
@@ -21,10 +22,19 @@ _WINDOW_LOG_MAX = 26
 available = _standard is not None or _package is not None
 
 
+# Making a compressor costs more than compressing a small answer, and threads cannot share one.
+_kept = threading.local()
+
+
 def compress(data):
-    if _standard is not None:
-        return _standard.compress(data, level=1)
-    return _package.ZstdCompressor(level=1).compress(data)
+    """Compresses to one frame."""
+    compressor = getattr(_kept, "compressor", None)
+    if compressor is None:
+        library = _package if _standard is None else _standard
+        compressor = _kept.compressor = library.ZstdCompressor(level=1)
+    if _standard is None:
+        return compressor.compress(data)
+    return compressor.compress(data, _standard.ZstdCompressor.FLUSH_FRAME)
 
 
 def decompress(data, bytes_max):

@@ -77,7 +77,7 @@ run "the_container_runs_satchel_with_time_to_hand_over" {
     condition = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command == [
       "run", "--module", "/etc/satchel/module.yaml", "--state", "s3://orders-state/orders", "--lease-table", "orders-leases",
       "--application", "orders", "--lease-time", "20s", "--stop-timeout", "110s", "--http", "0.0.0.0:8080", "--admin", "0.0.0.0:8081",
-      "--log-format", "json", "--pending-limit", "1GiB",
+      "--log-format", "json", "--peer", "0.0.0.0:8082", "--pending-limit", "1GiB",
     ]
     error_message = "The command is another one."
   }
@@ -112,6 +112,11 @@ run "a_small_task_costs_little_and_its_limits_follow_its_memory" {
   assert {
     condition     = aws_ecs_task_definition.coordinator.cpu == "256" && aws_ecs_task_definition.coordinator.memory == "512" && aws_ecs_service.coordinator.desired_count == 1
     error_message = "The task is larger than the smallest."
+  }
+
+  assert {
+    condition     = jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].memory == 512
+    error_message = "The process does not see its limit."
   }
 
   assert {
@@ -350,6 +355,29 @@ run "nobody_reaches_a_coordinator_but_its_peers_until_a_client_is_named" {
     condition     = aws_vpc_security_group_ingress_rule.peers.cidr_ipv4 == null
     error_message = "Peers are more than the coordinators themselves."
   }
+
+  assert {
+    condition     = aws_vpc_security_group_ingress_rule.peers.to_port == 8082
+    error_message = "Standbys do not reach the owner."
+  }
+}
+
+run "without_forwarding_a_balancer_asks_whether_a_coordinator_lives" {
+  variables {
+    load_balancer      = "orders"
+    client_cidr_blocks = ["10.0.0.0/16"]
+    forwarding         = false
+  }
+
+  assert {
+    condition     = aws_lb_target_group.traffic[0].health_check[0].path == "/healthz"
+    error_message = "ECS would go on replacing the standbys."
+  }
+
+  assert {
+    condition     = !contains(jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command, "--peer")
+    error_message = "The peer port is open."
+  }
 }
 
 run "a_balancer_asks_whether_a_coordinator_lives_and_reaches_its_administration_only_by_its_own_group" {
@@ -359,7 +387,7 @@ run "a_balancer_asks_whether_a_coordinator_lives_and_reaches_its_administration_
   }
 
   assert {
-    condition     = aws_lb_target_group.traffic[0].health_check[0].path == "/healthz" && aws_lb_target_group.traffic[0].health_check[0].port == "8081"
+    condition     = aws_lb_target_group.traffic[0].health_check[0].path == "/readyz/traffic" && aws_lb_target_group.traffic[0].health_check[0].port == "8081"
     error_message = "ECS would go on replacing the standbys."
   }
 

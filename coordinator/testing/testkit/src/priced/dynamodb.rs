@@ -53,8 +53,8 @@ struct Refused {
     message: String,
     /// Further fields of the body.
     fields: Map<String, Value>,
-    /// Units that the failed request consumed.
-    usage: Usage,
+    /// Write units that the failed request consumed.
+    write_units: f64,
 }
 
 impl Refused {
@@ -64,7 +64,7 @@ impl Refused {
             code,
             message: message.into(),
             fields: Map::new(),
-            usage: Usage::default(),
+            write_units: 0.0,
         }
     }
 
@@ -82,7 +82,11 @@ impl Refused {
         let mut body = self.fields;
         body.insert("__type".to_owned(), kind.into());
         body.insert("message".to_owned(), self.message.into());
-        respond(self.status, &Value::Object(body)).usage(self.usage)
+        let usage = Usage {
+            write_units: self.write_units,
+            ..Usage::default()
+        };
+        respond(self.status, &Value::Object(body)).usage(usage)
     }
 }
 

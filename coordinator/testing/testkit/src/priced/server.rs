@@ -51,7 +51,7 @@ pub(super) struct Answer {
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Bytes,
     /// Use besides requests and bytes.
-    pub(super) usage: Usage,
+    pub(super) usage: Box<Usage>,
 }
 
 impl Answer {
@@ -73,7 +73,7 @@ impl Answer {
     }
 
     pub(super) fn usage(mut self, usage: Usage) -> Self {
-        self.usage = usage;
+        *self.usage = usage;
         self
     }
 }
@@ -246,7 +246,7 @@ async fn answer<S: Service>(
             (operation, answer)
         }
     };
-    let mut usage = answer.usage;
+    let mut usage = *answer.usage;
     if usage.throttled == 0 {
         usage.requests += 1;
         usage.refused += u64::from(answer.status >= 400);

@@ -220,7 +220,7 @@ impl Tables {
     /// Checks the conditions of all writes before any takes effect.
     fn check_all(&mut self, writes: &[(String, Write)]) -> Result<(), Refused> {
         let mut reasons = Vec::new();
-        let mut usage = Usage::default();
+        let mut units = 0.0;
         for (name, write) in writes {
             let table = self.table(name)?;
             let reason = match table.check(write) {
@@ -233,7 +233,7 @@ impl Tables {
                 }
             };
             let before = table.items.get(&write.key).map_or(0, item_bytes);
-            usage.write_units += 2.0 * write_units(before);
+            units += 2.0 * write_units(before);
             reasons.push(reason);
         }
         if reasons.iter().all(|reason| reason["Code"] == "None") {
@@ -250,7 +250,7 @@ impl Tables {
         let mut refused = Refused::new("TransactionCanceledException", message);
         let fields = &mut refused.fields;
         fields.insert("CancellationReasons".to_owned(), reasons.into());
-        refused.usage = usage;
+        refused.write_units = units;
         Err(refused)
     }
 }
@@ -266,7 +266,7 @@ impl Table {
         }
         let text = "The conditional request failed";
         let mut refused = Refused::new("ConditionalCheckFailedException", text);
-        refused.usage.write_units = write_units(old.map_or(0, item_bytes));
+        refused.write_units = write_units(old.map_or(0, item_bytes));
         if let Some(old) = old.filter(|_| write.explain) {
             refused.fields.insert("Item".to_owned(), item_to_json(old));
         }

@@ -1,0 +1,167 @@
+//! The item of this process in the lease table, and the check of other processes against theirs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use satchel_aws::lease::{LeaseTable, MemberItem};
+use satchel_engine::lease::members::{Admission, Verdict};
+use tokio::task::JoinHandle;
+
+use crate::clock::boot_ms;
+use crate::metrics::Metrics;
+
+/// Reads the item of the process with a key.
+type Read = dyn Fn(String) -> BoxFuture<'static, Result<Option<MemberItem>, String>> + Send + Sync;
+
+/// Decides whether the holder of a key is a live process of the application.
+pub(crate) struct Membership {
+    read: Box<Read>,
+    admission: Mutex<Admission>,
+}
+
+impl Membership {
+    /// Membership by the items in `table` whose keys begin with `prefix`.
+    pub(crate) fn of(table: LeaseTable, prefix: String) -> Self {
+        Self::new(move |key| {
+            let (table, prefix) = (table.clone(), prefix.clone());
+            Box::pin(async move {
+                let read = table.read_member(&prefix, &key).await;
+                read.map_err(|error| error.to_string())
+            })
+        })
+    }
+
+    /// Membership by the items that `read` returns.
+    pub(super) fn new(
+        read: impl Fn(String) -> BoxFuture<'static, Result<Option<MemberItem>, String>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        Self {
+            read: Box::new(read),
+            admission: Mutex::default(),
+        }
+    }
+
+    /// Checks the holder of `key`.
+    ///
+    /// # Errors
+    ///
+    /// The reason of a refusal, as a label of metrics.
+    pub(super) async fn admit(&self, key: &str) -> Result<(), &'static str> {
+        match self.admission().decide(boot_ms(), key) {
+            Verdict::Admitted => return Ok(()),
+            Verdict::Refused => return Err("unknown_key"),
+            Verdict::Busy => return Err("too_many_checks"),
+            Verdict::Look => {}
+        }
+        match (self.read)(key.to_owned()).await {
+            Ok(item) => match self.admission().looked(boot_ms(), key, item.as_ref()) {
+                true => Ok(()),
+                false => Err("unknown_key"),
+            },
+            Err(error) => {
+                tracing::warn!(error, "lease table unreachable; process not admitted");
+                Err("table_unreachable")
+            }
+        }
+    }
+
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        // No code panics while it holds the lock.
+        self.admission
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Registration of this process, renewed until [`Registration::leave`]. Dropping it leaves the
+/// item behind, as a crash would.
+pub(crate) struct Registration {
+    table: LeaseTable,
+    prefix: String,
+    item: MemberItem,
+    renewing: JoinHandle<()>,
+}
+
+impl Registration {
+    /// Writes the item of this process, and renews it from now on.
+    pub(crate) async fn begin(
+        table: LeaseTable,
+        prefix: String,
+        item: MemberItem,
+        metrics: Metrics,
+    ) -> Self {
+        let wrote = table.write_member(&prefix, &item).await;
+        if let Err(error) = &wrote {
+            tracing::warn!(%error, "process not registered; retrying");
+        }
+        metrics.observe_peer_registered(wrote.is_ok());
+        let renewing = renew(
+            table.clone(),
+            prefix.clone(),
+            item.clone(),
+            metrics,
+            wrote.is_ok(),
+        );
+        Self {
+            renewing: tokio::spawn(renewing),
+            table,
+            prefix,
+            item,
+        }
+    }
+
+    /// Tells the other processes that this one ends. Tries once.
+    pub(crate) async fn leave(self) {
+        self.renewing.abort();
+        let item = MemberItem {
+            // Above every counter of a renewal that may still be on its way.
+            counter: u64::MAX,
+            left: true,
+            ..self.item.clone()
+        };
+        if let Err(error) = self.table.write_member(&self.prefix, &item).await {
+            tracing::debug!(%error, "end of the process not registered");
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.renewing.abort();
+    }
+}
+
+async fn renew(
+    table: LeaseTable,
+    prefix: String,
+    mut item: MemberItem,
+    metrics: Metrics,
+    mut registered: bool,
+) {
+    let interval = Duration::from_millis(item.renewal_ms);
+    loop {
+        let pause = match registered {
+            true => interval,
+            false => interval.min(Duration::from_secs(1)),
+        };
+        tokio::time::sleep(pause).await;
+        item.counter += 1;
+        let wrote = table.write_member(&prefix, &item).await;
+        match &wrote {
+            Ok(()) if !registered => tracing::info!("process registered"),
+            Err(error) if registered => {
+                tracing::warn!(%error, "registration of the process not renewed; retrying");
+            }
+            _ => {}
+        }
+        registered = wrote.is_ok();
+        metrics.observe_peer_registered(registered);
+    }
+}
+
+/// Shared membership.
+pub(super) type SharedMembership = Arc<Membership>;
