@@ -97,11 +97,7 @@ impl Running {
         let metrics = connection.get("/metrics");
         let line = metrics
             .lines()
-<<<<<<< HEAD
-            .find(|line| line.starts_with("satchel_egress_acked_total{"));
-=======
             .find(|line| line.starts_with("satchel_egress_acked_records_total{"));
->>>>>>> refs/heads/cpu
         let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
         value.unwrap_or_default()
     }
