@@ -20,7 +20,7 @@ use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::Input;
 use satchel_engine::output::Stoppages;
 use satchel_engine::partition::Config;
-use satchel_log::{Condensation, DEFAULT_BUCKETS, MemoryStore, Options};
+use satchel_log::{Condensation, DEFAULT_BUCKETS, MemoryStore, Options, SnapshotPolicy};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{CommitPolicy, ProcessArgs};
@@ -44,7 +44,7 @@ use crate::runtime::dispatch::Destination;
 use crate::runtime::node::NodeParts;
 use crate::servers::{Servers, admin_reads};
 use crate::sources::Sources;
-use crate::store::{StateLocation, StateStore, StoreOptions};
+use crate::store::{StateLocation, StateStore, StoreKind, StoreOptions};
 
 use playground::Playground;
 
@@ -256,7 +256,9 @@ impl Process {
             Some(location) => {
                 let options = StoreOptions {
                     s3: s3.clone(),
-                    on_written: None,
+                    log: self.args.commit_log.commit_log.clone(),
+                    create_log_table: self.args.commit_log.create_commit_log_table,
+                    ..StoreOptions::default()
                 };
                 location.open_new(self.metrics.counting(options)).await?
             }
@@ -288,9 +290,14 @@ impl Process {
         log: Options,
     ) -> Result<NodeParts, Failure> {
         let args = &self.args;
-        let commits = args.commits.policy(state.is_bucket());
-        // A file is read in microseconds, so copies of small ones would gain nothing.
-        let condensation = state.is_bucket().then(Condensation::default);
+        let commits = args.commits.policy(state.kind());
+        let (condensation, object_bytes) = match state.kind() {
+            // A file is read in microseconds, so copies of small ones would gain nothing.
+            StoreKind::Local => (None, log.snapshots.object_bytes),
+            StoreKind::Bucket => (Some(Condensation::default()), log.snapshots.object_bytes),
+            // A query reads a thousand items.
+            StoreKind::Table => (None, TABLE_OBJECT_BYTES),
+        };
         Ok(NodeParts {
             application: args.application.clone(),
             config: self.engine_config(adapters.endpoints, commits),
@@ -299,6 +306,10 @@ impl Process {
             log: Options {
                 depth: commits.depth,
                 condensation,
+                snapshots: SnapshotPolicy {
+                    object_bytes,
+                    ..log.snapshots
+                },
                 retention_ms: millis(args.retention.unwrap_or_default()),
                 ..log
             },
@@ -340,6 +351,10 @@ impl Process {
 
 /// Default of `--pending-limit` without a container's limit, in bytes.
 const PENDING_LIMIT: u64 = 256 << 20;
+
+/// Bytes that a commit in a table counts besides its own size in the rule of snapshots: a thousand
+/// of them are read in the time of a megabyte.
+const TABLE_OBJECT_BYTES: u64 = 1 << 10;
 
 /// Minimum of the limit, in bytes.
 const PENDING_LIMIT_MIN: u64 = 1 << 20;

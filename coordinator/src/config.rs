@@ -1,5 +1,6 @@
 //! Configuration of a process: the command line, then `SATCHEL_*` variables, then defaults.
 
+mod commit_log;
 mod commits;
 mod dev;
 mod ports;
@@ -14,6 +15,7 @@ use clap::ValueEnum;
 
 use crate::module::format_duration;
 
+pub use commit_log::CommitLogArgs;
 pub use commits::{CommitArgs, CommitPolicy};
 pub use dev::DevConfig;
 pub use ports::PortArgs;

@@ -16,6 +16,8 @@ pub mod lambda;
 #[cfg(feature = "sdk")]
 pub mod lease;
 #[cfg(feature = "sdk")]
+pub mod log_table;
+#[cfg(feature = "sdk")]
 pub mod msk;
 pub mod secret;
 #[cfg(feature = "sdk")]

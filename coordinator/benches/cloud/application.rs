@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) pace: Option<&'static str>,
     /// `--commit-depth`.
     pub(crate) depth: Option<u64>,
+    /// True if the commit log is in a table of DynamoDB.
+    pub(crate) log_in_table: bool,
     /// `maxLinger` of the endpoint, such as `10ms`.
     pub(crate) linger: Option<&'static str>,
     /// Further documents of the module file.
@@ -60,6 +62,10 @@ impl Application {
         let mut setup = cloud.setup(file).env("SATCHEL_LOG", "warn,satchel=info");
         if let Some(pace) = settings.pace {
             setup = setup.arg(format!("--commit-pace={pace}"));
+        }
+        if settings.log_in_table {
+            setup = setup.arg("--commit-log=dynamodb:commits");
+            setup = setup.arg("--create-commit-log-table");
         }
         if let Some(depth) = settings.depth {
             setup = setup.arg(format!("--commit-depth={depth}"));

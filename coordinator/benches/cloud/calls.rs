@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use satchel_testkit::{Latencies, OpenLoop};
+use satchel_testkit::{Latencies, OpenLoop, PricedService};
 
 use crate::application::{Application, Settings, call};
 use crate::priced::{Priced, REQUESTS};
@@ -14,12 +14,17 @@ const RATES: [f64; 2] = [100.0, 800.0];
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Measures one call at a time.
-pub(crate) async fn alone(time: Duration) {
-    let app = Application::start(&Settings::default()).await;
+pub(crate) async fn alone(settings: &Settings, time: Duration) {
+    let app = Application::start(settings).await;
     for number in 0..20 {
         app.call(number).await;
     }
-    println!("one call alone, default settings");
+    let place = if settings.log_in_table {
+        "table"
+    } else {
+        "bucket"
+    };
+    println!("one call alone, default settings, commit log in a {place}");
     println!("{:<24} {:>8} {:>8} {:>8}", "", "calls", "p50 ms", "p99 ms");
     for (name, pause) in [
         ("after 200 ms of quiet", Duration::from_millis(200)),
@@ -85,6 +90,50 @@ pub(crate) async fn dial(time: Duration) {
         let app = Application::start(&settings).await;
         for rate in RATES {
             measure(&app, &name, rate, time).await;
+        }
+    }
+    println!();
+}
+
+/// Measures the commit log in a table.
+pub(crate) async fn in_table(time: Duration) {
+    let settings = Settings {
+        log_in_table: true,
+        ..Settings::default()
+    };
+    alone(&settings, time).await;
+    println!("calls in an open loop, commit log in a table; dollars with deletions");
+    println!(
+        "{:<20} {:>8} {:>8} {:>8} {:>9} {:>9} {:>11}",
+        "setting", "calls/s", "p50 ms", "p99 ms", "commits/s", "units/s", "$ log/month"
+    );
+    for pace in [None, Some("0ms"), Some("50ms")] {
+        let settings = Settings {
+            pace,
+            ..settings.clone()
+        };
+        let app = Application::start(&settings).await;
+        for rate in RATES {
+            load(&app, rate, WARM_UP).await;
+            let before = app.cloud.bill();
+            let latencies = load(&app, rate, time).await;
+            let bill = app.cloud.bill().since(&before);
+            let seconds = bill.time.as_secs_f64();
+            // The lease's renewals are among them: one in three seconds.
+            let puts = bill.of(PricedService::DynamoDb, "PutItem");
+            let units = puts.write_units / seconds;
+            let month = units * satchel::cost::MONTH_SECONDS * 2.0 * 0.625e-6;
+            println!(
+                "{:<20} {:>8.0} {:>8.1} {:>8.1} {:>9.1} {:>9.1} {:>11.0}",
+                pace.map_or("default".to_owned(), |pace| format!("pace {pace}")),
+                latencies.count() as f64 / seconds,
+                latencies.percentile_ms(0.5),
+                latencies.percentile_ms(0.99),
+                puts.requests as f64 / seconds,
+                units,
+                month,
+            );
+            app.quiet().await;
         }
     }
     println!();

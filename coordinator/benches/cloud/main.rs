@@ -11,6 +11,7 @@
 //! | `alone` | one call at a time, after a quiet time and one after the other |
 //! | `calls` | 100 and 800 calls/s with the default settings |
 //! | `dial` | the same with each setting of `--commit-pace`, `--commit-depth` and `maxLinger` |
+//! | `table` | one call alone, and 100 and 800 calls/s, with the commit log in a DynamoDB table |
 //! | `streams` | 1,000 records/s from stream to stream |
 //!
 //! Without a part, all are run, each load for SECONDS (10 by default). The binary is the real one,
@@ -25,11 +26,13 @@ mod streams;
 
 use std::time::Duration;
 
+use application::Settings;
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seconds = arguments.iter().find_map(|argument| argument.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(10));
-    let parts = ["alone", "calls", "dial", "streams"];
+    let parts = ["alone", "calls", "dial", "table", "streams"];
     let all = !arguments
         .iter()
         .any(|argument| parts.contains(&&**argument));
@@ -41,13 +44,16 @@ fn main() {
         .expect("a runtime can be built");
     runtime.block_on(async {
         if wanted("alone") {
-            calls::alone(time).await;
+            calls::alone(&Settings::default(), time).await;
         }
         if wanted("calls") {
             calls::by_default(time).await;
         }
         if wanted("dial") {
             calls::dial(time).await;
+        }
+        if wanted("table") {
+            calls::in_table(time).await;
         }
         if wanted("streams") {
             streams::measure(time).await;

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::codec::checksum;
 use crate::error::{Defect, LogError};
 
-/// Format version of the whole root that this program writes.
+/// Format version of a root whose objects all lie in one store.
 const FORMAT: u32 = 1;
+
+/// Format version of a root whose logs lie in a table.
+const FORMAT_WITH_TABLE: u32 = 2;
 
 /// Maximum size of the record in bytes. Of a larger object only so much is read, and rejected.
 pub const RECORD_BYTES_MAX: u64 = 64 << 10;
@@ -46,6 +49,25 @@ impl Identity {
     }
 }
 
+/// Location of the logs of a root, if they lie in a table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableLocation {
+    /// Kind of the table: `dynamodb`.
+    pub kind: String,
+    /// Name of the table.
+    pub table: String,
+    /// Beginning of the names of the logs in the table: the location of the root. A copy of the
+    /// root elsewhere does not continue the logs of the original.
+    pub key: String,
+}
+
+impl std::fmt::Display for TableLocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{} ({})", self.kind, self.table, self.key)
+    }
+}
+
 /// Content of `<root>/application`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,16 +79,20 @@ pub struct Application {
     pub partitions: u32,
     /// Number of buckets of each partition.
     pub buckets: u16,
+    /// Location of the logs, unless they lie in the root itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<TableLocation>,
     checksum: String,
 }
 
 impl Application {
-    pub(crate) fn new(identity: &Identity) -> Self {
+    pub(crate) fn new(identity: &Identity, log: Option<&TableLocation>) -> Self {
         let mut record = Self {
-            format: FORMAT,
+            format: log.map_or(FORMAT, |_| FORMAT_WITH_TABLE),
             application: identity.application.clone(),
             partitions: identity.partitions,
             buckets: identity.buckets,
+            log: log.cloned(),
             checksum: String::new(),
         };
         record.checksum = record.sum();
@@ -90,22 +116,50 @@ impl Application {
         }
         let versioned: Versioned = serde_json::from_slice(bytes)
             .map_err(|_| Defect::Malformed("it is not a JSON object with a format version"))?;
-        if versioned.format != FORMAT {
+        if !(FORMAT..=FORMAT_WITH_TABLE).contains(&versioned.format) {
             return Err(Defect::Version {
                 found: versioned.format,
-                known: FORMAT,
+                known: FORMAT_WITH_TABLE,
             });
         }
         let record: Self = serde_json::from_slice(bytes)
             .map_err(|_| Defect::Malformed("it does not have the fields of an application"))?;
+        if record.log.is_some() != (record.format == FORMAT_WITH_TABLE) {
+            return Err(Defect::Malformed("its format and its fields disagree"));
+        }
         if record.checksum != record.sum() || record.encode() != bytes {
             return Err(Defect::Checksum { part: "content" });
         }
         Ok(record)
     }
 
-    /// Checks that `identity` may use this root; `key` is the key of the record.
-    pub(crate) fn admit(&self, key: &str, identity: &Identity) -> Result<(), LogError> {
+    /// Checks that the logs lie where `log` says; `key` is the key of the record.
+    ///
+    /// # Errors
+    /// [`LogError::Foreign`] if they lie elsewhere.
+    pub fn check_log(&self, key: &str, log: Option<&TableLocation>) -> Result<(), LogError> {
+        let say = |log: Option<&TableLocation>| {
+            log.map_or_else(|| "in the root itself".to_owned(), ToString::to_string)
+        };
+        if self.log.as_ref() == log {
+            return Ok(());
+        }
+        Err(LogError::Foreign {
+            key: key.to_owned(),
+            field: "its log",
+            found: say(self.log.as_ref()),
+            expected: say(log),
+        })
+    }
+
+    /// Checks that `identity` may use this root, and that its logs lie where `log` says; `key` is
+    /// the key of the record.
+    pub(crate) fn admit(
+        &self,
+        key: &str,
+        identity: &Identity,
+        log: Option<&TableLocation>,
+    ) -> Result<(), LogError> {
         let differs = |field, found: String, expected: String| LogError::Foreign {
             key: key.to_owned(),
             field,
@@ -132,14 +186,17 @@ impl Application {
                 return Err(differs(field, found.to_string(), expected.to_string()));
             }
         }
-        Ok(())
+        self.check_log(key, log)
     }
 
     fn sum(&self) -> String {
-        let fields = format!(
+        let mut fields = format!(
             "{}\n{}\n{}\n{}",
             self.format, self.application, self.partitions, self.buckets
         );
+        if let Some(TableLocation { kind, table, key }) = &self.log {
+            fields = format!("{fields}\n{kind}\n{table}\n{key}");
+        }
         format!("{:016x}", checksum(fields.as_bytes()))
     }
 }
@@ -158,18 +215,74 @@ mod tests {
         }
     }
 
+    fn table() -> TableLocation {
+        TableLocation {
+            kind: "dynamodb".to_owned(),
+            table: "logs".to_owned(),
+            key: "bucket/root".to_owned(),
+        }
+    }
+
     #[test]
     fn the_record_reads_back_and_every_flipped_bit_in_it_is_found() {
-        let record = Application::new(&identity());
-        let bytes = record.encode();
-        assert_eq!(Application::decode(&bytes), Ok(record));
-        assert_every_flipped_bit_is_found(&bytes, |bytes| Application::decode(bytes).is_err());
+        for log in [None, Some(&table())] {
+            let record = Application::new(&identity(), log);
+            let bytes = record.encode();
+            assert_eq!(Application::decode(&bytes), Ok(record));
+            assert_every_flipped_bit_is_found(&bytes, |bytes| Application::decode(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_root_without_a_table_is_written_as_before_there_were_any() {
+        let record = Application::new(&identity(), None).encode();
+        let text = std::str::from_utf8(&record).unwrap();
+        assert_eq!(
+            text,
+            "{\"format\":1,\"application\":\"bank \\\"one\\\"\",\"partitions\":4,\
+             \"buckets\":256,\"checksum\":\"2ddbc2ab4c8a19e2\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_log_in_another_place_is_refused_by_name() {
+        let table = table();
+        let with = Application::new(&identity(), Some(&table));
+        let without = Application::new(&identity(), None);
+        assert_eq!(with.check_log("application", Some(&table)), Ok(()));
+        assert_eq!(
+            with.check_log("application", None).unwrap_err().to_string(),
+            "application: this root has its log dynamodb:logs (bucket/root), \
+             not in the root itself"
+        );
+        assert_eq!(
+            without
+                .admit("application", &identity(), Some(&table))
+                .unwrap_err()
+                .to_string(),
+            "application: this root has its log in the root itself, \
+             not dynamodb:logs (bucket/root)"
+        );
+    }
+
+    #[test]
+    fn a_record_whose_format_and_fields_disagree_is_refused() {
+        for (log, format) in [(Some(table()), 1), (None, 2)] {
+            let mut record = Application::new(&identity(), log.as_ref());
+            record.format = format;
+            record.checksum = record.sum();
+            assert_eq!(
+                Application::decode(&record.encode()),
+                Err(Defect::Malformed("its format and its fields disagree"))
+            );
+        }
     }
 
     #[test]
     fn another_application_or_number_is_refused_by_name() {
-        let record = Application::new(&identity());
-        let refusal = |identity: Identity| record.admit("application", &identity).unwrap_err();
+        let record = Application::new(&identity(), None);
+        let refusal =
+            |identity: Identity| record.admit("application", &identity, None).unwrap_err();
         assert_eq!(
             refusal(Identity {
                 application: "shop".to_owned(),
@@ -194,14 +307,14 @@ mod tests {
             .to_string(),
             "application: this root has buckets 256, not 64"
         );
-        assert_eq!(record.admit("application", &identity()), Ok(()));
+        assert_eq!(record.admit("application", &identity(), None), Ok(()));
     }
 
     #[test]
     fn a_newer_root_is_refused_by_its_version() {
         assert_eq!(
-            Application::decode(br#"{"format":2,"novelty":true}"#),
-            Err(Defect::Version { found: 2, known: 1 })
+            Application::decode(br#"{"format":3,"novelty":true}"#),
+            Err(Defect::Version { found: 3, known: 2 })
         );
     }
 }

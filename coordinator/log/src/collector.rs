@@ -67,6 +67,11 @@ impl Collector {
         self.held = held;
     }
 
+    /// Returns true unless a condemnation is being performed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.performing.is_none()
+    }
+
     /// Time until the oldest condemnation may be performed, in milliseconds; `None` if there is
     /// none.
     pub(crate) fn wait_ms(&self, now: Now) -> Option<u64> {

@@ -141,7 +141,8 @@ impl LogError {
             | LogError::DamagedImage { .. }
             | LogError::Missing { .. }
             | LogError::Foreign { .. }
-            | LogError::Unexpected { .. } => ErrorKind::Refused,
+            | LogError::Unexpected { .. }
+            | LogError::Store(StoreError::Damaged { .. }) => ErrorKind::Refused,
             LogError::Store(_) => ErrorKind::Environment,
             LogError::Misuse(_) => ErrorKind::Bug,
         }

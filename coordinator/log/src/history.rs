@@ -95,8 +95,7 @@ pub async fn read(
     at: At,
     fold: &mut impl Fold,
 ) -> Result<Reading, HistoryError> {
-    let reader = source.reader(application, partition);
-    reader.identity.validate()?;
+    let reader = source.reader(application, partition)?;
     let mut restarts = 0;
     loop {
         match reader.read_at(at, &mut Eager(fold)).await {

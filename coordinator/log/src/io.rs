@@ -11,7 +11,7 @@ use crate::application::RECORD_BYTES_MAX;
 use crate::clock::Clock;
 use crate::codec::checksum;
 use crate::error::LogError;
-use crate::store::{Created, ObjectMeta, ObjectStore, StoreError};
+use crate::store::{Created, ObjectMeta, ObjectRange, ObjectStore, StoreError};
 
 /// Retries of a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub struct Io {
     pub on_store_failure: OnStoreFailure,
 }
 
-/// Maximum number of objects in one page of a listing and in one deletion. S3 allows no more.
+/// Maximum number of objects in one page of a listing. S3 allows no more.
 pub(crate) const PAGE: usize = 1000;
 
 impl Io {
@@ -109,7 +109,7 @@ impl Io {
     /// # Errors
     /// Same as [`Io::create`].
     pub async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        for page in keys.chunks(PAGE) {
+        for page in keys.chunks(self.store.delete_max()) {
             self.repeat(|| self.store.delete(page)).await?;
         }
         Ok(())
@@ -146,6 +146,29 @@ impl Io {
     ) -> Result<Vec<ObjectMeta>, StoreError> {
         self.repeat(|| self.store.list(prefix, start_after, PAGE))
             .await
+    }
+
+    /// [`ObjectStore::read_range`]; `None` if the store cannot do that.
+    pub(crate) async fn read_range(
+        &self,
+        prefix: &str,
+        start_after: &str,
+    ) -> Result<Option<ObjectRange>, StoreError> {
+        let request = async || match self.store.read_range(prefix, start_after) {
+            Some(range) => range.await.map(Some),
+            None => Ok(None),
+        };
+        self.repeat(request).await
+    }
+
+    /// [`ObjectStore::archive`], until nothing is left to move.
+    pub(crate) async fn archive(&self, log_prefix: &str, below: u64) -> Result<(), StoreError> {
+        let request = async || match self.store.archive(log_prefix, below) {
+            Some(archiving) => archiving.await,
+            None => Ok(false),
+        };
+        while self.repeat(request).await? {}
+        Ok(())
     }
 
     /// Lists all objects under `prefix` after `start_after`.

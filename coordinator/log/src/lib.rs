@@ -25,7 +25,7 @@
 //! - [`verify()`] checks every object of a root and names each that is damaged, missing or foreign.
 //! - [`Writer`] holds the rules of committing without any I/O.
 //! - [`ObjectStore`] is everything that a backend must provide. [`MemoryStore`] is the smallest
-//!   one.
+//!   one. [`TabledStore`] adds a [`LogTable`] for the log, whose commits are faster and cheaper.
 //!
 //! # The loop
 //!
@@ -124,7 +124,7 @@
 
 #![warn(missing_docs)]
 
-pub use application::{Application, DEFAULT_BUCKETS, Identity, RECORD_BYTES_MAX};
+pub use application::{Application, DEFAULT_BUCKETS, Identity, RECORD_BYTES_MAX, TableLocation};
 pub use clock::{Clock, Now};
 pub use condensed::CondensedName;
 pub use control::{Condemned, Control, Effect};
@@ -145,12 +145,16 @@ pub use savepoint::{InvalidSavepointName, Savepoint, SavepointName};
 pub use segment::{Block, BlockLocation, BucketImage, SegmentName, check_segment};
 pub use snapshotter::Snapshot;
 pub use source::Source;
-pub use store::{Created, OBJECT_BYTES_MAX, ObjectMeta, ObjectStore, StoreError};
+pub use store::{Created, OBJECT_BYTES_MAX, ObjectMeta, ObjectRange, ObjectStore, StoreError};
+pub use tabled::{
+    ATTRIBUTE_NAMES_BYTES, ITEM_BYTES_MAX, ItemPage, LogTable, MemoryTable, TabledStore,
+};
 pub use takeover::{Contender, Ownership, Recovery, take_over};
 pub use verify::{Verification, verify};
 pub use writer::{Action, Committed, CommittedKind, DEPTH_MAX, Delta, Start, Writer};
 
 mod application;
+mod archiver;
 mod background;
 mod clock;
 mod codec;
@@ -184,6 +188,7 @@ mod segment;
 mod snapshotter;
 mod source;
 mod store;
+mod tabled;
 mod takeover;
 mod verify;
 mod writer;

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, select_biased};
 
+use crate::archiver::Archiver;
 use crate::background::{Pacer, put_own, take_inventory};
 use crate::clock::Now;
 use crate::codec::checksum;
@@ -138,6 +139,7 @@ pub struct Driver {
     snapshotter: Snapshotter,
     condenser: Condenser,
     collector: Collector,
+    archiver: Archiver,
     commands: UnboundedReceiver<Command>,
     notices: UnboundedSender<Notice>,
     requests: FuturesUnordered<BoxFuture<'static, Result<Answer, LogError>>>,
@@ -158,6 +160,7 @@ enum Answer {
     /// Number of reads that a stored copy of log objects saves.
     Condensed(u64),
     Deleted(Deletion),
+    Archived,
     GraceOver,
     Loaded(Loaded),
 }
@@ -180,6 +183,9 @@ impl Ownership {
         let now = self.contender.clock.now();
         let on_store_failure = self.contender.on_store_failure.clone();
         let failures = notices.clone();
+        // Without retention, nothing needs the log before a snapshot but savepoints.
+        let archives = options.retention_ms > 0 && self.contender.store.table_location().is_some();
+        let archiver = Archiver::new(archives, options.grace_ms);
         let driver = Driver {
             io: Io {
                 store: self.contender.store,
@@ -210,6 +216,7 @@ impl Ownership {
             ),
             condenser: Condenser::new(self.owner.epoch, options.condensation),
             collector: Collector::new(options.grace_ms, self.base.condemned, now),
+            archiver,
             layout: self.layout,
             partition,
             buckets: self.contender.identity.buckets,
@@ -330,13 +337,27 @@ impl Driver {
                 self.act(action, now)?;
             } else if let Some(step) = self.snapshotter.poll() {
                 self.step(step, now);
-            } else if let Some(condemned) = self.collector.poll(now) {
+            } else if self.archiver.is_idle()
+                && let Some(condemned) = self.collector.poll(now)
+            {
                 self.delete(condemned);
+            } else if self.collector.is_idle()
+                && let Some(below) = self.archiver.poll(now)
+            {
+                self.archive(below);
             } else {
                 break;
             }
         }
-        if let Some(wait_ms) = self.collector.wait_ms(now)
+        // What waits for the other is started when that ends.
+        let (collecting, archiving) = (!self.collector.is_idle(), !self.archiver.is_idle());
+        let waits = [
+            self.collector.wait_ms(now).filter(|_| !archiving),
+            self.archiver
+                .wait_ms(now)
+                .filter(|_| !archiving && !collecting),
+        ];
+        if let Some(wait_ms) = waits.into_iter().flatten().min()
             && !self.waiting_for_grace
         {
             self.waiting_for_grace = true;
@@ -370,6 +391,7 @@ impl Driver {
                     self.notify(Notice::NothingDeleted(unreadable));
                 }
             }
+            Answer::Archived => self.archiver.performed(),
             Answer::GraceOver => self.waiting_for_grace = false,
             Answer::Loaded(loaded) => self.loaded(loaded)?,
         }
@@ -419,6 +441,7 @@ impl Driver {
             CommittedKind::Control => {
                 if let Some((snapshot, condemned)) = self.snapshotter.took_effect() {
                     self.collector.condemned(condemned, now);
+                    self.archiver.took_effect(snapshot.replay_from, now);
                     self.notify(Notice::Snapshot(snapshot));
                 }
                 self.snapshotter.durable(None, number, stored_bytes);
@@ -491,6 +514,14 @@ impl Driver {
         self.request(async move {
             let deletion = perform(&io, &layout, partition, condemned).await?;
             Ok(Answer::Deleted(deletion))
+        });
+    }
+
+    fn archive(&self, below: u64) {
+        let (io, prefix) = (self.io.clone(), self.layout.log_prefix());
+        self.request(async move {
+            io.archive(&prefix, below).await?;
+            Ok(Answer::Archived)
         });
     }
 

@@ -157,7 +157,13 @@ impl PartitionReader {
         for number in manifests.iter().rev() {
             let after = number.saturating_sub(BEFORE_MANIFEST).max(copied);
             let (prefix, key) = (self.layout.log_prefix(), self.layout.log(after));
-            let listed = async { Ok(self.io.list_page(&prefix, Some(&key)).await?) };
+            // A store that reads objects at once needs no listing of them.
+            let listed = async {
+                match self.io.store.table_location() {
+                    Some(_) => Ok(Vec::new()),
+                    None => Ok(self.io.list_page(&prefix, Some(&key)).await?),
+                }
+            };
             let (read, page) = try_join(self.read_manifest(*number), listed).await?;
             let Some((manifest, sum)) = read else {
                 let key = self.layout.manifest(*number);

@@ -87,8 +87,7 @@ pub async fn create(
     partition: u32,
     new: &NewSavepoint,
 ) -> Result<Savepoint, SavepointError> {
-    let reader = source.reader(application, partition);
-    reader.identity.validate()?;
+    let reader = source.reader(application, partition)?;
     let key = reader.layout.savepoint(&new.name);
     let mut restarts = 0;
     loop {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::application::{Application, Identity};
 use crate::clock::Clock;
+use crate::error::LogError;
 use crate::io::{Io, OnStoreFailure, Retry};
 use crate::keys::Layout;
 use crate::options::PARALLEL_READS;
@@ -38,9 +39,19 @@ impl Source {
     }
 
     /// Returns a reader of one partition of the root that `application` describes.
-    pub(crate) fn reader(&self, application: &Application, partition: u32) -> PartitionReader {
-        PartitionReader {
-            layout: Layout::new(&self.root, partition),
+    ///
+    /// # Errors
+    /// [`LogError::Foreign`] if the logs of the application lie elsewhere, [`LogError::Misuse`] if
+    /// it has no such partition.
+    pub(crate) fn reader(
+        &self,
+        application: &Application,
+        partition: u32,
+    ) -> Result<PartitionReader, LogError> {
+        let layout = Layout::new(&self.root, partition);
+        application.check_log(layout.application(), self.store.table_location())?;
+        let reader = PartitionReader {
+            layout,
             io: self.io(),
             identity: Identity {
                 application: application.application.clone(),
@@ -49,6 +60,8 @@ impl Source {
                 buckets: application.buckets,
             },
             parallel_reads: PARALLEL_READS,
-        }
+        };
+        reader.identity.validate()?;
+        Ok(reader)
     }
 }

@@ -6,6 +6,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use crate::application::TableLocation;
+
 /// Maximum size of an object, in bytes. A larger one was not written by this software, and reading
 /// it would fill the memory.
 pub const OBJECT_BYTES_MAX: u64 = 8 << 30;
@@ -24,8 +26,18 @@ pub enum Created {
 pub struct ObjectMeta {
     /// The whole key.
     pub key: String,
-    /// Size in bytes.
+    /// Size in bytes; 0 if the store does not know it without reading the object.
     pub size: u64,
+}
+
+/// Objects in the order of their keys, with their contents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectRange {
+    /// Keys and contents; `None` for an object that was listed, and of which a part is gone: it was
+    /// deleted meanwhile, or is lost.
+    pub objects: Vec<(String, Option<Bytes>)>,
+    /// True if no further objects follow. If not, there is at least one object.
+    pub complete: bool,
 }
 
 /// A failed store request.
@@ -51,6 +63,15 @@ pub enum StoreError {
         /// Reason given by the store.
         reason: String,
     },
+    /// Another part of the store than the object itself, without which the object cannot be read,
+    /// is damaged.
+    #[error("{key} cannot be read: {reason}")]
+    Damaged {
+        /// The part.
+        key: String,
+        /// The damage.
+        reason: String,
+    },
     /// The store rejects the request permanently: no permission, no bucket, or an invalid key.
     #[error("{key}: the store refuses: {reason}")]
     Fatal {
@@ -65,7 +86,7 @@ impl StoreError {
     /// Returns true if a retry may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, StoreError::Fatal { .. })
+        !matches!(self, StoreError::Fatal { .. } | StoreError::Damaged { .. })
     }
 }
 
@@ -117,4 +138,41 @@ pub trait ObjectStore: Send + Sync {
         key: &'a str,
         bytes: &'a Bytes,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// The table that holds the logs of the root, if it is not in the store itself. The record of
+    /// an application names it.
+    fn table_location(&self) -> Option<&TableLocation> {
+        None
+    }
+
+    /// Maximum number of keys in one [`ObjectStore::delete`].
+    fn delete_max(&self) -> usize {
+        1000
+    }
+
+    /// Reads the objects whose keys begin with `prefix` and are greater than `start_after`, in
+    /// ascending order: as many as one request returns. `None` if the store lists objects without
+    /// their contents, as most do.
+    fn read_range<'a>(
+        &'a self,
+        prefix: &'a str,
+        start_after: &'a str,
+    ) -> Option<BoxFuture<'a, Result<ObjectRange, StoreError>>> {
+        let _ = (prefix, start_after);
+        None
+    }
+
+    /// Moves some log objects below number `below` to where they cost less. They can still be read
+    /// and listed. Returns true if there may be more to move. `None` if the store has no such
+    /// place.
+    ///
+    /// Only for numbers that a former snapshot may need, and after the grace period.
+    fn archive<'a>(
+        &'a self,
+        log_prefix: &'a str,
+        below: u64,
+    ) -> Option<BoxFuture<'a, Result<bool, StoreError>>> {
+        let _ = (log_prefix, below);
+        None
+    }
 }

@@ -157,11 +157,12 @@ impl Takeover {
     async fn admit(&self) -> Result<(), LogError> {
         let key = self.reader.layout.application();
         let identity = &self.contender.identity;
+        let log = self.contender.store.table_location();
         let found = match self.reader.io.get_record(key).await? {
             Some(found) => found,
             None => {
                 self.check_new().await?;
-                let mine = Application::new(identity).encode();
+                let mine = Application::new(identity, log).encode();
                 match self.reader.io.put(key, &mine).await? {
                     Put::Mine => mine,
                     Put::Other(found) => found,
@@ -176,7 +177,7 @@ impl Takeover {
         };
         Application::decode(&found)
             .map_err(|defect| LogError::damaged(key, defect))?
-            .admit(key, identity)
+            .admit(key, identity, log)
     }
 
     /// Rejects a root that lost its record: its partitions belong to an application, which need not

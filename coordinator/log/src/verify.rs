@@ -63,6 +63,7 @@ pub async fn verify(
     };
     let mut verification = Verification::default();
     let key = Layout::new(root, 0).application().to_owned();
+    let table = io.store.table_location().cloned();
     let application = match io.get_record(&key).await? {
         None => {
             let reason = "without it this is not a root".to_owned();
@@ -82,12 +83,17 @@ pub async fn verify(
             }
         },
     };
+    if let Err(elsewhere) = application.check_log(&key, table.as_ref()) {
+        verification.findings.push(elsewhere);
+        return Ok(verification);
+    }
     for partition in 0..application.partitions {
         let mut checker = Checker {
             layout: Layout::new(root, partition),
             partition,
             buckets: application.buckets,
             log: BTreeMap::new(),
+            unread: BTreeSet::new(),
             log_checksums: BTreeMap::new(),
             copies: Vec::new(),
             claims: BTreeMap::new(),
@@ -113,6 +119,8 @@ struct Checker {
     /// Headers of readable log objects, and the manifests they put in effect. `None` for damaged
     /// ones.
     log: BTreeMap<u64, Option<(Header, Option<Effect>)>>,
+    /// Log objects that were listed and could not be found.
+    unread: BTreeSet<u64>,
     /// Checksums of log objects, damaged ones included.
     log_checksums: BTreeMap<u64, u64>,
     /// Copies of log objects, each with the checksums of those.
@@ -141,29 +149,112 @@ impl Checker {
         verification: &mut Verification,
     ) -> Result<(), StoreError> {
         let listed = io.list(self.layout.partition_prefix(), None).await?;
-        let mut objects = stream::iter(listed)
-            .map(|meta| async move {
-                let object = io.get(&meta.key).await;
-                (meta.key, object)
+        let mut keys: Vec<String> = listed.into_iter().map(|object| object.key).collect();
+        if io.store.table_location().is_none() {
+            return self.read_each(io, keys, verification).await;
+        }
+        let log = self.layout.log_prefix();
+        let behind = keys.partition_point(|key| *key < log || key.starts_with(&log));
+        let behind = keys.split_off(behind);
+        let log = keys.split_off(keys.partition_point(|key| *key < log));
+        self.read_each(io, keys, verification).await?;
+        self.read_log(io, log, verification).await?;
+        self.read_each(io, behind, verification).await
+    }
+
+    async fn read_each(
+        &mut self,
+        io: &Io,
+        keys: Vec<String>,
+        verification: &mut Verification,
+    ) -> Result<(), StoreError> {
+        let mut objects = stream::iter(keys)
+            .map(|key| async move {
+                let object = io.get(&key).await;
+                (key, object)
             })
             .buffered(PARALLEL_READS);
         while let Some((key, object)) = objects.next().await {
+            self.check_object(key, object, verification)?;
+        }
+        Ok(())
+    }
+
+    /// Reads log objects, many with one request.
+    async fn read_log(
+        &mut self,
+        io: &Io,
+        keys: Vec<String>,
+        verification: &mut Verification,
+    ) -> Result<(), StoreError> {
+        let prefix = self.layout.log_prefix();
+        let mut keys = keys.into_iter().peekable();
+        while let Some(next) = keys.peek() {
+            let number = number_in(next, &prefix).unwrap_or_default();
+            let after = self.layout.log(number.saturating_sub(1));
+            match io.read_range(&prefix, &after).await {
+                Ok(Some(range)) => {
+                    let last = range.objects.last().map(|(key, _)| key.clone());
+                    let covered = |key: &String| range.complete || Some(key) <= last.as_ref();
+                    let mut found: BTreeMap<_, _> = range.objects.into_iter().collect();
+                    while let Some(key) = keys.next_if(covered) {
+                        let object = found.remove(&key).flatten();
+                        self.check_object(key, Ok(object), verification)?;
+                    }
+                }
+                // One object at a time shows which ones cannot be read.
+                Ok(None) | Err(StoreError::Damaged { .. }) => {
+                    if let Some(key) = keys.next() {
+                        let object = io.get(&key).await;
+                        self.check_object(key, object, verification)?;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks an object that was listed and read.
+    fn check_object(
+        &mut self,
+        key: String,
+        object: Result<Option<Bytes>, StoreError>,
+        verification: &mut Verification,
+    ) -> Result<(), StoreError> {
+        let name = self.object_name(&key);
+        let object = match object {
+            Ok(Some(object)) => object,
             // It was deleted after the listing, because an owner collects. Required objects are
             // checked below.
-            let Some(object) = object? else {
-                continue;
-            };
-            verification.objects += 1;
-            verification.bytes += object.len() as u64;
-            match self.object_name(&key) {
-                None => self.findings.push(LogError::Unexpected {
-                    key,
-                    reason: "no object of a partition has a key like this".to_owned(),
-                }),
-                Some(name) => {
-                    if let Err(defect) = self.read(&name, &object) {
-                        self.findings.push(LogError::damaged(&key, defect));
-                    }
+            Ok(None) => {
+                if let Some(ObjectName::Log(number)) = name {
+                    self.unread.insert(number);
+                }
+                return Ok(());
+            }
+            Err(damaged @ StoreError::Damaged { .. }) => {
+                if let Some(ObjectName::Log(number)) = name {
+                    self.log.insert(number, None);
+                }
+                let damaged = LogError::Store(damaged);
+                if !self.findings.contains(&damaged) {
+                    self.findings.push(damaged);
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        verification.objects += 1;
+        verification.bytes += object.len() as u64;
+        match name {
+            None => self.findings.push(LogError::Unexpected {
+                key,
+                reason: "no object of a partition has a key like this".to_owned(),
+            }),
+            Some(name) => {
+                if let Err(defect) = self.read(&name, &object) {
+                    self.findings.push(LogError::damaged(&key, defect));
                 }
             }
         }
@@ -336,6 +427,11 @@ impl Checker {
                 Ok(_) => {}
             }
             end += 1;
+        }
+        if self.unread.contains(&end) {
+            let key = self.layout.log(end);
+            let reason = "it was listed, but it, or its body, does not exist".to_owned();
+            return self.findings.push(LogError::Missing { key, reason });
         }
         if let Some(beyond) = self
             .log

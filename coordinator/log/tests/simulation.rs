@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use satchel_log::MemoryStore;
-use satchel_log_simulation::{Mutant, Plan, Report, run};
+use satchel_log::{MemoryStore, MemoryTable};
+use satchel_log_simulation::{Mutant, Plan, Report, run, run_in_table};
 
 fn plan(seed: u64) -> Plan {
     Plan {
@@ -38,6 +38,26 @@ fn assert_noticed_from(mutant: Mutant, first: u64) {
     println!("{mutant:?}: {noticed:.200}");
 }
 
+fn run_in_memory_table(plan: &Plan) -> Result<Report, String> {
+    let objects = Arc::new(MemoryStore::new());
+    run_in_table(plan, objects, Arc::new(MemoryTable::new()))
+}
+
+/// Runs worlds with their logs in a table whose owners make a mistake until one run fails: 3,000 at
+/// most. `first` is a seed that notices it today.
+fn assert_noticed_in_table(mutant: Mutant, turns: u64, first: u64) {
+    let noticed = (first..first + 3_000).find_map(|seed| {
+        let plan = Plan {
+            mutant: Some(mutant),
+            turns,
+            ..plan(seed)
+        };
+        run_in_memory_table(&plan).err()
+    });
+    let noticed = noticed.unwrap_or_else(|| panic!("no run of 3,000 noticed {mutant:?}"));
+    println!("{mutant:?}, {noticed:.300}");
+}
+
 /// `SATCHEL_SIMULATION_SEEDS=FIRST..END` selects other worlds. A world of 20,000 turns takes about
 /// a second.
 fn seeds() -> std::ops::Range<u64> {
@@ -46,9 +66,22 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn whatever_happens_the_recovered_state_is_the_fold_of_the_durable_prefix() {
+    assert_worth_running(seeds().map(run_in_memory));
+}
+
+#[test]
+fn the_same_holds_with_the_log_in_a_table() {
+    let seeds = satchel_log_simulation::seeds(0..6);
+    let run = |seed| run_in_memory_table(&plan(seed)).unwrap_or_else(|broken| panic!("{broken}"));
+    assert_worth_running(seeds.map(run));
+}
+
+/// Checks that the worlds are worth running: owners follow each other, commit, and snapshot.
+fn assert_worth_running(reports: impl Iterator<Item = Report>) {
     let mut total = Report::default();
-    for seed in seeds() {
-        let report = run_in_memory(seed);
+    let mut count = 0;
+    for report in reports {
+        count += 1;
         total.acknowledged += report.acknowledged;
         total.takeovers += report.takeovers;
         total.snapshots += report.snapshots;
@@ -58,18 +91,12 @@ fn whatever_happens_the_recovered_state_is_the_fold_of_the_durable_prefix() {
         total.requests += report.requests;
     }
     println!("{total:?}");
-    // The worlds must be worth running: owners follow each other, commit, and snapshot.
-    assert!(total.takeovers > 5 * seeds().count() as u64, "{total:?}");
-    assert!(total.snapshots > seeds().count() as u64, "{total:?}");
-    assert!(
-        total.savepoints.0 > seeds().count() as u64 && total.savepoints.1 > seeds().count() as u64,
-        "{total:?}"
-    );
-    assert!(total.loads > 10 * seeds().count() as u64, "{total:?}");
-    assert!(
-        total.acknowledged > 100 * seeds().count() as u64,
-        "{total:?}"
-    );
+    let (created, read) = total.savepoints;
+    assert!(total.takeovers > 5 * count, "{total:?}");
+    assert!(total.snapshots > count, "{total:?}");
+    assert!(created > count && read > count, "{total:?}");
+    assert!(total.loads > 10 * count, "{total:?}");
+    assert!(total.acknowledged > 100 * count, "{total:?}");
 }
 
 /// In this world a read takes longer than the grace period, and the manifest that was an orphan at
@@ -112,4 +139,29 @@ fn an_owner_that_deletes_without_looking_for_savepoints_is_noticed() {
 #[test]
 fn a_savepoint_made_without_looking_for_condemnations_is_noticed() {
     assert_noticed_from(Mutant::CreatorSkipsCheck, 100);
+}
+
+#[test]
+fn a_pointer_that_is_put_before_its_body_is_noticed() {
+    assert_noticed_in_table(Mutant::PointerBeforeBody, 3_000, 4);
+}
+
+#[test]
+fn a_body_that_is_collected_before_its_pointer_comes_is_noticed() {
+    assert_noticed_in_table(Mutant::BodyBeforeItsPointerCollected, 20_000, 0);
+}
+
+#[test]
+fn items_that_are_deleted_before_they_are_archived_durably_are_noticed() {
+    assert_noticed_in_table(Mutant::ItemsDeletedBeforeArchived, 20_000, 13);
+}
+
+#[test]
+fn an_item_that_is_read_instead_of_the_archived_one_is_noticed() {
+    assert_noticed_in_table(Mutant::ItemBeatsArchived, 20_000, 19);
+}
+
+#[test]
+fn an_item_that_is_put_without_a_condition_is_noticed() {
+    assert_noticed_in_table(Mutant::UnconditionalPut, 3_000, 0);
 }

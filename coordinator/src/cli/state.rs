@@ -11,10 +11,10 @@ use crate::cli::output;
 use crate::cli::state_drop::DropArgs;
 use crate::cli::verify::RootArgs;
 use crate::clock::now_ms;
-use crate::config::{S3Args, application_name};
+use crate::config::{CommitLogArgs, S3Args, application_name};
 use crate::error::{Exit, Failure};
 use crate::offline::{self, FoundStates, Wanted, note_of_moment, parse_address, parse_at};
-use crate::store::StateLocation;
+use crate::store::{StateLocation, StoreOptions};
 
 /// Commands on durable state; all but `drop` work without a running application.
 ///
@@ -111,6 +111,9 @@ pub struct ImportArgs {
     application: String,
 
     #[command(flatten)]
+    commit_log: CommitLogArgs,
+
+    #[command(flatten)]
     s3: S3Args,
 }
 
@@ -177,8 +180,16 @@ async fn print(args: &ReadArgs, wanted: Wanted, limit: usize) -> Result<usize, F
 }
 
 async fn import(args: &ImportArgs) -> Result<(), Failure> {
-    let s3 = args.s3.options().map_err(Failure::usage)?;
-    let imported = offline::import(&args.file, &args.state, s3, &args.application).await?;
+    let commit_log = &args.commit_log;
+    let fits = commit_log.validate(Some(&args.state));
+    fits.map_err(Failure::usage)?;
+    let options = StoreOptions {
+        s3: args.s3.options().map_err(Failure::usage)?,
+        log: commit_log.commit_log.clone(),
+        create_log_table: commit_log.create_commit_log_table,
+        ..StoreOptions::default()
+    };
+    let imported = offline::import(&args.file, &args.state, options, &args.application).await?;
     let summary = format!(
         "imported {} states of {} addresses into {}, for the application {}",
         imported.states, imported.addresses, args.state, args.application

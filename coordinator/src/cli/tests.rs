@@ -5,7 +5,8 @@ use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
 use crate::config::{
-    CommitArgs, DevConfig, LogFormat, PortArgs, ProcessArgs, RestoreArgs, S3Args, S3Sse,
+    CommitArgs, CommitLogArgs, DevConfig, LogFormat, PortArgs, ProcessArgs, RestoreArgs, S3Args,
+    S3Sse,
 };
 
 fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
@@ -55,6 +56,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
                 admin_tls: false,
             },
             fork: RestoreArgs::default(),
+            commit_log: CommitLogArgs::default(),
             s3: S3Args::default(),
         },
     };
@@ -100,6 +102,8 @@ fn every_flag_of_dev_is_read() {
         "--s3-kms-key=alias/orders",
         "--s3-timeout=20s",
         "--s3-path-style",
+        "--commit-log=dynamodb:orders-log",
+        "--create-commit-log-table",
     ]);
     let expected = DevConfig {
         paths: vec![PathBuf::from("examples/a"), PathBuf::from("b.yaml")],
@@ -144,6 +148,10 @@ fn every_flag_of_dev_is_read() {
                 restore: Some("s3://my-bucket/shop@monday".parse().unwrap()),
                 resume_io: true,
                 drop_outbox: true,
+            },
+            commit_log: CommitLogArgs {
+                commit_log: Some("dynamodb:orders-log".parse().unwrap()),
+                create_commit_log_table: true,
             },
             s3: S3Args {
                 s3_sse: S3Sse::Kms,

@@ -103,7 +103,7 @@ async fn check_aws(_: ValidateArgs, _: &Application) -> Result<(), Failure> {
 async fn check_aws(args: ValidateArgs, application: &Application) -> Result<(), Failure> {
     let options = StoreOptions {
         s3: args.s3.options().map_err(Failure::usage)?,
-        on_written: None,
+        ..StoreOptions::default()
     };
     let secrets = [
         ("--http-token-secret", args.http_token_secret),

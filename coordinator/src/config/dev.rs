@@ -146,6 +146,9 @@ impl DevConfig {
                 "--ephemeral keeps no state: omit either --state or --ephemeral".to_owned(),
             );
         }
+        let state = self.state();
+        let state = (!self.ephemeral).then_some(&state);
+        self.process.commit_log.validate(state)?;
         Ok(self)
     }
 

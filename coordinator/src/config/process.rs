@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::{CommitArgs, PortArgs, RestoreArgs, S3Args, check_duration};
+use super::{CommitArgs, CommitLogArgs, PortArgs, RestoreArgs, S3Args, check_duration};
 use crate::module::{parse_bytes, parse_duration};
 
 /// Minimum of `--pending-limit` and `--dead-letter-limit`, in bytes.
@@ -111,6 +111,10 @@ pub struct ProcessArgs {
     /// Initial state of the application.
     #[command(flatten)]
     pub fork: RestoreArgs,
+
+    /// Location of the commit log.
+    #[command(flatten)]
+    pub commit_log: CommitLogArgs,
 
     /// Access to state in a bucket.
     #[command(flatten)]

@@ -136,6 +136,7 @@ impl RunConfig {
     /// The first value, or combination of values, that is wrong, with the names of its flags.
     pub fn validated(self) -> Result<Self, String> {
         self.process.validate()?;
+        self.process.commit_log.validate(Some(&self.state))?;
         if matches!(self.state, StateLocation::S3(_)) && self.lease_table.is_none() {
             return Err("--state in a bucket is shared by machines: \
                  set --lease-table, by which they agree on the owner"

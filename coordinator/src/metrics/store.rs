@@ -7,6 +7,9 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
+#[cfg(feature = "aws")]
+use satchel_aws::log_table::{TableOutcome, TableRequest};
+
 use super::{Metrics, Names};
 use crate::store::StoreOptions;
 use crate::store::s3::{S3Outcome, S3Request};
@@ -19,7 +22,35 @@ impl Metrics {
         options.s3.on_request = Arc::new(move |request| of_s3.observe_s3_request(request));
         let of_files = self.clone();
         options.on_written = Some(Arc::new(move |bytes| of_files.observe_file_written(bytes)));
+        #[cfg(feature = "aws")]
+        {
+            let of_table = self.clone();
+            options.on_table_request = Arc::new(move |one| of_table.observe_table_request(one));
+        }
         options
+    }
+
+    /// Counts a request to the table of the log, with its outcome, request units and list price.
+    #[cfg(feature = "aws")]
+    pub fn observe_table_request(&self, request: TableRequest) {
+        let store = &self.0.store;
+        let operation = request.operation.name();
+        let outcome = match request.outcome {
+            TableOutcome::Done => "done",
+            TableOutcome::Refused => "refused",
+            TableOutcome::Unavailable => "unavailable",
+            TableOutcome::Fatal => "fatal",
+        };
+        store
+            .table_requests
+            .get_or_create(&RequestLabels { operation, outcome })
+            .inc();
+        store
+            .table_units
+            .get_or_create(&OperationLabel { operation })
+            .inc_by(request.units);
+        let dollars = request.price_nanodollars() as f64 * 1e-9;
+        store.table_dollars.inc_by(dollars);
     }
 
     /// Counts a request to S3, with its outcome and list price.
@@ -35,11 +66,11 @@ impl Metrics {
         };
         store
             .s3_requests
-            .get_or_create(&S3RequestLabels { operation, outcome })
+            .get_or_create(&RequestLabels { operation, outcome })
             .inc();
         store
             .s3_bytes
-            .get_or_create(&S3OperationLabel { operation })
+            .get_or_create(&OperationLabel { operation })
             .inc_by(request.object_bytes);
         let dollars = request.operation.price_nanodollars() as f64 * 1e-9;
         store.s3_dollars.inc_by(dollars);
@@ -53,20 +84,26 @@ impl Metrics {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct S3RequestLabels {
+struct RequestLabels {
     operation: &'static str,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct S3OperationLabel {
+struct OperationLabel {
     operation: &'static str,
 }
 
 pub(super) struct StoreFamilies {
-    s3_requests: Family<S3RequestLabels, Counter>,
-    s3_bytes: Family<S3OperationLabel, Counter>,
+    s3_requests: Family<RequestLabels, Counter>,
+    s3_bytes: Family<OperationLabel, Counter>,
     s3_dollars: Counter<f64, AtomicU64>,
+    #[cfg(feature = "aws")]
+    table_requests: Family<RequestLabels, Counter>,
+    #[cfg(feature = "aws")]
+    table_units: Family<OperationLabel, Counter>,
+    #[cfg(feature = "aws")]
+    table_dollars: Counter<f64, AtomicU64>,
     files: Counter,
     file_bytes: Counter,
 }
@@ -87,6 +124,24 @@ impl StoreFamilies {
                 "s3_estimated_dollars",
                 "List price of these requests (S3 Standard, us-east-1) in US dollars, \
                  without storage and transfer",
+            ),
+            #[cfg(feature = "aws")]
+            table_requests: names.add(
+                "log_table_requests",
+                "Requests to the DynamoDB table of the log, by operation and outcome; \
+                 commits cause the PutItem requests",
+            ),
+            #[cfg(feature = "aws")]
+            table_units: names.add(
+                "log_table_request_units",
+                "Request units of these requests, computed from the sizes of the items; \
+                 an item in a batch of deletions counts as one",
+            ),
+            #[cfg(feature = "aws")]
+            table_dollars: names.add(
+                "log_table_estimated_dollars",
+                "List price of these requests (on demand, us-east-1) in US dollars, \
+                 without storage",
             ),
             files: names.add(
                 "state_files_written",

@@ -13,7 +13,6 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::line::StateLine;
 use super::new_root::{NewRoot, begin, create_failure};
 use crate::error::{Exit, Failure};
-use crate::store::s3::S3Options;
 use crate::store::{StateLocation, StoreOptions};
 
 /// Maximum length of a line in bytes. A delta must be able to hold the state, and the engine to
@@ -40,7 +39,7 @@ pub struct Imported {
 pub async fn import(
     file: &Path,
     place: &StateLocation,
-    s3: S3Options,
+    options: StoreOptions,
     application: &str,
 ) -> Result<Imported, Failure> {
     let mut lines = Lines::open(file)?;
@@ -51,11 +50,7 @@ pub async fn import(
             .map_err(|problem| lines.problem(number, &problem))?;
     }
     lines.rewind()?;
-    let opened = place.open_new(StoreOptions {
-        s3,
-        on_written: None,
-    });
-    let opened = opened.await?;
+    let opened = place.open_new(options).await?;
     let name = place.to_string();
     let mut writer = begin(NewRoot {
         opened: &opened,

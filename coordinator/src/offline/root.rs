@@ -181,6 +181,6 @@ fn is_root(path: &Path) -> bool {
 fn options(s3: S3Options) -> StoreOptions {
     StoreOptions {
         s3,
-        on_written: None,
+        ..StoreOptions::default()
     }
 }

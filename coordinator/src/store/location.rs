@@ -10,10 +10,13 @@ use std::time::Duration;
 use satchel_log::{ObjectStore, StoreError};
 
 use super::DirectoryStore;
+use super::LogLocation;
 use super::counted::{Counted, OnWritten};
 #[cfg(feature = "aws")]
 use super::s3::S3Store;
 use super::s3::{S3Options, S3Url};
+#[cfg(feature = "aws")]
+use super::tabled;
 use crate::error::{Exit, Failure};
 
 /// First pause before a repeated check of a bucket. It doubles with each repetition.
@@ -33,12 +36,44 @@ pub enum StateLocation {
 }
 
 /// Options for opening a location.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct StoreOptions {
     /// Options of a bucket.
     pub s3: S3Options,
     /// Hook called with the size of every file that is written into a directory.
     pub on_written: Option<OnWritten>,
+    /// Location of the log of a new root in a bucket; `None` for the bucket. An existing root
+    /// knows its own, and another one is refused.
+    pub log: Option<LogLocation>,
+    /// True if the table of the log of a new root is created if there is none.
+    pub create_log_table: bool,
+    /// Hook called after every request to the table of the log.
+    #[cfg(feature = "aws")]
+    pub on_table_request: satchel_aws::log_table::OnTableRequest,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            s3: S3Options::default(),
+            on_written: None,
+            log: None,
+            create_log_table: false,
+            #[cfg(feature = "aws")]
+            on_table_request: satchel_aws::log_table::unobserved(),
+        }
+    }
+}
+
+/// Kind of a store, which determines what a commit costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// A directory or memory: a commit costs nothing.
+    Local,
+    /// A bucket: a commit is a PUT.
+    Bucket,
+    /// A bucket whose log is in a table: a commit is an item, which costs an eighth of a PUT.
+    Table,
 }
 
 /// Open store of durable state.
@@ -50,7 +85,7 @@ pub struct StateStore {
     pub prefix: String,
     /// The bucket, if the store is one.
     #[cfg(feature = "aws")]
-    bucket: Option<S3Store>,
+    pub(super) bucket: Option<S3Store>,
 }
 
 impl StateLocation {
@@ -81,6 +116,10 @@ impl StateLocation {
     ) -> Result<StateStore, Failure> {
         match self {
             Self::Directory(path) => {
+                if let Some(log) = &options.log {
+                    let text = format!("--commit-log {log} needs state in a bucket, not in {self}");
+                    return Err(Failure::new(Exit::Usage, text));
+                }
                 let store = directory(path.clone()).map_err(|error| {
                     let context = "the directory of the state (--state or --data-dir)";
                     Failure::caused(Exit::Environment, context, error)
@@ -94,14 +133,15 @@ impl StateLocation {
             Self::S3(url) => Err(Failure::needs_aws(url)),
             #[cfg(feature = "aws")]
             Self::S3(url) => {
-                let store = S3Store::connect(&url.bucket, options.s3).await;
+                let store = S3Store::connect(&url.bucket, options.s3.clone()).await;
                 let store =
                     store.map_err(|error| Failure::caused(Exit::Environment, url, error))?;
-                Ok(StateStore {
+                let bucket = StateStore {
                     store: Arc::new(store.clone()),
                     prefix: url.prefix.clone(),
                     bucket: Some(store),
-                })
+                };
+                tabled::join(bucket, url, &options).await
             }
         }
     }
@@ -119,13 +159,17 @@ impl StateStore {
         }
     }
 
-    /// Returns whether each write is a request to a bucket.
-    pub fn is_bucket(&self) -> bool {
+    /// Returns the kind of the store.
+    pub fn kind(&self) -> StoreKind {
         #[cfg(feature = "aws")]
         let is_bucket = self.bucket.is_some();
         #[cfg(not(feature = "aws"))]
         let is_bucket = false;
-        is_bucket
+        match self.store.table_location() {
+            Some(_) => StoreKind::Table,
+            None if is_bucket => StoreKind::Bucket,
+            None => StoreKind::Local,
+        }
     }
 
     /// Returns by how much the calendar of this machine was ahead of the store's at its last

@@ -5,6 +5,7 @@ mod configuration;
 mod faults;
 mod large;
 mod log;
+mod log_table;
 mod objects;
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -128,6 +129,7 @@ fn failure_of<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> (&'static st
     let kind = match error {
         StoreError::Conflict { .. } => "conflict",
         StoreError::Unavailable { .. } => "unavailable",
+        StoreError::Damaged { .. } => "damaged",
         StoreError::Fatal { .. } => "fatal",
     };
     (kind, text)

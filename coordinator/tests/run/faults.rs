@@ -78,6 +78,23 @@ async fn faulty(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn faults_of_all_services_lose_nothing_and_double_nothing_without_a_restart() {
+    meet_faults(&[], ("S3", "PUT")).await;
+}
+
+/// As above, with the commit log in a table. `cargo test -p satchel --test run -- --ignored table`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes half a minute; the adapters' tests have the same faults"]
+async fn nor_do_they_with_the_commit_log_in_a_table() {
+    let in_table = [
+        ("SATCHEL_COMMIT_LOG", "dynamodb:commits"),
+        ("SATCHEL_CREATE_COMMIT_LOG_TABLE", "true"),
+    ];
+    meet_faults(&in_table, ("DynamoDB", "GetItem")).await;
+}
+
+/// Runs an application with this environment until every service has met every fault, at the
+/// operations of all and at `further`.
+async fn meet_faults(environment: &[(&str, &str)], further: (&'static str, &'static str)) {
     let seed = std::env::var("RUN_FAULTS_SEED").map_or(1, |seed| seed.parse().unwrap());
     let cloud = cloud(2).await;
     let begun = Instant::now();
@@ -103,11 +120,13 @@ async fn faults_of_all_services_lose_nothing_and_double_nothing_without_a_restar
         .env("AWS_ENDPOINT_URL_KINESIS", kinesis.endpoint())
         .env("AWS_ENDPOINT_URL_LAMBDA", lambda.endpoint())
         .env("SATCHEL_S3_TIMEOUT", "1s");
+    let environment = environment.iter();
+    let setup = environment.fold(setup, |setup, (name, value)| setup.env(name, *value));
     let mut app = setup.start().await;
     let mut greetings = Greetings::of(&cloud);
     let producer = Producer::begin(&cloud, 200);
     let operations = [
-        ("S3", "PUT"),
+        further,
         ("S3", "GET"),
         ("DynamoDB", "PutItem"),
         ("Kinesis", "GetRecords"),

@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 mod bundles;
 mod clock;
+mod commit_log;
 mod faults;
 mod handover;
 mod hanging;

@@ -25,6 +25,7 @@ locals {
       "--admin", "0.0.0.0:${local.admin_port}",
       "--log-format", "json",
     ],
+    var.commit_log_table == null ? [] : ["--commit-log", "dynamodb:${var.commit_log_table.name}"],
     # Other tasks forward requests to the owner. They authenticate one another.
     var.forwarding ? ["--peer", "0.0.0.0:${local.peer_port}"] : [],
     var.admin_token_secret_arn == null ? [] : ["--admin-token-secret", var.admin_token_secret_arn],

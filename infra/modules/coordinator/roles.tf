@@ -33,6 +33,12 @@ locals {
       resources = [var.lease_table.arn]
       condition = { "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["${var.application}#*"] } }
     }
+    # Only the log of this application, in a table that others may share.
+    CommitLog = {
+      actions   = ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"]
+      resources = var.commit_log_table == null ? [] : [var.commit_log_table.arn]
+      condition = { "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["s3://${var.state_bucket.name}/${var.application}#*"] } }
+    }
     Invoke = {
       actions   = ["lambda:InvokeFunction"]
       resources = var.function_arns

@@ -219,6 +219,15 @@ variable "lease_table" {
   type        = object({ name = string, arn = string })
 }
 
+variable "commit_log_table" {
+  description = <<-EOT
+    Table of commit logs: outputs of the module log-table; null to keep the log in the bucket. Only
+    the first start of an application chooses: its state remembers where its log is.
+  EOT
+  type        = object({ name = string, arn = string })
+  default     = null
+}
+
 variable "function_arns" {
   description = <<-EOT
     Aliases (or versions) of functions that the coordinator invokes, as endpoints and as egress.

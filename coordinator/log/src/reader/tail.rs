@@ -192,6 +192,13 @@ impl PartitionReader {
         let prefix = self.layout.log_prefix();
         let partition = self.identity.partition;
         let mut tail = Tail::new(from, before);
+        let after = self.layout.log(from - 1);
+        if let Some(last) = self.read_ranges(&mut tail, &after, newest, enough).await? {
+            if enough(&tail) {
+                return Ok(tail);
+            }
+            return self.follow(tail, last, newest, enough).await;
+        }
         let (mut parts, begin) = plan(from, guide.copies);
         let mut last_listed = None;
         let mut after = self.layout.log(begin - 1);
@@ -253,6 +260,58 @@ impl PartitionReader {
                 _ => break,
             }
         }
+        self.follow(tail, last_listed, newest, enough).await
+    }
+
+    /// Reads the tail with its objects at once, where the store can do that, up to the first number
+    /// that is missing or the record that satisfies `enough`. Returns the last number that was
+    /// found, if there was any; `None` if the store cannot do that.
+    async fn read_ranges(
+        &self,
+        tail: &mut Tail,
+        after: &str,
+        newest: Option<u64>,
+        enough: &(dyn Fn(&Tail) -> bool + Sync),
+    ) -> Result<Option<Option<u64>>, Halt> {
+        let prefix = self.layout.log_prefix();
+        let partition = self.identity.partition;
+        let mut after = after.to_owned();
+        let mut last = None;
+        loop {
+            let Some(range) = self.io.read_range(&prefix, &after).await? else {
+                return Ok(None);
+            };
+            for (key, object) in &range.objects {
+                let number = number_in(key, &prefix);
+                last = number.or(last);
+                if number == Some(tail.end) {
+                    let Some(object) = object else {
+                        let reason = "it was listed, but it, or its body, does not exist";
+                        return Err(self.missing(newest, key.clone(), reason).await);
+                    };
+                    tail.reads += 1;
+                    tail.push(key, object, partition)?;
+                    if enough(tail) {
+                        return Ok(Some(last));
+                    }
+                }
+            }
+            match range.objects.last() {
+                Some((key, _)) if !range.complete => after.clone_from(key),
+                _ => return Ok(Some(last)),
+            }
+        }
+    }
+
+    /// Completes a tail whose objects were listed up to `last_listed`.
+    async fn follow(
+        &self,
+        mut tail: Tail,
+        last_listed: Option<u64>,
+        newest: Option<u64>,
+        enough: &(dyn Fn(&Tail) -> bool + Sync),
+    ) -> Result<Tail, Halt> {
+        let partition = self.identity.partition;
         // Writes in flight during the listing may have landed since. A living owner is not followed
         // any further: it may write faster than this process reads. Everything that was durable at
         // the beginning is in the listing.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use satchel_log::{Contender, Identity, Layout, MemoryStore, Options, SnapshotPolicy};
-use satchel_log_simulation::{InterceptingStore, ManualOwner, SimulatedClock, State};
+use satchel_log::{Contender, Identity, Layout, Options, SnapshotPolicy};
+use satchel_log_simulation::{InterceptingStore, ManualOwner, MemoryRoot, SimulatedClock, State};
 
 pub(crate) const HOUR_MS: u64 = 3_600_000;
 
 pub(crate) struct Root {
-    pub(crate) memory: Arc<MemoryStore>,
+    pub(crate) memory: Arc<MemoryRoot>,
     pub(crate) store: Arc<InterceptingStore>,
     pub(crate) clock: SimulatedClock,
     pub(crate) layout: Layout,
@@ -16,7 +16,7 @@ pub(crate) struct Root {
 
 impl Root {
     pub(crate) fn new() -> Self {
-        let memory = Arc::new(MemoryStore::new());
+        let memory = Arc::new(MemoryRoot::new(crate::LOG));
         Self {
             store: Arc::new(InterceptingStore::new(memory.clone())),
             memory,

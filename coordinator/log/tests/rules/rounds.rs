@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use satchel_log::{Contender, Created, MemoryStore, ObjectMeta, ObjectStore, StoreError};
-use satchel_log_simulation::{ManualOwner, State, begin_takeover, drive, yield_turns};
+use satchel_log::{Contender, Created, ObjectMeta, ObjectStore, StoreError};
+use satchel_log_simulation::{ManualOwner, MemoryRoot, State, begin_takeover, drive, yield_turns};
 
 use crate::root::{Root, commit_until_snapshot};
 
 /// A store that answers each request in the round after the one in which it began.
 struct SlowStore {
-    inner: Arc<MemoryStore>,
+    inner: Arc<MemoryRoot>,
     round: AtomicU64,
     requests: AtomicU64,
 }

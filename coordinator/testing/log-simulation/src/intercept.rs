@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use satchel_log::{Created, ObjectMeta, ObjectStore, StoreError};
+use satchel_log::{Created, ObjectMeta, ObjectRange, ObjectStore, StoreError, TableLocation};
 
 use crate::executor::yield_turns;
 
@@ -185,5 +185,32 @@ impl ObjectStore for InterceptingStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         self.count();
         self.inner.delete_exactly(key, bytes)
+    }
+
+    fn table_location(&self) -> Option<&TableLocation> {
+        self.inner.table_location()
+    }
+
+    fn delete_max(&self) -> usize {
+        self.inner.delete_max()
+    }
+
+    fn read_range<'a>(
+        &'a self,
+        prefix: &'a str,
+        start_after: &'a str,
+    ) -> Option<BoxFuture<'a, Result<ObjectRange, StoreError>>> {
+        let range = self.inner.read_range(prefix, start_after)?;
+        self.count();
+        self.record_read(prefix);
+        Some(range)
+    }
+
+    fn archive<'a>(
+        &'a self,
+        log_prefix: &'a str,
+        below: u64,
+    ) -> Option<BoxFuture<'a, Result<bool, StoreError>>> {
+        self.inner.archive(log_prefix, below)
     }
 }

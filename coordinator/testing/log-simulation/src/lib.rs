@@ -7,23 +7,30 @@
 //! fold of the durable prefix, that nothing acknowledged is missing, and that no zombie is
 //! acknowledged.
 //!
+//! [`run_in_table`] does the same with the log in a table, whose requests fail on their own.
+//!
 //! A run over a store without real I/O is the same each time. Over real files only the choices are.
 
 pub use clock::SimulatedClock;
 pub use executor::{Executor, yield_turns};
+pub use faulty_table::FaultyTable;
 pub use intercept::InterceptingStore;
 pub use manual_owner::{ManualOwner, PendingTakeover, begin_takeover, drive};
+pub use memory_root::{LogForm, MemoryRoot, simulated_table};
 pub use model::{Model, State};
 pub use mutants::Mutant;
 pub use random::Random;
 pub use store::{Faults, FaultyStore};
-pub use world::{Plan, Report, run, seeds};
+pub use world::{Plan, Report, run, run_in_table, seeds};
 
 mod clock;
 mod executor;
+mod faulty_table;
 mod intercept;
 mod manual_owner;
 mod memory;
+mod memory_root;
+mod mistaken_parts;
 mod model;
 mod mutants;
 mod owner;

@@ -17,4 +17,14 @@ pub enum Mutant {
     OwnerIgnoresSavepoints,
     /// The creator of a savepoint does not check for objects condemned meanwhile.
     CreatorSkipsCheck,
+    /// A pointer is put before the body that it points to is durable.
+    PointerBeforeBody,
+    /// A collection deletes a body whose pointer is still on its way.
+    BodyBeforeItsPointerCollected,
+    /// Items are deleted before the archived object that replaces them is durable.
+    ItemsDeletedBeforeArchived,
+    /// A reader takes the item for the truth where an archived object holds the number too.
+    ItemBeatsArchived,
+    /// An item is put whether or not there is one of that number.
+    UnconditionalPut,
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use satchel_log::{Clock, Created, ObjectMeta, ObjectStore, StoreError};
+use satchel_log::{
+    Clock, Created, ObjectMeta, ObjectRange, ObjectStore, StoreError, TableLocation,
+};
 
 use crate::clock::SimulatedClock;
 
@@ -26,6 +28,7 @@ pub(crate) struct Remembered {
     frozen: bool,
     objects: BTreeMap<String, Option<Bytes>>,
     lists: BTreeMap<(String, Option<String>), Vec<ObjectMeta>>,
+    ranges: BTreeMap<(String, String), ObjectRange>,
 }
 
 /// Another store, seen as it was before.
@@ -134,5 +137,41 @@ impl ObjectStore for StaleStore {
     ) -> BoxFuture<'a, Result<(), StoreError>> {
         self.set_frozen(false);
         self.inner.delete_exactly(key, bytes)
+    }
+
+    fn table_location(&self) -> Option<&TableLocation> {
+        self.inner.table_location()
+    }
+
+    fn delete_max(&self) -> usize {
+        self.inner.delete_max()
+    }
+
+    fn read_range<'a>(
+        &'a self,
+        prefix: &'a str,
+        start_after: &'a str,
+    ) -> Option<BoxFuture<'a, Result<ObjectRange, StoreError>>> {
+        let read = self.inner.read_range(prefix, start_after)?;
+        Some(Box::pin(async move {
+            let asked = (prefix.to_owned(), start_after.to_owned());
+            let known = self.known(|memory| memory.ranges.get(&asked).cloned());
+            if let Some(known) = known {
+                return Ok(known);
+            }
+            let range = read.await?;
+            if let Some(mut memory) = self.remembered() {
+                memory.ranges.insert(asked, range.clone());
+            }
+            Ok(range)
+        }))
+    }
+
+    fn archive<'a>(
+        &'a self,
+        log_prefix: &'a str,
+        below: u64,
+    ) -> Option<BoxFuture<'a, Result<bool, StoreError>>> {
+        self.inner.archive(log_prefix, below)
     }
 }

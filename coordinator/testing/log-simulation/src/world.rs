@@ -5,12 +5,15 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use satchel_log::{
-    Condensation, Contender, Identity, ObjectStore, OnStoreFailure, Options, Retry, SnapshotPolicy,
-    verify,
+    Condensation, Contender, Identity, LogTable, ObjectStore, OnStoreFailure, Options, Retry,
+    SnapshotPolicy, TabledStore, verify,
 };
 
 use crate::clock::SimulatedClock;
 use crate::executor::Executor;
+use crate::faulty_table::FaultyTable;
+use crate::memory_root::simulated_table;
+use crate::mistaken_parts::MistakenParts;
 use crate::model::Model;
 use crate::mutants::Mutant;
 use crate::owner::{Shared, run_process};
@@ -73,9 +76,89 @@ const GRACE_MS: u64 = 60_000;
 /// # Errors
 /// The laws that were broken, one per line, with the seed.
 pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
+    run_over(plan, inner, None)
+}
+
+/// Runs a plan over an empty store, with the log in an empty table.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_in_table(
+    plan: &Plan,
+    objects: Arc<dyn ObjectStore>,
+    table: Arc<dyn LogTable>,
+) -> Result<Report, String> {
+    run_over(plan, objects, Some(table))
+}
+
+/// The stores of a run, which lose requests and answers.
+#[derive(Clone)]
+struct Stores {
+    objects: Arc<FaultyStore>,
+    table: Option<Arc<FaultyTable>>,
+    /// Maximum size of an item in bytes.
+    item_bytes_max: usize,
+    mutant: Option<Mutant>,
+}
+
+impl Stores {
+    fn heal(&self) {
+        self.objects.heal();
+        if let Some(table) = &self.table {
+            table.heal();
+        }
+    }
+
+    fn requests(&self) -> u64 {
+        self.objects.requests() + self.table.as_ref().map_or(0, |table| table.requests())
+    }
+
+    async fn apply_late_write(&self) {
+        self.objects.apply_late_write().await;
+        if let Some(table) = &self.table {
+            table.apply_late_put().await;
+        }
+    }
+
+    /// Returns the store of one process.
+    fn of_process(&self) -> Arc<dyn ObjectStore> {
+        let Some(table) = &self.table else {
+            return self.objects.clone();
+        };
+        let location = simulated_table();
+        let mut objects: Arc<dyn ObjectStore> = self.objects.clone();
+        let mut items: Arc<dyn LogTable> = table.clone();
+        if let Some(mutant) = self.mutant {
+            let parts = Arc::new(MistakenParts {
+                objects,
+                table: items,
+                mutant,
+                log: format!("{}#0", location.key),
+                postponed: Arc::default(),
+            });
+            objects = parts.clone();
+            items = parts;
+        }
+        let store = TabledStore::new(objects, items, "root", 1, location);
+        Arc::new(store.with_item_bytes_max(self.item_bytes_max))
+    }
+}
+
+fn run_over(
+    plan: &Plan,
+    inner: Arc<dyn ObjectStore>,
+    table: Option<Arc<dyn LogTable>>,
+) -> Result<Report, String> {
     let random = Random::new(plan.seed);
     let faults = draw_faults(&random);
-    let store = Arc::new(FaultyStore::new(inner, faults, random.clone()));
+    let faulty = |table| Arc::new(FaultyTable::new(table, faults, random.clone()));
+    let stores = Stores {
+        objects: Arc::new(FaultyStore::new(inner, faults, random.clone())),
+        table: table.map(faulty),
+        // Some logs have bodies for all but the smallest objects, some for hardly any.
+        item_bytes_max: 100 + (plan.seed % 4) as usize * 80,
+        mutant: plan.mutant,
+    };
     let clock = SimulatedClock::default();
     let shared = Shared {
         model: RefCell::new(Model::new(BUCKETS)),
@@ -94,11 +177,11 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         clock.shift_calendar(random.below(200_000) as i64 - 100_000);
         let store: Arc<dyn ObjectStore> = match plan.mutant {
             Some(Mutant::OwnerIgnoresSavepoints) => Arc::new(StaleStore {
-                inner: store.clone(),
+                inner: stores.of_process(),
                 staleness: Staleness::NoSavepoints,
                 delay: None,
             }),
-            _ => store.clone(),
+            _ => stores.of_process(),
         };
         contender(store, clock, options, processes)
     };
@@ -108,7 +191,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         // The creator of a savepoint may sleep until its base is collected.
         let sleeps = random.chance(500);
         let creators = Arc::new(StaleStore {
-            inner: store.clone(),
+            inner: stores.of_process(),
             staleness: match plan.mutant {
                 Some(Mutant::CreatorSkipsCheck) => Staleness::Frozen(Mutex::default()),
                 _ => Staleness::Current,
@@ -118,7 +201,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         Session {
             shared: &shared,
             creator: source(creators, clock.clone(), give_up_ms),
-            source: source(store.clone(), clock.clone(), give_up_ms),
+            source: source(stores.of_process(), clock.clone(), give_up_ms),
             nonce: sessions,
         }
     };
@@ -144,8 +227,8 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
             executor.spawn(session(Some(500)).run());
         }
         if random.chance(10) {
-            let store = store.clone();
-            executor.spawn(async move { store.apply_late_write().await });
+            let stores = stores.clone();
+            executor.spawn(async move { stores.apply_late_write().await });
         }
         clock.advance(if random.chance(3) {
             random.below(2 * GRACE_MS)
@@ -155,7 +238,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
         executor.poll_one(turn, &random);
     }
 
-    store.heal();
+    stores.heal();
     executor.wake_all();
     let mut turn = plan.turns;
     finish(&mut executor, &clock, &random, &mut turn)?;
@@ -167,7 +250,7 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
     finish(&mut executor, &clock, &random, &mut turn)?;
 
     let check = RootCheck {
-        store: store.clone(),
+        store: stores.of_process(),
         clock: clock.clone(),
     };
     executor.spawn(check.run(&shared));
@@ -199,13 +282,13 @@ pub fn run(plan: &Plan, inner: Arc<dyn ObjectStore>) -> Result<Report, String> {
             let savepoints = shared.savepoints.borrow();
             (savepoints.created, savepoints.read)
         },
-        requests: store.requests(),
+        requests: stores.requests(),
     })
 }
 
 /// A verification of the whole root, which must find nothing wrong.
 struct RootCheck {
-    store: Arc<FaultyStore>,
+    store: Arc<dyn ObjectStore>,
     clock: SimulatedClock,
 }
 

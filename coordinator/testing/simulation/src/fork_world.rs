@@ -109,6 +109,8 @@ impl World {
         };
         let mut fork = World::new(&plan, false);
         fork.root = root.to_owned();
+        // The makers of forks keep their logs in objects.
+        fork.in_table = false;
         fork.timeline = Timeline::new(self.timeline.now_ms());
         fork.objects.objects = self.objects.objects.clone();
         let random = &fork.random;

@@ -183,10 +183,10 @@ impl World {
             shifts_time: self.mutant == Some(Mutant::ForkShiftsTime),
         };
         let writes = vec![format!("{}/", fork.root)];
-        let id = self.start_operator(writes, |id, source| async move {
+        let id = self.start_maker(writes, |id, source, store| async move {
             Done::Fork(ForkEnded {
                 fork: number,
-                outcome: ForkOutcome::Made(make(id, source, order).await),
+                outcome: ForkOutcome::Made(make(id, source, store, order).await),
             })
         });
         self.forks.0[number].makers.insert(id);
@@ -238,9 +238,9 @@ impl World {
         let options = self.faults.log;
         let (root, buckets) = (fork.root.clone(), fork.buckets);
         let writes = vec![format!("{root}/")];
-        self.start_operator(writes, |id, source| async move {
+        self.start_maker(writes, |id, source, store| async move {
             let place = Contender {
-                store: source.store,
+                store,
                 root,
                 identity: Identity {
                     application: "simulated".to_owned(),

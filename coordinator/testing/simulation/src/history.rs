@@ -22,7 +22,7 @@ use crate::fault_plan::FaultPlan;
 use crate::mutants::Mutant;
 use crate::operators::{Done, application, nonce};
 use crate::process::ProcessId;
-use crate::store::{MachineClock, Mailbox, Still};
+use crate::store::{MachineClock, Mailbox};
 use crate::world::{Event, World};
 
 /// Maximum number of commands under way.
@@ -415,7 +415,7 @@ impl World {
     pub(crate) fn check_history(&mut self) {
         let mailbox = Mailbox::default();
         let source = Source {
-            store: Arc::new(Still::new(&self.objects)),
+            store: self.still(),
             root: self.root.clone(),
             clock: Arc::new(MachineClock::new(0, mailbox)),
             retry: self.faults.log.retry,

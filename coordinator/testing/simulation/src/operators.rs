@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use satchel_log::{Application, Layout, LogError, Retry, Source};
+use satchel_log::{Application, Layout, LogError, ObjectStore, Retry, Source};
 
 use crate::forks::ForkEnded;
 use crate::history::EndedCommand;
 use crate::process::ProcessId;
-use crate::store::{MachineClock, Mailbox, StoreOp};
+use crate::store::{MachineClock, Mailbox, Still, StoreOp, in_table};
 use crate::world::{Event, World};
 
 /// First number of an operator process. Owners are numbered as if there were no operators.
@@ -87,11 +87,33 @@ pub(crate) async fn application(source: &Source) -> Result<Application, LogError
 }
 
 impl World {
+    /// Returns the store as it is now, for reads of this world's root.
+    pub(crate) fn still(&self) -> Arc<dyn ObjectStore> {
+        let still = Arc::new(Still::new(&self.objects));
+        match self.in_table {
+            true => in_table(still, &self.root),
+            false => still,
+        }
+    }
+
     /// Starts a task over this world's root. Returns its process.
     pub(crate) fn start_operator<F>(
         &mut self,
         writes: Vec<String>,
         task: impl FnOnce(ProcessId, Source) -> F,
+    ) -> ProcessId
+    where
+        F: Future<Output = Done> + 'static,
+    {
+        self.start_maker(writes, |id, source, _| task(id, source))
+    }
+
+    /// Starts a task over this world's root, which is also given the store for other roots. Returns
+    /// its process.
+    pub(crate) fn start_maker<F>(
+        &mut self,
+        writes: Vec<String>,
+        task: impl FnOnce(ProcessId, Source, Arc<dyn ObjectStore>) -> F,
     ) -> ProcessId
     where
         F: Future<Output = Done> + 'static,
@@ -103,8 +125,12 @@ impl World {
         let mailbox = Mailbox::default();
         let clock = MachineClock::new(error_ms, mailbox.clone());
         clock.set(self.timeline.now_ms());
+        let store: Arc<dyn ObjectStore> = Arc::new(mailbox.clone());
         let source = Source {
-            store: Arc::new(mailbox.clone()),
+            store: match self.in_table {
+                true => in_table(Arc::new(mailbox.clone()), &self.root),
+                false => store.clone(),
+            },
             root: self.root.clone(),
             clock: Arc::new(clock.clone()),
             retry: Retry {
@@ -119,7 +145,7 @@ impl World {
             clock,
             paused_until_ms: 0,
             writes,
-            task: Box::pin(task(id, source)),
+            task: Box::pin(task(id, source, store)),
         };
         self.operators.running.insert(id, operator);
         // The task begins with the next event, so that its caller knows its number before it ends.
@@ -208,7 +234,9 @@ impl World {
         let keys = match op {
             StoreOp::Create(key, _) | StoreOp::DeleteExactly(key, _) => std::slice::from_ref(key),
             StoreOp::Delete(keys) => keys.as_slice(),
-            StoreOp::Get(_) | StoreOp::GetRange(..) | StoreOp::List(..) => return,
+            StoreOp::Get(_) | StoreOp::GetRange(..) | StoreOp::List(..) | StoreOp::Query(..) => {
+                return;
+            }
         };
         let Some(operator) = self.operators.running.get(&id) else {
             return;

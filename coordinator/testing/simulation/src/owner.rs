@@ -24,7 +24,7 @@ use crate::mutants::Mutant;
 use crate::mutants::storage::mutate_delta;
 use crate::process::{Life, ProcessId, Serving, expiry};
 use crate::queue::Receiving;
-use crate::store::{MachineClock, Still};
+use crate::store::MachineClock;
 use crate::world::{Event, World};
 
 /// Maximum wait in ms. The calendar clock may be set meanwhile.
@@ -158,7 +158,7 @@ impl World {
     fn read_durable(&self, clock: MachineClock) -> Result<DurableFacts, String> {
         let config = &self.faults.config;
         let source = Source {
-            store: Arc::new(Still::new(&self.objects)),
+            store: self.still(),
             root: self.root.clone(),
             clock: Arc::new(clock),
             retry: self.faults.log.retry,

@@ -117,7 +117,7 @@ pub(crate) struct MutantState {
 impl Process {
     pub(crate) fn start(
         id: ProcessId,
-        root: String,
+        (root, in_table): (String, bool),
         config: &Config,
         log: Options,
         clock_error_ms: i64,
@@ -133,7 +133,10 @@ impl Process {
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&id.to_le_bytes());
         let place = Contender {
-            store: Arc::new(mailbox.clone()),
+            store: match in_table {
+                true => crate::store::in_table(Arc::new(mailbox.clone()), &root),
+                false => Arc::new(mailbox.clone()),
+            },
             root,
             identity: Identity {
                 application: "simulated".to_owned(),

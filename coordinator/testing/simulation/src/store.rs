@@ -1,5 +1,5 @@
-//! A simulated object store. Requests to it are lost, take effect late or twice, and their answers
-//! are lost.
+//! A simulated object store, with a table for logs. Requests to it are lost, take effect late or
+//! twice, and their answers are lost.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -12,6 +12,12 @@ use satchel_log_simulation::Random;
 
 use crate::timeline::Slot;
 
+pub(crate) use self::table::in_table;
+
+use self::table::item_key;
+
+mod table;
+
 /// Operation of a request.
 #[derive(Debug, Clone)]
 pub(crate) enum StoreOp {
@@ -19,6 +25,8 @@ pub(crate) enum StoreOp {
     Get(String),
     GetRange(String, Range<u64>),
     List(String, Option<String>, usize),
+    /// First and last key, and the maximum number of items.
+    Query(String, String, usize),
     Delete(Vec<String>),
     DeleteExactly(String, Bytes),
 }
@@ -29,6 +37,8 @@ pub(crate) enum StoreReply {
     Created(Created),
     Object(Option<Bytes>),
     Listed(Vec<ObjectMeta>),
+    /// Keys and contents, and true if more follow.
+    Items(Vec<(String, Bytes)>, bool),
     Deleted,
 }
 
@@ -46,6 +56,7 @@ impl Request {
             | StoreOp::Get(key)
             | StoreOp::GetRange(key, _)
             | StoreOp::List(key, ..)
+            | StoreOp::Query(key, ..)
             | StoreOp::DeleteExactly(key, _) => key,
             StoreOp::Delete(keys) => keys.first().map_or("", String::as_str),
         }
@@ -194,9 +205,12 @@ pub(crate) struct Objects {
 impl Objects {
     /// Returns the number of ownership periods that were claimed.
     pub(crate) fn claimed_epochs(&self, root: &str) -> u64 {
-        let prefix = format!("{root}/partitions/0/epochs/");
-        let keys = self.objects.range(prefix.clone()..).map(|(key, _)| key);
-        keys.take_while(|key| key.starts_with(&prefix)).count() as u64
+        let count = |prefix: String| {
+            let keys = self.objects.range(prefix.clone()..).map(|(key, _)| key);
+            keys.take_while(|key| key.starts_with(&prefix)).count() as u64
+        };
+        let items = item_key(&format!("{root}#0"), "epochs/");
+        count(format!("{root}/partitions/0/epochs/")) + count(items)
     }
 
     pub(crate) fn perform(&mut self, op: &StoreOp) -> StoreReply {
@@ -228,6 +242,12 @@ impl Objects {
                         size: object.len() as u64,
                     });
                 StoreReply::Listed(listed.collect())
+            }
+            StoreOp::Query(first, last, max) => {
+                let mut range = self.objects.range(first.clone()..=last.clone());
+                let items = range.by_ref().take(*max);
+                let items = items.map(|(key, content)| (key.clone(), content.clone()));
+                StoreReply::Items(items.collect(), range.next().is_some())
             }
             StoreOp::Delete(keys) => {
                 for key in keys {

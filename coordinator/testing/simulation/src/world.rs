@@ -93,6 +93,8 @@ pub(crate) struct World {
     pub(crate) objects: Objects,
     /// Prefix of this world's root in the store.
     pub(crate) root: String,
+    /// True if the log of this world's root is in the table of the store.
+    pub(crate) in_table: bool,
     pub(crate) origin: Origin,
     pub(crate) operators: Operators,
     pub(crate) history: History,
@@ -147,6 +149,7 @@ impl World {
             next_process: 1,
             objects: Objects::default(),
             root: "root".to_owned(),
+            in_table: plan.seed % 3 == 0,
             origin: Origin::default(),
             operators: Operators::default(),
             history: History::default(),
@@ -514,7 +517,7 @@ impl World {
         let log = self.faults.log;
         let mut process = Process::start(
             id,
-            self.root.clone(),
+            (self.root.clone(), self.in_table),
             &self.faults.config,
             log,
             error_ms,

@@ -59,6 +59,8 @@ pub struct Plan {
     pub logs: PathBuf,
     /// Fill the disk, in [`Environment::Machine`].
     pub full_disk: bool,
+    /// Keep the commit log in DynamoDB, in [`Environment::Cloud`].
+    pub log_in_table: bool,
     /// Injected defect, which the checks must find.
     pub sabotage: Option<Sabotage>,
 }

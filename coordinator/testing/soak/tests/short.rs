@@ -42,6 +42,7 @@ fn plan(environment: Environment, logs: PathBuf) -> Plan {
         seed: 1,
         handler: env!("CARGO_BIN_EXE_soak-handler").into(),
         logs,
+        log_in_table: false,
         full_disk: full_disk(),
         sabotage: None,
     }

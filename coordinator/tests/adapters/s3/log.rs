@@ -1,5 +1,6 @@
-//! The log on S3: takeovers, commits, snapshots, fencing, and the log's own simulation on this
-//! store. `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other and more worlds of the simulation.
+//! The log on S3, and on S3 with its commits in DynamoDB: takeovers, commits, snapshots, fencing,
+//! and the log's own simulation on these stores. `SATCHEL_SIMULATION_SEEDS=FIRST..END` runs other
+//! and more worlds of the simulation.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -12,23 +13,79 @@ use hyper::http::Method;
 use satchel::clock::SystemClock;
 use satchel::store::S3Store;
 use satchel::store::s3::S3Options;
+use satchel_aws::log_table::{DynamoLogTable, unobserved};
 use satchel_log::{
-    BucketImage, Contender, Created, Delta, EntriesBuilder, Entry, ErrorKind, Identity, Log,
-    LogError, Notice, Notices, ObjectMeta, ObjectStore, Options, Ownership, Recovery, Retry,
-    SnapshotPolicy, StoreError, take_over,
+    BucketImage, Contender, Created, Delta, EntriesBuilder, Entry, ErrorKind, Identity, ItemPage,
+    Log, LogError, LogTable, Notice, Notices, ObjectMeta, ObjectStore, Options, Ownership,
+    Recovery, Retry, SnapshotPolicy, StoreError, TableLocation, TabledStore, take_over,
 };
-use satchel_log_simulation::{Plan, State, run, seeds};
+use satchel_log_simulation::{Plan, State, run, run_in_table, seeds};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::{Bucket, keys, moto};
-use satchel_testkit::{Fault, Proxy};
+use super::{Bucket, moto, sdk};
+use satchel_testkit::{Fault, Latency, PricedCloud, PricedOptions, PricedService, Proxy, Throttle};
 
 const BUCKETS: u16 = 4;
 
-fn place(store: S3Store, owner: u8) -> Contender {
+/// Form of the log of a test.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Objects,
+    Table,
+}
+
+/// A root in a new bucket, with its log there or in a new table.
+struct Root {
+    bucket: Bucket,
+    table: Option<String>,
+}
+
+impl Root {
+    async fn make(name: &str, form: Form) -> Self {
+        let name = format!("{name}-{form:?}").to_lowercase();
+        let bucket = Bucket::make(&name).await;
+        let table = match form {
+            Form::Objects => None,
+            Form::Table => {
+                let table = DynamoLogTable::new(&sdk(moto().endpoint()), &name, unobserved());
+                table.create().await.unwrap();
+                Some(name)
+            }
+        };
+        Self { bucket, table }
+    }
+
+    /// The store as an owner has it, with connections to this endpoint.
+    fn store_at(&self, endpoint: &str) -> Arc<dyn ObjectStore> {
+        let objects = Arc::new(self.bucket.store_at(endpoint, S3Options::default()));
+        match &self.table {
+            None => objects,
+            Some(name) => {
+                let table = DynamoLogTable::new(&sdk(endpoint), name, unobserved());
+                let store = TabledStore::new(objects, Arc::new(table), "root", 1, location(name));
+                // So that some commits have bodies.
+                Arc::new(store.with_item_bytes_max(240))
+            }
+        }
+    }
+
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        self.store_at(moto().endpoint())
+    }
+}
+
+pub(super) fn location(table: &str) -> TableLocation {
+    TableLocation {
+        kind: "dynamodb".to_owned(),
+        table: table.to_owned(),
+        key: "s3://bucket/root".to_owned(),
+    }
+}
+
+fn place(store: Arc<dyn ObjectStore>, owner: u8) -> Contender {
     Contender {
-        store: Arc::new(store),
+        store,
         root: "root".to_owned(),
         identity: Identity {
             application: "test".to_owned(),
@@ -157,8 +214,47 @@ impl Owner {
 
 #[tokio::test]
 async fn a_second_owner_finds_everything_and_fences_the_first() {
-    let bucket = Bucket::make("takeover").await;
-    let mut first = Owner::take_over(place(bucket.store(), 1)).await;
+    let root = Root::make("takeover", Form::Objects).await;
+    take_over_from_another(|| root.store()).await;
+}
+
+#[tokio::test]
+async fn the_same_with_the_log_in_a_table() {
+    let root = Root::make("takeover", Form::Table).await;
+    take_over_from_another(|| root.store()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_at_services_with_latency_that_throttle() {
+    let options = PricedOptions::new()
+        .latency(PricedService::S3, Latency::of(3.0, 10.0))
+        .latency(PricedService::DynamoDb, Latency::of(1.0, 5.0))
+        .throttle(PricedService::DynamoDb, Throttle::share(0.05));
+    let cloud = PricedCloud::start(options);
+    let sdk = |service| sdk(&cloud.endpoint(service));
+    let table = DynamoLogTable::new(&sdk(PricedService::DynamoDb), "commits", unobserved());
+    table.create().await.unwrap();
+    let store = || -> Arc<dyn ObjectStore> {
+        let options = S3Options::default();
+        let objects = S3Store::with_config(&sdk(PricedService::S3), cloud.bucket(), options);
+        let (objects, items) = (Arc::new(objects), Arc::new(table.clone()));
+        Arc::new(TabledStore::new(
+            objects,
+            items,
+            "root",
+            1,
+            location("commits"),
+        ))
+    };
+    take_over_from_another(store).await;
+    let bill = cloud.bill();
+    let puts = bill.of(PricedService::DynamoDb, "PutItem").requests;
+    assert!(puts > 100, "{bill:?}");
+}
+
+/// Three owners, one after the other, at the same root.
+async fn take_over_from_another(store: impl Fn() -> Arc<dyn ObjectStore>) {
+    let mut first = Owner::take_over(place(store(), 1)).await;
     assert_eq!(first.recovery, Recovery::default());
     while first.snapshots == 0 {
         first.work(20).await;
@@ -166,12 +262,17 @@ async fn a_second_owner_finds_everything_and_fences_the_first() {
     }
     first.work(5).await;
     assert!(
-        !keys(&bucket.store(), "root/partitions/0/snapshots/", None, 10)
-            .await
-            .is_empty()
+        !keys(
+            &bucket.bucket.store(),
+            "root/partitions/0/snapshots/",
+            None,
+            10
+        )
+        .await
+        .is_empty()
     );
 
-    let mut second = Owner::take_over(place(bucket.store(), 2)).await;
+    let mut second = Owner::take_over(place(store(), 2)).await;
     assert_eq!(second.state, first.state);
     assert!(
         second.recovery.manifest.is_some() && second.recovery.image_bytes > 0,
@@ -194,20 +295,30 @@ async fn a_second_owner_finds_everything_and_fences_the_first() {
     assert_eq!(fenced.kind(), ErrorKind::Fenced, "{fenced}");
 
     second.work(10).await;
-    let third = Owner::take_over(place(bucket.store(), 3)).await;
+    let third = Owner::take_over(place(store(), 3)).await;
     assert_eq!(third.state, second.state);
 }
 
 #[tokio::test]
 async fn conflicts_throttling_and_lost_answers_lose_nothing_and_double_nothing() {
-    let bucket = Bucket::make("bad-day").await;
+    have_a_bad_day(Form::Objects).await;
+}
+
+#[tokio::test]
+async fn nor_do_they_with_the_log_in_a_table() {
+    have_a_bad_day(Form::Table).await;
+}
+
+async fn have_a_bad_day(form: Form) {
+    let bucket = Root::make("bad-day", form).await;
     let proxy = Proxy::start(moto().endpoint()).await;
     let mut requests = 0;
     proxy.decide_with(move |request| {
         let method = request.method;
         requests += 1;
         match requests % 23 {
-            3 | 11 if method == Method::PUT => Some(Fault::LoseAnswer),
+            // DynamoDB's requests are all POST.
+            3 | 11 if method == Method::PUT || method == Method::POST => Some(Fault::LoseAnswer),
             5 | 13 => Some(Fault::error(503, "SlowDown")),
             7 if method == Method::PUT => Some(Fault::error(409, "ConditionalRequestConflict")),
             17 => Some(Fault::LoseRequest),
@@ -215,7 +326,7 @@ async fn conflicts_throttling_and_lost_answers_lose_nothing_and_double_nothing()
             _ => None,
         }
     });
-    let store = || bucket.store_at(&proxy.endpoint(), S3Options::default());
+    let store = || bucket.store_at(&proxy.endpoint());
     let mut former = State::default();
     for owner in 1..=4 {
         let mut owner = Owner::take_over(place(store(), owner)).await;
@@ -230,18 +341,18 @@ async fn conflicts_throttling_and_lost_answers_lose_nothing_and_double_nothing()
 
 /// Completes each request when it is first polled, as the simulation requires of a store with real
 /// I/O.
-struct Immediate {
-    inner: S3Store,
+struct Immediate<T> {
+    inner: T,
     runtime: Handle,
 }
 
-impl Immediate {
+impl<S> Immediate<S> {
     fn now<'a, T: Send + 'a>(&self, request: BoxFuture<'_, T>) -> BoxFuture<'a, T> {
         Box::pin(ready(self.runtime.block_on(request)))
     }
 }
 
-impl ObjectStore for Immediate {
+impl ObjectStore for Immediate<S3Store> {
     fn create<'a>(
         &'a self,
         key: &'a str,
@@ -284,14 +395,78 @@ impl ObjectStore for Immediate {
     }
 }
 
+impl LogTable for Immediate<DynamoLogTable> {
+    fn put<'a>(
+        &'a self,
+        log: &'a str,
+        name: &'a str,
+        content: Bytes,
+    ) -> BoxFuture<'a, Result<Created, StoreError>> {
+        self.now(self.inner.put(log, name, content))
+    }
+
+    fn get<'a>(
+        &'a self,
+        log: &'a str,
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        self.now(self.inner.get(log, name))
+    }
+
+    fn query<'a>(
+        &'a self,
+        log: &'a str,
+        first: &'a str,
+        last: &'a str,
+        max: usize,
+    ) -> BoxFuture<'a, Result<ItemPage, StoreError>> {
+        self.now(self.inner.query(log, first, last, max))
+    }
+
+    fn delete<'a>(
+        &'a self,
+        log: &'a str,
+        names: &'a [String],
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.now(self.inner.delete(log, names))
+    }
+
+    fn delete_exactly<'a>(
+        &'a self,
+        log: &'a str,
+        name: &'a str,
+        content: &'a Bytes,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.now(self.inner.delete_exactly(log, name, content))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_simulation_of_owners_that_crash_and_overlap_holds_on_s3() {
+    simulate(seeds(0..3), Form::Objects).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_simulation_holds_with_the_log_in_a_table() {
+    simulate(seeds(0..2), Form::Table).await;
+}
+
+async fn simulate(seeds: Range<u64>, form: Form) {
+    let count = seeds.clone().count() as u64;
     let mut takeovers = 0;
     let mut acknowledged = 0;
-    for seed in seeds(0..3) {
-        let bucket = Bucket::make(&format!("simulation-{seed}")).await;
-        let inner = bucket.store();
+    for seed in seeds {
+        let root = Root::make(&format!("simulation-{seed}"), form).await;
         let runtime = Handle::current();
+        let objects = Immediate {
+            inner: root.bucket.store(),
+            runtime: runtime.clone(),
+        };
+        let table = root.table.as_ref().map(|name| {
+            let sdk = sdk(moto().endpoint());
+            let inner = DynamoLogTable::new(&sdk, name, unobserved());
+            Immediate { inner, runtime }
+        });
         let world = move || {
             let plan = Plan {
                 seed,
@@ -299,7 +474,10 @@ async fn the_simulation_of_owners_that_crash_and_overlap_holds_on_s3() {
                 owners_max: 3,
                 mutant: None,
             };
-            run(&plan, Arc::new(Immediate { inner, runtime }))
+            match table {
+                None => run(&plan, Arc::new(objects)),
+                Some(table) => run_in_table(&plan, Arc::new(objects), Arc::new(table)),
+            }
         };
         let report = tokio::task::spawn_blocking(world).await.unwrap();
         let report = report.unwrap_or_else(|broken| panic!("{broken}"));
@@ -308,7 +486,7 @@ async fn the_simulation_of_owners_that_crash_and_overlap_holds_on_s3() {
         acknowledged += report.acknowledged;
     }
     assert!(
-        takeovers > 6 && acknowledged > 60,
+        takeovers > 2 * count && acknowledged > 20 * count,
         "{takeovers} takeovers, {acknowledged} acknowledged"
     );
 }

@@ -244,6 +244,29 @@ run "streams_that_are_read_are_not_written" {
   }
 }
 
+run "a_table_for_the_commit_log_is_named_and_granted_for_this_application_only" {
+  variables {
+    commit_log_table = { name = "orders-log", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/orders-log" }
+  }
+
+  assert {
+    condition     = strcontains(join(" ", jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command), "--commit-log dynamodb:orders-log")
+    error_message = "The coordinator is not told of the table."
+  }
+
+  assert {
+    condition = [
+      for statement in jsondecode(output.task_policy).Statement : [statement.Action, statement.Resource, statement.Condition]
+      if statement.Sid == "CommitLog"
+      ] == [[
+        ["dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Query"],
+        ["arn:aws:dynamodb:eu-central-1:123456789012:table/orders-log"],
+        { "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["s3://orders-state/orders#*"] } },
+    ]]
+    error_message = "The role is another one: ${output.task_policy}"
+  }
+}
+
 run "urls_roles_and_kafka_are_granted_where_they_are_named" {
   variables {
     function_url_arns = ["arn:aws:lambda:eu-central-1:123456789012:function:orders:live"]

@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use satchel_engine::durable::{Change, Key, Value};
-use satchel_log::{At, Contender, Source};
+use satchel_log::{At, Contender, Io, ObjectStore, Source};
 use satchel_storage::fork::{
     Content, CreateError, NewRoot, ReadError, Refusal, RootWriter, refuse_filling, take_over,
 };
@@ -55,10 +56,11 @@ pub(super) struct MakeOrder {
     pub(super) shifts_time: bool,
 }
 
-/// Makes a root. Returns the index of its content in `contents`.
+/// Makes a root in `store`. Returns the index of its content in `contents`.
 pub(super) async fn make(
     id: ProcessId,
     source: Source,
+    store: Arc<dyn ObjectStore>,
     order: MakeOrder,
 ) -> Result<usize, MakeFailure> {
     let found = application(&source).await;
@@ -70,7 +72,10 @@ pub(super) async fn make(
     order.contents.borrow_mut().push(copy);
     let making = format!("root of maker {id}");
     let mut filling = RootWriter::begin(NewRoot {
-        io: source.io(),
+        io: Io {
+            store,
+            ..source.io()
+        },
         root: order.root,
         application: "simulated".to_owned(),
         buckets: order.buckets,

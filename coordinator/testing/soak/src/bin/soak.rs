@@ -54,6 +54,10 @@ struct Arguments {
     #[arg(long)]
     without_full_disk: bool,
 
+    /// Commit log of `cloud`: in S3, or in DynamoDB
+    #[arg(long, value_name = "STORE", default_value = "s3")]
+    log: CommitLog,
+
     /// Inject a defect, which must be found: without-keys, at-least-once (cloud), lost-records or
     /// lost-egress
     #[arg(long, value_name = "NAME")]
@@ -63,6 +67,13 @@ struct Arguments {
     /// was violated]
     #[arg(long, value_name = "DIRECTORY")]
     logs: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CommitLog {
+    S3,
+    #[value(name = "dynamodb")]
+    DynamoDb,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -170,6 +181,7 @@ fn plan(arguments: &Arguments, logs: &Path) -> Result<Plan, String> {
         seed: arguments.seed.unwrap_or(now),
         handler,
         logs: logs.to_owned(),
+        log_in_table: arguments.log == CommitLog::DynamoDb,
         full_disk: !arguments.without_full_disk,
         sabotage: arguments.sabotage,
     })

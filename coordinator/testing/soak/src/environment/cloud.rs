@@ -63,6 +63,12 @@ pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
         .setup(&file)
         .env("SATCHEL_ADMIN_TOKEN_FILE", token.display().to_string())
         .env("SATCHEL_S3_TIMEOUT", "2s");
+    let setup = match plan.log_in_table {
+        true => setup
+            .env("SATCHEL_COMMIT_LOG", "dynamodb:commits")
+            .env("SATCHEL_CREATE_COMMIT_LOG_TABLE", "true"),
+        false => setup,
+    };
     let setup = fault_plan
         .endpoints()
         .fold(setup, |setup, (name, url)| setup.env(name, url));

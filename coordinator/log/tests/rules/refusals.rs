@@ -7,9 +7,9 @@ use bytes::Bytes;
 use satchel_log::savepoints::{NewSavepoint, create};
 use satchel_log::{
     Application, At, Contender, DEPTH_MAX, ErrorKind, HistoryError, Identity, Layout, LogError,
-    MemoryStore, ObjectStore, Options, Retry, SnapshotPolicy, Source, Verification, read, verify,
+    ObjectStore, Options, Retry, SnapshotPolicy, Source, Verification, read, verify,
 };
-use satchel_log_simulation::{ManualOwner, SimulatedClock, State, drive};
+use satchel_log_simulation::{ManualOwner, MemoryRoot, SimulatedClock, State, drive};
 
 fn identity() -> Identity {
     Identity {
@@ -20,7 +20,7 @@ fn identity() -> Identity {
     }
 }
 
-fn contender(store: &Arc<MemoryStore>, identity: Identity) -> Contender {
+fn contender(store: &Arc<MemoryRoot>, identity: Identity) -> Contender {
     Contender {
         store: store.clone(),
         root: "root".to_owned(),
@@ -45,8 +45,8 @@ fn layout() -> Layout {
 }
 
 /// A root with a snapshot in effect and a log tail behind it.
-fn root() -> Arc<MemoryStore> {
-    let store = Arc::new(MemoryStore::new());
+fn root() -> Arc<MemoryRoot> {
+    let store = Arc::new(MemoryRoot::new(crate::LOG));
     let mut owner = ManualOwner::take_over(contender(&store, identity())).expect("a new root");
     owner.commit(&[(0, "key", Some("1")), (1, "key", Some("2"))]);
     owner.image_and_advance();
@@ -57,7 +57,7 @@ fn root() -> Arc<MemoryStore> {
     store
 }
 
-fn source(store: &Arc<MemoryStore>) -> Source {
+fn source(store: &Arc<MemoryRoot>) -> Source {
     Source {
         store: store.clone(),
         root: "root".to_owned(),
@@ -71,11 +71,11 @@ fn source(store: &Arc<MemoryStore>) -> Source {
     }
 }
 
-fn application(store: &Arc<MemoryStore>) -> Application {
+fn application(store: &Arc<MemoryRoot>) -> Application {
     Application::decode(&object(store, layout().application())).expect("it is whole")
 }
 
-fn save(store: &Arc<MemoryStore>, name: &str) {
+fn save(store: &Arc<MemoryRoot>, name: &str) {
     let new = NewSavepoint {
         name: name.parse().expect("a name"),
         nonce: [7; 16],
@@ -88,7 +88,7 @@ fn save(store: &Arc<MemoryStore>, name: &str) {
 }
 
 /// Reads the savepoint.
-fn read_kept(store: &Arc<MemoryStore>) -> Result<State, LogError> {
+fn read_kept(store: &Arc<MemoryRoot>) -> Result<State, LogError> {
     let whole = root();
     let (source, application) = (source(store), application(&whole));
     let mut state = State::default();
@@ -107,29 +107,29 @@ fn read_kept(store: &Arc<MemoryStore>) -> Result<State, LogError> {
     }
 }
 
-fn copy(store: &MemoryStore) -> Arc<MemoryStore> {
-    let copy = MemoryStore::new();
+fn copy(store: &MemoryRoot) -> Arc<MemoryRoot> {
+    let copy = MemoryRoot::new(crate::LOG);
     for key in store.keys() {
         copy.plant(&key, object(store, &key));
     }
     Arc::new(copy)
 }
 
-fn object(store: &MemoryStore, key: &str) -> Bytes {
+fn object(store: &MemoryRoot, key: &str) -> Bytes {
     let got = drive(&mut store.get(key)).expect("memory answers at once");
     got.expect("memory does not fail").expect("it exists")
 }
 
-fn remove(store: &MemoryStore, key: &str) {
+fn remove(store: &MemoryRoot, key: &str) {
     let deleted = drive(&mut store.delete(&[key.to_owned()]));
     assert_eq!(deleted, Some(Ok(())));
 }
 
-fn start(store: &Arc<MemoryStore>) -> Result<ManualOwner, LogError> {
+fn start(store: &Arc<MemoryRoot>) -> Result<ManualOwner, LogError> {
     ManualOwner::take_over(contender(store, identity()))
 }
 
-fn look(store: &Arc<MemoryStore>) -> Verification {
+fn look(store: &Arc<MemoryRoot>) -> Verification {
     let retry = Retry {
         initial_ms: 1,
         max_ms: 1,
@@ -248,7 +248,7 @@ fn every_missing_object_that_a_savepoint_needs_is_named() {
 
 #[test]
 fn a_hole_in_the_log_that_no_crash_leaves_is_named() {
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(MemoryRoot::new(crate::LOG));
     let mut owner = ManualOwner::take_over(Contender {
         options: Options::default(),
         ..contender(&store, identity())
@@ -340,7 +340,7 @@ fn a_root_of_another_application_or_shape_is_refused() {
 #[test]
 fn a_foreign_object_is_found() {
     let store = root();
-    let key = format!("{}log/readme", layout().partition_prefix());
+    let key = format!("{}readme", layout().manifests_prefix());
     store.plant(&key, Bytes::from_static(b"hello"));
     assert_eq!(
         look(&store).findings,
@@ -353,14 +353,14 @@ fn a_foreign_object_is_found() {
 
 #[test]
 fn an_empty_store_is_reported_as_no_root() {
-    let findings = look(&Arc::new(MemoryStore::new())).findings;
+    let findings = look(&Arc::new(MemoryRoot::new(crate::LOG))).findings;
     assert_eq!(names(&findings[0]), "root/application");
     assert_eq!(findings.len(), 1);
 }
 
 #[test]
 fn settings_that_would_break_the_rules_are_refused() {
-    let store = Arc::new(MemoryStore::new());
+    let store = Arc::new(MemoryRoot::new(crate::LOG));
     let refusal = |options| {
         let contender = Contender {
             options,

@@ -1,17 +1,15 @@
 //! Reads of a root without owning it: every reachable moment shows the fold of the commits until
 //! then, and nothing else.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use satchel_log::{
-    Application, At, Contender, HistoryError, Identity, Layout, LogError, MemoryStore, ObjectStore,
-    Options, Reading, Retry, SnapshotPolicy, Source, read,
+    Application, At, Contender, HistoryError, Identity, Layout, LogError, ObjectStore, Options,
+    Reading, Retry, SnapshotPolicy, Source, read,
 };
-use satchel_log_simulation::{ManualOwner, SimulatedClock, State, drive};
+use satchel_log_simulation::{ManualOwner, MemoryRoot, SimulatedClock, State, drive};
 
 const SECOND_MS: u64 = 1_000;
 const HOUR_MS: u64 = 3_600_000;
@@ -44,7 +42,7 @@ fn periods() -> impl Strategy<Value = Vec<Period>> {
 }
 
 struct World {
-    store: Arc<MemoryStore>,
+    store: Arc<MemoryRoot>,
     clock: SimulatedClock,
     retention_ms: u64,
     /// The state from each moment on.
@@ -55,7 +53,7 @@ impl World {
     fn new() -> Self {
         Self {
             retention_ms: 0,
-            store: Arc::new(MemoryStore::new()),
+            store: Arc::new(MemoryRoot::new(crate::LOG)),
             clock: SimulatedClock::default(),
             history: BTreeMap::new(),
         }
@@ -142,7 +140,7 @@ impl World {
     }
 }
 
-fn object(store: &MemoryStore, key: &str) -> bytes::Bytes {
+fn object(store: &MemoryRoot, key: &str) -> bytes::Bytes {
     let got = drive(&mut store.get(key)).expect("memory answers at once");
     got.expect("memory does not fail").expect("it exists")
 }
