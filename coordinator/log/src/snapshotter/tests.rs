@@ -288,7 +288,7 @@ fn a_snapshot_requested_while_nothing_has_changed_begins_after_the_next_change()
 }
 
 /// Bytes of images that one hour writes: 110 commits per second with one random key each, over a
-/// state of 1 GB in 256 buckets. Everything is scaled down by 1,024. `condensed` says that small
+/// state of 1 GB in 32 buckets. Everything is scaled down by 1,024. `condensed` says that small
 /// log objects are copied.
 fn image_bytes_an_hour(condensed: bool) -> u64 {
     const SCALE: u64 = 1_024;
@@ -299,14 +299,14 @@ fn image_bytes_an_hour(condensed: bool) -> u64 {
         object_bytes: (16 << 10) / SCALE,
         ..SnapshotPolicy::default()
     };
-    let mut bench = Bench::new(256, policy);
-    for bucket in 0..256 {
-        for key in 0..40 {
+    let mut bench = Bench::new(32, policy);
+    for bucket in 0..32 {
+        for key in 0..320 {
             let value = noise(u64::from(bucket) << 32 ^ key);
             bench.state.insert((bucket, key), value);
         }
     }
-    let everything: Vec<_> = (0..256).map(|bucket| (bucket, 0)).collect();
+    let everything: Vec<_> = (0..32).map(|bucket| (bucket, 0)).collect();
     bench.commit(&everything);
     bench.snapshotter.want();
     bench.work();
@@ -317,11 +317,7 @@ fn image_bytes_an_hour(condensed: bool) -> u64 {
         bench.sequence += 1;
         bench.number += 1;
         let mut entries = EntriesBuilder::new();
-        entries.push(
-            (checksum_of(7, commit) % 256) as u16,
-            b"key",
-            Some(b"value"),
-        );
+        entries.push((checksum_of(7, commit) % 32) as u16, b"key", Some(b"value"));
         bench.snapshotter.sealed(bench.sequence, &entries.finish());
         // A commit of one key takes about a kilobyte.
         let (sequence, number) = (bench.sequence, bench.number);
