@@ -245,11 +245,10 @@ async fn state(place: &StateLocation, options: StoreOptions) -> Vec<String> {
             if let Err(error) = store.get(&key).await {
                 note("reading", error);
             }
-            match store.create(&key, bytes.clone()).await {
-                Ok(Created::Stored) => problems.push(format!(
+            if let Ok(Created::Stored) = store.create(&key, bytes.clone()).await {
+                problems.push(format!(
                     "writing: {key} was replaced, though it existed: two owners could both commit"
-                )),
-                Ok(_) | Err(_) => {}
+                ));
             }
         }
     }
