@@ -145,7 +145,8 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_refused(bytes: Vec<u8>) {
-            prop_assert!(decode(&Bytes::from(bytes), 0, Span { first: 1, last: 2 }).is_err());
+            let span = Span { first: 1, last: 2 };
+            prop_assert!(decode(&Bytes::from(bytes), 0, span).is_err());
         }
     }
 

@@ -262,14 +262,11 @@ async fn take_over_from_another(store: impl Fn() -> Arc<dyn ObjectStore>) {
     }
     first.work(5).await;
     assert!(
-        !keys(
-            &bucket.bucket.store(),
-            "root/partitions/0/snapshots/",
-            None,
-            10
-        )
-        .await
-        .is_empty()
+        !store()
+            .list("root/partitions/0/snapshots/", None, 10)
+            .await
+            .unwrap()
+            .is_empty()
     );
 
     let mut second = Owner::take_over(place(store(), 2)).await;
