@@ -36,8 +36,8 @@ pub use sender::{Reaction, Sender};
 /// Credit of a connection before its first answer, in bytes.
 pub const INITIAL_CREDIT: u64 = 1 << 20;
 
-/// How far the time of a frame or an acknowledgement may be ahead of the time of the partition that
-/// gets it, in ms. One that is further ahead is not taken (rule 36).
+/// Limit by which the time of a frame or an acknowledgement may be ahead of the time of the
+/// partition that gets it, in ms. One that is further ahead is not taken (rule 36).
 pub const AHEAD_MAX_MS: u64 = 5_000;
 
 /// Number of a message within its pair of partitions, from 1. Zero is before the first message.
@@ -63,7 +63,7 @@ impl<M> Frame<M> {
     }
 }
 
-/// What the receiving side says of a pair, at any time.
+/// Statement of the receiving side about a pair, made at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Answer {
     /// Epoch of the receiver's owner that answers.
@@ -75,7 +75,7 @@ pub struct Answer {
     /// Commit time of the delta in which `durable` was taken, in ms since the epoch. The delta that
     /// removes the sender's entries is not earlier.
     pub time_ms: u64,
-    /// Why the frame that this answers was not taken, if it was not.
+    /// Reason for which the frame that this answers was not taken, if it was not.
     pub refused: Option<Refusal>,
     /// Bytes of messages after `taken` for which the receiver has room.
     pub credit: u64,

@@ -13,7 +13,7 @@ pub struct Receiver {
     durable_time_ms: u64,
 }
 
-/// What is to be done with a frame.
+/// Verdict on a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intake {
     /// The messages with these numbers enter their mailboxes, and the last number the same delta.

@@ -16,57 +16,19 @@
 //! lands; a process may find out late, or never.
 //!
 //! A delta names all deltas that its owner saw before it. So a lost, doubled or overtaken one shows
-//! in the fold of the log. Time is abstracted to one fact: the deletion of an object comes so long
-//! after its condemnation that no process still trusts a look at the epochs from before.
+//! in the fold of the log. Of time, one fact is modelled: when an object is deleted, no process
+//! still trusts a look at the epochs from before its condemnation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Model, Property};
 
+pub use mutants::Mutant;
+
+mod mutants;
+
 /// Number of commits in flight at most.
 const DEPTH: u8 = 2;
-
-/// A rule that is left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mutant {
-    /// Rule 1: a commit counts without a look at the epochs.
-    IgnoreFence,
-    /// Rule 1: the manifest is not read again after the takeover record.
-    TrustManifest,
-    /// A takeover counts although what it read of the log may have been collected meanwhile, so
-    /// that others' late records fill the holes.
-    ReadForever,
-    /// Rule 2: two processes can hold one epoch.
-    ShareEpoch,
-    /// Rule 3: a delta that met a void object is moved past later ones of its epoch.
-    Renumber,
-    /// Rule 4: a manifest does not say which epoch was in force before its replay starts.
-    ForgetForce,
-    /// A commit counts although one before it does not.
-    SkipPrefix,
-    /// A process writes its takeover record without a look at the epochs after it read the end.
-    TrustEnd,
-    /// An owner passes a void object without a look at the epochs.
-    TrustVoid,
-    /// A process takes the log over although it read a takeover of a higher epoch.
-    IgnoreSuccessor,
-}
-
-impl Mutant {
-    /// All mutants.
-    pub const ALL: [Self; 10] = [
-        Self::IgnoreFence,
-        Self::TrustManifest,
-        Self::ReadForever,
-        Self::ShareEpoch,
-        Self::Renumber,
-        Self::ForgetForce,
-        Self::SkipPrefix,
-        Self::TrustEnd,
-        Self::TrustVoid,
-        Self::IgnoreSuccessor,
-    ];
-}
 
 /// Size of the world.
 #[derive(Debug, Clone, Copy)]
@@ -129,7 +91,7 @@ pub struct World {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Process {
     phase: Phase,
-    /// What the process knows the log to contain.
+    /// Content of the log, as far as the process knows it.
     view: Fold,
     /// The grace passed while it read the log.
     slow: bool,
@@ -479,7 +441,7 @@ impl Model for Takeover {
             self.processes
         ];
         processes[0] = Process {
-            // Nobody came before it, so it is past the numbers that a former owner can reach.
+            // It is the first owner, so it is past the numbers that a former owner can reach.
             phase: Phase::Owning(Owning {
                 epoch: 1,
                 takeover: 0,
@@ -539,9 +501,8 @@ impl Model for Takeover {
                 _ => actions.push(Action::Advance(index)),
             }
         }
-        for (number, record) in &world.under_way {
-            actions.push(Action::Land(*number, record.clone()));
-        }
+        let landings = world.under_way.iter().cloned();
+        actions.extend(landings.map(|(number, record)| Action::Land(number, record)));
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
