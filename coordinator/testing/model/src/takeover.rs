@@ -2,18 +2,17 @@
 //! land late.
 //!
 //! ```text
-//! read epochs ─► create epochs/<e> ─► read manifest ─► read log/<n>, … ─► read epochs/<e+1>
-//!      ▲                                                                     │
-//!      │                                                                     ▼
-//!      └── exists, or another manifest ◄── read manifest, epochs/<e+1> ◄── create log/<T> takeover
-//!                                                    │
-//!                                                    ▼
-//!                       create log/<n> delta, with a window of two
+//! read epochs, manifest ─┬─► read log/<n>, … ──┬─► (look) ─► create log/<T> takeover ─► (look)
+//!           ▲            └─► create epochs/<e> ─┘                                        │
+//!           └──────────── (the log was collected meanwhile) ◄────────────────────────────┤
+//!                                                                                        ▼
+//!                                              create log/<n> delta, with a window of two
 //! ```
 //!
 //! The first process owns the log at the start. Each other one takes it over at any time and is
 //! never told to stop. A process that does nothing more has died. A create is on its way until it
-//! lands; a process may find out late, or never.
+//! lands; a process may find out late, or never. Only a process for which much time has passed
+//! takes the steps in parentheses: it looks at the next epoch and at the manifest.
 //!
 //! A delta names all deltas that its owner saw before it. So a lost, doubled or overtaken one shows
 //! in the fold of the log. Of time, one fact is modelled: when an object is deleted, no process
@@ -93,6 +92,8 @@ struct Process {
     phase: Phase,
     /// Content of the log, as far as the process knows it.
     view: Fold,
+    /// It claimed its epoch.
+    claimed: bool,
     /// The grace passed while it read the log.
     slow: bool,
     /// The grace passed since it read the end of the log.
@@ -103,11 +104,8 @@ struct Process {
 enum Phase {
     /// It has done nothing.
     Idle,
-    /// It read that this epoch is free.
-    Claiming(u8),
-    /// It holds this epoch and reads the manifest.
-    Reading(u8),
-    /// It folds the log; this is the next number.
+    /// It read the manifest and folds the log; this is the next number. It claims this epoch, or
+    /// the first that is free, meanwhile.
     Folding(u8, Number),
     /// It found this number free, and looks at the epochs before it writes.
     AtEnd(u8, Number),
@@ -167,6 +165,8 @@ impl Fold {
 pub enum Action {
     /// Takes the next step of its takeover.
     Advance(usize),
+    /// Claims an epoch, or learns that it is taken.
+    Claim(usize),
     /// Seals a delta and sends it.
     Seal(usize),
     /// Asks for the object of a create: it is stored, or another one is.
@@ -213,39 +213,32 @@ impl Takeover {
         let me = index as u8;
         let newest = *world.epochs.keys().last()?;
         match world.processes[index].phase.clone() {
-            Phase::Idle => world.processes[index].phase = Phase::Claiming(newest + 1),
-            Phase::Claiming(epoch) => {
-                let free = !world.epochs.contains_key(&epoch);
-                world.processes[index].phase = if free || self.is(Mutant::ShareEpoch) {
-                    world.epochs.entry(epoch).or_default().insert(me);
-                    Phase::Reading(epoch)
-                } else {
-                    Phase::Idle
-                };
-            }
-            Phase::Reading(epoch) => {
+            Phase::Idle => {
                 let process = &mut world.processes[index];
                 process.view = self.read_manifest(&world.manifest);
+                process.claimed = false;
                 process.slow = false;
                 process.late = false;
-                process.phase = Phase::Folding(epoch, world.manifest.replay_from);
+                process.phase = Phase::Folding(newest + 1, world.manifest.replay_from);
             }
             Phase::Folding(epoch, number) => {
-                let force = world.processes[index].view.force;
-                let outrun = force.is_some_and(|(force, _)| force > epoch);
-                if outrun && !self.is(Mutant::IgnoreSuccessor) {
-                    world.processes[index].phase = Phase::Fenced;
-                } else if let Some(record) = world.log.get(&number) {
-                    let process = &mut world.processes[index];
+                let process = &mut world.processes[index];
+                let outrun = process.view.force.is_some_and(|(force, _)| force > epoch);
+                if let Some(record) = world.log.get(&number) {
                     process.view.apply(record);
                     process.phase = Phase::Folding(epoch, number + 1);
+                } else if !process.claimed {
+                    return None;
+                } else if outrun && !self.is(Mutant::IgnoreSuccessor) {
+                    process.phase = Phase::Fenced;
                 } else {
-                    world.processes[index].phase = Phase::AtEnd(epoch, number);
+                    process.phase = Phase::AtEnd(epoch, number);
                 }
             }
             Phase::AtEnd(epoch, number) => {
-                let successor = world.epochs.contains_key(&(epoch + 1));
-                if successor && !self.is(Mutant::TrustEnd) {
+                let process = &world.processes[index];
+                let looks = (process.slow || process.late) && !self.is(Mutant::TrustEnd);
+                if looks && world.epochs.contains_key(&(epoch + 1)) {
                     world.processes[index].phase = Phase::Fenced;
                 } else {
                     let record = Record {
@@ -269,13 +262,15 @@ impl Takeover {
                 };
             }
             Phase::Checking(epoch, takeover) => {
-                let slow = world.processes[index].slow && !self.is(Mutant::ReadForever);
+                let process = &world.processes[index];
+                let slow = process.slow && !self.is(Mutant::ReadForever);
+                let looks = process.slow || process.late;
                 let collected =
                     world.manifest.replay_from > takeover && !self.is(Mutant::TrustManifest);
                 let successor = world.epochs.contains_key(&(epoch + 1));
-                world.processes[index].phase = if slow || collected {
+                world.processes[index].phase = if slow || looks && collected {
                     Phase::Idle
-                } else if successor {
+                } else if looks && successor {
                     Phase::Fenced
                 } else {
                     Phase::Owning(Owning {
@@ -289,6 +284,23 @@ impl Takeover {
                 };
             }
             Phase::Owning(_) | Phase::Fenced => return None,
+        }
+        Some(())
+    }
+
+    /// Claims the epoch that a process chose. If it is taken, the process chooses again.
+    fn claim(&self, world: &mut World, index: usize) -> Option<()> {
+        let newest = *world.epochs.keys().last()?;
+        let process = &mut world.processes[index];
+        let Phase::Folding(epoch, number) = process.phase else {
+            return None;
+        };
+        let holders = world.epochs.entry(epoch).or_default();
+        if holders.is_empty() || self.is(Mutant::ShareEpoch) {
+            holders.insert(index as u8);
+            process.claimed = true;
+        } else {
+            process.phase = Phase::Folding(newest + 1, number);
         }
         Some(())
     }
@@ -408,12 +420,10 @@ impl Takeover {
             match &mut process.phase {
                 Phase::Owning(owning) => owning.fresh = false,
                 Phase::Folding(..) => process.slow = true,
-                Phase::AtEnd(..) | Phase::TakingOver(..) => process.late = true,
-                Phase::Idle
-                | Phase::Claiming(_)
-                | Phase::Reading(_)
-                | Phase::Checking(..)
-                | Phase::Fenced => {}
+                Phase::AtEnd(..) | Phase::TakingOver(..) | Phase::Checking(..) => {
+                    process.late = true;
+                }
+                Phase::Idle | Phase::Fenced => {}
             }
         }
         Some(())
@@ -435,6 +445,7 @@ impl Model for Takeover {
             Process {
                 phase: Phase::Idle,
                 view: Fold::default(),
+                claimed: false,
                 slow: false,
                 late: false,
             };
@@ -451,6 +462,7 @@ impl Model for Takeover {
                 fresh: false,
             }),
             view,
+            claimed: true,
             slow: false,
             late: false,
         };
@@ -498,6 +510,14 @@ impl Model for Takeover {
                         actions.push(Action::Snapshot(index));
                     }
                 }
+                Phase::Folding(_, number) => {
+                    if !process.claimed {
+                        actions.push(Action::Claim(index));
+                    }
+                    if process.claimed || world.log.contains_key(number) {
+                        actions.push(Action::Advance(index));
+                    }
+                }
                 _ => actions.push(Action::Advance(index)),
             }
         }
@@ -509,6 +529,7 @@ impl Model for Takeover {
         let mut world = world.clone();
         match action {
             Action::Advance(index) => self.advance(&mut world, index)?,
+            Action::Claim(index) => self.claim(&mut world, index)?,
             Action::Seal(index) => self.seal(&mut world, index)?,
             Action::Ask(index, number) => self.ask(&mut world, index, number)?,
             Action::Look(index) => {
