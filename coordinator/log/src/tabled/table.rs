@@ -2,6 +2,7 @@
 //! their order.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -117,11 +118,12 @@ impl LogTable for MemoryTable {
     ) -> BoxFuture<'a, Result<Created, StoreError>> {
         let key = (log.to_owned(), name.to_owned());
         let mut items = self.lock();
-        let created = if items.contains_key(&key) {
-            Created::Exists
-        } else {
-            items.insert(key, content);
-            Created::Stored
+        let created = match items.entry(key) {
+            Entry::Occupied(_) => Created::Exists,
+            Entry::Vacant(free) => {
+                free.insert(content);
+                Created::Stored
+            }
         };
         Box::pin(ready(Ok(created)))
     }

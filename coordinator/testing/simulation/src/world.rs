@@ -149,7 +149,7 @@ impl World {
             next_process: 1,
             objects: Objects::default(),
             root: "root".to_owned(),
-            in_table: plan.seed % 3 == 0,
+            in_table: plan.seed.is_multiple_of(3),
             origin: Origin::default(),
             operators: Operators::default(),
             history: History::default(),

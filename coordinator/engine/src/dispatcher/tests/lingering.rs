@@ -30,7 +30,7 @@ fn batches_gather_until_the_oldest_has_waited_for_the_linger() {
     fixture.ready(1, 10);
     fixture.now_ms += 2;
     let wake = DispatcherOutput::WakeAt(fixture.now_ms + 10);
-    assert_eq!(fixture.ready(2, 10), [wake.clone()]);
+    assert_eq!(fixture.ready(2, 10), std::slice::from_ref(&wake));
     fixture.now_ms += 5;
     assert_eq!(fixture.ready(3, 10), []);
     assert_eq!(fixture.later(4), [wake], "the wake-up came too early");

@@ -243,8 +243,10 @@ mod tests {
             ("a = b c", "does not end"),
             ("contains(a, b)", "compare"),
         ] {
-            let mut placeholders = Placeholders::default();
-            placeholders.values = [(":me".to_owned(), Attribute::Null)].into();
+            let mut placeholders = Placeholders {
+                values: [(":me".to_owned(), Attribute::Null)].into(),
+                ..Placeholders::default()
+            };
             let refused = Condition::of(text, &mut placeholders).unwrap_err();
             assert!(refused.message.contains(named), "{text}: {refused:?}");
         }

@@ -146,12 +146,14 @@ mod tests {
 
     #[test]
     fn an_update_sets_adds_and_removes_by_the_attributes_before_it() {
-        let mut placeholders = Placeholders::default();
-        placeholders.values = [
-            (":one".to_owned(), Attribute::Number(1)),
-            (":x".to_owned(), Attribute::Text("x".to_owned())),
-        ]
-        .into();
+        let mut placeholders = Placeholders {
+            values: [
+                (":one".to_owned(), Attribute::Number(1)),
+                (":x".to_owned(), Attribute::Text("x".to_owned())),
+            ]
+            .into(),
+            ..Placeholders::default()
+        };
         let text = "SET a = a + :one, b = if_not_exists(b, :one), c = a REMOVE d ADD e :one";
         let update = Update::of(text, &mut placeholders).unwrap();
         let item = Item::from([
