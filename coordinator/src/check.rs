@@ -219,7 +219,7 @@ impl Checks {
 async fn state(place: &StateLocation, options: StoreOptions) -> Vec<String> {
     let opened = match place.open(options).await {
         Ok(opened) => opened,
-        Err(failure) => return vec![failure.message],
+        Err(failure) => return vec![format!("reading the root: {}", failure.message)],
     };
     let prefix = match opened.prefix.as_str() {
         "" => String::new(),

@@ -12,7 +12,7 @@
 //! and an owner that cannot reach the table continues.
 //!
 //! With a peer port, every process answers calls and sends, by forwarding them to the owner
-//! ([`crate::peer`]). A planned stop then loses no request:
+//! (`peer`). A planned stop then loses no request:
 //!
 //! ```text
 //!  signal ─► connections close ─► snapshot, ─► gate closed: ──► in flight ─► lease ──► standby

@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn bad_input_is_refused_by_name() {
         for (arguments, named) in [
-            (&["--rate", "-1"][..], "--rate"),
+            (&["--rate=-1"][..], "--rate"),
             (&["--rate", "NaN"], "--rate"),
             (&["--function-memory", "0"], "--function-memory"),
             (&["--depth", "9"], "--depth"),

@@ -163,6 +163,7 @@ impl Guest {
         };
         let stay = Stay::begin(Arc::clone(&self));
         let received = Arc::new(Received {
+            #[cfg(feature = "aws")]
             client: self.client,
             share: Mutex::new(self.budget.bodies.take_none(self.client)),
         });
@@ -232,6 +233,7 @@ impl Drop for Stay {
 /// They count until the end of the request, or until the handler hands the body over.
 #[derive(Debug)]
 pub(crate) struct Received {
+    #[cfg(feature = "aws")]
     client: Client,
     share: Mutex<Share>,
 }

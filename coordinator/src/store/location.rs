@@ -37,6 +37,7 @@ pub enum StateLocation {
 
 /// Options for opening a location.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "aws"), derive(Default))]
 pub struct StoreOptions {
     /// Options of a bucket.
     pub s3: S3Options,
@@ -52,6 +53,7 @@ pub struct StoreOptions {
     pub on_table_request: satchel_aws::log_table::OnTableRequest,
 }
 
+#[cfg(feature = "aws")]
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
@@ -59,7 +61,6 @@ impl Default for StoreOptions {
             on_written: None,
             log: None,
             create_log_table: false,
-            #[cfg(feature = "aws")]
             on_table_request: satchel_aws::log_table::unobserved(),
         }
     }
