@@ -235,13 +235,17 @@ mod tests {
 
     #[test]
     fn a_root_without_a_table_is_written_as_before_there_were_any() {
-        let record = Application::new(&identity(), None).encode();
-        let text = std::str::from_utf8(&record).unwrap();
-        assert_eq!(
-            text,
-            "{\"format\":1,\"application\":\"bank \\\"one\\\"\",\"partitions\":4,\
-             \"buckets\":256,\"checksum\":\"2ddbc2ab4c8a19e2\"}\n"
-        );
+        let before = "{\"format\":1,\"application\":\"satchel\",\"partitions\":1,\"buckets\":256,\
+                      \"checksum\":\"773c8fb6937e5472\"}\n";
+        let identity = Identity {
+            application: "satchel".to_owned(),
+            partition: 0,
+            partitions: 1,
+            buckets: 256,
+        };
+        let record = Application::new(&identity, None);
+        assert_eq!(record.encode(), before);
+        assert_eq!(Application::decode(before.as_bytes()), Ok(record));
     }
 
     #[test]
