@@ -13,6 +13,7 @@
 
 pub use clock::SimulatedClock;
 pub use executor::{Executor, yield_turns};
+pub use faults::Faults;
 pub use faulty_table::FaultyTable;
 pub use intercept::InterceptingStore;
 pub use manual_owner::{ManualOwner, PendingTakeover, begin_takeover, drive};
@@ -20,11 +21,12 @@ pub use memory_root::{LogForm, MemoryRoot, simulated_table};
 pub use model::{Model, State};
 pub use mutants::Mutant;
 pub use random::Random;
-pub use store::{Faults, FaultyStore};
+pub use store::FaultyStore;
 pub use world::{Plan, Report, run, run_in_table, seeds};
 
 mod clock;
 mod executor;
+mod faults;
 mod faulty_table;
 mod intercept;
 mod manual_owner;

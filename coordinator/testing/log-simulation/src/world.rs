@@ -11,6 +11,7 @@ use satchel_log::{
 
 use crate::clock::SimulatedClock;
 use crate::executor::Executor;
+use crate::faults::Faults;
 use crate::faulty_table::FaultyTable;
 use crate::memory_root::simulated_table;
 use crate::mistaken_parts::MistakenParts;
@@ -20,7 +21,7 @@ use crate::owner::{Shared, run_process};
 use crate::random::Random;
 use crate::readers::{Session, source};
 use crate::stale_store::{StaleStore, Staleness};
-use crate::store::{Faults, FaultyStore};
+use crate::store::FaultyStore;
 
 /// Parameters of a run.
 #[derive(Clone, Copy, Debug)]
