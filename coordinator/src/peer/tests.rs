@@ -64,7 +64,7 @@ impl Process {
         let forwarder = Forwarder::with_limits(
             gate.clone(),
             links,
-            (Duration::ZERO, waiting, waiting_bytes),
+            (Duration::from_secs(3), waiting, waiting_bytes),
             metrics.clone(),
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
