@@ -128,6 +128,7 @@ impl Process {
             gate,
             metrics,
             port,
+            guests,
             url: format!("http://{bound}"),
             peer_port: tokio::spawn(serving.unwrap()),
             close,
