@@ -318,9 +318,11 @@ async fn a_forwarded_request_is_not_forwarded_again() {
     assert_eq!(other.events("answered") + other.events("not_mine"), 0);
     let asked = one.events("not_mine");
     assert!((2..20).contains(&asked), "{asked}");
-    // A request that was forwarded again would have come back over a connection.
+    // A request that was forwarded again would have come back over a connection of the other
+    // process. One asks itself too, because the other names it as the owner.
     assert_eq!(*other.guests.lock().unwrap(), [one.port.key.clone()].into());
-    assert_eq!(*one.guests.lock().unwrap(), BTreeSet::new());
+    let guests = one.guests.lock().unwrap();
+    assert!(!guests.contains(&other.port.key), "{guests:?}");
 }
 
 #[tokio::test]

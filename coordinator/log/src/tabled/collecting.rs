@@ -68,8 +68,9 @@ impl TabledStore {
 
     /// Deletes log objects, which nothing needs any more.
     ///
-    /// An archived object stays as long as one of its numbers is not among `numbers`, and goes after
-    /// its items: one of them may have outlived the archiving, and would be read again without it.
+    /// An archived object stays as long as one of its numbers is not among `numbers`, and goes
+    /// after its items: one of them may have outlived the archiving, and would be read again
+    /// without it.
     /// Bodies come last: a pointer without a body is no object, and a body without a pointer is
     /// found by the next call.
     pub(super) async fn delete_numbers(
