@@ -8,6 +8,7 @@ use satchel_protocol::reqreply::TypedValue;
 use sha2::{Digest, Sha256};
 
 use crate::address::Address;
+use crate::hex::Hex;
 use crate::trace::TraceParent;
 
 /// Id of a message, passed to functions as idempotency key: 128 bits, 32 hexadecimal digits as
@@ -157,7 +158,7 @@ pub(crate) fn parse_hex(text: &str) -> Option<[u8; 16]> {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 
