@@ -15,14 +15,18 @@
 //! shards are: the records of P even shards belong to P even partitions, if P divides the number of
 //! key groups.
 //!
+//! A reserved address, which stands for a caller or a place, names its key group itself.
+//!
 //! The placement is fixed when a root is created. Roots of earlier versions hash the whole address,
 //! with which no partition but one is possible.
 
 use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use md5::{Digest, Md5};
 
-use crate::address::{Address, FunctionType, stable_hash};
+use crate::address::{Address, FunctionType, RESERVED_NAMESPACE, stable_hash};
 
 /// Default number of key groups of a new application.
 pub const DEFAULT_KEY_GROUPS: u16 = 1_024;
@@ -61,6 +65,17 @@ pub enum PlacementKind {
     },
 }
 
+impl PlacementKind {
+    /// Name in the record of a root and to people.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Xxh3 => "xxh3",
+            Self::IdMd5 { .. } => "id-md5",
+        }
+    }
+}
+
 impl Placement {
     /// Placement of the roots of formats 1 and 2.
     #[must_use]
@@ -85,16 +100,26 @@ impl Placement {
     pub fn key_group(&self, address: &Address) -> KeyGroup {
         match self.kind {
             PlacementKind::Xxh3 => self.of_stable_hash(address.stable_hash()),
-            PlacementKind::IdMd5 { .. } => self.key_group_of_id(&address.id),
+            PlacementKind::IdMd5 { .. } => match self.named_by(address) {
+                Some(key_group) => key_group,
+                None => self.key_group_of_id(&address.id),
+            },
         }
     }
 
+    /// Returns the key group that a reserved address names: its id begins with the number, in four
+    /// hexadecimal digits. Callers and the places of unaddressed dead letters are such addresses.
+    fn named_by(&self, address: &Address) -> Option<KeyGroup> {
+        if address.function.namespace() != RESERVED_NAMESPACE {
+            return None;
+        }
+        let digits = address.id.get(..4)?;
+        let key_group = u16::from_str_radix(digits, 16).ok()?;
+        (key_group < self.key_groups).then_some(KeyGroup(key_group))
+    }
+
     /// Returns the key group of an address that is given in parts.
-    pub(crate) fn key_group_of(
-        &self,
-        function: &crate::address::FunctionType,
-        id: &str,
-    ) -> KeyGroup {
+    pub(crate) fn key_group_of(&self, function: &FunctionType, id: &str) -> KeyGroup {
         match self.kind {
             PlacementKind::Xxh3 => self.of_stable_hash(stable_hash(function, id)),
             PlacementKind::IdMd5 { .. } => self.key_group_of_id(id),
@@ -125,19 +150,97 @@ impl Placement {
         KeyGroup((high >> 64) as u16)
     }
 
+    /// Number of buckets of the only partition. The partition-wide bucket has this number.
+    #[must_use]
+    pub const fn buckets(&self) -> u16 {
+        self.key_groups
+    }
+
+    /// True if all addresses with one id have one key group, so that facts and ids can name it.
+    #[must_use]
+    pub const fn has_key_groups_of_ids(&self) -> bool {
+        matches!(self.kind, PlacementKind::IdMd5 { .. })
+    }
+
+    /// True if the hash tags of ids are used.
+    #[must_use]
+    pub const fn has_hash_tags(&self) -> bool {
+        matches!(self.kind, PlacementKind::IdMd5 { hash_tags: true })
+    }
+
     fn of_stable_hash(&self, stable_hash: u64) -> KeyGroup {
         KeyGroup(((stable_hash & 0xffff_ffff) % u64::from(self.key_groups.max(1))) as u16)
     }
 }
 
+impl Default for Placement {
+    fn default() -> Self {
+        Self::id_md5(DEFAULT_KEY_GROUPS, false)
+    }
+}
+
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            PlacementKind::Xxh3 => "xxh3",
-            PlacementKind::IdMd5 { hash_tags: false } => "id-md5",
-            PlacementKind::IdMd5 { hash_tags: true } => "id-md5 with hash tags",
+        let tags = match self.has_hash_tags() {
+            true => " with hash tags",
+            false => "",
         };
-        write!(f, "{kind} over {} key groups", self.key_groups)
+        let (kind, key_groups) = (self.kind.name(), self.key_groups);
+        write!(f, "{kind}{tags} over {key_groups} key groups")
+    }
+}
+
+/// Placement that remembers the key groups of ids that it met lately. A message needs that of its
+/// address many times, and an MD5 takes as long as a dozen look-ups in a hash table.
+#[derive(Debug, Clone)]
+pub struct CachedPlacement {
+    placement: Placement,
+    /// Ids with their key groups, each at a place that its hash chooses. Empty until it is used.
+    slots: Vec<Option<(Arc<str>, KeyGroup)>>,
+}
+
+/// Number of ids that a [`CachedPlacement`] remembers. Ids have a maximum length, so this bounds
+/// its size too.
+const CACHED_IDS: usize = 1_024;
+
+impl CachedPlacement {
+    /// Creates an empty cache over `placement`.
+    #[must_use]
+    pub const fn new(placement: Placement) -> Self {
+        Self {
+            placement,
+            slots: Vec::new(),
+        }
+    }
+
+    /// Placement that is cached.
+    #[must_use]
+    pub const fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    /// Returns the key group of an address, as [`Placement::key_group`].
+    pub fn key_group(&mut self, address: &Address) -> KeyGroup {
+        if self.placement.kind == PlacementKind::Xxh3 {
+            return self.placement.key_group(address);
+        }
+        // The id of a reserved address has another key group than the address.
+        if let Some(key_group) = self.placement.named_by(address) {
+            return key_group;
+        }
+        if self.slots.is_empty() {
+            self.slots.resize(CACHED_IDS, None);
+        }
+        let hash = foldhash::fast::FixedState::default().hash_one(&*address.id);
+        let slot = &mut self.slots[hash as usize % CACHED_IDS];
+        match slot {
+            Some((id, key_group)) if *id == address.id => *key_group,
+            _ => {
+                let key_group = self.placement.key_group(address);
+                *slot = Some((Arc::clone(&address.id), key_group));
+                key_group
+            }
+        }
     }
 }
 

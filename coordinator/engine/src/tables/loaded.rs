@@ -39,7 +39,8 @@ pub enum BucketProblem {
 }
 
 impl LoadedBucket {
-    /// Decodes the image of `bucket`, one of `buckets`, and applies the replayed entries over it.
+    /// Decodes the image of `bucket`, and applies the replayed entries over it. `placement` says
+    /// what belongs to the bucket.
     ///
     /// Entries are pairs of key and value. `expected` is the likely number of entries, to reserve
     /// capacity in advance. This is a pure function that may run on any thread.
@@ -49,14 +50,14 @@ impl LoadedBucket {
     /// Returns [`BucketProblem`] for the first entry that does not belong to the bucket.
     pub fn decode<'a>(
         bucket: u16,
-        buckets: u16,
+        placement: Placement,
         image: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
         expected: usize,
         replayed: &'a Overlay,
     ) -> Result<Self, BucketProblem> {
         let mut decoding = Decoding {
             number: bucket,
-            buckets,
+            placement,
             expected,
             bucket: Bucket::default(),
             functions: Functions::default(),
@@ -102,7 +103,7 @@ impl PartialEq for LoadedBucket {
 
 struct Decoding {
     number: u16,
-    buckets: u16,
+    placement: Placement,
     expected: usize,
     bucket: Bucket,
     functions: Functions,
@@ -127,8 +128,7 @@ impl Decoding {
         if (self.last.namespace(), self.last.name()) != (state.namespace, state.name) {
             self.last = FunctionType::new(state.namespace, state.name);
         }
-        let placement = Placement::xxh3(self.buckets);
-        if placement.key_group_of(&self.last, state.id).0 != self.number {
+        if self.placement.key_group_of(&self.last, state.id).0 != self.number {
             return Err(self.foreign(&(state.namespace, state.name, state.id, state.state)));
         }
         let slot = self
@@ -148,7 +148,8 @@ impl Decoding {
 
     fn take_other(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BucketProblem> {
         let change = Change::decode(key, value).map_err(|malformed| self.malformed(malformed))?;
-        if change.key.bucket(self.buckets) != self.number || self.number >= self.buckets {
+        let expected = change.key.bucket(&self.placement);
+        if expected != self.number || self.number >= self.placement.buckets() {
             return Err(self.foreign(&change.key));
         }
         match change.value {
