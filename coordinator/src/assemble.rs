@@ -20,7 +20,7 @@ use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::Input;
 use satchel_engine::output::Stoppages;
 use satchel_engine::partition::Config;
-use satchel_log::{Condensation, DEFAULT_BUCKETS, MemoryStore, Options, SnapshotPolicy};
+use satchel_log::{Condensation, MemoryStore, Options, SnapshotPolicy};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{CommitPolicy, ProcessArgs};
@@ -271,6 +271,7 @@ impl Process {
             opened: &store,
             place: &place,
             application: &self.args.application,
+            placement: self.args.placement.asked(),
         };
         let progress = |recovered| {
             let starting = Readiness::Starting { recovered };
@@ -301,6 +302,7 @@ impl Process {
         Ok(NodeParts {
             application: args.application.clone(),
             config: self.engine_config(adapters.endpoints, commits),
+            placement: args.placement.asked(),
             state,
             hold_policy: args.fork.hold_policy().map_err(Failure::usage)?,
             log: Options {
@@ -334,7 +336,6 @@ impl Process {
         let pending = pending.unwrap_or(PENDING_LIMIT).max(PENDING_LIMIT_MIN);
         Config {
             partition: 0,
-            buckets: DEFAULT_BUCKETS,
             endpoints,
             commit_depth: commits.depth,
             commit_interval_ms: millis(commits.interval),

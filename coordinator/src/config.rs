@@ -3,6 +3,7 @@
 mod commit_log;
 mod commits;
 mod dev;
+mod placement;
 mod ports;
 mod process;
 mod restore;
@@ -18,6 +19,7 @@ use crate::module::format_duration;
 pub use commit_log::CommitLogArgs;
 pub use commits::{CommitArgs, CommitPolicy};
 pub use dev::DevConfig;
+pub use placement::PlacementArgs;
 pub use ports::PortArgs;
 pub use process::ProcessArgs;
 pub(crate) use process::application_name;

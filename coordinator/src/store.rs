@@ -12,6 +12,7 @@ pub use counted::OnWritten;
 pub use directory::DirectoryStore;
 pub use location::{StateLocation, StateStore, StoreKind, StoreOptions};
 pub use log_location::LogLocation;
+pub use placement::AskedPlacement;
 #[cfg(feature = "aws")]
 pub use s3::S3Store;
 
@@ -19,6 +20,7 @@ mod counted;
 mod directory;
 mod location;
 mod log_location;
+mod placement;
 pub mod s3;
 #[cfg(feature = "aws")]
 mod tabled;

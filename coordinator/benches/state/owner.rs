@@ -15,13 +15,15 @@ use satchel_engine::input::{Input, Record};
 use satchel_engine::invocation::Batch;
 use satchel_engine::output::Output;
 use satchel_engine::partition::{Config, Partition};
+use satchel_engine::placement::Placement;
 use satchel_engine::position::{ShardId, ShardPosition};
-use satchel_log::{Contender, DEFAULT_BUCKETS, Identity, ObjectStore, Options, take_over};
+use satchel_log::{Contender, ObjectStore, Options, take_over};
 use satchel_protocol::reqreply::from_function::{
     IncompleteInvocationContext, InvocationResponse, PersistedValueMutation, PersistedValueSpec,
     Response, persisted_value_mutation::MutationType,
 };
 use satchel_protocol::reqreply::{FromFunction, TypedValue};
+use satchel_storage::placement::identity;
 use satchel_storage::pump::Pump;
 use satchel_storage::recovery::{RecoveryFold, period};
 use tokio::sync::{mpsc, watch};
@@ -94,7 +96,7 @@ impl Owner {
         let (facts_in, facts) = mpsc::unbounded_channel();
         let (outputs, outputs_out) = mpsc::unbounded_channel();
         let committer = Committer::new(
-            (0, DEFAULT_BUCKETS),
+            (0, Placement::default()),
             notices,
             facts_in,
             Metrics::new(),
@@ -315,12 +317,7 @@ fn place(store: Arc<dyn ObjectStore>, options: Options) -> Contender {
     Contender {
         store,
         root: String::new(),
-        identity: Identity {
-            application: "satchel".to_owned(),
-            partition: 0,
-            partitions: 1,
-            buckets: DEFAULT_BUCKETS,
-        },
+        identity: identity("satchel", Placement::default()),
         nonce: *b"the bench's own.",
         clock: Arc::new(SystemClock),
         options,

@@ -1,5 +1,6 @@
 //! Cost of a key: bytes of memory, and time to reload it. `cargo bench -p satchel-engine` prints
-//! both for a million keys.
+//! both for a million keys, in the placement of a new root and in that of earlier ones, and the cost
+//! of a partition without keys.
 
 #![allow(
     clippy::disallowed_types,
@@ -12,24 +13,76 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
 use satchel_engine::address::{Address, FunctionType};
-use satchel_engine::durable::{Change, Key, StoredState, Value, bucket_of};
-use satchel_engine::partition::{LoadedBucket, Overlay};
+use satchel_engine::durable::{Change, Key, StoredState, Value};
+use satchel_engine::partition::{Config, LoadedBucket, Overlay, Recovery};
+use satchel_engine::placement::{CachedPlacement, Placement};
 
 const KEYS: usize = 1_000_000;
-const BUCKETS: u16 = 256;
 const THREADS: usize = 2;
+const EMPTY: usize = 200;
+const ROUNDS: usize = 200;
 
 type Entry = (Vec<u8>, Vec<u8>);
 
 fn main() {
-    let buckets = buckets();
+    println!("{KEYS} keys with addresses of 40 bytes and values of 200 bytes:");
+    for placement in [Placement::xxh3(256), Placement::default()] {
+        measure(placement);
+        measure_empty(placement);
+        measure_placing(placement);
+    }
+}
+
+fn measure_empty(placement: Placement) {
     let before = resident_bytes();
     let begun = Instant::now();
-    let loaded = decode(&buckets);
+    let config = Config {
+        placement,
+        ..Config::default()
+    };
+    let empty: Vec<_> = (0..EMPTY).map(|_| Recovery::new(config.clone())).collect();
+    let each = 1.0 / EMPTY as f64;
+    println!(
+        "  empty partition     {:.0} KB, made in {:.0} µs",
+        resident_bytes().saturating_sub(before) as f64 * each / 1e3,
+        begun.elapsed().as_secs_f64() * each * 1e6
+    );
+    black_box(empty);
+}
+
+fn measure_placing(placement: Placement) {
+    let function = FunctionType::new("example", "shopping-cart");
+    let ids = (0..1_000).map(|key| format!("customer-{key:031}"));
+    let addresses: Vec<_> = ids.map(|id| Address::new(function.clone(), id)).collect();
+    let mut cached = CachedPlacement::new(placement);
+    let first = time_each(&addresses, |address| placement.key_group(address).0);
+    let again = time_each(&addresses, |address| cached.key_group(address).0);
+    println!("  bucket of an id     {first:.0} ns, {again:.0} ns while it is remembered");
+}
+
+/// Returns the time of `work` for one address, in ns.
+fn time_each(addresses: &[Address], mut work: impl FnMut(&Address) -> u16) -> f64 {
+    let begun = Instant::now();
+    for _ in 0..ROUNDS {
+        for few in addresses.chunks(4) {
+            // A message needs the bucket of its address several times in a row.
+            for address in (0..4).flat_map(|_| few) {
+                black_box(work(address));
+            }
+        }
+    }
+    begun.elapsed().as_secs_f64() * 1e9 / (ROUNDS * 4 * addresses.len()) as f64
+}
+
+fn measure(placement: Placement) {
+    let buckets = buckets(placement);
+    let before = resident_bytes();
+    let begun = Instant::now();
+    let loaded = decode(&buckets, placement);
     let seconds = begun.elapsed().as_secs_f64();
     let resident = resident_bytes().saturating_sub(before);
     let counted: usize = loaded.iter().map(LoadedBucket::bytes).sum();
-    println!("{KEYS} keys with addresses of 40 bytes and values of 200 bytes:");
+    println!("{placement}:");
     println!(
         "  reload, {THREADS} threads   {:.2} M keys/s",
         KEYS as f64 / seconds / 1e6
@@ -46,12 +99,13 @@ fn main() {
 }
 
 /// Entries of each bucket, as in its image.
-fn buckets() -> Vec<Vec<Entry>> {
+fn buckets(placement: Placement) -> Vec<Vec<Entry>> {
     let function = FunctionType::new("example", "shopping-cart");
-    let mut buckets: Vec<Vec<Entry>> = (0..BUCKETS).map(|_| Vec::new()).collect();
+    let mut buckets: Vec<Vec<Entry>> = Vec::new();
+    buckets.resize_with(usize::from(placement.buckets()), Vec::new);
     for key in 0..KEYS {
         let address = Address::new(function.clone(), format!("customer-{key:031}"));
-        let bucket = bucket_of(&address, BUCKETS);
+        let bucket = placement.key_group(&address).0;
         let state = StoredState {
             typename: "example/Cart".into(),
             expires_at_ms: None,
@@ -72,7 +126,7 @@ fn buckets() -> Vec<Vec<Entry>> {
     buckets
 }
 
-fn decode(buckets: &[Vec<Entry>]) -> Vec<LoadedBucket> {
+fn decode(buckets: &[Vec<Entry>], placement: Placement) -> Vec<LoadedBucket> {
     let next = AtomicU16::new(0);
     let worker = || {
         let mut loaded = Vec::new();
@@ -85,7 +139,7 @@ fn decode(buckets: &[Vec<Entry>]) -> Vec<LoadedBucket> {
                 .iter()
                 .map(|(key, value)| (&key[..], Some(&value[..])));
             let nothing = Overlay::default();
-            let content = LoadedBucket::decode(bucket, BUCKETS, image, entries.len(), &nothing);
+            let content = LoadedBucket::decode(bucket, placement, image, entries.len(), &nothing);
             loaded.push(content.expect("the entries are of this bucket"));
         }
     };

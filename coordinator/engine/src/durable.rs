@@ -2,12 +2,14 @@
 //!
 //! A delta is a list of [`Change`]s, and so is the image of a bucket. The state of a partition is
 //! exactly the fold of both. Applying a change twice is harmless. Each key belongs to one bucket:
-//! that of its address, or the partition-wide bucket (one past the last).
+//! that of its address, or the partition-wide bucket (one past the last). A partition-wide fact
+//! about addresses names a key group, so that it can be given to the partition of that key group.
 //!
 //! ```text
 //! key   = tag (1 byte), then the fields of the key
 //! value = version (1 byte), then the fields of the value; version 2 of a message, a timer and a
-//!         record of the outbox ends with a trace context (25 bytes)
+//!         record of the outbox ends with a trace context (25 bytes); version 3 of a record of the
+//!         outbox and of a dead letter ends with an optional trace context and a key group
 //! text  = length (varint), then UTF-8; bytes likewise; numbers are varints;
 //!         optional = 0, or 1 and the value
 //! ```
@@ -27,7 +29,7 @@
 //! | 11 | counter | the next number |
 //! | 12 | hold | origin, since, filling |
 //! | 13 | egress mark: egress, name | bytes |
-//! | 14 | received: ingress, id (16 bytes) | expiry |
+//! | 14 | received: ingress, id (16 bytes) | expiry; version 2: and key group |
 //! | 15 | pause of a function: function | reason, since |
 //! | 16 | pause of an ingress: ingress | reason, since |
 
@@ -44,6 +46,7 @@ use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::{Address, FunctionType};
 use crate::message::{Message, MessageId};
+use crate::placement::{CachedPlacement, KeyGroup, Placement};
 use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
 use crate::request::{CallId, Verb};
@@ -182,8 +185,8 @@ pub enum Value {
     EgressMark(Bytes),
     /// Value of [`Key::Hold`].
     Hold(Hold),
-    /// Value of [`Key::Received`]: expiry of the id, in ms since the epoch.
-    Received(u64),
+    /// Value of [`Key::Received`].
+    Received(ReceivedId),
     /// Value of [`Key::FunctionPause`] and [`Key::IngressPause`].
     Pause(Pause),
 }
@@ -231,6 +234,16 @@ pub struct Suspension {
     pub reason: String,
     /// Start of the suspension, in ms since the epoch.
     pub since_ms: u64,
+}
+
+/// Id of a message that was taken from a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceivedId {
+    /// Expiry of the id, in ms since the epoch.
+    pub expires_at_ms: u64,
+    /// Key group of the first address that the message was for, or of the ingress if there was
+    /// none; `None` in roots whose placement has no key groups of ids.
+    pub key_group: Option<KeyGroup>,
 }
 
 /// Pause of a function type or of an ingress by a person.
@@ -314,6 +327,9 @@ pub struct DeadLetter {
     pub failed_at_ms: u64,
     /// Egress of the record, if it was an egress record.
     pub egress: Option<Arc<str>>,
+    /// Key group of the record's sender, if it was an egress record that has one
+    /// ([`OutboxEntry::key_group`]).
+    pub key_group: Option<KeyGroup>,
     /// Trace context of the message.
     pub trace: Option<TraceParent>,
 }
@@ -352,6 +368,9 @@ pub struct OutboxEntry {
     pub egress: Arc<str>,
     /// Value to deliver.
     pub value: TypedValue,
+    /// Key group of the address that sent the record; `None` in roots whose placement has no key
+    /// groups of ids.
+    pub key_group: Option<KeyGroup>,
     /// Trace context of the message that caused the record.
     pub trace: Option<TraceParent>,
 }
@@ -367,23 +386,21 @@ pub struct BucketSummary {
     pub pending: bool,
 }
 
-/// Returns the bucket of an address among `buckets`.
-pub fn bucket_of(address: &Address, buckets: u16) -> u16 {
-    bucket_of_hash(address.stable_hash(), buckets)
-}
-
-/// Returns the bucket among `buckets` of an address with this hash.
-pub(crate) fn bucket_of_hash(stable_hash: u64, buckets: u16) -> u16 {
-    // The low bits choose the bucket, so that partitions can be ranges of the high bits.
-    ((stable_hash & 0xffff_ffff) % u64::from(buckets.max(1))) as u16
-}
-
 impl Key {
-    /// Returns the bucket of the fact: that of its address, or `buckets` for partition-wide facts.
-    pub fn bucket(&self, buckets: u16) -> u16 {
+    /// Returns the bucket of the fact: that of its address, or the number after the last bucket for
+    /// partition-wide facts.
+    pub fn bucket(&self, placement: &Placement) -> u16 {
         match self.address() {
-            Some(address) => bucket_of(address, buckets),
-            None => buckets,
+            Some(address) => placement.key_group(address).0,
+            None => placement.buckets(),
+        }
+    }
+
+    /// Returns the bucket of the fact, as [`Key::bucket`].
+    pub fn bucket_cached(&self, placement: &mut CachedPlacement) -> u16 {
+        match self.address() {
+            Some(address) => placement.key_group(address).0,
+            None => placement.placement().buckets(),
         }
     }
 

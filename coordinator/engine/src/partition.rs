@@ -66,6 +66,7 @@ use crate::endpoint::Endpoints;
 use crate::input::Input;
 use crate::map::Map;
 use crate::output::Output;
+use crate::placement::Placement;
 use crate::tables::{Activity, Tables};
 
 use calls::Calls;
@@ -89,9 +90,8 @@ pub use recovery::{Ownership, Recovery};
 pub struct Config {
     /// Number of the partition.
     pub partition: u32,
-    /// Number of buckets into which its addresses are divided; fixed when the application is
-    /// created.
-    pub buckets: u16,
+    /// Choice of the bucket of an address; fixed when the application is created.
+    pub placement: Placement,
     /// Endpoints that serve its functions.
     pub endpoints: Endpoints,
     /// Egresses that functions may write to, `namespace/type`.
@@ -122,15 +122,16 @@ pub struct Config {
     /// Above this many bytes of buckets in memory, the least recently used buckets that can be
     /// loaded again are evicted.
     pub memory_limit_bytes: Option<usize>,
-    /// Maximum number of buckets being loaded at the same time.
-    pub loads_at_once: usize,
+    /// Maximum number of buckets being loaded at the same time; `None` for a 32nd of all buckets,
+    /// and at least 8.
+    pub loads_at_once: Option<usize>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             partition: 0,
-            buckets: 256,
+            placement: Placement::default(),
             endpoints: Endpoints::default(),
             egresses: BTreeSet::new(),
             ingresses: BTreeSet::new(),
@@ -143,7 +144,7 @@ impl Default for Config {
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
             image_bytes_per_seal: 1 << 20,
             memory_limit_bytes: None,
-            loads_at_once: 8,
+            loads_at_once: None,
         }
     }
 }
@@ -424,6 +425,11 @@ impl Partition {
             .filter(|(_, entry)| &*entry.egress == egress)
             .map(|(number, _)| *number)
             .collect()
+    }
+
+    /// Returns the choice of the bucket of an address.
+    pub fn placement(&self) -> Placement {
+        self.config.placement
     }
 
     /// Returns the counters since the start.

@@ -5,15 +5,27 @@ use std::sync::Arc;
 use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::Address;
+use crate::placement::KeyGroup;
 use crate::trace::TraceParent;
 
 /// Names a request from outside within one process. The adapter assigns the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// Names a call across all processes: 128 random bits, drawn by the adapter.
+/// Names a call across all processes: 128 random bits, drawn by the adapter. The partition replaces
+/// the first 16 bits by the key group of the call's target, where the placement has key groups of
+/// ids. So every process knows which partition knows the call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct CallId(pub [u8; 16]);
+
+impl CallId {
+    /// Returns the same id for a call to an address in this key group.
+    #[must_use]
+    pub fn of_key_group(mut self, key_group: KeyGroup) -> Self {
+        self.0[..2].copy_from_slice(&key_group.0.to_be_bytes());
+        self
+    }
+}
 
 /// Kind of request from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

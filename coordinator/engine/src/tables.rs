@@ -10,16 +10,17 @@ mod functions;
 mod loaded;
 mod overlay;
 mod received_ids;
+mod sizes;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::address::{Address, FunctionType};
-use crate::durable::{
-    BucketSummary, Change, DeadLetter, Hold, Key, OutboxEntry, Pause, Value, bucket_of,
-};
+use crate::durable::{BucketSummary, Change, DeadLetter, Hold, Key, OutboxEntry, Pause, Value};
+use crate::placement::{CachedPlacement, KeyGroup, Placement};
 use crate::position::{ShardId, ShardPosition};
 
 use bucket::Bucket;
@@ -28,6 +29,7 @@ pub(crate) use dead_letters::DeadLetterEntry;
 use dead_letters::DeadLetterIndex;
 use functions::Functions;
 use received_ids::ReceivedIds;
+use sizes::Sizes;
 
 pub(crate) use active_state::{ActiveState, Activity, Eviction, Flight, Isolation};
 pub(crate) use bucket::Instance;
@@ -38,7 +40,9 @@ pub use overlay::Overlay;
 
 /// Everything durable of a partition.
 pub(crate) struct Tables {
+    placement: RefCell<CachedPlacement>,
     bucket_slots: Vec<BucketSlot>,
+    sizes: RefCell<Sizes>,
     functions: Functions,
     pub(crate) shards: BTreeMap<ShardId, ShardPosition>,
     pub(crate) outbox: BTreeMap<u64, OutboxEntry>,
@@ -60,9 +64,12 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    pub(crate) fn new(buckets: u16) -> Self {
+    pub(crate) fn new(placement: Placement) -> Self {
+        let buckets = 0..placement.buckets();
         Self {
-            bucket_slots: (0..buckets).map(|_| BucketSlot::default()).collect(),
+            placement: RefCell::new(CachedPlacement::new(placement)),
+            bucket_slots: buckets.map(|_| BucketSlot::default()).collect(),
+            sizes: RefCell::default(),
             functions: Functions::default(),
             shards: BTreeMap::new(),
             outbox: BTreeMap::new(),
@@ -88,6 +95,7 @@ impl Tables {
     }
 
     pub(crate) fn bucket_slot_mut(&mut self, bucket: u16) -> &mut BucketSlot {
+        self.sizes.get_mut().may_change(bucket);
         &mut self.bucket_slots[usize::from(bucket)]
     }
 
@@ -97,7 +105,20 @@ impl Tables {
 
     /// Returns the bucket of an address.
     pub(crate) fn bucket_of(&self, address: &Address) -> u16 {
-        bucket_of(address, self.buckets())
+        self.placement.borrow_mut().key_group(address).0
+    }
+
+    /// Returns the key group that a partition-wide fact about an address names; `None` if the
+    /// placement has no key groups of ids.
+    pub(crate) fn named_key_group(&self, address: &Address) -> Option<KeyGroup> {
+        let mut placement = self.placement.borrow_mut();
+        let named = placement.placement().has_key_groups_of_ids();
+        named.then(|| placement.key_group(address))
+    }
+
+    /// Choice of the bucket of an address.
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement.borrow().placement()
     }
 
     /// Returns the bucket of an address if it is not in memory.
@@ -149,6 +170,7 @@ impl Tables {
             summary,
         } = loaded;
         content.adopt(&functions, &mut self.functions);
+        self.sizes.get_mut().may_change(bucket);
         let slot = &mut self.bucket_slots[usize::from(bucket)];
         let absence = slot.absence.take().unwrap_or_default();
         slot.bucket = content;
@@ -180,7 +202,17 @@ impl Tables {
 
     /// Approximate size of all buckets, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.bucket_slots.iter().map(BucketSlot::bytes).sum()
+        self.sizes.borrow_mut().total(&self.bucket_slots)
+    }
+
+    /// Audits the size of all buckets.
+    pub(crate) fn is_size_right(&self) -> bool {
+        self.bytes()
+            == self
+                .bucket_slots
+                .iter()
+                .map(BucketSlot::bytes)
+                .sum::<usize>()
     }
 
     /// Approximate size of the buckets that must stay in memory, in bytes.
@@ -369,8 +401,8 @@ impl Tables {
             }
             Key::Hold => self.hold.clone().map(Value::Hold),
             Key::Received { ingress, id } => {
-                let expires_at_ms = self.received.expires_at_ms(ingress, *id);
-                expires_at_ms.map(Value::Received)
+                let received = self.received.get(ingress, *id);
+                received.map(Value::Received)
             }
             Key::FunctionPause { function } => {
                 let pause = self.function_pauses.get(function);
@@ -496,8 +528,8 @@ impl Tables {
                 self.egress_marks.insert((egress, name), mark);
             }
             (Key::Hold, Value::Hold(hold)) => self.hold = Some(hold),
-            (Key::Received { ingress, id }, Value::Received(expires_at_ms)) => {
-                self.received.keep(&ingress, id, expires_at_ms);
+            (Key::Received { ingress, id }, Value::Received(received)) => {
+                self.received.keep(&ingress, id, received);
             }
             (Key::FunctionPause { function }, Value::Pause(pause)) => {
                 self.function_pauses.insert(function, pause);
@@ -515,6 +547,7 @@ impl Tables {
                 let address = key.address().cloned();
                 let address = address.expect("partition-wide facts are handled above");
                 let bucket = self.bucket_of(&address);
+                self.sizes.get_mut().may_change(bucket);
                 let slot = &mut self.bucket_slots[usize::from(bucket)];
                 slot.bucket.put(&mut self.functions, key, value);
                 slot.bucket.recount(&address);
@@ -551,6 +584,7 @@ impl Tables {
             _ => {
                 if let Some(address) = key.address() {
                     let bucket = self.bucket_of(address);
+                    self.sizes.get_mut().may_change(bucket);
                     let slot = &mut self.bucket_slots[usize::from(bucket)];
                     slot.bucket.remove(&self.functions, key);
                     slot.bucket.recount(address);

@@ -29,6 +29,14 @@ pub enum Defect {
         /// The kind found.
         found: u8,
     },
+    /// This program does not know the value of a field.
+    #[error("its {field} is {found:?}, which this program does not know")]
+    Unknown {
+        /// The field.
+        field: &'static str,
+        /// The value found.
+        found: String,
+    },
     /// A checksum does not match.
     #[error("the checksum of its {part} does not match")]
     Checksum {

@@ -40,7 +40,7 @@
 //! use futures::future::{BoxFuture, join, ready};
 //! use satchel_log::{
 //!     Contender, Clock, Delta, Entries, Entry, Fold, Identity, LogError, MemoryStore, Notice, Now,
-//!     Options, take_over,
+//!     Options, Placement, take_over,
 //! };
 //!
 //! #[derive(Default)]
@@ -77,7 +77,8 @@
 //!         application: "shop".to_owned(),
 //!         partition: 0,
 //!         partitions: 1,
-//!         buckets: 256,
+//!         buckets: 1_024,
+//!         placement: Placement::IdMd5 { hash_tags: false },
 //!     },
 //!     nonce: *b"16 random bytes.",
 //!     clock: Arc::new(Frozen),
@@ -124,7 +125,7 @@
 
 #![warn(missing_docs)]
 
-pub use application::{Application, DEFAULT_BUCKETS, Identity, RECORD_BYTES_MAX, TableLocation};
+pub use application::{Application, Identity, Placement, RECORD_BYTES_MAX, TableLocation};
 pub use clock::{Clock, Now};
 pub use condensed::CondensedName;
 pub use control::{Condemned, Control, Effect};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::application::{Application, Identity};
+use crate::application::Application;
 use crate::clock::Clock;
 use crate::error::LogError;
 use crate::io::{Io, OnStoreFailure, Retry};
@@ -53,12 +53,7 @@ impl Source {
         let reader = PartitionReader {
             layout,
             io: self.io(),
-            identity: Identity {
-                application: application.application.clone(),
-                partition,
-                partitions: application.partitions,
-                buckets: application.buckets,
-            },
+            identity: application.identity(partition),
             parallel_reads: PARALLEL_READS,
         };
         reader.identity.validate()?;

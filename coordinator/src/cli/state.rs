@@ -11,7 +11,7 @@ use crate::cli::output;
 use crate::cli::state_drop::DropArgs;
 use crate::cli::verify::RootArgs;
 use crate::clock::now_ms;
-use crate::config::{CommitLogArgs, S3Args, application_name};
+use crate::config::{CommitLogArgs, PlacementArgs, S3Args, application_name};
 use crate::error::{Exit, Failure};
 use crate::offline::{self, FoundStates, Wanted, note_of_moment, parse_address, parse_at};
 use crate::store::{StateLocation, StoreOptions};
@@ -114,6 +114,9 @@ pub struct ImportArgs {
     commit_log: CommitLogArgs,
 
     #[command(flatten)]
+    placement: PlacementArgs,
+
+    #[command(flatten)]
     s3: S3Args,
 }
 
@@ -189,7 +192,14 @@ async fn import(args: &ImportArgs) -> Result<(), Failure> {
         create_log_table: commit_log.create_commit_log_table,
         ..StoreOptions::default()
     };
-    let imported = offline::import(&args.file, &args.state, options, &args.application).await?;
+    let imported = offline::import(
+        &args.file,
+        &args.state,
+        options,
+        &args.application,
+        args.placement.asked(),
+    )
+    .await?;
     let summary = format!(
         "imported {} states of {} addresses into {}, for the application {}",
         imported.states, imported.addresses, args.state, args.application

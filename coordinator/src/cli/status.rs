@@ -112,6 +112,13 @@ pub(crate) async fn run(args: &StatusArgs) -> Result<(), Failure> {
     let readiness = client.readiness().await?;
     let mut all = Map::from_iter([("readiness".to_owned(), readiness.clone())]);
     if readiness["state"] == "serving" {
+        // A process of an earlier version does not know the path.
+        if let Ok(placement) = client
+            .json(client.request(Method::GET, "/api/placement"))
+            .await
+        {
+            all.insert("placement".to_owned(), placement);
+        }
         for list in &LISTS {
             all.insert(list.name.to_owned(), entries(&client, list.name).await?);
         }
@@ -132,6 +139,19 @@ async fn entries(client: &Client, list: &str) -> Result<Value, Failure> {
 
 fn tables(all: &Map<String, Value>) -> String {
     let mut shown = headline(&all["readiness"]);
+    if let Some(placement) = all.get("placement") {
+        let tags = match placement["hash_tags"] == true {
+            true => " with hash tags",
+            false => "",
+        };
+        let (kind, key_groups) = (
+            text(&placement["placement"]),
+            text(&placement["key_groups"]),
+        );
+        shown.push_str(&format!(
+            "placement: {kind}{tags} over {key_groups} key groups\n"
+        ));
+    }
     for list in &LISTS {
         let page = all.get(list.name).unwrap_or(&Value::Null);
         let entries = page[list.name].as_array().map_or(&[][..], Vec::as_slice);
@@ -262,6 +282,7 @@ mod tests {
         };
         let all = json!({
             "readiness": {"state": "serving", "held": true},
+            "placement": {"placement": "id-md5", "key_groups": 1024, "hash_tags": true},
             "endpoints": {
                 "endpoints": [
                     endpoint("greeter", Some("2026-01-02T03:04:05.678Z")),
@@ -275,6 +296,7 @@ mod tests {
             tables(all.as_object().unwrap()),
             "\
 serving, held: ingresses, timers and outbox wait for a start with --resume-io
+placement: id-md5 with hash tags over 1024 key groups
 
 ENDPOINT       STATE                            REQUESTS  WAITING  LAST SUCCESS  LAST FAILURE
 greeter        down since 2026-01-02T03:04:05Z  1 of 8    40       -             \

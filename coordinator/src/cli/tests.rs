@@ -5,8 +5,8 @@ use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
 use crate::config::{
-    CommitArgs, CommitLogArgs, DevConfig, LogFormat, PortArgs, ProcessArgs, RestoreArgs, S3Args,
-    S3Sse,
+    CommitArgs, CommitLogArgs, DevConfig, LogFormat, PlacementArgs, PortArgs, ProcessArgs,
+    RestoreArgs, S3Args, S3Sse,
 };
 
 fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
@@ -57,6 +57,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
             },
             fork: RestoreArgs::default(),
             commit_log: CommitLogArgs::default(),
+            placement: PlacementArgs::default(),
             s3: S3Args::default(),
         },
     };
@@ -104,6 +105,9 @@ fn every_flag_of_dev_is_read() {
         "--s3-path-style",
         "--commit-log=dynamodb:orders-log",
         "--create-commit-log-table",
+        "--key-groups",
+        "64",
+        "--hash-tags",
     ]);
     let expected = DevConfig {
         paths: vec![PathBuf::from("examples/a"), PathBuf::from("b.yaml")],
@@ -152,6 +156,10 @@ fn every_flag_of_dev_is_read() {
             commit_log: CommitLogArgs {
                 commit_log: Some("dynamodb:orders-log".parse().unwrap()),
                 create_commit_log_table: true,
+            },
+            placement: PlacementArgs {
+                key_groups: Some(64),
+                hash_tags: true,
             },
             s3: S3Args {
                 s3_sse: S3Sse::Kms,

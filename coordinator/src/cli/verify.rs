@@ -56,6 +56,9 @@ pub(crate) async fn run(args: &VerifyArgs) -> Result<(), Failure> {
         let summary =
             format!("{objects} objects, {bytes} bytes: nothing is damaged, missing or foreign");
         output::line(summary.as_bytes())?;
+        if let Some(placement) = verified.placement {
+            output::line(format!("placement: {placement}").as_bytes())?;
+        }
         return Ok(());
     }
     for finding in &verified.findings {

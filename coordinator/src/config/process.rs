@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::{CommitArgs, CommitLogArgs, PortArgs, RestoreArgs, S3Args, check_duration};
+use super::{
+    CommitArgs, CommitLogArgs, PlacementArgs, PortArgs, RestoreArgs, S3Args, check_duration,
+};
 use crate::module::{parse_bytes, parse_duration};
 
 /// Minimum of `--pending-limit` and `--dead-letter-limit`, in bytes.
@@ -115,6 +117,10 @@ pub struct ProcessArgs {
     /// Location of the commit log.
     #[command(flatten)]
     pub commit_log: CommitLogArgs,
+
+    /// Placement of addresses.
+    #[command(flatten)]
+    pub placement: PlacementArgs,
 
     /// Access to state in a bucket.
     #[command(flatten)]

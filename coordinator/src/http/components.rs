@@ -40,6 +40,7 @@ const ADDRESSES_TIME_MAX: Duration = Duration::from_secs(2);
 /// Routes of the lists.
 pub(super) fn routes() -> Router<Arc<Admin>> {
     Router::new()
+        .route("/api/placement", get(show_placement))
         .route("/api/endpoints", get(list_endpoints))
         .route("/api/functions", get(list_functions))
         .route("/api/ingresses", get(list_ingresses))
@@ -67,6 +68,29 @@ impl<T: Serialize> Page<T> {
         let items = BTreeMap::from([(name, items)]);
         json_response(StatusCode::OK, &Self { items, next })
     }
+}
+
+/// Placement of the addresses of the application.
+#[derive(Serialize)]
+struct PlacementBody {
+    placement: &'static str,
+    key_groups: u16,
+    hash_tags: bool,
+}
+
+async fn show_placement(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
+    admin.observe(request)?;
+    let placement = admin
+        .metrics
+        .status()
+        .observe(|partition| partition.placement());
+    let placement = placement.await.ok_or_else(gone)?;
+    let body = PlacementBody {
+        placement: placement.kind.name(),
+        key_groups: placement.key_groups,
+        hash_tags: placement.has_hash_tags(),
+    };
+    Ok(json_response(StatusCode::OK, &body))
 }
 
 async fn list_endpoints(State(admin): Shared, request: Request) -> Result<Response, ApiError> {

@@ -13,7 +13,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::line::StateLine;
 use super::new_root::{NewRoot, begin, create_failure};
 use crate::error::{Exit, Failure};
-use crate::store::{StateLocation, StoreOptions};
+use crate::store::{AskedPlacement, StateLocation, StoreOptions};
 
 /// Maximum length of a line in bytes. A delta must be able to hold the state, and the engine to
 /// send it.
@@ -31,7 +31,8 @@ pub struct Imported {
 /// Creates a root of `application` at `place` from the states in `file`, one JSON object per line.
 ///
 /// The import checks the whole file before it writes anything. It resumes a root that was left
-/// unfinished. A state counts as undeclared until its function declares it, with the same typename.
+/// unfinished. The addresses of a new root are placed as `placement` says. A state counts as
+/// undeclared until its function declares it, with the same typename.
 ///
 /// # Errors
 /// [`Exit::Usage`] names the line that is wrong; [`Exit::Damaged`] if there is a root already;
@@ -41,6 +42,7 @@ pub async fn import(
     place: &StateLocation,
     options: StoreOptions,
     application: &str,
+    placement: AskedPlacement,
 ) -> Result<Imported, Failure> {
     let mut lines = Lines::open(file)?;
     let mut check = Check::default();
@@ -56,6 +58,7 @@ pub async fn import(
         opened: &opened,
         place: &name,
         application,
+        placement: opened.placement(placement).await?,
         making: format!("an import of {}", lines.name),
         not_before_ms: 0,
     })

@@ -1,7 +1,8 @@
 //! Beginning a new root for a restore or an import, and naming what went wrong. The writing itself
 //! is [`satchel_storage::fork::RootWriter`].
 
-use satchel_log::{DEFAULT_BUCKETS, Io};
+use satchel_engine::placement::Placement;
+use satchel_log::Io;
 use satchel_storage::fork::{self, CreateError, RootWriter};
 
 use super::root::{RETRY, failure, on_store_failure};
@@ -20,6 +21,8 @@ pub(super) struct NewRoot<'a> {
     pub(super) place: &'a str,
     /// Application that will run on the root.
     pub(super) application: &'a str,
+    /// Choice of the bucket of an address.
+    pub(super) placement: Placement,
     /// Description for people who find the root unfinished: "a restore of …".
     pub(super) making: String,
     /// Earliest partition time of the root, in ms since the epoch.
@@ -38,7 +41,7 @@ pub(super) async fn begin(new: NewRoot<'_>) -> Result<RootWriter, Failure> {
         },
         root: new.opened.prefix.clone(),
         application: new.application.to_owned(),
-        buckets: DEFAULT_BUCKETS,
+        placement: new.placement,
         nonce: random::bytes(),
         making: new.making,
         not_before_ms: new.not_before_ms,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use satchel_log::At;
 use satchel_storage::fork::{Content, ReadError};
+use satchel_storage::placement::recorded;
 
 use super::moment::{note_of_moment, parse_at};
 use super::new_root::{NewRoot, begin, create_failure};
@@ -14,7 +15,7 @@ use super::states::read_failure;
 use crate::clock::now_ms;
 use crate::error::{Exit, Failure};
 use crate::store::s3::S3Options;
-use crate::store::{StateLocation, StateStore};
+use crate::store::{AskedPlacement, StateLocation, StateStore};
 
 /// Origin of a restore: `<root>`, or `<root>@<time or savepoint>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct Fork<'a> {
     pub place: &'a str,
     /// Application that will run on the root.
     pub application: &'a str,
+    /// Placement that the root must have, as far as the user asks for one.
+    pub placement: AskedPlacement,
 }
 
 /// Result of a restore.
@@ -72,8 +75,8 @@ pub struct Restored {
 /// mailboxes, timers, outbox, answers under idempotency keys, dead letters, positions.
 ///
 /// The restore only reads the original, and an owner may be serving it. The fork begins held
-/// ([`satchel_engine::durable::Hold`]). The restore resumes a fork that was left unfinished. It
-/// holds the whole content in memory until it is written.
+/// ([`satchel_engine::durable::Hold`]), and keeps the placement of its origin. The restore resumes
+/// a fork that was left unfinished. It holds the whole content in memory until it is written.
 ///
 /// # Errors
 /// [`Exit::Damaged`] if an object of the original is damaged or missing, if the history no longer
@@ -94,6 +97,8 @@ pub async fn restore(
         );
         return Err(Failure::new(Exit::Damaged, message));
     }
+    let key = root.layout(0).application().to_owned();
+    fork.placement.check(&key, &application)?;
     let content = Content::read(&root.source(), &application, origin.at, progress).await;
     let content = content.map_err(|error| match error {
         ReadError::History(error) => read_failure(error),
@@ -108,6 +113,7 @@ pub async fn restore(
         opened: fork.opened,
         place: fork.place,
         application: fork.application,
+        placement: recorded(&application),
         making: format!("a restore of {origin}"),
         not_before_ms: content.committed_at_ms,
     })

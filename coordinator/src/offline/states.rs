@@ -6,8 +6,10 @@ use std::sync::Arc;
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::{Change, Key, StoredState, Value};
 use satchel_engine::partition::BucketProblem;
+use satchel_engine::placement::{CachedPlacement, Placement};
 use satchel_log::{At, Clock, Entry, Fold, HistoryError};
 use satchel_storage::encode::decode_entry;
+use satchel_storage::placement::recorded;
 
 use super::line::StateLine;
 use super::root::{Root, failure};
@@ -55,7 +57,7 @@ pub async fn states(
     let mut lines = Vec::new();
     let mut newest_ms = None;
     for partition in 0..application.partitions {
-        let mut fold = States::new(application.buckets, wanted.clone());
+        let mut fold = States::new(recorded(&application), wanted.clone());
         let reading = satchel_log::read(&source, &application, partition, at, &mut fold).await;
         let reading = reading.map_err(read_failure)?;
         if let Some(problem) = fold.problem {
@@ -79,16 +81,16 @@ pub async fn states(
 
 /// Fold that keeps the selected states.
 struct States {
-    buckets: u16,
+    placement: CachedPlacement,
     wanted: Wanted,
     found: BTreeMap<(Address, Arc<str>), StoredState>,
     problem: Option<BucketProblem>,
 }
 
 impl States {
-    fn new(buckets: u16, wanted: Wanted) -> Self {
+    fn new(placement: Placement, wanted: Wanted) -> Self {
         Self {
-            buckets,
+            placement: CachedPlacement::new(placement),
             wanted,
             found: BTreeMap::new(),
             problem: None,
@@ -143,7 +145,7 @@ impl Fold for States {
     }
 
     fn apply(&mut self, entry: Entry<'_>) {
-        match decode_entry(self.buckets, entry) {
+        match decode_entry(&mut self.placement, entry) {
             Ok(change) => self.take(change),
             Err(problem) => {
                 self.problem.get_or_insert(problem);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use satchel_engine::placement::Placement;
 use satchel_log::{Application, Layout, LogError, RECORD_BYTES_MAX, StoreError};
+use satchel_storage::placement::recorded;
 
 use super::root::{RETRY, Root, failure, foreign, on_store_failure};
 use crate::clock::SystemClock;
@@ -21,6 +23,8 @@ pub struct Verified {
     pub objects: u64,
     /// Bytes of these objects.
     pub bytes: u64,
+    /// Placement of the addresses, if the record of the root could be read.
+    pub placement: Option<Placement>,
     /// Objects that are damaged, missing or foreign; each finding names its object.
     pub findings: Vec<LogError>,
     /// True if an owner wrote meanwhile.
@@ -61,8 +65,10 @@ async fn verify_once(root: &Root, expected: Option<&str>) -> Result<Verified, Fa
     );
     let verification = verifying.await.map_err(store_failure)?;
     let mut findings = verification.findings;
+    let mut placement = None;
     let key = root.layout(0).application().to_owned();
     if let Some(application) = readable_application(root, &key).await? {
+        placement = Some(recorded(&application));
         let strays = strays(root, &key, application.partitions).await?;
         findings.splice(0..0, foreign(&application, expected, key));
         let marks = satchel_storage::fork::unfinished_marks(&root.opened.io(RETRY), root.prefix())
@@ -80,6 +86,7 @@ async fn verify_once(root: &Root, expected: Option<&str>) -> Result<Verified, Fa
     Ok(Verified {
         objects: verification.objects,
         bytes: verification.bytes,
+        placement,
         findings,
         moved: false,
     })

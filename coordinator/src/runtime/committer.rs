@@ -9,6 +9,7 @@ use futures::StreamExt;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::BucketProblem;
+use satchel_engine::placement::Placement;
 use satchel_log::{Log, Notice, Notices};
 use satchel_storage::pump::{DecodeJob, Observation, Pump, Reaction};
 use tokio::sync::{mpsc, watch};
@@ -42,12 +43,12 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Creates the committer of a partition with this number of buckets.
+    /// Creates the committer of a partition whose addresses are placed so.
     ///
     /// `inputs` leads to the partition. `tail` holds about how many commits a takeover would
     /// replay; the caller initializes it with the number that this takeover replayed.
     pub fn new(
-        (partition, buckets): (u32, u16),
+        (partition, placement): (u32, Placement),
         notices: Notices,
         inputs: mpsc::UnboundedSender<Input>,
         metrics: Metrics,
@@ -55,7 +56,7 @@ impl Committer {
     ) -> Self {
         Self {
             partition,
-            pump: Pump::new(buckets),
+            pump: Pump::new(placement),
             notices,
             inputs,
             metrics,

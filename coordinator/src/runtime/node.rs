@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
-use crate::store::StateStore;
+use crate::store::{AskedPlacement, StateStore};
 
 /// Minimum number of commits since the last snapshot that makes another one worthwhile before a
 /// planned stop. A takeover replays fewer commits in no noticeable time.
@@ -33,8 +33,11 @@ const REPLAY_WORTH_SHORTENING: u64 = 32;
 pub struct NodeParts {
     /// Name of the application.
     pub application: String,
-    /// Configuration of the partition. The node sets the egresses itself.
+    /// Configuration of the partition. The node sets the egresses and the placement itself.
     pub config: Config,
+    /// Placement that a new root gets, and that an existing one must have as far as it is asked
+    /// for.
+    pub placement: AskedPlacement,
     /// Store of the durable state.
     pub state: StateStore,
     /// Treatment of the hold, if the application is a held fork.

@@ -19,10 +19,11 @@ use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::{Change, Key, StoredState, Value};
 use satchel_engine::partition::Config;
 use satchel_log::{
-    BucketImage, Clock, Contender, Delta, EntriesBuilder, Identity, MemoryStore, Notice, Now,
-    Options, Ownership, SnapshotPolicy, take_over,
+    BucketImage, Clock, Contender, Delta, EntriesBuilder, MemoryStore, Notice, Now, Options,
+    Ownership, SnapshotPolicy, take_over,
 };
 use satchel_storage::encode::{ChangeEncoder, encode_changes};
+use satchel_storage::placement::identity;
 use satchel_storage::recovery::RecoveryFold;
 
 const KEYS: u64 = 1_000_000;
@@ -74,8 +75,11 @@ fn main() {
 fn image(owner: Ownership, config: &Config) {
     let (log, mut notices, driver) = owner.start();
     let mut images: Vec<EntriesBuilder> = Vec::new();
-    images.resize_with(usize::from(config.buckets) + 1, EntriesBuilder::new);
-    let mut encoder = ChangeEncoder::new(config.buckets);
+    images.resize_with(
+        usize::from(config.placement.buckets()) + 1,
+        EntriesBuilder::new,
+    );
+    let mut encoder = ChangeEncoder::new(config.placement);
     for key in 0..KEYS {
         let change = change(key, 0);
         let entry = encoder.encode(&change);
@@ -84,7 +88,7 @@ fn image(owner: Ownership, config: &Config) {
     let work = async move {
         // Every bucket changes, so that the snapshot images it.
         let mut all = EntriesBuilder::new();
-        (0..=config.buckets).for_each(|bucket| all.push(bucket, b"", None));
+        (0..=config.placement.buckets()).for_each(|bucket| all.push(bucket, b"", None));
         log.commit(delta(1, all.finish()));
         log.want_snapshot();
         while let Some(notice) = notices.next().await {
@@ -122,7 +126,7 @@ fn write_tail(owner: Ownership, config: &Config, bytes_max: u64) -> (u64, u64) {
             let keys = first..first + KEYS_PER_COMMIT;
             let keys = keys.map(|key| change(key * 7_919 % KEYS, sequence));
             let changes: Vec<Change> = keys.collect();
-            log.commit(delta(sequence, encode_changes(config.buckets, &changes)));
+            log.commit(delta(sequence, encode_changes(config.placement, &changes)));
             while let Some(notice) = notices.next().await {
                 if let Notice::Durable { stored_bytes, .. } = notice {
                     bytes += stored_bytes;
@@ -176,12 +180,7 @@ fn contender(store: &Arc<MemoryStore>, config: &Config, options: Options) -> Con
     Contender {
         store: store.clone(),
         root: String::new(),
-        identity: Identity {
-            application: "bench".to_owned(),
-            partition: 0,
-            partitions: 1,
-            buckets: config.buckets,
-        },
+        identity: identity("bench", config.placement),
         nonce: *b"the bench's own.",
         clock: Arc::new(SystemClock),
         options,

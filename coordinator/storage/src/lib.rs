@@ -17,6 +17,7 @@
 //! - [`recovery`] rebuilds a partition from what a takeover reads.
 //! - [`pump`] translates between a running partition and its log.
 //! - [`fork`] makes a new root from the content of another root or of a file.
+//! - [`placement`] translates the placement of a root between its record and the engine.
 //!
 //! Nothing here spawns, sleeps, reads a clock or performs I/O by itself. Futures run where the
 //! caller polls them, and time is an argument. Production, the simulation, benchmarks and fuzz
@@ -26,5 +27,6 @@
 
 pub mod encode;
 pub mod fork;
+pub mod placement;
 pub mod pump;
 pub mod recovery;

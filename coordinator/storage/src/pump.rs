@@ -22,9 +22,10 @@ use std::time::Duration;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::{BucketProblem, Overlay};
+use satchel_engine::placement::Placement;
 use satchel_log::{Entries, Log, LogError, Notice, Snapshot, StoreFailure};
 
-use crate::encode::{decode_bucket, encode_delta, encode_image};
+use crate::encode::{ChangeEncoder, decode_bucket, encode_delta, encode_image};
 
 /// One request to the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +90,8 @@ pub struct CommittedDelta {
 /// Connects one partition to its log for one ownership period.
 #[derive(Debug)]
 pub struct Pump {
-    buckets: u16,
+    placement: Placement,
+    encoder: ChangeEncoder,
     /// Deltas that are not durable: number and time of the seal, oldest first.
     sealed: VecDeque<(u64, Duration)>,
     /// Loads that the log has not answered, by bucket, oldest first.
@@ -104,11 +106,12 @@ struct Load {
 }
 
 impl Pump {
-    /// Creates the pump of a partition with this number of buckets.
+    /// Creates the pump of a partition whose addresses are placed so.
     #[must_use]
-    pub fn new(buckets: u16) -> Self {
+    pub fn new(placement: Placement) -> Self {
         Self {
-            buckets,
+            placement,
+            encoder: ChangeEncoder::new(placement),
             sealed: VecDeque::new(),
             loads: BTreeMap::new(),
         }
@@ -134,9 +137,12 @@ impl Pump {
         match output {
             Output::Commit(delta) => {
                 self.sealed.push_back((delta.number, now));
-                Ok(LogCommand::Commit(encode_delta(self.buckets, &delta)))
+                Ok(LogCommand::Commit(encode_delta(&mut self.encoder, &delta)))
             }
-            Output::Image(image) => Ok(LogCommand::Keep(encode_image(self.buckets, &image))),
+            Output::Image(image) => {
+                let image = encode_image(&mut self.encoder, &image);
+                Ok(LogCommand::Keep(image))
+            }
             Output::LoadBucket {
                 bucket,
                 load: number,
@@ -226,7 +232,7 @@ impl Pump {
             self.loads.remove(&bucket);
         }
         Some(DecodeJob {
-            buckets: self.buckets,
+            placement: self.placement,
             bucket,
             load: load.number,
             image,
@@ -238,8 +244,8 @@ impl Pump {
 /// Decoding of one loaded bucket: a pure function of its fields.
 #[derive(Clone, Debug)]
 pub struct DecodeJob {
-    /// Number of the partition's buckets.
-    pub buckets: u16,
+    /// Choice of the bucket of an address.
+    pub placement: Placement,
     /// The bucket.
     pub bucket: u16,
     /// Number of the load that the result answers.
@@ -256,7 +262,7 @@ impl DecodeJob {
     /// # Errors
     /// [`BucketProblem`] names the first entry that the bucket cannot hold.
     pub fn run(&self) -> Result<Input, BucketProblem> {
-        let content = decode_bucket(self.bucket, self.buckets, &self.image, &self.overlay)?;
+        let content = decode_bucket(self.bucket, self.placement, &self.image, &self.overlay)?;
         Ok(Input::BucketLoaded {
             bucket: self.bucket,
             load: self.load,

@@ -17,8 +17,9 @@ use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb
 use satchel_engine::invocation::Batch;
 use satchel_engine::output::{Answer, Output};
 use satchel_engine::partition::{Config, Partition};
+use satchel_engine::placement::Placement;
 use satchel_log::{
-    Clock, Contender, Identity, Log, LogError, MemoryStore, Notices, Now, ObjectStore, Options,
+    Clock, Contender, Log, LogError, MemoryStore, Notices, Now, ObjectStore, Options,
 };
 use satchel_protocol::reqreply::from_function::{
     IncompleteInvocationContext, InvocationResponse, PersistedValueMutation, PersistedValueSpec,
@@ -26,6 +27,7 @@ use satchel_protocol::reqreply::from_function::{
 };
 use satchel_protocol::reqreply::{FromFunction, TypedValue};
 use satchel_storage::fork::{refuse_filling, take_over};
+use satchel_storage::placement::identity;
 use satchel_storage::pump::{Observation, Pump, Reaction};
 use satchel_storage::recovery::{RecoveryFold, period};
 
@@ -109,7 +111,7 @@ impl Owner {
         let (log, notices, driver) = ownership.start();
         let mut owner = Self {
             partition,
-            pump: Pump::new(config().buckets),
+            pump: Pump::new(config().placement),
             log: Some(log),
             notices,
             driver: Box::pin(driver.run()),
@@ -307,7 +309,7 @@ fn value(text: &str) -> TypedValue {
 
 fn config() -> Config {
     Config {
-        buckets: 1,
+        placement: Placement::id_md5(1, false),
         endpoints: Endpoints::new(vec![Endpoint {
             functions: vec![FunctionPattern::Namespace("shop".into())],
             batch_messages_max: 10,
@@ -330,12 +332,7 @@ fn place(store: Arc<dyn ObjectStore>, nonce: u8) -> Contender {
     Contender {
         store,
         root: "root".to_owned(),
-        identity: Identity {
-            application: "shop".to_owned(),
-            partition: 0,
-            partitions: 1,
-            buckets: config().buckets,
-        },
+        identity: identity("shop", config().placement),
         nonce: [nonce; 16],
         clock: Arc::new(Frozen),
         options: Options::default(),

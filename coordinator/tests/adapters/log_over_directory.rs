@@ -10,8 +10,8 @@ use futures::future::{BoxFuture, ready};
 use satchel::clock::SystemClock;
 use satchel::store::DirectoryStore;
 use satchel_log::{
-    Clock, Contender, Created, Identity, LogError, ObjectMeta, ObjectStore, Options, Retry,
-    SnapshotPolicy, StoreError, verify,
+    Clock, Contender, Created, Identity, LogError, ObjectMeta, ObjectStore, Options, Placement,
+    Retry, SnapshotPolicy, StoreError, verify,
 };
 use satchel_log_simulation::{ManualOwner, Plan, Report, SimulatedClock, run, seeds};
 
@@ -92,6 +92,7 @@ fn place(store: Arc<dyn ObjectStore>, clock: Arc<dyn Clock>, process: u8) -> Con
             partition: 0,
             partitions: 1,
             buckets: 2,
+            placement: Placement::Xxh3,
         },
         nonce: [process; 16],
         clock,

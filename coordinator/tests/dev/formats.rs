@@ -82,6 +82,8 @@ fn a_root_of_format_1_is_verified_and_its_past_is_read() {
     let verified = tool(&state, &["verify"]);
     assert_eq!(verified.code, 0, "{verified:?}");
     assert!(verified.out.contains("173 objects"), "{verified:?}");
+    let placement = "placement: xxh3 over 256 key groups\n";
+    assert!(verified.out.ends_with(placement), "{verified:?}");
 
     let now = tool(&state, &["state", "export"]);
     assert_eq!((now.code, now.out), (0, text("root-1.states.ndjson")));
@@ -133,6 +135,85 @@ async fn a_root_of_format_1_is_served_where_its_last_owner_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_root_of_format_1_keeps_its_placement_and_another_one_is_refused() {
+    let dir = unpacked("root-1.tar.gz");
+    for (flag, says) in [
+        (
+            "--key-groups=1024",
+            "the number of key groups 256, not 1024 (--key-groups)",
+        ),
+        (
+            "--hash-tags",
+            "the placement xxh3, without hash tags, not one with hash tags",
+        ),
+    ] {
+        let setup = Setup::of(application(dir.path())).data_at(dir.path());
+        let refused = setup.arg(flag).run_to_end().await;
+        assert_eq!(refused.code, Some(4), "{}", refused.printed);
+        assert!(refused.printed.contains(says), "{}", refused.printed);
+    }
+    let setup = Setup::of(application(dir.path())).data_at(dir.path());
+    let mut app = setup.arg("--key-groups=256").start().await;
+    let client = &app.client;
+    let placement = client.admin(reqwest::Method::GET, "/api/placement").await;
+    let expected = json!({"placement": "xxh3", "key_groups": 256, "hash_tags": false});
+    assert_eq!(placement.json(), expected);
+    assert_eq!(app.terminate().await.code, Some(0));
+    let record = std::fs::read_to_string(dir.path().join("state/application")).unwrap();
+    assert!(record.starts_with("{\"format\":1,"), "{record}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_root_is_of_format_3_and_its_fork_and_import_are_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup::of(application(dir.path())).data_at(dir.path());
+    let mut app = setup
+        .arg("--key-groups=64")
+        .arg("--hash-tags")
+        .start()
+        .await;
+    for id in ["alice", "{bob}/1", "{bob}/2"] {
+        let address = format!("example/counter/{id}");
+        let reply = app.client.call(&address, &json!({"add": 1})).await;
+        assert_eq!(reply.json(), 1);
+    }
+    assert_eq!(app.terminate().await.code, Some(0));
+    let state = dir.path().join("state");
+    let verified = tool(&state, &["verify"]);
+    let placement = "placement: id-md5 with hash tags over 64 key groups\n";
+    assert!(verified.out.ends_with(placement), "{verified:?}");
+    let exported = tool(&state, &["state", "export"]);
+    assert_eq!(exported.code, 0, "{exported:?}");
+
+    let fork = tempfile::tempdir().unwrap();
+    let restore = format!("--restore={}", state.display());
+    let setup = Setup::of(application(fork.path())).data_at(fork.path());
+    let mut forked = setup.arg(restore).start().await;
+    let bob = json!({"add": 1});
+    let bob = forked.client.call("example/counter/{bob}/1", &bob).await;
+    assert_eq!(bob.json(), 2);
+    assert_eq!(forked.terminate().await.code, Some(0));
+    let verified = tool(&fork.path().join("state"), &["verify"]);
+    assert!(verified.out.ends_with(placement), "{verified:?}");
+
+    let lines = dir.path().join("states.ndjson");
+    std::fs::write(&lines, &exported.out).unwrap();
+    let imported = dir.path().join("imported");
+    let import = [
+        "state",
+        "import",
+        "--key-groups=16",
+        lines.to_str().unwrap(),
+    ];
+    let result = tool(&imported, &import);
+    assert_eq!(result.code, 0, "{result:?}");
+    assert_eq!(tool(&imported, &["state", "export"]).out, exported.out);
+    let verified = tool(&imported, &["verify"]);
+    let placement = "placement: id-md5 over 16 key groups\n";
+    assert!(verified.out.ends_with(placement), "{verified:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_root_of_format_1_is_restored_into_a_fork() {
     let dir = unpacked("root-1.tar.gz");
     let origin = dir.path().join("state");
@@ -144,5 +225,9 @@ async fn a_root_of_format_1_is_restored_into_a_fork() {
         .call("example/counter/bob", &json!({"add": 1}))
         .await;
     assert_eq!(bob.json(), 6, "five at the savepoint, not fifteen");
+    let placement = fork.client.admin(reqwest::Method::GET, "/api/placement");
+    let placement = placement.await.json();
+    let expected = json!({"placement": "xxh3", "key_groups": 256, "hash_tags": false});
+    assert_eq!(placement, expected, "that of its origin");
     assert_eq!(fork.terminate().await.code, Some(0));
 }

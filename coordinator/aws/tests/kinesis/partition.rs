@@ -14,6 +14,7 @@ use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnP
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::{Config, Ownership, Recovery};
+use satchel_engine::placement::Placement;
 use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_protocol::reqreply::FromFunction;
 use satchel_protocol::reqreply::from_function::{InvocationResponse, Response};
@@ -156,7 +157,7 @@ fn recovered(changes: &[Change]) -> satchel_engine::partition::Partition {
         on_poison: OnPoison::DeadLetter,
     };
     let mut recovery = Recovery::new(Config {
-        buckets: 4,
+        placement: Placement::id_md5(4, false),
         endpoints: Endpoints::new(vec![endpoint]),
         commit_interval_ms: 0,
         ..Config::default()

@@ -15,6 +15,7 @@ use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnP
 use satchel_engine::input::Input;
 use satchel_engine::output::{Delta, Output};
 use satchel_engine::partition::{Config, Ownership, Partition, Recovery};
+use satchel_engine::placement::Placement;
 use satchel_protocol::reqreply::FromFunction;
 use satchel_protocol::reqreply::from_function::{InvocationResponse, Response};
 use satchel_protocol::types::typed_value;
@@ -134,7 +135,7 @@ fn recovered(changes: &[Change]) -> Partition {
         on_poison: OnPoison::DeadLetter,
     };
     let mut recovery = Recovery::new(Config {
-        buckets: 4,
+        placement: Placement::id_md5(4, false),
         endpoints: Endpoints::new(vec![endpoint]),
         commit_interval_ms: 0,
         ..Config::default()

@@ -1,8 +1,11 @@
+mod key_groups;
+
 use proptest::prelude::*;
 use satchel_protocol::types::typed_value;
 
 use super::*;
 use crate::message::{Correction, Header, Headers};
+use crate::placement::{CachedPlacement, KEY_GROUPS_MAX, KeyGroup, Placement};
 use crate::trace::TraceParent;
 
 fn address() -> impl Strategy<Value = Address> {
@@ -63,6 +66,10 @@ fn trace() -> impl Strategy<Value = Option<TraceParent>> {
         flags,
     });
     proptest::option::of(trace)
+}
+
+fn key_group() -> impl Strategy<Value = Option<KeyGroup>> {
+    proptest::option::of((0..KEY_GROUPS_MAX).prop_map(KeyGroup))
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -126,13 +133,18 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             Key::EgressMark { egress, name },
             Value::EgressMark(mark.into())
         )),
-        (text(), any::<[u8; 16]>(), any::<u64>()).prop_map(|(ingress, id, expires_at_ms)| (
-            Key::Received {
-                ingress,
-                id: QueuedId(id)
-            },
-            Value::Received(expires_at_ms)
-        )),
+        (text(), any::<[u8; 16]>(), any::<u64>(), key_group()).prop_map(
+            |(ingress, id, expires_at_ms, key_group)| (
+                Key::Received {
+                    ingress,
+                    id: QueuedId(id)
+                },
+                Value::Received(ReceivedId {
+                    expires_at_ms,
+                    key_group,
+                })
+            )
+        ),
         (
             address(),
             text(),
@@ -215,7 +227,7 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             proptest::option::of(address()),
             any_typed_value(),
             "\\PC{0,12}",
-            (proptest::option::of(text()), trace())
+            (proptest::option::of(text()), key_group(), trace())
         )
             .prop_map(
                 |(
@@ -225,7 +237,7 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
                     caller,
                     argument,
                     reason,
-                    (egress, trace),
+                    (egress, key_group, trace),
                 )| (
                     Key::DeadLetter { address, number },
                     Value::DeadLetter(DeadLetter {
@@ -237,6 +249,7 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
                         reason,
                         failed_at_ms,
                         egress,
+                        key_group,
                         trace,
                     })
                 )
@@ -255,17 +268,24 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
             }),
             Value::Shard(position)
         )),
-        (any::<u64>(), id(), text(), any_typed_value(), trace()).prop_map(
-            |(number, id, egress, value, trace)| {
+        (
+            any::<u64>(),
+            id(),
+            text(),
+            any_typed_value(),
+            key_group(),
+            trace()
+        )
+            .prop_map(|(number, id, egress, value, key_group, trace)| {
                 let entry = OutboxEntry {
                     id,
                     egress,
                     value,
+                    key_group,
                     trace,
                 };
                 (Key::Outbox { number }, Value::Outbox(entry))
-            }
-        ),
+            }),
         any::<u64>().prop_map(|next| (Key::Counter, Value::Counter(next))),
         (".*", any::<u64>(), any::<bool>()).prop_map(|(origin, since_ms, filling)| {
             let hold = Hold {
@@ -472,7 +492,19 @@ fn facts_of_an_address_share_its_bucket_and_the_others_lie_past_the_last() {
         name: "seen".into(),
     };
     let message = Key::Message { address, number: 7 };
-    assert_eq!(state.bucket(256), message.bucket(256));
-    assert!(state.bucket(256) < 256);
-    assert_eq!(Key::Counter.bucket(256), 256);
+    for (placement, bucket) in [
+        (Placement::xxh3(256), 16),
+        (Placement::id_md5(1_024, false), 398),
+    ] {
+        let mut cached = CachedPlacement::new(placement);
+        for key in [&state, &message, &state] {
+            assert_eq!(key.bucket(&placement), bucket);
+            assert_eq!(key.bucket_cached(&mut cached), bucket);
+        }
+        assert_eq!(Key::Counter.bucket(&placement), placement.key_groups);
+        assert_eq!(
+            Key::Counter.bucket_cached(&mut cached),
+            placement.key_groups
+        );
+    }
 }

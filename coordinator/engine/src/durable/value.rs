@@ -5,9 +5,10 @@ use super::codec::{
 };
 use super::{
     DeadLetter, Expiration, FailureRecord, Hold, Idempotency, Key, OutboxEntry, Outcome, Pause,
-    StateSpec, StoredState, Suspension, Timer, Value,
+    ReceivedId, StateSpec, StoredState, Suspension, Timer, Value,
 };
 use crate::message::{Correction, Header, Headers, Message};
+use crate::placement::{KEY_GROUPS_MAX, KeyGroup};
 use crate::position::{SequenceNumber, ShardPosition};
 use crate::request::CallId;
 use crate::trace::TraceParent;
@@ -23,6 +24,14 @@ const WITH_RETIRED: u8 = 2;
 /// Version of a message, a timer, a record of the outbox or a dead letter that ends with a trace
 /// context. Without a context they are written in the first version.
 const WITH_TRACE: u8 = 2;
+
+/// Version of a record of the outbox or a dead letter that ends with an optional trace context and
+/// a key group. Without a key group it is written in one of the versions before.
+const WITH_KEY_GROUP: u8 = 3;
+
+/// Version of a received id that ends with a key group. Without one it is written in the first
+/// version.
+const ID_WITH_KEY_GROUP: u8 = 2;
 
 /// Version of a message that ends with an optional trace context and the headers of its record.
 /// Without headers it is written in one of the versions before.
@@ -49,6 +58,22 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
         return;
     }
     let trace = trace_of(value);
+    if let Some(key_group) = key_group_of(value) {
+        let is_id = matches!(value, Value::Received(_));
+        out.push(if is_id {
+            ID_WITH_KEY_GROUP
+        } else {
+            WITH_KEY_GROUP
+        });
+        encode_fields(value, false, out);
+        if !is_id {
+            put_option(out, trace, |out, trace| {
+                out.extend_from_slice(&trace.to_bytes());
+            });
+        }
+        put_number(out, key_group.0.into());
+        return;
+    }
     out.push(match trace {
         Some(_) => WITH_TRACE,
         None if with_retired => WITH_RETIRED,
@@ -66,6 +91,15 @@ fn trace_of(value: &Value) -> Option<TraceParent> {
         Value::Timer(timer) => timer.message.trace,
         Value::Outbox(entry) => entry.trace,
         Value::DeadLetter(letter) => letter.trace,
+        _ => None,
+    }
+}
+
+fn key_group_of(value: &Value) -> Option<KeyGroup> {
+    match value {
+        Value::Outbox(entry) => entry.key_group,
+        Value::DeadLetter(letter) => letter.key_group,
+        Value::Received(received) => received.key_group,
         _ => None,
     }
 }
@@ -133,7 +167,7 @@ fn encode_fields(value: &Value, with_retired: bool, out: &mut Vec<u8>) {
             put_number(out, hold.since_ms);
             out.push(u8::from(hold.filling));
         }
-        Value::Received(expires_at_ms) => put_number(out, *expires_at_ms),
+        Value::Received(received) => put_number(out, received.expires_at_ms),
         Value::Pause(pause) => {
             put_text(out, &pause.reason);
             put_number(out, pause.since_ms);
@@ -144,16 +178,17 @@ fn encode_fields(value: &Value, with_retired: bool, out: &mut Vec<u8>) {
 pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
     let mut read = Reader(bytes);
     let version = read.byte()?;
-    let traced = match (version, key) {
-        (VERSION, _) | (WITH_RETIRED, Key::Registration { .. }) => false,
+    let (traced, placed) = match (version, key) {
+        (VERSION, _) | (WITH_RETIRED, Key::Registration { .. }) => (false, false),
         (
             WITH_TRACE,
             Key::Message { .. } | Key::Timer { .. } | Key::Outbox { .. } | Key::DeadLetter { .. },
-        ) => true,
+        ) => (true, false),
+        (WITH_KEY_GROUP, Key::Outbox { .. } | Key::DeadLetter { .. })
+        | (ID_WITH_KEY_GROUP, Key::Received { .. }) => (false, true),
         (WITH_HEADERS, Key::Message { .. }) => {
             let mut message = message(&mut read)?;
-            let trace = read.option(|read| read.array("trace context"))?;
-            message.trace = trace.map(TraceParent::from_bytes);
+            message.trace = optional_trace(&mut read)?;
             message.headers = headers(&mut read)?;
             read.end()?;
             return Ok(Value::Message(message));
@@ -204,6 +239,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             reason: read.string()?,
             failed_at_ms: read.number()?,
             egress: read.option(Reader::shared_text)?,
+            key_group: None,
             trace: None,
         }),
         Key::Registration { .. } => {
@@ -219,6 +255,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             id: read.message_id()?,
             egress: read.shared_text()?,
             value: read.typed_value()?,
+            key_group: None,
             trace: None,
         }),
         Key::Counter => Value::Counter(read.number()?),
@@ -228,7 +265,10 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             since_ms: read.number()?,
             filling: read.flag()?,
         }),
-        Key::Received { .. } => Value::Received(read.number()?),
+        Key::Received { .. } => Value::Received(ReceivedId {
+            expires_at_ms: read.number()?,
+            key_group: None,
+        }),
         Key::FunctionPause { .. } | Key::IngressPause { .. } => Value::Pause(Pause {
             reason: read.shared_text()?,
             since_ms: read.number()?,
@@ -244,8 +284,36 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             _ => unreachable!("checked with the version"),
         }
     }
+    if placed {
+        match &mut value {
+            Value::Outbox(entry) => {
+                entry.trace = optional_trace(&mut read)?;
+                entry.key_group = Some(key_group(&mut read)?);
+            }
+            Value::DeadLetter(letter) => {
+                letter.trace = optional_trace(&mut read)?;
+                letter.key_group = Some(key_group(&mut read)?);
+            }
+            Value::Received(received) => received.key_group = Some(key_group(&mut read)?),
+            _ => unreachable!("checked with the version"),
+        }
+    }
     read.end()?;
     Ok(value)
+}
+
+fn optional_trace(read: &mut Reader<'_>) -> Result<Option<TraceParent>, Malformed> {
+    let trace = read.option(|read| read.array("trace context"))?;
+    Ok(trace.map(TraceParent::from_bytes))
+}
+
+fn key_group(read: &mut Reader<'_>) -> Result<KeyGroup, Malformed> {
+    let number = read.number()?;
+    let known = u16::try_from(number).ok().filter(|it| *it < KEY_GROUPS_MAX);
+    known.map(KeyGroup).ok_or(Malformed::Unknown {
+        what: "key group",
+        found: number,
+    })
 }
 
 fn put_message(out: &mut Vec<u8>, message: &Message) {

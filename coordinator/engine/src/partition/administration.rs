@@ -161,6 +161,7 @@ impl Partition {
                 id: again,
                 egress,
                 value: letter.argument,
+                key_group: letter.key_group,
                 trace: letter.trace,
             });
         } else if let Some(address) = address {

@@ -285,6 +285,7 @@ impl Partition {
                 id: effects.next_id(egress.cause, &value),
                 egress: format!("{}/{}", egress.egress_namespace, egress.egress_type).into(),
                 value: owned(value),
+                key_group: self.tables.named_key_group(address),
             };
             self.put_outbox(entry);
         }

@@ -159,6 +159,7 @@ impl Partition {
                     reason,
                     failed_at_ms: self.now_ms,
                     egress: None,
+                    key_group: None,
                     trace: origin.trace,
                 };
                 self.add_dead_letter(None, letter);

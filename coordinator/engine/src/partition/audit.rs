@@ -61,6 +61,9 @@ impl Partition {
 
     fn audit_bucket_slots(&self, wrong: &mut Vec<String>) {
         let sealed = !self.commits.has_changes();
+        if !self.tables.is_size_right() {
+            wrong.push("the size of all buckets is not that of each".to_owned());
+        }
         for (bucket, slot) in self.tables.bucket_slots() {
             if !slot.is_well_counted(sealed) {
                 wrong.push(format!(

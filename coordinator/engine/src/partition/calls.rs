@@ -104,8 +104,11 @@ impl Calls {
 }
 
 impl Partition {
-    pub(super) fn call_received(&mut self, call: Call) {
+    pub(super) fn call_received(&mut self, mut call: Call) {
         let request = call.request;
+        if let Some(key_group) = self.tables.named_key_group(&call.target) {
+            call.id = call.id.of_key_group(key_group);
+        }
         if self.stopping != Stopping::No {
             self.answer(request, Answer::Stopping);
             return;

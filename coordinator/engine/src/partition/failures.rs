@@ -301,6 +301,7 @@ impl Partition {
             reason,
             failed_at_ms: self.now_ms,
             egress: None,
+            key_group: None,
             trace: message.trace,
         };
         self.add_dead_letter(Some(address), letter);
@@ -319,7 +320,7 @@ impl Partition {
         // One that belongs to no address is stored in a bucket too, where it can be evicted.
         let home = match address {
             Some(address) => address.clone(),
-            None => home_of_unaddressed(letter.id),
+            None => home_of_unaddressed(letter.id, &self.tables.placement()),
         };
         match self.tables.absent_bucket_of(&home) {
             Some(bucket) => {
@@ -342,6 +343,7 @@ impl Partition {
             id,
             egress,
             value,
+            key_group,
             trace,
         }) = self.take_outbox(number)
         {
@@ -354,6 +356,7 @@ impl Partition {
                 reason,
                 failed_at_ms: self.now_ms,
                 egress: Some(egress),
+                key_group,
                 trace,
             };
             self.add_dead_letter(None, letter);

@@ -137,7 +137,9 @@ impl Partition {
         let at_once = if bytes > limit {
             1
         } else {
-            self.config.loads_at_once.max(1)
+            let chosen = self.config.loads_at_once;
+            // The more buckets there are, the smaller each is.
+            chosen.unwrap_or_else(|| usize::from(self.tables.buckets() / 32).max(8))
         };
         while self.loading.in_flight.len() < at_once {
             let tables = &self.tables;

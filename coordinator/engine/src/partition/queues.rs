@@ -7,7 +7,8 @@ use super::Partition;
 use super::arrivals::Origin;
 use super::commits::Release;
 use super::schedule::Scheduled;
-use crate::durable::Key;
+use crate::durable::{Key, ReceivedId};
+use crate::placement::KeyGroup;
 use crate::queue::{QueuedId, QueuedMessage};
 
 /// Granularity of expiries. It bounds the number of schedule entries, however many ids there are.
@@ -38,7 +39,8 @@ impl Partition {
                 self.counts.repeated_records += 1;
                 continue;
             }
-            self.keep_id(&ingress, message.id, keep_ms);
+            let key_group = self.key_group_of_message(&ingress, &message);
+            self.keep_id(&ingress, message.id, key_group, keep_ms);
             let sequence = message.id.to_string();
             let origin = Origin {
                 source: &ingress,
@@ -65,8 +67,8 @@ impl Partition {
     ) {
         for id in ids {
             // An id that was removed in the meantime stays removed.
-            if self.tables.received.contains(ingress, id) {
-                self.keep_id(ingress, id, keep_ms);
+            if let Some(received) = self.tables.received.get(ingress, id) {
+                self.keep_id(ingress, id, received.key_group, keep_ms);
             }
         }
     }
@@ -82,12 +84,36 @@ impl Partition {
         }
     }
 
-    fn keep_id(&mut self, ingress: &Arc<str>, id: QueuedId, keep_ms: u64) {
+    /// Returns the key group to which the id of a message belongs: that of the first address, or
+    /// that of the ingress for a message that is for none.
+    fn key_group_of_message(&self, ingress: &str, message: &QueuedMessage) -> Option<KeyGroup> {
+        let routed = message.routed.as_ref().ok();
+        match routed.and_then(|routed| routed.first()) {
+            Some((address, _)) => self.tables.named_key_group(address),
+            None => {
+                let placement = self.tables.placement();
+                let named = placement.has_key_groups_of_ids();
+                named.then(|| placement.key_group_of_id(ingress))
+            }
+        }
+    }
+
+    fn keep_id(
+        &mut self,
+        ingress: &Arc<str>,
+        id: QueuedId,
+        key_group: Option<KeyGroup>,
+        keep_ms: u64,
+    ) {
         let until_ms = self.now_ms.saturating_add(keep_ms);
         let expires_at_ms = until_ms
             .div_ceil(EXPIRY_GRAIN_MS)
             .saturating_mul(EXPIRY_GRAIN_MS);
-        self.tables.received.keep(ingress, id, expires_at_ms);
+        let received = ReceivedId {
+            expires_at_ms,
+            key_group,
+        };
+        self.tables.received.keep(ingress, id, received);
         self.mark_changed(Key::Received {
             ingress: Arc::clone(ingress),
             id,

@@ -41,7 +41,7 @@ pub struct Ownership {
 impl Recovery {
     /// Creates an empty recovery.
     pub fn new(config: Config) -> Self {
-        let tables = Tables::new(config.buckets);
+        let tables = Tables::new(config.placement);
         Self { config, tables }
     }
 
@@ -80,14 +80,14 @@ impl Recovery {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<(), BucketProblem> {
-        let buckets = self.config.buckets;
-        if bucket < buckets && self.tables.bucket_slot(bucket).is_absent() {
+        let placement = &self.config.placement;
+        if bucket < placement.buckets() && self.tables.bucket_slot(bucket).is_absent() {
             self.tables.replay(bucket, key, value);
             return Ok(());
         }
         let change = Change::decode(key, value)
             .map_err(|malformed| BucketProblem::Malformed { bucket, malformed })?;
-        if change.key.bucket(buckets) != bucket {
+        if change.key.bucket(placement) != bucket {
             let fact = format!("{:?}", change.key);
             return Err(BucketProblem::Foreign { bucket, fact });
         }

@@ -16,6 +16,7 @@ mod observing;
 mod outlasting;
 mod pacing;
 mod pausing;
+mod placing;
 mod queueing;
 mod recovering;
 mod rejecting;

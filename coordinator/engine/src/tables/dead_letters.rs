@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::address::{Address, FunctionType, RESERVED_NAMESPACE};
 use crate::durable::DeadLetter;
 use crate::message::MessageId;
+use crate::placement::{KeyGroup, Placement, PlacementKind};
 
 /// Name of the function type whose addresses store dead letters that belong to no address.
 const UNADDRESSED_NAME: &str = "dead-letters";
@@ -44,10 +45,18 @@ pub(crate) struct DeadLetterEntry {
 }
 
 /// Returns the address that stores a dead letter which belongs to none. Each has another one, so
-/// that they are spread over all buckets.
-pub(crate) fn home_of_unaddressed(id: MessageId) -> Address {
+/// that they are spread over all buckets of the partition that made them. The id begins with a key
+/// group, where the placement has key groups of ids.
+pub(crate) fn home_of_unaddressed(id: MessageId, placement: &Placement) -> Address {
     let function = FunctionType::new(RESERVED_NAMESPACE, UNADDRESSED_NAME);
-    Address::new(function, id.to_string())
+    let id = match placement.kind {
+        PlacementKind::Xxh3 => id.to_string(),
+        PlacementKind::IdMd5 { .. } => {
+            let KeyGroup(key_group) = placement.key_group_of_hash_key(u128::from_be_bytes(id.0));
+            format!("{key_group:04x}{id}")
+        }
+    };
+    Address::new(function, id)
 }
 
 impl DeadLetterEntry {

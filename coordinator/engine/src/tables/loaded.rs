@@ -6,6 +6,7 @@ use super::overlay::Overlay;
 use crate::address::FunctionType;
 use crate::durable::state::{RawState, raw_state};
 use crate::durable::{BucketSummary, Change, Malformed, Value};
+use crate::placement::Placement;
 
 /// Decoded content of a bucket: its image, with the entries of the log applied over it.
 #[derive(Debug, Clone)]
@@ -38,7 +39,8 @@ pub enum BucketProblem {
 }
 
 impl LoadedBucket {
-    /// Decodes the image of `bucket`, one of `buckets`, and applies the replayed entries over it.
+    /// Decodes the image of `bucket`, and applies the replayed entries over it. `placement` says
+    /// what belongs to the bucket.
     ///
     /// Entries are pairs of key and value. `expected` is the likely number of entries, to reserve
     /// capacity in advance. This is a pure function that may run on any thread.
@@ -48,14 +50,14 @@ impl LoadedBucket {
     /// Returns [`BucketProblem`] for the first entry that does not belong to the bucket.
     pub fn decode<'a>(
         bucket: u16,
-        buckets: u16,
+        placement: Placement,
         image: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
         expected: usize,
         replayed: &'a Overlay,
     ) -> Result<Self, BucketProblem> {
         let mut decoding = Decoding {
             number: bucket,
-            buckets,
+            placement,
             expected,
             bucket: Bucket::default(),
             functions: Functions::default(),
@@ -101,7 +103,7 @@ impl PartialEq for LoadedBucket {
 
 struct Decoding {
     number: u16,
-    buckets: u16,
+    placement: Placement,
     expected: usize,
     bucket: Bucket,
     functions: Functions,
@@ -126,8 +128,7 @@ impl Decoding {
         if (self.last.namespace(), self.last.name()) != (state.namespace, state.name) {
             self.last = FunctionType::new(state.namespace, state.name);
         }
-        let hash = crate::address::stable_hash(&self.last, state.id);
-        if crate::durable::bucket_of_hash(hash, self.buckets) != self.number {
+        if self.placement.key_group_of(&self.last, state.id).0 != self.number {
             return Err(self.foreign(&(state.namespace, state.name, state.id, state.state)));
         }
         let slot = self
@@ -147,7 +148,8 @@ impl Decoding {
 
     fn take_other(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BucketProblem> {
         let change = Change::decode(key, value).map_err(|malformed| self.malformed(malformed))?;
-        if change.key.bucket(self.buckets) != self.number || self.number >= self.buckets {
+        let expected = change.key.bucket(&self.placement);
+        if expected != self.number || self.number >= self.placement.buckets() {
             return Err(self.foreign(&change.key));
         }
         match change.value {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::durable::ReceivedId;
 use crate::queue::QueuedId;
 
 /// Ids of the messages that were taken from queues, with their expiry.
@@ -13,36 +14,36 @@ pub(crate) struct ReceivedIds {
 
 #[derive(Debug, Default)]
 struct Ids {
-    expiry: BTreeMap<QueuedId, u64>,
+    ids: BTreeMap<QueuedId, ReceivedId>,
     by_expiry: BTreeSet<(u64, QueuedId)>,
 }
 
 impl ReceivedIds {
     pub(crate) fn contains(&self, ingress: &str, id: QueuedId) -> bool {
-        self.expires_at_ms(ingress, id).is_some()
+        self.get(ingress, id).is_some()
     }
 
-    pub(crate) fn expires_at_ms(&self, ingress: &str, id: QueuedId) -> Option<u64> {
-        self.by_ingress.get(ingress)?.expiry.get(&id).copied()
+    pub(crate) fn get(&self, ingress: &str, id: QueuedId) -> Option<ReceivedId> {
+        self.by_ingress.get(ingress)?.ids.get(&id).copied()
     }
 
-    /// Keeps an id until `expires_at_ms`, in place of any earlier expiry.
-    pub(crate) fn keep(&mut self, ingress: &Arc<str>, id: QueuedId, expires_at_ms: u64) {
+    /// Keeps an id until its expiry, in place of any earlier one.
+    pub(crate) fn keep(&mut self, ingress: &Arc<str>, id: QueuedId, received: ReceivedId) {
         let ids = self.by_ingress.entry(Arc::clone(ingress)).or_default();
-        if let Some(before_ms) = ids.expiry.insert(id, expires_at_ms) {
-            ids.by_expiry.remove(&(before_ms, id));
+        if let Some(before) = ids.ids.insert(id, received) {
+            ids.by_expiry.remove(&(before.expires_at_ms, id));
         }
-        ids.by_expiry.insert((expires_at_ms, id));
+        ids.by_expiry.insert((received.expires_at_ms, id));
     }
 
     pub(crate) fn forget(&mut self, ingress: &str, id: QueuedId) {
         let Some(ids) = self.by_ingress.get_mut(ingress) else {
             return;
         };
-        if let Some(expires_at_ms) = ids.expiry.remove(&id) {
-            ids.by_expiry.remove(&(expires_at_ms, id));
+        if let Some(received) = ids.ids.remove(&id) {
+            ids.by_expiry.remove(&(received.expires_at_ms, id));
         }
-        if ids.expiry.is_empty() {
+        if ids.ids.is_empty() {
             self.by_ingress.remove(ingress);
         }
     }
@@ -55,13 +56,13 @@ impl ReceivedIds {
 
     /// Number of ids.
     pub(crate) fn len(&self) -> usize {
-        self.by_ingress.values().map(|ids| ids.expiry.len()).sum()
+        self.by_ingress.values().map(|ids| ids.ids.len()).sum()
     }
 
     /// Iterates over all ids, with their ingress.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, QueuedId)> {
         let ingresses = self.by_ingress.iter();
-        ingresses.flat_map(|(ingress, ids)| ids.expiry.keys().map(move |id| (ingress, *id)))
+        ingresses.flat_map(|(ingress, ids)| ids.ids.keys().map(move |id| (ingress, *id)))
     }
 
     /// Lists the distinct pairs of ingress and expiry.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use satchel_log::{
     ATTRIBUTE_NAMES_BYTES, Application, At, Contender, ITEM_BYTES_MAX, Identity, Layout, LogError,
-    LogTable, MemoryStore, MemoryTable, ObjectStore, Options, Retry, SnapshotPolicy, Source,
-    StoreError, TabledStore, Verification, read, verify,
+    LogTable, MemoryStore, MemoryTable, ObjectStore, Options, Placement, Retry, SnapshotPolicy,
+    Source, StoreError, TabledStore, Verification, read, verify,
 };
 use satchel_log_simulation::{
     InterceptingStore, ManualOwner, SimulatedClock, State, drive, simulated_table,
@@ -46,6 +46,7 @@ impl World {
                 partition: 0,
                 partitions: 1,
                 buckets: 2,
+                placement: Placement::IdMd5 { hash_tags: false },
             },
             nonce: [process; 16],
             clock: Arc::new(self.clock.clone()),

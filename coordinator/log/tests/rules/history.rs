@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use satchel_log::{
     Application, At, Contender, HistoryError, Identity, Layout, LogError, ObjectStore, Options,
-    Reading, Retry, SnapshotPolicy, Source, read,
+    Placement, Reading, Retry, SnapshotPolicy, Source, read,
 };
 use satchel_log_simulation::{ManualOwner, MemoryRoot, SimulatedClock, State, drive};
 
@@ -91,6 +91,7 @@ impl World {
                 partition: 0,
                 partitions: 1,
                 buckets: BUCKETS,
+                placement: Placement::IdMd5 { hash_tags: false },
             },
             nonce: [number; 16],
             clock: Arc::new(self.clock.clone()),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use satchel_log::savepoints::{NewSavepoint, create};
 use satchel_log::{
     Application, At, Contender, DEPTH_MAX, ErrorKind, HistoryError, Identity, Layout, LogError,
-    ObjectStore, Options, Retry, SnapshotPolicy, Source, Verification, read, verify,
+    ObjectStore, Options, Placement, Retry, SnapshotPolicy, Source, Verification, read, verify,
 };
 use satchel_log_simulation::{ManualOwner, MemoryRoot, SimulatedClock, State, drive};
 
@@ -17,6 +17,7 @@ fn identity() -> Identity {
         partition: 0,
         partitions: 1,
         buckets: 2,
+        placement: Placement::Xxh3,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use satchel_log::{Contender, Identity, Layout, Options, SnapshotPolicy};
+use satchel_log::{Contender, Identity, Layout, Options, Placement, SnapshotPolicy};
 use satchel_log_simulation::{InterceptingStore, ManualOwner, MemoryRoot, SimulatedClock, State};
 
 pub(crate) const HOUR_MS: u64 = 3_600_000;
@@ -53,6 +53,7 @@ impl Root {
                 partition: 0,
                 partitions: 1,
                 buckets: 2,
+                placement: Placement::IdMd5 { hash_tags: false },
             },
             nonce: [process; 16],
             clock: Arc::new(self.clock.clone()),

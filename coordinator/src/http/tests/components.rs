@@ -82,6 +82,15 @@ fn fail_greeter(process: &Process) {
 }
 
 #[tokio::test]
+async fn the_placement_is_that_of_the_partition() {
+    let process = process(silent).await;
+    let shown = show(&process, "/api/placement").await;
+    let expected = json!({"placement": "id-md5", "key_groups": 1024, "hash_tags": false});
+    assert_eq!(shown, expected);
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn endpoints_are_listed_with_their_health_and_readyz_names_those_that_are_down() {
     let process = process(silent).await;
     assert_eq!(show(&process, "/readyz").await, json!({"state": "serving"}));

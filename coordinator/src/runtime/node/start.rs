@@ -14,8 +14,10 @@ use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::Partition;
-use satchel_log::{Contender, Identity, Io, Layout, Ownership, Retry};
+use satchel_engine::placement::Placement;
+use satchel_log::{Contender, Io, Layout, Ownership, Retry};
 use satchel_storage::fork::{refuse_filling, take_over};
+use satchel_storage::placement::identity;
 use satchel_storage::recovery::{RecoveryFold, period};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -58,7 +60,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         identity,
         held,
         recovered,
-    } = take_partition_over(&parts).await?;
+    } = take_partition_over(&mut parts).await?;
     let (inputs, received) = mpsc::unbounded_channel();
     let mut tasks = Tasks {
         number: parts.config.partition,
@@ -75,7 +77,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
             "fork held; ingresses, timers and outbox wait for a start with --resume-io"
         );
     }
-    let (committer, tail) = tasks.commit(ownership, parts.config.buckets, recovered.replayed);
+    let (committer, tail) = tasks.commit(ownership, parts.config.placement, recovered.replayed);
     let dispatch = tasks.dispatch(parts.config.endpoints, parts.destinations);
     let ownership = tasks.watch_ownership(&parts.state.store, identity.next_epoch.clone());
     let egresses = tasks.deliver(parts.egresses, &partition, &identity, &ownership);
@@ -135,14 +137,18 @@ struct RootIdentity {
 /// Service whose calendar is compared, in messages.
 const STORE: &str = "the store of the state";
 
-async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
+async fn take_partition_over(parts: &mut NodeParts) -> Result<TakenOver, Failure> {
     let partition = parts.config.partition;
     let root = &parts.state.prefix;
     let layout = Layout::new(root, partition);
-    let checked = parts.state.check_conditional_create().await;
+    let (checked, placement) = tokio::join!(
+        parts.state.check_conditional_create(),
+        parts.state.placement(parts.placement),
+    );
     // A store that refuses requests because of a wrong clock says so less clearly.
     check_calendar(STORE, parts.state.calendar_ahead_ms())?;
     let checked = checked?;
+    parts.config.placement = placement?;
     let mut fold = RecoveryFold::new(parts.config.clone(), |recovered| {
         let starting = Readiness::Starting { recovered };
         parts.readiness.send_replace(starting);
@@ -150,12 +156,7 @@ async fn take_partition_over(parts: &NodeParts) -> Result<TakenOver, Failure> {
     let contender = Contender {
         store: Arc::clone(&parts.state.store),
         root: root.clone(),
-        identity: Identity {
-            application: parts.application.clone(),
-            partition,
-            partitions: 1,
-            buckets: parts.config.buckets,
-        },
+        identity: identity(&parts.application, parts.config.placement),
         nonce: random::bytes(),
         clock: Arc::new(SystemClock),
         options: parts.log,
@@ -233,7 +234,7 @@ impl Tasks {
     fn commit(
         &mut self,
         ownership: Ownership,
-        buckets: u16,
+        placement: Placement,
         replayed: u64,
     ) -> (mpsc::UnboundedSender<Output>, watch::Receiver<u64>) {
         let (log, notices, driver) = ownership.start_with(Arc::new(|work| {
@@ -245,7 +246,7 @@ impl Tasks {
         let (committer, outputs) = mpsc::unbounded_channel();
         let (tail, tail_length) = watch::channel(replayed);
         let commits = Committer::new(
-            (self.number, buckets),
+            (self.number, placement),
             notices,
             self.inputs.clone(),
             self.metrics.clone(),

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use satchel_engine::durable::{Change, Hold};
+use satchel_engine::placement::CachedPlacement;
 use satchel_log::{Application, At, Entry, Fold, HistoryError, Source};
 
 use super::root_writer::{CreateError, RootWriter};
 use crate::encode::decode_entry;
+use crate::placement::recorded;
 use crate::recovery::share;
 
 /// Everything that belongs to an application, in memory and in its durable form: state, mailboxes,
@@ -45,7 +47,7 @@ impl Content {
         progress: impl FnMut(f64) + Send,
     ) -> Result<Self, ReadError> {
         let mut reader = Reader {
-            buckets: application.buckets,
+            placement: CachedPlacement::new(recorded(application)),
             facts: BTreeMap::new(),
             problem: None,
             progress,
@@ -92,7 +94,7 @@ impl Content {
 
 /// Collects facts by key. The key of a fact determines its bucket.
 struct Reader<P> {
-    buckets: u16,
+    placement: CachedPlacement,
     facts: BTreeMap<Box<[u8]>, Box<[u8]>>,
     problem: Option<String>,
     progress: P,
@@ -105,7 +107,7 @@ impl<P: FnMut(f64)> Fold for Reader<P> {
     }
 
     fn apply(&mut self, entry: Entry<'_>) {
-        match (decode_entry(self.buckets, entry), entry.value) {
+        match (decode_entry(&mut self.placement, entry), entry.value) {
             (Ok(_), Some(value)) => {
                 self.facts.insert(entry.key.into(), value.into());
             }

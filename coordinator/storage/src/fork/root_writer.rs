@@ -13,13 +13,15 @@ use std::collections::BTreeSet;
 use futures::future::{BoxFuture, FusedFuture};
 use futures::{FutureExt, StreamExt, select_biased};
 use satchel_engine::durable::{Change, Hold, Key, Value};
+use satchel_engine::placement::Placement;
 use satchel_log::{
-    Contender, Delta, EntriesBuilder, Entry, Fold, Identity, Io, Layout, Log, LogError, Nonce,
-    Notice, Notices, Options, Ownership, StoreError,
+    Contender, Delta, EntriesBuilder, Entry, Fold, Io, Layout, Log, LogError, Nonce, Notice,
+    Notices, Options, Ownership, StoreError,
 };
 
 use super::unfinished::{create_mark, unfinished_marks};
 use crate::encode::ChangeEncoder;
+use crate::placement::identity;
 
 /// Number of deltas that may be under way at once.
 const DEPTH: u64 = 4;
@@ -33,8 +35,9 @@ pub struct NewRoot {
     pub root: String,
     /// Application that will run on the root.
     pub application: String,
-    /// Number of buckets.
-    pub buckets: u16,
+    /// Choice of the bucket of an address. A fork keeps that of its origin, because facts name key
+    /// groups.
+    pub placement: Placement,
     /// 16 random bytes of this writer.
     pub nonce: Nonce,
     /// Description for people who find the root unfinished: "a restore of …".
@@ -125,7 +128,7 @@ impl RootWriter {
             durable: 0,
             begun_at_ms: now_ms,
             committed_at_ms: now_ms.max(new.not_before_ms),
-            encoder: ChangeEncoder::new(new.buckets),
+            encoder: ChangeEncoder::new(new.placement),
             entries: EntriesBuilder::new(),
             left_over: found.keys,
             new,
@@ -254,12 +257,7 @@ async fn own(new: &NewRoot) -> Result<(Ownership, Found), LogError> {
     let place = Contender {
         store: new.io.store.clone(),
         root: new.root.clone(),
-        identity: Identity {
-            application: new.application.clone(),
-            partition: 0,
-            partitions: 1,
-            buckets: new.buckets,
-        },
+        identity: identity(&new.application, new.placement),
         nonce: new.nonce,
         clock: new.io.clock.clone(),
         options: Options {

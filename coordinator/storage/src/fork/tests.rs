@@ -9,12 +9,14 @@ use futures::executor::block_on;
 use futures::future::{BoxFuture, FutureExt, poll_fn, ready};
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::{Change, Hold, Key, StoredState, Value};
+use satchel_engine::placement::Placement;
 use satchel_log::{
-    Application, At, Clock, Contender, Created, Entry, Fold, Identity, Io, Layout, MemoryStore,
-    Now, ObjectMeta, ObjectStore, Options, Retry, Source, StoreError,
+    Application, At, Clock, Contender, Created, Entry, Fold, Io, Layout, MemoryStore, Now,
+    ObjectMeta, ObjectStore, Options, Retry, Source, StoreError,
 };
 
 use super::{Content, CreateError, NewRoot, Refusal, RootWriter, refuse_filling, take_over};
+use crate::placement::identity;
 
 struct Frozen;
 
@@ -144,13 +146,15 @@ fn state(id: u64) -> Change {
     }
 }
 
+const PLACEMENT: Placement = Placement::id_md5(3, false);
+
 /// Writes a root with this number of states, about two in each delta.
 async fn make(store: Arc<dyn ObjectStore>, nonce: u8, states: u64) -> Result<(), CreateError> {
     let mut writer = RootWriter::begin(NewRoot {
         io: io(store),
         root: "fork".to_owned(),
         application: "shop".to_owned(),
-        buckets: 3,
+        placement: PLACEMENT,
         nonce: [nonce; 16],
         making: format!("root {nonce}"),
         not_before_ms: 0,
@@ -209,12 +213,7 @@ async fn serve(store: Arc<MemoryStore>) -> Result<usize, Refusal> {
     let place = Contender {
         store,
         root: "fork".to_owned(),
-        identity: Identity {
-            application: "shop".to_owned(),
-            partition: 0,
-            partitions: 1,
-            buckets: 3,
-        },
+        identity: identity("shop", PLACEMENT),
         nonce: NONCE,
         clock: Arc::new(Frozen),
         options: Options::default(),
@@ -361,7 +360,7 @@ fn a_fork_holds_what_its_origin_held_and_is_not_earlier() {
         io: source.io(),
         root: "copy".to_owned(),
         application: "shop".to_owned(),
-        buckets: 5,
+        placement: Placement::xxh3(5),
         nonce: [3; 16],
         making: "a restore".to_owned(),
         not_before_ms: 5_000,

@@ -6,12 +6,17 @@ use satchel_engine::durable::{Change, Key, StoredState, Value};
 use satchel_engine::input::Input;
 use satchel_engine::output::{BucketImage, BucketSummary, Delta, Output};
 use satchel_engine::partition::{BucketProblem, LoadedBucket, Overlay};
+use satchel_engine::placement::Placement;
 use satchel_log::{LogError, Notice, Snapshot, StoreError};
 
 use super::{CommittedDelta, LogCommand, Observation, Pump, Reaction};
-use crate::encode::{encode_changes, encode_delta, encode_image};
+use crate::encode::{ChangeEncoder, encode_changes, encode_delta, encode_image};
 
-const BUCKETS: u16 = 4;
+const PLACEMENT: Placement = Placement::id_md5(4, false);
+
+fn encoder() -> ChangeEncoder {
+    ChangeEncoder::new(PLACEMENT)
+}
 
 fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -43,7 +48,7 @@ fn state(id: u64) -> Change {
 
 fn states_of(bucket: u16) -> Vec<Change> {
     let all = (0..40).map(state);
-    all.filter(|change| change.key.bucket(BUCKETS) == bucket)
+    all.filter(|change| change.key.bucket(&PLACEMENT) == bucket)
         .collect()
 }
 
@@ -66,7 +71,7 @@ fn durable(sequence: u64, stored_bytes: u64) -> Notice {
 fn loaded(bucket: u16, content: &[Change]) -> Notice {
     Notice::Loaded {
         bucket,
-        entries: encode_changes(BUCKETS, content),
+        entries: encode_changes(PLACEMENT, content),
         number: 7,
     }
 }
@@ -83,13 +88,13 @@ fn decode(pump: &mut Pump, notice: Notice) -> (u64, LoadedBucket) {
 }
 
 fn bucket_of(bucket: u16, content: &[Change]) -> LoadedBucket {
-    let entries = encode_changes(BUCKETS, content);
-    crate::encode::decode_bucket(bucket, BUCKETS, &entries, &Overlay::default()).unwrap()
+    let entries = encode_changes(PLACEMENT, content);
+    crate::encode::decode_bucket(bucket, PLACEMENT, &entries, &Overlay::default()).unwrap()
 }
 
 #[test]
 fn each_storage_output_is_one_log_command_and_every_other_output_is_handed_back() {
-    let mut pump = Pump::new(BUCKETS);
+    let mut pump = Pump::new(PLACEMENT);
     let image = BucketImage {
         bucket: 2,
         delta: 1,
@@ -102,11 +107,11 @@ fn each_storage_output_is_one_log_command_and_every_other_output_is_handed_back(
     let outputs = [
         (
             Output::Commit(Box::new(delta(1))),
-            LogCommand::Commit(encode_delta(BUCKETS, &delta(1))),
+            LogCommand::Commit(encode_delta(&mut encoder(), &delta(1))),
         ),
         (
             Output::Image(Box::new(image.clone())),
-            LogCommand::Keep(encode_image(BUCKETS, &image)),
+            LogCommand::Keep(encode_image(&mut encoder(), &image)),
         ),
         (load(2, 1), LogCommand::Load(2)),
         (Output::SnapshotWanted, LogCommand::Snapshot),
@@ -123,7 +128,7 @@ fn each_storage_output_is_one_log_command_and_every_other_output_is_handed_back(
 
 #[test]
 fn a_durable_delta_is_told_and_observed_with_the_time_since_its_seal() {
-    let mut pump = Pump::new(BUCKETS);
+    let mut pump = Pump::new(PLACEMENT);
     for number in 1..=3 {
         let commit = Output::Commit(Box::new(delta(number)));
         pump.perform(at(100 * number), commit).unwrap();
@@ -150,7 +155,7 @@ fn a_durable_delta_is_told_and_observed_with_the_time_since_its_seal() {
 
 #[test]
 fn loads_of_one_bucket_are_answered_oldest_first_and_of_several_buckets_in_any_order() {
-    let mut pump = Pump::new(BUCKETS);
+    let mut pump = Pump::new(PLACEMENT);
     for output in [load(1, 1), load(2, 2), load(1, 3)] {
         pump.perform(at(0), output).unwrap();
     }
@@ -165,7 +170,7 @@ fn loads_of_one_bucket_are_answered_oldest_first_and_of_several_buckets_in_any_o
 
 #[test]
 fn an_image_that_answers_no_load_is_dropped() {
-    let mut pump = Pump::new(BUCKETS);
+    let mut pump = Pump::new(PLACEMENT);
     pump.perform(at(0), load(1, 1)).unwrap();
     decode(&mut pump, loaded(1, &[]));
     for bucket in [1, 2] {
@@ -177,7 +182,7 @@ fn an_image_that_answers_no_load_is_dropped() {
 
 #[test]
 fn an_image_with_a_fact_of_another_bucket_is_a_named_problem() {
-    let mut pump = Pump::new(BUCKETS);
+    let mut pump = Pump::new(PLACEMENT);
     pump.perform(at(0), load(1, 1)).unwrap();
     let (Reaction::Decode(job), _) = pump.on_notice(at(0), loaded(1, &states_of(2))) else {
         panic!("the notice answers the load");
@@ -190,7 +195,7 @@ fn an_image_with_a_fact_of_another_bucket_is_a_named_problem() {
 
 #[test]
 fn snapshots_and_troubles_of_the_log_are_observed() {
-    let mut pump = Pump::new(BUCKETS);
+    let mut pump = Pump::new(PLACEMENT);
     let (reaction, observed) = pump.on_notice(at(0), Notice::WantImages(vec![2, 0]));
     assert!(matches!(reaction, Reaction::Tell(Input::ImagesWanted(wanted)) if wanted == [2, 0]));
     assert_eq!(observed, None);

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use satchel_log::{
-    Condensation, Contender, Identity, LogTable, ObjectStore, OnStoreFailure, Options, Retry,
-    SnapshotPolicy, TabledStore, verify,
+    Condensation, Contender, Identity, LogTable, ObjectStore, OnStoreFailure, Options, Placement,
+    Retry, SnapshotPolicy, TabledStore, verify,
 };
 
 use crate::clock::SimulatedClock;
@@ -401,6 +401,7 @@ fn contender(
             partition: 0,
             partitions: 1,
             buckets: BUCKETS,
+            placement: Placement::Xxh3,
         },
         nonce,
         clock: Arc::new(clock),

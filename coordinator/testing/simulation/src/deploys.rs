@@ -103,7 +103,7 @@ fn another_config(random: &Random, now: &Config, lacks: bool) -> Config {
         endpoints.reverse();
     }
     Config {
-        buckets: now.buckets,
+        placement: now.placement,
         idempotency_ttl_ms: now.idempotency_ttl_ms,
         endpoints: Endpoints::new(endpoints),
         ..drawn

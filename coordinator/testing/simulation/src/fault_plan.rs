@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use satchel_engine::partition::Config;
+use satchel_engine::placement::Placement;
 use satchel_engine::sink::exactly_once::ExactlyOnceTiming;
 use satchel_engine::source::shards::Startup;
 use satchel_log::{Condensation, Options, Retry, SnapshotPolicy};
@@ -191,6 +192,15 @@ impl FaultPlan {
 /// Maximum linger of an endpoint in ms.
 pub(crate) const LINGER_MAX_MS: u64 = 50;
 
+/// Draws the placement of a root, of an earlier version or of this one.
+pub(crate) fn draw_placement(random: &Random) -> Placement {
+    let key_groups = 1 + random.below(12) as u16;
+    match random.below(3) {
+        0 => Placement::xxh3(key_groups),
+        choice => Placement::id_md5(key_groups, choice == 1),
+    }
+}
+
 pub(crate) fn draw_config(random: &Random) -> Config {
     let endpoint = |namespace: &str, attempts_max, on_poison| Endpoint {
         functions: vec![FunctionPattern::Namespace(namespace.to_owned())],
@@ -218,7 +228,7 @@ pub(crate) fn draw_config(random: &Random) -> Config {
     let egress: Arc<str> = "steady/out".into();
     Config {
         partition: 0,
-        buckets: 1 + random.below(12) as u16,
+        placement: draw_placement(random),
         endpoints: Endpoints::new(endpoints),
         egresses: [egress].into(),
         commit_depth: 1 + random.below(5),
@@ -241,7 +251,7 @@ pub(crate) fn draw_config(random: &Random) -> Config {
         memory_limit_bytes: random
             .chance(600)
             .then(|| 500 + random.below(30_000) as usize),
-        loads_at_once: 1 + random.below(4) as usize,
+        loads_at_once: Some(1 + random.below(4) as usize),
         declarations_renewed_ms: Some(5_000),
         ..Config::default()
     }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
+use satchel_engine::placement::Placement;
 
 use crate::clients::Caller;
 use crate::forks::{ForkContent, Kind};
@@ -53,13 +54,13 @@ impl World {
     /// Runs a fork to its end. Meanwhile nothing else changes in this world.
     pub(crate) fn serve_fork(
         &mut self,
-        (root, buckets): (&str, u16),
+        (root, placement): (&str, Placement),
         kind: Kind,
         copy: &ForkContent,
         facts: &Facts,
     ) {
         let mut fork = self.forked(root, kind, copy, facts);
-        fork.faults.config.buckets = buckets;
+        fork.faults.config.placement = placement;
         let begun_ms = self.timeline.now_ms();
         self.record(|| format!("fork {root} runs, {kind:?}"));
         let traced = self.trace.is_some();

@@ -10,16 +10,16 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use satchel_engine::durable::{Change, Key, Value};
-use satchel_log::{
-    At, Contender, ErrorKind, HistoryError, Identity, LogError, Reading, Source, read,
-};
+use satchel_engine::placement::Placement;
+use satchel_log::{At, Contender, ErrorKind, HistoryError, LogError, Reading, Source, read};
 use satchel_log_simulation::Random;
 use satchel_storage::fork::{CreateError, ReadError, Refusal, refuse_filling};
+use satchel_storage::placement::{identity, recorded};
 
 pub(crate) use self::making::ForkContent;
 use self::making::{MakeFailure, MakeOrder, make, own};
 use crate::durable::DurableFacts;
-use crate::fault_plan::FaultPlan;
+use crate::fault_plan::{FaultPlan, draw_placement};
 use crate::history::is_serious;
 use crate::mutants::Mutant;
 use crate::operators::{Done, application, nonce};
@@ -40,7 +40,7 @@ struct Fork {
     kind: Kind,
     at: At,
     phase: Phase,
-    buckets: u16,
+    placement: Placement,
     delta_bytes: usize,
     /// Number of deletions of the savepoint that had begun when the fork was requested.
     deletions: u64,
@@ -118,16 +118,18 @@ impl World {
             At::Latest | At::Moment(_) => 0,
         };
         let fork = self.forks.0.len();
+        // A restore keeps the placement of its origin. An import chooses one.
+        let (kind, placement) = if self.random.chance(250) {
+            (Kind::Import, draw_placement(&self.random))
+        } else {
+            (Kind::Restore, self.faults.config.placement)
+        };
         self.forks.0.push(Fork {
             root: format!("fork{fork}"),
-            kind: if self.random.chance(250) {
-                Kind::Import
-            } else {
-                Kind::Restore
-            },
+            kind,
             at,
             phase: Phase::Making,
-            buckets: 1 + self.random.below(12) as u16,
+            placement,
             delta_bytes: 200 + self.random.below(20_000) as usize,
             deletions,
             from,
@@ -177,7 +179,7 @@ impl World {
                 at => at,
             },
             root: fork.root.clone(),
-            buckets: fork.buckets,
+            placement: fork.placement,
             delta_bytes: fork.delta_bytes,
             contents: fork.contents.clone(),
             shifts_time: self.mutant == Some(Mutant::ForkShiftsTime),
@@ -236,18 +238,13 @@ impl World {
         fork.owners += 1;
         let careless = self.mutant == Some(Mutant::PartialFork);
         let options = self.faults.log;
-        let (root, buckets) = (fork.root.clone(), fork.buckets);
+        let (root, placement) = (fork.root.clone(), fork.placement);
         let writes = vec![format!("{root}/")];
         self.start_maker(writes, |id, source, store| async move {
             let place = Contender {
                 store,
                 root,
-                identity: Identity {
-                    application: "simulated".to_owned(),
-                    partition: 0,
-                    partitions: 1,
-                    buckets,
-                },
+                identity: identity("simulated", placement),
                 nonce: nonce(id),
                 clock: source.clock,
                 options,
@@ -356,9 +353,9 @@ impl World {
         if fork.phase != Phase::Making {
             return;
         }
-        let (root, kind, buckets) = (fork.root.clone(), fork.kind, fork.buckets);
+        let (root, kind, placement) = (fork.root.clone(), fork.kind, fork.placement);
         let contents = fork.contents.clone();
-        let problem = match self.read_root(&root, buckets) {
+        let problem = match self.read_root(&root, placement) {
             Err(problem) => Some(problem),
             Ok((durable, reading)) => {
                 let marked = is_marked(&self.objects, &root);
@@ -404,7 +401,11 @@ impl World {
     }
 
     /// Reads a root directly from the store, without faults.
-    fn read_root(&self, root: &str, buckets: u16) -> Result<(DurableFacts, Reading), String> {
+    fn read_root(
+        &self,
+        root: &str,
+        placement: Placement,
+    ) -> Result<(DurableFacts, Reading), String> {
         let source = Source {
             store: Arc::new(Still::new(&self.objects)),
             root: root.to_owned(),
@@ -414,8 +415,8 @@ impl World {
         };
         let looking = async {
             let application = application(&source).await?;
-            if application.buckets != buckets {
-                return Err(HistoryError::Log(LogError::Misuse("buckets".to_owned())));
+            if recorded(&application) != placement {
+                return Err(HistoryError::Log(LogError::Misuse("placement".to_owned())));
             }
             let mut durable = DurableFacts::default();
             let reading = read(&source, &application, 0, At::Latest, &mut durable).await?;
@@ -455,16 +456,17 @@ impl World {
             self.timeline.after(200, Event::ForkServed(number));
             return;
         }
-        let (root, kind, buckets, at) = (fork.root.clone(), fork.kind, fork.buckets, fork.at);
+        let (root, kind, placement) = (fork.root.clone(), fork.kind, fork.placement);
+        let at = fork.at;
         fork.phase = Phase::Over;
         if !known {
             let violation = format!("{root} of {at:?} is {}", self.truth.describe(copy.hash));
             self.stage.violations.push(violation);
             return;
         }
-        match self.read_root(&root, buckets) {
+        match self.read_root(&root, placement) {
             Ok((durable, _)) => {
-                self.serve_fork((&root, buckets), kind, &copy, &durable.facts);
+                self.serve_fork((&root, placement), kind, &copy, &durable.facts);
             }
             Err(problem) => self.stage.violations.push(problem),
         }

@@ -394,7 +394,7 @@ impl World {
         let manifests = range.take_while(|(key, _)| key.starts_with(&prefix));
         let times = manifests.filter_map(|(key, object)| {
             let number = key.strip_prefix(&prefix)?.parse().ok()?;
-            let buckets = self.faults.config.buckets;
+            let buckets = self.faults.config.placement.buckets();
             let manifest = Manifest::decode(object, 0, number, buckets).ok()?;
             Some(manifest.written_at_ms)
         });

@@ -460,7 +460,7 @@ impl World {
 
     fn commit(&mut self, id: ProcessId, delta: Delta) {
         let mutant = self.mutant;
-        let buckets = self.faults.config.buckets;
+        let buckets = self.faults.config.placement.buckets();
         let Some(serving) = self.serving(id) else {
             return;
         };

@@ -12,9 +12,10 @@ use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::{Input, RequestId};
 use satchel_engine::invocation::AttemptId;
 use satchel_engine::partition::{Config, Partition, Recovery};
-use satchel_log::{Contender, Driver, Identity, Log, LogError, Notices, Options, Ownership};
+use satchel_log::{Contender, Driver, Log, LogError, Notices, Options, Ownership};
 use satchel_protocol::reqreply::FromFunction;
 use satchel_storage::fork::{Refusal, refuse_filling, take_over};
+use satchel_storage::placement::identity;
 use satchel_storage::pump::Pump;
 use satchel_storage::recovery::period;
 
@@ -138,12 +139,7 @@ impl Process {
                 false => Arc::new(mailbox.clone()),
             },
             root,
-            identity: Identity {
-                application: "simulated".to_owned(),
-                partition: config.partition,
-                partitions: 1,
-                buckets: config.buckets,
-            },
+            identity: identity("simulated", config.placement),
             nonce,
             clock: Arc::new(clock.clone()),
             options: log,
@@ -205,7 +201,7 @@ impl Serving {
         Self {
             epoch: period.epoch,
             partition,
-            pump: Pump::new(config.buckets),
+            pump: Pump::new(config.placement),
             dispatcher: Dispatcher::new(config.endpoints.clone(), period.epoch),
             log: Some(log),
             notices,

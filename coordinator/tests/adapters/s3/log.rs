@@ -17,7 +17,7 @@ use satchel_aws::log_table::{DynamoLogTable, unobserved};
 use satchel_log::{
     BucketImage, Contender, Created, Delta, EntriesBuilder, Entry, ErrorKind, Identity, ItemPage,
     Log, LogError, LogTable, Notice, Notices, ObjectMeta, ObjectStore, Options, Ownership,
-    Recovery, Retry, SnapshotPolicy, StoreError, TableLocation, TabledStore, take_over,
+    Placement, Recovery, Retry, SnapshotPolicy, StoreError, TableLocation, TabledStore, take_over,
 };
 use satchel_log_simulation::{Plan, State, run, run_in_table, seeds};
 use tokio::runtime::Handle;
@@ -92,6 +92,7 @@ fn place(store: Arc<dyn ObjectStore>, owner: u8) -> Contender {
             partition: 0,
             partitions: 1,
             buckets: BUCKETS,
+            placement: Placement::Xxh3,
         },
         nonce: [owner; 16],
         clock: Arc::new(SystemClock),

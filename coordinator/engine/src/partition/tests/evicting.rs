@@ -168,7 +168,7 @@ fn unneeded_buckets_are_loaded_only_while_memory_has_room() {
     library.snapshot();
     let all = library.fixture.partition.gauges().state_bytes;
     library.fixture.config.memory_limit_bytes = Some(all * 7 / 10);
-    library.fixture.config.loads_at_once = 1;
+    library.fixture.config.loads_at_once = Some(1);
     library.crash();
     library.load_all();
     let gauges = library.fixture.partition.gauges();

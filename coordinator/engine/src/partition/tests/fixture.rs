@@ -19,6 +19,7 @@ use crate::input::{
 use crate::invocation::{AttemptId, Batch, Failure, FailureKind};
 use crate::output::{Answer, Delta, Emission, Output};
 use crate::partition::{Config, Ownership, Partition, Recovery};
+use crate::placement::Placement;
 use crate::position::{ShardId, ShardPosition};
 use crate::trace::TraceParent;
 
@@ -54,7 +55,7 @@ pub(super) fn config(on_poison: OnPoison) -> Config {
         on_poison,
     };
     Config {
-        buckets: 4,
+        placement: Placement::id_md5(4, false),
         endpoints: Endpoints::new(vec![endpoint]),
         egresses: ["example/out".into()].into(),
         pending_bytes_max: 100_000,
@@ -166,7 +167,8 @@ impl Fixture {
     ) -> RequestId {
         let request = RequestId(self.next_request);
         let mut call = [0xee; 16];
-        call[..8].copy_from_slice(&self.next_request.to_le_bytes());
+        // The partition replaces the first two bytes.
+        call[2..10].copy_from_slice(&self.next_request.to_le_bytes());
         self.next_request += 1;
         self.handle(Input::CallReceived(Call {
             request,

@@ -160,7 +160,7 @@ fn the_outbox_can_be_dropped_with_the_hold() {
 fn the_partition_wide_image_contains_the_hold() {
     let mut fixture = copied();
     fixture.settle();
-    let buckets = fixture.config.buckets;
+    let buckets = fixture.config.placement.buckets();
     fixture.handle(Input::ImagesWanted(vec![buckets]));
     let image = fixture.outputs.pop();
     let Some(Output::Image(image)) = image else {

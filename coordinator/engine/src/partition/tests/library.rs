@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::fixture::*;
-use crate::durable::{Change, bucket_of};
+use crate::durable::Change;
 use crate::input::Input;
 use crate::output::{BucketImage, Output};
 use crate::partition::{Config, LoadedBucket, Overlay, Ownership, Recovery};
@@ -101,7 +101,7 @@ impl Library {
     /// Makes everything durable, then images all buckets and publishes the images.
     pub(super) fn snapshot(&mut self) {
         self.fixture.settle();
-        let buckets = self.fixture.config.buckets;
+        let buckets = self.fixture.config.placement.buckets();
         let images = self.image(0..=buckets);
         assert_eq!(images.len(), usize::from(buckets) + 1);
         self.publish(images);
@@ -123,12 +123,12 @@ impl Library {
         self.fixture.sealed.clear();
         self.fixture.outputs.clear();
         self.asked.clear();
-        let buckets = self.fixture.config.buckets;
+        let placement = self.fixture.config.placement;
         let mut recovery = Recovery::new(self.fixture.config.clone());
         let mut from = BTreeMap::new();
         for (bucket, (deltas, image)) in &self.images {
             from.insert(*bucket, *deltas);
-            if *bucket < buckets {
+            if *bucket < placement.buckets() {
                 let entries = image.content.iter().map(to_bytes);
                 let bytes: usize = entries
                     .map(|(key, value)| key.len() + value.map_or(0, |value| value.len()))
@@ -145,7 +145,7 @@ impl Library {
         }
         for (index, delta) in self.fixture.log.iter().enumerate() {
             for change in &delta.changes {
-                let bucket = change.key.bucket(buckets);
+                let bucket = change.key.bucket(&placement);
                 if index >= from.get(&bucket).copied().unwrap_or(0) {
                     let (key, value) = to_bytes(change);
                     recovery
@@ -175,8 +175,8 @@ impl Library {
         let image = entries
             .iter()
             .map(|(key, value)| (&key[..], value.as_deref()));
-        let buckets = self.fixture.config.buckets;
-        LoadedBucket::decode(bucket, buckets, image, entries.len(), replayed).unwrap()
+        let placement = self.fixture.config.placement;
+        LoadedBucket::decode(bucket, placement, image, entries.len(), replayed).unwrap()
     }
 
     /// Answers the load of `bucket`, which must have been requested.
@@ -203,10 +203,10 @@ impl Library {
 
     /// Returns an id whose address lies in `bucket`. `more` distinguishes several.
     pub(super) fn id(&self, bucket: u16, more: usize) -> String {
-        let buckets = self.fixture.config.buckets;
+        let placement = self.fixture.config.placement;
         let mut ids = (0..).map(|n| format!("id-{n}"));
         ids.by_ref()
-            .filter(|id| bucket_of(&address(id), buckets) == bucket)
+            .filter(|id| placement.key_group(&address(id)).0 == bucket)
             .nth(more)
             .unwrap()
     }

@@ -25,7 +25,7 @@ fn taken_over(config: Config) -> Library {
 
 fn plain() -> Library {
     taken_over(Config {
-        loads_at_once: 1,
+        loads_at_once: Some(1),
         ..config(OnPoison::DeadLetter)
     })
 }
@@ -67,7 +67,7 @@ fn a_message_to_an_absent_bucket_is_in_the_delta_of_its_cause_and_is_processed_a
 #[test]
 fn needed_buckets_load_before_pending_ones_before_the_rest_within_the_limit() {
     let mut library = Library::new(Config {
-        loads_at_once: 2,
+        loads_at_once: Some(2),
         ..config(OnPoison::Suspend)
     });
     for bucket in 0..4 {
@@ -256,7 +256,7 @@ fn a_timer_of_an_absent_bucket_requests_the_bucket_only_when_due() {
 #[test]
 fn a_reply_waits_until_the_bucket_of_the_request_that_it_answers_is_loaded() {
     let mut library = Library::new(Config {
-        loads_at_once: 1,
+        loads_at_once: Some(1),
         ..config(OnPoison::DeadLetter)
     });
     // The address in bucket 3 is called, and asks the one in bucket 0 to answer.
@@ -301,7 +301,7 @@ fn a_reply_waits_until_the_bucket_of_the_request_that_it_answers_is_loaded() {
 #[test]
 fn the_list_of_dead_letters_waits_for_the_buckets_that_hold_some() {
     let mut library = Library::new(Config {
-        loads_at_once: 1,
+        loads_at_once: Some(1),
         ..config(OnPoison::DeadLetter)
     });
     let id = library.id(2, 0);
@@ -368,7 +368,7 @@ fn the_list_of_timers_visits_buckets_one_after_the_other_as_far_as_needed() {
 #[test]
 fn only_messages_pending_at_the_crash_are_suspects_however_late_their_bucket_is_loaded() {
     let mut library = Library::new(Config {
-        loads_at_once: 1,
+        loads_at_once: Some(1),
         ..config(OnPoison::DeadLetter)
     });
     let (old, new) = (library.id(3, 0), library.id(3, 1));
@@ -412,7 +412,7 @@ fn only_messages_pending_at_the_crash_are_suspects_however_late_their_bucket_is_
 #[test]
 fn an_absent_bucket_is_loaded_before_its_image_and_delays_no_other() {
     let mut library = Library::new(Config {
-        loads_at_once: 1,
+        loads_at_once: Some(1),
         ..config(OnPoison::DeadLetter)
     });
     for bucket in 0..4 {
@@ -478,7 +478,7 @@ fn a_bucket_with_a_foreign_or_unreadable_entry_is_rejected_with_its_number() {
     let (key, value) = to_bytes(&image.content[0]);
     let decode = |bucket, value: &[u8]| {
         let entry = std::iter::once((&key[..], Some(value)));
-        LoadedBucket::decode(bucket, 4, entry, 1, &nothing)
+        LoadedBucket::decode(bucket, library.fixture.config.placement, entry, 1, &nothing)
     };
     let value = value.unwrap();
     assert!(decode(1, &value).is_ok());
@@ -514,9 +514,11 @@ fn removing_everything_in_an_image_leaves_an_empty_bucket() {
         let entries = entries.iter();
         entries.map(|(key, value)| (&key[..], value.as_deref()))
     };
-    let full = LoadedBucket::decode(1, 4, image(), 1, &kept).unwrap();
-    let empty = LoadedBucket::decode(1, 4, image(), 1, &removals).unwrap();
-    let nothing = LoadedBucket::decode(1, 4, std::iter::empty(), 0, &removals).unwrap();
+    let placement = library.fixture.config.placement;
+    let full = LoadedBucket::decode(1, placement, image(), 1, &kept).unwrap();
+    let empty = LoadedBucket::decode(1, placement, image(), 1, &removals).unwrap();
+    let nothing = std::iter::empty();
+    let nothing = LoadedBucket::decode(1, placement, nothing, 0, &removals).unwrap();
     assert_eq!(empty, nothing);
     assert!(empty.bytes() < full.bytes(), "{} B", empty.bytes());
 }

@@ -17,7 +17,7 @@ use crate::position::ShardPosition;
 
 fn one_load_at_once() -> Config {
     Config {
-        loads_at_once: 1,
+        loads_at_once: Some(1),
         ..config(OnPoison::DeadLetter)
     }
 }

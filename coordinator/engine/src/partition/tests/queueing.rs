@@ -224,15 +224,17 @@ fn an_image_holds_the_ids_and_two_ingresses_are_independent() {
     });
     assert_eq!(fixture.partition.counts().messages, 2);
     fixture.settle();
-    fixture.handle(Input::ImagesWanted(vec![fixture.config.buckets]));
+    fixture.handle(Input::ImagesWanted(vec![
+        fixture.config.placement.buckets(),
+    ]));
     let mut ids = Vec::new();
     for output in &fixture.outputs {
         if let Output::Image(image) = output {
             ids.extend(image.content.iter().filter_map(|change| match change {
                 Change {
                     key: Key::Received { ingress, id },
-                    value: Some(Value::Received(expires_at_ms)),
-                } => Some((ingress.to_string(), id.0[0], *expires_at_ms)),
+                    value: Some(Value::Received(received)),
+                } => Some((ingress.to_string(), id.0[0], received.expires_at_ms)),
                 _ => None,
             }));
         }

@@ -219,7 +219,8 @@ fn put(content: &mut BTreeMap<Vec<u8>, Vec<u8>>, change: &Change) {
 /// Asserts that the images of all buckets of `fixture`, which has nothing to commit, equal the fold
 /// of its log.
 fn assert_images_equal_the_fold(fixture: &mut Fixture) {
-    let buckets = fixture.config.buckets;
+    let placement = fixture.config.placement;
+    let buckets = placement.buckets();
     fixture.handle(Input::ImagesWanted((0..=buckets).collect()));
     let mut content = BTreeMap::new();
     let mut imaged = Vec::new();
@@ -227,7 +228,7 @@ fn assert_images_equal_the_fold(fixture: &mut Fixture) {
         if let Output::Image(image) = output {
             assert_eq!(image.delta, fixture.partition.gauges().sealed);
             for change in &image.content {
-                assert_eq!(change.key.bucket(buckets), image.bucket);
+                assert_eq!(change.key.bucket(&placement), image.bucket);
                 put(&mut content, change);
             }
             imaged.push(image.bucket);

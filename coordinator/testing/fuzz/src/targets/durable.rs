@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use satchel_engine::durable::Change;
+use satchel_engine::placement::Placement;
 use satchel_log::{
-    Application, At, Contender, Identity, Kind, Layout, Manifest, MemoryStore, ObjectStore,
-    Options, Record, Retry, SegmentName, SnapshotPolicy, Source, check_segment, read, verify,
+    Application, At, Contender, Kind, Layout, Manifest, MemoryStore, ObjectStore, Options, Record,
+    Retry, SegmentName, SnapshotPolicy, Source, check_segment, read, verify,
 };
 use satchel_log_simulation::{ManualOwner, SimulatedClock, State, drive};
 use satchel_storage::encode::encode_changes;
+use satchel_storage::placement::identity;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{functions, outcome};
@@ -46,7 +48,7 @@ pub(super) const ENTRIES: Target = Target {
         let changes = functions::changes();
         let each = changes.chunks(1);
         for changes in each.chain([&changes[..]]) {
-            let entries = encode_changes(BUCKETS, changes);
+            let entries = encode_changes(Placement::id_md5(BUCKETS, false), changes);
             seeds.push([&[1], &entries.as_bytes()[..]].concat());
         }
         seeds.push(vec![3, 0, 0]);
@@ -207,12 +209,7 @@ impl World {
         Contender {
             store: self.store.clone(),
             root: "root".to_owned(),
-            identity: Identity {
-                application: "fuzzed".to_owned(),
-                partition: 0,
-                partitions: 1,
-                buckets: BUCKETS,
-            },
+            identity: identity("fuzzed", Placement::id_md5(BUCKETS, true)),
             nonce: [nonce; 16],
             clock: Arc::new(self.clock.clone()),
             options: Options {

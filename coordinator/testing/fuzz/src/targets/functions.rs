@@ -16,6 +16,7 @@ use satchel_engine::invocation::{
 };
 use satchel_engine::output::{Delta, Output};
 use satchel_engine::partition::{Config, Ownership, Partition, Recovery};
+use satchel_engine::placement::Placement;
 use satchel_protocol::bundle::{
     BatchError, Budget, BundleRequest, BundleResponse, Encoding, Terminal,
 };
@@ -288,7 +289,7 @@ impl Scene {
             on_poison: OnPoison::DeadLetter,
         };
         let config = Config {
-            buckets: 4,
+            placement: Placement::id_md5(4, false),
             endpoints: Endpoints::new(vec![endpoint]),
             egresses: ["example/out".into()].into(),
             ..Config::default()

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use satchel_engine::durable::{Change, Key, Value};
+use satchel_engine::placement::Placement;
 use satchel_log::{At, Contender, Io, ObjectStore, Source};
 use satchel_storage::fork::{
     Content, CreateError, NewRoot, ReadError, Refusal, RootWriter, refuse_filling, take_over,
@@ -50,7 +51,7 @@ pub(super) struct MakeOrder {
     pub(super) kind: Kind,
     pub(super) at: At,
     pub(super) root: String,
-    pub(super) buckets: u16,
+    pub(super) placement: Placement,
     pub(super) delta_bytes: usize,
     pub(super) contents: Rc<RefCell<Vec<ForkContent>>>,
     pub(super) shifts_time: bool,
@@ -78,7 +79,7 @@ pub(super) async fn make(
         },
         root: order.root,
         application: "simulated".to_owned(),
-        buckets: order.buckets,
+        placement: order.placement,
         nonce: nonce(id),
         making: making.clone(),
         not_before_ms: if order.shifts_time {
