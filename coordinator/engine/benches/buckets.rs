@@ -1,6 +1,6 @@
 //! Cost of a key: bytes of memory, and time to reload it. `cargo bench -p satchel-engine` prints
-//! both for a million keys, in the placement of a new root and in that of earlier ones, and the cost
-//! of a partition without keys.
+//! both for a million keys, in the placement of a new root and in that of earlier ones, and the
+//! cost of a partition without keys.
 
 #![allow(
     clippy::disallowed_types,

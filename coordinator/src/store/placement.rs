@@ -112,7 +112,10 @@ mod tests {
             hash_tags,
         };
         let placement = block_on(StateStore::of(Arc::new(memory)).placement(asked));
-        placement.map_err(|failure| failure.to_string())
+        placement.map_err(|failure| {
+            let text = failure.to_string();
+            text.trim_start_matches("the durable state: ").to_owned()
+        })
     }
 
     #[test]
