@@ -50,6 +50,7 @@ use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::{Address, FunctionType};
 use crate::message::{Message, MessageId, PeerMessage};
+use crate::placement::Placement;
 use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
 use crate::request::{CallId, Verb};
@@ -417,13 +418,7 @@ pub struct BucketSummary {
 
 /// Returns the bucket of an address among `buckets`.
 pub fn bucket_of(address: &Address, buckets: u16) -> u16 {
-    bucket_of_hash(address.stable_hash(), buckets)
-}
-
-/// Returns the bucket among `buckets` of an address with this hash.
-pub(crate) fn bucket_of_hash(stable_hash: u64, buckets: u16) -> u16 {
-    // The low bits choose the bucket, so that partitions can be ranges of the high bits.
-    ((stable_hash & 0xffff_ffff) % u64::from(buckets.max(1))) as u16
+    Placement::xxh3(buckets).key_group(address).0
 }
 
 impl Key {

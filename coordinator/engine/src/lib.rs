@@ -30,7 +30,8 @@
 //!
 //! ```text
 //!  partition ─► input, output ─► tables ─► durable ─► queue, request
-//!                                                         └─► message, position ─► address, trace
+//!                                            │            └─► message, position ─► address, trace
+//!                                            └─► placement ─► address
 //!  dispatcher ─► endpoint ─► invocation ─► address
 //!  sink, source ─► input, queue, position
 //! ```
@@ -49,6 +50,7 @@ mod map;
 pub mod message;
 pub mod output;
 pub mod partition;
+pub mod placement;
 pub mod position;
 pub mod queue;
 pub mod request;

@@ -6,6 +6,7 @@ use super::overlay::Overlay;
 use crate::address::FunctionType;
 use crate::durable::state::{RawState, raw_state};
 use crate::durable::{BucketSummary, Change, Malformed, Value};
+use crate::placement::Placement;
 
 /// Decoded content of a bucket: its image, with the entries of the log applied over it.
 #[derive(Debug, Clone)]
@@ -126,8 +127,8 @@ impl Decoding {
         if (self.last.namespace(), self.last.name()) != (state.namespace, state.name) {
             self.last = FunctionType::new(state.namespace, state.name);
         }
-        let hash = crate::address::stable_hash(&self.last, state.id);
-        if crate::durable::bucket_of_hash(hash, self.buckets) != self.number {
+        let placement = Placement::xxh3(self.buckets);
+        if placement.key_group_of(&self.last, state.id).0 != self.number {
             return Err(self.foreign(&(state.namespace, state.name, state.id, state.state)));
         }
         let slot = self
