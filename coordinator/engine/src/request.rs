@@ -5,6 +5,7 @@ use std::sync::Arc;
 use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::Address;
+use crate::placement::KeyGroup;
 use crate::trace::TraceParent;
 
 /// Names a request from outside within one process. The adapter assigns the numbers.
@@ -14,6 +15,23 @@ pub struct RequestId(pub u64);
 /// Names a call across all processes: 128 random bits, drawn by the adapter.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct CallId(pub [u8; 16]);
+
+impl CallId {
+    /// Returns the id with the key group of the call's target in its first two bytes, so that the
+    /// partition of the target is known of its replies. 112 random bits are left.
+    #[must_use]
+    pub fn of_key_group(mut self, key_group: KeyGroup) -> Self {
+        self.0[..2].copy_from_slice(&key_group.0.to_be_bytes());
+        self
+    }
+
+    /// Returns the key group of the call's target. An id drawn in an application of one partition
+    /// has none, and gives any number.
+    #[must_use]
+    pub fn key_group(self) -> KeyGroup {
+        KeyGroup(u16::from_be_bytes([self.0[0], self.0[1]]))
+    }
+}
 
 /// Kind of request from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -110,6 +110,10 @@ impl Partition {
             self.answer(request, Answer::Stopping);
             return;
         }
+        if let Some(partition) = self.owner_elsewhere(&call.target) {
+            self.answer(request, Answer::Elsewhere { partition });
+            return;
+        }
         let function = &call.target.function;
         let Some(index) = self.config.endpoints.serving(function) else {
             let function = function.clone();
@@ -147,7 +151,7 @@ impl Partition {
             self.answer(request, Answer::Paused(reason));
             return;
         }
-        if self.pending_bytes > self.config.pending_bytes_max {
+        if self.pending_bytes > self.config.pending_bytes_max || self.is_congested() {
             self.answer(request, Answer::Overloaded);
             return;
         }
@@ -172,7 +176,12 @@ impl Partition {
         }
     }
 
-    fn admit_call(&mut self, call: Call) {
+    fn admit_call(&mut self, mut call: Call) {
+        if let Some(generation) = &self.config.generation {
+            // Another partition may reply, and finds this one by the key group.
+            let key_group = generation.placement.key_group(&call.target);
+            call.id = call.id.of_key_group(key_group);
+        }
         let source = match &call.idempotency_key {
             Some(key) => IdSource::Key {
                 address: &call.target,
@@ -387,7 +396,7 @@ pub(super) fn is_caller(address: &Address) -> bool {
     address.function.namespace() == RESERVED_NAMESPACE && address.function.name() == CALLER_NAME
 }
 
-fn call_id_of(caller: &Address) -> Option<CallId> {
+pub(super) fn call_id_of(caller: &Address) -> Option<CallId> {
     let id = is_caller(caller).then(|| parse_hex(&caller.id))?;
     id.map(CallId)
 }
