@@ -65,6 +65,7 @@ use crate::address::{Address, FunctionType};
 use crate::durable::Key;
 use crate::endpoint::Endpoints;
 use crate::input::Input;
+use crate::link::FRAME_BYTES;
 use crate::map::Map;
 use crate::output::Output;
 use crate::tables::{Activity, Tables};
@@ -129,6 +130,8 @@ pub struct Config {
     pub memory_limit_bytes: Option<usize>,
     /// Maximum number of buckets being loaded at the same time.
     pub loads_at_once: usize,
+    /// Approximate size of a frame with several messages to another partition, in bytes.
+    pub peer_frame_bytes: u64,
 }
 
 impl Default for Config {
@@ -150,6 +153,7 @@ impl Default for Config {
             image_bytes_per_seal: 1 << 20,
             memory_limit_bytes: None,
             loads_at_once: 8,
+            peer_frame_bytes: FRAME_BYTES,
         }
     }
 }

@@ -328,6 +328,11 @@ impl World {
             Output::ResumeIngress => self.pause_ingress(id, false),
             // These worlds pause all ingresses together.
             Output::SetIngressPause { .. } => {}
+            output @ (Output::PeerFrame { .. }
+            | Output::PeerAnswer { .. }
+            | Output::PeerClose { .. }
+            | Output::PeerDamaged { .. }
+            | Output::Congested(_)) => unreachable!("a world of one partition: {output:?}"),
             Output::WakeAt(due_ms) => {
                 if let Some(serving) = self.serving(id) {
                     serving.wake_at_ms = Some(due_ms);

@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::durable::{Acknowledged, DeadLetter, Key};
 use crate::invocation::BATCH_OVERHEAD_BYTES;
 use crate::link::{
-    Answer, CloseCause, FRAME_BYTES, Frame, LinkDamage, MESSAGE_BYTES_MAX, Number, Reaction,
+    Answer, CloseCause, Frame, LinkDamage, MESSAGE_BYTES_MAX, Number, Reaction,
 };
 use crate::message::{Message, PeerMessage};
 use crate::output::Output;
@@ -168,6 +168,7 @@ impl Partition {
         let (Some(peers), Some(generation)) = (&mut self.peers, &self.config.generation) else {
             return;
         };
+        let frame_bytes = self.config.peer_frame_bytes;
         for (peer, link) in &mut peers.links {
             if !std::mem::take(&mut link.may_send) || link.is_damaged {
                 continue;
@@ -176,7 +177,7 @@ impl Partition {
                 continue;
             };
             while let Some(connection) = link.sender.connection()
-                && let Some(frame) = link.sender.poll(FRAME_BYTES)
+                && let Some(frame) = link.sender.poll(frame_bytes)
             {
                 let messages = (frame.first..=frame.last()).map(|number| {
                     let message = facts.message(number);
