@@ -84,7 +84,7 @@ use suspension::FunctionTypes;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
 pub use notices::{Notice, PauseCause};
-pub use observation::FunctionFigures;
+pub use observation::{FunctionFigures, LinkNumbers};
 pub use peers::Generation;
 pub use recovery::{Ownership, Recovery};
 

@@ -568,13 +568,13 @@ fn poll<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
 }
 
 /// Returns one line about an input, for the trace.
-fn brief(input: &Input) -> String {
+pub(crate) fn brief(input: &Input) -> String {
     let mut line = format!("{input:?}");
     shorten(&mut line);
     line
 }
 
-fn brief_output(output: &Output) -> String {
+pub(crate) fn brief_output(output: &Output) -> String {
     let mut line = format!("{output:?}");
     shorten(&mut line);
     line

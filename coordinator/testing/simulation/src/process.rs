@@ -141,7 +141,9 @@ impl Process {
             identity: Identity {
                 application: "simulated".to_owned(),
                 partition: config.partition,
-                partitions: 1,
+                partitions: config.generation.as_ref().map_or(1, |generation| {
+                    generation.partitions.partitions().count() as u32
+                }),
                 buckets: config.buckets,
             },
             nonce,

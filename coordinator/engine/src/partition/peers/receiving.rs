@@ -9,7 +9,12 @@ use crate::output::Output;
 
 impl Partition {
     /// The delta in which `number` was taken is durable: the message is acknowledged.
-    pub(in crate::partition) fn acknowledge_taken(&mut self, delta: u64, peer: u32, number: Number) {
+    pub(in crate::partition) fn acknowledge_taken(
+        &mut self,
+        delta: u64,
+        peer: u32,
+        number: Number,
+    ) {
         let credit = self.peer_credit();
         let Some(peers) = &mut self.peers else { return };
         let time_ms = peers.time_of(delta).unwrap_or(self.delta_time_ms);

@@ -1,13 +1,11 @@
 //! Messages to other partitions: from the delta that makes them to their acknowledgement.
 
-use super::super::commits::Release;
 use super::super::Partition;
+use super::super::commits::Release;
 use crate::address::Address;
 use crate::durable::{Acknowledged, DeadLetter, Key};
 use crate::invocation::BATCH_OVERHEAD_BYTES;
-use crate::link::{
-    Answer, CloseCause, Frame, LinkDamage, MESSAGE_BYTES_MAX, Number, Reaction,
-};
+use crate::link::{Answer, CloseCause, Frame, LinkDamage, MESSAGE_BYTES_MAX, Number, Reaction};
 use crate::message::{Message, PeerMessage};
 use crate::output::Output;
 
