@@ -181,7 +181,7 @@ pub enum Key {
         /// Number of the sending partition.
         peer: u32,
     },
-    /// Lead of the time of the last delta over the partition's own time.
+    /// Lead of the time of the last delta over the partition's own time, if there is one.
     Lead,
 }
 

@@ -118,7 +118,7 @@ impl Links {
             Key::Assigned { peer } => Some(Value::LinkNumber(self.get(*peer)?.assigned)),
             Key::Acknowledged { peer } => Some(Value::Acknowledged(self.get(*peer)?.acknowledged)),
             Key::Taken { peer } => Some(Value::LinkNumber(self.get(*peer)?.taken)),
-            Key::Lead => Some(Value::Lead(self.lead_ms)),
+            Key::Lead => (self.lead_ms > 0).then_some(Value::Lead(self.lead_ms)),
             _ => None,
         }
     }
@@ -144,8 +144,7 @@ impl Links {
         None
     }
 
-    /// Removes a fact. No delta removes a fact of a link today; a message is removed by its
-    /// acknowledgement.
+    /// Removes a fact. Deltas remove only the lead; a message is removed by its acknowledgement.
     pub(super) fn remove(&mut self, key: &Key) {
         match key {
             Key::Out { peer, number } => self.get_or_new(*peer).remove(*number),

@@ -213,6 +213,7 @@ impl PeersWorld {
                 let owner = self.newest_owner(partition);
                 owner.is_some_and(|owner| self.owners[&owner].is_idle(&self.plan))
             })
+            && !self.truth.iter().any(truth::is_pending)
     }
 
     fn pending(&self) -> String {

@@ -640,8 +640,10 @@ impl PeersWorld {
             return;
         };
         for change in &delta.changes {
-            if let (Key::Lead, Some(Value::Lead(ms))) = (&change.key, &change.value) {
-                owner.lead_ms = *ms;
+            match (&change.key, &change.value) {
+                (Key::Lead, Some(Value::Lead(ms))) => owner.lead_ms = *ms,
+                (Key::Lead, _) => owner.lead_ms = 0,
+                _ => {}
             }
         }
         let own_ms = delta.committed_at_ms - owner.lead_ms;

@@ -210,6 +210,17 @@ pub(super) fn states(partitions: &[PartitionTruth], function: &str) -> Vec<(Stri
     states.collect()
 }
 
+/// Returns whether messages or timers are left in a partition, in memory or not.
+pub(super) fn is_pending(truth: &PartitionTruth) -> bool {
+    let mut keys = truth.facts.iter().map(|(key, _)| key);
+    keys.any(|key| {
+        matches!(
+            key,
+            Key::Message { .. } | Key::Timer { .. } | Key::Out { .. }
+        )
+    })
+}
+
 /// Describes the messages that are left in a partition, for a world that does not settle.
 pub(super) fn left(truth: &PartitionTruth) -> String {
     let messages = truth.facts.iter().filter_map(|(key, value)| match value {
