@@ -64,15 +64,15 @@ log-simulation-long seeds="1..10000":
 # The same over a directory and over a stand-in for S3
 log-simulation-stores seeds="1..1000":
     SATCHEL_SIMULATION_SEEDS={{ seeds }} cargo test -p satchel \
-        --test log_over_directory --test s3
+        --test adapters -- log_over_directory s3::log
 
 # Many takeovers under load
 takeovers count="50":
-    SATCHEL_TEST_TAKEOVERS={{ count }} cargo test -p satchel --test crashes takeovers
+    SATCHEL_TEST_TAKEOVERS={{ count }} cargo test -p satchel --test dev crashes::takeovers
 
 # Back pressure for a long time
 back-pressure seconds="600":
-    SATCHEL_TEST_PRESSURE_SECONDS={{ seconds }} cargo test -p satchel --test back_pressure
+    SATCHEL_TEST_PRESSURE_SECONDS={{ seconds }} cargo test -p satchel --test limits back_pressure
 
 # Owners and standbys under load, with a kill every few seconds
 run-load seconds="120" rate="5000" kill_every="10":

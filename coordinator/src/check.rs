@@ -10,6 +10,7 @@ use satchel_aws::config::AwsAccess;
 use satchel_aws::egress::destination::{AwsEgress, Destination};
 use satchel_aws::lambda::LambdaFunction;
 use satchel_aws::lease::LeaseTable;
+use satchel_aws::log_table::{self, DynamoLogTable};
 use satchel_log::{Created, ObjectStore, StoreError};
 
 use crate::destinations::AwsConfigs;
@@ -17,7 +18,7 @@ use crate::module::{
     Application, Consumer, EgressAdapter, EndpointAdapter, IngressAdapter, LambdaEndpoint,
 };
 use crate::random;
-use crate::store::{StateLocation, StoreOptions};
+use crate::store::{StateLocation, StateStore, StoreOptions};
 
 /// Maximum duration of a request to a function.
 const ANSWER_MAX: std::time::Duration = std::time::Duration::from_secs(10);
@@ -61,10 +62,7 @@ pub(crate) async fn check(application: &Application, further: &Further) -> Vec<F
     }
     checks.lease_table(further).await;
     checks.secrets(further).await;
-    if let Some((place, options)) = &further.state {
-        let problems = state(place, options.clone()).await;
-        checks.note(format!("state {place}"), problems);
-    }
+    checks.state(further).await;
     checks.findings
 }
 
@@ -203,6 +201,33 @@ impl Checks {
         }
     }
 
+    async fn state(&mut self, further: &Further) {
+        let Some((place, options)) = &further.state else {
+            return;
+        };
+        let opened = place.open(options.clone()).await;
+        // The root knows where its log is. A new one will have it where the options say.
+        let log = match (&opened, place) {
+            (Ok(opened), _) => opened.store.table_location().cloned(),
+            (Err(_), StateLocation::S3(url)) => options.log.as_ref().map(|log| log.of_root(url)),
+            (Err(_), StateLocation::Directory(_)) => None,
+        };
+        let problems = match opened {
+            Ok(opened) => objects(&opened).await,
+            Err(failure) => vec![format!("reading the root: {}", failure.message)],
+        };
+        self.note(format!("state {place}"), problems);
+        let Some(location) = log else {
+            return;
+        };
+        let what = format!("commit log table {}", location.table);
+        if let Some(sdk) = self.sdk(&AwsAccess::default(), &what).await {
+            let table = DynamoLogTable::new(&sdk, &location.table, log_table::unobserved());
+            let problems = aws::log_table(&table, &location.key).await;
+            self.note(what, problems);
+        }
+    }
+
     async fn secrets(&mut self, further: &Further) {
         for (flag, name) in &further.secrets {
             let what = format!("{flag} {name}");
@@ -216,18 +241,14 @@ impl Checks {
 
 /// Lists the location, and creates, reads and removes an object of its own there, as an owner does
 /// with those of the state.
-async fn state(place: &StateLocation, options: StoreOptions) -> Vec<String> {
-    let opened = match place.open(options).await {
-        Ok(opened) => opened,
-        Err(failure) => return vec![format!("reading the root: {}", failure.message)],
-    };
+async fn objects(opened: &StateStore) -> Vec<String> {
     let prefix = match opened.prefix.as_str() {
         "" => String::new(),
         prefix => format!("{prefix}/"),
     };
     let random: [u8; 8] = random::bytes();
     let key = format!("{prefix}validate-{:016x}", u64::from_le_bytes(random));
-    let store: &dyn ObjectStore = &*opened.store;
+    let store: &dyn ObjectStore = &*opened.objects();
     let mut problems = Vec::new();
     let mut note = |doing: &str, error: StoreError| problems.push(format!("{doing}: {error}"));
     if let Err(error) = store.list(&prefix, None, 1).await {

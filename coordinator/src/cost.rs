@@ -11,6 +11,9 @@
 //! (`coordinator/engine/src/dispatcher/waiting.rs`), when snapshots are taken
 //! (`coordinator/log/src/snapshotter.rs`). A test compares it with requests that were counted.
 
+/// Time by which a timer is late on average, in ms.
+const TIMER_MS: f64 = 1.0;
+
 mod bundling;
 mod commits;
 mod load;

@@ -184,6 +184,36 @@ impl Window {
     }
 }
 
+/// Rate limit of the lines of one event: one at most in each pause.
+#[derive(Debug)]
+pub(crate) struct Seldom {
+    pause: Duration,
+    written: Option<Instant>,
+    suppressed: u64,
+}
+
+impl Seldom {
+    /// Creates a limit of one line in each `pause`.
+    pub(crate) fn new(pause: Duration) -> Self {
+        Self {
+            pause,
+            written: None,
+            suppressed: 0,
+        }
+    }
+
+    /// Returns the number of lines suppressed since the last one if this line may be written.
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
+        let recent = |at: Instant| now.saturating_duration_since(at) < self.pause;
+        if self.written.is_some_and(recent) {
+            self.suppressed += 1;
+            return None;
+        }
+        self.written = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +268,18 @@ mod tests {
         assert_eq!(limit.take_due(at(60))[0].lines, 1);
         assert_eq!(limit.take_due(at(90)), []);
         assert!(limit.windows().is_empty());
+    }
+
+    #[test]
+    fn one_line_is_written_in_each_pause_with_the_number_of_those_that_were_not() {
+        let mut seldom = Seldom::new(WINDOW);
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        assert_eq!(seldom.admit(at(0)), Some(0));
+        assert_eq!((seldom.admit(at(1)), seldom.admit(at(29))), (None, None));
+        assert_eq!(seldom.admit(at(30)), Some(2));
+        assert_eq!(seldom.admit(at(59)), None);
+        assert_eq!(seldom.admit(at(90)), Some(1));
     }
 
     #[test]

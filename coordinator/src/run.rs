@@ -45,12 +45,15 @@ use peers::Peers;
 /// Part of the stop time in which a snapshot may be taken before anything stops.
 const SHORTENING_SHARE: u32 = 10;
 
-/// Time beyond the lease time for what is in flight at a planned handover. Requests wait for the
-/// next owner a second longer.
+/// Time beyond the lease time for what is in flight at a planned handover.
 const DRAIN_BEYOND: Duration = Duration::from_secs(2);
 
-/// Minimum time for what is in flight at a planned handover.
+/// Minimum time for what is in flight at a planned handover, once requests were awaited.
 const DRAIN_MIN: Duration = Duration::from_secs(1);
+
+/// Time beyond the lease time for which a request waits for an owner: as long as a planned handover
+/// may let the former one finish, and 3 s for the takeover.
+const PATIENCE_BEYOND: Duration = Duration::from_secs(6);
 
 /// Runs the application until `shutdown`: on standby until the process holds the lease, then as
 /// the owner.
@@ -101,10 +104,13 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
         outcome
     };
     if outcome.is_ok() {
-        servers.stop().await;
-        if let Some(peers) = peers {
-            peers.leave().await;
-        }
+        // At once, because both take part of the time that the platform leaves after the stop.
+        let leaving = async {
+            if let Some(peers) = peers {
+                peers.leave().await;
+            }
+        };
+        tokio::join!(servers.stop(), leaving);
     }
     outcome
 }

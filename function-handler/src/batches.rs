@@ -38,7 +38,7 @@ pub(crate) struct Batches {
 /// Maximum length of an error text, so that it cannot displace the results beside it.
 const ERROR_BYTES_MAX: usize = 8 << 10;
 
-/// Interval at which a bundle whose batches make no progress gets another task.
+/// Interval at which a bundle gets another task while batches of it are not begun.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Answer of a batch.
@@ -127,16 +127,14 @@ impl Batches {
             runners.spawn(async move { batches.begin_next(&work).await });
         };
         run();
-        let mut before = 0;
         while !work.is_begun() {
             let waited = tokio::time::timeout(PROGRESS_INTERVAL, work.progress.notified()).await;
             let taken = work.next.load(Ordering::Relaxed);
-            let stuck = waited.is_err() && taken == before && taken < work.addresses.len();
+            let late = waited.is_err() && taken < work.addresses.len();
             // Each task that a batch keeps busy holds a permit.
-            if stuck && self.permits.available_permits() > 0 {
+            if late && self.permits.available_permits() > 0 {
                 run();
             }
-            before = taken;
         }
     }
 

@@ -3,17 +3,25 @@
 import math
 import threading
 
-# Dollars, list prices of us-east-1 in November 2026.
+# Dollars, list prices of us-east-1 in November 2026. `infra/test` compares them with those of
+# `satchel cost`.
 S3_WRITE = 5e-6
 S3_READ = 0.4e-6
 DYNAMODB_WRITE = 0.625e-6
 DYNAMODB_READ = 0.125e-6
 KINESIS_UNIT = 0.014e-6  # 25 KB of a record that is put
 SHARD_HOUR = 0.015
-# A request and the most that one of the run's may compute: 256 MB of ARM for 5 s.
-LAMBDA_INVOKE = 0.2e-6 + 0.25 * 5 * 1.33334e-5
+LAMBDA_REQUEST = 0.2e-6
+LAMBDA_GB_SECOND = 1.33334e-5  # ARM
 METRIC_READ = 10e-6
-TASK_HOUR = 0.25 * 0.03238 + 0.5 * 0.00356 + 0.005  # small, ARM, with a public address
+FARGATE_VCPU_HOUR = 0.03238  # ARM
+FARGATE_GB_HOUR = 0.00356
+IPV4_HOUR = 0.005
+
+# A request and the most that one of the run's may compute: 256 MB for 5 s.
+LAMBDA_INVOKE = LAMBDA_REQUEST + 0.25 * 5 * LAMBDA_GB_SECOND
+# A small task with a public address.
+TASK_HOUR = 0.25 * FARGATE_VCPU_HOUR + 0.5 * FARGATE_GB_HOUR + IPV4_HOUR
 
 PRICES = {
     "s3.PutObject": S3_WRITE,

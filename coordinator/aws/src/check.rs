@@ -16,8 +16,12 @@ use aws_config::timeout::TimeoutConfig;
 use aws_sdk_kinesis::config::http::HttpResponse;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 
+use bytes::Bytes;
+use satchel_log::{LogTable as _, StoreError};
+
 use crate::error_text::{Operation, describe};
 use crate::lease::{Claimant, Condition, LeaseItem, LeaseTable, Write};
+use crate::log_table::DynamoLogTable;
 
 pub use crate::egress::failure::is_permission;
 pub use streams::{kinesis_egress, kinesis_stream};
@@ -63,6 +67,30 @@ pub async fn lease_table(table: &LeaseTable) -> Vec<String> {
     let written = Box::pin(table.write(&write)).await;
     let written = written.err().map(|error| error.to_string());
     [read, written].into_iter().flatten().collect()
+}
+
+/// Checks that the log of the root `root` in the table may be read, written and deleted. Writes
+/// have conditions that cannot hold, and what is deleted does not exist, so nothing changes.
+pub async fn log_table(table: &DynamoLogTable, root: &str) -> Vec<String> {
+    // The name begins as those of the root's logs, to which the permission may be limited.
+    let log = format!("{root}#{PROBE}");
+    let problem = |error: StoreError| error.to_string();
+    let queried = table.query(&log, PROBE, PROBE, 1).await;
+    let queried = queried.err().map(problem);
+    if let Some(problem) = &queried
+        && !is_permission(problem)
+    {
+        // Without the table, every other request would fail for the same reason.
+        return vec![problem.clone()];
+    }
+    let read = table.get(&log, PROBE).await.err();
+    let written = table.try_put(&log, PROBE).await.err();
+    let deleted = table.delete(&log, &[PROBE.to_owned()]).await.err();
+    let content = Bytes::from_static(PROBE.as_bytes());
+    let deleted_exactly = table.delete_exactly(&log, PROBE, &content).await.err();
+    let further = [read, written, deleted, deleted_exactly];
+    let further = further.into_iter().flatten().map(problem);
+    queried.into_iter().chain(further).collect()
 }
 
 /// A configuration whose requests are limited in time.

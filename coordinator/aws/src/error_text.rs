@@ -42,9 +42,13 @@ operations! {
     aws_sdk_dynamodb::operation::create_table::CreateTableError => "DynamoDB CreateTable",
     aws_sdk_dynamodb::operation::delete_item::DeleteItemError => "DynamoDB DeleteItem",
     aws_sdk_dynamodb::operation::describe_table::DescribeTableError => "DynamoDB DescribeTable",
+    aws_sdk_dynamodb::operation::describe_time_to_live::DescribeTimeToLiveError
+        => "DynamoDB DescribeTimeToLive",
     aws_sdk_dynamodb::operation::get_item::GetItemError => "DynamoDB GetItem",
     aws_sdk_dynamodb::operation::put_item::PutItemError => "DynamoDB PutItem",
     aws_sdk_dynamodb::operation::query::QueryError => "DynamoDB Query",
+    aws_sdk_dynamodb::operation::update_time_to_live::UpdateTimeToLiveError
+        => "DynamoDB UpdateTimeToLive",
     aws_sdk_eventbridge::operation::describe_event_bus::DescribeEventBusError
         => "EventBridge DescribeEventBus",
     aws_sdk_eventbridge::operation::put_events::PutEventsError => "EventBridge PutEvents",

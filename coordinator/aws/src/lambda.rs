@@ -31,6 +31,7 @@ use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{pool, tls};
 use bytes::Bytes;
 use satchel_clock::retry_after_ms;
+use satchel_engine::hex::Hex;
 use satchel_engine::invocation::{Failure, FailureKind};
 
 use crate::error_text::chain;
@@ -306,6 +307,6 @@ fn new_trace() -> String {
     let mut random = [0_u8; 12];
     // Without randomness, the id may not be unique. That costs a person's time at most.
     let _ = getrandom::fill(&mut random);
-    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let random = Hex(&random);
     format!("Root=1-{seconds:08x}-{random}")
 }

@@ -17,7 +17,7 @@
 //! request.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_config::retry::RetryConfig;
@@ -34,9 +34,11 @@ use satchel_log::{ATTRIBUTE_NAMES_BYTES, Created, ItemPage, LogTable, StoreError
 
 pub use self::request::{OnTableRequest, TableOperation, TableOutcome, TableRequest};
 
+use self::pace::Pace;
 use crate::error_text::{Operation, describe};
 
 mod creation;
+mod pace;
 mod request;
 
 /// Partition key: the name of the log.
@@ -55,10 +57,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Maximum number of deletions in a request.
 const BATCH: usize = 25;
 
-/// Minimum time between two requests for deletions: at most 200 items a second, so that commits
-/// have most of what DynamoDB serves of one log.
-const BATCH_PACE: Duration = Duration::from_millis(125);
-
 /// Maximum number of times that deletions are repeated which DynamoDB did not perform.
 const REPEATS_MAX: u32 = 8;
 
@@ -71,6 +69,8 @@ pub struct DynamoLogTable {
     client: Client,
     table: String,
     on_request: OnTableRequest,
+    /// Pace of deletions, which leave most of what DynamoDB serves of one log to commits.
+    pace: Arc<Mutex<Pace>>,
 }
 
 /// Failure of a request, classified.
@@ -102,6 +102,7 @@ impl DynamoLogTable {
             client: Client::from_conf(config.build()),
             table: table.into(),
             on_request,
+            pace: Arc::new(Mutex::new(Pace::new(Instant::now()))),
         }
     }
 
@@ -111,7 +112,21 @@ impl DynamoLogTable {
         &self.table
     }
 
-    async fn put_item(&self, log: &str, name: &str, content: Bytes) -> Result<Created, StoreError> {
+    /// Tries a put under a condition that does not hold if there is no item of this name. A check
+    /// of the permission: nothing changes.
+    pub(crate) async fn try_put(&self, log: &str, name: &str) -> Result<(), StoreError> {
+        let condition = "attribute_exists(#log)";
+        let content = Bytes::from_static(b"never stored");
+        let put = self.put_item((log, name), content, condition).await;
+        put.map(drop)
+    }
+
+    async fn put_item(
+        &self,
+        (log, name): (&str, &str),
+        content: Bytes,
+        condition: &str,
+    ) -> Result<Created, StoreError> {
         let size = size(log, name, &content);
         let request = self
             .client
@@ -120,14 +135,18 @@ impl DynamoLogTable {
             .item(LOG, AttributeValue::S(log.to_owned()))
             .item(OBJECT, AttributeValue::S(name.to_owned()))
             .item(CONTENT, AttributeValue::B(Blob::new(content)))
-            .condition_expression("attribute_not_exists(#log)")
+            .condition_expression(condition)
             .expression_attribute_names("#log", LOG);
         let send = async { request.send().await.map(|_| ((), size)) };
         match self
             .ask(TableOperation::PutItem, log, name, size, send)
             .await
         {
-            Ok(()) => Ok(Created::Stored),
+            Ok(()) => {
+                self.pace()
+                    .stored(Instant::now(), request::write_units(size));
+                Ok(Created::Stored)
+            }
             Err(Failure::Refused) => Ok(Created::Exists),
             Err(Failure::Store(error)) => Err(error),
         }
@@ -195,6 +214,11 @@ impl DynamoLogTable {
         }
     }
 
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        // No code panics while it holds the lock.
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn delete_items(&self, log: &str, names: &[String]) -> Result<(), StoreError> {
         let mut begun: Option<Instant> = None;
         for batch in names.chunks(BATCH) {
@@ -202,7 +226,8 @@ impl DynamoLogTable {
             let mut repeats = 0;
             while !left.is_empty() {
                 if let Some(begun) = begun {
-                    let wait = BATCH_PACE * 2u32.pow(repeats.min(5));
+                    let wait = self.pace().batch(Instant::now(), left.len());
+                    let wait = wait * 2u32.pow(repeats.min(5));
                     tokio::time::sleep(wait.saturating_sub(begun.elapsed())).await;
                 }
                 begun = Some(Instant::now());
@@ -413,7 +438,7 @@ impl LogTable for DynamoLogTable {
         name: &'a str,
         content: Bytes,
     ) -> BoxFuture<'a, Result<Created, StoreError>> {
-        Box::pin(self.put_item(log, name, content))
+        Box::pin(self.put_item((log, name), content, "attribute_not_exists(#log)"))
     }
 
     fn get<'a>(

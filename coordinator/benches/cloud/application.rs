@@ -11,6 +11,9 @@ use tempfile::TempDir;
 /// Memory of the function in MB.
 const FUNCTION_MEMORY_MB: u32 = 256;
 
+/// Table of the commit log, if it lies in one.
+pub(crate) const LOG_TABLE: &str = "commits";
+
 /// Settings of an application.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
@@ -64,7 +67,7 @@ impl Application {
             setup = setup.arg(format!("--commit-pace={pace}"));
         }
         if settings.log_in_table {
-            setup = setup.arg("--commit-log=dynamodb:commits");
+            setup = setup.arg(format!("--commit-log=dynamodb:{LOG_TABLE}"));
             setup = setup.arg("--create-commit-log-table");
         }
         if let Some(depth) = settings.depth {

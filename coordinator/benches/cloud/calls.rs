@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use satchel_testkit::{Latencies, OpenLoop, PricedService};
+use satchel::cost::{MONTH_SECONDS, Prices};
+use satchel_testkit::{Latencies, OpenLoop};
 
-use crate::application::{Application, Settings, call};
+use crate::application::{Application, LOG_TABLE, Settings, call};
 use crate::priced::{Priced, REQUESTS};
 
 /// Rates in calls per second.
@@ -119,10 +120,12 @@ pub(crate) async fn in_table(time: Duration) {
             let latencies = load(&app, rate, time).await;
             let bill = app.cloud.bill().since(&before);
             let seconds = bill.time.as_secs_f64();
-            // The lease's renewals are among them: one in three seconds.
-            let puts = bill.of(PricedService::DynamoDb, "PutItem");
+            // Without the lease's renewals, which are in the other table. The deletions come an
+            // hour later and cost as much again.
+            let puts = bill.of_table(LOG_TABLE, "PutItem");
             let units = puts.write_units / seconds;
-            let month = units * satchel::cost::MONTH_SECONDS * 2.0 * 0.625e-6;
+            let million = Prices::LIST.dynamodb_write_million;
+            let month = units * MONTH_SECONDS * 2.0 * million / 1e6;
             println!(
                 "{:<20} {:>8.0} {:>8.1} {:>8.1} {:>9.1} {:>9.1} {:>11.0}",
                 pace.map_or("default".to_owned(), |pace| format!("pace {pace}")),

@@ -3,6 +3,7 @@
 use satchel::cost::{Architecture, Costs, MONTH_SECONDS, Prices, Usage};
 use satchel_testkit::{Bill, PricedService};
 
+use crate::application::LOG_TABLE;
 use PricedService::{DynamoDb, Kinesis, Lambda, S3};
 
 /// A counted bill with its price.
@@ -30,13 +31,15 @@ impl Priced {
             "CompleteMultipartUpload",
         ];
         let table = bill.all_of(DynamoDb);
+        let log = bill.all_of_table(LOG_TABLE);
         let functions = bill.of(Lambda, "Invoke");
         let written = bill.of(Kinesis, "PutRecords");
         let usage = Usage {
             s3_puts: rate(S3, &puts),
             s3_lists: rate(S3, &["ListObjectsV2"]),
             s3_gets: rate(S3, &["GetObject"]),
-            lease_writes: table.write_units / seconds,
+            lease_writes: (table.write_units - log.write_units) / seconds,
+            log_writes: log.write_units / seconds,
             lease_reads: table.read_units / seconds,
             lambda_requests: functions.requests as f64 / seconds,
             lambda_gb_seconds: functions.gigabyte_seconds / seconds,

@@ -6,14 +6,15 @@
 //!  Choosing ──► the owner is there ─► Ask ──► NotMine, Unreached, Lost (repeatable) ──► Choosing
 //!     ▲                               │ └───► Lost (not repeatable) ──► Refuse(Unknown)
 //!     └──── Wait ◄── no owner         └─────► answered
-//!            └── patience is over ──► Refuse(NoOwner)
+//!            └── patience is over ──► Refuse(NoOwner); after a Lost, Refuse(Unknown)
 //! ```
 //!
 //! A request is forwarded once: the process that its client reached asks the owner, and a process
 //! that was asked never asks another one. Rule 32 closes the way in which forwarding would double a
 //! request: the owner applied it, the link broke, and the forwarder asked the next owner. After an
 //! answer that was lost, a request is repeated only if repeating it is harmless. It is repeated
-//! freely if it was certainly not taken.
+//! freely if it was certainly not taken. An error says that a request had no effect only if no
+//! answer was lost.
 
 use std::mem;
 
@@ -93,6 +94,7 @@ pub struct Forwarding<P> {
     named: Option<P>,
     /// True once the owner named by another process was asked, until the owner changes.
     redirected: bool,
+    /// True once an answer was lost: the request may have been taken.
     lost: bool,
 }
 
@@ -129,9 +131,21 @@ impl<P: Clone + PartialEq> Forwarding<P> {
 
     /// Decides what to do next, if `owner` is what this process knows now.
     pub fn next(&mut self, now_ms: u64, owner: &Owner<P>) -> Step<P> {
-        if self.lost {
-            return Step::Refuse(Refusal::Unknown);
+        let is_over = self.lost && self.origin != Origin::Client { repeatable: true };
+        match self.choose(now_ms, owner) {
+            _ if is_over => Step::Refuse(Refusal::Unknown),
+            Step::Refuse(_) if self.lost => Step::Refuse(Refusal::Unknown),
+            step => step,
         }
+    }
+
+    /// Returns true if the answer of an attempt was lost. Whatever ends the request now, the owner
+    /// may have taken it.
+    pub fn may_have_been_taken(&self) -> bool {
+        self.lost
+    }
+
+    fn choose(&mut self, now_ms: u64, owner: &Owner<P>) -> Step<P> {
         match (owner, self.origin) {
             (Owner::Here, _) => Step::Serve,
             (Owner::Arriving, _) => self.wait(now_ms, u64::MAX),
@@ -167,7 +181,7 @@ impl<P: Clone + PartialEq> Forwarding<P> {
             }
             Asked::Unreached => {}
             Asked::Lost => {
-                self.lost = self.origin != Origin::Client { repeatable: true };
+                self.lost = true;
                 // There was an owner until now. The next one needs time to take over.
                 self.until_ms = now_ms.saturating_add(self.patience_ms);
             }

@@ -42,6 +42,7 @@ pub mod dispatcher;
 pub mod durable;
 pub mod endpoint;
 pub mod forwarding;
+pub mod hex;
 pub mod input;
 pub mod invocation;
 pub mod lease;

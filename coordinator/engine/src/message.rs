@@ -8,6 +8,7 @@ use satchel_protocol::reqreply::TypedValue;
 use sha2::{Digest, Sha256};
 
 use crate::address::Address;
+use crate::hex::Hex;
 use crate::placement::KeyGroup;
 use crate::trace::TraceParent;
 
@@ -158,7 +159,7 @@ pub(crate) fn parse_hex(text: &str) -> Option<[u8; 16]> {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::Address;
+use crate::hex::Hex;
 use crate::message::Unroutable;
 use crate::trace::TraceParent;
 
@@ -41,7 +42,7 @@ pub struct QueuedMessage {
 
 impl fmt::Display for QueuedId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        Hex(&self.0).fmt(f)
     }
 }
 

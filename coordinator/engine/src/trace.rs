@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::hex::Hex;
+
 /// Trace context: the trace, the span that caused the message, and flags.
 ///
 /// Written `00-<32 digits>-<16 digits>-<2 digits>`, in lower-case hexadecimal digits.
@@ -73,9 +75,9 @@ impl TraceParent {
     /// Returns the trace context as AWS X-Ray writes it: `Root=1-…;Parent=…;Sampled=…`. X-Ray's
     /// trace id is that of the W3C, whose first four bytes it takes for a time.
     pub fn to_x_ray(self) -> String {
-        let trace = hex(&self.trace_id);
+        let trace = Hex(&self.trace_id).to_string();
         let (time, rest) = trace.split_at(8);
-        let parent = hex(&self.parent_id);
+        let parent = Hex(&self.parent_id).to_string();
         let sampled = self.flags & 1;
         format!("Root=1-{time}-{rest};Parent={parent};Sampled={sampled}")
     }
@@ -100,10 +102,6 @@ impl TraceParent {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Parses lower-case hexadecimal digits, two for each byte.
 fn digits<const N: usize>(text: &str) -> Option<[u8; N]> {
     let valid = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -119,15 +117,8 @@ fn digits<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("00-")?;
-        self.trace_id
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str("-")?;
-        self.parent_id
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        write!(f, "-{:02x}", self.flags)
+        let (trace, parent) = (Hex(&self.trace_id), Hex(&self.parent_id));
+        write!(f, "00-{trace}-{parent}-{:02x}", self.flags)
     }
 }
 

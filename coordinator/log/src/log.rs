@@ -349,15 +349,11 @@ impl Driver {
                 break;
             }
         }
-        // What waits for the other is started when that ends.
-        let (collecting, archiving) = (!self.collector.is_idle(), !self.archiver.is_idle());
-        let waits = [
-            self.collector.wait_ms(now).filter(|_| !archiving),
-            self.archiver
-                .wait_ms(now)
-                .filter(|_| !archiving && !collecting),
-        ];
-        if let Some(wait_ms) = waits.into_iter().flatten().min()
+        // What waits for the other, or for another one of its kind, is started when that ends.
+        let is_idle = self.collector.is_idle() && self.archiver.is_idle();
+        let waits = [self.collector.wait_ms(now), self.archiver.wait_ms(now)];
+        let waits = waits.into_iter().flatten().filter(|_| is_idle);
+        if let Some(wait_ms) = waits.min()
             && !self.waiting_for_grace
         {
             self.waiting_for_grace = true;
@@ -458,8 +454,12 @@ impl Driver {
         let key = self.layout.condensed(&copy.name);
         self.request(async move {
             let bytes = copy.name.encode(partition, &copy.objects);
-            put_own(&io, &key, &bytes, epoch).await?;
-            Ok(Answer::Condensed(copy.saves))
+            match put_own(&io, &key, &bytes, epoch).await {
+                Ok(()) => Ok(Answer::Condensed(copy.saves)),
+                // A copy is deleted with the log that it holds, by this owner too.
+                Err(LogError::Fenced { .. }) => Ok(Answer::Condensed(0)),
+                Err(error) => Err(error),
+            }
         });
     }
 

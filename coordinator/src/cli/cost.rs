@@ -68,7 +68,7 @@ pub struct CostArgs {
 
     /// Store of the commit log
     #[arg(long, value_enum, value_name = "STORE", default_value_t = LogStore::S3)]
-    log: LogStore,
+    commit_log: LogStore,
 
     /// Time of a commit's request [default: 25ms with S3, 5ms with DynamoDB]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -84,12 +84,12 @@ pub struct CostArgs {
 
     /// As `--commit-depth` of `run`
     #[arg(
-        long = "depth",
+        long,
         value_name = "COUNT",
         default_value_t = 2,
         value_parser = clap::value_parser!(u32).range(1..=satchel_log::DEPTH_MAX as i64)
     )]
-    depth: u32,
+    commit_depth: u32,
 
     /// As `maxLinger` of the endpoint
     #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = parse_duration)]
@@ -119,9 +119,17 @@ pub struct CostArgs {
     #[arg(long)]
     private: bool,
 
-    /// Put a load balancer in front of the tasks
+    /// Put a network load balancer in front of the tasks
     #[arg(long)]
     load_balancer: bool,
+
+    /// Let the tasks forward requests to each other, as `--peer` of `run`
+    #[arg(long)]
+    peer: bool,
+
+    /// Let the tasks write custom metrics into their logs, as `--emf` of `run`
+    #[arg(long)]
+    emf: bool,
 
     /// Form of the bill
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = CostFormat::Text)]
@@ -168,10 +176,11 @@ pub(crate) fn run(args: &CostArgs) -> Result<(), Failure> {
 impl CostArgs {
     fn load(&self) -> Load {
         let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
-        let (log, latency_ms, pace_ms) = match self.log {
-            LogStore::S3 => (CommitLog::S3, 25.0, millis(CommitPolicy::BUCKET.pace)),
-            LogStore::Dynamodb => (CommitLog::DynamoDb, 5.0, 25.0),
+        let (log, latency_ms, policy) = match self.commit_log {
+            LogStore::S3 => (CommitLog::S3, 25.0, CommitPolicy::BUCKET),
+            LogStore::Dynamodb => (CommitLog::DynamoDb, 5.0, CommitPolicy::TABLE),
         };
+        let pace_ms = millis(policy.pace);
         Load {
             calls: self.rate,
             call_bytes: self.call_bytes,
@@ -192,7 +201,7 @@ impl CostArgs {
             store_ms: self.store_latency.map_or(latency_ms, millis),
             commit_pace_ms: self.commit_pace.map_or(pace_ms, millis),
             commit_interval_ms: millis(self.commit_interval),
-            commit_depth: f64::from(self.depth),
+            commit_depth: f64::from(self.commit_depth),
             max_linger_ms: millis(self.max_linger),
             lease_renewal_ms: 3_333.0,
             lease_poll_ms: 1_000.0,
@@ -208,6 +217,8 @@ impl CostArgs {
                 spot: self.spot,
                 public_address: !self.private,
                 load_balancer: self.load_balancer,
+                peer: self.peer,
+                emf: self.emf,
             },
         }
     }
@@ -249,8 +260,9 @@ fn assumptions(load: &Load) -> Vec<String> {
          an address that is not busy"
             .to_owned(),
         format!(
-            "a commit takes {} ms; {:.2} PUT and {:.2} writes of the log a second follow from \
-             pace, interval and depth",
+            "a commit's request takes {} ms on average, in one of a hundred cases about three \
+             times as long; {:.2} PUT and {:.2} writes of the log a second follow from pace, \
+             interval and depth",
             load.store_ms, usage.s3_puts, usage.log_writes
         ),
     ];
@@ -276,17 +288,21 @@ fn assumptions(load: &Load) -> Vec<String> {
     }
     if load.tasks.spot {
         assumptions.push(format!(
-            "Fargate Spot at {:.0} % of the price; it varies",
+            "Fargate Spot at {:.1} % of the price; it varies",
             Prices::LIST.fargate_spot_share * 100.0
         ));
     }
     if load.tasks.load_balancer {
-        assumptions.push("clients keep their connections".to_owned());
+        assumptions.push("clients of the load balancer keep their connections".to_owned());
     }
-    assumptions.push(
-        "data transfer, container images, alarms, dashboards and other egresses are not included"
-            .to_owned(),
-    );
+    let metrics = match load.tasks.emf {
+        true => "",
+        false => "custom metrics, ",
+    };
+    assumptions.push(format!(
+        "data transfer, container images, {metrics}alarms, dashboards and other egresses are not \
+         included"
+    ));
     assumptions
 }
 
@@ -344,9 +360,9 @@ mod tests {
     fn the_log_in_dynamodb_has_a_pace_of_its_own_unless_one_is_given() {
         let paces = |arguments: &[&str]| load(arguments).unwrap().commit_pace_ms;
         assert_eq!(paces(&[]), 50.0);
-        assert_eq!(paces(&["--log", "dynamodb"]), 25.0);
+        assert_eq!(paces(&["--commit-log", "dynamodb"]), 25.0);
         assert_eq!(
-            paces(&["--log", "dynamodb", "--commit-pace", "100ms"]),
+            paces(&["--commit-log", "dynamodb", "--commit-pace", "100ms"]),
             100.0
         );
     }
@@ -357,8 +373,8 @@ mod tests {
             (&["--rate=-1"][..], "--rate"),
             (&["--rate", "NaN"], "--rate"),
             (&["--function-memory", "0"], "--function-memory"),
-            (&["--depth", "9"], "--depth"),
-            (&["--log", "tape"], "--log"),
+            (&["--commit-depth", "9"], "--commit-depth"),
+            (&["--commit-log", "tape"], "--commit-log"),
             (&["--records-rate", "5"], "--streams"),
             (&["--commit-pace", "soon"], "--commit-pace"),
             (&["--rate", "5", "--function-ms", "0"], "--function-ms"),

@@ -13,9 +13,9 @@ use crate::destinations;
 use crate::error::Exit;
 use crate::error::Failure;
 use crate::module::Application;
-use crate::store::StateLocation;
 #[cfg(feature = "aws")]
 use crate::store::StoreOptions;
+use crate::store::{LogLocation, StateLocation};
 
 /// Arguments of `validate`.
 #[derive(Debug, Args)]
@@ -36,6 +36,10 @@ pub struct ValidateArgs {
     /// With --check-aws: location of the state of `satchel run`
     #[arg(long, env = "SATCHEL_STATE", value_name = "LOCATION")]
     state: Option<StateLocation>,
+
+    /// With --check-aws: location of the commit log of a new root. An existing root knows its own.
+    #[arg(long, env = "SATCHEL_COMMIT_LOG", value_name = "LOCATION")]
+    commit_log: Option<LogLocation>,
 
     /// With --check-aws: lease table of `satchel run`
     #[arg(long, env = "SATCHEL_LEASE_TABLE", value_name = "TABLE")]
@@ -103,6 +107,7 @@ async fn check_aws(_: ValidateArgs, _: &Application) -> Result<(), Failure> {
 async fn check_aws(args: ValidateArgs, application: &Application) -> Result<(), Failure> {
     let options = StoreOptions {
         s3: args.s3.options().map_err(Failure::usage)?,
+        log: args.commit_log,
         ..StoreOptions::default()
     };
     let secrets = [

@@ -13,9 +13,9 @@ pub struct CommitLogArgs {
     /// [default: in the bucket]
     ///
     /// The table has the partition key `log` and the sort key `object`, both strings. A commit then
-    /// takes about 5 ms instead of 25, and a small one costs $0.625 a million, and as
-    /// much again for its deletion, instead of $5. The root remembers the table: later starts and
-    /// all offline commands find it, and refuse another one.
+    /// is an item, which DynamoDB stores sooner than S3 an object. A million small ones cost
+    /// $0.625, and as much again for their deletion, instead of $5. The root remembers the table:
+    /// later starts and all offline commands find it, and refuse another one.
     #[arg(long, env = "SATCHEL_COMMIT_LOG", value_name = "LOCATION")]
     pub commit_log: Option<LogLocation>,
 

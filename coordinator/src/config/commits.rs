@@ -20,7 +20,7 @@ pub struct CommitArgs {
     /// this time on average, and all of it at most; throughput does not suffer. Commits that only
     /// records of egresses wait for are made five times as seldom. The pace bounds the cost in a
     /// bucket: at $5 a million PUTs, 50ms is at most $263 a month, 100ms $131, 0s up to $13 for
-    /// each commit a second. With the log in a table, 25ms is at most $132 for commits of up to
+    /// each commit a second. With the log in a table, 25ms is at most $131 for commits of up to
     /// 1 KB, with their deletions.
     #[arg(
         long,
@@ -69,7 +69,7 @@ impl CommitPolicy {
         depth: 2,
     };
     /// Policy for a table, where each commit is an item, and is made in a few milliseconds.
-    const TABLE: Self = Self {
+    pub(crate) const TABLE: Self = Self {
         pace: Duration::from_millis(25),
         ..Self::BUCKET
     };

@@ -1,7 +1,6 @@
 //! Requests to functions per second, by the rules of gathering.
 
-/// Time by which a timer is late on average, in ms.
-const TIMER_MS: f64 = 1.0;
+use super::TIMER_MS;
 
 /// Relative spread of the average gap between arrivals that the dispatcher measures, with a weight
 /// of 1/16 for the latest one.

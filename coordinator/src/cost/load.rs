@@ -50,8 +50,12 @@ pub struct Tasks {
     pub spot: bool,
     /// True if each has a public IPv4 address.
     pub public_address: bool,
-    /// True for a load balancer in front of them.
+    /// True for a network load balancer in front of them.
     pub load_balancer: bool,
+    /// True if they forward requests to each other, so that each renews an item of its own.
+    pub peer: bool,
+    /// True if they write metrics into their log, from which CloudWatch takes them.
+    pub emf: bool,
 }
 
 /// Load and settings of an application.

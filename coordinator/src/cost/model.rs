@@ -1,8 +1,9 @@
 //! Use of services that a load causes.
 
-use satchel_log::{Condensation, Options, SnapshotPolicy};
+use satchel_log::{Condensation, ITEM_BYTES_MAX, Options, SnapshotPolicy};
 
 use super::load::{CommitLog, Load};
+use super::prices::MONTH_SECONDS;
 use super::usage::Usage;
 use super::{bundling, commits};
 
@@ -12,11 +13,20 @@ const COMMIT_BYTES: f64 = 350.0;
 /// Bytes of an item of the commit log in DynamoDB besides the commit: names and keys.
 const ITEM_BYTES: f64 = 120.0;
 
-/// A commit that is larger is an object in S3, to which the item points.
-const INLINE_BYTES: f64 = 4_096.0;
+/// Bytes of items that one read request unit of DynamoDB covers.
+const READ_UNIT_BYTES: f64 = 4_096.0;
 
-/// Bytes of log that the coordinator writes each second: one record of metrics a minute.
-const TASK_LOG_BYTES: f64 = 50.0;
+/// Bytes of log that a task writes in a month: starts, takeovers and deployments.
+const TASK_LOG_BYTES: f64 = 1e6;
+
+/// Bytes of the metrics that a task writes into its log in a minute (`--emf`).
+const METRIC_LINES_BYTES: f64 = 1_200.0;
+
+/// Custom metrics of an application (`--emf`).
+const METRICS: f64 = 10.0;
+
+/// Interval in seconds at which a task renews its item beside the lease (`--peer`).
+const MEMBER_SECONDS: f64 = 10.0;
 
 /// Time for which replaced and deleted objects cost storage, in seconds: an hour until they are
 /// deleted, and a day as noncurrent versions.
@@ -25,7 +35,7 @@ const KEPT_SECONDS: f64 = 25.0 * 3_600.0;
 /// Size of a Kinesis payload unit in bytes.
 const PAYLOAD_UNIT_BYTES: f64 = 25_000.0;
 
-/// GB an hour of a load balancer's capacity unit, in bytes per second.
+/// GB an hour of a network load balancer's capacity unit, in bytes per second.
 const BALANCER_UNIT_BYTES: f64 = 1e9 / 3_600.0;
 
 /// Returns the use that a load causes.
@@ -70,11 +80,12 @@ fn store(load: &Load, usage: &mut Usage) {
         true => bundling::requests(load.calls, load.function_ms, load.max_linger_ms),
         false => 0.0,
     };
-    let commits = commits::per_second(load, answers, load.streams.records_out);
+    let commits = commits::of(load, answers, load.streams.records_out);
+    usage.commit_ms = commits.took_ms;
     // Records come with reads. Between two of them, nothing changes unless calls come.
     let commits = match load.calls > 0.0 {
-        true => commits,
-        false => commits.min(stream_requests(load)),
+        true => commits.per_second,
+        false => commits.per_second.min(stream_requests(load)),
     };
     if commits <= 0.0 {
         usage.s3_bytes = load.state_bytes;
@@ -93,7 +104,7 @@ fn store(load: &Load, usage: &mut Usage) {
     match load.log {
         CommitLog::S3 => usage.s3_puts += records,
         CommitLog::DynamoDb => {
-            let is_inline = commit_bytes + ITEM_BYTES <= INLINE_BYTES;
+            let is_inline = commit_bytes + ITEM_BYTES <= ITEM_BYTES_MAX as f64;
             let item_bytes = if is_inline {
                 commit_bytes + ITEM_BYTES
             } else {
@@ -102,6 +113,8 @@ fn store(load: &Load, usage: &mut Usage) {
             };
             // A deletion costs as much as the write.
             usage.log_writes = 2.0 * records * (item_bytes / 1_024.0).ceil();
+            // Items are looked for before they are deleted.
+            usage.log_reads = records * item_bytes / READ_UNIT_BYTES;
             let kept = options.grace_ms as f64 / 1e3;
             usage.dynamodb_bytes = records * kept * item_bytes;
         }
@@ -205,7 +218,15 @@ fn processes(load: &Load, usage: &mut Usage) {
         usage.lease_writes = 1e3 / load.lease_renewal_ms;
         usage.lease_reads += (count - 1.0) * 1e3 / load.lease_poll_ms;
     }
-    usage.log_bytes = count * TASK_LOG_BYTES + usage.lambda_requests * load.function_log_bytes;
+    if tasks.peer {
+        usage.lease_writes += count / MEMBER_SECONDS;
+    }
+    let mut task_log_bytes = TASK_LOG_BYTES / MONTH_SECONDS;
+    if tasks.emf && count > 0.0 {
+        usage.metrics = METRICS;
+        task_log_bytes += METRIC_LINES_BYTES / 60.0;
+    }
+    usage.log_bytes = count * task_log_bytes + usage.lambda_requests * load.function_log_bytes;
     if tasks.load_balancer {
         usage.load_balancers = 1.0;
         // Clients keep their connections.

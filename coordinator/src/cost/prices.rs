@@ -1,4 +1,7 @@
-//! List prices. The only place that has any.
+//! List prices of this program: everything in it that has a price takes it from here.
+//!
+//! `infra/bill.py` and `infra/acceptance/budget.py` run without this program and have copies of
+//! some. `infra/test` compares them.
 
 /// When and where the prices were found.
 pub const PRICES_FOUND: &str = "list prices of us-east-1, as found by November 2026 on the price \
@@ -49,16 +52,18 @@ pub struct Prices {
     pub fargate_x86_vcpu_hour: f64,
     /// Fargate on x86: a GB of memory for an hour.
     pub fargate_x86_gb_hour: f64,
-    /// Fargate Spot: its share of Fargate's price. It varies; AWS says "up to 70 % off".
+    /// Fargate Spot: its share of Fargate's price. It varies.
     pub fargate_spot_share: f64,
     /// A public IPv4 address for an hour.
     pub ipv4_hour: f64,
     /// CloudWatch Logs: a GB ingested.
     pub log_gb: f64,
-    /// An application load balancer for an hour.
+    /// CloudWatch: a custom metric for a month, of the first 10,000.
+    pub custom_metric: f64,
+    /// A network load balancer for an hour.
     pub load_balancer_hour: f64,
-    /// A capacity unit of a load balancer for an hour: 25 new connections a second, 3,000 active
-    /// ones, 1 GB an hour.
+    /// A capacity unit of a network load balancer for an hour: for TCP, 800 new connections a
+    /// second, 100,000 active ones, 1 GB an hour.
     pub load_balancer_unit_hour: f64,
 }
 
@@ -83,10 +88,11 @@ impl Prices {
         fargate_arm_gb_hour: 0.003_56,
         fargate_x86_vcpu_hour: 0.040_48,
         fargate_x86_gb_hour: 0.004_445,
-        fargate_spot_share: 0.30,
+        fargate_spot_share: 0.318_4,
         ipv4_hour: 0.005,
         log_gb: 0.50,
+        custom_metric: 0.30,
         load_balancer_hour: 0.022_5,
-        load_balancer_unit_hour: 0.008,
+        load_balancer_unit_hour: 0.006,
     };
 }

@@ -16,12 +16,17 @@ pub struct Usage {
     pub s3_gets: f64,
     /// Bytes stored in S3.
     pub s3_bytes: f64,
-    /// Write request units of leases per second.
+    /// Mean time from the seal of a commit until it and all before it are durable, in ms; 0 without
+    /// commits. It has no price.
+    pub commit_ms: f64,
+    /// Write request units of leases and of the items of tasks beside them, per second.
     pub lease_writes: f64,
     /// Read request units per second: leases, and the next epoch if the log is in DynamoDB.
     pub lease_reads: f64,
     /// Write request units of the commit log in DynamoDB per second, deletions included.
     pub log_writes: f64,
+    /// Read request units of the commit log in DynamoDB per second: items that are to be deleted.
+    pub log_reads: f64,
     /// Bytes stored in DynamoDB.
     pub dynamodb_bytes: f64,
     /// Requests to functions per second.
@@ -50,9 +55,11 @@ pub struct Usage {
     pub addresses: f64,
     /// Bytes of log per second.
     pub log_bytes: f64,
-    /// Load balancers.
+    /// Custom metrics.
+    pub metrics: f64,
+    /// Network load balancers.
     pub load_balancers: f64,
-    /// Capacity units of load balancers.
+    /// Capacity units of network load balancers.
     pub load_balancer_units: f64,
 }
 
@@ -133,7 +140,7 @@ impl Usage {
             ),
             millions(
                 "DynamoDB reads",
-                self.lease_reads,
+                self.lease_reads + self.log_reads,
                 prices.dynamodb_read_million,
             ),
             millions(
@@ -198,6 +205,12 @@ impl Usage {
             ),
             hours("public IPv4", self.addresses, "addresses", prices.ipv4_hour),
             gigabytes("logs", self.log_bytes * month, "GB", prices.log_gb),
+            Position {
+                name: "custom metrics",
+                quantity: self.metrics,
+                unit: "metrics",
+                dollars: self.metrics * prices.custom_metric,
+            },
             hours(
                 "load balancer",
                 self.load_balancers,

@@ -21,6 +21,7 @@ use super::guest::{Budget, Guest};
 use super::ledger::{Client, Exceeded, Limit, Share};
 use super::progress::Progressing;
 use super::tls::Tls;
+use crate::log_limit::Seldom;
 use crate::metrics::Metrics;
 
 /// Error of a port that cannot be opened.
@@ -257,6 +258,9 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     }
 }
 
+/// Pause between two warnings about connections that were closed or turned away.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
+
 /// Connections of a port, to make room for further ones.
 struct Guests {
     port: Port,
@@ -264,9 +268,8 @@ struct Guests {
     present: HashMap<task::Id, Arc<Guest>>,
     /// True if the port is full, until a connection ends or is idle.
     full: bool,
-    /// Time of the last warning, and connections closed or turned away since.
-    warned: Option<Instant>,
-    suppressed: u64,
+    /// Warnings about connections that were closed or turned away.
+    warnings: Seldom,
 }
 
 impl Guests {
@@ -276,8 +279,7 @@ impl Guests {
             budget,
             present: HashMap::new(),
             full: false,
-            warned: None,
-            suppressed: 0,
+            warnings: Seldom::new(WARNING_PAUSE),
         }
     }
 
@@ -338,16 +340,10 @@ impl Guests {
         self.present.remove(&id);
     }
 
-    /// Warns at most every ten seconds.
     fn warn(&mut self, client: Client, exceeded: Exceeded, replaces_idle: bool) {
-        const PAUSE: Duration = Duration::from_secs(10);
-        let recent = |at: Instant| at.elapsed() < PAUSE;
-        if self.warned.is_some_and(recent) {
-            self.suppressed += 1;
+        let Some(suppressed) = self.warnings.admit(Instant::now()) else {
             return;
-        }
-        self.warned = Some(Instant::now());
-        let suppressed = std::mem::take(&mut self.suppressed);
+        };
         let (limit, of) = match exceeded {
             Exceeded::All(limit) => (limit, "all clients"),
             Exceeded::Client(limit) => (limit, "one client address"),

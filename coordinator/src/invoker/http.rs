@@ -4,7 +4,6 @@
 //! Semantics: Apache Flink Stateful Functions 3.3, `io.statefun.endpoints.v2/http`. Its runtime
 //! retries inside the transport. This invoker sends one request and reports its outcome.
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use satchel_engine::invocation::{
 use satchel_protocol::effects::{InvalidAnswer, decode_answer};
 
 use self::url::UrlTemplate;
+use crate::error::chain;
 mod rejection;
 mod settings;
 #[cfg(feature = "tls")]
@@ -422,16 +422,5 @@ use tls::explained;
 /// Returns the text of a failed connection as it is: without TLS there is nothing to explain.
 #[cfg(not(feature = "tls"))]
 fn explained(text: String) -> String {
-    text
-}
-
-/// Formats an error with its causes. The outermost one alone only says that something failed.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
     text
 }

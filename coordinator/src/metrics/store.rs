@@ -11,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use satchel_aws::log_table::{TableOutcome, TableRequest};
 
 use super::{Metrics, Names};
+#[cfg(feature = "aws")]
+use crate::cost::Prices;
 use crate::store::StoreOptions;
 use crate::store::s3::{S3Outcome, S3Request};
 
@@ -49,8 +51,13 @@ impl Metrics {
             .table_units
             .get_or_create(&OperationLabel { operation })
             .inc_by(request.units);
-        let dollars = request.price_nanodollars() as f64 * 1e-9;
-        store.table_dollars.inc_by(dollars);
+        let million = match request.operation.is_read() {
+            true => Prices::LIST.dynamodb_read_million,
+            false => Prices::LIST.dynamodb_write_million,
+        };
+        store
+            .table_dollars
+            .inc_by(request.units as f64 * million / 1e6);
     }
 
     /// Counts a request to S3, with its outcome and list price.

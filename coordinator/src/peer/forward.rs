@@ -41,9 +41,6 @@ const NOT_MINE: &str = "not-mine";
 /// Address and key of the owner that a process knows, separated by a blank.
 const OWNER_HEADER: &str = "satchel-peer-owner";
 
-/// Time beyond the lease time for which a request waits for an owner.
-const TAKEOVER: Duration = Duration::from_secs(3);
-
 /// Limit of the requests that wait for an owner.
 const WAITING: Limit = Limit::of(2_560);
 
@@ -110,22 +107,21 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    /// Creates the forwarder of a process. A request waits for an owner for `lease_time` and what
-    /// a takeover takes.
-    pub(crate) fn new(gate: Gate, links: Links, lease_time: Duration, metrics: Metrics) -> Self {
-        Self::with_limits(gate, links, (lease_time, WAITING, WAITING_BYTES), metrics)
+    /// Creates the forwarder of a process. A request waits for an owner for `patience`.
+    pub(crate) fn new(gate: Gate, links: Links, patience: Duration, metrics: Metrics) -> Self {
+        Self::with_limits(gate, links, (patience, WAITING, WAITING_BYTES), metrics)
     }
 
     pub(super) fn with_limits(
         gate: Gate,
         links: Links,
-        (lease_time, waiting, waiting_bytes): (Duration, Limit, Limit),
+        (patience, waiting, waiting_bytes): (Duration, Limit, Limit),
         metrics: Metrics,
     ) -> Self {
         Self {
             gate,
             links,
-            patience: lease_time + TAKEOVER,
+            patience,
             limits: TrafficLimits::default(),
             waiting: Ledger::new(waiting),
             waiting_bytes: Ledger::new(waiting_bytes),
@@ -270,7 +266,12 @@ impl Forwarder {
                 }
                 Step::Wait(until_ms) => {
                     if waiting.is_none() {
-                        waiting = Some(self.place(hop, &request)?);
+                        waiting = match self.place(hop, &request) {
+                            Err(_) if forwarding.may_have_been_taken() => {
+                                return self.refuse(hop, Refusal::Unknown);
+                            }
+                            place => Some(place?),
+                        };
                     }
                     let pause = Duration::from_millis(until_ms.saturating_sub(boot_ms()).max(1));
                     // A closed channel means that the process ends.

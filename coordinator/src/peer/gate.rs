@@ -50,8 +50,9 @@ impl Default for Gate {
 impl Gate {
     /// Sets what is known of the owner.
     pub(crate) fn set(&self, owner: PeerOwner) {
-        self.0.here.store(owner == Owner::Here, Ordering::SeqCst);
         self.0.owner.send_if_modified(|known| {
+            // Under the lock of the channel, so that both are of the same call.
+            self.0.here.store(owner == Owner::Here, Ordering::SeqCst);
             let changed = *known != owner;
             *known = owner;
             changed
@@ -181,8 +182,10 @@ mod tests {
         assert!(begun.elapsed() >= limit, "a request is in progress");
         drop(present);
         let begun = Instant::now();
+        drop(gate.arrive());
         gate.deserted(Duration::from_millis(200), Duration::from_secs(60))
             .await;
+        assert!(begun.elapsed() >= Duration::from_millis(190));
         assert!(begun.elapsed() < Duration::from_secs(50));
     }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
+use satchel_engine::hex::Hex;
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
@@ -129,14 +130,7 @@ impl fmt::Debug for Identity {
 
 /// Returns the SHA-256 of a certificate, in hexadecimal.
 pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let digest: [u8; 32] = Sha256::digest(certificate.as_ref()).into();
-    let mut text = String::with_capacity(64);
-    for byte in digest {
-        for nibble in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(u32::from(nibble), 16));
-        }
-    }
-    text
+    Hex(&Sha256::digest(certificate.as_ref())).to_string()
 }
 
 /// Accepts the certificate with one fingerprint, or any, from a side that holds its private key.

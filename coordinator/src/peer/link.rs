@@ -17,7 +17,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::identity::{Identity, NAME};
-use super::server::HELLO;
+use super::server::{HEAD_BYTES_MAX, HELLO};
+use crate::error::chain;
 
 /// Maximum time for a connection and its handshake.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(2);
@@ -146,6 +147,7 @@ impl Links {
                 .timer(TokioTimer::new())
                 .initial_stream_window_size(WINDOWS.0)
                 .initial_connection_window_size(WINDOWS.1)
+                .max_header_list_size(HEAD_BYTES_MAX)
                 .keep_alive_interval(PING)
                 .keep_alive_timeout(PING)
                 .keep_alive_while_idle(true)
@@ -188,16 +190,4 @@ fn is_untaken(error: &hyper::Error) -> bool {
         source = cause.source();
     }
     false
-}
-
-/// Returns an error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

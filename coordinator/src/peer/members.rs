@@ -123,8 +123,10 @@ impl Registration {
             left: true,
             ..self.item.clone()
         };
-        if let Err(error) = self.table.write_member(&self.prefix, &item).await {
-            tracing::debug!(%error, "end of the process not registered");
+        match self.table.end_member(&self.prefix, &item).await {
+            Ok(true) => {}
+            Ok(false) => tracing::debug!("the item of the process was gone before its end"),
+            Err(error) => tracing::debug!(%error, "end of the process not registered"),
         }
     }
 }
@@ -152,7 +154,7 @@ async fn renew(
         item.counter += 1;
         let wrote = table.write_member(&prefix, &item).await;
         match &wrote {
-            Ok(()) if !registered => tracing::info!("process registered"),
+            Ok(_) if !registered => tracing::info!("process registered"),
             Err(error) if registered => {
                 tracing::warn!(%error, "registration of the process not renewed; retrying");
             }

@@ -25,6 +25,7 @@ use crate::error::{Exit, Failure};
 use crate::http::{
     AdminRights, Budget, Client, Guard, Guest, Port, Progressing, ServeLimits, surface,
 };
+use crate::log_limit::Seldom;
 use crate::metrics::Metrics;
 
 /// Maximum time for a handshake and the check of the key.
@@ -42,8 +43,8 @@ const STREAMS_MAX: u32 = 4_096;
 /// Window of one body and of all bodies of a connection, in bytes.
 const WINDOWS: (u32, u32) = (1 << 20, 8 << 20);
 
-/// Maximum size of the head of a request, in bytes.
-const HEAD_BYTES_MAX: u32 = 72 << 10;
+/// Maximum size of the head of a request or of an answer, in bytes.
+pub(super) const HEAD_BYTES_MAX: u32 = 72 << 10;
 
 /// Interval of pings, and maximum time for their answers.
 const PING: Duration = Duration::from_secs(5);
@@ -133,7 +134,7 @@ async fn run(parts: PeerPortParts, acceptor: TlsAcceptor, shutdown: impl Future<
         budget: Budget::new(limits),
         limits,
         metrics,
-        refusals: Arc::default(),
+        refusals: Arc::new(Mutex::new(Seldom::new(WARNING_PAUSE))),
     };
     let graceful = GracefulShutdown::new();
     let mut tasks = JoinSet::new();
@@ -162,13 +163,6 @@ async fn run(parts: PeerPortParts, acceptor: TlsAcceptor, shutdown: impl Future<
     tasks.shutdown().await;
 }
 
-/// Refused connections, of which some are logged.
-#[derive(Debug, Default)]
-struct Refusals {
-    warned: Option<Instant>,
-    suppressed: u64,
-}
-
 /// State that all connections share.
 #[derive(Clone)]
 struct Connections {
@@ -179,7 +173,7 @@ struct Connections {
     budget: Budget,
     limits: ServeLimits,
     metrics: Metrics,
-    refusals: Arc<Mutex<Refusals>>,
+    refusals: Arc<Mutex<Seldom>>,
 }
 
 impl Connections {
@@ -217,21 +211,14 @@ impl Connections {
     fn refuse(&self, address: SocketAddr, reason: &'static str) {
         self.metrics.observe_peer_refused(reason);
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = |at: Instant| at.elapsed() < WARNING_PAUSE;
-        if refusals.warned.is_some_and(recent) {
-            refusals.suppressed += 1;
-            return;
+        if let Some(suppressed) = refusals.admit(Instant::now()) {
+            tracing::warn!(
+                client = %address.ip(),
+                reason,
+                suppressed,
+                "connection to the peer port refused"
+            );
         }
-        tracing::warn!(
-            client = %address.ip(),
-            reason,
-            suppressed = refusals.suppressed,
-            "connection to the peer port refused"
-        );
-        *refusals = Refusals {
-            warned: Some(Instant::now()),
-            suppressed: 0,
-        };
     }
 
     async fn serve_admitted(

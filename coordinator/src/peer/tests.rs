@@ -3,7 +3,7 @@
 
 mod handover;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,6 +38,8 @@ struct Process {
     gate: Gate,
     metrics: Metrics,
     port: PeerPort,
+    /// Keys of the processes that connected to this one.
+    guests: Arc<Mutex<BTreeSet<String>>>,
     /// URL for clients.
     url: String,
     peer_port: JoinHandle<()>,
@@ -64,7 +66,7 @@ impl Process {
         let forwarder = Forwarder::with_limits(
             gate.clone(),
             links,
-            (Duration::ZERO, waiting, waiting_bytes),
+            (Duration::from_secs(3), waiting, waiting_bytes),
             metrics.clone(),
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -77,7 +79,10 @@ impl Process {
             .unwrap()
             .insert(port.key.clone(), member(&port));
         let known = Arc::clone(members);
+        let guests: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+        let came = Arc::clone(&guests);
         let membership = Membership::new(move |key| {
+            came.lock().unwrap().insert(key.clone());
             let item = known.lock().unwrap().get(&key).cloned();
             Box::pin(async move { Ok(item) })
         });
@@ -123,6 +128,7 @@ impl Process {
             gate,
             metrics,
             port,
+            guests,
             url: format!("http://{bound}"),
             peer_port: tokio::spawn(serving.unwrap()),
             close,
@@ -312,6 +318,35 @@ async fn a_forwarded_request_is_not_forwarded_again() {
     assert_eq!(other.events("answered") + other.events("not_mine"), 0);
     let asked = one.events("not_mine");
     assert!((2..20).contains(&asked), "{asked}");
+    // A request that was forwarded again would have come back over a connection of the other
+    // process. One asks itself too, because the other names it as the owner.
+    assert_eq!(*other.guests.lock().unwrap(), [one.port.key.clone()].into());
+    let guests = one.guests.lock().unwrap();
+    assert!(!guests.contains(&other.port.key), "{guests:?}");
+}
+
+#[tokio::test]
+async fn the_head_of_a_forwarded_answer_may_be_as_large_as_that_of_a_request() {
+    let members = Members::default();
+    let routes = Router::new().route(
+        "/call/{name}",
+        post(async |Path(bytes): Path<usize>| {
+            let mut response = "answered".into_response();
+            let text = axum::http::HeaderValue::try_from("x".repeat(bytes)).unwrap();
+            response.headers_mut().insert("x-long", text);
+            response
+        }),
+    );
+    let owner = Process::start(&members, routes.clone()).await;
+    let standby = Process::start(&members, routes).await;
+    owner.owns();
+    standby.knows(&owner);
+    for bytes in [10 << 10, 40 << 10, 70 << 10] {
+        let url = format!("{}/call/{bytes}", standby.url);
+        let answer = client().post(url).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{bytes}");
+        assert_eq!(answer.headers()["x-long"].len(), bytes);
+    }
 }
 
 #[tokio::test]

@@ -54,6 +54,12 @@ pub(super) async fn begin(
         let created = Box::pin(table.create()).await;
         created
             .map_err(|error| Failure::caused(Exit::Environment, "--create-lease-table", error))?;
+        if let Err(error) = Box::pin(table.expire_members()).await {
+            tracing::warn!(
+                %error,
+                "time to live of the lease table not set; items of ended processes stay"
+            );
+        }
     }
     // Only the `Date` of the answer counts. The keeper reads the lease again, and reports refusals.
     let _ = table.read().await;

@@ -1,6 +1,6 @@
 //! The peer port of `satchel run`: what it knows of the owner, and its part of a planned stop.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::PATIENCE_BEYOND;
 use super::handover;
 use super::lease::LeaseHolder;
 use crate::assemble::{Layer, Process};
@@ -53,7 +54,7 @@ pub(super) struct Peers {
     /// Listener, until it is served.
     listener: Option<TcpListener>,
     registration: Option<Registration>,
-    following: Option<JoinHandle<()>>,
+    following: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Peers {
@@ -84,7 +85,7 @@ impl Peers {
         let forwarder = Forwarder::new(
             gate.clone(),
             links.clone(),
-            config.lease_time,
+            config.lease_time + PATIENCE_BEYOND,
             process.metrics.clone(),
         );
         let port = PeerPort {
@@ -100,7 +101,7 @@ impl Peers {
             lease_time: config.lease_time,
             listener: Some(listener),
             registration: None,
-            following: None,
+            following: Mutex::default(),
         }))
     }
 
@@ -171,7 +172,7 @@ impl Peers {
             self.gate.clone(),
             self.links.clone(),
         );
-        self.following = Some(tokio::spawn(following));
+        self.following = Mutex::new(Some(tokio::spawn(following)));
         tracing::info!(
             address = self.port.address,
             key = self.port.key,
@@ -190,9 +191,7 @@ impl Peers {
     /// that it took.
     pub(super) async fn close(&self, limit: Duration) -> Duration {
         let begun = Instant::now();
-        if let Some(following) = &self.following {
-            following.abort();
-        }
+        self.stop_following().await;
         self.gate.set(Owner::Unknown);
         let requests = self.gate.served();
         let answered = self.gate.quiet(limit).await;
@@ -208,9 +207,7 @@ impl Peers {
     /// Forwards requests to the owner after this process `id` until no more come, for at most
     /// `limit`.
     pub(super) async fn forward_to_next_owner(&self, table: LeaseTable, id: &str, limit: Duration) {
-        if let Some(following) = &self.following {
-            following.abort();
-        }
+        self.stop_following().await;
         let begun = Instant::now();
         let looking = look(table, id, &self.gate, &self.links);
         let deserted = self.gate.deserted(QUIET, limit.saturating_sub(PORTS_END));
@@ -222,6 +219,18 @@ impl Peers {
             took_ms = begun.elapsed().as_millis(),
             "no more requests to forward"
         );
+    }
+
+    /// Ends the task that sets the gate by the lease. It has ended when this returns, so it cannot
+    /// open the gate again.
+    async fn stop_following(&self) {
+        let following = self.following.lock();
+        let following = following.unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(following) = following {
+            following.abort();
+            // The result says only that it was aborted.
+            let _ = following.await;
+        }
     }
 
     /// Tells the other processes that this one ends.

@@ -160,6 +160,15 @@ impl StateStore {
         }
     }
 
+    /// Store of the objects besides the log, which may lie in a table.
+    #[cfg(feature = "aws")]
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
+        match &self.bucket {
+            Some(bucket) => Arc::new(bucket.clone()),
+            None => Arc::clone(&self.store),
+        }
+    }
+
     /// Returns the kind of the store.
     pub fn kind(&self) -> StoreKind {
         #[cfg(feature = "aws")]

@@ -57,11 +57,11 @@ spec:
 ";
 
 /// Number of things that are checked.
-const CHECKED: usize = 13;
+const CHECKED: usize = 14;
 
 /// Actions that a start needs, by what to look for in the line of a denial. Where several things
 /// need one, the line's number is how many.
-const ACTIONS: [(&str, &str, usize); 24] = [
+const ACTIONS: [(&str, &str, usize); 29] = [
     ("lambda:InvokeFunction handler", "Lambda handler", 1),
     ("lambda:InvokeFunction notify", "Lambda notify", 1),
     ("sts:AssumeRole", "arn:aws:iam::1:role/caller", 1),
@@ -92,7 +92,12 @@ const ACTIONS: [(&str, &str, usize); 24] = [
     ("events:PutEvents", "PutEvents", 1),
     ("dynamodb:PutItem orders", "table orders", 1),
     ("dynamodb:PutItem leases", "lease table leases", 1),
-    ("dynamodb:GetItem", "lease table leases", 1),
+    ("dynamodb:GetItem leases", "lease table leases", 1),
+    ("dynamodb:Query commits", "log table commits: ", 1),
+    ("dynamodb:GetItem commits", "log table commits: ", 1),
+    ("dynamodb:PutItem commits", "log table commits: ", 1),
+    ("dynamodb:DeleteItem commits", "log table commits: ", 1),
+    ("dynamodb:BatchWriteItem commits", "BatchWriteItem", 1),
     ("secretsmanager:GetSecretValue", "--admin-token-secret", 1),
 ];
 
@@ -212,7 +217,11 @@ impl Services {
         let of = match operation {
             "ListShards" | "GetShardIterator" => name("StreamName"),
             "GetRecords" => iterator,
-            "PutItem" => name("TableName"),
+            "GetItem" | "PutItem" | "Query" | "DeleteItem" => name("TableName"),
+            "BatchWriteItem" => {
+                let tables = body["RequestItems"].as_object().unwrap();
+                tables.keys().next().unwrap().clone()
+            }
             _ => String::new(),
         };
         let action = operation.strip_suffix("Batch").unwrap_or(operation);
@@ -273,6 +282,15 @@ impl Services {
                 "Entries": [{"ErrorCode": "MalformedDetail", "ErrorMessage": "not JSON"}],
             })),
             "GetItem" => json_answer(&json!({})),
+            "Query" => json_answer(&json!({"Items": [], "Count": 0, "ScannedCount": 0})),
+            // There is no such item.
+            "BatchWriteItem" if body.to_string().contains("satchel validate") => {
+                assert!(!body.to_string().contains("PutRequest"), "{body}");
+                json_answer(&json!({"UnprocessedItems": {}}))
+            }
+            "DeleteItem" if body["ConditionExpression"].is_string() => {
+                refusal("ConditionalCheckFailedException")
+            }
             "PutItem" if body["ConditionExpression"].is_string() => {
                 let condition = body["ConditionExpression"].as_str().unwrap();
                 assert!(
@@ -364,6 +382,7 @@ fn validate(endpoint: &Endpoint, module: &std::path::Path) -> (Option<i32>, usiz
         "--lease-table=leases",
         "--application=orders",
     ]);
+    command.arg("--commit-log=dynamodb:commits");
     command.args(["--egress-stream=out", "--admin-token-secret=token"]);
     command.arg(module).env_clear();
     let nothing = module.with_file_name("nothing");

@@ -15,7 +15,7 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use bytes::Bytes;
 use satchel::store::S3Store;
 use satchel::store::s3::S3Options;
-use satchel_aws::lease::{Condition, LeaseItem, LeaseTable, Write};
+use satchel_aws::lease::{Condition, LeaseItem, LeaseTable, MemberItem, PeerPort, Write};
 use satchel_log::{Created, ObjectStore};
 use satchel_testkit::{Latency, PricedCloud, PricedOptions, PricedService, Throttle};
 
@@ -195,6 +195,54 @@ async fn a_lease_is_acquired_renewed_and_lost_on_the_stand_in() {
     let writes = cloud.bill().of(PricedService::DynamoDb, "PutItem");
     assert_eq!((writes.requests, writes.refused), (6, 3));
     assert_eq!(writes.write_units, 6.0, "a failed condition costs as much");
+}
+
+#[tokio::test]
+async fn the_item_of_a_process_is_renewed_ended_once_and_expires() {
+    let cloud = PricedCloud::start(PricedOptions::new());
+    let table = LeaseTable::new(&sdk(&cloud, PricedService::DynamoDb), "leases", "shop");
+    table.create().await.unwrap();
+    table.expire_members().await.unwrap();
+    table.expire_members().await.unwrap();
+    let bill = cloud.bill();
+    let set = bill.of(PricedService::DynamoDb, "UpdateTimeToLive");
+    assert_eq!((set.requests, set.refused), (1, 0));
+
+    let member = |id: &str, counter, left| MemberItem {
+        id: id.to_owned(),
+        peer: PeerPort {
+            address: "10.0.0.7:8082".to_owned(),
+            key: "ab".repeat(32),
+        },
+        software: "0.1.0".to_owned(),
+        counter,
+        renewal_ms: 10_000,
+        left,
+    };
+    let read = async || table.read_member("shop", &"ab".repeat(32)).await.unwrap();
+    // An item that was deleted meanwhile is not made again to say that the process has ended.
+    let end = member("a", u64::MAX, true);
+    assert_eq!(table.end_member("shop", &end).await, Ok(false));
+    assert_eq!(read().await, None);
+
+    assert_eq!(
+        table.write_member("shop", &member("a", 1, false)).await,
+        Ok(true)
+    );
+    assert_eq!(
+        table.write_member("shop", &member("a", 2, false)).await,
+        Ok(true)
+    );
+    let foreign = member("b", u64::MAX, true);
+    assert_eq!(table.end_member("shop", &foreign).await, Ok(false));
+    assert_eq!(read().await, Some(member("a", 2, false)));
+    assert_eq!(table.end_member("shop", &end).await, Ok(true));
+    // A renewal that was on its way.
+    assert_eq!(
+        table.write_member("shop", &member("a", 3, false)).await,
+        Ok(false)
+    );
+    assert_eq!(read().await, Some(end));
 }
 
 #[tokio::test]

@@ -19,6 +19,13 @@ const LEASE_TIME: Duration = Duration::from_secs(2);
 /// Time for which a request waits for an owner.
 const PATIENCE: Duration = LEASE_TIME.saturating_add(Duration::from_secs(3));
 
+/// Maximum number of attempts that a call with a key repeats after a kill: its connection breaks
+/// once, and the process that forwards it loses its own once.
+const REPEATS_MAX: usize = 3;
+
+/// Maximum share of the calls, in percent, that are answered only after [`PATIENCE`].
+const LATE_PERCENT_MAX: usize = 10;
+
 /// Time that a call may take beyond that on a busy machine.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -324,8 +331,24 @@ fn was_in_flight_at_a_kill(call: &Called, failed: &Failed, events: &[Event]) -> 
     kills.into_iter().any(|kill| {
         let at_its_port = failed.status == 502 && failed.asked == kill.url;
         let forwarded = (failed.status, failed.code.as_str()) == (503, "unknown");
-        !call.keyed && call.begun < kill.to && call.ended > kill.from && (at_its_port || forwarded)
+        !call.keyed && kill.meets(call) && (at_its_port || forwarded)
     })
+}
+
+impl Event {
+    /// Returns true if the call was in flight at some time from the signal to the end.
+    fn meets(&self, call: &Called) -> bool {
+        call.begun < self.to && call.ended > self.from
+    }
+}
+
+impl Called {
+    /// Returns true if attempts were repeated for no other reason than a kill: the call was in
+    /// flight at one, and was repeated no more often than the balancer may send it to the dead.
+    fn repeats_after_a_kill(&self, events: &[Event]) -> bool {
+        let mut kills = events.iter().filter(|event| event.kind == Kind::Kill);
+        self.repeated <= REPEATS_MAX && kills.any(|kill| kill.meets(self))
+    }
 }
 
 /// With `PEERS_STOPS`, `PEERS_KILLS` and `PEERS_RATE` (calls a second), other than two stops, two
@@ -353,14 +376,21 @@ async fn behind_a_load_balancer_stopped_owners_fail_no_call_and_killed_ones_only
     }
     let calls = load.end().await;
     let mut failed: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut wrong, mut late) = (Vec::new(), 0);
+    let (mut wrong, mut late, mut repeats) = (Vec::new(), 0, Vec::new());
     let mut longest = BTreeMap::new();
     for call in &calls {
         let took = call.ended - call.begun;
-        let during = |event: &&Event| call.begun < event.to && call.ended > event.from;
-        let stopped = events.iter().find(during).map(|event| event.kind);
+        let stopped = events.iter().find(|event| event.meets(call));
+        let stopped = stopped.map(|event| event.kind);
         let longest = longest.entry(format!("{stopped:?}")).or_insert(took);
         *longest = took.max(*longest);
+        if call.repeated > 0 {
+            repeats.push(call.repeated);
+            if !call.repeats_after_a_kill(&events) {
+                wrong.push(call);
+                continue;
+            }
+        }
         match &call.outcome {
             Ok(1) if took < PATIENCE + BUSY => late += usize::from(took > PATIENCE),
             Err(failure) if was_in_flight_at_a_kill(call, failure, &events) => {
@@ -369,13 +399,14 @@ async fn behind_a_load_balancer_stopped_owners_fail_no_call_and_killed_ones_only
             _ => wrong.push(call),
         }
     }
-    let repeated = calls.iter().filter(|call| call.repeated > 0).count();
     eprintln!(
         "{} calls at {rate}/s, {stops} stops, {kills} kills: {} failed that should not, in flight \
-         without a key at a kill {failed:?}, repeated with a key {repeated}, answered after more \
-         than {PATIENCE:?} {late}; longest {longest:.2?}",
+         without a key at a kill {failed:?}, repeated with a key {}, at most {} times, answered \
+         after more than {PATIENCE:?} {late}; longest {longest:.2?}",
         calls.len(),
         wrong.len(),
+        repeats.len(),
+        repeats.iter().max().unwrap_or(&0),
     );
     let started = calls.iter().map(|call| call.begun).min().unwrap();
     let since = |at: Instant| at.duration_since(started);
@@ -390,9 +421,11 @@ async fn behind_a_load_balancer_stopped_owners_fail_no_call_and_killed_ones_only
         let (begun, ended) = (since(call.begun), since(call.ended));
         let outcome = &call.outcome;
         eprintln!(
-            "call from {begun:.2?} to {ended:.2?}, key {}: {outcome:?}",
-            call.keyed
+            "call from {begun:.2?} to {ended:.2?}, key {}, repeated {}: {outcome:?}",
+            call.keyed, call.repeated
         );
     }
     assert!(wrong.is_empty(), "{} calls failed", wrong.len());
+    let late_max = calls.len() * LATE_PERCENT_MAX / 100;
+    assert!(late <= late_max, "{late} calls of {} are late", calls.len());
 }

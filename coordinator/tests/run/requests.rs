@@ -25,6 +25,9 @@ const PUT_MS: (f64, f64) = (25.0, 80.0);
 const TABLE_MS: (f64, f64) = (5.0, 15.0);
 const FUNCTION_MS: (f64, f64) = (12.0, 20.0);
 
+/// Table of the commit log, if it lies in one.
+const LOG_TABLE: &str = "commits";
+
 /// Lease time of the applications, which is short so that there are renewals to count.
 const LEASE_TIME_MS: f64 = 2_000.0;
 
@@ -94,6 +97,18 @@ impl Priced {
             cloud,
             _dir: dir,
         }
+    }
+
+    /// Mean time in ms of the commits while `run` runs, and what it returns.
+    async fn commit_ms<T>(&self, run: impl Future<Output = T>) -> (f64, T) {
+        let of = async |name: &str| {
+            let sample = format!("satchel_commit_seconds_{name}{{partition=\"0\"}}");
+            self.app.client.metric(&sample).await.unwrap_or(0.0)
+        };
+        let before = (of("sum").await, of("count").await);
+        let result = run.await;
+        let (seconds, count) = (of("sum").await - before.0, of("count").await - before.1);
+        (seconds * 1e3 / count, result)
     }
 
     async fn call(&self, id: &str) {
@@ -203,6 +218,8 @@ fn load(calls: f64, records: f64) -> Load {
             spot: false,
             public_address: true,
             load_balancer: false,
+            peer: false,
+            emf: false,
         },
     }
 }
@@ -216,6 +233,21 @@ struct Comparison {
 
 impl Comparison {
     fn of(bill: &Bill, usage: &Usage) -> Self {
+        let mut comparison = Self::of_stores(bill, usage);
+        let invoked = bill.of(Lambda, "Invoke");
+        let requests = invoked.requests as f64;
+        comparison.add("Lambda requests", requests, usage.lambda_requests, 2.0);
+        let seconds = invoked.gigabyte_seconds;
+        comparison.add("Lambda GB-s", seconds, usage.lambda_gb_seconds, 0.02);
+        // Records of the last half of a second leave after the end of the time.
+        let units = bill.of(Kinesis, "PutRecords").payload_units as f64;
+        let edge = usage.kinesis_units * 0.5;
+        comparison.add("Kinesis units", units, usage.kinesis_units, edge);
+        comparison
+    }
+
+    /// Compares what commits and leases need, alone.
+    fn of_stores(bill: &Bill, usage: &Usage) -> Self {
         let mut comparison = Self {
             time: bill.time,
             differing: Vec::new(),
@@ -227,18 +259,11 @@ impl Comparison {
         comparison.add("S3 GET", gets, usage.s3_gets, 2.0);
         let lists = requests(S3, "ListObjectsV2");
         comparison.add("S3 LIST", lists, usage.s3_lists, 2.0);
-        let table = bill.all_of(DynamoDb);
-        comparison.add("lease writes", table.write_units, usage.lease_writes, 1.0);
-        comparison.add("lease reads", table.read_units, usage.lease_reads, 1.0);
-        let invoked = bill.of(Lambda, "Invoke");
-        let requests = invoked.requests as f64;
-        comparison.add("Lambda requests", requests, usage.lambda_requests, 2.0);
-        let seconds = invoked.gigabyte_seconds;
-        comparison.add("Lambda GB-s", seconds, usage.lambda_gb_seconds, 0.02);
-        // Records of the last half of a second leave after the end of the time.
-        let units = bill.of(Kinesis, "PutRecords").payload_units as f64;
-        let edge = usage.kinesis_units * 0.5;
-        comparison.add("Kinesis units", units, usage.kinesis_units, edge);
+        let (table, log) = (bill.all_of(DynamoDb), bill.all_of_table(LOG_TABLE));
+        let renewals = table.write_units - log.write_units;
+        comparison.add("lease writes", renewals, usage.lease_writes, 1.0);
+        comparison.add("DynamoDB reads", table.read_units, usage.lease_reads, 1.0);
+        comparison.add("log writes", log.write_units, usage.log_writes, 2.0);
         comparison
     }
 
@@ -302,6 +327,85 @@ async fn a_hundred_calls_a_second_make_at_most_20_4_puts_a_second_and_what_the_m
         })
         .await;
     }
+}
+
+/// Returns the load whose commits take `commit_ms` by the model, each with those before it.
+///
+/// Without a pace, the time of a commit decides how many there are, and the machine's share of it
+/// is not known beforehand.
+fn taking(load: &Load, commit_ms: f64) -> Load {
+    let (mut low, mut high) = (0.0, commit_ms);
+    for _ in 0..20 {
+        let store_ms = f64::midpoint(low, high);
+        let load = Load { store_ms, ..*load };
+        match estimate(&load).commit_ms < commit_ms {
+            true => low = store_ms,
+            false => high = store_ms,
+        }
+    }
+    Load {
+        store_ms: f64::midpoint(low, high),
+        ..*load
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_at_a_short_pace_and_without_one_make_the_requests_that_the_model_says() {
+    for (pace, pace_ms) in [("--commit-pace=0ms", 0.0), ("--commit-pace=20ms", 20.0)] {
+        let priced = Priced::start("", &[pace]).await;
+        priced.calls(50.0, Duration::from_secs(1)).await;
+        let load = Load {
+            commit_pace_ms: pace_ms,
+            ..load(100.0, 0.0)
+        };
+        let mut differing = Vec::new();
+        for _ in 0..3 {
+            let calls = priced.calls(load.calls, seconds(4));
+            let (commit_ms, bill) = priced.commit_ms(calls).await;
+            assert!(
+                commit_ms > load.store_ms * 0.8,
+                "a commit takes {commit_ms} ms"
+            );
+            let load = taking(&load, commit_ms);
+            eprintln!(
+                "{pace}: a commit takes {commit_ms:.1} ms, {:.1} alone",
+                load.store_ms
+            );
+            differing = Comparison::of_stores(&bill, &estimate(&load)).differing;
+            if differing.is_empty() {
+                break;
+            }
+        }
+        assert!(
+            differing.is_empty(),
+            "{pace}: the model differs: {differing:#?}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_with_the_commit_log_in_a_table_make_the_requests_that_the_model_says() {
+    let log = format!("--commit-log=dynamodb:{LOG_TABLE}");
+    let priced = Priced::start("", &[&log, "--create-commit-log-table"]).await;
+    priced.calls(50.0, Duration::from_secs(1)).await;
+    let mut usage = estimate(&Load {
+        log: CommitLog::DynamoDb,
+        store_ms: Latency::of(TABLE_MS.0, TABLE_MS.1).mean_ms(),
+        commit_pace_ms: 25.0,
+        ..load(100.0, 0.0)
+    });
+    // Deletions, and the reads before them, come an hour later.
+    usage.log_writes /= 2.0;
+    usage.log_reads = 0.0;
+    let mut differing = Vec::new();
+    for _ in 0..3 {
+        let bill = priced.calls(100.0, seconds(4)).await;
+        differing = Comparison::of_stores(&bill, &usage).differing;
+        if differing.is_empty() {
+            return;
+        }
+    }
+    panic!("the model differs from what was counted: {differing:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -105,7 +105,8 @@ function respond({ bundle, accept, batches }, answers) {
 
 /** Returns whether zstd saves more than it costs, or the answers do not fit without it. */
 function compressionPays(parts, bytes) {
-  const tooLarge = Math.ceil(bytes / 3) * 4 + 40 * parts > RESPONSE_BYTES_MAX;
+  // A result has at most 100 bytes of JSON around its base64 text.
+  const tooLarge = Math.ceil(bytes / 3) * 4 + 100 * parts > RESPONSE_BYTES_MAX;
   return tooLarge || bytes >= Math.max(COMPRESSED_FROM_BYTES, COMPRESSED_PART_BYTES_MIN * parts);
 }
 

@@ -94,17 +94,15 @@ def validate(context, given):
         "--check-aws",
         "--application",
         made["application"],
-        "--egress-stream",
-        made["stream"],
         "--state",
         f"s3://{made['bucket']}/{made['application']}",
         "--lease-table",
         made["lease_table"],
     ]
     if context.stand_in:
-        # It may take the record without a key that is put into this stream.
         command.append("--s3-path-style")
     else:
+        # A stand-in may take the record without a key that is put into this stream.
         command += ["--egress-stream", made["stream"]]
     try:
         done = subprocess.run(

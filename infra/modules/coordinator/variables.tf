@@ -178,9 +178,9 @@ variable "stop_timeout_seconds" {
 
 variable "forwarding" {
   description = <<-EOT
-    Whether standbys forward requests to the owner, over a port of their own. A load balancer then
-    loses no request when tasks are replaced. Costs one write to the lease table every 10 seconds
-    for each task.
+    Whether standbys forward requests to the owner, over a port of their own. When tasks are
+    replaced, a load balancer then loses no request that takes at most the lease time and 2 seconds.
+    Costs one write to the lease table every 10 seconds for each task.
   EOT
   type        = bool
   default     = true
@@ -194,7 +194,7 @@ variable "extra_arguments" {
   validation {
     condition = length(setintersection(
       [for argument in var.extra_arguments : split("=", argument)[0]],
-      ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--http", "--admin", "--peer", "--admin-token-secret", "--http-token-secret", "--log-format", "--emf"],
+      ["--module", "--state", "--lease-table", "--application", "--lease-time", "--stop-timeout", "--commit-log", "--http", "--admin", "--peer", "--admin-token-secret", "--http-token-secret", "--log-format", "--emf"],
     )) == 0
     error_message = "extra_arguments repeats a flag that this module sets itself; use its variable."
   }

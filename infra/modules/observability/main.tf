@@ -33,7 +33,7 @@ locals {
       periods     = var.endpoint_down_minutes
     }
     commits-slow = {
-      description = "Commits of ${var.application} take long: its store is slow or out of reach."
+      description = "Commits of ${var.application} take long: its store is slow."
       metric      = "CommitLatency", percentile = "p99"
       threshold   = var.commit_latency_max_ms, periods = 5
     }

@@ -13,6 +13,12 @@ const FORMAT: u64 = 1;
 /// Attribute that names the item: the table's partition key.
 pub(crate) const KEY: &str = "pk";
 
+/// Attribute of a member's item with the id of its process.
+pub(crate) const MEMBER: &str = "member";
+
+/// Attribute of a member's item with the time after which the table may delete it.
+pub(crate) const EXPIRES: &str = "expires";
+
 /// Reason why an item cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -116,12 +122,12 @@ pub(crate) fn member_to_attributes(
     let mut attributes = HashMap::from([
         (KEY.to_owned(), text(key)),
         ("format".to_owned(), number(FORMAT)),
-        ("member".to_owned(), text(&member.id)),
+        (MEMBER.to_owned(), text(&member.id)),
         ("software".to_owned(), text(&member.software)),
         ("counter".to_owned(), number(member.counter)),
         ("renewal_ms".to_owned(), number(member.renewal_ms)),
         ("left".to_owned(), AttributeValue::Bool(member.left)),
-        ("expires".to_owned(), number(expires_s)),
+        (EXPIRES.to_owned(), number(expires_s)),
         ("updated".to_owned(), AttributeValue::S(updated)),
     ]);
     insert_peer(&mut attributes, &member.peer);
@@ -146,7 +152,7 @@ pub(crate) fn member_from_attributes<S: BuildHasher>(
     };
     let left = attributes.get("left").and_then(|left| left.as_bool().ok());
     Ok(MemberItem {
-        id: text("member")?,
+        id: text(MEMBER)?,
         peer: peer(attributes).ok_or(Malformed::Attribute("peer_key"))?,
         software: text("software")?,
         counter: number("counter")?,

@@ -8,16 +8,18 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{Region, SdkConfig};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::Builder;
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{BuildError, ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
-    ScalarAttributeType, TableStatus,
+    ScalarAttributeType, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 
 use super::item::{
-    KEY, Malformed, from_attributes, member_from_attributes, member_to_attributes, to_attributes,
+    EXPIRES, KEY, MEMBER, Malformed, from_attributes, member_from_attributes, member_to_attributes,
+    to_attributes,
 };
 use crate::error_text::{Operation, describe};
 use crate::server_date::ServerDate;
@@ -38,7 +40,8 @@ const CREATION_MAX: Duration = Duration::from_secs(120);
 /// used within a tokio runtime.
 ///
 /// Needs `dynamodb:GetItem` and `dynamodb:PutItem`. [`LeaseTable::create`] also needs
-/// `dynamodb:DescribeTable` and `dynamodb:CreateTable`.
+/// `dynamodb:DescribeTable` and `dynamodb:CreateTable`, [`LeaseTable::expire_members`]
+/// `dynamodb:DescribeTimeToLive` and `dynamodb:UpdateTimeToLive`.
 #[derive(Debug, Clone)]
 pub struct LeaseTable {
     client: Client,
@@ -134,11 +137,44 @@ impl LeaseTable {
         item.map_err(|malformed| self.malformed(&key, &malformed))
     }
 
-    /// Writes the item of a process. No other process writes it, so there is no condition.
+    /// Writes the item of a process, unless it holds a larger counter: a renewal that arrives after
+    /// the end of the process changes nothing. No other process writes it. Returns whether it was
+    /// written.
     ///
     /// # Errors
     /// [`TableError`]. After [`TableError::Unavailable`] the item may have been written.
-    pub async fn write_member(&self, prefix: &str, member: &MemberItem) -> Result<(), TableError> {
+    pub async fn write_member(
+        &self,
+        prefix: &str,
+        member: &MemberItem,
+    ) -> Result<bool, TableError> {
+        self.put_member(prefix, member, |put| {
+            put.condition_expression("attribute_not_exists(#key) OR #counter < :counter")
+                .expression_attribute_names("#key", KEY)
+        })
+        .await
+    }
+
+    /// Writes the last item of a process, whose counter is larger than all before. An item that was
+    /// deleted meanwhile, or is another process's, is left alone. Returns whether it was written.
+    ///
+    /// # Errors
+    /// [`TableError`]. After [`TableError::Unavailable`] the item may have been written.
+    pub async fn end_member(&self, prefix: &str, member: &MemberItem) -> Result<bool, TableError> {
+        self.put_member(prefix, member, |put| {
+            put.condition_expression("#member = :member AND #counter < :counter")
+                .expression_attribute_names("#member", MEMBER)
+                .expression_attribute_values(":member", AttributeValue::S(member.id.clone()))
+        })
+        .await
+    }
+
+    async fn put_member(
+        &self,
+        prefix: &str,
+        member: &MemberItem,
+        condition: impl FnOnce(PutItemFluentBuilder) -> PutItemFluentBuilder,
+    ) -> Result<bool, TableError> {
         let now = SystemTime::now();
         let updated = DateTime::from(now)
             .fmt(Format::DateTime)
@@ -146,13 +182,20 @@ impl LeaseTable {
         let expires = now.duration_since(UNIX_EPOCH).unwrap_or_default() + MEMBER_KEPT;
         let key = member_key(prefix, &member.peer.key);
         let item = member_to_attributes(member, &key, (updated, expires.as_secs()));
+        let counter = AttributeValue::N(member.counter.to_string());
         let request = self
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(item));
-        request.send().await.map_err(|error| self.error(&error))?;
-        Ok(())
+            .set_item(Some(item))
+            // `counter` is a reserved word of DynamoDB.
+            .expression_attribute_names("#counter", "counter")
+            .expression_attribute_values(":counter", counter);
+        match condition(request).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(self.error(&error)),
+        }
     }
 
     async fn get(&self, key: &str) -> Result<Option<HashMap<String, AttributeValue>>, TableError> {
@@ -257,10 +300,7 @@ impl LeaseTable {
             Err(error) if error.code() == Some("ResourceNotFoundException") => {}
             Err(error) => return Err(self.error(&error)),
         }
-        let refused = |error: aws_sdk_dynamodb::error::BuildError| TableError::Refused {
-            table: self.table.clone(),
-            reason: error.to_string(),
-        };
+        let refused = |error: BuildError| self.unbuilt(&error);
         let key = KeySchemaElement::builder().attribute_name(KEY);
         let attribute = AttributeDefinition::builder().attribute_name(KEY);
         let attribute = attribute.attribute_type(ScalarAttributeType::S);
@@ -276,6 +316,52 @@ impl LeaseTable {
             // Another process is creating it.
             Err(error) if error.code() == Some("ResourceInUseException") => Ok(false),
             Err(error) => Err(self.error(&error)),
+        }
+    }
+
+    /// Lets the table delete items of processes some time after they ended, by their attribute
+    /// `expires`. Leases have no such attribute. Does nothing if that is so already.
+    ///
+    /// # Errors
+    /// [`TableError`]. Without it, items of processes that ended stay.
+    pub async fn expire_members(&self) -> Result<(), TableError> {
+        if self.members_expire().await? {
+            return Ok(());
+        }
+        let specification = TimeToLiveSpecification::builder()
+            .attribute_name(EXPIRES)
+            .enabled(true);
+        let specification = specification
+            .build()
+            .map_err(|error| self.unbuilt(&error))?;
+        let request = self
+            .client
+            .update_time_to_live()
+            .table_name(&self.table)
+            .time_to_live_specification(specification);
+        match request.send().await {
+            Ok(_) => Ok(()),
+            // Another process was faster.
+            Err(_) if self.members_expire().await == Ok(true) => Ok(()),
+            Err(error) => Err(self.error(&error)),
+        }
+    }
+
+    async fn members_expire(&self) -> Result<bool, TableError> {
+        let request = self.client.describe_time_to_live().table_name(&self.table);
+        let found = request.send().await.map_err(|error| self.error(&error))?;
+        let found = found.time_to_live_description();
+        let status = found.and_then(|found| found.time_to_live_status());
+        Ok(matches!(
+            status,
+            Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
+        ))
+    }
+
+    fn unbuilt(&self, error: &BuildError) -> TableError {
+        TableError::Refused {
+            table: self.table.clone(),
+            reason: error.to_string(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Requests to DynamoDB for the log, and their prices, for metrics.
+//! Requests to DynamoDB for the log, with their request units, for metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,10 @@ pub(super) const WRITE_UNIT_BYTES: u64 = 1 << 10;
 /// Bytes of items that one read request unit covers in a consistent read.
 const READ_UNIT_BYTES: u64 = 4 << 10;
 
-/// List price of a million write request units on demand in us-east-1, in 10⁻⁹ US dollars a unit.
-const WRITE_UNIT_NANODOLLARS: u64 = 625;
-
-/// List price of a million read request units on demand in us-east-1, in 10⁻⁹ US dollars a unit.
-const READ_UNIT_NANODOLLARS: u64 = 125;
+/// Write request units of an item of this many bytes.
+pub(super) fn write_units(bytes: u64) -> u64 {
+    bytes.div_ceil(WRITE_UNIT_BYTES).max(1)
+}
 
 /// Operation of the DynamoDB API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +42,9 @@ impl TableOperation {
         }
     }
 
-    fn reads(self) -> bool {
+    /// True if its units are read request units, false for write request units.
+    #[must_use]
+    pub fn is_read(self) -> bool {
         matches!(self, Self::GetItem | Self::Query)
     }
 }
@@ -82,7 +83,7 @@ impl TableRequest {
         bytes: u64,
         elapsed: Duration,
     ) -> Self {
-        let unit_bytes = match operation.reads() {
+        let unit_bytes = match operation.is_read() {
             true => READ_UNIT_BYTES,
             false => WRITE_UNIT_BYTES,
         };
@@ -97,17 +98,6 @@ impl TableRequest {
             elapsed,
         }
     }
-
-    /// Price of the request in 10⁻⁹ US dollars: the list price on demand in us-east-1 ($0.625 a
-    /// million write units, $0.125 a million read units). Other regions differ.
-    #[must_use]
-    pub fn price_nanodollars(&self) -> u64 {
-        let unit = match self.operation.reads() {
-            true => READ_UNIT_NANODOLLARS,
-            false => WRITE_UNIT_NANODOLLARS,
-        };
-        self.units * unit
-    }
 }
 
 /// Hook called after every request, for metrics.
@@ -118,24 +108,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_costs_by_the_size_of_its_items() {
-        let price = |operation, outcome, bytes| {
-            let request = TableRequest::new(operation, outcome, bytes, Duration::ZERO);
-            (request.units, request.price_nanodollars())
+    fn a_request_has_units_by_the_size_of_its_items() {
+        let units = |operation, outcome, bytes| {
+            TableRequest::new(operation, outcome, bytes, Duration::ZERO).units
         };
         let (put, get) = (TableOperation::PutItem, TableOperation::GetItem);
-        assert_eq!(price(put, TableOutcome::Done, 300), (1, 625));
-        assert_eq!(price(put, TableOutcome::Done, 4_096), (4, 2_500));
-        assert_eq!(price(put, TableOutcome::Refused, 1_025), (2, 1_250));
-        assert_eq!(price(put, TableOutcome::Unavailable, 300), (0, 0));
+        assert_eq!(units(put, TableOutcome::Done, 300), 1);
+        assert_eq!(units(put, TableOutcome::Done, 4_096), 4);
+        assert_eq!(units(put, TableOutcome::Refused, 1_025), 2);
+        assert_eq!(units(put, TableOutcome::Unavailable, 300), 0);
+        assert_eq!(units(get, TableOutcome::Done, 0), 1, "nothing is found");
         assert_eq!(
-            price(get, TableOutcome::Done, 0),
-            (1, 125),
-            "nothing is found"
+            units(TableOperation::Query, TableOutcome::Done, 1 << 20),
+            256
         );
-        let query = TableOperation::Query;
-        assert_eq!(price(query, TableOutcome::Done, 1 << 20), (256, 32_000));
         let delete = TableOperation::BatchWriteItem;
-        assert_eq!(price(delete, TableOutcome::Done, 25 << 10), (25, 15_625));
+        assert_eq!(units(delete, TableOutcome::Done, 25 << 10), 25);
     }
 }

@@ -187,6 +187,11 @@ impl<M: Clone> Sender<M> {
             };
         }
         if answer.taken < self.acknowledged {
+            if answer.epoch == self.receiver_epoch {
+                // The owner that acknowledged: it gave this answer before it took those numbers,
+                // which it did over another connection.
+                return Reaction::Proceed;
+            }
             self.connection = None;
             return Reaction::Lost {
                 number: answer.taken + 1,

@@ -145,9 +145,25 @@ fn rule_45_a_former_owner_of_the_receiver_is_not_taken_for_damage() {
 fn a_newest_receiver_that_lacks_what_was_acknowledged_is_damaged() {
     let mut sender: Sender<&str> = Sender::start(5, 2);
     sender.connected(1);
-    let lost = sender.answered(1, &answer(2, 3, 3), NOW_MS);
+    let lost = sender.answered(1, &answer(3, 3, 3), NOW_MS);
     assert_eq!(lost, Reaction::Lost { number: 4 });
     assert_eq!(sender.poll(100), None, "the pair stops");
+}
+
+#[test]
+fn a_greeting_older_than_the_last_acknowledgement_is_not_taken_for_damage() {
+    let mut sender = sender(&["a", "b"]);
+    let mut receiver = Receiver::start(1, 0, 0);
+    sender.connected(1);
+    let frame = sender.poll(100).unwrap();
+    // The receiver greets a second connection, then takes the frame over the first one.
+    let greeting = receiver.answer(ROOM);
+    assert_eq!(receiver.frame(&frame, NOW_MS, ROOM), Intake::Take(1..=2));
+    let durable = receiver.durable(2, NOW_MS, ROOM).unwrap();
+    let reaction = sender.answered(1, &durable, NOW_MS);
+    assert!(matches!(reaction, Reaction::Acknowledged { upto: 2, .. }));
+    sender.connected(2);
+    assert_eq!(sender.answered(2, &greeting, NOW_MS), Reaction::Proceed);
 }
 
 #[test]

@@ -68,9 +68,11 @@ impl TabledStore {
 
     /// Deletes log objects, which nothing needs any more.
     ///
-    /// An archived object stays as long as one of its numbers is not among `numbers`. Bodies come
-    /// last: a pointer without a body is no object, and a body without a pointer is found by the
-    /// next call.
+    /// An archived object stays as long as one of its numbers is not among `numbers`, and goes
+    /// after its items: one of them may have outlived the archiving, and would be read again
+    /// without it.
+    /// Bodies come last: a pointer without a body is no object, and a body without a pointer is
+    /// found by the next call.
     pub(super) async fn delete_numbers(
         &self,
         partition: u32,
@@ -90,17 +92,7 @@ impl TabledStore {
             spans.extend(some);
             from = through.saturating_add(1);
         }
-        // Deleting an item that does not exist costs as much as one that does.
-        let mut items = numbers.clone();
-        for span in &spans {
-            for number in span.numbers() {
-                items.remove(&number);
-            }
-        }
-        let names: Vec<String> = items.iter().map(|number| sequence.item(*number)).collect();
-        self.table
-            .delete(&self.names.log(partition), &names)
-            .await?;
+        self.delete_items(sequence, numbers).await?;
         let prefix = self.names.archived_prefix(partition);
         let obsolete = |span: &&Span| span.numbers().all(|number| numbers.contains(&number));
         let obsolete = spans.iter().filter(obsolete);
@@ -110,6 +102,29 @@ impl TabledStore {
         self.delete_objects(&keys.into_iter().collect::<Vec<_>>())
             .await?;
         self.delete_bodies(sequence, *last).await
+    }
+
+    /// Deletes the items of `numbers` that exist, archived or not. Deleting one that does not exist
+    /// would cost as much, and a repetition after an error would begin anew.
+    async fn delete_items(
+        &self,
+        sequence: Sequence,
+        numbers: &BTreeSet<u64>,
+    ) -> Result<(), StoreError> {
+        let log = self.names.log(sequence.partition);
+        let Some(last) = numbers.last() else {
+            return Ok(());
+        };
+        let mut next = numbers.first().copied();
+        while let Some(first) = next {
+            let (found, through) = self.items(sequence, first, *last, PAGE).await?;
+            let found = found.into_iter().map(|(number, _)| number);
+            let found = found.filter(|number| numbers.contains(number));
+            let names: Vec<String> = found.map(|number| sequence.item(number)).collect();
+            self.table.delete(&log, &names).await?;
+            next = numbers.range(through.saturating_add(1)..).next().copied();
+        }
+        Ok(())
     }
 
     /// Deletes the bodies of numbers up to `last` that do not exist: those that were just deleted,

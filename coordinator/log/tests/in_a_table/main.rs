@@ -4,6 +4,7 @@
 
 use satchel_log_simulation::LogForm;
 
+mod deleting;
 #[path = "../rules/hedging.rs"]
 mod hedging;
 #[path = "../rules/history.rs"]

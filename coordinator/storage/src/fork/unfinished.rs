@@ -6,10 +6,9 @@
 //! owner checks for marks twice: before its takeover, to avoid fencing a writer; and after it,
 //! because a writer may have begun in between. A writer creates its mark before it takes over.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use satchel_engine::durable::Hold;
+use satchel_engine::hex::Hex;
 use satchel_log::{Contender, Created, Fold, Io, LogError, Nonce, Ownership, Retry, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -113,10 +112,7 @@ pub(super) async fn create_mark(
     nonce: &Nonce,
     making: &str,
 ) -> Result<String, StoreError> {
-    let mut key = prefix(root);
-    for byte in nonce {
-        let _ = write!(key, "{byte:02x}");
-    }
+    let key = format!("{}{}", prefix(root), Hex(nonce));
     let mark = Mark {
         format: FORMAT,
         making: making.to_owned(),

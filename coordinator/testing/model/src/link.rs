@@ -94,10 +94,20 @@ struct ReceiverOwner {
 struct Connection {
     from: usize,
     to: usize,
-    /// The sender still uses it.
-    open: bool,
+    phase: Phase,
     frames: Vec<Frame<Content>>,
     answers: Vec<Answer>,
+}
+
+/// Use of a connection by its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Phase {
+    /// The receiver accepted it; the sender does not know that yet, and uses another one.
+    Accepted,
+    /// The sender uses it.
+    Open,
+    /// The sender no longer uses it. Frames on their way may arrive.
+    Closed,
 }
 
 /// One step. Owners and connections are given by their index.
@@ -109,8 +119,10 @@ pub enum Action {
     CommitSender(usize),
     /// The second process takes s over.
     TakeSenderOver,
-    /// An owner of s connects to an owner of r, whichever it believes in.
-    Connect(usize, usize),
+    /// An owner of r, which an owner of s believes in, accepts a connection and greets.
+    Accept(usize, usize),
+    /// The sender uses a connection from now on.
+    Open(usize),
     /// A connection breaks.
     Break(usize),
     /// An owner of s sends the next frame.
@@ -185,7 +197,7 @@ impl Link {
             Intake::Answer(answer) => {
                 let beyond = answer.refused == Some(Refusal::Gap);
                 if !(beyond && self.is(Mutant::TakeBeyond)) {
-                    if connection.open {
+                    if connection.phase != Phase::Closed {
                         connection.answers.push(answer);
                     }
                     return;
@@ -197,7 +209,7 @@ impl Link {
         let messages = frame.messages.iter();
         let new = messages.skip((first - frame.first) as usize);
         receiver.uncommitted.extend(new);
-        if self.is(Mutant::AcknowledgeTaken) && connection.open {
+        if self.is(Mutant::AcknowledgeTaken) && connection.phase != Phase::Closed {
             let mut answer = receiver.machine.answer(CREDIT);
             answer.durable = last;
             connection.answers.push(answer);
@@ -218,7 +230,7 @@ impl Link {
             return;
         };
         for connection in &mut world.connections {
-            if connection.open && connection.to == owner {
+            if connection.phase != Phase::Closed && connection.to == owner {
                 connection.answers.push(answer);
             }
         }
@@ -251,9 +263,8 @@ impl Link {
     }
 }
 
-/// The sender no longer uses the connection. Frames on their way may arrive.
 fn close(connection: &mut Connection) {
-    connection.open = false;
+    connection.phase = Phase::Closed;
     connection.answers.clear();
 }
 
@@ -301,7 +312,7 @@ impl Model for Link {
             if (world.connections.len() as u64) < self.connections {
                 for to in 0..world.receivers.len() {
                     if world.receivers[to].is_some() {
-                        actions.push(Action::Connect(owner, to));
+                        actions.push(Action::Accept(owner, to));
                     }
                 }
             }
@@ -313,8 +324,10 @@ impl Model for Link {
             actions.push(Action::TakeSenderOver);
         }
         for (index, connection) in world.connections.iter().enumerate() {
-            if connection.open {
-                actions.push(Action::Break(index));
+            match connection.phase {
+                Phase::Accepted => actions.push(Action::Open(index)),
+                Phase::Open => actions.push(Action::Break(index)),
+                Phase::Closed => {}
             }
             if !connection.frames.is_empty() {
                 actions.push(Action::Frame(index));
@@ -322,7 +335,7 @@ impl Model for Link {
                     actions.push(Action::AheadFrame(index));
                 }
             }
-            if !connection.answers.is_empty() {
+            if connection.phase == Phase::Open && !connection.answers.is_empty() {
                 actions.push(Action::Answer(index));
             }
         }
@@ -352,22 +365,26 @@ impl Model for Link {
             }
             Action::CommitSender(owner) => self.commit_sender(&mut world, owner),
             Action::TakeSenderOver => self.take_sender_over(&mut world),
-            Action::Connect(from, to) => {
-                for connection in &mut world.connections {
-                    if connection.from == from {
-                        close(connection);
-                    }
-                }
-                let id = world.connections.len() as u64;
-                world.senders[from].as_mut()?.machine.connected(id);
+            Action::Accept(from, to) => {
                 let greeting = world.receivers[to].as_ref()?.machine.answer(CREDIT);
                 world.connections.push(Connection {
                     from,
                     to,
-                    open: true,
+                    phase: Phase::Accepted,
                     frames: Vec::new(),
                     answers: vec![greeting],
                 });
+            }
+            Action::Open(index) => {
+                let from = world.connections[index].from;
+                for connection in &mut world.connections {
+                    if connection.from == from && connection.phase == Phase::Open {
+                        close(connection);
+                    }
+                }
+                world.connections[index].phase = Phase::Open;
+                let sender = world.senders[from].as_mut()?;
+                sender.machine.connected(index as u64);
             }
             Action::Break(index) => {
                 let connection = &mut world.connections[index];
@@ -379,7 +396,7 @@ impl Model for Link {
             Action::Send(owner) => {
                 let frame = world.senders[owner].as_mut()?.machine.poll(1)?;
                 let mut connections = world.connections.iter_mut();
-                let used = connections.find(|one| one.from == owner && one.open)?;
+                let used = connections.find(|one| one.from == owner && one.phase == Phase::Open)?;
                 used.frames.push(frame);
             }
             Action::Frame(index) => self.frame(&mut world, index, false),

@@ -114,7 +114,8 @@ class Bundle:
 
 def compression_pays(parts, size):
     """Whether zstd saves more than it costs, or the answers do not fit without it."""
-    too_large = (size + 2) // 3 * 4 + 40 * parts > RESPONSE_BYTES_MAX
+    # A result has at most 100 bytes of JSON around its base64 text.
+    too_large = (size + 2) // 3 * 4 + 100 * parts > RESPONSE_BYTES_MAX
     return too_large or size >= max(COMPRESSED_FROM_BYTES, COMPRESSED_PART_BYTES_MIN * parts)
 
 

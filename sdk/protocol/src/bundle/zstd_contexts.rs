@@ -79,6 +79,7 @@ mod tests {
             assert_eq!(decompress(frame, 300).unwrap(), part(number));
             // The decoder stops in the middle of a frame that is too large, or that is cut.
             assert_eq!(decompress(frame, 10).unwrap(), part(number)[..11]);
+            assert_eq!(decompress(frame, 300).unwrap(), part(number));
             assert!(decompress(&frame[..frame.len() - 2], 300).is_err());
             assert!(decompress(b"not zstd", 300).is_err());
         }

@@ -3,7 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-/// Number of keys of each generation.
+use satchel_clock::BootTime;
+
+use super::ORDERING_MARGIN;
+
+/// Number of keys from which on a generation may be followed by the next one.
 const KEYS_MAX: usize = 65_536;
 
 /// Stream and partition key.
@@ -11,15 +15,17 @@ type Key = (String, String);
 
 /// Highest sequence number of the records of each key.
 ///
-/// Of two generations with at most [`KEYS_MAX`] keys each, the older one is dropped when the
-/// younger one is full. A key that is dropped was not used for as many records, which takes longer
-/// than Kinesis needs to order records by their arrival.
+/// Of two generations, the older one is dropped when the younger one has [`KEYS_MAX`] keys and was
+/// begun at least [`ORDERING_MARGIN`] ago. So a key that is dropped was not used for longer than
+/// Kinesis needs to order records by their arrival.
 #[derive(Debug, Default)]
 pub(super) struct LastNumbers(Mutex<Generations>);
 
 #[derive(Debug, Default)]
 struct Generations {
     younger: HashMap<Key, String>,
+    /// When the younger generation was begun.
+    begun: Option<BootTime>,
     older: HashMap<Key, String>,
 }
 
@@ -34,6 +40,10 @@ impl LastNumbers {
 
     /// Notes that a record with this key is in the stream.
     pub(super) fn note(&self, stream: &str, key: &str, sequence: &str) {
+        self.note_at(stream, key, sequence, BootTime::now());
+    }
+
+    fn note_at(&self, stream: &str, key: &str, sequence: &str, now: BootTime) {
         let key = (stream.to_owned(), key.to_owned());
         let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let numbers = &mut *numbers;
@@ -42,8 +52,11 @@ impl LastNumbers {
         if known.is_some_and(|known| (known.len(), &**known) >= (sequence.len(), sequence)) {
             return;
         }
-        if numbers.younger.len() >= KEYS_MAX && !numbers.younger.contains_key(&key) {
+        let begun = *numbers.begun.get_or_insert(now);
+        let is_full = numbers.younger.len() >= KEYS_MAX && !numbers.younger.contains_key(&key);
+        if is_full && now.since(begun) >= ORDERING_MARGIN {
             numbers.older = std::mem::take(&mut numbers.younger);
+            numbers.begun = Some(now);
         }
         numbers.younger.insert(key, sequence.to_owned());
     }
@@ -62,23 +75,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_highest_number_of_a_key_is_known_until_as_many_others_were_used() {
+    fn the_highest_number_of_a_key_is_known_until_many_others_were_used_for_the_margin() {
         let numbers = LastNumbers::default();
+        let begun = BootTime::now();
+        let later = begun
+            .checked_sub(ORDERING_MARGIN)
+            .map(|earlier| (earlier, begun));
+        let (begun, later) = later.expect("the machine is up for longer than the margin");
         let known = || numbers.get("s", "a");
         for sequence in ["9", "10", "8"] {
-            numbers.note("s", "a", sequence);
+            numbers.note_at("s", "a", sequence, begun);
         }
         assert_eq!(known().as_deref(), Some("10"));
         assert_eq!(numbers.get("other", "a"), None);
-        for other in 0..KEYS_MAX {
-            numbers.note("s", &other.to_string(), "3");
+        for other in 0..3 * KEYS_MAX {
+            numbers.note_at("s", &other.to_string(), "3", begun);
         }
-        assert_eq!(known().as_deref(), Some("10"));
+        assert_eq!(known().as_deref(), Some("10"), "it was used a moment ago");
+        numbers.note_at("s", "next", "3", later);
+        assert_eq!(
+            known().as_deref(),
+            Some("10"),
+            "it is in the older generation"
+        );
         for other in 0..KEYS_MAX {
-            numbers.note("s", &format!("b{other}"), "3");
+            numbers.note_at("s", &format!("b{other}"), "3", later);
         }
-        assert_eq!(known(), None);
-        numbers.note("s", "a", "4");
+        assert_eq!(
+            known().as_deref(),
+            Some("10"),
+            "the younger one was begun now"
+        );
+        numbers.note_at("s", "a", "11", later);
         numbers.forget("s", "a");
         assert_eq!(known(), None);
     }

@@ -107,20 +107,18 @@ pub struct Bill {
     /// Bytes of the items in DynamoDB at its end.
     pub item_bytes: u64,
     pub(super) operations: BTreeMap<(PricedService, String), Usage>,
+    /// Use of DynamoDB by table and operation, without transactions.
+    pub(super) tables: BTreeMap<(String, String), Usage>,
 }
 
 impl Bill {
     /// Use since an earlier bill of the same stand-in.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let operations = self.operations.iter().map(|(operation, usage)| {
-            let before = earlier.operations.get(operation);
-            let usage = usage.since(before.copied().unwrap_or_default());
-            (operation.clone(), usage)
-        });
         Self {
             time: self.time - earlier.time,
-            operations: operations.collect(),
+            operations: each_since(&self.operations, &earlier.operations),
+            tables: each_since(&self.tables, &earlier.tables),
             ..*self
         }
     }
@@ -142,6 +140,23 @@ impl Bill {
         sum
     }
 
+    /// Use of one operation on one table of DynamoDB, such as `PutItem`.
+    pub fn of_table(&self, name: &str, operation: &str) -> Usage {
+        let key = (name.to_owned(), operation.to_owned());
+        self.tables.get(&key).copied().unwrap_or_default()
+    }
+
+    /// Use of all operations on one table of DynamoDB, without transactions.
+    pub fn all_of_table(&self, name: &str) -> Usage {
+        let mut sum = Usage::default();
+        for ((of, _), usage) in &self.tables {
+            if of == name {
+                sum += *usage;
+            }
+        }
+        sum
+    }
+
     /// Operations that were used, with their use, in order of service and name.
     pub fn operations(&self) -> impl Iterator<Item = (PricedService, &str, Usage)> {
         let used = self.operations.iter();
@@ -153,6 +168,17 @@ impl Bill {
     pub fn rate(&self, service: PricedService, operation: &str) -> f64 {
         self.of(service, operation).requests as f64 / self.time.as_secs_f64()
     }
+}
+
+fn each_since<K: Ord + Clone>(
+    all: &BTreeMap<K, Usage>,
+    earlier: &BTreeMap<K, Usage>,
+) -> BTreeMap<K, Usage> {
+    let used = all.iter().map(|(key, usage)| {
+        let before = earlier.get(key).copied().unwrap_or_default();
+        (key.clone(), usage.since(before))
+    });
+    used.collect()
 }
 
 impl fmt::Display for Bill {

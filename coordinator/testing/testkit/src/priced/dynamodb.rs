@@ -93,10 +93,12 @@ impl Refused {
 /// An answer's body, and the units that the request consumed.
 type Outcome = Result<(Value, Usage), Refused>;
 
-const OPERATIONS: [&str; 10] = [
+const OPERATIONS: [&str; 12] = [
     "CreateTable",
     "DescribeTable",
     "DeleteTable",
+    "DescribeTimeToLive",
+    "UpdateTimeToLive",
     "GetItem",
     "PutItem",
     "UpdateItem",
@@ -130,6 +132,8 @@ impl DynamoDb {
             "CreateTable" => tables.create(&mut call),
             "DescribeTable" => tables.describe(&mut call),
             "DeleteTable" => tables.drop_table(&mut call),
+            "DescribeTimeToLive" => tables.describe_time_to_live(&mut call),
+            "UpdateTimeToLive" => tables.update_time_to_live(&mut call),
             "GetItem" => tables.get(&mut call),
             "PutItem" => tables.put(&mut call),
             "UpdateItem" => tables.update(&mut call),
@@ -167,10 +171,25 @@ impl Service for DynamoDb {
         timing.effect().await;
         let outcome = self.apply(operation, &ask.body, timing.port);
         timing.answer().await;
-        match outcome {
+        let answer = match outcome {
             Ok((body, usage)) => respond(200, &body).usage(usage),
             Err(refused) => refused.into_answer(),
-        }
+        };
+        answer.of_table(table_of(&ask.body))
+    }
+}
+
+/// Name of the table of a request; `None` for a transaction, which may have several.
+fn table_of(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    match body.get("TableName") {
+        Some(name) => name.as_str().map(str::to_owned),
+        None => body
+            .get("RequestItems")?
+            .as_object()?
+            .keys()
+            .next()
+            .cloned(),
     }
 }
 
@@ -206,6 +225,39 @@ impl Tables {
         call.finish()?;
         let description = self.table(&name)?.description(&name);
         Ok((json!({"Table": description}), Usage::default()))
+    }
+
+    fn describe_time_to_live(&mut self, call: &mut Call) -> Outcome {
+        let name = call.text("TableName")?;
+        call.finish()?;
+        let description = match &self.table(&name)?.expires {
+            Some(attribute) => json!({
+                "TimeToLiveStatus": "ENABLED",
+                "AttributeName": attribute,
+            }),
+            None => json!({"TimeToLiveStatus": "DISABLED"}),
+        };
+        let body = json!({"TimeToLiveDescription": description});
+        Ok((body, Usage::default()))
+    }
+
+    /// Records the attribute. Nothing expires here: AWS takes days.
+    fn update_time_to_live(&mut self, call: &mut Call) -> Outcome {
+        let name = call.text("TableName")?;
+        let specification = call.fields("TimeToLiveSpecification")?;
+        call.finish()?;
+        let attribute = specification.get("AttributeName").and_then(Value::as_str);
+        if specification.get("Enabled") != Some(&Value::Bool(true)) {
+            return Err(Refused::unknown("a time to live that is turned off"));
+        }
+        let attribute = attribute.ok_or_else(|| Refused::invalid("no AttributeName"))?;
+        let table = self.table(&name)?;
+        if table.expires.is_some() {
+            return Err(Refused::invalid("TimeToLive is already enabled"));
+        }
+        table.expires = Some(attribute.to_owned());
+        let body = json!({"TimeToLiveSpecification": specification});
+        Ok((body, Usage::default()))
     }
 
     fn drop_table(&mut self, call: &mut Call) -> Outcome {

@@ -52,6 +52,8 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// Use besides requests and bytes.
     pub(super) usage: Box<Usage>,
+    /// Table of the request.
+    pub(super) table: Option<String>,
 }
 
 impl Answer {
@@ -75,6 +77,10 @@ impl Answer {
     pub(super) fn usage(mut self, usage: Usage) -> Self {
         *self.usage = usage;
         self
+    }
+
+    pub(super) fn of_table(self, table: Option<String>) -> Self {
+        Self { table, ..self }
     }
 }
 
@@ -143,6 +149,8 @@ pub(super) struct Port {
     conditions: Mutex<Conditions>,
     bucket: Mutex<Bucket>,
     usage: Mutex<BTreeMap<String, Usage>>,
+    /// The same use by table and operation.
+    tables: Mutex<BTreeMap<(String, String), Usage>>,
 }
 
 impl Port {
@@ -152,6 +160,7 @@ impl Port {
             conditions: Mutex::new(conditions),
             bucket: Mutex::new(Bucket::new()),
             usage: Mutex::default(),
+            tables: Mutex::default(),
         }
     }
 
@@ -164,6 +173,9 @@ impl Port {
         for (operation, usage) in &*lock(&self.usage) {
             let sum = bill.operations.entry((service, operation.clone()));
             *sum.or_default() += *usage;
+        }
+        for (of, usage) in &*lock(&self.tables) {
+            *bill.tables.entry(of.clone()).or_default() += *usage;
         }
     }
 
@@ -254,6 +266,9 @@ async fn answer<S: Service>(
         usage.bytes_out += answer.body.len() as u64;
     }
     port.record(&operation, usage);
+    if let Some(table) = answer.table.clone() {
+        *lock(&port.tables).entry((table, operation)).or_default() += usage;
+    }
     Ok(respond(answer))
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Table {
     pub(super) partition: KeyAttribute,
     pub(super) sort: Option<KeyAttribute>,
     pub(super) items: BTreeMap<Key, Item>,
+    /// Attribute by which items expire.
+    pub(super) expires: Option<String>,
 }
 
 impl Table {
@@ -75,6 +77,7 @@ impl Table {
             partition: partition.ok_or_else(|| Refused::invalid("no partition key"))?,
             sort,
             items: BTreeMap::new(),
+            expires: None,
         })
     }
 
