@@ -223,8 +223,12 @@ pub fn run(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
     }
 }
 
-/// Runs a world of several partitions.
-fn run_peers(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
+/// Performs a run of a world of several partitions, as [`run`] does for some seeds.
+///
+/// # Errors
+///
+/// The laws that were broken, with the trace if `trace` is set.
+pub fn run_peers(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
     let mut world = peers_world::PeersWorld::new(plan, trace);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
     let mut report = world.report.clone();

@@ -112,7 +112,7 @@ impl Clients {
                 ("hop", format!("hop {} -", path.join(",")))
             }
             _ => {
-                let (depth, width) = (1 + random.below(2), 2 + random.below(8));
+                let (depth, width) = (1 + random.below(2), 4 + random.below(9));
                 self.bursts += burst_total(depth, width);
                 ("burst", format!("burst {depth} {width}"))
             }

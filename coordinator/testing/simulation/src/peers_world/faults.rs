@@ -62,7 +62,7 @@ impl PeersPlan {
             }
         };
         let partitions = 1 + random.below(8) as u32;
-        let bursts = random.chance(400);
+        let bursts = random.chance(500);
         Self {
             partitions,
             machines: 1 + random.below(5) as usize,
