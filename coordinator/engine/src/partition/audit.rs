@@ -67,7 +67,8 @@ impl Partition {
         if self.pending_bytes != mailboxes + absent + outbox + peers + deferred + paused {
             wrong.push(format!(
                 "{} pending bytes are counted; there are {mailboxes} in mailboxes, \
-                 {absent} for absent buckets, {outbox} in the outbox, {peers} for other partitions, \
+                 {absent} for absent buckets, {outbox} in the outbox, \
+                 {peers} for other partitions, \
                  {deferred} in deferred requests and {paused} of paused ingresses",
                 self.pending_bytes
             ));

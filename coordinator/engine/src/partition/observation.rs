@@ -58,7 +58,8 @@ impl Partition {
         self.pending_bytes
     }
 
-    /// Returns the numbers of the messages to and from another partition; `None` if there were none.
+    /// Returns the numbers of the messages to and from another partition; `None` if there were
+    /// none.
     pub fn link_numbers(&self, peer: u32) -> Option<LinkNumbers> {
         let link = self.tables.links.get(peer)?;
         Some(LinkNumbers {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::durable::{Acknowledged, Key, Value};
 use crate::message::PeerMessage;
 
-/// What is durable about the messages between this partition and one other.
+/// Durable facts about the messages between this partition and one other.
 #[derive(Debug, Default)]
 pub(crate) struct LinkFacts {
     /// Messages to the other partition that it has not acknowledged, by number.
@@ -78,7 +78,7 @@ impl LinkFacts {
     }
 }
 
-/// What is durable about the messages between this partition and the others, by their numbers, and
+/// Durable facts about the messages between this partition and the others, by their numbers, and
 /// the lead of the last delta's time.
 #[derive(Debug, Default)]
 pub(crate) struct Links {

@@ -18,6 +18,7 @@ mod faults;
 mod functions;
 mod mutants;
 mod owners;
+mod rounds;
 mod truth;
 
 use std::collections::BTreeMap;

@@ -76,7 +76,7 @@ impl PartitionTruth {
     }
 }
 
-/// What is durable of the links of a partition, and its money.
+/// Durable numbers of the links of a partition, and its money.
 #[derive(Default)]
 struct Ledger {
     /// Balances, messages in mailboxes and timers.
