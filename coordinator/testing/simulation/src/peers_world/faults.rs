@@ -230,7 +230,8 @@ impl PeersWorld {
             .collect()
     }
 
-    /// Ends all faults: calendars are right, nothing sleeps, and only the newest owners are left.
+    /// Ends all faults: calendars are right, and only the newest owners are left. Machines that
+    /// sleep wake up in their time, because what waits for them must arrive in its order.
     pub(super) fn end_faults(&mut self) {
         self.record(|| "the faults end".to_owned());
         self.faults_ended = true;
@@ -241,7 +242,6 @@ impl PeersWorld {
         self.plan.foreign = 0;
         self.plan.failed = 0;
         for machine in 0..self.machines.len() {
-            self.machines[machine].paused_until_ms = 0;
             self.set_clock(machine, 0);
         }
         // A former owner would learn that it is one only at a commit, which it may never have a
