@@ -220,6 +220,13 @@ impl PartitionLoop {
             Output::SetIngressPause { ingress, paused } => {
                 ports.reading.pause_ingress(&ingress, paused);
             }
+            output @ (Output::PeerFrame { .. }
+            | Output::PeerAnswer { .. }
+            | Output::PeerClose { .. }
+            | Output::PeerDamaged { .. }
+            | Output::Congested(_)) => {
+                unreachable!("an application of one partition has no peers: {output:?}")
+            }
             Output::WakeAt(due_ms) => self.wake_at_ms = Some(due_ms),
             Output::Stopped => {}
         }

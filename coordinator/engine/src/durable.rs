@@ -32,9 +32,15 @@
 //! | 14 | received: ingress, id (16 bytes) | expiry; version 2: and key group |
 //! | 15 | pause of a function: function | reason, since |
 //! | 16 | pause of an ingress: ingress | reason, since |
+//! | 32 | out: partition, number | sender's key group, target, message, trace context, headers |
+//! | 33 | assigned: partition | number of the last message to it |
+//! | 34 | acknowledged: partition | number, epoch; removes all `out` up to the number |
+//! | 35 | taken: partition | number of the last message from it |
+//! | 36 | lead | ms by which the delta's time is ahead of the partition's own time |
 
 mod codec;
 mod key;
+mod links;
 pub(crate) mod peek;
 pub(crate) mod state;
 mod value;
@@ -45,7 +51,7 @@ use bytes::Bytes;
 use satchel_protocol::reqreply::TypedValue;
 
 use crate::address::{Address, FunctionType};
-use crate::message::{Message, MessageId};
+use crate::message::{Message, MessageId, PeerMessage};
 use crate::placement::{CachedPlacement, KeyGroup, Placement};
 use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
@@ -154,6 +160,31 @@ pub enum Key {
         /// Id of the paused ingress.
         ingress: Arc<str>,
     },
+    /// A message to another partition that was not acknowledged yet.
+    Out {
+        /// Number of the receiving partition.
+        peer: u32,
+        /// Number of the message within the pair, from 1.
+        number: u64,
+    },
+    /// Number of the last message to another partition.
+    Assigned {
+        /// Number of the receiving partition.
+        peer: u32,
+    },
+    /// Last message that another partition has acknowledged. Setting it removes each
+    /// [`Key::Out`] up to that number, without a removal of its own.
+    Acknowledged {
+        /// Number of the receiving partition.
+        peer: u32,
+    },
+    /// Number of the last message taken from another partition.
+    Taken {
+        /// Number of the sending partition.
+        peer: u32,
+    },
+    /// Lead of the time of the last delta over the partition's own time, if there is one.
+    Lead,
 }
 
 /// Value of a fact.
@@ -189,6 +220,23 @@ pub enum Value {
     Received(ReceivedId),
     /// Value of [`Key::FunctionPause`] and [`Key::IngressPause`].
     Pause(Pause),
+    /// Value of [`Key::Out`].
+    Out(Box<PeerMessage>),
+    /// Value of [`Key::Assigned`] and [`Key::Taken`].
+    LinkNumber(u64),
+    /// Value of [`Key::Acknowledged`].
+    Acknowledged(Acknowledged),
+    /// Value of [`Key::Lead`], in ms.
+    Lead(u64),
+}
+
+/// Acknowledgement of the messages to another partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Acknowledged {
+    /// Number of the last message that is durable at the receiver.
+    pub upto: u64,
+    /// Epoch of the receiver's owner that said so.
+    pub epoch: u64,
 }
 
 /// Hold of a fork: its ingress, timers and outbox are held.
@@ -327,8 +375,8 @@ pub struct DeadLetter {
     pub failed_at_ms: u64,
     /// Egress of the record, if it was an egress record.
     pub egress: Option<Arc<str>>,
-    /// Key group of the record's sender, if it was an egress record that has one
-    /// ([`OutboxEntry::key_group`]).
+    /// Key group of the sender, if it was an egress record that has one
+    /// ([`OutboxEntry::key_group`]), or a message that could not go to another partition.
     pub key_group: Option<KeyGroup>,
     /// Trace context of the message.
     pub trace: Option<TraceParent>,
@@ -422,7 +470,12 @@ impl Key {
             | Self::Hold
             | Self::Received { .. }
             | Self::FunctionPause { .. }
-            | Self::IngressPause { .. } => None,
+            | Self::IngressPause { .. }
+            | Self::Out { .. }
+            | Self::Assigned { .. }
+            | Self::Acknowledged { .. }
+            | Self::Taken { .. }
+            | Self::Lead => None,
         }
     }
 }

@@ -7,8 +7,9 @@ use satchel_protocol::reqreply::{FromFunction, TypedValue};
 
 use crate::address::{Address, FunctionType};
 use crate::invocation::{AttemptId, Failure};
-use crate::message::MessageId;
+use crate::link::{Answer, Frame};
 pub use crate::message::{Header, Headers, Unroutable};
+use crate::message::{MessageId, PeerMessage};
 use crate::position::{SequenceNumber, ShardId, ShardPosition};
 use crate::queue::{QueuedId, QueuedMessage};
 pub use crate::request::{
@@ -163,6 +164,46 @@ pub enum Input {
         /// Decoded content of the bucket.
         content: Box<LoadedBucket>,
     },
+    /// A connection to the owner of another partition is ready for frames. It replaces the one
+    /// before.
+    PeerConnected {
+        /// Number of the other partition.
+        peer: u32,
+        /// Names the connection. The driver assigns the numbers and uses none twice.
+        connection: u64,
+    },
+    /// An owner of another partition has connected, and will send frames. Answered by
+    /// [`crate::output::Output::PeerAnswer`].
+    PeerAccepted {
+        /// Number of the other partition.
+        peer: u32,
+        /// Names the connection, as in [`Input::PeerConnected`].
+        connection: u64,
+    },
+    /// A connection to or from another partition has ended.
+    PeerDisconnected {
+        /// The connection.
+        connection: u64,
+    },
+    /// A frame of another partition arrived over a connection that it made.
+    PeerFrame {
+        /// The connection.
+        connection: u64,
+        /// Generation that the frame names.
+        generation: u64,
+        /// The frame.
+        frame: Frame<PeerMessage>,
+    },
+    /// An answer to this partition's frames arrived over the connection that it made.
+    PeerAnswered {
+        /// The connection.
+        connection: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Some partition of the application began to say that too many messages wait for others
+    /// ([`crate::output::Output::Congested`]), or none says so any more.
+    ApplicationCongested(bool),
     /// The requested wake-up time was reached (possibly early). The wake-up is used up: if it came
     /// too early, the partition requests another one.
     TimeReached,
@@ -302,4 +343,18 @@ pub enum Administration {
         /// Maximum number of entries.
         limit: usize,
     },
+}
+
+impl Administration {
+    /// Returns the only address that the query or correction concerns, if there is one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Inspect(address)
+            | Self::SetState { address, .. }
+            | Self::DeleteState { address, .. }
+            | Self::Resume(address)
+            | Self::Skip(address) => Some(address),
+            _ => None,
+        }
+    }
 }

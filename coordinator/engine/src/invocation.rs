@@ -35,6 +35,9 @@ impl fmt::Display for AttemptId {
     }
 }
 
+/// Size that a batch counts for itself, and for each of its messages besides its own bytes.
+pub(crate) const BATCH_OVERHEAD_BYTES: usize = 96;
+
 /// Pending messages of one address, in order, with its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Batch {

@@ -19,8 +19,8 @@
 //!
 //! Smaller state machines of the same kind decide for the adapters around a partition: [`source`]
 //! (reading streams and queues), [`sink`] (delivering records), [`lease`] (choosing the process
-//! that tries to own the partition), [`link`] (messages from one partition to another; nothing
-//! drives it yet, because an application has one partition).
+//! that tries to own the partition), [`link`] (numbers, frames and acknowledgements of the messages
+//! from one partition to another, which [`partition`] drives).
 //!
 //! The crate has no clock, randomness, threads or `await`. Time is an argument. Values that must
 //! look random derive from a seed or a counter, so every run can be replayed. Adapters perform all
@@ -32,6 +32,7 @@
 //!  partition ─► input, output ─► tables ─► durable ─► queue, request
 //!                                            │            └─► message, position ─► address, trace
 //!                                            └─► placement ─► address
+//!  partition, input, output ─► link
 //!  dispatcher ─► endpoint ─► invocation ─► address
 //!  sink, source ─► input, queue, position
 //! ```

@@ -40,6 +40,13 @@ pub const INITIAL_CREDIT: u64 = 1 << 20;
 /// partition that gets it, in ms. One that is further ahead is not taken (rule 36).
 pub const AHEAD_MAX_MS: u64 = 5_000;
 
+/// Approximate size of a frame with several messages, in bytes.
+pub const FRAME_BYTES: u64 = 256 << 10;
+
+/// Maximum size of a message between partitions, in bytes. A larger one becomes a dead letter of
+/// its sender before it gets a number.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
 /// Number of a message within its pair of partitions, from 1. Zero is before the first message.
 pub type Number = u64;
 
@@ -88,4 +95,30 @@ pub enum Refusal {
     Gap,
     /// The frame's time is ahead of the receiver's by more than [`AHEAD_MAX_MS`].
     Ahead,
+}
+
+/// Reason for which a partition closes a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseCause {
+    /// The other end is a former owner of its partition.
+    FormerOwner,
+    /// The clocks of both sides differ by more than [`AHEAD_MAX_MS`]. A person should look at them.
+    ClocksDiffer,
+    /// The other end divides the key groups into partitions in another way.
+    OtherGeneration,
+}
+
+/// Contradiction between the two sides of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkDamage {
+    /// The receiver has taken numbers that this side never made.
+    Unmade {
+        /// Last number that the receiver has.
+        taken: Number,
+    },
+    /// The receiver lacks numbers that it had acknowledged.
+    Lost {
+        /// First number that is missing.
+        number: Number,
+    },
 }

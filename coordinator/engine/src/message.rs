@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::address::Address;
 use crate::hex::Hex;
+use crate::placement::KeyGroup;
 use crate::trace::TraceParent;
 
 /// Id of a message, passed to functions as idempotency key: 128 bits, 32 hexadecimal digits as
@@ -230,6 +231,25 @@ impl Message {
             .map_or(0, |caller| caller.id.len() + 32);
         let argument = self.argument.typename.len() + self.argument.value.len();
         argument + caller + header_bytes(&self.headers) + MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+/// A message on its way to another partition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerMessage {
+    /// Key group of the sender: an address, or the name of a stream or queue. It decides which
+    /// partition inherits the message.
+    pub sender: KeyGroup,
+    /// Address that receives the message.
+    pub target: Address,
+    /// The message.
+    pub message: Message,
+}
+
+impl PeerMessage {
+    /// Approximate size in memory and on the wire, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.message.pending_bytes(&self.target)
     }
 }
 

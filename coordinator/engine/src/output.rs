@@ -9,7 +9,8 @@ use crate::address::{Address, FunctionType};
 pub use crate::durable::BucketSummary;
 use crate::durable::Change;
 use crate::invocation::{Batch, EndpointIndex};
-use crate::message::MessageId;
+use crate::link::{self, CloseCause, Frame, LinkDamage};
+use crate::message::{MessageId, PeerMessage};
 use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
 use crate::request::{DeadLetterCursor, RequestId};
@@ -102,6 +103,48 @@ pub enum Output {
         /// True to stop.
         paused: bool,
     },
+    /// Send this frame to another partition.
+    PeerFrame {
+        /// Number of the other partition.
+        peer: u32,
+        /// Connection to use, as in [`crate::input::Input::PeerConnected`].
+        connection: u64,
+        /// Generation that the frame names.
+        generation: u64,
+        /// The frame.
+        frame: Frame<PeerMessage>,
+    },
+    /// Send this answer to another partition.
+    PeerAnswer {
+        /// Number of the other partition.
+        peer: u32,
+        /// Connection to use, as in [`crate::input::Input::PeerAccepted`].
+        connection: u64,
+        /// The answer.
+        answer: link::Answer,
+    },
+    /// Close this connection. If this partition made it, connect again to whoever owns the other
+    /// partition, after a back-off.
+    PeerClose {
+        /// Number of the other partition.
+        peer: u32,
+        /// The connection. It need not be reported as disconnected.
+        connection: u64,
+        /// Reason, for people.
+        cause: CloseCause,
+    },
+    /// The two sides of a pair contradict each other. Look at the log: a process that no longer
+    /// owns its partition ends. Otherwise the application is damaged, and the pair stands still
+    /// until a person decides.
+    PeerDamaged {
+        /// Number of the other partition.
+        peer: u32,
+        /// The contradiction.
+        damage: LinkDamage,
+    },
+    /// Tell all partitions that too many messages wait here for others, or no longer. While any
+    /// says so, each gets [`crate::input::Input::ApplicationCongested`].
+    Congested(bool),
     /// Send `TimeReached` at this time, in ms since the epoch. Replaces an earlier request.
     WakeAt(u64),
     /// The partition has stopped: everything is durable, nothing is in flight, and no output
@@ -182,6 +225,11 @@ pub enum Answer {
     },
     /// The idempotency key was used before with a different body.
     KeyReused,
+    /// Another partition owns the address. Nothing was accepted.
+    Elsewhere {
+        /// Number of that partition.
+        partition: u32,
+    },
     /// Too much is pending. Nothing was accepted.
     Overloaded,
     /// The dead letters have more bytes than their limit. Nothing was accepted.

@@ -47,6 +47,7 @@ mod memory;
 mod notices;
 mod observation;
 mod pauses;
+mod peers;
 mod queues;
 mod recovery;
 mod rejections;
@@ -64,6 +65,7 @@ use crate::address::{Address, FunctionType};
 use crate::durable::Key;
 use crate::endpoint::Endpoints;
 use crate::input::Input;
+use crate::link::FRAME_BYTES;
 use crate::map::Map;
 use crate::output::Output;
 use crate::placement::Placement;
@@ -76,13 +78,15 @@ use letter_lists::LetterList;
 use loading::Loading;
 use notices::Notices;
 use pauses::PausedIngresses;
+use peers::Peers;
 use schedule::Schedule;
 use state_drops::StateDrop;
 use suspension::FunctionTypes;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
 pub use notices::{Notice, PauseCause};
-pub use observation::FunctionFigures;
+pub use observation::{FunctionFigures, LinkNumbers};
+pub use peers::Generation;
 pub use recovery::{Ownership, Recovery};
 
 /// Configuration of a partition.
@@ -92,6 +96,8 @@ pub struct Config {
     pub partition: u32,
     /// Choice of the bucket of an address; fixed when the application is created.
     pub placement: Placement,
+    /// Generation of an application of several partitions. `None` if it has one.
+    pub generation: Option<Generation>,
     /// Endpoints that serve its functions.
     pub endpoints: Endpoints,
     /// Egresses that functions may write to, `namespace/type`.
@@ -125,6 +131,8 @@ pub struct Config {
     /// Maximum number of buckets being loaded at the same time; `None` for a 32nd of all buckets,
     /// and at least 8.
     pub loads_at_once: Option<usize>,
+    /// Approximate size of a frame with several messages to another partition, in bytes.
+    pub peer_frame_bytes: u64,
 }
 
 impl Default for Config {
@@ -132,6 +140,7 @@ impl Default for Config {
         Self {
             partition: 0,
             placement: Placement::default(),
+            generation: None,
             endpoints: Endpoints::default(),
             egresses: BTreeSet::new(),
             ingresses: BTreeSet::new(),
@@ -145,6 +154,7 @@ impl Default for Config {
             image_bytes_per_seal: 1 << 20,
             memory_limit_bytes: None,
             loads_at_once: None,
+            peer_frame_bytes: FRAME_BYTES,
         }
     }
 }
@@ -170,6 +180,10 @@ pub struct Counts {
     pub timers_fired: u64,
     /// Values that expired.
     pub expired: u64,
+    /// Messages to other partitions.
+    pub sent_to_peers: u64,
+    /// Messages taken from other partitions.
+    pub taken_from_peers: u64,
     /// Records of the outbox that were dropped when a hold was lifted.
     pub dropped_records: u64,
     /// Buckets that were loaded.
@@ -197,6 +211,8 @@ pub struct Gauges {
     pub dead_letter_bytes: usize,
     /// Records in the outbox.
     pub outbox: usize,
+    /// Size of the messages to other partitions that were not acknowledged, in bytes.
+    pub peer_bytes: usize,
     /// Known ids of queue messages.
     pub received_ids: usize,
     /// True if ingress, timers and outbox are held, because this is a fork that no operator has
@@ -264,8 +280,13 @@ pub struct Partition {
     config: Config,
     epoch: u64,
     /// Partition time: the maximum of every `now_ms` seen and of the time of the last owner's last
-    /// delta.
+    /// delta. It is the partition's own time, which no other partition moves.
     now_ms: u64,
+    /// Earliest time of the next delta: that of the last one, and of the deltas of other partitions
+    /// that made what the next delta takes.
+    delta_time_ms: u64,
+    /// Links to the other partitions, if there are any.
+    peers: Option<Box<Peers>>,
     /// Until this time, messages are tried only once they are durable, because the last owner
     /// crashed.
     crash_guard_until_ms: u64,
@@ -279,6 +300,8 @@ pub struct Partition {
     flights: Map<u64, Address>,
     next_attempt: u64,
     pending_bytes: usize,
+    /// Part of it: the size of the outbox, in bytes.
+    outbox_bytes: usize,
     ingress_paused: bool,
     /// Reads that wait until the hold is lifted.
     held_reads: Vec<Release>,
@@ -386,6 +409,16 @@ impl Partition {
                 load,
                 content,
             } => self.bucket_loaded(bucket, load, *content),
+            Input::PeerConnected { peer, connection } => self.peer_connected(peer, connection),
+            Input::PeerAccepted { peer, connection } => self.peer_accepted(peer, connection),
+            Input::PeerDisconnected { connection } => self.peer_disconnected(connection),
+            Input::PeerFrame {
+                connection,
+                generation,
+                frame,
+            } => self.peer_frame(connection, generation, frame),
+            Input::PeerAnswered { connection, answer } => self.peer_answered(connection, &answer),
+            Input::ApplicationCongested(congested) => self.application_congested(congested),
             Input::TimeReached => self.schedule.woken(),
             Input::StopRequested => self.stop_requested(),
             Input::StopForced => self.stop_forced(),
@@ -400,6 +433,7 @@ impl Partition {
             self.seal_if_due();
             // A release after the last seal may have made an address ready.
             self.start_batches();
+            self.poll_peers();
             self.regulate_memory();
             self.regulate_ingress();
             self.start_loads();
@@ -447,6 +481,7 @@ impl Partition {
             dead_letters: self.tables.dead_letters.len(),
             dead_letter_bytes: self.tables.dead_letters.bytes(),
             outbox: self.tables.outbox.len(),
+            peer_bytes: self.tables.links.out_bytes(),
             received_ids: self.tables.received.len(),
             held: self.is_held(),
             sealed: self.commits.sealed(),
@@ -508,7 +543,8 @@ impl Partition {
             return;
         }
         let limit = self.config.pending_bytes_max;
-        let must_pause = self.memory_is_short || self.has_too_many_dead_letters();
+        let is_congested = self.is_congested();
+        let must_pause = self.memory_is_short || is_congested || self.has_too_many_dead_letters();
         if !self.ingress_paused && (self.pending_bytes > limit || must_pause) {
             self.ingress_paused = true;
             self.outputs.push_back(Output::PauseIngress);
@@ -516,6 +552,8 @@ impl Partition {
                 PauseCause::PendingBytes
             } else if self.memory_is_short {
                 PauseCause::Memory
+            } else if is_congested {
+                PauseCause::Congestion
             } else {
                 PauseCause::DeadLetters
             };

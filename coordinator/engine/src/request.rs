@@ -19,11 +19,19 @@ pub struct RequestId(pub u64);
 pub struct CallId(pub [u8; 16]);
 
 impl CallId {
-    /// Returns the same id for a call to an address in this key group.
+    /// Returns the id with the key group of the call's target in its first two bytes, so that the
+    /// partition of the target is known of its replies. 112 random bits are left.
     #[must_use]
     pub fn of_key_group(mut self, key_group: KeyGroup) -> Self {
         self.0[..2].copy_from_slice(&key_group.0.to_be_bytes());
         self
+    }
+
+    /// Returns the key group of the call's target. An id drawn in a root of an old
+    /// format has none, and gives any number.
+    #[must_use]
+    pub fn key_group(self) -> KeyGroup {
+        KeyGroup(u16::from_be_bytes([self.0[0], self.0[1]]))
     }
 }
 

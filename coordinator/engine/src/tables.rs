@@ -7,6 +7,7 @@ mod bucket;
 mod bucket_slot;
 mod dead_letters;
 mod functions;
+mod links;
 mod loaded;
 mod overlay;
 mod received_ids;
@@ -28,6 +29,7 @@ use bucket_slot::{Absence, BucketSlot};
 pub(crate) use dead_letters::DeadLetterEntry;
 use dead_letters::DeadLetterIndex;
 use functions::Functions;
+use links::Links;
 use received_ids::ReceivedIds;
 use sizes::Sizes;
 
@@ -59,6 +61,8 @@ pub(crate) struct Tables {
     pub(crate) function_pauses: BTreeMap<FunctionType, Pause>,
     /// Ingresses that a person paused.
     pub(crate) ingress_pauses: BTreeMap<Arc<str>, Pause>,
+    /// Messages to and from other partitions.
+    pub(crate) links: Links,
     /// Counts inputs, to find the least recently used buckets.
     pub(crate) turn: u64,
 }
@@ -81,6 +85,7 @@ impl Tables {
             hold: None,
             function_pauses: BTreeMap::new(),
             ingress_pauses: BTreeMap::new(),
+            links: Links::default(),
             turn: 1,
         }
     }
@@ -220,6 +225,14 @@ impl Tables {
         let bucket_slots = self.bucket_slots.iter();
         let pinned = bucket_slots.filter(|slot| slot.eviction() != Eviction::Allowed);
         pinned.map(BucketSlot::bytes).sum()
+    }
+
+    /// Size of the messages that wait until a suspension or a pause ends, in bytes.
+    pub(crate) fn standing_bytes(&self) -> usize {
+        self.bucket_slots
+            .iter()
+            .map(BucketSlot::standing_bytes)
+            .sum()
     }
 
     /// Takes the next number of the partition's counter.
@@ -412,7 +425,7 @@ impl Tables {
                 let pause = self.ingress_pauses.get(ingress);
                 pause.cloned().map(Value::Pause)
             }
-            _ => None,
+            key => self.links.value(key),
         }
     }
 
@@ -488,6 +501,7 @@ impl Tables {
                 for ingress in self.ingress_pauses.keys().cloned() {
                     keep(Key::IngressPause { ingress });
                 }
+                self.links.for_each_key(&mut keep);
             }
         }
         content
@@ -544,8 +558,14 @@ impl Tables {
                 }
             }
             (key, value) => {
-                let address = key.address().cloned();
-                let address = address.expect("partition-wide facts are handled above");
+                let Some(address) = key.address().cloned() else {
+                    let left = self.links.put(key, value);
+                    assert_eq!(
+                        left, None,
+                        "partition-wide facts are handled here and above"
+                    );
+                    return;
+                };
                 let bucket = self.bucket_of(&address);
                 self.sizes.get_mut().may_change(bucket);
                 let slot = &mut self.bucket_slots[usize::from(bucket)];
@@ -588,6 +608,8 @@ impl Tables {
                     let slot = &mut self.bucket_slots[usize::from(bucket)];
                     slot.bucket.remove(&self.functions, key);
                     slot.bucket.recount(address);
+                } else {
+                    self.links.remove(key);
                 }
             }
         }

@@ -111,6 +111,14 @@ impl ApiError {
                 "idempotency_key_reused",
                 "this Idempotency-Key was used with another body; a new message needs a new key",
             ),
+            Answer::Elsewhere { partition } => Self::unavailable(
+                "not_here",
+                1,
+                format!(
+                    "partition {partition} owns this address; \
+                     the request had no effect, retry it"
+                ),
+            ),
             Answer::Overloaded => Self::unavailable(
                 "overloaded",
                 1,

@@ -24,6 +24,11 @@ const HOLD: u8 = 12;
 const RECEIVED: u8 = 14;
 const FUNCTION_PAUSE: u8 = 15;
 const INGRESS_PAUSE: u8 = 16;
+const OUT: u8 = 32;
+const ASSIGNED: u8 = 33;
+const ACKNOWLEDGED: u8 = 34;
+const TAKEN: u8 = 35;
+const LEAD: u8 = 36;
 
 const CALL: u8 = 1;
 const SEND: u8 = 2;
@@ -101,6 +106,24 @@ pub(super) fn encode(key: &Key, out: &mut Vec<u8>) {
             out.push(INGRESS_PAUSE);
             put_text(out, ingress);
         }
+        Key::Out { peer, number } => {
+            out.push(OUT);
+            put_number(out, (*peer).into());
+            put_number(out, *number);
+        }
+        Key::Assigned { peer } => {
+            out.push(ASSIGNED);
+            put_number(out, (*peer).into());
+        }
+        Key::Acknowledged { peer } => {
+            out.push(ACKNOWLEDGED);
+            put_number(out, (*peer).into());
+        }
+        Key::Taken { peer } => {
+            out.push(TAKEN);
+            put_number(out, (*peer).into());
+        }
+        Key::Lead => out.push(LEAD),
     }
 }
 
@@ -161,6 +184,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Key, Malformed> {
         INGRESS_PAUSE => Key::IngressPause {
             ingress: read.shared_text()?,
         },
+        OUT => Key::Out {
+            peer: read.small()?,
+            number: read.number()?,
+        },
+        ASSIGNED => Key::Assigned {
+            peer: read.small()?,
+        },
+        ACKNOWLEDGED => Key::Acknowledged {
+            peer: read.small()?,
+        },
+        TAKEN => Key::Taken {
+            peer: read.small()?,
+        },
+        LEAD => Key::Lead,
         found => {
             return Err(Malformed::Unknown {
                 what: "key tag",

@@ -1,4 +1,5 @@
 mod key_groups;
+mod links;
 
 use proptest::prelude::*;
 use satchel_protocol::types::typed_value;
@@ -301,6 +302,30 @@ fn fact() -> impl Strategy<Value = (Key, Value)> {
         )),
         (text(), pause())
             .prop_map(|(ingress, pause)| (Key::IngressPause { ingress }, Value::Pause(pause))),
+        link_fact(),
+    ]
+}
+
+fn link_fact() -> impl Strategy<Value = (Key, Value)> {
+    let out = (any::<(u32, u64, u16)>(), address(), message());
+    let out = out.prop_map(|((peer, number, sender), target, message)| {
+        let sent = PeerMessage {
+            sender: KeyGroup(sender),
+            target,
+            message,
+        };
+        (Key::Out { peer, number }, Value::Out(Box::new(sent)))
+    });
+    let numbers = any::<(u32, u64, u64)>();
+    prop_oneof![
+        out,
+        numbers.prop_map(|(peer, number, _)| (Key::Assigned { peer }, Value::LinkNumber(number))),
+        numbers.prop_map(|(peer, number, _)| (Key::Taken { peer }, Value::LinkNumber(number))),
+        numbers.prop_map(|(peer, upto, epoch)| (
+            Key::Acknowledged { peer },
+            Value::Acknowledged(Acknowledged { upto, epoch })
+        )),
+        any::<u64>().prop_map(|ms| (Key::Lead, Value::Lead(ms))),
     ]
 }
 

@@ -3,6 +3,7 @@
 use super::codec::{
     Malformed, Reader, put_address, put_bytes, put_number, put_option, put_text, put_typed_value,
 };
+use super::links::{acknowledged, peer_message, put_acknowledged, put_peer_message};
 use super::{
     DeadLetter, Expiration, FailureRecord, Hold, Idempotency, Key, OutboxEntry, Outcome, Pause,
     ReceivedId, StateSpec, StoredState, Suspension, Timer, Value,
@@ -43,18 +44,14 @@ pub(super) fn encode(value: &Value, out: &mut Vec<u8>) {
         Value::Registration(specs) if specs.iter().any(|spec| spec.retired)
     );
     if let Value::Message(message) = value
-        && let Some(headers) = &message.headers
+        && message.headers.is_some()
     {
         out.push(WITH_HEADERS);
         put_message(out, message);
         put_option(out, message.trace, |out, trace| {
             out.extend_from_slice(&trace.to_bytes());
         });
-        put_number(out, headers.len() as u64);
-        for header in headers.iter() {
-            put_text(out, &header.name);
-            put_bytes(out, &header.value);
-        }
+        put_headers(out, &message.headers);
         return;
     }
     let trace = trace_of(value);
@@ -172,6 +169,9 @@ fn encode_fields(value: &Value, with_retired: bool, out: &mut Vec<u8>) {
             put_text(out, &pause.reason);
             put_number(out, pause.since_ms);
         }
+        Value::Out(sent) => put_peer_message(out, sent),
+        Value::LinkNumber(number) | Value::Lead(number) => put_number(out, *number),
+        Value::Acknowledged(acknowledged) => put_acknowledged(out, *acknowledged),
     }
 }
 
@@ -189,7 +189,7 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
         (WITH_HEADERS, Key::Message { .. }) => {
             let mut message = message(&mut read)?;
             message.trace = optional_trace(&mut read)?;
-            message.headers = headers(&mut read)?;
+            message.headers = read_headers(&mut read)?;
             read.end()?;
             return Ok(Value::Message(message));
         }
@@ -273,6 +273,10 @@ pub(super) fn decode(key: &Key, bytes: &[u8]) -> Result<Value, Malformed> {
             reason: read.shared_text()?,
             since_ms: read.number()?,
         }),
+        Key::Out { .. } => Value::Out(Box::new(peer_message(&mut read)?)),
+        Key::Assigned { .. } | Key::Taken { .. } => Value::LinkNumber(read.number()?),
+        Key::Acknowledged { .. } => Value::Acknowledged(acknowledged(&mut read)?),
+        Key::Lead => Value::Lead(read.number()?),
     };
     if traced {
         let trace = Some(TraceParent::from_bytes(read.array("trace context")?));
@@ -316,7 +320,7 @@ fn key_group(read: &mut Reader<'_>) -> Result<KeyGroup, Malformed> {
     })
 }
 
-fn put_message(out: &mut Vec<u8>, message: &Message) {
+pub(super) fn put_message(out: &mut Vec<u8>, message: &Message) {
     out.extend_from_slice(&message.id.0);
     put_option(out, message.caller.as_ref(), put_address);
     put_typed_value(out, &message.argument);
@@ -326,7 +330,7 @@ fn put_message(out: &mut Vec<u8>, message: &Message) {
     });
 }
 
-fn message(read: &mut Reader<'_>) -> Result<Message, Malformed> {
+pub(super) fn message(read: &mut Reader<'_>) -> Result<Message, Malformed> {
     Ok(Message {
         id: read.message_id()?,
         caller: read.option(Reader::address)?,
@@ -342,7 +346,16 @@ fn message(read: &mut Reader<'_>) -> Result<Message, Malformed> {
     })
 }
 
-fn headers(read: &mut Reader<'_>) -> Result<Headers, Malformed> {
+pub(super) fn put_headers(out: &mut Vec<u8>, headers: &Headers) {
+    let headers = headers.as_deref().unwrap_or_default();
+    put_number(out, headers.len() as u64);
+    for header in headers {
+        put_text(out, &header.name);
+        put_bytes(out, &header.value);
+    }
+}
+
+pub(super) fn read_headers(read: &mut Reader<'_>) -> Result<Headers, Malformed> {
     let count = read.number()?;
     let headers: Vec<Header> = (0..count)
         .map(|_| {

@@ -96,6 +96,12 @@ impl<M: Clone> Sender<M> {
         self.acknowledged + self.entries.len() as u64
     }
 
+    /// Connection in use, if there is one.
+    #[must_use]
+    pub fn connection(&self) -> Option<u64> {
+        self.connection.as_ref().map(|connection| connection.id)
+    }
+
     /// The delta that made message `number` is durable, with this commit time: the message may
     /// leave. Numbers follow each other without gaps.
     pub fn release(&mut self, number: Number, message: M, bytes: u64, time_ms: u64) {

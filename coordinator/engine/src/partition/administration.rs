@@ -21,6 +21,11 @@ use crate::tables::Activity;
 
 impl Partition {
     pub(super) fn administered(&mut self, request: RequestId, administration: Administration) {
+        let address = administration.address();
+        if let Some(partition) = address.and_then(|address| self.owner_elsewhere(address)) {
+            self.answer(request, Answer::Elsewhere { partition });
+            return;
+        }
         let Some(administration) = self.defer_administration(request, administration) else {
             return;
         };

@@ -369,6 +369,7 @@ impl Partition {
     pub(super) fn put_outbox(&mut self, entry: OutboxEntry) {
         let number = self.tables.take_number();
         self.pending_bytes += outbox_bytes(&entry);
+        self.outbox_bytes += outbox_bytes(&entry);
         self.tables.outbox.insert(number, entry);
         self.mark_changed(Key::Outbox { number });
         self.emit_when_durable(number);
@@ -508,6 +509,7 @@ impl Partition {
     pub(super) fn take_outbox(&mut self, number: u64) -> Option<OutboxEntry> {
         let entry = self.tables.outbox.remove(&number)?;
         self.subtract_pending(outbox_bytes(&entry));
+        self.outbox_bytes -= outbox_bytes(&entry);
         self.mark_changed(Key::Outbox { number });
         Some(entry)
     }

@@ -146,7 +146,7 @@ impl Partition {
                         trace: origin.trace,
                         headers: origin.headers.clone(),
                     };
-                    self.deliver(&address, message);
+                    self.deliver_from(Some(origin.source), &address, message);
                 }
             }
             Err(Unroutable { value, reason }) => {
@@ -167,9 +167,22 @@ impl Partition {
         }
     }
 
-    /// Delivers a message to a mailbox or to a caller outside. If no endpoint serves the address,
-    /// the message becomes a dead letter.
+    /// Delivers a message to a mailbox, to a caller outside or to another partition. If no endpoint
+    /// serves the address, the message becomes a dead letter.
     pub(super) fn deliver(&mut self, address: &Address, message: Message) {
+        self.deliver_from(None, address, message);
+    }
+
+    /// Like [`Self::deliver`]; `origin` names the stream or queue of a message without a sender.
+    fn deliver_from(&mut self, origin: Option<&str>, address: &Address, message: Message) {
+        match self.owner_elsewhere(address) {
+            Some(peer) => self.send_to_peer(peer, origin, address, message),
+            None => self.deliver_here(address, message),
+        }
+    }
+
+    /// Delivers a message to an address of this partition.
+    pub(super) fn deliver_here(&mut self, address: &Address, message: Message) {
         if address.function.namespace() == RESERVED_NAMESPACE {
             self.reply_arrived(address, message.argument);
             return;

@@ -47,12 +47,28 @@ impl Partition {
             .filter(|(_, slot)| slot.is_absent());
         let absent: usize = absent.map(|(_, slot)| slot.message_bytes()).sum();
         let outbox: usize = self.tables.outbox.values().map(outbox_bytes).sum();
+        let peers = self.tables.links.out_bytes();
+        if outbox != self.outbox_bytes {
+            let counted = self.outbox_bytes;
+            wrong.push(format!(
+                "{counted} bytes of the outbox are counted; there are {outbox}"
+            ));
+        }
+        if !self
+            .tables
+            .links
+            .iter()
+            .all(|(_, link)| link.is_well_kept())
+        {
+            wrong.push("messages to other partitions are counted or numbered wrongly".to_owned());
+        }
         let deferred = self.deferred.bytes();
         let paused = self.paused_ingresses.bytes();
-        if self.pending_bytes != mailboxes + absent + outbox + deferred + paused {
+        if self.pending_bytes != mailboxes + absent + outbox + peers + deferred + paused {
             wrong.push(format!(
                 "{} pending bytes are counted; there are {mailboxes} in mailboxes, \
                  {absent} for absent buckets, {outbox} in the outbox, \
+                 {peers} for other partitions, \
                  {deferred} in deferred requests and {paused} of paused ingresses",
                 self.pending_bytes
             ));

@@ -10,7 +10,9 @@ use super::{Partition, Stopping};
 use crate::address::Address;
 use crate::durable::Key;
 use crate::endpoint::Endpoint;
-use crate::invocation::{AttemptId, Batch, BatchMessage, BatchState, EndpointIndex};
+use crate::invocation::{
+    AttemptId, BATCH_OVERHEAD_BYTES, Batch, BatchMessage, BatchState, EndpointIndex,
+};
 use crate::message::Message;
 use crate::output::Output;
 use crate::tables::{ActiveState, Activity, Flight, FunctionStates, Instance};
@@ -18,9 +20,6 @@ use crate::tables::{ActiveState, Activity, Flight, FunctionStates, Instance};
 /// Number of consecutive crashes after which a message that was pending at each of them is tried
 /// alone, with its attempt durable beforehand.
 const CRASHES_TOLERATED: u32 = 3;
-
-/// Size of a message on the wire besides its own bytes, in bytes.
-const WIRE_OVERHEAD_BYTES: usize = 96;
 
 impl Partition {
     /// Starts a batch for every address that waits for its turn.
@@ -207,14 +206,14 @@ fn make_batch(
 ) -> Batch {
     let active = instance.active.as_ref().expect("it has messages");
     let state = batch_state(instance, states);
-    let mut bytes = WIRE_OVERHEAD_BYTES + state.iter().map(state_bytes).sum::<usize>();
+    let mut bytes = BATCH_OVERHEAD_BYTES + state.iter().map(state_bytes).sum::<usize>();
     let mut messages = Vec::new();
     for (number, message) in active
         .mailbox
         .iter()
         .take(batch_limit(active, endpoint, alone))
     {
-        let message_bytes = message.bytes() + WIRE_OVERHEAD_BYTES;
+        let message_bytes = message.bytes() + BATCH_OVERHEAD_BYTES;
         let fits = bytes + message_bytes <= endpoint.bundle_bytes_max;
         if message.correction.is_some() || !(fits || messages.is_empty()) {
             break;

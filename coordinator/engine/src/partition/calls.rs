@@ -106,11 +106,16 @@ impl Calls {
 impl Partition {
     pub(super) fn call_received(&mut self, mut call: Call) {
         let request = call.request;
+        // Another partition may reply, and finds this one by the key group.
         if let Some(key_group) = self.tables.named_key_group(&call.target) {
             call.id = call.id.of_key_group(key_group);
         }
         if self.stopping != Stopping::No {
             self.answer(request, Answer::Stopping);
+            return;
+        }
+        if let Some(partition) = self.owner_elsewhere(&call.target) {
+            self.answer(request, Answer::Elsewhere { partition });
             return;
         }
         let function = &call.target.function;
@@ -150,7 +155,7 @@ impl Partition {
             self.answer(request, Answer::Paused(reason));
             return;
         }
-        if self.pending_bytes > self.config.pending_bytes_max {
+        if self.pending_bytes > self.config.pending_bytes_max || self.is_congested() {
             self.answer(request, Answer::Overloaded);
             return;
         }
@@ -390,7 +395,7 @@ pub(super) fn is_caller(address: &Address) -> bool {
     address.function.namespace() == RESERVED_NAMESPACE && address.function.name() == CALLER_NAME
 }
 
-fn call_id_of(caller: &Address) -> Option<CallId> {
+pub(super) fn call_id_of(caller: &Address) -> Option<CallId> {
     let id = is_caller(caller).then(|| parse_hex(&caller.id))?;
     id.map(CallId)
 }

@@ -43,6 +43,10 @@ pub(super) enum Release {
     TryAlone(Address),
     /// Start a batch of an address whose messages are durable.
     StartBatch(Address),
+    /// Send a message to another partition.
+    Out { peer: u32, number: u64 },
+    /// Acknowledge the messages of another partition up to this number.
+    Taken { peer: u32, number: u64 },
 }
 
 /// Urgency of the delta that a release waits for.
@@ -60,14 +64,15 @@ impl Release {
     fn urgency(&self) -> Urgency {
         match self {
             Self::Emit(_) => Urgency::Egress,
-            Self::Deletable { .. } => Urgency::Lazy,
+            Self::Deletable { .. } | Self::Taken { .. } => Urgency::Lazy,
             Self::MarksDurable(_)
             | Self::Reply { .. }
             | Self::Read(_)
             | Self::Plan { .. }
             | Self::Receive(_)
             | Self::TryAlone(_)
-            | Self::StartBatch(_) => Urgency::Prompt,
+            | Self::StartBatch(_)
+            | Self::Out { .. } => Urgency::Prompt,
         }
     }
 }
@@ -284,6 +289,9 @@ impl Partition {
         let due = releases.partition_point(|(delta, _)| *delta <= number);
         let due: Vec<_> = releases.drain(..due).collect();
         self.perform(due);
+        if let Some(peers) = &mut self.peers {
+            peers.deltas_durable(number);
+        }
     }
 
     /// Seals a delta if it is due.
@@ -331,6 +339,13 @@ impl Partition {
         commits.sealed_at_ms = self.now_ms;
         commits.on_their_way.push_back(self.now_ms);
         self.commits.dirty.insert(Key::Counter);
+        // Only messages of other partitions make the time of a delta later than that of this one.
+        self.delta_time_ms = self.delta_time_ms.max(self.now_ms);
+        let lead_ms = self.delta_time_ms - self.now_ms;
+        if lead_ms != self.tables.links.lead_ms {
+            self.tables.links.lead_ms = lead_ms;
+            self.commits.dirty.insert(Key::Lead);
+        }
         let dirty = std::mem::take(&mut self.commits.dirty);
         let number = self.commits.sealed + 1;
         let changes = dirty
@@ -346,6 +361,9 @@ impl Partition {
                 Change { key, value }
             })
             .collect();
+        if let Some(peers) = &mut self.peers {
+            peers.delta_sealed(number, self.delta_time_ms);
+        }
         self.commits.sealed = number;
         self.commits.first_unsealed_number = self.tables.next_number;
         let waiting = self.commits.take_waiting();
@@ -353,7 +371,7 @@ impl Partition {
         self.commits.releases.extend(waiting);
         self.outputs.push_back(Output::Commit(Box::new(Delta {
             number,
-            committed_at_ms: self.now_ms,
+            committed_at_ms: self.delta_time_ms,
             clean,
             changes,
         })));
@@ -443,6 +461,8 @@ impl Partition {
                         self.ready.push_back(address);
                     }
                 }
+                Release::Out { peer, number } => self.release_message(delta, peer, number),
+                Release::Taken { peer, number } => self.acknowledge_taken(delta, peer, number),
                 Release::TryAlone(address) => {
                     if let Some(active) = self.tables.active_mut(&address)
                         && active.activity == Activity::GuardingAttempt

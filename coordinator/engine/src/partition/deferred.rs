@@ -113,7 +113,7 @@ impl Partition {
         let Some(bucket) = bucket.filter(|_| call.idempotency_key.is_some()) else {
             return Some(call);
         };
-        if self.pending_bytes > self.config.pending_bytes_max {
+        if self.pending_bytes > self.config.pending_bytes_max || self.is_congested() {
             self.answer(call.request, Answer::Overloaded);
             return None;
         }

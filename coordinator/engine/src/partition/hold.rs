@@ -69,6 +69,7 @@ impl Partition {
     fn drop_outbox(&mut self) {
         for (number, entry) in std::mem::take(&mut self.tables.outbox) {
             self.subtract_pending(outbox_bytes(&entry));
+            self.outbox_bytes -= outbox_bytes(&entry);
             self.counts.dropped_records += 1;
             self.commits
                 .mark_ended(Key::Outbox { number }, number, self.now_ms);

@@ -70,6 +70,8 @@ pub enum PauseCause {
     Memory,
     /// The dead letters exceed their limit.
     DeadLetters,
+    /// Too many messages wait for other partitions, here or at another one.
+    Congestion,
 }
 
 impl PauseCause {
@@ -79,6 +81,7 @@ impl PauseCause {
             Self::PendingBytes => "pending_limit",
             Self::Memory => "memory_limit",
             Self::DeadLetters => "dead_letter_limit",
+            Self::Congestion => "congestion",
         }
     }
 }

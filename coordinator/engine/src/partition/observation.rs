@@ -8,6 +8,17 @@ use crate::address::FunctionType;
 use crate::durable::StateSpec;
 use crate::tables::Activity;
 
+/// Numbers of the messages between a partition and another one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkNumbers {
+    /// Last message to the other partition.
+    pub assigned: u64,
+    /// Last message that the other partition has acknowledged.
+    pub acknowledged: u64,
+    /// Last message taken from the other partition.
+    pub taken: u64,
+}
+
 /// Figures of one function within one bucket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FunctionFigures {
@@ -45,6 +56,17 @@ impl Partition {
     /// visits every bucket.
     pub fn pending_bytes(&self) -> usize {
         self.pending_bytes
+    }
+
+    /// Returns the numbers of the messages to and from another partition; `None` if there were
+    /// none.
+    pub fn link_numbers(&self, peer: u32) -> Option<LinkNumbers> {
+        let link = self.tables.links.get(peer)?;
+        Some(LinkNumbers {
+            assigned: link.assigned,
+            acknowledged: link.acknowledged.upto,
+            taken: link.taken,
+        })
     }
 
     /// Returns the figures of each function in one bucket; none for a bucket that is not in memory.

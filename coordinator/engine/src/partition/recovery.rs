@@ -9,6 +9,7 @@ use super::deferred::Deferred;
 use super::loading::Loading;
 use super::notices::Notices;
 use super::pauses::PausedIngresses;
+use super::peers::Peers;
 use super::schedule::{Schedule, Scheduled};
 use super::suspension::FunctionTypes;
 use super::{Config, Counts, Partition, Stopping};
@@ -100,12 +101,39 @@ impl Recovery {
         self.tables.hold.as_ref()
     }
 
+    /// Returns the partition's own time at its last delta, which has the time `committed_at_ms`,
+    /// both in ms since the epoch. Messages of other partitions may have made the time of the delta
+    /// later. The clock of the next owner continues from its own time.
+    pub fn own_time_ms(&self, committed_at_ms: u64) -> u64 {
+        committed_at_ms.saturating_sub(self.tables.links.lead_ms)
+    }
+
+    fn start_peers(&self, ownership: &Ownership) -> Option<Box<Peers>> {
+        let generation = self.config.generation.as_ref()?;
+        let own = self.config.partition;
+        assert!(
+            generation.partitions.range_of(own).is_some(),
+            "partition {own} is none of generation {}",
+            generation.number
+        );
+        let Ownership {
+            epoch,
+            committed_at_ms,
+            ..
+        } = *ownership;
+        let peers = Peers::start(generation, own, &self.tables, epoch, committed_at_ms);
+        Some(Box::new(peers))
+    }
+
     /// Starts an ownership period with the applied state.
     pub fn start(self, ownership: Ownership, now_ms: u64) -> Partition {
-        let now_ms = now_ms.max(ownership.committed_at_ms);
+        let now_ms = now_ms.max(self.own_time_ms(ownership.committed_at_ms));
+        let peers = self.start_peers(&ownership);
         let mut partition = Partition {
             epoch: ownership.epoch,
             now_ms,
+            delta_time_ms: ownership.committed_at_ms,
+            peers,
             crash_guard_until_ms: if ownership.clean {
                 0
             } else {
@@ -118,6 +146,7 @@ impl Recovery {
             flights: Map::default(),
             next_attempt: 1,
             pending_bytes: 0,
+            outbox_bytes: 0,
             ingress_paused: false,
             held_reads: Vec::new(),
             paused_ingresses: PausedIngresses::default(),
@@ -162,7 +191,8 @@ impl Partition {
             self.schedule_forgetting(ingress, at_ms);
         }
         let outbox = &self.tables.outbox;
-        self.pending_bytes += outbox.values().map(outbox_bytes).sum::<usize>();
+        self.outbox_bytes = outbox.values().map(outbox_bytes).sum();
+        self.pending_bytes += self.outbox_bytes + self.tables.links.out_bytes();
         let numbers: Vec<u64> = outbox.keys().copied().collect();
         for number in numbers {
             self.emit_when_durable(number);

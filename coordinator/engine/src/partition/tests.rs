@@ -16,6 +16,7 @@ mod observing;
 mod outlasting;
 mod pacing;
 mod pausing;
+mod peering;
 mod placing;
 mod queueing;
 mod recovering;

@@ -33,6 +33,8 @@ pub(crate) struct ActiveState {
     pub(super) counted_bytes: usize,
     /// Effect on eviction that the bucket has counted for this state.
     pub(super) counted_eviction: Eviction,
+    /// Size of waiting messages that the bucket has counted for this state, in bytes.
+    pub(super) counted_standing_bytes: usize,
     /// Not durable: a new owner begins with idle addresses.
     pub(crate) activity: Activity,
     /// Search for a poison message, if one is in progress. Not durable.
@@ -299,6 +301,14 @@ impl ActiveState {
             Eviction::Blocked
         } else {
             Eviction::Allowed
+        }
+    }
+
+    /// Size of the messages that wait until a suspension or a pause ends, in bytes.
+    pub(super) fn standing_bytes(&self) -> usize {
+        match self.eviction() {
+            Eviction::Blocked => self.mailbox_bytes,
+            Eviction::Allowed | Eviction::AfterDrain => 0,
         }
     }
 

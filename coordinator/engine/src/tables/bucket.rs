@@ -31,6 +31,8 @@ pub(crate) struct Bucket {
     blocked: usize,
     /// Number of addresses that were counted as [`Eviction::AfterDrain`].
     draining: usize,
+    /// Size of the messages of the former, in bytes.
+    standing_bytes: usize,
 }
 
 /// The instances of one function, which is therefore not stored with each instance.
@@ -209,6 +211,7 @@ impl Bucket {
         self.active_bytes = 0;
         self.blocked = 0;
         self.draining = 0;
+        self.standing_bytes = 0;
         let mut evictions = Vec::new();
         for table in &mut self.function_tables {
             let of = |instance: &Instance| hash_of(instance.body.id());
@@ -223,6 +226,8 @@ impl Bucket {
                 self.active_bytes += active.counted_bytes;
                 active.counted_eviction = active.eviction();
                 evictions.push(active.counted_eviction);
+                active.counted_standing_bytes = active.standing_bytes();
+                self.standing_bytes += active.counted_standing_bytes;
             }
         }
         for eviction in evictions {
@@ -264,6 +269,7 @@ impl Bucket {
         let gone = instance.is_empty();
         if let Some(active) = over {
             self.active_bytes -= active.counted_bytes;
+            self.standing_bytes -= active.counted_standing_bytes;
             self.recount_eviction(active.counted_eviction, Eviction::Allowed);
         }
         if gone {
@@ -282,7 +288,10 @@ impl Bucket {
         let before = std::mem::replace(&mut active.counted_bytes, after);
         let eviction = active.eviction();
         let before_eviction = std::mem::replace(&mut active.counted_eviction, eviction);
+        let standing = active.standing_bytes();
+        let before_standing = std::mem::replace(&mut active.counted_standing_bytes, standing);
         self.active_bytes = self.active_bytes + after - before;
+        self.standing_bytes = self.standing_bytes + standing - before_standing;
         self.recount_eviction(before_eviction, eviction);
     }
 
@@ -328,6 +337,12 @@ impl Bucket {
         self.body_bytes + self.active_bytes + self.table_bytes
     }
 
+    /// Size of the messages that wait until a suspension or a pause ends, in bytes, as of the last
+    /// seal.
+    pub(crate) fn standing_bytes(&self) -> usize {
+        self.standing_bytes
+    }
+
     /// Audits the counters. With `sealed`, a seal has counted every active state.
     pub(super) fn is_well_counted(&self, sealed: bool) -> bool {
         let mut anew = Self::default();
@@ -342,12 +357,13 @@ impl Bucket {
                     == (active.counted_bytes, active.counted_eviction);
                 active_states_are &= active.is_well_counted() && (counted_eviction || !sealed);
                 anew.active_bytes += active.counted_bytes;
+                anew.standing_bytes += active.counted_standing_bytes;
                 anew.recount_eviction(Eviction::Allowed, active.counted_eviction);
             }
         }
         let counts = |it: &Self| {
             let bytes = (it.body_bytes, it.active_bytes, it.table_bytes);
-            (bytes, it.blocked, it.draining)
+            (bytes, it.blocked, it.draining, it.standing_bytes)
         };
         active_states_are && counts(&anew) == counts(self)
     }

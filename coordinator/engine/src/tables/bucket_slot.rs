@@ -115,6 +115,11 @@ impl BucketSlot {
         self.bucket.eviction()
     }
 
+    /// Size of the messages that wait until a suspension or a pause ends, in bytes.
+    pub(crate) fn standing_bytes(&self) -> usize {
+        self.bucket.standing_bytes()
+    }
+
     /// Returns whether the bucket changed in this period without an image in effect that holds the
     /// change.
     pub(crate) fn is_changed(&self) -> bool {

@@ -33,7 +33,7 @@ impl Clocks {
     }
 
     /// Returns the partition time, and a broken law.
-    fn partition_ms(
+    pub(crate) fn partition_ms(
         &mut self,
         clock: &MachineClock,
         mutant: Option<Mutant>,

@@ -36,6 +36,7 @@ mod operators;
 mod outages;
 mod owner;
 mod pauses;
+mod peers_world;
 mod process;
 mod process_faults;
 mod queue;
@@ -135,6 +136,14 @@ pub struct Report {
     pub deploys: u64,
     /// Egress records that arrived more than once, where they may.
     pub emitted_again: u64,
+    /// Worlds of several partitions.
+    pub peer_worlds: u64,
+    /// Connections between owners of different partitions.
+    pub peer_connections: u64,
+    /// Messages that arrived at another partition, taken or not.
+    pub peer_messages: u64,
+    /// Moments at which the folds of all partitions were a consistent cut.
+    pub moments_checked: u64,
 }
 
 impl Report {
@@ -176,6 +185,10 @@ impl Report {
         self.forks_refused += more.forks_refused;
         self.deploys += more.deploys;
         self.emitted_again += more.emitted_again;
+        self.peer_worlds += more.peer_worlds;
+        self.peer_connections += more.peer_connections;
+        self.peer_messages += more.peer_messages;
+        self.moments_checked += more.moments_checked;
     }
 }
 
@@ -190,10 +203,58 @@ pub struct Failure {
 
 /// Performs a run. Returns its counts, and its trace if `trace` is set.
 ///
+/// Every fourth seed also runs a world of several partitions. A mutant runs only in the worlds that
+/// have its defect.
+///
 /// # Errors
 ///
 /// The laws that were broken, with the trace if `trace` is set.
 pub fn run(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
+    match plan.mutant {
+        Some(mutant) if mutant.is_between_partitions() => run_peers(plan, trace),
+        None if plan.seed.is_multiple_of(4) => {
+            let (mut report, mut lines) = run_peers(plan, trace)?;
+            let (more, more_lines) = run_one(plan, trace)?;
+            report.add(&more);
+            lines.extend(more_lines);
+            Ok((report, lines))
+        }
+        _ => run_one(plan, trace),
+    }
+}
+
+/// Performs a run of a world of several partitions, as [`run`] does for some seeds.
+///
+/// # Errors
+///
+/// The laws that were broken, with the trace if `trace` is set.
+pub fn run_peers(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
+    let mut world = peers_world::PeersWorld::new(plan, trace);
+    let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let mut report = world.report.clone();
+    report.simulated_ms = world.elapsed_ms();
+    report.peer_worlds = 1;
+    outcome(ended, report, world.trace)
+}
+
+fn outcome(
+    ended: std::thread::Result<Result<(), Failure>>,
+    report: Report,
+    trace: Option<Vec<String>>,
+) -> Result<(Report, Vec<String>), Failure> {
+    let trace = trace.unwrap_or_default();
+    match ended {
+        Ok(Ok(())) => Ok((report, trace)),
+        Ok(Err(failure)) => Err(failure),
+        Err(panic) => Err(Failure {
+            what: format!("a panic: {}", text_of_panic(&*panic)),
+            trace,
+        }),
+    }
+}
+
+/// Runs a world of one partition.
+fn run_one(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
     let mut world = world::World::new(plan, trace);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
     let mut report = world.report.clone();
@@ -202,14 +263,7 @@ pub fn run(plan: &Plan, trace: bool) -> Result<(Report, Vec<String>), Failure> {
     report.deltas += world.truth.deltas;
     report.collected += world.objects.collected;
     report.emitted_again += world.egress_sink.again;
-    match ended {
-        Ok(Ok(())) => Ok((report, world.trace.unwrap_or_default())),
-        Ok(Err(failure)) => Err(failure),
-        Err(panic) => Err(Failure {
-            what: format!("a panic: {}", text_of_panic(&*panic)),
-            trace: world.trace.unwrap_or_default(),
-        }),
-    }
+    outcome(ended, report, world.trace)
 }
 
 fn text_of_panic(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use satchel_simulation::{Failure, Mutant, Plan, Report, run};
+use satchel_simulation::{Failure, Mutant, Plan, Report, run, run_peers};
 
 /// Same allocator as the coordinator: a world consists of many small allocations.
 #[global_allocator]
@@ -33,6 +33,9 @@ struct Arguments {
     /// Number of seeds that run at once, one per thread [default: number of cores]
     #[arg(long)]
     threads: Option<usize>,
+    /// Run only worlds of several partitions, and one for each seed
+    #[arg(long)]
+    peers: bool,
     /// Print every event
     #[arg(long)]
     trace: bool,
@@ -81,6 +84,7 @@ fn run_seeds(arguments: &Arguments, mutant: Option<Mutant>) -> ExitCode {
         end: AtomicU64::new(end),
         mutant,
         trace: arguments.trace,
+        peers: arguments.peers,
     };
     let done: Vec<Done> = std::thread::scope(|scope| {
         let runs: Vec<_> = (0..threads).map(|_| scope.spawn(|| seeds.run())).collect();
@@ -92,7 +96,7 @@ fn run_seeds(arguments: &Arguments, mutant: Option<Mutant>) -> ExitCode {
     done.iter().for_each(|done| total.add(&done.report));
     let failures = done.into_iter().filter_map(|done| done.failure);
     if let Some((plan, failure)) = failures.min_by_key(|(plan, _)| plan.seed) {
-        report_failure(&plan, &failure, arguments.trace);
+        report_failure(&plan, &failure, arguments);
         return ExitCode::from(1);
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -111,6 +115,7 @@ struct Seeds {
     end: AtomicU64,
     mutant: Option<Mutant>,
     trace: bool,
+    peers: bool,
 }
 
 /// Results of one thread.
@@ -132,7 +137,7 @@ impl Seeds {
                 seed,
                 mutant: self.mutant,
             };
-            match run(&plan, self.trace) {
+            match perform(&plan, self.trace, self.peers) {
                 Ok((report, trace)) => {
                     trace.iter().for_each(|line| println!("{line}"));
                     done.report.add(&report);
@@ -147,13 +152,22 @@ impl Seeds {
     }
 }
 
-fn report_failure(plan: &Plan, failure: &Failure, all: bool) {
+fn perform(plan: &Plan, trace: bool, peers: bool) -> Result<(Report, Vec<String>), Failure> {
+    match peers {
+        true => run_peers(plan, trace),
+        false => run(plan, trace),
+    }
+}
+
+fn report_failure(plan: &Plan, failure: &Failure, arguments: &Arguments) {
+    let all = arguments.trace;
     // The failing run is repeated with its trace, unless it was traced already. A repeated run must
     // be the same.
     let repeated = if all {
         failure.clone()
     } else {
-        run(plan, true).err().unwrap_or_else(|| failure.clone())
+        let repeated = perform(plan, true, arguments.peers).err();
+        repeated.unwrap_or_else(|| failure.clone())
     };
     let skip = if all {
         0
@@ -173,7 +187,8 @@ fn report_failure(plan: &Plan, failure: &Failure, all: bool) {
         println!("the repeated run differs: {}", repeated.what);
     }
     println!(
-        "to replay it: cargo run --release --bin simulate -- --seed {}{mutant} --trace",
-        plan.seed
+        "to replay it: cargo run --release --bin simulate -- --seed {}{mutant}{} --trace",
+        plan.seed,
+        if arguments.peers { " --peers" } else { "" }
     );
 }

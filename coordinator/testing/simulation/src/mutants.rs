@@ -132,11 +132,33 @@ pub enum Mutant {
     LoseLetters,
     /// Deltas lose the trace contexts of messages.
     LoseTrace,
+    /// Frames of another generation are taken.
+    TakeOtherGeneration,
+    /// A frame beyond the next number is taken.
+    TakeBeyond,
+    /// Messages of other partitions are acknowledged when they were taken.
+    AcknowledgeTaken,
+    /// Messages leave for other partitions before the delta that made them is durable.
+    LeaveEarly,
+    /// Deltas have the partition's own time, whatever they take from others.
+    IgnorePeerTime,
+    /// Messages for other partitions take credit away.
+    CreditCountsOutbox,
+    /// The partition's own time follows that of other partitions.
+    PeersMoveTime,
+    /// Every answer of another partition counts as that of its newest owner.
+    IgnoreReceiverEpoch,
+    /// Deltas lose the epochs of acknowledgements.
+    ForgetReceiverEpoch,
+    /// Deltas lose the numbers taken from other partitions.
+    ForgetTaken,
+    /// Deltas lose some of the messages to other partitions.
+    ForgetOut,
 }
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 63] = [
+    pub const ALL: [(&'static str, Mutant); 74] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -200,7 +222,37 @@ impl Mutant {
         ("keep-old-expiration", Mutant::KeepOldExpiration),
         ("lose-letters", Mutant::LoseLetters),
         ("lose-trace", Mutant::LoseTrace),
+        ("take-other-generation", Mutant::TakeOtherGeneration),
+        ("take-beyond", Mutant::TakeBeyond),
+        ("acknowledge-taken", Mutant::AcknowledgeTaken),
+        ("leave-early", Mutant::LeaveEarly),
+        ("ignore-peer-time", Mutant::IgnorePeerTime),
+        ("credit-counts-outbox", Mutant::CreditCountsOutbox),
+        ("peers-move-time", Mutant::PeersMoveTime),
+        ("ignore-receiver-epoch", Mutant::IgnoreReceiverEpoch),
+        ("forget-receiver-epoch", Mutant::ForgetReceiverEpoch),
+        ("forget-taken", Mutant::ForgetTaken),
+        ("forget-out", Mutant::ForgetOut),
     ];
+
+    /// Returns whether only a world of several partitions has this defect.
+    #[must_use]
+    pub fn is_between_partitions(self) -> bool {
+        matches!(
+            self,
+            Self::TakeOtherGeneration
+                | Self::TakeBeyond
+                | Self::AcknowledgeTaken
+                | Self::LeaveEarly
+                | Self::IgnorePeerTime
+                | Self::CreditCountsOutbox
+                | Self::PeersMoveTime
+                | Self::IgnoreReceiverEpoch
+                | Self::ForgetReceiverEpoch
+                | Self::ForgetTaken
+                | Self::ForgetOut
+        )
+    }
 
     /// Returns the mutant of this name.
     #[must_use]

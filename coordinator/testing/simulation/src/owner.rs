@@ -328,6 +328,11 @@ impl World {
             Output::ResumeIngress => self.pause_ingress(id, false),
             // These worlds pause all ingresses together.
             Output::SetIngressPause { .. } => {}
+            output @ (Output::PeerFrame { .. }
+            | Output::PeerAnswer { .. }
+            | Output::PeerClose { .. }
+            | Output::PeerDamaged { .. }
+            | Output::Congested(_)) => unreachable!("a world of one partition: {output:?}"),
             Output::WakeAt(due_ms) => {
                 if let Some(serving) = self.serving(id) {
                     serving.wake_at_ms = Some(due_ms);
@@ -563,13 +568,13 @@ fn poll<T>(future: Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Poll<T> {
 }
 
 /// Returns one line about an input, for the trace.
-fn brief(input: &Input) -> String {
+pub(crate) fn brief(input: &Input) -> String {
     let mut line = format!("{input:?}");
     shorten(&mut line);
     line
 }
 
-fn brief_output(output: &Output) -> String {
+pub(crate) fn brief_output(output: &Output) -> String {
     let mut line = format!("{output:?}");
     shorten(&mut line);
     line

@@ -12,7 +12,7 @@ use satchel_engine::durable::{Key, Value};
 use satchel_engine::input::{Input, RequestId};
 use satchel_engine::invocation::AttemptId;
 use satchel_engine::partition::{Config, Partition, Recovery};
-use satchel_log::{Contender, Driver, Log, LogError, Notices, Options, Ownership};
+use satchel_log::{Contender, Driver, Identity, Log, LogError, Notices, Options, Ownership};
 use satchel_protocol::reqreply::FromFunction;
 use satchel_storage::fork::{Refusal, refuse_filling, take_over};
 use satchel_storage::placement::identity;
@@ -139,7 +139,13 @@ impl Process {
                 false => Arc::new(mailbox.clone()),
             },
             root,
-            identity: identity("simulated", config.placement),
+            identity: Identity {
+                partition: config.partition,
+                partitions: config.generation.as_ref().map_or(1, |generation| {
+                    generation.partitions.partitions().count() as u32
+                }),
+                ..identity("simulated", config.placement)
+            },
             nonce,
             clock: Arc::new(clock.clone()),
             options: log,

@@ -36,6 +36,7 @@ impl Facts {
         // An image contains a counter at its beginning; a log, such as that of an import, may not
         // mention it.
         let begins = change.value == Some(Value::Counter(1));
+        self.remove_acknowledged(change);
         let before = if change.encode_value(&mut value) && !begins {
             self.hash = self.hash.wrapping_add(hash(&key, &value));
             self.facts.insert(key.clone(), (value, change.clone()))
@@ -45,6 +46,29 @@ impl Facts {
         let (bytes, before) = before?;
         self.hash = self.hash.wrapping_sub(hash(&key, &bytes));
         Some(before)
+    }
+
+    /// Removes the messages to another partition that a change acknowledges.
+    fn remove_acknowledged(&mut self, change: &Change) {
+        let (Key::Acknowledged { peer }, Some(Value::Acknowledged(acknowledged))) =
+            (&change.key, &change.value)
+        else {
+            return;
+        };
+        let covered = |key: &Key| {
+            matches!(key, Key::Out { peer: to, number }
+                if to == peer && *number <= acknowledged.upto)
+        };
+        let covered = self
+            .facts
+            .iter()
+            .filter(|(_, (_, fact))| covered(&fact.key));
+        let keys: Vec<Vec<u8>> = covered.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            if let Some((bytes, _)) = self.facts.remove(&key) {
+                self.hash = self.hash.wrapping_sub(hash(&key, &bytes));
+            }
+        }
     }
 
     /// Returns the hash of all facts.
@@ -82,7 +106,7 @@ impl Facts {
         }
     }
 
-    fn difference(&self, other: &Self) -> String {
+    pub(crate) fn difference(&self, other: &Self) -> String {
         let missing = self
             .facts
             .iter()

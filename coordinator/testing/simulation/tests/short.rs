@@ -48,6 +48,10 @@ fn under_any_faults_everything_takes_effect_exactly_once_and_in_order() {
     assert!(total.imports > 2, "{total:?}");
     assert!(total.forks_refused > 20, "{total:?}");
     assert!(total.deploys > 100, "{total:?}");
+    assert!(total.peer_worlds == 50, "{total:?}");
+    assert!(total.peer_connections > 2_000, "{total:?}");
+    assert!(total.peer_messages > 3_000, "{total:?}");
+    assert!(total.moments_checked > 2_000, "{total:?}");
 }
 
 #[test]

@@ -238,7 +238,7 @@ impl Fixture {
         answers.pop()
     }
 
-    fn take<T>(&mut self, pick: impl Fn(&Output) -> Option<T>) -> Vec<T> {
+    pub(super) fn take<T>(&mut self, pick: impl Fn(&Output) -> Option<T>) -> Vec<T> {
         let mut picked = Vec::new();
         self.outputs.retain(|output| match pick(output) {
             Some(found) => {
