@@ -49,7 +49,7 @@ impl AskedPlacement {
             ),
             _ if self.hash_tags && !recorded.has_hash_tags() => differs(
                 "the placement",
-                format!("{}, without hash tags,", record.placement),
+                format!("{}, without hash tags", record.placement),
                 "one with hash tags (--hash-tags)".to_owned(),
             ),
             _ => Ok(()),
