@@ -171,7 +171,9 @@ impl World {
             let Some(arrived_ms) = endpoint.unsent.remove(&batch.attempt) else {
                 continue;
             };
-            let lingered_ms = free_from_ms.map_or(0, |from| now_ms - from.max(arrived_ms));
+            // A process may still send at the moment at which its pause begins.
+            let lingered_ms =
+                free_from_ms.map_or(0, |from| now_ms.saturating_sub(from.max(arrived_ms)));
             if lingered_ms > LINGER_MAX_MS {
                 self.stage.violations.push(format!(
                     "process {id} lets {} wait for {lingered_ms} ms though endpoint {} is free",
