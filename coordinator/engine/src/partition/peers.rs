@@ -42,8 +42,8 @@ pub struct Generation {
 
 impl Config {
     /// Returns the partition that owns an address, if the application has several and one does.
-    /// That of a caller is in the id of its call: the partition of the call's target. Other reserved
-    /// addresses stay where they are.
+    /// That of a caller is in the id of its call: the partition of the call's target. Other
+    /// reserved addresses stay where they are.
     pub fn partition_of(&self, address: &Address) -> Option<u32> {
         let generation = self.generation.as_ref()?;
         Some(

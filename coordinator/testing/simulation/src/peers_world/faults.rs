@@ -141,7 +141,7 @@ fn draw_config(random: &Random, partitions: u32, bursts: bool) -> Config {
         memory_limit_bytes: random
             .chance(400)
             .then(|| 2_000 + random.below(30_000) as usize),
-        loads_at_once: 1 + random.below(4) as usize,
+        loads_at_once: Some(1 + random.below(4) as usize),
         ..Config::default()
     }
 }
