@@ -174,7 +174,10 @@ impl PeersWorld {
                 self.record(|| format!("machine {machine} sleeps for {ms} ms"));
                 let until_ms = self.timeline.now_ms() + ms;
                 let machine = &mut self.machines[machine];
-                machine.paused_until_ms = machine.paused_until_ms.max(until_ms);
+                // A longer sleep would let what comes late overtake what waits already.
+                if machine.paused_until_ms <= self.timeline.now_ms() {
+                    machine.paused_until_ms = until_ms;
+                }
             }
             4..7 => {
                 // A planned change of owner, or one that takes the present owner for dead.
