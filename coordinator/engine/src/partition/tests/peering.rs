@@ -10,7 +10,6 @@ use crate::durable::{Acknowledged, Change, Key, Value};
 use crate::input::Input;
 use crate::link::{AHEAD_MAX_MS, Answer as LinkAnswer, CloseCause, LinkDamage, Refusal};
 use crate::output::{Answer, Output};
-use crate::placement::KeyGroup;
 use crate::position::ShardPosition;
 use std::sync::Arc;
 
@@ -371,7 +370,7 @@ fn an_image_of_the_partition_holds_both_sides_of_each_link() {
     pair.carry();
     pair.sides[1].settle();
     for (side, expected) in [(0, 3), (1, 1)] {
-        let buckets = pair.sides[side].config.buckets;
+        let buckets = PLACEMENT.key_groups;
         pair.sides[side].handle(Input::ImagesWanted(vec![buckets]));
         let images = pair.sides[side].take(|output| match output {
             Output::Image(image) => Some(image.content.clone()),
@@ -394,8 +393,9 @@ fn the_key_group_of_a_call_is_in_its_id() {
         let function = FunctionType::new(crate::address::RESERVED_NAMESPACE, "call");
         Address::new(function, Arc::<str>::from(id))
     };
-    let of = |id: &str| generation().key_group(&caller(id));
-    assert_eq!(of(&format!("000c{}", "e".repeat(28))), Some(KeyGroup(12)));
+    let of = |id: &str| side(0).partition_of(&caller(id));
+    assert_eq!(of(&format!("0003{}", "e".repeat(28))), Some(0));
+    assert_eq!(of(&format!("000c{}", "e".repeat(28))), Some(1));
     assert_eq!(of(&"e".repeat(32)), None, "there are fewer key groups");
     assert_eq!(of("nothing"), None);
 }
