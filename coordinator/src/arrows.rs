@@ -14,7 +14,6 @@ const ALLOWED: &[(&str, &str)] = &[
     ("clock", ""),
     ("container", ""),
     ("cost", ""),
-    ("invoker", "bounded"),
     ("log_limit", ""),
     ("open_files", ""),
     ("random", ""),
@@ -22,11 +21,12 @@ const ALLOWED: &[(&str, &str)] = &[
     ("streams", ""),
     ("typed_json", ""),
     ("error", "streams"),
+    ("invoker", "bounded error"),
     ("module", "bounded streams"),
     ("kafka", "error module"),
     ("store", "clock cost error"),
     ("status", "clock log_limit module"),
-    ("metrics", "clock readiness status store"),
+    ("metrics", "clock cost readiness status store"),
     ("sources", "metrics"),
     ("offline", "clock error module random store typed_json"),
     (
@@ -40,14 +40,14 @@ const ALLOWED: &[(&str, &str)] = &[
     ("requests", "metrics random"),
     (
         "http",
-        "bounded egress metrics module readiness requests sources status streams",
+        "bounded egress log_limit metrics module readiness requests sources status streams",
     ),
     (
         "runtime",
         "clock egress error ingress invoker metrics random readiness requests sources status \
          store",
     ),
-    ("peer", "clock error http metrics readiness"),
+    ("peer", "clock error http log_limit metrics readiness"),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
     ("check", "destinations module random store"),

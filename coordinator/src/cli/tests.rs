@@ -8,6 +8,7 @@ use crate::config::{
     CommitArgs, CommitLogArgs, DevConfig, LogFormat, PlacementArgs, PortArgs, ProcessArgs,
     RestoreArgs, S3Args, S3Sse,
 };
+use crate::cost::{MONTH_SECONDS, Prices};
 
 fn dev(arguments: &[&str]) -> Result<DevConfig, String> {
     let words = ["satchel", "dev"].iter().chain(arguments);
@@ -222,4 +223,22 @@ fn wrong_values_are_refused_with_the_flag() {
 #[test]
 fn the_command_line_is_consistent() {
     Cli::command().debug_assert();
+}
+
+#[test]
+fn the_bounds_in_the_help_of_the_pace_follow_from_the_prices() {
+    let run = Cli::command();
+    let run = run.find_subcommand("run").unwrap();
+    let mut arguments = run.get_arguments();
+    let pace = arguments.find(|argument| argument.get_id() == "commit_pace");
+    let help = pace.unwrap().get_long_help().unwrap().to_string();
+    let month = |pace_ms: f64, million: f64| MONTH_SECONDS * 1e3 / pace_ms * million / 1e6;
+    let put = Prices::LIST.s3_put_million;
+    // A small item, and its deletion.
+    let item = 2.0 * Prices::LIST.dynamodb_write_million;
+    for (pace_ms, million) in [(50.0, put), (100.0, put), (1e3, put), (25.0, item)] {
+        let dollars = format!("${:.0}", month(pace_ms, million));
+        assert!(help.contains(&dollars), "{pace_ms} ms, {dollars}: {help}");
+    }
+    assert!(help.contains(&format!("${put} a million PUTs")), "{help}");
 }

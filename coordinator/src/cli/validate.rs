@@ -91,7 +91,7 @@ pub(crate) async fn run(args: ValidateArgs) -> Result<(), Failure> {
     if !args.check_aws {
         return Ok(());
     }
-    check_aws(args, &application).await
+    Box::pin(check_aws(args, &application)).await
 }
 
 #[cfg(not(feature = "aws"))]

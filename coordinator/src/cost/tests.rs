@@ -170,25 +170,6 @@ fn a_hundred_calls_a_second_cost_at_most_265_dollars_of_commits() {
 }
 
 #[test]
-fn the_bounds_in_the_help_of_the_pace_follow_from_the_prices() {
-    use clap::CommandFactory as _;
-    let run = crate::cli::Cli::command();
-    let run = run.find_subcommand("run").unwrap();
-    let mut arguments = run.get_arguments();
-    let pace = arguments.find(|argument| argument.get_id() == "commit_pace");
-    let help = pace.unwrap().get_long_help().unwrap().to_string();
-    let month = |pace_ms: f64, million: f64| MONTH_SECONDS * 1e3 / pace_ms * million / 1e6;
-    let put = Prices::LIST.s3_put_million;
-    // A small item, and its deletion.
-    let item = 2.0 * Prices::LIST.dynamodb_write_million;
-    for (pace_ms, million) in [(50.0, put), (100.0, put), (1e3, put), (25.0, item)] {
-        let dollars = format!("${:.0}", month(pace_ms, million));
-        assert!(help.contains(&dollars), "{pace_ms} ms, {dollars}: {help}");
-    }
-    assert!(help.contains(&format!("${put} a million PUTs")), "{help}");
-}
-
-#[test]
 fn tasks_that_forward_requests_and_write_metrics_cost_what_that_needs() {
     let with = |peer, emf| {
         let load = idle();

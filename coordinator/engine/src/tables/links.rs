@@ -165,7 +165,7 @@ impl Links {
                 keep(Key::Out {
                     peer,
                     number: *number,
-                })
+                });
             });
             if link.assigned > 0 {
                 keep(Key::Assigned { peer });

@@ -126,7 +126,7 @@ struct Machine {
 impl PeersWorld {
     pub(crate) fn new(plan: &Plan, trace: bool) -> Self {
         // Not the same choices as those of the other world of this seed.
-        let random = Random::new(plan.seed ^ 0x5eed_0f_9ee5);
+        let random = Random::new(plan.seed ^ 0x005e_ed0f_9ee5);
         let mutant = plan.mutant;
         let plan = PeersPlan::draw(&random);
         let partitions = plan.partitions as usize;
@@ -200,7 +200,7 @@ impl PeersWorld {
                 }
                 if looked_at_ms > until_ms {
                     let pending = self.pending();
-                    return self.fail(format!("the partitions do not settle: {pending}"));
+                    return self.fail(&format!("the partitions do not settle: {pending}"));
                 }
             }
         }
@@ -230,13 +230,13 @@ impl PeersWorld {
         self.report.events += 1;
         if self.report.events > EVENTS_MAX {
             let pending = self.pending();
-            return self.fail(format!(
+            return self.fail(&format!(
                 "the partitions exceed the maximum number of events: {pending}"
             ));
         }
         self.start_missing_owners();
         let Some(event) = self.timeline.pop() else {
-            return self.fail("no event is left".to_owned());
+            return self.fail("no event is left");
         };
         if let Some(event) = self.unless_paused(event) {
             self.handle(event);
@@ -249,10 +249,10 @@ impl PeersWorld {
             return Ok(());
         }
         let what = std::mem::take(&mut self.violations).join("\n");
-        self.fail(what)
+        self.fail(&what)
     }
 
-    fn fail<T>(&mut self, what: String) -> Result<T, Failure> {
+    fn fail<T>(&mut self, what: &str) -> Result<T, Failure> {
         Err(Failure {
             what: format!("several partitions: {what}"),
             trace: self.trace.take().unwrap_or_default(),

@@ -250,7 +250,8 @@ async fn the_same_at_services_with_latency_that_throttle() {
     take_over_from_another(store).await;
     let bill = cloud.bill();
     let puts = bill.of(PricedService::DynamoDb, "PutItem").requests;
-    assert!(puts > 50, "{bill:?}");
+    // The first owner alone makes 25 commits.
+    assert!(puts >= 25, "{bill:?}");
 }
 
 /// Three owners, one after the other, at the same root.

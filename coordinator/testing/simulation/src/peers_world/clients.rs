@@ -233,7 +233,7 @@ impl PeersWorld {
         }
     }
 
-    pub(super) fn client_answered(&mut self, waiting: Waiting, answer: Answer) {
+    pub(super) fn client_answered(&mut self, waiting: Waiting, answer: &Answer) {
         let Waiting::Caller(number) = waiting else {
             return;
         };
@@ -246,7 +246,7 @@ impl PeersWorld {
         let Some(operation) = &client.operation else {
             return;
         };
-        let done = match (&answer, operation.verb) {
+        let done = match (answer, operation.verb) {
             (Answer::Accepted, Verb::Send) => true,
             (Answer::Replied(value), Verb::Call) if text_of(value) == "done" => true,
             (Answer::Overloaded | Answer::Stopping, _) => false,

@@ -103,7 +103,7 @@ impl Run<'_> {
         match (self.own.function.name(), &words[..]) {
             ("account", ["give", to, amount]) => {
                 self.add(-number(amount));
-                self.send(address("account", *to), format!("take {amount}"));
+                self.send(&address("account", *to), format!("take {amount}"));
             }
             ("account", ["lend", to, amount, ms]) => {
                 self.add(-number(amount));
@@ -127,7 +127,7 @@ impl Run<'_> {
                 self.state = of_pairs(&next);
                 for number in first..=last {
                     let own = &self.own.id;
-                    self.send(address("ordered", *to), format!("source/{own} {number}"));
+                    self.send(&address("ordered", *to), format!("source/{own} {number}"));
                 }
             }
             ("ordered", [sender, sent]) => {
@@ -157,11 +157,11 @@ impl Run<'_> {
         };
         match path.split_once(',') {
             Some((next, rest)) => {
-                self.send(address("hop", next), format!("hop {rest} {caller}"));
+                self.send(&address("hop", next), format!("hop {rest} {caller}"));
             }
             None => {
                 let target = crate::functions::address("satchel", "call", caller);
-                self.send(target, "done".to_owned());
+                self.send(&target, "done".to_owned());
             }
         }
     }
@@ -175,7 +175,7 @@ impl Run<'_> {
         for sent in 0..width as u64 {
             let to = (own * 5 + sent + 1) % IDS;
             let content = format!("burst {} {width} {PADDING}", depth - 1);
-            self.send(address("burst", to.to_string()), content);
+            self.send(&address("burst", to.to_string()), content);
         }
     }
 
@@ -183,7 +183,7 @@ impl Run<'_> {
         self.state = (number(&self.state) + amount).to_string();
     }
 
-    fn send(&mut self, target: Address, content: String) {
+    fn send(&mut self, target: &Address, content: String) {
         self.response
             .outgoing_messages
             .push(from_function::Invocation {

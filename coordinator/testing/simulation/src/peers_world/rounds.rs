@@ -100,7 +100,7 @@ impl PeersWorld {
                 let serving = self.owners.get_mut(&id).and_then(Owner::serving);
                 let waiting = serving.and_then(|serving| serving.waiting.remove(&request));
                 if let Some(waiting) = waiting {
-                    self.client_answered(waiting, answer);
+                    self.client_answered(waiting, &answer);
                 }
             }
             Output::Read { after, .. } => self.start_reading(id, &after),
@@ -247,7 +247,7 @@ impl PeersWorld {
             && let Some(output) = serving.dispatcher.poll_output()
         {
             match output {
-                DispatcherOutput::Send(bundle) => self.invoke(id, bundle),
+                DispatcherOutput::Send(bundle) => self.invoke(id, &bundle),
                 DispatcherOutput::Abandon(_) => {}
                 DispatcherOutput::Completed { attempt, answer } => serving
                     .facts
@@ -264,7 +264,7 @@ impl PeersWorld {
     }
 
     /// Runs the functions of a request, whose answer comes later.
-    fn invoke(&mut self, id: ProcessId, bundle: Bundle) {
+    fn invoke(&mut self, id: ProcessId, bundle: &Bundle) {
         self.report.bundles += 1;
         let delay_ms = 1 + self.random.below(self.plan.latency_max_ms);
         let outcome = if self.random.chance(self.plan.failed) {
