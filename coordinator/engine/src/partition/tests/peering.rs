@@ -46,7 +46,7 @@ fn rule_20_a_message_and_its_number_are_in_one_delta_which_is_acknowledged_when_
     let batch = pair.sides[1].batch();
     assert_eq!(texts(&batch), ["one", "two"], "it runs ahead of its commit");
     pair.sides[0].settle();
-    assert_eq!(pair.sides[0].partition.gauges().peer_bytes > 0, true);
+    assert!(pair.sides[0].partition.gauges().peer_bytes > 0);
     pair.sides[1].settle();
     let taken = delta_with(&pair.sides[1].log, &Key::Taken { peer: 0 });
     let messages = taken.changes.iter();
