@@ -109,7 +109,7 @@ impl Placement {
 
     /// Returns the key group that a reserved address names: its id begins with the number, in four
     /// hexadecimal digits. Callers and the places of unaddressed dead letters are such addresses.
-    fn named_by(&self, address: &Address) -> Option<KeyGroup> {
+    pub(crate) fn named_by(&self, address: &Address) -> Option<KeyGroup> {
         if address.function.namespace() != RESERVED_NAMESPACE {
             return None;
         }

@@ -26,13 +26,6 @@ impl CallId {
         self.0[..2].copy_from_slice(&key_group.0.to_be_bytes());
         self
     }
-
-    /// Returns the key group of the call's target. An id drawn in a root of an old
-    /// format has none, and gives any number.
-    #[must_use]
-    pub fn key_group(self) -> KeyGroup {
-        KeyGroup(u16::from_be_bytes([self.0[0], self.0[1]]))
-    }
 }
 
 /// Kind of request from outside.

@@ -395,7 +395,7 @@ pub(super) fn is_caller(address: &Address) -> bool {
     address.function.namespace() == RESERVED_NAMESPACE && address.function.name() == CALLER_NAME
 }
 
-pub(super) fn call_id_of(caller: &Address) -> Option<CallId> {
+fn call_id_of(caller: &Address) -> Option<CallId> {
     let id = is_caller(caller).then(|| parse_hex(&caller.id))?;
     id.map(CallId)
 }

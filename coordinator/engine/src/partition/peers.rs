@@ -23,7 +23,7 @@ mod sending;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::calls::call_id_of;
+use super::calls::is_caller;
 use super::{Config, Partition, Stopping};
 use crate::address::{Address, RESERVED_NAMESPACE};
 use crate::durable::Acknowledged;
@@ -56,8 +56,8 @@ impl Config {
     /// Returns the key group of an address, unless it is reserved and belongs to no call.
     fn sender_key_group(&self, address: &Address) -> Option<KeyGroup> {
         if address.function.namespace() == RESERVED_NAMESPACE {
-            let key_group = call_id_of(address)?.key_group();
-            return (key_group.0 < self.placement.key_groups).then_some(key_group);
+            let named = is_caller(address).then(|| self.placement.named_by(address));
+            return named.flatten();
         }
         Some(self.placement.key_group(address))
     }
