@@ -20,7 +20,7 @@ pub(crate) const ADDRESS: Field = Field::optional(
 
 static BROKERS: Format = Format {
     name: "list of `host:port`",
-    pattern: r"[^\s,]+:[0-9]{1,5}(\s*,\s*[^\s,]+:[0-9]{1,5})*",
+    pattern: r"\s*[^\s,]+:[0-9]+\s*(,\s*[^\s,]+:[0-9]+\s*)*",
     check: |text| parse_brokers(text).map(drop),
 };
 
@@ -87,7 +87,9 @@ pub(crate) fn connection(fields: &mut Fields<'_, '_>) -> (String, KafkaPropertie
 
 /// Reads addresses of brokers, `host:port` with commas between them.
 fn parse_brokers(text: &str) -> Result<String, String> {
-    let brokers: Vec<&str> = text.split(',').map(str::trim).collect();
+    let parts = text.split(',');
+    let parts = parts.map(|broker| broker.trim_matches(|c: char| c.is_ascii_whitespace()));
+    let brokers: Vec<&str> = parts.collect();
     let is_broker = |broker: &&str| {
         let Some((host, port)) = broker.rsplit_once(':') else {
             return false;

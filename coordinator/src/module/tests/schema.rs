@@ -381,6 +381,22 @@ fn piece() -> impl Strategy<Value = String> {
     prop_oneof![8 => known.prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from)]
 }
 
+#[test]
+fn a_pattern_matches_brokers_with_blanks_around_them_and_zeros_before_ports() {
+    let formats = formats();
+    let brokers = formats.iter().find(|it| it.name == "list of `host:port`");
+    let brokers = brokers.unwrap();
+    let pattern = Regex::new(&format!("^({})$", brokers.pattern)).unwrap();
+    for text in ["a:1 ", " a:1", "a:1 , b:2 ", "a:000001"] {
+        assert_eq!((brokers.check)(text), Ok(()), "{text:?}");
+        assert!(pattern.is_match(text), "{text:?}");
+    }
+    for text in ["a:1\u{2003}", "a:1,", "a b:1", "a:"] {
+        assert!((brokers.check)(text).is_err(), "{text:?}");
+        assert!(!pattern.is_match(text), "{text:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn a_pattern_matches_whatever_the_parser_accepts(
