@@ -53,18 +53,25 @@ pub async fn import(
     }
     lines.rewind()?;
     let opened = place.open_new(options).await?;
+    let division = opened.division(placement).await?;
+    let generation = division.generation();
     let name = place.to_string();
     let mut writer = begin(NewRoot {
         opened: &opened,
         place: &name,
         application,
-        placement: opened.placement(placement).await?,
+        placement: division.placement,
+        partitions: division.partitions.into(),
         making: format!("an import of {}", lines.name),
         not_before_ms: 0,
     })
     .await?;
     while let Some((_, line)) = lines.next()? {
-        let pushed = writer.push(&change(line)).await;
+        let key_group = division.placement.key_group(&line.address);
+        let owner = generation.as_ref().map_or(0, |generation| {
+            generation.partitions.partition_of(key_group)
+        });
+        let pushed = writer.push(owner, &change(line)).await;
         pushed.map_err(|error| create_failure(&name, error))?;
     }
     let finished = writer.finish(None).await;

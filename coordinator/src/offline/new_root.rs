@@ -23,6 +23,8 @@ pub(super) struct NewRoot<'a> {
     pub(super) application: &'a str,
     /// Choice of the bucket of an address.
     pub(super) placement: Placement,
+    /// Number of partitions.
+    pub(super) partitions: u32,
     /// Description for people who find the root unfinished: "a restore of …".
     pub(super) making: String,
     /// Earliest partition time of the root, in ms since the epoch.
@@ -42,6 +44,7 @@ pub(super) async fn begin(new: NewRoot<'_>) -> Result<RootWriter, Failure> {
         root: new.opened.prefix.clone(),
         application: new.application.to_owned(),
         placement: new.placement,
+        partitions: new.partitions,
         nonce: random::bytes(),
         making: new.making,
         not_before_ms: new.not_before_ms,

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use satchel_log::At;
+use satchel_log::{Application, At};
 use satchel_storage::fork::{Content, ReadError};
 use satchel_storage::placement::recorded;
 
@@ -16,6 +16,9 @@ use crate::clock::now_ms;
 use crate::error::{Exit, Failure};
 use crate::store::s3::S3Options;
 use crate::store::{AskedPlacement, StateLocation, StateStore};
+
+/// Age of a moment at which every delta is durable or will never be seen, in ms.
+const SETTLED_MS: u64 = 5_000;
 
 /// Origin of a restore: `<root>`, or `<root>@<time or savepoint>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +78,7 @@ pub struct Restored {
 /// mailboxes, timers, outbox, answers under idempotency keys, dead letters, positions.
 ///
 /// The restore only reads the original, and an owner may be serving it. The fork begins held
-/// ([`satchel_engine::durable::Hold`]), and keeps the placement of its origin. The restore resumes
+/// ([`satchel_engine::durable::Hold`]), and keeps the placement and the partitions of its origin. The restore resumes
 /// a fork that was left unfinished. It holds the whole content in memory until it is written.
 ///
 /// # Errors
@@ -90,20 +93,13 @@ pub async fn restore(
 ) -> Result<Restored, Failure> {
     let root = Root::open(&origin.place, s3).await?;
     let application = root.application(None).await?;
-    if application.partitions != 1 {
-        let message = format!(
-            "{} has {} partitions: this version restores only roots with one partition",
-            origin.place, application.partitions
-        );
-        return Err(Failure::new(Exit::Damaged, message));
-    }
     let key = root.layout(0).application().to_owned();
     fork.placement.check(&key, &application)?;
-    let content = Content::read(&root.source(), &application, origin.at, progress).await;
+    let content = read(origin, &root, &application, progress).await;
     let content = content.map_err(|error| match error {
         ReadError::History(error) => read_failure(error),
-        ReadError::Malformed(problem) => {
-            Failure::new(Exit::Damaged, format!("{origin}: {problem}"))
+        error @ (ReadError::Malformed(_) | ReadError::NoCut { .. }) => {
+            Failure::new(Exit::Damaged, format!("{origin}: {error}"))
         }
     })?;
     if let Some(note) = note_of_moment(origin.at, content.newest_ms, now_ms()) {
@@ -114,6 +110,7 @@ pub async fn restore(
         place: fork.place,
         application: fork.application,
         placement: recorded(&application),
+        partitions: application.partitions,
         making: format!("a restore of {origin}"),
         not_before_ms: content.committed_at_ms,
     })
@@ -121,6 +118,26 @@ pub async fn restore(
     let facts = content.fork(writer, &origin.text).await;
     let facts = facts.map_err(|error| create_failure(fork.place, error))?;
     Ok(Restored { facts })
+}
+
+/// Reads the content. Several partitions that are served while they are read one after the other
+/// are no cut. Then those of a moment shortly before are read, which are.
+async fn read(
+    origin: &Origin,
+    root: &Root,
+    application: &Application,
+    mut progress: impl FnMut(f64) + Send,
+) -> Result<Content, ReadError> {
+    let source = root.source();
+    let content = Content::read(&source, application, origin.at, &mut progress).await;
+    match content {
+        Err(ReadError::NoCut { .. }) if origin.at == At::Latest => {
+            let moment_ms = now_ms().saturating_sub(SETTLED_MS);
+            tracing::info!(%origin, moment_ms, "partitions are served; a moment of theirs is read");
+            Content::read(&source, application, At::Moment(moment_ms), progress).await
+        }
+        read => read,
+    }
 }
 
 #[cfg(test)]

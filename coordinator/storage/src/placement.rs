@@ -19,10 +19,20 @@ pub fn recorded(application: &Application) -> Placement {
 /// Returns what an owner of the only partition of an application must agree with.
 #[must_use]
 pub fn identity(application: &str, placement: Placement) -> Identity {
+    identity_of(application, placement, (0, 1))
+}
+
+/// Returns what an owner of one partition must agree with: `partition` of `partitions`.
+#[must_use]
+pub fn identity_of(
+    application: &str,
+    placement: Placement,
+    (partition, partitions): (u32, u32),
+) -> Identity {
     Identity {
         application: application.to_owned(),
-        partition: 0,
-        partitions: 1,
+        partition,
+        partitions,
         buckets: placement.key_groups,
         placement: match placement.kind {
             PlacementKind::Xxh3 => satchel_log::Placement::Xxh3,

@@ -7,6 +7,8 @@
 //!
 //! A writer that finds an unfinished root resumes it as its next owner, which fences the former
 //! writer. At the end it removes what the former writer left and its own content does not contain.
+//!
+//! A root of several partitions has a log for each, all filled by one writer under one mark.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +23,7 @@ use satchel_log::{
 
 use super::unfinished::{create_mark, unfinished_marks};
 use crate::encode::ChangeEncoder;
-use crate::placement::identity;
+use crate::placement::identity_of;
 
 /// Number of deltas that may be under way at once.
 const DEPTH: u64 = 4;
@@ -38,6 +40,8 @@ pub struct NewRoot {
     /// Choice of the bucket of an address. A fork keeps that of its origin, because facts name key
     /// groups.
     pub placement: Placement,
+    /// Number of partitions. A fork keeps that of its origin, because facts name partitions.
+    pub partitions: u32,
     /// 16 random bytes of this writer.
     pub nonce: Nonce,
     /// Description for people who find the root unfinished: "a restore of …".
@@ -70,24 +74,31 @@ impl From<StoreError> for CreateError {
 
 /// Writes a new root.
 pub struct RootWriter {
-    new: NewRoot,
+    io: Io,
     marks: Vec<String>,
+    begun_at_ms: u64,
+    partitions: Vec<PartitionWriter>,
+}
+
+/// Writes one partition of a new root, as its owner.
+struct PartitionWriter {
+    io: Io,
     log: Log,
     notices: Notices,
     driver: futures::future::Fuse<BoxFuture<'static, Result<(), LogError>>>,
     sequence: u64,
     durable: u64,
-    begun_at_ms: u64,
     committed_at_ms: u64,
     encoder: ChangeEncoder,
     entries: EntriesBuilder,
+    delta_bytes: usize,
     /// Keys that a former writer wrote and this one has not written yet.
     left_over: BTreeSet<(u16, Vec<u8>)>,
 }
 
 impl RootWriter {
     /// Begins a root, or resumes one that was left unfinished. After this only the mark and the
-    /// takeover are stored.
+    /// takeovers are stored.
     ///
     /// # Errors
     /// [`CreateError::Occupied`] if the prefix holds a whole root; else as for a takeover.
@@ -98,9 +109,15 @@ impl RootWriter {
             refuse_existing(&new).await?;
         }
         marks.push(create_mark(&new.io, &new.root, &new.nonce, &new.making).await?);
-        let (ownership, found) = own(&new).await?;
-        let mut occupied = !found.keys.is_empty() && !found.filling;
-        if !occupied && anew && ownership.owner.epoch != 1 {
+        let mut owned = Vec::new();
+        let (mut occupied, mut taken) = (false, false);
+        for partition in 0..new.partitions {
+            let (ownership, found) = own(&new, partition).await?;
+            occupied |= !found.keys.is_empty() && !found.filling;
+            taken |= ownership.owner.epoch != 1;
+            owned.push((ownership, found));
+        }
+        if !occupied && anew && taken {
             // Another process took over since the check above. Either it owns an application that
             // holds nothing yet, or it is another writer, which has a mark and is fenced now.
             let known = marks;
@@ -112,29 +129,23 @@ impl RootWriter {
             new.io.delete(&marks).await?;
             return Err(CreateError::Occupied);
         }
-        let (log, notices, driver) = ownership.start();
-        let now_ms = new.io.clock.now().wall_ms;
+        let begun_at_ms = new.io.clock.now().wall_ms;
         let hold = Hold {
             origin: new.making.as_str().into(),
-            since_ms: now_ms,
+            since_ms: begun_at_ms,
             filling: true,
         };
-        let mut writer = Self {
+        let partitions = owned.into_iter().map(|owned| {
+            let mut writer = PartitionWriter::begin(&new, owned, begun_at_ms);
+            writer.add(&hold_change(Some(hold.clone())));
+            writer
+        });
+        Ok(Self {
+            partitions: partitions.collect(),
             marks,
-            log,
-            notices,
-            driver: driver.run().boxed().fuse(),
-            sequence: 0,
-            durable: 0,
-            begun_at_ms: now_ms,
-            committed_at_ms: now_ms.max(new.not_before_ms),
-            encoder: ChangeEncoder::new(new.placement),
-            entries: EntriesBuilder::new(),
-            left_over: found.keys,
-            new,
-        };
-        writer.add(&hold_change(Some(hold)));
-        Ok(writer)
+            begun_at_ms,
+            io: new.io,
+        })
     }
 
     /// Returns when the writer began, in ms since the epoch.
@@ -143,21 +154,55 @@ impl RootWriter {
         self.begun_at_ms
     }
 
-    /// Adds one fact.
+    /// Adds one fact to a partition.
     ///
     /// # Errors
     /// As for an owner. The root stays unfinished, and owners refuse it.
-    pub async fn push(&mut self, fact: &Change) -> Result<(), CreateError> {
-        let (bucket, key) = self.add(fact);
-        self.left_over.remove(&(bucket, key));
-        self.bound().await
+    ///
+    /// # Panics
+    /// If the root has no such partition.
+    pub async fn push(&mut self, partition: u32, fact: &Change) -> Result<(), CreateError> {
+        self.partitions[partition as usize].push(fact).await
     }
 
     /// Completes the root, under a hold if one is given.
     ///
     /// # Errors
     /// As of [`RootWriter::push`].
-    pub async fn finish(mut self, hold: Option<Hold>) -> Result<(), CreateError> {
+    pub async fn finish(self, hold: Option<Hold>) -> Result<(), CreateError> {
+        // One after the other: until the mark is deleted, no partition is served.
+        for partition in self.partitions {
+            partition.finish(hold.clone()).await?;
+        }
+        Ok(self.io.delete(&self.marks).await?)
+    }
+}
+
+impl PartitionWriter {
+    fn begin(new: &NewRoot, (ownership, found): (Ownership, Found), now_ms: u64) -> Self {
+        let (log, notices, driver) = ownership.start();
+        Self {
+            io: new.io.clone(),
+            log,
+            notices,
+            driver: driver.run().boxed().fuse(),
+            sequence: 0,
+            durable: 0,
+            committed_at_ms: now_ms.max(new.not_before_ms),
+            encoder: ChangeEncoder::new(new.placement),
+            entries: EntriesBuilder::new(),
+            delta_bytes: new.delta_bytes,
+            left_over: found.keys,
+        }
+    }
+
+    async fn push(&mut self, fact: &Change) -> Result<(), CreateError> {
+        let (bucket, key) = self.add(fact);
+        self.left_over.remove(&(bucket, key));
+        self.bound().await
+    }
+
+    async fn finish(mut self, hold: Option<Hold>) -> Result<(), CreateError> {
         let hold_key = self.encoder.encode(&hold_change(None)).key.to_vec();
         for (bucket, key) in std::mem::take(&mut self.left_over) {
             if key != hold_key {
@@ -174,7 +219,7 @@ impl RootWriter {
         if !self.driver.is_terminated() {
             self.driver.await?;
         }
-        Ok(self.new.io.delete(&self.marks).await?)
+        Ok(())
     }
 
     /// Adds a change to the open delta. Returns its bucket and its encoded key.
@@ -186,7 +231,7 @@ impl RootWriter {
 
     /// Closes the open delta if it is large enough, and waits until few enough are under way.
     async fn bound(&mut self) -> Result<(), CreateError> {
-        if self.entries.len_bytes() < self.new.delta_bytes {
+        if self.entries.len_bytes() < self.delta_bytes {
             return Ok(());
         }
         self.commit(false);
@@ -196,7 +241,7 @@ impl RootWriter {
 
     fn commit(&mut self, clean: bool) {
         self.sequence += 1;
-        let now_ms = self.new.io.clock.now().wall_ms;
+        let now_ms = self.io.clock.now().wall_ms;
         self.committed_at_ms = self.committed_at_ms.max(now_ms);
         self.log.commit(Delta {
             sequence: self.sequence,
@@ -251,13 +296,13 @@ impl Fold for Found {
     }
 }
 
-/// Takes over the only partition of the new root.
-async fn own(new: &NewRoot) -> Result<(Ownership, Found), LogError> {
+/// Takes over one partition of the new root.
+async fn own(new: &NewRoot, partition: u32) -> Result<(Ownership, Found), LogError> {
     let mut found = Found::default();
     let place = Contender {
         store: new.io.store.clone(),
         root: new.root.clone(),
-        identity: identity(&new.application, new.placement),
+        identity: identity_of(&new.application, new.placement, (partition, new.partitions)),
         nonce: new.nonce,
         clock: new.io.clock.clone(),
         options: Options {

@@ -8,14 +8,19 @@ use bytes::Bytes;
 use futures::executor::block_on;
 use futures::future::{BoxFuture, FutureExt, poll_fn, ready};
 use satchel_engine::address::{Address, FunctionType};
-use satchel_engine::durable::{Change, Hold, Key, StoredState, Value};
-use satchel_engine::placement::Placement;
+use satchel_engine::durable::{Acknowledged, Change, Hold, Key, StoredState, Value};
+use satchel_engine::message::{IdSource, Message, MessageId, PeerMessage};
+use satchel_engine::placement::{KeyGroup, Placement};
 use satchel_log::{
     Application, At, Clock, Contender, Created, Entry, Fold, Io, Layout, MemoryStore, Now,
     ObjectMeta, ObjectStore, Options, Retry, Source, StoreError,
 };
 
-use super::{Content, CreateError, NewRoot, Refusal, RootWriter, refuse_filling, take_over};
+use satchel_protocol::types::typed_value;
+
+use super::{
+    Content, CreateError, NewRoot, ReadError, Refusal, RootWriter, refuse_filling, take_over,
+};
 use crate::placement::identity;
 
 struct Frozen;
@@ -155,6 +160,7 @@ async fn make(store: Arc<dyn ObjectStore>, nonce: u8, states: u64) -> Result<(),
         root: "fork".to_owned(),
         application: "shop".to_owned(),
         placement: PLACEMENT,
+        partitions: 1,
         nonce: [nonce; 16],
         making: format!("root {nonce}"),
         not_before_ms: 0,
@@ -162,7 +168,7 @@ async fn make(store: Arc<dyn ObjectStore>, nonce: u8, states: u64) -> Result<(),
     })
     .await?;
     for id in 0..states {
-        writer.push(&state(id)).await?;
+        writer.push(0, &state(id)).await?;
     }
     let hold = Hold {
         origin: "another".into(),
@@ -333,34 +339,161 @@ fn content_that_says_it_is_being_filled_is_refused_without_a_mark() {
     assert_eq!(refused, Refusal::Filling { making });
 }
 
+fn source(memory: &Arc<MemoryStore>, root: &str) -> Source {
+    Source {
+        store: memory.clone(),
+        root: root.to_owned(),
+        clock: Arc::new(Frozen),
+        retry: io(memory.clone()).retry,
+        on_store_failure: Arc::new(|_| {}),
+    }
+}
+
+fn read(source: &Source) -> Result<Content, ReadError> {
+    let key = Layout::new(&source.root, 0).application().to_owned();
+    let application = block_on(source.store.get(&key)).unwrap().unwrap();
+    let application = Application::decode(&application).unwrap();
+    let mut last = 0.0;
+    let content = Content::read(source, &application, At::Latest, |share| last = share);
+    let content = block_on(content)?;
+    assert!((last - 1.0).abs() < f64::EPSILON, "all of it was read");
+    Ok(content)
+}
+
+/// Writes a root of two partitions with these facts.
+fn make_pair(memory: &Arc<MemoryStore>, root: &str, facts: [&[Change]; 2]) {
+    let writer = RootWriter::begin(NewRoot {
+        io: io(memory.clone()),
+        root: root.to_owned(),
+        application: "shop".to_owned(),
+        placement: PLACEMENT,
+        partitions: 2,
+        nonce: [5; 16],
+        making: "a pair".to_owned(),
+        not_before_ms: 0,
+        delta_bytes: 150,
+    });
+    let mut writer = block_on(writer).unwrap();
+    for (partition, facts) in (0..).zip(facts) {
+        for fact in facts {
+            block_on(writer.push(partition, fact)).unwrap();
+        }
+    }
+    block_on(writer.finish(None)).unwrap();
+}
+
+fn set(key: Key, value: Value) -> Change {
+    Change {
+        key,
+        value: Some(value),
+    }
+}
+
+fn out(peer: u32, number: u64) -> Change {
+    let argument = typed_value("t", &b"1"[..]);
+    let message = Message {
+        id: MessageId::derive(IdSource::Request(&[7; 16]), &argument),
+        caller: None,
+        argument,
+        correction: None,
+        trace: None,
+        headers: None,
+    };
+    let message = PeerMessage {
+        sender: KeyGroup(0),
+        target: Address::new(FunctionType::new("example", "sum"), "1"),
+        message,
+    };
+    set(Key::Out { peer, number }, Value::Out(Box::new(message)))
+}
+
+fn assigned(peer: u32, number: u64) -> Change {
+    set(Key::Assigned { peer }, Value::LinkNumber(number))
+}
+
+fn taken(peer: u32, number: u64) -> Change {
+    set(Key::Taken { peer }, Value::LinkNumber(number))
+}
+
+fn acknowledged(peer: u32, upto: u64, epoch: u64) -> Change {
+    let value = Value::Acknowledged(Acknowledged { upto, epoch });
+    set(Key::Acknowledged { peer }, value)
+}
+
+#[test]
+fn a_fork_of_several_partitions_keeps_each_and_has_seen_no_owner_of_another() {
+    let memory = Arc::new(MemoryStore::new());
+    let sender = [
+        state(1),
+        out(1, 1),
+        out(1, 2),
+        out(1, 3),
+        assigned(1, 3),
+        acknowledged(1, 2, 7),
+    ];
+    let receiver = [taken(0, 2), state(2)];
+    make_pair(&memory, "pair", [&sender, &receiver]);
+    let content = read(&source(&memory, "pair")).unwrap();
+    assert_eq!(content.partitions(), 2);
+    let writer = RootWriter::begin(NewRoot {
+        io: io(memory.clone()),
+        root: "copy".to_owned(),
+        application: "shop".to_owned(),
+        placement: PLACEMENT,
+        partitions: content.partitions(),
+        nonce: [6; 16],
+        making: "a restore".to_owned(),
+        not_before_ms: 0,
+        delta_bytes: 150,
+    });
+    let writer = block_on(writer).unwrap();
+    // Two acknowledged messages are gone.
+    assert_eq!(block_on(content.fork(writer, "pair")), Ok(6));
+    let copy = read(&source(&memory, "copy")).unwrap();
+    let of = |partition| -> Vec<Change> {
+        let facts = copy.facts().filter(|(of, _)| *of == partition);
+        let facts = facts.map(|(_, fact)| fact);
+        facts.filter(|fact| fact.key != Key::Hold).collect()
+    };
+    let sender = [state(1), out(1, 3), assigned(1, 3), acknowledged(1, 2, 0)];
+    assert_eq!(of(0), sender);
+    assert_eq!(of(1), [state(2), taken(0, 2)]);
+    let holds = copy.facts().filter(|(_, fact)| fact.key == Key::Hold);
+    assert_eq!(holds.count(), 2);
+}
+
+#[test]
+fn rule_35_partitions_that_were_read_at_different_moments_are_refused_by_their_numbers() {
+    for (taken_to, acknowledged_to) in [(4, 0), (1, 2)] {
+        let memory = Arc::new(MemoryStore::new());
+        let sender = [assigned(1, 3), acknowledged(1, acknowledged_to, 1)];
+        make_pair(&memory, "pair", [&sender, &[taken(0, taken_to)]]);
+        assert_eq!(
+            read(&source(&memory, "pair")).unwrap_err(),
+            ReadError::NoCut {
+                sender: 0,
+                receiver: 1,
+                acknowledged: acknowledged_to,
+                taken: taken_to,
+                assigned: 3,
+            }
+        );
+    }
+}
+
 #[test]
 fn a_fork_holds_what_its_origin_held_and_is_not_earlier() {
     let memory = Arc::new(MemoryStore::new());
     block_on(make(memory.clone(), 1, 9)).unwrap();
-    let source = Source {
-        store: memory.clone(),
-        root: "fork".to_owned(),
-        clock: Arc::new(Frozen),
-        retry: io(memory.clone()).retry,
-        on_store_failure: Arc::new(|_| {}),
-    };
-    let read = |source: Source| {
-        let key = Layout::new(&source.root, 0).application().to_owned();
-        let application = block_on(source.store.get(&key)).unwrap().unwrap();
-        let application = Application::decode(&application).unwrap();
-        let mut last = 0.0;
-        let content = Content::read(&source, &application, At::Latest, |share| last = share);
-        let content = block_on(content).unwrap();
-        assert!((last - 1.0).abs() < f64::EPSILON, "all of it was read");
-        content
-    };
-    let content = read(source.clone());
-    let expected: Vec<Change> = content.facts().collect();
+    let source = source(&memory, "fork");
+    let content = read(&source).unwrap();
+    let expected: Vec<Change> = content.facts().map(|(_, fact)| fact).collect();
     let writer = RootWriter::begin(NewRoot {
         io: source.io(),
         root: "copy".to_owned(),
         application: "shop".to_owned(),
         placement: Placement::xxh3(5),
+        partitions: 1,
         nonce: [3; 16],
         making: "a restore".to_owned(),
         not_before_ms: 5_000,
@@ -368,13 +501,15 @@ fn a_fork_holds_what_its_origin_held_and_is_not_earlier() {
     });
     let writer = block_on(writer).unwrap();
     assert_eq!(block_on(content.fork(writer, "fork@now")), Ok(10));
-    let copy = read(Source {
+    let copy = read(&Source {
         root: "copy".to_owned(),
         ..source
     });
+    let copy = copy.unwrap();
     let without_hold = |change: &Change| change.key != Key::Hold;
+    let copied = copy.facts().map(|(_, fact)| fact);
     assert_eq!(
-        copy.facts().filter(without_hold).collect::<Vec<_>>(),
+        copied.filter(without_hold).collect::<Vec<_>>(),
         expected
             .into_iter()
             .filter(without_hold)

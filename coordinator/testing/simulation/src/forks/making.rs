@@ -80,6 +80,7 @@ pub(super) async fn make(
         root: order.root,
         application: "simulated".to_owned(),
         placement: order.placement,
+        partitions: 1,
         nonce: nonce(id),
         making: making.clone(),
         not_before_ms: if order.shifts_time {
@@ -96,7 +97,7 @@ pub(super) async fn make(
         }
         Kind::Import => {
             for fact in &facts {
-                filling.push(fact).await?;
+                filling.push(0, fact).await?;
             }
             filling.finish(None).await?;
         }
@@ -107,7 +108,7 @@ pub(super) async fn make(
 impl ForkContent {
     fn of(content: &Content, kind: Kind) -> Self {
         let (mut all, mut kept) = (Facts::default(), Facts::default());
-        for fact in content.facts() {
+        for (_, fact) in content.facts() {
             all.apply(&fact);
             let wanted = match (kind, &fact.value) {
                 (Kind::Restore, _) => true,
