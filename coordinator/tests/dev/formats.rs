@@ -106,8 +106,9 @@ async fn a_root_of_format_1_is_served_where_its_last_owner_stopped() {
     let repeated = client.to_call("example/counter/alice").key("key-alice");
     let body = r#"{"add":5,"emit":"alice"}"#;
     let repeated = repeated.value("satchel/json", body).send().await.unwrap();
-    assert_eq!(repeated.json(), 5, "the answer of the first owner is kept");
-    for (id, add, sum) in [("alice", 0, 6), ("bob", 1, 16)] {
+    // The answer of the first owner, 5, was kept for a day. It ended on 2026-11-30.
+    assert_eq!(repeated.json(), 11, "a key that has expired is a new one");
+    for (id, add, sum) in [("alice", 0, 11), ("bob", 1, 16)] {
         let address = format!("example/counter/{id}");
         let reply = client.call(&address, &json!({"add": add})).await;
         assert_eq!(reply.json(), sum);
@@ -115,8 +116,8 @@ async fn a_root_of_format_1_is_served_where_its_last_owner_stopped() {
     client
         .put("names", "carol", r#"{"add": 1, "emit": "carol"}"#)
         .await;
-    // Six records of the former owners, the new one, and the four older ones of carol not again.
-    let emitted = client.records_when("out", 7).await;
+    // Six records of the former owners, two new ones, and the four older ones of carol not again.
+    let emitted = client.records_when("out", 8).await;
     assert_eq!(emitted.last().unwrap().key, "carol");
     assert_eq!(emitted.last().unwrap().json(), 9);
 
@@ -156,7 +157,9 @@ async fn a_root_of_format_1_keeps_its_placement_and_another_one_is_refused() {
     let mut app = setup.arg("--key-groups=256").start().await;
     let client = &app.client;
     let placement = client.admin(reqwest::Method::GET, "/api/placement").await;
-    let expected = json!({"placement": "xxh3", "key_groups": 256, "hash_tags": false});
+    let expected = json!({
+        "placement": "xxh3", "key_groups": 256, "hash_tags": false, "partitions": 1,
+    });
     assert_eq!(placement.json(), expected);
     assert_eq!(app.terminate().await.code, Some(0));
     let record = std::fs::read_to_string(dir.path().join("state/application")).unwrap();
@@ -227,7 +230,9 @@ async fn a_root_of_format_1_is_restored_into_a_fork() {
     assert_eq!(bob.json(), 6, "five at the savepoint, not fifteen");
     let placement = fork.client.admin(reqwest::Method::GET, "/api/placement");
     let placement = placement.await.json();
-    let expected = json!({"placement": "xxh3", "key_groups": 256, "hash_tags": false});
+    let expected = json!({
+        "placement": "xxh3", "key_groups": 256, "hash_tags": false, "partitions": 1,
+    });
     assert_eq!(placement, expected, "that of its origin");
     assert_eq!(fork.terminate().await.code, Some(0));
 }

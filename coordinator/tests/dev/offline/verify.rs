@@ -138,7 +138,9 @@ fn assert_whole(state: &Path) {
         result.out.starts_with(&format!("{objects} objects, ")),
         "{result:?}"
     );
-    assert_eq!(result.out.lines().count(), 1, "{result:?}");
+    let placement = "\nplacement: id-md5 over 1024 key groups\n";
+    assert!(result.out.ends_with(placement), "{result:?}");
+    assert_eq!(result.out.lines().count(), 2, "{result:?}");
 }
 
 fn assert_names(state: &Path, key: &str, problem: &str) {
