@@ -3,7 +3,7 @@
 //! ```text
 //!  ProcessArgs, module files ─► Process ─┬─► serve_ports ─► Servers
 //!                                        ├─► open_state ──► StateStore, restored if asked for
-//!  adapters of dev or run ──► Adapters ──┴─► node_parts ──► NodeParts
+//!  adapters of dev or run ──► Adapters ──┴─► parts ──► ApplicationParts
 //! ```
 //!
 //! The two commands differ in the adapters that they make for ingresses, egresses and endpoints,
@@ -41,7 +41,7 @@ use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::runtime::INPUTS_WAITING_MAX;
 use crate::runtime::dispatch::Destination;
-use crate::runtime::node::NodeParts;
+use crate::runtime::partitions::ApplicationParts;
 use crate::servers::{Servers, admin_reads};
 use crate::sources::Sources;
 use crate::store::{StateLocation, StateStore, StoreKind, StoreOptions};
@@ -281,15 +281,15 @@ impl Process {
         Ok((store, Some(restored)))
     }
 
-    /// Collects the parts of the node. `log` are the log's options apart from those of the command
+    /// Collects the parts of the application. `log` are the log's options apart from those of the command
     /// line.
-    pub(crate) fn node_parts(
+    pub(crate) fn application_parts(
         &self,
         inputs: mpsc::Receiver<Input>,
         state: StateStore,
         adapters: Adapters,
         log: Options,
-    ) -> Result<NodeParts, Failure> {
+    ) -> Result<ApplicationParts, Failure> {
         let args = &self.args;
         let commits = args.commits.policy(state.kind());
         let (condensation, object_bytes) = match state.kind() {
@@ -299,7 +299,7 @@ impl Process {
             // A query reads a thousand items.
             StoreKind::Table => (None, TABLE_OBJECT_BYTES),
         };
-        Ok(NodeParts {
+        Ok(ApplicationParts {
             application: args.application.clone(),
             config: self.engine_config(adapters.endpoints, commits),
             placement: args.placement.asked(),

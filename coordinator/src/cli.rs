@@ -20,6 +20,7 @@ mod health;
 mod logging;
 mod new;
 mod output;
+mod partitions;
 mod pauses;
 mod savepoint;
 mod schema;
@@ -50,6 +51,7 @@ use crate::cli::cost::CostArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
 use crate::cli::health::HealthArgs;
 use crate::cli::new::NewArgs;
+use crate::cli::partitions::PartitionsArgs;
 use crate::cli::pauses::{FunctionCommand, IngressCommand};
 use crate::cli::savepoint::SavepointCommand;
 use crate::cli::schema::SchemaArgs;
@@ -112,6 +114,8 @@ pub enum ClientCommand {
     /// List pending delayed messages
     #[command(subcommand)]
     Timers(TimersCommand),
+    /// Show the partitions of a running application: key groups, load, size, what crosses between them
+    Partitions(PartitionsArgs),
     /// Check a whole root of durable data and name every damaged, missing or foreign object
     Verify(VerifyArgs),
     /// Read, export and import durable state, without a running application
@@ -153,6 +157,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Stream(command) => stream::run(command).await,
         ClientCommand::DeadLetters(command) => dead_letters::run(command).await,
         ClientCommand::Timers(command) => timers::run(command).await,
+        ClientCommand::Partitions(args) => partitions::run(&args).await,
         ClientCommand::Verify(args) => Box::pin(verify::run(&args)).await,
         ClientCommand::State(command) => Box::pin(state::run(command)).await,
         ClientCommand::Savepoint(command) => Box::pin(savepoint::run(command)).await,

@@ -21,7 +21,7 @@ use crate::assemble::Process;
 use crate::config::DevConfig;
 use crate::error::Failure;
 use crate::readiness::Readiness;
-use crate::runtime::node::{Node, NodeParts};
+use crate::runtime::partitions::{ApplicationParts, Partitions};
 use crate::servers::Servers;
 use crate::store::{StateLocation, StateStore};
 use crate::streams::Streams;
@@ -108,7 +108,7 @@ async fn run_once(
     };
     let outcome = async {
         let adapters = wiring::adapters(config, &process, streams, &handlers).await?;
-        let parts = process.node_parts(inputs, state, adapters, log_options(config))?;
+        let parts = process.application_parts(inputs, state, adapters, log_options(config))?;
         let serving = (&servers, &handlers);
         serve(config, &process, parts, serving, (modules, shutdown)).await
     };
@@ -125,15 +125,15 @@ async fn run_once(
 async fn serve(
     config: &DevConfig,
     process: &Process,
-    parts: NodeParts,
+    parts: ApplicationParts,
     serving: (&Servers, &Handlers),
     (modules, mut shutdown): (Modules, Pin<&mut impl Future<Output = ()>>),
 ) -> Result<Ended, Failure> {
-    let mut node = tokio::select! {
-        node = Node::start(parts) => node?,
+    let mut partitions = tokio::select! {
+        partitions = Partitions::start(parts) => partitions?,
         () = &mut shutdown => return Ok(Ended::Stopped),
     };
-    banner::print(config, process, serving, &node).await;
+    banner::print(config, process, serving, &partitions).await;
     let changed = async {
         if config.watch {
             modules.changed().await;
@@ -142,14 +142,14 @@ async fn serve(
         }
     };
     let ended = tokio::select! {
-        failure = node.failed() => return Err(failure),
+        failure = partitions.failed() => return Err(failure),
         () = shutdown => Ended::Stopped,
         () = changed => Ended::ModulesChanged,
     };
     let limit = STOP_LIMIT.as_secs();
     eprintln!("satchel: stopping; work in flight has {limit} s to finish");
     process.readiness.send_replace(Readiness::Stopping);
-    node.stop(STOP_LIMIT).await?;
+    partitions.stop(STOP_LIMIT).await?;
     Ok(ended)
 }
 

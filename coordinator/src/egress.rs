@@ -40,7 +40,7 @@ pub use kafka::kafka_egress;
 pub use without_kafka::kafka_egress;
 
 /// Adapter of one egress.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Egress {
     /// Streams of this machine, in the place of a service.
     LocalStream(LocalStreamEgress),
@@ -55,6 +55,20 @@ pub enum Egress {
 }
 
 impl Egress {
+    /// True if no other partition may write to the same place. An egress that finds its own records
+    /// again by key and content would take those of another partition for its own.
+    #[must_use]
+    pub fn needs_one_writer(&self) -> bool {
+        match self {
+            Self::LocalStream(_) | Self::Playground(_) => false,
+            // Each partition has a transactional id of its own.
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => false,
+            #[cfg(feature = "aws")]
+            Self::Aws(egress) => egress.is_exactly_once(),
+        }
+    }
+
     /// Delivers until the inbox ends.
     ///
     /// # Errors

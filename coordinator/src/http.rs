@@ -20,6 +20,7 @@ mod head;
 mod ingresses;
 mod ledger;
 mod observe;
+mod partitions;
 mod playground;
 mod progress;
 mod render;

@@ -11,6 +11,7 @@ pub(crate) mod emf;
 mod functions;
 mod kafka;
 mod kinesis;
+mod partitions;
 mod peers;
 mod process;
 mod sqs;
@@ -37,6 +38,7 @@ use egresses::EgressFamilies;
 use functions::FunctionFamilies;
 use kafka::KafkaFamilies;
 use kinesis::KinesisFamilies;
+use partitions::PartitionFamilies;
 use peers::PeerFamilies;
 use process::ProcessFamilies;
 use sqs::SqsFamilies;
@@ -186,7 +188,7 @@ impl Metrics {
         self.0.rejected.inc_by(count);
     }
 
-    /// Sets the gauges of a partition.
+    /// Sets the gauges of all partitions together.
     pub fn observe_gauges(&self, gauges: &Gauges) {
         let families = &self.0;
         let present = gauge_value(gauges.dead_letters);
@@ -205,6 +207,8 @@ impl Metrics {
             .buckets_loaded
             .set(gauge_value(gauges.buckets_loaded));
         families.state_bytes.set(gauge_value(gauges.state_bytes));
+        let waiting = gauge_value(gauges.peer_bytes);
+        families.partitions.waiting_bytes.set(waiting);
     }
 
     /// Records that a source of an ingress is stopped because it cannot be read, or no longer is.
@@ -377,6 +381,7 @@ struct Families {
     store: StoreFamilies,
     kafka: KafkaFamilies,
     kinesis: KinesisFamilies,
+    partitions: PartitionFamilies,
     peers: PeerFamilies,
     sqs: SqsFamilies,
     /// Events since the last line of [`emf`].
@@ -492,6 +497,7 @@ impl Families {
             store: StoreFamilies::register(&mut names),
             kafka: KafkaFamilies::register(&mut names),
             kinesis: KinesisFamilies::register(&mut names),
+            partitions: PartitionFamilies::register(&mut names),
             peers: PeerFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
             emf: emf::Interval::default(),

@@ -1,4 +1,4 @@
-//! Bridge between requests from outside and the loop that owns a partition.
+//! Bridge between requests from outside and the loops that own the partitions.
 //!
 //! ```text
 //!  ask ──Input(request 7)──► bounded queue ──► the loop ──► partition
@@ -9,14 +9,21 @@
 //! The partition knows a request by its number only. This module knows the waiting caller. If the
 //! caller stops waiting (connection lost, timeout), the partition is notified and forgets the
 //! request.
+//!
+//! A request about an address goes to the partition that owns it. One about the application goes to
+//! all partitions, and their answers become one ([`scatter`]).
+
+mod scatter;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use satchel_engine::address::Address;
 use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb};
 use satchel_engine::output::Answer;
+use satchel_engine::partition::Config;
+use satchel_engine::placement::{KeyGroup, KeyGroupRange};
 use satchel_engine::trace::TraceParent;
 use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::{mpsc, oneshot};
@@ -24,15 +31,27 @@ use tokio::sync::{mpsc, oneshot};
 use crate::metrics::Metrics;
 use crate::random;
 
-/// Sends requests to one partition and waits for the answers. Cheap to clone.
+/// Sends requests to the partitions of this process and waits for the answers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Requests {
+    /// Queue of partition 0.
     inputs: mpsc::Sender<Input>,
+    /// Set once the root of an application of several partitions is open.
+    division: Arc<OnceLock<Division>>,
     waiting: Arc<Waiting>,
 }
 
+/// Division of an application into several partitions.
+#[derive(Debug)]
+struct Division {
+    /// Configuration of any partition, which tells who owns an address.
+    config: Config,
+    /// Queues of the partitions after partition 0.
+    others: Vec<mpsc::Sender<Input>>,
+}
+
 impl Requests {
-    /// Creates requests to the loop that receives from `inputs`.
+    /// Creates requests to the loop of partition 0, which receives from `inputs`.
     ///
     /// The loop hands every `Output::Reply` to [`Requests::answer`]. It drops (or closes) its
     /// receiver only when it will answer nothing more. Pending requests then end with
@@ -40,6 +59,7 @@ impl Requests {
     pub fn new(inputs: mpsc::Sender<Input>, metrics: Metrics) -> Self {
         Self {
             inputs,
+            division: Arc::default(),
             waiting: Arc::new(Waiting {
                 next: AtomicU64::new(1),
                 askers: Mutex::default(),
@@ -48,16 +68,69 @@ impl Requests {
         }
     }
 
-    /// Sends the input that `input` makes of a new request number, and waits for the answer.
+    /// Adds the loops of the partitions after partition 0, which receive from `others`. `config` is
+    /// that of any partition. Before this, every request goes to partition 0, so the process must
+    /// not serve yet.
+    pub fn divide(&self, config: Config, others: Vec<mpsc::Sender<Input>>) {
+        // A process opens one root.
+        let _ = self.division.set(Division { config, others });
+    }
+
+    /// Number of partitions.
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.division
+            .get()
+            .map_or(1, |division| division.others.len() as u32 + 1)
+    }
+
+    /// Returns the partition that owns an address. A reserved address that no partition owns has
+    /// partition 0.
+    fn owner_of(&self, address: &Address) -> u32 {
+        let division = self.division.get();
+        let owner = division.and_then(|division| division.config.partition_of(address));
+        owner.unwrap_or(0)
+    }
+
+    /// Returns the partition that owns a key group.
+    pub fn owner_of_key_group(&self, key_group: KeyGroup) -> u32 {
+        let division = self.division.get();
+        let generation = division.and_then(|division| division.config.generation.as_ref());
+        generation.map_or(0, |generation| {
+            generation.partitions.partition_of(key_group)
+        })
+    }
+
+    /// Returns the key groups of a partition; none if the application has only one.
+    pub fn range_of(&self, partition: u32) -> Option<KeyGroupRange> {
+        let generation = self.division.get()?.config.generation.as_ref()?;
+        generation.partitions.range_of(partition)
+    }
+
+    /// Queue of a partition.
+    fn inputs_of(&self, partition: u32) -> &mpsc::Sender<Input> {
+        let others = self.division.get().map(|division| &division.others);
+        let other = others.and_then(|others| others.get((partition as usize).checked_sub(1)?));
+        other.unwrap_or(&self.inputs)
+    }
+
+    /// Sends the input that `input` makes of a new request number to the owner of `address`, and
+    /// waits for the answer.
     ///
     /// `input` is called when the partition's queue has room, and dropped with everything that it
     /// holds before the wait for the answer.
     ///
     /// The caller bounds the wait. If this future is dropped, the partition learns that the request
     /// is abandoned. The effects of the input may happen all the same.
-    pub async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Answer {
-        let (mut asker, mut answer) = self.register();
-        let Ok(room) = self.inputs.reserve().await else {
+    pub async fn ask(&self, address: &Address, input: impl FnOnce(RequestId) -> Input) -> Answer {
+        self.ask_at(self.owner_of(address), input).await
+    }
+
+    /// As [`Self::ask`], to a partition by its number.
+    async fn ask_at(&self, partition: u32, input: impl FnOnce(RequestId) -> Input) -> Answer {
+        let inputs = self.inputs_of(partition);
+        let (mut asker, mut answer) = self.register(inputs);
+        let Ok(room) = inputs.reserve().await else {
             return Answer::Stopping;
         };
         room.send(input(asker.request));
@@ -66,7 +139,7 @@ impl Requests {
             // An answer that came before the loop ended counts.
             biased;
             answer = &mut answer => answer.unwrap_or(Answer::Stopping),
-            () = self.inputs.closed() => answer.try_recv().unwrap_or(Answer::Stopping),
+            () = inputs.closed() => answer.try_recv().unwrap_or(Answer::Stopping),
         }
     }
 
@@ -79,7 +152,7 @@ impl Requests {
         argument: impl Into<TypedValue>,
         (idempotency_key, trace): (Option<Arc<str>>, Option<TraceParent>),
     ) -> Answer {
-        self.ask(|request| {
+        self.ask_at(self.owner_of(&target), |request| {
             Input::CallReceived(Call {
                 request,
                 id: CallId(random::bytes()),
@@ -93,9 +166,18 @@ impl Requests {
         .await
     }
 
-    /// Sends a request of the administration port.
+    /// Sends a request of the administration port to the partitions that it concerns, and waits for
+    /// their answer.
     pub async fn administer(&self, administration: Administration) -> Answer {
-        self.ask(|request| Input::Administered {
+        match self.partitions() {
+            1 => self.administer_at(0, administration).await,
+            _ => scatter::administer(self, administration).await,
+        }
+    }
+
+    /// Sends a request of the administration port to one partition.
+    pub async fn administer_at(&self, partition: u32, administration: Administration) -> Answer {
+        self.ask_at(partition, |request| Input::Administered {
             request,
             administration,
         })
@@ -115,14 +197,14 @@ impl Requests {
         }
     }
 
-    fn register(&self) -> (Asker, oneshot::Receiver<Answer>) {
+    fn register(&self, inputs: &mpsc::Sender<Input>) -> (Asker, oneshot::Receiver<Answer>) {
         let request = RequestId(self.waiting.next.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = oneshot::channel();
         self.waiting.insert(request, sender);
         let asker = Asker {
             request,
             sent: false,
-            inputs: self.inputs.clone(),
+            inputs: inputs.clone(),
             waiting: Arc::clone(&self.waiting),
         };
         (asker, receiver)
@@ -189,178 +271,4 @@ impl Drop for Asker {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use satchel_engine::address::FunctionType;
-    use satchel_protocol::types::typed_value;
-
-    use super::*;
-
-    fn requests(capacity: usize) -> (Requests, mpsc::Receiver<Input>, Metrics) {
-        let (inputs, loop_side) = mpsc::channel(capacity);
-        let metrics = Metrics::new();
-        (Requests::new(inputs, metrics.clone()), loop_side, metrics)
-    }
-
-    fn alice() -> Address {
-        Address::new(FunctionType::new("example", "greeter"), "alice")
-    }
-
-    fn inspect(request: RequestId) -> Input {
-        Input::Administered {
-            request,
-            administration: Administration::Inspect(alice()),
-        }
-    }
-
-    fn shows(metrics: &Metrics, sample: &str) -> bool {
-        metrics.encode().lines().any(|line| line == sample)
-    }
-
-    #[tokio::test]
-    async fn each_caller_gets_the_answer_to_its_own_request_in_any_order() {
-        let (requests, mut loop_side, metrics) = requests(8);
-        let answering = {
-            let requests = requests.clone();
-            tokio::spawn(async move {
-                let mut asked = Vec::new();
-                while asked.len() < 2 {
-                    let Some(Input::CallReceived(call)) = loop_side.recv().await else {
-                        panic!("only calls were made");
-                    };
-                    asked.push(call);
-                }
-                assert_ne!(asked[0].request, asked[1].request);
-                assert_ne!(asked[0].id, asked[1].id);
-                for call in asked.into_iter().rev() {
-                    requests.answer(call.request, Answer::Replied(call.argument));
-                }
-                loop_side
-            })
-        };
-        let call = |text: &'static [u8]| {
-            requests.call(
-                Verb::Call,
-                alice(),
-                typed_value("t", text),
-                (Some("k".into()), None),
-            )
-        };
-        let (one, two) = tokio::join!(call(b"one"), call(b"two"));
-        assert_eq!(one, Answer::Replied(typed_value("t", &b"one"[..])));
-        assert_eq!(two, Answer::Replied(typed_value("t", &b"two"[..])));
-        let mut loop_side = answering.await.unwrap();
-        assert!(loop_side.try_recv().is_err(), "nothing was abandoned");
-        assert!(shows(&metrics, "satchel_requests_waiting 0"));
-    }
-
-    #[tokio::test]
-    async fn a_call_carries_everything_that_was_given() {
-        let (requests, mut loop_side, _) = requests(1);
-        let target = alice();
-        let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        assert!(trace.is_some());
-        let mut asking = Box::pin(requests.call(
-            Verb::Send,
-            target.clone(),
-            typed_value("t", &b"1"[..]),
-            (Some("key".into()), trace),
-        ));
-        assert!(futures::poll!(&mut asking).is_pending());
-        let Some(Input::CallReceived(call)) = loop_side.recv().await else {
-            panic!("a call was made");
-        };
-        assert_eq!(
-            call,
-            Call {
-                request: call.request,
-                id: call.id,
-                verb: Verb::Send,
-                target,
-                argument: typed_value("t", &b"1"[..]),
-                idempotency_key: Some("key".into()),
-                trace,
-            }
-        );
-    }
-
-    #[tokio::test]
-    async fn an_abandoned_request_is_reported_once_and_its_answer_counted_as_unclaimed() {
-        let (requests, mut loop_side, metrics) = requests(8);
-        let mut asking = Box::pin(requests.ask(inspect));
-        assert!(futures::poll!(&mut asking).is_pending());
-        assert!(shows(&metrics, "satchel_requests_waiting 1"));
-        drop(asking);
-        let Some(Input::Administered { request, .. }) = loop_side.recv().await else {
-            panic!("the question came first");
-        };
-        assert_eq!(
-            loop_side.recv().await,
-            Some(Input::RequestAbandoned(request))
-        );
-        requests.answer(request, Answer::Done);
-        assert!(loop_side.try_recv().is_err());
-        assert!(shows(&metrics, "satchel_unclaimed_answers_total 1"));
-        assert!(shows(&metrics, "satchel_requests_waiting 0"));
-    }
-
-    #[tokio::test]
-    async fn a_request_abandoned_while_the_queue_is_full_is_reported_when_there_is_room() {
-        let (requests, mut loop_side, _) = requests(1);
-        let mut asking = Box::pin(requests.ask(inspect));
-        assert!(futures::poll!(&mut asking).is_pending());
-        drop(asking);
-        let Some(Input::Administered { request, .. }) = loop_side.recv().await else {
-            panic!("the question came first");
-        };
-        assert_eq!(
-            loop_side.recv().await,
-            Some(Input::RequestAbandoned(request))
-        );
-    }
-
-    #[tokio::test]
-    async fn a_request_abandoned_before_it_is_queued_leaves_no_trace() {
-        let (requests, mut loop_side, metrics) = requests(1);
-        let mut first = Box::pin(requests.ask(inspect));
-        assert!(futures::poll!(&mut first).is_pending());
-        let mut second = Box::pin(requests.ask(inspect));
-        assert!(futures::poll!(&mut second).is_pending());
-        drop(second);
-        assert!(matches!(
-            loop_side.recv().await,
-            Some(Input::Administered {
-                request: RequestId(1),
-                ..
-            })
-        ));
-        tokio::task::yield_now().await;
-        assert!(loop_side.try_recv().is_err());
-        assert!(shows(&metrics, "satchel_requests_waiting 1"));
-    }
-
-    #[tokio::test]
-    async fn when_the_loop_is_gone_every_caller_learns_that_the_process_stops() {
-        let (requests, loop_side, _) = requests(8);
-        let mut waiting = Box::pin(requests.ask(inspect));
-        assert!(futures::poll!(&mut waiting).is_pending());
-        drop(loop_side);
-        let told = tokio::time::timeout(Duration::from_secs(60), waiting);
-        assert_eq!(told.await, Ok(Answer::Stopping));
-        assert_eq!(requests.ask(inspect).await, Answer::Stopping);
-    }
-
-    #[tokio::test]
-    async fn an_answer_given_just_before_the_loop_ends_is_delivered() {
-        let (requests, mut loop_side, _) = requests(8);
-        let mut waiting = Box::pin(requests.ask(inspect));
-        assert!(futures::poll!(&mut waiting).is_pending());
-        let Some(Input::Administered { request, .. }) = loop_side.recv().await else {
-            panic!("the question came first");
-        };
-        requests.answer(request, Answer::Done);
-        drop(loop_side);
-        assert_eq!(waiting.await, Answer::Done);
-    }
-}
+mod tests;

@@ -35,7 +35,7 @@ use crate::destinations::AwsConfigs;
 use crate::error::{Exit, Failure};
 use crate::metrics::Role;
 use crate::readiness::Readiness;
-use crate::runtime::node::{Node, NodeParts};
+use crate::runtime::partitions::{ApplicationParts, Partitions};
 use crate::servers::Servers;
 
 use handover::Handover;
@@ -172,7 +172,7 @@ async fn serve_ports(
 /// Waits for the lease, takes over and serves until `shutdown` or a failure.
 async fn own(
     running: Running<'_>,
-    parts: NodeParts,
+    parts: ApplicationParts,
     mut shutdown: Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), Failure> {
     let Running {
@@ -195,29 +195,29 @@ async fn own(
     process
         .readiness
         .send_replace(Readiness::Starting { recovered: 0.0 });
-    let mut node = tokio::select! {
-        node = Box::pin(Node::start(parts)) => node?,
+    let mut partitions = tokio::select! {
+        partitions = Box::pin(Partitions::start(parts)) => partitions?,
         lost = lease::lost(lease) => return Err(lost),
         () = &mut shutdown => {
             stopping.begin(peers);
             return Ok(());
         }
     };
-    let recovered = node.recovered;
+    let recovered = partitions.recovered;
     tracing::info!(
         epoch = recovered.epoch,
         bytes = recovered.bytes,
         replayed = recovered.replayed,
-        held = node.held.is_some(),
+        held = partitions.held.is_some(),
         "serving"
     );
     tokio::select! {
-        failure = node.failed() => Err(failure),
+        failure = partitions.failed() => Err(failure),
         lost = lease::lost(lease) => Err(lost),
         () = shutdown => {
             stopping.begin(peers);
             let prepared = tokio::select! {
-                () = node.shorten_replay(config.stop_timeout / SHORTENING_SHARE) => Ok(()),
+                () = partitions.shorten_replay(config.stop_timeout / SHORTENING_SHARE) => Ok(()),
                 lost = lease::lost(lease) => Err(lost),
             };
             prepared?;
@@ -227,7 +227,7 @@ async fn own(
                 limit = limit.min(config.lease_time + DRAIN_BEYOND);
                 limit = limit.saturating_sub(peers.close(limit).await).max(DRAIN_MIN);
             }
-            stop(config, process, node, limit).await
+            stop(config, process, partitions, limit).await
         }
     }
 }
@@ -236,7 +236,7 @@ async fn own(
 async fn stop(
     config: &RunConfig,
     process: &Process,
-    node: Node,
+    partitions: Partitions,
     limit: Duration,
 ) -> Result<(), Failure> {
     tracing::info!(
@@ -245,7 +245,7 @@ async fn stop(
     );
     process.readiness.send_replace(Readiness::Stopping);
     let within = config.stop_timeout - config.stop_timeout / SHORTENING_SHARE;
-    let stopped = tokio::time::timeout(within, node.stop(limit)).await;
+    let stopped = tokio::time::timeout(within, partitions.stop(limit)).await;
     stopped.unwrap_or_else(|_| {
         Err(Failure::new(
             Exit::Environment,

@@ -12,11 +12,14 @@
 //! the partition's own outputs (answers, acknowledgements, durable deltas) come through an
 //! unbounded queue: the outputs bound it, and it must never wait for the outside.
 
+pub(crate) mod board;
 pub mod committer;
 pub mod dispatch;
 pub mod hold;
 pub mod node;
+pub mod partitions;
 mod stoppages;
+mod switch;
 pub(crate) mod time;
 
 use std::time::Duration;
@@ -25,16 +28,17 @@ use satchel_aws::sqs::QueueCommand;
 use satchel_engine::clock::PartitionClock;
 use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::input::Input;
-use satchel_engine::output::{Output, Stoppages};
+use satchel_engine::output::Output;
 use satchel_engine::partition::{Counts, Gauges, Notice, Partition};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::egress::Egresses;
 use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
-use crate::readiness::Readiness;
 use crate::requests::Requests;
+use crate::runtime::board::BoardPlace;
+use crate::runtime::switch::PeerPort;
 use crate::runtime::time::TimeKeeper;
 use crate::status::Observation;
 
@@ -67,10 +71,10 @@ pub struct Ports {
     pub reading: Reading,
     /// Requests that wait for answers.
     pub requests: Requests,
-    /// Readiness of the process, which shows the share of the state in memory.
-    pub readiness: watch::Sender<Readiness>,
-    /// Functions and ingresses that stand still, which the administration port shows.
-    pub stoppages: watch::Sender<Stoppages>,
+    /// Port to the other partitions, if there are any.
+    pub(crate) peers: Option<PeerPort>,
+    /// Place on the board of the process, which shows what people should see.
+    pub(crate) board: BoardPlace,
     /// Metrics of the process.
     pub metrics: Metrics,
     /// Readings of the partition for people.
@@ -224,9 +228,10 @@ impl PartitionLoop {
             | Output::PeerAnswer { .. }
             | Output::PeerClose { .. }
             | Output::PeerDamaged { .. }
-            | Output::Congested(_)) => {
-                unreachable!("an application of one partition has no peers: {output:?}")
-            }
+            | Output::Congested(_)) => match &ports.peers {
+                Some(peers) => peers.perform(output),
+                None => unreachable!("an application of one partition has no peers: {output:?}"),
+            },
             Output::WakeAt(due_ms) => self.wake_at_ms = Some(due_ms),
             Output::Stopped => {}
         }
@@ -242,6 +247,11 @@ impl PartitionLoop {
         metrics.observe_rejected(counts.rejected - self.counted.rejected);
         metrics.observe_bucket_loads(counts.loads - self.counted.loads);
         metrics.observe_buckets_dropped(counts.evictions - self.counted.evictions);
+        metrics.observe_peer_messages(
+            self.ports.partition,
+            counts.sent_to_peers - self.counted.sent_to_peers,
+            counts.taken_from_peers - self.counted.taken_from_peers,
+        );
         self.counted.clone_from(counts);
         self.report_notices(self.partition.pending_bytes());
         self.report_stoppages();
@@ -258,7 +268,7 @@ impl PartitionLoop {
         self.gauges_shown = Some(Instant::now());
         self.gauges_outdated = false;
         let gauges = self.partition.gauges();
-        self.ports.metrics.observe_gauges(&gauges);
+        self.ports.board.show_gauges(&gauges);
         self.report_loading(&gauges);
     }
 
@@ -273,10 +283,7 @@ impl PartitionLoop {
         let changes = self.partition.stoppage_changes();
         if changes != self.stoppage_changes {
             self.stoppage_changes = changes;
-            let now = self.partition.stoppages();
-            let before = self.ports.stoppages.send_replace(now.clone());
-            self.ports.metrics.observe_stoppages(&now);
-            stoppages::log_changes(&before, &now);
+            self.ports.board.show_stoppages(self.partition.stoppages());
         }
     }
 
@@ -316,18 +323,9 @@ impl PartitionLoop {
         } else {
             (absent - gauges.buckets_awaited.min(absent)) as f64 / absent as f64
         };
-        self.ports.metrics.observe_recovered(recovered);
-        self.ports.readiness.send_if_modified(|readiness| {
-            let serving = matches!(readiness, Readiness::Serving | Readiness::Loading { .. });
-            if serving {
-                *readiness = if self.loading_reported {
-                    Readiness::Serving
-                } else {
-                    Readiness::Loading { recovered }
-                };
-            }
-            serving
-        });
+        self.ports
+            .board
+            .show_loaded(recovered, self.loading_reported);
         if self.loading_reported && absent > 0 {
             tracing::info!(
                 partition = self.ports.partition,

@@ -14,7 +14,7 @@ mod endpoints;
 mod events;
 mod ingresses;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -120,7 +120,7 @@ impl Status {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Inner {
             components: Mutex::default(),
-            partition: Mutex::default(),
+            partitions: Mutex::default(),
             limit: LogLimit::new(events::WINDOW),
             ahead_ms: AtomicI64::new(0),
             jump_ms: AtomicI64::new(0),
@@ -282,30 +282,39 @@ impl Status {
         }
     }
 
-    /// Begins to observe the partition of a new owner. Its loop runs what it receives.
-    pub(crate) fn observe_partition(&self) -> mpsc::Receiver<Observation> {
+    /// Begins to observe a partition of a new owner. Its loop runs what it receives.
+    pub(crate) fn observe_partition(&self, number: u32) -> mpsc::Receiver<Observation> {
         let (sender, receiver) = mpsc::channel(OBSERVATIONS_WAITING_MAX);
-        let partition = self.0.partition.lock();
-        *partition.unwrap_or_else(PoisonError::into_inner) = Some(sender);
+        self.partitions().insert(number, sender);
         receiver
     }
 
-    /// Returns what `read` finds in the partition; none if no partition runs in this process.
+    /// Returns what `read` finds in each partition, by number; none if no partition runs in this
+    /// process.
     pub(crate) async fn observe<T: Send + 'static>(
         &self,
+        read: impl FnOnce(&Partition) -> T + Clone + Send + 'static,
+    ) -> Option<Vec<T>> {
+        let queues: Vec<_> = self.partitions().values().cloned().collect();
+        let observed = queues.iter().map(|queue| observe(queue, read.clone()));
+        let found = futures::future::join_all(observed).await;
+        let found: Option<Vec<T>> = found.into_iter().collect();
+        found.filter(|found| !found.is_empty())
+    }
+
+    /// Returns what `read` finds in one partition; none if it does not run in this process.
+    pub(crate) async fn observe_one<T: Send + 'static>(
+        &self,
+        number: u32,
         read: impl FnOnce(&Partition) -> T + Send + 'static,
     ) -> Option<T> {
-        let sender = {
-            let partition = self.0.partition.lock();
-            partition.unwrap_or_else(PoisonError::into_inner).clone()?
-        };
-        let (reply, answer) = oneshot::channel();
-        let observation: Observation = Box::new(move |partition| {
-            // The client may have gone.
-            let _ = reply.send(read(partition));
-        });
-        sender.send(observation).await.ok()?;
-        answer.await.ok()
+        let queue = self.partitions().get(&number).cloned()?;
+        observe(&queue, read).await
+    }
+
+    fn partitions(&self) -> MutexGuard<'_, BTreeMap<u32, mpsc::Sender<Observation>>> {
+        let partitions = self.0.partitions.lock();
+        partitions.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn components(&self) -> MutexGuard<'_, Components> {
@@ -313,6 +322,20 @@ impl Status {
         let components = self.0.components.lock();
         components.unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads a partition in its loop; none if the loop has ended.
+async fn observe<T: Send + 'static>(
+    queue: &mpsc::Sender<Observation>,
+    read: impl FnOnce(&Partition) -> T + Send + 'static,
+) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    let observation: Observation = Box::new(move |partition| {
+        // The client may have gone.
+        let _ = reply.send(read(partition));
+    });
+    queue.send(observation).await.ok()?;
+    answer.await.ok()
 }
 
 impl Default for Status {

@@ -12,7 +12,7 @@ pub use counted::OnWritten;
 pub use directory::DirectoryStore;
 pub use location::{StateLocation, StateStore, StoreKind, StoreOptions};
 pub use log_location::LogLocation;
-pub use placement::AskedPlacement;
+pub use placement::{AskedPlacement, Division};
 #[cfg(feature = "aws")]
 pub use s3::S3Store;
 

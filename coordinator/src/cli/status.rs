@@ -148,8 +148,12 @@ fn tables(all: &Map<String, Value>) -> String {
             text(&placement["placement"]),
             text(&placement["key_groups"]),
         );
+        let partitions = match placement["partitions"].as_u64() {
+            None | Some(1) => String::new(),
+            Some(partitions) => format!(", in {partitions} partitions"),
+        };
         shown.push_str(&format!(
-            "placement: {kind}{tags} over {key_groups} key groups\n"
+            "placement: {kind}{tags} over {key_groups} key groups{partitions}\n"
         ));
     }
     for list in &LISTS {
@@ -282,7 +286,9 @@ mod tests {
         };
         let all = json!({
             "readiness": {"state": "serving", "held": true},
-            "placement": {"placement": "id-md5", "key_groups": 1024, "hash_tags": true},
+            "placement": {
+                "placement": "id-md5", "key_groups": 1024, "hash_tags": true, "partitions": 4,
+            },
             "endpoints": {
                 "endpoints": [
                     endpoint("greeter", Some("2026-01-02T03:04:05.678Z")),
@@ -296,7 +302,7 @@ mod tests {
             tables(all.as_object().unwrap()),
             "\
 serving, held: ingresses, timers and outbox wait for a start with --resume-io
-placement: id-md5 with hash tags over 1024 key groups
+placement: id-md5 with hash tags over 1024 key groups, in 4 partitions
 
 ENDPOINT       STATE                            REQUESTS  WAITING  LAST SUCCESS  LAST FAILURE
 greeter        down since 2026-01-02T03:04:05Z  1 of 8    40       -             \

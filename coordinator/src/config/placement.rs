@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use satchel_engine::placement::KEY_GROUPS_MAX;
+use satchel_engine::placement::{DEFAULT_KEY_GROUPS, KEY_GROUPS_MAX};
 
 use crate::store::AskedPlacement;
 
@@ -33,7 +33,23 @@ pub struct PlacementArgs {
         value_parser = BoolishValueParser::new()
     )]
     pub hash_tags: bool,
+
+    /// Divide a new root into COUNT partitions, each with a log and a loop of its own [default: 1]
+    ///
+    /// A partition has a contiguous range of the key groups. A message from one partition to another
+    /// takes one commit more. The root remembers the number, and it cannot be changed. One partition
+    /// is right for most applications.
+    #[arg(
+        long,
+        env = "SATCHEL_PARTITIONS",
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u16).range(1..=PARTITIONS_MAX)
+    )]
+    pub partitions: Option<u16>,
 }
+
+/// Maximum of `--partitions`. Each has links to all others, and commits of its own.
+const PARTITIONS_MAX: i64 = 256;
 
 impl PlacementArgs {
     /// Placement that these flags ask for.
@@ -41,6 +57,18 @@ impl PlacementArgs {
         AskedPlacement {
             key_groups: self.key_groups,
             hash_tags: self.hash_tags,
+            partitions: self.partitions,
+        }
+    }
+
+    /// Checks that every partition has a key group.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        let key_groups = self.key_groups.unwrap_or(DEFAULT_KEY_GROUPS);
+        match self.partitions {
+            Some(partitions) if partitions > key_groups => Err(format!(
+                "--partitions {partitions} must be at most the number of key groups, {key_groups}"
+            )),
+            _ => Ok(()),
         }
     }
 }

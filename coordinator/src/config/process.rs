@@ -140,6 +140,7 @@ impl ProcessArgs {
         let ttl = (Duration::from_secs(1), Duration::MAX);
         check_duration("--idempotency-ttl", self.idempotency_ttl, ttl)?;
         self.commits.validate()?;
+        self.placement.validate()?;
         for (flag, limit) in [
             ("--pending-limit", self.pending_limit),
             ("--dead-letter-limit", Some(self.dead_letter_limit)),

@@ -1,5 +1,6 @@
 //! Banner of `satchel dev`: what runs where, and one command to try.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use satchel_engine::address::FunctionType;
@@ -10,7 +11,7 @@ use super::wiring::Handlers;
 use crate::assemble::Process;
 use crate::config::DevConfig;
 use crate::module::Application;
-use crate::runtime::node::Node;
+use crate::runtime::partitions::Partitions;
 use crate::servers::Servers;
 
 /// Prints the banner to standard output.
@@ -18,24 +19,28 @@ pub(super) async fn print(
     config: &DevConfig,
     process: &Process,
     serving: (&Servers, &Handlers),
-    node: &Node,
+    partitions: &Partitions,
 ) {
     let status = process.metrics.status();
     let declared = status.observe(|partition| partition.declared_states());
-    let declared = declared.await.unwrap_or_default().into_keys();
-    let declared: Vec<FunctionType> = declared.collect();
+    let declared = declared.await.unwrap_or_default().into_iter().flatten();
+    let declared: BTreeSet<FunctionType> = declared.map(|(function, _)| function).collect();
+    let declared: Vec<FunctionType> = declared.into_iter().collect();
     let application = &process.application;
-    print!("{}", text(config, application, serving, node, &declared));
+    print!(
+        "{}",
+        text(config, application, serving, partitions, &declared)
+    );
 }
 
 fn text(
     config: &DevConfig,
     application: &Application,
     (servers, handlers): (&Servers, &Handlers),
-    node: &Node,
+    partitions: &Partitions,
     declared: &[FunctionType],
 ) -> String {
-    let held = match node.held {
+    let held = match partitions.held {
         Some(_) => ", and its ingresses, timers and outbox are held",
         None => "",
     };
@@ -53,7 +58,7 @@ fn text(
     let state = if config.ephemeral {
         "in memory, lost when the process ends".to_owned()
     } else {
-        let recovered = node.recovered;
+        let recovered = partitions.recovered;
         let read = match recovered.bytes {
             0 => "new".to_owned(),
             bytes => format!(
@@ -64,7 +69,7 @@ fn text(
         format!("{} (epoch {}, {read})", config.state(), recovered.epoch)
     };
     line("state", state);
-    if let Some(hold) = &node.held {
+    if let Some(hold) = &partitions.held {
         let origin = &hold.origin;
         line(
             "held",

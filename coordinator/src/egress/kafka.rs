@@ -15,6 +15,7 @@ use crate::module::{self, EgressSpec, KafkaDelivery};
 use crate::random;
 
 /// Kafka egress of a module file.
+#[derive(Clone)]
 pub struct KafkaTopics {
     brokers: Brokers,
     delivery: KafkaDelivery,

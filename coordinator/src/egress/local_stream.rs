@@ -29,7 +29,7 @@ const GROUP_BYTES_MAX: usize = 1 << 20;
 const RETRY_DELAY_STOPPED: Duration = Duration::from_secs(60);
 
 /// Egress that writes to local streams.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LocalStreamEgress {
     /// Streams of this machine.
     pub streams: Streams,

@@ -25,6 +25,7 @@ use super::body::BodyLimits;
 use super::components::{self, FailingEndpoint, StoppedEgress};
 use super::error::{ApiError, json};
 use super::ingresses::StoppedIngress;
+use super::partitions;
 use super::render::{AddressBody, DeadLetters, Timers};
 use super::target::{PathParams, Target, query};
 use super::token::Token;
@@ -33,6 +34,7 @@ use super::value::read_value;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
+use crate::runtime::board::total;
 use crate::sources::Sources;
 
 use pauses::Stopped;
@@ -105,6 +107,7 @@ pub fn routes(admin: Admin) -> Router {
         .route("/api/timers", get(list_timers))
         .merge(components::routes())
         .merge(pauses::routes())
+        .merge(partitions::routes())
         .with_state(Arc::new(admin))
 }
 
@@ -176,7 +179,7 @@ async fn show_metrics(State(admin): Shared) -> Response {
         .status()
         .observe(|partition| partition.gauges());
     if let Ok(Some(gauges)) = tokio::time::timeout(GAUGES_TIME_MAX, gauges).await {
-        admin.metrics.observe_gauges(&gauges);
+        admin.metrics.observe_gauges(&total(gauges.iter()));
     }
     let headers = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
     (headers, admin.metrics.encode()).into_response()
@@ -263,7 +266,8 @@ async fn set_state(
     let (parts, body) = request.into_parts();
     let wait = admin.admit(&parts)?;
     let value = read_value(&parts, body, admin.limits).await?;
-    let asking = admin.requests.ask(|request| Input::Administered {
+    let owned = address.clone();
+    let asking = admin.requests.ask(&owned, |request| Input::Administered {
         request,
         administration: Administration::SetState {
             address,

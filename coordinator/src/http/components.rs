@@ -19,7 +19,8 @@ use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::StateSpec;
 use satchel_engine::input::Administration;
 use satchel_engine::output::{Answer, Stoppages};
-use satchel_engine::partition::FunctionFigures;
+use satchel_engine::partition::{FunctionFigures, Partition};
+use satchel_engine::placement::KeyGroup;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -73,6 +74,7 @@ impl<T: Serialize> Page<T> {
 /// Placement of the addresses of the application.
 #[derive(Serialize)]
 struct PlacementBody {
+    partitions: u32,
     placement: &'static str,
     key_groups: u16,
     hash_tags: bool,
@@ -80,12 +82,11 @@ struct PlacementBody {
 
 async fn show_placement(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
     admin.observe(request)?;
-    let placement = admin
-        .metrics
-        .status()
-        .observe(|partition| partition.placement());
+    let status = admin.metrics.status();
+    let placement = status.observe_one(0, |partition| partition.placement());
     let placement = placement.await.ok_or_else(gone)?;
     let body = PlacementBody {
+        partitions: admin.requests.partitions(),
         placement: placement.kind.name(),
         key_groups: placement.key_groups,
         hash_tags: placement.has_hash_tags(),
@@ -123,10 +124,13 @@ async fn list_egresses(State(admin): Shared, request: Request) -> Result<Respons
     let page = admin.observe(request)?;
     let status = admin.metrics.status();
     let waiting = status.observe(|partition| partition.outbox_sizes()).await;
-    let waiting = waiting.ok_or_else(gone)?;
+    let mut waiting_all: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+    for (egress, waiting) in waiting.ok_or_else(gone)?.into_iter().flatten() {
+        *waiting_all.entry(egress).or_default() += waiting;
+    }
     let (egresses, next) = page.of(status.egresses())?;
     let bodies = egresses.into_iter().map(|view| {
-        let waiting = waiting.get(view.id.as_str()).copied().unwrap_or(0);
+        let waiting = waiting_all.get(view.id.as_str()).copied().unwrap_or(0);
         EgressBody::of(view, waiting)
     });
     Ok(Page::of("egresses", bodies.collect(), next))
@@ -172,7 +176,7 @@ fn stop_of(stoppages: &Stoppages, function: &FunctionType) -> Option<String> {
 }
 
 /// The process lost its partition after the check of its readiness.
-fn gone() -> ApiError {
+pub(super) fn gone() -> ApiError {
     ApiError::unavailable("stopping", 1, "the process is starting or stopping")
 }
 
@@ -200,18 +204,19 @@ impl Admin {
     /// address in memory. Visits one bucket at a time, so that the partition is not held up.
     async fn functions(&self) -> Option<Functions> {
         let status = self.metrics.status();
-        let first = status.observe(|partition| {
-            let buckets = partition.gauges().buckets;
-            (buckets, partition.declared_states())
-        });
-        let (buckets, declared) = first.await?;
+        let buckets = status.observe_one(0, |partition| partition.gauges().buckets);
+        let buckets = buckets.await?;
+        let declared = status.observe(|partition| partition.declared_states());
+        let declared: BTreeMap<_, _> = declared.await?.into_iter().flatten().collect();
         let named = status.named_functions();
         let known = named.into_iter().chain(declared.keys().cloned());
         let mut functions: BTreeMap<FunctionType, FunctionFigures> = known
             .map(|function| (function, FunctionFigures::default()))
             .collect();
         for bucket in 0..u16::try_from(buckets).unwrap_or(u16::MAX) {
-            let figures = status.observe(move |partition| partition.function_figures(bucket));
+            let owner = self.requests.owner_of_key_group(KeyGroup(bucket));
+            let figures = move |partition: &Partition| partition.function_figures(bucket);
+            let figures = status.observe_one(owner, figures);
             for (function, figures) in figures.await? {
                 functions.entry(function).or_default().add(&figures);
             }

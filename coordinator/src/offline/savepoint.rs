@@ -11,7 +11,7 @@ use crate::random;
 /// root.
 ///
 /// # Errors
-/// [`Exit::Refused`] if the name is in use; [`Exit::Damaged`] if an object that the savepoint needs
+/// [`Exit::Refused`] if the name is in use, or the root has several partitions; [`Exit::Damaged`] if an object that the savepoint needs
 /// is damaged or missing; [`Exit::Environment`] if this is no root, or the store does not answer.
 pub async fn create(
     root: &Root,
@@ -19,6 +19,15 @@ pub async fn create(
     name: SavepointName,
     comment: &str,
 ) -> Result<Vec<Savepoint>, Failure> {
+    if application.partitions > 1 {
+        let message = format!(
+            "{} has {} partitions, which no savepoint can fix at one moment yet: read a moment \
+             instead (`--at TIME`, with `--retention`)",
+            root.place(),
+            application.partitions
+        );
+        return Err(Failure::new(Exit::Refused, message));
+    }
     let source = root.source();
     let mut created = Vec::new();
     for partition in 0..application.partitions {

@@ -15,15 +15,15 @@ use crate::error::Failure;
 use crate::ingress::{Ingress, kafka_ingresses, kinesis_ingresses, sqs_ingresses};
 use crate::module::{Application, EgressAdapter, EndpointAdapter};
 use crate::runtime::dispatch::Destination;
-use crate::runtime::node::NodeParts;
+use crate::runtime::partitions::ApplicationParts;
 
-/// Makes all parts of the node, with their clients. Nothing is taken over yet.
+/// Makes all parts of the partitions, with their clients. Nothing is taken over yet.
 pub(super) async fn parts(
     config: &RunConfig,
     process: &Process,
     configs: &mut AwsConfigs,
     inputs: mpsc::Receiver<Input>,
-) -> Result<NodeParts, Failure> {
+) -> Result<ApplicationParts, Failure> {
     let application = &process.application;
     let endpoints = application.endpoints.iter();
     let destinations = destinations(application, configs).await?;
@@ -39,7 +39,7 @@ pub(super) async fn parts(
         ingresses: ingresses(process).await?,
         egresses: egresses(process)?,
     };
-    process.node_parts(inputs, state, adapters, Options::default())
+    process.application_parts(inputs, state, adapters, Options::default())
 }
 
 async fn ingresses(process: &Process) -> Result<Vec<Ingress>, Failure> {

@@ -1,73 +1,75 @@
-//! Running partition with everything around it.
+//! Running partition with everything around it that is its own.
 
 mod start;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use satchel_engine::dispatcher::DispatcherInput;
 use satchel_engine::durable::Hold;
 use satchel_engine::input::Input;
-use satchel_engine::output::{Output, Stoppages};
+use satchel_engine::output::Output;
 use satchel_engine::partition::Config;
 use satchel_log::Options;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::dispatch::Destination;
+use super::board::BoardPlace;
 use super::hold::HoldPolicy;
+use super::switch::PeerPort;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
 use crate::ingress::Ingress;
 use crate::metrics::Metrics;
-use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
-use crate::store::{AskedPlacement, StateStore};
+use crate::store::StateStore;
 
 /// Minimum number of commits since the last snapshot that makes another one worthwhile before a
 /// planned stop. A takeover replays fewer commits in no noticeable time.
 const REPLAY_WORTH_SHORTENING: u64 = 32;
 
-/// Parts of a node.
-pub struct NodeParts {
+/// Parts of a node: one partition, and what it needs of the process.
+pub(super) struct NodeParts {
     /// Name of the application.
-    pub application: String,
-    /// Configuration of the partition. The node sets the egresses and the placement itself.
-    pub config: Config,
-    /// Placement that a new root gets, and that an existing one must have as far as it is asked
-    /// for.
-    pub placement: AskedPlacement,
+    pub(super) application: String,
+    /// Configuration of the partition, complete with placement and generation.
+    pub(super) config: Config,
     /// Store of the durable state.
-    pub state: StateStore,
+    pub(super) state: StateStore,
+    /// True if the store is known to create objects conditionally.
+    pub(super) is_store_checked: bool,
     /// Treatment of the hold, if the application is a held fork.
-    pub hold_policy: HoldPolicy,
+    pub(super) hold_policy: HoldPolicy,
     /// Options of the log.
-    pub log: Options,
+    pub(super) log: Options,
     /// Maximum jump of the calendar that the process follows while it runs, in ms.
-    pub clock_jump_max_ms: u64,
-    /// Endpoints, in the order of those in `config`.
-    pub destinations: Vec<Destination>,
-    /// Ingresses.
-    pub ingresses: Vec<Ingress>,
+    pub(super) clock_jump_max_ms: u64,
+    /// Sender to the dispatcher.
+    pub(super) dispatch: mpsc::UnboundedSender<DispatcherInput>,
+    /// Results of the partition's own outputs: both ends of the queue.
+    pub(super) facts: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+    /// Ingresses whose sources are read here.
+    pub(super) ingresses: Vec<Ingress>,
     /// Egresses by id, `namespace/name`.
-    pub egresses: Vec<(Arc<str>, Egress)>,
+    pub(super) egresses: Vec<(Arc<str>, Egress)>,
     /// State of the ingresses' sources, which the node updates.
-    pub sources: Sources,
+    pub(super) sources: Sources,
     /// Metrics of the process.
-    pub metrics: Metrics,
+    pub(super) metrics: Metrics,
     /// Pending requests from outside.
-    pub requests: Requests,
+    pub(super) requests: Requests,
     /// Inputs that these requests make.
-    pub inputs: mpsc::Receiver<Input>,
-    /// Readiness of the process, which the node updates.
-    pub readiness: watch::Sender<Readiness>,
-    /// Functions and ingresses that stand still, which the node updates.
-    pub stoppages: watch::Sender<Stoppages>,
+    pub(super) inputs: mpsc::Receiver<Input>,
+    /// Port to the other partitions, if there are any.
+    pub(super) peers: Option<PeerPort>,
+    /// Place on the board of the process.
+    pub(super) board: BoardPlace,
 }
 
 /// Running partition.
-pub struct Node {
+pub(super) struct Node {
     inputs: mpsc::UnboundedSender<Input>,
     partition: JoinHandle<()>,
     /// Weak, because the log's driver ends when the last sender is gone.
@@ -79,20 +81,31 @@ pub struct Node {
     /// All other tasks. They end only on errors.
     others: JoinSet<Result<(), Failure>>,
     /// Facts about the takeover, to show to people.
-    pub recovered: Recovered,
+    pub(super) recovered: Recovered,
     /// Hold of a fork that stays held.
-    pub held: Option<Hold>,
+    pub(super) held: Option<Hold>,
 }
 
 /// Facts about a takeover.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Epoch that the takeover began.
+    /// Epoch that the takeover began; of several partitions, the latest one.
     pub epoch: u64,
     /// Number of replayed deltas.
     pub replayed: u64,
     /// Bytes of images and deltas read.
     pub bytes: u64,
+}
+
+impl Recovered {
+    /// Facts about the takeovers of several partitions.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            epoch: self.epoch.max(other.epoch),
+            replayed: self.replayed + other.replayed,
+            bytes: self.bytes + other.bytes,
+        }
+    }
 }
 
 impl Node {
@@ -102,12 +115,12 @@ impl Node {
     ///
     /// The durable data is damaged or belongs to another application, another process takes over
     /// meanwhile, or the store cannot be reached.
-    pub async fn start(parts: NodeParts) -> Result<Self, Failure> {
+    pub(super) async fn start(parts: NodeParts) -> Result<Self, Failure> {
         start::start(parts).await
     }
 
     /// Waits for a failure: the end of the epoch, the panic of a task, an egress that cannot run.
-    pub async fn failed(&mut self) -> Failure {
+    pub(super) async fn failed(&mut self) -> Failure {
         loop {
             let ended = tokio::select! {
                 Some(ended) = self.committing.join_next() => ended,
@@ -136,7 +149,7 @@ impl Node {
 
     /// Takes a snapshot before a planned stop, if the next owner would otherwise have much to
     /// replay. The node serves meanwhile. Waits at most `limit` for the snapshot.
-    pub async fn shorten_replay(&self, limit: Duration) {
+    pub(super) async fn shorten_replay(&self, limit: Duration) {
         let mut tail = self.tail.clone();
         let before = *tail.borrow_and_update();
         if before < REPLAY_WORTH_SHORTENING {
@@ -163,7 +176,7 @@ impl Node {
     /// # Errors
     ///
     /// The reason why it could not be made durable.
-    pub async fn stop(mut self, limit: Duration) -> Result<(), Failure> {
+    pub(super) async fn stop(mut self, limit: Duration) -> Result<(), Failure> {
         // The loop ends only on request, so it receives this one.
         let _ = self.inputs.send(Input::StopRequested);
         let inputs = self.inputs.clone();

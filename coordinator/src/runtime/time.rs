@@ -6,6 +6,9 @@ use crate::clock::{TIME_WARN_FROM_MS, reading};
 use crate::error::{Exit, Failure};
 use crate::metrics::Metrics;
 
+/// Service whose calendar is compared at a start, in messages.
+pub(super) const STORE: &str = "the store of the state";
+
 /// Difference from the calendar of a service that is worth a warning at a start, in ms.
 const SERVICE_WARN_FROM_MS: u64 = 60_000;
 

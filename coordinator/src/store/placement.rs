@@ -1,11 +1,12 @@
-//! Placement of the addresses of a root.
+//! Placement of the addresses of a root, and its division into partitions.
 
-use satchel_engine::placement::{DEFAULT_KEY_GROUPS, Placement};
+use satchel_engine::partition::Generation;
+use satchel_engine::placement::{DEFAULT_KEY_GROUPS, PartitionMap, Placement};
 use satchel_log::{Application, Layout, LogError, Retry};
 use satchel_storage::placement::recorded;
 
 use super::location::StateStore;
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 
 /// Retries of the read of the record.
 const RETRY: Retry = Retry {
@@ -23,6 +24,32 @@ pub struct AskedPlacement {
     /// True if the hash tags of ids are used; false for no use of them, or that of an existing
     /// root.
     pub hash_tags: bool,
+    /// Number of partitions; `None` for one, or those of an existing root.
+    pub partitions: Option<u16>,
+}
+
+/// Division of an application, fixed when its root is created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Division {
+    /// Choice of the key group of an address.
+    pub placement: Placement,
+    /// Number of partitions, which have even ranges of the key groups.
+    pub partitions: u16,
+}
+
+/// Number of the generation that a root of several partitions begins with. A root of one partition
+/// names no generation, as before there were several.
+const FIRST_GENERATION: u64 = 1;
+
+impl Division {
+    /// Generation of the application, if it has several partitions.
+    #[must_use]
+    pub fn generation(&self) -> Option<Generation> {
+        (self.partitions > 1).then(|| Generation {
+            number: FIRST_GENERATION,
+            partitions: PartitionMap::even(self.placement.key_groups, self.partitions),
+        })
+    }
 }
 
 impl AskedPlacement {
@@ -47,6 +74,11 @@ impl AskedPlacement {
                 recorded.key_groups.to_string(),
                 format!("{asked} (--key-groups)"),
             ),
+            _ if self.asks_for_other_partitions(record) => differs(
+                "the number of partitions",
+                record.partitions.to_string(),
+                format!("{} (--partitions)", self.partitions.unwrap_or(1)),
+            ),
             _ if self.hash_tags && !recorded.has_hash_tags() => differs(
                 "the placement",
                 format!("{}, without hash tags", record.placement),
@@ -56,21 +88,29 @@ impl AskedPlacement {
         }
     }
 
-    fn of_new_root(self) -> Placement {
+    fn asks_for_other_partitions(&self, record: &Application) -> bool {
+        self.partitions
+            .is_some_and(|asked| u32::from(asked) != record.partitions)
+    }
+
+    fn of_new_root(self) -> Division {
         let key_groups = self.key_groups.unwrap_or(DEFAULT_KEY_GROUPS);
-        Placement::id_md5(key_groups, self.hash_tags)
+        Division {
+            placement: Placement::id_md5(key_groups, self.hash_tags),
+            partitions: self.partitions.unwrap_or(1),
+        }
     }
 }
 
 impl StateStore {
-    /// Returns the placement of the root, or the one that a new root gets.
+    /// Returns the division of the root, or the one that a new root gets.
     ///
     /// A record that cannot be decoded is left to the takeover, which reports it.
     ///
     /// # Errors
-    /// [`Exit::Damaged`](crate::error::Exit::Damaged) if the root has another placement than
+    /// [`Exit::Damaged`](crate::error::Exit::Damaged) if the root has another division than
     /// `asked`; [`Exit::Environment`](crate::error::Exit::Environment) if the store fails.
-    pub(crate) async fn placement(&self, asked: AskedPlacement) -> Result<Placement, Failure> {
+    pub(crate) async fn division(&self, asked: AskedPlacement) -> Result<Division, Failure> {
         let layout = Layout::new(&self.prefix, 0);
         let key = layout.application();
         let record = self.io(RETRY).get_record(key).await;
@@ -79,7 +119,14 @@ impl StateStore {
             return Ok(asked.of_new_root());
         };
         asked.check(key, &record)?;
-        Ok(recorded(&record))
+        let partitions = u16::try_from(record.partitions).map_err(|_| {
+            let message = format!("{key} names {} partitions", record.partitions);
+            Failure::new(Exit::Damaged, message)
+        })?;
+        Ok(Division {
+            placement: recorded(&record),
+            partitions,
+        })
     }
 }
 
@@ -103,16 +150,24 @@ mod tests {
         key_groups: Option<u16>,
         hash_tags: bool,
     ) -> Result<Placement, String> {
+        let asked = AskedPlacement {
+            key_groups,
+            hash_tags,
+            partitions: None,
+        };
+        division(record, asked).map(|division| {
+            assert_eq!(division.partitions, 1);
+            division.placement
+        })
+    }
+
+    fn division(record: Option<&'static str>, asked: AskedPlacement) -> Result<Division, String> {
         let memory = MemoryStore::new();
         if let Some(record) = record {
             block_on(memory.create("application", record.into())).unwrap();
         }
-        let asked = AskedPlacement {
-            key_groups,
-            hash_tags,
-        };
-        let placement = block_on(StateStore::of(Arc::new(memory)).placement(asked));
-        placement.map_err(|failure| {
+        let division = block_on(StateStore::of(Arc::new(memory)).division(asked));
+        division.map_err(|failure| {
             let text = failure.to_string();
             text.trim_start_matches("the durable state: ").to_owned()
         })
@@ -146,5 +201,24 @@ mod tests {
             "application: this root has the placement id-md5, without hash tags, not one with \
              hash tags (--hash-tags)"
         );
+    }
+
+    #[test]
+    fn the_number_of_partitions_is_that_of_the_root() {
+        let asked = |partitions| AskedPlacement {
+            partitions,
+            ..AskedPlacement::default()
+        };
+        let new = division(None, asked(Some(4))).unwrap();
+        assert_eq!(new.partitions, 4);
+        let generation = new.generation().unwrap();
+        assert_eq!(generation.number, 1);
+        assert_eq!(generation.partitions, PartitionMap::even(1_024, 4));
+        assert_eq!(division(None, asked(Some(1))).unwrap().generation(), None);
+        assert_eq!(
+            division(Some(NEW), asked(Some(4))).unwrap_err(),
+            "application: this root has the number of partitions 1, not 4 (--partitions)"
+        );
+        assert_eq!(division(Some(NEW), asked(Some(1))).unwrap().partitions, 1);
     }
 }

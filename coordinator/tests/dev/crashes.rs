@@ -3,7 +3,7 @@
 //! clients should.
 
 mod kills;
-mod load;
+pub(crate) mod load;
 mod refusals;
 mod stops;
 mod takeovers;

@@ -16,6 +16,7 @@ mod formats;
 mod kinesis_api;
 mod new_project;
 mod offline;
+mod partitions;
 mod ports;
 mod sources;
 mod state;

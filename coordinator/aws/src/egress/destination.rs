@@ -23,6 +23,17 @@ pub struct AwsEgress {
     pub destination: Destination,
 }
 
+impl AwsEgress {
+    /// True if each record is delivered exactly once, by looking for it in its stream.
+    #[must_use]
+    pub fn is_exactly_once(&self) -> bool {
+        matches!(
+            self.destination,
+            Destination::Kinesis(_, Delivery::ExactlyOnce)
+        )
+    }
+}
+
 /// Service that receives the records, with its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {

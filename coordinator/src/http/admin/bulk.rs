@@ -4,6 +4,7 @@
 //! request changes at most `limit` dead letters. `next` of its answer is the `cursor` of the next
 //! request, and null at the end.
 
+use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -61,19 +62,29 @@ async fn change(
     let wait = Wait::parse(timeout, WAIT_DEFAULT, WAIT_MAX)?;
     let filter = filter(query.function, query.reason, query.since.as_deref())?;
     check_selection(query.all.unwrap_or(false), &filter)?;
+    let requests = &admin.requests;
+    let place = query.cursor.as_deref();
+    let place = place.map(|text| parse_cursor(text, requests.partitions()));
+    let Place { partition, cursor } = place.transpose()?.unwrap_or_default();
     let asked = Administration::ChangeDeadLetters {
         change,
         filter,
-        cursor: query.cursor.as_deref().map(parse_cursor).transpose()?,
+        cursor,
         limit: page_limit(query.limit)?,
     };
-    match wait.until(admin.requests.administer(asked)).await? {
+    let asking = requests.administer_at(partition, asked);
+    match wait.until(asking).await? {
         Answer::DeadLettersChanged(DeadLettersChanged {
             changed,
             skipped,
             cursor,
         }) => {
-            let next = cursor.map(|cursor| format!("{}-{}", cursor.next, cursor.end));
+            let here = cursor.map(|cursor| Place {
+                partition,
+                cursor: Some(cursor),
+            });
+            let next = here.or_else(|| Place::beginning(partition + 1, requests.partitions()));
+            let next = next.map(|place| place.to_string());
             let body = Changed {
                 changed,
                 skipped,
@@ -125,18 +136,99 @@ fn check_selection(all: bool, filter: &DeadLetterFilter) -> Result<(), ApiError>
     Err(ApiError::bad_request("invalid_query", problem))
 }
 
-fn parse_cursor(text: &str) -> Result<DeadLetterCursor, ApiError> {
-    let numbers = text.split_once('-');
-    let parsed = numbers.and_then(|(next, end)| {
-        Some(DeadLetterCursor {
-            next: next.parse().ok()?,
-            end: end.parse().ok()?,
+/// Progress of a change through the partitions: `next-end` in partition 0, `partition:next-end` in
+/// another one, and `partition:` at its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Place {
+    partition: u32,
+    cursor: Option<DeadLetterCursor>,
+}
+
+impl Place {
+    /// Beginning of a partition, if there is one of this number.
+    fn beginning(partition: u32, partitions: u32) -> Option<Self> {
+        (partition < partitions).then_some(Self {
+            partition,
+            cursor: None,
         })
-    });
-    parsed.ok_or_else(|| {
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (partition, rest) = match text.split_once(':') {
+            Some((partition, rest)) => (partition.parse().ok()?, rest),
+            None => (0, text),
+        };
+        let cursor = match rest.split_once('-') {
+            Some((next, end)) => Some(DeadLetterCursor {
+                next: next.parse().ok()?,
+                end: end.parse().ok()?,
+            }),
+            None if rest.is_empty() && !text.is_empty() => None,
+            None => return None,
+        };
+        Some(Self { partition, cursor })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.partition > 0 || self.cursor.is_none() {
+            write!(f, "{}:", self.partition)?;
+        }
+        match self.cursor {
+            Some(cursor) => write!(f, "{}-{}", cursor.next, cursor.end),
+            None => Ok(()),
+        }
+    }
+}
+
+fn parse_cursor(text: &str, partitions: u32) -> Result<Place, ApiError> {
+    let place = Place::parse(text).filter(|place| place.partition < partitions);
+    place.ok_or_else(|| {
         ApiError::bad_request(
             "invalid_query",
             format!("cursor={text:?} is not one: it is `next` of an earlier answer"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written() {
+        let cursor = Some(DeadLetterCursor { next: 7, end: 9 });
+        for (place, text) in [
+            (
+                Place {
+                    partition: 0,
+                    cursor,
+                },
+                "7-9",
+            ),
+            (
+                Place {
+                    partition: 3,
+                    cursor,
+                },
+                "3:7-9",
+            ),
+            (
+                Place {
+                    partition: 3,
+                    cursor: None,
+                },
+                "3:",
+            ),
+        ] {
+            assert_eq!(place.to_string(), text);
+            assert_eq!(Place::parse(text), Some(place));
+        }
+        for text in ["", "7", "x:1-2", "1:2", "1-x", ":"] {
+            assert_eq!(Place::parse(text), None, "{text}");
+        }
+        assert_eq!(Place::beginning(1, 1), None);
+        assert_eq!(Place::beginning(1, 2).unwrap().to_string(), "1:");
+    }
 }

@@ -85,7 +85,9 @@ fn fail_greeter(process: &Process) {
 async fn the_placement_is_that_of_the_partition() {
     let process = process(silent).await;
     let shown = show(&process, "/api/placement").await;
-    let expected = json!({"placement": "id-md5", "key_groups": 1024, "hash_tags": false});
+    let expected = json!({
+        "placement": "id-md5", "key_groups": 1024, "hash_tags": false, "partitions": 1,
+    });
     assert_eq!(shown, expected);
     process.stop().await;
 }

@@ -1,23 +1,21 @@
 //! Start of a node: the takeover, then the tasks around the partition.
 //!
 //! ```text
-//!  take_over ─► committer ─► dispatcher ─► egresses ─► ingresses ─► loop of the partition
+//!  take_over ─► committer ─► egresses ─► ingresses ─► loop of the partition
 //! ```
 
 use std::sync::Arc;
 
 use satchel_clock::BootTime;
 use satchel_engine::clock::PartitionClock;
-use satchel_engine::dispatcher::{Dispatcher, DispatcherInput};
 use satchel_engine::durable::Hold;
-use satchel_engine::endpoint::Endpoints;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::Partition;
 use satchel_engine::placement::Placement;
 use satchel_log::{Contender, Io, Layout, Ownership, Retry};
 use satchel_storage::fork::{refuse_filling, take_over};
-use satchel_storage::placement::identity;
+use satchel_storage::placement::identity_of;
 use satchel_storage::recovery::{RecoveryFold, period};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -34,25 +32,13 @@ use crate::metrics::Metrics;
 use crate::random;
 use crate::readiness::Readiness;
 use crate::runtime::committer::Committer;
-use crate::runtime::dispatch::{Destination, DispatchLoop};
-use crate::runtime::time::check_calendar;
+use crate::runtime::time::{STORE, check_calendar};
 use crate::runtime::{PartitionLoop, Ports, READS_WAITING_MAX};
 use crate::sources::Sources;
-use crate::status::report_suppressed;
 use crate::store::unfinished::refused;
 
 /// Starts a node, as [`Node::start`].
 pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
-    parts.config.egresses = parts
-        .egresses
-        .iter()
-        .map(|(id, _)| Arc::clone(id))
-        .collect();
-    parts.config.ingresses = parts
-        .ingresses
-        .iter()
-        .map(|ingress| Arc::from(ingress.id()))
-        .collect();
     let TakenOver {
         partition,
         clock,
@@ -61,7 +47,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         held,
         recovered,
     } = take_partition_over(&mut parts).await?;
-    let (inputs, received) = mpsc::unbounded_channel();
+    let (inputs, received) = parts.facts;
     let mut tasks = Tasks {
         number: parts.config.partition,
         inputs: inputs.clone(),
@@ -78,25 +64,23 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         );
     }
     let (committer, tail) = tasks.commit(ownership, parts.config.placement, recovered.replayed);
-    let dispatch = tasks.dispatch(parts.config.endpoints, parts.destinations);
     let ownership = tasks.watch_ownership(&parts.state.store, identity.next_epoch.clone());
     let egresses = tasks.deliver(parts.egresses, &partition, &identity, &ownership);
     let (reading, records) = tasks.read(parts.ingresses, &parts.sources, &identity);
-    tasks.report(&parts.metrics);
     let ports = Ports {
         partition: tasks.number,
-        dispatch,
+        dispatch: parts.dispatch,
         committer: committer.clone(),
         egresses,
         reading,
         requests: parts.requests,
-        readiness: parts.readiness.clone(),
-        observations: parts.metrics.status().observe_partition(),
-        stoppages: parts.stoppages,
+        observations: parts.metrics.status().observe_partition(tasks.number),
+        peers: parts.peers,
+        board: parts.board.clone(),
         metrics: parts.metrics,
     };
     // Before the loop runs, which refines it to the share that is loaded.
-    parts.readiness.send_replace(match held {
+    parts.board.show_readiness(match held {
         Some(_) => Readiness::Held,
         None => Readiness::Serving,
     });
@@ -134,29 +118,24 @@ struct RootIdentity {
     taken_over: BootTime,
 }
 
-/// Service whose calendar is compared, in messages.
-const STORE: &str = "the store of the state";
-
 async fn take_partition_over(parts: &mut NodeParts) -> Result<TakenOver, Failure> {
     let partition = parts.config.partition;
     let root = &parts.state.prefix;
     let layout = Layout::new(root, partition);
-    let (checked, placement) = tokio::join!(
-        parts.state.check_conditional_create(),
-        parts.state.placement(parts.placement),
-    );
-    // A store that refuses requests because of a wrong clock says so less clearly.
-    check_calendar(STORE, parts.state.calendar_ahead_ms())?;
-    let checked = checked?;
-    parts.config.placement = placement?;
+    let generation = parts.config.generation.as_ref();
+    let partitions = generation.map_or(1, |generation| generation.partitions.partitions().count());
     let mut fold = RecoveryFold::new(parts.config.clone(), |recovered| {
         let starting = Readiness::Starting { recovered };
-        parts.readiness.send_replace(starting);
+        parts.board.show_readiness(starting);
     });
     let contender = Contender {
         store: Arc::clone(&parts.state.store),
         root: root.clone(),
-        identity: identity(&parts.application, parts.config.placement),
+        identity: identity_of(
+            &parts.application,
+            parts.config.placement,
+            (partition, partitions as u32),
+        ),
         nonce: random::bytes(),
         clock: Arc::new(SystemClock),
         options: parts.log,
@@ -167,7 +146,7 @@ async fn take_partition_over(parts: &mut NodeParts) -> Result<TakenOver, Failure
     };
     let ownership = take_over(contender, &mut fold).await.map_err(refused)?;
     let taken_over = BootTime::now();
-    if !checked {
+    if !parts.is_store_checked {
         // The root is new. The check needs an object that exists, and there is one only now.
         parts.state.check_conditional_create().await?;
     }
@@ -187,8 +166,8 @@ async fn take_partition_over(parts: &mut NodeParts) -> Result<TakenOver, Failure
         taken_over,
     };
     let period = period(&ownership);
-    let mut clock =
-        PartitionClock::start(reading(), period.committed_at_ms, parts.clock_jump_max_ms);
+    let own_ms = recovery.own_time_ms(period.committed_at_ms);
+    let mut clock = PartitionClock::start(reading(), own_ms, parts.clock_jump_max_ms);
     let now_ms = clock.read(reading());
     Ok(TakenOver {
         partition: recovery.start(period, now_ms),
@@ -256,28 +235,6 @@ impl Tasks {
         (committer, tail_length)
     }
 
-    /// Runs the dispatcher.
-    fn dispatch(
-        &mut self,
-        endpoints: Endpoints,
-        destinations: Vec<Destination>,
-    ) -> mpsc::UnboundedSender<DispatcherInput> {
-        let (dispatch, commands) = mpsc::unbounded_channel();
-        let seed = u64::from_le_bytes(random::bytes());
-        let dispatching = DispatchLoop {
-            dispatcher: Dispatcher::new(endpoints, seed),
-            destinations,
-            partitions: vec![self.inputs.clone()],
-            metrics: self.metrics.clone(),
-        };
-        let returned = dispatch.clone();
-        self.others.spawn(async move {
-            dispatching.run(commands, returned).await;
-            Ok(())
-        });
-        dispatch
-    }
-
     /// Runs the watch that confirms the ownership to egresses.
     fn watch_ownership(
         &mut self,
@@ -292,15 +249,6 @@ impl Tasks {
             std::future::pending().await
         });
         watch
-    }
-
-    /// Runs the summary of suppressed log lines.
-    fn report(&mut self, metrics: &Metrics) {
-        let reporting = report_suppressed(metrics.status().clone());
-        self.others.spawn(async move {
-            reporting.await;
-            Ok(())
-        });
     }
 
     /// Runs the egresses.
