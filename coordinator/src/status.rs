@@ -49,7 +49,8 @@ pub(crate) struct Status(Arc<Inner>);
 
 struct Inner {
     components: Mutex<Components>,
-    partition: Mutex<Option<mpsc::Sender<Observation>>>,
+    /// Queues of the partitions, by number.
+    partitions: Mutex<BTreeMap<u32, mpsc::Sender<Observation>>>,
     limit: LogLimit,
     /// Difference of partition time from the calendar, in ms.
     ahead_ms: AtomicI64,

@@ -26,6 +26,7 @@ mod faults;
 mod handover;
 mod hanging;
 mod load;
+mod partitions;
 mod peers;
 mod queues;
 mod refusals;

@@ -23,6 +23,24 @@ pub(crate) struct Build {
     pub(crate) satchel: PathBuf,
     /// The handler.
     pub(crate) greeter: PathBuf,
+    /// Number of partitions; `None` for the default of the build.
+    pub(crate) partitions: Option<u16>,
+}
+
+impl Build {
+    /// The same binaries with this number of partitions.
+    pub(crate) fn of(&self, partitions: Option<u16>) -> Self {
+        let name = match partitions {
+            Some(number) => format!("{}/{number}", self.name),
+            None => self.name.clone(),
+        };
+        Self {
+            name,
+            satchel: self.satchel.clone(),
+            greeter: self.greeter.clone(),
+            partitions,
+        }
+    }
 }
 
 /// Running coordinator with its functions. Both end when it is dropped.
@@ -57,6 +75,9 @@ impl Running {
             "--log",
             "warn",
         ]);
+        if let Some(partitions) = build.partitions {
+            command.args(["--partitions", &partitions.to_string()]);
+        }
         match data {
             Some(directory) => command.arg("--data-dir").arg(directory),
             None => command.arg("--ephemeral"),

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release -p satchel-throughput -- \
 //!     [WORK…] [--seconds N] [--records N] [--rounds N] [--ephemeral] \
-//!     [--build NAME=DIRECTORY]… [--other NAME=COMMAND]…
+//!     [--partitions N,N…] [--build NAME=DIRECTORY]… [--other NAME=COMMAND]…
 //! ```
 //!
 //! | Work | What happens |
@@ -21,6 +21,9 @@
 //! `--ephemeral` keeps the state of calls in memory. Records are in the stream before the
 //! coordinator starts. The measurement covers the time from when it serves to the last hundredth of
 //! the records.
+//!
+//! `--partitions` runs each build with these numbers of partitions. The records of a stream are read
+//! by one partition and forwarded to the owners of their keys; a call goes to its owner at once.
 //!
 //! `--build` names another build to measure: a directory with the binaries `satchel` and `greeter`.
 //! `--other` names a shell command that measures another system; `coordinator/benches/compare` has
@@ -214,6 +217,7 @@ fn options() -> Options {
         durable: true,
         contenders: Vec::new(),
     };
+    let mut partitions = vec![None];
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = |option: &str| -> usize {
@@ -226,6 +230,14 @@ fn options() -> Options {
             "--records" => options.records = Some(number("--records")),
             "--rounds" => options.rounds = number("--rounds").max(1),
             "--ephemeral" => options.durable = false,
+            "--partitions" => {
+                let text = arguments.next().unwrap_or_default();
+                let numbers = text.split(',').map(|number| {
+                    let number = number.parse::<u16>();
+                    Some(number.unwrap_or_else(|_| panic!("--partitions takes N,N…, not `{text}`")))
+                });
+                partitions = numbers.collect();
+            }
             "--build" => {
                 let text = arguments.next().unwrap_or_default();
                 let (name, directory) = text.split_once('=').expect("--build takes NAME=DIRECTORY");
@@ -234,6 +246,7 @@ fn options() -> Options {
                     name: name.to_owned(),
                     satchel: directory.join("satchel"),
                     greeter: directory.join("greeter"),
+                    partitions: None,
                 }));
             }
             "--other" => {
@@ -261,6 +274,15 @@ fn options() -> Options {
         let this = Contender::Build(this_build());
         options.contenders.insert(0, this);
     }
+    let contenders = std::mem::take(&mut options.contenders).into_iter();
+    let divided = contenders.flat_map(|contender| match contender {
+        Contender::Build(build) => {
+            let builds = partitions.iter().map(|number| build.of(*number));
+            builds.map(Contender::Build).collect()
+        }
+        other @ Contender::Other(_) => vec![other],
+    });
+    options.contenders = divided.collect();
     options
 }
 
@@ -280,5 +302,6 @@ fn this_build() -> Build {
         name: "this".to_owned(),
         satchel: this.with_file_name("satchel"),
         greeter: this.with_file_name("greeter"),
+        partitions: None,
     }
 }
