@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use reqwest::Method;
 use satchel_testkit::{Client, Dev, Setup, example, until_true};
 use serde_json::{Value, json};
 use tempfile::TempDir;
