@@ -309,9 +309,9 @@ async fn the_calls_and_lists_of_several_partitions_are_those_of_one_application(
     assert!(figures("sent_to_peers") > 0);
     assert_eq!(figures("sent_to_peers"), figures("taken_from_peers"));
     let functions = list(client, "/api/functions").await;
-    let account = functions["functions"].as_array().unwrap().iter();
-    let account = account.filter(|function| function["function"] == "example/account");
-    let addresses: Vec<_> = account.map(|it| it["addresses"].clone()).collect();
+    let functions = functions["functions"].as_array().unwrap().iter();
+    let accounts = functions.filter(|function| function["function"] == "example/account");
+    let addresses: Vec<_> = accounts.map(|it| it["addresses"].clone()).collect();
     assert_eq!(addresses, [json!(ACCOUNTS)]);
 
     // A pause holds for every partition.
@@ -319,8 +319,8 @@ async fn the_calls_and_lists_of_several_partitions_are_those_of_one_application(
     let paused = client.admin(Method::POST, pause).await;
     assert_eq!(paused.status, 200, "{paused:?}");
     for number in 0..ACCOUNTS {
-        let reply = client.call(&format!("example/account/{number}"), &json!({}));
-        assert_eq!(reply.await.status, 503);
+        let reply = client.call(&account(number), &json!({})).await;
+        assert_eq!(reply.status, 503);
     }
     let resume = "/api/functions/example/account/resume";
     let resumed = client.admin(Method::POST, resume).await;
