@@ -106,6 +106,8 @@ fn every_flag_of_dev_is_read() {
         "--s3-path-style",
         "--commit-log=dynamodb:orders-log",
         "--create-commit-log-table",
+        "--partitions",
+        "4",
         "--key-groups",
         "64",
         "--hash-tags",
@@ -159,6 +161,7 @@ fn every_flag_of_dev_is_read() {
                 create_commit_log_table: true,
             },
             placement: PlacementArgs {
+                partitions: Some(4),
                 key_groups: Some(64),
                 hash_tags: true,
             },

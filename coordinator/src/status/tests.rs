@@ -318,6 +318,6 @@ fn components_are_those_of_the_module_files_with_what_was_observed() {
 async fn without_a_partition_nothing_is_observed() {
     let status = status();
     assert_eq!(status.observe(|partition| partition.gauges()).await, None);
-    drop(status.observe_partition());
+    drop(status.observe_partition(0));
     assert_eq!(status.observe(|partition| partition.gauges()).await, None);
 }

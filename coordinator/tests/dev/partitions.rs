@@ -347,7 +347,7 @@ async fn a_root_keeps_its_number_of_partitions() {
     assert_eq!(placement["partitions"], 3);
     assert_eq!(app.terminate().await.code, Some(0));
 
-    let savepoint = tool(&bank.state(), &["savepoint", "create"]);
+    let savepoint = tool(&bank.state(), &["savepoint", "create", "first"]);
     assert_eq!(savepoint.code, 1, "{savepoint:?}");
     assert!(savepoint.err.contains("has 3 partitions"), "{savepoint:?}");
 }

@@ -52,7 +52,7 @@ async fn process(script: Script) -> Process {
     let application = fixture::application();
     process.metrics.status().declare(&application);
     let partition = partition(&application);
-    let mut observations = process.metrics.status().observe_partition();
+    let mut observations = process.metrics.status().observe_partition(0);
     tokio::spawn(async move {
         while let Some(read) = observations.recv().await {
             read(&partition);
