@@ -44,6 +44,7 @@ use process::ProcessFamilies;
 use sqs::SqsFamilies;
 use store::StoreFamilies;
 
+pub(crate) use partitions::total;
 pub use process::Role;
 
 use crate::status::{Status, kind_name};

@@ -12,7 +12,7 @@
 //! the partition's own outputs (answers, acknowledgements, durable deltas) come through an
 //! unbounded queue: the outputs bound it, and it must never wait for the outside.
 
-pub(crate) mod board;
+mod board;
 pub mod committer;
 pub mod dispatch;
 pub mod hold;

@@ -34,7 +34,6 @@ use super::value::read_value;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
-use crate::runtime::board::total;
 use crate::sources::Sources;
 
 use pauses::Stopped;
@@ -179,7 +178,7 @@ async fn show_metrics(State(admin): Shared) -> Response {
         .status()
         .observe(|partition| partition.gauges());
     if let Ok(Some(gauges)) = tokio::time::timeout(GAUGES_TIME_MAX, gauges).await {
-        admin.metrics.observe_gauges(&total(gauges.iter()));
+        admin.metrics.observe_gauges(&metrics::total(gauges.iter()));
     }
     let headers = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
     (headers, admin.metrics.encode()).into_response()

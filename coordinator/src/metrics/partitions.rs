@@ -1,8 +1,9 @@
-//! Metrics of messages between partitions.
+//! Metrics of messages between partitions, and gauges of all partitions together.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use satchel_engine::partition::Gauges;
 
 use super::{Metrics, Names, Partition};
 
@@ -17,6 +18,30 @@ impl Metrics {
         families.sent.get_or_create(&partition).inc_by(sent);
         families.taken.get_or_create(&partition).inc_by(taken);
     }
+}
+
+/// Gauges of several partitions together.
+pub(crate) fn total<'a>(all: impl Iterator<Item = &'a Gauges>) -> Gauges {
+    all.fold(Gauges::default(), |sum, of| Gauges {
+        pending_bytes: sum.pending_bytes + of.pending_bytes,
+        ingress_paused: sum.ingress_paused || of.ingress_paused,
+        in_flight: sum.in_flight + of.in_flight,
+        timers: sum.timers + of.timers,
+        dead_letters: sum.dead_letters + of.dead_letters,
+        dead_letter_bytes: sum.dead_letter_bytes + of.dead_letter_bytes,
+        outbox: sum.outbox + of.outbox,
+        peer_bytes: sum.peer_bytes + of.peer_bytes,
+        received_ids: sum.received_ids + of.received_ids,
+        held: sum.held || of.held,
+        sealed: sum.sealed + of.sealed,
+        durable: sum.durable + of.durable,
+        buckets: sum.buckets + of.buckets,
+        buckets_loaded: sum.buckets_loaded + of.buckets_loaded,
+        buckets_awaited: sum.buckets_awaited + of.buckets_awaited,
+        buckets_absent_at_start: sum.buckets_absent_at_start + of.buckets_absent_at_start,
+        state_bytes: sum.state_bytes + of.state_bytes,
+        pinned_bytes: sum.pinned_bytes + of.pinned_bytes,
+    })
 }
 
 pub(super) struct PartitionFamilies {

@@ -61,12 +61,15 @@ fn every_observation_is_shown_under_its_name() {
     metrics.endpoint("example/*").observe(2, 5, half_second);
     metrics.observe_invocation_failure("example/*", FailureKind::RequestTooLarge);
     metrics.observe_stale_answer();
+    metrics.observe_peer_messages(1, 4, 3);
+    metrics.observe_peer_messages(2, 0, 0);
     metrics.observe_sealed(0, 9);
     metrics.observe_commit(0, 8, 1000, half_second);
     metrics.observe_dead_letters_made(2);
     metrics.observe_rejected(3);
     metrics.observe_gauges(&Gauges {
         received_ids: 12,
+        peer_bytes: 90,
         dead_letters: 1,
         dead_letter_bytes: 78,
         pending_bytes: 77,
@@ -183,7 +186,10 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_partition_durable_number{partition=\"0\"} 8",
             "satchel_partition_sealed_number{partition=\"0\"} 9",
             "satchel_partition_time_ahead_seconds 1.5",
+            "satchel_peer_messages_sent_total{partition=\"1\"} 4",
+            "satchel_peer_messages_taken_total{partition=\"1\"} 3",
             "satchel_peer_registered 0",
+            "satchel_peer_waiting_bytes 90",
             "satchel_pending_bytes 77",
             "satchel_recovered_ratio 0.5",
             "satchel_requests_waiting 3",
