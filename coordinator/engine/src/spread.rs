@@ -15,13 +15,14 @@
 //! A member is alive while its counter moves, by the clock of the one that looks. Its share of the
 //! partitions is that of its weight among the live members that stay. Three habits follow:
 //!
-//! 1. *Claim*: a partition without a live owner goes to the live member that is first in an order of
-//!    its own and has room, and to the next one after a while. After a longer while, room does not
-//!    count: a partition that someone must own has no owner (rule 46).
+//! 1. *Claim*: a partition without a live owner goes to the live member that is first in the
+//!    partition's own order and has room, and to the next one after a while. After a longer while,
+//!    room does not count, because some process must own it (rule 46).
 //! 2. *Offer*: a member with more than its share offers one partition to the member that has the
 //!    least of its own share and runs the newest software. An offer changes nothing until the other
-//!    one is ready, and ends by a deadline (rule 30). The next offer waits until the last one serves.
-//! 3. *Drain*: a member that will stop offers all it has, two at a time, and counts for nobody.
+//!    one is ready, and ends by a deadline (rule 30). The next offer waits until the last one
+//!    serves.
+//! 3. *Drain*: a member that will stop offers all it has, two at a time, and gets no share.
 //!
 //! The machine has no clock: `now_ms` is a time that never goes back and counts while the machine
 //! sleeps.
@@ -239,9 +240,8 @@ impl Spread {
         decisions: &mut Vec<Decision>,
     ) {
         let is_live = |id: &Arc<str>| live.iter().any(|member| member.id == *id);
-        let is_owned = |item: &PartitionItem| {
-            !item.released && item.owner.as_ref().is_some_and(is_live)
-        };
+        let is_owned =
+            |item: &PartitionItem| !item.released && item.owner.as_ref().is_some_and(is_live);
         let unowned = view.partitions.iter().filter(|item| !is_owned(item));
         let unowned: Vec<&PartitionItem> = unowned.collect();
         let numbers: BTreeSet<u32> = unowned.iter().map(|item| item.number).collect();
@@ -486,7 +486,7 @@ impl Shares {
     }
 
     /// Returns the member with the smallest part of its share, among those with the newest software
-    /// that have room. `anyway`: one without room if nobody has any.
+    /// that have room. `anyway`: one without room if none has any.
     fn emptiest(&self, me: &Arc<str>, anyway: bool) -> Option<Arc<str>> {
         let others = || {
             let others = self.members.iter();

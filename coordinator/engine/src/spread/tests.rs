@@ -1,258 +1,18 @@
 //! Stories of processes that share the partitions of an application. Their table, and the time that
-//! each action takes, are simulated.
+//! each action takes, are simulated ([`world`]).
 
-use super::*;
+mod world;
 
-/// Lease time of all stories, in ms.
-const LEASE_MS: u64 = 10_000;
+use std::collections::BTreeMap;
 
-/// Time of a takeover, of getting ready for one, and of a stop, in ms.
-const TAKEOVER_MS: u64 = 300;
-
-/// Processes and their table.
-struct World {
-    now_ms: u64,
-    view: View,
-    processes: Vec<Process>,
-    /// Number of times a partition got another owner.
-    moves: BTreeMap<u32, u64>,
-    /// Partitions that are served by nobody, since when; and the longest such time.
-    silent: BTreeMap<u32, u64>,
-    longest_silence_ms: u64,
-    /// Claims that came after another process's claim of the same look.
-    refused: u64,
-}
-
-struct Process {
-    id: Arc<str>,
-    spread: Spread,
-    is_alive: bool,
-    is_paused: bool,
-    serving: BTreeSet<u32>,
-    /// Actions under way, and when they end.
-    busy: BTreeMap<u32, (Decision, u64)>,
-}
-
-impl World {
-    fn new(partitions: u32) -> Self {
-        let partitions = (0..partitions).map(|number| PartitionItem {
-            number,
-            ..PartitionItem::default()
-        });
-        Self {
-            now_ms: 1_000_000,
-            view: View {
-                members: Vec::new(),
-                partitions: partitions.collect(),
-            },
-            processes: Vec::new(),
-            moves: BTreeMap::new(),
-            silent: BTreeMap::new(),
-            longest_silence_ms: 0,
-            refused: 0,
-        }
-    }
-
-    fn join(&mut self, name: &str, software: u64) {
-        let id: Arc<str> = name.into();
-        self.view.members.push(Member {
-            id: Arc::clone(&id),
-            counter: 0,
-            software,
-            weight: 1,
-            draining: false,
-        });
-        self.processes.push(Process {
-            spread: Spread::new(Arc::clone(&id), Timing::of(LEASE_MS)),
-            id,
-            is_alive: true,
-            is_paused: false,
-            serving: BTreeSet::new(),
-            busy: BTreeMap::new(),
-        });
-    }
-
-    fn process(&mut self, name: &str) -> &mut Process {
-        let found = self.processes.iter_mut().find(|it| &*it.id == name);
-        found.expect("the process was started")
-    }
-
-    fn member(&mut self, name: &str) -> &mut Member {
-        let found = self.view.members.iter_mut().find(|it| &*it.id == name);
-        found.expect("the process is a member")
-    }
-
-    fn kill(&mut self, name: &str) {
-        self.process(name).is_alive = false;
-    }
-
-    fn drain(&mut self, name: &str) {
-        self.process(name).spread.drain();
-        self.member(name).draining = true;
-    }
-
-    /// A process has nothing left and leaves the table.
-    fn leave(&mut self, name: &str) {
-        assert!(self.owned_by(name).is_empty(), "{name} owns partitions");
-        self.kill(name);
-        self.view.members.retain(|member| &*member.id != name);
-    }
-
-    fn item(&mut self, number: u32) -> &mut PartitionItem {
-        &mut self.view.partitions[number as usize]
-    }
-
-    fn owned_by(&self, name: &str) -> Vec<u32> {
-        let items = self.view.partitions.iter();
-        let owned = items.filter(|item| {
-            !item.released && item.owner.as_ref().is_some_and(|owner| &**owner == name)
-        });
-        owned.map(|item| item.number).collect()
-    }
-
-    /// Runs for a while, in steps of half a second, in each of which all processes look.
-    fn run(&mut self, seconds: u64) {
-        (0..seconds * 2).for_each(|_| self.step());
-    }
-
-    /// All processes see the same table, and act one after the other.
-    fn step(&mut self) {
-        self.now_ms += 500;
-        let seen = self.view.clone();
-        for at in 0..self.processes.len() {
-            if self.processes[at].is_alive && !self.processes[at].is_paused {
-                self.turn(at, &seen);
-            }
-        }
-        self.observe();
-    }
-
-    fn turn(&mut self, at: usize, seen: &View) {
-        let id = Arc::clone(&self.processes[at].id);
-        let now_ms = self.now_ms;
-        self.member(&id).counter += 1;
-        let ended: Vec<(u32, Decision)> = {
-            let process = &mut self.processes[at];
-            let ended = process.busy.extract_if(.., |_, (_, end_ms)| *end_ms <= now_ms);
-            ended.map(|(number, (decision, _))| (number, decision)).collect()
-        };
-        for (number, decision) in ended {
-            self.finish(at, number, &decision);
-        }
-        // A process that was asleep finds out that others took over.
-        let owned = self.owned_by(&id);
-        let process = &mut self.processes[at];
-        process.serving.retain(|number| owned.contains(number));
-        let busy = process.busy.keys().copied().collect();
-        let serving = process.serving.clone();
-        let decisions = process.spread.look(now_ms, seen, &serving, &busy);
-        for decision in decisions {
-            self.begin(at, decision, seen);
-        }
-    }
-
-    fn begin(&mut self, at: usize, decision: Decision, seen: &View) {
-        let id = Arc::clone(&self.processes[at].id);
-        let end_ms = self.now_ms + TAKEOVER_MS;
-        let (Decision::Claim(number)
-        | Decision::Offer(number, _)
-        | Decision::Withdraw(number)
-        | Decision::Decline(number)
-        | Decision::Prepare(number)
-        | Decision::HandOver(number)) = decision;
-        // Writes are conditional.
-        if *self.item(number) != seen.partitions[number as usize] {
-            self.refused += u64::from(matches!(decision, Decision::Claim(_)));
-            return;
-        }
-        let number = match &decision {
-            Decision::Claim(number) => {
-                let item = self.item(*number);
-                let before = item.owner.replace(Arc::clone(&id));
-                item.released = false;
-                item.offer = None;
-                if before.is_some_and(|before| before != id) {
-                    *self.moves.entry(*number).or_default() += 1;
-                }
-                *number
-            }
-            Decision::Offer(number, to) => {
-                self.item(*number).offer = Some(Offer {
-                    to: Arc::clone(to),
-                    ready: false,
-                });
-                return;
-            }
-            Decision::Withdraw(number) | Decision::Decline(number) => {
-                self.item(*number).offer = None;
-                return;
-            }
-            Decision::Prepare(number) | Decision::HandOver(number) => *number,
-        };
-        self.processes[at].busy.insert(number, (decision, end_ms));
-    }
-
-    fn finish(&mut self, at: usize, number: u32, decision: &Decision) {
-        let id = Arc::clone(&self.processes[at].id);
-        let item = self.item(number);
-        let is_mine = item.owner.as_ref() == Some(&id) && !item.released;
-        match decision {
-            Decision::Claim(_) if is_mine => {
-                self.processes[at].serving.insert(number);
-            }
-            Decision::Prepare(_) => {
-                if let Some(offer) = item.offer.as_mut().filter(|offer| offer.to == id) {
-                    offer.ready = true;
-                }
-            }
-            Decision::HandOver(_) if is_mine => {
-                item.released = true;
-                self.processes[at].serving.remove(&number);
-            }
-            _ => {}
-        }
-    }
-
-    fn observe(&mut self) {
-        for item in &self.view.partitions {
-            let serve = self.processes.iter();
-            let serve = serve.filter(|it| it.is_alive && it.serving.contains(&item.number));
-            if serve.count() > 0 {
-                self.silent.remove(&item.number);
-                continue;
-            }
-            let since_ms = *self.silent.entry(item.number).or_insert(self.now_ms);
-            let silence_ms = self.now_ms - since_ms;
-            self.longest_silence_ms = self.longest_silence_ms.max(silence_ms);
-        }
-    }
-
-    fn counts(&self) -> BTreeMap<String, usize> {
-        let alive = self.processes.iter().filter(|it| it.is_alive);
-        alive
-            .map(|it| (it.id.to_string(), self.owned_by(&it.id).len()))
-            .collect()
-    }
-
-    /// Checks that each partition is served by its owner in the table, and by nobody else.
-    fn all_are_served(&self) {
-        for item in &self.view.partitions {
-            let serve = self.processes.iter();
-            let serve = serve.filter(|it| it.is_alive && it.serving.contains(&item.number));
-            let serve: Vec<&Arc<str>> = serve.map(|it| &it.id).collect();
-            let owner = item.owner.as_ref().filter(|_| !item.released);
-            assert_eq!(serve, owner.into_iter().collect::<Vec<_>>(), "{item:?}");
-        }
-    }
-
-    fn total_moves(&self) -> u64 {
-        self.moves.values().sum()
-    }
-}
+use super::Offer;
+use world::{LEASE_MS, Process, World};
 
 fn counts<const N: usize>(expected: [(&str, usize); N]) -> BTreeMap<String, usize> {
     let expected = expected.into_iter();
-    expected.map(|(name, count)| (name.to_owned(), count)).collect()
+    expected
+        .map(|(name, count)| (name.to_owned(), count))
+        .collect()
 }
 
 /// A world in which two processes share eight partitions.
@@ -282,7 +42,11 @@ fn processes_that_start_together_claim_their_shares_and_nothing_moves_after() {
     }
     world.run(60);
     world.all_are_served();
-    assert!(world.counts().values().all(|owned| *owned <= 4), "{:?}", world.counts());
+    assert!(
+        world.counts().values().all(|owned| *owned <= 4),
+        "{:?}",
+        world.counts()
+    );
     assert_eq!((world.refused, world.total_moves()), (0, 0));
 }
 
@@ -364,7 +128,11 @@ fn a_process_that_joins_gets_its_share_one_partition_at_a_time() {
     world.all_are_served();
     assert_eq!(world.total_moves(), 4);
     // A look of the next owner, and its takeover.
-    assert!(world.longest_silence_ms <= 1_500, "{}", world.longest_silence_ms);
+    assert!(
+        world.longest_silence_ms <= 1_500,
+        "{}",
+        world.longest_silence_ms
+    );
 }
 
 #[test]
@@ -377,7 +145,11 @@ fn the_partitions_of_a_process_that_dies_are_claimed_by_the_others() {
     world.run(30);
     world.all_are_served();
     assert_eq!(world.counts(), counts([("a", 4), ("b", 4)]));
-    assert!(world.longest_silence_ms <= LEASE_MS + 3_000, "{}", world.longest_silence_ms);
+    assert!(
+        world.longest_silence_ms <= LEASE_MS + 3_000,
+        "{}",
+        world.longest_silence_ms
+    );
 }
 
 #[test]
@@ -390,7 +162,11 @@ fn a_process_that_stops_gives_everything_away_and_each_partition_moves_once() {
     world.run(60);
     world.all_are_served();
     assert_eq!(world.total_moves(), 4);
-    assert!(world.longest_silence_ms <= 1_500, "{}", world.longest_silence_ms);
+    assert!(
+        world.longest_silence_ms <= 1_500,
+        "{}",
+        world.longest_silence_ms
+    );
 }
 
 #[test]
@@ -408,7 +184,11 @@ fn a_rolling_update_moves_each_partition_once_to_the_new_software() {
     world.all_are_served();
     assert_eq!(world.counts(), counts([("c", 4), ("d", 4)]));
     assert_eq!(world.moves.len(), 8);
-    assert!(world.moves.values().all(|moves| *moves == 1), "{:?}", world.moves);
+    assert!(
+        world.moves.values().all(|moves| *moves == 1),
+        "{:?}",
+        world.moves
+    );
 }
 
 #[test]
@@ -504,7 +284,11 @@ fn rule_46_a_partition_without_an_owner_is_claimed_although_nobody_has_room() {
         world.member("c").counter += 1;
         world.run(1);
     }
-    assert_eq!(world.owned_by("b").len(), 2, "partition {number} has no owner");
+    assert_eq!(
+        world.owned_by("b").len(),
+        2,
+        "partition {number} has no owner"
+    );
     world.all_are_served();
 }
 
@@ -563,10 +347,10 @@ fn shares_follow_the_weights() {
 }
 
 /// Joins, deaths, pauses and stops at random. Whenever they end, all partitions are served by their
-/// owners, nobody has more than a share, and nothing moves any more.
+/// owners, none has more than a share, and nothing moves any more.
 #[test]
 fn after_any_trouble_all_partitions_are_served_in_shares_and_rest() {
-    for seed in 0..150_u64 {
+    for seed in 0..60_u64 {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut below = |bound: u64| {
             random ^= random << 13;
@@ -598,11 +382,17 @@ fn after_any_trouble_all_partitions_are_served_in_shares_and_rest() {
         let stay = world.view.members.iter().filter(|it| !it.draining);
         let stay: Vec<String> = stay.map(|it| it.id.to_string()).collect();
         let live = world.processes.iter().filter(|it| it.is_alive);
-        let live: Vec<&Process> = live.filter(|it| stay.contains(&it.id.to_string())).collect();
+        let live: Vec<&Process> = live
+            .filter(|it| stay.contains(&it.id.to_string()))
+            .collect();
         let share = world.view.partitions.len().div_ceil(live.len());
         for process in live {
             let owned = world.owned_by(&process.id).len();
-            assert!(owned <= share, "seed {seed}: {} has {owned} of {share}", process.id);
+            assert!(
+                owned <= share,
+                "seed {seed}: {} has {owned} of {share}",
+                process.id
+            );
         }
         let before = world.total_moves();
         world.run(120);
