@@ -281,8 +281,8 @@ impl Process {
         Ok((store, Some(restored)))
     }
 
-    /// Collects the parts of the application. `log` are the log's options apart from those of the command
-    /// line.
+    /// Collects the parts of the application. `log` are the log's options apart from those of the
+    /// command line.
     pub(crate) fn application_parts(
         &self,
         inputs: mpsc::Receiver<Input>,

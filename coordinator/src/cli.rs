@@ -114,7 +114,7 @@ pub enum ClientCommand {
     /// List pending delayed messages
     #[command(subcommand)]
     Timers(TimersCommand),
-    /// Show the partitions of a running application: key groups, load, size, what crosses between them
+    /// Show the partitions of a running application: key groups, load, size, messages between them
     Partitions(PartitionsArgs),
     /// Check a whole root of durable data and name every damaged, missing or foreign object
     Verify(VerifyArgs),

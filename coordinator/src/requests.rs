@@ -11,7 +11,7 @@
 //! request.
 //!
 //! A request about an address goes to the partition that owns it. One about the application goes to
-//! all partitions, and their answers become one ([`scatter`]).
+//! all partitions, and their answers become one.
 
 mod scatter;
 

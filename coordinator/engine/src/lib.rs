@@ -19,8 +19,9 @@
 //!
 //! Smaller state machines of the same kind decide for the adapters around a partition: [`source`]
 //! (reading streams and queues), [`sink`] (delivering records), [`lease`] (choosing the process
-//! that tries to own the partition), [`link`] (numbers, frames and acknowledgements of the messages
-//! from one partition to another, which [`partition`] drives).
+//! that tries to own the partition), [`spread`] (which process should own which partition),
+//! [`link`] (numbers, frames and acknowledgements of the messages from one partition to another,
+//! which [`partition`] drives).
 //!
 //! The crate has no clock, randomness, threads or `await`. Time is an argument. Values that must
 //! look random derive from a seed or a counter, so every run can be replayed. Adapters perform all
@@ -58,5 +59,6 @@ pub mod queue;
 pub mod request;
 pub mod sink;
 pub mod source;
+pub mod spread;
 mod tables;
 pub mod trace;

@@ -36,9 +36,9 @@ pub struct PlacementArgs {
 
     /// Divide a new root into COUNT partitions, each with a log and a loop of its own [default: 1]
     ///
-    /// A partition has a contiguous range of the key groups. A message from one partition to another
-    /// takes one commit more. The root remembers the number, and it cannot be changed. One partition
-    /// is right for most applications.
+    /// A partition has a contiguous range of the key groups. A message from one partition to
+    /// another takes one commit more. The root remembers the number, and it cannot be changed.
+    /// One partition is right for most applications.
     #[arg(
         long,
         env = "SATCHEL_PARTITIONS",

@@ -78,8 +78,9 @@ pub struct Restored {
 /// mailboxes, timers, outbox, answers under idempotency keys, dead letters, positions.
 ///
 /// The restore only reads the original, and an owner may be serving it. The fork begins held
-/// ([`satchel_engine::durable::Hold`]), and keeps the placement and the partitions of its origin. The restore resumes
-/// a fork that was left unfinished. It holds the whole content in memory until it is written.
+/// ([`satchel_engine::durable::Hold`]), and keeps the placement and the partitions of its origin.
+/// The restore resumes a fork that was left unfinished. It holds the whole content in memory until
+/// it is written.
 ///
 /// # Errors
 /// [`Exit::Damaged`] if an object of the original is damaged or missing, if the history no longer

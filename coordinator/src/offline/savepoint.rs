@@ -11,8 +11,9 @@ use crate::random;
 /// root.
 ///
 /// # Errors
-/// [`Exit::Refused`] if the name is in use, or the root has several partitions; [`Exit::Damaged`] if an object that the savepoint needs
-/// is damaged or missing; [`Exit::Environment`] if this is no root, or the store does not answer.
+/// [`Exit::Refused`] if the name is in use, or the root has several partitions; [`Exit::Damaged`]
+/// if an object that the savepoint needs is damaged or missing; [`Exit::Environment`] if this is no
+/// root, or the store does not answer.
 pub async fn create(
     root: &Root,
     application: &Application,

@@ -1,9 +1,9 @@
 //! Requests of the administration port to an application of several partitions.
 //!
-//! What concerns one address or one key group goes to its owner. A change of the whole application
-//! goes to every partition. If one of them does not answer, the others have made the change all the
-//! same, and the client repeats the request, which changes nothing twice. Lists of the partitions
-//! become one.
+//! A request about one address or one key group goes to its owner. A change of the whole
+//! application goes to every partition. If one of them does not answer, the others have made the
+//! change all the same, and the client repeats the request, which changes nothing twice. Lists of
+//! the partitions become one.
 
 use std::sync::Arc;
 
@@ -79,8 +79,8 @@ async fn everywhere(requests: &Requests, administration: &Administration) -> Ans
     answer.or(answers.first()).cloned().unwrap_or(Answer::Done)
 }
 
-/// Lists the dead letters of one partition after another. An answer of a partition may be cut by its
-/// size, so only an empty one shows that there are no more.
+/// Lists the dead letters of one partition after another. An answer of a partition may be cut by
+/// its size, so only an empty one shows that there are no more.
 async fn dead_letters(
     requests: &Requests,
     filter: DeadLetterFilter,

@@ -35,8 +35,8 @@ pub(crate) struct BoardPlace {
 }
 
 impl Board {
-    /// Creates a board for so many partitions, which nothing is known of yet. It shows the process
-    /// through these senders.
+    /// Creates a board for this number of partitions, of which nothing is known yet. It shows the
+    /// process through these senders.
     pub(super) fn new(
         partitions: usize,
         (readiness, stoppages): (watch::Sender<Readiness>, watch::Sender<Stoppages>),

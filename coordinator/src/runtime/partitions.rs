@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                   ┌─ node 0: partition, log, egresses, ingresses ─┐
-//!  requests ─route──┤        │ frames, over memory (switch)         ├─ batches ─► dispatcher ─► endpoints
+//!  requests ─route──┤        │ frames, over memory (switch)         ├─ batches ─► dispatcher
 //!                   └─ node 1: partition, log, egresses, ingresses ─┘
 //! ```
 //!

@@ -165,8 +165,8 @@ async fn transfers_between_partitions_arrive_once_over_kills() {
     assert_eq!(addresses, (0..ACCOUNTS).map(account).collect());
 }
 
-/// Restores moments of a bank that transfers money all the time, and sums up each fork once what was
-/// under way has arrived. Long form: `SATCHEL_TEST_MOMENTS=200`.
+/// Restores moments of a bank that transfers money all the time, and sums up each fork once all
+/// that was under way has arrived. Long form: `SATCHEL_TEST_MOMENTS=200`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_moment_of_several_partitions_is_a_consistent_cut() {
     let bank = Bank::new();

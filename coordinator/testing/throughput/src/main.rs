@@ -22,8 +22,8 @@
 //! coordinator starts. The measurement covers the time from when it serves to the last hundredth of
 //! the records.
 //!
-//! `--partitions` runs each build with these numbers of partitions. The records of a stream are read
-//! by one partition and forwarded to the owners of their keys; a call goes to its owner at once.
+//! `--partitions` runs each build with these numbers of partitions. The records of a stream are
+//! read by one partition and forwarded to the owners of their keys; a call goes to its owner.
 //!
 //! `--build` names another build to measure: a directory with the binaries `satchel` and `greeter`.
 //! `--other` names a shell command that measures another system; `coordinator/benches/compare` has
