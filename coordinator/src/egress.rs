@@ -65,7 +65,7 @@ impl Egress {
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => false,
             #[cfg(feature = "aws")]
-            Self::Aws(egress) => egress.is_exactly_once(),
+            Self::Aws(egress) => egress.recognizes_by_content(),
         }
     }
 

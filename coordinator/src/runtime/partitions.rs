@@ -194,16 +194,17 @@ fn complete(parts: &mut ApplicationParts, division: Division, generation: Option
     config.memory_limit_bytes = config.memory_limit_bytes.map(share);
 }
 
-/// Refuses egresses that find their own records again by key and content: two partitions may put
-/// the same.
+/// Refuses egresses that find their own records again by key and content, which two partitions may
+/// share.
 fn refuse_several_writers(egresses: &[(Arc<str>, Egress)]) -> Result<(), Failure> {
     match egresses
         .iter()
         .find(|(_, egress)| egress.needs_one_writer())
     {
         Some((id, _)) => Err(Failure::usage(format!(
-            "the egress {id} delivers exactly once to Kinesis, for which the application must have \
-             one partition: use `delivery: at-least-once`, or a root of one partition"
+            "the egress {id} delivers exactly once to Kinesis and finds its records by their \
+             content, for which the application must have one partition: use `envelope: json`, \
+             `delivery: at-least-once`, or a root of one partition"
         ))),
         None => Ok(()),
     }
@@ -298,4 +299,67 @@ async fn start_all(all: Vec<NodeParts>) -> Result<Vec<Node>, Failure> {
     let others = all.map(|parts| Box::pin(Node::start(parts)));
     nodes.extend(futures::future::try_join_all(others).await?);
     Ok(nodes)
+}
+
+#[cfg(all(test, feature = "aws"))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use satchel_aws::config::AwsAccess;
+    use satchel_aws::egress::destination::{AwsEgress, Delivery, Destination};
+    use satchel_aws::egress::kinesis::KinesisSettings;
+    use satchel_aws::egress::kinesis::envelope::Envelope;
+    use satchel_engine::placement::PartitionMap;
+
+    use super::*;
+    use crate::egress::local_record::RecordForm;
+    use crate::egress::local_stream::LocalStreamEgress;
+    use satchel_local_streams::Streams;
+
+    fn kinesis(delivery: Delivery, envelope: Envelope) -> (Arc<str>, Egress) {
+        let settings = KinesisSettings {
+            envelope,
+            ..KinesisSettings::default()
+        };
+        let egress = AwsEgress {
+            access: AwsAccess::default(),
+            destination: Destination::Kinesis(settings, delivery),
+        };
+        ("example/out".into(), Egress::Aws(Box::new(egress)))
+    }
+
+    #[test]
+    fn an_egress_that_finds_its_records_by_content_needs_one_partition() {
+        let local = Egress::LocalStream(LocalStreamEgress {
+            streams: Streams::ephemeral(),
+            form: RecordForm::Kinesis,
+        });
+        let local: (Arc<str>, Egress) = ("example/local".into(), local);
+        let others = [
+            local.clone(),
+            kinesis(Delivery::AtLeastOnce, Envelope::None),
+            kinesis(Delivery::ExactlyOnce, Envelope::Json),
+        ];
+        assert!(refuse_several_writers(&others).is_ok());
+        let by_content = kinesis(Delivery::ExactlyOnce, Envelope::None);
+        let refused = refuse_several_writers(&[local, by_content]);
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("the egress example/out"), "{refused}");
+        assert!(refused.contains("one partition"), "{refused}");
+    }
+
+    #[test]
+    fn a_source_has_the_partition_of_its_name() {
+        let config = Config {
+            generation: Some(Generation {
+                number: 1,
+                partitions: PartitionMap::even(1_024, 4),
+            }),
+            ..Config::default()
+        };
+        let names = (0..64).map(|number| format!("stream-{number}"));
+        let homes: BTreeSet<u32> = names.map(|name| home_of(&config, &name)).collect();
+        assert_eq!(homes, (0..4).collect());
+        assert_eq!(home_of(&Config::default(), "stream-1"), 0);
+    }
 }

@@ -26,6 +26,7 @@ locals {
       "--log-format", "json",
     ],
     var.commit_log_table == null ? [] : ["--commit-log", "dynamodb:${var.commit_log_table.name}"],
+    var.partitions == null ? [] : ["--partitions", tostring(var.partitions)],
     # Other tasks forward requests to the owner. They authenticate one another.
     var.forwarding ? ["--peer", "0.0.0.0:${local.peer_port}"] : [],
     var.admin_token_secret_arn == null ? [] : ["--admin-token-secret", var.admin_token_secret_arn],

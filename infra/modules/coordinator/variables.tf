@@ -228,6 +228,21 @@ variable "commit_log_table" {
   default     = null
 }
 
+variable "partitions" {
+  description = <<-EOT
+    Number of partitions of a new application; null for one. Its state remembers the number, which
+    cannot be changed. All partitions run in the task that owns the application, so they help where
+    a task has more than one vCPU and one state machine is its limit.
+  EOT
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.partitions == null || try(var.partitions >= 1 && var.partitions <= 256 && floor(var.partitions) == var.partitions, false)
+    error_message = "partitions is a whole number from 1 to 256."
+  }
+}
+
 variable "function_arns" {
   description = <<-EOT
     Aliases (or versions) of functions that the coordinator invokes, as endpoints and as egress.

@@ -6,6 +6,7 @@ mod run;
 use super::dynamodb::DynamoDbSettings;
 use super::eventbridge::EventBridgeSettings;
 use super::kinesis::KinesisSettings;
+use super::kinesis::envelope::Envelope;
 use super::lambda::LambdaSettings;
 use super::sns::SnsSettings;
 use super::sqs::SqsSettings;
@@ -24,13 +25,16 @@ pub struct AwsEgress {
 }
 
 impl AwsEgress {
-    /// True if each record is delivered exactly once, by looking for it in its stream.
+    /// True if it finds its own records again by their key and content. Those of another writer to
+    /// the same stream would count as its own.
     #[must_use]
-    pub fn is_exactly_once(&self) -> bool {
-        matches!(
-            self.destination,
-            Destination::Kinesis(_, Delivery::ExactlyOnce)
-        )
+    pub fn recognizes_by_content(&self) -> bool {
+        match &self.destination {
+            Destination::Kinesis(settings, Delivery::ExactlyOnce) => {
+                settings.envelope == Envelope::None
+            }
+            _ => false,
+        }
     }
 }
 

@@ -244,6 +244,25 @@ run "streams_that_are_read_are_not_written" {
   }
 }
 
+run "the_number_of_partitions_is_handed_over" {
+  variables {
+    partitions = 4
+  }
+
+  assert {
+    condition     = strcontains(join(" ", jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command), "--partitions 4")
+    error_message = "The coordinator is not told of the partitions."
+  }
+}
+
+run "a_fraction_of_a_partition_is_refused" {
+  variables {
+    partitions = 1.5
+  }
+
+  expect_failures = [var.partitions]
+}
+
 run "a_table_for_the_commit_log_is_named_and_granted_for_this_application_only" {
   variables {
     commit_log_table = { name = "orders-log", arn = "arn:aws:dynamodb:eu-central-1:123456789012:table/orders-log" }
