@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use satchel_testkit::Record;
+use serde::Deserialize;
 
 use crate::functions::{AlarmEnd, EgressRecord};
 
@@ -21,13 +22,22 @@ pub(crate) struct SeenEgress {
     pub(crate) count: u64,
 }
 
+/// A record in its stream: as a function wrote it, or in the envelope that names its id.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Emitted {
+    InEnvelope { data: EgressRecord },
+    Plain(EgressRecord),
+}
+
 impl SeenEgress {
     /// Adds a record; fails with a description if the record violates an expectation.
     pub(crate) fn observe(&mut self, record: &Record) -> Result<(), String> {
         self.count += 1;
-        let emitted: EgressRecord = serde_json::from_slice(&record.data).map_err(|error| {
+        let emitted = serde_json::from_slice(&record.data).map_err(|error| {
             format!("{record:?} was emitted, but no function wrote it: {error}")
         })?;
+        let (Emitted::InEnvelope { data: emitted } | Emitted::Plain(emitted)) = emitted;
         let once = match emitted.clone() {
             EgressRecord::Item(item) => {
                 let before = self.items.entry(item.sequence).or_default();

@@ -61,6 +61,8 @@ pub struct Plan {
     pub full_disk: bool,
     /// Keep the commit log in DynamoDB, in [`Environment::Cloud`].
     pub log_in_table: bool,
+    /// Number of partitions of the application.
+    pub partitions: u16,
     /// Injected defect, which the checks must find.
     pub sabotage: Option<Sabotage>,
 }

@@ -43,6 +43,10 @@ fn plan(environment: Environment, logs: PathBuf) -> Plan {
         handler: env!("CARGO_BIN_EXE_soak-handler").into(),
         logs,
         log_in_table: false,
+        partitions: match environment {
+            Environment::Cloud => 1,
+            Environment::Machine => 3,
+        },
         full_disk: full_disk(),
         sabotage: None,
     }

@@ -58,6 +58,10 @@ struct Arguments {
     #[arg(long, value_name = "STORE", default_value = "s3")]
     log: CommitLog,
 
+    /// Number of partitions of the application
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    partitions: u16,
+
     /// Inject a defect, which must be found: without-keys, at-least-once (cloud), lost-records or
     /// lost-egress
     #[arg(long, value_name = "NAME")]
@@ -182,6 +186,7 @@ fn plan(arguments: &Arguments, logs: &Path) -> Result<Plan, String> {
         handler,
         logs: logs.to_owned(),
         log_in_table: arguments.log == CommitLog::DynamoDb,
+        partitions: arguments.partitions,
         full_disk: !arguments.without_full_disk,
         sabotage: arguments.sabotage,
     })

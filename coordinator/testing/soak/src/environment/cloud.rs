@@ -44,7 +44,10 @@ pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
         Some(Sabotage::AtLeastOnce) => "at-least-once",
         _ => "exactly-once",
     };
-    let egress_fields = format!("  delivery: {delivery}\n  requestTimeout: 1s\n");
+    // Several partitions recognize their records by ids.
+    let envelope = if plan.partitions > 1 { "json" } else { "none" };
+    let egress_fields =
+        format!("  delivery: {delivery}\n  requestTimeout: 1s\n  envelope: {envelope}\n");
     fs::write(&file, module(None, &egress_fields)).map_err(failed)?;
     fs::write(&token, TOKEN).map_err(failed)?;
     let violations_path = violations.display().to_string();
@@ -62,7 +65,8 @@ pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
     let setup = cloud
         .setup(&file)
         .env("SATCHEL_ADMIN_TOKEN_FILE", token.display().to_string())
-        .env("SATCHEL_S3_TIMEOUT", "2s");
+        .env("SATCHEL_S3_TIMEOUT", "2s")
+        .env("SATCHEL_PARTITIONS", plan.partitions.to_string());
     let setup = match plan.log_in_table {
         true => setup
             .env("SATCHEL_COMMIT_LOG", "dynamodb:commits")

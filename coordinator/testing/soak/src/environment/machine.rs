@@ -35,7 +35,9 @@ pub(super) fn begin(plan: &Plan) -> Result<Running, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", dir.display());
     let (file, violations) = (dir.join("machine.yaml"), dir.join("machine-violations"));
     fs::write(&file, module(Some(&plan.handler), "")).map_err(failed)?;
-    let setup = Setup::of(&file).env(VIOLATIONS, violations.display().to_string());
+    let setup = Setup::of(&file)
+        .env(VIOLATIONS, violations.display().to_string())
+        .env("SATCHEL_PARTITIONS", plan.partitions.to_string());
     let disk = match plan.full_disk {
         true => Some(Disk::make(DISK_MEBIBYTES)?),
         false => None,
