@@ -387,7 +387,8 @@ impl Spread {
         }
         let is_settled = now_ms.saturating_sub(self.settled.1) >= self.timing.settled_ms;
         let has_too_much = shares.owned(&self.me) > shares.share(&self.me);
-        if !self.draining && !(is_settled && has_too_much) {
+        let may_offer = self.draining || (is_settled && has_too_much);
+        if !may_offer {
             return None;
         }
         let others = shares.without(&self.avoided);
