@@ -346,10 +346,60 @@ async fn a_root_keeps_its_number_of_partitions() {
     let placement = list(&app.client, "/api/placement").await;
     assert_eq!(placement["partitions"], 3);
     assert_eq!(app.terminate().await.code, Some(0));
+}
 
-    let savepoint = tool(&bank.state(), &["savepoint", "create", "first"]);
-    assert_eq!(savepoint.code, 1, "{savepoint:?}");
-    assert!(savepoint.err.contains("has 3 partitions"), "{savepoint:?}");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_savepoint_fixes_all_partitions_at_one_moment_or_none() {
+    let bank = Bank::new();
+    let mut app = bank.start("4").await;
+    let mut transfers = Transfers::default();
+    let mut refused = 0;
+    for round in 0..4 {
+        let name = format!("live-{round}");
+        let making = transfers.next(40);
+        let client = app.client.clone();
+        let making = tokio::spawn(async move {
+            for transfer in making {
+                transfer.send(&client).await;
+            }
+        });
+        let state = bank.state();
+        let create = move || tool(&state, &["savepoint", "create", &name]);
+        let created = tokio::task::spawn_blocking(create).await.unwrap();
+        making.await.unwrap();
+        match created.code {
+            0 => assert_eq!(restored(&bank, &format!("@live-{round}")).await, 0),
+            1 => {
+                refused += 1;
+                assert!(created.err.contains("passed between them"), "{created:?}");
+            }
+            _ => panic!("{created:?}"),
+        }
+    }
+    transfers.are_balanced(&app.client).await;
+    assert_eq!(app.terminate().await.code, Some(0));
+    let listed = tool(&bank.state(), &["savepoint", "list"]);
+    assert_eq!(listed.out.lines().count(), (4 - refused) * 4, "{listed:?}");
+
+    // Nothing passes between the partitions of a root that is not served.
+    let created = tool(&bank.state(), &["savepoint", "create", "closed"]);
+    assert_eq!(created.code, 0, "{created:?}");
+    assert_eq!(created.out.lines().count(), 4, "{created:?}");
+    assert_eq!(restored(&bank, "@closed").await, 0);
+    let again = tool(&bank.state(), &["savepoint", "create", "closed"]);
+    assert_eq!(again.code, 1, "{again:?}");
+
+    // One of a creator that died can be deleted, and is refused until then.
+    let lost = bank.state().join("partitions/2/savepoints/closed");
+    std::fs::remove_file(lost).unwrap();
+    let read = tool(&bank.state(), &["state", "export", "--at", "closed"]);
+    assert_ne!(read.code, 0, "{read:?}");
+    let deleted = tool(&bank.state(), &["savepoint", "delete", "closed"]);
+    assert_eq!(deleted.code, 0, "{deleted:?}");
+    let deleted = tool(&bank.state(), &["savepoint", "delete", "closed"]);
+    assert_eq!(deleted.code, 1, "{deleted:?}");
+    let verified = tool(&bank.state(), &["verify"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
