@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use satchel_log::{Application, At};
 use satchel_storage::fork::{Content, ReadError};
@@ -16,6 +17,10 @@ use crate::clock::now_ms;
 use crate::error::{Exit, Failure};
 use crate::store::s3::S3Options;
 use crate::store::{AskedPlacement, StateLocation, StateStore};
+
+/// Number of times that the present state is read, and the time between two.
+const TRIES: u32 = 3;
+const BETWEEN_TRIES: Duration = Duration::from_millis(200);
 
 /// Age of a moment at which every delta is durable or will never be seen, in ms.
 const SETTLED_MS: u64 = 5_000;
@@ -122,7 +127,7 @@ pub async fn restore(
 }
 
 /// Reads the content. Several partitions that are served while they are read one after the other
-/// are no cut. Then those of a moment shortly before are read, which are.
+/// may be no cut. Then they are read again, and at last as of a moment before, which is one.
 async fn read(
     origin: &Origin,
     root: &Root,
@@ -130,15 +135,18 @@ async fn read(
     mut progress: impl FnMut(f64) + Send,
 ) -> Result<Content, ReadError> {
     let source = root.source();
-    let content = Content::read(&source, application, origin.at, &mut progress).await;
-    match content {
-        Err(ReadError::NoCut { .. }) if origin.at == At::Latest => {
-            let moment_ms = now_ms().saturating_sub(SETTLED_MS);
-            tracing::info!(%origin, moment_ms, "partitions are served; a moment of theirs is read");
-            Content::read(&source, application, At::Moment(moment_ms), progress).await
+    for _ in 0..TRIES {
+        let content = Content::read(&source, application, origin.at, &mut progress).await;
+        match content {
+            Err(ReadError::NoCut { .. }) if origin.at == At::Latest => {
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            read => return read,
         }
-        read => read,
     }
+    let moment_ms = now_ms().saturating_sub(SETTLED_MS);
+    tracing::info!(%origin, moment_ms, "partitions are served; a moment of theirs is read");
+    Content::read(&source, application, At::Moment(moment_ms), progress).await
 }
 
 #[cfg(test)]
