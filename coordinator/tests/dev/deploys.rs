@@ -18,6 +18,8 @@ struct App {
 
 const FITTING: &str = r#"{"satchel": 1, "states": {"sum": "example/sum"}}"#;
 
+/// An endpoint with room for the failures of a version that does not fit: the function itself fails
+/// with an error, which counts as an attempt, until the next request finds out about its states.
 fn endpoint(namespace: &str, version: &Path) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dev/handlers/versions.py");
     let command = json!(["python3", "-B", script, version]);
@@ -26,7 +28,7 @@ fn endpoint(namespace: &str, version: &Path) -> String {
 spec:
   functions: {namespace}/*
   functionName: {namespace}
-  retries: {{maxAttempts: 3, backoff: {{initial: 500ms, max: 1s}}}}
+  retries: {{maxAttempts: 6, backoff: {{initial: 500ms, max: 1s}}}}
   dev: {{command: {command}}}
 ---
 "
