@@ -256,6 +256,8 @@ run "the_number_of_partitions_is_handed_over" {
 }
 
 run "a_fraction_of_a_partition_is_refused" {
+  command = plan
+
   variables {
     partitions = 1.5
   }
