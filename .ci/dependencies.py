@@ -36,6 +36,10 @@ def main():
             problems.append(f"{name}: licence {expression} is not allowed")
     for unused in sorted(allowed - seen):
         problems.append(f"deny.toml allows {unused}, which no dependency has")
+    for package in packages.values():
+        wildcards = [it["name"] for it in package["dependencies"] if it["req"] == "*" and it["source"]]
+        if package["source"] is None and wildcards:
+            problems.append(f"{package['name']}: any version of {', '.join(wildcards)}")
     problems += bans(rules["bans"]["deny"], metadata, packages)
     for problem in problems:
         print(problem)

@@ -42,8 +42,13 @@ pub async fn create(
         match Content::read(&root.source(), application, at, |_| {}).await {
             Ok(_) => return Ok(created),
             Err(ReadError::NoCut { .. }) => delete_each(root, &created).await?,
-            Err(ReadError::History(error)) => return Err(read_failure(error)),
+            // What could not be checked is not kept.
+            Err(ReadError::History(error)) => {
+                delete_each(root, &created).await?;
+                return Err(read_failure(error));
+            }
             Err(error @ ReadError::Malformed(_)) => {
+                delete_each(root, &created).await?;
                 let message = format!("{}: {error}", root.place());
                 return Err(Failure::new(Exit::Damaged, message));
             }

@@ -23,6 +23,8 @@ pub(super) struct Board {
 #[derive(Debug, Clone)]
 struct Shown {
     readiness: Readiness,
+    /// Share of the buckets absent at the takeover that are in memory, also while it is held.
+    recovered: f64,
     stoppages: Stoppages,
     gauges: Gauges,
 }
@@ -44,6 +46,7 @@ impl Board {
     ) -> Arc<Self> {
         let nothing = Shown {
             readiness: Readiness::Starting { recovered: 0.0 },
+            recovered: 0.0,
             stoppages: Stoppages::default(),
             gauges: Gauges::default(),
         };
@@ -86,7 +89,7 @@ impl BoardPlace {
     }
 
     /// Shows the share of the buckets absent at the takeover that are in memory, from 0 to 1.
-    /// Without effect while the partition is held.
+    /// A partition that is held stays shown as held.
     pub(super) fn show_loaded(&self, recovered: f64, is_complete: bool) {
         let own = self.board.shown()[self.place].readiness;
         if matches!(own, Readiness::Serving | Readiness::Loading { .. }) {
@@ -95,8 +98,9 @@ impl BoardPlace {
                 false => Readiness::Loading { recovered },
             });
         }
-        let shown = self.board.shown();
-        let shares = shown.iter().map(|shown| loaded(shown.readiness));
+        let mut shown = self.board.shown();
+        shown[self.place].recovered = recovered;
+        let shares = shown.iter().map(|shown| shown.recovered);
         let mean = shares.sum::<f64>() / shown.len() as f64;
         self.board.metrics.observe_recovered(mean);
     }
@@ -216,6 +220,11 @@ mod tests {
         let place = board.place(0);
         place.show_readiness(Readiness::Held);
         place.show_loaded(0.5, false);
+        let metrics = board.metrics.encode();
+        assert!(
+            metrics.contains("\nsatchel_recovered_ratio 0.5\n"),
+            "{metrics}"
+        );
         place.show_loaded(1.0, true);
         assert_eq!(*shown.borrow(), Readiness::Held);
     }
