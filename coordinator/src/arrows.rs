@@ -47,7 +47,10 @@ const ALLOWED: &[(&str, &str)] = &[
         "clock egress error ingress invoker metrics random readiness requests sources status \
          store",
     ),
-    ("peer", "clock error http log_limit metrics readiness"),
+    (
+        "peer",
+        "clock error http log_limit metrics readiness requests runtime",
+    ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
     ("check", "destinations module random store"),

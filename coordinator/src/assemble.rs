@@ -17,11 +17,10 @@ use std::time::Duration;
 
 use axum::Router;
 use satchel_engine::endpoint::Endpoints;
-use satchel_engine::input::Input;
 use satchel_engine::output::Stoppages;
 use satchel_engine::partition::Config;
 use satchel_log::{Condensation, MemoryStore, Options, SnapshotPolicy};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::config::{CommitPolicy, ProcessArgs};
 use crate::container;
@@ -39,7 +38,6 @@ use crate::module::Application;
 use crate::offline::{Fork, Restored, restore};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
-use crate::runtime::INPUTS_WAITING_MAX;
 use crate::runtime::dispatch::Destination;
 use crate::runtime::partitions::ApplicationParts;
 use crate::servers::{Servers, admin_reads};
@@ -121,12 +119,12 @@ pub(crate) struct Adapters {
 }
 
 impl Process {
-    /// Loads the module files. Returns the process and the inputs that its requests will make.
+    /// Loads the module files.
     pub(crate) fn new(
         args: ProcessArgs,
         modules: &[PathBuf],
         readiness: Readiness,
-    ) -> Result<(Self, mpsc::Receiver<Input>), Failure> {
+    ) -> Result<Self, Failure> {
         let application = Application::load(modules, &|name| std::env::var(name).ok())
             .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
         for warning in &application.warnings {
@@ -141,7 +139,6 @@ impl Process {
             Readiness::Standby => Role::Standby,
             _ => Role::Owner,
         });
-        let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
         let readiness = watch::Sender::new(readiness);
         let emf = args.emf.then(|| {
             let options = EmfOptions {
@@ -153,18 +150,17 @@ impl Process {
             };
             EmfReporter::start(&metrics, options)
         });
-        let process = Self {
+        Ok(Self {
             args,
             application,
-            requests: Requests::new(sender, metrics.clone()),
+            requests: Requests::new(metrics.clone()),
             sources: Sources::new(metrics.clone()),
             metrics,
             readiness,
             stoppages: watch::Sender::default(),
             playground,
             _emf: emf,
-        };
-        Ok((process, inputs))
+        })
     }
 
     /// Opens the ports. Clients that connect wait until [`Self::serve_ports`].
@@ -285,7 +281,6 @@ impl Process {
     /// command line.
     pub(crate) fn application_parts(
         &self,
-        inputs: mpsc::Receiver<Input>,
         state: StateStore,
         adapters: Adapters,
         log: Options,
@@ -322,7 +317,6 @@ impl Process {
             sources: self.sources.clone(),
             metrics: self.metrics.clone(),
             requests: self.requests.clone(),
-            inputs,
             readiness: self.readiness.clone(),
             stoppages: self.stoppages.clone(),
         })

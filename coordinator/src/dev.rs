@@ -89,7 +89,7 @@ async fn run_once(
 ) -> Result<Ended, Failure> {
     let modules = Modules::of(&config.paths);
     let starting = Readiness::Starting { recovered: 0.0 };
-    let (process, inputs) = Process::new(config.process.clone(), &config.paths, starting)?;
+    let process = Process::new(config.process.clone(), &config.paths, starting)?;
     connectors::check(config, &process.application)?;
     let streams = &kept.streams;
     let servers = servers::start(config, &process, streams).await?;
@@ -108,7 +108,7 @@ async fn run_once(
     };
     let outcome = async {
         let adapters = wiring::adapters(config, &process, streams, &handlers).await?;
-        let parts = process.application_parts(inputs, state, adapters, log_options(config))?;
+        let parts = process.application_parts(state, adapters, log_options(config))?;
         let serving = (&servers, &handlers);
         serve(config, &process, parts, serving, (modules, shutdown)).await
     };

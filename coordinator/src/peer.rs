@@ -19,14 +19,19 @@
 //!   [`satchel_engine::forwarding`].
 //! - [`Links`] are the connections to other processes, [`serve`] is the port for theirs. Requests
 //!   of the traffic port lie under `/traffic` there and those of the administration port under
-//!   `/admin`, so that further kinds of messages between processes have paths of their own.
+//!   `/admin`. An application of several partitions uses further paths ([`PartitionPort`]): for
+//!   frames between partitions ([`Streams`]), for administration of one partition, and for news of
+//!   the roster.
 
+mod administration;
 mod forward;
 mod gate;
 mod identity;
 mod link;
 mod members;
+mod partitions;
 mod server;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -35,4 +40,6 @@ pub(crate) use self::gate::{Gate, PeerOwner};
 pub(crate) use self::identity::Identity;
 pub(crate) use self::link::Links;
 pub(crate) use self::members::{Membership, Registration};
+pub(crate) use self::partitions::{PartitionPort, poke, remote};
 pub(crate) use self::server::{PeerPortParts, routes, serve};
+pub(crate) use self::streams::{Routes, Streams};

@@ -17,8 +17,9 @@ mod scatter;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use futures::future::BoxFuture;
 use satchel_engine::address::Address;
 use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb};
 use satchel_engine::output::Answer;
@@ -31,35 +32,41 @@ use tokio::sync::{mpsc, oneshot};
 use crate::metrics::Metrics;
 use crate::random;
 
-/// Sends requests to the partitions of this process and waits for the answers. Cheap to clone.
+/// Sends requests to the partitions and waits for the answers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Requests {
-    /// Queue of partition 0.
-    inputs: mpsc::Sender<Input>,
-    /// Set once the root of an application of several partitions is open.
-    division: Arc<OnceLock<Division>>,
+    /// Queue of each partition, by number; none for one that does not run in this process.
+    inputs: Arc<RwLock<Vec<Option<mpsc::Sender<Input>>>>>,
+    /// Configuration of any partition, which tells who owns an address. Set once the root of an
+    /// application of several partitions is open.
+    division: Arc<OnceLock<Config>>,
+    elsewhere: Arc<OnceLock<Elsewhere>>,
     waiting: Arc<Waiting>,
 }
 
-/// Division of an application into several partitions.
-#[derive(Debug)]
-struct Division {
-    /// Configuration of any partition, which tells who owns an address.
-    config: Config,
-    /// Queues of the partitions after partition 0.
-    others: Vec<mpsc::Sender<Input>>,
+/// Asks the owner of a partition in another process.
+pub(crate) type Ask = dyn Fn(u32, Administration) -> BoxFuture<'static, Answer> + Send + Sync;
+
+/// The partitions of other processes.
+struct Elsewhere(Box<Ask>);
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Elsewhere")
+    }
 }
 
 impl Requests {
-    /// Creates requests to the loop of partition 0, which receives from `inputs`.
+    /// Creates requests to partitions, of which none runs in this process yet.
     ///
-    /// The loop hands every `Output::Reply` to [`Requests::answer`]. It drops (or closes) its
+    /// The loop of a partition hands every `Output::Reply` to [`Requests::answer`]. It drops (or closes) its
     /// receiver only when it will answer nothing more. Pending requests then end with
     /// [`Answer::Stopping`].
-    pub fn new(inputs: mpsc::Sender<Input>, metrics: Metrics) -> Self {
+    pub fn new(metrics: Metrics) -> Self {
         Self {
-            inputs,
+            inputs: Arc::new(RwLock::new(vec![None])),
             division: Arc::default(),
+            elsewhere: Arc::default(),
             waiting: Arc::new(Waiting {
                 next: AtomicU64::new(1),
                 askers: Mutex::default(),
@@ -68,34 +75,62 @@ impl Requests {
         }
     }
 
-    /// Adds the loops of the partitions after partition 0, which receive from `others`. `config` is
-    /// that of any partition. Before this, every request goes to partition 0, so the process must
-    /// not serve yet.
-    pub fn divide(&self, config: Config, others: Vec<mpsc::Sender<Input>>) {
+    /// Tells the requests of an application of several partitions who owns an address. `config` is
+    /// the configuration of any partition. Before this, every request goes to partition 0, so the
+    /// process must not serve yet.
+    pub fn divide(&self, config: Config) {
         // A process opens one root.
-        let _ = self.division.set(Division { config, others });
+        let _ = self.division.set(config);
+        let partitions = self.partitions() as usize;
+        let mut inputs = self.inputs.write().unwrap_or_else(PoisonError::into_inner);
+        inputs.resize(partitions, None);
+    }
+
+    /// Sets how partitions of other processes are asked. Without it, a partition that does not run
+    /// here is stopping.
+    pub(crate) fn ask_elsewhere(&self, ask: Box<Ask>) {
+        let _ = self.elsewhere.set(Elsewhere(ask));
+    }
+
+    /// Sends the requests about a partition to its loop in this process, which receives from
+    /// `inputs`.
+    pub fn attach(&self, partition: u32, inputs: mpsc::Sender<Input>) {
+        self.set_inputs(partition, Some(inputs));
+    }
+
+    /// Sends no more requests to a partition that leaves this process.
+    pub fn detach(&self, partition: u32) {
+        self.set_inputs(partition, None);
+    }
+
+    fn set_inputs(&self, partition: u32, queue: Option<mpsc::Sender<Input>>) {
+        let mut inputs = self.inputs.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = inputs.get_mut(partition as usize) {
+            *place = queue;
+        }
     }
 
     /// Number of partitions.
     #[must_use]
     pub fn partitions(&self) -> u32 {
-        self.division
-            .get()
-            .map_or(1, |division| division.others.len() as u32 + 1)
+        let generation = self.division.get().and_then(|it| it.generation.as_ref());
+        generation.map_or(1, |generation| {
+            generation.partitions.partitions().count() as u32
+        })
     }
 
     /// Returns the partition that owns an address. A reserved address that no partition owns has
     /// partition 0.
-    fn owner_of(&self, address: &Address) -> u32 {
+    pub(crate) fn owner_of(&self, address: &Address) -> u32 {
         let division = self.division.get();
-        let owner = division.and_then(|division| division.config.partition_of(address));
+        let owner = division.and_then(|division| division.partition_of(address));
         owner.unwrap_or(0)
     }
 
     /// Returns the partition that owns a key group.
     pub fn owner_of_key_group(&self, key_group: KeyGroup) -> u32 {
         let division = self.division.get();
-        let generation = division.and_then(|division| division.config.generation.as_ref());
+        let generation = division.and_then(|division| division.generation.as_ref());
         generation.map_or(0, |generation| {
             generation.partitions.partition_of(key_group)
         })
@@ -103,15 +138,14 @@ impl Requests {
 
     /// Returns the key groups of a partition; none if the application has only one.
     pub fn range_of(&self, partition: u32) -> Option<KeyGroupRange> {
-        let generation = self.division.get()?.config.generation.as_ref()?;
+        let generation = self.division.get()?.generation.as_ref()?;
         generation.partitions.range_of(partition)
     }
 
-    /// Queue of a partition.
-    fn inputs_of(&self, partition: u32) -> &mpsc::Sender<Input> {
-        let others = self.division.get().map(|division| &division.others);
-        let other = others.and_then(|others| others.get((partition as usize).checked_sub(1)?));
-        other.unwrap_or(&self.inputs)
+    /// Queue of a partition, if it runs in this process.
+    fn inputs_of(&self, partition: u32) -> Option<mpsc::Sender<Input>> {
+        let inputs = self.inputs.read().unwrap_or_else(PoisonError::into_inner);
+        inputs.get(partition as usize).cloned().flatten()
     }
 
     /// Sends the input that `input` makes of a new request number to the owner of `address`, and
@@ -126,10 +160,12 @@ impl Requests {
         self.ask_at(self.owner_of(address), input).await
     }
 
-    /// As [`Self::ask`], to a partition by its number.
+    /// As [`Self::ask`], to a partition of this process by its number.
     async fn ask_at(&self, partition: u32, input: impl FnOnce(RequestId) -> Input) -> Answer {
-        let inputs = self.inputs_of(partition);
-        let (mut asker, mut answer) = self.register(inputs);
+        let Some(inputs) = self.inputs_of(partition) else {
+            return Answer::Stopping;
+        };
+        let (mut asker, mut answer) = self.register(&inputs);
         let Ok(room) = inputs.reserve().await else {
             return Answer::Stopping;
         };
@@ -175,8 +211,22 @@ impl Requests {
         }
     }
 
-    /// Sends a request of the administration port to one partition.
+    /// Sends a request of the administration port to one partition, of this process or another.
     pub async fn administer_at(&self, partition: u32, administration: Administration) -> Answer {
+        let is_here = self.inputs_of(partition).is_some();
+        match self.elsewhere.get().filter(|_| !is_here) {
+            Some(Elsewhere(ask)) => ask(partition, administration).await,
+            None => self.administer_here(partition, administration).await,
+        }
+    }
+
+    /// As [`Self::administer_at`], to a partition of this process. A partition that does not run
+    /// here is stopping.
+    pub(crate) async fn administer_here(
+        &self,
+        partition: u32,
+        administration: Administration,
+    ) -> Answer {
         self.ask_at(partition, |request| Input::Administered {
             request,
             administration,

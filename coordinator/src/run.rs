@@ -23,24 +23,30 @@
 mod handover;
 mod lease;
 mod peers;
+mod spread;
 mod token;
 mod wiring;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use axum::Router;
 
 use crate::assemble::{FurtherRoutes, Process, Tokens, WritesWithoutToken};
 use crate::config::RunConfig;
 use crate::destinations::AwsConfigs;
 use crate::error::{Exit, Failure};
 use crate::metrics::Role;
+use crate::peer::PartitionPort;
 use crate::readiness::Readiness;
-use crate::runtime::partitions::{ApplicationParts, Partitions};
+use crate::runtime::partitions::{ApplicationParts, Host, Partitions};
 use crate::servers::Servers;
 
 use handover::Handover;
-use lease::LeaseHolder;
+use lease::{LeaseHolder, LeaseItems};
 use peers::Peers;
+use spread::SharedView;
 
 /// Part of the stop time in which a snapshot may be taken before anything stops.
 const SHORTENING_SHARE: u32 = 10;
@@ -67,18 +73,34 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
         Some(_) => Readiness::Standby,
         None => Readiness::Starting { recovered: 0.0 },
     };
-    let (process, inputs) = Process::new(config.process.clone(), &config.modules, first)?;
+    let process = Process::new(config.process.clone(), &config.modules, first)?;
     let handover = Handover::default();
     let mut shutdown = std::pin::pin!(shutdown);
     let mut configs = AwsConfigs::default();
     let tokens = token::tokens(&config, &mut configs).await?;
-    let parts = wiring::parts(&config, &process, &mut configs, inputs).await?;
-    let mut peers = Peers::open(&config, &process).await?;
-    let mut servers = serve_ports(&config, &process, &handover, tokens, peers.as_ref()).await?;
+    let parts = wiring::parts(&config, &process, &mut configs).await?;
+    let items = lease::open(&config, &mut configs).await?;
+    if let (Some(items), Some(_)) = (&items, config.peer)
+        && parts.state.division(parts.placement).await?.partitions > 1
+    {
+        let running = run_some((&config, &process), items, parts, tokens, shutdown);
+        return Box::pin(running).await;
+    }
+    let mut peers = Peers::open(&config, &process, 1).await?;
+    let mut servers = serve_ports(
+        (&config, &process),
+        &handover,
+        tokens,
+        (peers.as_ref(), Router::new()),
+    )
+    .await?;
     let port = peers.as_ref().map(Peers::port);
-    let lease = lease::begin(&config, (servers.admin, port), handover, &mut configs).await?;
-    if let (Some(peers), Some(lease)) = (&mut peers, &lease) {
-        peers.begin(&process, lease, &mut servers).await?;
+    let lease = items
+        .as_ref()
+        .map(|items| items.compete(&config, (servers.admin, port), handover));
+    if let (Some(peers), Some(items), Some(lease)) = (&mut peers, &items, &lease) {
+        peers.begin(&process, items, (&mut servers, None)).await?;
+        peers.follow(lease, &process);
     }
     let outcome = {
         let stopping = Stopping::default();
@@ -106,11 +128,50 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
     if outcome.is_ok() {
         // At once, because both take part of the time that the platform leaves after the stop.
         let leaving = async {
-            if let Some(peers) = peers {
+            if let Some(peers) = &mut peers {
                 peers.leave().await;
             }
         };
         tokio::join!(servers.stop(), leaving);
+    }
+    outcome
+}
+
+/// Runs some of the application's partitions, beside other processes, until `shutdown`.
+async fn run_some(
+    (config, process): (&RunConfig, &Process),
+    items: &LeaseItems,
+    parts: ApplicationParts,
+    tokens: Tokens,
+    shutdown: Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), Failure> {
+    let host = Host::open(parts, true).await?;
+    let mut peers = Peers::open(config, process, host.partitions()).await?;
+    let (Some(peers), Some(switch)) = (&mut peers, host.switch().cloned()) else {
+        unreachable!("several partitions have a switch, and the configuration a peer port");
+    };
+    let view = SharedView::default();
+    let further = spread::routes(&view);
+    let handover = Handover::default();
+    let served = serve_ports((config, process), &handover, tokens, (Some(peers), further));
+    let mut servers = served.await?;
+    let port = PartitionPort {
+        switch,
+        requests: process.requests.clone(),
+        gate: peers.gate().clone(),
+        news: Arc::default(),
+    };
+    peers
+        .begin(process, items, (&mut servers, Some(port.clone())))
+        .await?;
+    let stopping = Stopping::default();
+    let outcome = {
+        let member = spread::open((config, process), (peers, items), (host, &port, view));
+        Box::pin(member.run(&stopping, shutdown)).await
+    };
+    process.readiness.send_replace(Readiness::Stopping);
+    if outcome.is_ok() {
+        tokio::join!(servers.stop(), peers.leave());
     }
     outcome
 }
@@ -145,15 +206,16 @@ impl Stopping {
 }
 
 async fn serve_ports(
-    config: &RunConfig,
-    process: &Process,
+    (config, process): (&RunConfig, &Process),
     handover: &Handover,
     tokens: Tokens,
-    peers: Option<&Peers>,
+    (peers, further): (Option<&Peers>, Router),
 ) -> Result<Servers, Failure> {
     let mut servers = process.open_ports().await?;
     let further = FurtherRoutes {
-        admin: handover::routes(handover.clone()).merge(peers::probe(process, peers)),
+        admin: handover::routes(handover.clone())
+            .merge(peers::probe(process, peers))
+            .merge(further),
         forwarding: peers.map(Peers::layers),
         ..FurtherRoutes::default()
     };

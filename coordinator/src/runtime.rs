@@ -16,10 +16,11 @@ mod board;
 pub mod committer;
 pub mod dispatch;
 pub mod hold;
+mod inboxes;
 pub mod node;
 pub mod partitions;
 mod stoppages;
-mod switch;
+pub(crate) mod switch;
 pub(crate) mod time;
 
 use std::time::Duration;

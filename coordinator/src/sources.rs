@@ -128,6 +128,12 @@ impl Sources {
         }
     }
 
+    /// Removes a source that another process reads from now on.
+    pub fn remove(&self, id: &SourceId) {
+        self.0.metrics.observe_source(&id.ingress, &id.name, false);
+        self.entries().remove(id);
+    }
+
     /// Lets the stopped sources of an ingress be tried again at once. Returns their number, or none
     /// if this process reads no such ingress.
     pub fn resume(&self, ingress: &str) -> Option<usize> {

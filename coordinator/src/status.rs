@@ -290,6 +290,11 @@ impl Status {
         receiver
     }
 
+    /// Ends the observation of a partition that has left this process.
+    pub(crate) fn forget_partition(&self, number: u32) {
+        self.partitions().remove(&number);
+    }
+
     /// Returns what `read` finds in each partition, by number; none if no partition runs in this
     /// process.
     pub(crate) async fn observe<T: Send + 'static>(

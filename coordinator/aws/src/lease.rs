@@ -25,6 +25,8 @@ pub use satchel_engine::lease::{
     WriteOutcome,
 };
 
+pub use satchel_engine::spread::roster::{Roster, RosterMember};
+
 pub use self::item::Malformed;
 pub use self::keeper::{BootClock, LeaseHandle, LeaseStatus, keep};
 pub use self::table::{LeaseTable, TableError};

@@ -39,6 +39,7 @@
 //! | 36 | lead | ms by which the delta's time is ahead of the partition's own time |
 
 mod codec;
+pub mod frames;
 mod key;
 mod links;
 pub(crate) mod peek;

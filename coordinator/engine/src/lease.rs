@@ -20,6 +20,8 @@ pub mod members;
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// A lease as stored in its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseItem {
@@ -40,7 +42,7 @@ pub struct LeaseItem {
 }
 
 /// Peer port of a process: where other processes of the application forward requests to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PeerPort {
     /// Host and port.
     pub address: String,

@@ -27,9 +27,12 @@
 //! The machine has no clock: `now_ms` is a time that never goes back and counts while the machine
 //! sleeps.
 
+pub mod roster;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Maximum number of partitions that a process that stops offers at a time.
@@ -51,12 +54,17 @@ pub struct Member {
 }
 
 /// A partition in the table.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PartitionItem {
     /// Number of the partition.
     pub number: u32,
     /// Process that owned it last, if any did.
     pub owner: Option<Arc<str>>,
+    /// Number of claims so far.
+    pub claims: u64,
+    /// Calendar time of the last claim, in ms since the epoch. For people; never compared.
+    pub since_ms: u64,
     /// True if that process has released it.
     pub released: bool,
     /// Offer of its owner, or the process that it was released for.
@@ -68,7 +76,7 @@ pub struct PartitionItem {
 }
 
 /// Offer of a partition to another process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     /// Process to which the partition is offered.
     pub to: Arc<str>,
@@ -105,14 +113,14 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// Times that suit a lease time, in ms.
+    /// Times that suit a lease time, in ms. Those of a lease of 10 s are the longest.
     #[must_use]
-    pub const fn of(lease_ms: u64) -> Self {
+    pub fn of(lease_ms: u64) -> Self {
         Self {
             lease_ms,
-            claim_step_ms: 2_000,
-            claim_anyway_ms: 10_000,
-            settled_ms: 10_000,
+            claim_step_ms: (lease_ms / 5).min(2_000),
+            claim_anyway_ms: lease_ms.min(10_000),
+            settled_ms: lease_ms.min(10_000),
             offer_ms: 30_000,
             reserved_ms: 2_000,
             avoided_ms: 120_000,

@@ -79,7 +79,8 @@ impl Process {
     async fn start(setup: Setup, script: Script) -> Self {
         let metrics = Metrics::new();
         let (inputs, loop_side) = mpsc::channel(64);
-        let requests = Requests::new(inputs, metrics.clone());
+        let requests = Requests::new(metrics.clone());
+        requests.attach(0, inputs);
         let sources = Sources::new(metrics.clone());
         let told = Arc::default();
         let partition = play_partition(loop_side, requests.clone(), script, Arc::clone(&told));

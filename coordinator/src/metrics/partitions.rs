@@ -20,6 +20,21 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// Sets the number of partitions that run in this process, or are being taken over.
+    #[cfg(feature = "aws")]
+    pub(crate) fn observe_partitions_owned(&self, partitions: usize) {
+        let partitions = i64::try_from(partitions).unwrap_or(i64::MAX);
+        self.0.partitions.owned.set(partitions);
+    }
+
+    /// Counts a partition that failed in this process and was released.
+    #[cfg(feature = "aws")]
+    pub(crate) fn observe_partition_failed(&self) {
+        self.0.partitions.failed.inc();
+    }
+}
+
 /// Gauges of several partitions together.
 pub(crate) fn total<'a>(all: impl Iterator<Item = &'a Gauges>) -> Gauges {
     all.fold(Gauges::default(), |sum, of| Gauges {
@@ -48,6 +63,10 @@ pub(super) struct PartitionFamilies {
     sent: Family<Partition, Counter>,
     taken: Family<Partition, Counter>,
     pub(super) waiting_bytes: Gauge,
+    #[cfg(feature = "aws")]
+    owned: Gauge,
+    #[cfg(feature = "aws")]
+    failed: Counter,
 }
 
 impl PartitionFamilies {
@@ -64,6 +83,16 @@ impl PartitionFamilies {
             waiting_bytes: names.add(
                 "peer_waiting_bytes",
                 "Bytes of messages to other partitions that were not acknowledged",
+            ),
+            #[cfg(feature = "aws")]
+            owned: names.add(
+                "partitions_owned",
+                "Partitions that this process runs or takes over, of those spread over processes",
+            ),
+            #[cfg(feature = "aws")]
+            failed: names.add(
+                "partitions_failed",
+                "Partitions that failed in this process and were released for others",
             ),
         }
     }

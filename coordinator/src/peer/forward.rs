@@ -12,9 +12,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use satchel_aws::lease::PeerPort;
+use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::forwarding::{Asked, Forwarding, Refusal, Step};
 
 use super::gate::Gate;
@@ -28,6 +29,7 @@ use crate::http::{
 };
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
+use crate::requests::Requests;
 
 /// Address of the client that reached the forwarding process.
 pub(super) const CLIENT_HEADER: &str = "satchel-peer-client";
@@ -85,6 +87,23 @@ impl Surface {
             Self::Admin(_) => path.starts_with("/api/"),
         }
     }
+
+    /// Returns the address that a request to this path concerns, if it concerns only one.
+    fn address(&self, path: &str) -> Option<Address> {
+        let mut segments = path.strip_prefix('/')?.split('/');
+        let is_about_one = match self {
+            Self::Traffic => matches!(segments.next()?, "call" | "send"),
+            Self::Admin(_) => segments.next()? == "api" && segments.next()? == "addresses",
+        };
+        let mut text = || {
+            let text = percent_decode_str(segments.next()?).decode_utf8().ok()?;
+            Some(text.into_owned()).filter(|text| !text.is_empty())
+        };
+        let (namespace, name) = (text()?, text()?);
+        let function = FunctionType::new(&namespace, &name);
+        let id = text()?;
+        is_about_one.then(|| Address::new(function, id.as_str()))
+    }
 }
 
 /// Layer before the routes of a port.
@@ -99,6 +118,7 @@ struct Layer {
 pub(crate) struct Forwarder {
     gate: Gate,
     links: Links,
+    requests: Requests,
     patience: Duration,
     limits: TrafficLimits,
     waiting: Arc<Ledger>,
@@ -108,19 +128,26 @@ pub(crate) struct Forwarder {
 
 impl Forwarder {
     /// Creates the forwarder of a process. A request waits for an owner for `patience`.
-    pub(crate) fn new(gate: Gate, links: Links, patience: Duration, metrics: Metrics) -> Self {
-        Self::with_limits(gate, links, (patience, WAITING, WAITING_BYTES), metrics)
+    pub(crate) fn new(
+        gate: Gate,
+        (links, requests): (Links, Requests),
+        patience: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        let limits = (patience, WAITING, WAITING_BYTES);
+        Self::with_limits(gate, (links, requests), limits, metrics)
     }
 
     pub(super) fn with_limits(
         gate: Gate,
-        links: Links,
+        (links, requests): (Links, Requests),
         (patience, waiting, waiting_bytes): (Duration, Limit, Limit),
         metrics: Metrics,
     ) -> Self {
         Self {
             gate,
             links,
+            requests,
             patience,
             limits: TrafficLimits::default(),
             waiting: Ledger::new(waiting),
@@ -147,15 +174,19 @@ async fn forward(State(layer): State<Arc<Layer>>, request: Request, next: Next) 
     }
     let _present = forwarder.gate.arrive();
     let version = request.version();
-    let mut response = match forwarder.gate.enter() {
-        Some(served) => {
-            let response = next.run(request).await;
-            drop(served);
-            response
-        }
-        None => match Box::pin(layer.elsewhere(request, next)).await {
-            Ok(response) => response,
-            Err(error) => error.into_response(),
+    let mut response = match layer.partition_of(request.uri().path()) {
+        // The routes ask all partitions, or refuse the path.
+        None => next.run(request).await,
+        Some(partition) => match forwarder.gate.enter(partition) {
+            Some(served) => {
+                let response = next.run(request).await;
+                drop(served);
+                response
+            }
+            None => match Box::pin(layer.elsewhere(partition, request, next)).await {
+                Ok(response) => response,
+                Err(error) => error.into_response(),
+            },
         },
     };
     if hop == Hop::Peer {
@@ -174,6 +205,8 @@ async fn forward(State(layer): State<Arc<Layer>>, request: Request, next: Next) 
 
 /// A request that this process does not serve at present.
 struct Elsewhere {
+    /// Partition that it concerns.
+    partition: u32,
     /// Path of its routes on the peer port.
     surface: &'static str,
     parts: Parts,
@@ -183,8 +216,24 @@ struct Elsewhere {
 }
 
 impl Layer {
-    /// Answers a request while this process is not the owner.
-    async fn elsewhere(&self, request: Request, next: Next) -> Result<Response, ApiError> {
+    /// Returns the partition that a request to this path concerns; none if it concerns all of
+    /// several.
+    fn partition_of(&self, path: &str) -> Option<u32> {
+        let Forwarder { gate, requests, .. } = &self.forwarder;
+        if gate.partitions() == 1 {
+            return Some(0);
+        }
+        let address = self.surface.address(path)?;
+        Some(requests.owner_of(&address))
+    }
+
+    /// Answers a request about a partition while this process is not its owner.
+    async fn elsewhere(
+        &self,
+        partition: u32,
+        request: Request,
+        next: Next,
+    ) -> Result<Response, ApiError> {
         let (parts, body) = request.into_parts();
         let limits = self.forwarder.limits;
         let wanted = match (self.hop, &self.surface) {
@@ -204,6 +253,7 @@ impl Layer {
         let (body, _share) = limits.body.read(&parts.extensions, body).await?;
         let received = parts.extensions.get::<Arc<Received>>();
         let request = Elsewhere {
+            partition,
             client: received.map(|received| received.client()),
             repeatable: match self.surface {
                 Surface::Traffic => parts.headers.contains_key("idempotency-key"),
@@ -234,13 +284,13 @@ impl Forwarder {
             Hop::Client => Forwarding::from_client(boot_ms(), patience_ms, request.repeatable),
             Hop::Peer => Forwarding::from_peer(boot_ms(), patience_ms),
         };
-        let mut owner = self.gate.owner();
+        let mut owner = self.gate.owner(request.partition);
         let mut waiting = None;
         loop {
             let known = owner.borrow_and_update().clone();
             match forwarding.next(boot_ms(), &known) {
                 Step::Serve => {
-                    let Some(_served) = self.gate.enter() else {
+                    let Some(_served) = self.gate.enter(request.partition) else {
                         // The gate was closed in this moment.
                         tokio::task::yield_now().await;
                         continue;
@@ -436,7 +486,7 @@ fn passed(headers: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
-fn to_peer(request: &Elsewhere) -> Result<axum::http::Request<Full<Bytes>>, axum::http::Error> {
+fn to_peer(request: &Elsewhere) -> Result<Request, axum::http::Error> {
     let path = request.parts.uri.path_and_query();
     let path = path.map_or("/", |path| path.as_str());
     let uri = Uri::builder()
@@ -447,7 +497,7 @@ fn to_peer(request: &Elsewhere) -> Result<axum::http::Request<Full<Bytes>>, axum
     let mut sent = axum::http::Request::builder()
         .method(request.parts.method.clone())
         .uri(uri)
-        .body(Full::new(request.body.clone()))?;
+        .body(Body::from(request.body.clone()))?;
     *sent.headers_mut() = passed(&request.parts.headers);
     if let Some(client) = request.client {
         let client = HeaderValue::try_from(client.address().to_string())?;

@@ -5,9 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -60,7 +59,7 @@ struct Link {
 
 #[derive(Debug, Default)]
 struct State {
-    sender: Option<SendRequest<Full<Bytes>>>,
+    sender: Option<SendRequest<Body>>,
     /// Time and reason of the last failure.
     failed: Option<(Instant, String)>,
 }
@@ -85,7 +84,7 @@ impl Links {
     pub(super) async fn send(
         &self,
         peer: &PeerPort,
-        request: Request<Full<Bytes>>,
+        request: Request<Body>,
     ) -> Result<Response<Incoming>, LinkError> {
         let mut sender = self.sender(peer).await.map_err(LinkError::Unreached)?;
         let sent = sender.try_send_request(request).await;
@@ -99,7 +98,7 @@ impl Links {
         })
     }
 
-    async fn sender(&self, peer: &PeerPort) -> Result<SendRequest<Full<Bytes>>, String> {
+    async fn sender(&self, peer: &PeerPort) -> Result<SendRequest<Body>, String> {
         let link = self.link(peer);
         let mut state = link.state.lock().await;
         if let Some(sender) = state.sender.as_ref().filter(|sender| !sender.is_closed()) {
@@ -135,7 +134,7 @@ impl Links {
         Arc::clone(links.entry(peer.clone()).or_default())
     }
 
-    async fn open(&self, peer: &PeerPort) -> io::Result<SendRequest<Full<Bytes>>> {
+    async fn open(&self, peer: &PeerPort) -> io::Result<SendRequest<Body>> {
         let config = self.identity.connects_to(&peer.key);
         let connector = TlsConnector::from(Arc::new(config.map_err(io::Error::other)?));
         let opening = async {
@@ -170,9 +169,9 @@ impl Links {
     }
 }
 
-fn hello() -> io::Result<Request<Full<Bytes>>> {
+fn hello() -> io::Result<Request<Body>> {
     let request = Request::builder().uri(format!("https://{NAME}{HELLO}"));
-    let request = request.body(Full::new(Bytes::new()));
+    let request = request.body(Body::empty());
     request.map_err(io::Error::other)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use satchel_aws::lease::{LeaseTable, MemberItem};
 use satchel_engine::lease::members::{Admission, Verdict};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::boot_ms;
@@ -87,11 +88,12 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Writes the item of this process, and renews it from now on.
+    /// Writes the item of this process, and renews it from now on. `congested` is whether a
+    /// partition of the process is congested, if there are several.
     pub(crate) async fn begin(
-        table: LeaseTable,
-        prefix: String,
+        (table, prefix): (LeaseTable, String),
         item: MemberItem,
+        congested: Option<watch::Receiver<bool>>,
         metrics: Metrics,
     ) -> Self {
         let wrote = table.write_member(&prefix, &item).await;
@@ -100,9 +102,9 @@ impl Registration {
         }
         metrics.observe_peer_registered(wrote.is_ok());
         let renewing = renew(
-            table.clone(),
-            prefix.clone(),
+            (table.clone(), prefix.clone()),
             item.clone(),
+            congested,
             metrics,
             wrote.is_ok(),
         );
@@ -138,9 +140,9 @@ impl Drop for Registration {
 }
 
 async fn renew(
-    table: LeaseTable,
-    prefix: String,
+    (table, prefix): (LeaseTable, String),
     mut item: MemberItem,
+    mut congested: Option<watch::Receiver<bool>>,
     metrics: Metrics,
     mut registered: bool,
 ) {
@@ -150,7 +152,11 @@ async fn renew(
             true => interval,
             false => interval.min(Duration::from_secs(1)),
         };
-        tokio::time::sleep(pause).await;
+        // The other processes should know it at once.
+        let _ = tokio::time::timeout(pause, changed(congested.as_mut())).await;
+        if let Some(congested) = &congested {
+            item.congested = *congested.borrow();
+        }
         item.counter += 1;
         let wrote = table.write_member(&prefix, &item).await;
         match &wrote {
@@ -163,6 +169,16 @@ async fn renew(
         registered = wrote.is_ok();
         metrics.observe_peer_registered(registered);
     }
+}
+
+/// Waits for a change.
+async fn changed(flag: Option<&mut watch::Receiver<bool>>) {
+    if let Some(flag) = flag
+        && flag.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Shared membership.

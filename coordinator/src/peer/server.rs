@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::routing::get;
 use hyper::server::conn::http2::Builder;
@@ -21,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 use super::forward::{CLIENT_HEADER, Forwarder, Hop, Surface, layer};
 use super::identity::{Identity, fingerprint};
 use super::members::{Membership, SharedMembership};
+use super::partitions::PartitionPort;
 use crate::error::{Exit, Failure};
 use crate::http::{
     AdminRights, Budget, Client, Guard, Guest, Port, Progressing, ServeLimits, surface,
@@ -62,6 +64,9 @@ pub(super) const TRAFFIC: &str = "/traffic";
 /// Path before those of the administration port.
 pub(super) const ADMIN: &str = "/admin";
 
+/// Path before those of requests from one process to another.
+pub(super) const PARTITIONS: &str = "/partitions";
+
 /// Parts of the peer port.
 pub(crate) struct PeerPortParts {
     /// Listener.
@@ -72,6 +77,8 @@ pub(crate) struct PeerPortParts {
     pub(crate) membership: Membership,
     /// Routes, as [`routes`] makes them.
     pub(crate) routes: Router,
+    /// What other processes ask about the partitions of this one, if there are several.
+    pub(crate) partitions: Option<PartitionPort>,
     /// Limits.
     pub(crate) limits: ServeLimits,
     /// Metrics of the process.
@@ -123,6 +130,7 @@ async fn run(parts: PeerPortParts, acceptor: TlsAcceptor, shutdown: impl Future<
         identity: _,
         membership,
         routes,
+        partitions,
         limits,
         metrics,
     } = parts;
@@ -131,6 +139,7 @@ async fn run(parts: PeerPortParts, acceptor: TlsAcceptor, shutdown: impl Future<
         membership: Arc::new(membership),
         strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
         routes,
+        partitions,
         budget: Budget::new(limits),
         limits,
         metrics,
@@ -170,6 +179,7 @@ struct Connections {
     membership: SharedMembership,
     strangers: Arc<Semaphore>,
     routes: Router,
+    partitions: Option<PartitionPort>,
     budget: Budget,
     limits: ServeLimits,
     metrics: Metrics,
@@ -230,10 +240,21 @@ impl Connections {
         let limits = self.limits;
         let stream = Progressing::new(stream, limits.progress_time_max, Arc::default(), |_| Ok(()));
         let (routes, budget) = (self.routes.clone(), self.budget.clone());
+        let partitions = self.partitions.clone();
         let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-            // The budget is that of the client which reached the other process.
-            let client = client(request.headers()).unwrap_or(address.ip());
-            Guest::new(Client::from(client), &budget).serve(routes.clone(), request)
+            let (routes, budget) = (routes.clone(), budget.clone());
+            let partitions = partitions.clone();
+            async move {
+                let is_of_partitions = request.uri().path().starts_with(PARTITIONS);
+                if let Some(partitions) = partitions.filter(|_| is_of_partitions) {
+                    // It comes from the other process itself.
+                    return Ok(partitions.serve(request.map(Body::new)).await);
+                }
+                // The budget is that of the client which reached the other process.
+                let client = client(request.headers()).unwrap_or(address.ip());
+                let guest = Guest::new(Client::from(client), &budget);
+                guest.serve(routes, request).await
+            }
         });
         let connection = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())

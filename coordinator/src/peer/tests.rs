@@ -27,6 +27,7 @@ use super::*;
 use crate::http::Token;
 use crate::http::{AdminAccess, AdminRights, ApiError, Guard, Limit, Port, ServeLimits, surface};
 use crate::metrics::Metrics;
+use crate::requests::Requests;
 
 /// Items of the processes, by key.
 type Members = Arc<Mutex<BTreeMap<String, MemberItem>>>;
@@ -60,12 +61,12 @@ impl Process {
         (waiting, waiting_bytes): (Limit, Limit),
     ) -> Self {
         let identity = Arc::new(Identity::generate().unwrap());
-        let gate = Gate::default();
+        let gate = Gate::new(1);
         let links = Links::new(Arc::clone(&identity));
         let metrics = Metrics::new();
         let forwarder = Forwarder::with_limits(
             gate.clone(),
-            links,
+            (links, Requests::new(metrics.clone())),
             (Duration::from_secs(3), waiting, waiting_bytes),
             metrics.clone(),
         );
@@ -97,6 +98,7 @@ impl Process {
                     forwarder.clone(),
                     metrics.clone(),
                 ),
+                partitions: None,
                 limits: ServeLimits::default(),
                 metrics: metrics.clone(),
             },
@@ -137,11 +139,11 @@ impl Process {
     }
 
     fn owns(&self) {
-        self.gate.set(Owner::Here);
+        self.gate.set(0, Owner::Here);
     }
 
     fn knows(&self, owner: &Process) {
-        self.gate.set(Owner::There(owner.port.clone()));
+        self.gate.set(0, Owner::There(owner.port.clone()));
     }
 
     /// Ends the peer port as a kill would.
@@ -188,6 +190,7 @@ fn member(port: &PeerPort) -> MemberItem {
         counter: 1,
         renewal_ms: 10_000,
         left: false,
+        congested: false,
     }
 }
 
@@ -373,10 +376,13 @@ async fn a_process_with_another_key_than_the_table_names_gets_no_request() {
     let impostor = Process::start(&members, named("impostor", &served)).await;
     let standby = Process::start(&members, named("standby", &served)).await;
     impostor.owns();
-    standby.gate.set(Owner::There(PeerPort {
-        key: "00".repeat(32),
-        ..impostor.port.clone()
-    }));
+    standby.gate.set(
+        0,
+        Owner::There(PeerPort {
+            key: "00".repeat(32),
+            ..impostor.port.clone()
+        }),
+    );
     let (status, code) = error(call(&standby)).await;
     assert_eq!((status, code.as_str()), (503, "no_owner"));
     assert_eq!(served.load(Ordering::SeqCst), 0);
@@ -506,7 +512,7 @@ async fn without_an_owner_requests_wait_within_limits() {
         assert_eq!(request.await.unwrap(), (200, "new: alice 1".to_owned()));
     }
     process.counts("satchel_forwarding_waiting", 0).await;
-    process.gate.set(Owner::Unknown);
+    process.gate.set(0, Owner::Unknown);
     let (status, code) = error(call(&process).body(vec![b'x'; 800])).await;
     assert_eq!(
         (status, code.as_str()),
@@ -575,7 +581,7 @@ async fn administration_is_forwarded_for_clients_that_have_the_right_and_health_
 async fn beside_an_owner_without_a_peer_port_a_standby_answers_503_as_before() {
     let members = Members::default();
     let standby = Process::start(&members, named("standby", &Arc::default())).await;
-    standby.gate.set(Owner::Unreachable);
+    standby.gate.set(0, Owner::Unreachable);
     let (status, code) = error(call(&standby)).await;
     assert_eq!((status, code.as_str()), (503, "standby"));
 }

@@ -15,7 +15,9 @@ use super::*;
 fn requests(capacity: usize) -> (Requests, mpsc::Receiver<Input>, Metrics) {
     let (inputs, loop_side) = mpsc::channel(capacity);
     let metrics = Metrics::new();
-    (Requests::new(inputs, metrics.clone()), loop_side, metrics)
+    let requests = Requests::new(metrics.clone());
+    requests.attach(0, inputs);
+    (requests, loop_side, metrics)
 }
 
 static ALICE: LazyLock<Address> = LazyLock::new(alice);
@@ -192,7 +194,8 @@ fn divided(answer: fn(u32, &Administration) -> Answer) -> Requests {
         }),
         ..Config::default()
     };
-    requests.divide(config, vec![other]);
+    requests.divide(config);
+    requests.attach(1, other);
     for (partition, mut inputs) in [(0, first), (1, second)] {
         let requests = requests.clone();
         tokio::spawn(async move {

@@ -24,25 +24,21 @@ const RELEASE_MAX: Duration = Duration::from_secs(3);
 /// Service whose calendar is compared, in messages.
 const LEASE_TABLE: &str = "the lease table";
 
-/// Participation of this process in the lease.
-pub(super) struct LeaseHolder {
-    lease: LeaseHandle,
-    table: LeaseTable,
-    handover: Handover,
-    /// Id of this process in the table.
-    id: String,
+/// Items of this application in the lease table.
+pub(super) struct LeaseItems {
+    /// Table, with the lease of partition 0.
+    pub(super) table: LeaseTable,
     /// Beginning of the keys of all items of this application and root.
-    prefix: String,
+    pub(super) prefix: String,
+    /// Id of this process in the table.
+    pub(super) id: String,
 }
 
-/// Begins to compete for the lease, if the configuration names a table. Other processes reach this
-/// one at its administration port and its peer port, if it has one.
-pub(super) async fn begin(
+/// Opens the lease table, if the configuration names one, and creates it if that is asked for.
+pub(super) async fn open(
     config: &RunConfig,
-    (admin, peer): (SocketAddr, Option<PeerPort>),
-    handover: Handover,
     configs: &mut AwsConfigs,
-) -> Result<Option<LeaseHolder>, Failure> {
+) -> Result<Option<LeaseItems>, Failure> {
     let Some(name) = &config.lease_table else {
         return Ok(None);
     };
@@ -61,38 +57,62 @@ pub(super) async fn begin(
             );
         }
     }
-    // Only the `Date` of the answer counts. The keeper reads the lease again, and reports refusals.
+    // Only the `Date` of the answer counts. Who reads the lease again reports refusals.
     let _ = table.read().await;
     check_calendar(LEASE_TABLE, table.calendar_ahead_ms())?;
-    let me = Claimant {
-        id: format!("{:032x}", u128::from_le_bytes(random::bytes())),
-        address: config
-            .advertise
-            .clone()
-            .or_else(|| handover::own_address(admin))
-            .map(|address| handover::url(&address, config.process.ports.admin_tls)),
-        peer,
-    };
-    let id = me.id.clone();
-    tracing::info!(
-        lease = table.key(),
-        process = me.id,
-        address = me.address,
-        "on standby until this process holds the lease"
-    );
-    let lease_ms = u64::try_from(config.lease_time.as_millis()).unwrap_or(u64::MAX);
-    let lease = keep(
-        table.clone(),
-        Lease::new(me, Timing::of(lease_ms)),
-        Arc::new(boot_ms),
-    );
-    Ok(Some(LeaseHolder {
-        lease,
+    Ok(Some(LeaseItems {
         table,
-        handover,
-        id,
         prefix,
+        id: format!("{:032x}", u128::from_le_bytes(random::bytes())),
     }))
+}
+
+/// Participation of this process in the lease.
+pub(super) struct LeaseHolder {
+    lease: LeaseHandle,
+    table: LeaseTable,
+    handover: Handover,
+    /// Id of this process in the table.
+    id: String,
+}
+
+impl LeaseItems {
+    /// Begins to compete for the lease. Other processes reach this one at its administration port
+    /// and its peer port, if it has one.
+    pub(super) fn compete(
+        &self,
+        config: &RunConfig,
+        (admin, peer): (SocketAddr, Option<PeerPort>),
+        handover: Handover,
+    ) -> LeaseHolder {
+        let me = Claimant {
+            id: self.id.clone(),
+            address: config
+                .advertise
+                .clone()
+                .or_else(|| handover::own_address(admin))
+                .map(|address| handover::url(&address, config.process.ports.admin_tls)),
+            peer,
+        };
+        tracing::info!(
+            lease = self.table.key(),
+            process = me.id,
+            address = me.address,
+            "on standby until this process holds the lease"
+        );
+        let lease_ms = u64::try_from(config.lease_time.as_millis()).unwrap_or(u64::MAX);
+        let lease = keep(
+            self.table.clone(),
+            Lease::new(me, Timing::of(lease_ms)),
+            Arc::new(boot_ms),
+        );
+        LeaseHolder {
+            lease,
+            table: self.table.clone(),
+            handover,
+            id: self.id.clone(),
+        }
+    }
 }
 
 impl LeaseHolder {
@@ -117,11 +137,6 @@ impl LeaseHolder {
     /// Id of this process in the table.
     pub(super) fn id(&self) -> &str {
         &self.id
-    }
-
-    /// Beginning of the keys of all items of this application and root.
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
     }
 
     /// Status of the lease, now and later.

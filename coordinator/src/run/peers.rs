@@ -16,14 +16,14 @@ use tokio::task::JoinHandle;
 
 use super::PATIENCE_BEYOND;
 use super::handover;
-use super::lease::LeaseHolder;
+use super::lease::{LeaseHolder, LeaseItems};
 use crate::assemble::{Layer, Process};
 use crate::config::RunConfig;
 use crate::error::{Exit, Failure};
 use crate::http::{AdminRights, Port, ServeLimits, bind, traffic_routes};
 use crate::peer::{
-    self, Forwarder, Gate, Hop, Identity, Links, Membership, PeerOwner, PeerPortParts,
-    Registration, Surface,
+    self, Forwarder, Gate, Hop, Identity, Links, Membership, PartitionPort, PeerOwner,
+    PeerPortParts, Registration, Surface,
 };
 use crate::readiness::Readiness;
 use crate::servers::Servers;
@@ -31,6 +31,12 @@ use crate::servers::Servers;
 /// Limits of the interval at which this process renews its item. Nothing but the admission of new
 /// connections depends on it.
 const RENEWAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+
+/// Renewals of this process's item in a lease time, if the item keeps its partitions.
+const RENEWALS: u32 = 3;
+
+/// Maximum interval of these renewals.
+const RENEWAL_OF_OWNERS_MAX: Duration = Duration::from_millis(3_333);
 
 /// Interval at which a former owner looks for the next one.
 const LOOK: Duration = Duration::from_millis(100);
@@ -59,9 +65,13 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Opens the peer port, if the configuration has one, and makes the key of this process.
+    ///
+    /// `partitions` is the number of partitions that are owned one by one: 1 if one process owns
+    /// the whole application.
     pub(super) async fn open(
         config: &RunConfig,
         process: &Process,
+        partitions: u32,
     ) -> Result<Option<Self>, Failure> {
         let Some(address) = config.peer else {
             return Ok(None);
@@ -81,10 +91,10 @@ impl Peers {
         })?;
         let identity = Arc::new(Identity::generate()?);
         let links = Links::new(Arc::clone(&identity));
-        let gate = Gate::default();
+        let gate = Gate::new(partitions);
         let forwarder = Forwarder::new(
             gate.clone(),
-            links.clone(),
+            (links.clone(), process.requests.clone()),
             config.lease_time + PATIENCE_BEYOND,
             process.metrics.clone(),
         );
@@ -121,29 +131,39 @@ impl Peers {
         )
     }
 
-    /// Registers this process, serves the port and follows the lease.
+    /// Registers this process and serves the port. `partitions` is what other processes ask about
+    /// the partitions of this one, if they are owned one by one.
     pub(super) async fn begin(
         &mut self,
         process: &Process,
-        lease: &LeaseHolder,
-        servers: &mut Servers,
+        items: &LeaseItems,
+        (servers, partitions): (&mut Servers, Option<PartitionPort>),
     ) -> Result<(), Failure> {
         let Some(listener) = self.listener.take() else {
             return Ok(());
         };
-        let renewal = self.lease_time.clamp(RENEWAL.0, RENEWAL.1);
+        let renewal = match &partitions {
+            Some(_) => (self.lease_time / RENEWALS).min(RENEWAL_OF_OWNERS_MAX),
+            None => self.lease_time.clamp(RENEWAL.0, RENEWAL.1),
+        };
+        let congested = partitions.as_ref().map(|port| port.switch.congested());
         let item = MemberItem {
-            id: lease.id().to_owned(),
+            id: items.id.clone(),
             peer: self.port(),
             software: env!("CARGO_PKG_VERSION").to_owned(),
             counter: 1,
             renewal_ms: u64::try_from(renewal.as_millis()).unwrap_or(u64::MAX),
             left: false,
+            congested: false,
         };
-        let (table, prefix) = (lease.table(), lease.prefix().to_owned());
+        let (table, prefix) = (items.table.clone(), items.prefix.clone());
         let metrics = process.metrics.clone();
-        let registration =
-            Registration::begin(table.clone(), prefix.clone(), item, metrics.clone());
+        let registration = Registration::begin(
+            (table.clone(), prefix.clone()),
+            item,
+            congested,
+            metrics.clone(),
+        );
         self.registration = Some(registration.await);
         let AdminRights { reads, writes } = AdminRights::ALL;
         let routes = (
@@ -157,6 +177,7 @@ impl Peers {
                 identity: Arc::clone(&self.identity),
                 membership: Membership::of(table, prefix),
                 routes: peer::routes(routes, self.forwarder.clone(), metrics.clone()),
+                partitions,
                 limits: ServeLimits::default(),
                 metrics,
             },
@@ -166,19 +187,41 @@ impl Peers {
             },
         )?;
         servers.also(serving);
-        let following = follow(
-            lease.status(),
-            process.readiness.subscribe(),
-            self.gate.clone(),
-            self.links.clone(),
-        );
-        self.following = Mutex::new(Some(tokio::spawn(following)));
         tracing::info!(
             address = self.port.address,
             key = self.port.key,
             "peer port open; requests are forwarded to the owner"
         );
         Ok(())
+    }
+
+    /// Follows the owner of the whole application from now on.
+    pub(super) fn follow(&self, lease: &LeaseHolder, process: &Process) {
+        let following = follow(
+            lease.status(),
+            process.readiness.subscribe(),
+            self.gate.clone(),
+            self.links.clone(),
+        );
+        let before = self.following.lock();
+        let mut before = before.unwrap_or_else(PoisonError::into_inner);
+        *before = Some(tokio::spawn(following));
+    }
+
+    /// The gate of this process.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Connections to other processes.
+    pub(super) fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Forwards requests until no more come, for at most `limit`.
+    pub(super) async fn deserted(&self, limit: Duration) {
+        let limit = limit.saturating_sub(PORTS_END);
+        self.gate.deserted(QUIET, limit).await;
     }
 
     /// The process is to stop: load balancers should send no further requests.
@@ -192,9 +235,9 @@ impl Peers {
     pub(super) async fn close(&self, limit: Duration) -> Duration {
         let begun = Instant::now();
         self.stop_following().await;
-        self.gate.set(Owner::Unknown);
-        let requests = self.gate.served();
-        let answered = self.gate.quiet(limit).await;
+        self.gate.set(0, Owner::Unknown);
+        let requests = self.gate.served(0);
+        let answered = self.gate.quiet(0, limit).await;
         tracing::info!(
             requests,
             answered,
@@ -210,10 +253,9 @@ impl Peers {
         self.stop_following().await;
         let begun = Instant::now();
         let looking = look(table, id, &self.gate, &self.links);
-        let deserted = self.gate.deserted(QUIET, limit.saturating_sub(PORTS_END));
         tokio::select! {
             () = looking => {}
-            () = deserted => {}
+            () = self.deserted(limit) => {}
         }
         tracing::info!(
             took_ms = begun.elapsed().as_millis(),
@@ -234,8 +276,8 @@ impl Peers {
     }
 
     /// Tells the other processes that this one ends.
-    pub(super) async fn leave(self) {
-        if let Some(registration) = self.registration {
+    pub(super) async fn leave(&mut self) {
+        if let Some(registration) = self.registration.take() {
             registration.leave().await;
         }
     }
@@ -278,7 +320,7 @@ async fn follow(
 ) {
     loop {
         let owner = owner(&lease.borrow_and_update(), *readiness.borrow_and_update());
-        know(&gate, &links, owner);
+        know((&gate, 0), &links, owner);
         let changed = tokio::select! {
             changed = lease.changed() => changed,
             changed = readiness.changed() => changed,
@@ -289,14 +331,15 @@ async fn follow(
     }
 }
 
-fn know(gate: &Gate, links: &Links, owner: PeerOwner) {
-    let news = *gate.owner().borrow() != owner;
+/// Sets what is known of the owner of a partition.
+pub(super) fn know((gate, partition): (&Gate, u32), links: &Links, owner: PeerOwner) {
+    let news = *gate.owner(partition).borrow() != owner;
     if let (true, Owner::There(peer)) = (news, &owner) {
         let (links, peer) = (links.clone(), peer.clone());
         // In advance, so that the first request finds a connection.
         tokio::spawn(async move { links.connect(&peer).await });
     }
-    gate.set(owner);
+    gate.set(partition, owner);
 }
 
 /// Owner of the partition, by the lease and the readiness of this process.
@@ -330,8 +373,8 @@ fn elsewhere(item: &LeaseItem) -> PeerOwner {
 async fn look(table: LeaseTable, id: &str, gate: &Gate, links: &Links) {
     loop {
         match table.read().await {
-            Ok(Some(item)) if item.owner != id => know(gate, links, elsewhere(&item)),
-            Ok(_) => gate.set(Owner::Unknown),
+            Ok(Some(item)) if item.owner != id => know((gate, 0), links, elsewhere(&item)),
+            Ok(_) => gate.set(0, Owner::Unknown),
             Err(error) => tracing::debug!(%error, "next owner unknown"),
         }
         tokio::time::sleep(LOOK).await;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use satchel_engine::endpoint::Endpoints;
-use satchel_engine::input::Input;
 use satchel_log::Options;
-use tokio::sync::mpsc;
 
 use crate::assemble::{Adapters, Process};
 use crate::config::RunConfig;
@@ -22,7 +20,6 @@ pub(super) async fn parts(
     config: &RunConfig,
     process: &Process,
     configs: &mut AwsConfigs,
-    inputs: mpsc::Receiver<Input>,
 ) -> Result<ApplicationParts, Failure> {
     let application = &process.application;
     let endpoints = application.endpoints.iter();
@@ -39,7 +36,7 @@ pub(super) async fn parts(
         ingresses: ingresses(process).await?,
         egresses: egresses(process)?,
     };
-    process.application_parts(inputs, state, adapters, Options::default())
+    process.application_parts(state, adapters, Options::default())
 }
 
 async fn ingresses(process: &Process) -> Result<Vec<Ingress>, Failure> {

@@ -13,10 +13,34 @@ use crate::readiness::Readiness;
 
 /// Board of all partitions of a process.
 pub(super) struct Board {
-    shown: Mutex<Vec<Shown>>,
+    shown: Mutex<Facts>,
     readiness: watch::Sender<Readiness>,
     stoppages: watch::Sender<Stoppages>,
     metrics: Metrics,
+}
+
+/// Facts about the process.
+struct Facts {
+    /// Facts of each partition; none for one that runs elsewhere.
+    partitions: Vec<Option<Shown>>,
+    /// None if this process runs all partitions. True once the process answers requests, if the
+    /// partitions are spread over several processes.
+    is_member: Option<bool>,
+}
+
+impl Facts {
+    fn present(&self) -> impl Iterator<Item = &Shown> + Clone {
+        self.partitions.iter().flatten()
+    }
+
+    /// Readiness of the process.
+    fn readiness(&self) -> Readiness {
+        let all = self.present().map(|shown| shown.readiness);
+        match self.is_member {
+            None => together(all),
+            Some(is_member) => among_others(all, is_member),
+        }
+    }
 }
 
 /// Facts that a partition shows.
@@ -36,49 +60,66 @@ pub(crate) struct BoardPlace {
     place: usize,
 }
 
-impl Board {
-    /// Creates a board for this number of partitions, of which nothing is known yet. It shows the
-    /// process through these senders.
-    pub(super) fn new(
-        partitions: usize,
-        (readiness, stoppages): (watch::Sender<Readiness>, watch::Sender<Stoppages>),
-        metrics: Metrics,
-    ) -> Arc<Self> {
-        let nothing = Shown {
+impl Shown {
+    /// Facts of a partition of which nothing is known yet.
+    fn nothing() -> Self {
+        Self {
             readiness: Readiness::Starting { recovered: 0.0 },
             recovered: 0.0,
             stoppages: Stoppages::default(),
             gauges: Gauges::default(),
-        };
+        }
+    }
+}
+
+impl Board {
+    /// Creates a board for this number of partitions, all of which this process runs unless they
+    /// are spread over several processes. It shows the process through these senders.
+    pub(super) fn new(
+        (partitions, is_spread): (usize, bool),
+        (readiness, stoppages): (watch::Sender<Readiness>, watch::Sender<Stoppages>),
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let nothing = (!is_spread).then(Shown::nothing);
         Arc::new(Self {
-            shown: Mutex::new(vec![nothing; partitions]),
+            shown: Mutex::new(Facts {
+                partitions: vec![nothing; partitions],
+                is_member: is_spread.then_some(false),
+            }),
             readiness,
             stoppages,
             metrics,
         })
     }
 
-    /// Returns the place of a partition.
+    /// Returns the place of a partition that will run in this process.
     pub(super) fn place(self: &Arc<Self>, place: usize) -> BoardPlace {
+        self.shown().partitions[place].get_or_insert_with(Shown::nothing);
         BoardPlace {
             board: Arc::clone(self),
             place,
         }
     }
 
-    fn shown(&self) -> MutexGuard<'_, Vec<Shown>> {
-        // Nothing here panics between two changes that belong together.
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Removes a partition that has left this process.
+    pub(super) fn leave(&self, place: usize) {
+        let mut facts = self.shown();
+        facts.partitions[place] = None;
+        self.show_process(&facts);
+        self.show_total(&facts);
+        self.show_union(&facts);
     }
-}
 
-impl BoardPlace {
-    /// Shows the progress of the partition towards serving.
-    pub(super) fn show_readiness(&self, readiness: Readiness) {
-        let mut shown = self.board.shown();
-        shown[self.place].readiness = readiness;
-        let all = together(shown.iter().map(|shown| shown.readiness));
-        self.board.readiness.send_if_modified(|process| {
+    /// Notes that this process answers requests, also about partitions of other processes.
+    pub(super) fn show_member(&self) {
+        let mut facts = self.shown();
+        facts.is_member = Some(true);
+        self.show_process(&facts);
+    }
+
+    fn show_process(&self, facts: &Facts) {
+        let all = facts.readiness();
+        self.readiness.send_if_modified(|process| {
             // The process alone says that it waits, and that it ends.
             let is_serving = !matches!(process, Readiness::Standby | Readiness::Stopping);
             if is_serving {
@@ -88,40 +129,85 @@ impl BoardPlace {
         });
     }
 
+    fn show_total(&self, facts: &Facts) {
+        let total = total(facts.present().map(|shown| &shown.gauges));
+        self.metrics.observe_gauges(&total);
+    }
+
+    fn show_union(&self, facts: &Facts) {
+        let now = united(facts.present().map(|shown| &shown.stoppages));
+        let before = self.stoppages.send_replace(now.clone());
+        self.metrics.observe_stoppages(&now);
+        stoppages::log_changes(&before, &now);
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Facts> {
+        // Nothing here panics between two changes that belong together.
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BoardPlace {
+    /// Changes what the partition shows. Nothing changes after it has left this process.
+    fn change(&self, change: impl FnOnce(&mut Shown), show: impl FnOnce(&Board, &Facts)) {
+        let mut facts = self.board.shown();
+        if let Some(shown) = &mut facts.partitions[self.place] {
+            change(shown);
+            show(&self.board, &facts);
+        }
+    }
+
+    /// Shows the progress of the partition towards serving.
+    pub(super) fn show_readiness(&self, readiness: Readiness) {
+        self.change(|shown| shown.readiness = readiness, Board::show_process);
+    }
+
     /// Shows the share of the buckets absent at the takeover that are in memory, from 0 to 1.
     /// A partition that is held stays shown as held.
     pub(super) fn show_loaded(&self, recovered: f64, is_complete: bool) {
-        let own = self.board.shown()[self.place].readiness;
-        if matches!(own, Readiness::Serving | Readiness::Loading { .. }) {
-            self.show_readiness(match is_complete {
-                true => Readiness::Serving,
-                false => Readiness::Loading { recovered },
-            });
-        }
-        let mut shown = self.board.shown();
-        shown[self.place].recovered = recovered;
-        let shares = shown.iter().map(|shown| shown.recovered);
-        let mean = shares.sum::<f64>() / shown.len() as f64;
-        self.board.metrics.observe_recovered(mean);
+        let loaded = match is_complete {
+            true => Readiness::Serving,
+            false => Readiness::Loading { recovered },
+        };
+        self.change(
+            |shown| {
+                let own = shown.readiness;
+                if matches!(own, Readiness::Serving | Readiness::Loading { .. }) {
+                    shown.readiness = loaded;
+                }
+                shown.recovered = recovered;
+            },
+            |board, facts| {
+                board.show_process(facts);
+                let shares = facts.present().map(|shown| shown.recovered);
+                let mean = shares.sum::<f64>() / facts.present().count() as f64;
+                board.metrics.observe_recovered(mean);
+            },
+        );
     }
 
     /// Shows the gauges of the partition.
     pub(super) fn show_gauges(&self, gauges: &Gauges) {
-        let mut shown = self.board.shown();
-        shown[self.place].gauges = gauges.clone();
-        let total = total(shown.iter().map(|shown| &shown.gauges));
-        drop(shown);
-        self.board.metrics.observe_gauges(&total);
+        self.change(|shown| shown.gauges = gauges.clone(), Board::show_total);
     }
 
     /// Logs and shows the functions and ingresses of the partition that stand still.
     pub(super) fn show_stoppages(&self, now: Stoppages) {
-        let mut shown = self.board.shown();
-        shown[self.place].stoppages = now;
-        let now = united(shown.iter().map(|shown| &shown.stoppages));
-        let before = self.board.stoppages.send_replace(now.clone());
-        self.board.metrics.observe_stoppages(&now);
-        stoppages::log_changes(&before, &now);
+        self.change(|shown| shown.stoppages = now, Board::show_union);
+    }
+}
+
+/// Readiness of a process that has some of the partitions: it answers requests about any of them
+/// once it is a member, by asking the other processes.
+fn among_others(all: impl Iterator<Item = Readiness> + Clone, is_member: bool) -> Readiness {
+    let has = |wanted: fn(&Readiness) -> bool| all.clone().any(|it| wanted(&it));
+    let serves = has(|it| !matches!(it, Readiness::Starting { .. }));
+    if has(|it| matches!(it, Readiness::Held)) {
+        Readiness::Held
+    } else if serves || is_member {
+        Readiness::Serving
+    } else {
+        together(all)
     }
 }
 
@@ -191,6 +277,7 @@ mod tests {
         let readiness = watch::Sender::new(Readiness::Starting { recovered: 0.0 });
         let shown = readiness.subscribe();
         let senders = (readiness, watch::Sender::default());
+        let partitions = (partitions, false);
         (Board::new(partitions, senders, Metrics::new()), shown)
     }
 
@@ -212,6 +299,29 @@ mod tests {
         board.readiness.send_replace(Readiness::Stopping);
         places[0].show_loaded(0.5, false);
         assert_eq!(now(), Readiness::Stopping);
+    }
+
+    #[test]
+    fn a_process_among_others_serves_with_any_partition_and_with_none() {
+        let readiness = watch::Sender::new(Readiness::Starting { recovered: 0.0 });
+        let shown = readiness.subscribe();
+        let senders = (readiness, watch::Sender::default());
+        let board = Board::new((4, true), senders, Metrics::new());
+        let now = || *shown.borrow();
+        let place = board.place(3);
+        place.show_readiness(Readiness::Starting { recovered: 0.5 });
+        assert_eq!(now(), Readiness::Starting { recovered: 0.5 });
+        board.place(1).show_readiness(Readiness::Serving);
+        assert_eq!(now(), Readiness::Serving);
+        board.leave(1);
+        assert_eq!(now(), Readiness::Starting { recovered: 0.5 });
+        board.show_member();
+        assert_eq!(now(), Readiness::Serving);
+        place.show_readiness(Readiness::Held);
+        assert_eq!(now(), Readiness::Held);
+        board.leave(3);
+        place.show_readiness(Readiness::Held);
+        assert_eq!(now(), Readiness::Serving, "it has left");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use satchel_engine::invocation::{
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use super::inboxes::Inboxes;
 use super::{FACTS_PER_ROUND, wait_until};
 use crate::clock::{boot_ms, reading};
 use crate::invoker::Invoker;
@@ -39,8 +40,8 @@ pub struct DispatchLoop {
     pub dispatcher: Dispatcher,
     /// Endpoints, in the order of the dispatcher's.
     pub destinations: Vec<Destination>,
-    /// Senders to the partitions, by number.
-    pub partitions: Vec<mpsc::UnboundedSender<Input>>,
+    /// Queues of the partitions of this process.
+    pub partitions: Inboxes,
     /// Metrics of the process.
     pub metrics: Metrics,
 }
@@ -142,10 +143,7 @@ impl DispatchLoop {
     }
 
     fn notify(&self, attempt: AttemptId, input: Input) {
-        if let Some(partition) = self.partitions.get(attempt.partition as usize) {
-            // A partition that has stopped expects no more inputs.
-            let _ = partition.send(input);
-        }
+        self.partitions.send(attempt.partition, input);
     }
 
     /// Sends a request in a task of its own, which reports the outcome unless the request is

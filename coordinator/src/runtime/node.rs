@@ -31,7 +31,7 @@ use crate::store::StateStore;
 const REPLAY_WORTH_SHORTENING: u64 = 32;
 
 /// Parts of a node: one partition, and what it needs of the process.
-pub(super) struct NodeParts {
+pub(crate) struct NodeParts {
     /// Name of the application.
     pub(super) application: String,
     /// Configuration of the partition, complete with placement and generation.
@@ -68,8 +68,24 @@ pub(super) struct NodeParts {
     pub(super) board: BoardPlace,
 }
 
+impl NodeParts {
+    /// Number of the partition.
+    #[cfg(feature = "aws")]
+    pub(crate) fn number(&self) -> u32 {
+        self.config.partition
+    }
+
+    /// The same for a store that is known to create objects conditionally.
+    pub(super) fn with_checked_store(self) -> Self {
+        Self {
+            is_store_checked: true,
+            ..self
+        }
+    }
+}
+
 /// Running partition.
-pub(super) struct Node {
+pub(crate) struct Node {
     inputs: mpsc::UnboundedSender<Input>,
     partition: JoinHandle<()>,
     /// Weak, because the log's driver ends when the last sender is gone.
@@ -81,9 +97,9 @@ pub(super) struct Node {
     /// All other tasks. They end only on errors.
     others: JoinSet<Result<(), Failure>>,
     /// Facts about the takeover, to show to people.
-    pub(super) recovered: Recovered,
+    pub(crate) recovered: Recovered,
     /// Hold of a fork that stays held.
-    pub(super) held: Option<Hold>,
+    pub(crate) held: Option<Hold>,
 }
 
 /// Facts about a takeover.
@@ -115,12 +131,12 @@ impl Node {
     ///
     /// The durable data is damaged or belongs to another application, another process takes over
     /// meanwhile, or the store cannot be reached.
-    pub(super) async fn start(parts: NodeParts) -> Result<Self, Failure> {
+    pub(crate) async fn start(parts: NodeParts) -> Result<Self, Failure> {
         start::start(parts).await
     }
 
     /// Waits for a failure: the end of the epoch, the panic of a task, an egress that cannot run.
-    pub(super) async fn failed(&mut self) -> Failure {
+    pub(crate) async fn failed(&mut self) -> Failure {
         loop {
             let ended = tokio::select! {
                 Some(ended) = self.committing.join_next() => ended,
@@ -149,7 +165,7 @@ impl Node {
 
     /// Takes a snapshot before a planned stop, if the next owner would otherwise have much to
     /// replay. The node serves meanwhile. Waits at most `limit` for the snapshot.
-    pub(super) async fn shorten_replay(&self, limit: Duration) {
+    pub(crate) async fn shorten_replay(&self, limit: Duration) {
         let mut tail = self.tail.clone();
         let before = *tail.borrow_and_update();
         if before < REPLAY_WORTH_SHORTENING {
@@ -176,7 +192,7 @@ impl Node {
     /// # Errors
     ///
     /// The reason why it could not be made durable.
-    pub(super) async fn stop(mut self, limit: Duration) -> Result<(), Failure> {
+    pub(crate) async fn stop(mut self, limit: Duration) -> Result<(), Failure> {
         // The loop ends only on request, so it receives this one.
         let _ = self.inputs.send(Input::StopRequested);
         let inputs = self.inputs.clone();

@@ -1,4 +1,5 @@
-//! The partitions of an application in this process, and what they share.
+//! The partitions of an application in this process, and what they share. They are all partitions,
+//! or some of them if several processes share the application.
 //!
 //! ```text
 //!                   ┌─ node 0: partition, log, egresses, ingresses ─┐
@@ -28,6 +29,7 @@ use super::INPUTS_WAITING_MAX;
 use super::board::Board;
 use super::dispatch::{Destination, DispatchLoop};
 use super::hold::HoldPolicy;
+use super::inboxes::Inboxes;
 use super::node::{Node, NodeParts, Recovered};
 use super::switch::Switch;
 use super::time::{STORE, check_calendar};
@@ -72,19 +74,185 @@ pub struct ApplicationParts {
     pub metrics: Metrics,
     /// Pending requests from outside.
     pub requests: Requests,
-    /// Inputs that these requests make for partition 0.
-    pub inputs: mpsc::Receiver<Input>,
     /// Readiness of the process.
     pub readiness: watch::Sender<Readiness>,
     /// Functions and ingresses that stand still.
     pub stoppages: watch::Sender<Stoppages>,
 }
 
-/// Running partitions of an application.
-pub struct Partitions {
-    nodes: Vec<Node>,
+/// Place of partitions: what those that run in this process share.
+///
+/// Dropping it ends the dispatcher, as a crash would.
+pub struct Host {
+    /// Parts of every node but for its number and its queues.
+    template: ApplicationParts,
+    division: Division,
+    /// True once the store is known to create objects conditionally.
+    is_store_checked: bool,
+    inboxes: Inboxes,
+    switch: Option<Switch>,
+    board: Arc<Board>,
+    dispatch: mpsc::UnboundedSender<DispatcherInput>,
     /// Tasks that all partitions share. They end only on errors.
     shared: JoinSet<()>,
+}
+
+impl Host {
+    /// Opens the store and runs the dispatcher. Nothing is taken over yet. `is_spread` says that
+    /// other processes run some of the partitions.
+    ///
+    /// # Errors
+    ///
+    /// The root has another division than the one that was asked for, an egress needs one
+    /// partition, or the store cannot be reached.
+    pub(crate) async fn open(
+        mut parts: ApplicationParts,
+        is_spread: bool,
+    ) -> Result<Self, Failure> {
+        let (is_checked, division) = tokio::join!(
+            parts.state.check_conditional_create(),
+            parts.state.division(parts.placement),
+        );
+        // A store that refuses requests because of a wrong clock says so less clearly.
+        check_calendar(STORE, parts.state.calendar_ahead_ms())?;
+        let (is_store_checked, division) = (is_checked?, division?);
+        let generation = division.generation();
+        if generation.is_some() {
+            refuse_several_writers(&parts.egresses)?;
+        }
+        complete(&mut parts, division, generation.as_ref());
+        let count = usize::from(division.partitions);
+        let inboxes = Inboxes::new(count);
+        let switch = generation.is_some().then(|| Switch::new(inboxes.clone()));
+        if generation.is_some() {
+            parts.requests.divide(parts.config.clone());
+        }
+        let mut shared = JoinSet::new();
+        let endpoints = parts.config.endpoints.clone();
+        let destinations = std::mem::take(&mut parts.destinations);
+        let dispatch = dispatch(
+            &mut shared,
+            (endpoints, destinations),
+            (inboxes.clone(), parts.metrics.clone()),
+        );
+        let status = parts.metrics.status().clone();
+        shared.spawn(report_suppressed(status));
+        let shown = (parts.readiness.clone(), parts.stoppages.clone());
+        let board = Board::new((count, is_spread), shown, parts.metrics.clone());
+        Ok(Self {
+            template: parts,
+            division,
+            is_store_checked,
+            inboxes,
+            switch,
+            board,
+            dispatch,
+            shared,
+        })
+    }
+
+    /// Number of partitions of the application.
+    pub(crate) fn partitions(&self) -> u32 {
+        self.division.partitions.into()
+    }
+
+    /// Switch of the partitions, if there are several.
+    #[cfg(feature = "aws")]
+    pub(crate) fn switch(&self) -> Option<&Switch> {
+        self.switch.as_ref()
+    }
+
+    /// Notes that this process answers requests, also about partitions of other processes.
+    #[cfg(feature = "aws")]
+    pub(crate) fn show_member(&self) {
+        self.board.show_member();
+    }
+
+    /// Makes the parts of a partition, and sends inputs and requests for it to them.
+    pub(crate) fn prepare(&self, number: u32) -> NodeParts {
+        let parts = &self.template;
+        let facts: Facts = mpsc::unbounded_channel();
+        self.inboxes.put(number, facts.0.clone());
+        let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
+        parts.requests.attach(number, sender);
+        NodeParts {
+            application: parts.application.clone(),
+            config: Config {
+                partition: number,
+                ..parts.config.clone()
+            },
+            state: parts.state.clone(),
+            is_store_checked: self.is_store_checked,
+            hold_policy: parts.hold_policy,
+            log: parts.log,
+            clock_jump_max_ms: parts.clock_jump_max_ms,
+            dispatch: self.dispatch.clone(),
+            facts,
+            ingresses: self.ingresses_of(number).cloned().collect(),
+            egresses: parts.egresses.clone(),
+            sources: parts.sources.clone(),
+            metrics: parts.metrics.clone(),
+            requests: parts.requests.clone(),
+            inputs,
+            peers: self.switch.as_ref().map(|switch| switch.port(number)),
+            board: self.board.place(number as usize),
+        }
+    }
+
+    /// Checks that the root can be read.
+    #[cfg(feature = "aws")]
+    pub(crate) fn check_root(&self) -> impl Future<Output = Result<(), Failure>> + Send + 'static {
+        let (state, placement) = (self.template.state.clone(), self.template.placement);
+        async move { state.division(placement).await.map(|_| ()) }
+    }
+
+    /// Connects a partition of this process, which serves, with the others.
+    pub(crate) fn arrive(&self, number: u32) {
+        if let Some(switch) = &self.switch {
+            switch.arrive(number);
+        }
+    }
+
+    /// Forgets a partition that has left this process, or could not start.
+    #[cfg(feature = "aws")]
+    pub(crate) fn leave(&self, number: u32) {
+        if let Some(switch) = &self.switch {
+            switch.leave(number);
+        }
+        let parts = &self.template;
+        parts.requests.detach(number);
+        self.inboxes.remove(number);
+        parts.metrics.status().forget_partition(number);
+        for ingress in self.ingresses_of(number) {
+            parts.sources.remove(&ingress.source());
+        }
+        self.board.leave(number as usize);
+    }
+
+    /// Ingresses whose home is a partition.
+    fn ingresses_of(&self, number: u32) -> impl Iterator<Item = &Ingress> {
+        let parts = &self.template;
+        let ingresses = parts.ingresses.iter();
+        ingresses.filter(move |it| home_of(&parts.config, &it.source().name) == number)
+    }
+
+    /// Waits for the end of a task that all partitions share: a failure.
+    pub(crate) async fn failed(&mut self) -> Failure {
+        let Some(ended) = self.shared.join_next().await else {
+            return std::future::pending().await;
+        };
+        let context = "a task of the coordinator failed";
+        match ended {
+            Ok(()) => Failure::new(Exit::Environment, context),
+            Err(error) => Failure::caused(Exit::Environment, context, error),
+        }
+    }
+}
+
+/// Running partitions of an application, all in this process.
+pub struct Partitions {
+    nodes: Vec<Node>,
+    host: Host,
     /// Facts about the takeover of all partitions, to show to people.
     pub recovered: Recovered,
     /// Hold of a fork that stays held.
@@ -101,44 +269,25 @@ impl Partitions {
     ///
     /// The durable data is damaged or belongs to another application, another process takes over
     /// meanwhile, or the store cannot be reached.
-    pub async fn start(mut parts: ApplicationParts) -> Result<Self, Failure> {
-        let (is_checked, division) = tokio::join!(
-            parts.state.check_conditional_create(),
-            parts.state.division(parts.placement),
-        );
-        // A store that refuses requests because of a wrong clock says so less clearly.
-        check_calendar(STORE, parts.state.calendar_ahead_ms())?;
-        let (is_checked, division) = (is_checked?, division?);
-        let generation = division.generation();
-        if generation.is_some() {
-            refuse_several_writers(&parts.egresses)?;
+    pub async fn start(parts: ApplicationParts) -> Result<Self, Failure> {
+        let mut host = Host::open(parts, false).await?;
+        let all = (0..host.partitions()).map(|number| host.prepare(number));
+        let mut all: std::vec::IntoIter<NodeParts> = all.collect::<Vec<_>>().into_iter();
+        let mut nodes = Vec::new();
+        // The first one makes a new root.
+        if let Some(first) = all.next() {
+            nodes.push(Node::start(first).await?);
+            host.is_store_checked = true;
         }
-        complete(&mut parts, division, generation.as_ref());
-        let count = usize::from(division.partitions);
-        let facts: Vec<Facts> = (0..count).map(|_| mpsc::unbounded_channel()).collect();
-        let senders: Vec<_> = facts.iter().map(|(sender, _)| sender.clone()).collect();
-        let switch = generation.map(|_| Switch::new(senders.clone()));
-        let mut shared = JoinSet::new();
-        let endpoints = parts.config.endpoints.clone();
-        let destinations = std::mem::take(&mut parts.destinations);
-        let dispatch = dispatch(
-            &mut shared,
-            (endpoints, destinations),
-            (senders, parts.metrics.clone()),
-        );
-        let status = parts.metrics.status().clone();
-        shared.spawn(report_suppressed(status));
-        let all = split(parts, is_checked, &dispatch, (facts, switch.as_ref()));
-        let nodes = start_all(all).await?;
-        if let Some(switch) = switch {
-            switch.connect_all();
-        }
+        let others = all.map(|parts| Box::pin(Node::start(parts.with_checked_store())));
+        nodes.extend(futures::future::try_join_all(others).await?);
+        (0..host.partitions()).for_each(|number| host.arrive(number));
         let recovered = nodes.iter().map(|node| node.recovered);
         let recovered = recovered.reduce(Recovered::and).unwrap_or_default();
         let held = nodes.iter().find_map(|node| node.held.clone());
         Ok(Self {
             nodes,
-            shared,
+            host,
             recovered,
             held,
         })
@@ -149,13 +298,7 @@ impl Partitions {
         let failures = self.nodes.iter_mut().map(|node| Box::pin(node.failed()));
         tokio::select! {
             (failure, _, _) = futures::future::select_all(failures) => failure,
-            Some(ended) = self.shared.join_next() => {
-                let context = "a task of the coordinator failed";
-                match ended {
-                    Ok(()) => Failure::new(Exit::Environment, context),
-                    Err(error) => Failure::caused(Exit::Environment, context, error),
-                }
-            }
+            failure = self.host.failed() => failure,
         }
     }
 
@@ -210,11 +353,11 @@ fn refuse_several_writers(egresses: &[(Arc<str>, Egress)]) -> Result<(), Failure
     }
 }
 
-/// Runs the dispatcher for the partitions that receive from `senders`.
+/// Runs the dispatcher for the partitions that receive from these queues.
 fn dispatch(
     tasks: &mut JoinSet<()>,
     (endpoints, destinations): (Endpoints, Vec<Destination>),
-    (partitions, metrics): (Vec<mpsc::UnboundedSender<Input>>, Metrics),
+    (partitions, metrics): (Inboxes, Metrics),
 ) -> mpsc::UnboundedSender<DispatcherInput> {
     let (dispatch, commands) = mpsc::unbounded_channel();
     let seed = u64::from_le_bytes(random::bytes());
@@ -228,58 +371,6 @@ fn dispatch(
     dispatch
 }
 
-/// Gives each partition its parts, and lets requests find them all.
-fn split(
-    parts: ApplicationParts,
-    is_store_checked: bool,
-    dispatch: &mpsc::UnboundedSender<DispatcherInput>,
-    (facts, switch): (Vec<Facts>, Option<&Switch>),
-) -> Vec<NodeParts> {
-    let shown = (parts.readiness, parts.stoppages);
-    let board = Board::new(facts.len(), shown, parts.metrics.clone());
-    let mut inputs = vec![parts.inputs];
-    let mut others = Vec::new();
-    for _ in 1..facts.len() {
-        let (sender, receiver) = mpsc::channel(INPUTS_WAITING_MAX);
-        others.push(sender);
-        inputs.push(receiver);
-    }
-    if !others.is_empty() {
-        parts.requests.divide(parts.config.clone(), others);
-    }
-    let mut ingresses: Vec<Vec<Ingress>> = facts.iter().map(|_| Vec::new()).collect();
-    for ingress in parts.ingresses {
-        let home = home_of(&parts.config, &ingress.source().name);
-        ingresses[home as usize].push(ingress);
-    }
-    let queues = facts.into_iter().zip(inputs).zip(ingresses);
-    let nodes = (0..).zip(queues);
-    nodes
-        .map(|(number, ((facts, inputs), ingresses))| NodeParts {
-            application: parts.application.clone(),
-            config: Config {
-                partition: number,
-                ..parts.config.clone()
-            },
-            state: parts.state.clone(),
-            is_store_checked: is_store_checked || number > 0,
-            hold_policy: parts.hold_policy,
-            log: parts.log,
-            clock_jump_max_ms: parts.clock_jump_max_ms,
-            dispatch: dispatch.clone(),
-            facts,
-            ingresses,
-            egresses: parts.egresses.clone(),
-            sources: parts.sources.clone(),
-            metrics: parts.metrics.clone(),
-            requests: parts.requests.clone(),
-            inputs,
-            peers: switch.map(|switch| switch.port(number)),
-            board: board.place(number as usize),
-        })
-        .collect()
-}
-
 /// Partition that reads a source.
 fn home_of(config: &Config, source: &str) -> u32 {
     let key_group = config.placement.key_group_of_id(source);
@@ -287,18 +378,6 @@ fn home_of(config: &Config, source: &str) -> u32 {
     generation.map_or(0, |generation| {
         generation.partitions.partition_of(key_group)
     })
-}
-
-/// Starts all nodes: the first one, which makes a new root, then the others at once.
-async fn start_all(all: Vec<NodeParts>) -> Result<Vec<Node>, Failure> {
-    let mut all = all.into_iter();
-    let mut nodes = Vec::new();
-    if let Some(first) = all.next() {
-        nodes.push(Node::start(first).await?);
-    }
-    let others = all.map(|parts| Box::pin(Node::start(parts)));
-    nodes.extend(futures::future::try_join_all(others).await?);
-    Ok(nodes)
 }
 
 #[cfg(all(test, feature = "aws"))]

@@ -1,71 +1,147 @@
-//! Connections between the partitions of one process, over memory.
+//! Connections between partitions: over memory within this process, over streams to others.
 //!
 //! ```text
 //!  partition 0 ──PeerFrame──► Switch ──Input::PeerFrame────► partition 1
-//!       ▲                       │                               │
-//!       └──Input::PeerAnswered──┴◄─────────PeerAnswer───────────┘
+//!       ▲                     │    ▲                            │
+//!       └─Input::PeerAnswered─┴◄───┼────PeerAnswer──────────────┘
+//!                             │    │
+//!                    frames of a stream, answers (`peer`)
 //! ```
 //!
 //! Each ordered pair of partitions has one connection, made by the sender of the frames. Frames go
-//! through the receiver's queue of facts. The credit that the receiver gives bounds them.
+//! through the receiver's queue of facts, or over a stream to the process of the receiver. The
+//! credit that the receiver gives bounds them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use satchel_engine::durable::frames::{encode_answer, encode_frame};
 use satchel_engine::input::Input;
 use satchel_engine::link::{Answer, CloseCause, Frame, LinkDamage};
 use satchel_engine::message::PeerMessage;
 use satchel_engine::output::Output;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+
+use super::inboxes::Inboxes;
 
 /// Time after which a closed connection is made again.
 const CONNECTS_AGAIN: Duration = Duration::from_secs(1);
 
-/// Carries frames and answers between the partitions of a process. Cheap to clone.
+/// Carries frames and answers between the partitions of a process, and between them and others.
+/// Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Switch(Arc<Inner>);
+pub(crate) struct Switch(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Queues of the partitions, by number.
-    inputs: Vec<mpsc::UnboundedSender<Input>>,
+    inboxes: Inboxes,
     connections: Mutex<Connections>,
+    /// True while a partition of this process is congested.
+    congested: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
 struct Connections {
     last: u64,
-    /// Sender and receiver of the frames of each connection.
-    pairs: HashMap<u64, Pair>,
+    /// Partitions that are connected in this process.
+    present: BTreeSet<u32>,
+    open: HashMap<u64, Connection>,
     /// Partitions that say that too many messages wait there for others.
     congested: BTreeSet<u32>,
+    /// True while a partition of another process says so.
+    congested_elsewhere: bool,
+}
+
+/// Connection of a pair of partitions.
+#[derive(Debug)]
+struct Connection {
+    pair: Pair,
+    over: Over,
+}
+
+/// Carrier of a connection.
+#[derive(Debug)]
+enum Over {
+    /// Memory: both partitions run in this process.
+    Memory,
+    /// Stream to the process of the receiver, which gets these frames.
+    Frames(StreamSide),
+    /// Stream from the process of the sender, which gets these answers.
+    Answers(StreamSide),
 }
 
 /// Sender and receiver of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Pair {
-    from: u32,
-    to: u32,
+pub(crate) struct Pair {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+}
+
+/// Where this process says something on a stream. The other end sees it end when the connection is
+/// closed.
+pub(crate) type StreamSide = mpsc::UnboundedSender<Bytes>;
+
+impl Connections {
+    fn add(&mut self, pair: Pair, over: Over) -> u64 {
+        self.last += 1;
+        self.open.insert(self.last, Connection { pair, over });
+        self.last
+    }
+
+    fn is_congested(&self) -> bool {
+        self.congested_elsewhere || !self.congested.is_empty()
+    }
 }
 
 impl Switch {
-    /// Creates the switch of partitions that receive from `inputs`. Nothing is connected yet.
-    pub(super) fn new(inputs: Vec<mpsc::UnboundedSender<Input>>) -> Self {
+    /// Creates the switch of partitions that receive from `inboxes`. Nothing is connected yet.
+    pub(super) fn new(inboxes: Inboxes) -> Self {
         Self(Arc::new(Inner {
-            inputs,
+            inboxes,
             connections: Mutex::default(),
+            congested: watch::Sender::new(false),
         }))
     }
 
-    /// Connects every partition to every other one.
-    pub(super) fn connect_all(&self) {
-        let numbers = || 0..self.0.inputs.len() as u32;
-        for from in numbers() {
-            for to in numbers().filter(|to| *to != from) {
+    /// Connects a partition of this process, which serves, with the others of this process.
+    pub(super) fn arrive(&self, partition: u32) {
+        let others = {
+            let mut connections = self.connections();
+            let others = connections.present.clone();
+            connections.present.insert(partition);
+            if connections.is_congested() {
+                self.send(partition, Input::ApplicationCongested(true));
+            }
+            others
+        };
+        for other in others {
+            for (from, to) in [(partition, other), (other, partition)] {
                 self.connect(Pair { from, to });
             }
         }
+    }
+
+    /// Closes the connections of a partition that leaves this process.
+    pub(super) fn leave(&self, partition: u32) {
+        let closed: Vec<(u64, Connection)> = {
+            let mut connections = self.connections();
+            connections.present.remove(&partition);
+            let of = |pair: Pair| pair.from == partition || pair.to == partition;
+            let closed = connections.open.extract_if(|_, it| of(it.pair));
+            closed.collect()
+        };
+        for (connection, Connection { pair, over }) in closed {
+            let Pair { from, to } = pair;
+            if matches!(over, Over::Memory) {
+                let other = if from == partition { to } else { from };
+                self.send(other, Input::PeerDisconnected { connection });
+            }
+        }
+        self.set_congested(|connections| {
+            connections.congested.remove(&partition);
+        });
     }
 
     /// Returns the port of one partition.
@@ -76,15 +152,16 @@ impl Switch {
         }
     }
 
+    /// Connects two partitions of this process, if both are still here.
     fn connect(&self, pair: Pair) {
+        let Pair { from, to } = pair;
         let connection = {
             let mut connections = self.connections();
-            connections.last += 1;
-            let connection = connections.last;
-            connections.pairs.insert(connection, pair);
-            connection
+            if !(connections.present.contains(&from) && connections.present.contains(&to)) {
+                return;
+            }
+            connections.add(pair, Over::Memory)
         };
-        let Pair { from, to } = pair;
         // The receiver learns of the connection before the sender can use it.
         let peer = from;
         self.send(to, Input::PeerAccepted { peer, connection });
@@ -92,11 +169,103 @@ impl Switch {
         self.send(from, Input::PeerConnected { peer, connection });
     }
 
-    fn send(&self, partition: u32, input: Input) {
-        if let Some(inputs) = self.0.inputs.get(partition as usize) {
-            // A partition that has stopped expects no more inputs.
-            let _ = inputs.send(input);
+    /// Opens the sender's side of a stream, which carries `frames`. Returns the number of the
+    /// connection, or none if the sender is not in this process.
+    pub(crate) fn open_outgoing(&self, pair: Pair, frames: StreamSide) -> Option<u64> {
+        let connection = self.open(pair.from, pair, Over::Frames(frames))?;
+        let peer = pair.to;
+        self.send(pair.from, Input::PeerConnected { peer, connection });
+        Some(connection)
+    }
+
+    /// Opens the receiver's side of a stream, which carries `answers`. Returns the number of the
+    /// connection, or none if the receiver is not in this process.
+    pub(crate) fn open_incoming(&self, pair: Pair, answers: StreamSide) -> Option<u64> {
+        let connection = self.open(pair.to, pair, Over::Answers(answers))?;
+        let peer = pair.from;
+        self.send(pair.to, Input::PeerAccepted { peer, connection });
+        Some(connection)
+    }
+
+    fn open(&self, own: u32, pair: Pair, over: Over) -> Option<u64> {
+        let mut connections = self.connections();
+        let is_here = connections.present.contains(&own);
+        is_here.then(|| connections.add(pair, over))
+    }
+
+    /// Hands a frame that came over a stream to its receiver.
+    pub(crate) fn frame_arrived(
+        &self,
+        connection: u64,
+        (generation, frame): (u64, Frame<PeerMessage>),
+    ) {
+        if let Some(Pair { to, .. }) = self.pair(connection) {
+            let arrived = Input::PeerFrame {
+                connection,
+                generation,
+                frame,
+            };
+            self.send(to, arrived);
         }
+    }
+
+    /// Hands an answer that came over a stream to the sender of the frames.
+    pub(crate) fn answer_arrived(&self, connection: u64, answer: Answer) {
+        if let Some(Pair { from, .. }) = self.pair(connection) {
+            self.send(from, Input::PeerAnswered { connection, answer });
+        }
+    }
+
+    /// Reports that a stream has ended.
+    pub(crate) fn stream_ended(&self, connection: u64) {
+        let closed = self.connections().open.remove(&connection);
+        if let Some(Connection { pair, over }) = closed {
+            let own = match over {
+                Over::Answers(_) => pair.to,
+                Over::Frames(_) | Over::Memory => pair.from,
+            };
+            self.send(own, Input::PeerDisconnected { connection });
+        }
+    }
+
+    /// Whether a partition of this process is congested, now and later.
+    pub(crate) fn congested(&self) -> watch::Receiver<bool> {
+        self.0.congested.subscribe()
+    }
+
+    /// Notes whether a partition of another process is congested.
+    pub(crate) fn set_congested_elsewhere(&self, congested: bool) {
+        self.set_congested(|connections| connections.congested_elsewhere = congested);
+    }
+
+    /// Changes what is congested, and tells all partitions if that changes the application.
+    fn set_congested(&self, change: impl FnOnce(&mut Connections)) {
+        let mut connections = self.connections();
+        let before = connections.is_congested();
+        change(&mut connections);
+        let own = !connections.congested.is_empty();
+        self.0.congested.send_if_modified(|known| {
+            let changed = *known != own;
+            *known = own;
+            changed
+        });
+        let now = connections.is_congested();
+        if before != now {
+            // Under the lock, so that no partition gets two changes in the wrong order.
+            for partition in &connections.present {
+                self.send(*partition, Input::ApplicationCongested(now));
+            }
+        }
+    }
+
+    /// Number of open connections of each partition of this process to and from others.
+    #[cfg(test)]
+    fn open_connections(&self) -> usize {
+        self.connections().open.len()
+    }
+
+    fn send(&self, partition: u32, input: Input) {
+        self.0.inboxes.send(partition, input);
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
@@ -106,7 +275,8 @@ impl Switch {
     }
 
     fn pair(&self, connection: u64) -> Option<Pair> {
-        self.connections().pairs.get(&connection).copied()
+        let connections = self.connections();
+        connections.open.get(&connection).map(|it| it.pair)
     }
 }
 
@@ -139,43 +309,68 @@ impl PeerPort {
         }
     }
 
-    /// Sends a frame over a connection that the partition made.
+    /// Sends a frame over a connection that the partition made. A frame over a closed connection is
+    /// lost, as over a network. The sender sends it again.
     fn frame(&self, connection: u64, generation: u64, frame: Frame<PeerMessage>) {
-        let pair = self.switch.pair(connection);
-        // A frame over a closed connection is lost, as over a network. The sender sends it again.
-        if let Some(Pair { to, .. }) = pair.filter(|pair| pair.from == self.own) {
-            let arrived = Input::PeerFrame {
-                connection,
-                generation,
-                frame,
-            };
-            self.switch.send(to, arrived);
+        let (pair, stream) = match self.switch.connections().open.get(&connection) {
+            Some(Connection { pair, over }) if pair.from == self.own => match over {
+                Over::Memory => (*pair, None),
+                Over::Frames(stream) => (*pair, Some(stream.clone())),
+                Over::Answers(_) => return,
+            },
+            _ => return,
+        };
+        match stream {
+            // A stream that has ended reports that itself.
+            Some(stream) => drop(stream.send(encode_frame(generation, &frame).into())),
+            None => {
+                let arrived = Input::PeerFrame {
+                    connection,
+                    generation,
+                    frame,
+                };
+                self.switch.send(pair.to, arrived);
+            }
         }
     }
 
     /// Answers frames that came over a connection.
     fn answer(&self, connection: u64, answer: Answer) {
-        let pair = self.switch.pair(connection);
-        if let Some(Pair { from, .. }) = pair.filter(|pair| pair.to == self.own) {
-            let answered = Input::PeerAnswered { connection, answer };
-            self.switch.send(from, answered);
+        let (pair, stream) = match self.switch.connections().open.get(&connection) {
+            Some(Connection { pair, over }) if pair.to == self.own => match over {
+                Over::Memory => (*pair, None),
+                Over::Answers(stream) => (*pair, Some(stream.clone())),
+                Over::Frames(_) => return,
+            },
+            _ => return,
+        };
+        match stream {
+            Some(stream) => drop(stream.send(encode_answer(&answer).into())),
+            None => {
+                let answered = Input::PeerAnswered { connection, answer };
+                self.switch.send(pair.from, answered);
+            }
         }
     }
 
     /// Closes a connection. Its maker connects again after a while.
     fn close(&self, connection: u64, cause: CloseCause) {
-        let Some(pair) = self.switch.connections().pairs.remove(&connection) else {
+        let Some(closed) = self.switch.connections().open.remove(&connection) else {
             return;
         };
-        let Pair { from, to } = pair;
+        let Pair { from, to } = closed.pair;
         tracing::warn!(from, to, ?cause, "connection between partitions closed");
+        if !matches!(closed.over, Over::Memory) {
+            // The end of what this process says ends the stream.
+            return;
+        }
         let other = if from == self.own { to } else { from };
         self.switch
             .send(other, Input::PeerDisconnected { connection });
         let switch = self.switch.clone();
         tokio::spawn(async move {
             tokio::time::sleep(CONNECTS_AGAIN).await;
-            switch.connect(pair);
+            switch.connect(closed.pair);
         });
     }
 
@@ -190,24 +385,15 @@ impl PeerPort {
         );
     }
 
-    /// Notes whether too many messages wait at this partition for others, and tells all partitions
-    /// if that changes the application.
+    /// Notes whether too many messages wait at this partition for others.
     fn congested(&self, congested: bool) {
-        let mut connections = self.switch.connections();
-        let before = !connections.congested.is_empty();
-        if congested {
-            connections.congested.insert(self.own);
-        } else {
-            connections.congested.remove(&self.own);
-        }
-        let now = !connections.congested.is_empty();
-        if before != now {
-            // Under the lock, so that no partition gets two changes in the wrong order.
-            for partition in 0..self.switch.0.inputs.len() as u32 {
-                self.switch
-                    .send(partition, Input::ApplicationCongested(now));
+        self.switch.set_congested(|connections| {
+            if congested {
+                connections.congested.insert(self.own);
+            } else {
+                connections.congested.remove(&self.own);
             }
-        }
+        });
     }
 }
 
@@ -218,9 +404,21 @@ mod tests {
     type Queues = Vec<mpsc::UnboundedReceiver<Input>>;
 
     fn switch(partitions: u32) -> (Switch, Queues) {
-        let queues = (0..partitions).map(|_| mpsc::unbounded_channel());
-        let (inputs, queues) = queues.unzip();
-        (Switch::new(inputs), queues)
+        let inboxes = Inboxes::new(partitions as usize);
+        let queues = (0..partitions).map(|number| {
+            let (sender, queue) = mpsc::unbounded_channel();
+            inboxes.put(number, sender);
+            queue
+        });
+        let queues = queues.collect();
+        (Switch::new(inboxes), queues)
+    }
+
+    fn connected(partitions: u32) -> (Switch, Queues) {
+        let (switch, mut queues) = switch(partitions);
+        (0..partitions).for_each(|number| switch.arrive(number));
+        queues.iter_mut().for_each(|queue| drop(waiting(queue)));
+        (switch, queues)
     }
 
     fn waiting(queue: &mut mpsc::UnboundedReceiver<Input>) -> Vec<Input> {
@@ -249,32 +447,30 @@ mod tests {
     #[test]
     fn each_pair_is_connected_in_both_directions_and_the_receiver_knows_it_first() {
         let (switch, mut queues) = switch(2);
-        switch.connect_all();
+        (0..2).for_each(|number| switch.arrive(number));
         let connected = |peer, connection| Input::PeerConnected { peer, connection };
         let accepted = |peer, connection| Input::PeerAccepted { peer, connection };
-        assert_eq!(waiting(&mut queues[0]), [connected(1, 1), accepted(1, 2)]);
-        assert_eq!(waiting(&mut queues[1]), [accepted(0, 1), connected(0, 2)]);
+        assert_eq!(waiting(&mut queues[0]), [accepted(1, 1), connected(1, 2)]);
+        assert_eq!(waiting(&mut queues[1]), [connected(0, 1), accepted(0, 2)]);
     }
 
     #[test]
     fn frames_go_from_the_maker_of_a_connection_and_answers_come_back() {
-        let (switch, mut queues) = switch(2);
-        switch.connect_all();
-        queues.iter_mut().for_each(|queue| drop(waiting(queue)));
+        let (switch, mut queues) = connected(2);
         let ports = [switch.port(0), switch.port(1)];
-        ports[0].frame(1, 1, frame());
-        ports[1].answer(1, answer());
-        // Not over a connection of the other direction, or one that is unknown.
         ports[0].frame(2, 1, frame());
-        ports[0].answer(1, answer());
+        ports[1].answer(2, answer());
+        // Not over a connection of the other direction, or one that is unknown.
+        ports[0].frame(1, 1, frame());
+        ports[0].answer(2, answer());
         ports[0].frame(9, 1, frame());
         let arrived = Input::PeerFrame {
-            connection: 1,
+            connection: 2,
             generation: 1,
             frame: frame(),
         };
         let answered = Input::PeerAnswered {
-            connection: 1,
+            connection: 2,
             answer: answer(),
         };
         assert_eq!(waiting(&mut queues[0]), [answered]);
@@ -283,13 +479,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_connection_carries_nothing_and_is_made_again() {
-        let (switch, mut queues) = switch(2);
-        switch.connect_all();
-        queues.iter_mut().for_each(|queue| drop(waiting(queue)));
-        switch.port(1).close(1, CloseCause::ClocksDiffer);
-        switch.port(1).close(1, CloseCause::ClocksDiffer);
-        switch.port(0).frame(1, 1, frame());
-        let gone = Input::PeerDisconnected { connection: 1 };
+        let (switch, mut queues) = connected(2);
+        switch.port(1).close(2, CloseCause::ClocksDiffer);
+        switch.port(1).close(2, CloseCause::ClocksDiffer);
+        switch.port(0).frame(2, 1, frame());
+        let gone = Input::PeerDisconnected { connection: 2 };
         assert_eq!(waiting(&mut queues[0]), [gone]);
         assert_eq!(waiting(&mut queues[1]), []);
         let again = Input::PeerConnected {
@@ -301,7 +495,7 @@ mod tests {
 
     #[test]
     fn congestion_is_told_to_all_while_any_partition_has_it() {
-        let (switch, mut queues) = switch(3);
+        let (switch, mut queues) = connected(3);
         switch.port(0).congested(true);
         switch.port(2).congested(true);
         switch.port(0).congested(false);
@@ -313,5 +507,89 @@ mod tests {
                 Some(&Input::ApplicationCongested(false))
             );
         }
+    }
+
+    #[test]
+    fn a_partition_that_leaves_is_disconnected_and_may_arrive_again() {
+        let (switch, mut queues) = connected(2);
+        switch.port(1).congested(true);
+        queues.iter_mut().for_each(|queue| drop(waiting(queue)));
+        let congested = switch.congested();
+        assert!(*congested.borrow());
+        switch.leave(1);
+        let gone = |connection| Input::PeerDisconnected { connection };
+        let mut seen = waiting(&mut queues[0]);
+        assert_eq!(seen.pop(), Some(Input::ApplicationCongested(false)));
+        assert!(
+            seen.contains(&gone(1)) && seen.contains(&gone(2)),
+            "{seen:?}"
+        );
+        assert!(!*congested.borrow());
+        assert_eq!(switch.open_connections(), 0);
+        switch.arrive(1);
+        assert_eq!(waiting(&mut queues[0]).len(), 2);
+    }
+
+    #[test]
+    fn a_stream_carries_the_frames_of_one_process_and_the_answers_of_another() {
+        // Partition 0 is in one process, partition 1 in the other one.
+        let ((one, mut ones), (other, mut others)) = (switch(2), switch(2));
+        let pair = Pair { from: 0, to: 1 };
+        let stream = mpsc::unbounded_channel;
+        assert!(
+            one.open_outgoing(pair, stream().0).is_none(),
+            "it has not arrived"
+        );
+        one.arrive(0);
+        other.arrive(1);
+        assert!(other.open_outgoing(pair, stream().0).is_none());
+        assert!(one.open_incoming(pair, stream().0).is_none());
+        let ((side, mut frames), (other_side, mut answers)) = (stream(), stream());
+        let sending = one.open_outgoing(pair, side).unwrap();
+        let receiving = other.open_incoming(pair, other_side).unwrap();
+        drop((waiting(&mut ones[0]), waiting(&mut others[1])));
+
+        one.port(0).frame(sending, 1, frame());
+        let sent = frames.try_recv().unwrap();
+        assert_eq!(sent, Bytes::from(encode_frame(1, &frame())));
+        other.frame_arrived(receiving, (1, frame()));
+        let arrived = Input::PeerFrame {
+            connection: receiving,
+            generation: 1,
+            frame: frame(),
+        };
+        assert_eq!(waiting(&mut others[1]), [arrived]);
+
+        other.port(1).answer(receiving, answer());
+        let said = answers.try_recv().unwrap();
+        assert_eq!(said, Bytes::from(encode_answer(&answer())));
+        one.answer_arrived(sending, answer());
+        let answered = Input::PeerAnswered {
+            connection: sending,
+            answer: answer(),
+        };
+        assert_eq!(waiting(&mut ones[0]), [answered]);
+
+        // One side closes, so what it says ends; the other one learns it from the stream.
+        other.port(1).close(receiving, CloseCause::OtherGeneration);
+        assert!(answers.blocking_recv().is_none());
+        one.stream_ended(sending);
+        one.stream_ended(sending);
+        let connection = sending;
+        let gone = Input::PeerDisconnected { connection };
+        assert_eq!(waiting(&mut ones[0]), [gone]);
+        assert!(frames.blocking_recv().is_none());
+    }
+
+    #[test]
+    fn congestion_of_another_process_counts() {
+        let (switch, mut queues) = connected(1);
+        switch.set_congested_elsewhere(true);
+        switch.port(0).congested(true);
+        switch.set_congested_elsewhere(false);
+        assert_eq!(waiting(&mut queues[0]), [Input::ApplicationCongested(true)]);
+        switch.port(0).congested(false);
+        let over = Input::ApplicationCongested(false);
+        assert_eq!(waiting(&mut queues[0]), [over]);
     }
 }

@@ -218,6 +218,7 @@ async fn the_item_of_a_process_is_renewed_ended_once_and_expires() {
         counter,
         renewal_ms: 10_000,
         left,
+        congested: false,
     };
     let read = async || table.read_member("shop", &"ab".repeat(32)).await.unwrap();
     // An item that was deleted meanwhile is not made again to say that the process has ended.

@@ -34,6 +34,7 @@ mod requests;
 mod resharding;
 mod serving;
 mod sources;
+mod spread;
 
 /// Secret key that must not appear in any output.
 const SECRET: &str = "the-secret-key-of-the-test";

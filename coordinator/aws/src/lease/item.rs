@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 use aws_sdk_dynamodb::types::AttributeValue;
 use satchel_engine::lease::members::MemberItem;
 use satchel_engine::lease::{LeaseItem, PeerPort};
+use satchel_engine::spread::roster::Roster;
 
 /// Format version of new items.
 const FORMAT: u64 = 1;
@@ -19,6 +20,9 @@ pub(crate) const MEMBER: &str = "member";
 /// Attribute of a member's item with the time after which the table may delete it.
 pub(crate) const EXPIRES: &str = "expires";
 
+/// Attribute of the roster with its content as JSON.
+const ROSTER: &str = "roster";
+
 /// Reason why an item cannot be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -31,6 +35,9 @@ pub enum Malformed {
     /// An attribute is missing or of another type.
     #[error("its attribute `{0}` is missing or of another type")]
     Attribute(&'static str),
+    /// The content of the roster is not what this program writes.
+    #[error("its attribute `roster`: {0}")]
+    Roster(String),
 }
 
 /// Attributes of the item named `key`. `updated` is the current calendar time, for people.
@@ -110,8 +117,9 @@ fn peer<S: BuildHasher>(attributes: &HashMap<String, AttributeValue, S>) -> Opti
 /// epoch, after which the table may delete the item.
 ///
 /// The attributes are `pk` (S), `format` (N), `member` (S, the id of the process), `peer_address`,
-/// `peer_key` and `software` (S), `counter` and `renewal_ms` (N), `left` (BOOL), `expires` (N, for
-/// the table's time to live) and `updated` (S, never compared).
+/// `peer_key` and `software` (S), `counter` and `renewal_ms` (N), `left` (BOOL), `congested` (BOOL,
+/// absent in items of processes that know of one partition only), `expires` (N, for the table's
+/// time to live) and `updated` (S, never compared).
 pub(crate) fn member_to_attributes(
     member: &MemberItem,
     key: &str,
@@ -127,6 +135,10 @@ pub(crate) fn member_to_attributes(
         ("counter".to_owned(), number(member.counter)),
         ("renewal_ms".to_owned(), number(member.renewal_ms)),
         ("left".to_owned(), AttributeValue::Bool(member.left)),
+        (
+            "congested".to_owned(),
+            AttributeValue::Bool(member.congested),
+        ),
         (EXPIRES.to_owned(), number(expires_s)),
         ("updated".to_owned(), AttributeValue::S(updated)),
     ]);
@@ -150,15 +162,53 @@ pub(crate) fn member_from_attributes<S: BuildHasher>(
         let text = attributes.get(name).and_then(|value| value.as_s().ok());
         text.cloned().ok_or(Malformed::Attribute(name))
     };
-    let left = attributes.get("left").and_then(|left| left.as_bool().ok());
+    let flag = |name| attributes.get(name).and_then(|flag| flag.as_bool().ok());
     Ok(MemberItem {
         id: text(MEMBER)?,
         peer: peer(attributes).ok_or(Malformed::Attribute("peer_key"))?,
         software: text("software")?,
         counter: number("counter")?,
         renewal_ms: number("renewal_ms")?,
-        left: *left.ok_or(Malformed::Attribute("left"))?,
+        left: *flag("left").ok_or(Malformed::Attribute("left"))?,
+        congested: flag("congested").copied().unwrap_or_default(),
     })
+}
+
+/// Attributes of the roster's item named `key`: `pk` (S), `format` (N), `version` (N, the number of
+/// changes so far), `roster` (S, JSON) and `updated` (S, never compared).
+pub(crate) fn roster_to_attributes(
+    (roster, version): (&Roster, u64),
+    key: &str,
+    updated: String,
+) -> Result<HashMap<String, AttributeValue>, Malformed> {
+    let json = serde_json::to_string(roster);
+    let json = json.map_err(|error| Malformed::Roster(error.to_string()))?;
+    let number = |number: u64| AttributeValue::N(number.to_string());
+    Ok(HashMap::from([
+        (KEY.to_owned(), AttributeValue::S(key.to_owned())),
+        ("format".to_owned(), number(FORMAT)),
+        ("version".to_owned(), number(version)),
+        (ROSTER.to_owned(), AttributeValue::S(json)),
+        ("updated".to_owned(), AttributeValue::S(updated)),
+    ]))
+}
+
+/// Decodes the roster and its version, as [`from_attributes`].
+///
+/// # Errors
+/// [`Malformed`].
+pub(crate) fn roster_from_attributes<S: BuildHasher>(
+    attributes: &HashMap<String, AttributeValue, S>,
+) -> Result<(Roster, u64), Malformed> {
+    let found = number(attributes, "format")?;
+    if found != FORMAT {
+        return Err(Malformed::Version { found });
+    }
+    let json = attributes.get(ROSTER).and_then(|json| json.as_s().ok());
+    let json = json.ok_or(Malformed::Attribute(ROSTER))?;
+    let roster = serde_json::from_str(json);
+    let roster = roster.map_err(|error| Malformed::Roster(error.to_string()))?;
+    Ok((roster, number(attributes, "version")?))
 }
 
 fn number<S: BuildHasher>(
@@ -206,14 +256,37 @@ mod tests {
                 counter: 3,
                 renewal_ms: 10_000,
                 left,
+                congested: !left,
             };
             let updated = ("2026-11-21".to_owned(), 1_795_000_000);
             let mut attributes = member_to_attributes(&member, "shop#s3://b/p#member#ab", updated);
             assert_eq!(member_from_attributes(&attributes), Ok(member));
+            // As a process writes it that knows of one partition only.
+            attributes.remove("congested");
+            assert_eq!(
+                member_from_attributes(&attributes).map(|it| it.congested),
+                Ok(false)
+            );
             attributes.remove("peer_key");
             let refused = member_from_attributes(&attributes);
             assert_eq!(refused, Err(Malformed::Attribute("peer_key")));
         }
+    }
+
+    #[test]
+    fn a_roster_reads_back_and_another_format_or_content_is_refused_by_name() {
+        let mut roster = Roster::new(3);
+        roster.partitions[1].frozen = true;
+        let attributes = roster_to_attributes((&roster, 7), "key", String::new());
+        let mut attributes = attributes.unwrap();
+        assert_eq!(roster_from_attributes(&attributes), Ok((roster, 7)));
+        let content = |text: &str| AttributeValue::S(text.to_owned());
+        attributes.insert(ROSTER.to_owned(), content("{}"));
+        let refused = roster_from_attributes(&attributes).unwrap_err().to_string();
+        assert!(refused.starts_with("its attribute `roster`: missing field"), "{refused}");
+        attributes.insert("format".to_owned(), AttributeValue::N("2".to_owned()));
+        let refused = roster_from_attributes(&attributes);
+        assert_eq!(refused, Err(Malformed::Version { found: 2 }));
     }
 
     #[test]

@@ -19,12 +19,13 @@ use aws_smithy_types::date_time::Format;
 
 use super::item::{
     EXPIRES, KEY, MEMBER, Malformed, from_attributes, member_from_attributes, member_to_attributes,
-    to_attributes,
+    roster_from_attributes, roster_to_attributes, to_attributes,
 };
 use crate::error_text::{Operation, describe};
 use crate::server_date::ServerDate;
 use satchel_engine::lease::members::MemberItem;
 use satchel_engine::lease::{Condition, LeaseItem, Write};
+use satchel_engine::spread::roster::Roster;
 
 /// Maximum duration of one request. A holder and a watcher have time for several within a lease
 /// time.
@@ -135,6 +136,55 @@ impl LeaseTable {
         let item = self.get(&key).await?;
         let item = item.as_ref().map(member_from_attributes).transpose();
         item.map_err(|malformed| self.malformed(&key, &malformed))
+    }
+
+    /// Reads the roster of the application with strong consistency, and its version. It lies beside
+    /// the lease, under a key that begins with `prefix`.
+    ///
+    /// # Errors
+    /// [`TableError`].
+    pub async fn read_roster(&self, prefix: &str) -> Result<Option<(Roster, u64)>, TableError> {
+        let key = roster_key(prefix);
+        let item = self.get(&key).await?;
+        let item = item.as_ref().map(roster_from_attributes).transpose();
+        item.map_err(|malformed| self.malformed(&key, &malformed))
+    }
+
+    /// Writes the roster with this version, if the stored one has the version before; version 1 if
+    /// there is none. Returns whether it was written.
+    ///
+    /// # Errors
+    /// [`TableError`]. After [`TableError::Unavailable`] the roster may have been written.
+    pub async fn write_roster(
+        &self,
+        prefix: &str,
+        (roster, version): (&Roster, u64),
+    ) -> Result<bool, TableError> {
+        let key = roster_key(prefix);
+        let updated = DateTime::from(SystemTime::now())
+            .fmt(Format::DateTime)
+            .unwrap_or_default();
+        let item = roster_to_attributes((roster, version), &key, updated);
+        let item = item.map_err(|malformed| self.malformed(&key, &malformed))?;
+        let request = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(item));
+        let request = match version.checked_sub(1) {
+            None | Some(0) => request
+                .condition_expression("attribute_not_exists(#key)")
+                .expression_attribute_names("#key", KEY),
+            Some(before) => request
+                .condition_expression("#version = :before")
+                .expression_attribute_names("#version", "version")
+                .expression_attribute_values(":before", AttributeValue::N(before.to_string())),
+        };
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(self.error(&error)),
+        }
     }
 
     /// Writes the item of a process, unless it holds a larger counter: a renewal that arrives after
@@ -385,6 +435,10 @@ impl LeaseTable {
             _ => TableError::Unavailable { table, reason },
         }
     }
+}
+
+fn roster_key(prefix: &str) -> String {
+    format!("{prefix}#roster")
 }
 
 fn member_key(prefix: &str, peer_key: &str) -> String {

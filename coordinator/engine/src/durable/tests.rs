@@ -1,3 +1,4 @@
+mod frames;
 mod key_groups;
 mod links;
 

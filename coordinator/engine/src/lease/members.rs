@@ -24,6 +24,9 @@ pub struct MemberItem {
     pub renewal_ms: u64,
     /// True once the process has ended in an orderly way.
     pub left: bool,
+    /// True while too many messages for other partitions wait at a partition of the process
+    /// (rule 41).
+    pub congested: bool,
 }
 
 /// Maximum number of keys that are remembered.
@@ -152,6 +155,7 @@ mod tests {
             counter,
             renewal_ms: 3_000,
             left: false,
+            congested: false,
         }
     }
 

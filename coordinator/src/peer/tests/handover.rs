@@ -18,8 +18,8 @@ async fn requests_that_come_during_a_planned_handover_are_served_by_the_next_own
     };
     assert_eq!(answered(again()).await.1, "former: alice 1");
     former.gate.stop();
-    former.gate.set(Owner::Unknown);
-    assert!(former.gate.quiet(LONG).await);
+    former.gate.set(0, Owner::Unknown);
+    assert!(former.gate.quiet(0, LONG).await);
     let waiting = [
         tokio::spawn(answered(again())),
         tokio::spawn(answered(call(&next))),
@@ -27,7 +27,7 @@ async fn requests_that_come_during_a_planned_handover_are_served_by_the_next_own
     former.counts("satchel_forwarding_waiting", 1).await;
     next.counts("satchel_forwarding_waiting", 1).await;
     // The next owner has the lease and is still reading the state.
-    next.gate.set(Owner::Arriving);
+    next.gate.set(0, Owner::Arriving);
     former.knows(&next);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(served.load(Ordering::SeqCst), 1);

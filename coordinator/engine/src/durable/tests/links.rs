@@ -3,7 +3,7 @@
 use super::*;
 use crate::placement::KeyGroup;
 
-fn sent() -> PeerMessage {
+pub(super) fn sent() -> PeerMessage {
     PeerMessage {
         sender: KeyGroup(300),
         target: Address::new(FunctionType::new("a", "b"), "c"),

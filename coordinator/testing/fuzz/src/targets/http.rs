@@ -6,7 +6,7 @@ use satchel::http::{Guard, Port, Traffic, TrafficLimits, surface, traffic_routes
 use satchel::metrics::Metrics;
 use satchel::readiness::Readiness;
 use satchel::requests::Requests;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::Target;
@@ -70,12 +70,11 @@ fn request(input: &[u8]) -> Option<Request<Body>> {
 }
 
 fn answer(request: Request<Body>) -> StatusCode {
-    // The receiver is gone, so every request to the application is answered with "stopping".
-    let (inputs, _) = mpsc::channel(1);
+    // No partition runs here, so every request to the application is answered with "stopping".
     let (_, readiness) = watch::channel(Readiness::Serving);
     let metrics = Metrics::new();
     let traffic = Traffic {
-        requests: Requests::new(inputs, metrics.clone()),
+        requests: Requests::new(metrics.clone()),
         readiness,
         limits: TrafficLimits::default(),
     };

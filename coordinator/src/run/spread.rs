@@ -1,0 +1,561 @@
+//! The partitions of an application, spread over its processes.
+//!
+//! ```text
+//!            ┌──────────── roster, counters ◄── lease table ◄── changes ◄─────────┐
+//!            ▼                                                                    │
+//!  look ─► Spread ─decisions─► Claim ─► Life: takeover ─► serves ─► gate, streams │
+//!   ▲                          HandOver ─► Life: stop ─► released ────────────────┤
+//!   │                          Offer, Withdraw, Decline ──────────────────────────┤
+//!   └── once a second,         Prepare ─► root read ─► ready ─────────────────────┘
+//!       and on news
+//! ```
+//!
+//! Every process with a peer port is a *member*: it renews its item of the lease table, looks at
+//! the roster and at the counters of the others, and does what [`Spread`] decides. A change of the
+//! roster is one conditional write, after which the process tells the others to look. The roster
+//! provides liveness and routing. Safety comes from the log of each partition, as ever: a process
+//! that was silent, and whose partitions were claimed, is fenced there.
+//!
+//! A partition that fails does not end the process. It is released, and this process does not claim
+//! it again for a while.
+
+mod change;
+mod life;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use satchel_aws::lease::{Roster, RosterMember};
+use satchel_engine::forwarding::Owner;
+use satchel_engine::spread::{Decision, Spread, Timing};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::lease::LeaseItems;
+use super::peers::{Peers, know};
+use super::{DRAIN_BEYOND, SHORTENING_SHARE, Stopping};
+use crate::assemble::Process;
+use crate::clock::boot_ms;
+use crate::config::RunConfig;
+use crate::error::{Exit, Failure};
+use crate::metrics::Role;
+use crate::peer::{PartitionPort, Routes, Streams, remote};
+use crate::readiness::Readiness;
+use crate::runtime::partitions::Host;
+
+use life::{Life, Report, Reports, Stage, Stop};
+pub(super) use view::{SharedView, routes};
+
+/// Time for which a partition that failed in this process is not claimed by it again.
+const REFUSED: Duration = Duration::from_secs(30);
+
+/// Lease times after which the entry of a silent process is removed, and the minimum of that time.
+const FORGOTTEN: (u32, Duration) = (10, Duration::from_secs(60));
+
+/// Part of the stop time in which the partitions are given away one after another. In the rest,
+/// what is left is stopped at once.
+const GIVING_AWAY_SHARE: (u32, u32) = (3, 5);
+
+/// Membership of this process in its application.
+pub(super) struct Membership<'a> {
+    config: &'a RunConfig,
+    process: &'a Process,
+    peers: &'a Peers,
+    items: &'a LeaseItems,
+    host: Host,
+    me: RosterMember,
+    spread: Spread,
+    /// Last known roster and its version.
+    roster: Option<(Roster, u64)>,
+    /// Last counter of each process, and the boot time at which it was first seen.
+    counters: BTreeMap<Arc<str>, (u64, u64)>,
+    lives: BTreeMap<u32, Life>,
+    next_life: u64,
+    /// Partitions whose offer this process is getting ready for.
+    preparing: BTreeSet<u32>,
+    /// Partitions that failed here, and the boot time until which they are not claimed.
+    refused: BTreeMap<u32, u64>,
+    reports: (Reports, mpsc::UnboundedReceiver<(u32, u64, Report)>),
+    news: Arc<Notify>,
+    streams: Streams,
+    routes: watch::Sender<Routes>,
+    view: SharedView,
+    /// True while the table does not answer.
+    is_table_silent: bool,
+    /// True once every partition had an owner.
+    was_complete: bool,
+}
+
+/// Prepares the partitions of this process and what other processes ask about them. Nothing is
+/// claimed yet.
+pub(super) fn open<'a>(
+    (config, process): (&'a RunConfig, &'a Process),
+    (peers, items): (&'a Peers, &'a LeaseItems),
+    (host, port, view): (Host, &PartitionPort, SharedView),
+) -> Membership<'a> {
+    let me: Arc<str> = items.id.as_str().into();
+    let member = RosterMember {
+        id: Arc::clone(&me),
+        peer: peers.port(),
+        software: software(),
+        weight: cpus(),
+        draining: false,
+    };
+    let lease_ms = u64::try_from(config.lease_time.as_millis()).unwrap_or(u64::MAX);
+    let nowhere: Routes = vec![None; host.partitions() as usize].into();
+    let (routes, followed) = watch::channel(nowhere);
+    let streams = Streams::new(port.switch.clone(), peers.links().clone(), followed);
+    let asking = remote(
+        peers.gate().clone(),
+        peers.links().clone(),
+        process.requests.clone(),
+        config.lease_time + super::PATIENCE_BEYOND,
+    );
+    process.requests.ask_elsewhere(Box::new(asking));
+    Membership {
+        config,
+        process,
+        peers,
+        items,
+        host,
+        me: member,
+        spread: Spread::new(me, Timing::of(lease_ms)),
+        roster: None,
+        counters: BTreeMap::new(),
+        lives: BTreeMap::new(),
+        next_life: 1,
+        preparing: BTreeSet::new(),
+        refused: BTreeMap::new(),
+        reports: mpsc::unbounded_channel(),
+        news: Arc::clone(&port.news),
+        streams,
+        routes,
+        view,
+        is_table_silent: false,
+        was_complete: false,
+    }
+}
+
+/// Order of this software: the version, then the start of the process. A rolling update thus moves
+/// partitions to processes that were started later.
+fn software() -> u64 {
+    let numbers = env!("CARGO_PKG_VERSION").split('.');
+    let version = numbers.fold(0, |version: u64, number| {
+        version << 8 | number.parse::<u8>().map_or(0, u64::from)
+    });
+    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let started = started.map_or(0, |since| since.as_secs());
+    version << 40 | started & ((1 << 40) - 1)
+}
+
+fn cpus() -> u32 {
+    let cpus = std::thread::available_parallelism();
+    cpus.map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1))
+}
+
+impl Membership<'_> {
+    /// Runs the partitions that this process should have until `shutdown`, then gives them away.
+    ///
+    /// # Errors
+    ///
+    /// The table refuses, the roster is of another application, or no partition can be run here.
+    pub(super) async fn run(
+        mut self,
+        stopping: &Stopping,
+        mut shutdown: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Failure> {
+        let starting = Readiness::Starting { recovered: 0.0 };
+        self.process.readiness.send_replace(starting);
+        tracing::info!(
+            process = &*self.me.id,
+            partitions = self.host.partitions(),
+            "member of the application; partitions are spread over its processes"
+        );
+        loop {
+            self.look().await?;
+            tokio::select! {
+                () = &mut shutdown => break,
+                ended = self.wait() => ended?,
+            }
+        }
+        stopping.begin(Some(self.peers));
+        self.give_away(stopping).await
+    }
+
+    /// Interval of looks: a second, or less for a short lease.
+    fn interval(&self) -> Duration {
+        (self.config.lease_time / 4).min(Duration::from_secs(1))
+    }
+
+    /// Waits for something to look at, and handles a report.
+    async fn wait(&mut self) -> Result<(), Failure> {
+        let due = Instant::now() + self.interval();
+        let news = Arc::clone(&self.news);
+        tokio::select! {
+            Some((partition, life, report)) = self.reports.1.recv() => {
+                self.reported(partition, life, report).await
+            }
+            failure = self.host.failed() => Err(failure),
+            () = news.notified() => Ok(()),
+            () = sleep_until(due) => Ok(()),
+        }
+    }
+
+    /// Looks at the table, and does what follows from it.
+    async fn look(&mut self) -> Result<(), Failure> {
+        // A refused change means that another process was faster.
+        const ATTEMPTS: usize = 3;
+        for _ in 0..ATTEMPTS {
+            if !self.read().await? {
+                return Ok(());
+            }
+            self.follow();
+            if self.decide().await {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides on the roster that was read, and writes the changes. Returns false if they were
+    /// refused.
+    async fn decide(&mut self) -> bool {
+        let Some((roster, version)) = self.roster.clone() else {
+            return true;
+        };
+        let now_ms = boot_ms();
+        let counters = self.counters.iter();
+        let counters = counters.map(|(id, (counter, _))| (Arc::clone(id), *counter));
+        let view = roster.view(&counters.collect());
+        let is_serving = |life: &&Life| life.stage == Stage::Serving;
+        let numbers = |wanted: bool| {
+            let lives = self.lives.iter();
+            let lives = lives.filter(move |(_, life)| is_serving(life) == wanted);
+            lives.map(|(number, _)| *number)
+        };
+        let serving: BTreeSet<u32> = numbers(true).collect();
+        let busy: BTreeSet<u32> = numbers(false)
+            .chain(self.preparing.iter().copied())
+            .collect();
+        let mut decisions = self.spread.look(now_ms, &view, &serving, &busy);
+        self.refused.retain(|_, until_ms| *until_ms > now_ms);
+        // A partition may already run here, after a claim whose answer was lost.
+        decisions.retain(|decision| match decision {
+            Decision::Claim(number) => {
+                !self.refused.contains_key(number) && !self.lives.contains_key(number)
+            }
+            _ => true,
+        });
+        let mut next = roster.clone();
+        let mut changed = next.join(&self.me);
+        for silent in self.silent(now_ms, &roster) {
+            tracing::info!(
+                process = &*silent,
+                "process removed; it was silent for long"
+            );
+            changed |= next.remove(&silent);
+        }
+        changed |= next.apply(&self.me.id, &decisions, calendar_ms());
+        if changed && !self.write(next, version + 1).await {
+            return false;
+        }
+        for decision in decisions {
+            self.carry_out(decision);
+        }
+        true
+    }
+
+    /// Carries out a decision whose change of the roster is written.
+    fn carry_out(&mut self, decision: Decision) {
+        match decision {
+            Decision::Claim(partition) => self.start(partition),
+            Decision::Prepare(partition) => self.prepare(partition),
+            Decision::HandOver(partition) => {
+                let drain = self.config.lease_time + DRAIN_BEYOND;
+                let stop = Stop {
+                    shorten: self.config.stop_timeout / SHORTENING_SHARE,
+                    drain,
+                    limit: drain + self.config.lease_time,
+                };
+                if let Some(life) = self.lives.get_mut(&partition) {
+                    tracing::info!(partition, "handing over to another process");
+                    life.stop(stop);
+                }
+            }
+            Decision::Offer(partition, to) => {
+                tracing::info!(partition, to = &*to, "offered to another process");
+            }
+            Decision::Withdraw(partition) => {
+                tracing::warn!(
+                    partition,
+                    "offer withdrawn; the other process was not ready"
+                );
+            }
+            Decision::Decline(partition) => tracing::info!(partition, "offer declined"),
+        }
+    }
+
+    /// Begins to take a partition over, which this process owns by the roster.
+    fn start(&mut self, partition: u32) {
+        tracing::info!(partition, "claimed; taking over");
+        let parts = self.host.prepare(partition);
+        self.peers.gate().set(partition, Owner::Arriving);
+        let number = self.next_life;
+        self.next_life += 1;
+        let (gate, reports) = (self.peers.gate().clone(), self.reports.0.clone());
+        let life = Life::begin(number, parts, gate, reports);
+        self.lives.insert(partition, life);
+        self.show_role();
+    }
+
+    /// Checks that the root can be read, before this process says that it is ready.
+    fn prepare(&mut self, partition: u32) {
+        self.preparing.insert(partition);
+        let reports = self.reports.0.clone();
+        let check = self.host.check_root();
+        tokio::spawn(async move {
+            let report = match check.await {
+                Ok(()) => Report::Ready,
+                Err(failure) => Report::Unready(failure.to_string()),
+            };
+            let _ = reports.send((partition, 0, report));
+        });
+    }
+
+    /// Handles the report of a task.
+    async fn reported(
+        &mut self,
+        partition: u32,
+        number: u64,
+        report: Report,
+    ) -> Result<(), Failure> {
+        match report {
+            Report::Ready => {
+                self.preparing.remove(&partition);
+                let me = Arc::clone(&self.me.id);
+                self.change(|roster| roster.ready(partition, &me)).await;
+            }
+            Report::Unready(reason) => {
+                self.preparing.remove(&partition);
+                tracing::warn!(partition, reason, "not ready for an offered partition");
+            }
+            Report::Serves { recovered, held } => {
+                let Some(life) = self.lives.get_mut(&partition) else {
+                    return Ok(());
+                };
+                if life.number != number || life.stage != Stage::Arriving {
+                    return Ok(());
+                }
+                life.stage = Stage::Serving;
+                life.streams = Some(self.streams.begin(partition));
+                self.host.arrive(partition);
+                self.peers.gate().set(partition, Owner::Here);
+                tracing::info!(
+                    partition,
+                    epoch = recovered.epoch,
+                    bytes = recovered.bytes,
+                    replayed = recovered.replayed,
+                    held,
+                    "serving"
+                );
+                self.tell_others();
+            }
+            Report::Ended(ended) => {
+                let is_present = self.lives.get(&partition).map(|life| life.number);
+                if is_present == Some(number) {
+                    return self.ended(partition, ended).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles the end of a partition in this process.
+    async fn ended(&mut self, partition: u32, ended: Result<(), Failure>) -> Result<(), Failure> {
+        self.forget(partition);
+        match ended {
+            Ok(()) => {}
+            Err(failure) if failure.exit == Exit::Fenced => {
+                tracing::warn!(partition, %failure, "partition lost to another process");
+            }
+            Err(failure) => {
+                let is_final = matches!(failure.exit, Exit::Usage | Exit::Damaged);
+                if is_final && self.lives.is_empty() && !self.was_complete {
+                    // Nothing of the application runs here, and nothing ever did.
+                    self.release(partition).await;
+                    return Err(failure);
+                }
+                tracing::error!(
+                    partition,
+                    error = failure.to_string(),
+                    again_s = REFUSED.as_secs(),
+                    "partition failed in this process; released for the others"
+                );
+                self.process.metrics.observe_partition_failed();
+                let until_ms = boot_ms() + REFUSED.as_millis() as u64;
+                self.refused.insert(partition, until_ms);
+            }
+        }
+        self.release(partition).await;
+        Ok(())
+    }
+
+    async fn release(&mut self, partition: u32) {
+        let me = Arc::clone(&self.me.id);
+        if self.change(|roster| roster.release(partition, &me)).await {
+            tracing::info!(partition, "released");
+        }
+    }
+
+    /// Ends a partition here, if it has not ended, and forgets it.
+    fn forget(&mut self, partition: u32) {
+        self.lives.remove(&partition);
+        self.host.leave(partition);
+        self.peers.gate().set(partition, Owner::Unknown);
+        self.show_role();
+    }
+
+    fn show_role(&self) {
+        let role = match self.lives.is_empty() {
+            true => Role::Standby,
+            false => Role::Owner,
+        };
+        self.process.metrics.observe_role(role);
+        let partitions = self.lives.len();
+        self.process.metrics.observe_partitions_owned(partitions);
+    }
+
+    /// Knows the owners by the roster that was read last.
+    fn follow(&mut self) {
+        let Some((roster, _)) = self.roster.clone() else {
+            return;
+        };
+        let me = Arc::clone(&self.me.id);
+        let is_mine = |number| roster.is_owner(number, &me);
+        let lives = self.lives.keys().copied();
+        let lost: Vec<u32> = lives.filter(|number| !is_mine(*number)).collect();
+        for partition in lost {
+            // The log refuses its commits from now on, or will.
+            tracing::warn!(partition, "partition claimed by another process");
+            self.forget(partition);
+        }
+        let all = 0..self.host.partitions();
+        let mut places: Vec<Option<_>> = vec![None; all.len()];
+        let (gate, links) = (self.peers.gate(), self.peers.links());
+        for number in all.clone() {
+            match roster.owner(number) {
+                Some(owner) if owner.id == me => {}
+                Some(owner) => {
+                    places[number as usize] = Some(owner.peer.clone());
+                    know((gate, number), links, Owner::There(owner.peer.clone()));
+                }
+                None => know((gate, number), links, Owner::Unknown),
+            }
+        }
+        let routes: Routes = places.into();
+        self.routes.send_if_modified(|known| {
+            let changed = *known != routes;
+            *known = routes;
+            changed
+        });
+        for partition in all.clone() {
+            let is_here = self.lives.contains_key(&partition);
+            if is_mine(partition) && !is_here && !self.refused.contains_key(&partition) {
+                // After a claim whose answer was lost.
+                self.start(partition);
+            }
+        }
+        let is_complete = all.clone().all(|number| roster.owner(number).is_some());
+        if is_complete && !self.was_complete {
+            self.was_complete = true;
+            self.host.show_member();
+        }
+        self.show();
+    }
+
+    /// Stops giving and taking, and gives all partitions away.
+    async fn give_away(mut self, stopping: &Stopping) -> Result<(), Failure> {
+        let total = self.config.stop_timeout;
+        let (share, of) = GIVING_AWAY_SHARE;
+        tracing::info!(
+            partitions = self.lives.len(),
+            limit_s = (total * share / of).as_secs(),
+            "stopping; partitions are given to other processes"
+        );
+        self.spread.drain();
+        self.me.draining = true;
+        let me = Arc::clone(&self.me.id);
+        self.change(|roster| roster.drain(&me, true)).await;
+        let reserve = total - total * share / of;
+        while stopping.left(total) > reserve && !self.lives.is_empty() {
+            self.look().await?;
+            if self.is_alone() {
+                break;
+            }
+            self.wait().await?;
+        }
+        let outcome = self.stop_all(stopping.left(total) * 3 / 4).await;
+        self.process.metrics.observe_role(Role::Released);
+        let left = stopping.left(total);
+        let deserted = self.peers.deserted(left);
+        let deserted = tokio::time::timeout(left, deserted);
+        let mut deserted = std::pin::pin!(deserted);
+        if !self.is_alone() {
+            loop {
+                let _ = self.look().await;
+                tokio::select! {
+                    _ = &mut deserted => break,
+                    _ = self.wait() => {}
+                }
+            }
+        }
+        self.process.readiness.send_replace(Readiness::Stopping);
+        self.change(|roster| roster.remove(&me)).await;
+        outcome
+    }
+
+    /// Stops the partitions that no other process took in time.
+    async fn stop_all(&mut self, limit: Duration) -> Result<(), Failure> {
+        let drain = limit.min(self.config.drain_limit()) / 2;
+        let stop = Stop {
+            shorten: limit / SHORTENING_SHARE,
+            drain,
+            limit: limit - limit / SHORTENING_SHARE,
+        };
+        for life in self.lives.values_mut() {
+            life.stop(stop);
+        }
+        let mut outcome = Ok(());
+        let until = Instant::now() + limit;
+        while !self.lives.is_empty() {
+            let report = tokio::time::timeout_at(until, self.reports.1.recv()).await;
+            let Ok(Some((partition, life, report))) = report else {
+                let left: Vec<u32> = self.lives.keys().copied().collect();
+                let text = format!(
+                    "partitions {left:?} did not stop within {limit:?}: \
+                     the next owners repeat what is not durable yet"
+                );
+                self.lives.clear();
+                return Err(Failure::new(Exit::Environment, text));
+            };
+            match report {
+                Report::Ended(Err(failure)) if failure.exit != Exit::Fenced => {
+                    self.forget(partition);
+                    outcome = Err(failure);
+                }
+                report => self.reported(partition, life, report).await?,
+            }
+        }
+        outcome
+    }
+}
+
+fn calendar_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
