@@ -49,7 +49,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "peer",
-        "clock error http log_limit metrics readiness requests runtime",
+        "clock error http log_limit metrics readiness requests runtime sources",
     ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),

@@ -26,11 +26,11 @@ use crate::config::{CommitPolicy, ProcessArgs};
 use crate::container;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
-#[cfg(feature = "aws")]
-use crate::http::AdminRights;
 use crate::http::{
     Admin, AdminAccess, BodyLimits, Token, Traffic, TrafficLimits, admin_routes, traffic_routes,
 };
+#[cfg(feature = "aws")]
+use crate::http::{AdminRights, Members, members_routes};
 use crate::ingress::Ingress;
 use crate::metrics::emf::{self, EmfOptions, EmfReporter};
 use crate::metrics::{Metrics, Role};
@@ -100,6 +100,9 @@ pub(crate) struct FurtherRoutes {
     /// Layers before calls and sends, inside the check of the token, and before administration.
     #[cfg(feature = "aws")]
     pub(crate) forwarding: Option<(Layer<()>, Layer<AdminRights>)>,
+    /// Processes of the application, if they share its partitions.
+    #[cfg(feature = "aws")]
+    pub(crate) members: Option<Members>,
 }
 
 /// Puts something before routes, for clients with certain rights.
@@ -219,6 +222,11 @@ impl Process {
         };
         let admin = self.admin(reads.clone(), writes.clone());
         #[cfg(feature = "aws")]
+        let members = further.members.map(|members| {
+            let (reads, writes) = (reads.clone(), writes.clone());
+            members_routes(members, AdminRights { reads, writes })
+        });
+        #[cfg(feature = "aws")]
         let (traffic, admin) = match further.forwarding {
             Some((calls, administration)) => (
                 calls(traffic, ()),
@@ -229,6 +237,8 @@ impl Process {
         if tokens.traffic.is_none() {
             servers.warn_of_open_traffic();
         }
+        #[cfg(feature = "aws")]
+        let admin = admin.merge(members.unwrap_or_default());
         servers.serve(
             (traffic.merge(further.traffic), tokens.traffic),
             admin.merge(further.admin),

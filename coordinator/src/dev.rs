@@ -56,7 +56,8 @@ pub async fn run(mut config: DevConfig, shutdown: impl Future<Output = ()>) -> R
         memory: Arc::new(MemoryStore::new()),
     };
     let mut shutdown = std::pin::pin!(shutdown);
-    while run_once(&mut config, &kept, shutdown.as_mut()).await? == Ended::ModulesChanged {
+    while Box::pin(run_once(&mut config, &kept, shutdown.as_mut())).await? == Ended::ModulesChanged
+    {
         eprintln!("satchel: the module files have changed; starting again");
         // The state exists now.
         config.process.fork.restore = None;

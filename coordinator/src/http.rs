@@ -19,6 +19,8 @@ mod guest;
 mod head;
 mod ingresses;
 mod ledger;
+#[cfg(feature = "aws")]
+mod members;
 mod observe;
 mod partitions;
 mod playground;
@@ -57,6 +59,9 @@ pub(crate) use self::{
     error::{ErrorCode, UNKNOWN},
     guest::{Budget, Guest, Received},
     ledger::{Client, Exceeded, Ledger, Share},
+    members::{
+        AskedWish, MemberBody, Members, MembersBody, PlaceBody, Wish, routes as members_routes,
+    },
     progress::Progressing,
     target::query,
     traffic::{Wait, WaitQuery},

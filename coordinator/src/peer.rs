@@ -29,6 +29,7 @@ mod gate;
 mod identity;
 mod link;
 mod members;
+mod merged;
 mod partitions;
 mod server;
 mod streams;

@@ -24,7 +24,7 @@ use satchel_engine::address::Address;
 use satchel_engine::input::{Administration, Call, CallId, Input, RequestId, Verb};
 use satchel_engine::output::Answer;
 use satchel_engine::partition::Config;
-use satchel_engine::placement::{KeyGroup, KeyGroupRange};
+use satchel_engine::placement::{KeyGroup, KeyGroupRange, Placement};
 use satchel_engine::trace::TraceParent;
 use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::{mpsc, oneshot};
@@ -117,6 +117,16 @@ impl Requests {
         generation.map_or(1, |generation| {
             generation.partitions.partitions().count() as u32
         })
+    }
+
+    /// Returns true if other processes run some of the partitions.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.elsewhere.get().is_some()
+    }
+
+    /// Returns the placement of addresses, if the application has several partitions.
+    pub(crate) fn placement(&self) -> Option<Placement> {
+        self.division.get().map(|division| division.placement)
     }
 
     /// Returns the partition that owns an address. A reserved address that no partition owns has

@@ -31,12 +31,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
+use tokio::sync::{mpsc, watch};
 
 use crate::assemble::{FurtherRoutes, Process, Tokens, WritesWithoutToken};
 use crate::config::RunConfig;
 use crate::destinations::AwsConfigs;
 use crate::error::{Exit, Failure};
+use crate::http::Members;
 use crate::metrics::Role;
 use crate::peer::PartitionPort;
 use crate::readiness::Readiness;
@@ -46,10 +47,12 @@ use crate::servers::Servers;
 use handover::Handover;
 use lease::{LeaseHolder, LeaseItems};
 use peers::Peers;
-use spread::SharedView;
 
 /// Part of the stop time in which a snapshot may be taken before anything stops.
 const SHORTENING_SHARE: u32 = 10;
+
+/// Capacity of the queue of people's wishes about the places of partitions.
+const WISHES_WAITING_MAX: usize = 16;
 
 /// Time beyond the lease time for what is in flight at a planned handover.
 const DRAIN_BEYOND: Duration = Duration::from_secs(2);
@@ -91,7 +94,7 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
         (&config, &process),
         &handover,
         tokens,
-        (peers.as_ref(), Router::new()),
+        (peers.as_ref(), None),
     )
     .await?;
     let port = peers.as_ref().map(Peers::port);
@@ -150,14 +153,24 @@ async fn run_some(
     let (Some(peers), Some(switch)) = (&mut peers, host.switch().cloned()) else {
         unreachable!("several partitions have a switch, and the configuration a peer port");
     };
-    let view = SharedView::default();
-    let further = spread::routes(&view);
+    let (view, shown) = watch::channel(None);
+    let (wishes, asked) = mpsc::channel(WISHES_WAITING_MAX);
+    let members = Members {
+        view: shown,
+        wishes,
+    };
     let handover = Handover::default();
-    let served = serve_ports((config, process), &handover, tokens, (Some(peers), further));
+    let served = serve_ports(
+        (config, process),
+        &handover,
+        tokens,
+        (Some(peers), Some(members)),
+    );
     let mut servers = served.await?;
     let port = PartitionPort {
         switch,
         requests: process.requests.clone(),
+        sources: process.sources.clone(),
         gate: peers.gate().clone(),
         news: Arc::default(),
     };
@@ -166,7 +179,8 @@ async fn run_some(
         .await?;
     let stopping = Stopping::default();
     let outcome = {
-        let member = spread::open((config, process), (peers, items), (host, &port, view));
+        let people = (view, asked);
+        let member = spread::open((config, process), (peers, items), (host, &port), people);
         Box::pin(member.run(&stopping, shutdown)).await
     };
     process.readiness.send_replace(Readiness::Stopping);
@@ -209,13 +223,12 @@ async fn serve_ports(
     (config, process): (&RunConfig, &Process),
     handover: &Handover,
     tokens: Tokens,
-    (peers, further): (Option<&Peers>, Router),
+    (peers, members): (Option<&Peers>, Option<Members>),
 ) -> Result<Servers, Failure> {
     let mut servers = process.open_ports().await?;
     let further = FurtherRoutes {
-        admin: handover::routes(handover.clone())
-            .merge(peers::probe(process, peers))
-            .merge(further),
+        admin: handover::routes(handover.clone()).merge(peers::probe(process, peers)),
+        members,
         forwarding: peers.map(Peers::layers),
         ..FurtherRoutes::default()
     };

@@ -295,17 +295,24 @@ impl Status {
         self.partitions().remove(&number);
     }
 
-    /// Returns what `read` finds in each partition, by number; none if no partition runs in this
-    /// process.
+    /// Returns what `read` finds in each partition that runs in this process, with its number.
     pub(crate) async fn observe<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Partition) -> T + Clone + Send + 'static,
-    ) -> Option<Vec<T>> {
-        let queues: Vec<_> = self.partitions().values().cloned().collect();
-        let observed = queues.iter().map(|queue| observe(queue, read.clone()));
+    ) -> Vec<(u32, T)> {
+        let queues: Vec<_> = {
+            let partitions = self.partitions();
+            let queues = partitions.iter();
+            queues
+                .map(|(number, queue)| (*number, queue.clone()))
+                .collect()
+        };
+        let observed = queues.iter().map(async |(number, queue)| {
+            let found = observe(queue, read.clone()).await?;
+            Some((*number, found))
+        });
         let found = futures::future::join_all(observed).await;
-        let found: Option<Vec<T>> = found.into_iter().collect();
-        found.filter(|found| !found.is_empty())
+        found.into_iter().flatten().collect()
     }
 
     /// Returns what `read` finds in one partition; none if it does not run in this process.

@@ -23,7 +23,7 @@ pub(super) async fn print(
 ) {
     let status = process.metrics.status();
     let declared = status.observe(|partition| partition.declared_states());
-    let declared = declared.await.unwrap_or_default().into_iter().flatten();
+    let declared = declared.await.into_iter().flat_map(|(_, of)| of);
     let declared: BTreeSet<FunctionType> = declared.map(|(function, _)| function).collect();
     let declared: Vec<FunctionType> = declared.into_iter().collect();
     let application = &process.application;

@@ -177,8 +177,11 @@ async fn show_metrics(State(admin): Shared) -> Response {
         .metrics
         .status()
         .observe(|partition| partition.gauges());
-    if let Ok(Some(gauges)) = tokio::time::timeout(GAUGES_TIME_MAX, gauges).await {
-        admin.metrics.observe_gauges(&metrics::total(gauges.iter()));
+    if let Ok(gauges) = tokio::time::timeout(GAUGES_TIME_MAX, gauges).await
+        && !gauges.is_empty()
+    {
+        let gauges = gauges.iter().map(|(_, gauges)| gauges);
+        admin.metrics.observe_gauges(&metrics::total(gauges));
     }
     let headers = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
     (headers, admin.metrics.encode()).into_response()
@@ -438,7 +441,7 @@ impl AdminRights {
 impl AdminAccess {
     /// Checks the right of a request with these headers. `what` describes the request, for the
     /// error message.
-    fn authorize(&self, headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
+    pub(super) fn authorize(&self, headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
         match self {
             Self::Allowed => Ok(()),
             Self::Denied => Err(ApiError::new(

@@ -20,7 +20,7 @@ use satchel_engine::durable::StateSpec;
 use satchel_engine::input::Administration;
 use satchel_engine::output::{Answer, Stoppages};
 use satchel_engine::partition::{FunctionFigures, Partition};
-use satchel_engine::placement::KeyGroup;
+use satchel_engine::placement::{KeyGroup, Placement};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -82,9 +82,7 @@ struct PlacementBody {
 
 async fn show_placement(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
     admin.observe(request)?;
-    let status = admin.metrics.status();
-    let placement = status.observe_one(0, |partition| partition.placement());
-    let placement = placement.await.ok_or_else(gone)?;
+    let placement = admin.placement().await?;
     let body = PlacementBody {
         partitions: admin.requests.partitions(),
         placement: placement.kind.name(),
@@ -123,9 +121,9 @@ async fn list_ingresses(State(admin): Shared, request: Request) -> Result<Respon
 async fn list_egresses(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
     let page = admin.observe(request)?;
     let status = admin.metrics.status();
-    let waiting = status.observe(|partition| partition.outbox_sizes()).await;
+    let waiting = admin.observed(|partition| partition.outbox_sizes()).await?;
     let mut waiting_all: BTreeMap<Arc<str>, usize> = BTreeMap::new();
-    for (egress, waiting) in waiting.ok_or_else(gone)?.into_iter().flatten() {
+    for (egress, waiting) in waiting.into_iter().flat_map(|(_, sizes)| sizes) {
         *waiting_all.entry(egress).or_default() += waiting;
     }
     let (egresses, next) = page.of(status.egresses())?;
@@ -138,7 +136,7 @@ async fn list_egresses(State(admin): Shared, request: Request) -> Result<Respons
 
 async fn list_functions(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
     let page = admin.observe(request)?;
-    let (functions, declared) = admin.functions().await.ok_or_else(gone)?;
+    let (functions, declared) = admin.functions().await?;
     let after = page.after.as_deref();
     let stoppages = admin.stoppages.borrow().clone();
     let mut bodies: Vec<FunctionBody> = functions
@@ -176,7 +174,7 @@ fn stop_of(stoppages: &Stoppages, function: &FunctionType) -> Option<String> {
 }
 
 /// The process lost its partition after the check of its readiness.
-pub(super) fn gone() -> ApiError {
+fn gone() -> ApiError {
     ApiError::unavailable("stopping", 1, "the process is starting or stopping")
 }
 
@@ -202,26 +200,56 @@ impl Admin {
 
     /// Returns the figures of all functions: those that are named, declared states, or have an
     /// address in memory. Visits one bucket at a time, so that the partition is not held up.
-    async fn functions(&self) -> Option<Functions> {
+    async fn functions(&self) -> Result<Functions, ApiError> {
         let status = self.metrics.status();
-        let buckets = status.observe_one(0, |partition| partition.gauges().buckets);
-        let buckets = buckets.await?;
-        let declared = status.observe(|partition| partition.declared_states());
-        let declared: BTreeMap<_, _> = declared.await?.into_iter().flatten().collect();
+        let buckets = self.placement().await?.key_groups;
+        let declared = self.observed(|partition| partition.declared_states());
+        let declared = declared.await?.into_iter();
+        let declared: BTreeMap<_, _> = declared.flat_map(|(_, declared)| declared).collect();
         let named = status.named_functions();
         let known = named.into_iter().chain(declared.keys().cloned());
         let mut functions: BTreeMap<FunctionType, FunctionFigures> = known
             .map(|function| (function, FunctionFigures::default()))
             .collect();
-        for bucket in 0..u16::try_from(buckets).unwrap_or(u16::MAX) {
+        for bucket in 0..buckets {
             let owner = self.requests.owner_of_key_group(KeyGroup(bucket));
             let figures = move |partition: &Partition| partition.function_figures(bucket);
-            let figures = status.observe_one(owner, figures);
-            for (function, figures) in figures.await? {
+            let figures = match status.observe_one(owner, figures).await {
+                Some(figures) => figures,
+                // Another process has them.
+                None if self.requests.is_spread() => continue,
+                None => return Err(gone()),
+            };
+            for (function, figures) in figures {
                 functions.entry(function).or_default().add(&figures);
             }
         }
-        Some((functions, declared))
+        Ok((functions, declared))
+    }
+
+    /// Returns what `read` finds in each partition of this process, with its number.
+    ///
+    /// # Errors
+    ///
+    /// This process should have all partitions, and has none.
+    pub(super) async fn observed<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Partition) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<(u32, T)>, ApiError> {
+        let found = self.metrics.status().observe(read).await;
+        match found.is_empty() && !self.requests.is_spread() {
+            true => Err(gone()),
+            false => Ok(found),
+        }
+    }
+
+    async fn placement(&self) -> Result<Placement, ApiError> {
+        if let Some(placement) = self.requests.placement() {
+            return Ok(placement);
+        }
+        let status = self.metrics.status();
+        let placement = status.observe_one(0, |partition| partition.placement());
+        placement.await.ok_or_else(gone)
     }
 }
 

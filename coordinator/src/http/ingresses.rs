@@ -59,7 +59,12 @@ pub(super) async fn resume(
     let ingress = ingress_id(&params)?;
     let (parts, _) = request.into_parts();
     let wait = admin.admit(&parts)?;
-    let Some(resumed) = admin.sources.resume(&ingress) else {
+    let status = admin.metrics.status();
+    let is_named = status.ingresses().iter().any(|it| it.id == *ingress);
+    let resumed = admin.sources.resume(&ingress);
+    // Another process may read it.
+    let resumed = resumed.or((is_named && admin.requests.is_spread()).then_some(0));
+    let Some(resumed) = resumed else {
         return Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "not_found",

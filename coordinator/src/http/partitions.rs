@@ -49,10 +49,8 @@ async fn list(State(admin): Shared, request: Request) -> Result<Response, ApiErr
     admin.allow_reading(request.headers())?;
     let readiness = *admin.readiness.borrow();
     ApiError::not_serving(readiness)?;
-    let status = admin.metrics.status();
-    let observed = status.observe(|partition| (partition.gauges(), partition.counts().clone()));
-    let observed = observed.await.ok_or_else(super::components::gone)?;
-    let partitions = (0..).zip(observed);
+    let observed = admin.observed(|partition| (partition.gauges(), partition.counts().clone()));
+    let partitions = observed.await?.into_iter();
     let partitions = partitions.map(|(partition, (gauges, counts))| {
         PartitionBody::of(&admin.requests, partition, &gauges, &counts)
     });

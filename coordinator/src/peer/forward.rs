@@ -21,6 +21,7 @@ use satchel_engine::forwarding::{Asked, Forwarding, Refusal, Step};
 use super::gate::Gate;
 use super::identity::NAME;
 use super::link::{LinkError, Links};
+use super::merged::List;
 use super::server::{ADMIN, TRAFFIC};
 use crate::clock::boot_ms;
 use crate::http::{
@@ -176,7 +177,17 @@ async fn forward(State(layer): State<Arc<Layer>>, request: Request, next: Next) 
     let version = request.version();
     let mut response = match layer.partition_of(request.uri().path()) {
         // The routes ask all partitions, or refuse the path.
-        None => next.run(request).await,
+        None => {
+            let list = List::of(&request).filter(|_| hop == Hop::Client);
+            let response = next.run(request).await;
+            match list {
+                Some(list) => {
+                    let (gate, links) = (&forwarder.gate, &forwarder.links);
+                    Box::pin(list.complete(response, gate, links)).await
+                }
+                None => response,
+            }
+        }
         Some(partition) => match forwarder.gate.enter(partition) {
             Some(served) => {
                 let response = next.run(request).await;

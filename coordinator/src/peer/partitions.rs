@@ -29,6 +29,7 @@ use super::server::PARTITIONS;
 use super::streams::receive;
 use crate::requests::Requests;
 use crate::runtime::switch::{Pair, Switch};
+use crate::sources::Sources;
 
 /// Maximum size of an administration request and of its answer, in bytes.
 const ADMINISTRATION_BYTES_MAX: usize = 128 << 20;
@@ -43,6 +44,8 @@ pub(crate) struct PartitionPort {
     pub(crate) switch: Switch,
     /// Requests to the partitions.
     pub(crate) requests: Requests,
+    /// Sources that this process reads.
+    pub(crate) sources: Sources,
     /// Owners of the partitions.
     pub(crate) gate: Gate,
     /// Notified when the roster has changed.
@@ -89,6 +92,9 @@ impl PartitionPort {
         };
         match decode_request(&body) {
             Ok(administration) => {
+                if let Administration::ResumeIngress(ingress) = &administration {
+                    self.sources.resume(ingress);
+                }
                 let answer = self.requests.administer_here(partition, administration);
                 encode_answer(&answer.await).into_response()
             }

@@ -41,13 +41,13 @@ use crate::assemble::Process;
 use crate::clock::boot_ms;
 use crate::config::RunConfig;
 use crate::error::{Exit, Failure};
+use crate::http::{AskedWish, MembersBody};
 use crate::metrics::Role;
 use crate::peer::{PartitionPort, Routes, Streams, remote};
 use crate::readiness::Readiness;
 use crate::runtime::partitions::Host;
 
 use life::{Life, Report, Reports, Stage, Stop};
-pub(super) use view::{SharedView, routes};
 
 /// Time for which a partition that failed in this process is not claimed by it again.
 const REFUSED: Duration = Duration::from_secs(30);
@@ -82,7 +82,10 @@ pub(super) struct Membership<'a> {
     news: Arc<Notify>,
     streams: Streams,
     routes: watch::Sender<Routes>,
-    view: SharedView,
+    view: watch::Sender<Option<Arc<MembersBody>>>,
+    wishes: mpsc::Receiver<AskedWish>,
+    /// True once this process gives its partitions away to end.
+    is_leaving: bool,
     /// True while the table does not answer.
     is_table_silent: bool,
     /// True once every partition had an owner.
@@ -94,7 +97,11 @@ pub(super) struct Membership<'a> {
 pub(super) fn open<'a>(
     (config, process): (&'a RunConfig, &'a Process),
     (peers, items): (&'a Peers, &'a LeaseItems),
-    (host, port, view): (Host, &PartitionPort, SharedView),
+    (host, port): (Host, &PartitionPort),
+    (view, wishes): (
+        watch::Sender<Option<Arc<MembersBody>>>,
+        mpsc::Receiver<AskedWish>,
+    ),
 ) -> Membership<'a> {
     let me: Arc<str> = items.id.as_str().into();
     let member = RosterMember {
@@ -134,6 +141,8 @@ pub(super) fn open<'a>(
         streams,
         routes,
         view,
+        wishes,
+        is_leaving: false,
         is_table_silent: false,
         was_complete: false,
     }
@@ -199,6 +208,10 @@ impl Membership<'_> {
                 self.reported(partition, life, report).await
             }
             failure = self.host.failed() => Err(failure),
+            Some(asked) = self.wishes.recv() => {
+                self.asked(asked).await;
+                Ok(())
+            }
             () = news.notified() => Ok(()),
             () = sleep_until(due) => Ok(()),
         }
@@ -226,6 +239,10 @@ impl Membership<'_> {
         let Some((roster, version)) = self.roster.clone() else {
             return true;
         };
+        if let Some(listed) = roster.member(&self.me.id) {
+            // A person may let it drain, and take that back.
+            self.me.draining = listed.draining || self.is_leaving;
+        }
         let now_ms = boot_ms();
         let counters = self.counters.iter();
         let counters = counters.map(|(id, (counter, _))| (Arc::clone(id), *counter));
@@ -486,6 +503,7 @@ impl Membership<'_> {
             "stopping; partitions are given to other processes"
         );
         self.spread.drain();
+        self.is_leaving = true;
         self.me.draining = true;
         let me = Arc::clone(&self.me.id);
         self.change(|roster| roster.drain(&me, true)).await;

@@ -317,7 +317,7 @@ fn components_are_those_of_the_module_files_with_what_was_observed() {
 #[tokio::test]
 async fn without_a_partition_nothing_is_observed() {
     let status = status();
-    assert_eq!(status.observe(|partition| partition.gauges()).await, None);
+    assert_eq!(status.observe(|partition| partition.gauges()).await, []);
     drop(status.observe_partition(0));
-    assert_eq!(status.observe(|partition| partition.gauges()).await, None);
+    assert_eq!(status.observe(|partition| partition.gauges()).await, []);
 }

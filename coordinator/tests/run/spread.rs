@@ -14,8 +14,6 @@ const PARTITIONS: usize = 8;
 
 const ACCOUNTS: u64 = 40;
 
-const LEASE_TIME: Duration = Duration::from_secs(2);
-
 /// A bank in production.
 struct Bank {
     aws: Aws,
@@ -167,5 +165,99 @@ async fn transfers_arrive_once_while_processes_join_leave_and_die() {
     }
     let ended = three.terminate().await;
     assert_eq!(ended.code, Some(0), "{}", ended.printed);
+    bank.aws.stop().await;
+}
+
+async fn post(client: &Client, path: &str) -> u16 {
+    let request = client.try_admin(Method::POST, path, Some(ADMIN_TOKEN.1));
+    request.await.unwrap().status
+}
+
+/// Id of a process.
+async fn id(app: &Dev) -> String {
+    let members = get(&app.client, "/api/members").await;
+    members["process"].as_str().unwrap().to_owned()
+}
+
+async fn owner(app: &Dev, partition: usize) -> Value {
+    let members = get(&app.client, "/api/members").await;
+    members["partitions"][partition]["owner"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_see_one_application_at_any_process_and_say_where_partitions_should_be() {
+    let bank = Bank::open().await;
+    let mut one = bank.setup.start().await;
+    let mut two = bank.setup.start().await;
+    have(&one, &[4, 4]).await;
+    for number in 0..ACCOUNTS {
+        let strange = json!({"strange": number.to_string()});
+        let app = if number % 2 == 0 { &one } else { &two };
+        let reply = app.client.call(&account(number), &strange).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    for app in [&one, &two] {
+        until_true("all strange messages are dead letters", async || {
+            let letters = get(&app.client, "/api/dead-letters?limit=100").await;
+            letters["dead_letters"].as_array().unwrap().len() == ACCOUNTS as usize
+        })
+        .await;
+        let partitions = get(&app.client, "/api/partitions").await;
+        let listed = partitions["partitions"].as_array().unwrap().iter();
+        let numbers: Vec<u64> = listed.map(|it| it["partition"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (0..PARTITIONS as u64).collect::<Vec<_>>());
+        let functions = get(&app.client, "/api/functions").await;
+        let functions = functions["functions"].as_array().unwrap().iter();
+        let accounts = functions.filter(|it| it["function"] == "example/account");
+        let addresses: Vec<_> = accounts.map(|it| it["addresses"].clone()).collect();
+        assert_eq!(addresses, [json!(ACCOUNTS)]);
+        assert_eq!(get(&app.client, "/api/placement").await["partitions"], 8);
+    }
+    // A pause holds everywhere, wherever it was asked for.
+    let pause = "/api/functions/example/account/pause?reason=test";
+    assert_eq!(post(&two.client, pause).await, 200);
+    for number in 0..ACCOUNTS {
+        let reply = one.client.call(&account(number), &json!({})).await;
+        assert_eq!(reply.error_code(), "function_paused");
+    }
+    let resume = "/api/functions/example/account/resume";
+    assert_eq!(post(&one.client, resume).await, 200);
+
+    // A pin moves a partition, and a drain all of them.
+    let (first, second) = (id(&one).await, id(&two).await);
+    let partitions = 0..PARTITIONS;
+    let mut moved = None;
+    for partition in partitions {
+        if owner(&one, partition).await == json!(first) {
+            moved = Some(partition);
+        }
+    }
+    let moved = moved.unwrap();
+    let unknown = format!("/api/partitions/{moved}/pin?process=unknown");
+    assert_eq!(post(&one.client, &unknown).await, 404);
+    let pin = format!("/api/partitions/{moved}/pin?process={second}");
+    let unauthorized = one.client.admin(Method::POST, &pin).await;
+    assert_eq!(unauthorized.status, 401);
+    assert_eq!(post(&one.client, &pin).await, 200);
+    until_true("the pinned partition has moved", async || {
+        owner(&one, moved).await == json!(second)
+    })
+    .await;
+    let drain = format!("/api/members/{second}/drain");
+    let unpin = format!("/api/partitions/{moved}/unpin");
+    assert_eq!(post(&two.client, &unpin).await, 200);
+    assert_eq!(post(&two.client, &drain).await, 200);
+    have(&one, &[0, 8]).await;
+    let undrain = format!("/api/members/{second}/undrain");
+    assert_eq!(post(&one.client, &undrain).await, 200);
+    have(&one, &[4, 4]).await;
+    for app in [&one, &two] {
+        let reply = app.client.call(&account(3), &json!({})).await;
+        assert_eq!(reply.json(), json!({"balance": 0}));
+    }
+    for app in [&mut one, &mut two] {
+        let ended = app.terminate().await;
+        assert_eq!(ended.code, Some(0), "{}", ended.printed);
+    }
     bank.aws.stop().await;
 }

@@ -283,7 +283,10 @@ mod tests {
         let content = |text: &str| AttributeValue::S(text.to_owned());
         attributes.insert(ROSTER.to_owned(), content("{}"));
         let refused = roster_from_attributes(&attributes).unwrap_err().to_string();
-        assert!(refused.starts_with("its attribute `roster`: missing field"), "{refused}");
+        assert!(
+            refused.starts_with("its attribute `roster`: missing field"),
+            "{refused}"
+        );
         attributes.insert("format".to_owned(), AttributeValue::N("2".to_owned()));
         let refused = roster_from_attributes(&attributes);
         assert_eq!(refused, Err(Malformed::Version { found: 2 }));

@@ -262,7 +262,10 @@ mod tests {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let mut roster = two();
         assert!(roster.apply(&a, &[Decision::Claim(0), Decision::Claim(1)], 7));
-        assert_eq!((owner(&roster, 0), owner(&roster, 1)), (Some("a"), Some("a")));
+        assert_eq!(
+            (owner(&roster, 0), owner(&roster, 1)),
+            (Some("a"), Some("a"))
+        );
         assert!(roster.apply(&a, &[Decision::Offer(1, Arc::clone(&b))], 8));
         assert!(!roster.ready(0, "b"), "it was not offered");
         assert!(!roster.ready(1, "a"), "it was not offered to this process");
@@ -282,7 +285,11 @@ mod tests {
             ..PartitionItem::default()
         };
         assert_eq!(roster.partitions[1], expected);
-        let others = [Decision::Prepare(0), Decision::HandOver(0), Decision::Claim(9)];
+        let others = [
+            Decision::Prepare(0),
+            Decision::HandOver(0),
+            Decision::Claim(9),
+        ];
         assert!(!roster.apply(&a, &others, 10), "they change nothing here");
     }
 

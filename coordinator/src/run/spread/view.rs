@@ -1,71 +1,11 @@
-//! Where the partitions are, for people: `GET /api/members`, and what people may change.
+//! Where the partitions are, for people, and what people want.
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use serde::Serialize;
-use tokio::sync::watch;
-
 use super::{Membership, Stage};
 use crate::clock::boot_ms;
-
-/// What this process knows of the application's processes.
-pub(in crate::run) type SharedView = watch::Sender<Option<Arc<MembersBody>>>;
-
-/// Processes and partitions of an application.
-#[derive(Debug, Serialize)]
-pub(in crate::run) struct MembersBody {
-    /// Id of the process that answers.
-    process: Arc<str>,
-    members: Vec<MemberBody>,
-    partitions: Vec<PlaceBody>,
-}
-
-#[derive(Debug, Serialize)]
-struct MemberBody {
-    process: Arc<str>,
-    peer: String,
-    weight: u32,
-    draining: bool,
-    /// Time since its counter moved, as this process sees it, in ms.
-    silent_ms: Option<u64>,
-    partitions: Vec<u32>,
-}
-
-#[derive(Debug, Serialize)]
-struct PlaceBody {
-    partition: u32,
-    owner: Option<Arc<str>>,
-    /// Stage in the process that answers, if it owns the partition.
-    stage: Option<&'static str>,
-    released: bool,
-    since_ms: u64,
-    claims: u64,
-    offered_to: Option<Arc<str>>,
-    pinned_to: Option<Arc<str>>,
-    frozen: bool,
-}
-
-/// Routes `GET /api/members`: the processes of the application and where its partitions are, as
-/// this process knows them.
-pub(in crate::run) fn routes(view: &SharedView) -> Router {
-    Router::new()
-        .route("/api/members", get(members))
-        .with_state(view.subscribe())
-}
-
-async fn members(State(view): State<watch::Receiver<Option<Arc<MembersBody>>>>) -> Response {
-    let known = view.borrow().clone();
-    match known.map(|known| serde_json::to_vec(&*known)) {
-        Some(Ok(body)) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
-        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-    }
-}
+use crate::http::{AskedWish, MemberBody, MembersBody, PlaceBody, Wish};
+use crate::module::format_rfc3339;
 
 impl Membership<'_> {
     /// Shows where the partitions are.
@@ -99,7 +39,7 @@ impl Membership<'_> {
                 Stage::Leaving => "leaving",
             }),
             released: item.released,
-            since_ms: item.since_ms,
+            since: item.owner.as_ref().map(|_| format_rfc3339(item.since_ms)),
             claims: item.claims,
             offered_to: item.offer.as_ref().map(|offer| Arc::clone(&offer.to)),
             pinned_to: item.pinned.clone(),
@@ -110,5 +50,23 @@ impl Membership<'_> {
             members: members.collect(),
             partitions: partitions.collect(),
         })));
+    }
+
+    /// Notes what a person wants in the roster.
+    pub(super) async fn asked(&mut self, (wish, reply): AskedWish) {
+        let noted = self
+            .change(|roster| match &wish {
+                Wish::Pin(partition, process) => roster.pin(*partition, process.as_deref()),
+                Wish::Freeze(partition, frozen) => roster.freeze(*partition, *frozen),
+                Wish::Drain(process, draining) => roster.drain(process, *draining),
+            })
+            .await;
+        tracing::info!(
+            ?wish,
+            noted,
+            "wish of a person about the places of partitions"
+        );
+        // The client may have gone.
+        let _ = reply.send(noted);
     }
 }

@@ -58,7 +58,10 @@ fn other_versions_and_truncated_or_extended_bytes_are_refused() {
     assert!(decode_answer(&longer(&answer)).is_err());
     let newer = |bytes: &[u8]| [&[2], &bytes[1..]].concat();
     let refused = decode_frame(&newer(&frame)).unwrap_err().to_string();
-    assert_eq!(refused, "the version of a frame 2 is not known to this version");
+    assert_eq!(
+        refused,
+        "the version of a frame 2 is not known to this version"
+    );
     assert!(decode_answer(&newer(&answer)).is_err());
 }
 
