@@ -59,8 +59,8 @@ impl std::fmt::Debug for Elsewhere {
 impl Requests {
     /// Creates requests to partitions, of which none runs in this process yet.
     ///
-    /// The loop of a partition hands every `Output::Reply` to [`Requests::answer`]. It drops (or closes) its
-    /// receiver only when it will answer nothing more. Pending requests then end with
+    /// The loop of a partition hands every `Output::Reply` to [`Requests::answer`]. It drops (or
+    /// closes) its receiver only when it will answer nothing more. Pending requests then end with
     /// [`Answer::Stopping`].
     pub fn new(metrics: Metrics) -> Self {
         Self {

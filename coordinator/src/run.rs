@@ -89,6 +89,9 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
         let running = run_some((&config, &process), items, parts, tokens, shutdown);
         return Box::pin(running).await;
     }
+    if let (Some(items), None) = (&items, config.peer) {
+        items.are_not_shared().await?;
+    }
     let mut peers = Peers::open(&config, &process, 1).await?;
     let mut servers = serve_ports(
         (&config, &process),

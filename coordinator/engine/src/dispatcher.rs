@@ -62,6 +62,18 @@ pub enum DispatcherInput {
         /// Result of the request.
         outcome: BundleOutcome,
     },
+    /// The process runs this part of the application's partitions, so it may use this part of the
+    /// concurrency of each endpoint, at least one request.
+    ShareChanged {
+        /// Partitions of the process.
+        owned: u32,
+        /// Partitions of the application, at least one.
+        of: u32,
+    },
+    /// The partition runs in this process no more. Its batches that were not answered are
+    /// forgotten: its next owner sends them, and one that was sent here later would come after
+    /// newer ones.
+    PartitionLeft(u32),
     /// The requested wake-up time was reached (possibly early). The wake-up is used up: if it came
     /// too early, the dispatcher requests another one.
     TimeReached,
@@ -125,7 +137,7 @@ pub struct DispatcherCounts {
 ///
 /// [`poll_output`](Dispatcher::poll_output) returns a [`DispatcherOutput`]: a request to send, a
 /// result for the partition, or a wake-up time. Every batch handed in leads to exactly one
-/// `Completed` or `Failed`, however often its request is retried.
+/// `Completed` or `Failed`, however often its request is retried, unless its partition leaves.
 ///
 /// # Observation
 ///
@@ -191,9 +203,42 @@ impl Dispatcher {
             DispatcherInput::BundleReturned { bundle, outcome } => {
                 self.bundle_returned(bundle, outcome);
             }
+            DispatcherInput::ShareChanged { owned, of } => {
+                for (lane, (_, endpoint)) in self.lanes.iter_mut().zip(self.endpoints.iter()) {
+                    lane.share(endpoint, (owned, of));
+                }
+            }
+            DispatcherInput::PartitionLeft(partition) => self.forget(partition),
             // The wake-up may have come too early, and the driver has no other pending: request one
             // again.
             DispatcherInput::TimeReached => self.wake_requested_ms = None,
+        }
+    }
+
+    /// Forgets the batches of a partition. Requests that hold no others are abandoned.
+    fn forget(&mut self, partition: u32) {
+        for lane in &mut self.lanes {
+            lane.forget(partition);
+        }
+        let mut emptied = Vec::new();
+        for (id, under_way) in &mut self.under_way {
+            let batches = &mut under_way.group.batches;
+            batches.retain(|batch| batch.attempt.partition != partition);
+            if batches.is_empty() {
+                emptied.push(*id);
+            }
+        }
+        emptied.sort_unstable();
+        for id in emptied {
+            self.abandon_copy_of(id);
+            if let Some(UnderWay {
+                copy_of: Some(original),
+                ..
+            }) = self.abandon(id)
+                && let Some(original) = self.under_way.get_mut(&original)
+            {
+                original.copied_as = None;
+            }
         }
     }
 

@@ -98,6 +98,9 @@ pub struct View {
 pub struct Timing {
     /// Time for which the counter of a member stands still until the member counts as dead.
     pub lease_ms: u64,
+    /// Maximum time between two looks. After a longer one, a counter that stands still means
+    /// nothing yet.
+    pub gap_max_ms: u64,
     /// Time for which each next member waits before it claims a partition without a live owner.
     pub claim_step_ms: u64,
     /// Time after which a partition without a live owner is claimed without regard to room.
@@ -118,6 +121,7 @@ impl Timing {
     pub fn of(lease_ms: u64) -> Self {
         Self {
             lease_ms,
+            gap_max_ms: (lease_ms / 2).max(2_000),
             claim_step_ms: (lease_ms / 5).min(2_000),
             claim_anyway_ms: lease_ms.min(10_000),
             settled_ms: lease_ms.min(10_000),
@@ -153,6 +157,8 @@ pub struct Spread {
     timing: Timing,
     /// Last counter of each member, and when it moved.
     counters: BTreeMap<Arc<str>, (u64, u64)>,
+    /// Time of the last look.
+    looked_ms: Option<u64>,
     /// Live members that stay, and since when they are the same.
     settled: (BTreeSet<Arc<str>>, u64),
     /// Partitions without a live owner, and since when.
@@ -174,6 +180,7 @@ impl Spread {
             me,
             timing,
             counters: BTreeMap::new(),
+            looked_ms: None,
             settled: (BTreeSet::new(), 0),
             unowned: BTreeMap::new(),
             offers: BTreeMap::new(),
@@ -188,8 +195,9 @@ impl Spread {
         self.draining = true;
     }
 
-    /// Returns what to do after a look at the table. `busy` holds the partitions for which an
-    /// earlier decision is still being carried out, and `serving` those that run in this process.
+    /// Returns what to do after a look at the table, whose reads began at `now_ms`. `busy` holds
+    /// the partitions for which an earlier decision is still being carried out, and `serving` those
+    /// that run in this process.
     pub fn look(
         &mut self,
         now_ms: u64,
@@ -211,6 +219,14 @@ impl Spread {
     fn live<'a>(&mut self, now_ms: u64, view: &'a View) -> Vec<&'a Member> {
         let present = |id: &Arc<str>| view.members.iter().any(|member| member.id == *id);
         self.counters.retain(|id, _| present(id));
+        let looked_ms = self.looked_ms.replace(now_ms);
+        let gap_ms = looked_ms.map_or(0, |looked_ms| now_ms.saturating_sub(looked_ms));
+        if gap_ms > self.timing.gap_max_ms {
+            // The table may have been unreachable for the others too, or this process slept.
+            for (_, since_ms) in self.counters.values_mut() {
+                *since_ms = now_ms;
+            }
+        }
         let mut live = Vec::new();
         for member in &view.members {
             let known = self.counters.entry(Arc::clone(&member.id));

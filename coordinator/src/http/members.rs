@@ -87,13 +87,13 @@ pub(crate) enum Wish {
 }
 
 /// Wish, and where to say whether it could be noted. False means that there is no such partition or
-/// process.
-pub(crate) type AskedWish = (Wish, oneshot::Sender<bool>);
+/// process, none that the lease table did not answer.
+pub(crate) type AskedWish = (Wish, oneshot::Sender<Option<bool>>);
 
 /// Connection of the routes with the membership of this process.
 #[derive(Debug, Clone)]
 pub(crate) struct Members {
-    /// What the process knows.
+    /// Knowledge of the process.
     pub(crate) view: watch::Receiver<Option<Arc<MembersBody>>>,
     /// Wishes of people.
     pub(crate) wishes: mpsc::Sender<AskedWish>,
@@ -180,8 +180,13 @@ async fn ask(
     let sent = members.wishes.send((wish, reply)).await;
     sent.map_err(|_| unknown())?;
     match noted.await {
-        Ok(true) => Ok(json_response(StatusCode::OK, &serde_json::json!({}))),
-        Ok(false) => Err(ApiError::new(
+        Ok(Some(true)) => Ok(json_response(StatusCode::OK, &serde_json::json!({}))),
+        Ok(None) => Err(ApiError::unavailable(
+            "table_unreachable",
+            1,
+            "the lease table did not answer; the wish may have been noted, retry it",
+        )),
+        Ok(Some(false)) => Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "not_found",
             "there is no such partition or process",

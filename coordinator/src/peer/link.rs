@@ -73,6 +73,11 @@ impl Links {
         }
     }
 
+    /// Returns links of the same process with connections of their own.
+    pub(crate) fn separate(&self) -> Self {
+        Self::new(Arc::clone(&self.identity))
+    }
+
     /// Connects to a process, so that the first request need not wait for the handshake.
     pub(crate) async fn connect(&self, peer: &PeerPort) {
         // The request that needs the connection reports a failure.

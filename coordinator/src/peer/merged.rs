@@ -301,7 +301,10 @@ mod tests {
 
     #[test]
     fn pages_of_functions_are_cut_where_every_process_is_known() {
-        let function = |name: &str, addresses: u64, messages: u64| json!({"function": name, "addresses": addresses, "backlog": {"messages": messages}});
+        let function = |name: &str, addresses: u64, messages: u64| {
+            let backlog = json!({"messages": messages});
+            json!({"function": name, "addresses": addresses, "backlog": backlog})
+        };
         let lists = [
             json!({"functions": [function("a/a", 1, 1), function("a/c", 2, 0)], "next": "a/c"}),
             json!({"functions": [function("a/a", 3, 4), function("a/b", 1, 0)], "next": null}),

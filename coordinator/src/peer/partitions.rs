@@ -1,10 +1,10 @@
 //! Requests between the processes of an application of several partitions.
 //!
-//! | Path | |
+//! | `POST /partitions/…` | |
 //! |---|---|
-//! | `POST /partitions/frames/{from}/{to}` | frames between two partitions ([`super::streams`]) |
-//! | `POST /partitions/administer/{partition}` | a request of the administration port to one partition |
-//! | `POST /partitions/look` | the roster has changed |
+//! | `…/frames/{from}/{to}` | frames between two partitions ([`super::streams`]) |
+//! | `…/administer/{partition}` | a request of the administration port to one partition |
+//! | `…/look` | the roster has changed |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ const ADMINISTRATION_BYTES_MAX: usize = 128 << 20;
 /// Pause before a partition that could not be asked is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// What other processes ask about the partitions of this one. Cheap to clone.
+/// Answers to other processes about the partitions of this one. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct PartitionPort {
     /// Switch of the partitions.

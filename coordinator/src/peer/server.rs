@@ -39,8 +39,9 @@ const STRANGERS_MAX: usize = 64;
 /// Maximum number of connections.
 const CONNECTIONS_MAX: usize = 256;
 
-/// Maximum number of requests in progress on one connection. The budget of the port limits all.
-const STREAMS_MAX: u32 = 4_096;
+/// Maximum number of requests in progress on one connection. The budget of the port limits all but
+/// the streams of frames, of which two processes with half of 256 partitions each have 16,384.
+const STREAMS_MAX: u32 = 20_000;
 
 /// Window of one body and of all bodies of a connection, in bytes.
 const WINDOWS: (u32, u32) = (1 << 20, 8 << 20);
@@ -77,7 +78,7 @@ pub(crate) struct PeerPortParts {
     pub(crate) membership: Membership,
     /// Routes, as [`routes`] makes them.
     pub(crate) routes: Router,
-    /// What other processes ask about the partitions of this one, if there are several.
+    /// Answers to other processes about the partitions of this one, if there are several.
     pub(crate) partitions: Option<PartitionPort>,
     /// Limits.
     pub(crate) limits: ServeLimits,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Each ordered pair of partitions in different processes has one request, which the process of the
-//! sender begins. Both bodies are pieces: a length (4 bytes, big endian), then so many bytes, whose
+//! sender begins. Both bodies are pieces: a length (4 bytes, big endian), then the bytes, whose
 //! form is that of [`satchel_engine::durable::frames`]. A stream delivers in order or breaks. The
 //! partitions number their messages, so a stream that breaks loses nothing.
 

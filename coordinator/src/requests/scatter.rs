@@ -52,18 +52,20 @@ pub(super) async fn administer(requests: &Requests, administration: Administrati
     }
 }
 
-/// Asks one partition after another until one knows the object.
+/// Asks one partition after another until one knows the object. If none does, an answer of one that
+/// could not be asked counts more than that the others do not know it.
 async fn first_that_knows(requests: &Requests, administration: &Administration) -> Answer {
-    let mut last = Answer::Stopping;
+    let mut unknown = None;
+    let mut failed = None;
     for partition in 0..requests.partitions() {
-        last = requests
-            .administer_at(partition, administration.clone())
-            .await;
-        if !matches!(last, Answer::NotFound(_)) {
-            break;
+        let asked = requests.administer_at(partition, administration.clone());
+        match asked.await {
+            answer @ Answer::NotFound(_) => unknown = Some(answer),
+            answer @ (Answer::Stopping | Answer::Overloaded) => failed = Some(answer),
+            answer => return answer,
         }
     }
-    last
+    failed.or(unknown).unwrap_or(Answer::Stopping)
 }
 
 /// Asks all partitions for the same change. The change is made if any partition made it: one that

@@ -77,6 +77,23 @@ pub(super) struct LeaseHolder {
 }
 
 impl LeaseItems {
+    /// Checks that no processes share the partitions of the application.
+    ///
+    /// # Errors
+    ///
+    /// Some do, and this process has no peer port.
+    pub(super) async fn are_not_shared(&self) -> Result<(), Failure> {
+        // The lease that is read next reports a table that does not answer.
+        match self.table.read_roster(&self.prefix).await {
+            Ok(Some((roster, _))) if !roster.members.is_empty() => Err(Failure::usage(format!(
+                "processes with a peer port share the partitions of this application ({} are \
+                 listed in the lease table): start this one with --peer too",
+                roster.members.len()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Begins to compete for the lease. Other processes reach this one at its administration port
     /// and its peer port, if it has one.
     pub(super) fn compete(

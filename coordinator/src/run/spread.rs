@@ -20,6 +20,7 @@
 //! it again for a while.
 
 mod change;
+mod leave;
 mod life;
 mod view;
 
@@ -47,17 +48,13 @@ use crate::peer::{PartitionPort, Routes, Streams, remote};
 use crate::readiness::Readiness;
 use crate::runtime::partitions::Host;
 
-use life::{Life, Report, Reports, Stage, Stop};
+use life::{Life, NumberedReport, Report, Reports, Stage, Stop, Surroundings};
 
 /// Time for which a partition that failed in this process is not claimed by it again.
 const REFUSED: Duration = Duration::from_secs(30);
 
 /// Lease times after which the entry of a silent process is removed, and the minimum of that time.
 const FORGOTTEN: (u32, Duration) = (10, Duration::from_secs(60));
-
-/// Part of the stop time in which the partitions are given away one after another. In the rest,
-/// what is left is stopped at once.
-const GIVING_AWAY_SHARE: (u32, u32) = (3, 5);
 
 /// Membership of this process in its application.
 pub(super) struct Membership<'a> {
@@ -70,15 +67,21 @@ pub(super) struct Membership<'a> {
     spread: Spread,
     /// Last known roster and its version.
     roster: Option<(Roster, u64)>,
-    /// Last counter of each process, and the boot time at which it was first seen.
-    counters: BTreeMap<Arc<str>, (u64, u64)>,
+    /// Observations of each process.
+    counters: BTreeMap<Arc<str>, Seen>,
+    /// Boot time of the last read.
+    read_ms: Option<u64>,
     lives: BTreeMap<u32, Life>,
     next_life: u64,
     /// Partitions whose offer this process is getting ready for.
     preparing: BTreeSet<u32>,
+    /// Partitions that this process is ready for, until the roster says so.
+    ready: BTreeSet<u32>,
+    /// Partitions that ended here, until the roster says that they are released.
+    released: BTreeSet<u32>,
     /// Partitions that failed here, and the boot time until which they are not claimed.
     refused: BTreeMap<u32, u64>,
-    reports: (Reports, mpsc::UnboundedReceiver<(u32, u64, Report)>),
+    reports: (Reports, mpsc::UnboundedReceiver<NumberedReport>),
     news: Arc<Notify>,
     streams: Streams,
     routes: watch::Sender<Routes>,
@@ -90,6 +93,19 @@ pub(super) struct Membership<'a> {
     is_table_silent: bool,
     /// True once every partition had an owner.
     was_complete: bool,
+    /// True once a partition was served here.
+    has_served: bool,
+}
+
+/// Observation of a process.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    /// Its last counter.
+    counter: u64,
+    /// Boot time at which the counter was seen first.
+    since_ms: u64,
+    /// True if it is another process that said that it is congested.
+    congested: bool,
 }
 
 /// Prepares the partitions of this process and what other processes ask about them. Nothing is
@@ -114,7 +130,9 @@ pub(super) fn open<'a>(
     let lease_ms = u64::try_from(config.lease_time.as_millis()).unwrap_or(u64::MAX);
     let nowhere: Routes = vec![None; host.partitions() as usize].into();
     let (routes, followed) = watch::channel(nowhere);
-    let streams = Streams::new(port.switch.clone(), peers.links().clone(), followed);
+    // On connections of their own, so that requests never wait for streams.
+    let links = peers.links().separate();
+    let streams = Streams::new(port.switch.clone(), links, followed);
     let asking = remote(
         peers.gate().clone(),
         peers.links().clone(),
@@ -132,9 +150,12 @@ pub(super) fn open<'a>(
         spread: Spread::new(me, Timing::of(lease_ms)),
         roster: None,
         counters: BTreeMap::new(),
+        read_ms: None,
         lives: BTreeMap::new(),
         next_life: 1,
         preparing: BTreeSet::new(),
+        ready: BTreeSet::new(),
+        released: BTreeSet::new(),
         refused: BTreeMap::new(),
         reports: mpsc::unbounded_channel(),
         news: Arc::clone(&port.news),
@@ -145,6 +166,7 @@ pub(super) fn open<'a>(
         is_leaving: false,
         is_table_silent: false,
         was_complete: false,
+        has_served: false,
     }
 }
 
@@ -183,12 +205,16 @@ impl Membership<'_> {
             partitions = self.host.partitions(),
             "member of the application; partitions are spread over its processes"
         );
+        if !self.is_sole_owner_gone(shutdown.as_mut()).await? {
+            return Ok(());
+        }
         loop {
             self.look().await?;
-            tokio::select! {
+            let event = tokio::select! {
                 () = &mut shutdown => break,
-                ended = self.wait() => ended?,
-            }
+                event = self.next_event() => event,
+            };
+            self.handle(event).await?;
         }
         stopping.begin(Some(self.peers));
         self.give_away(stopping).await
@@ -199,21 +225,28 @@ impl Membership<'_> {
         (self.config.lease_time / 4).min(Duration::from_secs(1))
     }
 
-    /// Waits for something to look at, and handles a report.
-    async fn wait(&mut self) -> Result<(), Failure> {
+    /// Waits for something to look at. Nothing is lost if it is dropped.
+    async fn next_event(&mut self) -> Event {
         let due = Instant::now() + self.interval();
         let news = Arc::clone(&self.news);
         tokio::select! {
-            Some((partition, life, report)) = self.reports.1.recv() => {
-                self.reported(partition, life, report).await
-            }
-            failure = self.host.failed() => Err(failure),
-            Some(asked) = self.wishes.recv() => {
+            Some(report) = self.reports.1.recv() => Event::Reported(report),
+            failure = self.host.failed() => Event::Failed(failure),
+            Some(asked) = self.wishes.recv() => Event::Asked(asked),
+            () = news.notified() => Event::Due,
+            () = sleep_until(due) => Event::Due,
+        }
+    }
+
+    async fn handle(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Reported((partition, life, report)) => self.reported(partition, life, report),
+            Event::Failed(failure) => Err(failure),
+            Event::Asked(asked) => {
                 self.asked(asked).await;
                 Ok(())
             }
-            () = news.notified() => Ok(()),
-            () = sleep_until(due) => Ok(()),
+            Event::Due => Ok(()),
         }
     }
 
@@ -222,20 +255,22 @@ impl Membership<'_> {
         // A refused change means that another process was faster.
         const ATTEMPTS: usize = 3;
         for _ in 0..ATTEMPTS {
+            let begun_ms = boot_ms();
             if !self.read().await? {
                 return Ok(());
             }
             self.follow();
-            if self.decide().await {
+            if self.decide(begun_ms).await {
+                self.follow();
                 return Ok(());
             }
         }
         Ok(())
     }
 
-    /// Decides on the roster that was read, and writes the changes. Returns false if they were
-    /// refused.
-    async fn decide(&mut self) -> bool {
+    /// Decides on the roster whose reads began at `now_ms`, and writes the changes. Returns false
+    /// if they were refused.
+    async fn decide(&mut self, now_ms: u64) -> bool {
         let Some((roster, version)) = self.roster.clone() else {
             return true;
         };
@@ -243,9 +278,8 @@ impl Membership<'_> {
             // A person may let it drain, and take that back.
             self.me.draining = listed.draining || self.is_leaving;
         }
-        let now_ms = boot_ms();
         let counters = self.counters.iter();
-        let counters = counters.map(|(id, (counter, _))| (Arc::clone(id), *counter));
+        let counters = counters.map(|(id, seen)| (Arc::clone(id), seen.counter));
         let view = roster.view(&counters.collect());
         let is_serving = |life: &&Life| life.stage == Stage::Serving;
         let numbers = |wanted: bool| {
@@ -268,6 +302,14 @@ impl Membership<'_> {
         });
         let mut next = roster.clone();
         let mut changed = next.join(&self.me);
+        for partition in &self.ready {
+            changed |= next.ready(*partition, &self.me.id);
+        }
+        for partition in &self.released {
+            changed |= next.release(*partition, &self.me.id);
+        }
+        let kept: Vec<Decision> = self.unlisted(&roster).map(Decision::Claim).collect();
+        changed |= next.apply(&self.me.id, &kept, calendar_ms());
         for silent in self.silent(now_ms, &roster) {
             tracing::info!(
                 process = &*silent,
@@ -279,6 +321,8 @@ impl Membership<'_> {
         if changed && !self.write(next, version + 1).await {
             return false;
         }
+        self.ready.clear();
+        self.released.clear();
         for decision in decisions {
             self.carry_out(decision);
         }
@@ -292,10 +336,11 @@ impl Membership<'_> {
             Decision::Prepare(partition) => self.prepare(partition),
             Decision::HandOver(partition) => {
                 let drain = self.config.lease_time + DRAIN_BEYOND;
+                let shorten = self.config.stop_timeout / SHORTENING_SHARE;
                 let stop = Stop {
-                    shorten: self.config.stop_timeout / SHORTENING_SHARE,
+                    shorten,
                     drain,
-                    limit: drain + self.config.lease_time,
+                    until: Instant::now() + shorten + drain,
                 };
                 if let Some(life) = self.lives.get_mut(&partition) {
                     tracing::info!(partition, "handing over to another process");
@@ -322,8 +367,13 @@ impl Membership<'_> {
         self.peers.gate().set(partition, Owner::Arriving);
         let number = self.next_life;
         self.next_life += 1;
-        let (gate, reports) = (self.peers.gate().clone(), self.reports.0.clone());
-        let life = Life::begin(number, parts, gate, reports);
+        let surroundings = Surroundings {
+            gate: self.peers.gate().clone(),
+            metrics: self.process.metrics.clone(),
+            patience: self.config.lease_time,
+            reports: self.reports.0.clone(),
+        };
+        let life = Life::begin(number, parts, surroundings);
         self.lives.insert(partition, life);
         self.show_role();
     }
@@ -343,17 +393,11 @@ impl Membership<'_> {
     }
 
     /// Handles the report of a task.
-    async fn reported(
-        &mut self,
-        partition: u32,
-        number: u64,
-        report: Report,
-    ) -> Result<(), Failure> {
+    fn reported(&mut self, partition: u32, number: u64, report: Report) -> Result<(), Failure> {
         match report {
             Report::Ready => {
                 self.preparing.remove(&partition);
-                let me = Arc::clone(&self.me.id);
-                self.change(|roster| roster.ready(partition, &me)).await;
+                self.ready.insert(partition);
             }
             Report::Unready(reason) => {
                 self.preparing.remove(&partition);
@@ -367,6 +411,7 @@ impl Membership<'_> {
                     return Ok(());
                 }
                 life.stage = Stage::Serving;
+                self.has_served = true;
                 life.streams = Some(self.streams.begin(partition));
                 self.host.arrive(partition);
                 self.peers.gate().set(partition, Owner::Here);
@@ -383,7 +428,7 @@ impl Membership<'_> {
             Report::Ended(ended) => {
                 let is_present = self.lives.get(&partition).map(|life| life.number);
                 if is_present == Some(number) {
-                    return self.ended(partition, ended).await;
+                    return self.ended(partition, ended);
                 }
             }
         }
@@ -391,8 +436,9 @@ impl Membership<'_> {
     }
 
     /// Handles the end of a partition in this process.
-    async fn ended(&mut self, partition: u32, ended: Result<(), Failure>) -> Result<(), Failure> {
+    fn ended(&mut self, partition: u32, ended: Result<(), Failure>) -> Result<(), Failure> {
         self.forget(partition);
+        self.released.insert(partition);
         match ended {
             Ok(()) => {}
             Err(failure) if failure.exit == Exit::Fenced => {
@@ -400,9 +446,8 @@ impl Membership<'_> {
             }
             Err(failure) => {
                 let is_final = matches!(failure.exit, Exit::Usage | Exit::Damaged);
-                if is_final && self.lives.is_empty() && !self.was_complete {
+                if is_final && self.lives.is_empty() && !self.has_served {
                     // Nothing of the application runs here, and nothing ever did.
-                    self.release(partition).await;
                     return Err(failure);
                 }
                 tracing::error!(
@@ -416,15 +461,7 @@ impl Membership<'_> {
                 self.refused.insert(partition, until_ms);
             }
         }
-        self.release(partition).await;
         Ok(())
-    }
-
-    async fn release(&mut self, partition: u32) {
-        let me = Arc::clone(&self.me.id);
-        if self.change(|roster| roster.release(partition, &me)).await {
-            tracing::info!(partition, "released");
-        }
     }
 
     /// Ends a partition here, if it has not ended, and forgets it.
@@ -442,6 +479,7 @@ impl Membership<'_> {
         };
         self.process.metrics.observe_role(role);
         let partitions = self.lives.len();
+        self.host.share(partitions);
         self.process.metrics.observe_partitions_owned(partitions);
     }
 
@@ -453,7 +491,9 @@ impl Membership<'_> {
         let me = Arc::clone(&self.me.id);
         let is_mine = |number| roster.is_owner(number, &me);
         let lives = self.lives.keys().copied();
-        let lost: Vec<u32> = lives.filter(|number| !is_mine(*number)).collect();
+        let kept: BTreeSet<u32> = self.unlisted(&roster).collect();
+        let lost = lives.filter(|number| !is_mine(*number) && !kept.contains(number));
+        let lost: Vec<u32> = lost.collect();
         for partition in lost {
             // The log refuses its commits from now on, or will.
             tracing::warn!(partition, "partition claimed by another process");
@@ -480,7 +520,12 @@ impl Membership<'_> {
         });
         for partition in all.clone() {
             let is_here = self.lives.contains_key(&partition);
-            if is_mine(partition) && !is_here && !self.refused.contains_key(&partition) {
+            if !is_mine(partition) || is_here || self.released.contains(&partition) {
+                continue;
+            }
+            if self.is_leaving || self.refused.contains_key(&partition) {
+                self.released.insert(partition);
+            } else {
                 // After a claim whose answer was lost.
                 self.start(partition);
             }
@@ -492,83 +537,15 @@ impl Membership<'_> {
         }
         self.show();
     }
+}
 
-    /// Stops giving and taking, and gives all partitions away.
-    async fn give_away(mut self, stopping: &Stopping) -> Result<(), Failure> {
-        let total = self.config.stop_timeout;
-        let (share, of) = GIVING_AWAY_SHARE;
-        tracing::info!(
-            partitions = self.lives.len(),
-            limit_s = (total * share / of).as_secs(),
-            "stopping; partitions are given to other processes"
-        );
-        self.spread.drain();
-        self.is_leaving = true;
-        self.me.draining = true;
-        let me = Arc::clone(&self.me.id);
-        self.change(|roster| roster.drain(&me, true)).await;
-        let reserve = total - total * share / of;
-        while stopping.left(total) > reserve && !self.lives.is_empty() {
-            self.look().await?;
-            if self.is_alone() {
-                break;
-            }
-            self.wait().await?;
-        }
-        let outcome = self.stop_all(stopping.left(total) * 3 / 4).await;
-        self.process.metrics.observe_role(Role::Released);
-        let left = stopping.left(total);
-        let deserted = self.peers.deserted(left);
-        let deserted = tokio::time::timeout(left, deserted);
-        let mut deserted = std::pin::pin!(deserted);
-        if !self.is_alone() {
-            loop {
-                let _ = self.look().await;
-                tokio::select! {
-                    _ = &mut deserted => break,
-                    _ = self.wait() => {}
-                }
-            }
-        }
-        self.process.readiness.send_replace(Readiness::Stopping);
-        self.change(|roster| roster.remove(&me)).await;
-        outcome
-    }
-
-    /// Stops the partitions that no other process took in time.
-    async fn stop_all(&mut self, limit: Duration) -> Result<(), Failure> {
-        let drain = limit.min(self.config.drain_limit()) / 2;
-        let stop = Stop {
-            shorten: limit / SHORTENING_SHARE,
-            drain,
-            limit: limit - limit / SHORTENING_SHARE,
-        };
-        for life in self.lives.values_mut() {
-            life.stop(stop);
-        }
-        let mut outcome = Ok(());
-        let until = Instant::now() + limit;
-        while !self.lives.is_empty() {
-            let report = tokio::time::timeout_at(until, self.reports.1.recv()).await;
-            let Ok(Some((partition, life, report))) = report else {
-                let left: Vec<u32> = self.lives.keys().copied().collect();
-                let text = format!(
-                    "partitions {left:?} did not stop within {limit:?}: \
-                     the next owners repeat what is not durable yet"
-                );
-                self.lives.clear();
-                return Err(Failure::new(Exit::Environment, text));
-            };
-            match report {
-                Report::Ended(Err(failure)) if failure.exit != Exit::Fenced => {
-                    self.forget(partition);
-                    outcome = Err(failure);
-                }
-                report => self.reported(partition, life, report).await?,
-            }
-        }
-        outcome
-    }
+/// Something that a member does not decide itself.
+enum Event {
+    Reported(NumberedReport),
+    Failed(Failure),
+    Asked(AskedWish),
+    /// It is time to look.
+    Due,
 }
 
 fn calendar_ms() -> u64 {

@@ -81,6 +81,9 @@ impl DispatchLoop {
                         let request = requests.remove(&bundle);
                         self.returned(now, (bundle, request), outcome);
                     }
+                    // Made by a loop that was ended a moment ago.
+                    DispatcherInput::BatchReady { batch, .. }
+                        if !self.partitions.has(batch.attempt.partition) => {}
                     input => self.dispatcher.handle_input(now.boot_ms, input),
                 }
             }

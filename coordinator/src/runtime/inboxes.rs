@@ -37,6 +37,12 @@ impl Inboxes {
         }
     }
 
+    /// Returns true if a partition runs here, or starts.
+    pub(super) fn has(&self, partition: u32) -> bool {
+        let queues = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(queues.get(partition as usize), Some(Some(_)))
+    }
+
     /// Sends an input to a partition. A partition that has stopped, or runs elsewhere, expects
     /// none.
     pub(super) fn send(&self, partition: u32, input: Input) {

@@ -192,20 +192,29 @@ impl Node {
     /// # Errors
     ///
     /// The reason why it could not be made durable.
-    pub(crate) async fn stop(mut self, limit: Duration) -> Result<(), Failure> {
+    pub(crate) async fn stop(self, limit: Duration) -> Result<(), Failure> {
+        self.stop_until(tokio::time::sleep(limit)).await
+    }
+
+    /// As [`Self::stop`]: work in flight has the time until `forced`.
+    pub(crate) async fn stop_until(
+        mut self,
+        forced: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
         // The loop ends only on request, so it receives this one.
         let _ = self.inputs.send(Input::StopRequested);
-        let inputs = self.inputs.clone();
-        let forcing = tokio::spawn(async move {
-            tokio::time::sleep(limit).await;
-            let _ = inputs.send(Input::StopForced);
-        });
+        let mut forced = std::pin::pin!(forced);
+        let mut is_forced = false;
         let mut stopped = false;
         while !stopped || !self.committing.is_empty() {
             tokio::select! {
+                () = &mut forced, if !is_forced => {
+                    is_forced = true;
+                    let _ = self.inputs.send(Input::StopForced);
+                }
                 ended = &mut self.partition, if !stopped => {
                     stopped = true;
-                    forcing.abort();
+                    is_forced = true;
                     ended.map_err(loop_failed)?;
                 }
                 Some(ended) = self.committing.join_next() => match ended {

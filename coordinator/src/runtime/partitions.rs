@@ -168,6 +168,17 @@ impl Host {
         self.board.show_member();
     }
 
+    /// Notes that this number of partitions runs in this process: the others use the rest of the
+    /// concurrency of endpoints.
+    #[cfg(feature = "aws")]
+    pub(crate) fn share(&self, owned: usize) {
+        let owned = u32::try_from(owned).unwrap_or(u32::MAX);
+        let of = self.partitions();
+        let _ = self
+            .dispatch
+            .send(DispatcherInput::ShareChanged { owned, of });
+    }
+
     /// Makes the parts of a partition, and sends inputs and requests for it to them.
     pub(crate) fn prepare(&self, number: u32) -> NodeParts {
         let parts = &self.template;
@@ -222,6 +233,8 @@ impl Host {
         let parts = &self.template;
         parts.requests.detach(number);
         self.inboxes.remove(number);
+        // A dispatcher that has ended reports that itself.
+        let _ = self.dispatch.send(DispatcherInput::PartitionLeft(number));
         parts.metrics.status().forget_partition(number);
         for ingress in self.ingresses_of(number) {
             parts.sources.remove(&ingress.source());

@@ -29,6 +29,9 @@ use super::inboxes::Inboxes;
 /// Time after which a closed connection is made again.
 const CONNECTS_AGAIN: Duration = Duration::from_secs(1);
 
+/// Time in which a former owner of a partition is ended by the log.
+const FENCED_WITHIN: Duration = Duration::from_secs(10);
+
 /// Carries frames and answers between the partitions of a process, and between them and others.
 /// Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,6 +48,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Connections {
     last: u64,
+    /// Present life of each partition that runs here, or starts.
+    lives: HashMap<u32, u64>,
     /// Partitions that are connected in this process.
     present: BTreeSet<u32>,
     open: HashMap<u64, Connection>,
@@ -79,8 +84,8 @@ pub(crate) struct Pair {
     pub(crate) to: u32,
 }
 
-/// Where this process says something on a stream. The other end sees it end when the connection is
-/// closed.
+/// Side of a stream on which this process speaks. The other process sees its end when the
+/// connection is closed.
 pub(crate) type StreamSide = mpsc::UnboundedSender<Bytes>;
 
 impl Connections {
@@ -127,6 +132,7 @@ impl Switch {
     pub(super) fn leave(&self, partition: u32) {
         let closed: Vec<(u64, Connection)> = {
             let mut connections = self.connections();
+            connections.lives.remove(&partition);
             connections.present.remove(&partition);
             let of = |pair: Pair| pair.from == partition || pair.to == partition;
             let closed = connections.open.extract_if(|_, it| of(it.pair));
@@ -144,11 +150,18 @@ impl Switch {
         });
     }
 
-    /// Returns the port of one partition.
+    /// Returns the port of a partition that starts. The port of a former life of it, whose loop
+    /// may still end, does nothing any more.
     pub(super) fn port(&self, own: u32) -> PeerPort {
+        let mut connections = self.connections();
+        connections.last += 1;
+        let life = connections.last;
+        connections.lives.insert(own, life);
+        drop(connections);
         PeerPort {
             switch: self.clone(),
             own,
+            life,
         }
     }
 
@@ -170,8 +183,12 @@ impl Switch {
     }
 
     /// Opens the sender's side of a stream, which carries `frames`. Returns the number of the
-    /// connection, or none if the sender is not in this process.
+    /// connection, or none if the sender is not in this process, or the receiver is.
     pub(crate) fn open_outgoing(&self, pair: Pair, frames: StreamSide) -> Option<u64> {
+        if self.connections().present.contains(&pair.to) {
+            // They are connected over memory. The owner that the routes name is a former one.
+            return None;
+        }
         let connection = self.open(pair.from, pair, Over::Frames(frames))?;
         let peer = pair.to;
         self.send(pair.from, Input::PeerConnected { peer, connection });
@@ -228,7 +245,7 @@ impl Switch {
         }
     }
 
-    /// Whether a partition of this process is congested, now and later.
+    /// Congestion of any partition of this process, now and later.
     pub(crate) fn congested(&self) -> watch::Receiver<bool> {
         self.0.congested.subscribe()
     }
@@ -285,11 +302,15 @@ impl Switch {
 pub(crate) struct PeerPort {
     switch: Switch,
     own: u32,
+    life: u64,
 }
 
 impl PeerPort {
     /// Performs an output of the partition that concerns others.
     pub(super) fn perform(&self, output: Output) {
+        if !self.is_present() {
+            return;
+        }
         match output {
             Output::PeerFrame {
                 connection,
@@ -307,6 +328,11 @@ impl PeerPort {
             Output::Congested(congested) => self.congested(congested),
             other => unreachable!("it concerns no other partition: {other:?}"),
         }
+    }
+
+    fn is_present(&self) -> bool {
+        let connections = self.switch.connections();
+        connections.lives.get(&self.own) == Some(&self.life)
     }
 
     /// Sends a frame over a connection that the partition made. A frame over a closed connection is
@@ -374,21 +400,32 @@ impl PeerPort {
         });
     }
 
-    /// Reports a contradiction between this partition and another one.
+    /// Reports a contradiction between this partition and another one, unless this owner turns out
+    /// to be a former one: the log ends it soon.
     fn damaged(&self, peer: u32, damage: LinkDamage) {
-        let partition = self.own;
-        tracing::error!(
-            partition,
-            peer,
-            ?damage,
-            "two partitions contradict each other; messages between them wait: run `satchel verify`"
-        );
+        let port = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(FENCED_WITHIN).await;
+            if !port.is_present() {
+                return;
+            }
+            let partition = port.own;
+            tracing::error!(
+                partition,
+                peer,
+                ?damage,
+                "two partitions contradict each other; messages between them wait: run `satchel \
+                 verify`"
+            );
+        });
     }
 
     /// Notes whether too many messages wait at this partition for others.
     fn congested(&self, congested: bool) {
         self.switch.set_congested(|connections| {
-            if congested {
+            if connections.lives.get(&self.own) != Some(&self.life) {
+                // It has left meanwhile.
+            } else if congested {
                 connections.congested.insert(self.own);
             } else {
                 connections.congested.remove(&self.own);
@@ -398,198 +435,4 @@ impl PeerPort {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Queues = Vec<mpsc::UnboundedReceiver<Input>>;
-
-    fn switch(partitions: u32) -> (Switch, Queues) {
-        let inboxes = Inboxes::new(partitions as usize);
-        let queues = (0..partitions).map(|number| {
-            let (sender, queue) = mpsc::unbounded_channel();
-            inboxes.put(number, sender);
-            queue
-        });
-        let queues = queues.collect();
-        (Switch::new(inboxes), queues)
-    }
-
-    fn connected(partitions: u32) -> (Switch, Queues) {
-        let (switch, mut queues) = switch(partitions);
-        (0..partitions).for_each(|number| switch.arrive(number));
-        queues.iter_mut().for_each(|queue| drop(waiting(queue)));
-        (switch, queues)
-    }
-
-    fn waiting(queue: &mut mpsc::UnboundedReceiver<Input>) -> Vec<Input> {
-        std::iter::from_fn(|| queue.try_recv().ok()).collect()
-    }
-
-    fn answer() -> Answer {
-        Answer {
-            epoch: 1,
-            taken: 0,
-            durable: 0,
-            time_ms: 0,
-            refused: None,
-            credit: 1,
-        }
-    }
-
-    fn frame() -> Frame<PeerMessage> {
-        Frame {
-            first: 1,
-            messages: Vec::new(),
-            time_ms: 5,
-        }
-    }
-
-    #[test]
-    fn each_pair_is_connected_in_both_directions_and_the_receiver_knows_it_first() {
-        let (switch, mut queues) = switch(2);
-        (0..2).for_each(|number| switch.arrive(number));
-        let connected = |peer, connection| Input::PeerConnected { peer, connection };
-        let accepted = |peer, connection| Input::PeerAccepted { peer, connection };
-        assert_eq!(waiting(&mut queues[0]), [accepted(1, 1), connected(1, 2)]);
-        assert_eq!(waiting(&mut queues[1]), [connected(0, 1), accepted(0, 2)]);
-    }
-
-    #[test]
-    fn frames_go_from_the_maker_of_a_connection_and_answers_come_back() {
-        let (switch, mut queues) = connected(2);
-        let ports = [switch.port(0), switch.port(1)];
-        ports[0].frame(2, 1, frame());
-        ports[1].answer(2, answer());
-        // Not over a connection of the other direction, or one that is unknown.
-        ports[0].frame(1, 1, frame());
-        ports[0].answer(2, answer());
-        ports[0].frame(9, 1, frame());
-        let arrived = Input::PeerFrame {
-            connection: 2,
-            generation: 1,
-            frame: frame(),
-        };
-        let answered = Input::PeerAnswered {
-            connection: 2,
-            answer: answer(),
-        };
-        assert_eq!(waiting(&mut queues[0]), [answered]);
-        assert_eq!(waiting(&mut queues[1]), [arrived]);
-    }
-
-    #[tokio::test]
-    async fn a_closed_connection_carries_nothing_and_is_made_again() {
-        let (switch, mut queues) = connected(2);
-        switch.port(1).close(2, CloseCause::ClocksDiffer);
-        switch.port(1).close(2, CloseCause::ClocksDiffer);
-        switch.port(0).frame(2, 1, frame());
-        let gone = Input::PeerDisconnected { connection: 2 };
-        assert_eq!(waiting(&mut queues[0]), [gone]);
-        assert_eq!(waiting(&mut queues[1]), []);
-        let again = Input::PeerConnected {
-            peer: 1,
-            connection: 3,
-        };
-        assert_eq!(queues[0].recv().await, Some(again));
-    }
-
-    #[test]
-    fn congestion_is_told_to_all_while_any_partition_has_it() {
-        let (switch, mut queues) = connected(3);
-        switch.port(0).congested(true);
-        switch.port(2).congested(true);
-        switch.port(0).congested(false);
-        assert_eq!(waiting(&mut queues[1]), [Input::ApplicationCongested(true)]);
-        switch.port(2).congested(false);
-        for queue in &mut queues {
-            assert_eq!(
-                waiting(queue).last(),
-                Some(&Input::ApplicationCongested(false))
-            );
-        }
-    }
-
-    #[test]
-    fn a_partition_that_leaves_is_disconnected_and_may_arrive_again() {
-        let (switch, mut queues) = connected(2);
-        switch.port(1).congested(true);
-        queues.iter_mut().for_each(|queue| drop(waiting(queue)));
-        let congested = switch.congested();
-        assert!(*congested.borrow());
-        switch.leave(1);
-        let gone = |connection| Input::PeerDisconnected { connection };
-        let mut seen = waiting(&mut queues[0]);
-        assert_eq!(seen.pop(), Some(Input::ApplicationCongested(false)));
-        assert!(
-            seen.contains(&gone(1)) && seen.contains(&gone(2)),
-            "{seen:?}"
-        );
-        assert!(!*congested.borrow());
-        assert_eq!(switch.open_connections(), 0);
-        switch.arrive(1);
-        assert_eq!(waiting(&mut queues[0]).len(), 2);
-    }
-
-    #[test]
-    fn a_stream_carries_the_frames_of_one_process_and_the_answers_of_another() {
-        // Partition 0 is in one process, partition 1 in the other one.
-        let ((one, mut ones), (other, mut others)) = (switch(2), switch(2));
-        let pair = Pair { from: 0, to: 1 };
-        let stream = mpsc::unbounded_channel;
-        assert!(
-            one.open_outgoing(pair, stream().0).is_none(),
-            "it has not arrived"
-        );
-        one.arrive(0);
-        other.arrive(1);
-        assert!(other.open_outgoing(pair, stream().0).is_none());
-        assert!(one.open_incoming(pair, stream().0).is_none());
-        let ((side, mut frames), (other_side, mut answers)) = (stream(), stream());
-        let sending = one.open_outgoing(pair, side).unwrap();
-        let receiving = other.open_incoming(pair, other_side).unwrap();
-        drop((waiting(&mut ones[0]), waiting(&mut others[1])));
-
-        one.port(0).frame(sending, 1, frame());
-        let sent = frames.try_recv().unwrap();
-        assert_eq!(sent, Bytes::from(encode_frame(1, &frame())));
-        other.frame_arrived(receiving, (1, frame()));
-        let arrived = Input::PeerFrame {
-            connection: receiving,
-            generation: 1,
-            frame: frame(),
-        };
-        assert_eq!(waiting(&mut others[1]), [arrived]);
-
-        other.port(1).answer(receiving, answer());
-        let said = answers.try_recv().unwrap();
-        assert_eq!(said, Bytes::from(encode_answer(&answer())));
-        one.answer_arrived(sending, answer());
-        let answered = Input::PeerAnswered {
-            connection: sending,
-            answer: answer(),
-        };
-        assert_eq!(waiting(&mut ones[0]), [answered]);
-
-        // One side closes, so what it says ends; the other one learns it from the stream.
-        other.port(1).close(receiving, CloseCause::OtherGeneration);
-        assert!(answers.blocking_recv().is_none());
-        one.stream_ended(sending);
-        one.stream_ended(sending);
-        let connection = sending;
-        let gone = Input::PeerDisconnected { connection };
-        assert_eq!(waiting(&mut ones[0]), [gone]);
-        assert!(frames.blocking_recv().is_none());
-    }
-
-    #[test]
-    fn congestion_of_another_process_counts() {
-        let (switch, mut queues) = connected(1);
-        switch.set_congested_elsewhere(true);
-        switch.port(0).congested(true);
-        switch.set_congested_elsewhere(false);
-        assert_eq!(waiting(&mut queues[0]), [Input::ApplicationCongested(true)]);
-        switch.port(0).congested(false);
-        let over = Input::ApplicationCongested(false);
-        assert_eq!(waiting(&mut queues[0]), [over]);
-    }
-}
+mod tests;

@@ -261,3 +261,86 @@ async fn people_see_one_application_at_any_process_and_say_where_partitions_shou
     }
     bank.aws.stop().await;
 }
+
+fn signal(app: &Dev, signal: &str) {
+    let pid = app.pid().to_string();
+    let mut kill = std::process::Command::new("kill");
+    assert!(kill.args([signal, &pid]).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_sleeps_too_long_loses_its_partitions_and_goes_on_as_a_member() {
+    let bank = Bank::open().await;
+    let mut transfers = Transfers::default();
+    let mut one = bank.setup.start().await;
+    let mut two = bank.setup.start().await;
+    have(&one, &[4, 4]).await;
+    transfers.make(&[&one, &two], 40).await;
+    signal(&two, "-STOP");
+    let awake = [&one];
+    let making = transfers.make(&awake, 40);
+    let waking = async {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        signal(&two, "-CONT");
+    };
+    tokio::join!(making, waking);
+    transfers.make(&[&one, &two], 40).await;
+    have(&one, &[4, 4]).await;
+    transfers.are_balanced(&two).await;
+
+    // A process that would take all partitions at once is refused.
+    let alone = bank.aws.setup("2s").run_to_end().await;
+    assert_eq!(alone.code, Some(2), "{}", alone.printed);
+    let reason = "start this one with --peer too";
+    assert!(alone.printed.contains(reason), "{}", alone.printed);
+    for app in [&mut one, &mut two] {
+        let ended = app.terminate().await;
+        assert_eq!(ended.code, Some(0), "{}", ended.printed);
+        assert!(!ended.printed.contains("panicked"), "{}", ended.printed);
+    }
+    bank.aws.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_awaits_long_invocations_and_is_orderly_when_they_take_too_long() {
+    let bank = Bank::open().await;
+    let mut one = bank.setup.start().await;
+    let two = bank.setup.start().await;
+    have(&one, &[4, 4]).await;
+    // Each partition of the process that stops has a call of 2 s, or of longer than it waits.
+    let calls = |seconds: u64| {
+        let client = two.client.clone();
+        let calls = (0..ACCOUNTS).map(move |number| {
+            let call = client.to_call(&account(number)).timeout("60s");
+            async move {
+                let body = json!({"sleep": seconds});
+                let call = call.json(&body);
+                let call = call.key(format!("sleep-{seconds}-{number}"));
+                call.send_until_answered().await.status
+            }
+        });
+        futures::future::join_all(calls.take(8))
+    };
+    let stopping = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        one.terminate().await
+    };
+    let (statuses, ended) = tokio::join!(calls(2), stopping);
+    assert_eq!(statuses, [200; 8]);
+    assert_eq!(ended.code, Some(0), "{}", ended.printed);
+    let failed = "partition failed in this process";
+    assert!(!ended.printed.contains(failed), "{}", ended.printed);
+
+    let mut three = bank.setup.start().await;
+    have(&two, &[4, 4]).await;
+    let stopping = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        three.terminate().await
+    };
+    let (statuses, ended) = tokio::join!(calls(20), stopping);
+    assert_eq!(statuses, [200; 8]);
+    assert_eq!(ended.code, Some(0), "{}", ended.printed);
+    assert!(!ended.printed.contains(failed), "{}", ended.printed);
+    assert!(!ended.printed.contains("did not stop"), "{}", ended.printed);
+    bank.aws.stop().await;
+}

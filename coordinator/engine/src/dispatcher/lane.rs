@@ -104,6 +104,30 @@ impl Lane {
         }
     }
 
+    /// Sets the maximum of concurrent requests to a part of the endpoint's, at least one. The
+    /// current limit keeps its proportion to it.
+    pub(super) fn share(&mut self, endpoint: &Endpoint, (owned, of): (u32, u32)) {
+        let part = endpoint.concurrency_max.max(1) as u64 * u64::from(owned);
+        let share = part.div_ceil(u64::from(of.max(1))).max(1);
+        let before = self.concurrency_max as u64;
+        self.concurrency_max = share as usize;
+        let limit = (self.limit as u64 * share).div_ceil(before).clamp(1, share);
+        self.limit = limit as usize;
+        self.successes = 0;
+    }
+
+    /// Forgets the batches of a partition that are not in flight.
+    pub(super) fn forget(&mut self, partition: u32) {
+        self.waiting.forget(partition);
+        self.retries_by_due_time.retain(|_, group| {
+            let batches = &mut group.batches;
+            batches.retain(|batch| batch.attempt.partition != partition);
+            !batches.is_empty()
+        });
+        let groups = self.retries_by_due_time.values();
+        self.batches_to_retry = groups.map(|group| group.batches.len()).sum();
+    }
+
     pub(super) fn batches_waiting(&self) -> usize {
         self.waiting.len() + self.batches_to_retry
     }

@@ -169,6 +169,63 @@ fn ten_thousand_batches_take_at_most_a_hundred_requests_at_concurrency_ten() {
 }
 
 #[test]
+fn a_process_with_a_part_of_the_partitions_uses_that_part_of_the_concurrency() {
+    let mut fixture = Fixture::new(8);
+    let share = |owned| DispatcherInput::ShareChanged { owned, of: 8 };
+    let in_flight = |fixture: &Fixture| fixture.dispatcher.bundles_under_way();
+    fixture.input(share(3));
+    for number in 1..=6 {
+        fixture.ready(number, 600);
+    }
+    assert_eq!(in_flight(&fixture), 3);
+    // None at all still lets requests of partitions that leave end.
+    fixture.input(share(0));
+    fixture.returned(1, answers(&[1]));
+    fixture.returned(2, answers(&[2]));
+    fixture.returned(3, answers(&[3]));
+    assert_eq!(in_flight(&fixture), 1);
+    fixture.input(share(8));
+    for number in 7..=20 {
+        fixture.ready(number, 600);
+    }
+    assert_eq!(in_flight(&fixture), 8);
+}
+
+#[test]
+fn batches_of_a_partition_that_left_are_never_sent_again() {
+    let mut fixture = Fixture::new(1);
+    let of = |partition, number| {
+        let batch = batch(number, 600);
+        let attempt = AttemptId {
+            partition,
+            ..batch.attempt
+        };
+        DispatcherInput::BatchReady {
+            endpoint: LAMBDA,
+            batch: Arc::new(Batch { attempt, ..batch }),
+        }
+    };
+    // One in flight, two waiting, of which one is of another partition.
+    fixture.input(of(1, 1));
+    fixture.input(of(1, 2));
+    fixture.input(of(0, 3));
+    let outputs = fixture.input(DispatcherInput::PartitionLeft(1));
+    assert_eq!(outputs[0], DispatcherOutput::Abandon(BundleId(1)));
+    assert_eq!(sent(&outputs), [(2, vec![3])]);
+    assert_eq!(fixture.dispatcher.batches_waiting(), 0);
+    // What the abandoned request answers all the same is of no interest.
+    assert_eq!(fixture.returned(1, answers(&[1])), []);
+    // One that waits for its retry.
+    fixture.returned(2, answers(&[3]));
+    fixture.input(of(1, 4));
+    fixture.returned(3, failure(FailureKind::Unavailable));
+    assert_eq!(fixture.dispatcher.batches_waiting(), 1);
+    fixture.input(DispatcherInput::PartitionLeft(1));
+    assert_eq!(fixture.dispatcher.batches_waiting(), 0);
+    assert_eq!(sent(&fixture.later(60_000)), []);
+}
+
+#[test]
 fn results_left_out_fail_and_foreign_and_second_ones_are_dropped() {
     let mut fixture = Fixture::new(1);
     fixture.ready(1, 10);

@@ -66,6 +66,15 @@ impl Waiting {
         self.pace.arrived(now_ms);
     }
 
+    /// Forgets the batches of a partition.
+    pub(super) fn forget(&mut self, partition: u32) {
+        self.batches
+            .retain(|(_, batch)| batch.attempt.partition != partition);
+        let batches = || self.batches.iter().map(|(_, batch)| batch);
+        self.bytes = batches().map(|batch| batch.bytes).sum();
+        self.messages = batches().map(|batch| batch.messages.len()).sum();
+    }
+
     /// Takes the oldest batch.
     pub(super) fn pop(&mut self) -> Option<Arc<Batch>> {
         let (_, batch) = self.batches.pop_front()?;

@@ -192,6 +192,26 @@ fn a_rolling_update_moves_each_partition_once_to_the_new_software() {
 }
 
 #[test]
+fn after_the_table_was_away_a_counter_that_stands_still_means_nothing_yet() {
+    let mut world = two();
+    // No process can look or renew for five minutes. Then one looks before the other renews.
+    world.now_ms += 300_000;
+    let seen = world.view.clone();
+    let at = world.processes.iter().position(|it| &*it.id == "a").unwrap();
+    world.turn(at, &seen);
+    assert_eq!(world.counts(), counts([("a", 4), ("b", 4)]));
+    world.run(60);
+    assert_eq!(world.total_moves(), 0);
+    // A process that died meanwhile is found out a lease time later.
+    world.now_ms += 300_000;
+    world.kill("b");
+    world.run(LEASE_MS / 1_000 - 1);
+    assert_eq!(world.owned_by("b").len(), 4);
+    world.run(6);
+    assert_eq!(world.counts(), counts([("a", 8)]));
+}
+
+#[test]
 fn rule_29_a_member_whose_counter_stands_still_is_dead_to_the_others() {
     let mut world = two();
     world.process("b").is_paused = true;

@@ -1,14 +1,26 @@
 //! Life of one partition in this process: takeover, serving, and an orderly stop on request.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use satchel_engine::forwarding::Owner;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::error::{Exit, Failure};
+use crate::metrics::Metrics;
 use crate::peer::Gate;
+use crate::run::DRAIN_MIN;
 use crate::runtime::node::{Node, NodeParts, Recovered};
+
+/// Time for the last commits of a stop, beyond the time for what is in flight.
+const COMMIT_MAX: Duration = Duration::from_secs(5);
+
+/// Longer than anything is awaited here.
+const LONG: Duration = Duration::from_secs(24 * 3600);
 
 /// Reports of the tasks of a process about its partitions.
 #[derive(Debug)]
@@ -28,18 +40,21 @@ pub(super) enum Report {
     Unready(String),
 }
 
-/// Sender of reports, each with the number of its partition and that of its life.
-pub(super) type Reports = mpsc::UnboundedSender<(u32, u64, Report)>;
+/// Report, with the number of its partition and that of its life.
+pub(super) type NumberedReport = (u32, u64, Report);
+
+/// Sender of reports.
+pub(super) type Reports = mpsc::UnboundedSender<NumberedReport>;
 
 /// Request to stop a partition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stop {
     /// Time for a snapshot that shortens the next takeover, while the partition serves.
     pub(super) shorten: Duration,
-    /// Time for requests and work in flight.
+    /// Time for requests and work in flight, after the snapshot.
     pub(super) drain: Duration,
-    /// Time for all of the stop after the snapshot.
-    pub(super) limit: Duration,
+    /// Time at which work in flight ends in any case.
+    pub(super) until: Instant,
 }
 
 /// Stage of a partition in this process.
@@ -53,43 +68,58 @@ pub(super) enum Stage {
     Leaving,
 }
 
+/// Parts of the process that a life needs.
+pub(super) struct Surroundings {
+    pub(super) gate: Gate,
+    pub(super) metrics: Metrics,
+    /// Time after which a loop that does not turn counts as hanging.
+    pub(super) patience: Duration,
+    pub(super) reports: Reports,
+}
+
 /// Partition in this process. Dropping it ends the partition, as a crash would.
 pub(super) struct Life {
     /// Number of this life, to tell reports of former ones apart.
     pub(super) number: u64,
     pub(super) stage: Stage,
     task: AbortHandle,
-    stop: Option<oneshot::Sender<Stop>>,
+    stop: watch::Sender<Option<Stop>>,
     /// Streams to partitions of other processes.
     pub(super) streams: Option<JoinSet<()>>,
 }
 
 impl Life {
     /// Begins to take a partition over, then serves it.
-    pub(super) fn begin(number: u64, parts: NodeParts, gate: Gate, reports: Reports) -> Self {
-        let (stop, stopped) = oneshot::channel();
+    pub(super) fn begin(number: u64, parts: NodeParts, surroundings: Surroundings) -> Self {
+        let (stop, stopped) = watch::channel(None);
         let partition = parts.number();
         let task = tokio::spawn(async move {
-            let report = |report| drop(reports.send((partition, number, report)));
-            let ended = live(parts, (&gate, partition), stopped, report).await;
+            let report = |report| drop(surroundings.reports.send((partition, number, report)));
+            let living = live(parts, &surroundings, stopped, report);
+            // A panic ends the partition, and the process knows it.
+            let ended = AssertUnwindSafe(living).catch_unwind().await;
+            let ended = ended.unwrap_or_else(|panic| Err(panicked(partition, &*panic)));
             report(Report::Ended(ended));
         });
         Self {
             number,
             stage: Stage::Arriving,
             task: task.abort_handle(),
-            stop: Some(stop),
+            stop,
             streams: None,
         }
     }
 
-    /// Asks the partition to stop in an orderly way. The first request counts.
+    /// Asks the partition to stop in an orderly way. A later request can only hasten it.
     pub(super) fn stop(&mut self, stop: Stop) {
-        if let Some(sender) = self.stop.take() {
-            self.stage = Stage::Leaving;
-            // A partition that has ended reports that.
-            let _ = sender.send(stop);
-        }
+        self.stage = Stage::Leaving;
+        self.stop.send_if_modified(|known| match known {
+            Some(known) if known.until <= stop.until => false,
+            _ => {
+                *known = Some(stop);
+                true
+            }
+        });
     }
 }
 
@@ -99,42 +129,101 @@ impl Drop for Life {
     }
 }
 
+fn panicked(partition: u32, panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("a panic without a text");
+    let message = format!("partition {partition} failed inside: {text}: this is a bug of Satchel");
+    Failure::new(Exit::Environment, message)
+}
+
 async fn live(
     parts: NodeParts,
-    (gate, partition): (&Gate, u32),
-    mut stopped: oneshot::Receiver<Stop>,
+    surroundings: &Surroundings,
+    mut stop: watch::Receiver<Option<Stop>>,
     report: impl Fn(Report),
 ) -> Result<(), Failure> {
+    let partition = parts.number();
+    let gate = &surroundings.gate;
     let mut node = Box::pin(Node::start(parts)).await?;
     report(Report::Serves {
         recovered: node.recovered,
         held: node.held.is_some(),
     });
-    let stop = tokio::select! {
+    let stopped = async {
+        let is_asked = stop.wait_for(Option::is_some).await.is_ok();
+        if !is_asked {
+            // The process ends as by a crash.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
         failure = node.failed() => return Err(failure),
-        stop = &mut stopped => stop,
+        failure = hangs(partition, surroundings) => return Err(failure),
+        () = stopped => {}
+    }
+    let Some(asked) = *stop.borrow() else {
+        return Ok(());
     };
-    let Ok(stop) = stop else {
-        // The process ends as by a crash.
-        return std::future::pending().await;
+    node.shorten_replay(asked.shorten).await;
+    gate.set(partition, Owner::Unknown);
+    let requests = gate.served(partition);
+    let begun = Instant::now();
+    let answered = tokio::select! {
+        answered = gate.quiet(partition, LONG) => answered,
+        () = forced(stop.clone(), begun) => false,
     };
-    node.shorten_replay(stop.shorten).await;
-    let stopping = async {
-        gate.set(partition, Owner::Unknown);
-        let requests = gate.served(partition);
-        let answered = gate.quiet(partition, stop.drain).await;
-        tracing::info!(
-            partition,
-            requests,
-            answered,
-            "requests wait for the next owner; those in progress were awaited"
-        );
-        node.stop(stop.drain).await
+    tracing::info!(
+        partition,
+        requests,
+        answered,
+        took_ms = begun.elapsed().as_millis(),
+        "requests wait for the next owner; those in progress were awaited"
+    );
+    let forced = async {
+        forced(stop.clone(), begun).await;
+        if !answered {
+            // The requests took all of the time, and messages may be in flight.
+            sleep(DRAIN_MIN).await;
+        }
     };
-    let stopped = tokio::time::timeout(stop.limit, stopping).await;
+    // Its end is bounded by the store, as that of a process.
+    let stopping = node.stop_until(forced);
+    let limit = asked.drain + DRAIN_MIN + COMMIT_MAX;
+    let stopped = timeout(limit, stopping).await;
     stopped.unwrap_or_else(|_| {
-        let limit = stop.limit;
-        let text = format!("partition {partition}: the stop took longer than {limit:?}");
+        let text = format!("partition {partition} did not become durable within {limit:?}");
         Err(Failure::new(Exit::Environment, text))
     })
+}
+
+/// Waits until work in flight ends in any case. A later request can hasten that.
+async fn forced(mut stop: watch::Receiver<Option<Stop>>, begun: Instant) {
+    loop {
+        let asked = *stop.borrow_and_update();
+        let Some(asked) = asked else {
+            return;
+        };
+        let until = asked.until.min(begun + asked.drain);
+        tokio::select! {
+            () = sleep_until(until) => return,
+            changed = stop.changed() => if changed.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until the loop of the partition does not turn any more.
+async fn hangs(partition: u32, surroundings: &Surroundings) -> Failure {
+    let status = surroundings.metrics.status();
+    let patience = surroundings.patience;
+    loop {
+        sleep(patience / 3).await;
+        let turned = status.observe_one(partition, |_| ());
+        if timeout(patience, turned).await.is_err() {
+            let text = format!("the loop of partition {partition} did not turn for {patience:?}");
+            return Failure::new(Exit::Environment, text);
+        }
+    }
 }

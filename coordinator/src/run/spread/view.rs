@@ -1,11 +1,15 @@
-//! Where the partitions are, for people, and what people want.
+//! The places of the partitions, for people, and the wishes of people.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Membership, Stage};
 use crate::clock::boot_ms;
 use crate::http::{AskedWish, MemberBody, MembersBody, PlaceBody, Wish};
 use crate::module::format_rfc3339;
+
+/// Maximum time in which the roster notes a wish.
+const WISH_MAX: Duration = Duration::from_secs(3);
 
 impl Membership<'_> {
     /// Shows where the partitions are.
@@ -27,7 +31,7 @@ impl Membership<'_> {
             silent_ms: self
                 .counters
                 .get(&member.id)
-                .map(|(_, since_ms)| now_ms.saturating_sub(*since_ms)),
+                .map(|seen| now_ms.saturating_sub(seen.since_ms)),
             partitions: owned(&member.id),
         });
         let partitions = roster.partitions.iter().map(|item| PlaceBody {
@@ -55,7 +59,7 @@ impl Membership<'_> {
     /// Notes what a person wants in the roster.
     pub(super) async fn asked(&mut self, (wish, reply): AskedWish) {
         let noted = self
-            .change(|roster| match &wish {
+            .change(WISH_MAX, |roster| match &wish {
                 Wish::Pin(partition, process) => roster.pin(*partition, process.as_deref()),
                 Wish::Freeze(partition, frozen) => roster.freeze(*partition, *frozen),
                 Wish::Drain(process, draining) => roster.drain(process, *draining),

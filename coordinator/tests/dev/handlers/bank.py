@@ -6,6 +6,7 @@ A message does one of these:
 - `{"take": <amount>}` receives it
 - `{"through": <id>}` lets another account reply in this one's place
 - `{"strange": <id>}` sends a message to a function that nothing serves
+- `{"sleep": <seconds>}` takes that long
 - `{}` replies with the balance
 """
 
@@ -13,6 +14,7 @@ import base64
 import http.client
 import json
 import os
+import time
 
 from statefun import Answer, Batch, encode_address, incomplete
 
@@ -47,6 +49,7 @@ def invoke(body):
             balance -= message["give"]
             send(account(message["to"]), {"take": message["give"]})
         balance += message.get("take", 0)
+        time.sleep(message.get("sleep", 0))
         if "strange" in message:
             send(encode_address("elsewhere", "nothing", message["strange"]), {})
         if "through" in message:
