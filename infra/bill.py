@@ -9,6 +9,7 @@ cost` has those. A resource of a type that is not known here is an error and not
 """
 
 import json
+import math
 import sys
 
 HOURS = 730  # a month
@@ -38,10 +39,14 @@ IMAGE_STORAGE = 0.10  # a GB
 KMS_KEY = 1.00
 SECRET = 0.40
 
-# Behaviour of the coordinator: engine/src/lease.rs, and the metrics of its documentation.
+# Behaviour of the coordinator: engine/src/lease.rs, src/run/spread.rs, and the metrics of its
+# documentation.
 RENEWAL_SECONDS_MAX = 10 / 3
 POLL_SECONDS_MAX = 1.0
 MEMBER_SECONDS = 10.0
+READ_UNIT_BYTES = 4096
+ROSTER_MEMBER_BYTES = 250  # of the roster, by task
+ROSTER_PARTITION_BYTES = 180  # of the roster, by partition
 METRICS = 10
 METRIC_LINES_BYTES = 1200  # a minute and task
 LOG_BYTES_IDLE = 1e6  # a month and task: starts and deployments
@@ -50,7 +55,9 @@ IMAGE_BYTES = 100e6
 FREE = {
     "aws_cloudwatch_event_rule",  # events of AWS
     "aws_cloudwatch_event_target",
+    "aws_appautoscaling_target",
     "aws_cloudwatch_log_group",  # what is written into it is paid for
+    "aws_cloudwatch_log_metric_filter",  # its metric has values only when something fails
     "aws_cloudwatch_log_resource_policy",
     "aws_dynamodb_table",  # on demand: by request, see the leases
     "aws_ecs_cluster_capacity_providers",
@@ -130,11 +137,7 @@ def service(plan, address, values, resources):
     prices = {"Fargate": fargate}
     if values["network_configuration"][0]["assign_public_ip"]:
         prices["public IPv4"] = tasks * HOURS * PUBLIC_IPV4
-    lease = argument(plan, module, "lease_time_seconds")
-    prices["leases"] = DYNAMODB_WRITE * SECONDS / min(lease / 3, RENEWAL_SECONDS_MAX)
-    prices["leases"] += (tasks - 1) * DYNAMODB_READ * SECONDS / min(lease / 4, POLL_SECONDS_MAX)
-    if argument(plan, module, "forwarding"):
-        prices["leases"] += tasks * DYNAMODB_WRITE * SECONDS / MEMBER_SECONDS
+    prices["leases"] = leases(plan, module, tasks)
     log = LOG_BYTES_IDLE
     metrics = argument(plan, module, "metrics")
     if metrics or (metrics is None and argument(plan, module, "size") != "small"):
@@ -142,6 +145,26 @@ def service(plan, address, values, resources):
         log += METRIC_LINES_BYTES * SECONDS / 60
     prices["log"] = tasks * log / 1e9 * LOG_INGESTION
     return prices
+
+
+def leases(plan, module, tasks):
+    """What the lease table costs."""
+    lease = argument(plan, module, "lease_time_seconds")
+    renewal = min(lease / 3, RENEWAL_SECONDS_MAX)
+    look = min(lease / 4, POLL_SECONDS_MAX)
+    forwarding = argument(plan, module, "forwarding")
+    partitions = argument(plan, module, "partitions") or 1
+    if partitions > 1 and forwarding:
+        # Each task renews its item, and looks at the roster and at the items of all tasks.
+        roster = tasks * ROSTER_MEMBER_BYTES + partitions * ROSTER_PARTITION_BYTES
+        read_units = math.ceil(roster / READ_UNIT_BYTES) + tasks
+        writes, reads = tasks / renewal, tasks * read_units / look
+    else:
+        # The owner renews the lease, the others look at it.
+        writes, reads = 1 / renewal, (tasks - 1) / look
+        if forwarding:
+            writes += tasks / MEMBER_SECONDS
+    return SECONDS * (DYNAMODB_WRITE * writes + DYNAMODB_READ * reads)
 
 
 def capacity(values, tasks):
@@ -166,7 +189,9 @@ def argument(plan, module, name):
     if "constant_value" in given:
         return given["constant_value"]
     (reference,) = given["references"]
-    return plan["variables"][reference.removeprefix("var.")].get("value")
+    value = plan["variables"][reference.removeprefix("var.")].get("value")
+    # The plan has what a command line gives as text.
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 def only(resources, module, kind):
@@ -201,6 +226,8 @@ def endpoint(_address, values):
 
 
 PRICED = {
+    # Target tracking makes two alarms.
+    "aws_appautoscaling_policy": lambda _address, _values: {"alarms": 2 * ALARM},
     "aws_cloudwatch_dashboard": lambda _address, _values: {"dashboard": DASHBOARD},
     "aws_cloudwatch_metric_alarm": lambda _address, _values: {"alarms": ALARM},
     "aws_ecr_repository": lambda _address, _values: {"image": IMAGE_BYTES / 1e9 * IMAGE_STORAGE},

@@ -1,5 +1,6 @@
-# The coordinator as a service on Fargate. One task owns the partitions. The others stand by, and
-# take over when it is gone.
+# The coordinator as a service on Fargate. One task owns the partition. The others stand by, and
+# take over when it is gone. Several partitions are spread over the tasks: each task owns some, and
+# the others take these over when it is gone.
 
 data "aws_caller_identity" "here" {}
 
@@ -18,7 +19,7 @@ locals {
       "--lease-table", var.lease_table.name,
       "--application", var.application,
       "--lease-time", "${var.lease_time_seconds}s",
-      "--stop-timeout", "${var.stop_timeout_seconds}s",
+      "--stop-timeout", "${local.stop_timeout_seconds}s",
       "--http", "0.0.0.0:${local.traffic_port}",
       # Reachable from other tasks: standbys ask the owner for its handover, and the load balancer
       # asks for its health. Without a token only these and metrics are served.
@@ -27,7 +28,8 @@ locals {
     ],
     var.commit_log_table == null ? [] : ["--commit-log", "dynamodb:${var.commit_log_table.name}"],
     var.partitions == null ? [] : ["--partitions", tostring(var.partitions)],
-    # Other tasks forward requests to the owner. They authenticate one another.
+    # Tasks forward requests to the owner, and partitions of different tasks send one another
+    # messages. The tasks authenticate one another.
     var.forwarding ? ["--peer", "0.0.0.0:${local.peer_port}"] : [],
     var.admin_token_secret_arn == null ? [] : ["--admin-token-secret", var.admin_token_secret_arn],
     var.traffic_token_secret_arn == null ? [] : ["--http-token-secret", var.traffic_token_secret_arn],
@@ -60,6 +62,11 @@ locals {
     coalesce(var.on_demand_tasks, 0) == 0 ? [] : [{ provider = "FARGATE", base = var.on_demand_tasks, weight = 1 }],
     var.on_demand_tasks == null ? [] : [{ provider = "FARGATE_SPOT", base = 0, weight = 1000 }],
   )
+
+  is_spread = coalesce(var.partitions, 1) > 1 && var.forwarding
+
+  # A task gives its partitions away two at a time in three fifths of this time.
+  stop_timeout_seconds = coalesce(var.stop_timeout_seconds, local.is_spread ? 60 : 25)
 
   # After --stop-timeout the process ends by itself. ECS kills the container this much later.
   stop_margin_seconds = 10
@@ -120,8 +127,8 @@ resource "aws_ecs_task_definition" "coordinator" {
     linuxParameters        = { capabilities = { drop = ["ALL"] } }
 
     # On SIGTERM the task hands over: it stops reading, finishes what is in flight, commits, and
-    # releases the lease.
-    stopTimeout = var.stop_timeout_seconds + local.stop_margin_seconds
+    # releases the lease, or gives its partitions to the other tasks.
+    stopTimeout = local.stop_timeout_seconds + local.stop_margin_seconds
 
     # Liveness, not readiness: a standby is healthy.
     healthCheck = {
@@ -153,60 +160,3 @@ resource "aws_ecs_task_definition" "coordinator" {
   }])
 }
 
-resource "aws_ecs_service" "coordinator" {
-  name            = var.name
-  cluster         = var.cluster_arn == null ? aws_ecs_cluster.coordinator[0].arn : var.cluster_arn
-  task_definition = aws_ecs_task_definition.coordinator.arn
-  launch_type     = var.on_demand_tasks == null ? "FARGATE" : null
-  desired_count   = var.tasks
-  propagate_tags  = "SERVICE"
-  tags            = var.tags
-
-  # Without it, a change of the strategy would replace the service.
-  force_new_deployment = var.on_demand_tasks != null
-
-  dynamic "capacity_provider_strategy" {
-    for_each = local.capacity
-
-    content {
-      capacity_provider = capacity_provider_strategy.value.provider
-      base              = capacity_provider_strategy.value.base
-      weight            = capacity_provider_strategy.value.weight
-    }
-  }
-
-  # ECS starts new tasks first and stops the old ones when the new ones are healthy, so there is
-  # always a task that owns or can take over. A deployment that does not come up is rolled back.
-  deployment_minimum_healthy_percent = 100
-  deployment_maximum_percent         = 200
-
-  deployment_circuit_breaker {
-    enable   = true
-    rollback = true
-  }
-
-  network_configuration {
-    subnets          = var.subnet_ids
-    security_groups  = [aws_security_group.coordinator.id]
-    assign_public_ip = var.assign_public_ip
-  }
-
-  dynamic "load_balancer" {
-    for_each = var.load_balancer == null ? [] : [var.load_balancer]
-
-    content {
-      target_group_arn = aws_lb_target_group.traffic[0].arn
-      container_name   = "coordinator"
-      container_port   = local.traffic_port
-    }
-  }
-
-  # A task that starts before its permissions exist would stop at once. ECS rejects a service whose
-  # target group has no listener, or whose cluster lacks its capacity provider.
-  depends_on = [
-    aws_iam_role_policy.task,
-    aws_iam_role_policy.execution,
-    aws_lb_listener.traffic,
-    aws_ecs_cluster_capacity_providers.coordinator,
-  ]
-}

@@ -16,7 +16,8 @@ resource "aws_vpc_security_group_egress_rule" "out" {
   tags              = var.tags
 }
 
-# For the handover from the owner to a standby, and requests that standbys forward to the owner.
+# For the handover from the owner to a standby, requests that are forwarded to the owner, and
+# messages between partitions of different tasks.
 resource "aws_vpc_security_group_ingress_rule" "peers" {
   security_group_id            = aws_security_group.coordinator.id
   description                  = "Coordinators among themselves"
@@ -106,13 +107,14 @@ resource "aws_lb_target_group" "traffic" {
   target_type          = "ip"
   protocol             = "TCP"
   port                 = local.traffic_port
-  deregistration_delay = var.stop_timeout_seconds
+  deregistration_delay = coalesce(var.stop_timeout_seconds, 25)
   tags                 = var.tags
 
   health_check {
     protocol = "HTTP"
     port     = local.admin_port
-    # A standby that forwards answers, until it is to stop. One that does not is healthy too.
+    # A task that forwards answers, whatever it owns, until it is to stop. One that does not forward
+    # is healthy too.
     path                = var.forwarding ? "/readyz/traffic" : "/healthz"
     matcher             = "200"
     interval            = 5

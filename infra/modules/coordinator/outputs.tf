@@ -5,12 +5,17 @@ output "cluster_arn" {
 
 output "cluster_name" {
   description = "Name of the ECS cluster."
-  value       = var.cluster_arn == null ? aws_ecs_cluster.coordinator[0].name : element(split("/", var.cluster_arn), 1)
+  value       = local.cluster_name
 }
 
 output "service_name" {
   description = "ECS service."
-  value       = aws_ecs_service.coordinator.name
+  value       = one(concat(aws_ecs_service.coordinator[*].name, aws_ecs_service.scaled[*].name))
+}
+
+output "tasks_max" {
+  description = "Largest number of tasks, for `tasks` of the module observability."
+  value       = var.scaling == null ? var.tasks : var.scaling.tasks_max
 }
 
 output "task_role_arn" {

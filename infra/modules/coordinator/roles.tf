@@ -27,7 +27,8 @@ locals {
       actions   = ["s3:ListBucket"]
       resources = [var.state_bucket.arn]
     }
-    # Only the items of this application, in a table that others may share.
+    # Only the items of this application, in a table that others may share: `APPLICATION#STATE#0`
+    # (the lease), `#roster` and `#member#KEY`.
     Leases = {
       actions   = ["dynamodb:GetItem", "dynamodb:PutItem"]
       resources = [var.lease_table.arn]

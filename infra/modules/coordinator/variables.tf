@@ -110,9 +110,10 @@ variable "memory_mib" {
 
 variable "tasks" {
   description = <<-EOT
-    Number of tasks: one owns, the others stand by. With one task, nothing is served from its death
-    until ECS has started another (a minute or so). A deployment starts the new task first. 0 stops
-    the application.
+    Number of tasks. With one partition, one task owns it and the others stand by. Several
+    `partitions` are spread evenly over the tasks, of which there are at most as many. With one
+    task, nothing is served from its death until ECS has started another (a minute or so). A
+    deployment starts the new tasks first. 0 stops the application. Without effect with `scaling`.
   EOT
   type        = number
   default     = 2
@@ -120,6 +121,66 @@ variable "tasks" {
   validation {
     condition     = var.tasks >= 0 && floor(var.tasks) == var.tasks
     error_message = "tasks is a whole number of at least 0."
+  }
+
+  validation {
+    condition = anytrue([
+      var.scaling != null,
+      coalesce(var.partitions, 1) <= 1,
+      var.tasks <= coalesce(var.partitions, 1),
+    ])
+    error_message = "tasks is at most partitions: a further task would have no partition to own."
+  }
+}
+
+variable "scaling" {
+  description = <<-EOT
+    Have the number of tasks follow the load, between `tasks_min` and `tasks_max`; null for `tasks`
+    tasks. Needs several `partitions`. ECS starts or stops tasks to hold the average of the tasks
+    at or below each target: `cpu_percent` of their CPU (60), and, if it is set,
+    `messages_waiting_mib`, the MiB of messages that wait in a task (needs `metrics`). A task that
+    is stopped gives its partitions to the others within `stop_timeout_seconds`, and nothing is
+    lost. When this changes from or to null, the service is made anew, and the application is down
+    meanwhile, unless the service is moved in Terraform's state (`terraform state mv`) between
+    `aws_ecs_service.coordinator[0]` and `aws_ecs_service.scaled[0]`.
+  EOT
+  type = object({
+    tasks_min            = number
+    tasks_max            = number
+    cpu_percent          = optional(number, 60)
+    messages_waiting_mib = optional(number)
+  })
+  default = null
+
+  validation {
+    condition = var.scaling == null ? true : alltrue([
+      var.scaling.tasks_min >= 1,
+      var.scaling.tasks_min <= var.scaling.tasks_max,
+      floor(var.scaling.tasks_min) == var.scaling.tasks_min,
+      floor(var.scaling.tasks_max) == var.scaling.tasks_max,
+    ])
+    error_message = "scaling has whole numbers of tasks: 1 <= tasks_min <= tasks_max."
+  }
+
+  validation {
+    condition     = var.scaling == null ? true : var.scaling.tasks_max <= coalesce(var.partitions, 1)
+    error_message = "scaling.tasks_max is at most partitions: a further task would own none."
+  }
+
+  validation {
+    condition = var.scaling == null ? true : alltrue([
+      var.scaling.cpu_percent > 0,
+      var.scaling.cpu_percent < 100,
+    ])
+    error_message = "scaling.cpu_percent is greater than 0 and less than 100."
+  }
+
+  validation {
+    condition = try(var.scaling.messages_waiting_mib, null) == null ? true : alltrue([
+      var.scaling.messages_waiting_mib > 0,
+      local.metrics,
+    ])
+    error_message = "scaling.messages_waiting_mib is greater than 0 and needs metrics, or null."
   }
 }
 
@@ -165,25 +226,40 @@ variable "lease_time_seconds" {
 variable "stop_timeout_seconds" {
   description = <<-EOT
     Seconds that a task may take after SIGTERM to finish what is in flight and hand over
-    (`--stop-timeout`). ECS kills it 10 seconds later, and never waits longer than 120 seconds.
+    (`--stop-timeout`); null for 25, or 60 where partitions are spread over tasks. ECS kills it 10
+    seconds later, and never waits longer than 120 seconds. A task gives its partitions away two at
+    a time in three fifths of this time, then stops those that are left at once.
   EOT
   type        = number
-  default     = 25
+  default     = null
 
   validation {
-    condition     = var.stop_timeout_seconds >= 1 && var.stop_timeout_seconds <= 110
+    condition = var.stop_timeout_seconds == null ? true : alltrue([
+      var.stop_timeout_seconds >= 1,
+      var.stop_timeout_seconds <= 110,
+    ])
     error_message = "stop_timeout_seconds is between 1 and 110: ECS kills after 120 seconds."
   }
 }
 
 variable "forwarding" {
   description = <<-EOT
-    Whether standbys forward requests to the owner, over a port of their own. When tasks are
+    Whether tasks forward requests to the owner, over a port of their own (`--peer`). When tasks are
     replaced, a load balancer then loses no request that takes at most the lease time and 2 seconds.
-    Costs one write to the lease table every 10 seconds for each task.
+    Costs one write to the lease table every 10 seconds for each task. Several tasks need it to
+    share several `partitions`.
   EOT
   type        = bool
   default     = true
+
+  validation {
+    condition = anytrue([
+      var.forwarding,
+      coalesce(var.partitions, 1) <= 1,
+      var.tasks <= 1 && var.scaling == null,
+    ])
+    error_message = "Several tasks with several partitions need forwarding, to reach one another."
+  }
 }
 
 variable "extra_arguments" {
@@ -231,8 +307,10 @@ variable "commit_log_table" {
 variable "partitions" {
   description = <<-EOT
     Number of partitions of a new application; null for one. Its state remembers the number, which
-    cannot be changed. All partitions run in the task that owns the application, so they help where
-    a task has more than one vCPU and one state machine is its limit.
+    cannot be changed, so choose the largest number of tasks that it may ever need, or a small
+    multiple. They are spread evenly over the tasks. A partition uses one core for its state
+    machine, so a task with several runs them on as many vCPUs as it has. Each has an equal part of
+    the memory limits of a task (`memory_mib`), because one task may have to run all of them.
   EOT
   type        = number
   default     = null
@@ -454,11 +532,12 @@ variable "client_cidr_blocks" {
 variable "load_balancer" {
   description = <<-EOT
     Name (at most 32 characters) of a load balancer inside the network, port 80, in front of the
-    traffic port; null for none. It asks /healthz and not /readyz: ECS replaces every task that its
-    balancer finds unhealthy, which a standby under /readyz always is. In a deployment ECS also
-    waits for the new tasks to be healthy before it stops the old owner, which would never happen.
-    Requests therefore reach standbys too. These answer 503 with Retry-After and have done nothing,
-    and clients retry.
+    traffic port; null for none. It asks /readyz/traffic, which every task with `forwarding` answers
+    until it is to stop. Never /readyz: ECS replaces every task that its balancer finds unhealthy,
+    which a standby under /readyz always is. In a deployment ECS also waits for the new tasks to be
+    healthy before it stops the old owner, which would never happen. Without `forwarding` it asks
+    /healthz, and requests reach standbys too. These answer 503 with Retry-After and have done
+    nothing, and clients retry.
   EOT
   type        = string
   default     = null

@@ -3,19 +3,27 @@
 locals {
   # Title, and lines: metric, label, statistic, and dimensions if they are not the application's.
   graphs = [
-    {
+    # Every coordinator of several partitions reports 1 while it serves.
+    local.is_spread ? {
+      title = "Share of tasks that serve (1 is right)"
+      lines = [{ metric = "Owners", label = "share", stat = "Average" }]
+      } : {
       title = "Owners (1 is right)"
       lines = [{ metric = "Owners", label = "owners", stat = "Maximum" }]
     },
     {
-      title = "Starts and failures of tasks"
-      lines = [
+      title = "Starts and failures of tasks${local.is_spread ? " and partitions" : ""}"
+      lines = concat([
         { metric = "Starts", label = "starts", stat = "Sum" },
         {
           namespace  = "AWS/Events", metric = "MatchedEvents", label = "failed tasks", stat = "Sum"
           dimensions = { RuleName = local.stops_rule }
         },
-      ]
+        ], local.is_spread ? [{
+          namespace  = local.partition_failures.namespace, metric = local.partition_failures.name
+          label      = "failed partitions", stat = "Sum"
+          dimensions = {}
+      }] : [])
     },
     {
       title = "Ingress lag (ms)"

@@ -7,15 +7,26 @@ locals {
   namespace   = "Satchel"
   application = { Application = var.application }
   service     = { ClusterName = var.cluster_name, ServiceName = var.service_name }
+  is_spread   = var.partitions > 1
 
   # By the suffix of the alarm's name. `missing` says how minutes without a value count. Only
   # coordinators that live report, so the absence of metrics is the first alarm's matter.
-  alarms = {
+  alarms = merge(
+    local.alarms_of_all,
+    { for key, alarm in local.alarms_of_several : key => alarm if local.is_spread },
+  )
+
+  alarms_of_all = {
+    # Each of several partitions has an owner of its own. Then every coordinator that serves any of
+    # them, or forwards to the others, reports that it owns.
     no-owner = {
-      description = "No coordinator owns ${var.application}: nothing is served or read."
-      metric      = "Owners", statistic = "Maximum"
-      comparison  = "LessThanThreshold", threshold = 1
-      period      = 60, periods = var.no_owner_minutes, missing = "breaching"
+      description = join(" ", [
+        "No coordinator ${local.is_spread ? "serves" : "owns"} ${var.application}:",
+        "nothing is served or read.",
+      ])
+      metric     = "Owners", statistic = "Maximum"
+      comparison = "LessThanThreshold", threshold = 1
+      period     = 60, periods = var.no_owner_minutes, missing = "breaching"
     }
     dead-letters = {
       description = "${var.application} gave up on messages; see `satchel dead-letters list`."
@@ -59,6 +70,24 @@ locals {
     }
   }
 
+  alarms_of_several = {
+    # The task lives on, so `restarting` and `tasks-failing` do not see this. A partition that no
+    # task can run fails in each of them every 30 s.
+    partitions-failing = {
+      description = "Partitions of ${var.application} fail in its tasks; see the coordinators' log."
+      namespace   = local.partition_failures.namespace
+      metric      = local.partition_failures.name, statistic = "Sum"
+      dimensions  = {}
+      threshold   = var.partition_failures_max, period = 900, periods = 1
+    }
+  }
+
+  # A metric of a filter has no fixed dimensions, so its namespace names the application.
+  partition_failures = {
+    namespace = "${local.namespace}/${var.application}"
+    name      = "PartitionsFailed"
+  }
+
   stops_rule      = "${var.name}-task-failures"
   stops_log_group = "/aws/events/satchel/${var.name}"
 }
@@ -82,6 +111,22 @@ resource "aws_cloudwatch_metric_alarm" "alarm" {
   alarm_actions       = var.topic_arn == null ? [] : [var.topic_arn]
   ok_actions          = var.topic_arn == null ? [] : [var.topic_arn]
   tags                = var.tags
+}
+
+# The coordinator's log has a line for each. Without failures the metric has no values and no price.
+resource "aws_cloudwatch_log_metric_filter" "partition_failures" {
+  count = local.is_spread ? 1 : 0
+
+  name           = "${var.name}-partition-failures"
+  log_group_name = var.coordinator_log_group_name
+  pattern        = "{ $.fields.message = \"partition failed in this process*\" }"
+
+  metric_transformation {
+    namespace = local.partition_failures.namespace
+    name      = local.partition_failures.name
+    value     = "1"
+    unit      = "Count"
+  }
 }
 
 # ECS forgets why a task ended after an hour. The log keeps it, and the rule's own metric counts.

@@ -24,13 +24,42 @@ variable "service_name" {
 }
 
 variable "tasks" {
-  description = "Number of tasks of the service."
+  description = "Number of tasks of the service: the output `tasks_max` of the module coordinator."
   type        = number
   default     = 2
 
   validation {
     condition     = var.tasks >= 1 && floor(var.tasks) == var.tasks
     error_message = "tasks is a whole number of at least 1."
+  }
+}
+
+variable "partitions" {
+  description = <<-EOT
+    Number of partitions of the application. With several, each task owns some of them, so the
+    alarms and the dashboard do not look for one owner, and there is an alarm about partitions that
+    fail.
+  EOT
+  type        = number
+  default     = 1
+
+  validation {
+    condition     = var.partitions >= 1 && floor(var.partitions) == var.partitions
+    error_message = "partitions is a whole number of at least 1."
+  }
+}
+
+variable "coordinator_log_group_name" {
+  description = <<-EOT
+    Log group of the coordinators: the output `log_group_name` of the module coordinator. Needed
+    with several partitions, whose failures are counted there.
+  EOT
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.partitions <= 1 || var.coordinator_log_group_name != null
+    error_message = "coordinator_log_group_name is needed with several partitions."
   }
 }
 
@@ -48,7 +77,8 @@ variable "topic_arn" {
 variable "no_owner_minutes" {
   description = <<-EOT
     Alarm after this many minutes in which no task reported that it owns the application, or no task
-    reported at all. A takeover takes the lease time and a few seconds.
+    reported at all. A takeover takes the lease time and a few seconds. Of several partitions, each
+    task reports that it serves.
   EOT
   type        = number
   default     = 3
@@ -130,6 +160,20 @@ variable "task_failures_max" {
   validation {
     condition     = var.task_failures_max >= 0
     error_message = "task_failures_max is at least 0."
+  }
+}
+
+variable "partition_failures_max" {
+  description = <<-EOT
+    Alarm if more partitions than this fail in a task within 15 minutes. The task goes on with its
+    other partitions, and releases the one that failed for other tasks.
+  EOT
+  type        = number
+  default     = 2
+
+  validation {
+    condition     = var.partition_failures_max >= 0
+    error_message = "partition_failures_max is at least 0."
   }
 }
 

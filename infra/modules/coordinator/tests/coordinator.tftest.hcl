@@ -46,17 +46,17 @@ variables {
 
 run "two_tasks_run_and_a_deployment_never_leaves_none" {
   assert {
-    condition     = aws_ecs_service.coordinator.desired_count == 2
+    condition     = aws_ecs_service.coordinator[0].desired_count == 2
     error_message = "There is no standby."
   }
 
   assert {
-    condition     = aws_ecs_service.coordinator.deployment_minimum_healthy_percent == 100 && aws_ecs_service.coordinator.deployment_maximum_percent == 200
+    condition     = aws_ecs_service.coordinator[0].deployment_minimum_healthy_percent == 100 && aws_ecs_service.coordinator[0].deployment_maximum_percent == 200
     error_message = "A deployment stops what runs before what follows is healthy."
   }
 
   assert {
-    condition     = aws_ecs_service.coordinator.deployment_circuit_breaker[0].enable && aws_ecs_service.coordinator.deployment_circuit_breaker[0].rollback
+    condition     = aws_ecs_service.coordinator[0].deployment_circuit_breaker[0].enable && aws_ecs_service.coordinator[0].deployment_circuit_breaker[0].rollback
     error_message = "What does not come up is not rolled back."
   }
 
@@ -110,7 +110,7 @@ run "a_small_task_costs_little_and_its_limits_follow_its_memory" {
   }
 
   assert {
-    condition     = aws_ecs_task_definition.coordinator.cpu == "256" && aws_ecs_task_definition.coordinator.memory == "512" && aws_ecs_service.coordinator.desired_count == 1
+    condition     = aws_ecs_task_definition.coordinator.cpu == "256" && aws_ecs_task_definition.coordinator.memory == "512" && aws_ecs_service.coordinator[0].desired_count == 1
     error_message = "The task is larger than the smallest."
   }
 
@@ -125,7 +125,7 @@ run "a_small_task_costs_little_and_its_limits_follow_its_memory" {
   }
 
   assert {
-    condition     = aws_ecs_service.coordinator.launch_type == "FARGATE" && length(aws_ecs_service.coordinator.capacity_provider_strategy) == 0
+    condition     = aws_ecs_service.coordinator[0].launch_type == "FARGATE" && length(aws_ecs_service.coordinator[0].capacity_provider_strategy) == 0
     error_message = "The task can be taken away, though nobody asked for that."
   }
 }
@@ -153,7 +153,7 @@ run "tasks_run_on_spot_but_those_that_are_to_stay" {
 
   assert {
     condition = {
-      for strategy in aws_ecs_service.coordinator.capacity_provider_strategy :
+      for strategy in aws_ecs_service.coordinator[0].capacity_provider_strategy :
       strategy.capacity_provider => "${strategy.base} ${strategy.weight}"
     } == { FARGATE = "1 1", FARGATE_SPOT = "0 1000" }
     error_message = "The tasks run on other capacity."
@@ -165,7 +165,7 @@ run "tasks_run_on_spot_but_those_that_are_to_stay" {
   }
 
   assert {
-    condition     = aws_ecs_service.coordinator.force_new_deployment
+    condition     = aws_ecs_service.coordinator[0].force_new_deployment
     error_message = "A change of the number replaces the service, which is down meanwhile."
   }
 }
@@ -177,7 +177,7 @@ run "all_tasks_run_on_spot" {
   }
 
   assert {
-    condition     = [for strategy in aws_ecs_service.coordinator.capacity_provider_strategy : strategy.capacity_provider] == ["FARGATE_SPOT"]
+    condition     = [for strategy in aws_ecs_service.coordinator[0].capacity_provider_strategy : strategy.capacity_provider] == ["FARGATE_SPOT"]
     error_message = "A task runs on other capacity."
   }
 }
@@ -255,11 +255,208 @@ run "the_number_of_partitions_is_handed_over" {
   }
 }
 
+run "partitions_are_spread_over_tasks_that_have_time_to_give_them_away" {
+  variables {
+    tasks              = 3
+    partitions         = 8
+    load_balancer      = "orders"
+    client_cidr_blocks = ["10.0.0.0/16"]
+  }
+
+  assert {
+    condition     = aws_ecs_service.coordinator[0].desired_count == 3 && length(aws_ecs_service.scaled) == 0
+    error_message = "The number of tasks is another one."
+  }
+
+  assert {
+    condition = alltrue([for argument in ["--partitions 8", "--peer 0.0.0.0:8082", "--stop-timeout 60s"] :
+      strcontains(join(" ", jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].command), argument)
+    ]) && jsondecode(aws_ecs_task_definition.coordinator.container_definitions)[0].stopTimeout == 70
+    error_message = "Tasks do not share the partitions, or are killed while they give them away."
+  }
+
+  assert {
+    condition = (
+      aws_vpc_security_group_ingress_rule.peers.referenced_security_group_id == aws_security_group.coordinator.id
+      && aws_vpc_security_group_ingress_rule.peers.from_port <= 8081
+      && aws_vpc_security_group_ingress_rule.peers.to_port == 8082
+    )
+    error_message = "A task does not reach the partitions of another one."
+  }
+
+  assert {
+    condition     = aws_lb_target_group.traffic[0].health_check[0].path == "/readyz/traffic"
+    error_message = "Requests reach a task that is to stop."
+  }
+
+  assert {
+    condition     = aws_ecs_service.coordinator[0].deployment_minimum_healthy_percent == 100 && aws_ecs_service.coordinator[0].deployment_maximum_percent == 200
+    error_message = "A deployment moves partitions to tasks that it replaces next."
+  }
+
+  assert {
+    condition = alltrue([for item in ["0", "roster", "member#AbC"] : anytrue([
+      for pattern in jsondecode(output.task_policy).Statement[1].Condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"] :
+      startswith("orders#s3://orders-state/orders#${item}", trimsuffix(pattern, "*")) && endswith(pattern, "*")
+    ])])
+    error_message = "A task may not write one of its items: ${output.task_policy}"
+  }
+}
+
+run "the_number_of_tasks_follows_the_load" {
+  variables {
+    partitions         = 8
+    load_balancer      = "orders"
+    client_cidr_blocks = ["10.0.0.0/16"]
+    scaling            = { tasks_min = 2, tasks_max = 8, messages_waiting_mib = 64 }
+  }
+
+  assert {
+    condition     = length(aws_ecs_service.coordinator) == 0 && aws_ecs_service.scaled[0].desired_count == 2 && output.service_name == "orders" && output.tasks_max == 8
+    error_message = "There is another service, or it starts with another number of tasks."
+  }
+
+  assert {
+    condition = (
+      aws_appautoscaling_target.tasks[0].resource_id == "service/orders/orders"
+      && aws_appautoscaling_target.tasks[0].scalable_dimension == "ecs:service:DesiredCount"
+      && [aws_appautoscaling_target.tasks[0].min_capacity, aws_appautoscaling_target.tasks[0].max_capacity] == [2, 8]
+    )
+    error_message = "Something else is scaled."
+  }
+
+  assert {
+    condition = (
+      aws_appautoscaling_policy.cpu[0].target_tracking_scaling_policy_configuration[0].target_value == 60
+      && aws_appautoscaling_policy.cpu[0].target_tracking_scaling_policy_configuration[0].predefined_metric_specification[0].predefined_metric_type == "ECSServiceAverageCPUUtilization"
+    )
+    error_message = "The CPU of the tasks is not held near its target."
+  }
+
+  assert {
+    condition = (
+      aws_appautoscaling_policy.messages_waiting[0].target_tracking_scaling_policy_configuration[0].target_value == 67108864
+      && aws_appautoscaling_policy.messages_waiting[0].target_tracking_scaling_policy_configuration[0].customized_metric_specification[0].namespace == "Satchel"
+      && aws_appautoscaling_policy.messages_waiting[0].target_tracking_scaling_policy_configuration[0].customized_metric_specification[0].metric_name == "MessagesWaiting"
+      && one(aws_appautoscaling_policy.messages_waiting[0].target_tracking_scaling_policy_configuration[0].customized_metric_specification[0].dimensions) == { name = "Application", value = "orders" }
+    )
+    error_message = "The policy reads a metric that no coordinator writes."
+  }
+
+  assert {
+    condition = (
+      aws_ecs_service.scaled[0].name == "orders"
+      && aws_ecs_service.scaled[0].task_definition == aws_ecs_task_definition.coordinator.arn
+      && aws_ecs_service.scaled[0].launch_type == "FARGATE"
+      && aws_ecs_service.scaled[0].propagate_tags == "SERVICE"
+      && aws_ecs_service.scaled[0].force_new_deployment == false
+      && aws_ecs_service.scaled[0].deployment_minimum_healthy_percent == 100
+      && aws_ecs_service.scaled[0].deployment_maximum_percent == 200
+      && aws_ecs_service.scaled[0].deployment_circuit_breaker[0].rollback
+      && aws_ecs_service.scaled[0].network_configuration[0].subnets == toset(var.subnet_ids)
+      && aws_ecs_service.scaled[0].network_configuration[0].security_groups == toset([aws_security_group.coordinator.id])
+      && one(aws_ecs_service.scaled[0].load_balancer).target_group_arn == aws_lb_target_group.traffic[0].arn
+    )
+    error_message = "The service differs from one with a fixed number of tasks."
+  }
+}
+
+run "the_number_of_tasks_follows_their_cpu_alone_in_a_cluster_that_is_there" {
+  variables {
+    partitions      = 2
+    cluster_arn     = "arn:aws:ecs:eu-central-1:123456789012:cluster/shared"
+    scaling         = { tasks_min = 1, tasks_max = 2, cpu_percent = 50 }
+    on_demand_tasks = 1
+    metrics         = false
+  }
+
+  assert {
+    condition     = aws_appautoscaling_target.tasks[0].resource_id == "service/shared/orders" && length(aws_appautoscaling_policy.messages_waiting) == 0
+    error_message = "Something else is scaled."
+  }
+
+  assert {
+    condition     = length(aws_ecs_service.scaled[0].capacity_provider_strategy) == 2 && aws_ecs_service.scaled[0].force_new_deployment
+    error_message = "The tasks run on other capacity."
+  }
+}
+
+run "tasks_without_a_partition_are_refused" {
+  command = plan
+
+  variables {
+    tasks      = 5
+    partitions = 4
+  }
+
+  expect_failures = [var.tasks]
+}
+
+run "tasks_that_do_not_reach_one_another_share_no_partitions" {
+  command = plan
+
+  variables {
+    tasks      = 2
+    partitions = 4
+    forwarding = false
+  }
+
+  expect_failures = [var.forwarding]
+}
+
+run "one_task_runs_several_partitions_alone" {
+  command = plan
+
+  variables {
+    tasks      = 1
+    partitions = 4
+    forwarding = false
+  }
+
+  assert {
+    condition     = aws_ecs_service.coordinator[0].desired_count == 1
+    error_message = "There are other tasks."
+  }
+}
+
+run "standbys_of_one_partition_do_not_scale" {
+  command = plan
+
+  variables {
+    scaling = { tasks_min = 1, tasks_max = 2 }
+  }
+
+  expect_failures = [var.scaling]
+}
+
+run "scaling_needs_a_metric_that_is_written" {
+  command = plan
+
+  variables {
+    partitions = 8
+    metrics    = false
+    scaling    = { tasks_min = 2, tasks_max = 8, messages_waiting_mib = 64 }
+  }
+
+  expect_failures = [var.scaling]
+}
+
+run "scaling_has_a_smaller_and_a_larger_number" {
+  command = plan
+
+  variables {
+    partitions = 8
+    scaling    = { tasks_min = 4, tasks_max = 3 }
+  }
+
+  expect_failures = [var.scaling]
+}
+
 run "a_fraction_of_a_partition_is_refused" {
   command = plan
 
   variables {
-    partitions = 1.5
+    partitions = 3.5
   }
 
   expect_failures = [var.partitions]
@@ -429,7 +626,7 @@ run "a_cluster_that_is_there_is_used" {
   }
 
   assert {
-    condition     = length(aws_ecs_cluster.coordinator) == 0 && aws_ecs_service.coordinator.cluster == "arn:aws:ecs:eu-central-1:123456789012:cluster/shared"
+    condition     = length(aws_ecs_cluster.coordinator) == 0 && aws_ecs_service.coordinator[0].cluster == "arn:aws:ecs:eu-central-1:123456789012:cluster/shared"
     error_message = "The service runs in a cluster of its own."
   }
 }

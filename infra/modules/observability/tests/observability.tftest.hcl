@@ -62,8 +62,8 @@ run "each_alarm_reads_a_metric_that_the_coordinator_or_aws_writes" {
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.alarm) <= 10
-    error_message = "More alarms than an account has for free."
+    condition     = length(aws_cloudwatch_metric_alarm.alarm) <= 10 && length(aws_cloudwatch_log_metric_filter.partition_failures) == 0
+    error_message = "More alarms than an account has for free, or failures that cannot be."
   }
 }
 
@@ -92,6 +92,61 @@ run "thresholds_are_those_that_were_asked_for_and_alarms_reach_their_topic" {
     ] == [5, 10000, 250, 90, 3]
     error_message = "A threshold is another one."
   }
+}
+
+run "of_several_partitions_failures_count_and_no_owner_is_looked_for" {
+  variables {
+    tasks                      = 3
+    partitions                 = 8
+    coordinator_log_group_name = "/satchel/orders"
+  }
+
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.alarm["partitions-failing"].namespace == aws_cloudwatch_log_metric_filter.partition_failures[0].metric_transformation[0].namespace
+      && aws_cloudwatch_metric_alarm.alarm["partitions-failing"].metric_name == aws_cloudwatch_log_metric_filter.partition_failures[0].metric_transformation[0].name
+      && aws_cloudwatch_metric_alarm.alarm["partitions-failing"].namespace == "Satchel/orders"
+      && length(coalesce(aws_cloudwatch_metric_alarm.alarm["partitions-failing"].dimensions, {})) == 0
+    )
+    error_message = "The alarm reads a metric that the filter does not write."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_log_metric_filter.partition_failures[0].log_group_name == "/satchel/orders" && aws_cloudwatch_log_metric_filter.partition_failures[0].pattern == "{ $.fields.message = \"partition failed in this process*\" }"
+    error_message = "The filter finds something else."
+  }
+
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.alarm["no-owner"].alarm_description == "No coordinator serves orders: nothing is served or read." && aws_cloudwatch_metric_alarm.alarm["restarting"].threshold == 9
+    error_message = "An alarm speaks of one owner, or of two tasks."
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.alarm) == 9
+    error_message = "An alarm is missing, or there are more than an account has for free."
+  }
+
+  assert {
+    condition = jsondecode(aws_cloudwatch_dashboard.dashboard[0].dashboard_body).widgets[1].properties.metrics == [
+      ["Satchel", "Owners", "Application", "orders", { label = "share", stat = "Average" }],
+    ]
+    error_message = "The dashboard looks for one owner."
+  }
+
+  assert {
+    condition     = contains(jsondecode(aws_cloudwatch_dashboard.dashboard[0].dashboard_body).widgets[2].properties.metrics[*][1], "PartitionsFailed")
+    error_message = "Failures of partitions have no graph."
+  }
+}
+
+run "failures_of_partitions_are_counted_in_a_log_that_is_named" {
+  command = plan
+
+  variables {
+    partitions = 8
+  }
+
+  expect_failures = [var.coordinator_log_group_name]
 }
 
 run "only_tasks_of_this_service_that_failed_count" {
@@ -148,6 +203,8 @@ run "what_cannot_work_is_refused_first" {
   variables {
     name                    = "1st"
     tasks                   = 0
+    partitions              = 0
+    partition_failures_max  = -1
     topic_arn               = "alarms"
     no_owner_minutes        = 0
     dead_letters_max        = -1
@@ -160,7 +217,7 @@ run "what_cannot_work_is_refused_first" {
   }
 
   expect_failures = [
-    var.name, var.tasks, var.topic_arn, var.no_owner_minutes, var.dead_letters_max, var.ingress_lag_max_seconds,
+    var.name, var.tasks, var.partitions, var.partition_failures_max, var.topic_arn, var.no_owner_minutes, var.dead_letters_max, var.ingress_lag_max_seconds,
     var.endpoint_down_minutes, var.commit_latency_max_ms, var.starts_max, var.task_failures_max, var.memory_max_percent,
   ]
 }
