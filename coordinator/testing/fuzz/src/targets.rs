@@ -1,6 +1,7 @@
 //! Fuzz targets.
 
 mod durable;
+mod frames;
 mod functions;
 mod http;
 mod records;
@@ -25,6 +26,8 @@ pub const TARGETS: &[Target] = &[
     durable::SEGMENT,
     durable::MANIFEST,
     durable::ROOT,
+    frames::FRAME,
+    frames::ANSWER,
 ];
 
 /// Targets that are broken on purpose, which prove that the fuzzer detects defects.
