@@ -326,7 +326,8 @@ impl SpreadChaos {
         }
     }
 
-    /// Checks whether a process may end this way: by a kill, or with exit code 0 when it leaves.
+    /// Checks whether a process may end this way: by a kill, or with exit code 0 when it leaves,
+    /// unless its time ran out.
     fn judge(&self, at: usize, end: &End) {
         let End {
             ended,
@@ -349,6 +350,10 @@ impl SpreadChaos {
                 metrics.observe("leave", took.unwrap_or_default());
                 return metrics.count("leaves with exit code 0");
             }
+            // The stop time ran out, which faults of the services can cause.
+            Some(5) if history.stop_requested.is_some() && out_of_time(&ended.printed) => {
+                return metrics.count("leaves that ran out of time (exit code 5)");
+            }
             Some(_) if history.stop_requested.is_some() => "did not leave with exit code 0",
             Some(_) => "ended by itself",
             None => "ended by an unknown signal",
@@ -361,6 +366,12 @@ impl SpreadChaos {
             log.display()
         ));
     }
+}
+
+/// True if the process ended because a partition did not stop in time.
+fn out_of_time(printed: &str) -> bool {
+    let last = printed.lines().last().unwrap_or_default();
+    last.contains("the stop took longer than") || last.contains("did not stop within")
 }
 
 /// Messages of the log lines that are errors.

@@ -115,8 +115,9 @@ async fn a_short_run_violates_nothing_in_any_environment() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_injected_defect_is_found() {
     for (sabotage, found) in [
-        (Sabotage::WithoutKeys, "twice"),
-        (Sabotage::LostRecords, "item"),
+        // What is sent twice may also fail twice; the second dead letter has no owner.
+        (Sabotage::WithoutKeys, &["twice", "dead letters exist"][..]),
+        (Sabotage::LostRecords, &["item"]),
     ] {
         let logs = tempfile::tempdir().unwrap();
         let plan = Plan {
@@ -127,7 +128,8 @@ async fn an_injected_defect_is_found() {
         };
         let report = run(&plan).await.unwrap();
         let violations = report.violations.join("\n");
-        assert!(violations.contains(found), "{sabotage}: {report}");
+        let is_found = found.iter().any(|text| violations.contains(text));
+        assert!(is_found, "{sabotage}: {report}");
     }
 }
 
