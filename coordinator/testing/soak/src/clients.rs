@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
-use satchel_testkit::{Client, Cloud, Follower, Record, Reply};
+use satchel_testkit::{Client, Cloud, Follower, PricedCloud, PricedFollower, Record, Reply};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -37,6 +37,8 @@ pub(crate) struct Clients {
 pub(crate) enum Streams {
     /// In Kinesis.
     Cloud(Arc<Cloud>),
+    /// In Kinesis, emulated in this process.
+    Priced(Arc<PricedCloud>),
     /// In the process under test.
     Machine,
 }
@@ -44,6 +46,7 @@ pub(crate) enum Streams {
 /// Reader of a stream that returns new records with every call.
 pub(crate) enum Reader {
     Cloud(Follower),
+    Priced(PricedFollower),
     Machine { stream: &'static str, read: usize },
 }
 
@@ -115,6 +118,10 @@ impl Clients {
         }
         match &self.streams {
             Streams::Cloud(cloud) => cloud.put(stream, key, make(false)).await,
+            Streams::Priced(cloud) => {
+                let record = (key.to_owned(), make(false));
+                cloud.put_all(stream, vec![record]).await;
+            }
             Streams::Machine => {
                 let mut again = false;
                 // No time limit: an abandoned record could arrive after the next one.
@@ -147,9 +154,10 @@ impl Clients {
     }
 
     /// Returns a reader that starts at the oldest record.
-    pub(crate) fn reader(&self, stream: &'static str) -> Reader {
+    pub(crate) async fn reader(&self, stream: &'static str) -> Reader {
         match &self.streams {
             Streams::Cloud(cloud) => Reader::Cloud(cloud.follow(stream)),
+            Streams::Priced(cloud) => Reader::Priced(cloud.follow(stream).await),
             Streams::Machine => Reader::Machine { stream, read: 0 },
         }
     }
@@ -159,6 +167,7 @@ impl Clients {
     pub(crate) async fn read_new(&self, reader: &mut Reader) -> Vec<Record> {
         match reader {
             Reader::Cloud(follower) => follower.read_new().await,
+            Reader::Priced(follower) => follower.read_new().await,
             Reader::Machine { stream, read } => {
                 let records = self.http.client().records(stream).await;
                 let new = records.into_iter().skip(*read).collect::<Vec<_>>();
@@ -181,12 +190,12 @@ impl Clients {
     }
 
     /// Reader of the egress stream.
-    pub(crate) fn egress_reader(&self) -> Reader {
-        self.reader(OUT)
+    pub(crate) async fn egress_reader(&self) -> Reader {
+        self.reader(OUT).await
     }
 
     /// Decides whether this defect strikes now, in 3 percent of the cases, and counts it.
-    fn is_sabotaged(&self, defect: Sabotage, counted: &str) -> bool {
+    pub(crate) fn is_sabotaged(&self, defect: Sabotage, counted: &str) -> bool {
         let shows = self.sabotage == Some(defect) && {
             self.metrics.count(format!("chances of {defect}"));
             let chances = self.metrics.counted(&format!("chances of {defect}"));

@@ -3,6 +3,7 @@
 mod cloud;
 mod machine;
 mod module;
+mod spread;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +17,9 @@ use crate::chaos::ChaosDriver;
 use crate::clients::{Clients, Reader};
 use crate::egress::SeenEgress;
 use crate::fault_plan::FaultPlan;
+use crate::hot_keys::HotKeys;
 use crate::sabotage::Sabotage;
+use crate::spread_chaos::SpreadChaos;
 use crate::verification::Root;
 use crate::workloads::Workloads;
 
@@ -29,6 +32,9 @@ const STILL_MAX: Duration = Duration::from_secs(90);
 /// Time after settling during which nothing else may happen.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// Token of the administration ports of `satchel run`.
+const TOKEN: &str = "the-token-of-the-soak";
+
 /// Environment of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
@@ -36,6 +42,9 @@ pub enum Environment {
     Cloud,
     /// `satchel dev` over a directory on a disk that becomes full.
     Machine,
+    /// `satchel run`, several processes that share the partitions, over stand-ins for AWS services,
+    /// faulty connections, and links between the processes that are cut.
+    Spread,
 }
 
 /// Parameters of a run.
@@ -57,9 +66,13 @@ pub struct Plan {
     pub handler: PathBuf,
     /// Directory that keeps the output of all processes.
     pub logs: PathBuf,
+    /// Number of processes, in [`Environment::Spread`]; at times there is one more.
+    pub processes: u16,
+    /// Interval between a join and a leave, in [`Environment::Spread`].
+    pub change_every: Duration,
     /// Fill the disk, in [`Environment::Machine`].
     pub full_disk: bool,
-    /// Keep the commit log in DynamoDB, in [`Environment::Cloud`].
+    /// Keep the commit log in DynamoDB, in [`Environment::Cloud`] and [`Environment::Spread`].
     pub log_in_table: bool,
     /// Number of partitions of the application.
     pub partitions: u16,
@@ -89,9 +102,49 @@ pub struct Report {
 /// A running application.
 struct Running {
     clients: Arc<Clients>,
-    chaos: ChaosDriver,
+    chaos: Chaos,
+    /// Counters whose histories must be linearizable.
+    hot_keys: Option<HotKeys>,
     fault_plan: Option<FaultPlan>,
     root: Root,
+}
+
+/// Driver of the faults of an environment.
+enum Chaos {
+    /// One process serves.
+    One(ChaosDriver),
+    /// The processes share the partitions.
+    Spread(SpreadChaos),
+}
+
+impl Chaos {
+    async fn disrupt(&mut self, time: Duration, kill_every: Duration) {
+        match self {
+            Self::One(chaos) => chaos.disrupt(time, kill_every).await,
+            Self::Spread(chaos) => chaos.disrupt(time).await,
+        }
+    }
+
+    async fn calm(&mut self) {
+        match self {
+            Self::One(chaos) => chaos.calm().await,
+            Self::Spread(chaos) => chaos.calm().await,
+        }
+    }
+
+    async fn poll(&mut self) {
+        match self {
+            Self::One(chaos) => chaos.poll().await,
+            Self::Spread(chaos) => chaos.poll().await,
+        }
+    }
+
+    async fn end(&mut self) {
+        match self {
+            Self::One(chaos) => chaos.end().await,
+            Self::Spread(chaos) => chaos.end().await,
+        }
+    }
 }
 
 impl fmt::Display for Environment {
@@ -105,6 +158,7 @@ impl Environment {
         match self {
             Self::Cloud => "cloud",
             Self::Machine => "machine",
+            Self::Spread => "spread",
         }
     }
 }
@@ -122,11 +176,12 @@ pub async fn run(plan: &Plan) -> Result<Report, String> {
     let mut running = match plan.environment {
         Environment::Cloud => cloud::begin(plan).await?,
         Environment::Machine => machine::begin(plan)?,
+        Environment::Spread => spread::begin(plan).await?,
     };
     running.chaos.calm().await;
     let mut workloads = Workloads::default();
     let mut seen = SeenEgress::default();
-    let mut egress = running.clients.egress_reader();
+    let mut egress = running.clients.egress_reader().await;
     let (mut time, mut rounds) = (Duration::ZERO, 0);
     while time < plan.time && !running.clients.violations.any() {
         let round = plan.round.min(plan.time - time);
@@ -139,6 +194,9 @@ pub async fn run(plan: &Plan) -> Result<Report, String> {
         running.report_progress(plan, time, &seen);
     }
     running.chaos.end().await;
+    if let Some(hot_keys) = &running.hot_keys {
+        hot_keys.check(&running.clients);
+    }
     running.clients.violations.collect();
     let begun = Instant::now();
     println!("soak: {}: verifying durable state", plan.environment);
@@ -170,16 +228,21 @@ impl Running {
         let (stop, stopping) = watch::channel(false);
         let (ended, mut has_ended) = watch::channel(false);
         let clients = Arc::clone(&self.clients);
-        self.inject_faults(true);
+        inject_faults(self.fault_plan.as_ref(), true);
         clients.http.measure_silence(true);
         let working = async {
-            workloads.drive(&clients, plan.rate, &stopping).await;
+            let hot_keys = async {
+                if let Some(hot_keys) = &mut self.hot_keys {
+                    hot_keys.drive(&clients, plan.rate, &stopping).await;
+                }
+            };
+            tokio::join!(workloads.drive(&clients, plan.rate, &stopping), hot_keys);
             ended.send_replace(true);
         };
         let disrupting = async {
             self.chaos.disrupt(time, plan.kill_every).await;
             stop.send_replace(true);
-            self.inject_faults(false);
+            inject_faults(self.fault_plan.as_ref(), false);
             self.chaos.calm().await;
             // Pending requests need running processes.
             while !*has_ended.borrow_and_update() {
@@ -227,12 +290,6 @@ impl Running {
         }
     }
 
-    fn inject_faults(&self, active: bool) {
-        if let Some(fault_plan) = &self.fault_plan {
-            fault_plan.set_active(active);
-        }
-    }
-
     fn report_progress(&self, plan: &Plan, time: Duration, seen: &SeenEgress) {
         let metrics = &self.clients.metrics;
         let operations: u64 = metrics
@@ -258,6 +315,12 @@ impl Running {
                 false => "no violations",
             }
         );
+    }
+}
+
+fn inject_faults(fault_plan: Option<&FaultPlan>, active: bool) {
+    if let Some(fault_plan) = fault_plan {
+        fault_plan.set_active(active);
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod asking;
 pub(crate) mod bank;
 pub(crate) mod counters;
 pub(crate) mod gathering;
+pub(crate) mod hot;
 pub(crate) mod items;
 pub(crate) mod judging;
 pub(crate) mod poison;
@@ -14,6 +15,8 @@ pub(crate) mod poison;
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use satchel_sdk::egress::KinesisRecord;
 use satchel_sdk::{Address, Context, EgressId, Functions};
@@ -22,6 +25,17 @@ use serde::{Deserialize, Serialize};
 /// Environment variable with the file into which functions write violations. It lies outside the
 /// system under test, so that no defect of that system can hide it.
 pub(crate) const VIOLATIONS: &str = "SOAK_VIOLATIONS";
+
+/// The same file for functions that run in the process of the soak, which has no such variable.
+static VIOLATIONS_HERE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Sets the file into which functions in this process write violations.
+pub(crate) fn write_violations_to(file: &Path) {
+    let mut here = VIOLATIONS_HERE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    *here = Some(file.to_owned());
+}
 
 /// Egress stream.
 pub(crate) const OUT: &str = "out";
@@ -36,6 +50,7 @@ pub fn functions() -> Functions {
     let functions = bank::bind(functions);
     let functions = counters::bind(functions);
     let functions = gathering::bind(functions);
+    let functions = hot::bind(functions);
     let functions = items::bind(functions);
     let functions = judging::bind(functions);
     poison::bind(functions)
@@ -124,7 +139,12 @@ fn emit<S>(ctx: &mut Context<S>, key: impl Into<String>, record: &EgressRecord) 
 /// Reports a violation.
 fn violation(address: &Address, what: impl std::fmt::Display) {
     let line = format!("{address}: {what}\n");
-    let path = std::env::var_os(VIOLATIONS).ok_or_else(|| "the variable is not set".to_owned());
+    let here = VIOLATIONS_HERE
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let path = here.or_else(|| std::env::var_os(VIOLATIONS).map(PathBuf::from));
+    let path = path.ok_or_else(|| "the variable is not set".to_owned());
     let written = path.and_then(|path| {
         let file = OpenOptions::new().create(true).append(true).open(path);
         file.and_then(|mut file| file.write_all(line.as_bytes()))

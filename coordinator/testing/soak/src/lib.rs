@@ -12,6 +12,11 @@
 //!      │                                  │
 //! environment "machine": satchel dev      ▼
 //!      └──────the same──────────► [ satchel dev ] ──► a small disk that is filled and freed
+//!
+//! environment "spread": satchel run, partitions shared by several processes
+//!
+//!  workloads ──calls, messages──► [ 0 ]◄─links─►[ 1 ]◄─links─►[ 2 ] ──proxies──► stand-ins
+//!  hot keys ──calls, timed──────►      links: proxies that cut and stall connections
 //! ```
 //!
 //! - The functions check their inputs immediately. They write violations into a file outside the
@@ -19,8 +24,10 @@
 //! - Each workload (one file in `workloads`, its functions in `functions`) knows the expected
 //!   result of its operations. A run consists of rounds. At the end of each round the faults stop,
 //!   the application must settle, and everything is checked: states, answers and egress.
-//! - The chaos driver (`chaos`) injects faults, restarts processes that ended, and judges how they
-//!   ended.
+//! - Hot keys (`hot_keys`) are called through any process. Their histories must be linearizable
+//!   (`linearizability`).
+//! - The chaos driver (`chaos`, `spread_chaos`) injects faults, restarts processes that ended, and
+//!   judges how they ended.
 //!
 //! The command `soak` runs it for any length of time, the test `short` for a minute.
 
@@ -31,10 +38,14 @@ mod egress;
 mod environment;
 mod fault_plan;
 mod functions;
+mod hot_keys;
+mod linearizability;
 mod metrics;
+mod peer_links;
 mod random;
 mod retrying_client;
 mod sabotage;
+mod spread_chaos;
 mod supervisor;
 mod verification;
 mod violations;

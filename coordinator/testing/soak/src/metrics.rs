@@ -14,7 +14,12 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Increments a count.
     pub(crate) fn count(&self, name: impl Into<String>) {
-        *lock(&self.counts).entry(name.into()).or_default() += 1;
+        self.add(name, 1);
+    }
+
+    /// Adds to a count.
+    pub(crate) fn add(&self, name: impl Into<String>, number: u64) {
+        *lock(&self.counts).entry(name.into()).or_default() += number;
     }
 
     /// Records a duration; the maximum is kept.

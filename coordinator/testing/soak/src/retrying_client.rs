@@ -29,7 +29,9 @@ pub(crate) struct RetryingClient {
     token: Option<String>,
     /// Repeated requests keep their key, as they must.
     keeps_keys: bool,
-    /// Index of the process that answered last.
+    /// Each request turns to the next process, as behind a load balancer.
+    in_turn: bool,
+    /// Index of the process that answered last, or of the next one in turn.
     preferred: AtomicUsize,
     /// Time of the last answer; `None` while silence is not measured.
     answered: Mutex<Option<Instant>>,
@@ -111,9 +113,23 @@ impl RetryingClient {
             processes,
             token,
             keeps_keys: sabotage != Some(Sabotage::WithoutKeys),
+            in_turn: false,
             preferred: AtomicUsize::new(0),
             answered: Mutex::new(None),
         }
+    }
+
+    /// Turns to the next process with each request.
+    pub(crate) fn in_turn(self) -> Self {
+        Self {
+            in_turn: true,
+            ..self
+        }
+    }
+
+    /// Clients of all processes.
+    pub(crate) fn processes(&self) -> &[Client] {
+        &self.processes
     }
 
     /// Repeats the request until an answer says whether it took effect. Without a key it may have
@@ -132,7 +148,10 @@ impl RetryingClient {
         loop {
             attempt += 1;
             let key_of = (!self.keeps_keys).then_some(attempt);
-            let preferred = self.preferred.load(Ordering::Relaxed);
+            let preferred = match self.in_turn {
+                true => self.preferred.fetch_add(1, Ordering::Relaxed),
+                false => self.preferred.load(Ordering::Relaxed),
+            };
             let client = &self.processes[preferred % self.processes.len()];
             let attempted = request.attempt(client, self.token.as_deref(), key_of);
             let outcome = match tokio::time::timeout(ATTEMPT_TIMEOUT, attempted).await {

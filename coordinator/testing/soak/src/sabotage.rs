@@ -14,15 +14,19 @@ pub enum Sabotage {
     LostRecords,
     /// Some egress records are ignored, as if they had been lost.
     LostEgress,
+    /// Some reads in `spread` return the value before the last increment, as if a former owner had
+    /// answered them.
+    StaleReads,
 }
 
 impl Sabotage {
     /// All defects with their names.
-    pub const ALL: [(&'static str, Self); 4] = [
+    pub const ALL: [(&'static str, Self); 5] = [
         ("without-keys", Self::WithoutKeys),
         ("at-least-once", Self::AtLeastOnce),
         ("lost-records", Self::LostRecords),
         ("lost-egress", Self::LostEgress),
+        ("stale-reads", Self::StaleReads),
     ];
 }
 

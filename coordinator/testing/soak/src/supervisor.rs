@@ -24,10 +24,14 @@ pub(crate) struct Supervisor {
     open: bool,
     starts: u32,
     logs: PathBuf,
+    /// The process is to stay away after its end.
+    leaves: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
+    /// Not started, or stopped and not to be restarted.
+    Absent,
     Running,
     /// Paused until this time.
     Paused(Instant),
@@ -56,15 +60,45 @@ pub(crate) struct End {
 impl Supervisor {
     /// Starts the first process; the output of each process is kept in `logs`.
     pub(crate) fn begin(name: &str, setup: &Setup, logs: PathBuf) -> Self {
+        let mut supervisor = Self::absent(name, setup, logs);
+        supervisor.join();
+        supervisor
+    }
+
+    /// Supervises a process that is not started yet.
+    pub(crate) fn absent(name: &str, setup: &Setup, logs: PathBuf) -> Self {
         Self {
             name: name.to_owned(),
-            dev: setup.begin(),
-            phase: Phase::Running,
+            dev: setup.idle(),
+            phase: Phase::Absent,
             history: History::default(),
             open: false,
-            starts: 1,
+            starts: 0,
             logs,
+            leaves: false,
         }
+    }
+
+    /// Starts the process if it is absent.
+    pub(crate) fn join(&mut self) {
+        if self.is_absent() {
+            self.start();
+        }
+    }
+
+    /// Stops the process gracefully, and does not restart it.
+    pub(crate) fn leave(&mut self) {
+        self.leaves = true;
+        self.stop();
+    }
+
+    fn start(&mut self) {
+        self.dev.begin_restart();
+        self.phase = Phase::Running;
+        self.history = History::default();
+        self.open = false;
+        self.leaves = false;
+        self.starts += 1;
     }
 
     /// Client that follows the process over restarts.
@@ -76,15 +110,15 @@ impl Supervisor {
     /// since the last call.
     pub(crate) async fn poll(&mut self) -> Option<End> {
         match self.phase {
-            Phase::Ended(since) if since.elapsed() >= RESTART_DELAY => {
-                self.dev.begin_restart();
-                self.phase = Phase::Running;
-                self.history = History::default();
-                self.open = false;
-                self.starts += 1;
+            Phase::Ended(_) if self.leaves => {
+                self.phase = Phase::Absent;
                 return None;
             }
-            Phase::Ended(_) => return None,
+            Phase::Ended(since) if since.elapsed() >= RESTART_DELAY => {
+                self.start();
+                return None;
+            }
+            Phase::Ended(_) | Phase::Absent => return None,
             Phase::Paused(until) if until <= Instant::now() => self.resume(),
             Phase::Paused(_) | Phase::Running => {}
         }
@@ -118,12 +152,28 @@ impl Supervisor {
 
     /// True if the process runs, is not paused, and serves or stands by.
     pub(crate) fn is_up(&self) -> bool {
-        self.open && matches!(self.phase, Phase::Running) && self.history.stop_requested.is_none()
+        let ends = self.history.killed || self.history.stop_requested.is_some();
+        self.open && matches!(self.phase, Phase::Running) && !ends
     }
 
-    /// True if the process has ended and is not restarted yet.
+    /// True if the process has ended and is not restarted yet, or is absent.
     pub(crate) fn has_ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended(_))
+        matches!(self.phase, Phase::Ended(_) | Phase::Absent)
+    }
+
+    /// True if the process is not to run.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self.phase, Phase::Absent)
+    }
+
+    /// True if the process was asked to stop and to stay away.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaves && !self.is_absent()
+    }
+
+    /// Process id, if it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        (!self.has_ended()).then(|| self.dev.pid())
     }
 
     /// True if the process is paused.
@@ -166,10 +216,8 @@ impl Supervisor {
     }
 
     fn signal(&self, signal: Signal) {
-        if self.has_ended() {
-            return;
-        }
-        let pid = i32::try_from(self.dev.pid()).ok().and_then(Pid::from_raw);
+        let pid = self.pid().and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // A process that has ended meanwhile needs no signal.
             let _ = kill_process(pid, signal);

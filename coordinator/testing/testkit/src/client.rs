@@ -71,6 +71,13 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Lost(reqwest::Error);
 
+impl Lost {
+    /// True if no connection was made, so that the request had no effect.
+    pub fn is_refused(&self) -> bool {
+        self.0.is_connect() || self.0.is_builder()
+    }
+}
+
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.0)

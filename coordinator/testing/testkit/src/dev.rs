@@ -141,6 +141,15 @@ impl Setup {
         }
     }
 
+    /// Returns the process without starting it; see [`Dev::begin_restart`].
+    pub fn idle(&self) -> Dev {
+        Dev {
+            client: Client::new(Addresses::default()),
+            setup: self.clone(),
+            process: None,
+        }
+    }
+
     /// Starts the process and waits until it ends by itself, for an invocation that is rejected.
     ///
     /// # Panics
@@ -187,7 +196,7 @@ pub struct Dev {
     /// Client of the process, also after restarts.
     pub client: Client,
     setup: Setup,
-    /// `None` between its end and a restart.
+    /// `None` before its start, and between its end and a restart.
     process: Option<Process>,
 }
 

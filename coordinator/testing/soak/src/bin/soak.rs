@@ -25,9 +25,17 @@ struct Arguments {
     #[arg(long, default_value_t = 30.0)]
     minutes: f64,
 
-    /// Interval between two kills
-    #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "DURATION")]
-    kill_every: Duration,
+    /// Interval between two kills [default: 5s, in `spread` 15s]
+    #[arg(long, value_parser = parse_duration, value_name = "DURATION")]
+    kill_every: Option<Duration>,
+
+    /// Interval between a join and a leave of a process, in `spread`
+    #[arg(long, default_value = "60s", value_parser = parse_duration, value_name = "DURATION")]
+    change_every: Duration,
+
+    /// Number of processes, in `spread`; at times there is one more
+    #[arg(long, default_value_t = 3, value_name = "COUNT")]
+    processes: u16,
 
     /// Length of a round, after which everything must settle and is checked
     #[arg(long, default_value = "2m", value_parser = parse_duration, value_name = "DURATION")]
@@ -42,7 +50,8 @@ struct Arguments {
     seed: Option<u64>,
 
     /// Environment: `cloud` is satchel run over emulated AWS services, `machine` is satchel dev on
-    /// a disk that becomes full, `both` is one after the other
+    /// a disk that becomes full, `both` is one after the other, `spread` is satchel run with the
+    /// partitions on several processes
     #[arg(long, alias = "arena", default_value = "both")]
     environment: Environments,
 
@@ -54,16 +63,16 @@ struct Arguments {
     #[arg(long)]
     without_full_disk: bool,
 
-    /// Commit log of `cloud`: in S3, or in DynamoDB
+    /// Commit log of `cloud` and `spread`: in S3, or in DynamoDB
     #[arg(long, value_name = "STORE", default_value = "s3")]
     log: CommitLog,
 
-    /// Number of partitions of the application
-    #[arg(long, default_value_t = 1, value_name = "COUNT")]
-    partitions: u16,
+    /// Number of partitions of the application [default: 1, in `spread` 8]
+    #[arg(long, value_name = "COUNT")]
+    partitions: Option<u16>,
 
-    /// Inject a defect, which must be found: without-keys, at-least-once (cloud), lost-records or
-    /// lost-egress
+    /// Inject a defect, which must be found: without-keys, at-least-once (cloud), lost-records,
+    /// lost-egress or stale-reads (spread)
     #[arg(long, value_name = "NAME")]
     sabotage: Option<Sabotage>,
 
@@ -80,11 +89,12 @@ enum CommitLog {
     DynamoDb,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Environments {
     Cloud,
     Machine,
     Both,
+    Spread,
 }
 
 fn main() -> ExitCode {
@@ -145,6 +155,7 @@ async fn soak(arguments: Arguments) -> Result<bool, String> {
     let reports: Vec<Report> = match arguments.environment {
         Environments::Cloud => vec![run(&cloud).await?],
         Environments::Machine => vec![run(&machine).await?],
+        Environments::Spread => vec![run(&of(Environment::Spread)).await?],
         Environments::Both if arguments.side_by_side => {
             let (cloud, machine) = tokio::join!(run(&cloud), run(&machine));
             vec![cloud?, machine?]
@@ -165,8 +176,15 @@ async fn soak(arguments: Arguments) -> Result<bool, String> {
 }
 
 fn plan(arguments: &Arguments, logs: &Path) -> Result<Plan, String> {
-    if !(arguments.rate > 0.0 && arguments.minutes > 0.0) || arguments.kill_every.is_zero() {
-        return Err("--minutes, --rate and --kill-every must be greater than 0".to_owned());
+    let spread = arguments.environment == Environments::Spread;
+    let kill_every = arguments.kill_every;
+    let kill_every = kill_every.unwrap_or(Duration::from_secs(if spread { 15 } else { 5 }));
+    let intervals = [kill_every, arguments.change_every];
+    if !(arguments.rate > 0.0 && arguments.minutes > 0.0) || intervals.iter().any(Duration::is_zero)
+    {
+        return Err(
+            "--minutes, --rate, --kill-every and --change-every must be greater than 0".to_owned(),
+        );
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(1, |now| now.as_secs());
@@ -179,14 +197,16 @@ fn plan(arguments: &Arguments, logs: &Path) -> Result<Plan, String> {
     Ok(Plan {
         environment: Environment::Cloud,
         time: Duration::from_secs_f64(arguments.minutes * 60.0),
-        kill_every: arguments.kill_every,
-        round: arguments.round.max(arguments.kill_every),
+        kill_every,
+        change_every: arguments.change_every,
+        processes: arguments.processes,
+        round: arguments.round.max(kill_every),
         rate: arguments.rate,
         seed: arguments.seed.unwrap_or(now),
         handler,
         logs: logs.to_owned(),
         log_in_table: arguments.log == CommitLog::DynamoDb,
-        partitions: arguments.partitions,
+        partitions: arguments.partitions.unwrap_or(if spread { 8 } else { 1 }),
         full_disk: !arguments.without_full_disk,
         sabotage: arguments.sabotage,
     })

@@ -7,7 +7,7 @@ use std::time::Duration;
 use satchel_testkit::{Cloud, Service};
 
 use super::module::module;
-use super::{Plan, Running};
+use super::{Chaos, Plan, Running, TOKEN};
 use crate::chaos::ChaosDriver;
 use crate::clients::{Clients, ITEMS, Streams};
 use crate::fault_plan::FaultPlan;
@@ -27,9 +27,6 @@ use crate::violations::Violations;
 /// resumes. Exactly-once delivery is promised only if that request lands before the next owner
 /// reads.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(4), Duration::from_secs(4));
-
-/// Token of the administration port.
-const TOKEN: &str = "the-token-of-the-soak";
 
 /// Starts the emulators and both processes.
 pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
@@ -94,7 +91,13 @@ pub(super) async fn begin(plan: &Plan) -> Result<Running, String> {
         metrics: Metrics::default(),
     });
     Ok(Running {
-        chaos: ChaosDriver::of(Arc::clone(&clients), supervisors.into(), None, PAUSE),
+        chaos: Chaos::One(ChaosDriver::of(
+            Arc::clone(&clients),
+            supervisors.into(),
+            None,
+            PAUSE,
+        )),
+        hot_keys: None,
         clients,
         fault_plan: Some(fault_plan),
         root,

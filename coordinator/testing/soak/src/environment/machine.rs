@@ -7,7 +7,7 @@ use std::time::Duration;
 use satchel_testkit::Setup;
 
 use super::module::module;
-use super::{Plan, Running};
+use super::{Chaos, Plan, Running};
 use crate::chaos::ChaosDriver;
 use crate::clients::{Clients, Streams};
 use crate::disk::Disk;
@@ -60,7 +60,13 @@ pub(super) fn begin(plan: &Plan) -> Result<Running, String> {
         metrics: Metrics::default(),
     });
     Ok(Running {
-        chaos: ChaosDriver::of(Arc::clone(&clients), vec![supervisor], disk, PAUSE),
+        chaos: Chaos::One(ChaosDriver::of(
+            Arc::clone(&clients),
+            vec![supervisor],
+            disk,
+            PAUSE,
+        )),
+        hot_keys: None,
         clients,
         fault_plan: None,
         root,

@@ -54,7 +54,10 @@ impl Workload for Items {
 
     async fn mismatch(&self, clients: &Clients, seen: &SeenEgress) -> Option<String> {
         let mut put = self.put.lock().await;
-        let mut reader = put.reader.take().unwrap_or_else(|| clients.reader(ITEMS));
+        let mut reader = match put.reader.take() {
+            Some(reader) => reader,
+            None => clients.reader(ITEMS).await,
+        };
         for record in clients.read_new(&mut reader).await {
             match serde_json::from_slice::<NewItem>(&record.data) {
                 Ok(item) => {

@@ -23,15 +23,35 @@ impl PricedFollower {
     /// When the stream cannot be read.
     pub async fn next(&mut self) -> Vec<Record> {
         let records = self.reader.follow(READ_MAX.0, READ_MAX.1).await;
-        let records = records.expect("the stream can be read").into_iter();
-        let records = records.map(|record| Record {
-            sequence_number: record.sequence_number.to_string(),
-            key: record.key,
-            time_ms: record.time_ms,
-            data: record.data,
-        });
-        records.collect()
+        shown(records.expect("the stream can be read"))
     }
+
+    /// Records that arrived since the last call.
+    ///
+    /// # Panics
+    ///
+    /// When the stream cannot be read.
+    pub async fn read_new(&mut self) -> Vec<Record> {
+        let mut all = Vec::new();
+        loop {
+            let records = self.reader.next(READ_MAX.0, READ_MAX.1).await;
+            let records = records.expect("the stream can be read");
+            if records.is_empty() {
+                return all;
+            }
+            all.extend(shown(records));
+        }
+    }
+}
+
+fn shown(records: Vec<satchel_local_streams::Record>) -> Vec<Record> {
+    let records = records.into_iter().map(|record| Record {
+        sequence_number: record.sequence_number.to_string(),
+        key: record.key,
+        time_ms: record.time_ms,
+        data: record.data,
+    });
+    records.collect()
 }
 
 impl PricedCloud {
