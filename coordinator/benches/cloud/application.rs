@@ -1,15 +1,19 @@
 //! The greeter in production, at stand-ins.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use satchel_testkit::{
-    Client, Dev, Latency, PricedCloud, PricedFunction, PricedOptions, PricedService,
+    Client, Dev, Latency, PricedCloud, PricedFunction, PricedOptions, PricedService, Setup,
 };
 use serde_json::json;
 use tempfile::TempDir;
 
 /// Memory of the function in MB.
 const FUNCTION_MEMORY_MB: u32 = 256;
+
+/// Token of the administration port.
+pub(crate) const ADMIN_TOKEN: &str = "token";
 
 /// Table of the commit log, if it lies in one.
 pub(crate) const LOG_TABLE: &str = "commits";
@@ -27,13 +31,17 @@ pub(crate) struct Settings {
     pub(crate) linger: Option<&'static str>,
     /// Further documents of the module file.
     pub(crate) documents: &'static str,
+    /// Further arguments.
+    pub(crate) arguments: Vec<String>,
 }
 
 /// A running application and its services.
 pub(crate) struct Application {
-    pub(crate) cloud: PricedCloud,
+    pub(crate) cloud: Arc<PricedCloud>,
     pub(crate) client: Client,
-    _app: Dev,
+    pub(crate) app: Dev,
+    /// Setup of further processes.
+    pub(crate) setup: Setup,
     _dir: TempDir,
 }
 
@@ -73,11 +81,18 @@ impl Application {
         if let Some(depth) = settings.depth {
             setup = setup.arg(format!("--commit-depth={depth}"));
         }
+        let token = dir.path().join("token");
+        std::fs::write(&token, ADMIN_TOKEN).expect("a file can be made");
+        setup = setup.env("SATCHEL_ADMIN_TOKEN_FILE", token.display().to_string());
+        for argument in &settings.arguments {
+            setup = setup.arg(argument);
+        }
         let app = setup.start().await;
         Self {
             client: app.client.clone(),
-            cloud,
-            _app: app,
+            cloud: Arc::new(cloud),
+            app,
+            setup,
             _dir: dir,
         }
     }

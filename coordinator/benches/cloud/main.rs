@@ -13,6 +13,7 @@
 //! | `dial` | the same with each setting of `--commit-pace`, `--commit-depth` and `maxLinger` |
 //! | `table` | one call alone, and 100 and 800 calls/s, with the commit log in a DynamoDB table |
 //! | `streams` | 1,000 records/s from stream to stream |
+//! | `moves` | 8 partitions on two processes under 2,000 records/s: a join, planned moves, kills |
 //!
 //! Without a part, all are run, each load for SECONDS (10 by default). The binary is the real one,
 //! the functions are the greeter's, run in this process. Calls come in an open loop: at random
@@ -21,6 +22,7 @@
 
 mod application;
 mod calls;
+mod moves;
 mod priced;
 mod streams;
 
@@ -32,7 +34,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seconds = arguments.iter().find_map(|argument| argument.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(10));
-    let parts = ["alone", "calls", "dial", "table", "streams"];
+    let parts = ["alone", "calls", "dial", "table", "streams", "moves"];
     let all = !arguments
         .iter()
         .any(|argument| parts.contains(&&**argument));
@@ -57,6 +59,9 @@ fn main() {
         }
         if wanted("streams") {
             streams::measure(time).await;
+        }
+        if wanted("moves") {
+            moves::measure().await;
         }
     });
 }

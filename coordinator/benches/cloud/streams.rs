@@ -1,9 +1,8 @@
 //! Records from stream to stream.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use satchel_testkit::Latencies;
+use satchel_testkit::{Latencies, PricedCloud};
 
 use crate::application::{Application, Settings};
 use crate::priced::{Priced, REQUESTS};
@@ -17,7 +16,7 @@ const TICK: Duration = Duration::from_millis(20);
 /// Time of the load before the measurement.
 const WARM_UP: Duration = Duration::from_secs(5);
 
-const STREAMS: &str = "
+pub(crate) const STREAMS: &str = "
 ---
 kind: io.statefun.kinesis.v1/ingress
 spec:
@@ -41,14 +40,14 @@ pub(crate) async fn measure(time: Duration) {
         documents: STREAMS,
         ..Settings::default()
     };
-    let app = Arc::new(Application::start(&settings).await);
-    put(&app, WARM_UP).await;
+    let app = Application::start(&settings).await;
+    put(&app.cloud, WARM_UP, RATE).await;
     let before = app.cloud.bill();
     let mut greetings = app.cloud.follow("greetings").await;
     let mut skip = greetings.next().await.len();
-    let records = put(&app, time).await;
+    let records = put(&app.cloud, time, RATE).await;
     let bill = app.cloud.bill().since(&before);
-    let warm_up = records_of(WARM_UP);
+    let warm_up = records_of(WARM_UP, RATE);
     let mut latencies = Vec::new();
     while skip < warm_up || latencies.len() < records {
         for greeting in greetings.next().await {
@@ -87,16 +86,16 @@ pub(crate) async fn measure(time: Duration) {
     println!();
 }
 
-fn records_of(time: Duration) -> usize {
+fn records_of(time: Duration, rate: usize) -> usize {
     let ticks = time.as_millis() / TICK.as_millis();
-    ticks as usize * RATE / 50
+    ticks as usize * rate / 50
 }
 
-/// Puts records at the rate for this time. Returns their number.
-async fn put(app: &Application, time: Duration) -> usize {
+/// Puts records at this rate per second for this time. Returns their number.
+pub(crate) async fn put(cloud: &PricedCloud, time: Duration, rate: usize) -> usize {
     let mut ticks = tokio::time::interval(TICK);
-    let per_tick = RATE / 50;
-    let count = records_of(time);
+    let per_tick = rate / 50;
+    let count = records_of(time, rate);
     for first in (0..count).step_by(per_tick) {
         ticks.tick().await;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -105,7 +104,7 @@ async fn put(app: &Application, time: Duration) -> usize {
             let name = format!(r##"{{"name":"#{now_ms}#"}}"##);
             (format!("guest-{}", number % 10_000), name.into_bytes())
         });
-        app.cloud.put_all("names", records.collect()).await;
+        cloud.put_all("names", records.collect()).await;
     }
     ticks.tick().await;
     count

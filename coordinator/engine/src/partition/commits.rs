@@ -201,8 +201,7 @@ impl Commits {
     /// what neither waits for at the commit interval. While a delta is on its way, the next one
     /// waits for part of the time that it takes, so that more changes share it.
     fn seal_due_ms(&self, config: &Config) -> Option<u64> {
-        let room = self.sealed - self.durable < config.commit_depth;
-        if self.dirty.is_empty() || !room {
+        if self.dirty.is_empty() || !self.has_room(config) {
             return None;
         }
         let pace_ms = if self.prompt_waits {
@@ -225,6 +224,10 @@ impl Commits {
         };
         let due = self.after_last_seal(pace_ms.max(linger_ms));
         Some(due.min(interval_due))
+    }
+
+    fn has_room(&self, config: &Config) -> bool {
+        self.sealed - self.durable < config.commit_depth
     }
 
     fn after_last_seal(&self, ms: u64) -> u64 {
@@ -302,7 +305,11 @@ impl Partition {
             self.take_images();
             return;
         }
-        let due = commits.seal_due_ms(&self.config);
+        let due = match self.stopping {
+            // The next owner waits for the last delta.
+            Stopping::Sealed => commits.has_room(&self.config).then_some(self.now_ms),
+            _ => commits.seal_due_ms(&self.config),
+        };
         if due.is_some_and(|due_ms| due_ms <= self.now_ms) {
             // Acknowledgements may still come after the last delta of an orderly stop. The delta
             // that holds them is then the last one.
@@ -494,7 +501,7 @@ impl Partition {
 
     /// Seals the last delta when nothing is in flight, and reports `Stopped` when it is durable.
     pub(super) fn finish_stop(&mut self) {
-        let room = self.commits.sealed - self.commits.durable < self.config.commit_depth;
+        let room = self.commits.has_room(&self.config);
         if self.stopping == Stopping::Draining && self.flights.is_empty() && room {
             // Without pending messages, the next owner need not know whether this stop was orderly.
             let pending = self.pending_bytes > 0 || self.loading.has_pending_buckets();

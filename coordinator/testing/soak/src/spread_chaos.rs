@@ -340,6 +340,7 @@ impl SpreadChaos {
         }
         let wrong = match ended.code {
             _ if ended.printed.contains("panicked at") => "panicked",
+            _ if claims_while_it_leaves(&ended.printed) => "took a partition over as it left",
             None if history.killed => return,
             // Before it has started, the process has no handler for SIGTERM.
             None if history.stop_requested.is_some() && ended.printed.trim().is_empty() => {
@@ -371,7 +372,13 @@ impl SpreadChaos {
 /// True if the process ended because a partition did not stop in time.
 fn out_of_time(printed: &str) -> bool {
     let last = printed.lines().last().unwrap_or_default();
-    last.contains("the stop took longer than") || last.contains("did not stop within")
+    last.contains("did not become durable within") || last.contains("did not stop within")
+}
+
+/// True if the process took a partition over after it had begun to give its partitions away.
+fn claims_while_it_leaves(printed: &str) -> bool {
+    let leaving = printed.split_once("partitions are given to other processes");
+    leaving.is_some_and(|(_, after)| after.contains("claimed; taking over"))
 }
 
 /// Messages of the log lines that are errors.

@@ -3,6 +3,7 @@
 use super::fixture::{Fixture, config, emit, nothing, set_seen};
 use crate::endpoint::OnPoison;
 use crate::input::Input;
+use crate::output::Output;
 use crate::partition::Config;
 use crate::position::ShardPosition;
 
@@ -154,6 +155,26 @@ fn an_acknowledgement_waits_for_the_commit_interval() {
     assert_eq!(seals(&fixture), []);
     fixture.later(1);
     assert_eq!(seals(&fixture).len(), 1);
+}
+
+#[test]
+fn the_last_deltas_of_a_stop_wait_for_no_interval() {
+    let mut fixture = reading();
+    emits(&mut fixture, 1);
+    fixture.commit();
+    let emitted = fixture.emissions();
+    fixture.later(10_000);
+    fixture.read("alice", [2]);
+    let batch = fixture.batch();
+    fixture.complete(batch.attempt, nothing());
+    assert_eq!(seals(&fixture), []);
+    fixture.handle(Input::StopRequested);
+    assert_eq!(seals(&fixture).len(), 1);
+    fixture.handle(Input::EgressAcked {
+        numbers: vec![emitted[0].number],
+    });
+    fixture.commit();
+    assert_eq!(fixture.outputs.last(), Some(&Output::Stopped));
 }
 
 #[test]
