@@ -11,8 +11,10 @@ mod functions;
 mod links;
 mod loaded;
 mod overlay;
+mod packed;
 mod received_ids;
 mod sizes;
+mod staging;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -40,6 +42,7 @@ pub(crate) use dead_letters::home_of_unaddressed;
 pub(crate) use functions::FunctionStates;
 pub use loaded::{BucketProblem, LoadedBucket};
 pub use overlay::Overlay;
+pub(crate) use staging::Staging;
 
 /// Everything durable of a partition.
 pub(crate) struct Tables {
@@ -143,10 +146,15 @@ impl Tables {
         slot.image = Some(0);
     }
 
-    /// Adds an entry of the log to a bucket whose image was not read. Called only during recovery.
-    pub(crate) fn replay(&mut self, bucket: u16, key: &[u8], value: Option<&[u8]>) {
+    /// Adds entries of the log to a bucket whose image was not read. Called only during recovery.
+    pub(crate) fn replay<'a>(
+        &mut self,
+        bucket: u16,
+        entries: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+    ) {
         let slot = self.bucket_slot_mut(bucket);
-        Arc::make_mut(&mut slot.replayed).put(key, value);
+        let replayed = Arc::make_mut(&mut slot.replayed);
+        entries.for_each(|(key, value)| replayed.put(key, value));
     }
 
     /// Adds a fact to a bucket that is not in memory.
@@ -168,19 +176,25 @@ impl Tables {
         absence.additions.insert(key, value);
     }
 
-    /// Installs a loaded bucket, and applies the facts that arrived while it was absent.
-    pub(crate) fn install(&mut self, bucket: u16, loaded: LoadedBucket) {
+    /// Installs a loaded bucket, and applies the facts that arrived while it was absent. Returns
+    /// its addresses with an active state, or with a value that expires.
+    ///
+    /// The partition does nothing else meanwhile, so nothing here looks at each instance.
+    pub(crate) fn install(&mut self, bucket: u16, loaded: LoadedBucket) -> Vec<Address> {
         let LoadedBucket {
             bucket: mut content,
             functions,
+            used_slots,
             summary,
+            mut active,
         } = loaded;
-        content.adopt(&functions, &mut self.functions);
+        content.adopt(&functions, used_slots, &mut self.functions);
         self.sizes.get_mut().may_change(bucket);
         let slot = &mut self.bucket_slots[usize::from(bucket)];
         let absence = slot.absence.take().unwrap_or_default();
         slot.bucket = content;
         slot.summary = summary;
+        let has_additions = !absence.additions.is_empty();
         for (key, value) in absence.additions {
             let address = key.address().cloned();
             slot.bucket.put(&mut self.functions, key, value);
@@ -188,13 +202,17 @@ impl Tables {
                 slot.bucket.recount(&address);
             }
         }
-        for address in slot.bucket.active_addresses() {
-            let active = slot.bucket.get(&address).and_then(|it| it.active.as_ref());
-            for (number, letter) in active.into_iter().flat_map(|active| active.dead_letters()) {
-                let entry = DeadLetterEntry::of(Some(&address), letter);
+        if has_additions {
+            active = slot.bucket.active_addresses();
+        }
+        for address in &active {
+            let state = slot.bucket.get(address).and_then(|it| it.active.as_ref());
+            for (number, letter) in state.into_iter().flat_map(|state| state.dead_letters()) {
+                let entry = DeadLetterEntry::of(Some(address), letter);
                 self.dead_letters.insert(number, entry);
             }
         }
+        active
     }
 
     /// Removes the content of a bucket from memory. The image in effect, with the entries replayed

@@ -478,7 +478,9 @@ impl PartitionReader {
             }
             None => 0,
         };
-        self.replay(manifest.as_ref(), tail, image_bytes, fold)?;
+        let records = tail.valid.clone();
+        self.replay(manifest.as_ref(), records, image_bytes, tail.bytes, fold)
+            .await?;
         let last = tail.valid.last().map(|(record, _)| record.header);
         let imaged = manifest.as_ref().map_or(0, Manifest::through);
         Ok(Reading {

@@ -31,6 +31,24 @@ pub type Work = Box<dyn FnOnce() + Send>;
 /// Runs [`Work`] where it blocks nothing else: on a thread of its own.
 pub type Offload = Arc<dyn Fn(Work) + Send + Sync>;
 
+/// Returns an [`Offload`] that runs the work at once, where it is handed over.
+pub(crate) fn inline() -> Offload {
+    Arc::new(|work| work())
+}
+
+/// Begins a computation elsewhere. The receiver ends without a result if the work was dropped.
+pub(crate) fn begin<T: Send + 'static>(
+    offload: &Offload,
+    compute: impl FnOnce() -> T + Send + 'static,
+) -> oneshot::Receiver<T> {
+    let (done, result) = oneshot::channel();
+    offload(Box::new(move || {
+        // The caller may have ended meanwhile, and then the result is not needed.
+        let _ = done.send(compute());
+    }));
+    result
+}
+
 /// An image to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Load {
@@ -76,14 +94,11 @@ async fn unpack(
     load: Load,
     stored: Bytes,
 ) -> Result<Result<Entries, Defect>, LogError> {
-    let (done, unpacked) = oneshot::channel();
-    offload(Box::new(move || {
-        // The driver may have ended meanwhile, and then the result is not needed.
-        let _ = done.send(load.placed.block.open(&stored, load.bucket));
-    }));
-    unpacked
-        .await
-        .map_err(|_| LogError::Misuse("the unpacking of an image was dropped".to_owned()))
+    begin(offload, move || {
+        load.placed.block.open(&stored, load.bucket)
+    })
+    .await
+    .map_err(|_| LogError::Misuse("the unpacking of an image was dropped".to_owned()))
 }
 
 /// Explains a missing segment of an image: a later owner has collected it, or it is lost.

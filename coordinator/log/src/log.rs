@@ -169,7 +169,7 @@ impl Ownership {
     /// Begins to write. Long computations run inside [`Driver::run`], between two requests.
     #[must_use]
     pub fn start(self) -> (Log, Notices, Driver) {
-        self.start_with(Arc::new(|work| work()))
+        self.start_with(loading::inline())
     }
 
     /// Begins to write. Long computations are handed to `offload`, so commits do not wait for them.

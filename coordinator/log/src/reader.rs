@@ -6,16 +6,16 @@ use futures::future::{join, try_join};
 use crate::application::Identity;
 use crate::condensed::CondensedName;
 use crate::error::LogError;
-use crate::fold::Fold;
 use crate::io::{Io, Retry};
 use crate::keys::{Layout, condensed_in, number_in};
+use crate::loading::Offload;
 use crate::manifest::Manifest;
 use crate::owner::Owner;
 use crate::reader::images::Prefetched;
 use crate::reader::tail::{Guide, Tail};
-use crate::record::Kind;
 
 mod images;
+mod replay;
 pub(crate) mod tail;
 
 /// Maximum number of restarts of a takeover, a read or the creation of a savepoint.
@@ -32,6 +32,8 @@ pub(crate) struct PartitionReader {
     pub(crate) identity: Identity,
     /// Maximum number of objects that are read at once.
     pub(crate) parallel_reads: usize,
+    /// Runs the unpacking of the log tail.
+    pub(crate) offload: Offload,
 }
 
 /// Names found in the store before anything was read.
@@ -263,40 +265,5 @@ impl PartitionReader {
                 reason: reason.to_owned(),
             }),
         }
-    }
-
-    /// Applies the log tail over the images, and returns for each bucket if the tail changed it.
-    pub(crate) fn replay(
-        &self,
-        manifest: Option<&Manifest>,
-        tail: &Tail,
-        image_bytes: u64,
-        fold: &mut impl Fold,
-    ) -> Result<Vec<bool>, LogError> {
-        let buckets = self.identity.buckets;
-        let mut dirty = vec![false; usize::from(buckets) + 1];
-        let imaged: Vec<u64> = match manifest {
-            Some(manifest) => manifest.buckets.iter().map(|at| at.number).collect(),
-            None => vec![0; dirty.len()],
-        };
-        let mut done = image_bytes;
-        for (record, bytes) in &tail.valid {
-            let number = record.header.number;
-            if record.header.kind == Kind::Delta {
-                let entries = record
-                    .entries(buckets)
-                    .map_err(|defect| LogError::damaged(&self.layout.log(number), defect))?;
-                for entry in entries.iter() {
-                    let bucket = usize::from(entry.bucket);
-                    if number > imaged[bucket] {
-                        dirty[bucket] = true;
-                        fold.apply(entry);
-                    }
-                }
-            }
-            done += bytes;
-            fold.progress(done, image_bytes + tail.bytes);
-        }
-        Ok(dirty)
     }
 }

@@ -139,6 +139,11 @@ impl Record {
         Control::decode(&self.raw()?)
     }
 
+    /// Returns the length of the body before compression, in bytes.
+    pub(crate) fn raw_len(&self) -> usize {
+        self.raw_len
+    }
+
     fn raw(&self) -> Result<Bytes, Defect> {
         decompress(&self.body, self.raw_len)
     }

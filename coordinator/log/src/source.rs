@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::error::LogError;
 use crate::io::{Io, OnStoreFailure, Retry};
 use crate::keys::Layout;
+use crate::loading::inline;
 use crate::options::PARALLEL_READS;
 use crate::reader::PartitionReader;
 use crate::store::ObjectStore;
@@ -55,6 +56,7 @@ impl Source {
             io: self.io(),
             identity: application.identity(partition),
             parallel_reads: PARALLEL_READS,
+            offload: inline(),
         };
         reader.identity.validate()?;
         Ok(reader)

@@ -37,6 +37,7 @@ use crate::error::LogError;
 use crate::fold::Fold;
 use crate::io::{Io, OnStoreFailure, Put, Retry};
 use crate::keys::{Layout, number_in};
+use crate::loading::{Offload, inline};
 use crate::options::Options;
 use crate::owner::{Nonce, Owner};
 use crate::reader::tail::Tail;
@@ -103,13 +104,26 @@ pub struct Recovery {
 }
 
 /// Takes the partition over and hands everything durable to `fold`. Creates the root if there is
-/// none.
+/// none. Everything runs where the future is polled.
 ///
 /// # Errors
 /// [`LogError`] names the object that is damaged, missing or of another application; or reports
 /// that another owner came, or that the store does not answer. The content of `fold` is then
 /// useless.
 pub async fn take_over(contender: Contender, fold: &mut impl Fold) -> Result<Ownership, LogError> {
+    take_over_with(contender, fold, inline()).await
+}
+
+/// Like [`take_over`], but hands long computations to `offload`. The log is then unpacked on other
+/// threads while `fold` receives what was unpacked before, always in the order of the log.
+///
+/// # Errors
+/// Those of [`take_over`], and [`LogError::Misuse`] if `offload` drops work.
+pub async fn take_over_with(
+    contender: Contender,
+    fold: &mut impl Fold,
+    offload: Offload,
+) -> Result<Ownership, LogError> {
     contender.identity.validate()?;
     contender.options.validate()?;
     let takeover = Takeover {
@@ -126,6 +140,7 @@ pub async fn take_over(contender: Contender, fold: &mut impl Fold) -> Result<Own
             },
             identity: contender.identity.clone(),
             parallel_reads: contender.options.parallel_reads,
+            offload,
         },
         contender,
     };
@@ -238,9 +253,12 @@ impl Takeover {
         if took_ms >= self.contender.options.window_ms {
             manifests = self.check_again(&owner, takeover).await?;
         }
+        let records = std::mem::take(&mut tail.valid);
+        let replayed = records.len() as u64;
         let dirty = self
             .reader
-            .replay(manifest.as_ref(), &tail, image_bytes, fold)?;
+            .replay(manifest.as_ref(), records, image_bytes, tail.bytes, fold)
+            .await?;
         Ok(Ownership {
             owner,
             takeover,
@@ -249,7 +267,7 @@ impl Takeover {
             recovery: Recovery {
                 manifest: manifest.as_ref().map(|manifest| manifest.number),
                 image_bytes,
-                replayed: tail.valid.len() as u64,
+                replayed,
                 void: tail.void,
                 log_bytes: tail.bytes,
                 log_reads: tail.reads,

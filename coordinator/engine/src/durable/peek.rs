@@ -17,6 +17,11 @@ pub(crate) struct EntrySummary {
 /// Offset of a request's outcome: after version, fingerprint and call.
 const OUTCOME_AT: usize = 1 + 16 + 16;
 
+/// Returns whether entries of this key may have to be in memory.
+pub(crate) fn may_be_pending(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(MESSAGE | DEAD_LETTER | IDEMPOTENCY)))
+}
+
 /// Reads the properties of an entry. An unreadable entry gives the default; decoding it later
 /// returns an error.
 pub(crate) fn peek(key: &[u8], value: Option<&[u8]>) -> EntrySummary {

@@ -174,7 +174,7 @@ impl Partition {
         self.counts.loads += 1;
         let known_bytes = self.tables.bucket_slot(bucket).message_bytes();
         let turn = self.tables.turn;
-        self.tables.install(bucket, content);
+        let active = self.tables.install(bucket, content);
         let keeps = self.config.memory_limit_bytes.is_some();
         let slot = self.tables.bucket_slot_mut(bucket);
         // A bucket that nothing waited for is the first candidate for eviction.
@@ -184,7 +184,7 @@ impl Partition {
         }
         self.schedule.remove(&Scheduled::Bucket { bucket });
         self.commits.image_loaded(bucket);
-        self.activate_bucket(bucket);
+        self.activate(active);
         // Activation counted every message of the bucket. Those known before were already counted.
         self.subtract_pending(known_bytes);
         self.list_bucket_timers(bucket);

@@ -16,7 +16,7 @@ use super::{Config, Counts, Partition, Stopping};
 use crate::address::Address;
 use crate::durable::{BucketSummary, Change, Hold, Key};
 use crate::map::Map;
-use crate::tables::{BucketProblem, Tables};
+use crate::tables::{BucketProblem, Staging, Tables};
 
 /// Time after the crash of its predecessor during which an owner tries only durable messages.
 const CRASH_GUARD_MS: u64 = 10_000;
@@ -26,6 +26,10 @@ const CRASH_GUARD_MS: u64 = 10_000;
 pub struct Recovery {
     config: Config,
     tables: Tables,
+    /// True for each bucket whose image is not read.
+    absent: Vec<bool>,
+    /// Entries of absent buckets that their overlays do not have yet.
+    staging: Staging,
 }
 
 /// The ownership period that begins.
@@ -43,7 +47,12 @@ impl Recovery {
     /// Creates an empty recovery.
     pub fn new(config: Config) -> Self {
         let tables = Tables::new(config.placement);
-        Self { config, tables }
+        Self {
+            absent: vec![false; usize::from(tables.buckets())],
+            staging: Staging::default(),
+            config,
+            tables,
+        }
     }
 
     /// Declares the image of `bucket`, which takes `raw_bytes` unpacked, as not read. Must be
@@ -51,6 +60,27 @@ impl Recovery {
     pub fn absent(&mut self, bucket: u16, summary: BucketSummary, raw_bytes: u64) {
         let raw_bytes = usize::try_from(raw_bytes).unwrap_or(usize::MAX);
         self.tables.set_absent(bucket, summary, raw_bytes);
+        self.absent[usize::from(bucket)] = true;
+    }
+
+    fn is_absent(&self, bucket: u16) -> bool {
+        let absent = self.absent.get(usize::from(bucket));
+        absent.copied().unwrap_or(false)
+    }
+
+    /// Adds the next entry of an absent bucket.
+    fn replay(&mut self, bucket: u16, key: &[u8], value: Option<&[u8]>) {
+        self.staging.push(bucket, key, value);
+        if self.staging.is_full() {
+            self.fill_overlays();
+        }
+    }
+
+    fn fill_overlays(&mut self) {
+        let Self {
+            staging, tables, ..
+        } = self;
+        staging.take(|bucket, entries| tables.replay(bucket, entries));
     }
 
     /// Applies the next change.
@@ -65,7 +95,7 @@ impl Recovery {
         let (mut key, mut value) = (Vec::new(), Vec::new());
         change.encode_key(&mut key);
         let set = change.encode_value(&mut value);
-        self.tables.replay(bucket, &key, set.then_some(&value[..]));
+        self.replay(bucket, &key, set.then_some(&value[..]));
     }
 
     /// Applies the next entry of `bucket` in its durable form. Entries of an absent bucket are
@@ -81,14 +111,13 @@ impl Recovery {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<(), BucketProblem> {
-        let placement = &self.config.placement;
-        if bucket < placement.buckets() && self.tables.bucket_slot(bucket).is_absent() {
-            self.tables.replay(bucket, key, value);
+        if self.is_absent(bucket) {
+            self.replay(bucket, key, value);
             return Ok(());
         }
         let change = Change::decode(key, value)
             .map_err(|malformed| BucketProblem::Malformed { bucket, malformed })?;
-        if change.key.bucket(placement) != bucket {
+        if change.key.bucket(&self.config.placement) != bucket {
             let fact = format!("{:?}", change.key);
             return Err(BucketProblem::Foreign { bucket, fact });
         }
@@ -126,7 +155,8 @@ impl Recovery {
     }
 
     /// Starts an ownership period with the applied state.
-    pub fn start(self, ownership: Ownership, now_ms: u64) -> Partition {
+    pub fn start(mut self, ownership: Ownership, now_ms: u64) -> Partition {
+        self.fill_overlays();
         let now_ms = now_ms.max(self.own_time_ms(ownership.committed_at_ms));
         let peers = self.start_peers(&ownership);
         let mut partition = Partition {
@@ -184,7 +214,7 @@ impl Partition {
             if self.is_absent(bucket) {
                 self.register_absent_bucket(bucket);
             } else {
-                self.activate_bucket(bucket);
+                self.activate(self.tables.bucket_slot(bucket).active_addresses());
             }
         }
         for (ingress, at_ms) in self.tables.received.expiries() {
@@ -199,9 +229,9 @@ impl Partition {
         }
     }
 
-    /// Activates the content of a bucket that is now in memory.
-    pub(super) fn activate_bucket(&mut self, bucket: u16) {
-        for address in self.tables.bucket_slot(bucket).active_addresses() {
+    /// Activates the active addresses of a bucket that is now in memory.
+    pub(super) fn activate(&mut self, addresses: Vec<Address>) {
+        for address in addresses {
             self.schedule_instance(&address);
             self.count_crash(&address);
             self.make_ready(&address);

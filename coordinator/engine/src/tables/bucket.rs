@@ -146,10 +146,12 @@ impl Bucket {
 
     /// Lists the addresses with an active state, or with a value that expires.
     pub(crate) fn active_addresses(&self) -> Vec<Address> {
-        self.iter()
-            .filter(|(.., instance)| instance.is_active())
-            .map(|(function, id, _)| Address::new(function.clone(), id))
-            .collect()
+        let mut addresses = Vec::new();
+        for table in &self.function_tables {
+            let active = table.instances.iter().filter(|it| it.is_active());
+            addresses.extend(active.map(|it| Address::new(table.function.clone(), it.body.id())));
+        }
+        addresses
     }
 
     pub(super) fn set_state(
@@ -380,8 +382,12 @@ impl Bucket {
     /// Summary of this bucket: the earliest due time, and whether it must be in memory.
     pub(crate) fn summary(&self) -> BucketSummary {
         let mut summary = BucketSummary::default();
-        self.iter()
-            .for_each(|(.., instance)| instance.summary(&mut summary));
+        for table in &self.function_tables {
+            table
+                .instances
+                .iter()
+                .for_each(|it| it.summary(&mut summary));
+        }
         summary
     }
 
@@ -448,19 +454,32 @@ impl Bucket {
         }
     }
 
+    /// Returns for each function of the bucket which slots of its states hold a value.
+    pub(super) fn used_slots(&self) -> Vec<Vec<bool>> {
+        let used = self.function_tables.iter().map(|table| {
+            let mut used = Vec::new();
+            for state in table.instances.iter().flat_map(Instance::states) {
+                let slot = usize::from(state.slot);
+                if used.len() <= slot {
+                    used.resize(slot + 1, false);
+                }
+                used[slot] = true;
+            }
+            used
+        });
+        used.collect()
+    }
+
     /// Replaces the slots of `theirs`, with which the bucket was decoded, by those of `ours`.
-    pub(super) fn adopt(&mut self, theirs: &Functions, ours: &mut Functions) {
-        for table in &mut self.function_tables {
+    /// `used` are its [`Self::used_slots`]. Takes no time for each instance, unless functions have
+    /// other slots here.
+    pub(super) fn adopt(&mut self, theirs: &Functions, used: Vec<Vec<bool>>, ours: &mut Functions) {
+        for (table, mut used) in self.function_tables.iter_mut().zip(used) {
             let Some(states) = theirs.get(&table.function) else {
                 continue;
             };
             // A state whose values were all removed by the log needs no slot.
-            let mut used = vec![false; states.slots.len()];
-            for instance in &table.instances {
-                for state in instance.states() {
-                    used[usize::from(state.slot)] = true;
-                }
-            }
+            used.resize(states.slots.len(), false);
             let numbers: Vec<u16> = (0..)
                 .zip(states.slots.iter().zip(used))
                 .map(|(unused, (slot, used))| match used {

@@ -3,10 +3,10 @@
 use super::bucket::Bucket;
 use super::functions::Functions;
 use super::overlay::Overlay;
-use crate::address::FunctionType;
+use crate::address::{Address, FunctionType};
 use crate::durable::state::{RawState, raw_state};
 use crate::durable::{BucketSummary, Change, Malformed, Value};
-use crate::placement::Placement;
+use crate::placement::{LANES, Placement};
 
 /// Decoded content of a bucket: its image, with the entries of the log applied over it.
 #[derive(Debug, Clone)]
@@ -14,7 +14,11 @@ pub struct LoadedBucket {
     pub(crate) bucket: Bucket,
     /// Slots by which its instances refer to their states.
     pub(crate) functions: Functions,
+    /// For each function of the bucket, which of these slots hold a value.
+    pub(crate) used_slots: Vec<Vec<bool>>,
     pub(crate) summary: BucketSummary,
+    /// Addresses with an active state, or with a value that expires.
+    pub(crate) active: Vec<Address>,
 }
 
 /// The bucket contains an entry that does not belong to it.
@@ -47,7 +51,7 @@ impl LoadedBucket {
     ///
     /// # Errors
     ///
-    /// Returns [`BucketProblem`] for the first entry that does not belong to the bucket.
+    /// Returns [`BucketProblem`] for an entry that does not belong to the bucket.
     pub fn decode<'a>(
         bucket: u16,
         placement: Placement,
@@ -62,14 +66,24 @@ impl LoadedBucket {
             bucket: Bucket::default(),
             functions: Functions::default(),
             last: FunctionType::new("", ""),
+            unchecked: Vec::with_capacity(LANES),
         };
-        for (key, value) in image.chain(replayed.iter()) {
+        let newest = replayed.newest();
+        for (key, value) in image {
+            if newest.is_empty() || !newest.contains_key(key) {
+                decoding.take(key, value)?;
+            }
+        }
+        for (key, value) in newest {
             decoding.take(key, value)?;
         }
+        decoding.check_placement()?;
         let mut bucket = decoding.bucket;
         bucket.finish_loading();
         Ok(Self {
+            used_slots: bucket.used_slots(),
             summary: bucket.summary(),
+            active: bucket.active_addresses(),
             functions: decoding.functions,
             bucket,
         })
@@ -101,7 +115,7 @@ impl PartialEq for LoadedBucket {
     }
 }
 
-struct Decoding {
+struct Decoding<'a> {
     number: u16,
     placement: Placement,
     expected: usize,
@@ -109,27 +123,27 @@ struct Decoding {
     functions: Functions,
     /// Function of the last state, usually that of the next one too.
     last: FunctionType,
+    /// States of that function whose placement was not checked yet, fewer than [`LANES`].
+    unchecked: Vec<RawState<'a>>,
 }
 
-impl Decoding {
-    fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BucketProblem> {
+impl<'a> Decoding<'a> {
+    fn take(&mut self, key: &'a [u8], value: Option<&'a [u8]>) -> Result<(), BucketProblem> {
         let state = value.and_then(|value| raw_state(key, value).transpose());
         match state
             .transpose()
             .map_err(|malformed| self.malformed(malformed))?
         {
-            Some(state) => self.take_state(&state),
+            Some(state) => self.take_state(state),
             None => self.take_other(key, value),
         }
     }
 
     /// Most facts of a bucket are states, so they have a fast path.
-    fn take_state(&mut self, state: &RawState<'_>) -> Result<(), BucketProblem> {
+    fn take_state(&mut self, state: RawState<'a>) -> Result<(), BucketProblem> {
         if (self.last.namespace(), self.last.name()) != (state.namespace, state.name) {
+            self.check_placement()?;
             self.last = FunctionType::new(state.namespace, state.name);
-        }
-        if self.placement.key_group_of(&self.last, state.id).0 != self.number {
-            return Err(self.foreign(&(state.namespace, state.name, state.id, state.state)));
         }
         let slot = self
             .functions
@@ -143,6 +157,22 @@ impl Decoding {
         );
         // Another function has a table of its own, of unknown size.
         self.expected = 0;
+        self.unchecked.push(state);
+        if self.unchecked.len() < LANES {
+            return Ok(());
+        }
+        self.check_placement()
+    }
+
+    /// Checks that the states taken since the last check belong to the bucket.
+    fn check_placement(&mut self) -> Result<(), BucketProblem> {
+        let ids = self.unchecked.iter().map(|state| state.id);
+        let groups = self.placement.key_groups_of(&self.last, ids);
+        let mut checked = self.unchecked.iter().zip(groups);
+        if let Some((state, _)) = checked.find(|(_, group)| group.0 != self.number) {
+            return Err(self.foreign(&(state.namespace, state.name, state.id, state.state)));
+        }
+        self.unchecked.clear();
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod root;
 mod rounds;
 mod savepoints;
 mod takeover;
+mod unpacking;
 
 /// Form of the log in this suite. The suite `in_a_table` has the same tests with the other one.
 const LOG: LogForm = LogForm::Objects;

@@ -6,10 +6,14 @@
 //! owner checks for marks twice: before its takeover, to avoid fencing a writer; and after it,
 //! because a writer may have begun in between. A writer creates its mark before it takes over.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use satchel_engine::durable::Hold;
 use satchel_engine::hex::Hex;
-use satchel_log::{Contender, Created, Fold, Io, LogError, Nonce, Ownership, Retry, StoreError};
+use satchel_log::{
+    Contender, Created, Fold, Io, LogError, Nonce, Offload, Ownership, Retry, StoreError,
+};
 use serde::{Deserialize, Serialize};
 
 /// Format version of the marks that this software writes.
@@ -51,6 +55,19 @@ pub enum Refusal {
 /// # Errors
 /// [`Refusal::Unfinished`] names a mark; else as for a takeover.
 pub async fn take_over(place: Contender, fold: &mut impl Fold) -> Result<Ownership, Refusal> {
+    take_over_with(place, fold, Arc::new(|work| work())).await
+}
+
+/// Like [`take_over`], but hands long computations to `offload`, as
+/// [`satchel_log::take_over_with`] does.
+///
+/// # Errors
+/// As for [`take_over`].
+pub async fn take_over_with(
+    place: Contender,
+    fold: &mut impl Fold,
+    offload: Offload,
+) -> Result<Ownership, Refusal> {
     let io = Io {
         store: place.store.clone(),
         clock: place.clock.clone(),
@@ -62,7 +79,7 @@ pub async fn take_over(place: Contender, fold: &mut impl Fold) -> Result<Ownersh
     };
     let root = place.root.clone();
     refuse_unfinished(&io, &root).await?;
-    let ownership = satchel_log::take_over(place, fold).await?;
+    let ownership = satchel_log::take_over_with(place, fold, offload).await?;
     refuse_unfinished(&io, &root).await?;
     Ok(ownership)
 }
