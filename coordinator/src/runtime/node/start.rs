@@ -13,8 +13,8 @@ use satchel_engine::input::Input;
 use satchel_engine::output::Output;
 use satchel_engine::partition::Partition;
 use satchel_engine::placement::Placement;
-use satchel_log::{Contender, Io, Layout, Ownership, Retry};
-use satchel_storage::fork::{refuse_filling, take_over};
+use satchel_log::{Contender, Io, Layout, Offload, Ownership, Retry};
+use satchel_storage::fork::{refuse_filling, take_over_with};
 use satchel_storage::placement::identity_of;
 use satchel_storage::recovery::{RecoveryFold, period};
 use tokio::sync::{mpsc, watch};
@@ -144,7 +144,9 @@ async fn take_partition_over(parts: &mut NodeParts) -> Result<TakenOver, Failure
             Arc::new(move |trouble| metrics.status().store_failed(&trouble))
         },
     };
-    let ownership = take_over(contender, &mut fold).await.map_err(refused)?;
+    let ownership = take_over_with(contender, &mut fold, offload())
+        .await
+        .map_err(refused)?;
     let taken_over = BootTime::now();
     if !parts.is_store_checked {
         // The root is new. The check needs an object that exists, and there is one only now.
@@ -197,6 +199,14 @@ async fn incarnation(io: &Io, layout: &Layout) -> Result<String, Failure> {
     }
 }
 
+/// Returns the runner of long computations of the log.
+fn offload() -> Offload {
+    Arc::new(|work| {
+        // Detached: the work delivers its result itself.
+        drop(tokio::task::spawn_blocking(work));
+    })
+}
+
 /// Tasks around a partition.
 struct Tasks {
     /// Number of the partition.
@@ -216,10 +226,7 @@ impl Tasks {
         placement: Placement,
         replayed: u64,
     ) -> (mpsc::UnboundedSender<Output>, watch::Receiver<u64>) {
-        let (log, notices, driver) = ownership.start_with(Arc::new(|work| {
-            // Detached: the work delivers its result itself.
-            drop(tokio::task::spawn_blocking(work));
-        }));
+        let (log, notices, driver) = ownership.start_with(offload());
         self.committing
             .spawn(async move { Ok(driver.run().await?) });
         let (committer, outputs) = mpsc::unbounded_channel();
