@@ -88,6 +88,7 @@ impl Requests {
 
     /// Sets how partitions of other processes are asked. Without it, a partition that does not run
     /// here is stopping.
+    #[cfg(feature = "aws")]
     pub(crate) fn ask_elsewhere(&self, ask: Box<Ask>) {
         let _ = self.elsewhere.set(Elsewhere(ask));
     }

@@ -20,6 +20,10 @@ mod inboxes;
 pub mod node;
 pub mod partitions;
 mod stoppages;
+#[cfg_attr(
+    not(feature = "aws"),
+    allow(dead_code, reason = "other processes need a lease table")
+)]
 pub(crate) mod switch;
 pub(crate) mod time;
 

@@ -291,6 +291,7 @@ impl Status {
     }
 
     /// Ends the observation of a partition that has left this process.
+    #[cfg(feature = "aws")]
     pub(crate) fn forget_partition(&self, number: u32) {
         self.partitions().remove(&number);
     }

@@ -102,6 +102,7 @@ impl Board {
     }
 
     /// Removes a partition that has left this process.
+    #[cfg(feature = "aws")]
     pub(super) fn leave(&self, place: usize) {
         let mut facts = self.shown();
         facts.partitions[place] = None;
@@ -111,6 +112,7 @@ impl Board {
     }
 
     /// Notes that this process answers requests, also about partitions of other processes.
+    #[cfg(feature = "aws")]
     pub(super) fn show_member(&self) {
         let mut facts = self.shown();
         facts.is_member = Some(true);

@@ -26,6 +26,7 @@ impl Inboxes {
     }
 
     /// Removes the queue of a partition that has left.
+    #[cfg(feature = "aws")]
     pub(super) fn remove(&self, partition: u32) {
         self.set(partition, None);
     }

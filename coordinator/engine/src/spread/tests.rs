@@ -197,7 +197,11 @@ fn after_the_table_was_away_a_counter_that_stands_still_means_nothing_yet() {
     // No process can look or renew for five minutes. Then one looks before the other renews.
     world.now_ms += 300_000;
     let seen = world.view.clone();
-    let at = world.processes.iter().position(|it| &*it.id == "a").unwrap();
+    let at = world
+        .processes
+        .iter()
+        .position(|it| &*it.id == "a")
+        .unwrap();
     world.turn(at, &seen);
     assert_eq!(world.counts(), counts([("a", 4), ("b", 4)]));
     world.run(60);
