@@ -33,6 +33,7 @@ use satchel_aws::lease::{Roster, RosterMember};
 use satchel_engine::forwarding::Owner;
 use satchel_engine::spread::{Decision, Spread, Timing};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::lease::LeaseItems;
@@ -208,6 +209,7 @@ impl Membership<'_> {
         if !self.is_sole_owner_gone(shutdown.as_mut()).await? {
             return Ok(());
         }
+        let _beating = self.beat();
         loop {
             self.look().await?;
             let event = tokio::select! {
@@ -218,6 +220,23 @@ impl Membership<'_> {
         }
         stopping.begin(Some(self.peers));
         self.give_away(stopping).await
+    }
+
+    /// Notes all the time that this process is awake, until the result is dropped.
+    fn beat(&self) -> JoinSet<()> {
+        const EVERY: Duration = Duration::from_millis(100);
+        let mut beating = JoinSet::new();
+        let patience = self.config.lease_time / 2;
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        if let Some(switch) = self.host.switch().cloned() {
+            beating.spawn(async move {
+                loop {
+                    switch.beat(patience_ms);
+                    tokio::time::sleep(EVERY).await;
+                }
+            });
+        }
+        beating
     }
 
     /// Interval of looks: a second, or less for a short lease.
@@ -260,6 +279,9 @@ impl Membership<'_> {
                 return Ok(());
             }
             self.follow();
+            if let Some(switch) = self.host.switch() {
+                switch.confirm(begun_ms);
+            }
             if self.decide(begun_ms).await {
                 self.follow();
                 return Ok(());

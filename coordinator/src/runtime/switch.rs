@@ -12,6 +12,8 @@
 //! through the receiver's queue of facts, or over a stream to the process of the receiver. The
 //! credit that the receiver gives bounds them.
 
+mod wakefulness;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use satchel_engine::message::PeerMessage;
 use satchel_engine::output::Output;
 use tokio::sync::{mpsc, watch};
 
+use self::wakefulness::Wakefulness;
 use super::inboxes::Inboxes;
 
 /// Time after which a closed connection is made again.
@@ -43,6 +46,7 @@ struct Inner {
     connections: Mutex<Connections>,
     /// True while a partition of this process is congested.
     congested: watch::Sender<bool>,
+    wakefulness: Wakefulness,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +111,7 @@ impl Switch {
             inboxes,
             connections: Mutex::default(),
             congested: watch::Sender::new(false),
+            wakefulness: Wakefulness::default(),
         }))
     }
 
@@ -216,6 +221,10 @@ impl Switch {
         connection: u64,
         (generation, frame): (u64, Frame<PeerMessage>),
     ) {
+        if !self.0.wakefulness.is_certain() {
+            // Its sender sends it again.
+            return;
+        }
         if let Some(Pair { to, .. }) = self.pair(connection) {
             let arrived = Input::PeerFrame {
                 connection,
@@ -243,6 +252,18 @@ impl Switch {
             };
             self.send(own, Input::PeerDisconnected { connection });
         }
+    }
+
+    /// Notes that the process is awake. A time of `patience_ms` without this counts as a sleep,
+    /// after which frames of other processes are ignored until [`Self::confirm`].
+    pub(crate) fn beat(&self, patience_ms: u64) {
+        self.0.wakefulness.beat(patience_ms);
+    }
+
+    /// Notes that this process knows which partitions it has, by a read that began at this boot
+    /// time.
+    pub(crate) fn confirm(&self, begun_ms: u64) {
+        self.0.wakefulness.confirm(begun_ms);
     }
 
     /// Congestion of any partition of this process, now and later.
