@@ -174,7 +174,11 @@ impl Requests {
     /// As [`Self::ask`], to a partition of this process by its number.
     async fn ask_at(&self, partition: u32, input: impl FnOnce(RequestId) -> Input) -> Answer {
         let Some(inputs) = self.inputs_of(partition) else {
-            return Answer::Stopping;
+            return match self.is_spread() {
+                // Nothing was taken, which the client should know.
+                true => Answer::Elsewhere { partition },
+                false => Answer::Stopping,
+            };
         };
         let (mut asker, mut answer) = self.register(&inputs);
         let Ok(room) = inputs.reserve().await else {
@@ -231,8 +235,7 @@ impl Requests {
         }
     }
 
-    /// As [`Self::administer_at`], to a partition of this process. A partition that does not run
-    /// here is stopping.
+    /// As [`Self::administer_at`], to a partition of this process.
     pub(crate) async fn administer_here(
         &self,
         partition: u32,

@@ -28,12 +28,8 @@ use md5::{Digest, Md5};
 
 use crate::address::{Address, FunctionType, RESERVED_NAMESPACE, stable_hash};
 
-mod many;
 #[cfg(test)]
 mod tests;
-
-pub(crate) use many::LANES;
-use many::md5_of_each;
 
 /// Default number of key groups of a new application.
 pub const DEFAULT_KEY_GROUPS: u16 = 1_024;
@@ -145,29 +141,6 @@ impl Placement {
             _ => id,
         };
         self.key_group_of_hash_key(hash_key(hashed))
-    }
-
-    /// Returns the key groups of at most [`LANES`] addresses of one function, which must not be
-    /// reserved.
-    pub(crate) fn key_groups_of<'a>(
-        &self,
-        function: &FunctionType,
-        ids: impl Iterator<Item = &'a str>,
-    ) -> std::iter::Take<std::array::IntoIter<KeyGroup, LANES>> {
-        let mut lanes = [""; LANES];
-        let mut used = 0;
-        for (lane, id) in lanes.iter_mut().zip(ids) {
-            *lane = id;
-            used += 1;
-        }
-        let groups = match self.kind {
-            PlacementKind::Xxh3 => lanes.map(|id| self.key_group_of(function, id)),
-            PlacementKind::IdMd5 { hash_tags } => {
-                let hashed = lanes.map(|id| if hash_tags { hash_tag(id) } else { id });
-                md5_of_each(&hashed).map(|hash_key| self.key_group_of_hash_key(hash_key))
-            }
-        };
-        groups.into_iter().take(used)
     }
 
     /// Returns the key group of a hash key of Kinesis.

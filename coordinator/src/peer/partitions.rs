@@ -211,6 +211,8 @@ impl Remote {
             return End::Answered(Answer::Refused(text));
         }
         match decode_answer(&body) {
+            // It has left that process in this moment.
+            Ok(Answer::Elsewhere { .. }) => End::NotTaken,
             Ok(answer) => End::Answered(answer),
             Err(error) => {
                 tracing::warn!(partition, peer = peer.address, %error, "answer not understood");

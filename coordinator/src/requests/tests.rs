@@ -262,6 +262,24 @@ async fn a_change_of_the_application_is_done_if_any_partition_did_it_and_failed_
 }
 
 #[tokio::test]
+async fn a_partition_of_another_process_is_asked_there_and_takes_no_call_here() {
+    let requests = divided(|_, _| Answer::Done);
+    requests.detach(1);
+    let asked: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let seen = Arc::clone(&asked);
+    requests.ask_elsewhere(Box::new(move |partition, _| {
+        seen.lock().unwrap().push(partition);
+        Box::pin(async { Answer::Done })
+    }));
+    let ingress: Arc<str> = "example/in".into();
+    let resume = Administration::ResumeIngress(ingress);
+    assert_eq!(requests.administer(resume.clone()).await, Answer::Done);
+    assert_eq!(*asked.lock().unwrap(), [1]);
+    let here = requests.administer_here(1, resume).await;
+    assert_eq!(here, Answer::Elsewhere { partition: 1 });
+}
+
+#[tokio::test]
 async fn a_dead_letter_is_found_in_whichever_partition_has_it() {
     let id = MessageId::derive(IdSource::Request(&[7; 16]), &typed_value("t", &b"1"[..]));
     let requests = divided(|partition, _| match partition {

@@ -6,7 +6,7 @@ use super::overlay::Overlay;
 use crate::address::{Address, FunctionType};
 use crate::durable::state::{RawState, raw_state};
 use crate::durable::{BucketSummary, Change, Malformed, Value};
-use crate::placement::{LANES, Placement};
+use crate::placement::Placement;
 
 /// Decoded content of a bucket: its image, with the entries of the log applied over it.
 #[derive(Debug, Clone)]
@@ -66,7 +66,6 @@ impl LoadedBucket {
             bucket: Bucket::default(),
             functions: Functions::default(),
             last: FunctionType::new("", ""),
-            unchecked: Vec::with_capacity(LANES),
         };
         let newest = replayed.newest();
         for (key, value) in image {
@@ -77,7 +76,6 @@ impl LoadedBucket {
         for (key, value) in newest {
             decoding.take(key, value)?;
         }
-        decoding.check_placement()?;
         let mut bucket = decoding.bucket;
         bucket.finish_loading();
         Ok(Self {
@@ -115,7 +113,7 @@ impl PartialEq for LoadedBucket {
     }
 }
 
-struct Decoding<'a> {
+struct Decoding {
     number: u16,
     placement: Placement,
     expected: usize,
@@ -123,27 +121,27 @@ struct Decoding<'a> {
     functions: Functions,
     /// Function of the last state, usually that of the next one too.
     last: FunctionType,
-    /// States of that function whose placement was not checked yet, fewer than [`LANES`].
-    unchecked: Vec<RawState<'a>>,
 }
 
-impl<'a> Decoding<'a> {
-    fn take(&mut self, key: &'a [u8], value: Option<&'a [u8]>) -> Result<(), BucketProblem> {
+impl Decoding {
+    fn take(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), BucketProblem> {
         let state = value.and_then(|value| raw_state(key, value).transpose());
         match state
             .transpose()
             .map_err(|malformed| self.malformed(malformed))?
         {
-            Some(state) => self.take_state(state),
+            Some(state) => self.take_state(&state),
             None => self.take_other(key, value),
         }
     }
 
     /// Most facts of a bucket are states, so they have a fast path.
-    fn take_state(&mut self, state: RawState<'a>) -> Result<(), BucketProblem> {
+    fn take_state(&mut self, state: &RawState<'_>) -> Result<(), BucketProblem> {
         if (self.last.namespace(), self.last.name()) != (state.namespace, state.name) {
-            self.check_placement()?;
             self.last = FunctionType::new(state.namespace, state.name);
+        }
+        if self.placement.key_group_of(&self.last, state.id).0 != self.number {
+            return Err(self.foreign(&(state.namespace, state.name, state.id, state.state)));
         }
         let slot = self
             .functions
@@ -157,22 +155,6 @@ impl<'a> Decoding<'a> {
         );
         // Another function has a table of its own, of unknown size.
         self.expected = 0;
-        self.unchecked.push(state);
-        if self.unchecked.len() < LANES {
-            return Ok(());
-        }
-        self.check_placement()
-    }
-
-    /// Checks that the states taken since the last check belong to the bucket.
-    fn check_placement(&mut self) -> Result<(), BucketProblem> {
-        let ids = self.unchecked.iter().map(|state| state.id);
-        let groups = self.placement.key_groups_of(&self.last, ids);
-        let mut checked = self.unchecked.iter().zip(groups);
-        if let Some((state, _)) = checked.find(|(_, group)| group.0 != self.number) {
-            return Err(self.foreign(&(state.namespace, state.name, state.id, state.state)));
-        }
-        self.unchecked.clear();
         Ok(())
     }
 

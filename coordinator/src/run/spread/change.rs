@@ -116,10 +116,13 @@ impl Membership<'_> {
                 self.items.table.read_roster(&self.items.prefix),
                 self.items.table.read(),
             );
-            match (roster, lease) {
-                (Ok(Some(_)), _) | (Ok(None), Ok(None)) => return Ok(true),
-                (_, Ok(Some(lease))) if lease.released => return Ok(true),
-                (Ok(None), Ok(Some(lease))) => {
+            // A roster without members says only that there were some once.
+            let has_members =
+                roster.map(|roster| roster.is_some_and(|(roster, _)| !roster.members.is_empty()));
+            match (has_members, lease) {
+                (Ok(true), _) | (Ok(false), Ok(None)) => return Ok(true),
+                (Ok(false), Ok(Some(lease))) if lease.released => return Ok(true),
+                (Ok(false), Ok(Some(lease))) => {
                     let limit_ms = (self.config.lease_time.as_millis() as u64).max(lease.lease_ms);
                     let seen = (lease.owner, lease.epoch, lease.counter);
                     match &observed {

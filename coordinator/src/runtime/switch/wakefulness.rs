@@ -3,7 +3,7 @@
 //! A process that wakes finds frames in its sockets, also from partitions that have already heard
 //! of the next owner. A former owner would invoke functions with such messages and with a state
 //! that lacks their causes. Its log refuses the effects, but functions would see what never was.
-//! So frames are ignored after a sleep until the process has looked at the roster. They are sent
+//! After a sleep, frames are ignored until the process has looked at the roster. They are sent
 //! again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
