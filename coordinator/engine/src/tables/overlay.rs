@@ -62,7 +62,8 @@ impl Overlay {
 
     /// Removes replaced entries if they are half of all. Otherwise looks again when there are four
     /// times as many, so that the search costs little if few are replaced. An overlay is therefore
-    /// never larger than eight times its newest entries, or [`CHECK_BYTES`].
+    /// never larger than eight times the most that its newest entries ever took, or
+    /// [`CHECK_BYTES`].
     fn remove_replaced(&mut self) {
         if let Some(newest) = self.newest_if_half() {
             self.entries = newest;
@@ -157,9 +158,16 @@ mod tests {
         fn the_last_entry_of_each_key_counts(entries in entries()) {
             let mut overlay = Overlay::default();
             let mut newest: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
+            let mut most_bytes = 0;
             for (key, value) in &entries {
                 overlay.put(key, value.as_deref());
                 newest.insert(key, value.as_deref());
+                let newest_bytes: usize = newest
+                    .iter()
+                    .map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len) + 2)
+                    .sum();
+                most_bytes = most_bytes.max(newest_bytes);
+                prop_assert!(overlay.bytes() <= (16 * most_bytes).max(2 * CHECK_BYTES));
             }
             let read: BTreeMap<_, _> = overlay.newest().into_iter().collect();
             prop_assert_eq!(&read, &newest);
@@ -168,12 +176,26 @@ mod tests {
             prop_assert_eq!(overlay.is_pending(), summaries.iter().any(|it| it.pending));
             let message_bytes: usize = summaries.iter().map(|it| it.message_bytes).sum();
             prop_assert_eq!(overlay.message_bytes(), message_bytes);
-            let newest_bytes: usize = newest
-                .iter()
-                .map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len) + 2)
-                .sum();
-            prop_assert!(overlay.bytes() <= (16 * newest_bytes).max(2 * CHECK_BYTES));
         }
+    }
+
+    #[test]
+    fn an_overlay_keeps_to_its_bound_when_everything_is_removed() {
+        let mut overlay = Overlay::default();
+        let value = vec![7; 30_000];
+        for id in 0..10 {
+            overlay.put(&key(2, id), Some(&value));
+        }
+        let most_bytes = overlay.bytes();
+        for id in 0..10 {
+            overlay.put(&key(2, id), None);
+        }
+        assert!(overlay.newest().values().all(Option::is_none));
+        for number in 0..10_000_u32 {
+            overlay.put(&key(2, 200), Some(&number.to_le_bytes().repeat(50)));
+        }
+        assert!(overlay.bytes() <= 8 * most_bytes, "{}", overlay.bytes());
+        assert_eq!(overlay.newest().len(), 11);
     }
 
     #[test]
