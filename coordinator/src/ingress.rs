@@ -70,6 +70,18 @@ impl Ingress {
         }
     }
 
+    /// Reader for what the home of the source hands to another partition, if it hands anything.
+    pub fn handed_to(
+        &self,
+        #[cfg_attr(not(feature = "aws"), expect(unused))] partition: u32,
+    ) -> Option<Self> {
+        match self {
+            #[cfg(feature = "aws")]
+            Self::Kinesis(stream) => Some(Self::Kinesis(Box::new(stream.handed_to(partition)))),
+            _ => None,
+        }
+    }
+
     /// Id of the ingress, `namespace/name`.
     pub fn id(&self) -> &str {
         match self {

@@ -18,6 +18,8 @@ pub mod ingress;
 
 #[cfg(feature = "sdk")]
 mod fan_out;
+#[cfg(feature = "sdk")]
+mod handed;
 mod hash_key;
 mod options;
 #[cfg(feature = "sdk")]
@@ -38,7 +40,7 @@ use satchel_engine::address::Address;
 use satchel_engine::input::Unroutable;
 use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_protocol::reqreply::TypedValue;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use aggregation::Aggregation;
 pub use error::KinesisError;
@@ -46,6 +48,9 @@ pub use error::KinesisError;
 pub use ingress::KinesisIngress;
 pub use options::{ExpiredPosition, KinesisOptions};
 pub use satchel_engine::source::shards::{Applied, Startup};
+
+/// Shard that another partition handed over, and its applied position.
+pub type HandedShard = (Arc<str>, ShardPosition);
 
 /// Connection to the partition for reading. The loop around the partition implements it.
 pub trait ReadingPort: Send + Sync + 'static {
@@ -56,6 +61,10 @@ pub trait ReadingPort: Send + Sync + 'static {
     /// Waits for the durable positions of a stream's shards. Must be called before
     /// `Input::StreamFound` is sent.
     fn expect_plan(&self, ingress: Arc<str>, stream: Arc<str>) -> oneshot::Receiver<Applied>;
+
+    /// Receives the shards of a stream that another partition hands to this one. Must be called
+    /// before `Input::StreamFound` is sent. A shard whose position is known already may come again.
+    fn handed(&self, ingress: Arc<str>, stream: Arc<str>) -> mpsc::UnboundedReceiver<HandedShard>;
 
     /// Watches whether reading is paused.
     fn paused(&self) -> watch::Receiver<bool>;

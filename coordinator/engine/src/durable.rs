@@ -43,6 +43,7 @@ pub mod frames;
 mod key;
 mod links;
 pub(crate) mod peek;
+mod shards;
 pub(crate) mod state;
 mod value;
 
@@ -60,6 +61,7 @@ use crate::request::{CallId, Verb};
 use crate::trace::TraceParent;
 
 pub use codec::Malformed;
+pub(crate) use shards::{decode_shard, encode_shard};
 
 /// One fact, set or removed.
 #[derive(Debug, Clone, PartialEq)]

@@ -18,6 +18,18 @@ pub use crate::request::{
 use crate::tables::LoadedBucket;
 use crate::trace::TraceParent;
 
+/// A shard that an ingress found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundShard {
+    /// The shard.
+    pub shard: ShardId,
+    /// Position to start from if no partition knows one.
+    pub start: ShardPosition,
+    /// Range of the hash keys of its records, both ends included, if the stream reports it. The
+    /// partition that owns its middle reads the shard.
+    pub hash_range: Option<(u128, u128)>,
+}
+
 /// A fact handed to [`Partition::handle_input`](crate::partition::Partition::handle_input).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -38,8 +50,9 @@ pub enum Input {
         stream: Arc<str>,
     },
     /// Several shards were found at once, each as by [`Input::ShardFound`]. Their starts are in one
-    /// delta, so that `latest` is resolved for all of them or for none.
-    ShardsFound(Vec<(ShardId, ShardPosition)>),
+    /// delta, so that `latest` is resolved for all of them or for none. Another partition may have
+    /// to read some of them; of these, only the end is reported.
+    ShardsFound(Vec<FoundShard>),
     /// The last record of a closed shard was read before this input. Once the end is durable, it is
     /// answered by [`crate::output::Output::Read`] from [`ShardPosition::End`].
     ShardEnded {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use satchel_protocol::reqreply::TypedValue;
 use sha2::{Digest, Sha256};
 
-use crate::address::Address;
+use crate::address::{Address, RESERVED_NAMESPACE};
 use crate::hex::Hex;
 use crate::placement::KeyGroup;
 use crate::trace::TraceParent;
@@ -234,6 +234,10 @@ impl Message {
     }
 }
 
+/// Name of the reserved function that receives messages about shards. Partitions send them to each
+/// other; what functions send to it stays in its partition, as an address without a function.
+pub(crate) const SHARDS_NAME: &str = "shards";
+
 /// A message on its way to another partition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeerMessage {
@@ -250,6 +254,12 @@ impl PeerMessage {
     /// Approximate size in memory and on the wire, in bytes.
     pub fn bytes(&self) -> usize {
         self.message.pending_bytes(&self.target)
+    }
+
+    /// Returns whether the message is about a shard, for the partition itself.
+    pub(crate) fn is_about_shard(&self) -> bool {
+        let function = &self.target.function;
+        function.namespace() == RESERVED_NAMESPACE && function.name() == SHARDS_NAME
     }
 }
 

@@ -52,6 +52,7 @@ mod queues;
 mod recovery;
 mod rejections;
 mod schedule;
+mod shards;
 mod state_drops;
 mod suspension;
 mod timers;
@@ -80,6 +81,7 @@ use notices::Notices;
 use pauses::PausedIngresses;
 use peers::Peers;
 use schedule::Schedule;
+use shards::Settling;
 use state_drops::StateDrop;
 use suspension::FunctionTypes;
 
@@ -305,6 +307,7 @@ pub struct Partition {
     ingress_paused: bool,
     /// Reads that wait until the hold is lifted.
     held_reads: Vec<Release>,
+    settling: Settling,
     paused_ingresses: PausedIngresses,
     function_types: FunctionTypes,
     stopping: Stopping,
@@ -352,11 +355,7 @@ impl Partition {
         match input {
             Input::ShardFound { shard, start } => self.shard_found(shard, start),
             Input::StreamFound { ingress, stream } => self.stream_found(ingress, stream),
-            Input::ShardsFound(shards) => {
-                for (shard, start) in shards {
-                    self.shard_found(shard, start);
-                }
-            }
+            Input::ShardsFound(shards) => self.shards_found(shards),
             Input::ShardEnded { shard } => self.shard_ended(shard),
             Input::ShardQuiet { shard, until_ms } => self.shard_quiet(&shard, until_ms),
             Input::ShardForgotten { shard } => self.shard_forgotten(&shard),

@@ -107,6 +107,8 @@ pub enum ShardPosition {
     },
     /// Everything was applied: the shard was closed, and its last record was applied.
     End,
+    /// Another partition reads the shard. This one, the home of the stream, waits for its end.
+    Elsewhere,
 }
 
 impl ShardPosition {
@@ -123,7 +125,7 @@ impl ShardPosition {
                 sub_sequence,
                 ..
             } => (record_sequence, record_sub_sequence) <= (sequence, *sub_sequence),
-            Self::End => true,
+            Self::End | Self::Elsewhere => true,
         }
     }
 
@@ -141,6 +143,7 @@ impl ShardPosition {
                 ..
             } => !other.covers(sequence, *sub_sequence),
             Self::End => *other != Self::End,
+            Self::Elsewhere => !matches!(other, Self::End | Self::Elsewhere),
         }
     }
 
@@ -148,7 +151,7 @@ impl ShardPosition {
     /// `until_ms`.
     pub(crate) fn quiet_until(&self, until_ms: u64) -> Self {
         match self {
-            Self::Beginning | Self::End => self.clone(),
+            Self::Beginning | Self::End | Self::Elsewhere => self.clone(),
             Self::Since { time_ms } => Self::Since {
                 time_ms: until_ms.max(*time_ms),
             },

@@ -44,7 +44,7 @@ pub fn next(position: &ShardPosition) -> Option<u64> {
             sub_sequence,
             ..
         } => offset(sequence, *sub_sequence),
-        ShardPosition::Since { .. } | ShardPosition::End => None,
+        ShardPosition::Since { .. } | ShardPosition::End | ShardPosition::Elsewhere => None,
     }
 }
 

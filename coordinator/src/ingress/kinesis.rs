@@ -26,6 +26,8 @@ pub struct KinesisStream {
     consumer: Consumer,
     routing: Routing,
     metrics: Metrics,
+    /// Partition that reads the shards which the home of the stream hands to it; none is the home.
+    handed_to: Option<u32>,
 }
 
 /// Opens the Kinesis streams of all ingresses. `name` is the application's.
@@ -89,14 +91,28 @@ impl KinesisStream {
                 id: stream.id.clone(),
             },
             metrics: metrics.clone(),
+            handed_to: None,
         })
     }
 
-    /// Name of the stream.
+    /// The reader of the shards that the home of the stream hands to a partition.
+    pub(super) fn handed_to(&self, partition: u32) -> Self {
+        Self {
+            handed_to: Some(partition),
+            ..self.clone()
+        }
+    }
+
+    /// Name of the stream, and of the partition if it is not the home.
     pub(super) fn source(&self) -> SourceId {
+        let stream = &self.options.stream;
+        let name = match self.handed_to {
+            None => format!("stream {stream}"),
+            Some(partition) => format!("stream {stream}, partition {partition}"),
+        };
         SourceId {
             ingress: Arc::clone(&self.options.ingress),
-            name: format!("stream {}", self.options.stream).into(),
+            name: name.into(),
         }
     }
 
@@ -130,7 +146,11 @@ impl KinesisStream {
         let routing = self.routing;
         let router = Arc::new(move |key: &str, data: &bytes::Bytes| routing.route(key, data));
         let ingress = KinesisIngress::new(&config, options, router, Arc::new(self.metrics));
-        let read = ingress.run(inputs, Arc::new(reading)).await;
+        let reading = Arc::new(reading);
+        let read = match self.handed_to {
+            None => ingress.run(inputs, reading).await,
+            Some(_) => ingress.run_handed(inputs, reading).await,
+        };
         read.map_err(|error| SourceStopped {
             problem: match error {
                 KinesisError::NoStream { .. } => SourceProblem::Missing,

@@ -400,7 +400,9 @@ impl Readers {
         match position {
             ShardPosition::Beginning => Ok(ReadFrom::Earliest),
             ShardPosition::Since { time_ms } => Ok(ReadFrom::AtTime(*time_ms)),
-            ShardPosition::End => Err(self.unknown_position("after its end")),
+            ShardPosition::End | ShardPosition::Elsewhere => {
+                Err(self.unknown_position("after its end"))
+            }
             ShardPosition::After { sequence, .. } | ShardPosition::Quiet { sequence, .. } => {
                 // Other positions come from sources that were not local streams.
                 let number = sequence.as_str().parse();

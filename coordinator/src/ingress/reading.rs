@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use satchel_aws::kinesis::{Applied, ReadingPort};
+use satchel_aws::kinesis::{Applied, HandedShard, ReadingPort};
 use satchel_aws::sqs::{QueueCommand, QueuePort};
 use satchel_engine::position::{ShardId, ShardPosition};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +16,7 @@ type StreamOfIngress = (Arc<str>, Arc<str>);
 pub struct Reading {
     waiting: Arc<Mutex<HashMap<ShardId, oneshot::Sender<ShardPosition>>>>,
     planning: Arc<Mutex<HashMap<StreamOfIngress, oneshot::Sender<Applied>>>>,
+    handed: Arc<Mutex<HashMap<StreamOfIngress, mpsc::UnboundedSender<HandedShard>>>>,
     queues: Arc<Mutex<HashMap<Arc<str>, mpsc::UnboundedSender<QueueCommand>>>>,
     pauses: Arc<Mutex<Pauses>>,
     /// Id of the ingress that this port belongs to.
@@ -53,6 +54,7 @@ impl Reading {
         Self {
             waiting: Arc::default(),
             planning: Arc::default(),
+            handed: Arc::default(),
             queues: Arc::default(),
             pauses: Arc::default(),
             ingress: Arc::from(""),
@@ -85,6 +87,19 @@ impl Reading {
         planned
     }
 
+    /// Returns the shards of a stream that another partition hands to this one, each with its
+    /// applied position. Call this before the partition learns of the stream.
+    pub fn handed(
+        &self,
+        ingress: Arc<str>,
+        stream: Arc<str>,
+    ) -> mpsc::UnboundedReceiver<HandedShard> {
+        let (shards, handed) = mpsc::unbounded_channel();
+        let mut receivers = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        receivers.insert((ingress, stream), shards);
+        handed
+    }
+
     /// True while reading for this ingress is paused.
     pub fn paused(&self) -> watch::Receiver<bool> {
         self.pauses().of(&self.ingress).paused.subscribe()
@@ -96,9 +111,16 @@ impl Reading {
 
     pub(crate) fn start(&self, shard: &ShardId, after: ShardPosition) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // An ingress that has ended reads nothing.
         if let Some(start) = waiting.remove(shard) {
-            // An ingress that has ended reads nothing.
             let _ = start.send(after);
+            return;
+        }
+        drop(waiting);
+        let stream = (Arc::clone(&shard.ingress), Arc::clone(&shard.stream));
+        let handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shards) = handed.get(&stream) {
+            let _ = shards.send((Arc::clone(&shard.shard), after));
         }
     }
 
@@ -143,6 +165,10 @@ impl ReadingPort for Reading {
 
     fn expect_plan(&self, ingress: Arc<str>, stream: Arc<str>) -> oneshot::Receiver<Applied> {
         self.expect_plan(ingress, stream)
+    }
+
+    fn handed(&self, ingress: Arc<str>, stream: Arc<str>) -> mpsc::UnboundedReceiver<HandedShard> {
+        self.handed(ingress, stream)
     }
 
     fn paused(&self) -> watch::Receiver<bool> {

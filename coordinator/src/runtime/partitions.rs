@@ -10,7 +10,8 @@
 //! Each partition has a node: a loop, a log, egresses, and the ingresses whose home it is. The
 //! partitions share the dispatcher with its connections, the limits of memory and of pending
 //! messages, and the ports of the process. A stream or queue has its home in the partition of the
-//! MD5 of its name. Its records for other partitions go over the links.
+//! MD5 of its name. The home of a Kinesis stream hands each shard to the partition of its keys.
+//! Records for other partitions go over the links.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,7 +200,7 @@ impl Host {
             clock_jump_max_ms: parts.clock_jump_max_ms,
             dispatch: self.dispatch.clone(),
             facts,
-            ingresses: self.ingresses_of(number).cloned().collect(),
+            ingresses: self.ingresses_of(number).collect(),
             egresses: parts.egresses.clone(),
             sources: parts.sources.clone(),
             metrics: parts.metrics.clone(),
@@ -242,11 +243,16 @@ impl Host {
         self.board.leave(number as usize);
     }
 
-    /// Ingresses whose home is a partition.
-    fn ingresses_of(&self, number: u32) -> impl Iterator<Item = &Ingress> {
+    /// Ingresses of a partition: those whose home it is, and those that may hand shards to it.
+    fn ingresses_of(&self, number: u32) -> impl Iterator<Item = Ingress> {
         let parts = &self.template;
         let ingresses = parts.ingresses.iter();
-        ingresses.filter(move |it| home_of(&parts.config, &it.source().name) == number)
+        ingresses.filter_map(
+            move |it| match parts.config.home_of(&it.source().name) == number {
+                true => Some(it.clone()),
+                false => it.handed_to(number),
+            },
+        )
     }
 
     /// Waits for the end of a task that all partitions share: a failure.
@@ -384,15 +390,6 @@ fn dispatch(
     dispatch
 }
 
-/// Partition that reads a source.
-fn home_of(config: &Config, source: &str) -> u32 {
-    let key_group = config.placement.key_group_of_id(source);
-    let generation = config.generation.as_ref();
-    generation.map_or(0, |generation| {
-        generation.partitions.partition_of(key_group)
-    })
-}
-
 #[cfg(all(test, feature = "aws"))]
 mod tests {
     use std::collections::BTreeSet;
@@ -450,8 +447,8 @@ mod tests {
             ..Config::default()
         };
         let names = (0..64).map(|number| format!("stream-{number}"));
-        let homes: BTreeSet<u32> = names.map(|name| home_of(&config, &name)).collect();
+        let homes: BTreeSet<u32> = names.map(|name| config.home_of(&name)).collect();
         assert_eq!(homes, (0..4).collect());
-        assert_eq!(home_of(&Config::default(), "stream-1"), 0);
+        assert_eq!(Config::default().home_of("stream-1"), 0);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 use aws_sdk_kinesis::Client;
 use satchel_clock::{Backoff, calendar_ms};
-use satchel_engine::input::Input;
+use satchel_engine::input::{FoundShard, Input};
 use satchel_engine::position::ShardPosition;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -60,16 +60,28 @@ impl KinesisIngress {
         reading: Arc<dyn ReadingPort>,
     ) -> Result<(), KinesisError> {
         let closed = inputs.clone();
-        let read = async {
-            match self.read(inputs, reading).await {
+        // Boxed, because the future that reads is large.
+        Self::until_closed(closed, Box::pin(self.read(inputs, reading))).await
+    }
+
+    /// Carries out `read` until it ends, or until the receiver of `inputs` is dropped.
+    pub(super) async fn until_closed(
+        inputs: mpsc::Sender<Input>,
+        read: impl Future<Output = Result<(), Stop>>,
+    ) -> Result<(), KinesisError> {
+        tokio::select! {
+            read = read => match read {
                 Ok(()) | Err(Stop::PartitionClosed) => Ok(()),
                 Err(Stop::Error(error)) => Err(error),
-            }
-        };
-        tokio::select! {
-            read = read => read,
-            () = closed.closed() => Ok(()),
+            },
+            () = inputs.closed() => Ok(()),
         }
+    }
+
+    /// Id of the ingress and name of the stream.
+    pub(super) fn names(&self) -> (Arc<str>, Arc<str>) {
+        let options = &self.options;
+        (options.ingress.clone(), options.stream.clone())
     }
 
     async fn read(
@@ -84,25 +96,15 @@ impl KinesisIngress {
             shards = first.len(),
             "reading Kinesis stream"
         );
-        let (consumer, retention_hours) = self.describe().await;
-        let shared = Arc::new(Shared {
-            answers: Semaphore::new(self.options.answers_max),
-            client: self.client,
-            router: self.router,
-            observer: self.observer,
-            inputs,
-            reading,
-            retention_ms: retention_hours * 3_600_000,
-            consumer,
-            options: self.options,
-        });
-        let (ingress, stream) = (
-            shared.options.ingress.clone(),
-            shared.options.stream.clone(),
-        );
+        let (ingress, stream) = self.names();
+        let shared = self.share(inputs, reading).await;
         let planned = shared.reading.expect_plan(ingress.clone(), stream.clone());
         shared.send(Input::StreamFound { ingress, stream }).await?;
         let applied = planned.await.map_err(|_| Stop::PartitionClosed)?;
+        let elsewhere = applied
+            .iter()
+            .filter(|(_, position)| *position == ShardPosition::Elsewhere);
+        let elsewhere: Vec<_> = elsewhere.map(|(shard, _)| shard.clone()).collect();
         let plan = ShardPlan::new(resolved_startup(&shared), applied);
         let readers = JoinSet::new();
         Readers {
@@ -112,13 +114,33 @@ impl KinesisIngress {
             readers,
             reopened: None,
         }
-        .run(first)
+        .run(first, elsewhere)
         .await
+    }
+
+    /// Describes the stream, and makes what the readers of its shards share.
+    pub(super) async fn share(
+        self,
+        inputs: mpsc::Sender<Input>,
+        reading: Arc<dyn ReadingPort>,
+    ) -> Arc<Shared> {
+        let (consumer, retention_hours) = self.describe().await;
+        Arc::new(Shared {
+            answers: Semaphore::new(self.options.answers_max),
+            client: self.client,
+            router: self.router,
+            observer: self.observer,
+            inputs,
+            reading,
+            retention_ms: retention_hours * 3_600_000,
+            consumer,
+            options: self.options,
+        })
     }
 
     /// Lists the shards before anything is started, so that an unreadable stream is reported at
     /// once.
-    async fn list_first(&self) -> Result<Vec<ListedShard>, Stop> {
+    pub(super) async fn list_first(&self) -> Result<Vec<ListedShard>, Stop> {
         let (ingress, stream) = (&self.options.ingress, &self.options.stream);
         let mut backoff = Backoff::default();
         loop {
@@ -219,7 +241,8 @@ fn resolved_startup(shared: &Shared) -> Startup {
     }
 }
 
-type Read = Result<Option<Arc<str>>, KinesisError>;
+/// Outcome of the reader of one shard: its id, if its end is durable.
+pub(super) type Read = Result<Option<Arc<str>>, KinesisError>;
 
 /// The plan, and the readers that carry it out.
 struct Readers {
@@ -238,13 +261,18 @@ const REOPENED_INTERVALS: u32 = 3;
 impl Readers {
     /// Reads until the partition has ended or the stream cannot be read. No reader of a shard
     /// outlives it, so that the stream may be read anew.
-    async fn run(mut self, first: Vec<ListedShard>) -> Result<(), Stop> {
-        let outcome = self.read(first).await;
+    async fn run(mut self, first: Vec<ListedShard>, elsewhere: Vec<Arc<str>>) -> Result<(), Stop> {
+        let outcome = self.read(first, elsewhere).await;
         self.readers.shutdown().await;
         outcome
     }
 
-    async fn read(&mut self, first: Vec<ListedShard>) -> Result<(), Stop> {
+    async fn read(
+        &mut self,
+        first: Vec<ListedShard>,
+        elsewhere: Vec<Arc<str>>,
+    ) -> Result<(), Stop> {
+        self.await_ends(elsewhere).await?;
         self.apply_list(first).await?;
         let interval = self.shared.options.list_interval;
         let mut list_at = Instant::now() + interval;
@@ -264,6 +292,27 @@ impl Readers {
                     list_at = Instant::now() + interval;
                 }
             }
+        }
+    }
+
+    /// Waits for the ends of shards that other partitions read. The stream may not list them any
+    /// more.
+    async fn await_ends(&mut self, elsewhere: Vec<Arc<str>>) -> Result<(), Stop> {
+        let mut found = Vec::with_capacity(elsewhere.len());
+        for id in elsewhere {
+            let shard = self.shared.shard_id(&id);
+            let ended = self.shared.reading.expect(shard.clone());
+            self.readers
+                .spawn(async move { Ok(ended.await.ok().map(|_| id)) });
+            found.push(FoundShard {
+                shard,
+                start: ShardPosition::Elsewhere,
+                hash_range: None,
+            });
+        }
+        match found.is_empty() {
+            true => Ok(()),
+            false => self.shared.send(Input::ShardsFound(found)).await,
         }
     }
 
@@ -368,23 +417,27 @@ impl Readers {
             let id = self.shared.shard_id(&shard);
             let started = self.shared.reading.expect(id.clone());
             let fresh = fresh.remove(&shard);
+            shards.push(FoundShard {
+                shard: id,
+                start,
+                hash_range: listed.hash_range,
+            });
             let reader = read_shard(self.shared.clone(), listed, fresh, started);
             self.readers.spawn(reader);
-            shards.push((id, start));
         }
         log_found(&shards);
         self.shared.send(Input::ShardsFound(shards)).await
     }
 }
 
-fn log_found(shards: &[(satchel_engine::position::ShardId, ShardPosition)]) {
-    for (shard, start) in shards {
+fn log_found(shards: &[FoundShard]) {
+    for FoundShard { shard, start, .. } in shards {
         tracing::info!(%shard, ?start, "shard found");
     }
 }
 
 /// The shard whose end is durable, if that is the reason why a reader ended.
-fn ended(read: Result<Read, tokio::task::JoinError>) -> Result<Option<Arc<str>>, Stop> {
+pub(super) fn ended(read: Result<Read, tokio::task::JoinError>) -> Result<Option<Arc<str>>, Stop> {
     match read {
         Ok(Ok(Some(shard))) => Ok(Some(shard)),
         Ok(Ok(None)) => Err(Stop::PartitionClosed),

@@ -227,7 +227,7 @@ impl ShardReader {
                 self.expected = Some(sequence.clone());
                 ReadFrom::At(sequence.clone())
             }
-            ShardPosition::End => ReadFrom::Newest,
+            ShardPosition::End | ShardPosition::Elsewhere => ReadFrom::Newest,
         })
     }
 
@@ -366,7 +366,9 @@ impl ShardReader {
                 ShardPosition::After { sequence, .. } | ShardPosition::Quiet { sequence, .. } => {
                     sequence.to_string()
                 }
-                ShardPosition::Beginning | ShardPosition::End => "its beginning".to_owned(),
+                ShardPosition::Beginning | ShardPosition::End | ShardPosition::Elsewhere => {
+                    "its beginning".to_owned()
+                }
             },
             retention_hours: self.shared.retention_ms / 3_600_000,
         };

@@ -1,11 +1,15 @@
 //! Form of frames and answers between partitions of different processes.
 //!
 //! ```text
-//! frame  = version (1 byte: 1), generation, first number, time in ms, count, messages
+//! frame  = version (1 byte: 1 or 2), generation, first number, time in ms, count, messages
 //! answer = version (1 byte: 1), epoch, taken, durable, time in ms, refusal (1 byte), credit
 //! ```
 //!
-//! Numbers are varints. A message has its durable form, after its length in bytes.
+//! Numbers are varints. A message has its durable form, after its length in bytes. A frame with a
+//! message about a shard has version 2, so that a process which does not know such messages rejects
+//! it, and the pair waits until that process is updated.
+
+use std::ops::RangeInclusive;
 
 use super::codec::{Malformed, Reader, put_bytes, put_number};
 use super::links::{peer_message, put_peer_message};
@@ -15,10 +19,14 @@ use crate::message::PeerMessage;
 /// Version of the form.
 const VERSION: u8 = 1;
 
+/// Version of a frame with a message about a shard.
+const WITH_SHARDS: u8 = 2;
+
 /// Returns the form of a frame, which names a generation.
 #[must_use]
 pub fn encode_frame(generation: u64, frame: &Frame<PeerMessage>) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let has_shards = frame.messages.iter().any(PeerMessage::is_about_shard);
+    let mut out = vec![if has_shards { WITH_SHARDS } else { VERSION }];
     let count = frame.messages.len() as u64;
     for number in [generation, frame.first, frame.time_ms, count] {
         put_number(&mut out, number);
@@ -38,7 +46,7 @@ pub fn encode_frame(generation: u64, frame: &Frame<PeerMessage>) -> Vec<u8> {
 /// [`Malformed`]: the bytes are no frame of this version.
 pub fn decode_frame(bytes: &[u8]) -> Result<(u64, Frame<PeerMessage>), Malformed> {
     let mut read = Reader(bytes);
-    version(&mut read, "version of a frame")?;
+    version(&mut read, "version of a frame", VERSION..=WITH_SHARDS)?;
     let generation = read.number()?;
     let (first, time_ms) = (read.number()?, read.number()?);
     let count = read.number()?;
@@ -84,7 +92,7 @@ pub fn encode_answer(answer: &Answer) -> Vec<u8> {
 /// [`Malformed`]: the bytes are no answer of this version.
 pub fn decode_answer(bytes: &[u8]) -> Result<Answer, Malformed> {
     let mut read = Reader(bytes);
-    version(&mut read, "version of an answer")?;
+    version(&mut read, "version of an answer", VERSION..=VERSION)?;
     let answer = Answer {
         epoch: read.number()?,
         taken: read.number()?,
@@ -107,12 +115,17 @@ pub fn decode_answer(bytes: &[u8]) -> Result<Answer, Malformed> {
     Ok(answer)
 }
 
-fn version(read: &mut Reader<'_>, what: &'static str) -> Result<(), Malformed> {
-    match read.byte()? {
-        VERSION => Ok(()),
-        found => Err(Malformed::Unknown {
-            what,
-            found: found.into(),
-        }),
+fn version(
+    read: &mut Reader<'_>,
+    what: &'static str,
+    known: RangeInclusive<u8>,
+) -> Result<(), Malformed> {
+    let found = read.byte()?;
+    if known.contains(&found) {
+        return Ok(());
     }
+    Err(Malformed::Unknown {
+        what,
+        found: found.into(),
+    })
 }

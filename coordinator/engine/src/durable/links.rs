@@ -2,6 +2,7 @@
 
 use super::Acknowledged;
 use super::codec::{Malformed, Reader, put_address, put_number, put_option};
+use super::decode_shard;
 use super::value::{message, put_headers, put_message, read_headers};
 use crate::message::PeerMessage;
 use crate::placement::KeyGroup;
@@ -24,11 +25,15 @@ pub(super) fn peer_message(read: &mut Reader<'_>) -> Result<PeerMessage, Malform
     let trace = read.option(|read| read.array("trace context"))?;
     message.trace = trace.map(TraceParent::from_bytes);
     message.headers = read_headers(read)?;
-    Ok(PeerMessage {
+    let sent = PeerMessage {
         sender: KeyGroup(sender),
         target,
         message,
-    })
+    };
+    if sent.is_about_shard() {
+        decode_shard(&sent.message.argument.value)?;
+    }
+    Ok(sent)
 }
 
 pub(super) fn put_acknowledged(out: &mut Vec<u8>, acknowledged: Acknowledged) {

@@ -105,6 +105,7 @@ fn position() -> impl Strategy<Value = ShardPosition> {
             }
         ),
         Just(ShardPosition::End),
+        Just(ShardPosition::Elsewhere),
     ]
 }
 

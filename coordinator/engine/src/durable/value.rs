@@ -466,6 +466,7 @@ const AFTER: u8 = 1;
 const SINCE: u8 = 2;
 const QUIET: u8 = 3;
 const END: u8 = 4;
+const ELSEWHERE: u8 = 5;
 
 fn put_position(out: &mut Vec<u8>, position: &ShardPosition) {
     match position {
@@ -493,6 +494,7 @@ fn put_position(out: &mut Vec<u8>, position: &ShardPosition) {
             put_number(out, *until_ms);
         }
         ShardPosition::End => out.push(END),
+        ShardPosition::Elsewhere => out.push(ELSEWHERE),
     }
 }
 
@@ -512,6 +514,7 @@ fn position(read: &mut Reader<'_>) -> Result<ShardPosition, Malformed> {
             until_ms: read.number()?,
         }),
         END => Ok(ShardPosition::End),
+        ELSEWHERE => Ok(ShardPosition::Elsewhere),
         found => Err(Malformed::Unknown {
             what: "position",
             found: found.into(),

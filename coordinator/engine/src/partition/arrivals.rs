@@ -1,11 +1,8 @@
 //! Incoming messages: records of shards, messages of queues, and messages between functions.
 
-use std::sync::Arc;
-
 use satchel_protocol::reqreply::TypedValue;
 
 use super::Partition;
-use super::commits::Release;
 use crate::address::{Address, RESERVED_NAMESPACE};
 use crate::durable::{DeadLetter, Key, Value};
 use crate::input::Record;
@@ -30,54 +27,6 @@ pub(super) struct Origin<'a> {
 }
 
 impl Partition {
-    /// Registers a shard. Reading starts at its applied position or, for a new shard, at the start
-    /// resolved by its ingress. It begins once that position is durable.
-    pub(super) fn shard_found(&mut self, shard: ShardId, start: ShardPosition) {
-        if !self.tables.shards.contains_key(&shard) {
-            self.tables.shards.insert(shard.clone(), start);
-            self.mark_changed(Key::Shard(shard.clone()));
-        }
-        self.read_when_durable(Release::Read(shard));
-    }
-
-    /// Reports the applied positions of a stream's shards once they are durable, so that no ingress
-    /// plans with positions that a crash would undo.
-    pub(super) fn stream_found(&mut self, ingress: Arc<str>, stream: Arc<str>) {
-        self.read_when_durable(Release::Plan { ingress, stream });
-    }
-
-    /// Records the end of a shard. An end is reported separately, not with the last record, because
-    /// an empty shard ends too.
-    pub(super) fn shard_ended(&mut self, shard: ShardId) {
-        let Some(position) = self.tables.shards.get_mut(&shard) else {
-            return;
-        };
-        if *position != ShardPosition::End {
-            *position = ShardPosition::End;
-            self.mark_changed(Key::Shard(shard.clone()));
-        }
-        self.release_when_durable(Release::Read(shard));
-    }
-
-    pub(super) fn shard_quiet(&mut self, shard: &ShardId, until_ms: u64) {
-        let Some(position) = self.tables.shards.get_mut(shard) else {
-            return;
-        };
-        let quiet = position.quiet_until(until_ms);
-        if *position != quiet {
-            *position = quiet;
-            self.mark_changed(Key::Shard(shard.clone()));
-        }
-    }
-
-    /// Removes the position of an ended shard. Any other position is still needed for reading.
-    pub(super) fn shard_forgotten(&mut self, shard: &ShardId) {
-        if self.tables.shards.get(shard) == Some(&ShardPosition::End) {
-            self.tables.shards.remove(shard);
-            self.mark_changed(Key::Shard(shard.clone()));
-        }
-    }
-
     pub(super) fn records_read(&mut self, shard: &ShardId, records: Vec<Record>) {
         let Some(mut applied) = self.tables.shards.get(shard).cloned() else {
             // This shard was not requested, so there is no position that tells new records from old

@@ -10,7 +10,7 @@ use super::{Config, Partition, Stopping};
 use crate::address::Address;
 use crate::durable::{Change, Key};
 use crate::output::{Answer, BucketImage, Delta, Emission, Output};
-use crate::position::ShardId;
+use crate::position::{ShardId, ShardPosition};
 use crate::queue::QueuedId;
 use crate::request::RequestId;
 use crate::tables::Activity;
@@ -444,9 +444,10 @@ impl Partition {
                     self.outputs.push_back(Output::Reply { request, answer });
                 }
                 Release::Read(shard) => {
-                    if let Some(after) = self.tables.shards.get(&shard).cloned() {
-                        self.outputs.push_back(Output::Read { shard, after });
-                    }
+                    // A shard without a position was read to its end for another partition.
+                    let after = self.tables.shards.get(&shard).cloned();
+                    let after = after.unwrap_or(ShardPosition::End);
+                    self.outputs.push_back(Output::Read { shard, after });
                 }
                 Release::Plan { ingress, stream } => {
                     let applied = self.tables.shards_of(&ingress, &stream);

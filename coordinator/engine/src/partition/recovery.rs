@@ -11,6 +11,7 @@ use super::notices::Notices;
 use super::pauses::PausedIngresses;
 use super::peers::Peers;
 use super::schedule::{Schedule, Scheduled};
+use super::shards::Settling;
 use super::suspension::FunctionTypes;
 use super::{Config, Counts, Partition, Stopping};
 use crate::address::Address;
@@ -179,6 +180,7 @@ impl Recovery {
             outbox_bytes: 0,
             ingress_paused: false,
             held_reads: Vec::new(),
+            settling: Settling::default(),
             paused_ingresses: PausedIngresses::default(),
             function_types: FunctionTypes::default(),
             stopping: Stopping::No,
@@ -210,6 +212,7 @@ impl Partition {
     fn resume(&mut self) {
         self.schedule.hold_timers(self.is_held());
         self.announce_pauses();
+        self.tell_ends();
         for bucket in 0..self.tables.buckets() {
             if self.is_absent(bucket) {
                 self.register_absent_bucket(bucket);

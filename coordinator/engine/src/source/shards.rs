@@ -96,6 +96,8 @@ impl ShardPlan {
         let known = applied.into_iter().map(|(shard, position)| {
             let progress = match position {
                 ShardPosition::End => Progress::Ended,
+                // Its reader, in another partition, finds its end.
+                ShardPosition::Elsewhere => Progress::Reading,
                 _ => Progress::Unlisted,
             };
             (shard, Known::new(position, progress))

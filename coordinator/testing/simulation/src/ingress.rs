@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use satchel_engine::input::{Input, Record};
+use satchel_engine::input::{FoundShard, Input, Record};
 use satchel_engine::output::Output;
 use satchel_engine::position::ShardPosition;
 use satchel_engine::source::shards::{ShardPlan, Step};
@@ -123,8 +123,11 @@ impl World {
             };
             match step {
                 Step::Find(found) => {
-                    let found = found.into_iter();
-                    let found = found.map(|(shard, start)| (shard_id(&shard), start));
+                    let found = found.into_iter().map(|(shard, start)| FoundShard {
+                        shard: shard_id(&shard),
+                        start,
+                        hash_range: None,
+                    });
                     serving.facts.push(Input::ShardsFound(found.collect()));
                 }
                 Step::Forget(shard) => {

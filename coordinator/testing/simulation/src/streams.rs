@@ -247,7 +247,7 @@ impl Streams {
                 let before = records.iter().take_while(|record| record.at_ms < *time_ms);
                 before.count() as u64
             }
-            ShardPosition::End => self.end(shard),
+            ShardPosition::End | ShardPosition::Elsewhere => self.end(shard),
             ShardPosition::After {
                 sequence,
                 sub_sequence,

@@ -2,8 +2,10 @@
 
 use super::links::sent;
 use super::*;
+use crate::address::RESERVED_NAMESPACE;
 use crate::durable::frames::{decode_answer, decode_frame, encode_answer, encode_frame};
 use crate::link::{Answer, Frame, Refusal};
+use crate::message::SHARDS_NAME;
 use crate::trace::TraceParent;
 
 fn frame() -> Frame<PeerMessage> {
@@ -56,13 +58,47 @@ fn other_versions_and_truncated_or_extended_bytes_are_refused() {
     let longer = |bytes: &[u8]| [bytes, &[0]].concat();
     assert!(decode_frame(&longer(&frame)).is_err());
     assert!(decode_answer(&longer(&answer)).is_err());
-    let newer = |bytes: &[u8]| [&[2], &bytes[1..]].concat();
+    let newer = |bytes: &[u8]| [&[3], &bytes[1..]].concat();
     let refused = decode_frame(&newer(&frame)).unwrap_err().to_string();
     assert_eq!(
         refused,
-        "the version of a frame 2 is not known to this version"
+        "the version of a frame 3 is not known to this version"
     );
     assert!(decode_answer(&newer(&answer)).is_err());
+}
+
+#[test]
+fn rule_24_a_frame_about_a_shard_has_a_version_that_older_software_rejects() {
+    let shard = ShardId {
+        ingress: "example/in".into(),
+        stream: "in".into(),
+        shard: "shardId-0".into(),
+    };
+    let position = ShardPosition::Since { time_ms: 7 };
+    let told = encode_shard(&shard, &position);
+    assert_eq!(decode_shard(&told), Ok((shard, position)));
+    let about_a_shard = |value: Vec<u8>| {
+        let mut sent = sent();
+        sent.target = Address::new(
+            FunctionType::new(RESERVED_NAMESPACE, SHARDS_NAME),
+            "example/in:in/shardId-0",
+        );
+        sent.message.argument.value = value.into();
+        let messages = vec![sent];
+        Frame {
+            messages,
+            ..frame()
+        }
+    };
+    let frame = about_a_shard(told.clone());
+    let bytes = encode_frame(1, &frame);
+    assert_eq!(bytes[0], 2);
+    assert_eq!(decode_frame(&bytes), Ok((1, frame)));
+    // A malformed one is rejected here, before a partition could take it.
+    for end in 0..told.len() {
+        let bytes = encode_frame(1, &about_a_shard(told[..end].to_vec()));
+        assert!(decode_frame(&bytes).is_err(), "{end}");
+    }
 }
 
 #[test]

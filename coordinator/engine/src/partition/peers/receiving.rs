@@ -150,15 +150,18 @@ impl Partition {
         messages: impl Iterator<Item = PeerMessage>,
     ) {
         let mut bytes = 0;
-        for PeerMessage {
-            sender,
-            target,
-            message,
-        } in messages
-        {
+        for sent in messages {
+            let is_about_shard = sent.is_about_shard();
+            let PeerMessage {
+                sender,
+                target,
+                message,
+            } = sent;
             bytes += message.pending_bytes(&target) as u64;
             self.counts.taken_from_peers += 1;
-            if self.owner_elsewhere(&target).is_some() {
+            if is_about_shard {
+                self.shard_told(&message.argument);
+            } else if self.owner_elsewhere(&target).is_some() {
                 let reason =
                     format!("partition {peer} sent it to one that does not own its target");
                 self.give_up_sending((sender, &target), message, reason);

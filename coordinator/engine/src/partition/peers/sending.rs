@@ -154,6 +154,7 @@ impl Partition {
         self.subtract_pending(removed_bytes);
         self.mark_changed(Key::Acknowledged { peer });
         self.delta_time_ms = self.delta_time_ms.max(time_ms);
+        self.shards_settle();
     }
 
     /// Stops a link whose sides contradict each other.

@@ -3,7 +3,7 @@
 use satchel_protocol::reqreply::to_function;
 
 use super::fixture::*;
-use crate::input::{Header, Headers, Input, Record, Unroutable, Verb};
+use crate::input::{FoundShard, Header, Headers, Input, Record, Unroutable, Verb};
 use crate::output::{Answer, Output};
 use crate::position::{ShardId, ShardPosition};
 
@@ -121,7 +121,12 @@ fn rule_8_shards_that_are_found_together_have_their_starts_in_one_delta() {
         shard: "shardId-1".into(),
         ..shard()
     };
-    let found = vec![(shard(), start.clone()), (other, start.clone())];
+    let found = [shard(), other].map(|shard| FoundShard {
+        shard,
+        start: start.clone(),
+        hash_range: None,
+    });
+    let found = found.to_vec();
     fixture.handle(Input::ShardsFound(found));
     assert_eq!(fixture.sealed.len(), 1);
     fixture.commit();

@@ -2,6 +2,7 @@
 
 mod limits;
 mod pair;
+mod shards;
 
 use self::pair::*;
 use super::fixture::*;

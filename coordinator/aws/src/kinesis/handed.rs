@@ -1,0 +1,127 @@
+//! Reading shards of a stream whose plan is in another partition: those that it hands over.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use satchel_engine::input::Input;
+use satchel_engine::position::ShardPosition;
+use satchel_engine::source::shards::ListedShard;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::error::Stop;
+use super::ingress::{KinesisIngress, Read, ended};
+use super::reading::read_shard;
+use super::shard::Shared;
+use super::{HandedShard, KinesisError, ReadingPort};
+
+impl KinesisIngress {
+    /// Reads the shards that the home of the stream hands to this partition, until the partition
+    /// ends. Sends nothing to Kinesis before there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub async fn run_handed(
+        self,
+        inputs: mpsc::Sender<Input>,
+        reading: Arc<dyn ReadingPort>,
+    ) -> Result<(), KinesisError> {
+        let closed = inputs.clone();
+        // Boxed, because the future that reads is large.
+        Self::until_closed(closed, Box::pin(self.read_handed(inputs, reading))).await
+    }
+
+    async fn read_handed(
+        self,
+        inputs: mpsc::Sender<Input>,
+        reading: Arc<dyn ReadingPort>,
+    ) -> Result<(), Stop> {
+        let (ingress, stream) = self.names();
+        let mut handed = reading.handed(ingress.clone(), stream.clone());
+        let planned = reading.expect_plan(ingress.clone(), stream.clone());
+        let found = Input::StreamFound { ingress, stream };
+        let sent = inputs.send(found).await;
+        sent.map_err(|_| Stop::PartitionClosed)?;
+        let mut shards = planned.await.map_err(|_| Stop::PartitionClosed)?;
+        // The home learns of ends from the partition itself.
+        shards.retain(|(_, position)| *position != ShardPosition::End);
+        if shards.is_empty() {
+            let first = handed.recv().await;
+            shards.push(first.ok_or(Stop::PartitionClosed)?);
+        }
+        let listed = self.list_first().await?;
+        let shared = self.share(inputs, reading).await;
+        let mut readers = Readers {
+            shared,
+            read: HashSet::new(),
+            readers: JoinSet::new(),
+        };
+        let outcome = readers.run(listed, shards, handed).await;
+        readers.readers.shutdown().await;
+        outcome
+    }
+}
+
+/// Readers of the shards that were handed over.
+struct Readers {
+    shared: Arc<Shared>,
+    /// Shards that are being read.
+    read: HashSet<Arc<str>>,
+    readers: JoinSet<Read>,
+}
+
+impl Readers {
+    async fn run(
+        &mut self,
+        listed: Vec<ListedShard>,
+        shards: Vec<HandedShard>,
+        mut handed: mpsc::UnboundedReceiver<HandedShard>,
+    ) -> Result<(), Stop> {
+        self.start(listed, shards);
+        loop {
+            tokio::select! {
+                Some(read) = self.readers.join_next() => {
+                    if let Some(shard) = ended(read)? {
+                        self.read.remove(&shard);
+                    }
+                }
+                shard = handed.recv() => {
+                    let mut shards = vec![shard.ok_or(Stop::PartitionClosed)?];
+                    while let Ok(another) = handed.try_recv() {
+                        shards.push(another);
+                    }
+                    let listed = self.shared.list().await?;
+                    self.start(listed, shards);
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, listed: Vec<ListedShard>, shards: Vec<HandedShard>) {
+        let listed = listed.into_iter().map(|shard| (shard.id.clone(), shard));
+        let mut listed: HashMap<_, _> = listed.collect();
+        for (shard, position) in shards {
+            if position == ShardPosition::End || !self.read.insert(shard.clone()) {
+                continue;
+            }
+            tracing::info!(
+                shard = %self.shared.shard_id(&shard),
+                start = ?position,
+                "reading a shard for the partition that plans its stream"
+            );
+            // The reader of a shard that has left the stream finds that out.
+            let listed = listed.remove(&shard).unwrap_or(ListedShard {
+                id: shard,
+                parents: Vec::new(),
+                closed: true,
+                hash_range: None,
+            });
+            let (start, started) = oneshot::channel();
+            // The receiver is here.
+            let _ = start.send(position);
+            let reader = read_shard(self.shared.clone(), listed, None, started);
+            self.readers.spawn(reader);
+        }
+    }
+}
