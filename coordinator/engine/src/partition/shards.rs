@@ -8,11 +8,11 @@
 //!
 //! The plan of a stream is in one partition, the home of its name. A shard is read by the partition
 //! that owns the middle of its hash range, so that most of its records need not pass between
-//! partitions (rule 24). Both are told by messages of the link between them, like any other
+//! partitions (rule 24). Both learn of it by messages of the link between them, like any other
 //! message: exactly once, in order, and in the same delta as the change of the position.
 //!
-//! A shard is handed over, and its end is told, only when every message of this partition to others
-//! is acknowledged. Otherwise a record that is read next, by another partition, could overtake one
+//! A shard is handed over, and its end is reported, only when every message of this partition to
+//! others is acknowledged. Otherwise a record that is read next, by another partition, could overtake one
 //! with the same key that this partition has forwarded.
 
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ struct Waiting {
 enum Change {
     /// The shard is handed to another partition.
     Hand { reader: u32 },
-    /// The home of the stream is told that the shard was read to its end.
+    /// The home of the stream learns that the shard was read to its end.
     End { home: u32 },
 }
 

@@ -154,11 +154,14 @@ pub enum Mutant {
     ForgetTaken,
     /// Deltas lose some of the messages to other partitions.
     ForgetOut,
+    /// Child shards are read when their parents were read to the end, though what was forwarded of
+    /// them is still under way.
+    ChildrenBeforeForwarded,
 }
 
 impl Mutant {
     /// All mutants with their names.
-    pub const ALL: [(&'static str, Mutant); 74] = [
+    pub const ALL: [(&'static str, Mutant); 75] = [
         ("skip-dedup", Mutant::SkipDedup),
         ("forget-position", Mutant::ForgetPosition),
         ("release-before-commit", Mutant::ReleaseBeforeCommit),
@@ -233,6 +236,7 @@ impl Mutant {
         ("forget-receiver-epoch", Mutant::ForgetReceiverEpoch),
         ("forget-taken", Mutant::ForgetTaken),
         ("forget-out", Mutant::ForgetOut),
+        ("children-before-forwarded", Mutant::ChildrenBeforeForwarded),
     ];
 
     /// Returns whether only a world of several partitions has this defect.
@@ -251,6 +255,7 @@ impl Mutant {
                 | Self::ForgetReceiverEpoch
                 | Self::ForgetTaken
                 | Self::ForgetOut
+                | Self::ChildrenBeforeForwarded
         )
     }
 

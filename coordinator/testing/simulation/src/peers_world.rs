@@ -16,12 +16,14 @@ mod clients;
 mod connections;
 mod faults;
 mod functions;
+mod moving;
 mod mutants;
 mod owners;
 mod rounds;
 mod truth;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use satchel_engine::input::Input;
 use satchel_engine::invocation::{BundleId, BundleOutcome};
@@ -69,6 +71,10 @@ enum Event {
     DispatcherWakes(ProcessId),
     Returns(ProcessId, BundleId, BundleOutcome),
     Reads(ProcessId),
+    ReadsShard(ProcessId, Arc<str>),
+    Lists(ProcessId),
+    Appends,
+    Reshards,
     /// An owner connects to the owner of another partition.
     Connects(ProcessId, u32),
     /// The other end has accepted a connection, and its maker learns it.
@@ -103,6 +109,7 @@ pub(crate) struct PeersWorld {
     /// Partitions whose present owner says that it has too many messages for others.
     congested: Vec<bool>,
     clients: Clients,
+    stream: moving::Stream,
     truth: Vec<PartitionTruth>,
     /// Largest error of a clock that any owner of the partition had, in ms.
     errors_max_ms: Vec<i64>,
@@ -137,6 +144,7 @@ impl PeersWorld {
         let machines = machines.collect();
         Self {
             clients: Clients::new(&plan, &random),
+            stream: moving::Stream::draw(&random),
             timeline: Timeline::new(BEGINNING_MS),
             objects: Objects::default(),
             machines,
@@ -177,6 +185,8 @@ impl PeersWorld {
             let delay_ms = self.random.below(500);
             self.timeline.after(delay_ms, Event::ClientActs(client));
         }
+        self.timeline.after(1, Event::Appends);
+        self.timeline.after(1_000, Event::Reshards);
         self.schedule_fault();
         let faults_end_ms = self.timeline.now_ms() + self.plan.faulty_ms;
         while self.timeline.now_ms() < faults_end_ms {
@@ -209,6 +219,8 @@ impl PeersWorld {
     fn is_settled(&self) -> bool {
         let partitions = 0..self.plan.partitions;
         self.clients.are_done()
+            && self.stream.is_appended()
+            && self.clients.all_have_arrived(&self.truth)
             && partitions.into_iter().all(|partition| {
                 let owner = self.newest_owner(partition);
                 owner.is_some_and(|owner| self.owners[&owner].is_idle(&self.plan))
@@ -278,6 +290,10 @@ impl PeersWorld {
             Event::DispatcherWakes(id) => self.dispatcher_wakes(id),
             Event::Returns(id, bundle, outcome) => self.returns(id, bundle, outcome),
             Event::Reads(id) => self.reads(id),
+            Event::ReadsShard(id, shard) => self.reads_shard(id, shard),
+            Event::Lists(id) => self.lists(id),
+            Event::Appends => self.appends(),
+            Event::Reshards => self.reshards(),
             Event::Connects(id, peer) => self.connects(id, peer),
             Event::Connected(connection) => self.connected(connection),
             Event::Frame(connection, generation, frame) => {
@@ -309,6 +325,8 @@ impl PeersWorld {
             | Event::DispatcherWakes(id)
             | Event::Returns(id, ..)
             | Event::Reads(id)
+            | Event::ReadsShard(id, _)
+            | Event::Lists(id)
             | Event::Connects(id, _)
             | Event::Notices(_, id) => *id,
             Event::Frame(connection, ..) => self.connections.get(connection)?.to,

@@ -128,6 +128,34 @@ impl Clients {
         }
     }
 
+    /// Expects one more message of a sender at an instance of `ordered`.
+    pub(super) fn expect_one(&mut self, target: u64, sender: String) {
+        *self.sent.entry((target.to_string(), sender)).or_default() += 1;
+    }
+
+    /// Returns whether every sequence has arrived.
+    pub(super) fn all_have_arrived(&self, truth: &[PartitionTruth]) -> bool {
+        self.missing(truth).is_empty()
+    }
+
+    /// Describes the sequences of which messages are missing, or too many.
+    fn missing(&self, truth: &[PartitionTruth]) -> Vec<String> {
+        let ordered: BTreeMap<String, String> = states(truth, "ordered").into_iter().collect();
+        let mut missing = Vec::new();
+        for ((target, sender), expected) in &self.sent {
+            let state = ordered.get(target).map(|state| pairs(state));
+            let last = state
+                .and_then(|last| last.get(sender).copied())
+                .unwrap_or(0);
+            if last != *expected {
+                missing.push(format!(
+                    "ordered/{target} has {last} messages of {sender}, expected {expected}"
+                ));
+            }
+        }
+        missing
+    }
+
     /// Compares the final states with what the operations should have done.
     pub(super) fn check(&self, truth: &[PartitionTruth]) -> Vec<String> {
         let mut problems = Vec::new();
@@ -143,18 +171,7 @@ impl Clients {
                 ));
             }
         }
-        let ordered = of("ordered");
-        for ((target, sender), expected) in &self.sent {
-            let state = ordered.get(target).map(|state| pairs(state));
-            let last = state
-                .and_then(|last| last.get(sender).copied())
-                .unwrap_or(0);
-            if last != *expected {
-                problems.push(format!(
-                    "ordered/{target} has {last} messages of {sender}, expected {expected}"
-                ));
-            }
-        }
+        problems.extend(self.missing(truth));
         let bursts = of("burst");
         let ended: i64 = bursts.values().map(|state| number(state)).sum();
         if ended != self.bursts as i64 {

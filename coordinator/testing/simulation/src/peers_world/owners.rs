@@ -41,6 +41,8 @@ pub(super) struct Owner {
     pub(super) connecting: BTreeSet<u32>,
     /// Last record that it read of its shard, once it reads.
     pub(super) reads_after: Option<u64>,
+    /// Shards of the moving stream that it reads or plans.
+    pub(super) moving: super::moving::Reading,
     pub(super) paused: bool,
     /// Lead of its last delta, in ms.
     pub(super) lead_ms: u64,
@@ -179,6 +181,7 @@ impl PeersWorld {
             outgoing: BTreeMap::new(),
             connecting: BTreeSet::new(),
             reads_after: None,
+            moving: super::moving::Reading::default(),
             paused: false,
             lead_ms: 0,
             committed_at_ms: 0,
@@ -342,6 +345,7 @@ impl PeersWorld {
         };
         if let Some(serving) = self.owners.get_mut(&id).and_then(Owner::serving) {
             serving.facts.push(found);
+            serving.facts.push(super::moving::found());
             let congested = self.congested.iter().any(|congested| *congested);
             serving.facts.push(Input::ApplicationCongested(congested));
         }

@@ -11,6 +11,7 @@ use satchel_engine::output::{Delta, Output};
 use satchel_engine::position::ShardPosition;
 
 use super::functions::{address, run};
+use super::moving::STREAM;
 use super::owners::{Owner, record_target, shard_of};
 use super::{Event, PeersWorld};
 use crate::functions::text;
@@ -103,7 +104,11 @@ impl PeersWorld {
                     self.client_answered(waiting, &answer);
                 }
             }
+            Output::Read { shard, after } if &*shard.stream == STREAM => {
+                self.starts_shard(id, &shard.shard, &after);
+            }
             Output::Read { after, .. } => self.start_reading(id, &after),
+            Output::Plan { applied, .. } => self.planned(id, applied),
             Output::PauseIngress => self.pause(id, true),
             Output::ResumeIngress => self.pause(id, false),
             Output::PeerFrame {
@@ -149,7 +154,6 @@ impl PeersWorld {
             }
             output @ (Output::Emit(_)
             | Output::MarksDurable { .. }
-            | Output::Plan { .. }
             | Output::Receive { .. }
             | Output::Deletable { .. }
             | Output::SetIngressPause { .. }) => {

@@ -1,11 +1,12 @@
 //! The truth of an application of several partitions: the folds of their durable deltas, and what
 //! must hold of all of them together at every moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use satchel_engine::durable::{Acknowledged, Key, Value};
 use satchel_engine::output::Delta;
+use satchel_engine::position::ShardPosition;
 
 use super::functions::{STATE, money_of, number};
 use crate::functions::text_of;
@@ -86,6 +87,12 @@ struct Ledger {
     taken: BTreeMap<u32, u64>,
     /// Messages to others: partition and number, with their money.
     out: BTreeMap<(u32, u64), i64>,
+    /// Messages to others about shards: partition and number, with the shard.
+    told: BTreeMap<(u32, u64), String>,
+    /// Shards that are read here, or were read to their end.
+    read: BTreeSet<String>,
+    /// Shards whose stream is planned here, and that another partition reads.
+    elsewhere: BTreeSet<String>,
 }
 
 impl Ledger {
@@ -107,6 +114,16 @@ impl Ledger {
                 (Key::Out { peer, number }, Value::Out(sent)) => {
                     let money = money_of(&sent.target, &sent.message.argument);
                     ledger.out.insert((*peer, *number), money);
+                    if sent.target.function.name() == "shards" {
+                        let shard = sent.target.id.to_string();
+                        ledger.told.insert((*peer, *number), shard);
+                    }
+                }
+                (Key::Shard(shard), Value::Shard(ShardPosition::Elsewhere)) => {
+                    ledger.elsewhere.insert(shard.to_string());
+                }
+                (Key::Shard(shard), _) => {
+                    ledger.read.insert(shard.to_string());
                 }
                 (Key::Assigned { peer }, Value::LinkNumber(number)) => {
                     ledger.assigned.insert(*peer, *number);
@@ -155,6 +172,28 @@ fn check(ledgers: &[Ledger]) -> Result<(), String> {
     }
     if money != 0 {
         return Err(format!("the sum of all accounts is {money}"));
+    }
+    check_shards(ledgers)
+}
+
+/// Checks that each shard which its home has given away is in one place: with its reader, or under
+/// way to or from it.
+fn check_shards(ledgers: &[Ledger]) -> Result<(), String> {
+    let elsewhere = ledgers.iter().flat_map(|ledger| &ledger.elsewhere);
+    for shard in elsewhere {
+        let readers = ledgers.iter().filter(|ledger| ledger.read.contains(shard));
+        let mut places = readers.count();
+        for (from, sender) in ledgers.iter().enumerate() {
+            let told = sender.told.iter().filter(|((peer, number), told)| {
+                let taken = &ledgers[*peer as usize].taken;
+                let taken = taken.get(&(from as u32)).copied().unwrap_or(0);
+                *told == shard && *number > taken
+            });
+            places += told.count();
+        }
+        if places != 1 {
+            return Err(format!("the shard {shard} is in {places} places"));
+        }
     }
     Ok(())
 }

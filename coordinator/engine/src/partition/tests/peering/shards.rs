@@ -147,7 +147,7 @@ fn rule_24_the_next_owner_of_a_reader_tells_the_end() {
     stream.pass();
     assert_eq!(stream.reads(stream.home), [ShardPosition::End]);
     assert_eq!(stream.position(stream.reader), None);
-    // It is told once.
+    // The home learns of it once.
     stream.reader().crash();
     stream.pair.connect(stream.reader);
     stream.pass();
