@@ -10,7 +10,7 @@
 //!     cargo test -p satchel --test run -- --nocapture load
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,6 +128,26 @@ pub(crate) async fn all_are_greeted_once(greetings: &mut Greetings, put: usize) 
     assert_eq!(greetings.seen.len(), expected.len());
 }
 
+/// Reads greetings until there is one for each of `put` records. Checks that each key's records were
+/// processed once and in order. A greeting may be in the stream several times.
+pub(crate) async fn all_are_greeted_in_order(greetings: &mut Greetings, put: usize) {
+    let begun = Instant::now();
+    while greetings.distinct().len() < put {
+        greetings.read_new().await;
+        let count = greetings.distinct().len();
+        assert!(
+            begun.elapsed() < LONG,
+            "{count} of {put} records were greeted"
+        );
+        tokio::time::sleep(TICK).await;
+    }
+    let expected = (0..put).map(|record| {
+        let seen = (record / KEYS) as i64 + 1;
+        (key(record), Greeting { record, seen })
+    });
+    assert_eq!(greetings.distinct(), expected.collect());
+}
+
 /// Each address counted its records, and there are no dead letters.
 pub(crate) async fn all_are_counted_once(client: &Client, put: usize) {
     for first in 0..KEYS.min(put) {
@@ -142,7 +162,7 @@ pub(crate) async fn all_are_counted_once(client: &Client, put: usize) {
 }
 
 /// Content of a greeting.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Greeting {
     /// Number of the record.
     record: usize,
@@ -189,6 +209,16 @@ impl Greetings {
         }
         self.count += arrived.len();
         arrived.len()
+    }
+
+    /// Greetings of each key, without repetitions.
+    fn distinct(&self) -> BTreeSet<(String, Greeting)> {
+        let seen = self.seen.iter();
+        let seen = seen.flat_map(|(key, of_key)| {
+            let of_key = of_key.iter().cloned();
+            of_key.map(|greeting| (key.clone(), greeting))
+        });
+        seen.collect()
     }
 
     /// Waits until some arrive.

@@ -4,9 +4,12 @@
 use std::time::{Duration, Instant};
 
 use aws_sdk_kinesis::types::{ScalingType, Shard};
-use satchel_testkit::Cloud;
+use satchel_testkit::{Cloud, example};
 
-use super::load::{Greetings, Producer, all_are_counted_once, all_are_greeted_once, cloud, module};
+use super::load::{
+    Greetings, Producer, all_are_counted_once, all_are_greeted_in_order, all_are_greeted_once,
+    cloud, module,
+};
 
 const STREAM: &str = "names";
 
@@ -93,4 +96,37 @@ async fn order_per_key_holds_while_the_stream_is_resharded_under_load_with_polli
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn order_per_key_holds_while_the_stream_is_resharded_under_load_with_fan_out() {
     order_holds("fan-out").await;
+}
+
+/// Reading of a shard that its partition does not plan, in the log.
+const HANDED: &str = "reading a shard for the partition that plans its stream";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_24_order_per_key_holds_while_shards_move_over_partitions_of_two_processes() {
+    let cloud = cloud(4).await;
+    let module = example("greeter").join("module.yaml");
+    let setup = cloud.setup(&module).env("SATCHEL_PARTITIONS", "4");
+    let setup = setup.env("SATCHEL_PEER", "127.0.0.1:0");
+    let mut one = setup.start().await;
+    let mut two = setup.start().await;
+    let mut greetings = Greetings::of(&cloud);
+    let producer = Producer::begin(&cloud, 300);
+    tokio::time::sleep(PAUSE).await;
+    split(&cloud).await;
+    tokio::time::sleep(PAUSE).await;
+    merge(&cloud).await;
+    split(&cloud).await;
+    one.kill9().await;
+    rescale(&cloud, 6).await;
+    one.restart().await;
+    tokio::time::sleep(PAUSE).await;
+    rescale(&cloud, 3).await;
+    tokio::time::sleep(PAUSE).await;
+    let put = producer.end().await;
+    all_are_greeted_in_order(&mut greetings, put).await;
+    all_are_counted_once(&one.client, put).await;
+    let (one, two) = (one.terminate().await, two.terminate().await);
+    assert_eq!((one.code, two.code), (Some(0), Some(0)));
+    let handed = [&one, &two].map(|ended| ended.printed.matches(HANDED).count());
+    assert!(handed.iter().sum::<usize>() >= 4, "{handed:?}");
 }

@@ -11,8 +11,8 @@
 //! partitions (rule 24). Both learn of it by messages of the link between them, like any other
 //! message: exactly once, in order, and in the same delta as the change of the position.
 //!
-//! A shard is handed over, and its end is reported, only when every message of this partition to
-//! others is acknowledged. Otherwise a record that is read next, by another partition, could overtake one
+//! A shard is handed over, and its end reported, only when every message of this partition to
+//! others is acknowledged. Otherwise a record that another partition reads next could overtake one
 //! with the same key that this partition has forwarded.
 
 use std::collections::BTreeMap;
