@@ -16,6 +16,8 @@ mod without_aws;
 #[cfg(not(feature = "kafka"))]
 mod without_kafka;
 
+use std::sync::Arc;
+
 use satchel_engine::input::Input;
 use tokio::sync::mpsc;
 
@@ -71,14 +73,15 @@ impl Ingress {
     }
 
     /// Reader for what the home of the source hands to another partition, if it hands anything.
-    pub fn handed_to(
-        &self,
-        #[cfg_attr(not(feature = "aws"), expect(unused))] partition: u32,
-    ) -> Option<Self> {
+    pub fn handed_to(&self, partition: u32) -> Option<Self> {
         match self {
+            Self::LocalStream(stream) => stream.handed_to(partition).map(Self::LocalStream),
             #[cfg(feature = "aws")]
             Self::Kinesis(stream) => Some(Self::Kinesis(Box::new(stream.handed_to(partition)))),
-            _ => None,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => None,
+            #[cfg(feature = "aws")]
+            Self::Sqs(_) => None,
         }
     }
 
@@ -117,5 +120,13 @@ impl Ingress {
             #[cfg(feature = "aws")]
             Self::Kinesis(stream) => stream.run(inputs, reading, incarnation).await,
         }
+    }
+}
+
+/// Name of a stream as a source, and of the partition to which its home hands shards.
+fn stream_source(stream: &str, handed_to: Option<u32>) -> Arc<str> {
+    match handed_to {
+        None => format!("stream {stream}").into(),
+        Some(partition) => format!("stream {stream}, partition {partition}").into(),
     }
 }

@@ -61,6 +61,7 @@ pub(super) async fn ingresses(
                 reading,
                 routing,
                 metrics: process.metrics.clone(),
+                handed_to: None,
             }));
         }
     }

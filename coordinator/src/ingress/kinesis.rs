@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::Ingress;
 use super::routing::Routing;
+use super::stream_source;
 use crate::error::{Exit, Failure};
 use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
@@ -105,14 +106,9 @@ impl KinesisStream {
 
     /// Name of the stream, and of the partition if it is not the home.
     pub(super) fn source(&self) -> SourceId {
-        let stream = &self.options.stream;
-        let name = match self.handed_to {
-            None => format!("stream {stream}"),
-            Some(partition) => format!("stream {stream}, partition {partition}"),
-        };
         SourceId {
             ingress: Arc::clone(&self.options.ingress),
-            name: name.into(),
+            name: stream_source(&self.options.stream, self.handed_to),
         }
     }
 

@@ -5,6 +5,8 @@
 //! Each shard has a task that reads it. Reading of a child shard begins when the ends of all its
 //! parents are durable. Everything that came from the parents is durable then too.
 
+mod handed;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use bytes::Bytes;
 use satchel_aws::kinesis::aggregation::{DropLog, UserRecords, user_records};
 use satchel_aws::kinesis::{Aggregation, ExpiredPosition, KinesisObserver};
 use satchel_engine::address::Address;
-use satchel_engine::input::{Input, Record, Unroutable};
+use satchel_engine::input::{FoundShard, Input, Record, Unroutable};
 use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_protocol::reqreply::TypedValue;
 use tokio::sync::mpsc;
@@ -20,6 +22,7 @@ use tokio::task::JoinSet;
 
 use super::queue_routing::{QueueRouting, message_of_record};
 use super::routing::Routing;
+use super::stream_source;
 use crate::clock::now_ms;
 use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
@@ -49,6 +52,8 @@ pub struct LocalStreamIngress {
     pub routing: LocalRouting,
     /// Metrics of the process.
     pub metrics: Metrics,
+    /// Partition that reads the shards which the home of the stream hands to it; none is the home.
+    pub handed_to: Option<u32>,
 }
 
 /// Route of the records of a local stream.
@@ -113,11 +118,20 @@ impl LocalRouting {
 }
 
 impl LocalStreamIngress {
-    /// Name of the stream.
+    /// The reader of the shards that the home of the stream hands to a partition, unless the stream
+    /// stands for a queue.
+    pub(super) fn handed_to(&self, partition: u32) -> Option<Self> {
+        matches!(self.routing, LocalRouting::Records(_)).then(|| Self {
+            handed_to: Some(partition),
+            ..self.clone()
+        })
+    }
+
+    /// Name of the stream, and of the partition if it is not the home.
     pub(super) fn source(&self) -> SourceId {
         SourceId {
             ingress: self.ingress.as_str().into(),
-            name: format!("stream {}", self.stream).into(),
+            name: stream_source(&self.stream, self.handed_to),
         }
     }
 
@@ -136,11 +150,15 @@ impl LocalStreamIngress {
         let read = async {
             // A stream that was deleted is not created again by being read.
             let stream = self.streams.existing(&self.stream).await?;
+            let is_home = self.handed_to.is_none();
             let readers = Readers {
                 ingress: self,
                 stream,
             };
-            readers.run(inputs, reading).await
+            match is_home {
+                true => readers.run(inputs, reading).await,
+                false => readers.run_handed(inputs, reading).await,
+            }
         };
         let read: Result<(), StreamError> = read.await;
         read.map_err(|error| SourceStopped {
@@ -213,11 +231,12 @@ impl Readers {
             Start::Beginning => ShardPosition::Beginning,
         };
         let started = reading.expect(shard.clone());
-        let found = Input::ShardFound {
+        let found = FoundShard {
             shard: shard.clone(),
+            hash_range: self.hash_range(index, &start),
             start,
         };
-        if inputs.send(found).await.is_err() {
+        if inputs.send(Input::ShardsFound(vec![found])).await.is_err() {
             return Ok(None);
         }
         let Ok(after) = started.await else {
@@ -234,11 +253,40 @@ impl Readers {
                 skipped: false,
             }));
         }
-        let from = self.read_from(&after)?;
+        let skipped = self.is_skipped(index, &after);
+        self.read_after((shard, index), &after, skipped, inputs, reading)
+            .await
+    }
+
+    /// Range of the hash keys of a shard that another partition may read. Queues, and shards of
+    /// which nothing is read, stay at the home.
+    fn hash_range(&self, index: u32, start: &ShardPosition) -> Option<(u128, u128)> {
+        if matches!(self.ingress.routing, LocalRouting::Queue(_)) || self.is_skipped(index, start) {
+            return None;
+        }
+        let description = self.stream.description();
+        let shard = description.shard(index)?;
+        Some((shard.first_hash_key, shard.last_hash_key))
+    }
+
+    /// Returns whether the ingress began only after the shard.
+    fn is_skipped(&self, index: u32, position: &ShardPosition) -> bool {
         let ending = |shard: &Shard| shard.ending_sequence_number();
         let ending = self.stream.description().shard(index).and_then(ending);
-        let skipped =
-            matches!((from, ending), (ReadFrom::After(after), Some(ending)) if after >= ending);
+        let from = self.read_from(position);
+        matches!((from, ending), (Ok(ReadFrom::After(after)), Some(ending)) if after >= ending)
+    }
+
+    /// Reads one shard from a position to its end. Returns none if the partition is gone.
+    async fn read_after(
+        self,
+        (shard, index): (ShardId, u32),
+        after: &ShardPosition,
+        skipped: bool,
+        inputs: mpsc::Sender<Input>,
+        reading: Reading,
+    ) -> Result<Option<Ended>, StreamError> {
+        let from = self.read_from(after)?;
         let mut reader = self.open(index, from).await?;
         let mut paused = reading.paused();
         let mut drop_log = DropLog::default();

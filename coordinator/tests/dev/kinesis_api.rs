@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use satchel_testkit::{Setup, example, python_with, until_true};
+use satchel_testkit::{Dev, Setup, example, python_with, until_true};
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -21,10 +21,10 @@ fn kinesis_of(printed: &str) -> String {
     url.expect("the banner names the URL").to_owned()
 }
 
-#[tokio::test]
-async fn boto3_puts_to_and_reads_from_an_application_whose_stream_is_split_and_merged() {
+async fn each_name_is_greeted_once_and_in_order(partitions: &str) -> Dev {
     let app = Setup::of(example("greeter"))
         .arg("--kinesis-api=127.0.0.1:0")
+        .env("SATCHEL_PARTITIONS", partitions)
         .start()
         .await;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dev/kinesis_api/client.py");
@@ -55,6 +55,23 @@ async fn boto3_puts_to_and_reads_from_an_application_whose_stream_is_split_and_m
         );
     }
     assert_eq!(app.client.records("names").await.len(), 60);
+    app
+}
+
+#[tokio::test]
+async fn boto3_puts_to_and_reads_from_an_application_whose_stream_is_split_and_merged() {
+    each_name_is_greeted_once_and_in_order("1").await;
+}
+
+#[tokio::test]
+async fn rule_24_the_same_holds_if_several_partitions_read_the_shards() {
+    let app = each_name_is_greeted_once_and_in_order("4").await;
+    let mut told = 0.0;
+    for partition in 0..4 {
+        let sample = format!("satchel_peer_messages_sent_total{{partition=\"{partition}\"}}");
+        told += app.client.metric(&sample).await.unwrap_or_default();
+    }
+    assert!(told > 0.0, "no shard was handed to another partition");
 }
 
 #[tokio::test]

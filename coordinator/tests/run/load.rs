@@ -128,8 +128,8 @@ pub(crate) async fn all_are_greeted_once(greetings: &mut Greetings, put: usize) 
     assert_eq!(greetings.seen.len(), expected.len());
 }
 
-/// Reads greetings until there is one for each of `put` records. Checks that each key's records were
-/// processed once and in order. A greeting may be in the stream several times.
+/// Reads greetings until there is one for each of `put` records. Checks that the records of each
+/// key were processed once and in order. A greeting may be in the stream several times.
 pub(crate) async fn all_are_greeted_in_order(greetings: &mut Greetings, put: usize) {
     let begun = Instant::now();
     while greetings.distinct().len() < put {

@@ -49,6 +49,7 @@ fn ingress(streams: &Streams, on_expired: ExpiredPosition) -> LocalStreamIngress
             id: crate::module::RecordId::Key,
         }),
         metrics: Metrics::new(),
+        handed_to: None,
     }
 }
 
@@ -66,8 +67,10 @@ async fn read(
     while read.len() < count {
         tokio::select! {
             Some(input) = received.recv() => match input {
-                Input::ShardFound { shard, start } => {
-                    reading.start(&shard, applied(&shard).unwrap_or(start));
+                Input::ShardsFound(found) => {
+                    for FoundShard { shard, start, .. } in found {
+                        reading.start(&shard, applied(&shard).unwrap_or(start));
+                    }
                 }
                 Input::RecordsRead { records, .. } => {
                     let keys = records.into_iter();
