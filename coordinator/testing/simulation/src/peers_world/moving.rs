@@ -20,6 +20,9 @@ use crate::process::ProcessId;
 pub(super) const STREAM: &str = "moving";
 const INGRESS: &str = "bank/moving";
 
+/// Part of a violation that names the records of this stream.
+pub(super) const RECORDS_OF: &str = " of moving/";
+
 /// Maximum number of shards that ever exist.
 const SHARDS_MAX: usize = 24;
 
