@@ -30,7 +30,7 @@ use super::board::Board;
 use super::dispatch::{Destination, DispatchLoop};
 use super::hold::HoldPolicy;
 use super::inboxes::Inboxes;
-use super::node::{Node, NodeParts, Recovered};
+use super::node::{Node, NodeParts, Origin, ReadAhead, Recovered};
 use super::switch::Switch;
 use super::time::{STORE, check_calendar};
 use crate::egress::Egress;
@@ -179,30 +179,26 @@ impl Host {
             .send(DispatcherInput::ShareChanged { owned, of });
     }
 
-    /// Makes the parts of a partition, and sends inputs and requests for it to them.
-    pub(crate) fn prepare(&self, number: u32) -> NodeParts {
+    /// Makes the parts of a partition, and sends inputs and requests for it to them. `ahead` is
+    /// what was read of it before.
+    pub(crate) fn prepare(&self, number: u32, ahead: Option<Box<ReadAhead>>) -> NodeParts {
         let parts = &self.template;
         let facts: Facts = mpsc::unbounded_channel();
         self.inboxes.put(number, facts.0.clone());
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
         parts.requests.attach(number, sender);
         NodeParts {
-            application: parts.application.clone(),
-            config: Config {
-                partition: number,
-                ..parts.config.clone()
-            },
-            state: parts.state.clone(),
+            origin: self.origin(),
+            config: self.config(number),
+            ahead,
             is_store_checked: self.is_store_checked,
             hold_policy: parts.hold_policy,
-            log: parts.log,
             clock_jump_max_ms: parts.clock_jump_max_ms,
             dispatch: self.dispatch.clone(),
             facts,
             ingresses: self.ingresses_of(number).cloned().collect(),
             egresses: parts.egresses.clone(),
             sources: parts.sources.clone(),
-            metrics: parts.metrics.clone(),
             requests: parts.requests.clone(),
             inputs,
             peers: self.switch.as_ref().map(|switch| switch.port(number)),
@@ -210,11 +206,30 @@ impl Host {
         }
     }
 
-    /// Checks that the root can be read.
+    /// Reads a partition, which another process owns, as far as it is durable.
     #[cfg(feature = "aws")]
-    pub(crate) fn check_root(&self) -> impl Future<Output = Result<(), Failure>> + Send + 'static {
-        let (state, placement) = (self.template.state.clone(), self.template.placement);
-        async move { state.division(placement).await.map(|_| ()) }
+    pub(crate) fn read_ahead(
+        &self,
+        number: u32,
+    ) -> impl Future<Output = Result<ReadAhead, Failure>> + Send + 'static {
+        ReadAhead::read(self.origin(), self.config(number))
+    }
+
+    fn origin(&self) -> Origin {
+        let parts = &self.template;
+        Origin {
+            application: parts.application.clone(),
+            state: parts.state.clone(),
+            log: parts.log,
+            metrics: parts.metrics.clone(),
+        }
+    }
+
+    fn config(&self, number: u32) -> Config {
+        Config {
+            partition: number,
+            ..self.template.config.clone()
+        }
     }
 
     /// Connects a partition of this process, which serves, with the others.
@@ -284,7 +299,7 @@ impl Partitions {
     /// meanwhile, or the store cannot be reached.
     pub async fn start(parts: ApplicationParts) -> Result<Self, Failure> {
         let mut host = Host::open(parts, false).await?;
-        let all = (0..host.partitions()).map(|number| host.prepare(number));
+        let all = (0..host.partitions()).map(|number| host.prepare(number, None));
         let mut all: std::vec::IntoIter<NodeParts> = all.collect::<Vec<_>>().into_iter();
         let mut nodes = Vec::new();
         // The first one makes a new root.

@@ -6,12 +6,25 @@ use std::time::Duration;
 use super::{Membership, Stage};
 use crate::clock::boot_ms;
 use crate::http::{AskedWish, MemberBody, MembersBody, PlaceBody, Wish};
+use crate::metrics::Role;
 use crate::module::format_rfc3339;
 
 /// Maximum time in which the roster notes a wish.
 const WISH_MAX: Duration = Duration::from_secs(3);
 
 impl Membership<'_> {
+    /// Shows the role of the process and the number of its partitions.
+    pub(super) fn show_role(&self) {
+        let role = match self.lives.is_empty() {
+            true => Role::Standby,
+            false => Role::Owner,
+        };
+        self.process.metrics.observe_role(role);
+        let partitions = self.lives.len();
+        self.host.share(partitions);
+        self.process.metrics.observe_partitions_owned(partitions);
+    }
+
     /// Shows where the partitions are.
     pub(super) fn show(&self) {
         let Some((roster, _)) = &self.roster else {
