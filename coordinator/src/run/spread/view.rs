@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use satchel_aws::lease::Roster;
+
 use super::{Membership, Stage};
 use crate::clock::boot_ms;
 use crate::http::{AskedWish, MemberBody, MembersBody, PlaceBody, Wish};
@@ -25,11 +27,26 @@ impl Membership<'_> {
         self.process.metrics.observe_partitions_owned(partitions);
     }
 
+    /// Counts the partitions whose owner is not known to live.
+    fn without_owner(&self, roster: &Roster) -> usize {
+        let is_alive = |id: &Arc<str>| {
+            let seen = self.counters.get(id);
+            *id == self.me.id || seen.is_some_and(|seen| self.is_alive(seen))
+        };
+        let numbers = roster.partitions.iter().map(|item| item.number);
+        let owners = numbers.map(|number| roster.owner(number));
+        let without = owners.filter(|owner| !owner.is_some_and(|owner| is_alive(&owner.id)));
+        without.count()
+    }
+
     /// Shows where the partitions are.
     pub(super) fn show(&self) {
         let Some((roster, _)) = &self.roster else {
             return;
         };
+        let without_owner = self.without_owner(roster);
+        let metrics = &self.process.metrics;
+        metrics.observe_partitions_without_owner(without_owner);
         let now_ms = boot_ms();
         let owned = |id: &Arc<str>| {
             let items = roster.partitions.iter();
