@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::start::ReadAhead;
 use super::board::BoardPlace;
+use super::budget::BudgetShare;
 use super::hold::HoldPolicy;
 use super::switch::PeerPort;
 use crate::egress::Egress;
@@ -76,6 +77,8 @@ pub(crate) struct NodeParts {
     pub(super) peers: Option<PeerPort>,
     /// Place on the board of the process.
     pub(super) board: BoardPlace,
+    /// Share of the limits of the process, if it has several partitions.
+    pub(super) budget: Option<BudgetShare>,
 }
 
 impl NodeParts {

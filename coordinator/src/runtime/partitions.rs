@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Each partition has a node: a loop, a log, egresses, and the ingresses whose home it is. The
-//! partitions share the dispatcher with its connections, the limits of memory and of pending
-//! messages, and the ports of the process. A stream or queue has its home in the partition of the
-//! MD5 of its name. Its records for other partitions go over the links.
+//! partitions share the dispatcher with its connections, the limits of memory, of pending messages
+//! and of commits (`budget`), and the ports of the process. A stream or queue has its home in the
+//! partition of the MD5 of its name. Its records for other partitions go over the links.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 
 use super::INPUTS_WAITING_MAX;
 use super::board::Board;
+use super::budget::Budget;
 use super::dispatch::{Destination, DispatchLoop};
 use super::hold::HoldPolicy;
 use super::inboxes::Inboxes;
@@ -91,6 +92,8 @@ pub struct Host {
     is_store_checked: bool,
     inboxes: Inboxes,
     switch: Option<Switch>,
+    /// Limits of the process, if the application has several partitions.
+    budget: Option<Budget>,
     board: Arc<Board>,
     dispatch: mpsc::UnboundedSender<DispatcherInput>,
     /// Tasks that all partitions share. They end only on errors.
@@ -124,6 +127,9 @@ impl Host {
         let count = usize::from(division.partitions);
         let inboxes = Inboxes::new(count);
         let switch = generation.is_some().then(|| Switch::new(inboxes.clone()));
+        let budget = generation
+            .is_some()
+            .then(|| Budget::new(parts.config.limits(), count, inboxes.clone()));
         if generation.is_some() {
             parts.requests.divide(parts.config.clone());
         }
@@ -145,6 +151,7 @@ impl Host {
             is_store_checked,
             inboxes,
             switch,
+            budget,
             board,
             dispatch,
             shared,
@@ -185,6 +192,11 @@ impl Host {
         let parts = &self.template;
         let facts: Facts = mpsc::unbounded_channel();
         self.inboxes.put(number, facts.0.clone());
+        if let Some(budget) = &self.budget {
+            // Before any other input.
+            let limits = budget.join(number);
+            let _ = facts.0.send(Input::LimitsChanged(limits));
+        }
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
         parts.requests.attach(number, sender);
         NodeParts {
@@ -203,6 +215,7 @@ impl Host {
             inputs,
             peers: self.switch.as_ref().map(|switch| switch.port(number)),
             board: self.board.place(number as usize),
+            budget: self.budget.as_ref().map(|budget| budget.of(number)),
         }
     }
 
@@ -255,6 +268,9 @@ impl Host {
             parts.sources.remove(&ingress.source());
         }
         self.board.leave(number as usize);
+        if let Some(budget) = &self.budget {
+            budget.leave(number);
+        }
     }
 
     /// Ingresses whose home is a partition.
@@ -349,8 +365,8 @@ impl Partitions {
     }
 }
 
-/// Adds to the configuration what the root and the adapters say, and divides the limits of the
-/// process among the partitions.
+/// Adds to the configuration what the root and the adapters say, and divides the limit of dead
+/// letters among the partitions. Those that are shared by need come from the budget.
 fn complete(parts: &mut ApplicationParts, division: Division, generation: Option<&Generation>) {
     let ids = parts.egresses.iter().map(|(id, _)| Arc::clone(id));
     parts.config.egresses = ids.collect();
@@ -358,11 +374,9 @@ fn complete(parts: &mut ApplicationParts, division: Division, generation: Option
     parts.config.ingresses = ids.map(Arc::from).collect();
     parts.config.placement = division.placement;
     parts.config.generation = generation.cloned();
-    let share = |limit: usize| (limit / usize::from(division.partitions)).max(1);
     let config = &mut parts.config;
-    config.pending_bytes_max = share(config.pending_bytes_max);
-    config.dead_letter_bytes_max = share(config.dead_letter_bytes_max);
-    config.memory_limit_bytes = config.memory_limit_bytes.map(share);
+    let share = config.dead_letter_bytes_max / usize::from(division.partitions);
+    config.dead_letter_bytes_max = share.max(1);
 }
 
 /// Refuses egresses that find their own records again by key and content, which two partitions may

@@ -79,6 +79,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         observations: tasks.metrics.status().observe_partition(tasks.number),
         peers: parts.peers,
         board: parts.board.clone(),
+        budget: parts.budget,
         metrics: parts.origin.metrics,
     };
     // Before the loop runs, which refines it to the share that is loaded.
